@@ -1,0 +1,154 @@
+"""A graph folded back into the definitions of its text: what the printer and the PyTorch emitter lay out.
+
+The graph is flat; people are not.  A `Program` has a definition for the model and one for each kind of block,
+each with all its instances side by side.  Statement k of a definition stands for the k-th node (or use of an
+inner definition) of *every* instance, so whoever lays it out can see which attributes differ between instances
+and must become arguments.
+
+`archc.codegen.outline` makes programs; the data types here say no more than what both consumers need.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from archc.ir.graph import Node, Scope
+from archc.ir.types import TensorType
+
+
+@dataclass(eq=False)
+class Local:
+    """A tensor within a definition.
+
+    Attributes:
+        name: the user's name for it, or None for a value that the text does not name.
+        type: its type in the first instance.
+        uses: how often statements and outputs of this definition read it.
+    """
+
+    type: TensorType
+    name: str | None = None
+    uses: int = 0
+
+
+@dataclass(eq=False)
+class Member:
+    """A layer that a definition owns: a node with a name or with weights, or an instance of an inner definition.
+
+    Attributes:
+        name: the path below the definition's own: `conv1`, `h.0`, `attn.query` (the last where `attn` could not be
+            folded into a definition of its own, and its layers are used from here).
+        shared: used by more than one statement (a layer declared once and used twice).
+    """
+
+    name: str
+    shared: bool = False
+
+
+@dataclass(eq=False)
+class Apply:
+    """An operator at work.
+
+    Attributes:
+        nodes: the node that this statement stands for in each instance, all of one operator class.
+        operands, results: the tensors it reads and makes.
+        member: the layer, where the node has a name; None for a plain function.
+    """
+
+    nodes: tuple[Node, ...]
+    operands: tuple[Local, ...]
+    results: tuple[Local, ...]
+    member: Member | None = None
+
+
+@dataclass(eq=False)
+class Use:
+    """An inner definition at work.
+
+    Attributes:
+        definition: what is used.
+        instances: which instance of `definition` it is (a number into its `instances`), for each of ours.
+    """
+
+    definition: Definition
+    instances: tuple[int, ...]
+    member: Member
+    operands: tuple[Local, ...]
+    results: tuple[Local, ...]
+
+
+@dataclass(eq=False)
+class Loop:
+    """Statements repeated over the elements of lists of members: `for i in 0..12 { x = x -> h[i]: Block }`.
+
+    All iterations have the same shape: operators, wiring, and names of members but for the number.
+
+    Attributes:
+        lists: the names of the lists of members (`h`), each with elements 0, 1, …, count - 1.
+        iterations: the statements of each iteration, over locals of its own; all alike.
+        carried: the tensors that enter the first iteration, in order.
+        parameters: for each iteration, the locals that the carried tensors are within it.
+        yields: for each iteration, the locals that it hands to the next one.
+        results: what the last iteration's yields are called after the loop.
+    """
+
+    lists: tuple[str, ...]
+    iterations: tuple[tuple[Statement, ...], ...]
+    carried: tuple[Local, ...]
+    parameters: tuple[tuple[Local, ...], ...]
+    yields: tuple[tuple[Local, ...], ...]
+    results: tuple[Local, ...]
+
+    @property
+    def count(self) -> int:
+        return len(self.iterations)
+
+
+Statement = Apply | Use | Loop
+
+
+@dataclass(eq=False)
+class Definition:
+    """The model, or a kind of block.
+
+    Attributes:
+        name: unique in the program, and an identifier; the block's own, lengthened where instances had to be told apart.
+        scopes: the scope of each instance; its length is the number of instances.
+        doc: the comment above it in the text.
+        inputs, outputs: the tensors that enter and leave.
+        output_names: the outputs' names; all are known for the model, a block may have None.
+        body: the statements, in order.
+    """
+
+    name: str
+    scopes: tuple[Scope, ...]
+    doc: str = ""
+    inputs: tuple[Local, ...] = ()
+    outputs: tuple[Local, ...] = ()
+    output_names: tuple[str | None, ...] = ()
+    body: tuple[Statement, ...] = ()
+
+
+@dataclass(eq=False)
+class Program:
+    """A model's definitions, inner ones first; the last one is the model itself, with a single instance."""
+
+    definitions: list[Definition] = field(default_factory=list)
+
+    @property
+    def model(self) -> Definition:
+        return self.definitions[-1]
+
+
+def parameter_name(definition: Definition, values: Sequence[object], fallback: str) -> str:
+    """A name for an argument of a definition that takes `values`, one for each instance.
+
+    The block's own attribute that had those values, or the size that its inputs bound to them, or `fallback`.
+    """
+    for choose in (lambda scope: scope.arguments, lambda scope: scope.sizes):
+        first = choose(definition.scopes[0])
+        for name in first:
+            if all(choose(scope).get(name) == value for scope, value in zip(definition.scopes, values, strict=True)):
+                return name
+    return fallback

@@ -1,0 +1,254 @@
+"""Everything that archc has to say about a text: where, what, and the way out.
+
+A mistake of the user's is a `Diagnostic`: a stable code, the smallest span, notes, and help.
+Diagnostics are collected in a `Diagnostics` sink, so that one run reports several, and rendered
+with the source line and a caret.  `ArchcError` carries them to whoever asked.
+"""
+
+from __future__ import annotations
+
+import bisect
+import difflib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+Severity = Literal["error", "warning"]
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """One text, and the name by which diagnostics call it (a path, or `<string>`)."""
+
+    text: str
+    name: str = "<string>"
+    path: Path | None = None
+
+    @cached_property
+    def _line_starts(self) -> list[int]:
+        starts = [0]
+        starts.extend(i + 1 for i, character in enumerate(self.text) if character == "\n")
+        return starts
+
+    def position(self, offset: int) -> tuple[int, int]:
+        """Line and column of an offset, both counted from 1; columns count characters."""
+        line = bisect.bisect_right(self._line_starts, offset)
+        return line, offset - self._line_starts[line - 1] + 1
+
+    def line(self, number: int) -> str:
+        """The text of a line (counted from 1), without its end."""
+        start = self._line_starts[number - 1]
+        end = self.text.find("\n", start)
+        return self.text[start : end if end >= 0 else len(self.text)].rstrip("\r")
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A stretch of a source: offsets in characters, the end exclusive."""
+
+    source: Source
+    start: int
+    end: int
+
+    @property
+    def line(self) -> int:
+        return self.source.position(self.start)[0]
+
+    @property
+    def column(self) -> int:
+        return self.source.position(self.start)[1]
+
+    @property
+    def text(self) -> str:
+        return self.source.text[self.start : self.end]
+
+    def to(self, other: Span) -> Span:
+        """The span from the start of this one to the end of the other."""
+        return Span(self.source, self.start, other.end)
+
+    def __str__(self) -> str:
+        line, column = self.source.position(self.start)
+        return f"{self.source.name}:{line}:{column}"
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A remark below a diagnostic; with a span, it shows that place too."""
+
+    text: str
+    span: Span | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnostic:
+    """One mistake (or warning): `code` is stable and kebab-case, `help` is the way out."""
+
+    severity: Severity
+    code: str
+    message: str
+    span: Span | None = None
+    notes: tuple[Note, ...] = ()
+    help: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain object: severity, code, message, file, line, column, notes, help."""
+        place: dict[str, Any] = {}
+        if self.span is not None:
+            line, column = self.span.source.position(self.span.start)
+            place = {"file": self.span.source.name, "line": line, "column": column}
+        return {
+            "severity": self.severity,
+            "code": self.code,
+            "message": self.message,
+            **place,
+            "notes": [note.text if note.span is None else f"{note.text} ({note.span})" for note in self.notes],
+            "help": self.help,
+        }
+
+    def __str__(self) -> str:
+        return render(self)
+
+
+class ArchcError(Exception):
+    """A compile that cannot go on; `diagnostics` says why, and holds at least one error."""
+
+    def __init__(self, diagnostics: Iterable[Diagnostic]):
+        self.diagnostics = tuple(diagnostics)
+        super().__init__("\n\n".join(render(diagnostic) for diagnostic in self.diagnostics))
+
+
+def error(
+    code: str,
+    message: str,
+    span: Span | None = None,
+    notes: Iterable[Note | str] = (),
+    help: str | None = None,  # noqa: A002 - the word that the rendering uses
+) -> ArchcError:
+    """An `ArchcError` of a single error, ready to be raised."""
+    return ArchcError([Diagnostic("error", code, message, span, _notes(notes), help)])
+
+
+@dataclass
+class Diagnostics:
+    """A sink: mistakes are added as they are found, and raised together at the end of a phase."""
+
+    found: list[Diagnostic] = field(default_factory=list)
+
+    def error(
+        self,
+        code: str,
+        message: str,
+        span: Span | None = None,
+        notes: Iterable[Note | str] = (),
+        help: str | None = None,  # noqa: A002
+    ) -> None:
+        self.add(Diagnostic("error", code, message, span, _notes(notes), help))
+
+    def warn(
+        self,
+        code: str,
+        message: str,
+        span: Span | None = None,
+        notes: Iterable[Note | str] = (),
+        help: str | None = None,  # noqa: A002
+    ) -> None:
+        self.add(Diagnostic("warning", code, message, span, _notes(notes), help))
+
+    def add(self, diagnostic: Diagnostic) -> None:
+        """Add a diagnostic, unless the very same was reported before."""
+        if diagnostic not in self.found:
+            self.found.append(diagnostic)
+
+    def extend(self, diagnostics: Iterable[Diagnostic]) -> None:
+        for diagnostic in diagnostics:
+            self.add(diagnostic)
+
+    @property
+    def errors(self) -> list[Diagnostic]:
+        return [diagnostic for diagnostic in self.found if diagnostic.severity == "error"]
+
+    @property
+    def warnings(self) -> list[Diagnostic]:
+        return [diagnostic for diagnostic in self.found if diagnostic.severity == "warning"]
+
+    def check(self) -> None:
+        """Raise what was found if an error is among it."""
+        if self.errors:
+            raise ArchcError(self.found)
+
+    def __iter__(self) -> Iterator[Diagnostic]:
+        return iter(self.found)
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that is most like a mistyped one, or None where none is near."""
+    candidates = list(known)
+    matches = difflib.get_close_matches(name, candidates, n=1, cutoff=0.6)
+    if not matches:
+        lowered = {candidate.lower().replace("_", ""): candidate for candidate in candidates}
+        matches = difflib.get_close_matches(name.lower().replace("_", ""), lowered, n=1, cutoff=0.75)
+        return lowered[matches[0]] if matches else None
+    return matches[0]
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str | None:
+    """Help for an unknown name, or None where nothing known is near."""
+    match = nearest(name, known)
+    return None if match is None else f"did you mean `{match}`?"
+
+
+def _notes(notes: Iterable[Note | str]) -> tuple[Note, ...]:
+    return tuple(note if isinstance(note, Note) else Note(note) for note in notes)
+
+
+_COLORS = {"error": "\033[1;31m", "warning": "\033[1;33m", "note": "\033[1;36m", "bold": "\033[1m"}
+_MAXIMUM_WIDTH = 160  # a longer source line is cut around its caret
+
+
+def render(diagnostic: Diagnostic, color: bool = False) -> str:
+    """The diagnostic as a person reads it: headline, place, source line with a caret, notes, help."""
+
+    def paint(text: str, style: str) -> str:
+        return f"{_COLORS[style]}{text}\033[0m" if color else text
+
+    headline = paint(f"{diagnostic.severity}[{diagnostic.code}]", diagnostic.severity)
+    lines = [f"{headline}: {paint(diagnostic.message, 'bold')}"]
+    gutter = max(
+        (len(str(span.line)) for span in (diagnostic.span, *(note.span for note in diagnostic.notes)) if span),
+        default=1,
+    )
+    if diagnostic.span is not None:
+        lines += _excerpt(diagnostic.span, gutter, "-->", paint("^", diagnostic.severity))
+    pad = " " * gutter
+    for note in diagnostic.notes:
+        lines.append(f"{pad} = {paint('note', 'note')}: {note.text}")
+        if note.span is not None:
+            lines += _excerpt(note.span, gutter, "-->", paint("-", "note"))
+    if diagnostic.help is not None:
+        lines.append(f"{pad} = {paint('help', 'note')}: {diagnostic.help}")
+    return "\n".join(lines)
+
+
+def _excerpt(span: Span, gutter: int, arrow: str, mark: str) -> list[str]:
+    number, column = span.source.position(span.start)
+    text = span.source.line(number)
+    start = column - 1
+    length = max(1, min(span.end - span.start, len(text) - start))
+    if len(text) > _MAXIMUM_WIDTH:
+        cut = max(0, start - _MAXIMUM_WIDTH // 2)
+        text = text[cut : cut + _MAXIMUM_WIDTH]
+        start -= cut
+        length = max(1, min(length, len(text) - start))
+    # Tabs keep their place, so that the caret stands below its character whatever their width;
+    # other control characters would move the terminal's cursor.
+    text = "".join(c if c.isprintable() or c == "\t" else "�" for c in text)
+    indent = "".join("\t" if character == "\t" else " " for character in text[:start])
+    pad = " " * gutter
+    return [
+        f"{pad}{arrow} {span}",
+        f"{pad} |",
+        f"{number:>{gutter}} | {text}",
+        f"{pad} | {indent}{mark * length}",
+    ]

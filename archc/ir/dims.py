@@ -1,0 +1,299 @@
+"""Symbolic sizes: `N`, `T`, `2*D + 1`, `(H - 3) // 2 + 1`.
+
+A size is a plain `int` where it is known, else a `SymbolicDim`: a polynomial over symbols and over the
+few functions that are no polynomials (floor division, remainder, minimum, maximum) with integer
+coefficients.  Polynomials are kept in one canonical form, so `==` on them is equality of polynomials:
+`N + N == 2 * N`, `(N + 1) * 2 == 2 * N + 2`.  Two different forms may still be equal as functions
+(`N // 2 * 2` and `N - N % 2`); nothing here claims to see that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+Dim = "int | SymbolicDim"  # for annotations under `from __future__ import annotations`
+
+
+@dataclass(frozen=True, slots=True)
+class Symbol:
+    """A size known when the model runs.  `maximum`, where given, bounds it (`T <= 1024`)."""
+
+    name: str
+    maximum: int | None = field(default=None, compare=False)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """A function of sizes that is no polynomial: `//`, `%`, `min` or `max` of two sizes."""
+
+    name: str
+    left: int | SymbolicDim
+    right: int | SymbolicDim
+
+    def __str__(self) -> str:
+        if self.name in ("min", "max"):
+            return f"{self.name}({self.left}, {self.right})"
+        return f"{_parenthesized(self.left)} {self.name} {_parenthesized(self.right)}"
+
+
+Atom = Symbol | Function
+Monomial = tuple[tuple[Atom, int], ...]  # atoms with their powers, in the order of their texts
+
+
+@dataclass(frozen=True, slots=True)
+class SymbolicDim:
+    """A polynomial in canonical form: `terms` maps monomials to coefficients that are not 0."""
+
+    terms: tuple[tuple[Monomial, int], ...]
+
+    def __add__(self, other: int | SymbolicDim) -> int | SymbolicDim:
+        terms = dict(self.terms)
+        for monomial, coefficient in _terms(other):
+            terms[monomial] = terms.get(monomial, 0) + coefficient
+        return _canonical(terms)
+
+    __radd__ = __add__
+
+    def __neg__(self) -> int | SymbolicDim:
+        return self * -1
+
+    def __sub__(self, other: int | SymbolicDim) -> int | SymbolicDim:
+        return self + other * -1
+
+    def __rsub__(self, other: int | SymbolicDim) -> int | SymbolicDim:
+        return self * -1 + other
+
+    def __mul__(self, other: int | SymbolicDim) -> int | SymbolicDim:
+        terms: dict[Monomial, int] = {}
+        for left, a in self.terms:
+            for right, b in _terms(other):
+                monomial = _times(left, right)
+                terms[monomial] = terms.get(monomial, 0) + a * b
+        return _canonical(terms)
+
+    __rmul__ = __mul__
+
+    def __floordiv__(self, other: int | SymbolicDim) -> int | SymbolicDim:
+        return floor_divide(self, other)
+
+    def __rfloordiv__(self, other: int) -> int | SymbolicDim:
+        return floor_divide(other, self)
+
+    def __mod__(self, other: int | SymbolicDim) -> int | SymbolicDim:
+        return remainder(self, other)
+
+    def __rmod__(self, other: int) -> int | SymbolicDim:
+        return remainder(other, self)
+
+    def __str__(self) -> str:
+        text = ""
+        for monomial, coefficient in self.terms:
+            sign = "-" if coefficient < 0 else "+"
+            factors = [str(abs(coefficient))] if abs(coefficient) != 1 or not monomial else []
+            for atom, power in monomial:
+                # A quotient needs its parentheses beside another factor, a symbol never does.
+                alone = len(monomial) == 1 and power == 1 and coefficient == 1
+                spelled = str(atom) if alone or isinstance(atom, Symbol) else f"({atom})"
+                factors += [spelled] * power
+            product = "*".join(factors)
+            text += f" {sign} {product}" if text else (product if sign == "+" else f"-{product}")
+        return text
+
+    __repr__ = __str__
+
+
+def symbol(name: str, maximum: int | None = None) -> SymbolicDim:
+    """The size that is one symbol."""
+    return SymbolicDim(((((Symbol(name, maximum), 1),), 1),))
+
+
+def as_symbol(dim: int | SymbolicDim) -> Symbol | None:
+    """The symbol that a size consists of, or None where it is anything else."""
+    if isinstance(dim, int) or len(dim.terms) != 1:
+        return None
+    monomial, coefficient = dim.terms[0]
+    if coefficient != 1 or len(monomial) != 1 or monomial[0][1] != 1:
+        return None
+    atom = monomial[0][0]
+    return atom if isinstance(atom, Symbol) else None
+
+
+def symbols(dim: int | SymbolicDim) -> dict[str, Symbol]:
+    """All symbols in a size, by name, in the order in which they are written."""
+    found: dict[str, Symbol] = {}
+    if isinstance(dim, int):
+        return found
+    for monomial, _ in dim.terms:
+        for atom, _ in monomial:
+            if isinstance(atom, Symbol):
+                found.setdefault(atom.name, atom)
+            else:
+                found |= symbols(atom.left) | symbols(atom.right)
+    return found
+
+
+def substitute(dim: int | SymbolicDim, sizes: Mapping[str, int | SymbolicDim]) -> int | SymbolicDim:
+    """The size with symbols replaced; those that `sizes` lacks stay."""
+    if isinstance(dim, int):
+        return dim
+    total: int | SymbolicDim = 0
+    for monomial, coefficient in dim.terms:
+        product: int | SymbolicDim = coefficient
+        for atom, power in monomial:
+            if isinstance(atom, Symbol):
+                value = sizes.get(atom.name, SymbolicDim((((((atom, 1),), 1)),)))
+            else:
+                value = apply(atom.name, substitute(atom.left, sizes), substitute(atom.right, sizes))
+            for _ in range(power):
+                product = product * value
+        total = total + product
+    return total
+
+
+def evaluate(dim: int | SymbolicDim, default: int = 1, sizes: Mapping[str, int] | None = None) -> int:
+    """The size as a number, with `default` for every symbol that `sizes` does not give."""
+    bound = {name: (sizes or {}).get(name, default) for name in symbols(dim)}
+    value = substitute(dim, bound)
+    assert isinstance(value, int)
+    return value
+
+
+def divide(dim: int | SymbolicDim, by: int | SymbolicDim) -> int | SymbolicDim | None:
+    """The exact quotient, or None where it cannot be seen that `by` divides the size."""
+    if isinstance(dim, int) and isinstance(by, int):
+        return dim // by if by != 0 and dim % by == 0 else None
+    if by == 0:
+        return None
+    if dim == by:
+        return 1
+    if isinstance(dim, int):
+        return 0 if dim == 0 else None
+    divisor = _terms(by)
+    if len(divisor) != 1:
+        return None
+    (monomial, coefficient) = divisor[0]
+    quotient: dict[Monomial, int] = {}
+    for own, value in dim.terms:
+        powers = dict(own)
+        for atom, power in monomial:
+            if powers.get(atom, 0) < power:
+                return None
+            powers[atom] -= power
+        if value % coefficient:
+            return None
+        quotient[tuple((atom, power) for atom, power in _ordered(powers) if power)] = value // coefficient
+    return _canonical(quotient)
+
+
+def floor_divide(dim: int | SymbolicDim, by: int | SymbolicDim) -> int | SymbolicDim:
+    """`dim // by`, rounding down; the part that `by` divides leaves the quotient: `(2*N + 1) // 2 == N`.
+
+    Raises:
+        ZeroDivisionError: `by` is 0.
+    """
+    if by == 0:
+        raise ZeroDivisionError("a size cannot be divided by 0")
+    exact = divide(dim, by)
+    if exact is not None:
+        return exact
+    if isinstance(dim, int) and isinstance(by, int):
+        return dim // by
+    if isinstance(by, int) and isinstance(dim, SymbolicDim) and by > 0:
+        whole = {monomial: value // by for monomial, value in dim.terms}
+        rest = {monomial: value % by for monomial, value in dim.terms}
+        inner = _canonical(rest)
+        outer = _canonical(whole)
+        # A rest without symbols is below `by`: nothing is left of it.
+        if isinstance(inner, int):
+            return outer
+        return outer + _function("//", inner, by)
+    return _function("//", dim, by)
+
+
+def remainder(dim: int | SymbolicDim, by: int | SymbolicDim) -> int | SymbolicDim:
+    """`dim % by`, with the sign of `by`.
+
+    Raises:
+        ZeroDivisionError: `by` is 0.
+    """
+    if by == 0:
+        raise ZeroDivisionError("a size cannot be divided by 0")
+    if divide(dim, by) is not None:
+        return 0
+    if isinstance(dim, int) and isinstance(by, int):
+        return dim % by
+    if isinstance(by, int) and isinstance(dim, SymbolicDim) and by > 0:
+        inner = _canonical({monomial: value % by for monomial, value in dim.terms})
+        return inner if isinstance(inner, int) else _function("%", inner, by)
+    return _function("%", dim, by)
+
+
+def minimum(left: int | SymbolicDim, right: int | SymbolicDim) -> int | SymbolicDim:
+    """The smaller of two sizes."""
+    if isinstance(left, int) and isinstance(right, int):
+        return min(left, right)
+    return left if left == right else _function("min", left, right)
+
+
+def maximum(left: int | SymbolicDim, right: int | SymbolicDim) -> int | SymbolicDim:
+    """The larger of two sizes."""
+    if isinstance(left, int) and isinstance(right, int):
+        return max(left, right)
+    return left if left == right else _function("max", left, right)
+
+
+_FUNCTIONS = {"//": floor_divide, "%": remainder, "min": minimum, "max": maximum}
+
+
+def apply(name: str, left: int | SymbolicDim, right: int | SymbolicDim) -> int | SymbolicDim:
+    """The function of a `Function` atom, applied to two sizes."""
+    return _FUNCTIONS[name](left, right)
+
+
+def product(dims: tuple[int | SymbolicDim, ...] | list[int | SymbolicDim]) -> int | SymbolicDim:
+    """The product of sizes; 1 for none."""
+    total: int | SymbolicDim = 1
+    for dim in dims:
+        total = total * dim
+    return total
+
+
+def _function(name: str, left: int | SymbolicDim, right: int | SymbolicDim) -> SymbolicDim:
+    return SymbolicDim(((((Function(name, left, right), 1),), 1),))
+
+
+def _terms(dim: int | SymbolicDim) -> tuple[tuple[Monomial, int], ...]:
+    if isinstance(dim, int):
+        return (((), dim),) if dim else ()
+    return dim.terms
+
+
+def _times(left: Monomial, right: Monomial) -> Monomial:
+    powers = dict(left)
+    for atom, power in right:
+        powers[atom] = powers.get(atom, 0) + power
+    return tuple(_ordered(powers))
+
+
+def _ordered(powers: Mapping[Atom, int]) -> list[tuple[Atom, int]]:
+    """The factors of a monomial in the order of their texts, which makes the form canonical."""
+    return sorted(powers.items(), key=lambda item: str(item[0]))
+
+
+def _canonical(terms: Mapping[Monomial, int]) -> int | SymbolicDim:
+    kept = {monomial: coefficient for monomial, coefficient in terms.items() if coefficient}
+    if not kept:
+        return 0
+    if len(kept) == 1 and () in kept:
+        return kept[()]
+    # Higher powers first and the constant last, as one writes a polynomial.
+    order = sorted(kept.items(), key=lambda item: (-sum(power for _, power in item[0]), str(item[0])))
+    return SymbolicDim(tuple(order))
+
+
+def _parenthesized(dim: int | SymbolicDim) -> str:
+    return str(dim) if isinstance(dim, int) or as_symbol(dim) else f"({dim})"

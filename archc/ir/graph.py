@@ -1,0 +1,313 @@
+"""The graph: operators, the values between them, and the weights that they own.
+
+A `Graph` keeps its nodes in a networkx `DiGraph` that nobody else sees.  An edge says that one node uses
+another's result; which operand that is stands on the node, in order.  Nodes come in a fixed order: the order of
+the text as far as the data allows, so that whatever is made from a graph is the same on every run.
+
+A graph is read through this class and changed through `archc.ir.rewriter.Rewriter` alone.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import networkx as nx
+
+from archc.diagnostics import Span
+from archc.ir.storage import Weight
+from archc.ir.types import TensorType
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from archc.ops.operator import Operator
+    from archc.weights.store import Weights
+
+Order = tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Scope:
+    """One use of a block, or the model itself: where a node stands in the text's own structure.
+
+    A layer of type block that is used twice gives two scopes of one path.
+
+    Attributes:
+        path: the module's path (`h.0`, `h.0.attn`); empty for the model.
+        definition: the name of the block or model.
+        parent: the scope that uses it; None for the model.
+        arguments: the block's attributes by name, as evaluated here.
+        sizes: the sizes that the block's inputs bound (`D`).
+        doc: the comment above the definition.
+    """
+
+    path: str
+    definition: str
+    parent: Scope | None = None
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    sizes: Mapping[str, Any] = field(default_factory=dict)
+    doc: str = ""
+
+    def ancestors(self) -> list[Scope]:
+        """This scope and all around it, the model first."""
+        chain: list[Scope] = []
+        scope: Scope | None = self
+        while scope is not None:
+            chain.append(scope)
+            scope = scope.parent
+        return chain[::-1]
+
+
+@dataclass(eq=False, slots=True)
+class Value:
+    """A tensor in the graph: a result of a node, or an input (whose `producer` is None).
+
+    `name` is the user's name for it, where the text has one; it means nothing to the graph.
+    """
+
+    type: TensorType
+    producer: Node | None = None
+    index: int = 0
+    name: str | None = None
+
+    def __repr__(self) -> str:
+        return f"<{self.name or 'value'}: {self.type}>"
+
+
+@dataclass(eq=False, slots=True)
+class Node:
+    """An operator at its place.
+
+    Attributes:
+        op: the operator with its attributes.
+        operands: the values it uses, in order.
+        results: the values it makes.
+        weights: the path of each parameter, by the parameter's name.
+        name: the layer's name within its scope (`conv1`, `h.0`), or None for one that nobody named.
+        scope: the use of a block that it belongs to.
+        span: where the text has it; None for what a pass made out of nothing in the text.
+        origin: the passes that made or changed it, the last one last.
+        order: its place among the nodes, as far as the data allows.
+    """
+
+    op: Operator
+    operands: tuple[Value, ...]
+    results: tuple[Value, ...]
+    weights: Mapping[str, str]
+    name: str | None
+    scope: Scope
+    span: Span | None
+    origin: tuple[str, ...]
+    order: Order
+
+    @property
+    def path(self) -> str | None:
+        """The layer's whole path, or None for a node without a name."""
+        if self.name is None:
+            return None
+        return f"{self.scope.path}.{self.name}" if self.scope.path else self.name
+
+    @property
+    def result(self) -> Value:
+        """The only result."""
+        (value,) = self.results
+        return value
+
+    @property
+    def types(self) -> tuple[TensorType, ...]:
+        """The types of the operands."""
+        return tuple(value.type for value in self.operands)
+
+    @property
+    def title(self) -> str:
+        """What to call it in a message: its path, or its operator and line."""
+        if self.path is not None:
+            return self.path
+        where = f" (line {self.span.line})" if self.span is not None else ""
+        return f"{self.op.name}{where}"
+
+    def __repr__(self) -> str:
+        return f"<{self.title}: {self.op}>"
+
+
+class Graph:
+    """A network: inputs, nodes, outputs and weights.
+
+    Attributes:
+        name: the model's name.
+        inputs: the input values, each with its name, in order.
+        outputs: the output values by name, in order.
+        weights: what is known of each weight, by path.
+        tensors: the values of the stored tensors, once they are bound; None before.
+        scope: the scope of the model itself.
+    """
+
+    def __init__(self, name: str, scope: Scope | None = None):
+        self.name = name
+        self.scope = scope or Scope("", name)
+        self.inputs: list[Value] = []
+        self.outputs: dict[str, Value] = {}
+        self.weights: dict[str, Weight] = {}
+        self.tensors: Weights | None = None
+        self._graph: nx.DiGraph[Node] = nx.DiGraph()
+        self._input_users: dict[Value, dict[Node, None]] = {}
+        self._sorted: list[Node] | None = None
+
+    # Reading ----------------------------------------------------------------------------------------------
+
+    def nodes(self) -> list[Node]:
+        """All nodes, each after those it uses; otherwise in the order of the text."""
+        if self._sorted is None:
+            self._sorted = list(self._sort())
+        return list(self._sorted)
+
+    def __len__(self) -> int:
+        return len(self._graph)
+
+    def __contains__(self, node: Node) -> bool:
+        return node in self._graph
+
+    def consumers(self, value: Value) -> list[Node]:
+        """The nodes that use a value, in the order in which they came to; outputs are not among them."""
+        if value.producer is None:
+            return list(self._input_users.get(value, {}))
+        return [node for node in self._graph.successors(value.producer) if value in node.operands]
+
+    def users(self, node: Node) -> list[Node]:
+        """The nodes that use any result of a node."""
+        return list(self._graph.successors(node))
+
+    def is_output(self, value: Value) -> bool:
+        """Whether a value is an output of the model."""
+        return any(output is value for output in self.outputs.values())
+
+    def node_at(self, path: str) -> Node:
+        """The first node of a path.
+
+        Raises:
+            KeyError: there is none.
+        """
+        for node in self.nodes():
+            if node.path == path:
+                return node
+        raise KeyError(path)
+
+    def layers(self) -> dict[str, Node]:
+        """The named nodes by path, in order; a layer used twice stands once, at its first use."""
+        found: dict[str, Node] = {}
+        for node in self.nodes():
+            if node.path is not None:
+                found.setdefault(node.path, node)
+        return found
+
+    def weight_values(self, path: str) -> np.ndarray:
+        """The values that layers compute with, decoded from what is stored for a weight; reads them now."""
+        assert self.tensors is not None, "no weights are bound to this graph"
+        weight = self.weights[path]
+        return weight.storage.decode(path, {stored: self.tensors[stored].numpy() for stored in weight.tensors})
+
+    def __eq__(self, other: object) -> bool:
+        """Equality as a network: what feeds the outputs is the same, by the same names.
+
+        The order of unrelated nodes, names of intermediate values, spans and the weights' values do not count.
+        """
+        if not isinstance(other, Graph):
+            return NotImplemented
+        return self.canonical() == other.canonical()
+
+    __hash__ = None  # type: ignore[assignment]  # graphs change
+
+    def canonical(self) -> tuple[Any, ...]:
+        """A comparable form: nodes as they are reached from the outputs, operands by number."""
+        numbers: dict[Value, int] = {value: -1 - position for position, value in enumerate(self.inputs)}
+        rows: list[tuple[Any, ...]] = []
+        used: set[str] = set()
+        stack: list[Node] = []
+        for output in reversed(self.outputs.values()):
+            if output.producer is not None:
+                stack.append(output.producer)
+        done: set[Node] = set()
+        while stack:
+            node = stack[-1]
+            waiting = [v.producer for v in node.operands if v.producer is not None and v.producer not in done]
+            if node in done or not waiting:
+                stack.pop()
+                if node not in done:
+                    done.add(node)
+                    operands = tuple(numbers[value] for value in node.operands)
+                    types = tuple(value.type for value in node.results)
+                    weights = tuple(sorted(node.weights.items()))
+                    used.update(node.weights.values())
+                    for value in node.results:
+                        numbers[value] = len(numbers)
+                    rows.append((node.op, operands, weights, node.path, types))
+                continue
+            stack.extend(reversed(waiting))
+        return (
+            self.name,
+            tuple((value.name, value.type) for value in self.inputs),
+            tuple(rows),
+            tuple((name, numbers[value]) for name, value in self.outputs.items()),
+            tuple((w.path, w.shape, w.dtype, w.storage, w.trainable) for w in sorted(self._used(used), key=lambda w: w.path)),
+        )
+
+    def _used(self, paths: set[str]) -> Iterator[Weight]:
+        return (weight for path, weight in self.weights.items() if path in paths)
+
+    # Changing: for the rewriter alone ---------------------------------------------------------------------
+
+    def _add(self, node: Node) -> None:
+        self._graph.add_node(node)
+        self._connect(node)
+        self._sorted = None
+
+    def _connect(self, node: Node) -> None:
+        for value in node.operands:
+            if value.producer is not None:
+                self._graph.add_edge(value.producer, node)
+            else:
+                self._input_users.setdefault(value, {})[node] = None
+
+    def _disconnect(self, node: Node) -> None:
+        for value in node.operands:
+            if value.producer is None:
+                self._input_users.get(value, {}).pop(node, None)
+            elif self._graph.has_edge(value.producer, node):
+                self._graph.remove_edge(value.producer, node)
+
+    def _remove(self, node: Node) -> None:
+        self._disconnect(node)
+        self._graph.remove_node(node)
+        self._sorted = None
+
+    def _set_operands(self, node: Node, operands: tuple[Value, ...]) -> None:
+        self._disconnect(node)
+        node.operands = operands
+        self._connect(node)
+        self._sorted = None
+
+    def _sort(self) -> Iterator[Node]:
+        """Kahn's algorithm with a heap on `order`: linear but for the heap, and the same on every run.
+
+        Raises:
+            ValueError: the nodes form a cycle.
+        """
+        missing = {node: self._graph.in_degree(node) for node in self._graph}
+        ready = [(node.order, number, node) for number, node in enumerate(self._graph) if not missing[node]]
+        heapq.heapify(ready)
+        number = len(self._graph)
+        count = 0
+        while ready:
+            _, _, node = heapq.heappop(ready)
+            yield node
+            count += 1
+            for user in self._graph.successors(node):
+                missing[user] -= 1
+                if not missing[user]:
+                    number += 1
+                    heapq.heappush(ready, (user.order, number, user))
+        if count != len(self._graph):
+            raise ValueError("the graph has a cycle")

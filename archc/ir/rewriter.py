@@ -1,0 +1,251 @@
+"""The one way to change a graph.
+
+The elaborator builds graphs with it and passes rewrite them with it, so operand order, edges, inferred types and
+provenance are right by construction.
+
+    rewriter = Rewriter(graph, by="lowrank")
+    down = rewriter.add(Linear(rank, bias=False), node.operands, name=f"{node.name}.a", near=node)
+    up = rewriter.add(Linear(out), down.results, name=f"{node.name}.b", near=node)
+    rewriter.replace(node, up.results)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from archc.diagnostics import Span
+from archc.ir.graph import Graph, Node, Order, Scope, Value
+from archc.ir.storage import Dense, Storage, Weight
+from archc.ir.types import TensorType
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from archc.ops.operator import Operator
+
+
+class Rewriter:
+    """Changes one graph, and signs what it changes.
+
+    Args:
+        graph: the graph to change, in place.
+        by: the pass's name, for the nodes' `origin`; empty while a graph is built from a text.
+    """
+
+    def __init__(self, graph: Graph, by: str = ""):
+        self.graph = graph
+        self.by = by
+        self._next_order = max((node.order[0] for node in graph._graph), default=-1) + 1
+        self._inserted: dict[Order, int] = {}
+
+    # Building ---------------------------------------------------------------------------------------------
+
+    def input(self, name: str, type: TensorType) -> Value:  # noqa: A002 - the language's own words
+        """Add an input of the model."""
+        value = Value(type, name=name)
+        self.graph.inputs.append(value)
+        return value
+
+    def output(self, name: str, value: Value) -> None:
+        """Make a value an output of the model under a name, or replace the output of that name."""
+        self.graph.outputs[name] = value
+
+    def add(
+        self,
+        op: Operator,
+        operands: Sequence[Value],
+        *,
+        name: str | None = None,
+        scope: Scope | None = None,
+        span: Span | None = None,
+        near: Node | None = None,
+        weights: Mapping[str, str] | None = None,
+        storages: Mapping[str, Storage] | None = None,
+    ) -> Node:
+        """Add a node; its results are inferred, and weights that the graph lacks are declared.
+
+        Args:
+            name: the layer's name in its scope; needed where the operator owns parameters.
+            near: the node that it stands for: gives scope, span and place where they are not given.
+            weights: paths for parameters that are not the layer's own (`{"weight": "wte.weight"}`).
+            storages: how parameters are stored; dense by default.
+
+        Raises:
+            OperatorError: the operands do not fit.
+        """
+        operands = tuple(operands)
+        inference = op.infer([value.type for value in operands])
+        if near is not None:
+            scope, span = scope or near.scope, span or near.span
+        scope = scope or self.graph.scope
+        node = Node(
+            op=op,
+            operands=operands,
+            results=(),
+            weights={},
+            name=name,
+            scope=scope,
+            span=span,
+            origin=(*(near.origin if near else ()), *((self.by,) if self.by else ())),
+            order=self._order(near),
+        )
+        node.results = tuple(Value(type, node, index) for index, type in enumerate(inference.results))
+        node.weights = self._declare(node, inference.parameters, inference.solution.extents, weights, storages)
+        self.graph._add(node)
+        return node
+
+    def _declare(
+        self,
+        node: Node,
+        parameters: Mapping[str, TensorType],
+        extents: Mapping[str, object],
+        given: Mapping[str, str] | None,
+        storages: Mapping[str, Storage] | None,
+    ) -> dict[str, str]:
+        paths = {}
+        for name, type in parameters.items():  # noqa: A001
+            path = (given or {}).get(name) or f"{node.path}.{name}"
+            paths[name] = path
+            if path in self.graph.weights:
+                continue
+            shape = tuple(dim for dim in type.shape if isinstance(dim, int))
+            if len(shape) != type.rank:
+                from archc.ops.operator import OperatorError
+
+                raise OperatorError(
+                    "symbolic-weight",
+                    f"`{node.op.name}` would own a `{name}` of shape {type}, and a weight's shape must be known",
+                    help="give the size as a number or an attribute",
+                )
+            declared = node.op.parameters[name]
+            self.graph.weights[path] = Weight(
+                path,
+                shape,
+                type.dtype,
+                (storages or {}).get(name, Dense()),
+                declared.trainable,
+                declared.initializer(extents),
+            )
+        return paths
+
+    def _order(self, near: Node | None) -> Order:
+        if near is None:
+            self._next_order += 1
+            return (self._next_order - 1,)
+        self._inserted[near.order] = self._inserted.get(near.order, -1) + 1
+        return (*near.order, self._inserted[near.order])
+
+    # Rewriting --------------------------------------------------------------------------------------------
+
+    def replace_value(self, old: Value, new: Value) -> None:
+        """Let all that used one value use another; the new one takes the user's name if it has none."""
+        if old is new:
+            return
+        for node in self.graph.consumers(old):
+            self.set_operands(node, tuple(new if value is old else value for value in node.operands))
+        for name, value in self.graph.outputs.items():
+            if value is old:
+                self.graph.outputs[name] = new
+        if new.name is None and new.producer is not None:
+            new.name = old.name
+
+    def replace(self, node: Node, values: Sequence[Value]) -> None:
+        """Let other values stand for a node's results, and remove it."""
+        for old, new in zip(node.results, values, strict=True):
+            self.replace_value(old, new)
+        self.remove(node)
+
+    def remove(self, node: Node) -> None:
+        """Remove a node that nothing uses; weights that no other node has go with it.
+
+        Raises:
+            ValueError: something still uses it.
+        """
+        if any(self.graph.consumers(value) or self.graph.is_output(value) for value in node.results):
+            raise ValueError(f"{node.title} is still in use")
+        self.graph._remove(node)
+
+    def set_operands(self, node: Node, operands: Sequence[Value]) -> None:
+        """Give a node other operands; its results keep their values, with newly inferred types."""
+        self.graph._set_operands(node, tuple(operands))
+        self._infer(node)
+
+    def set_operator(self, node: Node, op: Operator, storages: Mapping[str, Storage] | None = None) -> None:
+        """Give a node another operator, or other attributes; parameters that it lacked are declared."""
+        node.op = op
+        inference = op.infer(node.types)
+        given = dict(node.weights)
+        node.weights = self._declare(node, inference.parameters, inference.solution.extents, given, storages)
+        self._sign(node)
+        self._infer(node)
+
+    def _infer(self, node: Node) -> None:
+        """Infer the results' types again, here and downstream as far as they change."""
+        stack = [node]
+        while stack:
+            current = stack.pop()
+            types = current.op.infer(current.types).results
+            changed = False
+            for value, type in zip(current.results, types, strict=True):  # noqa: A001
+                if value.type != type:
+                    value.type, changed = type, True
+            if changed:
+                stack.extend(self.graph.users(current))
+
+    def _sign(self, node: Node) -> None:
+        if self.by and (not node.origin or node.origin[-1] != self.by):
+            node.origin = (*node.origin, self.by)
+
+    # Weights ----------------------------------------------------------------------------------------------
+
+    def set_weight(self, path: str, values: np.ndarray) -> None:
+        """Give a weight values that a pass computed; they are encoded as its storage says.
+
+        The shape may change with them; the graph's tensors must be bound.
+        """
+        from archc.weights.tensor import ArrayTensor
+
+        weight = self.graph.weights[path]
+        if weight.shape != values.shape:
+            self.graph.weights[path] = weight = replace(weight, shape=values.shape)
+        assert self.graph.tensors is not None, "weights are bound before passes run"
+        for stored, array in weight.storage.encode(path, values).items():
+            self.graph.tensors.set(stored, ArrayTensor(array))
+
+    def set_storage(self, path: str, storage: Storage) -> None:
+        """Store a weight in another way, encoding the values that it has."""
+        values = self.graph.weight_values(path)
+        self._drop_tensors(path)
+        self.graph.weights[path] = replace(self.graph.weights[path], storage=storage)
+        self.set_weight(path, values)
+
+    def _drop_tensors(self, path: str) -> None:
+        if self.graph.tensors is not None:
+            for stored in self.graph.weights[path].tensors:
+                if stored in self.graph.tensors:
+                    self.graph.tensors.remove(stored)
+
+    def remove_unused_weights(self) -> list[str]:
+        """Forget the weights that no node has any more; returns their paths."""
+        used = {path for node in self.graph._graph for path in node.weights.values()}
+        unused = [path for path in self.graph.weights if path not in used]
+        for path in unused:
+            self._drop_tensors(path)
+            del self.graph.weights[path]
+        return unused
+
+    def remove_unused_nodes(self) -> list[Node]:
+        """Remove what feeds no output; returns the nodes removed, in the order of the graph."""
+        live: set[Node] = set()
+        stack = [value.producer for value in self.graph.outputs.values() if value.producer is not None]
+        while stack:
+            node = stack.pop()
+            if node not in live:
+                live.add(node)
+                stack.extend(value.producer for value in node.operands if value.producer is not None)
+        dead = [node for node in self.graph.nodes() if node not in live]
+        for node in dead:
+            self.graph._remove(node)
+        return dead

@@ -1,0 +1,67 @@
+"""Selectors: which layers a pass may touch, as globs over paths.
+
+`fc*` is every layer of the model whose name begins with `fc`; `h.*.up` the `up` of every block; `**.query` a
+`query` at any depth.  `*` stays within one name between dots, so `layers.1.*` does not reach `layers.10`.
+A selector that names a block selects all layers in it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+from archc.diagnostics import nearest
+
+
+class SelectorError(Exception):
+    """A selector that matches nothing; `help` names the nearest paths."""
+
+    def __init__(self, pattern: str, known: Iterable[str]):
+        paths = list(known)
+        self.pattern = pattern
+        close = nearest(pattern.replace("*", ""), [*paths, *{path.rpartition(".")[2] for path in paths}])
+        shown = ", ".join(f"`{path}`" for path in paths[:6]) + (", ..." if len(paths) > 6 else "")
+        self.help = f"did you mean `{close}`?" if close else f"the layers are {shown}" if paths else "it has no layers"
+        super().__init__(f"the selector `{pattern}` matches no layer")
+
+
+@dataclass(frozen=True)
+class Selector:
+    """One or several globs; a path is selected when any of them matches it or a block around it."""
+
+    patterns: tuple[str, ...]
+
+    @classmethod
+    def of(cls, patterns: str | tuple[str, ...] | None) -> Selector:
+        """A selector from an option's value; None selects nothing."""
+        if patterns is None:
+            return cls(())
+        return cls((patterns,) if isinstance(patterns, str) else tuple(patterns))
+
+    @cached_property
+    def _expressions(self) -> tuple[re.Pattern[str], ...]:
+        return tuple(re.compile(_expression(pattern)) for pattern in self.patterns)
+
+    def matches(self, path: str) -> bool:
+        """Whether a layer of this path is selected."""
+        return any(expression.match(path) for expression in self._expressions)
+
+    def check(self, paths: Iterable[str]) -> None:
+        """Check that every glob matches a path.
+
+        Raises:
+            SelectorError: one matches none.
+        """
+        known = list(paths)
+        for pattern, expression in zip(self.patterns, self._expressions):
+            if not any(expression.match(path) for path in known):
+                raise SelectorError(pattern, known)
+
+
+def _expression(pattern: str) -> str:
+    parts = []
+    for piece in re.split(r"(\*\*\.?|\*|\?)", pattern):
+        parts.append({"**.": r"(?:[^.]+\.)*", "**": r".*", "*": r"[^.]*", "?": r"[^.]"}.get(piece, re.escape(piece)))
+    return "".join(parts) + r"(?:\.|\Z)"

@@ -1,0 +1,133 @@
+"""How a weight is stored: dense, or as integers with a scale.
+
+A layer computes with what the storage decodes to.  A storage is named in the text (`weight = int8(axis = 0)`)
+and knows which tensors it consists of; the first keeps the weight's own path, the others hang a suffix on it
+(`fc1.weight`, `fc1.weight_scale`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from archc.ir.attributes import arguments_text, attribute
+from archc.ir.types import DType
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Shape = tuple[int, ...]
+
+STORAGES: dict[str, type[Storage]] = {}
+"""All storages by their names in the language; subclasses of `Storage` enter themselves."""
+
+
+@dataclass(frozen=True)
+class Storage:
+    """One way to store a weight; the fields are the options."""
+
+    name: ClassVar[str] = ""
+
+    def __init_subclass__(cls, **kwargs: Any):
+        super().__init_subclass__(**kwargs)
+        STORAGES[cls.name] = cls
+
+    def tensors(self, path: str, shape: Shape, dtype: DType) -> dict[str, tuple[Shape, DType]]:
+        """The stored tensors of a weight: path to shape and dtype, the weight's own path first."""
+        return {path: (shape, dtype)}
+
+    def encode(self, path: str, values: np.ndarray) -> dict[str, np.ndarray]:
+        """The stored tensors for a weight's values, of whatever shape; keys as in `tensors`."""
+        return {path: values}
+
+    def decode(self, path: str, stored: dict[str, np.ndarray]) -> np.ndarray:
+        """The values that layers compute with."""
+        return stored[path]
+
+    def __str__(self) -> str:
+        arguments = ", ".join(arguments_text(self))
+        return f"{self.name}({arguments})" if arguments else self.name
+
+
+@dataclass(frozen=True)
+class Dense(Storage):
+    """Every element as it is."""
+
+    name: ClassVar[str] = "dense"
+
+
+@dataclass(frozen=True)
+class Int8(Storage):
+    """Symmetric signed integers: w ≈ scale · q with q in -127..127 and scale = max|w| / 127.
+
+    One scale for each slice along `axis`, or a single one where `axis` is left out.
+    (Jacob et al. 2018, "Quantization and Training of Neural Networks", section 2.1, with zero point 0.)
+    """
+
+    name: ClassVar[str] = "int8"
+    axis: int | None = attribute(None, doc="one scale for each slice along this axis; without it a single scale")
+
+    def tensors(self, path: str, shape: Shape, dtype: DType) -> dict[str, tuple[Shape, DType]]:
+        scales = () if self.axis is None else (shape[self.axis],)
+        return {path: (shape, DType.i8), f"{path}_scale": (scales, dtype)}
+
+    def encode(self, path: str, values: np.ndarray) -> dict[str, np.ndarray]:
+        import numpy as np
+
+        others = tuple(k for k in range(values.ndim) if k != self.axis)
+        largest = np.abs(values).max(axis=others if self.axis is not None else None)
+        # A slice of zeros would have the scale 0, by which nothing can be divided.
+        scale = np.where(largest > 0, largest / 127, 1).astype(values.dtype)
+        quantized = np.clip(np.rint(values / self._spread(scale, values.ndim)), -127, 127).astype(np.int8)
+        return {path: quantized, f"{path}_scale": scale}
+
+    def decode(self, path: str, stored: dict[str, np.ndarray]) -> np.ndarray:
+        quantized, scale = stored[path], stored[f"{path}_scale"]
+        return quantized.astype(scale.dtype) * self._spread(scale, quantized.ndim)
+
+    def _spread(self, scale: np.ndarray, rank: int) -> np.ndarray:
+        if self.axis is None:
+            return scale
+        return scale.reshape([-1 if k == self.axis else 1 for k in range(rank)])
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """A tensor that a layer owns: a parameter, or a buffer where `trainable` is False.
+
+    Attributes:
+        path: its name in the text, the state dict, the safetensors file and the ONNX initializers.
+        shape, dtype: what layers compute with, whatever the storage.
+        initializer: how a fresh one is made; see `archc.weights.initializers`.
+    """
+
+    path: str
+    shape: Shape
+    dtype: DType
+    storage: Storage = Dense()
+    trainable: bool = True
+    initializer: Any = None
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        total = 1
+        for dim in self.shape:
+            total *= dim
+        return total
+
+    @property
+    def tensors(self) -> dict[str, tuple[Shape, DType]]:
+        """The tensors that are stored for it: path to shape and dtype."""
+        return self.storage.tensors(self.path, self.shape, self.dtype)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all that is stored for it."""
+        total = 0
+        for shape, dtype in self.tensors.values():
+            count = dtype.size
+            for dim in shape:
+                count *= dim
+            total += count
+        return total

@@ -1,0 +1,74 @@
+"""What must hold of every graph; checked when a text became one, and after every pass."""
+
+from __future__ import annotations
+
+from archc.ir.graph import Graph, Value
+
+
+class InvalidGraph(Exception):
+    """A graph that breaks a rule: a bug in whoever made it, never the user's mistake."""
+
+
+def verify(graph: Graph) -> None:
+    """Check a graph.
+
+    Raises:
+        InvalidGraph: a cycle; a value that nothing in the graph produces; results that are not what their operator
+            infers; a weight that is missing, of another shape, or unused; two different layers of one path;
+            a node that feeds no output; stored tensors that do not fit the weights.
+    """
+    try:
+        nodes = graph.nodes()
+    except ValueError as cycle:
+        raise InvalidGraph(str(cycle)) from None
+    known: set[Value] = set(graph.inputs)
+    layers: dict[str, tuple[object, object]] = {}
+    used: set[str] = set()
+    feeding: set[Value] = set(graph.outputs.values())
+    for node in reversed(nodes):
+        if not any(value in feeding for value in node.results):
+            raise InvalidGraph(f"{node.title} feeds no output")
+        feeding.update(node.operands)
+    for node in nodes:
+        for value in node.operands:
+            if value not in known:
+                raise InvalidGraph(f"{node.title} uses a value that the graph does not have")
+        inference = node.op.infer(node.types)
+        if tuple(value.type for value in node.results) != inference.results:
+            raise InvalidGraph(f"{node.title} has results {node.results}, and its operator infers {inference.results}")
+        if set(node.weights) != set(inference.parameters):
+            raise InvalidGraph(f"{node.title} has the weights {list(node.weights)}, not {list(inference.parameters)}")
+        for name, type in inference.parameters.items():  # noqa: A001
+            weight = graph.weights.get(node.weights[name])
+            if weight is None:
+                raise InvalidGraph(f"{node.title} names the weight {node.weights[name]}, which the graph lacks")
+            if weight.shape != type.shape or weight.dtype is not type.dtype:
+                raise InvalidGraph(f"{weight.path} is {weight.dtype}{list(weight.shape)}, and {node.title} needs {type}")
+            used.add(weight.path)
+        if node.path is not None:
+            kind = (node.op, tuple(sorted(node.weights.items())))
+            if layers.setdefault(node.path, kind) != kind:
+                raise InvalidGraph(f"two different layers are called {node.path}")
+        known.update(node.results)
+    for name, value in graph.outputs.items():
+        if value not in known:
+            raise InvalidGraph(f"the output {name} is not a value of the graph")
+    unused = [path for path in graph.weights if path not in used]
+    if unused:
+        raise InvalidGraph(f"no layer has the weight {unused[0]}")
+    if graph.tensors is not None:
+        _verify_tensors(graph)
+
+
+def _verify_tensors(graph: Graph) -> None:
+    assert graph.tensors is not None
+    expected = {path: spec for weight in graph.weights.values() for path, spec in weight.tensors.items()}
+    for path, (shape, dtype) in expected.items():
+        if path not in graph.tensors:
+            raise InvalidGraph(f"no values are bound to {path}")
+        tensor = graph.tensors[path]
+        if tuple(tensor.shape) != shape or tensor.dtype != dtype.value:
+            raise InvalidGraph(f"{path} is bound to {tensor.dtype}{list(tensor.shape)}, not {dtype}{list(shape)}")
+    surplus = [path for path in graph.tensors if path not in expected]
+    if surplus:
+        raise InvalidGraph(f"values are bound to {surplus[0]}, which is no weight")

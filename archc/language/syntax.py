@@ -1,0 +1,335 @@
+"""The syntax tree: what the parser makes of a text, before anything in it has a meaning.
+
+Every node carries its span.  Nodes are frozen and know nothing of graphs; `elaborate` gives them one.
+Long operator chains such as `a + b + c + …` are nested to the left, as deep as they are long: walk them
+with a loop down `left`, not with recursion.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from archc.diagnostics import Source, Span
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    span: Span
+
+
+# Expressions ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Number(Node):
+    """`3`, `0.5`, `1e-5`; integers are ints, everything else floats.  Only `devices` gives a unit (`50GB/s`)."""
+
+    value: int | float
+    unit: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class String(Node):
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Boolean(Node):
+    value: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Name(Node):
+    """A bare name: an attribute, a size, a tensor, a layer, an operator, a dtype."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Member(Node):
+    """`wte.weight`, `att.SelfAttention`, `h[3].attn`."""
+
+    value: Expression
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Slice(Node):
+    """`start:stop:step` inside an index; each part may be missing."""
+
+    start: Expression | None
+    stop: Expression | None
+    step: Expression | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ellipsis(Node):
+    """`...` inside an index: as many whole axes as it takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Index(Node):
+    """`x[:, 0]`, `sizes[i]`."""
+
+    value: Expression
+    items: tuple[Expression | Slice | Ellipsis, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Argument(Node):
+    """One argument of a call; `name` is None for one given by position."""
+
+    name: str | None
+    value: Expression | Slice
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Node):
+    """`arange(T)`, `int8(axis = 0)`, `cuda(1)`, `sparse(2:4)`: a callee with arguments, no data flowing in."""
+
+    callee: Expression
+    arguments: tuple[Argument, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Unary(Node):
+    """`-x`, `not x`."""
+
+    operator: str
+    operand: Expression
+
+
+@dataclass(frozen=True, slots=True)
+class Binary(Node):
+    """`+ - * / // % **`, the comparisons `== != < <= > >=`, and `and`, `or`."""
+
+    operator: str
+    left: Expression
+    right: Expression
+
+
+@dataclass(frozen=True, slots=True)
+class Tuple(Node):
+    """`(q, k, v)`."""
+
+    items: tuple[Expression, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class List(Node):
+    """`[1, 2, 3]`."""
+
+    items: tuple[Expression, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Range(Node):
+    """`0..depth`: the stop is exclusive."""
+
+    start: Expression
+    stop: Expression
+
+
+@dataclass(frozen=True, slots=True)
+class Label(Node):
+    """`conv1:` or `h[i]:` before a stage."""
+
+    name: str
+    indices: tuple[Expression, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Stage(Node):
+    """One step of a chain: `label: callee(arguments)`.
+
+    `called` tells `relu()` from `relu`; both mean the same.  `callee` is a `Name` or a `Member`.
+    """
+
+    label: Label | None
+    callee: Name | Member
+    arguments: tuple[Argument, ...]
+    called: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Chain(Node):
+    """`source -> stage -> stage`.
+
+    A source that makes a tensor without receiving one may be labelled as a stage is:
+    `arange(T) -> wpe: embedding(context, width)` has the `Call` `arange(T)` as its source.
+    """
+
+    source: Expression
+    stages: tuple[Stage, ...]
+
+
+Expression = (
+    Number | String | Boolean | Name | Member | Index | Call | Unary | Binary | Tuple | List | Range | Chain
+)
+
+
+# Types ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Dim(Node):
+    """One size in a tensor type: an expression, perhaps bounded (`T <= context`)."""
+
+    value: Expression
+    bound: Expression | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TensorType(Node):
+    """`f32[N, 1, 28, 28]`."""
+
+    dtype: str
+    dims: tuple[Dim, ...]
+
+
+# Statements -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Input(Node):
+    """`input image: f32[N, 1, 28, 28]`; in a block the type may be left out."""
+
+    name: Name
+    type: TensorType | None
+
+
+@dataclass(frozen=True, slots=True)
+class Output(Node):
+    """`output logits: f32[N, 10] = expression`, or just `output expression`."""
+
+    name: Name | None
+    type: TensorType | None
+    value: Expression
+
+
+@dataclass(frozen=True, slots=True)
+class Layer(Node):
+    """`layer wte = embedding(vocab, width)`: a layer with weights, to be used (and shared) below."""
+
+    name: Label
+    value: Call | Name | Member
+
+
+@dataclass(frozen=True, slots=True)
+class Let(Node):
+    """`let half = width // 2`: a name for a size or another attribute value."""
+
+    name: Name
+    value: Expression
+
+
+@dataclass(frozen=True, slots=True)
+class Assign(Node):
+    """`x = …` or `a, b = …`: names for tensors."""
+
+    targets: tuple[Name, ...]
+    value: Expression
+
+
+@dataclass(frozen=True, slots=True)
+class For(Node):
+    """`for i in 0..depth { … }`; the body shares the names of what surrounds it."""
+
+    variable: Name
+    iterable: Expression
+    body: tuple[Statement, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class If(Node):
+    """`if … { … } else { … }`; `else if` is an `If` as the only statement of `otherwise`."""
+
+    condition: Expression
+    body: tuple[Statement, ...]
+    otherwise: tuple[Statement, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Assert(Node):
+    """`assert D % heads == 0, "heads must divide the width"`."""
+
+    condition: Expression
+    message: Expression | None
+
+
+Statement = Input | Output | Layer | Let | Assign | For | If | Assert
+
+
+# Top level ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute(Node):
+    """A parameter of a definition's head: `heads` (required) or `ff = 4`."""
+
+    name: Name
+    default: Expression | None
+
+
+@dataclass(frozen=True, slots=True)
+class Definition(Node):
+    """`model name(attributes) { … }` or `block …`; `doc` is the comment that stands right above it."""
+
+    kind: str
+    name: Name
+    attributes: tuple[Attribute, ...]
+    body: tuple[Statement, ...]
+    doc: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline(Node):
+    """`pipeline edge = lowrank(energy = 0.95) -> quant(int8)`: the passes, in order."""
+
+    name: Name
+    passes: tuple[Stage, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Import(Node):
+    """`import "std/attention.arch" as att`; without `as`, the file's own name serves."""
+
+    path: String
+    alias: Name | None
+
+
+@dataclass(frozen=True, slots=True)
+class Link(Node):
+    """`link a <-> b = 50GB/s`."""
+
+    left: Name
+    right: Name
+    value: Expression
+
+
+@dataclass(frozen=True, slots=True)
+class Devices(Node):
+    """`devices box { a = cuda(0)  b = cuda(1)  link a <-> b = 50GB/s }`."""
+
+    name: Name
+    items: tuple[Assign | Link, ...]
+
+
+Item = Definition | Pipeline | Import | Devices
+
+
+@dataclass(frozen=True, slots=True)
+class Comment(Node):
+    """A comment, `#` to the end of the line, as written; `own_line` where nothing stands before it."""
+
+    text: str
+    own_line: bool
+
+
+@dataclass(frozen=True, slots=True)
+class File(Node):
+    """A whole text: its items in order, and its comments beside them for the formatter."""
+
+    source: Source
+    items: tuple[Item, ...]
+    comments: tuple[Comment, ...]

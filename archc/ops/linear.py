@@ -1,0 +1,88 @@
+"""Layers that multiply by a matrix: `linear`, and `embedding`, which picks its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from archc.ir.attributes import attribute
+from archc.ir.types import DType, TensorType
+from archc.ops.operator import Operator, OperatorError
+from archc.ops.parameter import Parameter, kaiming_uniform, normal, uniform_fan_in
+from archc.ops.spelling import OnnxSpelling, TorchModule, TorchSpelling, call
+
+
+@dataclass(frozen=True)
+class Linear(Operator):
+    """An affine map of the last axis: y = x Wᵀ + b, with W of shape [out_features, in_features].
+
+    A fresh weight is drawn as torch.nn.Linear draws it: uniformly within ±1/√in_features.
+    """
+
+    signature = "x[*b, i], weight[o, i], bias[o]? -> y[*b, o]"
+    parameters = {"weight": Parameter(kaiming_uniform("i")), "bias": Parameter(uniform_fan_in("i"))}
+    torch_name = "F.linear"
+    example = "x -> fc1: linear(128)"
+
+    out_features: int = attribute(index="o", phrase="output features", doc="size of the last axis of the result")
+    bias: bool = attribute(True, doc="add a learned vector")
+    in_features: int | None = attribute(
+        None, index="i", phrase="input features", keyword=True, doc="checked against the operand where given"
+    )
+
+    def torch(self, spell: TorchSpelling) -> str:
+        return call("F.linear", *spell.operands, *spell.weights.values())
+
+    def torch_module(self, spell: TorchSpelling) -> TorchModule:
+        return TorchModule(
+            "nn.Linear",
+            {"in_features": spell.sizes["i"], "out_features": self.out_features},
+            {"bias": (self.bias, True)},
+        )
+
+    def onnx(self, spell: OnnxSpelling) -> str:
+        x, weight = spell.operands[0], spell.weights["weight"]
+        bias = spell.weights.get("bias", "")
+        if spell.types[0].rank == 2:
+            return spell.add("Gemm", x, weight, bias, transB=1)
+        product = spell.add("MatMul", x, spell.add("Transpose", weight, perm=[1, 0]))
+        return spell.add("Add", product, bias) if bias else product
+
+
+@dataclass(frozen=True)
+class Embedding(Operator):
+    """A learned vector for each integer: y = W[ids], with W of shape [num_embeddings, embedding_dim].
+
+    A fresh weight is drawn from N(0, 1), as torch.nn.Embedding draws it.
+    """
+
+    signature = "ids[*b], weight[v, d] -> y[*b, d]"
+    parameters = {"weight": Parameter(normal())}
+    example = "tokens -> wte: embedding(50257, 768)"
+
+    num_embeddings: int = attribute(index="v", doc="how many vectors there are")
+    embedding_dim: int = attribute(index="d", doc="size of each vector")
+
+    def result_dtypes(self, types: Sequence[TensorType]) -> tuple[DType, ...]:
+        if not types[0].dtype.integral:
+            raise OperatorError(
+                "dtype-mismatch",
+                f"`embedding` looks up integers, and receives {types[0]}",
+                operand=0,
+                help="convert with `cast(i64)`",
+            )
+        return (DType.f32,)
+
+    def operand_range(self, position: int) -> tuple[int, int]:
+        return 0, self.num_embeddings
+
+    def torch(self, spell: TorchSpelling) -> str:
+        return call("F.embedding", *spell.operands, *spell.weights.values())
+
+    def torch_module(self, spell: TorchSpelling) -> TorchModule:
+        return TorchModule(
+            "nn.Embedding", {"num_embeddings": self.num_embeddings, "embedding_dim": self.embedding_dim}
+        )
+
+    def onnx(self, spell: OnnxSpelling) -> str:
+        return spell.add("Gather", spell.weights["weight"], spell.operands[0], axis=0)

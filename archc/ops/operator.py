@@ -1,0 +1,282 @@
+"""What an operator is: one frozen dataclass that says all there is to say about it.
+
+A subclass gives a signature, its attributes (the dataclass fields), its parameters, and how PyTorch and ONNX
+spell it.  From these follow the checker, shape inference, cost, the emitters, `archc ops` and the reference page.
+Only what the signature cannot say is written by hand, in the same class.
+
+    @dataclass(frozen=True)
+    class Linear(Operator):
+        '''An affine map of the last axis: y = x Wᵀ + b.'''
+
+        signature = "x[*b, i], weight[o, i], bias[o]? -> y[*b, o]"
+        parameters = {"weight": Parameter(kaiming_uniform("i")), "bias": Parameter(uniform_fan_in("i"))}
+        torch_name = "F.linear"
+
+        out_features: int = attribute(index="o", phrase="output features")
+        ...
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, ClassVar
+
+from archc.ir.attributes import arguments_text, attributes
+from archc.ir.dims import SymbolicDim
+from archc.ir.signature import Pattern, RankMismatch, Signature, parse_signature
+from archc.ir.solve import Contradiction, Extent, Solution, solve
+from archc.ir.types import DType, TensorType
+from archc.ops.parameter import Parameter
+from archc.ops.spelling import OnnxSpelling, TorchModule, TorchSpelling, call
+
+OPERATORS: dict[str, type[Operator]] = {}
+"""All operators by name; a subclass that is not abstract enters itself."""
+
+
+class OperatorError(Exception):
+    """Operands or attributes that do not fit; whoever knows the text turns it into a diagnostic.
+
+    Attributes:
+        attribute: the attribute at fault, if one is; operand: the number of the data operand at fault, if one is.
+        expected: the extents by index name that would have fitted, for the search for a way out.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        attribute: str | None = None,
+        operand: int | None = None,
+        help: str | None = None,  # noqa: A002
+        notes: Sequence[str] = (),
+    ):
+        super().__init__(message)
+        self.code, self.message, self.attribute, self.operand = code, message, attribute, operand
+        self.help, self.notes = help, tuple(notes)
+
+
+@dataclass(frozen=True, slots=True)
+class Inference:
+    """What an operator makes of operands of given types.
+
+    Attributes:
+        results: the types of the results; parameters: shape and dtype of each parameter by name;
+        solution: the solved signature.
+    """
+
+    results: tuple[TensorType, ...]
+    parameters: Mapping[str, TensorType]
+    solution: Solution
+
+
+@dataclass(frozen=True)
+class Operator:
+    """The base of all operators; an instance is an operator with its attributes."""
+
+    name: ClassVar[str] = ""
+    """The name in the language; by default the class name in snake case (`Conv2d`: `conv2d`)."""
+    signature: ClassVar[str] = ""
+    parameters: ClassVar[Mapping[str, Parameter]] = {}
+    """The operands of the signature that the operator owns."""
+    family: ClassVar[str] = ""
+    """The heading under which `archc ops` lists it: the name of the module, unless given."""
+    torch_name: ClassVar[str] = ""
+    """The function that spells it in PyTorch (`F.relu`), where calling it with the attributes is all."""
+    onnx_name: ClassVar[str] = ""
+    """The operator that spells it in ONNX (`Relu`), where it needs no attributes."""
+    example: ClassVar[str] = ""
+    """A use of it for `archc ops`: `x -> conv1: conv2d(32, 3)`."""
+
+    def __init_subclass__(cls, abstract: bool = False, **kwargs: Any):
+        super().__init_subclass__(**kwargs)
+        if "name" not in cls.__dict__:
+            cls.name = _snake_case(cls.__name__)
+        if "family" not in cls.__dict__:
+            cls.family = cls.__module__.rpartition(".")[2]
+        if not abstract:
+            OPERATORS[cls.name] = cls
+
+    # Meaning ----------------------------------------------------------------------------------------------
+
+    def signature_for(self, types: Sequence[TensorType]) -> Signature:
+        """The signature for operands of these types; override where the attributes shape it (`concat`)."""
+        return parse_signature(self.signature)
+
+    def extents(self, types: Sequence[TensorType]) -> dict[str, Extent]:
+        """Extents that the attributes give: of every attribute that declares an `index` and is not None."""
+        found = {}
+        for info in attributes(type(self)):
+            value = getattr(self, info.name)
+            if info.index is not None and value is not None:
+                found[info.index] = value
+        return found
+
+    def has_parameter(self, name: str) -> bool:
+        """Whether an instance owns a parameter: `bias = false` goes without; see `Parameter.when`."""
+        switch = self.parameters[name].when or name
+        return getattr(self, switch, True) is not False
+
+    def result_dtypes(self, types: Sequence[TensorType]) -> tuple[DType, ...]:
+        """The dtypes of the results: by default the one that all operands share.
+
+        Raises:
+            OperatorError: the operands' dtypes differ.
+        """
+        for position, operand in enumerate(types):
+            if operand.dtype is not types[0].dtype:
+                raise OperatorError(
+                    "dtype-mismatch",
+                    f"`{self.name}` needs operands of one dtype, and receives {types[0]} and {operand}",
+                    operand=position,
+                    help=f"convert one with `cast({types[0].dtype.value})`",
+                )
+        return (types[0].dtype,)
+
+    def check(self, types: Sequence[TensorType]) -> None:
+        """Raise an `OperatorError` for what neither types nor signature can say; nothing by default."""
+
+    def function_extent(self, function: str, index: str, extent: Extent, position: int) -> Extent:
+        """The extent of a function axis: by default the method of that name, called with extent and position."""
+        return getattr(self, function)(extent, position)  # type: ignore[no-any-return]
+
+    def operand_range(self, position: int) -> tuple[int, int] | None:
+        """The integers that an operand may hold, the end exclusive, where not all will do (the ids of an embedding)."""
+        return None
+
+    def multiply_adds(self, inference: Inference, types: Sequence[TensorType]) -> Extent:
+        """Multiply-adds of one run, from the signature; override where the signature does not show the work."""
+        return inference.solution.multiply_adds
+
+    def infer(self, types: Sequence[TensorType]) -> Inference:
+        """Check the operands and infer results and parameters.
+
+        Raises:
+            OperatorError: they do not fit.
+        """
+        return _infer(self, tuple(types))
+
+    # Spelling ---------------------------------------------------------------------------------------------
+
+    def torch(self, spell: TorchSpelling) -> str:
+        """The operator in its inference meaning as a PyTorch expression over `spell.operands` and `spell.weights`.
+
+        Several results: the expression gives a tuple of them.
+        """
+        assert self.torch_name, f"{type(self).__name__} gives neither `torch_name` nor `torch`"
+        options = {info.name: getattr(self, info.name) for info in attributes(type(self))}
+        defaults = {info.name: info.default for info in attributes(type(self))}
+        changed = {name: value for name, value in options.items() if value != defaults[name]}
+        return call(self.torch_name, *spell.operands, *spell.weights.values(), **changed)
+
+    def torch_module(self, spell: TorchSpelling) -> TorchModule | None:
+        """The `torch.nn` constructor, for what has state or trains differently; None where `torch` is all.
+
+        A module's own parameter names are the operator's; it is called with the data operands.
+        """
+        return None
+
+    def onnx(self, spell: OnnxSpelling) -> str | tuple[str, ...]:
+        """Add the ONNX nodes that compute it, and return the name (or names) of the result."""
+        assert self.onnx_name, f"{type(self).__name__} gives neither `onnx_name` nor `onnx`"
+        return spell.add(self.onnx_name, *spell.operands, *spell.weights.values())
+
+    def __str__(self) -> str:
+        arguments = ", ".join(arguments_text(self))
+        return f"{self.name}({arguments})" if arguments else self.name
+
+
+@lru_cache(maxsize=65536)
+def _infer(op: Operator, types: tuple[TensorType, ...]) -> Inference:
+    signature = op.signature_for(types)
+    data = [pattern for pattern in signature.operands if pattern.name not in op.parameters]
+    required = sum(1 for pattern in data if not pattern.optional)
+    if not required <= len(types) <= len(data):
+        takes = f"{required}" if required == len(data) else f"{required} to {len(data)}"
+        raise OperatorError(
+            "operand-count",
+            f"`{op.name}` takes {takes} operand{'' if takes == '1' else 's'}"
+            f" ({', '.join(pattern.name for pattern in data)}), and receives {len(types)}",
+            help="several operands flow as a tuple: `(a, b) -> ...`" if len(types) < required else None,
+        )
+    op.check(types)
+    dtypes = op.result_dtypes(types)
+    shapes = {pattern.name: operand.shape for pattern, operand in zip(data, types)}
+    try:
+        solution = solve(signature, shapes, op.extents(types), op.function_extent)
+    except RankMismatch as mismatch:
+        raise _rank_error(op, mismatch, data, types) from None
+    except Contradiction as contradiction:
+        raise _shape_error(op, contradiction, data, types) from None
+    results = tuple(TensorType(dtype, shape) for dtype, shape in zip(dtypes, solution.results, strict=True))
+    floating = next((operand.dtype for operand in types if operand.dtype.floating), DType.f32)
+    parameters = {
+        pattern.name: TensorType(op.parameters[pattern.name].dtype or floating, solution.shape(pattern))
+        for pattern in solution.signature.operands
+        if pattern.name in op.parameters and op.has_parameter(pattern.name)
+    }
+    return Inference(results, parameters, solution)
+
+
+def _rank_error(
+    op: Operator, mismatch: RankMismatch, data: Sequence[Pattern], types: Sequence[TensorType]
+) -> OperatorError:
+    operand = next(number for number, pattern in enumerate(data) if pattern.name == mismatch.pattern.name)
+    axes = ", ".join(str(axis) for axis in mismatch.pattern.axes)
+    count = f"{mismatch.expected} axes" if mismatch.expected is not None else f"the axes [{axes}]"
+    which = f" as `{mismatch.pattern.name}`" if len(data) > 1 else ""
+    return OperatorError(
+        "rank-mismatch", f"`{op.name}` expects {count}{which}, and receives {types[operand]}", operand=operand
+    )
+
+
+def _shape_error(
+    op: Operator, found: Contradiction, data: Sequence[Pattern], types: Sequence[TensorType]
+) -> OperatorError:
+    operand = next(number for number, pattern in enumerate(data) if pattern.name == found.operand.name)
+    phrases = {info.index: info for info in attributes(type(op)) if info.index is not None}
+    info = phrases.get(found.index) if found.index is not None else None
+    given = found.expected is not None and info is not None and getattr(op, info.name) == found.expected
+    if found.index is not None and "." in found.index:
+        message = (
+            f"`{op.name}` cannot combine "
+            + " with ".join(str(operand) for operand in types)
+            + f": {found.expected} and {found.actual} are different sizes"
+        )
+        return OperatorError(
+            "shape-mismatch", message, operand=operand, help="sizes must be equal, or one of them the constant 1"
+        )
+    if given and info is not None:
+        phrase = info.phrase or f"{found.index}"
+        return OperatorError(
+            "shape-mismatch",
+            f"`{op.name}` expects {found.expected} {phrase}, and receives {found.actual}",
+            operand=operand,
+            attribute=info.name,
+        )
+    axis = str(found.operand.axes[found.axis])
+    expected = "" if found.expected is None else f", expected {found.expected}"
+    if found.expected is not None and found.index is not None and axis != found.index:
+        expected = f", which {found.expected} does not divide"
+    reason = f"axis {found.axis} (`{axis}`) is {found.actual}{expected}"
+    if found.expected is None:
+        reason = f"axis {found.axis} (`{axis}`) of size {found.actual} does not tell the sizes of its factors"
+    which = f"`{found.operand.name}` of " if len(data) > 1 else ""
+    return OperatorError(
+        "shape-mismatch",
+        f"{which}`{op.name}` receives {types[operand]}: {reason}",
+        operand=operand,
+        notes=[f"the signature is {op.signature_for(types)}"],
+    )
+
+
+def _snake_case(name: str) -> str:
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+
+
+def symbolic(*dims: Extent) -> bool:
+    """Whether any of the sizes is not known yet."""
+    return any(isinstance(dim, SymbolicDim) for dim in dims)

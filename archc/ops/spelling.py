@@ -1,0 +1,160 @@
+"""What an operator is given to spell itself in PyTorch and in ONNX.
+
+Spelling needs neither library: PyTorch is spelled as text, ONNX through a builder that the emitter passes in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from archc.ir.dims import SymbolicDim
+from archc.ir.storage import Storage
+from archc.ir.types import DType, TensorType
+
+
+class Infix(str):
+    """PyTorch text that needs parentheses where something binds tighter: `a + b`, `-a`, `a == b`."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TorchSpelling:
+    """The surroundings of one operator in PyTorch.
+
+    Attributes:
+        operands: an expression for each data operand; types: their types; results: the types of the results.
+        weights: an expression for each parameter that the operator has, by name, in the signature's order.
+        sizes: the extents of the signature's indices.
+        size_text: how a symbolic size is written here (`T`, `x.shape[1]`).
+        storages: how each parameter is stored.
+    """
+
+    operands: Sequence[str]
+    weights: Mapping[str, str]
+    types: Sequence[TensorType]
+    results: Sequence[TensorType]
+    sizes: Mapping[str, Any]
+    size_text: Callable[[SymbolicDim], str]
+    storages: Mapping[str, Storage]
+
+    def size(self, dim: int | SymbolicDim) -> str:
+        """A size as Python text."""
+        return str(dim) if isinstance(dim, int) else self.size_text(dim)
+
+
+class OnnxSpelling(Protocol):
+    """The surroundings of one operator in ONNX, and the graph that it adds its nodes to.
+
+    Attributes:
+        operands: the names of the data operands; types: their types; results: the types of the results.
+        weights: the name of each parameter's (decoded) value, by name, in the signature's order.
+        sizes: the extents of the signature's indices; storages: how each parameter is stored.
+    """
+
+    operands: Sequence[str]
+    weights: Mapping[str, str]
+    types: Sequence[TensorType]
+    results: Sequence[TensorType]
+    sizes: Mapping[str, Any]
+    storages: Mapping[str, Storage]
+
+    def add(self, op_type: str, *inputs: str, outputs: int = 1, domain: str = "", **attributes: Any) -> Any:
+        """Add a node; an empty input name is an absent optional one.  Returns its result's name, or a tuple of them."""
+
+    def constant(self, value: Any, dtype: DType | None = None) -> str:
+        """The name of a constant: a number or (nested) list; integers are i64 and numbers f32 unless `dtype` is given."""
+
+    def size(self, dim: int | SymbolicDim) -> str:
+        """The name of an i64 scalar that holds a size, computed from the inputs' shapes where it is symbolic."""
+
+    def shape(self, dims: Sequence[int | SymbolicDim], like: str | None = None) -> str:
+        """The name of an i64 vector of sizes, as `Reshape` and `Expand` take it."""
+
+
+def call(function: str, *positional: Any, **named: Any) -> str:
+    """The text of a call: strings given by position are expressions and stand as they are; the rest are literals.
+
+    None among the positional arguments is left out together with all that follow it, so what follows must be None too.
+    """
+    texts = []
+    for argument in positional:
+        if argument is None:
+            break
+        texts.append(argument if isinstance(argument, str) else literal(argument))
+    texts += [f"{name}={literal(value)}" for name, value in named.items()]
+    return f"{function}({', '.join(texts)})"
+
+
+def method(receiver: str, name: str, *positional: Any, **named: Any) -> str:
+    """The text of a method call on an expression."""
+    return call(f"{atom(receiver)}.{name}", *positional, **named)
+
+
+def infix(left: str, operator: str, right: str) -> Infix:
+    """The text of a binary operator, with parentheses where an operand needs them."""
+    return Infix(f"{atom(left)} {operator} {atom(right)}")
+
+
+def atom(expression: str) -> str:
+    """An expression that anything may be hung on: in parentheses where it is an operator's."""
+    return f"({expression})" if isinstance(expression, Infix) else expression
+
+
+class Verbatim(str):
+    """Text that stands in a keyword argument as it is, such as the name of a tensor."""
+
+    __slots__ = ()
+
+
+def literal(value: Any) -> str:
+    """A Python literal.  Attribute values reach generated source through here and in no other way.
+
+    Raises:
+        TypeError: the value has no literal form.
+    """
+    if isinstance(value, Verbatim):
+        return str(value)
+    if isinstance(value, DType):
+        return f"torch.{value.torch}"
+    if value is None or isinstance(value, (bool, int)):
+        return repr(value)
+    if isinstance(value, float):
+        if value != value or value in (float("inf"), float("-inf")):
+            return f'float("{value}")'
+        return repr(value)
+    if isinstance(value, str):
+        import json
+
+        # Double quotes, as the formatter of Python code has them; JSON's escapes are Python's too.
+        return json.dumps(str(value), ensure_ascii=False)
+    if isinstance(value, tuple):
+        items = ", ".join(literal(item) for item in value)
+        return f"({items},)" if len(value) == 1 else f"({items})"
+    if isinstance(value, list):
+        return f"[{', '.join(literal(item) for item in value)}]"
+    raise TypeError(f"{value!r} has no literal form")
+
+
+@dataclass(frozen=True, slots=True)
+class TorchModule:
+    """A `torch.nn` module's constructor, argument by argument.
+
+    It is kept apart from its text because the arguments that differ between the instances of a block become
+    arguments of the block's class.
+
+    Attributes:
+        function: `nn.Conv2d`.
+        positional: the arguments by position, with the names that PyTorch gives them.
+        named: the arguments by name, each with PyTorch's default; an argument equal to it is left out.
+    """
+
+    function: str
+    positional: Mapping[str, Any]
+    named: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        named = {name: value for name, (value, default) in self.named.items() if value != default}
+        return call(self.function, *(Verbatim(literal(value)) for value in self.positional.values()), **named)

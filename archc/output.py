@@ -1,0 +1,150 @@
+"""Writing a folder of files: all of them, or none.
+
+The files are written below a hidden folder first.  Only when all are there, and on the disk, do they take their
+places, each by one rename.  If anything goes wrong before that, or in the middle of it, what stood there stays.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from archc.diagnostics import ArchcError, error
+
+_DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+class OutputFolder:
+    """A folder that is being written to.
+
+        with OutputFolder(Path("build")) as folder:
+            folder.write_text("cnn.py", source)
+            with folder.file("cnn.onnx").open("wb") as stream: ...
+
+    `file` gives the path to write to for now; when the block ends without an exception, every file that was written
+    moves into the folder, which is made if need be.  Files of other names that stood there stay.  On any exception,
+    `KeyboardInterrupt` among them, everything is as it was before.
+
+    Raises `ArchcError`: `output-not-a-folder`, `output-not-writable`, `output-disk-full`.
+    """
+
+    def __init__(self, path: Path | str):
+        self.path = Path(path)
+        self._staging: Path | None = None
+
+    def __enter__(self) -> Self:
+        # Below the folder itself, or where that is yet to be made, below the nearest one that exists: renaming
+        # works only within a file system, and the folder may be the root of one.
+        root = self.path.absolute()
+        try:
+            if "\0" in str(root):
+                raise ValueError("a path cannot hold a NUL character")
+            while not os.path.lexists(root):
+                root = root.parent
+            if not root.is_dir():
+                raise error("output-not-a-folder", f"`{root}` is a file; the output goes to a folder")
+            self._staging = Path(tempfile.mkdtemp(prefix=".archc-", dir=root))
+            (self._staging / "new").mkdir()
+            (self._staging / "old").mkdir()
+        except BaseException as reason:
+            self._discard()
+            if isinstance(reason, (OSError, ValueError)):
+                raise self._not_writable(reason) from None
+            raise
+        return self
+
+    def file(self, name: str) -> Path:
+        """Where to write the file that shall be `name` (no path, a mere name) in the folder."""
+        if self._staging is None:
+            raise ValueError("the output folder is not open")
+        if name in ("", ".", "..") or Path(name).name != name:
+            raise ValueError(f"{name!r} is not a mere file name")
+        return self._staging / "new" / name
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write a text file: UTF-8, lines ended by `\\n` on every system."""
+        self.write_bytes(name, text.encode("utf-8"))
+
+    def write_bytes(self, name: str, data: bytes) -> None:
+        self.file(name).write_bytes(data)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            if value is None:
+                self._commit()
+        except OSError as reason:
+            raise self._not_writable(reason) from None
+        finally:
+            self._discard()
+        if isinstance(value, OSError) and value.errno in _DISK_FULL:
+            raise self._not_writable(value) from None
+
+    def _commit(self) -> None:
+        assert self._staging is not None
+        new, old = self._staging / "new", self._staging / "old"
+        names = sorted(os.listdir(new))
+        for name in names:
+            _flush(new / name)
+            if (self.path / name).is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(self.path / name))
+        made: list[Path] = []
+        begun: list[str] = []
+        try:
+            for folder in reversed([self.path, *self.path.parents]):
+                if not folder.exists():
+                    made.append(folder)
+                    folder.mkdir()
+            for name in names:
+                if os.path.lexists(self.path / name):
+                    _keep(self.path / name, old / name)
+                begun.append(name)  # before the rename: an interrupt may come right after it
+                os.replace(new / name, self.path / name)
+            _flush(self.path)
+        except BaseException:
+            for name in reversed(begun):
+                if os.path.lexists(old / name):
+                    os.replace(old / name, self.path / name)
+                elif not os.path.lexists(new / name):
+                    (self.path / name).unlink(missing_ok=True)
+            for folder in reversed(made):
+                with contextlib.suppress(OSError):  # it was not made, or somebody else uses it already
+                    folder.rmdir()
+            raise
+
+    def _discard(self) -> None:
+        staging, self._staging = self._staging, None
+        if staging is not None:
+            shutil.rmtree(staging, ignore_errors=True)
+
+    def _not_writable(self, reason: OSError | ValueError) -> ArchcError:
+        if isinstance(reason, OSError) and reason.errno in _DISK_FULL:
+            return error("output-disk-full", f"there is no room left for the output in `{self.path}`")
+        place = (reason.filename if isinstance(reason, OSError) else None) or self.path
+        why = (reason.strerror if isinstance(reason, OSError) else None) or str(reason)
+        note = f"`{place}`: {why[0].lower()}{why[1:]}"
+        return error("output-not-writable", f"the output cannot be written to `{self.path}`", notes=[note])
+
+
+def _keep(existing: Path, backup: Path) -> None:
+    """A second name for a file that is about to be replaced, or a copy where the file system has no hard links."""
+    try:
+        os.link(existing, backup, follow_symlinks=False)
+    except OSError:
+        shutil.copy2(existing, backup, follow_symlinks=False)
+
+
+def _flush(path: Path) -> None:
+    """Have a file's or folder's content on the disk before the rename that makes it visible is."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,63 @@
+"""What the element types of tensors are called, how wide they are, and what numpy calls them."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+ITEM_SIZE = {
+    "f64": 8, "f32": 4, "f16": 2, "bf16": 2,
+    "i64": 8, "i32": 4, "i16": 2, "i8": 1,
+    "u8": 1, "bool": 1,
+}  # fmt: skip
+"""Bytes of one element, by dtype name."""
+
+FLOATS = frozenset({"f64", "f32", "f16", "bf16"})
+
+_NUMPY_NAME = {
+    "f64": "float64", "f32": "float32", "f16": "float16", "bf16": "bfloat16",
+    "i64": "int64", "i32": "int32", "i16": "int16", "i8": "int8",
+    "u8": "uint8", "bool": "bool",
+}  # fmt: skip
+_NAME_OF_NUMPY = {numpy_name: name for name, numpy_name in _NUMPY_NAME.items()}
+
+
+def numpy_dtype(name: str) -> np.dtype[Any]:
+    """numpy's dtype, in the machine's byte order; `bf16` is `ml_dtypes.bfloat16`."""
+    import numpy as np
+
+    if name == "bf16":
+        import ml_dtypes
+
+        bfloat16: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+        return bfloat16
+    return np.dtype(_NUMPY_NAME[name])
+
+
+def name_of_numpy(dtype: np.dtype[Any]) -> str | None:
+    """The name of a numpy dtype of either byte order, or None for one that archc has no name for."""
+    return _NAME_OF_NUMPY.get(dtype.name)
+
+
+def to_little_endian(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The bytes of a contiguous flat array as a `uint8` array, least significant byte first; a view where possible."""
+    import numpy as np
+
+    if sys.byteorder == "big":
+        array = array.view(f"=u{array.itemsize}").byteswap()
+    return array.view(np.uint8)
+
+
+def from_little_endian(raw: np.ndarray[Any, Any], name: str) -> np.ndarray[Any, Any]:
+    """The reverse of `to_little_endian`: a flat array of the dtype over `uint8` bytes; a view where possible.
+
+    A `bool` is true for every byte but zero: numpy misbehaves on other bytes than 0 and 1.
+    """
+    if name == "bool":
+        return raw.astype(bool)
+    if sys.byteorder == "big":
+        raw = raw.view(f"=u{ITEM_SIZE[name]}").byteswap()
+    return raw.view(numpy_dtype(name))

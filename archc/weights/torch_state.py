@@ -1,0 +1,146 @@
+"""PyTorch's own files, which are pickles: read only where the user asked for it, and then with the restricted unpickler.
+
+An unrestricted pickle runs whatever code it names.  `torch.load(weights_only=True)` builds tensors and containers only.
+"""
+
+from __future__ import annotations
+
+import pickle
+import struct
+import warnings
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from archc.diagnostics import error
+from archc.weights.dtypes import ITEM_SIZE, numpy_dtype
+from archc.weights.files import quoted, size_of
+from archc.weights.tensor import CHUNK_BYTES, LazyTensor
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    import torch
+
+_WRAPPERS = ("state_dict", "model")  # where checkpoints of Lightning, timm and many scripts keep the state dict
+_SAFE_SINCE = (2, 10)  # CVE-2025-32434 and CVE-2026-24747 got past `weights_only` before
+_DTYPE_OF_TORCH = {
+    "torch.float64": "f64", "torch.float32": "f32", "torch.float16": "f16", "torch.bfloat16": "bf16",
+    "torch.int64": "i64", "torch.int32": "i32", "torch.int16": "i16", "torch.int8": "i8",
+    "torch.uint8": "u8", "torch.bool": "bool",
+}  # fmt: skip
+
+
+class TorchTensor(LazyTensor):
+    """A tensor of PyTorch's, on any device; a mapped one is read when asked for.
+
+    Raises ValueError for one that is not dense, that has no elements (device `meta`), or of an unknown dtype.
+    """
+
+    def __init__(self, tensor: torch.Tensor):
+        import torch
+
+        dtype = _DTYPE_OF_TORCH.get(str(tensor.dtype))
+        if dtype is None or tensor.layout != torch.strided or tensor.is_meta:
+            raise ValueError(f"a tensor of {tensor.dtype} on {tensor.device}, laid out as {tensor.layout}")
+        self._tensor = tensor.detach()
+        self.shape = tuple(tensor.shape)
+        self.dtype = dtype
+
+    def numpy(self) -> npt.NDArray[Any]:
+        return _to_numpy(self._tensor, self.dtype)
+
+    def chunks(self) -> Iterator[npt.NDArray[Any]]:
+        if not self._tensor.is_contiguous():
+            yield from super().chunks()
+            return
+        flat = self._tensor.reshape(-1)
+        step = CHUNK_BYTES // ITEM_SIZE[self.dtype]
+        for start in range(0, self.size, step):
+            yield _to_numpy(flat[start : start + step], self.dtype)
+
+
+def _to_numpy(tensor: torch.Tensor, dtype: str) -> npt.NDArray[Any]:
+    import torch
+
+    dense = tensor.cpu().resolve_conj().resolve_neg().contiguous()
+    if dtype == "bf16":  # numpy has none of its own, so that torch cannot hand it over
+        return dense.view(torch.int16).numpy().view(numpy_dtype(dtype))
+    array: npt.NDArray[Any] = dense.numpy()
+    return array
+
+
+def read(path: Path | str) -> dict[str, LazyTensor]:
+    """The tensors of a state dict that `torch.save` wrote, alone or below `state_dict` or `model`.
+
+    Raises `ArchcError`: `weights-malformed` for what is no state dict, `weights-dtype`, `torch-too-old`, and those
+    of `size_of`.
+    """
+    import torch
+
+    path = Path(path)
+    size_of(path)
+    version = tuple(int(part) for part in torch.__version__.split(".")[:2])
+    if version < _SAFE_SINCE:
+        raise error(
+            "torch-too-old",
+            f"torch {torch.__version__} cannot read pickles safely",
+            help=f"install torch {'.'.join(map(str, _SAFE_SINCE))} or later, or save the weights as safetensors",
+        )
+    try:
+        content = _unpickle(path)
+    except _UNPICKLING_ERRORS:
+        # torch's own text advises to switch its protection off: not repeated here.
+        raise error(
+            "weights-malformed",
+            f"{quoted(str(path))} is not a state dict that PyTorch's restricted unpickler accepts",
+            notes=["it is damaged, or it holds more than tensors, numbers, strings and containers of these"],
+            help="save `model.state_dict()` with `safetensors.torch.save_file`",
+        ) from None
+    tensors: dict[str, LazyTensor] = {}
+    for name, tensor in _state_dict(path, content).items():
+        try:
+            tensors[name] = TorchTensor(tensor)
+        except ValueError as reason:
+            message = f"tensor {quoted(name)} of {quoted(str(path))} is {reason}"
+            raise error("weights-dtype", message, help=f"archc reads dense {', '.join(ITEM_SIZE)}") from None
+    return tensors
+
+
+def _unpickle(path: Path) -> object:
+    """What the file holds; the tensors of a zip are mapped, those of the format before it (torch < 1.6) are read."""
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about pickle protocols, to whoever saved the file
+        if zipfile.is_zipfile(path) and path.suffix != ".safetensors":
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        # Given a path of that suffix, torch trusts it and not the content; given a stream, it cannot map it.
+        with path.open("rb") as stream:
+            return torch.load(stream, map_location="cpu", weights_only=True)
+
+
+# What a damaged or hostile pickle makes the unpickler and torch's rebuilding functions raise.
+_UNPICKLING_ERRORS = (
+    pickle.UnpicklingError, struct.error, zipfile.BadZipFile, RuntimeError, ValueError, TypeError, LookupError,
+    AttributeError, AssertionError, EOFError, ImportError, OSError, OverflowError, MemoryError,
+)  # fmt: skip
+
+
+def _state_dict(path: Path, content: object) -> Mapping[str, torch.Tensor]:
+    import torch
+
+    for wrapper in _WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+            break
+    if not isinstance(content, Mapping):
+        raise error("weights-malformed", f"{quoted(str(path))} holds a {type(content).__name__}, not a state dict")
+    for name, value in content.items():
+        if not isinstance(name, str) or not isinstance(value, torch.Tensor):
+            raise error(
+                "weights-malformed",
+                f"{quoted(str(path))} is no state dict: its {quoted(str(name))} is a {type(value).__name__}",
+                help="save `model.state_dict()`, alone or as `{'state_dict': model.state_dict()}`",
+            )
+    return content

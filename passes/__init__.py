@@ -1,0 +1,1 @@
+"""The passes that come with archc, one a file."""

@@ -1,0 +1,187 @@
+"""Writing a folder: all files or none, and nothing left behind."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from archc.diagnostics import ArchcError
+from archc.output import OutputFolder
+
+
+def content(folder: Path) -> dict[str, str]:
+    """Every file below a folder, hidden ones too."""
+    return {str(path.relative_to(folder)): path.read_text() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.fixture
+def build(tmp_path: Path) -> Path:
+    """A folder with the output of an earlier run and a file of the user's."""
+    folder = tmp_path / "build"
+    folder.mkdir()
+    for name in ("cnn.py", "cnn.onnx", "notes.txt"):
+        (folder / name).write_text(f"old {name}")
+    return folder
+
+
+OLD = {name: f"old {name}" for name in ("cnn.onnx", "cnn.py", "notes.txt")}
+
+
+def write_all(folder: OutputFolder) -> None:
+    folder.write_text("cnn.py", "new")
+    folder.write_bytes("report.json", b"{}")
+    with folder.file("cnn.onnx").open("w") as stream:
+        stream.write("new")
+
+
+def refusal_code(path: Path) -> str:
+    with pytest.raises(ArchcError) as caught, OutputFolder(path) as folder:
+        write_all(folder)
+    (diagnostic,) = caught.value.diagnostics
+    return diagnostic.code
+
+
+def test_files_take_their_places_and_others_stay(build: Path) -> None:
+    with OutputFolder(build) as folder:
+        write_all(folder)
+        assert {name: (build / name).read_text() for name in OLD} == OLD
+    assert content(build) == {"cnn.onnx": "new", "cnn.py": "new", "notes.txt": "old notes.txt", "report.json": "{}"}
+    assert list(build.parent.iterdir()) == [build]
+
+
+def test_a_missing_folder_is_made_with_its_parents(tmp_path: Path) -> None:
+    with OutputFolder(tmp_path / "a" / "b") as folder:
+        write_all(folder)
+    assert content(tmp_path) == {"a/b/cnn.onnx": "new", "a/b/cnn.py": "new", "a/b/report.json": "{}"}
+    assert not [path for path in tmp_path.rglob(".*")]
+
+
+def test_a_relative_path_and_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for path in (".", "out"):
+        with OutputFolder(path) as folder:
+            folder.write_text("a", path)
+    assert content(tmp_path) == {"a": ".", "out/a": "out"}
+
+
+@pytest.mark.parametrize("exception", [ValueError, KeyboardInterrupt, SystemExit, OSError])
+def test_an_exception_in_the_block_changes_nothing(build: Path, exception: type[BaseException]) -> None:
+    with pytest.raises(exception), OutputFolder(build) as folder:
+        write_all(folder)
+        raise exception
+    assert content(build.parent) == {f"build/{name}": text for name, text in OLD.items()}
+
+
+@pytest.mark.parametrize("after", range(1, 4))
+@pytest.mark.parametrize("exception", [KeyboardInterrupt, PermissionError(errno.EACCES, "Permission denied")])
+def test_a_failure_between_the_renames_is_rolled_back(
+    build: Path, monkeypatch: pytest.MonkeyPatch, after: int, exception: type[BaseException] | BaseException
+) -> None:
+    """The `after`-th rename is carried out and then interrupted, or refused."""
+    replace = os.replace
+    calls = 0
+
+    def interrupted(source: Path, target: Path) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == after and exception is not KeyboardInterrupt:
+            raise exception
+        replace(source, target)
+        if calls == after:
+            raise exception
+
+    monkeypatch.setattr(os, "replace", interrupted)
+    with pytest.raises((KeyboardInterrupt, ArchcError)), OutputFolder(build) as folder:
+        write_all(folder)
+    assert calls >= after
+    assert content(build.parent) == {f"build/{name}": text for name, text in OLD.items()}
+
+
+def test_a_new_folder_goes_again_if_its_files_cannot_take_their_places(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(source: Path, target: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(KeyboardInterrupt), OutputFolder(tmp_path / "a" / "b") as folder:
+        write_all(folder)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_system_without_hard_links(build: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    test_a_failure_between_the_renames_is_rolled_back(build, monkeypatch, 2, KeyboardInterrupt)
+
+
+def test_an_interrupt_by_signal_leaves_the_old_files(build: Path) -> None:
+    program = (
+        "import sys, time\n"
+        "from archc.output import OutputFolder\n"
+        "with OutputFolder(sys.argv[1]) as folder:\n"
+        "    folder.write_text('cnn.py', 'new')\n"
+        "    print('writing', flush=True)\n"
+        "    time.sleep(60)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, str(build)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"writing\n"
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert b"KeyboardInterrupt" in errors
+    assert content(build.parent) == {f"build/{name}": text for name, text in OLD.items()}
+
+
+def test_a_file_where_the_folder_should_be(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    assert refusal_code(tmp_path / "file") == "output-not-a-folder"
+    assert refusal_code(tmp_path / "file" / "below") == "output-not-a-folder"
+    assert content(tmp_path) == {"file": "mine"}
+
+
+def test_a_folder_where_a_file_should_be(build: Path) -> None:
+    (build / "report.json").mkdir()
+    assert refusal_code(build) == "output-not-writable"
+    assert content(build.parent) == {f"build/{name}": text for name, text in OLD.items()}
+
+
+def test_a_folder_that_cannot_be_written_to(tmp_path: Path) -> None:
+    assert refusal_code(tmp_path / "nul\0") == "output-not-writable"
+    assert refusal_code(tmp_path / ("n" * 300)) == "output-not-writable"
+    if Path("/proc/self").is_dir():
+        assert refusal_code(Path("/proc/self/build")) == "output-not-writable"
+    if os.geteuid() != 0:  # to root everything is writable
+        tmp_path.chmod(0o500)
+        assert refusal_code(tmp_path / "build") == "output-not-writable"
+
+
+def test_a_full_disk_has_its_own_diagnostic(build: Path) -> None:
+    with pytest.raises(ArchcError) as caught, OutputFolder(build) as folder:
+        folder.write_text("cnn.py", "new")
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert [diagnostic.code for diagnostic in caught.value.diagnostics] == ["output-disk-full"]
+    assert content(build) == OLD
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../escape", "a/b", "/etc/passwd"])
+def test_only_mere_names_are_written(build: Path, name: str) -> None:
+    with pytest.raises(ValueError, match="mere file name"), OutputFolder(build) as folder:
+        folder.file(name)
+    assert content(build) == OLD
+
+
+def test_files_are_to_be_had_only_while_the_folder_is_open(build: Path) -> None:
+    folder = OutputFolder(build)
+    with pytest.raises(ValueError, match="not open"):
+        folder.file("a")

@@ -1,0 +1,130 @@
+"""Matching a file against a graph: every mismatch is told once, all of them together."""
+
+from __future__ import annotations
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from archc.diagnostics import ArchcError, Diagnostic, Diagnostics
+from archc.weights.match import match
+from archc.weights.tensor import CHUNK_BYTES, ArrayTensor, ComputedTensor, LazyTensor
+
+EXPECTED = {"fc1.weight": ((2, 3), "f32"), "fc1.bias": ((2,), "f32"), "table": ((4,), "i64")}
+
+
+def sound() -> dict[str, LazyTensor]:
+    return {
+        "table": ArrayTensor(np.arange(4)),
+        "fc1.bias": ArrayTensor(np.ones(2, np.float32)),
+        "fc1.weight": ArrayTensor(np.ones((2, 3), np.float32)),
+    }
+
+
+def mismatches(given: dict[str, LazyTensor], expected: object = None, optional: object = ()) -> list[Diagnostic]:
+    with pytest.raises(ArchcError) as caught:
+        match(EXPECTED if expected is None else expected, given, optional=optional)  # type: ignore[arg-type]
+    return list(caught.value.diagnostics)
+
+
+def test_a_sound_file_comes_back_in_the_order_of_the_graph() -> None:
+    given = sound()
+    matched = match(EXPECTED, given)
+    assert list(matched) == list(EXPECTED)
+    assert all(matched[path] is given[path] for path in EXPECTED)
+
+
+def test_every_mismatch_is_reported_in_one_go() -> None:
+    given = {
+        "fc1.weight": ArrayTensor(np.ones((3, 2), np.float32)),
+        "fc1.bias": ArrayTensor(np.array([1, np.nan], np.float32)),
+        "other": ArrayTensor(np.ones(1, np.float32)),
+        "table": ArrayTensor(np.ones(4, np.float32)),
+    }
+    found = mismatches(given, {**EXPECTED, "mean": ((1,), "f32")})
+    assert {diagnostic.code: diagnostic.message for diagnostic in found} == {
+        "weights-missing": "the file holds no weight `mean`",
+        "weights-surplus": "the file holds a weight `other`, which the model does not know",
+        "weights-shape": "weight `fc1.weight` is f32[2, 3], and the file holds f32[3, 2]",
+        "weights-dtype-mismatch": "weight `table` is i64, and the file holds f32",
+        "weights-not-finite": "weight `fc1.bias` holds nan at [1]",
+    }
+    assert len(found) == 5
+
+
+def test_a_misspelt_name_is_told_once_with_the_likely_one() -> None:
+    given = sound()
+    given["fc1.wieght"] = given.pop("fc1.weight")
+    (diagnostic,) = mismatches(given)
+    assert diagnostic.code == "weights-missing"
+    assert "`fc1.weight`" in diagnostic.message
+    assert diagnostic.help is not None
+    assert "`fc1.wieght`" in diagnostic.help
+
+
+def test_a_common_prefix_is_told_once() -> None:
+    (diagnostic,) = mismatches({"module." + path: tensor for path, tensor in sound().items()})
+    assert "`module.`" in diagnostic.message
+
+
+def test_a_wholly_other_file_is_told_in_bounds() -> None:
+    expected = {f"layers.{i}.weight": ((1,), "f32") for i in range(500)}
+    given = {f"エ{i}": ArrayTensor(np.ones(1, np.float32)) for i in range(700)}
+    found = mismatches(given, expected)
+    assert len(found) == 42
+    assert {"480 more weights are missing", "680 more weights are unknown to the model"} <= {d.message for d in found}
+
+
+def test_optional_weights_may_be_missing_or_surplus() -> None:
+    given = sound()
+    del given["table"]
+    given["bn.num_batches_tracked"] = ArrayTensor(np.array(3))
+    matched = match(EXPECTED, given, optional={"table", "bn.num_batches_tracked"})
+    assert list(matched) == ["fc1.weight", "fc1.bias"]
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float64, ml_dtypes.bfloat16])
+def test_other_floats_are_converted_lazily_and_with_a_remark(dtype: type) -> None:
+    given = {**sound(), "fc1.bias": ArrayTensor(np.array([0.1, -3], dtype))}
+    remarks = Diagnostics()
+    converted = match(EXPECTED, given, remarks=remarks)["fc1.bias"]
+    assert isinstance(converted, ComputedTensor)
+    assert converted.numpy().dtype == np.float32
+    assert converted.numpy().tolist() == [float(np.float32(dtype(0.1))), -3]
+    (remark,) = remarks.warnings
+    assert remark.code == "weights-converted"
+    assert "`fc1.bias`" in remark.message
+
+
+@pytest.mark.parametrize(
+    ("expected", "given"),
+    [("f32", np.int32), ("i64", np.float32), ("i64", np.int32), ("f16", np.float32), ("bool", np.uint8)],
+)
+def test_other_dtypes_are_refused(expected: str, given: type) -> None:
+    (diagnostic,) = mismatches({"w": ArrayTensor(np.ones(2, given))}, {"w": ((2,), expected)})
+    assert diagnostic.code == "weights-dtype-mismatch"
+
+
+def test_a_double_too_large_for_a_float_is_infinite() -> None:
+    (diagnostic,) = mismatches({"w": ArrayTensor(np.array([[1.0, 1e300]]))}, {"w": ((1, 2), "f32")})
+    assert diagnostic.message == "weight `w` holds inf at [0, 1]"
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16])
+def test_the_first_bad_element_is_found_beyond_the_first_chunk(value: float, dtype: type) -> None:
+    columns = 1000
+    rows = CHUNK_BYTES // columns
+    array = np.zeros((rows, columns), dtype)
+    array[rows - 2, 7] = array[rows - 1, 3] = value
+    name = "f32" if dtype is np.float32 else "bf16"
+    (diagnostic,) = mismatches({"w": ArrayTensor(array)}, {"w": ((rows, columns), name)})
+    assert diagnostic.message == f"weight `w` holds {value} at [{rows - 2}, 7]"
+
+
+def test_nothing_of_the_wrong_shape_is_read() -> None:
+    def explode() -> np.ndarray:
+        raise AssertionError("read")
+
+    given = {"w": ComputedTensor((10**9, 10**9), "f32", explode)}
+    assert [diagnostic.code for diagnostic in mismatches(given, {"w": ((2,), "f32")})] == ["weights-shape"]
