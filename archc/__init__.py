@@ -1,0 +1,78 @@
+"""archc: a compiler for neural-network architectures.
+
+    import archc
+
+    graph = archc.parse("model m { input x: f32[N, 8]  output y = x -> fc: linear(2) }")
+    compiled = archc.compile("specs/cnn.arch", passes="lowrank, quant")
+    compiled.write("out")
+
+Names are loaded when they are first used, so that `import archc` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from archc.compiler import Compiled, compile, parse  # noqa: A004
+    from archc.diagnostics import ArchcError, Diagnostic, Diagnostics
+    from archc.ir.attributes import attribute
+    from archc.ir.graph import Graph, Node, Value
+    from archc.ir.types import DType, TensorType
+    from archc.language.printer import print_graph
+    from archc.ops.operator import Operator, OperatorError
+    from archc.ops.parameter import Parameter
+    from archc.passmanager import Context, Pass
+
+_HOMES = {
+    "ArchcError": "archc.diagnostics",
+    "Compiled": "archc.compiler",
+    "Context": "archc.passmanager",
+    "DType": "archc.ir.types",
+    "Diagnostic": "archc.diagnostics",
+    "Diagnostics": "archc.diagnostics",
+    "Graph": "archc.ir.graph",
+    "Node": "archc.ir.graph",
+    "Operator": "archc.ops.operator",
+    "OperatorError": "archc.ops.operator",
+    "Parameter": "archc.ops.parameter",
+    "Pass": "archc.passmanager",
+    "TensorType": "archc.ir.types",
+    "Value": "archc.ir.graph",
+    "attribute": "archc.ir.attributes",
+    "compile": "archc.compiler",
+    "parse": "archc.compiler",
+    "print_graph": "archc.language.printer",
+}
+
+__all__ = [
+    "ArchcError",
+    "Compiled",
+    "Context",
+    "DType",
+    "Diagnostic",
+    "Diagnostics",
+    "Graph",
+    "Node",
+    "Operator",
+    "OperatorError",
+    "Parameter",
+    "Pass",
+    "TensorType",
+    "Value",
+    "attribute",
+    "compile",
+    "parse",
+    "print_graph",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'archc' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from archc.ir.graph import Graph
+from archc.diagnostics import did_you_mean, error
+from archc.ir.graph import Graph, Value
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,3 +70,61 @@ class Calibration:
         from archc.ops.evaluate import evaluate
 
         return evaluate(graph, next(self.batches()))
+
+
+def read_calibration(graph: Graph, data: str | Path | Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Calibration data for a graph's inputs: from an .npz file, or arrays by input name, checked.
+
+    Floats and integers are converted to the input's own dtype where nothing is lost but precision.
+
+    Raises:
+        ArchcError: an input without data, data for no input, or data of another kind, rank or shape.
+    """
+    from archc.ops.evaluate import bind_sizes
+    from archc.weights.load import load_npz_arrays
+
+    given = load_npz_arrays(Path(data)) if isinstance(data, (str, Path)) else dict(data)
+    where = Path(data).name if isinstance(data, (str, Path)) else "the calibration data"
+    names = [value.name or "" for value in graph.inputs]
+    for name in given:
+        if name not in names:
+            inputs = ", ".join(f"`{own}`" for own in names)
+            raise error(
+                "calibration-surplus",
+                f"{where} has an array `{name}`, and the model no such input",
+                help=did_you_mean(name, names) or f"the inputs are {inputs}",
+            )
+    arrays = {}
+    for value in graph.inputs:
+        name = value.name or ""
+        if name not in given:
+            raise error(
+                "calibration-missing",
+                f"{where} has no array `{name}`",
+                help=f"save one of {value.type} with numpy.savez({name}=...)",
+            )
+        arrays[name] = _converted(given[name], value, where)
+    try:
+        bind_sizes(graph, {name: array.shape for name, array in arrays.items()})
+    except ValueError as mismatch:
+        raise error("calibration-shape", f"{where}: {mismatch}") from None
+    return arrays
+
+
+def _converted(array: np.ndarray, value: Value, where: str) -> np.ndarray:
+    import numpy as np
+
+    from archc.weights.dtypes import numpy_dtype
+
+    wanted = numpy_dtype(value.type.dtype.value)
+    floats = np.issubdtype(array.dtype, np.floating) and value.type.dtype.floating
+    integers = np.issubdtype(array.dtype, np.integer) and value.type.dtype.integral
+    if not (floats or integers or array.dtype == wanted):
+        raise error(
+            "calibration-dtype",
+            f"{where}: `{value.name}` is {array.dtype}, and the input is {value.type}",
+            help=f"convert it with numpy: `{value.name}.astype({wanted.name!r})`",
+        )
+    if floats and not np.isfinite(array).all():
+        raise error("calibration-not-finite", f"{where}: `{value.name}` holds a NaN or an infinity")
+    return array.astype(wanted, copy=False)

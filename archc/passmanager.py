@@ -7,12 +7,13 @@ and what was left alone and why.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from archc.diagnostics import ArchcError, did_you_mean, error
+from archc.diagnostics import did_you_mean, error
 from archc.ir.attributes import AttributeProblem, arguments_text, bind
 from archc.ir.cost import Cost, cost
 from archc.ir.graph import Graph, Node
@@ -32,7 +33,7 @@ _registered: dict[str, type[Pass]] = {}
 
 
 @dataclass(frozen=True)
-class Pass:
+class Pass(ABC):
     """The base of all passes.
 
     A subclass is a frozen dataclass: its fields, declared with `attribute`, are the options.  Its docstring is what
@@ -55,13 +56,9 @@ class Pass:
     def check(self) -> None:
         """Raise an `AttributeProblem` for options that do not go together; nothing by default."""
 
+    @abstractmethod
     def run(self, graph: Graph, context: Context) -> None:
-        """Rewrite the graph, and remark on every layer that was rewritten or left alone.
-
-        Raises:
-            NotImplementedError: the subclass does not say how.
-        """
-        raise NotImplementedError(f"{type(self).__name__} does not say how to run")
+        """Rewrite the graph, and remark on every layer that was rewritten or left alone."""
 
     def __str__(self) -> str:
         arguments = ", ".join(arguments_text(self))
@@ -247,16 +244,3 @@ def largest_error(before: Mapping[str, torch.Tensor], after: Mapping[str, torch.
         worst = max(worst, wrong)
     return worst
 
-
-__all__ = [
-    "ArchcError",
-    "Context",
-    "Pass",
-    "PassReport",
-    "Remark",
-    "known_passes",
-    "largest_error",
-    "make_pass",
-    "run_passes",
-    "select",
-]

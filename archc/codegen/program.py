@@ -104,8 +104,27 @@ class Loop:
     def count(self) -> int:
         return len(self.iterations)
 
+    @property
+    def uniform(self) -> bool:
+        """Whether all iterations use the same definitions; a pass may have left them different ones."""
+        used = [tuple(s.definition for s in iteration if isinstance(s, Use)) for iteration in self.iterations]
+        return all(definitions == used[0] for definitions in used)
+
 
 Statement = Apply | Use | Loop
+
+
+@dataclass(frozen=True)
+class Tie:
+    """A weight that is another layer's, as paths below the definition's own.
+
+    Attributes:
+        weight: where it is used (`head.weight`).
+        source: whose it is (`wte.weight`).
+    """
+
+    weight: str
+    source: str
 
 
 @dataclass(eq=False)
@@ -119,6 +138,8 @@ class Definition:
         inputs, outputs: the tensors that enter and leave.
         output_names: the outputs' names; all are known for the model, a block may have None.
         body: the statements, in order.
+        ties: the weights of members, or of members' members, that are one and the same; a weight that a definition
+            shares with one outside stands among the ties of the innermost definition that holds both.
     """
 
     name: str
@@ -128,6 +149,7 @@ class Definition:
     outputs: tuple[Local, ...] = ()
     output_names: tuple[str | None, ...] = ()
     body: tuple[Statement, ...] = ()
+    ties: tuple[Tie, ...] = ()
 
 
 @dataclass(eq=False)

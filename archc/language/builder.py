@@ -19,6 +19,8 @@ from archc.language.scanner import Token
 
 Parts = list[Any]
 
+_LONGEST_ROW = 100  # of `.name`, `[index]` and `(arguments)` behind one another; each is a level of nesting
+
 
 class _Body(NamedTuple):
     """The statements between braces, and the closing brace."""
@@ -132,7 +134,7 @@ class Builder(Transformer[Token, Any]):
 
     def layer(self, parts: Parts) -> syntax.Layer:
         keyword, label, value = parts
-        return syntax.Layer(self._span(keyword, value), label, value)
+        return syntax.Layer(self._span(keyword, value), self._label(label), value)
 
     def let(self, parts: Parts) -> syntax.Let:
         keyword, name, value = parts
@@ -175,22 +177,29 @@ class Builder(Transformer[Token, Any]):
     def stage(self, parts: Parts) -> syntax.Stage:
         label, callee, called = parts
         span = self._span(label or callee, called.end if called else callee)
-        return syntax.Stage(span, label, callee, called.arguments if called else (), called is not None)
+        arguments = called.arguments if called else ()
+        return syntax.Stage(span, label and self._label(label), callee, arguments, called is not None)
 
-    def label(self, parts: Parts) -> syntax.Label:
-        name, *indices = parts
-        end = indices[-1][1] if indices else name
-        return syntax.Label(self._span(name, end), name.name, tuple(index for index, _ in indices))
-
-    def label_index(self, parts: Parts) -> Parts:
-        return parts
+    def _label(self, path: syntax.Expression) -> syntax.Label:
+        """What was read as a path turns out to be a label."""
+        parts: list[syntax.Expression | syntax.Field] = []
+        inner = path
+        while not isinstance(inner, syntax.Name):
+            assert isinstance(inner, syntax.Member | syntax.Index), "the grammar lets nothing else stand in a path"
+            part = inner.items[0] if isinstance(inner, syntax.Index) else syntax.Field(inner.span, inner.name)
+            assert not isinstance(part, syntax.Slice | syntax.Ellipsis)
+            parts.append(part)
+            inner = inner.value
+        return syntax.Label(path.span, inner.name, tuple(reversed(parts)))
 
     def member(self, parts: Parts) -> syntax.Member:
         value, name = parts
+        self._check_row(value)
         return syntax.Member(self._span(value, name), value, name.name)
 
     def call(self, parts: Parts) -> syntax.Call:
         callee, called = parts
+        self._check_row(callee)
         return syntax.Call(self._span(callee, called.end), callee, called.arguments)
 
     layer_call = call
@@ -207,6 +216,16 @@ class Builder(Transformer[Token, Any]):
     def positional_argument(self, parts: Parts) -> syntax.Argument:
         value = parts[0]
         return syntax.Argument(value.span, None, value)
+
+    def _check_row(self, value: syntax.Expression) -> None:
+        """Report a row that is one too long, once."""
+        length = 0
+        while length <= _LONGEST_ROW and isinstance(value, syntax.Member | syntax.Index | syntax.Call):
+            value = value.callee if isinstance(value, syntax.Call) else value.value
+            length += 1
+        if length == _LONGEST_ROW:
+            message = f"more than {_LONGEST_ROW} members, indices or calls in a row"
+            self._diagnostics.error("nesting-too-deep", message, value.span)
 
     def _check_order(self, arguments: list[syntax.Argument]) -> None:
         named: set[str] = set()
@@ -240,6 +259,7 @@ class Builder(Transformer[Token, Any]):
 
     def index(self, parts: Parts) -> syntax.Index:
         value, *items, end = parts
+        self._check_row(value)
         return syntax.Index(self._span(value, end), value, tuple(items))
 
     def slice(self, parts: Parts) -> syntax.Slice:

@@ -10,8 +10,8 @@ from archc.language import syntax
 from archc.language.scanner import Token
 
 # The units that a description of devices needs: bytes, bytes a second, times.
-UNITS = ("B", "kB", "MB", "GB", "TB", "KiB", "MiB", "GiB", "TiB")
-UNITS += tuple(unit + "/s" for unit in UNITS) + ("s", "ms", "us", "ns")
+_BYTES = ("B", "kB", "MB", "GB", "TB", "KiB", "MiB", "GiB", "TiB")
+UNITS = (*_BYTES, *(f"{unit}/s" for unit in _BYTES), "s", "ms", "us", "ns")
 
 _NUMBER = re.compile(r"([0-9][0-9_]*)(\.[0-9][0-9_]*)?([eE][+-]?[0-9]+)?(.*)", re.DOTALL)
 _LARGEST = 2**63 - 1  # of int64, in which sizes and indices are counted
@@ -31,7 +31,8 @@ def number(token: Token, diagnostics: Diagnostics) -> syntax.Number:
             "invalid-number",
             f"`{_shortened(token.text)}` is neither a number nor a name",
             token.span,
-            help=f"names do not begin with a digit; the units are {', '.join(UNITS)}",
+            help="names do not begin with a digit; units are those of bytes, bytes a second and time, such as "
+            "`16GiB`, `50GB/s` and `10us`",
         )
         return syntax.Number(token.span, 0)
     value: int | float

@@ -115,7 +115,7 @@ def _bracket(failure: Failure) -> Diagnostic | None:
     token = failure.token
     opener = failure.open[-1] if failure.open else None
     ends_all = token.type == "$END" or (token.type in TOP_LEVEL and token.first_on_line)
-    if opener is not None and (ends_all or token.type in CLOSERS.values() and CLOSERS[opener.type] != token.type):
+    if opener is not None and (ends_all or (token.type in CLOSERS.values() and CLOSERS[opener.type] != token.type)):
         if opener.type == "LBRACE" and not ends_all:
             return _closes_nothing(token)
         notes = () if token.type == "$END" else (Note(f"it is still open at `{token.text}`", token.span),)
@@ -135,7 +135,7 @@ def _lone_name(failure: Failure) -> Diagnostic | None:
         return None
     token = failure.token
     part = failure.parts[0]
-    if isinstance(part, Token) and part.type != "NAME" or "EQUAL" not in failure.accepted:
+    if (isinstance(part, Token) and part.type != "NAME") or "EQUAL" not in failure.accepted:
         return None
     span = part.span
     name = span.text
@@ -212,5 +212,5 @@ def _begins_statement(span: Span) -> bool:
     return before.endswith(("{", "}")) or not before
 
 
-def _error(code: str, message: str, span: Span, help: str | None = None) -> Diagnostic:  # noqa: A002
+def _error(code: str, message: str, span: Span, help: str | None = None) -> Diagnostic:
     return Diagnostic("error", code, message, span, (), help)

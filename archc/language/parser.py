@@ -116,7 +116,7 @@ def _drive(start: str, source: Source, found: _Mistakes) -> Any:
                     substitute = recovery.resume(token, previous)
                     if substitute is None:
                         return None
-                    token = substitute  # noqa: PLW2901 - the loop goes on from here
+                    token = substitute
             previous = token
             if len(stack) > _DEEPEST:
                 found.error(

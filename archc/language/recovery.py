@@ -7,7 +7,7 @@ body is broken, a head without meaning takes its place, so that the mistakes in 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from lark.parsers.lalr_analysis import Shift
@@ -36,7 +36,7 @@ class Recovery:
         """Report that `token` does not fit; the token to go on with, or None if there is no going on."""
         level, depth = self._innermost()
         parts = self._state.value_stack[depth:]
-        failure = Failure(token, previous, frozenset(self._parser.accepts()), parts, self._open_brackets())
+        failure = Failure(token, previous, self._accepted(), parts, self._open_brackets())
         if not self._reported_since(failure.start):
             self._found.add(mistakes.explain(failure))
         if mistakes.is_reserved(failure):
@@ -73,6 +73,10 @@ class Recovery:
             if level is not None:
                 return level, depth
         return None, 0
+
+    def _accepted(self) -> frozenset[str]:
+        accepts: Callable[[], set[str]] = self._parser.accepts
+        return frozenset(accepts())
 
     def _cut(self, depth: int) -> None:
         del self._state.state_stack[depth + 1 :]
@@ -129,7 +133,7 @@ class Recovery:
 
     def _next_device(self, token: Token) -> Token:
         while token.type != "$END" and token.type not in TOP_LEVEL:
-            if token.type in ("LINK", "RBRACE") or token.type == "NAME" and token.first_on_line:
+            if token.type in ("LINK", "RBRACE") or (token.type == "NAME" and token.first_on_line):
                 return token
             token = next(self._tokens)
         return self._close_braces(token)

@@ -20,7 +20,7 @@ class Token:
 
     __slots__ = ("end", "source", "start", "text", "type")
 
-    def __init__(self, type: str, text: str, source: Source, start: int, end: int):  # noqa: A002 - lark's name
+    def __init__(self, type: str, text: str, source: Source, start: int, end: int):
         self.type = type
         self.text = text
         self.source = source
@@ -132,6 +132,6 @@ def _without_hidden_characters(source: Source, diagnostics: Diagnostics) -> str:
             "invalid-character",
             "a NUL character, which no text holds" if code == 0 else f"the invisible character U+{code:04X}",
             Span(source, match.start(), match.end()),
-            help="is this a binary file?" if code == 0 else "delete it; in a string, write it as `\\u{%x}`" % code,
+            help="is this a binary file?" if code == 0 else f"delete it; in a string, write it as `\\u{{{code:x}}}`",
         )
     return _HIDDEN.sub(lambda match: " " * len(match.group()), source.text)

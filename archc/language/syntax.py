@@ -131,22 +131,29 @@ class Range(Node):
 
 
 @dataclass(frozen=True, slots=True)
-class Label(Node):
-    """`conv1:` or `h[i]:` before a stage."""
+class Field(Node):
+    """`.a` in the label `fc1.a`."""
 
     name: str
-    indices: tuple[Expression, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Label(Node):
+    """`conv1:`, `h[i]:` or `fc1.a:` before a stage."""
+
+    name: str
+    parts: tuple[Expression | Field, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Stage(Node):
     """One step of a chain: `label: callee(arguments)`.
 
-    `called` tells `relu()` from `relu`; both mean the same.  `callee` is a `Name` or a `Member`.
+    `called` tells `relu()` from `relu`; both mean the same.  An `Index` as callee is a layer used again: `h[0]`.
     """
 
     label: Label | None
-    callee: Name | Member
+    callee: Name | Member | Index
     arguments: tuple[Argument, ...]
     called: bool
 

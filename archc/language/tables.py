@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from importlib import resources
 from typing import Any
 
@@ -34,8 +35,9 @@ def load_grammar(transformer: Transformer[Any, Any]) -> Lark:
         if tables["fingerprint"] == _fingerprint(grammar):
             data = tables["data"]
             data["parser"]["parser"]["states"] = _numbered(data["parser"]["parser"]["states"])
-            loaded: Lark = Lark._load_from_dict(data, _numbered(tables["memo"]), transformer=transformer)
-            return loaded
+            # What lark's own `load` does once it has unpickled; lark does not annotate it.
+            load: Callable[..., Lark] = Lark._load_from_dict
+            return load(data, _numbered(tables["memo"]), transformer=transformer)
     return _build(grammar, transformer)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from archc.ir.attributes import attribute
 from archc.ir.types import DType, TensorType
@@ -23,6 +23,8 @@ class Linear(Operator):
     parameters = {"weight": Parameter(kaiming_uniform("i")), "bias": Parameter(uniform_fan_in("i"))}
     torch_name = "F.linear"
     example = "x -> fc1: linear(128)"
+    affine_in_weight = True
+    integer_schemes = ("static", "dynamic", "weight")
 
     out_features: int = attribute(index="o", phrase="output features", doc="size of the last axis of the result")
     bias: bool = attribute(True, doc="add a learned vector")
@@ -48,6 +50,9 @@ class Linear(Operator):
         product = spell.add("MatMul", x, spell.add("Transpose", weight, perm=[1, 0]))
         return spell.add("Add", product, bias) if bias else product
 
+    def factors(self, rank: int) -> tuple[Linear, Linear]:
+        return replace(self, out_features=rank, bias=False), replace(self, in_features=None)
+
 
 @dataclass(frozen=True)
 class Embedding(Operator):
@@ -59,6 +64,7 @@ class Embedding(Operator):
     signature = "ids[*b], weight[v, d] -> y[*b, d]"
     parameters = {"weight": Parameter(normal())}
     example = "tokens -> wte: embedding(50257, 768)"
+    integer_schemes = ("weight",)
 
     num_embeddings: int = attribute(index="v", doc="how many vectors there are")
     embedding_dim: int = attribute(index="d", doc="size of each vector")

@@ -22,14 +22,15 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
-from archc.ir.attributes import arguments_text, attributes
+from archc.ir.attributes import arguments_text, attributes, bind
 from archc.ir.dims import SymbolicDim
 from archc.ir.signature import Pattern, RankMismatch, Signature, parse_signature
 from archc.ir.solve import Contradiction, Extent, Solution, solve
 from archc.ir.types import DType, TensorType
 from archc.ops.parameter import Parameter
+from archc.ops.rewriting import Rewriting
 from archc.ops.spelling import OnnxSpelling, TorchModule, TorchSpelling, call
 
 OPERATORS: dict[str, type[Operator]] = {}
@@ -74,7 +75,7 @@ class Inference:
 
 
 @dataclass(frozen=True)
-class Operator:
+class Operator(Rewriting):
     """The base of all operators; an instance is an operator with its attributes."""
 
     name: ClassVar[str] = ""
@@ -100,6 +101,25 @@ class Operator:
         if not abstract:
             OPERATORS[cls.name] = cls
 
+    # Text -------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def from_arguments(cls, positional: Sequence[Any], named: Mapping[str, Any]) -> Self:
+        """The operator that a text's arguments make; override where they are not the attributes (`rearrange`).
+
+        Raises:
+            AttributeProblem: an argument does not fit.
+        """
+        return bind(cls, f"`{cls.name}`", positional, named)
+
+    def arguments(self) -> list[str]:
+        """The arguments that make it again, as the language writes them; the counterpart of `from_arguments`."""
+        return arguments_text(self)
+
+    def __str__(self) -> str:
+        arguments = ", ".join(self.arguments())
+        return f"{self.name}({arguments})" if arguments else self.name
+
     # Meaning ----------------------------------------------------------------------------------------------
 
     def signature_for(self, types: Sequence[TensorType]) -> Signature:
@@ -119,6 +139,10 @@ class Operator:
         """Whether an instance owns a parameter: `bias = false` goes without; see `Parameter.when`."""
         switch = self.parameters[name].when or name
         return getattr(self, switch, True) is not False
+
+    def parameter_dtype(self, name: str, floating: DType) -> DType:
+        """The dtype of a parameter: as declared, else `floating`, that of the data (f32 where none is floating)."""
+        return self.parameters[name].dtype or floating
 
     def result_dtypes(self, types: Sequence[TensorType]) -> tuple[DType, ...]:
         """The dtypes of the results: by default the one that all operands share.
@@ -184,10 +208,6 @@ class Operator:
         assert self.onnx_name, f"{type(self).__name__} gives neither `onnx_name` nor `onnx`"
         return spell.add(self.onnx_name, *spell.operands, *spell.weights.values())
 
-    def __str__(self) -> str:
-        arguments = ", ".join(arguments_text(self))
-        return f"{self.name}({arguments})" if arguments else self.name
-
 
 @lru_cache(maxsize=65536)
 def _infer(op: Operator, types: tuple[TensorType, ...]) -> Inference:
@@ -214,7 +234,7 @@ def _infer(op: Operator, types: tuple[TensorType, ...]) -> Inference:
     results = tuple(TensorType(dtype, shape) for dtype, shape in zip(dtypes, solution.results, strict=True))
     floating = next((operand.dtype for operand in types if operand.dtype.floating), DType.f32)
     parameters = {
-        pattern.name: TensorType(op.parameters[pattern.name].dtype or floating, solution.shape(pattern))
+        pattern.name: TensorType(op.parameter_dtype(pattern.name, floating), solution.shape(pattern))
         for pattern in solution.signature.operands
         if pattern.name in op.parameters and op.has_parameter(pattern.name)
     }

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from archc.ir.dims import SymbolicDim
 from archc.ir.storage import Storage
@@ -30,6 +30,7 @@ class TorchSpelling:
         sizes: the extents of the signature's indices.
         size_text: how a symbolic size is written here (`T`, `x.shape[1]`).
         storages: how each parameter is stored.
+        device: an expression for the device on which new tensors (`arange`) belong, or None for PyTorch's default.
     """
 
     operands: Sequence[str]
@@ -39,14 +40,30 @@ class TorchSpelling:
     sizes: Mapping[str, Any]
     size_text: Callable[[SymbolicDim], str]
     storages: Mapping[str, Storage]
+    device: str | None = None
 
     def size(self, dim: int | SymbolicDim) -> str:
         """A size as Python text."""
         return str(dim) if isinstance(dim, int) else self.size_text(dim)
 
 
+class Quantized(NamedTuple):
+    """The names of the integers behind a float value, and of what they are decoded with: scale · (q - zero_point).
+
+    `static` says that scale and zero point are weights; else they are computed from the data when the model runs.
+    """
+
+    q: str
+    scale: str
+    zero_point: str
+    static: bool
+
+
 class OnnxSpelling(Protocol):
     """The surroundings of one operator in ONNX, and the graph that it adds its nodes to.
+
+    Names are made when they are asked for: an operator that takes a quantized operand's integers, and not
+    `operands[0]`, leaves no decoding behind; the same holds of weights.
 
     Attributes:
         operands: the names of the data operands; types: their types; results: the types of the results.
@@ -58,20 +75,38 @@ class OnnxSpelling(Protocol):
     weights: Mapping[str, str]
     types: Sequence[TensorType]
     results: Sequence[TensorType]
-    sizes: Mapping[str, Any]
-    storages: Mapping[str, Storage]
+
+    @property
+    def sizes(self) -> Mapping[str, Any]: ...
+    @property
+    def storages(self) -> Mapping[str, Storage]: ...
 
     def add(self, op_type: str, *inputs: str, outputs: int = 1, domain: str = "", **attributes: Any) -> Any:
         """Add a node; an empty input name is an absent optional one.  Returns its result's name, or a tuple of them."""
 
     def constant(self, value: Any, dtype: DType | None = None) -> str:
-        """The name of a constant: a number or (nested) list; integers are i64 and numbers f32 unless `dtype` is given."""
+        """The name of a constant: a number or (nested) list; integers are i64, numbers f32, unless `dtype` is given."""
 
     def size(self, dim: int | SymbolicDim) -> str:
         """The name of an i64 scalar that holds a size, computed from the inputs' shapes where it is symbolic."""
 
     def shape(self, dims: Sequence[int | SymbolicDim], like: str | None = None) -> str:
-        """The name of an i64 vector of sizes, as `Reshape` and `Expand` take it."""
+        """The name of an i64 vector of sizes, as `Expand` takes it.
+
+        Where `like` is given it is for a `Reshape` of that value, and may hold the 0 and -1 that `Reshape` knows.
+        """
+
+    def quantized(self, position: int) -> Quantized | None:
+        """What stands behind a data operand that is the result of `dequantize`; None for any other operand."""
+
+    def stored(self, name: str) -> tuple[str, ...]:
+        """The names of a parameter's stored tensors, in the order of `Storage.tensors`: integers, then their scale."""
+
+    def dequantized(self, name: str) -> str:
+        """The name of a parameter's value as `DequantizeLinear` decodes it, where integer kernels are to be had.
+
+        For products of two quantized operands only; see `archc.codegen.onnx.decode` for what it costs elsewhere.
+        """
 
 
 def call(function: str, *positional: Any, **named: Any) -> str:

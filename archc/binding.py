@@ -1,0 +1,76 @@
+"""Giving a graph its weights: from a file, or fresh ones as PyTorch would make them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from archc.diagnostics import Diagnostics
+from archc.ir.graph import Graph
+from archc.ir.storage import Dense, Weight
+from archc.weights.store import Weights
+from archc.weights.tensor import ComputedTensor, InitializedTensor, LazyTensor
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+def bind_fresh(graph: Graph, seed: int) -> None:
+    """Bind freshly initialized weights, the same for the same seed; nothing is computed before it is needed."""
+    graph.tensors = Weights(_fresh(graph, seed))
+
+
+def bind_file(graph: Graph, path: Path, seed: int, diagnostics: Diagnostics, allow_pickle: bool = False) -> None:
+    """Bind the tensors of a weights file; every tensor of both sides is accounted for.
+
+    Args:
+        seed: for the few that a file may lack (a counter of training steps).
+        diagnostics: takes warnings, such as a conversion.
+        allow_pickle: read PyTorch's pickles too, with `weights_only`.
+
+    Raises:
+        ArchcError: the file cannot be read, or its tensors do not fit.
+    """
+    from archc.weights.load import load
+    from archc.weights.match import match
+
+    expected = {
+        stored: (shape, dtype.value) for w in graph.weights.values() for stored, (shape, dtype) in w.tensors.items()
+    }
+    optional = _optional(graph)
+    matched = match(expected, load(path, allow_pickle=allow_pickle), optional=optional, remarks=diagnostics)
+    fresh = _fresh(graph, seed)
+    graph.tensors = Weights({stored: matched.get(stored, fresh[stored]) for stored in expected})
+
+
+def _optional(graph: Graph) -> set[str]:
+    return {
+        path
+        for node in graph.nodes()
+        for name, path in node.weights.items()
+        if node.op.parameters[name].optional_in_files
+    }
+
+
+def _fresh(graph: Graph, seed: int) -> dict[str, LazyTensor]:
+    tensors: dict[str, LazyTensor] = {}
+    for weight in graph.weights.values():
+        dense = InitializedTensor(weight.shape, weight.dtype.value, weight.initializer, (seed, weight.path))
+        if isinstance(weight.storage, Dense):
+            tensors[weight.path] = dense
+        else:
+            tensors |= _encoded(weight, dense)
+    return tensors
+
+
+def _encoded(weight: Weight, dense: LazyTensor) -> Mapping[str, LazyTensor]:
+    """Fresh tensors for a weight whose text already says that it is stored as integers."""
+
+    def part(stored: str) -> np.ndarray:
+        return weight.storage.encode(weight.path, dense.numpy())[stored]
+
+    return {
+        stored: ComputedTensor(shape, dtype.value, lambda stored=stored: part(stored))
+        for stored, (shape, dtype) in weight.tensors.items()
+    }

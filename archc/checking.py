@@ -1,0 +1,84 @@
+"""`--check`: run what was emitted, and compare it with the graph itself and PyTorch with ONNX Runtime."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from archc.calibration import Calibration
+from archc.diagnostics import error
+from archc.ir.graph import Graph
+from archc.ir.storage import Dense
+from archc.passmanager import largest_error
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from archc.compiler import Compiled
+
+FLOAT_TOLERANCE = 1e-4
+INTEGER_TOLERANCE = 5e-2
+"""Where integers flow, a value on the edge of two steps may be rounded either way by different kernels."""
+
+
+def check_agreement(compiled: Compiled, files: Mapping[str, Path]) -> dict[str, Any]:
+    """Run the emitted files on seeded random inputs.
+
+    Args:
+        files: what was written, by suffix: `.py`, `.onnx`.
+
+    Returns:
+        The relative error of each against the graph (see `PassReport.error`), and the tolerance.
+
+    Raises:
+        ArchcError: one is above the tolerance (`check-failed`).
+    """
+    import torch
+
+    graph = compiled.graph
+    inputs = next(Calibration(graph, seed=compiled.seed).batches())
+    expected = Calibration(graph, seed=compiled.seed).outputs(graph)
+    errors: dict[str, float] = {}
+    if ".py" in files:
+        module = load_module(files[".py"])
+        with torch.no_grad():
+            results = module.load()(*inputs.values())
+        results = results if isinstance(results, tuple) else (results,)
+        errors["torch"] = largest_error(expected, dict(zip(graph.outputs, results, strict=True)))
+    if ".onnx" in files:
+        from archc.codegen import onnx
+
+        arrays = onnx.run(files[".onnx"], {name: tensor.numpy() for name, tensor in inputs.items()})
+        errors["onnxruntime"] = largest_error(expected, {k: torch.from_numpy(v) for k, v in arrays.items()})
+    tolerance = _tolerance(graph)
+    worst = max(errors, key=lambda name: errors[name], default=None)
+    if worst is not None and not errors[worst] <= tolerance:
+        raise error(
+            "check-failed",
+            f"{worst} differs from the graph by {errors[worst]:.2g}; {tolerance:.0e} is the most",
+            help="this is a bug in archc; compile with `--explain` to see what the passes did",
+        )
+    return {"errors": errors, "tolerance": tolerance}
+
+
+def _tolerance(graph: Graph) -> float:
+    integers = any(not isinstance(weight.storage, Dense) for weight in graph.weights.values()) or any(
+        value.type.dtype.value in ("u8", "i8") for node in graph.nodes() for value in node.results
+    )
+    return INTEGER_TOLERANCE if integers else FLOAT_TOLERANCE
+
+
+def load_module(path: Path) -> ModuleType:
+    """Import an emitted module from its file, leaving no trace in the folder or in `sys.modules`."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    writes_bytecode, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.dont_write_bytecode = writes_bytecode
+    return module

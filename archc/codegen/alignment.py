@@ -1,0 +1,189 @@
+"""Which uses of blocks are alike, so that one definition serves them all.
+
+Each unit gets a key that spells out its structure: operators, wiring, names of layers and weights relative to the
+unit's own path.  Units of equal keys are instances of one definition; nothing is compared pairwise.
+Attributes of a layer may differ between instances, where they can be handed over as arguments.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from archc.codegen.folding import Unit
+from archc.codegen.program import Tie
+from archc.ir.attributes import attributes
+from archc.ir.graph import Graph, Node, Scope, Value
+
+Distinguish = Callable[[Node], Hashable]
+"""What must be equal in two nodes, beyond their structure, if they are to share a statement."""
+
+
+@dataclass(eq=False)
+class Group:
+    """Units that one definition describes.
+
+    Attributes:
+        units: all of them; instances: the first one of each path, which is the number of layers that there are.
+        outputs: which of the values, counted as the statements make them, are used outside some unit.
+        ties: see `Definition`.
+    """
+
+    units: list[Shape] = field(default_factory=list)
+    instances: dict[str, Shape] = field(default_factory=dict)
+    outputs: tuple[int, ...] = ()
+    ties: tuple[Tie, ...] = ()
+
+
+@dataclass(eq=False)
+class Shape:
+    """What alignment knows of a unit.
+
+    Attributes:
+        scope: the use of the block; group: the units that are alike.
+        items: its nodes and inner units, those that could not be shared taken apart.
+        rows: for each item its name, and a key of its structure; operands are not counted.
+        inputs: the values it receives, as they are first used; values: those it makes, in order.
+        ties: weights of layers inside that are those of other layers inside.
+        unresolved: weights that are those of layers elsewhere in the model, as pairs of own and actual path.
+    """
+
+    scope: Scope
+    items: list[Node | Shape] = field(default_factory=list)
+    rows: list[tuple[str | None, Hashable]] = field(default_factory=list)
+    inputs: list[Value] = field(default_factory=list)
+    values: list[Value] = field(default_factory=list)
+    ties: tuple[Tie, ...] = ()
+    unresolved: tuple[tuple[str, str], ...] = ()
+    group: Group = field(default_factory=Group)
+
+    @property
+    def outputs(self) -> list[Value]:
+        return [self.values[position] for position in self.group.outputs]
+
+    def relative(self, path: str) -> str:
+        """The path of something inside, as it is called from here."""
+        return path[len(self.scope.path) + 1 :] if self.scope.path else path
+
+
+def align(graph: Graph, units: list[Unit], distinguish: Distinguish, self_contained: bool) -> list[Group]:
+    """Groups of units that are alike, inner ones first; the last is the model.
+
+    Args:
+        units: as `fold` gives them.
+        self_contained: take apart what has a weight from outside itself.
+    """
+    aligner = _Aligner(graph, distinguish)
+    levels: dict[int, list[Unit]] = defaultdict(list)
+    for unit in units:
+        levels[unit.depth].append(unit)
+    for depth in sorted(levels, reverse=True):
+        aligner.align_level(levels[depth], self_contained and depth > 0)
+    return aligner.groups
+
+
+class _Aligner:
+    def __init__(self, graph: Graph, distinguish: Distinguish):
+        self.graph = graph
+        self.distinguish = distinguish
+        self.groups: list[Group] = []
+        self.shapes: dict[Unit, Shape] = {}
+        self.dissolved: set[Shape] = set()
+
+    def align_level(self, units: list[Unit], self_contained: bool) -> None:
+        """Group the units of one depth; what is inside them is grouped already."""
+        alike: dict[Hashable, list[Unit]] = defaultdict(list)
+        keys: dict[str, set[Hashable]] = defaultdict(set)
+        for unit in units:
+            shape, key = self._describe(unit)
+            self.shapes[unit] = shape
+            alike[key].append(unit)
+            keys[unit.scope.path].add(None if self_contained and shape.unresolved else key)
+        for members in alike.values():
+            group = Group()
+            escaping: set[int] = set()
+            for unit in members:
+                shape = self.shapes[unit]
+                path = unit.scope.path
+                # A layer used several times must be the same each time.
+                if len(keys[path]) > 1 or None in keys[path]:
+                    self.dissolved.add(shape)
+                    continue
+                shape.group = group
+                group.units.append(shape)
+                group.instances.setdefault(path, shape)
+                escaping.update(n for n, value in enumerate(shape.values) if value in unit.escaping)
+            if group.units:
+                group.outputs = tuple(sorted(escaping))
+                group.ties = group.units[0].ties
+                self.groups.append(group)
+
+    def _describe(self, unit: Unit) -> tuple[Shape, Hashable]:
+        shape = Shape(unit.scope)
+        for item in unit.items:
+            inner = self.shapes[item] if isinstance(item, Unit) else item
+            shape.items += inner.items if isinstance(inner, Shape) and inner in self.dissolved else [inner]
+        numbers: dict[Value, int] = {}
+        wiring: list[tuple[int, ...]] = []
+        for item in shape.items:
+            operands = item.operands if isinstance(item, Node) else item.inputs
+            results = item.results if isinstance(item, Node) else item.outputs
+            for value in operands:
+                if value not in numbers:
+                    shape.inputs.append(value)
+                    numbers[value] = -len(shape.inputs)
+            wiring.append(tuple(numbers[value] for value in operands))
+            for value in results:
+                numbers[value] = len(shape.values)
+                shape.values.append(value)
+            shape.rows.append(self._row(item, shape))
+        foreign = dict.fromkeys(pair for item in shape.items for pair in self._foreign(item))
+        inside = [pair for pair in foreign if _inside(pair[1], shape.scope)]
+        shape.ties = tuple(Tie(shape.relative(own), shape.relative(actual)) for own, actual in inside)
+        shape.unresolved = tuple(pair for pair in foreign if not _inside(pair[1], shape.scope))
+        return shape, (unit.scope.definition, tuple(wiring), tuple(shape.rows), shape.ties)
+
+    def _foreign(self, item: Node | Shape) -> Iterable[tuple[str, str]]:
+        """The weights that are not an item's own, as pairs of own and actual path."""
+        if isinstance(item, Shape):
+            return item.unresolved
+        if item.path is None:
+            return ()
+        own = ((f"{item.path}.{parameter}", path) for parameter, path in item.weights.items())
+        return (pair for pair in own if pair[0] != pair[1])
+
+    def _row(self, item: Node | Shape, shape: Shape) -> tuple[str | None, Hashable]:
+        if isinstance(item, Shape):
+            return shape.relative(item.scope.path), item.group
+        member = None if item.path is None else shape.relative(item.path)
+        weights: list[Hashable] = []
+        for parameter, path in item.weights.items():
+            if path == f"{item.path}.{parameter}":
+                weights.append((parameter, self.graph.weights[path].storage))
+            else:  # a layer's tie is told apart where both ends are in sight
+                weights.append((parameter, path if member is None else None))
+        types = tuple((value.type.dtype, value.type.rank) for value in item.operands)
+        options = structure(item) if member is not None else item.op
+        return member, (type(item.op), tuple(weights), options, types, len(item.results), self.distinguish(item))
+
+
+def structure(node: Node) -> Hashable:
+    """What instances must share of a layer's attributes: the values that cannot be arguments, and the kinds of others."""
+    return tuple(_marker(getattr(node.op, info.name)) for info in attributes(type(node.op)))
+
+
+def _marker(value: Any) -> Hashable:
+    return type(value) if is_argument(value) else value
+
+
+def is_argument(value: Any) -> bool:
+    """Whether a value can be an argument of a definition: a number, a string, a truth value, or a tuple of such."""
+    if isinstance(value, tuple):
+        return all(is_argument(item) for item in value)
+    return type(value) in (int, float, bool, str)
+
+
+def _inside(path: str, scope: Scope) -> bool:
+    return not scope.path or path.startswith(f"{scope.path}.")

@@ -1,0 +1,184 @@
+"""Which uses of blocks can be executed as one step, and the order of the steps within each.
+
+A pass may have moved nodes so that data leaves a block and comes back to it.  Such a block is no step any more;
+its content stands in what surrounds it.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import networkx as nx
+
+from archc.ir.graph import Graph, Node, Order, Scope, Value
+
+Item = "Node | Scope"
+
+
+@dataclass(eq=False)
+class Unit:
+    """A use of a block that is executed as one step (or the whole model).
+
+    Attributes:
+        scope: the use of the block.
+        depth: how many units are around it.
+        items: its nodes and the units within it, in the order of execution.
+        escaping: the values made inside that are used outside, or are outputs of the model.
+    """
+
+    scope: Scope
+    depth: int
+    items: list[Node | Unit] = field(default_factory=list)
+    escaping: set[Value] = field(default_factory=set)
+
+
+def fold(graph: Graph) -> list[Unit]:
+    """The units of a graph, each before those inside it; the first is the model."""
+    return _Folding(graph).run()
+
+
+class _Folding:
+    def __init__(self, graph: Graph):
+        self.graph = graph
+        self.root = graph.scope
+        self.parents: dict[Scope, Scope] = {}
+        self.depths: dict[Scope, int] = {self.root: 0}
+        self.items: dict[Scope, list[Node | Scope]] = {self.root: []}
+        self.first: dict[Node | Scope, tuple[Order, int]] = {}
+        self.edges: dict[Scope, list[tuple[Node, Node]]] = defaultdict(list)
+        self.escaping: dict[Scope, set[Value]] = defaultdict(set)
+        self.inlined: set[Scope] = set()
+        self._place_nodes()
+        self._place_edges()
+
+    def run(self) -> list[Unit]:
+        model = Unit(self.root, 0)
+        units = [model]
+        for unit in units:  # grows meanwhile
+            for item in self._body(unit.scope):
+                if isinstance(item, Scope):
+                    inner = Unit(item, unit.depth + 1, escaping=self.escaping[item])
+                    unit.items.append(inner)
+                    units.append(inner)
+                else:
+                    unit.items.append(item)
+        return units
+
+    # The tree of scopes -----------------------------------------------------------------------------------
+
+    def _place_nodes(self) -> None:
+        for position, node in enumerate(self.graph.nodes()):
+            scope = self._known(node.scope)
+            self.items[scope].append(node)
+            self.first[node] = first = (node.order, position)
+            while scope is not self.root and first < self.first.get(scope, (first[0], position + 1)):
+                self.first[scope] = first
+                scope = self.parents[scope]
+
+    def _known(self, scope: Scope) -> Scope:
+        """The scope, entered into the tree together with those around it."""
+        missing: list[Scope] = []
+        above: Scope | None = scope
+        while above is not None and above not in self.depths:
+            missing.append(above)
+            above = above.parent
+        parent = above or self.root
+        for inner in reversed(missing):
+            self.parents[inner] = parent
+            self.depths[inner] = self.depths[parent] + 1
+            self.items[inner] = []
+            self.items[parent].append(inner)
+            if not inner.path.startswith(_prefix(parent)) or inner.path == parent.path:
+                self.inlined.add(inner)  # its layers have no place below the parent's
+            parent = inner
+        return scope if scope in self.depths else self.root
+
+    def _place_edges(self) -> None:
+        """Enter every edge at the innermost scope that holds both ends, and mark what it crosses on the way."""
+        for consumer in self.graph.nodes():
+            for value in consumer.operands:
+                producer = value.producer
+                if producer is None:
+                    continue
+                source, target = producer.scope, consumer.scope
+                while source is not target:
+                    if self.depths[source] >= self.depths[target]:
+                        self.escaping[source].add(value)
+                        source = self.parents[source]
+                    else:
+                        target = self.parents[target]
+                self.edges[source].append((producer, consumer))
+        for value in self.graph.outputs.values():
+            scope = value.producer.scope if value.producer is not None else self.root
+            while scope is not self.root:
+                self.escaping[scope].add(value)
+                scope = self.parents[scope]
+
+    # The order within one scope ---------------------------------------------------------------------------
+
+    def _body(self, scope: Scope) -> list[Node | Scope]:
+        """The items of a scope in an order of execution, without the scopes that cannot be one step."""
+        while True:
+            inside = [scope]
+            items: list[Node | Scope] = []
+            for current in inside:  # grows meanwhile
+                for item in self.items[current]:
+                    if isinstance(item, Scope) and item in self.inlined:
+                        inside.append(item)
+                    else:
+                        items.append(item)
+            following: dict[Node | Scope, list[Node | Scope]] = {item: [] for item in items}
+            for current in inside:
+                for producer, consumer in self.edges[current]:
+                    following[self._item(producer, scope)].append(self._item(consumer, scope))
+            ordered = _ordered(items, following, self.first)
+            if len(ordered) == len(items):
+                return ordered
+            done = set(ordered)
+            self._inline_cycles({item: users for item, users in following.items() if item not in done})
+
+    def _item(self, node: Node, scope: Scope) -> Node | Scope:
+        """What stands for a node in the body of a scope."""
+        item: Node | Scope = node
+        current = node.scope
+        while current is not scope:
+            if current not in self.inlined:
+                item = current
+            current = self.parents[current]
+        return item
+
+    def _inline_cycles(self, following: dict[Node | Scope, list[Node | Scope]]) -> None:
+        remaining: nx.DiGraph[Node | Scope] = nx.DiGraph(following)
+        for component in nx.strongly_connected_components(remaining):
+            if len(component) > 1:
+                self.inlined |= {item for item in component if isinstance(item, Scope)}
+
+
+def _ordered(
+    items: Iterable[Node | Scope],
+    following: dict[Node | Scope, list[Node | Scope]],
+    first: dict[Node | Scope, tuple[Order, int]],
+) -> list[Node | Scope]:
+    """The items, each after those it needs, otherwise as in the text; those on or behind a cycle are left out."""
+    missing = dict.fromkeys(items, 0)
+    for users in following.values():
+        for user in users:
+            missing[user] += 1
+    ready = [(*first[item], item) for item, count in missing.items() if not count]
+    heapq.heapify(ready)
+    ordered: list[Node | Scope] = []
+    while ready:
+        item = heapq.heappop(ready)[-1]
+        ordered.append(item)
+        for user in following[item]:
+            missing[user] -= 1
+            if not missing[user]:
+                heapq.heappush(ready, (*first[user], user))
+    return ordered
+
+
+def _prefix(scope: Scope) -> str:
+    return f"{scope.path}." if scope.path else ""

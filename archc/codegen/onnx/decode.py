@@ -1,0 +1,45 @@
+"""What stored weights become in ONNX: an initializer as it is, or integers with the nodes that decode them.
+
+ONNX Runtime treats two spellings of one decoding differently.  A `Cast` and a `Mul` over constants it computes once,
+when the model is loaded.  A `DequantizeLinear` it keeps: for its integer kernels, which want to see it on both operands
+of a product.  Where only the weight is stored as integers it would run each time (a linear from 1024 to 4096 takes four
+times as long at batch 1), or become a kernel that rounds the activations as well.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from archc.ir.storage import Dense, Int8, Weight
+from archc.ops.operator import OperatorError
+
+if TYPE_CHECKING:
+    from archc.codegen.onnx.builder import Builder
+
+
+def decode(builder: Builder, weight: Weight) -> str:
+    """The name of a weight's decoded value, for float kernels.
+
+    Raises:
+        OperatorError: ONNX cannot decode such a storage.
+    """
+    storage = weight.storage
+    if isinstance(storage, Dense):
+        return builder.stored(weight.path)[0]
+    if not isinstance(storage, Int8):
+        raise OperatorError("no-onnx-form", f"ONNX cannot decode `{weight.path}`, which is stored as `{storage}`")
+    q, scale = builder.stored(weight.path)
+    if storage.axis is not None and len(weight.shape) > 1:
+        axes = [axis for axis in range(len(weight.shape)) if axis != storage.axis]
+        scale = builder.shared(f"{weight.path}/Unsqueeze", "Unsqueeze", scale, builder.constant(axes))
+    floats = builder.shared(f"{weight.path}/Cast", "Cast", q, to=weight.dtype)
+    return builder.shared(f"{weight.path}/Mul", "Mul", floats, scale)
+
+
+def dequantize(builder: Builder, weight: Weight) -> str:
+    """The name of a weight's decoded value, for integer kernels: decoded by a `DequantizeLinear` where it can be."""
+    storage = weight.storage
+    if not isinstance(storage, Int8):
+        return decode(builder, weight)
+    q, scale = builder.stored(weight.path)
+    return builder.shared(f"{weight.path}/DequantizeLinear", "DequantizeLinear", q, scale, axis=storage.axis)

@@ -1,0 +1,85 @@
+"""The tensors of an ONNX model: stored weights under their paths, and the constants that operators need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto
+
+from archc.codegen.onnx.names import Names
+from archc.ir.types import DType
+from archc.weights.dtypes import numpy_dtype, to_little_endian
+from archc.weights.tensor import LazyTensor
+
+Fill = Callable[[TensorProto, LazyTensor], None]
+"""Gives a tensor that has name, shape and dtype its elements, or the place where they can be had."""
+
+_LONGEST_NAME = 24  # of a constant that is named after its value
+
+
+def onnx_dtype(dtype: DType) -> int:
+    """ONNX's number of an element type."""
+    return int(TensorProto.DataType.Value(dtype.onnx))
+
+
+def embed(proto: TensorProto, tensor: LazyTensor) -> None:
+    """The `Fill` that puts the elements into the model itself."""
+    proto.raw_data = raw_bytes(tensor.numpy())
+
+
+def raw_bytes(array: np.ndarray[Any, Any]) -> bytes:
+    """The elements as ONNX has them: row-major, little-endian."""
+    return to_little_endian(np.ascontiguousarray(array).reshape(-1)).tobytes()
+
+
+class Initializers:
+    """The initializers of one graph, each once.
+
+    Args:
+        graph: receives them.
+        fill: where the elements of stored weights go.
+    """
+
+    def __init__(self, graph: onnx.GraphProto, fill: Fill):
+        self._graph, self._fill = graph, fill
+        self._stored: set[str] = set()
+        self._constants: dict[tuple[int, tuple[int, ...], bytes], str] = {}
+        self._names = Names()
+
+    def __contains__(self, name: str) -> bool:
+        """Whether a name is that of a stored weight."""
+        return name in self._stored
+
+    def stored(self, path: str, tensor: LazyTensor) -> str:
+        """The name of a stored weight's tensor, which is its path."""
+        if path not in self._stored:
+            self._stored.add(path)
+            proto = self._new(path, DType(tensor.dtype), tensor.shape)
+            self._fill(proto, tensor)
+        return path
+
+    def constant(self, value: Any, dtype: DType | None = None) -> str:
+        """The name of a constant: a number, a (nested) list of them, or an array."""
+        if dtype is None:
+            dtype = _dtype_of(value)
+        array = np.asarray(value).astype(numpy_dtype(dtype.value))
+        raw = raw_bytes(array)
+        key = (onnx_dtype(dtype), array.shape, raw)
+        if key not in self._constants:
+            text = str(array.tolist()).replace(" ", "")
+            text = text if len(text) <= _LONGEST_NAME else f"{dtype}[{','.join(map(str, array.shape))}]"
+            name = self._constants[key] = self._names.unique(f"constant/{text}")
+            self._new(name, dtype, array.shape).raw_data = raw
+        return self._constants[key]
+
+    def _new(self, name: str, dtype: DType, shape: tuple[int, ...]) -> TensorProto:
+        proto: TensorProto = self._graph.initializer.add(name=name, data_type=onnx_dtype(dtype), dims=shape)
+        return proto
+
+
+def _dtype_of(value: Any) -> DType:
+    kind = np.asarray(value).dtype.kind
+    return {"b": DType.bool, "i": DType.i64, "u": DType.i64}.get(kind, DType.f32)

@@ -1,0 +1,179 @@
+"""Symbolic sizes computed while the model runs: from the shapes of the inputs, by integer arithmetic.
+
+Every size is a vector of one element, because `Concat` puts shapes together from such vectors and because `Shape`
+gives them; `scalar` drops the axis.  Sizes hang on the inputs alone, so one computation serves the whole graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from archc.ir.dims import Atom, Function, Symbol, SymbolicDim, as_symbol, symbol
+from archc.ir.graph import Graph
+from archc.ops.operator import OperatorError
+
+Extent = int | SymbolicDim
+
+
+class Emitter(Protocol):
+    """What sizes are computed with: nodes and constants that any node of the graph may use."""
+
+    def shared(self, name: str, op_type: str, *inputs: str, **attributes: int) -> str: ...
+
+    def constant(self, value: int | list[int]) -> str: ...
+
+
+class Sizes:
+    """The sizes of one graph, each computed at most once."""
+
+    def __init__(self, graph: Graph, emitter: Emitter):
+        self._emitter = emitter
+        self._vectors: dict[Extent, str] = {}
+        self._scalars: dict[Extent, str] = {}
+        self._shapes: dict[tuple[Extent, ...], str] = {}
+        self._places = _places(graph)
+
+    def scalar(self, dim: Extent) -> str:
+        """The name of an i64 scalar.
+
+        Raises:
+            OperatorError: a symbol in it cannot be had from the shapes of the inputs.
+        """
+        if isinstance(dim, int):
+            return self._emitter.constant(dim)
+        if dim not in self._scalars:
+            vector = self.vector(dim)
+            axes = self._emitter.constant([0])
+            self._scalars[dim] = self._emitter.shared(f"size/{_text(dim)}/Squeeze", "Squeeze", vector, axes)
+        return self._scalars[dim]
+
+    def vector(self, dim: Extent) -> str:
+        """The name of an i64 vector of one element; raises as `scalar` does."""
+        if isinstance(dim, int):
+            return self._emitter.constant([dim])
+        if dim not in self._vectors:
+            self._vectors[dim] = self._compute(dim)
+        return self._vectors[dim]
+
+    def shape(self, dims: Sequence[Extent], like: Sequence[Extent] | None = None) -> str:
+        """The name of an i64 vector of all the sizes; raises as `scalar` does.
+
+        Args:
+            like: the shape of what `Reshape` is to be given the vector for: a size may then be 0, "as it was", and
+                one -1, "what is left".
+        """
+        known: list[Extent] = list(dims)
+        if like is not None and 0 not in known:
+            kept = {k for k, (new, old) in enumerate(zip(dims, like)) if new == old and not isinstance(new, int)}
+            changed = [k for k, dim in enumerate(dims) if k not in kept and not isinstance(dim, int)]
+            if len(changed) <= 1:
+                known = [0 if k in kept else -1 if k in changed else dim for k, dim in enumerate(dims)]
+        if all(isinstance(dim, int) for dim in known):
+            return self._emitter.constant([dim for dim in known if isinstance(dim, int)])
+        key = tuple(known)
+        if key not in self._shapes:
+            self._shapes[key] = self._concat(f"shape/[{','.join(map(_text, key))}]", key)
+        return self._shapes[key]
+
+    def _concat(self, name: str, dims: Sequence[Extent]) -> str:
+        parts: list[str] = []
+        numbers: list[int] = []
+        for dim in dims:
+            if isinstance(dim, int):
+                numbers.append(dim)
+                continue
+            if numbers:
+                parts.append(self._emitter.constant(numbers))
+                numbers = []
+            parts.append(self.vector(dim))
+        if numbers:
+            parts.append(self._emitter.constant(numbers))
+        return parts[0] if len(parts) == 1 else self._emitter.shared(name, "Concat", *parts, axis=0)
+
+    def _compute(self, dim: SymbolicDim) -> str:
+        single = as_symbol(dim)
+        if single is not None:
+            return self._symbol(single)
+        total: str | None = None
+        for monomial, coefficient in dim.terms:
+            factors = [self._atom(atom) for atom, power in monomial for _ in range(power)]
+            if coefficient != 1 or not factors:
+                factors.append(self._emitter.constant([coefficient]))
+            term = factors[0]
+            for factor in factors[1:]:
+                term = self._node(dim, "Mul", term, factor)
+            total = term if total is None else self._node(dim, "Add", total, term)
+        assert total is not None, "a symbolic size has at least one term"
+        return total
+
+    def _atom(self, atom: Atom) -> str:
+        if isinstance(atom, Symbol):
+            return self.vector(symbol(atom.name, atom.maximum))
+        return self._function(atom)
+
+    def _function(self, function: Function) -> str:
+        dim = SymbolicDim(((((function, 1),), 1),))
+        if dim in self._vectors:
+            return self._vectors[dim]
+        left, right = self.vector(function.left), self.vector(function.right)
+        if function.name == "//":
+            # ONNX divides towards zero, and Python downwards; without the remainder both are the same.
+            whole = self._node(dim, "Sub", left, self._node(dim, "Mod", left, right))
+            result = self._node(dim, "Div", whole, right)
+        else:
+            result = self._node(dim, {"%": "Mod", "min": "Min", "max": "Max"}[function.name], left, right)
+        self._vectors[dim] = result
+        return result
+
+    def _symbol(self, wanted: Symbol) -> str:
+        if wanted.name not in self._places:
+            raise OperatorError(
+                "no-onnx-form",
+                f"the size `{wanted.name}` cannot be computed from the shapes of the inputs",
+                help=f"give the size as a number, or let an input have an axis of size `{wanted.name}`",
+            )
+        dim, value, axis = self._places[wanted.name]
+        name = f"size/{wanted.name}"
+        if as_symbol(dim) is not None:
+            return self._emitter.shared(name, "Shape", value, start=axis, end=axis + 1)
+        # The axis is scale · symbol + offset.
+        scale = sum(coefficient for monomial, coefficient in dim.terms if monomial)
+        offset = sum(coefficient for monomial, coefficient in dim.terms if not monomial)
+        found = self._emitter.shared(f"{name}/Shape", "Shape", value, start=axis, end=axis + 1)
+        if offset:
+            found = self._emitter.shared(f"{name}/Sub", "Sub", found, self._emitter.constant([offset]))
+        if scale != 1:
+            found = self._emitter.shared(f"{name}/Div", "Div", found, self._emitter.constant([scale]))
+        return found
+
+    def _node(self, dim: Extent, op_type: str, left: str, right: str) -> str:
+        return self._emitter.shared(f"size/{_text(dim)}/{op_type}", op_type, left, right)
+
+
+def _text(dim: Extent) -> str:
+    return str(dim).replace(" ", "")
+
+
+def _places(graph: Graph) -> dict[str, tuple[SymbolicDim, str, int]]:
+    """Where each symbol can be read off: the size of an axis, the input that has it, and the axis.
+
+    An axis that is the symbol itself comes before one of which it is a linear part (`2*N + 1`).
+    """
+    exact: dict[str, tuple[SymbolicDim, str, int]] = {}
+    linear: dict[str, tuple[SymbolicDim, str, int]] = {}
+    for value in graph.inputs:
+        for axis, dim in enumerate(value.type.shape):
+            if isinstance(dim, int):
+                continue
+            assert value.name is not None, "an input has a name"
+            single = as_symbol(dim)
+            if single is not None:
+                exact.setdefault(single.name, (dim, value.name, axis))
+                continue
+            powers = [monomial for monomial, _ in dim.terms if monomial]
+            if len(powers) == 1 and len(powers[0]) == 1 and powers[0][0][1] == 1:
+                atom = powers[0][0][0]
+                if isinstance(atom, Symbol):
+                    linear.setdefault(atom.name, (dim, value.name, axis))
+    return {**linear, **exact}

@@ -1,0 +1,98 @@
+"""An ONNX model as readable lines, for golden files and reviews: a line for each tensor and for each node.
+
+    onnx cnn (opset 21)
+    input image: f32[N, 1, 28, 28]
+    weight conv1.weight: f32[32, 1, 3, 3]
+    conv1 = Conv(image, conv1.weight, conv1.bias, strides=[1, 1])
+    output logits: f32[N, 10]
+
+The bytes of weights do not appear; constants stand where they are used.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import AttributeProto, TensorProto
+
+from archc.codegen.onnx.emit import to_model
+from archc.ir.graph import Graph
+from archc.ir.types import DType
+from archc.weights.dtypes import from_little_endian
+
+_LONGEST_CONSTANT = 16  # elements; a longer one is shown by its type
+_DTYPES = {TensorProto.DataType.Value(dtype.onnx): dtype.value for dtype in DType}
+
+
+def as_text(subject: Graph | onnx.ModelProto) -> str:
+    """The text of a model, or of the model that a graph becomes; ends with a line break."""
+    model = to_model(subject) if isinstance(subject, Graph) else subject
+    graph = model.graph
+    versions = ", ".join(f"{o.domain} {o.version}" if o.domain else f"opset {o.version}" for o in model.opset_import)
+    lines = [f"onnx {graph.name} ({versions})"]
+    lines += [f"input {_declared(value)}" for value in graph.input]
+    constants: dict[str, str] = {}
+    for tensor in graph.initializer:
+        if tensor.name.startswith("constant/"):
+            constants[tensor.name] = _constant(tensor)
+        else:
+            where = " (external)" if tensor.data_location == TensorProto.EXTERNAL else ""
+            lines.append(f"weight {tensor.name}: {_type(tensor)}{where}")
+    lines += [_node(node, constants) for node in graph.node]
+    lines += [f"output {_declared(value)}" for value in graph.output]
+    return "\n".join(lines) + "\n"
+
+
+def _node(node: onnx.NodeProto, constants: dict[str, str]) -> str:
+    arguments = [constants.get(name, name) or "_" for name in node.input]
+    arguments += [f"{attribute.name}={_attribute(attribute)}" for attribute in node.attribute]
+    operator = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
+    return f"{', '.join(node.output)} = {operator}({', '.join(arguments)})"
+
+
+def _attribute(attribute: AttributeProto) -> str:
+    if attribute.type == AttributeProto.TENSOR:
+        return _constant(attribute.t)
+    value: Any = onnx.helper.get_attribute_value(attribute)
+    if attribute.type == AttributeProto.INT and attribute.name in ("to", "output_dtype"):
+        return _DTYPES.get(value, str(value))
+    if isinstance(value, bytes):
+        return f'"{value.decode()}"'
+    if isinstance(value, float):
+        return _number(value)
+    if isinstance(value, int):
+        return str(value)
+    items = (_number(item) if isinstance(item, float) else str(item) for item in value)
+    return f"[{', '.join(items)}]"
+
+
+def _constant(tensor: TensorProto) -> str:
+    array = from_little_endian(np.frombuffer(tensor.raw_data, np.uint8), _DTYPES[tensor.data_type])
+    if array.size > _LONGEST_CONSTANT:
+        return _type(tensor)
+    text = _nested(array.reshape(tuple(tensor.dims)).tolist())
+    dtype = _DTYPES[tensor.data_type]
+    return text if dtype in ("f32", "i64", "bool") else f"{dtype}({text})"
+
+
+def _nested(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_nested, value))}]"
+    return _number(value) if isinstance(value, float) else str(value)
+
+
+def _number(value: float) -> str:
+    """The shortest text that is this number in f32, which is what attributes and most constants are."""
+    return str(np.float32(value)) if np.float32(value) == value or value != value else repr(value)
+
+
+def _declared(value: onnx.ValueInfoProto) -> str:
+    tensor = value.type.tensor_type
+    dims = ", ".join(dim.dim_param or str(dim.dim_value) for dim in tensor.shape.dim)
+    return f"{value.name}: {_DTYPES[tensor.elem_type]}[{dims}]"
+
+
+def _type(tensor: TensorProto) -> str:
+    return f"{_DTYPES[tensor.data_type]}[{', '.join(map(str, tensor.dims))}]"

@@ -1,0 +1,116 @@
+"""The flat graph folded back into the definitions of its text.
+
+Nodes are grouped by the uses of blocks that they belong to (`folding`), uses that are alike become instances of one
+definition (`alignment`), definitions get names (`naming`), and repeated statements become loops (`loops`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+
+from archc.codegen.alignment import Distinguish, Group, Shape, align
+from archc.codegen.folding import fold
+from archc.codegen.loops import find_loops
+from archc.codegen.naming import name_groups
+from archc.codegen.program import Apply, Definition, Local, Loop, Member, Program, Statement, Use
+from archc.ir.graph import Graph, Node, Value
+
+
+def outline(graph: Graph, *, distinguish: Distinguish = lambda node: None, self_contained: bool = False) -> Program:
+    """The definitions that a graph consists of.
+
+    Args:
+        distinguish: what must be equal in two nodes, beyond operator, wiring and names, if one statement is to
+            stand for both; a backend whose text for a node depends on more, such as sizes, says so here.
+        self_contained: keep no definition that has a weight from outside itself; its content then stands
+            in what surrounds it.
+    """
+    groups = align(graph, fold(graph), distinguish, self_contained)
+    names = name_groups(groups)
+    definitions: dict[Group, Definition] = {}
+    numbers: dict[str, int] = {}
+    for group in groups:
+        definitions[group] = _Builder(group, names[group], definitions, numbers, graph).definition()
+        numbers.update((path, number) for number, path in enumerate(group.instances))
+    return Program(list(definitions.values()))
+
+
+class _Builder:
+    """Builds one definition; those inside it are there already."""
+
+    def __init__(
+        self, group: Group, name: str, definitions: dict[Group, Definition], numbers: dict[str, int], graph: Graph
+    ):
+        self.group, self.name, self.definitions, self.numbers, self.graph = group, name, definitions, numbers, graph
+        self.shapes = list(group.instances.values())
+        self.members: dict[str, Member] = {}
+        self.locals: dict[Value, Local] = {}
+
+    def definition(self) -> Definition:
+        first = self.shapes[0]
+        is_model = first.scope is self.graph.scope
+        inputs = self.graph.inputs if is_model else first.inputs
+        for number, value in enumerate(inputs):
+            same = is_model or all(shape.inputs[number].name == value.name for shape in self.shapes)
+            self.locals[value] = Local(value.type, value.name if same else None)
+        body = [self._statement(tuple(shape.items[row] for shape in self.shapes)) for row in range(len(first.items))]
+        outputs = list(self.graph.outputs.values()) if is_model else first.outputs
+        definition = Definition(
+            self.name,
+            tuple(shape.scope for shape in self.shapes),
+            first.scope.doc,
+            inputs=tuple(self.locals[value] for value in inputs),
+            outputs=tuple(self.locals[value] for value in outputs),
+            output_names=tuple(self.graph.outputs) if is_model else (None,) * len(outputs),
+            ties=self.group.ties,
+        )
+        find_loops(definition, body, [self._kind(row) for row in range(len(body))])
+        count_uses(definition)
+        return definition
+
+    def _statement(self, items: tuple[Node | Shape, ...]) -> Apply | Use:
+        first = items[0]
+        if isinstance(first, Node):
+            operands = tuple(self.locals[value] for value in first.operands)
+            member = None if first.path is None else self._member(first.path)
+            nodes = tuple(item for item in items if isinstance(item, Node))
+            return Apply(nodes, operands, self._results(first.results), member)
+        operands = tuple(self.locals[value] for value in first.inputs)
+        instances = tuple(self.numbers[item.scope.path] for item in items if isinstance(item, Shape))
+        member = self._member(first.scope.path)
+        return Use(self.definitions[first.group], instances, member, operands, self._results(first.outputs))
+
+    def _kind(self, row: int) -> Hashable:
+        """What a statement has in common with those that a loop may take together with it."""
+        item = self.shapes[0].items[row]
+        if isinstance(item, Node):
+            return self.shapes[0].rows[row][1]
+        # A pass may have split a block's uses into several definitions; they still make a list.
+        return item.scope.definition, len(item.inputs), len(item.outputs)
+
+    def _results(self, values: tuple[Value, ...] | list[Value]) -> tuple[Local, ...]:
+        for value in values:
+            self.locals[value] = Local(value.type, value.name)
+        return tuple(self.locals[value] for value in values)
+
+    def _member(self, path: str) -> Member:
+        name = self.shapes[0].relative(path)
+        if name in self.members:
+            self.members[name].shared = True
+        else:
+            self.members[name] = Member(name)
+        return self.members[name]
+
+
+def count_uses(definition: Definition) -> None:
+    """Count how often each local is read: by statements, as what a loop begins with and hands on, as output."""
+    waiting: list[Statement] = list(definition.body)
+    for local in definition.outputs:
+        local.uses += 1
+    for statement in waiting:  # grows meanwhile
+        read = statement.carried if isinstance(statement, Loop) else statement.operands
+        if isinstance(statement, Loop):
+            waiting += [inner for iteration in statement.iterations for inner in iteration]
+            read += tuple(local for yielded in statement.yields for local in yielded)
+        for local in read:
+            local.uses += 1

@@ -1,0 +1,88 @@
+"""Parameters and buffers that an emitted class makes itself, and what encoded ones decode to."""
+
+from __future__ import annotations
+
+import math
+
+from archc.ir.storage import Dense, Int8, Storage, Weight
+from archc.ir.types import DType
+from archc.ops.spelling import Infix, atom, call, literal
+from archc.weights.initializers import (
+    Constant,
+    Initializer,
+    KaimingUniform,
+    Normal,
+    Ones,
+    Uniform,
+    UniformFanIn,
+    XavierUniform,
+    Zeros,
+)
+
+DECODABLE = (Dense, Int8)
+"""The storages that emitted code can read."""
+
+
+def registrations(weight: Weight, name: str) -> dict[str, str]:
+    """The expressions that make what is stored for a weight called `name`; a parameter says so itself."""
+    if isinstance(weight.storage, Dense):
+        made = _fresh(weight.initializer, weight.shape, weight.dtype)
+        return {name: f"nn.Parameter({made})" if weight.trainable else made}
+    # Integers cannot be drawn: a fresh layer holds zeros until it is loaded.
+    stored = weight.storage.tensors(name, weight.shape, weight.dtype)
+    return {
+        path: call("torch.zeros", *(str(dim) for dim in shape) or ("()",), **_dtype(dtype))
+        for path, (shape, dtype) in stored.items()
+    }
+
+
+def decoded(storage: Storage, access: str, rank: int, dtype: DType) -> str:
+    """The expression of what layers compute with, given that of the stored weight."""
+    if not isinstance(storage, Int8):
+        return access
+    scale = f"{access}_scale"
+    if storage.axis is not None and rank > 1:
+        axes = ", ".join(":" if axis == storage.axis else "None" for axis in range(rank))
+        scale = f"{scale}[{axes}]"
+    convert = ".float()" if dtype is DType.f32 else f".to({literal(dtype)})"
+    return Infix(f"{access}{convert} * {scale}")
+
+
+def _fresh(initializer: Initializer | None, shape: tuple[int, ...], dtype: DType) -> str:
+    """A new tensor as PyTorch initializes it."""
+    sizes = tuple(str(dim) for dim in shape) or ("()",)
+    options = _dtype(dtype)
+    match initializer:
+        case Ones():
+            return call("torch.ones", *sizes, **options)
+        case Constant(value):
+            return call("torch.full", literal(shape), literal(value), **options)
+        case Zeros() | None:
+            return call("torch.zeros", *sizes, **options)
+        case Normal(0.0, 1.0):
+            return call("torch.randn", *sizes, **options)
+        case Normal(mean, std):
+            draw = f"normal_({literal(mean)}, {literal(std)})"
+        case Uniform(low, high):
+            draw = f"uniform_({literal(low)}, {literal(high)})"
+        case _:
+            bound = _bound(initializer)
+            draw = f"uniform_(-{atom(bound)}, {bound})"
+    return f"{call('torch.empty', *sizes, **options)}.{draw}"
+
+
+def _bound(initializer: Initializer) -> str:
+    match initializer:
+        case KaimingUniform(fan_in, a) if math.isclose(a, math.sqrt(5)) and fan_in > 0:
+            return Infix(f"{fan_in}**-0.5")
+        case KaimingUniform(fan_in, a):
+            return literal(math.sqrt(6 / ((1 + a**2) * fan_in)) if fan_in > 0 else 0.0)
+        case UniformFanIn(fan_in):
+            return Infix(f"{fan_in}**-0.5") if fan_in > 0 else "0.0"
+        case XavierUniform(fan_in, fan_out):
+            return literal(math.sqrt(6 / (fan_in + fan_out)) if fan_in + fan_out > 0 else 0.0)
+    raise TypeError(f"{initializer!r} cannot be written in PyTorch")
+
+
+def _dtype(dtype: DType) -> dict[str, DType]:
+    return {} if dtype is DType.f32 else {"dtype": dtype}

@@ -1,0 +1,200 @@
+"""The lines of a function's body: what each value is called, so that no name is taken whose tensor is still needed.
+
+A value has the user's name where there is one, else a common one that is free.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from archc.codegen.program import Local
+from archc.codegen.torch.names import Names, identifier
+from archc.codegen.torch.steps import Repeat, Step, Tree, nest, reads
+from archc.codegen.torch.text import lines_of
+
+_COMMON = ("x", "h", "y", "z")  # what a value without a name is called: the first of these that is free
+
+Note = Callable[[Local, "Local | None"], str]
+"""The comment for a line that makes a result mainly out of a source, or out of nothing."""
+
+
+def function_body(
+    inputs: dict[Local, str], items: Sequence[Step | Repeat], outputs: Sequence[Local], names: Names, note: Note
+) -> list[str]:
+    """The lines of a method's body, indented by two levels.
+
+    Args:
+        inputs: the parameters with their names.
+        names: variables that the body uses for other things.
+    """
+    called = dict(inputs)
+    end = Step(tuple(outputs), (), lambda texts: ", ".join(texts))
+    trees = nest([*items, end], (), lambda local: _guess(local, called))
+    held: dict[str, set[Local]] = defaultdict(set)
+    for local, name in inputs.items():
+        held[name].add(local)
+    return _Body(trees, (), called, held, names, note, 2, inputs).lines()
+
+
+def _guess(local: Local, called: dict[Local, str]) -> str:
+    return called.get(local) or (identifier(local.name) if local.name else "x")
+
+
+class _Body:
+    """The body of the function, or of a loop in it.
+
+    Args:
+        ends: what is still needed when it is over.
+        called: the name of each tensor; held: the tensors that are still needed, by name.  Both are shared with the
+            bodies around this one.
+        own: the tensors that enter it as its own: inputs, or parameters of the loop.
+        wishes: names that some results had better have.
+    """
+
+    def __init__(
+        self,
+        trees: Sequence[Tree | Repeat],
+        ends: Iterable[Local],
+        called: dict[Local, str],
+        held: dict[str, set[Local]],
+        names: Names,
+        note: Note,
+        indent: int,
+        own: Iterable[Local],
+        wishes: dict[Local, str] | None = None,
+    ):
+        self.trees, self.called, self.held, self.names, self.note = trees, called, held, names, note
+        self.indent, self.wishes = indent, wishes or {}
+        self.own = {*own, *(local for tree in trees for local in tree.results)}
+        self.last: dict[Local, int] = {}
+        self.made: dict[str, list[int]] = defaultdict(list)  # where a name is going to be wanted
+        for position, tree in enumerate(trees):
+            self.last |= dict.fromkeys(tree.leaves if isinstance(tree, Tree) else tree.outside(), position)
+            for local in tree.results:
+                wanted = self.wishes.get(local) or (local.name and identifier(local.name))
+                if wanted:
+                    self.made[wanted].append(position)
+        self.last |= dict.fromkeys(ends, len(trees))
+
+    def lines(self) -> list[str]:
+        found: list[str] = []
+        for position, tree in enumerate(self.trees):
+            found += self._repeat(tree, position) if isinstance(tree, Repeat) else self._statement(tree, position)
+        return found
+
+    def _statement(self, tree: Tree, position: int) -> list[str]:
+        text = self._text(tree)
+        self._release(tree.leaves, position)
+        if not tree.results:
+            return lines_of("return ", text, self.indent, self._comment(tree))
+        targets = [
+            self._name(local, tree.step.name, position, self.last[local]) if local in self.last else "_"
+            for local in tree.results
+        ]
+        return lines_of(f"{', '.join(targets)} = ", text, self.indent, self._comment(tree))
+
+    def _text(self, tree: Tree) -> str:
+        texts = [self.called[o] if isinstance(o, Local) else self._text(o) for o in tree.operands]
+        return tree.step.spell(texts)
+
+    def _comment(self, tree: Tree) -> str:
+        source = next(tree.leaves, None)
+        (operand, *others) = tree.operands or (None,)
+        if not tree.results and isinstance(operand, Tree) and not others:
+            return self.note(operand.results[0], source)  # a `return` of what is made right there
+        return self.note(tree.results[0], source) if len(tree.results) == 1 else ""
+
+    # Names ------------------------------------------------------------------------------------------------
+
+    def _release(self, read: Iterable[Local], position: int) -> None:
+        """Give back the names of what is read for the last time; what a loop reads from outside it reads again."""
+        for local in read:
+            if self.last[local] == position and local in self.own:
+                self.held[self.called[local]].discard(local)
+
+    def _name(self, local: Local, hint: str, position: int, until: int) -> str:
+        """Name a tensor that is made at a position and read until another."""
+        wish = self.wishes.get(local)
+        own = identifier(local.name) if local.name else None
+        for candidate in _candidates(wish, own, hint):
+            if self.held[candidate] or candidate in self.names:
+                continue
+            if candidate not in (wish, own) and self._wanted(candidate, position, until):
+                continue
+            self.called[local] = candidate
+            self.held[candidate].add(local)
+            return candidate
+        raise AssertionError("there is always another number")
+
+    def _wanted(self, name: str, position: int, until: int) -> bool:
+        """Whether a tensor of this name is made between two positions."""
+        made = self.made.get(name, [])
+        following = bisect_right(made, position)
+        return following < len(made) and made[following] < until
+
+    # Loops ------------------------------------------------------------------------------------------------
+
+    def _repeat(self, loop: Repeat, position: int) -> list[str]:
+        entering = [self.called[local] for local in loop.carried]
+        self._release(loop.outside(), position)
+        for local in loop.outside():  # read again in every iteration, whether or not it is needed afterwards
+            if local not in loop.carried:
+                self.held[self.called[local]].add(local)
+        slots = []
+        for parameter, result, name in zip(loop.parameters, loop.results, entering):
+            if parameter.name is None:
+                self.wishes[parameter] = name
+            slots.append(self._name(parameter, name, position, self.last.get(result, position)))
+        before = {name: set(holders) for name, holders in self.held.items() if holders}
+        body = _Body(
+            nest(loop.body, loop.yields, lambda local: _guess(local, self.called)),
+            loop.yields,
+            self.called,
+            self.held,
+            self.names,
+            self.note,
+            self.indent + 1,
+            loop.parameters,
+            dict(zip(loop.yields, slots)),
+        ).lines()
+        handed_on = [self.called[local] for local in loop.yields]
+        self.held.clear()
+        self.held.update(before)
+        for local in loop.outside():
+            if self.last[local] == position and local in self.own:
+                self.held[self.called[local]].discard(local)
+        for slot, parameter, result in zip(slots, loop.parameters, loop.results):
+            self.held[slot].discard(parameter)
+            self.called[result] = slot
+            if result in self.last:
+                self.held[slot].add(result)
+        return [
+            *_assignment(slots, entering, self.indent),
+            *lines_of("", f"{loop.header}:", self.indent),
+            *(body + _assignment(slots, handed_on, self.indent + 1)),
+        ]
+
+
+def _candidates(wish: str | None, own: str | None, hint: str) -> Iterator[str]:
+    if wish is not None:
+        yield wish
+    if own is not None:
+        yield own
+    else:
+        yield from _COMMON
+        yield identifier(hint)
+    number = 2
+    while True:
+        yield f"{own or identifier(hint)}_{number}"
+        number += 1
+
+
+def _assignment(targets: Sequence[str], sources: Sequence[str], indent: int) -> list[str]:
+    """`a, b = c, d` for the names that differ."""
+    pairs = [(target, source) for target, source in zip(targets, sources) if target != source]
+    if not pairs:
+        return []
+    left, right = (", ".join(names) for names in zip(*pairs))
+    return lines_of(f"{left} = ", right, indent)

@@ -1,0 +1,88 @@
+"""One text for several instances of a block: where their texts differ in literals, an argument takes their place."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
+
+Values = tuple[str, ...]
+"""One literal for each instance."""
+
+
+class Mismatch(Exception):
+    """Instances whose texts differ in more than literals; `groups` holds the numbers of those that agree."""
+
+    def __init__(self, groups: Sequence[tuple[int, ...]]):
+        super().__init__(f"{len(groups)} kinds of instances")
+        self.groups = groups
+
+
+def check_same(keys: Sequence[object]) -> None:
+    """Raise a `Mismatch` where instances differ in something that no argument can express."""
+    if any(key != keys[0] for key in keys):
+        groups: dict[object, list[int]] = {}
+        for number, key in enumerate(keys):
+            groups.setdefault(key, []).append(number)
+        raise Mismatch([tuple(group) for group in groups.values()])
+
+
+def merge(texts: Sequence[str], argument: Callable[[Values, str], str]) -> str:
+    """The text that all instances share.
+
+    Args:
+        texts: an expression for each instance.
+        argument: given the literals that differ and the keyword that they stand under (or ""),
+            returns what takes their place.
+
+    Raises:
+        Mismatch: they differ in more than literals.
+    """
+    first = texts[0]
+    if all(text == first for text in texts):
+        return first
+    skeletons = [_skeleton(text) for text in texts]
+    check_same([skeleton[0] for skeleton in skeletons])
+    gaps = skeletons[0][0]
+    pieces = [gaps[0]]
+    for position, gap in enumerate(gaps[1:]):
+        values = tuple(literals[position] for _, literals, _ in skeletons)
+        same = all(value == values[0] for value in values)
+        pieces += [values[0] if same else argument(values, skeletons[0][2][position]), gap]
+    return "".join(pieces)
+
+
+@lru_cache(maxsize=4096)
+def _skeleton(text: str) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    """The text between its outermost literals, these literals, and the keyword that each stands under."""
+    encoded = text.encode()  # offsets in a syntax tree count bytes
+    gaps, literals, keywords = [], [], []
+    end = 0
+    spans = sorted((node.col_offset, node.end_col_offset or 0, keyword) for node, keyword in _literals(text))
+    for start, stop, keyword in spans:
+        gaps.append(encoded[end:start].decode())
+        literals.append(encoded[start:stop].decode())
+        keywords.append(keyword)
+        end = stop
+    gaps.append(encoded[end:].decode())
+    return tuple(gaps), tuple(literals), tuple(keywords)
+
+
+def _literals(text: str) -> Iterator[tuple[ast.expr, str]]:
+    stack: list[tuple[ast.AST, str]] = [(ast.parse(text, mode="eval").body, "")]
+    while stack:
+        node, keyword = stack.pop()
+        if isinstance(node, ast.expr) and _is_literal(node):
+            yield node, keyword
+            continue
+        if isinstance(node, ast.keyword):
+            keyword = node.arg or ""
+        stack.extend((child, keyword) for child in ast.iter_child_nodes(node))
+
+
+def _is_literal(node: ast.AST) -> bool:
+    if isinstance(node, ast.Constant):
+        return True
+    if isinstance(node, ast.UnaryOp):
+        return isinstance(node.op, ast.USub) and isinstance(node.operand, ast.Constant)
+    return isinstance(node, (ast.Tuple, ast.List)) and bool(node.elts) and all(map(_is_literal, node.elts))

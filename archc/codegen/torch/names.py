@@ -1,0 +1,93 @@
+"""Names in emitted PyTorch source: classes, members and variables.
+
+State-dict names are the paths of the text, so a member can never be renamed; variables and arguments can.
+"""
+
+from __future__ import annotations
+
+import keyword
+import re
+import unicodedata
+from collections.abc import Iterable
+
+_MODULE_MEMBERS = frozenset(
+    """
+    T_destination add_module apply bfloat16 buffers call_super_init children compile cpu cuda double dump_patches
+    eval extra_repr float forward get_buffer get_extra_state get_parameter get_submodule half ipu
+    load_state_dict modules mtia named_buffers named_children named_modules named_parameters parameters
+    register_backward_hook register_buffer register_forward_hook register_forward_pre_hook
+    register_full_backward_hook register_full_backward_pre_hook register_load_state_dict_post_hook
+    register_load_state_dict_pre_hook register_module register_parameter register_state_dict_post_hook
+    register_state_dict_pre_hook requires_grad_ set_extra_state set_submodule share_memory state_dict to to_empty
+    train training type xpu zero_grad
+    """.split()
+)
+CONTAINER_MEMBERS = frozenset({"append", "clear", "extend", "insert", "items", "keys", "pop", "update", "values"})
+"""What `nn.ModuleDict` and `nn.Sequential` have besides: a layer of such a name cannot stand in one of those."""
+
+_VARIABLES = frozenset(
+    {"self", "torch", "nn", "F", "Tensor", "Path", "load", "super", "range", "zip", "min", "max", "float", "int", "tuple"}
+)
+"""What the body of an emitted class may refer to, and a variable must therefore not hide."""
+
+
+def reserved_member_names() -> frozenset[str]:
+    """Names that `torch.nn.Module` has itself: no layer of a model can be called so.
+
+    Names that start with an underscore are reserved as well, and not listed.
+    """
+    return _MODULE_MEMBERS
+
+
+def class_name(model_name: str) -> str:
+    """The class of a model or block: `cnn` becomes `CNN`, `linear_regression` becomes `LinearRegression`.
+
+    Names of at most three letters are taken for abbreviations; one that has capitals keeps them.
+    """
+    words = [word for word in re.split(r"[\W_]+", model_name) if word]
+    if len(words) == 1 and len(words[0]) <= 3 and words[0].islower() and words[0].isalpha():
+        return words[0].upper()
+    return identifier("".join(word[0].upper() + word[1:] for word in words), "Model")
+
+
+def identifier(name: str, fallback: str = "x") -> str:
+    """The nearest Python identifier that is neither a keyword nor mangled within a class."""
+    cleaned = re.sub(r"\W", "_", unicodedata.normalize("NFKC", name)).lstrip("_") or fallback
+    if not cleaned.isidentifier():
+        cleaned = f"{fallback}_{cleaned}"
+    return f"{cleaned}_" if keyword.iskeyword(cleaned) or cleaned in ("match", "case") else cleaned
+
+
+def is_attribute(name: str) -> bool:
+    """Whether `self.<name>` means exactly this name: no keyword, no mangling, no Unicode normalization."""
+    return (
+        name.isidentifier()
+        and not keyword.iskeyword(name)
+        and not name.startswith("__")
+        and unicodedata.normalize("NFKC", name) == name
+    )
+
+
+class Names:
+    """Names in one scope of Python, handed out once each."""
+
+    def __init__(self, taken: Iterable[str] = _VARIABLES):
+        self._taken = set(taken)
+
+    def take(self, name: str) -> str:
+        """The name itself where it is free, else a numbered one."""
+        base = identifier(name)
+        candidate, number = base, 1
+        while candidate in self._taken:
+            number += 1
+            candidate = f"{base}{number}" if not base[-1].isdigit() else f"{base}_{number}"
+        self._taken.add(candidate)
+        return candidate
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._taken
+
+
+def snake_case(name: str) -> str:
+    """`SelfAttention` becomes `self_attention`."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()

@@ -1,0 +1,188 @@
+"""The body of a function, step by step, and which steps stand within others.
+
+Values that nobody named and that one step alone reads are nested into that step, as far as a reader likes it and
+without changing the order of execution.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from archc.codegen.program import Local
+from archc.codegen.torch.text import WIDTH
+from archc.ops.spelling import Infix
+
+_CALLS = 3  # as many calls stand in one another
+_LEVELS = 4  # the same, operators counted too
+_ROOM = WIDTH - len("        features = ")
+
+
+@dataclass(eq=False)
+class Step:
+    """An operator or a block at work.
+
+    Attributes:
+        operands, results: the tensors that it reads and makes.
+        spell: its expression, given those of the operands.
+        layer: it has state of its own; such a step rather begins a line than stands within one.
+        name: what an unnamed result may be called.
+    """
+
+    operands: tuple[Local, ...]
+    results: tuple[Local, ...]
+    spell: Callable[[Sequence[str]], str]
+    layer: bool = False
+    name: str = "x"
+
+
+@dataclass(eq=False)
+class Repeat:
+    """A loop.
+
+    Attributes:
+        header: `for block in self.h`.
+        body: the steps of one iteration.
+        carried, parameters, yields, results: what enters the loop, what it is called within, what an iteration hands
+            on, and what it is called afterwards.  What stays the same in all iterations is not among them.
+    """
+
+    header: str
+    body: list[Step | Repeat]
+    carried: tuple[Local, ...]
+    parameters: tuple[Local, ...]
+    yields: tuple[Local, ...]
+    results: tuple[Local, ...]
+
+    def outside(self) -> Iterator[Local]:
+        """What it reads of the tensors around it."""
+        made = set(self.parameters)
+        yield from self.carried
+        for item in self.body:
+            yield from (local for local in reads(item) if local not in made)
+            made.update(item.results)
+        yield from (local for local in self.yields if local not in made)
+
+
+def reads(item: Step | Repeat) -> Iterable[Local]:
+    """The tensors around it that a step or a loop reads."""
+    return item.operands if isinstance(item, Step) else item.outside()
+
+
+@dataclass(eq=False)
+class Tree:
+    """A step with the steps that are nested into it.
+
+    Attributes:
+        estimate: about its text; the final names may be longer or shorter.
+        calls, levels: how many calls, and how many steps, stand in one another.
+        has_layer: a layer is among the steps.
+    """
+
+    step: Step
+    operands: tuple[Tree | Local, ...]
+    estimate: str
+    calls: int
+    levels: int
+    has_layer: bool
+
+    @property
+    def results(self) -> tuple[Local, ...]:
+        return self.step.results
+
+    @property
+    def leaves(self) -> Iterator[Local]:
+        """The tensors that it reads, from left to right."""
+        for operand in self.operands:
+            if isinstance(operand, Local):
+                yield operand
+            else:
+                yield from operand.leaves
+
+
+def nest(
+    items: Sequence[Step | Repeat], keep: Iterable[Local], guess: Callable[[Local], str]
+) -> list[Tree | Repeat]:
+    """The steps of a body as trees, in order; the loops stay what they are.
+
+    Args:
+        items: the last one may be the function's `return`, a step without results.
+        keep: results that must have a name.
+        guess: what a tensor will be called, about.
+    """
+    return _Nesting(items, set(keep), guess).roots()
+
+
+class _Nesting:
+    def __init__(self, items: Sequence[Step | Repeat], keep: set[Local], guess: Callable[[Local], str]):
+        self.items, self.keep, self.guess = items, keep, guess
+        self.uses = Counter(local for item in items for local in reads(item))
+        self.pending: dict[Local, Tree] = {}  # by result, in the order of execution
+        self.done: list[Tree | Repeat] = []
+
+    def roots(self) -> list[Tree | Repeat]:
+        last = self.items[-1] if self.items else None
+        # The result of the model has a name in the text, and needs none where it is returned at once.
+        returned = set(last.operands) if isinstance(last, Step) and not last.results else set()
+        for item in self.items:
+            if isinstance(item, Repeat):
+                self._flush()
+                self.done.append(item)
+                continue
+            tree = self._grow(item)
+            result = item.results[0] if len(item.results) == 1 else None
+            if (
+                result is not None
+                and result not in self.keep
+                and self.uses[result] == 1
+                and (result.name is None or result in returned)
+            ):
+                self.pending[result] = tree
+            else:
+                self._flush()
+                self.done.append(tree)
+        self._flush()
+        return self.done
+
+    def _flush(self) -> None:
+        self.done += self.pending.values()
+        self.pending.clear()
+
+    def _grow(self, step: Step) -> Tree:
+        """A step with those pending trees that fit into it; if it needs others as well, all become roots."""
+        wanted = [local for local in step.operands if local in self.pending]
+        nested: list[Tree] = []
+        # The order of execution stays: the tree that was made last is nested first, and rightmost.
+        while wanted and wanted[-1] is next(reversed(self.pending)) and self._fits(step, self.pending[wanted[-1]]):
+            nested.insert(0, self.pending.pop(wanted.pop()))
+        tree = self._tree(step, nested)
+        if nested and len(tree.estimate) > _ROOM:
+            self.pending |= {inner.results[0]: inner for inner in nested}
+            self._flush()
+            return self._tree(step, ())
+        if wanted:
+            self._flush()
+        return tree
+
+    def _fits(self, step: Step, inner: Tree) -> bool:
+        ends = not step.results
+        if inner.results[0].name is not None and not ends:
+            return False
+        plain = not inner.step.layer and not isinstance(inner.estimate, Infix)
+        if step.layer and inner.has_layer and plain:
+            return False  # a layer upon an activation upon a layer: a new line
+        return inner.levels < _LEVELS + ends and inner.calls < _CALLS + ends
+
+    def _tree(self, step: Step, nested: Sequence[Tree]) -> Tree:
+        by_result = {inner.results[0]: inner for inner in nested}
+        operands = tuple(by_result.get(local, local) for local in step.operands)
+        estimate = step.spell([self.guess(o) if isinstance(o, Local) else o.estimate for o in operands])
+        return Tree(
+            step,
+            operands,
+            estimate,
+            calls=max((inner.calls for inner in nested), default=0) + (not isinstance(estimate, Infix)),
+            levels=max((inner.levels for inner in nested), default=0) + 1,
+            has_layer=step.layer or any(inner.has_layer for inner in nested),
+        )

@@ -1,0 +1,251 @@
+"""The front door: what the command line and Python both call.
+
+    graph = archc.parse(text)
+    compiled = archc.compile("specs/cnn.arch", passes="lowrank, quant", weights="cnn.safetensors")
+    compiled.write("out")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from archc.diagnostics import Diagnostics, Source, did_you_mean, error
+from archc.ir.graph import Graph
+from archc.language import syntax
+from archc.language.elaborate import elaborate
+from archc.language.loading import load
+from archc.language.modules import Module, load_module
+from archc.language.parser import parse_value
+from archc.passmanager import Pass, PassReport, run_passes
+from archc.pipelines import parse_passes, value_of
+
+if TYPE_CHECKING:
+    import numpy as np
+
+TARGETS = ("torch", "onnx", "arch")
+
+
+def silent(task: str) -> None:
+    """The progress of nobody who watches."""
+
+
+def parse(
+    text: str | Path | Source,
+    model: str | None = None,
+    values: Mapping[str, Any] | None = None,
+    diagnostics: Diagnostics | None = None,
+    allow_absolute_imports: bool = False,
+) -> Graph:
+    """The checked graph of a model, with no weights bound.
+
+    Args:
+        text: the text itself, or a path (a `Path`, or a one-line string that ends in `.arch`) to it.
+        model: which model of the file; may be left out where there is one, or one named like the file.
+        values: attribute values that take the place of the defaults.
+        diagnostics: takes the warnings.
+
+    Raises:
+        ArchcError: the text is wrong.
+    """
+    found = diagnostics if diagnostics is not None else Diagnostics()
+    module = open_module(text, found, allow_absolute_imports)
+    return build(module, model, values or {}, found)
+
+
+def open_module(text: str | Path | Source, diagnostics: Diagnostics, allow_absolute_imports: bool = False) -> Module:
+    """The file of a path or text, parsed, with what it imports.
+
+    Raises:
+        ArchcError: it cannot be read or parsed.
+    """
+    module = load_module(_source(text), diagnostics, allow_absolute_imports)
+    diagnostics.check()
+    return module
+
+
+def _source(text: str | Path | Source) -> Source:
+    if isinstance(text, Source):
+        return text
+    if isinstance(text, Path) or (text.endswith(".arch") and "\n" not in text):
+        return load(text)
+    return Source(text)
+
+
+def build(module: Module, model: str | None, values: Mapping[str, Any], diagnostics: Diagnostics) -> Graph:
+    """The graph of one model of a file.
+
+    Raises:
+        ArchcError: there is no such model, or it is wrong.
+    """
+    graph = elaborate(module, choose_model(module, model), values, diagnostics)
+    diagnostics.check()
+    assert graph is not None, "elaboration fails with an error or gives a graph"
+    return graph
+
+
+def choose_model(module: Module, name: str | None) -> syntax.Definition:
+    """The model that is meant.
+
+    Raises:
+        ArchcError: there is none of that name, or no telling which.
+    """
+    models = module.models
+    where = module.source.name
+    if name is not None:
+        if name not in models:
+            known = ", ".join(f"`{known}`" for known in models)
+            way = did_you_mean(name, models) or (f"it has {known}" if models else "it has no model at all")
+            raise error("unknown-model", f"{where} has no model `{name}`", help=way)
+        return models[name]
+    if len(models) == 1:
+        return next(iter(models.values()))
+    stem = module.source.path.stem if module.source.path is not None else ""
+    if stem in models:
+        return models[stem]
+    if not models:
+        raise error(
+            "no-model",
+            f"{where} has no model",
+            help="write `model name { ... }`; a file of blocks alone is there to be imported",
+        )
+    raise error(
+        "which-model", f"{where} has several models", help=f"choose one with `--model`: {', '.join(sorted(models))}"
+    )
+
+
+def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
+    """Attribute values from `name=value` texts, the values written as in the language.
+
+    Raises:
+        ArchcError: one is not of that form.
+    """
+    values: dict[str, Any] = {}
+    diagnostics = Diagnostics()
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        if not equals or not name.strip().isidentifier():
+            raise error("bad-setting", f"`--set {setting}` is not of the form name=value", help="--set classes=100")
+        source = Source(text.strip(), f"--set {name.strip()}")
+        value = parse_value(source, diagnostics)
+        diagnostics.check()
+        values[name.strip()] = value_of(value)
+    return values
+
+
+@dataclass
+class Compiled:
+    """A model after its passes, ready to be written.
+
+    Attributes:
+        graph: with its weights bound.
+        source_name: the file that it came from, without folders.
+        passes: what each pass did.
+        weights, calibration: a sentence each that says where they came from.
+        seed: of all that was random.
+        diagnostics: the warnings.
+    """
+
+    graph: Graph
+    source_name: str
+    seed: int
+    weights: str
+    calibration: str
+    passes: list[PassReport] = field(default_factory=list)
+    diagnostics: Diagnostics = field(default_factory=Diagnostics)
+
+    @property
+    def name(self) -> str:
+        return self.graph.name
+
+    def write(
+        self,
+        folder: str | Path,
+        emit: Sequence[str] = TARGETS,
+        check: bool = False,
+        progress: Callable[[str], None] = silent,
+    ) -> dict[str, Any]:
+        """Write the model into a folder, all of it or nothing, and return the report.
+
+        Args:
+            emit: which of `TARGETS`.
+            check: run what was written, and compare PyTorch with ONNX Runtime; the outcome is in the report.
+
+        Raises:
+            ArchcError: a target cannot express the model, the check fails, or the folder cannot be written.
+        """
+        from archc.emission import write_files
+        from archc.output import OutputFolder
+
+        with OutputFolder(Path(folder)) as out:
+            return write_files(self, out, emit, check, progress)
+
+    def sources(self) -> dict[str, str]:
+        """The texts that would be written: the `.arch` file and the PyTorch module, by file name."""
+        from archc.codegen.torch import emit as emit_torch
+        from archc.language.printer import print_graph
+
+        return {
+            f"{self.name}.arch": print_graph(self.graph),
+            f"{self.name}.py": emit_torch(
+                self.graph, source_name=self.source_name, weights_name=f"{self.name}.safetensors"
+            ),
+        }
+
+
+def compile(  # noqa: A001 - `archc.compile` is what it is called
+    text: str | Path | Source,
+    *,
+    model: str | None = None,
+    passes: str | Sequence[Pass] = (),
+    weights: str | Path | None = None,
+    calibration: str | Path | Mapping[str, np.ndarray] | None = None,
+    values: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    allow_pickle: bool = False,
+    allow_absolute_imports: bool = False,
+    diagnostics: Diagnostics | None = None,
+    progress: Callable[[str], None] = silent,
+) -> Compiled:
+    """Compile a model: parse, bind weights, run passes.
+
+    Args:
+        text, model, values: as for `parse`.
+        passes: a pipeline as text, or passes.
+        weights: a .safetensors or .npz file (or a PyTorch one, with `allow_pickle`); fresh weights without it.
+        calibration: an .npz file or arrays by input name, samples along the first axis; random inputs without it.
+        seed: of fresh weights and random inputs.
+        progress: called with the name of each task as it begins.
+
+    Raises:
+        ArchcError: anything that is the user's to mend.
+    """
+    from archc.binding import bind_file, bind_fresh
+    from archc.calibration import Calibration, read_calibration
+
+    found = diagnostics if diagnostics is not None else Diagnostics()
+    module = open_module(text, found, allow_absolute_imports)
+    pipeline = parse_passes(passes, module) if isinstance(passes, str) else list(passes)
+    progress("build the graph")
+    graph = build(module, model, values or {}, found)
+    if weights is None:
+        bind_fresh(graph, seed)
+        weights_text = f"initialized as PyTorch initializes them, from the seed {seed}; no file was given"
+    else:
+        progress("read the weights")
+        bind_file(graph, Path(weights), seed, found, allow_pickle)
+        weights_text = f"read from {Path(weights).name}"
+    arrays = read_calibration(graph, calibration) if calibration is not None else None
+    calibration_text = (
+        f"seeded random inputs (seed {seed}); no data was given" if arrays is None else "the given data"
+    )
+    compiled = Compiled(graph, _name_of(module), seed, weights_text, calibration_text, diagnostics=found)
+    if pipeline:
+        compiled.passes += run_passes(graph, pipeline, Calibration(graph, arrays, seed), progress)
+    return compiled
+
+
+def _name_of(module: Module) -> str:
+    return module.source.path.name if module.source.path is not None else module.source.name

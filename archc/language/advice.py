@@ -1,0 +1,88 @@
+"""Notes and help for shapes that do not fit: where a tensor comes from, and what would have made it fit."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from archc.ir.graph import Node, Value
+from archc.ir.types import TensorType
+from archc.ops.operator import Operator, OperatorError
+
+_NUMBERS = ("no", "one", "two", "three", "four", "five", "six")
+_LONGEST_SEARCH = 200  # nodes; advice must not cost more than the mistake
+
+
+def describe(value: Value) -> list[str]:
+    """A note that names the nearest named tensor upstream, its type, and the layer that made it."""
+    named: Value | None = value
+    while named is not None and named.name is None:
+        named = _upstream(named)
+    if named is None:
+        return []
+    if named.producer is None:
+        return [f"the input `{named.name}` is {named.type}"]
+    layer: Value | None = named
+    while layer is not None and layer.producer is not None and layer.producer.path is None:
+        layer = _upstream(layer)
+    if layer is None or layer.producer is None:
+        return [f"`{named.name}` is {named.type}"]
+    node = layer.producer
+    line = f" (line {node.span.line})" if node.span is not None else ""
+    return [f"`{named.name}` is {named.type}, from `{node.path}`{line}"]
+
+
+def _upstream(value: Value) -> Value | None:
+    return value.producer.operands[0] if value.producer is not None and value.producer.operands else None
+
+
+def advise(op: Operator, operands: Sequence[Value], problem: OperatorError) -> str | None:
+    """A way out of a shape mismatch, if a simple one is seen to work."""
+    if problem.attribute is None or problem.operand is None:
+        return None
+    return _pad_convolutions(op, operands, problem)
+
+
+def _pad_convolutions(op: Operator, operands: Sequence[Value], problem: OperatorError) -> str | None:
+    """Would it fit if the convolutions before had padded their inputs?  Then that was meant."""
+    assert problem.operand is not None
+    chain: list[Node] = []
+    value: Value | None = operands[problem.operand]
+    while value is not None and value.producer is not None and len(chain) < _LONGEST_SEARCH:
+        chain.append(value.producer)
+        value = _upstream(value)
+    unpadded = [node for node in chain if _unpadded(node.op)]
+    if not unpadded or any(len(node.operands) != 1 for node in chain) or value is None:
+        return None
+    flow: TensorType = value.type
+    try:
+        for node in reversed(chain):
+            flow = (_padded(node.op) if node in unpadded else node.op).infer([flow]).results[0]
+        op.infer([flow if k == problem.operand else v.type for k, v in enumerate(operands)])
+    except OperatorError:
+        return None
+    spatial = next((n.operands[0].type.shape[2:] for n in chain if n.operands[0].type.rank > 2), ())
+    kernels = {_kernel(node.op) for node in unpadded}
+    kernel = f" of kernel {kernels.pop()}" if len(kernels) == 1 else ""
+    paddings = {_kernel(node.op) // 2 for node in unpadded}
+    count = _NUMBERS[len(unpadded)] if len(unpadded) < len(_NUMBERS) else str(len(unpadded))
+    noun, verb = ("convolution", "leaves") if len(unpadded) == 1 else ("convolutions", "leave")
+    way = f"`padding = {paddings.pop()}`" if len(paddings) == 1 else "padding"
+    size = "×".join(str(dim) for dim in spatial)
+    return f"{count} {noun}{kernel} without padding {verb} {size}; add {way}, or drop `{problem.attribute}`"
+
+
+def _unpadded(op: Operator) -> bool:
+    kernel = _kernel(op)
+    return kernel > 1 and kernel % 2 == 1 and getattr(op, "padding", None) == 0 and bool(op.parameters)
+
+
+def _kernel(op: Any) -> int:
+    kernel = getattr(op, "kernel_size", 0)
+    sizes = set(kernel) if isinstance(kernel, tuple) else {kernel}
+    return sizes.pop() if len(sizes) == 1 else 0
+
+
+def _padded(op: Operator) -> Operator:
+    return dataclasses.replace(op, padding=_kernel(op) // 2)  # type: ignore[call-arg]  # `_unpadded` saw the field

@@ -1,0 +1,94 @@
+"""What names mean while a definition is elaborated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from archc.diagnostics import Span
+from archc.language import syntax
+from archc.ops.operator import Operator
+
+if TYPE_CHECKING:
+    from archc.language.modules import Module
+
+
+class Poison:
+    """The value of a name whose statement failed: whoever uses it fails too, and says nothing more."""
+
+
+POISON = Poison()
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class BlockRef:
+    """A block, and the module whose names its body sees."""
+
+    definition: syntax.Definition
+    module: Module
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class LayerRef:
+    """A layer declared with `layer`: used by its name, as often as one likes, with one set of weights."""
+
+    name: str
+    callee: type[Operator] | BlockRef
+    arguments: tuple[syntax.Argument, ...]
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class WeightRef:
+    """A parameter of a layer, by its path in the model: `wte.weight`."""
+
+    path: str
+    span: Span
+
+
+@dataclass(eq=False, slots=True)
+class Binding:
+    """A name with its value, the place that gave it, and whether anybody asked."""
+
+    value: Any
+    span: Span | None
+    kind: str  # "tensor", "size", "attribute", "input", "layer"
+    used: bool = False
+
+
+@dataclass(eq=False)
+class Environment:
+    """The names of one definition at work.
+
+    A name can be bound again (`x = x -> relu`); what was bound before stays in `history`, so that a value that
+    nobody used can be told, whatever took its name later.
+    """
+
+    bindings: dict[str, Binding] = field(default_factory=dict)
+    history: list[tuple[str, Binding]] = field(default_factory=list)
+
+    def bind(self, name: str, value: Any, span: Span | None, kind: str) -> None:
+        binding = Binding(value, span, kind)
+        self.bindings[name] = binding
+        self.history.append((name, binding))
+
+    def get(self, name: str) -> Any | None:
+        """The value of a name, or None; marks it as used."""
+        binding = self.bindings.get(name)
+        if binding is None:
+            return None
+        binding.used = True
+        return binding.value
+
+    def unused(self) -> Iterator[tuple[str, Binding]]:
+        """The bindings that nobody used; a place that was bound several times counts as used if one of them was."""
+        used = {(b.span.start, b.span.end) for _, b in self.history if b.used and b.span is not None}
+        told = set()
+        for name, binding in self.history:
+            if binding.used or binding.span is None or binding.value is POISON:
+                continue
+            place = (binding.span.start, binding.span.end)
+            if place not in used and place not in told:
+                told.add(place)
+                yield name, binding

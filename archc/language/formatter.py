@@ -1,0 +1,256 @@
+"""The syntax tree to text, in the one canonical layout.
+
+The layout comes from the tree alone; the text that a tree was read from, if there is one, adds what the tree
+does not hold: comments, blank lines, and where its author broke a chain.  So `archc fmt` and the graph printer,
+whose trees were never text, write the same hand.  A tree that was not read from a text has a `File` with an
+empty source.
+
+Comments inside of a statement, other than those between the lines of a chain, move to the line above it.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+
+from archc.language import syntax
+from archc.language.unparse import Unparser
+
+WIDTH = 120  # columns
+INDENT = 4
+
+# How to break the chains of a statement that is too wide: down to which nesting, and before every stage or only
+# before those with a label.  The first that fits is taken.
+_BREAKING = ((0, False), (1, False), (1, True), (2, False), (2, True), (9, True))
+
+
+def format(file: syntax.File) -> str:
+    """The text of a tree.  Parsing it gives the tree back, and formatting that gives the same text."""
+    return _Layout(file).text()
+
+
+class _Layout:
+    def __init__(self, file: syntax.File):
+        self._file = file
+        self._source = file.source
+        self._text = file.source.text
+        self._comments = file.comments
+        self._starts = [comment.span.start for comment in file.comments]
+        self._placed = [False] * len(file.comments)
+        self._next = 0  # the first comment that may not be placed yet
+        self._at = 0  # the offset in the source up to which all is written
+        self._lines: list[str] = []
+        self._body_opened = 0  # the number of lines when a body was last opened; no blank line stands there
+
+    def text(self) -> str:
+        previous: syntax.Item | None = None
+        for item in self._file.items:
+            apart = previous is not None and _is_long(previous, item)
+            self._place(item, 0, apart)
+            previous = item
+        self._comments_before(len(self._text) + 1, 0, False)
+        return "".join(line + "\n" for line in self._lines)
+
+    # Lines ----------------------------------------------------------------------------------------------
+
+    def _place(self, node: syntax.Statement | syntax.Item | syntax.Link, indent: int, apart: bool = False) -> None:
+        """Write a statement or an item: what stands above it, itself, and the comment behind it."""
+        commented = self._comments_before(node.span.start, indent, apart)
+        self._blank_line(node.span.start, apart and not commented)
+        if isinstance(node, syntax.Definition):
+            if not self._text and node.doc:
+                self._lines += [f"# {line}".rstrip() for line in node.doc.split("\n")]
+            self._definition(node)
+        elif isinstance(node, syntax.Devices):
+            self._braced(f"devices {node.name.name}", node.items, node.name.span.end, node.span.end, indent)
+        elif isinstance(node, syntax.For):
+            self._for(node, indent)
+        elif isinstance(node, syntax.If):
+            self._if(node, indent)
+        else:
+            self._simple(node, indent)
+        self._finish(node.span.end)
+
+    def _finish(self, end: int) -> None:
+        """Note that all up to `end` is written, and write the comment that stands behind it on its line."""
+        self._at = max(self._at, end)
+        self._skip_placed()
+        if self._next < len(self._comments):
+            comment = self._comments[self._next]
+            if not comment.own_line and not self._text[end : comment.span.start].strip():
+                self._lines[-1] += f"  {comment.text}"
+                self._mark(comment)
+
+    def _blank_line(self, start: int, apart: bool) -> None:
+        """Keep one blank line above what starts at `start`, if there are any, or make one."""
+        if len(self._lines) > self._body_opened and (apart or self._text.count("\n", self._at, start) > 1):
+            self._lines.append("")
+
+    def _comments_before(self, offset: int, indent: int, apart: bool) -> bool:
+        """Write the comments before an offset, each on a line of its own; whether there were any."""
+        written = False
+        self._skip_placed()
+        while self._next < len(self._comments) and self._starts[self._next] < offset:
+            comment = self._comments[self._next]
+            self._blank_line(comment.span.start, apart and not written)
+            self._lines.append(" " * indent + comment.text)
+            self._mark(comment)
+            self._skip_placed()
+            written = True
+        return written
+
+    def _skip_placed(self) -> None:
+        while self._next < len(self._comments) and self._placed[self._next]:
+            self._next += 1
+
+    def _mark(self, comment: syntax.Comment) -> None:
+        self._placed[bisect_left(self._starts, comment.span.start)] = True
+        self._at = max(self._at, comment.span.end)
+
+    def _between(self, start: int, end: int) -> Sequence[syntax.Comment]:
+        return self._comments[bisect_left(self._starts, start) : bisect_left(self._starts, end)]
+
+    # Statements -----------------------------------------------------------------------------------------
+
+    def _simple(self, node: syntax.Statement | syntax.Item | syntax.Link, indent: int) -> None:
+        """Write a statement without a body, its chains broken only as far as the width demands."""
+        text, unparser = self._fitting(indent, lambda unparser: _statement(node, unparser))
+        for comment in unparser.placed:
+            self._mark(comment)
+        self._at = node.span.end  # so that no blank line is kept from within the statement
+        self._comments_before(node.span.end, indent, False)
+        first, *rest = text.split("\n")
+        self._lines += [" " * indent + first, *rest]
+
+    def _fitting(self, indent: int, write: Callable[[Unparser], str]) -> tuple[str, Unparser]:
+        """The first way of breaking chains that fits, and the unparser that knows which comments it placed."""
+        for broken, everywhere in _BREAKING:
+            unparser = Unparser(indent, self._source, self._between, broken, everywhere)
+            text = write(unparser)
+            first, *rest = text.split("\n")
+            if indent + len(first) <= WIDTH and all(len(line) <= WIDTH for line in rest):
+                break
+        return text, unparser
+
+    def _definition(self, node: syntax.Definition) -> None:
+        unparser = Unparser()
+        attributes = [
+            attribute.name.name + ("" if attribute.default is None else f" = {unparser.expression(attribute.default)}")
+            for attribute in node.attributes
+        ]
+        head = f"{node.kind} {node.name.name}"
+        if attributes:
+            on_one_line = f"{head}({', '.join(attributes)})"
+            if len(on_one_line) + 2 <= WIDTH:
+                head = on_one_line
+            else:
+                self._lines += [f"{head}(", *(f"{' ' * INDENT}{attribute}," for attribute in attributes)]
+                head = ")"
+        end = (node.attributes[-1] if node.attributes else node.name).span.end
+        self._braced(head, node.body, end, node.span.end, 0)
+
+    def _for(self, node: syntax.For, indent: int) -> None:
+        head = f"for {node.variable.name} in {Unparser().expression(node.iterable)}"
+        if not self._on_one_line(head, node.body, node, indent):
+            self._braced(head, node.body, node.iterable.span.end, node.span.end, indent)
+
+    def _if(self, node: syntax.If, indent: int) -> None:
+        head = f"if {Unparser().expression(node.condition)}"
+        if not node.otherwise and self._on_one_line(head, node.body, node, indent):
+            return
+        while True:
+            end = node.span.end
+            if node.otherwise:
+                end = self._find("}", node.body[-1].span.end if node.body else node.condition.span.end) + 1
+            self._braced(head, node.body, node.condition.span.end, end, indent)
+            if not node.otherwise:
+                return
+            head = f"{self._lines.pop().strip()} else"
+            match node.otherwise:
+                case (syntax.If() as node,):
+                    head += f" if {Unparser().expression(node.condition)}"
+                case _:
+                    break
+        self._braced(head, node.otherwise, end, node.span.end, indent)
+
+    def _on_one_line(
+        self, head: str, body: Sequence[syntax.Statement], node: syntax.For | syntax.If, indent: int
+    ) -> bool:
+        """Write a body of one short statement behind its head, if its author did."""
+        if len(body) != 1 or isinstance(body[0], syntax.For | syntax.If) or not self._text or "\n" in node.span.text:
+            return False
+        line = f"{' ' * indent}{head} {{ {_statement(body[0], Unparser())} }}"
+        if len(line) > WIDTH:
+            return False
+        self._lines.append(line)
+        return True
+
+    def _braced(
+        self, head: str, body: Sequence[syntax.Statement | syntax.Link], head_end: int, end: int, indent: int
+    ) -> None:
+        """Write a head, and a body within braces; `head_end` and `end` are offsets in the source."""
+        margin = " " * indent
+        brace = self._find("{", head_end) + 1
+        has_comments = bool(self._text) and any(
+            not self._placed[i] for i in range(self._next, bisect_left(self._starts, end))
+        )
+        if not body and not has_comments:
+            self._lines.append(f"{margin}{head} {{}}")
+            return
+        self._lines.append(f"{margin}{head} {{")
+        self._finish(brace)
+        self._body_opened = len(self._lines)
+        for statement in body:
+            self._place(statement, indent + INDENT)
+        self._comments_before(end, indent + INDENT, False)
+        self._lines.append(f"{margin}}}")
+        self._at = max(self._at, end)
+
+    def _find(self, character: str, start: int) -> int:
+        """The offset of a brace at or behind `start`, comments left aside."""
+        if not self._text:
+            return start
+        while True:
+            found = self._text.find(character, start)
+            comment = self._text.find("#", start, found)
+            if comment < 0:
+                return found
+            start = self._text.find("\n", comment)
+
+
+def _is_long(previous: syntax.Item, item: syntax.Item) -> bool:
+    """Whether two items are kept apart by a blank line in any case."""
+    bodies = syntax.Definition | syntax.Devices
+    return isinstance(previous, bodies) or isinstance(item, bodies)
+
+
+def _statement(node: syntax.Statement | syntax.Item | syntax.Link, unparser: Unparser) -> str:
+    """The text of a statement or an item that has no body."""
+    write = unparser.expression
+    match node:
+        case syntax.Input():
+            return f"input {node.name.name}" + ("" if node.type is None else f": {unparser.type(node.type)}")
+        case syntax.Output():
+            if node.name is None:
+                return f"output {write(node.value)}"
+            type_ = "" if node.type is None else f": {unparser.type(node.type)}"
+            return f"output {node.name.name}{type_} = {write(node.value)}"
+        case syntax.Layer():
+            return f"layer {unparser.label(node.name)} = {write(node.value)}"
+        case syntax.Let():
+            return f"let {node.name.name} = {write(node.value)}"
+        case syntax.Assign():
+            return f"{', '.join(target.name for target in node.targets)} = {write(node.value)}"
+        case syntax.Assert():
+            message = "" if node.message is None else f", {write(node.message)}"
+            return f"assert {write(node.condition)}{message}"
+        case syntax.Link():
+            return f"link {node.left.name} <-> {node.right.name} = {write(node.value)}"
+        case syntax.Pipeline():
+            first, *rest = node.passes
+            return f"pipeline {node.name.name} = {unparser.chain(first, rest)}"
+        case syntax.Import():
+            alias = "" if node.alias is None else f" as {node.alias.name}"
+            return f"import {write(node.path)}{alias}"
+        case _:
+            raise AssertionError(f"{type(node).__name__} has a body")

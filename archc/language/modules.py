@@ -1,0 +1,159 @@
+"""Files and what they define: definitions, pipelines, devices, and the files that they import."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from archc.diagnostics import ArchcError, Diagnostics, Note, Source, Span, did_you_mean
+from archc.language import syntax
+from archc.language.loading import load
+from archc.language.parser import parse
+
+STANDARD_LIBRARY = Path(__file__).parent / "std"
+
+
+@dataclass(eq=False)
+class Module:
+    """One file: its own definitions by name, and the modules that it imports by the names it gives them."""
+
+    source: Source
+    definitions: dict[str, syntax.Definition] = field(default_factory=dict)
+    pipelines: dict[str, syntax.Pipeline] = field(default_factory=dict)
+    devices: dict[str, syntax.Devices] = field(default_factory=dict)
+    imports: dict[str, Module] = field(default_factory=dict)
+
+    @property
+    def models(self) -> dict[str, syntax.Definition]:
+        return {name: item for name, item in self.definitions.items() if item.kind == "model"}
+
+    @property
+    def blocks(self) -> dict[str, syntax.Definition]:
+        return {name: item for name, item in self.definitions.items() if item.kind == "block"}
+
+
+def load_module(source: Source, diagnostics: Diagnostics, allow_absolute: bool = False) -> Module:
+    """The module of a source, with all that it imports.
+
+    Args:
+        allow_absolute: let `import` name files by absolute paths.
+    """
+    return _Loader(diagnostics, allow_absolute).module(source)
+
+
+class _Loader:
+    """Loads each file once, and knows which ones it is in the middle of."""
+
+    def __init__(self, diagnostics: Diagnostics, allow_absolute: bool):
+        self.diagnostics = diagnostics
+        self.allow_absolute = allow_absolute
+        self.loaded: dict[Path, Module] = {}
+        self.open: list[tuple[Path, Span | None]] = []
+
+    def module(self, source: Source) -> Module:
+        if source.path is not None:
+            self.open.append((source.path.resolve(), None))
+        return self._module(source)
+
+    def _module(self, source: Source) -> Module:
+        file = parse(source, self.diagnostics)
+        module = Module(source)
+        for item in file.items:
+            if isinstance(item, syntax.Import):
+                self._import(module, item)
+            else:
+                self._define(module, item)
+        return module
+
+    def _define(self, module: Module, item: syntax.Definition | syntax.Pipeline | syntax.Devices) -> None:
+        name = item.name
+        earlier = next((other.name for other in self._items(module) if other.name.name == name.name), None)
+        if earlier is not None:
+            self.diagnostics.error(
+                "duplicate-name",
+                f"`{name.name}` is defined twice",
+                name.span,
+                notes=[Note("it is defined here first", earlier.span)],
+                help="give one of them another name",
+            )
+            return
+        if isinstance(item, syntax.Definition):
+            module.definitions[name.name] = item
+        elif isinstance(item, syntax.Pipeline):
+            module.pipelines[name.name] = item
+        else:
+            module.devices[name.name] = item
+
+    def _items(self, module: Module) -> Iterator[syntax.Definition | syntax.Pipeline | syntax.Devices]:
+        yield from module.definitions.values()
+        yield from module.pipelines.values()
+        yield from module.devices.values()
+
+    def _import(self, module: Module, item: syntax.Import) -> None:
+        path = self._find(module.source, item)
+        if path is None:
+            return
+        alias = item.alias.name if item.alias is not None else path.stem
+        if alias in module.imports:
+            self.diagnostics.error(
+                "duplicate-name",
+                f"two imports are called `{alias}`",
+                item.span,
+                help='name one otherwise: `import "..." as other`',
+            )
+            return
+        if path in self.loaded:
+            module.imports[alias] = self.loaded[path]
+            return
+        if any(path == opened for opened, _ in self.open):
+            names = [opened.name for opened, _ in self.open]
+            start = next(k for k, (opened, _) in enumerate(self.open) if opened == path)
+            self.diagnostics.error(
+                "import-cycle",
+                f"importing {path.name} leads back to itself",
+                item.path.span,
+                notes=["the way is " + " -> ".join([*names[start:], path.name])],
+                help="move what both need into a third file",
+            )
+            return
+        try:
+            source = replace(load(path, item.path.span), name=_shown_path(module.source, item.path.value))
+        except ArchcError as problem:
+            self.diagnostics.extend(problem.diagnostics)
+            return
+        self.open.append((path, item.span))
+        self.loaded[path] = module.imports[alias] = self._module(source)
+        self.open.pop()
+
+    def _find(self, source: Source, item: syntax.Import) -> Path | None:
+        given = item.path.value
+        if Path(given).is_absolute() and not self.allow_absolute:
+            self.diagnostics.error(
+                "import-absolute",
+                "an import is relative to the file that it stands in",
+                item.path.span,
+                help="write a relative path, or allow it with `--allow-absolute-imports`",
+            )
+            return None
+        folder = source.path.parent if source.path is not None else Path()
+        candidates = [folder / given]
+        if given.startswith("std/"):
+            candidates.append(STANDARD_LIBRARY / given.removeprefix("std/"))
+        found = next((candidate for candidate in candidates if candidate.is_file()), None)
+        if found is None:
+            near = candidates[0].parent
+            names = [other.name for other in near.glob("*.arch")] if near.is_dir() else []
+            self.diagnostics.error(
+                "import-not-found",
+                f"there is no file `{given}` beside {source.name}",
+                item.path.span,
+                help=did_you_mean(Path(given).name, names) or "the path is relative to the file that imports it",
+            )
+            return None
+        return found.resolve()
+
+
+def _shown_path(importer: Source, given: str) -> str:
+    """What diagnostics call an imported file: its path as seen from where the importer's is seen."""
+    return str(Path(importer.name).parent / given) if not importer.name.startswith("<") else given

@@ -1,0 +1,68 @@
+"""Which names a user may give: not Python's keywords, and not what every module already has."""
+
+from __future__ import annotations
+
+import keyword
+from typing import TYPE_CHECKING
+
+from archc.language import syntax
+
+if TYPE_CHECKING:
+    from archc.language.elaborate import Elaborator, Frame
+
+RESERVED_LAYER_NAMES = frozenset(
+    """
+    T_destination add_module apply bfloat16 buffers call_super_init children compile cpu cuda double dump_patches eval
+    extra_repr float forward get_buffer get_extra_state get_parameter get_submodule half ipu load_state_dict modules
+    mtia named_buffers named_children named_modules named_parameters parameters register_backward_hook
+    register_buffer register_forward_hook register_forward_pre_hook register_full_backward_hook
+    register_full_backward_pre_hook register_load_state_dict_post_hook register_load_state_dict_pre_hook
+    register_module register_parameter register_state_dict_post_hook register_state_dict_pre_hook requires_grad_
+    set_extra_state set_submodule share_memory state_dict to to_empty train training type xpu zero_grad
+    """.split()
+)
+"""What `torch.nn.Module` itself calls its members: a layer of that name would take its place."""
+
+
+def check_name(elaborator: Elaborator, frame: Frame, name: syntax.Name | syntax.Label | syntax.Field, what: str) -> None:
+    """Refuse a name that the generated Python could not have.
+
+    Raises:
+        Failed: the name was refused.
+    """
+    if keyword.iskeyword(name.name) or name.name == "self":
+        elaborator.report(
+            frame,
+            "reserved-name",
+            f"`{name.name}` is a word of Python and cannot name {what}",
+            name.span,
+            help=f"for instance `{name.name}_`",
+        )
+    if name.name.startswith("__"):
+        elaborator.report(
+            frame,
+            "reserved-name",
+            f"`{name.name}` cannot name {what}: Python keeps names that begin with two underscores to itself",
+            name.span,
+            help=f"for instance `{name.name.strip('_') or 'x'}`",
+        )
+
+
+def check_layer_name(elaborator: Elaborator, frame: Frame, label: syntax.Label) -> None:
+    """Refuse a name that a layer's attribute in the generated module could not have.
+
+    Raises:
+        Failed: the name was refused.
+    """
+    for part in (label, *(part for part in label.parts if isinstance(part, syntax.Field))):
+        check_name(elaborator, frame, part, "a layer")
+        if part.name in RESERVED_LAYER_NAMES or part.name.startswith("_"):
+            elaborator.report(
+                frame,
+                "reserved-name",
+                f"`{part.name}` cannot name a layer: every PyTorch module has a member of that name"
+                if part.name in RESERVED_LAYER_NAMES
+                else f"`{part.name}` cannot name a layer: PyTorch keeps names with a leading underscore to itself",
+                part.span,
+                help=f"for instance `{part.name.strip('_') or 'x'}_layer`",
+            )

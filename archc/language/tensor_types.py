@@ -1,0 +1,194 @@
+"""Tensor types in the text: declared for a model's inputs, matched against what a block receives."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from archc.diagnostics import Note, did_you_mean
+from archc.ir import dims
+from archc.ir.dims import SymbolicDim, as_symbol, divide
+from archc.ir.types import DType, TensorType
+from archc.language import syntax
+from archc.language.arithmetic import LARGEST_SIZE
+from archc.language.expressions import Expressions
+
+if TYPE_CHECKING:
+    from archc.language.elaborate import Frame
+
+
+def declare(expressions: Expressions, frame: Frame, node: syntax.TensorType) -> TensorType:
+    """The type that a text declares; names that mean nothing yet become symbolic sizes.
+
+    Raises:
+        Failed: it is no type; that was reported.
+    """
+    dtype = _dtype(expressions, frame, node)
+    shape = []
+    for dim in node.dims:
+        bound = None
+        if dim.bound is not None:
+            bound = expressions.size(frame, dim.bound)
+            if not isinstance(bound, int):
+                expressions.report(frame, "wrong-type", "a bound must be a number", dim.bound.span)
+        shape.append(_size(expressions, frame, dim, bound))
+    return TensorType(dtype, tuple(shape))
+
+
+def _dtype(expressions: Expressions, frame: Frame, node: syntax.TensorType) -> DType:
+    if node.dtype not in DType.__members__:
+        known = ", ".join(DType.__members__)
+        expressions.report(
+            frame,
+            "unknown-dtype",
+            f"there is no dtype `{node.dtype}`",
+            node.span,
+            help=did_you_mean(node.dtype, DType.__members__) or f"there are {known}",
+        )
+    return DType(node.dtype)
+
+
+def _size(expressions: Expressions, frame: Frame, node: syntax.Dim, bound: int | None) -> int | SymbolicDim:
+    value = node.value
+    if isinstance(value, syntax.Name) and _means_nothing(frame, value.name):
+        size = dims.symbol(value.name, bound)
+        frame.environment.bind(value.name, size, None, "size")
+        return size
+    size = expressions.size(frame, value)
+    if isinstance(size, int):
+        if size < 1:
+            expressions.report(frame, "bad-size", f"a size is at least 1, and this is {size}", value.span)
+        if size > LARGEST_SIZE:
+            expressions.report(
+                frame, "size-too-large", f"a size is at most {LARGEST_SIZE:,}, and this is {size:,}", value.span
+            )
+        if bound is not None and size > bound:
+            expressions.report(frame, "bound-exceeded", f"the size is {size}, and its bound {bound}", node.span)
+    return size
+
+
+def _means_nothing(frame: Frame, name: str) -> bool:
+    return name not in frame.environment.bindings
+
+
+def unify(
+    expressions: Expressions, frame: Frame, statement: syntax.Input, actual: TensorType
+) -> dict[str, int | SymbolicDim]:
+    """Match a block's input against the type of what it receives, and bind the sizes that it names.
+
+    Returns:
+        The sizes that were bound here.
+
+    Raises:
+        Failed: they do not match; that was reported.
+    """
+    node = statement.type
+    assert node is not None
+    dtype = _dtype(expressions, frame, node)
+    name = statement.name.name
+    if dtype is not actual.dtype:
+        expressions.report(
+            frame,
+            "dtype-mismatch",
+            f"the input `{name}` is declared as {dtype}, and receives {actual}",
+            node.span,
+        )
+    if len(node.dims) != actual.rank:
+        count = f"{len(node.dims)} size{'s' if len(node.dims) != 1 else ''}"
+        expressions.report(
+            frame,
+            "rank-mismatch",
+            f"the input `{name}` is declared with {count}, and receives {actual}",
+            node.span,
+        )
+    bound: dict[str, int | SymbolicDim] = {}
+    # Plain names first: an expression such as `2*D` may need a name that a later axis binds.
+    axes = list(zip(node.dims, actual.shape))
+    for dim, size in sorted(axes, key=lambda axis: not isinstance(axis[0].value, syntax.Name)):
+        if isinstance(dim.value, syntax.Name) and _means_nothing(frame, dim.value.name):
+            bound[dim.value.name] = size
+            frame.environment.bind(dim.value.name, size, None, "size")
+        else:
+            _match(expressions, frame, name, dim, size, bound)
+        if dim.bound is not None:
+            _check_bound(expressions, frame, name, dim, size)
+    return bound
+
+
+def _match(
+    expressions: Expressions,
+    frame: Frame,
+    name: str,
+    dim: syntax.Dim,
+    size: int | SymbolicDim,
+    bound: dict[str, int | SymbolicDim],
+) -> None:
+    """Match one axis; an expression with a single unknown name (`2*D`, `D + 1`) binds it."""
+    unknown = [free for free in _names(dim.value) if _means_nothing(frame, free)]
+    for free in unknown:
+        frame.environment.bind(free, dims.symbol(free), None, "size")
+    declared = expressions.size(frame, dim.value)
+    if len(unknown) == 1 and isinstance(declared, SymbolicDim):
+        solved = _solve(declared, unknown[0], size)
+        if solved is not None:
+            bound[unknown[0]] = solved
+            frame.environment.bind(unknown[0], solved, None, "size")
+            return
+    if declared != size:
+        shown = f"`{dim.value.span.text}`" + (f" = {declared}" if not isinstance(dim.value, syntax.Number) else "")
+        sizes = [
+            f"`{known}` = {binding.value}"
+            for known, binding in frame.environment.bindings.items()
+            if binding.kind == "size" and isinstance(binding.value, (int, SymbolicDim)) and known not in unknown
+        ]
+        expressions.report(
+            frame,
+            "shape-mismatch",
+            f"the input `{name}` is declared with the size {shown}, and receives {size}",
+            dim.span,
+            notes=["bound so far: " + ", ".join(sizes)] if sizes else (),
+        )
+
+
+def _solve(declared: SymbolicDim, unknown: str, size: int | SymbolicDim) -> int | SymbolicDim | None:
+    """The value of `unknown` for which `declared`, linear in it, is `size`; None where there is none."""
+    constant = dims.substitute(declared, {unknown: 0})
+    slope = dims.substitute(declared, {unknown: 1}) - constant
+    if dims.substitute(declared, {unknown: 2}) - constant != slope * 2:
+        return None
+    solved = divide(size - constant, slope)
+    return solved if solved is not None and (not isinstance(solved, int) or solved > 0) else None
+
+
+def _names(node: syntax.Expression) -> list[str]:
+    if isinstance(node, syntax.Name):
+        return [node.name]
+    if isinstance(node, syntax.Binary):
+        return [*_names(node.left), *_names(node.right)]
+    return _names(node.operand) if isinstance(node, syntax.Unary) else []
+
+
+def _check_bound(
+    expressions: Expressions, frame: Frame, name: str, dim: syntax.Dim, size: int | SymbolicDim
+) -> None:
+    assert dim.bound is not None
+    limit: Any = expressions.size(frame, dim.bound)
+    if not isinstance(limit, int):
+        expressions.report(frame, "wrong-type", "a bound must be a number", dim.bound.span)
+    symbol = as_symbol(size)
+    largest = size if isinstance(size, int) else symbol.maximum if symbol is not None else None
+    if largest is None:
+        expressions.report(
+            frame,
+            "bound-unknown",
+            f"the input `{name}` needs `{dim.value.span.text} <= {limit}`, and `{size}` has no bound",
+            dim.span,
+            help=f"bound it where it is declared: `{size} <= {limit}`",
+            notes=[Note("the bound is asked for here", dim.bound.span)],
+        )
+    if largest > limit:
+        expressions.report(
+            frame,
+            "bound-exceeded",
+            f"the input `{name}` takes at most {limit}, and receives up to {largest}",
+            dim.span,
+        )

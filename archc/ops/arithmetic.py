@@ -1,0 +1,254 @@
+"""Arithmetic, element by element."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from archc.ir.attributes import attribute
+from archc.ir.types import DType, TensorType
+from archc.ops.binary import Binary
+from archc.ops.operator import Operator, OperatorError
+from archc.ops.spelling import Infix, OnnxSpelling, TorchSpelling, atom, call, method
+
+
+@dataclass(frozen=True)
+class Add(Binary):
+    """The sum: y = a + b."""
+
+    symbol = "+"
+    onnx_name = "Add"
+    example = "y = x + shortcut"
+
+
+@dataclass(frozen=True)
+class Sub(Binary):
+    """The difference: y = a - b."""
+
+    symbol = "-"
+    onnx_name = "Sub"
+    example = "y = 1 - x"
+
+
+@dataclass(frozen=True)
+class Mul(Binary):
+    """The product: y = a · b."""
+
+    symbol = "*"
+    onnx_name = "Mul"
+    example = "y = x * 0.5"
+
+
+@dataclass(frozen=True)
+class Div(Binary):
+    """The quotient: y = a / b, of floating-point numbers."""
+
+    symbol = "/"
+    domain = "floating"
+    onnx_name = "Div"
+    example = "y = x / sqrt(D)"
+
+
+@dataclass(frozen=True)
+class Pow(Binary):
+    """The power: y = aᵇ."""
+
+    symbol = "**"
+    onnx_name = "Pow"
+    example = "y = x ** 2"
+
+
+@dataclass(frozen=True)
+class Minimum(Binary):
+    """The smaller of two: y = min(a, b)."""
+
+    onnx_name = "Min"
+    example = "(a, b) -> minimum"
+
+    def torch(self, spell: TorchSpelling) -> str:
+        return _bounded("torch.minimum", "max", self, spell)
+
+
+@dataclass(frozen=True)
+class Maximum(Binary):
+    """The larger of two: y = max(a, b)."""
+
+    onnx_name = "Max"
+    example = "(a, b) -> maximum"
+
+    def torch(self, spell: TorchSpelling) -> str:
+        return _bounded("torch.maximum", "min", self, spell)
+
+
+def _bounded(function: str, bound: str, op: Binary, spell: TorchSpelling) -> str:
+    """PyTorch's minimum and maximum take no number; `clamp` does."""
+    left, right = op.torch_sides(spell)
+    if op.scalar is None:
+        return call(function, left, right)
+    x, number = (right, left) if op.reverse else (left, right)
+    return f"{atom(x)}.clamp({bound}={number})"
+
+
+@dataclass(frozen=True)
+class Unary(Operator, abstract=True):
+    """A function of each element."""
+
+    signature = "x[*s] -> y[*s]"
+    pointwise = True
+    floating_only: ClassVar[bool] = True
+
+    def result_dtypes(self, types: Sequence[TensorType]) -> tuple[DType, ...]:
+        dtype = types[0].dtype
+        if dtype is DType.bool or (self.floating_only and not dtype.floating):
+            wanted = "floating-point numbers" if self.floating_only else "numbers"
+            raise OperatorError(
+                "dtype-mismatch",
+                f"`{self.name}` needs {wanted}, and receives {types[0]}",
+                operand=0,
+                help="convert with `cast(f32)`",
+            )
+        return (dtype,)
+
+
+@dataclass(frozen=True)
+class Neg(Unary):
+    """The negative: y = -x."""
+
+    floating_only = False
+    onnx_name = "Neg"
+    example = "y = -x"
+
+    def torch(self, spell: TorchSpelling) -> str:
+        return Infix(f"-{atom(spell.operands[0])}")
+
+
+@dataclass(frozen=True)
+class Abs(Unary):
+    """The absolute value: y = |x|."""
+
+    floating_only = False
+    torch_name = "torch.abs"
+    onnx_name = "Abs"
+    example = "x -> abs"
+
+
+@dataclass(frozen=True)
+class Sqrt(Unary):
+    """The square root: y = √x."""
+
+    torch_name = "torch.sqrt"
+    onnx_name = "Sqrt"
+    example = "x -> sqrt"
+
+
+@dataclass(frozen=True)
+class Rsqrt(Unary):
+    """The inverse of the square root: y = 1 / √x."""
+
+    torch_name = "torch.rsqrt"
+    example = "x -> rsqrt"
+
+    def onnx(self, spell: OnnxSpelling) -> str:
+        name: str = spell.add("Reciprocal", spell.add("Sqrt", *spell.operands))
+        return name
+
+
+@dataclass(frozen=True)
+class Exp(Unary):
+    """The exponential: y = eˣ."""
+
+    torch_name = "torch.exp"
+    onnx_name = "Exp"
+    example = "x -> exp"
+
+
+@dataclass(frozen=True)
+class Log(Unary):
+    """The natural logarithm: y = ln x."""
+
+    torch_name = "torch.log"
+    onnx_name = "Log"
+    example = "x -> log"
+
+
+@dataclass(frozen=True)
+class Sin(Unary):
+    """The sine, of radians: y = sin x."""
+
+    torch_name = "torch.sin"
+    onnx_name = "Sin"
+    example = "x -> sin"
+
+
+@dataclass(frozen=True)
+class Cos(Unary):
+    """The cosine, of radians: y = cos x."""
+
+    torch_name = "torch.cos"
+    onnx_name = "Cos"
+    example = "x -> cos"
+
+
+@dataclass(frozen=True)
+class Erf(Unary):
+    """The error function: y = 2/√π · ∫₀ˣ exp(-t²) dt."""
+
+    torch_name = "torch.erf"
+    onnx_name = "Erf"
+    example = "x -> erf"
+
+
+@dataclass(frozen=True)
+class Square(Unary):
+    """The square: y = x²."""
+
+    floating_only = False
+    torch_name = "torch.square"
+    example = "x -> square"
+
+    def onnx(self, spell: OnnxSpelling) -> str:
+        name: str = spell.add("Mul", spell.operands[0], spell.operands[0])
+        return name
+
+
+@dataclass(frozen=True)
+class Clamp(Unary):
+    """Every element brought into a range: y = min(max(x, lower), upper)."""
+
+    floating_only = False
+    example = "x -> clamp(0, 6)"
+
+    min: int | float | None = attribute(None, doc="the lower end; none without it")
+    max: int | float | None = attribute(None, doc="the upper end; none without it")
+
+    def check(self, types: Sequence[TensorType]) -> None:
+        if self.min is None and self.max is None:
+            raise OperatorError("bad-attribute", "`clamp` needs `min`, `max` or both")
+        for name, bound in (("min", self.min), ("max", self.max)):
+            if isinstance(bound, float) and not types[0].dtype.floating and not bound.is_integer():
+                raise OperatorError(
+                    "dtype-mismatch",
+                    f"`{name}` of `clamp` is {bound}, and the operand holds integers: {types[0]}",
+                    attribute=name,
+                )
+
+    def torch(self, spell: TorchSpelling) -> str:
+        # For integers a bound of 2.0 is the number 2, lest PyTorch make floating-point numbers of them.
+        low, high = (self._bound(bound, spell.types[0].dtype, exact=True) for bound in (self.min, self.max))
+        if low is None:
+            return method(spell.operands[0], "clamp", max=high)
+        return method(spell.operands[0], "clamp", low, high)
+
+    def onnx(self, spell: OnnxSpelling) -> str:
+        dtype = spell.types[0].dtype
+        bounds = (self._bound(bound, dtype) for bound in (self.min, self.max))
+        names = ["" if bound is None else spell.constant(bound, dtype) for bound in bounds]
+        name: str = spell.add("Clip", spell.operands[0], *names)
+        return name
+
+    @staticmethod
+    def _bound(bound: int | float | None, dtype: DType, exact: bool = False) -> int | float | None:
+        if bound is None or (exact and dtype.floating):
+            return bound
+        return float(bound) if dtype.floating else int(bound)

@@ -1,0 +1,252 @@
+"""Scaled dot-product attention, with and without heads (Vaswani et al. 2017, section 3.2)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from archc.ir.attributes import attribute
+from archc.ir.dims import divide
+from archc.ir.signature import Axis, Index, Pattern, Signature, parse_signature
+from archc.ir.solve import Extent
+from archc.ir.types import DType, TensorType
+from archc.ops.axes import UNIT, plain_axis
+from archc.ops.layout import onnx_reshape
+from archc.ops.operator import Inference, Operator, OperatorError
+from archc.ops.spelling import OnnxSpelling, TorchSpelling, Verbatim, call, method
+
+
+@dataclass(frozen=True)
+class ScaledDotProductAttention(Operator):
+    """Values mixed by how well keys fit queries: y = softmax(q kᵀ · scale + mask) v.
+
+    Shapes: q[..., t, e], k[..., s, e], v[..., s, f] -> y[..., t, f].  A mask broadcasts to [..., t, s]; a bool one
+    says what may be seen, any other is added.  `is_causal` lets query i see the keys 0 to i.
+    """
+
+    signature = "q[*b, t, e], k[*b, s, e], v[*b, s, f], mask[*m]? -> y[*b, t, f]"
+    example = "(q, k, v) -> scaled_dot_product_attention(is_causal = true)"
+
+    is_causal: bool = attribute(False, keyword=True, doc="a query sees no key behind its own place")
+    scale: float | None = attribute(None, keyword=True, doc="the factor of the scores; 1/√e without it")
+
+    def signature_for(self, types: Sequence[TensorType]) -> Signature:
+        if len(types) != 4 or types[0].rank < 2:
+            return parse_signature("q[*b, t, e], k[*b, s, e], v[*b, s, f] -> y[*b, t, f]")
+        scores = [plain_axis(f"b.{number}") for number in range(types[0].rank - 2)]
+        return _with_mask("q[*b, t, e], k[*b, s, e], v[*b, s, f] -> y[*b, t, f]", types[3], scores)
+
+    def result_dtypes(self, types: Sequence[TensorType]) -> tuple[DType, ...]:
+        return _result_dtype(self, types)
+
+    def check(self, types: Sequence[TensorType]) -> None:
+        _check_mask(self, types, self.is_causal, types[0].rank)
+
+    def multiply_adds(self, inference: Inference, types: Sequence[TensorType]) -> Extent:
+        # The signature names both products at once; they are done one after the other.
+        q, v = types[0].shape, types[2].shape
+        total = q[-2] * v[-2] * (q[-1] + v[-1])
+        for size in q[:-2]:
+            total = total * size
+        return total
+
+    def torch(self, spell: TorchSpelling) -> str:
+        q, k, v, *mask = spell.operands
+        return _torch_attention(q, k, v, mask, self.is_causal, self.scale)
+
+    def onnx(self, spell: OnnxSpelling) -> str:
+        q, k, v, *mask = spell.operands
+        width = spell.types[0].shape[-1]
+        scale = _scale(spell, self.scale, width)
+        axes = list(range(spell.types[1].rank))
+        turned = spell.add("Transpose", k, perm=[*axes[:-2], axes[-1], axes[-2]])
+        sizes = spell.types[0].shape[-2], spell.types[1].shape[-2]
+        return _onnx_attention(spell, (q, turned, v), mask, scale, sizes if self.is_causal else None)
+
+
+@dataclass(frozen=True)
+class Attention(Operator):
+    """Attention in several heads side by side, each on its part of the last axis.
+
+    Shapes: q[b, t, h·e], k[b, s, h·e], v[b, s, h·f] -> y[b, t, h·f].  With `kv_heads` = g < h keys and values have
+    g heads, each for h/g heads of the queries (Ainslie et al. 2023).  A mask broadcasts to [b, h, t, s]; a bool one
+    says what may be seen, any other is added.  `causal` lets query i see the keys 0 to i.
+    """
+
+    signature = "q[b, t, h*e], k[b, s, h*e], v[b, s, h*f], mask[*m]? -> y[b, t, h*f]"
+    example = "(q, k, v) -> attention(12, causal = true)"
+
+    heads: int = attribute(doc="how many heads the queries have")
+    causal: bool = attribute(False, keyword=True, doc="a query sees no key behind its own place")
+    kv_heads: int | None = attribute(None, keyword=True, doc="how many heads keys and values have; as many without it")
+    scale: float | None = attribute(None, keyword=True, doc="the factor of the scores; 1/√e without it")
+
+    @property
+    def grouped(self) -> bool:
+        """Whether several heads of the queries share one of the keys."""
+        return self.kv_heads not in (None, self.heads)
+
+    def signature_for(self, types: Sequence[TensorType]) -> Signature:
+        text = "q[b, t, h*e], k[b, s, h*e], v[b, s, h*f] -> y[b, t, h*f]"
+        if self.grouped:
+            text = "q[b, t, g*r*e], k[b, s, g*e], v[b, s, g*f] -> y[b, t, g*r*f]"
+        if len(types) != 4:
+            return parse_signature(text)
+        heads = Axis(((Index("g"), Index("r")),)) if self.grouped else plain_axis("h")
+        return _with_mask(text, types[3], [plain_axis("b"), heads])
+
+    def extents(self, types: Sequence[TensorType]) -> dict[str, Extent]:
+        if self.grouped and self.kv_heads:
+            return {"g": self.kv_heads, "r": self.heads // self.kv_heads}
+        return {"h": self.heads}
+
+    def result_dtypes(self, types: Sequence[TensorType]) -> tuple[DType, ...]:
+        return _result_dtype(self, types)
+
+    def check(self, types: Sequence[TensorType]) -> None:
+        if self.heads < 1:
+            raise OperatorError("bad-attribute", f"`attention` cannot have {self.heads} heads", attribute="heads")
+        if self.kv_heads is not None and (self.kv_heads < 1 or self.heads % self.kv_heads):
+            raise OperatorError(
+                "bad-attribute",
+                f"{self.kv_heads} heads of keys cannot serve {self.heads} heads of queries evenly",
+                attribute="kv_heads",
+            )
+        for position, operand in enumerate(types[:3]):
+            heads = self.heads if position == 0 else self.kv_heads or self.heads
+            if operand.rank == 3 and divide(operand.shape[2], heads) is None:
+                raise OperatorError(
+                    "shape-mismatch",
+                    f"`attention` cannot split the last axis of {operand} into {heads} heads",
+                    operand=position,
+                    attribute="heads" if position == 0 or self.kv_heads is None else "kv_heads",
+                )
+        _check_mask(self, types, self.causal, 4)
+
+    def multiply_adds(self, inference: Inference, types: Sequence[TensorType]) -> Extent:
+        # The signature names both products at once; they are done one after the other.
+        (b, t, query_width), s = types[0].shape, types[1].shape[1]
+        return b * t * s * (query_width + inference.results[0].shape[2])
+
+    def torch(self, spell: TorchSpelling) -> str:
+        q, k, v, *mask = spell.operands
+        counts = (self.heads, self.kv_heads or self.heads, self.kv_heads or self.heads)
+        split = (
+            method(method(one, "unflatten", 2, (heads, -1)), "transpose", 1, 2)
+            for one, heads in zip((q, k, v), counts)
+        )
+        joined = _torch_attention(*split, mask, self.causal, self.scale, enable_gqa=self.grouped)
+        return method(method(joined, "transpose", 1, 2), "flatten", 2)
+
+    def onnx(self, spell: OnnxSpelling) -> str:
+        q, k, v, *mask = spell.operands
+        (b, t, query_width), (_, s, _) = spell.types[0].shape, spell.types[1].shape
+        keys = self.kv_heads or self.heads
+        width, value_width = divide(query_width, self.heads), divide(spell.types[2].shape[2], keys)
+        assert width is not None and value_width is not None, "checked before"
+        # Heads that share keys go along the axis of places: [b, g, r·t, e] has nothing to repeat.
+        query = onnx_reshape(spell, q, (b, t, self.heads, width))
+        query = spell.add("Transpose", query, perm=[0, 2, 1, 3])
+        key = spell.add("Transpose", onnx_reshape(spell, k, (b, s, keys, width)), perm=[0, 2, 3, 1])
+        value = spell.add("Transpose", onnx_reshape(spell, v, (b, s, keys, value_width)), perm=[0, 2, 1, 3])
+        if self.grouped:
+            key, value = (
+                self._repeated(spell, one, (b, keys, *rest))
+                for one, rest in ((key, (width, s)), (value, (s, value_width)))
+            )
+        scale = _scale(spell, self.scale, width)
+        heads = _onnx_attention(spell, (query, key, value), mask, scale, (t, s) if self.causal else None)
+        joined = spell.add("Transpose", heads, perm=[0, 2, 1, 3])
+        return onnx_reshape(spell, joined, spell.results[0].shape)
+
+    def _repeated(self, spell: OnnxSpelling, value: str, shape: Sequence[Extent]) -> str:
+        """Each head of keys or values as often as heads of queries share it: [b, g, …] to [b, g·r, …]."""
+        b, g, *rest = shape
+        shared = self.heads // (self.kv_heads or self.heads)
+        wider = spell.add("Unsqueeze", value, spell.constant([2]))
+        wider = spell.add("Expand", wider, spell.shape((b, g, shared, *rest)))
+        return onnx_reshape(spell, wider, (b, self.heads, *rest))
+
+
+def _with_mask(text: str, mask: TensorType, leading: Sequence[Axis]) -> Signature:
+    """A signature with a mask that is aligned from the right with the scores [*leading, t, s]."""
+    known = parse_signature(text)
+    scores = [*leading, plain_axis("t"), plain_axis("s")]
+    own = scores[len(scores) - mask.rank :] if mask.rank <= len(scores) else scores
+    axes = tuple(UNIT if size == 1 else axis for axis, size in zip(own, mask.shape, strict=False))
+    return Signature((*known.operands, Pattern("mask", axes)), known.results)
+
+
+def _result_dtype(op: Operator, types: Sequence[TensorType]) -> tuple[DType, ...]:
+    dtype = types[0].dtype
+    for position, operand in enumerate(types):
+        if not dtype.floating or operand.dtype not in ((dtype,) if position < 3 else (dtype, DType.bool)):
+            wanted = "floating-point numbers of one dtype" if position < 3 else f"a mask of bool or {dtype.value}"
+            raise OperatorError(
+                "dtype-mismatch", f"`{op.name}` needs {wanted}, and receives {operand}", operand=position
+            )
+    return (dtype,)
+
+
+def _check_mask(op: Operator, types: Sequence[TensorType], causal: bool, rank: int) -> None:
+    if len(types) != 4:
+        return
+    if causal:
+        raise OperatorError(
+            "bad-attribute", f"`{op.name}` takes a mask or is causal, not both", operand=3, help="put both into the mask"
+        )
+    if not 2 <= types[3].rank <= rank:
+        raise OperatorError(
+            "rank-mismatch", f"the mask of `{op.name}` has 2 to {rank} axes, and is {types[3]}", operand=3
+        )
+
+
+def _torch_attention(
+    q: str, k: str, v: str, mask: Sequence[str], causal: bool, scale: float | None, enable_gqa: bool = False
+) -> str:
+    named: dict[str, Any] = {}
+    if mask:
+        named["attn_mask"] = Verbatim(mask[0])
+    if causal:
+        named["is_causal"] = True
+    if scale is not None:
+        named["scale"] = scale
+    if enable_gqa:
+        named["enable_gqa"] = True
+    return call("F.scaled_dot_product_attention", q, k, v, **named)
+
+
+def _scale(spell: OnnxSpelling, scale: float | None, width: Extent) -> str:
+    """The name of the factor of the scores."""
+    dtype = spell.types[0].dtype
+    if scale is None and not isinstance(width, int):
+        root = spell.add("Sqrt", spell.add("Cast", spell.size(width), to=dtype))
+        return spell.add("Reciprocal", root)  # type: ignore[no-any-return]
+    assert isinstance(width, int) or scale is not None
+    return spell.constant(1 / math.sqrt(width) if scale is None else scale, dtype)  # type: ignore[arg-type]
+
+
+def _onnx_attention(
+    spell: OnnxSpelling,
+    operands: tuple[str, str, str],
+    mask: Sequence[str],
+    scale: str,
+    causal: tuple[Extent, Extent] | None,
+) -> str:
+    """softmax(q k · scale + mask) v, of keys that are transposed already; `causal` holds t and s."""
+    query, key, value = operands
+    dtype = spell.types[0].dtype
+    scores = spell.add("MatMul", spell.add("Mul", query, scale), key)
+    unseen = spell.constant(float("-inf"), dtype)
+    if causal is not None:
+        every = spell.add("Expand", spell.constant(1.0, DType.f32), spell.shape(causal))
+        seen = spell.add("Cast", spell.add("Trilu", every, upper=0), to=DType.bool)
+        scores = spell.add("Where", seen, scores, unseen)
+    elif mask and spell.types[3].dtype is DType.bool:
+        scores = spell.add("Where", mask[0], scores, unseen)
+    elif mask:
+        scores = spell.add("Add", scores, mask[0])
+    name: str = spell.add("MatMul", spell.add("Softmax", scores, axis=-1), value)
+    return name

@@ -1,0 +1,111 @@
+"""What the binary operators share: two tensors that broadcast, or a tensor and a number."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from archc.ir.attributes import attribute
+from archc.ir.dims import SymbolicDim, as_symbol
+from archc.ir.signature import Signature, parse_signature
+from archc.ir.types import DType, TensorType
+from archc.ops.operator import Operator, OperatorError
+from archc.ops.spelling import Infix, OnnxSpelling, TorchSpelling, infix, literal
+
+BINARY: dict[str, type[Binary]] = {}
+"""The binary operators that the language writes with a symbol: `+` to `>=`."""
+
+
+@dataclass(frozen=True)
+class Binary(Operator, abstract=True):
+    """A function of two tensors, element by element, that broadcast from the right.
+
+    `x * 0.5` and `2 / x` are one operand and `scalar`, which counts as a tensor of the operand's dtype.
+    """
+
+    signature = "a[~s], b[~s] -> y[~s]"
+    symbol: ClassVar[str] = ""
+    """How the language and PyTorch write it."""
+    domain: ClassVar[str] = "numbers"
+    """What it computes with: "numbers", "floating" numbers, or "anything"."""
+
+    scalar: int | float | SymbolicDim | None = attribute(
+        None, keyword=True, doc="a number (or a size) in place of the second operand"
+    )
+    reverse: bool = attribute(False, keyword=True, doc="the number stands on the left: `2 / x`")
+
+    def __init_subclass__(cls, abstract: bool = False, **kwargs: Any):
+        super().__init_subclass__(abstract=abstract, **kwargs)
+        if cls.symbol:
+            BINARY[cls.symbol] = cls
+
+    def signature_for(self, types: Sequence[TensorType]) -> Signature:
+        return parse_signature(self.signature if self.scalar is None else "a[*s] -> y[*s]")
+
+    def result_dtypes(self, types: Sequence[TensorType]) -> tuple[DType, ...]:
+        (shared,) = super().result_dtypes(types)
+        if self.domain == "floating" and not shared.floating:
+            raise OperatorError(
+                "dtype-mismatch",
+                f"`{self.name}` needs floating-point numbers, and receives {types[0]}",
+                operand=0,
+                help="convert with `cast(f32)`",
+            )
+        if self.domain == "numbers" and shared is DType.bool:
+            raise OperatorError(
+                "dtype-mismatch",
+                f"`{self.name}` needs numbers, and receives {types[0]}",
+                operand=0,
+                help="convert with `cast(f32)`, or use `logical_and`, `logical_or`, `where`",
+            )
+        if isinstance(self.scalar, float) and not shared.floating and not self.scalar.is_integer():
+            raise OperatorError(
+                "dtype-mismatch",
+                f"`{self.name}` combines {types[0]} with {self.scalar}, which is no integer",
+                operand=0,
+                help="convert with `cast(f32)`",
+            )
+        return (shared,)
+
+    def torch(self, spell: TorchSpelling) -> str:
+        return infix(self.torch_sides(spell)[0], self.symbol, self.torch_sides(spell)[1])
+
+    def torch_sides(self, spell: TorchSpelling) -> tuple[str, str]:
+        """The two sides as PyTorch expressions."""
+        if self.scalar is None:
+            return spell.operands[0], spell.operands[1]
+        sides = spell.operands[0], self._torch_scalar(spell)
+        return (sides[1], sides[0]) if self.reverse else sides
+
+    def onnx(self, spell: OnnxSpelling) -> str:
+        name: str = spell.add(self.onnx_name, *self.onnx_sides(spell))
+        return name
+
+    def onnx_sides(self, spell: OnnxSpelling) -> tuple[str, str]:
+        """The names of the two sides in ONNX."""
+        if self.scalar is None:
+            return spell.operands[0], spell.operands[1]
+        dtype = spell.types[0].dtype
+        if isinstance(self.scalar, SymbolicDim):
+            scalar = spell.size(self.scalar)
+            if dtype is not DType.i64:
+                scalar = spell.add("Cast", scalar, to=dtype)
+        else:
+            scalar = spell.constant(_number(self.scalar, dtype), dtype)
+        sides = spell.operands[0], scalar
+        return (sides[1], sides[0]) if self.reverse else sides
+
+    def _torch_scalar(self, spell: TorchSpelling) -> str:
+        scalar = self.scalar
+        if isinstance(scalar, SymbolicDim):
+            text = spell.size(scalar)
+            return text if as_symbol(scalar) else Infix(text)
+        text = literal(scalar if spell.types[0].dtype.floating else _number(scalar, spell.types[0].dtype))
+        return Infix(text) if text.startswith("-") else text
+
+
+def _number(scalar: int | float | None, dtype: DType) -> int | float:
+    """A number as the dtype has it; `2` and `2.0` are one number to all that compares operators."""
+    assert scalar is not None, "asked for the number of an operator of two tensors"
+    return float(scalar) if dtype.floating else int(scalar)

@@ -1,0 +1,226 @@
+"""Several tensors to one, and one to several: `concat` and `stack`, `split` and `chunk`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from archc.ir.attributes import attribute
+from archc.ir.dims import SymbolicDim, divide
+from archc.ir.signature import Axis, Index, Pattern, Signature
+from archc.ir.solve import Extent
+from archc.ir.types import DType, TensorType
+from archc.ops.axes import axis_number, plain_axes, plain_axis
+from archc.ops.operator import Operator, OperatorError
+from archc.ops.spelling import OnnxSpelling, TorchSpelling, Verbatim, call, literal, method
+
+
+@dataclass(frozen=True)
+class Concat(Operator):
+    """Tensors one after another along an axis; their other sizes are equal.
+
+    Shapes: a[..., p, ...], b[..., q, ...], … -> y[..., p + q + …, ...].
+    """
+
+    signature = "a[*s, p], b[*s, q] -> y[*s, p + q]"
+    example = "(a, b) -> concat(1)"
+
+    dim: int = attribute(0, doc="the axis along which they follow each other")
+
+    def signature_for(self, types: Sequence[TensorType]) -> Signature:
+        if not types:
+            return super().signature_for(types)
+        axis = axis_number(self, self.dim, types[0].rank)
+        operands = []
+        for number in range(len(types)):
+            axes = plain_axes(types[0].rank)
+            axes[axis] = plain_axis(f"p{number}")
+            operands.append(Pattern(f"x{number}", tuple(axes)))
+        axes[axis] = _sum_axis("p", len(types))
+        return Signature(tuple(operands), (Pattern("y", tuple(axes)),))
+
+    def torch(self, spell: TorchSpelling) -> str:
+        return call("torch.cat", _tuple(spell.operands), self.dim if self.dim else None)
+
+    def onnx(self, spell: OnnxSpelling) -> str:
+        name: str = spell.add("Concat", *spell.operands, axis=self.dim)
+        return name
+
+
+@dataclass(frozen=True)
+class Stack(Operator):
+    """Tensors of one shape side by side along a new axis.
+
+    Shapes: n operands [...] -> y[..., n, ...].
+    """
+
+    signature = "a[*s], b[*s] -> y[n, *s]"
+    example = "(a, b) -> stack"
+
+    dim: int = attribute(0, doc="where the new axis stands in the result")
+
+    def signature_for(self, types: Sequence[TensorType]) -> Signature:
+        if not types:
+            return super().signature_for(types)
+        place = axis_number(self, self.dim, types[0].rank + 1)
+        axes = plain_axes(types[0].rank)
+        operands = [Pattern(f"x{number}", tuple(axes)) for number in range(len(types))]
+        return Signature(tuple(operands), (Pattern("y", (*axes[:place], plain_axis("n"), *axes[place:])),))
+
+    def extents(self, types: Sequence[TensorType]) -> dict[str, Extent]:
+        return {"n": len(types)}
+
+    def torch(self, spell: TorchSpelling) -> str:
+        return call("torch.stack", _tuple(spell.operands), self.dim if self.dim else None)
+
+    def onnx(self, spell: OnnxSpelling) -> str:
+        axes = spell.constant([self.dim])
+        parts = [spell.add("Unsqueeze", operand, axes) for operand in spell.operands]
+        # A negative place counts in the result, whose rank the unsqueezed operands have already.
+        name: str = spell.add("Concat", *parts, axis=self.dim)
+        return name
+
+
+@dataclass(frozen=True)
+class Division(Operator, abstract=True):
+    """What `split` and `chunk` share: the parts' sizes, from which all else follows."""
+
+    signature = "x[*s, p + q] -> a[*s, p], b[*s, q]"
+
+    def parts(self, operand: TensorType, axis: int) -> tuple[Extent, ...]:
+        """The size of each part."""
+        raise AssertionError(f"{type(self).__name__} gives no parts")
+
+    def axis(self, types: Sequence[TensorType]) -> int:
+        """The axis that is cut."""
+        raise AssertionError(f"{type(self).__name__} gives no axis")
+
+    def signature_for(self, types: Sequence[TensorType]) -> Signature:
+        if len(types) != 1:
+            return super().signature_for(types)
+        axis = self.axis(types)
+        count = len(self.parts(types[0], axis))
+        axes = plain_axes(types[0].rank)
+        results = [
+            Pattern(f"y{number}", (*axes[:axis], plain_axis(f"p{number}"), *axes[axis + 1 :]))
+            for number in range(count)
+        ]
+        axes[axis] = _sum_axis("p", count)
+        return Signature((Pattern("x", tuple(axes)),), tuple(results))
+
+    def extents(self, types: Sequence[TensorType]) -> dict[str, Extent]:
+        return {f"p{number}": size for number, size in enumerate(self.parts(types[0], self.axis(types)))}
+
+    def result_dtypes(self, types: Sequence[TensorType]) -> tuple[DType, ...]:
+        return (types[0].dtype,) * len(self.parts(types[0], self.axis(types)))
+
+    def onnx(self, spell: OnnxSpelling) -> str | tuple[str, ...]:
+        axis = self.axis(spell.types)
+        sizes = spell.shape([result.shape[axis] for result in spell.results])
+        names: str | tuple[str, ...] = spell.add(
+            "Split", spell.operands[0], sizes, outputs=len(spell.results), axis=axis
+        )
+        return names
+
+
+@dataclass(frozen=True)
+class Split(Division):
+    """One tensor in parts along an axis: parts of a size (the last may be smaller), or parts of the sizes given."""
+
+    example = "q, k, v = x -> split(768, dim = 2)"
+
+    split_size: int | SymbolicDim | tuple[int | SymbolicDim, ...] = attribute(doc="the size of a part, or of each part")
+    dim: int = attribute(0, doc="the axis to cut")
+
+    def axis(self, types: Sequence[TensorType]) -> int:
+        return axis_number(self, self.dim, types[0].rank)
+
+    def parts(self, operand: TensorType, axis: int) -> tuple[Extent, ...]:
+        whole = operand.shape[axis]
+        if isinstance(self.split_size, tuple):
+            if not self.split_size or any(isinstance(size, int) and size < 0 for size in self.split_size):
+                raise OperatorError("bad-attribute", "`split` needs sizes from 0", attribute="split_size")
+            total = sum(self.split_size, start=0)
+            if total != whole:
+                raise OperatorError(
+                    "shape-mismatch",
+                    f"the parts of `split` add up to {total}, and axis {axis} of {operand} is {whole}",
+                    operand=0,
+                    attribute="split_size",
+                )
+            return self.split_size
+        return _equal_parts(self, operand, axis, self.split_size)
+
+    def torch(self, spell: TorchSpelling) -> str:
+        sizes = self.split_size
+        if isinstance(sizes, tuple):
+            text = ", ".join(spell.size(size) for size in sizes) + ("," if len(sizes) == 1 else "")
+            return _single(spell, method(spell.operands[0], "split", Verbatim(f"({text})"), self.dim or None))
+        return _single(spell, method(spell.operands[0], "split", Verbatim(spell.size(sizes)), self.dim or None))
+
+
+@dataclass(frozen=True)
+class Chunk(Division):
+    """One tensor in a number of equal parts along an axis.
+
+    Where the number does not divide the axis, the last part is smaller, or there are fewer, as in PyTorch.
+    """
+
+    example = "q, k, v = x -> chunk(3, dim = 2)"
+
+    chunks: int = attribute(doc="how many parts")
+    dim: int = attribute(0, doc="the axis to cut")
+
+    def axis(self, types: Sequence[TensorType]) -> int:
+        return axis_number(self, self.dim, types[0].rank)
+
+    def parts(self, operand: TensorType, axis: int) -> tuple[Extent, ...]:
+        whole = operand.shape[axis]
+        if self.chunks < 1:
+            raise OperatorError("bad-attribute", f"`chunk` cannot make {self.chunks} parts", attribute="chunks")
+        exact = divide(whole, self.chunks)
+        if exact is not None:
+            return (exact,) * self.chunks
+        if isinstance(whole, int):
+            return _equal_parts(self, operand, axis, -(-whole // self.chunks))
+        raise OperatorError(
+            "shape-mismatch",
+            f"`chunk` cannot cut axis {axis} of {operand} into {self.chunks}: nothing says that it divides {whole}",
+            operand=0,
+            attribute="chunks",
+        )
+
+    def torch(self, spell: TorchSpelling) -> str:
+        return _single(spell, method(spell.operands[0], "chunk", self.chunks, self.dim or None))
+
+
+def _equal_parts(op: Operator, operand: TensorType, axis: int, size: Extent) -> tuple[Extent, ...]:
+    """Parts of one size, the last one smaller where it does not divide the axis."""
+    whole = operand.shape[axis]
+    if isinstance(size, int) and size < 1:
+        raise OperatorError("bad-attribute", f"`{op.name}` needs parts of at least 1", attribute="split_size")
+    count = divide(whole, size)
+    if isinstance(count, int) and count > 0:
+        return (size,) * count
+    if isinstance(whole, int) and isinstance(size, int):
+        return (*((size,) * (whole // size)), *((whole % size,) if whole % size or not whole else ()))
+    raise OperatorError(
+        "shape-mismatch",
+        f"how many parts of {size} axis {axis} of {operand} has is not known",
+        operand=0,
+        attribute="split_size",
+        help="give the size of each part: `split((1, T - 1))`, or their number: `chunk(3)`",
+    )
+
+
+def _single(spell: TorchSpelling, parts: str) -> str:
+    """The only part itself, where there is one: several results are a tuple, one is not."""
+    return f"{parts}[0]" if len(spell.results) == 1 else parts
+
+
+def _sum_axis(name: str, count: int) -> Axis:
+    return Axis(tuple((Index(f"{name}{number}"),) for number in range(count)))
+
+
+def _tuple(expressions: Sequence[str]) -> str:
+    return literal(tuple(Verbatim(expression) for expression in expressions))

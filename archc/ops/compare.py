@@ -1,0 +1,184 @@
+"""Comparisons, choices and logic: what makes truth values, and what uses them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from archc.ir.attributes import attribute
+from archc.ir.signature import Signature, parse_signature
+from archc.ir.types import DType, TensorType
+from archc.ops.binary import Binary
+from archc.ops.operator import Operator, OperatorError
+from archc.ops.spelling import Infix, OnnxSpelling, TorchSpelling, atom, call, infix
+
+
+@dataclass(frozen=True)
+class Comparison(Binary, abstract=True):
+    """A comparison of two tensors, or of a tensor and a number; the result is bool."""
+
+    def result_dtypes(self, types: Sequence[TensorType]) -> tuple[DType, ...]:
+        super().result_dtypes(types)
+        return (DType.bool,)
+
+
+@dataclass(frozen=True)
+class Eq(Comparison):
+    """Whether the elements are equal: y = (a == b)."""
+
+    symbol = "=="
+    domain = "anything"
+    onnx_name = "Equal"
+    example = "y = tokens == 0"
+
+
+@dataclass(frozen=True)
+class Ne(Comparison):
+    """Whether the elements differ: y = (a != b)."""
+
+    symbol = "!="
+    domain = "anything"
+    example = "y = tokens != 0"
+
+    def onnx(self, spell: OnnxSpelling) -> str:
+        name: str = spell.add("Not", spell.add("Equal", *self.onnx_sides(spell)))
+        return name
+
+
+@dataclass(frozen=True)
+class Lt(Comparison):
+    """Whether the left element is smaller: y = (a < b)."""
+
+    symbol = "<"
+    onnx_name = "Less"
+    example = "y = x < 0"
+
+
+@dataclass(frozen=True)
+class Le(Comparison):
+    """Whether the left element is not larger: y = (a <= b)."""
+
+    symbol = "<="
+    onnx_name = "LessOrEqual"
+    example = "y = x <= 0"
+
+
+@dataclass(frozen=True)
+class Gt(Comparison):
+    """Whether the left element is larger: y = (a > b)."""
+
+    symbol = ">"
+    onnx_name = "Greater"
+    example = "y = x > 0"
+
+
+@dataclass(frozen=True)
+class Ge(Comparison):
+    """Whether the left element is not smaller: y = (a >= b)."""
+
+    symbol = ">="
+    onnx_name = "GreaterOrEqual"
+    example = "y = x >= 0"
+
+
+@dataclass(frozen=True)
+class Where(Operator):
+    """A choice for each element: y = input where condition, else other.  All three broadcast."""
+
+    signature = "condition[~s], input[~s], other[~s] -> y[~s]"
+    example = "(mask, x) -> where(other = 0.0)"
+
+    other: int | float | None = attribute(None, keyword=True, doc="a number in place of the third operand")
+
+    def signature_for(self, types: Sequence[TensorType]) -> Signature:
+        return parse_signature(
+            self.signature if self.other is None else "condition[~s], input[~s] -> y[~s]"
+        )
+
+    def result_dtypes(self, types: Sequence[TensorType]) -> tuple[DType, ...]:
+        if types[0].dtype is not DType.bool:
+            raise OperatorError(
+                "dtype-mismatch",
+                f"the condition of `where` must be bool, and is {types[0]}",
+                operand=0,
+                help="compare it: `x != 0`",
+            )
+        if len(types) == 3 and types[1].dtype is not types[2].dtype:
+            raise OperatorError(
+                "dtype-mismatch",
+                f"`where` chooses between {types[1]} and {types[2]}, which need one dtype",
+                operand=2,
+                help=f"convert one with `cast({types[1].dtype.value})`",
+            )
+        dtype = types[1].dtype
+        if isinstance(self.other, float) and not dtype.floating and not self.other.is_integer():
+            raise OperatorError(
+                "dtype-mismatch", f"`other` of `where` is {self.other}, beside {types[1]}", attribute="other"
+            )
+        return (dtype,)
+
+    def torch(self, spell: TorchSpelling) -> str:
+        if self.other is None:
+            return call("torch.where", *spell.operands)
+        dtype = spell.types[1].dtype
+        return call("torch.where", *spell.operands, self.other if dtype.floating else int(self.other))
+
+    def onnx(self, spell: OnnxSpelling) -> str:
+        operands = list(spell.operands)
+        if self.other is not None:
+            dtype = spell.types[1].dtype
+            operands.append(spell.constant(float(self.other) if dtype.floating else int(self.other), dtype))
+        name: str = spell.add("Where", *operands)
+        return name
+
+
+@dataclass(frozen=True)
+class Logical(Operator, abstract=True):
+    """A function of truth values."""
+
+    def result_dtypes(self, types: Sequence[TensorType]) -> tuple[DType, ...]:
+        for position, operand in enumerate(types):
+            if operand.dtype is not DType.bool:
+                raise OperatorError(
+                    "dtype-mismatch",
+                    f"`{self.name}` needs bool, and receives {operand}",
+                    operand=position,
+                    help="compare it: `x != 0`",
+                )
+        return (DType.bool,)
+
+
+@dataclass(frozen=True)
+class LogicalAnd(Logical):
+    """Whether both hold: y = a ∧ b."""
+
+    signature = "a[~s], b[~s] -> y[~s]"
+    onnx_name = "And"
+    example = "(a, b) -> logical_and"
+
+    def torch(self, spell: TorchSpelling) -> str:
+        return infix(spell.operands[0], "&", spell.operands[1])
+
+
+@dataclass(frozen=True)
+class LogicalOr(Logical):
+    """Whether any of both holds: y = a ∨ b."""
+
+    signature = "a[~s], b[~s] -> y[~s]"
+    onnx_name = "Or"
+    example = "(a, b) -> logical_or"
+
+    def torch(self, spell: TorchSpelling) -> str:
+        return infix(spell.operands[0], "|", spell.operands[1])
+
+
+@dataclass(frozen=True)
+class LogicalNot(Logical):
+    """Whether it does not hold: y = ¬x."""
+
+    signature = "x[*s] -> y[*s]"
+    onnx_name = "Not"
+    example = "mask -> logical_not"
+
+    def torch(self, spell: TorchSpelling) -> str:
+        return Infix(f"~{atom(spell.operands[0])}")

@@ -1,0 +1,192 @@
+"""Convolutions over one, two and three spatial axes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal, Self
+
+from archc.ir.attributes import attribute
+from archc.ir.solve import Extent
+from archc.ir.types import TensorType
+from archc.ops.checks import bad_attribute, check_channels, check_floating
+from archc.ops.operator import Operator
+from archc.ops.parameter import Parameter, kaiming_uniform, uniform_fan_in
+from archc.ops.spatial import (
+    Sizes,
+    check_sizes,
+    check_window,
+    onnx_window,
+    per_axis,
+    span_of,
+    windows,
+)
+from archc.ops.spelling import OnnxSpelling, TorchModule, TorchSpelling, call
+
+
+@dataclass(frozen=True)
+class Convolution(Operator, abstract=True):
+    """What the convolutions of all ranks share; a concrete one says its signature."""
+
+    affine = True
+    integer_schemes = ("static", "weight")
+    spatial: ClassVar[tuple[str, ...]] = ()
+    """The indices of the spatial axes; each has a `k` before it for the kernel's."""
+    module: ClassVar[str] = ""
+    affine_in_weight = True
+
+    out_channels: int = attribute(doc="channels of the result")
+    kernel_size: Sizes = attribute(doc="size of the window: one number, or one for each spatial axis")
+    stride: Sizes = attribute(1, doc="step from one window to the next")
+    padding: Sizes | Literal["same", "valid"] = attribute(
+        0, doc='zeros put on both sides; "same" keeps the size (stride 1 only), "valid" is 0'
+    )
+    dilation: Sizes = attribute(1, doc="distance between the elements of a window")
+    groups: int = attribute(1, index="g", phrase="groups", doc="input and output channels fall into as many groups")
+    bias: bool = attribute(True, doc="add a learned number to each channel")
+    in_channels: int | None = attribute(None, keyword=True, doc="checked against the operand where given")
+
+    def check(self, types: Sequence[TensorType]) -> None:
+        check_convolution(self, len(self.spatial), types)
+        if isinstance(self.padding, str):
+            if self.padding == "same" and any(stride != 1 for stride in self.strides):
+                raise bad_attribute(self, "padding", "a number where `stride` is not 1")
+        else:
+            check_sizes(self, len(self.spatial), 0, "padding")
+
+    def extents(self, types: Sequence[TensorType]) -> dict[str, Extent]:
+        return {"g": self.groups, "o": self.out_channels // self.groups, **kernel_extents(self.spatial, self.kernel)}
+
+    @property
+    def kernel(self) -> tuple[int, ...]:
+        """The kernel's size on each spatial axis."""
+        return per_axis(self.kernel_size, len(self.spatial))
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """The stride on each spatial axis."""
+        return per_axis(self.stride, len(self.spatial))
+
+    @property
+    def dilations(self) -> tuple[int, ...]:
+        """The dilation on each spatial axis."""
+        return per_axis(self.dilation, len(self.spatial))
+
+    @property
+    def pads(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The zeros before and after each spatial axis; "same" puts the odd one after, as PyTorch does."""
+        if self.padding == "same":
+            totals = tuple(span_of(*sizes) - 1 for sizes in zip(self.kernel, self.dilations))
+            return tuple(total // 2 for total in totals), tuple(total - total // 2 for total in totals)
+        sizes = per_axis(0 if isinstance(self.padding, str) else self.padding, len(self.spatial))
+        return sizes, sizes
+
+    def conv(self, extent: Extent, position: int) -> Extent:
+        """The extent of a spatial axis of the result: ⌊(L + P - d(k - 1) - 1) / s⌋ + 1."""
+        span = span_of(self.kernel[position], self.dilations[position])
+        before, after = self.pads
+        padding = before[position] + after[position]
+        count = windows(extent, span, self.strides[position], padding)
+        check_window(self, count, extent, span, padding, self.spatial[position])
+        return count
+
+    def torch(self, spell: TorchSpelling) -> str:
+        named = {name: value for name, (value, default) in self._options().items() if value != default}
+        return call(f"F.{self.name}", *spell.operands, *spell.weights.values(), **named)
+
+    def torch_module(self, spell: TorchSpelling) -> TorchModule:
+        channels = spell.sizes["g"] * spell.sizes["i"]
+        positional = {"in_channels": channels, "out_channels": self.out_channels, "kernel_size": self.kernel_size}
+        return TorchModule(self.module, positional, {**self._options(), "bias": (self.bias, True)})
+
+    def _options(self) -> dict[str, tuple[Any, Any]]:
+        """The arguments that PyTorch's function and module share, with their defaults."""
+        return {
+            "stride": (self.stride, 1),
+            "padding": (self.padding, 0),
+            "dilation": (self.dilation, 1),
+            "groups": (self.groups, 1),
+        }
+
+    def onnx(self, spell: OnnxSpelling) -> str:
+        options = onnx_window(self.kernel, self.strides, self.pads, self.dilations)
+        if self.groups != 1:
+            options["group"] = self.groups
+        return spell.add("Conv", *spell.operands, *spell.weights.values(), **options)
+
+    def factors(self, rank: int) -> tuple[Self, Self] | None:
+        """This kernel to `rank` channels, then a kernel of size 1; groups would need a factorization each."""
+        if self.groups != 1:
+            return None
+        return replace(self, out_channels=rank, bias=False), type(self)(self.out_channels, 1, bias=self.bias)
+
+    def factors(self, rank: int) -> tuple[Convolution, Convolution] | None:
+        """The same windows with `rank` output channels, and a window of one element that mixes them."""
+        if self.groups != 1:
+            return None
+        return replace(self, out_channels=rank, bias=False), type(self)(self.out_channels, 1, bias=self.bias)
+
+
+@dataclass(frozen=True)
+class Conv1d(Convolution):
+    """A convolution over one spatial axis: y[n, o, t] = bias[o] + Σ_{i, k} weight[o, i, k] · x[n, i, s·t + d·k - p].
+
+    Without groups every output channel o sums over all input channels i; with them, over those of its group.
+    The size of the result is ⌊(L + 2·padding - dilation·(kernel_size - 1) - 1) / stride⌋ + 1.
+    """
+
+    signature = "x[n, g*i, l], weight[g*o, i, kl], bias[g*o]? -> y[n, g*o, conv(l)]"
+    parameters = {"weight": Parameter(kaiming_uniform("i", "kl")), "bias": Parameter(uniform_fan_in("i", "kl"))}
+    example = "signal -> conv1: conv1d(32, 9, stride = 2)"
+    spatial = ("l",)
+    module = "nn.Conv1d"
+
+
+@dataclass(frozen=True)
+class Conv2d(Convolution):
+    """A convolution over two spatial axes, height and width.
+
+    y[n, o, t, u] = bias[o] + Σ_{i, k, l} weight[o, i, k, l] · x[n, i, s·t + d·k - p, s·u + d·l - p]; with groups, i
+    runs over the input channels of o's group.  `groups = in_channels` is a depthwise convolution.
+    (LeCun et al. 1998, "Gradient-Based Learning Applied to Document Recognition".)
+    """
+
+    signature = "x[n, g*i, h, w], weight[g*o, i, kh, kw], bias[g*o]? -> y[n, g*o, conv(h), conv(w)]"
+    parameters = {
+        "weight": Parameter(kaiming_uniform("i", "kh", "kw")),
+        "bias": Parameter(uniform_fan_in("i", "kh", "kw")),
+    }
+    example = "image -> conv1: conv2d(32, 3, padding = 1)"
+    spatial = ("h", "w")
+    module = "nn.Conv2d"
+    integer_schemes = ("static", "weight")
+
+
+@dataclass(frozen=True)
+class Conv3d(Convolution):
+    """A convolution over three spatial axes, depth, height and width; `conv2d` with one axis more."""
+
+    signature = "x[n, g*i, d, h, w], weight[g*o, i, kd, kh, kw], bias[g*o]? -> y[n, g*o, conv(d), conv(h), conv(w)]"
+    parameters = {
+        "weight": Parameter(kaiming_uniform("i", "kd", "kh", "kw")),
+        "bias": Parameter(uniform_fan_in("i", "kd", "kh", "kw")),
+    }
+    example = "video -> conv1: conv3d(16, (1, 3, 3))"
+    spatial = ("d", "h", "w")
+    module = "nn.Conv3d"
+
+
+def check_convolution(op: Any, rank: int, types: Sequence[TensorType]) -> None:
+    """The checks that plain and transposed convolutions share."""
+    check_floating(op, types)
+    check_sizes(op, rank, 1, "kernel_size", "stride", "dilation")
+    for name in ("groups", "out_channels"):
+        if getattr(op, name) < 1:
+            raise bad_attribute(op, name, "positive")
+    if op.out_channels % op.groups:
+        raise bad_attribute(op, "out_channels", f"divisible by `groups`, which is {op.groups}")
+    check_channels(op, "in_channels", types[0])
+
+
+def kernel_extents(spatial: tuple[str, ...], kernel: tuple[int, ...]) -> dict[str, Extent]:
+    return {f"k{index}": size for index, size in zip(spatial, kernel)}

@@ -1,0 +1,181 @@
+"""Tensors out of nothing, and tensors in another dtype."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
+from typing import Any
+
+from archc.ir.attributes import attribute
+from archc.ir.dims import SymbolicDim, floor_divide
+from archc.ir.signature import Pattern, Signature
+from archc.ir.solve import Extent
+from archc.ir.types import DType, TensorType
+from archc.ops.axes import plain_axes
+from archc.ops.operator import Operator, OperatorError
+from archc.ops.rewriting import Number
+from archc.ops.spelling import OnnxSpelling, TorchSpelling, Verbatim, call, literal, method
+
+
+@dataclass(frozen=True)
+class Arange(Operator):
+    """The integers from `start` up to `end`, without `end`: start, start + step, …"""
+
+    signature = " -> y[n]"
+    example = "positions = arange(T)"
+
+    end: int | SymbolicDim = attribute(doc="where to stop, itself left out")
+    start: int | SymbolicDim = attribute(0, doc="the first number")
+    step: int = attribute(1, doc="the distance of two neighbours; not 0")
+    dtype: DType = attribute(DType.i64, keyword=True, doc="the dtype of the result")
+
+    def extents(self, types: Sequence[TensorType]) -> dict[str, Extent]:
+        if self.step == 0:
+            raise OperatorError("bad-attribute", "`arange` cannot go in steps of 0", attribute="step")
+        count = -floor_divide(self.start - self.end, self.step)  # rounded up
+        return {"n": max(count, 0) if isinstance(count, int) else count}
+
+    def result_dtypes(self, types: Sequence[TensorType]) -> tuple[DType, ...]:
+        if self.dtype is DType.bool:
+            raise OperatorError("bad-attribute", "`arange` makes numbers, not bool", attribute="dtype")
+        return (self.dtype,)
+
+    def torch(self, spell: TorchSpelling) -> str:
+        numbers = [spell.size(self.end)]
+        if self.start != 0 or self.step != 1:
+            numbers.insert(0, spell.size(self.start))
+        if self.step != 1:
+            numbers.append(str(self.step))
+        return call("torch.arange", *numbers, **_kind(self.dtype, DType.i64, spell))
+
+    def onnx(self, spell: OnnxSpelling) -> str:
+        value: str = spell.add("Range", spell.size(self.start), spell.size(self.end), spell.size(self.step))
+        return value if self.dtype is DType.i64 else spell.add("Cast", value, to=self.dtype)  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class Filled(Operator, abstract=True):
+    """What tensors of one value share."""
+
+    signature = " -> y[*d]"
+
+    shape: tuple[int | SymbolicDim, ...] = attribute(doc="the sizes")
+    _: KW_ONLY
+    dtype: DType = attribute(DType.f32, keyword=True, doc="the dtype of the result")
+
+    def element(self) -> Number:
+        """The value of every element, as the dtype has it."""
+        value = self.uniform()
+        assert value is not None, f"{type(self).__name__} gives no value"
+        return bool(value) if self.dtype is DType.bool else float(value) if self.dtype.floating else int(value)
+
+    def signature_for(self, types: Sequence[TensorType]) -> Signature:
+        return Signature((), (Pattern("y", tuple(plain_axes(len(self.shape)))),))
+
+    def extents(self, types: Sequence[TensorType]) -> dict[str, Extent]:
+        for size in self.shape:
+            if isinstance(size, int) and size < 0:
+                raise OperatorError("bad-attribute", f"`{self.name}` cannot have the size {size}", attribute="shape")
+        return {f"d{number}": size for number, size in enumerate(self.shape)}
+
+    def result_dtypes(self, types: Sequence[TensorType]) -> tuple[DType, ...]:
+        return (self.dtype,)
+
+    def torch(self, spell: TorchSpelling) -> str:
+        return call(self.torch_name, self.torch_sizes(spell), **_kind(self.dtype, DType.f32, spell))
+
+    def torch_sizes(self, spell: TorchSpelling) -> Verbatim:
+        """The shape in PyTorch."""
+        return Verbatim(literal(tuple(Verbatim(spell.size(size)) for size in self.shape)))
+
+    def onnx(self, spell: OnnxSpelling) -> str:
+        name: str = spell.add("Expand", spell.constant(self.element(), self.dtype), spell.shape(self.shape))
+        return name
+
+
+@dataclass(frozen=True)
+class Full(Filled):
+    """One value everywhere."""
+
+    example = "mask = full((T, T), 1.0)"
+
+    value: int | float | bool = attribute(doc="the value of every element")
+
+    def uniform(self) -> Number | None:
+        return self.value
+
+    def check(self, types: Sequence[TensorType]) -> None:
+        if isinstance(self.value, float) and not self.value.is_integer() and not self.dtype.floating:
+            raise OperatorError("bad-attribute", f"{self.dtype.value} cannot hold {self.value}", attribute="value")
+
+    def torch(self, spell: TorchSpelling) -> str:
+        natural = {bool: DType.bool, int: DType.i64, float: DType.f32}[type(self.element())]
+        return call("torch.full", self.torch_sizes(spell), self.element(), **_kind(self.dtype, natural, spell))
+
+
+@dataclass(frozen=True)
+class Zeros(Filled):
+    """Zero everywhere."""
+
+    torch_name = "torch.zeros"
+    example = "x = zeros((N, 64))"
+
+    def uniform(self) -> Number | None:
+        return 0
+
+
+@dataclass(frozen=True)
+class Ones(Filled):
+    """One everywhere."""
+
+    torch_name = "torch.ones"
+    example = "x = ones((N, 64))"
+
+    def uniform(self) -> Number | None:
+        return 1
+
+
+@dataclass(frozen=True)
+class Cast(Operator):
+    """The same values in another dtype: fractions are cut off, and truth values become 0 and 1."""
+
+    signature = "x[*s] -> y[*s]"
+    pointwise = True
+    example = "x -> cast(f16)"
+
+    dtype: DType = attribute(doc="the dtype of the result")
+
+    def result_dtypes(self, types: Sequence[TensorType]) -> tuple[DType, ...]:
+        return (self.dtype,)
+
+    def simplified(self, types: Sequence[TensorType], uniform: Sequence[Number | None]) -> int | None:
+        return 0 if types[0].dtype is self.dtype else None
+
+    def torch(self, spell: TorchSpelling) -> str:
+        return method(spell.operands[0], "to", Verbatim(literal(self.dtype)))
+
+    def onnx(self, spell: OnnxSpelling) -> str:
+        name: str = spell.add("Cast", spell.operands[0], to=self.dtype)
+        return name
+
+
+@dataclass(frozen=True)
+class Identity(Operator):
+    """The operand itself: y = x."""
+
+    signature = "x[*s] -> y[*s]"
+    pointwise = True
+    onnx_name = "Identity"
+    example = "x -> identity"
+
+    def simplified(self, types: Sequence[TensorType], uniform: Sequence[Number | None]) -> int | None:
+        return 0
+
+    def torch(self, spell: TorchSpelling) -> str:
+        return spell.operands[0]
+
+
+def _kind(dtype: DType, default: DType | None, spell: TorchSpelling) -> dict[str, Any]:
+    """The keyword arguments that say what is made, and where."""
+    kind: dict[str, Any] = {} if dtype is default else {"dtype": dtype}
+    return kind if spell.device is None else kind | {"device": Verbatim(spell.device)}

@@ -1,0 +1,261 @@
+"""Parts of a tensor: slices and single places, and places that are data themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import EllipsisType
+from typing import Any, ClassVar, Self
+
+from archc.ir.attributes import AttributeProblem, attribute, value_text
+from archc.ir.dims import SymbolicDim, as_symbol, floor_divide, minimum
+from archc.ir.signature import Apply, Axis, Index, Pattern, Signature
+from archc.ir.solve import Extent
+from archc.ir.types import DType, TensorType
+from archc.ops.axes import axis_number, plain_axes, plain_axis
+from archc.ops.operator import Operator, OperatorError
+from archc.ops.spelling import OnnxSpelling, TorchSpelling, atom, method
+
+Bounds = tuple[int | SymbolicDim | None, int | SymbolicDim | None, int | None]
+Item = int | SymbolicDim | Bounds | EllipsisType | None
+_TO_THE_END = 2**63 - 1
+
+
+@dataclass(frozen=True)
+class Slice(Operator):
+    """Some places of each axis: y = x[:, 0, 1:-1, ::2].
+
+    An integer takes one place and drops the axis; `start:stop:step` takes a range; `...` stands for all axes that
+    are not mentioned otherwise, as does the end of the list.  Negative places count from the end.  A symbolic size
+    is taken to be no smaller than what a slice cuts off at its ends.
+    """
+
+    signature = "x[*d] -> y[*e]"
+    example = "y = x[:, 0]"
+
+    items: tuple[Item, ...] = attribute((), doc="for each axis an integer, (start, stop, step), or nothing for all of it")
+
+    @classmethod
+    def from_arguments(cls, positional: Sequence[Any], named: Mapping[str, Any]) -> Self:
+        """From the items between the brackets: integers, sizes, Python's `slice` and `...`."""
+        for name in named:
+            raise AttributeProblem("unknown-attribute", f"`slice` has no attribute `{name}`", name)
+        return cls(tuple(_item(value, position) for position, value in enumerate(positional)))
+
+    def arguments(self) -> list[str]:
+        return [_item_text(item, value_text) for item in self.items]
+
+    def index_text(self) -> str:
+        """What the language writes behind the operand: `[:, 0]`."""
+        return f"[{', '.join(self.arguments())}]"
+
+    def per_axis(self, rank: int) -> list[Item]:
+        """One item for each axis, with `...` written out."""
+        if self.items.count(...) > 1:
+            raise OperatorError("bad-attribute", "an index has room for one `...`", attribute="items")
+        given = [item for item in self.items if item is not ...]
+        if len(given) > rank:
+            raise OperatorError(
+                "rank-mismatch", f"{len(given)} axes are indexed, and the operand has {rank}", operand=0
+            )
+        place = self.items.index(...) if ... in self.items else len(given)
+        return [*given[:place], *[None] * (rank - len(given)), *given[place:]]
+
+    def signature_for(self, types: Sequence[TensorType]) -> Signature:
+        if len(types) != 1:
+            return super().signature_for(types)
+        left, right = plain_axes(types[0].rank), []
+        for number, (item, size) in enumerate(zip(self.per_axis(types[0].rank), types[0].shape)):
+            if item is None:
+                right.append(left[number])
+            elif isinstance(item, tuple):
+                start, length, rest = _range(item, size)
+                if _step(item) != 1:
+                    right.append(Axis(((Apply("steps", Index(f"d{number}")),),)))
+                    continue
+                # What is cut off and what stays are the parts of a sum: each element is followed exactly.
+                parts = {f"a{number}": start, f"d{number}": length, f"b{number}": rest}
+                left[number] = Axis(tuple((Index(name),) for name, part in parts.items() if part != 0 or name[0] == "d"))
+                right.append(plain_axis(f"d{number}"))
+            else:
+                self._check_place(item, number, types[0])
+        return Signature((Pattern("x", tuple(left)),), (Pattern("y", tuple(right)),))
+
+    def extents(self, types: Sequence[TensorType]) -> dict[str, Extent]:
+        found: dict[str, Extent] = {}
+        for number, (item, size) in enumerate(zip(self.per_axis(types[0].rank), types[0].shape)):
+            if isinstance(item, tuple) and _step(item) == 1:
+                start, length, rest = _range(item, size)
+                found |= {f"a{number}": start, f"d{number}": length, f"b{number}": rest}
+        return found
+
+    def function_extent(self, function: str, index: str, extent: Extent, position: int) -> Extent:
+        """The size of a slice with a step; `position` counts such slices."""
+        stepped = [item for item in self.items if isinstance(item, tuple) and _step(item) != 1]
+        item = stepped[position]
+        return -floor_divide(-_range(item, extent)[1], _step(item))  # rounded up
+
+    def _check_place(self, place: int | SymbolicDim | EllipsisType, number: int, operand: TensorType) -> None:
+        size = operand.shape[number]
+        if isinstance(place, int) and isinstance(size, int) and not -size <= place < size:
+            raise OperatorError(
+                "bad-attribute", f"axis {number} of {operand} has no place {place}", operand=0, attribute="items"
+            )
+
+    def torch(self, spell: TorchSpelling) -> str:
+        items = ", ".join(_item_text(item, spell.size) for item in self.items)
+        return f"{atom(spell.operands[0])}[{items}]" if items else spell.operands[0]
+
+    def onnx(self, spell: OnnxSpelling) -> str:
+        items = self.per_axis(spell.types[0].rank)
+        value = spell.operands[0]
+        ranges = {number: item for number, item in enumerate(items) if isinstance(item, tuple)}
+        if ranges:
+            starts = [item[0] if item[0] is not None else 0 for item in ranges.values()]
+            stops = [item[1] if item[1] is not None else _TO_THE_END for item in ranges.values()]
+            steps = [_step(item) for item in ranges.values()]
+            vectors = [spell.shape(starts), spell.shape(stops), spell.constant(list(ranges)), spell.constant(steps)]
+            value = spell.add("Slice", value, *vectors)
+        # From the last axis, so that the numbers of the others stay.
+        for number, item in reversed(list(enumerate(items))):
+            if isinstance(item, (int, SymbolicDim)):
+                value = spell.add("Gather", value, spell.size(item), axis=number)
+        return spell.add("Identity", value) if value == spell.operands[0] else value
+
+
+def _item(value: Any, position: int) -> Item:
+    """An item as the operator keeps it: a range is a tuple, and the range of everything is None."""
+    if isinstance(value, slice):
+        value = (value.start, value.stop, value.step)
+    if isinstance(value, tuple) and len(value) == 3:
+        start, stop, step = value
+        for bound in (start, stop):
+            if bound is not None and (isinstance(bound, bool) or not isinstance(bound, (int, SymbolicDim))):
+                raise AttributeProblem("wrong-type", "the ends of a slice must be integers or sizes", position)
+        if step is not None and (isinstance(step, bool) or not isinstance(step, int) or step < 1):
+            raise AttributeProblem("wrong-type", "the step of a slice must be an integer above 0", position)
+        # `:` and `0::1` are the same; one form for one meaning.
+        bounds = (start or None, stop, None if step == 1 else step)
+        return None if bounds == (None, None, None) else bounds
+    if value is None or value is ... or (isinstance(value, (int, SymbolicDim)) and not isinstance(value, bool)):
+        return value  # type: ignore[no-any-return]  # the line above saw its type
+    raise AttributeProblem("wrong-type", "an index must be an integer, a size, a slice or `...`", position)
+
+
+def _item_text(item: Item, size: Any) -> str:
+    if item is None:
+        return ":"
+    if item is ...:
+        return "..."
+    if isinstance(item, tuple):
+        start, stop, step = ("" if bound is None else size(bound) for bound in item)
+        return f"{start}:{stop}:{step}" if step else f"{start}:{stop}"
+    return str(size(item))
+
+
+def _step(item: Bounds) -> int:
+    return 1 if item[2] is None else item[2]
+
+
+def _range(item: Bounds, size: Extent) -> tuple[Extent, Extent, Extent]:
+    """How much of an axis lies before a range, in it, and behind it; the step does not count."""
+    start = _place(item[0] if item[0] is not None else 0, size)
+    stop = size if item[1] is None else _place(item[1], size)
+    length = stop - start
+    if isinstance(length, int) and length < 0:
+        length, stop = 0, start
+    return start, length, size - stop
+
+
+def _place(bound: Extent, size: Extent) -> Extent:
+    """A bound counted from the start of an axis, and within it."""
+    if isinstance(bound, int) and isinstance(size, int):
+        return min(max(bound + size if bound < 0 else bound, 0), size)
+    if isinstance(bound, int):
+        # `x[:1]` and `x[1:]` go unquestioned: no axis is empty.
+        return size + bound if bound < 0 else bound if bound <= 1 else _at_most(bound, size)
+    if bound.terms[0][1] < 0 and not isinstance(size - bound, int):
+        return size + bound  # `-T`: so many from the end
+    return _at_most(bound, size)
+
+
+def _at_most(bound: Extent, size: Extent) -> Extent:
+    """The smaller of a bound and a size, without a `min` where it is plain which one that is."""
+    difference = size - bound
+    if isinstance(difference, int):
+        return bound if difference >= 0 else size
+    symbol = as_symbol(bound)
+    if symbol is not None and symbol.maximum is not None and isinstance(size, int) and symbol.maximum <= size:
+        return bound
+    return minimum(bound, size)
+
+
+@dataclass(frozen=True)
+class ByTensor(Operator, abstract=True):
+    """What operators that are told the places by a tensor share."""
+
+    onnx_name: ClassVar[str] = "Gather"
+
+    dim: int = attribute(doc="the axis along which the places count")
+
+    def axis(self, types: Sequence[TensorType]) -> int:
+        """That axis, counted from 0."""
+        return axis_number(self, self.dim, types[0].rank)
+
+    def result_dtypes(self, types: Sequence[TensorType]) -> tuple[DType, ...]:
+        if types[1].dtype not in (DType.i64, DType.i32):
+            raise OperatorError(
+                "dtype-mismatch",
+                f"the places that `{self.name}` is given must be i64 or i32, and are {types[1]}",
+                operand=1,
+                help="convert with `cast(i64)`",
+            )
+        return (types[0].dtype,)
+
+    def onnx(self, spell: OnnxSpelling) -> str:
+        name: str = spell.add(self.onnx_name, *spell.operands, axis=self.axis(spell.types))
+        return name
+
+
+@dataclass(frozen=True)
+class IndexSelect(ByTensor):
+    """Some places of an axis, told by a vector: y[..., k, ...] = x[..., index[k], ...]."""
+
+    signature = "x[*a, n, *b], index[k] -> y[*a, k, *b]"
+    example = "(x, index) -> index_select(1)"
+
+    def signature_for(self, types: Sequence[TensorType]) -> Signature:
+        if len(types) != 2:
+            return _two_operands()
+        axis, axes = self.axis(types), plain_axes(types[0].rank)
+        result = (*axes[:axis], plain_axis("k"), *axes[axis + 1 :])
+        return Signature((Pattern("x", tuple(axes)), Pattern("index", (plain_axis("k"),))), (Pattern("y", result),))
+
+    def torch(self, spell: TorchSpelling) -> str:
+        return method(spell.operands[0], "index_select", self.dim, spell.operands[1])
+
+
+@dataclass(frozen=True)
+class Gather(ByTensor):
+    """One place of an axis for each element: y[i, j] = x[index[i, j], j] for `dim` 0."""
+
+    signature = "x[*a], index[*b] -> y[*b]"
+    onnx_name = "GatherElements"
+    example = "(x, index) -> gather(1)"
+
+    def check(self, types: Sequence[TensorType]) -> None:
+        if types[0].rank != types[1].rank:
+            raise OperatorError(
+                "rank-mismatch", f"`gather` needs places for {types[0]}, and receives {types[1]}", operand=1
+            )
+        self.axis(types)
+
+    def torch(self, spell: TorchSpelling) -> str:
+        index = spell.operands[1]
+        if spell.types[1].dtype is not DType.i64:
+            index = method(index, "long")
+        return method(spell.operands[0], "gather", self.dim, index)
+
+
+def _two_operands() -> Signature:
+    return Signature((Pattern("x", ()), Pattern("index", ())), (Pattern("y", ()),))

@@ -1,0 +1,118 @@
+"""Padding: more elements around a tensor, or fewer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from archc.ir.attributes import attribute
+from archc.ir.signature import Apply, Axis, Index, Pattern, Signature
+from archc.ir.solve import Extent
+from archc.ir.types import TensorType
+from archc.ops.axes import plain_axes
+from archc.ops.operator import Operator, OperatorError
+from archc.ops.spelling import OnnxSpelling, TorchSpelling, call
+
+_ONNX_MODES = {"constant": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
+
+
+@dataclass(frozen=True)
+class Pad(Operator):
+    """Elements added at the ends of the last axes: of one value, or as the mode says.
+
+    `padding` is PyTorch's: left and right of the last axis, then of the axis before, and so on.  Negative numbers
+    take elements away, where the mode is "constant".
+    """
+
+    signature = "x[*d] -> y[*e]"
+    example = "x -> pad((1, 1, 2, 2))"
+
+    padding: tuple[int, ...] = attribute(doc="left and right of the last axis, of the one before, …")
+    mode: Literal["constant", "reflect", "replicate", "circular"] = attribute("constant", doc="what the new elements are")
+    value: float = attribute(0.0, doc='the new elements, where the mode is "constant"')
+
+    def ends(self, rank: int) -> list[tuple[int, int]]:
+        """How much is added before and behind each axis."""
+        pairs = list(zip(self.padding[0::2], self.padding[1::2]))[::-1]
+        return [(0, 0)] * (rank - len(pairs)) + pairs
+
+    def check(self, types: Sequence[TensorType]) -> None:
+        rank, padded = types[0].rank, len(self.padding) // 2
+        if len(self.padding) % 2 or not 0 < padded <= rank:
+            raise OperatorError(
+                "bad-attribute",
+                f"`padding` holds {len(self.padding)} numbers, and {types[0]} takes an even count up to {2 * rank}",
+                attribute="padding",
+            )
+        if self.mode == "constant":
+            for axis, ends in enumerate(self.ends(rank)):
+                size = types[0].shape[axis]
+                if isinstance(size, int) and size + sum(ends) < 0:
+                    raise OperatorError(
+                        "bad-attribute",
+                        f"`padding` takes {-sum(ends)} elements away from axis {axis} of {types[0]}",
+                        attribute="padding",
+                    )
+            return
+        if padded > 3 or rank - padded not in (1, 2):
+            raise OperatorError(
+                "bad-attribute",
+                f'mode "{self.mode}" pads the axes behind batch and channels, and receives {types[0]}',
+                attribute="padding",
+            )
+        # A reflection leaves out the element at the border; going around takes at most all of them.
+        reach = {"reflect": -1, "circular": 0}.get(self.mode)
+        for axis, ends in enumerate(self.ends(rank)):
+            size = types[0].shape[axis]
+            too_far = reach is not None and isinstance(size, int) and max(ends) > size + reach
+            if min(ends) < 0 or too_far:
+                raise OperatorError(
+                    "bad-attribute",
+                    f'mode "{self.mode}" cannot pad axis {axis} of {types[0]} by {ends[0]} and {ends[1]}',
+                    attribute="padding",
+                )
+
+    def signature_for(self, types: Sequence[TensorType]) -> Signature:
+        if len(types) != 1 or len(self.padding) > 2 * types[0].rank:
+            return super().signature_for(types)
+        axes = plain_axes(types[0].rank)
+        result = list(axes)
+        for number, ends in enumerate(self.ends(len(axes))):
+            if ends == (0, 0):
+                continue
+            if self._adds(ends):
+                parts = [(f"a{number}", ends[0]), (f"d{number}", 1), (f"b{number}", ends[1])]
+                result[number] = Axis(tuple((Index(name),) for name, size in parts if size))
+            else:
+                result[number] = Axis(((Apply("padded", Index(f"d{number}")),),))
+        return Signature((Pattern("x", tuple(axes)),), (Pattern("y", tuple(result)),))
+
+    def extents(self, types: Sequence[TensorType]) -> dict[str, Extent]:
+        found: dict[str, Extent] = {}
+        for number, (before, behind) in enumerate(self.ends(types[0].rank)):
+            found |= {f"a{number}": before, f"b{number}": behind}
+        return found
+
+    def function_extent(self, function: str, index: str, extent: Extent, position: int) -> Extent:
+        """The size of an axis whose elements are no plain sum; `position` counts such axes."""
+        pairs = list(zip(self.padding[0::2], self.padding[1::2]))[::-1]
+        return extent + sum([ends for ends in pairs if not self._adds(ends) and ends != (0, 0)][position])
+
+    def _adds(self, ends: tuple[int, int]) -> bool:
+        """Whether an axis becomes a sum: constant elements, its own, and constant ones again."""
+        return self.mode == "constant" and min(ends) >= 0
+
+    def torch(self, spell: TorchSpelling) -> str:
+        if self.mode != "constant":
+            return call("F.pad", *spell.operands, self.padding, mode=self.mode)
+        return call("F.pad", *spell.operands, self.padding, **({"value": self.value} if self.value else {}))
+
+    def onnx(self, spell: OnnxSpelling) -> str:
+        ends = self.ends(spell.types[0].rank)
+        pads = spell.constant([before for before, _ in ends] + [behind for _, behind in ends])
+        dtype = spell.types[0].dtype
+        element = float(self.value) if dtype.floating else int(self.value)
+        value = spell.constant(element, dtype) if self.mode == "constant" and self.value else ""
+        name: str = spell.add("Pad", spell.operands[0], pads, value, mode=_ONNX_MODES[self.mode])
+        return name

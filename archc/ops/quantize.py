@@ -1,0 +1,166 @@
+"""Integers in place of floating-point numbers: x ≈ scale · (q - zero_point).
+
+The semantics are those of ONNX's QuantizeLinear, DynamicQuantizeLinear and DequantizeLinear.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from archc.ir.attributes import attribute
+from archc.ir.signature import Pattern, Signature
+from archc.ir.types import DType, TensorType
+from archc.ops.axes import axis_number, plain_axes
+from archc.ops.operator import Operator, OperatorError
+from archc.ops.parameter import Parameter, ones, zeros
+from archc.ops.spelling import OnnxSpelling, TorchSpelling, infix, method
+
+_RANGES = {DType.u8: (0, 255), DType.i8: (-128, 127)}
+
+
+@dataclass(frozen=True)
+class Quantize(Operator):
+    """Rounding to 8-bit integers: q = saturate(round(x / scale) + zero_point), halves to the even neighbour.
+
+    The results are q, scale and zero_point, which `dequantize` takes.  Scale and zero point are buffers, one of
+    each or one for each place along `axis`.  With `dynamic` there are none: they follow from the least and the
+    largest element, which both are counted as 0 where they would leave it out.
+    """
+
+    signature = "x[*s], scale[], zero_point[] -> q[*s], scale_of[], zero_point_of[]"
+    parameters = {"scale": Parameter(ones, trainable=False), "zero_point": Parameter(zeros, trainable=False)}
+    example = "x -> q0: quantize(u8) -> dequantize"
+
+    dtype: DType = attribute(doc="u8 or i8")
+    axis: int | None = attribute(None, keyword=True, doc="the axis with a scale for each place; a single one without it")
+    dynamic: bool = attribute(False, keyword=True, doc="take scale and zero point from the data when the model runs")
+
+    def has_parameter(self, name: str) -> bool:
+        return not self.dynamic
+
+    def parameter_dtype(self, name: str, floating: DType) -> DType:
+        return floating if name == "scale" else self.dtype
+
+    def signature_for(self, types: Sequence[TensorType]) -> Signature:
+        return _signature("x", "q", self, types, ("scale", "zero_point"), ("scale_of", "zero_point_of"))
+
+    def check(self, types: Sequence[TensorType]) -> None:
+        if self.dtype not in _RANGES:
+            raise OperatorError("bad-attribute", f"`quantize` makes u8 or i8, not {self.dtype.value}", attribute="dtype")
+        if self.dynamic and (self.dtype is not DType.u8 or self.axis is not None):
+            raise OperatorError(
+                "bad-attribute",
+                "a dynamic `quantize` makes u8 with a single scale",
+                attribute="dtype" if self.dtype is not DType.u8 else "axis",
+                help="write `quantize(u8, dynamic = true)`",
+            )
+        if self.dynamic and types[0].dtype is not DType.f32:
+            raise OperatorError("dtype-mismatch", f"a dynamic `quantize` needs f32, and receives {types[0]}", operand=0)
+        if not types[0].dtype.floating:
+            raise OperatorError(
+                "dtype-mismatch", f"`quantize` needs floating-point numbers, and receives {types[0]}", operand=0
+            )
+
+    def result_dtypes(self, types: Sequence[TensorType]) -> tuple[DType, ...]:
+        return (self.dtype, types[0].dtype, self.dtype)
+
+    def torch(self, spell: TorchSpelling) -> str:
+        (x,) = spell.operands
+        if self.dynamic:
+            return _dynamic(x)
+        scale, zero_point = spell.weights["scale"], spell.weights["zero_point"]
+        low, high = _RANGES[self.dtype]
+        steps = method(infix(x, "/", self._spread(scale, spell)), "round")
+        shifted = infix(steps, "+", self._spread(zero_point, spell))
+        q = method(method(shifted, "clamp", low, high), "to", f"torch.{self.dtype.torch}")
+        return f"({q}, {scale}, {zero_point})"
+
+    def _spread(self, parameter: str, spell: TorchSpelling) -> str:
+        return _beside(self, parameter, spell.types[0].rank)
+
+    def onnx(self, spell: OnnxSpelling) -> tuple[str, ...]:
+        (x,) = spell.operands
+        if self.dynamic:
+            names: tuple[str, ...] = spell.add("DynamicQuantizeLinear", x, outputs=3)
+            return names
+        scale, zero_point = spell.weights["scale"], spell.weights["zero_point"]
+        axis = {} if self.axis is None else {"axis": self.axis}
+        return spell.add("QuantizeLinear", x, scale, zero_point, **axis), scale, zero_point
+
+
+@dataclass(frozen=True)
+class Dequantize(Operator):
+    """Floating-point numbers from integers: y = scale · (q - zero_point)."""
+
+    signature = "q[*s], scale[], zero_point[] -> y[*s]"
+    onnx_name: ClassVar[str] = "DequantizeLinear"
+    example = "x -> q0: quantize(u8) -> dequantize"
+
+    axis: int | None = attribute(None, keyword=True, doc="the axis with a scale for each place; a single one without it")
+
+    def signature_for(self, types: Sequence[TensorType]) -> Signature:
+        return _signature("q", "y", self, types, ("scale", "zero_point"), ())
+
+    def result_dtypes(self, types: Sequence[TensorType]) -> tuple[DType, ...]:
+        q, scale, zero_point = types
+        for position, operand, fits, wanted in (
+            (0, q, q.dtype in _RANGES, "u8 or i8"),
+            (1, scale, scale.dtype.floating, "a floating-point scale"),
+            (2, zero_point, zero_point.dtype is q.dtype, f"a zero point of {q.dtype.value}"),
+        ):
+            if not fits:
+                raise OperatorError(
+                    "dtype-mismatch", f"`dequantize` needs {wanted}, and receives {operand}", operand=position
+                )
+        return (scale.dtype,)
+
+    def torch(self, spell: TorchSpelling) -> str:
+        q, scale, zero_point = spell.operands
+        rank = spell.types[0].rank
+        number = method(q, "to", f"torch.{spell.types[1].dtype.torch}")
+        return infix(infix(number, "-", _beside(self, zero_point, rank)), "*", _beside(self, scale, rank))
+
+    def onnx(self, spell: OnnxSpelling) -> str:
+        name: str = spell.add(self.onnx_name, *spell.operands, **({} if self.axis is None else {"axis": self.axis}))
+        return name
+
+
+def _dynamic(x: str) -> str:
+    """The three results in one expression, which names what it needs again.
+
+    Data of nothing but zeros have the range 0, by which nothing can be divided.
+    """
+    again = x if x.isidentifier() else "_x"
+    first = x if x.isidentifier() else f"(_x := {x})"
+    low = f"(_low := {again}.amin().clamp(max=0))"
+    scale = f"(_scale := (({again}.amax().clamp(min=0) - {low}) / 255).clamp(min=1e-30))"
+    zero_point = "(_zero_point := (-_low / _scale).round().clamp(0, 255))"
+    q = f"(({first} / {scale}).round() + {zero_point}).clamp(0, 255).to(torch.uint8)"
+    return f"({q}, _scale, _zero_point.to(torch.uint8))"
+
+
+def _signature(
+    operand: str,
+    result: str,
+    op: Quantize | Dequantize,
+    types: Sequence[TensorType],
+    scales: Sequence[str],
+    copies: Sequence[str],
+) -> Signature:
+    """The operand and the result of equal shape, beside scales along the axis, or single ones."""
+    axes = tuple(plain_axes(types[0].rank if types else 0))
+    along = () if op.axis is None or not types else (axes[axis_number(op, op.axis, len(axes), "axis")],)
+    return Signature(
+        (Pattern(operand, axes), *(Pattern(name, along) for name in scales)),
+        (Pattern(result, axes), *(Pattern(name, along) for name in copies)),
+    )
+
+
+def _beside(op: Quantize | Dequantize, parameter: str, rank: int) -> str:
+    """A vector along the axis, with axes behind it so that it broadcasts against the data."""
+    if op.axis is None:
+        return parameter
+    behind = rank - 1 - axis_number(op, op.axis, rank, "axis")
+    return method(parameter, "reshape", -1, *([1] * behind)) if behind else parameter

@@ -1,0 +1,237 @@
+"""`rearrange`, and the operators that are sugar for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from archc.ir.attributes import AttributeProblem, attribute, quoted, value_text
+from archc.ir.dims import SymbolicDim
+from archc.ir.signature import Index, Spread
+from archc.ir.solve import Extent
+from archc.ir.types import TensorType
+from archc.ops.axes import axis_number, axis_numbers
+from archc.ops.layout import Layout, parse_pattern
+from archc.ops.operator import OperatorError
+from archc.ops.spelling import OnnxSpelling, TorchSpelling, Verbatim, method
+
+
+@dataclass(frozen=True)
+class Rearrange(Layout):
+    """The same elements in other axes, as a pattern says: `b t (h e) -> b h t e`.
+
+    Axes in parentheses are one axis, the first of them the slowest; `1` is an axis of size 1; `*d` is any number
+    of axes, `(*d)` all of them as one.  Sizes that the operand does not tell are given by name: `h = 12`.
+    """
+
+    example = 'x -> rearrange("b t (h e) -> b h t e", h = 12)'
+
+    pattern: str = attribute(doc="the axes of the operand and of the result; sizes of axes follow by name")
+    sizes: tuple[tuple[str, int | SymbolicDim], ...] = attribute((), keyword=True, doc="sizes of axes, by name")
+
+    @classmethod
+    def from_arguments(cls, positional: Sequence[Any], named: Mapping[str, Any]) -> Self:
+        # Whatever is given by name, apart from the pattern itself, is the size of an axis.
+        for name, value in named.items():
+            if name != "pattern" and (isinstance(value, bool) or not isinstance(value, (int, SymbolicDim))):
+                raise AttributeProblem("wrong-type", f"`{name}` of `rearrange` must be a size", name)
+        pattern = {name: value for name, value in named.items() if name == "pattern"}
+        sizes = tuple((name, value) for name, value in named.items() if name != "pattern")
+        bare = super().from_arguments(positional, pattern)
+        return cls(bare.pattern, sizes)
+
+    def arguments(self) -> list[str]:
+        return [quoted(self.pattern), *(f"{name} = {value_text(size)}" for name, size in self.sizes)]
+
+    def pattern_for(self, types: Sequence[TensorType]) -> str:
+        return self.pattern
+
+    def pattern_sizes(self, types: Sequence[TensorType]) -> Mapping[str, Extent]:
+        return dict(self.sizes)
+
+    def check(self, types: Sequence[TensorType]) -> None:
+        factors = [factor for axis in parse_pattern(self.pattern).operands[0].axes for factor in axis.factors]
+        known = {factor.name for factor in factors if isinstance(factor, Index)}
+        for name, size in self.sizes:
+            if name not in known:
+                spread = any(isinstance(factor, Spread) and factor.name == name for factor in factors)
+                raise OperatorError(
+                    "unknown-attribute",
+                    f"`{name}` is no single axis of the pattern {quoted(self.pattern)}",
+                    attribute=name,
+                    help="`*` stands for several axes, which have no one size" if spread else None,
+                )
+            if isinstance(size, int) and size < 1:
+                raise OperatorError("bad-attribute", f"the size of `{name}` is {size}", attribute=name)
+
+
+@dataclass(frozen=True)
+class Flatten(Layout):
+    """Several axes as one: y[n, (c h w)] = x[n, c, h, w]."""
+
+    example = "features -> flatten"
+
+    start_dim: int = attribute(1, doc="the first axis to merge")
+    end_dim: int = attribute(-1, doc="the last axis to merge")
+
+    def pattern_for(self, types: Sequence[TensorType]) -> str:
+        start, end = self._ends(types[0].rank)
+        names = _names(types[0].rank)
+        merged = f"({' '.join(names[start : end + 1])})"
+        return _pattern(names, [*names[:start], merged, *names[end + 1 :]])
+
+    def _ends(self, rank: int) -> tuple[int, int]:
+        start = axis_number(self, self.start_dim, rank, "start_dim")
+        end = axis_number(self, self.end_dim, rank, "end_dim")
+        if start > end:
+            raise OperatorError(
+                "bad-attribute", f"`flatten` cannot merge from axis {start} to axis {end}", attribute="start_dim"
+            )
+        return start, end
+
+    def torch(self, spell: TorchSpelling) -> str:
+        end = None if self.end_dim == -1 else self.end_dim
+        return method(spell.operands[0], "flatten", self.start_dim, end)
+
+    def onnx(self, spell: OnnxSpelling) -> str:
+        if self._ends(spell.types[0].rank) == (1, spell.types[0].rank - 1):
+            name: str = spell.add("Flatten", spell.operands[0], axis=1)
+            return name
+        return super().onnx(spell)
+
+
+@dataclass(frozen=True)
+class Unflatten(Layout):
+    """One axis as several, the first the slowest; one of the sizes may be -1, what is left."""
+
+    example = "x -> unflatten(2, (12, 64))"
+
+    dim: int = attribute(doc="the axis to split")
+    sizes: tuple[int | SymbolicDim, ...] = attribute(doc="the sizes that it is split into")
+
+    def pattern_for(self, types: Sequence[TensorType]) -> str:
+        axis = axis_number(self, self.dim, types[0].rank)
+        if not self.sizes or sum(1 for size in self.sizes if size == -1) > 1:
+            raise OperatorError("bad-attribute", "`unflatten` needs sizes, of which one may be -1", attribute="sizes")
+        names = _names(types[0].rank)
+        factors = [f"u{number}" for number in range(len(self.sizes))]
+        split = [*names[:axis], f"({' '.join(factors)})", *names[axis + 1 :]]
+        return _pattern(split, [*names[:axis], *factors, *names[axis + 1 :]])
+
+    def pattern_sizes(self, types: Sequence[TensorType]) -> Mapping[str, Extent]:
+        return {f"u{number}": size for number, size in enumerate(self.sizes) if size != -1}
+
+    def torch(self, spell: TorchSpelling) -> str:
+        sizes = ", ".join(spell.size(size) for size in self.sizes) + ("," if len(self.sizes) == 1 else "")
+        return method(spell.operands[0], "unflatten", self.dim, Verbatim(f"({sizes})"))
+
+
+@dataclass(frozen=True)
+class Transpose(Layout):
+    """Two axes in each other's place."""
+
+    example = "x -> transpose(1, 2)"
+
+    dim0: int = attribute(doc="one axis")
+    dim1: int = attribute(doc="the other axis")
+
+    def pattern_for(self, types: Sequence[TensorType]) -> str:
+        names = _names(types[0].rank)
+        first = axis_number(self, self.dim0, types[0].rank, "dim0")
+        second = axis_number(self, self.dim1, types[0].rank, "dim1")
+        swapped = list(names)
+        swapped[first], swapped[second] = names[second], names[first]
+        return _pattern(names, swapped)
+
+    def torch(self, spell: TorchSpelling) -> str:
+        return method(spell.operands[0], "transpose", self.dim0, self.dim1)
+
+
+@dataclass(frozen=True)
+class Permute(Layout):
+    """The axes in another order: axis k of the result is axis dims[k] of the operand."""
+
+    example = "x -> permute((0, 2, 3, 1))"
+
+    dims: tuple[int, ...] = attribute(doc="for each axis of the result, its number in the operand")
+
+    def pattern_for(self, types: Sequence[TensorType]) -> str:
+        numbers = axis_numbers(self, self.dims, types[0].rank, "dims")
+        if len(numbers) != types[0].rank:
+            raise OperatorError(
+                "bad-attribute",
+                f"`permute` names {len(numbers)} axes, and receives {types[0]}",
+                attribute="dims",
+            )
+        names = _names(types[0].rank)
+        return _pattern(names, [names[number] for number in numbers])
+
+    def torch(self, spell: TorchSpelling) -> str:
+        return method(spell.operands[0], "permute", *self.dims)
+
+
+@dataclass(frozen=True)
+class Squeeze(Layout):
+    """Without axes of size 1: those given, or all of them."""
+
+    example = "x -> squeeze(1)"
+
+    dim: int | tuple[int, ...] | None = attribute(None, doc="the axis, or axes, to drop; all of size 1 without it")
+
+    def pattern_for(self, types: Sequence[TensorType]) -> str:
+        dropped = self._dropped(types[0])
+        names = _names(types[0].rank)
+        left = ["1" if number in dropped else name for number, name in enumerate(names)]
+        return _pattern(left, [name for number, name in enumerate(names) if number not in dropped])
+
+    def _dropped(self, operand: TensorType) -> tuple[int, ...]:
+        if self.dim is None:
+            return tuple(number for number, size in enumerate(operand.shape) if size == 1)
+        dims = (self.dim,) if isinstance(self.dim, int) else self.dim
+        numbers = axis_numbers(self, dims, operand.rank)
+        for number in numbers:
+            if operand.shape[number] != 1:
+                raise OperatorError(
+                    "shape-mismatch",
+                    f"`squeeze` drops axes of size 1, and axis {number} of {operand} is {operand.shape[number]}",
+                    attribute="dim",
+                )
+        return numbers
+
+    def torch(self, spell: TorchSpelling) -> str:
+        return method(spell.operands[0], "squeeze", self.dim)
+
+    def onnx(self, spell: OnnxSpelling) -> str:
+        axes = spell.constant(list(self._dropped(spell.types[0])))
+        name: str = spell.add("Squeeze", spell.operands[0], axes)
+        return name
+
+
+@dataclass(frozen=True)
+class Unsqueeze(Layout):
+    """With one more axis, of size 1, at a place of the result."""
+
+    example = "x -> unsqueeze(1)"
+
+    dim: int = attribute(doc="where the axis stands in the result")
+
+    def pattern_for(self, types: Sequence[TensorType]) -> str:
+        place = axis_number(self, self.dim, types[0].rank + 1)
+        names = _names(types[0].rank)
+        return _pattern(names, [*names[:place], "1", *names[place:]])
+
+    def torch(self, spell: TorchSpelling) -> str:
+        return method(spell.operands[0], "unsqueeze", self.dim)
+
+    def onnx(self, spell: OnnxSpelling) -> str:
+        name: str = spell.add("Unsqueeze", spell.operands[0], spell.constant([self.dim]))
+        return name
+
+
+def _names(rank: int) -> list[str]:
+    return [f"d{number}" for number in range(rank)]
+
+
+def _pattern(left: Sequence[str], right: Sequence[str]) -> str:
+    return f"{' '.join(left)} -> {' '.join(right)}"

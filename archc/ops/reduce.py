@@ -1,0 +1,239 @@
+"""Reductions: many elements to one, along some axes or all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from archc.ir.attributes import attribute
+from archc.ir.dims import product
+from archc.ir.signature import Pattern, Signature
+from archc.ir.types import DType, TensorType
+from archc.ops.axes import UNIT, axis_numbers, plain_axes
+from archc.ops.operator import Operator, OperatorError, symbolic
+from archc.ops.spelling import OnnxSpelling, TorchSpelling, call, method
+
+
+@dataclass(frozen=True)
+class Reduction(Operator, abstract=True):
+    """What reductions share: which axes go, and which stay."""
+
+    signature = "x[*d] -> y[*e]"
+    accepts: ClassVar[str] = "numbers"
+    """What it reduces: "floating" numbers, "numbers" (bool among them refused), or "anything"."""
+
+    dim: int | tuple[int, ...] | None = attribute(None, doc="the axis, or axes, to reduce; all without it")
+    keepdim: bool = attribute(False, doc="leave the reduced axes as axes of size 1")
+
+    def axes(self, rank: int) -> tuple[int, ...]:
+        """The reduced axes, in order."""
+        if self.dim is None:
+            return tuple(range(rank))
+        return tuple(sorted(axis_numbers(self, (self.dim,) if isinstance(self.dim, int) else self.dim, rank)))
+
+    def signature_for(self, types: Sequence[TensorType]) -> Signature:
+        if len(types) != 1:
+            return super().signature_for(types)
+        reduced, axes = self.axes(types[0].rank), plain_axes(types[0].rank)
+        kept = [
+            UNIT if number in reduced else axis
+            for number, axis in enumerate(axes)
+            if number not in reduced or self.keepdim
+        ]
+        return Signature((Pattern("x", tuple(axes)),), (Pattern("y", tuple(kept)),))
+
+    def result_dtypes(self, types: Sequence[TensorType]) -> tuple[DType, ...]:
+        dtype = types[0].dtype
+        if (self.accepts == "floating" and not dtype.floating) or (self.accepts == "numbers" and dtype is DType.bool):
+            raise OperatorError(
+                "dtype-mismatch",
+                f"`{self.name}` needs {'floating-point ' if self.accepts == 'floating' else ''}numbers,"
+                f" and receives {types[0]}",
+                operand=0,
+                help="convert with `cast(f32)`",
+            )
+        return (self.result_dtype(dtype),)
+
+    def result_dtype(self, dtype: DType) -> DType:
+        """The result's dtype for an operand's; the same by default."""
+        return dtype
+
+    def torch(self, spell: TorchSpelling) -> str:
+        named = {"keepdim": True} if self.keepdim else {}
+        if self.keepdim and self.dim is None:  # PyTorch keeps axes only where they are named
+            return method(spell.operands[0], self.torch_name, self.axes(spell.types[0].rank), **named)
+        return method(spell.operands[0], self.torch_name, self.dim, **named)
+
+    def onnx(self, spell: OnnxSpelling) -> str:
+        return self.onnx_reduce(spell, self.onnx_name, spell.operands[0])
+
+    def onnx_reduce(self, spell: OnnxSpelling, op_type: str, value: str, keepdim: bool | None = None) -> str:
+        """Add an ONNX reduction over this one's axes."""
+        axes = self.axes(spell.types[0].rank)
+        keep = int(self.keepdim if keepdim is None else keepdim)
+        if not axes:
+            name: str = spell.add("Identity", value) if op_type != "ReduceL1" else spell.add("Abs", value)
+            return name
+        reduced: str = spell.add(op_type, value, spell.constant(list(axes)), keepdims=keep)
+        return reduced
+
+
+@dataclass(frozen=True)
+class Sum(Reduction):
+    """The sum: y = Σ x.  Integers and truth values add up to i64."""
+
+    accepts = "anything"
+    torch_name = "sum"
+    onnx_name = "ReduceSum"
+    example = "x -> sum(1)"
+
+    def result_dtype(self, dtype: DType) -> DType:
+        return dtype if dtype.floating else DType.i64
+
+    def onnx(self, spell: OnnxSpelling) -> str:
+        value = spell.operands[0]
+        if spell.results[0].dtype is not spell.types[0].dtype:
+            value = spell.add("Cast", value, to=spell.results[0].dtype)
+        return self.onnx_reduce(spell, "ReduceSum", value)
+
+
+@dataclass(frozen=True)
+class Mean(Reduction):
+    """The mean: y = Σ x / n."""
+
+    accepts = "floating"
+    torch_name = "mean"
+    onnx_name = "ReduceMean"
+    example = "features -> mean((2, 3))"
+
+
+@dataclass(frozen=True)
+class Max(Reduction):
+    """The largest element."""
+
+    torch_name = "amax"
+    onnx_name = "ReduceMax"
+    example = "x -> max(1)"
+
+
+@dataclass(frozen=True)
+class Min(Reduction):
+    """The smallest element."""
+
+    torch_name = "amin"
+    onnx_name = "ReduceMin"
+    example = "x -> min(1)"
+
+
+@dataclass(frozen=True)
+class Var(Reduction):
+    """The variance: y = Σ (x - mean)² / (n - correction)."""
+
+    accepts = "floating"
+    torch_name = "var"
+    example = "x -> var(1)"
+
+    correction: int = attribute(1, keyword=True, doc="1 for an unbiased estimate, 0 for the mean square deviation")
+
+    def torch(self, spell: TorchSpelling) -> str:
+        dim = self.axes(spell.types[0].rank) if self.keepdim and self.dim is None else self.dim
+        named = {"correction": self.correction} if self.correction != 1 else {}
+        return method(spell.operands[0], self.torch_name, dim, **named, **({"keepdim": True} if self.keepdim else {}))
+
+    def onnx(self, spell: OnnxSpelling) -> str:
+        operand = spell.types[0]
+        mean = self.onnx_reduce(spell, "ReduceMean", spell.operands[0], keepdim=True)
+        deviation = spell.add("Sub", spell.operands[0], mean)
+        total = self.onnx_reduce(spell, "ReduceSum", spell.add("Mul", deviation, deviation))
+        count = product([operand.shape[axis] for axis in self.axes(operand.rank)]) - self.correction
+        if symbolic(count):
+            divisor = spell.add("Cast", spell.size(count), to=operand.dtype)
+        else:
+            divisor = spell.constant(float(count), operand.dtype)  # type: ignore[arg-type]  # not symbolic
+        name: str = spell.add("Div", total, divisor)
+        return name
+
+
+@dataclass(frozen=True)
+class Std(Var):
+    """The standard deviation: the square root of the variance."""
+
+    torch_name = "std"
+    example = "x -> std(1)"
+
+    def onnx(self, spell: OnnxSpelling) -> str:
+        name: str = spell.add("Sqrt", super().onnx(spell))
+        return name
+
+
+@dataclass(frozen=True)
+class Norm(Reduction):
+    """The p-norm: y = (Σ |x|ᵖ)^(1/p); with p = inf the largest |x|."""
+
+    accepts = "floating"
+    example = "x -> norm(dim = 1)"
+
+    dim: int | tuple[int, ...] | None = attribute(None, keyword=True, doc="the axis, or axes, to reduce; all without it")
+    keepdim: bool = attribute(False, keyword=True, doc="leave the reduced axes as axes of size 1")
+    p: float = attribute(2.0, doc="the order, above 0")
+
+    def check(self, types: Sequence[TensorType]) -> None:
+        if not self.p > 0:
+            raise OperatorError("bad-attribute", f"the order of `norm` is {self.p}, and must be above 0", attribute="p")
+
+    def torch(self, spell: TorchSpelling) -> str:
+        named = {"dim": self.dim, "keepdim": self.keepdim}
+        given = {name: value for name, value in named.items() if value is not None and value is not False}
+        order = int(self.p) if self.p.is_integer() else self.p
+        return call("torch.linalg.vector_norm", *spell.operands, order, **given)
+
+    def onnx(self, spell: OnnxSpelling) -> str:
+        x, dtype = spell.operands[0], spell.types[0].dtype
+        if not self.axes(spell.types[0].rank):
+            name: str = spell.add("Abs", x)
+            return name
+        if self.p in (1.0, 2.0):
+            return self.onnx_reduce(spell, "ReduceL1" if self.p == 1.0 else "ReduceL2", x)
+        size = spell.add("Abs", x)
+        if self.p == float("inf"):
+            return self.onnx_reduce(spell, "ReduceMax", size)
+        powers = spell.add("Pow", size, spell.constant(self.p, dtype))
+        root: str = spell.add("Pow", self.onnx_reduce(spell, "ReduceSum", powers), spell.constant(1 / self.p, dtype))
+        return root
+
+
+@dataclass(frozen=True)
+class Argmax(Reduction):
+    """The place of the largest element along an axis, the first one of several; of all elements without an axis."""
+
+    torch_name = "argmax"
+    onnx_name = "ArgMax"
+    example = "logits -> argmax(1)"
+
+    dim: int | None = attribute(None, doc="the axis to reduce; all, taken as one, without it")
+
+    def result_dtype(self, dtype: DType) -> DType:
+        return DType.i64
+
+    def torch(self, spell: TorchSpelling) -> str:
+        return method(spell.operands[0], self.torch_name, self.dim, **({"keepdim": True} if self.keepdim else {}))
+
+    def onnx(self, spell: OnnxSpelling) -> str:
+        value, dim = spell.operands[0], self.dim
+        if dim is not None:
+            name: str = spell.add(self.onnx_name, value, axis=dim, keepdims=int(self.keepdim))
+            return name
+        flat = spell.add("Reshape", value, spell.constant([-1]))
+        found: str = spell.add(self.onnx_name, flat, axis=0, keepdims=0)
+        shape = spell.constant([1] * spell.types[0].rank)
+        return spell.add("Reshape", found, shape) if self.keepdim else found  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class Argmin(Argmax):
+    """The place of the smallest element along an axis, the first one of several; of all elements without an axis."""
+
+    torch_name = "argmin"
+    onnx_name = "ArgMin"
+    example = "x -> argmin(1)"

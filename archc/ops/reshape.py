@@ -1,0 +1,167 @@
+"""Shapes given as numbers: `reshape` and `expand`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from archc.ir.attributes import attribute
+from archc.ir.dims import SymbolicDim, divide, product
+from archc.ir.signature import Axis, Index, Pattern, Signature
+from archc.ir.solve import Extent
+from archc.ir.types import TensorType
+from archc.ops.axes import UNIT, plain_axes, plain_axis
+from archc.ops.layout import onnx_reshape, torch_shape
+from archc.ops.operator import Operator, OperatorError
+from archc.ops.spelling import OnnxSpelling, TorchSpelling, Verbatim, method
+
+
+@dataclass(frozen=True)
+class Reshape(Operator):
+    """The same elements, in row-major order, in a shape given as numbers; one of them may be -1, what is left.
+
+    Where the new axes are parts and products of the old ones, the signature says so, as `rearrange` would; from
+    [2, 3] to [3, 2] no axis has a counterpart, and none is linked.
+    """
+
+    signature = "x[*d] -> y[*e]"
+    example = "x -> reshape((-1, 3, 32, 32))"
+
+    shape: tuple[int | SymbolicDim, ...] = attribute(doc="the sizes; one may be -1")
+
+    def signature_for(self, types: Sequence[TensorType]) -> Signature:
+        if len(types) != 1:
+            return super().signature_for(types)
+        old, new = types[0].shape, self._sizes(types[0])
+        factors = common_factors(old, new)
+        if factors is None:
+            unlinked = [plain_axis(f"u{number}") for number in range(len(new))]
+            return _signature(plain_axes(len(old)), unlinked)
+        left, right, _ = factors
+        return _signature([_axis(names) for names in left], [_axis(names) for names in right])
+
+    def extents(self, types: Sequence[TensorType]) -> dict[str, Extent]:
+        new = self._sizes(types[0])
+        factors = common_factors(types[0].shape, new)
+        if factors is None:
+            return {f"u{number}": size for number, size in enumerate(new)}
+        return factors[2]
+
+    def _sizes(self, operand: TensorType) -> tuple[Extent, ...]:
+        """The new shape, with the -1 worked out."""
+        old, open_places = product(operand.shape), [k for k, size in enumerate(self.shape) if size == -1]
+        if len(open_places) > 1 or any(isinstance(size, int) and size < -1 for size in self.shape):
+            raise OperatorError(
+                "bad-attribute", "the sizes of `reshape` are not negative, but for one -1", attribute="shape"
+            )
+        known = product([size for size in self.shape if size != -1])
+        missing = divide(old, known) if open_places and known != 0 else 1 if old == known else None
+        if missing is None or (not open_places and old != known):
+            wanted = ", ".join(str(size) for size in self.shape)
+            raise OperatorError(
+                "shape-mismatch",
+                f"`reshape` cannot make [{wanted}] of {operand}, which has {old} elements",
+                operand=0,
+                attribute="shape",
+            )
+        return tuple(missing if size == -1 else size for size in self.shape)
+
+    def torch(self, spell: TorchSpelling) -> str:
+        sizes = self.shape if -1 in self.shape else spell.results[0].shape
+        arguments = [Verbatim(spell.size(size)) for size in sizes] if -1 in sizes else torch_shape(spell, sizes)
+        return method(spell.operands[0], "reshape", *(arguments or [()]))
+
+    def onnx(self, spell: OnnxSpelling) -> str:
+        return onnx_reshape(spell, spell.operands[0], spell.results[0].shape)
+
+
+Names = list[list[str]]
+
+
+def common_factors(
+    old: Sequence[Extent], new: Sequence[Extent]
+) -> tuple[Names, Names, dict[str, Extent]] | None:
+    """The axes of two shapes of equally many elements as products of common factors, and the factors' sizes.
+
+    [4, 6] and [2, 12] are [(a b), c] and [a, (b c)] with a = 2, b = 2, c = 6.  None where there are no such
+    factors, as for [2, 3] and [3, 2], or where symbolic sizes do not tell.
+    """
+    left: Names = [[] for _ in old]
+    right: Names = [[] for _ in new]
+    sizes: dict[str, Extent] = {}
+    ours = [(number, size) for number, size in enumerate(old) if size != 1]
+    theirs = [(number, size) for number, size in enumerate(new) if size != 1]
+    while ours and theirs:
+        # The last factors of both sides; the smaller divides the larger, or there is no common one.
+        (i, a), (j, b) = ours.pop(), theirs.pop()
+        if a == 0 or b == 0:
+            return None
+        rest, other = divide(a, b), divide(b, a)
+        if rest is None and other is None:
+            return None
+        name = f"f{len(sizes)}"
+        sizes[name] = b if rest is not None else a
+        left[i].insert(0, name)
+        right[j].insert(0, name)
+        if rest is not None and rest != 1:
+            ours.append((i, rest))
+        elif rest is None and other is not None:
+            theirs.append((j, other))
+    return None if ours or theirs else (left, right, sizes)
+
+
+@dataclass(frozen=True)
+class Expand(Operator):
+    """Axes of size 1 repeated without a copy; new axes come in front.
+
+    Shapes: an axis of size 1 takes the size given for it, -1 keeps an axis as it is.
+    """
+
+    signature = "x[*d] -> y[*e]"
+    example = "x -> expand((-1, 12, -1))"
+
+    sizes: tuple[int | SymbolicDim, ...] = attribute(doc="the sizes of the result, -1 for those that stay")
+
+    def signature_for(self, types: Sequence[TensorType]) -> Signature:
+        if len(types) != 1:
+            return super().signature_for(types)
+        operand, added = types[0], len(self.sizes) - types[0].rank
+        if added < 0:
+            raise OperatorError(
+                "bad-attribute", f"`expand` is given {len(self.sizes)} sizes for {operand}", attribute="sizes"
+            )
+        left, right = [], []
+        for number, size in enumerate(self.sizes):
+            old = operand.shape[number - added] if number >= added else 1
+            if size == -1 and number < added:
+                raise OperatorError("bad-attribute", "a new axis of `expand` needs a size", attribute="sizes")
+            stays = size == -1 or old == size
+            if not stays and old != 1:
+                raise OperatorError(
+                    "shape-mismatch",
+                    f"`expand` repeats axes of size 1, and axis {number - added} of {operand} is {old}, not {size}",
+                    operand=0,
+                    attribute="sizes",
+                )
+            if number >= added:
+                left.append(plain_axis(f"d{number}") if stays else UNIT)
+            right.append(plain_axis(f"d{number}"))
+        return _signature(left, right)
+
+    def extents(self, types: Sequence[TensorType]) -> dict[str, Extent]:
+        return {f"d{number}": size for number, size in enumerate(self.sizes) if size != -1}
+
+    def torch(self, spell: TorchSpelling) -> str:
+        return method(spell.operands[0], "expand", *(Verbatim(spell.size(size)) for size in self.sizes))
+
+    def onnx(self, spell: OnnxSpelling) -> str:
+        name: str = spell.add("Expand", spell.operands[0], spell.shape(spell.results[0].shape))
+        return name
+
+
+def _axis(names: Sequence[str]) -> Axis:
+    return Axis((tuple(Index(name) for name in names),))
+
+
+def _signature(left: Sequence[Axis], right: Sequence[Axis]) -> Signature:
+    return Signature((Pattern("x", tuple(left)),), (Pattern("y", tuple(right)),))

@@ -1,0 +1,67 @@
+"""What an operator tells the passes about itself, so that no pass holds a table of operators.
+
+Everything here has a default that promises nothing; an operator overrides what holds for it, in its own class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+from archc.ir.types import TensorType
+
+if TYPE_CHECKING:
+    from archc.ops.operator import Operator
+
+Number = bool | int | float
+Uniform = Sequence[Number | None]
+"""For each operand the one number that all its elements are, or None where they differ or nobody knows."""
+
+
+class Rewriting:
+    """The part of an operator that passes ask.
+
+    A rewritten operator must compute the same to the bit, with the sign of a zero as the only liberty
+    (x + 0 is x), both in training and in inference.
+    """
+
+    affine_in_weight: ClassVar[bool] = False
+    """Whether it is linear in its parameter `weight`, and adds a `bias` along the channels of the result."""
+    pointwise: ClassVar[bool] = False
+    """Whether a result element depends on the operand elements at its own place alone."""
+    repeatable: ClassVar[bool] = True
+    """Whether doing it once is as good as twice: false for what draws random numbers or keeps statistics."""
+    inference_identity: ClassVar[bool] = False
+    """Whether it passes its operand through when the model does not train, as dropout does."""
+    integer_schemes: ClassVar[tuple[str, ...]] = ()
+    """The schemes of `quant` that make it no slower: `static`, `dynamic`, `weight`."""
+
+    channel_axis: ClassVar[int] = 0
+    """The axis of `weight` that gets a scale for each of its slices when it is stored as integers."""
+
+    def uniform(self) -> Number | None:
+        """The number that every element of the result is, where the attributes alone say so (`full`)."""
+        return None
+
+    def simplified(self, types: Sequence[TensorType], uniform: Uniform) -> Operator | int | None:
+        """A simpler way to the same result: another operator on the same operands, or the number of an operand.
+
+        None where there is none.  A weight of the operator must not be lost over it.
+        """
+        return None
+
+    def after(self, inner: Operator, types: Sequence[TensorType]) -> Operator | int | None:
+        """What this does to the result of `inner`, at once: an operator on the operands of `inner`, or one of them.
+
+        `types` are those of `inner`'s operands; this operator takes its result and nothing else, and neither
+        has weights.  None where it takes both.
+        """
+        return None
+
+    def factors(self, rank: int) -> tuple[Operator, Operator] | None:
+        """Two operators, done one after the other, that compute any map of this kind whose weight has that rank.
+
+        The weight W is taken as a matrix: its first axis against all others.  With W = B A the first operator's
+        weight is A and the second's is B, in whatever shapes they have; a bias belongs to the second.
+        """
+        return None

@@ -1,0 +1,42 @@
+"""Softmax and its logarithm."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from archc.ir.attributes import attribute
+from archc.ir.types import TensorType
+from archc.ops.arithmetic import Unary
+from archc.ops.axes import axis_number
+from archc.ops.spelling import OnnxSpelling, TorchSpelling, call
+
+
+@dataclass(frozen=True)
+class Softmax(Unary):
+    """Positive numbers of sum 1 along an axis: y_i = exp(x_i) / Σ_j exp(x_j)."""
+
+    torch_name = "F.softmax"
+    onnx_name = "Softmax"
+    example = "logits -> softmax"
+
+    dim: int = attribute(-1, doc="the axis along which the results add up to 1")
+
+    def check(self, types: Sequence[TensorType]) -> None:
+        axis_number(self, self.dim, types[0].rank)
+
+    def torch(self, spell: TorchSpelling) -> str:
+        return call(self.torch_name, *spell.operands, dim=self.dim)
+
+    def onnx(self, spell: OnnxSpelling) -> str:
+        name: str = spell.add(self.onnx_name, *spell.operands, axis=self.dim)
+        return name
+
+
+@dataclass(frozen=True)
+class LogSoftmax(Softmax):
+    """The logarithm of softmax, without the loss of precision: y_i = x_i - ln Σ_j exp(x_j)."""
+
+    torch_name = "F.log_softmax"
+    onnx_name = "LogSoftmax"
+    example = "logits -> log_softmax"

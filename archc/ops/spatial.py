@@ -1,0 +1,89 @@
+"""Arithmetic of windows that slide over spatial axes: what convolutions and pooling share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from archc.ir.dims import floor_divide
+from archc.ir.solve import Extent
+from archc.ops.checks import bad_attribute
+from archc.ops.operator import Operator, OperatorError
+
+Sizes = int | tuple[int, ...]
+"""One number for all spatial axes, or one for each."""
+
+_LARGEST = 2**31 - 1  # the kernels of PyTorch and ONNX Runtime count with 32 bits in places
+
+
+def per_axis(sizes: Sizes, rank: int) -> tuple[int, ...]:
+    """The numbers for each of `rank` spatial axes."""
+    return (sizes,) * rank if isinstance(sizes, int) else sizes
+
+
+def check_sizes(op: Operator, rank: int, least: int, *names: str) -> None:
+    """Raise an `OperatorError` unless the named attributes have a number from `least` on for each spatial axis."""
+    for name in names:
+        sizes: Sizes | None = getattr(op, name)
+        if sizes is None:
+            continue
+        if isinstance(sizes, tuple) and len(sizes) != rank:
+            count = "one number" if rank == 1 else f"one number, or {rank} of them"
+            raise bad_attribute(op, name, count)
+        if not all(least <= size <= _LARGEST for size in per_axis(sizes, rank)):
+            raise bad_attribute(op, name, "positive" if least == 1 else f"from {least} to {_LARGEST}")
+
+
+def span_of(kernel: int, dilation: int) -> int:
+    """How many elements a dilated window reaches over: d(k - 1) + 1."""
+    return dilation * (kernel - 1) + 1
+
+
+def windows(extent: Extent, span: int, stride: int, padding: int) -> Extent:
+    """How many windows fit: ⌊(L + P - span) / s⌋ + 1, with P elements of padding on both sides together."""
+    return floor_divide(extent + padding - span, stride) + 1
+
+
+def windows_rounded_up(extent: Extent, span: int, stride: int, padding: int) -> Extent:
+    """How many windows there are in `ceil_mode`, with `padding` elements on each side.
+
+    PyTorch counts ⌈(L + 2p - span) / s⌉ + 1 windows, less the last one if it starts beyond L + p, that is, at
+    most ⌈(L + p) / s⌉.  Which of the two is smaller does not depend on L.
+    """
+    last = extent + 2 * padding - span + stride
+    bound = extent + padding
+    smaller = last if stride + padding <= span else bound
+    return -floor_divide(-smaller, stride)
+
+
+def check_window(op: Operator, count: Extent, extent: Extent, span: int, padding: int, axis: str) -> None:
+    """Raise an `OperatorError` if not a single window fits into an axis."""
+    if isinstance(count, int) and count < 1:
+        padded = f" and {padding} of padding" if padding else ""
+        raise OperatorError(
+            "shape-mismatch",
+            f"a window of `{op.name}` reaches over {span} elements of `{axis}`, which has {extent}{padded}",
+            operand=0,
+            attribute="kernel_size",
+            help="use a smaller kernel, or more padding",
+        )
+
+
+def onnx_window(
+    kernel: tuple[int, ...],
+    strides: tuple[int, ...],
+    pads: tuple[tuple[int, ...], tuple[int, ...]],
+    dilations: tuple[int, ...],
+) -> dict[str, Any]:
+    """The attributes by which ONNX describes a window; those that have their default on all axes are left out.
+
+    Args:
+        pads: the padding before and after each axis; ONNX lists the starts of all axes, then the ends.
+    """
+    options: dict[str, Any] = {"kernel_shape": list(kernel)}
+    if any(stride != 1 for stride in strides):
+        options["strides"] = list(strides)
+    if any(pads[0]) or any(pads[1]):
+        options["pads"] = [*pads[0], *pads[1]]
+    if any(dilation != 1 for dilation in dilations):
+        options["dilations"] = list(dilations)
+    return options

@@ -1,0 +1,89 @@
+"""Pipelines: from the text of a command line or a file to passes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from archc.diagnostics import Diagnostics, Source, Span, error
+from archc.ir.attributes import AttributeProblem
+from archc.language import syntax
+from archc.language.modules import Module
+from archc.language.parser import parse_pipeline
+from archc.passmanager import Pass, make_pass
+
+
+def parse_passes(text: str, module: Module | None = None) -> list[Pass]:
+    """The passes of `lowrank(energy=0.95, on='fc*'), quant(int8)`; a pipeline of the file may be named among them.
+
+    Raises:
+        ArchcError: the text is no pipeline, or names a pass or an option that there is not.
+    """
+    source = Source(text, "--passes")
+    diagnostics = Diagnostics()
+    stages = parse_pipeline(source, diagnostics) if text.strip() else ()
+    diagnostics.check()
+    return _passes(stages, module, diagnostics, open_pipelines=())
+
+
+def _passes(
+    stages: Sequence[syntax.Stage], module: Module | None, diagnostics: Diagnostics, open_pipelines: tuple[str, ...]
+) -> list[Pass]:
+    passes: list[Pass] = []
+    for stage in stages:
+        name = stage.callee.name
+        pipeline = module.pipelines.get(name) if module is not None else None
+        if pipeline is not None and not stage.arguments:
+            if name in open_pipelines:
+                raise error("recursive-pipeline", f"the pipeline `{name}` uses itself", stage.span)
+            passes += _passes(pipeline.passes, module, diagnostics, (*open_pipelines, name))
+            continue
+        made = _pass(stage, diagnostics, sorted(module.pipelines) if module is not None else [])
+        if made is not None:
+            passes.append(made)
+    if not open_pipelines:
+        diagnostics.check()
+    return passes
+
+
+def _pass(stage: syntax.Stage, diagnostics: Diagnostics, pipelines: Sequence[str]) -> Pass | None:
+    positional: list[Any] = []
+    named: dict[str, Any] = {}
+    spans: dict[str | int, Span] = {}
+    try:
+        for argument in stage.arguments:
+            value = value_of(argument.value)
+            spans[argument.name if argument.name is not None else len(positional)] = argument.span
+            if argument.name is None:
+                positional.append(value)
+            elif argument.name in named:
+                raise AttributeProblem("duplicate-attribute", f"`{argument.name}` is given twice", argument.name)
+            else:
+                named[argument.name] = value
+        return make_pass(stage.callee.name, positional, named)
+    except AttributeProblem as problem:
+        span = spans.get(problem.argument, stage.span) if problem.argument is not None else stage.callee.span
+        notes = [f"the file has the pipelines {', '.join(pipelines)}"] if pipelines else []
+        diagnostics.error(
+            problem.code, problem.message, span, notes if problem.code == "unknown-pass" else (), problem.help
+        )
+        return None
+
+
+def value_of(node: syntax.Expression) -> Any:
+    """The value of a literal; a bare word stands for the string of its letters (`quant(int8)`).
+
+    Raises:
+        AttributeProblem: the expression is no literal.
+    """
+    if isinstance(node, (syntax.Number, syntax.String, syntax.Boolean)):
+        return node.value
+    if isinstance(node, syntax.Name):
+        return node.name
+    if isinstance(node, syntax.Unary) and node.operator == "-" and isinstance(node.operand, syntax.Number):
+        return -node.operand.value
+    if isinstance(node, (syntax.Tuple, syntax.List)):
+        return tuple(value_of(item) for item in node.items)
+    raise AttributeProblem(
+        "wrong-type", f"a literal is needed here, and `{node.span.text}` is none", None, "write its value"
+    )

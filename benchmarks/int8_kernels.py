@@ -1,0 +1,225 @@
+"""Which of torch's int8 kernels should an emitted program call? The choices side by side, in one run.
+
+For each shape and batch: the float operator against `torch._int_mm`, the oneDNN operators on plain tensors
+(`torch.ops.onednn.qlinear_pointwise`, `qconv_pointwise`) and the fbgemm ones on packed parameters
+(`torch.ops.quantized.linear`, `linear_dynamic`, `conv2d`). Every row takes float32 and gives float32, so the time
+includes what it costs to quantize the input and scale the output; rows marked "kernel" leave the input's
+quantization out. The runs of one shape are interleaved; the table shows the median, the ratio to float (larger is
+faster) and the largest error against the float operator, relative to its largest output.
+
+Not in the table, because they would take the day: `qlinear_pointwise` with int8 activations falls back to a reference
+loop (about 100 times slower than float at batch 1, 800 at batch 256). Use uint8.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Contenders = dict[str, Callable[[], Tensor]]
+
+LINEARS = ((1024, 4096), (4096, 1024))
+CONVS = ((1, 32, 28), (32, 64, 13))  # channels in, channels out, side: the MNIST cnn
+KERNEL = 3
+
+
+@dataclass(frozen=True)
+class Int8:
+    """What a layer in int8 is made of: `weight` s8 with a scale a row, `x` u8 with a scale and a zero point."""
+
+    weight: Tensor
+    weight_scale: Tensor
+    no_zero_points: Tensor
+    scale: float
+    zero_point: int
+
+    @classmethod
+    def of(cls, x: Tensor, weight: Tensor) -> Int8:
+        weight_scale = weight.flatten(1).abs().amax(1) / 127
+        rows = (-1,) + (1,) * (weight.dim() - 1)
+        low, high = min(x.min().item(), 0.0), max(x.max().item(), 0.0)
+        scale = (high - low) / 255
+        return cls(
+            weight=(weight / weight_scale.view(rows)).round().to(torch.int8),
+            weight_scale=weight_scale,
+            no_zero_points=torch.zeros(len(weight), dtype=torch.int64),
+            scale=scale,
+            zero_point=round(-low / scale),
+        )
+
+    def quantize_s8(self, x: Tensor) -> Tensor:
+        """The codes less 128. The conversion of float to int8 is vectorised, the one to uint8 is not."""
+        return (x / self.scale).round_().add_(self.zero_point - 128).clamp_(-128, 127).to(torch.int8)
+
+    def quantize_u8(self, x: Tensor) -> Tensor:
+        return self.quantize_s8(x).view(torch.uint8).bitwise_xor_(128)
+
+    def fbgemm_weight(self) -> Tensor:
+        return torch._make_per_channel_quantized_tensor(self.weight, self.weight_scale.double(), self.no_zero_points, 0)
+
+
+def dynamic_range(x: Tensor) -> tuple[float, int]:
+    """Scale and zero point of ONNX's DynamicQuantizeLinear."""
+    low, high = (bound.item() for bound in torch.aminmax(x))
+    scale = (max(high, 0.0) - min(low, 0.0)) / 255
+    return scale, round(-min(low, 0.0) / scale)
+
+
+def linear_contenders(in_features: int, out_features: int, batch: int) -> Contenders:
+    x = torch.randn(batch, in_features)
+    weight, bias = torch.randn(out_features, in_features) / in_features**0.5, torch.randn(out_features)
+    q = Int8.of(x, weight)
+    codes = q.quantize_u8(x)
+    combined_scale = q.weight_scale * q.scale
+    # The zero point times the sum of each row is known beforehand: it goes into the bias.
+    shifted_bias = bias - (q.zero_point - 128) * combined_scale * q.weight.sum(1, dtype=torch.int32)
+    onednn_weight = torch.ops.onednn.qlinear_prepack(q.weight, None)
+    fbgemm_weight = torch.ops.quantized.linear_prepack(q.fbgemm_weight(), bias)
+    output_scale = F.linear(x, weight, bias).abs().max().item() / 127
+
+    def onednn(codes: Tensor, scale: float, zero_point: int) -> Tensor:
+        result: Tensor = torch.ops.onednn.qlinear_pointwise(
+            codes, scale, zero_point, onednn_weight, q.weight_scale, q.no_zero_points, bias,
+            1.0, 0, torch.float32, "none", [], "",
+        )  # fmt: skip
+        return result
+
+    def onednn_dynamic() -> Tensor:
+        scale, zero_point = dynamic_range(x)
+        codes = (x / scale).round_().add_(zero_point - 128).clamp_(-128, 127).to(torch.int8)
+        return onednn(codes.view(torch.uint8).bitwise_xor_(128), scale, zero_point)
+
+    def int_mm_dynamic() -> Tensor:
+        scale = x.abs().amax() / 127
+        codes = (x / scale).round_().to(torch.int8)
+        return torch._int_mm(codes, q.weight.t()).float().mul_(q.weight_scale * scale).add_(bias)
+
+    def fbgemm_static() -> Tensor:
+        codes = torch.quantize_per_tensor(x, q.scale, q.zero_point, torch.quint8)
+        y: Tensor = torch.ops.quantized.linear(codes, fbgemm_weight, output_scale, 128)
+        return y.dequantize()
+
+    return {
+        "float": lambda: F.linear(x, weight, bias),
+        "onednn static": lambda: onednn(q.quantize_u8(x), q.scale, q.zero_point),
+        "onednn static, kernel": lambda: onednn(codes, q.scale, q.zero_point),
+        "onednn dynamic": onednn_dynamic,
+        "_int_mm static": lambda: (
+            torch._int_mm(q.quantize_s8(x), q.weight.t()).float().mul_(combined_scale).add_(shifted_bias)
+        ),
+        "_int_mm dynamic": int_mm_dynamic,
+        "fbgemm static, int8 out": fbgemm_static,
+        "fbgemm static, float out": lambda: torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32(
+            x, q.scale, q.zero_point, fbgemm_weight
+        ),
+        "fbgemm dynamic": lambda: torch.ops.quantized.linear_dynamic(x, fbgemm_weight),
+        "weight only": lambda: F.linear(x, q.weight * q.weight_scale[:, None], bias),
+    }
+
+
+def conv_contenders(in_channels: int, out_channels: int, side: int, batch: int) -> Contenders:
+    x = torch.rand(batch, in_channels, side, side)
+    weight = torch.randn(out_channels, in_channels, KERNEL, KERNEL) / (in_channels * KERNEL**2) ** 0.5
+    bias = torch.randn(out_channels)
+    geometry = ([1, 1], [0, 0], [1, 1], 1)  # stride, padding, dilation, groups
+    q = Int8.of(x, weight)
+    codes = q.quantize_u8(x)
+    onednn_weight = torch.ops.onednn.qconv_prepack(q.weight, q.weight_scale, q.scale, q.zero_point, *geometry, None)
+    fbgemm_weight = torch.ops.quantized.conv2d_prepack(q.fbgemm_weight(), bias, *geometry)
+    output_scale = F.conv2d(x, weight, bias).abs().max().item() / 127
+    combined_scale = q.weight_scale * q.scale
+    out_side = side - KERNEL + 1
+
+    def onednn(codes: Tensor) -> Tensor:
+        result: Tensor = torch.ops.onednn.qconv_pointwise(
+            codes, q.scale, q.zero_point, onednn_weight, q.weight_scale, q.no_zero_points, bias, *geometry,
+            1.0, 0, torch.float32, "none", [], None,
+        )  # fmt: skip
+        return result
+
+    def int_mm() -> Tensor:
+        # The zero point of this input is 0, so codes are x / scale; twice the scale keeps them inside int8.
+        halved = (x / (2 * q.scale)).round_().clamp_(max=127)
+        patches = F.unfold(halved, KERNEL).transpose(1, 2).flatten(0, 1).to(torch.int8)
+        y = torch._int_mm(patches, q.weight.flatten(1).t()).float().mul_(2 * combined_scale).add_(bias)
+        return y.view(batch, out_side, out_side, out_channels).permute(0, 3, 1, 2)
+
+    def fbgemm() -> Tensor:
+        codes = torch.quantize_per_tensor(x, q.scale, q.zero_point, torch.quint8)
+        y: Tensor = torch.ops.quantized.conv2d(codes, fbgemm_weight, output_scale, 128)
+        return y.dequantize()
+
+    channels_last = x.contiguous(memory_format=torch.channels_last)
+    weight_channels_last = weight.contiguous(memory_format=torch.channels_last)
+    return {
+        "float": lambda: F.conv2d(x, weight, bias),
+        "float, channels last": lambda: F.conv2d(channels_last, weight_channels_last, bias),
+        "onednn static": lambda: onednn(q.quantize_u8(x)),
+        "onednn static, kernel": lambda: onednn(codes),
+        "_int_mm on patches": int_mm,
+        "fbgemm static, int8 out": fbgemm,
+    }
+
+
+def measure(contenders: Contenders, rounds: int, seconds: float) -> dict[str, float]:
+    """Median seconds a call. Every round runs all contenders in turn, so that a busy machine slows them alike."""
+    repeats: dict[str, int] = {}
+    for name, run in contenders.items():
+        run()  # the first call packs, allocates and compiles
+        start = time.perf_counter()
+        run()
+        repeats[name] = max(1, int(seconds / (time.perf_counter() - start)))
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(rounds):
+        for name, run in contenders.items():
+            start = time.perf_counter()
+            for _ in range(repeats[name]):
+                run()
+            times[name].append((time.perf_counter() - start) / repeats[name])
+    return {name: statistics.median(samples) for name, samples in times.items()}
+
+
+def report(title: str, contenders: Contenders, rounds: int, seconds: float) -> None:
+    expected = contenders["float"]()
+    medians = measure(contenders, rounds, seconds)
+    print(f"\n{title}")
+    for name, median in medians.items():
+        error = (contenders[name]() - expected).abs().max() / expected.abs().max()
+        print(f"  {name:26}{median * 1e6:10.0f} us {medians['float'] / median:7.2f}x   error {error:.1e}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--batch", type=int, nargs="+", default=[1, 32, 256], help="batch sizes (default: 1 32 256)")
+    parser.add_argument("--rounds", type=int, default=7, help="interleaved rounds the median is taken of (default: 7)")
+    parser.add_argument("--seconds", type=float, default=0.02, help="time a contender gets a round (default: 0.02)")
+    parser.add_argument("--threads", type=int, default=1, help="threads torch may use (default: 1)")
+    options = parser.parse_args()
+
+    torch.set_num_threads(options.threads)
+    torch.manual_seed(0)
+    # fbgemm's operators need quantized tensors, which torch has deprecated: a reason against them, not news here.
+    warnings.filterwarnings("ignore", message=".*quantized tensor creation functions.*")
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} thread(s), {torch.backends.cpu.get_cpu_capability()}")
+    with torch.inference_mode():
+        for batch in options.batch:
+            for in_features, out_features in LINEARS:
+                contenders = linear_contenders(in_features, out_features, batch)
+                title = f"linear {in_features} -> {out_features}, batch {batch}"
+                report(title, contenders, options.rounds, options.seconds)
+            for in_channels, out_channels, side in CONVS:
+                contenders = conv_contenders(in_channels, out_channels, side, batch)
+                title = f"conv2d {in_channels} -> {out_channels}, {KERNEL}x{KERNEL} on {side}x{side}, batch {batch}"
+                report(title, contenders, options.rounds, options.seconds)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""The ranges of values in a graph, seen while calibration data flow through it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import isfinite
+from typing import TYPE_CHECKING
+
+from archc.calibration import Calibration
+from archc.ir.graph import Graph, Value
+
+if TYPE_CHECKING:
+    import torch
+
+BINS = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """The interval that a value's elements fall into; it always holds 0, so that 0 is an integer exactly."""
+
+    low: float
+    high: float
+
+    @classmethod
+    def around(cls, low: float, high: float) -> Range:
+        return cls(min(low, 0.0), max(high, 0.0))
+
+    @property
+    def finite(self) -> bool:
+        return isfinite(self.low) and isfinite(self.high)
+
+    def affine(self, levels: int = 256) -> tuple[float, int]:
+        """Scale and zero point of unsigned integers that cover it: x ≈ scale · (q - zero_point).
+
+        (Jacob et al. 2018, "Quantization and Training of Neural Networks", section 2.1.)
+        """
+        if self.high == self.low:
+            return 1.0, 0
+        scale = (self.high - self.low) / (levels - 1)
+        return scale, min(levels - 1, max(0, round(-self.low / scale)))
+
+
+def observe(graph: Graph, wanted: Iterable[Value], calibration: Calibration, percentile: float | None) -> dict[Value, Range]:
+    """The ranges of values over all calibration data: smallest to largest element, or between two percentiles.
+
+    One batch of activations is alive at a time.  Percentiles take a second run, which counts what falls into each
+    of `BINS` parts of the whole range: memory does not grow with the data.
+
+    Args:
+        percentile: how many per cent of the elements lie below the upper end, and above the lower one.
+    """
+    extremes = _extremes(graph, set(wanted), calibration)
+    if percentile is None:
+        return {value: Range.around(*ends) for value, ends in extremes.items()}
+    counts = _histograms(graph, extremes, calibration)
+    return {value: _between(counts[value], *ends, percentile / 100) for value, ends in extremes.items()}
+
+
+def _extremes(graph: Graph, wanted: set[Value], calibration: Calibration) -> dict[Value, tuple[float, float]]:
+    from archc.ops.evaluate import values
+
+    found: dict[Value, tuple[float, float]] = {}
+    for batch in calibration.batches():
+        for value, tensor in values(graph, batch):
+            if value not in wanted or not tensor.numel():
+                continue
+            low, high = (float(end) for end in tensor.aminmax())
+            before = found.get(value, (low, high))
+            found[value] = min(low, before[0]), max(high, before[1])
+    return found
+
+
+def _histograms(
+    graph: Graph, extremes: dict[Value, tuple[float, float]], calibration: Calibration
+) -> dict[Value, torch.Tensor]:
+    import torch
+
+    from archc.ops.evaluate import values
+
+    counts = {value: torch.zeros(BINS, dtype=torch.float64) for value in extremes}
+    for batch in calibration.batches():
+        for value, tensor in values(graph, batch):
+            if value in counts and tensor.numel():
+                low, high = extremes[value]
+                counts[value] += torch.histc(tensor.float(), BINS, low, high).double()
+    return counts
+
+
+def _between(counts: torch.Tensor, low: float, high: float, share: float) -> Range:
+    """The range from the bin below which 1 - share of the elements lie to the one below which `share` of them do."""
+    import torch
+
+    shares = counts.cumsum(0) / counts.sum()
+    width = (high - low) / BINS
+    first = int(torch.searchsorted(shares, 1 - share, right=True))
+    last = int(torch.searchsorted(shares, share))
+    return Range.around(low + first * width, low + (min(last, BINS - 1) + 1) * width)

@@ -1,0 +1,153 @@
+"""Two thin layers for a fat one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from archc.ir.attributes import AttributeProblem, attribute
+from archc.ir.cost import multiply_adds
+from archc.ir.graph import Graph, Node
+from archc.ir.storage import Dense
+from archc.ops.operator import Operator
+from archc.passes._layers import Layer, layers_with_weight
+from archc.passes._svd import Svd
+from archc.passmanager import Context, Pass, select
+
+DEFAULT_ENERGY = 0.95
+WORTHWHILE_SAVING = 16_384
+"""Multiply-adds a sample.  One more operator costs a runtime a microsecond or two: as much as this many."""
+
+
+@dataclass(frozen=True)
+class LowRank(Pass):
+    """Replace a layer's weight W (m × n) by a product BA of rank r, and the layer by two.
+
+    `linear` n → m becomes `linear` n → r without bias, named `fc1.a`, and `linear` r → m, named `fc1.b`.  A
+    convolution becomes one of the same kernel with r output channels, and one of kernel 1 (Zhang et al. 2015,
+    "Accelerating Very Deep Convolutional Networks", section 3.1, without the data).  A and B come from the
+    truncated singular value decomposition of W, taken as a matrix of output channels against all else: of all matrices
+    of rank r it is the nearest (Eckart, Young 1936).
+
+    The rank is given by one of `rank`, `ratio` and `energy`.  A layer is left alone where r(m + n) ≥ mn, which
+    would make it larger; where, unless `rank` is given, it would save less work than one more operator costs; and
+    where its weight belongs to other layers too.  Train for an epoch afterwards to win back what is lost.
+    """
+
+    name = "lowrank"
+    preserves = "approximate"
+    example = 'lowrank(energy = 0.95, on = "fc*") -> quant(int8)'
+
+    rank: int | None = attribute(None, doc="the rank of every layer")
+    ratio: float | None = attribute(None, doc="the rank as a fraction of the smaller side of the weight", keyword=True)
+    energy: float | None = attribute(
+        None, doc=f"the share of the squared singular values to keep; {DEFAULT_ENERGY} where nothing is given", keyword=True
+    )
+    on: str | tuple[str, ...] | None = attribute(None, doc="the layers to factorize: one glob or several", keyword=True)
+    keep: str | tuple[str, ...] | None = attribute(None, doc="the layers to leave alone", keyword=True)
+
+    def check(self) -> None:
+        given = [name for name in ("rank", "ratio", "energy") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise AttributeProblem(
+                "conflicting-options",
+                f"`lowrank` takes one of `rank`, `ratio` and `energy`, and is given `{given[0]}` and `{given[1]}`",
+                given[1],
+                f"drop `{given[1]}`",
+            )
+        if self.rank is not None and self.rank < 1:
+            raise AttributeProblem("bad-option", f"`rank` of `lowrank` must be at least 1, and is {self.rank}", "rank")
+        for name in ("ratio", "energy"):
+            share = getattr(self, name)
+            if share is not None and not 0 < share <= 1:
+                raise AttributeProblem(
+                    "bad-option", f"`{name}` of `lowrank` must be above 0 and at most 1, and is {share}", name
+                )
+
+    def run(self, graph: Graph, context: Context) -> None:
+        wanted = select(graph, self.on, self.keep)
+        for layer in layers_with_weight(graph):
+            if not wanted(layer.path):
+                context.left(layer.path, "not selected")
+                continue
+            reason = _obstacle(graph, layer)
+            if reason is not None:
+                context.left(layer.path, reason)
+                continue
+            self._factorize(graph, context, layer)
+
+    def _factorize(self, graph: Graph, context: Context, layer: Layer) -> None:
+        weight = graph.weights[layer.weight]
+        values = graph.weight_values(layer.weight)
+        matrix = values.reshape(len(values), -1)
+        if not np.isfinite(matrix).all():
+            context.left(layer.path, "its weight holds numbers that are not finite")
+            return
+        svd = Svd.of(matrix)
+        rank = self._rank(svd)
+        m, n = matrix.shape
+        before, after = m * n, rank * (m + n)
+        figures = {"rank": rank, "full_rank": min(m, n), "parameters_before": before, "parameters_after": after}
+        shape = f"rank {rank} of {min(m, n)}"
+        if after >= before:
+            context.left(layer.path, f"{shape} would not make it smaller: r(m + n) = {after:,} ≥ mn = {before:,}", **figures)
+            return
+        pair = layer.op.factors(rank)
+        assert pair is not None, "`_obstacle` saw that it has factors"
+        saving = sum(multiply_adds(node) for node in layer.nodes) * (1 - after / before)
+        if self.rank is None and saving < WORTHWHILE_SAVING:
+            context.left(
+                layer.path,
+                f"{shape} would not pay: it saves {saving:,.0f} multiply-adds, and one more operator costs as much as"
+                f" {WORTHWHILE_SAVING:,}",
+                **figures,
+            )
+            return
+        down, up = svd.factors(rank)
+        nodes = [_split(context, node, pair) for node in layer.nodes]
+        for node, factor in zip(nodes[0], (down, up)):
+            path = node.weights["weight"]
+            shaped = factor.reshape(graph.weights[path].shape)
+            context.rewriter.set_weight(path, shaped.astype(values.dtype))
+        if "bias" in layer.node.weights:
+            bias = graph.weight_values(layer.node.weights["bias"])
+            context.rewriter.set_weight(nodes[0][1].weights["bias"], bias)
+        for node, (_, second) in zip(layer.nodes, nodes):
+            context.rewriter.replace(node, second.results)
+        context.rewrote(
+            layer.path,
+            f"{shape}, {after / before:.0%} of the parameters, {svd.error(rank):.1%} error in the weight",
+            **figures,
+            energy=round(svd.kept(rank), 6),
+            error=round(svd.error(rank), 6),
+            bytes_before=weight.nbytes,
+            bytes_after=after * weight.dtype.size,
+        )
+
+    def _rank(self, svd: Svd) -> int:
+        full = len(svd.values)
+        if self.rank is not None:
+            return min(self.rank, full)
+        if self.ratio is not None:
+            return max(1, round(self.ratio * full))
+        return svd.rank_for(self.energy if self.energy is not None else DEFAULT_ENERGY)
+
+
+def _split(context: Context, node: Node, pair: tuple[Operator, Operator]) -> tuple[Node, Node]:
+    add = context.rewriter.add
+    first = add(pair[0], node.operands, name=f"{node.name}.a", near=node)
+    second = add(pair[1], first.results, name=f"{node.name}.b", near=node)
+    return first, second
+
+
+def _obstacle(graph: Graph, layer: Layer) -> str | None:
+    """Why a layer cannot be factorized at all, or None."""
+    if layer.op.factors(1) is None:
+        return f"`{layer.op.name}` as it is here does not split into two"
+    if layer.tied_to is not None:
+        return f"it shares its weight with `{layer.tied_to}`"
+    storage = graph.weights[layer.weight].storage
+    if storage != Dense():
+        return f"its weight is stored as {storage}: factorize first, and store it so afterwards"
+    return None

@@ -1,0 +1,229 @@
+"""The formatter's laws: it changes no meaning, loses no comment, and agrees with itself."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from trees import KEYWORDS, SPAN, expressions, files, parsed, plain, value_of
+
+from archc.diagnostics import Diagnostics, Source
+from archc.language import syntax
+from archc.language.formatter import WIDTH, format
+from archc.language.parser import _machine
+from archc.language.unparse import expression_text, number_text, string_text
+
+
+@given(files)
+@settings(max_examples=60, deadline=None)
+def test_parsing_a_formatted_tree_gives_the_tree_back(file: syntax.File) -> None:
+    text = format(file)
+    assert plain(parsed(text)) == plain(file)
+    assert format(parsed(text)) == text
+
+
+@given(expressions)
+@settings(max_examples=150, deadline=None)
+def test_parsing_an_expression_text_gives_the_expression_back(expression: syntax.Expression) -> None:
+    text = expression_text(expression)
+    assert "\n" not in text
+    assert plain(value_of(text)) == plain(expression)
+
+
+@st.composite
+def rewritten(draw: st.DrawFn) -> str:
+    """The text of a random tree with spaces, line breaks and comments strewn between its words."""
+    text = format(draw(files))
+    words = [token.text for token in _machine().scanner.scan(Source(text), [], Diagnostics())]
+    gaps = st.sampled_from([" "] * 6 + ["\n", "\n\n\n", " # c%d\n", "\n# c%d\n", "\n\n\n  # c%d\n\n\n"])
+    pieces = [draw(gaps).replace("%d", str(i)) + word for i, word in enumerate(words)]
+    return "".join(pieces)
+
+
+@given(rewritten())
+@settings(max_examples=60, deadline=None)
+def test_formatting_keeps_meaning_and_comments_and_is_idempotent(text: str) -> None:
+    file = parsed(text)
+    formatted = format(file)
+    again = parsed(formatted)
+    assert plain(again) == plain(file)
+    assert sorted(comment.text for comment in again.comments) == sorted(comment.text for comment in file.comments)
+    assert format(again) == formatted
+    assert "\n\n\n" not in formatted
+    assert not any(line != line.rstrip() for line in formatted.split("\n"))
+
+
+def canonical(text: str) -> str:
+    return format(parsed(text))
+
+
+def test_the_design_is_already_canonical() -> None:
+    text = '''\
+# LeNet-style digit classifier.
+model cnn(classes = 10) {
+    input image: f32[N, 1, 28, 28]
+
+    features = image
+        -> conv1: conv2d(32, 3) -> relu -> max_pool2d(2)
+        -> conv2: conv2d(64, 3) -> relu -> max_pool2d(2)
+
+    output logits: f32[N, classes] = features -> flatten -> fc1: linear(128) -> relu -> fc2: linear(classes)
+}
+
+pipeline edge = lowrank(energy = 0.95, on = "fc*") -> quant(int8, keep = "fc2")
+
+import "std/attention.arch" as att
+
+block Block(heads, ff = 4, dropout = 0.1, causal = true) {
+    input x: f32[B, T, D]
+    assert D % heads == 0, "heads must divide the width"
+
+    x = x + (x -> ln1: layer_norm -> attn: att.SelfAttention(heads, causal = causal) -> dropout(dropout))
+    for i in 0..depth { x = x -> h[i]: Block(heads) }
+    output x + (x -> ln2: layer_norm -> up: linear(ff * D) -> gelu -> down: linear(D) -> dropout(dropout))
+}
+'''
+    assert canonical(text) == text
+
+
+def test_every_place_of_a_comment() -> None:
+    text = """
+# top
+
+
+# doc
+model m( # head
+   a = 1, b) { # opened
+   # first
+
+
+   # second
+   input x: f32[N]   # behind
+   y = f(a, # inside
+      b)
+   z = x # source
+     # between
+     -> a # stage
+     -> b
+   if a > 3 { # if
+     y = 3
+     # end of if
+   } else { # else
+     # in else
+     y = 4
+   }
+   # last
+}
+# after
+import "x.arch"
+# end"""
+    assert canonical(text) == """\
+# top
+
+# doc
+model m(a = 1, b) {  # head
+    # opened
+    # first
+
+    # second
+    input x: f32[N]  # behind
+    # inside
+    y = f(a, b)
+    z = x  # source
+        # between
+        -> a  # stage
+        -> b
+    if a > 3 {  # if
+        y = 3
+        # end of if
+    } else {  # else
+        # in else
+        y = 4
+    }
+    # last
+}
+
+# after
+import "x.arch"
+# end
+"""
+
+
+def test_a_chain_that_is_too_wide_is_broken_before_its_labelled_stages() -> None:
+    stages = " -> ".join(f"layer_number_{i}: conv2d(32, 3) -> relu" for i in range(4))
+    formatted = canonical("model m { y = x -> " + stages + " }")
+    assert formatted == (
+        "model m {\n    y = x\n"
+        + "".join(f"        -> layer_number_{i}: conv2d(32, 3) -> relu\n" for i in range(4))
+        + "}\n"
+    )
+
+
+def test_a_chain_without_labels_is_broken_before_every_stage() -> None:
+    formatted = canonical("model m { y = x" + " -> convolution(123)" * 8 + " }")
+    assert formatted == "model m {\n    y = x\n" + "        -> convolution(123)\n" * 8 + "}\n"
+
+
+def test_an_inner_chain_is_broken_only_if_the_outer_one_is_not_enough() -> None:
+    formatted = canonical("model m { y = x + (x" + " -> convolution(123)" * 8 + ") }")
+    assert formatted == "model m {\n    y = x + (x\n" + "        -> convolution(123)\n" * 7 + (
+        "        -> convolution(123))\n}\n"
+    )
+
+
+def test_a_head_that_is_too_wide_has_one_attribute_a_line() -> None:
+    attributes = [f"attribute_number_{i} = {i}" for i in range(8)]
+    formatted = canonical(f"model m({', '.join(attributes)}) {{}}")
+    assert formatted == "model m(\n" + "".join(f"    {attribute},\n" for attribute in attributes) + ") {}\n"
+    assert all(len(line) <= WIDTH for line in formatted.split("\n"))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("((a))", "a"),
+        ("(a+b)*c", "(a + b) * c"),
+        ("a+(b*c)", "a + b * c"),
+        ("a-(b-c)", "a - (b - c)"),
+        ("(a-b)-c", "a - b - c"),
+        ("(a**b)**c", "(a ** b) ** c"),
+        ("a**(b**c)", "a ** b ** c"),
+        ("-(a**b)", "-a ** b"),
+        ("(-a)**b", "(-a) ** b"),
+        ("(a<b)==c", "(a < b) == c"),
+        ("not (a and b)", "not (a and b)"),
+        ("(a or b) and c", "(a or b) and c"),
+        ("x+(x->f)", "x + (x -> f)"),
+        ("(x+x)->f", "x + x -> f"),
+        ("(x->f)->g", "(x -> f) -> g"),
+        ("x[:,1:-1,::2,...]", "x[:, 1:-1, ::2, ...]"),
+        ("f(2:4,a=-1)()", "f(2:4, a = -1)()"),
+        ("(a,)", "(a,)"),
+        ("[1,2,]", "[1, 2]"),
+        ("1_000_000", "1_000_000"),
+        ("1E-05", "1e-5"),
+        ("1.50", "1.5"),
+        ("'it\\'s \"so\"'", '"it\'s \\"so\\""'),
+    ],
+)
+def test_expressions_are_written_with_the_least_parentheses(text: str, expected: str) -> None:
+    assert expression_text(value_of(text)) == expected
+
+
+def test_numbers_that_only_a_program_makes() -> None:
+    negative = syntax.Number(SPAN, -2)
+    assert expression_text(syntax.Binary(SPAN, "**", negative, negative)) == "(-2) ** -2"
+    assert number_text(syntax.Number(SPAN, 1e22)) == "1e22"
+
+
+def test_what_cannot_be_seen_is_escaped() -> None:
+    assert string_text("a\x00\u202e\n") == '"a\\u{0}\\u{202e}\\n"'
+
+
+def test_a_long_sum_is_written_without_recursion() -> None:
+    text = " + ".join(["a"] * 20_000)
+    assert expression_text(value_of(text)) == text
+
+
+def test_the_keywords_of_the_tests_are_those_of_the_grammar() -> None:
+    assert set(_machine().scanner.keywords) == KEYWORDS

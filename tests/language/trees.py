@@ -1,0 +1,157 @@
+"""Syntax trees for tests: random ones, and trees made comparable by leaving the spans out."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+from hypothesis import strategies as st
+
+from archc.diagnostics import Diagnostics, Source, Span
+from archc.language import syntax
+from archc.language.literals import UNITS
+from archc.language.parser import parse
+
+SOURCE = Source("")
+SPAN = Span(SOURCE, 0, 0)
+KEYWORDS = frozenset(
+    "model block pipeline import as devices link input output layer let for in if else assert or and not true false"
+    .split()
+)
+
+
+def plain(node: Any) -> Any:
+    """A tree as nested tuples without spans, source and comments."""
+    if isinstance(node, syntax.Node):
+        kept = [field.name for field in fields(node) if field.name not in ("span", "source", "comments")]
+        return (type(node).__name__, *(plain(getattr(node, name)) for name in kept))
+    if isinstance(node, tuple):
+        return tuple(plain(part) for part in node)
+    return type(node).__name__, node
+
+
+def parsed(text: str) -> syntax.File:
+    """The tree of a text without mistakes."""
+    diagnostics = Diagnostics()
+    file = parse(Source(text), diagnostics)
+    diagnostics.check()
+    return file
+
+
+def value_of(text: str) -> syntax.Expression:
+    """The tree of an expression."""
+    statement = parsed("model m { output %s }" % text).items[0].body[0]  # noqa: UP031 - braces in the text
+    assert isinstance(statement, syntax.Output)
+    return statement.value
+
+
+identifiers = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,5}", fullmatch=True).filter(lambda name: name not in KEYWORDS)
+names = st.builds(syntax.Name, st.just(SPAN), identifiers)
+numbers = st.builds(
+    syntax.Number,
+    st.just(SPAN),
+    st.integers(0, 2**63 - 1) | st.floats(0, allow_infinity=False, allow_nan=False).map(abs),
+    st.none() | st.sampled_from(UNITS),
+)
+strings = st.builds(syntax.String, st.just(SPAN), st.text(max_size=8))
+booleans = st.builds(syntax.Boolean, st.just(SPAN), st.booleans())
+dotted = st.recursive(names, lambda inner: st.builds(syntax.Member, st.just(SPAN), inner, identifiers), max_leaves=3)
+
+
+def _tuples(parts: st.SearchStrategy[Any], least: int = 0, most: int = 3) -> st.SearchStrategy[tuple[Any, ...]]:
+    return st.lists(parts, min_size=least, max_size=most).map(tuple)
+
+
+def _slices(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[syntax.Slice]:
+    part = st.none() | inner
+    return st.builds(syntax.Slice, st.just(SPAN), part, part, part)
+
+
+def _arguments(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[tuple[syntax.Argument, ...]]:
+    by_position = st.builds(syntax.Argument, st.just(SPAN), st.none(), inner | _slices(inner))
+    by_name = st.builds(syntax.Argument, st.just(SPAN), identifiers, inner)
+    unique = st.lists(by_name, max_size=2, unique_by=lambda argument: argument.name)
+    return st.tuples(st.lists(by_position, max_size=2), unique).map(lambda both: (*both[0], *both[1]))
+
+
+def _labels(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[syntax.Label]:
+    return st.builds(syntax.Label, st.just(SPAN), identifiers, _tuples(inner, most=1))
+
+
+def _stages(inner: st.SearchStrategy[Any], labels: st.SearchStrategy[Any]) -> st.SearchStrategy[syntax.Stage]:
+    bare = st.builds(syntax.Stage, st.just(SPAN), labels, dotted, st.just(()), st.just(value=False))
+    called = st.builds(syntax.Stage, st.just(SPAN), labels, dotted, _arguments(inner), st.just(value=True))
+    return bare | called
+
+
+def _compound(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    span = st.just(SPAN)
+    operators = "or and == != < <= > >= + - * / // % **".split()
+    stages = _tuples(_stages(inner, st.none() | _labels(inner)), least=1)
+    items = _tuples(inner | _slices(inner) | st.builds(syntax.Ellipsis, span), least=1)
+    return st.one_of(
+        st.builds(syntax.Member, span, inner, identifiers),
+        st.builds(syntax.Index, span, inner, items),
+        st.builds(syntax.Call, span, inner, _arguments(inner)),
+        st.builds(syntax.Unary, span, st.sampled_from(["-", "not"]), inner),
+        st.builds(syntax.Binary, span, st.sampled_from(operators), inner, inner),
+        st.builds(syntax.Tuple, span, _tuples(inner)),
+        st.builds(syntax.List, span, _tuples(inner)),
+        st.builds(syntax.Range, span, inner, inner),
+        st.builds(syntax.Chain, span, inner, stages),
+    )
+
+
+expressions = st.recursive(names | numbers | strings | booleans, _compound, max_leaves=10)
+
+
+def _statements() -> st.SearchStrategy[Any]:
+    span = st.just(SPAN)
+    dims = st.builds(syntax.Dim, span, expressions, st.none() | expressions)
+    types = st.builds(syntax.TensorType, span, identifiers, _tuples(dims))
+    made = dotted | st.builds(syntax.Call, span, dotted, _arguments(expressions))
+    simple = st.one_of(
+        st.builds(syntax.Input, span, names, st.none() | types),
+        st.builds(syntax.Output, span, st.none(), st.none(), expressions),
+        st.builds(syntax.Output, span, names, st.none() | types, expressions),
+        st.builds(syntax.Layer, span, _labels(expressions), made),
+        st.builds(syntax.Let, span, names, expressions),
+        st.builds(syntax.Assign, span, _tuples(names, least=1), expressions),
+        st.builds(syntax.Assert, span, expressions, st.none() | expressions),
+    )
+    return st.recursive(
+        simple,
+        lambda inner: st.one_of(
+            st.builds(syntax.For, span, names, expressions, _tuples(inner)),
+            st.builds(syntax.If, span, expressions, _tuples(inner), _tuples(inner)),
+        ),
+        max_leaves=4,
+    )
+
+
+def _items() -> st.SearchStrategy[Any]:
+    span = st.just(SPAN)
+    attributes = st.builds(syntax.Attribute, span, names, st.none() | expressions)
+    doc_lines = st.text(st.characters(codec="ascii", categories=["L", "N", "P", "Zs"]), max_size=10)
+    docs = st.lists(doc_lines.map(str.rstrip), max_size=3).map("\n".join)
+    devices = st.builds(syntax.Assign, span, st.tuples(names), expressions)
+    links = st.builds(syntax.Link, span, names, names, expressions)
+    passes = _tuples(_stages(expressions, st.none()), least=1)
+    return st.one_of(
+        st.builds(
+            syntax.Definition,
+            span,
+            st.sampled_from(["model", "block"]),
+            names,
+            _tuples(attributes),
+            _tuples(_statements()),
+            docs,
+        ),
+        st.builds(syntax.Pipeline, span, names, passes),
+        st.builds(syntax.Import, span, strings, st.none() | names),
+        st.builds(syntax.Devices, span, names, _tuples(devices | links)),
+    )
+
+
+# Deferred, for Hypothesis would spell the strategy out, which is very long.
+files = st.deferred(lambda: st.builds(syntax.File, st.just(SPAN), st.just(SOURCE), _tuples(_items()), st.just(())))

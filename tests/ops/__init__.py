@@ -1,0 +1,1 @@
+"""One file a family of operators; `harness` is what they share."""

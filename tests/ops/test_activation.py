@@ -1,0 +1,133 @@
+"""The activations against `torch.nn`."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from archc.ir.types import DType, TensorType
+from archc.ops import activation
+from archc.ops.activation import (
+    Celu,
+    Elu,
+    Gelu,
+    Glu,
+    Hardshrink,
+    Hardtanh,
+    LeakyRelu,
+    Prelu,
+    Rrelu,
+    Softmin,
+    Softplus,
+    Softshrink,
+    Threshold,
+)
+from archc.ops.operator import Operator, OperatorError
+from tests.ops.harness import Case, case, random
+
+X = torch.cat([random(4, 30) * 3, torch.tensor([[-50.0, -0.5, -0.0, 0.0, 0.5, 50.0]] * 4)], 1)
+"""Random numbers, and those at which formulas bend or overflow."""
+
+CASES = [
+    case(activation.Relu(), X, nn.ReLU()),
+    case(activation.Relu(), random(3), nn.ReLU()),
+    case(activation.Relu6(), X, nn.ReLU6()),
+    case(LeakyRelu(), X, nn.LeakyReLU()),
+    case(LeakyRelu(0.3), X, nn.LeakyReLU(0.3)),
+    case(Prelu(), X, nn.PReLU()),
+    case(Prelu(num_parameters=3), random(2, 3), nn.PReLU(3)),
+    case(Prelu(num_parameters=3), random(2, 3, 4, 5), nn.PReLU(3)),
+    case(Rrelu(), X, nn.RReLU()),
+    case(Rrelu(0.2, 0.5), X, nn.RReLU(0.2, 0.5)),
+    case(Elu(), X, nn.ELU()),
+    case(Elu(0.5), X, nn.ELU(0.5)),
+    case(Celu(), X, nn.CELU()),
+    case(Celu(2.0), X, nn.CELU(2.0)),
+    case(activation.Selu(), X, nn.SELU()),
+    case(Gelu(), X, nn.GELU()),
+    case(Gelu("tanh"), X, nn.GELU("tanh")),
+    case(activation.Silu(), X, nn.SiLU()),
+    case(activation.Mish(), X, nn.Mish()),
+    case(activation.Sigmoid(), X, nn.Sigmoid()),
+    case(activation.Logsigmoid(), X, nn.LogSigmoid()),
+    case(activation.Tanh(), X, nn.Tanh()),
+    case(activation.Hardsigmoid(), X, nn.Hardsigmoid()),
+    case(activation.Hardswish(), X, nn.Hardswish()),
+    case(Hardtanh(), X, nn.Hardtanh()),
+    case(Hardtanh(-2.0, 0.5), X, nn.Hardtanh(-2.0, 0.5)),
+    case(Hardshrink(), X, nn.Hardshrink()),
+    case(Hardshrink(1.5), X, nn.Hardshrink(1.5)),
+    case(Softshrink(), X, nn.Softshrink()),
+    case(Softshrink(1.5), X, nn.Softshrink(1.5)),
+    case(activation.Tanhshrink(), X, nn.Tanhshrink()),
+    case(Softplus(), X, nn.Softplus()),
+    case(Softplus(beta=2.0), X, nn.Softplus(2.0)),
+    case(Softplus(beta=0.5, threshold=1.0), X, nn.Softplus(0.5, 1.0)),
+    case(activation.Softsign(), X, nn.Softsign()),
+    case(Threshold(0.1, 20.0), X, nn.Threshold(0.1, 20.0)),
+    case(Glu(), X, nn.GLU()),
+    case(Glu(0), X, nn.GLU(0), symbolic=[{1: "T"}]),
+    case(Glu(1), random(2, 6, 3, 5), nn.GLU(1)),
+    case(Glu(-2), random(2, 6, 3), nn.GLU(-2)),
+    case(Softmin(), X, nn.Softmin(-1)),
+    case(Softmin(0), X, nn.Softmin(0)),
+]
+
+
+@pytest.mark.parametrize("one", CASES, ids=str)
+def test_operator(one: Case) -> None:
+    one.check()
+
+
+@pytest.mark.parametrize(
+    ("op", "attribute"),
+    [
+        (Rrelu(0.5, 0.2), "lower"),
+        (Celu(0.0), "alpha"),
+        (Hardtanh(1.0, -1.0), "min_val"),
+        (Hardshrink(-1.0), "lambd"),
+        (Softshrink(float("nan")), "lambd"),
+        (Softplus(0.0), "beta"),
+        (Prelu(0), "num_parameters"),
+        (Glu(3), "dim"),
+        (Softmin(-3), "dim"),
+    ],
+    ids=str,
+)
+def test_senseless_attributes_are_refused(op: Operator, attribute: str) -> None:
+    with pytest.raises(OperatorError) as caught:
+        op.infer([TensorType(DType.f32, (2, 4))])
+    assert (caught.value.code, caught.value.attribute) == ("bad-attribute", attribute)
+
+
+def test_integers_are_refused() -> None:
+    with pytest.raises(OperatorError) as caught:
+        activation.Relu().infer([TensorType(DType.i64, (2,))])
+    assert (caught.value.code, caught.value.operand) == ("dtype-mismatch", 0)
+    assert caught.value.help == "convert with `cast(f32)`"
+
+
+def test_glu_needs_an_even_axis() -> None:
+    with pytest.raises(OperatorError) as caught:
+        Glu().infer([TensorType(DType.f32, (2, 5))])
+    assert caught.value.code == "shape-mismatch"
+
+
+def test_prelu_needs_as_many_channels_as_slopes() -> None:
+    with pytest.raises(OperatorError, match="expects 4 channels, and receives 3"):
+        Prelu(4).infer([TensorType(DType.f32, (2, 3))])
+
+
+def test_a_fresh_prelu_is_that_of_torch() -> None:
+    (initializer,) = (parameter.initializer({}) for parameter in Prelu.parameters.values())
+    assert initializer.value == nn.PReLU().weight.item()
+
+
+def test_every_activation_of_torch_is_there() -> None:
+    others = {"MultiheadAttention", "Softmax", "Softmax2d", "LogSoftmax"}  # of other families
+    names = [name for name in torch.nn.modules.activation.__all__ if name not in others]
+    known = {name.lower() for name, _ in vars(activation).items()}
+    assert [name for name in names if name.lower() not in known] == []
+    assert functional.leaky_relu is not None
