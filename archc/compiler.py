@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from archc.diagnostics import Diagnostics, Source, did_you_mean, error
+from archc.ir.attributes import AttributeProblem
 from archc.ir.graph import Graph
 from archc.language import syntax
 from archc.language.elaborate import elaborate
@@ -131,7 +132,10 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
         source = Source(text.strip(), f"--set {name.strip()}")
         value = parse_value(source, diagnostics)
         diagnostics.check()
-        values[name.strip()] = value_of(value)
+        try:
+            values[name.strip()] = value_of(value)
+        except AttributeProblem as problem:
+            raise error(problem.code, problem.message, value.span, help=problem.help) from None
     return values
 
 

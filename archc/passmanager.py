@@ -145,12 +145,33 @@ class PassReport:
         }
 
 
+def pass_names() -> list[str]:
+    """The names of all passes; none of them is imported for it."""
+    return sorted({*_registered, *(entry.name for entry in entry_points(group="archc.passes"))})
+
+
 def known_passes() -> dict[str, type[Pass]]:
-    """All passes by name: those of the entry-point group `archc.passes`, and those defined in this process."""
-    for entry in entry_points(group="archc.passes"):
-        if entry.name not in _registered:
-            entry.load()
-    return dict(sorted(_registered.items()))
+    """All passes by name: those of the entry-point group `archc.passes`, and those defined in this process.
+
+    Raises:
+        ArchcError: the package of one cannot be imported (`pass-not-loadable`).
+    """
+    return {name: _load(name) for name in pass_names()}
+
+
+def _load(name: str) -> type[Pass]:
+    """A pass of `pass_names`; what is broken in others does no harm."""
+    for entry in entry_points(group="archc.passes", name=name):
+        if name not in _registered:
+            try:
+                entry.load()
+            except ImportError as failure:
+                raise error(
+                    "pass-not-loadable",
+                    f"the pass `{name}` cannot be loaded from `{entry.value}`: {failure}",
+                    help="install the package that has it again, or remove it",
+                ) from failure
+    return _registered[name]
 
 
 def make_pass(name: str, positional: Sequence[Any] = (), named: Mapping[str, Any] | None = None) -> Pass:
@@ -158,14 +179,15 @@ def make_pass(name: str, positional: Sequence[Any] = (), named: Mapping[str, Any
 
     Raises:
         AttributeProblem: an unknown pass (code `unknown-pass`), or options that do not fit.
+        ArchcError: it cannot be imported (`pass-not-loadable`).
     """
-    passes = known_passes()
+    passes = pass_names()
     if name not in passes:
         known = ", ".join(f"`{known}`" for known in passes)
         raise AttributeProblem(
             "unknown-pass", f"there is no pass `{name}`", None, did_you_mean(name, passes) or f"there are {known}"
         )
-    made = bind(passes[name], f"`{name}`", positional, named or {})
+    made = bind(_load(name), f"`{name}`", positional, named or {})
     made.check()
     return made
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from archc.diagnostics import Diagnostics, Source, Span, error
+from archc.diagnostics import Diagnostics, Source, Span, did_you_mean, error
 from archc.ir.attributes import AttributeProblem
 from archc.language import syntax
 from archc.language.modules import Module
 from archc.language.parser import parse_pipeline
-from archc.passmanager import Pass, make_pass
+from archc.passmanager import Pass, make_pass, pass_names
 
 
 def parse_passes(text: str, module: Module | None = None) -> list[Pass]:
@@ -24,6 +24,22 @@ def parse_passes(text: str, module: Module | None = None) -> list[Pass]:
     stages = parse_pipeline(source, diagnostics) if text.strip() else ()
     diagnostics.check()
     return _passes(stages, module, diagnostics, open_pipelines=())
+
+
+def check_pipelines(module: Module, diagnostics: Diagnostics) -> None:
+    """Report the names in a file's pipelines that are neither passes nor pipelines.
+
+    Options are checked when the pipeline is used: that needs the passes themselves, and all that they import.
+    """
+    if not module.pipelines:
+        return
+    known = [*pass_names(), *module.pipelines]
+    for pipeline in module.pipelines.values():
+        for stage in pipeline.passes:
+            name = stage.callee.name
+            if name not in known:
+                way = did_you_mean(name, known) or f"there are {', '.join(f'`{other}`' for other in known)}"
+                diagnostics.error("unknown-pass", f"there is no pass `{name}`", stage.callee.span, help=way)
 
 
 def _passes(

@@ -42,7 +42,9 @@ class Range:
         return scale, min(levels - 1, max(0, round(-self.low / scale)))
 
 
-def observe(graph: Graph, wanted: Iterable[Value], calibration: Calibration, percentile: float | None) -> dict[Value, Range]:
+def observe(
+    graph: Graph, wanted: Iterable[Value], calibration: Calibration, percentile: float | None
+) -> dict[Value, Range]:
     """The ranges of values over all calibration data: smallest to largest element, or between two percentiles.
 
     One batch of activations is alive at a time.  Percentiles take a second run, which counts what falls into each

@@ -154,7 +154,7 @@ class Quant(Pass):
         """Quantize what a node receives, and decode it again; returns the decoded value."""
         rewriter = context.rewriter
         name = names.free(node.scope, quantizer_name(node.name or node.op.name))
-        quantize = rewriter.add(Quantize(DType.u8), node.operands[:1], name=name, near=node)
+        quantize = rewriter.add(Quantize(DType.u8, dynamic=received is None), node.operands[:1], name=name, near=node)
         if received is not None:
             scale, zero_point = received.affine()
             rewriter.set_weight(quantize.weights["scale"], np.asarray(scale, np.float32))
@@ -166,8 +166,8 @@ class Quant(Pass):
     ) -> None:
         seen = "".join(f", receives {range.low:.4g} to {range.high:.4g}" for range in dict.fromkeys(received))
         figures = {"bytes_before": before, "bytes_after": after, "error": round(error, 6)}
-        for range in received[:1]:  # noqa: A001
-            figures |= {"low": round(range.low, 6), "high": round(range.high, 6)}
+        if received:
+            figures |= {"low": round(received[0].low, 6), "high": round(received[0].high, 6)}
         message = f"{self._scheme_for(layer)}: {error:.2%} error in the weight{seen}"
         context.rewrote(layer.path, message, **figures)
 

@@ -1,0 +1,106 @@
+"""The command line: `archc compile`, `check`, `fmt`, `show`, `ops`, `passes`, `completion`.
+
+Each command is one file with an `add_parser` and a `run`.  This one finds the command, and turns whatever ends it
+into a message and an exit status: 0 fine, 1 the input is wrong, 2 the command line is, 70 archc itself is,
+130 interrupted.  A traceback is for those who ask with ARCHC_DEBUG=1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import os
+import sys
+from collections.abc import Sequence
+
+from archc.cli import check, compile, completion, fmt, ops, output, passes, show  # noqa: A004
+from archc.cli.options import Parser, UsageError, VersionAction
+from archc.diagnostics import ArchcError, error
+
+FINE, WRONG_INPUT, WRONG_USAGE, INTERNAL_ERROR, INTERRUPTED = 0, 1, 2, 70, 130
+CLOSED_PIPE = 141  # what a shell reports of a program that a closed pipe ended
+
+_EPILOG = """\
+examples:
+  archc check specs/*.arch                    is it right? fast enough for every keystroke
+  archc show specs/cnn.arch                   layers, shapes, parameters, multiply-adds
+  archc compile specs/cnn.arch -o build       a PyTorch module, an ONNX model and their weights
+  archc compile specs/cnn.arch --weights cnn.safetensors --passes "lowrank, quant"
+
+`archc COMMAND --help` explains a command.  Exit status: 0 fine, 1 the input has errors, 2 wrong usage.
+"""
+
+
+def make_parser() -> Parser:
+    """The parser of the whole command line."""
+    parser = Parser(
+        prog="archc",
+        description="A compiler for neural-network architectures: from a short text to PyTorch and ONNX.",
+        epilog=_EPILOG,
+    )
+    parser.add_argument("--version", action=VersionAction, help="print the version, and end")
+    commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", parser_class=Parser)
+    for command in (compile, check, fmt, show, ops, passes, completion):
+        command.add_parser(commands)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command line (that of the process, if none is given) and return its exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal that lacks a letter is no reason to fail
+    arguments = argparse.Namespace()
+    try:
+        status = _run(argv, arguments)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        _abandon_stdout()
+        return CLOSED_PIPE
+    except KeyboardInterrupt:
+        output.message("interrupted; nothing was written")
+        return INTERRUPTED
+    except ArchcError as failure:
+        output.failure(failure, as_json=getattr(arguments, "json", False))
+        return WRONG_INPUT
+    except (OSError, MemoryError) as reason:
+        _abandon_stdout()
+        text = "there is not enough memory" if isinstance(reason, MemoryError) else str(reason)
+        output.failure(error("system-error", text), as_json=False)
+        return WRONG_INPUT
+    except Exception as bug:
+        if os.environ.get("ARCHC_DEBUG"):
+            raise
+        output.message(
+            f"internal error: {type(bug).__name__}: {bug}\n"
+            "This is a bug in archc, not in your input; please report it.  ARCHC_DEBUG=1 shows the traceback."
+        )
+        return INTERNAL_ERROR
+
+
+def _run(argv: Sequence[str] | None, arguments: argparse.Namespace) -> int:
+    parser = make_parser()
+    try:
+        parser.parse_args(argv, arguments)
+    except SystemExit as end:  # argparse has said all that is to be said
+        return end.code if isinstance(end.code, int) else WRONG_USAGE
+    if arguments.command is None:
+        parser.print_help(sys.stderr)
+        return WRONG_USAGE
+    try:
+        status: int = arguments.run(arguments)
+        return status
+    except UsageError as problem:
+        output.message(f"{arguments.command}: {problem}")
+        return WRONG_USAGE
+
+
+def _abandon_stdout() -> None:
+    """Let the flush at the end of the process go nowhere, instead of failing once more."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)

@@ -16,6 +16,7 @@ from archc.codegen.folding import Unit
 from archc.codegen.program import Tie
 from archc.ir.attributes import attributes
 from archc.ir.graph import Graph, Node, Scope, Value
+from archc.ops.operator import Operator
 
 Distinguish = Callable[[Node], Hashable]
 """What must be equal in two nodes, beyond their structure, if they are to share a statement."""
@@ -75,24 +76,25 @@ def align(graph: Graph, units: list[Unit], distinguish: Distinguish, self_contai
         units: as `fold` gives them.
         self_contained: take apart what has a weight from outside itself.
     """
-    aligner = _Aligner(graph, distinguish)
+    aligner = _Aligner(graph, distinguish, _leaking(graph) if self_contained else set())
     levels: dict[int, list[Unit]] = defaultdict(list)
     for unit in units:
         levels[unit.depth].append(unit)
     for depth in sorted(levels, reverse=True):
-        aligner.align_level(levels[depth], self_contained and depth > 0)
+        aligner.align_level(levels[depth])
     return aligner.groups
 
 
 class _Aligner:
-    def __init__(self, graph: Graph, distinguish: Distinguish):
+    def __init__(self, graph: Graph, distinguish: Distinguish, leaking: set[str]):
         self.graph = graph
         self.distinguish = distinguish
+        self.leaking = leaking
         self.groups: list[Group] = []
         self.shapes: dict[Unit, Shape] = {}
         self.dissolved: set[Shape] = set()
 
-    def align_level(self, units: list[Unit], self_contained: bool) -> None:
+    def align_level(self, units: list[Unit]) -> None:
         """Group the units of one depth; what is inside them is grouped already."""
         alike: dict[Hashable, list[Unit]] = defaultdict(list)
         keys: dict[str, set[Hashable]] = defaultdict(set)
@@ -100,7 +102,7 @@ class _Aligner:
             shape, key = self._describe(unit)
             self.shapes[unit] = shape
             alike[key].append(unit)
-            keys[unit.scope.path].add(None if self_contained and shape.unresolved else key)
+            keys[unit.scope.path].add(key)
         for members in alike.values():
             group = Group()
             escaping: set[int] = set()
@@ -108,7 +110,7 @@ class _Aligner:
                 shape = self.shapes[unit]
                 path = unit.scope.path
                 # A layer used several times must be the same each time.
-                if len(keys[path]) > 1 or None in keys[path]:
+                if len(keys[path]) > 1 or path in self.leaking:
                     self.dissolved.add(shape)
                     continue
                 shape.group = group
@@ -169,8 +171,27 @@ class _Aligner:
         return member, (type(item.op), tuple(weights), options, types, len(item.results), self.distinguish(item))
 
 
+def _leaking(graph: Graph) -> set[str]:
+    """The paths of the uses of blocks that share a weight with something outside them, either way."""
+    found: set[str] = set()
+    for node in graph.nodes():
+        for parameter, path in node.weights.items():
+            own = f"{node.path}.{parameter}"
+            if path != own:
+                around = [set(_prefixes(own)), set(_prefixes(path))]
+                found |= around[0] ^ around[1]
+    return found
+
+
+def _prefixes(path: str) -> Iterable[str]:
+    parts = path.split(".")
+    return (".".join(parts[:k]) for k in range(1, len(parts)))
+
+
 def structure(node: Node) -> Hashable:
-    """What instances must share of a layer's attributes: the values that cannot be arguments, and the kinds of others."""
+    """What instances must share of a layer's attributes: those that cannot be arguments, and the kinds of the others."""
+    if type(node.op).arguments is not Operator.arguments:  # its text is not simply its attributes
+        return node.op
     return tuple(_marker(getattr(node.op, info.name)) for info in attributes(type(node.op)))
 
 

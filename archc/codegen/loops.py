@@ -242,7 +242,7 @@ def _loop(run: _Run, body: Sequence[Step], renamed: dict[Local, Local]) -> Loop:
                 own[run.slots[row, slot]] if (row, slot) in run.slots else renamed.get(local, local)
                 for slot, local in enumerate(step.operands)
             )
-    results = tuple(Local(local.type, local.name) for local in yields[-1])
+    results = tuple(Local(local.type, local.name or own.name) for local, own in zip(yields[-1], parameters[-1]))
     for local, result in zip(yields[-1], results):
         renamed.setdefault(local, result)
     return Loop(

@@ -6,7 +6,7 @@ definition (`alignment`), definitions get names (`naming`), and repeated stateme
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 
 from archc.codegen.alignment import Distinguish, Group, Shape, align
 from archc.codegen.folding import fold
@@ -16,21 +16,28 @@ from archc.codegen.program import Apply, Definition, Local, Loop, Member, Progra
 from archc.ir.graph import Graph, Node, Value
 
 
-def outline(graph: Graph, *, distinguish: Distinguish = lambda node: None, self_contained: bool = False) -> Program:
+def outline(
+    graph: Graph,
+    *,
+    distinguish: Distinguish = lambda node: None,
+    self_contained: bool = False,
+    mixed_loops: bool = True,
+) -> Program:
     """The definitions that a graph consists of.
 
     Args:
         distinguish: what must be equal in two nodes, beyond operator, wiring and names, if one statement is to
             stand for both; a backend whose text for a node depends on more, such as sizes, says so here.
-        self_contained: keep no definition that has a weight from outside itself; its content then stands
+        self_contained: keep no definition that shares a weight with what is outside it; its content then stands
             in what surrounds it.
+        mixed_loops: let the iterations of a loop use different definitions of one block, where passes made them differ.
     """
     groups = align(graph, fold(graph), distinguish, self_contained)
     names = name_groups(groups)
     definitions: dict[Group, Definition] = {}
     numbers: dict[str, int] = {}
     for group in groups:
-        definitions[group] = _Builder(group, names[group], definitions, numbers, graph).definition()
+        definitions[group] = _Builder(group, names[group], definitions, numbers, graph, mixed_loops).definition()
         numbers.update((path, number) for number, path in enumerate(group.instances))
     return Program(list(definitions.values()))
 
@@ -39,8 +46,15 @@ class _Builder:
     """Builds one definition; those inside it are there already."""
 
     def __init__(
-        self, group: Group, name: str, definitions: dict[Group, Definition], numbers: dict[str, int], graph: Graph
+        self,
+        group: Group,
+        name: str,
+        definitions: dict[Group, Definition],
+        numbers: dict[str, int],
+        graph: Graph,
+        mixed_loops: bool,
     ):
+        self.mixed_loops = mixed_loops
         self.group, self.name, self.definitions, self.numbers, self.graph = group, name, definitions, numbers, graph
         self.shapes = list(group.instances.values())
         self.members: dict[str, Member] = {}
@@ -51,8 +65,9 @@ class _Builder:
         is_model = first.scope is self.graph.scope
         inputs = self.graph.inputs if is_model else first.inputs
         for number, value in enumerate(inputs):
-            same = is_model or all(shape.inputs[number].name == value.name for shape in self.shapes)
-            self.locals[value] = Local(value.type, value.name if same else None)
+            name = value.name if is_model else first.scope.names.get(value)
+            same = is_model or all(shape.scope.names.get(shape.inputs[number]) == name for shape in self.shapes)
+            self.locals[value] = Local(value.type, name if same else None)
         body = [self._statement(tuple(shape.items[row] for shape in self.shapes)) for row in range(len(first.items))]
         outputs = list(self.graph.outputs.values()) if is_model else first.outputs
         definition = Definition(
@@ -73,12 +88,14 @@ class _Builder:
         if isinstance(first, Node):
             operands = tuple(self.locals[value] for value in first.operands)
             member = None if first.path is None else self._member(first.path)
+            names = [value.name for value in first.results]
             nodes = tuple(item for item in items if isinstance(item, Node))
-            return Apply(nodes, operands, self._results(first.results), member)
+            return Apply(nodes, operands, self._results(first.results, names), member)
         operands = tuple(self.locals[value] for value in first.inputs)
         instances = tuple(self.numbers[item.scope.path] for item in items if isinstance(item, Shape))
         member = self._member(first.scope.path)
-        return Use(self.definitions[first.group], instances, member, operands, self._results(first.outputs))
+        names = [self.shapes[0].scope.names.get(value) for value in first.outputs]
+        return Use(self.definitions[first.group], instances, member, operands, self._results(first.outputs, names))
 
     def _kind(self, row: int) -> Hashable:
         """What a statement has in common with those that a loop may take together with it."""
@@ -86,11 +103,12 @@ class _Builder:
         if isinstance(item, Node):
             return self.shapes[0].rows[row][1]
         # A pass may have split a block's uses into several definitions; they still make a list.
-        return item.scope.definition, len(item.inputs), len(item.outputs)
+        kind: object = item.scope.definition if self.mixed_loops else item.group
+        return kind, len(item.inputs), len(item.outputs)
 
-    def _results(self, values: tuple[Value, ...] | list[Value]) -> tuple[Local, ...]:
-        for value in values:
-            self.locals[value] = Local(value.type, value.name)
+    def _results(self, values: Sequence[Value], names: Sequence[str | None]) -> tuple[Local, ...]:
+        for value, name in zip(values, names, strict=True):
+            self.locals[value] = Local(value.type, name)
         return tuple(self.locals[value] for value in values)
 
     def _member(self, path: str) -> Member:

@@ -42,6 +42,7 @@ class Scope:
         arguments: the block's attributes by name, as evaluated here.
         sizes: the sizes that the block's inputs bound (`D`).
         doc: the comment above the definition.
+        names: what this definition calls tensors that it did not make itself: its inputs, and what its blocks return.
     """
 
     path: str
@@ -50,6 +51,7 @@ class Scope:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     sizes: Mapping[str, Any] = field(default_factory=dict)
     doc: str = ""
+    names: dict[Value, str] = field(default_factory=dict)
 
     def ancestors(self) -> list[Scope]:
         """This scope and all around it, the model first."""

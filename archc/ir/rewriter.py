@@ -143,13 +143,21 @@ class Rewriter:
         """Let all that used one value use another; the new one takes the user's name if it has none."""
         if old is new:
             return
+        self._rename(old, new)
         for node in self.graph.consumers(old):
             self.set_operands(node, tuple(new if value is old else value for value in node.operands))
         for name, value in self.graph.outputs.items():
             if value is old:
                 self.graph.outputs[name] = new
-        if new.name is None and new.producer is not None:
-            new.name = old.name
+
+    def _rename(self, old: Value, new: Value) -> None:
+        """Let a value be called what another was called, in every definition that had a name for it."""
+        if new.producer is not None:
+            new.name = new.name or old.name
+        around = [old.producer] if old.producer is not None else []
+        for scope in {scope for node in (*around, *self.graph.consumers(old)) for scope in node.scope.ancestors()}:
+            if old in scope.names:
+                scope.names.setdefault(new, scope.names.pop(old))
 
     def replace(self, node: Node, values: Sequence[Value]) -> None:
         """Let other values stand for a node's results, and remove it."""

@@ -83,10 +83,6 @@ class Application:
                     help=did_you_mean(node.name, known) or "`archc ops` lists the operators",
                 )
             return self._callable(frame, value, node.span)
-        path = self.elaborator.expressions.path(frame, node)
-        declared = frame.environment.get(path) if path is not None else None
-        if declared is not None:  # `h[0]` or `encoder.first`, declared with `layer`
-            return self._callable(frame, declared, node.span)
         return self._callable(frame, self.elaborator.expressions.evaluate(frame, node), node.span)
 
     def _layer_names(self, frame: Frame) -> list[str]:

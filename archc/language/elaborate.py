@@ -22,6 +22,7 @@ from archc.language.expressions import Expressions, Failed, describe_value
 from archc.language.modules import Module
 from archc.language.names import check_layer_name, check_name
 from archc.language.tensor_types import declare, unify
+from archc.language.unused import UnusedValues, mark_untaken
 from archc.ops.operator import Operator
 
 MOST_ITERATIONS = 1_000_000  # of all loops of a model together
@@ -94,6 +95,7 @@ class Elaborator:
         self.diagnostics = diagnostics
         self.rewriter: Rewriter
         self.iterations = 0
+        self._unused = UnusedValues()
         self._reported: set[tuple[str, int, int, str]] = set()
         self.application = Application(self)
         self.expressions = Expressions(
@@ -167,7 +169,8 @@ class Elaborator:
             self.rewriter.output(output_name, value)
             if value.name is None:
                 value.name = output_name
-        self._warn_unused(frame)
+        self._unused.gather(frame.environment)
+        self._unused.warn(self.diagnostics)
         return self.rewriter.graph
 
     def _named_outputs(self, frame: Frame) -> list[tuple[str, Value, Span]]:
@@ -226,10 +229,11 @@ class Elaborator:
             if statement.type is not None:
                 bound = unify(self.expressions, inner, statement, value.type)
                 sizes.update(bound)
+            scope.names[value] = statement.name.name
             inner.environment.bind(statement.name.name, value, statement.name.span, "input")
         errors = len(self.diagnostics.errors)
         self._body(inner, [statement for statement in definition.body if not isinstance(statement, syntax.Input)])
-        self._warn_unused(inner)
+        self._unused.gather(inner.environment)
         if len(self.diagnostics.errors) > errors or self._failed_silently(inner):
             raise Failed
         if not inner.outputs:
@@ -414,11 +418,13 @@ class Elaborator:
         frame.environment.bind(target.name, value, target.span, "tensor")
 
     def _name_value(self, frame: Frame, value: Value, name: str) -> None:
-        """Give a tensor the user's name; the outermost definition has the say, and the first name in it."""
+        """Keep the user's name for a tensor: the first one that a definition gives to what it or its blocks made."""
         if value.producer is None:
             return
-        if value.name is None or value.producer.scope is not frame.scope:
-            value.name = name
+        if value.producer.scope is frame.scope:
+            value.name = value.name or name
+        elif frame.scope in value.producer.scope.ancestors():
+            frame.scope.names.setdefault(value, name)
 
     def _needs_tensor(
         self, frame: Frame, value: Any, span: Span, what: str, assign: syntax.Assign | None = None
@@ -467,7 +473,9 @@ class Elaborator:
 
     def _if(self, frame: Frame, node: syntax.If) -> None:
         value = self.expressions.evaluate(frame, node.condition)
-        chosen = node.body if self.expressions.truth(frame, value, node.condition.span) else node.otherwise
+        holds = self.expressions.truth(frame, value, node.condition.span)
+        chosen, other = (node.body, node.otherwise) if holds else (node.otherwise, node.body)
+        mark_untaken(frame.environment, other)
         if not self._body(frame, chosen):
             raise Failed
 
@@ -488,13 +496,3 @@ class Elaborator:
             node.condition.span,
             notes=[", ".join(bound)] if bound else (),
         )
-
-    def _warn_unused(self, frame: Frame) -> None:
-        words = {"input": "the input", "attribute": "the attribute", "layer": "the layer", "size": "the value"}
-        for name, binding in frame.environment.unused():
-            assert binding.span is not None
-            place = ("unused-value", binding.span.start, binding.span.end, binding.span.source.name)
-            if place not in self._reported:
-                self._reported.add(place)
-                what = words.get(binding.kind, "the tensor")
-                self.diagnostics.warn("unused-value", f"{what} `{name}` is never used", binding.span)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -80,15 +79,3 @@ class Environment:
             return None
         binding.used = True
         return binding.value
-
-    def unused(self) -> Iterator[tuple[str, Binding]]:
-        """The bindings that nobody used; a place that was bound several times counts as used if one of them was."""
-        used = {(b.span.start, b.span.end) for _, b in self.history if b.used and b.span is not None}
-        told = set()
-        for name, binding in self.history:
-            if binding.used or binding.span is None or binding.value is POISON:
-                continue
-            place = (binding.span.start, binding.span.end)
-            if place not in used and place not in told:
-                told.add(place)
-                yield name, binding

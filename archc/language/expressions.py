@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -109,13 +110,23 @@ class Expressions:
             return OPERATORS[name]
         if name in STORAGES:
             return STORAGES[name]
-        return DType(name) if name in DType.__members__ else None
+        if name in DType.__members__:
+            return DType(name)
+        return math.inf if name == "inf" else None
 
     def known_names(self, frame: Frame) -> Iterable[str]:
         """All names that mean something here, for suggestions."""
         return [*frame.environment.bindings, *frame.module.definitions, *frame.module.imports, *OPERATORS]
 
+    def _declared(self, frame: Frame, node: syntax.Member | syntax.Index) -> Any | None:
+        """The layer `h[0]` or `encoder.first`, if it was declared with `layer`."""
+        path = self.path(frame, node)
+        return frame.environment.get(path) if path is not None else None
+
     def _member(self, frame: Frame, node: syntax.Member) -> Any:
+        declared = self._declared(frame, node)
+        if declared is not None:
+            return declared
         if isinstance(node.value, syntax.Name) and frame.environment.get(node.value.name) is None:
             module = frame.module.imports.get(node.value.name)
             if module is not None:
@@ -171,13 +182,16 @@ class Expressions:
         if isinstance(node, syntax.Member):
             inner = self.path(frame, node.value)
             return None if inner is None else f"{inner}.{node.name}"
-        if isinstance(node, syntax.Index) and len(node.items) == 1 and not isinstance(node.items[0], syntax.Slice):
+        if isinstance(node, syntax.Index) and len(node.items) == 1 and not isinstance(node.items[0], (syntax.Slice, syntax.Ellipsis)):
             inner = self.path(frame, node.value)
             number = self.evaluate(frame, node.items[0]) if inner is not None else None
             return f"{inner}.{number}" if isinstance(number, int) else None
         return None
 
     def _index(self, frame: Frame, node: syntax.Index) -> Any:
+        declared = self._declared(frame, node)
+        if declared is not None:
+            return declared
         value = self.evaluate(frame, node.value)
         if isinstance(value, Value):
             return self.apply_index(frame, node, value)

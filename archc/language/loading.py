@@ -40,10 +40,15 @@ def load(path: str | Path, name: str | None = None) -> Source:
         raise error("unreadable-file", f"`{path}` cannot be read: {reason}") from None
     except ValueError:  # a NUL character in the path
         raise error("file-not-found", f"no file can be named {str(path)!r}") from None
-    return _decoded(content, name or str(path), path)
+    return decoded(content, name or str(path), path)
 
 
-def _decoded(content: bytes, name: str, path: Path) -> Source:
+def decoded(content: bytes, name: str, path: Path | None = None) -> Source:
+    """The text that bytes hold, a byte order mark left out.
+
+    Raises:
+        ArchcError: `invalid-utf8`.
+    """
     content = content.removeprefix(codecs.BOM_UTF8)
     try:
         return Source(content.decode("utf-8"), name, path)

@@ -80,6 +80,11 @@ def parse_value(source: Source, diagnostics: Diagnostics) -> syntax.Expression:
     return value if value is not None else syntax.Number(Token("", "", source, 0, len(source.text)).span, 0)
 
 
+def keywords() -> frozenset[str]:
+    """The words that cannot be names."""
+    return frozenset(_machine().scanner.keywords)
+
+
 def _parse(start: str, source: Source, diagnostics: Diagnostics) -> Any:
     mistakes = _Mistakes()
     if len(source.text) > LONGEST_TEXT:

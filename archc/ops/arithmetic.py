@@ -150,8 +150,7 @@ class Rsqrt(Unary):
     example = "x -> rsqrt"
 
     def onnx(self, spell: OnnxSpelling) -> str:
-        name: str = spell.add("Reciprocal", spell.add("Sqrt", *spell.operands))
-        return name
+        return spell.add("Reciprocal", spell.add("Sqrt", *spell.operands))
 
 
 @dataclass(frozen=True)
@@ -208,8 +207,7 @@ class Square(Unary):
     example = "x -> square"
 
     def onnx(self, spell: OnnxSpelling) -> str:
-        name: str = spell.add("Mul", spell.operands[0], spell.operands[0])
-        return name
+        return spell.add("Mul", spell.operands[0], spell.operands[0])
 
 
 @dataclass(frozen=True)
@@ -244,8 +242,7 @@ class Clamp(Unary):
         dtype = spell.types[0].dtype
         bounds = (self._bound(bound, dtype) for bound in (self.min, self.max))
         names = ["" if bound is None else spell.constant(bound, dtype) for bound in bounds]
-        name: str = spell.add("Clip", spell.operands[0], *names)
-        return name
+        return spell.add("Clip", spell.operands[0], *names)
 
     @staticmethod
     def _bound(bound: int | float | None, dtype: DType, exact: bool = False) -> int | float | None:

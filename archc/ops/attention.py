@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from archc.ir.attributes import attribute
@@ -133,11 +133,10 @@ class Attention(Operator):
     def torch(self, spell: TorchSpelling) -> str:
         q, k, v, *mask = spell.operands
         counts = (self.heads, self.kv_heads or self.heads, self.kv_heads or self.heads)
-        split = (
-            method(method(one, "unflatten", 2, (heads, -1)), "transpose", 1, 2)
-            for one, heads in zip((q, k, v), counts)
+        q, k, v = (
+            method(method(one, "unflatten", 2, (heads, -1)), "transpose", 1, 2) for one, heads in zip((q, k, v), counts)
         )
-        joined = _torch_attention(*split, mask, self.causal, self.scale, enable_gqa=self.grouped)
+        joined = _torch_attention(q, k, v, mask, self.causal, self.scale, enable_gqa=self.grouped)
         return method(method(joined, "transpose", 1, 2), "flatten", 2)
 
     def onnx(self, spell: OnnxSpelling) -> str:
@@ -146,7 +145,6 @@ class Attention(Operator):
         keys = self.kv_heads or self.heads
         width, value_width = divide(query_width, self.heads), divide(spell.types[2].shape[2], keys)
         assert width is not None and value_width is not None, "checked before"
-        # Heads that share keys go along the axis of places: [b, g, r·t, e] has nothing to repeat.
         query = onnx_reshape(spell, q, (b, t, self.heads, width))
         query = spell.add("Transpose", query, perm=[0, 2, 1, 3])
         key = spell.add("Transpose", onnx_reshape(spell, k, (b, s, keys, width)), perm=[0, 2, 3, 1])
@@ -195,7 +193,10 @@ def _check_mask(op: Operator, types: Sequence[TensorType], causal: bool, rank: i
         return
     if causal:
         raise OperatorError(
-            "bad-attribute", f"`{op.name}` takes a mask or is causal, not both", operand=3, help="put both into the mask"
+            "bad-attribute",
+            f"`{op.name}` takes a mask or is causal, not both",
+            operand=3,
+            help="put both into the mask",
         )
     if not 2 <= types[3].rank <= rank:
         raise OperatorError(
@@ -223,7 +224,7 @@ def _scale(spell: OnnxSpelling, scale: float | None, width: Extent) -> str:
     dtype = spell.types[0].dtype
     if scale is None and not isinstance(width, int):
         root = spell.add("Sqrt", spell.add("Cast", spell.size(width), to=dtype))
-        return spell.add("Reciprocal", root)  # type: ignore[no-any-return]
+        return spell.add("Reciprocal", root)
     assert isinstance(width, int) or scale is not None
     return spell.constant(1 / math.sqrt(width) if scale is None else scale, dtype)  # type: ignore[arg-type]
 
@@ -248,5 +249,4 @@ def _onnx_attention(
         scores = spell.add("Where", mask[0], scores, unseen)
     elif mask:
         scores = spell.add("Add", scores, mask[0])
-    name: str = spell.add("MatMul", spell.add("Softmax", scores, axis=-1), value)
-    return name
+    return spell.add("MatMul", spell.add("Softmax", scores, axis=-1), value)

@@ -79,8 +79,7 @@ class Binary(Operator, abstract=True):
         return (sides[1], sides[0]) if self.reverse else sides
 
     def onnx(self, spell: OnnxSpelling) -> str:
-        name: str = spell.add(self.onnx_name, *self.onnx_sides(spell))
-        return name
+        return spell.add(self.onnx_name, *self.onnx_sides(spell))
 
     def onnx_sides(self, spell: OnnxSpelling) -> tuple[str, str]:
         """The names of the two sides in ONNX."""

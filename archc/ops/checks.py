@@ -26,7 +26,7 @@ def check_positive(op: Operator, *names: str) -> None:
 
 
 def check_probability(op: Operator, name: str) -> None:
-    """Raise unless the attribute is from 0 to 1."""
+    """Raise unless the attribute, a probability or a share, is from 0 to 1."""
     if not 0 <= getattr(op, name) <= 1:
         raise bad_attribute(op, name, "from 0 to 1")
 

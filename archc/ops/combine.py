@@ -43,8 +43,7 @@ class Concat(Operator):
         return call("torch.cat", _tuple(spell.operands), self.dim if self.dim else None)
 
     def onnx(self, spell: OnnxSpelling) -> str:
-        name: str = spell.add("Concat", *spell.operands, axis=self.dim)
-        return name
+        return spell.add("Concat", *spell.operands, axis=self.dim)
 
 
 @dataclass(frozen=True)
@@ -77,8 +76,7 @@ class Stack(Operator):
         axes = spell.constant([self.dim])
         parts = [spell.add("Unsqueeze", operand, axes) for operand in spell.operands]
         # A negative place counts in the result, whose rank the unsqueezed operands have already.
-        name: str = spell.add("Concat", *parts, axis=self.dim)
-        return name
+        return spell.add("Concat", *parts, axis=self.dim)
 
 
 @dataclass(frozen=True)
@@ -117,10 +115,9 @@ class Division(Operator, abstract=True):
     def onnx(self, spell: OnnxSpelling) -> str | tuple[str, ...]:
         axis = self.axis(spell.types)
         sizes = spell.shape([result.shape[axis] for result in spell.results])
-        names: str | tuple[str, ...] = spell.add(
-            "Split", spell.operands[0], sizes, outputs=len(spell.results), axis=axis
-        )
-        return names
+        if len(spell.results) == 1:
+            return spell.add("Split", spell.operands[0], sizes, axis=axis)
+        return tuple(spell.add("Split", spell.operands[0], sizes, outputs=len(spell.results), axis=axis))
 
 
 @dataclass(frozen=True)

@@ -41,8 +41,7 @@ class Ne(Comparison):
     example = "y = tokens != 0"
 
     def onnx(self, spell: OnnxSpelling) -> str:
-        name: str = spell.add("Not", spell.add("Equal", *self.onnx_sides(spell)))
-        return name
+        return spell.add("Not", spell.add("Equal", *self.onnx_sides(spell)))
 
 
 @dataclass(frozen=True)
@@ -91,9 +90,7 @@ class Where(Operator):
     other: int | float | None = attribute(None, keyword=True, doc="a number in place of the third operand")
 
     def signature_for(self, types: Sequence[TensorType]) -> Signature:
-        return parse_signature(
-            self.signature if self.other is None else "condition[~s], input[~s] -> y[~s]"
-        )
+        return parse_signature(self.signature if self.other is None else "condition[~s], input[~s] -> y[~s]")
 
     def result_dtypes(self, types: Sequence[TensorType]) -> tuple[DType, ...]:
         if types[0].dtype is not DType.bool:
@@ -128,8 +125,7 @@ class Where(Operator):
         if self.other is not None:
             dtype = spell.types[1].dtype
             operands.append(spell.constant(float(self.other) if dtype.floating else int(self.other), dtype))
-        name: str = spell.add("Where", *operands)
-        return name
+        return spell.add("Where", *operands)
 
 
 @dataclass(frozen=True)

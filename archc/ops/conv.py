@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, Self
@@ -10,6 +11,7 @@ from archc.ir.attributes import attribute
 from archc.ir.solve import Extent
 from archc.ir.types import TensorType
 from archc.ops.checks import bad_attribute, check_channels, check_floating
+from archc.ops.integers import quantized_operand
 from archc.ops.operator import Operator
 from archc.ops.parameter import Parameter, kaiming_uniform, uniform_fan_in
 from archc.ops.spatial import (
@@ -23,13 +25,15 @@ from archc.ops.spatial import (
 )
 from archc.ops.spelling import OnnxSpelling, TorchModule, TorchSpelling, call
 
+SHORT_SUM = 32
+"""Terms of a convolution's sums below which ONNX Runtime's integer kernel is slower than its float one (measured)."""
+
 
 @dataclass(frozen=True)
 class Convolution(Operator, abstract=True):
     """What the convolutions of all ranks share; a concrete one says its signature."""
 
-    affine = True
-    integer_schemes = ("static", "weight")
+    integer_schemes: ClassVar[tuple[str, ...]] = ("weight",)
     spatial: ClassVar[tuple[str, ...]] = ()
     """The indices of the spatial axes; each has a `k` before it for the kernel's."""
     module: ClassVar[str] = ""
@@ -109,19 +113,17 @@ class Convolution(Operator, abstract=True):
         }
 
     def onnx(self, spell: OnnxSpelling) -> str:
-        options = onnx_window(self.kernel, self.strides, self.pads, self.dilations)
-        if self.groups != 1:
-            options["group"] = self.groups
-        return spell.add("Conv", *spell.operands, *spell.weights.values(), **options)
+        options = onnx_window(self.kernel, self.strides, self.pads, self.dilations, self.groups)
+        operand = quantized_operand(spell)
+        if operand is None or not operand.static or _terms(spell) < SHORT_SUM:
+            inputs = (*spell.operands, *spell.weights.values())
+        else:
+            inputs = (spell.operands[0], spell.dequantized("weight"), spell.integer_bias(operand))
+        result: str = spell.add("Conv", *inputs, **options)
+        return result
 
     def factors(self, rank: int) -> tuple[Self, Self] | None:
         """This kernel to `rank` channels, then a kernel of size 1; groups would need a factorization each."""
-        if self.groups != 1:
-            return None
-        return replace(self, out_channels=rank, bias=False), type(self)(self.out_channels, 1, bias=self.bias)
-
-    def factors(self, rank: int) -> tuple[Convolution, Convolution] | None:
-        """The same windows with `rank` output channels, and a window of one element that mixes them."""
         if self.groups != 1:
             return None
         return replace(self, out_channels=rank, bias=False), type(self)(self.out_channels, 1, bias=self.bias)
@@ -174,6 +176,12 @@ class Conv3d(Convolution):
     example = "video -> conv1: conv3d(16, (1, 3, 3))"
     spatial = ("d", "h", "w")
     module = "nn.Conv3d"
+
+
+def _terms(spell: OnnxSpelling) -> int:
+    """How many products each element of the result is the sum of: input channels of a group times the window."""
+    kernel = [size for index, size in spell.sizes.items() if index.startswith("k")]
+    return int(math.prod([spell.sizes["i"], *kernel]))
 
 
 def check_convolution(op: Any, rank: int, types: Sequence[TensorType]) -> None:

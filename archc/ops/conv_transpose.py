@@ -22,7 +22,8 @@ class TransposedConvolution(Operator, abstract=True):
     """What the transposed convolutions of all ranks share; a concrete one says its signature."""
 
     family = "conv"
-    affine = True
+    affine_in_weight = True
+    integer_schemes = ("weight",)
     channel_axis = 1
     spatial: ClassVar[tuple[str, ...]] = ()
     """The indices of the spatial axes; each has a `k` before it for the kernel's."""
@@ -97,15 +98,12 @@ class TransposedConvolution(Operator, abstract=True):
         }
 
     def onnx(self, spell: OnnxSpelling) -> str:
-        padding = self._sizes("padding")
-        options = onnx_window(
-            self._sizes("kernel_size"), self._sizes("stride"), (padding, padding), self._sizes("dilation")
-        )
-        if self.groups != 1:
-            options["group"] = self.groups
+        kernel, strides, padding = self._sizes("kernel_size"), self._sizes("stride"), self._sizes("padding")
+        options = onnx_window(kernel, strides, (padding, padding), self._sizes("dilation"), self.groups)
         if any(self._sizes("output_padding")):
             options["output_padding"] = list(self._sizes("output_padding"))
-        return spell.add("ConvTranspose", *spell.operands, *spell.weights.values(), **options)
+        result: str = spell.add("ConvTranspose", *spell.operands, *spell.weights.values(), **options)
+        return result
 
 
 @dataclass(frozen=True)

@@ -32,8 +32,13 @@ class Arange(Operator):
     def extents(self, types: Sequence[TensorType]) -> dict[str, Extent]:
         if self.step == 0:
             raise OperatorError("bad-attribute", "`arange` cannot go in steps of 0", attribute="step")
-        count = -floor_divide(self.start - self.end, self.step)  # rounded up
-        return {"n": max(count, 0) if isinstance(count, int) else count}
+        distance, step = (self.end - self.start, self.step) if self.step > 0 else (self.start - self.end, -self.step)
+        count = floor_divide(distance + step - 1, step)  # rounded up
+        if isinstance(count, int) and count < 0:
+            raise OperatorError(
+                "bad-attribute", f"`arange` does not get from {self.start} to {self.end} in steps of {self.step}"
+            )
+        return {"n": count}
 
     def result_dtypes(self, types: Sequence[TensorType]) -> tuple[DType, ...]:
         if self.dtype is DType.bool:
@@ -50,7 +55,7 @@ class Arange(Operator):
 
     def onnx(self, spell: OnnxSpelling) -> str:
         value: str = spell.add("Range", spell.size(self.start), spell.size(self.end), spell.size(self.step))
-        return value if self.dtype is DType.i64 else spell.add("Cast", value, to=self.dtype)  # type: ignore[no-any-return]
+        return value if self.dtype is DType.i64 else spell.add("Cast", value, to=self.dtype)
 
 
 @dataclass(frozen=True)
@@ -89,8 +94,7 @@ class Filled(Operator, abstract=True):
         return Verbatim(literal(tuple(Verbatim(spell.size(size)) for size in self.shape)))
 
     def onnx(self, spell: OnnxSpelling) -> str:
-        name: str = spell.add("Expand", spell.constant(self.element(), self.dtype), spell.shape(self.shape))
-        return name
+        return spell.add("Expand", spell.constant(self.element(), self.dtype), spell.shape(self.shape))
 
 
 @dataclass(frozen=True)
@@ -155,8 +159,7 @@ class Cast(Operator):
         return method(spell.operands[0], "to", Verbatim(literal(self.dtype)))
 
     def onnx(self, spell: OnnxSpelling) -> str:
-        name: str = spell.add("Cast", spell.operands[0], to=self.dtype)
-        return name
+        return spell.add("Cast", spell.operands[0], to=self.dtype)
 
 
 @dataclass(frozen=True)

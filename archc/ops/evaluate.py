@@ -10,11 +10,13 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from archc.ir.dims import SymbolicDim, as_symbol, evaluate as evaluate_dim, symbols
+from archc.ir.dims import SymbolicDim, as_symbol, symbols
+from archc.ir.dims import evaluate as evaluate_dim
 from archc.ir.graph import Graph, Node, Value
 from archc.ops.spelling import TorchSpelling
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
 
@@ -46,7 +48,7 @@ def values(
     yield from tensors.items()
     with torch.no_grad():
         for node in nodes:
-            weights = {path: torch.from_numpy(graph.weight_values(path)) for path in node.weights.values()}
+            weights = {path: _tensor(graph.weight_values(path)) for path in node.weights.values()}
             results = run_node(node, [tensors[value] for value in node.operands], weights, sizes)
             for value, tensor in zip(node.results, results, strict=True):
                 tensors[value] = tensor
@@ -77,6 +79,15 @@ def run_node(
     )
     result = _function(node.op.torch(spelling))(operands, weights)
     return tuple(result) if len(node.results) > 1 else (result,)
+
+
+def _tensor(array: np.ndarray) -> torch.Tensor:
+    """An array as a tensor.  Numpy has bf16 by way of another package, which PyTorch does not take from it."""
+    import torch
+
+    if array.dtype.name == "bfloat16":
+        return torch.from_numpy(array.view("int16").copy()).view(torch.bfloat16)
+    return torch.from_numpy(array if array.flags.writeable else array.copy())
 
 
 @lru_cache(maxsize=4096)

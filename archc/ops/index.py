@@ -33,11 +33,15 @@ class Slice(Operator):
     signature = "x[*d] -> y[*e]"
     example = "y = x[:, 0]"
 
-    items: tuple[Item, ...] = attribute((), doc="for each axis an integer, (start, stop, step), or nothing for all of it")
+    items: tuple[Item, ...] = attribute((), doc="for each axis an integer or `start:stop:step`")
+
+    def __post_init__(self) -> None:
+        # `:`, `0:` and `::1` are the same: one form for one meaning.
+        object.__setattr__(self, "items", tuple(_normal(item) for item in self.items))
 
     @classmethod
     def from_arguments(cls, positional: Sequence[Any], named: Mapping[str, Any]) -> Self:
-        """From the items between the brackets: integers, sizes, Python's `slice` and `...`."""
+        """From what stands between the brackets: integers, sizes, `...`, and ranges as (start, stop, step)."""
         for name in named:
             raise AttributeProblem("unknown-attribute", f"`slice` has no attribute `{name}`", name)
         return cls(tuple(_item(value, position) for position, value in enumerate(positional)))
@@ -58,6 +62,8 @@ class Slice(Operator):
             raise OperatorError(
                 "rank-mismatch", f"{len(given)} axes are indexed, and the operand has {rank}", operand=0
             )
+        if any(isinstance(item, tuple) and _step(item) < 1 for item in given):
+            raise OperatorError("bad-attribute", "the step of a slice must be at least 1", attribute="items")
         place = self.items.index(...) if ... in self.items else len(given)
         return [*given[:place], *[None] * (rank - len(given)), *given[place:]]
 
@@ -75,7 +81,8 @@ class Slice(Operator):
                     continue
                 # What is cut off and what stays are the parts of a sum: each element is followed exactly.
                 parts = {f"a{number}": start, f"d{number}": length, f"b{number}": rest}
-                left[number] = Axis(tuple((Index(name),) for name, part in parts.items() if part != 0 or name[0] == "d"))
+                present = [name for name, part in parts.items() if part != 0 or name == f"d{number}"]
+                left[number] = Axis(tuple((Index(name),) for name in present))
                 right.append(plain_axis(f"d{number}"))
             else:
                 self._check_place(item, number, types[0])
@@ -93,7 +100,7 @@ class Slice(Operator):
         """The size of a slice with a step; `position` counts such slices."""
         stepped = [item for item in self.items if isinstance(item, tuple) and _step(item) != 1]
         item = stepped[position]
-        return -floor_divide(-_range(item, extent)[1], _step(item))  # rounded up
+        return floor_divide(_range(item, extent)[1] + _step(item) - 1, _step(item))  # rounded up
 
     def _check_place(self, place: int | SymbolicDim | EllipsisType, number: int, operand: TensorType) -> None:
         size = operand.shape[number]
@@ -124,22 +131,32 @@ class Slice(Operator):
 
 
 def _item(value: Any, position: int) -> Item:
-    """An item as the operator keeps it: a range is a tuple, and the range of everything is None."""
+    """An item that a text gives.
+
+    Raises:
+        AttributeProblem: it is none.
+    """
+
+    def is_size(bound: Any) -> bool:
+        return isinstance(bound, (int, SymbolicDim)) and not isinstance(bound, bool)
+
     if isinstance(value, slice):
         value = (value.start, value.stop, value.step)
     if isinstance(value, tuple) and len(value) == 3:
-        start, stop, step = value
-        for bound in (start, stop):
-            if bound is not None and (isinstance(bound, bool) or not isinstance(bound, (int, SymbolicDim))):
-                raise AttributeProblem("wrong-type", "the ends of a slice must be integers or sizes", position)
-        if step is not None and (isinstance(step, bool) or not isinstance(step, int) or step < 1):
-            raise AttributeProblem("wrong-type", "the step of a slice must be an integer above 0", position)
-        # `:` and `0::1` are the same; one form for one meaning.
-        bounds = (start or None, stop, None if step == 1 else step)
-        return None if bounds == (None, None, None) else bounds
-    if value is None or value is ... or (isinstance(value, (int, SymbolicDim)) and not isinstance(value, bool)):
-        return value  # type: ignore[no-any-return]  # the line above saw its type
+        if all(bound is None or is_size(bound) for bound in value) and not isinstance(value[2], SymbolicDim):
+            return value
+        raise AttributeProblem("wrong-type", "a slice goes from a size to a size, by an integer", position)
+    if value is None or value is ... or is_size(value):
+        return value  # type: ignore[no-any-return]  # an `Item`, as the line above says
     raise AttributeProblem("wrong-type", "an index must be an integer, a size, a slice or `...`", position)
+
+
+def _normal(item: Item) -> Item:
+    if not isinstance(item, tuple):
+        return item
+    start, stop, step = item
+    bounds = (None if start == 0 else start, stop, None if step == 1 else step)
+    return None if bounds == (None, None, None) else bounds
 
 
 def _item_text(item: Item, size: Any) -> str:
@@ -213,8 +230,7 @@ class ByTensor(Operator, abstract=True):
         return (types[0].dtype,)
 
     def onnx(self, spell: OnnxSpelling) -> str:
-        name: str = spell.add(self.onnx_name, *spell.operands, axis=self.axis(spell.types))
-        return name
+        return spell.add(self.onnx_name, *spell.operands, axis=self.axis(spell.types))
 
 
 @dataclass(frozen=True)

@@ -115,10 +115,8 @@ class Moves:
 
 
 def onnx_reshape(spell: OnnxSpelling, value: str, shape: Sequence[Extent]) -> str:
-    """Add a `Reshape`; where a size is 0, it means 0 and not "as it was"."""
-    exact = {"allowzero": 1} if 0 in shape else {}
-    name: str = spell.add("Reshape", value, spell.shape(shape, like=value), **exact)
-    return name
+    """Add a `Reshape`.  Where a size is 0 it means 0, and not "as it was"; an attribute that is None is left out."""
+    return spell.add("Reshape", value, spell.shape(shape, like=value), allowzero=1 if 0 in shape else None)
 
 
 def torch_shape(spell: TorchSpelling, shape: Sequence[Extent]) -> list[Any]:
@@ -215,5 +213,5 @@ def _names(axis: Axis) -> list[str]:
     return [factor.name for factor in axis.factors if isinstance(factor, Index)]
 
 
-def _bad(message: str, help: str | None = None) -> OperatorError:  # noqa: A002
+def _bad(message: str, help: str | None = None) -> OperatorError:
     return OperatorError("bad-pattern", message, attribute="pattern", help=help)

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from archc.ir.attributes import attribute
+from archc.ir.storage import Int8
 from archc.ir.types import DType, TensorType
+from archc.ops.integers import quantized_operand
 from archc.ops.operator import Operator, OperatorError
 from archc.ops.parameter import Parameter, kaiming_uniform, normal, uniform_fan_in
-from archc.ops.spelling import OnnxSpelling, TorchModule, TorchSpelling, call
+from archc.ops.spelling import OnnxSpelling, Quantized, TorchModule, TorchSpelling, call
 
 
 @dataclass(frozen=True)
@@ -43,12 +45,24 @@ class Linear(Operator):
         )
 
     def onnx(self, spell: OnnxSpelling) -> str:
-        x, weight = spell.operands[0], spell.weights["weight"]
-        bias = spell.weights.get("bias", "")
+        operand = quantized_operand(spell)
+        if operand is not None and not operand.static:
+            return self._onnx_integers(spell, operand)
+        x = spell.operands[0]
+        weight = spell.weights["weight"] if operand is None else spell.dequantized("weight")
         if spell.types[0].rank == 2:
+            bias = spell.weights.get("bias", "") if operand is None else spell.integer_bias(operand)
             return spell.add("Gemm", x, weight, bias, transB=1)
         product = spell.add("MatMul", x, spell.add("Transpose", weight, perm=[1, 0]))
-        return spell.add("Add", product, bias) if bias else product
+        return spell.add("Add", product, spell.weights["bias"]) if self.bias else product
+
+    def _onnx_integers(self, spell: OnnxSpelling, operand: Quantized) -> str:
+        """The product of the integers, scaled afterwards; ONNX Runtime makes one DynamicQuantizeMatMul of it."""
+        weight, weight_scale = spell.stored("weight")
+        sums = spell.add("MatMulInteger", operand.q, spell.add("Transpose", weight, perm=[1, 0]), operand.zero_point)
+        scale = spell.add("Mul", operand.scale, weight_scale)
+        product = spell.add("Mul", spell.add("Cast", sums, to=DType.f32), scale)
+        return spell.add("Add", product, spell.weights["bias"]) if self.bias else product
 
     def factors(self, rank: int) -> tuple[Linear, Linear]:
         return replace(self, out_features=rank, bias=False), replace(self, in_features=None)
@@ -91,4 +105,12 @@ class Embedding(Operator):
         )
 
     def onnx(self, spell: OnnxSpelling) -> str:
-        return spell.add("Gather", spell.weights["weight"], spell.operands[0], axis=0)
+        storage, ids = spell.storages["weight"], spell.operands[0]
+        if not isinstance(storage, Int8):
+            return spell.add("Gather", spell.weights["weight"], ids, axis=0)
+        # Only the vectors that are looked up are decoded, never the whole table.
+        table, scale = spell.stored("weight")
+        vectors = spell.add("Cast", spell.add("Gather", table, ids, axis=0), to=spell.results[0].dtype)
+        if storage.axis == 0:
+            scale = spell.add("Unsqueeze", spell.add("Gather", scale, ids, axis=0), spell.constant([-1]))
+        return spell.add("Mul", vectors, scale)

@@ -1,4 +1,4 @@
-"""Normalization of activations: over the batch, channels, groups of channels, or the last axes."""
+"""Normalization of channels: over the batch, within each sample, or within groups."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from archc.ir.attributes import attribute
-from archc.ir.dims import SymbolicDim
-from archc.ir.signature import Signature, parse_signature
 from archc.ir.solve import Extent
 from archc.ir.types import DType, TensorType
-from archc.ops.checks import bad_attribute, check_channels, check_floating, check_positive, check_rank
+from archc.ops.checks import check_channels, check_floating, check_positive, check_probability, check_rank
 from archc.ops.operator import Operator, OperatorError
 from archc.ops.parameter import Parameter, ones, zeros
 from archc.ops.spelling import OnnxSpelling, TorchModule, TorchSpelling, Verbatim, call
@@ -24,7 +22,7 @@ class BatchNorm(Operator):
 
     In training, mean and variance are those of the batch over all axes but the channels', and the running ones
     follow them: running = (1 - momentum) · running + momentum · batch (with the unbiased variance).  In inference
-    they are the running ones.  `momentum = none` makes the running ones plain averages over all batches.
+    they are the running ones.
     (Ioffe and Szegedy 2015, "Batch Normalization".)
     """
 
@@ -44,15 +42,14 @@ class BatchNorm(Operator):
         None, index="c", phrase="channels", doc="checked against the operand where given"
     )
     eps: float = attribute(1e-5, doc="added to the variance")
-    momentum: float | None = attribute(0.1, doc="share of the batch in the running statistics")
+    momentum: float = attribute(0.1, doc="share of the batch in the running statistics")
     affine: bool = attribute(True, doc="scale and shift by learned numbers")
 
     def check(self, types: Sequence[TensorType]) -> None:
         check_floating(self, types)
         check_rank(self, types[0], 2, 5)
         check_positive(self, "eps")
-        if self.momentum is not None and not 0 <= self.momentum <= 1:
-            raise bad_attribute(self, "momentum", "from 0 to 1")
+        check_probability(self, "momentum")
 
     def torch(self, spell: TorchSpelling) -> str:
         weights = spell.weights
@@ -165,138 +162,6 @@ class GroupNorm(Operator):
         )
 
 
-@dataclass(frozen=True)
-class LastAxesNorm(Operator, abstract=True):
-    """What `layer_norm` and `rms_norm` share: which axes they normalize."""
-
-    normalized_shape: int | tuple[int, ...] | None = attribute(
-        None, doc="sizes of the axes that are normalized, checked where given; by default the last axis, of any size"
-    )
-    dims: int | None = attribute(None, keyword=True, doc="how many of the last axes are normalized")
-
-    def check(self, types: Sequence[TensorType]) -> None:
-        check_floating(self, types)
-        check_positive(self, "dims", "eps")
-        if self.dims is not None and self.normalized_shape is not None and self.dims != len(self._sizes):
-            raise bad_attribute(self, "dims", f"{len(self._sizes)}, as many as `normalized_shape` has")
-        if self._dims == 0:
-            raise bad_attribute(self, "normalized_shape", "at least one size")
-        if self._dims > types[0].rank:
-            raise OperatorError(
-                "rank-mismatch", f"`{self.name}` normalizes {self._dims} axes, and receives {types[0]}", operand=0
-            )
-        last = types[0].shape[types[0].rank - self._dims :]
-        if self.normalized_shape is not None and self._sizes != last:
-            wanted, found = (", ".join(str(size) for size in sizes) for sizes in (self._sizes, last))
-            raise OperatorError(
-                "shape-mismatch",
-                f"`{self.name}` expects {wanted} as the size of the last axes, and receives {found}",
-                operand=0,
-                attribute="normalized_shape",
-            )
-
-    @property
-    def _sizes(self) -> tuple[int, ...]:
-        shape = self.normalized_shape
-        return () if shape is None else (shape,) if isinstance(shape, int) else shape
-
-    @property
-    def _dims(self) -> int:
-        return self.dims or (1 if self.normalized_shape is None else len(self._sizes))
-
-    def signature_for(self, types: Sequence[TensorType]) -> Signature:
-        if self._dims == 1:
-            return parse_signature(self.signature)
-        axes = ", ".join(f"d{number}" for number in range(self._dims))
-        return parse_signature(self.signature.replace("d]", f"{axes}]"))
-
-    def _last(self, shape: Sequence[int | SymbolicDim]) -> tuple[int | SymbolicDim, ...]:
-        return tuple(shape[len(shape) - self._dims :])
-
-    def _torch_shape(self, spell: TorchSpelling) -> str:
-        """The normalized sizes as PyTorch's functions take them."""
-        return f"[{', '.join(spell.size(dim) for dim in self._last(spell.types[0].shape))}]"
-
-    def _module_shape(self, spell: TorchSpelling) -> Extent | tuple[Extent, ...]:
-        """The normalized sizes as PyTorch's modules take them; all are known where there are weights."""
-        sizes = self._last(spell.types[0].shape)
-        return sizes[0] if len(sizes) == 1 else sizes
-
-
-@dataclass(frozen=True)
-class LayerNorm(LastAxesNorm):
-    """Normalizes each vector of the last axis (or last axes): y = (x - mean) / √(var + eps) · weight + bias.
-
-    (Ba et al. 2016, "Layer Normalization".)
-    """
-
-    signature = "x[*b, d], weight[d]?, bias[d]? -> y[*b, d]"
-    parameters = {"weight": Parameter(ones, when="elementwise_affine"), "bias": Parameter(zeros)}
-    example = "x -> ln1: layer_norm"
-
-    eps: float = attribute(1e-5, doc="added to the variance")
-    elementwise_affine: bool = attribute(True, doc="scale and shift by learned numbers")
-    bias: bool = attribute(True, doc="shift as well as scale")
-
-    def has_parameter(self, name: str) -> bool:
-        return self.elementwise_affine and (name == "weight" or self.bias)
-
-    def torch(self, spell: TorchSpelling) -> str:
-        options = {} if self.eps == 1e-5 else {"eps": self.eps}
-        return call("F.layer_norm", *spell.operands, self._torch_shape(spell), *spell.weights.values(), **options)
-
-    def torch_module(self, spell: TorchSpelling) -> TorchModule | None:
-        if not self.elementwise_affine:
-            return None
-        return TorchModule(
-            "nn.LayerNorm",
-            {"normalized_shape": self._module_shape(spell)},
-            {"eps": (self.eps, 1e-5), "bias": (self.bias, True)},
-        )
-
-    def onnx(self, spell: OnnxSpelling) -> str:
-        scale = spell.weights.get("weight") or _onnx_full(spell, 1.0, self._last(spell.types[0].shape))
-        shift = [spell.weights["bias"]] if "bias" in spell.weights else []
-        return spell.add("LayerNormalization", *spell.operands, scale, *shift, axis=-self._dims, epsilon=self.eps)
-
-
-@dataclass(frozen=True)
-class RmsNorm(LastAxesNorm):
-    """Divides each vector of the last axis (or last axes) by its root mean square: y = x / √(mean(x²) + eps) · weight.
-
-    (Zhang and Sennrich 2019, "Root Mean Square Layer Normalization".)
-    """
-
-    signature = "x[*b, d], weight[d]? -> y[*b, d]"
-    parameters = {"weight": Parameter(ones, when="elementwise_affine")}
-    example = "x -> norm1: rms_norm"
-
-    eps: float | None = attribute(None, doc="added to the mean square; by default the dtype's machine epsilon")
-    elementwise_affine: bool = attribute(True, doc="scale by learned numbers")
-
-    def torch(self, spell: TorchSpelling) -> str:
-        options = {} if self.eps is None else {"eps": self.eps}
-        return call("F.rms_norm", *spell.operands, self._torch_shape(spell), *spell.weights.values(), **options)
-
-    def torch_module(self, spell: TorchSpelling) -> TorchModule | None:
-        if not self.elementwise_affine:
-            return None
-        return TorchModule("nn.RMSNorm", {"normalized_shape": self._module_shape(spell)}, {"eps": (self.eps, None)})
-
-    def onnx(self, spell: OnnxSpelling) -> str:
-        x, dtype = spell.operands[0], spell.types[0].dtype
-        eps = _MACHINE_EPSILON[dtype] if self.eps is None else self.eps
-        axes = spell.constant([-number - 1 for number in reversed(range(self._dims))])
-        mean = spell.add("ReduceMean", spell.add("Mul", x, x), axes, keepdims=1)
-        root = spell.add("Sqrt", spell.add("Add", mean, spell.constant(eps, dtype)))
-        result = spell.add("Div", x, root)
-        return spell.add("Mul", result, spell.weights["weight"]) if self.elementwise_affine else result
-
-
-# The distance from 1 to the next number, as `torch.finfo(dtype).eps`.
-_MACHINE_EPSILON = {DType.f64: 2.0**-52, DType.f32: 2.0**-23, DType.f16: 2.0**-10, DType.bf16: 2.0**-7}
-
-
 def _spatial_rank(operand: TensorType) -> int:
     """Which of PyTorch's modules is meant: 1 also for an operand without spatial axes."""
     return max(1, operand.rank - 2)
@@ -306,9 +171,10 @@ def _onnx_affine(spell: OnnxSpelling, shape: Sequence[Extent]) -> tuple[str, str
     """Scale and shift, which ONNX always wants: ones and zeros where there are no weights."""
     if "weight" in spell.weights:
         return spell.weights["weight"], spell.weights["bias"]
-    return _onnx_full(spell, 1.0, shape), _onnx_full(spell, 0.0, shape)
+    return onnx_full(spell, 1.0, shape), onnx_full(spell, 0.0, shape)
 
 
-def _onnx_full(spell: OnnxSpelling, value: float, shape: Sequence[Extent]) -> str:
+def onnx_full(spell: OnnxSpelling, value: float, shape: Sequence[Extent]) -> str:
+    """A tensor of one value, in the dtype of the first operand."""
     number = spell.constant(value, spell.types[0].dtype)
     return spell.add("Expand", number, spell.shape(shape))

@@ -52,7 +52,7 @@ class OperatorError(Exception):
         *,
         attribute: str | None = None,
         operand: int | None = None,
-        help: str | None = None,  # noqa: A002
+        help: str | None = None,
         notes: Sequence[str] = (),
     ):
         super().__init__(message)
@@ -84,7 +84,7 @@ class Operator(Rewriting):
     parameters: ClassVar[Mapping[str, Parameter]] = {}
     """The operands of the signature that the operator owns."""
     family: ClassVar[str] = ""
-    """The heading under which `archc ops` lists it: the name of the module, unless given."""
+    """The heading under which `archc ops` lists it: the name of the module, unless the class or its base gives one."""
     torch_name: ClassVar[str] = ""
     """The function that spells it in PyTorch (`F.relu`), where calling it with the attributes is all."""
     onnx_name: ClassVar[str] = ""
@@ -96,9 +96,8 @@ class Operator(Rewriting):
         super().__init_subclass__(**kwargs)
         if "name" not in cls.__dict__:
             cls.name = _snake_case(cls.__name__)
-        if "family" not in cls.__dict__:
-            cls.family = cls.__module__.rpartition(".")[2]
         if not abstract:
+            cls.family = cls.family or cls.__module__.rpartition(".")[2]
             OPERATORS[cls.name] = cls
 
     # Text -------------------------------------------------------------------------------------------------

@@ -29,7 +29,9 @@ class Pad(Operator):
     example = "x -> pad((1, 1, 2, 2))"
 
     padding: tuple[int, ...] = attribute(doc="left and right of the last axis, of the one before, …")
-    mode: Literal["constant", "reflect", "replicate", "circular"] = attribute("constant", doc="what the new elements are")
+    mode: Literal["constant", "reflect", "replicate", "circular"] = attribute(
+        "constant", doc="what the new elements are"
+    )
     value: float = attribute(0.0, doc='the new elements, where the mode is "constant"')
 
     def ends(self, rank: int) -> list[tuple[int, int]]:
@@ -114,5 +116,4 @@ class Pad(Operator):
         dtype = spell.types[0].dtype
         element = float(self.value) if dtype.floating else int(self.value)
         value = spell.constant(element, dtype) if self.mode == "constant" and self.value else ""
-        name: str = spell.add("Pad", spell.operands[0], pads, value, mode=_ONNX_MODES[self.mode])
-        return name
+        return spell.add("Pad", spell.operands[0], pads, value, mode=_ONNX_MODES[self.mode])

@@ -15,11 +15,11 @@ from archc.ops.spatial import (
     Sizes,
     check_sizes,
     check_window,
+    end_padding,
     onnx_window,
     per_axis,
     span_of,
     windows,
-    windows_rounded_up,
 )
 from archc.ops.spelling import OnnxSpelling, TorchSpelling, call
 
@@ -41,7 +41,7 @@ class Pooling(Operator, abstract=True):
         rank = len(self.spatial)
         check_sizes(self, rank, 1, "kernel_size", "stride")
         check_sizes(self, rank, 0, "padding")
-        if any(2 * padding > span for padding, span in zip(self._pads, self._spans)):
+        if any(2 * padding > kernel for padding, kernel in zip(self._pads, self._kernel)):
             raise bad_attribute(self, "padding", "at most half of the kernel's size")
 
     @property
@@ -64,14 +64,18 @@ class Pooling(Operator, abstract=True):
     def _pads(self) -> tuple[int, ...]:
         return per_axis(self.padding, len(self.spatial))
 
+    @property
+    def _ends(self) -> tuple[int, ...]:
+        """The padding after each axis: more than before it where `ceil_mode` lets a window reach over the end."""
+        sizes = zip(self._spans, self._strides, self._pads)
+        return tuple(end_padding(span, stride, padding, self.ceil_mode) for span, stride, padding in sizes)
+
     def pool(self, extent: Extent, position: int) -> Extent:
         """The extent of a spatial axis of the result: ⌊(L + 2p - d(k - 1) - 1) / s⌋ + 1, or with ⌈ ⌉ in `ceil_mode`."""
-        span, stride, padding = self._spans[position], self._strides[position], self._pads[position]
-        # That at least one whole window fits is asked for in `ceil_mode` as well: PyTorch does.
-        count = windows(extent, span, stride, 2 * padding)
-        rounded = windows_rounded_up(extent, span, stride, padding) if self.ceil_mode else count
-        check_window(self, rounded, extent, span, 2 * padding, self.spatial[position])
-        return rounded
+        span, padding = self._spans[position], self._pads[position] + self._ends[position]
+        count = windows(extent, span, self._strides[position], padding)
+        check_window(self, count, extent, span, padding, self.spatial[position])
+        return count
 
     def torch(self, spell: TorchSpelling) -> str:
         named = {name: value for name, (value, default) in self._options().items() if value != default}
@@ -80,10 +84,6 @@ class Pooling(Operator, abstract=True):
     def _options(self) -> dict[str, tuple[Any, Any]]:
         """The arguments by name that PyTorch's function takes, with their defaults."""
         return {"stride": (self.stride, None), "padding": (self.padding, 0), "ceil_mode": (self.ceil_mode, False)}
-
-    def _onnx_options(self) -> dict[str, Any]:
-        options = onnx_window(self._kernel, self._strides, (self._pads, self._pads), self._dilations)
-        return {**options, "ceil_mode": 1} if self.ceil_mode else options
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,15 @@ class MaxPooling(Pooling, abstract=True):
         return {**super()._options(), "dilation": (self.dilation, 1)}
 
     def onnx(self, spell: OnnxSpelling) -> str:
-        return spell.add("MaxPool", *spell.operands, **self._onnx_options())
+        x, pads, ends = spell.operands[0], self._pads, self._ends
+        if any(end >= kernel for end, kernel in zip(ends, self._kernel)):
+            # ONNX Runtime wants padding below the kernel's size, however far the kernel is dilated.
+            lowest = spell.constant(float("-inf"), spell.types[0].dtype)
+            x = spell.add("Pad", x, spell.constant([0, 0, *pads, 0, 0, *ends]), lowest)
+            pads = ends = (0,) * len(pads)
+        options = onnx_window(self._kernel, self._strides, (pads, ends), self._dilations)
+        result: str = spell.add("MaxPool", x, **options)
+        return result
 
 
 @dataclass(frozen=True)
@@ -117,10 +125,19 @@ class AveragePooling(Pooling, abstract=True):
         return {**super()._options(), "count_include_pad": (self.count_include_pad, True)}
 
     def onnx(self, spell: OnnxSpelling) -> str:
-        options = self._onnx_options()
-        if self.count_include_pad and any(self._pads):
-            options["count_include_pad"] = 1
-        return spell.add("AveragePool", *spell.operands, **options)
+        """Zeros that count where the padding does, and none where a window reaches over the end in `ceil_mode`."""
+        x, pads, ends = spell.operands[0], self._pads, self._ends
+        counted: dict[str, Any] = {}
+        if self.count_include_pad and any(pads):
+            if self.ceil_mode:
+                zeros = spell.constant([0, 0, *pads] * 2)
+                x = spell.add("Pad", x, zeros)
+                pads, ends = (0,) * len(pads), tuple(end - padding for end, padding in zip(ends, pads))
+            else:
+                counted = {"count_include_pad": 1}
+        options = onnx_window(self._kernel, self._strides, (pads, ends), self._dilations)
+        result: str = spell.add("AveragePool", x, **options, **counted)
+        return result
 
 
 @dataclass(frozen=True)

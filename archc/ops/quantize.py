@@ -34,7 +34,7 @@ class Quantize(Operator):
     example = "x -> q0: quantize(u8) -> dequantize"
 
     dtype: DType = attribute(doc="u8 or i8")
-    axis: int | None = attribute(None, keyword=True, doc="the axis with a scale for each place; a single one without it")
+    axis: int | None = attribute(None, keyword=True, doc="the axis with a scale for each place; without it one scale")
     dynamic: bool = attribute(False, keyword=True, doc="take scale and zero point from the data when the model runs")
 
     def has_parameter(self, name: str) -> bool:
@@ -48,7 +48,8 @@ class Quantize(Operator):
 
     def check(self, types: Sequence[TensorType]) -> None:
         if self.dtype not in _RANGES:
-            raise OperatorError("bad-attribute", f"`quantize` makes u8 or i8, not {self.dtype.value}", attribute="dtype")
+            made = self.dtype.value
+            raise OperatorError("bad-attribute", f"`quantize` makes u8 or i8, not {made}", attribute="dtype")
         if self.dynamic and (self.dtype is not DType.u8 or self.axis is not None):
             raise OperatorError(
                 "bad-attribute",
@@ -83,11 +84,10 @@ class Quantize(Operator):
     def onnx(self, spell: OnnxSpelling) -> tuple[str, ...]:
         (x,) = spell.operands
         if self.dynamic:
-            names: tuple[str, ...] = spell.add("DynamicQuantizeLinear", x, outputs=3)
-            return names
+            return tuple(spell.add("DynamicQuantizeLinear", x, outputs=3))
         scale, zero_point = spell.weights["scale"], spell.weights["zero_point"]
-        axis = {} if self.axis is None else {"axis": self.axis}
-        return spell.add("QuantizeLinear", x, scale, zero_point, **axis), scale, zero_point
+        # An attribute that is None is left out.
+        return spell.add("QuantizeLinear", x, scale, zero_point, axis=self.axis), scale, zero_point
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class Dequantize(Operator):
     onnx_name: ClassVar[str] = "DequantizeLinear"
     example = "x -> q0: quantize(u8) -> dequantize"
 
-    axis: int | None = attribute(None, keyword=True, doc="the axis with a scale for each place; a single one without it")
+    axis: int | None = attribute(None, keyword=True, doc="the axis with a scale for each place; without it one scale")
 
     def signature_for(self, types: Sequence[TensorType]) -> Signature:
         return _signature("q", "y", self, types, ("scale", "zero_point"), ())
@@ -123,8 +123,7 @@ class Dequantize(Operator):
         return infix(infix(number, "-", _beside(self, zero_point, rank)), "*", _beside(self, scale, rank))
 
     def onnx(self, spell: OnnxSpelling) -> str:
-        name: str = spell.add(self.onnx_name, *spell.operands, **({} if self.axis is None else {"axis": self.axis}))
-        return name
+        return spell.add(self.onnx_name, *spell.operands, axis=self.axis)
 
 
 def _dynamic(x: str) -> str:

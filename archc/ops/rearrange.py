@@ -96,8 +96,7 @@ class Flatten(Layout):
 
     def onnx(self, spell: OnnxSpelling) -> str:
         if self._ends(spell.types[0].rank) == (1, spell.types[0].rank - 1):
-            name: str = spell.add("Flatten", spell.operands[0], axis=1)
-            return name
+            return spell.add("Flatten", spell.operands[0], axis=1)
         return super().onnx(spell)
 
 
@@ -204,8 +203,7 @@ class Squeeze(Layout):
 
     def onnx(self, spell: OnnxSpelling) -> str:
         axes = spell.constant(list(self._dropped(spell.types[0])))
-        name: str = spell.add("Squeeze", spell.operands[0], axes)
-        return name
+        return spell.add("Squeeze", spell.operands[0], axes)
 
 
 @dataclass(frozen=True)
@@ -225,8 +223,7 @@ class Unsqueeze(Layout):
         return method(spell.operands[0], "unsqueeze", self.dim)
 
     def onnx(self, spell: OnnxSpelling) -> str:
-        name: str = spell.add("Unsqueeze", spell.operands[0], spell.constant([self.dim]))
-        return name
+        return spell.add("Unsqueeze", spell.operands[0], spell.constant([self.dim]))
 
 
 def _names(rank: int) -> list[str]:

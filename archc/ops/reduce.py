@@ -73,8 +73,7 @@ class Reduction(Operator, abstract=True):
         axes = self.axes(spell.types[0].rank)
         keep = int(self.keepdim if keepdim is None else keepdim)
         if not axes:
-            name: str = spell.add("Identity", value) if op_type != "ReduceL1" else spell.add("Abs", value)
-            return name
+            return spell.add("Identity", value) if op_type != "ReduceL1" else spell.add("Abs", value)
         reduced: str = spell.add(op_type, value, spell.constant(list(axes)), keepdims=keep)
         return reduced
 
@@ -151,8 +150,7 @@ class Var(Reduction):
             divisor = spell.add("Cast", spell.size(count), to=operand.dtype)
         else:
             divisor = spell.constant(float(count), operand.dtype)  # type: ignore[arg-type]  # not symbolic
-        name: str = spell.add("Div", total, divisor)
-        return name
+        return spell.add("Div", total, divisor)
 
 
 @dataclass(frozen=True)
@@ -163,8 +161,7 @@ class Std(Var):
     example = "x -> std(1)"
 
     def onnx(self, spell: OnnxSpelling) -> str:
-        name: str = spell.add("Sqrt", super().onnx(spell))
-        return name
+        return spell.add("Sqrt", super().onnx(spell))
 
 
 @dataclass(frozen=True)
@@ -172,11 +169,9 @@ class Norm(Reduction):
     """The p-norm: y = (Σ |x|ᵖ)^(1/p); with p = inf the largest |x|."""
 
     accepts = "floating"
-    example = "x -> norm(dim = 1)"
+    example = "x -> norm(1, p = 1)"
 
-    dim: int | tuple[int, ...] | None = attribute(None, keyword=True, doc="the axis, or axes, to reduce; all without it")
-    keepdim: bool = attribute(False, keyword=True, doc="leave the reduced axes as axes of size 1")
-    p: float = attribute(2.0, doc="the order, above 0")
+    p: float = attribute(2.0, keyword=True, doc="the order, above 0")
 
     def check(self, types: Sequence[TensorType]) -> None:
         if not self.p > 0:
@@ -191,16 +186,14 @@ class Norm(Reduction):
     def onnx(self, spell: OnnxSpelling) -> str:
         x, dtype = spell.operands[0], spell.types[0].dtype
         if not self.axes(spell.types[0].rank):
-            name: str = spell.add("Abs", x)
-            return name
+            return spell.add("Abs", x)
         if self.p in (1.0, 2.0):
             return self.onnx_reduce(spell, "ReduceL1" if self.p == 1.0 else "ReduceL2", x)
         size = spell.add("Abs", x)
         if self.p == float("inf"):
             return self.onnx_reduce(spell, "ReduceMax", size)
         powers = spell.add("Pow", size, spell.constant(self.p, dtype))
-        root: str = spell.add("Pow", self.onnx_reduce(spell, "ReduceSum", powers), spell.constant(1 / self.p, dtype))
-        return root
+        return spell.add("Pow", self.onnx_reduce(spell, "ReduceSum", powers), spell.constant(1 / self.p, dtype))
 
 
 @dataclass(frozen=True)
@@ -222,12 +215,11 @@ class Argmax(Reduction):
     def onnx(self, spell: OnnxSpelling) -> str:
         value, dim = spell.operands[0], self.dim
         if dim is not None:
-            name: str = spell.add(self.onnx_name, value, axis=dim, keepdims=int(self.keepdim))
-            return name
+            return spell.add(self.onnx_name, value, axis=dim, keepdims=int(self.keepdim))
         flat = spell.add("Reshape", value, spell.constant([-1]))
         found: str = spell.add(self.onnx_name, flat, axis=0, keepdims=0)
         shape = spell.constant([1] * spell.types[0].rank)
-        return spell.add("Reshape", found, shape) if self.keepdim else found  # type: ignore[no-any-return]
+        return spell.add("Reshape", found, shape) if self.keepdim else found
 
 
 @dataclass(frozen=True)

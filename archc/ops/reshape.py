@@ -78,9 +78,7 @@ class Reshape(Operator):
 Names = list[list[str]]
 
 
-def common_factors(
-    old: Sequence[Extent], new: Sequence[Extent]
-) -> tuple[Names, Names, dict[str, Extent]] | None:
+def common_factors(old: Sequence[Extent], new: Sequence[Extent]) -> tuple[Names, Names, dict[str, Extent]] | None:
     """The axes of two shapes of equally many elements as products of common factors, and the factors' sizes.
 
     [4, 6] and [2, 12] are [(a b), c] and [a, (b c)] with a = 2, b = 2, c = 6.  None where there are no such
@@ -155,8 +153,7 @@ class Expand(Operator):
         return method(spell.operands[0], "expand", *(Verbatim(spell.size(size)) for size in self.sizes))
 
     def onnx(self, spell: OnnxSpelling) -> str:
-        name: str = spell.add("Expand", spell.operands[0], spell.shape(spell.results[0].shape))
-        return name
+        return spell.add("Expand", spell.operands[0], spell.shape(spell.results[0].shape))
 
 
 def _axis(names: Sequence[str]) -> Axis:

@@ -13,6 +13,7 @@ from archc.ir.signature import Apply, Axis, Index, Pattern, Signature
 from archc.ir.solve import Extent
 from archc.ir.types import TensorType
 from archc.ops.axes import plain_axes
+from archc.ops.checks import check_positive
 from archc.ops.layout import Layout
 from archc.ops.operator import Operator, OperatorError
 from archc.ops.spelling import OnnxSpelling, TorchSpelling, call
@@ -40,7 +41,9 @@ class Upsample(Operator):
 
     size: int | tuple[int, ...] | None = attribute(None, doc="the size of the result")
     scale_factor: float | tuple[float, ...] | None = attribute(None, doc="how many times larger the result is")
-    mode: Literal["nearest", "linear", "bilinear", "trilinear", "bicubic"] = attribute("nearest", doc="the interpolation")
+    mode: Literal["nearest", "linear", "bilinear", "trilinear", "bicubic"] = attribute(
+        "nearest", doc="the interpolation"
+    )
     align_corners: bool = attribute(False, doc="let the centres of the corner pixels coincide")
 
     def check(self, types: Sequence[TensorType]) -> None:
@@ -48,20 +51,16 @@ class Upsample(Operator):
         if (self.size is None) == (self.scale_factor is None):
             raise OperatorError("bad-attribute", "`upsample` needs either `size` or `scale_factor`")
         if rank not in _MODES[self.mode][1]:
+            fitting = next((name for name in ("linear", "bilinear", "trilinear") if rank in _MODES[name][1]), None)
             raise OperatorError(
                 "bad-attribute",
                 f'mode "{self.mode}" of `upsample` is for {" or ".join(map(str, _MODES[self.mode][1]))} axes,'
                 f" and receives {types[0]}",
                 attribute="mode",
-                help=next(
-                    (f'write `mode = "{name}"`' for name in ("linear", "bilinear", "trilinear") if rank in _MODES[name][1]),
-                    None,
-                ),
+                help=f'write `mode = "{fitting}"`' if fitting else None,
             )
         if self.align_corners and self.mode == "nearest":
-            raise OperatorError(
-                "bad-attribute", 'mode "nearest" has no corners to align', attribute="align_corners"
-            )
+            raise OperatorError("bad-attribute", 'mode "nearest" has no corners to align', attribute="align_corners")
         given, name = (self.size, "size") if self.size is not None else (self.scale_factor, "scale_factor")
         values = given if isinstance(given, tuple) else (given,) * (rank - 2)
         if len(values) != rank - 2 or any(value is None or not 0 < value < float("inf") for value in values):
@@ -107,15 +106,18 @@ class Upsample(Operator):
             factors = self.scale_factor if isinstance(self.scale_factor, tuple) else (self.scale_factor,) * spatial
             target = [spell.constant([1.0, 1.0, *(float(factor or 1) for factor in factors)])]
         kind = _MODES[self.mode][0]
-        if kind == "nearest":
-            how: dict[str, Any] = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
-        else:
-            corners = "align_corners" if self.align_corners else "pytorch_half_pixel"
-            # Keys, W. "Cubic convolution interpolation" leaves the coefficient open; PyTorch takes -0.75.
-            cubic = {"cubic_coeff_a": -0.75} if kind == "cubic" else {}
-            how = {"coordinate_transformation_mode": corners, **cubic}
-        name: str = spell.add("Resize", spell.operands[0], "", *target, mode=kind, **how)
-        return name
+        corners = "align_corners" if self.align_corners else "half_pixel"
+        return spell.add(
+            "Resize",
+            spell.operands[0],
+            "",
+            *target,
+            mode=kind,
+            coordinate_transformation_mode="asymmetric" if kind == "nearest" else corners,
+            nearest_mode="floor" if kind == "nearest" else None,
+            # Keys, "Cubic convolution interpolation", leaves the coefficient open; PyTorch takes -0.75.
+            cubic_coeff_a=-0.75 if kind == "cubic" else None,
+        )
 
 
 @dataclass(frozen=True)
@@ -133,7 +135,7 @@ class PixelShuffle(Layout):
         return {"i": self.upscale_factor, "j": self.upscale_factor}
 
     def check(self, types: Sequence[TensorType]) -> None:
-        _check_positive(self, "upscale_factor", self.upscale_factor)
+        check_positive(self, "upscale_factor")
 
     def torch(self, spell: TorchSpelling) -> str:
         return call("F.pixel_shuffle", *spell.operands, self.upscale_factor)
@@ -141,8 +143,7 @@ class PixelShuffle(Layout):
     def onnx(self, spell: OnnxSpelling) -> str:
         if spell.types[0].rank != 4:
             return super().onnx(spell)
-        name: str = spell.add("DepthToSpace", *spell.operands, blocksize=self.upscale_factor, mode="CRD")
-        return name
+        return spell.add("DepthToSpace", *spell.operands, blocksize=self.upscale_factor, mode="CRD")
 
 
 @dataclass(frozen=True)
@@ -160,7 +161,7 @@ class PixelUnshuffle(Layout):
         return {"i": self.downscale_factor, "j": self.downscale_factor}
 
     def check(self, types: Sequence[TensorType]) -> None:
-        _check_positive(self, "downscale_factor", self.downscale_factor)
+        check_positive(self, "downscale_factor")
 
     def torch(self, spell: TorchSpelling) -> str:
         return call("F.pixel_unshuffle", *spell.operands, self.downscale_factor)
@@ -181,7 +182,7 @@ class ChannelShuffle(Layout):
         return {"g": self.groups}
 
     def check(self, types: Sequence[TensorType]) -> None:
-        _check_positive(self, "groups", self.groups)
+        check_positive(self, "groups")
         if types[0].rank < 3:
             raise OperatorError(
                 "rank-mismatch", f"`channel_shuffle` needs at least 3 axes, and receives {types[0]}", operand=0
@@ -189,11 +190,6 @@ class ChannelShuffle(Layout):
 
     def torch(self, spell: TorchSpelling) -> str:
         return call("F.channel_shuffle", *spell.operands, self.groups)
-
-
-def _check_positive(op: Operator, name: str, value: int) -> None:
-    if value < 1:
-        raise OperatorError("bad-attribute", f"`{name}` of `{op.name}` is {value}, and must be at least 1", attribute=name)
 
 
 def _plain(factor: float | tuple[float, ...] | None) -> int | float | tuple[int | float, ...] | None:

@@ -29,8 +29,7 @@ class Softmax(Unary):
         return call(self.torch_name, *spell.operands, dim=self.dim)
 
     def onnx(self, spell: OnnxSpelling) -> str:
-        name: str = spell.add(self.onnx_name, *spell.operands, axis=self.dim)
-        return name
+        return spell.add(self.onnx_name, *spell.operands, axis=self.dim)
 
 
 @dataclass(frozen=True)

@@ -39,20 +39,18 @@ def span_of(kernel: int, dilation: int) -> int:
 
 
 def windows(extent: Extent, span: int, stride: int, padding: int) -> Extent:
-    """How many windows fit: ⌊(L + P - span) / s⌋ + 1, with P elements of padding on both sides together."""
+    """How many windows fit: ⌊(L + P - span) / s⌋ + 1, with P elements of padding before and after together."""
     return floor_divide(extent + padding - span, stride) + 1
 
 
-def windows_rounded_up(extent: Extent, span: int, stride: int, padding: int) -> Extent:
-    """How many windows there are in `ceil_mode`, with `padding` elements on each side.
+def end_padding(span: int, stride: int, padding: int, ceil_mode: bool) -> int:
+    """The padding after an axis that makes `windows` count as PyTorch counts, with `padding` before the axis.
 
-    PyTorch counts ⌈(L + 2p - span) / s⌉ + 1 windows, less the last one if it starts beyond L + p, that is, at
-    most ⌈(L + p) / s⌉.  Which of the two is smaller does not depend on L.
+    In `ceil_mode` PyTorch takes ⌈(L + 2p - span) / s⌉ + 1 windows, less the last one if it starts beyond L + p, that
+    is, at most ⌈(L + p) / s⌉.  Since ⌈a / s⌉ = ⌊(a + s - 1) / s⌋, the first is the count with p + s - 1 elements
+    after the axis, and the second that with span - 1.
     """
-    last = extent + 2 * padding - span + stride
-    bound = extent + padding
-    smaller = last if stride + padding <= span else bound
-    return -floor_divide(-smaller, stride)
+    return min(padding + stride, span) - 1 if ceil_mode else padding
 
 
 def check_window(op: Operator, count: Extent, extent: Extent, span: int, padding: int, axis: str) -> None:
@@ -73,8 +71,9 @@ def onnx_window(
     strides: tuple[int, ...],
     pads: tuple[tuple[int, ...], tuple[int, ...]],
     dilations: tuple[int, ...],
+    groups: int = 1,
 ) -> dict[str, Any]:
-    """The attributes by which ONNX describes a window; those that have their default on all axes are left out.
+    """The attributes by which ONNX describes a sliding window; those that have their default on all axes are left out.
 
     Args:
         pads: the padding before and after each axis; ONNX lists the starts of all axes, then the ends.
@@ -86,4 +85,6 @@ def onnx_window(
         options["pads"] = [*pads[0], *pads[1]]
     if any(dilation != 1 for dilation in dilations):
         options["dilations"] = list(dilations)
+    if groups != 1:
+        options["group"] = groups
     return options

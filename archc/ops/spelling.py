@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, overload
 
 from archc.ir.dims import SymbolicDim
 from archc.ir.storage import Storage
@@ -81,8 +81,18 @@ class OnnxSpelling(Protocol):
     @property
     def storages(self) -> Mapping[str, Storage]: ...
 
-    def add(self, op_type: str, *inputs: str, outputs: int = 1, domain: str = "", **attributes: Any) -> Any:
-        """Add a node; an empty input name is an absent optional one.  Returns its result's name, or a tuple of them."""
+    @overload
+    def add(self, op_type: str, *inputs: str, outputs: int, domain: str = "", **attributes: Any) -> tuple[str, ...]: ...
+    @overload
+    def add(self, op_type: str, *inputs: str, domain: str = "", **attributes: Any) -> str: ...
+    def add(
+        self, op_type: str, *inputs: str, outputs: int | None = None, domain: str = "", **attributes: Any
+    ) -> str | tuple[str, ...]:
+        """Add a node; an empty input name is an absent optional one.
+
+        Attributes that are None are left out.  Returns the result's name, or a tuple of them where `outputs` tells
+        how many there are.
+        """
 
     def constant(self, value: Any, dtype: DType | None = None) -> str:
         """The name of a constant: a number or (nested) list; integers are i64, numbers f32, unless `dtype` is given."""
@@ -97,15 +107,22 @@ class OnnxSpelling(Protocol):
         """
 
     def quantized(self, position: int) -> Quantized | None:
-        """What stands behind a data operand that is the result of `dequantize`; None for any other operand."""
+        """What stands behind a data operand that `dequantize` made with a single scale; None for any other operand."""
 
     def stored(self, name: str) -> tuple[str, ...]:
         """The names of a parameter's stored tensors, in the order of `Storage.tensors`: integers, then their scale."""
 
     def dequantized(self, name: str) -> str:
-        """The name of a parameter's value as `DequantizeLinear` decodes it, where integer kernels are to be had.
+        """The name of a parameter's value as `DequantizeLinear` decodes it, for products of two quantized operands.
 
-        For products of two quantized operands only; see `archc.codegen.onnx.decode` for what it costs elsewhere.
+        Elsewhere it costs more than `weights[name]`; see `archc.codegen.onnx.decode`.
+        """
+
+    def integer_bias(self, operand: Quantized) -> str:
+        """The name of the parameter `bias` as integer kernels add it to the sums of products of `weight` and `operand`.
+
+        It is rounded to multiples of the product of their scales, by half of one at most.  Empty where the operator
+        has no bias; `operand` must be static, and `weight` stored as int8.
         """
 
 

@@ -84,6 +84,22 @@ class Halves(Operator, abstract=True):
 
 
 @dataclass(frozen=True)
+class Twins(Operator, abstract=True):
+    """An operator with two results, which are one tensor."""
+
+    signature = "x[n, a] -> y[n, a], z[n, a]"
+
+    def result_dtypes(self, types: Any) -> tuple[DType, ...]:
+        return (types[0].dtype,) * 2
+
+    def torch(self, spell: TorchSpelling) -> str:
+        return f"({spell.operands[0]}.relu(),) * 2"
+
+    def onnx(self, spell: OnnxSpelling) -> tuple[str, ...]:
+        return (spell.add("Relu", spell.operands[0]),) * 2
+
+
+@dataclass(frozen=True)
 class Counted(Operator, abstract=True):
     """A scale per channel, with a counter that inference does not need."""
 

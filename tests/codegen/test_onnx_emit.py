@@ -15,7 +15,7 @@ from archc.ir.storage import Int8
 from archc.ir.types import DType
 from archc.ops.linear import Embedding, Linear
 
-from .onnx_cases import Counted, Fold, Formless, Halves, Hand, Model, N, Rectify, T, agree, floats
+from .onnx_cases import Counted, Fold, Formless, Halves, Hand, Model, N, Rectify, T, Twins, agree, floats
 
 
 def perceptron() -> Graph:
@@ -121,11 +121,20 @@ def test_int8_weights_are_decoded_in_the_model(axis: int | None, rank: int) -> N
 
 def test_a_tied_int8_weight_is_decoded_once() -> None:
     model = Model()
-    tokens = model.input("tokens", N, dtype=DType.i64)
-    x = model.add(Embedding(11, 4), tokens, name="wte", storages={"weight": Int8(0)})
-    graph = model.done(y=model.add(Linear(11, bias=False), x, name="head", weights={"weight": "wte.weight"}))
+    x = model.add(Linear(4, bias=False), model.input("x", N, 4), name="fc", storages={"weight": Int8(0)})
+    graph = model.done(y=model.add(Linear(4, bias=False), x, name="tied", weights={"weight": "fc.weight"}))
     assert [node.op_type for node in to_model(graph).graph.node].count("Mul") == 1
-    agree(graph, {"tokens": np.array([0, 10, 3])})
+    agree(graph, {"x": floats(2, 4)})
+
+
+@pytest.mark.parametrize("axis", [0, 1, None])
+def test_only_the_vectors_that_are_looked_up_are_decoded(axis: int | None) -> None:
+    model = Model()
+    tokens = model.input("tokens", N, T, dtype=DType.i64)
+    graph = model.done(x=model.add(Embedding(11, 4), tokens, name="wte", storages={"weight": Int8(axis)}))
+    assert to_model(graph).graph.node[0].input[0] == "wte.weight"
+    assert to_model(graph).graph.node[0].op_type == "Gather"
+    agree(graph, {"tokens": np.array([[0, 10, 3], [4, 4, 9]])})
 
 
 def test_weights_that_inference_does_not_need_are_left_out() -> None:
@@ -166,6 +175,14 @@ def test_several_results_are_numbered() -> None:
     a, b = node.results
     graph = model.done(a=model.add(Rectify(), a), b=model.add(Hand(), b))
     assert nodes(to_model(graph))[0] == "halves: Split(x) -> halves.0, halves.1"
+    agree(graph, {"x": floats(2, 6)})
+
+
+def test_one_node_may_give_several_results() -> None:
+    model = Model()
+    a, b = model.rewriter.add(Twins(), [model.input("x", N, 6)], name="twins").results
+    graph = model.done(a=model.add(Rectify(), a), b=b)
+    assert nodes(to_model(graph))[:2] == ["twins: Relu(x) -> twins.0", "b: Identity(twins.0) -> b"]
     agree(graph, {"x": floats(2, 6)})
 
 

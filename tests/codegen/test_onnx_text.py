@@ -49,7 +49,17 @@ weight wte.weight: f32[11, 4]
 weight fc.weight: i8[2, 3]
 weight fc.weight_scale: f32[2]
 weight fc.bias: f32[2]
-wte = Gather(tokens)
+wte = Gather(wte.weight, tokens, axis=0)
+halves.0, rest = Split(x, axis=1, num_outputs=2)
+head/Transpose = Transpose(wte.weight, perm=[1, 0])
+y = MatMul(wte, head/Transpose)
+fc.weight/Unsqueeze = Unsqueeze(fc.weight_scale, [1])
+fc.weight/Cast = Cast(fc.weight, to=f32)
+fc.weight/Mul = Mul(fc.weight/Cast, fc.weight/Unsqueeze)
+z = Gemm(halves.0, fc.weight/Mul, fc.bias, transB=1)
+output y: f32[N, T, 11]
+output z: f32[N, 2]
+output rest: f32[N, 3]
 """
 
 

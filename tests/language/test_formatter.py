@@ -5,17 +5,19 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from trees import KEYWORDS, SPAN, expressions, files, parsed, plain, value_of
 
 from archc.diagnostics import Diagnostics, Source
 from archc.language import syntax
 from archc.language.formatter import WIDTH, format
 from archc.language.parser import _machine
 from archc.language.unparse import expression_text, number_text, string_text
+from tests.language.trees import KEYWORDS, SPAN, expressions, files, parsed, plain, value_of
+
+laws = settings(max_examples=60, deadline=None, derandomize=True, database=None)
 
 
 @given(files)
-@settings(max_examples=60, deadline=None)
+@laws
 def test_parsing_a_formatted_tree_gives_the_tree_back(file: syntax.File) -> None:
     text = format(file)
     assert plain(parsed(text)) == plain(file)
@@ -23,7 +25,7 @@ def test_parsing_a_formatted_tree_gives_the_tree_back(file: syntax.File) -> None
 
 
 @given(expressions)
-@settings(max_examples=150, deadline=None)
+@laws
 def test_parsing_an_expression_text_gives_the_expression_back(expression: syntax.Expression) -> None:
     text = expression_text(expression)
     assert "\n" not in text
@@ -41,7 +43,7 @@ def rewritten(draw: st.DrawFn) -> str:
 
 
 @given(rewritten())
-@settings(max_examples=60, deadline=None)
+@laws
 def test_formatting_keeps_meaning_and_comments_and_is_idempotent(text: str) -> None:
     file = parsed(text)
     formatted = format(file)
@@ -58,7 +60,7 @@ def canonical(text: str) -> str:
 
 
 def test_the_design_is_already_canonical() -> None:
-    text = '''\
+    text = """\
 # LeNet-style digit classifier.
 model cnn(classes = 10) {
     input image: f32[N, 1, 28, 28]
@@ -82,7 +84,7 @@ block Block(heads, ff = 4, dropout = 0.1, causal = true) {
     for i in 0..depth { x = x -> h[i]: Block(heads) }
     output x + (x -> ln2: layer_norm -> up: linear(ff * D) -> gelu -> down: linear(D) -> dropout(dropout))
 }
-'''
+"""
     assert canonical(text) == text
 
 
@@ -117,7 +119,9 @@ model m( # head
 # after
 import "x.arch"
 # end"""
-    assert canonical(text) == """\
+    assert (
+        canonical(text)
+        == """\
 # top
 
 # doc
@@ -147,6 +151,7 @@ model m(a = 1, b) {  # head
 import "x.arch"
 # end
 """
+    )
 
 
 def test_a_chain_that_is_too_wide_is_broken_before_its_labelled_stages() -> None:

@@ -15,8 +15,8 @@ from archc.language.parser import parse
 SOURCE = Source("")
 SPAN = Span(SOURCE, 0, 0)
 KEYWORDS = frozenset(
-    "model block pipeline import as devices link input output layer let for in if else assert or and not true false"
-    .split()
+    {"model", "block", "pipeline", "import", "as", "devices", "link", "input", "output", "layer", "let"}
+    | {"for", "in", "if", "else", "assert", "or", "and", "not", "true", "false"}
 )
 
 
@@ -75,19 +75,26 @@ def _arguments(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[tuple[syntax.
 
 
 def _labels(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[syntax.Label]:
-    return st.builds(syntax.Label, st.just(SPAN), identifiers, _tuples(inner, most=1))
+    parts = inner | st.builds(syntax.Field, st.just(SPAN), identifiers)
+    return st.builds(syntax.Label, st.just(SPAN), identifiers, _tuples(parts, most=2))
 
 
-def _stages(inner: st.SearchStrategy[Any], labels: st.SearchStrategy[Any]) -> st.SearchStrategy[syntax.Stage]:
-    bare = st.builds(syntax.Stage, st.just(SPAN), labels, dotted, st.just(()), st.just(value=False))
-    called = st.builds(syntax.Stage, st.just(SPAN), labels, dotted, _arguments(inner), st.just(value=True))
+def _paths(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return dotted | st.builds(syntax.Index, st.just(SPAN), dotted, st.tuples(inner))
+
+
+def _stages(
+    callees: st.SearchStrategy[Any], inner: st.SearchStrategy[Any], labels: st.SearchStrategy[Any]
+) -> st.SearchStrategy[syntax.Stage]:
+    bare = st.builds(syntax.Stage, st.just(SPAN), labels, callees, st.just(()), st.just(value=False))
+    called = st.builds(syntax.Stage, st.just(SPAN), labels, callees, _arguments(inner), st.just(value=True))
     return bare | called
 
 
 def _compound(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     span = st.just(SPAN)
-    operators = "or and == != < <= > >= + - * / // % **".split()
-    stages = _tuples(_stages(inner, st.none() | _labels(inner)), least=1)
+    operators = ["or", "and", "==", "!=", "<", "<=", ">", ">=", "+", "-", "*", "/", "//", "%", "**"]
+    stages = _tuples(_stages(_paths(inner), inner, st.none() | _labels(inner)), least=1)
     items = _tuples(inner | _slices(inner) | st.builds(syntax.Ellipsis, span), least=1)
     return st.one_of(
         st.builds(syntax.Member, span, inner, identifiers),
@@ -136,7 +143,7 @@ def _items() -> st.SearchStrategy[Any]:
     docs = st.lists(doc_lines.map(str.rstrip), max_size=3).map("\n".join)
     devices = st.builds(syntax.Assign, span, st.tuples(names), expressions)
     links = st.builds(syntax.Link, span, names, names, expressions)
-    passes = _tuples(_stages(expressions, st.none()), least=1)
+    passes = _tuples(_stages(dotted, expressions, st.none()), least=1)
     return st.one_of(
         st.builds(
             syntax.Definition,

@@ -151,7 +151,7 @@ def check_operator(
 
 def random(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
     """Normally distributed numbers, the same on every run."""
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
 
 
 def integers(*shape: int, below: int, seed: int = 0, dtype: torch.dtype = torch.int64) -> Tensor:
@@ -361,6 +361,6 @@ def as_tuple(results: Any) -> tuple[Tensor, ...]:
     return tuple(results) if isinstance(results, (tuple, list)) else (results,)
 
 
-def to_tensors(arrays: Sequence[Any]) -> tuple[Tensor, ...]:
+def to_tensors(arrays: Any) -> tuple[Tensor, ...]:
     """NumPy results as tensors; scalars may come as numbers."""
     return tuple(torch.as_tensor(array) for array in arrays)

@@ -12,15 +12,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import onnx
 
-from archc.codegen.onnx.decode import decode, dequantize
+from archc.codegen.onnx.decode import decode, dequantize, integer_bias
+from archc.codegen.onnx.fusible import make_fusible
 from archc.codegen.onnx.initializers import Fill, Initializers, onnx_dtype
 from archc.codegen.onnx.names import Names
 from archc.codegen.onnx.nodes import Record, write
 from archc.codegen.onnx.sizes import Sizes
 from archc.codegen.onnx.spelling import Spelling
-from archc.diagnostics import Diagnostics, error
+from archc.diagnostics import ArchcError, Diagnostic, Note, error
 from archc.ir.graph import Graph, Node, Value
 from archc.ir.types import DType, TensorType
 from archc.ops.operator import Operator, OperatorError
@@ -37,6 +39,10 @@ class Builder:
         graph: its tensors must be bound.
         proto: an empty one, which receives it.
         fill: where the elements of stored weights go.
+
+    Attributes:
+        names: the names of values and initializers that are taken.
+        domains: the domains of the operators used.
     """
 
     def __init__(self, graph: Graph, proto: onnx.GraphProto, fill: Fill):
@@ -44,20 +50,21 @@ class Builder:
         self.proto = proto
         self.proto.name = graph.name
         self.domains: set[str] = set()
-        self.initializers = Initializers(self.proto, fill)
-        self.sizes = Sizes(graph, self)
-        self._found = Diagnostics()
+        self._lacking: list[Diagnostic] = []
         inputs = [value.name or "" for value in graph.inputs]
         stored = [path for weight in graph.weights.values() for path in weight.tensors]
-        self._values = Names([*inputs, *graph.outputs, *stored])
-        # Names of nodes begin the names of inner values, and these two the names of what nodes share.
-        self._nodes = Names(["constant", "size", "shape"])
+        self.names = Names([*inputs, *graph.outputs, *stored])
+        self.initializers = Initializers(self.proto, fill, self.names)
+        self.sizes = Sizes(graph, self)
+        self._nodes = Names()
         self._names: dict[Value, str] = dict(zip(graph.inputs, inputs, strict=True))
         self._types: dict[str, TensorType] = dict(zip(inputs, (value.type for value in graph.inputs), strict=True))
         self._output_names: dict[Value, str] = {}
         self._waiting: dict[Value, Node] = {}
         self._decoded: dict[str, str] = {}
         self._dequantized: dict[str, str] = {}
+        self._biases: dict[tuple[str, str, str], str] = {}
+        self._records: list[Record] = []
 
     def build(self) -> None:
         """Fill the graph.
@@ -73,7 +80,11 @@ class Builder:
             else:
                 self._spell(node)
         self._outputs()
-        self._found.check()
+        if self._lacking:
+            raise ArchcError(dict.fromkeys(self._lacking))  # a block used twice says the same twice
+        for record in make_fusible(self._records, self.graph.outputs.keys(), self.names):
+            self.domains.add(record.domain)
+            write(self.proto.node.add(), record)
 
     # What a spelling asks for -----------------------------------------------------------------------------
 
@@ -90,7 +101,7 @@ class Builder:
     def quantized(self, value: Value) -> Quantized | None:
         """See `OnnxSpelling.quantized`."""
         node = self._waiting.get(value)
-        if node is None:
+        if node is None or node.operands[1].type.rank:
             return None
         q, scale, zero_point = (self.name(operand) for operand in node.operands)
         static = scale in self.initializers and zero_point in self.initializers
@@ -114,14 +125,25 @@ class Builder:
             self._dequantized[path] = dequantize(self, self.graph.weights[path])
         return self._dequantized[path]
 
+    def integer_bias(self, path: str, weight: str, scale: str) -> str:
+        """See `OnnxSpelling.integer_bias`; takes the paths of bias, weight and the operand's scale."""
+        key = (path, weight, scale)
+        if key not in self._biases:
+            self._biases[key] = integer_bias(self, path, self.graph.weights[weight], scale)
+        return self._biases[key]
+
+    def derived(self, name: str, array: np.ndarray[Any, Any]) -> str:
+        """Add an initializer that was computed from stored weights."""
+        return self.initializers.derived(self.names.unique(name), array)
+
     def constant(self, value: Any, dtype: DType | None = None) -> str:
         """See `OnnxSpelling.constant`."""
         return self.initializers.constant(value, dtype)
 
     def shared(self, name: str, op_type: str, *inputs: str, **attributes: Any) -> str:
         """Add a node that does not belong to the operator being spelled, and that later ones may use as well."""
-        unique = self._values.unique(name)
-        self._write(unique, Record(op_type, list(inputs), [unique], attributes))
+        unique = self.names.unique(name)
+        self._records.append(Record(op_type, list(inputs), [unique], attributes, name=unique))
         return unique
 
     # The walk ---------------------------------------------------------------------------------------------
@@ -160,32 +182,38 @@ class Builder:
         try:
             made = _onnx(node, spelling)
         except OperatorError as problem:
-            help = problem.help or f"emit PyTorch alone, or write the model without `{node.op.name}`"
-            self._found.error(problem.code, f"{node.title}: {problem.message}", node.span, problem.notes, help)
+            self._lacking.append(_lack(node, problem))
             self._names.update(zip(node.results, names, strict=True))
             return
-        results = (made,) if isinstance(made, str) else tuple(made)
-        for value, name, result in zip(node.results, names, results, strict=True):
-            if not spelling.rename(result, name):
-                # The operator hands on what was there before (dropout): its result is another name for that.
-                name = self._copy(result, name) if value in self._output_names else result
-            self._names[value] = name
-            self._types.setdefault(name, value.type)
-        for record in spelling.records:
-            self._write(prefix if len(spelling.records) == 1 else record.name, record)
+        renamed: dict[str, str] = {}
+        copies = []
+        for value, name, result in zip(node.results, names, _as_tuple(made), strict=True):
+            source = renamed.get(result, result)
+            if result not in renamed and spelling.rename(result, name):
+                renamed[result] = source = name
+            # Else the operator hands on what was there before, as dropout does: the result is another name for that.
+            elif value in self._output_names:
+                copies.append((source, name))
+                source = name
+            self._names[value] = source
+            self._types.setdefault(source, value.type)
+        if len(spelling.records) == 1:
+            spelling.records[0].name = prefix
+        self._records += spelling.records
+        for source, name in copies:
+            self._copy(source, name)
 
     def _value_name(self, value: Value, node: Node) -> str:
         if value in self._output_names:
             return self._output_names[value]
         if value.name is not None:
-            return self._values.unique(_below(node, value.name))
+            return self.names.unique(_below(node, value.name))
         name = node.path or _below(node, node.op.name)
-        return self._values.unique(name if len(node.results) == 1 else f"{name}.{value.index}")
+        return self.names.unique(name if len(node.results) == 1 else f"{name}.{value.index}")
 
-    def _copy(self, source: str, name: str) -> str:
-        """Another name for a value, where the graph needs both."""
-        self._write(self._nodes.unique(name), Record("Identity", [source], [name], {}))
-        return name
+    def _copy(self, source: str, name: str) -> None:
+        """Give a value another name, where the graph needs both."""
+        self._records.append(Record("Identity", [source], [name], {}, name=self._nodes.unique(name)))
 
     def _outputs(self) -> None:
         for name, value in self.graph.outputs.items():
@@ -193,15 +221,21 @@ class Builder:
             if have != name:
                 self._copy(have, name)
 
-    def _write(self, name: str, record: Record) -> None:
-        self.domains.add(record.domain)
-        write(self.proto.node.add(), name, record)
-
 
 def _onnx(node: Node, spelling: Spelling) -> str | tuple[str, ...]:
     if type(node.op).onnx is Operator.onnx and not node.op.onnx_name:
         raise OperatorError("no-onnx-form", f"ONNX has no form of `{node.op.name}`")
     return node.op.onnx(spelling)
+
+
+def _as_tuple(names: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else names
+
+
+def _lack(node: Node, problem: OperatorError) -> Diagnostic:
+    help = problem.help or f"emit PyTorch alone, or write the model without `{node.op.name}`"
+    notes = tuple(Note(note) for note in problem.notes)
+    return Diagnostic("error", problem.code, f"{node.title}: {problem.message}", node.span, notes, help)
 
 
 def _below(node: Node, name: str) -> str:

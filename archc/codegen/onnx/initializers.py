@@ -11,7 +11,7 @@ from onnx import TensorProto
 
 from archc.codegen.onnx.names import Names
 from archc.ir.types import DType
-from archc.weights.dtypes import numpy_dtype, to_little_endian
+from archc.weights.dtypes import name_of_numpy, numpy_dtype, to_little_endian
 from archc.weights.tensor import LazyTensor
 
 Fill = Callable[[TensorProto, LazyTensor], None]
@@ -41,13 +41,13 @@ class Initializers:
     Args:
         graph: receives them.
         fill: where the elements of stored weights go.
+        names: the names that are taken.
     """
 
-    def __init__(self, graph: onnx.GraphProto, fill: Fill):
-        self._graph, self._fill = graph, fill
+    def __init__(self, graph: onnx.GraphProto, fill: Fill, names: Names):
+        self._graph, self._fill, self._names = graph, fill, names
         self._stored: set[str] = set()
         self._constants: dict[tuple[int, tuple[int, ...], bytes], str] = {}
-        self._names = Names()
 
     def __contains__(self, name: str) -> bool:
         """Whether a name is that of a stored weight."""
@@ -75,11 +75,20 @@ class Initializers:
             self._new(name, dtype, array.shape).raw_data = raw
         return self._constants[key]
 
+    def derived(self, name: str, array: np.ndarray[Any, Any]) -> str:
+        """Add what was computed from stored weights; the name is the caller's to make unique."""
+        dtype = name_of_numpy(array.dtype)
+        assert dtype is not None, "numpy arrays of archc's dtypes"
+        self._new(name, DType(dtype), array.shape).raw_data = raw_bytes(array)
+        return name
+
     def _new(self, name: str, dtype: DType, shape: tuple[int, ...]) -> TensorProto:
         proto: TensorProto = self._graph.initializer.add(name=name, data_type=onnx_dtype(dtype), dims=shape)
         return proto
 
 
 def _dtype_of(value: Any) -> DType:
+    if isinstance(value, list) and not value:  # the shape of a scalar
+        return DType.i64
     kind = np.asarray(value).dtype.kind
     return {"b": DType.bool, "i": DType.i64, "u": DType.i64}.get(kind, DType.f32)

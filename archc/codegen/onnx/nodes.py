@@ -20,7 +20,7 @@ from archc.weights.dtypes import name_of_numpy
 
 @dataclass(slots=True)
 class Record:
-    """A node to be; names may still change."""
+    """A node to be, whose names may still change."""
 
     op_type: str
     inputs: list[str]
@@ -30,14 +30,14 @@ class Record:
     name: str = ""
 
 
-def write(proto: onnx.NodeProto, name: str, record: Record) -> None:
+def write(proto: onnx.NodeProto, record: Record) -> None:
     """Fill an empty `NodeProto`.  Absent optional inputs at the end are dropped, as are attributes that are None."""
     inputs = record.inputs
     while inputs and not inputs[-1]:
         inputs.pop()
     proto.input.extend(inputs)
     proto.output.extend(record.outputs)
-    proto.name = name
+    proto.name = record.name
     proto.op_type = record.op_type
     if record.domain:
         proto.domain = record.domain

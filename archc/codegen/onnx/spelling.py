@@ -25,7 +25,6 @@ class Spelling:
 
     def __init__(self, builder: Builder, node: Node, prefix: str):
         self._builder, self._node, self._prefix = builder, node, prefix
-        self._counts: dict[str, int] = {}
         self.records: list[Record] = []
         self.operands: Sequence[str] = _LazySequence(len(node.operands), lambda k: builder.name(node.operands[k]))
         self.weights: Mapping[str, str] = _LazyMapping(node.weights, lambda name: builder.decoded(node.weights[name]))
@@ -41,13 +40,17 @@ class Spelling:
         weights = self._builder.graph.weights
         return {name: weights[path].storage for name, path in self._node.weights.items()}
 
-    def add(self, op_type: str, *inputs: str, outputs: int = 1, domain: str = "", **attributes: Any) -> Any:
-        count = self._counts.get(op_type, 0)
-        self._counts[op_type] = count + 1
-        name = f"{self._prefix}/{op_type}_{count}" if count else f"{self._prefix}/{op_type}"
-        names = [name] if outputs == 1 else [f"{name}.{k}" for k in range(outputs)]
+    @overload
+    def add(self, op_type: str, *inputs: str, outputs: int, domain: str = "", **attributes: Any) -> tuple[str, ...]: ...
+    @overload
+    def add(self, op_type: str, *inputs: str, domain: str = "", **attributes: Any) -> str: ...
+    def add(
+        self, op_type: str, *inputs: str, outputs: int | None = None, domain: str = "", **attributes: Any
+    ) -> str | tuple[str, ...]:
+        name = self._builder.names.unique(f"{self._prefix}/{op_type}")
+        names = (name,) if outputs is None else tuple(f"{name}.{k}" for k in range(outputs))
         self.records.append(Record(op_type, list(inputs), list(names), attributes, domain, name))
-        return name if outputs == 1 else tuple(names)
+        return name if outputs is None else names
 
     def constant(self, value: Any, dtype: DType | None = None) -> str:
         return self._builder.constant(value, dtype)
@@ -70,16 +73,18 @@ class Spelling:
     def dequantized(self, name: str) -> str:
         return self._builder.dequantized(self._node.weights[name])
 
+    def integer_bias(self, operand: Quantized) -> str:
+        paths = self._node.weights
+        return self._builder.integer_bias(paths["bias"], paths["weight"], operand.scale) if "bias" in paths else ""
+
     def rename(self, old: str, new: str) -> bool:
         """Give a value that the operator made another name; False where the operator did not make it."""
-        made = False
+        if not any(old in record.outputs for record in self.records):
+            return False
         for record in self.records:
-            if old in record.outputs:
-                made = True
-                record.outputs = [new if name == old else name for name in record.outputs]
-            if old in record.inputs:
-                record.inputs = [new if name == old else name for name in record.inputs]
-        return made
+            record.inputs = [new if name == old else name for name in record.inputs]
+            record.outputs = [new if name == old else name for name in record.outputs]
+        return True
 
 
 class _LazySequence(Sequence[str]):

@@ -1,0 +1,6 @@
+"""The PyTorch backend: `emit` writes the source of a module."""
+
+from archc.codegen.torch.emit import emit
+from archc.codegen.torch.names import class_name, reserved_member_names
+
+__all__ = ["class_name", "emit", "reserved_member_names"]

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from archc.codegen.program import Local
 from archc.codegen.torch.names import Names, identifier
 from archc.codegen.torch.steps import Repeat, Step, Tree, nest, reads
-from archc.codegen.torch.text import lines_of
+from archc.codegen.torch.formatting import lines_of
 
-_COMMON = ("x", "h", "y", "z")  # what a value without a name is called: the first of these that is free
+COMMON = ("x", "h", "y", "z")  # what a value without a name is called: the first of these that is free
 
 Note = Callable[[Local, "Local | None"], str]
 """The comment for a line that makes a result mainly out of a source, or out of nothing."""
@@ -71,7 +71,7 @@ class _Body:
         self.last: dict[Local, int] = {}
         self.made: dict[str, list[int]] = defaultdict(list)  # where a name is going to be wanted
         for position, tree in enumerate(trees):
-            self.last |= dict.fromkeys(tree.leaves if isinstance(tree, Tree) else tree.outside(), position)
+            self.last |= dict.fromkeys(tree.leaves if isinstance(tree, Tree) else reads(tree), position)
             for local in tree.results:
                 wanted = self.wishes.get(local) or (local.name and identifier(local.name))
                 if wanted:
@@ -138,10 +138,8 @@ class _Body:
 
     def _repeat(self, loop: Repeat, position: int) -> list[str]:
         entering = [self.called[local] for local in loop.carried]
-        self._release(loop.outside(), position)
-        for local in loop.outside():  # read again in every iteration, whether or not it is needed afterwards
-            if local not in loop.carried:
-                self.held[self.called[local]].add(local)
+        invariants = loop.invariants()  # read again in every iteration, whether or not they are needed afterwards
+        self._release((local for local in loop.carried if local not in invariants), position)
         slots = []
         for parameter, result, name in zip(loop.parameters, loop.results, entering):
             if parameter.name is None:
@@ -162,9 +160,7 @@ class _Body:
         handed_on = [self.called[local] for local in loop.yields]
         self.held.clear()
         self.held.update(before)
-        for local in loop.outside():
-            if self.last[local] == position and local in self.own:
-                self.held[self.called[local]].discard(local)
+        self._release(invariants, position)
         for slot, parameter, result in zip(slots, loop.parameters, loop.results):
             self.held[slot].discard(parameter)
             self.called[result] = slot
@@ -183,7 +179,7 @@ def _candidates(wish: str | None, own: str | None, hint: str) -> Iterator[str]:
     if own is not None:
         yield own
     else:
-        yield from _COMMON
+        yield from COMMON
         yield identifier(hint)
     number = 2
     while True:

@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from archc.codegen.torch.names import CONTAINER_MEMBERS, is_attribute
-from archc.codegen.torch.text import lines_of
+from archc.codegen.torch.formatting import lines_of
 from archc.ops.spelling import literal
 
 if TYPE_CHECKING:
@@ -24,11 +24,13 @@ class Member:
     Attributes:
         text: the constructor; None for a container.
         plan: the emitted class that the constructor calls, if it is one.
+        chained: its children are called one after the other, in order, and in no other way.
     """
 
     text: str | None = None
     plan: ClassPlan | None = None
     children: dict[str, Member] = field(default_factory=dict)
+    chained: bool = False
 
     def at(self, path: str) -> Member:
         """The member at a path below this one; made where it is missing."""
@@ -39,12 +41,15 @@ class Member:
 
     @property
     def kind(self) -> str:
-        """`list`, `dict`, or `module`, whose children are attributes."""
+        """`list`, `dict`, or `module`, whose children are attributes; `sequence`, whose children are in line."""
         if self.text is not None:
             return "module"
         if self.children.keys() == {str(number) for number in range(len(self.children))}:
-            return "list"
-        return "module" if CONTAINER_MEMBERS & self.children.keys() else "dict"
+            in_order = list(self.children) == sorted(self.children, key=int)
+            return "sequence" if self.chained and in_order else "list"
+        if CONTAINER_MEMBERS & self.children.keys():
+            return "module"
+        return "sequence" if self.chained and all(map(is_attribute, self.children)) else "dict"
 
     def expression(self) -> str:
         """The text that makes this member, all but what `grafts` adds."""
@@ -53,6 +58,11 @@ class Member:
         elements = {name: child.expression() for name, child in self.children.items()}
         if self.kind == "list":
             return _module_list([elements[str(number)] for number in range(len(elements))])
+        if self.kind == "sequence":
+            if "0" in elements:
+                return f"nn.Sequential({', '.join(elements.values())})"
+            named = ", ".join(f"{name}={text}" for name, text in elements.items())
+            return f"nn.Sequential(OrderedDict({named}))"
         if self.kind == "dict":
             return f"nn.ModuleDict({{{', '.join(f'{literal(name)}: {text}' for name, text in elements.items())}}})"
         return "nn.Module()"
@@ -66,7 +76,7 @@ class Member:
 
     def step(self, access: str, name: str) -> str:
         """The expression of a child, given that of this member."""
-        if self.kind == "list":
+        if self.kind == "list" or name.isdigit() and self.kind == "sequence":
             return f"{access}[{name}]"
         if self.kind == "dict":
             return f"{access}[{literal(name)}]"

@@ -6,6 +6,8 @@ import ast
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 
+from archc.ops.spelling import atom
+
 Values = tuple[str, ...]
 """One literal for each instance."""
 
@@ -86,3 +88,36 @@ def _is_literal(node: ast.AST) -> bool:
     if isinstance(node, ast.UnaryOp):
         return isinstance(node.op, ast.USub) and isinstance(node.operand, ast.Constant)
     return isinstance(node, (ast.Tuple, ast.List)) and bool(node.elts) and all(map(_is_literal, node.elts))
+
+
+def placeholders(count: int) -> list[str]:
+    """Names for operands in a text that is going to be compared, or filled in later."""
+    return [f"operand_{number}_" for number in range(count)]
+
+
+def substitute(text: str, operands: Sequence[str]) -> str:
+    """A text over `placeholders` with the operands in their places, in parentheses where they need them."""
+    encoded = text.encode()
+    pieces, end = [], 0
+    for start, stop, number, tight in _holes(text):
+        operand = operands[number]
+        pieces += [encoded[end:start].decode(), atom(operand) if tight else operand]
+        end = stop
+    return "".join([*pieces, encoded[end:].decode()])
+
+
+@lru_cache(maxsize=4096)
+def _holes(text: str) -> tuple[tuple[int, int, int, bool], ...]:
+    """Where the placeholders of a text are, which they are, and whether something binds tighter than an operator."""
+    found = []
+    stack: list[tuple[ast.AST, bool]] = [(ast.parse(text, mode="eval").body, False)]
+    while stack:
+        node, tight = stack.pop()
+        if isinstance(node, ast.Name) and node.id.startswith("operand_"):
+            found.append((node.col_offset, node.end_col_offset or 0, int(node.id.split("_")[1]), tight))
+        for child in ast.iter_child_nodes(node):
+            argument = isinstance(node, (ast.Tuple, ast.List, ast.keyword)) or (
+                isinstance(node, ast.Call) and child is not node.func
+            )
+            stack.append((child, not argument))
+    return tuple(sorted(found))

@@ -25,7 +25,7 @@ _MODULE_MEMBERS = frozenset(
 CONTAINER_MEMBERS = frozenset({"append", "clear", "extend", "insert", "items", "keys", "pop", "update", "values"})
 """What `nn.ModuleDict` and `nn.Sequential` have besides: a layer of such a name cannot stand in one of those."""
 
-_VARIABLES = frozenset(
+VARIABLES = frozenset(
     {"self", "torch", "nn", "F", "Tensor", "Path", "load", "super", "range", "zip", "min", "max", "float", "int", "tuple"}
 )
 """What the body of an emitted class may refer to, and a variable must therefore not hide."""
@@ -71,23 +71,32 @@ def is_attribute(name: str) -> bool:
 class Names:
     """Names in one scope of Python, handed out once each."""
 
-    def __init__(self, taken: Iterable[str] = _VARIABLES):
-        self._taken = set(taken)
+    def __init__(self, taken: Iterable[str] = VARIABLES):
+        self.taken = set(taken)
 
     def take(self, name: str) -> str:
         """The name itself where it is free, else a numbered one."""
         base = identifier(name)
         candidate, number = base, 1
-        while candidate in self._taken:
+        while candidate in self.taken:
             number += 1
             candidate = f"{base}{number}" if not base[-1].isdigit() else f"{base}_{number}"
-        self._taken.add(candidate)
+        self.taken.add(candidate)
         return candidate
 
+    def copy(self) -> Names:
+        """The same names, for another scope."""
+        return Names(self.taken)
+
     def __contains__(self, name: str) -> bool:
-        return name in self._taken
+        return name in self.taken
 
 
 def snake_case(name: str) -> str:
     """`SelfAttention` becomes `self_attention`."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+
+
+def is_reserved_member(name: str) -> bool:
+    """Whether a layer cannot have this name in PyTorch."""
+    return name in _MODULE_MEMBERS or name.startswith("_")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from archc.codegen.program import Local
-from archc.codegen.torch.text import WIDTH
+from archc.codegen.torch.formatting import WIDTH
 from archc.ops.spelling import Infix
 
 _CALLS = 3  # as many calls stand in one another
@@ -55,19 +55,19 @@ class Repeat:
     yields: tuple[Local, ...]
     results: tuple[Local, ...]
 
-    def outside(self) -> Iterator[Local]:
-        """What it reads of the tensors around it."""
+    def invariants(self) -> dict[Local, None]:
+        """What it reads of the tensors around it, in every iteration anew."""
         made = set(self.parameters)
-        yield from self.carried
+        found: dict[Local, None] = {}
         for item in self.body:
-            yield from (local for local in reads(item) if local not in made)
+            found |= {local: None for local in reads(item) if local not in made}
             made.update(item.results)
-        yield from (local for local in self.yields if local not in made)
+        return found | {local: None for local in self.yields if local not in made}
 
 
 def reads(item: Step | Repeat) -> Iterable[Local]:
     """The tensors around it that a step or a loop reads."""
-    return item.operands if isinstance(item, Step) else item.outside()
+    return item.operands if isinstance(item, Step) else (*item.carried, *item.invariants())
 
 
 @dataclass(eq=False)

@@ -1,0 +1,41 @@
+# Everything runs in `.venv`, which is made when it is missing.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test test-slow lint types format golden bench clean
+
+demo: .venv/installed  ## compile, train, compress and compare the digits network
+	$(BIN)/python -m benchmarks.digits
+
+test: .venv/installed  ## all tests but the slow ones
+	$(BIN)/python -m pytest -n 2 -m "not slow" --cov=archc --cov=passes --cov-report=term:skip-covered
+
+test-slow: .venv/installed  ## the slow tests
+	$(BIN)/python -m pytest -m slow
+
+lint: .venv/installed  ## ruff: lint and layout
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/installed  ## mypy over archc and passes
+	$(BIN)/mypy
+
+format: .venv/installed  ## let ruff lay the code out
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+golden: .venv/installed  ## write the golden files anew; read the diff
+	$(BIN)/python -m pytest tests/test_golden.py --update-golden
+
+bench: .venv/installed  ## every figure of the README and the docs
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf .venv build dist *.egg-info out
+
+# torch comes first and alone: the constraint takes the CPU build, and nothing later replaces it.
+.venv/installed: pyproject.toml constraints.txt
+	test -d .venv || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[examples,test,dev]"
+	touch $@

@@ -1,0 +1,116 @@
+"""`archc check`: is a text right?  Fast, since editors ask on every keystroke."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from archc.cli import options, output
+from archc.cli.plugins import load_plugins
+from archc.diagnostics import ArchcError, Diagnostics
+
+if TYPE_CHECKING:
+    from archc.language.modules import Module
+
+_EPILOG = """\
+examples:
+  archc check specs/*.arch
+  archc check net.arch --model small --set classes=100
+  archc check net.arch --json                 for editors: every diagnostic with file, line and column
+
+Every model of a file is checked with the default values of its attributes; blocks are checked where they are used.
+"""
+
+
+def add_parser(commands: Any) -> None:
+    parser = commands.add_parser(
+        "check",
+        help="report what is wrong with .arch files",
+        description="Parse .arch files and build the graph of every model: names, attributes, types and shapes.\n"
+        "Imports neither PyTorch nor ONNX.",
+        epilog=_EPILOG,
+    )
+    parser.add_argument("files", metavar="FILE", nargs="+", help="an .arch file")
+    options.add_model(parser)
+    options.add_load(parser)
+    options.add_json(parser, "the models and diagnostics of each file")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from archc.compiler import parse_settings
+
+    load_plugins(arguments.load)
+    values = parse_settings(arguments.set)
+    reports = []
+    for file in arguments.files:
+        report, found = _check(file, values, arguments)
+        reports.append(report)
+        if not arguments.json:
+            output.diagnostics(found)
+            if report["fine"]:
+                print(_fine(report))
+    wrong = sum(not report["fine"] for report in reports)
+    if arguments.json:
+        output.print_json({"fine": not wrong, "files": reports})
+    elif wrong:
+        errors = sum(d["severity"] == "error" for report in reports for d in report["diagnostics"])
+        output.message(f"{output.count(errors, 'error')} in {output.count(wrong, 'file')}")
+    return 1 if wrong else 0
+
+
+def _check(file: str, values: dict[str, Any], arguments: argparse.Namespace) -> tuple[dict[str, Any], Diagnostics]:
+    """What there is to say of one file."""
+    from archc.compiler import choose_model, open_module
+    from archc.pipelines import check_pipelines
+
+    found = Diagnostics()
+    models: list[dict[str, Any]] = []
+    blocks: list[str] = []
+    try:
+        module: Module = open_module(Path(file), found, arguments.allow_absolute_imports)
+        blocks = list(module.blocks)
+        check_pipelines(module, found)
+        names = list(module.models) if arguments.model is None else [choose_model(module, arguments.model).name.name]
+        for name in names:
+            models += _model(module, name, values, found)
+        found.check()
+    except ArchcError as failure:
+        found.extend(failure.diagnostics)
+    report = {
+        "file": file,
+        "fine": not found.errors,
+        "models": models,
+        "blocks": blocks,
+        "diagnostics": [diagnostic.to_json() for diagnostic in found],
+    }
+    return report, found
+
+
+def _model(module: Module, name: str, values: dict[str, Any], found: Diagnostics) -> list[dict[str, Any]]:
+    """The figures of one model; none where it is wrong."""
+    from archc.compiler import build
+    from archc.ir.cost import cost
+
+    own = Diagnostics()
+    try:
+        graph = build(module, name, values, own)
+    except ArchcError as failure:
+        found.extend(failure.diagnostics)
+        return []
+    found.extend(own)
+    figures = cost(graph)
+    return [{"model": name, "operators": figures.nodes, "parameters": figures.parameters}]
+
+
+def _fine(report: dict[str, Any]) -> str:
+    if not report["models"]:
+        blocks = output.count(len(report["blocks"]), "block")
+        return f"{report['file']}: fine ({blocks} and no model; blocks are checked where they are used)"
+    models = "; ".join(
+        f"{model['model']}: {output.count(model['operators'], 'operator')}, "
+        f"{output.count(model['parameters'], 'parameter')}"
+        for model in report["models"]
+    )
+    return f"{report['file']}: fine ({models})"

@@ -1,0 +1,122 @@
+"""`archc compile`: from a text to programs that run."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from archc.cli import options, output, reports
+from archc.cli.plugins import load_plugins
+from archc.diagnostics import Diagnostics
+
+_TARGETS = ("torch", "onnx", "arch")
+
+_EPILOG = """\
+examples:
+  archc compile specs/cnn.arch
+  archc compile specs/cnn.arch --set classes=100 --emit torch -o build
+  archc compile specs/cnn.arch --weights cnn.safetensors --calib digits.npz \\
+      --passes "lowrank(energy=0.95, on='fc*'), quant(int8, keep='fc2')" --check --explain
+  archc compile specs/cnn.arch --passes edge  the pipeline `edge` of the file
+
+Written are <model>.py, <model>.onnx, <model>.arch, <model>.safetensors (the weights of all three) and report.json:
+all of them, or none if anything goes wrong.  The same input gives the same bytes.
+"""
+
+
+def add_parser(commands: Any) -> None:
+    parser = commands.add_parser(
+        "compile",
+        help="compile a model to PyTorch and ONNX, through passes",
+        description="Check a model, run passes over it, and write it as a PyTorch module, an ONNX model and .arch text.",
+        epilog=_EPILOG,
+    )
+    parser.add_argument("file", metavar="FILE", help="an .arch file")
+    options.add_model(parser)
+    options.add_compilation(parser)
+    parser.add_argument(
+        "--emit",
+        metavar="TARGETS",
+        type=options.words(_TARGETS),
+        default=_TARGETS,
+        help="what to write, of torch, onnx and arch (default: all, torch,onnx,arch)",
+    )
+    parser.add_argument(
+        "-o", "--output", metavar="DIR", default="out", help="the folder to write to; made if need be (default: out)"
+    )
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="run what was written, on random inputs, and fail unless PyTorch and ONNX Runtime agree with the graph",
+    )
+    parser.add_argument("--explain", action="store_true", help="print what every pass did to every layer, and why")
+    options.add_load(parser)
+    options.add_json(parser, "the report")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from archc.compiler import compile, parse_settings
+
+    load_plugins(arguments.load)
+    found = Diagnostics()
+    folder = Path(arguments.output)
+    with output.progress() as progress:
+        compiled = compile(
+            Path(arguments.file),
+            model=arguments.model,
+            passes=arguments.passes,
+            weights=arguments.weights,
+            calibration=arguments.calib,
+            values=parse_settings(arguments.set),
+            seed=arguments.seed,
+            allow_pickle=arguments.allow_pickle,
+            allow_absolute_imports=arguments.allow_absolute_imports,
+            diagnostics=found,
+            progress=progress,
+        )
+        report = compiled.write(folder, arguments.emit, arguments.check, progress)
+    if arguments.json:
+        output.print_json(report)
+        return 0
+    output.diagnostics(found)
+    print(f"weights: {compiled.weights}")
+    if compiled.passes:
+        print(f"calibration: {compiled.calibration}")
+    if arguments.explain and compiled.passes:
+        print(f"\n{reports.explanation(compiled.passes)}")
+    print(f"\n{reports.pass_table(compiled.passes) if compiled.passes else _figures(report)}")
+    if "check" in report:
+        print(f"\n{_checked(report['check'])}")
+    print(f"\n{_files(folder, report)}")
+    return 0
+
+
+def _figures(report: dict[str, Any]) -> str:
+    """The model's figures, where no pass changed any."""
+    parts = (
+        output.count(report["nodes"], "operator"),
+        output.count(report["parameters"], "parameter"),
+        output.count(report["bytes"], "byte"),
+        output.count(report["multiply_adds"], "multiply-add"),
+    )
+    return f"{report['model']}: {', '.join(parts)}; no passes"
+
+
+def _checked(check: dict[str, Any]) -> str:
+    names = {"torch": "PyTorch", "onnxruntime": "ONNX Runtime"}
+    errors = [f"{names.get(name, name)} {reports.error_text(error)}" for name, error in check["errors"].items()]
+    if not errors:
+        return "checked: nothing that was written can be run"
+    return f"checked: relative error against the graph: {', '.join(errors)} (at most {check['tolerance']:g})"
+
+
+def _files(folder: Path, report: dict[str, Any]) -> str:
+    """The files and their sizes, one a line."""
+    sizes = {name: f"{file['bytes']:,} bytes" for name, file in report["files"].items()}
+    sizes["report.json"] = f"{(folder / 'report.json').stat().st_size:,} bytes"
+    names = [str(folder / name) for name in sizes]
+    width, digits = max(map(len, names)), max(map(len, sizes.values()))
+    lines = [f"  {name:<{width}}  {size:>{digits}}" for name, size in zip(names, sizes.values(), strict=True)]
+    return "\n".join(["written:", *lines])

@@ -1,0 +1,92 @@
+"""What there is to say of an operator or a pass, all of it from its class."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+from archc.ir.attributes import AttributeInfo, attributes, value_text
+
+if TYPE_CHECKING:
+    from archc.ops.operator import Operator
+    from archc.passmanager import Pass
+
+
+def summary(cls: type) -> str:
+    """The first sentence of a class's docstring, which may run over several lines."""
+    paragraph = " ".join((inspect.getdoc(cls) or "").partition("\n\n")[0].split())
+    sentence, _, _ = paragraph.partition(". ")
+    return sentence.removesuffix(".")
+
+
+def operator_json(cls: type[Operator]) -> dict[str, Any]:
+    """All about an operator."""
+    from archc.cli.spellings import spellings
+
+    return {
+        "name": cls.name,
+        "family": cls.family,
+        "summary": summary(cls),
+        "doc": inspect.getdoc(cls) or "",
+        "signature": cls.signature or None,
+        "attributes": attributes_json(cls),
+        "parameters": parameters_json(cls),
+        "example": cls.example or None,
+        **spellings(cls),
+    }
+
+
+def pass_json(cls: type[Pass]) -> dict[str, Any]:
+    """All about a pass."""
+    return {
+        "name": cls.name,
+        "summary": summary(cls),
+        "doc": inspect.getdoc(cls) or "",
+        "preserves": cls.preserves,
+        "options": attributes_json(cls),
+        "example": cls.example or None,
+    }
+
+
+def attributes_json(cls: type) -> list[dict[str, Any]]:
+    """Attributes of an operator or options of a pass."""
+    return [
+        {
+            "name": info.name,
+            "type": info.type_text,
+            "required": info.required,
+            "default": None if info.required else default_text(info),
+            "keyword": info.keyword,
+            "doc": info.doc,
+        }
+        for info in attributes(cls)
+    ]
+
+
+def default_text(info: AttributeInfo) -> str | None:
+    """A default as the language writes it; None where leaving the attribute out says something of its own."""
+    return None if info.default is None else value_text(info.default)
+
+
+def parameters_json(cls: type[Operator]) -> list[dict[str, Any]]:
+    """Shape, kind and initialization of each parameter, the shape by the indices of the signature."""
+    from archc.ir.signature import parse_signature
+
+    patterns = {pattern.name: pattern for pattern in parse_signature(cls.signature).operands} if cls.signature else {}
+    return [
+        {
+            "name": name,
+            "shape": [str(axis) for axis in patterns[name].axes] if name in patterns else None,
+            "trainable": parameter.trainable,
+            "initializer": _initializer_text(parameter.initializer),
+        }
+        for name, parameter in cls.parameters.items()
+    ]
+
+
+def _initializer_text(initializer: Any) -> str:
+    """What an initializer declares itself as: the name of the function that made it, with what it was given."""
+    name = initializer.__qualname__.partition(".")[0]
+    given = inspect.getclosurevars(initializer).nonlocals if inspect.isfunction(initializer) else {}
+    values = [value for argument in given.values() for value in (argument if isinstance(argument, tuple) else (argument,))]
+    return f"{name}({', '.join(map(str, values))})" if values else name

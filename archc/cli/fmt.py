@@ -1,0 +1,106 @@
+"""`archc fmt`: the one canonical layout."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from archc.cli import options, output
+from archc.diagnostics import ArchcError, Diagnostics, Source
+
+_EPILOG = """\
+examples:
+  archc fmt specs/*.arch                      rewrite those that need it
+  archc fmt --check specs/*.arch              for CI: show what would change, and fail if anything would
+  archc fmt - < net.arch                      from standard input to standard output, for editors
+
+Comments stay, and the layout of a formatted file is left as it is.  A file with syntax errors is not touched.
+"""
+
+
+def add_parser(commands: Any) -> None:
+    parser = commands.add_parser(
+        "fmt",
+        help="lay .arch files out in the one canonical way",
+        description="Rewrite .arch files in the canonical layout, in place, all of a file or nothing.",
+        epilog=_EPILOG,
+    )
+    parser.add_argument("files", metavar="FILE", nargs="+", help="an .arch file, or - for standard input")
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; print a diff and end with status 1 if a file would change"
+    )
+    options.add_json(parser, "which files change (or would, with --check)")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    if "-" in arguments.files and arguments.json and not arguments.check:
+        raise options.UsageError("- writes the text to standard output, where --json would write too")
+    reports = []
+    wrong = False
+    for file in arguments.files:
+        found = Diagnostics()
+        changed = False
+        try:
+            changed = _format(file, arguments, found)
+        except ArchcError as failure:
+            found.extend(failure.diagnostics)
+        wrong |= bool(found.errors)
+        if not arguments.json:
+            output.diagnostics(found)
+        reports.append({"file": file, "changed": changed, "diagnostics": [d.to_json() for d in found]})
+    if arguments.json:
+        output.print_json({"files": reports})
+    would_change = arguments.check and any(report["changed"] for report in reports)
+    return 1 if wrong or would_change else 0
+
+
+def _format(file: str, arguments: argparse.Namespace, found: Diagnostics) -> bool:
+    """Format one file, or show how it would change; whether it does."""
+    from archc.language.formatter import format
+    from archc.language.loading import load
+    from archc.language.parser import parse
+
+    source = _standard_input() if file == "-" else load(file)
+    tree = parse(source, found)
+    found.check()
+    text = format(tree)
+    # The source is without its byte order mark and may end its lines otherwise: what counts is the bytes.
+    before = source.text if file == "-" else Path(file).read_bytes().decode("utf-8")
+    changed = text != before
+    if arguments.check:
+        if changed and not arguments.json:
+            print(_diff(before, text, source.name), end="")
+            output.message(f"{source.name} would be reformatted")
+    elif file == "-":
+        print(text, end="")
+    elif changed:
+        _replace(Path(file), text)
+        if not arguments.json:
+            output.message(f"{file} was reformatted")
+    return changed
+
+
+def _standard_input() -> Source:
+    from archc.language.loading import decoded
+
+    return decoded(sys.stdin.buffer.read(), "<stdin>")
+
+
+def _replace(path: Path, text: str) -> None:
+    """Put a text in a file's place in one step, with the permissions that the file has."""
+    from archc.output import OutputFolder
+
+    target = path.resolve()  # a link stays a link
+    with OutputFolder(target.parent) as folder:
+        folder.write_text(target.name, text)
+        shutil.copymode(target, folder.file(target.name))
+
+
+def _diff(before: str, after: str, name: str) -> str:
+    lines = difflib.unified_diff(before.splitlines(True), after.splitlines(True), name, f"{name} (formatted)")
+    return "".join(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines)

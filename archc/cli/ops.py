@@ -1,0 +1,108 @@
+"""`archc ops`: the operators, all of it from their classes."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from archc.cli import options, output
+from archc.cli.describe import operator_json, summary
+from archc.cli.plugins import load_plugins
+from archc.diagnostics import did_you_mean, error
+
+if TYPE_CHECKING:
+    from archc.ops.operator import Operator
+
+_EPILOG = """\
+examples:
+  archc ops                                   all operators, a line each
+  archc ops conv2d                            signature, attributes, parameters, spellings, an example
+  archc ops --load my_ops.py my_op            one of your own
+"""
+
+
+def add_parser(commands: Any) -> None:
+    parser = commands.add_parser(
+        "ops",
+        help="list the operators of the language, or explain one",
+        description="List the operators, or say all there is to say about one.",
+        epilog=_EPILOG,
+    )
+    parser.add_argument("name", metavar="NAME", nargs="?", help="an operator, as the language names it")
+    options.add_load(parser)
+    options.add_json(parser, "the operators, or the one,")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from archc.ops import OPERATORS
+
+    load_plugins(arguments.load)
+    if arguments.name is None:
+        if arguments.json:
+            output.print_json({"operators": [operator_json(cls) for _, cls in sorted(OPERATORS.items())]})
+        else:
+            print(_list(list(OPERATORS.values())))
+        return 0
+    if arguments.name not in OPERATORS:
+        raise error(
+            "unknown-operator",
+            f"there is no operator `{arguments.name}`",
+            help=did_you_mean(arguments.name, OPERATORS) or "`archc ops` lists them",
+        )
+    described = operator_json(OPERATORS[arguments.name])
+    if arguments.json:
+        output.print_json(described)
+    else:
+        print(_page(described))
+    return 0
+
+
+def _list(operators: list[type[Operator]]) -> str:
+    """All operators, a line each, below the names of their families."""
+    families: dict[str, list[type[Operator]]] = {}
+    for cls in sorted(operators, key=lambda cls: (cls.family, cls.name)):
+        families.setdefault(cls.family, []).append(cls)
+    width = max(len(cls.name) for cls in operators)
+    return "\n\n".join(
+        "\n".join([output.heading(family), *(f"  {cls.name:<{width}}  {summary(cls)}" for cls in members)])
+        for family, members in families.items()
+    )
+
+
+def _page(described: dict[str, Any]) -> str:
+    """All about one operator."""
+    sections = [f"{output.heading(described['name'])}  ({described['family']})\n\n{described['doc']}"]
+    if described["signature"]:
+        sections.append(output.section("signature", [described["signature"]]))
+    if described["attributes"]:
+        sections.append(output.section("attributes", attribute_lines(described["attributes"])))
+    if described["parameters"]:
+        sections.append(output.section("parameters", _parameter_lines(described["parameters"])))
+    if described["torch"]:
+        module = [described["torch_module"]] if described["torch_module"] else []
+        sections.append(output.section("PyTorch", [*module, described["torch"]]))
+    if described["onnx"]:
+        sections.append(output.section("ONNX", [", ".join(described["onnx"])]))
+    if described["example"]:
+        sections.append(output.section("example", [described["example"]]))
+    return "\n\n".join(sections)
+
+
+def attribute_lines(attributes: list[dict[str, Any]]) -> list[str]:
+    """Name, type, default and meaning of attributes or options, in columns."""
+    rows = []
+    for info in attributes:
+        default = "required" if info["required"] else "" if info["default"] is None else f"= {info['default']}"
+        by_name = "; by name only" if info["keyword"] else ""
+        rows.append([info["name"], info["type"], default, f"{info['doc']}{by_name}".removeprefix("; ")])
+    return output.columns(rows)
+
+
+def _parameter_lines(parameters: list[dict[str, Any]]) -> list[str]:
+    rows = []
+    for info in parameters:
+        shape = "" if info["shape"] is None else f"[{', '.join(info['shape'])}]"
+        kind = "" if info["trainable"] else "buffer, not trained"
+        rows.append([info["name"], shape, f"fresh: {info['initializer']}", kind])
+    return output.columns(rows)

@@ -1,0 +1,141 @@
+"""What the commands' options have in common: how they are declared, explained and read."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
+
+from archc.diagnostics import did_you_mean
+
+Commands = "argparse._SubParsersAction[Parser]"
+
+
+class UsageError(Exception):
+    """A command line that argparse accepts and that means nothing all the same."""
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse's, with suggestions for mistyped words, and help texts that keep their lines."""
+
+    def __init__(self, **options: Any):
+        options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        options.setdefault("allow_abbrev", False)
+        super().__init__(**options)
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """Say what was probably meant; argparse's own message lists all choices."""
+        if action.choices is not None and value not in action.choices:
+            what = "command" if action.dest == "command" else "choice"
+            known = ", ".join(map(str, action.choices))
+            way = did_you_mean(str(value), map(str, action.choices)) or f"there are {known}"
+            raise argparse.ArgumentError(action, f"there is no {what} `{value}`; {way}")
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}\n{self.format_usage()}`{self.prog} --help` says more.\n")
+
+
+class VersionAction(argparse.Action):
+    """`--version`; it looks the version up only when it is asked for."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **options: Any):
+        super().__init__(option_strings, dest, nargs=0, default=argparse.SUPPRESS, **options)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any, **__: Any) -> NoReturn:
+        from archc import __version__
+
+        print(f"archc {__version__}")
+        parser.exit(0)
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """The options that choose a model and set its attributes, and those about what a file may reach."""
+    parser.add_argument(
+        "--model", metavar="NAME", help="the model of the file; needed where there are several and none is named like it"
+    )
+    parser.add_argument(
+        "--set",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        help="give an attribute of the model another value, written as in the language: --set classes=100; "
+        "may be given several times",
+    )
+    parser.add_argument(
+        "--allow-absolute-imports", action="store_true", help="let `import` in the text name files by absolute paths"
+    )
+
+
+def add_load(parser: argparse.ArgumentParser) -> None:
+    """The option that brings in a user's own operators and passes."""
+    parser.add_argument(
+        "--load",
+        metavar="FILE.py",
+        action="append",
+        default=[],
+        help="run a Python file first that defines operators or passes; may be given several times",
+    )
+
+
+def add_compilation(parser: argparse.ArgumentParser) -> None:
+    """The options that say what passes run, and on which weights and data."""
+    parser.add_argument(
+        "--passes",
+        metavar="PIPELINE",
+        default="",
+        help="passes with their options, or a `pipeline` of the file: --passes \"lowrank(energy=0.95, on='fc*'), quant\"",
+    )
+    parser.add_argument(
+        "--weights",
+        metavar="FILE",
+        help="trained weights: .safetensors or .npz; without it they are initialized as PyTorch does, from the seed",
+    )
+    parser.add_argument(
+        "--calib",
+        metavar="FILE.npz",
+        help="inputs by name, samples along the first axis, for passes that need data; without it seeded random ones",
+    )
+    parser.add_argument(
+        "--seed", metavar="N", type=seed, default=0, help="of fresh weights and random inputs (default: 0)"
+    )
+    parser.add_argument(
+        "--allow-pickle",
+        action="store_true",
+        help="read weights from PyTorch's pickles too, tensors only (`weights_only`)",
+    )
+
+
+def add_json(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument("--json", action="store_true", help=f"print {what} as one JSON object")
+
+
+def seed(text: str) -> int:
+    """A seed: an integer that is not negative."""
+    if not text.isascii() or not text.isdigit() or len(text) > 18:
+        raise argparse.ArgumentTypeError(f"a seed is an integer such as 0 or 42, and not `{text}`")
+    return int(text)
+
+
+def sizes(text: str) -> Mapping[str, int]:
+    """Sizes by name: `N=32,T=128`."""
+    found: dict[str, int] = {}
+    for part in text.split(","):
+        name, _, size = (piece.strip() for piece in part.partition("="))
+        if not name.isidentifier() or not size.isascii() or not size.isdigit() or len(size) > 18 or int(size) < 1:
+            raise argparse.ArgumentTypeError(f"`{part}` is not a size such as N=32")
+        found[name] = int(size)
+    return found
+
+
+def words(choices: Sequence[str]) -> Any:
+    """A comma-separated choice of words, in the order of `choices`."""
+
+    def read(text: str) -> tuple[str, ...]:
+        given = [word.strip() for word in text.split(",")]
+        for word in given:
+            if word not in choices:
+                way = did_you_mean(word, choices) or f"there are {', '.join(choices)}"
+                raise argparse.ArgumentTypeError(f"`{word}` is none of them; {way}")
+        return tuple(word for word in choices if word in given)
+
+    return read

@@ -1,0 +1,73 @@
+"""`archc passes`: what each pass is for, its options, an example."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from archc.cli import options, output
+from archc.cli.describe import pass_json, summary
+from archc.cli.ops import attribute_lines
+from archc.cli.plugins import load_plugins
+from archc.diagnostics import did_you_mean, error
+
+_EPILOG = """\
+examples:
+  archc passes                                all passes, a line each
+  archc passes lowrank                        what it does, its options, an example
+
+Passes come from the entry-point group `archc.passes` of installed packages, and from --load.
+"""
+
+_PRESERVES = {
+    "exact": "preserves the function exactly",
+    "rounding": "preserves the function up to rounding",
+    "approximate": "preserves the function up to an error, which is measured",
+}
+
+
+def add_parser(commands: Any) -> None:
+    parser = commands.add_parser(
+        "passes",
+        help="list the passes, or explain one",
+        description="List the passes, or say all there is to say about one.",
+        epilog=_EPILOG,
+    )
+    parser.add_argument("name", metavar="NAME", nargs="?", help="a pass, as pipelines name it")
+    options.add_load(parser)
+    options.add_json(parser, "the passes, or the one,")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from archc.passmanager import known_passes
+
+    load_plugins(arguments.load)
+    passes = known_passes()
+    if arguments.name is None:
+        if arguments.json:
+            output.print_json({"passes": [pass_json(cls) for cls in passes.values()]})
+        else:
+            print("\n".join(output.columns([[name, cls.preserves, summary(cls)] for name, cls in passes.items()])))
+        return 0
+    if arguments.name not in passes:
+        raise error(
+            "unknown-pass",
+            f"there is no pass `{arguments.name}`",
+            help=did_you_mean(arguments.name, passes) or "`archc passes` lists them",
+        )
+    described = pass_json(passes[arguments.name])
+    if arguments.json:
+        output.print_json(described)
+    else:
+        print(_page(described))
+    return 0
+
+
+def _page(described: dict[str, Any]) -> str:
+    sections = [f"{output.heading(described['name'])}  ({_PRESERVES[described['preserves']]})\n\n{described['doc']}"]
+    if described["options"]:
+        sections.append(output.section("options", attribute_lines(described["options"])))
+    if described["example"]:
+        sections.append(output.section("example", [described["example"]]))
+    return "\n\n".join(sections)

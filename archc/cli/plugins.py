@@ -1,0 +1,52 @@
+"""`--load`: Python files of a user's own that define operators or passes."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+from archc.diagnostics import error
+
+
+def load_plugins(paths: Sequence[str]) -> None:
+    """Run the files; defining an operator or a pass makes it known.
+
+    Raises:
+        ArchcError: a file cannot be read (see `archc.language.loading.load`) or fails (`plugin-failed`).
+    """
+    for path in paths:
+        _load(Path(path))
+
+
+def _load(path: Path) -> None:
+    from archc.language.loading import load
+
+    source = load(path)
+    # A name of its own, so that a file called `torch.py` hides nothing.
+    name = f"archc_plugins.{path.stem}"
+    spec = importlib.util.spec_from_loader(name, loader=None, origin=str(path))
+    assert spec is not None, "without a loader there is always a spec"
+    module = importlib.util.module_from_spec(spec)
+    module.__file__ = str(path)
+    sys.modules[name] = module  # where dataclasses look the annotations up
+    try:
+        exec(compile(source.text, str(path), "exec"), module.__dict__)
+    except Exception as failure:  # whatever the user's own code raises is the user's to mend
+        del sys.modules[name]
+        line = _line(failure, str(path))
+        raise error(
+            "plugin-failed",
+            f"`{path}` cannot be loaded: {type(failure).__name__}: {failure}",
+            notes=[f"in line {line} of `{path}`"] if line is not None else (),
+        ) from failure
+
+
+def _line(failure: Exception, path: str) -> int | None:
+    """The last line of the file that led to a failure."""
+    if isinstance(failure, SyntaxError):
+        return failure.lineno
+    lines = [frame.lineno for frame in traceback.extract_tb(failure.__traceback__) if frame.filename == path]
+    return lines[-1] if lines else None

@@ -1,0 +1,58 @@
+"""What passes did, as `compile` and `show` tell it: a table, and each remark on request."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from archc.cli.output import heading, table
+
+if TYPE_CHECKING:
+    from archc.ir.cost import Cost
+    from archc.passmanager import PassReport, Remark
+
+_FIGURES = ("nodes", "parameters", "bytes", "multiply_adds")
+
+
+def pass_table(steps: Sequence[PassReport]) -> str:
+    """A row for each pass: the figures before and after it, and the relative error at the outputs.
+
+    With several passes a last row tells what all of them did together.
+    """
+    columns = [("pass", "left"), *((name.replace("_", "-"), "right") for name in _FIGURES), ("error", "right")]
+    rows = [[step.text, *_changes(step.before, step.after), error_text(step.error)] for step in steps]
+    total = [["all", *_changes(steps[0].before, steps[-1].after), error_text(steps[-1].total_error)]]
+    return table(columns, rows, total if len(steps) > 1 else ())
+
+
+def _changes(before: Cost, after: Cost) -> list[str]:
+    pairs = ((getattr(before, name), getattr(after, name)) for name in _FIGURES)
+    return [f"{old:,}" if old == new else f"{old:,} → {new:,}" for old, new in pairs]
+
+
+def error_text(error: float) -> str:
+    """A relative error with as many digits as mean something."""
+    return "0" if error == 0 else f"{error:.1e}" if error < 1e-3 else f"{error:.2%}"
+
+
+def explanation(steps: Sequence[PassReport]) -> str:
+    """Every remark of every pass, with its figures."""
+    paragraphs = []
+    for step in steps:
+        lines = [heading(f"{step.text}  ({step.preserves})")]
+        width = max((len(remark.layer) for remark in step.remarks), default=0)
+        lines += [f"  {_remark(remark, width)}" for remark in step.remarks] or ["  nothing to do"]
+        paragraphs.append("\n".join(lines))
+    return "\n\n".join(paragraphs)
+
+
+def _remark(remark: Remark, width: int) -> str:
+    figures = ", ".join(f"{name.replace('_', ' ')} {_figure(value)}" for name, value in remark.figures.items())
+    text = f"{remark.kind:<8}{remark.layer:<{width}}  {remark.message}"
+    return f"{text}  [{figures}]" if figures else text
+
+
+def _figure(value: float | int | str) -> str:
+    if isinstance(value, int):
+        return f"{value:,}"
+    return value if isinstance(value, str) else f"{value:.4g}"

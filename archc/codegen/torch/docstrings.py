@@ -1,0 +1,45 @@
+"""Docstrings, and what user text may do in them."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Sequence
+
+from archc.codegen.torch.formatting import WIDTH
+
+_INDENT = "    "
+
+
+def docstring(paragraphs: Sequence[str], indent: int) -> list[str]:
+    """The lines of a docstring; a paragraph's lines that begin with a blank are kept apart, the others are filled."""
+    pad = _INDENT * indent
+    blocks = []
+    for number, paragraph in enumerate(paragraphs):
+        lines: list[str] = []
+        for line in safe_text(paragraph).split("\n"):
+            quotes = "" if number or lines else '"""'
+            margin = line[: len(line) - len(line.lstrip())]
+            lines += textwrap.wrap(
+                quotes + line,
+                WIDTH - len(pad),
+                subsequent_indent=f"{margin}{_INDENT}" if margin else "",
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+        blocks.append(lines)
+    if len(blocks) == 1 and len(blocks[0]) == 1 and len(pad) + len(blocks[0][0]) + 3 <= WIDTH:
+        return [f'{pad}{blocks[0][0]}"""']
+    found: list[str] = []
+    for lines in blocks:
+        found += ["", *(f"{pad}{line}" for line in lines)]
+    return [*found[1:], f'{pad}"""']
+
+
+def safe_text(text: str) -> str:
+    """Text of a user's as it may stand in a docstring: it can neither end it nor escape from it."""
+    kept = "".join(c if c == "\n" or c.isprintable() else " " for c in text.replace("\r\n", "\n").expandtabs(4))
+    kept = "\n".join(line.rstrip() for line in kept.split("\n")).strip()
+    kept = kept.replace("\\", "\\\\")
+    # Runs of quotes, and those that would touch the docstring's own.
+    return re.sub(r'"{3,}|\A"+|"+\Z', lambda match: '\\"' * len(match.group()), kept)

@@ -1,0 +1,179 @@
+"""Lines of Python as ruff's formatter leaves them at its default width.
+
+An expression that is too long is split at its brackets.  The contents of a call go to a line of their own where they
+fit there, and to one line an argument where they do not; a chain of several method calls gets a line for each;
+operands of infix operators stand below one another, each behind its operator.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+WIDTH = 88
+_INDENT = "    "
+_OPENING, _CLOSING = "([{", ")]}"
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
+_OPERATOR = re.compile(r" (?=(?:[-+*/%@&|<>=!]+|if|else|in|is|not|and|or) )")
+_LEADING = re.compile(r"(?:[-+*/%@&|<>=!]+|if|else|in|is|not|and|or) ")
+
+
+def lines_of(prefix: str, expression: str, indent: int, comment: str = "") -> list[str]:
+    """The lines of a statement: a prefix (`x = `, `return `) and an expression, indented by `indent` levels.
+
+    A comment is left out where it does not fit: it is a service to the reader, not worth a split.
+    """
+    line = f"{_INDENT * indent}{prefix}{expression}"
+    if len(line) <= WIDTH:
+        noted = f"{line}  # {comment}"
+        return [noted if comment and len(noted) <= WIDTH else line]
+    return _broken(prefix, expression, "", indent)
+
+
+def signature(head: str, parameters: Sequence[str], result: str, indent: int) -> list[str]:
+    """`def head(parameters)result:`."""
+    pad = _INDENT * indent
+    line = f"{pad}def {head}({', '.join(parameters)}){result}:"
+    if len(line) <= WIDTH:
+        return [line]
+    joined = f"{pad}{_INDENT}{', '.join(parameters)}"
+    body = [joined] if len(joined) <= WIDTH else [f"{pad}{_INDENT}{parameter}," for parameter in parameters]
+    return [f"{pad}def {head}(", *body, f"{pad}){result}:"]
+
+
+def has_name(lines: Sequence[str], name: str) -> bool:
+    """Whether code mentions a name outside string literals and comments."""
+    pattern = re.compile(rf"(?<![\w.]){re.escape(name)}\b")
+    return any(name in line and pattern.search(_STRING.sub('""', line).partition("  #")[0]) for line in lines)
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """A pair of brackets that no other is around: the offsets of both."""
+
+    opening: int
+    closing: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Outline:
+    """What stands outside all brackets: the groups, and the blanks before infix operators and commas."""
+
+    groups: tuple[_Group, ...]
+    operators: tuple[int, ...]
+    commas: tuple[int, ...]
+
+
+def _outline(text: str) -> _Outline:
+    blank = _STRING.sub(lambda match: "_" * len(match.group()), text)
+    spaces = {match.start() for match in _OPERATOR.finditer(blank)}
+    groups, operators, commas = [], [], []
+    depth = opening = 0
+    for position, character in enumerate(blank):
+        if character in _OPENING:
+            opening = position if not depth else opening
+            depth += 1
+        elif character in _CLOSING:
+            depth -= 1
+            if not depth:
+                groups.append(_Group(opening, position))
+        elif not depth and position in spaces:
+            operators.append(position)
+        elif not depth and character == ",":
+            commas.append(position)
+    return _Outline(tuple(groups), tuple(operators), tuple(commas))
+
+
+def _broken(prefix: str, text: str, suffix: str, indent: int, bracketed: bool = False) -> list[str]:
+    """The lines of an expression between a prefix and a suffix such as a comma.
+
+    Args:
+        bracketed: brackets stand around it already, so that it may go over several lines as it is.
+    """
+    pad = _INDENT * indent
+    whole = f"{pad}{prefix}{text}{suffix}"
+    outline = _outline(text)
+    if len(whole) <= WIDTH or not (outline.groups or outline.operators or outline.commas):
+        return [whole]
+    if outline.commas and not bracketed:  # a tuple, as in `return a, b`
+        return [f"{pad}{prefix}(", *_elements(text, indent + 1), f"{pad}){suffix}"]
+    chain = _links(text, outline)
+    if outline.operators:
+        last = outline.groups[-1] if outline.groups else None
+        if len(outline.operators) == 1 and last is not None and last.closing == len(text) - 1 and not bracketed:
+            return _opened(prefix, text, last, suffix, indent)
+        if len(outline.operators) == 1 and text[0] == "(" and not bracketed:
+            return _opened(prefix, text, outline.groups[0], suffix, indent)
+        pieces = _cut(text, outline.operators)
+    elif len(chain) > 2:
+        pieces = chain
+    else:
+        return _opened(prefix, text, _first_too_long(whole, text, outline, pad + prefix), suffix, indent)
+    if bracketed:
+        return _stacked(prefix, pieces, suffix, indent)
+    return [f"{pad}{prefix}(", *_stacked("", pieces, "", indent + 1), f"{pad}){suffix}"]
+
+
+def _stacked(prefix: str, pieces: Sequence[str], suffix: str, indent: int) -> list[str]:
+    """Pieces of an expression, one below the other."""
+    lines: list[str] = []
+    for number, piece in enumerate(pieces):
+        operator = _LEADING.match(piece)
+        lead = operator.group() if operator else ""
+        before = prefix + lead if not number else lead
+        lines += _broken(before, piece[len(lead) :], suffix if number == len(pieces) - 1 else "", indent, True)
+    return lines
+
+
+def _opened(prefix: str, text: str, group: _Group, suffix: str, indent: int) -> list[str]:
+    """An expression with one pair of brackets opened."""
+    pad = _INDENT * indent
+    head, body, tail = text[: group.opening + 1], text[group.opening + 1 : group.closing], text[group.closing :]
+    first = f"{pad}{prefix}{head}"
+    is_call = head[-1] == "(" and len(head) > 1 and (head[-2].isalnum() or head[-2] in "_)]")
+    outline = _outline(body)
+    if not body:
+        return [f"{first}{tail}{suffix}"]
+    if (is_call or not outline.commas) and len(_INDENT) * (indent + 1) + len(body) <= WIDTH:
+        inner = [f"{pad}{_INDENT}{body}"]
+    elif " for " in body and not outline.commas:
+        element, _, loop = body.rpartition(" for ")
+        inner = [*_broken("", element, "", indent + 1, True), f"{pad}{_INDENT}for {loop}"]
+    else:
+        alone = not outline.commas and not is_call
+        inner = _broken("", body, "", indent + 1, True) if alone else _elements(body, indent + 1)
+    return [*first.split("\n"), *inner, *_broken("", tail, suffix, indent, True)]
+
+
+def _elements(body: str, indent: int) -> list[str]:
+    """The elements of a comma-separated text, a line each."""
+    lines: list[str] = []
+    for element in _cut(body, _outline(body).commas):
+        element = element.lstrip(",").strip()
+        keyword = re.match(r"[A-Za-z_]\w*=(?!=)|\"(?:[^\"\\]|\\.)*\": |\*+", element)
+        name = keyword.group() if keyword else ""
+        lines += _broken(name, element[len(name) :], ",", indent, True) if element else []
+    return lines
+
+
+def _cut(text: str, places: Sequence[int]) -> list[str]:
+    starts = [0, *places]
+    return [text[start:stop].strip() for start, stop in zip(starts, [*places, len(text)])]
+
+
+def _links(text: str, outline: _Outline) -> list[str]:
+    """The links of a chain of method calls: `F.pad(x)`, `.abs()`, `.sum(0)`; a plain name goes with its first call."""
+    starts = [
+        group.closing + 1 for group in outline.groups if text[group.closing + 1 : group.closing + 2] == "."
+    ]
+    return [piece for piece in _cut(text, starts) if piece]
+
+
+def _first_too_long(whole: str, text: str, outline: _Outline, before: str) -> _Group:
+    """The first pair of brackets after which the line has no room even for the opening of the next one."""
+    groups = outline.groups
+    for group, following in zip(groups, groups[1:]):
+        if len(before) + following.opening + 1 > WIDTH:
+            return group
+    return groups[-1]

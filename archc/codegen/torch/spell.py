@@ -1,0 +1,43 @@
+"""How a node is spelled: the module that stands for it, or what its operator needs to write an expression."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from archc.ir.dims import SymbolicDim
+from archc.ir.graph import Graph, Node
+from archc.ir.storage import Dense
+from archc.ops.spelling import TorchModule, TorchSpelling
+
+
+def spelling(
+    node: Node,
+    graph: Graph,
+    operands: Sequence[str],
+    weights: Mapping[str, str],
+    size_text: Callable[[SymbolicDim], str] = str,
+    device: str | None = None,
+) -> TorchSpelling:
+    """The surroundings of a node whose operands and weights are these expressions."""
+    inference = node.op.infer(node.types)
+    return TorchSpelling(
+        operands=operands,
+        weights=weights,
+        types=node.types,
+        results=inference.results,
+        sizes=inference.solution.extents,
+        size_text=size_text,
+        storages={name: graph.weights[path].storage for name, path in node.weights.items()},
+        device=device,
+    )
+
+
+def module_of(node: Node, graph: Graph) -> TorchModule | None:
+    """The module that stands for a node: of `torch.nn`, or an integer one where the weight is stored so.
+
+    None where the operator has none, where a weight is another layer's, or where it is stored in another way.
+    """
+    own = all(path == f"{node.path}.{parameter}" for parameter, path in node.weights.items())
+    if not own or not all(isinstance(graph.weights[path].storage, Dense) for path in node.weights.values()):
+        return None
+    return node.op.torch_module(spelling(node, graph, ("",) * len(node.operands), dict.fromkeys(node.weights, "")))

@@ -1,0 +1,263 @@
+"""The statements of one printed definition: which values get names, and what stands in one expression.
+
+A value that is used once and that nobody named stands where it is used; chains and sums arise by themselves.
+A name may be used again for the next value, as people write it, once the value that it had is not needed any more.
+"""
+
+from __future__ import annotations
+
+import keyword
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+
+from archc.codegen.program import Apply, Definition, Local, Loop, Statement, Use
+from archc.ir.dims import symbols
+from archc.ir.storage import Weight
+from archc.language import spelling, syntax
+from archc.language.parametrize import Parameters
+from archc.language.spelling import NOWHERE
+from archc.language.stages import Form, Stages, form
+
+_DEEPEST = 3  # expressions within expressions; what goes deeper gets a name
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a definition is printed within.
+
+    Attributes:
+        weights: the graph's, by path.
+        names: what each definition is called; parameters: what it takes.
+        reserved: the names that no tensor may have.
+    """
+
+    weights: Mapping[str, Weight]
+    names: Mapping[Definition, str]
+    parameters: Mapping[Definition, Parameters]
+    reserved: frozenset[str]
+
+
+@dataclass(eq=False)
+class Draft:
+    """An expression in the making, of which it is not known yet where it will stand.
+
+    Attributes:
+        operands: what flows in; steps: what it flows through, one after the other (one alone for a formula).
+        local: for the tensor that it is, where it is only a name.
+        depth: how deeply expressions are nested in it.
+    """
+
+    operands: list[Draft] = field(default_factory=list)
+    steps: list[Apply | Use] = field(default_factory=list)
+    form: Form = "stage"
+    local: Local | None = None
+    depth: int = 0
+
+
+class Layout:
+    """Lays out one definition."""
+
+    def __init__(self, definition: Definition, is_model: bool, surroundings: Surroundings):
+        self.definition, self.is_model = definition, is_model
+        parameters = surroundings.parameters[definition]
+        self.parameters = parameters
+        self.body: list[syntax.Statement] = []
+        self.stages = Stages(
+            definition, parameters, surroundings.weights, surroundings.names, lambda layer: self.body.append(layer)
+        )
+        self.reserved = surroundings.reserved | set(parameters.values) | {parameters.variable} | self.stages.declarable
+        self.reserved |= {name for lists in parameters.lists.values() for name in lists}
+        self.drafts: dict[Local, Draft] = {}
+        self.variables: dict[Local, str] = {}
+        self.holders: dict[str, Local] = {}
+        self.remaining: dict[Local, int] = {}
+        self.wanted: dict[Local, str] = {}  # names that the results of a loop's iteration should have
+        self.readers: dict[Local, Statement] = {}
+        self.outputs = dict(zip(definition.outputs, definition.output_names))
+
+    def statements(self) -> list[syntax.Statement]:
+        declared: set[str] = set()
+        for local in self.definition.inputs:
+            name = local.name if self.is_model and local.name is not None else self._choose(local.name)
+            self._bind(local, name)
+            type_ = spelling.tensor_type(local.type, declared) if self.is_model else None
+            self.body.append(syntax.Input(NOWHERE, spelling.name(name), type_))
+        self._statements(self.definition.body)
+        for local, output in zip(self.definition.outputs, self.definition.output_names):
+            value = self._finish(self._operand(local))
+            name = None if output is None else spelling.name(output)
+            type_ = None if output is None else spelling.tensor_type(local.type, {*declared, *_bounded(local)})
+            self.body.append(syntax.Output(NOWHERE, name, type_, value))
+        return self.body
+
+    # Values -----------------------------------------------------------------------------------------------
+
+    def _statements(self, statements: Sequence[Statement]) -> None:
+        for statement in statements:
+            for local in statement.carried if isinstance(statement, Loop) else statement.operands:
+                self.readers[local] = statement
+        for statement in statements:
+            if isinstance(statement, Loop):
+                self._loop(statement)
+                continue
+            draft = self._draft(statement)
+            if self._stands_where_used(statement):
+                for local in statement.results:
+                    self.drafts[local] = draft
+            else:
+                self._assign(statement.results, draft)
+
+    def _stands_where_used(self, step: Apply | Use) -> bool:
+        if any(local.uses != 1 or local in self.wanted for local in step.results):
+            return False
+        if len(step.results) == 1:
+            (local,) = step.results
+            return local.name is None or (local.name == self.outputs.get(local))
+        # Several results stay together where all of them flow into the same stage.
+        reader = self.readers.get(step.results[0])
+        together = isinstance(reader, (Apply, Use)) and reader.operands == step.results and form(reader) == "stage"
+        return together and all(local.name is None for local in step.results)
+
+    def _draft(self, step: Apply | Use) -> Draft:
+        kind = form(step)
+        if len(step.operands) > 1 and all(local in self.drafts for local in step.operands):
+            together = {id(self.drafts[local]): self.drafts[local] for local in step.operands}
+            if len(together) == 1:  # the results of one stage, as they are
+                operands = [self.drafts.pop(local) for local in step.operands][:1]
+            else:
+                operands = [self._operand(local) for local in step.operands]
+        else:
+            operands = [self._operand(local) for local in step.operands]
+        if kind == "stage" and len(operands) == 1 and operands[0].form == "stage" and operands[0].steps:
+            operands[0].steps.append(step)
+            return operands[0]
+        nested = kind != "stage" or len(operands) > 1 or any(operand.form != "stage" for operand in operands)
+        depth = max((operand.depth for operand in operands), default=0) + (1 if nested else 0)
+        return Draft(operands, [step], kind, depth=depth)
+
+    def _operand(self, local: Local) -> Draft:
+        draft = self.drafts.pop(local, None)
+        if draft is not None and draft.depth >= _DEEPEST:
+            self._assign((local,), draft)
+            draft = None
+        return draft or Draft(local=local)
+
+    def _finish(self, draft: Draft) -> syntax.Expression:
+        """The expression, now that it is known where it stands; layers are named in the order of execution."""
+        if draft.local is not None:
+            self.remaining[draft.local] -= 1
+            return spelling.name(self.variables[draft.local])
+        operands = [self._finish(operand) for operand in draft.operands]
+        first, *others = draft.steps
+        if draft.form != "stage":
+            assert isinstance(first, Apply)
+            return self.stages.formula(first, draft.form, operands)
+        if not operands:
+            source, stages = self.stages.source(first), others
+        else:
+            source = operands[0] if len(operands) == 1 else syntax.Tuple(NOWHERE, tuple(operands))
+            stages = draft.steps
+        if not stages:
+            return source
+        return syntax.Chain(NOWHERE, source, tuple(self.stages.stage(step) for step in stages))
+
+    # Names ------------------------------------------------------------------------------------------------
+
+    def _assign(self, locals_: Sequence[Local], draft: Draft) -> None:
+        value = self._finish(draft)
+        targets: list[str] = []
+        for local in locals_:
+            targets.append(self._choose(self.wanted.get(local, local.name), local, targets))
+        for local, name in zip(locals_, targets):
+            self._bind(local, name)
+        self._emit(targets, value)
+
+    def _emit(self, targets: Iterable[str], value: syntax.Expression) -> None:
+        self.body.append(syntax.Assign(NOWHERE, tuple(spelling.name(target) for target in targets), value))
+
+    def _bind(self, local: Local, name: str, uses: int | None = None) -> None:
+        self.variables[local] = name
+        self.holders[name] = local
+        self.remaining[local] = local.uses if uses is None else uses
+
+    def _choose(self, wanted: str | None, local: Local | None = None, besides: Sequence[str] = ()) -> str:
+        """The name that is wanted, or one like it, if what it stands for now is not needed any more."""
+        for name in _candidates(wanted):
+            holder = self.holders.get(name)
+            if name in besides or name in self.reserved or (holder is not None and self.remaining[holder]):
+                continue
+            # Outputs are printed one after the other, and each takes its name.
+            if len(self.outputs) > 1 and name in self.outputs.values() and self.outputs.get(local) != name:  # type: ignore[arg-type]
+                continue
+            return name
+        raise AssertionError("candidates do not end")
+
+    # Loops ------------------------------------------------------------------------------------------------
+
+    def _loop(self, loop: Loop) -> None:
+        for name, values in self.parameters.lists[loop].items():
+            self.body.append(syntax.Let(NOWHERE, spelling.name(name), spelling.value(values)))
+        self.stages.enter(loop)
+        names = [self._enter(loop, position) for position in range(len(loop.carried))]
+        outside, self.body = self.body, []
+        self.wanted.update(reversed(list(zip(loop.yields[0], names))))
+        self._statements(loop.iterations[0])
+        self._hand_on(loop.yields[0], names)
+        limits = syntax.Range(NOWHERE, spelling.value(0), spelling.value(loop.count))
+        variable = spelling.name(self.parameters.variable)
+        outside.append(syntax.For(NOWHERE, variable, limits, tuple(self.body)))
+        self.body = outside
+        self.stages.leave(loop)
+        for iteration in loop.iterations[1:]:
+            for local in (local for step in iteration for local in step.operands):
+                if local in self.variables:
+                    self.remaining[local] -= 1
+        for local, name in zip(loop.results, names):
+            self._bind(local, name)
+
+    def _enter(self, loop: Loop, position: int) -> str:
+        """The name of a tensor that changes from iteration to iteration, given its first value."""
+        first, inside = loop.carried[position], loop.parameters[0][position]
+        known = self.variables.get(first)
+        value = self._finish(self._operand(first))
+        if known is not None and not self.remaining[first] and inside.name in (None, known):
+            if first not in self.definition.inputs or inside.name == known:
+                self._bind(inside, known)
+                return known
+        name = self._choose(inside.name or loop.results[position].name)
+        self._bind(inside, name)
+        self._emit([name], value)
+        return name
+
+    def _hand_on(self, yields: Sequence[Local], names: Sequence[str]) -> None:
+        """At the end of an iteration, give each tensor that changes its new value."""
+        current = []
+        for local, name in zip(yields, names):
+            own = self.variables[local]
+            if own != name and own in names:  # it would be overwritten before it is read
+                own = self._choose(None, besides=names)
+                self._emit([own], spelling.name(self.variables[local]))
+            current.append(own)
+            self.remaining[local] -= 1
+        for own, name in zip(current, names):
+            if own != name:
+                self._emit([name], spelling.name(own))
+
+
+def _bounded(local: Local) -> set[str]:
+    """The names of a type's sizes: an output repeats no bounds."""
+    return {name for dim in local.type.shape for name in symbols(dim)}
+
+
+def _candidates(wanted: str | None) -> Iterator[str]:
+    if (
+        wanted is not None
+        and re.fullmatch(r"[A-Za-z]\w*|_[A-Za-z0-9]\w*", wanted, re.ASCII)
+        and not keyword.iskeyword(wanted)
+    ):
+        yield wanted
+        yield from (f"{wanted}_{number}" for number in range(2, 10))
+    yield from ("x", "y", "z")
+    yield from (f"x_{number}" for number in count(2))

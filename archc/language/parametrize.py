@@ -1,0 +1,133 @@
+"""What a printed block takes as attributes: whatever differs between its instances, and the sizes that it mentions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from archc.codegen.program import Apply, Definition, Loop, Program, Use, parameter_name
+from archc.ir.attributes import attributes
+from archc.ir.dims import SymbolicDim, symbol, symbols
+from archc.language import spelling, syntax
+
+Row = Sequence[Any]
+"""A value for each instance of a definition."""
+
+
+@dataclass(eq=False)
+class Parameters:
+    """The attributes of one printed definition.
+
+    Attributes:
+        values: the value for each instance, by the attribute's name.
+        given: for each statement, what stands for the attributes that are not simply the values at hand.
+        lists: for each loop, the values that change from iteration to iteration, by the name of the list.
+        variable: the name that counts the iterations of loops.
+    """
+
+    values: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+    given: dict[Apply | Use, dict[str, syntax.Expression]] = field(default_factory=dict)
+    lists: dict[Loop, dict[str, list[Any]]] = field(default_factory=dict)
+    variable: str = "i"
+
+
+def parametrize(program: Program, reserved: frozenset[str]) -> dict[Definition, Parameters]:
+    """The attributes of every definition; no name is among those reserved."""
+    found: dict[Definition, Parameters] = {}
+    for definition in program.definitions:
+        found[definition] = _Parametrizer(definition, found, reserved).run()
+    return found
+
+
+class _Parametrizer:
+    def __init__(self, definition: Definition, inner: Mapping[Definition, Parameters], reserved: frozenset[str]):
+        self.definition, self.inner, self.reserved = definition, inner, reserved
+        self.found = Parameters()
+        self.taken: set[str] = set()
+        self.sizes: dict[str, SymbolicDim] = {}
+
+    def run(self) -> Parameters:
+        self.found.variable = self._free("i")
+        for statement in self.definition.body:
+            if isinstance(statement, Loop):
+                self.found.lists[statement] = {}
+                for steps in zip(*statement.iterations):
+                    self._step(steps, statement)
+            else:
+                self._step((statement,), None)
+        if self.definition.scopes[0].parent is not None:  # the model's inputs declare its sizes
+            for name, size in self.sizes.items():
+                self.found.values[name] = (size,) * len(self.definition.scopes)
+        return self.found
+
+    def _step(self, steps: Sequence[Apply | Use], loop: Loop | None) -> None:
+        """Parametrize what is one statement in the text: the same one of each iteration."""
+        first = steps[0]
+        given = self.found.given[first] = {}
+        for name, rows in self._attributes(steps):
+            self._note_sizes(row[0] for row in rows)
+            if all(value == rows[0][0] for row in rows for value in row):
+                if isinstance(first, Use):
+                    given[name] = spelling.value(rows[0][0])
+            else:
+                prefix = first.member.name.rpartition(".")[2] if first.member is not None else ""
+                given[name] = self._varying(name, prefix, rows, loop)
+
+    def _attributes(self, steps: Sequence[Apply | Use]) -> Iterable[tuple[str, list[Row]]]:
+        """Each attribute with its values by iteration and instance."""
+        first = steps[0]
+        if isinstance(first, Apply):
+            for info in attributes(type(first.nodes[0].op)):
+                yield (
+                    info.name,
+                    [[getattr(node.op, info.name) for node in s.nodes] for s in steps if isinstance(s, Apply)],
+                )
+            return
+        for name, values in self.inner[first.definition].values.items():
+            yield name, [[values[instance] for instance in s.instances] for s in steps if isinstance(s, Use)]
+
+    def _varying(self, name: str, prefix: str, rows: list[Row], loop: Loop | None) -> syntax.Expression:
+        if all(list(row) == list(rows[0]) for row in rows):
+            return spelling.name(self._parameter(name, prefix, tuple(rows[0])))
+        assert loop is not None, "without a loop there is one row"
+        plural = name if name.endswith("s") else f"{name}s"
+        columns = [list(column) for column in zip(*rows)]
+        if all(column == columns[0] for column in columns):
+            lists = self.found.lists[loop]
+            found = next((own for own, values in lists.items() if values == columns[0]), None)
+            if found is None:
+                found = self._free(plural, f"{prefix}_{plural}")
+                lists[found] = columns[0]
+        else:
+            found = self._parameter(plural, prefix, tuple(columns))
+        return syntax.Index(spelling.NOWHERE, spelling.name(found), (spelling.name(self.found.variable),))
+
+    def _parameter(self, name: str, prefix: str, values: tuple[Any, ...]) -> str:
+        chosen = parameter_name(self.definition, values, name)
+        for candidate in (chosen, f"{prefix}_{chosen}"):
+            if self.found.values.get(candidate) == values:
+                return candidate
+        chosen = self._free(chosen, f"{prefix}_{chosen}")
+        self.found.values[chosen] = values
+        return chosen
+
+    def _free(self, *candidates: str) -> str:
+        """The first candidate that is a name and means nothing else here, or the last one with a number."""
+        possible = [name for name in candidates if not name.startswith("_") and not name[:1].isdigit()]
+        possible += [f"{possible[-1] if possible else 'value'}_{number}" for number in range(2, len(self.taken) + 4)]
+        free = (name for name in possible if name not in self.taken and name not in self.reserved)
+        name = next(free)
+        self.taken.add(name)
+        return name
+
+    def _note_sizes(self, values: Iterable[Any]) -> None:
+        for value in values:
+            if isinstance(value, SymbolicDim):
+                for own in symbols(value).values():
+                    self.sizes.setdefault(own.name, symbol(own.name, own.maximum))
+                    self.taken.add(own.name)
+            elif isinstance(value, (tuple, list)):
+                self._note_sizes(value)
+            elif isinstance(value, Mapping):
+                self._note_sizes(value.values())

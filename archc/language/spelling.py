@@ -1,0 +1,114 @@
+"""Values, operators and paths as syntax: the pieces that the printer of graphs puts together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+from archc.diagnostics import Diagnostics, Source, Span
+from archc.ir.attributes import attributes, value_text
+from archc.ir.dims import as_symbol
+from archc.ir.storage import Storage
+from archc.ir.types import TensorType
+from archc.language import syntax
+from archc.language.parser import parse_value
+from archc.ops.operator import Operator
+
+NOWHERE = Span(Source(""), 0, 0)
+"""The span of what was never text."""
+
+
+def name(text: str) -> syntax.Name:
+    return syntax.Name(NOWHERE, text)
+
+
+def value(of: Any) -> syntax.Expression:
+    """A number, string, size, dtype, tuple or list."""
+    return _parsed(value_text(of))
+
+
+def storage(of: Storage) -> syntax.Expression:
+    """`int8(axis = 0)`."""
+    return _parsed(str(of))
+
+
+def arguments(op: Operator, named: dict[str, syntax.Expression]) -> list[syntax.Argument]:
+    """The arguments that make an operator again, some of its attributes by other expressions than their values."""
+    if not named:
+        call = _parsed(str(op))
+        return list(call.arguments) if isinstance(call, syntax.Call) else []
+    found = []
+    for info in attributes(type(op)):
+        own = getattr(op, info.name)
+        label = None if info.required and not info.keyword else info.name
+        if info.name in named:
+            found.append(syntax.Argument(NOWHERE, label, named[info.name]))
+        elif info.required or own != info.default or type(own) is not type(info.default):
+            found.append(syntax.Argument(NOWHERE, label, value(own)))
+    return found
+
+
+def index_items(op: Operator) -> tuple[syntax.Expression | syntax.Slice | syntax.Ellipsis, ...]:
+    """What stands between the brackets of `x[:, 0]`."""
+    index = _parsed(f"x[{', '.join(op.arguments())}]")
+    assert isinstance(index, syntax.Index)
+    return index.items
+
+
+def tensor_type(of: TensorType, declared: set[str]) -> syntax.TensorType:
+    """A tensor's type; a bounded size tells its bound where it is not yet among those declared."""
+    dims = []
+    for dim in of.shape:
+        symbol = as_symbol(dim)
+        bound = None
+        if symbol is not None and symbol.name not in declared:
+            declared.add(symbol.name)
+            bound = None if symbol.maximum is None else value(symbol.maximum)
+        dims.append(syntax.Dim(NOWHERE, value(dim), bound))
+    return syntax.TensorType(NOWHERE, of.dtype.value, tuple(dims))
+
+
+Part = str | syntax.Expression
+"""A part of a path: `attn`, or the number of an element of a list."""
+
+
+def parts(path: str, other: str | None = None, variable: str = "") -> list[Part]:
+    """The parts of a path; those in which `other` differs are the variable of a loop."""
+    found: list[Part] = []
+    for part, counterpart in zip(path.split("."), (path if other is None else other).split("."), strict=True):
+        if part != counterpart:
+            found.append(name(variable))
+        else:
+            found.append(value(int(part)) if found and part.isdecimal() else part)
+    return found
+
+
+def label(path: Sequence[Part]) -> syntax.Label:
+    """`h[i].attn` before a colon."""
+    head, *rest = path
+    assert isinstance(head, str)
+    return syntax.Label(
+        NOWHERE, head, tuple(syntax.Field(NOWHERE, part) if isinstance(part, str) else part for part in rest)
+    )
+
+
+def reference(path: Sequence[Part]) -> syntax.Name | syntax.Member | syntax.Index:
+    """`h[i].attn` in an expression."""
+    head, *rest = path
+    assert isinstance(head, str)
+    found: syntax.Name | syntax.Member | syntax.Index = name(head)
+    for part in rest:
+        if isinstance(part, str):
+            found = syntax.Member(NOWHERE, found, part)
+        else:
+            found = syntax.Index(NOWHERE, found, (part,))
+    return found
+
+
+@lru_cache(maxsize=65536)
+def _parsed(text: str) -> syntax.Expression:
+    diagnostics = Diagnostics()
+    expression = parse_value(Source(text), diagnostics)
+    diagnostics.check()
+    return expression

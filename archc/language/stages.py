@@ -1,0 +1,228 @@
+"""Stages, formulas and declarations of layers: what a single statement of a program looks like in the text."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
+
+from archc.codegen.program import Apply, Definition, Loop, Use
+from archc.ir.storage import Dense, Weight
+from archc.language import spelling, syntax
+from archc.language.parametrize import Parameters
+from archc.language.spelling import NOWHERE
+from archc.ops.binary import BINARY, Binary
+from archc.ops.operator import OPERATORS
+
+Step = Apply | Use
+Form = Literal["stage", "binary", "unary", "index"]
+
+
+def form(step: Step) -> Form:
+    """How a statement is written: `x -> relu`, `a + b`, `-a`, `x[:, 0]`."""
+    if isinstance(step, Use) or step.member is not None:
+        return "stage"
+    op = step.nodes[0].op
+    if op == OPERATORS["neg"]():
+        return "unary"
+    if op.name == "slice" and op.arguments():
+        return "index"
+    if (
+        isinstance(op, Binary)
+        and BINARY.get(op.symbol) is type(op)
+        and op == type(op)(scalar=op.scalar, reverse=op.reverse)
+    ):
+        if op.scalar is None:
+            return "stage" if op.reverse else "binary"
+        return "stage" if isinstance(op.scalar, float) and not math.isfinite(op.scalar) else "binary"
+    return "stage"
+
+
+class Stages:
+    """Writes the statements of one definition, and keeps account of the layers that are named in it.
+
+    Args:
+        weights: the graph's weights, by path; names: what definitions are called.
+        emit: takes the declaration of a layer, to stand before what is being written.
+    """
+
+    def __init__(
+        self,
+        definition: Definition,
+        parameters: Parameters,
+        weights: Mapping[str, Weight],
+        names: Mapping[Definition, str],
+        emit: Callable[[syntax.Layer], None],
+    ):
+        self.parameters, self.weights, self.names, self.emit = parameters, weights, names, emit
+        self.ties = {tie.weight: tie.source for tie in definition.ties}
+        self.owners: dict[str, Step] = {}
+        self.counterparts: dict[Step, Step] = {}
+        self.labels: set[str] = set()
+        self.lists: set[str] = set()
+        self.counts: dict[str, int] = {}
+        self.declared: set[str] = set()
+        for statement in definition.body:
+            steps = statement.iterations if isinstance(statement, Loop) else ((statement,),)
+            for step in (step for iteration in steps for step in iteration):
+                if not isinstance(step, Loop) and step.member is not None:
+                    self.owners.setdefault(step.member.name, step)
+
+    @property
+    def declarable(self) -> set[str]:
+        """The names that declarations of layers may take."""
+        shared = {name for name, step in self.owners.items() if step.member is not None and step.member.shared}
+        sources = {source.rpartition(".")[0] for source in self.ties.values()}
+        return {path.partition(".")[0] for path in (*shared, *sources)}
+
+    # Loops ------------------------------------------------------------------------------------------------
+
+    def enter(self, loop: Loop) -> None:
+        """Prepare for the first iteration of a loop, which will stand for all; declare what all share."""
+        for step, other in zip(loop.iterations[0], loop.iterations[1]):
+            assert not isinstance(step, Loop) and not isinstance(other, Loop), "loops are not nested"
+            self.counterparts[step] = other
+            if step.member is not None and other.member is not None:
+                if step.member.shared and step.member.name == other.member.name:
+                    self._declare(step)
+                for parameter, source in self._tied(step).items():
+                    if source == self._tied(other)[parameter]:
+                        self._need(source, step)
+
+    def leave(self, loop: Loop) -> None:
+        """Take note of the layers that all iterations name."""
+        for iteration in loop.iterations[1:]:
+            for step in iteration:
+                if not isinstance(step, Loop) and step.member is not None:
+                    self._register(step.member.name)
+
+    # Writing ----------------------------------------------------------------------------------------------
+
+    def stage(self, step: Step) -> syntax.Stage:
+        """`label: operator(arguments)`, or the bare name of a layer that is declared."""
+        if self._is_declared(step):
+            return syntax.Stage(NOWHERE, None, spelling.reference(self._parts(step)), (), False)
+        label = None
+        if step.member is not None and not self._named_by_itself(step):
+            label = spelling.label(self._parts(step))
+            self._register(step.member.name)
+        callee, arguments = self._call(step)
+        return syntax.Stage(NOWHERE, label, callee, arguments, bool(arguments))
+
+    def source(self, step: Step) -> syntax.Expression:
+        """`arange(T)`: what makes a tensor without receiving one."""
+        if step.member is not None and not self._is_declared(step) and not self._named_by_itself(step):
+            self._declare(step)
+        if self._is_declared(step):
+            return syntax.Call(NOWHERE, spelling.reference(self._parts(step)), ())
+        return syntax.Call(NOWHERE, *self._call(step))
+
+    def formula(self, step: Apply, kind: Form, operands: Sequence[syntax.Expression]) -> syntax.Expression:
+        """`a + b`, `x * 0.5`, `-a` or `x[:, 0]`."""
+        op = step.nodes[0].op
+        if kind == "index":
+            return syntax.Index(NOWHERE, operands[0], spelling.index_items(op))
+        if kind == "unary":
+            return syntax.Unary(NOWHERE, "-", operands[0])
+        assert isinstance(op, Binary)
+        sides = [*operands] if op.scalar is None else [operands[0], spelling.value(op.scalar)]
+        left, right = reversed(sides) if op.reverse else sides
+        return syntax.Binary(NOWHERE, op.symbol, left, right)
+
+    def _call(self, step: Step) -> tuple[syntax.Name, tuple[syntax.Argument, ...]]:
+        given = self.parameters.given[step]
+        if isinstance(step, Use):
+            alone = len(given) == 1
+            arguments = [syntax.Argument(NOWHERE, None if alone else name, value) for name, value in given.items()]
+            return spelling.name(self.names[step.definition]), tuple(arguments)
+        node = step.nodes[0]
+        arguments = spelling.arguments(node.op, given)
+        tied = self._tied(step)
+        for parameter, path in node.weights.items():
+            if parameter in tied:
+                arguments.append(syntax.Argument(NOWHERE, parameter, self._tie(step, parameter, tied[parameter])))
+            elif self.weights[path].storage != Dense():
+                arguments.append(syntax.Argument(NOWHERE, parameter, spelling.storage(self.weights[path].storage)))
+        return spelling.name(node.op.name), tuple(arguments)
+
+    # Layers -----------------------------------------------------------------------------------------------
+
+    def _parts(self, step: Step) -> list[spelling.Part]:
+        assert step.member is not None
+        other = self.counterparts.get(step)
+        counterpart = other.member.name if other is not None and other.member is not None else None
+        return spelling.parts(step.member.name, counterpart, self.parameters.variable)
+
+    def _is_declared(self, step: Step) -> bool:
+        if step.member is None:
+            return False
+        if step.member.shared and step.member.name not in self.declared:
+            self._declare(step)
+        return step.member.name in self.declared
+
+    def _declare(self, step: Step) -> None:
+        assert step.member is not None
+        if step.member.name in self.declared:
+            return
+        self.declared.add(step.member.name)
+        self._register(step.member.name)
+        self._emit_layer(self._parts(step), step)
+
+    def _emit_layer(self, path: list[spelling.Part], step: Step, but: str | None = None) -> None:
+        callee, arguments = self._call(step)
+        arguments = tuple(argument for argument in arguments if but is None or argument.name != but)
+        value = syntax.Call(NOWHERE, callee, arguments) if arguments else callee
+        self.emit(syntax.Layer(NOWHERE, spelling.label(path), value))
+
+    def _register(self, name: str) -> None:
+        self.labels.add(name)
+        head, _, rest = name.partition(".")
+        if rest:
+            self.lists.add(head)
+
+    def _named_by_itself(self, step: Step) -> bool:
+        """Whether the name is the one that a layer without a label gets; takes note of it if so."""
+        assert step.member is not None
+        if isinstance(step, Apply):
+            if not step.nodes[0].op.parameters:
+                return False
+            base = step.nodes[0].op.name
+        else:
+            base = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", self.names[step.definition]).lower()
+        name, number = base, self.counts.get(base, 1)
+        while name in self.labels or name in self.lists:
+            number += 1
+            name = f"{base}_{number}"
+        if name != step.member.name:
+            return False
+        if number > 1:
+            self.counts[base] = number
+        self._register(name)
+        return True
+
+    # Shared weights ---------------------------------------------------------------------------------------
+
+    def _tied(self, step: Step) -> dict[str, str]:
+        """The parameters that are other layers', each with its owner's path within the definition."""
+        if isinstance(step, Use) or step.member is None:
+            return {}
+        ties = {parameter: self.ties.get(f"{step.member.name}.{parameter}") for parameter in step.nodes[0].weights}
+        return {parameter: source for parameter, source in ties.items() if source is not None}
+
+    def _tie(self, step: Step, parameter: str, source: str) -> syntax.Expression:
+        self._need(source, step)
+        other = self.counterparts.get(step)
+        counterpart = self._tied(other)[parameter] if other is not None else None
+        return spelling.reference(spelling.parts(source, counterpart, self.parameters.variable))
+
+    def _need(self, source: str, user: Step) -> None:
+        """Declare the layer that owns a weight, unless it is named already."""
+        owner, _, parameter = source.rpartition(".")
+        if owner in self.labels:
+            return
+        if owner in self.owners:
+            self._declare(self.owners[owner])
+        else:  # a pass removed it: a layer that is never used keeps its name alive
+            self._register(owner)
+            self._emit_layer(spelling.parts(owner), user, but=parameter)

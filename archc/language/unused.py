@@ -1,0 +1,61 @@
+"""Telling which values nobody uses.
+
+A block is elaborated once for each use, and a use may take another branch than the next: a place in the text counts
+as unused only if no use of its definition used it.  What stands in a branch that was not taken counts as used.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+from archc.diagnostics import Diagnostics, Span
+from archc.language import syntax
+from archc.language.environment import POISON, Environment
+
+Place = tuple[str, int, int]
+
+
+class UnusedValues:
+    """Gathers the environments of all definitions at work, and warns at the end."""
+
+    def __init__(self) -> None:
+        self._used: set[Place] = set()
+        self._unused: dict[Place, tuple[str, str, Span]] = {}
+
+    def gather(self, environment: Environment) -> None:
+        """Take note of one environment, at the end of its definition."""
+        for name, binding in environment.history:
+            if binding.span is None:
+                continue
+            place = (binding.span.source.name, binding.span.start, binding.span.end)
+            if binding.used or binding.value is POISON:
+                self._used.add(place)
+            else:
+                self._unused.setdefault(place, (name, binding.kind, binding.span))
+
+    def warn(self, diagnostics: Diagnostics) -> None:
+        """Warn of every place whose value nobody used, in the order of the text."""
+        words = {"input": "the input", "attribute": "the attribute", "layer": "the layer", "size": "the value"}
+        for place in sorted(self._unused.keys() - self._used):
+            name, kind, span = self._unused[place]
+            what = words.get(kind, "the tensor")
+            diagnostics.warn("unused-value", f"{what} `{name}` is never used", span)
+
+
+def mark_untaken(environment: Environment, body: tuple[syntax.Statement, ...]) -> None:
+    """Count the names in a branch that is not taken as used."""
+    for name in _names(body):
+        environment.get(name)
+
+
+def _names(body: tuple[syntax.Statement, ...]) -> Iterator[str]:
+    stack: list[object] = list(body)
+    while stack:
+        item = stack.pop()
+        if isinstance(item, syntax.Name):
+            yield item.name
+        elif isinstance(item, syntax.Node):
+            stack.extend(getattr(item, field.name) for field in dataclasses.fields(item) if field.name != "span")
+        elif isinstance(item, tuple):
+            stack.extend(item)

@@ -1,0 +1,103 @@
+"""Activations that cut off or shrink: the piecewise linear stand-ins for the smooth ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from archc.ir.attributes import attribute
+from archc.ir.types import TensorType
+from archc.ops.activation import Activation, onnx_clip
+from archc.ops.checks import bad_attribute
+from archc.ops.operator import Operator
+from archc.ops.spelling import OnnxSpelling
+
+
+@dataclass(frozen=True)
+class Hardsigmoid(Activation):
+    """min(max(0, x + 3), 6) / 6.  (Howard et al. 2019, "Searching for MobileNetV3".)"""
+
+    torch_name = "F.hardsigmoid"
+    example = "x -> hardsigmoid"
+
+    def onnx(self, spell: OnnxSpelling) -> str:
+        return spell.add("HardSigmoid", *spell.operands, alpha=1 / 6, beta=0.5)
+
+
+@dataclass(frozen=True)
+class Hardswish(Activation):
+    """x · min(max(0, x + 3), 6) / 6.  (Howard et al. 2019, "Searching for MobileNetV3".)"""
+
+    torch_name = "F.hardswish"
+    onnx_name = "HardSwish"
+    example = "x -> hardswish"
+
+
+@dataclass(frozen=True)
+class Hardtanh(Activation):
+    """min(max(min_val, x), max_val)."""
+
+    torch_name = "F.hardtanh"
+    example = "x -> hardtanh(-2, 2)"
+
+    min_val: float = attribute(-1.0, doc="the least result")
+    max_val: float = attribute(1.0, doc="the greatest result")
+
+    def check(self, types: Sequence[TensorType]) -> None:
+        super().check(types)
+        if not self.min_val < self.max_val:
+            raise bad_attribute(self, "min_val", f"below `max_val`, which is {self.max_val}")
+
+    def onnx(self, spell: OnnxSpelling) -> str:
+        return onnx_clip(spell, self.min_val, self.max_val)
+
+
+@dataclass(frozen=True)
+class Hardshrink(Activation):
+    """x where |x| > lambd, else 0."""
+
+    torch_name = "F.hardshrink"
+    example = "x -> hardshrink"
+
+    lambd: float = attribute(0.5, doc="half the width of the band that becomes 0")
+
+    def check(self, types: Sequence[TensorType]) -> None:
+        super().check(types)
+        _check_not_negative(self, "lambd")
+
+    def onnx(self, spell: OnnxSpelling) -> str:
+        return spell.add("Shrink", *spell.operands, lambd=self.lambd, bias=0.0)
+
+
+@dataclass(frozen=True)
+class Softshrink(Activation):
+    """sign(x) · max(0, |x| - lambd)."""
+
+    torch_name = "F.softshrink"
+    example = "x -> softshrink"
+
+    lambd: float = attribute(0.5, doc="how far results are moved towards 0")
+
+    def check(self, types: Sequence[TensorType]) -> None:
+        super().check(types)
+        _check_not_negative(self, "lambd")
+
+    def onnx(self, spell: OnnxSpelling) -> str:
+        return spell.add("Shrink", *spell.operands, lambd=self.lambd, bias=self.lambd)
+
+
+@dataclass(frozen=True)
+class Tanhshrink(Activation):
+    """x - tanh(x)."""
+
+    torch_name = "F.tanhshrink"
+    example = "x -> tanhshrink"
+
+    def onnx(self, spell: OnnxSpelling) -> str:
+        x = spell.operands[0]
+        return spell.add("Sub", x, spell.add("Tanh", x))
+
+
+def _check_not_negative(op: Operator, name: str) -> None:
+    if not getattr(op, name) >= 0:
+        raise bad_attribute(op, name, "0 or more")

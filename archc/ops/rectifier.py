@@ -1,0 +1,170 @@
+"""Activations that treat what is above and below 0 differently: `relu` and its relatives."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from archc.ir.attributes import attribute
+from archc.ir.signature import Signature, parse_signature
+from archc.ir.types import TensorType
+from archc.ops.activation import Activation, onnx_clip
+from archc.ops.checks import bad_attribute
+from archc.ops.parameter import Parameter, constant
+from archc.ops.spelling import OnnxSpelling, TorchModule, TorchSpelling, call
+
+
+@dataclass(frozen=True)
+class Relu(Activation):
+    """max(0, x).  (Nair and Hinton 2010, "Rectified Linear Units Improve Restricted Boltzmann Machines".)"""
+
+    torch_name = "F.relu"
+    onnx_name = "Relu"
+    example = "x -> relu"
+
+
+@dataclass(frozen=True)
+class Relu6(Activation):
+    """min(max(0, x), 6).  (Krizhevsky 2010, "Convolutional Deep Belief Networks on CIFAR-10".)"""
+
+    torch_name = "F.relu6"
+    example = "x -> relu6"
+
+    def onnx(self, spell: OnnxSpelling) -> str:
+        return onnx_clip(spell, 0.0, 6.0)
+
+
+@dataclass(frozen=True)
+class LeakyRelu(Activation):
+    """x where x > 0, else negative_slope · x.  (Maas et al. 2013, "Rectifier Nonlinearities Improve ...")"""
+
+    torch_name = "F.leaky_relu"
+    example = "x -> leaky_relu(0.2)"
+
+    negative_slope: float = attribute(0.01, doc="the slope below 0")
+
+    def onnx(self, spell: OnnxSpelling) -> str:
+        return spell.add("LeakyRelu", *spell.operands, alpha=self.negative_slope)
+
+
+@dataclass(frozen=True)
+class Prelu(Activation):
+    """x where x > 0, else weight · x, with one learned slope for all elements or one for each channel.
+
+    (He et al. 2015, "Delving Deep into Rectifiers".)  A fresh slope is 0.25.
+    """
+
+    signature = "x[*s], weight[p] -> y[*s]"
+    parameters = {"weight": Parameter(constant(0.25))}
+    torch_name = "F.prelu"
+    example = "x -> act: prelu"
+
+    num_parameters: int = attribute(1, index="p", phrase="channels", doc="1, or the number of channels (axis 1)")
+
+    def check(self, types: Sequence[TensorType]) -> None:
+        super().check(types)
+        if self.num_parameters < 1:
+            raise bad_attribute(self, "num_parameters", "positive")
+
+    def signature_for(self, types: Sequence[TensorType]) -> Signature:
+        channels = "x[n, p, *s], weight[p] -> y[n, p, *s]"
+        return parse_signature(self.signature if self.num_parameters == 1 else channels)
+
+    def torch(self, spell: TorchSpelling) -> str:
+        return call("F.prelu", *spell.operands, *spell.weights.values())
+
+    def torch_module(self, spell: TorchSpelling) -> TorchModule:
+        return TorchModule("nn.PReLU", {}, {"num_parameters": (self.num_parameters, 1)})
+
+    def onnx(self, spell: OnnxSpelling) -> str:
+        weight = spell.weights["weight"]
+        if self.num_parameters != 1:  # ONNX aligns the slopes from the right, so the channels need axes behind them
+            behind = [1] * (spell.types[0].rank - 2)
+            weight = spell.add("Reshape", weight, spell.constant([self.num_parameters, *behind]))
+        return spell.add("PRelu", spell.operands[0], weight)
+
+
+@dataclass(frozen=True)
+class Rrelu(Activation):
+    """x where x > 0, else a · x, with a drawn from U(lower, upper) in training; a is their mean in inference.
+
+    (Xu et al. 2015, "Empirical Evaluation of Rectified Activations in Convolutional Network".)
+    """
+
+    torch_name = "F.rrelu"
+    repeatable = False
+    example = "x -> rrelu"
+
+    lower: float = attribute(1 / 8, doc="the least slope below 0")
+    upper: float = attribute(1 / 3, doc="the greatest slope below 0")
+
+    def check(self, types: Sequence[TensorType]) -> None:
+        super().check(types)
+        if not self.lower <= self.upper:
+            raise bad_attribute(self, "lower", f"at most `upper`, which is {self.upper}")
+
+    def torch_module(self, spell: TorchSpelling) -> TorchModule:
+        return TorchModule("nn.RReLU", {}, {"lower": (self.lower, 1 / 8), "upper": (self.upper, 1 / 3)})
+
+    def onnx(self, spell: OnnxSpelling) -> str:
+        slope = (self.lower + self.upper) / 2
+        return spell.add("LeakyRelu", *spell.operands, alpha=slope)
+
+
+@dataclass(frozen=True)
+class Elu(Activation):
+    """x where x > 0, else alpha · (eˣ - 1).  (Clevert et al. 2016, "Fast and Accurate Deep Network Learning ...")"""
+
+    torch_name = "F.elu"
+    example = "x -> elu"
+
+    alpha: float = attribute(1.0, doc="minus the limit towards -∞")
+
+    def onnx(self, spell: OnnxSpelling) -> str:
+        return spell.add("Elu", *spell.operands, alpha=self.alpha)
+
+
+@dataclass(frozen=True)
+class Celu(Activation):
+    """max(0, x) + min(0, alpha · (e^(x / alpha) - 1)).  (Barron 2017, "Continuously Differentiable ... Units".)"""
+
+    torch_name = "F.celu"
+    example = "x -> celu"
+
+    alpha: float = attribute(1.0, doc="minus the limit towards -∞")
+
+    def check(self, types: Sequence[TensorType]) -> None:
+        super().check(types)
+        if self.alpha == 0:
+            raise bad_attribute(self, "alpha", "different from 0")
+
+    def onnx(self, spell: OnnxSpelling) -> str:
+        return spell.add("Celu", *spell.operands, alpha=self.alpha)
+
+
+@dataclass(frozen=True)
+class Selu(Activation):
+    """λ · (max(0, x) + min(0, α · (eˣ - 1))) with λ ≈ 1.0507 and α ≈ 1.6733, which keep mean 0 and variance 1.
+
+    (Klambauer et al. 2017, "Self-Normalizing Neural Networks".)
+    """
+
+    torch_name = "F.selu"
+    onnx_name = "Selu"
+    example = "x -> selu"
+
+
+@dataclass(frozen=True)
+class Threshold(Activation):
+    """x where x > threshold, else value."""
+
+    torch_name = "F.threshold"
+    example = "x -> threshold(0.1, 20)"
+
+    threshold: float = attribute(doc="what x must exceed to stay")
+    value: float = attribute(doc="what stands in the place of the others")
+
+    def onnx(self, spell: OnnxSpelling) -> str:
+        x, dtype = spell.operands[0], spell.types[0].dtype
+        stays = spell.add("Greater", x, spell.constant(self.threshold, dtype))
+        return spell.add("Where", stays, x, spell.constant(self.value, dtype))

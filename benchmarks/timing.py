@@ -1,0 +1,31 @@
+"""Timing candidates side by side: in turns, several rounds, so that a machine that slows down slows down all."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+
+def interleaved(candidates: Mapping[str, Callable[[], Any]], rounds: int = 15, seconds: float = 0.02) -> dict[str, float]:
+    """Seconds of one call of each candidate: the median over rounds in which each has its turn.
+
+    Args:
+        rounds: how many turns each gets, after one that does not count.
+        seconds: about how long a turn takes; short calls are repeated within it.
+    """
+    repeats = {}
+    for name, call in candidates.items():
+        call()
+        start = time.perf_counter()
+        call()
+        repeats[name] = max(1, int(seconds / max(time.perf_counter() - start, 1e-7)))
+    samples: dict[str, list[float]] = {name: [] for name in candidates}
+    for _ in range(rounds):
+        for name, call in candidates.items():
+            start = time.perf_counter()
+            for _ in range(repeats[name]):
+                call()
+            samples[name].append((time.perf_counter() - start) / repeats[name])
+    return {name: statistics.median(times) for name, times in samples.items()}

@@ -1,0 +1,24 @@
+"""The page on the language says what the parser does."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import archc
+
+ROOT = Path(__file__).parent.parent.parent
+PAGE = (ROOT / "docs" / "language.md").read_text()
+
+
+def test_the_grammar_on_the_page_is_the_parsers() -> None:
+    grammar = (ROOT / "archc" / "language" / "grammar.lark").read_text().strip()
+    assert grammar in PAGE, "copy archc/language/grammar.lark into docs/language.md"
+
+
+def test_the_example_on_the_page_compiles() -> None:
+    example = re.search(r"^```\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+    assert example is not None
+    graph = archc.parse(example.group(1))
+    assert [value.name for value in graph.inputs] == ["image"]
+    assert str(graph.outputs["logits"].type) == "f32[N, 10]"

@@ -1,0 +1,165 @@
+"""What the parser says of texts that are wrong: where, what, and all of it in one run."""
+
+from __future__ import annotations
+
+import pytest
+
+from archc.diagnostics import Diagnostics, Source
+from archc.language import syntax
+from archc.language.parser import MOST_MISTAKES, parse, parse_pipeline, parse_value
+from tests.language.trees import parsed, plain
+
+
+def mistakes(text: str) -> list[tuple[str, int, int, str]]:
+    """Code, line, column and message of each diagnostic."""
+    diagnostics = Diagnostics()
+    parse(Source(text), diagnostics)
+    assert all(found.span is not None for found in diagnostics)
+    return [(d.code, d.span.line, d.span.column, d.message) for d in diagnostics if d.span is not None]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("model m { x = relu(y\n z = 3 output z }", ("syntax-error", 1, 20, "expected `)` or `,` after `y`")),
+        ("model m { x = y ->\n output x }", ("syntax-error", 1, 17, "expected a name after `->`")),
+        ("model m { input x: f32\n output x }", ("syntax-error", 1, 20, "expected `[` after `f32`")),
+        ("model m { x = foo bar\n output x }", ("syntax-error", 1, 19, "`bar` does not fit here")),
+        ("model m { foo\n output x }", ("syntax-error", 1, 11, "`foo` alone is not a statement")),
+        (
+            "model m { x -> relu }",
+            ("unused-chain", 1, 11, "the chain that starts with `x` gives its result to nobody"),
+        ),
+        ("model m { output x + }", ("syntax-error", 1, 22, "expected an expression, found `}`")),
+        (
+            "model m { input layer: f32[3] }",
+            ("reserved-word", 1, 17, "`layer` is a word of the language, and cannot be a name"),
+        ),
+        (
+            "model m { output = x }",
+            ("reserved-word", 1, 11, "`output` is a word of the language, and cannot be a name"),
+        ),
+        ("model m { if a = 3 { } }", ("syntax-error", 1, 16, "expected `{`, found `=`")),
+        ("model m { y = a < b < c }", ("chained-comparison", 1, 21, "comparisons do not chain")),
+        ("model m { y = ) }", ("unmatched-bracket", 1, 15, "`)` closes nothing")),
+        ("model m { } }", ("unmatched-bracket", 1, 13, "`}` closes nothing")),
+        ("model m { output (x }", ("unclosed-bracket", 1, 18, "`(` is never closed")),
+        ("model m { output f(x] }", ("unclosed-bracket", 1, 19, "`(` is never closed")),
+        ("model m {\n for i in n {\n output x\n}", ("unclosed-bracket", 1, 9, "`{` is never closed")),
+        ("model m {\n x = y\nmodel n { }", ("unclosed-bracket", 1, 9, "`{` is never closed")),
+        ("model m { else { } }", ("syntax-error", 1, 11, "`else` belongs to no `if`")),
+        (
+            "output x",
+            ("syntax-error", 1, 1, "expected `model`, `block`, `pipeline`, `import` or `devices`, found `output`"),
+        ),
+        ("model m\n input x }", ("syntax-error", 1, 7, "expected `(` or `{` after `m`")),
+        ("model", ("syntax-error", 1, 1, "expected a name after `model`")),
+        ("import foo", ("syntax-error", 1, 8, "expected a string, found `foo`")),
+        ('import "a" as model', ("reserved-word", 1, 15, "`model` is a word of the language, and cannot be a name")),
+        ("pipeline p = -> b", ("syntax-error", 1, 14, "expected a name, found `->`")),
+        ("devices d { link a - b = 3 }", ("syntax-error", 1, 20, "expected `<->`, found `-`")),
+        (
+            "model m { y = f(a = 1, 2) }",
+            ("positional-after-keyword", 1, 24, "an argument without a name stands behind one with a name"),
+        ),
+        ("model m { y = f(a = 1, a = 2) }", ("duplicate-argument", 1, 24, "`a` is given twice")),
+        ("model m { y = 12abc }", ("invalid-number", 1, 15, "`12abc` is neither a number nor a name")),
+        ("model m { y = 1e999 }", ("number-too-large", 1, 15, "the number 1e999 is too large")),
+        (
+            "model m { y = 9223372036854775808 }",
+            ("number-too-large", 1, 15, "the number 9223372036854775808 is too large"),
+        ),
+        ('model m { y = "abc\n}', ("unterminated-string", 1, 15, "the string is not closed on its line")),
+        (r'model m { y = "a\qb" }', ("invalid-escape", 1, 17, r"`\q` is not an escape")),
+        (r'model m { y = "\u{D800}" }', ("invalid-escape", 1, 16, r"`\u{D800}` is not an escape")),
+        ("model m { y = a & b }", ("invalid-character", 1, 17, "`&` has no meaning here")),
+        ("model m { y = 3; z = 4 }", ("invalid-character", 1, 16, "`;` has no meaning here")),
+        ("model m { café = 3 }", ("invalid-character", 1, 14, "`é` has no meaning here")),
+        ("model m { \x00\x00 }", ("invalid-character", 1, 11, "a NUL character, which no text holds")),
+        ("model m { # \u202e\n }", ("invalid-character", 1, 13, "the invisible character U+202E")),
+    ],
+)
+def test_one_mistake_is_reported_once_and_in_its_place(text: str, expected: tuple[str, int, int, str]) -> None:
+    assert mistakes(text) == [expected]
+
+
+def test_several_mistakes_are_reported_in_one_run() -> None:
+    text = """\
+model a(x == 3) {
+    input layer: f32[3]
+    y = f(
+    for i in {
+        z = * 3
+    }
+    if a < b < c { output ) }
+    output y
+}
+block b { output x y }
+pipeline = q
+model c { output x }
+"""
+    assert [(code, line) for code, line, _, _ in mistakes(text)] == [
+        ("syntax-error", 1),
+        ("reserved-word", 2),
+        ("syntax-error", 3),
+        ("syntax-error", 4),
+        ("syntax-error", 5),
+        ("chained-comparison", 7),
+        ("unmatched-bracket", 7),
+        ("syntax-error", 10),
+        ("syntax-error", 11),
+    ]
+
+
+def test_what_is_sound_is_read_in_spite_of_mistakes() -> None:
+    file = parse(Source("model a { x = 1 y = = z = 2 }\nblock ( { output x }\nmodel c { output w }"), Diagnostics())
+    names = [item.name.name for item in file.items if isinstance(item, syntax.Definition)]
+    assert names[0] == "a" and names[-1] == "c"
+    assert plain(file.items[-1]) == plain(parsed("model c { output w }").items[0])
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("model m { y = " + "(" * 10_000 + "x" + ")" * 10_000 + " }", "nesting-too-deep"),
+        ("model m { y = " + "f(a = " * 10_000 + " }", "nesting-too-deep"),
+        ("model m { y = " + "[" * 10_000 + " }", "nesting-too-deep"),
+        ("model m { y = " + "-" * 10_000 + "x }", "nesting-too-deep"),
+        ("model m { y = " + "not " * 10_000 + "x }", "nesting-too-deep"),
+        ("model m { y = a" + " ** a" * 10_000 + " }", "nesting-too-deep"),
+        ("model m { y = a" + "[0]" * 10_000 + " }", "nesting-too-deep"),
+        ("model m { y = a" + ".b()" * 10_000 + " }", "nesting-too-deep"),
+        ("model m {" + "if a {" * 10_000, "nesting-too-deep"),
+        ("model m { if a { }" + " else if a { }" * 10_000 + " }", "nesting-too-deep"),
+        ("model m { y = " + "9" * 10_000 + " }", "number-too-large"),
+        ("model m { y = 1" + "_" * 100_000 + "x }", "invalid-number"),
+        ("}" * 100_000, "unmatched-bracket"),
+        ("\x00" * 100_000, "invalid-character"),
+        ('model m { y = "' + "a" * 100_000, "unterminated-string"),
+    ],
+)
+def test_hostile_texts_are_one_mistake(text: str, code: str) -> None:
+    assert [found[0] for found in mistakes(text)] == [code]
+
+
+def test_a_hundred_parentheses_are_not_too_many() -> None:
+    assert mistakes("model m { y = " + "(" * 100 + "x" + ")" * 100 + " }") == []
+
+
+def test_a_binary_file_is_given_up_on() -> None:
+    found = mistakes(bytes(range(256)).decode("latin-1") * 4000)
+    assert len(found) == MOST_MISTAKES
+
+
+@pytest.mark.parametrize("text", ["", "a,,b", "a(", "3", "a b", "a -> ", "x: a"])
+def test_mistakes_in_a_pipeline_of_the_command_line(text: str) -> None:
+    diagnostics = Diagnostics()
+    assert parse_pipeline(Source(text), diagnostics) == ()
+    assert len(diagnostics.errors) == 1
+
+
+@pytest.mark.parametrize("text", ["", "3 4", "x = 3", "(", "model"])
+def test_mistakes_in_a_value_of_the_command_line(text: str) -> None:
+    diagnostics = Diagnostics()
+    assert isinstance(parse_value(Source(text), diagnostics), syntax.Number)
+    assert len(diagnostics.errors) == 1

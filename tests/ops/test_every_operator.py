@@ -1,0 +1,47 @@
+"""What every operator must have: a docstring, an example, documented attributes, and a case in the harness."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+
+import pytest
+
+import tests.ops
+from archc.ir.attributes import attributes
+from archc.ir.signature import parse_signature
+from archc.ops import OPERATORS
+from tests.ops.harness import COVERED
+
+for _module in pkgutil.iter_modules(tests.ops.__path__):
+    if _module.name.startswith("test_") and _module.name != "test_every_operator":
+        importlib.import_module(f"tests.ops.{_module.name}")
+
+SIGNS = {
+    "add": "+", "sub": "-", "mul": "*", "div": "/", "pow": "**", "neg": "-", "slice": "[",
+    "eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">=",
+}  # fmt: skip
+"""How the language writes the operators that it does not write by name."""
+
+SHIPPED = sorted(name for name, operator in OPERATORS.items() if operator.__module__.startswith("archc.ops."))
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_operator_is_documented(name: str) -> None:
+    operator = OPERATORS[name]
+    inherited = next((base.__doc__ for base in operator.__mro__[1:] if base.__doc__), None)
+    generated = f"{operator.__name__}("  # what `dataclass` puts where a class has no docstring
+    assert operator.__doc__ and operator.__doc__ != inherited and not operator.__doc__.startswith(generated)
+    assert operator.family
+    assert SIGNS.get(name, name) in operator.example
+    assert parse_signature(operator.signature).results
+    assert [info.name for info in attributes(operator) if not info.doc] == []
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_operator_has_a_case(name: str) -> None:
+    assert name in COVERED, f"no file of tests/ops lists a `case` for `{name}`"
+
+
+def test_cases_belong_to_operators() -> None:
+    assert set(OPERATORS) >= COVERED

@@ -1,0 +1,117 @@
+"""`quantize` and `dequantize` against what ONNX's standard says, in NumPy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from archc.ir.types import DType, TensorType
+from archc.ops.operator import Operator, OperatorError
+from archc.ops.quantize import Dequantize, Quantize
+from tests.ops.harness import Case, case, integers, random
+
+X = random(3, 4, 5) * 50
+# Halves, of which every other one is rounded down.
+TIES = torch.tensor([[-2.5, -1.5, -0.5, 0.5, 1.5, 2.5, 1000.0, -1000.0]])
+
+
+def quantized(axis: int | None, low: int, high: int) -> Any:
+    """The reference: np.rint rounds halves to even."""
+
+    def compute(x: Tensor, scale: Tensor, zero_point: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        shape = [-1 if number == axis else 1 for number in range(x.dim())] if axis is not None else []
+        steps = np.rint(x.numpy() / scale.numpy().reshape(shape)) + zero_point.numpy().reshape(shape).astype(np.float32)
+        q = np.clip(steps, low, high).astype(zero_point.numpy().dtype)
+        return torch.from_numpy(q), scale, zero_point
+
+    return compute
+
+
+def dynamically(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The function body of DynamicQuantizeLinear in the standard."""
+    array = x.numpy()
+    low, high = np.minimum(array.min(), np.float32(0)), np.maximum(array.max(), np.float32(0))
+    scale = (high - low) / np.float32(255)
+    zero_point = np.clip(np.rint(-low / scale), 0, 255).astype(np.uint8)
+    q = np.clip(np.rint(array / scale) + np.float32(zero_point), 0, 255).astype(np.uint8)
+    return torch.from_numpy(q), torch.tensor(scale), torch.tensor(zero_point)
+
+
+def scales(count: int | None = None) -> dict[str, Tensor]:
+    drawn = random(*(() if count is None else (count,)), seed=5).abs() + 0.3
+    return {"scale": drawn, "zero_point": integers(*drawn.shape, below=20, dtype=torch.uint8)}
+
+
+ONE = {"scale": torch.tensor(1.0), "zero_point": torch.tensor(3, dtype=torch.int8)}
+UNSIGNED, SIGNED = integers(3, 4, below=255, dtype=torch.uint8), integers(3, 4, below=127, dtype=torch.int8)
+
+CASES = [
+    case(Quantize(DType.u8), X, quantized(None, 0, 255), weights=scales()),
+    case(Quantize(DType.i8), TIES, quantized(None, -128, 127), weights=ONE),
+    case(Quantize(DType.u8, axis=1), X, quantized(1, 0, 255), weights=scales(4)),
+    case(Quantize(DType.u8, axis=-1), X, quantized(2, 0, 255), weights=scales(5)),
+    case(Quantize(DType.u8, dynamic=True), X, dynamically),
+    case(Quantize(DType.u8, dynamic=True), X.abs() + 1, dynamically),
+    case(Quantize(DType.u8, dynamic=True), -X.abs() - 1, dynamically),
+    case(
+        Dequantize(),
+        (UNSIGNED, torch.tensor(0.5), torch.tensor(9, dtype=torch.uint8)),
+        lambda q, s, z: (q.int() - z.int()).float() * s,
+    ),
+    case(
+        Dequantize(axis=0),
+        (SIGNED, torch.tensor([0.5, 2.0, 1.0]), torch.tensor([9, 0, -1], dtype=torch.int8)),
+        lambda q, s, z: (q.int() - z.int()[:, None]).float() * s[:, None],
+        symbolic=[],
+    ),
+]
+
+
+@pytest.mark.parametrize("one", CASES, ids=str)
+def test_operator(one: Case) -> None:
+    one.check()
+
+
+def test_what_it_owns() -> None:
+    x = TensorType(DType.f32, (3, 4))
+    parameters = Quantize(DType.i8, axis=1).infer([x]).parameters
+    assert {name: str(type) for name, type in parameters.items()} == {"scale": "f32[4]", "zero_point": "i8[4]"}
+    assert not any(parameter.trainable for parameter in Quantize.parameters.values())
+    assert not Quantize(DType.u8, dynamic=True).infer([x]).parameters
+
+
+def test_nothing_but_zeros() -> None:
+    """A range of 0 has no steps; the zeros come back all the same."""
+    from archc.ops.evaluate import evaluate
+    from tests.ops.harness import one_node
+
+    x = torch.zeros(2, 3)
+    q, scale, zero_point = evaluate(one_node(Quantize(DType.u8, dynamic=True), [x], {}), {"x0": x}).values()
+    assert torch.equal((q.float() - zero_point.float()) * scale, x)
+
+
+@pytest.mark.parametrize(
+    ("op", "types", "code"),
+    [
+        (Quantize(DType.i32), ["f32"], "bad-attribute"),
+        (Quantize(DType.i8, dynamic=True), ["f32"], "bad-attribute"),
+        (Quantize(DType.u8, axis=0, dynamic=True), ["f32"], "bad-attribute"),
+        (Quantize(DType.u8, axis=2), ["f32"], "bad-attribute"),
+        (Quantize(DType.u8), ["i64"], "dtype-mismatch"),
+        (Quantize(DType.u8, dynamic=True), ["f16"], "dtype-mismatch"),
+        (Dequantize(), ["u8", "f32", "i8"], "dtype-mismatch"),
+        (Dequantize(), ["f32", "f32", "f32"], "dtype-mismatch"),
+        (Dequantize(), ["u8", "u8", "u8"], "dtype-mismatch"),
+        (Dequantize(), ["u8", "f32"], "operand-count"),
+    ],
+    ids=str,
+)
+def test_mistakes(op: Operator, types: list[str], code: str) -> None:
+    shapes = [(2, 3), (), ()]
+    with pytest.raises(OperatorError) as caught:
+        op.infer([TensorType(DType(dtype), shape) for dtype, shape in zip(types, shapes)])
+    assert caught.value.code == code

@@ -1,0 +1,92 @@
+"""What specs compile to: compared with the golden files, and then run.
+
+    pytest tests/test_golden.py --update-golden
+
+writes the files anew; read the diff before you commit it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import archc
+from archc.codegen import onnx
+from archc.compiler import Compiled
+
+ROOT = Path(__file__).parent.parent
+SPECS = sorted(path.stem for path in (ROOT / "specs").glob("*.arch"))
+PIPELINES = ["simplify", "fold", "lowrank(ratio = 0.25)", "quant", "lowrank, quant", "lowrank(ratio = 0.25), quant"]
+CASES = [(spec, "") for spec in SPECS] + [(spec, passes) for spec in ("cnn", "mlp") for passes in PIPELINES]
+
+
+def file_name(spec: str, passes: str) -> str:
+    """`cnn`, `cnn-lowrank-quant`: the case in letters, digits and dashes."""
+    words = "".join(character if character.isalnum() else " " for character in f"{spec} {passes}").split()
+    return "-".join(words) + ".md"
+
+
+def render(spec: str, passes: str, compiled: Compiled) -> str:
+    """The golden file of a case."""
+    option = f' --passes "{passes}"' if passes else ""
+    sources = compiled.sources()
+    parts = [
+        f"# {spec}" + (f": {passes}" if passes else ""),
+        f"`archc compile specs/{spec}.arch{option}`, with fresh weights and random calibration data of seed 0.",
+        "## Source",
+        fenced("", (ROOT / "specs" / f"{spec}.arch").read_text()),
+    ]
+    if passes:
+        parts += ["## Remarks", remarks(compiled)]
+    parts += [
+        "## Graph",
+        fenced("", sources[f"{compiled.name}.arch"]),
+        "## PyTorch",
+        fenced("python", sources[f"{compiled.name}.py"]),
+        "## ONNX",
+        fenced("", onnx.as_text(compiled.graph)),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def fenced(language: str, text: str) -> str:
+    return f"```{language}\n{text.rstrip()}\n```"
+
+
+def remarks(compiled: Compiled) -> str:
+    lines = []
+    for step in compiled.passes:
+        before, after = step.before, step.after
+        lines.append(
+            f"- `{step.text}`: {before.nodes} to {after.nodes} nodes, {before.parameters:,} to {after.parameters:,} "
+            f"parameters, {before.bytes:,} to {after.bytes:,} bytes, "
+            f"{before.multiply_adds:,} to {after.multiply_adds:,} multiply-adds"
+        )
+        lines += [f"    - {remark.kind} `{remark.layer}`: {remark.message}" for remark in step.remarks]
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize(("spec", "passes"), CASES, ids=[file_name(*case).removesuffix(".md") for case in CASES])
+def test_golden_file(spec: str, passes: str, update_golden: bool, tmp_path: Path) -> None:
+    compiled = archc.compile(ROOT / "specs" / f"{spec}.arch", passes=passes)
+    golden = ROOT / "golden" / file_name(spec, passes)
+    text = render(spec, passes, compiled)
+    if update_golden:
+        golden.write_text(text, encoding="utf-8")
+    assert golden.exists(), f"{golden.name} is missing: run pytest --update-golden and read what it wrote"
+    assert text == golden.read_text(encoding="utf-8")
+    # What the file shows is then run: the module and ONNX Runtime against the graph, node by node.
+    report = compiled.write(tmp_path, check=True)
+    assert set(report["check"]["errors"]) == {"torch", "onnxruntime"}
+
+
+@pytest.mark.parametrize(("spec", "passes"), CASES, ids=[file_name(*case).removesuffix(".md") for case in CASES])
+def test_the_printed_graph_is_the_graph(spec: str, passes: str) -> None:
+    graph = archc.compile(ROOT / "specs" / f"{spec}.arch", passes=passes).graph
+    assert archc.parse(archc.print_graph(graph)) == graph
+
+
+def test_every_golden_file_has_a_case() -> None:
+    """A file whose case is gone would be read as if it still held."""
+    assert {path.name for path in (ROOT / "golden").glob("*.md")} == {file_name(*case) for case in CASES}
