@@ -156,11 +156,15 @@ def known_passes() -> dict[str, type[Pass]]:
     Raises:
         ArchcError: the package of one cannot be imported (`pass-not-loadable`).
     """
-    return {name: _load(name) for name in pass_names()}
+    return {name: load_pass(name) for name in pass_names()}
 
 
-def _load(name: str) -> type[Pass]:
-    """A pass of `pass_names`; what is broken in others does no harm."""
+def load_pass(name: str) -> type[Pass]:
+    """One of `pass_names`; what is broken in others does no harm.
+
+    Raises:
+        ArchcError: it cannot be imported (`pass-not-loadable`).
+    """
     for entry in entry_points(group="archc.passes", name=name):
         if name not in _registered:
             try:
@@ -187,7 +191,7 @@ def make_pass(name: str, positional: Sequence[Any] = (), named: Mapping[str, Any
         raise AttributeProblem(
             "unknown-pass", f"there is no pass `{name}`", None, did_you_mean(name, passes) or f"there are {known}"
         )
-    made = bind(_load(name), f"`{name}`", positional, named or {})
+    made = bind(load_pass(name), f"`{name}`", positional, named or {})
     made.check()
     return made
 

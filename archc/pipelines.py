@@ -36,7 +36,7 @@ def check_pipelines(module: Module, diagnostics: Diagnostics) -> None:
     known = [*pass_names(), *module.pipelines]
     for pipeline in module.pipelines.values():
         for stage in pipeline.passes:
-            name = stage.callee.name
+            name = _name(stage)
             if name not in known:
                 way = did_you_mean(name, known) or f"there are {', '.join(f'`{other}`' for other in known)}"
                 diagnostics.error("unknown-pass", f"there is no pass `{name}`", stage.callee.span, help=way)
@@ -47,7 +47,7 @@ def _passes(
 ) -> list[Pass]:
     passes: list[Pass] = []
     for stage in stages:
-        name = stage.callee.name
+        name = _name(stage)
         pipeline = module.pipelines.get(name) if module is not None else None
         if pipeline is not None and not stage.arguments:
             if name in open_pipelines:
@@ -68,15 +68,15 @@ def _pass(stage: syntax.Stage, diagnostics: Diagnostics, pipelines: Sequence[str
     spans: dict[str | int, Span] = {}
     try:
         for argument in stage.arguments:
-            value = value_of(argument.value)
             spans[argument.name if argument.name is not None else len(positional)] = argument.span
+            value = value_of(argument.value, argument.name if argument.name is not None else len(positional))
             if argument.name is None:
                 positional.append(value)
             elif argument.name in named:
                 raise AttributeProblem("duplicate-attribute", f"`{argument.name}` is given twice", argument.name)
             else:
                 named[argument.name] = value
-        return make_pass(stage.callee.name, positional, named)
+        return make_pass(_name(stage), positional, named)
     except AttributeProblem as problem:
         span = spans.get(problem.argument, stage.span) if problem.argument is not None else stage.callee.span
         notes = [f"the file has the pipelines {', '.join(pipelines)}"] if pipelines else []
@@ -86,8 +86,15 @@ def _pass(stage: syntax.Stage, diagnostics: Diagnostics, pipelines: Sequence[str
         return None
 
 
-def value_of(node: syntax.Expression) -> Any:
+def _name(stage: syntax.Stage) -> str:
+    return stage.callee.name if isinstance(stage.callee, syntax.Name) else stage.callee.span.text
+
+
+def value_of(node: syntax.Expression | syntax.Slice, argument: str | int | None = None) -> Any:
     """The value of a literal; a bare word stands for the string of its letters (`quant(int8)`).
+
+    Args:
+        argument: whose value it is, for the problem.
 
     Raises:
         AttributeProblem: the expression is no literal.
@@ -99,7 +106,7 @@ def value_of(node: syntax.Expression) -> Any:
     if isinstance(node, syntax.Unary) and node.operator == "-" and isinstance(node.operand, syntax.Number):
         return -node.operand.value
     if isinstance(node, (syntax.Tuple, syntax.List)):
-        return tuple(value_of(item) for item in node.items)
+        return tuple(value_of(item, argument) for item in node.items)
     raise AttributeProblem(
-        "wrong-type", f"a literal is needed here, and `{node.span.text}` is none", None, "write its value"
+        "wrong-type", f"a literal is needed here, and `{node.span.text}` is none", argument, "write its value"
     )

@@ -11,9 +11,10 @@ from archc.ir.cost import multiply_adds
 from archc.ir.graph import Graph, Node
 from archc.ir.storage import Dense
 from archc.ops.operator import Operator
-from archc.passes._layers import Layer, layers_with_weight
-from archc.passes._svd import Svd
 from archc.passmanager import Context, Pass, select
+
+from ._layers import Layer, layers_with_weight
+from ._svd import Svd
 
 DEFAULT_ENERGY = 0.85
 

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import nan
 from typing import Literal
 
 import numpy as np
 
 from archc.ir.attributes import AttributeProblem, attribute
+from archc.ir.cost import multiply_adds
 from archc.ir.graph import Graph, Node, Value
 from archc.ir.storage import Dense, Int8
 from archc.ir.types import DType
-from archc.ops.quantize import Dequantize, Quantize
-from archc.passes._calibrate import Range, observe
-from archc.passes._layers import Layer, Names, layers_with_weight
 from archc.passmanager import Context, Pass, select
 
-_ELSEWHERE = "has the weight in another role"
+from ._calibrate import Range, observe
+from ._layers import Layer, layers_with_weight
+from ._quantizers import Rounder, feeds_integers, results_to_round
+
+Scheme = Literal["static", "dynamic", "weight"]
+
+TINY = 65_536
+"""Multiply-adds a sample below which a layer alone costs less than rounding what it receives.
+
+Measured with ONNX Runtime on one core at batch 1: integers make a linear layer 512 → 64 0.93 times as fast as it is,
+256 → 256 0.96 times, 1024 → 1000 twice.
+"""
 
 
 @dataclass(frozen=True)
@@ -37,7 +47,8 @@ class Quant(Pass):
     Efficient Integer-Arithmetic-Only Inference"; Wu et al. 2020, "Integer Quantization for Deep Learning Inference".)
 
     A layer is left alone where the scheme would make it slower than it is, and where its weight belongs to a
-    layer that stays as it is.
+    layer that stays as it is.  One that is tiny, or that only looks up, gets `weight` under any scheme.  What a
+    convolution makes is rounded as well, if it does not flow into another such layer: its kernels give integers.
     """
 
     preserves = "approximate"
@@ -47,7 +58,7 @@ class Quant(Pass):
     granularity: Literal["channel", "tensor"] = attribute(
         "channel", doc="one scale for each output channel of a weight, or one for all of it", keyword=True
     )
-    scheme: Literal["static", "dynamic", "weight"] = attribute(
+    scheme: Scheme = attribute(
         "static", doc="where the scale of what a layer receives comes from", keyword=True
     )
     on: str | tuple[str, ...] | None = attribute(None, doc="the layers to quantize: one glob or several", keyword=True)
@@ -68,64 +79,70 @@ class Quant(Pass):
             )
 
     def run(self, graph: Graph, context: Context) -> None:
-        layers = self._eligible(graph, context)
-        ranges = self._ranges(graph, context, layers)
-        names = Names(graph)
-        decoded: dict[Value, Value] = {}
-        for layer in layers:
-            if any(not ranges[node.operands[0]].finite for node in layer.nodes if node.operands[0] in ranges):
-                context.left(layer.path, "it receives numbers that are not finite")
-                continue
-            received = [ranges[node.operands[0]] for node in layer.nodes if node.operands[0] in ranges]
+        schemes = self._schemes(graph, context)
+        static = [node for layer, scheme in schemes.items() if scheme == "static" for node in layer.nodes]
+        results = results_to_round(graph, static)
+        ranges = self._ranges(graph, context, [*(node.operands[0] for node in static), *results])
+        for layer in [layer for layer in schemes if any(_unclear(node, ranges) for node in layer.nodes)]:
+            context.left(layer.path, "the calibration data gave no finite range for it")
+            del schemes[layer]
+        results = {value: node for value, node in results.items() if ranges[value].finite}
+        received = {
+            layer: [ranges[node.operands[0]] for node in layer.nodes if node.operands[0] in ranges] for layer in schemes
+        }
+        rounder = Rounder(graph, context, ranges)
+        for value, node in results.items():
+            rounder.result(value, node)
+        for layer, scheme in schemes.items():
             before, after, error = self._store(graph, context, layer)
-            if self._scheme_for(layer) != "weight":
+            if scheme != "weight":
                 for node in layer.nodes:
-                    value = node.operands[0]
-                    if value not in decoded:
-                        decoded[value] = self._insert(context, names, node, ranges.get(value))
-                    context.rewriter.set_operands(node, (decoded[value], *node.operands[1:]))
-            self._remark(context, layer, received, before, after, error)
+                    rounder.operand(node)
+            _remark(context, layer, scheme, received[layer], before, after, error)
 
-    def _ranges(self, graph: Graph, context: Context, layers: list[Layer]) -> dict[Value, Range]:
-        """The range of each value that a statically quantized layer receives."""
-        nodes = [node for layer in layers if self._scheme_for(layer) == "static" for node in layer.nodes]
-        if not nodes:
+    def _ranges(self, graph: Graph, context: Context, values: list[Value]) -> dict[Value, Range]:
+        if not values:
             return {}
         if not context.calibration.real:
             context.note(graph.name, "calibrated on random inputs: give calibration data for ranges that are real")
         percentile = self.percentile if self.observer == "percentile" else None
-        return observe(graph, (node.operands[0] for node in nodes), context.calibration, percentile)
+        seen = observe(graph, values, context.calibration, percentile)
+        return {value: seen.get(value, Range(nan, nan)) for value in values}
 
     # Which layers -----------------------------------------------------------------------------------------
 
-    def _eligible(self, graph: Graph, context: Context) -> list[Layer]:
-        """The layers to quantize; remarks on the others."""
+    def _schemes(self, graph: Graph, context: Context) -> dict[Layer, Scheme]:
+        """The layers to quantize, in order, each with its scheme; remarks on the others."""
         wanted = select(graph, self.on, self.keep)
         layers = layers_with_weight(graph)
         reasons = {layer.path: self._obstacle(graph, layer, wanted(layer.path)) for layer in layers}
-        eligible = []
+        schemes: dict[Layer, Scheme] = {}
+        static: set[Node] = set()
         for layer in layers:
             reason = reasons[layer.path]
             if reason is None:
-                stays = [other for other in layer.sharing if reasons.get(other, _ELSEWHERE) is not None]
+                stays = [other for other in layer.sharing if reasons.get(other, "it has another role") is not None]
                 reason = f"it shares its weight with `{stays[0]}`, which stays as it is" if stays else None
-            if reason is None:
-                eligible.append(layer)
-            else:
+            if reason is not None:
                 context.left(layer.path, reason)
-        return eligible
+                continue
+            schemes[layer] = self._scheme_for(layer, static)
+            if schemes[layer] == "static":
+                static.update(layer.nodes)
+        return schemes
 
     def _obstacle(self, graph: Graph, layer: Layer, wanted: bool) -> str | None:
         """Why a layer stays as it is, as far as it alone is concerned, or None."""
         weight = graph.weights[layer.weight]
+        schemes = layer.op.integer_schemes
         if not wanted:
             return "not selected"
         if weight.storage != Dense():
             return f"its weight is stored as {weight.storage} already"
-        if not layer.op.integer_schemes:
+        if not schemes:
             return f"`{layer.op.name}` has no integer form"
-        if self._scheme_for(layer) is None:
-            fitting = " or ".join(f"`{scheme}`" for scheme in layer.op.integer_schemes)
+        if self.scheme not in schemes and schemes != ("weight",):
+            fitting = " or ".join(f"`{scheme}`" for scheme in schemes)
             return f"the scheme `{self.scheme}` would make `{layer.op.name}` slower than it is: use {fitting}"
         if weight.dtype is not DType.f32:
             return f"its weight is {weight.dtype}, and integer kernels take f32"
@@ -133,10 +150,15 @@ class Quant(Pass):
             return "its weight holds numbers that are not finite"
         return None
 
-    def _scheme_for(self, layer: Layer) -> str | None:
-        """The scheme of one layer: what multiplies nothing (an embedding) has its weight stored under any scheme."""
-        schemes = layer.op.integer_schemes
-        return self.scheme if self.scheme in schemes else "weight" if schemes == ("weight",) else None
+    def _scheme_for(self, layer: Layer, static: set[Node]) -> Scheme:
+        """The scheme of a layer that has no obstacle, where `static` are the nodes before it that have that one."""
+        if self.scheme not in layer.op.integer_schemes:
+            return "weight"
+        if multiply_adds(layer.node) >= TINY or (
+            self.scheme == "static" and all(feeds_integers(node, static) for node in layer.nodes)
+        ):
+            return self.scheme
+        return "weight"
 
     # Rewriting --------------------------------------------------------------------------------------------
 
@@ -145,34 +167,22 @@ class Quant(Pass):
         path = layer.weight
         before = graph.weights[path].nbytes
         values = graph.weight_values(path)
-        if graph.weights[path].storage == Dense():
+        if graph.weights[path].storage == Dense():  # else it is shared, and the other layer came first
             context.rewriter.set_storage(path, Int8(layer.op.channel_axis if self.granularity == "channel" else None))
         error = float(np.linalg.norm(graph.weight_values(path) - values))
         return before, graph.weights[path].nbytes, error / (float(np.linalg.norm(values)) or 1.0)
 
-    def _insert(self, context: Context, names: Names, node: Node, received: Range | None) -> Value:
-        """Quantize what a node receives, and decode it again; returns the decoded value."""
-        rewriter = context.rewriter
-        name = names.free(node.scope, quantizer_name(node.name or node.op.name))
-        quantize = rewriter.add(Quantize(DType.u8, dynamic=received is None), node.operands[:1], name=name, near=node)
-        if received is not None:
-            scale, zero_point = received.affine()
-            rewriter.set_weight(quantize.weights["scale"], np.asarray(scale, np.float32))
-            rewriter.set_weight(quantize.weights["zero_point"], np.asarray(zero_point, np.uint8))
-        return rewriter.add(Dequantize(), quantize.results, near=node).result
 
-    def _remark(
-        self, context: Context, layer: Layer, received: list[Range], before: int, after: int, error: float
-    ) -> None:
-        seen = "".join(f", receives {range.low:.4g} to {range.high:.4g}" for range in dict.fromkeys(received))
-        figures = {"bytes_before": before, "bytes_after": after, "error": round(error, 6)}
-        if received:
-            figures |= {"low": round(received[0].low, 6), "high": round(received[0].high, 6)}
-        message = f"{self._scheme_for(layer)}: {error:.2%} error in the weight{seen}"
-        context.rewrote(layer.path, message, **figures)
+def _unclear(node: Node, ranges: dict[Value, Range]) -> bool:
+    return not all(ranges[value].finite for value in (node.operands[0], *node.results) if value in ranges)
 
 
-def quantizer_name(layer: str) -> str:
-    """The name for what quantizes a layer's operand: `fc1_q`, and `hidden_q.0` for an element of a list."""
-    stem, dot, number = layer.rpartition(".")
-    return f"{stem}_q.{number}" if dot and number.isdigit() else f"{layer}_q"
+def _remark(
+    context: Context, layer: Layer, scheme: Scheme, received: list[Range], before: int, after: int, error: float
+) -> None:
+    seen = "".join(f", receives {span.low:.4g} to {span.high:.4g}" for span in dict.fromkeys(received))
+    figures: dict[str, float | int | str] = {"scheme": scheme, "bytes_before": before, "bytes_after": after}
+    figures["error"] = round(error, 6)
+    if received:
+        figures |= {"low": round(received[0].low, 6), "high": round(received[0].high, 6)}
+    context.rewrote(layer.path, f"{scheme}: {error:.2%} error in the weight{seen}", **figures)

@@ -14,7 +14,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from archc.cli import check, compile, completion, fmt, ops, output, passes, show  # noqa: A004
+from archc.cli import check, compile, completion, fmt, ops, output, passes, show
 from archc.cli.options import Parser, UsageError, VersionAction
 from archc.diagnostics import ArchcError, error
 

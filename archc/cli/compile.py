@@ -29,7 +29,7 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "compile",
         help="compile a model to PyTorch and ONNX, through passes",
-        description="Check a model, run passes over it, and write it as a PyTorch module, an ONNX model and .arch text.",
+        description="Check a model, run passes over it, and write it: a PyTorch module, an ONNX model, .arch text.",
         epilog=_EPILOG,
     )
     parser.add_argument("file", metavar="FILE", help="an .arch file")

@@ -23,7 +23,8 @@ def add_parser(commands: Any) -> None:
         description="Print a completion script for a shell.",
         epilog=_EPILOG,
     )
-    parser.add_argument("shell", metavar="SHELL", choices=("bash", "zsh", "fish", "tcsh"), help="bash, zsh, fish or tcsh")
+    shells = ("bash", "zsh", "fish", "tcsh")
+    parser.add_argument("shell", metavar="SHELL", choices=shells, help="bash, zsh, fish or tcsh")
     parser.set_defaults(run=run)
 
 

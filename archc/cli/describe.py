@@ -88,5 +88,5 @@ def _initializer_text(initializer: Any) -> str:
     """What an initializer declares itself as: the name of the function that made it, with what it was given."""
     name = initializer.__qualname__.partition(".")[0]
     given = inspect.getclosurevars(initializer).nonlocals if inspect.isfunction(initializer) else {}
-    values = [value for argument in given.values() for value in (argument if isinstance(argument, tuple) else (argument,))]
-    return f"{name}({', '.join(map(str, values))})" if values else name
+    values = (", ".join(value) if isinstance(value, tuple) else str(value) for value in given.values())
+    return f"{name}({', '.join(values)})" if given else name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from archc.cli import options, output
@@ -83,20 +84,23 @@ def _page(described: dict[str, Any]) -> str:
         module = [described["torch_module"]] if described["torch_module"] else []
         sections.append(output.section("PyTorch", [*module, described["torch"]]))
     if described["onnx"]:
-        sections.append(output.section("ONNX", [", ".join(described["onnx"])]))
+        nodes = Counter(described["onnx"])
+        texts = (f"{name} ×{times}" if times > 1 else name for name, times in nodes.items())
+        sections.append(output.section("ONNX", [", ".join(texts)]))
     if described["example"]:
         sections.append(output.section("example", [described["example"]]))
     return "\n\n".join(sections)
 
 
 def attribute_lines(attributes: list[dict[str, Any]]) -> list[str]:
-    """Name, type, default and meaning of attributes or options, in columns."""
-    rows = []
+    """Two lines for each attribute or option: name, type and default, then what it means."""
+    lines = []
     for info in attributes:
-        default = "required" if info["required"] else "" if info["default"] is None else f"= {info['default']}"
-        by_name = "; by name only" if info["keyword"] else ""
-        rows.append([info["name"], info["type"], default, f"{info['doc']}{by_name}".removeprefix("; ")])
-    return output.columns(rows)
+        default = " (required)" if info["required"] else "" if info["default"] is None else f" = {info['default']}"
+        lines.append(f"{info['name']}: {info['type']}{default}")
+        doc = "; ".join(text for text in (info["doc"], "by name only" if info["keyword"] else "") if text)
+        lines += [f"    {doc}"] if doc else []
+    return lines
 
 
 def _parameter_lines(parameters: list[dict[str, Any]]) -> list[str]:

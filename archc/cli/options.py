@@ -51,7 +51,7 @@ class VersionAction(argparse.Action):
 def add_model(parser: argparse.ArgumentParser) -> None:
     """The options that choose a model and set its attributes, and those about what a file may reach."""
     parser.add_argument(
-        "--model", metavar="NAME", help="the model of the file; needed where there are several and none is named like it"
+        "--model", metavar="NAME", help="the model of the file; needed where it has several and none of its own name"
     )
     parser.add_argument(
         "--set",
@@ -83,7 +83,7 @@ def add_compilation(parser: argparse.ArgumentParser) -> None:
         "--passes",
         metavar="PIPELINE",
         default="",
-        help="passes with their options, or a `pipeline` of the file: --passes \"lowrank(energy=0.95, on='fc*'), quant\"",
+        help="passes with their options, or a `pipeline` of the file: \"lowrank(energy=0.95, on='fc*'), quant\"",
     )
     parser.add_argument(
         "--weights",

@@ -40,23 +40,23 @@ def add_parser(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from archc.passmanager import known_passes
+    from archc.passmanager import known_passes, load_pass, pass_names
 
     load_plugins(arguments.load)
-    passes = known_passes()
     if arguments.name is None:
+        passes = known_passes()
         if arguments.json:
             output.print_json({"passes": [pass_json(cls) for cls in passes.values()]})
         else:
             print("\n".join(output.columns([[name, cls.preserves, summary(cls)] for name, cls in passes.items()])))
         return 0
-    if arguments.name not in passes:
+    if arguments.name not in pass_names():
         raise error(
             "unknown-pass",
             f"there is no pass `{arguments.name}`",
-            help=did_you_mean(arguments.name, passes) or "`archc passes` lists them",
+            help=did_you_mean(arguments.name, pass_names()) or "`archc passes` lists them",
         )
-    described = pass_json(passes[arguments.name])
+    described = pass_json(load_pass(arguments.name))
     if arguments.json:
         output.print_json(described)
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from archc.cli.output import heading, table
+from archc.cli.output import Align, heading, table
 
 if TYPE_CHECKING:
     from archc.ir.cost import Cost
@@ -19,7 +19,8 @@ def pass_table(steps: Sequence[PassReport]) -> str:
 
     With several passes a last row tells what all of them did together.
     """
-    columns = [("pass", "left"), *((name.replace("_", "-"), "right") for name in _FIGURES), ("error", "right")]
+    names = [*(name.replace("_", "-") for name in _FIGURES), "error"]
+    columns: list[tuple[str, Align]] = [("pass", "left"), *((name, "right") for name in names)]
     rows = [[step.text, *_changes(step.before, step.after), error_text(step.error)] for step in steps]
     total = [["all", *_changes(steps[0].before, steps[-1].after), error_text(steps[-1].total_error)]]
     return table(columns, rows, total if len(steps) > 1 else ())
@@ -41,15 +42,18 @@ def explanation(steps: Sequence[PassReport]) -> str:
     for step in steps:
         lines = [heading(f"{step.text}  ({step.preserves})")]
         width = max((len(remark.layer) for remark in step.remarks), default=0)
-        lines += [f"  {_remark(remark, width)}" for remark in step.remarks] or ["  nothing to do"]
+        lines += [f"  {line}" for remark in step.remarks for line in _remark(remark, width)] or ["  nothing to do"]
         paragraphs.append("\n".join(lines))
     return "\n\n".join(paragraphs)
 
 
-def _remark(remark: Remark, width: int) -> str:
-    figures = ", ".join(f"{name.replace('_', ' ')} {_figure(value)}" for name, value in remark.figures.items())
-    text = f"{remark.kind:<8}{remark.layer:<{width}}  {remark.message}"
-    return f"{text}  [{figures}]" if figures else text
+def _remark(remark: Remark, width: int) -> list[str]:
+    """A remark, and its figures on a line of their own."""
+    lines = [f"{remark.kind:<8}{remark.layer:<{width}}  {remark.message}"]
+    if remark.figures:
+        figures = (f"{name.replace('_', ' ')} {_figure(value)}" for name, value in remark.figures.items())
+        lines.append(f"{'':<{width + 10}}{', '.join(figures)}")
+    return lines
 
 
 def _figure(value: float | int | str) -> str:

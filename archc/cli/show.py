@@ -109,11 +109,11 @@ def _print(graph: Graph, sizes: dict[str, int]) -> None:
         ("multiply-adds", "right"),
         ("activation bytes", "right"),
     ]
+    names = ("parameters", "multiply_adds", "activation_bytes")
     cells = [
-        [row.layer, row.operator, ", ".join(row.outputs), *map(_number, (row.parameters, row.multiply_adds, row.activation_bytes))]
+        [row.layer, row.operator, ", ".join(row.outputs), *(_number(getattr(row, name)) for name in names)]
         for row in found
     ]
-    names = ("parameters", "multiply_adds", "activation_bytes")
     sums = [f"{sum(getattr(row, name) for row in found):,}" for name in names]
     total = ["total", output.count(len(found), "operator"), "", *sums]
     print(output.table(columns, cells, [total]))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -20,11 +19,12 @@ if TYPE_CHECKING:
     from archc.ir.storage import Storage
     from archc.ir.types import DType, TensorType
     from archc.ops.operator import Operator
-    from archc.ops.spelling import Quantized
+    from archc.ops.spelling import Quantized, TorchSpelling
 
-_SHAPES = ("2, 48, 768", "2, 48, 64, 64", "2, 48, 16, 64, 64", "2, 64", "2, 48, 2304", "2, 3072", "2, 1, 64", "64")
+_SHAPES = ("2, 48, 768", "2, 48, 64, 64", "2, 48, 16, 64, 64", "2, 64", "2, 48, 2304", "2, 3072", "2, 1, 64")
+_VECTOR = "48"
+_DTYPES = ("f32", "i64", "bool")
 _NAME = re.compile(r"\b[a-z_][a-z_0-9]*\b(?!\s*[(:])")
-_NOT_OPERANDS = frozenset({"true", "false"})
 
 
 def spellings(cls: type[Operator]) -> dict[str, Any]:
@@ -34,7 +34,7 @@ def spellings(cls: type[Operator]) -> dict[str, Any]:
     """
     node = _example_node(cls)
     if node is None:
-        return {"torch": cls.torch_name or None, "torch_module": None, "onnx": [cls.onnx_name] if cls.onnx_name else None}
+        return {"torch": None, "torch_module": None, "onnx": None}
     spelling = _torch_spelling(node)
     module = node.op.torch_module(spelling)
     recorder = _Recorder(node)
@@ -57,30 +57,33 @@ def _example_node(cls: type[Operator]) -> Node | None:
 
 def _example_graphs(example: str) -> Iterator[Graph]:
     """The graphs that an example makes with operands of different types; most types will not do."""
-    left, equals, right = re.sub(r'"[^"]*"', '""', example).partition(" = ")
-    statement = bool(equals) and "->" not in left and "(" not in left
-    results = left.split(", ") if statement else ["y"]
-    source = right if statement else example
-    known = _operator_names()
-    names = [
-        name
-        for name in dict.fromkeys(_NAME.findall(re.sub(r'"[^"]*"', '""', source)))
-        if name not in _NOT_OPERANDS | known or f"{name} " in source.partition("->")[0]
-    ]
-    body = example if statement else f"y = {example}"
-    outputs = "\n".join(f"output {name}_out = {name}" for name in results)
-    for shape, dtypes in product(_SHAPES, product(("f32", "i64", "bool"), repeat=min(len(names), 2))):
-        types = [*dtypes, *dtypes[-1:] * len(names)]
-        inputs = "\n".join(f"input {name}: {dtype}[{shape}]" for name, dtype in zip(names, types))
-        graph = _elaborated(f"model example {{\ninput sizes_: f32[N, T, D]\n{inputs}\n{body}\n{outputs}\n}}")
+    statement = example if re.match(r"[a-z_, ]+ = ", example) else f"y = {example}"
+    targets, _, value = statement.partition(" = ")
+    names = _operands(value)
+    outputs = "\n".join(f"output {name}_ = {name}" for name in targets.split(", "))
+    for types in _types(len(names)):
+        inputs = "\n".join(f"input {name}: {type}" for name, type in zip(names, types, strict=True))
+        lines = ("model example {", "input sizes: f32[N, T]", "let D = 64", inputs, statement, outputs, "}")
+        graph = _elaborated("\n".join(lines))
         if graph is not None:
             yield graph
 
 
-def _operator_names() -> frozenset[str]:
+def _operands(value: str) -> list[str]:
+    """The names in an expression that are neither operators, dtypes nor words of the language."""
+    from archc.ir.types import DType
     from archc.ops import OPERATORS
 
-    return frozenset(OPERATORS)
+    others = {*OPERATORS, *DType, "true", "false", "none"}
+    names = _NAME.findall(re.sub(r'"[^"]*"|\b\w+ = ', "", value))
+    return [name for name in dict.fromkeys(names) if name not in others]
+
+
+def _types(count: int) -> Iterator[list[str]]:
+    """Types for a number of operands: one shape for all, or vectors beside the first."""
+    for shape, vectors, first, others in product(_SHAPES, (False, True), _DTYPES, _DTYPES):
+        if count > 1 or (not vectors and others == first):
+            yield [f"{first}[{shape}]", *[f"{others}[{_VECTOR if vectors else shape}]"] * (count - 1)][:count]
 
 
 def _elaborated(text: str) -> Graph | None:
@@ -92,7 +95,7 @@ def _elaborated(text: str) -> Graph | None:
         return None
 
 
-def _torch_spelling(node: Node) -> Any:
+def _torch_spelling(node: Node) -> TorchSpelling:
     from archc.ops.spelling import TorchSpelling
 
     inference = node.op.infer(node.types)
@@ -108,8 +111,9 @@ def _torch_spelling(node: Node) -> Any:
 
 
 def _operand_names(node: Node) -> list[str]:
-    """What the example calls the operands, else x."""
-    return [value.name or "x" for value in node.operands]
+    """What the example calls the operands, else what the signature does."""
+    patterns = [p for p in node.op.signature_for(node.types).operands if p.name not in node.op.parameters]
+    return [value.name or pattern.name for value, pattern in zip(node.operands, patterns)]
 
 
 def _storages(node: Node) -> dict[str, Storage]:
@@ -118,36 +122,17 @@ def _storages(node: Node) -> dict[str, Storage]:
     return {name: Dense() for name in node.weights}
 
 
-@dataclass
 class _Recorder:
     """An `OnnxSpelling` that only keeps which nodes were asked for."""
 
-    node: Node
-    nodes: list[str] = field(default_factory=list)
-
-    @property
-    def operands(self) -> Sequence[str]:
-        return _operand_names(self.node)
-
-    @property
-    def weights(self) -> Mapping[str, str]:
-        return {name: name for name in self.node.weights}
-
-    @property
-    def types(self) -> Sequence[TensorType]:
-        return self.node.types
-
-    @property
-    def results(self) -> Sequence[TensorType]:
-        return [value.type for value in self.node.results]
-
-    @property
-    def sizes(self) -> Mapping[str, Any]:
-        return self.node.op.infer(self.node.types).solution.extents
-
-    @property
-    def storages(self) -> Mapping[str, Storage]:
-        return _storages(self.node)
+    def __init__(self, node: Node):
+        self.operands: Sequence[str] = _operand_names(node)
+        self.weights: Mapping[str, str] = {name: name for name in node.weights}
+        self.types: Sequence[TensorType] = node.types
+        self.results: Sequence[TensorType] = [value.type for value in node.results]
+        self.sizes: Mapping[str, Any] = node.op.infer(node.types).solution.extents
+        self.storages: Mapping[str, Storage] = _storages(node)
+        self.nodes: list[str] = []
 
     def add(self, op_type: str, *inputs: str, outputs: int | None = None, domain: str = "", **attributes: Any) -> Any:
         self.nodes.append(f"{domain}.{op_type}" if domain else op_type)

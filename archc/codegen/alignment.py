@@ -124,8 +124,8 @@ class _Aligner:
 
     def _describe(self, unit: Unit) -> tuple[Shape, Hashable]:
         shape = Shape(unit.scope)
-        for item in unit.items:
-            inner = self.shapes[item] if isinstance(item, Unit) else item
+        for part in unit.items:
+            inner = self.shapes[part] if isinstance(part, Unit) else part
             shape.items += inner.items if isinstance(inner, Shape) and inner in self.dissolved else [inner]
         numbers: dict[Value, int] = {}
         wiring: list[tuple[int, ...]] = []
@@ -189,14 +189,14 @@ def _prefixes(path: str) -> Iterable[str]:
 
 
 def structure(node: Node) -> Hashable:
-    """What instances must share of a layer's attributes: those that cannot be arguments, and the kinds of the others."""
+    """What instances share of a layer's attributes: those that cannot be arguments, and the kinds of the others."""
     if type(node.op).arguments is not Operator.arguments:  # its text is not simply its attributes
         return node.op
     return tuple(_marker(getattr(node.op, info.name)) for info in attributes(type(node.op)))
 
 
 def _marker(value: Any) -> Hashable:
-    return type(value) if is_argument(value) else value
+    return type(value).__name__ if is_argument(value) else value
 
 
 def is_argument(value: Any) -> bool:

@@ -32,7 +32,7 @@ def _lengthened(name: str, group: Group, main: Group) -> str:
     own, usual = _members(group.units[0]), _members(main.units[0])
     for word, extra in (("with", [m for m in own if m not in usual]), ("without", [m for m in usual if m not in own])):
         if extra:
-            parts = [word, *re.findall(r"[A-Za-z]+[0-9]*", extra[0].partition(".")[0])]
+            parts = [word, *re.findall(r"[A-Za-z]+[0-9]*", extra[0])]
             if name[:1].isupper():
                 return name + "".join(part[:1].upper() + part[1:] for part in parts)
             return "_".join([name, *parts])
@@ -40,8 +40,9 @@ def _lengthened(name: str, group: Group, main: Group) -> str:
 
 
 def _members(shape: Shape) -> list[str]:
+    """The members by the first part of their names: a list that is longer elsewhere sets nothing apart."""
     paths = (item.scope.path if isinstance(item, Shape) else item.path for item in shape.items)
-    return [shape.relative(path) for path in paths if path is not None]
+    return [shape.relative(path).partition(".")[0] for path in paths if path is not None]
 
 
 def _identifier(text: str) -> str:

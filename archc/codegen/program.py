@@ -132,7 +132,7 @@ class Definition:
     """The model, or a kind of block.
 
     Attributes:
-        name: unique in the program, and an identifier; the block's own, lengthened where instances had to be told apart.
+        name: unique in the program, and an identifier; the block's own, lengthened where its uses had to be told apart.
         scopes: the scope of each instance; its length is the number of instances.
         doc: the comment above it in the text.
         inputs, outputs: the tensors that enter and leave.
@@ -168,9 +168,8 @@ def parameter_name(definition: Definition, values: Sequence[object], fallback: s
 
     The block's own attribute that had those values, or the size that its inputs bound to them, or `fallback`.
     """
-    for choose in (lambda scope: scope.arguments, lambda scope: scope.sizes):
-        first = choose(definition.scopes[0])
-        for name in first:
-            if all(choose(scope).get(name) == value for scope, value in zip(definition.scopes, values, strict=True)):
+    for known in ([scope.arguments for scope in definition.scopes], [scope.sizes for scope in definition.scopes]):
+        for name in known[0]:
+            if all(own.get(name) == value for own, value in zip(known, values, strict=True)):
                 return name
     return fallback

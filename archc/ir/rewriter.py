@@ -111,14 +111,7 @@ class Rewriter:
             if path in self.graph.weights:
                 continue
             shape = tuple(dim for dim in type.shape if isinstance(dim, int))
-            if len(shape) != type.rank:
-                from archc.ops.operator import OperatorError
-
-                raise OperatorError(
-                    "symbolic-weight",
-                    f"`{node.op.name}` would own a `{name}` of shape {type}, and a weight's shape must be known",
-                    help="give the size as a number or an attribute",
-                )
+            assert len(shape) == type.rank, "inference refuses weights of symbolic shape"
             declared = node.op.parameters[name]
             self.graph.weights[path] = Weight(
                 path,

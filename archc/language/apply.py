@@ -45,13 +45,15 @@ class Application:
             raise
         for stage in node.stages:
             operands = self._operands(frame, value, node.source.span if stage is node.stages[0] else stage.span)
-            callee = self.callee(frame, stage.callee)
+            callee = self.callee(frame, stage.callee, stage.called or stage.label is not None)
             results = self._apply(frame, callee, operands, stage.arguments, stage.label, stage)
             value = results[0] if len(results) == 1 else results
         return value
 
     def call(self, frame: Frame, node: syntax.Call, callee: Any) -> Any:
         """The value of `arange(T)`: an operator or block that receives no tensors."""
+        if isinstance(node.callee, syntax.Name):
+            callee = self._meant(frame, node.callee.name, callee, bool(node.arguments))
         callee = self._callable(frame, callee, node.callee.span)
         results = self._apply(frame, callee, (), node.arguments, None, node)
         return results[0] if len(results) == 1 else results
@@ -69,8 +71,8 @@ class Application:
                 )
         return items
 
-    def callee(self, frame: Frame, node: syntax.Expression) -> Callee:
-        """What a stage's callee means."""
+    def callee(self, frame: Frame, node: syntax.Expression, fresh: bool = False) -> Callee:
+        """What a stage's callee means; `fresh` where it is given attributes or a label, as no declared layer is."""
         if isinstance(node, syntax.Name):
             value = self.elaborator.expressions.lookup(frame, node.name)
             if value is None:
@@ -82,8 +84,20 @@ class Application:
                     node.span,
                     help=did_you_mean(node.name, known) or "`archc ops` lists the operators",
                 )
-            return self._callable(frame, value, node.span)
+            return self._callable(frame, self._meant(frame, node.name, value, fresh), node.span)
         return self._callable(frame, self.elaborator.expressions.evaluate(frame, node), node.span)
+
+    def _meant(self, frame: Frame, name: str, value: Any, fresh: bool) -> Any:
+        """What is called by a name: an operator or block, where `value` bears its name and is not what is called.
+
+        So `dropout(dropout)` takes an attribute of the operator's name, and `linear(3)` is a fresh layer beside a
+        declared one called `linear`.
+        """
+        if value is POISON or isinstance(value, BlockRef | type) or (isinstance(value, LayerRef) and not fresh):
+            return value
+        other = self.elaborator.expressions.meaning(frame, name)
+        is_callable = isinstance(other, BlockRef) or (isinstance(other, type) and issubclass(other, Operator))
+        return other if is_callable else value
 
     def _layer_names(self, frame: Frame) -> list[str]:
         return [name for name, binding in frame.environment.bindings.items() if isinstance(binding.value, LayerRef)]

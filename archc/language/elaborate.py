@@ -167,19 +167,18 @@ class Elaborator:
             if output_name in self.rewriter.graph.outputs:
                 self.diagnostics.error("duplicate-name", f"two outputs are called `{output_name}`", span)
             self.rewriter.output(output_name, value)
-            if value.name is None:
-                value.name = output_name
+            self._name_value(frame, value, output_name)
         self._unused.gather(frame.environment)
         self._unused.warn(self.diagnostics)
         return self.rewriter.graph
 
     def _named_outputs(self, frame: Frame) -> list[tuple[str, Value, Span]]:
         """Outputs by name; one without takes that of its value, else `output`."""
-        anonymous = [value.name is None and name is None for name, value, _ in frame.outputs]
+        names = [name or self._name_of(frame, value) for name, value, _ in frame.outputs]
         named = []
-        for number, (name, value, span) in enumerate(frame.outputs):
-            fallback = "output" if sum(anonymous) == 1 else f"output_{sum(anonymous[: number + 1])}"
-            named.append((name or value.name or fallback, value, span))
+        for number, (name, (_, value, span)) in enumerate(zip(names, frame.outputs)):
+            fallback = "output" if names.count(None) == 1 else f"output_{names[: number + 1].count(None)}"
+            named.append((name or fallback, value, span))
         return named
 
     def block(
@@ -362,7 +361,7 @@ class Elaborator:
     def _layer(self, frame: Frame, node: syntax.Layer) -> None:
         callee_node = node.value.callee if isinstance(node.value, syntax.Call) else node.value
         arguments = node.value.arguments if isinstance(node.value, syntax.Call) else ()
-        callee = self.application.callee(frame, callee_node)
+        callee = self.application.callee(frame, callee_node, fresh=True)
         path = self.application.label_path(frame, node.name)
         check_layer_name(self, frame, node.name)
         self.application.register(frame, path, callee, node.name.span)
@@ -425,6 +424,10 @@ class Elaborator:
             value.name = value.name or name
         elif frame.scope in value.producer.scope.ancestors():
             frame.scope.names.setdefault(value, name)
+
+    def _name_of(self, frame: Frame, value: Value) -> str | None:
+        own = value.producer is None or value.producer.scope is frame.scope
+        return value.name if own else frame.scope.names.get(value)
 
     def _needs_tensor(
         self, frame: Frame, value: Any, span: Span, what: str, assign: syntax.Assign | None = None

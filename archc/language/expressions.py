@@ -101,8 +101,10 @@ class Expressions:
     def lookup(self, frame: Frame, name: str) -> Any | None:
         """What a name means: a value of the frame, a block of the file, an operator, a dtype, a storage; or None."""
         value = frame.environment.get(name)
-        if value is not None:
-            return value
+        return self.meaning(frame, name) if value is None else value
+
+    def meaning(self, frame: Frame, name: str) -> Any | None:
+        """What a name means where the definition itself does not use it."""
         definition = frame.module.definitions.get(name)
         if definition is not None:
             return BlockRef(definition, frame.module)
@@ -182,9 +184,12 @@ class Expressions:
         if isinstance(node, syntax.Member):
             inner = self.path(frame, node.value)
             return None if inner is None else f"{inner}.{node.name}"
-        if isinstance(node, syntax.Index) and len(node.items) == 1 and not isinstance(node.items[0], (syntax.Slice, syntax.Ellipsis)):
+        if isinstance(node, syntax.Index) and len(node.items) == 1:
             inner = self.path(frame, node.value)
-            number = self.evaluate(frame, node.items[0]) if inner is not None else None
+            item = node.items[0]
+            if inner is None or isinstance(item, (syntax.Slice, syntax.Ellipsis)):
+                return None
+            number = self.evaluate(frame, item)
             return f"{inner}.{number}" if isinstance(number, int) else None
         return None
 

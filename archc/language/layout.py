@@ -73,7 +73,7 @@ class Layout:
         self.variables: dict[Local, str] = {}
         self.holders: dict[str, Local] = {}
         self.remaining: dict[Local, int] = {}
-        self.wanted: dict[Local, str] = {}  # names that the results of a loop's iteration should have
+        self.wanted: dict[Local, str | None] = {}  # names that the results of a loop's iteration should have
         self.readers: dict[Local, Statement] = {}
         self.outputs = dict(zip(definition.outputs, definition.output_names))
 
@@ -86,10 +86,12 @@ class Layout:
             self.body.append(syntax.Input(NOWHERE, spelling.name(name), type_))
         self._statements(self.definition.body)
         for local, output in zip(self.definition.outputs, self.definition.output_names):
-            value = self._finish(self._operand(local))
-            name = None if output is None else spelling.name(output)
-            type_ = None if output is None else spelling.tensor_type(local.type, {*declared, *_bounded(local)})
-            self.body.append(syntax.Output(NOWHERE, name, type_, value))
+            value = self._finish(self.drafts.pop(local, Draft(local=local)))
+            if output is None:
+                self.body.append(syntax.Output(NOWHERE, None, None, value))
+            else:
+                type_ = spelling.tensor_type(local.type, {*declared, *_bounded(local)})
+                self.body.append(syntax.Output(NOWHERE, spelling.name(output), type_, value))
         return self.body
 
     # Values -----------------------------------------------------------------------------------------------
@@ -122,12 +124,11 @@ class Layout:
 
     def _draft(self, step: Apply | Use) -> Draft:
         kind = form(step)
-        if len(step.operands) > 1 and all(local in self.drafts for local in step.operands):
-            together = {id(self.drafts[local]): self.drafts[local] for local in step.operands}
-            if len(together) == 1:  # the results of one stage, as they are
-                operands = [self.drafts.pop(local) for local in step.operands][:1]
-            else:
-                operands = [self._operand(local) for local in step.operands]
+        drafts = {self.drafts[local] for local in step.operands if local in self.drafts}
+        if len(step.operands) > 1 and len(drafts) == 1 and all(local in self.drafts for local in step.operands):
+            operands = list(drafts)  # the results of one stage, as they are
+            for local in step.operands:
+                del self.drafts[local]
         else:
             operands = [self._operand(local) for local in step.operands]
         if kind == "stage" and len(operands) == 1 and operands[0].form == "stage" and operands[0].steps:
@@ -189,7 +190,8 @@ class Layout:
             if name in besides or name in self.reserved or (holder is not None and self.remaining[holder]):
                 continue
             # Outputs are printed one after the other, and each takes its name.
-            if len(self.outputs) > 1 and name in self.outputs.values() and self.outputs.get(local) != name:  # type: ignore[arg-type]
+            own = None if local is None else self.outputs.get(local)
+            if len(self.outputs) > 1 and name in self.outputs.values() and name != own:
                 continue
             return name
         raise AssertionError("candidates do not end")
@@ -202,7 +204,8 @@ class Layout:
         self.stages.enter(loop)
         names = [self._enter(loop, position) for position in range(len(loop.carried))]
         outside, self.body = self.body, []
-        self.wanted.update(reversed(list(zip(loop.yields[0], names))))
+        for position, (local, name) in reversed(list(enumerate(zip(loop.yields[0], names)))):
+            self.wanted[local] = local.name if _overlap(loop, position) else name
         self._statements(loop.iterations[0])
         self._hand_on(loop.yields[0], names)
         limits = syntax.Range(NOWHERE, spelling.value(0), spelling.value(loop.count))
@@ -211,22 +214,24 @@ class Layout:
         self.body = outside
         self.stages.leave(loop)
         for iteration in loop.iterations[1:]:
-            for local in (local for step in iteration for local in step.operands):
-                if local in self.variables:
-                    self.remaining[local] -= 1
+            for step in iteration:
+                for local in () if isinstance(step, Loop) else step.operands:
+                    if local in self.variables:
+                        self.remaining[local] -= 1
         for local, name in zip(loop.results, names):
             self._bind(local, name)
 
     def _enter(self, loop: Loop, position: int) -> str:
         """The name of a tensor that changes from iteration to iteration, given its first value."""
         first, inside = loop.carried[position], loop.parameters[0][position]
+        wanted = None if _overlap(loop, position) else inside.name or loop.results[position].name
         known = self.variables.get(first)
-        value = self._finish(self._operand(first))
-        if known is not None and not self.remaining[first] and inside.name in (None, known):
-            if first not in self.definition.inputs or inside.name == known:
-                self._bind(inside, known)
-                return known
-        name = self._choose(inside.name or loop.results[position].name)
+        value = self._finish(self.drafts.pop(first, Draft(local=first)))
+        free = known is not None and not self.remaining[first]
+        if known is not None and free and (wanted == known or (wanted is None and first not in self.definition.inputs)):
+            self._bind(inside, known)
+            return known
+        name = self._choose(wanted)
         self._bind(inside, name)
         self._emit([name], value)
         return name
@@ -244,6 +249,13 @@ class Layout:
         for own, name in zip(current, names):
             if own != name:
                 self._emit([name], spelling.name(own))
+
+
+def _overlap(loop: Loop, position: int) -> bool:
+    """Whether an iteration still reads the old value of a tensor when the new one is made: they need two names."""
+    old, new = loop.parameters[0][position], loop.yields[0][position]
+    made = next(number for number, step in enumerate(loop.iterations[0]) if new in step.results)
+    return any(old in step.operands for step in loop.iterations[0][made + 1 :] if not isinstance(step, Loop))
 
 
 def _bounded(local: Local) -> set[str]:

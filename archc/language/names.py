@@ -24,7 +24,10 @@ RESERVED_LAYER_NAMES = frozenset(
 """What `torch.nn.Module` itself calls its members: a layer of that name would take its place."""
 
 
-def check_name(elaborator: Elaborator, frame: Frame, name: syntax.Name | syntax.Label | syntax.Field, what: str) -> None:
+Named = syntax.Name | syntax.Label | syntax.Field
+
+
+def check_name(elaborator: Elaborator, frame: Frame, name: Named, what: str) -> None:
     """Refuse a name that the generated Python could not have.
 
     Raises:
@@ -54,7 +57,9 @@ def check_layer_name(elaborator: Elaborator, frame: Frame, label: syntax.Label) 
     Raises:
         Failed: the name was refused.
     """
-    for part in (label, *(part for part in label.parts if isinstance(part, syntax.Field))):
+    named: list[syntax.Label | syntax.Field] = [label]
+    named += (part for part in label.parts if isinstance(part, syntax.Field))
+    for part in named:
         check_name(elaborator, frame, part, "a layer")
         if part.name in RESERVED_LAYER_NAMES or part.name.startswith("_"):
             elaborator.report(

@@ -44,7 +44,7 @@ class _Parametrizer:
     def __init__(self, definition: Definition, inner: Mapping[Definition, Parameters], reserved: frozenset[str]):
         self.definition, self.inner, self.reserved = definition, inner, reserved
         self.found = Parameters()
-        self.taken: set[str] = set()
+        self.taken = set(_layers(definition))
         self.sizes: dict[str, SymbolicDim] = {}
 
     def run(self) -> Parameters:
@@ -131,3 +131,11 @@ class _Parametrizer:
                 self._note_sizes(value)
             elif isinstance(value, Mapping):
                 self._note_sizes(value.values())
+
+
+def _layers(definition: Definition) -> Iterable[str]:
+    """The names that layers begin with."""
+    for statement in definition.body:
+        for step in statement.iterations[0] if isinstance(statement, Loop) else (statement,):
+            if not isinstance(step, Loop) and step.member is not None:
+                yield step.member.name.partition(".")[0]

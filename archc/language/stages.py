@@ -108,7 +108,8 @@ class Stages:
             label = spelling.label(self._parts(step))
             self._register(step.member.name)
         callee, arguments = self._call(step)
-        return syntax.Stage(NOWHERE, label, callee, arguments, bool(arguments))
+        # With parentheses it is the operator, where a declared layer has its name.
+        return syntax.Stage(NOWHERE, label, callee, arguments, bool(arguments) or callee.name in self.declared)
 
     def source(self, step: Step) -> syntax.Expression:
         """`arange(T)`: what makes a tensor without receiving one."""

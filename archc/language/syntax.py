@@ -7,12 +7,11 @@ with a loop down `left`, not with recursion.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from archc.diagnostics import Source, Span
+from archc.ir.records import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Node:
     span: Span
 
@@ -20,7 +19,7 @@ class Node:
 # Expressions ----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Number(Node):
     """`3`, `0.5`, `1e-5`; integers are ints, everything else floats.  Only `devices` gives a unit (`50GB/s`)."""
 
@@ -28,24 +27,24 @@ class Number(Node):
     unit: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class String(Node):
     value: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Boolean(Node):
     value: bool
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Name(Node):
     """A bare name: an attribute, a size, a tensor, a layer, an operator, a dtype."""
 
     name: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Member(Node):
     """`wte.weight`, `att.SelfAttention`, `h[3].attn`."""
 
@@ -53,7 +52,7 @@ class Member(Node):
     name: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Slice(Node):
     """`start:stop:step` inside an index; each part may be missing."""
 
@@ -62,12 +61,12 @@ class Slice(Node):
     step: Expression | None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Ellipsis(Node):
     """`...` inside an index: as many whole axes as it takes."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Index(Node):
     """`x[:, 0]`, `sizes[i]`."""
 
@@ -75,7 +74,7 @@ class Index(Node):
     items: tuple[Expression | Slice | Ellipsis, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Argument(Node):
     """One argument of a call; `name` is None for one given by position."""
 
@@ -83,7 +82,7 @@ class Argument(Node):
     value: Expression | Slice
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Call(Node):
     """`arange(T)`, `int8(axis = 0)`, `cuda(1)`, `sparse(2:4)`: a callee with arguments, no data flowing in."""
 
@@ -91,7 +90,7 @@ class Call(Node):
     arguments: tuple[Argument, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Unary(Node):
     """`-x`, `not x`."""
 
@@ -99,7 +98,7 @@ class Unary(Node):
     operand: Expression
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Binary(Node):
     """`+ - * / // % **`, the comparisons `== != < <= > >=`, and `and`, `or`."""
 
@@ -108,21 +107,21 @@ class Binary(Node):
     right: Expression
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Tuple(Node):
     """`(q, k, v)`."""
 
     items: tuple[Expression, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class List(Node):
     """`[1, 2, 3]`."""
 
     items: tuple[Expression, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Range(Node):
     """`0..depth`: the stop is exclusive."""
 
@@ -130,14 +129,14 @@ class Range(Node):
     stop: Expression
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Field(Node):
     """`.a` in the label `fc1.a`."""
 
     name: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Label(Node):
     """`conv1:`, `h[i]:` or `fc1.a:` before a stage."""
 
@@ -145,7 +144,7 @@ class Label(Node):
     parts: tuple[Expression | Field, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Stage(Node):
     """One step of a chain: `label: callee(arguments)`.
 
@@ -158,7 +157,7 @@ class Stage(Node):
     called: bool
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Chain(Node):
     """`source -> stage -> stage`.
 
@@ -178,7 +177,7 @@ Expression = (
 # Types ----------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Dim(Node):
     """One size in a tensor type: an expression, perhaps bounded (`T <= context`)."""
 
@@ -186,7 +185,7 @@ class Dim(Node):
     bound: Expression | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TensorType(Node):
     """`f32[N, 1, 28, 28]`."""
 
@@ -197,7 +196,7 @@ class TensorType(Node):
 # Statements -----------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Input(Node):
     """`input image: f32[N, 1, 28, 28]`; in a block the type may be left out."""
 
@@ -205,7 +204,7 @@ class Input(Node):
     type: TensorType | None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Output(Node):
     """`output logits: f32[N, 10] = expression`, or just `output expression`."""
 
@@ -214,7 +213,7 @@ class Output(Node):
     value: Expression
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Layer(Node):
     """`layer wte = embedding(vocab, width)`: a layer with weights, to be used (and shared) below."""
 
@@ -222,7 +221,7 @@ class Layer(Node):
     value: Call | Name | Member
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Let(Node):
     """`let half = width // 2`: a name for a size or another attribute value."""
 
@@ -230,7 +229,7 @@ class Let(Node):
     value: Expression
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Assign(Node):
     """`x = …` or `a, b = …`: names for tensors."""
 
@@ -238,7 +237,7 @@ class Assign(Node):
     value: Expression
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class For(Node):
     """`for i in 0..depth { … }`; the body shares the names of what surrounds it."""
 
@@ -247,7 +246,7 @@ class For(Node):
     body: tuple[Statement, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class If(Node):
     """`if … { … } else { … }`; `else if` is an `If` as the only statement of `otherwise`."""
 
@@ -256,7 +255,7 @@ class If(Node):
     otherwise: tuple[Statement, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Assert(Node):
     """`assert D % heads == 0, "heads must divide the width"`."""
 
@@ -270,7 +269,7 @@ Statement = Input | Output | Layer | Let | Assign | For | If | Assert
 # Top level ------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Attribute(Node):
     """A parameter of a definition's head: `heads` (required) or `ff = 4`."""
 
@@ -278,7 +277,7 @@ class Attribute(Node):
     default: Expression | None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Definition(Node):
     """`model name(attributes) { … }` or `block …`; `doc` is the comment that stands right above it."""
 
@@ -289,7 +288,7 @@ class Definition(Node):
     doc: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Pipeline(Node):
     """`pipeline edge = lowrank(energy = 0.95) -> quant(int8)`: the passes, in order."""
 
@@ -297,7 +296,7 @@ class Pipeline(Node):
     passes: tuple[Stage, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Import(Node):
     """`import "std/attention.arch" as att`; without `as`, the file's own name serves."""
 
@@ -305,7 +304,7 @@ class Import(Node):
     alias: Name | None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Link(Node):
     """`link a <-> b = 50GB/s`."""
 
@@ -314,7 +313,7 @@ class Link(Node):
     value: Expression
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Devices(Node):
     """`devices box { a = cuda(0)  b = cuda(1)  link a <-> b = 50GB/s }`."""
 
@@ -325,7 +324,7 @@ class Devices(Node):
 Item = Definition | Pipeline | Import | Devices
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Comment(Node):
     """A comment, `#` to the end of the line, as written; `own_line` where nothing stands before it."""
 
@@ -333,7 +332,7 @@ class Comment(Node):
     own_line: bool
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class File(Node):
     """A whole text: its items in order, and its comments beside them for the formatter."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 from archc.ir.attributes import attribute
@@ -11,11 +10,11 @@ from archc.ir.signature import Signature, parse_signature
 from archc.ir.types import TensorType
 from archc.ops.axes import axis_number
 from archc.ops.checks import bad_attribute, check_floating
-from archc.ops.operator import Operator
+from archc.ops.operator import Operator, operator
 from archc.ops.spelling import OnnxSpelling, TorchSpelling, call
 
 
-@dataclass(frozen=True)
+@operator
 class Activation(Operator, abstract=True):
     """A function of each element: `x[*s] -> y[*s]`; its attributes are the arguments of the function in PyTorch."""
 
@@ -27,7 +26,7 @@ class Activation(Operator, abstract=True):
         check_floating(self, types)
 
 
-@dataclass(frozen=True)
+@operator
 class Gelu(Activation):
     """x · Φ(x), with the distribution function Φ of N(0, 1).
 
@@ -44,7 +43,7 @@ class Gelu(Activation):
         return spell.add("Gelu", *spell.operands, approximate=self.approximate)
 
 
-@dataclass(frozen=True)
+@operator
 class Silu(Activation):
     """x · σ(x), also called swish.  (Ramachandran et al. 2017, "Searching for Activation Functions".)"""
 
@@ -56,7 +55,7 @@ class Silu(Activation):
         return spell.add("Mul", x, spell.add("Sigmoid", x))
 
 
-@dataclass(frozen=True)
+@operator
 class Mish(Activation):
     """x · tanh(ln(1 + eˣ)).  (Misra 2020, "Mish: A Self Regularized Non-Monotonic Activation Function".)"""
 
@@ -65,7 +64,7 @@ class Mish(Activation):
     example = "x -> mish"
 
 
-@dataclass(frozen=True)
+@operator
 class Sigmoid(Activation):
     """σ(x) = 1 / (1 + e⁻ˣ)."""
 
@@ -74,7 +73,7 @@ class Sigmoid(Activation):
     example = "x -> sigmoid"
 
 
-@dataclass(frozen=True)
+@operator
 class Logsigmoid(Activation):
     """ln σ(x) = -ln(1 + e⁻ˣ)."""
 
@@ -86,7 +85,7 @@ class Logsigmoid(Activation):
         return spell.add("Neg", spell.add("Softplus", negated))
 
 
-@dataclass(frozen=True)
+@operator
 class Tanh(Activation):
     """(eˣ - e⁻ˣ) / (eˣ + e⁻ˣ)."""
 
@@ -95,7 +94,7 @@ class Tanh(Activation):
     example = "x -> tanh"
 
 
-@dataclass(frozen=True)
+@operator
 class Softplus(Activation):
     """ln(1 + e^(beta · x)) / beta, and x itself where beta · x > threshold."""
 
@@ -123,7 +122,7 @@ class Softplus(Activation):
         return result
 
 
-@dataclass(frozen=True)
+@operator
 class Softsign(Activation):
     """x / (1 + |x|)."""
 
@@ -132,7 +131,7 @@ class Softsign(Activation):
     example = "x -> softsign"
 
 
-@dataclass(frozen=True)
+@operator
 class Glu(Activation):
     """a · σ(b), where a and b are the first and the second half of x along an axis.
 
@@ -156,7 +155,7 @@ class Glu(Activation):
         return spell.add("Mul", values, spell.add("Sigmoid", gates))
 
 
-@dataclass(frozen=True)
+@operator
 class Softmin(Activation):
     """e^(-xᵢ) / Σⱼ e^(-xⱼ) along an axis: `softmax` of -x."""
 

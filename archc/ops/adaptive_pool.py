@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
 from archc.ir.attributes import attribute
 from archc.ir.solve import Extent
 from archc.ir.types import TensorType
 from archc.ops.checks import check_floating
-from archc.ops.operator import Operator, OperatorError
+from archc.ops.operator import Operator, OperatorError, operator
 from archc.ops.spatial import Sizes, check_sizes, per_axis
 from archc.ops.spelling import OnnxSpelling, TorchSpelling, call
 
 
-@dataclass(frozen=True)
+@operator
 class AdaptivePooling(Operator, abstract=True):
     """What adaptive pooling of all kinds shares.
 
@@ -83,7 +82,7 @@ class AdaptivePooling(Operator, abstract=True):
         return spell.add("Concat", *parts, axis=2 + number)
 
 
-@dataclass(frozen=True)
+@operator
 class AdaptiveAveragePooling(AdaptivePooling, abstract=True):
     """What adaptive average pooling of all ranks shares."""
 
@@ -91,7 +90,7 @@ class AdaptiveAveragePooling(AdaptivePooling, abstract=True):
     reduction = "ReduceMean"
 
 
-@dataclass(frozen=True)
+@operator
 class AdaptiveMaxPooling(AdaptivePooling, abstract=True):
     """What adaptive max pooling of all ranks shares."""
 
@@ -99,7 +98,7 @@ class AdaptiveMaxPooling(AdaptivePooling, abstract=True):
     reduction = "ReduceMax"
 
 
-@dataclass(frozen=True)
+@operator
 class AdaptiveAvgPool1d(AdaptiveAveragePooling):
     """The means of `output_size` windows, which cover the axis: y[t] = mean of x[⌊tL/m⌋ : ⌈(t+1)L/m⌉]."""
 
@@ -108,7 +107,7 @@ class AdaptiveAvgPool1d(AdaptiveAveragePooling):
     spatial = ("l",)
 
 
-@dataclass(frozen=True)
+@operator
 class AdaptiveAvgPool2d(AdaptiveAveragePooling):
     """The means of windows that cover height and width; `output_size = 1` is global average pooling.
 
@@ -120,7 +119,7 @@ class AdaptiveAvgPool2d(AdaptiveAveragePooling):
     spatial = ("h", "w")
 
 
-@dataclass(frozen=True)
+@operator
 class AdaptiveAvgPool3d(AdaptiveAveragePooling):
     """The means of windows that cover depth, height and width."""
 
@@ -129,7 +128,7 @@ class AdaptiveAvgPool3d(AdaptiveAveragePooling):
     spatial = ("d", "h", "w")
 
 
-@dataclass(frozen=True)
+@operator
 class AdaptiveMaxPool1d(AdaptiveMaxPooling):
     """The largest elements of `output_size` windows, which cover the axis: y[t] = max of x[⌊tL/m⌋ : ⌈(t+1)L/m⌉]."""
 
@@ -138,7 +137,7 @@ class AdaptiveMaxPool1d(AdaptiveMaxPooling):
     spatial = ("l",)
 
 
-@dataclass(frozen=True)
+@operator
 class AdaptiveMaxPool2d(AdaptiveMaxPooling):
     """The largest elements of windows that cover height and width."""
 
@@ -147,7 +146,7 @@ class AdaptiveMaxPool2d(AdaptiveMaxPooling):
     spatial = ("h", "w")
 
 
-@dataclass(frozen=True)
+@operator
 class AdaptiveMaxPool3d(AdaptiveMaxPooling):
     """The largest elements of windows that cover depth, height and width."""
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
 from archc.ir.attributes import attribute
 from archc.ir.types import DType, TensorType
 from archc.ops.binary import Binary
-from archc.ops.operator import Operator, OperatorError
+from archc.ops.operator import Operator, OperatorError, operator
 from archc.ops.spelling import Infix, OnnxSpelling, TorchSpelling, atom, call, method
 
 
-@dataclass(frozen=True)
+@operator
 class Add(Binary):
     """The sum: y = a + b."""
 
@@ -22,7 +21,7 @@ class Add(Binary):
     example = "y = x + shortcut"
 
 
-@dataclass(frozen=True)
+@operator
 class Sub(Binary):
     """The difference: y = a - b."""
 
@@ -31,7 +30,7 @@ class Sub(Binary):
     example = "y = 1 - x"
 
 
-@dataclass(frozen=True)
+@operator
 class Mul(Binary):
     """The product: y = a · b."""
 
@@ -40,7 +39,7 @@ class Mul(Binary):
     example = "y = x * 0.5"
 
 
-@dataclass(frozen=True)
+@operator
 class Div(Binary):
     """The quotient: y = a / b, of floating-point numbers."""
 
@@ -50,7 +49,7 @@ class Div(Binary):
     example = "y = x / sqrt(D)"
 
 
-@dataclass(frozen=True)
+@operator
 class Pow(Binary):
     """The power: y = aᵇ."""
 
@@ -59,7 +58,7 @@ class Pow(Binary):
     example = "y = x ** 2"
 
 
-@dataclass(frozen=True)
+@operator
 class Minimum(Binary):
     """The smaller of two: y = min(a, b)."""
 
@@ -70,7 +69,7 @@ class Minimum(Binary):
         return _bounded("torch.minimum", "max", self, spell)
 
 
-@dataclass(frozen=True)
+@operator
 class Maximum(Binary):
     """The larger of two: y = max(a, b)."""
 
@@ -90,7 +89,7 @@ def _bounded(function: str, bound: str, op: Binary, spell: TorchSpelling) -> str
     return f"{atom(x)}.clamp({bound}={number})"
 
 
-@dataclass(frozen=True)
+@operator
 class Unary(Operator, abstract=True):
     """A function of each element."""
 
@@ -111,7 +110,7 @@ class Unary(Operator, abstract=True):
         return (dtype,)
 
 
-@dataclass(frozen=True)
+@operator
 class Neg(Unary):
     """The negative: y = -x."""
 
@@ -123,7 +122,7 @@ class Neg(Unary):
         return Infix(f"-{atom(spell.operands[0])}")
 
 
-@dataclass(frozen=True)
+@operator
 class Abs(Unary):
     """The absolute value: y = |x|."""
 
@@ -133,7 +132,7 @@ class Abs(Unary):
     example = "x -> abs"
 
 
-@dataclass(frozen=True)
+@operator
 class Sqrt(Unary):
     """The square root: y = √x."""
 
@@ -142,7 +141,7 @@ class Sqrt(Unary):
     example = "x -> sqrt"
 
 
-@dataclass(frozen=True)
+@operator
 class Rsqrt(Unary):
     """The inverse of the square root: y = 1 / √x."""
 
@@ -153,7 +152,7 @@ class Rsqrt(Unary):
         return spell.add("Reciprocal", spell.add("Sqrt", *spell.operands))
 
 
-@dataclass(frozen=True)
+@operator
 class Exp(Unary):
     """The exponential: y = eˣ."""
 
@@ -162,7 +161,7 @@ class Exp(Unary):
     example = "x -> exp"
 
 
-@dataclass(frozen=True)
+@operator
 class Log(Unary):
     """The natural logarithm: y = ln x."""
 
@@ -171,7 +170,7 @@ class Log(Unary):
     example = "x -> log"
 
 
-@dataclass(frozen=True)
+@operator
 class Sin(Unary):
     """The sine, of radians: y = sin x."""
 
@@ -180,7 +179,7 @@ class Sin(Unary):
     example = "x -> sin"
 
 
-@dataclass(frozen=True)
+@operator
 class Cos(Unary):
     """The cosine, of radians: y = cos x."""
 
@@ -189,7 +188,7 @@ class Cos(Unary):
     example = "x -> cos"
 
 
-@dataclass(frozen=True)
+@operator
 class Erf(Unary):
     """The error function: y = 2/√π · ∫₀ˣ exp(-t²) dt."""
 
@@ -198,7 +197,7 @@ class Erf(Unary):
     example = "x -> erf"
 
 
-@dataclass(frozen=True)
+@operator
 class Square(Unary):
     """The square: y = x²."""
 
@@ -210,11 +209,12 @@ class Square(Unary):
         return spell.add("Mul", spell.operands[0], spell.operands[0])
 
 
-@dataclass(frozen=True)
+@operator
 class Clamp(Unary):
     """Every element brought into a range: y = min(max(x, lower), upper)."""
 
     floating_only = False
+    clips = True
     example = "x -> clamp(0, 6)"
 
     min: int | float | None = attribute(None, doc="the lower end; none without it")

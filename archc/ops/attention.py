@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from archc.ir.attributes import attribute
@@ -14,11 +13,11 @@ from archc.ir.solve import Extent
 from archc.ir.types import DType, TensorType
 from archc.ops.axes import UNIT, plain_axis
 from archc.ops.layout import onnx_reshape
-from archc.ops.operator import Inference, Operator, OperatorError
+from archc.ops.operator import Inference, Operator, OperatorError, operator
 from archc.ops.spelling import OnnxSpelling, TorchSpelling, Verbatim, call, method
 
 
-@dataclass(frozen=True)
+@operator
 class ScaledDotProductAttention(Operator):
     """Values mixed by how well keys fit queries: y = softmax(q kᵀ · scale + mask) v.
 
@@ -66,7 +65,7 @@ class ScaledDotProductAttention(Operator):
         return _onnx_attention(spell, (q, turned, v), mask, scale, sizes if self.is_causal else None)
 
 
-@dataclass(frozen=True)
+@operator
 class Attention(Operator):
     """Attention in several heads side by side, each on its part of the last axis.
 

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from archc.ir.attributes import attribute
 from archc.ir.dims import SymbolicDim, as_symbol
 from archc.ir.signature import Signature, parse_signature
 from archc.ir.types import DType, TensorType
-from archc.ops.operator import Operator, OperatorError
+from archc.ops.operator import Operator, OperatorError, operator
 from archc.ops.spelling import Infix, OnnxSpelling, TorchSpelling, infix, literal
 
 BINARY: dict[str, type[Binary]] = {}
 """The binary operators that the language writes with a symbol: `+` to `>=`."""
 
 
-@dataclass(frozen=True)
+@operator
 class Binary(Operator, abstract=True):
     """A function of two tensors, element by element, that broadcast from the right.
 

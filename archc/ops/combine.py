@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from archc.ir.attributes import attribute
 from archc.ir.dims import SymbolicDim, divide
@@ -11,11 +10,11 @@ from archc.ir.signature import Axis, Index, Pattern, Signature
 from archc.ir.solve import Extent
 from archc.ir.types import DType, TensorType
 from archc.ops.axes import axis_number, plain_axes, plain_axis
-from archc.ops.operator import Operator, OperatorError
+from archc.ops.operator import Operator, OperatorError, operator
 from archc.ops.spelling import OnnxSpelling, TorchSpelling, Verbatim, call, literal, method
 
 
-@dataclass(frozen=True)
+@operator
 class Concat(Operator):
     """Tensors one after another along an axis; their other sizes are equal.
 
@@ -46,7 +45,7 @@ class Concat(Operator):
         return spell.add("Concat", *spell.operands, axis=self.dim)
 
 
-@dataclass(frozen=True)
+@operator
 class Stack(Operator):
     """Tensors of one shape side by side along a new axis.
 
@@ -79,7 +78,7 @@ class Stack(Operator):
         return spell.add("Concat", *parts, axis=self.dim)
 
 
-@dataclass(frozen=True)
+@operator
 class Division(Operator, abstract=True):
     """What `split` and `chunk` share: the parts' sizes, from which all else follows."""
 
@@ -120,7 +119,7 @@ class Division(Operator, abstract=True):
         return tuple(spell.add("Split", spell.operands[0], sizes, outputs=len(spell.results), axis=axis))
 
 
-@dataclass(frozen=True)
+@operator
 class Split(Division):
     """One tensor in parts along an axis: parts of a size (the last may be smaller), or parts of the sizes given."""
 
@@ -156,7 +155,7 @@ class Split(Division):
         return _single(spell, method(spell.operands[0], "split", Verbatim(spell.size(sizes)), self.dim or None))
 
 
-@dataclass(frozen=True)
+@operator
 class Chunk(Division):
     """One tensor in a number of equal parts along an axis.
 

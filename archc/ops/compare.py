@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from archc.ir.attributes import attribute
 from archc.ir.signature import Signature, parse_signature
 from archc.ir.types import DType, TensorType
 from archc.ops.binary import Binary
-from archc.ops.operator import Operator, OperatorError
+from archc.ops.operator import Operator, OperatorError, operator
 from archc.ops.spelling import Infix, OnnxSpelling, TorchSpelling, atom, call, infix
 
 
-@dataclass(frozen=True)
+@operator
 class Comparison(Binary, abstract=True):
     """A comparison of two tensors, or of a tensor and a number; the result is bool."""
 
@@ -22,7 +21,7 @@ class Comparison(Binary, abstract=True):
         return (DType.bool,)
 
 
-@dataclass(frozen=True)
+@operator
 class Eq(Comparison):
     """Whether the elements are equal: y = (a == b)."""
 
@@ -32,7 +31,7 @@ class Eq(Comparison):
     example = "y = tokens == 0"
 
 
-@dataclass(frozen=True)
+@operator
 class Ne(Comparison):
     """Whether the elements differ: y = (a != b)."""
 
@@ -44,7 +43,7 @@ class Ne(Comparison):
         return spell.add("Not", spell.add("Equal", *self.onnx_sides(spell)))
 
 
-@dataclass(frozen=True)
+@operator
 class Lt(Comparison):
     """Whether the left element is smaller: y = (a < b)."""
 
@@ -53,7 +52,7 @@ class Lt(Comparison):
     example = "y = x < 0"
 
 
-@dataclass(frozen=True)
+@operator
 class Le(Comparison):
     """Whether the left element is not larger: y = (a <= b)."""
 
@@ -62,7 +61,7 @@ class Le(Comparison):
     example = "y = x <= 0"
 
 
-@dataclass(frozen=True)
+@operator
 class Gt(Comparison):
     """Whether the left element is larger: y = (a > b)."""
 
@@ -71,7 +70,7 @@ class Gt(Comparison):
     example = "y = x > 0"
 
 
-@dataclass(frozen=True)
+@operator
 class Ge(Comparison):
     """Whether the left element is not smaller: y = (a >= b)."""
 
@@ -80,7 +79,7 @@ class Ge(Comparison):
     example = "y = x >= 0"
 
 
-@dataclass(frozen=True)
+@operator
 class Where(Operator):
     """A choice for each element: y = input where condition, else other.  All three broadcast."""
 
@@ -128,7 +127,7 @@ class Where(Operator):
         return spell.add("Where", *operands)
 
 
-@dataclass(frozen=True)
+@operator
 class Logical(Operator, abstract=True):
     """A function of truth values."""
 
@@ -144,7 +143,7 @@ class Logical(Operator, abstract=True):
         return (DType.bool,)
 
 
-@dataclass(frozen=True)
+@operator
 class LogicalAnd(Logical):
     """Whether both hold: y = a ∧ b."""
 
@@ -156,7 +155,7 @@ class LogicalAnd(Logical):
         return infix(spell.operands[0], "&", spell.operands[1])
 
 
-@dataclass(frozen=True)
+@operator
 class LogicalOr(Logical):
     """Whether any of both holds: y = a ∨ b."""
 
@@ -168,7 +167,7 @@ class LogicalOr(Logical):
         return infix(spell.operands[0], "|", spell.operands[1])
 
 
-@dataclass(frozen=True)
+@operator
 class LogicalNot(Logical):
     """Whether it does not hold: y = ¬x."""
 

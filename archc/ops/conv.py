@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, ClassVar, Literal, Self
 
 from archc.ir.attributes import attribute
@@ -12,7 +12,7 @@ from archc.ir.solve import Extent
 from archc.ir.types import TensorType
 from archc.ops.checks import bad_attribute, check_channels, check_floating
 from archc.ops.integers import quantized_operand
-from archc.ops.operator import Operator
+from archc.ops.operator import Operator, operator
 from archc.ops.parameter import Parameter, kaiming_uniform, uniform_fan_in
 from archc.ops.spatial import (
     Sizes,
@@ -29,7 +29,7 @@ SHORT_SUM = 32
 """Terms of a convolution's sums below which ONNX Runtime's integer kernel is slower than its float one (measured)."""
 
 
-@dataclass(frozen=True)
+@operator
 class Convolution(Operator, abstract=True):
     """What the convolutions of all ranks share; a concrete one says its signature."""
 
@@ -129,7 +129,7 @@ class Convolution(Operator, abstract=True):
         return replace(self, out_channels=rank, bias=False), type(self)(self.out_channels, 1, bias=self.bias)
 
 
-@dataclass(frozen=True)
+@operator
 class Conv1d(Convolution):
     """A convolution over one spatial axis: y[n, o, t] = bias[o] + Σ_{i, k} weight[o, i, k] · x[n, i, s·t + d·k - p].
 
@@ -144,7 +144,7 @@ class Conv1d(Convolution):
     module = "nn.Conv1d"
 
 
-@dataclass(frozen=True)
+@operator
 class Conv2d(Convolution):
     """A convolution over two spatial axes, height and width.
 
@@ -162,9 +162,10 @@ class Conv2d(Convolution):
     spatial = ("h", "w")
     module = "nn.Conv2d"
     integer_schemes = ("static", "weight")
+    integer_result = True
 
 
-@dataclass(frozen=True)
+@operator
 class Conv3d(Convolution):
     """A convolution over three spatial axes, depth, height and width; `conv2d` with one axis more."""
 

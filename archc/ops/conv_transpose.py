@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from archc.ir.attributes import attribute
@@ -11,13 +10,13 @@ from archc.ir.solve import Extent
 from archc.ir.types import TensorType
 from archc.ops.checks import bad_attribute
 from archc.ops.conv import check_convolution, kernel_extents
-from archc.ops.operator import Inference, Operator, OperatorError
+from archc.ops.operator import Inference, Operator, OperatorError, operator
 from archc.ops.parameter import Parameter, kaiming_uniform, uniform_fan_in
 from archc.ops.spatial import Sizes, check_sizes, onnx_window, per_axis, span_of
 from archc.ops.spelling import OnnxSpelling, TorchModule, TorchSpelling, call
 
 
-@dataclass(frozen=True)
+@operator
 class TransposedConvolution(Operator, abstract=True):
     """What the transposed convolutions of all ranks share; a concrete one says its signature."""
 
@@ -106,7 +105,7 @@ class TransposedConvolution(Operator, abstract=True):
         return result
 
 
-@dataclass(frozen=True)
+@operator
 class ConvTranspose1d(TransposedConvolution):
     """The transpose of `conv1d` as a linear map: each element of x adds its multiple of the kernel to the result.
 
@@ -122,7 +121,7 @@ class ConvTranspose1d(TransposedConvolution):
     module = "nn.ConvTranspose1d"
 
 
-@dataclass(frozen=True)
+@operator
 class ConvTranspose2d(TransposedConvolution):
     """The transpose of `conv2d` as a linear map, often used to enlarge images; see `conv_transpose1d`.
 
@@ -139,7 +138,7 @@ class ConvTranspose2d(TransposedConvolution):
     module = "nn.ConvTranspose2d"
 
 
-@dataclass(frozen=True)
+@operator
 class ConvTranspose3d(TransposedConvolution):
     """The transpose of `conv3d` as a linear map; see `conv_transpose1d`."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY
 from typing import Any
 
 from archc.ir.attributes import attribute
@@ -12,12 +12,12 @@ from archc.ir.signature import Pattern, Signature
 from archc.ir.solve import Extent
 from archc.ir.types import DType, TensorType
 from archc.ops.axes import plain_axes
-from archc.ops.operator import Operator, OperatorError
+from archc.ops.operator import Operator, OperatorError, operator
 from archc.ops.rewriting import Number
 from archc.ops.spelling import OnnxSpelling, TorchSpelling, Verbatim, call, literal, method
 
 
-@dataclass(frozen=True)
+@operator
 class Arange(Operator):
     """The integers from `start` up to `end`, without `end`: start, start + step, …"""
 
@@ -58,7 +58,7 @@ class Arange(Operator):
         return value if self.dtype is DType.i64 else spell.add("Cast", value, to=self.dtype)
 
 
-@dataclass(frozen=True)
+@operator
 class Filled(Operator, abstract=True):
     """What tensors of one value share."""
 
@@ -97,7 +97,7 @@ class Filled(Operator, abstract=True):
         return spell.add("Expand", spell.constant(self.element(), self.dtype), spell.shape(self.shape))
 
 
-@dataclass(frozen=True)
+@operator
 class Full(Filled):
     """One value everywhere."""
 
@@ -117,7 +117,7 @@ class Full(Filled):
         return call("torch.full", self.torch_sizes(spell), self.element(), **_kind(self.dtype, natural, spell))
 
 
-@dataclass(frozen=True)
+@operator
 class Zeros(Filled):
     """Zero everywhere."""
 
@@ -128,7 +128,7 @@ class Zeros(Filled):
         return 0
 
 
-@dataclass(frozen=True)
+@operator
 class Ones(Filled):
     """One everywhere."""
 
@@ -139,7 +139,7 @@ class Ones(Filled):
         return 1
 
 
-@dataclass(frozen=True)
+@operator
 class Cast(Operator):
     """The same values in another dtype: fractions are cut off, and truth values become 0 and 1."""
 
@@ -162,7 +162,7 @@ class Cast(Operator):
         return spell.add("Cast", spell.operands[0], to=self.dtype)
 
 
-@dataclass(frozen=True)
+@operator
 class Identity(Operator):
     """The operand itself: y = x."""
 

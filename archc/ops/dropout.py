@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
 from archc.ir.attributes import attribute
 from archc.ir.types import TensorType
 from archc.ops.checks import check_floating, check_probability
-from archc.ops.operator import Operator
+from archc.ops.operator import Operator, operator
 from archc.ops.spelling import OnnxSpelling, TorchModule, TorchSpelling
 
 
-@dataclass(frozen=True)
+@operator
 class Noise(Operator, abstract=True):
     """What all kinds of dropout share: the identity for inference, a module for training."""
 
@@ -37,7 +36,7 @@ class Noise(Operator, abstract=True):
         return spell.operands[0]
 
 
-@dataclass(frozen=True)
+@operator
 class Dropout(Noise):
     """In training each element becomes 0 with probability p, and the others are scaled by 1 / (1 - p).
 
@@ -49,7 +48,7 @@ class Dropout(Noise):
     module = "nn.Dropout"
 
 
-@dataclass(frozen=True)
+@operator
 class Dropout1d(Noise):
     """`dropout` of whole channels of a sequence: x[n, c, :] becomes 0 with probability p.
 
@@ -61,7 +60,7 @@ class Dropout1d(Noise):
     module = "nn.Dropout1d"
 
 
-@dataclass(frozen=True)
+@operator
 class Dropout2d(Noise):
     """`dropout` of whole channels of an image: x[n, c, :, :] becomes 0 with probability p; see `dropout1d`."""
 
@@ -70,7 +69,7 @@ class Dropout2d(Noise):
     module = "nn.Dropout2d"
 
 
-@dataclass(frozen=True)
+@operator
 class Dropout3d(Noise):
     """`dropout` of whole channels of a volume: x[n, c, :, :, :] becomes 0 with probability p; see `dropout1d`."""
 
@@ -79,7 +78,7 @@ class Dropout3d(Noise):
     module = "nn.Dropout3d"
 
 
-@dataclass(frozen=True)
+@operator
 class AlphaDropout(Noise):
     """`dropout` that keeps mean and variance after `selu`: dropped elements take its negative saturation.
 

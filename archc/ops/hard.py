@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from archc.ir.attributes import attribute
 from archc.ir.types import TensorType
 from archc.ops.activation import Activation, onnx_clip
 from archc.ops.checks import bad_attribute
-from archc.ops.operator import Operator
+from archc.ops.operator import Operator, operator
 from archc.ops.spelling import OnnxSpelling
 
 
-@dataclass(frozen=True)
+@operator
 class Hardsigmoid(Activation):
     """min(max(0, x + 3), 6) / 6.  (Howard et al. 2019, "Searching for MobileNetV3".)"""
 
@@ -24,7 +23,7 @@ class Hardsigmoid(Activation):
         return spell.add("HardSigmoid", *spell.operands, alpha=1 / 6, beta=0.5)
 
 
-@dataclass(frozen=True)
+@operator
 class Hardswish(Activation):
     """x · min(max(0, x + 3), 6) / 6.  (Howard et al. 2019, "Searching for MobileNetV3".)"""
 
@@ -33,7 +32,7 @@ class Hardswish(Activation):
     example = "x -> hardswish"
 
 
-@dataclass(frozen=True)
+@operator
 class Hardtanh(Activation):
     """min(max(min_val, x), max_val)."""
 
@@ -52,7 +51,7 @@ class Hardtanh(Activation):
         return onnx_clip(spell, self.min_val, self.max_val)
 
 
-@dataclass(frozen=True)
+@operator
 class Hardshrink(Activation):
     """x where |x| > lambd, else 0."""
 
@@ -69,7 +68,7 @@ class Hardshrink(Activation):
         return spell.add("Shrink", *spell.operands, lambd=self.lambd, bias=0.0)
 
 
-@dataclass(frozen=True)
+@operator
 class Softshrink(Activation):
     """sign(x) · max(0, |x| - lambd)."""
 
@@ -86,7 +85,7 @@ class Softshrink(Activation):
         return spell.add("Shrink", *spell.operands, lambd=self.lambd, bias=self.lambd)
 
 
-@dataclass(frozen=True)
+@operator
 class Tanhshrink(Activation):
     """x - tanh(x)."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from types import EllipsisType
 from typing import Any, ClassVar, Self
 
@@ -13,7 +12,7 @@ from archc.ir.signature import Apply, Axis, Index, Pattern, Signature
 from archc.ir.solve import Extent
 from archc.ir.types import DType, TensorType
 from archc.ops.axes import axis_number, plain_axes, plain_axis
-from archc.ops.operator import Operator, OperatorError
+from archc.ops.operator import Operator, OperatorError, operator
 from archc.ops.spelling import OnnxSpelling, TorchSpelling, atom, method
 
 Bounds = tuple[int | SymbolicDim | None, int | SymbolicDim | None, int | None]
@@ -21,7 +20,7 @@ Item = int | SymbolicDim | Bounds | EllipsisType | None
 _TO_THE_END = 2**63 - 1
 
 
-@dataclass(frozen=True)
+@operator
 class Slice(Operator):
     """Some places of each axis: y = x[:, 0, 1:-1, ::2].
 
@@ -207,7 +206,7 @@ def _at_most(bound: Extent, size: Extent) -> Extent:
     return minimum(bound, size)
 
 
-@dataclass(frozen=True)
+@operator
 class ByTensor(Operator, abstract=True):
     """What operators that are told the places by a tensor share."""
 
@@ -233,7 +232,7 @@ class ByTensor(Operator, abstract=True):
         return spell.add(self.onnx_name, *spell.operands, axis=self.axis(spell.types))
 
 
-@dataclass(frozen=True)
+@operator
 class IndexSelect(ByTensor):
     """Some places of an axis, told by a vector: y[..., k, ...] = x[..., index[k], ...]."""
 
@@ -251,7 +250,7 @@ class IndexSelect(ByTensor):
         return method(spell.operands[0], "index_select", self.dim, spell.operands[1])
 
 
-@dataclass(frozen=True)
+@operator
 class Gather(ByTensor):
     """One place of an axis for each element: y[i, j] = x[index[i, j], j] for `dim` 0."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from archc.ir.attributes import attribute
 from archc.ir.dims import SymbolicDim
@@ -12,12 +11,12 @@ from archc.ir.solve import Extent
 from archc.ir.types import DType, TensorType
 from archc.ops.checks import bad_attribute, check_floating, check_positive
 from archc.ops.norm import onnx_full
-from archc.ops.operator import Operator, OperatorError
+from archc.ops.operator import Operator, OperatorError, operator
 from archc.ops.parameter import Parameter, ones, zeros
 from archc.ops.spelling import OnnxSpelling, TorchModule, TorchSpelling, call
 
 
-@dataclass(frozen=True)
+@operator
 class LastAxesNorm(Operator, abstract=True):
     """What `layer_norm` and `rms_norm` share: which axes they normalize."""
 
@@ -77,7 +76,7 @@ class LastAxesNorm(Operator, abstract=True):
         return sizes[0] if len(sizes) == 1 else sizes
 
 
-@dataclass(frozen=True)
+@operator
 class LayerNorm(LastAxesNorm):
     """Normalizes each vector of the last axis (or last axes): y = (x - mean) / √(var + eps) · weight + bias.
 
@@ -114,7 +113,7 @@ class LayerNorm(LastAxesNorm):
         return spell.add("LayerNormalization", *spell.operands, scale, *shift, axis=-self._dims, epsilon=self.eps)
 
 
-@dataclass(frozen=True)
+@operator
 class RmsNorm(LastAxesNorm):
     """Divides each vector of the last axis (or last axes) by its root mean square: y = x / √(mean(x²) + eps) · weight.
 

@@ -17,15 +17,16 @@ from archc.ir.dims import SymbolicDim
 from archc.ir.signature import Axis, Index, Pattern, Signature, Spread, expand
 from archc.ir.solve import Extent
 from archc.ir.types import TensorType
-from archc.ops.operator import Operator, OperatorError, symbolic
+from archc.ops.operator import Operator, OperatorError, operator, symbolic
 from archc.ops.spelling import OnnxSpelling, TorchSpelling, Verbatim, literal, method
 
 
-@dataclass(frozen=True)
+@operator
 class Layout(Operator, abstract=True):
     """An operator that `rearrange` could write: it gives the pattern, and perhaps a spelling of its own."""
 
     signature = "x[*d] -> y[*e]"
+    keeps_steps = True
 
     def pattern_for(self, types: Sequence[TensorType]) -> str:
         """The pattern for an operand of that type."""

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from archc.ir.attributes import attribute
 from archc.ir.storage import Int8
 from archc.ir.types import DType, TensorType
 from archc.ops.integers import quantized_operand
-from archc.ops.operator import Operator, OperatorError
+from archc.ops.operator import Operator, OperatorError, operator
 from archc.ops.parameter import Parameter, kaiming_uniform, normal, uniform_fan_in
 from archc.ops.spelling import OnnxSpelling, Quantized, TorchModule, TorchSpelling, call
 
 
-@dataclass(frozen=True)
+@operator
 class Linear(Operator):
     """An affine map of the last axis: y = x Wᵀ + b, with W of shape [out_features, in_features].
 
@@ -68,7 +68,7 @@ class Linear(Operator):
         return replace(self, out_features=rank, bias=False), replace(self, in_features=None)
 
 
-@dataclass(frozen=True)
+@operator
 class Embedding(Operator):
     """A learned vector for each integer: y = W[ids], with W of shape [num_embeddings, embedding_dim].
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from archc.ir.types import DType, TensorType
-from archc.ops.operator import Operator, OperatorError
+from archc.ops.operator import Operator, OperatorError, operator
 from archc.ops.spelling import TorchSpelling, infix
 
 
-@dataclass(frozen=True)
+@operator
 class Matmul(Operator):
     """The matrix product over the last two axes: y = a b; the leading axes broadcast.
 

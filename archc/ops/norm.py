@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from archc.ir.attributes import attribute
 from archc.ir.solve import Extent
 from archc.ir.types import DType, TensorType
 from archc.ops.checks import check_channels, check_floating, check_positive, check_probability, check_rank
-from archc.ops.operator import Operator, OperatorError
+from archc.ops.operator import Operator, OperatorError, operator
 from archc.ops.parameter import Parameter, ones, zeros
 from archc.ops.spelling import OnnxSpelling, TorchModule, TorchSpelling, Verbatim, call
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _AFFINE = {"weight": Parameter(ones, when="affine"), "bias": Parameter(zeros, when="affine")}
 
 
-@dataclass(frozen=True)
+@operator
 class BatchNorm(Operator):
     """Normalizes each channel, then scales and shifts it: y = (x - mean) / √(var + eps) · weight + bias.
 
@@ -71,8 +74,12 @@ class BatchNorm(Operator):
         mean, variance = spell.weights["running_mean"], spell.weights["running_var"]
         return spell.add("BatchNormalization", *spell.operands, scale, shift, mean, variance, epsilon=self.eps)
 
+    def channel_map(self, weights: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        scale = weights.get("weight", 1.0) / (weights["running_var"] + self.eps) ** 0.5
+        return scale, weights.get("bias", 0.0) - weights["running_mean"] * scale
 
-@dataclass(frozen=True)
+
+@operator
 class InstanceNorm(Operator):
     """Normalizes each channel of each sample over its spatial axes: y = (x - mean) / √(var + eps) · weight + bias.
 
@@ -120,7 +127,7 @@ class InstanceNorm(Operator):
         return spell.add("InstanceNormalization", *spell.operands, scale, shift, epsilon=self.eps)
 
 
-@dataclass(frozen=True)
+@operator
 class GroupNorm(Operator):
     """Normalizes each group of channels of each sample: y = (x - mean) / √(var + eps) · weight + bias.
 

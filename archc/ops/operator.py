@@ -4,7 +4,7 @@ A subclass gives a signature, its attributes (the dataclass fields), its paramet
 spell it.  From these follow the checker, shape inference, cost, the emitters, `archc ops` and the reference page.
 Only what the signature cannot say is written by hand, in the same class.
 
-    @dataclass(frozen=True)
+    @operator
     class Linear(Operator):
         '''An affine map of the last axis: y = x Wᵀ + b.'''
 
@@ -26,6 +26,7 @@ from typing import Any, ClassVar, Self
 
 from archc.ir.attributes import arguments_text, attributes, bind
 from archc.ir.dims import SymbolicDim
+from archc.ir.records import record
 from archc.ir.signature import Pattern, RankMismatch, Signature, parse_signature
 from archc.ir.solve import Contradiction, Extent, Solution, solve
 from archc.ir.types import DType, TensorType
@@ -74,7 +75,11 @@ class Inference:
     solution: Solution
 
 
-@dataclass(frozen=True)
+operator = record
+"""The decorator of operator classes: it makes one a frozen dataclass, at little cost where it is never used."""
+
+
+@operator
 class Operator(Rewriting):
     """The base of all operators; an instance is an operator with its attributes."""
 
@@ -237,6 +242,13 @@ def _infer(op: Operator, types: tuple[TensorType, ...]) -> Inference:
         for pattern in solution.signature.operands
         if pattern.name in op.parameters and op.has_parameter(pattern.name)
     }
+    for name, parameter in parameters.items():
+        if symbolic(*parameter.shape):
+            raise OperatorError(
+                "symbolic-weight",
+                f"`{op.name}` would own a `{name}` of shape {parameter}, and a weight's shape must be known",
+                help="give the size as a number or an attribute",
+            )
     return Inference(results, parameters, solution)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 from archc.ir.attributes import attribute
@@ -11,13 +10,13 @@ from archc.ir.signature import Apply, Axis, Index, Pattern, Signature
 from archc.ir.solve import Extent
 from archc.ir.types import TensorType
 from archc.ops.axes import plain_axes
-from archc.ops.operator import Operator, OperatorError
+from archc.ops.operator import Operator, OperatorError, operator
 from archc.ops.spelling import OnnxSpelling, TorchSpelling, call
 
 _ONNX_MODES = {"constant": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 
 
-@dataclass(frozen=True)
+@operator
 class Pad(Operator):
     """Elements added at the ends of the last axes: of one value, or as the mode says.
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from archc.ir.attributes import attribute
 from archc.ir.solve import Extent
 from archc.ir.types import TensorType
 from archc.ops.checks import bad_attribute, check_floating
-from archc.ops.operator import Operator
+from archc.ops.operator import Operator, operator
 from archc.ops.spatial import (
     Sizes,
     check_sizes,
@@ -24,7 +23,7 @@ from archc.ops.spatial import (
 from archc.ops.spelling import OnnxSpelling, TorchSpelling, call
 
 
-@dataclass(frozen=True)
+@operator
 class Pooling(Operator, abstract=True):
     """What max and average pooling share; a concrete one says its signature."""
 
@@ -86,9 +85,11 @@ class Pooling(Operator, abstract=True):
         return {"stride": (self.stride, None), "padding": (self.padding, 0), "ceil_mode": (self.ceil_mode, False)}
 
 
-@dataclass(frozen=True)
+@operator
 class MaxPooling(Pooling, abstract=True):
     """What max pooling of all ranks shares."""
+
+    keeps_steps = True
 
     dilation: Sizes = attribute(1, doc="distance between the elements of a window")
 
@@ -115,7 +116,7 @@ class MaxPooling(Pooling, abstract=True):
         return result
 
 
-@dataclass(frozen=True)
+@operator
 class AveragePooling(Pooling, abstract=True):
     """What average pooling of all ranks shares."""
 
@@ -140,7 +141,7 @@ class AveragePooling(Pooling, abstract=True):
         return result
 
 
-@dataclass(frozen=True)
+@operator
 class MaxPool1d(MaxPooling):
     """The largest element of each window: y[n, c, t] = max_k x[n, c, s·t + d·k - p]; padding never wins."""
 
@@ -149,7 +150,7 @@ class MaxPool1d(MaxPooling):
     spatial = ("l",)
 
 
-@dataclass(frozen=True)
+@operator
 class MaxPool2d(MaxPooling):
     """The largest element of each window of height and width; padding never wins."""
 
@@ -158,7 +159,7 @@ class MaxPool2d(MaxPooling):
     spatial = ("h", "w")
 
 
-@dataclass(frozen=True)
+@operator
 class MaxPool3d(MaxPooling):
     """The largest element of each window of depth, height and width; padding never wins."""
 
@@ -167,7 +168,7 @@ class MaxPool3d(MaxPooling):
     spatial = ("d", "h", "w")
 
 
-@dataclass(frozen=True)
+@operator
 class AvgPool1d(AveragePooling):
     """The mean of each window: y[n, c, t] = 1/k · Σ_k x[n, c, s·t + k - p]."""
 
@@ -176,7 +177,7 @@ class AvgPool1d(AveragePooling):
     spatial = ("l",)
 
 
-@dataclass(frozen=True)
+@operator
 class AvgPool2d(AveragePooling):
     """The mean of each window of height and width."""
 
@@ -185,7 +186,7 @@ class AvgPool2d(AveragePooling):
     spatial = ("h", "w")
 
 
-@dataclass(frozen=True)
+@operator
 class AvgPool3d(AveragePooling):
     """The mean of each window of depth, height and width."""
 

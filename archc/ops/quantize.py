@@ -6,21 +6,20 @@ The semantics are those of ONNX's QuantizeLinear, DynamicQuantizeLinear and Dequ
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
 from archc.ir.attributes import attribute
 from archc.ir.signature import Pattern, Signature
 from archc.ir.types import DType, TensorType
 from archc.ops.axes import axis_number, plain_axes
-from archc.ops.operator import Operator, OperatorError
+from archc.ops.operator import Operator, OperatorError, operator
 from archc.ops.parameter import Parameter, ones, zeros
 from archc.ops.spelling import OnnxSpelling, TorchSpelling, infix, method
 
 _RANGES = {DType.u8: (0, 255), DType.i8: (-128, 127)}
 
 
-@dataclass(frozen=True)
+@operator
 class Quantize(Operator):
     """Rounding to 8-bit integers: q = saturate(round(x / scale) + zero_point), halves to the even neighbour.
 
@@ -90,7 +89,7 @@ class Quantize(Operator):
         return spell.add("QuantizeLinear", x, scale, zero_point, axis=self.axis), scale, zero_point
 
 
-@dataclass(frozen=True)
+@operator
 class Dequantize(Operator):
     """Floating-point numbers from integers: y = scale · (q - zero_point)."""
 

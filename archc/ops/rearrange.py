@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Self
 
 from archc.ir.attributes import AttributeProblem, attribute, quoted, value_text
@@ -13,11 +12,11 @@ from archc.ir.solve import Extent
 from archc.ir.types import TensorType
 from archc.ops.axes import axis_number, axis_numbers
 from archc.ops.layout import Layout, parse_pattern
-from archc.ops.operator import OperatorError
+from archc.ops.operator import OperatorError, operator
 from archc.ops.spelling import OnnxSpelling, TorchSpelling, Verbatim, method
 
 
-@dataclass(frozen=True)
+@operator
 class Rearrange(Layout):
     """The same elements in other axes, as a pattern says: `b t (h e) -> b h t e`.
 
@@ -66,7 +65,7 @@ class Rearrange(Layout):
                 raise OperatorError("bad-attribute", f"the size of `{name}` is {size}", attribute=name)
 
 
-@dataclass(frozen=True)
+@operator
 class Flatten(Layout):
     """Several axes as one: y[n, (c h w)] = x[n, c, h, w]."""
 
@@ -100,7 +99,7 @@ class Flatten(Layout):
         return super().onnx(spell)
 
 
-@dataclass(frozen=True)
+@operator
 class Unflatten(Layout):
     """One axis as several, the first the slowest; one of the sizes may be -1, what is left."""
 
@@ -126,7 +125,7 @@ class Unflatten(Layout):
         return method(spell.operands[0], "unflatten", self.dim, Verbatim(f"({sizes})"))
 
 
-@dataclass(frozen=True)
+@operator
 class Transpose(Layout):
     """Two axes in each other's place."""
 
@@ -147,7 +146,7 @@ class Transpose(Layout):
         return method(spell.operands[0], "transpose", self.dim0, self.dim1)
 
 
-@dataclass(frozen=True)
+@operator
 class Permute(Layout):
     """The axes in another order: axis k of the result is axis dims[k] of the operand."""
 
@@ -170,7 +169,7 @@ class Permute(Layout):
         return method(spell.operands[0], "permute", *self.dims)
 
 
-@dataclass(frozen=True)
+@operator
 class Squeeze(Layout):
     """Without axes of size 1: those given, or all of them."""
 
@@ -206,7 +205,7 @@ class Squeeze(Layout):
         return spell.add("Squeeze", spell.operands[0], axes)
 
 
-@dataclass(frozen=True)
+@operator
 class Unsqueeze(Layout):
     """With one more axis, of size 1, at a place of the result."""
 

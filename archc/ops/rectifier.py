@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from archc.ir.attributes import attribute
 from archc.ir.signature import Signature, parse_signature
 from archc.ir.types import TensorType
 from archc.ops.activation import Activation, onnx_clip
 from archc.ops.checks import bad_attribute
+from archc.ops.operator import operator
 from archc.ops.parameter import Parameter, constant
 from archc.ops.spelling import OnnxSpelling, TorchModule, TorchSpelling, call
 
 
-@dataclass(frozen=True)
+@operator
 class Relu(Activation):
     """max(0, x).  (Nair and Hinton 2010, "Rectified Linear Units Improve Restricted Boltzmann Machines".)"""
 
+    clips = True
     torch_name = "F.relu"
     onnx_name = "Relu"
     example = "x -> relu"
 
 
-@dataclass(frozen=True)
+@operator
 class Relu6(Activation):
     """min(max(0, x), 6).  (Krizhevsky 2010, "Convolutional Deep Belief Networks on CIFAR-10".)"""
 
+    clips = True
     torch_name = "F.relu6"
     example = "x -> relu6"
 
@@ -34,7 +36,7 @@ class Relu6(Activation):
         return onnx_clip(spell, 0.0, 6.0)
 
 
-@dataclass(frozen=True)
+@operator
 class LeakyRelu(Activation):
     """x where x > 0, else negative_slope · x.  (Maas et al. 2013, "Rectifier Nonlinearities Improve ...")"""
 
@@ -47,7 +49,7 @@ class LeakyRelu(Activation):
         return spell.add("LeakyRelu", *spell.operands, alpha=self.negative_slope)
 
 
-@dataclass(frozen=True)
+@operator
 class Prelu(Activation):
     """x where x > 0, else weight · x, with one learned slope for all elements or one for each channel.
 
@@ -84,7 +86,7 @@ class Prelu(Activation):
         return spell.add("PRelu", spell.operands[0], weight)
 
 
-@dataclass(frozen=True)
+@operator
 class Rrelu(Activation):
     """x where x > 0, else a · x, with a drawn from U(lower, upper) in training; a is their mean in inference.
 
@@ -111,7 +113,7 @@ class Rrelu(Activation):
         return spell.add("LeakyRelu", *spell.operands, alpha=slope)
 
 
-@dataclass(frozen=True)
+@operator
 class Elu(Activation):
     """x where x > 0, else alpha · (eˣ - 1).  (Clevert et al. 2016, "Fast and Accurate Deep Network Learning ...")"""
 
@@ -124,7 +126,7 @@ class Elu(Activation):
         return spell.add("Elu", *spell.operands, alpha=self.alpha)
 
 
-@dataclass(frozen=True)
+@operator
 class Celu(Activation):
     """max(0, x) + min(0, alpha · (e^(x / alpha) - 1)).  (Barron 2017, "Continuously Differentiable ... Units".)"""
 
@@ -142,7 +144,7 @@ class Celu(Activation):
         return spell.add("Celu", *spell.operands, alpha=self.alpha)
 
 
-@dataclass(frozen=True)
+@operator
 class Selu(Activation):
     """λ · (max(0, x) + min(0, α · (eˣ - 1))) with λ ≈ 1.0507 and α ≈ 1.6733, which keep mean 0 and variance 1.
 
@@ -154,7 +156,7 @@ class Selu(Activation):
     example = "x -> selu"
 
 
-@dataclass(frozen=True)
+@operator
 class Threshold(Activation):
     """x where x > threshold, else value."""
 

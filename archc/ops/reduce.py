@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from archc.ir.attributes import attribute
 from archc.ir.dims import product
 from archc.ir.signature import Pattern, Signature
 from archc.ir.types import DType, TensorType
 from archc.ops.axes import UNIT, axis_numbers, plain_axes
-from archc.ops.operator import Operator, OperatorError, symbolic
+from archc.ops.operator import Operator, OperatorError, operator, symbolic
 from archc.ops.spelling import OnnxSpelling, TorchSpelling, call, method
 
 
-@dataclass(frozen=True)
+@operator
 class Reduction(Operator, abstract=True):
     """What reductions share: which axes go, and which stay."""
 
@@ -60,10 +59,14 @@ class Reduction(Operator, abstract=True):
         return dtype
 
     def torch(self, spell: TorchSpelling) -> str:
-        named = {"keepdim": True} if self.keepdim else {}
-        if self.keepdim and self.dim is None:  # PyTorch keeps axes only where they are named
-            return method(spell.operands[0], self.torch_name, self.axes(spell.types[0].rank), **named)
-        return method(spell.operands[0], self.torch_name, self.dim, **named)
+        # PyTorch keeps reduced axes only where they are named.
+        dim = self.axes(spell.types[0].rank) if self.keepdim and self.dim is None else self.dim
+        return self.torch_reduce(spell, dim)
+
+    def torch_reduce(self, spell: TorchSpelling, dim: int | tuple[int, ...] | None, **named: Any) -> str:
+        """The method that does it: `x.mean((2, 3))`."""
+        kept = {"keepdim": True} if self.keepdim else {}
+        return method(spell.operands[0], self.torch_name.rpartition(".")[2], dim, **named, **kept)
 
     def onnx(self, spell: OnnxSpelling) -> str:
         return self.onnx_reduce(spell, self.onnx_name, spell.operands[0])
@@ -78,12 +81,12 @@ class Reduction(Operator, abstract=True):
         return reduced
 
 
-@dataclass(frozen=True)
+@operator
 class Sum(Reduction):
     """The sum: y = Σ x.  Integers and truth values add up to i64."""
 
     accepts = "anything"
-    torch_name = "sum"
+    torch_name = "torch.sum"
     onnx_name = "ReduceSum"
     example = "x -> sum(1)"
 
@@ -97,48 +100,47 @@ class Sum(Reduction):
         return self.onnx_reduce(spell, "ReduceSum", value)
 
 
-@dataclass(frozen=True)
+@operator
 class Mean(Reduction):
     """The mean: y = Σ x / n."""
 
     accepts = "floating"
-    torch_name = "mean"
+    torch_name = "torch.mean"
     onnx_name = "ReduceMean"
     example = "features -> mean((2, 3))"
 
 
-@dataclass(frozen=True)
+@operator
 class Max(Reduction):
     """The largest element."""
 
-    torch_name = "amax"
+    torch_name = "torch.amax"
     onnx_name = "ReduceMax"
     example = "x -> max(1)"
 
 
-@dataclass(frozen=True)
+@operator
 class Min(Reduction):
     """The smallest element."""
 
-    torch_name = "amin"
+    torch_name = "torch.amin"
     onnx_name = "ReduceMin"
     example = "x -> min(1)"
 
 
-@dataclass(frozen=True)
+@operator
 class Var(Reduction):
     """The variance: y = Σ (x - mean)² / (n - correction)."""
 
     accepts = "floating"
-    torch_name = "var"
+    torch_name = "torch.var"
     example = "x -> var(1)"
 
     correction: int = attribute(1, keyword=True, doc="1 for an unbiased estimate, 0 for the mean square deviation")
 
-    def torch(self, spell: TorchSpelling) -> str:
-        dim = self.axes(spell.types[0].rank) if self.keepdim and self.dim is None else self.dim
-        named = {"correction": self.correction} if self.correction != 1 else {}
-        return method(spell.operands[0], self.torch_name, dim, **named, **({"keepdim": True} if self.keepdim else {}))
+    def torch_reduce(self, spell: TorchSpelling, dim: int | tuple[int, ...] | None, **named: Any) -> str:
+        corrected = {} if self.correction == 1 else {"correction": self.correction}
+        return super().torch_reduce(spell, dim, **named, **corrected)
 
     def onnx(self, spell: OnnxSpelling) -> str:
         operand = spell.types[0]
@@ -153,18 +155,18 @@ class Var(Reduction):
         return spell.add("Div", total, divisor)
 
 
-@dataclass(frozen=True)
+@operator
 class Std(Var):
     """The standard deviation: the square root of the variance."""
 
-    torch_name = "std"
+    torch_name = "torch.std"
     example = "x -> std(1)"
 
     def onnx(self, spell: OnnxSpelling) -> str:
         return spell.add("Sqrt", super().onnx(spell))
 
 
-@dataclass(frozen=True)
+@operator
 class Norm(Reduction):
     """The p-norm: y = (Σ |x|ᵖ)^(1/p); with p = inf the largest |x|."""
 
@@ -196,11 +198,11 @@ class Norm(Reduction):
         return spell.add("Pow", self.onnx_reduce(spell, "ReduceSum", powers), spell.constant(1 / self.p, dtype))
 
 
-@dataclass(frozen=True)
+@operator
 class Argmax(Reduction):
     """The place of the largest element along an axis, the first one of several; of all elements without an axis."""
 
-    torch_name = "argmax"
+    torch_name = "torch.argmax"
     onnx_name = "ArgMax"
     example = "logits -> argmax(1)"
 
@@ -210,7 +212,7 @@ class Argmax(Reduction):
         return DType.i64
 
     def torch(self, spell: TorchSpelling) -> str:
-        return method(spell.operands[0], self.torch_name, self.dim, **({"keepdim": True} if self.keepdim else {}))
+        return self.torch_reduce(spell, self.dim)
 
     def onnx(self, spell: OnnxSpelling) -> str:
         value, dim = spell.operands[0], self.dim
@@ -222,10 +224,10 @@ class Argmax(Reduction):
         return spell.add("Reshape", found, shape) if self.keepdim else found
 
 
-@dataclass(frozen=True)
+@operator
 class Argmin(Argmax):
     """The place of the smallest element along an axis, the first one of several; of all elements without an axis."""
 
-    torch_name = "argmin"
+    torch_name = "torch.argmin"
     onnx_name = "ArgMin"
     example = "x -> argmin(1)"

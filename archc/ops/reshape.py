@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from archc.ir.attributes import attribute
 from archc.ir.dims import SymbolicDim, divide, product
@@ -12,11 +11,11 @@ from archc.ir.solve import Extent
 from archc.ir.types import TensorType
 from archc.ops.axes import UNIT, plain_axes, plain_axis
 from archc.ops.layout import onnx_reshape, torch_shape
-from archc.ops.operator import Operator, OperatorError
+from archc.ops.operator import Operator, OperatorError, operator
 from archc.ops.spelling import OnnxSpelling, TorchSpelling, Verbatim, method
 
 
-@dataclass(frozen=True)
+@operator
 class Reshape(Operator):
     """The same elements, in row-major order, in a shape given as numbers; one of them may be -1, what is left.
 
@@ -108,7 +107,7 @@ def common_factors(old: Sequence[Extent], new: Sequence[Extent]) -> tuple[Names,
     return None if ours or theirs else (left, right, sizes)
 
 
-@dataclass(frozen=True)
+@operator
 class Expand(Operator):
     """Axes of size 1 repeated without a copy; new axes come in front.
 

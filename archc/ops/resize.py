@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Literal
 
@@ -15,7 +14,7 @@ from archc.ir.types import TensorType
 from archc.ops.axes import plain_axes
 from archc.ops.checks import check_positive
 from archc.ops.layout import Layout
-from archc.ops.operator import Operator, OperatorError
+from archc.ops.operator import Operator, OperatorError, operator
 from archc.ops.spelling import OnnxSpelling, TorchSpelling, call
 
 _MODES = {
@@ -28,7 +27,7 @@ _MODES = {
 """ONNX's name of each mode, and the ranks that PyTorch has it for."""
 
 
-@dataclass(frozen=True)
+@operator
 class Upsample(Operator):
     """An image (or sequence, or volume) at another size, by interpolation: x[n, c, ...] -> y[n, c, ...].
 
@@ -40,7 +39,9 @@ class Upsample(Operator):
     example = 'x -> upsample(scale_factor = 2, mode = "bilinear")'
 
     size: int | tuple[int, ...] | None = attribute(None, doc="the size of the result")
-    scale_factor: float | tuple[float, ...] | None = attribute(None, doc="how many times larger the result is")
+    scale_factor: int | float | tuple[int | float, ...] | None = attribute(
+        None, doc="how many times larger the result is"
+    )
     mode: Literal["nearest", "linear", "bilinear", "trilinear", "bicubic"] = attribute(
         "nearest", doc="the interpolation"
     )
@@ -89,8 +90,7 @@ class Upsample(Operator):
         return floor_divide(extent * exact.numerator, exact.denominator)
 
     def torch(self, spell: TorchSpelling) -> str:
-        # PyTorch takes one number for all axes, or a list; a factor without a fraction reads better as an integer.
-        named: dict[str, Any] = {"size": self.size, "scale_factor": _plain(self.scale_factor)}
+        named: dict[str, Any] = {"size": self.size, "scale_factor": self.scale_factor}
         named = {name: value for name, value in named.items() if value is not None}
         if self.mode != "nearest":
             named["mode"] = self.mode
@@ -120,7 +120,7 @@ class Upsample(Operator):
         )
 
 
-@dataclass(frozen=True)
+@operator
 class PixelShuffle(Layout):
     """Channels become pixels: y[n, c, h·r + i, w·r + j] = x[n, (c·r + i)·r + j, h, w]."""
 
@@ -146,7 +146,7 @@ class PixelShuffle(Layout):
         return spell.add("DepthToSpace", *spell.operands, blocksize=self.upscale_factor, mode="CRD")
 
 
-@dataclass(frozen=True)
+@operator
 class PixelUnshuffle(Layout):
     """Pixels become channels; the inverse of `pixel_shuffle`."""
 
@@ -167,7 +167,7 @@ class PixelUnshuffle(Layout):
         return call("F.pixel_unshuffle", *spell.operands, self.downscale_factor)
 
 
-@dataclass(frozen=True)
+@operator
 class ChannelShuffle(Layout):
     """The channels of all groups in turn: [n, (g c), ...] becomes [n, (c g), ...] (ShuffleNet, Zhang et al. 2018)."""
 
@@ -190,10 +190,3 @@ class ChannelShuffle(Layout):
 
     def torch(self, spell: TorchSpelling) -> str:
         return call("F.channel_shuffle", *spell.operands, self.groups)
-
-
-def _plain(factor: float | tuple[float, ...] | None) -> int | float | tuple[int | float, ...] | None:
-    """The factor as one writes it: 2 for 2.0."""
-    if isinstance(factor, tuple):
-        return tuple(int(one) if one.is_integer() else one for one in factor)
-    return int(factor) if factor is not None and factor.is_integer() else factor

@@ -5,12 +5,14 @@ Everything here has a default that promises nothing; an operator overrides what 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from archc.ir.types import TensorType
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from archc.ops.operator import Operator
 
 Number = bool | int | float
@@ -35,9 +37,21 @@ class Rewriting:
     """Whether it passes its operand through when the model does not train, as dropout does."""
     integer_schemes: ClassVar[tuple[str, ...]] = ()
     """The schemes of `quant` that make it no slower: `static`, `dynamic`, `weight`."""
-
+    integer_result: ClassVar[bool] = False
+    """Whether its integer kernels give integers only, so that what it makes must be quantized too."""
+    clips: ClassVar[bool] = False
+    """Whether it brings elements into a range and does nothing else, so that rounding them can do the same."""
+    keeps_steps: ClassVar[bool] = False
+    """Whether rounding all elements to one grid before it or after it is the same: it picks and moves them."""
     channel_axis: ClassVar[int] = 0
     """The axis of `weight` that gets a scale for each of its slices when it is stored as integers."""
+
+    def channel_map(self, weights: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:
+        """Scale and shift, where in inference all it does is y[n, c, …] = scale[c] · x[n, c, …] + shift[c].
+
+        `weights` are its parameters by name, in float64, as the results are.
+        """
+        return None
 
     def uniform(self) -> Number | None:
         """The number that every element of the result is, where the attributes alone say so (`full`)."""

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from archc.ir.attributes import attribute
 from archc.ir.types import TensorType
-from archc.ops.arithmetic import Unary
 from archc.ops.axes import axis_number
+from archc.ops.checks import check_floating
+from archc.ops.operator import Operator, operator
 from archc.ops.spelling import OnnxSpelling, TorchSpelling, call
 
 
-@dataclass(frozen=True)
-class Softmax(Unary):
+@operator
+class Softmax(Operator):
     """Positive numbers of sum 1 along an axis: y_i = exp(x_i) / Σ_j exp(x_j)."""
 
+    signature = "x[*s] -> y[*s]"
     torch_name = "F.softmax"
     onnx_name = "Softmax"
     example = "logits -> softmax"
@@ -23,6 +24,7 @@ class Softmax(Unary):
     dim: int = attribute(-1, doc="the axis along which the results add up to 1")
 
     def check(self, types: Sequence[TensorType]) -> None:
+        check_floating(self, types)
         axis_number(self, self.dim, types[0].rank)
 
     def torch(self, spell: TorchSpelling) -> str:
@@ -32,7 +34,7 @@ class Softmax(Unary):
         return spell.add(self.onnx_name, *spell.operands, axis=self.dim)
 
 
-@dataclass(frozen=True)
+@operator
 class LogSoftmax(Softmax):
     """The logarithm of softmax, without the loss of precision: y_i = x_i - ln Σ_j exp(x_j)."""
 

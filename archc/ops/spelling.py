@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol, overload
+from typing import Any, ClassVar, NamedTuple, Protocol, overload
 
 from archc.ir.dims import SymbolicDim
 from archc.ir.storage import Storage
@@ -15,9 +15,31 @@ from archc.ir.types import DType, TensorType
 
 
 class Infix(str):
-    """PyTorch text that needs parentheses where something binds tighter: `a + b`, `-a`, `a == b`."""
+    """PyTorch text that needs parentheses where something binds tighter: `a + b`, `-a`, `a == b`.
+
+    `binding` tells how tight its own operator binds; 0 where it is parted from any other operator by parentheses.
+    """
 
     __slots__ = ()
+    binding: ClassVar[int] = 0
+
+
+class Sum(Infix):
+    """Text whose loosest operator is `+` or `-`."""
+
+    __slots__ = ()
+    binding = 2
+
+
+class Product(Infix):
+    """Text whose loosest operator is `*`, `/` or `@`."""
+
+    __slots__ = ()
+    binding = 3
+
+
+_KINDS: dict[str, type[Infix]] = {"+": Sum, "-": Sum, "*": Product, "/": Product, "@": Product}
+_COMPARISONS = ("==", "!=", "<", "<=", ">", ">=")
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,8 +168,18 @@ def method(receiver: str, name: str, *positional: Any, **named: Any) -> str:
 
 
 def infix(left: str, operator: str, right: str) -> Infix:
-    """The text of a binary operator, with parentheses where an operand needs them."""
-    return Infix(f"{atom(left)} {operator} {atom(right)}")
+    """The text of a binary operator, with parentheses where an operand needs them.
+
+    `a * b + c - d` needs none; `a + (b + c)` keeps them, because rounding depends on the order.
+    """
+    kind = _KINDS.get(operator, Infix)
+    # Nothing else is trusted to be known by heart: powers, comparisons of comparisons, `&` and `|`.
+    least = kind.binding or (1 if operator in _COMPARISONS else 9)
+    left_text, right_text = (
+        text if getattr(text, "binding", 9) >= tight else atom(text)
+        for text, tight in ((left, least), (right, least + 1))
+    )
+    return kind(f"{left_text} {operator} {right_text}")
 
 
 def atom(expression: str) -> str:

@@ -6,12 +6,14 @@ in a literal, an argument takes its place, and where they differ in more, the in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from archc.codegen.program import Apply, Definition, Local, Loop, Statement, Use
 from archc.codegen.torch import fresh
 from archc.codegen.torch.arguments import Arguments
+from archc.codegen.torch.chains import Chain, container, find_chains
+from archc.codegen.torch.integer import Integers
 from archc.codegen.torch.layout import COMMON, function_body
 from archc.codegen.torch.local_types import Types
 from archc.codegen.torch.members import Member, access, init_lines
@@ -25,6 +27,7 @@ from archc.codegen.torch.spell import module_of, spelling
 from archc.ir.attributes import attributes
 from archc.ir.dims import symbol
 from archc.ir.graph import Graph, Node
+from archc.ir.storage import Int8
 from archc.ops.spelling import TorchModule, literal
 
 
@@ -41,8 +44,21 @@ class Context:
     graph: Graph
     types: dict[Local, Types]
     own: Mapping[Definition, tuple[str, ...]]
+    integers: Integers
+    names: Names
     plans: dict[Definition, list[ClassPlan]] = field(default_factory=dict)
-    names: Names = field(default_factory=Names)
+
+    def modules_of(self, statement: Apply) -> list[TorchModule] | None:
+        """The module for each node of a statement, or None where it is no module."""
+        if statement in self.integers.modules:
+            return [self.integers.modules[statement](node) for node in statement.nodes]
+        modules = []
+        for node in statement.nodes:
+            module = module_of(node, self.graph)
+            if module is None:
+                return None
+            modules.append(module)
+        return modules
 
 
 @dataclass(eq=False)
@@ -54,6 +70,7 @@ class ClassPlan:
         members: its modules; parameters: the arguments of its constructor; extras: those of `forward`, after
             the tensors.
         init, forward: the lines of the bodies; inputs: the names of the tensors.
+        base: the class that it extends; attributes: the lines of its class attributes.
     """
 
     name: str
@@ -66,6 +83,8 @@ class ClassPlan:
     forward: list[str]
     inputs: list[str]
     notes: Notes
+    base: str = "nn.Module"
+    attributes: tuple[str, ...] = ()
 
     def constructor(self, instance: int) -> list[tuple[str, str]]:
         """What an instance of the definition passes to the constructor, by name."""
@@ -90,12 +109,13 @@ class _Planner:
         self.definition, self.instances, self.context = definition, instances, context
         self.members = Member("")
         self.modules: set[str] = set()  # paths of modules, and of the containers around them
-        self.inside: dict[str, set[str]] = defaultdict(set)  # the modules in each container
-        for path in () if definition in context.own else _members(definition.body, context.graph):
+        for path in () if definition in context.own else _members(definition.body, context):
             self.members.at(path)
-            self.inside[path.rpartition(".")[0]].add(path)
             parts = path.split(".")
             self.modules.update(".".join(parts[:k]) for k in range(1, len(parts) + 1))
+        self.chains = find_chains(definition.body, self.modules, self._called_alone)
+        for chain in self.chains.values():
+            self.members.at(container(chain)).chained = True
         self.own = context.own.get(definition, ())
         names = frozenset((*self.members.children, *self.own))
         self.arguments = Arguments(definition, instances, names)
@@ -109,6 +129,7 @@ class _Planner:
         self.notes = Notes(self.arguments.definition, self._types)
         self.renamed: dict[Local, Local] = {}
         self.shared: dict[str, str] = {}
+        self.loop_variables: set[str] = set()
         self.init: list[str] = []
 
     def _types(self, local: Local) -> Types:
@@ -142,7 +163,16 @@ class _Planner:
             [*sizes, *body],
             list(self.inputs.values()),
             self.notes,
+            *self._base(),
         )
+
+    def _base(self) -> tuple[str, tuple[str, ...]]:
+        """The class to extend, and what it is to know of this one."""
+        path = f"{self.definition.scopes[0].path}.weight"
+        storage = self.context.graph.weights[path].storage if "weight" in self.own else None
+        if not isinstance(storage, Int8):
+            return "nn.Module", ()
+        return "Int8Weight", (f"    axis = {storage.axis}",) if storage.axis else ()
 
     # Statements -------------------------------------------------------------------------------------------
 
@@ -151,15 +181,26 @@ class _Planner:
         steps: list[Step | Repeat] = []
         position = 0
         while position < len(body):
-            chain = find_chain(body[position:], self.inside)
-            made = [step for statement in chain or body[position : position + 1] for step in self._statement(statement, bases)]
-            steps += self._sequence(chain, bases) if chain and self._joins(made) else made
-            position += len(chain) or 1
+            chain = self.chains.get(body[position], [])
+            statements = chain or body[position : position + 1]
+            made = [step for statement in statements for step in self._statement(statement, bases)]
+            steps += [self._sequence(chain, bases)] if chain else made
+            position += len(statements)
         return steps
 
-    def _sequence(self, chain, bases):
-        container = chain[0].member.name.rpartition(".")[0]
-        self.members.at(container).chained = True
+    def _sequence(self, chain: Chain, bases: Mapping[str, str]) -> Step:
+        """The step that stands for all of a chain."""
+        path = container(chain)
+        function = self._access(path, bases)
+        operands = tuple(self._resolved(local) for local in chain[0].operands)
+        name = path.rpartition(".")[2]
+        return Step(operands, chain[-1].results, lambda texts: f"{function}({', '.join(texts)})", True, name)
+
+    def _called_alone(self, statement: Apply | Use) -> bool:
+        """Whether calling a statement's module with its operand is all there is to it."""
+        if isinstance(statement, Use):
+            return not any(made.extras for made in self.context.plans[statement.definition])
+        return statement.member is not None and statement.member.name in self.modules
 
     def _statement(self, statement: Statement, bases: Mapping[str, str]) -> list[Step | Repeat]:
         """The steps of a single statement."""
@@ -208,11 +249,13 @@ class _Planner:
 
     def _apply(self, statement: Apply, bases: Mapping[str, str]) -> Step:
         nodes = [statement.nodes[k] for k in self.instances]
-        module = None if self.own else module_of(nodes[0], self.context.graph)
-        if module is None:
+        spelled = self.context.integers.functions.get(statement)
+        if spelled is not None:
+            return self._step(statement, spelled, False, nodes[0].op.name)
+        modules = None if self.own else self.context.modules_of(statement)
+        if modules is None:
             return self._function(statement, nodes, bases)
-        modules = [module, *(module_of(node, self.context.graph) for node in nodes[1:])]
-        text = self._constructor([m for m in modules if m is not None], statement.member and statement.member.name)
+        text = self._constructor([modules[k] for k in self.instances], statement.member and statement.member.name)
         if statement.member is None:
             path = self._anonymous(nodes[0].op.name, text)
         else:
@@ -245,7 +288,8 @@ class _Planner:
 
     def _step(self, statement: Apply | Use, spell: Callable[[Sequence[str]], str], layer: bool, name: str) -> Step:
         operands = tuple(self._resolved(local) for local in statement.operands)
-        return Step(operands, statement.results, spell, layer, name.rpartition(".")[2] if layer else name)
+        light = statement in self.context.integers.quantizers
+        return Step(operands, statement.results, spell, layer, name.rpartition(".")[2], light)
 
     # Functions --------------------------------------------------------------------------------------------
 
@@ -287,9 +331,9 @@ class _Planner:
         if relative is None:
             return self.around.extra_weight(paths)
         owner, _, name = relative.rpartition(".")
-        expression = f"{self._access(owner, bases)}.{name}" if owner else f"self.{name}"
+        module = self._access(owner, bases) if owner else "self"
         weight = self.context.graph.weights[paths[0]]
-        return fresh.decoded(weight.storage, expression, len(weight.shape), weight.dtype)
+        return fresh.decoded(weight.storage, module, name, len(weight.shape), weight.dtype)
 
     def _register(self, parameter: str) -> None:
         """Add a parameter, or what is stored for it, to `__init__`."""
@@ -310,7 +354,10 @@ class _Planner:
             for slot, local in enumerate(parameters):
                 if all(row[slot] is own[slot] for row, own in zip(loop.yields, loop.parameters)):
                     self.renamed |= {local: entering[slot], loop.results[slot]: entering[slot]}
-        variables = {name: self._loop_variable(name, loop) for name in loop.lists if name in self.modules}
+        variables: dict[str, str] = {}
+        for name in loop.lists:
+            if name in self.modules:
+                variables[name] = self._loop_variable(name, loop, {*bases.values(), *variables.values()})
         first: list[Step | Repeat] = []
         texts: list[str] = []
         for number, iteration in enumerate(loop.iterations):
@@ -350,16 +397,22 @@ class _Planner:
         self.renamed |= dict(zip(loop.results, entering))
         return steps
 
-    def _loop_variable(self, name: str, loop: Loop) -> str:
-        """What to call an element of a list: after its class, or the list's name in the singular."""
+    def _loop_variable(self, name: str, loop: Loop, taken: Collection[str]) -> str:
+        """What to call an element of a list: after its block, or the list's name in the singular."""
         last = name.rpartition(".")[2]
         singular = last[:-1] if len(last) > 3 and last.endswith("s") and not last.endswith("ss") else last
         for statement in loop.iterations[0]:
             if isinstance(statement, Use) and statement.member.name == f"{name}.0":
-                singular = snake_case(self.context.plans[statement.definition][0].name)
-        if len(singular) == 1 or singular in self.variables:
-            singular = "layer"
-        return self.variables.take(singular)
+                # `block` for a `BasicBlock`
+                singular = snake_case(statement.definition.scopes[0].definition).rpartition("_")[2]
+        singular = identifier(singular)
+        clashes = singular in self.variables and singular not in self.loop_variables
+        base = "layer" if len(singular) == 1 or clashes else singular
+        # The variable of another loop serves again, if that loop is not around this one.
+        if base not in self.loop_variables or base in taken:
+            base = self.variables.take(base)
+            self.loop_variables.add(base)
+        return base
 
 
 def _texts(steps: Sequence[Step | Repeat]) -> list[str]:
@@ -373,15 +426,15 @@ def _texts(steps: Sequence[Step | Repeat]) -> list[str]:
     return found
 
 
-def _members(body: Sequence[Statement], graph: Graph) -> Iterator[str]:
+def _members(body: Sequence[Statement], context: Context) -> Iterator[str]:
     """The paths of the members that are modules."""
     for statement in body:
         if isinstance(statement, Loop):
             for iteration in statement.iterations:
-                yield from _members(iteration, graph)
+                yield from _members(iteration, context)
         elif isinstance(statement, Use):
             yield statement.member.name
-        elif statement.member is not None and module_of(statement.nodes[0], graph) is not None:
+        elif statement.member is not None and context.modules_of(statement) is not None:
             yield statement.member.name
 
 

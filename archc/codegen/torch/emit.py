@@ -6,12 +6,16 @@ the modules that this one calls; the template only puts the parts in their place
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Callable, Hashable
 from functools import cache
 from typing import TYPE_CHECKING
 
 from archc.codegen.outline import outline
-from archc.codegen.program import Definition, Local, Program
+from archc.codegen.program import Apply, Local, Program
 from archc.codegen.torch.classes import ClassPlan, Context, plan
+from archc.codegen.torch.fresh import DECODABLE
+from archc.codegen.torch.integer import HELPERS, find_integers, needed
 from archc.codegen.torch.local_types import local_types
 from archc.codegen.torch.lower import lower
 from archc.codegen.torch.names import VARIABLES, Names, class_name, is_reserved_member
@@ -19,7 +23,7 @@ from archc.codegen.torch.spell import module_of
 from archc.codegen.torch.docstrings import docstring
 from archc.codegen.torch.formatting import has_name, signature
 from archc.diagnostics import Diagnostics
-from archc.ir.graph import Graph
+from archc.ir.graph import Graph, Node, Scope
 from archc.ops.spelling import literal
 
 if TYPE_CHECKING:
@@ -36,27 +40,68 @@ def emit(graph: Graph, *, source_name: str, weights_name: str) -> str:
     Raises:
         ArchcError: a layer has a name that PyTorch needs for itself.
     """
-    _check_names(graph)
-    lowered = lower(outline(graph), graph, lambda node: module_of(node, graph) is not None)
+    _check(graph)
+    program, context = _classes(graph)
+    (model,) = context.plans[program.model]
+    plans = [made for definition in program.definitions for made in context.plans[definition]]
+    classes = ["\n".join(_class(made, made is model)) for made in plans]
+    code = "\n".join(classes)
+    helpers = _templates().get_template("integer.py.jinja").render(used=needed(h for h in HELPERS if has_name(code, h)))
+    code += helpers
+    return (
+        _templates()
+        .get_template("module.py.jinja")
+        .render(
+            docstring="\n".join(_module_docstring(model, graph, source_name)),
+            uses=lambda name: has_name(code, name),
+            helpers=helpers,
+            classes=classes,
+            model=model.name,
+            weights_name=literal(weights_name),
+        )
+    )
+
+
+def _classes(graph: Graph) -> tuple[Program, Context]:
+    """The program that a graph folds back into, and the classes of its definitions."""
+    program = outline(graph, distinguish=_distinguish(graph))
+    integers = find_integers(program, graph)
+
+    def has_module(statement: Apply) -> bool:
+        return statement in integers.modules or all(module_of(node, graph) for node in statement.nodes)
+
+    lowered = lower(program, graph, has_module)
     program = lowered.program
-    _name_classes(program)
-    context = Context(graph, local_types(program), lowered.own, names=Names([*VARIABLES, class_name(graph.name)]))
+    model_name = class_name(graph.name)
+    for definition in program.definitions:
+        definition.name = definition.name if definition.name[:1].isupper() else class_name(definition.name)
+    program.model.name = model_name
+    names = Names([*VARIABLES, model_name])
+    context = Context(graph, local_types(program), lowered.own, integers, names)
     for definition in program.definitions[:-1]:
         plan(definition, context)
-    context.names.taken.discard(class_name(graph.name))
+    names.taken.discard(model_name)
     plan(program.model, context)
-    plans = [made for definition in program.definitions for made in context.plans[definition]]
-    (model,) = context.plans[program.model]
-    classes = [_class(made, "model" if made is model else "block", source_name) for made in plans]
-    code = [line for lines in classes for line in lines]
-    template = _templates().get_template("module.py.jinja")
-    return template.render(
-        docstring="\n".join(_module_docstring(model, graph, source_name)),
-        functional=has_name(code, "F"),
-        classes=["\n".join(lines) for lines in classes],
-        model=model.name,
-        weights_name=literal(weights_name),
-    )
+    return program, context
+
+
+def _distinguish(graph: Graph) -> Callable[[Node], Hashable]:
+    """What nodes must share besides their structure: in a block that is used twice, the sizes of what they receive.
+
+    The two uses are one module, whose arguments are fixed; blocks of different paths may take sizes as arguments.
+    """
+    scopes: dict[str, set[Scope]] = defaultdict(set)
+    for node in graph.nodes():
+        for scope in node.scope.ancestors()[1:]:
+            scopes[scope.path].add(scope)
+    shared = {path for path, uses in scopes.items() if len(uses) > 1}
+
+    def key(node: Node) -> Hashable:
+        if shared and any(scope.path in shared for scope in node.scope.ancestors()[1:]):
+            return node.types
+        return None
+
+    return key
 
 
 @cache
@@ -72,8 +117,13 @@ def _templates() -> jinja2.Environment:
     )
 
 
-def _check_names(graph: Graph) -> None:
+def _check(graph: Graph) -> None:
     found = Diagnostics()
+    for weight in graph.weights.values():
+        if not isinstance(weight.storage, DECODABLE):
+            found.error(
+                "not-emittable", f"PyTorch cannot read `{weight.path}`, which is stored as {weight.storage}"
+            )
     for path, node in graph.layers().items():
         for segment in path.split("."):
             if is_reserved_member(segment):
@@ -86,17 +136,12 @@ def _check_names(graph: Graph) -> None:
     found.check()
 
 
-def _name_classes(program: Program) -> None:
-    for definition in program.definitions[:-1]:
-        name = definition.name
-        definition.name = name if name[:1].isupper() else class_name(name)
-    program.model.name = class_name(program.model.name)
-
-
-def _class(made: ClassPlan, kind: str, source_name: str) -> list[str]:
+def _class(made: ClassPlan, is_model: bool) -> list[str]:
     definition = made.definition
-    lines = [f"class {made.name}(nn.Module):"]
-    lines += docstring(_class_docstring(made, kind, source_name), 1)
+    lines = [f"class {made.name}({made.base}):"]
+    lines += docstring(_class_docstring(made, is_model), 1)
+    if made.attributes:
+        lines += ["", *made.attributes]
     if made.init:
         lines += ["", *signature("__init__", ["self", *made.arguments.parameters()], "", 1)]
         lines += ["        super().__init__()", *made.init]
@@ -107,10 +152,11 @@ def _class(made: ClassPlan, kind: str, source_name: str) -> list[str]:
     return [*lines, "", *signature("forward", ["self", *parameters], result, 1), *made.forward]
 
 
-def _class_docstring(made: ClassPlan, kind: str, source_name: str) -> list[str]:
+def _class_docstring(made: ClassPlan, is_model: bool) -> list[str]:
     definition = made.definition
+    kind = "model" if is_model else "block"
     title = _sentence(definition.doc) or f"The {kind} `{definition.scopes[0].definition}`."
-    if kind == "model":
+    if is_model:
         return [title]
     shapes = [made.notes.described(local, name) for local, name in zip(definition.inputs, made.inputs)]
     results = [made.notes.shape(made.notes.types(local)) for local in definition.outputs]

@@ -42,10 +42,11 @@ def signature(head: str, parameters: Sequence[str], result: str, indent: int) ->
     return [f"{pad}def {head}(", *body, f"{pad}){result}:"]
 
 
-def has_name(lines: Sequence[str], name: str) -> bool:
+def has_name(code: str, name: str) -> bool:
     """Whether code mentions a name outside string literals and comments."""
     pattern = re.compile(rf"(?<![\w.]){re.escape(name)}\b")
-    return any(name in line and pattern.search(_STRING.sub('""', line).partition("  #")[0]) for line in lines)
+    lines = (line for line in code.split("\n") if name in line)
+    return any(pattern.search(_STRING.sub('""', line).partition("  #")[0]) for line in lines)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +142,7 @@ def _opened(prefix: str, text: str, group: _Group, suffix: str, indent: int) -> 
         element, _, loop = body.rpartition(" for ")
         inner = [*_broken("", element, "", indent + 1, True), f"{pad}{_INDENT}for {loop}"]
     else:
-        alone = not outline.commas and not is_call
-        inner = _broken("", body, "", indent + 1, True) if alone else _elements(body, indent + 1)
+        inner = _broken("", body, "", indent + 1, True) if not outline.commas else _elements(body, indent + 1)
     return [*first.split("\n"), *inner, *_broken("", tail, suffix, indent, True)]
 
 

@@ -36,12 +36,15 @@ def registrations(weight: Weight, name: str) -> dict[str, str]:
     }
 
 
-def decoded(storage: Storage, access: str, rank: int, dtype: DType) -> str:
-    """The expression of what layers compute with, given that of the stored weight."""
+def decoded(storage: Storage, owner: str, name: str, rank: int, dtype: DType) -> str:
+    """The expression of what layers compute with, given that of the module that has the stored weight."""
+    access = f"{owner}.{name}"
     if not isinstance(storage, Int8):
         return access
+    if name == "weight":
+        return f"{owner}.decoded()"  # of `Int8Weight`, which keeps it
     scale = f"{access}_scale"
-    if storage.axis is not None and rank > 1:
+    if storage.axis is not None:
         axes = ", ".join(":" if axis == storage.axis else "None" for axis in range(rank))
         scale = f"{scale}[{axes}]"
     convert = ".float()" if dtype is DType.f32 else f".to({literal(dtype)})"

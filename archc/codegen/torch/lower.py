@@ -12,11 +12,13 @@ from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
 
 from archc.codegen.program import Apply, Definition, Local, Loop, Member, Program, Statement, Use
+from archc.codegen.torch.spell import owns
+from archc.ir.attributes import attributes
 from archc.ir.graph import Graph, Node, Scope
 from archc.ir.storage import Dense
 
-HasModule = Callable[[Node], bool]
-"""Whether a module that can be called stands for a node."""
+HasModule = Callable[[Apply], bool]
+"""Whether modules stand for the nodes of a statement."""
 
 
 @dataclass
@@ -41,11 +43,6 @@ def lower(program: Program, graph: Graph, has_module: HasModule) -> Lowered:
     return Lowered(Program([*made, *program.definitions]), lowering.own)
 
 
-def owns(node: Node, parameter: str) -> bool:
-    """Whether a parameter is the layer's own, and not that of another."""
-    return node.weights[parameter] == f"{node.path}.{parameter}"
-
-
 class _Lowering:
     def __init__(self, graph: Graph, has_module: HasModule):
         self.graph, self.has_module = graph, has_module
@@ -64,7 +61,7 @@ class _Lowering:
             owns(node, parameter) for node in statement.nodes for parameter in node.weights
         ):
             return statement
-        if all(self.has_module(node) for node in statement.nodes):
+        if self.has_module(statement):
             return statement
         definition = self._definition(statement.nodes[0])
         first = len(self.nodes[definition])
@@ -82,8 +79,8 @@ class _Lowering:
         if key not in self.definitions:
             name = "".join(word[:1].upper() + word[1:] for word in node.op.name.split("_"))
             encoded = next((storage.name for storage in storages if not isinstance(storage, Dense)), "")
-            tied = "" if len(own) == len(node.weights) else "Tied"
-            self.definitions[key] = Definition(f"{tied}{encoded.capitalize()}{name}", ())
+            kind = f"{encoded.capitalize()}Weight" if encoded else "" if len(own) == len(node.weights) else "Tied"
+            self.definitions[key] = Definition(f"{kind}{name}", ())
             self.own[self.definitions[key]] = own
         return self.definitions[key]
 
@@ -103,8 +100,6 @@ class _Lowering:
 
 def _scope(node: Node) -> Scope:
     """A scope for one layer, whose attributes are those of its operator."""
-    from archc.ir.attributes import attributes
-
     arguments = {info.name: getattr(node.op, info.name) for info in attributes(type(node.op))}
     return Scope(node.path or "", node.op.name, node.scope, arguments)
 

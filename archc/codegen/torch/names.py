@@ -26,7 +26,7 @@ CONTAINER_MEMBERS = frozenset({"append", "clear", "extend", "insert", "items", "
 """What `nn.ModuleDict` and `nn.Sequential` have besides: a layer of such a name cannot stand in one of those."""
 
 VARIABLES = frozenset(
-    {"self", "torch", "nn", "F", "Tensor", "Path", "load", "super", "range", "zip", "min", "max", "float", "int", "tuple"}
+    {"Quantized", "Quantize", "quantize", "rounded", "Int8Weight", "Int8Layer", "Int8Linear", "Int8Conv2d", "self", "torch", "nn", "F", "Tensor", "Path", "load", "super", "range", "zip", "min", "max", "float", "int", "tuple"}
 )
 """What the body of an emitted class may refer to, and a variable must therefore not hide."""
 

@@ -33,11 +33,15 @@ def spelling(
 
 
 def module_of(node: Node, graph: Graph) -> TorchModule | None:
-    """The module that stands for a node: of `torch.nn`, or an integer one where the weight is stored so.
+    """The `torch.nn` module that stands for a node.
 
-    None where the operator has none, where a weight is another layer's, or where it is stored in another way.
+    None where the operator has none, where a weight is another layer's, or where one is stored encoded.
     """
-    own = all(path == f"{node.path}.{parameter}" for parameter, path in node.weights.items())
-    if not own or not all(isinstance(graph.weights[path].storage, Dense) for path in node.weights.values()):
+    if not all(owns(node, parameter) for parameter in node.weights) or not all(isinstance(graph.weights[path].storage, Dense) for path in node.weights.values()):
         return None
     return node.op.torch_module(spelling(node, graph, ("",) * len(node.operands), dict.fromkeys(node.weights, "")))
+
+
+def owns(node: Node, parameter: str) -> bool:
+    """Whether a parameter is the layer's own, and not that of another."""
+    return node.weights[parameter] == f"{node.path}.{parameter}"

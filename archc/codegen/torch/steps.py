@@ -28,6 +28,7 @@ class Step:
         spell: its expression, given those of the operands.
         layer: it has state of its own; such a step rather begins a line than stands within one.
         name: what an unnamed result may be called.
+        light: a reader does not count it as a call of its own.
     """
 
     operands: tuple[Local, ...]
@@ -35,6 +36,7 @@ class Step:
     spell: Callable[[Sequence[str]], str]
     layer: bool = False
     name: str = "x"
+    light: bool = False
 
 
 @dataclass(eq=False)
@@ -119,6 +121,9 @@ class _Nesting:
         self.items, self.keep, self.guess = items, keep, guess
         self.uses = Counter(local for item in items for local in reads(item))
         self.pending: dict[Local, Tree] = {}  # by result, in the order of execution
+        # `x = f(x)` then `x = g(x)`: such a name is worth no line of its own.
+        named = Counter(local.name for item in items for local in dict.fromkeys((*reads(item), *item.results)))
+        self.reused = {name for name, count in named.items() if count > 2}
         self.done: list[Tree | Repeat] = []
 
     def roots(self) -> list[Tree | Repeat]:
@@ -136,7 +141,7 @@ class _Nesting:
                 result is not None
                 and result not in self.keep
                 and self.uses[result] == 1
-                and (result.name is None or result in returned)
+                and (result.name in self.reused or result in returned)
             ):
                 self.pending[result] = tree
             else:
@@ -157,7 +162,9 @@ class _Nesting:
         while wanted and wanted[-1] is next(reversed(self.pending)) and self._fits(step, self.pending[wanted[-1]]):
             nested.insert(0, self.pending.pop(wanted.pop()))
         tree = self._tree(step, nested)
-        if nested and len(tree.estimate) > _ROOM:
+        # What is too long by itself gains nothing from a name before it is returned.
+        long = len(tree.estimate) > _ROOM and (step.results or len(step.operands) > 1)
+        if nested and (long or tree.calls > _CALLS + (not step.results)):
             self.pending |= {inner.results[0]: inner for inner in nested}
             self._flush()
             return self._tree(step, ())
@@ -167,22 +174,23 @@ class _Nesting:
 
     def _fits(self, step: Step, inner: Tree) -> bool:
         ends = not step.results
-        if inner.results[0].name is not None and not ends:
+        if inner.results[0].name not in self.reused and not ends:
             return False
         plain = not inner.step.layer and not isinstance(inner.estimate, Infix)
         if step.layer and inner.has_layer and plain:
             return False  # a layer upon an activation upon a layer: a new line
-        return inner.levels < _LEVELS + ends and inner.calls < _CALLS + ends
+        return inner.levels < _LEVELS + ends and inner.calls <= _CALLS
 
     def _tree(self, step: Step, nested: Sequence[Tree]) -> Tree:
         by_result = {inner.results[0]: inner for inner in nested}
         operands = tuple(by_result.get(local, local) for local in step.operands)
         estimate = step.spell([self.guess(o) if isinstance(o, Local) else o.estimate for o in operands])
+        counts = not step.light and not isinstance(estimate, Infix)
         return Tree(
             step,
             operands,
             estimate,
-            calls=max((inner.calls for inner in nested), default=0) + (not isinstance(estimate, Infix)),
+            calls=max((inner.calls for inner in nested), default=0) + counts,
             levels=max((inner.levels for inner in nested), default=0) + 1,
             has_layer=step.layer or any(inner.has_layer for inner in nested),
         )

@@ -46,15 +46,18 @@ def _first_init(cls: type) -> Callable[..., None]:
 
 def _compiled_init(cls: type) -> Callable[..., None]:
     namespace: dict[str, Any] = {"_set": object.__setattr__}
-    parameters, lines = ["self"], []
+    positional, by_name, lines = ["self"], [], []
     for field in dataclasses.fields(cls):
+        parameter = field.name
         if field.default is not dataclasses.MISSING:
             namespace[f"_default_{field.name}"] = field.default
-            parameters.append(f"{field.name}=_default_{field.name}")
-        else:
-            parameters.append(field.name)
+            parameter += f"=_default_{field.name}"
+        (by_name if field.kw_only else positional).append(parameter)
         lines.append(f"    _set(self, {field.name!r}, {field.name})")
-    exec(f"def __init__({', '.join(parameters)}):\n" + ("\n".join(lines) or "    pass"), namespace)
+    if hasattr(cls, "__post_init__"):
+        lines.append("    self.__post_init__()")
+    parameters = ", ".join([*positional, *(["*", *by_name] if by_name else [])])
+    exec(f"def __init__({parameters}):\n" + ("\n".join(lines) or "    pass"), namespace)
     init: Callable[..., None] = namespace["__init__"]
     init.__qualname__ = f"{cls.__qualname__}.__init__"
     return init

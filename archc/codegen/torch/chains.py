@@ -1,0 +1,76 @@
+"""Modules below one name that are called one after the other: `fc1.a`, then `fc1.b`.  They make an `nn.Sequential`."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from archc.codegen.program import Apply, Loop, Statement, Use
+
+Chain = list[Apply | Use]
+
+
+def find_chains(
+    body: Sequence[Statement], modules: Iterable[str], callable_alone: Callable[[Apply | Use], bool]
+) -> dict[Statement, Chain]:
+    """The chains of a definition by their first statements, those within loops included.
+
+    Args:
+        modules: the paths of all modules of the definition.
+        callable_alone: whether a statement's module takes nothing but the statement's operand.
+    """
+    inside: dict[str, set[str]] = defaultdict(set)
+    for path in modules:
+        parts = path.split(".")
+        for length in range(1, len(parts)):
+            inside[".".join(parts[:length])].add(path)
+    found: dict[Statement, Chain] = {}
+    for statements in _bodies(body):
+        position = 0
+        while position < len(statements):
+            chain = _chain_at(statements, position, inside, callable_alone)
+            if chain:
+                found[chain[0]] = chain
+            position += max(1, len(chain))
+    return found
+
+
+def container(chain: Chain) -> str:
+    """The path of what the modules of a chain stand in."""
+    assert chain[0].member is not None
+    return chain[0].member.name.rpartition(".")[0]
+
+
+def _bodies(body: Sequence[Statement]) -> Iterator[Sequence[Statement]]:
+    yield body
+    for statement in body:
+        if isinstance(statement, Loop):
+            for iteration in statement.iterations:
+                yield from _bodies(iteration)
+
+
+def _chain_at(
+    body: Sequence[Statement],
+    position: int,
+    inside: dict[str, set[str]],
+    callable_alone: Callable[[Apply | Use], bool],
+) -> Chain:
+    """The chain that begins at a position: all that is in one container; else nothing."""
+    first = body[position]
+    if isinstance(first, Loop) or first.member is None or "." not in first.member.name:
+        return []
+    wanted = inside[container([first])]
+    chain: Chain = []
+    for statement in body[position : position + len(wanted)]:
+        if isinstance(statement, Loop) or statement.member is None or statement.member.name not in wanted:
+            return []
+        if statement.member.shared or len(statement.operands) != 1 or len(statement.results) != 1:
+            return []
+        if chain:
+            (before,) = chain[-1].results
+            if statement.operands[0] is not before or before.uses != 1 or before.name is not None:
+                return []
+        if not callable_alone(statement):
+            return []
+        chain.append(statement)
+    return chain if len(chain) == len(wanted) > 1 else []

@@ -1,0 +1,44 @@
+"""All benchmarks, one after the other, as Markdown.
+
+    python -m benchmarks [perceptron check_time ...]
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import subprocess
+import sys
+
+from benchmarks.processes import ROOT
+
+SCRIPTS = {
+    "digits": "The digit classifier, trained and compressed",
+    "perceptron": "A perceptron at a quarter of its rank, and in int8",
+    "check_time": "Checking a text",
+    "scaling": "Compiling large models",
+    "int8_kernels": "int8 kernels in PyTorch",
+}
+"""The scripts that make a figure each, with their headings; those not of Markdown stand in code blocks."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("scripts", nargs="*", metavar="SCRIPT", help=f"of {', '.join(SCRIPTS)} (default: all)")
+    chosen = parser.parse_args().scripts or list(SCRIPTS)
+    for name in chosen:
+        if name not in SCRIPTS:
+            parser.error(f"there is no benchmark `{name}`; there are {', '.join(SCRIPTS)}")
+    print(f"# Benchmarks\n\nPython {platform.python_version()} on {platform.machine()}.", flush=True)
+    failed = []
+    for name in chosen:
+        print(f"\n## {SCRIPTS[name]}\n\n`python -m benchmarks.{name}`\n", flush=True)
+        # A process each: what one imports shall not weigh on the next.
+        if subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], cwd=ROOT).returncode:
+            failed.append(name)
+    if failed:
+        raise SystemExit(f"failed: {', '.join(failed)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,37 @@
+"""How long `archc check` takes: process time, since an editor runs it on every keystroke.
+
+    python -m benchmarks.check_time [specs/resnet18.arch ...] [--runs 9]
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+
+from benchmarks.processes import measure
+from benchmarks.tables import markdown
+
+
+def run(files: list[str], runs: int) -> str:
+    """Check each file that many times, in turns, and give the table."""
+    seconds: dict[str, list[float]] = {file: [] for file in files}
+    for _ in range(runs):
+        for file in files:
+            seconds[file].append(measure(["-m", "archc", "check", file]).seconds)
+    rows = [
+        [f"`archc check {file}`", f"{statistics.median(times):.3f} s", f"{min(times):.3f} s", f"{max(times):.3f} s"]
+        for file, times in seconds.items()
+    ]
+    return markdown([f"process time of {runs} runs", "median", "least", "most"], rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("files", nargs="*", default=["specs/resnet18.arch"], help="default: specs/resnet18.arch")
+    parser.add_argument("--runs", type=int, default=9, help="default: %(default)s")
+    options = parser.parse_args()
+    print(run(options.files, options.runs))
+
+
+if __name__ == "__main__":
+    main()

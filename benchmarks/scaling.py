@@ -1,0 +1,101 @@
+"""How compiling grows with the model: process time and peak memory at 10,000 and at 100,000 operators.
+
+One model in four shapes, each a chain of `linear` and `relu` (in `residual` with additions): written as a loop, as
+one line an operator, as a loop over blocks, and as residual blocks.  `archc compile` runs in a process of its own and
+writes the weights and what `--emit` says; the ONNX model passes ONNX's full check.  The exponent is
+log(t₂ / t₁) / log(n₂ / n₁); the second one is of the times without that of a model of ten operators, which is what
+starting and importing take.
+
+    python -m benchmarks.scaling [--operators 10000 100000] [--shapes loop unrolled] [--emit onnx torch,onnx]
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import tempfile
+from pathlib import Path
+
+from benchmarks.processes import Usage, measure
+from benchmarks.tables import markdown
+
+SMALL = 10
+MILLION = 1_000_000
+
+
+def loop(operators: int) -> str:
+    """Every second operator is a layer with weights."""
+    return (
+        "model chain {\n    input x: f32[N, 8]\n"
+        f"    for i in 0..{operators // 2} {{ x = x -> fc[i]: linear(8) -> relu }}\n"
+        "    output y = x\n}\n"
+    )
+
+
+def unrolled(operators: int) -> str:
+    """The same without the loop: a long text."""
+    lines = "".join(f"    x = x -> fc{i}: linear(8) -> relu\n" for i in range(operators // 2))
+    return f"model chain {{\n    input x: f32[N, 8]\n{lines}    output y = x\n}}\n"
+
+
+def layers(operators: int) -> str:
+    """Nothing but layers with weights, in one chain."""
+    stages = " ".join(f"-> fc{i}: linear(8)" for i in range(operators))
+    return f"model chain {{\n    input x: f32[N, 8]\n    output y = x {stages}\n}}\n"
+
+
+def residual(operators: int) -> str:
+    """Blocks of four operators."""
+    return (
+        "block Residual(width) {\n    input x: f32[B, D]\n"
+        "    output x + (x -> up: linear(width) -> relu -> down: linear(D))\n}\n"
+        "model chain {\n    input x: f32[N, 8]\n"
+        f"    for i in 0..{math.ceil(operators / 4)} {{ x = x -> h[i]: Residual(8) }}\n"
+        "    output y = x\n}\n"
+    )
+
+
+SHAPES = {shape.__name__: shape for shape in (loop, unrolled, layers, residual)}
+
+
+def compile_model(shape: str, operators: int, emit: str, folder: Path) -> Usage:
+    """What `archc compile` takes for a model of that many operators."""
+    file = folder / "chain.arch"
+    file.write_text(SHAPES[shape](operators))
+    return measure(["-m", "archc", "compile", file, "--emit", emit, "-o", folder / "out"])
+
+
+def run(shapes: list[str], emits: list[str], small: int, large: int) -> str:
+    """Compile all, and give the table."""
+    rows = []
+    with tempfile.TemporaryDirectory() as name:
+        for emit in emits:
+            for shape in shapes:
+                start, first, second = (compile_model(shape, n, emit, Path(name)) for n in (SMALL, small, large))
+                growth = math.log(large / small)
+                exponent = math.log(second.seconds / first.seconds) / growth
+                work = [max(usage.seconds - start.seconds, 1e-3) for usage in (first, second)]
+                rows.append(
+                    [
+                        f"{shape}, `--emit {emit}`",
+                        f"{start.seconds:.1f} s",
+                        *(f"{usage.seconds:.1f} s, {usage.peak / MILLION:,.0f} MB" for usage in (first, second)),
+                        f"{exponent:.2f}",
+                        f"{math.log(work[1] / work[0]) / growth:.2f}",
+                    ]
+                )
+    head = ["", f"{SMALL} operators", f"{small:,}", f"{large:,}", "exponent", "without the start"]
+    return markdown(head, rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--operators", type=int, nargs=2, default=[10_000, 100_000], help="default: 10000 100000")
+    parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES), help="default: all")
+    parser.add_argument("--emit", nargs="+", default=["onnx", "torch,onnx"], help="default: onnx torch,onnx")
+    options = parser.parse_args()
+    print(run(options.shapes, options.emit, *options.operators))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,157 @@
+"""What training needs and inference does not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from archc.ir.attributes import attribute
+from archc.ir.graph import Graph, Node
+from archc.ir.signature import Apply
+from archc.ir.storage import Dense
+from archc.passmanager import Context, Pass, select
+
+from ._channels import Channels
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Fold(Pass):
+    """Fold batch norm into the layer beside it, and drop dropout: the inference meaning, for inference.
+
+    In inference a batch norm multiplies each channel by a number and adds another.  A convolution (also a transposed
+    one) or a linear layer before it can do that itself:
+
+        scale · (W x + b) + shift = (scale · W) x + (scale · b + shift)
+
+    and so can a linear layer behind it: W (scale · x + shift) + b = (W · scale) x + (W shift + b).  A convolution
+    behind it cannot: the zeros that it pads with are not shifted.  The new weights are computed in float64; the layer
+    keeps its name, and gets a bias if it had none.
+
+    A batch norm stays where the value between the two is used elsewhere too, and where the layer's weights belong
+    to more than one node.  The result is a network to use, not to train further.
+    """
+
+    preserves = "rounding"
+    example = "fold -> quant(int8)"
+
+    on: str | tuple[str, ...] | None = attribute(None, doc="the layers to fold away: one glob or several", keyword=True)
+    keep: str | tuple[str, ...] | None = attribute(None, doc="the layers to leave alone", keyword=True)
+
+    def run(self, graph: Graph, context: Context) -> None:
+        wanted = select(graph, self.on, self.keep)
+        nodes = graph.nodes()
+        owners: dict[str, list[Node]] = {}
+        for node in nodes:
+            for path in node.weights.values():
+                owners.setdefault(path, []).append(node)
+        for node in nodes:
+            if node.op.inference_identity:
+                if wanted(node.title):
+                    context.rewriter.replace(node, node.operands)
+                    context.rewrote(node, "removed: in inference it passes on what it receives")
+                else:
+                    context.left(node, "not selected")
+            found = node.op.channel_map(_values(graph, node)) if node.weights else None
+            if found is None:
+                continue
+            if not wanted(node.title):
+                context.left(node, "not selected")
+                continue
+            self._fold(graph, context, node, found, owners)
+
+    def _fold(
+        self, graph: Graph, context: Context, node: Node, found: tuple[Array, Array], owners: Mapping[str, list[Node]]
+    ) -> None:
+        before = node.operands[0].producer
+        obstacle = _obstacle_before(graph, node, owners)
+        if obstacle is None and before is not None:
+            _set(graph, context, before, *_into_result(graph, before, *found))
+            context.rewriter.replace(node, before.results)
+            context.rewrote(node, f"folded into `{before.title}` before it")
+            return
+        behind = graph.consumers(node.result)
+        if _obstacle_behind(graph, node, owners) is None:
+            _set(graph, context, behind[0], *_into_operand(graph, behind[0], *found))
+            context.rewriter.replace(node, node.operands)
+            context.rewrote(node, f"folded into `{behind[0].title}` behind it")
+            return
+        context.left(node, obstacle or "")
+
+
+# Where it can go ----------------------------------------------------------------------------------------------
+
+
+def _obstacle_before(graph: Graph, node: Node, owners: Mapping[str, list[Node]]) -> str | None:
+    """Why a batch norm does not go into the layer before it, or None."""
+    value = node.operands[0]
+    before = value.producer
+    if before is None:
+        return "nothing is before it that could take it"
+    if not before.op.affine_in_weight:
+        return f"`{before.title}` before it is no layer that could take it"
+    if len(graph.consumers(value)) != 1 or graph.is_output(value):
+        return f"the result of `{before.title}` is used elsewhere too"
+    if not Channels.of_result(before).weighted:
+        return f"its channels are not those of the weight of `{before.title}`"
+    return _weights_obstacle(graph, before, owners)
+
+
+def _obstacle_behind(graph: Graph, node: Node, owners: Mapping[str, list[Node]]) -> str | None:
+    """Why a batch norm does not go into the layer behind it, or None."""
+    behind = graph.consumers(node.result)
+    if len(behind) != 1 or graph.is_output(node.result) or not behind[0].op.affine_in_weight:
+        return "there is no single layer behind it that could take it"
+    channels = Channels.of_operand(behind[0])
+    windows = behind[0].op.infer(behind[0].types).solution.signature.results[0].axes
+    if not channels.weighted or any(isinstance(factor, Apply) for axis in windows for factor in axis.factors):
+        return f"`{behind[0].title}` does not treat all elements of a channel alike"
+    return _weights_obstacle(graph, behind[0], owners)
+
+
+def _weights_obstacle(graph: Graph, layer: Node, owners: Mapping[str, list[Node]]) -> str | None:
+    for path in layer.weights.values():
+        if len(owners[path]) > 1:
+            other = next((node.title for node in owners[path] if node is not layer and node.title != layer.title), None)
+            return f"`{layer.title}` is used more than once" if other is None else f"`{other}` has `{path}` too"
+        if graph.weights[path].storage != Dense():
+            return f"`{path}` is stored as {graph.weights[path].storage}"
+    return None
+
+
+# What becomes of the weights ----------------------------------------------------------------------------------
+
+
+def _into_result(graph: Graph, layer: Node, scale: Array, shift: Array) -> tuple[Array, Array]:
+    """Weight and bias of a layer that scales and shifts the channels of its own result."""
+    weights = _values(graph, layer)
+    weight = Channels.of_result(layer).scaled(weights["weight"], scale)
+    return weight, weights.get("bias", 0.0) * scale + shift
+
+
+def _into_operand(graph: Graph, layer: Node, scale: Array, shift: Array) -> tuple[Array, Array]:
+    """Weight and bias of a layer that scales and shifts the channels of its own operand."""
+    weights = _values(graph, layer)
+    channels = Channels.of_operand(layer)
+    weight = channels.scaled(weights["weight"], scale)
+    shifted = channels.summed(weights["weight"], shift, Channels.of_result(layer).axis)
+    return weight, weights.get("bias", 0.0) + shifted
+
+
+def _set(graph: Graph, context: Context, layer: Node, weight: Array, bias: Array) -> None:
+    if "bias" not in layer.weights:
+        context.rewriter.set_operator(layer, replace(layer.op, bias=True))  # type: ignore[call-arg]
+    for name, values in (("weight", weight), ("bias", bias)):
+        path = layer.weights[name]
+        dtype = graph.weight_values(layer.weights["weight"]).dtype
+        context.rewriter.set_weight(path, np.ascontiguousarray(values).astype(dtype))
+
+
+def _values(graph: Graph, node: Node) -> dict[str, Array]:
+    """A layer's parameters by name, in float64."""
+    return {name: graph.weight_values(path).astype(np.float64) for name, path in node.weights.items()}

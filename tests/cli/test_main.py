@@ -1,0 +1,132 @@
+"""Exit statuses, and what ends a command early."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import archc
+from archc import compiler
+from archc.cli import CLOSED_PIPE, INTERNAL_ERROR, INTERRUPTED, main
+from tests.cli.conftest import SPECS, Run
+
+CNN = SPECS / "cnn.arch"
+
+
+def archc_process(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "archc", *arguments], text=True, timeout=60, **options)  # type: ignore[call-overload, no-any-return]
+
+
+def test_no_command_prints_the_help_and_is_wrong_usage(run: Run) -> None:
+    result = run()
+    assert (result.status, result.out) == (2, "")
+    assert "commands:" in result.err and "archc compile" in result.err
+
+
+@pytest.mark.parametrize("command", ["compile", "check", "fmt", "show", "ops", "passes", "completion"])
+def test_help_explains_every_option_with_examples(run: Run, command: str) -> None:
+    result = run(command, "--help")
+    assert result.status == 0
+    assert "examples:\n  archc " + command in result.out
+    from archc.cli import make_parser
+
+    commands = next(action for action in make_parser()._actions if action.dest == "command")
+    assert all(action.help for action in commands.choices[command]._actions)  # type: ignore[index, union-attr]
+
+
+def test_version(run: Run) -> None:
+    assert run("--version").out == f"archc {archc.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["chekc"], "there is no command `chekc`; did you mean `check`?"),
+        (["compile"], "FILE"),
+        (["compile", "x.arch", "--emit", "onxx"], "did you mean `onnx`?"),
+        (["compile", "x.arch", "--seed", "-1"], "--seed"),
+        (["compile", "x.arch", "--pass", "quant"], "--pass"),  # no abbreviations: they break when an option is added
+        (["show", "x.arch", "--sizes", "N"], "`N` is not a size such as N=32"),
+        (["show", "x.arch", "--sizes", "N=0"], "N=32"),
+        (["completion", "bsh"], "did you mean `bash`?"),
+        (["fmt", "-", "--json"], "standard output"),
+    ],
+)
+def test_wrong_usage(run: Run, arguments: list[str], message: str) -> None:
+    result = run(*arguments)
+    assert (result.status, result.out) == (2, "")
+    assert message in result.err
+
+
+def test_an_error_is_a_diagnostic_with_status_1(run: Run) -> None:
+    result = run("show", SPECS / "cnn.arch", "--model", "cn")
+    assert (result.status, result.out) == (1, "")
+    assert "error[unknown-model]" in result.err and "did you mean `cnn`?" in result.err
+    assert "\033" not in result.err
+
+
+def test_an_error_is_an_object_for_those_who_ask_for_json(run: Run) -> None:
+    result = run("show", SPECS / "cnn.arch", "--model", "cn", "--json")
+    assert (result.status, result.err) == (1, "")
+    assert [diagnostic["code"] for diagnostic in result.json["diagnostics"]] == ["unknown-model"]
+
+
+def test_an_interrupt_is_no_traceback(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(compiler, "build", interrupted)
+    result = run("check", CNN)
+    assert (result.status, result.out, result.err) == (INTERRUPTED, "", "archc: interrupted; nothing was written\n")
+
+
+def test_a_bug_is_one_message_and_a_traceback_on_request(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("by 0")
+
+    monkeypatch.setattr(compiler, "build", broken)
+    monkeypatch.delenv("ARCHC_DEBUG", raising=False)
+    result = run("check", CNN)
+    assert result.status == INTERNAL_ERROR
+    assert "internal error: ZeroDivisionError: by 0" in result.err and "Traceback" not in result.err
+    monkeypatch.setenv("ARCHC_DEBUG", "1")
+    with pytest.raises(ZeroDivisionError):
+        main(["check", str(CNN)])
+
+
+def test_what_the_system_refuses_is_no_bug(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(compiler, "build", refused)
+    result = run("check", CNN)
+    assert result.status == 1
+    assert "error[system-error]: [Errno 24] Too many open files" in result.err
+
+
+def test_a_closed_pipe_is_quiet() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    result = archc_process("ops", stdout=writing, stderr=subprocess.PIPE)
+    os.close(writing)
+    assert (result.returncode, result.stderr) == (CLOSED_PIPE, "")
+
+
+def test_a_terminal_without_unicode_is_served() -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    result = archc_process("show", str(CNN), capture_output=True, env=environment)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "225,034" in result.stdout
+
+
+def test_full_disk_behind_standard_output() -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    with Path("/dev/full").open("w") as full:
+        result = archc_process("ops", stdout=full, stderr=subprocess.PIPE)
+    assert result.returncode == 1
+    assert "error[system-error]" in result.stderr and "Traceback" not in result.stderr

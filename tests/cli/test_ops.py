@@ -1,0 +1,97 @@
+"""`archc ops` and `archc passes`: all that they say comes from the classes."""
+
+from __future__ import annotations
+
+import pytest
+
+from archc.cli.spellings import spellings
+from archc.ir.attributes import attributes
+from archc.ops import OPERATORS
+from archc.passmanager import pass_names
+from tests.cli.conftest import Run
+
+
+def test_the_list_has_every_operator_below_its_family(run: Run) -> None:
+    result = run("ops")
+    assert result.status == 0
+    listed: dict[str, str] = {}
+    for line in result.out.splitlines():
+        if not line.startswith(" "):
+            family = line
+        else:
+            listed[line.split()[0]] = family
+    assert listed == {name: cls.family for name, cls in OPERATORS.items()}
+
+
+def test_every_operator_has_a_line_that_says_what_it_is(run: Run) -> None:
+    described = run("ops", "--json").json["operators"]
+    assert [operator["name"] for operator in described] == sorted(OPERATORS)
+    assert [operator["name"] for operator in described if not operator["summary"]] == []
+    undocumented = [
+        (operator["name"], info["name"]) for operator in described for info in operator["attributes"] if not info["doc"]
+    ]
+    assert undocumented == []
+
+
+@pytest.mark.parametrize("name", sorted(OPERATORS))
+def test_every_example_compiles_and_is_spelled(name: str) -> None:
+    spelled = spellings(OPERATORS[name])
+    assert spelled["torch"], "its example cannot be built on its own"
+    assert isinstance(spelled["onnx"], list)
+
+
+def test_the_page_of_an_operator(run: Run) -> None:
+    page = run("ops", "conv2d").out
+    assert page.startswith("conv2d  (conv)\n\n")
+    assert "signature\n  x[n, g*i, h, w], weight[g*o, i, kh, kw], bias[g*o]? -> y[n, g*o, conv(h), conv(w)]" in page
+    assert "  out_channels: an integer (required)\n" in page
+    assert "  stride: an integer or a tuple of integers = 1\n" in page
+    assert "  weight  [g*o, i, kh, kw]  fresh: kaiming_uniform(i, kh, kw)\n" in page
+    assert "PyTorch\n  nn.Conv2d(48, 32, 3, padding=1)\n  F.conv2d(image, weight, bias, padding=1)\n" in page
+    assert "ONNX\n  Conv\n" in page
+    assert page.endswith("example\n  image -> conv1: conv2d(32, 3, padding = 1)\n")
+
+
+def test_json_of_an_operator(run: Run) -> None:
+    described = run("ops", "linear", "--json").json
+    assert [info["name"] for info in described["attributes"]] == [info.name for info in attributes(OPERATORS["linear"])]
+    assert described["attributes"][0]["required"] is True
+    assert described["parameters"][0] == {
+        "name": "weight",
+        "shape": ["o", "i"],
+        "trainable": True,
+        "initializer": "kaiming_uniform(i)",
+    }
+    buffers = [info["name"] for info in run("ops", "batch_norm", "--json").json["parameters"] if not info["trainable"]]
+    assert buffers == ["running_mean", "running_var", "num_batches_tracked"]
+
+
+def test_an_unknown_operator_gets_a_suggestion(run: Run) -> None:
+    result = run("ops", "batchnorm")
+    assert result.status == 1
+    assert "error[unknown-operator]" in result.err and "did you mean `batch_norm`?" in result.err
+
+
+def test_the_list_of_passes(run: Run) -> None:
+    result = run("passes")
+    assert result.status == 0
+    assert [line.split()[0] for line in result.out.splitlines()] == pass_names()
+
+
+def test_every_pass_says_what_it_is_for(run: Run) -> None:
+    for described in run("passes", "--json").json["passes"]:
+        assert described["summary"] and described["example"]
+        assert all(option["doc"] for option in described["options"])
+
+
+def test_the_page_of_a_pass(run: Run) -> None:
+    page = run("passes", "lowrank").out
+    assert page.startswith("lowrank  (preserves the function up to an error, which is measured)\n\n")
+    assert "  energy: a number" in page
+    assert 'example\n  lowrank(energy = 0.95, on = "fc*")' in page
+
+
+def test_an_unknown_pass_gets_a_suggestion(run: Run) -> None:
+    result = run("passes", "lowrnk")
+    assert result.status == 1
+    assert "error[unknown-pass]" in result.err and "did you mean `lowrank`?" in result.err

@@ -1,0 +1,115 @@
+"""`archc show`."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from torch import nn
+
+from tests.cli.conftest import SPECS, Run
+
+Write = Callable[[str, str], Path]
+
+CNN = SPECS / "cnn.arch"
+
+
+def test_the_table_of_a_model(run: Run, write: Write) -> None:
+    path = write("m.arch", "model m {\n    input x: f32[N, 8]\n    output y = x -> fc: linear(2) -> relu\n}\n")
+    assert run("show", path).out == """\
+model m
+input  x: f32[N, 8]
+output y: f32[N, 2]
+
+layer  operator     output     parameters  multiply-adds  activation bytes
+──────────────────────────────────────────────────────────────────────────
+fc     linear(2)    f32[N, 2]          18             16                 8
+       relu         f32[N, 2]                                            8
+──────────────────────────────────────────────────────────────────────────
+total  2 operators                     18             16                16
+
+72 bytes of weights
+multiply-adds and activation bytes at N = 1; --sizes gives others
+"""
+
+
+def test_json_agrees_with_pytorch(run: Run) -> None:
+    report = run("show", CNN, "--json").json
+    reference = nn.Sequential(nn.Conv2d(1, 32, 3), nn.Conv2d(32, 64, 3), nn.Linear(1600, 128), nn.Linear(128, 10))
+    assert report["model"] == "cnn"
+    assert report["inputs"] == {"image": "f32[N, 1, 28, 28]"}
+    assert report["outputs"] == {"logits": "f32[N, 10]"}
+    assert report["parameters"] == sum(parameter.numel() for parameter in reference.parameters())
+    assert report["bytes"] == 4 * report["parameters"]
+    assert report["multiply_adds"] == 26 * 26 * 32 * 9 + 11 * 11 * 64 * 32 * 9 + 1600 * 128 + 128 * 10
+    assert [layer["layer"] for layer in report["layers"] if layer["layer"]] == ["conv1", "conv2", "fc1", "fc2"]
+    assert report["layers"][0] == {
+        "layer": "conv1",
+        "operator": "conv2d(32, 3)",
+        "outputs": ["f32[N, 32, 26, 26]"],
+        "parameters": 320,
+        "multiply_adds": 26 * 26 * 32 * 9,
+        "activation_bytes": 4 * 32 * 26 * 26,
+    }
+    for figure in ("parameters", "multiply_adds", "activation_bytes"):
+        assert report[figure] == sum(layer[figure] for layer in report["layers"])
+    assert (report["passes"], report["warnings"], report["sizes"]) == ([], [], {"N": 1})
+
+
+def test_sizes_and_settings(run: Run) -> None:
+    one = run("show", CNN, "--json").json
+    many = run("show", CNN, "--json", "--sizes", "N=32", "--set", "classes=100").json
+    assert many["outputs"] == {"logits": "f32[N, 100]"}
+    assert many["sizes"] == {"N": 32}
+    assert many["multiply_adds"] == 32 * (one["multiply_adds"] + 90 * 128)
+    assert "at N = 32\n" in run("show", CNN, "--sizes", "N=32").out
+
+
+def test_a_shared_weight_counts_once(run: Run, write: Write) -> None:
+    path = write(
+        "m.arch", "model m {\n    input x: f32[N, 8]\n    layer fc = linear(8)\n    output y = x -> fc -> fc\n}\n"
+    )
+    report = run("show", path, "--json").json
+    assert [layer["parameters"] for layer in report["layers"]] == [72, 0]
+    assert [layer["multiply_adds"] for layer in report["layers"]] == [64, 64]
+    assert report["parameters"] == 72
+
+
+def test_sizes_that_the_model_lacks_or_forbids(run: Run, write: Write) -> None:
+    path = write("m.arch", "model m {\n    input x: f32[B, T <= 16]\n    output y = x -> relu\n}\n")
+    assert "error[unknown-size]: `m` has no size `N`" in run("show", path, "--sizes", "N=2").err
+    assert "error[size-above-bound]: `T` is at most 16, and is given as 17" in run("show", path, "--sizes", "T=17").err
+    assert run("show", path, "--sizes", "T=16,B=2").status == 0
+
+
+def test_sizes_that_leave_nothing_of_a_tensor_are_warned_of(run: Run, write: Write) -> None:
+    path = write("m.arch", "model m {\n    input x: f32[N, 1, H, H]\n    output y = x -> conv2d(4, 3)\n}\n")
+    result = run("show", path)
+    assert result.status == 0
+    assert "warning[size-too-small]: with N = 1, H = 1 the result f32[N, 4, H - 2, H - 2] of conv2d" in result.err
+    assert "--sizes" in result.err
+    assert run("show", path, "--sizes", "H=8").err == ""
+
+
+def test_without_passes_it_imports_no_torch() -> None:
+    program = """
+import sys
+from archc.cli import main
+status = main(["show", sys.argv[1]])
+sys.exit(status or ", ".join(sorted({"torch", "onnx", "numpy"} & set(sys.modules))) or 0)
+"""
+    result = subprocess.run([sys.executable, "-c", program, str(CNN)], capture_output=True, text=True, timeout=60)
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_with_passes_it_shows_what_they_leave(run: Run) -> None:
+    result = run("show", SPECS / "mlp.arch", "--set", "width=256", "--passes", "lowrank(rank=8)")
+    assert result.status == 0
+    assert "linear(8, bias = false)" in result.out
+    assert "weights: initialized as PyTorch initializes them, from the seed 0" in result.out
+    assert "lowrank(rank = 8)" in result.out.rpartition("nodes")[2]
+    report = run("show", SPECS / "mlp.arch", "--passes", "lowrank(rank=8)", "--json").json
+    (step,) = report["passes"]
+    assert step["after"]["parameters"] == report["parameters"] < step["before"]["parameters"]

@@ -1,0 +1,99 @@
+"""Emitting a module, importing it, and running it beside the graph that it was made from."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+from collections.abc import Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from archc.binding import bind_fresh
+from archc.codegen.torch import class_name, emit
+from archc.compiler import compile as compile_text
+from archc.compiler import parse
+from archc.ir.dims import evaluate as size_of
+from archc.ir.graph import Graph
+from archc.ir.types import DType
+from archc.ops.evaluate import evaluate
+from archc.weights.safetensors import write
+
+_numbers = itertools.count()
+
+
+def graph_of(text: str | Path, passes: str = "", **values: Any) -> Graph:
+    """The graph of a text after passes, its weights fresh but none of them trivial."""
+    if passes:
+        return compile_text(text, passes=passes, values=values).graph
+    graph = parse(text, values=values)
+    bind_fresh(graph, 0)
+    return graph
+
+
+def source_of(graph: Graph) -> str:
+    return emit(graph, source_name="net.arch", weights_name=f"{graph.name}.safetensors")
+
+
+def imported(graph: Graph, folder: Path, source: str | None = None) -> ModuleType:
+    """The emitted module, imported from a file beside its weights."""
+    path = folder / f"{graph.name}.py"
+    path.write_text(source or source_of(graph), encoding="utf-8")
+    if graph.tensors is not None:
+        write(folder / f"{graph.name}.safetensors", graph.tensors)
+    spec = importlib.util.spec_from_file_location(f"emitted_{next(_numbers)}", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def fresh(graph: Graph, folder: Path) -> torch.nn.Module:
+    """A fresh model of the emitted class."""
+    made: torch.nn.Module = getattr(imported(graph, folder), class_name(graph.name))()
+    return made
+
+
+def inputs_of(graph: Graph, seed: int = 0, **sizes: int) -> dict[str, torch.Tensor]:
+    """Seeded inputs; symbolic sizes are 2 unless given, integers small enough for any embedding."""
+    generator = torch.Generator().manual_seed(seed)
+    found = {}
+    for value in graph.inputs:
+        shape = [size_of(dim, 2, sizes) for dim in value.type.shape]
+        dtype = getattr(torch, value.type.dtype.torch)
+        if value.type.dtype is DType.bool:
+            found[value.name or ""] = torch.rand(shape, generator=generator) > 0.5
+        elif value.type.dtype.integral:
+            found[value.name or ""] = torch.randint(0, 7, shape, generator=generator, dtype=dtype)
+        else:
+            found[value.name or ""] = torch.randn(shape, generator=generator).to(dtype)
+    return found
+
+
+def assert_agrees(graph: Graph, folder: Path, atol: float = 1e-5, **sizes: int) -> torch.nn.Module:
+    """The loaded module computes what the graph's own nodes compute, one after the other."""
+    model: torch.nn.Module = imported(graph, folder).load()
+    assert not model.training
+    inputs = inputs_of(graph, **sizes)
+    with torch.no_grad():
+        found = model(*inputs.values())
+    expected = evaluate(graph, inputs)
+    results = found if isinstance(found, tuple) else (found,)
+    assert len(results) == len(expected)
+    for result, (name, wanted) in zip(results, expected.items()):
+        assert result.dtype == wanted.dtype, name
+        torch.testing.assert_close(result, wanted, atol=atol, rtol=1e-4, msg=lambda text, name=name: f"{name}: {text}")
+    assert_paths(model, graph)
+    return model
+
+
+def assert_paths(model: torch.nn.Module, graph: Graph) -> None:
+    """The state dict has the names, shapes and dtypes of the graph's stored tensors, and no others."""
+    state: Mapping[str, torch.Tensor] = model.state_dict()
+    expected = {path: spec for weight in graph.weights.values() for path, spec in weight.tensors.items()}
+    assert set(state) == set(expected)
+    for path, (shape, dtype) in expected.items():
+        assert tuple(state[path].shape) == shape, path
+        assert state[path].dtype == getattr(torch, dtype.torch), path

@@ -1,0 +1,49 @@
+"""The texts that operators are spelled with."""
+
+from __future__ import annotations
+
+import ast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from archc.ops.spelling import Infix, infix, method
+
+TREE = st.recursive(
+    st.sampled_from(["a", "b", "c"]),
+    lambda inner: st.tuples(inner, st.sampled_from(["+", "-", "*", "/", "**", "<", "==", "&"]), inner),
+    max_leaves=6,
+)
+Tree = str | tuple["Tree", str, "Tree"]
+
+
+@given(TREE)
+def test_parentheses_keep_the_meaning(tree: Tree) -> None:
+    """What Python parses out of the text is the tree that it was made of."""
+
+    def spelled(node: Tree) -> str:
+        return node if isinstance(node, str) else infix(spelled(node[0]), node[1], spelled(node[2]))
+
+    def fully(node: Tree) -> str:
+        return node if isinstance(node, str) else f"({fully(node[0])} {node[1]} {fully(node[2])})"
+
+    assert ast.dump(ast.parse(spelled(tree))) == ast.dump(ast.parse(fully(tree)))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (infix(infix("a", "*", "b"), "+", infix("c", "/", "d")), "a * b + c / d"),
+        (infix(infix("a", "+", "b"), "-", "c"), "a + b - c"),
+        (infix("a", "+", infix("b", "+", "c")), "a + (b + c)"),
+        (infix(infix("a", "+", "b"), "*", "c"), "(a + b) * c"),
+        (infix(infix("a", "+", "b"), ">", "c"), "a + b > c"),
+        (infix(infix("a", "<", "b"), "&", infix("b", "<", "c")), "(a < b) & (b < c)"),
+        (infix("a", "*", Infix("-1")), "a * (-1)"),
+        (infix(Infix("-a"), "**", "b"), "(-a) ** b"),
+        (method(infix("a", "+", "b"), "flatten", 1), "(a + b).flatten(1)"),
+    ],
+)
+def test_no_more_parentheses_than_a_person_writes(text: str, expected: str) -> None:
+    assert text == expected
