@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from archc.ir.graph import Graph, Node, Value
     from archc.ir.types import DType, TensorType
     from archc.language.printer import print_graph
-    from archc.ops.operator import Operator, OperatorError
+    from archc.ops.operator import Operator, OperatorError, operator
     from archc.ops.parameter import Parameter
     from archc.passmanager import Context, Pass
 
@@ -44,6 +44,7 @@ _HOMES = {
     "Value": "archc.ir.graph",
     "attribute": "archc.ir.attributes",
     "compile": "archc.compiler",
+    "operator": "archc.ops.operator",
     "parse": "archc.compiler",
     "print_graph": "archc.language.printer",
 }
@@ -65,6 +66,7 @@ __all__ = [
     "Value",
     "attribute",
     "compile",
+    "operator",
     "parse",
     "print_graph",
 ]

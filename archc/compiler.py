@@ -7,11 +7,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from archc.collector import paused_collector
 from archc.diagnostics import Diagnostics, Source, did_you_mean, error
 from archc.ir.attributes import AttributeProblem
 from archc.ir.graph import Graph
@@ -81,7 +83,8 @@ def build(module: Module, model: str | None, values: Mapping[str, Any], diagnost
     Raises:
         ArchcError: there is no such model, or it is wrong.
     """
-    graph = elaborate(module, choose_model(module, model), values, diagnostics)
+    with paused_collector():
+        graph = elaborate(module, choose_model(module, model), values, diagnostics)
     diagnostics.check()
     assert graph is not None, "elaboration fails with an error or gives a graph"
     return graph
@@ -128,7 +131,7 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
     for setting in settings:
         name, equals, text = setting.partition("=")
         if not equals or not name.strip().isidentifier():
-            raise error("bad-setting", f"`--set {setting}` is not of the form name=value", help="--set classes=100")
+            raise error("bad-setting", f"`--set {setting}` is not of the form name=value", help="write, for instance, `--set classes=100`")
         source = Source(text.strip(), f"--set {name.strip()}")
         value = parse_value(source, diagnostics)
         diagnostics.check()
@@ -183,7 +186,7 @@ class Compiled:
         from archc.emission import write_files
         from archc.output import OutputFolder
 
-        with OutputFolder(Path(folder)) as out:
+        with OutputFolder(Path(folder)) as out, paused_collector():
             return write_files(self, out, emit, check, progress)
 
     def sources(self) -> dict[str, str]:
@@ -252,4 +255,6 @@ def compile(  # noqa: A001 - `archc.compile` is what it is called
 
 
 def _name_of(module: Module) -> str:
-    return module.source.path.name if module.source.path is not None else module.source.name
+    """What the output calls the text; the bytes of a file's name need not be UTF-8, and those of the output are."""
+    name = module.source.path.name if module.source.path is not None else module.source.name
+    return os.fsencode(name).decode("utf-8", "replace")

@@ -88,8 +88,14 @@ def make_report(compiled: Compiled) -> dict[str, Any]:
         "outputs": {name: str(value.type) for name, value in graph.outputs.items()},
         **cost(graph).to_json(),
         "passes": [step.to_json() for step in compiled.passes],
-        "warnings": [warning.to_json() for warning in compiled.diagnostics.warnings],
+        "warnings": [_warning(warning) for warning in compiled.diagnostics.warnings],
     }
+
+
+def _warning(warning: Diagnostic) -> dict[str, Any]:
+    """A warning without the folder that its file is in."""
+    place = {} if warning.span is None else {"file": source_title(warning.span.source)}
+    return {**warning.to_json(), **place, "notes": [note.text for note in warning.notes]}
 
 
 def _fingerprint(path: Path) -> dict[str, Any]:

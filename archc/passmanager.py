@@ -191,7 +191,7 @@ def make_pass(name: str, positional: Sequence[Any] = (), named: Mapping[str, Any
         raise AttributeProblem(
             "unknown-pass", f"there is no pass `{name}`", None, did_you_mean(name, passes) or f"there are {known}"
         )
-    made = bind(load_pass(name), f"`{name}`", positional, named or {})
+    made = bind(load_pass(name), f"`{name}`", positional, named or {}, "option")
     made.check()
     return made
 

@@ -73,7 +73,7 @@ def _pass(stage: syntax.Stage, diagnostics: Diagnostics, pipelines: Sequence[str
             if argument.name is None:
                 positional.append(value)
             elif argument.name in named:
-                raise AttributeProblem("duplicate-attribute", f"`{argument.name}` is given twice", argument.name)
+                raise AttributeProblem("duplicate-option", f"`{argument.name}` is given twice", argument.name)
             else:
                 named[argument.name] = value
         return make_pass(_name(stage), positional, named)

@@ -44,14 +44,16 @@ class Channels:
 
     def scaled(self, weight: Array, scale: Array) -> Array:
         """The weight with the elements of each channel multiplied by that channel's number."""
-        return (self._split(weight) * self._spread(scale)).reshape(weight.shape)
+        products: Array = self._split(weight) * self._spread(scale)
+        return products.reshape(weight.shape)
 
     def summed(self, weight: Array, numbers: Array, result: Axis) -> Array:
         """For each channel of the result the sum of its weights, each times the number of its channel here."""
         kept = _factor_names(result)
-        products = self._split(weight) * self._spread(numbers)
+        products: Array = self._split(weight) * self._spread(numbers)
         others = tuple(place for place, name in enumerate(_names(self._weight)) if name not in kept)
-        return products.sum(axis=others).reshape(-1)
+        summed: Array = products.sum(axis=others)
+        return summed.reshape(-1)
 
     def _split(self, weight: Array) -> Array:
         return weight.reshape([self._extent(name) for name in _names(self._weight)])

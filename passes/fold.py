@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -57,7 +57,7 @@ class Fold(Pass):
                     context.rewrote(node, "removed: in inference it passes on what it receives")
                 else:
                     context.left(node, "not selected")
-            found = node.op.channel_map(_values(graph, node)) if node.weights else None
+            found = node.op.channel_map(_Values(graph, node)) if node.weights else None
             if found is None:
                 continue
             if not wanted(node.title):
@@ -116,8 +116,9 @@ def _obstacle_behind(graph: Graph, node: Node, owners: Mapping[str, list[Node]])
 
 def _weights_obstacle(graph: Graph, layer: Node, owners: Mapping[str, list[Node]]) -> str | None:
     for path in layer.weights.values():
-        if len(owners[path]) > 1:
-            other = next((node.title for node in owners[path] if node is not layer and node.title != layer.title), None)
+        users = owners.get(path, ())  # a bias made here has none
+        if len(users) > 1:
+            other = next((node.title for node in users if node is not layer and node.title != layer.title), None)
             return f"`{layer.title}` is used more than once" if other is None else f"`{other}` has `{path}` too"
         if graph.weights[path].storage != Dense():
             return f"`{path}` is stored as {graph.weights[path].storage}"
@@ -129,14 +130,14 @@ def _weights_obstacle(graph: Graph, layer: Node, owners: Mapping[str, list[Node]
 
 def _into_result(graph: Graph, layer: Node, scale: Array, shift: Array) -> tuple[Array, Array]:
     """Weight and bias of a layer that scales and shifts the channels of its own result."""
-    weights = _values(graph, layer)
+    weights = _Values(graph, layer)
     weight = Channels.of_result(layer).scaled(weights["weight"], scale)
     return weight, weights.get("bias", 0.0) * scale + shift
 
 
 def _into_operand(graph: Graph, layer: Node, scale: Array, shift: Array) -> tuple[Array, Array]:
     """Weight and bias of a layer that scales and shifts the channels of its own operand."""
-    weights = _values(graph, layer)
+    weights = _Values(graph, layer)
     channels = Channels.of_operand(layer)
     weight = channels.scaled(weights["weight"], scale)
     shifted = channels.summed(weights["weight"], shift, Channels.of_result(layer).axis)
@@ -152,6 +153,19 @@ def _set(graph: Graph, context: Context, layer: Node, weight: Array, bias: Array
         context.rewriter.set_weight(path, np.ascontiguousarray(values).astype(dtype))
 
 
-def _values(graph: Graph, node: Node) -> dict[str, Array]:
-    """A layer's parameters by name, in float64."""
-    return {name: graph.weight_values(path).astype(np.float64) for name, path in node.weights.items()}
+@dataclass(frozen=True)
+class _Values(Mapping[str, Array]):
+    """A layer's parameters by name, in float64; each is read when it is asked for."""
+
+    graph: Graph
+    node: Node
+
+    def __getitem__(self, name: str) -> Array:
+        values: Array = self.graph.weight_values(self.node.weights[name]).astype(np.float64)
+        return values
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.node.weights)
+
+    def __len__(self) -> int:
+        return len(self.node.weights)

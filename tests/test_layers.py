@@ -1,7 +1,7 @@
 """Who may import whom: nothing imports upward.
 
-    cli ▸ compiler ▸ { language, importers, codegen, passmanager } ▸ ops ▸ ir, weights ▸ diagnostics
-    passes ▸ passmanager, ops, ir, weights          (never language, codegen or cli)
+cli ▸ compiler ▸ { language, importers, codegen, passmanager } ▸ ops ▸ ir, weights ▸ diagnostics
+passes ▸ passmanager, ops, ir, weights          (never language, codegen or cli)
 """
 
 from __future__ import annotations

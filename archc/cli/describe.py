@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from typing import TYPE_CHECKING, Any
 
 from archc.ir.attributes import AttributeInfo, attributes, value_text
@@ -15,8 +16,7 @@ if TYPE_CHECKING:
 def summary(cls: type) -> str:
     """The first sentence of a class's docstring, which may run over several lines."""
     paragraph = " ".join((inspect.getdoc(cls) or "").partition("\n\n")[0].split())
-    sentence, _, _ = paragraph.partition(". ")
-    return sentence.removesuffix(".")
+    return re.split(r"(?<! al)\. (?=\W*[A-Z])", paragraph)[0].removesuffix(".")
 
 
 def operator_json(cls: type[Operator]) -> dict[str, Any]:

@@ -36,22 +36,23 @@ def add_parser(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from archc.ops import OPERATORS
+    from archc.ops.registry import find_operator, known_operators, operator_names
 
     load_plugins(arguments.load)
     if arguments.name is None:
         if arguments.json:
-            output.print_json({"operators": [operator_json(cls) for _, cls in sorted(OPERATORS.items())]})
+            output.print_json({"operators": [operator_json(cls) for cls in known_operators().values()]})
         else:
-            print(_list(list(OPERATORS.values())))
+            print(_list(list(known_operators().values())))
         return 0
-    if arguments.name not in OPERATORS:
+    cls = find_operator(arguments.name)
+    if cls is None:
         raise error(
             "unknown-operator",
             f"there is no operator `{arguments.name}`",
-            help=did_you_mean(arguments.name, OPERATORS) or "`archc ops` lists them",
+            help=did_you_mean(arguments.name, operator_names()) or "`archc ops` lists them",
         )
-    described = operator_json(OPERATORS[arguments.name])
+    described = operator_json(cls)
     if arguments.json:
         output.print_json(described)
     else:

@@ -96,11 +96,14 @@ def attributes(cls: type) -> tuple[AttributeInfo, ...]:
     return tuple(found)
 
 
-def bind(cls: type[T], noun: str, positional: Sequence[Any], named: Mapping[str, Any]) -> T:
+def bind(
+    cls: type[T], noun: str, positional: Sequence[Any], named: Mapping[str, Any], word: str = "attribute"
+) -> T:
     """An instance of an operator or pass class from the arguments of a text.
 
     Args:
         noun: what to call it in messages, for instance "`conv2d`".
+        word: what messages call an argument: an operator has attributes, a pass has options.
 
     Raises:
         AttributeProblem: an unknown, missing, surplus or ill-typed argument; the first one found.
@@ -109,9 +112,14 @@ def bind(cls: type[T], noun: str, positional: Sequence[Any], named: Mapping[str,
     by_name = {info.name: info for info in infos}
     slots = [info for info in infos if not info.keyword]
     if len(positional) > len(slots):
-        takes = "no attribute" if not slots else f"at most {len(slots)}"
+        takes = f"no {word}" if not slots else f"at most {len(slots)} {word}{'s' if len(slots) != 1 else ''}"
+        # `reshape(a, b)` for `reshape((a, b))`, as PyTorch has it
+        sequence = slots[-1] if slots and _describe(slots[-1].type).startswith("a tuple") else None
         raise AttributeProblem(
-            "too-many-attributes", f"{noun} takes {takes} by position, and is given {len(positional)}", len(slots)
+            f"too-many-{word}s",
+            f"{noun} takes {takes} by position, and is given {len(positional)}",
+            len(slots),
+            f"`{sequence.name}` is a tuple, with parentheses of its own" if sequence is not None else None,
         )
     values: dict[str, Any] = {}
     for position, (info, value) in enumerate(zip(slots, positional)):
@@ -120,18 +128,18 @@ def bind(cls: type[T], noun: str, positional: Sequence[Any], named: Mapping[str,
         if name not in by_name:
             known = ", ".join(f"`{info.name}`" for info in infos)
             raise AttributeProblem(
-                "unknown-attribute",
-                f"{noun} has no attribute `{name}`",
+                f"unknown-{word}",
+                f"{noun} has no {word} `{name}`",
                 name,
                 did_you_mean(name, by_name) or (f"it has {known}" if known else "it has none"),
             )
         if name in values:
-            raise AttributeProblem("duplicate-attribute", f"{noun} is given `{name}` twice", name)
+            raise AttributeProblem(f"duplicate-{word}", f"{noun} is given `{name}` twice", name)
         values[name] = _coerced(by_name[name], noun, value, name)
     missing = [info.name for info in infos if info.required and info.name not in values]
     if missing:
         wanted = " and ".join(f"`{name}`" for name in missing)
-        raise AttributeProblem("missing-attribute", f"{noun} needs {wanted}", None, f"write {usage(cls, noun)}")
+        raise AttributeProblem(f"missing-{word}", f"{noun} needs {wanted}", None, f"write {usage(cls, noun)}")
     return cls(**values)
 
 

@@ -182,6 +182,20 @@ class Rewriter:
         self._sign(node)
         self._infer(node)
 
+    def become(self, node: Node, op: Operator, operands: Sequence[Value]) -> None:
+        """Give a node without weights another operator and other operands at once."""
+        assert not node.weights and not op.parameters, "weights have an owner: replace the node instead"
+        self.graph._set_operands(node, tuple(operands))
+        node.op = op
+        self._sign(node)
+        self._infer(node)
+
+    def lift(self, node: Node, scope: Scope) -> None:
+        """Let a node without a name belong to the innermost scope that is around its own and around another one."""
+        if node.name is None:
+            around = scope.ancestors()
+            node.scope = next(own for own in reversed(node.scope.ancestors()) if own in around)
+
     def _infer(self, node: Node) -> None:
         """Infer the results' types again, here and downstream as far as they change."""
         stack = [node]

@@ -15,9 +15,9 @@ _LONGEST_SEARCH = 200  # nodes; advice must not cost more than the mistake
 
 
 def describe(value: Value) -> list[str]:
-    """A note that names the nearest named tensor upstream, its type, and the layer that made it."""
+    """A note that names the nearest tensor upstream that has a name or is a layer's, its type, and that layer."""
     named: Value | None = value
-    while named is not None and named.name is None:
+    while named is not None and named.name is None and (named.producer is None or named.producer.path is None):
         named = _upstream(named)
     if named is None:
         return []
@@ -30,6 +30,8 @@ def describe(value: Value) -> list[str]:
         return [f"`{named.name}` is {named.type}"]
     node = layer.producer
     line = f" (line {node.span.line})" if node.span is not None else ""
+    if named.name is None:
+        return [f"`{node.path}`{line} gives {named.type}"]
     return [f"`{named.name}` is {named.type}, from `{node.path}`{line}"]
 
 

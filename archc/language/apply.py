@@ -1,26 +1,33 @@
-"""Operators, blocks and layers at work: what a stage, a call, `a + b` and `x[:, 0]` do to a graph."""
+"""Operators, blocks and layers at work: what a stage or a call does to a graph."""
 
 from __future__ import annotations
 
-import re
+import contextlib
+import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from archc.diagnostics import Note, Span, did_you_mean
-from archc.ir.attributes import AttributeProblem
+from archc.ir.attributes import AttributeProblem, attributes
 from archc.ir.dims import SymbolicDim
 from archc.ir.graph import Value
 from archc.ir.storage import Storage
+from archc.ir.types import TensorType
 from archc.language import syntax
 from archc.language.advice import advise, describe
+from archc.language.arithmetic import LARGEST_SIZE
 from archc.language.environment import POISON, BlockRef, LayerRef, WeightRef
 from archc.language.expressions import Failed, describe_value
-from archc.language.names import check_layer_name
-from archc.ops.binary import BINARY
-from archc.ops.operator import OPERATORS, Operator, OperatorError
+from archc.language.frames import Frame
+from archc.language.labels import Labels
+from archc.language.symbols import apply_index, apply_symbol
+from archc.ops.operator import Inference, Operator, OperatorError
+from archc.ops.registry import operator_names
 
 if TYPE_CHECKING:
-    from archc.language.elaborate import Elaborator, Frame
+    from archc.language.elaborate import Elaborator
+
+LARGEST_WEIGHT = 2**36  # elements: 256 GiB in f32, more than the largest layer that anybody trains
 
 Callee = type[Operator] | BlockRef | LayerRef
 
@@ -31,24 +38,47 @@ class Application:
     def __init__(self, elaborator: Elaborator):
         self.elaborator = elaborator
         self.report = elaborator.report
+        self.labels = Labels(elaborator)
 
     # Chains and calls -------------------------------------------------------------------------------------
 
     def chain(self, frame: Frame, node: syntax.Chain) -> Any:
         """The value of `source -> stage -> stage`: a tensor, or a tuple of several."""
+        done = 0
         try:
             value = self.elaborator.expressions.evaluate(frame, node.source)
-        except Failed:
-            # Nothing flows, but a stage that means nothing is a mistake of its own.
             for stage in node.stages:
-                self.callee(frame, stage.callee)
+                operands = self._operands(frame, value, node.source if done == 0 else stage)
+                done += 1
+                callee = self.callee(frame, stage.callee, stage.called or stage.label is not None)
+                results = self._apply(frame, callee, operands, stage.arguments, stage.label, stage)
+                value = results[0] if len(results) == 1 else results
+        except Failed:
+            # Nothing flows on, but what means nothing further down is a mistake of its own.
+            for stage in node.stages[done:]:
+                self._look_at(frame, stage)
             raise
-        for stage in node.stages:
-            operands = self._operands(frame, value, node.source.span if stage is node.stages[0] else stage.span)
-            callee = self.callee(frame, stage.callee, stage.called or stage.label is not None)
-            results = self._apply(frame, callee, operands, stage.arguments, stage.label, stage)
-            value = results[0] if len(results) == 1 else results
         return value
+
+    def _look_at(self, frame: Frame, stage: syntax.Stage) -> None:
+        """Report the names without meaning in a stage that nothing reaches."""
+        for evaluate in (
+            lambda: self.callee(frame, stage.callee, stage.called or stage.label is not None),
+            *(lambda part=argument.value: self._argument(frame, part) for argument in stage.arguments),
+        ):
+            with contextlib.suppress(Failed):
+                evaluate()
+
+    def _argument(self, frame: Frame, node: syntax.Expression | syntax.Slice) -> Any:
+        if isinstance(node, syntax.Slice):
+            self.report(
+                frame,
+                "wrong-type",
+                "a slice is no attribute",
+                node.span,
+                help="slices stand in indices, `x[0:2]`, and in `sparse(2:4)`",
+            )
+        return self.elaborator.expressions.evaluate(frame, node)
 
     def call(self, frame: Frame, node: syntax.Call, callee: Any) -> Any:
         """The value of `arange(T)`: an operator or block that receives no tensors."""
@@ -58,17 +88,22 @@ class Application:
         results = self._apply(frame, callee, (), node.arguments, None, node)
         return results[0] if len(results) == 1 else results
 
-    def _operands(self, frame: Frame, value: Any, span: Span) -> tuple[Value, ...]:
+    def _operands(self, frame: Frame, value: Any, source: syntax.Expression | syntax.Stage) -> tuple[Value, ...]:
         items = value if isinstance(value, tuple) else (value,)
-        for item in items:
-            if not isinstance(item, Value):
-                self.report(
-                    frame,
-                    "wrong-type",
-                    f"only tensors flow along arrows, and this is {describe_value(item)}",
-                    span,
-                    help="an operator that makes a tensor of numbers is called: `arange(n) -> ...`",
-                )
+        parts = source.items if isinstance(source, syntax.Tuple) and len(source.items) == len(items) else None
+        for number, item in enumerate(items):
+            if isinstance(item, Value):
+                continue
+            makes = isinstance(item, type | BlockRef)
+            self.report(
+                frame,
+                "wrong-type",
+                f"only tensors flow along arrows, and this is {describe_value(item)}",
+                parts[number].span if parts is not None else source.span,
+                help="an operator that makes a tensor of numbers is called: `arange(n) -> ...`"
+                if makes
+                else "attributes stand in parentheses behind an operator: `x -> linear(8)`",
+            )
         return items
 
     def callee(self, frame: Frame, node: syntax.Expression, fresh: bool = False) -> Callee:
@@ -76,7 +111,7 @@ class Application:
         if isinstance(node, syntax.Name):
             value = self.elaborator.expressions.lookup(frame, node.name)
             if value is None:
-                known = [*frame.module.blocks, *OPERATORS, *self._layer_names(frame)]
+                known = [*frame.module.blocks, *operator_names(), *self._layer_names(frame)]
                 self.report(
                     frame,
                     "unknown-operator",
@@ -133,71 +168,11 @@ class Application:
             path, arguments, target = callee.name, callee.arguments, callee.callee
         else:
             target = callee
-            path = self._path(frame, target, label, span)
+            path = self.labels.enter(frame, target, label, span)
         if isinstance(target, BlockRef):
             assert path is not None
             return self._use_block(frame, target, operands, arguments, path, span)
         return self._use_operator(frame, target, operands, arguments, path, span)
-
-    # Layers' names ----------------------------------------------------------------------------------------
-
-    def label_path(self, frame: Frame, label: syntax.Label) -> str:
-        """The path that a label gives: `h[3]` is `h.3`."""
-        path = label.name
-        for part in label.parts:
-            if isinstance(part, syntax.Field):
-                path += f".{part.name}"
-                continue
-            number = self.elaborator.expressions.evaluate(frame, part)
-            if isinstance(number, bool) or not isinstance(number, int) or number < 0:
-                self.report(frame, "wrong-type", "a layer's index is an integer from 0 up", part.span)
-            path += f".{number}"
-        return path
-
-    def _path(
-        self, frame: Frame, callee: type[Operator] | BlockRef, label: syntax.Label | None, span: Span
-    ) -> str | None:
-        """The path of a fresh layer; None for an operator without weights that nobody named."""
-        if label is not None:
-            check_layer_name(self.elaborator, frame, label)
-            path = self.label_path(frame, label)
-            self.register(frame, path, callee, label.span)
-            return path
-        if isinstance(callee, type):
-            if not callee.parameters:
-                return None
-            base = callee.name
-        else:
-            base = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", callee.definition.name.name).lower()
-        path = base
-        while path in frame.labels or path in frame.lists:
-            frame.counts[base] = frame.counts.get(base, 1) + 1
-            path = f"{base}_{frame.counts[base]}"
-        self.register(frame, path, callee, span)
-        return path
-
-    def register(self, frame: Frame, path: str, callee: type[Operator] | BlockRef, span: Span) -> None:
-        """Enter a layer's path in its definition; it must be new, and no list of layers may have its name."""
-        from archc.language.elaborate import Labelled
-
-        head, _, rest = path.partition(".")
-        earlier = frame.labels[path].span if path in frame.labels else None
-        if rest and head in frame.labels:
-            earlier = frame.labels[head].span
-        elif not rest and head in frame.lists:
-            earlier = frame.lists[head]
-        if earlier is not None:
-            self.report(
-                frame,
-                "duplicate-label",
-                f"two layers are called `{path}`",
-                span,
-                notes=[Note("the name is given here first", earlier)],
-                help="give one of them another name; to share weights, declare it with `layer` and use it twice",
-            )
-        frame.labels[path] = Labelled(callee, span)
-        if rest:
-            frame.lists.setdefault(head, span)
 
     # Blocks -----------------------------------------------------------------------------------------------
 
@@ -217,7 +192,7 @@ class Application:
                 self.report(
                     frame,
                     "too-many-attributes",
-                    f"the block `{block.definition.name.name}` takes {len(names)} attributes",
+                    f"the block `{block.definition.name.name}` takes {len(names)} attribute{'s' if len(names) != 1 else ''}",
                     argument.span,
                 )
             name = argument.name or names[position]
@@ -232,7 +207,7 @@ class Application:
                     help=did_you_mean(name, names)
                     or ("it has " + ", ".join(f"`{own}`" for own in names) if names else "it has none"),
                 )
-            values[name] = self.elaborator.expressions.evaluate(frame, argument.value)
+            values[name] = self._argument(frame, argument.value)
         return self.elaborator.block(frame, block, values, operands, path, span)
 
     # Operators --------------------------------------------------------------------------------------------
@@ -251,11 +226,13 @@ class Application:
         positional: list[Any] = []
         named: dict[str, Any] = {}
         for argument in arguments:
-            value = self.elaborator.expressions.evaluate(frame, argument.value)
+            value = self._argument(frame, argument.value)
             if isinstance(value, type) and issubclass(value, Storage):
                 value = value()
             if argument.name in operator.parameters and isinstance(value, WeightRef):
                 weights[argument.name] = value.path
+                if value.storage is not None:
+                    storages[argument.name] = value.storage
             elif argument.name in operator.parameters and isinstance(value, Storage):
                 storages[argument.name] = value
             elif isinstance(value, Value):
@@ -264,7 +241,7 @@ class Application:
                     "wrong-type",
                     "tensors flow along arrows, and are no attributes",
                     argument.span,
-                    help=f"write `{argument.value.span.text} -> {operator.name}`",
+                    help=f"write `{_short(argument.value.span)} -> {operator.name}{'(...)' if len(arguments) > 1 else ''}`",
                 )
             elif argument.name is None:
                 positional.append(value)
@@ -299,95 +276,114 @@ class Application:
         rewriter = self.elaborator.rewriter
         try:
             inference = op.infer([value.type for value in operands])
-            self._check_weights(frame, op, name, inference.parameters, weights or {}, span)
+            self._check_weights(frame, op, name, inference, weights or {}, operands, span)
+            self._check_sizes(frame, op, inference, operands, span)
             node = rewriter.add(
                 op, operands, name=name, scope=frame.scope, span=span, weights=weights, storages=storages
             )
         except OperatorError as problem:
-            place = _argument_span(arguments, problem.attribute) if problem.code != "shape-mismatch" else None
-            notes = [*problem.notes]
-            for value in operands if problem.operand is None else [operands[problem.operand]]:
-                notes += self.describe(value)
-            advice = problem.help or advise(op, operands, problem)
-            self.report(frame, problem.code, str(problem), place or span, notes=notes, help=advice)
+            self._does_not_fit(frame, op, operands, problem, arguments, span)
         return node.results
 
-    def describe(self, value: Value) -> list[str]:
-        """Notes that tell what a tensor is and where it comes from."""
-        return describe(value)
+    def _does_not_fit(
+        self,
+        frame: Frame,
+        op: Operator,
+        operands: Sequence[Value],
+        problem: OperatorError,
+        arguments: Sequence[syntax.Argument],
+        span: Span,
+    ) -> NoReturn:
+        """Report operands or attributes that do not fit, at the place that is at fault."""
+        place = None
+        notes = list(problem.notes)
+        if problem.code != "shape-mismatch":
+            place = _argument_span(arguments, problem.attribute)
+            if place is None:
+                place = _argument_span(arguments, _position(op, problem.attribute))
+        if problem.operand is not None or place is None:
+            for value in operands:
+                notes += describe(value)
+        advice = problem.help or advise(op, operands, problem)
+        self.report(frame, problem.code, str(problem), place or span, notes=dict.fromkeys(notes), help=advice)
 
     def _check_weights(
         self,
         frame: Frame,
         op: Operator,
         name: str | None,
-        parameters: Mapping[str, Any],
+        inference: Inference,
         given: Mapping[str, str],
+        operands: Sequence[Value],
         span: Span,
     ) -> None:
         """A weight that exists already, of a shared layer or another one, must have the shape that is needed here."""
-        own = f"{frame.scope.path}.{name}" if frame.scope.path else name
-        for parameter, needed in parameters.items():
-            path = given.get(parameter, f"{own}.{parameter}")
+        for parameter, needed in inference.parameters.items():
+            path = given.get(parameter, f"{frame.within(name or op.name)}.{parameter}")
             weight = self.elaborator.rewriter.graph.weights.get(path)
             if weight is not None and weight.shape != needed.shape:
                 self.report(
                     frame,
                     "shape-mismatch",
-                    f"the weight `{path}` is {weight.dtype}{list(weight.shape)}, and `{op.name}` needs {needed} here",
+                    f"the weight `{path}` is {TensorType(weight.dtype, weight.shape)},"
+                    f" and `{op.name}` needs {needed} here",
                     span,
+                    notes=[note for value in operands for note in describe(value)],
                     help="layers share a weight only where its shape fits both",
+                )
+            if weight is not None and weight.dtype is not needed.dtype:
+                self.report(
+                    frame,
+                    "dtype-mismatch",
+                    f"the weight `{path}` is {weight.dtype}, and `{op.name}` needs {needed.dtype} here",
+                    span,
+                    notes=[note for value in operands for note in describe(value)],
+                    help="layers share a weight only where its dtype fits both",
+                )
+            if math.prod(dim for dim in needed.shape if isinstance(dim, int)) > LARGEST_WEIGHT:
+                self.report(
+                    frame,
+                    "weight-too-large",
+                    f"`{op.name}` would own a `{parameter}` of {needed}; {LARGEST_WEIGHT:,} elements are the most",
+                    span,
+                    notes=[note for value in operands for note in describe(value)],
+                )
+
+    def _check_sizes(
+        self, frame: Frame, op: Operator, inference: Inference, operands: Sequence[Value], span: Span
+    ) -> None:
+        """No axis may be longer than what the kernels can count, or empty."""
+        for result in inference.results:
+            for size in result.shape:
+                if isinstance(size, SymbolicDim) or 1 <= size <= LARGEST_SIZE:
+                    continue
+                self.report(
+                    frame,
+                    "size-too-large" if size > LARGEST_SIZE else "bad-size",
+                    f"`{op.name}` would make {result}; a size is at least 1 and at most {LARGEST_SIZE:,}",
+                    span,
+                    notes=[note for value in operands for note in describe(value)],
                 )
 
     # Symbols and indices ----------------------------------------------------------------------------------
 
     def symbol(self, frame: Frame, node: syntax.Node, symbol: str, operands: Sequence[Any]) -> Value:
         """The tensor that `a + b`, `x * 0.5` or `-x` makes."""
-        if len(operands) == 1:
-            unary = {"-": "neg", "not": "logical_not"}[symbol]
-            return self.add(frame, OPERATORS[unary](), operands, None, node.span)[0]
-        if symbol not in BINARY:
-            self.report(
-                frame,
-                "wrong-type",
-                f"`{symbol}` does not apply to tensors",
-                node.span,
-                help=f"write `(a, b) -> logical_{symbol}`" if symbol in ("and", "or") else None,
-            )
-        operator = BINARY[symbol]
-        tensors = [operand for operand in operands if isinstance(operand, Value)]
-        if len(tensors) == 2:
-            return self.add(frame, operator(), tensors, None, node.span)[0]
-        left, right = operands
-        scalar = right if isinstance(left, Value) else left
-        if isinstance(scalar, bool) or not isinstance(scalar, (int, float, SymbolicDim)):
-            self.report(
-                frame,
-                "wrong-type",
-                f"`{symbol}` combines a tensor with a tensor or a number, and this is {describe_value(scalar)}",
-                node.span,
-            )
-        op = operator(scalar=scalar, reverse=not isinstance(left, Value))
-        return self.add(frame, op, tensors, None, node.span)[0]
+        return apply_symbol(self.elaborator, frame, node, symbol, operands)
 
     def index(self, frame: Frame, node: syntax.Index, value: Value) -> Value:
         """The tensor that `x[:, 0]` makes."""
-        items: list[Any] = []
-        for item in node.items:
-            if isinstance(item, syntax.Slice):
-                parts = (item.start, item.stop, item.step)
-                items.append(tuple(None if part is None else self._bound(frame, part) for part in parts))
-            elif isinstance(item, syntax.Ellipsis):
-                items.append(Ellipsis)
-            else:
-                items.append(self._bound(frame, item))
-        return self.add(frame, OPERATORS["slice"](tuple(items)), (value,), None, node.span)[0]
+        return apply_index(self.elaborator, frame, node, value)
 
-    def _bound(self, frame: Frame, node: syntax.Expression) -> int | SymbolicDim:
-        value = self.elaborator.expressions.evaluate(frame, node)
-        if isinstance(value, bool) or not isinstance(value, (int, SymbolicDim)):
-            self.report(frame, "wrong-type", f"an index is an integer, and this is {describe_value(value)}", node.span)
-        return value
+
+def _position(op: Operator, attribute: str | None) -> int | None:
+    """The position of an attribute among those that may be given by position."""
+    slots = [info.name for info in attributes(type(op)) if not info.keyword]
+    return slots.index(attribute) if attribute in slots else None
+
+
+def _short(span: Span) -> str:
+    return span.text if len(span.text) <= 40 and "\n" not in span.text else "..."
 
 
 def _argument_span(arguments: Sequence[syntax.Argument], which: str | int | None) -> Span | None:

@@ -65,6 +65,10 @@ def binary(symbol: str, left: Any, right: Any) -> Any:
         raise ArithmeticProblem("number-too-large", f"the result of `{symbol}` is too large") from None
     if isinstance(value, complex):
         raise ArithmeticProblem("wrong-type", "a root of a negative number is no number here")
+    if isinstance(value, int) and abs(value) > LARGEST_NUMBER:
+        raise ArithmeticProblem(
+            "number-too-large", f"the result of `{symbol}` is too large", "integers go up to 2**63 - 1"
+        )
     return check_number(value)
 
 
@@ -139,7 +143,7 @@ def _bounded(symbol: str, left: Any, right: Any) -> bool | None:
 def _undecided(symbol: str, left: Any, right: Any) -> ArithmeticProblem:
     return ArithmeticProblem(
         "not-known-yet",
-        f"whether `{left} {symbol} {right}` is known only when the model runs",
+        f"whether `{left} {symbol} {right}` holds is known only when the model runs",
         help="`if` and `assert` decide when the text is compiled; give the size as a number",
     )
 
@@ -158,7 +162,7 @@ def kind(value: Any) -> str:
         return "a truth value"
     if isinstance(value, int):
         return "an integer"
-    names = {float: "a number", str: "a string", tuple: "a tuple", list: "a list", SymbolicDim: "a size"}
+    names = {float: "a floating-point number", str: "a string", tuple: "a tuple", list: "a list", SymbolicDim: "a size"}
     return names.get(type(value)) or f"a {type(value).__name__.removesuffix('Ref').lower()}"
 
 

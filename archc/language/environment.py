@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from archc.diagnostics import Span
+from archc.ir.storage import Storage
 from archc.language import syntax
 from archc.ops.operator import Operator
 
@@ -40,10 +41,11 @@ class LayerRef:
 
 @dataclass(frozen=True, slots=True)
 class WeightRef:
-    """A parameter of a layer, by its path in the model: `wte.weight`."""
+    """A parameter of a layer, by its path in the model: `wte.weight`; with its storage, where it is declared with one."""
 
     path: str
     span: Span
+    storage: Storage | None = None
 
 
 @dataclass(eq=False, slots=True)

@@ -14,10 +14,11 @@ from archc.ir.types import DType
 from archc.language import syntax
 from archc.language.arithmetic import FUNCTIONS, ArithmeticProblem, binary, call_function, check_number, kind
 from archc.language.environment import POISON, BlockRef, LayerRef, WeightRef
-from archc.ops.operator import OPERATORS, Operator
+from archc.ops.operator import Operator
+from archc.ops.registry import find_operator, operator_names
 
 if TYPE_CHECKING:
-    from archc.language.elaborate import Frame
+    from archc.language.frames import Frame
 
 
 class Failed(Exception):
@@ -108,17 +109,15 @@ class Expressions:
         definition = frame.module.definitions.get(name)
         if definition is not None:
             return BlockRef(definition, frame.module)
-        if name in OPERATORS:
-            return OPERATORS[name]
         if name in STORAGES:
             return STORAGES[name]
         if name in DType.__members__:
             return DType(name)
-        return math.inf if name == "inf" else None
+        return math.inf if name == "inf" else find_operator(name)
 
     def known_names(self, frame: Frame) -> Iterable[str]:
         """All names that mean something here, for suggestions."""
-        return [*frame.environment.bindings, *frame.module.definitions, *frame.module.imports, *OPERATORS]
+        return [*frame.environment.bindings, *frame.module.definitions, *frame.module.imports, *operator_names()]
 
     def _declared(self, frame: Frame, node: syntax.Member | syntax.Index) -> Any | None:
         """The layer `h[0]` or `encoder.first`, if it was declared with `layer`."""
@@ -146,7 +145,13 @@ class Expressions:
         if path is None:
             value = self.evaluate(frame, node.value)
             if isinstance(value, Value):
-                self.report(frame, "no-member", f"a tensor has no `{node.name}`", node.span)
+                self.report(
+                    frame,
+                    "no-member",
+                    f"a tensor has no `{node.name}`",
+                    node.span,
+                    help="its sizes have names: declare it as `f32[N, D]`, and use `D`",
+                )
             self.report(frame, "no-member", f"{kind(value)} has no `{node.name}`", node.span)
         return self._weight(frame, node, path)
 
@@ -156,9 +161,10 @@ class Expressions:
             self.report(
                 frame,
                 "unknown-layer",
-                f"no layer is called `{path}` here",
+                f"no layer or import is called `{path}` here",
                 node.value.span,
-                help=did_you_mean(path, frame.labels) or "a layer is known below the line that names it",
+                help=did_you_mean(path, [*frame.labels, *frame.module.imports])
+                or "a layer is known below the line that names it",
             )
         callee = frame.labels[path].callee
         if isinstance(callee, type) and node.name not in callee.parameters:
@@ -170,11 +176,14 @@ class Expressions:
                 node.span,
                 help=did_you_mean(node.name, callee.parameters) or (f"it has {owned}" if owned else None),
             )
-        declared = frame.environment.bindings.get(path)
-        if declared is not None:
-            declared.used = True
+        storage = None
+        declared = frame.environment.get(path)
+        if isinstance(declared, LayerRef):  # perhaps used for the first time here, so its own say counts
+            values = [self.evaluate(frame, a.value) for a in declared.arguments if a.name == node.name]
+            values = [value() if isinstance(value, type) and issubclass(value, Storage) else value for value in values]
+            storage = next((value for value in values if isinstance(value, Storage)), None)
         whole = f"{frame.scope.path}.{path}" if frame.scope.path else path
-        return WeightRef(f"{whole}.{node.name}", node.span)
+        return WeightRef(f"{whole}.{node.name}", node.span, storage)
 
     def path(self, frame: Frame, node: syntax.Expression) -> str | None:
         """The path that `h[3].attn` writes, or None for what writes none."""
@@ -209,7 +218,11 @@ class Expressions:
             self.report(frame, "wrong-type", f"an index is an integer, and this is {kind(position)}", node.span)
         if not -len(value) <= position < len(value):
             self.report(
-                frame, "index-out-of-range", f"there is no item {position} in a tuple of {len(value)}", node.span
+                frame,
+                "index-out-of-range",
+                f"there is no item {position} among {len(value)}",
+                node.items[0].span,
+                help="items are counted from 0" if value else None,
             )
         return value[position]
 
@@ -271,13 +284,27 @@ class Expressions:
         bounds = [self.evaluate(frame, bound) for bound in (node.start, node.stop)]
         for bound, part in zip(bounds, (node.start, node.stop)):
             if isinstance(bound, bool) or not isinstance(bound, int):
-                self.report(frame, "wrong-type", f"a range needs integers, and this is {kind(bound)}", part.span)
+                fraction = isinstance(bound, float) and isinstance(part, syntax.Binary) and part.operator == "/"
+                self.report(
+                    frame,
+                    "wrong-type",
+                    f"a range needs integers, and this is {describe_value(bound)}",
+                    part.span,
+                    help="`//` divides and rounds down" if fraction else None,
+                )
         return range(bounds[0], bounds[1])
 
     def truth(self, frame: Frame, value: Any, span: Span) -> bool:
         """A truth value; nothing else counts as one."""
         if not isinstance(value, bool):
-            self.report(frame, "wrong-type", f"`true` or `false` is needed here, and this is {kind(value)}", span)
+            number = isinstance(value, int | float) and len(span.text) <= 40
+            self.report(
+                frame,
+                "wrong-type",
+                f"`true` or `false` is needed here, and this is {describe_value(value)}",
+                span,
+                help=f"compare it: `{span.text} > 0`" if number else None,
+            )
         return value
 
     def _checked(self, frame: Frame, span: Span, compute: Callable[[], Any]) -> Any:

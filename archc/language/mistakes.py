@@ -192,7 +192,8 @@ def _wanted(accepted: frozenset[str]) -> str:
         words.append("a string")
     elif "NAME" in accepted and "LET" not in accepted:
         words.append("a name")
-    behind_expression = "PLUS" in accepted
+    # What was read may be reduced already to what takes no operator any more.
+    behind_expression = bool(accepted & {"PLUS", "OR", "ARROW"})
     for terminal, word in _WORDS.items():
         implied = _GOES_ON if behind_expression else _BEGINS if "NUMBER" in accepted else frozenset()
         if terminal in accepted and terminal not in implied:

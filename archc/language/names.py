@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import keyword
+import sys
 from typing import TYPE_CHECKING
 
 from archc.language import syntax
 
 if TYPE_CHECKING:
-    from archc.language.elaborate import Elaborator, Frame
+    from archc.language.elaborate import Elaborator
+    from archc.language.frames import Frame
 
 RESERVED_LAYER_NAMES = frozenset(
     """
@@ -23,11 +25,11 @@ RESERVED_LAYER_NAMES = frozenset(
 )
 """What `torch.nn.Module` itself calls its members: a layer of that name would take its place."""
 
+_IMPORTED = frozenset({"torch", "numpy", "onnx", "safetensors"})
+LONGEST_NAME = 100  # characters; a model's name becomes one of a file, and a path of twenty a line
 
-Named = syntax.Name | syntax.Label | syntax.Field
 
-
-def check_name(elaborator: Elaborator, frame: Frame, name: Named, what: str) -> None:
+def check_name(elaborator: Elaborator, frame: Frame, name: syntax.Name | syntax.Label | syntax.Field, what: str) -> None:
     """Refuse a name that the generated Python could not have.
 
     Raises:
@@ -47,7 +49,32 @@ def check_name(elaborator: Elaborator, frame: Frame, name: Named, what: str) -> 
             "reserved-name",
             f"`{name.name}` cannot name {what}: Python keeps names that begin with two underscores to itself",
             name.span,
-            help=f"for instance `{name.name.strip('_') or 'x'}`",
+            help=f"for instance `{name.name.strip('_') or 'x'}_`",
+        )
+    if len(name.name) > LONGEST_NAME:
+        elaborator.report(
+            frame,
+            "name-too-long",
+            f"the name of {what} has {len(name.name):,} characters; {LONGEST_NAME} are the most",
+            name.span,
+        )
+
+
+def check_definition_name(elaborator: Elaborator, frame: Frame, definition: syntax.Definition) -> None:
+    """Refuse the name of a definition that its class could not have, or of a model whose file would hide a module.
+
+    Raises:
+        Failed: the name was refused.
+    """
+    name = definition.name
+    check_name(elaborator, frame, name, f"a {definition.kind}")
+    if definition.kind == "model" and (name.name in _IMPORTED or name.name in sys.stdlib_module_names):
+        elaborator.report(
+            frame,
+            "reserved-name",
+            f"`{name.name}` cannot name a model: its file `{name.name}.py` would hide Python's module of that name",
+            name.span,
+            help=f"for instance `{name.name}_net`",
         )
 
 
@@ -57,9 +84,7 @@ def check_layer_name(elaborator: Elaborator, frame: Frame, label: syntax.Label) 
     Raises:
         Failed: the name was refused.
     """
-    named: list[syntax.Label | syntax.Field] = [label]
-    named += (part for part in label.parts if isinstance(part, syntax.Field))
-    for part in named:
+    for part in (label, *(part for part in label.parts if isinstance(part, syntax.Field))):
         check_name(elaborator, frame, part, "a layer")
         if part.name in RESERVED_LAYER_NAMES or part.name.startswith("_"):
             elaborator.report(

@@ -6,15 +6,13 @@ and `recovery` steps in where a token does not fit.
 
 from __future__ import annotations
 
-import gc
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 from typing import Any, NamedTuple
 
 from lark import Lark, UnexpectedToken
 
+from archc.collector import paused_collector
 from archc.diagnostics import Diagnostic, Diagnostics, Source
 from archc.language import syntax
 from archc.language.builder import Builder
@@ -93,7 +91,7 @@ def _parse(start: str, source: Source, diagnostics: Diagnostics) -> Any:
             f"the text has {len(source.text):,} characters; {LONGEST_TEXT:,} are the most that are read",
         )
         source = Source("", source.name, source.path)
-    with _lock, _paused_collector():
+    with _lock, paused_collector():
         try:
             return _drive(start, source, mistakes)
         finally:
@@ -134,17 +132,14 @@ def _drive(start: str, source: Source, found: _Mistakes) -> Any:
         else:
             return result
     except _TooManyMistakes:
-        pass
+        last = found.found[-1].span
+        found.found.append(
+            Diagnostic(
+                "error",
+                "too-many-mistakes",
+                f"these are {MOST_MISTAKES} mistakes; what follows was not read",
+                last,
+                help="mend these first",
+            )
+        )
     return recovery.finish(end) if start == "file" else None
-
-
-@contextmanager
-def _paused_collector() -> Iterator[None]:
-    """No garbage collection meanwhile: a tree under construction holds no garbage, and looking for it is slow."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()

@@ -37,9 +37,10 @@ class Recovery:
         level, depth = self._innermost()
         parts = self._state.value_stack[depth:]
         failure = Failure(token, previous, self._accepted(), parts, self._open_brackets())
-        if not self._reported_since(failure.start):
+        reserved = mistakes.is_reserved(failure)
+        if not (self._reported_before(token) if reserved else self._reported_since(failure.start)):
             self._found.add(mistakes.explain(failure))
-        if mistakes.is_reserved(failure):
+        if reserved:
             return Token("NAME", token.text, self._source, token.start, token.end)
         if level is None:
             return None
@@ -94,6 +95,11 @@ class Recovery:
     def _reported_since(self, start: int) -> bool:
         """Whether a mistake in the broken statement was reported before; this is then its consequence."""
         return any(diagnostic.span is not None and diagnostic.span.start >= start for diagnostic in self._found)
+
+    def _reported_before(self, word: Token) -> bool:
+        """Whether a word of the language was refused as a name before: those who use that name meant no other."""
+        message = mistakes.reserved(word).message
+        return any(diagnostic.message == message for diagnostic in self._found)
 
     # The next thing to go on with -----------------------------------------------------------------------
 

@@ -131,7 +131,8 @@ class Stages:
         left, right = reversed(sides) if op.reverse else sides
         return syntax.Binary(NOWHERE, op.symbol, left, right)
 
-    def _call(self, step: Step) -> tuple[syntax.Name, tuple[syntax.Argument, ...]]:
+    def _call(self, step: Step, stand_in_for: str | None = None) -> tuple[syntax.Name, tuple[syntax.Argument, ...]]:
+        """What a step calls, and with what; as a stand-in for the owner of a weight it has that weight itself."""
         given = self.parameters.given[step]
         if isinstance(step, Use):
             alone = len(given) == 1
@@ -141,7 +142,7 @@ class Stages:
         arguments = spelling.arguments(node.op, given)
         tied = self._tied(step)
         for parameter, path in node.weights.items():
-            if parameter in tied:
+            if parameter in tied and tied[parameter] != stand_in_for:
                 arguments.append(syntax.Argument(NOWHERE, parameter, self._tie(step, parameter, tied[parameter])))
             elif self.weights[path].storage != Dense():
                 arguments.append(syntax.Argument(NOWHERE, parameter, spelling.storage(self.weights[path].storage)))
@@ -168,11 +169,11 @@ class Stages:
             return
         self.declared.add(step.member.name)
         self._register(step.member.name)
-        self._emit_layer(self._parts(step), step)
+        self._emit_layer(self._parts(step), *self._call(step))
 
-    def _emit_layer(self, path: list[spelling.Part], step: Step, but: str | None = None) -> None:
-        callee, arguments = self._call(step)
-        arguments = tuple(argument for argument in arguments if but is None or argument.name != but)
+    def _emit_layer(
+        self, path: list[spelling.Part], callee: syntax.Name, arguments: tuple[syntax.Argument, ...]
+    ) -> None:
         value = syntax.Call(NOWHERE, callee, arguments) if arguments else callee
         self.emit(syntax.Layer(NOWHERE, spelling.label(path), value))
 
@@ -219,11 +220,11 @@ class Stages:
 
     def _need(self, source: str, user: Step) -> None:
         """Declare the layer that owns a weight, unless it is named already."""
-        owner, _, parameter = source.rpartition(".")
+        owner, _, _ = source.rpartition(".")
         if owner in self.labels:
             return
         if owner in self.owners:
             self._declare(self.owners[owner])
         else:  # a pass removed it: a layer that is never used keeps its name alive
             self._register(owner)
-            self._emit_layer(spelling.parts(owner), user, but=parameter)
+            self._emit_layer(spelling.parts(owner), *self._call(user, stand_in_for=source))

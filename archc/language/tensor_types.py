@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from archc.diagnostics import Note, did_you_mean
+from archc.diagnostics import Note, Span, did_you_mean
 from archc.ir import dims
 from archc.ir.dims import SymbolicDim, as_symbol, divide
 from archc.ir.types import DType, TensorType
@@ -13,7 +14,7 @@ from archc.language.arithmetic import LARGEST_SIZE
 from archc.language.expressions import Expressions
 
 if TYPE_CHECKING:
-    from archc.language.elaborate import Frame
+    from archc.language.frames import Frame
 
 
 def declare(expressions: Expressions, frame: Frame, node: syntax.TensorType) -> TensorType:
@@ -41,7 +42,7 @@ def _dtype(expressions: Expressions, frame: Frame, node: syntax.TensorType) -> D
             frame,
             "unknown-dtype",
             f"there is no dtype `{node.dtype}`",
-            node.span,
+            Span(node.span.source, node.span.start, node.span.start + len(node.dtype)),
             help=did_you_mean(node.dtype, DType.__members__) or f"there are {known}",
         )
     return DType(node.dtype)
@@ -71,9 +72,12 @@ def _means_nothing(frame: Frame, name: str) -> bool:
 
 
 def unify(
-    expressions: Expressions, frame: Frame, statement: syntax.Input, actual: TensorType
+    expressions: Expressions, frame: Frame, statement: syntax.Input, actual: TensorType, notes: Sequence[str] = ()
 ) -> dict[str, int | SymbolicDim]:
     """Match a block's input against the type of what it receives, and bind the sizes that it names.
+
+    Args:
+        notes: what a diagnostic says of the tensor received.
 
     Returns:
         The sizes that were bound here.
@@ -90,7 +94,9 @@ def unify(
             frame,
             "dtype-mismatch",
             f"the input `{name}` is declared as {dtype}, and receives {actual}",
-            node.span,
+            Span(node.span.source, node.span.start, node.span.start + len(node.dtype)),
+            notes=notes,
+            help=f"convert it with `cast({dtype})` where the block is used",
         )
     if len(node.dims) != actual.rank:
         count = f"{len(node.dims)} size{'s' if len(node.dims) != 1 else ''}"
@@ -99,6 +105,7 @@ def unify(
             "rank-mismatch",
             f"the input `{name}` is declared with {count}, and receives {actual}",
             node.span,
+            notes=notes,
         )
     bound: dict[str, int | SymbolicDim] = {}
     # Plain names first: an expression such as `2*D` may need a name that a later axis binds.
@@ -108,7 +115,7 @@ def unify(
             bound[dim.value.name] = size
             frame.environment.bind(dim.value.name, size, None, "size")
         else:
-            _match(expressions, frame, name, dim, size, bound)
+            _match(expressions, frame, name, dim, size, bound, notes)
         if dim.bound is not None:
             _check_bound(expressions, frame, name, dim, size)
     return bound
@@ -121,6 +128,7 @@ def _match(
     dim: syntax.Dim,
     size: int | SymbolicDim,
     bound: dict[str, int | SymbolicDim],
+    notes: Sequence[str],
 ) -> None:
     """Match one axis; an expression with a single unknown name (`2*D`, `D + 1`) binds it."""
     unknown = [free for free in _names(dim.value) if _means_nothing(frame, free)]
@@ -138,14 +146,17 @@ def _match(
         sizes = [
             f"`{known}` = {binding.value}"
             for known, binding in frame.environment.bindings.items()
-            if binding.kind == "size" and isinstance(binding.value, (int, SymbolicDim)) and known not in unknown
+            if binding.kind == "size"
+            and isinstance(binding.value, int | SymbolicDim)
+            and known not in unknown
+            and str(binding.value) != known
         ]
         expressions.report(
             frame,
             "shape-mismatch",
             f"the input `{name}` is declared with the size {shown}, and receives {size}",
             dim.span,
-            notes=["bound so far: " + ", ".join(sizes)] if sizes else (),
+            notes=[*notes, "bound so far: " + ", ".join(sizes)] if sizes else notes,
         )
 
 

@@ -45,17 +45,19 @@ class UnusedValues:
 
 def mark_untaken(environment: Environment, body: tuple[syntax.Statement, ...]) -> None:
     """Count the names in a branch that is not taken as used."""
-    for name in _names(body):
+    for name in names_in(body):
         environment.get(name)
 
 
-def _names(body: tuple[syntax.Statement, ...]) -> Iterator[str]:
-    stack: list[object] = list(body)
+def names_in(nodes: tuple[syntax.Node, ...]) -> Iterator[str]:
+    """The bare names in statements or expressions, in the order of the text."""
+    stack: list[object] = list(reversed(nodes))
     while stack:
         item = stack.pop()
         if isinstance(item, syntax.Name):
             yield item.name
         elif isinstance(item, syntax.Node):
-            stack.extend(getattr(item, field.name) for field in dataclasses.fields(item) if field.name != "span")
+            parts = [getattr(item, field.name) for field in dataclasses.fields(item) if field.name != "span"]
+            stack.extend(reversed(parts))
         elif isinstance(item, tuple):
-            stack.extend(item)
+            stack.extend(reversed(item))

@@ -18,6 +18,8 @@ class Add(Binary):
 
     symbol = "+"
     onnx_name = "Add"
+    neutral = 0
+    commutes = True
     example = "y = x + shortcut"
 
 
@@ -27,6 +29,7 @@ class Sub(Binary):
 
     symbol = "-"
     onnx_name = "Sub"
+    neutral = 0
     example = "y = 1 - x"
 
 
@@ -36,6 +39,8 @@ class Mul(Binary):
 
     symbol = "*"
     onnx_name = "Mul"
+    neutral = 1
+    commutes = True
     example = "y = x * 0.5"
 
 
@@ -46,6 +51,7 @@ class Div(Binary):
     symbol = "/"
     domain = "floating"
     onnx_name = "Div"
+    neutral = 1
     example = "y = x / sqrt(D)"
 
 
@@ -55,6 +61,7 @@ class Pow(Binary):
 
     symbol = "**"
     onnx_name = "Pow"
+    neutral = 1
     example = "y = x ** 2"
 
 
@@ -118,6 +125,9 @@ class Neg(Unary):
     onnx_name = "Neg"
     example = "y = -x"
 
+    def after(self, inner: Operator, types: Sequence[TensorType]) -> int | None:
+        return 0 if isinstance(inner, Neg) else None
+
     def torch(self, spell: TorchSpelling) -> str:
         return Infix(f"-{atom(spell.operands[0])}")
 
@@ -128,6 +138,7 @@ class Abs(Unary):
 
     floating_only = False
     torch_name = "torch.abs"
+    idempotent = True
     onnx_name = "Abs"
     example = "x -> abs"
 
@@ -215,6 +226,7 @@ class Clamp(Unary):
 
     floating_only = False
     clips = True
+    idempotent = True
     example = "x -> clamp(0, 6)"
 
     min: int | float | None = attribute(None, doc="the lower end; none without it")

@@ -10,6 +10,7 @@ from archc.ir.dims import SymbolicDim, as_symbol
 from archc.ir.signature import Signature, parse_signature
 from archc.ir.types import DType, TensorType
 from archc.ops.operator import Operator, OperatorError, operator
+from archc.ops.rewriting import Uniform
 from archc.ops.spelling import Infix, OnnxSpelling, TorchSpelling, infix, literal
 
 BINARY: dict[str, type[Binary]] = {}
@@ -28,6 +29,11 @@ class Binary(Operator, abstract=True):
     """How the language and PyTorch write it."""
     domain: ClassVar[str] = "numbers"
     """What it computes with: "numbers", "floating" numbers, or "anything"."""
+    neutral: ClassVar[int | None] = None
+    """The number that as the second operand changes nothing."""
+    commutes: ClassVar[bool] = False
+    """Whether the two sides may change places."""
+    pointwise = True
 
     scalar: int | float | SymbolicDim | None = attribute(
         None, keyword=True, doc="a number (or a size) in place of the second operand"
@@ -66,6 +72,17 @@ class Binary(Operator, abstract=True):
                 help="convert with `cast(f32)`",
             )
         return (shared,)
+
+    def simplified(self, types: Sequence[TensorType], uniform: Uniform) -> int | None:
+        """The side beside the neutral number."""
+        if self.neutral is None:
+            return None
+        if self.scalar is not None:
+            return 0 if self.scalar == self.neutral and (self.commutes or not self.reverse) else None
+        for number, side in ((1, 0), (0, 1)) if self.commutes else ((1, 0),):
+            if uniform[number] == self.neutral and self.infer(types).results[0] == types[side]:
+                return side
+        return None
 
     def torch(self, spell: TorchSpelling) -> str:
         return infix(self.torch_sides(spell)[0], self.symbol, self.torch_sides(spell)[1])

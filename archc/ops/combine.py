@@ -11,6 +11,7 @@ from archc.ir.solve import Extent
 from archc.ir.types import DType, TensorType
 from archc.ops.axes import axis_number, plain_axes, plain_axis
 from archc.ops.operator import Operator, OperatorError, operator
+from archc.ops.rewriting import Uniform
 from archc.ops.spelling import OnnxSpelling, TorchSpelling, Verbatim, call, literal, method
 
 
@@ -37,6 +38,9 @@ class Concat(Operator):
             operands.append(Pattern(f"x{number}", tuple(axes)))
         axes[axis] = _sum_axis("p", len(types))
         return Signature(tuple(operands), (Pattern("y", tuple(axes)),))
+
+    def simplified(self, types: Sequence[TensorType], uniform: Uniform) -> int | None:
+        return 0 if len(types) == 1 else None
 
     def torch(self, spell: TorchSpelling) -> str:
         return call("torch.cat", _tuple(spell.operands), self.dim if self.dim else None)

@@ -175,5 +175,8 @@ class LogicalNot(Logical):
     onnx_name = "Not"
     example = "mask -> logical_not"
 
+    def after(self, inner: Operator, types: Sequence[TensorType]) -> int | None:
+        return 0 if isinstance(inner, LogicalNot) else None
+
     def torch(self, spell: TorchSpelling) -> str:
         return Infix(f"~{atom(spell.operands[0])}")

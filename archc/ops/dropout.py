@@ -9,6 +9,7 @@ from archc.ir.attributes import attribute
 from archc.ir.types import TensorType
 from archc.ops.checks import check_floating, check_probability
 from archc.ops.operator import Operator, operator
+from archc.ops.rewriting import Uniform
 from archc.ops.spelling import OnnxSpelling, TorchModule, TorchSpelling
 
 
@@ -25,6 +26,9 @@ class Noise(Operator, abstract=True):
     def check(self, types: Sequence[TensorType]) -> None:
         check_floating(self, types)
         check_probability(self, "p")
+
+    def simplified(self, types: Sequence[TensorType], uniform: Uniform) -> int | None:
+        return 0 if self.p == 0 else None
 
     def torch(self, spell: TorchSpelling) -> str:
         return spell.operands[0]

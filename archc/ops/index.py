@@ -13,6 +13,7 @@ from archc.ir.solve import Extent
 from archc.ir.types import DType, TensorType
 from archc.ops.axes import axis_number, plain_axes, plain_axis
 from archc.ops.operator import Operator, OperatorError, operator
+from archc.ops.rewriting import Uniform
 from archc.ops.spelling import OnnxSpelling, TorchSpelling, atom, method
 
 Bounds = tuple[int | SymbolicDim | None, int | SymbolicDim | None, int | None]
@@ -107,6 +108,9 @@ class Slice(Operator):
             raise OperatorError(
                 "bad-attribute", f"axis {number} of {operand} has no place {place}", operand=0, attribute="items"
             )
+
+    def simplified(self, types: Sequence[TensorType], uniform: Uniform) -> int | None:
+        return 0 if all(item is None for item in self.per_axis(types[0].rank)) else None
 
     def torch(self, spell: TorchSpelling) -> str:
         items = ", ".join(_item_text(item, spell.size) for item in self.items)

@@ -18,6 +18,7 @@ from archc.ir.signature import Axis, Index, Pattern, Signature, Spread, expand
 from archc.ir.solve import Extent
 from archc.ir.types import TensorType
 from archc.ops.operator import Operator, OperatorError, operator, symbolic
+from archc.ops.rewriting import Uniform
 from archc.ops.spelling import OnnxSpelling, TorchSpelling, Verbatim, literal, method
 
 
@@ -43,6 +44,38 @@ class Layout(Operator, abstract=True):
 
     def extents(self, types: Sequence[TensorType]) -> dict[str, Extent]:
         return dict(self.pattern_sizes(types))
+
+    def in_order(self, types: Sequence[TensorType]) -> bool:
+        """Whether the elements keep their row-major order, and only the axes are others."""
+        permutation = Moves.of(self, types).permutation
+        return permutation == sorted(permutation)
+
+    def order(self, types: Sequence[TensorType]) -> tuple[int, ...] | None:
+        """For each axis of the result its number in the operand, where axes change places and nothing else."""
+        moves = Moves.of(self, types)
+        whole = all(len(names) == 1 for names in (*moves.split, *moves.merged))
+        return tuple(moves.permutation) if whole else None
+
+    def simplified(self, types: Sequence[TensorType], uniform: Uniform) -> int | None:
+        return 0 if self.in_order(types) and self.infer(types).results[0] == types[0] else None
+
+    def after(self, inner: Operator, types: Sequence[TensorType]) -> Operator | int | None:
+        """Both at once where they undo each other, or where both do nothing but put axes in another order."""
+        if not isinstance(inner, Layout):
+            return None
+        between = inner.infer(types).results
+        first, second = inner.order(types), self.order(between)
+        if first is not None and second is not None:
+            return self.permuted(tuple(first[axis] for axis in second))
+        in_order = inner.in_order(types) and self.in_order(between)
+        return 0 if in_order and self.infer(between).results[0] == types[0] else None
+
+    @staticmethod
+    def permuted(order: tuple[int, ...]) -> Operator | int:
+        """The operator that puts axes into an order; 0, the operand itself, where they are in it."""
+        from archc.ops.rearrange import Permute
+
+        return Permute(order) if order != tuple(range(len(order))) else 0
 
     def torch(self, spell: TorchSpelling) -> str:
         moves = Moves.of(self, spell.types)

@@ -26,7 +26,7 @@ from typing import Any, ClassVar, Self
 
 from archc.ir.attributes import arguments_text, attributes, bind
 from archc.ir.dims import SymbolicDim
-from archc.ir.records import record
+from archc.ir.records import record as operator  # the decorator of operator classes: a frozen dataclass, made lazily
 from archc.ir.signature import Pattern, RankMismatch, Signature, parse_signature
 from archc.ir.solve import Contradiction, Extent, Solution, solve
 from archc.ir.types import DType, TensorType
@@ -73,10 +73,6 @@ class Inference:
     results: tuple[TensorType, ...]
     parameters: Mapping[str, TensorType]
     solution: Solution
-
-
-operator = record
-"""The decorator of operator classes: it makes one a frozen dataclass, at little cost where it is never used."""
 
 
 @operator
@@ -257,10 +253,14 @@ def _rank_error(
 ) -> OperatorError:
     operand = next(number for number, pattern in enumerate(data) if pattern.name == mismatch.pattern.name)
     axes = ", ".join(str(axis) for axis in mismatch.pattern.axes)
-    count = f"{mismatch.expected} axes" if mismatch.expected is not None else f"the axes [{axes}]"
+    # A spread stands for any number of axes; what else is in the pattern is one each.
+    fixed = [axis for axis in mismatch.pattern.axes if not str(axis).startswith(("*", "~"))]
+    least = "at least " if len(fixed) < len(mismatch.pattern.axes) else ""
+    expected = len(fixed) if mismatch.expected is None else mismatch.expected
+    count = f"{least if mismatch.expected is None else ''}{expected} ax{'i' if expected == 1 else 'e'}s [{axes}]"
     which = f" as `{mismatch.pattern.name}`" if len(data) > 1 else ""
     return OperatorError(
-        "rank-mismatch", f"`{op.name}` expects {count}{which}, and receives {types[operand]}", operand=operand
+        "rank-mismatch", f"`{op.name}` expects {count}{which}, and receives {mismatch.rank}: {types[operand]}", operand=operand
     )
 
 
@@ -280,7 +280,7 @@ def _shape_error(
         return OperatorError(
             "shape-mismatch", message, operand=operand, help="sizes must be equal, or one of them the constant 1"
         )
-    if given and info is not None:
+    if given and info is not None and str(found.operand.axes[found.axis]) == found.index:
         phrase = info.phrase or f"{found.index}"
         return OperatorError(
             "shape-mismatch",
@@ -291,7 +291,8 @@ def _shape_error(
     axis = str(found.operand.axes[found.axis])
     expected = "" if found.expected is None else f", expected {found.expected}"
     if found.expected is not None and found.index is not None and axis != found.index:
-        expected = f", which {found.expected} does not divide"
+        divisor = f"`{info.name}` = {found.expected}" if given and info is not None else f"{found.expected}"
+        expected = f", which {divisor} does not divide"
     reason = f"axis {found.axis} (`{axis}`) is {found.actual}{expected}"
     if found.expected is None:
         reason = f"axis {found.axis} (`{axis}`) of size {found.actual} does not tell the sizes of its factors"

@@ -11,6 +11,7 @@ from archc.ir.solve import Extent
 from archc.ir.types import TensorType
 from archc.ops.axes import plain_axes
 from archc.ops.operator import Operator, OperatorError, operator
+from archc.ops.rewriting import Uniform
 from archc.ops.spelling import OnnxSpelling, TorchSpelling, call
 
 _ONNX_MODES = {"constant": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
@@ -103,6 +104,9 @@ class Pad(Operator):
     def _adds(self, ends: tuple[int, int]) -> bool:
         """Whether an axis becomes a sum: constant elements, its own, and constant ones again."""
         return self.mode == "constant" and min(ends) >= 0
+
+    def simplified(self, types: Sequence[TensorType], uniform: Uniform) -> int | None:
+        return 0 if not any(self.padding) else None
 
     def torch(self, spell: TorchSpelling) -> str:
         if self.mode != "constant":

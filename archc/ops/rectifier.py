@@ -19,6 +19,7 @@ class Relu(Activation):
     """max(0, x).  (Nair and Hinton 2010, "Rectified Linear Units Improve Restricted Boltzmann Machines".)"""
 
     clips = True
+    idempotent = True
     torch_name = "F.relu"
     onnx_name = "Relu"
     example = "x -> relu"
@@ -29,6 +30,7 @@ class Relu6(Activation):
     """min(max(0, x), 6).  (Krizhevsky 2010, "Convolutional Deep Belief Networks on CIFAR-10".)"""
 
     clips = True
+    idempotent = True
     torch_name = "F.relu6"
     example = "x -> relu6"
 

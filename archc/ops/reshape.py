@@ -10,8 +10,9 @@ from archc.ir.signature import Axis, Index, Pattern, Signature
 from archc.ir.solve import Extent
 from archc.ir.types import TensorType
 from archc.ops.axes import UNIT, plain_axes, plain_axis
-from archc.ops.layout import onnx_reshape, torch_shape
+from archc.ops.layout import Layout, onnx_reshape, torch_shape
 from archc.ops.operator import Operator, OperatorError, operator
+from archc.ops.rewriting import Uniform
 from archc.ops.spelling import OnnxSpelling, TorchSpelling, Verbatim, method
 
 
@@ -64,6 +65,14 @@ class Reshape(Operator):
                 attribute="shape",
             )
         return tuple(missing if size == -1 else size for size in self.shape)
+
+    def simplified(self, types: Sequence[TensorType], uniform: Uniform) -> int | None:
+        return 0 if self._sizes(types[0]) == types[0].shape else None
+
+    def after(self, inner: Operator, types: Sequence[TensorType]) -> Reshape | None:
+        # The sizes themselves: a -1 may mean something else for another operand.
+        moves = isinstance(inner, Reshape) or (isinstance(inner, Layout) and inner.in_order(types))
+        return Reshape(self._sizes(inner.infer(types).results[0])) if moves else None
 
     def torch(self, spell: TorchSpelling) -> str:
         sizes = self.shape if -1 in self.shape else spell.results[0].shape
@@ -147,6 +156,9 @@ class Expand(Operator):
 
     def extents(self, types: Sequence[TensorType]) -> dict[str, Extent]:
         return {f"d{number}": size for number, size in enumerate(self.sizes) if size != -1}
+
+    def simplified(self, types: Sequence[TensorType], uniform: Uniform) -> int | None:
+        return 0 if self.infer(types).results[0] == types[0] else None
 
     def torch(self, spell: TorchSpelling) -> str:
         return method(spell.operands[0], "expand", *(Verbatim(spell.size(size)) for size in self.sizes))

@@ -31,6 +31,8 @@ class Rewriting:
     """Whether it is linear in its parameter `weight`, and adds a `bias` along the channels of the result."""
     pointwise: ClassVar[bool] = False
     """Whether a result element depends on the operand elements at its own place alone."""
+    idempotent: ClassVar[bool] = False
+    """Whether doing it to its own result changes nothing more."""
     repeatable: ClassVar[bool] = True
     """Whether doing it once is as good as twice: false for what draws random numbers or keeps statistics."""
     inference_identity: ClassVar[bool] = False
@@ -68,9 +70,9 @@ class Rewriting:
         """What this does to the result of `inner`, at once: an operator on the operands of `inner`, or one of them.
 
         `types` are those of `inner`'s operands; this operator takes its result and nothing else, and neither
-        has weights.  None where it takes both.
+        has weights.  None where it takes both.  By default what is `idempotent` needs doing once.
         """
-        return None
+        return inner if self.idempotent and inner == self else None
 
     def factors(self, rank: int) -> tuple[Operator, Operator] | None:
         """Two operators, done one after the other, that compute any map of this kind whose weight has that rank.

@@ -130,10 +130,9 @@ def test_a_plugin_brings_operators(run: Run, write: Write, plugins: None) -> Non
         "my_ops.py",
         """\
 from __future__ import annotations
-from dataclasses import dataclass
-from archc import Operator, attribute
+from archc import Operator, attribute, operator
 
-@dataclass(frozen=True)
+@operator
 class Scale(Operator):
     '''A constant multiple: y = factor x.  More of it.'''
 

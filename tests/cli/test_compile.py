@@ -28,7 +28,7 @@ def test_it_writes_every_file_and_says_so(run: Run, tmp_path: Path) -> None:
     result = run("compile", CNN, "-o", tmp_path / "new" / "out", "--check")
     assert (result.status, result.err) == (0, "")
     folder = tmp_path / "new" / "out"
-    assert sorted(os.listdir(folder)) == FILES
+    assert list(content(folder)) == FILES
     assert "weights: initialized as PyTorch initializes them, from the seed 0; no file was given\n" in result.out
     assert "cnn: 10 operators, 225,034 parameters, 900,136 bytes, 2,631,040 multiply-adds; no passes\n" in result.out
     assert "checked: relative error against the graph: PyTorch " in result.out
@@ -103,15 +103,13 @@ def test_a_pipeline_of_the_file(run: Run, tmp_path: Path) -> None:
 
 def test_emit_chooses(run: Run, tmp_path: Path) -> None:
     assert run("compile", CNN, "-o", tmp_path, "--emit", "arch").status == 0
-    assert sorted(os.listdir(tmp_path)) == ["cnn.arch", "cnn.safetensors", "report.json"]
+    assert list(content(tmp_path)) == ["cnn.arch", "cnn.safetensors", "report.json"]
 
 
 def test_the_output_compiles_again_to_the_same_model(run: Run, tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     run("compile", CNN, "-o", one, "--emit", "torch,arch", "--passes", "lowrank(rank=16, on='fc1')")
-    result = run(
-        "compile", one / "cnn.arch", "-o", two, "--emit", "torch,arch", "--weights", one / "cnn.safetensors"
-    )
+    result = run("compile", one / "cnn.arch", "-o", two, "--emit", "torch,arch", "--weights", one / "cnn.safetensors")
     assert (result.status, result.err) == (0, "")
     for name in ("cnn.arch", "cnn.py"):
         assert (two / name).read_bytes() == (one / name).read_bytes(), name

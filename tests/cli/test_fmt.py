@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import stat
 import sys
 from collections.abc import Callable
@@ -32,7 +31,7 @@ def test_it_rewrites_in_place_and_keeps_comments_and_permissions(run: Run, write
     assert (result.status, result.out, result.err) == (0, "", f"archc: {path} was reformatted\n")
     assert path.read_text() == PRETTY
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
-    assert os.listdir(path.parent) == ["m.arch"]
+    assert list(path.parent.iterdir()) == [path]
 
 
 def test_a_formatted_file_is_not_touched(run: Run, write: Write) -> None:

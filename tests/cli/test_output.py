@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 
 import pytest
 
@@ -15,9 +16,16 @@ class Terminal(io.StringIO):
 
 
 def test_a_table_is_as_wide_as_its_cells() -> None:
-    assert output.table([("name", "left"), ("n", "right")], [["a", "1,000"], ["long name", "2"]], [["all", "1,002"]]) == (
-        "name           n\n────────────────\na          1,000\nlong name      2\n────────────────\nall        1,002"
-    )
+    text = output.table([("name", "left"), ("n", "right")], [["a", "1,000"], ["long name", "2"]], [["all", "1,002"]])
+    rule = "─" * 16
+    assert text.split("\n") == [
+        "name           n",
+        rule,
+        "a          1,000",
+        "long name      2",
+        rule,
+        "all        1,002",
+    ]
 
 
 def test_a_table_without_rows_is_its_heading() -> None:
@@ -27,6 +35,17 @@ def test_a_table_without_rows_is_its_heading() -> None:
 @pytest.mark.parametrize(("number", "text"), [(0, "0 bytes"), (1, "1 byte"), (1024, "1,024 bytes")])
 def test_counts(number: int, text: str) -> None:
     assert output.count(number, "byte") == text
+
+
+def test_progress_is_for_terminals(monkeypatch: pytest.MonkeyPatch) -> None:
+    for stream, shown in ((Terminal(), True), (io.StringIO(), False)):
+        monkeypatch.setenv("TERM", "xterm")
+        monkeypatch.delenv("NO_COLOR", raising=False)
+        monkeypatch.setattr(sys, "stderr", stream)
+        with output.progress() as progress:
+            progress("lowrank(on = [fc1])")
+        assert ("lowrank(on = [fc1])" in stream.getvalue()) is shown
+        assert stream.getvalue() == "" or shown
 
 
 def test_colour_is_for_terminals_of_people_who_want_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ CNN = SPECS / "cnn.arch"
 
 def test_the_table_of_a_model(run: Run, write: Write) -> None:
     path = write("m.arch", "model m {\n    input x: f32[N, 8]\n    output y = x -> fc: linear(2) -> relu\n}\n")
-    assert run("show", path).out == """\
+    expected = """\
 model m
 input  x: f32[N, 8]
 output y: f32[N, 2]
@@ -33,6 +33,7 @@ total  2 operators                     18             16                16
 72 bytes of weights
 multiply-adds and activation bytes at N = 1; --sizes gives others
 """
+    assert run("show", path).out == expected
 
 
 def test_json_agrees_with_pytorch(run: Run) -> None:

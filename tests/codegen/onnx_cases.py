@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from archc.ir.rewriter import Rewriter
 from archc.ir.types import DType, TensorType
 from archc.ir.verifier import verify
 from archc.ops.evaluate import evaluate
-from archc.ops.operator import Operator
+from archc.ops.operator import Operator, operator
 from archc.ops.parameter import Parameter, ones, zeros
 from archc.ops.spelling import OnnxSpelling, TorchSpelling
 from archc.weights.store import Weights
@@ -30,7 +29,7 @@ Arrays = Mapping[str, np.ndarray[Any, Any]]
 N, T = symbol("N"), symbol("T")
 
 
-@dataclass(frozen=True)
+@operator
 class Rectify(Operator, abstract=True):
     """An operator that is one ONNX node without attributes."""
 
@@ -39,7 +38,7 @@ class Rectify(Operator, abstract=True):
     onnx_name = "Relu"
 
 
-@dataclass(frozen=True)
+@operator
 class Hand(Operator, abstract=True):
     """An operator that hands its operand on, as dropout does when a model does not train."""
 
@@ -52,7 +51,7 @@ class Hand(Operator, abstract=True):
         return spell.operands[0]
 
 
-@dataclass(frozen=True)
+@operator
 class Fold(Operator, abstract=True):
     """An operator that reshapes: all axes but the first become one."""
 
@@ -65,7 +64,7 @@ class Fold(Operator, abstract=True):
         return spell.add("Reshape", spell.operands[0], spell.shape(spell.results[0].shape, like=spell.operands[0]))
 
 
-@dataclass(frozen=True)
+@operator
 class Halves(Operator, abstract=True):
     """An operator with two results."""
 
@@ -83,7 +82,7 @@ class Halves(Operator, abstract=True):
         return result
 
 
-@dataclass(frozen=True)
+@operator
 class Twins(Operator, abstract=True):
     """An operator with two results, which are one tensor."""
 
@@ -99,7 +98,7 @@ class Twins(Operator, abstract=True):
         return (spell.add("Relu", spell.operands[0]),) * 2
 
 
-@dataclass(frozen=True)
+@operator
 class Counted(Operator, abstract=True):
     """A scale per channel, with a counter that inference does not need."""
 
@@ -117,7 +116,7 @@ class Counted(Operator, abstract=True):
         return result
 
 
-@dataclass(frozen=True)
+@operator
 class Formless(Operator, abstract=True):
     """An operator that ONNX does not have."""
 

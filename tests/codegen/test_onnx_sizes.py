@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from archc.ir import dims
 from archc.ir.attributes import attribute
 from archc.ir.dims import SymbolicDim, symbol
 from archc.ir.types import DType, TensorType
-from archc.ops.operator import Operator
+from archc.ops.operator import Operator, operator
 from archc.ops.spelling import OnnxSpelling
 
 from .onnx_cases import Model, N, T, agree, floats
@@ -26,7 +25,7 @@ from .onnx_cases import Model, N, T, agree, floats
 Extent = int | SymbolicDim
 
 
-@dataclass(frozen=True)
+@operator
 class Sizes(Operator, abstract=True):
     """The sizes themselves, as a vector and the first one as a scalar."""
 
@@ -107,7 +106,7 @@ def test_a_symbol_that_no_input_tells_is_refused() -> None:
     assert "`N`" in found.message
 
 
-@dataclass(frozen=True)
+@operator
 class Reshape(Operator, abstract=True):
     """Any other shape of the same size."""
 

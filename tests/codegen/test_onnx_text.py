@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 
 from archc.codegen.onnx import as_text, to_model
 from archc.ir.storage import Int8
 from archc.ir.types import DType
 from archc.ops.linear import Embedding, Linear
-from archc.ops.operator import Operator
+from archc.ops.operator import Operator, operator
 from archc.ops.spelling import OnnxSpelling
 
 from .onnx_cases import Halves, Model, N, T
 
 
-@dataclass(frozen=True)
+@operator
 class Fancy(Operator, abstract=True):
     """Nodes with every kind of attribute and constant."""
 

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     import jinja2
 
 
+_LOAD = ("path: str | Path | None = None", 'device: str | torch.device = "cpu"')
+
+
 def emit(graph: Graph, *, source_name: str, weights_name: str) -> str:
     """The Python source of a module for a graph.
 
@@ -57,6 +60,7 @@ def emit(graph: Graph, *, source_name: str, weights_name: str) -> str:
             helpers=helpers,
             classes=classes,
             model=model.name,
+            load="\n".join(signature("load", _LOAD, f" -> {model.name}", 0)),
             weights_name=literal(weights_name),
         )
     )

@@ -1,0 +1,56 @@
+"""One definition at work: what its names mean, its layers, its outputs, and the use that it serves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from archc.diagnostics import Span
+from archc.ir.graph import Scope, Value
+from archc.language import syntax
+from archc.language.environment import BlockRef, Environment
+from archc.language.modules import Module
+from archc.ops.operator import Operator
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """A layer as a frame knows it: what it is, and the place that names it."""
+
+    callee: type[Operator] | BlockRef
+    span: Span
+
+
+@dataclass(eq=False)
+class Frame:
+    """One definition at work.
+
+    Attributes:
+        labels: the layers named in it, by their paths within it.
+        lists: the names that stand for lists of layers (`h` of `h[0]`).
+        counts: how many layers were named after an operator or block, for the next one's number.
+        outputs: name (None for a bare one), value and place of each.
+        use: the place that uses the block, None for the model; parent: the frame of that place.
+    """
+
+    definition: syntax.Definition
+    module: Module
+    scope: Scope
+    environment: Environment = field(default_factory=Environment)
+    labels: dict[str, Labelled] = field(default_factory=dict)
+    lists: dict[str, Span] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+    outputs: list[tuple[str | None, Value, Span]] = field(default_factory=list)
+    use: Span | None = None
+    parent: Frame | None = None
+
+    @property
+    def depth(self) -> int:
+        """How many blocks it stands in."""
+        depth, frame = 0, self.parent
+        while frame is not None:
+            depth, frame = depth + 1, frame.parent
+        return depth
+
+    def within(self, path: str) -> str:
+        """The path in the model of a layer's path in this definition."""
+        return f"{self.scope.path}.{path}" if self.scope.path else path

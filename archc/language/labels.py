@@ -1,0 +1,93 @@
+"""Layers' names: the paths that labels give, and that no two layers of a definition share one."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from archc.diagnostics import Note, Span
+from archc.language import syntax
+from archc.language.environment import BlockRef
+from archc.language.frames import Frame, Labelled
+from archc.language.names import check_layer_name
+from archc.ops.operator import Operator
+
+if TYPE_CHECKING:
+    from archc.language.elaborate import Elaborator
+
+LARGEST_INDEX = 1_000_000  # of a layer in a list
+
+
+class Labels:
+    """Names the layers of definitions."""
+
+    def __init__(self, elaborator: Elaborator):
+        self.elaborator = elaborator
+        self.report = elaborator.report
+
+    def path(self, frame: Frame, label: syntax.Label) -> str:
+        """The path that a label gives: `h[3]` is `h.3`."""
+        path = label.name
+        for part in label.parts:
+            if isinstance(part, syntax.Field):
+                path += f".{part.name}"
+                continue
+            number = self.elaborator.expressions.evaluate(frame, part)
+            if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < LARGEST_INDEX:
+                self.report(
+                    frame,
+                    "wrong-type",
+                    f"a layer's index is an integer from 0 to {LARGEST_INDEX - 1:,}",
+                    part.span,
+                )
+            path += f".{number}"
+        return path
+
+    def enter(
+        self, frame: Frame, callee: type[Operator] | BlockRef, label: syntax.Label | None, span: Span
+    ) -> str | None:
+        """The path of a fresh layer; None for an operator without weights that nobody named."""
+        if label is not None:
+            check_layer_name(self.elaborator, frame, label)
+            path = self.path(frame, label)
+            self.register(frame, path, callee, label.span)
+            return path
+        if isinstance(callee, type):
+            if not callee.parameters:
+                return None
+            base = callee.name
+        else:
+            base = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", callee.definition.name.name).lower()
+        path = base
+        while path in frame.labels or path in frame.lists:
+            frame.counts[base] = frame.counts.get(base, 1) + 1
+            path = f"{base}_{frame.counts[base]}"
+        self.register(frame, path, callee, span)
+        return path
+
+    def register(self, frame: Frame, path: str, callee: type[Operator] | BlockRef, span: Span) -> None:
+        """Enter a layer's path in its definition; it must be new, and no list of layers may have its name."""
+        head, _, rest = path.partition(".")
+        if path in frame.labels:
+            self._taken(frame, f"two layers are called `{path}`", span, frame.labels[path].span)
+        if rest and head in frame.labels:
+            self._taken(frame, f"`{head}` is a layer, and cannot hold `{path}` too", span, frame.labels[head].span)
+        if not rest and head in frame.lists:
+            self._taken(frame, f"`{head}` holds other layers, and cannot be one too", span, frame.lists[head])
+        frame.labels[path] = Labelled(callee, span)
+        if rest:
+            frame.lists.setdefault(head, span)
+
+    def _taken(self, frame: Frame, message: str, span: Span, earlier: Span) -> None:
+        """Report a name that is taken already."""
+        if earlier == span:
+            way = f"a loop makes it again: number it, `{span.text}[i]: ...`; to share weights, declare it with `layer`"
+            self.report(frame, "duplicate-label", message, span, help=way)
+        self.report(
+            frame,
+            "duplicate-label",
+            message,
+            span,
+            notes=[Note("the name is given here first", earlier)],
+            help="give one of them another name; to share weights, declare it with `layer` and use it twice",
+        )

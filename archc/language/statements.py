@@ -1,0 +1,320 @@
+"""What each kind of statement does to a definition at work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from archc.diagnostics import Note, Span
+from archc.ir.attributes import value_text
+from archc.ir.graph import Value
+from archc.ir.types import TensorType
+from archc.language import syntax
+from archc.language.advice import describe
+from archc.language.environment import POISON, BlockRef, LayerRef
+from archc.language.expressions import Failed, describe_value
+from archc.language.frames import Frame
+from archc.language.names import check_layer_name, check_name
+from archc.language.tensor_types import declare
+from archc.language.unused import mark_untaken, names_in
+
+if TYPE_CHECKING:
+    from archc.language.elaborate import Elaborator
+
+MOST_ITERATIONS = 1_000_000  # of all loops of a model together
+
+
+class Statements:
+    """Runs the statements of definitions."""
+
+    def __init__(self, elaborator: Elaborator):
+        self.elaborator = elaborator
+        self.report = elaborator.report
+        self.expressions = elaborator.expressions
+        self.application = elaborator.application
+        self.iterations = 0
+        self._handlers: dict[type, Callable[[Frame, Any], None]] = {
+            syntax.Input: self._input,
+            syntax.Output: self._output,
+            syntax.Layer: self._layer,
+            syntax.Let: self._let,
+            syntax.Assign: self._assign,
+            syntax.For: self._for,
+            syntax.If: self._if,
+            syntax.Assert: self._assert,
+        }
+
+    def run(self, frame: Frame, body: Iterable[syntax.Statement]) -> bool:
+        """Run statements; False where one failed."""
+        whole = True
+        for statement in body:
+            try:
+                self._handlers[type(statement)](frame, statement)
+            except Failed:
+                whole = False
+                self._poison(frame, statement)
+        return whole
+
+    def _poison(self, frame: Frame, statement: syntax.Statement) -> None:
+        """Bind the names that a failed statement would have bound, so that their users stay silent."""
+        if isinstance(statement, syntax.Assign):
+            targets = [(target.name, target.span) for target in statement.targets]
+        elif isinstance(statement, syntax.Let | syntax.Input | syntax.Layer):
+            targets = [(statement.name.name, statement.name.span)]
+        elif isinstance(statement, syntax.For | syntax.If):
+            inner = [*statement.body, *(statement.otherwise if isinstance(statement, syntax.If) else ())]
+            for part in inner:
+                self._poison(frame, part)
+            return
+        elif isinstance(statement, syntax.Output) and statement.name is not None:
+            targets = [(statement.name.name, statement.name.span)]
+        else:
+            return
+        for name, span in targets:
+            frame.environment.bind(name, POISON, span, "tensor")
+        if isinstance(statement, syntax.Input) and statement.type is not None:
+            for name in names_in((statement.type,)):
+                if name not in frame.environment.bindings:
+                    frame.environment.bind(name, POISON, None, "size")
+
+    # Inputs and outputs -----------------------------------------------------------------------------------
+
+    def check_new(self, frame: Frame, name: syntax.Name, plural: str, kind: str) -> None:
+        """Refuse an input or attribute whose name another one has."""
+        earlier = frame.environment.bindings.get(name.name)
+        if earlier is not None and earlier.span is not None:
+            self.report(
+                frame,
+                "duplicate-name",
+                f"two {plural} are called `{name.name}`"
+                if earlier.kind == kind
+                else f"`{name.name}` already names the {earlier.kind}",
+                name.span,
+                notes=[Note("this is the first", earlier.span)],
+                help="give one of them another name",
+            )
+
+    def _input(self, frame: Frame, node: syntax.Input) -> None:
+        check_name(self.elaborator, frame, node.name, "an input")
+        name = node.name.name
+        if frame.parent is not None:
+            self.report(
+                frame,
+                "input-misplaced",
+                f"the input `{name}` of a block stands inside a `for` or an `if`",
+                node.name.span,
+                help="a block's inputs are always the same: put it among the block's first statements",
+            )
+        self.check_new(frame, node.name, "inputs", "input")
+        if node.type is None:
+            self.report(
+                frame,
+                "missing-type",
+                f"the input `{name}` of a model needs a type",
+                node.name.span,
+                help=f"write `input {name}: f32[N, ...]`; only a block's input takes the type of what it is given",
+            )
+        type = declare(self.expressions, frame, node.type)  # noqa: A001 - the language's own word
+        frame.environment.bind(name, self.elaborator.rewriter.input(name, type), node.name.span, "input")
+
+    def _output(self, frame: Frame, node: syntax.Output) -> None:
+        if node.name is not None:
+            check_name(self.elaborator, frame, node.name, "an output")
+        value = self.expressions.evaluate(frame, node.value)
+        values = value if isinstance(value, tuple) else (value,)
+        for item in values:
+            self._needs_tensor(frame, item, node.value.span, "an output")
+        if not values:
+            self.report(frame, "wrong-type", "an output must be a tensor, and this is an empty tuple", node.value.span)
+        if node.type is not None:
+            self._check_type(frame, node, node.type, values)
+        for item in values:
+            name = node.name.name if node.name is not None and len(values) == 1 else None
+            frame.outputs.append((name, item, node.name.span if node.name is not None else node.value.span))
+        if node.name is not None:
+            self.name_value(frame, values[0], node.name.name)
+            frame.environment.bind(node.name.name, value, None, "tensor")
+
+    def _check_type(
+        self, frame: Frame, node: syntax.Output, type_node: syntax.TensorType, values: tuple[Value, ...]
+    ) -> None:
+        declared = declare(self.expressions, frame, type_node)
+        actual: TensorType = values[0].type
+        if len(values) != 1:
+            self.report(frame, "result-count", f"one type is given to {len(values)} outputs", type_node.span)
+        if declared != actual:
+            self.report(
+                frame,
+                "shape-mismatch" if declared.dtype is actual.dtype else "dtype-mismatch",
+                f"the output is declared as {declared}, and is {actual}",
+                type_node.span,
+                notes=describe(values[0]),
+                help="correct the type, or leave it out",
+            )
+
+    # Names ------------------------------------------------------------------------------------------------
+
+    def _layer(self, frame: Frame, node: syntax.Layer) -> None:
+        callee_node = node.value.callee if isinstance(node.value, syntax.Call) else node.value
+        arguments = node.value.arguments if isinstance(node.value, syntax.Call) else ()
+        callee = self.application.callee(frame, callee_node, fresh=True)
+        if isinstance(callee, LayerRef):
+            self.report(
+                frame,
+                "layer-redefined",
+                f"`{callee.name}` is a layer already",
+                callee_node.span,
+                notes=[Note("it is declared here", callee.span)],
+                help="a layer is declared from an operator or a block, and shared by its name",
+            )
+        labels = self.application.labels
+        path = labels.path(frame, node.name)
+        check_layer_name(self.elaborator, frame, node.name)
+        labels.register(frame, path, callee, node.name.span)
+        reference = LayerRef(path, callee, tuple(arguments), node.span)
+        frame.environment.bind(path, reference, node.name.span, "layer")
+
+    def _let(self, frame: Frame, node: syntax.Let) -> None:
+        check_name(self.elaborator, frame, node.name, "a value")
+        value = self.expressions.evaluate(frame, node.value)
+        if isinstance(value, Value) or (isinstance(value, tuple) and any(isinstance(item, Value) for item in value)):
+            self.report(
+                frame,
+                "wrong-type",
+                f"`let` names a size or an attribute value, and this is {describe_value(value)}",
+                node.value.span,
+                help=f"write `{node.name.name} = ...` for a tensor",
+            )
+        frame.environment.bind(node.name.name, value, node.name.span, "size")
+
+    def _assign(self, frame: Frame, node: syntax.Assign) -> None:
+        for target in node.targets:
+            check_name(self.elaborator, frame, target, "a tensor")
+        value = self.expressions.evaluate(frame, node.value)
+        if len(node.targets) == 1:
+            self._needs_tensor(frame, value, node.value.span, f"`{node.targets[0].name}`", node)
+            self._bind_tensor(frame, node.targets[0], value)
+            return
+        if not isinstance(value, tuple) or len(value) != len(node.targets):
+            count = len(value) if isinstance(value, tuple) else 1
+            self.report(
+                frame,
+                "result-count",
+                f"{len(node.targets)} names are given to {count} tensor{'s' if count != 1 else ''}",
+                node.targets[0].span.to(node.targets[-1].span),
+            )
+        for target, item in zip(node.targets, value):
+            self._needs_tensor(frame, item, node.value.span, f"`{target.name}`", node)
+            self._bind_tensor(frame, target, item)
+
+    def _bind_tensor(self, frame: Frame, target: syntax.Name, value: Any) -> None:
+        previous = frame.environment.bindings.get(target.name)
+        if previous is not None and previous.kind in ("size", "attribute", "layer") and previous.value is not POISON:
+            what = "the attribute" if previous.kind == "attribute" else describe_value(previous.value)
+            self.report(
+                frame,
+                "duplicate-name",
+                f"`{target.name}` already names {what}",
+                target.span,
+                notes=[Note("it is given here", previous.span)] if previous.span is not None else (),
+                help="give the tensor another name",
+            )
+        if isinstance(value, Value):
+            self.name_value(frame, value, target.name)
+        frame.environment.bind(target.name, value, target.span, "tensor")
+
+    def name_value(self, frame: Frame, value: Value, name: str) -> None:
+        """Keep the user's name for a tensor: the first one that a definition gives to what it or its blocks made."""
+        if value.producer is None:
+            return
+        if value.producer.scope is frame.scope:
+            value.name = value.name or name
+        elif frame.scope in value.producer.scope.ancestors():
+            frame.scope.names.setdefault(value, name)
+
+    def name_of(self, frame: Frame, value: Value) -> str | None:
+        """The name that a definition knows a tensor by."""
+        own = value.producer is None or value.producer.scope is frame.scope
+        return value.name if own else frame.scope.names.get(value)
+
+    def _needs_tensor(
+        self, frame: Frame, value: Any, span: Span, what: str, assign: syntax.Assign | None = None
+    ) -> None:
+        items = value if isinstance(value, tuple) and value else (value,)
+        if all(isinstance(item, Value) for item in items):
+            return
+        help_ = None
+        if isinstance(value, type | BlockRef | LayerRef):
+            help_ = f"let a tensor flow through it: `x -> {span.text}`"
+        elif assign is not None and len(assign.targets) == 1:
+            help_ = f"write `let {assign.targets[0].name} = ...` for a size"
+        self.report(
+            frame, "wrong-type", f"{what} must be a tensor, and this is {describe_value(value)}", span, help=help_
+        )
+
+    # What runs while the text is elaborated -----------------------------------------------------------------
+
+    def _for(self, frame: Frame, node: syntax.For) -> None:
+        check_name(self.elaborator, frame, node.variable, "a loop variable")
+        values = self.expressions.evaluate(frame, node.iterable)
+        if not isinstance(values, range | list | tuple):
+            self.report(
+                frame,
+                "wrong-type",
+                f"`for` goes over a range or a list, and this is {describe_value(values)}",
+                node.iterable.span,
+                help="write `for i in 0..n { ... }`",
+            )
+        # A range of 10^20 has no `len`.
+        count = max(0, values.stop - values.start) if isinstance(values, range) else len(values)
+        self.iterations += count
+        if self.iterations > MOST_ITERATIONS:
+            self.report(
+                frame,
+                "too-many-iterations",
+                f"the loops of this model run {self.iterations:,} times; {MOST_ITERATIONS:,} are the most",
+                node.iterable.span,
+            )
+        shadowed = frame.environment.bindings.get(node.variable.name)
+        for value in values:
+            frame.environment.bind(node.variable.name, value, None, "size")
+            if not self.run(frame, node.body):
+                raise Failed
+        frame.environment.bindings.pop(node.variable.name, None)
+        if shadowed is not None:
+            frame.environment.bindings[node.variable.name] = shadowed
+
+    def _if(self, frame: Frame, node: syntax.If) -> None:
+        value = self.expressions.evaluate(frame, node.condition)
+        holds = self.expressions.truth(frame, value, node.condition.span)
+        chosen, other = (node.body, node.otherwise) if holds else (node.otherwise, node.body)
+        mark_untaken(frame.environment, other)
+        if not self.run(frame, chosen):
+            raise Failed
+
+    def _assert(self, frame: Frame, node: syntax.Assert) -> None:
+        value = self.expressions.evaluate(frame, node.condition)
+        message = self.expressions.evaluate(frame, node.message) if node.message is not None else ""
+        if not isinstance(message, str):
+            assert node.message is not None
+            self.report(
+                frame,
+                "wrong-type",
+                f"an assertion's message is a string, and this is {describe_value(message)}",
+                node.message.span,
+            )
+        if self.expressions.truth(frame, value, node.condition.span):
+            return
+        bound = []
+        for name in dict.fromkeys(names_in((node.condition,))):
+            binding = frame.environment.bindings.get(name)
+            # A size that is known by its own name alone says nothing.
+            if binding is not None and not isinstance(binding.value, Value) and str(binding.value) != name:
+                bound.append(f"`{name}` is {value_text(binding.value)}")
+        self.report(
+            frame,
+            "assertion-failed",
+            message or "the assertion does not hold",
+            node.condition.span,
+            notes=[", ".join(bound)] if bound else (),
+        )

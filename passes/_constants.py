@@ -1,0 +1,117 @@
+"""Values that can be worked out before the model runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from archc.ir.attributes import attributes
+from archc.ir.dims import SymbolicDim
+from archc.ir.graph import Graph, Node, Value
+from archc.ir.types import DType
+from archc.ops.constant import Constant
+from archc.ops.create import Full
+from archc.ops.evaluate import run_node
+from archc.ops.rewriting import Number
+from archc.passmanager import Context
+
+from ._layers import Names
+
+if TYPE_CHECKING:
+    import torch
+
+LARGEST = 65_536
+"""Bytes of a value that is stored rather than computed: more would make files grow for a few microseconds."""
+
+
+class Constants:
+    """The values of a graph that depend on no input and on no weight, and those among them that are uniform."""
+
+    def __init__(self, graph: Graph):
+        self._graph = graph
+        self._tensors: dict[Value, torch.Tensor] = {}
+        self._names: Names | None = None
+
+    def __contains__(self, value: Value) -> bool:
+        return value in self._tensors
+
+    def uniform(self, value: Value) -> Number | None:
+        """The number that every element of a value is, if that is so and known."""
+        producer = value.producer
+        if producer is not None and not producer.operands and not producer.weights:
+            number = producer.op.uniform()
+            if number is not None:
+                return number
+        tensor = self._tensors.get(value)
+        return None if tensor is None else _uniform(tensor)
+
+    def visit(self, node: Node) -> None:
+        """Work out the results of a node, if they are constants."""
+        if node.weights or not node.op.repeatable or node.op.inference_identity or _symbolic(node):
+            return
+        if any(value not in self._tensors for value in node.operands):
+            return
+        import torch
+
+        with torch.no_grad():
+            tensors = run_node(node, [self._tensors[value] for value in node.operands], {}, {})
+        self._tensors.update(zip(node.results, tensors, strict=True))
+
+    def replace(self, context: Context, node: Node) -> None:
+        """Let stored numbers stand for the results of a constant node; they take the node's place."""
+        for value in node.results:
+            users = self._graph.consumers(value)
+            if all(user.results[0] in self for user in users) and not self._graph.is_output(value):
+                continue  # whoever uses it is a constant too, and is replaced itself
+            tensor = self._tensors[value].contiguous()
+            number = _uniform(tensor)
+            shape = tuple(tensor.shape)
+            size = tensor.numel() * tensor.element_size()
+            if number is not None:
+                made = context.rewriter.add(Full(shape, number, dtype=value.type.dtype), (), near=node)
+            elif size > LARGEST:
+                context.left(node, f"it is constant, but storing it would take {size:,} bytes", bytes=size)
+                continue
+            else:
+                self._names = self._names or Names(self._graph)
+                name = self._names.free(node.scope, "constant")
+                made = context.rewriter.add(Constant(shape, value.type.dtype), (), name=name, near=node)
+                context.rewriter.set_weight(made.weights["value"], _array(tensor, value.type.dtype))
+            self._tensors[made.result] = tensor
+            context.rewriter.replace_value(value, made.result)
+            context.rewrote(node, f"computed: {made.op}", bytes=size)
+
+
+def _symbolic(node: Node) -> bool:
+    """Whether a size that is not known yet has a part in it."""
+    shapes = [value.type.shape for value in (*node.operands, *node.results)]
+    values = [getattr(node.op, info.name) for info in attributes(type(node.op))]
+    return any(map(_is_symbolic, [*shapes, *values]))
+
+
+def _is_symbolic(value: Any) -> bool:
+    if isinstance(value, (tuple, list)):
+        return any(map(_is_symbolic, value))
+    return isinstance(value, SymbolicDim)
+
+
+def _uniform(tensor: torch.Tensor) -> Number | None:
+    """The number that every element is, to the bit; None for others, and for NaN, which no text can say."""
+    import torch
+
+    if not tensor.numel():
+        return None
+    first = tensor.reshape(-1)[0]
+    if not bool((tensor == first).all()) or bool((torch.signbit(tensor) != torch.signbit(first)).any()):
+        return None
+    number: Number = first.item()
+    return number
+
+
+def _array(tensor: torch.Tensor, dtype: DType) -> Any:
+    import torch
+
+    if dtype is DType.bf16:
+        import ml_dtypes
+
+        return tensor.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
+    return tensor.numpy()

@@ -1,0 +1,105 @@
+"""The same network with less in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from archc.ir.graph import Graph, Node, Value
+from archc.ops.operator import Operator
+from archc.passmanager import Context, Pass
+
+from ._constants import Constants
+
+
+@dataclass(frozen=True)
+class Simplify(Pass):
+    """Compute what can be computed now, compute nothing twice, and leave out what does nothing.
+
+    - What depends on no input, no weight and no open size becomes numbers: `full`, or a `constant` among the weights.
+    - Two operators with equal attributes, operands and weights become one.  Dropout is not among them, since it
+      draws anew each time, nor is what keeps statistics.
+    - What changes nothing goes: x * 1, x + 0, a cast to the same dtype, a slice of everything.  What undoes what is
+      before it goes with it (two negations, two transposes), and what does the same once more (two relus).
+    - What feeds no output goes.
+
+    Each operator says for itself what is simpler.  The results stay the same to the bit, in training too; only the
+    sign of a zero may change, since x + 0 is taken for x.
+    """
+
+    preserves = "exact"
+    example = "simplify -> fold"
+
+    def run(self, graph: Graph, context: Context) -> None:
+        _remove_dead(context)
+        constants = Constants(graph)
+        seen: dict[tuple[Any, ...], Node] = {}
+        computed: list[Node] = []
+        # Every node comes after those that it uses, so what it looks back on is as simple as it gets.
+        for node in graph.nodes():
+            if _leave_out(graph, context, node, constants) or _merge(context, node, seen):
+                continue
+            constants.visit(node)
+            if node.operands and node.results[0] in constants:
+                computed.append(node)
+        for node in computed:
+            constants.replace(context, node)
+        _remove_dead(context)
+        if not context.remarks:
+            context.note(graph.name, "nothing to simplify")
+
+
+def _remove_dead(context: Context) -> None:
+    for node in context.rewriter.remove_unused_nodes():
+        context.rewrote(node, "removed: it feeds no output")
+
+
+def _leave_out(graph: Graph, context: Context, node: Node, constants: Constants) -> bool:
+    """Replace a node by something simpler, as often as there is; whether it is gone."""
+    while True:
+        inner = node.operands[0].producer if len(node.operands) == 1 and not node.weights else None
+        uniform = [constants.uniform(value) for value in node.operands]
+        simpler = node.op.simplified(node.types, uniform)
+        if simpler is not None:
+            operands: Sequence[Value] = node.operands
+            why = "it changes nothing" if isinstance(simpler, int) else f"now `{simpler}`"
+        elif inner is not None and not inner.weights and len(inner.results) == 1:
+            simpler = node.op.after(inner.op, inner.types)
+            operands = inner.operands
+            why = f"at once with `{inner.op.name}` before it"
+        if simpler is None:
+            return False
+        if isinstance(simpler, int):
+            if operands[simpler].type != node.result.type:
+                return False
+            context.rewrote(node, f"removed: {why}")
+            context.rewriter.replace(node, [operands[simpler]])
+            return True
+        if not _becomes(context, node, simpler, operands):
+            return False
+        context.rewrote(node, why)
+
+
+def _becomes(context: Context, node: Node, op: Operator, operands: Sequence[Value]) -> bool:
+    """Let a node be another operator on other operands; whether that is a change, and of one type."""
+    same = op == node.op and tuple(operands) == node.operands
+    if same or op.infer([value.type for value in operands]).results != tuple(value.type for value in node.results):
+        return False
+    context.rewriter.become(node, op, operands)
+    return True
+
+
+def _merge(context: Context, node: Node, seen: dict[tuple[Any, ...], Node]) -> bool:
+    """Replace a node by an earlier one that computes the same; whether it is gone."""
+    if not node.op.repeatable:
+        return False
+    key = (node.op, node.operands, tuple(sorted(node.weights.items())))
+    first = seen.setdefault(key, node)
+    # A layer with weights stays under its own name: another may share them by it.
+    if first is node or (node.weights and first.path != node.path):
+        return False
+    context.rewrote(node, f"removed: `{first.title}` computes the same")
+    context.rewriter.lift(first, node.scope)
+    context.rewriter.replace(node, first.results)
+    return True
