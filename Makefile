@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow lint types format golden bench clean
+.PHONY: demo test test-slow lint types format golden reference bench clean
 
 demo: .venv/installed  ## compile, train, compress and compare the digits network
 	$(BIN)/python -m benchmarks.digits
@@ -26,6 +26,9 @@ format: .venv/installed  ## let ruff lay the code out
 
 golden: .venv/installed  ## write the golden files anew; read the diff
 	$(BIN)/python -m pytest tests/test_golden.py --update-golden
+
+reference: .venv/installed  ## write docs/operators.md and docs/passes.md anew
+	$(BIN)/python -m archc.cli.reference docs
 
 bench: .venv/installed  ## every figure of the README and the docs
 	$(BIN)/python -m benchmarks

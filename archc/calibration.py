@@ -104,6 +104,12 @@ def read_calibration(graph: Graph, data: str | Path | Mapping[str, np.ndarray]) 
                 help=f"save one of {value.type} with numpy.savez({name}=...)",
             )
         arrays[name] = _converted(given[name], value, where)
+        if arrays[name].size == 0:
+            raise error(
+                "calibration-empty",
+                f"{where}: `{name}` holds no samples; its shape is {list(arrays[name].shape)}",
+                help="a few hundred samples are enough to calibrate with",
+            )
     try:
         bind_sizes(graph, {name: array.shape for name, array in arrays.items()})
     except ValueError as mismatch:

@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from archc.collector import paused_collector
 from archc.diagnostics import Diagnostics, Source, did_you_mean, error
+from archc.emission import file_title, source_title
 from archc.ir.attributes import AttributeProblem
 from archc.ir.graph import Graph
 from archc.language import syntax
@@ -202,7 +202,7 @@ class Compiled:
         }
 
 
-def compile(  # noqa: A001 - `archc.compile` is what it is called
+def compile(
     text: str | Path | Source,
     *,
     model: str | None = None,
@@ -243,18 +243,12 @@ def compile(  # noqa: A001 - `archc.compile` is what it is called
     else:
         progress("read the weights")
         bind_file(graph, Path(weights), seed, found, allow_pickle)
-        weights_text = f"read from {Path(weights).name}"
+        weights_text = f"read from {file_title(Path(weights))}"
     arrays = read_calibration(graph, calibration) if calibration is not None else None
     calibration_text = (
         f"seeded random inputs (seed {seed}); no data was given" if arrays is None else "the given data"
     )
-    compiled = Compiled(graph, _name_of(module), seed, weights_text, calibration_text, diagnostics=found)
+    compiled = Compiled(graph, source_title(module.source), seed, weights_text, calibration_text, diagnostics=found)
     if pipeline:
         compiled.passes += run_passes(graph, pipeline, Calibration(graph, arrays, seed), progress)
     return compiled
-
-
-def _name_of(module: Module) -> str:
-    """What the output calls the text; the bytes of a file's name need not be UTF-8, and those of the output are."""
-    name = module.source.path.name if module.source.path is not None else module.source.name
-    return os.fsencode(name).decode("utf-8", "replace")

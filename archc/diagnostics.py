@@ -216,7 +216,7 @@ def render(diagnostic: Diagnostic, color: bool = False) -> str:
         return f"{_COLORS[style]}{text}\033[0m" if color else text
 
     headline = paint(f"{diagnostic.severity}[{diagnostic.code}]", diagnostic.severity)
-    lines = [f"{headline}: {paint(diagnostic.message, 'bold')}"]
+    lines = [f"{headline}: {paint(_printable(diagnostic.message), 'bold')}"]
     gutter = max(
         (len(str(span.line)) for span in (diagnostic.span, *(note.span for note in diagnostic.notes)) if span),
         default=1,
@@ -225,12 +225,17 @@ def render(diagnostic: Diagnostic, color: bool = False) -> str:
         lines += _excerpt(diagnostic.span, gutter, "-->", paint("^", diagnostic.severity))
     pad = " " * gutter
     for note in diagnostic.notes:
-        lines.append(f"{pad} = {paint('note', 'note')}: {note.text}")
+        lines.append(f"{pad} = {paint('note', 'note')}: {_printable(note.text)}")
         if note.span is not None:
             lines += _excerpt(note.span, gutter, "-->", paint("-", "note"))
     if diagnostic.help is not None:
-        lines.append(f"{pad} = {paint('help', 'note')}: {diagnostic.help}")
+        lines.append(f"{pad} = {paint('help', 'note')}: {_printable(diagnostic.help)}")
     return "\n".join(lines)
+
+
+def _printable(text: str) -> str:
+    """A text with its control characters escaped: names and messages from a file must not command the terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
 def _excerpt(span: Span, gutter: int, arrow: str, mark: str) -> list[str]:
@@ -249,7 +254,7 @@ def _excerpt(span: Span, gutter: int, arrow: str, mark: str) -> list[str]:
     indent = "".join("\t" if character == "\t" else " " for character in text[:start])
     pad = " " * gutter
     return [
-        f"{pad}{arrow} {span}",
+        f"{pad}{arrow} {_printable(str(span))}",
         f"{pad} |",
         f"{number:>{gutter}} | {text}",
         f"{pad} | {indent}{mark * length}",

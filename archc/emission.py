@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from archc.diagnostics import error
+from archc.diagnostics import Diagnostic, Source, error
 from archc.ir.cost import cost
 
 if TYPE_CHECKING:
@@ -90,6 +91,16 @@ def make_report(compiled: Compiled) -> dict[str, Any]:
         "passes": [step.to_json() for step in compiled.passes],
         "warnings": [_warning(warning) for warning in compiled.diagnostics.warnings],
     }
+
+
+def source_title(source: Source) -> str:
+    """What the output calls a text: the name of its file, without folders."""
+    return source.name if source.path is None else file_title(source.path)
+
+
+def file_title(path: Path) -> str:
+    """A file's name for the output, which is UTF-8; the bytes of the name itself need not be."""
+    return os.fsencode(path.name).decode("utf-8", "replace")
 
 
 def _warning(warning: Diagnostic) -> dict[str, Any]:

@@ -55,7 +55,7 @@ class OutputFolder:
         except BaseException as reason:
             self._discard()
             if isinstance(reason, (OSError, ValueError)):
-                raise self._not_writable(reason) from None
+                raise self._not_writable(reason, root) from None
             raise
         return self
 
@@ -124,12 +124,13 @@ class OutputFolder:
         if staging is not None:
             shutil.rmtree(staging, ignore_errors=True)
 
-    def _not_writable(self, reason: OSError | ValueError) -> ArchcError:
+    def _not_writable(self, reason: OSError | ValueError, place: Path | None = None) -> ArchcError:
+        """The error for what the system refused; at `place`, or where the system says."""
         if isinstance(reason, OSError) and reason.errno in _DISK_FULL:
             return error("output-disk-full", f"there is no room left for the output in `{self.path}`")
-        place = (reason.filename if isinstance(reason, OSError) else None) or self.path
+        where = place or (reason.filename if isinstance(reason, OSError) else None) or self.path
         why = (reason.strerror if isinstance(reason, OSError) else None) or str(reason)
-        note = f"`{place}`: {why[0].lower()}{why[1:]}"
+        note = f"`{where}`: {why[0].lower()}{why[1:]}"
         return error("output-not-writable", f"the output cannot be written to `{self.path}`", notes=[note])
 
 

@@ -34,12 +34,34 @@ def check_pipelines(module: Module, diagnostics: Diagnostics) -> None:
     if not module.pipelines:
         return
     known = [*pass_names(), *module.pipelines]
+    told: set[str] = set()
     for pipeline in module.pipelines.values():
         for stage in pipeline.passes:
             name = _name(stage)
             if name not in known:
                 way = did_you_mean(name, known) or f"there are {', '.join(f'`{other}`' for other in known)}"
                 diagnostics.error("unknown-pass", f"there is no pass `{name}`", stage.callee.span, help=way)
+        reachable = _reachable(module, pipeline)
+        if pipeline.name.name in reachable - told:
+            told |= reachable  # the others of the circle
+            diagnostics.error(*_recursive(pipeline.name.name), pipeline.name.span)
+
+
+def _reachable(module: Module, pipeline: syntax.Pipeline) -> set[str]:
+    """The pipelines of a file that one of them uses, by itself or through others."""
+    found: set[str] = set()
+    stack = [pipeline]
+    while stack:
+        for stage in stack.pop().passes:
+            name = _name(stage)
+            if name in module.pipelines and not stage.arguments and name not in found:
+                found.add(name)
+                stack.append(module.pipelines[name])
+    return found
+
+
+def _recursive(name: str) -> tuple[str, str]:
+    return "recursive-pipeline", f"the pipeline `{name}` uses itself"
 
 
 def _passes(
@@ -51,7 +73,7 @@ def _passes(
         pipeline = module.pipelines.get(name) if module is not None else None
         if pipeline is not None and not stage.arguments:
             if name in open_pipelines:
-                raise error("recursive-pipeline", f"the pipeline `{name}` uses itself", stage.span)
+                raise error(*_recursive(name), stage.span)
             passes += _passes(pipeline.passes, module, diagnostics, (*open_pipelines, name))
             continue
         made = _pass(stage, diagnostics, sorted(module.pipelines) if module is not None else [])

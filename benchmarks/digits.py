@@ -53,12 +53,12 @@ def load_digits(seed: int = 0) -> Digits:
 
 
 def train(model: nn.Module, digits: Digits, epochs: int = 6, seed: int = 0) -> nn.Module:
-    """Adam with its usual rate, batches of 64."""
+    """Adam with its usual rate, batches of 32."""
     torch.manual_seed(seed)
     optimizer = torch.optim.Adam(model.parameters())
     model.train()
     for _ in range(epochs):
-        for batch in torch.randperm(len(digits.train_labels)).split(64):
+        for batch in torch.randperm(len(digits.train_labels)).split(32):
             optimizer.zero_grad()
             functional.cross_entropy(model(digits.train_images[batch]), digits.train_labels[batch]).backward()
             optimizer.step()

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+from archc.calibration import Calibration
+from archc.ir.cost import multiply_adds
+from archc.ir.dims import as_symbol
 from archc.ir.graph import Graph, Node, Scope
+from archc.ops.evaluate import bind_sizes
 from archc.ops.operator import Operator
 
 
@@ -82,3 +86,17 @@ class Names:
             name = f"{wanted}{number}"
         self._taken.add(prefix + name)
         return name
+
+
+Work = Callable[[Node], int]
+"""The multiply-adds of a node."""
+
+
+def work_of_one_sample(graph: Graph, calibration: Calibration) -> Work:
+    """What nodes have to do for one sample of the size that the calibration data have."""
+    sizes = bind_sizes(graph, {name: array.shape for name, array in calibration.arrays.items()})
+    for value in graph.inputs:
+        batch = as_symbol(value.type.shape[0]) if value.type.shape else None
+        if batch is not None:
+            sizes[batch.name] = 1
+    return lambda node: multiply_adds(node, sizes)

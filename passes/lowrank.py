@@ -7,13 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from archc.ir.attributes import AttributeProblem, attribute
-from archc.ir.cost import multiply_adds
 from archc.ir.graph import Graph, Node
 from archc.ir.storage import Dense
 from archc.ops.operator import Operator
 from archc.passmanager import Context, Pass, select
 
-from ._layers import Layer, layers_with_weight
+from ._layers import Layer, layers_with_weight, work_of_one_sample
 from ._svd import Svd
 
 DEFAULT_ENERGY = 0.85
@@ -44,9 +43,9 @@ class LowRank(Pass):
     of rank r it is the nearest (Eckart, Young 1936).
 
     The rank is given by one of `rank`, `ratio` and `energy`; one found by energy is rounded up to what vector units
-    like.  A layer is left alone where r(m + n) ≥ mn, which
-    would make it larger; where, unless `rank` is given, it would save less work than one more operator costs; and
-    where its weight belongs to other layers too.  Train for an epoch afterwards to win back what is lost.
+    like.  A layer is left alone where r(m + n) ≥ mn, which would make it larger; where, unless `rank` is given, it
+    would save less work than one more operator costs; and where its weight belongs to other layers too.  Train for
+    an epoch afterwards to win back what is lost.
     """
 
     name = "lowrank"
@@ -83,6 +82,7 @@ class LowRank(Pass):
 
     def run(self, graph: Graph, context: Context) -> None:
         wanted = select(graph, self.on, self.keep)
+        work = work_of_one_sample(graph, context.calibration)
         for layer in layers_with_weight(graph):
             if not wanted(layer.path):
                 context.left(layer.path, "not selected")
@@ -91,9 +91,10 @@ class LowRank(Pass):
             if reason is not None:
                 context.left(layer.path, reason)
                 continue
-            self._factorize(graph, context, layer)
+            self._factorize(graph, context, layer, work(layer.node))
 
-    def _factorize(self, graph: Graph, context: Context, layer: Layer) -> None:
+    def _factorize(self, graph: Graph, context: Context, layer: Layer, work: int) -> None:
+        """Factorize a layer, if it pays; `work` are its multiply-adds."""
         weight = graph.weights[layer.weight]
         values = graph.weight_values(layer.weight)
         matrix = values.reshape(len(values), -1)
@@ -102,7 +103,7 @@ class LowRank(Pass):
             return
         svd = Svd.of(matrix)
         m, n = matrix.shape
-        reasons = {rank: self._reason(layer, rank, m, n) for rank in self._ranks(svd)}
+        reasons = {rank: self._reason(work, rank, m, n) for rank in self._ranks(svd)}
         rank = next((rank for rank, reason in reasons.items() if reason is None), min(reasons))
         reason, before, after = reasons[rank], m * n, rank * (m + n)
         figures = {"rank": rank, "full_rank": min(m, n), "parameters_before": before, "parameters_after": after}
@@ -143,15 +144,15 @@ class LowRank(Pass):
         enough = svd.rank_for(self.energy if self.energy is not None else DEFAULT_ENERGY)
         return [min(-(-enough // step) * step, full) for step in ALIGNMENTS]
 
-    def _reason(self, layer: Layer, rank: int, m: int, n: int) -> str | None:
+    def _reason(self, work: int, rank: int, m: int, n: int) -> str | None:
         """Why that rank is no gain, or None."""
         before, after = m * n, rank * (m + n)
         if after >= before:
             return f"would not make it smaller: r(m + n) = {after:,} ≥ mn = {before:,}"
         if self.rank is not None:
             return None
-        saved = multiply_adds(layer.node) * (1 - after / before)
-        needed = max(OPERATOR_COST, ELEMENT_COST * multiply_adds(layer.node) * rank / before)
+        saved = work * (1 - after / before)
+        needed = max(OPERATOR_COST, ELEMENT_COST * work * rank / before)
         if saved < needed:
             return f"would not pay: it saves {saved:,.0f} multiply-adds, and a second operator costs {needed:,.0f}"
         return None

@@ -9,14 +9,13 @@ from typing import Literal
 import numpy as np
 
 from archc.ir.attributes import AttributeProblem, attribute
-from archc.ir.cost import multiply_adds
 from archc.ir.graph import Graph, Node, Value
 from archc.ir.storage import Dense, Int8
 from archc.ir.types import DType
 from archc.passmanager import Context, Pass, select
 
 from ._calibrate import Range, observe
-from ._layers import Layer, layers_with_weight
+from ._layers import Layer, layers_with_weight, work_of_one_sample
 from ._quantizers import Rounder, feeds_integers, results_to_round
 
 Scheme = Literal["static", "dynamic", "weight"]
@@ -58,9 +57,7 @@ class Quant(Pass):
     granularity: Literal["channel", "tensor"] = attribute(
         "channel", doc="one scale for each output channel of a weight, or one for all of it", keyword=True
     )
-    scheme: Scheme = attribute(
-        "static", doc="where the scale of what a layer receives comes from", keyword=True
-    )
+    scheme: Scheme = attribute("static", doc="where the scale of what a layer receives comes from", keyword=True)
     on: str | tuple[str, ...] | None = attribute(None, doc="the layers to quantize: one glob or several", keyword=True)
     keep: str | tuple[str, ...] | None = attribute(None, doc="the layers to leave alone", keyword=True)
     observer: Literal["minmax", "percentile"] = attribute(
@@ -115,6 +112,7 @@ class Quant(Pass):
         """The layers to quantize, in order, each with its scheme; remarks on the others."""
         wanted = select(graph, self.on, self.keep)
         layers = layers_with_weight(graph)
+        work = work_of_one_sample(graph, context.calibration)
         reasons = {layer.path: self._obstacle(graph, layer, wanted(layer.path)) for layer in layers}
         schemes: dict[Layer, Scheme] = {}
         static: set[Node] = set()
@@ -126,7 +124,7 @@ class Quant(Pass):
             if reason is not None:
                 context.left(layer.path, reason)
                 continue
-            schemes[layer] = self._scheme_for(layer, static)
+            schemes[layer] = self._scheme_for(layer, work(layer.node), static)
             if schemes[layer] == "static":
                 static.update(layer.nodes)
         return schemes
@@ -150,11 +148,15 @@ class Quant(Pass):
             return "its weight holds numbers that are not finite"
         return None
 
-    def _scheme_for(self, layer: Layer, static: set[Node]) -> Scheme:
-        """The scheme of a layer that has no obstacle, where `static` are the nodes before it that have that one."""
+    def _scheme_for(self, layer: Layer, work: int, static: set[Node]) -> Scheme:
+        """The scheme of a layer that has no obstacle.
+
+        Args:
+            work: its multiply-adds; static: the nodes of the layers before it that have that scheme.
+        """
         if self.scheme not in layer.op.integer_schemes:
             return "weight"
-        if multiply_adds(layer.node) >= TINY or (
+        if work >= TINY or (
             self.scheme == "static" and all(feeds_integers(node, static) for node in layer.nodes)
         ):
             return self.scheme

@@ -24,7 +24,7 @@ LEVELS = [
     {"language", "importers", "codegen", "passmanager", "calibration"},
     {"ops"},
     {"ir", "weights"},
-    {"diagnostics"},
+    {"diagnostics", "collector"},
 ]
 LEVEL = {room: number for number, rooms in enumerate(LEVELS) for room in rooms}
 FOR_PASSES = {"passes", "passmanager", "calibration", "ops", "ir", "weights", "diagnostics"}

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from archc.cli import layers, options, output, reports
+from archc.cli import options, output, reports
 from archc.cli.plugins import load_plugins
 from archc.diagnostics import Diagnostics
 
@@ -49,6 +49,8 @@ def add_parser(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from archc.cli import layers
+
     load_plugins(arguments.load)
     found = Diagnostics()
     graph, compiled = _graph(arguments, found)
@@ -94,6 +96,8 @@ def _graph(arguments: argparse.Namespace, found: Diagnostics) -> tuple[Graph, Co
 
 
 def _print(graph: Graph, sizes: dict[str, int]) -> None:
+    from archc.cli import layers
+
     print(output.heading(f"model {graph.name}"))
     for value in graph.inputs:
         print(f"input  {value.name}: {value.type}")

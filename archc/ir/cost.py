@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from archc.ir.dims import evaluate
 from archc.ir.graph import Graph, Node
+from archc.ir.records import record
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Cost:
     """Figures of a graph or of a part of it.
 

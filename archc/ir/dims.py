@@ -10,12 +10,14 @@ coefficients.  Polynomials are kept in one canonical form, so `==` on them is eq
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from archc.ir.records import record
 
 Dim = "int | SymbolicDim"  # for annotations under `from __future__ import annotations`
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Symbol:
     """A size known when the model runs.  `maximum`, where given, bounds it (`T <= 1024`)."""
 
@@ -26,7 +28,7 @@ class Symbol:
         return self.name
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Function:
     """A function of sizes that is no polynomial: `//`, `%`, `min` or `max` of two sizes."""
 
@@ -44,7 +46,7 @@ Atom = Symbol | Function
 Monomial = tuple[tuple[Atom, int], ...]  # atoms with their powers, in the order of their texts
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SymbolicDim:
     """A polynomial in canonical form: `terms` maps monomials to coefficients that are not 0."""
 

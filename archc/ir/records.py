@@ -1,9 +1,9 @@
 """Frozen dataclasses that cost nothing until they are used.
 
-archc declares its operators and the nodes of its syntax tree as dataclasses, some two hundred of them, and any one
-text uses a few.  `dataclasses.dataclass(frozen=True)` writes and compiles six methods for each class when the module
-is imported, which took half of the time of `archc check`.  A `record` is the same thing made lazily: the
-constructor is compiled when the first instance is made, and the other methods are shared by all records.
+archc declares its operators, the nodes of its syntax tree and much else as dataclasses, some three hundred of them,
+and any one text uses a few.  `dataclasses.dataclass(frozen=True)` writes and compiles six methods for each class
+when the module is imported, which took half of the time of `archc check`.  A `record` is the same thing made
+lazily: a method is compiled when it is first called, and takes its place then.
 
 `dataclasses.fields` and `dataclasses.replace` work on records.
 """
@@ -14,37 +14,38 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any, TypeVar, dataclass_transform
 
-from archc.ir.attributes import attribute
-
 T = TypeVar("T")
 
 
-@dataclass_transform(frozen_default=True, field_specifiers=(attribute, dataclasses.field))
+@dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field,))
 def record(cls: type[T]) -> type[T]:
     """Make a class a frozen dataclass: fields from its annotations, equality and hash by their values."""
-    made = dataclasses.dataclass(init=False, repr=False, eq=False)(cls)
-    made.__init__ = _first_init(made)  # type: ignore[misc]
-    made.__eq__ = _equal  # type: ignore[method-assign,assignment]
-    made.__hash__ = _hash  # type: ignore[method-assign,assignment]
+    made: Any = dataclasses.dataclass(init=False, repr=False, eq=False)(cls)
+    made.__match_args__ = tuple(field.name for field in dataclasses.fields(made))
+    made.__init__ = _on_first_call(made, "__init__", _init)
+    made.__eq__ = _on_first_call(made, "__eq__", _eq)
+    made.__hash__ = _on_first_call(made, "__hash__", _hash)
     if "__repr__" not in cls.__dict__:
-        made.__repr__ = _repr  # type: ignore[method-assign,assignment]
-    made.__setattr__ = _refuse  # type: ignore[method-assign,assignment]
-    made.__delattr__ = _refuse  # type: ignore[method-assign,assignment]
-    made.__match_args__ = tuple(field.name for field in dataclasses.fields(made))  # type: ignore[attr-defined,arg-type]
-    return made
+        made.__repr__ = _repr
+    made.__setattr__ = made.__delattr__ = _refuse
+    return made  # type: ignore[no-any-return]
 
 
-def _first_init(cls: type) -> Callable[..., None]:
-    """A constructor that compiles the real one, puts it in its own place, and calls it."""
+def _on_first_call(cls: Any, name: str, write: Callable[[Any], tuple[str, dict[str, Any]]]) -> Callable[..., Any]:
+    """A method that compiles the real one, puts it in its own place, and calls it."""
 
-    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
-        cls.__init__ = _compiled_init(cls)  # type: ignore[misc]
-        cls.__init__(self, *args, **kwargs)  # type: ignore[misc]
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        source, namespace = write(cls)
+        exec(source, namespace)
+        compiled = namespace[name]
+        compiled.__qualname__ = f"{cls.__qualname__}.{name}"
+        setattr(cls, name, compiled)
+        return compiled(self, *args, **kwargs)
 
-    return __init__
+    return method
 
 
-def _compiled_init(cls: type) -> Callable[..., None]:
+def _init(cls: Any) -> tuple[str, dict[str, Any]]:
     namespace: dict[str, Any] = {"_set": object.__setattr__}
     positional, by_name, lines = ["self"], [], []
     for field in dataclasses.fields(cls):
@@ -57,24 +58,26 @@ def _compiled_init(cls: type) -> Callable[..., None]:
     if hasattr(cls, "__post_init__"):
         lines.append("    self.__post_init__()")
     parameters = ", ".join([*positional, *(["*", *by_name] if by_name else [])])
-    exec(f"def __init__({parameters}):\n" + ("\n".join(lines) or "    pass"), namespace)
-    init: Callable[..., None] = namespace["__init__"]
-    init.__qualname__ = f"{cls.__qualname__}.__init__"
-    return init
+    return f"def __init__({parameters}):\n" + ("\n".join(lines) or "    pass"), namespace
 
 
-def _values(instance: Any) -> tuple[Any, ...]:
-    return tuple([getattr(instance, name) for name in instance.__match_args__])
+def _eq(cls: Any) -> tuple[str, dict[str, Any]]:
+    equal = [f"self.{name} == other.{name}" for name in _compared(cls)]
+    return (
+        "def __eq__(self, other):\n"
+        "    if other.__class__ is not self.__class__:\n"
+        "        return NotImplemented\n"
+        f"    return self is other or ({' and '.join(equal) or 'True'})"
+    ), {}
 
 
-def _equal(self: Any, other: object) -> Any:
-    if other.__class__ is not self.__class__:
-        return NotImplemented
-    return self is other or _values(self) == _values(other)
+def _hash(cls: Any) -> tuple[str, dict[str, Any]]:
+    values = "".join(f", self.{name}" for name in _compared(cls))
+    return f"def __hash__(self):\n    return hash((self.__class__{values}))", {}
 
 
-def _hash(self: Any) -> int:
-    return hash((self.__class__, *_values(self)))
+def _compared(cls: Any) -> list[str]:
+    return [field.name for field in dataclasses.fields(cls) if field.compare]
 
 
 def _repr(self: Any) -> str:

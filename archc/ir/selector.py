@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import cached_property
 
 from archc.diagnostics import nearest
+from archc.ir.records import record
 
 
 class SelectorError(Exception):
@@ -27,7 +27,7 @@ class SelectorError(Exception):
         super().__init__(f"the selector `{pattern}` matches no layer")
 
 
-@dataclass(frozen=True)
+@record
 class Selector:
     """One or several globs; a path is selected when any of them matches it or a block around it."""
 

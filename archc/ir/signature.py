@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import cache
 
+from archc.ir.records import record
 
-@dataclass(frozen=True, slots=True)
+
+@record
 class Index:
     """An index: elements of two axes with equal coordinates in it belong together."""
 
@@ -25,7 +26,7 @@ class Index:
         return self.name
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Apply:
     """An extent that only the operator knows: `conv(h)`, from its method of that name."""
 
@@ -36,7 +37,7 @@ class Apply:
         return f"{self.function}({self.index})"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Spread:
     """Any number of axes: `*b` (equal everywhere) or `~s` (broadcast); `prod(d)` is one axis made of all of them."""
 
@@ -50,7 +51,7 @@ class Spread:
 Factor = Index | Apply | int | Spread
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Axis:
     """A sum of products; the first factor of a product is the slowest, as in a row-major reshape."""
 
@@ -71,7 +72,7 @@ class Axis:
         return " + ".join("*".join(str(factor) for factor in term) or "1" for term in self.terms)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Pattern:
     """The axes of one operand, parameter or result."""
 
@@ -83,7 +84,7 @@ class Pattern:
         return f"{self.name}[{', '.join(str(axis) for axis in self.axes)}]{'?' if self.optional else ''}"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Signature:
     """The patterns of operands and parameters, and those of results."""
 

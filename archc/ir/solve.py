@@ -8,9 +8,9 @@ sizes of operands go in; the extents of all indices come out, or the first contr
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 from archc.ir.dims import SymbolicDim, divide
+from archc.ir.records import record
 from archc.ir.signature import Apply, Axis, Index, Pattern, Signature, Spread, broadcasts, expand
 
 Extent = int | SymbolicDim
@@ -20,7 +20,7 @@ Functions = Callable[[str, str, Extent, int], Extent]
 _UNIT = Axis(((),))
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Solution:
     """An expanded signature and the extent of each of its indices.
 

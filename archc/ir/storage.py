@@ -7,10 +7,10 @@ and knows which tensors it consists of; the first keeps the weight's own path, t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.ir.attributes import arguments_text, attribute
+from archc.ir.records import record
 from archc.ir.types import DType
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ STORAGES: dict[str, type[Storage]] = {}
 """All storages by their names in the language; subclasses of `Storage` enter themselves."""
 
 
-@dataclass(frozen=True)
+@record
 class Storage:
     """One way to store a weight; the fields are the options."""
 
@@ -49,14 +49,14 @@ class Storage:
         return f"{self.name}({arguments})" if arguments else self.name
 
 
-@dataclass(frozen=True)
+@record
 class Dense(Storage):
     """Every element as it is."""
 
     name: ClassVar[str] = "dense"
 
 
-@dataclass(frozen=True)
+@record
 class Int8(Storage):
     """Symmetric signed integers: w ≈ scale · q with q in -127..127 and scale = max|w| / 127.
 
@@ -91,7 +91,7 @@ class Int8(Storage):
         return scale.reshape([-1 if k == self.axis else 1 for k in range(rank)])
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Weight:
     """A tensor that a layer owns: a parameter, or a buffer where `trainable` is False.
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 
 from archc.ir.dims import SymbolicDim
+from archc.ir.records import record
 
 
 class DType(StrEnum):
@@ -73,7 +73,7 @@ _ONNX = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TensorType:
     """A dtype and a shape: `f32[N, 1, 28, 28]`."""
 

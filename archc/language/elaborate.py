@@ -27,6 +27,7 @@ from archc.language.unused import UnusedValues
 from archc.ops.operator import Operator
 
 DEEPEST_NESTING = 64  # of blocks in blocks
+LONGEST_MESSAGE = 1000  # characters; a name of ten thousand is not repeated in full
 MOST_MISTAKES = 100  # in one model; nobody reads more
 
 
@@ -94,6 +95,7 @@ class Elaborator:
         place = (code, span.start, span.end, span.source.name) if span is not None else (code, 0, 0, message)
         if place not in self._reported:
             self._reported.add(place)
+            message = message if len(message) <= LONGEST_MESSAGE else f"{message[:LONGEST_MESSAGE]}…"
             self.diagnostics.error(code, message, span, [*notes, *self._trace(frame)], help)
             if len(self._reported) >= MOST_MISTAKES:
                 raise _TooManyMistakes

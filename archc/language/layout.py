@@ -20,7 +20,7 @@ from archc.language.parametrize import Parameters
 from archc.language.spelling import NOWHERE
 from archc.language.stages import Form, Stages, form
 
-_DEEPEST = 3  # expressions within expressions; what goes deeper gets a name
+_DEEPEST = 4  # expressions within expressions; what goes deeper gets a name
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from archc.language import syntax
 from archc.language.loading import load
 from archc.language.parser import parse
 
+DEEPEST_IMPORTS = 64
 STANDARD_LIBRARY = Path(__file__).parent / "std"
 
 
@@ -117,6 +118,11 @@ class _Loader:
                 help="move what both need into a third file",
             )
             return
+        if len(self.open) >= DEEPEST_IMPORTS:
+            self.diagnostics.error(
+                "nesting-too-deep", f"imports are nested more than {DEEPEST_IMPORTS} deep", item.path.span
+            )
+            return
         try:
             source = replace(load(path, item.path.span), name=_shown_path(module.source, item.path.value))
         except ArchcError as problem:
@@ -142,16 +148,23 @@ class _Loader:
             candidates.append(STANDARD_LIBRARY / given.removeprefix("std/"))
         found = next((candidate for candidate in candidates if candidate.is_file()), None)
         if found is None:
-            near = candidates[0].parent
-            names = [other.name for other in near.glob("*.arch")] if near.is_dir() else []
-            self.diagnostics.error(
-                "import-not-found",
-                f"there is no file `{given}` beside {source.name}",
-                item.path.span,
-                help=did_you_mean(Path(given).name, names) or "the path is relative to the file that imports it",
-            )
+            self._not_found(source, item, candidates[0])
             return None
         return found.resolve()
+
+    def _not_found(self, source: Source, item: syntax.Import, path: Path) -> None:
+        given = item.path.value
+        if path.is_dir():
+            message, names = f"`{given}` is a folder; a file is imported", [f"{given}/{name}" for name in _texts(path)]
+        else:
+            message, names = f"there is no file `{given}` beside {source.name}", _texts(path.parent)
+        way = did_you_mean(Path(given).name, names) or "the path is relative to the file that imports it"
+        self.diagnostics.error("import-not-found", message, item.path.span, help=way)
+
+
+def _texts(folder: Path) -> list[str]:
+    """The names of the descriptions in a folder."""
+    return sorted(other.name for other in folder.glob("*.arch") if other.is_file())
 
 
 def _shown_path(importer: Source, given: str) -> str:

@@ -84,7 +84,9 @@ def check_layer_name(elaborator: Elaborator, frame: Frame, label: syntax.Label) 
     Raises:
         Failed: the name was refused.
     """
-    for part in (label, *(part for part in label.parts if isinstance(part, syntax.Field))):
+    named: list[syntax.Label | syntax.Field] = [label]
+    named += (part for part in label.parts if isinstance(part, syntax.Field))
+    for part in named:
         check_name(elaborator, frame, part, "a layer")
         if part.name in RESERVED_LAYER_NAMES or part.name.startswith("_"):
             elaborator.report(

@@ -20,7 +20,7 @@ from archc.ops.operator import OPERATORS
 
 
 def print_graph(graph: Graph) -> str:
-    """The text of a graph.  Elaborating it gives an equal graph, and printing that gives the same text."""
+    """The text of a graph: elaborating it gives an equal graph."""
     program = outline(graph, self_contained=True, mixed_loops=False)
     words = keywords() | frozenset(keyword.kwlist) | {"self"}
     meanings = frozenset((*OPERATORS, *STORAGES, *DType.__members__, *FUNCTIONS))

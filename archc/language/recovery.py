@@ -13,7 +13,7 @@ from typing import Any
 from lark.parsers.lalr_analysis import Shift
 from lark.parsers.lalr_interactive_parser import InteractiveParser
 
-from archc.diagnostics import Diagnostics, Source
+from archc.diagnostics import Diagnostic, Diagnostics, Source
 from archc.language import mistakes
 from archc.language.mistakes import CLOSERS, STATEMENT, TOP_LEVEL, Failure
 from archc.language.scanner import Token
@@ -37,10 +37,9 @@ class Recovery:
         level, depth = self._innermost()
         parts = self._state.value_stack[depth:]
         failure = Failure(token, previous, self._accepted(), parts, self._open_brackets())
-        reserved = mistakes.is_reserved(failure)
-        if not (self._reported_before(token) if reserved else self._reported_since(failure.start)):
-            self._found.add(mistakes.explain(failure))
-        if reserved:
+        if not self._reported_since(failure.start):
+            self._report(mistakes.explain(failure))
+        if mistakes.is_reserved(failure):
             return Token("NAME", token.text, self._source, token.start, token.end)
         if level is None:
             return None
@@ -96,10 +95,11 @@ class Recovery:
         """Whether a mistake in the broken statement was reported before; this is then its consequence."""
         return any(diagnostic.span is not None and diagnostic.span.start >= start for diagnostic in self._found)
 
-    def _reported_before(self, word: Token) -> bool:
-        """Whether a word of the language was refused as a name before: those who use that name meant no other."""
-        message = mistakes.reserved(word).message
-        return any(diagnostic.message == message for diagnostic in self._found)
+    def _report(self, mistake: Diagnostic) -> None:
+        """Report a mistake; a word of the language that was refused as a name is not refused at each use of it."""
+        told = mistake.code == "reserved-word" and any(other.message == mistake.message for other in self._found)
+        if not told:
+            self._found.add(mistake)
 
     # The next thing to go on with -----------------------------------------------------------------------
 

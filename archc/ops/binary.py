@@ -12,8 +12,9 @@ from archc.ir.types import DType, TensorType
 from archc.ops.operator import Operator, OperatorError, operator
 from archc.ops.rewriting import Uniform
 from archc.ops.spelling import Infix, OnnxSpelling, TorchSpelling, infix, literal
+from archc.ops.table import OperatorTable
 
-BINARY: dict[str, type[Binary]] = {}
+BINARY: OperatorTable[type[Binary]] = OperatorTable()
 """The binary operators that the language writes with a symbol: `+` to `>=`."""
 
 

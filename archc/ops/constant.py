@@ -24,7 +24,7 @@ class Constant(Operator):
     family = "create"
     signature = "value[*d] -> y[*d]"
     parameters = {"value": Parameter(zeros, trainable=False)}
-    example = "mask: constant((16, 16), bool)"
+    example = "mask = constant((16, 16), bool)"
 
     shape: tuple[int, ...] = attribute(doc="the sizes")
     dtype: DType = attribute(DType.f32, doc="the dtype of the numbers")

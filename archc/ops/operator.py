@@ -33,8 +33,9 @@ from archc.ir.types import DType, TensorType
 from archc.ops.parameter import Parameter
 from archc.ops.rewriting import Rewriting
 from archc.ops.spelling import OnnxSpelling, TorchModule, TorchSpelling, call
+from archc.ops.table import OperatorTable, snake_case
 
-OPERATORS: dict[str, type[Operator]] = {}
+OPERATORS: OperatorTable[type[Operator]] = OperatorTable()
 """All operators by name; a subclass that is not abstract enters itself."""
 
 
@@ -96,7 +97,7 @@ class Operator(Rewriting):
     def __init_subclass__(cls, abstract: bool = False, **kwargs: Any):
         super().__init_subclass__(**kwargs)
         if "name" not in cls.__dict__:
-            cls.name = _snake_case(cls.__name__)
+            cls.name = snake_case(cls.__name__)
         if not abstract:
             cls.family = cls.family or cls.__module__.rpartition(".")[2]
             OPERATORS[cls.name] = cls
@@ -305,10 +306,9 @@ def _shape_error(
     )
 
 
-def _snake_case(name: str) -> str:
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
-
-
 def symbolic(*dims: Extent) -> bool:
     """Whether any of the sizes is not known yet."""
     return any(isinstance(dim, SymbolicDim) for dim in dims)
+
+
+__all__ = ["OPERATORS", "Inference", "Operator", "OperatorError", "operator", "symbolic"]

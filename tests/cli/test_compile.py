@@ -65,6 +65,28 @@ def test_the_same_input_gives_the_same_bytes_in_another_folder_and_process(run: 
     assert content(tmp_path / "one")["cnn.safetensors"] != two["cnn.safetensors"]
 
 
+def test_warnings_stand_in_the_report_without_the_folder_of_the_file(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    path = tmp_path / "in" / "m.arch"
+    path.write_text("model m {\n    input x: f32[N, 8]\n    z = x -> relu\n    output y = x -> tanh\n}\n")
+    result = run("compile", path, "-o", tmp_path, "--emit", "arch")
+    assert result.status == 0 and result.err.startswith("warning[")
+    text = (tmp_path / "report.json").read_text()
+    assert str(tmp_path) not in text
+    (warning,) = json.loads(text)["warnings"]
+    assert (warning["file"], warning["line"], warning["column"]) == ("m.arch", 3, 5)
+
+
+def test_the_name_of_a_file_need_not_be_utf_8(run: Run, tmp_path: Path) -> None:
+    path = os.fsencode(tmp_path) + b"/m\xff.arch"
+    try:
+        Path(os.fsdecode(path)).write_text("model m { input x: f32[N, 8]  output y = x -> tanh }\n")
+    except OSError:
+        pytest.skip("this file system wants UTF-8")
+    result = run("compile", os.fsdecode(path), "-o", tmp_path, "--emit", "torch,arch", "--json")
+    assert (result.status, result.json["source"]) == (0, "m\ufffd.arch")
+
+
 def test_the_table_of_passes_and_the_explanation(run: Run, tmp_path: Path) -> None:
     result = run(
         "compile", CNN, "-o", tmp_path, "--emit", "arch", "--explain", "--passes", "lowrank(rank=16, on='fc*'), quant"

@@ -152,12 +152,12 @@ def test_a_block_used_twice_is_one_module(tmp_path: Path) -> None:
     block Half { input x: f32[N, D]  output x -> up: linear(12) -> relu -> down: linear(D) }
     model net {
         input x: f32[N, 6]
-        layer half = Half
-        output y = x -> half -> half
+        layer twice = Half
+        output y = x -> twice -> twice
     }
     """
     model = assert_agrees(graph_of(text), tmp_path)
-    assert [name for name, _ in model.named_children()] == ["half"]
+    assert [name for name, _ in model.named_children()] == ["twice"]
 
 
 def test_layers_in_line_below_one_name_are_a_sequence(tmp_path: Path) -> None:
@@ -214,7 +214,7 @@ def test_symbolic_sizes_are_read_off_the_inputs(tmp_path: Path) -> None:
     }
     model net {
         input x: f32[N, S, 4]
-        output y = x -> positions: Positions(4) -> reshape(N * S, 4)
+        output y = x -> positions: Positions(4) -> reshape((N * S, 4))
     }
     """
     graph = graph_of(text)

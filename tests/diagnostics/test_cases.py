@@ -54,6 +54,6 @@ def test_there_are_enough_cases_each_with_a_purpose_of_its_own() -> None:
 def test_no_mistake_is_told_twice(case: Case) -> None:
     headlines = [line for line in case.output.splitlines() if line.startswith(("error[", "warning["))]
     places = [line.strip() for line in case.output.splitlines() if line.lstrip().startswith("--> ")]
-    assert headlines or "usage: archc" in case.output
+    assert headlines or "usage: archc" in case.output or '"code": ' in case.output
     told = Counter(zip(headlines, places)) if len(headlines) == len(places) else Counter(headlines)
     assert max(told.values(), default=1) == 1

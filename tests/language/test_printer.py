@@ -64,7 +64,7 @@ model siamese {
     layer encoder = linear(4)
     p = a -> encoder
     q = b -> encoder
-    output distance: f32[N, 4] = -((p - q) ** 2) * 0.5
+    output distance: f32[N, 4] = -(p - q) ** 2 * 0.5
 }
 """,
     "block with what differs": """\

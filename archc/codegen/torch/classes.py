@@ -6,89 +6,23 @@ in a literal, an argument takes its place, and where they differ in more, the in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Sequence
 
 from archc.codegen.program import Apply, Definition, Local, Loop, Statement, Use
-from archc.codegen.torch import fresh
 from archc.codegen.torch.arguments import Arguments
 from archc.codegen.torch.chains import Chain, container, find_chains
-from archc.codegen.torch.integer import Integers
+from archc.codegen.torch.expressions import Bases, Expressions
 from archc.codegen.torch.layout import COMMON, function_body
 from archc.codegen.torch.local_types import Types
-from archc.codegen.torch.members import Member, access, init_lines
-from archc.codegen.torch.merge import Mismatch, check_same, merge, placeholders, substitute
+from archc.codegen.torch.members import Member, init_lines
+from archc.codegen.torch.merge import Mismatch, check_same
 from archc.codegen.torch.names import VARIABLES, Names, identifier, snake_case
 from archc.codegen.torch.notes import Notes
+from archc.codegen.torch.plans import ClassPlan, Context
+from archc.codegen.torch.reading import module_paths, tensor_names, texts_of
 from archc.codegen.torch.steps import Repeat, Step
-from archc.codegen.torch.surroundings import Extra, Surroundings
-from archc.codegen.torch.formatting import lines_of
-from archc.codegen.torch.spell import module_of, spelling
-from archc.ir.attributes import attributes
-from archc.ir.dims import symbol
-from archc.ir.graph import Graph, Node
+from archc.codegen.torch.surroundings import Surroundings
 from archc.ir.storage import Int8
-from archc.ops.spelling import TorchModule, literal
-
-
-@dataclass
-class Context:
-    """What all classes of a module share.
-
-    Attributes:
-        own: the parameters that a definition holds itself; see `archc.codegen.torch.lower`.
-        plans: the classes of each definition that is done.
-        names: the names in the module.
-    """
-
-    graph: Graph
-    types: dict[Local, Types]
-    own: Mapping[Definition, tuple[str, ...]]
-    integers: Integers
-    names: Names
-    plans: dict[Definition, list[ClassPlan]] = field(default_factory=dict)
-
-    def modules_of(self, statement: Apply) -> list[TorchModule] | None:
-        """The module for each node of a statement, or None where it is no module."""
-        if statement in self.integers.modules:
-            return [self.integers.modules[statement](node) for node in statement.nodes]
-        modules = []
-        for node in statement.nodes:
-            module = module_of(node, self.graph)
-            if module is None:
-                return None
-            modules.append(module)
-        return modules
-
-
-@dataclass(eq=False)
-class ClassPlan:
-    """A class, ready to be laid out.
-
-    Attributes:
-        instances: which instances of the definition it serves.
-        members: its modules; parameters: the arguments of its constructor; extras: those of `forward`, after
-            the tensors.
-        init, forward: the lines of the bodies; inputs: the names of the tensors.
-        base: the class that it extends; attributes: the lines of its class attributes.
-    """
-
-    name: str
-    definition: Definition
-    instances: tuple[int, ...]
-    members: Member
-    arguments: Arguments
-    extras: tuple[Extra, ...]
-    init: list[str]
-    forward: list[str]
-    inputs: list[str]
-    notes: Notes
-    base: str = "nn.Module"
-    attributes: tuple[str, ...] = ()
-
-    def constructor(self, instance: int) -> list[tuple[str, str]]:
-        """What an instance of the definition passes to the constructor, by name."""
-        return self.arguments.of(self.instances.index(instance))
 
 
 def plan(definition: Definition, context: Context) -> None:
@@ -105,12 +39,14 @@ def plan(definition: Definition, context: Context) -> None:
 
 
 class _Planner:
+    """Plans the class of some instances of a definition, statement by statement."""
+
     def __init__(self, definition: Definition, instances: tuple[int, ...], context: Context):
         self.definition, self.instances, self.context = definition, instances, context
         self.members = Member("")
         self.modules: set[str] = set()  # paths of modules, and of the containers around them
-        for path in () if definition in context.own else _members(definition.body, context):
-            self.members.at(path)
+        for path in () if definition in context.own else module_paths(definition.body, context):
+            self.members.at(path).text = ""
             parts = path.split(".")
             self.modules.update(".".join(parts[:k]) for k in range(1, len(parts) + 1))
         self.chains = find_chains(definition.body, self.modules, self._called_alone)
@@ -123,9 +59,10 @@ class _Planner:
         inputs = {local: self.names.take(local.name or "x") for local in definition.inputs}
         self.inputs = inputs
         types = [self._types(local) for local in definition.inputs]
-        self.variables = Names([*VARIABLES, *COMMON, *_variables(definition.body), *inputs.values()])
-        self._before = self.variables.copy()
+        self.tensor_names = frozenset((*COMMON, *tensor_names(definition.body), *inputs.values()))
+        self.variables = Names(VARIABLES | self.tensor_names)
         self.around = Surroundings(definition, instances, types, inputs, self.variables)
+        self.expressions = Expressions(definition, instances, context.graph, self.members, self.arguments, self.around)
         self.notes = Notes(self.arguments.definition, self._types)
         self.renamed: dict[Local, Local] = {}
         self.shared: dict[str, str] = {}
@@ -143,11 +80,10 @@ class _Planner:
             Mismatch: no one class can serve all instances.
         """
         for parameter in self.own:
-            self._register(parameter)
+            self.init += self.expressions.registration(parameter)
         steps = self._body(self.definition.body, {})
         outputs = [self._resolved(local) for local in self.definition.outputs]
-        reserved = Names([*VARIABLES, *(self.variables.taken - self._before.taken)])
-        body = function_body(self.inputs, steps, outputs, reserved, self.notes.line)
+        body = function_body(self.inputs, steps, outputs, self._reserved, self.notes.line)
         sizes = [f"        {name} = {source}" for name, source in self.around.lines]
         kept = [f"        self.{self.arguments.attribute(name)} = {name}" for name in self.arguments.kept]
         plans = self.context.plans.get(self.definition, [])
@@ -166,6 +102,10 @@ class _Planner:
             *self._base(),
         )
 
+    def _reserved(self, name: str) -> bool:
+        """Whether a variable of `forward` is no tensor made by a step, but a size, an argument or a loop's."""
+        return name in VARIABLES or (name in self.variables and name not in self.tensor_names)
+
     def _base(self) -> tuple[str, tuple[str, ...]]:
         """The class to extend, and what it is to know of this one."""
         path = f"{self.definition.scopes[0].path}.weight"
@@ -176,7 +116,7 @@ class _Planner:
 
     # Statements -------------------------------------------------------------------------------------------
 
-    def _body(self, body: Sequence[Statement], bases: Mapping[str, str]) -> list[Step | Repeat]:
+    def _body(self, body: Sequence[Statement], bases: Bases) -> list[Step | Repeat]:
         """The steps of statements; `bases` holds the variables of the loops around, by the path they stand for."""
         steps: list[Step | Repeat] = []
         position = 0
@@ -188,10 +128,10 @@ class _Planner:
             position += len(statements)
         return steps
 
-    def _sequence(self, chain: Chain, bases: Mapping[str, str]) -> Step:
+    def _sequence(self, chain: Chain, bases: Bases) -> Step:
         """The step that stands for all of a chain."""
         path = container(chain)
-        function = self._access(path, bases)
+        function = self.expressions.access(path, bases)
         operands = tuple(self._resolved(local) for local in chain[0].operands)
         name = path.rpartition(".")[2]
         return Step(operands, chain[-1].results, lambda texts: f"{function}({', '.join(texts)})", True, name)
@@ -202,7 +142,7 @@ class _Planner:
             return not any(made.extras for made in self.context.plans[statement.definition])
         return statement.member is not None and statement.member.name in self.modules
 
-    def _statement(self, statement: Statement, bases: Mapping[str, str]) -> list[Step | Repeat]:
+    def _statement(self, statement: Statement, bases: Bases) -> list[Step | Repeat]:
         """The steps of a single statement."""
         if isinstance(statement, Loop):
             return self._loop(statement, bases)
@@ -215,18 +155,10 @@ class _Planner:
             local = self.renamed[local]
         return local
 
-    def _access(self, path: str, bases: Mapping[str, str]) -> str:
-        """The expression of the member at a path."""
-        for base, variable in bases.items():
-            if path == base or path.startswith(f"{base}."):
-                inner = self.members.at(base)
-                return access(inner, path[len(base) + 1 :], variable)
-        return access(self.members, path)
-
-    def _use(self, use: Use, bases: Mapping[str, str]) -> Step:
+    def _use(self, use: Use, bases: Bases) -> Step:
         instances = [use.instances[k] for k in self.instances]
         plans = self.context.plans[use.definition]
-        chosen = [next(plan for plan in plans if k in plan.instances) for k in instances]
+        chosen = [next(plan for plan in plans if k in plan.position) for k in instances]
         check_same([id(plan) for plan in chosen])
         made = chosen[0]
         rows = [made.constructor(k) for k in instances]
@@ -236,32 +168,27 @@ class _Planner:
         ]
         member = self.members.at(use.member.name)
         member.text, member.plan = f"{made.name}({', '.join(arguments)})", made
-        extras = [self._extra(extra, [made.instances.index(k) for k in instances], bases) for extra in made.extras]
-        function = self._access(use.member.name, bases)
+        extras = [self.expressions.extra(extra, [made.position[k] for k in instances], bases) for extra in made.extras]
+        function = self.expressions.access(use.member.name, bases)
         return self._step(use, lambda texts: f"{function}({', '.join([*texts, *extras])})", True, use.member.name)
 
-    def _extra(self, extra: Extra, instances: Sequence[int], bases: Mapping[str, str]) -> str:
-        if extra.symbol is not None:
-            texts = [self.around.size(k, symbol(extra.symbol.name)) for k in range(len(instances))]
-            check_same(texts)
-            return texts[0]
-        return self._weight(tuple(extra.weights[k] for k in instances), bases)
-
-    def _apply(self, statement: Apply, bases: Mapping[str, str]) -> Step:
+    def _apply(self, statement: Apply, bases: Bases) -> Step:
         nodes = [statement.nodes[k] for k in self.instances]
         spelled = self.context.integers.functions.get(statement)
         if spelled is not None:
             return self._step(statement, spelled, False, nodes[0].op.name)
         modules = None if self.own else self.context.modules_of(statement)
         if modules is None:
-            return self._function(statement, nodes, bases)
-        text = self._constructor([modules[k] for k in self.instances], statement.member and statement.member.name)
+            layer = statement.member.name if statement.member is not None else nodes[0].op.name
+            return self._step(statement, self.expressions.function(nodes, bases, layer), False, nodes[0].op.name)
+        layer = statement.member.name if statement.member is not None else ""
+        text = self.expressions.constructor([modules[k] for k in self.instances], layer)
         if statement.member is None:
             path = self._anonymous(nodes[0].op.name, text)
         else:
             path = statement.member.name
             self.members.at(path).text = text
-        function = self._access(path, bases)
+        function = self.expressions.access(path, bases)
         layer = bool(nodes[0].weights)
         return self._step(statement, lambda texts: f"{function}({', '.join(texts)})", layer, path)
 
@@ -273,83 +200,14 @@ class _Planner:
             self.shared[text] = name
         return self.shared[text]
 
-    def _constructor(self, modules: Sequence[TorchModule], layer: str | None) -> str:
-        first = modules[0]
-        check_same([(module.function, tuple(module.positional), tuple(module.named)) for module in modules])
-        arguments = [
-            self.arguments.take(tuple(literal(module.positional[name]) for module in modules), name, layer or "")
-            for name in first.positional
-        ]
-        for name, (_, default) in first.named.items():
-            if any(module.named[name][0] != default for module in modules):
-                values = tuple(literal(module.named[name][0]) for module in modules)
-                arguments.append(f"{name}={self.arguments.take(values, name, layer or '')}")
-        return f"{first.function}({', '.join(arguments)})"
-
     def _step(self, statement: Apply | Use, spell: Callable[[Sequence[str]], str], layer: bool, name: str) -> Step:
         operands = tuple(self._resolved(local) for local in statement.operands)
         light = statement in self.context.integers.quantizers
-        return Step(operands, statement.results, spell, layer, name.rpartition(".")[2], light)
-
-    # Functions --------------------------------------------------------------------------------------------
-
-    def _function(self, statement: Apply, nodes: Sequence[Node], bases: Mapping[str, str]) -> Step:
-        first = nodes[0]
-        weights = {
-            name: self._weight(tuple(node.weights[name] for node in nodes), bases) for name in first.weights
-        }
-        if any(node.op != first.op or node.types != first.types for node in nodes[1:]):
-            holes = placeholders(len(first.operands))
-            texts = [self._spell(k, node, holes, weights) for k, node in enumerate(nodes)]
-            hints = _hints(nodes)
-            layer = statement.member.name if statement.member is not None else first.op.name
-            merged = merge(texts, lambda values, keyword: self._keep(values, hints.get(values) or keyword, layer))
-            kind = type(texts[0])
-            return self._step(statement, lambda operands: kind(substitute(merged, operands)), False, first.op.name)
-        return self._step(
-            statement, lambda operands: self._spell(0, first, operands, weights), False, first.op.name
-        )
-
-    def _keep(self, values: tuple[str, ...], hint: str, layer: str) -> str:
-        return self.arguments.keep(values, hint or layer, layer)
-
-    def _spell(self, instance: int, node: Node, operands: Sequence[str], weights: Mapping[str, str]) -> str:
-        return node.op.torch(
-            spelling(
-                node,
-                self.context.graph,
-                operands,
-                weights,
-                lambda dim: self.around.size(instance, dim),
-                f"{operands[0]}.device" if operands and operands[0].isidentifier() else self.around.device,
-            )
-        )
-
-    def _weight(self, paths: tuple[str, ...], bases: Mapping[str, str]) -> str:
-        """The expression of what a weight decodes to."""
-        relative = self.around.weight(paths)
-        if relative is None:
-            return self.around.extra_weight(paths)
-        owner, _, name = relative.rpartition(".")
-        module = self._access(owner, bases) if owner else "self"
-        weight = self.context.graph.weights[paths[0]]
-        return fresh.decoded(weight.storage, module, name, len(weight.shape), weight.dtype)
-
-    def _register(self, parameter: str) -> None:
-        """Add a parameter, or what is stored for it, to `__init__`."""
-        paths = [self.definition.scopes[k].path for k in self.instances]
-        weights = [self.context.graph.weights[f"{path}.{parameter}"] for path in paths]
-        rows = [fresh.registrations(weight, parameter) for weight in weights]
-        for name in rows[0]:
-            text = merge([row[name] for row in rows], lambda values, keyword: self.arguments.take(values, keyword or "size"))
-            if text.startswith("nn.Parameter("):
-                self.init += lines_of(f"self.{name} = ", text, 2)
-            else:
-                self.init += lines_of("", f"self.register_buffer({literal(name)}, {text})", 2)
+        return Step(operands, statement.results, spell, layer, "q" if light else name.rpartition(".")[2], light)
 
     # Loops ------------------------------------------------------------------------------------------------
 
-    def _loop(self, loop: Loop, bases: Mapping[str, str]) -> list[Step | Repeat]:
+    def _loop(self, loop: Loop, bases: Bases) -> list[Step | Repeat]:
         for parameters, entering in zip(loop.parameters, (loop.carried, *loop.yields)):
             for slot, local in enumerate(parameters):
                 if all(row[slot] is own[slot] for row, own in zip(loop.yields, loop.parameters)):
@@ -364,11 +222,11 @@ class _Planner:
             inner = {**bases, **{f"{name}.{number}": variable for name, variable in variables.items()}}
             steps = self._body(iteration, inner)
             if not number:
-                first, texts = steps, _texts(steps)
-            elif _texts(steps) != texts:
+                first, texts = steps, texts_of(steps)
+            elif texts_of(steps) != texts:
                 return self._unrolled(loop, bases)
         changing = [slot for slot, local in enumerate(loop.parameters[0]) if local not in self.renamed]
-        lists = ", ".join(self._access(name, bases) for name in variables)
+        lists = ", ".join(self.expressions.access(name, bases) for name in variables)
         over = f"zip({lists})" if len(variables) > 1 else lists or f"range({loop.count})"
         header = f"for {', '.join(variables.values()) or '_'} in {over}"
 
@@ -386,7 +244,7 @@ class _Planner:
             )
         ]
 
-    def _unrolled(self, loop: Loop, bases: Mapping[str, str]) -> list[Step | Repeat]:
+    def _unrolled(self, loop: Loop, bases: Bases) -> list[Step | Repeat]:
         """The steps of all iterations one after the other: they differ in more than the layers that they use."""
         steps: list[Step | Repeat] = []
         entering = loop.carried
@@ -413,47 +271,3 @@ class _Planner:
             base = self.variables.take(base)
             self.loop_variables.add(base)
         return base
-
-
-def _texts(steps: Sequence[Step | Repeat]) -> list[str]:
-    """The texts of steps, whatever their operands are called."""
-    found = []
-    for step in steps:
-        if isinstance(step, Repeat):
-            found += [step.header, *_texts(step.body)]
-        else:
-            found.append(step.spell(placeholders(len(step.operands))))
-    return found
-
-
-def _members(body: Sequence[Statement], context: Context) -> Iterator[str]:
-    """The paths of the members that are modules."""
-    for statement in body:
-        if isinstance(statement, Loop):
-            for iteration in statement.iterations:
-                yield from _members(iteration, context)
-        elif isinstance(statement, Use):
-            yield statement.member.name
-        elif statement.member is not None and context.modules_of(statement) is not None:
-            yield statement.member.name
-
-
-def _variables(body: Sequence[Statement]) -> Iterator[str]:
-    """The names that the text gives to tensors."""
-    for statement in body:
-        for local in statement.results:
-            if local.name:
-                yield identifier(local.name)
-        if isinstance(statement, Loop):
-            for iteration in statement.iterations:
-                yield from _variables(iteration)
-
-
-def _hints(nodes: Sequence[Node]) -> dict[tuple[str, ...], str]:
-    """The attributes of an operator by their literals in all instances."""
-    found: dict[tuple[str, ...], str] = {}
-    for info in attributes(type(nodes[0].op)):
-        values = [getattr(node.op, info.name) for node in nodes]
-        if all(isinstance(value, (bool, int, float, str, tuple)) for value in values):
-            found.setdefault(tuple(literal(value) for value in values), info.name)
-    return found

@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING
 
 from archc.codegen.outline import outline
 from archc.codegen.program import Apply, Local, Program
-from archc.codegen.torch.classes import ClassPlan, Context, plan
+from archc.codegen.torch.classes import plan
+from archc.codegen.torch.docstrings import docstring
+from archc.codegen.torch.formatting import has_name, lines_of, signature
 from archc.codegen.torch.fresh import DECODABLE
 from archc.codegen.torch.integer import HELPERS, find_integers, needed
 from archc.codegen.torch.local_types import local_types
 from archc.codegen.torch.lower import lower
 from archc.codegen.torch.names import VARIABLES, Names, class_name, is_reserved_member
+from archc.codegen.torch.plans import ClassPlan, Context
 from archc.codegen.torch.spell import module_of
-from archc.codegen.torch.docstrings import docstring
-from archc.codegen.torch.formatting import has_name, signature
 from archc.diagnostics import Diagnostics
 from archc.ir.graph import Graph, Node, Scope
 from archc.ops.spelling import literal
@@ -61,7 +62,7 @@ def emit(graph: Graph, *, source_name: str, weights_name: str) -> str:
             classes=classes,
             model=model.name,
             load="\n".join(signature("load", _LOAD, f" -> {model.name}", 0)),
-            weights_name=literal(weights_name),
+            default_path="\n".join(lines_of("path = ", f"Path(__file__).with_name({literal(weights_name)})", 2)),
         )
     )
 
@@ -125,15 +126,13 @@ def _check(graph: Graph) -> None:
     found = Diagnostics()
     for weight in graph.weights.values():
         if not isinstance(weight.storage, DECODABLE):
-            found.error(
-                "not-emittable", f"PyTorch cannot read `{weight.path}`, which is stored as {weight.storage}"
-            )
+            found.error("not-emittable", f"PyTorch cannot read `{weight.path}`, which is stored as {weight.storage}")
     for path, node in graph.layers().items():
         for segment in path.split("."):
             if is_reserved_member(segment):
                 found.error(
                     "reserved-name",
-                    f"`{path}` cannot be a layer of a PyTorch module: `{segment}` is a name that modules have themselves",
+                    f"`{path}` cannot be a layer in PyTorch: `{segment}` is a name that modules have themselves",
                     node.span,
                     help="choose another name",
                 )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 WIDTH = 88
 _INDENT = "    "
@@ -164,16 +165,14 @@ def _cut(text: str, places: Sequence[int]) -> list[str]:
 
 def _links(text: str, outline: _Outline) -> list[str]:
     """The links of a chain of method calls: `F.pad(x)`, `.abs()`, `.sum(0)`; a plain name goes with its first call."""
-    starts = [
-        group.closing + 1 for group in outline.groups if text[group.closing + 1 : group.closing + 2] == "."
-    ]
+    starts = [group.closing + 1 for group in outline.groups if text[group.closing + 1 : group.closing + 2] == "."]
     return [piece for piece in _cut(text, starts) if piece]
 
 
 def _first_too_long(whole: str, text: str, outline: _Outline, before: str) -> _Group:
     """The first pair of brackets after which the line has no room even for the opening of the next one."""
     groups = outline.groups
-    for group, following in zip(groups, groups[1:]):
+    for group, following in pairwise(groups):
         if len(before) + following.opening + 1 > WIDTH:
             return group
     return groups[-1]

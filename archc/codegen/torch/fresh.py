@@ -30,10 +30,7 @@ def registrations(weight: Weight, name: str) -> dict[str, str]:
         return {name: f"nn.Parameter({made})" if weight.trainable else made}
     # Integers cannot be drawn: a fresh layer holds zeros until it is loaded.
     stored = weight.storage.tensors(name, weight.shape, weight.dtype)
-    return {
-        path: call("torch.zeros", *(str(dim) for dim in shape) or ("()",), **_dtype(dtype))
-        for path, (shape, dtype) in stored.items()
-    }
+    return {path: call("torch.zeros", *_sizes(shape), **_dtype(dtype)) for path, (shape, dtype) in stored.items()}
 
 
 def decoded(storage: Storage, owner: str, name: str, rank: int, dtype: DType) -> str:
@@ -53,7 +50,7 @@ def decoded(storage: Storage, owner: str, name: str, rank: int, dtype: DType) ->
 
 def _fresh(initializer: Initializer | None, shape: tuple[int, ...], dtype: DType) -> str:
     """A new tensor as PyTorch initializes it."""
-    sizes = tuple(str(dim) for dim in shape) or ("()",)
+    sizes = _sizes(shape)
     options = _dtype(dtype)
     match initializer:
         case Ones():
@@ -85,6 +82,10 @@ def _bound(initializer: Initializer) -> str:
         case XavierUniform(fan_in, fan_out):
             return literal(math.sqrt(6 / (fan_in + fan_out)) if fan_in + fan_out > 0 else 0.0)
     raise TypeError(f"{initializer!r} cannot be written in PyTorch")
+
+
+def _sizes(shape: tuple[int, ...]) -> tuple[str, ...]:
+    return tuple(str(dim) for dim in shape) or ("()",)
 
 
 def _dtype(dtype: DType) -> dict[str, DType]:

@@ -75,9 +75,7 @@ def _body(body: Sequence[Statement], graph: Graph, found: Integers) -> tuple[Sta
     return tuple(statement for statement in body if statement not in dropped)
 
 
-def _take_integers(
-    quantize: Apply, readers: dict[Local, list[Apply]], graph: Graph, found: Integers
-) -> set[Statement]:
+def _take_integers(quantize: Apply, readers: dict[Local, list[Apply]], graph: Graph, found: Integers) -> set[Statement]:
     """Rewrite what follows a `quantize`; returns the statements that are not needed any more."""
     decoders = readers.get(quantize.results[0], [])
     if not decoders or any(

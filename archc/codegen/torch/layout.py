@@ -10,24 +10,26 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from archc.codegen.program import Local
-from archc.codegen.torch.names import Names, identifier
-from archc.codegen.torch.steps import Repeat, Step, Tree, nest, reads
 from archc.codegen.torch.formatting import lines_of
+from archc.codegen.torch.names import identifier
+from archc.codegen.torch.steps import Repeat, Step, Tree, nest, reads
 
 COMMON = ("x", "h", "y", "z")  # what a value without a name is called: the first of these that is free
 
 Note = Callable[[Local, "Local | None"], str]
 """The comment for a line that makes a result mainly out of a source, or out of nothing."""
+Reserved = Callable[[str], bool]
+"""Whether a variable has another use in the function."""
 
 
 def function_body(
-    inputs: dict[Local, str], items: Sequence[Step | Repeat], outputs: Sequence[Local], names: Names, note: Note
+    inputs: dict[Local, str], items: Sequence[Step | Repeat], outputs: Sequence[Local], reserved: Reserved, note: Note
 ) -> list[str]:
     """The lines of a method's body, indented by two levels.
 
     Args:
         inputs: the parameters with their names.
-        names: variables that the body uses for other things.
+        reserved: whether a variable is there for something else.
     """
     called = dict(inputs)
     end = Step(tuple(outputs), (), lambda texts: ", ".join(texts))
@@ -35,7 +37,7 @@ def function_body(
     held: dict[str, set[Local]] = defaultdict(set)
     for local, name in inputs.items():
         held[name].add(local)
-    return _Body(trees, (), called, held, names, note, 2, inputs).lines()
+    return _Body(trees, (), called, held, reserved, note, 2, inputs).lines()
 
 
 def _guess(local: Local, called: dict[Local, str]) -> str:
@@ -59,13 +61,13 @@ class _Body:
         ends: Iterable[Local],
         called: dict[Local, str],
         held: dict[str, set[Local]],
-        names: Names,
+        reserved: Reserved,
         note: Note,
         indent: int,
         own: Iterable[Local],
         wishes: dict[Local, str] | None = None,
     ):
-        self.trees, self.called, self.held, self.names, self.note = trees, called, held, names, note
+        self.trees, self.called, self.held, self.reserved, self.note = trees, called, held, reserved, note
         self.indent, self.wishes = indent, wishes or {}
         self.own = {*own, *(local for tree in trees for local in tree.results)}
         self.last: dict[Local, int] = {}
@@ -90,14 +92,14 @@ class _Body:
         if not tree.results:
             return lines_of("return ", text, self.indent, self._comment(tree))
         targets = [
-            self._name(local, tree.step.name, position, self.last[local]) if local in self.last else "_"
+            self._name(local, tree.step, position, self.last[local]) if local in self.last else "_"
             for local in tree.results
         ]
         return lines_of(f"{', '.join(targets)} = ", text, self.indent, self._comment(tree))
 
     def _text(self, tree: Tree) -> str:
         texts = [self.called[o] if isinstance(o, Local) else self._text(o) for o in tree.operands]
-        return tree.step.spell(texts)
+        return tree.estimate if texts == tree.guesses else tree.step.spell(texts)
 
     def _comment(self, tree: Tree) -> str:
         source = next(tree.leaves, None)
@@ -114,12 +116,12 @@ class _Body:
             if self.last[local] == position and local in self.own:
                 self.held[self.called[local]].discard(local)
 
-    def _name(self, local: Local, hint: str, position: int, until: int) -> str:
-        """Name a tensor that is made at a position and read until another."""
+    def _name(self, local: Local, step: Step | None, position: int, until: int) -> str:
+        """Name a tensor that is made at a position (by a step, if not by a loop) and read until another."""
         wish = self.wishes.get(local)
         own = identifier(local.name) if local.name else None
-        for candidate in _candidates(wish, own, hint):
-            if self.held[candidate] or candidate in self.names:
+        for candidate in _candidates(wish, own, step):
+            if self.held[candidate] or self.reserved(candidate):
                 continue
             if candidate not in (wish, own) and self._wanted(candidate, position, until):
                 continue
@@ -144,14 +146,14 @@ class _Body:
         for parameter, result, name in zip(loop.parameters, loop.results, entering):
             if parameter.name is None:
                 self.wishes[parameter] = name
-            slots.append(self._name(parameter, name, position, self.last.get(result, position)))
+            slots.append(self._name(parameter, None, position, self.last.get(result, position)))
         before = {name: set(holders) for name, holders in self.held.items() if holders}
         body = _Body(
             nest(loop.body, loop.yields, lambda local: _guess(local, self.called)),
             loop.yields,
             self.called,
             self.held,
-            self.names,
+            self.reserved,
             self.note,
             self.indent + 1,
             loop.parameters,
@@ -173,17 +175,18 @@ class _Body:
         ]
 
 
-def _candidates(wish: str | None, own: str | None, hint: str) -> Iterator[str]:
+def _candidates(wish: str | None, own: str | None, step: Step | None) -> Iterator[str]:
+    hint = identifier(step.name) if step is not None else "x"
     if wish is not None:
         yield wish
     if own is not None:
         yield own
-    else:
+    if step is None or not step.light:
         yield from COMMON
-        yield identifier(hint)
+    yield hint
     number = 2
     while True:
-        yield f"{own or identifier(hint)}_{number}"
+        yield f"{own or hint}_{number}"
         number += 1
 
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from archc.codegen.torch.names import CONTAINER_MEMBERS, is_attribute
 from archc.codegen.torch.formatting import lines_of
+from archc.codegen.torch.names import CONTAINER_MEMBERS, is_attribute
 from archc.ops.spelling import literal
 
 if TYPE_CHECKING:
-    from archc.codegen.torch.classes import ClassPlan
+    from archc.codegen.torch.plans import ClassPlan
 
 _LONG_RUN = 4  # so many equal elements of a list, and they are written as a comprehension
 
@@ -22,7 +23,7 @@ class Member:
     """A module at a path: a layer, a block, or the container of those whose paths go through it.
 
     Attributes:
-        text: the constructor; None for a container.
+        text: the constructor; None for a container.  Empty until it is known.
         plan: the emitted class that the constructor calls, if it is one.
         chained: its children are called one after the other, in order, and in no other way.
     """
@@ -39,9 +40,12 @@ class Member:
             member = member.children.setdefault(segment, Member())
         return member
 
-    @property
+    @cached_property
     def kind(self) -> str:
-        """`list`, `dict`, or `module`, whose children are attributes; `sequence`, whose children are in line."""
+        """`list`, `dict`, or `module`, whose children are attributes; `sequence`, whose children are in line.
+
+        To be asked for when all children are there.
+        """
         if self.text is not None:
             return "module"
         if self.children.keys() == {str(number) for number in range(len(self.children))}:
@@ -76,7 +80,7 @@ class Member:
 
     def step(self, access: str, name: str) -> str:
         """The expression of a child, given that of this member."""
-        if self.kind == "list" or name.isdigit() and self.kind == "sequence":
+        if self.kind == "list" or (name.isdigit() and self.kind == "sequence"):
             return f"{access}[{name}]"
         if self.kind == "dict":
             return f"{access}[{literal(name)}]"

@@ -10,24 +10,25 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
-_MODULE_MEMBERS = frozenset(
-    """
-    T_destination add_module apply bfloat16 buffers call_super_init children compile cpu cuda double dump_patches
-    eval extra_repr float forward get_buffer get_extra_state get_parameter get_submodule half ipu
-    load_state_dict modules mtia named_buffers named_children named_modules named_parameters parameters
-    register_backward_hook register_buffer register_forward_hook register_forward_pre_hook
-    register_full_backward_hook register_full_backward_pre_hook register_load_state_dict_post_hook
-    register_load_state_dict_pre_hook register_module register_parameter register_state_dict_post_hook
-    register_state_dict_pre_hook requires_grad_ set_extra_state set_submodule share_memory state_dict to to_empty
-    train training type xpu zero_grad
-    """.split()
-)
+_MODULE_MEMBERS = frozenset({
+    "T_destination", "add_module", "apply", "bfloat16", "buffers", "call_super_init", "children", "compile", "cpu",
+    "cuda", "double", "dump_patches", "eval", "extra_repr", "float", "forward", "get_buffer", "get_extra_state",
+    "get_parameter", "get_submodule", "half", "ipu", "load_state_dict", "modules", "mtia", "named_buffers",
+    "named_children", "named_modules", "named_parameters", "parameters", "register_backward_hook", "register_buffer",
+    "register_forward_hook", "register_forward_pre_hook", "register_full_backward_hook",
+    "register_full_backward_pre_hook", "register_load_state_dict_post_hook", "register_load_state_dict_pre_hook",
+    "register_module", "register_parameter", "register_state_dict_post_hook", "register_state_dict_pre_hook",
+    "requires_grad_", "set_extra_state", "set_submodule", "share_memory", "state_dict", "to", "to_empty", "train",
+    "training", "type", "xpu", "zero_grad",
+})  # fmt: skip
 CONTAINER_MEMBERS = frozenset({"append", "clear", "extend", "insert", "items", "keys", "pop", "update", "values"})
 """What `nn.ModuleDict` and `nn.Sequential` have besides: a layer of such a name cannot stand in one of those."""
 
-VARIABLES = frozenset(
-    {"Quantized", "Quantize", "quantize", "rounded", "Int8Weight", "Int8Layer", "Int8Linear", "Int8Conv2d", "self", "torch", "nn", "F", "Tensor", "Path", "load", "super", "range", "zip", "min", "max", "float", "int", "tuple"}
-)
+VARIABLES = frozenset({
+    "self", "torch", "nn", "F", "Tensor", "Path", "OrderedDict", "NamedTuple", "Callable", "is_", "load",
+    "Quantized", "Quantize", "quantize", "rounded", "Int8Weight", "Int8Layer", "Int8Linear", "Int8Conv2d",
+    "super", "range", "zip", "min", "max", "float", "int", "tuple",
+})  # fmt: skip
 """What the body of an emitted class may refer to, and a variable must therefore not hide."""
 
 

@@ -52,5 +52,5 @@ class Notes:
         return f"{name}: {_dtype(types[0])} {self.shape(types) or f'of {types[0].rank} axes'}"
 
 
-def _dtype(type: TensorType) -> str:  # noqa: A002 - the language's own word
+def _dtype(type: TensorType) -> str:
     return type.dtype.torch

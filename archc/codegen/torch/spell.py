@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from archc.ir.dims import SymbolicDim
 from archc.ir.graph import Graph, Node
 from archc.ir.storage import Dense
+from archc.ops.operator import Operator
 from archc.ops.spelling import TorchModule, TorchSpelling
 
 
@@ -37,7 +38,11 @@ def module_of(node: Node, graph: Graph) -> TorchModule | None:
 
     None where the operator has none, where a weight is another layer's, or where one is stored encoded.
     """
-    if not all(owns(node, parameter) for parameter in node.weights) or not all(isinstance(graph.weights[path].storage, Dense) for path in node.weights.values()):
+    if type(node.op).torch_module is Operator.torch_module:
+        return None  # no operator of this kind has one
+    if not all(owns(node, parameter) for parameter in node.weights):
+        return None
+    if not all(isinstance(graph.weights[path].storage, Dense) for path in node.weights.values()):
         return None
     return node.op.torch_module(spelling(node, graph, ("",) * len(node.operands), dict.fromkeys(node.weights, "")))
 

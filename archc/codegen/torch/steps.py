@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from archc.codegen.program import Local
 from archc.codegen.torch.formatting import WIDTH
+from archc.codegen.torch.merge import placeholders
 from archc.ops.spelling import Infix
 
 _CALLS = 3  # as many calls stand in one another
@@ -28,7 +29,7 @@ class Step:
         spell: its expression, given those of the operands.
         layer: it has state of its own; such a step rather begins a line than stands within one.
         name: what an unnamed result may be called.
-        light: a reader does not count it as a call of its own.
+        light: it makes integers out of numbers: nothing that a reader counts as a call, and no tensor.
     """
 
     operands: tuple[Local, ...]
@@ -77,13 +78,14 @@ class Tree:
     """A step with the steps that are nested into it.
 
     Attributes:
-        estimate: about its text; the final names may be longer or shorter.
+        guesses: what its operands will look like, about; estimate: its text with them.
         calls, levels: how many calls, and how many steps, stand in one another.
         has_layer: a layer is among the steps.
     """
 
     step: Step
     operands: tuple[Tree | Local, ...]
+    guesses: list[str]
     estimate: str
     calls: int
     levels: int
@@ -103,9 +105,7 @@ class Tree:
                 yield from operand.leaves
 
 
-def nest(
-    items: Sequence[Step | Repeat], keep: Iterable[Local], guess: Callable[[Local], str]
-) -> list[Tree | Repeat]:
+def nest(items: Sequence[Step | Repeat], keep: Iterable[Local], guess: Callable[[Local], str]) -> list[Tree | Repeat]:
     """The steps of a body as trees, in order; the loops stay what they are.
 
     Args:
@@ -179,18 +179,29 @@ class _Nesting:
         plain = not inner.step.layer and not isinstance(inner.estimate, Infix)
         if step.layer and inner.has_layer and plain:
             return False  # a layer upon an activation upon a layer: a new line
+        if _repeats(step, inner.results[0]):
+            return False  # it would be computed twice, and dropout would not even give the same
         return inner.levels < _LEVELS + ends and inner.calls <= _CALLS
 
     def _tree(self, step: Step, nested: Sequence[Tree]) -> Tree:
         by_result = {inner.results[0]: inner for inner in nested}
         operands = tuple(by_result.get(local, local) for local in step.operands)
-        estimate = step.spell([self.guess(o) if isinstance(o, Local) else o.estimate for o in operands])
+        guesses = [self.guess(o) if isinstance(o, Local) else o.estimate for o in operands]
+        estimate = step.spell(guesses)
         counts = not step.light and not isinstance(estimate, Infix)
         return Tree(
             step,
             operands,
+            guesses,
             estimate,
             calls=max((inner.calls for inner in nested), default=0) + counts,
             levels=max((inner.levels for inner in nested), default=0) + 1,
             has_layer=step.layer or any(inner.has_layer for inner in nested),
         )
+
+
+def _repeats(step: Step, local: Local) -> bool:
+    """Whether a step's text has an operand in it more than once."""
+    names = placeholders(len(step.operands))
+    text = step.spell(names)
+    return sum(text.count(name) for name, operand in zip(names, step.operands) if operand is local) > 1

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from archc.codegen.program import Definition, Local
 from archc.codegen.torch.merge import check_same
 from archc.codegen.torch.names import Names
-from archc.ir.dims import SymbolicDim, Symbol, as_symbol, substitute, symbol, symbols
+from archc.ir.dims import Symbol, SymbolicDim, as_symbol, substitute, symbol, symbols
 from archc.ir.types import TensorType
 
 

@@ -1,0 +1,84 @@
+"""What the classes of an emitted module share, and what is known of each once it is planned."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from archc.codegen.program import Apply, Definition, Local
+from archc.codegen.torch.arguments import Arguments
+from archc.codegen.torch.integer import Integers
+from archc.codegen.torch.local_types import Types
+from archc.codegen.torch.members import Member
+from archc.codegen.torch.names import Names
+from archc.codegen.torch.notes import Notes
+from archc.codegen.torch.spell import module_of
+from archc.codegen.torch.surroundings import Extra
+from archc.ir.graph import Graph
+from archc.ops.spelling import TorchModule
+
+
+@dataclass
+class Context:
+    """What all classes of a module share.
+
+    Attributes:
+        own: the parameters that a definition holds itself; see `archc.codegen.torch.lower`.
+        plans: the classes of each definition that is done.
+        names: the names in the module.
+    """
+
+    graph: Graph
+    types: dict[Local, Types]
+    own: Mapping[Definition, tuple[str, ...]]
+    integers: Integers
+    names: Names
+    plans: dict[Definition, list[ClassPlan]] = field(default_factory=dict)
+
+    def modules_of(self, statement: Apply) -> list[TorchModule] | None:
+        """The module for each node of a statement, or None where it is no module."""
+        if statement in self.integers.modules:
+            return [self.integers.modules[statement](node) for node in statement.nodes]
+        modules = []
+        for node in statement.nodes:
+            module = module_of(node, self.graph)
+            if module is None:
+                return None
+            modules.append(module)
+        return modules
+
+
+@dataclass(eq=False)
+class ClassPlan:
+    """A class, ready to be laid out.
+
+    Attributes:
+        instances: which instances of the definition it serves.
+        members: its modules; parameters: the arguments of its constructor; extras: those of `forward`, after
+            the tensors.
+        init, forward: the lines of the bodies; inputs: the names of the tensors.
+        base: the class that it extends; attributes: the lines of its class attributes.
+    """
+
+    name: str
+    definition: Definition
+    instances: tuple[int, ...]
+    members: Member
+    arguments: Arguments
+    extras: tuple[Extra, ...]
+    init: list[str]
+    forward: list[str]
+    inputs: list[str]
+    notes: Notes
+    base: str = "nn.Module"
+    attributes: tuple[str, ...] = ()
+
+    def constructor(self, instance: int) -> list[tuple[str, str]]:
+        """What an instance of the definition passes to the constructor, by name."""
+        return self.arguments.of(self.position[instance])
+
+    @cached_property
+    def position(self) -> dict[int, int]:
+        """The place of each instance among those that the class serves."""
+        return {instance: position for position, instance in enumerate(self.instances)}

@@ -1,0 +1,56 @@
+"""Looking through the statements of a definition: which modules they need, which names they give."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from archc.codegen.program import Loop, Statement, Use
+from archc.codegen.torch.merge import placeholders
+from archc.codegen.torch.names import identifier
+from archc.codegen.torch.plans import Context
+from archc.codegen.torch.steps import Repeat, Step
+from archc.ir.attributes import attributes
+from archc.ir.graph import Node
+from archc.ops.spelling import literal
+
+
+def module_paths(body: Sequence[Statement], context: Context) -> Iterator[str]:
+    """The paths of the members that are modules."""
+    for statement in body:
+        if isinstance(statement, Loop):
+            for iteration in statement.iterations:
+                yield from module_paths(iteration, context)
+        elif statement.member is not None and (isinstance(statement, Use) or context.modules_of(statement)):
+            yield statement.member.name
+
+
+def tensor_names(body: Sequence[Statement]) -> Iterator[str]:
+    """The names that the text gives to tensors."""
+    for statement in body:
+        for local in statement.results:
+            if local.name:
+                yield identifier(local.name)
+        if isinstance(statement, Loop):
+            for iteration in statement.iterations:
+                yield from tensor_names(iteration)
+
+
+def attribute_names(nodes: Sequence[Node]) -> dict[tuple[str, ...], str]:
+    """The attributes of an operator by their literals in all instances."""
+    found: dict[tuple[str, ...], str] = {}
+    for info in attributes(type(nodes[0].op)):
+        values = [getattr(node.op, info.name) for node in nodes]
+        if all(isinstance(value, (bool, int, float, str, tuple)) for value in values):
+            found.setdefault(tuple(literal(value) for value in values), info.name)
+    return found
+
+
+def texts_of(steps: Sequence[Step | Repeat]) -> list[str]:
+    """The texts of steps, whatever their operands are called."""
+    found = []
+    for step in steps:
+        if isinstance(step, Repeat):
+            found += [step.header, *texts_of(step.body)]
+        else:
+            found.append(step.spell(placeholders(len(step.operands))))
+    return found

@@ -1,0 +1,62 @@
+"""The benchmarks run, at sizes that say nothing, and print tables of Markdown."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from benchmarks.__main__ import SCRIPTS
+from benchmarks.processes import measure
+from benchmarks.tables import markdown
+from tests.docs.examples import ROOT, python
+
+TINY = {
+    "perceptron": "--width 32 --hidden 64 --batch 2 --repetitions 2 --rounds 2 --seconds 0.001",
+    "check_time": "specs/mlp.arch specs/cnn.arch --runs 2",
+    "scaling": "--operators 20 200 --shapes loop residual --emit onnx",
+}
+ROWS = {"perceptron": 3, "check_time": 2, "scaling": 2}
+
+
+def table(text: str) -> list[list[str]]:
+    """The cells of the only table in a text, without its head."""
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:1] == "|"]
+    assert {len(row) for row in rows} == {len(rows[0])}
+    assert all(re.fullmatch(r"---:?", cell) for cell in rows[1])
+    return rows[2:]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", TINY)
+def test_script_prints_a_table(script: str) -> None:
+    rows = table(python("-m", f"benchmarks.{script}", *TINY[script].split()))
+    assert len(rows) == ROWS[script]
+    assert all(re.search(r"\d", cell) for row in rows for cell in row[1:])
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_every_script_has_help(script: str) -> None:
+    assert "usage:" in python("-m", f"benchmarks.{script}", "--help")
+
+
+def test_every_script_is_run_by_make_bench() -> None:
+    shared = {"__init__", "__main__", "timing", "tables", "processes"}
+    assert {file.stem for file in (ROOT / "benchmarks").glob("*.py")} - shared == set(SCRIPTS)
+
+
+def test_process_is_measured() -> None:
+    """The peak follows what the process holds, and the time what it computes."""
+    idle = measure(["-c", "pass"])
+    busy = measure(["-c", "held = bytearray(300_000_000); sum(range(10_000_000))"])
+    assert 250_000_000 < busy.peak - idle.peak < 400_000_000
+    assert busy.seconds > idle.seconds
+
+
+def test_failing_process_is_told() -> None:
+    with pytest.raises(SystemExit, match="no such thing"):
+        measure(["-c", "raise SystemExit('no such thing')"])
+
+
+def test_table() -> None:
+    assert table(markdown(["", "median"], [["float", "1 ms"], ["int8", "2 ms"]])) == [["float", "1 ms"], ["int8", "2 ms"]]

@@ -1,0 +1,127 @@
+"""A compile that ends before its end: interrupted, or because a target cannot express the model."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.diagnostics.cases import check_built, run
+
+NET = "model net {\n    input x: f32[N, 4]\n    output x -> linear(4) -> pause -> also_pause\n}\n"
+OPERATORS = '''\
+"""Operators that take their time when they are written to ONNX."""
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from archc.ops.operator import Operator, operator
+
+
+@operator
+class Pause(Operator):
+    """Gives back what it receives."""
+
+    signature = "x[*s] -> y[*s]"
+
+    def torch(self, spell):
+        return spell.operands[0]
+
+    def onnx(self, spell):
+        Path("begun").touch()
+        time.sleep(60)
+        return spell.operands[0]
+
+
+@operator
+class AlsoPause(Pause):
+    """Gives back what it receives."""
+'''
+TORCH_ONLY = '''\
+"""Operators that PyTorch has and ONNX has not."""
+from __future__ import annotations
+
+from archc.ops.operator import Operator, operator
+
+
+@operator
+class Spin(Operator):
+    """Gives back what it receives."""
+
+    signature = "x[*s] -> y[*s]"
+    torch_name = "torch.clone"
+
+
+@operator
+class Whirl(Spin):
+    """Gives back what it receives, faster."""
+'''
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT to send")
+def test_an_interrupt_while_files_are_written_leaves_what_stood_there(tmp_path: Path) -> None:
+    (tmp_path / "net.arch").write_text(NET)
+    (tmp_path / "slow.py").write_text(OPERATORS)
+    out = tmp_path / "out"
+    out.mkdir()
+    for name in ("net.py", "net.arch", "report.json", "notes.txt"):
+        (out / name).write_text(f"the {name} of an earlier compile")
+    before = contents(out)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "archc", "compile", "net.arch", "--load", "slow.py", "-o", "out"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        start_new_session=True,  # the signal is for this process alone
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "begun").exists():
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline, "the compile never came to ONNX"
+            time.sleep(0.02)
+        assert any(path.name.startswith(".archc-") for path in out.iterdir()), "nothing was being written"
+        process.send_signal(signal.SIGINT)
+        printed, told = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert printed == ""
+    assert told == "archc: interrupted; nothing was written\n"
+    assert contents(out) == before
+
+
+def test_what_onnx_lacks_is_listed_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], update_golden: bool
+) -> None:
+    from archc.ops.operator import OPERATORS as KNOWN
+
+    monkeypatch.chdir(tmp_path)
+    Path("net.arch").write_text(
+        "model net {\n    input x: f32[N, 4]\n    y = x -> linear(4) -> spin\n    output y -> whirl -> spin\n}\n"
+    )
+    Path("operators.py").write_text(TORCH_ONLY)
+    try:
+        status, output = run(("compile", "net.arch", "--load", "operators.py", "-o", "out"), capsys)
+        assert status == 1
+        assert not Path("out").exists()
+        check_built("no-onnx-form", output, update_golden)
+        status, output = run(
+            ("compile", "net.arch", "--load", "operators.py", "-o", "out", "--emit", "torch"), capsys
+        )
+        assert status == 0, output
+    finally:
+        for name in ("spin", "whirl"):
+            KNOWN.pop(name, None)

@@ -1,0 +1,41 @@
+"""The examples of a page: its code blocks that have a file name above them."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent.parent
+_BLOCK = re.compile(r"^`(?P<name>[^`\n]+)`:\n\n```\w*\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE)
+
+
+def write_examples(page: Path, folder: Path) -> list[str]:
+    """Write each named block into a file of its name below a folder; returns the names."""
+    names = []
+    for block in _BLOCK.finditer(page.read_text(encoding="utf-8")):
+        file = folder / block["name"]
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(block["text"], encoding="utf-8")
+        names.append(block["name"])
+    return names
+
+
+def python(*arguments: str | Path, path: Path | None = None, folder: Path = ROOT) -> str:
+    """Run Python in a process of its own, so that what an example defines stays there; returns what it printed.
+
+    Args:
+        path: stands first among the folders that modules come from.
+    """
+    places = [*([str(path)] if path is not None else []), str(ROOT)]
+    result = subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(places), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout

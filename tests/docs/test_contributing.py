@@ -1,0 +1,69 @@
+"""The worked examples of CONTRIBUTING.md, run as a contributor would: files in their places, then their tests."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tests.docs.examples import ROOT, python, write_examples
+
+PAGE = ROOT / "CONTRIBUTING.md"
+
+# What putting the files into the repository would do, without touching it.
+PLUGIN = """
+import archc.ops, archc.passes
+archc.ops.__path__.append("{folder}/archc/ops")
+archc.passes.__path__.append("{folder}/passes")
+import archc.ops.layer_scale, archc.passes.clip
+"""
+
+
+@pytest.fixture(scope="module")
+def examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("contributing")
+    names = write_examples(PAGE, folder)
+    assert names == [
+        "archc/ops/layer_scale.py",
+        "tests/ops/test_layer_scale.py",
+        "specs/scaled.arch",
+        "passes/clip.py",
+        "pyproject.toml",
+        "tests/passes/test_clip.py",
+    ]
+    (folder / "contributed.py").write_text(PLUGIN.format(folder=folder))
+    return folder
+
+
+@pytest.mark.parametrize("test", ["tests/ops/test_layer_scale.py", "tests/passes/test_clip.py"])
+def test_their_tests_pass(examples: Path, test: str) -> None:
+    # The examples' folder `tests` must not hide the one that holds the harness.
+    alone = examples / Path(test).name
+    alone.write_text((examples / test).read_text())
+    options = ["-p", "no:cacheprovider", "-p", "contributed", "--rootdir", examples, "--import-mode=importlib"]
+    path = examples / "plugin"
+    path.mkdir(exist_ok=True)
+    (path / "contributed.py").write_text((examples / "contributed.py").read_text())
+    assert "3 passed" in python("-m", "pytest", *options, alone, path=path)
+
+
+def test_they_work_together_in_every_program(examples: Path) -> None:
+    python(
+        "-m", "archc", "compile", "--load", examples / "contributed.py", examples / "specs/scaled.arch", "--check",
+        "--passes", "clip(1.5)", "-o", examples / "out",
+    )  # fmt: skip
+    assert "self.scale = LayerScale()" in (examples / "out/scaled.py").read_text()
+    assert "scale: layer_scale(features = 16)" in (examples / "out/scaled.arch").read_text()
+
+
+def test_entry_point_names_the_pass(examples: Path) -> None:
+    declared = tomllib.loads((examples / "pyproject.toml").read_text())["project"]["entry-points"]["archc.passes"]
+    assert declared == {"clip": "archc.passes.clip:Clip"}
+
+
+def test_commands_of_the_page_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for target in ("test", "test-slow", "lint", "types", "format", "golden", "reference", "bench", "demo"):
+        assert f"`make {target}`" in PAGE.read_text()
+        assert f"\n{target}: " in makefile

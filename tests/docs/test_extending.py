@@ -1,0 +1,127 @@
+"""The examples of docs/extending.md: a file that is loaded, and the same as an installed package."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tests.docs.examples import ROOT, python, write_examples
+
+FORMULA = """
+import numpy as np, tides, torch
+model = tides.load().requires_grad_(False)
+time = np.linspace(-3, 3, 7, dtype=np.float32)[:, None]
+level = time
+for layer, a in ((model.fc1, 2.0), (model.fc2, 0.5), (model.fc3, None)):
+    level = level @ layer.weight.numpy().T + layer.bias.numpy()
+    level = level if a is None else level + np.sin(a * level) ** 2 / a
+np.testing.assert_allclose(model(torch.from_numpy(time)).numpy(), level, rtol=1e-4, atol=1e-5)
+print("equal")
+"""
+UNLOADABLE = """
+import archc
+from archc.diagnostics import ArchcError
+try:
+    archc.parse("tides.arch")
+except ArchcError as failure:
+    print(failure.diagnostics[0].code, failure.diagnostics[0].message)
+"""
+MISSPELT = """
+import archc
+from archc.diagnostics import ArchcError
+try:
+    archc.parse("model m { input x: f32[N]  output y = x -> snaek }")
+except ArchcError as failure:
+    print(failure.diagnostics[0].help)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    assert write_examples(ROOT / "docs/extending.md", tmp_path) == [
+        "plugin.py",
+        "tides.arch",
+        "use.py",
+        "pyproject.toml",
+    ]
+    return tmp_path
+
+
+@pytest.fixture
+def installed(folder: Path) -> Path:
+    """A folder for `sys.path` that holds the package as an installer would leave it."""
+    project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
+    site = folder / "site-packages"
+    info = site / f"{project['name']}-{project['version']}.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n"
+    )
+    groups = project["entry-points"].items()
+    (info / "entry_points.txt").write_text(
+        "".join(f"[{group}]\n" + "".join(f"{k} = {v}\n" for k, v in names.items()) for group, names in groups)
+    )
+    (folder / "plugin.py").rename(site / "plugin.py")
+    return site
+
+
+def compiled(folder: Path, *options: str | Path, path: Path | None = None) -> dict[str, float]:
+    """The errors against the graph, of a compile that ran what it wrote."""
+    arguments = ["compile", folder / "tides.arch", "--passes", "swing(0.5)", "--check", "-o", folder / "out"]
+    report = json.loads(python("-m", "archc", *arguments, "--json", *options, path=path))
+    assert [remark["kind"] for remark in report["passes"][0]["remarks"]] == ["rewrote"]
+    return dict(report["check"]["errors"])
+
+
+def assert_agree(errors: dict[str, float]) -> None:
+    assert set(errors) == {"torch", "onnxruntime"}
+    assert max(errors.values()) < 1e-4
+
+
+def test_loaded_file(folder: Path) -> None:
+    assert_agree(compiled(folder, "--load", folder / "plugin.py"))
+    source = (folder / "out/tides.py").read_text()
+    assert "archc" not in source.split('"""')[2]
+    assert "snake(0.5)" in (folder / "out/tides.arch").read_text()
+
+
+def test_computes_the_formula(folder: Path) -> None:
+    """The emitted module against the formula, written down once more."""
+    compiled(folder, "--load", folder / "plugin.py")
+    assert python("-c", FORMULA, path=folder / "out") == "equal\n"
+
+
+def test_imported_in_python(folder: Path) -> None:
+    printed = python("use.py", path=folder, folder=folder)
+    assert "snake(2.0)" in printed and "snake(0.5)" in printed and "relu" not in printed
+
+
+def test_installed_package(folder: Path, installed: Path) -> None:
+    assert_agree(compiled(folder, path=installed))
+
+
+def test_installed_package_is_listed(installed: Path) -> None:
+    for command, name in (("ops", "snake"), ("passes", "swing")):
+        assert name in python("-m", "archc", command, path=installed).split()
+        assert json.loads(python("-m", "archc", command, name, "--json", path=installed))["name"] == name
+
+
+def test_package_is_imported_only_when_used(folder: Path, installed: Path) -> None:
+    """A package that fails harms nobody who does not use it, and is named to those who do."""
+    (installed / "plugin.py").write_text("import nothing_of_that_name\n")
+    python("-m", "archc", "check", ROOT / "specs/mlp.arch", path=installed)
+    printed = python("-c", UNLOADABLE, path=installed, folder=folder)
+    assert printed.startswith("operator-not-loadable ") and "nothing_of_that_name" in printed
+
+
+def test_package_cannot_take_the_place_of_an_operator(installed: Path) -> None:
+    points = next(installed.glob("*.dist-info")) / "entry_points.txt"
+    points.write_text(points.read_text().replace("snake = plugin:Snake", "snake = plugin:Snake\nrelu = plugin:Snake"))
+    assert json.loads(python("-m", "archc", "ops", "relu", "--json", path=installed))["torch"] == "F.relu(x)"
+
+
+def test_suggestion_for_an_installed_operator(installed: Path) -> None:
+    assert "snake" in python("-c", MISSPELT, path=installed)

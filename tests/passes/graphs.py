@@ -1,0 +1,99 @@
+"""Graphs built by hand, with weights bound to them, and a pass run over one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from archc.calibration import Calibration
+from archc.ir.dims import symbol
+from archc.ir.graph import Graph, Value
+from archc.ir.rewriter import Rewriter
+from archc.ir.types import DType, TensorType
+from archc.ops import OPERATORS
+from archc.passmanager import Pass, PassReport, run_passes
+from archc.weights.store import Weights
+from archc.weights.tensor import ArrayTensor, InitializedTensor
+
+
+class Build:
+    """A graph in the making: `b.layer("linear", x, 8, name="fc1")`."""
+
+    def __init__(self) -> None:
+        self.graph = Graph("net")
+        self.rewriter = Rewriter(self.graph)
+
+    def input(self, *shape: int, name: str = "x", dtype: DType = DType.f32) -> Value:
+        """An input whose first axis `N` is open."""
+        return self.rewriter.input(name, TensorType(dtype, (symbol("N"), *shape)))
+
+    def layer(
+        self,
+        op: str,
+        *arguments: Any,
+        name: str | None = None,
+        weights: Mapping[str, str] | None = None,
+        **options: Any,
+    ) -> Value:
+        """A node; the values among the arguments are its operands, the rest its attributes."""
+        operands = [value for value in arguments if isinstance(value, Value)]
+        attributes = [value for value in arguments if not isinstance(value, Value)]
+        made = self.rewriter.add(OPERATORS[op](*attributes, **options), operands, name=name, weights=weights)
+        return made.results[0]
+
+    def done(self, *outputs: Value, weights: Mapping[str, np.ndarray] | None = None) -> Graph:
+        """The graph with these outputs; weights that are not given are drawn, those of a `bn…` unlike fresh ones."""
+        for number, value in enumerate(outputs):
+            self.rewriter.output(f"y{number}", value)
+        generator = np.random.default_rng(0)
+        self.graph.tensors = Weights()
+        for weight in self.graph.weights.values():
+            if weights is not None and weight.path in weights:
+                self.graph.tensors.set(weight.path, ArrayTensor(weights[weight.path].astype(np.float32)))
+            elif weight.dtype is DType.f32 and weight.path.startswith("bn"):
+                self.graph.tensors.set(
+                    weight.path, ArrayTensor((generator.random(weight.shape) + 0.5).astype(np.float32))
+                )
+            else:
+                made = InitializedTensor(weight.shape, weight.dtype.value, weight.initializer, (0, weight.path))
+                self.graph.tensors.set(weight.path, made)
+        return self.graph
+
+
+def run(graph: Graph, *passes: Pass, data: Mapping[str, np.ndarray] | None = None) -> list[PassReport]:
+    """Run passes, which verifies the graph after each."""
+    return list(run_passes(graph, passes, Calibration(graph, data)))
+
+
+def outputs(graph: Graph, seed: int = 0) -> dict[str, torch.Tensor]:
+    return Calibration(graph, seed=seed).outputs(graph)
+
+
+def operators(graph: Graph) -> list[str]:
+    return [str(node.op) for node in graph.nodes()]
+
+
+def remarks(report: PassReport, kind: str) -> dict[str, str]:
+    """The messages of one kind, by layer."""
+    return {remark.layer: remark.message for remark in report.remarks if remark.kind == kind}
+
+
+def mlp(*widths: int, weights: Mapping[str, np.ndarray] | None = None) -> Graph:
+    """Linear layers fc1, fc2, … with a relu between each two."""
+    build = Build()
+    x = build.input(widths[0])
+    for number, width in enumerate(widths[1:], 1):
+        x = build.layer("linear", x if number == 1 else build.layer("relu", x), width, name=f"fc{number}")
+    return build.done(x, weights=weights)
+
+
+def of_rank(m: int, n: int, values: Sequence[float], seed: int = 0) -> np.ndarray:
+    """An m × n matrix with these singular values."""
+    generator = np.random.default_rng(seed)
+    left, _ = np.linalg.qr(generator.standard_normal((m, len(values))))
+    right, _ = np.linalg.qr(generator.standard_normal((n, len(values))))
+    matrix: np.ndarray = left @ np.diag(values) @ right.T
+    return matrix

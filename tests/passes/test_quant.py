@@ -1,0 +1,223 @@
+"""`quant`: what becomes of weights, where `quantize` goes, and which layers stay as they are."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from archc.ir.attributes import AttributeProblem
+from archc.ir.dims import symbol
+from archc.ir.graph import Graph
+from archc.ir.storage import Dense, Int8
+from archc.ir.types import DType, TensorType
+from archc.passes._calibrate import Range
+from archc.passes.quant import Quant
+from archc.passmanager import make_pass
+from tests.passes.graphs import Build, mlp, operators, outputs, remarks, run
+
+
+def quantizers(graph: Graph) -> dict[str, str]:
+    """The name of each `quantize`, and what it receives: the layer, or the operator, that made it."""
+    found = {}
+    for node in graph.nodes():
+        if node.op.name == "quantize":
+            producer = node.operands[0].producer
+            found[node.path or ""] = "x" if producer is None else producer.path or producer.op.name
+    return found
+
+
+@given(st.integers(0, 1000), st.sampled_from([(7, 5), (8, 3, 3, 3), (1, 40)]), st.sampled_from(["channel", "tensor"]))
+@settings(max_examples=40, deadline=None)
+def test_an_element_of_a_weight_errs_by_half_a_step_at_most(seed: int, shape: tuple[int, ...], spread: str) -> None:
+    weight = (np.random.default_rng(seed).standard_normal(shape) * 10.0 ** (seed % 7 - 3)).astype(np.float32)
+    storage = Int8(axis=0 if spread == "channel" else None)
+    stored = storage.encode("w", weight)
+    error = np.abs(storage.decode("w", stored) - weight)
+    rows = np.abs(weight).reshape(len(weight), -1).max(1)
+    step = (rows if spread == "channel" else np.full_like(rows, rows.max())) / 127
+    assert (error.reshape(len(weight), -1) <= step[:, None] / 2 * (1 + 1e-4)).all()
+
+
+@given(st.floats(-1e3, 1e3), st.floats(-1e3, 1e3))
+def test_zero_is_a_step_of_every_range_and_the_ends_are_within_half_a_step(a: float, b: float) -> None:
+    seen = Range.around(min(a, b), max(a, b))
+    scale, zero_point = seen.affine()
+    assert 0 <= zero_point <= 255
+    assert scale * (0 - zero_point) == pytest.approx(seen.low, abs=scale * 0.51)
+    assert scale * (255 - zero_point) >= seen.high - scale * 0.51
+
+
+def test_static_rounds_what_every_layer_receives_to_its_range() -> None:
+    graph = mlp(256, 512, 256)
+    data = np.random.default_rng(3).uniform(-2, 3, (200, 256)).astype(np.float32)
+    before = outputs(graph)["y0"]
+    (report,) = run(graph, Quant(), data={"x": data})
+    assert quantizers(graph) == {"fc1_in": "x", "fc2_in": "relu"}
+    scale, zero_point = graph.weight_values("fc1_in.scale"), graph.weight_values("fc1_in.zero_point")
+    assert scale == pytest.approx((data.max() - data.min()) / 255, rel=1e-5)
+    assert zero_point == round(-data.min() / scale)
+    assert graph.weight_values("fc2_in.zero_point") == 0  # what a relu makes begins at 0
+    assert graph.weights["fc1.weight"].storage == graph.weights["fc2.weight"].storage == Int8(axis=0)
+    assert report.after.bytes < report.before.bytes / 3.8
+    error = (outputs(graph)["y0"].clamp(-9, 9) - before).norm() / before.norm()
+    assert 0 < error < 0.3  # the random inputs leave the range of the data now and then
+    assert 0 < report.error < 0.02
+
+
+def test_percentiles_cut_off_what_is_rare() -> None:
+    data = np.random.default_rng(0).uniform(0, 1, (256, 300)).astype(np.float32)
+    data[0, 0] = 100
+    graph = mlp(300, 300)
+    run(graph, Quant(observer="percentile", percentile=99.9), data={"x": data})
+    assert graph.weight_values("fc1_in.scale") * 255 < 1.2
+    whole = mlp(300, 300)
+    run(whole, Quant(), data={"x": data})
+    assert whole.weight_values("fc1_in.scale") * 255 == pytest.approx(100, rel=1e-5)
+
+
+def test_one_quantize_serves_all_layers_that_receive_a_value() -> None:
+    build = Build()
+    x = build.layer("relu", build.input(256))
+    heads = [build.layer("linear", x, 256, name=name) for name in ("query", "key", "value")]
+    graph = build.done(*heads)
+    run(graph, Quant())
+    assert quantizers(graph) == {"query_in": "relu"}
+
+
+def test_dynamic_follows_the_data_and_leaves_convolutions_alone() -> None:
+    build = Build()
+    x = build.layer("conv2d", build.input(3, 12, 12), 16, 3, name="conv")
+    graph = build.done(build.layer("linear", build.layer("flatten", x), 64, name="fc"))
+    before = outputs(graph)["y0"]
+    (report,) = run(graph, Quant(scheme="dynamic"))
+    assert [op for op in operators(graph) if "quantize" in op] == ["quantize(u8, dynamic = true)", "dequantize"]
+    assert "slower" in remarks(report, "left")["conv"]
+    assert torch.allclose(outputs(graph)["y0"], before, atol=0.05)
+
+
+def test_weight_stores_integers_and_rounds_nothing_else() -> None:
+    build = Build()
+    x = build.layer("embedding", build.input(4, dtype=DType.i64, name="ids"), 50, 32, name="wte")
+    graph = build.done(build.layer("linear", x, 8, name="fc"))
+    run(graph, Quant(scheme="weight"))
+    assert operators(graph) == ["embedding(50, 32)", "linear(8)"]
+    assert {weight.path: weight.storage for weight in graph.weights.values()} == {
+        "wte.weight": Int8(axis=0),
+        "fc.weight": Int8(axis=0),
+        "fc.bias": Dense(),
+    }
+
+
+def test_a_tiny_layer_alone_gets_weight_and_within_a_chain_static() -> None:
+    alone = mlp(16, 16)
+    (report,) = run(alone, Quant())
+    assert quantizers(alone) == {}
+    assert remarks(report, "rewrote")["fc1"].startswith("weight")
+    chain = mlp(256, 512, 10)
+    run(chain, Quant())
+    assert quantizers(chain) == {"fc1_in": "x", "fc2_in": "relu"}
+
+
+def test_what_flows_from_one_convolution_into_the_next_is_rounded_once() -> None:
+    build = Build()
+    x = build.layer("conv2d", build.input(16, 16, 16), 32, 3, name="conv1")
+    x = build.layer("max_pool2d", build.layer("relu", x), 2)
+    x = build.layer("relu", build.layer("conv2d", x, 32, 3, name="conv2"))
+    graph = build.done(build.layer("linear", build.layer("flatten", x), 10, name="fc"))
+    run(graph, Quant())
+    assert quantizers(graph) == {"conv1_in": "x", "conv2_in": "max_pool2d", "fc_in": "flatten"}
+
+
+def test_the_result_of_a_convolution_is_rounded_where_no_such_layer_follows() -> None:
+    build = Build()
+    x = build.layer("relu", build.input(16, 12, 12))
+    y = build.layer("conv2d", x, 16, 3, padding=1, name="conv1")
+    y = build.layer("conv2d", build.layer("relu", y), 16, 3, padding=1, name="conv2")
+    graph = build.done(build.layer("avg_pool2d", build.layer("relu", build.layer("add", x, y)), 12))
+    before = outputs(graph)["y0"]
+    run(graph, Quant())
+    assert quantizers(graph) == {"conv1_in": "relu", "conv2_in": "relu", "conv2_out": "conv2"}
+    add = next(node for node in graph.nodes() if node.op.name == "add")
+    assert add.operands[0] is x  # what `conv1` receives stays whole for the others
+    assert add.operands[1].producer is not None and add.operands[1].producer.op.name == "dequantize"
+    assert torch.allclose(outputs(graph)["y0"], before, atol=0.02)
+
+
+def test_a_value_that_a_convolution_makes_is_rounded_for_all_that_use_it() -> None:
+    build = Build()
+    x = build.layer("relu", build.layer("conv2d", build.input(16, 12, 12), 16, 3, padding=1, name="conv1"))
+    y = build.layer("conv2d", x, 16, 3, padding=1, name="conv2")
+    graph = build.done(build.layer("add", x, y))
+    run(graph, Quant())
+    assert quantizers(graph) == {"conv1_in": "x", "conv1_out": "relu", "conv2_out": "conv2"}
+
+
+def test_tied_weights_become_integers_together_or_not_at_all() -> None:
+    def tied() -> Graph:
+        build = Build()
+        x = build.layer("embedding", build.input(4, dtype=DType.i64, name="ids"), 1024, 128, name="wte")
+        return build.done(build.layer("linear", x, 1024, name="head", weights={"weight": "wte.weight"}))
+
+    together = tied()
+    (report,) = run(together, Quant(scheme="dynamic"))
+    assert together.weights["wte.weight"].storage == Int8(axis=0)
+    assert set(remarks(report, "rewrote")) == {"wte", "head"}
+    apart = tied()
+    (report,) = run(apart, Quant(keep="wte"))
+    assert apart.weights["wte.weight"].storage == Dense()
+    assert remarks(report, "left")["head"] == "it shares its weight with `wte`, which stays as it is"
+
+
+def test_a_layer_used_twice_is_quantized_in_both_uses() -> None:
+    build = Build()
+    first = build.layer("linear", build.input(256), 256, name="fc")
+    graph = build.done(build.layer("linear", build.layer("relu", first), 256, name="fc"))
+    run(graph, Quant())
+    assert quantizers(graph) == {"fc_in": "x", "fc_in2": "relu"}
+
+
+def test_a_second_run_changes_nothing() -> None:
+    graph = mlp(256, 512, 10)
+    run(graph, Quant())
+    before = graph.canonical()
+    (report,) = run(graph, Quant())
+    assert graph.canonical() == before
+    assert set(remarks(report, "left")) == {"fc1", "fc2"}
+
+
+def test_random_calibration_is_said_and_data_that_are_not_finite_are_refused() -> None:
+    assert "random inputs" in remarks(run(mlp(256, 256), Quant())[0], "note")["net"]
+    data = np.full((8, 256), np.nan, np.float32)
+    graph = mlp(256, 256)
+    (report,) = run(graph, Quant(), data={"x": data})
+    assert remarks(report, "left") == {"fc1": "the calibration data gave no finite range for it"}
+    assert quantizers(graph) == {}
+
+
+def test_normalization_has_no_integer_form() -> None:
+    build = Build()
+    (report,) = run(build.done(build.layer("layer_norm", build.input(256), name="ln")), Quant())
+    assert remarks(report, "left") == {"ln": "`layer_norm` has no integer form"}
+
+
+def test_options_that_make_no_sense_are_refused() -> None:
+    with pytest.raises(AttributeProblem, match="percentile"):
+        make_pass("quant", ["int8"], {"percentile": 30.0})
+    with pytest.raises(AttributeProblem, match="format"):
+        make_pass("quant", ["int4"])
+    assert str(make_pass("quant", ["int8"], {"keep": "fc2"})) == 'quant(keep = "fc2")'
+
+
+def test_the_work_of_a_convolution_counts_for_images_of_the_size_that_the_data_have() -> None:
+    def with_data(size: int) -> dict[str, str]:
+        build = Build()
+        image = build.rewriter.input("image", TensorType(DType.f32, (symbol("N"), 16, symbol("H"), symbol("W"))))
+        graph = build.done(build.layer("conv2d", image, 16, 3, name="conv"))
+        data = np.random.default_rng(0).standard_normal((4, 16, size, size)).astype(np.float32)
+        return remarks(run(graph, Quant(), data={"image": data})[0], "rewrote")
+
+    assert with_data(4)["conv"].startswith("weight")
+    assert with_data(20)["conv"].startswith("static")
