@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,6 +72,6 @@ def _encoded(weight: Weight, dense: LazyTensor) -> Mapping[str, LazyTensor]:
         return weight.storage.encode(weight.path, dense.numpy())[stored]
 
     return {
-        stored: ComputedTensor(shape, dtype.value, lambda stored=stored: part(stored))
+        stored: ComputedTensor(shape, dtype.value, partial(part, stored))
         for stored, (shape, dtype) in weight.tensors.items()
     }

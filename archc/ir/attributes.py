@@ -72,9 +72,13 @@ class AttributeInfo:
         return _describe(self.type)
 
 
-@cache
 def attributes(cls: type) -> tuple[AttributeInfo, ...]:
     """The attributes of an operator or pass class, in the order of their positions."""
+    return _attributes(cls)
+
+
+@cache
+def _attributes(cls: type) -> tuple[AttributeInfo, ...]:
     hints = get_type_hints(cls)
     found = []
     for field in dataclasses.fields(cls):

@@ -20,8 +20,8 @@ T = TypeVar("T")
 @dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field,))
 def record(cls: type[T]) -> type[T]:
     """Make a class a frozen dataclass: fields from its annotations, equality and hash by their values."""
-    made: Any = dataclasses.dataclass(init=False, repr=False, eq=False)(cls)
-    made.__match_args__ = tuple(field.name for field in dataclasses.fields(made))
+    make: Callable[[Any], Any] = dataclasses.dataclass(init=False, repr=False, eq=False)
+    made: Any = make(cls)
     made.__init__ = _on_first_call(made, "__init__", _init)
     made.__eq__ = _on_first_call(made, "__eq__", _eq)
     made.__hash__ = _on_first_call(made, "__hash__", _hash)
@@ -47,7 +47,8 @@ def _on_first_call(cls: Any, name: str, write: Callable[[Any], tuple[str, dict[s
 
 def _init(cls: Any) -> tuple[str, dict[str, Any]]:
     namespace: dict[str, Any] = {"_set": object.__setattr__}
-    positional, by_name, lines = ["self"], [], []
+    positional, lines = ["self"], []
+    by_name: list[str] = []
     for field in dataclasses.fields(cls):
         parameter = field.name
         if field.default is not dataclasses.MISSING:
@@ -81,7 +82,8 @@ def _compared(cls: Any) -> list[str]:
 
 
 def _repr(self: Any) -> str:
-    fields = ", ".join(f"{name}={getattr(self, name)!r}" for name in self.__match_args__)
+    names = [field.name for field in dataclasses.fields(self)]
+    fields = ", ".join(f"{name}={getattr(self, name)!r}" for name in names)
     return f"{self.__class__.__qualname__}({fields})"
 
 

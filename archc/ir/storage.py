@@ -83,7 +83,8 @@ class Int8(Storage):
 
     def decode(self, path: str, stored: dict[str, np.ndarray]) -> np.ndarray:
         quantized, scale = stored[path], stored[f"{path}_scale"]
-        return quantized.astype(scale.dtype) * self._spread(scale, quantized.ndim)
+        values: np.ndarray = quantized.astype(scale.dtype) * self._spread(scale, quantized.ndim)
+        return values
 
     def _spread(self, scale: np.ndarray, rank: int) -> np.ndarray:
         if self.axis is None:

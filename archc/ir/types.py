@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from enum import StrEnum
 
 from archc.ir.dims import SymbolicDim
@@ -28,11 +29,11 @@ class DType(StrEnum):
         return 1 if self is DType.bool else int(self.value.lstrip("bfiu")) // 8
 
     @property
-    def floating(self) -> bool:
+    def floating(self) -> builtins.bool:
         return self.value in ("f64", "f32", "f16", "bf16")
 
     @property
-    def integral(self) -> bool:
+    def integral(self) -> builtins.bool:
         return not self.floating and self is not DType.bool
 
     @property

@@ -145,11 +145,13 @@ class Elaborator:
             pass  # the body may have mistakes of its own
 
     def _enter_outputs(self, frame: Frame) -> None:
-        """Make a model's outputs the graph's; one without a name takes that of its value, else `output`."""
+        """Make a model's outputs the graph's; one without a name takes that of its value, else `result`."""
         names = [name or self.statements.name_of(frame, value) for name, value, _ in frame.outputs]
         places: dict[str, Span] = {}
         for number, (name, (_, value, span)) in enumerate(zip(names, frame.outputs)):
-            fallback = "output" if names.count(None) == 1 else f"output_{names[: number + 1].count(None)}"
+            fallback = "result" if names.count(None) == 1 else f"result_{names[: number + 1].count(None)}"
+            while name is None and fallback in names:
+                fallback += "_"
             name = name or fallback
             if name in places:
                 self.diagnostics.error(

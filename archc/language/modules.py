@@ -124,9 +124,10 @@ class _Loader:
             )
             return
         try:
-            source = replace(load(path, item.path.span), name=_shown_path(module.source, item.path.value))
+            source = load(path, name=_shown_path(module.source, item.path.value))
         except ArchcError as problem:
-            self.diagnostics.extend(problem.diagnostics)
+            for found in problem.diagnostics:
+                self.diagnostics.add(found if found.span is not None else replace(found, span=item.path.span))
             return
         self.open.append((path, item.span))
         self.loaded[path] = module.imports[alias] = self._module(source)

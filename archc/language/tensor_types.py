@@ -64,7 +64,8 @@ def _size(expressions: Expressions, frame: Frame, node: syntax.Dim, bound: int |
             )
         if bound is not None and size > bound:
             expressions.report(frame, "bound-exceeded", f"the size is {size}, and its bound {bound}", node.span)
-    return size
+    checked: int | SymbolicDim = size
+    return checked
 
 
 def _means_nothing(frame: Frame, name: str) -> bool:

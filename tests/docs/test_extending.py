@@ -85,7 +85,7 @@ def test_loaded_file(folder: Path) -> None:
     assert_agree(compiled(folder, "--load", folder / "plugin.py"))
     source = (folder / "out/tides.py").read_text()
     assert "archc" not in source.split('"""')[2]
-    assert "snake(0.5)" in (folder / "out/tides.arch").read_text()
+    assert "snake(a = 0.5)" in (folder / "out/tides.arch").read_text()
 
 
 def test_computes_the_formula(folder: Path) -> None:
@@ -96,7 +96,7 @@ def test_computes_the_formula(folder: Path) -> None:
 
 def test_imported_in_python(folder: Path) -> None:
     printed = python("use.py", path=folder, folder=folder)
-    assert "snake(2.0)" in printed and "snake(0.5)" in printed and "relu" not in printed
+    assert "snake(a = 2.0)" in printed and "snake(a = 0.5)" in printed and "relu" not in printed
 
 
 def test_installed_package(folder: Path, installed: Path) -> None:

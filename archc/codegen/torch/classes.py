@@ -178,25 +178,21 @@ class _Planner:
         if spelled is not None:
             return self._step(statement, spelled, False, nodes[0].op.name)
         modules = None if self.own else self.context.modules_of(statement)
+        operator, member = nodes[0].op.name, statement.member
         if modules is None:
-            layer = statement.member.name if statement.member is not None else nodes[0].op.name
-            return self._step(statement, self.expressions.function(nodes, bases, layer), False, nodes[0].op.name)
-        layer = statement.member.name if statement.member is not None else ""
-        text = self.expressions.constructor([modules[k] for k in self.instances], layer)
-        if statement.member is None:
-            path = self._anonymous(nodes[0].op.name, text)
-        else:
-            path = statement.member.name
-            self.members.at(path).text = text
-        function = self.expressions.access(path, bases)
-        layer = bool(nodes[0].weights)
-        return self._step(statement, lambda texts: f"{function}({', '.join(texts)})", layer, path)
+            function = self.expressions.function(nodes, bases, member.name if member is not None else operator)
+            return self._step(statement, function, False, operator)
+        modules = [modules[k] for k in self.instances]
+        text = self.expressions.constructor(modules, member.name if member is not None else "")
+        path = member.name if member is not None else self._anonymous(operator, text)
+        self.members.at(path).text = text
+        module = self.expressions.access(path, bases)
+        return self._step(statement, lambda texts: f"{module}({', '.join(texts)})", bool(nodes[0].weights), path)
 
     def _anonymous(self, wanted: str, text: str) -> str:
         """The member for a layer without name or weights; those with equal constructors are one."""
         if text not in self.shared:
-            name = Names([*self.members.children, *self.own]).take(wanted)
-            self.members.at(name).text = text
+            name = Names([*self.members.children, *self.own, *self.shared.values()]).take(wanted)
             self.shared[text] = name
         return self.shared[text]
 

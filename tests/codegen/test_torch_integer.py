@@ -1,0 +1,186 @@
+"""Integer layers in emitted modules: they compute what the decoded numbers give, and keep up with their weights."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from archc.ir.graph import Graph
+from archc.ir.rewriter import Rewriter
+from archc.ir.storage import Int8
+from archc.ops import OPERATORS
+from archc.ops.evaluate import evaluate
+from tests.codegen.torch_modules import assert_agrees, graph_of, imported, inputs_of, source_of
+
+TRANSFORMER = """
+block Attention(heads) {
+    input x: f32[B, T, D]
+    q = x -> query: linear(D)
+    k = x -> key: linear(D)
+    v = x -> value: linear(D)
+    output (q, k, v) -> attention(heads) -> proj: linear(D)
+}
+model net(width = 16, depth = 3) {
+    input tokens: i64[B, T]
+    layer wte = embedding(11, width)
+    x = tokens -> wte
+    for i in 0..depth { x = x + (x -> h[i]: Attention(2)) }
+    output logits = x -> head: linear(11, bias = false, weight = wte.weight)
+}
+"""
+
+
+def layer(text: str, passes: str = "quant") -> Graph:
+    return graph_of(f"model net {{ {text} }}", passes)
+
+
+LINEAR = "input x: f32[N, 24]  output y = x -> fc: linear(16)"
+CONVOLUTIONS = [
+    "input x: f32[N, 3, 9, 9]  output y = x -> c: conv2d(8, 3)",
+    "input x: f32[N, 4, 9, 8]  output y = x -> c: conv2d(8, (3, 2), stride = 2, padding = (1, 0), bias = false)",
+    "input x: f32[N, 4, 9, 9]  output y = x -> c: conv2d(8, 3, padding = \"same\", groups = 4, dilation = 2)",
+    "input x: f32[N, 4, 9, 9]  output y = x -> c: conv2d(4, 3, padding = \"valid\", groups = 2)",
+    "input x: f32[N, 4, 9, 9]  output y = x -> c: conv2d(4, 2, padding = \"same\")",
+]
+
+
+@pytest.mark.parametrize("text", [LINEAR, LINEAR.replace("[N, 24]", "[N, 5, 24]"), *CONVOLUTIONS])
+@pytest.mark.parametrize("granularity", ["channel", "tensor"])
+def test_an_integer_layer_computes_what_its_decoded_numbers_give(text: str, granularity: str, tmp_path: Path) -> None:
+    graph = layer(text, f"quant(int8, granularity = {granularity})")
+    # One layer alone rounds its input as its graph does, and adds up integers: nothing is left to differ.
+    assert_agrees(graph, tmp_path, atol=1e-5, N=3)
+
+
+@pytest.mark.parametrize("scheme", ["static", "dynamic"])
+def test_linear_layers_multiply_integers(scheme: str, tmp_path: Path) -> None:
+    graph = layer(LINEAR, f"quant(int8, scheme = {scheme})")
+    source = source_of(graph)
+    assert "Int8Linear(24, 16)" in source and "dequantize" not in source
+    model = assert_agrees(graph, tmp_path)
+    events = torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU])
+    with events:
+        model(*inputs_of(graph).values())
+    ran = {event.name for event in events.events()}
+    if torch.backends.mkldnn.is_available():
+        assert "onednn::qlinear_pointwise" in ran and "aten::linear" not in ran
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        LINEAR,
+        "input x: i64[N, 3]  output y = x -> e: embedding(9, 4)",
+        "input x: f32[N, 3, 7]  output y = x -> c: conv1d(4, 3)",
+        "input x: f32[N, 3, 7, 7]  output y = x -> c: conv_transpose2d(4, 3)",
+    ],
+)
+def test_other_layers_decode_their_weight_once(text: str, tmp_path: Path) -> None:
+    graph = layer(text, "quant(int8, scheme = weight)")
+    model = assert_agrees(graph, tmp_path)
+    (child,) = model.children()
+    assert child.weight.dtype == torch.int8
+    assert child.decoded() is child.decoded()
+
+
+def test_a_quantized_value_is_shared_by_its_layers(tmp_path: Path) -> None:
+    graph = graph_of(TRANSFORMER, "quant")
+    source = source_of(graph)
+    assert_agrees(graph, tmp_path, atol=0.02, B=2, T=4)
+    assert source.count("class Attention") == 1
+    assert "for attention in self.h:" in source
+
+
+def test_a_layer_used_twice_reads_two_ranges(tmp_path: Path) -> None:
+    graph = layer("input x: f32[N, 8]  layer fc = linear(8)  output y = x -> fc -> relu -> fc")
+    assert_agrees(graph, tmp_path, atol=0.02)
+
+
+def loaded(tmp_path: Path, text: str = LINEAR) -> tuple[torch.nn.Module, torch.Tensor]:
+    graph = layer(text)
+    module = imported(graph, tmp_path)
+    sys.modules[module.__name__] = module  # where pickle looks for the classes
+    model = module.load()
+    x = next(iter(inputs_of(graph, N=2).values()))
+    model(x)  # packs the weight
+    return model, x
+
+
+@pytest.mark.parametrize("text", [LINEAR, CONVOLUTIONS[0]])
+def test_packed_weights_follow_the_state_dict(text: str, tmp_path: Path) -> None:
+    model, x = loaded(tmp_path, text)
+    before = model(x)
+    (layer_,) = (child for child in model.children() if hasattr(child, "weight"))
+    state: dict[str, Any] = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    bias = torch.zeros_like(before) if layer_.bias is None else layer_.bias.view(-1, *[1] * (before.dim() - 2))
+    for name in state:
+        if name.endswith(".weight_scale"):
+            state[name] *= 2
+    for assign in (False, True):
+        other, _ = loaded(tmp_path, text)
+        other.load_state_dict(state, assign=assign)
+        torch.testing.assert_close(other(x), 2 * before - bias, rtol=1e-4, atol=1e-5)
+    for name in state:
+        if name.endswith(".weight"):
+            state[name] = -state[name]
+    model.load_state_dict(state)
+    torch.testing.assert_close(model(x), 3 * bias - 2 * (before - bias) - 2 * bias, rtol=1e-4, atol=1e-5)
+
+
+def test_packed_weights_survive_copies(tmp_path: Path) -> None:
+    model, x = loaded(tmp_path)
+    assert torch.equal(copy.deepcopy(model)(x), model(x))
+    assert torch.equal(pickle.loads(pickle.dumps(model))(x), model(x))
+
+
+def test_numbers_far_outside_the_range_saturate_and_an_empty_batch_passes(tmp_path: Path) -> None:
+    model, x = loaded(tmp_path)
+    huge = model(torch.full_like(x, 1e9))
+    assert torch.isfinite(huge).all()
+    assert torch.equal(huge, model(torch.full_like(x, 2e9)))
+    assert model(x[:0]).shape == (0, 16)
+
+
+@pytest.mark.parametrize("zero_point", [0, 3, 128, 255])
+def test_rounding_is_that_of_onnx(zero_point: int, tmp_path: Path) -> None:
+    model, _ = loaded(tmp_path)
+    quantize = next(child for child in model.children() if hasattr(child, "zero_point"))
+    quantize.scale.fill_(0.5)
+    quantize.zero_point.fill_(zero_point)
+    x = torch.linspace(-80, 80, 1281)
+    expected = np.clip(np.rint(x.numpy() / np.float32(0.5)) + zero_point, 0, 255).astype(np.uint8)
+    assert np.array_equal(quantize(x).q.numpy(), expected)
+
+
+def test_a_value_that_is_needed_decoded_as_well(tmp_path: Path) -> None:
+    graph = layer("input x: f32[N, 8]  output y = x -> fc: linear(8)", "quant")
+    decoder = next(node for node in graph.nodes() if node.op.name == "dequantize")
+    rewriter = Rewriter(graph)
+    total = rewriter.add(OPERATORS["add"](), [decoder.result, graph.outputs["y"]]).result
+    rewriter.output("y", total)
+    assert "q.decoded()" in source_of(graph)
+    assert_agrees(graph, tmp_path)
+
+
+def test_an_encoding_of_another_parameter_is_decoded_in_place(tmp_path: Path) -> None:
+    graph = graph_of("model net { input x: f32[N, 8]  output y = x -> fc: linear(6) }")
+    Rewriter(graph).set_storage("fc.bias", Int8(None))
+    assert_agrees(graph, tmp_path)
+
+
+def test_an_integer_module_is_as_good_on_another_path_of_computation(tmp_path: Path) -> None:
+    """Without the CPU's kernels, as on a device that has none."""
+    for text in (LINEAR, CONVOLUTIONS[1]):
+        graph = layer(text)
+        module = imported(graph, tmp_path)
+        model = module.load()
+        module.Int8Layer.on_cpu = lambda self, q: False
+        inputs = inputs_of(graph, N=2)
+        torch.testing.assert_close(model(*inputs.values()), evaluate(graph, inputs)["y"], rtol=1e-4, atol=1e-5)
