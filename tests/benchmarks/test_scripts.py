@@ -48,7 +48,7 @@ def test_every_script_is_run_by_make_bench() -> None:
 def test_process_is_measured() -> None:
     """The peak follows what the process holds, and the time what it computes."""
     idle = measure(["-c", "pass"])
-    busy = measure(["-c", "held = b"x" * 300_000_000; sum(range(10_000_000))"])
+    busy = measure(["-c", "held = b'x' * 300_000_000; sum(range(10_000_000))"])
     assert 250_000_000 < busy.peak - idle.peak < 400_000_000
     assert busy.seconds > idle.seconds
 

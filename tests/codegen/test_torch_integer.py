@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 import torch
 
-from archc.ir.graph import Graph
+from archc.ir.graph import Graph, Value
 from archc.ir.rewriter import Rewriter
-from archc.ir.storage import Int8
+from archc.ir.storage import Dense, Int8
+from archc.ir.types import DType
+from archc.ir.verifier import verify
 from archc.ops import OPERATORS
 from archc.ops.evaluate import evaluate
 from tests.codegen.torch_modules import assert_agrees, graph_of, imported, inputs_of, source_of
@@ -37,31 +39,54 @@ model net(width = 16, depth = 3) {
 """
 
 
-def layer(text: str, passes: str = "quant") -> Graph:
-    return graph_of(f"model net {{ {text} }}", passes)
+def quantized(text: str, axis: int | None = 0, scheme: str = "static") -> Graph:
+    """A text with int8 weights in all layers, and integers for what linear layers and convolutions receive.
+
+    The scales suit standard normal numbers; a value that several layers receive is quantized once.
+    """
+    graph = graph_of(text if "model" in text else f"model net {{ {text} }}")
+    rewriter = Rewriter(graph)
+    decoded: dict[Value, Value] = {}
+    for node in graph.nodes():
+        weight = node.weights.get("weight")
+        if weight is not None and isinstance(graph.weights[weight].storage, Dense):
+            rewriter.set_storage(weight, Int8(node.op.channel_axis if axis is not None else None))
+        if scheme == "weight" or node.op.name not in ("linear", "conv2d"):
+            continue
+        (value,) = node.operands
+        if value not in decoded:
+            quantize = OPERATORS["quantize"](DType.u8, dynamic=scheme == "dynamic")
+            made = rewriter.add(quantize, [value], name=f"{(node.name or '').replace('.', '_')}_in", near=node)
+            if scheme == "static":
+                rewriter.set_weight(made.weights["scale"], np.asarray(0.03, np.float32))
+                rewriter.set_weight(made.weights["zero_point"], np.asarray(131, np.uint8))
+            decoded[value] = rewriter.add(OPERATORS["dequantize"](), made.results, near=node).result
+        rewriter.set_operands(node, (decoded[value],))
+    verify(graph)
+    return graph
 
 
 LINEAR = "input x: f32[N, 24]  output y = x -> fc: linear(16)"
 CONVOLUTIONS = [
     "input x: f32[N, 3, 9, 9]  output y = x -> c: conv2d(8, 3)",
     "input x: f32[N, 4, 9, 8]  output y = x -> c: conv2d(8, (3, 2), stride = 2, padding = (1, 0), bias = false)",
-    "input x: f32[N, 4, 9, 9]  output y = x -> c: conv2d(8, 3, padding = \"same\", groups = 4, dilation = 2)",
-    "input x: f32[N, 4, 9, 9]  output y = x -> c: conv2d(4, 3, padding = \"valid\", groups = 2)",
-    "input x: f32[N, 4, 9, 9]  output y = x -> c: conv2d(4, 2, padding = \"same\")",
+    'input x: f32[N, 4, 9, 9]  output y = x -> c: conv2d(8, 3, padding = "same", groups = 4, dilation = 2)',
+    'input x: f32[N, 4, 9, 9]  output y = x -> c: conv2d(4, 3, padding = "valid", groups = 2)',
+    'input x: f32[N, 4, 9, 9]  output y = x -> c: conv2d(4, 2, padding = "same")',
 ]
 
 
 @pytest.mark.parametrize("text", [LINEAR, LINEAR.replace("[N, 24]", "[N, 5, 24]"), *CONVOLUTIONS])
-@pytest.mark.parametrize("granularity", ["channel", "tensor"])
-def test_an_integer_layer_computes_what_its_decoded_numbers_give(text: str, granularity: str, tmp_path: Path) -> None:
-    graph = layer(text, f"quant(int8, granularity = {granularity})")
+@pytest.mark.parametrize("axis", [0, None])
+def test_an_integer_layer_computes_what_its_decoded_numbers_give(text: str, axis: int | None, tmp_path: Path) -> None:
+    graph = quantized(text, axis)
     # One layer alone rounds its input as its graph does, and adds up integers: nothing is left to differ.
     assert_agrees(graph, tmp_path, atol=1e-5, N=3)
 
 
 @pytest.mark.parametrize("scheme", ["static", "dynamic"])
 def test_linear_layers_multiply_integers(scheme: str, tmp_path: Path) -> None:
-    graph = layer(LINEAR, f"quant(int8, scheme = {scheme})")
+    graph = quantized(LINEAR, scheme=scheme)
     source = source_of(graph)
     assert "Int8Linear(24, 16)" in source and "dequantize" not in source
     model = assert_agrees(graph, tmp_path)
@@ -83,7 +108,7 @@ def test_linear_layers_multiply_integers(scheme: str, tmp_path: Path) -> None:
     ],
 )
 def test_other_layers_decode_their_weight_once(text: str, tmp_path: Path) -> None:
-    graph = layer(text, "quant(int8, scheme = weight)")
+    graph = quantized(text, scheme="weight")
     model = assert_agrees(graph, tmp_path)
     (child,) = model.children()
     assert child.weight.dtype == torch.int8
@@ -91,7 +116,7 @@ def test_other_layers_decode_their_weight_once(text: str, tmp_path: Path) -> Non
 
 
 def test_a_quantized_value_is_shared_by_its_layers(tmp_path: Path) -> None:
-    graph = graph_of(TRANSFORMER, "quant")
+    graph = quantized(TRANSFORMER)
     source = source_of(graph)
     assert_agrees(graph, tmp_path, atol=0.02, B=2, T=4)
     assert source.count("class Attention") == 1
@@ -99,12 +124,12 @@ def test_a_quantized_value_is_shared_by_its_layers(tmp_path: Path) -> None:
 
 
 def test_a_layer_used_twice_reads_two_ranges(tmp_path: Path) -> None:
-    graph = layer("input x: f32[N, 8]  layer fc = linear(8)  output y = x -> fc -> relu -> fc")
+    graph = quantized("input x: f32[N, 8]  layer fc = linear(8)  output y = x -> fc -> relu -> fc")
     assert_agrees(graph, tmp_path, atol=0.02)
 
 
 def loaded(tmp_path: Path, text: str = LINEAR) -> tuple[torch.nn.Module, torch.Tensor]:
-    graph = layer(text)
+    graph = quantized(text)
     module = imported(graph, tmp_path)
     sys.modules[module.__name__] = module  # where pickle looks for the classes
     model = module.load()
@@ -160,7 +185,7 @@ def test_rounding_is_that_of_onnx(zero_point: int, tmp_path: Path) -> None:
 
 
 def test_a_value_that_is_needed_decoded_as_well(tmp_path: Path) -> None:
-    graph = layer("input x: f32[N, 8]  output y = x -> fc: linear(8)", "quant")
+    graph = quantized("input x: f32[N, 8]  output y = x -> fc: linear(8)")
     decoder = next(node for node in graph.nodes() if node.op.name == "dequantize")
     rewriter = Rewriter(graph)
     total = rewriter.add(OPERATORS["add"](), [decoder.result, graph.outputs["y"]]).result
@@ -178,7 +203,7 @@ def test_an_encoding_of_another_parameter_is_decoded_in_place(tmp_path: Path) ->
 def test_an_integer_module_is_as_good_on_another_path_of_computation(tmp_path: Path) -> None:
     """Without the CPU's kernels, as on a device that has none."""
     for text in (LINEAR, CONVOLUTIONS[1]):
-        graph = layer(text)
+        graph = quantized(text)
         module = imported(graph, tmp_path)
         model = module.load()
         module.Int8Layer.on_cpu = lambda self, q: False
