@@ -131,7 +131,11 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
     for setting in settings:
         name, equals, text = setting.partition("=")
         if not equals or not name.strip().isidentifier():
-            raise error("bad-setting", f"`--set {setting}` is not of the form name=value", help="write, for instance, `--set classes=100`")
+            raise error(
+                "bad-setting",
+                f"`--set {setting}` is not of the form name=value",
+                help="write, for instance, `--set classes=100`",
+            )
         source = Source(text.strip(), f"--set {name.strip()}")
         value = parse_value(source, diagnostics)
         diagnostics.check()

@@ -124,7 +124,7 @@ def error(
     message: str,
     span: Span | None = None,
     notes: Iterable[Note | str] = (),
-    help: str | None = None,  # noqa: A002 - the word that the rendering uses
+    help: str | None = None,
 ) -> ArchcError:
     """An `ArchcError` of a single error, ready to be raised."""
     return ArchcError([Diagnostic("error", code, message, span, _notes(notes), help)])
@@ -143,7 +143,7 @@ class Diagnostics:
         message: str,
         span: Span | None = None,
         notes: Iterable[Note | str] = (),
-        help: str | None = None,  # noqa: A002
+        help: str | None = None,
     ) -> None:
         self.add(Diagnostic("error", code, message, span, _notes(notes), help))
 
@@ -153,7 +153,7 @@ class Diagnostics:
         message: str,
         span: Span | None = None,
         notes: Iterable[Note | str] = (),
-        help: str | None = None,  # noqa: A002
+        help: str | None = None,
     ) -> None:
         self.add(Diagnostic("warning", code, message, span, _notes(notes), help))
 

@@ -1,6 +1,6 @@
 """All benchmarks, one after the other, as Markdown.
 
-    python -m benchmarks [perceptron check_time ...]
+python -m benchmarks [perceptron check_time ...]
 """
 
 from __future__ import annotations

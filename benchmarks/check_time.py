@@ -1,6 +1,6 @@
 """How long `archc check` takes: process time, since an editor runs it on every keystroke.
 
-    python -m benchmarks.check_time [specs/resnet18.arch ...] [--runs 9]
+python -m benchmarks.check_time [specs/resnet18.arch ...] [--runs 9]
 """
 
 from __future__ import annotations

@@ -99,7 +99,9 @@ def compare(digits: Digits, entries: list[Candidate]) -> list[dict[str, Any]]:
     labels = digits.test_labels.numpy()
     picked = {entry.title: np.argmax(entry.run(images), 1) for entry in entries}
     latency = {
-        batch: interleaved({entry.title: lambda entry=entry: entry.run(images[:batch]) for entry in entries})
+        batch: interleaved(
+            {entry.title: lambda entry=entry, batch=batch: entry.run(images[:batch]) for entry in entries}
+        )
         for batch in (1, 32)
     }
     rows = []
@@ -157,9 +159,7 @@ def table(rows: list[dict[str, Any]]) -> str:
         "|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for row in rows:
-        latencies = [
-            f"{row[f'latency_{batch}'] * 1e3:.3f} ms ({row[f'speedup_{batch}']:.1f}×)" for batch in (1, 32)
-        ]
+        latencies = [f"{row[f'latency_{batch}'] * 1e3:.3f} ms ({row[f'speedup_{batch}']:.1f}×)" for batch in (1, 32)]
         lines.append(
             f"| {row['title']} | {row['accuracy']:.1%} | {row['agreement']:.1%} | {row['bytes']:,} "
             f"| {row['parameters']:,} | {row['multiply_adds']:,} | {' | '.join(latencies)} |"

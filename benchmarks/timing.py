@@ -8,7 +8,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 
-def interleaved(candidates: Mapping[str, Callable[[], Any]], rounds: int = 15, seconds: float = 0.02) -> dict[str, float]:
+def interleaved(
+    candidates: Mapping[str, Callable[[], Any]], rounds: int = 15, seconds: float = 0.02
+) -> dict[str, float]:
     """Seconds of one call of each candidate: the median over rounds in which each has its turn.
 
     Args:

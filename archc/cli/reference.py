@@ -19,8 +19,8 @@ _OPERATORS = """\
 
 All {count} operators of the language, by family. `archc ops NAME` shows the same in a terminal. A signature names the
 index of every axis; one operand's axis and another's of the same index have the same size, and a result's axis has the
-size of what its index is. Parameters are initialized as PyTorch initializes them. The page is generated from the classes
-in `archc/ops/` by `make reference`.
+size of what its index is. Parameters are initialized as PyTorch initializes them. The page is generated from the
+classes in `archc/ops/` by `make reference`.
 """
 
 _PASSES = """\

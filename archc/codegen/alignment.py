@@ -77,11 +77,15 @@ def align(graph: Graph, units: list[Unit], distinguish: Distinguish, self_contai
         self_contained: take apart what has a weight from outside itself.
     """
     aligner = _Aligner(graph, distinguish, _leaking(graph) if self_contained else set())
+    heights: dict[Unit, int] = {}
     levels: dict[int, list[Unit]] = defaultdict(list)
+    for unit in reversed(units):
+        inner = (heights[item] for item in unit.items if isinstance(item, Unit))
+        heights[unit] = max(inner, default=-1) + 1
     for unit in units:
-        levels[unit.depth].append(unit)
-    for depth in sorted(levels, reverse=True):
-        aligner.align_level(levels[depth])
+        levels[heights[unit]].append(unit)
+    for height in sorted(levels):
+        aligner.align_level(levels[height])
     return aligner.groups
 
 
@@ -95,7 +99,7 @@ class _Aligner:
         self.dissolved: set[Shape] = set()
 
     def align_level(self, units: list[Unit]) -> None:
-        """Group the units of one depth; what is inside them is grouped already."""
+        """Group the units of one height, at whatever depth they are used; what is inside them is grouped already."""
         alike: dict[Hashable, list[Unit]] = defaultdict(list)
         keys: dict[str, set[Hashable]] = defaultdict(set)
         for unit in units:

@@ -166,10 +166,18 @@ class Program:
 def parameter_name(definition: Definition, values: Sequence[object], fallback: str) -> str:
     """A name for an argument of a definition that takes `values`, one for each instance.
 
-    The block's own attribute that had those values, or the size that its inputs bound to them, or `fallback`.
+    The block's own attribute that had those values, if possible the one called `fallback`, or the size that its
+    inputs bound to them, or `fallback`.
     """
     for known in ([scope.arguments for scope in definition.scopes], [scope.sizes for scope in definition.scopes]):
-        for name in known[0]:
-            if all(own.get(name) == value for own, value in zip(known, values, strict=True)):
+        for name in sorted(known[0], key=lambda name: name != fallback):
+            if all(same(own.get(name), value) for own, value in zip(known, values, strict=True)):
                 return name
     return fallback
+
+
+def same(value: object, other: object) -> bool:
+    """Whether one value can stand for another: Python's `True == 1 == 1.0` is not enough."""
+    if isinstance(value, (tuple, list)) and isinstance(other, (tuple, list)):
+        return type(value) is type(other) and len(value) == len(other) and all(map(same, value, other))
+    return type(value) is type(other) and value == other

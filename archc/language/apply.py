@@ -3,31 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from archc.diagnostics import Note, Span, did_you_mean
-from archc.ir.attributes import AttributeProblem, attributes
-from archc.ir.dims import SymbolicDim
+from archc.ir.attributes import AttributeProblem
 from archc.ir.graph import Value
 from archc.ir.storage import Storage
-from archc.ir.types import TensorType
 from archc.language import syntax
-from archc.language.advice import advise, describe
-from archc.language.arithmetic import LARGEST_SIZE
 from archc.language.environment import POISON, BlockRef, LayerRef, WeightRef
 from archc.language.expressions import Failed, describe_value
+from archc.language.fitting import argument_span, check_sizes, check_weights, report_misfit
 from archc.language.frames import Frame
 from archc.language.labels import Labels
 from archc.language.symbols import apply_index, apply_symbol
-from archc.ops.operator import Inference, Operator, OperatorError
+from archc.ops.operator import Operator, OperatorError
 from archc.ops.registry import operator_names
 
 if TYPE_CHECKING:
     from archc.language.elaborate import Elaborator
-
-LARGEST_WEIGHT = 2**36  # elements: 256 GiB in f32, more than the largest layer that anybody trains
 
 Callee = type[Operator] | BlockRef | LayerRef
 
@@ -62,23 +56,11 @@ class Application:
 
     def _look_at(self, frame: Frame, stage: syntax.Stage) -> None:
         """Report the names without meaning in a stage that nothing reaches."""
-        for evaluate in (
-            lambda: self.callee(frame, stage.callee, stage.called or stage.label is not None),
-            *(lambda part=argument.value: self._argument(frame, part) for argument in stage.arguments),
-        ):
+        with contextlib.suppress(Failed):
+            self.callee(frame, stage.callee, stage.called or stage.label is not None)
+        for argument in stage.arguments:
             with contextlib.suppress(Failed):
-                evaluate()
-
-    def _argument(self, frame: Frame, node: syntax.Expression | syntax.Slice) -> Any:
-        if isinstance(node, syntax.Slice):
-            self.report(
-                frame,
-                "wrong-type",
-                "a slice is no attribute",
-                node.span,
-                help="slices stand in indices, `x[0:2]`, and in `sparse(2:4)`",
-            )
-        return self.elaborator.expressions.evaluate(frame, node)
+                self.elaborator.expressions.argument(frame, argument)
 
     def call(self, frame: Frame, node: syntax.Call, callee: Any) -> Any:
         """The value of `arange(T)`: an operator or block that receives no tensors."""
@@ -140,10 +122,14 @@ class Application:
     def _callable(self, frame: Frame, value: Any, span: Span) -> Callee:
         if value is POISON:
             raise Failed
-        if isinstance(value, (BlockRef, LayerRef)) or (isinstance(value, type) and issubclass(value, Operator)):
-            return value
-        what = describe_value(value)
-        self.report(frame, "not-callable", f"a stage is an operator, a block or a layer, and this is {what}", span)
+        if isinstance(value, BlockRef | LayerRef) or (isinstance(value, type) and issubclass(value, Operator)):
+            return value  # noqa: RET503 - ruff does not know that `report` never returns
+        self.report(
+            frame,
+            "not-callable",
+            f"a stage is an operator, a block or a layer, and this is {describe_value(value)}",
+            span,
+        )
 
     def _apply(
         self,
@@ -165,7 +151,8 @@ class Application:
                     node.span,
                     notes=[Note("it is declared here", callee.span)],
                 )
-            path, arguments, target = callee.name, callee.arguments, callee.callee
+            path: str | None = callee.name
+            target, arguments = callee.callee, callee.arguments
         else:
             target = callee
             path = self.labels.enter(frame, target, label, span)
@@ -186,13 +173,14 @@ class Application:
         span: Span,
     ) -> tuple[Value, ...]:
         names = [attribute.name.name for attribute in block.definition.attributes]
+        count = f"{len(names)} attribute{'s' if len(names) != 1 else ''}"
         values: dict[str, Any] = {}
         for position, argument in enumerate(arguments):
             if argument.name is None and position >= len(names):
                 self.report(
                     frame,
                     "too-many-attributes",
-                    f"the block `{block.definition.name.name}` takes {len(names)} attribute{'s' if len(names) != 1 else ''}",
+                    f"the block `{block.definition.name.name}` takes {count}",
                     argument.span,
                 )
             name = argument.name or names[position]
@@ -207,7 +195,7 @@ class Application:
                     help=did_you_mean(name, names)
                     or ("it has " + ", ".join(f"`{own}`" for own in names) if names else "it has none"),
                 )
-            values[name] = self._argument(frame, argument.value)
+            values[name] = self.elaborator.expressions.argument(frame, argument)
         return self.elaborator.block(frame, block, values, operands, path, span)
 
     # Operators --------------------------------------------------------------------------------------------
@@ -226,22 +214,24 @@ class Application:
         positional: list[Any] = []
         named: dict[str, Any] = {}
         for argument in arguments:
-            value = self._argument(frame, argument.value)
+            value = self.elaborator.expressions.argument(frame, argument)
             if isinstance(value, type) and issubclass(value, Storage):
                 value = value()
-            if argument.name in operator.parameters and isinstance(value, WeightRef):
-                weights[argument.name] = value.path
+            parameter = argument.name if argument.name in operator.parameters else None
+            if parameter is not None and isinstance(value, WeightRef):
+                weights[parameter] = value.path
                 if value.storage is not None:
-                    storages[argument.name] = value.storage
-            elif argument.name in operator.parameters and isinstance(value, Storage):
-                storages[argument.name] = value
+                    storages[parameter] = value.storage
+            elif parameter is not None and isinstance(value, Storage):
+                storages[parameter] = value
             elif isinstance(value, Value):
+                call = f"{operator.name}(...)" if len(arguments) > 1 else operator.name
                 self.report(
                     frame,
                     "wrong-type",
                     "tensors flow along arrows, and are no attributes",
                     argument.span,
-                    help=f"write `{_short(argument.value.span)} -> {operator.name}{'(...)' if len(arguments) > 1 else ''}`",
+                    help=f"write `{_short(argument.value.span)} -> {call}`",
                 )
             elif argument.name is None:
                 positional.append(value)
@@ -256,7 +246,7 @@ class Application:
                 frame,
                 problem.code,
                 problem.message,
-                _argument_span(arguments, problem.argument) or span,
+                argument_span(arguments, problem.argument) or span,
                 help=problem.help,
             )
         return self.add(frame, op, operands, name, span, arguments, weights, storages)
@@ -274,96 +264,20 @@ class Application:
     ) -> tuple[Value, ...]:
         """The results of a new node; whatever does not fit is reported at the place that is at fault."""
         rewriter = self.elaborator.rewriter
+        weights = weights or {}
         try:
             inference = op.infer([value.type for value in operands])
-            self._check_weights(frame, op, name, inference, weights or {}, operands, span)
-            self._check_sizes(frame, op, inference, operands, span)
+            if inference.parameters:
+                own = frame.within(name or op.name)
+                paths = {parameter: weights.get(parameter, f"{own}.{parameter}") for parameter in inference.parameters}
+                check_weights(self.elaborator, frame, op, inference, paths, operands, span)
+            check_sizes(self.elaborator, frame, op, inference, operands, span)
             node = rewriter.add(
                 op, operands, name=name, scope=frame.scope, span=span, weights=weights, storages=storages
             )
         except OperatorError as problem:
-            self._does_not_fit(frame, op, operands, problem, arguments, span)
+            report_misfit(self.elaborator, frame, op, operands, problem, arguments, span)
         return node.results
-
-    def _does_not_fit(
-        self,
-        frame: Frame,
-        op: Operator,
-        operands: Sequence[Value],
-        problem: OperatorError,
-        arguments: Sequence[syntax.Argument],
-        span: Span,
-    ) -> NoReturn:
-        """Report operands or attributes that do not fit, at the place that is at fault."""
-        place = None
-        notes = list(problem.notes)
-        if problem.code != "shape-mismatch":
-            place = _argument_span(arguments, problem.attribute)
-            if place is None:
-                place = _argument_span(arguments, _position(op, problem.attribute))
-        if problem.operand is not None or place is None:
-            for value in operands:
-                notes += describe(value)
-        advice = problem.help or advise(op, operands, problem)
-        self.report(frame, problem.code, str(problem), place or span, notes=dict.fromkeys(notes), help=advice)
-
-    def _check_weights(
-        self,
-        frame: Frame,
-        op: Operator,
-        name: str | None,
-        inference: Inference,
-        given: Mapping[str, str],
-        operands: Sequence[Value],
-        span: Span,
-    ) -> None:
-        """A weight that exists already, of a shared layer or another one, must have the shape that is needed here."""
-        for parameter, needed in inference.parameters.items():
-            path = given.get(parameter, f"{frame.within(name or op.name)}.{parameter}")
-            weight = self.elaborator.rewriter.graph.weights.get(path)
-            if weight is not None and weight.shape != needed.shape:
-                self.report(
-                    frame,
-                    "shape-mismatch",
-                    f"the weight `{path}` is {TensorType(weight.dtype, weight.shape)},"
-                    f" and `{op.name}` needs {needed} here",
-                    span,
-                    notes=[note for value in operands for note in describe(value)],
-                    help="layers share a weight only where its shape fits both",
-                )
-            if weight is not None and weight.dtype is not needed.dtype:
-                self.report(
-                    frame,
-                    "dtype-mismatch",
-                    f"the weight `{path}` is {weight.dtype}, and `{op.name}` needs {needed.dtype} here",
-                    span,
-                    notes=[note for value in operands for note in describe(value)],
-                    help="layers share a weight only where its dtype fits both",
-                )
-            if math.prod(dim for dim in needed.shape if isinstance(dim, int)) > LARGEST_WEIGHT:
-                self.report(
-                    frame,
-                    "weight-too-large",
-                    f"`{op.name}` would own a `{parameter}` of {needed}; {LARGEST_WEIGHT:,} elements are the most",
-                    span,
-                    notes=[note for value in operands for note in describe(value)],
-                )
-
-    def _check_sizes(
-        self, frame: Frame, op: Operator, inference: Inference, operands: Sequence[Value], span: Span
-    ) -> None:
-        """No axis may be longer than what the kernels can count, or empty."""
-        for result in inference.results:
-            for size in result.shape:
-                if isinstance(size, SymbolicDim) or 1 <= size <= LARGEST_SIZE:
-                    continue
-                self.report(
-                    frame,
-                    "size-too-large" if size > LARGEST_SIZE else "bad-size",
-                    f"`{op.name}` would make {result}; a size is at least 1 and at most {LARGEST_SIZE:,}",
-                    span,
-                    notes=[note for value in operands for note in describe(value)],
-                )
 
     # Symbols and indices ----------------------------------------------------------------------------------
 
@@ -376,19 +290,5 @@ class Application:
         return apply_index(self.elaborator, frame, node, value)
 
 
-def _position(op: Operator, attribute: str | None) -> int | None:
-    """The position of an attribute among those that may be given by position."""
-    slots = [info.name for info in attributes(type(op)) if not info.keyword]
-    return slots.index(attribute) if attribute in slots else None
-
-
 def _short(span: Span) -> str:
     return span.text if len(span.text) <= 40 and "\n" not in span.text else "..."
-
-
-def _argument_span(arguments: Sequence[syntax.Argument], which: str | int | None) -> Span | None:
-    """The place of an argument, by its name or position."""
-    positional = [argument for argument in arguments if argument.name is None]
-    if isinstance(which, int):
-        return positional[which].span if which < len(positional) else None
-    return next((argument.span for argument in arguments if which is not None and argument.name == which), None)

@@ -17,7 +17,7 @@ LARGEST_SIZE = 2**31 - 1  # what an index of PyTorch's or ONNX Runtime's kernels
 class ArithmeticProblem(Exception):
     """An operation that has no value; `code` and `help` are for the diagnostic."""
 
-    def __init__(self, code: str, message: str, help: str | None = None):  # noqa: A002
+    def __init__(self, code: str, message: str, help: str | None = None):
         super().__init__(message)
         self.code, self.message, self.help = code, message, help
 

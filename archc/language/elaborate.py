@@ -6,6 +6,7 @@ whatever depends on them fails in silence, so that one run reports each mistake 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
@@ -14,7 +15,6 @@ from archc.ir.graph import Graph, Scope, Value
 from archc.ir.rewriter import Rewriter
 from archc.ir.verifier import verify
 from archc.language import syntax
-from archc.language.advice import describe
 from archc.language.apply import Application
 from archc.language.environment import POISON, BlockRef
 from archc.language.expressions import Expressions, Failed
@@ -84,7 +84,7 @@ class Elaborator:
         message: str,
         span: Span | None,
         notes: Iterable[Note | str] = (),
-        help: str | None = None,  # noqa: A002
+        help: str | None = None,
     ) -> NoReturn:
         """Report an error, with the way from the model to the block that it is in, and give up the statement.
 
@@ -139,14 +139,16 @@ class Elaborator:
         return self.rewriter.graph
 
     def _check_definition(self, frame: Frame) -> None:
-        try:
+        with contextlib.suppress(Failed):  # the body may have mistakes of its own
             check_definition_name(self, frame, frame.definition)
-        except Failed:
-            pass  # the body may have mistakes of its own
 
     def _enter_outputs(self, frame: Frame) -> None:
         """Make a model's outputs the graph's; one without a name takes that of its value, else `result`."""
         names = [name or self.statements.name_of(frame, value) for name, value, _ in frame.outputs]
+        received = {value.name for value in self.rewriter.graph.inputs}
+        for number, (name, _, _) in enumerate(frame.outputs):
+            if name is None and names[number] in received:  # `x = x -> relu  output x`: ONNX tells all names apart
+                names[number] = None
         places: dict[str, Span] = {}
         for number, (name, (_, value, span)) in enumerate(zip(names, frame.outputs)):
             fallback = "result" if names.count(None) == 1 else f"result_{names[: number + 1].count(None)}"
@@ -176,7 +178,13 @@ class Elaborator:
         )
 
     def block(
-        self, frame: Frame, block: BlockRef, values: Mapping[str, Any], operands: tuple[Value, ...], path: str, use: Span
+        self,
+        frame: Frame,
+        block: BlockRef,
+        values: Mapping[str, Any],
+        operands: tuple[Value, ...],
+        path: str,
+        use: Span,
     ) -> tuple[Value, ...]:
         """The outputs of one use of a block.
 
@@ -251,7 +259,8 @@ class Elaborator:
             check_name(self, inner, statement.name, "an input")
             self.statements.check_new(inner, statement.name, "inputs", "input")
             if statement.type is not None:
-                sizes.update(unify(self.expressions, inner, statement, value.type, describe(value)))
+                sizes.update(unify(self.expressions, inner, statement, value))
+            inner.scope.names.setdefault(value, statement.name.name)
             inner.environment.bind(statement.name.name, value, statement.name.span, "input")
         return sizes
 
@@ -283,7 +292,7 @@ class Elaborator:
     def _unknown_attribute(self, frame: Frame, name: str, names: list[str], use: Span) -> None:
         definition = frame.definition
         known = ", ".join(f"`{own}`" for own in names)
-        try:
+        with contextlib.suppress(Failed):  # the others may be wrong too
             self.report(
                 frame.parent or frame,
                 "unknown-attribute",
@@ -291,8 +300,6 @@ class Elaborator:
                 use,
                 help=did_you_mean(name, names) or (f"it has {known}" if names else "it has none"),
             )
-        except Failed:
-            pass  # the others may be wrong too
 
     def _attribute_value(
         self, frame: Frame, attribute: syntax.Attribute, values: Mapping[str, Any], use: Span

@@ -41,7 +41,7 @@ class LayerRef:
 
 @dataclass(frozen=True, slots=True)
 class WeightRef:
-    """A parameter of a layer, by its path in the model: `wte.weight`; with its storage, where it is declared with one."""
+    """A parameter of a layer, by its path in the model: `wte.weight`; with its storage, if it is declared with one."""
 
     path: str
     span: Span

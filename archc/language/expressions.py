@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from archc.diagnostics import Span, did_you_mean
 from archc.ir.attributes import AttributeProblem, bind
+from archc.ir.dims import SymbolicDim
 from archc.ir.graph import Value
 from archc.ir.storage import STORAGES, Storage
 from archc.ir.types import DType
@@ -71,10 +72,26 @@ class Expressions:
         """
         return self._handlers[type(node)](frame, node)
 
+    def argument(self, frame: Frame, node: syntax.Argument) -> Any:
+        """The value of an argument of a call.
+
+        Raises:
+            Failed: it has none; that was reported.
+        """
+        if isinstance(node.value, syntax.Slice):
+            self.report(
+                frame,
+                "wrong-type",
+                "a slice is no attribute",
+                node.value.span,
+                help="slices stand in indices: `x[0:2]`",
+            )
+        return self.evaluate(frame, node.value)
+
     def size(self, frame: Frame, node: syntax.Expression) -> Any:
         """The value of an expression that must be an integer or a size."""
         value = self.evaluate(frame, node)
-        if isinstance(value, bool) or not isinstance(value, (int,)) and not hasattr(value, "terms"):
+        if isinstance(value, bool) or not isinstance(value, int | SymbolicDim):
             self.report(frame, "wrong-type", f"a size is needed here, and this is {kind(value)}", node.span)
         return value
 
@@ -179,7 +196,7 @@ class Expressions:
         storage = None
         declared = frame.environment.get(path)
         if isinstance(declared, LayerRef):  # perhaps used for the first time here, so its own say counts
-            values = [self.evaluate(frame, a.value) for a in declared.arguments if a.name == node.name]
+            values = [self.argument(frame, a) for a in declared.arguments if a.name == node.name]
             values = [value() if isinstance(value, type) and issubclass(value, Storage) else value for value in values]
             storage = next((value for value in values if isinstance(value, Storage)), None)
         whole = f"{frame.scope.path}.{path}" if frame.scope.path else path
@@ -189,7 +206,8 @@ class Expressions:
         """The path that `h[3].attn` writes, or None for what writes none."""
         if isinstance(node, syntax.Name):
             value = frame.environment.bindings.get(node.name)
-            return node.name if value is None or isinstance(value.value, LayerRef) or node.name in frame.labels else None
+            layer = value is None or isinstance(value.value, LayerRef) or node.name in frame.labels
+            return node.name if layer else None
         if isinstance(node, syntax.Member):
             inner = self.path(frame, node.value)
             return None if inner is None else f"{inner}.{node.name}"
@@ -230,7 +248,7 @@ class Expressions:
         if isinstance(node.callee, syntax.Name) and node.callee.name in FUNCTIONS:
             bound = frame.environment.get(node.callee.name)
             if bound is None and not any(argument.name for argument in node.arguments):
-                values = [self.evaluate(frame, argument.value) for argument in node.arguments]
+                values = [self.argument(frame, argument) for argument in node.arguments]
                 if not any(isinstance(value, Value) for value in values):
                     return self._checked(frame, node.span, lambda: call_function(node.callee.name, values))  # type: ignore[union-attr]
         callee = self.evaluate(frame, node.callee)
@@ -239,8 +257,8 @@ class Expressions:
         return self.apply_call(frame, node, callee)
 
     def _storage(self, frame: Frame, node: syntax.Call, storage: type[Storage]) -> Storage:
-        positional = [self.evaluate(frame, a.value) for a in node.arguments if a.name is None]
-        named = {a.name: self.evaluate(frame, a.value) for a in node.arguments if a.name is not None}
+        positional = [self.argument(frame, a) for a in node.arguments if a.name is None]
+        named = {a.name: self.argument(frame, a) for a in node.arguments if a.name is not None}
         try:
             return bind(storage, f"`{storage.name}`", positional, named)
         except AttributeProblem as problem:
@@ -252,7 +270,7 @@ class Expressions:
             return self.apply_symbol(frame, node, node.operator, (value,))
         if node.operator == "not":
             return not self.truth(frame, value, node.operand.span)
-        if isinstance(value, bool) or not (isinstance(value, (int, float)) or hasattr(value, "terms")):
+        if isinstance(value, bool) or not isinstance(value, int | float | SymbolicDim):
             self.report(frame, "wrong-type", f"`-` does not apply to {kind(value)}", node.span)
         return -value
 

@@ -76,6 +76,8 @@ class Layout:
         self.wanted: dict[Local, str | None] = {}  # names that the results of a loop's iteration should have
         self.readers: dict[Local, Statement] = {}
         self.outputs = dict(zip(definition.outputs, definition.output_names))
+        self.positions = {name: k for k, name in enumerate(definition.output_names) if name is not None}
+        self.last_readers = _last_readers(definition)
 
     def statements(self) -> list[syntax.Statement]:
         declared: set[str] = set()
@@ -84,6 +86,11 @@ class Layout:
             self._bind(local, name)
             type_ = spelling.tensor_type(local.type, declared) if self.is_model else None
             self.body.append(syntax.Input(NOWHERE, spelling.name(name), type_))
+        for local in self.definition.inputs:
+            name = self.variables[local]
+            if self.last_readers.get(local, -1) > self.positions.get(name, len(self.outputs)):
+                self._bind(local, self._choose(None, local))  # an output takes its name before it is read
+                self._emit([self.variables[local]], spelling.name(name))
         self._statements(self.definition.body)
         for local, output in zip(self.definition.outputs, self.definition.output_names):
             value = self._finish(self.drafts.pop(local, Draft(local=local)))
@@ -189,9 +196,8 @@ class Layout:
             holder = self.holders.get(name)
             if name in besides or name in self.reserved or (holder is not None and self.remaining[holder]):
                 continue
-            # Outputs are printed one after the other, and each takes its name.
-            own = None if local is None else self.outputs.get(local)
-            if len(self.outputs) > 1 and name in self.outputs.values() and name != own:
+            # Outputs are printed one after the other, and each takes its name: from then on, nobody may read another.
+            if self.last_readers.get(local, -1) > self.positions.get(name, len(self.outputs)):
                 continue
             return name
         raise AssertionError("candidates do not end")
@@ -256,6 +262,19 @@ def _overlap(loop: Loop, position: int) -> bool:
     old, new = loop.parameters[0][position], loop.yields[0][position]
     made = next(number for number, step in enumerate(loop.iterations[0]) if new in step.results)
     return any(old in step.operands for step in loop.iterations[0][made + 1 :] if not isinstance(step, Loop))
+
+
+def _last_readers(definition: Definition) -> dict[Local | None, int]:
+    """The last output whose expression may read each tensor by its name; tensors that none reads are left out."""
+    last: dict[Local | None, int] = {local: position for position, local in enumerate(definition.outputs)}
+    for step in reversed(definition.body):
+        # A result that is used once may stand in an output's expression, and with it all that it is made of.
+        if isinstance(step, Loop) or any(local.uses != 1 for local in step.results):
+            continue
+        reached = max((last.get(local, -1) for local in step.results), default=-1)
+        for local in step.operands if reached >= 0 else ():
+            last[local] = max(last.get(local, -1), reached)
+    return last
 
 
 def _bounded(local: Local) -> set[str]:

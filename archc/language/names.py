@@ -21,7 +21,7 @@ RESERVED_LAYER_NAMES = frozenset(
     register_full_backward_pre_hook register_load_state_dict_post_hook register_load_state_dict_pre_hook
     register_module register_parameter register_state_dict_post_hook register_state_dict_pre_hook requires_grad_
     set_extra_state set_submodule share_memory state_dict to to_empty train training type xpu zero_grad
-    """.split()
+    """.split()  # noqa: SIM905 - a paragraph reads better than a list of quotes
 )
 """What `torch.nn.Module` itself calls its members: a layer of that name would take its place."""
 
@@ -29,7 +29,9 @@ _IMPORTED = frozenset({"torch", "numpy", "onnx", "safetensors"})
 LONGEST_NAME = 100  # characters; a model's name becomes one of a file, and a path of twenty a line
 
 
-def check_name(elaborator: Elaborator, frame: Frame, name: syntax.Name | syntax.Label | syntax.Field, what: str) -> None:
+def check_name(
+    elaborator: Elaborator, frame: Frame, name: syntax.Name | syntax.Label | syntax.Field, what: str
+) -> None:
     """Refuse a name that the generated Python could not have.
 
     Raises:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from archc.codegen.program import Apply, Definition, Loop, Program, Use, parameter_name
+from archc.codegen.program import Apply, Definition, Loop, Program, Use, parameter_name, same
 from archc.ir.attributes import attributes
 from archc.ir.dims import SymbolicDim, symbol, symbols
 from archc.language import spelling, syntax
@@ -95,7 +95,7 @@ class _Parametrizer:
         columns = [list(column) for column in zip(*rows)]
         if all(column == columns[0] for column in columns):
             lists = self.found.lists[loop]
-            found = next((own for own, values in lists.items() if values == columns[0]), None)
+            found = next((own for own, values in lists.items() if same(values, columns[0])), None)
             if found is None:
                 found = self._free(plural, f"{prefix}_{plural}")
                 lists[found] = columns[0]
@@ -104,10 +104,11 @@ class _Parametrizer:
         return syntax.Index(spelling.NOWHERE, spelling.name(found), (spelling.name(self.found.variable),))
 
     def _parameter(self, name: str, prefix: str, values: tuple[Any, ...]) -> str:
+        # What is always equal is one attribute; so the names do not depend on how many the text had for it.
+        for known, own in self.found.values.items():
+            if same(own, values):
+                return known
         chosen = parameter_name(self.definition, values, name)
-        for candidate in (chosen, f"{prefix}_{chosen}"):
-            if self.found.values.get(candidate) == values:
-                return candidate
         chosen = self._free(chosen, f"{prefix}_{chosen}")
         self.found.values[chosen] = values
         return chosen

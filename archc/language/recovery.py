@@ -83,7 +83,15 @@ class Recovery:
         del self._state.value_stack[depth:]
 
     def _open_brackets(self) -> list[Token]:
-        return [value for value in self._state.value_stack if isinstance(value, Token) and value.type in CLOSERS]
+        unclosed: list[Token] = []
+        for value in self._state.value_stack:
+            if not isinstance(value, Token):
+                continue
+            if value.type in CLOSERS:
+                unclosed.append(value)
+            elif unclosed and value.type == CLOSERS[unclosed[-1].type]:  # the head's own: `model net(classes = 10) {`
+                unclosed.pop()
+        return unclosed
 
     def _feed(self, place: Token, *types: str) -> None:
         """Feed words that the text lacks."""

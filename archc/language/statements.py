@@ -82,15 +82,15 @@ class Statements:
     def check_new(self, frame: Frame, name: syntax.Name, plural: str, kind: str) -> None:
         """Refuse an input or attribute whose name another one has."""
         earlier = frame.environment.bindings.get(name.name)
-        if earlier is not None and earlier.span is not None:
+        if earlier is not None and (earlier.span is not None or earlier.value is not POISON):
             self.report(
                 frame,
                 "duplicate-name",
                 f"two {plural} are called `{name.name}`"
                 if earlier.kind == kind
-                else f"`{name.name}` already names the {earlier.kind}",
+                else f"`{name.name}` already names {'an' if earlier.kind[0] in 'ai' else 'a'} {earlier.kind}",
                 name.span,
-                notes=[Note("this is the first", earlier.span)],
+                notes=[Note("this is the first", earlier.span)] if earlier.span is not None else (),
                 help="give one of them another name",
             )
 
@@ -114,7 +114,8 @@ class Statements:
                 node.name.span,
                 help=f"write `input {name}: f32[N, ...]`; only a block's input takes the type of what it is given",
             )
-        type = declare(self.expressions, frame, node.type)  # noqa: A001 - the language's own word
+        type = declare(self.expressions, frame, node.type)
+        self.check_new(frame, node.name, "inputs", "input")  # of a size in its own type
         frame.environment.bind(name, self.elaborator.rewriter.input(name, type), node.name.span, "input")
 
     def _output(self, frame: Frame, node: syntax.Output) -> None:
@@ -132,6 +133,7 @@ class Statements:
             name = node.name.name if node.name is not None and len(values) == 1 else None
             frame.outputs.append((name, item, node.name.span if node.name is not None else node.value.span))
         if node.name is not None:
+            self._check_free(frame, node.name, "output")
             self.name_value(frame, values[0], node.name.name)
             frame.environment.bind(node.name.name, value, None, "tensor")
 
@@ -171,6 +173,7 @@ class Statements:
         path = labels.path(frame, node.name)
         check_layer_name(self.elaborator, frame, node.name)
         labels.register(frame, path, callee, node.name.span)
+        self.check_new(frame, syntax.Name(node.name.span, path), "layers", "layer")
         reference = LayerRef(path, callee, tuple(arguments), node.span)
         frame.environment.bind(path, reference, node.name.span, "layer")
 
@@ -208,20 +211,24 @@ class Statements:
             self._bind_tensor(frame, target, item)
 
     def _bind_tensor(self, frame: Frame, target: syntax.Name, value: Any) -> None:
-        previous = frame.environment.bindings.get(target.name)
-        if previous is not None and previous.kind in ("size", "attribute", "layer") and previous.value is not POISON:
-            what = "the attribute" if previous.kind == "attribute" else describe_value(previous.value)
-            self.report(
-                frame,
-                "duplicate-name",
-                f"`{target.name}` already names {what}",
-                target.span,
-                notes=[Note("it is given here", previous.span)] if previous.span is not None else (),
-                help="give the tensor another name",
-            )
+        self._check_free(frame, target, "tensor")
         if isinstance(value, Value):
             self.name_value(frame, value, target.name)
         frame.environment.bind(target.name, value, target.span, "tensor")
+
+    def _check_free(self, frame: Frame, name: syntax.Name, what: str) -> None:
+        """Refuse a tensor's name that stands for something else; another tensor's may be given again."""
+        previous = frame.environment.bindings.get(name.name)
+        if previous is not None and previous.kind in ("size", "attribute", "layer") and previous.value is not POISON:
+            other = "the attribute" if previous.kind == "attribute" else describe_value(previous.value)
+            self.report(
+                frame,
+                "duplicate-name",
+                f"`{name.name}` already names {other}",
+                name.span,
+                notes=[Note("it is given here", previous.span)] if previous.span is not None else (),
+                help=f"give the {what} another name",
+            )
 
     def name_value(self, frame: Frame, value: Value, name: str) -> None:
         """Keep the user's name for a tensor: the first one that a definition gives to what it or its blocks made."""

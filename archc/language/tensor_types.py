@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from archc.diagnostics import Note, Span, did_you_mean
 from archc.ir import dims
 from archc.ir.dims import SymbolicDim, as_symbol, divide
+from archc.ir.graph import Value
 from archc.ir.types import DType, TensorType
 from archc.language import syntax
+from archc.language.advice import describe
 from archc.language.arithmetic import LARGEST_SIZE
 from archc.language.expressions import Expressions
 
@@ -73,12 +74,9 @@ def _means_nothing(frame: Frame, name: str) -> bool:
 
 
 def unify(
-    expressions: Expressions, frame: Frame, statement: syntax.Input, actual: TensorType, notes: Sequence[str] = ()
+    expressions: Expressions, frame: Frame, statement: syntax.Input, received: Value
 ) -> dict[str, int | SymbolicDim]:
     """Match a block's input against the type of what it receives, and bind the sizes that it names.
-
-    Args:
-        notes: what a diagnostic says of the tensor received.
 
     Returns:
         The sizes that were bound here.
@@ -88,6 +86,7 @@ def unify(
     """
     node = statement.type
     assert node is not None
+    actual: TensorType = received.type
     dtype = _dtype(expressions, frame, node)
     name = statement.name.name
     if dtype is not actual.dtype:
@@ -96,7 +95,7 @@ def unify(
             "dtype-mismatch",
             f"the input `{name}` is declared as {dtype}, and receives {actual}",
             Span(node.span.source, node.span.start, node.span.start + len(node.dtype)),
-            notes=notes,
+            notes=describe(received),
             help=f"convert it with `cast({dtype})` where the block is used",
         )
     if len(node.dims) != actual.rank:
@@ -106,7 +105,7 @@ def unify(
             "rank-mismatch",
             f"the input `{name}` is declared with {count}, and receives {actual}",
             node.span,
-            notes=notes,
+            notes=describe(received),
         )
     bound: dict[str, int | SymbolicDim] = {}
     # Plain names first: an expression such as `2*D` may need a name that a later axis binds.
@@ -116,7 +115,7 @@ def unify(
             bound[dim.value.name] = size
             frame.environment.bind(dim.value.name, size, None, "size")
         else:
-            _match(expressions, frame, name, dim, size, bound, notes)
+            _match(expressions, frame, name, dim, size, bound, received)
         if dim.bound is not None:
             _check_bound(expressions, frame, name, dim, size)
     return bound
@@ -129,7 +128,7 @@ def _match(
     dim: syntax.Dim,
     size: int | SymbolicDim,
     bound: dict[str, int | SymbolicDim],
-    notes: Sequence[str],
+    received: Value,
 ) -> None:
     """Match one axis; an expression with a single unknown name (`2*D`, `D + 1`) binds it."""
     unknown = [free for free in _names(dim.value) if _means_nothing(frame, free)]
@@ -157,7 +156,7 @@ def _match(
             "shape-mismatch",
             f"the input `{name}` is declared with the size {shown}, and receives {size}",
             dim.span,
-            notes=[*notes, "bound so far: " + ", ".join(sizes)] if sizes else notes,
+            notes=[*describe(received), *(["bound so far: " + ", ".join(sizes)] if sizes else [])],
         )
 
 

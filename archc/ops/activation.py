@@ -146,6 +146,8 @@ class Glu(Activation):
     dim: int = attribute(-1, doc="the axis that is halved")
 
     def signature_for(self, types: Sequence[TensorType]) -> Signature:
+        if len(types) != 1:
+            return super().signature_for(types)
         axis = axis_number(self, self.dim, types[0].rank)
         behind = "".join(f", b{number}" for number in range(types[0].rank - axis - 1))
         return parse_signature(f"x[*a, 2*d{behind}] -> y[*a, d{behind}]")

@@ -5,6 +5,7 @@ Spelling needs neither library: PyTorch is spelled as text, ONNX through a build
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, Protocol, overload
@@ -39,6 +40,7 @@ class Product(Infix):
 
 
 _KINDS: dict[str, type[Infix]] = {"+": Sum, "-": Sum, "*": Product, "/": Product, "@": Product}
+_PLAIN = re.compile(r"-?\d[\w.]*|[A-Za-z_][\w.]*")
 _COMPARISONS = ("==", "!=", "<", "<=", ">", ">=")
 
 
@@ -179,7 +181,9 @@ def infix(left: str, operator: str, right: str) -> Infix:
         text if getattr(text, "binding", 9) >= tight else atom(text)
         for text, tight in ((left, least), (right, least + 1))
     )
-    return kind(f"{left_text} {operator} {right_text}")
+    # The formatter of Python code has no blanks around a power of plain names and numbers.
+    blank = "" if operator == "**" and all(map(_PLAIN.fullmatch, (left_text, right_text))) else " "
+    return kind(f"{left_text}{blank}{operator}{blank}{right_text}")
 
 
 def atom(expression: str) -> str:

@@ -120,6 +120,7 @@ def test_a_quantized_value_is_shared_by_its_layers(tmp_path: Path) -> None:
     source = source_of(graph)
     assert_agrees(graph, tmp_path, atol=0.02, B=2, T=4)
     assert source.count("class Attention") == 1
+    assert "quantized = self.query_in(x)\n        q = self.query(quantized)\n" in source
     assert "for attention in self.h:" in source
 
 
@@ -190,7 +191,7 @@ def test_a_value_that_is_needed_decoded_as_well(tmp_path: Path) -> None:
     rewriter = Rewriter(graph)
     total = rewriter.add(OPERATORS["add"](), [decoder.result, graph.outputs["y"]]).result
     rewriter.output("y", total)
-    assert "q.decoded()" in source_of(graph)
+    assert "quantized.decoded()" in source_of(graph)
     assert_agrees(graph, tmp_path)
 
 

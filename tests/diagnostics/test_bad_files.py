@@ -207,7 +207,7 @@ TEXTS: dict[str, bytes] = {
     "text-fraction": within("0." + "9" * 10_000),
     "text-power": within("9 ** 9 ** 9 ** 9"),
     "text-long-name": within("n" * 100_000),
-    "text-long-line": b"# " + b"." * 1_000_000 + b"\nmodel net { input x: f32[N, 4] output x -> reluu }" + b" " * 10_000,
+    "text-long-line": b"# " + b"." * 1_000_000 + b"\nmodel net { input x: f32[4] output x -> reluu }" + b" " * 10_000,
     "text-nul": b"model net {\n    input x: f32[N, 4]\0\0\0\n    output x -> relu\n}\n",
     "text-latin-1": "model net {\n    input x: f32[N, 4]  # größe\n    output x\n}\n".encode("latin-1"),
     "text-utf-16": NET.encode("utf-16"),

@@ -46,9 +46,9 @@ TOKEN = re.compile(r"\s+|[A-Za-z_][A-Za-z0-9_]*|[0-9.]+|->|\*\*|//|\.\.|==|!=|<=
 STRANGE = (
     *"()[]{},:.=<>+-*/%#\"'\\\0é",
     *("0", "1", "2", "3", "-1", "-100", "2.5", "0.0", "1e308", "inf", "-inf", "1000000000000", "9223372036854775807"),
-    *("true", "false", "N", "T", "x", "self", "None", "__init__", "class", "f16", "i64", "bool", "..", "->", "not", "and"),
+    *("true", "false", "N", "T", "x", "self", "None", "__init__", "class", "f16", "i64", "bool", "..", "->", "not"),
     *("for", "if", "else", "let", "layer", "input", "output", "block", "model", "import", "pipeline", "assert"),
-    *("linear", "conv2d", "embedding", "split", "concat", "stack", "arange", "full", "cast", "slice", "pad", "upsample"),
+    *("linear", "conv2d", "embedding", "split", "concat", "stack", "arange", "full", "cast", "pad", "upsample"),
     *("sum", "mean", "norm", "argmax", "permute", "reshape", "unflatten", "expand", "where", "matmul", "max_pool2d"),
     *("conv_transpose2d", "group_norm", "instance_norm", "rms_norm", "batch_norm", "quantize", "dequantize", "gather"),
     *('""', '"a b -> b a"', '"(a b) ... -> a"', "(1, 2)", "[]", "()", "x[0]", "x[::0]", "x[-1:5]", "(0, 0)", "(x, x)"),

@@ -35,7 +35,7 @@ def plan(definition: Definition, context: Context) -> None:
         except Mismatch as mismatch:
             groups[:0] = [tuple(instances[k] for k in group) for group in mismatch.groups]
         else:
-            context.plans.setdefault(definition, []).append(made)
+            context.enter(made)
 
 
 class _Planner:
@@ -86,10 +86,8 @@ class _Planner:
         body = function_body(self.inputs, steps, outputs, self._reserved, self.notes.line)
         sizes = [f"        {name} = {source}" for name, source in self.around.lines]
         kept = [f"        self.{self.arguments.attribute(name)} = {name}" for name in self.arguments.kept]
-        plans = self.context.plans.get(self.definition, [])
-        name = plans[0].name if plans else self.definition.name
         return ClassPlan(
-            self.context.names.take(name),
+            self.definition.name,
             self.definition,
             self.instances,
             self.members,
@@ -133,8 +131,8 @@ class _Planner:
         path = container(chain)
         function = self.expressions.access(path, bases)
         operands = tuple(self._resolved(local) for local in chain[0].operands)
-        name = path.rpartition(".")[2]
-        return Step(operands, chain[-1].results, lambda texts: f"{function}({', '.join(texts)})", True, name)
+        names = (path.rpartition(".")[2],)
+        return Step(operands, chain[-1].results, lambda texts: f"{function}({', '.join(texts)})", True, names)
 
     def _called_alone(self, statement: Apply | Use) -> bool:
         """Whether calling a statement's module with its operand is all there is to it."""
@@ -198,8 +196,14 @@ class _Planner:
 
     def _step(self, statement: Apply | Use, spell: Callable[[Sequence[str]], str], layer: bool, name: str) -> Step:
         operands = tuple(self._resolved(local) for local in statement.operands)
+        names: tuple[str, ...] = (name.rpartition(".")[2],)
         light = statement in self.context.integers.quantizers
-        return Step(operands, statement.results, spell, layer, "q" if light else name.rpartition(".")[2], light)
+        if light:
+            names = ("quantized",)
+        elif isinstance(statement, Apply) and len(statement.results) > 1:
+            node = statement.nodes[0]
+            names = tuple(pattern.name for pattern in node.op.signature_for(node.types).results)
+        return Step(operands, statement.results, spell, layer, names, light)
 
     # Loops ------------------------------------------------------------------------------------------------
 
@@ -221,6 +225,9 @@ class _Planner:
                 first, texts = steps, texts_of(steps)
             elif texts_of(steps) != texts:
                 return self._unrolled(loop, bases)
+            for step, other in zip(first, steps):
+                results = zip(step.results, other.results)
+                self.notes.silent.update(local for local, same in results if self._types(local) != self._types(same))
         changing = [slot for slot, local in enumerate(loop.parameters[0]) if local not in self.renamed]
         lists = ", ".join(self.expressions.access(name, bases) for name in variables)
         over = f"zip({lists})" if len(variables) > 1 else lists or f"range({loop.count})"
@@ -253,7 +260,7 @@ class _Planner:
 
     def _loop_variable(self, name: str, loop: Loop, taken: Collection[str]) -> str:
         """What to call an element of a list: after its block, or the list's name in the singular."""
-        last = name.rpartition(".")[2]
+        last = next((part for part in reversed(name.split(".")) if not part.isdigit()), "layer")
         singular = last[:-1] if len(last) > 3 and last.endswith("s") and not last.endswith("ss") else last
         for statement in loop.iterations[0]:
             if isinstance(statement, Use) and statement.member.name == f"{name}.0":

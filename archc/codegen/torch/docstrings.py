@@ -14,6 +14,20 @@ _INDENT = "    "
 def docstring(paragraphs: Sequence[str], indent: int) -> list[str]:
     """The lines of a docstring; a paragraph's lines that begin with a blank are kept apart, the others are filled."""
     pad = _INDENT * indent
+    blocks = _filled(paragraphs, WIDTH - len(pad))
+    if len(blocks) == 1 and len(blocks[0]) == 1:
+        # The quotes that end a single line stand behind it, and need their room there.
+        blocks = _filled(paragraphs, WIDTH - len(pad) - 3)
+        if len(blocks[0]) == 1:
+            return [f'{pad}{blocks[0][0]}"""']
+    found: list[str] = []
+    for lines in blocks:
+        found += ["", *(f"{pad}{line}" for line in lines)]
+    return [*found[1:], f'{pad}"""']
+
+
+def _filled(paragraphs: Sequence[str], width: int) -> list[list[str]]:
+    """The lines of each paragraph, the first one behind its quotes."""
     blocks = []
     for number, paragraph in enumerate(paragraphs):
         lines: list[str] = []
@@ -22,18 +36,13 @@ def docstring(paragraphs: Sequence[str], indent: int) -> list[str]:
             margin = line[: len(line) - len(line.lstrip())]
             lines += textwrap.wrap(
                 quotes + line,
-                WIDTH - len(pad),
+                width,
                 subsequent_indent=f"{margin}{_INDENT}" if margin else "",
                 break_long_words=False,
                 break_on_hyphens=False,
             )
         blocks.append(lines)
-    if len(blocks) == 1 and len(blocks[0]) == 1 and len(pad) + len(blocks[0][0]) + 3 <= WIDTH:
-        return [f'{pad}{blocks[0][0]}"""']
-    found: list[str] = []
-    for lines in blocks:
-        found += ["", *(f"{pad}{line}" for line in lines)]
-    return [*found[1:], f'{pad}"""']
+    return blocks
 
 
 def safe_text(text: str) -> str:

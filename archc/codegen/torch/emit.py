@@ -25,6 +25,7 @@ from archc.codegen.torch.plans import ClassPlan, Context
 from archc.codegen.torch.spell import module_of
 from archc.diagnostics import Diagnostics
 from archc.ir.graph import Graph, Node, Scope
+from archc.ops.operator import Operator
 from archc.ops.spelling import literal
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def emit(graph: Graph, *, source_name: str, weights_name: str) -> str:
     program, context = _classes(graph)
     (model,) = context.plans[program.model]
     plans = [made for definition in program.definitions for made in context.plans[definition]]
-    classes = ["\n".join(_class(made, made is model)) for made in plans]
+    classes = ["\n".join(_class(made, made is model)) for made in plans if not made.repeats]
     code = "\n".join(classes)
     helpers = _templates().get_template("integer.py.jinja").render(used=needed(h for h in HELPERS if has_name(code, h)))
     code += helpers
@@ -58,6 +59,7 @@ def emit(graph: Graph, *, source_name: str, weights_name: str) -> str:
         .render(
             docstring="\n".join(_module_docstring(model, graph, source_name)),
             uses=lambda name: has_name(code, name),
+            typing=[name for name in ("Any", "NamedTuple") if has_name(code, name)],
             helpers=helpers,
             classes=classes,
             model=model.name,
@@ -136,7 +138,20 @@ def _check(graph: Graph) -> None:
                     node.span,
                     help="choose another name",
                 )
+        if _trains_otherwise(node) and module_of(node, graph) is None:
+            found.error(
+                "not-emittable",
+                f"`{path}` keeps statistics in training: in PyTorch it can neither share nor encode its parameters",
+                node.span,
+                help="give it parameters of its own",
+            )
     found.check()
+
+
+def _trains_otherwise(node: Node) -> bool:
+    """Whether only a module of PyTorch's own says what a layer does in training."""
+    keeps = any(not node.op.parameters[name].trainable for name in node.weights)
+    return keeps and type(node.op).torch_module is not Operator.torch_module
 
 
 def _class(made: ClassPlan, is_model: bool) -> list[str]:
@@ -161,11 +176,8 @@ def _class_docstring(made: ClassPlan, is_model: bool) -> list[str]:
     title = _sentence(definition.doc) or f"The {kind} `{definition.scopes[0].definition}`."
     if is_model:
         return [title]
-    shapes = [made.notes.described(local, name) for local, name in zip(definition.inputs, made.inputs)]
-    results = [made.notes.shape(made.notes.types(local)) for local in definition.outputs]
-    if None in results:
-        return [title]
-    return [title, f"{'; '.join(shapes)} -> {', '.join(result or '' for result in results)}"]
+    shapes = made.shapes()
+    return [title] if shapes is None else [title, shapes]
 
 
 def _module_docstring(model: ClassPlan, graph: Graph, source_name: str) -> list[str]:

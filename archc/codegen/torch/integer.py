@@ -71,6 +71,10 @@ def _body(body: Sequence[Statement], graph: Graph, found: Integers) -> tuple[Sta
     dropped: set[Statement] = set()
     for statement in body:
         if isinstance(statement, Apply) and _is_plain_quantize(statement):
+            if statement.nodes[0].weights:
+                found.modules[statement] = lambda node: TorchModule("Quantize", {})
+            else:
+                found.functions[statement] = lambda texts: f"quantize({texts[0]})"
             dropped |= _take_integers(statement, readers, graph, found)
     return tuple(statement for statement in body if statement not in dropped)
 
@@ -105,10 +109,6 @@ def _take_integers(quantize: Apply, readers: dict[Local, list[Apply]], graph: Gr
             quantized.uses += 1
         else:
             dropped.add(decoder)
-    if quantize.nodes[0].weights:
-        found.modules[quantize] = lambda node: TorchModule("Quantize", {})
-    else:
-        found.functions[quantize] = lambda texts: f"quantize({texts[0]})"
     return dropped
 
 

@@ -120,7 +120,8 @@ class _Body:
         """Name a tensor that is made at a position (by a step, if not by a loop) and read until another."""
         wish = self.wishes.get(local)
         own = identifier(local.name) if local.name else None
-        for candidate in _candidates(wish, own, step):
+        place = step.results.index(local) if step is not None else 0
+        for candidate in _candidates(wish, own, step, place):
             if self.held[candidate] or self.reserved(candidate):
                 continue
             if candidate not in (wish, own) and self._wanted(candidate, position, until):
@@ -175,13 +176,13 @@ class _Body:
         ]
 
 
-def _candidates(wish: str | None, own: str | None, step: Step | None) -> Iterator[str]:
-    hint = identifier(step.name) if step is not None else "x"
+def _candidates(wish: str | None, own: str | None, step: Step | None, place: int) -> Iterator[str]:
+    hint = identifier(step.names[min(place, len(step.names) - 1)]) if step is not None else "x"
     if wish is not None:
         yield wish
     if own is not None:
         yield own
-    if step is None or not step.light:
+    if step is None or not (step.light or len(step.results) > 1):
         yield from COMMON
     yield hint
     number = 2

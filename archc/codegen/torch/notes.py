@@ -19,10 +19,13 @@ class Notes:
 
     def __init__(self, definition: Definition, types: Callable[[Local], Types]):
         self.definition, self.types = definition, types
+        self.silent: set[Local] = set()  # tensors whose shape changes with the iteration of a loop
 
     def line(self, result: Local, source: Local | None) -> str:
         """The comment for a line that makes a result mainly out of a source: its shape, if that is news."""
         types = self.types(result)
+        if result in self.silent:
+            return ""
         if source is not None:
             before = self.types(source)
             if all(own.shape == other.shape for own, other in zip(types, before)):

@@ -35,6 +35,16 @@ class Context:
     integers: Integers
     names: Names
     plans: dict[Definition, list[ClassPlan]] = field(default_factory=dict)
+    _known: dict[object, str] = field(default_factory=dict)
+
+    def enter(self, made: ClassPlan) -> None:
+        """Take in a class under a name of its own, or under that of a class that is the same already."""
+        key = (made.definition.scopes[0].definition, made.definition.doc, made.code())
+        if key in self._known:
+            made.name, made.repeats = self._known[key], True
+        else:
+            made.name = self._known[key] = self.names.take(made.name)
+        self.plans.setdefault(made.definition, []).append(made)
 
     def modules_of(self, statement: Apply) -> list[TorchModule] | None:
         """The module for each node of a statement, or None where it is no module."""
@@ -59,6 +69,7 @@ class ClassPlan:
             the tensors.
         init, forward: the lines of the bodies; inputs: the names of the tensors.
         base: the class that it extends; attributes: the lines of its class attributes.
+        repeats: another class is the same, has the name, and is written.
     """
 
     name: str
@@ -73,10 +84,26 @@ class ClassPlan:
     notes: Notes
     base: str = "nn.Module"
     attributes: tuple[str, ...] = ()
+    repeats: bool = False
 
     def constructor(self, instance: int) -> list[tuple[str, str]]:
         """What an instance of the definition passes to the constructor, by name."""
         return self.arguments.of(self.position[instance])
+
+    def code(self) -> tuple[object, ...]:
+        """All that makes up the class but its name."""
+        extras = tuple((extra.name, extra.symbol) for extra in self.extras)
+        bodies = (tuple(self.init), tuple(self.forward), self.base, self.attributes)
+        return (*bodies, tuple(self.inputs), extras, tuple(self.arguments.parameters()), self.shapes())
+
+    def shapes(self) -> str | None:
+        """`x: float32 [N, T] -> [N, T, 8]`; None where the instances differ and nobody has a name for a size."""
+        definition = self.definition
+        results = [self.notes.shape(self.notes.types(local)) for local in definition.outputs]
+        if None in results:
+            return None
+        given = [self.notes.described(local, name) for local, name in zip(definition.inputs, self.inputs)]
+        return f"{'; '.join(given)} -> {', '.join(result or '' for result in results)}"
 
     @cached_property
     def position(self) -> dict[int, int]:

@@ -28,7 +28,7 @@ class Step:
         operands, results: the tensors that it reads and makes.
         spell: its expression, given those of the operands.
         layer: it has state of its own; such a step rather begins a line than stands within one.
-        name: what an unnamed result may be called.
+        names: what unnamed results may be called: one name, or one for each result.
         light: it makes integers out of numbers: nothing that a reader counts as a call, and no tensor.
     """
 
@@ -36,7 +36,7 @@ class Step:
     results: tuple[Local, ...]
     spell: Callable[[Sequence[str]], str]
     layer: bool = False
-    name: str = "x"
+    names: tuple[str, ...] = ("x",)
     light: bool = False
 
 
@@ -123,7 +123,7 @@ class _Nesting:
         self.pending: dict[Local, Tree] = {}  # by result, in the order of execution
         # `x = f(x)` then `x = g(x)`: such a name is worth no line of its own.
         named = Counter(local.name for item in items for local in dict.fromkeys((*reads(item), *item.results)))
-        self.reused = {name for name, count in named.items() if count > 2}
+        self.nameless = {None, *(name for name, count in named.items() if count > 2)}
         self.done: list[Tree | Repeat] = []
 
     def roots(self) -> list[Tree | Repeat]:
@@ -141,7 +141,7 @@ class _Nesting:
                 result is not None
                 and result not in self.keep
                 and self.uses[result] == 1
-                and (result.name in self.reused or result in returned)
+                and (result.name in self.nameless or result in returned)
             ):
                 self.pending[result] = tree
             else:
@@ -174,7 +174,7 @@ class _Nesting:
 
     def _fits(self, step: Step, inner: Tree) -> bool:
         ends = not step.results
-        if inner.results[0].name not in self.reused and not ends:
+        if inner.results[0].name not in self.nameless and not ends:
             return False
         plain = not inner.step.layer and not isinstance(inner.estimate, Infix)
         if step.layer and inner.has_layer and plain:

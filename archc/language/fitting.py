@@ -1,0 +1,123 @@
+"""Does a new node fit?  The operator says whether its operands do; here stands what else there is to say."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NoReturn
+
+from archc.diagnostics import Span
+from archc.ir.attributes import attributes
+from archc.ir.dims import SymbolicDim
+from archc.ir.graph import Value
+from archc.ir.types import TensorType
+from archc.language import syntax
+from archc.language.advice import advise, describe
+from archc.language.arithmetic import LARGEST_SIZE
+from archc.language.frames import Frame
+from archc.ops.operator import Inference, Operator, OperatorError
+
+if TYPE_CHECKING:
+    from archc.language.elaborate import Elaborator
+
+LARGEST_WEIGHT = 2**36  # elements: 256 GiB in f32, more than the largest layer that anybody trains
+
+
+def check_weights(
+    elaborator: Elaborator,
+    frame: Frame,
+    op: Operator,
+    inference: Inference,
+    paths: Mapping[str, str],
+    operands: Sequence[Value],
+    span: Span,
+) -> None:
+    """Check a node's weights: no larger than anybody can hold, and where one exists already, of its shape and dtype.
+
+    Args:
+        paths: where each parameter is, or will be.
+    """
+    notes = [note for value in operands for note in describe(value)]
+    for parameter, needed in inference.parameters.items():
+        path = paths[parameter]
+        weight = elaborator.rewriter.graph.weights.get(path)
+        if weight is not None and weight.shape != needed.shape:
+            elaborator.report(
+                frame,
+                "shape-mismatch",
+                f"the weight `{path}` is {TensorType(weight.dtype, weight.shape)}, and `{op.name}` needs {needed} here",
+                span,
+                notes=notes,
+                help="layers share a weight only where its shape fits both",
+            )
+        if weight is not None and weight.dtype is not needed.dtype:
+            elaborator.report(
+                frame,
+                "dtype-mismatch",
+                f"the weight `{path}` is {weight.dtype}, and `{op.name}` needs {needed.dtype} here",
+                span,
+                notes=notes,
+                help="layers share a weight only where its dtype fits both",
+            )
+        if math.prod(dim for dim in needed.shape if isinstance(dim, int)) > LARGEST_WEIGHT:
+            elaborator.report(
+                frame,
+                "weight-too-large",
+                f"`{op.name}` would own a `{parameter}` of {needed}; {LARGEST_WEIGHT:,} elements are the most",
+                span,
+                notes=notes,
+            )
+
+
+def check_sizes(
+    elaborator: Elaborator, frame: Frame, op: Operator, inference: Inference, operands: Sequence[Value], span: Span
+) -> None:
+    """Check that no axis of a result is empty, or longer than what the kernels can count."""
+    for result in inference.results:
+        for size in result.shape:
+            if isinstance(size, SymbolicDim) or 1 <= size <= LARGEST_SIZE:
+                continue
+            elaborator.report(
+                frame,
+                "size-too-large" if size > LARGEST_SIZE else "bad-size",
+                f"`{op.name}` would make {result}; a size is at least 1 and at most {LARGEST_SIZE:,}",
+                span,
+                notes=[note for value in operands for note in describe(value)],
+            )
+
+
+def report_misfit(
+    elaborator: Elaborator,
+    frame: Frame,
+    op: Operator,
+    operands: Sequence[Value],
+    problem: OperatorError,
+    arguments: Sequence[syntax.Argument],
+    span: Span,
+) -> NoReturn:
+    """Report operands or attributes that do not fit, at the place that is at fault."""
+    place = None
+    notes = list(problem.notes)
+    if problem.code != "shape-mismatch":
+        place = argument_span(arguments, problem.attribute)
+        if place is None:
+            place = argument_span(arguments, _position(op, problem.attribute))
+    if problem.operand is not None or place is None:
+        for value in operands:
+            notes += describe(value)
+    advice = problem.help or advise(op, operands, problem)
+    elaborator.report(frame, problem.code, str(problem), place or span, notes=dict.fromkeys(notes), help=advice)
+
+
+def _position(op: Operator, attribute: str | None) -> int | None:
+    """The position of an attribute among those that may be given by position."""
+    slots = [info.name for info in attributes(type(op)) if not info.keyword]
+    return slots.index(attribute) if attribute in slots else None
+
+
+def argument_span(arguments: Sequence[syntax.Argument], which: str | int | None) -> Span | None:
+    """The place of an argument, by its name or position."""
+    positional = [argument for argument in arguments if argument.name is None]
+    if isinstance(which, int):
+        return positional[which].span if which < len(positional) else None
+    return next((argument.span for argument in arguments if which is not None and argument.name == which), None)
