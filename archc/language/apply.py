@@ -119,11 +119,11 @@ class Application:
     def _layer_names(self, frame: Frame) -> list[str]:
         return [name for name, binding in frame.environment.bindings.items() if isinstance(binding.value, LayerRef)]
 
-    def _callable(self, frame: Frame, value: Any, span: Span) -> Callee:
+    def _callable(self, frame: Frame, value: Any, span: Span) -> Callee:  # noqa: RET503 - `report` never returns
         if value is POISON:
             raise Failed
         if isinstance(value, BlockRef | LayerRef) or (isinstance(value, type) and issubclass(value, Operator)):
-            return value  # noqa: RET503 - ruff does not know that `report` never returns
+            return value
         self.report(
             frame,
             "not-callable",

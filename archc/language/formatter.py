@@ -14,14 +14,19 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 
 from archc.language import syntax
+from archc.language.spacing import COMFORTABLE, Break, blank_lines, has_groups
 from archc.language.unparse import Unparser
 
 WIDTH = 120  # columns
 INDENT = 4
 
-# How to break the chains of a statement that is too wide: down to which nesting, and before every stage or only
-# before those with a label.  The first that fits is taken.
-_BREAKING = ((0, False), (1, False), (1, True), (2, False), (2, True), (9, True))
+# How to break the chains of a statement that is too wide: down to which nesting, and before which stages.  The
+# first that fits is taken.
+_BREAKING = (
+    (0, Break.GROUPS),
+    *((depth, where) for depth in (1, 2) for where in Break),
+    (9, Break.ALL),
+)
 
 
 def format(file: syntax.File) -> str:
@@ -114,7 +119,8 @@ class _Layout:
 
     def _simple(self, node: syntax.Statement | syntax.Item | syntax.Link, indent: int) -> None:
         """Write a statement without a body, its chains broken only as far as the width demands."""
-        text, unparser = self._fitting(indent, lambda unparser: _statement(node, unparser))
+        comfortable = COMFORTABLE if not self._text and has_groups(node) else WIDTH
+        text, unparser = self._fitting(indent, comfortable, lambda unparser: _statement(node, unparser))
         for comment in unparser.placed:
             self._mark(comment)
         self._at = node.span.end  # so that no blank line is kept from within the statement
@@ -122,13 +128,18 @@ class _Layout:
         first, *rest = text.split("\n")
         self._lines += [" " * indent + first, *rest]
 
-    def _fitting(self, indent: int, write: Callable[[Unparser], str]) -> tuple[str, Unparser]:
-        """The first way of breaking chains that fits, and the unparser that knows which comments it placed."""
-        for broken, everywhere in _BREAKING:
-            unparser = Unparser(indent, self._source, self._between, broken, everywhere)
+    def _fitting(self, indent: int, comfortable: int, write: Callable[[Unparser], str]) -> tuple[str, Unparser]:
+        """The first way of breaking chains that fits, and the unparser that knows which comments it placed.
+
+        Args:
+            comfortable: how wide a statement may be whose chains are not broken.
+        """
+        for broken, where in _BREAKING:
+            unparser = Unparser(indent, self._source, self._between, broken, where)
             text = write(unparser)
             first, *rest = text.split("\n")
-            if indent + len(first) <= WIDTH and all(len(line) <= WIDTH for line in rest):
+            width = WIDTH if broken else comfortable
+            if indent + len(first) <= width and all(len(line) <= WIDTH for line in rest):
                 break
         return text, unparser
 
@@ -176,8 +187,8 @@ class _Layout:
     def _on_one_line(
         self, head: str, body: Sequence[syntax.Statement], node: syntax.For | syntax.If, indent: int
     ) -> bool:
-        """Write a body of one short statement behind its head, if its author did."""
-        if len(body) != 1 or isinstance(body[0], syntax.For | syntax.If) or not self._text or "\n" in node.span.text:
+        """Write a body of one short statement behind its head, unless its author did not."""
+        if len(body) != 1 or isinstance(body[0], syntax.For | syntax.If) or "\n" in node.span.text:
             return False
         line = f"{' ' * indent}{head} {{ {_statement(body[0], Unparser())} }}"
         if len(line) > WIDTH:
@@ -200,8 +211,14 @@ class _Layout:
         self._lines.append(f"{margin}{head} {{")
         self._finish(brace)
         self._body_opened = len(self._lines)
+        starts = []
         for statement in body:
+            starts.append(len(self._lines))
             self._place(statement, indent + INDENT)
+        if not self._text and not indent:
+            heights = [after - start for start, after in zip(starts, [*starts[1:], len(self._lines)])]
+            for position in reversed(list(blank_lines(body, heights))):
+                self._lines.insert(starts[position], "")
         self._comments_before(end, indent + INDENT, False)
         self._lines.append(f"{margin}}}")
         self._at = max(self._at, end)

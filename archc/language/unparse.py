@@ -12,6 +12,7 @@ from enum import IntEnum
 
 from archc.diagnostics import Source
 from archc.language import syntax
+from archc.language.spacing import Break, breaks
 
 
 class Binding(IntEnum):
@@ -52,14 +53,14 @@ class Unparser:
 
     By default all stand on one line.  Given a `source`, line breaks that its author made before a `->` are
     kept, and `comments(start, end)` tells the comments between two offsets, to be put where such a break is.
-    Chains nested up to `broken` deep are broken anew: before each labelled stage, or before every one.
+    Chains nested up to `broken` deep are broken anew, before the stages that `where` says.
     """
 
     indent: int = 0
     source: Source | None = None
     comments: Callable[[int, int], Sequence[syntax.Comment]] = lambda start, end: ()
     broken: int = 0
-    everywhere: bool = False
+    where: Break = Break.LABELS
     placed: list[syntax.Comment] = field(default_factory=list)
     _depth: int = 0
 
@@ -167,12 +168,11 @@ class Unparser:
         self._depth += 1
         margin = "\n" + " " * (self.indent + 4 * self._depth)
         pieces = [self.stage(first) if isinstance(first, syntax.Stage) else self.expression(first, Binding.RANGE)]
-        forced = self._depth <= self.broken
-        only_labelled = not self.everywhere and any(stage.label for stage in stages)
+        forced = breaks(stages, self.where) if self._depth <= self.broken else ()
         previous: syntax.Node = first
-        for stage in stages:
+        for position, stage in enumerate(stages):
             gap = self._gap(previous, stage)
-            if "\n" in gap or (forced and (stage.label is not None or not only_labelled)):
+            if "\n" in gap or position in forced:
                 pieces.append(self._comments_in_gap(previous, gap, margin) + margin)
             else:
                 pieces.append(" ")
