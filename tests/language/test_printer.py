@@ -27,32 +27,36 @@ FIXED = {
 # in two lines.
 model cnn {
     input image: f32[N, 1, 28, 28]
-    features = image -> conv1: conv2d(32, 3) -> relu -> max_pool2d(2) -> conv2: conv2d(64, 3) -> relu -> max_pool2d(2)
+
+    features = image
+        -> conv1: conv2d(32, 3) -> relu -> max_pool2d(2)
+        -> conv2: conv2d(64, 3) -> relu -> max_pool2d(2)
+
     output logits: f32[N, 10] = features -> flatten -> fc1: linear(128) -> relu -> fc2: linear(10)
 }
 """,
     "loop": """\
 model mlp {
     input x: f32[N, 784]
-    for i in 0..3 {
-        x = x -> hidden[i]: linear(1024) -> relu
-    }
+
+    for i in 0..3 { x = x -> hidden[i]: linear(1024) -> relu }
     output logits: f32[N, 10] = x -> head: linear(10)
 }
 """,
     "loop over what differs": """\
 model mlp {
     input x: f32[N, 784]
+
     let out_features = [64, 32, 16]
-    for i in 0..3 {
-        x = x -> hidden[i]: linear(out_features[i]) -> relu
-    }
+    for i in 0..3 { x = x -> hidden[i]: linear(out_features[i]) -> relu }
+
     output y: f32[N, 16] = x
 }
 """,
     "tied weight and bounded size": """\
 model gpt {
     input tokens: i64[B, T <= 1024]
+
     x = (tokens -> wte: embedding(50, 16)) + (arange(T) -> wpe: embedding(1024, 16))
     output logits: f32[B, T, 50] = x -> head: linear(50, bias = false, weight = wte.weight)
 }
@@ -62,8 +66,10 @@ model siamese {
     input a: f32[N, 8]
     input b: f32[N, 8]
     layer encoder = linear(4)
+
     p = a -> encoder
     q = b -> encoder
+
     output distance: f32[N, 4] = -(p - q) ** 2 * 0.5
 }
 """,
@@ -81,6 +87,7 @@ model net {
     "several results": """\
 model heads {
     input x: f32[N, 12]
+
     q, k, v = x -> split(4, dim = 1)
     output y: f32[N, 4] = q * k + v * q
     output z: f32[N, 12] = x -> split(6, dim = 1) -> concat(dim = 1)
@@ -102,19 +109,25 @@ model plain {
     "parts of a layer": """\
 model compressed {
     input x: f32[N, 8]
-    output y: f32[N, 8] = x -> fc1.a: linear(2, bias = false) -> fc1.b: linear(8, weight = int8(axis = 0))
+
+    output y: f32[N, 8] = x
+        -> fc1.a: linear(2, bias = false)
+        -> fc1.b: linear(8, weight = int8(axis = 0))
 }
 """,
     "values swapped in a loop": """\
 model swap {
     input x: f32[N, 8]
+
     a = x -> p: linear(8)
     b = x -> q: linear(8)
+
     for i in 0..4 {
         t = a + b -> f[i]: linear(8)
         a = b -> g[i]: linear(8)
         b = t
     }
+
     output y: f32[N, 8] = a * b
 }
 """,
@@ -142,14 +155,17 @@ REWRITTEN = {
         """\
 block Residual {
     input x
+
     y = x -> conv: conv2d(4, 3, padding = 1)
     output x + y -> relu
 }
 
 block ResidualWithDown {
     input x
+
     y = x -> conv: conv2d(4, 3, stride = 2, padding = 1)
     x = x -> down: conv2d(4, 1, stride = 2)
+
     output x + y -> relu
 }
 
