@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ from benchmarks.timing import interleaved
 SPEC = Path(__file__).parent.parent / "specs" / "cnn.arch"
 PASSES = "lowrank, quant"
 CALIBRATION_SAMPLES = 512
+BATCHES = (1, 32)
 
 
 @dataclass(frozen=True)
@@ -52,33 +55,42 @@ def load_digits(seed: int = 0) -> Digits:
     return Digits(images[:4000], targets[:4000], images[4000:], targets[4000:])
 
 
-def train(model: nn.Module, digits: Digits, epochs: int = 6, seed: int = 0) -> nn.Module:
-    """Adam with its usual rate, batches of 32."""
+def train(model: nn.Module, digits: Digits, epochs: int = 6, seed: int = 0, batch: int = 32) -> nn.Module:
+    """Adam, its rate falling from 0.002 to 0."""
     torch.manual_seed(seed)
-    optimizer = torch.optim.Adam(model.parameters())
+    optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
+    steps = epochs * math.ceil(len(digits.train_labels) / batch)
+    schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=steps)
     model.train()
     for _ in range(epochs):
-        for batch in torch.randperm(len(digits.train_labels)).split(32):
+        for chosen in torch.randperm(len(digits.train_labels)).split(batch):
             optimizer.zero_grad()
-            functional.cross_entropy(model(digits.train_images[batch]), digits.train_labels[batch]).backward()
+            functional.cross_entropy(model(digits.train_images[chosen]), digits.train_labels[chosen]).backward()
             optimizer.step()
+            schedule.step()
     return model.eval()
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """One way to run the network: what it is called, the folder of its files, and how to run it."""
+class Program:
+    """One way to run the network: which weights, which runtime, what it stores, and how to run it."""
 
-    title: str
-    folder: Path
+    weights: str
+    runtime: str
+    report: Mapping[str, Any]
     run: Callable[[np.ndarray], np.ndarray]
 
+    @property
+    def title(self) -> str:
+        return f"{self.weights}, {self.runtime}"
 
-def candidates(folder: Path, title: str, name: str = "cnn") -> list[Candidate]:
-    """The two programs in a folder, in PyTorch and in ONNX Runtime, on one thread."""
+
+def load_programs(folder: Path, weights: str, name: str = "cnn") -> list[Program]:
+    """The two programs in a folder: in PyTorch and in ONNX Runtime, on one thread."""
     model = load_module(folder / f"{name}.py").load()
     session = onnx.session(folder / f"{name}.onnx")
     (feed,) = (value.name for value in session.get_inputs())
+    report = json.loads((folder / "report.json").read_text())
 
     def in_torch(images: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
@@ -88,52 +100,21 @@ def candidates(folder: Path, title: str, name: str = "cnn") -> list[Candidate]:
         return session.run(None, {feed: images})[0]  # type: ignore[no-any-return]
 
     return [
-        Candidate(f"{title}, PyTorch", folder, in_torch),
-        Candidate(f"{title}, ONNX Runtime", folder, in_onnxruntime),
+        Program(weights, "PyTorch", report, in_torch),
+        Program(weights, "ONNX Runtime", report, in_onnxruntime),
     ]
 
 
-def compare(digits: Digits, entries: list[Candidate]) -> list[dict[str, Any]]:
-    """One row for each candidate; ratios are to the first one of the same runtime."""
-    images = digits.test_images.numpy()
-    labels = digits.test_labels.numpy()
-    picked = {entry.title: np.argmax(entry.run(images), 1) for entry in entries}
-    latency = {
-        batch: interleaved(
-            {entry.title: lambda entry=entry, batch=batch: entry.run(images[:batch]) for entry in entries}
-        )
-        for batch in (1, 32)
-    }
-    rows = []
-    for entry in entries:
-        reference = next(other for other in entries if other.title.split(", ")[1] == entry.title.split(", ")[1])
-        report = json.loads((entry.folder / "report.json").read_text())
-        rows.append(
-            {
-                "title": entry.title,
-                "accuracy": float((picked[entry.title] == labels).mean()),
-                "agreement": float((picked[entry.title] == picked[reference.title]).mean()),
-                "bytes": report["bytes"],
-                "parameters": report["parameters"],
-                "multiply_adds": report["multiply_adds"],
-                **{f"latency_{batch}": times[entry.title] for batch, times in latency.items()},
-                **{f"speedup_{b}": times[reference.title] / times[entry.title] for b, times in latency.items()},
-                "picked": picked[entry.title],
-            }
-        )
-    return rows
-
-
-def run(out: Path, passes: str = PASSES, epochs: int = 6, say: Callable[[str], None] = print) -> list[dict[str, Any]]:
-    """The whole job; returns the rows of the table."""
-    torch.set_num_threads(1)
-    digits = load_digits()
+def build(
+    out: Path, digits: Digits, passes: str = PASSES, epochs: int = 6, say: Callable[[str], None] = print
+) -> list[Program]:
+    """Compile, train, compile again; returns the float programs and then the compressed ones."""
+    out.mkdir(parents=True, exist_ok=True)
     say(f"compile {SPEC.name}")
     archc.compile(SPEC).write(out / "fresh")
     say(f"train the generated module on {len(digits.train_labels):,} digits, {epochs} epochs of Adam")
     torch.manual_seed(0)
-    module = load_module(out / "fresh" / "cnn.py")
-    model = train(module.CNN(), digits, epochs)
+    model = train(load_module(out / "fresh" / "cnn.py").CNN(), digits, epochs)
     weights = out / "trained.safetensors"
     save(model, weights)
     calibration = out / "calibration.npz"
@@ -141,8 +122,19 @@ def run(out: Path, passes: str = PASSES, epochs: int = 6, say: Callable[[str], N
     say(f"compile it again with the trained weights, without passes and with `{passes}`")
     archc.compile(SPEC, weights=weights).write(out / "float")
     archc.compile(SPEC, weights=weights, passes=passes, calibration=calibration).write(out / "compressed")
-    say("compare on the 1,000 digits held out")
-    return compare(digits, [*candidates(out / "float", "float"), *candidates(out / "compressed", "compressed")])
+    return [*load_programs(out / "float", "float"), *load_programs(out / "compressed", "compressed")]
+
+
+def pick(programs: list[Program], digits: Digits) -> dict[str, np.ndarray]:
+    """The digit that each program sees in each of the images held out, by its title."""
+    images = digits.test_images.numpy()
+    return {program.title: np.argmax(program.run(images), 1) for program in programs}
+
+
+def measure(programs: list[Program], digits: Digits, batch: int) -> dict[str, float]:
+    """Seconds of one run of each program, by its title."""
+    images = digits.test_images[:batch].numpy()
+    return interleaved({program.title: partial(program.run, images) for program in programs})
 
 
 def save(model: nn.Module, path: Path) -> None:
@@ -152,18 +144,26 @@ def save(model: nn.Module, path: Path) -> None:
     save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, path)
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    """The rows as a Markdown table."""
+def table(programs: list[Program], digits: Digits) -> str:
+    """All that is compared, as a Markdown table; ratios are to the float program of the same runtime."""
+    picked = pick(programs, digits)
+    latency = {batch: measure(programs, digits, batch) for batch in BATCHES}
     lines = [
         "| | accuracy | agrees with float | bytes | parameters | multiply-adds | batch 1 | batch 32 |",
         "|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
-    for row in rows:
-        latencies = [f"{row[f'latency_{batch}'] * 1e3:.3f} ms ({row[f'speedup_{batch}']:.1f}×)" for batch in (1, 32)]
-        lines.append(
-            f"| {row['title']} | {row['accuracy']:.1%} | {row['agreement']:.1%} | {row['bytes']:,} "
-            f"| {row['parameters']:,} | {row['multiply_adds']:,} | {' | '.join(latencies)} |"
-        )
+    for program in programs:
+        title, reference = program.title, f"float, {program.runtime}"
+        accuracy = np.mean(picked[title] == digits.test_labels.numpy())
+        agreement = np.mean(picked[title] == picked[reference])
+        figures = " | ".join(f"{program.report[key]:,}" for key in ("bytes", "parameters", "multiply_adds"))
+        times = " | ".join(f"{t[title] * 1e3:.3f} ms ({t[reference] / t[title]:.1f}×)" for t in latency.values())
+        lines.append(f"| {title} | {accuracy:.1%} | {agreement:.1%} | {figures} | {times} |")
+    same = {
+        weights: np.mean(picked[f"{weights}, PyTorch"] == picked[f"{weights}, ONNX Runtime"])
+        for weights in ("float", "compressed")
+    }
+    lines += ["", "PyTorch and ONNX Runtime pick the same digit: " + ", ".join(f"{w} {s:.1%}" for w, s in same.items())]
     return "\n".join(lines)
 
 
@@ -173,16 +173,12 @@ def main() -> None:
     parser.add_argument("--passes", default=PASSES, help="the pipeline of the compressed one (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("out/digits"), help="where the programs are written")
     options = parser.parse_args()
-    options.out.mkdir(parents=True, exist_ok=True)
-    rows = run(options.out, options.passes, options.epochs)
+    torch.set_num_threads(1)
+    digits = load_digits()
+    programs = build(options.out, digits, options.passes, options.epochs)
+    print("compare on the 1,000 digits held out")
     print()
-    print(table(rows))
-    same = {
-        title: float(np.mean(rows[k]["picked"] == rows[k + 1]["picked"]))
-        for k, title in ((0, "float"), (2, "compressed"))
-    }
-    print()
-    print("PyTorch and ONNX Runtime pick the same digit: " + ", ".join(f"{t} {s:.1%}" for t, s in same.items()) + ".")
+    print(table(programs, digits))
     print("Latency: median of interleaved runs on one thread; in brackets the speed relative to float.")
 
 

@@ -8,7 +8,7 @@ Attributes of a layer may differ between instances, where they can be handed ove
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,7 +46,8 @@ class Shape:
         scope: the use of the block; group: the units that are alike.
         items: its nodes and inner units, those that could not be shared taken apart.
         rows: for each item its name, and a key of its structure; operands are not counted.
-        inputs: the values it receives, as they are first used; values: those it makes, in order.
+        inputs: the values it receives, in the order of the block's inputs, others as they are first used.
+        values: those it makes, in order.
         ties: weights of layers inside that are those of other layers inside.
         unresolved: weights that are those of layers elsewhere in the model, as pairs of own and actual path.
     """
@@ -131,17 +132,12 @@ class _Aligner:
         for part in unit.items:
             inner = self.shapes[part] if isinstance(part, Unit) else part
             shape.items += inner.items if isinstance(inner, Shape) and inner in self.dissolved else [inner]
-        numbers: dict[Value, int] = {}
+        shape.inputs = _received(shape)
+        numbers = {value: -position for position, value in enumerate(shape.inputs, 1)}
         wiring: list[tuple[int, ...]] = []
         for item in shape.items:
-            operands = item.operands if isinstance(item, Node) else item.inputs
-            results = item.results if isinstance(item, Node) else item.outputs
-            for value in operands:
-                if value not in numbers:
-                    shape.inputs.append(value)
-                    numbers[value] = -len(shape.inputs)
-            wiring.append(tuple(numbers[value] for value in operands))
-            for value in results:
+            wiring.append(tuple(numbers[value] for value in _operands(item)))
+            for value in item.results if isinstance(item, Node) else item.outputs:
                 numbers[value] = len(shape.values)
                 shape.values.append(value)
             shape.rows.append(self._row(item, shape))
@@ -173,6 +169,18 @@ class _Aligner:
         types = tuple((value.type.dtype, value.type.rank) for value in item.operands)
         options = structure(item) if member is not None else item.op
         return member, (type(item.op), tuple(weights), options, types, len(item.results), self.distinguish(item))
+
+
+def _received(shape: Shape) -> list[Value]:
+    """The values that flow into a unit, in the order of the block's inputs."""
+    made = {value for item in shape.items for value in (item.results if isinstance(item, Node) else item.outputs)}
+    used = dict.fromkeys(value for item in shape.items for value in _operands(item) if value not in made)
+    known = [value for value in dict.fromkeys(shape.scope.inputs) if value in used]
+    return list(dict.fromkeys((*known, *used)))
+
+
+def _operands(item: Node | Shape) -> Sequence[Value]:
+    return item.operands if isinstance(item, Node) else item.inputs
 
 
 def _leaking(graph: Graph) -> set[str]:

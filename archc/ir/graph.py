@@ -42,6 +42,7 @@ class Scope:
         arguments: the block's attributes by name, as evaluated here.
         sizes: the sizes that the block's inputs bound (`D`).
         doc: the comment above the definition.
+        inputs: the tensors that this use receives, in the order of the block's inputs; passes may leave some unused.
         names: what this definition calls tensors that it did not make itself: its inputs, and what its blocks return.
     """
 
@@ -51,6 +52,7 @@ class Scope:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     sizes: Mapping[str, Any] = field(default_factory=dict)
     doc: str = ""
+    inputs: list[Value] = field(default_factory=list)
     names: dict[Value, str] = field(default_factory=dict)
 
     def ancestors(self) -> list[Scope]:

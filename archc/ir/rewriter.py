@@ -151,6 +151,8 @@ class Rewriter:
         for scope in {scope for node in (*around, *self.graph.consumers(old)) for scope in node.scope.ancestors()}:
             if old in scope.names:
                 scope.names.setdefault(new, scope.names.pop(old))
+            if old in scope.inputs:
+                scope.inputs[:] = (new if value is old else value for value in scope.inputs)
 
     def replace(self, node: Node, values: Sequence[Value]) -> None:
         """Let other values stand for a node's results, and remove it."""

@@ -260,6 +260,7 @@ class Elaborator:
             self.statements.check_new(inner, statement.name, "inputs", "input")
             if statement.type is not None:
                 sizes.update(unify(self.expressions, inner, statement, value))
+            inner.scope.inputs.append(value)
             inner.scope.names.setdefault(value, statement.name.name)
             inner.environment.bind(statement.name.name, value, statement.name.span, "input")
         return sizes

@@ -58,14 +58,13 @@ class LastAxesNorm(Operator, abstract=True):
         return self.dims or (1 if self.normalized_shape is None else len(self._sizes))
 
     def signature_for(self, types: Sequence[TensorType]) -> Signature:
-        if self._dims == 1:
+        if self._dims == 1 or not types:
             return parse_signature(self.signature)
-        if types and self._dims > types[0].rank:
+        if self._dims > types[0].rank:
             raise OperatorError(
                 "rank-mismatch",
                 f"`{self.name}` normalizes {self._dims} axes, and receives {types[0]}",
                 operand=0,
-                attribute="dims" if self.dims else "normalized_shape",
             )
         axes = ", ".join(f"d{number}" for number in range(self._dims))
         return parse_signature(self.signature.replace("d]", f"{axes}]"))

@@ -18,7 +18,6 @@ Only what the signature cannot say is written by hand, in the same class.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -261,7 +260,9 @@ def _rank_error(
     count = f"{least if mismatch.expected is None else ''}{expected} ax{'i' if expected == 1 else 'e'}s [{axes}]"
     which = f" as `{mismatch.pattern.name}`" if len(data) > 1 else ""
     return OperatorError(
-        "rank-mismatch", f"`{op.name}` expects {count}{which}, and receives {mismatch.rank}: {types[operand]}", operand=operand
+        "rank-mismatch",
+        f"`{op.name}` expects {count}{which}, and receives {mismatch.rank}: {types[operand]}",
+        operand=operand,
     )
 
 

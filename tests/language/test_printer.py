@@ -131,6 +131,72 @@ model swap {
     output y: f32[N, 8] = a * b
 }
 """,
+    "outputs called like what they are made of": """\
+model names {
+    input x: f32[N, 8]
+
+    a = x -> p: linear(8)
+    b = x -> q: linear(8)
+    rest = x[:, 1:]
+    z = a + b
+
+    output b: f32[N, 8] = z -> relu
+    output rest: f32[N, 7] = rest -> tanh
+    output a: f32[N, 8] = a + z
+}
+""",
+    "an output called like an input that is read later": """\
+model passing {
+    input x: f32[N, 8]
+
+    y = x
+    output x: f32[N, 8] = y -> relu
+    output other: f32[N, 8] = y
+}
+""",
+    "a block's own names for its inputs": """\
+block Cross {
+    input query
+    input memory
+    output query + (memory -> value: linear(8))
+}
+
+model net {
+    input x: f32[N, 8]
+    input y: f32[N, 8]
+    output z: f32[N, 8] = (x, y) -> first: Cross
+}
+""",
+    "one block at two depths": """\
+block Inner(width) {
+    input x
+    output x -> fc: linear(width) -> tanh
+}
+
+block Outer {
+    input x
+    output x -> Inner(4) -> fc: linear(8)
+}
+
+model net {
+    input x: f32[N, 8]
+    output y: f32[N, 8] = x -> first: Outer -> second: Inner(8)
+}
+""",
+    "numbers and truth values are not one attribute": """\
+block Conv(padding, ceil_mode) {
+    input x
+    output x -> conv: conv2d(4, 3, padding = padding) -> pool: max_pool2d(2, ceil_mode = ceil_mode)
+}
+
+model net {
+    input x: f32[N, 4, 20, 20]
+
+    output y: f32[N, 4, 4, 4] = x
+        -> a: Conv(padding = 1, ceil_mode = true)
+        -> b: Conv(padding = 0, ceil_mode = false)
+}
+""",
 }
 
 # What the author wrote, and what is printed.
@@ -296,4 +362,4 @@ def test_ten_thousand_alike_layers_are_one_loop() -> None:
     for number in range(10_000):
         value = rewriter.add(Linear(8), [value], name=f"h.{number}").result
     rewriter.output("y", value)
-    assert "for i in 0..10000 {\n        x = x -> h[i]: linear(8)\n    }" in print_graph(graph)
+    assert "for i in 0..10000 { x = x -> h[i]: linear(8) }" in print_graph(graph)
