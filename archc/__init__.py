@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from archc.compiler import Compiled, compile, parse  # noqa: A004
+    from archc.compiler import Compiled, compile, parse
     from archc.diagnostics import ArchcError, Diagnostic, Diagnostics
     from archc.ir.attributes import attribute
     from archc.ir.graph import Graph, Node, Value

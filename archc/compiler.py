@@ -1,8 +1,8 @@
 """The front door: what the command line and Python both call.
 
-    graph = archc.parse(text)
-    compiled = archc.compile("specs/cnn.arch", passes="lowrank, quant", weights="cnn.safetensors")
-    compiled.write("out")
+graph = archc.parse(text)
+compiled = archc.compile("specs/cnn.arch", passes="lowrank, quant", weights="cnn.safetensors")
+compiled.write("out")
 """
 
 from __future__ import annotations
@@ -249,9 +249,7 @@ def compile(
         bind_file(graph, Path(weights), seed, found, allow_pickle)
         weights_text = f"read from {file_title(Path(weights))}"
     arrays = read_calibration(graph, calibration) if calibration is not None else None
-    calibration_text = (
-        f"seeded random inputs (seed {seed}); no data was given" if arrays is None else "the given data"
-    )
+    calibration_text = f"seeded random inputs (seed {seed}); no data was given" if arrays is None else "the given data"
     compiled = Compiled(graph, source_title(module.source), seed, weights_text, calibration_text, diagnostics=found)
     if pipeline:
         compiled.passes += run_passes(graph, pipeline, Calibration(graph, arrays, seed), progress)

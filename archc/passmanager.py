@@ -269,4 +269,3 @@ def largest_error(before: Mapping[str, torch.Tensor], after: Mapping[str, torch.
             wrong = difference / scale if scale else difference
         worst = max(worst, wrong)
     return worst
-

@@ -156,9 +156,7 @@ class Quant(Pass):
         """
         if self.scheme not in layer.op.integer_schemes:
             return "weight"
-        if work >= TINY or (
-            self.scheme == "static" and all(feeds_integers(node, static) for node in layer.nodes)
-        ):
+        if work >= TINY or (self.scheme == "static" and all(feeds_integers(node, static) for node in layer.nodes)):
             return self.scheme
         return "weight"
 

@@ -59,7 +59,7 @@ def test_a_missing_folder_is_made_with_its_parents(tmp_path: Path) -> None:
     with OutputFolder(tmp_path / "a" / "b") as folder:
         write_all(folder)
     assert content(tmp_path) == {"a/b/cnn.onnx": "new", "a/b/cnn.py": "new", "a/b/report.json": "{}"}
-    assert not [path for path in tmp_path.rglob(".*")]
+    assert not list(tmp_path.rglob(".*"))
 
 
 def test_a_relative_path_and_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ T = TypeVar("T")
 class AttributeProblem(Exception):
     """An argument that does not fit; `argument` tells which: a name, a position, or None for a missing one."""
 
-    def __init__(self, code: str, message: str, argument: str | int | None = None, help: str | None = None):  # noqa: A002
+    def __init__(self, code: str, message: str, argument: str | int | None = None, help: str | None = None):
         super().__init__(message)
         self.code, self.message, self.argument, self.help = code, message, argument, help
 
@@ -100,9 +100,7 @@ def _attributes(cls: type) -> tuple[AttributeInfo, ...]:
     return tuple(found)
 
 
-def bind(
-    cls: type[T], noun: str, positional: Sequence[Any], named: Mapping[str, Any], word: str = "attribute"
-) -> T:
+def bind(cls: type[T], noun: str, positional: Sequence[Any], named: Mapping[str, Any], word: str = "attribute") -> T:
     """An instance of an operator or pass class from the arguments of a text.
 
     Args:

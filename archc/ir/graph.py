@@ -255,7 +255,10 @@ class Graph:
             tuple((value.name, value.type) for value in self.inputs),
             tuple(rows),
             tuple((name, numbers[value]) for name, value in self.outputs.items()),
-            tuple((w.path, w.shape, w.dtype, w.storage, w.trainable) for w in sorted(self._used(used), key=lambda w: w.path)),
+            tuple(
+                (w.path, w.shape, w.dtype, w.storage, w.trainable)
+                for w in sorted(self._used(used), key=lambda w: w.path)
+            ),
         )
 
     def _used(self, paths: set[str]) -> Iterator[Weight]:

@@ -42,7 +42,7 @@ class Rewriter:
 
     # Building ---------------------------------------------------------------------------------------------
 
-    def input(self, name: str, type: TensorType) -> Value:  # noqa: A002 - the language's own words
+    def input(self, name: str, type: TensorType) -> Value:
         """Add an input of the model."""
         value = Value(type, name=name)
         self.graph.inputs.append(value)
@@ -105,7 +105,7 @@ class Rewriter:
         storages: Mapping[str, Storage] | None,
     ) -> dict[str, str]:
         paths = {}
-        for name, type in parameters.items():  # noqa: A001
+        for name, type in parameters.items():
             path = (given or {}).get(name) or f"{node.path}.{name}"
             paths[name] = path
             if path in self.graph.weights:
@@ -205,7 +205,7 @@ class Rewriter:
             current = stack.pop()
             types = current.op.infer(current.types).results
             changed = False
-            for value, type in zip(current.results, types, strict=True):  # noqa: A001
+            for value, type in zip(current.results, types, strict=True):
                 if value.type != type:
                     value.type, changed = type, True
             if changed:

@@ -38,12 +38,14 @@ def verify(graph: Graph) -> None:
             raise InvalidGraph(f"{node.title} has results {node.results}, and its operator infers {inference.results}")
         if set(node.weights) != set(inference.parameters):
             raise InvalidGraph(f"{node.title} has the weights {list(node.weights)}, not {list(inference.parameters)}")
-        for name, type in inference.parameters.items():  # noqa: A001
+        for name, type in inference.parameters.items():
             weight = graph.weights.get(node.weights[name])
             if weight is None:
                 raise InvalidGraph(f"{node.title} names the weight {node.weights[name]}, which the graph lacks")
             if weight.shape != type.shape or weight.dtype is not type.dtype:
-                raise InvalidGraph(f"{weight.path} is {weight.dtype}{list(weight.shape)}, and {node.title} needs {type}")
+                raise InvalidGraph(
+                    f"{weight.path} is {weight.dtype}{list(weight.shape)}, and {node.title} needs {type}"
+                )
             used.add(weight.path)
         if node.path is not None:
             kind = (node.op, tuple(sorted(node.weights.items())))

@@ -302,9 +302,7 @@ class Elaborator:
                 help=did_you_mean(name, names) or (f"it has {known}" if names else "it has none"),
             )
 
-    def _attribute_value(
-        self, frame: Frame, attribute: syntax.Attribute, values: Mapping[str, Any], use: Span
-    ) -> Any:
+    def _attribute_value(self, frame: Frame, attribute: syntax.Attribute, values: Mapping[str, Any], use: Span) -> Any:
         name, definition = attribute.name.name, frame.definition
         if name in values:
             return values[name]

@@ -169,9 +169,7 @@ class Chain(Node):
     stages: tuple[Stage, ...]
 
 
-Expression = (
-    Number | String | Boolean | Name | Member | Index | Call | Unary | Binary | Tuple | List | Range | Chain
-)
+Expression = Number | String | Boolean | Name | Member | Index | Call | Unary | Binary | Tuple | List | Range | Chain
 
 
 # Types ----------------------------------------------------------------------------------------------------

@@ -178,9 +178,7 @@ def _names(node: syntax.Expression) -> list[str]:
     return _names(node.operand) if isinstance(node, syntax.Unary) else []
 
 
-def _check_bound(
-    expressions: Expressions, frame: Frame, name: str, dim: syntax.Dim, size: int | SymbolicDim
-) -> None:
+def _check_bound(expressions: Expressions, frame: Frame, name: str, dim: syntax.Dim, size: int | SymbolicDim) -> None:
     assert dim.bound is not None
     limit: Any = expressions.size(frame, dim.bound)
     if not isinstance(limit, int):

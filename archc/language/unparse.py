@@ -194,9 +194,7 @@ class Unparser:
         self.placed.extend(comments)
         # Only the first can stand behind what precedes it; after a comment, all the rest of a line is comment.
         behind = bool(comments) and not comments[0].own_line
-        return "".join(
-            ("  " if behind and i == 0 else margin) + comment.text for i, comment in enumerate(comments)
-        )
+        return "".join(("  " if behind and i == 0 else margin) + comment.text for i, comment in enumerate(comments))
 
 
 def _binding(node: syntax.Expression | syntax.Slice | syntax.Ellipsis) -> Binding:

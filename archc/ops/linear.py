@@ -100,9 +100,7 @@ class Embedding(Operator):
         return call("F.embedding", *spell.operands, *spell.weights.values())
 
     def torch_module(self, spell: TorchSpelling) -> TorchModule:
-        return TorchModule(
-            "nn.Embedding", {"num_embeddings": self.num_embeddings, "embedding_dim": self.embedding_dim}
-        )
+        return TorchModule("nn.Embedding", {"num_embeddings": self.num_embeddings, "embedding_dim": self.embedding_dim})
 
     def onnx(self, spell: OnnxSpelling) -> str:
         storage, ids = spell.storages["weight"], spell.operands[0]

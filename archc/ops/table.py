@@ -58,7 +58,9 @@ def snake_case(name: str) -> str:
 @cache
 def _modules() -> dict[str, Path]:
     """The modules of this package, in the order of their names."""
-    return {f"{__package__}.{path.stem}": path for path in sorted(Path(__file__).parent.glob("*.py")) if path.stem[0] != "_"}
+    return {
+        f"{__package__}.{path.stem}": path for path in sorted(Path(__file__).parent.glob("*.py")) if path.stem[0] != "_"
+    }
 
 
 @cache

@@ -44,7 +44,7 @@ def match(
         if tensor.shape != shape:
             found.error(
                 "weights-shape",
-                f"weight {quoted(path)} is {_type(shape, dtype)}, and the file holds {_type(tensor.shape, tensor.dtype)}",
+                f"weight {quoted(path)} is {_type(shape, dtype)}, and the file has {_type(tensor.shape, tensor.dtype)}",
                 help="the transposed weight is expected" if tensor.shape == shape[::-1] and len(shape) == 2 else None,
             )
         elif tensor.dtype == dtype:
@@ -69,7 +69,7 @@ def match(
 def _match_names(
     expected: Mapping[str, object], given: Mapping[str, object], optional: Container[str], found: Diagnostics
 ) -> None:
-    """Report what is missing and what is surplus.  A surplus name that is likely a missing one, misspelt, is told once."""
+    """Report what is missing and what is surplus; a surplus name that is likely a missing one, misspelt, once."""
     missing = [path for path in expected if path not in given and path not in optional]
     surplus = [path for path in given if path not in expected and path not in optional]
     prefix = _common_prefix(missing, given)

@@ -1,4 +1,4 @@
-"""PyTorch's own files, which are pickles: read only where the user asked for it, and then with the restricted unpickler.
+"""PyTorch's own files, which are pickles: read only where the user asks, and with the restricted unpickler.
 
 An unrestricted pickle runs whatever code it names.  `torch.load(weights_only=True)` builds tensors and containers only.
 """

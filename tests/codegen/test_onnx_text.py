@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from archc.codegen.onnx import as_text, to_model
 from archc.ir.storage import Int8
 from archc.ir.types import DType

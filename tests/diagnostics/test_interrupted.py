@@ -118,9 +118,7 @@ def test_what_onnx_lacks_is_listed_before_anything_is_written(
         assert status == 1
         assert not Path("out").exists()
         check_built("no-onnx-form", output, update_golden)
-        status, output = run(
-            ("compile", "net.arch", "--load", "operators.py", "-o", "out", "--emit", "torch"), capsys
-        )
+        status, output = run(("compile", "net.arch", "--load", "operators.py", "-o", "out", "--emit", "torch"), capsys)
         assert status == 0, output
     finally:
         for name in ("spin", "whirl"):

@@ -43,7 +43,9 @@ values = st.tuples(st.integers(-1, 1), st.sampled_from("ab"), st.sampled_from([0
 
 
 @given(values, values)
-def test_equality_and_hash_are_those_of_a_dataclass(left: tuple[int, str, float], right: tuple[int, str, float]) -> None:
+def test_equality_and_hash_are_those_of_a_dataclass(
+    left: tuple[int, str, float], right: tuple[int, str, float]
+) -> None:
     assert (Lazy(*left) == Lazy(*right)) == (Eager(*left) == Eager(*right))
     if Lazy(*left) == Lazy(*right):
         assert hash(Lazy(*left)) == hash(Lazy(*right))

@@ -31,9 +31,7 @@ def test_the_float_network_learns_the_digits(picked: dict[str, np.ndarray], digi
 
 
 @pytest.mark.parametrize("runtime", ["PyTorch", "ONNX Runtime"])
-def test_compression_costs_at_most_a_point(
-    runtime: str, picked: dict[str, np.ndarray], digits: job.Digits
-) -> None:
+def test_compression_costs_at_most_a_point(runtime: str, picked: dict[str, np.ndarray], digits: job.Digits) -> None:
     labels = digits.test_labels.numpy()
     lost = np.mean(picked[f"float, {runtime}"] == labels) - np.mean(picked[f"compressed, {runtime}"] == labels)
     assert lost <= 0.01

@@ -55,7 +55,7 @@ def test_what_the_library_writes_is_read(
     tmp_path_factory: pytest.TempPathFactory, model: dict[str, np.ndarray]
 ) -> None:
     path = tmp_path_factory.mktemp("models") / "model.safetensors"
-    path.write_bytes(safetensors.numpy.save({name: array for name, array in model.items()}, {"made": "by hand"}))
+    path.write_bytes(safetensors.numpy.save(dict(model.items()), {"made": "by hand"}))
     tensors = read(path)
     assert tensors.keys() == model.keys()
     for name, array in model.items():
