@@ -20,12 +20,13 @@ from archc.language.unparse import Unparser
 WIDTH = 120  # columns
 INDENT = 4
 
-# How to break the chains of a statement that is too wide: down to which nesting, and before which stages.  The
-# first that fits is taken.
+# How to break a statement that is too wide: its chains down to which nesting, and before which stages; and whether
+# its sum.  The first that fits is taken.
 _BREAKING = (
-    (0, Break.GROUPS),
-    *((depth, where) for depth in (1, 2) for where in Break),
-    (9, Break.ALL),
+    (0, Break.GROUPS, False),
+    (0, Break.GROUPS, True),
+    *((depth, where, False) for depth in (1, 2) for where in Break),
+    (9, Break.ALL, False),
 )
 
 
@@ -134,8 +135,8 @@ class _Layout:
         Args:
             comfortable: how wide a statement may be whose chains are not broken.
         """
-        for broken, where in _BREAKING:
-            unparser = Unparser(indent, self._source, self._between, broken, where)
+        for broken, where, sums in _BREAKING:
+            unparser = Unparser(indent, self._source, self._between, broken, where, sums)
             text = write(unparser)
             first, *rest = text.split("\n")
             width = WIDTH if broken else comfortable

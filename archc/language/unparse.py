@@ -53,7 +53,8 @@ class Unparser:
 
     By default all stand on one line.  Given a `source`, line breaks that its author made before a `->` are
     kept, and `comments(start, end)` tells the comments between two offsets, to be put where such a break is.
-    Chains nested up to `broken` deep are broken anew, before the stages that `where` says.
+    Chains nested up to `broken` deep are broken anew, before the stages that `where` says; with `sums`, the
+    statement's own sum is, before each `+` and `-`.
     """
 
     indent: int = 0
@@ -61,6 +62,7 @@ class Unparser:
     comments: Callable[[int, int], Sequence[syntax.Comment]] = lambda start, end: ()
     broken: int = 0
     where: Break = Break.LABELS
+    sums: bool = False
     placed: list[syntax.Comment] = field(default_factory=list)
     _depth: int = 0
 
@@ -109,10 +111,12 @@ class Unparser:
         pieces: list[str] = []
         current: syntax.Expression = node
         least: int = Binding.CHAIN
+        broken, self.sums = self.sums and not self._depth, False  # the outermost sum only
         while isinstance(current, syntax.Binary) and _BINARY[current.operator] >= least:
             binding = _BINARY[current.operator]
             right = Binding.SIGN if binding is Binding.POWER else binding + 1
-            pieces.append(f" {current.operator} {self.expression(current.right, right)}")
+            gap = "\n" + " " * (self.indent + 4) if broken and binding is Binding.SUM else " "
+            pieces.append(f"{gap}{current.operator} {self.expression(current.right, right)}")
             # Power groups to the right, comparisons do not group at all; the others group to the left.
             least = binding + 1 if binding in (Binding.POWER, Binding.COMPARISON) else binding
             current = current.left

@@ -44,7 +44,8 @@ def match(
         if tensor.shape != shape:
             found.error(
                 "weights-shape",
-                f"weight {quoted(path)} is {_type(shape, dtype)}, and the file has {_type(tensor.shape, tensor.dtype)}",
+                f"weight {quoted(path)} is {_type(shape, dtype)},"
+                f" and the file holds {_type(tensor.shape, tensor.dtype)}",
                 help="the transposed weight is expected" if tensor.shape == shape[::-1] and len(shape) == 2 else None,
             )
         elif tensor.dtype == dtype:

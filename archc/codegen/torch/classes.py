@@ -138,6 +138,8 @@ class _Planner:
         """Whether calling a statement's module with its operand is all there is to it."""
         if isinstance(statement, Use):
             return not any(made.extras for made in self.context.plans[statement.definition])
+        if statement in self.context.integers.targets or statement in self.context.integers.absorbed:
+            return False
         return statement.member is not None and statement.member.name in self.modules
 
     def _statement(self, statement: Statement, bases: Bases) -> list[Step | Repeat]:
@@ -146,7 +148,11 @@ class _Planner:
             return self._loop(statement, bases)
         if isinstance(statement, Use):
             return [self._use(statement, bases)]
-        return [self._apply(statement, bases)]
+        step = self._apply(statement, bases)
+        if statement in self.context.integers.absorbed:
+            self.renamed[statement.results[0]] = statement.operands[0]
+            return []
+        return [step]
 
     def _resolved(self, local: Local) -> Local:
         while local in self.renamed:
@@ -185,7 +191,18 @@ class _Planner:
         path = member.name if member is not None else self._anonymous(operator, text)
         self.members.at(path).text = text
         module = self.expressions.access(path, bases)
-        return self._step(statement, lambda texts: f"{module}({', '.join(texts)})", bool(nodes[0].weights), path)
+        further = self._target(statement, bases)
+        return self._step(
+            statement, lambda texts: f"{module}({', '.join([*texts, *further])})", bool(nodes[0].weights), path
+        )
+
+    def _target(self, statement: Apply, bases: Bases) -> list[str]:
+        """The arguments that tell an integer layer what becomes of its result."""
+        target = self.context.integers.targets.get(statement)
+        if target is None:
+            return []
+        assert target.quantize.member is not None, "what has buffers has a name"
+        return [self.expressions.access(target.quantize.member.name, bases), *(["relu=True"] if target.relu else [])]
 
     def _anonymous(self, wanted: str, text: str) -> str:
         """The member for a layer without name or weights; those with equal constructors are one."""

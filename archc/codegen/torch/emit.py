@@ -59,7 +59,7 @@ def emit(graph: Graph, *, source_name: str, weights_name: str) -> str:
         .render(
             docstring="\n".join(_module_docstring(model, graph, source_name)),
             uses=lambda name: has_name(code, name),
-            typing=[name for name in ("Any", "NamedTuple") if has_name(code, name)],
+            typing=[name for name in ("Any",) if has_name(code, name)],
             helpers=helpers,
             classes=classes,
             model=model.name,

@@ -4,6 +4,9 @@
 Where the three stand together in a program, the layer takes the integers as they are: `self.fc1(self.fc1_q(x))`.
 The classes for it are emitted with the module; their kernels ship with torch.  Every other layer with an int8 weight
 decodes it, and keeps the result.
+
+Where what a layer makes is rounded next, after no more than clipping, pooling or flattening it, its kernel makes
+integers itself: `self.conv1(self.conv1_in(image), self.conv2_in, relu=True)`.
 """
 
 from __future__ import annotations
@@ -16,21 +19,34 @@ from archc.codegen.torch.spell import owns, spelling
 from archc.ir.graph import Graph, Node
 from archc.ir.storage import Dense, Int8
 from archc.ir.types import DType, TensorType
-from archc.ops.spelling import TorchModule, atom
+from archc.ops.spelling import TorchModule, atom, call, literal
 
 _NEEDS = {
     "Quantized": (),
     "Quantize": ("Quantized",),
     "quantize": ("Quantized",),
     "Int8Weight": (),
-    "Int8Layer": ("Int8Weight",),
-    "Int8Linear": ("Int8Layer", "Quantized"),
-    "Int8Conv2d": ("Int8Layer", "Quantized"),
+    "Int8Layer": ("Int8Weight", "Quantize", "Quantized"),
+    "Int8Linear": ("Int8Layer",),
+    "Int8Conv2d": ("Int8Layer",),
+    "pooled": ("Quantized",),
 }
-HELPERS = frozenset({*_NEEDS, "rounded"})
+HELPERS = frozenset(_NEEDS)
 """The names that the template of the integer layers defines."""
 
 _KERNELS = {"linear": "Int8Linear", "conv2d": "Int8Conv2d"}
+
+
+@dataclass(frozen=True)
+class Target:
+    """What rounds the result of a layer: a statement, for whose module the layer's kernel makes integers.
+
+    Attributes:
+        relu: the result is clipped at zero before.
+    """
+
+    quantize: Apply
+    relu: bool
 
 
 @dataclass
@@ -41,11 +57,15 @@ class Integers:
         modules: the constructor for each node of a statement.
         functions: the expression, given those of the operands, where no module is needed.
         quantizers: the statements that make integers.
+        targets: for layers whose kernels make integers, where these go.
+        absorbed: the statements that such kernels do as well: their results are what they receive.
     """
 
     modules: dict[Apply, Callable[[Node], TorchModule]] = field(default_factory=dict)
     functions: dict[Apply, Callable[[Sequence[str]], str]] = field(default_factory=dict)
     quantizers: set[Statement] = field(default_factory=set)
+    targets: dict[Statement, Target] = field(default_factory=dict)
+    absorbed: set[Statement] = field(default_factory=set)
 
 
 def find_integers(program: Program, graph: Graph) -> Integers:
@@ -71,12 +91,43 @@ def _body(body: Sequence[Statement], graph: Graph, found: Integers) -> tuple[Sta
     dropped: set[Statement] = set()
     for statement in body:
         if isinstance(statement, Apply) and _is_plain_quantize(statement):
-            if statement.nodes[0].weights:
-                found.modules[statement] = lambda node: TorchModule("Quantize", {})
-            else:
-                found.functions[statement] = lambda texts: f"quantize({texts[0]})"
             dropped |= _take_integers(statement, readers, graph, found)
+    makers = {local: statement for statement in body for local in statement.results if isinstance(statement, Apply)}
+    for statement in body:
+        if statement in found.quantizers and statement in found.modules:
+            assert isinstance(statement, Apply)
+            _round_in_kernel(statement, makers, found)
     return tuple(statement for statement in body if statement not in dropped)
+
+
+def _round_in_kernel(quantize: Apply, makers: dict[Local, Apply], found: Integers) -> None:
+    """Let the layer whose result is rounded give integers, if only such steps lie between as integers can take."""
+    between: list[Apply] = []
+    local = quantize.operands[0]
+    while local.uses == 1 and local in makers:
+        maker = makers[local]
+        operator = maker.nodes[0].op.name
+        if operator in _KERNELS and maker in found.modules and maker not in found.targets:
+            clips = [step for step in between if step.nodes[0].op.name == "relu"]
+            found.targets[maker] = Target(quantize, relu=bool(clips))
+            found.absorbed.update(clips, [quantize])
+            for step in between:
+                if step.nodes[0].op.name == "max_pool2d":
+                    found.functions[step] = _pooled(step)
+            return
+        if operator not in ("relu", "flatten", "max_pool2d") or any(node.op != maker.nodes[0].op for node in maker.nodes):
+            return
+        between.append(maker)
+        local = maker.operands[0]
+
+
+def _pooled(step: Apply) -> Callable[[Sequence[str]], str]:
+    op = step.nodes[0].op
+    named = {name: getattr(op, name) for name in ("kernel_size", "stride", "padding", "dilation")}
+    named["stride"] = named["kernel_size"] if named["stride"] is None else named["stride"]
+    window = [literal(list(_pair(size))) for size in named.values()]
+    ceil_mode = {"ceil_mode": True} if getattr(op, "ceil_mode") else {}
+    return lambda texts: call("pooled", texts[0], *window, **ceil_mode)
 
 
 def _take_integers(quantize: Apply, readers: dict[Local, list[Apply]], graph: Graph, found: Integers) -> set[Statement]:
@@ -89,8 +140,10 @@ def _take_integers(quantize: Apply, readers: dict[Local, list[Apply]], graph: Gr
     if any(local.uses != len(decoders) for local in quantize.results):
         return set()
     layers = {decoder: readers.get(decoder.results[0], []) for decoder in decoders}
-    if not any(_has_kernel(layer, decoder, graph) for decoder in decoders for layer in layers[decoder]):
-        return set()
+    if quantize.nodes[0].weights:
+        found.modules[quantize] = lambda node: TorchModule("Quantize", {})
+    else:
+        found.functions[quantize] = lambda texts: f"quantize({texts[0]})"
     quantized = Local(quantize.results[0].type, quantize.results[0].name)
     quantize.results = (quantized,)
     found.quantizers.add(quantize)

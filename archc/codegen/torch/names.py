@@ -25,8 +25,8 @@ CONTAINER_MEMBERS = frozenset({"append", "clear", "extend", "insert", "items", "
 """What `nn.ModuleDict` and `nn.Sequential` have besides: a layer of such a name cannot stand in one of those."""
 
 VARIABLES = frozenset({
-    "self", "torch", "nn", "F", "Tensor", "Path", "OrderedDict", "Any", "NamedTuple", "Callable", "is_", "load",
-    "Quantized", "Quantize", "quantize", "rounded", "Int8Weight", "Int8Layer", "Int8Linear", "Int8Conv2d",
+    "self", "torch", "nn", "F", "Tensor", "Path", "OrderedDict", "Any", "Callable", "math", "load",
+    "Quantized", "Quantize", "quantize", "pooled", "MKLDNN", "Int8Weight", "Int8Layer", "Int8Linear", "Int8Conv2d",
     "super", "range", "zip", "min", "max", "float", "int", "tuple",
 })  # fmt: skip
 """What the body of an emitted class may refer to, and a variable must therefore not hide."""
