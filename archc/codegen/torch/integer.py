@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 from archc.codegen.program import Apply, Local, Loop, Program, Statement
 from archc.codegen.torch.spell import owns, spelling
+from archc.ir.attributes import attributes
 from archc.ir.graph import Graph, Node
 from archc.ir.storage import Dense, Int8
 from archc.ir.types import DType, TensorType
@@ -122,12 +123,12 @@ def _round_in_kernel(quantize: Apply, makers: dict[Local, Apply], found: Integer
 
 
 def _pooled(step: Apply) -> Callable[[Sequence[str]], str]:
+    """The spelling of a `max_pool2d` of integers."""
     op = step.nodes[0].op
-    named = {name: getattr(op, name) for name in ("kernel_size", "stride", "padding", "dilation")}
-    named["stride"] = named["kernel_size"] if named["stride"] is None else named["stride"]
-    window = [literal(list(_pair(size))) for size in named.values()]
-    ceil_mode = {"ceil_mode": True} if getattr(op, "ceil_mode") else {}
-    return lambda texts: call("pooled", texts[0], *window, **ceil_mode)
+    named = {info.name: (getattr(op, info.name), info.default) for info in attributes(type(op))}
+    changed = {name: value for name, (value, default) in named.items() if value != default}
+    kernel_size = literal(changed.pop("kernel_size"))
+    return lambda texts: call("pooled", texts[0], kernel_size, **changed)
 
 
 def _take_integers(quantize: Apply, readers: dict[Local, list[Apply]], graph: Graph, found: Integers) -> set[Statement]:
