@@ -51,7 +51,8 @@ class Calibration:
     @property
     def _batched(self) -> bool:
         """Whether every input's first axis is a size that the user may choose, so that batches can be cut."""
-        return all(value.type.shape and not isinstance(value.type.shape[0], int) for value in self._graph.inputs)
+        inputs = self._graph.inputs
+        return bool(inputs) and all(v.type.shape and not isinstance(v.type.shape[0], int) for v in inputs)
 
     def batches(self) -> Iterator[dict[str, torch.Tensor]]:
         """The samples in batches of at most `BATCH`."""

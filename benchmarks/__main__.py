@@ -17,6 +17,7 @@ SCRIPTS = {
     "perceptron": "A perceptron at a quarter of its rank, and in int8",
     "check_time": "Checking a text",
     "scaling": "Compiling large models",
+    "int8_models": "int8 models against float ones",
     "int8_kernels": "int8 kernels in PyTorch",
 }
 """The scripts that make a figure each, with their headings; those not of Markdown stand in code blocks."""

@@ -36,9 +36,9 @@ class Range:
 
         (Jacob et al. 2018, "Quantization and Training of Neural Networks", section 2.1.)
         """
-        if self.high == self.low:
-            return 1.0, 0
         scale = (self.high - self.low) / (levels - 1)
+        if scale == 0:  # of one value, or of some so close together that no number is between them
+            return 1.0, 0
         return scale, min(levels - 1, max(0, round(-self.low / scale)))
 
 

@@ -90,7 +90,7 @@ class Layout(Operator, abstract=True):
         if len(swapped) == 2:
             text = method(text, "transpose", *swapped)
         elif swapped:
-            text = method(text, "permute", tuple(moves.permutation))
+            text = method(text, "permute", *moves.permutation)
         for number, names in enumerate(moves.merged):
             if not names:
                 text = method(text, "unsqueeze", number)

@@ -6,6 +6,7 @@ import copy
 import pickle
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,8 @@ from archc.ir.types import DType
 from archc.ir.verifier import verify
 from archc.ops import OPERATORS
 from archc.ops.evaluate import evaluate
-from tests.codegen.torch_modules import assert_agrees, graph_of, imported, inputs_of, source_of
+from tests.codegen import torch_modules
+from tests.codegen.torch_modules import assert_agrees, graph_of, inputs_of, source_of
 
 TRANSFORMER = """
 block Attention(heads) {
@@ -66,6 +68,21 @@ def quantized(text: str, axis: int | None = 0, scheme: str = "static") -> Graph:
     return graph
 
 
+@pytest.fixture(autouse=True, params=["integer kernels", "small inputs"])
+def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that follows holds with the integer kernels, and with what takes their place where little is to be done."""
+    if request.param == "integer kernels":
+
+        def patched(*arguments: Any) -> ModuleType:
+            module = original(*arguments)
+            if hasattr(module, "Int8Layer"):
+                module.Int8Layer.least = 0
+            return module
+
+        original = torch_modules.imported
+        monkeypatch.setattr(torch_modules, "imported", patched)
+
+
 LINEAR = "input x: f32[N, 24]  output y = x -> fc: linear(16)"
 CONVOLUTIONS = [
     "input x: f32[N, 3, 9, 9]  output y = x -> c: conv2d(8, 3)",
@@ -85,7 +102,7 @@ def test_an_integer_layer_computes_what_its_decoded_numbers_give(text: str, axis
 
 
 @pytest.mark.parametrize("scheme", ["static", "dynamic"])
-def test_linear_layers_multiply_integers(scheme: str, tmp_path: Path) -> None:
+def test_linear_layers_multiply_integers(scheme: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     graph = quantized(LINEAR, scheme=scheme)
     source = source_of(graph)
     assert "Int8Linear(24, 16)" in source and "dequantize" not in source
@@ -94,7 +111,7 @@ def test_linear_layers_multiply_integers(scheme: str, tmp_path: Path) -> None:
     with events:
         model(*inputs_of(graph).values())
     ran = {event.name for event in events.events()}
-    if torch.backends.mkldnn.is_available():
+    if "small" not in request.node.name and torch.backends.mkldnn.is_available():
         assert "onednn::qlinear_pointwise" in ran and "aten::linear" not in ran
 
 
@@ -131,7 +148,7 @@ def test_a_layer_used_twice_reads_two_ranges(tmp_path: Path) -> None:
 
 def loaded(tmp_path: Path, text: str = LINEAR) -> tuple[torch.nn.Module, torch.Tensor]:
     graph = quantized(text)
-    module = imported(graph, tmp_path)
+    module = torch_modules.imported(graph, tmp_path)
     sys.modules[module.__name__] = module  # where pickle looks for the classes
     model = module.load()
     x = next(iter(inputs_of(graph, N=2).values()))
@@ -182,7 +199,7 @@ def test_rounding_is_that_of_onnx(zero_point: int, tmp_path: Path) -> None:
     quantize.zero_point.fill_(zero_point)
     x = torch.linspace(-80, 80, 1281)
     expected = np.clip(np.rint(x.numpy() / np.float32(0.5)) + zero_point, 0, 255).astype(np.uint8)
-    assert np.array_equal(quantize(x).q.numpy(), expected)
+    assert np.array_equal(quantize(x).integers().numpy(), expected)
 
 
 def test_a_value_that_is_needed_decoded_as_well(tmp_path: Path) -> None:
@@ -205,8 +222,46 @@ def test_an_integer_module_is_as_good_on_another_path_of_computation(tmp_path: P
     """Without the CPU's kernels, as on a device that has none."""
     for text in (LINEAR, CONVOLUTIONS[1]):
         graph = quantized(text)
-        module = imported(graph, tmp_path)
+        module = torch_modules.imported(graph, tmp_path)
         model = module.load()
-        module.Int8Layer.on_cpu = lambda self, q: False
+        module.Int8Layer.pays = lambda self, x: False
         inputs = inputs_of(graph, N=2)
         torch.testing.assert_close(model(*inputs.values()), evaluate(graph, inputs)["y"], rtol=1e-4, atol=1e-5)
+
+
+NETWORK = """
+    input x: f32[N, 3, 14, 14]
+    y = x -> a: conv2d(8, 3) -> relu -> max_pool2d(3, stride = 2, padding = 1)
+        -> b: conv2d(8, 3, bias = false) -> max_pool2d((2, 1), ceil_mode = true) -> relu
+    output z = y -> flatten -> c: linear(16) -> relu -> d: linear(16) -> e: linear(5)
+"""
+
+
+def test_kernels_make_the_integers_that_the_next_layer_takes(tmp_path: Path) -> None:
+    graph = quantized(NETWORK)
+    source = source_of(graph)
+    forward = source[source.index("def forward(self, x: Tensor)") :]
+    assert forward.count("relu=True") == 3 and "F.relu" not in forward
+    assert "pooled(x, 3, stride=2, padding=1)" in forward and "pooled(x, (2, 1), ceil_mode=True)" in forward
+    assert forward.count("_in(") == 1, "what arrives is rounded, and all else where it is made"
+    # Sums that lie at a tie may be rounded to either side: a step of one scale each.
+    assert_agrees(graph, tmp_path, atol=0.1, N=3)
+
+
+def test_kernels_round_as_the_graph_does(tmp_path: Path) -> None:
+    """Against the same program with every step of its own."""
+    graph = quantized(NETWORK)
+    module = torch_modules.imported(graph, tmp_path)
+    model = module.load()
+    (x,) = inputs_of(graph, N=8).values()
+    a = model.a(model.a_in(x), model.b_in, relu=True)
+    alone = torch.nn.functional.relu(model.a(model.a_in(x)))
+    steps = (a.integers().int() - model.b_in(alone).integers().int()).abs()
+    assert steps.max() <= 1 and (steps > 0).float().mean() < 1e-3
+    assert torch.equal(module.pooled(a, 3, 2, 1).decoded(), torch.nn.functional.max_pool2d(a.decoded(), 3, 2, 1))
+
+
+def test_a_rounded_result_that_others_read_is_rounded_once(tmp_path: Path) -> None:
+    graph = quantized("input x: f32[N, 3, 6, 6]  y = x -> a: conv2d(4, 3)  output z = (y -> b: conv2d(4, 1)) + y")
+    assert "self.b_in(" in source_of(graph), "the numbers themselves are needed too"
+    assert_agrees(graph, tmp_path, atol=1e-4)

@@ -103,8 +103,8 @@ def test_any_pattern(drawn: tuple[str, dict[str, int], tuple[int, ...], tuple[in
     [
         (rearrange("b t (h e) -> b h t e", h=12), ("B", "T", 768), "x.unflatten(2, (12, -1)).transpose(1, 2)"),
         (rearrange("b h t e -> b t (h e)"), ("B", 12, "T", 64), "x.transpose(1, 2).flatten(2)"),
-        (rearrange("n h w c -> n c h w"), ("N", 8, 8, 3), "x.permute((0, 3, 1, 2))"),
-        (rearrange("n c h w -> n (h w) c"), ("N", 3, 8, 8), "x.permute((0, 2, 3, 1)).flatten(1, 2)"),
+        (rearrange("n h w c -> n c h w"), ("N", 8, 8, 3), "x.permute(0, 3, 1, 2)"),
+        (rearrange("n c h w -> n (h w) c"), ("N", 3, 8, 8), "x.permute(0, 2, 3, 1).flatten(1, 2)"),
         (rearrange("a b -> a 1 b"), ("N", 3), "x.unsqueeze(1)"),
         (Flatten(), ("N", 3, 8), "x.flatten(1)"),
         (Transpose(1, -1), ("N", 3, 8), "x.transpose(1, -1)"),

@@ -82,7 +82,8 @@ class Builder:
         self._outputs()
         if self._lacking:
             raise ArchcError(dict.fromkeys(self._lacking))  # a block used twice says the same twice
-        for record in make_fusible(self._records, self.graph.outputs.keys(), self.names):
+        outputs = self.graph.outputs.keys()
+        for record in make_fusible(self._records, outputs, self.names, lambda: self.constant(0.0)):
             self.domains.add(record.domain)
             write(self.proto.node.add(), record)
 

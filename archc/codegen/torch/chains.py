@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from archc.codegen.program import Apply, Loop, Statement, Use
+from archc.codegen.torch.names import CONTAINER_MEMBERS, is_attribute
 
 Chain = list[Apply | Use]
 
@@ -73,4 +74,13 @@ def _chain_at(
         if not callable_alone(statement):
             return []
         chain.append(statement)
-    return chain if len(chain) == len(wanted) > 1 else []
+    return chain if len(chain) == len(wanted) > 1 and _in_line(chain) else []
+
+
+def _in_line(chain: Chain) -> bool:
+    """Whether an `nn.Sequential` can hold the modules of a chain by these names, and calls them in this order."""
+    prefix = f"{container(chain)}."
+    names = [statement.member.name.removeprefix(prefix) for statement in chain if statement.member is not None]
+    if names == [str(number) for number in range(len(names))]:
+        return True
+    return all(is_attribute(name) and name not in CONTAINER_MEMBERS for name in names)

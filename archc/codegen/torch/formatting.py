@@ -33,14 +33,14 @@ def lines_of(prefix: str, expression: str, indent: int, comment: str = "") -> li
 
 
 def signature(head: str, parameters: Sequence[str], result: str, indent: int) -> list[str]:
-    """`def head(parameters)result:`."""
+    """`def head(parameters)result:`, where the result is nothing or ` -> ` and a type."""
     pad = _INDENT * indent
     line = f"{pad}def {head}({', '.join(parameters)}){result}:"
     if len(line) <= WIDTH:
         return [line]
     joined = f"{pad}{_INDENT}{', '.join(parameters)}"
     body = [joined] if len(joined) <= WIDTH else [f"{pad}{_INDENT}{parameter}," for parameter in parameters]
-    return [f"{pad}def {head}(", *body, f"{pad}){result}:"]
+    return [f"{pad}def {head}(", *body, *_broken(")" + result[:4], result[4:], ":", indent)]
 
 
 def has_name(code: str, name: str) -> bool:
@@ -133,7 +133,7 @@ def _opened(prefix: str, text: str, group: _Group, suffix: str, indent: int) -> 
     pad = _INDENT * indent
     head, body, tail = text[: group.opening + 1], text[group.opening + 1 : group.closing], text[group.closing :]
     first = f"{pad}{prefix}{head}"
-    is_call = head[-1] == "(" and len(head) > 1 and (head[-2].isalnum() or head[-2] in "_)]")
+    is_call = head[-1] in "([" and len(head) > 1 and (head[-2].isalnum() or head[-2] in "_)]")
     outline = _outline(body)
     if not body:
         return [f"{first}{tail}{suffix}"]

@@ -1,0 +1,113 @@
+"""Are quantized programs ever slower than the float ones? Whole models, in PyTorch and in ONNX Runtime, on one thread.
+
+Every model is compiled with fresh weights, as it is and with each pipeline; all its programs then take turns. The
+table gives the median and, in brackets, the speed relative to the float program in the same runtime; what is below
+0.95 is marked.
+
+    python -m benchmarks.int8_models [--models cnn resnet18] [--batches 1 32]
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import archc
+from archc.checking import load_module
+from archc.codegen import onnx
+from benchmarks.processes import ROOT
+from benchmarks.tables import markdown
+from benchmarks.timing import interleaved
+
+MODELS: Mapping[str, tuple[int, ...]] = {
+    "cnn": (1, 28, 28),
+    "mlp": (784,),
+    "lenet5": (1, 28, 28),
+    "resnet18": (3, 64, 64),
+}
+"""The specs, each with the size of one input."""
+PIPELINES = ("quant", 'quant(scheme = "dynamic")', 'quant(scheme = "weight")', "lowrank(ratio = 0.25), quant")
+SLOWER = 0.95
+
+
+@dataclass(frozen=True)
+class Program:
+    """A compiled model, loaded into both runtimes."""
+
+    title: str
+    in_torch: Callable[[np.ndarray[Any, Any]], object]
+    in_onnxruntime: Callable[[np.ndarray[Any, Any]], object]
+
+
+def load(name: str, passes: str, folder: Path) -> Program:
+    """Compile, write and load one program."""
+    feed, size = next(iter(archc.parse(ROOT / "specs" / f"{name}.arch").inputs)).name or "", MODELS[name]
+    calibration = {feed: np.random.default_rng(1).standard_normal((16, *size), np.float32)}
+    compiled = archc.compile(
+        ROOT / "specs" / f"{name}.arch", passes=passes, calibration=calibration if passes else None
+    )
+    compiled.write(folder, emit=("torch", "onnx"))
+    model = load_module(folder / f"{name}.py").load()
+    session = onnx.session(folder / f"{name}.onnx")
+
+    def in_torch(x: np.ndarray[Any, Any]) -> object:
+        with torch.inference_mode():
+            return model(torch.from_numpy(x))
+
+    return Program(passes or "float", in_torch, lambda x: session.run(None, {feed: x}))
+
+
+def compare(name: str, batch: int, programs: list[Program], rounds: int, seconds: float) -> list[list[str]]:
+    """The rows of one model at one batch size; the first program is what the others are compared with."""
+    x = np.random.default_rng(0).standard_normal((batch, *MODELS[name]), np.float32)
+    times = [
+        interleaved({program.title: lambda run=run: run(x) for program, run in runs}, rounds, seconds)
+        for runs in (
+            [(program, program.in_torch) for program in programs],
+            [(program, program.in_onnxruntime) for program in programs],
+        )
+    ]
+    reference = programs[0].title
+    return [
+        [
+            f"{name}, batch {batch}, `{program.title}`" if program.title != reference else f"{name}, batch {batch}",
+            *(_cell(runtime[program.title], runtime[reference]) for runtime in times),
+        ]
+        for program in programs
+    ]
+
+
+def _cell(seconds: float, reference: float) -> str:
+    ratio = reference / seconds
+    return f"{seconds * 1e3:.3f} ms ({ratio:.2f}×{' slower' if ratio < SLOWER else ''})"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
+    parser.add_argument("--batches", nargs="+", type=int, default=[1, 32])
+    parser.add_argument("--pipelines", nargs="+", default=list(PIPELINES))
+    parser.add_argument("--rounds", type=int, default=11, help="turns of each program (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=0.02, help="length of a turn (default: %(default)s)")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    rows: list[list[str]] = []
+    for name in options.models:
+        with tempfile.TemporaryDirectory() as folder:
+            programs = [
+                load(name, passes, Path(folder) / str(number)) for number, passes in enumerate(["", *options.pipelines])
+            ]
+            for batch in options.batches:
+                rows += compare(name, batch, programs, options.rounds, options.seconds)
+    print(markdown(["", "PyTorch", "ONNX Runtime"], rows))
+
+
+if __name__ == "__main__":
+    main()
