@@ -14,7 +14,9 @@ from archc.ir.cost import cost
 
 if TYPE_CHECKING:
     from archc.compiler import Compiled
+    from archc.ir.graph import Graph
     from archc.output import OutputFolder
+    from archc.weights.tensor import LazyTensor
 
 
 def write_files(
@@ -45,7 +47,7 @@ def write_files(
 
     progress("write the weights")
     weights_file = out.file(f"{name}.safetensors")
-    offsets = write_safetensors(weights_file, graph.tensors, {"format": "pt"})
+    offsets = write_safetensors(weights_file, _in_order(graph), {"format": "pt"})
     written.append(weights_file)
     if "onnx" in emit:
         from archc.codegen import onnx
@@ -71,6 +73,13 @@ def write_files(
     report["files"] = {path.name: _fingerprint(path) for path in sorted(written)}
     out.write_text("report.json", json.dumps(report, indent=2, ensure_ascii=False) + "\n")
     return report
+
+
+def _in_order(graph: Graph) -> dict[str, LazyTensor]:
+    """The stored tensors in the order of the layers, so that the file does not tell in which order passes made them."""
+    assert graph.tensors is not None
+    weights = {path: graph.weights[path] for node in graph.nodes() for path in node.weights.values()}
+    return {stored: graph.tensors[stored] for weight in weights.values() for stored in weight.tensors}
 
 
 def make_report(compiled: Compiled) -> dict[str, Any]:

@@ -247,6 +247,7 @@ _WORDS = {
     str: "a string",
     DType: "a dtype",
     SymbolicDim: "a size",
+    types.EllipsisType: "`...`",
 }
 
 
@@ -262,7 +263,10 @@ def _describe(wanted: Any) -> str:
     if origin is tuple:
         items = get_args(wanted)
         if len(items) == 2 and items[1] is Ellipsis:
-            return f"a tuple of {_describe(items[0]).removeprefix('an ').removeprefix('a ')}s"
+            item = _describe(items[0])
+            if " or " in item:
+                return f"a tuple, each of it {item}"
+            return f"a tuple of {item.removeprefix('an ').removeprefix('a ')}s"
         return f"({', '.join(_describe(item).removeprefix('an ').removeprefix('a ') for item in items)})"
     return _WORDS.get(wanted, getattr(wanted, "__name__", str(wanted)))
 

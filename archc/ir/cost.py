@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from archc.ir.dims import evaluate
@@ -51,10 +52,7 @@ def multiply_adds(node: Node, sizes: Mapping[str, int] | None = None) -> int:
 
 def activation_bytes(node: Node, sizes: Mapping[str, int] | None = None) -> int:
     """Bytes of the results of one node; symbolic sizes are 1 where `sizes` does not give them."""
-    total = 0
-    for value in node.results:
-        count = value.type.dtype.size
-        for dim in value.type.shape:
-            count *= evaluate(dim, sizes=sizes)
-        total += count
-    return total
+    return sum(
+        value.type.dtype.size * math.prod(evaluate(dim, sizes=sizes) for dim in value.type.shape)
+        for value in node.results
+    )

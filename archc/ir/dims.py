@@ -14,8 +14,6 @@ from dataclasses import field
 
 from archc.ir.records import record
 
-Dim = "int | SymbolicDim"  # for annotations under `from __future__ import annotations`
-
 
 @record
 class Symbol:

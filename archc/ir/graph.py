@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import networkx as nx
 
 from archc.diagnostics import Span
+from archc.ir.canonical import canonical_form
 from archc.ir.storage import Weight
 from archc.ir.types import TensorType
 
@@ -188,17 +189,6 @@ class Graph:
         """Whether a value is an output of the model."""
         return any(output is value for output in self.outputs.values())
 
-    def node_at(self, path: str) -> Node:
-        """The first node of a path.
-
-        Raises:
-            KeyError: there is none.
-        """
-        for node in self.nodes():
-            if node.path == path:
-                return node
-        raise KeyError(path)
-
     def layers(self) -> dict[str, Node]:
         """The named nodes by path, in order; a layer used twice stands once, at its first use."""
         found: dict[str, Node] = {}
@@ -225,44 +215,8 @@ class Graph:
     __hash__ = None  # type: ignore[assignment]  # graphs change
 
     def canonical(self) -> tuple[Any, ...]:
-        """A comparable form: nodes as they are reached from the outputs, operands by number."""
-        numbers: dict[Value, int] = {value: -1 - position for position, value in enumerate(self.inputs)}
-        rows: list[tuple[Any, ...]] = []
-        used: set[str] = set()
-        stack: list[Node] = []
-        for output in reversed(self.outputs.values()):
-            if output.producer is not None:
-                stack.append(output.producer)
-        done: set[Node] = set()
-        while stack:
-            node = stack[-1]
-            waiting = [v.producer for v in node.operands if v.producer is not None and v.producer not in done]
-            if node in done or not waiting:
-                stack.pop()
-                if node not in done:
-                    done.add(node)
-                    operands = tuple(numbers[value] for value in node.operands)
-                    types = tuple(value.type for value in node.results)
-                    weights = tuple(sorted(node.weights.items()))
-                    used.update(node.weights.values())
-                    for value in node.results:
-                        numbers[value] = len(numbers)
-                    rows.append((node.op, operands, weights, node.path, types))
-                continue
-            stack.extend(reversed(waiting))
-        return (
-            self.name,
-            tuple((value.name, value.type) for value in self.inputs),
-            tuple(rows),
-            tuple((name, numbers[value]) for name, value in self.outputs.items()),
-            tuple(
-                (w.path, w.shape, w.dtype, w.storage, w.trainable)
-                for w in sorted(self._used(used), key=lambda w: w.path)
-            ),
-        )
-
-    def _used(self, paths: set[str]) -> Iterator[Weight]:
-        return (weight for path, weight in self.weights.items() if path in paths)
+        """A comparable form of the network, without the values of its weights; see `archc.ir.canonical`."""
+        return canonical_form(self)
 
     # Changing: for the rewriter alone ---------------------------------------------------------------------
 

@@ -72,6 +72,10 @@ class Axis:
         return " + ".join("*".join(str(factor) for factor in term) or "1" for term in self.terms)
 
 
+UNIT = Axis(((),))
+"""An axis of size 1, which links to nothing."""
+
+
 @record
 class Pattern:
     """The axes of one operand, parameter or result."""

@@ -11,13 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 from archc.ir.dims import SymbolicDim, divide
 from archc.ir.records import record
-from archc.ir.signature import Apply, Axis, Index, Pattern, Signature, Spread, broadcasts, expand
+from archc.ir.signature import UNIT, Apply, Axis, Index, Pattern, Signature, Spread, broadcasts, expand
 
 Extent = int | SymbolicDim
 Functions = Callable[[str, str, Extent, int], Extent]
 """Gives the extent of `function(index)`, the `position`-th function of the result: `conv(w)` is number 1 of conv2d."""
-
-_UNIT = Axis(((),))
 
 
 @record
@@ -118,7 +116,7 @@ def solve(
         if sizes is None or not broadcast:
             return pattern
         axes = (
-            _UNIT if _is_broadcast(axis, broadcast) and size == 1 and _extent(axis, extents) != 1 else axis
+            UNIT if _is_broadcast(axis, broadcast) and size == 1 and _extent(axis, extents) != 1 else axis
             for axis, size in zip(pattern.axes, sizes)
         )
         return Pattern(pattern.name, tuple(axes), pattern.optional)

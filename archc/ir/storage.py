@@ -7,6 +7,7 @@ and knows which tensors it consists of; the first keeps the weight's own path, t
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.ir.attributes import arguments_text, attribute
@@ -112,10 +113,7 @@ class Weight:
     @property
     def size(self) -> int:
         """The number of elements."""
-        total = 1
-        for dim in self.shape:
-            total *= dim
-        return total
+        return math.prod(self.shape)
 
     @property
     def tensors(self) -> dict[str, tuple[Shape, DType]]:
@@ -125,10 +123,4 @@ class Weight:
     @property
     def nbytes(self) -> int:
         """Bytes of all that is stored for it."""
-        total = 0
-        for shape, dtype in self.tensors.values():
-            count = dtype.size
-            for dim in shape:
-                count *= dim
-            total += count
-        return total
+        return sum(dtype.size * math.prod(shape) for shape, dtype in self.tensors.values())

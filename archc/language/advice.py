@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 from archc.ir.graph import Node, Value
 from archc.ir.types import TensorType
@@ -54,37 +52,22 @@ def _pad_convolutions(op: Operator, operands: Sequence[Value], problem: Operator
     while value is not None and value.producer is not None and len(chain) < _LONGEST_SEARCH:
         chain.append(value.producer)
         value = _upstream(value)
-    unpadded = [node for node in chain if _unpadded(node.op)]
-    if not unpadded or any(len(node.operands) != 1 for node in chain) or value is None:
+    padded = {node: found for node in chain if (found := node.op.padded()) is not None}
+    if not padded or any(len(node.operands) != 1 for node in chain) or value is None:
         return None
     flow: TensorType = value.type
     try:
         for node in reversed(chain):
-            flow = (_padded(node.op) if node in unpadded else node.op).infer([flow]).results[0]
+            flow = (padded[node][0] if node in padded else node.op).infer([flow]).results[0]
         op.infer([flow if k == problem.operand else v.type for k, v in enumerate(operands)])
     except OperatorError:
         return None
     spatial = next((n.operands[0].type.shape[2:] for n in chain if n.operands[0].type.rank > 2), ())
-    kernels = {_kernel(node.op) for node in unpadded}
-    kernel = f" of kernel {kernels.pop()}" if len(kernels) == 1 else ""
-    paddings = {_kernel(node.op) // 2 for node in unpadded}
-    count = _NUMBERS[len(unpadded)] if len(unpadded) < len(_NUMBERS) else str(len(unpadded))
-    noun, verb = ("convolution", "leaves") if len(unpadded) == 1 else ("convolutions", "leave")
-    way = f"`padding = {paddings.pop()}`" if len(paddings) == 1 else "padding"
+    paddings = {padding for _, padding in padded.values()}
+    only = paddings.pop() if len(paddings) == 1 else None
+    kernel = f" of kernel {2 * only + 1}" if only is not None else ""  # the one whose size p zeros on a side keep
+    way = f"`padding = {only}`" if only is not None else "padding"
+    count = _NUMBERS[len(padded)] if len(padded) < len(_NUMBERS) else str(len(padded))
+    noun, verb = ("convolution", "leaves") if len(padded) == 1 else ("convolutions", "leave")
     size = "×".join(str(dim) for dim in spatial)
     return f"{count} {noun}{kernel} without padding {verb} {size}; add {way}, or drop `{problem.attribute}`"
-
-
-def _unpadded(op: Operator) -> bool:
-    kernel = _kernel(op)
-    return kernel > 1 and kernel % 2 == 1 and getattr(op, "padding", None) == 0 and bool(op.parameters)
-
-
-def _kernel(op: Any) -> int:
-    kernel = getattr(op, "kernel_size", 0)
-    sizes = set(kernel) if isinstance(kernel, tuple) else {kernel}
-    return sizes.pop() if len(sizes) == 1 else 0
-
-
-def _padded(op: Operator) -> Operator:
-    return dataclasses.replace(op, padding=_kernel(op) // 2)  # type: ignore[call-arg]  # `_unpadded` saw the field

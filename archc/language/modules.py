@@ -158,7 +158,8 @@ class _Loader:
         if path.is_dir():
             message, names = f"`{given}` is a folder; a file is imported", [f"{given}/{name}" for name in _texts(path)]
         else:
-            message, names = f"there is no file `{given}` beside {source.name}", _texts(path.parent)
+            others = [name for name in _texts(path.parent) if source.path is None or name != source.path.name]
+            message, names = f"there is no file `{given}` beside {source.name}", others
         way = did_you_mean(Path(given).name, names) or "the path is relative to the file that imports it"
         self.diagnostics.error("import-not-found", message, item.path.span, help=way)
 

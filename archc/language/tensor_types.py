@@ -25,15 +25,23 @@ def declare(expressions: Expressions, frame: Frame, node: syntax.TensorType) -> 
         Failed: it is no type; that was reported.
     """
     dtype = _dtype(expressions, frame, node)
-    shape = []
-    for dim in node.dims:
+    shape: dict[int, int | SymbolicDim] = {}
+    for axis, dim in sorted(enumerate(node.dims), key=lambda item: not _stands_alone(item[1])):
         bound = None
         if dim.bound is not None:
             bound = expressions.size(frame, dim.bound)
             if not isinstance(bound, int):
                 expressions.report(frame, "wrong-type", "a bound must be a number", dim.bound.span)
-        shape.append(_size(expressions, frame, dim, bound))
-    return TensorType(dtype, tuple(shape))
+        shape[axis] = _size(expressions, frame, dim, bound)
+    return TensorType(dtype, tuple(shape[axis] for axis in range(len(shape))))
+
+
+def _stands_alone(dim: syntax.Dim) -> bool:
+    """Whether an axis is a name and nothing more.
+
+    Such axes come first: an expression such as `2*D` may need a name that a later axis binds.
+    """
+    return isinstance(dim.value, syntax.Name)
 
 
 def _dtype(expressions: Expressions, frame: Frame, node: syntax.TensorType) -> DType:
@@ -55,6 +63,7 @@ def _size(expressions: Expressions, frame: Frame, node: syntax.Dim, bound: int |
         size = dims.symbol(value.name, bound)
         frame.environment.bind(value.name, size, None, "size")
         return size
+    _refuse_unknown(expressions, frame, value)
     size = expressions.size(frame, value)
     if isinstance(size, int):
         if size < 1:
@@ -67,6 +76,20 @@ def _size(expressions: Expressions, frame: Frame, node: syntax.Dim, bound: int |
             expressions.report(frame, "bound-exceeded", f"the size is {size}, and its bound {bound}", node.span)
     checked: int | SymbolicDim = size
     return checked
+
+
+def _refuse_unknown(expressions: Expressions, frame: Frame, value: syntax.Expression) -> None:
+    """Refuse arithmetic on a name that means nothing: from 2·H elements no backend could tell H."""
+    for name in _names(value):
+        if expressions.lookup(frame, name.name) is None:
+            expressions.report(
+                frame,
+                "unknown-name",
+                f"nothing is called `{name.name}` here",
+                name.span,
+                help=did_you_mean(name.name, expressions.known_names(frame))
+                or f"a new size stands alone: give the axis a name, such as `{name.name}`, and do the arithmetic below",
+            )
 
 
 def _means_nothing(frame: Frame, name: str) -> bool:
@@ -108,9 +131,7 @@ def unify(
             notes=describe(received),
         )
     bound: dict[str, int | SymbolicDim] = {}
-    # Plain names first: an expression such as `2*D` may need a name that a later axis binds.
-    axes = list(zip(node.dims, actual.shape))
-    for dim, size in sorted(axes, key=lambda axis: not isinstance(axis[0].value, syntax.Name)):
+    for dim, size in sorted(zip(node.dims, actual.shape), key=lambda axis: not _stands_alone(axis[0])):
         if isinstance(dim.value, syntax.Name) and _means_nothing(frame, dim.value.name):
             bound[dim.value.name] = size
             frame.environment.bind(dim.value.name, size, None, "size")
@@ -131,7 +152,7 @@ def _match(
     received: Value,
 ) -> None:
     """Match one axis; an expression with a single unknown name (`2*D`, `D + 1`) binds it."""
-    unknown = [free for free in _names(dim.value) if _means_nothing(frame, free)]
+    unknown = [free.name for free in _names(dim.value) if _means_nothing(frame, free.name)]
     for free in unknown:
         frame.environment.bind(free, dims.symbol(free), None, "size")
     declared = expressions.size(frame, dim.value)
@@ -170,9 +191,9 @@ def _solve(declared: SymbolicDim, unknown: str, size: int | SymbolicDim) -> int 
     return solved if solved is not None and (not isinstance(solved, int) or solved > 0) else None
 
 
-def _names(node: syntax.Expression) -> list[str]:
+def _names(node: syntax.Expression) -> list[syntax.Name]:
     if isinstance(node, syntax.Name):
-        return [node.name]
+        return [node]
     if isinstance(node, syntax.Binary):
         return [*_names(node.left), *_names(node.right)]
     return _names(node.operand) if isinstance(node, syntax.Unary) else []

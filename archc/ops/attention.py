@@ -8,10 +8,10 @@ from typing import Any
 
 from archc.ir.attributes import attribute
 from archc.ir.dims import divide
-from archc.ir.signature import Axis, Index, Pattern, Signature, parse_signature
+from archc.ir.signature import UNIT, Axis, Index, Pattern, Signature, parse_signature
 from archc.ir.solve import Extent
 from archc.ir.types import DType, TensorType
-from archc.ops.axes import UNIT, plain_axis
+from archc.ops.axes import plain_axis
 from archc.ops.layout import onnx_reshape
 from archc.ops.operator import Inference, Operator, OperatorError, operator
 from archc.ops.spelling import OnnxSpelling, TorchSpelling, Verbatim, call, method

@@ -7,9 +7,6 @@ from collections.abc import Sequence
 from archc.ir.signature import Axis, Index
 from archc.ops.operator import Operator, OperatorError
 
-UNIT = Axis(((),))
-"""An axis of size 1, which links to nothing."""
-
 
 def plain_axis(name: str) -> Axis:
     """The axis that is one index."""

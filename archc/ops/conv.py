@@ -94,6 +94,12 @@ class Convolution(Operator, abstract=True):
         check_window(self, count, extent, span, padding, self.spatial[position])
         return count
 
+    def padded(self) -> tuple[Self, int] | None:
+        kernel = self.kernel[0]
+        if self.padding != 0 or set(self.kernel) != {kernel} or kernel == 1 or kernel % 2 == 0:
+            return None
+        return replace(self, padding=kernel // 2), kernel // 2
+
     def torch(self, spell: TorchSpelling) -> str:
         named = {name: value for name, (value, default) in self._options().items() if value != default}
         return call(f"F.{self.name}", *spell.operands, *spell.weights.values(), **named)

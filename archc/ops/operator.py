@@ -26,9 +26,10 @@ from typing import Any, ClassVar, Self
 from archc.ir.attributes import arguments_text, attributes, bind
 from archc.ir.dims import SymbolicDim
 from archc.ir.records import record as operator  # the decorator of operator classes: a frozen dataclass, made lazily
-from archc.ir.signature import Pattern, RankMismatch, Signature, parse_signature
+from archc.ir.signature import RankMismatch, Signature, parse_signature
 from archc.ir.solve import Contradiction, Extent, Solution, solve
 from archc.ir.types import DType, TensorType
+from archc.ops.misfit import OperatorError, rank_error, shape_error
 from archc.ops.parameter import Parameter
 from archc.ops.rewriting import Rewriting
 from archc.ops.spelling import OnnxSpelling, TorchModule, TorchSpelling, call
@@ -36,29 +37,6 @@ from archc.ops.table import OperatorTable, snake_case
 
 OPERATORS: OperatorTable[type[Operator]] = OperatorTable()
 """All operators by name; a subclass that is not abstract enters itself."""
-
-
-class OperatorError(Exception):
-    """Operands or attributes that do not fit; whoever knows the text turns it into a diagnostic.
-
-    Attributes:
-        attribute: the attribute at fault, if one is; operand: the number of the data operand at fault, if one is.
-        expected: the extents by index name that would have fitted, for the search for a way out.
-    """
-
-    def __init__(
-        self,
-        code: str,
-        message: str,
-        *,
-        attribute: str | None = None,
-        operand: int | None = None,
-        help: str | None = None,
-        notes: Sequence[str] = (),
-    ):
-        super().__init__(message)
-        self.code, self.message, self.attribute, self.operand = code, message, attribute, operand
-        self.help, self.notes = help, tuple(notes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +149,13 @@ class Operator(Rewriting):
         """The integers that an operand may hold, the end exclusive, where not all will do (the ids of an embedding)."""
         return None
 
+    def padded(self) -> tuple[Operator, int] | None:
+        """This with enough zeros around its operand that no size shrinks, and how many on each side.
+
+        None where there is nothing to pad, or padding is given.  A diagnostic tries it as a way out of a mismatch.
+        """
+        return None
+
     def multiply_adds(self, inference: Inference, types: Sequence[TensorType]) -> Extent:
         """Multiply-adds of one run, from the signature; override where the signature does not show the work."""
         return inference.solution.multiply_adds
@@ -228,9 +213,9 @@ def _infer(op: Operator, types: tuple[TensorType, ...]) -> Inference:
     try:
         solution = solve(signature, shapes, op.extents(types), op.function_extent)
     except RankMismatch as mismatch:
-        raise _rank_error(op, mismatch, data, types) from None
+        raise rank_error(op, mismatch, data, types) from None
     except Contradiction as contradiction:
-        raise _shape_error(op, contradiction, data, types) from None
+        raise shape_error(op, contradiction, data, types) from None
     results = tuple(TensorType(dtype, shape) for dtype, shape in zip(dtypes, solution.results, strict=True))
     floating = next((operand.dtype for operand in types if operand.dtype.floating), DType.f32)
     parameters = {
@@ -246,65 +231,6 @@ def _infer(op: Operator, types: tuple[TensorType, ...]) -> Inference:
                 help="give the size as a number or an attribute",
             )
     return Inference(results, parameters, solution)
-
-
-def _rank_error(
-    op: Operator, mismatch: RankMismatch, data: Sequence[Pattern], types: Sequence[TensorType]
-) -> OperatorError:
-    operand = next(number for number, pattern in enumerate(data) if pattern.name == mismatch.pattern.name)
-    axes = ", ".join(str(axis) for axis in mismatch.pattern.axes)
-    # A spread stands for any number of axes; what else is in the pattern is one each.
-    fixed = [axis for axis in mismatch.pattern.axes if not str(axis).startswith(("*", "~"))]
-    least = "at least " if len(fixed) < len(mismatch.pattern.axes) else ""
-    expected = len(fixed) if mismatch.expected is None else mismatch.expected
-    count = f"{least if mismatch.expected is None else ''}{expected} ax{'i' if expected == 1 else 'e'}s [{axes}]"
-    which = f" as `{mismatch.pattern.name}`" if len(data) > 1 else ""
-    return OperatorError(
-        "rank-mismatch",
-        f"`{op.name}` expects {count}{which}, and receives {mismatch.rank}: {types[operand]}",
-        operand=operand,
-    )
-
-
-def _shape_error(
-    op: Operator, found: Contradiction, data: Sequence[Pattern], types: Sequence[TensorType]
-) -> OperatorError:
-    operand = next(number for number, pattern in enumerate(data) if pattern.name == found.operand.name)
-    phrases = {info.index: info for info in attributes(type(op)) if info.index is not None}
-    info = phrases.get(found.index) if found.index is not None else None
-    given = found.expected is not None and info is not None and getattr(op, info.name) == found.expected
-    if found.index is not None and "." in found.index:
-        message = (
-            f"`{op.name}` cannot combine "
-            + " with ".join(str(operand) for operand in types)
-            + f": {found.expected} and {found.actual} are different sizes"
-        )
-        return OperatorError(
-            "shape-mismatch", message, operand=operand, help="sizes must be equal, or one of them the constant 1"
-        )
-    if given and info is not None and str(found.operand.axes[found.axis]) == found.index:
-        phrase = info.phrase or f"{found.index}"
-        return OperatorError(
-            "shape-mismatch",
-            f"`{op.name}` expects {found.expected} {phrase}, and receives {found.actual}",
-            operand=operand,
-            attribute=info.name,
-        )
-    axis = str(found.operand.axes[found.axis])
-    expected = "" if found.expected is None else f", expected {found.expected}"
-    if found.expected is not None and found.index is not None and axis != found.index:
-        divisor = f"`{info.name}` = {found.expected}" if given and info is not None else f"{found.expected}"
-        expected = f", which {divisor} does not divide"
-    reason = f"axis {found.axis} (`{axis}`) is {found.actual}{expected}"
-    if found.expected is None:
-        reason = f"axis {found.axis} (`{axis}`) of size {found.actual} does not tell the sizes of its factors"
-    which = f"`{found.operand.name}` of " if len(data) > 1 else ""
-    return OperatorError(
-        "shape-mismatch",
-        f"{which}`{op.name}` receives {types[operand]}: {reason}",
-        operand=operand,
-        notes=[f"the signature is {op.signature_for(types)}"],
-    )
 
 
 def symbolic(*dims: Extent) -> bool:

@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 
 from archc.ir.attributes import attribute
 from archc.ir.dims import product
-from archc.ir.signature import Pattern, Signature
+from archc.ir.signature import UNIT, Pattern, Signature
 from archc.ir.types import DType, TensorType
-from archc.ops.axes import UNIT, axis_numbers, plain_axes
+from archc.ops.axes import axis_numbers, plain_axes
 from archc.ops.operator import Operator, OperatorError, operator, symbolic
 from archc.ops.spelling import OnnxSpelling, TorchSpelling, call, method
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from archc.ir.attributes import attribute
 from archc.ir.dims import SymbolicDim, divide, product
-from archc.ir.signature import Axis, Index, Pattern, Signature
+from archc.ir.signature import UNIT, Axis, Index, Pattern, Signature
 from archc.ir.solve import Extent
 from archc.ir.types import TensorType
-from archc.ops.axes import UNIT, plain_axes, plain_axis
+from archc.ops.axes import plain_axes, plain_axis
 from archc.ops.layout import Layout, onnx_reshape, torch_shape
 from archc.ops.operator import Operator, OperatorError, operator
 from archc.ops.rewriting import Uniform

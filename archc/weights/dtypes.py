@@ -5,23 +5,17 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
+from archc.ir.types import DType
+
 if TYPE_CHECKING:
     import numpy as np
 
-ITEM_SIZE = {
-    "f64": 8, "f32": 4, "f16": 2, "bf16": 2,
-    "i64": 8, "i32": 4, "i16": 2, "i8": 1,
-    "u8": 1, "bool": 1,
-}  # fmt: skip
+ITEM_SIZE = {dtype.value: dtype.size for dtype in DType}
 """Bytes of one element, by dtype name."""
 
-FLOATS = frozenset({"f64", "f32", "f16", "bf16"})
+FLOATS = frozenset(dtype.value for dtype in DType if dtype.floating)
 
-_NUMPY_NAME = {
-    "f64": "float64", "f32": "float32", "f16": "float16", "bf16": "bfloat16",
-    "i64": "int64", "i32": "int32", "i16": "int16", "i8": "int8",
-    "u8": "uint8", "bool": "bool",
-}  # fmt: skip
+_NUMPY_NAME = {dtype.value: dtype.torch for dtype in DType}  # numpy and PyTorch agree on all of them
 _NAME_OF_NUMPY = {numpy_name: name for name, numpy_name in _NUMPY_NAME.items()}
 
 

@@ -304,6 +304,12 @@ def test_integer_layers_are_as_the_formatter_and_the_linter_want_them(passes: st
     assert_well_formed(source_of(graph_of(Path("specs/cnn.arch"), passes)), tmp_path)
 
 
+@pytest.mark.parametrize("count", [8, 9, 10, 11])  # the type of the results fits beside, below, and not on one line
+def test_many_results_are_as_the_formatter_wants_them(count: int, tmp_path: Path) -> None:
+    outputs = " ".join(f"output y{number} = x -> linear({number + 1})" for number in range(count))
+    assert_well_formed(source_of(graph_of(f"model net {{ input x: f32[N, 4] {outputs} }}")), tmp_path)
+
+
 def assert_well_formed(source: str, folder: Path) -> None:
     path = folder / "module.py"
     path.write_text(source)
