@@ -78,3 +78,8 @@ def __getattr__(name: str) -> Any:
     value = getattr(importlib.import_module(_HOMES[name]), name)
     globals()[name] = value
     return value
+
+
+def __dir__() -> list[str]:
+    """What completion offers, though not loaded yet."""
+    return sorted({*globals(), *__all__})

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from archc.diagnostics import did_you_mean, error
+from archc.ir.dims import as_symbol, symbols
 from archc.ir.graph import Graph, Value
 
 if TYPE_CHECKING:
@@ -50,19 +51,23 @@ class Calibration:
 
     @property
     def _batched(self) -> bool:
-        """Whether every input's first axis is a size that the user may choose, so that batches can be cut."""
-        inputs = self._graph.inputs
-        return bool(inputs) and all(v.type.shape and not isinstance(v.type.shape[0], int) for v in inputs)
+        """Whether one size is the first axis of every input, and of that alone, so that batches can be cut."""
+        shapes = [value.type.shape for value in self._graph.inputs]
+        leading = {as_symbol(shape[0]) if shape else None for shape in shapes}
+        batch = leading.pop() if len(leading) == 1 else None
+        return batch is not None and not any(batch.name in symbols(dim) for shape in shapes for dim in shape[1:])
 
     def batches(self) -> Iterator[dict[str, torch.Tensor]]:
         """The samples in batches of at most `BATCH`."""
         import torch
 
-        tensors = {name: torch.from_numpy(array) for name, array in self.arrays.items()}
+        dtypes = {value.name or "": getattr(torch, value.type.dtype.torch) for value in self._graph.inputs}
+        # Numpy has no bf16 that PyTorch would take, and bf16 inputs come as f32.
+        tensors = {name: torch.from_numpy(array).to(dtypes[name]) for name, array in self.arrays.items()}
         if not self._batched:
             yield tensors
             return
-        count = min((len(tensor) for tensor in tensors.values()), default=0)
+        count = len(next(iter(tensors.values())))
         for start in range(0, count, BATCH):
             yield {name: tensor[start : start + BATCH] for name, tensor in tensors.items()}
 
@@ -105,7 +110,9 @@ def read_calibration(graph: Graph, data: str | Path | Mapping[str, np.ndarray]) 
                 help=f"save one of {value.type} with numpy.savez({name}=...)",
             )
         arrays[name] = _converted(given[name], value, where)
-        if arrays[name].size == 0:
+        if arrays[name].size:
+            _check_range(graph, value, arrays[name], where)
+        else:
             raise error(
                 "calibration-empty",
                 f"{where}: `{name}` holds no samples; its shape is {list(arrays[name].shape)}",
@@ -118,12 +125,30 @@ def read_calibration(graph: Graph, data: str | Path | Mapping[str, np.ndarray]) 
     return arrays
 
 
+def _check_range(graph: Graph, value: Value, array: np.ndarray, where: str) -> None:
+    """Refuse integers that a consumer cannot look up (the ids of an embedding)."""
+    from archc.ops.samples import accepted_integers
+
+    accepted = accepted_integers(graph, value)
+    if accepted is None or not value.type.dtype.integral:
+        return
+    least, most = int(array.min()), int(array.max())
+    if least < accepted.start or most >= accepted.stop:
+        raise error(
+            "calibration-range",
+            f"{where}: `{value.name}` holds integers from {least} to {most},"
+            f" and the model takes those from {accepted.start} to {accepted.stop - 1}",
+        )
+
+
 def _converted(array: np.ndarray, value: Value, where: str) -> np.ndarray:
     import numpy as np
 
     from archc.weights.dtypes import numpy_dtype
 
     wanted = numpy_dtype(value.type.dtype.value)
+    if value.type.dtype.value == "bf16":
+        wanted = np.dtype(np.float32)
     floats = np.issubdtype(array.dtype, np.floating) and value.type.dtype.floating
     integers = np.issubdtype(array.dtype, np.integer) and value.type.dtype.integral
     if not (floats or integers or array.dtype == wanted):
@@ -134,4 +159,4 @@ def _converted(array: np.ndarray, value: Value, where: str) -> np.ndarray:
         )
     if floats and not np.isfinite(array).all():
         raise error("calibration-not-finite", f"{where}: `{value.name}` holds a NaN or an infinity")
-    return array.astype(wanted, copy=False)
+    return np.ascontiguousarray(array, wanted)

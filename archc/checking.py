@@ -17,6 +17,8 @@ from archc.passmanager import largest_error
 if TYPE_CHECKING:
     from types import ModuleType
 
+    import torch
+
     from archc.compiler import Compiled
 
 FLOAT_TOLERANCE = 1e-4
@@ -34,7 +36,7 @@ def check_agreement(compiled: Compiled, files: Mapping[str, Path]) -> dict[str, 
         The relative error of each against the graph (see `PassReport.error`), and the tolerance.
 
     Raises:
-        ArchcError: one is above the tolerance (`check-failed`).
+        ArchcError: one is above the tolerance, or does not run (`check-failed`).
     """
     import torch
 
@@ -49,10 +51,7 @@ def check_agreement(compiled: Compiled, files: Mapping[str, Path]) -> dict[str, 
         results = results if isinstance(results, tuple) else (results,)
         errors["torch"] = largest_error(expected, dict(zip(graph.outputs, results, strict=True)))
     if ".onnx" in files:
-        from archc.codegen import onnx
-
-        arrays = onnx.run(files[".onnx"], {name: tensor.numpy() for name, tensor in inputs.items()})
-        errors["onnxruntime"] = largest_error(expected, {k: torch.from_numpy(v) for k, v in arrays.items()})
+        errors["onnxruntime"] = largest_error(expected, _run_onnx(files[".onnx"], inputs))
     tolerance = _tolerance(graph)
     worst = max(errors, key=lambda name: errors[name], default=None)
     if worst is not None and not errors[worst] <= tolerance:
@@ -62,6 +61,28 @@ def check_agreement(compiled: Compiled, files: Mapping[str, Path]) -> dict[str, 
             help="this is a bug in archc; compile with `--explain` to see what the passes did",
         )
     return {"errors": errors, "tolerance": tolerance}
+
+
+def _run_onnx(path: Path, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The outputs that ONNX Runtime computes.
+
+    Raises:
+        ArchcError: it cannot run the file (`check-failed`): it has no kernel for an operator of a dtype, mostly.
+    """
+    import torch
+    from onnxruntime.capi import onnxruntime_pybind11_state as refusals
+
+    from archc.codegen import onnx
+
+    if any(tensor.dtype is torch.bfloat16 for tensor in inputs.values()):
+        raise error("check-failed", "ONNX Runtime takes no bf16 arrays from Python", help="compile without `--check`")
+    try:
+        arrays = onnx.run(path, {name: tensor.numpy() for name, tensor in inputs.items()})
+    except (refusals.Fail, refusals.InvalidArgument, refusals.InvalidGraph, refusals.InvalidProtobuf) as refusal:
+        raise error("check-failed", f"ONNX Runtime refuses the model: {refusal}") from None
+    except (refusals.NotImplemented, refusals.RuntimeException) as refusal:
+        raise error("check-failed", f"ONNX Runtime cannot run the model: {refusal}") from None
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
 def _tolerance(graph: Graph) -> float:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from archc.codegen import TARGETS
 from archc.collector import paused_collector
 from archc.diagnostics import Diagnostics, Source, did_you_mean, error
 from archc.emission import file_title, source_title
@@ -27,8 +28,6 @@ from archc.pipelines import parse_passes, value_of
 
 if TYPE_CHECKING:
     import numpy as np
-
-TARGETS = ("torch", "onnx", "arch")
 
 
 def silent(task: str) -> None:
@@ -195,15 +194,10 @@ class Compiled:
 
     def sources(self) -> dict[str, str]:
         """The texts that would be written: the `.arch` file and the PyTorch module, by file name."""
-        from archc.codegen.torch import emit as emit_torch
+        from archc.emission import torch_source
         from archc.language.printer import print_graph
 
-        return {
-            f"{self.name}.arch": print_graph(self.graph),
-            f"{self.name}.py": emit_torch(
-                self.graph, source_name=self.source_name, weights_name=f"{self.name}.safetensors"
-            ),
-        }
+        return {f"{self.name}.arch": print_graph(self.graph), f"{self.name}.py": torch_source(self)}
 
 
 def compile(

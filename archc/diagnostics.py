@@ -54,14 +54,17 @@ class Span:
 
     @property
     def line(self) -> int:
+        """The line of its start, counted from 1."""
         return self.source.position(self.start)[0]
 
     @property
     def column(self) -> int:
+        """The column of its start, counted from 1 in characters."""
         return self.source.position(self.start)[1]
 
     @property
     def text(self) -> str:
+        """What the source has there."""
         return self.source.text[self.start : self.end]
 
     def to(self, other: Span) -> Span:
@@ -96,8 +99,7 @@ class Diagnostic:
         """A plain object: severity, code, message, file, line, column, notes, help."""
         place: dict[str, Any] = {}
         if self.span is not None:
-            line, column = self.span.source.position(self.span.start)
-            place = {"file": self.span.source.name, "line": line, "column": column}
+            place = {"file": self.span.source.name, "line": self.span.line, "column": self.span.column}
         return {
             "severity": self.severity,
             "code": self.code,
@@ -145,6 +147,7 @@ class Diagnostics:
         notes: Iterable[Note | str] = (),
         help: str | None = None,
     ) -> None:
+        """Add an error; the arguments are those of `Diagnostic`."""
         self.add(Diagnostic("error", code, message, span, _notes(notes), help))
 
     def warn(
@@ -155,6 +158,7 @@ class Diagnostics:
         notes: Iterable[Note | str] = (),
         help: str | None = None,
     ) -> None:
+        """Add a warning; the arguments are those of `Diagnostic`."""
         self.add(Diagnostic("warning", code, message, span, _notes(notes), help))
 
     def add(self, diagnostic: Diagnostic) -> None:
@@ -164,6 +168,7 @@ class Diagnostics:
             self.found.append(diagnostic)
 
     def extend(self, diagnostics: Iterable[Diagnostic]) -> None:
+        """Add several, those of an `ArchcError` for instance."""
         for diagnostic in diagnostics:
             self.add(diagnostic)
 

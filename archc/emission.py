@@ -31,12 +31,9 @@ def write_files(
     assert graph.tensors is not None
     written: list[Path] = []
     if "torch" in emit:
-        from archc.codegen.torch import emit as emit_torch
-
         progress("write the PyTorch module")
-        source = emit_torch(graph, source_name=compiled.source_name, weights_name=f"{name}.safetensors")
         written.append(out.file(f"{name}.py"))
-        written[-1].write_text(source, encoding="utf-8")
+        written[-1].write_text(torch_source(compiled), encoding="utf-8")
     if "arch" in emit:
         from archc.language.printer import print_graph
 
@@ -80,6 +77,13 @@ def _in_order(graph: Graph) -> dict[str, LazyTensor]:
     assert graph.tensors is not None
     weights = {path: graph.weights[path] for node in graph.nodes() for path in node.weights.values()}
     return {stored: graph.tensors[stored] for weight in weights.values() for stored in weight.tensors}
+
+
+def torch_source(compiled: Compiled) -> str:
+    """The PyTorch module of a compiled model; it loads the weights file that `write_files` puts beside it."""
+    from archc.codegen.torch import emit
+
+    return emit(compiled.graph, source_name=compiled.source_name, weights_name=f"{compiled.name}.safetensors")
 
 
 def make_report(compiled: Compiled) -> dict[str, Any]:

@@ -7,18 +7,21 @@ and what was left alone and why.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from archc.diagnostics import did_you_mean, error
+from archc.diagnostics import ArchcError, did_you_mean, error
 from archc.ir.attributes import AttributeProblem, arguments_text, bind
 from archc.ir.cost import Cost, cost
 from archc.ir.graph import Graph, Node
 from archc.ir.rewriter import Rewriter
 from archc.ir.selector import Selector, SelectorError
+from archc.ir.types import TensorType
 from archc.ir.verifier import InvalidGraph, verify
 
 if TYPE_CHECKING:
@@ -122,7 +125,7 @@ class PassReport:
     Attributes:
         error: relative error at the outputs against the graph before this pass; total_error: against the graph
             before the first pass.  Both are ‖y' - y‖₂ / ‖y‖₂, the largest over the outputs; for integer outputs
-            the fraction of elements that differ.
+            the fraction of elements that differ.  Infinite (null in JSON) where a pass made a NaN or an infinity.
     """
 
     text: str
@@ -139,10 +142,15 @@ class PassReport:
             "preserves": self.preserves,
             "before": self.before.to_json(),
             "after": self.after.to_json(),
-            "error": self.error,
-            "total_error": self.total_error,
+            "error": _finite(self.error),
+            "total_error": _finite(self.total_error),
             "remarks": [remark.to_json() for remark in self.remarks],
         }
+
+
+def _finite(error: float) -> float | None:
+    """JSON has no infinity."""
+    return error if math.isfinite(error) else None
 
 
 def pass_names() -> list[str]:
@@ -169,7 +177,7 @@ def load_pass(name: str) -> type[Pass]:
         if name not in _registered:
             try:
                 entry.load()
-            except ImportError as failure:
+            except (ImportError, AttributeError) as failure:
                 raise error(
                     "pass-not-loadable",
                     f"the pass `{name}` cannot be loaded from `{entry.value}`: {failure}",
@@ -224,48 +232,91 @@ def run_passes(
     for step in passes:
         progress(str(step))
         before = cost(graph)
+        interface = _interface(graph)
         context = Context(Rewriter(graph, by=step.name), calibration)
         try:
             step.run(graph, context)
         except SelectorError as problem:
             raise error("selector-matches-nothing", f"{problem} in `{step}`", help=problem.help) from None
+        except Exception as bug:
+            bug.add_note(f"while the pass `{step}` ran")  # for whoever gets it: which of the passes it was
+            raise
         context.rewriter.remove_unused_nodes()
         context.rewriter.remove_unused_weights()
-        _verify(graph, step)
+        _verify(graph, step, interface)
         outputs = calibration.outputs(graph)
+        change = largest_error(previous, outputs)
+        _hold_to_promise(step, change)
         yield PassReport(
             str(step),
             step.preserves,
             before,
             cost(graph),
-            largest_error(previous, outputs),
+            change,
             largest_error(original, outputs),
             tuple(context.remarks),
         )
         previous = outputs
 
 
-def _verify(graph: Graph, step: Pass) -> None:
+def _interface(graph: Graph) -> list[tuple[str, str, TensorType]]:
+    """What a graph takes and gives, in order."""
+    inputs = [("input", str(value.name), value.type) for value in graph.inputs]
+    return inputs + [("output", name, value.type) for name, value in graph.outputs.items()]
+
+
+def _verify(graph: Graph, step: Pass, interface: list[tuple[str, str, TensorType]]) -> None:
     try:
         verify(graph)
     except InvalidGraph as broken:
-        raise error(
-            "pass-broke-graph",
-            f"the pass `{step}` left the graph invalid: {broken}",
-            help="this is a bug in the pass; compile without it, or with the passes before it alone",
-        ) from broken
+        raise _broken(step, f"left the graph invalid: {broken}") from broken
+    for was, now in zip_longest(interface, _interface(graph)):
+        if was != now:
+            kind, name, _ = was or now
+            raise _broken(step, f"changed the {kind} `{name}` of the model")
+
+
+PROMISES = {"exact": 1e-5, "rounding": 0.05}
+"""The error at the outputs beyond which a pass has broken its promise.
+
+Rounding can turn a comparison round, and what follows from it; but hardly so often.
+"""
+
+
+def _hold_to_promise(step: Pass, change: float) -> None:
+    if change > PROMISES.get(step.preserves, math.inf):
+        wanted = "exactly" if step.preserves == "exact" else "up to rounding"
+        raise _broken(step, f"promises to preserve the function {wanted}, and changed the outputs by {change:.2%}")
+
+
+def _broken(step: Pass, what: str) -> ArchcError:
+    return error(
+        "pass-broke-graph",
+        f"the pass `{step}` {what}",
+        help="this is a bug in the pass; compile without it, or with the passes before it alone",
+    )
 
 
 def largest_error(before: Mapping[str, torch.Tensor], after: Mapping[str, torch.Tensor]) -> float:
-    """The largest relative error over the outputs; see `PassReport`."""
+    """The largest relative error over the outputs; see `PassReport`.
+
+    It is infinite where one side has a NaN or an infinity that the other has not.
+    """
     worst = 0.0
     for name, expected in before.items():
         actual = after[name]
         if not expected.is_floating_point():
             wrong = float((expected != actual).double().mean()) if expected.numel() else 0.0
         else:
-            difference = float((actual.double() - expected.double()).norm())
-            scale = float(expected.double().norm())
-            wrong = difference / scale if scale else difference
+            wrong = _relative_error(expected.double(), actual.double())
         worst = max(worst, wrong)
     return worst
+
+
+def _relative_error(expected: torch.Tensor, actual: torch.Tensor) -> float:
+    finite = expected.isfinite()
+    same = (actual == expected) | (actual.isnan() & expected.isnan())
+    if not bool((same | (finite & actual.isfinite())).all()):
+        return math.inf  # and not NaN, which is smaller than nothing and hides
+    difference, scale = (float(side[finite].norm()) for side in (actual - expected, expected))
+    return difference / scale if scale else difference

@@ -7,10 +7,14 @@ from typing import Any
 
 from archc.diagnostics import Diagnostics, Source, Span, did_you_mean, error
 from archc.ir.attributes import AttributeProblem
+from archc.ir.types import DType
 from archc.language import syntax
 from archc.language.modules import Module
 from archc.language.parser import parse_pipeline
 from archc.passmanager import Pass, make_pass, pass_names
+
+DEEPEST_PIPELINES = 64  # of pipelines in pipelines
+MOST_PASSES = 1000  # of one pipeline, with those of the pipelines in it
 
 
 def parse_passes(text: str, module: Module | None = None) -> list[Pass]:
@@ -74,11 +78,16 @@ def _passes(
         if pipeline is not None and not stage.arguments:
             if name in open_pipelines:
                 raise error(*_recursive(name), stage.span)
+            if len(open_pipelines) >= DEEPEST_PIPELINES:
+                deep = f"pipelines are nested more than {DEEPEST_PIPELINES} deep"
+                raise error("nesting-too-deep", deep, stage.span)
             passes += _passes(pipeline.passes, module, diagnostics, (*open_pipelines, name))
-            continue
-        made = _pass(stage, diagnostics, sorted(module.pipelines) if module is not None else [])
-        if made is not None:
+            if diagnostics.errors:
+                break  # a pipeline that is used again and again is wrong only once
+        elif (made := _pass(stage, diagnostics, sorted(module.pipelines) if module is not None else [])) is not None:
             passes.append(made)
+        if len(passes) > MOST_PASSES:
+            raise error("too-many-passes", f"the pipeline has more than {MOST_PASSES} passes", stage.span)
     if not open_pipelines:
         diagnostics.check()
     return passes
@@ -94,8 +103,6 @@ def _pass(stage: syntax.Stage, diagnostics: Diagnostics, pipelines: Sequence[str
             value = value_of(argument.value, argument.name if argument.name is not None else len(positional))
             if argument.name is None:
                 positional.append(value)
-            elif argument.name in named:
-                raise AttributeProblem("duplicate-option", f"`{argument.name}` is given twice", argument.name)
             else:
                 named[argument.name] = value
         return make_pass(_name(stage), positional, named)
@@ -113,7 +120,7 @@ def _name(stage: syntax.Stage) -> str:
 
 
 def value_of(node: syntax.Expression | syntax.Slice, argument: str | int | None = None) -> Any:
-    """The value of a literal; a bare word stands for the string of its letters (`quant(int8)`).
+    """The value of a literal; a bare word that is no dtype stands for the string of its letters (`quant(int8)`).
 
     Args:
         argument: whose value it is, for the problem.
@@ -124,7 +131,7 @@ def value_of(node: syntax.Expression | syntax.Slice, argument: str | int | None 
     if isinstance(node, (syntax.Number, syntax.String, syntax.Boolean)):
         return node.value
     if isinstance(node, syntax.Name):
-        return node.name
+        return DType(node.name) if node.name in DType.__members__ else node.name
     if isinstance(node, syntax.Unary) and node.operator == "-" and isinstance(node.operand, syntax.Number):
         return -node.operand.value
     if isinstance(node, (syntax.Tuple, syntax.List)):

@@ -13,6 +13,7 @@ import argparse
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ def compare(name: str, batch: int, programs: list[Program], rounds: int, seconds
     """The rows of one model at one batch size; the first program is what the others are compared with."""
     x = np.random.default_rng(0).standard_normal((batch, *MODELS[name]), np.float32)
     times = [
-        interleaved({program.title: lambda run=run: run(x) for program, run in runs}, rounds, seconds)
+        interleaved({program.title: partial(run, x) for program, run in runs}, rounds, seconds)
         for runs in (
             [(program, program.in_torch) for program in programs],
             [(program, program.in_onnxruntime) for program in programs],

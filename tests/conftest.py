@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import settings
+
+# How long an example takes depends on what else the machine does.
+settings.register_profile("archc", deadline=None)
+settings.load_profile("archc")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -74,9 +74,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as bug:
         if os.environ.get("ARCHC_DEBUG"):
             raise
+        happened = ", ".join([f"{type(bug).__name__}: {bug}", *getattr(bug, "__notes__", [])])
         output.message(
-            f"internal error: {type(bug).__name__}: {bug}\n"
-            "This is a bug in archc, not in your input; please report it.  ARCHC_DEBUG=1 shows the traceback."
+            f"internal error: {happened}\n"
+            "This is a bug in archc (or in an extension of it), not in your input; please report it.  "
+            "ARCHC_DEBUG=1 shows the traceback."
         )
         return INTERNAL_ERROR
 

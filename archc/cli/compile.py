@@ -8,9 +8,8 @@ from typing import Any
 
 from archc.cli import options, output, reports
 from archc.cli.plugins import load_plugins
+from archc.codegen import TARGETS
 from archc.diagnostics import Diagnostics
-
-_TARGETS = ("torch", "onnx", "arch")
 
 _EPILOG = """\
 examples:
@@ -38,8 +37,8 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--emit",
         metavar="TARGETS",
-        type=options.words(_TARGETS),
-        default=_TARGETS,
+        type=options.words(TARGETS),
+        default=TARGETS,
         help="what to write, of torch, onnx and arch (default: all, torch,onnx,arch)",
     )
     parser.add_argument(
@@ -57,25 +56,11 @@ def add_parser(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from archc.compiler import compile, parse_settings
-
     load_plugins(arguments.load)
     found = Diagnostics()
     folder = Path(arguments.output)
     with output.progress() as progress:
-        compiled = compile(
-            Path(arguments.file),
-            model=arguments.model,
-            passes=arguments.passes,
-            weights=arguments.weights,
-            calibration=arguments.calib,
-            values=parse_settings(arguments.set),
-            seed=arguments.seed,
-            allow_pickle=arguments.allow_pickle,
-            allow_absolute_imports=arguments.allow_absolute_imports,
-            diagnostics=found,
-            progress=progress,
-        )
+        compiled = options.compiled(arguments, found, progress)
         report = compiled.write(folder, arguments.emit, arguments.check, progress)
     if arguments.json:
         output.print_json(report)

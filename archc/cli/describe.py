@@ -13,6 +13,14 @@ if TYPE_CHECKING:
     from archc.passmanager import Pass
 
 
+PRESERVES = {
+    "exact": "preserves the function exactly",
+    "rounding": "preserves the function up to rounding",
+    "approximate": "preserves the function up to an error, which is measured",
+}
+"""What a pass promises, in words."""
+
+
 def summary(cls: type) -> str:
     """The first sentence of a class's docstring, which may run over several lines."""
     paragraph = " ".join((inspect.getdoc(cls) or "").partition("\n\n")[0].split())

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from archc.diagnostics import did_you_mean
+from archc.diagnostics import Diagnostics, did_you_mean
 
-Commands = "argparse._SubParsersAction[Parser]"
+if TYPE_CHECKING:
+    from archc.compiler import Compiled
 
 
 class UsageError(Exception):
@@ -105,7 +107,31 @@ def add_compilation(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def compiled(arguments: argparse.Namespace, diagnostics: Diagnostics, progress: Callable[[str], None]) -> Compiled:
+    """What `archc.compile` makes of the file and the options of `add_model` and `add_compilation`.
+
+    Raises:
+        ArchcError: as `archc.compile`.
+    """
+    from archc.compiler import compile, parse_settings
+
+    return compile(
+        Path(arguments.file),
+        model=arguments.model,
+        passes=arguments.passes,
+        weights=arguments.weights,
+        calibration=arguments.calib,
+        values=parse_settings(arguments.set),
+        seed=arguments.seed,
+        allow_pickle=arguments.allow_pickle,
+        allow_absolute_imports=arguments.allow_absolute_imports,
+        diagnostics=diagnostics,
+        progress=progress,
+    )
+
+
 def add_json(parser: argparse.ArgumentParser, what: str) -> None:
+    """The option that prints `what` for programs."""
     parser.add_argument("--json", action="store_true", help=f"print {what} as one JSON object")
 
 

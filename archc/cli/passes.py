@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 from archc.cli import options, output
-from archc.cli.describe import pass_json, summary
+from archc.cli.describe import PRESERVES, pass_json, summary
 from archc.cli.ops import attribute_lines
 from archc.cli.plugins import load_plugins
 from archc.diagnostics import did_you_mean, error
@@ -18,12 +18,6 @@ examples:
 
 Passes come from the entry-point group `archc.passes` of installed packages, and from --load.
 """
-
-_PRESERVES = {
-    "exact": "preserves the function exactly",
-    "rounding": "preserves the function up to rounding",
-    "approximate": "preserves the function up to an error, which is measured",
-}
 
 
 def add_parser(commands: Any) -> None:
@@ -65,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _page(described: dict[str, Any]) -> str:
-    sections = [f"{output.heading(described['name'])}  ({_PRESERVES[described['preserves']]})\n\n{described['doc']}"]
+    sections = [f"{output.heading(described['name'])}  ({PRESERVES[described['preserves']]})\n\n{described['doc']}"]
     if described["options"]:
         sections.append(output.section("options", attribute_lines(described["options"])))
     if described["example"]:

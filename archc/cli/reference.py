@@ -12,7 +12,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from archc.cli.describe import operator_json, pass_json
+from archc.cli.describe import PRESERVES, operator_json, pass_json
 
 _OPERATORS = """\
 # Operators
@@ -31,12 +31,6 @@ A pipeline names passes with their options: `--passes "lowrank(energy = 0.95, on
 error at the outputs is measured. `archc passes NAME` shows the same as this page, which is generated from the classes
 in `passes/` by `make reference`.
 """
-
-_PRESERVES = {
-    "exact": "Preserves the function exactly.",
-    "rounding": "Preserves the function up to rounding.",
-    "approximate": "Preserves the function up to an error, which is measured.",
-}
 
 
 def pages() -> dict[str, str]:
@@ -88,7 +82,7 @@ def _operator(described: dict[str, Any]) -> str:
 
 
 def _pass(described: dict[str, Any]) -> str:
-    parts = [f"## {described['name']}", f"*{_PRESERVES[described['preserves']]}* {described['doc']}"]
+    parts = [f"## {described['name']}", f"*{PRESERVES[described['preserves']].capitalize()}.* {described['doc']}"]
     parts += _attributes(described["options"])
     if described["example"]:
         parts.append(f"```\n{described['example']}\n```")
@@ -120,6 +114,7 @@ def _title(family: str) -> str:
 
 
 def main() -> None:
+    """Write the pages into the folder that the command line names."""
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else "docs")
     for name, text in pages().items():
         (folder / name).write_text(text, encoding="utf-8")

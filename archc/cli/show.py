@@ -72,26 +72,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _graph(arguments: argparse.Namespace, found: Diagnostics) -> tuple[Graph, Compiled | None]:
     """The model, compiled only where passes or weights ask for it."""
-    from archc.compiler import compile, parse, parse_settings
+    from archc.compiler import parse, parse_settings
 
-    values = parse_settings(arguments.set)
     if not arguments.passes and arguments.weights is None:
-        path = Path(arguments.file)
+        path, values = Path(arguments.file), parse_settings(arguments.set)
         return parse(path, arguments.model, values, found, arguments.allow_absolute_imports), None
     with output.progress() as progress:
-        compiled = compile(
-            Path(arguments.file),
-            model=arguments.model,
-            passes=arguments.passes,
-            weights=arguments.weights,
-            calibration=arguments.calib,
-            values=values,
-            seed=arguments.seed,
-            allow_pickle=arguments.allow_pickle,
-            allow_absolute_imports=arguments.allow_absolute_imports,
-            diagnostics=found,
-            progress=progress,
-        )
+        compiled = options.compiled(arguments, found, progress)
     return compiled.graph, compiled
 
 

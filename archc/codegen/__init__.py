@@ -3,3 +3,6 @@
 `outline` folds the flat graph back into the blocks and loops of `program`, which the PyTorch emitter and the `.arch`
 printer share; `torch` and `onnx` write the targets.
 """
+
+TARGETS = ("torch", "onnx", "arch")
+"""What a model can be written as.  It stands here, where nothing is imported, since `archc compile --help` needs it."""

@@ -7,12 +7,12 @@ An operator and a pass are declared the same way, so one module knows how `conv2
 from __future__ import annotations
 
 import dataclasses
-import types
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 from archc.diagnostics import did_you_mean
+from archc.ir.attribute_types import convert, nearest_choice, type_text
 from archc.ir.dims import SymbolicDim
 from archc.ir.types import DType
 
@@ -45,8 +45,6 @@ def attribute(
         keyword: given by name only, never by position.
     """
     metadata = {"doc": doc, "index": index, "phrase": phrase, "keyword": keyword}
-    if isinstance(default, (list, dict)):
-        return dataclasses.field(default_factory=lambda: default, metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -68,13 +66,13 @@ class AttributeInfo:
 
     @property
     def type_text(self) -> str:
-        """The type as a person writes it: `int`, `int or tuple of int`, `"zeros" or "same"`."""
-        return _describe(self.type)
+        """The type in words: `an integer or a tuple of integers`, `"zeros" or "same"`."""
+        return type_text(self.type)
 
 
 def attributes(cls: type) -> tuple[AttributeInfo, ...]:
     """The attributes of an operator or pass class, in the order of their positions."""
-    return _attributes(cls)
+    return _attributes(cls)  # a step of its own, since mypy doubts that every `type[T]` can be hashed
 
 
 @cache
@@ -82,15 +80,12 @@ def _attributes(cls: type) -> tuple[AttributeInfo, ...]:
     hints = get_type_hints(cls)
     found = []
     for field in dataclasses.fields(cls):
-        default = field.default
-        if default is dataclasses.MISSING and field.default_factory is not dataclasses.MISSING:
-            default = field.default_factory()
         metadata = field.metadata
         found.append(
             AttributeInfo(
                 field.name,
                 hints[field.name],
-                default,
+                field.default,
                 metadata.get("doc", ""),
                 metadata.get("index"),
                 metadata.get("phrase"),
@@ -116,7 +111,7 @@ def bind(cls: type[T], noun: str, positional: Sequence[Any], named: Mapping[str,
     if len(positional) > len(slots):
         takes = f"no {word}" if not slots else f"at most {len(slots)} {word}{'s' if len(slots) != 1 else ''}"
         # `reshape(a, b)` for `reshape((a, b))`, as PyTorch has it
-        sequence = slots[-1] if slots and _describe(slots[-1].type).startswith("a tuple") else None
+        sequence = slots[-1] if slots and type_text(slots[-1].type).startswith("a tuple") else None
         raise AttributeProblem(
             f"too-many-{word}s",
             f"{noun} takes {takes} by position, and is given {len(positional)}",
@@ -143,6 +138,18 @@ def bind(cls: type[T], noun: str, positional: Sequence[Any], named: Mapping[str,
         wanted = " and ".join(f"`{name}`" for name in missing)
         raise AttributeProblem(f"missing-{word}", f"{noun} needs {wanted}", None, f"write {usage(cls, noun)}")
     return cls(**values)
+
+
+def _coerced(info: AttributeInfo, noun: str, value: Any, argument: str | int) -> Any:
+    fits, converted = convert(value, info.type)
+    if not fits:
+        raise AttributeProblem(
+            "wrong-type",
+            f"`{info.name}` of {noun} must be {info.type_text}, and is {_shown(value)}",
+            argument,
+            nearest_choice(value, info.type),
+        )
+    return converted
 
 
 def usage(cls: type, noun: str) -> str:
@@ -176,11 +183,8 @@ def value_text(value: Any) -> str:
         items = ", ".join(value_text(item) for item in value)
         return f"[{items}]" if isinstance(value, list) else f"({items},)" if len(value) == 1 else f"({items})"
     if isinstance(value, float):
-        return repr(value) if value == value and abs(value) != float("inf") else f"-{_inf}" if value < 0 else _inf
+        return repr(value)  # `inf` and `-inf` are words of the language, too
     return str(value)
-
-
-_inf = "inf"
 
 
 def quoted(text: str) -> str:
@@ -190,87 +194,6 @@ def quoted(text: str) -> str:
     return f'"{body}"'
 
 
-# Types ----------------------------------------------------------------------------------------------------
-
-
-def _coerced(info: AttributeInfo, noun: str, value: Any, argument: str | int) -> Any:
-    fits, converted = _convert(value, info.type)
-    if not fits:
-        raise AttributeProblem(
-            "wrong-type",
-            f"`{info.name}` of {noun} must be {info.type_text}, and is {_shown(value)}",
-            argument,
-            _near_choice(value, info.type),
-        )
-    return converted
-
-
-def _convert(value: Any, wanted: Any) -> tuple[bool, Any]:
-    origin = get_origin(wanted)
-    if origin in (Union, types.UnionType):
-        for option in get_args(wanted):
-            fits, converted = _convert(value, option)
-            if fits:
-                return True, converted
-        return False, None
-    if origin is Literal:
-        # `int8` alone and `"int8"` both mean the choice: a bare name arrives here as a string.
-        choices = get_args(wanted)
-        return (True, value) if any(value == c and type(value) is type(c) for c in choices) else (False, None)
-    if origin is tuple:
-        if not isinstance(value, (tuple, list)):
-            return False, None
-        item_types = get_args(wanted)
-        if len(item_types) == 2 and item_types[1] is Ellipsis:
-            item_types = (item_types[0],) * len(value)
-        if len(item_types) != len(value):
-            return False, None
-        converted = [_convert(item, item_type) for item, item_type in zip(value, item_types)]
-        return all(fits for fits, _ in converted), tuple(item for _, item in converted)
-    if wanted is Any:
-        return True, value
-    if wanted is type(None) or wanted is None:
-        return value is None, None
-    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
-        return True, float(value)
-    if wanted is int:
-        return isinstance(value, int) and not isinstance(value, bool), value
-    if wanted is str and isinstance(value, DType):
-        return False, None
-    return isinstance(value, wanted), value
-
-
-_WORDS = {
-    int: "an integer",
-    float: "a number",
-    bool: "`true` or `false`",
-    str: "a string",
-    DType: "a dtype",
-    SymbolicDim: "a size",
-    types.EllipsisType: "`...`",
-}
-
-
-def _describe(wanted: Any) -> str:
-    origin = get_origin(wanted)
-    if origin in (Union, types.UnionType):
-        options = [option for option in get_args(wanted) if option is not type(None)]
-        if SymbolicDim in options and int in options:  # a size is an integer, or will be one
-            options = [option for option in options if option is not int]
-        return " or ".join(_describe(option) for option in options)
-    if origin is Literal:
-        return " or ".join(f'"{choice}"' if isinstance(choice, str) else str(choice) for choice in get_args(wanted))
-    if origin is tuple:
-        items = get_args(wanted)
-        if len(items) == 2 and items[1] is Ellipsis:
-            item = _describe(items[0])
-            if " or " in item:
-                return f"a tuple, each of it {item}"
-            return f"a tuple of {item.removeprefix('an ').removeprefix('a ')}s"
-        return f"({', '.join(_describe(item).removeprefix('an ').removeprefix('a ') for item in items)})"
-    return _WORDS.get(wanted, getattr(wanted, "__name__", str(wanted)))
-
-
 def _shown(value: Any) -> str:
     if value is None:
         return "nothing"
@@ -278,10 +201,3 @@ def _shown(value: Any) -> str:
         text = value_text(value)
         return f"`{text}`" if len(text) <= 60 else f"`{text[:57]}...`"
     return f"a {type(value).__name__.lower()}"
-
-
-def _near_choice(value: Any, wanted: Any) -> str | None:
-    choices: Iterable[Any] = get_args(wanted) if get_origin(wanted) is Literal else ()
-    if not choices and get_origin(wanted) in (Union, types.UnionType):
-        choices = [c for option in get_args(wanted) if get_origin(option) is Literal for c in get_args(option)]
-    return did_you_mean(value, [c for c in choices if isinstance(c, str)]) if isinstance(value, str) else None

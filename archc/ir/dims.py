@@ -9,7 +9,7 @@ coefficients.  Polynomials are kept in one canonical form, so `==` on them is eq
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import field
 
 from archc.ir.records import record
@@ -134,6 +134,11 @@ def symbols(dim: int | SymbolicDim) -> dict[str, Symbol]:
             else:
                 found |= symbols(atom.left) | symbols(atom.right)
     return found
+
+
+def bounds(dims: Iterable[int | SymbolicDim]) -> tuple[int | None, ...]:
+    """The bounds of all symbols in some sizes: what equal sizes may differ in."""
+    return tuple(own.maximum for dim in dims if not isinstance(dim, int) for own in symbols(dim).values())
 
 
 def substitute(dim: int | SymbolicDim, sizes: Mapping[str, int | SymbolicDim]) -> int | SymbolicDim:
@@ -291,8 +296,13 @@ def _canonical(terms: Mapping[Monomial, int]) -> int | SymbolicDim:
     if len(kept) == 1 and () in kept:
         return kept[()]
     # Higher powers first and the constant last, as one writes a polynomial.
-    order = sorted(kept.items(), key=lambda item: (-sum(power for _, power in item[0]), str(item[0])))
+    # Texts order the rest, for they say nothing of a symbol's bound: `T` and a bounded `T` are one symbol.
+    order = sorted(kept.items(), key=lambda item: (-sum(power for _, power in item[0]), _texts(item[0])))
     return SymbolicDim(tuple(order))
+
+
+def _texts(monomial: Monomial) -> list[tuple[str, int]]:
+    return [(str(atom), power) for atom, power in monomial]
 
 
 def _parenthesized(dim: int | SymbolicDim) -> str:

@@ -1,20 +1,16 @@
 """The graph: operators, the values between them, and the weights that they own.
 
-A `Graph` keeps its nodes in a networkx `DiGraph` that nobody else sees.  An edge says that one node uses
-another's result; which operand that is stands on the node, in order.  Nodes come in a fixed order: the order of
-the text as far as the data allows, so that whatever is made from a graph is the same on every run.
+Nodes hold their operands, in order; who uses them is kept in `archc.ir.edges`.  Nodes come in a fixed order: the order
+of the text as far as the data allows, so that whatever is made from a graph is the same on every run.
 
 A graph is read through this class and changed through `archc.ir.rewriter.Rewriter` alone.
 """
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-
-import networkx as nx
 
 from archc.diagnostics import Span
 from archc.ir.canonical import canonical_form
@@ -24,6 +20,7 @@ from archc.ir.types import TensorType
 if TYPE_CHECKING:
     import numpy as np
 
+    from archc.ir.edges import Edges
     from archc.ops.operator import Operator
     from archc.weights.store import Weights
 
@@ -55,6 +52,10 @@ class Scope:
     doc: str = ""
     inputs: list[Value] = field(default_factory=list)
     names: dict[Value, str] = field(default_factory=dict)
+
+    def within(self, path: str) -> str:
+        """The path in the model of a path in this scope: `h.0.attn` for `attn` in `h.0`."""
+        return f"{self.path}.{path}" if self.path else path
 
     def ancestors(self) -> list[Scope]:
         """This scope and all around it, the model first."""
@@ -113,7 +114,7 @@ class Node:
         """The layer's whole path, or None for a node without a name."""
         if self.name is None:
             return None
-        return f"{self.scope.path}.{self.name}" if self.scope.path else self.name
+        return self.scope.within(self.name)
 
     @property
     def result(self) -> Value:
@@ -157,33 +158,34 @@ class Graph:
         self.outputs: dict[str, Value] = {}
         self.weights: dict[str, Weight] = {}
         self.tensors: Weights | None = None
-        self._graph: nx.DiGraph[Node] = nx.DiGraph()
-        self._input_users: dict[Value, dict[Node, None]] = {}
+        self._nodes: dict[Node, None] = {}
+        self._edges: Edges | None = None
         self._sorted: list[Node] | None = None
+        # Nodes that were only ever appended, each after those it uses, need no sorting.
+        self._in_order = True
+        self._last: Order | None = None
 
     # Reading ----------------------------------------------------------------------------------------------
 
     def nodes(self) -> list[Node]:
         """All nodes, each after those it uses; otherwise in the order of the text."""
         if self._sorted is None:
-            self._sorted = list(self._sort())
+            self._sorted = list(self._nodes if self._in_order else self._index().sort())
         return list(self._sorted)
 
     def __len__(self) -> int:
-        return len(self._graph)
+        return len(self._nodes)
 
     def __contains__(self, node: Node) -> bool:
-        return node in self._graph
+        return node in self._nodes
 
     def consumers(self, value: Value) -> list[Node]:
         """The nodes that use a value, in the order in which they came to; outputs are not among them."""
-        if value.producer is None:
-            return list(self._input_users.get(value, {}))
-        return [node for node in self._graph.successors(value.producer) if value in node.operands]
+        return self._index().consumers(value)
 
     def users(self, node: Node) -> list[Node]:
         """The nodes that use any result of a node."""
-        return list(self._graph.successors(node))
+        return self._index().users(node)
 
     def is_output(self, value: Value) -> bool:
         """Whether a value is an output of the model."""
@@ -221,54 +223,30 @@ class Graph:
     # Changing: for the rewriter alone ---------------------------------------------------------------------
 
     def _add(self, node: Node) -> None:
-        self._graph.add_node(node)
-        self._connect(node)
+        self._in_order = self._in_order and (self._last is None or self._last < node.order)
+        self._last = node.order
+        self._nodes[node] = None
+        if self._edges is not None:
+            self._edges.add(node)
         self._sorted = None
 
-    def _connect(self, node: Node) -> None:
-        for value in node.operands:
-            if value.producer is not None:
-                self._graph.add_edge(value.producer, node)
-            else:
-                self._input_users.setdefault(value, {})[node] = None
-
-    def _disconnect(self, node: Node) -> None:
-        for value in node.operands:
-            if value.producer is None:
-                self._input_users.get(value, {}).pop(node, None)
-            elif self._graph.has_edge(value.producer, node):
-                self._graph.remove_edge(value.producer, node)
-
     def _remove(self, node: Node) -> None:
-        self._disconnect(node)
-        self._graph.remove_node(node)
+        del self._nodes[node]
+        if self._edges is not None:
+            self._edges.remove(node)
         self._sorted = None
 
     def _set_operands(self, node: Node, operands: tuple[Value, ...]) -> None:
-        self._disconnect(node)
+        edges = self._index()
+        edges.disconnect(node)
         node.operands = operands
-        self._connect(node)
+        edges.connect(node)
+        self._in_order = False
         self._sorted = None
 
-    def _sort(self) -> Iterator[Node]:
-        """Kahn's algorithm with a heap on `order`: linear but for the heap, and the same on every run.
+    def _index(self) -> Edges:
+        if self._edges is None:
+            from archc.ir.edges import Edges
 
-        Raises:
-            ValueError: the nodes form a cycle.
-        """
-        missing = {node: self._graph.in_degree(node) for node in self._graph}
-        ready = [(node.order, number, node) for number, node in enumerate(self._graph) if not missing[node]]
-        heapq.heapify(ready)
-        number = len(self._graph)
-        count = 0
-        while ready:
-            _, _, node = heapq.heappop(ready)
-            yield node
-            count += 1
-            for user in self._graph.successors(node):
-                missing[user] -= 1
-                if not missing[user]:
-                    number += 1
-                    heapq.heappush(ready, (user.order, number, user))
-        if count != len(self._graph):
-            raise ValueError("the graph has a cycle")
+            self._edges = Edges(self._nodes)
+        return self._edges

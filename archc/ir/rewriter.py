@@ -37,7 +37,7 @@ class Rewriter:
     def __init__(self, graph: Graph, by: str = ""):
         self.graph = graph
         self.by = by
-        self._next_order = max((node.order[0] for node in graph._graph), default=-1) + 1
+        self._next_order = max((node.order[0] for node in graph._nodes), default=-1) + 1
         self._inserted: dict[Order, int] = {}
 
     # Building ---------------------------------------------------------------------------------------------
@@ -74,6 +74,7 @@ class Rewriter:
 
         Raises:
             OperatorError: the operands do not fit.
+            ValueError: it owns parameters and has no name.
         """
         operands = tuple(operands)
         inference = op.infer([value.type for value in operands])
@@ -107,6 +108,8 @@ class Rewriter:
         paths = {}
         for name, type in parameters.items():
             path = (given or {}).get(name) or f"{node.path}.{name}"
+            if node.path is None and name not in (given or {}):
+                raise ValueError(f"{node.title} owns a {name}, and has no name that its path could begin with")
             paths[name] = path
             if path in self.graph.weights:
                 continue
@@ -137,8 +140,11 @@ class Rewriter:
         if old is new:
             return
         self._rename(old, new)
-        for node in self.graph.consumers(old):
-            self.set_operands(node, tuple(new if value is old else value for value in node.operands))
+        users = self.graph.consumers(old)
+        for node in users:
+            self.graph._set_operands(node, tuple(new if value is old else value for value in node.operands))
+        if old.type != new.type:
+            self._infer(users)
         for name, value in self.graph.outputs.items():
             if value is old:
                 self.graph.outputs[name] = new
@@ -161,7 +167,7 @@ class Rewriter:
         self.remove(node)
 
     def remove(self, node: Node) -> None:
-        """Remove a node that nothing uses; weights that no other node has go with it.
+        """Remove a node that nothing uses; its weights stay until `remove_unused_weights`.
 
         Raises:
             ValueError: something still uses it.
@@ -172,17 +178,38 @@ class Rewriter:
 
     def set_operands(self, node: Node, operands: Sequence[Value]) -> None:
         """Give a node other operands; its results keep their values, with newly inferred types."""
+        before = node.types
         self.graph._set_operands(node, tuple(operands))
-        self._infer(node)
+        if node.types != before:
+            self._infer([node])
 
     def set_operator(self, node: Node, op: Operator, storages: Mapping[str, Storage] | None = None) -> None:
         """Give a node another operator, or other attributes; parameters that it lacked are declared."""
-        node.op = op
         inference = op.infer(node.types)
+        node.op = op
         given = dict(node.weights)
         node.weights = self._declare(node, inference.parameters, inference.solution.extents, given, storages)
         self._sign(node)
-        self._infer(node)
+        self._infer([node])
+
+    def resize(self, operators: Mapping[Node, Operator], weights: Mapping[str, np.ndarray]) -> None:
+        """Give nodes operators of other sizes and weights other values, of other shapes, all at once.
+
+        One without the other would not fit; results get the types that follow.
+        """
+        for node, op in operators.items():
+            node.op = op
+            self._sign(node)
+        for node in self.graph.nodes():
+            self._retype(node)
+            inference = node.op.infer(node.types)
+            for name in inference.parameters:
+                path = node.weights[name]
+                if path in weights:
+                    fresh = node.op.parameters[name].initializer(inference.solution.extents)
+                    self.graph.weights[path] = replace(self.graph.weights[path], initializer=fresh)
+        for path, values in weights.items():
+            self.set_weight(path, values)
 
     def become(self, node: Node, op: Operator, operands: Sequence[Value]) -> None:
         """Give a node without weights another operator and other operands at once."""
@@ -190,7 +217,7 @@ class Rewriter:
         self.graph._set_operands(node, tuple(operands))
         node.op = op
         self._sign(node)
-        self._infer(node)
+        self._infer([node])
 
     def lift(self, node: Node, scope: Scope) -> None:
         """Let a node without a name belong to the innermost scope that is around its own and around another one."""
@@ -198,18 +225,24 @@ class Rewriter:
             around = scope.ancestors()
             node.scope = next(own for own in reversed(node.scope.ancestors()) if own in around)
 
-    def _infer(self, node: Node) -> None:
+    def _infer(self, nodes: Sequence[Node]) -> None:
         """Infer the results' types again, here and downstream as far as they change."""
-        stack = [node]
-        while stack:
-            current = stack.pop()
-            types = current.op.infer(current.types).results
-            changed = False
-            for value, type in zip(current.results, types, strict=True):
-                if value.type != type:
-                    value.type, changed = type, True
-            if changed:
-                stack.extend(self.graph.users(current))
+        stale = set(nodes)
+        if len(nodes) == 1:  # mostly it makes what it made before, and nobody need put the graph in order
+            stale = set(self.graph.users(nodes[0])) if self._retype(nodes[0]) else set()
+        if stale:
+            # In order, so that a node whose operands all change (`x + f(x)`) is asked when all of them have.
+            for node in self.graph.nodes():
+                if node in stale and self._retype(node):
+                    stale.update(self.graph.users(node))
+
+    def _retype(self, node: Node) -> bool:
+        """Infer the types of one node's results; whether they changed."""
+        changed = False
+        for value, type in zip(node.results, node.op.infer(node.types).results, strict=True):
+            if value.type != type:
+                value.type, changed = type, True
+        return changed
 
     def _sign(self, node: Node) -> None:
         if self.by and (not node.origin or node.origin[-1] != self.by):
@@ -246,7 +279,7 @@ class Rewriter:
 
     def remove_unused_weights(self) -> list[str]:
         """Forget the weights that no node has any more; returns their paths."""
-        used = {path for node in self.graph._graph for path in node.weights.values()}
+        used = {path for node in self.graph._nodes for path in node.weights.values()}
         unused = [path for path in self.graph.weights if path not in used]
         for path in unused:
             self._drop_tensors(path)

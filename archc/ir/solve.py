@@ -58,6 +58,10 @@ class Solution:
         return total
 
 
+class Misfit(Exception):
+    """Operands or attributes that do not fit an operator; what its inference raises, in words for a person."""
+
+
 class Contradiction(Exception):
     """Shapes that do not fit a signature.
 

@@ -37,6 +37,10 @@ class Storage:
         """The stored tensors of a weight: path to shape and dtype, the weight's own path first."""
         return {path: (shape, dtype)}
 
+    def misfit(self, shape: Shape, dtype: DType) -> str | None:
+        """Why no weight of this type can be stored so; None where it can."""
+        return None
+
     def encode(self, path: str, values: np.ndarray) -> dict[str, np.ndarray]:
         """The stored tensors for a weight's values, of whatever shape; keys as in `tensors`."""
         return {path: values}
@@ -72,13 +76,21 @@ class Int8(Storage):
         scales = () if self.axis is None else (shape[self.axis],)
         return {path: (shape, DType.i8), f"{path}_scale": (scales, dtype)}
 
+    def misfit(self, shape: Shape, dtype: DType) -> str | None:
+        if not dtype.floating:
+            return f"only floating-point weights have a scale, and this one is {dtype}"
+        if self.axis is not None and not 0 <= self.axis < len(shape):
+            return f"its axes are 0 to {len(shape) - 1}" if shape else "it has no axes"
+        return None
+
     def encode(self, path: str, values: np.ndarray) -> dict[str, np.ndarray]:
         import numpy as np
 
         others = tuple(k for k in range(values.ndim) if k != self.axis)
         largest = np.abs(values).max(axis=others if self.axis is not None else None)
-        # A slice of zeros would have the scale 0, by which nothing can be divided.
-        scale = np.where(largest > 0, largest / 127, 1).astype(values.dtype)
+        scale = np.asarray(largest / 127, values.dtype)
+        # Nothing can be divided by the scale 0 of a slice of zeros, or of numbers too small to have a 127th.
+        scale = np.where(scale > 0, scale, np.ones_like(scale))
         quantized = np.clip(np.rint(values / self._spread(scale, values.ndim)), -127, 127).astype(np.int8)
         return {path: quantized, f"{path}_scale": scale}
 

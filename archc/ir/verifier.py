@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from archc.ir.graph import Graph, Value
+from archc.ir.solve import Misfit
 
 
 class InvalidGraph(Exception):
@@ -13,9 +14,9 @@ def verify(graph: Graph) -> None:
     """Check a graph.
 
     Raises:
-        InvalidGraph: a cycle; a value that nothing in the graph produces; results that are not what their operator
-            infers; a weight that is missing, of another shape, or unused; two different layers of one path;
-            a node that feeds no output; stored tensors that do not fit the weights.
+        InvalidGraph: a cycle; a value that nothing in the graph produces; operands that do not fit; results that are
+            not what their operator infers; a weight that is missing, of another shape, or unused; two different
+            layers of one path; a node that feeds no output; stored tensors that do not fit the weights.
     """
     try:
         nodes = graph.nodes()
@@ -33,7 +34,10 @@ def verify(graph: Graph) -> None:
         for value in node.operands:
             if value not in known:
                 raise InvalidGraph(f"{node.title} uses a value that the graph does not have")
-        inference = node.op.infer(node.types)
+        try:
+            inference = node.op.infer(node.types)
+        except Misfit as misfit:
+            raise InvalidGraph(f"{node.title} has operands that do not fit: {misfit}") from None
         if tuple(value.type for value in node.results) != inference.results:
             raise InvalidGraph(f"{node.title} has results {node.results}, and its operator infers {inference.results}")
         if set(node.weights) != set(inference.parameters):

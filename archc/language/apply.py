@@ -11,11 +11,13 @@ from archc.ir.attributes import AttributeProblem
 from archc.ir.graph import Value
 from archc.ir.storage import Storage
 from archc.language import syntax
+from archc.language.block_attributes import given_attributes
 from archc.language.environment import POISON, BlockRef, LayerRef, WeightRef
 from archc.language.expressions import Failed, describe_value
-from archc.language.fitting import argument_span, check_sizes, check_weights, report_misfit
+from archc.language.fitting import argument_span, check_sizes, check_storages, check_weights, report_misfit
 from archc.language.frames import Frame
 from archc.language.labels import Labels
+from archc.language.references import lookup, meaning
 from archc.language.symbols import apply_index, apply_symbol
 from archc.ops.operator import Operator, OperatorError
 from archc.ops.registry import operator_names
@@ -91,7 +93,7 @@ class Application:
     def callee(self, frame: Frame, node: syntax.Expression, fresh: bool = False) -> Callee:
         """What a stage's callee means; `fresh` where it is given attributes or a label, as no declared layer is."""
         if isinstance(node, syntax.Name):
-            value = self.elaborator.expressions.lookup(frame, node.name)
+            value = lookup(frame, node.name)
             if value is None:
                 known = [*frame.module.blocks, *operator_names(), *self._layer_names(frame)]
                 self.report(
@@ -112,7 +114,7 @@ class Application:
         """
         if value is POISON or isinstance(value, BlockRef | type) or (isinstance(value, LayerRef) and not fresh):
             return value
-        other = self.elaborator.expressions.meaning(frame, name)
+        other = meaning(frame, name)
         is_callable = isinstance(other, BlockRef) or (isinstance(other, type) and issubclass(other, Operator))
         return other if is_callable else value
 
@@ -172,30 +174,7 @@ class Application:
         path: str,
         span: Span,
     ) -> tuple[Value, ...]:
-        names = [attribute.name.name for attribute in block.definition.attributes]
-        count = f"{len(names)} attribute{'s' if len(names) != 1 else ''}"
-        values: dict[str, Any] = {}
-        for position, argument in enumerate(arguments):
-            if argument.name is None and position >= len(names):
-                self.report(
-                    frame,
-                    "too-many-attributes",
-                    f"the block `{block.definition.name.name}` takes {count}",
-                    argument.span,
-                )
-            name = argument.name or names[position]
-            if name in values:
-                self.report(frame, "duplicate-attribute", f"`{name}` is given twice", argument.span)
-            if name not in names:
-                self.report(
-                    frame,
-                    "unknown-attribute",
-                    f"the block `{block.definition.name.name}` has no attribute `{name}`",
-                    argument.span,
-                    help=did_you_mean(name, names)
-                    or ("it has " + ", ".join(f"`{own}`" for own in names) if names else "it has none"),
-                )
-            values[name] = self.elaborator.expressions.argument(frame, argument)
+        values = given_attributes(self.elaborator, frame, block, arguments)
         return self.elaborator.block(frame, block, values, operands, path, span)
 
     # Operators --------------------------------------------------------------------------------------------
@@ -271,6 +250,7 @@ class Application:
                 own = frame.within(name or op.name)
                 paths = {parameter: weights.get(parameter, f"{own}.{parameter}") for parameter in inference.parameters}
                 check_weights(self.elaborator, frame, op, inference, paths, operands, span)
+                check_storages(self.elaborator, frame, inference, storages or {}, span)
             check_sizes(self.elaborator, frame, op, inference, operands, span)
             node = rewriter.add(
                 op, operands, name=name, scope=frame.scope, span=span, weights=weights, storages=storages

@@ -11,6 +11,8 @@ from archc.ir import dims
 from archc.ir.dims import SymbolicDim
 
 LARGEST_NUMBER = 2**63 - 1
+LONGEST_TEXT = 1_000_000  # characters, or items of a tuple
+MOST_TERMS = 1000  # of a polynomial in sizes
 LARGEST_SIZE = 2**31 - 1  # what an index of PyTorch's or ONNX Runtime's kernels can count
 
 
@@ -38,6 +40,7 @@ _BINARY: dict[str, Callable[[Any, Any], Any]] = {
     ">=": operator.ge,
 }
 _ORDER = ("<", "<=", ">", ">=")
+_MIRRORED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
 
 
 def binary(symbol: str, left: Any, right: Any) -> Any:
@@ -55,6 +58,8 @@ def binary(symbol: str, left: Any, right: Any) -> Any:
         raise ArithmeticProblem("wrong-type", f"`{symbol}` does not apply to {kind(left)} and {kind(right)}")
     if symbol in ("==", "!="):
         return _BINARY[symbol](left, right)
+    if sequences and len(left) + len(right) > LONGEST_TEXT:
+        raise ArithmeticProblem("number-too-large", f"the result of `{symbol}` is longer than {LONGEST_TEXT:,}")
     try:
         if symbol == "**" and _too_large_power(left, right):
             raise OverflowError
@@ -110,8 +115,10 @@ def _symbolic(symbol: str, left: Any, right: Any) -> Any:
     if symbol == "**":
         if type(right) is not int or not 0 <= right <= 8:
             raise ArithmeticProblem("wrong-type", "a size can be raised to a whole power from 0 to 8")
-        return dims.product([left] * right)
-    if symbol == "/":
+        return _power(left, right)
+    if symbol == "*":
+        return _times(left, right)
+    if symbol == "/" and right != 0:
         exact = dims.divide(left, right)
         if exact is None:
             raise ArithmeticProblem(
@@ -119,13 +126,29 @@ def _symbolic(symbol: str, left: Any, right: Any) -> Any:
             )
         return exact
     try:
-        return _BINARY[symbol](left, right)
+        return _BINARY["//" if symbol == "/" else symbol](left, right)
     except ZeroDivisionError:
         raise ArithmeticProblem("division-by-zero", f"`{symbol}` divides by 0") from None
 
 
+def _power(size: Any, exponent: int) -> Any:
+    result: Any = 1
+    for _ in range(exponent):
+        result = _times(result, size)
+    return result
+
+
+def _times(left: Any, right: Any) -> Any:
+    terms = [len(value.terms) if isinstance(value, SymbolicDim) else 1 for value in (left, right)]
+    if terms[0] * terms[1] > MOST_TERMS:
+        raise ArithmeticProblem("number-too-large", "the product of these sizes has too many terms")
+    return left * right
+
+
 def _bounded(symbol: str, left: Any, right: Any) -> bool | None:
     """Decide `T <= 1024` from the bound of T, where it decides it; a size is at least 1."""
+    if isinstance(left, int):
+        symbol, left, right = _MIRRORED[symbol], right, left
     own = dims.as_symbol(left)
     if own is None or not isinstance(right, int):
         return None
@@ -181,8 +204,10 @@ def _extreme(numbers: Callable[[Any, Any], Any], sizes: Callable[[Any, Any], Any
             raise TypeError
         best = values[0]
         for value in values[1:]:
-            both = isinstance(best, SymbolicDim) or isinstance(value, SymbolicDim)
-            best = sizes(best, value) if both else numbers(best, value)
+            symbolic = isinstance(best, SymbolicDim) or isinstance(value, SymbolicDim)
+            if symbolic and not all(isinstance(one, SymbolicDim) or type(one) is int for one in (best, value)):
+                raise TypeError
+            best = sizes(best, value) if symbolic else numbers(best, value)
         return best
 
     return function

@@ -10,13 +10,14 @@ import contextlib
 from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
-from archc.diagnostics import Diagnostics, Note, Span, did_you_mean
+from archc.diagnostics import Diagnostics, Note, Span
 from archc.ir.graph import Graph, Scope, Value
 from archc.ir.rewriter import Rewriter
 from archc.ir.verifier import verify
 from archc.language import syntax
 from archc.language.apply import Application
-from archc.language.environment import POISON, BlockRef
+from archc.language.block_attributes import bind_attributes
+from archc.language.environment import BlockRef
 from archc.language.expressions import Expressions, Failed
 from archc.language.frames import Frame
 from archc.language.modules import Module
@@ -24,7 +25,6 @@ from archc.language.names import check_definition_name, check_name
 from archc.language.statements import Statements
 from archc.language.tensor_types import unify
 from archc.language.unused import UnusedValues
-from archc.ops.operator import Operator
 
 DEEPEST_NESTING = 64  # of blocks in blocks
 LONGEST_MESSAGE = 1000  # characters; a name of ten thousand is not repeated in full
@@ -101,12 +101,12 @@ class Elaborator:
                 raise _TooManyMistakes
         raise Failed
 
-    def _trace(self, frame: Frame | None) -> list[Note]:
-        notes = []
-        while frame is not None and frame.use is not None:
-            notes.append(Note(f"in the block `{frame.definition.name.name}`, used as `{frame.scope.path}`", frame.use))
-            frame = frame.parent
-        return notes
+    def _trace(self, frame: Frame) -> list[Note]:
+        return [
+            Note(f"in the block `{around.definition.name.name}`, used as `{around.scope.path}`", around.use)
+            for around in frame.around()
+            if around.use is not None
+        ]
 
     # Definitions ------------------------------------------------------------------------------------------
 
@@ -118,7 +118,7 @@ class Elaborator:
         self.rewriter = Rewriter(Graph(name, scope))
         try:
             self._check_definition(frame)
-            self._bind_attributes(frame, values, definition.name.span)
+            bind_attributes(self, frame, values, definition.name.span)
             self.statements.run(frame, definition.body)
             if not frame.outputs and not self.diagnostics.errors:
                 self._no_output(frame)
@@ -202,7 +202,7 @@ class Elaborator:
         inner = Frame(definition, block.module, scope, use=use, parent=frame)
         errors = len(self.diagnostics.errors)
         self._check_definition(inner)
-        if not self._bind_attributes(inner, values, use):
+        if not bind_attributes(self, inner, values, use):
             raise Failed
         arguments.update({a.name.name: inner.environment.bindings[a.name.name].value for a in definition.attributes})
         sizes.update(self._bind_inputs(frame, inner, operands, use))
@@ -225,17 +225,14 @@ class Elaborator:
                 notes=[Note("it is defined here", definition.name.span)],
                 help=f"write `block {name}`; a model can use it then",
             )
-        above: Frame | None = frame
-        while above is not None:
-            if above.definition is definition:
-                self.report(
-                    frame,
-                    "recursive-block",
-                    f"the block `{name}` uses itself",
-                    use,
-                    help="repeat a block with `for i in 0..n { ... }`",
-                )
-            above = above.parent
+        if any(around.definition is definition for around in frame.around()):
+            self.report(
+                frame,
+                "recursive-block",
+                f"the block `{name}` uses itself",
+                use,
+                help="repeat a block with `for i in 0..n { ... }`",
+            )
         if frame.depth >= DEEPEST_NESTING:
             self.report(frame, "nesting-too-deep", f"blocks are nested more than {DEEPEST_NESTING} deep", use)
 
@@ -269,59 +266,3 @@ class Elaborator:
         """Whether a mistake that was reported at another use of the block kept this use from its outputs."""
         expected = any(isinstance(statement, syntax.Output) for statement in frame.definition.body)
         return expected and not frame.outputs
-
-    def _bind_attributes(self, frame: Frame, values: Mapping[str, Any], use: Span) -> bool:
-        """Bind a definition's attributes to the values given, or their defaults; False where one has none."""
-        names = [attribute.name.name for attribute in frame.definition.attributes]
-        whole = True
-        for name in values:
-            if name not in names:
-                whole = False
-                self._unknown_attribute(frame, name, names, use)
-        for attribute in frame.definition.attributes:
-            name = attribute.name.name
-            value: Any = POISON
-            try:
-                self.statements.check_new(frame, attribute.name, "attributes", "attribute")
-                check_name(self, frame, attribute.name, "an attribute")
-                value = self._attribute_value(frame, attribute, values, use)
-            except Failed:
-                whole = False
-            frame.environment.bind(name, value, attribute.name.span, "attribute")
-        return whole
-
-    def _unknown_attribute(self, frame: Frame, name: str, names: list[str], use: Span) -> None:
-        definition = frame.definition
-        known = ", ".join(f"`{own}`" for own in names)
-        with contextlib.suppress(Failed):  # the others may be wrong too
-            self.report(
-                frame.parent or frame,
-                "unknown-attribute",
-                f"the {definition.kind} `{definition.name.name}` has no attribute `{name}`",
-                use,
-                help=did_you_mean(name, names) or (f"it has {known}" if names else "it has none"),
-            )
-
-    def _attribute_value(self, frame: Frame, attribute: syntax.Attribute, values: Mapping[str, Any], use: Span) -> Any:
-        name, definition = attribute.name.name, frame.definition
-        if name in values:
-            return values[name]
-        if attribute.default is None:
-            way = f"`--set {name}=...`" if definition.kind == "model" else f"`{definition.name.name}({name} = ...)`"
-            self.report(
-                frame.parent or frame,
-                "missing-attribute",
-                f"the {definition.kind} `{definition.name.name}` needs a value for `{name}`",
-                use if frame.parent else attribute.name.span,
-                notes=[Note("it has no default", attribute.name.span)] if frame.parent else (),
-                help=f"give one: {way}, or a default",
-            )
-        value = self.expressions.evaluate(frame, attribute.default)
-        if isinstance(value, Value | BlockRef) or (isinstance(value, type) and issubclass(value, Operator)):
-            self.report(
-                frame,
-                "wrong-type",
-                f"the default of `{name}` must be a number, a truth value, a string, a dtype, a tuple or a list",
-                attribute.default.span,
-            )
-        return value

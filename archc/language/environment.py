@@ -70,6 +70,7 @@ class Environment:
     history: list[tuple[str, Binding]] = field(default_factory=list)
 
     def bind(self, name: str, value: Any, span: Span | None, kind: str) -> None:
+        """Give a name a value, in the place of the one it may have had."""
         binding = Binding(value, span, kind)
         self.bindings[name] = binding
         self.history.append((name, binding))

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from archc.diagnostics import Span, did_you_mean
 from archc.ir.attributes import AttributeProblem, bind
 from archc.ir.dims import SymbolicDim
 from archc.ir.graph import Value
-from archc.ir.storage import STORAGES, Storage
-from archc.ir.types import DType
+from archc.ir.storage import Storage
 from archc.language import syntax
 from archc.language.arithmetic import FUNCTIONS, ArithmeticProblem, binary, call_function, check_number, kind
 from archc.language.environment import POISON, BlockRef, LayerRef, WeightRef
+from archc.language.references import References, known_names, lookup
 from archc.ops.operator import Operator
-from archc.ops.registry import find_operator, operator_names
 
 if TYPE_CHECKING:
     from archc.language.frames import Frame
@@ -48,12 +46,13 @@ class Expressions:
         self.apply_call = apply_call
         self.apply_symbol = apply_symbol
         self.apply_index = apply_index
+        self._references = References(self)
         self._handlers: dict[type, Callable[[Frame, Any], Any]] = {
             syntax.Number: self._number,
             syntax.String: lambda frame, node: node.value,
             syntax.Boolean: lambda frame, node: node.value,
             syntax.Name: self._name,
-            syntax.Member: self._member,
+            syntax.Member: self._references.member,
             syntax.Index: self._index,
             syntax.Call: self._call,
             syntax.Unary: self._unary,
@@ -103,7 +102,7 @@ class Expressions:
         return self._checked(frame, node.span, lambda: check_number(node.value))
 
     def _name(self, frame: Frame, node: syntax.Name) -> Any:
-        value = self.lookup(frame, node.name)
+        value = lookup(frame, node.name)
         if value is POISON:
             raise Failed
         if value is None:
@@ -112,116 +111,12 @@ class Expressions:
                 "unknown-name",
                 f"nothing is called `{node.name}` here",
                 node.span,
-                help=did_you_mean(node.name, self.known_names(frame)),
+                help=did_you_mean(node.name, known_names(frame)),
             )
         return value
 
-    def lookup(self, frame: Frame, name: str) -> Any | None:
-        """What a name means: a value of the frame, a block of the file, an operator, a dtype, a storage; or None."""
-        value = frame.environment.get(name)
-        return self.meaning(frame, name) if value is None else value
-
-    def meaning(self, frame: Frame, name: str) -> Any | None:
-        """What a name means where the definition itself does not use it."""
-        definition = frame.module.definitions.get(name)
-        if definition is not None:
-            return BlockRef(definition, frame.module)
-        if name in STORAGES:
-            return STORAGES[name]
-        if name in DType.__members__:
-            return DType(name)
-        return math.inf if name == "inf" else find_operator(name)
-
-    def known_names(self, frame: Frame) -> Iterable[str]:
-        """All names that mean something here, for suggestions."""
-        return [*frame.environment.bindings, *frame.module.definitions, *frame.module.imports, *operator_names()]
-
-    def _declared(self, frame: Frame, node: syntax.Member | syntax.Index) -> Any | None:
-        """The layer `h[0]` or `encoder.first`, if it was declared with `layer`."""
-        path = self.path(frame, node)
-        return frame.environment.get(path) if path is not None else None
-
-    def _member(self, frame: Frame, node: syntax.Member) -> Any:
-        declared = self._declared(frame, node)
-        if declared is not None:
-            return declared
-        if isinstance(node.value, syntax.Name) and frame.environment.get(node.value.name) is None:
-            module = frame.module.imports.get(node.value.name)
-            if module is not None:
-                definition = module.definitions.get(node.name)
-                if definition is not None:
-                    return BlockRef(definition, module)
-                self.report(
-                    frame,
-                    "unknown-name",
-                    f"{module.source.name} defines no `{node.name}`",
-                    node.span,
-                    help=did_you_mean(node.name, module.definitions),
-                )
-        path = self.path(frame, node.value)
-        if path is None:
-            value = self.evaluate(frame, node.value)
-            if isinstance(value, Value):
-                self.report(
-                    frame,
-                    "no-member",
-                    f"a tensor has no `{node.name}`",
-                    node.span,
-                    help="its sizes have names: declare it as `f32[N, D]`, and use `D`",
-                )
-            self.report(frame, "no-member", f"{kind(value)} has no `{node.name}`", node.span)
-        return self._weight(frame, node, path)
-
-    def _weight(self, frame: Frame, node: syntax.Member, path: str) -> WeightRef:
-        """`wte.weight`: the layer must have been declared in this definition, and own such a parameter."""
-        if path not in frame.labels:
-            self.report(
-                frame,
-                "unknown-layer",
-                f"no layer or import is called `{path}` here",
-                node.value.span,
-                help=did_you_mean(path, [*frame.labels, *frame.module.imports])
-                or "a layer is known below the line that names it",
-            )
-        callee = frame.labels[path].callee
-        if isinstance(callee, type) and node.name not in callee.parameters:
-            owned = ", ".join(f"`{name}`" for name in callee.parameters)
-            self.report(
-                frame,
-                "unknown-parameter",
-                f"`{path}` has no parameter `{node.name}`",
-                node.span,
-                help=did_you_mean(node.name, callee.parameters) or (f"it has {owned}" if owned else None),
-            )
-        storage = None
-        declared = frame.environment.get(path)
-        if isinstance(declared, LayerRef):  # perhaps used for the first time here, so its own say counts
-            values = [self.argument(frame, a) for a in declared.arguments if a.name == node.name]
-            values = [value() if isinstance(value, type) and issubclass(value, Storage) else value for value in values]
-            storage = next((value for value in values if isinstance(value, Storage)), None)
-        whole = f"{frame.scope.path}.{path}" if frame.scope.path else path
-        return WeightRef(f"{whole}.{node.name}", node.span, storage)
-
-    def path(self, frame: Frame, node: syntax.Expression) -> str | None:
-        """The path that `h[3].attn` writes, or None for what writes none."""
-        if isinstance(node, syntax.Name):
-            value = frame.environment.bindings.get(node.name)
-            layer = value is None or isinstance(value.value, LayerRef) or node.name in frame.labels
-            return node.name if layer else None
-        if isinstance(node, syntax.Member):
-            inner = self.path(frame, node.value)
-            return None if inner is None else f"{inner}.{node.name}"
-        if isinstance(node, syntax.Index) and len(node.items) == 1:
-            inner = self.path(frame, node.value)
-            item = node.items[0]
-            if inner is None or isinstance(item, (syntax.Slice, syntax.Ellipsis)):
-                return None
-            number = self.evaluate(frame, item)
-            return f"{inner}.{number}" if isinstance(number, int) else None
-        return None
-
     def _index(self, frame: Frame, node: syntax.Index) -> Any:
-        declared = self._declared(frame, node)
+        declared = self._references.declared(frame, node)
         if declared is not None:
             return declared
         value = self.evaluate(frame, node.value)

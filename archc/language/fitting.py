@@ -10,6 +10,7 @@ from archc.diagnostics import Span
 from archc.ir.attributes import attributes
 from archc.ir.dims import SymbolicDim
 from archc.ir.graph import Value
+from archc.ir.storage import Storage
 from archc.ir.types import TensorType
 from archc.language import syntax
 from archc.language.advice import advise, describe
@@ -66,6 +67,21 @@ def check_weights(
                 f"`{op.name}` would own a `{parameter}` of {needed}; {LARGEST_WEIGHT:,} elements are the most",
                 span,
                 notes=notes,
+            )
+
+
+def check_storages(
+    elaborator: Elaborator, frame: Frame, inference: Inference, storages: Mapping[str, Storage], span: Span
+) -> None:
+    """Check that each parameter can be stored as the text asks."""
+    for parameter, storage in storages.items():
+        needed = inference.parameters.get(parameter)
+        if needed is None:
+            continue
+        reason = storage.misfit(tuple(dim for dim in needed.shape if isinstance(dim, int)), needed.dtype)
+        if reason is not None:
+            elaborator.report(
+                frame, "bad-storage", f"a `{parameter}` of {needed} cannot be stored as `{storage}`: {reason}", span
             )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from archc.diagnostics import Span
@@ -46,11 +47,15 @@ class Frame:
     @property
     def depth(self) -> int:
         """How many blocks it stands in."""
-        depth, frame = 0, self.parent
+        return sum(1 for _ in self.around()) - 1
+
+    def around(self) -> Iterator[Frame]:
+        """This frame and those that use it, the model's last."""
+        frame: Frame | None = self
         while frame is not None:
-            depth, frame = depth + 1, frame.parent
-        return depth
+            yield frame
+            frame = frame.parent
 
     def within(self, path: str) -> str:
         """The path in the model of a layer's path in this definition."""
-        return f"{self.scope.path}.{path}" if self.scope.path else path
+        return self.scope.within(path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from archc.diagnostics import Note, Span
@@ -11,6 +10,7 @@ from archc.language.environment import BlockRef
 from archc.language.frames import Frame, Labelled
 from archc.language.names import check_layer_name
 from archc.ops.operator import Operator
+from archc.ops.table import snake_case
 
 if TYPE_CHECKING:
     from archc.language.elaborate import Elaborator
@@ -57,7 +57,7 @@ class Labels:
                 return None
             base = callee.name
         else:
-            base = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", callee.definition.name.name).lower()
+            base = snake_case(callee.definition.name.name)
         path = base
         while path in frame.labels or path in frame.lists:
             frame.counts[base] = frame.counts.get(base, 1) + 1
@@ -67,16 +67,20 @@ class Labels:
 
     def register(self, frame: Frame, path: str, callee: type[Operator] | BlockRef, span: Span) -> None:
         """Enter a layer's path in its definition; it must be new, and no list of layers may have its name."""
-        head, _, rest = path.partition(".")
+        parts = path.split(".")
+        around = [".".join(parts[:count]) for count in range(1, len(parts))]
         if path in frame.labels:
             self._taken(frame, f"two layers are called `{path}`", span, frame.labels[path].span)
-        if rest and head in frame.labels:
-            self._taken(frame, f"`{head}` is a layer, and cannot hold `{path}` too", span, frame.labels[head].span)
-        if not rest and head in frame.lists:
-            self._taken(frame, f"`{head}` holds other layers, and cannot be one too", span, frame.lists[head])
+        for outer in around:
+            if outer in frame.labels:
+                self._taken(
+                    frame, f"`{outer}` is a layer, and cannot hold `{path}` too", span, frame.labels[outer].span
+                )
+        if path in frame.lists:
+            self._taken(frame, f"`{path}` holds other layers, and cannot be one too", span, frame.lists[path])
         frame.labels[path] = Labelled(callee, span)
-        if rest:
-            frame.lists.setdefault(head, span)
+        for outer in around:
+            frame.lists.setdefault(outer, span)
 
     def _taken(self, frame: Frame, message: str, span: Span, earlier: Span) -> None:
         """Report a name that is taken already."""

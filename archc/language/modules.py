@@ -147,7 +147,12 @@ class _Loader:
         candidates = [folder / given]
         if given.startswith("std/"):
             candidates.append(STANDARD_LIBRARY / given.removeprefix("std/"))
-        found = next((candidate for candidate in candidates if candidate.is_file()), None)
+        try:
+            found = next((candidate for candidate in candidates if candidate.is_file()), None)
+        except OSError as problem:  # a name that is too long, a folder that may not be entered
+            reason = f"`{_short(given)}` cannot be looked for: {problem.strerror}"
+            self.diagnostics.error("import-not-found", reason, item.path.span)
+            return None
         if found is None:
             self._not_found(source, item, candidates[0])
             return None
@@ -162,6 +167,10 @@ class _Loader:
             message, names = f"there is no file `{given}` beside {source.name}", others
         way = did_you_mean(Path(given).name, names) or "the path is relative to the file that imports it"
         self.diagnostics.error("import-not-found", message, item.path.span, help=way)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _texts(folder: Path) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
@@ -14,6 +13,7 @@ from archc.language.parametrize import Parameters
 from archc.language.spelling import NOWHERE
 from archc.ops.binary import BINARY, Binary
 from archc.ops.operator import OPERATORS
+from archc.ops.table import snake_case
 
 Step = Apply | Use
 Form = Literal["stage", "binary", "unary", "index"]
@@ -191,7 +191,7 @@ class Stages:
                 return False
             base = step.nodes[0].op.name
         else:
-            base = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", self.names[step.definition]).lower()
+            base = snake_case(self.names[step.definition])
         name, number = base, self.counts.get(base, 1)
         while name in self.labels or name in self.lists:
             number += 1

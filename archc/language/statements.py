@@ -283,13 +283,15 @@ class Statements:
                 node.iterable.span,
             )
         shadowed = frame.environment.bindings.get(node.variable.name)
-        for value in values:
-            frame.environment.bind(node.variable.name, value, None, "size")
-            if not self.run(frame, node.body):
-                raise Failed
-        frame.environment.bindings.pop(node.variable.name, None)
-        if shadowed is not None:
-            frame.environment.bindings[node.variable.name] = shadowed
+        try:
+            for value in values:
+                frame.environment.bind(node.variable.name, value, None, "size")
+                if not self.run(frame, node.body):
+                    raise Failed
+        finally:
+            frame.environment.bindings.pop(node.variable.name, None)
+            if shadowed is not None:
+                frame.environment.bindings[node.variable.name] = shadowed
 
     def _if(self, frame: Frame, node: syntax.If) -> None:
         value = self.expressions.evaluate(frame, node.condition)

@@ -13,6 +13,8 @@ from archc.ir.records import record
 
 @record
 class Node:
+    """What all nodes have: the place in the text, from the first character to the last."""
+
     span: Span
 
 
@@ -29,11 +31,15 @@ class Number(Node):
 
 @record
 class String(Node):
+    """`"zeros"`, with its escapes replaced."""
+
     value: str
 
 
 @record
 class Boolean(Node):
+    """`true` and `false`."""
+
     value: bool
 
 

@@ -13,6 +13,7 @@ from archc.language import syntax
 from archc.language.advice import describe
 from archc.language.arithmetic import LARGEST_SIZE
 from archc.language.expressions import Expressions
+from archc.language.references import known_names, lookup
 
 if TYPE_CHECKING:
     from archc.language.frames import Frame
@@ -32,6 +33,8 @@ def declare(expressions: Expressions, frame: Frame, node: syntax.TensorType) -> 
             bound = expressions.size(frame, dim.bound)
             if not isinstance(bound, int):
                 expressions.report(frame, "wrong-type", "a bound must be a number", dim.bound.span)
+            if bound < 1:
+                expressions.report(frame, "bad-size", f"a bound is at least 1, and this is {bound}", dim.bound.span)
         shape[axis] = _size(expressions, frame, dim, bound)
     return TensorType(dtype, tuple(shape[axis] for axis in range(len(shape))))
 
@@ -74,6 +77,16 @@ def _size(expressions: Expressions, frame: Frame, node: syntax.Dim, bound: int |
             )
         if bound is not None and size > bound:
             expressions.report(frame, "bound-exceeded", f"the size is {size}, and its bound {bound}", node.span)
+    elif bound is not None:
+        own = as_symbol(size)
+        if own is None or own.maximum is None or own.maximum > bound:
+            expressions.report(
+                frame,
+                "bound-unknown",
+                f"`{size}` has no bound that would keep it to {bound}",
+                node.span,
+                help="a symbol is bounded where it is first named",
+            )
     checked: int | SymbolicDim = size
     return checked
 
@@ -81,13 +94,13 @@ def _size(expressions: Expressions, frame: Frame, node: syntax.Dim, bound: int |
 def _refuse_unknown(expressions: Expressions, frame: Frame, value: syntax.Expression) -> None:
     """Refuse arithmetic on a name that means nothing: from 2·H elements no backend could tell H."""
     for name in _names(value):
-        if expressions.lookup(frame, name.name) is None:
+        if lookup(frame, name.name) is None:
             expressions.report(
                 frame,
                 "unknown-name",
                 f"nothing is called `{name.name}` here",
                 name.span,
-                help=did_you_mean(name.name, expressions.known_names(frame))
+                help=did_you_mean(name.name, known_names(frame))
                 or f"a new size stands alone: give the axis a name, such as `{name.name}`, and do the arithmetic below",
             )
 
@@ -183,10 +196,13 @@ def _match(
 
 def _solve(declared: SymbolicDim, unknown: str, size: int | SymbolicDim) -> int | SymbolicDim | None:
     """The value of `unknown` for which `declared`, linear in it, is `size`; None where there is none."""
+    for monomial, _ in declared.terms:
+        for atom, power in monomial:
+            plain = isinstance(atom, dims.Symbol) and power == 1
+            if not plain and unknown in dims.symbols(SymbolicDim(((((atom, 1),), 1),))):
+                return None
     constant = dims.substitute(declared, {unknown: 0})
     slope = dims.substitute(declared, {unknown: 1}) - constant
-    if dims.substitute(declared, {unknown: 2}) - constant != slope * 2:
-        return None
     solved = divide(size - constant, slope)
     return solved if solved is not None and (not isinstance(solved, int) or solved > 0) else None
 

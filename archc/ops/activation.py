@@ -170,6 +170,9 @@ class Softmin(Activation):
         super().check(types)
         axis_number(self, self.dim, types[0].rank)
 
+    def rigid_for(self, types: Sequence[TensorType]) -> tuple[str, ...]:
+        return (f"s.{axis_number(self, self.dim, types[0].rank)}",)
+
     def torch(self, spell: TorchSpelling) -> str:
         return call("F.softmin", *spell.operands, dim=self.dim)
 

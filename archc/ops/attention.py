@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from archc.ir.attributes import attribute
@@ -27,6 +28,8 @@ class ScaledDotProductAttention(Operator):
 
     signature = "q[*b, t, e], k[*b, s, e], v[*b, s, f], mask[*m]? -> y[*b, t, f]"
     example = "(q, k, v) -> scaled_dot_product_attention(is_causal = true)"
+
+    rigid = ("t", "s", "e")
 
     is_causal: bool = attribute(False, keyword=True, doc="a query sees no key behind its own place")
     scale: float | None = attribute(None, keyword=True, doc="the factor of the scores; 1/√e without it")
@@ -77,6 +80,9 @@ class Attention(Operator):
     signature = "q[b, t, h*e], k[b, s, h*e], v[b, s, h*f], mask[*m]? -> y[b, t, h*f]"
     example = "(q, k, v) -> attention(12, causal = true)"
 
+    blocks = ("h", "g")
+    rigid = ("t", "s", "e")
+
     heads: int = attribute(doc="how many heads the queries have")
     causal: bool = attribute(False, keyword=True, doc="a query sees no key behind its own place")
     kv_heads: int | None = attribute(None, keyword=True, doc="how many heads keys and values have; as many without it")
@@ -100,6 +106,14 @@ class Attention(Operator):
         if self.grouped and self.kv_heads:
             return {"g": self.kv_heads, "r": self.heads // self.kv_heads}
         return {"h": self.heads}
+
+    def flexible(self, types: Sequence[TensorType]) -> tuple[str, ...]:
+        return ("g", "r") if self.grouped else ("h",)
+
+    def with_extents(self, types: Sequence[TensorType], extents: Mapping[str, Any]) -> Attention:
+        if self.grouped:
+            return replace(self, heads=extents["g"] * extents["r"], kv_heads=extents["g"])
+        return replace(self, heads=extents["h"], kv_heads=None if self.kv_heads is None else extents["h"])
 
     def result_dtypes(self, types: Sequence[TensorType]) -> tuple[DType, ...]:
         return _result_dtype(self, types)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 from archc.ir.attributes import attribute
 from archc.ir.dims import SymbolicDim, divide
@@ -112,6 +114,18 @@ class Division(Operator, abstract=True):
     def extents(self, types: Sequence[TensorType]) -> dict[str, Extent]:
         return {f"p{number}": size for number, size in enumerate(self.parts(types[0], self.axis(types)))}
 
+    def flexible(self, types: Sequence[TensorType]) -> tuple[str, ...]:
+        return tuple(self.extents(types))
+
+    def with_extents(self, types: Sequence[TensorType], extents: Mapping[str, Any]) -> Operator:
+        """With parts of these sizes: as it is spelled where they are equal, else each by its size."""
+        sizes = tuple(extents[name] for name in self.extents(types))
+        return self.divided(sizes, self.axis(types))
+
+    def divided(self, sizes: tuple[Extent, ...], axis: int) -> Operator:
+        """The operator that cuts an axis into parts of these sizes."""
+        return Split(sizes, axis)
+
     def result_dtypes(self, types: Sequence[TensorType]) -> tuple[DType, ...]:
         return (types[0].dtype,) * len(self.parts(types[0], self.axis(types)))
 
@@ -134,6 +148,10 @@ class Split(Division):
 
     def axis(self, types: Sequence[TensorType]) -> int:
         return axis_number(self, self.dim, types[0].rank)
+
+    def divided(self, sizes: tuple[Extent, ...], axis: int) -> Split:
+        equal = not isinstance(self.split_size, tuple) and len(set(sizes)) == 1
+        return replace(self, split_size=sizes[0] if equal else sizes)
 
     def parts(self, operand: TensorType, axis: int) -> tuple[Extent, ...]:
         whole = operand.shape[axis]
@@ -173,6 +191,9 @@ class Chunk(Division):
 
     def axis(self, types: Sequence[TensorType]) -> int:
         return axis_number(self, self.dim, types[0].rank)
+
+    def divided(self, sizes: tuple[Extent, ...], axis: int) -> Operator:
+        return self if len(set(sizes)) == 1 else Split(sizes, self.dim)
 
     def parts(self, operand: TensorType, axis: int) -> tuple[Extent, ...]:
         whole = operand.shape[axis]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 from archc.ir.attributes import attribute
 from archc.ir.signature import Pattern, Signature
@@ -37,6 +39,12 @@ class Constant(Operator):
         if any(size < 0 for size in self.shape):
             raise OperatorError("bad-attribute", f"`constant` cannot have the shape {self.shape}", attribute="shape")
         return {f"d{number}": size for number, size in enumerate(self.shape)}
+
+    def flexible(self, types: Sequence[TensorType]) -> tuple[str, ...]:
+        return tuple(self.extents(types))
+
+    def with_extents(self, types: Sequence[TensorType], extents: Mapping[str, Any]) -> Constant:
+        return replace(self, shape=tuple(extents[name] for name in self.extents(types)))
 
     def parameter_dtype(self, name: str, floating: DType) -> DType:
         return self.dtype

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Literal, Self
 
@@ -60,6 +60,12 @@ class Convolution(Operator, abstract=True):
 
     def extents(self, types: Sequence[TensorType]) -> dict[str, Extent]:
         return {"g": self.groups, "o": self.out_channels // self.groups, **kernel_extents(self.spatial, self.kernel)}
+
+    def flexible(self, types: Sequence[TensorType]) -> tuple[str, ...]:
+        return "g", "o"
+
+    def with_extents(self, types: Sequence[TensorType], extents: Mapping[str, Any]) -> Self:
+        return replace(self, **resized_channels(self, extents))
 
     @property
     def kernel(self) -> tuple[int, ...]:
@@ -204,4 +210,12 @@ def check_convolution(op: Any, rank: int, types: Sequence[TensorType]) -> None:
 
 
 def kernel_extents(spatial: tuple[str, ...], kernel: tuple[int, ...]) -> dict[str, Extent]:
+    """The extents of the kernel's indices: `kh` and `kw` where the spatial ones are `h` and `w`."""
     return {f"k{index}": size for index, size in zip(spatial, kernel)}
+
+
+def resized_channels(op: Any, extents: Mapping[str, Any]) -> dict[str, Any]:
+    """The attributes of a plain or transposed convolution for other numbers of groups and channels."""
+    groups = extents["g"]
+    given = {} if op.in_channels is None else {"in_channels": groups * extents["i"]}
+    return {"groups": groups, "out_channels": groups * extents["o"], **given}

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar, Self
 
 from archc.ir.attributes import attribute
 from archc.ir.solve import Extent
 from archc.ir.types import TensorType
 from archc.ops.checks import bad_attribute
-from archc.ops.conv import check_convolution, kernel_extents
+from archc.ops.conv import check_convolution, kernel_extents, resized_channels
 from archc.ops.operator import Inference, Operator, OperatorError, operator
 from archc.ops.parameter import Parameter, kaiming_uniform, uniform_fan_in
 from archc.ops.spatial import Sizes, check_sizes, onnx_window, per_axis, span_of
@@ -49,6 +50,12 @@ class TransposedConvolution(Operator, abstract=True):
     def extents(self, types: Sequence[TensorType]) -> dict[str, Extent]:
         kernel = kernel_extents(self.spatial, self._sizes("kernel_size"))
         return {"g": self.groups, "o": self.out_channels // self.groups, **kernel}
+
+    def flexible(self, types: Sequence[TensorType]) -> tuple[str, ...]:
+        return "g", "o"
+
+    def with_extents(self, types: Sequence[TensorType], extents: Mapping[str, Any]) -> Self:
+        return replace(self, **resized_channels(self, extents))
 
     def _sizes(self, name: str) -> tuple[int, ...]:
         """An attribute's number for each spatial axis."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import KW_ONLY
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, replace
+from typing import Any, Self
 
 from archc.ir.attributes import attribute
 from archc.ir.dims import SymbolicDim, floor_divide
@@ -82,6 +82,12 @@ class Filled(Operator, abstract=True):
             if isinstance(size, int) and size < 0:
                 raise OperatorError("bad-attribute", f"`{self.name}` cannot have the size {size}", attribute="shape")
         return {f"d{number}": size for number, size in enumerate(self.shape)}
+
+    def flexible(self, types: Sequence[TensorType]) -> tuple[str, ...]:
+        return tuple(self.extents(types))
+
+    def with_extents(self, types: Sequence[TensorType], extents: Mapping[str, Any]) -> Self:
+        return replace(self, shape=tuple(extents[name] for name in self.extents(types)))
 
     def result_dtypes(self, types: Sequence[TensorType]) -> tuple[DType, ...]:
         return (self.dtype,)

@@ -49,10 +49,6 @@ class Slice(Operator):
     def arguments(self) -> list[str]:
         return [_item_text(item, value_text) for item in self.items]
 
-    def index_text(self) -> str:
-        """What the language writes behind the operand: `[:, 0]`."""
-        return f"[{', '.join(self.arguments())}]"
-
     def per_axis(self, rank: int) -> list[Item]:
         """One item for each axis, with `...` written out."""
         if self.items.count(...) > 1:
@@ -95,6 +91,21 @@ class Slice(Operator):
                 start, length, rest = _range(item, size)
                 found |= {f"a{number}": start, f"d{number}": length, f"b{number}": rest}
         return found
+
+    def ignored(self, types: Sequence[TensorType]) -> tuple[str, ...]:
+        return tuple(name for name in self.extents(types) if not name.startswith("d"))
+
+    def flexible(self, types: Sequence[TensorType]) -> tuple[str, ...]:
+        return tuple(self.extents(types))
+
+    def with_extents(self, types: Sequence[TensorType], extents: Mapping[str, Any]) -> Slice:
+        items = self.per_axis(types[0].rank)
+        for number, (item, size) in enumerate(zip(items, types[0].shape)):
+            if isinstance(item, tuple) and _step(item) == 1:
+                start, length, rest = (extents[f"{part}{number}"] for part in "adb")
+                if (start, length, rest) != _range(item, size):
+                    items[number] = (start, start + length if rest != 0 else None, None)
+        return Slice(tuple(items))
 
     def function_extent(self, function: str, index: str, extent: Extent, position: int) -> Extent:
         """The size of a slice with a step; `position` counts such slices."""
@@ -261,6 +272,7 @@ class Gather(ByTensor):
     signature = "x[*a], index[*b] -> y[*b]"
     onnx_name = "GatherElements"
     example = "(x, index) -> gather(1)"
+    rigid = ("a", "b")
 
     def check(self, types: Sequence[TensorType]) -> None:
         if types[0].rank != types[1].rank:

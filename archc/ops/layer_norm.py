@@ -69,6 +69,9 @@ class LastAxesNorm(Operator, abstract=True):
         axes = ", ".join(f"d{number}" for number in range(self._dims))
         return parse_signature(self.signature.replace("d]", f"{axes}]"))
 
+    def rigid_for(self, types: Sequence[TensorType]) -> tuple[str, ...]:
+        return ("d", *(f"d{number}" for number in range(self._dims)))
+
     def _last(self, shape: Sequence[int | SymbolicDim]) -> tuple[int | SymbolicDim, ...]:
         return tuple(shape[len(shape) - self._dims :])
 

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 from archc.ir.attributes import attributes
 from archc.ir.signature import Pattern, RankMismatch
-from archc.ir.solve import Contradiction
+from archc.ir.solve import Contradiction, Misfit
 from archc.ir.types import TensorType
 
 if TYPE_CHECKING:
     from archc.ops.operator import Operator
 
 
-class OperatorError(Exception):
+class OperatorError(Misfit):
     """Operands or attributes that do not fit; whoever knows the text turns it into a diagnostic.
 
     Attributes:

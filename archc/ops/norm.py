@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Self
 
 from archc.ir.attributes import attribute
 from archc.ir.solve import Extent
@@ -40,6 +41,7 @@ class BatchNorm(Operator):
     }
     example = "x -> bn1: batch_norm"
     repeatable = False
+    rigid = ("n", "s")
 
     num_features: int | None = attribute(
         None, index="c", phrase="channels", doc="checked against the operand where given"
@@ -90,6 +92,7 @@ class InstanceNorm(Operator):
     signature = "x[n, c, *s], weight[c]?, bias[c]? -> y[n, c, *s]"
     parameters = _AFFINE
     example = "x -> instance_norm"
+    rigid = ("s",)
 
     num_features: int | None = attribute(
         None, index="c", phrase="channels", doc="checked against the operand where given"
@@ -138,6 +141,7 @@ class GroupNorm(Operator):
     signature = "x[n, g*c, *s], weight[g*c]?, bias[g*c]? -> y[n, g*c, *s]"
     parameters = _AFFINE
     example = "x -> norm1: group_norm(8)"
+    rigid = ("c", "s")
 
     num_groups: int = attribute(index="g", phrase="groups", doc="how many groups the channels fall into")
     num_channels: int | None = attribute(None, doc="checked against the operand where given")
@@ -148,6 +152,10 @@ class GroupNorm(Operator):
         check_floating(self, types)
         check_positive(self, "num_groups", "eps")
         check_channels(self, "num_channels", types[0])
+
+    def with_extents(self, types: Sequence[TensorType], extents: Mapping[str, Any]) -> Self:
+        channels = None if self.num_channels is None else extents["g"] * extents["c"]
+        return replace(self, num_groups=extents["g"], num_channels=channels)
 
     def torch(self, spell: TorchSpelling) -> str:
         options = {} if self.eps == 1e-5 else {"eps": self.eps}

@@ -24,7 +24,7 @@ from functools import lru_cache
 from typing import Any, ClassVar, Self
 
 from archc.ir.attributes import arguments_text, attributes, bind
-from archc.ir.dims import SymbolicDim
+from archc.ir.dims import SymbolicDim, bounds
 from archc.ir.records import record as operator  # the decorator of operator classes: a frozen dataclass, made lazily
 from archc.ir.signature import RankMismatch, Signature, parse_signature
 from archc.ir.solve import Contradiction, Extent, Solution, solve
@@ -166,7 +166,8 @@ class Operator(Rewriting):
         Raises:
             OperatorError: they do not fit.
         """
-        return _infer(self, tuple(types))
+        types = tuple(types)
+        return _infer(self, types, bounds(dim for operand in types for dim in operand.shape))
 
     # Spelling ---------------------------------------------------------------------------------------------
 
@@ -195,7 +196,8 @@ class Operator(Rewriting):
 
 
 @lru_cache(maxsize=65536)
-def _infer(op: Operator, types: tuple[TensorType, ...]) -> Inference:
+def _infer(op: Operator, types: tuple[TensorType, ...], limits: tuple[int | None, ...]) -> Inference:
+    # Types are equal whatever bounds their sizes; `limits` keeps one model's bounds out of another's results.
     signature = op.signature_for(types)
     data = [pattern for pattern in signature.operands if pattern.name not in op.parameters]
     required = sum(1 for pattern in data if not pattern.optional)

@@ -49,6 +49,12 @@ class Rearrange(Layout):
     def pattern_sizes(self, types: Sequence[TensorType]) -> Mapping[str, Extent]:
         return dict(self.sizes)
 
+    def flexible(self, types: Sequence[TensorType]) -> tuple[str, ...]:
+        return tuple(name for name, _ in self.sizes)
+
+    def with_extents(self, types: Sequence[TensorType], extents: Mapping[str, Any]) -> Rearrange:
+        return Rearrange(self.pattern, tuple((name, extents[name]) for name, _ in self.sizes))
+
     def check(self, types: Sequence[TensorType]) -> None:
         factors = [factor for axis in parse_pattern(self.pattern).operands[0].axes for factor in axis.factors]
         known = {factor.name for factor in factors if isinstance(factor, Index)}
@@ -119,6 +125,13 @@ class Unflatten(Layout):
 
     def pattern_sizes(self, types: Sequence[TensorType]) -> Mapping[str, Extent]:
         return {f"u{number}": size for number, size in enumerate(self.sizes) if size != -1}
+
+    def flexible(self, types: Sequence[TensorType]) -> tuple[str, ...]:
+        return tuple(self.pattern_sizes(types))
+
+    def with_extents(self, types: Sequence[TensorType], extents: Mapping[str, Any]) -> Unflatten:
+        sizes = (-1 if size == -1 else extents[f"u{number}"] for number, size in enumerate(self.sizes))
+        return Unflatten(self.dim, tuple(sizes))
 
     def torch(self, spell: TorchSpelling) -> str:
         sizes = ", ".join(spell.size(size) for size in self.sizes) + ("," if len(self.sizes) == 1 else "")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from archc.ir.attributes import attribute
 from archc.ir.dims import SymbolicDim, divide, product
@@ -46,6 +47,16 @@ class Reshape(Operator):
         if factors is None:
             return {f"u{number}": size for number, size in enumerate(new)}
         return factors[2]
+
+    def flexible(self, types: Sequence[TensorType]) -> tuple[str, ...]:
+        factors = common_factors(types[0].shape, self._sizes(types[0]))
+        return () if factors is None else tuple(factors[2])
+
+    def with_extents(self, types: Sequence[TensorType], extents: Mapping[str, Any]) -> Reshape:
+        factors = common_factors(types[0].shape, self._sizes(types[0]))
+        assert factors is not None, "an axis without a counterpart does not shrink"
+        sizes = (product([extents[name] for name in names]) for names in factors[1])
+        return Reshape(tuple(-1 if given == -1 else size for given, size in zip(self.shape, sizes)))
 
     def _sizes(self, operand: TensorType) -> tuple[Extent, ...]:
         """The new shape, with the -1 worked out."""
@@ -156,6 +167,12 @@ class Expand(Operator):
 
     def extents(self, types: Sequence[TensorType]) -> dict[str, Extent]:
         return {f"d{number}": size for number, size in enumerate(self.sizes) if size != -1}
+
+    def flexible(self, types: Sequence[TensorType]) -> tuple[str, ...]:
+        return tuple(self.extents(types))
+
+    def with_extents(self, types: Sequence[TensorType], extents: Mapping[str, Any]) -> Expand:
+        return Expand(tuple(-1 if size == -1 else extents[f"d{number}"] for number, size in enumerate(self.sizes)))
 
     def simplified(self, types: Sequence[TensorType], uniform: Uniform) -> int | None:
         return 0 if self.infer(types).results[0] == types[0] else None

@@ -6,8 +6,10 @@ Everything here has a default that promises nothing; an operator overrides what 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
+from archc.ir.attributes import attributes
 from archc.ir.types import TensorType
 
 if TYPE_CHECKING:
@@ -47,6 +49,35 @@ class Rewriting:
     """Whether rounding all elements to one grid before it or after it is the same: it picks and moves them."""
     channel_axis: ClassVar[int] = 0
     """The axis of `weight` that gets a scale for each of its slices when it is stored as integers."""
+    blocks: ClassVar[tuple[str, ...]] = ()
+    """The indices that shrink by whole blocks before other factors of their product do: the heads of attention."""
+    rigid: ClassVar[tuple[str, ...]] = ()
+    """The indices whose elements all have a say in each result, and not in a sum of products: none of them can go.
+
+    A spread's name stands for all its axes.  An index that no result has, and one operand alone, need not be named.
+    """
+
+    def rigid_for(self, types: Sequence[TensorType]) -> tuple[str, ...]:
+        """The rigid indices for operands of these types; override where the attributes tell (`softmax`)."""
+        return self.rigid
+
+    def ignored(self, types: Sequence[TensorType]) -> tuple[str, ...]:
+        """The indices whose elements no result depends on: what a slice cuts off."""
+        return ()
+
+    def flexible(self, types: Sequence[TensorType]) -> tuple[str, ...]:
+        """Of the indices whose extents the attributes give, those that `with_extents` can give another one."""
+        infos = attributes(type(self))
+        return tuple(info.index for info in infos if info.index is not None and getattr(self, info.name) is not None)
+
+    def with_extents(self, types: Sequence[TensorType], extents: Mapping[str, Any]) -> Operator:
+        """This operator where its indices have other extents than for operands of these types.
+
+        By default the attributes that declare an index take its extent.
+        """
+        infos = [info for info in attributes(type(self)) if getattr(self, info.name) is not None]
+        changes = {info.name: extents[info.index] for info in infos if info.index is not None and info.index in extents}
+        return cast("Operator", replace(cast("Any", self), **changes))
 
     def channel_map(self, weights: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:
         """Scale and shift, where in inference all it does is y[n, c, …] = scale[c] · x[n, c, …] + shift[c].

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 BATCH = 8
 _SIZES = (16, 32, 64, 128, 224, 512)
+_MOST_INTEGERS = 100
+_MOVING = ("rearrange", "reshape", "index", "combine")  # families whose results hold elements of their operands
 
 
 def random_inputs(graph: Graph, seed: int = 0, batch: int = BATCH) -> dict[str, np.ndarray]:
@@ -32,8 +34,8 @@ def random_inputs(graph: Graph, seed: int = 0, batch: int = BATCH) -> dict[str, 
             array = generator.standard_normal(shape, np.float32)
             arrays[value.name or ""] = array if dtype.value in ("f32", "bf16") else array.astype(dtype.torch)
         elif dtype.integral:
-            low, high = _range(graph, value)
-            arrays[value.name or ""] = generator.integers(low, high, shape).astype(dtype.torch)
+            accepted = accepted_integers(graph, value) or range(_MOST_INTEGERS)
+            arrays[value.name or ""] = generator.integers(accepted.start, accepted.stop, shape).astype(dtype.torch)
         else:
             arrays[value.name or ""] = generator.random(shape) < 0.5
     return arrays
@@ -59,12 +61,23 @@ def sample_sizes(graph: Graph, batch: int = BATCH) -> dict[str, int]:
     return sizes
 
 
-def _range(graph: Graph, value: Value) -> tuple[int, int]:
-    """The integers that every consumer of an input accepts."""
-    low, high = 0, 100
-    for node in graph.consumers(value):
-        for position, operand in enumerate(node.operands):
-            accepted = node.op.operand_range(position) if operand is value else None
-            if accepted is not None:
-                low, high = max(low, accepted[0]), min(high, accepted[1])
-    return low, high
+def accepted_integers(graph: Graph, value: Value) -> range | None:
+    """The integers that everything accepts to which an input's elements come unchanged; None where all will do.
+
+    They come unchanged through what only moves elements.
+    """
+    accepted: range | None = None
+    seen, stack = {value}, [value]
+    while stack:
+        current = stack.pop()
+        for node in graph.consumers(current):
+            for position, operand in enumerate(node.operands):
+                own = node.op.operand_range(position) if operand is current else None
+                if own is not None:
+                    low, high = own if accepted is None else (accepted.start, accepted.stop)
+                    accepted = range(max(low, own[0]), min(high, own[1]))
+            if node.op.family in _MOVING:
+                moved = [result for result in node.results if result not in seen]
+                seen.update(moved)
+                stack += moved
+    return accepted

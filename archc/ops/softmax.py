@@ -27,6 +27,9 @@ class Softmax(Operator):
         check_floating(self, types)
         axis_number(self, self.dim, types[0].rank)
 
+    def rigid_for(self, types: Sequence[TensorType]) -> tuple[str, ...]:
+        return (f"s.{axis_number(self, self.dim, types[0].rank)}",)
+
     def torch(self, spell: TorchSpelling) -> str:
         return call(self.torch_name, *spell.operands, dim=self.dim)
 

@@ -10,7 +10,7 @@ from archc.weights.tensor import LazyTensor
 class Weights(Mapping[str, LazyTensor]):
     """Path to tensor (`blocks.3.attn.query.weight`), in the order of insertion.
 
-    Only names are held and moved here, never elements, so that a copy for every pass costs next to nothing.
+    Only names and tensors that are yet to be read are held here, so that a pass that replaces one touches no other.
     """
 
     def __init__(self, tensors: Mapping[str, LazyTensor] | None = None):
@@ -32,16 +32,6 @@ class Weights(Mapping[str, LazyTensor]):
     def remove(self, path: str) -> LazyTensor:
         """Take a tensor out and return it.  Raises KeyError for an unknown path."""
         return self._tensors.pop(path)
-
-    def rename(self, old: str, new: str) -> None:
-        """Move a tensor to another path, at the end.  Raises KeyError if `old` is unknown or `new` is taken."""
-        if new != old and new in self._tensors:
-            raise KeyError(f"{new} is taken")
-        self._tensors[new] = self._tensors.pop(old)
-
-    def copy(self) -> Weights:
-        """Another store with the same tensors; what is set or removed in one is not in the other."""
-        return Weights(self._tensors)
 
     @property
     def nbytes(self) -> int:

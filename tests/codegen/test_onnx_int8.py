@@ -147,6 +147,23 @@ def test_a_convolutional_network_agrees_with_pytorch(channels: int) -> None:
     assert np.abs(found - expected).mean() < 0.002 * largest
 
 
+@pytest.mark.parametrize("pooled", [True, False])
+def test_an_integer_layer_before_a_relu_and_a_layer_of_floats_is_an_integer_kernel(
+    pooled: bool, tmp_path: Path
+) -> None:
+    model = Model()
+    x = quantized(model, model.input("x", N, 4, 10, 10), "q0")
+    x = model.add(Rectify(), model.add(Conv2d(8, 3), x, name="conv", storages=ROWS))
+    x = quantized(model, model.add(Fold(), model.add(MaxPool2d(8), x) if pooled else x), "q1")
+    x = model.add(Rectify(), model.add(Linear(16), x, name="fc1", storages=ROWS))
+    graph = calibrated(model.done(y=model.add(Linear(4), x, name="fc2")), 0.0, 20.0)
+    found = operators(graph)
+    assert found["Relu"] == 1 and found["Max"] == 1, "the first is taken up by a quantizer"
+    ran = optimized(graph, tmp_path)
+    assert ran["QGemm"] == 1 and ran["QLinearConv"] == 1 and "DequantizeLinear" not in ran
+    close(graph, {"x": np.abs(floats(5, 4, 10, 10))}, 0.02)
+
+
 def test_a_reshape_before_a_quantizer_gets_a_pair_in_front_of_it() -> None:
     lines = as_text(convolutional(channels=4)).splitlines()
     place = next(number for number, line in enumerate(lines) if "= Reshape(" in line)

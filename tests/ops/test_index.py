@@ -90,7 +90,7 @@ def test_symbolic_sizes() -> None:
 
 def test_texts() -> None:
     op = at[:, 0, 1:-1, ::2, ...]
-    assert op.index_text() == "[:, 0, 1:-1, ::2, ...]"
+    assert op.arguments() == [":", "0", "1:-1", "::2", "..."]
     assert op == Slice(((None, None, None), 0, (1, -1, 1), (0, None, 2), ...))
     assert str(at[1:-1].signature_for([TensorType(DType.f32, (5, 2))])) == "x[a0 + d0 + b0, d1] -> y[d0, d1]"
 

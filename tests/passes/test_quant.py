@@ -133,9 +133,9 @@ def test_what_flows_from_one_convolution_into_the_next_is_rounded_once() -> None
 
 def test_the_result_of_a_convolution_is_rounded_where_no_such_layer_follows() -> None:
     build = Build()
-    x = build.layer("relu", build.input(16, 12, 12))
-    y = build.layer("conv2d", x, 16, 3, padding=1, name="conv1")
-    y = build.layer("conv2d", build.layer("relu", y), 16, 3, padding=1, name="conv2")
+    x = build.layer("relu", build.input(32, 12, 12))
+    y = build.layer("conv2d", x, 32, 3, padding=1, name="conv1")
+    y = build.layer("conv2d", build.layer("relu", y), 32, 3, padding=1, name="conv2")
     graph = build.done(build.layer("avg_pool2d", build.layer("relu", build.layer("add", x, y)), 12))
     before = outputs(graph)["y0"]
     run(graph, Quant())
@@ -146,10 +146,20 @@ def test_the_result_of_a_convolution_is_rounded_where_no_such_layer_follows() ->
     assert torch.allclose(outputs(graph)["y0"], before, atol=0.02)
 
 
+def test_a_small_convolution_whose_integers_nobody_takes_keeps_its_floats() -> None:
+    build = Build()
+    x = build.layer("conv2d", build.input(6, 14, 14), 16, 5, name="first")
+    x = build.layer("conv2d", build.layer("relu", x), 16, 3, name="second")
+    graph = build.done(build.layer("tanh", x))
+    run(graph, Quant())
+    assert quantizers(graph) == {}, "without the second, nobody takes the integers of the first either"
+    assert all(isinstance(graph.weights[f"{name}.weight"].storage, Int8) for name in ("first", "second"))
+
+
 def test_a_value_that_a_convolution_makes_is_rounded_for_all_that_use_it() -> None:
     build = Build()
-    x = build.layer("relu", build.layer("conv2d", build.input(16, 12, 12), 16, 3, padding=1, name="conv1"))
-    y = build.layer("conv2d", x, 16, 3, padding=1, name="conv2")
+    x = build.layer("relu", build.layer("conv2d", build.input(32, 12, 12), 32, 3, padding=1, name="conv1"))
+    y = build.layer("conv2d", x, 32, 3, padding=1, name="conv2")
     graph = build.done(build.layer("add", x, y))
     run(graph, Quant())
     assert quantizers(graph) == {"conv1_in": "x", "conv1_out": "relu", "conv2_out": "conv2"}
@@ -220,4 +230,4 @@ def test_the_work_of_a_convolution_counts_for_images_of_the_size_that_the_data_h
         return remarks(run(graph, Quant(), data={"image": data})[0], "rewrote")
 
     assert with_data(4)["conv"].startswith("weight")
-    assert with_data(20)["conv"].startswith("static")
+    assert with_data(40)["conv"].startswith("static")

@@ -177,7 +177,7 @@ class Builder:
                 tensor.shape.dim.add(dim_param=str(dim))
 
     def _spell(self, node: Node) -> None:
-        prefix = self._nodes.unique(node.path or _below(node, node.op.name))
+        prefix = self._nodes.unique(node.path or node.scope.within(node.op.name))
         spelling = Spelling(self, node, prefix)
         names = [self._value_name(value, node) for value in node.results]
         try:
@@ -208,8 +208,8 @@ class Builder:
         if value in self._output_names:
             return self._output_names[value]
         if value.name is not None:
-            return self.names.unique(_below(node, value.name))
-        name = node.path or _below(node, node.op.name)
+            return self.names.unique(node.scope.within(value.name))
+        name = node.path or node.scope.within(node.op.name)
         return self.names.unique(name if len(node.results) == 1 else f"{name}.{value.index}")
 
     def _copy(self, source: str, name: str) -> None:
@@ -237,7 +237,3 @@ def _lack(node: Node, problem: OperatorError) -> Diagnostic:
     help = problem.help or f"emit PyTorch alone, or write the model without `{node.op.name}`"
     notes = tuple(Note(note) for note in problem.notes)
     return Diagnostic("error", problem.code, f"{node.title}: {problem.message}", node.span, notes, help)
-
-
-def _below(node: Node, name: str) -> str:
-    return f"{node.scope.path}.{name}" if node.scope.path else name

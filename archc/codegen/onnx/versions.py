@@ -12,6 +12,3 @@ PRODUCER = "archc"
 
 CONTRIB_DOMAIN = "com.microsoft"
 """The operators that only ONNX Runtime has; their version is 1, always."""
-
-PROTOBUF_LIMIT = 2**31 - 1
-"""The most bytes that a serialized protobuf can have."""

@@ -35,6 +35,9 @@ _NEEDS = {
 HELPERS = frozenset(_NEEDS)
 """The names that the template of the integer layers defines."""
 
+_CARRIED = frozenset(("relu", "flatten", "max_pool2d"))
+"""Operators that give the same before rounding as after it, up to the rounding."""
+
 _KERNELS = {"linear": "Int8Linear", "conv2d": "Int8Conv2d"}
 
 
@@ -116,7 +119,7 @@ def _round_in_kernel(quantize: Apply, makers: dict[Local, Apply], found: Integer
                 if step.nodes[0].op.name == "max_pool2d":
                     found.functions[step] = _pooled(step)
             return
-        if operator not in ("relu", "flatten", "max_pool2d") or any(node.op != maker.nodes[0].op for node in maker.nodes):
+        if operator not in _CARRIED or any(node.op != maker.nodes[0].op for node in maker.nodes):
             return
         between.append(maker)
         local = maker.operands[0]

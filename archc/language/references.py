@@ -1,0 +1,138 @@
+"""What names, and paths such as `h[0].attn` and `wte.weight`, refer to."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from archc.diagnostics import did_you_mean
+from archc.ir.graph import Value
+from archc.ir.storage import STORAGES, Storage
+from archc.ir.types import DType
+from archc.language import syntax
+from archc.language.arithmetic import kind
+from archc.language.environment import BlockRef, LayerRef, WeightRef
+from archc.language.frames import Frame
+from archc.ops.registry import find_operator, operator_names
+
+if TYPE_CHECKING:
+    from archc.language.expressions import Expressions
+
+
+def lookup(frame: Frame, name: str) -> Any | None:
+    """What a name means: a value of the frame, a block of the file, an operator, a dtype, a storage; or None."""
+    value = frame.environment.get(name)
+    return meaning(frame, name) if value is None else value
+
+
+def meaning(frame: Frame, name: str) -> Any | None:
+    """What a name means where the definition itself does not use it."""
+    definition = frame.module.definitions.get(name)
+    if definition is not None:
+        return BlockRef(definition, frame.module)
+    if name in STORAGES:
+        return STORAGES[name]
+    if name in DType.__members__:
+        return DType(name)
+    return math.inf if name == "inf" else find_operator(name)
+
+
+def known_names(frame: Frame) -> Iterable[str]:
+    """All names that mean something here, for suggestions."""
+    return [*frame.environment.bindings, *frame.module.definitions, *frame.module.imports, *operator_names()]
+
+
+class References:
+    """Finds what the members of expressions refer to; their own parts are expressions again."""
+
+    def __init__(self, expressions: Expressions):
+        self.expressions = expressions
+
+    def member(self, frame: Frame, node: syntax.Member) -> Any:
+        """The value of `att.SelfAttention`, `encoder.first` or `wte.weight`.
+
+        Raises:
+            Failed: it has none; that was reported.
+        """
+        declared = self.declared(frame, node)
+        if declared is not None:
+            return declared
+        if isinstance(node.value, syntax.Name) and frame.environment.get(node.value.name) is None:
+            module = frame.module.imports.get(node.value.name)
+            if module is not None:
+                definition = module.definitions.get(node.name)
+                if definition is not None:
+                    return BlockRef(definition, module)
+                self.expressions.report(
+                    frame,
+                    "unknown-name",
+                    f"{module.source.name} defines no `{node.name}`",
+                    node.span,
+                    help=did_you_mean(node.name, module.definitions),
+                )
+        path = self._path(frame, node.value)
+        if path is None:
+            value = self.expressions.evaluate(frame, node.value)
+            if isinstance(value, Value):
+                self.expressions.report(
+                    frame,
+                    "no-member",
+                    f"a tensor has no `{node.name}`",
+                    node.span,
+                    help="its sizes have names: declare it as `f32[N, D]`, and use `D`",
+                )
+            self.expressions.report(frame, "no-member", f"{kind(value)} has no `{node.name}`", node.span)
+        return self._weight(frame, node, path)
+
+    def declared(self, frame: Frame, node: syntax.Member | syntax.Index) -> Any | None:
+        """The layer `h[0]` or `encoder.first`, if it was declared with `layer`."""
+        path = self._path(frame, node)
+        return frame.environment.get(path) if path is not None else None
+
+    def _weight(self, frame: Frame, node: syntax.Member, path: str) -> WeightRef:
+        """`wte.weight`: the layer must have been declared in this definition, and own such a parameter."""
+        if path not in frame.labels:
+            self.expressions.report(
+                frame,
+                "unknown-layer",
+                f"no layer or import is called `{path}` here",
+                node.value.span,
+                help=did_you_mean(path, [*frame.labels, *frame.module.imports])
+                or "a layer is known below the line that names it",
+            )
+        callee = frame.labels[path].callee
+        if isinstance(callee, type) and node.name not in callee.parameters:
+            owned = ", ".join(f"`{name}`" for name in callee.parameters)
+            self.expressions.report(
+                frame,
+                "unknown-parameter",
+                f"`{path}` has no parameter `{node.name}`",
+                node.span,
+                help=did_you_mean(node.name, callee.parameters) or (f"it has {owned}" if owned else None),
+            )
+        storage = None
+        declared = frame.environment.get(path)
+        if isinstance(declared, LayerRef):  # perhaps used for the first time here, so its own say counts
+            values = [self.expressions.argument(frame, a) for a in declared.arguments if a.name == node.name]
+            values = [value() if isinstance(value, type) and issubclass(value, Storage) else value for value in values]
+            storage = next((value for value in values if isinstance(value, Storage)), None)
+        return WeightRef(f"{frame.within(path)}.{node.name}", node.span, storage)
+
+    def _path(self, frame: Frame, node: syntax.Expression) -> str | None:
+        """The path that `h[3].attn` writes, or None for what writes none."""
+        if isinstance(node, syntax.Name):
+            value = frame.environment.bindings.get(node.name)
+            layer = value is None or isinstance(value.value, LayerRef) or node.name in frame.labels
+            return node.name if layer else None
+        if isinstance(node, syntax.Member):
+            inner = self._path(frame, node.value)
+            return None if inner is None else f"{inner}.{node.name}"
+        if isinstance(node, syntax.Index) and len(node.items) == 1:
+            inner = self._path(frame, node.value)
+            item = node.items[0]
+            if inner is None or isinstance(item, (syntax.Slice, syntax.Ellipsis)):
+                return None
+            number = self.expressions.evaluate(frame, item)
+            return f"{inner}.{number}" if isinstance(number, int) else None
+        return None

@@ -1,0 +1,144 @@
+"""Attributes: bound from a text's arguments, refused with the argument at fault, and printed back."""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from archc.diagnostics import Diagnostics, Source
+from archc.ir.attributes import AttributeProblem, arguments_text, attribute, attributes, bind, quoted, value_text
+from archc.ir.dims import SymbolicDim, symbol
+from archc.ir.types import DType
+from archc.language import syntax
+from archc.language.parser import parse_pipeline, parse_value
+from archc.pipelines import value_of
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One attribute of each kind."""
+
+    size: int = attribute(doc="a size", index="o", phrase="output features")
+    window: int | tuple[int, ...] = attribute()
+    ratio: float = attribute(0.5)
+    name: str | None = attribute(None)
+    mode: Literal["zeros", "same"] = attribute("zeros")
+    _: KW_ONLY
+    flag: bool = attribute(False, keyword=True)
+    dtype: DType = attribute(DType.f32, keyword=True)
+
+
+SAMPLES = st.builds(
+    Sample,
+    size=st.integers(-(2**63) + 1, 2**63 - 1),
+    window=st.integers(-9, 9) | st.lists(st.integers(-9, 9), max_size=3).map(tuple),
+    ratio=st.floats(allow_nan=False, allow_infinity=False),
+    name=st.text(st.characters(exclude_categories=["Cs"])),
+    mode=st.sampled_from(["zeros", "same"]),
+    flag=st.booleans(),
+    dtype=st.sampled_from(DType),
+)
+
+
+def read(text: str) -> Sample:
+    """An instance from its text, by the way of a pipeline's options."""
+    diagnostics = Diagnostics()
+    (stage,) = parse_pipeline(Source(text), diagnostics)
+    diagnostics.check()
+    values = [(argument.name, value_of(argument.value)) for argument in stage.arguments]
+    positional = [value for name, value in values if name is None]
+    return bind(Sample, "`sample`", positional, {name: value for name, value in values if name is not None})
+
+
+@given(SAMPLES)
+def test_arguments_make_the_instance_again(sample: Sample) -> None:
+    assert read(f"sample({', '.join(arguments_text(sample))})") == sample
+
+
+def test_defaults_are_left_out_and_required_ones_go_by_position() -> None:
+    assert arguments_text(Sample(3, (1, 2))) == ["3", "(1, 2)"]
+    assert arguments_text(Sample(3, 1, ratio=1.0, flag=True)) == ["3", "1", "ratio = 1.0", "flag = true"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (True, "true"),
+        (-3, "-3"),
+        (1e-5, "1e-05"),
+        (DType.f16, "f16"),
+        ('a"b\n\x00', '"a\\"b\\n\\u{0}"'),
+        ((), "()"),
+        ((1,), "(1,)"),
+        ([1, (2, "x")], '[1, (2, "x")]'),
+        (symbol("N") * 2 + 1, "2*N + 1"),
+    ],
+)
+def test_values_as_the_language_writes_them(value: object, text: str) -> None:
+    assert value_text(value) == text
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"])))
+def test_a_string_reads_back(text: str) -> None:
+    diagnostics = Diagnostics()
+    node = parse_value(Source(quoted(text)), diagnostics)
+    diagnostics.check()
+    assert isinstance(node, syntax.String) and node.value == text
+
+
+@pytest.mark.parametrize(
+    ("positional", "named", "code", "argument"),
+    [
+        ((3, 1, 0.5, None, "same", True), {}, "too-many-attributes", 5),
+        ((3,), {}, "missing-attribute", None),
+        ((3, 1), {"ration": 1.0}, "unknown-attribute", "ration"),
+        ((3, 1), {"size": 1}, "duplicate-attribute", "size"),
+        ((3, "x"), {}, "wrong-type", 1),
+        ((True, 1), {}, "wrong-type", 0),
+        ((3, (1, 2.5)), {}, "wrong-type", 1),
+        ((3, 1), {"ratio": True}, "wrong-type", "ratio"),
+        ((3, 1), {"mode": "sames"}, "wrong-type", "mode"),
+        ((3, 1), {"name": DType.f32}, "wrong-type", "name"),
+        ((3, 1), {"dtype": "f32"}, "wrong-type", "dtype"),
+        ((symbol("N"), 1), {}, "wrong-type", 0),
+    ],
+)
+def test_arguments_that_do_not_fit(
+    positional: tuple[Any, ...], named: dict[str, Any], code: str, argument: str | int | None
+) -> None:
+    with pytest.raises(AttributeProblem) as problem:
+        bind(Sample, "`sample`", positional, named)
+    assert (problem.value.code, problem.value.argument) == (code, argument)
+
+
+def test_a_near_name_or_choice_is_suggested() -> None:
+    for named, way in (({"rato": 1.0}, "did you mean `ratio`?"), ({"mode": "sames"}, "did you mean `same`?")):
+        with pytest.raises(AttributeProblem) as problem:
+            bind(Sample, "`sample`", (3, 1), named)
+        assert problem.value.help == way
+
+
+def test_an_integer_is_a_number_and_a_list_a_tuple() -> None:
+    made = bind(Sample, "`sample`", (3, [1, 2]), {"ratio": 1})
+    assert made.window == (1, 2) and type(made.ratio) is float
+
+
+def test_what_an_attribute_says_of_itself() -> None:
+    size, window, *_, dtype = attributes(Sample)
+    assert (size.doc, size.index, size.phrase, size.required) == ("a size", "o", "output features", True)
+    assert window.type_text == "an integer or a tuple of integers"
+    assert (dtype.keyword, dtype.default, dtype.required) == (True, DType.f32, False)
+
+
+def test_a_size_is_an_integer_or_symbolic() -> None:
+    @dataclass(frozen=True)
+    class Sized:
+        size: int | SymbolicDim = attribute()
+
+    Sized.__annotations__ = {"size": int | SymbolicDim}  # a local class: its text would not resolve
+    assert bind(Sized, "`sized`", (symbol("N"),), {}).size == symbol("N")
+    assert attributes(Sized)[0].type_text == "a size"

@@ -1,0 +1,72 @@
+"""Selectors, against a matcher that tries everything."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from archc.ir.selector import Selector, SelectorError
+
+PARTS = st.sampled_from(["h", "0", "10", "up", "fc1", "fc10"])
+PATHS = st.lists(PARTS, min_size=1, max_size=4).map(".".join)
+GLOBS = st.lists(st.sampled_from(["h", "0", "*", "**", "f*", "*1", "fc?", "?", "up"]), min_size=1, max_size=4)
+
+
+def part_matches(glob: str, part: str) -> bool:
+    """`*` and `?` within one name."""
+    if not glob:
+        return not part
+    if glob[0] == "*":
+        return any(part_matches(glob[1:], part[k:]) for k in range(len(part) + 1))
+    return bool(part) and glob[0] in ("?", part[0]) and part_matches(glob[1:], part[1:])
+
+
+def parts_match(globs: list[str], parts: list[str]) -> bool:
+    """Whether globs match the beginning of a path; `**` is any number of names, at the end one at least."""
+    if not globs:
+        return True  # what is left of the path stands in the block that matched
+    if globs == ["**"]:
+        return bool(parts)  # `h.**` is what is in `h`
+    if globs[0] == "**":
+        return any(parts_match(globs[1:], parts[k:]) for k in range(len(parts) + 1))
+    return bool(parts) and part_matches(globs[0], parts[0]) and parts_match(globs[1:], parts[1:])
+
+
+@given(GLOBS, PATHS)
+def test_like_a_matcher_that_tries_everything(globs: list[str], path: str) -> None:
+    assert Selector.of(".".join(globs)).matches(path) == parts_match(globs, path.split("."))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "path", "selected"),
+    [
+        ("fc*", "fc1", True),
+        ("fc*", "h.fc1", False),
+        ("layers.1.*", "layers.10.up", False),
+        ("h", "h.0.up", True),
+        ("h.0", "h.01", False),
+        ("**.query", "query", True),
+        ("**.query", "h.0.attn.query", True),
+        ("h.(0)", "h.0", False),
+        ("h+", "hh", False),
+    ],
+)
+def test_examples(pattern: str, path: str, selected: bool) -> None:
+    assert Selector.of(pattern).matches(path) is selected
+
+
+def test_several_globs_and_none() -> None:
+    assert not Selector.of(None).matches("a")
+    both = Selector.of(("a", "b*"))
+    assert [both.matches(path) for path in ("a", "b2", "c")] == [True, True, False]
+
+
+def test_each_glob_must_match_something() -> None:
+    Selector.of(("fc*", "conv1")).check(["fc1", "conv1"])
+    with pytest.raises(SelectorError, match="`cnv1` matches no layer") as problem:
+        Selector.of(("fc*", "cnv1")).check(["fc1", "conv1"])
+    assert problem.value.help == "did you mean `conv1`?"
+    with pytest.raises(SelectorError) as problem:
+        Selector.of("zz").check([])
+    assert problem.value.help == "it has no layers"

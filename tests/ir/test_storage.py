@@ -1,0 +1,86 @@
+"""Storages: what is decoded is as near to what was encoded as the storage promises."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from archc.ir.storage import STORAGES, Dense, Int8, Weight
+from archc.ir.types import DType
+
+
+@st.composite
+def encoded(draw: st.DrawFn) -> tuple[Int8, np.ndarray, np.ndarray]:
+    """A storage, values, and for each the largest of its slice."""
+    kind = draw(st.sampled_from([np.float32, np.float16]))
+    width = 32 if kind is np.float32 else 16
+    largest = 2.0**100 if kind is np.float32 else 2.0**15
+    elements = st.floats(-largest, largest, width=width) if draw(st.booleans()) else st.floats(-1, 1, width=width)
+    values = draw(hnp.arrays(kind, hnp.array_shapes(min_dims=1, max_dims=3, max_side=4), elements=elements))
+    axis = draw(st.none() | st.integers(0, values.ndim - 1))
+    others = None if axis is None else tuple(k for k in range(values.ndim) if k != axis)
+    return Int8(axis), values, np.abs(values.astype(np.float64)).max(axis=others, keepdims=True)
+
+
+@given(encoded())
+def test_int8_is_off_by_half_a_step_at_most(case: tuple[Int8, np.ndarray, np.ndarray]) -> None:
+    storage, values, largest = case
+    stored = storage.encode("w", values)
+    expected = storage.tensors("w", values.shape, DType.f32 if values.dtype == np.float32 else DType.f16)
+    assert {path: array.shape for path, array in stored.items()} == {path: spec[0] for path, spec in expected.items()}
+    assert stored["w"].dtype == np.int8 and stored["w"].min() >= -127
+    decoded = storage.decode("w", stored)
+    assert decoded.dtype == values.dtype and decoded.shape == values.shape and np.isfinite(decoded).all()
+    # Half a step, what rounding the scale and the product adds, and the smallest number that the dtype knows 127 times.
+    info = np.finfo(values.dtype)
+    bound = largest / 127 / 2 + 2 * largest * float(info.eps) + 127 * float(info.smallest_subnormal)
+    assert (np.abs(decoded.astype(np.float64) - values.astype(np.float64)) <= bound).all()
+
+
+def test_the_largest_of_each_slice_is_kept() -> None:
+    values = np.array([[1.0, -2.0], [100.0, 0.0], [0.0, 0.0]], np.float32)
+    stored = Int8(axis=0).encode("w", values)
+    assert stored["w"].tolist() == [[64, -127], [127, 0], [0, 0]]
+    assert stored["w_scale"] == pytest.approx([2 / 127, 100 / 127, 1.0])
+
+
+@pytest.mark.parametrize("value", [1e-45, 1e-40, 0.0])
+def test_numbers_too_small_to_be_divided(value: float) -> None:
+    values = np.full((2, 2), value, np.float32)
+    storage = Int8(axis=0)
+    with np.errstate(divide="raise", invalid="raise"):
+        decoded = storage.decode("w", storage.encode("w", values))
+    assert np.abs(decoded - values).max() <= 127 * np.finfo(np.float32).smallest_subnormal
+
+
+@pytest.mark.parametrize(
+    ("axis", "shape", "dtype", "reason"),
+    [
+        (0, (4, 8), DType.f32, None),
+        (1, (4, 8), DType.f16, None),
+        (None, (), DType.f32, None),
+        (2, (4, 8), DType.f32, "its axes are 0 to 1"),
+        (-1, (4, 8), DType.f32, "its axes are 0 to 1"),
+        (0, (), DType.f32, "it has no axes"),
+        (0, (4, 8), DType.i64, "only floating-point weights have a scale, and this one is i64"),
+    ],
+)
+def test_what_int8_can_store(axis: int | None, shape: tuple[int, ...], dtype: DType, reason: str | None) -> None:
+    assert Int8(axis).misfit(shape, dtype) == reason
+    assert Dense().misfit(shape, dtype) is None
+
+
+def test_bytes_and_sizes() -> None:
+    weight = Weight("w", (4, 8), DType.f32)
+    assert (weight.size, weight.nbytes, weight.tensors) == (32, 128, {"w": ((4, 8), DType.f32)})
+    assert Weight("w", (4, 8), DType.f32, Int8(0)).nbytes == 32 + 4 * 4
+    assert Weight("w", (4, 8), DType.f32, Int8()).nbytes == 32 + 4
+    assert Weight("b", (), DType.bool).nbytes == 1
+
+
+def test_storages_by_name_print_as_the_language() -> None:
+    assert STORAGES["int8"] is Int8 and STORAGES["dense"] is Dense
+    assert [str(storage) for storage in (Dense(), Int8(), Int8(1))] == ["dense", "int8", "int8(axis = 1)"]

@@ -1,0 +1,100 @@
+"""Tensor types: what inputs declare, and how a block's inputs bind their sizes."""
+
+from __future__ import annotations
+
+import pytest
+
+import archc
+from archc.diagnostics import ArchcError
+
+
+def codes(text: str) -> list[str]:
+    with pytest.raises(ArchcError) as failure:
+        archc.parse(text)
+    return [found.code for found in failure.value.diagnostics if found.severity == "error"]
+
+
+def block(declared: str, received: str, attributes: str = "") -> str:
+    """A block that makes its width from the sizes it binds, used on an input of a type."""
+    return (
+        f"block B({attributes}) {{ input x: f32[{declared}]  output x -> fc: linear(D) }}\n"
+        f"model m {{ input x: f32[{received}]  output y = x -> b: B }}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("declared", "received", "width"),
+    [
+        ("N, D", "N, 12", 12),
+        ("N, 2*D", "N, 12", 6),
+        ("N, D + 3", "N, 12", 9),
+        ("N, 3 - -D", "N, 12", 9),
+        ("N, 20 - D", "N, 12", 8),
+        ("D, 2*D", "5, 10", 5),
+        ("2*D, D", "10, 5", 5),
+        ("N, D <= 16", "N, 12", 12),
+    ],
+)
+def test_a_size_is_solved_for(declared: str, received: str, width: int) -> None:
+    graph = archc.parse(block(declared, received))
+    assert graph.weights["b.fc.weight"].shape[0] == width
+
+
+@pytest.mark.parametrize(
+    ("declared", "received", "code"),
+    [
+        ("N, 5*D", "N, 12", "shape-mismatch"),
+        ("N, D + 12", "N, 12", "shape-mismatch"),
+        ("N, D % 3", "N, 7", "shape-mismatch"),
+        ("N, D % 8", "N, 7", "shape-mismatch"),
+        ("N, D // 2", "N, 7", "shape-mismatch"),
+        ("N, D * D", "N, 9", "shape-mismatch"),
+        ("D, 2*D", "5, 11", "shape-mismatch"),
+        ("D, N, T", "5, 11", "rank-mismatch"),
+        ("N, D <= 11", "N, 12", "bound-exceeded"),
+        ("T <= 4, D", "N, 12", "bound-unknown"),
+        ("T <= 4, D", "N <= 5, 12", "bound-exceeded"),
+    ],
+)
+def test_what_does_not_match(declared: str, received: str, code: str) -> None:
+    assert codes(block(declared, received)) == [code]
+
+
+@pytest.mark.parametrize(
+    ("type_text", "code"),
+    [
+        ("f33[N]", "unknown-dtype"),
+        ("f32[0]", "bad-size"),
+        ("f32[-1]", "bad-size"),
+        ("f32[2**31]", "size-too-large"),
+        ("f32[T <= 0]", "bad-size"),
+        ("f32[T <= 2.5]", "wrong-type"),
+        ("f32[8 <= 5]", "bound-exceeded"),
+        ("f32[T, T <= 5]", "bound-unknown"),
+        ("f32[T <= 9, T <= 5]", "bound-unknown"),
+    ],
+)
+def test_types_that_are_none(type_text: str, code: str) -> None:
+    assert codes(f"model m {{ input x: {type_text}  output y = x + 1 }}") == [code]
+
+
+def test_a_bound_may_be_said_again() -> None:
+    graph = archc.parse("model m { input x: f32[T <= 5]  input z: f32[T <= 5, T <= 9]  output y = x + z }")
+    assert str(graph.outputs["y"].type) == "f32[T, T]"
+
+
+def test_one_model_s_bounds_are_not_another_s() -> None:
+    """What an operator infers is remembered by the operands' types, which are equal whatever bounds their sizes."""
+    other = "block B { input x: f32[T <= 16]  output x -> relu }\n"
+    other += "model m { input x: f32[T%s]  output y = x -> relu -> b: B }"
+    for _ in range(2):
+        assert codes(other % "") == ["bound-unknown"]
+        archc.parse(other % " <= 16")
+        assert codes(other % " <= 17") == ["bound-exceeded"]
+
+
+def test_declared_outputs_are_checked() -> None:
+    archc.parse("model m { input x: f32[N, 4]  output y: f32[N, 8] = (x, x) -> concat(1) }")
+    for declared, code in (("f32[N, 9]", "shape-mismatch"), ("f16[N, 8]", "dtype-mismatch")):
+        text = f"model m {{ input x: f32[N, 4]  output y: {declared} = (x, x) -> concat(1) }}"
+        assert codes(text) == [code]

@@ -1,0 +1,65 @@
+"""Random inputs: seeded, of the inputs' types, and such that the model can run on them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import archc
+from archc.binding import bind_fresh
+from archc.calibration import Calibration
+from archc.ops.samples import accepted_integers, random_inputs, sample_sizes
+
+
+def test_the_seed_makes_them() -> None:
+    graph = archc.parse(
+        "model m { input x: f32[N, 4]  input k: i64[N]  input b: bool[N]  output y = x  output z = k  output w = b }"
+    )
+    one, again, other = (random_inputs(graph, seed) for seed in (1, 1, 2))
+    assert {name: (array.dtype.name, array.shape) for name, array in one.items()} == {
+        "x": ("float32", (8, 4)),
+        "k": ("int64", (8,)),
+        "b": ("bool", (8,)),
+    }
+    assert all((one[name] == again[name]).all() for name in one)
+    assert not (one["x"] == other["x"]).any()
+
+
+@pytest.mark.parametrize(
+    ("text", "accepted"),
+    [
+        ("input k: i64[N, T]  output y = k -> e: embedding(7, 2)", range(7)),
+        ("input k: i64[N, T]  output y = k[:, 1:] -> e: embedding(7, 2)", range(7)),
+        ('input k: i64[N, T]  output y = k -> rearrange("n t -> t n") -> e: embedding(7, 2)', range(7)),
+        ("input k: i64[N, T]  a = k -> e: embedding(7, 2)  output y = a + (k -> f: embedding(5, 2))", range(5)),
+        ("input k: i64[N, T]  output y = k + 1", None),
+    ],
+)
+def test_integers_that_the_model_can_look_up(text: str, accepted: range | None) -> None:
+    graph = archc.parse(f"model m {{ {text} }}")
+    assert accepted_integers(graph, graph.inputs[0]) == accepted
+    bind_fresh(graph, 0)
+    array = random_inputs(graph)["k"]
+    assert set(np.unique(array)) <= set(accepted or range(100)) and len(np.unique(array)) > 3
+    Calibration(graph).outputs(graph)
+
+
+@pytest.mark.parametrize(
+    ("shape", "sizes"),
+    [
+        ("N, 4", {"N": 8}),
+        ("N, T", {"N": 8, "T": 16}),
+        ("N, T <= 5", {"N": 8, "T": 5}),
+        ("N <= 3, T", {"N": 3, "T": 16}),
+    ],
+)
+def test_sizes(shape: str, sizes: dict[str, int]) -> None:
+    assert sample_sizes(archc.parse(f"model m {{ input x: f32[{shape}]  output y = x + 1 }}")) == sizes
+
+
+def test_sizes_are_large_enough_for_every_tensor() -> None:
+    stages = "conv2d(4, 7, stride = 4) -> max_pool2d(3) -> conv2d(4, 3)"
+    graph = archc.parse(f"model m {{ input x: f32[N, 3, H, W]  output y = x -> {stages} }}")
+    bind_fresh(graph, 0)
+    assert min(next(iter(Calibration(graph).outputs(graph).values())).shape) >= 1
+    assert sample_sizes(graph)["H"] > 16

@@ -1,0 +1,47 @@
+"""The tables of operators know every operator, and load a family only when one of it is asked for."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from archc.ops import OPERATORS
+from archc.ops.binary import BINARY
+from archc.ops.table import snake_case
+
+
+@pytest.mark.parametrize(
+    ("name", "snake"), [("Conv2d", "conv2d"), ("LayerNorm", "layer_norm"), ("ReLU6", "re_lu6"), ("GELU", "gelu")]
+)
+def test_names(name: str, snake: str) -> None:
+    assert snake_case(name) == snake
+
+
+def test_every_operator_is_found_by_its_name_alone() -> None:
+    program = "import sys\nfrom archc.ops import OPERATORS\nassert OPERATORS[sys.argv[1]].name == sys.argv[1]"
+    for name in ("max_pool2d", "relu", "rms_norm"):  # each in a process that has loaded nothing yet
+        subprocess.run([sys.executable, "-c", program, name], check=True)
+    assert all(OPERATORS[name].name == name for name in OPERATORS)
+
+
+def test_a_family_is_loaded_when_it_is_used() -> None:
+    program = """
+import sys
+from archc.ops import OPERATORS
+assert "archc.ops.pool" not in sys.modules
+assert "max_pool2d" in OPERATORS
+assert "archc.ops.pool" in sys.modules and "archc.ops.attention" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_unknown_names() -> None:
+    assert "no_such_operator" not in OPERATORS and OPERATORS.get("no_such_operator") is None
+    with pytest.raises(KeyError):
+        OPERATORS["no_such_operator"]
+
+
+def test_symbols() -> None:
+    assert BINARY["+"] is OPERATORS["add"] and BINARY["*"] is OPERATORS["mul"]

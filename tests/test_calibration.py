@@ -1,0 +1,96 @@
+"""Calibration data: checked, cut into batches, or drawn."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import archc
+from archc.binding import bind_fresh
+from archc.calibration import BATCH, MAXIMUM_SAMPLES, Calibration, read_calibration
+from archc.diagnostics import ArchcError
+
+GRAPH = archc.parse("model m { input x: f32[N, 4]  output y = x + 1 }")
+
+
+def lengths(text: str, **shapes: tuple[int, ...]) -> list[list[int]]:
+    graph = archc.parse(f"model m {{ {text} }}")
+    arrays = {name: np.ones(shape, np.float32) for name, shape in shapes.items()}
+    calibration = Calibration(graph, read_calibration(graph, arrays))
+    return [[len(tensor) for tensor in batch.values()] for batch in calibration.batches()]
+
+
+def test_batches_hold_every_sample_once() -> None:
+    data = np.arange(100 * 4, dtype=np.float32).reshape(100, 4)
+    batches = [batch["x"] for batch in Calibration(GRAPH, {"x": data}).batches()]
+    assert [len(batch) for batch in batches] == [32, 32, 32, 4] and BATCH == 32
+    assert torch.cat(batches).numpy().tolist() == data.tolist()
+
+
+def test_no_more_samples_than_are_of_use() -> None:
+    batches = list(Calibration(GRAPH, {"x": np.ones((5000, 4), np.float32)}).batches())
+    assert sum(len(batch["x"]) for batch in batches) == MAXIMUM_SAMPLES
+
+
+def test_only_a_batch_axis_is_cut() -> None:
+    two = "input x: f32[N, 2]  input y: f32[N, 3]  output a = x + 1  output b = y + 1"
+    assert lengths(two, x=(40, 2), y=(40, 3)) == [[32, 32], [8, 8]]
+    assert lengths(two.replace("y: f32[N", "y: f32[M"), x=(40, 2), y=(50, 3)) == [[40, 50]]
+    assert lengths("input x: f32[N, N]  output a = x + 1", x=(40, 40)) == [[40]]
+    assert lengths(
+        "input x: f32[N]  input y: f32[N, 2*N]  output a = x + 1  output b = y + 1", x=(40,), y=(40, 80)
+    ) == [[40, 40]]
+    assert lengths("input x: f32[40, 2]  output a = x + 1", x=(40, 2)) == [[40]]
+
+
+def test_random_inputs_come_from_the_seed() -> None:
+    one, again, other = (next(Calibration(GRAPH, seed=seed).batches())["x"] for seed in (0, 0, 1))
+    assert torch.equal(one, again) and not torch.equal(one, other)
+    assert not Calibration(GRAPH).real and Calibration(GRAPH, {}).real
+
+
+def test_bf16_inputs() -> None:
+    graph = archc.parse("model m { input x: bf16[N, 4]  output y = x -> fc: linear(2) }")
+    bind_fresh(graph, 0)
+    assert Calibration(graph).outputs(graph)["y"].dtype is torch.bfloat16
+    arrays = read_calibration(graph, {"x": np.ones((3, 4), np.float32)})
+    assert Calibration(graph, arrays).outputs(graph)["y"].shape == (3, 2)
+
+
+@pytest.mark.parametrize(
+    "array", [np.ones((8, 4), np.float32)[::-1], np.ones((8, 4), ">f4"), np.ones((4, 8)).T, np.ones((8, 4), np.float16)]
+)
+def test_any_layout_and_precision_will_do(array: np.ndarray) -> None:
+    (batch,) = Calibration(GRAPH, read_calibration(GRAPH, {"x": array})).batches()
+    assert batch["x"].dtype is torch.float32 and batch["x"].tolist() == [[1.0] * 4] * 8
+
+
+@pytest.mark.parametrize(
+    ("arrays", "code"),
+    [
+        ({"x": np.ones((2, 4)), "z": np.ones(2)}, "calibration-surplus"),
+        ({}, "calibration-missing"),
+        ({"x": np.ones((2, 4), np.int64)}, "calibration-dtype"),
+        ({"x": np.full((2, 4), np.nan)}, "calibration-not-finite"),
+        ({"x": np.ones((0, 4))}, "calibration-empty"),
+        ({"x": np.ones((2, 5))}, "calibration-shape"),
+        ({"x": np.ones((2, 4, 1))}, "calibration-shape"),
+    ],
+)
+def test_data_that_do_not_fit(arrays: dict[str, Any], code: str) -> None:
+    with pytest.raises(ArchcError) as failure:
+        read_calibration(GRAPH, arrays)
+    assert failure.value.diagnostics[0].code == code
+
+
+def test_integers_that_the_model_cannot_look_up() -> None:
+    graph = archc.parse("model m { input k: i64[N, T <= 6]  output y = k -> e: embedding(5, 2) }")
+    read_calibration(graph, {"k": np.array([[0, 4]])})
+    for wrong in ([[0, 5]], [[-1, 0]]):
+        with pytest.raises(ArchcError, match="takes those from 0 to 4"):
+            read_calibration(graph, {"k": np.array(wrong)})
+    with pytest.raises(ArchcError, match="`T` is at most 6, and is 7 in `k`"):
+        read_calibration(graph, {"k": np.zeros((1, 7), np.int64)})

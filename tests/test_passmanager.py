@@ -1,0 +1,133 @@
+"""A pass answers for what it did, and one that does not keep its word is named."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+
+import archc
+from archc import passmanager
+from archc.diagnostics import ArchcError
+from archc.passmanager import largest_error
+
+TEXT = "model net { input x: f32[N, 8]  output y = x -> fc1: linear(8) -> relu -> fc2: linear(4) }"
+
+
+@dataclass(frozen=True)
+class Doubling(archc.Pass):
+    """Doubles a bias, whatever it promises."""
+
+    name = "test_doubling"
+    preserves = "approximate"
+
+    factor: float = archc.attribute(2.0)
+
+    def run(self, graph: archc.Graph, context: archc.Context) -> None:
+        with np.errstate(over="ignore"):
+            context.rewriter.set_weight("fc2.bias", graph.weight_values("fc2.bias") * np.float32(self.factor))
+
+
+@dataclass(frozen=True)
+class ExactDoubling(Doubling):
+    """Promises what it does not keep."""
+
+    name = "test_exact_doubling"
+    preserves = "exact"
+
+
+@dataclass(frozen=True)
+class Renaming(archc.Pass):
+    """Gives the output another name."""
+
+    name = "test_renaming"
+
+    def run(self, graph: archc.Graph, context: archc.Context) -> None:
+        graph.outputs["z"] = graph.outputs.pop("y")
+
+
+@dataclass(frozen=True)
+class Cutting(archc.Pass):
+    """Takes from a layer what it computes with."""
+
+    name = "test_cutting"
+
+    def run(self, graph: archc.Graph, context: archc.Context) -> None:
+        next(node for node in graph.nodes() if node.path == "fc2").operands = ()
+
+
+@dataclass(frozen=True)
+class Failing(archc.Pass):
+    """Has a bug."""
+
+    name = "test_failing"
+
+    def run(self, graph: archc.Graph, context: archc.Context) -> None:
+        raise ZeroDivisionError("by 0")
+
+
+# Tests that list all passes shall not find these.
+for made in (Doubling, ExactDoubling, Renaming, Cutting, Failing):
+    del passmanager._registered[made.name]
+
+
+def message(passes: list[archc.Pass]) -> str:
+    with pytest.raises(ArchcError) as failure:
+        archc.compile(TEXT, passes=passes)
+    (found,) = failure.value.diagnostics
+    assert found.code == "pass-broke-graph"
+    return found.message
+
+
+def test_a_graph_that_a_pass_broke_is_an_error_that_names_the_pass() -> None:
+    assert message([Doubling(), Cutting()]).startswith("the pass `test_cutting` left the graph invalid: fc2 ")
+
+
+def test_a_pass_cannot_change_what_the_model_takes_and_gives() -> None:
+    assert message([Renaming()]) == "the pass `test_renaming` changed the output `y` of the model"
+
+
+def test_a_promise_is_measured() -> None:
+    (report,) = archc.compile(TEXT, passes=[Doubling()]).passes
+    assert report.error > 0.01
+    assert message([ExactDoubling()]) == (
+        "the pass `test_exact_doubling` promises to preserve the function exactly, "
+        f"and changed the outputs by {report.error:.2%}"
+    )
+
+
+def test_a_bug_in_a_pass_says_which_pass_it_is_in() -> None:
+    with pytest.raises(ZeroDivisionError) as bug:
+        archc.compile(TEXT, passes=[Doubling(), Failing()])
+    assert bug.value.__notes__ == ["while the pass `test_failing` ran"]
+
+
+def test_the_error_of_each_pass_and_of_all_before_it() -> None:
+    reports = archc.compile(TEXT, passes=[Doubling(), Doubling(0.5)]).passes
+    assert reports[0].total_error == reports[0].error > 0
+    assert reports[1].error > 0 and reports[1].total_error == 0
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "error"),
+    [
+        ([3.0, 4.0], [3.0, 4.5], 0.1),
+        ([0.0, 0.0], [0.0, 0.5], 0.5),
+        ([1.0, 2.0], [1.0, float("nan")], float("inf")),
+        ([1.0, 2.0], [1.0, float("inf")], float("inf")),
+        ([1.0, float("inf")], [1.0, float("-inf")], float("inf")),
+        ([4.0, float("nan")], [5.0, float("nan")], 0.25),
+        ([4.0, float("inf")], [5.0, float("inf")], 0.25),
+    ],
+)
+def test_what_is_not_finite_does_not_hide(before: list[float], after: list[float], error: float) -> None:
+    assert largest_error({"y": torch.tensor(before)}, {"y": torch.tensor(after)}) == pytest.approx(error)
+
+
+def test_an_infinite_error_is_null_in_json() -> None:
+    (report,) = archc.compile(TEXT, passes=[Doubling(1e39)]).passes
+    assert report.error == float("inf")
+    assert json.loads(json.dumps(report.to_json(), allow_nan=False))["error"] is None

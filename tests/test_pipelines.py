@@ -1,0 +1,106 @@
+"""Pipelines as text: what they read as, what they print as, and pipelines that a file names."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import archc
+from archc.compiler import open_module, parse_settings
+from archc.diagnostics import ArchcError, Diagnostics, Source
+from archc.ir.types import DType
+from archc.passmanager import load_pass, pass_names
+from archc.pipelines import check_pipelines, parse_passes
+
+MODEL = "model m { input x: f32[N, 8]  output y = x -> fc1: linear(8) -> relu -> fc2: linear(4) }\n"
+
+
+def texts(passes: str, file: str = "") -> list[str]:
+    module = open_module(Source(file + MODEL), Diagnostics()) if file else None
+    return [str(step) for step in parse_passes(passes, module)]
+
+
+def code(passes: str, file: str = "") -> str:
+    with pytest.raises(ArchcError) as failure:
+        texts(passes, file)
+    return failure.value.diagnostics[0].code
+
+
+PASSES = st.one_of(
+    st.just("simplify"),
+    st.just("fold"),
+    st.builds("lowrank(energy = {})".format, st.floats(0.05, 0.99)),
+    st.builds("lowrank(rank = {}, on = {!r})".format, st.integers(1, 64), st.sampled_from(["fc*", "h.*.up"])),
+    st.builds("quant(int8, keep = {!r})".format, st.sampled_from(["fc2", "**.head"])),
+)
+
+
+@given(st.lists(PASSES, max_size=4))
+def test_a_pass_prints_as_a_text_that_makes_it_again(given: list[str]) -> None:
+    passes = parse_passes(", ".join(given))
+    assert len(passes) == len(given)
+    assert parse_passes(", ".join(map(str, passes))) == passes == parse_passes(" -> ".join(map(str, passes)))
+
+
+def test_pipelines_of_the_file() -> None:
+    file = "pipeline small = fold -> lowrank(ratio = 0.5)\npipeline tiny = small -> quant(int8)\n"
+    assert texts("tiny, simplify", file) == [*texts("fold, lowrank(ratio = 0.5), quant(int8)"), "simplify"]
+    assert texts("") == []
+
+
+def test_pipelines_that_do_not_end() -> None:
+    circle = "pipeline a = fold -> b\npipeline b = a\n"
+    assert code("a", circle) == "recursive-pipeline"
+    deep = "".join(f"pipeline p{k} = p{k + 1}\n" for k in range(2000)) + "pipeline p2000 = fold\n"
+    assert code("p0", deep) == "nesting-too-deep"
+    for leaf, expected in (("fold", "too-many-passes"), ("fold(zz = 1)", "unknown-option")):
+        many = "".join(f"pipeline p{k} = p{k + 1} -> p{k + 1}\n" for k in range(40)) + f"pipeline p40 = {leaf}\n"
+        assert code("p0", many) == expected
+    diagnostics = Diagnostics()
+    check_pipelines(open_module(Source(circle + MODEL), Diagnostics()), diagnostics)
+    assert [found.code for found in diagnostics.errors] == ["recursive-pipeline"]
+
+
+@pytest.mark.parametrize(
+    ("passes", "expected"),
+    [
+        ("lowrnk", "unknown-pass"),
+        ("lowrank(rnk = 3)", "unknown-option"),
+        ("lowrank(rank = 3, rank = 4)", "duplicate-argument"),
+        ("lowrank(rank = 'x')", "wrong-type"),
+        ("lowrank(rank = 1 + 2)", "wrong-type"),
+        ("quant(int9)", "wrong-type"),
+        ("fold fold", "syntax-error"),
+    ],
+)
+def test_mistakes(passes: str, expected: str) -> None:
+    assert code(passes) == expected
+
+
+def test_every_pass_is_found_by_its_entry_point() -> None:
+    for name in ("simplify", "fold", "lowrank", "quant"):
+        assert name in pass_names() and load_pass(name).name == name
+        assert load_pass(name).__module__.startswith("archc.passes.")
+
+
+def test_settings_are_values_of_the_language() -> None:
+    assert parse_settings(["a=3", "b = -1.5", "c=true", "d=f16", "e=(1, 2)", 'f="x"']) == {
+        "a": 3,
+        "b": -1.5,
+        "c": True,
+        "d": DType.f16,
+        "e": (1, 2),
+        "f": "x",
+    }
+    for wrong in ("a", "=3", "a=", "a=1 +", "a=x -> relu"):
+        with pytest.raises(ArchcError):
+            parse_settings([wrong])
+
+
+def test_the_reports_come_in_the_order_of_the_passes() -> None:
+    reports = archc.compile(MODEL, passes="simplify, lowrank(rank = 2, on = 'fc1'), simplify").passes
+    assert [report.text.partition("(")[0] for report in reports] == ["simplify", "lowrank", "simplify"]
+    assert reports[0].after == reports[1].before and reports[1].after == reports[2].before
+    assert [remark.layer for remark in reports[1].remarks if remark.kind == "rewrote"] == ["fc1"]
+    assert reports[1].after.parameters == 2 * 8 + 8 * 2 + 8 + 8 * 4 + 4
