@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
 from archc.cli import options, output
 from archc.cli.describe import PRESERVES, pass_json, summary
 from archc.cli.ops import attribute_lines
 from archc.cli.plugins import load_plugins
-from archc.diagnostics import did_you_mean, error
+from archc.diagnostics import Diagnostics, did_you_mean, error
 
 _EPILOG = """\
 examples:
   archc passes                                all passes, a line each
   archc passes lowrank                        what it does, its options, an example
+  archc passes prune --groups cnn.arch        which channels of a model go together
 
 Passes come from the entry-point group `archc.passes` of installed packages, and from --load.
 """
@@ -28,8 +30,12 @@ def add_parser(commands: Any) -> None:
         epilog=_EPILOG,
     )
     parser.add_argument("name", metavar="NAME", nargs="?", help="a pass, as pipelines name it")
+    parser.add_argument(
+        "--groups", metavar="FILE", help="print the groups of channels of an .arch file's model that go together"
+    )
+    options.add_model(parser)
     options.add_load(parser)
-    options.add_json(parser, "the passes, or the one,")
+    options.add_json(parser, "the passes, the one, or the groups,")
     parser.set_defaults(run=run)
 
 
@@ -37,6 +43,8 @@ def run(arguments: argparse.Namespace) -> int:
     from archc.passmanager import known_passes, load_pass, pass_names
 
     load_plugins(arguments.load)
+    if arguments.groups is not None:
+        return _groups(arguments)
     if arguments.name is None:
         passes = known_passes()
         if arguments.json:
@@ -55,6 +63,24 @@ def run(arguments: argparse.Namespace) -> int:
         output.print_json(described)
     else:
         print(_page(described))
+    return 0
+
+
+def _groups(arguments: argparse.Namespace) -> int:
+    """Print the groups of a model, for which no weights are needed."""
+    from archc.cli import groups
+    from archc.compiler import parse, parse_settings
+    from archc.ir.coupling import Coupling
+
+    found = Diagnostics()
+    values = parse_settings(arguments.set)
+    graph = parse(Path(arguments.groups), arguments.model, values, found, arguments.allow_absolute_imports)
+    coupling = Coupling(graph)
+    if arguments.json:
+        output.print_json(groups.to_json(coupling))
+    else:
+        output.diagnostics(found)
+        print(groups.text(coupling))
     return 0
 
 

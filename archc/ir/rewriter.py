@@ -205,7 +205,7 @@ class Rewriter:
             inference = node.op.infer(node.types)
             for name in inference.parameters:
                 path = node.weights[name]
-                if path in weights:
+                if path in weights and path == f"{node.path}.{name}":  # its own, not one that it shares
                     fresh = node.op.parameters[name].initializer(inference.solution.extents)
                     self.graph.weights[path] = replace(self.graph.weights[path], initializer=fresh)
         for path, values in weights.items():

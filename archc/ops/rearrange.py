@@ -196,6 +196,10 @@ class Squeeze(Layout):
         left = ["1" if number in dropped else name for number, name in enumerate(names)]
         return _pattern(left, [name for number, name in enumerate(names) if number not in dropped])
 
+    def with_extents(self, types: Sequence[TensorType], extents: Mapping[str, Any]) -> Squeeze:
+        """By number, where an axis that is now of size 1 must not go with the others."""
+        return Squeeze(self._dropped(types[0])) if self.dim is None and 1 in extents.values() else self
+
     def _dropped(self, operand: TensorType) -> tuple[int, ...]:
         if self.dim is None:
             return tuple(number for number, size in enumerate(operand.shape) if size == 1)

@@ -8,7 +8,7 @@ from archc.cli.spellings import spellings
 from archc.ir.attributes import attributes
 from archc.ops import OPERATORS
 from archc.passmanager import pass_names
-from tests.cli.conftest import Run
+from tests.cli.conftest import SPECS, Run
 
 
 def test_the_list_has_every_operator_below_its_family(run: Run) -> None:
@@ -95,3 +95,14 @@ def test_an_unknown_pass_gets_a_suggestion(run: Run) -> None:
     result = run("passes", "lowrnk")
     assert result.status == 1
     assert "error[unknown-pass]" in result.err and "did you mean `lowrank`?" in result.err
+
+
+def test_the_groups_of_a_model(run: Run) -> None:
+    result = run("passes", "prune", "--groups", SPECS / "lenet5.arch")
+    assert result.status == 0
+    assert "conv2: 16 groups, the first of them\n  conv2.weight  axis 0  0\n" in result.out
+    assert "  fc1.weight    axis 1  0-24\n" in result.out
+    assert "fc3  the output `logits` has them" in result.out
+    report = run("passes", "prune", "--groups", SPECS / "lenet5.arch", "--json").json
+    assert [group["layers"] for group in report["groups"]].count(["conv2"]) == 16
+    assert report["stay"] == {"fc3": "the output `logits` has them"}

@@ -19,4 +19,4 @@ def test_every_operator_and_pass_is_there() -> None:
     headings = {name: {line.lstrip("# ") for line in text.splitlines()} for name, text in pages().items()}
     shipped = {name for name, cls in OPERATORS.items() if cls.__module__.startswith("archc.ops.")}
     assert headings["operators.md"] >= shipped
-    assert headings["passes.md"] >= set(pass_names()) & {"simplify", "fold", "lowrank", "quant"}
+    assert headings["passes.md"] >= set(pass_names()) & {"simplify", "fold", "lowrank", "quant", "prune"}

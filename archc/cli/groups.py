@@ -1,0 +1,62 @@
+"""The groups of channels that go together, as `archc passes prune --groups` prints them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from archc.cli import output
+
+if TYPE_CHECKING:
+    from archc.ir.coupling import Coupling
+
+
+def to_json(coupling: Coupling) -> dict[str, Any]:
+    """Every group with its elements of every weight, and the layers of which channels stay."""
+    return {
+        "groups": [
+            {
+                "layers": list(group.makers),
+                "stays": group.reason,
+                "weights": [
+                    {"weight": path, "axis": axis, "elements": elements.tolist()}
+                    for (path, axis), elements in group.slices.items()
+                ],
+            }
+            for group in coupling.groups
+        ],
+        "stay": _stays(coupling),
+    }
+
+
+def text(coupling: Coupling) -> str:
+    """A section for the groups of the same layers, with the elements of one of them, and one for what stays."""
+    sections = []
+    for family in coupling.families():
+        layers = ", ".join(family[0].makers) or "no layer of its own"
+        rows = [
+            [path, f"axis {axis}", _ranges(elements.tolist())] for (path, axis), elements in family[0].slices.items()
+        ]
+        title = f"{layers}: {output.count(len(family), 'group')}{', the first of them' if len(family) > 1 else ''}"
+        sections.append(output.section(title, output.columns(rows)))
+    stays = _stays(coupling)
+    if stays:
+        sections.append(output.section("stay as they are", output.columns([list(row) for row in stays.items()])))
+    return "\n\n".join(sections) or "the model has no channels that a weight makes"
+
+
+def _stays(coupling: Coupling) -> dict[str, str]:
+    """The layers of which channels stay, with the reason."""
+    held = coupling.freedom.held
+    found = {use.node.title: held[spots[0]] for use, spots in coupling.made() if all(spot in held for spot in spots)}
+    for group in coupling.groups:
+        if group.reason is not None:
+            found |= {layer: group.reason for layer in group.makers if layer not in found}
+    return found
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """`0-3, 8, 10-11`."""
+    runs = [[n for _, n in run] for _, run in groupby(enumerate(numbers), key=lambda pair: pair[1] - pair[0])]
+    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)

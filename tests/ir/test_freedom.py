@@ -1,0 +1,116 @@
+"""What an operator says of its indices, tried on every case of every operator.
+
+A group of elements is taken out of the operands and the weights.  The operator, told the new extents, must give what it
+gave before with those elements set to zero, without those that the group has of the result.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from archc.ir.coupling import Coupling, Group
+from archc.ir.freedom import Freedom, Tensor
+from archc.ir.graph import Graph
+from archc.ir.rewriter import Rewriter
+from archc.ir.types import DType, TensorType
+from archc.ops.evaluate import evaluate
+from archc.ops.operator import Operator
+from archc.weights.store import Weights
+from archc.weights.tensor import ArrayTensor
+from tests.ops.harness import Case
+
+MODULES = [import_module(f"tests.ops.{path.stem}") for path in sorted(Path(__file__).parents[1].glob("ops/test_*.py"))]
+CASES = [
+    one
+    for module in MODULES
+    for found in vars(module).values()
+    if isinstance(found, list)
+    for one in found
+    if isinstance(one, Case) and one.inputs
+]
+DTYPES = {getattr(torch, dtype.torch): dtype for dtype in DType}
+
+
+def build(op: Operator, inputs: list[np.ndarray], weights: dict[str, np.ndarray] | None) -> Graph:
+    """The operator alone, its results as outputs."""
+    graph = Graph("one")
+    rewriter = Rewriter(graph)
+    values = [
+        rewriter.input(f"x{number}", TensorType(DTYPES[torch.from_numpy(array).dtype], array.shape))
+        for number, array in enumerate(inputs)
+    ]
+    node = rewriter.add(op, values, name="op")
+    for number, value in enumerate(node.results):
+        rewriter.output(f"y{number}", value)
+    generator = np.random.default_rng(0)
+    graph.tensors = Weights()
+    for path, weight in graph.weights.items():
+        drawn = generator.uniform(0.5, 1.5, weight.shape)
+        array = weights[path] if weights is not None else np.asarray(drawn, weight.dtype.torch)
+        graph.tensors.set(path, ArrayTensor(array.copy()))
+    return graph
+
+
+def results(graph: Graph, inputs: list[np.ndarray]) -> list[np.ndarray]:
+    given = {f"x{number}": torch.from_numpy(array.copy()) for number, array in enumerate(inputs)}
+    return [tensor.numpy() for tensor in evaluate(graph, given).values()]
+
+
+def taken(coupling: Coupling, tensor: Tensor, array: np.ndarray, number: int, zero: bool) -> np.ndarray:
+    """An array without a group, or with zeros in its place."""
+    kept = [
+        np.arange(size) if (tensor, axis) in coupling.freedom.fixed else coupling.kept((tensor, axis), {number})
+        for axis, size in enumerate(array.shape)
+    ]
+    if not zero:
+        return array[np.ix_(*kept)] if kept else array
+    if not kept:
+        return array
+    left = np.zeros_like(array)
+    left[np.ix_(*kept)] = array[np.ix_(*kept)]
+    return left
+
+
+def removable(coupling: Coupling) -> list[Group]:
+    """The groups that can go without leaving nothing of an index."""
+    free = [group for group in coupling.groups if group.reason is None]
+    return [group for group in free if all(n < coupling.sizes[spot] for spot, n in group.spots.items())]
+
+
+@pytest.mark.parametrize("one", CASES, ids=str)
+def test_what_is_left_computes_what_it_did(one: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Freedom, "_hold_ends", lambda self: None)
+    torch.manual_seed(0)
+    inputs = [tensor.numpy() for tensor in one.inputs]
+    graph = build(one.op, inputs, None)
+    (node,) = graph.nodes()
+    coupling = Coupling(graph)
+    for group in removable(coupling)[:6]:
+        zeroed, fewer = (
+            [taken(coupling, value, array, group.number, zero) for value, array in zip(graph.inputs, inputs)]
+            for zero in (True, False)
+        )
+        weights = {path: graph.weight_values(path) for path in graph.weights}
+        masked, kept = (
+            {path: taken(coupling, path, array, group.number, zero) for path, array in weights.items()}
+            for zero in (True, False)
+        )
+        op = node.op.with_extents(node.types, coupling.extents(node, {group.number}))
+        expected = [
+            taken(coupling, value, array, group.number, False)
+            for value, array in zip(node.results, results(build(node.op, zeroed, masked), zeroed))
+        ]
+        for left, right in zip(results(build(op, fewer, kept), fewer), expected, strict=True):
+            np.testing.assert_allclose(left, right, rtol=1e-4, atol=1e-5)
+
+
+def test_nearly_all_operators_have_something_that_can_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Freedom, "_hold_ends", lambda self: None)
+    tried = {one.op.name for one in CASES if removable(Coupling(build(one.op, [x.numpy() for x in one.inputs], None)))}
+    # What is left: places that other data tell, and all axes of which some are taken together.
+    assert {one.op.name for one in CASES} - tried <= {"argmax", "argmin", "gather", "norm"}
