@@ -19,6 +19,7 @@ laws = settings(
 )
 
 
+@pytest.mark.slow  # beside many imported modules hypothesis draws trees that take minutes
 @given(files)
 @laws
 def test_parsing_a_formatted_tree_gives_the_tree_back(file: syntax.File) -> None:
@@ -27,6 +28,7 @@ def test_parsing_a_formatted_tree_gives_the_tree_back(file: syntax.File) -> None
     assert format(parsed(text)) == text
 
 
+@pytest.mark.slow  # beside many imported modules hypothesis draws trees that take minutes
 @given(expressions)
 @laws
 def test_parsing_an_expression_text_gives_the_expression_back(expression: syntax.Expression) -> None:
@@ -45,6 +47,7 @@ def rewritten(draw: st.DrawFn) -> str:
     return "".join(pieces)
 
 
+@pytest.mark.slow  # beside many imported modules hypothesis draws trees that take minutes
 @given(rewritten())
 @laws
 def test_formatting_keeps_meaning_and_comments_and_is_idempotent(text: str) -> None:
