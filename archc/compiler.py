@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from archc.codegen import TARGETS
 from archc.collector import paused_collector
 from archc.diagnostics import Diagnostics, Source, did_you_mean, error
-from archc.emission import file_title, source_title
+from archc.driver.emission import file_title, source_title
+from archc.driver.pipelines import parse_passes, value_of
 from archc.ir.attributes import AttributeProblem
 from archc.ir.graph import Graph
 from archc.language import syntax
@@ -23,8 +24,8 @@ from archc.language.elaborate import elaborate
 from archc.language.loading import load
 from archc.language.modules import Module, load_module
 from archc.language.parser import parse_value
-from archc.passmanager import Pass, PassReport, run_passes
-from archc.pipelines import parse_passes, value_of
+from archc.passmanager import Pass
+from archc.passmanager.run import PassReport, run_passes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -186,15 +187,15 @@ class Compiled:
         Raises:
             ArchcError: a target cannot express the model, the check fails, or the folder cannot be written.
         """
-        from archc.emission import write_files
-        from archc.output import OutputFolder
+        from archc.driver.emission import write_files
+        from archc.driver.output import OutputFolder
 
         with OutputFolder(Path(folder)) as out, paused_collector():
             return write_files(self, out, emit, check, progress)
 
     def sources(self) -> dict[str, str]:
         """The texts that would be written: the `.arch` file and the PyTorch module, by file name."""
-        from archc.emission import torch_source
+        from archc.driver.emission import torch_source
         from archc.language.printer import print_graph
 
         return {f"{self.name}.arch": print_graph(self.graph), f"{self.name}.py": torch_source(self)}
@@ -227,8 +228,8 @@ def compile(
     Raises:
         ArchcError: anything that is the user's to mend.
     """
-    from archc.binding import bind_file, bind_fresh
-    from archc.calibration import Calibration, read_calibration
+    from archc.driver.binding import bind_file, bind_fresh
+    from archc.passmanager.calibration import Calibration, read_calibration
 
     found = diagnostics if diagnostics is not None else Diagnostics()
     module = open_module(text, found, allow_absolute_imports)

@@ -24,8 +24,8 @@ from torch import nn
 from torch.nn import functional
 
 import archc
-from archc.checking import load_module
 from archc.codegen import onnx
+from archc.driver.checking import load_module
 from benchmarks.timing import interleaved
 
 SPEC = Path(__file__).parent.parent / "specs" / "cnn.arch"

@@ -21,8 +21,8 @@ import numpy as np
 import torch
 
 import archc
-from archc.checking import load_module
 from archc.codegen import onnx
+from archc.driver.checking import load_module
 from benchmarks.processes import ROOT
 from benchmarks.tables import markdown
 from benchmarks.timing import interleaved

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import TYPE_CHECKING
 
-from archc.calibration import Calibration
 from archc.ir.graph import Graph, Value
+from archc.passmanager.calibration import Calibration
 
 if TYPE_CHECKING:
     import torch

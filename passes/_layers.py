@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from archc.calibration import Calibration
 from archc.ir.cost import multiply_adds
 from archc.ir.dims import as_symbol
 from archc.ir.graph import Graph, Node, Scope
 from archc.ops.evaluate import bind_sizes
 from archc.ops.operator import Operator
+from archc.passmanager.calibration import Calibration
 
 
 @dataclass(frozen=True)

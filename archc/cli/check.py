@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _check(file: str, values: dict[str, Any], arguments: argparse.Namespace) -> tuple[dict[str, Any], Diagnostics]:
     """What there is to say of one file."""
     from archc.compiler import choose_model, open_module
-    from archc.pipelines import check_pipelines
+    from archc.driver.pipelines import check_pipelines
 
     found = Diagnostics()
     models: list[dict[str, Any]] = []

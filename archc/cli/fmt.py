@@ -93,7 +93,7 @@ def _standard_input() -> Source:
 
 def _replace(path: Path, text: str) -> None:
     """Put a text in a file's place in one step, with the permissions that the file has."""
-    from archc.output import OutputFolder
+    from archc.driver.output import OutputFolder
 
     target = path.resolve()  # a link stays a link
     with OutputFolder(target.parent) as folder:

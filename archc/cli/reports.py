@@ -9,7 +9,8 @@ from archc.cli.output import Align, heading, table
 
 if TYPE_CHECKING:
     from archc.ir.cost import Cost
-    from archc.passmanager import PassReport, Remark
+    from archc.passmanager import Remark
+    from archc.passmanager.run import PassReport
 
 _FIGURES = ("nodes", "parameters", "bytes", "multiply_adds")
 

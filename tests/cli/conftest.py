@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from archc import passmanager
 from archc.cli import main
 from archc.ops import OPERATORS
+from archc.passmanager.base import REGISTERED
 
 SPECS = Path(__file__).parents[2] / "specs"
 
@@ -60,7 +60,7 @@ def write(tmp_path: Path) -> Callable[[str, str], Path]:
 @pytest.fixture
 def plugins() -> Iterator[None]:
     """Forgets the operators and passes that a test defines."""
-    tables: list[dict[str, Any]] = [OPERATORS, passmanager._registered]
+    tables: list[dict[str, Any]] = [OPERATORS, REGISTERED]
     before = [dict(table) for table in tables]
     yield
     for table, known in zip(tables, before, strict=True):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from archc import emission
+from archc.driver import emission
 from tests.cli.conftest import SPECS, Run
 
 CNN = SPECS / "cnn.arch"

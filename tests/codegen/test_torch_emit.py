@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from archc.binding import bind_fresh
 from archc.codegen.torch import class_name, reserved_member_names
 from archc.diagnostics import ArchcError
+from archc.driver.binding import bind_fresh
 from archc.ir.dims import symbol
 from archc.ir.graph import Graph
 from archc.ir.rewriter import Rewriter

@@ -10,9 +10,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archc.binding import bind_fresh
 from archc.codegen.torch import emit
 from archc.codegen.torch.docstrings import docstring
+from archc.driver.binding import bind_fresh
 from archc.ir.attributes import attribute
 from archc.ir.graph import Graph, Scope
 from archc.ir.rewriter import Rewriter

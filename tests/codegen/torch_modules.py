@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 
-from archc.binding import bind_fresh
 from archc.codegen.torch import class_name, emit
 from archc.compiler import compile as compile_text
 from archc.compiler import parse
+from archc.driver.binding import bind_fresh
 from archc.ir.dims import evaluate as size_of
 from archc.ir.graph import Graph
 from archc.ir.types import DType

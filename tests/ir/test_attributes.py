@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from archc.diagnostics import Diagnostics, Source
+from archc.driver.pipelines import value_of
 from archc.ir.attributes import AttributeProblem, arguments_text, attribute, attributes, bind, quoted, value_text
 from archc.ir.dims import SymbolicDim, symbol
 from archc.ir.types import DType
 from archc.language import syntax
 from archc.language.parser import parse_pipeline, parse_value
-from archc.pipelines import value_of
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from archc.binding import bind_fresh
+from archc.driver.binding import bind_fresh
 from archc.ir.dims import symbol
 from archc.ir.graph import Graph, Value
 from archc.ir.rewriter import Rewriter

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from archc.binding import bind_fresh
+from archc.driver.binding import bind_fresh
 from archc.ir.dims import symbol
 from archc.ir.graph import Graph, Node, Value
 from archc.ir.rewriter import Rewriter

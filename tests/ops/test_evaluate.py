@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import archc
-from archc.binding import bind_fresh
+from archc.driver.binding import bind_fresh
 from archc.ops.evaluate import bind_sizes, evaluate, values
 
 

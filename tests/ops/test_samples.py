@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import archc
-from archc.binding import bind_fresh
-from archc.calibration import Calibration
+from archc.driver.binding import bind_fresh
 from archc.ops.samples import accepted_integers, random_inputs, sample_sizes
+from archc.passmanager.calibration import Calibration
 
 
 def test_the_seed_makes_them() -> None:

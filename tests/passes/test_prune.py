@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import archc
-from archc.calibration import Calibration
 from archc.cli import main
 from archc.ir.attributes import AttributeProblem
 from archc.ir.coupling import Coupling, Group
@@ -21,6 +20,7 @@ from archc.ir.storage import Int8
 from archc.language.printer import print_graph
 from archc.passes.prune import Prune, remove
 from archc.passmanager import Context, make_pass
+from archc.passmanager.calibration import Calibration
 from tests.ir.test_coupling import networks
 from tests.passes.awkward import (
     GRAPHS,

@@ -20,17 +20,17 @@ import torch
 from safetensors.torch import load_file
 
 import archc
-from archc.checking import load_module
 from archc.codegen import onnx
 from archc.compiler import Compiled
 from archc.diagnostics import Diagnostics, Source
+from archc.driver.checking import load_module
 from archc.ir.dims import as_symbol
 from archc.ir.graph import Graph
 from archc.language.formatter import format as format_file
 from archc.language.parser import parse as parse_syntax
 from archc.ops.evaluate import evaluate
 from archc.ops.samples import random_inputs
-from archc.passmanager import largest_error
+from archc.passmanager.agreement import largest_error
 
 FOLDER = Path(__file__).parent / "architectures"
 ARCHITECTURES = sorted(path.stem for path in FOLDER.glob("*.arch"))

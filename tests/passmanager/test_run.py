@@ -10,9 +10,9 @@ import pytest
 import torch
 
 import archc
-from archc import passmanager
 from archc.diagnostics import ArchcError
-from archc.passmanager import largest_error
+from archc.passmanager.agreement import largest_error
+from archc.passmanager.base import REGISTERED
 
 TEXT = "model net { input x: f32[N, 8]  output y = x -> fc1: linear(8) -> relu -> fc2: linear(4) }"
 
@@ -71,7 +71,7 @@ class Failing(archc.Pass):
 
 # Tests that list all passes shall not find these.
 for made in (Doubling, ExactDoubling, Renaming, Cutting, Failing):
-    del passmanager._registered[made.name]
+    del REGISTERED[made.name]
 
 
 def message(passes: list[archc.Pass]) -> str:

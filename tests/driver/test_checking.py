@@ -10,8 +10,8 @@ import pytest
 from onnx import numpy_helper
 
 import archc
-from archc.checking import check_agreement
 from archc.diagnostics import ArchcError
+from archc.driver.checking import check_agreement
 
 TEXT = "model net { input x: f32[N, 8]  output y = x -> fc1: linear(8) -> relu -> fc2: linear(4) }"
 

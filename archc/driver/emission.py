@@ -14,8 +14,8 @@ from archc.ir.cost import cost
 
 if TYPE_CHECKING:
     from archc.compiler import Compiled
+    from archc.driver.output import OutputFolder
     from archc.ir.graph import Graph
-    from archc.output import OutputFolder
     from archc.weights.tensor import LazyTensor
 
 
@@ -63,7 +63,7 @@ def write_files(
             ) from None
     report = make_report(compiled)
     if check:
-        from archc.checking import check_agreement
+        from archc.driver.checking import check_agreement
 
         progress("run what was written")
         report["check"] = check_agreement(compiled, {path.suffix: path for path in written})

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 import archc
-from archc.binding import bind_file, bind_fresh
 from archc.diagnostics import ArchcError, Diagnostics
+from archc.driver.binding import bind_file, bind_fresh
 from archc.ir.cost import cost
 from archc.ir.verifier import verify
 from archc.weights.safetensors import write

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from archc.diagnostics import ArchcError
-from archc.output import OutputFolder
+from archc.driver.output import OutputFolder
 
 
 def content(folder: Path) -> dict[str, str]:
@@ -126,7 +126,7 @@ def test_a_file_system_without_hard_links(build: Path, monkeypatch: pytest.Monke
 def test_an_interrupt_by_signal_leaves_the_old_files(build: Path) -> None:
     program = (
         "import sys, time\n"
-        "from archc.output import OutputFolder\n"
+        "from archc.driver.output import OutputFolder\n"
         "with OutputFolder(sys.argv[1]) as folder:\n"
         "    folder.write_text('cnn.py', 'new')\n"
         "    print('writing', flush=True)\n"

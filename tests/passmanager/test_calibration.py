@@ -9,9 +9,9 @@ import pytest
 import torch
 
 import archc
-from archc.binding import bind_fresh
-from archc.calibration import BATCH, MAXIMUM_SAMPLES, Calibration, read_calibration
 from archc.diagnostics import ArchcError
+from archc.driver.binding import bind_fresh
+from archc.passmanager.calibration import BATCH, MAXIMUM_SAMPLES, Calibration, read_calibration
 
 GRAPH = archc.parse("model m { input x: f32[N, 4]  output y = x + 1 }")
 

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 import archc
 from archc.compiler import open_module, parse_settings
 from archc.diagnostics import ArchcError, Diagnostics, Source
+from archc.driver.pipelines import check_pipelines, parse_passes
 from archc.ir.types import DType
 from archc.passmanager import load_pass, pass_names
-from archc.pipelines import check_pipelines, parse_passes
 
 MODEL = "model m { input x: f32[N, 8]  output y = x -> fc1: linear(8) -> relu -> fc2: linear(4) }\n"
 

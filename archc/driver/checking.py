@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from archc.calibration import Calibration
 from archc.diagnostics import error
 from archc.ir.graph import Graph
 from archc.ir.storage import Dense
-from archc.passmanager import largest_error
+from archc.passmanager.agreement import largest_error
+from archc.passmanager.calibration import Calibration
 
 if TYPE_CHECKING:
     from types import ModuleType

@@ -1,0 +1,9 @@
+"""Passes: what they are, how they are found, run, verified and measured.
+
+A pass is a frozen dataclass; its fields are its options.  The manager runs a pipeline of them over a graph.
+"""
+
+from archc.passmanager.base import Context, Pass, Preserves, Remark, select
+from archc.passmanager.registry import known_passes, load_pass, make_pass, pass_names
+
+__all__ = ["Context", "Pass", "Preserves", "Remark", "known_passes", "load_pass", "make_pass", "pass_names", "select"]

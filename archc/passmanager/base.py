@@ -1,0 +1,118 @@
+"""What a pass is, what it is given, and what it says of what it did."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from archc.ir.attributes import arguments_text
+from archc.ir.graph import Graph, Node
+from archc.ir.rewriter import Rewriter
+from archc.ir.selector import Selector
+
+if TYPE_CHECKING:
+    from archc.passmanager.calibration import Calibration
+
+Preserves = Literal["exact", "rounding", "approximate"]
+"""What a pass promises: the same outputs to the bit, up to rounding, or up to an error that is measured."""
+
+REGISTERED: dict[str, type[Pass]] = {}
+"""The passes that this process has defined, by name."""
+
+
+@dataclass(frozen=True)
+class Pass(ABC):
+    """The base of all passes.
+
+    A subclass is a frozen dataclass: its fields, declared with `attribute`, are the options.  Its docstring is what
+    `archc passes NAME` shows.  Defining the class makes it known to this process; an entry point of the group
+    `archc.passes` makes it known to every run of archc.
+    """
+
+    name: ClassVar[str] = ""
+    """The name in pipelines; by default the class's, in lower case."""
+    preserves: ClassVar[Preserves] = "exact"
+    example: ClassVar[str] = ""
+    """A pipeline that uses it, for `archc passes`."""
+
+    def __init_subclass__(cls, **kwargs: Any):
+        super().__init_subclass__(**kwargs)
+        if "name" not in cls.__dict__:
+            cls.name = cls.__name__.lower()
+        REGISTERED[cls.name] = cls
+
+    def check(self) -> None:
+        """Raise an `AttributeProblem` for options that do not go together; nothing by default."""
+
+    @abstractmethod
+    def run(self, graph: Graph, context: Context) -> None:
+        """Rewrite the graph, and remark on every layer that was rewritten or left alone."""
+
+    def __str__(self) -> str:
+        arguments = ", ".join(arguments_text(self))
+        return f"{self.name}({arguments})" if arguments else self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """What a pass says of one layer: `rewrote` it, `left` it alone (the message says why), or just a `note`."""
+
+    kind: Literal["rewrote", "left", "note"]
+    layer: str
+    message: str
+    figures: Mapping[str, float | int | str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"kind": self.kind, "layer": self.layer, "message": self.message, "figures": dict(self.figures)}
+
+
+@dataclass
+class Context:
+    """What a pass is given beside the graph.
+
+    Attributes:
+        rewriter: through which it changes the graph.
+        calibration: inputs to run the graph on.
+        remarks: what the pass said.
+    """
+
+    rewriter: Rewriter
+    calibration: Calibration
+    remarks: list[Remark] = field(default_factory=list)
+
+    def rewrote(self, layer: str | Node, message: str, **figures: float | int | str) -> None:
+        """Say that a layer was rewritten, and what came of it."""
+        self._remark("rewrote", layer, message, figures)
+
+    def left(self, layer: str | Node, reason: str, **figures: float | int | str) -> None:
+        """Say that a layer was left alone, and why."""
+        self._remark("left", layer, reason, figures)
+
+    def note(self, layer: str | Node, message: str, **figures: float | int | str) -> None:
+        """Say something else of a layer."""
+        self._remark("note", layer, message, figures)
+
+    def _remark(
+        self,
+        kind: Literal["rewrote", "left", "note"],
+        layer: str | Node,
+        message: str,
+        figures: Mapping[str, float | int | str],
+    ) -> None:
+        title = layer.title if isinstance(layer, Node) else layer
+        self.remarks.append(Remark(kind, title, message, figures))
+
+
+def select(graph: Graph, on: str | tuple[str, ...] | None, keep: str | tuple[str, ...] | None) -> Callable[[str], bool]:
+    """Which layers a pass may touch: those that `on` selects (all without it) less those that `keep` does.
+
+    Raises:
+        SelectorError: a glob matches no layer.
+    """
+    paths = list(graph.layers())
+    wanted, kept = Selector.of(on), Selector.of(keep)
+    wanted.check(paths)
+    kept.check(paths)
+    return lambda path: (on is None or wanted.matches(path)) and not kept.matches(path)

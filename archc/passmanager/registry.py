@@ -1,0 +1,62 @@
+"""Which passes there are, and a pass from its name and options."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib.metadata import entry_points
+from typing import Any
+
+from archc.diagnostics import did_you_mean, error
+from archc.ir.attributes import AttributeProblem, bind
+from archc.passmanager.base import REGISTERED, Pass
+
+
+def pass_names() -> list[str]:
+    """The names of all passes; none of them is imported for it."""
+    return sorted({*REGISTERED, *(entry.name for entry in entry_points(group="archc.passes"))})
+
+
+def known_passes() -> dict[str, type[Pass]]:
+    """All passes by name: those of the entry-point group `archc.passes`, and those defined in this process.
+
+    Raises:
+        ArchcError: the package of one cannot be imported (`pass-not-loadable`).
+    """
+    return {name: load_pass(name) for name in pass_names()}
+
+
+def load_pass(name: str) -> type[Pass]:
+    """One of `pass_names`; what is broken in others does no harm.
+
+    Raises:
+        ArchcError: it cannot be imported (`pass-not-loadable`).
+    """
+    for entry in entry_points(group="archc.passes", name=name):
+        if name not in REGISTERED:
+            try:
+                entry.load()
+            except (ImportError, AttributeError) as failure:
+                raise error(
+                    "pass-not-loadable",
+                    f"the pass `{name}` cannot be loaded from `{entry.value}`: {failure}",
+                    help="install the package that has it again, or remove it",
+                ) from failure
+    return REGISTERED[name]
+
+
+def make_pass(name: str, positional: Sequence[Any] = (), named: Mapping[str, Any] | None = None) -> Pass:
+    """A pass by name with its options.
+
+    Raises:
+        AttributeProblem: an unknown pass (code `unknown-pass`), or options that do not fit.
+        ArchcError: it cannot be imported (`pass-not-loadable`).
+    """
+    passes = pass_names()
+    if name not in passes:
+        known = ", ".join(f"`{known}`" for known in passes)
+        raise AttributeProblem(
+            "unknown-pass", f"there is no pass `{name}`", None, did_you_mean(name, passes) or f"there are {known}"
+        )
+    made = bind(load_pass(name), f"`{name}`", positional, named or {}, "option")
+    made.check()
+    return made

@@ -1,0 +1,139 @@
+"""Running a pipeline of passes over a graph.
+
+The graph is verified after each, the error at the outputs measured, and the remarks collected: what was rewritten,
+and what was left alone and why.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import Any
+
+from archc.diagnostics import ArchcError, error
+from archc.ir.cost import Cost, cost
+from archc.ir.graph import Graph
+from archc.ir.rewriter import Rewriter
+from archc.ir.selector import SelectorError
+from archc.ir.types import TensorType
+from archc.ir.verifier import InvalidGraph, verify
+from archc.passmanager.agreement import largest_error
+from archc.passmanager.base import Context, Pass, Preserves, Remark
+from archc.passmanager.calibration import Calibration
+
+
+@dataclass(frozen=True)
+class PassReport:
+    """What one pass did.
+
+    Attributes:
+        error: relative error at the outputs against the graph before this pass; total_error: against the graph
+            before the first pass.  Both are ‖y' - y‖₂ / ‖y‖₂, the largest over the outputs; for integer outputs
+            the fraction of elements that differ.  Infinite (null in JSON) where a pass made a NaN or an infinity.
+    """
+
+    text: str
+    preserves: Preserves
+    before: Cost
+    after: Cost
+    error: float
+    total_error: float
+    remarks: tuple[Remark, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "pass": self.text,
+            "preserves": self.preserves,
+            "before": self.before.to_json(),
+            "after": self.after.to_json(),
+            "error": _finite(self.error),
+            "total_error": _finite(self.total_error),
+            "remarks": [remark.to_json() for remark in self.remarks],
+        }
+
+
+def _finite(error: float) -> float | None:
+    """JSON has no infinity."""
+    return error if math.isfinite(error) else None
+
+
+def run_passes(
+    graph: Graph, passes: Sequence[Pass], calibration: Calibration, progress: Callable[[str], None] = lambda name: None
+) -> Iterator[PassReport]:
+    """Run passes over a graph, in place; gives the report of each as it ends.
+
+    Args:
+        progress: called with a pass's text before it runs.
+
+    Raises:
+        ArchcError: a selector matches nothing, or a pass broke the graph.
+    """
+    original = previous = calibration.outputs(graph)
+    for step in passes:
+        progress(str(step))
+        before = cost(graph)
+        interface = _interface(graph)
+        context = Context(Rewriter(graph, by=step.name), calibration)
+        try:
+            step.run(graph, context)
+        except SelectorError as problem:
+            raise error("selector-matches-nothing", f"{problem} in `{step}`", help=problem.help) from None
+        except Exception as bug:
+            bug.add_note(f"while the pass `{step}` ran")  # for whoever gets it: which of the passes it was
+            raise
+        context.rewriter.remove_unused_nodes()
+        context.rewriter.remove_unused_weights()
+        _verify(graph, step, interface)
+        outputs = calibration.outputs(graph)
+        change = largest_error(previous, outputs)
+        _hold_to_promise(step, change)
+        yield PassReport(
+            str(step),
+            step.preserves,
+            before,
+            cost(graph),
+            change,
+            largest_error(original, outputs),
+            tuple(context.remarks),
+        )
+        previous = outputs
+
+
+def _interface(graph: Graph) -> list[tuple[str, str, TensorType]]:
+    """What a graph takes and gives, in order."""
+    inputs = [("input", str(value.name), value.type) for value in graph.inputs]
+    return inputs + [("output", name, value.type) for name, value in graph.outputs.items()]
+
+
+def _verify(graph: Graph, step: Pass, interface: list[tuple[str, str, TensorType]]) -> None:
+    try:
+        verify(graph)
+    except InvalidGraph as broken:
+        raise _broken(step, f"left the graph invalid: {broken}") from broken
+    for was, now in zip_longest(interface, _interface(graph)):
+        if was != now:
+            kind, name, _ = was or now
+            raise _broken(step, f"changed the {kind} `{name}` of the model")
+
+
+PROMISES = {"exact": 1e-5, "rounding": 0.05}
+"""The error at the outputs beyond which a pass has broken its promise.
+
+Rounding can turn a comparison round, and what follows from it; but hardly so often.
+"""
+
+
+def _hold_to_promise(step: Pass, change: float) -> None:
+    if change > PROMISES.get(step.preserves, math.inf):
+        wanted = "exactly" if step.preserves == "exact" else "up to rounding"
+        raise _broken(step, f"promises to preserve the function {wanted}, and changed the outputs by {change:.2%}")
+
+
+def _broken(step: Pass, what: str) -> ArchcError:
+    return error(
+        "pass-broke-graph",
+        f"the pass `{step}` {what}",
+        help="this is a bug in the pass; compile without it, or with the passes before it alone",
+    )
