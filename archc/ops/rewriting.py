@@ -105,6 +105,14 @@ class Rewriting:
         """
         return inner if self.idempotent and inner == self else None
 
+    def enters_stage(self) -> int | None:
+        """The stage of a pipeline that its result is in, whatever its operand is in; None for what stays with it."""
+        return None
+
+    def names_device(self) -> str | None:
+        """The device that it names for the stage that it enters."""
+        return None
+
     def factors(self, rank: int) -> tuple[Operator, Operator] | None:
         """Two operators, done one after the other, that compute any map of this kind whose weight has that rank.
 
