@@ -237,11 +237,16 @@ class TorchModule:
         function: `nn.Conv2d`.
         positional: the arguments by position, with the names that PyTorch gives them.
         named: the arguments by name, each with PyTorch's default; an argument equal to it is left out.
+        use: the expression of a call, from that of the module and those of the operands; None where they are all
+            that it is called with.
+        unpack: how several results are nested: `{}, ({}, {})`; empty where they are a plain tuple.
     """
 
     function: str
     positional: Mapping[str, Any]
     named: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
+    use: Callable[[str, Sequence[str]], str] | None = None
+    unpack: str = ""
 
     def __str__(self) -> str:
         named = {name: value for name, (value, default) in self.named.items() if value != default}

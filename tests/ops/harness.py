@@ -237,6 +237,22 @@ def build_module(op: Operator, inputs: Sequence[Tensor]) -> nn.Module | None:
     assert isinstance(spelled, TorchModule)
     module = eval(str(spelled), {"nn": nn, "torch": torch, "F": functional})
     assert isinstance(module, nn.Module)
+    return module if spelled.use is None else called_as_spelled(module, spelled, len(inputs))
+
+
+def called_as_spelled(module: nn.Module, spelled: TorchModule, count: int) -> nn.Module:
+    """A module whose call is what generated code would write, with the results unpacked."""
+    assert spelled.use is not None
+    text = spelled.use("forward", [f"operands[{number}]" for number in range(count)])
+    forward = module.forward
+    module.forward = lambda *operands: eval(text, {"forward": forward, "operands": operands})
+    if spelled.unpack:
+        names = [f"result{number}" for number in range(spelled.unpack.count("{}"))]
+        code = f"def unpack(results):\n    {spelled.unpack.format(*names)} = results\n    return {', '.join(names)}"
+        namespace: dict[str, Any] = {}
+        exec(code, namespace)
+        nested = module.forward
+        module.forward = lambda *operands: namespace["unpack"](nested(*operands))
     return module
 
 

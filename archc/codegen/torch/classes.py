@@ -38,6 +38,11 @@ def plan(definition: Definition, context: Context) -> None:
             context.enter(made)
 
 
+def call_module(module: str, operands: Sequence[str]) -> str:
+    """The expression of a module that takes the operands as they come."""
+    return f"{module}({', '.join(operands)})"
+
+
 class _Planner:
     """Plans the class of some instances of a definition, statement by statement."""
 
@@ -140,6 +145,9 @@ class _Planner:
             return not any(made.extras for made in self.context.plans[statement.definition])
         if statement in self.context.integers.targets or statement in self.context.integers.absorbed:
             return False
+        modules = self.context.modules_of(statement)
+        if modules is not None and modules[0].use is not None:
+            return False
         return statement.member is not None and statement.member.name in self.modules
 
     def _statement(self, statement: Statement, bases: Bases) -> list[Step | Repeat]:
@@ -192,9 +200,10 @@ class _Planner:
         self.members.at(path).text = text
         module = self.expressions.access(path, bases)
         further = self._target(statement, bases)
-        return self._step(
-            statement, lambda texts: f"{module}({', '.join([*texts, *further])})", bool(nodes[0].weights), path
-        )
+        use = modules[0].use or call_module
+        step = self._step(statement, lambda texts: use(module, [*texts, *further]), bool(nodes[0].weights), path)
+        step.unpack = modules[0].unpack
+        return step
 
     def _target(self, statement: Apply, bases: Bases) -> list[str]:
         """The arguments that tell an integer layer what becomes of its result."""

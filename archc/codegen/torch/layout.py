@@ -95,7 +95,8 @@ class _Body:
             self._name(local, tree.step, position, self.last[local]) if local in self.last else "_"
             for local in tree.results
         ]
-        return lines_of(f"{', '.join(targets)} = ", text, self.indent, self._comment(tree))
+        unpacked = tree.step.unpack.format(*targets) if tree.step.unpack else ", ".join(targets)
+        return lines_of(f"{unpacked} = ", text, self.indent, self._comment(tree))
 
     def _text(self, tree: Tree) -> str:
         texts = [self.called[o] if isinstance(o, Local) else self._text(o) for o in tree.operands]

@@ -30,6 +30,7 @@ class Step:
         layer: it has state of its own; such a step rather begins a line than stands within one.
         names: what unnamed results may be called: one name, or one for each result.
         light: it makes integers out of numbers: nothing that a reader counts as a call, and no tensor.
+        unpack: how several results are nested, as `{}, ({}, {})`; empty for a plain tuple.
     """
 
     operands: tuple[Local, ...]
@@ -38,6 +39,7 @@ class Step:
     layer: bool = False
     names: tuple[str, ...] = ("x",)
     light: bool = False
+    unpack: str = ""
 
 
 @dataclass(eq=False)
