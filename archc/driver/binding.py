@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from archc.diagnostics import Diagnostics
 from archc.ir.graph import Graph
-from archc.ir.storage import Dense, Weight
+from archc.ir.storage import Dense, Masked, Weight
 from archc.weights.store import Weights
 from archc.weights.tensor import ComputedTensor, InitializedTensor, LazyTensor
 
@@ -22,13 +22,21 @@ def bind_fresh(graph: Graph, seed: int) -> None:
     graph.tensors = Weights(_fresh(graph, seed))
 
 
-def bind_file(graph: Graph, path: Path, seed: int, diagnostics: Diagnostics, allow_pickle: bool = False) -> None:
+def bind_file(
+    graph: Graph,
+    path: Path,
+    seed: int,
+    diagnostics: Diagnostics,
+    allow_pickle: bool = False,
+    renaming: Path | None = None,
+) -> None:
     """Bind the tensors of a weights file; every tensor of both sides is accounted for.
 
     Args:
         seed: for the few that a file may lack (a counter of training steps).
         diagnostics: takes warnings, such as a conversion.
         allow_pickle: read PyTorch's pickles too, with `weights_only`.
+        renaming: a map from the file's names to the text's; see `archc.weights.rename`.
 
     Raises:
         ArchcError: the file cannot be read, or its tensors do not fit.
@@ -40,9 +48,22 @@ def bind_file(graph: Graph, path: Path, seed: int, diagnostics: Diagnostics, all
         stored: (shape, dtype.value) for w in graph.weights.values() for stored, (shape, dtype) in w.tensors.items()
     }
     optional = _optional(graph)
-    matched = match(expected, load(path, allow_pickle=allow_pickle), optional=optional, remarks=diagnostics)
+    given = load(path, allow_pickle=allow_pickle)
+    if renaming is not None:
+        from archc.weights.rename import read_rules, rename
+
+        given = rename(given, read_rules(renaming), expected)
+    matched = match(expected, given, optional=optional, remarks=diagnostics)
     fresh = _fresh(graph, seed)
     graph.tensors = Weights({stored: matched.get(stored, fresh[stored]) for stored in expected})
+    for path, weight in graph.weights.items():
+        if isinstance(weight.storage, Masked):  # whatever the file has where the mask leaves out: from here on, zeros
+            given = {stored: graph.tensors[stored] for stored in weight.tensors}
+            graph.tensors.set(path, ComputedTensor(weight.shape, weight.dtype.value, partial(_decoded, weight, given)))
+
+
+def _decoded(weight: Weight, tensors: Mapping[str, LazyTensor]) -> np.ndarray:
+    return weight.storage.decode(weight.path, {path: tensor.numpy() for path, tensor in tensors.items()})
 
 
 def _optional(graph: Graph) -> set[str]:

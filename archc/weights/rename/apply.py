@@ -1,0 +1,143 @@
+"""Tensors under the names that a map gives them, joined, split and transposed as it says; nothing is read yet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from archc.diagnostics import Diagnostics
+from archc.weights.files import quoted
+from archc.weights.rename.rules import Rule
+from archc.weights.tensor import ComputedTensor, LazyTensor
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+Shapes = Mapping[str, tuple[tuple[int, ...], str]]
+
+
+def rename(given: Mapping[str, LazyTensor], rules: Sequence[Rule], expected: Shapes) -> dict[str, LazyTensor]:
+    """The tensors of a file under the paths of a text.
+
+    Args:
+        given: by the names that the file has.
+        expected: shape and dtype by path: what several targets of one rule share of it.
+
+    Raises:
+        ArchcError: two tensors become one path (`rename-clash`), or what a rule joins or splits is not all there or
+            does not fit (`rename-mismatch`).
+    """
+    renaming = _Renaming(given, expected)
+    for name in given:
+        renaming.take(name, rules)
+    renaming.diagnostics.check()
+    return renaming.made
+
+
+class _Renaming:
+    def __init__(self, given: Mapping[str, LazyTensor], expected: Shapes):
+        self.given, self.expected = given, expected
+        self.made: dict[str, LazyTensor] = {}
+        self.sources: dict[str, str] = {}
+        self.used: set[str] = set()  # by a rule that joins several, of which another was met first
+        self.diagnostics = Diagnostics()
+
+    def take(self, name: str, rules: Sequence[Rule]) -> None:
+        """Enter what a name becomes."""
+        if name in self.used:
+            return
+        for rule in rules:
+            for position, source in enumerate(rule.sources):
+                captures = source.match(name)
+                if captures is None or not rule.sources[0].holes <= captures.keys():
+                    continue
+                names = [other.fill(captures) for other in rule.sources]
+                assert names[position] == name
+                self.used.update(names)
+                self._apply(rule, names, [target.fill(captures) for target in rule.targets])
+                return
+        self._enter(name, name, self.given[name], None)
+
+    def _apply(self, rule: Rule, names: Sequence[str], targets: Sequence[str]) -> None:
+        missing = [name for name in names if name not in self.given]
+        if missing:
+            self._mismatch(
+                rule, f"the file has {_listed(n for n in names if n in self.given)}, and no {quoted(missing[0])}"
+            )
+            return
+        parts = [
+            _transposed(self.given[name]) if transposed else self.given[name]
+            for name, transposed in zip(names, rule.transposed, strict=True)
+        ]
+        whole = parts[0] if len(parts) == 1 else self._joined(rule, names, parts)
+        if whole is None or not targets:
+            return
+        if len(targets) == 1:
+            self._enter(names[0], targets[0], whole, rule)
+            return
+        for target, part in zip(targets, self._split(rule, names[0], targets, whole), strict=False):
+            self._enter(names[0], target, part, rule)
+
+    def _joined(self, rule: Rule, names: Sequence[str], parts: Sequence[LazyTensor]) -> LazyTensor | None:
+        first = parts[0]
+        for name, part in zip(names, parts, strict=True):
+            if part.dtype != first.dtype or not part.shape or part.shape[1:] != first.shape[1:]:
+                self._mismatch(
+                    rule, f"{quoted(names[0])} is {_type(first)}, and {quoted(name)} is {_type(part)}: they do not join"
+                )
+                return None
+        shape = (sum(part.shape[0] for part in parts), *first.shape[1:])
+        return ComputedTensor(shape, first.dtype, partial(_concatenated, tuple(parts)))
+
+    def _split(self, rule: Rule, name: str, targets: Sequence[str], whole: LazyTensor) -> list[LazyTensor]:
+        rows = [self.expected[target][0][:1] for target in targets if target in self.expected]
+        sizes = [size for (size,) in (row for row in rows if row)]
+        if len(sizes) != len(targets):  # a path that the text does not know is reported when all is matched
+            sizes = [whole.shape[0] // len(targets)] * len(targets) if whole.shape else []
+        if sum(sizes) != (whole.shape or (0,))[0]:
+            shown = " + ".join(map(str, sizes)) or "several"
+            self._mismatch(rule, f"{quoted(name)} is {_type(whole)}, which does not split into {shown} rows")
+            return []
+        starts = [sum(sizes[:number]) for number in range(len(sizes))]
+        return [
+            ComputedTensor((size, *whole.shape[1:]), whole.dtype, partial(_rows, whole, start, start + size))
+            for start, size in zip(starts, sizes, strict=True)
+        ]
+
+    def _enter(self, source: str, target: str, tensor: LazyTensor, rule: Rule | None) -> None:
+        other = self.sources.setdefault(target, source)
+        if target in self.made:
+            self.diagnostics.error(
+                "rename-clash",
+                f"{quoted(other)} and {quoted(source)} both become {quoted(target)}",
+                rule.span if rule is not None else None,
+                help="the first rule that fits holds: put the narrower one first, or `-> nothing` for one of them",
+            )
+            return
+        self.made[target] = tensor
+
+    def _mismatch(self, rule: Rule, message: str) -> None:
+        self.diagnostics.error("rename-mismatch", message, rule.span)
+
+
+def _transposed(tensor: LazyTensor) -> LazyTensor:
+    return ComputedTensor(tensor.shape[::-1], tensor.dtype, lambda: tensor.numpy().T)
+
+
+def _concatenated(parts: Sequence[LazyTensor]) -> npt.NDArray[Any]:
+    import numpy as np
+
+    return np.concatenate([part.numpy() for part in parts])
+
+
+def _rows(whole: LazyTensor, start: int, stop: int) -> npt.NDArray[Any]:
+    return whole.numpy()[start:stop]
+
+
+def _type(tensor: LazyTensor) -> str:
+    return f"{tensor.dtype}[{', '.join(map(str, tensor.shape))}]"
+
+
+def _listed(names: Any) -> str:
+    return ", ".join(quoted(name) for name in names)

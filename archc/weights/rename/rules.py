@@ -1,0 +1,181 @@
+"""The rules of a renaming map, and their text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from archc.diagnostics import Diagnostics, Source, Span
+from archc.weights.files import opened, quoted, size_of
+
+Captures = Mapping[str, str]
+
+_PART = re.compile(r"\{([A-Za-z_]\w*)\}|(\*)|\[(\{[A-Za-z_]\w*\}|\d+)\]|([^{}*\[\]\s(),]+)")
+_TRANSPOSE = re.compile(r"transpose\s*\((.*)\)", re.DOTALL)
+_STAR = "*"
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """A weight's name with holes: `h.{i}.attn.*`.
+
+    Attributes:
+        parts: texts, and holes as a tuple of one: the name of a capture, or `*`.
+    """
+
+    parts: tuple[str | tuple[str], ...]
+
+    @property
+    def holes(self) -> set[str]:
+        """The names of its holes."""
+        return {part[0] for part in self.parts if isinstance(part, tuple)}
+
+    def match(self, name: str) -> Captures | None:
+        """What the holes stand for in a name, or None; a capture is a part between two dots, `*` anything."""
+        pattern, seen = "", set[str]()
+        for part in self.parts:
+            if isinstance(part, str):
+                pattern += re.escape(part)
+            elif part[0] in seen:
+                pattern += f"(?P={_group(part[0])})"
+            else:
+                pattern += f"(?P<{_group(part[0])}>{'.*' if part[0] == _STAR else '[^.]+'})"
+                seen.add(part[0])
+        found = re.fullmatch(pattern, name)
+        return None if found is None else {hole: found[_group(hole)] for hole in seen}
+
+    def fill(self, captures: Captures) -> str:
+        """The name with its holes filled."""
+        return "".join(part if isinstance(part, str) else captures[part[0]] for part in self.parts)
+
+    def __str__(self) -> str:
+        return "".join(
+            part if isinstance(part, str) else part[0] if part[0] == _STAR else f"{{{part[0]}}}" for part in self.parts
+        )
+
+
+def _group(hole: str) -> str:
+    return "star" if hole == _STAR else f"capture_{hole}"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One line of a map.
+
+    Attributes:
+        sources: the names in the file; several are joined along their first axis.
+        transposed: for each of them, whether its axes are reversed first.
+        targets: the paths in the text; several share what there is along its first axis; none: it is left out.
+        span: where the rule stands.
+    """
+
+    sources: tuple[Name, ...]
+    transposed: tuple[bool, ...]
+    targets: tuple[Name, ...]
+    span: Span
+
+
+def read_rules(path: Path) -> list[Rule]:
+    """The rules of a map file.
+
+    Raises:
+        ArchcError: it cannot be read (`file-not-found`, …) or is wrong (`rename-syntax`).
+    """
+    size_of(path)
+    with opened(path) as stream:
+        data = stream.read()
+    diagnostics = Diagnostics()
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError:
+        diagnostics.error("rename-syntax", f"{quoted(str(path))} is no text in UTF-8")
+    diagnostics.check()
+    return parse_rules(Source(text, str(path), path))
+
+
+def parse_rules(source: Source) -> list[Rule]:
+    """The rules of a map's text, a line each; `#` begins a comment.
+
+    Raises:
+        ArchcError: lines that are no rules (`rename-syntax`), all of them.
+    """
+    diagnostics = Diagnostics()
+    rules: list[Rule] = []
+    start = 0
+    for line in source.text.splitlines(keepends=True):
+        code = line.partition("#")[0]
+        if code.strip():
+            first = start + len(code) - len(code.lstrip())
+            rule = _rule(code.strip(), Span(source, first, start + len(code.rstrip())), diagnostics)
+            rules += [] if rule is None else [rule]
+        start += len(line)
+    diagnostics.check()
+    return rules
+
+
+def _rule(text: str, span: Span, diagnostics: Diagnostics) -> Rule | None:
+    left, arrow, right = (part.strip() for part in text.partition("->"))
+    try:
+        if not arrow or not left or not right:
+            raise ValueError("a rule is a name, `->`, and the path that it becomes")
+        written = [_untransposed(item) for item in _items(left)]
+        sources = tuple(_name(item) for item, _ in written)
+        targets = () if right == "nothing" else tuple(_name(item) for item in _items(right))
+        if len(sources) > 1 and len(targets) > 1:
+            raise ValueError("several names become one, or one becomes several, but not several several")
+        known = sources[0].holes
+        for other in (*sources[1:], *targets):
+            if other.holes - known:
+                hole = min(other.holes - known)
+                shown = hole if hole == _STAR else f"{{{hole}}}"
+                raise ValueError(f"`{shown}` of `{other}` does not stand in `{sources[0]}`")
+        return Rule(sources, tuple(transposed for _, transposed in written), targets, span)
+    except ValueError as problem:
+        diagnostics.error(
+            "rename-syntax", str(problem), span, help="for instance `encoder.layer.{i}.output.* -> h[{i}].down.*`"
+        )
+        return None
+
+
+def _items(text: str) -> list[str]:
+    """What stands between parentheses, or the one thing that there is."""
+    if not text.startswith("("):
+        return [text]
+    if not text.endswith(")"):
+        raise ValueError("`(` without its `)`")
+    depth, items = 0, [""]
+    for character in text[1:-1]:
+        depth += {"(": 1, ")": -1}.get(character, 0)
+        if character == "," and not depth:
+            items.append("")
+        else:
+            items[-1] += character
+    return [item.strip() for item in items]
+
+
+def _untransposed(text: str) -> tuple[str, bool]:
+    found = _TRANSPOSE.fullmatch(text)
+    return (text, False) if found is None else (found[1].strip(), True)
+
+
+def _name(text: str) -> Name:
+    parts: list[str | tuple[str]] = []
+    position = 0
+    while position < len(text):
+        found = _PART.match(text, position)
+        if found is None:
+            raise ValueError(f"`{text}` is no name of a weight")
+        capture, star, index, plain = found.groups()
+        if index is not None:  # `h[{i}]` is how a text writes what is called `h.0` in files
+            parts.append(".")
+            parts.append((index[1:-1],) if index.startswith("{") else index)
+        else:
+            parts.append(plain if plain is not None else (capture or star,))
+        position = found.end()
+    if not parts:
+        raise ValueError("a name is missing")
+    if parts.count((_STAR,)) > 1:
+        raise ValueError(f"`{text}` has more than one `*`; `{{name}}` stands for one part between dots")
+    return Name(tuple(parts))

@@ -1,0 +1,139 @@
+"""Maps from the names in a weights file to the paths of a text."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import save_file
+
+import archc
+from archc.diagnostics import ArchcError, Source
+from archc.weights.rename import parse_rules, rename
+from archc.weights.tensor import ArrayTensor
+
+
+def tensors(**shapes: tuple[int, ...]) -> dict[str, ArrayTensor]:
+    """Tensors of random numbers; `__` in a name stands for a dot."""
+    random = np.random.default_rng(0)
+    return {
+        name.replace("__", "."): ArrayTensor(random.standard_normal(shape, np.float32))
+        for name, shape in shapes.items()
+    }
+
+
+def renamed(text: str, given: dict[str, ArrayTensor], **expected: tuple[int, ...]) -> dict[str, np.ndarray]:
+    shapes = {name.replace("__", "."): (shape, "f32") for name, shape in expected.items()}
+    return {name: tensor.numpy() for name, tensor in rename(given, parse_rules(Source(text)), shapes).items()}
+
+
+def codes(error: ArchcError) -> list[str]:
+    return [found.code for found in error.diagnostics]
+
+
+def test_captures_and_a_star_stand_for_the_same_on_both_sides() -> None:
+    given = tensors(encoder__layer__11__query__weight=(2, 3), encoder__layer__11__query__bias=(2,), other=(1,))
+    made = renamed("encoder.layer.{i}.query.* -> h[{i}].attn.q.*", given)
+    assert list(made) == ["h.11.attn.q.weight", "h.11.attn.q.bias", "other"]
+    np.testing.assert_array_equal(made["h.11.attn.q.weight"], given["encoder.layer.11.query.weight"].numpy())
+
+
+def test_a_capture_does_not_cross_a_dot() -> None:
+    assert list(renamed("a.{i}.w -> b.{i}", tensors(a__1__w=(1,), a__1__2__w=(1,)))) == ["b.1", "a.1.2.w"]
+
+
+def test_the_first_rule_that_fits_holds() -> None:
+    rules = "a.special -> b.one   # the narrow one\n\na.* -> b.*\n"
+    assert list(renamed(rules, tensors(a__special=(1,), a__rest=(1,)))) == ["b.one", "b.rest"]
+
+
+def test_nothing_leaves_a_tensor_out() -> None:
+    assert renamed("*.position_ids -> nothing", tensors(text__position_ids=(4,))) == {}
+
+
+def test_several_become_one_below_one_another() -> None:
+    given = tensors(l__0__v=(1, 4), l__0__q=(3, 4), l__0__k=(2, 4))
+    made = renamed("(l.{i}.q, l.{i}.k, l.{i}.v) -> h[{i}].qkv", given)
+    expected = np.concatenate([given[f"l.0.{name}"].numpy() for name in "qkv"])
+    assert list(made) == ["h.0.qkv"]
+    np.testing.assert_array_equal(made["h.0.qkv"], expected)
+
+
+def test_one_becomes_several_in_the_sizes_that_the_text_expects() -> None:
+    given = tensors(c_attn=(4, 6))
+    made = renamed("transpose(c_attn) -> (q, k, v)", given, q=(2, 4), k=(1, 4), v=(3, 4))
+    np.testing.assert_array_equal(np.concatenate([made["q"], made["k"], made["v"]]), given["c_attn"].numpy().T)
+    assert [made[name].shape for name in "qkv"] == [(2, 4), (1, 4), (3, 4)]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a b", "a rule is a name"),
+        ("a -> ", "a rule is a name"),
+        ("a.{i} -> b.{j}", "`{j}` of `b.{j}` does not stand in `a.{i}`"),
+        ("(a, b) -> (c, d)", "not several several"),
+        ("a.*.* -> b", "more than one `*`"),
+        ("(a, b -> c", "`(` without its `)`"),
+        ("a.{1x} -> b", "is no name of a weight"),
+        ("(a, ) -> b", "a name is missing"),
+    ],
+)
+def test_a_line_that_is_no_rule_is_pointed_at(text: str, message: str) -> None:
+    with pytest.raises(ArchcError) as raised:
+        parse_rules(Source(f"# comment\n  {text}  # more\nx -> y"))
+    (found,) = raised.value.diagnostics
+    assert found.code == "rename-syntax" and message in found.message
+    assert found.span is not None and found.span.line == 2 and found.span.text == text.strip()
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("a -> c\nb -> c", "rename-clash"),
+        ("(a, gone) -> c", "rename-mismatch"),
+        ("(a, b) -> c", "rename-mismatch"),  # 2 columns and 3
+        ("a -> (x, y)", "rename-mismatch"),  # 3 rows, and 4 expected
+    ],
+)
+def test_what_does_not_fit_is_refused(text: str, code: str) -> None:
+    with pytest.raises(ArchcError) as raised:
+        renamed(text, tensors(a=(3, 2), b=(3, 3)), x=(2, 2), y=(2, 2))
+    assert codes(raised.value) == [code]
+
+
+def test_a_model_takes_the_weights_of_another_module(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    theirs = torch.nn.MultiheadAttention(8, 2, batch_first=True)
+    save_file({name: value.detach().numpy() for name, value in theirs.state_dict().items()}, tmp_path / "w.safetensors")
+    (tmp_path / "names").write_text(
+        """
+        in_proj_weight -> (q.weight, k.weight, v.weight)
+        in_proj_bias   -> (q.bias, k.bias, v.bias)
+        out_proj.*     -> out.*
+        """
+    )
+    text = """model m { input x: f32[B, T, 8]
+        output y = (x -> q: linear(8), x -> k: linear(8), x -> v: linear(8)) -> attention(2) -> out: linear(8) }"""
+    compiled = archc.compile(text, weights=tmp_path / "w.safetensors", renaming=tmp_path / "names")
+    from archc.ops.evaluate import evaluate
+
+    x = torch.randn(2, 5, 8)
+    with torch.no_grad():
+        expected, _ = theirs(x, x, x)
+    torch.testing.assert_close(evaluate(compiled.graph, {"x": x})["y"], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_what_no_rule_fits_is_listed(tmp_path: Path) -> None:
+    save_file({"fc.w": np.zeros((2, 2), np.float32)}, tmp_path / "w.safetensors")
+    (tmp_path / "names").write_text("nets.{i} -> fc.{i}")
+    with pytest.raises(ArchcError) as raised:
+        archc.compile(
+            "model m { input x: f32[N, 2]  output y = x -> fc: linear(2) }",
+            weights=tmp_path / "w.safetensors",
+            renaming=tmp_path / "names",
+        )
+    assert set(codes(raised.value)) == {"weights-missing"}
+    assert "fc.w" in str(raised.value)
