@@ -12,7 +12,7 @@ from archc.language.loading import load
 from archc.language.parser import parse
 
 DEEPEST_IMPORTS = 64
-STANDARD_LIBRARY = Path(__file__).parent / "std"
+STANDARD_LIBRARY = Path(__file__).resolve().parent / "std"
 
 
 @dataclass(eq=False)
@@ -124,7 +124,7 @@ class _Loader:
             )
             return
         try:
-            source = load(path, name=_shown_path(module.source, item.path.value))
+            source = load(path, name=_shown_path(module.source, item.path.value, path))
         except ArchcError as problem:
             for found in problem.diagnostics:
                 self.diagnostics.add(found if found.span is not None else replace(found, span=item.path.span))
@@ -178,6 +178,8 @@ def _texts(folder: Path) -> list[str]:
     return sorted(other.name for other in folder.glob("*.arch") if other.is_file())
 
 
-def _shown_path(importer: Source, given: str) -> str:
-    """What diagnostics call an imported file: its path as seen from where the importer's is seen."""
+def _shown_path(importer: Source, given: str, path: Path) -> str:
+    """What diagnostics call an imported file: its path as seen from where the importer's is seen, or in the library."""
+    if path.parent == STANDARD_LIBRARY:
+        return f"std/{path.name}"
     return str(Path(importer.name).parent / given) if not importer.name.startswith("<") else given

@@ -17,7 +17,7 @@ import numpy as np
 import onnx
 from onnx import AttributeProto, TensorProto
 
-from archc.codegen.onnx.emit import to_model
+from archc.codegen.onnx.emit import without_elements
 from archc.ir.graph import Graph
 from archc.ir.types import DType
 from archc.weights.dtypes import from_little_endian
@@ -28,7 +28,7 @@ _DTYPES = {TensorProto.DataType.Value(dtype.onnx): dtype.value for dtype in DTyp
 
 def as_text(subject: Graph | onnx.ModelProto) -> str:
     """The text of a model, or of the model that a graph becomes; ends with a line break."""
-    model = to_model(subject) if isinstance(subject, Graph) else subject
+    model = without_elements(subject) if isinstance(subject, Graph) else subject
     graph = model.graph
     versions = ", ".join(f"{o.domain} {o.version}" if o.domain else f"opset {o.version}" for o in model.opset_import)
     lines = [f"onnx {graph.name} ({versions})"]

@@ -28,11 +28,11 @@ def docstring(paragraphs: Sequence[str], indent: int) -> list[str]:
 
 def _filled(paragraphs: Sequence[str], width: int) -> list[list[str]]:
     """The lines of each paragraph, the first one behind its quotes."""
-    blocks = []
-    for number, paragraph in enumerate(paragraphs):
+    blocks: list[list[str]] = []
+    for paragraph in (part for text in paragraphs for part in re.split(r"\n{2,}", safe_text(text))):
         lines: list[str] = []
-        for line in safe_text(paragraph).split("\n"):
-            quotes = "" if number or lines else '"""'
+        for line in _joined(paragraph.split("\n")):
+            quotes = "" if blocks or lines else '"""'
             margin = line[: len(line) - len(line.lstrip())]
             lines += textwrap.wrap(
                 quotes + line,
@@ -43,6 +43,17 @@ def _filled(paragraphs: Sequence[str], width: int) -> list[list[str]]:
             )
         blocks.append(lines)
     return blocks
+
+
+def _joined(lines: Sequence[str]) -> list[str]:
+    """Lines that go on in the next one as one; a line that is indented, or an item of a list, begins anew."""
+    found = [lines[0]]
+    for line in lines[1:]:
+        if line.startswith((" ", "- ", "* ")) or found[-1].startswith(" "):
+            found.append(line)
+        else:
+            found[-1] = f"{found[-1]} {line}"
+    return found
 
 
 def safe_text(text: str) -> str:

@@ -139,12 +139,19 @@ def _opened(prefix: str, text: str, group: _Group, suffix: str, indent: int) -> 
         return [f"{first}{tail}{suffix}"]
     if (is_call or not outline.commas) and len(_INDENT) * (indent + 1) + len(body) <= WIDTH:
         inner = [f"{pad}{_INDENT}{body}"]
-    elif " for " in body and not outline.commas:
+    elif _is_comprehension(body, outline):
         element, _, loop = body.rpartition(" for ")
         inner = [*_broken("", element, "", indent + 1, True), f"{pad}{_INDENT}for {loop}"]
     else:
         inner = _broken("", body, "", indent + 1, True) if not outline.commas else _elements(body, indent + 1)
     return [*first.split("\n"), *inner, *_broken("", tail, suffix, indent, True)]
+
+
+def _is_comprehension(text: str, outline: _Outline) -> bool:
+    """Whether the last `for` of a text belongs to it, and not to what stands in brackets."""
+    place = text.rfind(" for ")
+    inside = any(group.opening < place < group.closing for group in outline.groups)
+    return place >= 0 and not inside and not outline.commas
 
 
 def _elements(body: str, indent: int) -> list[str]:

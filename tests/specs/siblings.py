@@ -1,0 +1,31 @@
+"""Small siblings of the specs: the same architectures, narrow enough to be run in a test."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+SPECS = Path(__file__).resolve().parents[2] / "specs"
+
+SIBLINGS: Mapping[str, Mapping[str, Any]] = {
+    "densenet121": {"growth": 4, "depths": (2, 3, 2), "classes": 10},
+    "inception_v1": {"width": 16, "classes": 10},
+    "inception_v3": {"width": 8, "classes": 10},
+    "large_model": {"width": 40},
+    "mobilenet_v2": {"width": 8, "features": 40, "classes": 10},
+    "resnet101": {"width": 4, "depths": (2, 1, 3, 1), "classes": 10},
+    "resnet18": {"width": 8, "classes": 10},
+    "resnet34": {"width": 4, "depths": (1, 2, 3, 1), "classes": 10},
+    "resnet50": {"width": 4, "depths": (2, 2, 1, 2), "classes": 10},
+    "small_model": {"width": 24},
+    "ssd300": {"width": 4, "classes": 3},
+    "unet": {"width": 4, "size": 32},
+    "vgg16": {"width": 4, "size": 32, "hidden": 24, "classes": 10},
+}
+"""Attribute values by spec, for all that are not small themselves."""
+
+
+def sibling(path: Path) -> Mapping[str, Any]:
+    """The attribute values that make a spec small; none for a file that is no spec."""
+    return SIBLINGS.get(path.stem, {}) if path.resolve().parent == SPECS else {}
