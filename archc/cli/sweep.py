@@ -1,0 +1,150 @@
+"""`archc show --sweep depth=2..48`: what a model costs as one attribute grows, as a table and as a figure."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from archc.cli import output
+from archc.diagnostics import ArchcError, Diagnostics, Note, error
+
+MOST_POINTS = 64  # that a range without a step is cut into
+_BAR = 24  # characters of the longest bar
+_EIGHTHS = " ▏▎▍▌▋▊▉"
+_FIGURES = {"parameters": "parameters", "multiply_adds": "multiply-adds", "activation_bytes": "activation bytes"}
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """An attribute, and the values that it is to have."""
+
+    attribute: str
+    values: tuple[int | float, ...]
+
+
+@dataclass(frozen=True)
+class Point:
+    """What the model costs at one value."""
+
+    value: int | float
+    parameters: int
+    multiply_adds: int
+    activation_bytes: int
+
+
+def sweep(text: str) -> Sweep:
+    """The sweep of `depth=2..48`, `width=64..1024..64` or `heads=1,2,4,8`; ends are included.
+
+    A range without a step has the step 1, or one that cuts it into `MOST_POINTS`.
+    """
+    name, equals, given = (part.strip() for part in text.partition("="))
+    if not equals or not name.isidentifier():
+        raise argparse.ArgumentTypeError(f"`{text}` is not a sweep such as depth=2..48 or width=64,128,256")
+    try:
+        if ".." not in given:
+            return Sweep(name, tuple(_number(part) for part in given.split(",")))
+        first, last, *step = (int(part) for part in given.split(".."))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"`{given}` is neither a range such as 2..48 or 64..1024..64, nor numbers such as 64,128,256"
+        ) from None
+    if last < first or len(step) > 1 or (step and step[0] < 1):
+        raise argparse.ArgumentTypeError(f"`{given}` is no range upwards: `first..last` or `first..last..step`")
+    stride = step[0] if step else max(1, -(-(last - first + 1) // MOST_POINTS))
+    return Sweep(name, tuple(range(first, last + 1, stride)))
+
+
+def _number(text: str) -> int | float:
+    return int(text) if text.strip().lstrip("-").isdigit() else float(text)
+
+
+def points(
+    file: Path,
+    model: str | None,
+    values: Mapping[str, Any],
+    sizes: Mapping[str, int],
+    over: Sweep,
+    diagnostics: Diagnostics,
+    allow_absolute_imports: bool = False,
+    progress: Callable[[str], None] = lambda task: None,
+) -> list[Point]:
+    """The figures of a model at each value; nothing of its weights is made.
+
+    Raises:
+        ArchcError: the text is wrong, or is at one of the values, which is then named.
+    """
+    from archc.compiler import build, open_module
+    from archc.ir.cost import activation_bytes, cost
+    from archc.ir.sizes import check_sizes
+
+    module = open_module(file, diagnostics, allow_absolute_imports)
+    found = []
+    for value in over.values:
+        progress(f"{over.attribute} = {value}")
+        try:
+            graph = build(module, model, {**values, over.attribute: value}, Diagnostics())
+        except ArchcError as failure:
+            notes = (Note(f"with {over.attribute} = {value}"),)
+            raise ArchcError([replace(each, notes=(*each.notes, *notes)) for each in failure.diagnostics]) from None
+        check_sizes(graph, sizes)
+        figures = cost(graph, sizes)
+        activations = sum(activation_bytes(node, sizes) for node in graph.nodes())
+        found.append(Point(value, figures.parameters, figures.multiply_adds, activations))
+    return found
+
+
+def to_json(over: Sweep, found: Sequence[Point]) -> dict[str, Any]:
+    """The object of `archc show --sweep --json`."""
+    return {"attribute": over.attribute, "points": [asdict(point) for point in found]}
+
+
+def text(over: Sweep, found: Sequence[Point]) -> str:
+    """A table, each figure with a bar as long as its share of the largest."""
+    columns: list[tuple[str, output.Align]] = [(over.attribute, "right")]
+    for title in _FIGURES.values():
+        columns += [(title, "right"), ("", "left")]
+    largest = {name: max(getattr(point, name) for point in found) or 1 for name in _FIGURES}
+    rows = []
+    for point in found:
+        row = [str(point.value)]
+        for name in _FIGURES:
+            figure = getattr(point, name)
+            row += [f"{figure:,}", bar(figure / largest[name])]
+        rows.append(row)
+    return output.table(columns, rows)
+
+
+def bar(share: float) -> str:
+    """A bar of a share from 0 to 1, to an eighth of a character."""
+    eighths = round(share * _BAR * 8)
+    return "█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip()
+
+
+def plot(over: Sweep, found: Sequence[Point], path: Path, title: str) -> None:
+    """Draw the figures into a file, of the kind that its name says (.svg, .png, .pdf).
+
+    Raises:
+        ArchcError: matplotlib is not installed (`plot-needs-matplotlib`), or the file cannot be written.
+    """
+    try:
+        import matplotlib
+    except ImportError:
+        raise error(
+            "plot-needs-matplotlib", "a figure needs matplotlib, which is not installed", help="pip install matplotlib"
+        ) from None
+    matplotlib.use("Agg")
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 3.2), layout="constrained")
+    for axes, (name, label) in zip(figure.subplots(1, len(_FIGURES)), _FIGURES.items(), strict=True):
+        axes.plot([point.value for point in found], [getattr(point, name) for point in found], marker=".")
+        axes.set(xlabel=over.attribute, title=label, ylim=(0, None))
+        axes.grid(alpha=0.3)
+    figure.suptitle(title)
+    try:
+        figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+    except (OSError, ValueError) as problem:
+        raise error("plot-not-written", f"`{path}` cannot be written: {problem}") from None

@@ -1,0 +1,227 @@
+"""The graph in arrays, its tasks merged into groups that share a stage.
+
+The number of a task's stage never falls along an edge.  So tasks that must share a device
+also share it with everything on a path between them: a cycle among groups is one group.  (The program of Tarnawski
+et al. 2020 does the same with colour classes.)
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from archc.partitioning.problem import Problem
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class Dag:
+    """Groups of tasks, numbered so that every edge goes up.
+
+    Attributes:
+        problem: whose tasks they are; it has the devices and says how tensors travel.
+        groups: the tasks of each.
+        work: seconds [groups, kinds].
+        memory: bytes of its own [groups].
+        producers: the group that makes each tensor, -1 for an input of the model.
+        consumers: the other groups that need each, ascending.
+        outputs: whether each is needed beyond the last stage.
+        time: seconds [tensors, kinds] of one transfer of each.
+        shared: groups that have memory in common, and how much; each is of two groups at least.
+        first: the group that must be in the first stage, if any.
+    """
+
+    problem: Problem
+    groups: list[tuple[int, ...]]
+    work: np.ndarray
+    memory: np.ndarray
+    producers: list[int]
+    consumers: list[tuple[int, ...]]
+    outputs: list[bool]
+    time: np.ndarray
+    shared: dict[tuple[int, ...], float]
+    first: int | None
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    @cached_property
+    def predecessors(self) -> list[list[int]]:
+        """The groups that each needs a tensor of."""
+        return self._neighbours[0]
+
+    @cached_property
+    def successors(self) -> list[list[int]]:
+        """The groups that need a tensor of each."""
+        return self._neighbours[1]
+
+    @cached_property
+    def _neighbours(self) -> tuple[list[list[int]], list[list[int]]]:
+        before: list[set[int]] = [set() for _ in self.groups]
+        after: list[set[int]] = [set() for _ in self.groups]
+        for producer, consumers in zip(self.producers, self.consumers):
+            if producer >= 0:
+                after[producer].update(consumers)
+                for consumer in consumers:
+                    before[consumer].add(producer)
+        return [sorted(groups) for groups in before], [sorted(groups) for groups in after]
+
+    @cached_property
+    def memory_binds(self) -> bool:
+        """Whether some device could hold too little for all tasks together."""
+        total = float(self.memory.sum()) + sum(self.shared.values())
+        return total > min(kind.memory for kind in self.problem.kinds)
+
+    def tasks(self, groups: Iterable[int]) -> list[int]:
+        """The tasks of groups."""
+        return [task for group in groups for task in self.groups[group]]
+
+
+def condense(problem: Problem) -> Dag:
+    """The graph of a problem, with what must be together in one group.
+
+    Raises:
+        ValueError: the graph has a cycle.
+    """
+    import numpy as np
+
+    dag = Dag(
+        problem=problem,
+        groups=[(task,) for task in range(len(problem.tasks))],
+        work=np.array([task.work for task in problem.tasks], dtype=float),
+        memory=np.array([task.memory for task in problem.tasks], dtype=float),
+        producers=[-1 if tensor.producer is None else tensor.producer for tensor in problem.tensors],
+        consumers=[tensor.consumers for tensor in problem.tensors],
+        outputs=[tensor.output for tensor in problem.tensors],
+        time=np.array([tensor.time for tensor in problem.tensors], dtype=float).reshape(-1, len(problem.kinds)),
+        shared=_sum((tuple(sorted(set(shared.tasks))), shared.memory) for shared in problem.shared),
+        first=None,
+    )
+    if any(producer in consumers for producer, consumers in zip(dag.producers, dag.consumers)) or _cyclic(dag):
+        raise ValueError("the graph has a cycle")
+    labels: dict[Hashable, int] = {}
+    together = [
+        task if tasks.together is None else labels.setdefault(tasks.together, task)
+        for task, tasks in enumerate(problem.tasks)
+    ]
+    dag = merge(dag, together)
+    return _first(merge(dag, _components(dag)) if _cyclic(dag) else dag)
+
+
+def _first(dag: Dag) -> Dag:
+    """What must be in the first stage, with all that it needs, as one group: no stage is before the first."""
+    todo = [group for group, tasks in enumerate(dag.groups) if not dag.problem.first.isdisjoint(tasks)]
+    if not todo:
+        return dag
+    found = set(todo)
+    while todo:
+        new = set(dag.predecessors[todo.pop()]) - found
+        found |= new
+        todo += new
+    one = min(found)
+    return merge(dag, [one if group in found else group for group in range(len(dag))])
+
+
+def _cyclic(dag: Dag) -> bool:
+    return len(_topological([set(after) for after in dag.successors])) < len(dag)
+
+
+def _components(dag: Dag) -> list[int]:
+    """The strongly connected component of each group."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    edges = [(group, after) for group, successors in enumerate(dag.successors) for after in successors]
+    rows, columns = zip(*edges) if edges else ((), ())
+    matrix = coo_array(([1] * len(edges), (rows, columns)), shape=(len(dag), len(dag)))
+    found: list[int] = connected_components(matrix, connection="strong")[1].tolist()
+    return found
+
+
+def merge(dag: Dag, labels: Sequence[int]) -> Dag:
+    """The graph with the groups of each label in one.
+
+    Tensors between the same groups are paid for together, always, and become one.  Groups are numbered in a
+    topological order where there is one, and keep the order of their labels as far as that allows.
+    """
+    import numpy as np
+
+    number = {label: place for place, label in enumerate(sorted(set(labels)))}
+    place = [number[label] for label in labels]
+    after: list[set[int]] = [set() for _ in number]
+    for producer, consumers in zip(dag.producers, dag.consumers):
+        if producer >= 0:
+            after[place[producer]].update(place[consumer] for consumer in consumers)
+    order = _topological([groups - {group} for group, groups in enumerate(after)])
+    # What a cycle holds up comes last, until it is merged too.
+    order += sorted(set(range(len(number))) - set(order))
+    rank = {group: position for position, group in enumerate(order)}
+    place = [rank[group] for group in place]
+
+    members: list[list[int]] = [[] for _ in number]
+    for group, tasks in enumerate(dag.groups):
+        members[place[group]] += tasks
+    work, memory = np.zeros((len(number), dag.work.shape[1])), np.zeros(len(number))
+    np.add.at(work, place, dag.work)
+    np.add.at(memory, place, dag.memory)
+
+    rows: dict[tuple[int, tuple[int, ...], bool], list[int]] = {}
+    for row, (producer, consumers, output) in enumerate(zip(dag.producers, dag.consumers, dag.outputs)):
+        made = place[producer] if producer >= 0 else -1
+        needed = tuple(sorted({place[consumer] for consumer in consumers} - {made}))
+        if needed or output:
+            rows.setdefault((made, needed, output), []).append(row)
+    time = np.zeros((len(rows), dag.time.shape[1]))
+    kept = [row for same in rows.values() for row in same]
+    np.add.at(time, [index for index, same in enumerate(rows.values()) for _ in same], dag.time[kept])
+
+    shared = _sum((tuple(sorted({place[group] for group in groups})), size) for groups, size in dag.shared.items())
+    for groups in [groups for groups in shared if len(groups) < 2]:
+        size = shared.pop(groups)
+        if groups:
+            memory[groups[0]] += size
+    first = dag.problem.first
+    return Dag(
+        problem=dag.problem,
+        groups=[tuple(sorted(tasks)) for tasks in members],
+        work=work,
+        memory=memory,
+        producers=[made for made, _, _ in rows],
+        consumers=[needed for _, needed, _ in rows],
+        outputs=[output for _, _, output in rows],
+        time=time,
+        shared=shared,
+        first=next((group for group, tasks in enumerate(members) if not first.isdisjoint(tasks)), None)
+        if first
+        else None,
+    )
+
+
+def _topological(after: list[set[int]]) -> list[int]:
+    """A topological order that prefers small numbers, without what a cycle holds up."""
+    waiting = [0] * len(after)
+    for successors in after:
+        for group in successors:
+            waiting[group] += 1
+    ready = [group for group, count in enumerate(waiting) if not count]
+    order = []
+    while ready:
+        group = heapq.heappop(ready)
+        order.append(group)
+        for successor in after[group]:
+            waiting[successor] -= 1
+            if not waiting[successor]:
+                heapq.heappush(ready, successor)
+    return order
+
+
+def _sum(items: Iterable[tuple[tuple[int, ...], float]]) -> dict[tuple[int, ...], float]:
+    sums: dict[tuple[int, ...], float] = {}
+    for groups, size in items:
+        sums[groups] = sums.get(groups, 0.0) + size
+    return sums

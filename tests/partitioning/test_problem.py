@@ -1,0 +1,110 @@
+"""Problems that contradict themselves, and those that nothing solves, with what is in the way."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from archc.partitioning import Infeasible, Kind, Problem, Shared, Task, Tensor, solve
+from tests.partitioning.graphs import linked
+
+CHAIN = linked([1.0] * 3, {0: [1], 1: [2]}, [1.0] * 3, memory=[4.0, 5.0, 6.0], holds=10.0)
+TASK, TENSOR = CHAIN.tasks[0], CHAIN.tensors[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"tasks": ()}, "needs tasks and devices"),
+        ({"kinds": ()}, "needs tasks and devices"),
+        ({"tasks": (replace(TASK, work=()), *CHAIN.tasks[1:])}, "`task0`: work is a time for each of 1 kinds"),
+        ({"tasks": (replace(TASK, work=(math.nan,)), *CHAIN.tasks[1:])}, "`task0`: work"),
+        ({"tasks": (replace(TASK, memory=-1.0), *CHAIN.tasks[1:])}, "`task0`: memory must not be negative"),
+        ({"tensors": (replace(TENSOR, time=(math.inf,)),)}, "`from0`: time is finite"),
+        ({"tensors": (replace(TENSOR, consumers=(7,)),)}, "`from0` names a task that there is not"),
+        ({"tensors": (replace(TENSOR, producer=-1),)}, "`from0` names a task that there is not"),
+        ({"shared": (Shared("w", 1.0, (3,)),)}, "`w` names a task that there is not"),
+        ({"first": frozenset({9})}, "names a task that there is not"),
+        ({"order": (0, 1)}, "the order names kinds from 0 to 0"),
+    ],
+)
+def test_contradiction_is_refused(change: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        replace(CHAIN, **change)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("edges", [{0: [0]}, {0: [1], 1: [0]}])
+def test_cycle_is_refused(edges: dict[int, list[int]]) -> None:
+    with pytest.raises(ValueError, match="cycle"):
+        solve(linked([1.0] * 2, edges, [1.0] * 2))
+
+
+def failure(problem: Problem) -> Infeasible:
+    with pytest.raises(Infeasible) as caught:
+        solve(problem)
+    assert caught.value.proven
+    return caught.value
+
+
+def test_task_that_is_too_large_is_named() -> None:
+    found = failure(replace(CHAIN, kinds=(Kind("device", 5, 5.0),)))
+    assert found.culprit == CHAIN.tasks[2]
+    assert str(found) == "`task2` needs 6 bytes, and a device holds 5 bytes"
+
+
+def test_shared_memory_that_is_too_large_is_named() -> None:
+    weight = Shared("weight", 11.0, (0, 2))
+    assert failure(replace(CHAIN, shared=(weight,))).culprit == weight
+
+
+def test_largest_of_what_must_be_together_is_named() -> None:
+    tasks = tuple(replace(task, together="all") for task in CHAIN.tasks)
+    found = failure(replace(CHAIN, tasks=tasks))
+    assert found.culprit == tasks[2]
+    assert "what must share a device, `task0`, `task1`, `task2`, needs 15 bytes" in str(found)
+
+
+def test_task_that_runs_nowhere_is_named() -> None:
+    tasks = (*CHAIN.tasks[:2], replace(CHAIN.tasks[2], work=(math.inf,)))
+    found = failure(replace(CHAIN, tasks=tasks))
+    assert found.culprit == tasks[2]
+    assert "can run on no device" in str(found)
+
+
+def test_tasks_that_run_nowhere_together_are_told() -> None:
+    tasks = Task("a", (1.0, math.inf), together=1), Task("b", (math.inf, 1.0), together=1)
+    found = failure(Problem(tasks, (), (Kind("one", 1), Kind("other", 1))))
+    assert found.culprit in tasks
+    assert "no device can run them all" in str(found)
+
+
+def test_all_devices_may_be_too_small() -> None:
+    found = failure(replace(CHAIN, kinds=(Kind("device", 2, 7.0),)))
+    assert found.culprit is None
+    assert str(found) == "all tasks need 15 bytes, and all devices together hold 14 bytes"
+
+
+def test_no_cut_may_fit() -> None:
+    """4, 5 and 6 fit two devices of 9 only as 4 + 5 and 6; a tensor from the last to the first forbids that."""
+    back = (Tensor("x", 2, (0,), (1.0,)), Tensor("y", 0, (1,), (1.0,)))
+    assert solve(replace(CHAIN, kinds=(Kind("device", 2, 9.0),))).exact
+    assert solve(replace(CHAIN, tensors=back, kinds=(Kind("device", 2, 10.0),))).exact
+    found = failure(
+        replace(
+            CHAIN, tensors=(Tensor("x", 0, (2,), (1.0,)), Tensor("y", 2, (1,), (1.0,))), kinds=(Kind("device", 2, 9.0),)
+        )
+    )
+    assert found.culprit is None
+    assert "there is no split" in str(found)
+
+
+def test_more_devices_than_tasks_cannot_all_be_used() -> None:
+    found = failure(replace(CHAIN, kinds=(Kind("device", 4),), all_used=True))
+    assert str(found) == "4 devices are to be used, and only 3 tasks can be apart"
+
+
+def test_no_device() -> None:
+    assert str(failure(replace(CHAIN, kinds=(Kind("device", 0),)))) == "there is no device"
+    assert str(failure(replace(CHAIN, order=()))) == "there is no device"

@@ -1,0 +1,136 @@
+"""What is merged before the search, and what is not."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+
+import numpy as np
+import pytest
+
+from archc.partitioning import Problem, Shared, solve
+from archc.partitioning.bounds import bounds
+from archc.partitioning.clock import Clock
+from archc.partitioning.dag import Dag, condense
+from archc.partitioning.downsets import downsets
+from archc.partitioning.lineup import lineup
+from archc.partitioning.narrowing import narrow
+from archc.partitioning.reduction import reduce
+from tests.partitioning.graphs import linked, skipping, tangled
+
+# Two layers, 1 and 3, each with a weight that is a task of its own, and a reshape between them.
+WORK = [0.0, 5.0, 0.0, 5.0, 0.0]
+EDGES = {0: [1], 1: [2], 2: [3], 4: [3]}
+
+
+def groups(dag: Dag) -> set[tuple[int, ...]]:
+    return set(dag.groups)
+
+
+def layers(**options: object) -> Problem:
+    return linked(WORK, EDGES, [0.5, 1.0, 1.0, 0.0, 0.5], **options)
+
+
+def test_weights_and_reshapes_go_with_their_neighbours() -> None:
+    assert len(reduce(condense(layers()))) == 2
+    assert solve(layers()).bottleneck == 6.0
+
+
+def test_what_holds_memory_stays_where_it_binds() -> None:
+    memory = [4.0, 1.0, 0.0, 1.0, 4.0]
+    assert len(reduce(condense(layers(memory=memory, holds=math.inf)))) == 2
+    apart = {group for group in reduce(condense(layers(memory=memory, holds=6.0))).groups if len(group) == 1}
+    assert {(0,), (4,)} <= apart
+
+
+def test_what_shares_memory_stays_where_it_binds() -> None:
+    problem = layers(holds=6.0, shared=(Shared("weight", 7.0, (0, 4)),))
+    assert {(0,), (4,)} <= groups(reduce(condense(problem)))
+
+
+def test_cheap_transfer_keeps_tasks_apart() -> None:
+    """Task 1 has less work than its result takes to send, and its operand takes longer."""
+    problem = linked([5.0, 0.5, 5.0], {0: [1], 1: [2]}, [2.0, 1.0, 0.0])
+    assert groups(reduce(condense(problem))) == {(0, 1), (2,)}
+    assert solve(problem).bottleneck == 6.5
+
+
+def test_all_devices_have_a_task_though_merging_is_better() -> None:
+    split = solve(layers(all_used=True, devices=4))
+    assert split.exact
+    assert len(split.stages) == 4
+
+
+def test_what_is_on_a_path_between_is_together() -> None:
+    problem = skipping(10, 2)
+    first, last = 2, 6
+    tasks = tuple(
+        task if at not in (first, last) else type(task)(task.name, task.work, together="both")
+        for at, task in enumerate(problem.tasks)
+    )
+    dag = condense(type(problem)(tasks, problem.tensors, problem.kinds))
+    assert tuple(range(first, last + 1)) in groups(dag)
+    assert len(dag) == 6
+
+
+def all_downsets(dag: Dag) -> set[frozenset[int]]:
+    found, todo = {frozenset[int]()}, [frozenset[int]()]
+    while todo:
+        downset = todo.pop()
+        for group in range(len(dag)):
+            larger = downset | {group}
+            if larger not in found and downset.issuperset(dag.predecessors[group]):
+                found.add(larger)
+                todo.append(larger)
+    return found
+
+
+def as_sets(member: np.ndarray) -> list[frozenset[int]]:
+    return [frozenset(np.flatnonzero(column).tolist()) for column in member.T]
+
+
+def test_all_downsets_are_found_without_a_limit() -> None:
+    dag = condense(tangled(14, 3))
+    bound = bounds(dag, lineup(dag.problem, len(dag), False))
+    member = downsets(dag, bound, 1e6, 10**6, Clock(None))
+    assert member is not None
+    found = as_sets(member)
+    assert len(found) == len(set(found))
+    assert set(found) == all_downsets(dag)
+    assert downsets(dag, bound, 1e6, len(found) - 1, Clock(None)) is None
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_limits_keep_the_cuts_of_the_best_split(seed: int) -> None:
+    problem = tangled(16, 3, seed)
+    dag = condense(problem)
+    split = solve(problem)
+    owner = {task: group for group, tasks in enumerate(dag.groups) for task in tasks}
+    cuts: list[frozenset[int]] = []
+    done: Collection[int] = ()
+    for stage in split.stages[:-1]:
+        done = {*done, *(owner[task] for task in stage.tasks)}
+        cuts.append(frozenset(done))
+    bound = bounds(dag, lineup(problem, len(dag), False))
+    limit = split.bottleneck * (1 + 1e-6)
+    member = downsets(dag, bound, limit, 10**6, Clock(None))
+    assert member is not None
+    found = set(as_sets(member))
+    assert found.issuperset(cuts)
+    assert len(found) < len(all_downsets(dag))
+    _, place = narrow(dag, bound, limit)
+    for one in range(len(dag)):
+        for two in range(len(dag)):
+            if place[one] == place[two]:
+                assert all((one in cut) == (two in cut) for cut in cuts)
+
+
+def test_narrowing_leaves_little_of_a_long_chain() -> None:
+    problem = skipping(2000, 4)
+    dag = reduce(condense(problem))
+    split = solve(problem)
+    narrowed, place = narrow(dag, bounds(dag, lineup(problem, len(dag), False)), split.bottleneck)
+    assert len(narrowed) < 0.1 * len(dag)
+    assert [len(tasks) for tasks in narrowed.groups] == [
+        sum(len(dag.groups[group]) for group in np.flatnonzero(place == number)) for number in range(len(narrowed))
+    ]
