@@ -1,0 +1,79 @@
+"""The stages of a divided model, as `archc show` prints them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from archc.cli import output
+from archc.ir.devices import KINDS, Devices, Place
+from archc.ir.graph import Graph
+from archc.ir.stages import Stages, divided
+from archc.ops.stage_costs import StageCost, duration, stage_costs
+
+UNKNOWN = "cpu"
+"""The kind of device that is assumed where the text names none."""
+
+
+def costs(graph: Graph, machines: Iterable[Devices], sizes: Mapping[str, int]) -> list[StageCost]:
+    """The figures of each stage; none for a model that is not divided.
+
+    Args:
+        machines: those that the file describes.
+
+    Raises:
+        ArchcError: the stages are wrong; see `Stages`.
+    """
+    if not divided(graph):
+        return []
+    stages = Stages(graph)
+    return stage_costs(graph, stages, _places(stages.devices, machines), sizes)
+
+
+def _places(names: Sequence[str | None], machines: Iterable[Devices]) -> list[Place]:
+    """The devices by PyTorch's names: those of a machine that has them all, else what their kinds are by default."""
+    for machine in machines:
+        known = {place.device.torch: place for place in machine.places()}
+        if all(name in known for name in names):
+            return [known[name] for name in names if name is not None]
+    return [Place(name or UNKNOWN, KINDS.get((name or UNKNOWN).partition(":")[0], KINDS[UNKNOWN])()) for name in names]
+
+
+def to_json(found: Sequence[StageCost]) -> list[dict[str, Any]]:
+    """An object for each stage."""
+    return [cost.to_json() for cost in found]
+
+
+def text(found: Sequence[StageCost]) -> str:
+    """A table with a row for each stage."""
+    columns: list[tuple[str, output.Align]] = [
+        ("stage", "left"),
+        ("device", "left"),
+        ("layers", "left"),
+        ("operators", "right"),
+        ("load", "right"),
+        ("share", "right"),
+        ("work", "right"),
+        ("transfers", "right"),
+        ("bytes received", "right"),
+        ("bytes sent", "right"),
+        ("memory", "right"),
+    ]
+    total = sum(cost.load for cost in found) or 1.0
+    rows = [
+        [
+            str(cost.stage),
+            cost.device,
+            cost.ends,
+            f"{cost.operators:,}",
+            duration(cost.load),
+            f"{cost.load / total:.0%}",
+            duration(cost.work),
+            duration(cost.transfer),
+            f"{cost.received:,}",
+            f"{cost.sent:,}",
+            f"{cost.memory:,}",
+        ]
+        for cost in found
+    ]
+    return output.table(columns, rows)

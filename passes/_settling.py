@@ -1,0 +1,98 @@
+"""Of splits that are equally fast, one that sends less and cuts fewer blocks.
+
+The search minimizes the largest stage alone; where the other stages end, it leaves to chance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from archc.ir.graph import Node, Scope
+from archc.partitioning import Problem, Split, Stage
+from archc.partitioning.measure import measure
+
+FARTHEST = 64
+"""How many operators an end of a stage moves at most, at once."""
+
+
+def settle(
+    problem: Problem, nodes: Sequence[Node], split: Split, allowed: Callable[[Mapping[Node, int]], bool]
+) -> Sequence[Stage]:
+    """The stages of a split, their ends moved along the order of the text while that makes them cheaper to part.
+
+    Args:
+        nodes: the node of each task.
+        allowed: whether a split will do.
+    """
+    kinds, devices = ([getattr(stage, name) for stage in split.stages] for name in ("kind", "device"))
+    best = list(split.stages)
+    key = _key(problem, nodes, best)
+    improved = True
+    while improved:
+        improved = False
+        for candidate in list(_neighbours(problem, best, split.bottleneck)):
+            found = measure(problem, candidate, kinds, devices)
+            found_key = _key(problem, nodes, found)
+            if found_key < key and _fits(problem, found, split.bottleneck) and allowed(stage_numbers(nodes, found)):
+                best, key, improved = found, found_key, True
+    return best
+
+
+def stage_numbers(nodes: Sequence[Node], stages: Sequence[Stage]) -> dict[Node, int]:
+    """The stage of each node."""
+    return {nodes[task]: number for number, stage in enumerate(stages) for task in stage.tasks}
+
+
+def _neighbours(problem: Problem, stages: Sequence[Stage], bottleneck: float) -> Iterator[list[list[int]]]:
+    """The splits in which one end of a stage is somewhere else; no stage becomes empty, and none plainly too large."""
+    tasks = [list(stage.tasks) for stage in stages]
+    for number in range(len(stages) - 1):
+        before, after = tasks[number], tasks[number + 1]
+        for count in _movable(problem, after[:-1], stages[number], bottleneck):
+            yield [*tasks[:number], before + after[:count], after[count:], *tasks[number + 2 :]]
+        for count in _movable(problem, before[:0:-1], stages[number + 1], bottleneck):
+            yield [*tasks[:number], before[:-count], before[-count:] + after, *tasks[number + 2 :]]
+
+
+def _movable(problem: Problem, tasks: Sequence[int], stage: Stage, bottleneck: float) -> Iterator[int]:
+    """How many tasks, one after the other, a stage could take over by its work alone."""
+    work = stage.work
+    for count, task in enumerate(tasks[:FARTHEST], 1):
+        work += problem.tasks[task].work[stage.kind]
+        if work > bottleneck:
+            return
+        yield count
+
+
+def _fits(problem: Problem, stages: Sequence[Stage], bottleneck: float) -> bool:
+    """Whether a split is as fast as it must be, and keeps what it must."""
+    where = {task: number for number, stage in enumerate(stages) for task in stage.tasks}
+    together: dict[object, int] = {}
+    return (
+        all(stage.load <= bottleneck and stage.memory <= problem.kinds[stage.kind].memory for stage in stages)
+        and all(where[task] == 0 for task in problem.first)
+        and all(together.setdefault(task.together, where[n]) == where[n] for n, task in enumerate(problem.tasks))
+        and all(
+            tensor.producer is None or where[tensor.producer] <= where[task]
+            for tensor in problem.tensors
+            for task in tensor.consumers
+        )
+    )
+
+
+def _key(problem: Problem, nodes: Sequence[Node], stages: Sequence[Stage]) -> tuple[float, int]:
+    """What is less the better: the time of all transfers, and how deep in blocks the cuts are."""
+    transfers = sum(stage.received + stage.sent for stage in stages)
+    where = {task: number for number, stage in enumerate(stages) for task in stage.tasks}
+    depth = 0
+    for tensor in problem.tensors:
+        if tensor.producer is not None:
+            for task in tensor.consumers:
+                if where[task] != where[tensor.producer]:
+                    depth += _depth(nodes[tensor.producer].scope, nodes[task].scope)
+    return float(f"{transfers:.9e}"), depth  # equal sums may differ in the last bits
+
+
+def _depth(one: Scope, other: Scope) -> int:
+    """How many blocks are around both of two places."""
+    return sum(own is another for own, another in zip(one.ancestors(), other.ancestors())) - 1

@@ -1,0 +1,117 @@
+"""What `partition` says of the stages that it made, and why there are none."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from archc.diagnostics import ArchcError, error
+from archc.ir.devices import Place
+from archc.ir.graph import Graph, Node
+from archc.ir.stages import Stages
+from archc.ops.stage_costs import StageCost, duration, stage_costs
+from archc.ops.stage_flow import asked_by_nodes, flow
+from archc.partitioning import Infeasible, Shared
+from archc.passmanager import Context
+
+from ._stage_problem import StageProblem
+
+LITTLE_GAIN = 1.1
+"""A pipeline that is less than this many times as fast as one device hardly pays for its second device."""
+
+
+def remark(
+    graph: Graph,
+    context: Context,
+    taken: Sequence[Place],
+    sizes: Mapping[str, int],
+    undivided: float,
+    bound: float,
+) -> None:
+    """Say what became of a graph.
+
+    Args:
+        taken: the device of each stage.
+        undivided: seconds that the whole model takes on one device.
+        bound: seconds that no split stays below.
+    """
+    stages = Stages(graph)
+    costs = stage_costs(graph, stages, taken, sizes)
+    total = sum(cost.load for cost in costs)
+    for cost in costs:
+        _stage(context, cost, taken[cost.stage], total)
+    slowest = max(costs, key=lambda cost: cost.load)
+    gain = undivided / slowest.load if slowest.load else 1.0
+    at = ", ".join(f"{name} = {size}" for name, size in sizes.items())
+    count = f"{len(costs)} stage{'' if len(costs) == 1 else 's'}"
+    best = slowest.load <= bound or math.isclose(slowest.load, bound)
+    how = "no split is faster" if best else f"at most {slowest.load / bound - 1:.1%} above the fastest split"
+    context.note(
+        graph.name,
+        f"{count}{f' at {at}' if at else ''}: one run each {duration(slowest.load)}, {gain:.2f} times as fast as one"
+        f" device; {how}",
+        bottleneck=slowest.load,
+        undivided=undivided,
+        gain=round(gain, 4),
+        lower_bound=slowest.load if best else bound,
+    )
+    for told in flow(graph, stages.of_node, asked_by_nodes(graph)).told:
+        context.note(
+            graph.name, f"stage {told.stage} receives `{told.input.name}` too, which tells the size {told.size}"
+        )
+    if gain < LITTLE_GAIN:
+        context.note(graph.name, _little(gain, slowest))
+
+
+def _little(gain: float, slowest: StageCost) -> str:
+    """That it hardly pays, and what is in the way."""
+    where = f"stage {slowest.stage} takes {duration(slowest.load)}"
+    if slowest.transfer > slowest.work:
+        return f"splitting hardly pays ({gain:.2f}x): {where}, {duration(slowest.transfer)} of it for transfers"
+    return f"splitting hardly pays ({gain:.2f}x): {where}, nearly all that there is to do"
+
+
+def _stage(context: Context, cost: StageCost, place: Place, total: float) -> None:
+    """The remark on one stage."""
+    where = f" on `{place.title}`" if place.named else ""
+    share = cost.load / total if total else 0.0
+    context.rewrote(
+        f"stage {cost.stage}",
+        f"{cost.ends or 'no layers'}{where}: {share:.0%} of the load; receives {cost.received:,} bytes,"
+        f" sends {cost.sent:,}, holds {cost.memory:,}",
+        device=cost.device,
+        operators=cost.operators,
+        multiply_adds=cost.multiply_adds,
+        work=cost.work,
+        transfer=cost.transfer,
+        load=cost.load,
+        weight_bytes=cost.weights,
+        activation_bytes=cost.activations,
+    )
+
+
+def does_not_fit(graph: Graph, asked: StageProblem, failure: Infeasible) -> ArchcError:
+    """The diagnostic for a model that finds no room; it names what is too large, or else what is the largest."""
+    if all(kind.memory == math.inf for kind in asked.problem().kinds):
+        return error(
+            "too-many-stages",
+            f"`{graph.name}` does not split into {len(asked.places)} stages: {failure}",
+            help="every stage needs an operator of its own: ask for fewer",
+        )
+    culprit = failure.culprit
+    if isinstance(culprit, Shared):
+        node = next(node for node in asked.nodes if culprit.name in node.weights.values())
+        return error("does-not-fit", str(failure), node.span, help=f"it is a weight of `{node.title}`")
+    if culprit is not None:
+        node = next(node for node in asked.nodes if node.title == culprit.name)
+        return error("does-not-fit", str(failure), node.span, help=f"most of it is {_largest(asked, node)}")
+    node = max(asked.nodes, key=lambda node: sum(asked.tensors_of(node).values()))
+    notes = [] if failure.proven else ["the search was not complete: there may be a split that it did not find"]
+    way = f"the largest operator is `{node.title}`; most of it is {_largest(asked, node)}"
+    return error("does-not-fit", f"`{graph.name}` finds no room: {failure}", node.span, notes, way)
+
+
+def _largest(asked: StageProblem, node: Node) -> str:
+    """What takes most of the memory of a node."""
+    what, size = max(asked.tensors_of(node).items(), key=lambda item: item[1])
+    return f"{what} with {size:,} bytes"

@@ -1,0 +1,146 @@
+"""The stages of a pipeline."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from archc.diagnostics import did_you_mean, error
+from archc.ir.attributes import AttributeProblem, attribute
+from archc.ir.devices import Cpu, Place
+from archc.ir.graph import Graph
+from archc.ir.sizes import check_sizes, first_empty, read_sizes
+from archc.ir.stages import divided
+from archc.partitioning import Infeasible, Stage, solve
+from archc.passmanager import UNDIVIDED, Context, Pass
+
+from ._layers import sizes_of_one_sample
+from ._settling import settle, stage_numbers
+from ._stage_cuts import cut
+from ._stage_problem import StageProblem
+from ._stage_remarks import does_not_fit, remark
+
+
+@dataclass(frozen=True)
+class Partition(Pass):
+    """Divide the model into the stages of a pipeline, so that the largest stage takes as little time as can be.
+
+    Stages follow one another: no tensor goes back to an earlier one.  `to_stage` stands on every edge that crosses
+    into a later stage, so the stages are in the text.  A stage's time is its work and its transfers.  The work of an
+    operator is the time of its multiply-adds or that of moving its operands, weights and results, whichever is longer
+    (the roofline model; Williams et al. 2009); a transfer takes the bytes of the tensor over the speed of the link.
+    What skips a stage passes through it, inputs come in at the first stage, and outputs leave from the last one.
+    The split that the search finds is the best one, unless the remarks say otherwise.  (Tarnawski et al. 2020,
+    "Efficient Algorithms for Device Placement of DNN Graph Operators".)
+
+    Give a number of `stages`, which are then taken as alike, each on a `cpu` as `devices` has it by default; or the
+    name of a `devices` of the file.  Those may take any stage; where their links differ, they follow one another as
+    the file lists them, and one that does not help has no stage.  A stage takes no more memory than its device holds:
+    weights, a shared one counted once, and the results of all its operators.  What `dequantize` makes is not sent:
+    its integers are, and decoded where they arrive.
+    """
+
+    ends = (UNDIVIDED,)
+    example = "quant -> partition(2)"
+
+    stages: int | None = attribute(None, doc="how many")
+    devices: str | None = attribute(None, keyword=True, doc="the `devices` of the file to spread it over")
+    memory: int | None = attribute(None, keyword=True, doc="the most bytes that a stage may take, such as `2GB`")
+    sizes: str | None = attribute(
+        None,
+        keyword=True,
+        doc='values of symbolic sizes, `"N=8,T=128"`; by default those of one sample of the calibration data',
+    )
+
+    def check(self) -> None:
+        if (self.stages is None) == (self.devices is None):
+            raise AttributeProblem(
+                "missing-option" if self.stages is None else "conflicting-options",
+                "`partition` takes a number of stages or the name of a `devices`"
+                + ("" if self.stages is None else ", and is given both"),
+                None if self.stages is None else "devices",
+                "write `partition(2)`, or `partition(devices = box)` for a `devices box { … }` of the file",
+            )
+        for name in ("stages", "memory"):
+            number = getattr(self, name)
+            if number is not None and number < 1:
+                raise AttributeProblem(
+                    "bad-option", f"`{name}` of `partition` must be at least 1, and is {number}", name
+                )
+        try:
+            read_sizes(self.sizes or "N=1")
+        except ValueError as problem:
+            raise AttributeProblem("bad-option", f"`sizes` of `partition`: {problem}", "sizes") from None
+
+    def run(self, graph: Graph, context: Context) -> None:
+        if divided(graph):
+            raise error(
+                "already-divided",
+                f"`{graph.name}` has stages already",
+                help="a model is divided once: drop the second `partition`, or the `to_stage` of the text",
+            )
+        places = self._places(context)
+        self._check_count(graph)
+        sizes = self._sizes(graph, context)
+        limit = math.inf if self.memory is None else self.memory
+        asked = StageProblem(graph, places, sizes, limit, all_used=self.stages is not None)
+        try:
+            stages, bound = _split(asked)
+        except Infeasible as failure:
+            raise does_not_fit(graph, asked, failure) from None
+        taken = [asked.place_of(stage.device) for stage in stages]
+        undivided = asked.undivided()
+        names = [place.device.torch if place.named else None for place in taken]
+        cut(graph, context.rewriter, stage_numbers(asked.nodes, stages), names)
+        remark(graph, context, taken, sizes, undivided, bound)
+
+    def _places(self, context: Context) -> Sequence[Place]:
+        if self.devices is None:
+            return [Place("cpu", Cpu())] * (self.stages or 1)
+        if self.devices not in context.devices:
+            known = ", ".join(f"`{name}`" for name in context.devices)
+            raise error(
+                "unknown-devices",
+                f"the file has no `devices {self.devices}`",
+                help=did_you_mean(self.devices, context.devices)
+                or (f"it has {known}" if known else "write `devices box { a = cuda(0)  b = cuda(1) }` into the file"),
+            )
+        return context.devices[self.devices].places()
+
+    def _check_count(self, graph: Graph) -> None:
+        wanted = self.stages or 1
+        if wanted > len(graph):
+            raise error(
+                "too-many-stages",
+                f"`{graph.name}` has {len(graph)} operators, which make no {wanted} stages",
+                help="every stage needs an operator: ask for fewer",
+            )
+
+    def _sizes(self, graph: Graph, context: Context) -> dict[str, int]:
+        given = read_sizes(self.sizes) if self.sizes is not None else {}
+        check_sizes(graph, given)
+        sizes = sizes_of_one_sample(graph, context.calibration) | given
+        empty = first_empty(graph, sizes)
+        if empty is not None:
+            at = ", ".join(f"{name} = {size}" for name, size in sizes.items())
+            raise error(
+                "size-too-small",
+                f"with {at} the result {empty.results[0].type} of {empty.title} has no elements",
+                empty.span,
+                help="give larger ones: `sizes`",
+            )
+        return sizes
+
+
+def _split(asked: StageProblem) -> tuple[Sequence[Stage], float]:
+    """The best stages, and the seconds that no split stays below.
+
+    Raises:
+        Infeasible: there are none.
+    """
+    split = solve(asked.problem())
+    bound = split.lower_bound  # what inputs tell only adds to it
+    while asked.tell(stage_numbers(asked.nodes, split.stages)):
+        split = solve(asked.problem())
+    return settle(asked.problem(), asked.nodes, split, lambda stage_of: not asked.lacking(stage_of)), bound

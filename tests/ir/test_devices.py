@@ -1,0 +1,50 @@
+"""Devices as data: what they are called, and how they stand in a chain."""
+
+from __future__ import annotations
+
+import math
+
+from archc.ir.attributes import attributes
+from archc.ir.devices import DEFAULT_LINK, KINDS, Cpu, Cuda, Devices
+
+
+def box(**links: float) -> Devices:
+    members = {"a": Cuda(index=0), "b": Cuda(index=1), "c": Cpu()}
+    return Devices("box", members, {frozenset(pair): speed for pair, speed in links.items()})
+
+
+def test_pytorch_can_make_them() -> None:
+    import torch
+
+    assert torch.device(Cpu().torch) == torch.device("cpu")
+    assert torch.device(Cuda(index=3).torch) == torch.device("cuda", 3)
+
+
+def test_memory_is_no_limit_unless_it_is_given() -> None:
+    assert Cpu().limit == math.inf
+    assert Cpu(memory=5).limit == 5
+
+
+def test_links_go_both_ways_and_are_slow_where_nobody_says() -> None:
+    machine = box(ab=300e9)
+    assert machine.link("a", "b") == machine.link("b", "a") == 300e9
+    assert machine.link("a", "c") == DEFAULT_LINK
+
+
+def test_the_slower_link_to_a_neighbour_counts() -> None:
+    places = box(ab=300e9, bc=10e9, ac=1e9).places()
+    assert [(place.title, place.link) for place in places] == [("a", 300e9), ("b", 10e9), ("c", 10e9)]
+    assert all(place.named for place in places)
+
+
+def test_the_order_does_not_matter_where_all_links_are_alike() -> None:
+    assert box().alike_linked
+    assert box(ab=5e9, bc=5e9, ac=5e9).alike_linked
+    assert not box(ab=300e9).alike_linked
+
+
+def test_every_kind_has_defaults_to_work_with() -> None:
+    for name, kind in KINDS.items():
+        assert kind.kind == name
+        assert kind().speed > 0 and kind().bandwidth > 0
+        assert all(info.doc for info in attributes(kind))
