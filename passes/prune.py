@@ -1,48 +1,60 @@
-"""Fewer channels, chosen by the weights that they have."""
+"""Less of what counts least."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
 from archc.ir.attributes import AttributeProblem, attribute
-from archc.ir.coupling import Coupling, Group
-from archc.ir.freedom import Spot
+from archc.ir.coupling import Coupling
 from archc.ir.graph import Graph
-from archc.passmanager import Context, Pass, select
+from archc.passmanager import FLOAT_WEIGHTS, UNDIVIDED, Context, Pass, select
+
+from . import _channel_groups as channel_groups
+from . import _magnitudes as magnitudes
 
 
 @dataclass(frozen=True)
 class Prune(Pass):
-    """Remove whole channels, the least important ones first, so that layers become narrower.
+    """Set the smallest weights to zero for good, or remove whole channels.
 
-    Channels that must go together form a group: those of two tensors that are added up, the parts of a head of
-    attention, a channel and all its pixels behind a flatten, a row of one weight and the column of the next.  The
-    groups follow from the operators' signatures.  What is left computes what the model computed with the channels of
-    the removed groups set to zero where they are used.
+    With `scheme = "magnitude"` single weights go, those of the smallest absolute value (Han et al. 2015, "Learning
+    both Weights and Connections for Efficient Neural Networks").  The text says `weight = masked`, and a mask lies
+    beside the weight: what it leaves out is zero, and stays so when the program is trained further.  Weights are
+    pruned that products are summed over; biases and norms are not.  With `scope = "global"` one threshold holds
+    for all selected layers; with "layer" each loses the same share.  What an earlier `prune` masked counts towards
+    the share.  Neither PyTorch nor ONNX Runtime is faster for it, but files compress better.
+
+    With `scheme = "channel"` whole channels go, so that layers become narrower, smaller and faster.  Channels that
+    must go together form a group: those of two tensors that are added up, the parts of a head of attention, a channel
+    and all its pixels behind a flatten, a row of one weight and the column of the next.  The groups follow from the
+    operators' signatures.  What is left computes what the model computed with the channels of the removed groups
+    set to zero where they are used.
 
     A group's importance is the L2 norm of all weights that would go with it (Li et al. 2017, "Pruning Filters for
     Efficient ConvNets", with the 2-norm).  With `scope = "global"` the groups of the whole model compete, each with
     its importance relative to the mean of those that the same layers make; with "layer" each layer loses
     the same share.  No layer loses its last channel.  A group stays where removing it would change the function: if
-    an input or output of the model has it, or a layer norm.  Train for an epoch or two afterwards.
+    an input or output of the model has it, or a layer norm.
+
+    Train for an epoch or two after either.
     """
 
     preserves = "approximate"
-    example = 'prune(0.5, scope = "layer", keep = "stem")'
+    needs = (UNDIVIDED, FLOAT_WEIGHTS)
+    example = 'prune(0.5, scheme = "channel", keep = "stem")'
 
-    sparsity: float = attribute(doc="the share of the groups to remove, from 0 to below 1")
-    scheme: Literal["channel"] = attribute("channel", keyword=True, doc="what is removed")
+    sparsity: float = attribute(doc="the share of the weights, or of the groups, that goes: from 0 to below 1")
+    scheme: Literal["magnitude", "channel"] = attribute(
+        "magnitude", keyword=True, doc="what goes: single weights, or whole channels"
+    )
     scope: Literal["global", "layer"] = attribute(
-        "global", keyword=True, doc="whether all groups of the model compete, or those of each layer"
+        "global", keyword=True, doc="whether all of the model compete, or those of each layer"
     )
     on: str | tuple[str, ...] | None = attribute(
-        None, doc="the layers whose results may become narrower: one glob or several", keyword=True
+        None, doc="the layers whose weights, or whose results' channels, may go: one glob or several", keyword=True
     )
-    keep: str | tuple[str, ...] | None = attribute(None, doc="the layers whose results keep their width", keyword=True)
+    keep: str | tuple[str, ...] | None = attribute(None, doc="the layers to leave alone", keyword=True)
 
     def check(self) -> None:
         if not 0 <= self.sparsity < 1:
@@ -52,125 +64,11 @@ class Prune(Pass):
 
     def run(self, graph: Graph, context: Context) -> None:
         wanted = select(graph, self.on, self.keep)
+        if self.scheme == "magnitude":
+            magnitudes.mask(graph, context, self.sparsity, self.scope, wanted)
+            return
         coupling = Coupling(graph)
-        removed = {group.number for group in self.choose(coupling, wanted)}
-        _remark(context, coupling, removed, wanted)
+        removed = {group.number for group in channel_groups.choose(coupling, self.sparsity, self.scope, wanted)}
+        channel_groups.remark(context, coupling, removed, wanted)
         if removed:
-            remove(context, coupling, removed)
-
-    def choose(self, coupling: Coupling, wanted: Callable[[str], bool] = lambda path: True) -> list[Group]:
-        """The groups to remove, the least important first."""
-        norms = _Norms(coupling.graph)
-        pools: list[list[tuple[float, Group]]] = []
-        for family in coupling.families():
-            groups = [group for group in family if _spare(coupling, group) and all(map(wanted, group.makers))]
-            importances = np.array([norms.of(group) for group in groups])
-            finite = np.isfinite(importances)  # a group with numbers that are none is not for comparing, and stays
-            if self.scope == "global" and finite.any():
-                importances /= importances[finite].mean() or 1.0
-            pools.append([(float(importances[k]), groups[k]) for k in np.flatnonzero(finite)])
-        if self.scope == "global":
-            pools = [[ranked for pool in pools for ranked in pool]]
-        left = dict(coupling.sizes)
-        return [group for pool in pools for group in _least(pool, int(self.sparsity * len(pool)), left)]
-
-
-def remove(context: Context, coupling: Coupling, removed: set[int]) -> None:
-    """Take groups out of all weights, and let the operators follow."""
-    graph = coupling.graph
-    operators, weights = {}, {}
-    for node in graph.nodes():
-        extents, before = coupling.extents(node, removed), node.op.infer(node.types).solution.extents
-        if extents != {name: before[name] for name in extents}:
-            operators[node] = node.op.with_extents(node.types, extents)
-    for path, weight in graph.weights.items():
-        kept = [coupling.kept((path, number), removed) for number in range(len(weight.shape))]
-        if tuple(map(len, kept)) != weight.shape:
-            weights[path] = np.ascontiguousarray(graph.weight_values(path)[np.ix_(*kept)])
-    context.rewriter.resize(operators, weights)
-
-
-class _Norms:
-    """The squared norms of the slices of trainable weights, worked out once for each axis."""
-
-    def __init__(self, graph: Graph):
-        self._graph = graph
-        self._squares: dict[tuple[str, int], np.ndarray] = {}
-
-    def of(self, group: Group) -> float:
-        """The importance of a group."""
-        return float(
-            np.sqrt(
-                sum(
-                    self._of_axis(path, axis)[elements].sum()
-                    for (path, axis), elements in group.slices.items()
-                    if self._graph.weights[path].trainable
-                )
-            )
-        )
-
-    def _of_axis(self, path: str, axis: int) -> np.ndarray:
-        if (path, axis) not in self._squares:
-            values = self._graph.weight_values(path).astype(np.float64)
-            others = tuple(number for number in range(values.ndim) if number != axis)
-            self._squares[path, axis] = (values**2).sum(axis=others)
-        return self._squares[path, axis]
-
-
-def _spare(coupling: Coupling, group: Group) -> bool:
-    """Whether anything would be left without the group."""
-    return all(count < coupling.sizes[spot] for spot, count in group.spots.items())
-
-
-def _least(pool: Sequence[tuple[float, Group]], count: int, left: dict[Spot, int]) -> list[Group]:
-    """The least important groups of a pool, as many as asked for if no index loses its last element."""
-    chosen: list[Group] = []
-    for _, group in sorted(pool, key=lambda ranked: ranked[0]):
-        if len(chosen) == count:
-            break
-        if all(number < left[spot] for spot, number in group.spots.items()):
-            chosen.append(group)
-            for spot, number in group.spots.items():
-                left[spot] -= number
-    return chosen
-
-
-def _remark(context: Context, coupling: Coupling, removed: set[int], wanted: Callable[[str], bool]) -> None:
-    """Say of every layer that makes channels how many it keeps, and why not fewer."""
-    having: dict[Spot, list[Group]] = {}
-    for group in coupling.groups:
-        for spot in group.spots:
-            having.setdefault(spot, []).append(group)
-    said: set[str] = set()
-    for use, spots in coupling.made():
-        layer = use.node.title
-        if layer in said:
-            continue
-        said.add(layer)
-        size = coupling.freedom.size(use.place)
-        left = None if use.place in coupling.freedom.fixed else len(coupling.kept(use.place, removed))
-        if left is not None and left != size:
-            message = f"{left} of {size} channels are left"
-            context.rewrote(layer, message, channels_before=str(size), channels_after=left)
-        else:
-            groups = [group for spot in spots for group in having.get(spot, [])]
-            context.left(layer, _obstacle(coupling, layer, spots, groups, wanted))
-
-
-def _obstacle(
-    coupling: Coupling, layer: str, spots: Sequence[Spot], groups: Sequence[Group], wanted: Callable[[str], bool]
-) -> str:
-    """Why nothing of what a layer makes was removed."""
-    if not groups:
-        return f"its channels stay: {coupling.freedom.held[spots[0]]}"
-    free = [group for group in groups if group.reason is None]
-    if not free:
-        return f"its channels stay: {groups[0].reason}"
-    if not wanted(layer):
-        return "not selected"
-    others = [other for group in free for other in group.makers if not wanted(other)]
-    if others:
-        return f"coupled with `{others[0]}`, which is not selected"
-    if not any(_spare(coupling, group) for group in free):
-        return "its channels all belong together, and some must stay"
-    return "its channels are more important than those that were removed"
+            channel_groups.remove(context, coupling, removed)

@@ -1,4 +1,4 @@
-"""How a weight is stored: dense, or as integers with a scale.
+"""How a weight is stored: dense, with a mask, or as integers with a scale.
 
 A layer computes with what the storage decodes to.  A storage is named in the text (`weight = int8(axis = 0)`)
 and knows which tensors it consists of; the first keeps the weight's own path, the others hang a suffix on it
@@ -28,6 +28,11 @@ class Storage:
     """One way to store a weight; the fields are the options."""
 
     name: ClassVar[str] = ""
+    elementwise: ClassVar[bool] = False
+    """Whether every stored tensor has an element for each of the weight, and the numbers are floats as they are.
+
+    Then a slice of the weight is the same slice of its tensors, and no pass loses anything by changing the numbers.
+    """
 
     def __init_subclass__(cls, **kwargs: Any):
         super().__init_subclass__(**kwargs)
@@ -59,6 +64,35 @@ class Dense(Storage):
     """Every element as it is."""
 
     name: ClassVar[str] = "dense"
+    elementwise: ClassVar[bool] = True
+
+
+@record
+class Masked(Storage):
+    """Every element as it is, beside a mask: w = values · mask, so that what is masked is zero and stays zero.
+
+    No gradient reaches a masked element, whatever the optimizer does with the rest.
+    (Han et al. 2015, "Learning both Weights and Connections for Efficient Neural Networks", section 3.)
+    """
+
+    name: ClassVar[str] = "masked"
+    elementwise: ClassVar[bool] = True
+
+    def tensors(self, path: str, shape: Shape, dtype: DType) -> dict[str, tuple[Shape, DType]]:
+        return {path: (shape, dtype), f"{path}_mask": (shape, DType.bool)}
+
+    def misfit(self, shape: Shape, dtype: DType) -> str | None:
+        return None if dtype.floating else f"only floating-point weights are masked, and this one is {dtype}"
+
+    def encode(self, path: str, values: np.ndarray) -> dict[str, np.ndarray]:
+        return {path: values, f"{path}_mask": values != 0}
+
+    def decode(self, path: str, stored: dict[str, np.ndarray]) -> np.ndarray:
+        import numpy as np
+
+        values = stored[path]
+        decoded: np.ndarray = np.where(stored[f"{path}_mask"], values, np.zeros((), values.dtype))
+        return decoded
 
 
 @record

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from archc.ir.attributes import arguments_text
+from archc.ir.devices import Devices
 from archc.ir.graph import Graph, Node
 from archc.ir.rewriter import Rewriter
 from archc.ir.selector import Selector
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
 
 Preserves = Literal["exact", "rounding", "approximate"]
 """What a pass promises: the same outputs to the bit, up to rounding, or up to an error that is measured."""
+
+UNDIVIDED = "one undivided graph"
+"""A state that `Pass.needs` and `Pass.ends` may name: all of the model can be rewritten at once."""
+FLOAT_WEIGHTS = "float weights"
+"""Another one: weights are floats as they are, so that changing them loses nothing."""
 
 REGISTERED: dict[str, type[Pass]] = {}
 """The passes that this process has defined, by name."""
@@ -34,6 +40,10 @@ class Pass(ABC):
     name: ClassVar[str] = ""
     """The name in pipelines; by default the class's, in lower case."""
     preserves: ClassVar[Preserves] = "exact"
+    needs: ClassVar[tuple[str, ...]] = (UNDIVIDED,)
+    """The states in which the pass must find the graph: `UNDIVIDED`, `FLOAT_WEIGHTS`, or others in a few words."""
+    ends: ClassVar[tuple[str, ...]] = ()
+    """The states that are over once it ran.  A pipeline in which a later pass needs one of them is refused."""
     example: ClassVar[str] = ""
     """A pipeline that uses it, for `archc passes`."""
 
@@ -75,11 +85,13 @@ class Context:
     Attributes:
         rewriter: through which it changes the graph.
         calibration: inputs to run the graph on.
+        devices: the machines that the file describes, by name.
         remarks: what the pass said.
     """
 
     rewriter: Rewriter
     calibration: Calibration
+    devices: Mapping[str, Devices] = field(default_factory=dict)
     remarks: list[Remark] = field(default_factory=list)
 
     def rewrote(self, layer: str | Node, message: str, **figures: float | int | str) -> None:

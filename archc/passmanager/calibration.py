@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 BATCH = 32
 MAXIMUM_SAMPLES = 512
+_BEYOND = ("out of range", "out of bounds", "out of DATA bounds")  # what PyTorch says of an index that is too large
 
 
 class Calibration:
@@ -72,10 +73,25 @@ class Calibration:
             yield {name: tensor[start : start + BATCH] for name, tensor in tensors.items()}
 
     def outputs(self, graph: Graph) -> dict[str, torch.Tensor]:
-        """The outputs of a graph for the first batch."""
+        """The outputs of a graph for the first batch.
+
+        Raises:
+            ArchcError: the model looks places up that it computes, and these inputs lead beyond the last one
+                (`calibration-failed`).
+        """
         from archc.ops.evaluate import evaluate
 
-        return evaluate(graph, next(self.batches()))
+        try:
+            return evaluate(graph, next(self.batches()))
+        except (IndexError, RuntimeError) as failure:
+            if not any(sign in str(failure) for sign in _BEYOND):
+                raise
+            what = "the calibration data" if self.real else "seeded random inputs"
+            raise error(
+                "calibration-failed",
+                f"the model cannot run on {what}: {str(failure).splitlines()[0]}",
+                help="give passes inputs that it can run on with `--calib`; `--check` always takes random ones",
+            ) from None
 
 
 def read_calibration(graph: Graph, data: str | Path | Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -110,27 +126,29 @@ def read_calibration(graph: Graph, data: str | Path | Mapping[str, np.ndarray]) 
                 help=f"save one of {value.type} with numpy.savez({name}=...)",
             )
         arrays[name] = _converted(given[name], value, where)
-        if arrays[name].size:
-            _check_range(graph, value, arrays[name], where)
-        else:
+        if not arrays[name].size:
             raise error(
                 "calibration-empty",
                 f"{where}: `{name}` holds no samples; its shape is {list(arrays[name].shape)}",
                 help="a few hundred samples are enough to calibrate with",
             )
     try:
-        bind_sizes(graph, {name: array.shape for name, array in arrays.items()})
+        sizes = bind_sizes(graph, {name: array.shape for name, array in arrays.items()})
     except ValueError as mismatch:
         raise error("calibration-shape", f"{where}: {mismatch}") from None
+    for value in graph.inputs:
+        _check_range(graph, value, arrays[value.name or ""], sizes, where)
     return arrays
 
 
-def _check_range(graph: Graph, value: Value, array: np.ndarray, where: str) -> None:
+def _check_range(graph: Graph, value: Value, array: np.ndarray, sizes: Mapping[str, int], where: str) -> None:
     """Refuse integers that a consumer cannot look up (the ids of an embedding)."""
     from archc.ops.samples import accepted_integers
 
-    accepted = accepted_integers(graph, value)
-    if accepted is None or not value.type.dtype.integral:
+    if not value.type.dtype.integral:
+        return
+    accepted = accepted_integers(graph, value, sizes)
+    if accepted is None:
         return
     least, most = int(array.min()), int(array.max())
     if least < accepted.start or most >= accepted.stop:

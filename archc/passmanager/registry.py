@@ -10,10 +10,13 @@ from archc.diagnostics import did_you_mean, error
 from archc.ir.attributes import AttributeProblem, bind
 from archc.passmanager.base import REGISTERED, Pass
 
+GROUP = "archc.passes"
+"""The entry-point group in which packages announce their passes."""
+
 
 def pass_names() -> list[str]:
     """The names of all passes; none of them is imported for it."""
-    return sorted({*REGISTERED, *(entry.name for entry in entry_points(group="archc.passes"))})
+    return sorted({*REGISTERED, *(entry.name for entry in entry_points(group=GROUP))})
 
 
 def known_passes() -> dict[str, type[Pass]]:
@@ -31,16 +34,20 @@ def load_pass(name: str) -> type[Pass]:
     Raises:
         ArchcError: it cannot be imported (`pass-not-loadable`).
     """
-    for entry in entry_points(group="archc.passes", name=name):
+    for entry in entry_points(group=GROUP, name=name):
+        if name in REGISTERED:
+            break
+        reason = "defining it gives no pass of that name"
+        try:
+            entry.load()
+        except (ImportError, AttributeError) as failure:
+            reason = str(failure)
         if name not in REGISTERED:
-            try:
-                entry.load()
-            except (ImportError, AttributeError) as failure:
-                raise error(
-                    "pass-not-loadable",
-                    f"the pass `{name}` cannot be loaded from `{entry.value}`: {failure}",
-                    help="install the package that has it again, or remove it",
-                ) from failure
+            raise error(
+                "pass-not-loadable",
+                f"the pass `{name}` cannot be loaded from `{entry.value}`: {reason}",
+                help="install the package that has it again, or remove it",
+            )
     return REGISTERED[name]
 
 

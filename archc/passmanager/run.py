@@ -7,13 +7,15 @@ and what was left alone and why.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
 
 from archc.diagnostics import ArchcError, error
+from archc.ir.attributes import AttributeProblem
 from archc.ir.cost import Cost, cost
+from archc.ir.devices import Devices
 from archc.ir.graph import Graph
 from archc.ir.rewriter import Rewriter
 from archc.ir.selector import SelectorError
@@ -22,6 +24,7 @@ from archc.ir.verifier import InvalidGraph, verify
 from archc.passmanager.agreement import largest_error
 from archc.passmanager.base import Context, Pass, Preserves, Remark
 from archc.passmanager.calibration import Calibration
+from archc.passmanager.order import check_order
 
 
 @dataclass(frozen=True)
@@ -60,22 +63,29 @@ def _finite(error: float) -> float | None:
 
 
 def run_passes(
-    graph: Graph, passes: Sequence[Pass], calibration: Calibration, progress: Callable[[str], None] = lambda name: None
+    graph: Graph,
+    passes: Sequence[Pass],
+    calibration: Calibration,
+    progress: Callable[[str], None] = lambda name: None,
+    devices: Mapping[str, Devices] | None = None,
 ) -> Iterator[PassReport]:
     """Run passes over a graph, in place; gives the report of each as it ends.
 
     Args:
         progress: called with a pass's text before it runs.
+        devices: the machines that passes may name.
 
     Raises:
-        ArchcError: a selector matches nothing, or a pass broke the graph.
+        ArchcError: options that do not go together, or an order that makes no sense, before anything runs; a
+            selector matches nothing, or a pass broke the graph.
     """
+    _admit(passes)
     original = previous = calibration.outputs(graph)
     for step in passes:
         progress(str(step))
         before = cost(graph)
         interface = _interface(graph)
-        context = Context(Rewriter(graph, by=step.name), calibration)
+        context = Context(Rewriter(graph, by=step.name), calibration, devices or {})
         try:
             step.run(graph, context)
         except SelectorError as problem:
@@ -99,6 +109,16 @@ def run_passes(
             tuple(context.remarks),
         )
         previous = outputs
+
+
+def _admit(passes: Sequence[Pass]) -> None:
+    """Refuse what cannot run: passes that Python made have not been checked yet."""
+    for step in passes:
+        try:
+            step.check()
+        except AttributeProblem as problem:
+            raise error(problem.code, problem.message, help=problem.help) from None
+    check_order(passes)
 
 
 def _interface(graph: Graph) -> list[tuple[str, str, TensorType]]:

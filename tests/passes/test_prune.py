@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,8 @@ from archc.ir.graph import Graph
 from archc.ir.rewriter import Rewriter
 from archc.ir.storage import Int8
 from archc.language.printer import print_graph
-from archc.passes.prune import Prune, remove
+from archc.passes._channel_groups import choose, remove
+from archc.passes.prune import Prune
 from archc.passmanager import Context, make_pass
 from archc.passmanager.calibration import Calibration
 from tests.ir.test_coupling import networks
@@ -33,8 +35,14 @@ from tests.passes.awkward import (
     tied,
 )
 from tests.passes.graphs import Build, mlp, operators, outputs, remarks, run
+from tests.specs.siblings import sibling
 
 ROOT = Path(__file__).parents[2]
+
+
+def channels(sparsity: float, **options: Any) -> Prune:
+    """`prune` of whole channels."""
+    return Prune(sparsity, scheme="channel", **options)
 
 
 def mask(graph: Graph, groups: list[Group]) -> Graph:
@@ -53,8 +61,8 @@ def mask(graph: Graph, groups: list[Group]) -> Graph:
 @pytest.mark.parametrize("name", GRAPHS)
 def test_a_pruned_model_is_the_model_with_those_channels_set_to_zero(name: str, scope: str) -> None:
     graph, masked = GRAPHS[name](), GRAPHS[name]()
-    step = Prune(0.5, scope=scope)
-    chosen = step.choose(Coupling(masked))
+    step = channels(0.5, scope=scope)
+    chosen = choose(Coupling(masked), step.sparsity, step.scope)
     mask(masked, chosen)
     before = sum(weight.size for weight in graph.weights.values())
     (report,) = run(graph, step)
@@ -72,7 +80,7 @@ def widths(graph: Graph) -> dict[str, tuple[int, ...]]:
 
 def test_a_tied_weight_stays_tied() -> None:
     graph = tied()
-    run(graph, Prune(0.5, scope="layer"))
+    run(graph, channels(0.5, scope="layer"))
     layers = graph.layers()
     assert layers["wte"].weights["weight"] == layers["head"].weights["weight"] == "wte.weight"
     assert widths(graph) == {"wte.weight": (11, 4), "up.weight": (8, 4), "down.weight": (4, 8)}
@@ -80,7 +88,7 @@ def test_a_tied_weight_stays_tied() -> None:
 
 def test_key_value_heads_go_with_their_queries() -> None:
     for graph in (grouped_queries(), grouped_queries_written_out()):
-        (report,) = run(graph, Prune(0.25))
+        (report,) = run(graph, channels(0.25))
         assert widths(graph) == {
             "q.weight": (24, 12),
             "k.weight": (12, 12),
@@ -88,7 +96,7 @@ def test_key_value_heads_go_with_their_queries() -> None:
             "out.weight": (3, 24),
         }
         assert remarks(report, "rewrote")["q"] == "24 of 32 channels are left"
-    assert "attention(6, kv_heads = 3)" in pruned_operators(grouped_queries(), Prune(0.25))
+    assert "attention(6, kv_heads = 3)" in pruned_operators(grouped_queries(), channels(0.25))
 
 
 def pruned_operators(graph: Graph, step: Prune) -> list[str]:
@@ -97,15 +105,15 @@ def pruned_operators(graph: Graph, step: Prune) -> list[str]:
 
 
 def test_written_sizes_follow() -> None:
-    assert "reshape((-1, 4, 3, 3))" in pruned_operators(linear_to_transposed_convolution(), Prune(0.5))
-    assert "channel_shuffle(4)" in pruned_operators(channel_shuffle(), Prune(0.5))
-    written = pruned_operators(attention_written_out(), Prune(0.5, scope="layer"))
+    assert "reshape((-1, 4, 3, 3))" in pruned_operators(linear_to_transposed_convolution(), channels(0.5))
+    assert "channel_shuffle(4)" in pruned_operators(channel_shuffle(), channels(0.5))
+    written = pruned_operators(attention_written_out(), channels(0.5, scope="layer"))
     assert 'rearrange("b t (h e) -> b h t e", h = 2)' in written
     build = Build()
     x = build.layer("linear", build.input(4), 8, name="fc1")
     x = build.layer("batch_norm", x, name="bn1", num_features=8)
     graph = build.done(build.layer("linear", x, 3, name="fc2", in_features=8))
-    kept = pruned_operators(graph, Prune(0.5))
+    kept = pruned_operators(graph, channels(0.5))
     assert kept == ["linear(4)", "batch_norm(num_features = 4)", "linear(3, in_features = 4)"]
 
 
@@ -113,7 +121,7 @@ def test_the_channels_of_a_layer_norm_stay_and_a_remark_says_why() -> None:
     build = Build()
     x = build.layer("layer_norm", build.layer("linear", build.input(4), 8, name="fc1"), name="norm")
     graph = build.done(build.layer("linear", build.layer("linear", x, 6, name="fc2"), 3, name="fc3"))
-    (report,) = run(graph, Prune(0.5))
+    (report,) = run(graph, channels(0.5))
     assert remarks(report, "left") == {
         "fc1": "its channels stay: `norm` works on all of them together",
         "fc3": "its channels stay: the output `y0` has them",
@@ -124,7 +132,7 @@ def test_the_channels_of_a_layer_norm_stay_and_a_remark_says_why() -> None:
 def test_what_is_stored_as_integers_stays() -> None:
     graph = mlp(4, 8, 3)
     Rewriter(graph).set_storage("fc1.weight", Int8(0))
-    (report,) = run(graph, Prune(0.5))
+    (report,) = run(graph, channels(0.5))
     assert remarks(report, "left")["fc1"] == (
         "its channels stay: `fc1.weight` is stored as int8(axis = 0): prune before that"
     )
@@ -133,7 +141,7 @@ def test_what_is_stored_as_integers_stays() -> None:
 def test_the_channels_of_the_smallest_norm_go() -> None:
     first = np.diag([4.0, 1.0, 3.0, 2.0])
     graph = mlp(4, 4, 3, weights={"fc1.weight": first, "fc1.bias": np.zeros(4), "fc2.weight": np.ones((3, 4))})
-    run(graph, Prune(0.5))
+    run(graph, channels(0.5))
     assert np.array_equal(graph.weight_values("fc1.weight"), first[[0, 2]])
     assert np.array_equal(graph.weight_values("fc2.weight"), np.ones((3, 2)))
 
@@ -141,7 +149,7 @@ def test_the_channels_of_the_smallest_norm_go() -> None:
 def test_the_weights_of_the_next_layer_count_too() -> None:
     second = np.array([[1.0, 5.0, 1.0, 5.0]])
     graph = mlp(4, 4, 1, weights={"fc1.weight": np.eye(4), "fc1.bias": np.zeros(4), "fc2.weight": second})
-    run(graph, Prune(0.5))
+    run(graph, channels(0.5))
     assert np.array_equal(graph.weight_values("fc2.weight"), [[5.0, 5.0]])
 
 
@@ -157,7 +165,7 @@ def test_all_layers_lose_the_same_share_or_compete() -> None:
     widths_by_scope = {}
     for scope in ("layer", "global"):
         graph = mlp(8, 8, 8, 2, weights=weights)
-        run(graph, make_pass("prune", [0.25], {"scope": scope}))
+        run(graph, make_pass("prune", [0.25], {"scheme": "channel", "scope": scope}))
         widths_by_scope[scope] = [graph.weights[f"fc{number}.weight"].shape[0] for number in (1, 2)]
     assert widths_by_scope["layer"] == [6, 6]
     assert widths_by_scope["global"][1] < 6
@@ -167,21 +175,21 @@ def test_all_layers_lose_the_same_share_or_compete() -> None:
 @pytest.mark.parametrize("name", GRAPHS)
 def test_nothing_loses_its_last_channel(name: str) -> None:
     graph = GRAPHS[name]()
-    run(graph, Prune(0.99))
+    run(graph, channels(0.99))
     assert all(size > 0 for weight in graph.weights.values() for size in weight.shape)
     assert float(outputs(graph)["y0"].std()) >= 0
 
 
 def test_sparsity_zero_changes_nothing() -> None:
     graph = residual()
-    (report,) = run(graph, Prune(0))
+    (report,) = run(graph, channels(0))
     assert graph == residual()
     assert not remarks(report, "rewrote")
 
 
 def test_selected_layers_alone_become_narrower() -> None:
     graph = mlp(4, 8, 8, 8, 3)
-    (report,) = run(graph, Prune(0.5, on=("fc1", "fc2"), keep="fc2"))
+    (report,) = run(graph, channels(0.5, on=("fc1", "fc2"), keep="fc2"))
     assert [weight.shape for path, weight in graph.weights.items() if path.endswith("weight")] == [
         (4, 4),
         (8, 4),
@@ -193,7 +201,7 @@ def test_selected_layers_alone_become_narrower() -> None:
 
 def test_a_layer_stays_when_one_that_it_is_coupled_with_is_kept() -> None:
     graph = residual()
-    (report,) = run(graph, Prune(0.5, keep="stem"))
+    (report,) = run(graph, channels(0.5, keep="stem"))
     assert remarks(report, "left")["conv2"] == "coupled with `stem`, which is not selected"
     assert remarks(report, "left")["stem"] == "not selected"
     assert "conv1" in remarks(report, "rewrote")
@@ -209,8 +217,8 @@ def test_a_layer_used_twice_is_pruned_once() -> None:
         return build.done(build.layer("linear", x, 3, name="fc3"))
 
     graph, masked = build(), build()
-    mask(masked, Prune(0.5).choose(Coupling(masked)))
-    run(graph, Prune(0.5))
+    mask(masked, choose(Coupling(masked), 0.5, "global"))
+    run(graph, channels(0.5))
     assert widths(graph) == {"fc1.weight": (4, 4), "fc2.weight": (4, 4), "fc3.weight": (3, 4)}
     assert torch.allclose(outputs(graph)["y0"], outputs(masked)["y0"], atol=1e-5)
 
@@ -221,15 +229,22 @@ def test_a_share_that_is_none_is_refused(sparsity: float) -> None:
         make_pass("prune", [sparsity])
 
 
-MODELS = sorted((ROOT / "specs").glob("*.arch")) + sorted((ROOT / "tests/pipeline/architectures").glob("*.arch"))
+QUICK = {"cnn", "lenet5", "linear_regression", "mlp", "resnet18"}
+MODELS = [
+    *(
+        pytest.param(path, marks=() if path.stem in QUICK else pytest.mark.slow)
+        for path in sorted((ROOT / "specs").glob("*.arch"))
+    ),
+    *sorted((ROOT / "tests/pipeline/architectures").glob("*.arch")),
+]
 
 
 @pytest.mark.parametrize("path", MODELS, ids=lambda path: path.stem)
 def test_a_whole_architecture_is_itself_with_channels_set_to_zero_and_prints(path: Path) -> None:
-    graph, masked = archc.compile(path).graph, archc.compile(path).graph
-    chosen = Prune(0.5).choose(Coupling(masked))
+    graph, masked = (archc.compile(path, values=sibling(path)).graph for _ in range(2))
+    chosen = choose(Coupling(masked), 0.5, "global")
     mask(masked, chosen)
-    run(graph, Prune(0.5))
+    run(graph, channels(0.5))
     assert archc.parse(print_graph(graph)) == graph
     assert chosen or path.stem in {"linear_regression", "arithmetic", "identity", "nothing_in", "single"}
     for name, expected in outputs(masked).items():
@@ -239,8 +254,8 @@ def test_a_whole_architecture_is_itself_with_channels_set_to_zero_and_prints(pat
 @given(networks(), st.floats(0.1, 0.9))
 @settings(max_examples=60, deadline=None)
 def test_any_network_is_itself_with_channels_set_to_zero(graph: Graph, sparsity: float) -> None:
-    step = Prune(sparsity, scope="layer")
-    removed = step.choose(Coupling(graph))
+    step = channels(sparsity, scope="layer")
+    removed = choose(Coupling(graph), step.sparsity, step.scope)
     unpruned = outputs(graph)["y0"]
     mask(graph, removed)
     expected = outputs(graph)["y0"]
@@ -251,19 +266,19 @@ def test_any_network_is_itself_with_channels_set_to_zero(graph: Graph, sparsity:
 def test_channels_with_numbers_that_are_none_stay() -> None:
     first = np.diag([np.nan, 1.0, 3.0, 2.0])
     graph = mlp(4, 4, 3, weights={"fc1.weight": first, "fc1.bias": np.zeros(4), "fc2.weight": np.ones((3, 4))})
-    remove(Context(Rewriter(graph), Calibration(graph)), Coupling(graph), numbers(Prune(0.4), graph))
+    remove(Context(Rewriter(graph), Calibration(graph)), Coupling(graph), numbers(channels(0.4), graph))
     assert np.array_equal(graph.weight_values("fc1.weight"), first[[0, 2, 3]], equal_nan=True)
 
 
 def numbers(step: Prune, graph: Graph) -> set[int]:
-    return {group.number for group in step.choose(Coupling(graph))}
+    return {group.number for group in choose(Coupling(graph), step.sparsity, step.scope)}
 
 
 def test_an_axis_that_becomes_one_is_not_squeezed_away() -> None:
     build = Build()
     x = build.layer("squeeze", build.layer("unsqueeze", build.layer("linear", build.input(4), 3, name="fc1"), 1))
     graph = build.done(build.layer("linear", x, 2, name="fc2"))
-    assert pruned_operators(graph, Prune(0.7)) == ["linear(1)", "unsqueeze(1)", "squeeze(dim = (1,))", "linear(2)"]
+    assert pruned_operators(graph, channels(0.7)) == ["linear(1)", "unsqueeze(1)", "squeeze(dim = (1,))", "linear(2)"]
 
 
 def test_what_is_pruned_compiles_and_pytorch_agrees_with_onnx_runtime(tmp_path: Path) -> None:

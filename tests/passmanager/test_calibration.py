@@ -94,3 +94,18 @@ def test_integers_that_the_model_cannot_look_up() -> None:
             read_calibration(graph, {"k": np.array(wrong)})
     with pytest.raises(ArchcError, match="`T` is at most 6, and is 7 in `k`"):
         read_calibration(graph, {"k": np.zeros((1, 7), np.int64)})
+
+
+def test_places_beyond_the_end_of_an_axis() -> None:
+    """What can be seen before the model runs is refused with the data, what it computes when it runs."""
+    text = "model m {{ input x: f32[N, T]  input k: i64[3]  output y = (x, {places}) -> index_select(1) }}"
+    graph = archc.parse(text.format(places="k"))
+    data = {"x": np.ones((2, 5)), "k": np.array([0, 4, 4])}
+    read_calibration(graph, data)
+    with pytest.raises(ArchcError, match="holds integers from 0 to 5, and the model takes those from 0 to 4"):
+        read_calibration(graph, {**data, "k": np.array([0, 4, 5])})
+    graph = archc.parse(text.format(places="k * 2"))
+    for calibration in (Calibration(graph, read_calibration(graph, data)), Calibration(graph)):
+        with pytest.raises(ArchcError, match="the model cannot run on") as failure:
+            calibration.outputs(graph)
+        assert [diagnostic.code for diagnostic in failure.value.diagnostics] == ["calibration-failed"]

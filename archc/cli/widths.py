@@ -1,0 +1,77 @@
+"""How wide layers are before and after passes, as `archc show --passes` prints it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from archc.cli import output
+
+if TYPE_CHECKING:
+    from archc.ir.graph import Graph, Node
+
+
+@dataclass(frozen=True)
+class Width:
+    """How many channels a layer's result has; `before` or `after` is None where there is no such layer."""
+
+    layer: str
+    before: int | None
+    after: int | None
+
+    def to_json(self) -> dict[str, Any]:
+        return {"layer": self.layer, "before": self.before, "after": self.after}
+
+
+def compare(before: Graph, after: Graph) -> list[Width]:
+    """The widths of all layers of both graphs, in the order of the first; new layers where they have come to be."""
+    was, now = _widths(before), _widths(after)
+    order = list(was)
+    following = len(order)
+    for layer in reversed(now):
+        if layer not in was:
+            order.insert(following, layer)
+        following = order.index(layer)
+    return [Width(layer, was.get(layer), now.get(layer)) for layer in order]
+
+
+def text(widths: list[Width]) -> str:
+    """A table of the layers, and a line where none has another width than before."""
+    if not any(width.before != width.after for width in widths):
+        return "all layers are as wide as before"
+    cells = [[width.layer, _number(width.before), _number(width.after)] for width in widths]
+    columns: list[tuple[str, output.Align]] = [("layer", "left"), ("width before", "right"), ("after", "right")]
+    return output.table(columns, cells, [])
+
+
+def _number(width: int | None) -> str:
+    return "" if width is None else f"{width:,}"
+
+
+def _widths(graph: Graph) -> dict[str, int]:
+    found = {layer: _width(graph, node) for layer, node in graph.layers().items()}
+    return {layer: width for layer, width in found.items() if width is not None}
+
+
+def _width(graph: Graph, node: Node) -> int | None:
+    """The size of the axis of its result that its trainable weights tell; None where no such axis is.
+
+    It is the last one that has an index in common with a weight: the channels of a convolution, the features of a
+    linear layer.
+    """
+    from archc.ir.signature import Index
+
+    signature = node.op.infer(node.types).solution.signature
+    trained = [name for name, path in node.weights.items() if graph.weights[path].trainable]
+    given = {
+        factor.name
+        for pattern in signature.operands
+        if pattern.name in trained
+        for axis in pattern.axes
+        for factor in axis.factors
+        if isinstance(factor, Index)
+    }
+    for axis, size in reversed(list(zip(signature.results[0].axes, node.results[0].type.shape))):
+        if isinstance(size, int) and any(isinstance(f, Index) and f.name in given for f in axis.factors):
+            return size
+    return None

@@ -1,0 +1,133 @@
+"""Taking whole channels out of a graph, by the groups that its signatures couple."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import numpy as np
+
+from archc.ir.coupling import Coupling, Group
+from archc.ir.freedom import Spot
+from archc.ir.graph import Graph
+from archc.passmanager import Context
+
+Scope = Literal["global", "layer"]
+Wanted = Callable[[str], bool]
+"""Whether a layer's results may become narrower, by its path."""
+
+
+def choose(coupling: Coupling, sparsity: float, scope: Scope, wanted: Wanted = lambda path: True) -> list[Group]:
+    """The groups to remove, the least important first."""
+    norms = _Norms(coupling.graph)
+    pools: list[list[tuple[float, Group]]] = []
+    for family in coupling.families():
+        groups = [group for group in family if _spare(coupling, group) and all(map(wanted, group.makers))]
+        importances = np.array([norms.of(group) for group in groups])
+        finite = np.isfinite(importances)  # a group with numbers that are none is not for comparing, and stays
+        if scope == "global" and finite.any():
+            importances /= importances[finite].mean() or 1.0
+        pools.append([(float(importances[k]), groups[k]) for k in np.flatnonzero(finite)])
+    if scope == "global":
+        pools = [[ranked for pool in pools for ranked in pool]]
+    left = dict(coupling.sizes)
+    return [group for pool in pools for group in _least(pool, int(sparsity * len(pool)), left)]
+
+
+def remove(context: Context, coupling: Coupling, removed: set[int]) -> None:
+    """Take groups out of all weights, and let the operators follow."""
+    graph = coupling.graph
+    operators, weights = {}, {}
+    for node in graph.nodes():
+        extents, before = coupling.extents(node, removed), node.op.infer(node.types).solution.extents
+        if extents != {name: before[name] for name in extents}:
+            operators[node] = node.op.with_extents(node.types, extents)
+    for path, weight in graph.weights.items():
+        kept = [coupling.kept((path, number), removed) for number in range(len(weight.shape))]
+        if tuple(map(len, kept)) != weight.shape:
+            weights[path] = kept
+    context.rewriter.resize(operators, weights)
+
+
+class _Norms:
+    """The squared norms of the slices of trainable weights, worked out once for each axis."""
+
+    def __init__(self, graph: Graph):
+        self._graph = graph
+        self._squares: dict[tuple[str, int], np.ndarray] = {}
+
+    def of(self, group: Group) -> float:
+        """The importance of a group."""
+        return float(
+            np.sqrt(
+                sum(
+                    self._of_axis(path, axis)[elements].sum()
+                    for (path, axis), elements in group.slices.items()
+                    if self._graph.weights[path].trainable
+                )
+            )
+        )
+
+    def _of_axis(self, path: str, axis: int) -> np.ndarray:
+        if (path, axis) not in self._squares:
+            values = self._graph.weight_values(path).astype(np.float64)
+            others = tuple(number for number in range(values.ndim) if number != axis)
+            self._squares[path, axis] = (values**2).sum(axis=others)
+        return self._squares[path, axis]
+
+
+def _spare(coupling: Coupling, group: Group) -> bool:
+    """Whether anything would be left without the group."""
+    return all(count < coupling.sizes[spot] for spot, count in group.spots.items())
+
+
+def _least(pool: Sequence[tuple[float, Group]], count: int, left: dict[Spot, int]) -> list[Group]:
+    """The least important groups of a pool, as many as asked for if no index loses its last element."""
+    chosen: list[Group] = []
+    for _, group in sorted(pool, key=lambda ranked: ranked[0]):
+        if len(chosen) == count:
+            break
+        if all(number < left[spot] for spot, number in group.spots.items()):
+            chosen.append(group)
+            for spot, number in group.spots.items():
+                left[spot] -= number
+    return chosen
+
+
+def remark(context: Context, coupling: Coupling, removed: set[int], wanted: Wanted) -> None:
+    """Say of every layer that makes channels how many it keeps, and why not fewer."""
+    having: dict[Spot, list[Group]] = {}
+    for group in coupling.groups:
+        for spot in group.spots:
+            having.setdefault(spot, []).append(group)
+    said: set[str] = set()
+    for use, spots in coupling.made():
+        layer = use.node.title
+        if layer in said:
+            continue
+        said.add(layer)
+        size = coupling.freedom.size(use.place)
+        left = None if use.place in coupling.freedom.fixed else len(coupling.kept(use.place, removed))
+        if left is not None and left != size:
+            message = f"{left} of {size} channels are left"
+            context.rewrote(layer, message, channels_before=str(size), channels_after=left)
+        else:
+            groups = [group for spot in spots for group in having.get(spot, [])]
+            context.left(layer, _obstacle(coupling, layer, spots, groups, wanted))
+
+
+def _obstacle(coupling: Coupling, layer: str, spots: Sequence[Spot], groups: Sequence[Group], wanted: Wanted) -> str:
+    """Why nothing of what a layer makes was removed."""
+    if not groups:
+        return f"its channels stay: {coupling.freedom.held[spots[0]]}"
+    free = [group for group in groups if group.reason is None]
+    if not free:
+        return f"its channels stay: {groups[0].reason}"
+    if not wanted(layer):
+        return "not selected"
+    others = [other for group in free for other in group.makers if not wanted(other)]
+    if others:
+        return f"coupled with `{others[0]}`, which is not selected"
+    if not any(_spare(coupling, group) for group in free):
+        return "its channels all belong together, and some must stay"
+    return "its channels are more important than those that were removed"

@@ -1,0 +1,172 @@
+"""Masking the smallest weights of a graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from archc.ir.graph import Graph, Node
+from archc.ir.signature import Index, Pattern
+from archc.ir.storage import Masked
+from archc.passmanager import Context
+
+Array = npt.NDArray[Any]
+Wanted = Callable[[str], bool]
+"""Whether a layer may lose weights, by its path."""
+
+
+def mask(graph: Graph, context: Context, sparsity: float, scope: Literal["global", "layer"], wanted: Wanted) -> None:
+    """Mask the smallest weights of the wanted layers, and remark on every layer that has weights."""
+    layers = _layers(graph)
+    obstacles = _obstacles(graph, layers, wanted)
+    free = [path for path, obstacle in obstacles.items() if obstacle is None]
+    before = {path: graph.weights[path].size - int(_alive(graph, path).sum()) for path in free}
+    after = dict(before)
+    for pool in [free] if scope == "global" else [[path] for path in free]:
+        wished = round(sparsity * sum(graph.weights[path].size for path in pool))
+        least = _Least(graph, pool, wished - sum(before[path] for path in pool))
+        for path in pool:
+            after[path] += least.mask(context, path)
+    size, zeros = sum(graph.weights[path].size for path in free), sum(after.values())
+    context.note(graph.name, f"{zeros:,} of {size:,} weights that may go are zero", weights=size, zeros=zeros)
+    for layer, paths in layers.items():
+        parts = [path for path in paths if path in after]
+        if parts:
+            size = sum(graph.weights[path].size for path in parts)
+            _remark(context, layer, size, sum(before[path] for path in parts), sum(after[path] for path in parts))
+        else:
+            reason = next((reason for path in paths if (reason := obstacles.get(path))), None)
+            reason = reason or "it sums over none of its weights"
+            context.left(layer, reason if wanted(layer) else "not selected")
+
+
+def _remark(context: Context, layer: str, size: int, before: int, after: int) -> None:
+    """Say how many of a layer's weights are zero.
+
+    Args:
+        size: how many there are; before, after: how many were masked, and are now.
+    """
+    share = after / max(size, 1)
+    figures = {"weights": size, "zeros": after, "sparsity": round(share, 6)}
+    if after == size > before:
+        context.rewrote(layer, f'all {size:,} weights are zero: `scope = "layer"` would spare some', **figures)
+    elif after > before:
+        context.rewrote(layer, f"{after:,} of {size:,} weights are zero ({share:.1%})", **figures)
+    elif after:
+        context.left(layer, f"{share:.1%} of its weights are zero already", **figures)
+    else:
+        context.left(layer, "none of its weights is among the smallest", **figures)
+
+
+# Which weights ------------------------------------------------------------------------------------------------
+
+
+def _layers(graph: Graph) -> dict[str, list[str]]:
+    """The layers that have trainable weights, in order, with the paths of these."""
+    layers = {path: list(dict.fromkeys(node.weights.values())) for path, node in graph.layers().items()}
+    trained = {layer: [path for path in paths if graph.weights[path].trainable] for layer, paths in layers.items()}
+    return {layer: paths for layer, paths in trained.items() if paths}
+
+
+def _obstacles(graph: Graph, layers: Mapping[str, Sequence[str]], wanted: Wanted) -> dict[str, str | None]:
+    """The weights that products with data are summed over, in order; for each why it stays, or None."""
+    users: dict[str, list[str]] = {}
+    for layer, paths in layers.items():
+        for path in paths:
+            users.setdefault(path, []).append(layer)
+    summed = {node.weights[name] for node in graph.nodes() for name in _summed(node)}
+    return {path: _obstacle(graph, path, layers, wanted) for path, layers in users.items() if path in summed}
+
+
+def _obstacle(graph: Graph, path: str, users: Sequence[str], wanted: Wanted) -> str | None:
+    weight = graph.weights[path]
+    unwanted = [layer for layer in users if not wanted(layer)]
+    if unwanted:
+        return f"it shares `{path}` with `{unwanted[0]}`, which is not selected"
+    if not weight.storage.elementwise:
+        return f"`{path}` is stored as {weight.storage}: prune before that"
+    if not weight.dtype.floating:
+        return f"`{path}` is {weight.dtype}, and not of floats"
+    if not np.isfinite(graph.weight_values(path)).all():
+        return f"`{path}` holds numbers that are not finite"
+    return None
+
+
+def _summed(node: Node) -> Iterator[str]:
+    """The parameters of a node that products with data are summed over.
+
+    They have an index in common with the data that no result has (`weight[o, i]`), or one twice: what the node makes
+    in one step it multiplies with them in the next (`weight_hh[g*h, h]`).
+    """
+    signature = node.op.infer(node.types).solution.signature
+    data = {name for pattern in signature.operands if pattern.name not in node.weights for name in _names(pattern)}
+    gone = data - {name for pattern in signature.results for name in _names(pattern)}
+    for pattern in signature.operands:
+        names = _names(pattern)
+        if pattern.name in node.weights and (not gone.isdisjoint(names) or len(names) > len(set(names))):
+            yield pattern.name
+
+
+def _names(pattern: Pattern) -> list[str]:
+    return [factor.name for axis in pattern.axes for factor in axis.factors if isinstance(factor, Index)]
+
+
+# How many of each ---------------------------------------------------------------------------------------------
+
+
+def _alive(graph: Graph, path: str) -> Array:
+    """Which elements of a weight no mask leaves out."""
+    if not isinstance(graph.weights[path].storage, Masked):
+        return np.ones(graph.weights[path].shape, np.bool_)
+    assert graph.tensors is not None, "weights are bound before passes run"
+    return graph.tensors[f"{path}_mask"].numpy()
+
+
+def _magnitudes(graph: Graph, path: str) -> npt.NDArray[np.uint32]:
+    """Absolute values as float32, by the bits of these: as integers they are in the same order."""
+    return np.abs(graph.weight_values(path).astype(np.float32)).view(np.uint32)
+
+
+class _Least:
+    """The elements of the smallest magnitude in a pool of weights, so many of them, masked ones not counted.
+
+    The largest of these magnitudes is found from how often each upper half of its bits occurs, and then each lower
+    half below that upper one: exactly, with a single weight in memory at a time.
+    """
+
+    def __init__(self, graph: Graph, pool: Sequence[str], count: int):
+        self._graph = graph
+        self._bound = 0
+        self._ties = max(count, 0)
+        if self._ties:
+            upper = self._take(sum(np.bincount(m >> 16, minlength=1 << 16) for m in self._alive(pool)))
+            halves = (m[m >> 16 == upper] & 0xFFFF for m in self._alive(pool))
+            self._bound = upper << 16 | self._take(sum(np.bincount(half, minlength=1 << 16) for half in halves))
+
+    def _alive(self, pool: Sequence[str]) -> Iterator[npt.NDArray[np.uint32]]:
+        return (_magnitudes(self._graph, path)[_alive(self._graph, path)] for path in pool)
+
+    def _take(self, counts: Array | int) -> int:
+        """The number that the last element has, where so many elements have each number; how many of it are left."""
+        totals = np.cumsum(counts)
+        number = int(np.searchsorted(totals, self._ties))
+        self._ties -= int(totals[number - 1]) if number else 0
+        return number
+
+    def mask(self, context: Context, path: str) -> int:
+        """Mask those of one weight; of equal ones the first.  Returns how many there are."""
+        alive, magnitudes = _alive(self._graph, path), _magnitudes(self._graph, path)
+        below = alive & (magnitudes < self._bound)
+        ties = np.flatnonzero(alive & (magnitudes == self._bound))[: self._ties]
+        self._ties -= len(ties)
+        below.flat[ties] = True
+        count = int(below.sum())
+        if count:
+            kept = alive & ~below
+            values = self._graph.weight_values(path).copy()
+            values[~kept] = 0
+            context.rewriter.set_storage(path, Masked(), {path: values, f"{path}_mask": kept})
+        return count

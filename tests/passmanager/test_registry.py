@@ -1,0 +1,40 @@
+"""Passes are found by the names that packages announce, and a package that breaks its word is named."""
+
+from __future__ import annotations
+
+from importlib.metadata import EntryPoint
+
+import pytest
+
+from archc.diagnostics import ArchcError
+from archc.passmanager import known_passes, load_pass, registry
+
+
+def announce(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    """Let one installed package announce a pass."""
+    point = EntryPoint(name, value, registry.GROUP)
+    monkeypatch.setattr(
+        registry, "entry_points", lambda group, name=None: [point] if name in (None, point.name) else []
+    )
+
+
+def test_every_announced_pass_has_its_name() -> None:
+    assert {"fold", "lowrank", "quant", "simplify"} <= set(known_passes())
+    assert all(cls.name == name for name, cls in known_passes().items())
+
+
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        ("nothing_of_that_name:Sway", "No module named 'nothing_of_that_name'"),
+        ("archc.passes.fold:Sway", "has no attribute 'Sway'"),
+        ("archc.passes.fold:Fold", "defining it gives no pass of that name"),
+    ],
+)
+def test_a_pass_that_is_not_there_is_told(value: str, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    announce(monkeypatch, "sway", value)
+    with pytest.raises(ArchcError, match=reason) as failure:
+        load_pass("sway")
+    (diagnostic,) = failure.value.diagnostics
+    assert diagnostic.code == "pass-not-loadable"
+    assert f"`sway` cannot be loaded from `{value}`" in diagnostic.message

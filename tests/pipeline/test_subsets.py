@@ -1,0 +1,54 @@
+"""Any of the compressing passes, in any order that makes sense: the programs agree with the graph on real digits."""
+
+from __future__ import annotations
+
+from itertools import permutations
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import archc
+from archc.diagnostics import ArchcError
+from archc.driver.pipelines import parse_passes
+from archc.ops.evaluate import evaluate
+from archc.passmanager.agreement import largest_error
+from archc.passmanager.order import misplaced
+from benchmarks import digits as job
+
+PASSES = ("lowrank", 'prune(0.5, scheme = "channel")', "prune(0.5)", "quant")
+ORDERS = [order for count in range(1, len(PASSES) + 1) for order in permutations(PASSES, count)]
+
+
+def makes_sense(order: tuple[str, ...]) -> bool:
+    """Whether nothing that needs numbers as they are comes after they became integers."""
+    return "quant" not in order[:-1]
+
+
+@pytest.mark.parametrize("order", list(filter(makes_sense, ORDERS)), ids=", ".join)
+def test_programs_agree(order: tuple[str, ...], trained: Path, digits: job.Digits, tmp_path: Path) -> None:
+    calibration = {"image": digits.train_images[:128].numpy()}
+    compiled = archc.compile(job.SPEC, passes=", ".join(order), weights=trained, calibration=calibration)
+    for report in compiled.passes:
+        assert any(remark.kind == "rewrote" for remark in report.remarks) or "prune(0.5)" in order[:-1]
+    compiled.write(tmp_path)
+    images = digits.test_images[:100]
+    expected = evaluate(compiled.graph, {"image": images})
+    for program in job.load_programs(tmp_path, "pruned"):
+        found = program.run(images.numpy())
+        tolerance = 0.05 if "quant" in order else 1e-5
+        assert largest_error(expected, {"logits": torch.from_numpy(found)}) < tolerance
+        assert np.mean(found.argmax(1) == expected["logits"].numpy().argmax(1)) >= 0.98
+    printed = archc.parse(archc.print_graph(compiled.graph))
+    assert printed == compiled.graph
+
+
+@pytest.mark.parametrize("order", [order for order in ORDERS if not makes_sense(order)], ids=", ".join)
+def test_what_makes_no_sense_is_refused_with_an_order_that_does(order: tuple[str, ...]) -> None:
+    with pytest.raises(ArchcError) as failure:
+        parse_passes(", ".join(order))
+    (found,) = failure.value.diagnostics
+    assert found.code == "pass-order" and found.help is not None
+    mended = parse_passes(found.help.removeprefix("write `").removesuffix("`"))
+    assert misplaced(mended) is None and sorted(map(str, mended)) == sorted(map(str, order))
