@@ -56,10 +56,11 @@ def bind_file(
     matched = match(expected, given, optional=optional, remarks=diagnostics)
     fresh = _fresh(graph, seed)
     graph.tensors = Weights({stored: matched.get(stored, fresh[stored]) for stored in expected})
-    for path, weight in graph.weights.items():
+    for weight in graph.weights.values():
         if isinstance(weight.storage, Masked):  # whatever the file has where the mask leaves out: from here on, zeros
-            given = {stored: graph.tensors[stored] for stored in weight.tensors}
-            graph.tensors.set(path, ComputedTensor(weight.shape, weight.dtype.value, partial(_decoded, weight, given)))
+            stored_as = {stored: graph.tensors[stored] for stored in weight.tensors}
+            decoded = ComputedTensor(weight.shape, weight.dtype.value, partial(_decoded, weight, stored_as))
+            graph.tensors.set(weight.path, decoded)
 
 
 def _decoded(weight: Weight, tensors: Mapping[str, LazyTensor]) -> np.ndarray:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from archc.diagnostics import error
 from archc.ir.graph import Graph
-from archc.ir.storage import Dense
 from archc.passmanager.agreement import largest_error
 from archc.passmanager.calibration import Calibration
 
@@ -26,11 +25,14 @@ INTEGER_TOLERANCE = 5e-2
 """Where integers flow, a value on the edge of two steps may be rounded either way by different kernels."""
 
 
-def check_agreement(compiled: Compiled, files: Mapping[str, Path]) -> dict[str, Any]:
-    """Run the emitted files on seeded random inputs.
+def check_agreement(
+    compiled: Compiled, files: Mapping[str, Path], stages: Sequence[Mapping[str, Path]] = ()
+) -> dict[str, Any]:
+    """Run the emitted files on seeded random inputs; the stages one after the other, in this process.
 
     Args:
         files: what was written, by suffix: `.py`, `.onnx`.
+        stages: the same for each stage of a divided model; what one gives is what the next takes.
 
     Returns:
         The relative error of each against the graph (see `PassReport.error`), and the tolerance.
@@ -38,20 +40,25 @@ def check_agreement(compiled: Compiled, files: Mapping[str, Path]) -> dict[str, 
     Raises:
         ArchcError: one is above the tolerance, or does not run (`check-failed`).
     """
-    import torch
-
     graph = compiled.graph
     inputs = next(Calibration(graph, seed=compiled.seed).batches())
     expected = Calibration(graph, seed=compiled.seed).outputs(graph)
     errors: dict[str, float] = {}
     if ".py" in files:
-        module = load_module(files[".py"])
-        with torch.no_grad():
-            results = module.load()(*inputs.values())
-        results = results if isinstance(results, tuple) else (results,)
+        results = _run_torch(files[".py"], tuple(inputs.values()))
         errors["torch"] = largest_error(expected, dict(zip(graph.outputs, results, strict=True)))
     if ".onnx" in files:
         errors["onnxruntime"] = largest_error(expected, _run_onnx(files[".onnx"], inputs))
+    if stages and all(".py" in stage for stage in stages):
+        results = tuple(inputs.values())
+        for stage in stages:
+            results = _run_torch(stage[".py"], results)
+        errors["torch stages"] = largest_error(expected, dict(zip(graph.outputs, results, strict=True)))
+    if stages and all(".onnx" in stage for stage in stages):
+        values = dict(inputs)
+        for stage in stages:
+            values = _run_onnx(stage[".onnx"], values)
+        errors["onnxruntime stages"] = largest_error(expected, values)
     tolerance = _tolerance(graph)
     worst = max(errors, key=lambda name: errors[name], default=None)
     if worst is not None and not errors[worst] <= tolerance:
@@ -61,6 +68,15 @@ def check_agreement(compiled: Compiled, files: Mapping[str, Path]) -> dict[str, 
             help="this is a bug in archc; compile with `--explain` to see what the passes did",
         )
     return {"errors": errors, "tolerance": tolerance}
+
+
+def _run_torch(path: Path, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    """The outputs of an emitted module with the weights that lie beside it."""
+    import torch
+
+    with torch.no_grad():
+        results = load_module(path).load()(*inputs)
+    return results if isinstance(results, tuple) else (results,)
 
 
 def _run_onnx(path: Path, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -86,7 +102,7 @@ def _run_onnx(path: Path, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch
 
 
 def _tolerance(graph: Graph) -> float:
-    integers = any(not isinstance(weight.storage, Dense) for weight in graph.weights.values()) or any(
+    integers = any(not weight.storage.elementwise for weight in graph.weights.values()) or any(
         value.type.dtype.value in ("u8", "i8") for node in graph.nodes() for value in node.results
     )
     return INTEGER_TOLERANCE if integers else FLOAT_TOLERANCE

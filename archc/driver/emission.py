@@ -9,14 +9,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from archc.diagnostics import Diagnostic, Source, error
+from archc.diagnostics import Diagnostic, Source
 from archc.ir.cost import cost
 
 if TYPE_CHECKING:
     from archc.compiler import Compiled
     from archc.driver.output import OutputFolder
-    from archc.ir.graph import Graph
-    from archc.weights.tensor import LazyTensor
 
 
 def write_files(
@@ -27,6 +25,9 @@ def write_files(
     Raises:
         ArchcError: a target cannot express the model, or the check fails.
     """
+    from archc.driver.stages import stages_report, write_stages
+    from archc.driver.targets import write_onnx, write_weights
+
     graph, name = compiled.graph, compiled.name
     assert graph.tensors is not None
     written: list[Path] = []
@@ -40,43 +41,26 @@ def write_files(
         progress("write the .arch text")
         written.append(out.file(f"{name}.arch"))
         written[-1].write_text(print_graph(graph), encoding="utf-8")
-    from archc.weights.safetensors import write as write_safetensors
-
     progress("write the weights")
     weights_file = out.file(f"{name}.safetensors")
-    offsets = write_safetensors(weights_file, _in_order(graph), {"format": "pt"})
+    offsets = write_weights(graph, weights_file)
     written.append(weights_file)
     if "onnx" in emit:
-        from archc.codegen import onnx
-
         progress("write the ONNX model")
         written.append(out.file(f"{name}.onnx"))
-        onnx.emit(graph, written[-1], weights_file=weights_file, offsets=offsets)
-        progress("check the ONNX model")
-        try:
-            onnx.check(written[-1])
-        except onnx.InvalidModel as refusal:
-            raise error(
-                "onnx-invalid",
-                f"ONNX refuses the model that was made of `{name}`: {refusal}",
-                help="this is a bug in archc; compile with `--emit torch,arch` meanwhile",
-            ) from None
-    report = make_report(compiled)
+        write_onnx(graph, written[-1], weights_file, offsets)
+    whole = {path.suffix: path for path in written}
+    pipeline = write_stages(compiled, out, emit, weights_file, progress)
+    written += pipeline.files
+    report = {**make_report(compiled), **stages_report(pipeline)}
     if check:
         from archc.driver.checking import check_agreement
 
         progress("run what was written")
-        report["check"] = check_agreement(compiled, {path.suffix: path for path in written})
+        report["check"] = check_agreement(compiled, whole, [stage.files for stage in pipeline.stages])
     report["files"] = {path.name: _fingerprint(path) for path in sorted(written)}
     out.write_text("report.json", json.dumps(report, indent=2, ensure_ascii=False) + "\n")
     return report
-
-
-def _in_order(graph: Graph) -> dict[str, LazyTensor]:
-    """The stored tensors in the order of the layers, so that the file does not tell in which order passes made them."""
-    assert graph.tensors is not None
-    weights = {path: graph.weights[path] for node in graph.nodes() for path in node.weights.values()}
-    return {stored: graph.tensors[stored] for weight in weights.values() for stored in weight.tensors}
 
 
 def torch_source(compiled: Compiled) -> str:

@@ -16,8 +16,7 @@ from types import TracebackType
 from typing import Self
 
 from archc.diagnostics import ArchcError, error
-
-_DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+from archc.weights.files import DISK_FULL
 
 
 class OutputFolder:
@@ -84,7 +83,7 @@ class OutputFolder:
             raise self._not_writable(reason) from None
         finally:
             self._discard()
-        if isinstance(value, OSError) and value.errno in _DISK_FULL:
+        if isinstance(value, OSError) and value.errno in DISK_FULL:
             raise self._not_writable(value) from None
 
     def _commit(self) -> None:
@@ -126,7 +125,7 @@ class OutputFolder:
 
     def _not_writable(self, reason: OSError | ValueError, place: Path | None = None) -> ArchcError:
         """The error for what the system refused; at `place`, or where the system says."""
-        if isinstance(reason, OSError) and reason.errno in _DISK_FULL:
+        if isinstance(reason, OSError) and reason.errno in DISK_FULL:
             return error("output-disk-full", f"there is no room left for the output in `{self.path}`")
         where = place or (reason.filename if isinstance(reason, OSError) else None) or self.path
         why = (reason.strerror if isinstance(reason, OSError) else None) or str(reason)

@@ -11,7 +11,9 @@ from archc.ir.types import DType
 from archc.language import syntax
 from archc.language.modules import Module
 from archc.language.parser import parse_pipeline
+from archc.language.units import quantity
 from archc.passmanager import Pass, make_pass, pass_names
+from archc.passmanager.order import check_order
 
 DEEPEST_PIPELINES = 64  # of pipelines in pipelines
 MOST_PASSES = 1000  # of one pipeline, with those of the pipelines in it
@@ -21,13 +23,17 @@ def parse_passes(text: str, module: Module | None = None) -> list[Pass]:
     """The passes of `lowrank(energy=0.95, on='fc*'), quant(int8)`; a pipeline of the file may be named among them.
 
     Raises:
-        ArchcError: the text is no pipeline, or names a pass or an option that there is not.
+        ArchcError: the text is no pipeline, names a pass or an option that there is not, or has passes in an order
+            that makes no sense.
     """
     source = Source(text, "--passes")
     diagnostics = Diagnostics()
     stages = parse_pipeline(source, diagnostics) if text.strip() else ()
     diagnostics.check()
-    return _passes(stages, module, diagnostics, open_pipelines=())
+    placed = _passes(stages, module, diagnostics, open_pipelines=())
+    passes, spans = [step for step, _ in placed], [span for _, span in placed]
+    check_order(passes, spans)
+    return passes
 
 
 def check_pipelines(module: Module, diagnostics: Diagnostics) -> None:
@@ -70,8 +76,9 @@ def _recursive(name: str) -> tuple[str, str]:
 
 def _passes(
     stages: Sequence[syntax.Stage], module: Module | None, diagnostics: Diagnostics, open_pipelines: tuple[str, ...]
-) -> list[Pass]:
-    passes: list[Pass] = []
+) -> list[tuple[Pass, Span]]:
+    """The passes of a pipeline, and of those in it, each with its place."""
+    passes: list[tuple[Pass, Span]] = []
     for stage in stages:
         name = _name(stage)
         pipeline = module.pipelines.get(name) if module is not None else None
@@ -85,7 +92,7 @@ def _passes(
             if diagnostics.errors:
                 break  # a pipeline that is used again and again is wrong only once
         elif (made := _pass(stage, diagnostics, sorted(module.pipelines) if module is not None else [])) is not None:
-            passes.append(made)
+            passes.append((made, stage.span))
         if len(passes) > MOST_PASSES:
             raise error("too-many-passes", f"the pipeline has more than {MOST_PASSES} passes", stage.span)
     if not open_pipelines:
@@ -122,18 +129,22 @@ def _name(stage: syntax.Stage) -> str:
 def value_of(node: syntax.Expression | syntax.Slice, argument: str | int | None = None) -> Any:
     """The value of a literal; a bare word that is no dtype stands for the string of its letters (`quant(int8)`).
 
+    A quantity is taken in its base unit: `2GB` is 2000000000.
+
     Args:
         argument: whose value it is, for the problem.
 
     Raises:
         AttributeProblem: the expression is no literal.
     """
-    if isinstance(node, (syntax.Number, syntax.String, syntax.Boolean)):
+    if isinstance(node, syntax.Number):
+        return quantity(node)
+    if isinstance(node, (syntax.String, syntax.Boolean)):
         return node.value
     if isinstance(node, syntax.Name):
         return DType(node.name) if node.name in DType.__members__ else node.name
     if isinstance(node, syntax.Unary) and node.operator == "-" and isinstance(node.operand, syntax.Number):
-        return -node.operand.value
+        return -quantity(node.operand)
     if isinstance(node, (syntax.Tuple, syntax.List)):
         return tuple(value_of(item, argument) for item in node.items)
     raise AttributeProblem(

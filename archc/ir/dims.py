@@ -9,9 +9,10 @@ coefficients.  Polynomials are kept in one canonical form, so `==` on them is eq
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import field
 
+from archc.ir import polynomials
 from archc.ir.records import record
 
 
@@ -41,20 +42,17 @@ class Function:
 
 
 Atom = Symbol | Function
-Monomial = tuple[tuple[Atom, int], ...]  # atoms with their powers, in the order of their texts
+Terms = polynomials.Terms[Atom]
 
 
 @record
 class SymbolicDim:
-    """A polynomial in canonical form: `terms` maps monomials to coefficients that are not 0."""
+    """A polynomial in canonical form; see `archc.ir.polynomials`."""
 
-    terms: tuple[tuple[Monomial, int], ...]
+    terms: Terms
 
     def __add__(self, other: int | SymbolicDim) -> int | SymbolicDim:
-        terms = dict(self.terms)
-        for monomial, coefficient in _terms(other):
-            terms[monomial] = terms.get(monomial, 0) + coefficient
-        return _canonical(terms)
+        return _size(polynomials.added(self.terms, _terms(other)))
 
     __radd__ = __add__
 
@@ -68,12 +66,7 @@ class SymbolicDim:
         return self * -1 + other
 
     def __mul__(self, other: int | SymbolicDim) -> int | SymbolicDim:
-        terms: dict[Monomial, int] = {}
-        for left, a in self.terms:
-            for right, b in _terms(other):
-                monomial = _times(left, right)
-                terms[monomial] = terms.get(monomial, 0) + a * b
-        return _canonical(terms)
+        return _size(polynomials.multiplied(self.terms, _terms(other)))
 
     __rmul__ = __mul__
 
@@ -120,6 +113,18 @@ def as_symbol(dim: int | SymbolicDim) -> Symbol | None:
         return None
     atom = monomial[0][0]
     return atom if isinstance(atom, Symbol) else None
+
+
+def as_linear(dim: int | SymbolicDim) -> tuple[Symbol, int, int] | None:
+    """Symbol, scale and offset of a size that is scale · symbol + offset; None where it is anything else."""
+    if isinstance(dim, int):
+        return None
+    powers = [(monomial, coefficient) for monomial, coefficient in dim.terms if monomial]
+    if len(powers) != 1:
+        return None
+    (monomial, scale), offset = powers[0], sum(coefficient for monomial, coefficient in dim.terms if not monomial)
+    (atom, power), *others = monomial
+    return (atom, scale, offset) if isinstance(atom, Symbol) and power == 1 and not others else None
 
 
 def symbols(dim: int | SymbolicDim) -> dict[str, Symbol]:
@@ -177,21 +182,8 @@ def divide(dim: int | SymbolicDim, by: int | SymbolicDim) -> int | SymbolicDim |
         return 1
     if isinstance(dim, int):
         return 0 if dim == 0 else None
-    divisor = _terms(by)
-    if len(divisor) != 1:
-        return None
-    (monomial, coefficient) = divisor[0]
-    quotient: dict[Monomial, int] = {}
-    for own, value in dim.terms:
-        powers = dict(own)
-        for atom, power in monomial:
-            if powers.get(atom, 0) < power:
-                return None
-            powers[atom] -= power
-        if value % coefficient:
-            return None
-        quotient[tuple((atom, power) for atom, power in _ordered(powers) if power)] = value // coefficient
-    return _canonical(quotient)
+    quotient = polynomials.divided(dim.terms, _terms(by))
+    return None if quotient is None else _size(quotient)
 
 
 def floor_divide(dim: int | SymbolicDim, by: int | SymbolicDim) -> int | SymbolicDim:
@@ -208,10 +200,8 @@ def floor_divide(dim: int | SymbolicDim, by: int | SymbolicDim) -> int | Symboli
     if isinstance(dim, int) and isinstance(by, int):
         return dim // by
     if isinstance(by, int) and isinstance(dim, SymbolicDim) and by > 0:
-        whole = {monomial: value // by for monomial, value in dim.terms}
-        rest = {monomial: value % by for monomial, value in dim.terms}
-        inner = _canonical(rest)
-        outer = _canonical(whole)
+        outer = _mapped(dim, lambda coefficient: coefficient // by)
+        inner = _mapped(dim, lambda coefficient: coefficient % by)
         # A rest without symbols is below `by`: nothing is left of it.
         if isinstance(inner, int):
             return outer
@@ -232,7 +222,7 @@ def remainder(dim: int | SymbolicDim, by: int | SymbolicDim) -> int | SymbolicDi
     if isinstance(dim, int) and isinstance(by, int):
         return dim % by
     if isinstance(by, int) and isinstance(dim, SymbolicDim) and by > 0:
-        inner = _canonical({monomial: value % by for monomial, value in dim.terms})
+        inner = _mapped(dim, lambda coefficient: coefficient % by)
         return inner if isinstance(inner, int) else _function("%", inner, by)
     return _function("%", dim, by)
 
@@ -271,38 +261,23 @@ def _function(name: str, left: int | SymbolicDim, right: int | SymbolicDim) -> S
     return SymbolicDim(((((Function(name, left, right), 1),), 1),))
 
 
-def _terms(dim: int | SymbolicDim) -> tuple[tuple[Monomial, int], ...]:
+def _terms(dim: int | SymbolicDim) -> Terms:
     if isinstance(dim, int):
         return (((), dim),) if dim else ()
     return dim.terms
 
 
-def _times(left: Monomial, right: Monomial) -> Monomial:
-    powers = dict(left)
-    for atom, power in right:
-        powers[atom] = powers.get(atom, 0) + power
-    return tuple(_ordered(powers))
-
-
-def _ordered(powers: Mapping[Atom, int]) -> list[tuple[Atom, int]]:
-    """The factors of a monomial in the order of their texts, which makes the form canonical."""
-    return sorted(powers.items(), key=lambda item: str(item[0]))
-
-
-def _canonical(terms: Mapping[Monomial, int]) -> int | SymbolicDim:
-    kept = {monomial: coefficient for monomial, coefficient in terms.items() if coefficient}
-    if not kept:
+def _size(terms: Terms) -> int | SymbolicDim:
+    """A polynomial as a size: a number where it has no symbols."""
+    if not terms:
         return 0
-    if len(kept) == 1 and () in kept:
-        return kept[()]
-    # Higher powers first and the constant last, as one writes a polynomial.
-    # Texts order the rest, for they say nothing of a symbol's bound: `T` and a bounded `T` are one symbol.
-    order = sorted(kept.items(), key=lambda item: (-sum(power for _, power in item[0]), _texts(item[0])))
-    return SymbolicDim(tuple(order))
+    (monomial, coefficient), *others = terms
+    return SymbolicDim(terms) if monomial or others else coefficient
 
 
-def _texts(monomial: Monomial) -> list[tuple[str, int]]:
-    return [(str(atom), power) for atom, power in monomial]
+def _mapped(dim: SymbolicDim, function: Callable[[int], int]) -> int | SymbolicDim:
+    """The size with other coefficients."""
+    return _size(polynomials.canonical({monomial: function(coefficient) for monomial, coefficient in dim.terms}))
 
 
 def _parenthesized(dim: int | SymbolicDim) -> str:

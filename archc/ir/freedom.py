@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 from archc.ir.graph import Graph, Node, Value
 from archc.ir.signature import Apply, Axis, Factor, Index, Pattern, Signature
 from archc.ir.solve import Extent
-from archc.ir.storage import Dense
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -142,7 +141,7 @@ class Freedom:
 
     def _hold_weights(self) -> None:
         for path, weight in self.graph.weights.items():
-            if weight.storage != Dense():
+            if not weight.storage.elementwise:
                 for number in range(len(weight.shape)):
                     self._fix((path, number), f"`{path}` is stored as {weight.storage}: prune before that")
 

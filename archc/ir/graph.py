@@ -41,6 +41,8 @@ class Scope:
         sizes: the sizes that the block's inputs bound (`D`).
         doc: the comment above the definition.
         inputs: the tensors that this use receives, in the order of the block's inputs; passes may leave some unused.
+        axes: for each of them, the sizes that its type gives names to, axis by axis (None for another); None for one
+            without a type.
         names: what this definition calls tensors that it did not make itself: its inputs, and what its blocks return.
     """
 
@@ -51,6 +53,7 @@ class Scope:
     sizes: Mapping[str, Any] = field(default_factory=dict)
     doc: str = ""
     inputs: list[Value] = field(default_factory=list)
+    axes: list[tuple[str | None, ...] | None] = field(default_factory=list)
     names: dict[Value, str] = field(default_factory=dict)
 
     def within(self, path: str) -> str:

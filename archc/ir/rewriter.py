@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING
 
 from archc.diagnostics import Span
 from archc.ir.graph import Graph, Node, Order, Scope, Value
-from archc.ir.storage import Dense, Storage, Weight
+from archc.ir.storage import Storage
 from archc.ir.types import TensorType
+from archc.ir.weight_changes import WeightChanges
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from archc.ops.operator import Operator
 
 
-class Rewriter:
+class Rewriter(WeightChanges):
     """Changes one graph, and signs what it changes.
 
     Args:
@@ -35,7 +36,7 @@ class Rewriter:
     """
 
     def __init__(self, graph: Graph, by: str = ""):
-        self.graph = graph
+        super().__init__(graph)
         self.by = by
         self._next_order = max((node.order[0] for node in graph._nodes), default=-1) + 1
         self._inserted: dict[Order, int] = {}
@@ -97,35 +98,6 @@ class Rewriter:
         self.graph._add(node)
         return node
 
-    def _declare(
-        self,
-        node: Node,
-        parameters: Mapping[str, TensorType],
-        extents: Mapping[str, object],
-        given: Mapping[str, str] | None,
-        storages: Mapping[str, Storage] | None,
-    ) -> dict[str, str]:
-        paths = {}
-        for name, type in parameters.items():
-            path = (given or {}).get(name) or f"{node.path}.{name}"
-            if node.path is None and name not in (given or {}):
-                raise ValueError(f"{node.title} owns a {name}, and has no name that its path could begin with")
-            paths[name] = path
-            if path in self.graph.weights:
-                continue
-            shape = tuple(dim for dim in type.shape if isinstance(dim, int))
-            assert len(shape) == type.rank, "inference refuses weights of symbolic shape"
-            declared = node.op.parameters[name]
-            self.graph.weights[path] = Weight(
-                path,
-                shape,
-                type.dtype,
-                (storages or {}).get(name, Dense()),
-                declared.trainable,
-                declared.initializer(extents),
-            )
-        return paths
-
     def _order(self, near: Node | None) -> Order:
         if near is None:
             self._next_order += 1
@@ -176,12 +148,39 @@ class Rewriter:
             raise ValueError(f"{node.title} is still in use")
         self.graph._remove(node)
 
+    def remove_unused_nodes(self) -> list[Node]:
+        """Remove what feeds no output; returns the nodes removed, in the order of the graph."""
+        live: set[Node] = set()
+        stack = [value.producer for value in self.graph.outputs.values() if value.producer is not None]
+        while stack:
+            node = stack.pop()
+            if node not in live:
+                live.add(node)
+                stack.extend(value.producer for value in node.operands if value.producer is not None)
+        dead = [node for node in self.graph.nodes() if node not in live]
+        for node in dead:
+            self.graph._remove(node)
+        return dead
+
     def set_operands(self, node: Node, operands: Sequence[Value]) -> None:
         """Give a node other operands; its results keep their values, with newly inferred types."""
         before = node.types
         self.graph._set_operands(node, tuple(operands))
         if node.types != before:
             self._infer([node])
+
+    def reroute(self, old: Value, new: Value, users: Sequence[Node]) -> None:
+        """Let some of the users of a value use another one of its type.
+
+        Blocks in which nothing uses the old one any more call the new one by its name.
+        """
+        for node in users:
+            self.set_operands(node, tuple(new if value is old else value for value in node.operands))
+        staying = {scope for node in self.graph.consumers(old) for scope in node.scope.ancestors()}
+        for scope in {scope for node in users for scope in node.scope.ancestors()} - staying:
+            if old in scope.names:
+                scope.names.setdefault(new, scope.names.pop(old))
+            scope.inputs[:] = (new if value is old else value for value in scope.inputs)
 
     def set_operator(self, node: Node, op: Operator, storages: Mapping[str, Storage] | None = None) -> None:
         """Give a node another operator, or other attributes; parameters that it lacked are declared."""
@@ -192,8 +191,8 @@ class Rewriter:
         self._sign(node)
         self._infer([node])
 
-    def resize(self, operators: Mapping[Node, Operator], weights: Mapping[str, np.ndarray]) -> None:
-        """Give nodes operators of other sizes and weights other values, of other shapes, all at once.
+    def resize(self, operators: Mapping[Node, Operator], kept: Mapping[str, Sequence[np.ndarray]]) -> None:
+        """Give nodes operators of other sizes, and leave of weights the elements kept on each axis, all at once.
 
         One without the other would not fit; results get the types that follow.
         """
@@ -205,11 +204,11 @@ class Rewriter:
             inference = node.op.infer(node.types)
             for name in inference.parameters:
                 path = node.weights[name]
-                if path in weights and path == f"{node.path}.{name}":  # its own, not one that it shares
+                if path in kept and path == f"{node.path}.{name}":  # its own, not one that it shares
                     fresh = node.op.parameters[name].initializer(inference.solution.extents)
                     self.graph.weights[path] = replace(self.graph.weights[path], initializer=fresh)
-        for path, values in weights.items():
-            self.set_weight(path, values)
+        for path, elements in kept.items():
+            self._slice(path, elements)
 
     def become(self, node: Node, op: Operator, operands: Sequence[Value]) -> None:
         """Give a node without weights another operator and other operands at once."""
@@ -247,55 +246,3 @@ class Rewriter:
     def _sign(self, node: Node) -> None:
         if self.by and (not node.origin or node.origin[-1] != self.by):
             node.origin = (*node.origin, self.by)
-
-    # Weights ----------------------------------------------------------------------------------------------
-
-    def set_weight(self, path: str, values: np.ndarray) -> None:
-        """Give a weight values that a pass computed; they are encoded as its storage says.
-
-        The shape may change with them; the graph's tensors must be bound.
-        """
-        from archc.weights.tensor import ArrayTensor
-
-        weight = self.graph.weights[path]
-        if weight.shape != values.shape:
-            self.graph.weights[path] = weight = replace(weight, shape=values.shape)
-        assert self.graph.tensors is not None, "weights are bound before passes run"
-        for stored, array in weight.storage.encode(path, values).items():
-            self.graph.tensors.set(stored, ArrayTensor(array))
-
-    def set_storage(self, path: str, storage: Storage) -> None:
-        """Store a weight in another way, encoding the values that it has."""
-        values = self.graph.weight_values(path)
-        self._drop_tensors(path)
-        self.graph.weights[path] = replace(self.graph.weights[path], storage=storage)
-        self.set_weight(path, values)
-
-    def _drop_tensors(self, path: str) -> None:
-        if self.graph.tensors is not None:
-            for stored in self.graph.weights[path].tensors:
-                if stored in self.graph.tensors:
-                    self.graph.tensors.remove(stored)
-
-    def remove_unused_weights(self) -> list[str]:
-        """Forget the weights that no node has any more; returns their paths."""
-        used = {path for node in self.graph._nodes for path in node.weights.values()}
-        unused = [path for path in self.graph.weights if path not in used]
-        for path in unused:
-            self._drop_tensors(path)
-            del self.graph.weights[path]
-        return unused
-
-    def remove_unused_nodes(self) -> list[Node]:
-        """Remove what feeds no output; returns the nodes removed, in the order of the graph."""
-        live: set[Node] = set()
-        stack = [value.producer for value in self.graph.outputs.values() if value.producer is not None]
-        while stack:
-            node = stack.pop()
-            if node not in live:
-                live.add(node)
-                stack.extend(value.producer for value in node.operands if value.producer is not None)
-        dead = [node for node in self.graph.nodes() if node not in live]
-        for node in dead:
-            self.graph._remove(node)
-        return dead

@@ -35,9 +35,11 @@ class Stages:
         self.count = max(stages) + 1
         for stage in range(self.count):
             if stage not in stages:
+                later = next(node for node, own in self.of_node.items() if own > stage)
                 raise error(
                     "empty-stage",
                     f"`{graph.name}` has a stage {max(stages)}, and nothing in stage {stage}",
+                    later.span,
                     help="number the stages from 0 without a gap",
                 )
         self.devices = tuple(self._devices.get(stage) for stage in range(self.count))

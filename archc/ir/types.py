@@ -37,6 +37,14 @@ class DType(StrEnum):
         return not self.floating and self is not DType.bool
 
     @property
+    def largest(self) -> int | float:
+        """The largest finite number that an element can be."""
+        if self in _SIGNIFICANT_BITS:
+            precision, exponent = _SIGNIFICANT_BITS[self]
+            return (2 - 2.0 ** (1 - precision)) * 2.0**exponent
+        return 1 if self is DType.bool else 2 ** (8 * self.size - (self is not DType.u8)) - 1
+
+    @property
     def torch(self) -> str:
         """PyTorch's name: `float32`, `int64`."""
         return _TORCH[self.value]
@@ -46,6 +54,9 @@ class DType(StrEnum):
         """ONNX's name in `TensorProto.DataType`: `FLOAT`, `INT64`."""
         return _ONNX[self.value]
 
+
+_SIGNIFICANT_BITS = {DType.f64: (53, 1023), DType.f32: (24, 127), DType.f16: (11, 15), DType.bf16: (8, 127)}
+"""The bits of a float's significand, the leading one included, and its largest exponent (IEEE 754; bf16: 8 and 127)."""
 
 _TORCH = {
     "f64": "float64",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from archc.ir.graph import Graph, Value
+from archc.ir.scans import arrange
 from archc.ir.solve import Misfit
 
 
@@ -16,12 +17,14 @@ def verify(graph: Graph) -> None:
     Raises:
         InvalidGraph: a cycle; a value that nothing in the graph produces; operands that do not fit; results that are
             not what their operator infers; a weight that is missing, of another shape, or unused; two different
-            layers of one path; a node that feeds no output; stored tensors that do not fit the weights.
+            layers of one path; a node that feeds no output; stored tensors that do not fit the weights; a scan
+            without its other end, or whose insides are used outside of it.
     """
     try:
-        nodes = graph.nodes()
-    except ValueError as cycle:
-        raise InvalidGraph(str(cycle)) from None
+        nodes = graph.nodes()  # there may be a cycle
+        arrange(nodes)
+    except ValueError as problem:
+        raise InvalidGraph(str(problem)) from None
     known: set[Value] = set(graph.inputs)
     layers: dict[str, tuple[object, object]] = {}
     used: set[str] = set()

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from archc.diagnostics import ArchcError, error
 from archc.weights.dtypes import ITEM_SIZE, from_little_endian, name_of_numpy, numpy_dtype, to_little_endian
@@ -93,6 +93,20 @@ class ArrayTensor(LazyTensor):
         return view
 
 
+def mapped(stream: IO[bytes], offset: int, shape: tuple[int, ...], dtype: str) -> npt.NDArray[Any]:
+    """Row-major, little-endian elements from byte `offset` of a file on, as a read-only view of it.
+
+    The view stays good when the file is closed.
+    """
+    import numpy as np
+
+    size = math.prod(shape) * ITEM_SIZE[dtype]
+    if size == 0:  # an empty stretch cannot be mapped
+        return np.empty(shape, numpy_dtype(dtype))
+    raw = np.memmap(stream, dtype=np.uint8, mode="r", offset=offset, shape=(size,))
+    return from_little_endian(np.asarray(raw), dtype).reshape(shape)
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class FileTensor(LazyTensor):
     """A stretch of a file: row-major, little-endian elements from byte `offset` on.  Mapped, not copied, when read.
@@ -106,15 +120,10 @@ class FileTensor(LazyTensor):
     dtype: str
 
     def numpy(self) -> npt.NDArray[Any]:
-        import numpy as np
-
-        if self.nbytes == 0:  # an empty stretch cannot be mapped
-            return np.empty(self.shape, numpy_dtype(self.dtype))
-        if size_of(self.path) < self.offset + self.nbytes:
+        if self.nbytes and size_of(self.path) < self.offset + self.nbytes:
             raise self._truncated()
         with opened(self.path) as stream:
-            raw = np.memmap(stream, dtype=np.uint8, mode="r", offset=self.offset, shape=(self.nbytes,))
-        return from_little_endian(np.asarray(raw), self.dtype).reshape(self.shape)
+            return mapped(stream, self.offset, self.shape, self.dtype)
 
     def chunks(self) -> Iterator[npt.NDArray[Any]]:
         # Plain reads: pages of a mapping would count as this process's memory until they are dropped.

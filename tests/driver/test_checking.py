@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 from onnx import numpy_helper
@@ -39,6 +40,29 @@ def not_a_number(path: Path) -> None:
     (bias,) = (tensor for tensor in model.graph.initializer if tensor.name == "fc2.bias")
     bias.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(bias) * float("nan"), "fc2.bias"))
     onnx.save(model, path)
+
+
+def scale_last_layer(path: Path, factor: float) -> None:
+    """Let the outputs be off by `factor - 1`, relatively."""
+    model = onnx.load(path)
+    for tensor in model.graph.initializer:
+        if tensor.name in ("fc2.bias", "fc2.weight", "fc2.weight_scale") and tensor.data_type == onnx.TensorProto.FLOAT:
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(factor), tensor.name))
+    onnx.save(model, path)
+
+
+@pytest.mark.parametrize(("passes", "tolerance"), [("", 1e-4), ("quant(scheme = weight)", 5e-2)])
+def test_what_differs_by_less_than_the_tolerance_agrees(passes: str, tolerance: float, tmp_path: Path) -> None:
+    """Floats are compared strictly, and integers with the room that a number between two steps needs."""
+    compiled = archc.compile(TEXT, passes=passes)
+    compiled.write(tmp_path)
+    files = {".onnx": tmp_path / "net.onnx"}
+    scale_last_layer(files[".onnx"], 1 + 0.7 * tolerance)
+    assert check_agreement(compiled, files)["errors"]["onnxruntime"] == pytest.approx(0.7 * tolerance, rel=0.1)
+    compiled.write(tmp_path)
+    scale_last_layer(files[".onnx"], 1 + 1.5 * tolerance)
+    with pytest.raises(ArchcError, match="onnxruntime differs"):
+        check_agreement(compiled, files)
 
 
 def truncated(path: Path) -> None:

@@ -154,3 +154,10 @@ def test_a_size_without_a_value_counts_as_the_default() -> None:
     assert evaluate(symbol("N") * 3 + symbol("M"), sizes={"M": 5}) == 8
     assert evaluate(symbol("N") * 3, default=4) == 12
     assert isinstance(symbol("N") + 1, SymbolicDim)
+
+
+def test_a_size_is_written_as_one_writes_a_polynomial() -> None:
+    """Higher powers first, the constant last, the rest by their letters, whatever the order in which they came."""
+    a, b = symbol("A"), symbol("B")
+    assert str(7 + b + a) == "A + B + 7"
+    assert str(1 - b + a * b + a * a * a) == "A*A*A + A*B - B + 1"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from archc.ir.types import DType, TensorType
 from archc.ir.verifier import verify
 from archc.ops import OPERATORS
 from archc.ops.operator import OperatorError
+from archc.weights.scratch import HELD_BYTES
 from tests.language.random_graphs import random_graph
 
 N = symbol("N")
@@ -160,6 +162,21 @@ def test_a_weight_has_one_shape_and_one_storage() -> None:
     rewriter.set_operator(node, OPERATORS["linear"](3, bias=False))
     assert set(node.weights) == {"weight"} and rewriter.remove_unused_weights() == ["a.bias"]
     verify(graph)
+
+
+def test_values_that_a_pass_sets_do_not_pile_up_in_memory() -> None:
+    """Of 100 MB of new numbers at most a scratch's share stays, and all can be read."""
+    graph, rewriter, x = start(1024)
+    for number in range(6):
+        rewriter.add(OPERATORS["linear"](4096, bias=False), [x], name=f"fc{number}")
+    bind_fresh(graph, 0)
+    tracemalloc.start()
+    for number in range(6):
+        rewriter.set_weight(f"fc{number}.weight", np.full((4096, 1024), number, np.float32))
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held < HELD_BYTES + 1_000_000
+    assert all((graph.weight_values(f"fc{number}.weight") == number).all() for number in range(6))
 
 
 def test_owners_of_weights_need_a_name() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from archc.ir.storage import STORAGES, Dense, Int8, Weight
+from archc.ir.storage import STORAGES, Dense, Int8, Masked, Weight
 from archc.ir.types import DType
 
 
@@ -47,6 +47,13 @@ def test_the_largest_of_each_slice_is_kept() -> None:
     assert stored["w_scale"] == pytest.approx([2 / 127, 100 / 127, 1.0])
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_no_integer_is_minus_128_however_the_scale_is_rounded(dtype: type[np.floating]) -> None:
+    """Of numbers this small a 127th is 1.5 times the smallest one there is, and the scale is that one."""
+    values = np.array([-190, 190], dtype) * np.finfo(dtype).smallest_subnormal
+    assert Int8().encode("w", values)["w"].tolist() == [-127, 127]
+
+
 @pytest.mark.parametrize("value", [1e-45, 1e-40, 0.0])
 def test_numbers_too_small_to_be_divided(value: float) -> None:
     values = np.full((2, 2), value, np.float32)
@@ -73,14 +80,36 @@ def test_what_int8_can_store(axis: int | None, shape: tuple[int, ...], dtype: DT
     assert Dense().misfit(shape, dtype) is None
 
 
+@given(
+    hnp.arrays(np.float32, (3, 4), elements=st.floats(-1, 1, width=32)),
+    hnp.arrays(np.bool_, (3, 4)),
+)
+def test_what_a_mask_leaves_out_is_zero_whatever_is_stored_there(values: np.ndarray, mask: np.ndarray) -> None:
+    values[0, 0] = np.nan
+    mask[0, 0] = False
+    decoded = Masked().decode("w", {"w": values, "w_mask": mask})
+    assert decoded.dtype == np.float32
+    assert np.array_equal(decoded[mask], values[mask]) and not decoded[~mask].any()
+    again = Masked().encode("w", decoded)
+    assert {name: array.dtype.name for name, array in again.items()} == {"w": "float32", "w_mask": "bool"}
+    assert np.array_equal(Masked().decode("w", again), decoded)
+
+
+def test_only_floats_are_masked() -> None:
+    assert Masked().misfit((4, 8), DType.f16) is None
+    assert Masked().misfit((4, 8), DType.i64) == "only floating-point weights are masked, and this one is i64"
+
+
 def test_bytes_and_sizes() -> None:
     weight = Weight("w", (4, 8), DType.f32)
     assert (weight.size, weight.nbytes, weight.tensors) == (32, 128, {"w": ((4, 8), DType.f32)})
     assert Weight("w", (4, 8), DType.f32, Int8(0)).nbytes == 32 + 4 * 4
     assert Weight("w", (4, 8), DType.f32, Int8()).nbytes == 32 + 4
+    assert Weight("w", (4, 8), DType.f16, Masked()).nbytes == 32 * 3
     assert Weight("b", (), DType.bool).nbytes == 1
 
 
 def test_storages_by_name_print_as_the_language() -> None:
-    assert STORAGES["int8"] is Int8 and STORAGES["dense"] is Dense
-    assert [str(storage) for storage in (Dense(), Int8(), Int8(1))] == ["dense", "int8", "int8(axis = 1)"]
+    assert STORAGES["int8"] is Int8 and STORAGES["dense"] is Dense and STORAGES["masked"] is Masked
+    shown = [str(storage) for storage in (Dense(), Masked(), Int8(), Int8(1))]
+    assert shown == ["dense", "masked", "int8", "int8(axis = 1)"]

@@ -1,0 +1,149 @@
+"""Writing a model that is divided into stages: a module, weights and an ONNX model for each, and what runs them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from archc.codegen.pipeline import Stage, shared, split
+from archc.driver.targets import write_onnx, write_weights
+from archc.ir.cost import cost
+from archc.ir.stages import divided
+
+if TYPE_CHECKING:
+    from archc.compiler import Compiled
+    from archc.driver.output import OutputFolder
+    from archc.ir.graph import Value
+
+
+@dataclass(frozen=True)
+class Written:
+    """What was written of one stage: the files by suffix (`.py`, `.safetensors`, `.onnx`)."""
+
+    stage: Stage
+    files: Mapping[str, Path]
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """What was written of all stages.
+
+    Attributes:
+        program: the program that runs them, if there is one.
+    """
+
+    stages: Sequence[Written] = ()
+    program: Path | None = None
+
+    @property
+    def files(self) -> list[Path]:
+        """Every file."""
+        found = [path for each in self.stages for path in each.files.values()]
+        return found if self.program is None else [*found, self.program]
+
+
+def stages_of(compiled: Compiled) -> list[Stage]:
+    """The stages of a compiled model; none where it has only one."""
+    stages = split(compiled.graph) if divided(compiled.graph) else []
+    return stages if len(stages) > 1 else []
+
+
+def write_stages(
+    compiled: Compiled, out: OutputFolder, emit: Sequence[str], weights_file: Path, progress: Callable[[str], None]
+) -> Pipeline:
+    """Write the files of each stage, and the program that runs them; nothing for a model of one stage.
+
+    Args:
+        weights_file: that of the whole model, written already.
+
+    Raises:
+        ArchcError: a target cannot express a stage.
+    """
+    stages = stages_of(compiled) if {"torch", "onnx"} & set(emit) else []
+    if not stages:
+        return Pipeline()
+    compilation = _compilation(compiled, weights_file)
+    written = []
+    for stage in stages:
+        progress(f"write stage {stage.number}")
+        weights = out.file(f"{stage.name}.safetensors")
+        offsets = write_weights(stage.graph, weights, {"compilation": compilation})
+        files = {".safetensors": weights}
+        if "torch" in emit:
+            files[".py"] = out.file(f"{stage.name}.py")
+            files[".py"].write_text(_stage_source(compiled, stage, compilation), encoding="utf-8")
+        if "onnx" in emit:
+            files[".onnx"] = out.file(f"{stage.name}.onnx")
+            write_onnx(stage.graph, files[".onnx"], weights, offsets)
+        written.append(Written(stage, files))
+    if "torch" not in emit:
+        return Pipeline(written)
+    program = out.file(f"{compiled.name}_pipeline.py")
+    program.write_text(_pipeline_source(compiled, stages, compilation), encoding="utf-8")
+    return Pipeline(written, program)
+
+
+def _pipeline_source(compiled: Compiled, stages: Sequence[Stage], compilation: str) -> str:
+    """The program that runs the stages, a process for each."""
+    from archc.codegen import pipeline
+
+    return pipeline.emit(compiled.graph, stages, source_name=compiled.source_name, compilation=compilation)
+
+
+def stage_sources(compiled: Compiled) -> dict[str, str]:
+    """The PyTorch modules of all stages and the program that runs them, by file name.
+
+    They do not tell their compile, since that hangs on the weights.
+    """
+    stages = stages_of(compiled)
+    sources = {f"{stage.name}.py": _stage_source(compiled, stage, "") for stage in stages}
+    if stages:
+        sources[f"{compiled.name}_pipeline.py"] = _pipeline_source(compiled, stages, "")
+    return sources
+
+
+def stages_report(pipeline: Pipeline) -> dict[str, Any]:
+    """What `report.json` says of stages: nothing where there are none."""
+    if not pipeline.stages:
+        return {}
+    copies = shared([each.stage for each in pipeline.stages])
+    return {
+        "stages": [_described(each) for each in pipeline.stages],
+        "shared": {path: list(stages) for path, stages in copies.items()},
+    }
+
+
+def _described(written: Written) -> dict[str, Any]:
+    graph = written.stage.graph
+    return {
+        "stage": written.stage.number,
+        "device": written.stage.device,
+        "receives": _types({value.name or "": value for value in graph.inputs}),
+        "sends": _types(graph.outputs),
+        **cost(graph).to_json(),
+        "files": sorted(path.name for path in written.files.values()),
+    }
+
+
+def _types(values: Mapping[str, Value]) -> dict[str, str]:
+    return {name: str(value.type) for name, value in values.items()}
+
+
+def _stage_source(compiled: Compiled, stage: Stage, compilation: str) -> str:
+    from archc.codegen.torch import emit
+
+    weights_name = f"{stage.name}.safetensors"
+    return emit(stage.graph, source_name=compiled.source_name, weights_name=weights_name, compilation=compilation)
+
+
+def _compilation(compiled: Compiled, weights_file: Path) -> str:
+    """What tells a compile from others: a hash of the text that the graph prints as, and of all weights."""
+    from archc.language.printer import print_graph
+
+    with weights_file.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256")
+    digest.update(print_graph(compiled.graph).encode())
+    return digest.hexdigest()[:32]

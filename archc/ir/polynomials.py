@@ -1,0 +1,73 @@
+"""Polynomials with integer coefficients, in one canonical form: sums of products of atoms.
+
+An atom is whatever can be hashed and has a text that no other atom has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Mapping
+from typing import TypeVar
+
+A = TypeVar("A", bound=Hashable)
+
+Monomial = tuple[tuple[A, int], ...]
+"""Atoms with their powers, in the order of their texts; without any it is 1."""
+Terms = tuple[tuple[Monomial[A], int], ...]
+"""Monomials with their coefficients, none of them 0; without any it is 0."""
+
+
+def canonical(terms: Mapping[Monomial[A], int]) -> Terms[A]:
+    """The one form of a sum: higher powers first and the constant last, as one writes a polynomial.
+
+    Texts order the rest, for they say nothing of a symbol's bound: `T` and a bounded `T` are one symbol.
+    """
+    kept = [(monomial, coefficient) for monomial, coefficient in terms.items() if coefficient]
+    return tuple(sorted(kept, key=_rank) if len(kept) > 1 else kept)
+
+
+def _rank(term: tuple[Monomial[A], int]) -> tuple[int, list[tuple[str, int]]]:
+    monomial, _ = term
+    return -sum(power for _, power in monomial), [(str(atom), power) for atom, power in monomial]
+
+
+def added(left: Terms[A], right: Terms[A]) -> Terms[A]:
+    """The sum of two polynomials."""
+    terms = dict(left)
+    for monomial, coefficient in right:
+        terms[monomial] = terms.get(monomial, 0) + coefficient
+    return canonical(terms)
+
+
+def multiplied(left: Terms[A], right: Terms[A]) -> Terms[A]:
+    """The product of two polynomials."""
+    terms: dict[Monomial[A], int] = {}
+    for first, a in left:
+        for second, b in right:
+            powers = dict(first)
+            for atom, power in second:
+                powers[atom] = powers.get(atom, 0) + power
+            monomial = _monomial(powers.items())
+            terms[monomial] = terms.get(monomial, 0) + a * b
+    return canonical(terms)
+
+
+def divided(terms: Terms[A], by: Terms[A]) -> Terms[A] | None:
+    """The exact quotient by a polynomial of one term; None where there is none, or `by` has more terms."""
+    if len(by) != 1:
+        return None
+    ((monomial, coefficient),) = by
+    quotient: dict[Monomial[A], int] = {}
+    for own, value in terms:
+        powers = dict(own)
+        for atom, power in monomial:
+            if powers.get(atom, 0) < power:
+                return None
+            powers[atom] -= power
+        if value % coefficient:
+            return None
+        quotient[_monomial((atom, power) for atom, power in powers.items() if power)] = value // coefficient
+    return canonical(quotient)
+
+
+def _monomial(powers: Iterable[tuple[A, int]]) -> Monomial[A]:
+    return tuple(sorted(powers, key=lambda factor: str(factor[0])))

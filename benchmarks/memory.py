@@ -1,0 +1,69 @@
+"""How much memory compiling holds: the peak of the process, for models that grow and layers that do not.
+
+A model is a chain of layers of 4 MB each, 128 → 8192 and back, with fresh weights, which are drawn when asked for.
+`archc compile` runs in a process of its own and writes all that it can.  A model of two layers shows what starting
+takes, and PyTorch, which passes are measured with.  An ONNX file of less than 100 MB holds its weights, and protobuf
+and ONNX's checker hold copies of it: 300 MB at most, from however large a model it was made.
+
+    python -m benchmarks.memory [--megabytes 100 400 1600] [--passes "" "lowrank(ratio=0.5), quant"]
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from benchmarks.processes import Usage, measure
+from benchmarks.tables import markdown
+
+MILLION = 1_000_000
+NARROW, WIDE = 128, 8192
+LAYER_BYTES = 4 * NARROW * WIDE
+PIPELINES = ["", "quant", "lowrank(ratio=0.5), quant"]
+
+
+def chain(megabytes: int) -> str:
+    """A model of about that many million bytes of weights: pairs of layers, at least one pair."""
+    pairs = max(1, round(megabytes * MILLION / (2 * LAYER_BYTES)))
+    return (
+        f"model chain {{\n    input x: f32[N, {NARROW}]\n"
+        f"    for i in 0..{pairs} {{ x = x -> up[i]: linear({WIDE}) -> relu -> down[i]: linear({NARROW}) }}\n"
+        "    output y = x\n}\n"
+    )
+
+
+def compile_model(megabytes: int, passes: str, folder: Path) -> Usage:
+    """What `archc compile` takes for a model of that size."""
+    file = folder / "chain.arch"
+    file.write_text(chain(megabytes))
+    return measure(["-m", "archc", "compile", file, "--passes", passes, "-o", folder / "out"])
+
+
+def run(pipelines: list[str], sizes: list[int]) -> str:
+    """Compile all, and give the table."""
+    rows = []
+    with tempfile.TemporaryDirectory() as name:
+        for passes in pipelines:
+            peaks = [compile_model(megabytes, passes, Path(name)).peak for megabytes in (0, *sizes)]
+            title = f'`--passes "{passes}"`' if passes else "no passes"
+            rows.append([title, *(f"{peak / MILLION:,.0f} MB" for peak in peaks)])
+    return markdown(["peak of `archc compile`", "8 MB of weights", *(f"{size:,} MB" for size in sizes)], rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--megabytes", type=int, nargs="+", default=[100, 400, 1600], help="default: 100 400 1600")
+    parser.add_argument(
+        "--passes",
+        nargs="+",
+        metavar="PIPELINE",
+        default=PIPELINES,
+        help="default: none, `quant`, and `lowrank` with it",
+    )
+    options = parser.parse_args()
+    print(run(options.passes, options.megabytes))
+
+
+if __name__ == "__main__":
+    main()
