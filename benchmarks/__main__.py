@@ -14,9 +14,12 @@ from benchmarks.processes import ROOT
 
 SCRIPTS = {
     "digits": "The digit classifier, trained and compressed",
+    "pruning": "The digit classifier, pruned",
     "perceptron": "A perceptron at a quarter of its rank, and in int8",
     "check_time": "Checking a text",
     "scaling": "Compiling large models",
+    "partitioning": "Splitting graphs into stages",
+    "memory": "Compiling models with many weights",
     "int8_models": "int8 models against float ones",
     "int8_kernels": "int8 kernels in PyTorch",
 }

@@ -105,18 +105,23 @@ def load_programs(folder: Path, weights: str, name: str = "cnn") -> list[Program
     ]
 
 
-def build(
-    out: Path, digits: Digits, passes: str = PASSES, epochs: int = 6, say: Callable[[str], None] = print
-) -> list[Program]:
-    """Compile, train, compile again; returns the float programs and then the compressed ones."""
+def trained(out: Path, digits: Digits, epochs: int = 6, say: Callable[[str], None] = print) -> Path:
+    """Compile, train what was generated, and save its weights; returns their file."""
     out.mkdir(parents=True, exist_ok=True)
     say(f"compile {SPEC.name}")
     archc.compile(SPEC).write(out / "fresh")
     say(f"train the generated module on {len(digits.train_labels):,} digits, {epochs} epochs of Adam")
     torch.manual_seed(0)
     model = train(load_module(out / "fresh" / "cnn.py").CNN(), digits, epochs)
-    weights = out / "trained.safetensors"
-    save(model, weights)
+    save(model, out / "trained.safetensors")
+    return out / "trained.safetensors"
+
+
+def build(
+    out: Path, digits: Digits, weights: Path, passes: str = PASSES, say: Callable[[str], None] = print
+) -> list[Program]:
+    """Compile with trained weights; returns the float programs and then the compressed ones."""
+    out.mkdir(parents=True, exist_ok=True)
     calibration = out / "calibration.npz"
     np.savez(calibration, image=digits.train_images[:CALIBRATION_SAMPLES].numpy())
     say(f"compile it again with the trained weights, without passes and with `{passes}`")
@@ -175,7 +180,8 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     digits = load_digits()
-    programs = build(options.out, digits, options.passes, options.epochs)
+    weights = trained(options.out, digits, options.epochs)
+    programs = build(options.out, digits, weights, options.passes)
     print("compare on the 1,000 digits held out")
     print()
     print(table(programs, digits))

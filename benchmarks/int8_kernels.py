@@ -27,7 +27,7 @@ from torch import Tensor
 Contenders = dict[str, Callable[[], Tensor]]
 
 LINEARS = ((1024, 4096), (4096, 1024))
-CONVS = ((1, 32, 28), (32, 64, 13))  # channels in, channels out, side: the MNIST cnn
+CONVS = ((1, 32, 28), (32, 64, 13), (256, 256, 4))  # channels in and out, side: the MNIST cnn, a late layer of a ResNet
 KERNEL = 3
 
 
@@ -126,30 +126,33 @@ def linear_contenders(in_features: int, out_features: int, batch: int) -> Conten
 
 
 def conv_contenders(in_channels: int, out_channels: int, side: int, batch: int) -> Contenders:
-    x = torch.rand(batch, in_channels, side, side)
+    x = torch.randn(batch, in_channels, side, side)
     weight = torch.randn(out_channels, in_channels, KERNEL, KERNEL) / (in_channels * KERNEL**2) ** 0.5
     bias = torch.randn(out_channels)
     geometry = ([1, 1], [0, 0], [1, 1], 1)  # stride, padding, dilation, groups
     q = Int8.of(x, weight)
     codes = q.quantize_u8(x)
-    onednn_weight = torch.ops.onednn.qconv_prepack(q.weight, q.weight_scale, q.scale, q.zero_point, *geometry, None)
+    onednn_weight = torch.ops.onednn.qconv_prepack(q.weight, q.weight_scale, 1.0, 0, *geometry, None)
+    # With the zero point in the bias, and an order that suits the input, no call has to convert the weight.
+    fitting_weight = torch.ops.onednn.qconv_prepack(q.weight, q.weight_scale, 1.0, 0, *geometry, list(x.shape))
+    row_sums = q.weight.flatten(1).sum(1, dtype=torch.int32)
+    fitting_bias = bias - q.zero_point * q.scale * q.weight_scale * row_sums
     fbgemm_weight = torch.ops.quantized.conv2d_prepack(q.fbgemm_weight(), bias, *geometry)
     output_scale = F.conv2d(x, weight, bias).abs().max().item() / 127
     combined_scale = q.weight_scale * q.scale
     out_side = side - KERNEL + 1
 
-    def onednn(codes: Tensor) -> Tensor:
+    def onednn(codes: Tensor, weight: Tensor, zero_point: int, bias: Tensor) -> Tensor:
         result: Tensor = torch.ops.onednn.qconv_pointwise(
-            codes, q.scale, q.zero_point, onednn_weight, q.weight_scale, q.no_zero_points, bias, *geometry,
+            codes, q.scale, zero_point, weight, q.weight_scale, q.no_zero_points, bias, *geometry,
             1.0, 0, torch.float32, "none", [], None,
         )  # fmt: skip
         return result
 
     def int_mm() -> Tensor:
-        # The zero point of this input is 0, so codes are x / scale; twice the scale keeps them inside int8.
-        halved = (x / (2 * q.scale)).round_().clamp_(max=127)
-        patches = F.unfold(halved, KERNEL).transpose(1, 2).flatten(0, 1).to(torch.int8)
-        y = torch._int_mm(patches, q.weight.flatten(1).t()).float().mul_(2 * combined_scale).add_(bias)
+        patches = F.unfold(q.quantize_s8(x).float(), KERNEL).transpose(1, 2).flatten(0, 1).to(torch.int8)
+        shift = bias - (q.zero_point - 128) * combined_scale * row_sums
+        y = torch._int_mm(patches, q.weight.flatten(1).t()).float().mul_(combined_scale).add_(shift)
         return y.view(batch, out_side, out_side, out_channels).permute(0, 3, 1, 2)
 
     def fbgemm() -> Tensor:
@@ -162,8 +165,9 @@ def conv_contenders(in_channels: int, out_channels: int, side: int, batch: int) 
     return {
         "float": lambda: F.conv2d(x, weight, bias),
         "float, channels last": lambda: F.conv2d(channels_last, weight_channels_last, bias),
-        "onednn static": lambda: onednn(q.quantize_u8(x)),
-        "onednn static, kernel": lambda: onednn(codes),
+        "onednn static": lambda: onednn(q.quantize_u8(x), fitting_weight, 0, fitting_bias),
+        "onednn, kernel": lambda: onednn(codes, fitting_weight, 0, fitting_bias),
+        "onednn, weight converted": lambda: onednn(codes, onednn_weight, q.zero_point, bias),
         "_int_mm on patches": int_mm,
         "fbgemm static, int8 out": fbgemm,
     }

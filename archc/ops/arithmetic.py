@@ -121,6 +121,8 @@ class Unary(Operator, abstract=True):
 class Neg(Unary):
     """The negative: y = -x."""
 
+    formula = "unary"
+    symbol = "-"
     floating_only = False
     onnx_name = "Neg"
     example = "y = -x"

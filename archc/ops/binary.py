@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar, Self
 
 from archc.ir.attributes import attribute
 from archc.ir.dims import SymbolicDim, as_symbol
 from archc.ir.signature import Signature, parse_signature
 from archc.ir.types import DType, TensorType
+from archc.ops.formula import Side
 from archc.ops.operator import Operator, OperatorError, operator
 from archc.ops.rewriting import Uniform
 from archc.ops.spelling import Infix, OnnxSpelling, TorchSpelling, infix, literal
-from archc.ops.table import OperatorTable
-
-BINARY: OperatorTable[type[Binary]] = OperatorTable()
-"""The binary operators that the language writes with a symbol: `+` to `>=`."""
 
 
 @operator
@@ -26,8 +24,7 @@ class Binary(Operator, abstract=True):
     """
 
     signature = "a[~s], b[~s] -> y[~s]"
-    symbol: ClassVar[str] = ""
-    """How the language and PyTorch write it."""
+    formula = "binary"
     domain: ClassVar[str] = "numbers"
     """What it computes with: "numbers", "floating" numbers, or "anything"."""
     neutral: ClassVar[int | None] = None
@@ -41,10 +38,19 @@ class Binary(Operator, abstract=True):
     )
     reverse: bool = attribute(False, keyword=True, doc="the number stands on the left: `2 / x`")
 
-    def __init_subclass__(cls, abstract: bool = False, **kwargs: Any):
-        super().__init_subclass__(abstract=abstract, **kwargs)
-        if cls.symbol:
-            BINARY[cls.symbol] = cls
+    @classmethod
+    def from_sides(cls, *sides: Side) -> Self:
+        left, right = sides
+        return cls(scalar=right if left is None else left, reverse=left is not None)
+
+    def sides(self) -> tuple[Side, Side] | None:
+        if self != type(self).from_sides(*self._sides()):
+            return None  # it has attributes besides these
+        unwritten = isinstance(self.scalar, float) and not math.isfinite(self.scalar)
+        return None if unwritten else self._sides()
+
+    def _sides(self) -> tuple[Side, Side]:
+        return (self.scalar, None) if self.reverse else (None, self.scalar)
 
     def signature_for(self, types: Sequence[TensorType]) -> Signature:
         return parse_signature(self.signature if self.scalar is None else "a[*s] -> y[*s]")

@@ -171,6 +171,8 @@ class LogicalOr(Logical):
 class LogicalNot(Logical):
     """Whether it does not hold: y = ¬x."""
 
+    formula = "unary"
+    symbol = "not"
     signature = "x[*s] -> y[*s]"
     onnx_name = "Not"
     example = "mask -> logical_not"

@@ -1,10 +1,10 @@
-"""A tensor of numbers that were worked out before the model runs."""
+"""Tensors of numbers that belong to a model itself: worked out before it runs, or learned."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Self
 
 from archc.ir.attributes import attribute
 from archc.ir.signature import Pattern, Signature
@@ -12,38 +12,33 @@ from archc.ir.solve import Extent
 from archc.ir.types import DType, TensorType
 from archc.ops.axes import plain_axes
 from archc.ops.operator import Operator, OperatorError, operator
-from archc.ops.parameter import Parameter, zeros
+from archc.ops.parameter import Parameter, normal, zeros
 from archc.ops.spelling import OnnxSpelling, TorchSpelling
 
 
 @operator
-class Constant(Operator):
-    """Fixed numbers, kept with the weights and not trained; `simplify` leaves them where it computed something.
-
-    A fresh one is all zeros, so it needs a weights file to mean something.
-    """
+class _Owned(Operator, abstract=True):
+    """Numbers that depend on nothing."""
 
     family = "create"
-    signature = "value[*d] -> y[*d]"
-    parameters = {"value": Parameter(zeros, trainable=False)}
-    example = "mask = constant((16, 16), bool)"
 
     shape: tuple[int, ...] = attribute(doc="the sizes")
     dtype: DType = attribute(DType.f32, doc="the dtype of the numbers")
 
     def signature_for(self, types: Sequence[TensorType]) -> Signature:
         axes = tuple(plain_axes(len(self.shape)))
-        return Signature((Pattern("value", axes),), (Pattern("y", axes),))
+        (name,) = self.parameters
+        return Signature((Pattern(name, axes),), (Pattern("y", axes),))
 
     def extents(self, types: Sequence[TensorType]) -> dict[str, Extent]:
         if any(size < 0 for size in self.shape):
-            raise OperatorError("bad-attribute", f"`constant` cannot have the shape {self.shape}", attribute="shape")
+            raise OperatorError("bad-attribute", f"`{self.name}` cannot have the shape {self.shape}", attribute="shape")
         return {f"d{number}": size for number, size in enumerate(self.shape)}
 
     def flexible(self, types: Sequence[TensorType]) -> tuple[str, ...]:
         return tuple(self.extents(types))
 
-    def with_extents(self, types: Sequence[TensorType], extents: Mapping[str, Any]) -> Constant:
+    def with_extents(self, types: Sequence[TensorType], extents: Mapping[str, Any]) -> Self:
         return replace(self, shape=tuple(extents[name] for name in self.extents(types)))
 
     def parameter_dtype(self, name: str, floating: DType) -> DType:
@@ -53,7 +48,40 @@ class Constant(Operator):
         return (self.dtype,)
 
     def torch(self, spell: TorchSpelling) -> str:
-        return spell.weights["value"]
+        (numbers,) = spell.weights.values()
+        return numbers
 
     def onnx(self, spell: OnnxSpelling) -> str:
-        return spell.weights["value"]
+        (numbers,) = spell.weights.values()
+        return numbers
+
+
+@operator
+class Constant(_Owned):
+    """Fixed numbers, kept with the weights and not trained; `simplify` leaves them where it computed something.
+
+    A fresh one is all zeros, so it needs a weights file to mean something.
+    """
+
+    signature = "value[*d] -> y[*d]"
+    parameters = {"value": Parameter(zeros, trainable=False)}
+    example = "mask = constant((16, 16), bool)"
+
+
+@operator
+class LearnedTensor(_Owned):
+    """Numbers that are learned, and depend on nothing: the vector of a class, a position, a temperature.
+
+    A fresh one is drawn from N(0, 0.02²), as BERT draws its weights.
+    """
+
+    name = "parameter"
+    signature = "weight[*d] -> y[*d]"
+    parameters = {"weight": Parameter(normal(std=0.02))}
+    example = "scale = parameter((64,))"
+
+    def check(self, types: Sequence[TensorType]) -> None:
+        if not self.dtype.floating:
+            raise OperatorError(
+                "bad-attribute", f"`parameter` is learned, and numbers of {self.dtype.value} are not", attribute="dtype"
+            )

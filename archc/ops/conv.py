@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, Literal, Self
 
 from archc.ir.attributes import attribute
 from archc.ir.solve import Extent
 from archc.ir.types import TensorType
-from archc.ops.checks import bad_attribute, check_channels, check_floating
-from archc.ops.integers import quantized_operand
-from archc.ops.operator import Operator, operator
+from archc.ops.checks import bad_attribute
+from archc.ops.convolving import Convolving
+from archc.ops.integers import integer_module, quantized_operand
+from archc.ops.operator import operator
 from archc.ops.parameter import Parameter, kaiming_uniform, uniform_fan_in
 from archc.ops.spatial import (
     Sizes,
@@ -23,21 +24,15 @@ from archc.ops.spatial import (
     span_of,
     windows,
 )
-from archc.ops.spelling import OnnxSpelling, TorchModule, TorchSpelling, call
+from archc.ops.spelling import OnnxSpelling, TorchModule, TorchSpelling
 
 SHORT_SUM = 32
 """Terms of a convolution's sums below which ONNX Runtime's integer kernel is slower than its float one (measured)."""
 
 
 @operator
-class Convolution(Operator, abstract=True):
+class Convolution(Convolving, abstract=True):
     """What the convolutions of all ranks share; a concrete one says its signature."""
-
-    integer_schemes: ClassVar[tuple[str, ...]] = ("weight",)
-    spatial: ClassVar[tuple[str, ...]] = ()
-    """The indices of the spatial axes; each has a `k` before it for the kernel's."""
-    module: ClassVar[str] = ""
-    affine_in_weight = True
 
     out_channels: int = attribute(doc="channels of the result")
     kernel_size: Sizes = attribute(doc="size of the window: one number, or one for each spatial axis")
@@ -51,36 +46,12 @@ class Convolution(Operator, abstract=True):
     in_channels: int | None = attribute(None, keyword=True, doc="checked against the operand where given")
 
     def check(self, types: Sequence[TensorType]) -> None:
-        check_convolution(self, len(self.spatial), types)
+        super().check(types)
         if isinstance(self.padding, str):
             if self.padding == "same" and any(stride != 1 for stride in self.strides):
                 raise bad_attribute(self, "padding", "a number where `stride` is not 1")
         else:
             check_sizes(self, len(self.spatial), 0, "padding")
-
-    def extents(self, types: Sequence[TensorType]) -> dict[str, Extent]:
-        return {"g": self.groups, "o": self.out_channels // self.groups, **kernel_extents(self.spatial, self.kernel)}
-
-    def flexible(self, types: Sequence[TensorType]) -> tuple[str, ...]:
-        return "g", "o"
-
-    def with_extents(self, types: Sequence[TensorType], extents: Mapping[str, Any]) -> Self:
-        return replace(self, **resized_channels(self, extents))
-
-    @property
-    def kernel(self) -> tuple[int, ...]:
-        """The kernel's size on each spatial axis."""
-        return per_axis(self.kernel_size, len(self.spatial))
-
-    @property
-    def strides(self) -> tuple[int, ...]:
-        """The stride on each spatial axis."""
-        return per_axis(self.stride, len(self.spatial))
-
-    @property
-    def dilations(self) -> tuple[int, ...]:
-        """The dilation on each spatial axis."""
-        return per_axis(self.dilation, len(self.spatial))
 
     @property
     def pads(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -106,17 +77,10 @@ class Convolution(Operator, abstract=True):
             return None
         return replace(self, padding=kernel // 2), kernel // 2
 
-    def torch(self, spell: TorchSpelling) -> str:
-        named = {name: value for name, (value, default) in self._options().items() if value != default}
-        return call(f"F.{self.name}", *spell.operands, *spell.weights.values(), **named)
-
-    def torch_module(self, spell: TorchSpelling) -> TorchModule:
-        channels = spell.sizes["g"] * spell.sizes["i"]
-        positional = {"in_channels": channels, "out_channels": self.out_channels, "kernel_size": self.kernel_size}
-        return TorchModule(self.module, positional, {**self._options(), "bias": (self.bias, True)})
+    def torch_forward(self, weight: str) -> str:
+        return f"self._conv_forward(x, {weight}, self.bias)"
 
     def _options(self) -> dict[str, tuple[Any, Any]]:
-        """The arguments that PyTorch's function and module share, with their defaults."""
         return {
             "stride": (self.stride, 1),
             "padding": (self.padding, 0),
@@ -176,6 +140,14 @@ class Conv2d(Convolution):
     integer_schemes = ("static", "weight")
     integer_result = True
 
+    def torch_integers(self, spell: TorchSpelling) -> TorchModule | None:
+        before, after = self.pads
+        if before != after:
+            return None
+        padding = before if self.padding == "same" else 0 if self.padding == "valid" else self.padding
+        module = self.torch_module(spell)
+        return integer_module("Int8Conv2d", replace(module, named={**module.named, "padding": (padding, 0)}), spell)
+
 
 @operator
 class Conv3d(Convolution):
@@ -195,27 +167,3 @@ def _terms(spell: OnnxSpelling) -> int:
     """How many products each element of the result is the sum of: input channels of a group times the window."""
     kernel = [size for index, size in spell.sizes.items() if index.startswith("k")]
     return int(math.prod([spell.sizes["i"], *kernel]))
-
-
-def check_convolution(op: Any, rank: int, types: Sequence[TensorType]) -> None:
-    """The checks that plain and transposed convolutions share."""
-    check_floating(op, types)
-    check_sizes(op, rank, 1, "kernel_size", "stride", "dilation")
-    for name in ("groups", "out_channels"):
-        if getattr(op, name) < 1:
-            raise bad_attribute(op, name, "positive")
-    if op.out_channels % op.groups:
-        raise bad_attribute(op, "out_channels", f"divisible by `groups`, which is {op.groups}")
-    check_channels(op, "in_channels", types[0])
-
-
-def kernel_extents(spatial: tuple[str, ...], kernel: tuple[int, ...]) -> dict[str, Extent]:
-    """The extents of the kernel's indices: `kh` and `kw` where the spatial ones are `h` and `w`."""
-    return {f"k{index}": size for index, size in zip(spatial, kernel)}
-
-
-def resized_channels(op: Any, extents: Mapping[str, Any]) -> dict[str, Any]:
-    """The attributes of a plain or transposed convolution for other numbers of groups and channels."""
-    groups = extents["g"]
-    given = {} if op.in_channels is None else {"in_channels": groups * extents["i"]}
-    return {"groups": groups, "out_channels": groups * extents["o"], **given}

@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Any, ClassVar, Self
+from collections.abc import Sequence
+from typing import Any
 
 from archc.ir.attributes import attribute
 from archc.ir.solve import Extent
 from archc.ir.types import TensorType
 from archc.ops.checks import bad_attribute
-from archc.ops.conv import check_convolution, kernel_extents, resized_channels
-from archc.ops.operator import Inference, Operator, OperatorError, operator
+from archc.ops.convolving import Convolving
+from archc.ops.operator import Inference, OperatorError, operator
 from archc.ops.parameter import Parameter, kaiming_uniform, uniform_fan_in
 from archc.ops.spatial import Sizes, check_sizes, onnx_window, per_axis, span_of
-from archc.ops.spelling import OnnxSpelling, TorchModule, TorchSpelling, call
+from archc.ops.spelling import OnnxSpelling
 
 
 @operator
-class TransposedConvolution(Operator, abstract=True):
+class TransposedConvolution(Convolving, abstract=True):
     """What the transposed convolutions of all ranks share; a concrete one says its signature."""
 
     family = "conv"
-    affine_in_weight = True
-    integer_schemes = ("weight",)
     channel_axis = 1
-    spatial: ClassVar[tuple[str, ...]] = ()
-    """The indices of the spatial axes; each has a `k` before it for the kernel's."""
-    module: ClassVar[str] = ""
 
     out_channels: int = attribute(doc="channels of the result")
     kernel_size: Sizes = attribute(doc="size of the window: one number, or one for each spatial axis")
@@ -40,32 +34,24 @@ class TransposedConvolution(Operator, abstract=True):
     in_channels: int | None = attribute(None, keyword=True, doc="checked against the operand where given")
 
     def check(self, types: Sequence[TensorType]) -> None:
-        rank = len(self.spatial)
-        check_convolution(self, rank, types)
-        check_sizes(self, rank, 0, "padding", "output_padding")
-        steps = zip(self._sizes("output_padding"), self._sizes("stride"), self._sizes("dilation"))
+        super().check(types)
+        check_sizes(self, len(self.spatial), 0, "padding", "output_padding")
+        steps = zip(self._end_padding, self.strides, self.dilations)
         if any(extra >= max(stride, dilation) for extra, stride, dilation in steps):
             raise bad_attribute(self, "output_padding", "smaller than the stride or the dilation")
 
-    def extents(self, types: Sequence[TensorType]) -> dict[str, Extent]:
-        kernel = kernel_extents(self.spatial, self._sizes("kernel_size"))
-        return {"g": self.groups, "o": self.out_channels // self.groups, **kernel}
+    @property
+    def _padding(self) -> tuple[int, ...]:
+        return per_axis(self.padding, len(self.spatial))
 
-    def flexible(self, types: Sequence[TensorType]) -> tuple[str, ...]:
-        return "g", "o"
-
-    def with_extents(self, types: Sequence[TensorType], extents: Mapping[str, Any]) -> Self:
-        return replace(self, **resized_channels(self, extents))
-
-    def _sizes(self, name: str) -> tuple[int, ...]:
-        """An attribute's number for each spatial axis."""
-        return per_axis(getattr(self, name), len(self.spatial))
+    @property
+    def _end_padding(self) -> tuple[int, ...]:
+        return per_axis(self.output_padding, len(self.spatial))
 
     def transposed(self, extent: Extent, position: int) -> Extent:
         """The extent of a spatial axis of the result: (L - 1)·s - 2p + d(k - 1) + 1 + output_padding."""
-        span = span_of(self._sizes("kernel_size")[position], self._sizes("dilation")[position])
-        stride, padding = self._sizes("stride")[position], self._sizes("padding")[position]
-        size = (extent - 1) * stride - 2 * padding + span + self._sizes("output_padding")[position]
+        span = span_of(self.kernel[position], self.dilations[position])
+        size = (extent - 1) * self.strides[position] - 2 * self._padding[position] + span + self._end_padding[position]
         if isinstance(size, int) and size < 1:
             raise OperatorError(
                 "shape-mismatch",
@@ -84,17 +70,11 @@ class TransposedConvolution(Operator, abstract=True):
             total = total * sizes[name]
         return total
 
-    def torch(self, spell: TorchSpelling) -> str:
-        named = {name: value for name, (value, default) in self._options().items() if value != default}
-        return call(f"F.{self.name}", *spell.operands, *spell.weights.values(), **named)
-
-    def torch_module(self, spell: TorchSpelling) -> TorchModule:
-        channels = spell.sizes["g"] * spell.sizes["i"]
-        positional = {"in_channels": channels, "out_channels": self.out_channels, "kernel_size": self.kernel_size}
-        return TorchModule(self.module, positional, {**self._options(), "bias": (self.bias, True)})
+    def torch_forward(self, weight: str) -> str:
+        options = ", ".join(f"self.{name}" for name in ("bias", *self._options()))
+        return f"F.{self.name}(x, {weight}, {options})"
 
     def _options(self) -> dict[str, tuple[Any, Any]]:
-        """The arguments that PyTorch's function and module share, with their defaults."""
         return {
             "stride": (self.stride, 1),
             "padding": (self.padding, 0),
@@ -104,10 +84,10 @@ class TransposedConvolution(Operator, abstract=True):
         }
 
     def onnx(self, spell: OnnxSpelling) -> str:
-        kernel, strides, padding = self._sizes("kernel_size"), self._sizes("stride"), self._sizes("padding")
-        options = onnx_window(kernel, strides, (padding, padding), self._sizes("dilation"), self.groups)
-        if any(self._sizes("output_padding")):
-            options["output_padding"] = list(self._sizes("output_padding"))
+        pads = self._padding, self._padding
+        options = onnx_window(self.kernel, self.strides, pads, self.dilations, self.groups)
+        if any(self._end_padding):
+            options["output_padding"] = list(self._end_padding)
         result: str = spell.add("ConvTranspose", *spell.operands, *spell.weights.values(), **options)
         return result
 

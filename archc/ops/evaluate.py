@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from archc.ir.dims import SymbolicDim, as_symbol, symbols
 from archc.ir.dims import evaluate as evaluate_dim
 from archc.ir.graph import Graph, Node, Value
-from archc.ops.spelling import TorchSpelling
+from archc.ir.scans import Scan, schedule
+from archc.ops.asked_sizes import node_spelling
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,25 +38,69 @@ def values(
 ) -> Iterator[tuple[Value, torch.Tensor]]:
     """Every value of a graph with its tensor, in the order in which they are computed.
 
-    A consumer sees each tensor once; those that no later node needs are freed, unless they are to be kept.
+    A consumer sees each tensor once, those within a scan once a step; those that no later node needs are freed, unless
+    they are to be kept.
     """
     import torch
 
     sizes = bind_sizes(graph, {name: tuple(tensor.shape) for name, tensor in inputs.items()})
     tensors: dict[Value, torch.Tensor] = {value: inputs[value.name or ""] for value in graph.inputs}
-    nodes = graph.nodes()
-    last: dict[Value, Node] = {value: node for node in nodes for value in node.operands}
+    items = schedule(graph)
+    last = {value: item for item in items for value in item.operands}
     yield from tensors.items()
     with torch.no_grad():
-        for node in nodes:
-            weights = {path: _tensor(graph.weight_values(path)) for path in node.weights.values()}
-            results = run_node(node, [tensors[value] for value in node.operands], weights, sizes)
-            for value, tensor in zip(node.results, results, strict=True):
-                tensors[value] = tensor
-                yield value, tensor
-            for value in (*node.operands, *node.results):
-                if last.get(value, node) is node and value not in keep:
+        for item in items:
+            if isinstance(item, Scan):
+                weights = {node: _weights(graph, node) for node in item.nodes}
+                yield from _steps(item, tensors, weights, sizes)
+                done = {value for node in item.nodes for value in (*node.operands, *node.results)}
+            else:
+                yield from _results(item, tensors, _weights(graph, item), sizes)
+                done = {*item.operands, *item.results}
+            for value in done:
+                if last.get(value, item) is item and value not in keep:
                     tensors.pop(value, None)
+
+
+def _results(
+    node: Node, tensors: dict[Value, torch.Tensor], weights: Mapping[str, torch.Tensor], sizes: Mapping[str, int]
+) -> Iterator[tuple[Value, torch.Tensor]]:
+    results = run_node(node, [tensors[value] for value in node.operands], weights, sizes)
+    for value, tensor in zip(node.results, results, strict=True):
+        tensors[value] = tensor
+        yield value, tensor
+
+
+def _steps(
+    scan: Scan,
+    tensors: dict[Value, torch.Tensor],
+    weights: Mapping[Node, Mapping[str, torch.Tensor]],
+    sizes: Mapping[str, int],
+) -> Iterator[tuple[Value, torch.Tensor]]:
+    """The values of all steps of a scan, then its results."""
+    import torch
+
+    sequences = [tensors[value] for value in scan.sequences]
+    states = [tensors[value] for value in scan.first_states]
+    kept: list[list[torch.Tensor]] = [[] for _ in scan.kept]
+    for step in range(sequences[0].shape[1]):
+        items = [sequence[:, step] for sequence in sequences]
+        entering = [torch.tensor(step), *items, *states]
+        for value, tensor in zip(scan.enter.results, entering, strict=True):
+            tensors[value] = tensor
+            yield value, tensor
+        for item in scan.body:
+            if isinstance(item, Scan):
+                yield from _steps(item, tensors, weights, sizes)
+            else:
+                yield from _results(item, tensors, weights[item], sizes)
+        states = [tensors[value] for value in scan.next_states]
+        for all_steps, value in zip(kept, scan.kept, strict=True):
+            all_steps.append(tensors[value])
+    leaving = [*states, *(torch.stack(all_steps, 1) for all_steps in kept)]
+    for value, tensor in zip(scan.exit.results, leaving, strict=True):
+        tensors[value] = tensor
+        yield value, tensor
 
 
 def run_node(
@@ -67,18 +112,19 @@ def run_node(
         weights: decoded values by path, at least for the node's own.
         sizes: the value of every symbolic size.
     """
-    inference = node.op.infer(node.types)
-    spelling = TorchSpelling(
-        operands=[f"operands[{position}]" for position in range(len(operands))],
-        weights={name: f"weights[{path!r}]" for name, path in node.weights.items()},
-        types=node.types,
-        results=inference.results,
-        sizes=inference.solution.extents,
-        size_text=lambda dim: str(evaluate_dim(dim, sizes=sizes)),
-        storages={},
+    spelling = node_spelling(
+        node,
+        [f"operands[{position}]" for position in range(len(operands))],
+        lambda path: f"weights[{path!r}]",
+        lambda dim: str(evaluate_dim(dim, sizes=sizes)),
     )
     result = _function(node.op.torch(spelling))(operands, weights)
     return tuple(result) if len(node.results) > 1 else (result,)
+
+
+def _weights(graph: Graph, node: Node) -> dict[str, torch.Tensor]:
+    """The decoded weights of one node; nobody keeps them, so that one node's are in memory at a time."""
+    return {path: _tensor(graph.weight_values(path)) for path in node.weights.values()}
 
 
 def _tensor(array: np.ndarray) -> torch.Tensor:

@@ -12,6 +12,7 @@ from archc.ir.signature import Apply, Axis, Index, Pattern, Signature
 from archc.ir.solve import Extent
 from archc.ir.types import DType, TensorType
 from archc.ops.axes import axis_number, plain_axes, plain_axis
+from archc.ops.formula import Side
 from archc.ops.operator import Operator, OperatorError, operator
 from archc.ops.rewriting import Uniform
 from archc.ops.spelling import OnnxSpelling, TorchSpelling, atom, method
@@ -31,6 +32,8 @@ class Slice(Operator):
     """
 
     signature = "x[*d] -> y[*e]"
+    formula = "index"
+    symbol = "[]"
     example = "y = x[:, 0]"
 
     items: tuple[Item, ...] = attribute((), doc="for each axis an integer or `start:stop:step`")
@@ -48,6 +51,9 @@ class Slice(Operator):
 
     def arguments(self) -> list[str]:
         return [_item_text(item, value_text) for item in self.items]
+
+    def sides(self) -> tuple[Side] | None:
+        return (None,) if self.items else None  # empty brackets are no index
 
     def per_axis(self, rank: int) -> list[Item]:
         """One item for each axis, with `...` written out."""
@@ -232,6 +238,9 @@ class ByTensor(Operator, abstract=True):
     def axis(self, types: Sequence[TensorType]) -> int:
         """That axis, counted from 0."""
         return axis_number(self, self.dim, types[0].rank)
+
+    def operand_range(self, types: Sequence[TensorType], position: int) -> tuple[int, Extent] | None:
+        return (0, types[0].shape[self.axis(types)]) if position == 1 else None
 
     def result_dtypes(self, types: Sequence[TensorType]) -> tuple[DType, ...]:
         if types[1].dtype not in (DType.i64, DType.i32):

@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
-from archc.ir.storage import Int8
+from archc.ir.storage import Dense, Int8
 from archc.ir.types import DType
-from archc.ops.spelling import OnnxSpelling, Quantized
+from archc.ops.spelling import OnnxSpelling, Quantized, TorchModule, TorchSpelling
 
 
 def quantized_operand(spell: OnnxSpelling) -> Quantized | None:
-    """The first operand's integers, where the weight is stored as integers too; else None.
+    """The first operand's integers, where the weight is stored as integers too; else None."""
+    return spell.quantized(0) if integer_weight(spell) is not None else None
 
-    The weight must have one scale, or one for each output channel: a scale inside the sum would have to be applied
-    before adding up.
+
+def integer_module(function: str, module: TorchModule, spell: TorchSpelling) -> TorchModule | None:
+    """The module that computes on integers, from that of floating-point numbers; None where its kernels do not fit.
+
+    It takes the same arguments, and whether there is a scale for each output channel.
+    """
+    storage = integer_weight(spell)
+    others = [stored for name, stored in spell.storages.items() if name != "weight"]
+    if storage is None or any(stored != Dense() for stored in others):
+        return None
+    return TorchModule(function, module.positional, {**module.named, "per_channel": (storage.axis == 0, True)})
+
+
+def integer_weight(spell: OnnxSpelling | TorchSpelling) -> Int8 | None:
+    """How the weight is stored, if that is as integers that kernels take; else None.
+
+    It must have one scale, or one for each output channel: a scale inside the sum would have to be applied before
+    adding up.
     """
     storage = spell.storages["weight"]
     if not isinstance(storage, Int8) or storage.axis not in (None, 0) or spell.results[0].dtype is not DType.f32:
         return None
-    return spell.quantized(0)
+    return storage

@@ -8,7 +8,7 @@ from dataclasses import replace
 from archc.ir.attributes import attribute
 from archc.ir.storage import Int8
 from archc.ir.types import DType, TensorType
-from archc.ops.integers import quantized_operand
+from archc.ops.integers import integer_module, quantized_operand
 from archc.ops.operator import Operator, OperatorError, operator
 from archc.ops.parameter import Parameter, kaiming_uniform, normal, uniform_fan_in
 from archc.ops.spelling import OnnxSpelling, Quantized, TorchModule, TorchSpelling, call
@@ -43,6 +43,12 @@ class Linear(Operator):
             {"in_features": spell.sizes["i"], "out_features": self.out_features},
             {"bias": (self.bias, True)},
         )
+
+    def torch_integers(self, spell: TorchSpelling) -> TorchModule | None:
+        return integer_module("Int8Linear", self.torch_module(spell), spell)
+
+    def torch_forward(self, weight: str) -> str:
+        return f"F.linear(x, {weight}, self.bias)"
 
     def onnx(self, spell: OnnxSpelling) -> str:
         operand = quantized_operand(spell)
@@ -93,7 +99,7 @@ class Embedding(Operator):
             )
         return (DType.f32,)
 
-    def operand_range(self, position: int) -> tuple[int, int]:
+    def operand_range(self, types: Sequence[TensorType], position: int) -> tuple[int, int]:
         return 0, self.num_embeddings
 
     def torch(self, spell: TorchSpelling) -> str:
@@ -101,6 +107,9 @@ class Embedding(Operator):
 
     def torch_module(self, spell: TorchSpelling) -> TorchModule:
         return TorchModule("nn.Embedding", {"num_embeddings": self.num_embeddings, "embedding_dim": self.embedding_dim})
+
+    def torch_forward(self, weight: str) -> str:
+        return f"F.embedding(x, {weight})"
 
     def onnx(self, spell: OnnxSpelling) -> str:
         storage, ids = spell.storages["weight"], spell.operands[0]

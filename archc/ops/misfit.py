@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+import math
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, get_args
 
 from archc.ir.attributes import attributes
 from archc.ir.signature import Pattern, RankMismatch
 from archc.ir.solve import Contradiction, Misfit
-from archc.ir.types import TensorType
+from archc.ir.types import DType, TensorType
 
 if TYPE_CHECKING:
     from archc.ops.operator import Operator
@@ -35,6 +36,34 @@ class OperatorError(Misfit):
         super().__init__(message)
         self.code, self.message, self.attribute, self.operand = code, message, attribute, operand
         self.help, self.notes = help, tuple(notes)
+
+
+def check_numbers(op: Operator, dtypes: Iterable[DType]) -> None:
+    """Raise where an attribute that is a number of the data cannot be one of their dtype; infinity always can.
+
+    Only attributes that may be floats are such numbers: a kernel may well be larger than the largest i8.
+
+    Args:
+        dtypes: those of the operands and of the results.
+    """
+    computed = sorted(set(dtypes) - {DType.bool}, key=lambda dtype: (not dtype.floating, dtype.largest))
+    if not computed:
+        return
+    dtype = computed[0]
+    for info in attributes(type(op)):
+        value = getattr(op, info.name)
+        if type(value) not in (int, float) or float not in (info.type, *get_args(info.type)):
+            continue
+        if dtype.largest < abs(value) < math.inf and value != -dtype.largest - 1:
+            raise OperatorError(
+                "number-too-large",
+                f"`{info.name}` of `{op.name}` is {_short(value)}, and the largest {dtype} is {_short(dtype.largest)}",
+                attribute=info.name,
+            )
+
+
+def _short(number: int | float) -> str:
+    return str(number) if isinstance(number, int) else f"{number:.6g}"
 
 
 def rank_error(

@@ -29,7 +29,8 @@ from archc.ir.records import record as operator  # the decorator of operator cla
 from archc.ir.signature import RankMismatch, Signature, parse_signature
 from archc.ir.solve import Contradiction, Extent, Solution, solve
 from archc.ir.types import DType, TensorType
-from archc.ops.misfit import OperatorError, rank_error, shape_error
+from archc.ops.formula import Formula
+from archc.ops.misfit import OperatorError, check_numbers, rank_error, shape_error
 from archc.ops.parameter import Parameter
 from archc.ops.rewriting import Rewriting
 from archc.ops.spelling import OnnxSpelling, TorchModule, TorchSpelling, call
@@ -54,7 +55,7 @@ class Inference:
 
 
 @operator
-class Operator(Rewriting):
+class Operator(Rewriting, Formula):
     """The base of all operators; an instance is an operator with its attributes."""
 
     name: ClassVar[str] = ""
@@ -145,8 +146,11 @@ class Operator(Rewriting):
         """The extent of a function axis: by default the method of that name, called with extent and position."""
         return getattr(self, function)(extent, position)  # type: ignore[no-any-return]
 
-    def operand_range(self, position: int) -> tuple[int, int] | None:
-        """The integers that an operand may hold, the end exclusive, where not all will do (the ids of an embedding)."""
+    def operand_range(self, types: Sequence[TensorType], position: int) -> tuple[int, Extent] | None:
+        """The integers that an operand may hold, the end exclusive, where not all will do (the ids of an embedding).
+
+        Such an operand tells places; its elements are not among those of the results.
+        """
         return None
 
     def padded(self) -> tuple[Operator, int] | None:
@@ -189,6 +193,21 @@ class Operator(Rewriting):
         """
         return None
 
+    def torch_integers(self, spell: TorchSpelling) -> TorchModule | str | None:
+        """How it works on integers that stand for numbers, in terms of what `integer.py.jinja` defines.
+
+        A module has kernels that multiply integers; an expression over `spell.operands` makes integers, or takes and
+        gives them.  By default None: it wants the numbers themselves.
+        """
+        return None
+
+    def torch_forward(self, weight: str) -> str | None:
+        """What the `forward` of its `torch.nn` module returns for `x`, if `weight` were its weight.
+
+        A class that extends the module computes so with a weight that has a mask.  By default None: nobody knows.
+        """
+        return None
+
     def onnx(self, spell: OnnxSpelling) -> str | tuple[str, ...]:
         """Add the ONNX nodes that compute it, and return the name (or names) of the result."""
         assert self.onnx_name, f"{type(self).__name__} gives neither `onnx_name` nor `onnx`"
@@ -211,6 +230,7 @@ def _infer(op: Operator, types: tuple[TensorType, ...], limits: tuple[int | None
         )
     op.check(types)
     dtypes = op.result_dtypes(types)
+    check_numbers(op, (*dtypes, *(operand.dtype for operand in types)))
     shapes = {pattern.name: operand.shape for pattern, operand in zip(data, types)}
     try:
         solution = solve(signature, shapes, op.extents(types), op.function_extent)

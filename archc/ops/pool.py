@@ -77,8 +77,11 @@ class Pooling(Operator, abstract=True):
         return count
 
     def torch(self, spell: TorchSpelling) -> str:
+        return self._called(f"F.{self.name}", spell)
+
+    def _called(self, function: str, spell: TorchSpelling) -> str:
         named = {name: value for name, (value, default) in self._options().items() if value != default}
-        return call(f"F.{self.name}", *spell.operands, self.kernel_size, **named)
+        return call(function, *spell.operands, self.kernel_size, **named)
 
     def _options(self) -> dict[str, tuple[Any, Any]]:
         """The arguments by name that PyTorch's function takes, with their defaults."""
@@ -157,6 +160,9 @@ class MaxPool2d(MaxPooling):
     signature = "x[n, c, h, w] -> y[n, c, pool(h), pool(w)]"
     example = "features -> max_pool2d(3, stride = 2, padding = 1)"
     spatial = ("h", "w")
+
+    def torch_integers(self, spell: TorchSpelling) -> str:
+        return self._called("pooled", spell)
 
 
 @operator

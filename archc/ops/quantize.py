@@ -14,7 +14,7 @@ from archc.ir.types import DType, TensorType
 from archc.ops.axes import axis_number, plain_axes
 from archc.ops.operator import Operator, OperatorError, operator
 from archc.ops.parameter import Parameter, ones, zeros
-from archc.ops.spelling import OnnxSpelling, TorchSpelling, infix, method
+from archc.ops.spelling import OnnxSpelling, TorchModule, TorchSpelling, call, infix, method
 
 _RANGES = {DType.u8: (0, 255), DType.i8: (-128, 127)}
 
@@ -77,6 +77,12 @@ class Quantize(Operator):
         q = method(method(shifted, "clamp", low, high), "to", f"torch.{self.dtype.torch}")
         return f"({q}, {scale}, {zero_point})"
 
+    def torch_integers(self, spell: TorchSpelling) -> TorchModule | str | None:
+        """For what kernels take: bytes without a sign, and a single scale."""
+        if self.dtype is not DType.u8 or self.axis is not None or spell.types[0].dtype is not DType.f32:
+            return None
+        return call("quantize", *spell.operands) if self.dynamic else TorchModule("Quantize", {})
+
     def _spread(self, parameter: str, spell: TorchSpelling) -> str:
         return _beside(self, parameter, spell.types[0].rank)
 
@@ -95,6 +101,7 @@ class Dequantize(Operator):
 
     signature = "q[*s], scale[], zero_point[] -> y[*s]"
     onnx_name: ClassVar[str] = "DequantizeLinear"
+    unpacks = True
     example = "x -> q0: quantize(u8) -> dequantize"
 
     axis: int | None = attribute(None, keyword=True, doc="the axis with a scale for each place; without it one scale")

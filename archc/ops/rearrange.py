@@ -99,6 +99,9 @@ class Flatten(Layout):
         end = None if self.end_dim == -1 else self.end_dim
         return method(spell.operands[0], "flatten", self.start_dim, end)
 
+    def torch_integers(self, spell: TorchSpelling) -> str:
+        return self.torch(spell)
+
     def onnx(self, spell: OnnxSpelling) -> str:
         if self._ends(spell.types[0].rank) == (1, spell.types[0].rank - 1):
             return spell.add("Flatten", spell.operands[0], axis=1)

@@ -19,6 +19,7 @@ class Relu(Activation):
     """max(0, x).  (Nair and Hinton 2010, "Rectified Linear Units Improve Restricted Boltzmann Machines".)"""
 
     clips = True
+    rectifies = True
     idempotent = True
     torch_name = "F.relu"
     onnx_name = "Relu"

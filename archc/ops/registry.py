@@ -62,7 +62,7 @@ def _load(name: str, entry: EntryPoint) -> type[Operator]:
     reason = "defining it gives no operator of that name"
     try:
         entry.load()
-    except (ImportError, AttributeError) as failure:
+    except (ImportError, AttributeError, ValueError) as failure:  # ValueError: the name is one of archc's own
         reason = str(failure)
     if name not in OPERATORS:
         raise error(

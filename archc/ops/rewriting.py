@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from archc.ir.attributes import attributes
 from archc.ir.types import TensorType
@@ -45,8 +45,16 @@ class Rewriting:
     """Whether its integer kernels give integers only, so that what it makes must be quantized too."""
     clips: ClassVar[bool] = False
     """Whether it brings elements into a range and does nothing else, so that rounding them can do the same."""
+    rectifies: ClassVar[bool] = False
+    """Whether it is max(0, x), which kernels do to their results for nothing."""
     keeps_steps: ClassVar[bool] = False
     """Whether rounding all elements to one grid before it or after it is the same: it picks and moves them."""
+    unpacks: ClassVar[bool] = False
+    """Whether its operands say all that its result says, in fewer bytes: they are what is sent to another device."""
+    scan_end: ClassVar[Literal["", "enter", "exit"]] = ""
+    """Whether it begins or ends the steps of a scan; see `archc.ir.scans`."""
+    scan_parts: int = 0
+    """How many sequences a scan that it begins has, or how many states one that it ends."""
     channel_axis: ClassVar[int] = 0
     """The axis of `weight` that gets a scale for each of its slices when it is stored as integers."""
     blocks: ClassVar[tuple[str, ...]] = ()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from archc.ir.dims import SymbolicDim, as_symbol, evaluate, symbols
-from archc.ir.graph import Graph, Value
+from archc.ir.graph import Graph, Node, Value
+from archc.ir.scans import handed_on
 
 if TYPE_CHECKING:
     import numpy as np
@@ -13,7 +15,8 @@ if TYPE_CHECKING:
 BATCH = 8
 _SIZES = (16, 32, 64, 128, 224, 512)
 _MOST_INTEGERS = 100
-_MOVING = ("rearrange", "reshape", "index", "combine")  # families whose results hold elements of their operands
+_MOVING = ("rearrange", "reshape", "index", "combine", "placement")
+"""The families whose results hold elements of their operands."""
 
 
 def random_inputs(graph: Graph, seed: int = 0, batch: int = BATCH) -> dict[str, np.ndarray]:
@@ -34,7 +37,7 @@ def random_inputs(graph: Graph, seed: int = 0, batch: int = BATCH) -> dict[str, 
             array = generator.standard_normal(shape, np.float32)
             arrays[value.name or ""] = array if dtype.value in ("f32", "bf16") else array.astype(dtype.torch)
         elif dtype.integral:
-            accepted = accepted_integers(graph, value) or range(_MOST_INTEGERS)
+            accepted = accepted_integers(graph, value, sizes) or range(_MOST_INTEGERS)
             arrays[value.name or ""] = generator.integers(accepted.start, accepted.stop, shape).astype(dtype.torch)
         else:
             arrays[value.name or ""] = generator.random(shape) < 0.5
@@ -61,23 +64,38 @@ def sample_sizes(graph: Graph, batch: int = BATCH) -> dict[str, int]:
     return sizes
 
 
-def accepted_integers(graph: Graph, value: Value) -> range | None:
+def accepted_integers(graph: Graph, value: Value, sizes: Mapping[str, int]) -> range | None:
     """The integers that everything accepts to which an input's elements come unchanged; None where all will do.
 
     They come unchanged through what only moves elements.
+
+    Args:
+        sizes: the value of every symbolic size: how many places an axis has is what limits an index.
     """
     accepted: range | None = None
     seen, stack = {value}, [value]
     while stack:
         current = stack.pop()
         for node in graph.consumers(current):
-            for position, operand in enumerate(node.operands):
-                own = node.op.operand_range(position) if operand is current else None
-                if own is not None:
-                    low, high = own if accepted is None else (accepted.start, accepted.stop)
-                    accepted = range(max(low, own[0]), min(high, own[1]))
-            if node.op.family in _MOVING:
-                moved = [result for result in node.results if result not in seen]
+            positions = [position for position, operand in enumerate(node.operands) if operand is current]
+            own = [node.op.operand_range(node.types, position) for position in positions]
+            for limits in own:
+                if limits is not None:
+                    low, high = limits[0], evaluate(limits[1], sizes=sizes)
+                    accepted = range(low, high) if accepted is None else _common(accepted, range(low, high))
+            for position in (position for position, limits in zip(positions, own) if limits is None):
+                moved = [value for value in _moved(node, position) if value not in seen]
                 seen.update(moved)
                 stack += moved
     return accepted
+
+
+def _moved(node: Node, position: int) -> Sequence[Value]:
+    """The values that hold elements of an operand of a node as they are."""
+    if node.op.scan_end:
+        return handed_on(node, position)
+    return node.results if node.op.family in _MOVING else ()
+
+
+def _common(one: range, other: range) -> range:
+    return range(max(one.start, other.start), min(one.stop, other.stop))

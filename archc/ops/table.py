@@ -32,6 +32,14 @@ class OperatorTable(MutableMapping[str, T], Generic[T]):
         return self._loaded[key]
 
     def __setitem__(self, key: str, cls: T) -> None:
+        """Enter a class.
+
+        Raises:
+            ValueError: archc has an operator of that name or symbol, which nobody else's may displace: what a text
+                means would hang on what is installed.
+        """
+        if cls.__module__ not in _modules() and key in self and self[key].__module__ in _modules():
+            raise ValueError(f"`{key}` is an operator of archc itself: give `{cls.__name__}` another name")
         self._loaded[key] = cls
 
     def __delitem__(self, key: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import pickle
 import sys
 from pathlib import Path
@@ -68,19 +69,28 @@ def quantized(text: str, axis: int | None = 0, scheme: str = "static") -> Graph:
     return graph
 
 
-@pytest.fixture(autouse=True, params=["integer kernels", "small inputs"])
-def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, params=["onednn", "_int_mm", "floats"])
+def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """All that follows holds with the integer kernels, and with what takes their place where little is to be done."""
-    if request.param == "integer kernels":
 
-        def patched(*arguments: Any) -> ModuleType:
-            module = original(*arguments)
-            if hasattr(module, "Int8Layer"):
-                module.Int8Layer.least = 0
-            return module
+    def patched(*arguments: Any) -> ModuleType:
+        module = original(*arguments)
+        for name in {"Int8Linear", "Int8Conv2d"} & vars(module).keys():
+            getattr(module, name).least = math.inf if request.param == "floats" else 1
+        if hasattr(module, "Int8Linear"):
+            module.Int8Linear.near = 0 if request.param == "onednn" else math.inf
+        return module
 
-        original = torch_modules.imported
-        monkeypatch.setattr(torch_modules, "imported", patched)
+    original = torch_modules.imported
+    monkeypatch.setattr(torch_modules, "imported", patched)
+    return request.param  # type: ignore[no-any-return]
+
+
+def operators_of(model: torch.nn.Module, *inputs: torch.Tensor) -> set[str]:
+    """The names of the operators that a model runs."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as seen:
+        model(*inputs)
+    return {event.name for event in seen.events() or ()}
 
 
 LINEAR = "input x: f32[N, 24]  output y = x -> fc: linear(16)"
@@ -105,17 +115,34 @@ def test_an_integer_layer_computes_what_its_decoded_numbers_give(
 
 
 @pytest.mark.parametrize("scheme", ["static", "dynamic"])
-def test_linear_layers_multiply_integers(scheme: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+def test_linear_layers_multiply_integers(scheme: str, tmp_path: Path, kernels: str) -> None:
     graph = quantized(LINEAR, scheme=scheme)
     source = source_of(graph)
     assert "Int8Linear(24, 16)" in source and "dequantize" not in source
-    model = assert_agrees(graph, tmp_path)
-    events = torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU])
-    with events:
-        model(*inputs_of(graph).values())
-    ran = {event.name for event in events.events()}
-    if "small" not in request.node.name and torch.backends.mkldnn.is_available():
-        assert {"onednn::qlinear_pointwise", "aten::_int_mm"} & ran and "aten::linear" not in ran
+    model = assert_agrees(graph, tmp_path, N=3)
+    wanted = {"onednn": "onednn::qlinear_pointwise", "_int_mm": "aten::_int_mm", "floats": "aten::linear"}
+    if kernels != "onednn" or torch.backends.mkldnn.is_available():
+        assert operators_of(model, *inputs_of(graph, N=3).values()) & {*wanted.values()} == {wanted[kernels]}
+
+
+@pytest.mark.parametrize("text", CONVOLUTIONS)
+def test_a_convolution_may_follow_the_range_of_its_data(text: str, tmp_path: Path) -> None:
+    assert_agrees(quantized(text, scheme="dynamic"), tmp_path, N=2)
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this processor has no integer kernels")
+def test_the_kernel_is_chosen_by_what_there_is_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()  # the choice is that of the module
+    kernels = {"aten::linear", "aten::_int_mm", "onednn::qlinear_pointwise", "aten::conv2d", "onednn::qconv_pointwise"}
+    for text, few, many in [
+        ("input x: f32[N, 256]  output y = x -> fc: linear(256)", "aten::linear", "aten::_int_mm"),
+        ("input x: f32[N, 1024]  output y = x -> fc: linear(1024)", "aten::_int_mm", "onednn::qlinear_pointwise"),
+        ("input x: f32[N, 8, 14, 14]  output y = x -> c: conv2d(16, 3)", "aten::conv2d", "onednn::qconv_pointwise"),
+    ]:
+        graph = quantized(text)
+        model = torch_modules.imported(graph, tmp_path).load()
+        for rows, expected in ((1, few), (32, many)):
+            assert operators_of(model, *inputs_of(graph, N=rows).values()) & kernels == {expected}
 
 
 @pytest.mark.parametrize(
@@ -180,6 +207,34 @@ def test_packed_weights_follow_the_state_dict(text: str, tmp_path: Path) -> None
     torch.testing.assert_close(model(x), 3 * bias - 2 * (before - bias) - 2 * bias, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("text", [LINEAR, CONVOLUTIONS[0]])
+def test_what_is_kept_follows_changes_in_place(text: str, tmp_path: Path) -> None:
+    """As when somebody corrects a bias after quantization, or widens a range."""
+    model, x = loaded(tmp_path, text)
+    before = model(x)
+    (layer,) = (child for child in model.children() if hasattr(child, "weight"))
+    (rounding,) = (child for child in model.children() if hasattr(child, "zero_point"))
+    bias = layer.bias.clone().view(-1, *[1] * (x.dim() - 2))
+    layer.bias.add_(1)
+    torch.testing.assert_close(model(x), before + 1, rtol=1e-4, atol=1e-5)
+    rounding.scale.mul_(2)
+    torch.testing.assert_close(model(2 * x), 2 * (before - bias) + bias + 1, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("scheme", ["weight", "static"])
+def test_what_was_made_in_inference_mode_serves_outside_of_it(scheme: str, tmp_path: Path) -> None:
+    model = torch_modules.imported(quantized(LINEAR, scheme=scheme), tmp_path).load()
+    x = torch.randn(2, 24)
+    with torch.inference_mode():
+        expected = model(x)
+    x.requires_grad_()
+    y = model(x)
+    torch.testing.assert_close(y, expected.clone())
+    if scheme == "weight":
+        y.sum().backward()
+        torch.testing.assert_close(x.grad, model.fc.decoded().sum(0).expand(2, -1))
+
+
 def test_packed_weights_survive_copies(tmp_path: Path) -> None:
     model, x = loaded(tmp_path)
     assert torch.equal(copy.deepcopy(model)(x), model(x))
@@ -227,7 +282,7 @@ def test_an_integer_module_is_as_good_on_another_path_of_computation(tmp_path: P
         graph = quantized(text)
         module = torch_modules.imported(graph, tmp_path)
         model = module.load()
-        module.Int8Layer.pays = lambda self, x: False
+        module.MKLDNN = False
         inputs = inputs_of(graph, N=2)
         torch.testing.assert_close(model(*inputs.values()), evaluate(graph, inputs)["y"], rtol=1e-4, atol=1e-5)
 

@@ -30,10 +30,11 @@ from archc.ops.arithmetic import (
     Square,
     Sub,
 )
-from archc.ops.binary import BINARY
 from archc.ops.evaluate import evaluate
+from archc.ops.formula import FORMULAS, formula_of
 from archc.ops.operator import OperatorError
-from tests.ops.harness import Case, case, integers, one_node, random, to_tensors
+from tests.ops.comparing import to_tensors
+from tests.ops.harness import Case, case, integers, one_node, random
 
 X = random(3, 4)
 POSITIVE = random(3, 4).abs() + 0.5
@@ -92,14 +93,22 @@ def test_a_size_as_a_number() -> None:
 
 
 def test_symbols_of_the_language() -> None:
-    assert {symbol: BINARY[symbol].name for symbol in ("+", "-", "*", "/", "**")} == {
-        "+": "add",
-        "-": "sub",
-        "*": "mul",
-        "/": "div",
-        "**": "pow",
-    }
-    assert all(BINARY[symbol] is OPERATORS[BINARY[symbol].name] for symbol in BINARY)
+    names = {kind: {symbol: table[symbol].name for symbol in table} for kind, table in FORMULAS.items()}
+    arithmetic = {"+": "add", "-": "sub", "*": "mul", "/": "div", "**": "pow"}
+    assert arithmetic.items() <= names["binary"].items()
+    assert names["unary"] == {"-": "neg", "not": "logical_not"} and names["index"] == {"[]": "slice"}
+    assert all(table[symbol] is OPERATORS[table[symbol].name] for table in FORMULAS.values() for symbol in table)
+
+
+@pytest.mark.parametrize("sides", [(None, None), (None, 2), (0.5, None)])
+def test_an_operator_tells_the_sides_that_it_was_made_of(sides: tuple[float | None, ...]) -> None:
+    assert FORMULAS["binary"]["-"].from_sides(*sides).sides() == sides
+
+
+def test_what_a_formula_cannot_say_has_none() -> None:
+    assert formula_of(Add(scalar=float("inf"))) is None and formula_of(Add(reverse=True)) is None
+    assert formula_of(OPERATORS["maximum"]()) is None and formula_of(OPERATORS["slice"]()) is None
+    assert formula_of(OPERATORS["logical_not"]()) == "unary" and formula_of(Add()) == "binary"
 
 
 def test_broadcasting_needs_equal_sizes_or_one() -> None:

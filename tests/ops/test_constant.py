@@ -1,4 +1,4 @@
-"""`constant` gives the numbers that it owns."""
+"""`constant` and `parameter` give the numbers that they own."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from archc.ir.types import DType
-from archc.ops.constant import Constant
+from archc.ops.constant import Constant, LearnedTensor
 from archc.ops.operator import OperatorError
 from tests.ops.harness import Case, case, random
 
@@ -15,6 +15,8 @@ CASES = [
     case(Constant(()), (), lambda value: value, weights={"value": torch.tensor(2.5)}),
     case(Constant((3,), DType.i64), (), lambda value: value, weights={"value": torch.tensor([1, -2, 3])}),
     case(Constant((2,), DType.bool), (), lambda value: value, weights={"value": torch.tensor([True, False])}),
+    case(LearnedTensor((2, 3)), (), lambda weight: weight, weights={"weight": random(2, 3)}),
+    case(LearnedTensor(()), (), lambda weight: weight, weights={"weight": torch.tensor(2.5)}),
 ]
 
 
@@ -28,5 +30,11 @@ def test_a_negative_size_is_refused() -> None:
         Constant((2, -1)).infer([])
 
 
-def test_the_numbers_are_not_trained() -> None:
+def test_one_is_trained_and_the_other_is_not() -> None:
     assert not Constant.parameters["value"].trainable
+    assert LearnedTensor.parameters["weight"].trainable
+
+
+def test_integers_are_not_learned() -> None:
+    with pytest.raises(OperatorError, match="numbers of i64 are not"):
+        LearnedTensor((2,), DType.i64).infer([])

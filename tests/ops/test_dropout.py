@@ -8,7 +8,8 @@ from torch import nn
 from archc.ir.types import DType, TensorType
 from archc.ops.dropout import AlphaDropout, Dropout, Dropout1d, Dropout2d, Dropout3d
 from archc.ops.operator import OperatorError
-from tests.ops.harness import Case, build_module, case, random
+from tests.ops.harness import Case, case, random
+from tests.ops.modules import build_module
 
 CASES = [
     case(Dropout(), random(4, 50), nn.Dropout()),

@@ -33,11 +33,18 @@ def test_the_seed_makes_them() -> None:
         ('input k: i64[N, T]  output y = k -> rearrange("n t -> t n") -> e: embedding(7, 2)', range(7)),
         ("input k: i64[N, T]  a = k -> e: embedding(7, 2)  output y = a + (k -> f: embedding(5, 2))", range(5)),
         ("input k: i64[N, T]  output y = k + 1", None),
+        ("input k: i64[N, 9]  output y = (zeros((8, 5)), k) -> gather(1)", range(5)),
+        ("input k: i32[9]  output y = (zeros((4, 5)), k) -> index_select(-2)", range(4)),
+        # An axis of a size that is only known when the model runs, here 8.
+        ("input k: i64[9]  input x: f32[N, 5]  output y = (x, k) -> index_select(0)", range(8)),
+        # Places are not what is found there: `x` is looked up in the embedding, and `k` is not.
+        ("input k: i64[N, 9]  input x: i64[N, 20]  output y = (x, k) -> gather(1) -> e: embedding(4, 2)", range(20)),
+        ("input k: i64[N, 9]  output y = (k, zeros((8, 2)) -> cast(i64)) -> gather(1) -> e: embedding(4, 2)", range(4)),
     ],
 )
 def test_integers_that_the_model_can_look_up(text: str, accepted: range | None) -> None:
     graph = archc.parse(f"model m {{ {text} }}")
-    assert accepted_integers(graph, graph.inputs[0]) == accepted
+    assert accepted_integers(graph, graph.inputs[0], sample_sizes(graph)) == accepted
     bind_fresh(graph, 0)
     array = random_inputs(graph)["k"]
     assert set(np.unique(array)) <= set(accepted or range(100)) and len(np.unique(array)) > 3

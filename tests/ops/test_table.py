@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from archc.ops import OPERATORS
-from archc.ops.binary import BINARY
+from archc.ops.formula import FORMULAS
 from archc.ops.table import snake_case
 
 
@@ -44,4 +44,32 @@ def test_unknown_names() -> None:
 
 
 def test_symbols() -> None:
-    assert BINARY["+"] is OPERATORS["add"] and BINARY["*"] is OPERATORS["mul"]
+    assert FORMULAS["binary"]["+"] is OPERATORS["add"] and FORMULAS["binary"]["*"] is OPERATORS["mul"]
+
+
+TAKEN = """
+from archc.ops import OPERATORS
+from archc.ops.binary import Binary
+from archc.ops.formula import FORMULAS
+from archc.ops.operator import Operator
+
+def take(base, **names):
+    try:
+        type("Usurper", (base,), names)
+    except ValueError as refusal:
+        print(refusal)
+
+take(Operator, name="max_pool2d")
+take(Binary, name="plus", symbol="+")
+assert OPERATORS["max_pool2d"].__module__ == "archc.ops.pool" and FORMULAS["binary"]["+"] is OPERATORS["add"]
+first, second = (type("Mine", (Operator,), {"name": "mine"}) for _ in range(2))
+assert OPERATORS["mine"] is second
+"""
+
+
+def test_a_name_of_archcs_own_is_taken_whether_its_family_is_loaded_or_not() -> None:
+    """A user's own names are theirs: a cell of a notebook that runs again defines the operator again."""
+    run = subprocess.run([sys.executable, "-c", TAKEN], check=True, capture_output=True, text=True)
+    assert run.stdout.splitlines() == [
+        f"`{name}` is an operator of archc itself: give `Usurper` another name" for name in ("max_pool2d", "+")
+    ]

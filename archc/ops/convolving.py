@@ -1,0 +1,84 @@
+"""What plain and transposed convolutions share: channels in groups, a kernel, and how PyTorch takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from archc.ir.solve import Extent
+from archc.ir.types import TensorType
+from archc.ops.checks import bad_attribute, check_channels, check_floating
+from archc.ops.operator import Operator, operator
+from archc.ops.spatial import Sizes, check_sizes, per_axis
+from archc.ops.spelling import TorchModule, TorchSpelling, call
+
+
+@operator
+class Convolving(Operator, abstract=True):
+    """The base of both kinds, of all ranks; a kind declares the attributes, in PyTorch's own order."""
+
+    affine_in_weight = True
+    integer_schemes: ClassVar[tuple[str, ...]] = ("weight",)
+    spatial: ClassVar[tuple[str, ...]] = ()
+    """The indices of the spatial axes; each has a `k` before it for the kernel's."""
+    module: ClassVar[str] = ""
+
+    if TYPE_CHECKING:
+        out_channels: int
+        kernel_size: Sizes
+        stride: Sizes
+        dilation: Sizes
+        groups: int
+        bias: bool
+        in_channels: int | None
+
+    def check(self, types: Sequence[TensorType]) -> None:
+        check_floating(self, types)
+        check_sizes(self, len(self.spatial), 1, "kernel_size", "stride", "dilation")
+        for name in ("groups", "out_channels"):
+            if getattr(self, name) < 1:
+                raise bad_attribute(self, name, "positive")
+        if self.out_channels % self.groups:
+            raise bad_attribute(self, "out_channels", f"divisible by `groups`, which is {self.groups}")
+        check_channels(self, "in_channels", types[0])
+
+    def extents(self, types: Sequence[TensorType]) -> dict[str, Extent]:
+        kernel = {f"k{index}": size for index, size in zip(self.spatial, self.kernel)}
+        return {"g": self.groups, "o": self.out_channels // self.groups, **kernel}
+
+    def flexible(self, types: Sequence[TensorType]) -> tuple[str, ...]:
+        return "g", "o"
+
+    def with_extents(self, types: Sequence[TensorType], extents: Mapping[str, Any]) -> Self:
+        groups = extents["g"]
+        given = {} if self.in_channels is None else {"in_channels": groups * extents["i"]}
+        return replace(self, groups=groups, out_channels=groups * extents["o"], **given)
+
+    @property
+    def kernel(self) -> tuple[int, ...]:
+        """The kernel's size on each spatial axis."""
+        return per_axis(self.kernel_size, len(self.spatial))
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """The stride on each spatial axis."""
+        return per_axis(self.stride, len(self.spatial))
+
+    @property
+    def dilations(self) -> tuple[int, ...]:
+        """The dilation on each spatial axis."""
+        return per_axis(self.dilation, len(self.spatial))
+
+    def torch(self, spell: TorchSpelling) -> str:
+        named = {name: value for name, (value, default) in self._options().items() if value != default}
+        return call(f"F.{self.name}", *spell.operands, *spell.weights.values(), **named)
+
+    def torch_module(self, spell: TorchSpelling) -> TorchModule:
+        channels = spell.sizes["g"] * spell.sizes["i"]
+        positional = {"in_channels": channels, "out_channels": self.out_channels, "kernel_size": self.kernel_size}
+        return TorchModule(self.module, positional, {**self._options(), "bias": (self.bias, True)})
+
+    def _options(self) -> dict[str, tuple[Any, Any]]:
+        """The arguments that PyTorch's function and module share, with their defaults, in the function's order."""
+        raise NotImplementedError

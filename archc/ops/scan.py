@@ -1,0 +1,100 @@
+"""The two ends of a `scan`: recurrence over a sequence, with named state.
+
+    scan x_t in x, h = h0 {
+        h = (x_t -> w_xh: linear(64)) + (h -> w_hh: linear(64, bias = false)) -> tanh
+        yield y = h -> w_hy: linear(10)
+    }
+
+What happens in one step stands between `ScanEnter` and `ScanExit` as ordinary operators on the tensors of that step, so
+that passes see them as they see all others.  `archc.ir.scans` finds what is between; whoever runs or emits a graph
+repeats it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from archc.ir.attributes import attribute
+from archc.ir.dims import SymbolicDim
+from archc.ir.signature import Signature, parse_signature
+from archc.ir.solve import Extent
+from archc.ir.types import DType, TensorType
+from archc.ops.operator import Operator, operator
+
+
+@operator
+class ScanEnter(Operator, abstract=True):
+    """Where a step begins: its number, its piece of each sequence, and the states that the step before left.
+
+    Shapes: x[b, t, ...] -> x_t[b, ...] for each sequence, h0[...] -> h[...] for each state.
+    """
+
+    name: ClassVar[str] = "scan"
+    signature = "x[b, t, *s], h0[*r] -> index[], x_t[b, *s], h[*r]"
+    scan_end = "enter"
+    repeatable = False  # two scans over the same are not one
+    rigid = ("t",)
+
+    sequences: int = attribute(doc="how many of the operands are sequences; the others are first states")
+
+    @property
+    def scan_parts(self) -> int:  # type: ignore[override]
+        return self.sequences
+
+    def signature_for(self, types: Sequence[TensorType]) -> Signature:
+        operands, results = [], ["index[]"]
+        for number in range(len(types)):
+            if number < self.sequences:
+                operands.append(f"x{number}[b{number}, t, *s{number}]")
+                results.append(f"item{number}[b{number}, *s{number}]")
+            else:
+                operands.append(f"first{number}[*r{number}]")
+                results.append(f"state{number}[*r{number}]")
+        return parse_signature(f"{', '.join(operands)} -> {', '.join(results)}")
+
+    def result_dtypes(self, types: Sequence[TensorType]) -> tuple[DType, ...]:
+        return (DType.i64, *(operand.dtype for operand in types))
+
+
+@operator
+class ScanExit(Operator, abstract=True):
+    """Where a step ends: the states for the next step, and what is kept of this one.
+
+    Operands: the number of the step; for each state what it was and what it becomes; what is kept.  Results: the last
+    states, and for each tensor that is kept the sequence of all steps.
+    Shapes: h[...], next[...] -> last[...] for each state, y_t[b, ...] -> y[b, t, ...] for each that is kept.
+    """
+
+    name: ClassVar[str] = "scan"
+    signature = "index[], h[*r], next[*r], y_t[b, *s] -> last[*r], y[b, t, *s]"
+    scan_end = "exit"
+    repeatable = False
+    rigid = ("t",)
+
+    states: int = attribute(doc="how many states there are")
+    length: int | SymbolicDim = attribute(doc="how many steps there are", index="t")
+
+    @property
+    def scan_parts(self) -> int:  # type: ignore[override]
+        return self.states
+
+    def signature_for(self, types: Sequence[TensorType]) -> Signature:
+        operands, results = ["index[]"], []
+        for number in range(self.states):
+            operands += [f"state{number}[*r{number}]", f"next{number}[*r{number}]"]
+            results.append(f"last{number}[*r{number}]")
+        for number in range(len(types) - 1 - 2 * self.states):
+            operands.append(f"kept{number}[b{number}, *s{number}]")
+            results.append(f"all{number}[b{number}, t, *s{number}]")
+        return parse_signature(f"{', '.join(operands)} -> {', '.join(results)}")
+
+    def extents(self, types: Sequence[TensorType]) -> dict[str, Extent]:
+        return {"t": self.length}
+
+    def flexible(self, types: Sequence[TensorType]) -> tuple[str, ...]:
+        return ()
+
+    def result_dtypes(self, types: Sequence[TensorType]) -> tuple[DType, ...]:
+        states = tuple(types[2 + 2 * number].dtype for number in range(self.states))
+        return (*states, *(operand.dtype for operand in types[1 + 2 * self.states :]))

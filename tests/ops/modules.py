@@ -1,0 +1,127 @@
+"""The module of torch.nn that an operator spells, held to another one: forward, backward, and in training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from archc.ops.operator import Operator
+from archc.ops.spelling import TorchModule, TorchSpelling
+from tests.ops.comparing import as_tuple, close
+from tests.ops.drawing import random, type_of
+
+Tensor = torch.Tensor
+Reference = Callable[..., Any]
+"""What the operator must equal: a `torch.nn` module with parameters of the same names, or a function.
+
+A function is called with the inputs by position and the weights by name.
+"""
+
+
+def call_reference(reference: Reference, inputs: Sequence[Tensor], weights: Mapping[str, Tensor]) -> Any:
+    """The reference in its inference meaning."""
+    if isinstance(reference, nn.Module):
+        return torch.func.functional_call(reference.eval(), dict(weights), tuple(inputs))
+    return reference(*inputs, **weights)
+
+
+def build_module(op: Operator, inputs: Sequence[Tensor]) -> nn.Module | None:
+    """The module that the operator spells, built from its text as generated code would build it."""
+    types = [type_of(tensor, {}) for tensor in inputs]
+    inference = op.infer(types)
+    spelling = TorchSpelling(
+        operands=[f"x{number}" for number in range(len(inputs))],
+        weights={name: f"self.{name}" for name in inference.parameters},
+        types=types,
+        results=inference.results,
+        sizes=inference.solution.extents,
+        size_text=str,
+        storages={},
+    )
+    spelled = op.torch_module(spelling)
+    if spelled is None:
+        return None
+    assert isinstance(spelled, TorchModule)
+    module = eval(str(spelled), {"nn": nn, "torch": torch, "F": functional})
+    assert isinstance(module, nn.Module)
+    return module if spelled.use is None else called_as_spelled(module, spelled, len(inputs))
+
+
+def called_as_spelled(module: nn.Module, spelled: TorchModule, count: int) -> nn.Module:
+    """A module whose call is what generated code would write, with the results unpacked."""
+    assert spelled.use is not None
+    text = spelled.use("forward", [f"operands[{number}]" for number in range(count)])
+    forward = module.forward
+    module.forward = lambda *operands: eval(text, {"forward": forward, "operands": operands})
+    if spelled.unpack:
+        names = [f"result{number}" for number in range(spelled.unpack.count("{}"))]
+        code = f"def unpack(results):\n    {spelled.unpack.format(*names)} = results\n    return {', '.join(names)}"
+        namespace: dict[str, Any] = {}
+        exec(code, namespace)
+        nested = module.forward
+        module.forward = lambda *operands: namespace["unpack"](nested(*operands))
+    return module
+
+
+def check_torch_module(
+    op: Operator,
+    inputs: Sequence[Tensor],
+    reference: Reference,
+    weights: Mapping[str, Tensor],
+    rtol: float,
+    atol: float,
+    gradients: bool,
+) -> None:
+    """The module has the operator's parameters, computes the same forward and backward, and trains alike."""
+    module = build_module(op, inputs)
+    parameters = op.infer([type_of(tensor, {}) for tensor in inputs]).parameters
+    if module is None:
+        return
+    state = {name: (str(tensor.dtype), tuple(tensor.shape)) for name, tensor in module.state_dict().items()}
+    assert state == {name: (f"torch.{type.dtype.torch}", type.shape) for name, type in parameters.items()}
+    trainable = [name for name, _ in module.named_parameters()]
+    assert trainable == [name for name in parameters if op.parameters[name].trainable]
+    expected = as_tuple(call_reference(reference, inputs, weights))
+    got = as_tuple(torch.func.functional_call(module.eval(), dict(weights), tuple(inputs)))
+    close(got, expected, rtol, atol, f"the module of {op}")
+    if gradients:
+        ours = gradients_of(module.eval(), inputs, weights, trainable)
+        theirs = gradients_of(reference, inputs, weights, trainable)
+        close(ours, theirs, rtol, atol, f"the gradients of {op}")
+    if isinstance(reference, nn.Module):
+        check_training(module, reference, inputs, weights, rtol, atol)
+
+
+def gradients_of(
+    function: Reference, inputs: Sequence[Tensor], weights: Mapping[str, Tensor], trainable: Sequence[str]
+) -> tuple[Tensor, ...]:
+    """The gradients of a random combination of the results, by the floating inputs and the trainable weights."""
+    leaves = [tensor.clone().requires_grad_(tensor.is_floating_point()) for tensor in inputs]
+    values = {name: tensor.clone().requires_grad_(name in trainable) for name, tensor in weights.items()}
+    results = as_tuple(call_reference(function, leaves, values))
+    total = sum((result * random(*result.shape, seed=7)).sum() for result in results if result.requires_grad)
+    wanted = [tensor for tensor in (*leaves, *values.values()) if tensor.requires_grad]
+    return torch.autograd.grad(total, wanted)  # type: ignore[arg-type]  # `sum` might give 0
+
+
+def check_training(
+    ours: nn.Module,
+    theirs: nn.Module,
+    inputs: Sequence[Tensor],
+    weights: Mapping[str, Tensor],
+    rtol: float,
+    atol: float,
+) -> None:
+    """With one seed, both give the same in `train()` and leave the same buffers behind."""
+    outcomes = []
+    for module in (ours, theirs):
+        module.load_state_dict(weights)
+        module.train()
+        torch.manual_seed(3)
+        with torch.no_grad():
+            outcomes.append((*as_tuple(module(*inputs)), *(buffer.clone() for buffer in module.buffers())))
+    close(outcomes[0], outcomes[1], rtol, atol, "the module in training")
