@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from archc.codegen.folding import Unit
 from archc.codegen.program import Tie
@@ -46,7 +46,9 @@ class Shape:
         scope: the use of the block; group: the units that are alike.
         items: its nodes and inner units, those that could not be shared taken apart.
         rows: for each item its name, and a key of its structure; operands are not counted.
-        inputs: the values it receives, in the order of the block's inputs, others as they are first used.
+        inputs: the values it receives, in the order of the block's inputs, others as they are first used; one value
+            stands twice where another use tells which operators read it as which input.
+        positions: for each of these its number among the block's inputs; None for what is no input of the text's.
         values: those it makes, in order.
         ties: weights of layers inside that are those of other layers inside.
         unresolved: weights that are those of layers elsewhere in the model, as pairs of own and actual path.
@@ -56,6 +58,7 @@ class Shape:
     items: list[Node | Shape] = field(default_factory=list)
     rows: list[tuple[str | None, Hashable]] = field(default_factory=list)
     inputs: list[Value] = field(default_factory=list)
+    positions: list[int | None] = field(default_factory=list)
     values: list[Value] = field(default_factory=list)
     ties: tuple[Tie, ...] = ()
     unresolved: tuple[tuple[str, str], ...] = ()
@@ -68,6 +71,20 @@ class Shape:
     def relative(self, path: str) -> str:
         """The path of something inside, as it is called from here."""
         return path[len(self.scope.path) + 1 :] if self.scope.path else path
+
+
+class Form(NamedTuple):
+    """The structure of a unit; units of equal forms are instances of one definition.
+
+    Attributes:
+        wiring: for each item its operands, by the number of the value made inside, or below 0 of the input.
+        rows, ties: see `Shape`.
+    """
+
+    definition: str
+    wiring: tuple[tuple[int, ...], ...]
+    rows: tuple[tuple[str | None, Hashable], ...]
+    ties: tuple[Tie, ...]
 
 
 def align(graph: Graph, units: list[Unit], distinguish: Distinguish, self_contained: bool) -> list[Group]:
@@ -101,13 +118,16 @@ class _Aligner:
 
     def align_level(self, units: list[Unit]) -> None:
         """Group the units of one height, at whatever depth they are used; what is inside them is grouped already."""
-        alike: dict[Hashable, list[Unit]] = defaultdict(list)
-        keys: dict[str, set[Hashable]] = defaultdict(set)
+        alike: dict[Form, list[Unit]] = defaultdict(list)
         for unit in units:
-            shape, key = self._describe(unit)
+            shape, form = self._describe(unit)
             self.shapes[unit] = shape
-            alike[key].append(unit)
-            keys[unit.scope.path].add(key)
+            alike[form].append(unit)
+        self._join_repeated(alike)
+        keys: dict[str, set[Form]] = defaultdict(set)
+        for form, members in alike.items():
+            for unit in members:
+                keys[unit.scope.path].add(form)
         for members in alike.values():
             group = Group()
             escaping: set[int] = set()
@@ -127,12 +147,48 @@ class _Aligner:
                 group.ties = group.units[0].ties
                 self.groups.append(group)
 
-    def _describe(self, unit: Unit) -> tuple[Shape, Hashable]:
+    def _join_repeated(self, alike: dict[Form, list[Unit]]) -> None:
+        """Let uses that receive one tensor twice, `(x, x)`, be uses of what others receive two for, `(x, memory)`.
+
+        In the graph one tensor for two inputs does not tell which of them an operator reads; the other use does.
+        """
+        for form, members in list(alike.items()):
+            for unit in list(members):
+                shape = self.shapes[unit]
+                received = shape.scope.inputs
+                if len(set(received)) == len(received):
+                    continue
+                fitting = (
+                    known for known, others in alike.items() if others and self._fits(shape, form, known, others[0])
+                )
+                model = next(fitting, None)
+                if model is not None:
+                    shape.positions = self.shapes[alike[model][0]].positions
+                    shape.inputs = [received[place] for place in shape.positions if place is not None]
+                    members.remove(unit)
+                    alike[model].append(unit)
+
+    def _fits(self, shape: Shape, form: Form, other: Form, unit: Unit) -> bool:
+        """Whether a use is what another one would be if it received the same tensors."""
+        model, received = self.shapes[unit], shape.scope.inputs
+        if (form.definition, form.rows, form.ties) != (other.definition, other.rows, other.ties):
+            return False
+        distinct = len(set(model.scope.inputs)) == len(model.scope.inputs) == len(received)
+        places = [position for position in model.positions if position is not None]
+        if not distinct or len(places) < len(model.positions):
+            return False
+        own = {value: -position for position, value in enumerate(shape.inputs, 1)}
+        numbers = {-number: own.get(received[place]) for number, place in enumerate(places, 1)}
+        return form.wiring == tuple(tuple(numbers.get(n, n) for n in operands) for operands in other.wiring)
+
+    def _describe(self, unit: Unit) -> tuple[Shape, Form]:
         shape = Shape(unit.scope)
         for part in unit.items:
             inner = self.shapes[part] if isinstance(part, Unit) else part
             shape.items += inner.items if isinstance(inner, Shape) and inner in self.dissolved else [inner]
         shape.inputs = _received(shape)
+        places = {value: place for place, value in reversed(list(enumerate(shape.scope.inputs)))}
+        shape.positions = [places.get(value) for value in shape.inputs]
         numbers = {value: -position for position, value in enumerate(shape.inputs, 1)}
         wiring: list[tuple[int, ...]] = []
         for item in shape.items:
@@ -145,7 +201,7 @@ class _Aligner:
         inside = [pair for pair in foreign if _inside(pair[1], shape.scope)]
         shape.ties = tuple(Tie(shape.relative(own), shape.relative(actual)) for own, actual in inside)
         shape.unresolved = tuple(pair for pair in foreign if not _inside(pair[1], shape.scope))
-        return shape, (unit.scope.definition, tuple(wiring), tuple(shape.rows), shape.ties)
+        return shape, Form(unit.scope.definition, tuple(wiring), tuple(shape.rows), shape.ties)
 
     def _foreign(self, item: Node | Shape) -> Iterable[tuple[str, str]]:
         """The weights that are not an item's own, as pairs of own and actual path."""
@@ -167,7 +223,7 @@ class _Aligner:
             else:  # a layer's tie is told apart where both ends are in sight
                 weights.append((parameter, path if member is None else None))
         types = tuple((value.type.dtype, value.type.rank) for value in item.operands)
-        options = structure(item) if member is not None else item.op
+        options = structure(item) if member is not None else item.op.scan_parts if item.op.scan_end else item.op
         return member, (type(item.op), tuple(weights), options, types, len(item.results), self.distinguish(item))
 
 

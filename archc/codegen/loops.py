@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from itertools import takewhile
 
 from archc.codegen.program import Apply, Definition, Local, Loop, Statement, Use
+from archc.codegen.recurrences import balanced
 
 Step = Apply | Use
 Source = tuple[int, int, int]
@@ -102,7 +103,7 @@ class _Finder:
 
     def _run(self, start: int, period: int) -> _Run | None:
         running = self._running(start, period)
-        if running is None:
+        if running is None or not balanced(self.body[start : start + period]):
             return None
         most = (len(self.body) - start) // period
         count = 1 + sum(1 for _ in takewhile(lambda i: self._alike(start, period, i, running), range(1, most)))

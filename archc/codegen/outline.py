@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 
 from archc.codegen.alignment import Distinguish, Group, Shape, align
+from archc.codegen.axes import Naming, name_axes
 from archc.codegen.folding import fold
 from archc.codegen.loops import find_loops
 from archc.codegen.naming import name_groups
-from archc.codegen.program import Apply, Definition, Local, Loop, Member, Program, Statement, Use
+from archc.codegen.program import Apply, Definition, Local, Member, Program, Use, reads_of
+from archc.codegen.recurrences import find_scans
 from archc.ir.graph import Graph, Node, Value
 
 
@@ -64,10 +66,13 @@ class _Builder:
         first = self.shapes[0]
         is_model = first.scope is self.graph.scope
         inputs = self.graph.inputs if is_model else first.inputs
+        naming = Naming((None,) * len(inputs)) if is_model else name_axes(self.group)
+        # What a use receives twice has the name of only one of its inputs.
+        telling = [shape for shape in self.shapes if len(set(shape.inputs)) == len(shape.inputs)]
         for number, value in enumerate(inputs):
             name = value.name if is_model else first.scope.names.get(value)
-            same = is_model or all(shape.scope.names.get(shape.inputs[number]) == name for shape in self.shapes)
-            self.locals[value] = Local(value.type, name if same else None)
+            same = is_model or all(shape.scope.names.get(shape.inputs[number]) == name for shape in telling)
+            self.locals[value] = Local(value.type, name if same else None, axes=naming.inputs[number])
         body = [self._statement(tuple(shape.items[row] for shape in self.shapes)) for row in range(len(first.items))]
         outputs = list(self.graph.outputs.values()) if is_model else first.outputs
         definition = Definition(
@@ -76,10 +81,12 @@ class _Builder:
             first.scope.doc,
             inputs=tuple(self.locals[value] for value in inputs),
             outputs=tuple(self.locals[value] for value in outputs),
+            sizes=naming.sizes,
             output_names=tuple(self.graph.outputs) if is_model else (None,) * len(outputs),
             ties=self.group.ties,
         )
         find_loops(definition, body, [self._kind(row) for row in range(len(body))])
+        definition.body = find_scans(definition.body, definition.outputs)
         count_uses(definition)
         return definition
 
@@ -122,13 +129,8 @@ class _Builder:
 
 def count_uses(definition: Definition) -> None:
     """Count how often each local is read: by statements, as what a loop begins with and hands on, as output."""
-    waiting: list[Statement] = list(definition.body)
     for local in definition.outputs:
         local.uses += 1
-    for statement in waiting:  # grows meanwhile
-        read = statement.carried if isinstance(statement, Loop) else statement.operands
-        if isinstance(statement, Loop):
-            waiting += [inner for iteration in statement.iterations for inner in iteration]
-            read += tuple(local for yielded in statement.yields for local in yielded)
-        for local in read:
+    for statement in definition.body:
+        for local in reads_of(statement):
             local.uses += 1

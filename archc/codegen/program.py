@@ -10,10 +10,11 @@ and must become arguments.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from archc.ir.graph import Node, Scope
+from archc.ir.solve import Extent
 from archc.ir.types import TensorType
 
 
@@ -24,12 +25,15 @@ class Local:
     Attributes:
         name: the user's name for it, or None for a value that the text does not name.
         type: its type in the first instance.
+        axes: for an input, what the text calls the sizes of its axes (or the numbers that they are); None where it
+            does not tell.
         uses: how often statements and outputs of this definition read it.
     """
 
     type: TensorType
     name: str | None = None
     uses: int = 0
+    axes: tuple[str | int, ...] | None = None
 
 
 @dataclass(eq=False)
@@ -105,13 +109,139 @@ class Loop:
         return len(self.iterations)
 
     @property
+    def bodies(self) -> tuple[tuple[Statement, ...], ...]:
+        """The statements within it, one body for each iteration."""
+        return self.iterations
+
+    @bodies.setter
+    def bodies(self, bodies: tuple[tuple[Statement, ...], ...]) -> None:
+        self.iterations = bodies
+
+    @property
     def uniform(self) -> bool:
         """Whether all iterations use the same definitions; a pass may have left them different ones."""
         used = [tuple(s.definition for s in iteration if isinstance(s, Use)) for iteration in self.iterations]
         return all(definitions == used[0] for definitions in used)
 
 
-Statement = Apply | Use | Loop
+@dataclass(eq=False)
+class Recurrence:
+    """The steps of a scan: `scan x_t in x, h = h0 { ... }`.
+
+    Attributes:
+        enter: where a step begins; its results are the number of the step, the pieces of the sequences, the states.
+        exit: where a step ends; its operands are that number, each state with what it becomes, and what is kept.
+        body: the statements of a step.
+    """
+
+    enter: Apply
+    exit: Apply
+    body: tuple[Statement, ...]
+    member: None = None
+
+    @property
+    def bodies(self) -> tuple[tuple[Statement, ...], ...]:
+        """The statements within it, as one body."""
+        return (self.body,)
+
+    @bodies.setter
+    def bodies(self, bodies: tuple[tuple[Statement, ...], ...]) -> None:
+        (self.body,) = bodies
+
+    @property
+    def _sequence_count(self) -> int:
+        return self.enter.nodes[0].op.scan_parts
+
+    @property
+    def _state_count(self) -> int:
+        return self.exit.nodes[0].op.scan_parts
+
+    @property
+    def sequences(self) -> tuple[Local, ...]:
+        """What it goes through, and `items` what that is in a step."""
+        return self.enter.operands[: self._sequence_count]
+
+    @property
+    def items(self) -> tuple[Local, ...]:
+        return self.enter.results[1 : 1 + self._sequence_count]
+
+    @property
+    def number(self) -> Local:
+        """The number of the step."""
+        return self.enter.results[0]
+
+    @property
+    def first_states(self) -> tuple[Local, ...]:
+        """What the states are at first; `states` within a step, `next_states` after it, `last_states` at last."""
+        return self.enter.operands[self._sequence_count :]
+
+    @property
+    def states(self) -> tuple[Local, ...]:
+        return self.enter.results[1 + self._sequence_count :]
+
+    @property
+    def next_states(self) -> tuple[Local, ...]:
+        return self.exit.operands[2 : 2 + 2 * self._state_count : 2]
+
+    @property
+    def last_states(self) -> tuple[Local, ...]:
+        return self.exit.results[: self._state_count]
+
+    @property
+    def kept(self) -> tuple[Local, ...]:
+        """What is kept of each step; `stacked` of all steps together."""
+        return self.exit.operands[1 + 2 * self._state_count :]
+
+    @property
+    def stacked(self) -> tuple[Local, ...]:
+        return self.exit.results[self._state_count :]
+
+    @property
+    def operands(self) -> tuple[Local, ...]:
+        """What it reads from around it."""
+        made = {*self.exit.results, *(local for inner in (self.enter, *self.body) for local in _made_by(inner))}
+        return tuple(dict.fromkeys(local for local in reads_of(self) if local not in made))
+
+    @property
+    def results(self) -> tuple[Local, ...]:
+        return self.exit.results
+
+
+Statement = Apply | Use | Loop | Recurrence
+Nest = (Loop, Recurrence)
+"""The statements that have others within them, in `bodies`."""
+
+
+def read_by(statement: Statement) -> tuple[Local, ...]:
+    """The tensors that a statement begins with; those that a loop's iterations read besides are not among them."""
+    return statement.carried if isinstance(statement, Loop) else statement.operands
+
+
+def reads_of(statement: Statement) -> Iterator[Local]:
+    """Every reading of a tensor by a statement and the statements within it, and by what these hand on."""
+    if isinstance(statement, Recurrence):
+        for inner in (statement.enter, *statement.body, statement.exit):
+            yield from reads_of(inner)
+        return
+    yield from read_by(statement)
+    if isinstance(statement, Loop):
+        for iteration, yields in zip(statement.iterations, statement.yields, strict=True):
+            for inner in iteration:
+                yield from reads_of(inner)
+            yield from yields
+
+
+def _made_by(statement: Statement) -> Iterator[Local]:
+    """The results of a statement and of the statements within it, and what these are given."""
+    yield from statement.results
+    if isinstance(statement, Recurrence):
+        yield from statement.enter.results
+    if isinstance(statement, Loop):
+        yield from (local for parameters in statement.parameters for local in parameters)
+    if isinstance(statement, Nest):
+        for body in statement.bodies:
+            for inner in body:
+                yield from _made_by(inner)
 
 
 @dataclass(frozen=True)
@@ -136,6 +266,7 @@ class Definition:
         scopes: the scope of each instance; its length is the number of instances.
         doc: the comment above it in the text.
         inputs, outputs: the tensors that enter and leave.
+        sizes: for each name that the axes of the inputs have, the size that it stands for in each instance.
         output_names: the outputs' names; all are known for the model, a block may have None.
         body: the statements, in order.
         ties: the weights of members, or of members' members, that are one and the same; a weight that a definition
@@ -147,6 +278,7 @@ class Definition:
     doc: str = ""
     inputs: tuple[Local, ...] = ()
     outputs: tuple[Local, ...] = ()
+    sizes: Mapping[str, tuple[Extent, ...]] = field(default_factory=dict)
     output_names: tuple[str | None, ...] = ()
     body: tuple[Statement, ...] = ()
     ties: tuple[Tie, ...] = ()
@@ -174,6 +306,13 @@ def parameter_name(definition: Definition, values: Sequence[object], fallback: s
             if all(same(own.get(name), value) for own, value in zip(known, values, strict=True)):
                 return name
     return fallback
+
+
+def means_another(definition: Definition, name: str, values: Sequence[object]) -> bool:
+    """Whether a block has an attribute of a name that stands for other values, so that these need another name."""
+    return name in definition.scopes[0].arguments and not all(
+        same(scope.arguments.get(name), value) for scope, value in zip(definition.scopes, values, strict=True)
+    )
 
 
 def same(value: object, other: object) -> bool:

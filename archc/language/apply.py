@@ -250,7 +250,7 @@ class Application:
                 own = frame.within(name or op.name)
                 paths = {parameter: weights.get(parameter, f"{own}.{parameter}") for parameter in inference.parameters}
                 check_weights(self.elaborator, frame, op, inference, paths, operands, span)
-                check_storages(self.elaborator, frame, inference, storages or {}, span)
+                check_storages(self.elaborator, frame, inference, storages or {}, arguments, span)
             check_sizes(self.elaborator, frame, op, inference, operands, span)
             node = rewriter.add(
                 op, operands, name=name, scope=frame.scope, span=span, weights=weights, storages=storages

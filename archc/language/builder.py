@@ -148,6 +148,22 @@ class Builder(Transformer[Token, Any]):
         keyword, variable, iterable, body = parts
         return syntax.For(self._span(keyword, body.end), variable, iterable, body.statements)
 
+    def scan(self, parts: Parts) -> syntax.Scan:
+        keyword, *items, body = parts
+        return syntax.Scan(self._span(keyword, body.end), tuple(items), body.statements)
+
+    def sequence(self, parts: Parts) -> syntax.Each:
+        name, value = parts
+        return syntax.Each(self._span(name, value), name, value)
+
+    def state(self, parts: Parts) -> syntax.State:
+        name, value = parts
+        return syntax.State(self._span(name, value), name, value)
+
+    def yielded(self, parts: Parts) -> syntax.Yield:
+        keyword, name, value = parts
+        return syntax.Yield(self._span(keyword, value), name, value)
+
     def if_else(self, parts: Parts) -> syntax.If:
         keyword, condition, body, otherwise = parts
         if otherwise is None:
@@ -211,7 +227,8 @@ class Builder(Transformer[Token, Any]):
 
     def keyword_argument(self, parts: Parts) -> syntax.Argument:
         name, value = parts
-        return syntax.Argument(self._span(name, value), name.name, value)
+        text = name.text if isinstance(name, Token) else name.name  # the one keyword that is an option of a pass
+        return syntax.Argument(self._span(name, value), text, value)
 
     def positional_argument(self, parts: Parts) -> syntax.Argument:
         value = parts[0]

@@ -23,7 +23,7 @@ from archc.language.frames import Frame
 from archc.language.modules import Module
 from archc.language.names import check_definition_name, check_name
 from archc.language.statements import Statements
-from archc.language.tensor_types import unify
+from archc.language.tensor_types import axis_names, unify
 from archc.language.unused import UnusedValues
 
 DEEPEST_NESTING = 64  # of blocks in blocks
@@ -207,6 +207,7 @@ class Elaborator:
         arguments.update({a.name.name: inner.environment.bindings[a.name.name].value for a in definition.attributes})
         sizes.update(self._bind_inputs(frame, inner, operands, use))
         self.statements.run(inner, [part for part in definition.body if not isinstance(part, syntax.Input)])
+        frame.labels[path].inner.update(inner.labels)
         self._unused.gather(inner.environment)
         if len(self.diagnostics.errors) > errors or self._failed_silently(inner):
             raise Failed
@@ -258,6 +259,7 @@ class Elaborator:
             if statement.type is not None:
                 sizes.update(unify(self.expressions, inner, statement, value))
             inner.scope.inputs.append(value)
+            inner.scope.axes.append(axis_names(statement.type, sizes) if statement.type is not None else None)
             inner.scope.names.setdefault(value, statement.name.name)
             inner.environment.bind(statement.name.name, value, statement.name.span, "input")
         return sizes

@@ -96,9 +96,8 @@ class Expressions:
 
     def _number(self, frame: Frame, node: syntax.Number) -> Any:
         if node.unit is not None:
-            self.report(
-                frame, "unit-misplaced", "only `devices` has quantities with units", node.span, help="drop the unit"
-            )
+            where = "only `devices` and the options of passes have quantities with units"
+            self.report(frame, "unit-misplaced", where, node.span, help="drop the unit")
         return self._checked(frame, node.span, lambda: check_number(node.value))
 
     def _name(self, frame: Frame, node: syntax.Name) -> Any:

@@ -71,7 +71,12 @@ def check_weights(
 
 
 def check_storages(
-    elaborator: Elaborator, frame: Frame, inference: Inference, storages: Mapping[str, Storage], span: Span
+    elaborator: Elaborator,
+    frame: Frame,
+    inference: Inference,
+    storages: Mapping[str, Storage],
+    arguments: Sequence[syntax.Argument],
+    span: Span,
 ) -> None:
     """Check that each parameter can be stored as the text asks."""
     for parameter, storage in storages.items():
@@ -81,7 +86,10 @@ def check_storages(
         reason = storage.misfit(tuple(dim for dim in needed.shape if isinstance(dim, int)), needed.dtype)
         if reason is not None:
             elaborator.report(
-                frame, "bad-storage", f"a `{parameter}` of {needed} cannot be stored as `{storage}`: {reason}", span
+                frame,
+                "bad-storage",
+                f"a `{parameter}` of {needed} cannot be stored as `{storage}`: {reason}",
+                argument_span(arguments, parameter) or span,
             )
 
 

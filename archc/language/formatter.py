@@ -27,6 +27,7 @@ _BREAKING = (
     (0, Break.GROUPS, True),
     *((depth, where, False) for depth in (1, 2) for where in Break),
     (9, Break.ALL, False),
+    (9, Break.ALL, True),
 )
 
 
@@ -71,6 +72,8 @@ class _Layout:
             self._braced(f"devices {node.name.name}", node.items, node.name.span.end, node.span.end, indent)
         elif isinstance(node, syntax.For):
             self._for(node, indent)
+        elif isinstance(node, syntax.Scan):
+            self._scan(node, indent)
         elif isinstance(node, syntax.If):
             self._if(node, indent)
         else:
@@ -166,6 +169,16 @@ class _Layout:
         if not self._on_one_line(head, node.body, node, indent):
             self._braced(head, node.body, node.iterable.span.end, node.span.end, indent)
 
+    def _scan(self, node: syntax.Scan, indent: int) -> None:
+        write = Unparser().expression
+        parts = [
+            f"{part.name.name} {'in' if isinstance(part, syntax.Each) else '='} {write(part.value)}"
+            for part in node.parts
+        ]
+        head = f"scan {', '.join(parts)}"
+        if not self._on_one_line(head, node.body, node, indent):
+            self._braced(head, node.body, node.parts[-1].span.end, node.span.end, indent)
+
     def _if(self, node: syntax.If, indent: int) -> None:
         head = f"if {Unparser().expression(node.condition)}"
         if not node.otherwise and self._on_one_line(head, node.body, node, indent):
@@ -186,10 +199,10 @@ class _Layout:
         self._braced(head, node.otherwise, end, node.span.end, indent)
 
     def _on_one_line(
-        self, head: str, body: Sequence[syntax.Statement], node: syntax.For | syntax.If, indent: int
+        self, head: str, body: Sequence[syntax.Statement], node: syntax.For | syntax.Scan | syntax.If, indent: int
     ) -> bool:
         """Write a body of one short statement behind its head, unless its author did not."""
-        if len(body) != 1 or isinstance(body[0], syntax.For | syntax.If) or "\n" in node.span.text:
+        if len(body) != 1 or isinstance(body[0], syntax.For | syntax.Scan | syntax.If) or "\n" in node.span.text:
             return False
         line = f"{' ' * indent}{head} {{ {_statement(body[0], Unparser())} }}"
         if len(line) > WIDTH:
@@ -259,6 +272,8 @@ def _statement(node: syntax.Statement | syntax.Item | syntax.Link, unparser: Unp
             return f"let {node.name.name} = {write(node.value)}"
         case syntax.Assign():
             return f"{', '.join(target.name for target in node.targets)} = {write(node.value)}"
+        case syntax.Yield():
+            return f"yield {node.name.name} = {write(node.value)}"
         case syntax.Assert():
             message = "" if node.message is None else f", {write(node.message)}"
             return f"assert {write(node.condition)}{message}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from archc.diagnostics import Span
@@ -15,10 +15,28 @@ from archc.ops.operator import Operator
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """A layer as a frame knows it: what it is, and the place that names it."""
+    """A layer as a frame knows it: what it is, and the place that names it; a block that was used knows its own."""
 
     callee: type[Operator] | BlockRef
     span: Span
+    inner: dict[str, Labelled] = field(default_factory=dict)
+
+
+def find_layer(labels: Mapping[str, Labelled], path: str) -> Labelled | None:
+    """The layer of a path, which may lead into blocks (`h.0.attn.query`); None where there is none."""
+    parts = path.split(".")
+    for count in range(len(parts), 0, -1):
+        found = labels.get(".".join(parts[:count]))
+        if found is not None:
+            return found if count == len(parts) else find_layer(found.inner, ".".join(parts[count:]))
+    return None
+
+
+def layer_paths(labels: Mapping[str, Labelled]) -> Iterator[str]:
+    """The paths of all layers, those within blocks behind the block."""
+    for path, layer in labels.items():
+        yield path
+        yield from (f"{path}.{inner}" for inner in layer_paths(layer.inner))
 
 
 @dataclass(eq=False)

@@ -12,11 +12,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
-from archc.codegen.program import Apply, Definition, Local, Loop, Statement, Use
+from archc.codegen.program import Apply, Definition, Local, Loop, Recurrence, Statement, Use, read_by, reads_of
 from archc.ir.dims import symbols
 from archc.ir.storage import Weight
 from archc.language import spelling, syntax
 from archc.language.parametrize import Parameters
+from archc.language.printed_scans import lay_out_scan
 from archc.language.spelling import NOWHERE
 from archc.language.stages import Form, Stages, form
 
@@ -68,6 +69,7 @@ class Layout:
             definition, parameters, surroundings.weights, surroundings.names, lambda layer: self.body.append(layer)
         )
         self.reserved = surroundings.reserved | set(parameters.values) | {parameters.variable} | self.stages.declarable
+        self.reserved |= set(parameters.sizes or ())
         self.reserved |= {name for lists in parameters.lists.values() for name in lists}
         self.drafts: dict[Local, Draft] = {}
         self.variables: dict[Local, str] = {}
@@ -82,18 +84,17 @@ class Layout:
     def statements(self) -> list[syntax.Statement]:
         declared: set[str] = set()
         for local in self.definition.inputs:
-            name = local.name if self.is_model and local.name is not None else self._choose(local.name)
-            self._bind(local, name)
-            type_ = spelling.tensor_type(local.type, declared) if self.is_model else None
-            self.body.append(syntax.Input(NOWHERE, spelling.name(name), type_))
+            name = local.name if self.is_model and local.name is not None else self.choose(local.name)
+            self.bind(local, name)
+            self.body.append(syntax.Input(NOWHERE, spelling.name(name), self._input_type(local, declared)))
         for local in self.definition.inputs:
             name = self.variables[local]
             if self.last_readers.get(local, -1) > self.positions.get(name, len(self.outputs)):
-                self._bind(local, self._choose(None, local))  # an output takes its name before it is read
+                self.bind(local, self.choose(None, local))  # an output takes its name before it is read
                 self._emit([self.variables[local]], spelling.name(name))
-        self._statements(self.definition.body)
+        self.add_statements(self.definition.body)
         for local, output in zip(self.definition.outputs, self.definition.output_names):
-            value = self._finish(self.drafts.pop(local, Draft(local=local)))
+            value = self.value_of(local)
             if output is None:
                 self.body.append(syntax.Output(NOWHERE, None, None, value))
             else:
@@ -101,15 +102,27 @@ class Layout:
                 self.body.append(syntax.Output(NOWHERE, spelling.name(output), type_, value))
         return self.body
 
+    def _input_type(self, local: Local, declared: set[str]) -> syntax.TensorType | None:
+        if self.is_model:
+            return spelling.tensor_type(local.type, declared)
+        if local.axes is None or self.parameters.sizes is None:
+            return None
+        dims = (spelling.name(axis) if isinstance(axis, str) else spelling.value(axis) for axis in local.axes)
+        return syntax.TensorType(NOWHERE, local.type.dtype.value, tuple(syntax.Dim(NOWHERE, dim) for dim in dims))
+
     # Values -----------------------------------------------------------------------------------------------
 
-    def _statements(self, statements: Sequence[Statement]) -> None:
+    def add_statements(self, statements: Sequence[Statement]) -> None:
+        """Add statements to the body; what stands where it is used waits for its use."""
         for statement in statements:
-            for local in statement.carried if isinstance(statement, Loop) else statement.operands:
+            for local in read_by(statement):
                 self.readers[local] = statement
         for statement in statements:
             if isinstance(statement, Loop):
                 self._loop(statement)
+                continue
+            if isinstance(statement, Recurrence):
+                lay_out_scan(self, statement)
                 continue
             draft = self._draft(statement)
             if self._stands_where_used(statement):
@@ -145,6 +158,10 @@ class Layout:
         depth = max((operand.depth for operand in operands), default=0) + (1 if nested else 0)
         return Draft(operands, [step], kind, depth=depth)
 
+    def value_of(self, local: Local) -> syntax.Expression:
+        """The expression of a tensor, to be written now."""
+        return self._finish(self.drafts.pop(local, Draft(local=local)))
+
     def _operand(self, local: Local) -> Draft:
         draft = self.drafts.pop(local, None)
         if draft is not None and draft.depth >= _DEEPEST:
@@ -177,20 +194,21 @@ class Layout:
         value = self._finish(draft)
         targets: list[str] = []
         for local in locals_:
-            targets.append(self._choose(self.wanted.get(local, local.name), local, targets))
+            targets.append(self.choose(self.wanted.get(local, local.name), local, targets))
         for local, name in zip(locals_, targets):
-            self._bind(local, name)
+            self.bind(local, name)
         self._emit(targets, value)
 
     def _emit(self, targets: Iterable[str], value: syntax.Expression) -> None:
         self.body.append(syntax.Assign(NOWHERE, tuple(spelling.name(target) for target in targets), value))
 
-    def _bind(self, local: Local, name: str, uses: int | None = None) -> None:
+    def bind(self, local: Local, name: str, uses: int | None = None) -> None:
+        """Let a name stand for a tensor from now on."""
         self.variables[local] = name
         self.holders[name] = local
         self.remaining[local] = local.uses if uses is None else uses
 
-    def _choose(self, wanted: str | None, local: Local | None = None, besides: Sequence[str] = ()) -> str:
+    def choose(self, wanted: str | None, local: Local | None = None, besides: Sequence[str] = ()) -> str:
         """The name that is wanted, or one like it, if what it stands for now is not needed any more."""
         for name in _candidates(wanted):
             holder = self.holders.get(name)
@@ -205,63 +223,61 @@ class Layout:
     # Loops ------------------------------------------------------------------------------------------------
 
     def _loop(self, loop: Loop) -> None:
-        for name, values in self.parameters.lists[loop].items():
-            self.body.append(syntax.Let(NOWHERE, spelling.name(name), spelling.value(values)))
         self.stages.enter(loop)
         names = [self._enter(loop, position) for position in range(len(loop.carried))]
+        for name, values in self.parameters.lists[loop].items():
+            self.body.append(syntax.Let(NOWHERE, spelling.name(name), spelling.value(values)))
         outside, self.body = self.body, []
         for position, (local, name) in reversed(list(enumerate(zip(loop.yields[0], names)))):
             self.wanted[local] = local.name if _overlap(loop, position) else name
-        self._statements(loop.iterations[0])
-        self._hand_on(loop.yields[0], names)
+        self.add_statements(loop.iterations[0])
+        self.hand_on(loop.yields[0], names)
         limits = syntax.Range(NOWHERE, spelling.value(0), spelling.value(loop.count))
         variable = spelling.name(self.parameters.variable)
         outside.append(syntax.For(NOWHERE, variable, limits, tuple(self.body)))
         self.body = outside
         self.stages.leave(loop)
         for iteration in loop.iterations[1:]:
-            for step in iteration:
-                for local in () if isinstance(step, Loop) else step.operands:
-                    if local in self.variables:
-                        self.remaining[local] -= 1
+            for local in (local for step in iteration for local in reads_of(step)):
+                if local in self.variables:
+                    self.remaining[local] -= 1
         for local, name in zip(loop.results, names):
-            self._bind(local, name)
+            self.bind(local, name)
 
     def _enter(self, loop: Loop, position: int) -> str:
         """The name of a tensor that changes from iteration to iteration, given its first value."""
         first, inside = loop.carried[position], loop.parameters[0][position]
         wanted = None if _overlap(loop, position) else inside.name or loop.results[position].name
         known = self.variables.get(first)
-        value = self._finish(self.drafts.pop(first, Draft(local=first)))
+        value = self.value_of(first)
         free = known is not None and not self.remaining[first]
         if known is not None and free and (wanted == known or (wanted is None and first not in self.definition.inputs)):
-            self._bind(inside, known)
+            self.bind(inside, known)
             return known
-        name = self._choose(wanted)
-        self._bind(inside, name)
+        name = self.choose(wanted)
+        self.bind(inside, name)
         self._emit([name], value)
         return name
 
-    def _hand_on(self, yields: Sequence[Local], names: Sequence[str]) -> None:
+    def hand_on(self, yields: Sequence[Local], names: Sequence[str]) -> None:
         """At the end of an iteration, give each tensor that changes its new value."""
-        current = []
-        for local, name in zip(yields, names):
-            own = self.variables[local]
-            if own != name and own in names:  # it would be overwritten before it is read
-                own = self._choose(None, besides=names)
-                self._emit([own], spelling.name(self.variables[local]))
-            current.append(own)
+        moves = {name: self.variables[local] for local, name in zip(yields, names) if self.variables[local] != name}
+        for local in yields:
             self.remaining[local] -= 1
-        for own, name in zip(current, names):
-            if own != name:
-                self._emit([name], spelling.name(own))
+        targets = list(moves)
+        if any(own in targets[:position] for position, own in enumerate(moves.values())):
+            # One after the other, it would be overwritten before it is read.
+            self._emit(targets, syntax.Tuple(NOWHERE, tuple(map(spelling.name, moves.values()))))
+            return
+        for name, own in moves.items():
+            self._emit([name], spelling.name(own))
 
 
 def _overlap(loop: Loop, position: int) -> bool:
     """Whether an iteration still reads the old value of a tensor when the new one is made: they need two names."""
     old, new = loop.parameters[0][position], loop.yields[0][position]
     made = next(number for number, step in enumerate(loop.iterations[0]) if new in step.results)
-    return any(old in step.operands for step in loop.iterations[0][made + 1 :] if not isinstance(step, Loop))
+    return any(old is local for step in loop.iterations[0][made + 1 :] for local in reads_of(step))
 
 
 def _last_readers(definition: Definition) -> dict[Local | None, int]:
@@ -269,7 +285,7 @@ def _last_readers(definition: Definition) -> dict[Local | None, int]:
     last: dict[Local | None, int] = {local: position for position, local in enumerate(definition.outputs)}
     for step in reversed(definition.body):
         # A result that is used once may stand in an output's expression, and with it all that it is made of.
-        if isinstance(step, Loop) or any(local.uses != 1 for local in step.results):
+        if isinstance(step, (Loop, Recurrence)) or any(local.uses != 1 for local in step.results):
             continue
         reached = max((last.get(local, -1) for local in step.results), default=-1)
         for local in step.operands if reached >= 0 else ():

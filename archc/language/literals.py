@@ -8,10 +8,7 @@ import re
 from archc.diagnostics import Diagnostics, Span
 from archc.language import syntax
 from archc.language.scanner import Token
-
-# The units that a description of devices needs: bytes, bytes a second, times.
-_BYTES = ("B", "kB", "MB", "GB", "TB", "KiB", "MiB", "GiB", "TiB")
-UNITS = (*_BYTES, *(f"{unit}/s" for unit in _BYTES), "s", "ms", "us", "ns")
+from archc.language.units import UNITS
 
 _NUMBER = re.compile(r"([0-9][0-9_]*)(\.[0-9][0-9_]*)?([eE][+-]?[0-9]+)?(.*)", re.DOTALL)
 _LARGEST = 2**63 - 1  # of int64, in which sizes and indices are counted

@@ -13,7 +13,7 @@ from archc.language import syntax
 from archc.language.scanner import Token
 
 TOP_LEVEL = frozenset({"MODEL", "BLOCK", "PIPELINE", "IMPORT", "DEVICES"})
-STATEMENT = frozenset({"INPUT", "OUTPUT", "LAYER", "LET", "FOR", "IF", "ASSERT"})
+STATEMENT = frozenset({"INPUT", "OUTPUT", "LAYER", "LET", "FOR", "SCAN", "YIELD", "IF", "ASSERT"})
 CLOSERS = {"LPAR": "RPAR", "LSQB": "RSQB", "LBRACE": "RBRACE"}
 
 _COMPARISONS = frozenset({"EQUALS", "DIFFERS", "LESS", "LESS_EQUAL", "MORE", "MORE_EQUAL"})

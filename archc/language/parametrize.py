@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from archc.codegen.program import Apply, Definition, Loop, Program, Use, parameter_name, same
+from archc.codegen.program import (
+    Apply,
+    Definition,
+    Loop,
+    Program,
+    Recurrence,
+    Statement,
+    Use,
+    means_another,
+    parameter_name,
+    same,
+)
 from archc.ir.attributes import attributes
 from archc.ir.dims import SymbolicDim, symbol, symbols
 from archc.language import spelling, syntax
@@ -24,12 +35,15 @@ class Parameters:
         given: for each statement, what stands for the attributes that are not simply the values at hand.
         lists: for each loop, the values that change from iteration to iteration, by the name of the list.
         variable: the name that counts the iterations of loops.
+        sizes: the value for each instance of the sizes that the inputs' types name; None where no types are written,
+            since a name would hide what the body means by it.
     """
 
     values: dict[str, tuple[Any, ...]] = field(default_factory=dict)
     given: dict[Apply | Use, dict[str, syntax.Expression]] = field(default_factory=dict)
     lists: dict[Loop, dict[str, list[Any]]] = field(default_factory=dict)
     variable: str = "i"
+    sizes: Mapping[str, tuple[Any, ...]] | None = None
 
 
 def parametrize(program: Program, reserved: frozenset[str]) -> dict[Definition, Parameters]:
@@ -48,25 +62,43 @@ class _Parametrizer:
         self.sizes: dict[str, SymbolicDim] = {}
 
     def run(self) -> Parameters:
+        for steps, _ in self._statements():
+            for _, rows in self._attributes(steps):
+                self._note_sizes(row[0] for row in rows)
+        if self._can_name_sizes():
+            self.found.sizes = self.definition.sizes
+            self.taken |= self.found.sizes.keys()
         self.found.variable = self._free("i")
-        for statement in self.definition.body:
-            if isinstance(statement, Loop):
-                self.found.lists[statement] = {}
-                for steps in zip(*statement.iterations):
-                    self._step(steps, statement)
-            else:
-                self._step((statement,), None)
+        for steps, loop in self._statements():
+            self._step(steps, loop)
         if self.definition.scopes[0].parent is not None:  # the model's inputs declare its sizes
             for name, size in self.sizes.items():
-                self.found.values[name] = (size,) * len(self.definition.scopes)
+                if name not in (self.found.sizes or ()):
+                    self.found.values[name] = (size,) * len(self.definition.scopes)
         return self.found
 
+    def _statements(self) -> Iterable[tuple[Sequence[Apply | Use], Loop | None]]:
+        """What is one statement in the text: the same one of each iteration of a loop, or one alone."""
+        for statement in innermost(self.definition.body):
+            if isinstance(statement, Loop):
+                yield from ((steps, statement) for steps in zip(*map(flat, statement.iterations)))
+            else:
+                yield (statement,), None
+
+    def _can_name_sizes(self) -> bool:
+        """Whether the names that the inputs' types give to sizes mean nothing else in the body."""
+        for name, values in self.definition.sizes.items():
+            if name in self.taken and any(value != self.sizes.get(name) for value in values):
+                return False
+        return True
+
     def _step(self, steps: Sequence[Apply | Use], loop: Loop | None) -> None:
-        """Parametrize what is one statement in the text: the same one of each iteration."""
+        """Parametrize what is one statement in the text."""
         first = steps[0]
+        if loop is not None:
+            self.found.lists.setdefault(loop, {})
         given = self.found.given[first] = {}
         for name, rows in self._attributes(steps):
-            self._note_sizes(row[0] for row in rows)
             if all(value == rows[0][0] for row in rows for value in row):
                 if isinstance(first, Use):
                     given[name] = spelling.value(rows[0][0])
@@ -109,7 +141,10 @@ class _Parametrizer:
             if same(own, values):
                 return known
         chosen = parameter_name(self.definition, values, name)
-        chosen = self._free(chosen, f"{prefix}_{chosen}")
+        if self.found.sizes is not None and same(self.found.sizes.get(chosen), values):
+            return chosen
+        misleading = means_another(self.definition, chosen, values)
+        chosen = self._free(*([] if misleading else [chosen]), f"{prefix}_{name}")
         self.found.values[chosen] = values
         return chosen
 
@@ -134,9 +169,25 @@ class _Parametrizer:
                 self._note_sizes(value.values())
 
 
+def innermost(body: Iterable[Statement]) -> Iterator[Apply | Use | Loop]:
+    """The statements of a body, those of a scan's steps in its place."""
+    for statement in body:
+        if isinstance(statement, Recurrence):
+            yield from innermost(statement.body)
+        else:
+            yield statement
+
+
+def flat(iteration: Iterable[Statement]) -> Iterator[Apply | Use]:
+    """The statements of a loop's iteration, those of a scan's steps in its place."""
+    for statement in innermost(iteration):
+        assert not isinstance(statement, Loop), "no loop is in another"
+        yield statement
+
+
 def _layers(definition: Definition) -> Iterable[str]:
     """The names that layers begin with."""
-    for statement in definition.body:
-        for step in statement.iterations[0] if isinstance(statement, Loop) else (statement,):
-            if not isinstance(step, Loop) and step.member is not None:
+    for statement in innermost(definition.body):
+        for step in flat(statement.iterations[0]) if isinstance(statement, Loop) else (statement,):
+            if step.member is not None:
                 yield step.member.name.partition(".")[0]

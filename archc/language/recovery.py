@@ -124,7 +124,7 @@ class Recovery:
         return token
 
     def _next_statement(self, token: Token, parts: list[Any]) -> Token:
-        headed = bool(parts) and isinstance(parts[0], Token) and parts[0].type in ("FOR", "IF")
+        headed = bool(parts) and isinstance(parts[0], Token) and parts[0].type in ("FOR", "SCAN", "IF")
         braces = parentheses = 0
         while token.type != "$END" and token.type not in TOP_LEVEL:
             if braces == 0:

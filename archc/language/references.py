@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from archc.ir.types import DType
 from archc.language import syntax
 from archc.language.arithmetic import kind
 from archc.language.environment import BlockRef, LayerRef, WeightRef
-from archc.language.frames import Frame
+from archc.language.frames import Frame, find_layer, layer_paths
 from archc.ops.registry import find_operator, operator_names
 
 if TYPE_CHECKING:
@@ -91,25 +92,34 @@ class References:
         return frame.environment.get(path) if path is not None else None
 
     def _weight(self, frame: Frame, node: syntax.Member, path: str) -> WeightRef:
-        """`wte.weight`: the layer must have been declared in this definition, and own such a parameter."""
-        if path not in frame.labels:
+        """`wte.weight` or `h[0].up.weight`: the layer must be known here, and own such a parameter."""
+        layer = find_layer(frame.labels, path)
+        if layer is None:
             self.expressions.report(
                 frame,
                 "unknown-layer",
-                f"no layer or import is called `{path}` here",
+                f"no layer or import is called `{_written(path)}` here",
                 node.value.span,
-                help=did_you_mean(path, [*frame.labels, *frame.module.imports])
-                or "a layer is known below the line that names it",
+                help=did_you_mean(_written(path), [*map(_written, layer_paths(frame.labels)), *frame.module.imports])
+                or "a layer is known below the line that names it, and those of a block below its first use",
             )
-        callee = frame.labels[path].callee
-        if isinstance(callee, type) and node.name not in callee.parameters:
-            owned = ", ".join(f"`{name}`" for name in callee.parameters)
+        if isinstance(layer.callee, BlockRef):
+            inner = ", ".join(f"`{_written(f'{path}.{name}')}`" for name in layer_paths(layer.inner))
             self.expressions.report(
                 frame,
                 "unknown-parameter",
-                f"`{path}` has no parameter `{node.name}`",
+                f"`{_written(path)}` is a block, and owns no parameter `{node.name}` itself",
                 node.span,
-                help=did_you_mean(node.name, callee.parameters) or (f"it has {owned}" if owned else None),
+                help=f"its layers do: {inner}" if inner else "its layers are known below its first use",
+            )
+        if node.name not in layer.callee.parameters:
+            owned = ", ".join(f"`{name}`" for name in layer.callee.parameters)
+            self.expressions.report(
+                frame,
+                "unknown-parameter",
+                f"`{_written(path)}` has no parameter `{node.name}`",
+                node.span,
+                help=did_you_mean(node.name, layer.callee.parameters) or (f"it has {owned}" if owned else None),
             )
         storage = None
         declared = frame.environment.get(path)
@@ -136,3 +146,8 @@ class References:
             number = self.expressions.evaluate(frame, item)
             return f"{inner}.{number}" if isinstance(number, int) else None
         return None
+
+
+def _written(path: str) -> str:
+    """A layer's path as the text has it: `h[0].attn` for `h.0.attn`."""
+    return re.sub(r"\.([0-9]+)(?=\.|$)", r"[\1]", path)

@@ -2,41 +2,26 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 from archc.codegen.program import Apply, Definition, Loop, Use
 from archc.ir.storage import Dense, Weight
 from archc.language import spelling, syntax
-from archc.language.parametrize import Parameters
+from archc.language.parametrize import Parameters, flat, innermost
 from archc.language.spelling import NOWHERE
-from archc.ops.binary import BINARY, Binary
-from archc.ops.operator import OPERATORS
+from archc.ops.formula import Kind, formula_of
 from archc.ops.table import snake_case
 
 Step = Apply | Use
-Form = Literal["stage", "binary", "unary", "index"]
+Form = Literal["stage"] | Kind
 
 
 def form(step: Step) -> Form:
     """How a statement is written: `x -> relu`, `a + b`, `-a`, `x[:, 0]`."""
     if isinstance(step, Use) or step.member is not None:
         return "stage"
-    op = step.nodes[0].op
-    if op == OPERATORS["neg"]():
-        return "unary"
-    if op.name == "slice" and op.arguments():
-        return "index"
-    if (
-        isinstance(op, Binary)
-        and BINARY.get(op.symbol) is type(op)
-        and op == type(op)(scalar=op.scalar, reverse=op.reverse)
-    ):
-        if op.scalar is None:
-            return "stage" if op.reverse else "binary"
-        return "stage" if isinstance(op.scalar, float) and not math.isfinite(op.scalar) else "binary"
-    return "stage"
+    return formula_of(step.nodes[0].op) or "stage"
 
 
 class Stages:
@@ -63,10 +48,10 @@ class Stages:
         self.lists: set[str] = set()
         self.counts: dict[str, int] = {}
         self.declared: set[str] = set()
-        for statement in definition.body:
-            steps = statement.iterations if isinstance(statement, Loop) else ((statement,),)
-            for step in (step for iteration in steps for step in iteration):
-                if not isinstance(step, Loop) and step.member is not None:
+        for statement in innermost(definition.body):
+            bodies = map(flat, statement.iterations) if isinstance(statement, Loop) else ((statement,),)
+            for step in (step for body in bodies for step in body):
+                if step.member is not None:
                     self.owners.setdefault(step.member.name, step)
 
     @property
@@ -80,8 +65,7 @@ class Stages:
 
     def enter(self, loop: Loop) -> None:
         """Prepare for the first iteration of a loop, which will stand for all; declare what all share."""
-        for step, other in zip(loop.iterations[0], loop.iterations[1]):
-            assert not isinstance(step, Loop) and not isinstance(other, Loop), "loops are not nested"
+        for step, other in zip(flat(loop.iterations[0]), flat(loop.iterations[1]), strict=True):
             self.counterparts[step] = other
             if step.member is not None and other.member is not None:
                 if step.member.shared and step.member.name == other.member.name:
@@ -93,8 +77,8 @@ class Stages:
     def leave(self, loop: Loop) -> None:
         """Take note of the layers that all iterations name."""
         for iteration in loop.iterations[1:]:
-            for step in iteration:
-                if not isinstance(step, Loop) and step.member is not None:
+            for step in flat(iteration):
+                if step.member is not None:
                     self._register(step.member.name)
 
     # Writing ----------------------------------------------------------------------------------------------
@@ -125,10 +109,9 @@ class Stages:
         if kind == "index":
             return syntax.Index(NOWHERE, operands[0], spelling.index_items(op))
         if kind == "unary":
-            return syntax.Unary(NOWHERE, "-", operands[0])
-        assert isinstance(op, Binary)
-        sides = [*operands] if op.scalar is None else [operands[0], spelling.value(op.scalar)]
-        left, right = reversed(sides) if op.reverse else sides
+            return syntax.Unary(NOWHERE, op.symbol, operands[0])
+        waiting = iter(operands)
+        left, right = (next(waiting) if number is None else spelling.value(number) for number in op.sides() or ())
         return syntax.Binary(NOWHERE, op.symbol, left, right)
 
     def _call(self, step: Step, stand_in_for: str | None = None) -> tuple[syntax.Name, tuple[syntax.Argument, ...]]:

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from archc.diagnostics import Note, Span
-from archc.ir.attributes import value_text
 from archc.ir.graph import Value
 from archc.ir.types import TensorType
 from archc.language import syntax
 from archc.language.advice import describe
+from archc.language.control import run_assert, run_for, run_if
 from archc.language.environment import POISON, BlockRef, LayerRef
 from archc.language.expressions import Failed, describe_value
 from archc.language.frames import Frame
 from archc.language.names import check_layer_name, check_name
+from archc.language.scans import Scans, yielded_names
 from archc.language.tensor_types import declare
-from archc.language.unused import mark_untaken, names_in
+from archc.language.unused import names_in
 
 if TYPE_CHECKING:
     from archc.language.elaborate import Elaborator
-
-MOST_ITERATIONS = 1_000_000  # of all loops of a model together
 
 
 class Statements:
@@ -32,16 +32,19 @@ class Statements:
         self.report = elaborator.report
         self.expressions = elaborator.expressions
         self.application = elaborator.application
-        self.iterations = 0
+        self.iterations = 0  # of the loops so far
+        scans = Scans(self)
         self._handlers: dict[type, Callable[[Frame, Any], None]] = {
             syntax.Input: self._input,
             syntax.Output: self._output,
             syntax.Layer: self._layer,
             syntax.Let: self._let,
             syntax.Assign: self._assign,
-            syntax.For: self._for,
-            syntax.If: self._if,
-            syntax.Assert: self._assert,
+            syntax.For: partial(run_for, self),
+            syntax.Scan: scans.run,
+            syntax.Yield: scans.keep,
+            syntax.If: partial(run_if, self),
+            syntax.Assert: partial(run_assert, self),
         }
 
     def run(self, frame: Frame, body: Iterable[syntax.Statement]) -> bool:
@@ -61,6 +64,9 @@ class Statements:
             targets = [(target.name, target.span) for target in statement.targets]
         elif isinstance(statement, syntax.Let | syntax.Input | syntax.Layer):
             targets = [(statement.name.name, statement.name.span)]
+        elif isinstance(statement, syntax.Scan):
+            states = [(part.name.name, part.name.span) for part in statement.states]
+            targets = [*states, *((name.name, name.span) for name in yielded_names(statement.body))]
         elif isinstance(statement, syntax.For | syntax.If):
             inner = [*statement.body, *(statement.otherwise if isinstance(statement, syntax.If) else ())]
             for part in inner:
@@ -257,73 +263,4 @@ class Statements:
             help_ = f"write `let {assign.targets[0].name} = ...` for a size"
         self.report(
             frame, "wrong-type", f"{what} must be a tensor, and this is {describe_value(value)}", span, help=help_
-        )
-
-    # What runs while the text is elaborated -----------------------------------------------------------------
-
-    def _for(self, frame: Frame, node: syntax.For) -> None:
-        check_name(self.elaborator, frame, node.variable, "a loop variable")
-        values = self.expressions.evaluate(frame, node.iterable)
-        if not isinstance(values, range | list | tuple):
-            self.report(
-                frame,
-                "wrong-type",
-                f"`for` goes over a range or a list, and this is {describe_value(values)}",
-                node.iterable.span,
-                help="write `for i in 0..n { ... }`",
-            )
-        # A range of 10^20 has no `len`.
-        count = max(0, values.stop - values.start) if isinstance(values, range) else len(values)
-        self.iterations += count
-        if self.iterations > MOST_ITERATIONS:
-            self.report(
-                frame,
-                "too-many-iterations",
-                f"the loops of this model run {self.iterations:,} times; {MOST_ITERATIONS:,} are the most",
-                node.iterable.span,
-            )
-        shadowed = frame.environment.bindings.get(node.variable.name)
-        try:
-            for value in values:
-                frame.environment.bind(node.variable.name, value, None, "size")
-                if not self.run(frame, node.body):
-                    raise Failed
-        finally:
-            frame.environment.bindings.pop(node.variable.name, None)
-            if shadowed is not None:
-                frame.environment.bindings[node.variable.name] = shadowed
-
-    def _if(self, frame: Frame, node: syntax.If) -> None:
-        value = self.expressions.evaluate(frame, node.condition)
-        holds = self.expressions.truth(frame, value, node.condition.span)
-        chosen, other = (node.body, node.otherwise) if holds else (node.otherwise, node.body)
-        mark_untaken(frame.environment, other)
-        if not self.run(frame, chosen):
-            raise Failed
-
-    def _assert(self, frame: Frame, node: syntax.Assert) -> None:
-        value = self.expressions.evaluate(frame, node.condition)
-        message = self.expressions.evaluate(frame, node.message) if node.message is not None else ""
-        if not isinstance(message, str):
-            assert node.message is not None
-            self.report(
-                frame,
-                "wrong-type",
-                f"an assertion's message is a string, and this is {describe_value(message)}",
-                node.message.span,
-            )
-        if self.expressions.truth(frame, value, node.condition.span):
-            return
-        bound = []
-        for name in dict.fromkeys(names_in((node.condition,))):
-            binding = frame.environment.bindings.get(name)
-            # A size that is known by its own name alone says nothing.
-            if binding is not None and not isinstance(binding.value, Value) and str(binding.value) != name:
-                bound.append(f"`{name}` is {value_text(binding.value)}")
-        self.report(
-            frame,
-            "assertion-failed",
-            message or "the assertion does not hold",
-            node.condition.span,
-            notes=[", ".join(bound)] if bound else (),
         )

@@ -10,8 +10,7 @@ from archc.ir.graph import Value
 from archc.language import syntax
 from archc.language.expressions import describe_value
 from archc.language.frames import Frame
-from archc.ops.binary import BINARY
-from archc.ops.operator import OPERATORS
+from archc.ops.formula import FORMULAS
 
 if TYPE_CHECKING:
     from archc.language.elaborate import Elaborator
@@ -23,9 +22,8 @@ def apply_symbol(
     """The tensor that `a + b`, `x * 0.5` or `-x` makes."""
     add = elaborator.application.add
     if len(operands) == 1:
-        unary = {"-": "neg", "not": "logical_not"}[symbol]
-        return add(frame, OPERATORS[unary](), operands, None, node.span)[0]
-    if symbol not in BINARY:
+        return add(frame, FORMULAS["unary"][symbol].from_sides(None), operands, None, node.span)[0]
+    if symbol not in FORMULAS["binary"]:
         elaborator.report(
             frame,
             "wrong-type",
@@ -33,21 +31,17 @@ def apply_symbol(
             node.span,
             help=f"write `(a, b) -> logical_{symbol}`" if symbol in ("and", "or") else None,
         )
-    operator = BINARY[symbol]
+    for operand in operands:
+        if isinstance(operand, bool) or not isinstance(operand, Value | int | float | SymbolicDim):
+            elaborator.report(
+                frame,
+                "wrong-type",
+                f"`{symbol}` combines a tensor with a tensor or a number, and this is {describe_value(operand)}",
+                node.span,
+            )
     tensors = [operand for operand in operands if isinstance(operand, Value)]
-    if len(tensors) == 2:
-        return add(frame, operator(), tensors, None, node.span)[0]
-    left, right = operands
-    scalar = right if isinstance(left, Value) else left
-    if isinstance(scalar, bool) or not isinstance(scalar, int | float | SymbolicDim):
-        elaborator.report(
-            frame,
-            "wrong-type",
-            f"`{symbol}` combines a tensor with a tensor or a number, and this is {describe_value(scalar)}",
-            node.span,
-        )
-    op = operator(scalar=scalar, reverse=not isinstance(left, Value))
-    return add(frame, op, tensors, None, node.span)[0]
+    sides = [None if isinstance(operand, Value) else operand for operand in operands]
+    return add(frame, FORMULAS["binary"][symbol].from_sides(*sides), tensors, None, node.span)[0]
 
 
 def apply_index(elaborator: Elaborator, frame: Frame, node: syntax.Index, value: Value) -> Value:
@@ -61,7 +55,8 @@ def apply_index(elaborator: Elaborator, frame: Frame, node: syntax.Index, value:
             items.append(Ellipsis)
         else:
             items.append(_bound(elaborator, frame, item))
-    return elaborator.application.add(frame, OPERATORS["slice"](tuple(items)), (value,), None, node.span)[0]  # type: ignore[call-arg]  # the field of `slice`
+    op = FORMULAS["index"]["[]"].from_arguments(items, {})
+    return elaborator.application.add(frame, op, (value,), None, node.span)[0]
 
 
 def _bound(elaborator: Elaborator, frame: Frame, node: syntax.Expression) -> int | SymbolicDim:

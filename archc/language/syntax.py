@@ -251,6 +251,46 @@ class For(Node):
 
 
 @record
+class Each(Node):
+    """`x_t in x` of a scan: a sequence, and the name of its piece in a step."""
+
+    name: Name
+    value: Expression
+
+
+@record
+class State(Node):
+    """`h = h0` of a scan: a state, and what it is at first."""
+
+    name: Name
+    value: Expression
+
+
+@record
+class Scan(Node):
+    """`scan x_t in x, h = h0 { … }`: recurrence over the second axis of sequences."""
+
+    parts: tuple[Each | State, ...]
+    body: tuple[Statement, ...]
+
+    @property
+    def sequences(self) -> list[Each]:
+        return [part for part in self.parts if isinstance(part, Each)]
+
+    @property
+    def states(self) -> list[State]:
+        return [part for part in self.parts if isinstance(part, State)]
+
+
+@record
+class Yield(Node):
+    """`yield y = …` in a scan: when it is over, `y` is the sequence of what it was in all steps."""
+
+    name: Name
+    value: Expression
+
+
+@record
 class If(Node):
     """`if … { … } else { … }`; `else if` is an `If` as the only statement of `otherwise`."""
 
@@ -267,7 +307,7 @@ class Assert(Node):
     message: Expression | None
 
 
-Statement = Input | Output | Layer | Let | Assign | For | If | Assert
+Statement = Input | Output | Layer | Let | Assign | For | Scan | Yield | If | Assert
 
 
 # Top level ------------------------------------------------------------------------------------------------

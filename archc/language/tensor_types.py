@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from archc.diagnostics import Note, Span, did_you_mean
@@ -153,6 +154,12 @@ def unify(
         if dim.bound is not None:
             _check_bound(expressions, frame, name, dim, size)
     return bound
+
+
+def axis_names(node: syntax.TensorType, sizes: Mapping[str, Any]) -> tuple[str | None, ...]:
+    """For each axis of a type the name of its size, if it is just one of `sizes`."""
+    names = (dim.value.name if isinstance(dim.value, syntax.Name) else None for dim in node.dims)
+    return tuple(name if name in sizes else None for name in names)
 
 
 def _match(

@@ -66,6 +66,18 @@ def test_a_model_can_be_moved_with_its_weights(tmp_path: Path) -> None:
     agree(graph, {"x": floats(1, 64)}, moved / "net.onnx")
 
 
+def test_a_place_must_be_as_long_as_its_tensor(tmp_path: Path) -> None:
+    """The weights file and the graph are of two generations: whoever runs the model would get other numbers."""
+    graph = network()
+    assert graph.tensors is not None
+    file = tmp_path / "net.safetensors"
+    offsets = safetensors.write(file, graph.tensors)
+    begin, length = offsets["fc1.weight"]
+    offsets["fc1.weight"] = begin, length - 4
+    with pytest.raises(ValueError, match=f"fc1.weight takes {length} bytes, and {length - 4} are set aside"):
+        emit(graph, tmp_path / "net.onnx", weights_file=file, offsets=offsets, large=1000)
+
+
 def test_the_check_misses_weights_that_are_not_there(tmp_path: Path) -> None:
     path = written(network(), tmp_path, large=1000)
     (tmp_path / "net.safetensors").unlink()

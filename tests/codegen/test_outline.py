@@ -157,6 +157,29 @@ def test_attributes_of_layers_may_differ_and_those_of_functions_not(inside: str)
     assert [definition.name for definition in program.definitions] == (["B", "m"] if together else ["B", "B2", "m"])
 
 
+@pytest.mark.parametrize("crossed", ["(y, x) -> b: B", "(x, y) -> b: B -> c: Other"])
+def test_a_use_that_receives_one_tensor_twice_is_told_by_another(crossed: str) -> None:
+    block = "block B { input p  input q  output p + (q -> fc: linear(8)) }\n"
+    model = "model m { input x: f32[N, 8]  input y: f32[N, 8]  u = (x, x) -> a: B  v = %s  output z = u * v }"
+    other = "block Other { input x  output x -> relu }\n"
+    program = parsed(block + other + model % crossed)
+    definition = next(found for found in program.definitions if found.name == "B")
+    assert len(definition.scopes) == 2 and [local.name for local in definition.inputs] == ["p", "q"]
+    uses = {step.member.name: step for step in program.model.body if isinstance(step, Use)}
+    assert uses["a"].definition is uses["b"].definition is definition
+    assert len(set(uses["a"].operands)) == 1 and len(uses["a"].operands) == 2
+
+
+def test_a_use_that_no_other_tells_about_stays_as_it_is() -> None:
+    """Where one tensor goes in twice, it is not known which input an operator reads."""
+    other_wiring = "if swap { output q + (p -> fc: linear(8)) } else { output p + (q -> fc: linear(8)) }"
+    block = f"block B(swap) {{ input p  input q  {other_wiring} }}\n"
+    model = "model m { input x: f32[N, 8]  output z = ((x, x) -> a: B(true)) * ((x, x) -> b: B(false)) }"
+    program = parsed(block + model)
+    (definition,) = (found for found in program.definitions if found.name == "B")
+    assert len(definition.inputs) == 1 and len(definition.scopes) == 2
+
+
 def test_a_layer_used_twice_is_one_instance_with_two_uses() -> None:
     block, model = parsed("""
         block Encoder { input x  output x -> fc: linear(8) -> relu }

@@ -1,16 +1,12 @@
-"""The emitted PyTorch module: it runs, it is right, and it reads well."""
+"""The emitted PyTorch module: it runs, it is right, and its classes are those of the text."""
 
 from __future__ import annotations
 
-import ast
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from archc.codegen.torch import class_name, reserved_member_names
 from archc.diagnostics import ArchcError
 from archc.driver.binding import bind_fresh
 from archc.ir.dims import symbol
@@ -21,59 +17,22 @@ from archc.ops import OPERATORS, Operator
 from archc.ops.operator import operator
 from archc.ops.parameter import Parameter, normal, ones
 from archc.ops.spelling import TorchSpelling, infix
-from tests.codegen.torch_modules import assert_agrees, assert_paths, fresh, graph_of, imported, source_of
-
-SPECS = sorted(Path("specs").glob("*.arch"))
-
-GPT = """
-block Attention(heads) {
-    input x: f32[B, T, D]
-    q = x -> query: linear(D)
-    k = x -> key: linear(D)
-    v = x -> value: linear(D)
-    output (q, k, v) -> attention(heads, causal = true) -> proj: linear(D)
-}
-
-# A transformer block with normalization first.
-block Block(heads, ff = 4, drop = 0.1) {
-    input x: f32[B, T, D]
-    x = x + (x -> ln1: layer_norm -> attn: Attention(heads) -> dropout(drop))
-    output x + (x -> ln2: layer_norm -> up: linear(ff * D) -> gelu -> down: linear(D) -> dropout(drop))
-}
-
-model gpt(vocab = 11, width = 8, depth = 3, heads = 2) {
-    input tokens: i64[B, T <= 16]
-    layer wte = embedding(vocab, width)
-    x = (tokens -> wte) + (arange(T) -> wpe: embedding(16, width))
-    for i in 0..depth { x = x -> h[i]: Block(heads) }
-    output logits = x -> ln_f: layer_norm -> head: linear(vocab, bias = false, weight = wte.weight)
-}
-"""
-
-CONVOLUTIONS = """
-block Stage(channels, stride = 1) {
-    input x: f32[N, C, H, W]
-    shortcut = x
-    if stride != 1 or C != channels {
-        shortcut = x -> down[0]: conv2d(channels, 1, stride = stride, bias = false) -> down[1]: batch_norm
-    }
-    y = x -> conv1: conv2d(channels, 3, stride = stride, padding = 1, bias = false) -> bn1: batch_norm -> relu
-    output (y -> conv2: conv2d(channels, 3, padding = 1)) + shortcut -> relu
-}
-
-model net {
-    input image: f32[N, 3, 8, 8]
-    x = image -> stem: conv2d(4, 3, padding = 1) -> bn: batch_norm -> relu
-    x = x -> a: Stage(4)
-    x = x -> b: Stage(8, stride = 2)
-    output scores: f32[N, 5] = x -> adaptive_avg_pool2d(1) -> flatten -> fc: linear(5)
-}
-"""
+from tests.codegen.torch_modules import (
+    CONVOLUTIONS,
+    GPT,
+    SPECS,
+    assert_agrees,
+    fresh,
+    graph_of,
+    imported,
+    source_of,
+)
+from tests.specs.siblings import sibling
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda path: path.stem)
 def test_every_spec_computes_what_its_graph_does(spec: Path, tmp_path: Path) -> None:
-    assert_agrees(graph_of(spec), tmp_path, N=2, H=33, W=33)
+    assert_agrees(graph_of(spec, **sibling(spec)), tmp_path, N=2, H=75, W=75)
 
 
 @pytest.mark.parametrize("spec", [path for path in SPECS if path.stem in ("cnn", "mlp")], ids=lambda path: path.stem)
@@ -226,124 +185,6 @@ def test_symbolic_sizes_are_read_off_the_inputs(tmp_path: Path) -> None:
     assert "T = x.shape[1]" in source_of(graph)
 
 
-def test_a_fresh_model_is_initialized_as_pytorch_does_it(tmp_path: Path) -> None:
-    graph = graph_of("model net { input x: f32[N, 300]  output y = x -> fc: linear(200) }")
-    torch.manual_seed(3)
-    model = fresh(graph, tmp_path)
-    torch.manual_seed(3)
-    reference = torch.nn.Linear(300, 200)
-    assert torch.equal(model.fc.weight, reference.weight) and torch.equal(model.fc.bias, reference.bias)
-    assert model.training
-
-
-class Reference(torch.nn.Module):
-    """`CONVOLUTIONS` up to its first block, written by hand."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem = torch.nn.Conv2d(3, 4, 3, padding=1)
-        self.bn = torch.nn.BatchNorm2d(4)
-        self.fc = torch.nn.Linear(4, 5)
-
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        x = torch.relu(self.bn(self.stem(image)))
-        return self.fc(x.mean((2, 3)))
-
-
-def test_training_follows_a_hand_written_network(tmp_path: Path) -> None:
-    text = """
-    model net {
-        input image: f32[N, 3, 8, 8]
-        x = image -> stem: conv2d(4, 3, padding = 1) -> bn: batch_norm -> relu
-        output y = x -> adaptive_avg_pool2d(1) -> flatten -> fc: linear(5)
-    }
-    """
-    model = fresh(graph_of(text), tmp_path)
-    reference = Reference()
-    reference.load_state_dict(model.state_dict())
-    for network in (model, reference):
-        torch.manual_seed(0)
-        optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
-        for _ in range(3):
-            optimizer.zero_grad()
-            torch.nn.functional.cross_entropy(network(torch.randn(6, 3, 8, 8)), torch.arange(6) % 5).backward()
-            optimizer.step()
-    assert set(model.state_dict()) == set(reference.state_dict())
-    for name, tensor in reference.state_dict().items():
-        torch.testing.assert_close(model.state_dict()[name], tensor)
-    assert model.bn.num_batches_tracked == 3
-
-
-def test_dropout_works_in_training_alone(tmp_path: Path) -> None:
-    graph = graph_of("model net { input x: f32[N, 50]  output y = x -> dropout(0.5) }")
-    model = fresh(graph, tmp_path)
-    x = torch.ones(4, 50)
-    assert set(model(x).unique().tolist()) == {0.0, 2.0}
-    assert torch.equal(model.eval()(x), x)
-
-
-def test_the_module_needs_torch_alone(tmp_path: Path) -> None:
-    graph = graph_of(GPT)
-    imported(graph, tmp_path)
-    code = (
-        "import sys; sys.path.insert(0, '.'); import gpt, torch; model = gpt.load(device='cpu');"
-        "assert not any(name.partition('.')[0] == 'archc' for name in sys.modules);"
-        "print(tuple(model(torch.zeros(2, 4, dtype=torch.int64)).shape))"
-    )
-    run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert run.stdout.strip() == "(2, 4, 11)"
-
-
-@pytest.mark.parametrize("text", [GPT, CONVOLUTIONS, *SPECS], ids=lambda text: getattr(text, "stem", "text"))
-def test_the_source_is_as_the_formatter_and_the_linter_want_it(text: str | Path, tmp_path: Path) -> None:
-    assert_well_formed(source_of(graph_of(text)), tmp_path)
-
-
-@pytest.mark.parametrize("passes", ["quant", "lowrank, quant", "quant(int8, scheme = weight)"])
-def test_integer_layers_are_as_the_formatter_and_the_linter_want_them(passes: str, tmp_path: Path) -> None:
-    assert_well_formed(source_of(graph_of(Path("specs/cnn.arch"), passes)), tmp_path)
-
-
-@pytest.mark.parametrize("count", [8, 9, 10, 11])  # the type of the results fits beside, below, and not on one line
-def test_many_results_are_as_the_formatter_wants_them(count: int, tmp_path: Path) -> None:
-    outputs = " ".join(f"output y{number} = x -> linear({number + 1})" for number in range(count))
-    assert_well_formed(source_of(graph_of(f"model net {{ input x: f32[N, 4] {outputs} }}")), tmp_path)
-
-
-def assert_well_formed(source: str, folder: Path) -> None:
-    path = folder / "module.py"
-    path.write_text(source)
-    for command in (["format", "--diff"], ["check", "--select", "E,F,W,I"]):
-        run = subprocess.run(
-            [sys.executable, "-m", "ruff", *command, "--isolated", "--no-cache", str(path)],
-            capture_output=True,
-            text=True,
-        )
-        assert run.returncode == 0, run.stdout + run.stderr
-
-
-def test_the_same_on_every_run() -> None:
-    assert source_of(graph_of(GPT)) == source_of(graph_of(GPT))
-
-
-def test_the_docstring_tells_inputs_outputs_and_parameters() -> None:
-    doc = ast.get_docstring(ast.parse(source_of(graph_of(Path("specs/cnn.arch")))))
-    assert doc is not None
-    assert "image: float32 [N, 1, 28, 28]" in doc and "logits: float32 [N, 10]" in doc
-    assert "225,034 parameters" in doc and "net.arch" in doc
-
-
-def test_class_names() -> None:
-    names = ["cnn", "mlp", "linear_regression", "resnet18", "gpt", "lenet5", "ViT", "a"]
-    wanted = ["CNN", "MLP", "LinearRegression", "Resnet18", "GPT", "Lenet5", "ViT", "A"]
-    assert [class_name(name) for name in names] == wanted
-
-
-def test_reserved_names_are_those_of_modules() -> None:
-    members = {name for name in dir(torch.nn.Module()) if not name.startswith("_")}
-    assert members <= reserved_member_names()
-
-
 def chain(depth: int) -> Graph:
     """Alternating activations and sums, without a name anywhere."""
     graph = Graph("deep")
@@ -359,20 +200,6 @@ def chain(depth: int) -> Graph:
 def test_a_long_graph_is_no_deep_source(tmp_path: Path) -> None:
     module = imported(chain(3000), tmp_path)
     assert module.Deep()(torch.zeros(1, 4)).shape == (1, 4)
-
-
-def test_a_reserved_name_is_refused() -> None:
-    graph = Graph("net")
-    rewriter = Rewriter(graph)
-    x = rewriter.input("x", TensorType(DType.f32, (2, 4)))
-    rewriter.output("y", rewriter.add(OPERATORS["linear"](3), [x], name="forward").result)
-    with pytest.raises(ArchcError, match="reserved-name"):
-        source_of(graph)
-
-
-def test_the_state_dict_of_a_fresh_model_has_the_paths(tmp_path: Path) -> None:
-    graph = graph_of(CONVOLUTIONS)
-    assert_paths(fresh(graph, tmp_path), graph)
 
 
 def test_a_shape_that_grows_in_a_loop_is_not_noted(tmp_path: Path) -> None:

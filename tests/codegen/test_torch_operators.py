@@ -13,7 +13,8 @@ import torch
 import tests.ops
 from archc.ops.evaluate import evaluate
 from tests.codegen.torch_modules import assert_paths, imported
-from tests.ops.harness import Case, draw_weights, one_node
+from tests.ops.drawing import draw_weights, one_node
+from tests.ops.harness import Case
 
 MODULES = sorted(info.name for info in pkgutil.iter_modules(tests.ops.__path__) if info.name.startswith("test_"))
 

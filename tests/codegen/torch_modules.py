@@ -21,6 +21,53 @@ from archc.ir.types import DType
 from archc.ops.evaluate import evaluate
 from archc.weights.safetensors import write
 
+SPECS = sorted(Path("specs").glob("*.arch"))
+
+GPT = """
+block Attention(heads) {
+    input x: f32[B, T, D]
+    q = x -> query: linear(D)
+    k = x -> key: linear(D)
+    v = x -> value: linear(D)
+    output (q, k, v) -> attention(heads, causal = true) -> proj: linear(D)
+}
+
+# A transformer block with normalization first.
+block Block(heads, ff = 4, drop = 0.1) {
+    input x: f32[B, T, D]
+    x = x + (x -> ln1: layer_norm -> attn: Attention(heads) -> dropout(drop))
+    output x + (x -> ln2: layer_norm -> up: linear(ff * D) -> gelu -> down: linear(D) -> dropout(drop))
+}
+
+model gpt(vocab = 11, width = 8, depth = 3, heads = 2) {
+    input tokens: i64[B, T <= 16]
+    layer wte = embedding(vocab, width)
+    x = (tokens -> wte) + (arange(T) -> wpe: embedding(16, width))
+    for i in 0..depth { x = x -> h[i]: Block(heads) }
+    output logits = x -> ln_f: layer_norm -> head: linear(vocab, bias = false, weight = wte.weight)
+}
+"""
+
+CONVOLUTIONS = """
+block Stage(channels, stride = 1) {
+    input x: f32[N, C, H, W]
+    shortcut = x
+    if stride != 1 or C != channels {
+        shortcut = x -> down[0]: conv2d(channels, 1, stride = stride, bias = false) -> down[1]: batch_norm
+    }
+    y = x -> conv1: conv2d(channels, 3, stride = stride, padding = 1, bias = false) -> bn1: batch_norm -> relu
+    output (y -> conv2: conv2d(channels, 3, padding = 1)) + shortcut -> relu
+}
+
+model net {
+    input image: f32[N, 3, 8, 8]
+    x = image -> stem: conv2d(4, 3, padding = 1) -> bn: batch_norm -> relu
+    x = x -> a: Stage(4)
+    x = x -> b: Stage(8, stride = 2)
+    output scores: f32[N, 5] = x -> adaptive_avg_pool2d(1) -> flatten -> fc: linear(5)
+}
+"""
+
 _numbers = itertools.count()
 
 

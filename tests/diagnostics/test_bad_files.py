@@ -171,6 +171,13 @@ def test_calibration(case: str, capsys: pytest.CaptureFixture[str], update_golde
     refused(case, ("compile", "net.arch", "--passes", "quant", "--calib", "data.npz"), capsys, update_golden)
 
 
+def test_calibration_with_tokens_beyond_the_vocabulary(capsys: pytest.CaptureFixture[str], update_golden: bool) -> None:
+    Path("net.arch").write_text("model net { input tokens: i64[B, T]  output tokens -> wte: embedding(50, 8) }")
+    npz(tokens=np.array([[3, 49], [50, 7]]))
+    command = ("compile", "net.arch", "--passes", "quant", "--calib", "data.npz")
+    refused("calibration-range", command, capsys, update_golden)
+
+
 SELECTORS = {
     "selector-matches-nothing": "lowrank(on='fcc*')",
     "selector-near-a-layer": "quant(int8, keep='fc3')",

@@ -7,7 +7,7 @@ import random
 from archc.ir.dims import symbol
 from archc.ir.graph import Graph, Node, Scope, Value
 from archc.ir.rewriter import Rewriter
-from archc.ir.storage import Int8
+from archc.ir.storage import Int8, Masked, Storage
 from archc.ir.types import DType, TensorType
 from archc.ir.verifier import verify
 from archc.ops.linear import Linear
@@ -94,11 +94,12 @@ class _Maker:
         return value
 
     def linear(self, scope: Scope, operand: Value, plan: random.Random) -> Value:
-        weights, storages = {}, {}
+        weights: dict[str, str] = {}
+        storages: dict[str, Storage] = {}
         if self.layers and self.random.random() < 0.1:
             weights["weight"] = self.random.choice(self.layers).weights["weight"]
         elif self.random.random() < 0.15:
-            storages["weight"] = Int8(self.random.choice((0, None)))
+            storages["weight"] = self.random.choice((Int8(0), Int8(None), Masked()))
         name = self.name(scope, self.random.choice(("h.*", "fc", "q.fc*", "linear")))
         op = Linear(_WIDTH, bias=plan.random() < 0.7)
         layer = self.rewriter.add(op, [operand], name=name, scope=scope, weights=weights, storages=storages)

@@ -6,6 +6,7 @@ import pytest
 
 import archc
 from archc.diagnostics import ArchcError, Diagnostics
+from archc.language.printer import print_graph
 
 
 def codes(text: str) -> list[str]:
@@ -50,6 +51,33 @@ def test_a_weight_of_another_layer() -> None:
     graph = archc.parse(model("a = x -> f: linear(8) output y = a -> g: linear(8, bias = false, weight = f.weight)"))
     assert list(graph.weights) == ["f.weight", "f.bias"]
     assert graph.layers()["g"].weights == {"weight": "f.weight"}
+
+
+INSIDE = "block B { input x: f32[N, D]  output x -> up: linear(D) -> wide: linear(8) }\n"
+
+
+def test_a_weight_of_a_layer_within_a_block() -> None:
+    loop = "for i in 0..2 { x = x -> h[i]: B }  output y = x -> g: linear(8, bias = false, weight = h[1].up.weight)"
+    graph = archc.parse(INSIDE + model(loop))
+    assert graph.layers()["g"].weights == {"weight": "h.1.up.weight"}
+    assert "g.weight" not in graph.weights
+    assert archc.parse(print_graph(graph)) == graph
+
+
+@pytest.mark.parametrize(
+    ("path", "code", "help"),
+    [
+        ("h[0].upp.weight", "unknown-layer", "did you mean `h[0].up`?"),
+        ("h[1].up.weight", "unknown-layer", "did you mean `h[0].up`?"),
+        ("h[0].weight", "unknown-parameter", "its layers do: `h[0].up`, `h[0].wide`"),
+        ("h[0].up.scale", "unknown-parameter", "it has `weight`, `bias`"),
+    ],
+)
+def test_no_such_weight_within_a_block(path: str, code: str, help: str) -> None:
+    with pytest.raises(ArchcError) as failure:
+        archc.parse(INSIDE + model(f"output y = x -> h[0]: B -> g: linear(8, weight = {path})"))
+    (found,) = failure.value.diagnostics
+    assert (found.code, found.help) == (code, help)
 
 
 def test_blocks_within_blocks_have_paths() -> None:

@@ -31,6 +31,15 @@ def model(imported: str, use: str) -> str:
     return f'import "{imported}"\nmodel m {{ input x: f32[N, 4]  output y = x -> {use} }}'
 
 
+def test_a_mistake_within_the_library_is_shown_in_the_library(tmp_path: Path) -> None:
+    text = 'import "std/attention.arch" as att\nmodel m { input x: f32[N, 5, 8]  output y = x -> att.SelfAttention(3) }'
+    (tmp_path / "main.arch").write_text(text)
+    with pytest.raises(ArchcError) as failure:
+        archc.parse(tmp_path / "main.arch")
+    sources = {found.span.source.name for found in failure.value.diagnostics if found.span is not None}
+    assert sources == {"std/attention.arch"}
+
+
 def test_a_block_of_another_file(tmp_path: Path) -> None:
     main = write(tmp_path, main=model("parts/b.arch", "one: b.B"), parts__b=BLOCK)
     assert set(archc.parse(main).weights) == {"one.fc.weight", "one.fc.bias"}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from typing import Any
 
 from hypothesis import strategies as st
@@ -38,6 +39,26 @@ def parsed(text: str) -> syntax.File:
     return file
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """A random tree, which a failing law shows as its text.
+
+    Left to itself, Hypothesis writes out the calls that made the tree, each two or three times to find the best
+    form, and within each those below it again: a tree that is 20 deep takes it hours.
+    """
+
+    tree: Any
+    write: Callable[[Any], str]
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        printer.text(self.write(self.tree))
+
+
+def drawn(trees: st.SearchStrategy[Any], write: Callable[[Any], str]) -> st.SearchStrategy[Drawn]:
+    """Trees that are shown as what `write` makes of them."""
+    return trees.map(lambda tree: Drawn(tree, write))
+
+
 def value_of(text: str) -> syntax.Expression:
     """The tree of an expression."""
     statement = parsed("model m { output %s }" % text).items[0].body[0]  # noqa: UP031 - braces in the text
@@ -51,7 +72,7 @@ numbers = st.builds(
     syntax.Number,
     st.just(SPAN),
     st.integers(0, 2**63 - 1) | st.floats(0, allow_infinity=False, allow_nan=False).map(abs),
-    st.none() | st.sampled_from(UNITS),
+    st.none() | st.sampled_from(sorted(UNITS)),
 )
 strings = st.builds(syntax.String, st.just(SPAN), st.text(max_size=8))
 booleans = st.builds(syntax.Boolean, st.just(SPAN), st.booleans())

@@ -10,6 +10,8 @@ that an operator with an integer form leaves none of it behind.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -20,10 +22,12 @@ from archc.codegen.onnx.fusible import make_fusible
 from archc.codegen.onnx.initializers import Fill, Initializers, onnx_dtype
 from archc.codegen.onnx.names import Names
 from archc.codegen.onnx.nodes import Record, write
+from archc.codegen.onnx.scans import captured, scan_record
 from archc.codegen.onnx.sizes import Sizes
 from archc.codegen.onnx.spelling import Spelling
 from archc.diagnostics import ArchcError, Diagnostic, Note, error
 from archc.ir.graph import Graph, Node, Value
+from archc.ir.scans import Scan, schedule
 from archc.ir.types import DType, TensorType
 from archc.ops.operator import Operator, OperatorError
 from archc.ops.spelling import Quantized
@@ -60,11 +64,12 @@ class Builder:
         self._names: dict[Value, str] = dict(zip(graph.inputs, inputs, strict=True))
         self._types: dict[str, TensorType] = dict(zip(inputs, (value.type for value in graph.inputs), strict=True))
         self._output_names: dict[Value, str] = {}
-        self._waiting: dict[Value, Node] = {}
+        self._waiting: dict[Value, tuple[Node, list[Record]]] = {}  # with where it belongs
         self._decoded: dict[str, str] = {}
         self._dequantized: dict[str, str] = {}
         self._biases: dict[tuple[str, str, str], str] = {}
-        self._records: list[Record] = []
+        self._records: list[Record] = []  # of the graph, or of the steps of a scan
+        self._outermost = self._records
 
     def build(self) -> None:
         """Fill the graph.
@@ -74,25 +79,69 @@ class Builder:
                 as an input is (`onnx-name`).
         """
         self._interface()
-        for node in self.graph.nodes():
-            if node.op.name == DEQUANTIZE:
-                self._waiting.update((value, node) for value in node.results)
-            else:
-                self._spell(node)
+        self.items(schedule(self.graph))
         self._outputs()
         if self._lacking:
             raise ArchcError(dict.fromkeys(self._lacking))  # a block used twice says the same twice
-        outputs = self.graph.outputs.keys()
-        for record in make_fusible(self._records, outputs, self.names, lambda: self.constant(0.0)):
-            self.domains.add(record.domain)
+        for record in self.fusible(self._records, self.graph.outputs):
             write(self.proto.node.add(), record)
+
+    def items(self, items: Sequence[Node | Scan]) -> None:
+        """Spell nodes and scans, one after the other."""
+        for item in items:
+            if isinstance(item, Scan):
+                self._records.append(scan_record(self, item))
+            elif item.op.name == DEQUANTIZE:
+                self._waiting.update((value, (item, self._records)) for value in item.results)
+            else:
+                self._spell(item)
+
+    def fusible(self, records: list[Record], outputs: Iterable[str]) -> list[Record]:
+        """The nodes of a graph as they are written; see `archc.codegen.onnx.fusible`."""
+        used = {*outputs, *(name for record in records for name in captured(record))}
+        made = make_fusible(records, used, self.names, lambda: self.constant(0.0))
+        self.domains.update(record.domain for record in made)
+        return made
+
+    # What a scan asks for ---------------------------------------------------------------------------------
+
+    @contextmanager
+    def recording(self, records: list[Record]) -> Iterator[None]:
+        """Nodes that are spelled meanwhile go into this list."""
+        around, self._records = self._records, records
+        try:
+            yield
+        finally:
+            self._records = around
+
+    def fresh(self, name: str) -> str:
+        """A name for a value that the graph does not have."""
+        return self.names.unique(name)
+
+    def node_name(self, name: str) -> str:
+        """A name for a node."""
+        return self._nodes.unique(name)
+
+    def enter(self, value: Value, title: str) -> str:
+        """Name a value that each step is given."""
+        name = self.names.unique(f"{title}.{value.name or value.index}")
+        self._names[value], self._types[name] = name, value.type
+        return name
+
+    def result(self, value: Value, node: Node) -> str:
+        """Name a result of a scan."""
+        name = self._value_name(value, node)
+        self._names[value], self._types[name] = name, value.type
+        return name
 
     # What a spelling asks for -----------------------------------------------------------------------------
 
     def name(self, value: Value) -> str:
         """The name of a value; decodes it first if that has not been done."""
         if value not in self._names and value in self._waiting:
-            self._spell(self._waiting[value])
+            node, records = self._waiting[value]
+            with self.recording(records):
+                self._spell(node)
         return self._names[value]
 
     def type_of(self, name: str) -> TensorType | None:
@@ -101,8 +150,10 @@ class Builder:
 
     def quantized(self, value: Value) -> Quantized | None:
         """See `OnnxSpelling.quantized`."""
-        node = self._waiting.get(value)
-        if node is None or node.operands[1].type.rank:
+        if value not in self._waiting:
+            return None
+        node, _ = self._waiting[value]
+        if node.operands[1].type.rank:
             return None
         q, scale, zero_point = (self.name(operand) for operand in node.operands)
         static = scale in self.initializers and zero_point in self.initializers
@@ -144,14 +195,14 @@ class Builder:
     def shared(self, name: str, op_type: str, *inputs: str, **attributes: Any) -> str:
         """Add a node that does not belong to the operator being spelled, and that later ones may use as well."""
         unique = self.names.unique(name)
-        self._records.append(Record(op_type, list(inputs), [unique], attributes, name=unique))
+        self._outermost.append(Record(op_type, list(inputs), [unique], attributes, name=unique))
         return unique
 
     # The walk ---------------------------------------------------------------------------------------------
 
     def _interface(self) -> None:
         for value in self.graph.inputs:
-            self._declare(self.proto.input.add(), value.name or "", value.type)
+            self.declare(self.proto.input.add(), value.name or "", value.type)
         inputs = {value.name: value for value in self.graph.inputs}
         for name, value in self.graph.outputs.items():
             if inputs.get(name, value) is not value:
@@ -161,11 +212,12 @@ class Builder:
                     value.producer.span if value.producer else None,
                     help="give the output another name",
                 )
-            self._declare(self.proto.output.add(), name, value.type)
+            self.declare(self.proto.output.add(), name, value.type)
             if value.producer is not None:
                 self._output_names.setdefault(value, name)
 
-    def _declare(self, info: onnx.ValueInfoProto, name: str, type: TensorType) -> None:
+    def declare(self, info: onnx.ValueInfoProto, name: str, type: TensorType) -> None:
+        """Enter an input or an output of a graph."""
         info.name = name
         tensor = info.type.tensor_type
         tensor.elem_type = onnx_dtype(type.dtype)

@@ -8,11 +8,13 @@ times as long at batch 1), or become a kernel that rounds the activations as wel
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
-from archc.ir.storage import Dense, Int8, Weight
+from archc.ir.storage import Dense, Int8, Masked, Weight
 from archc.ir.types import DType
 from archc.ops.operator import OperatorError
+from archc.weights.tensor import ComputedTensor
 
 if TYPE_CHECKING:
     from archc.codegen.onnx.builder import Builder
@@ -27,6 +29,9 @@ def decode(builder: Builder, weight: Weight) -> str:
     storage = weight.storage
     if isinstance(storage, Dense):
         return builder.stored(weight.path)[0]
+    if isinstance(storage, Masked):  # the zeros themselves: no kernel would skip them, and none need multiply
+        values = partial(builder.graph.weight_values, weight.path)
+        return builder.initializers.stored(weight.path, ComputedTensor(weight.shape, weight.dtype.value, values))
     if not isinstance(storage, Int8):
         raise OperatorError("no-onnx-form", f"ONNX cannot decode `{weight.path}`, which is stored as `{storage}`")
     q, scale = builder.stored(weight.path)

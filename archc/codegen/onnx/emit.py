@@ -31,6 +31,15 @@ def to_model(graph: Graph) -> onnx.ModelProto:
     return _model(graph, embed)
 
 
+def without_elements(graph: Graph) -> onnx.ModelProto:
+    """The model with the names and shapes of its weights, none of which is read: enough to show it.
+
+    Raises:
+        ArchcError, ValueError: as `to_model`.
+    """
+    return _model(graph, lambda proto, tensor: None)
+
+
 def emit(
     graph: Graph,
     path: Path,

@@ -49,6 +49,8 @@ def write(proto: onnx.NodeProto, record: Record) -> None:
 def _attribute(name: str, value: Any) -> AttributeProto:
     if isinstance(value, np.ndarray):
         return _tensor_attribute(name, value)
+    if isinstance(value, onnx.GraphProto):
+        return AttributeProto(name=name, type=AttributeProto.GRAPH, g=value)
     if isinstance(value, (list, tuple)):
         return _list_attribute(name, tuple(value), any(isinstance(item, float) for item in value))
     return _scalar_attribute(name, value, type(value).__name__)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from archc.ir.dims import Atom, Function, Symbol, SymbolicDim, as_symbol, symbol
+from archc.ir.dims import Atom, Function, Symbol, SymbolicDim, as_linear, as_symbol, symbol
 from archc.ir.graph import Graph
 from archc.ops.operator import OperatorError
 
@@ -137,9 +137,9 @@ class Sizes:
         name = f"size/{wanted.name}"
         if as_symbol(dim) is not None:
             return self._emitter.shared(name, "Shape", value, start=axis, end=axis + 1)
-        # The axis is scale · symbol + offset.
-        scale = sum(coefficient for monomial, coefficient in dim.terms if monomial)
-        offset = sum(coefficient for monomial, coefficient in dim.terms if not monomial)
+        part = as_linear(dim)
+        assert part is not None, "`_places` holds no other axes"
+        _, scale, offset = part
         found = self._emitter.shared(f"{name}/Shape", "Shape", value, start=axis, end=axis + 1)
         if offset:
             found = self._emitter.shared(f"{name}/Sub", "Sub", found, self._emitter.constant([offset]))
@@ -171,9 +171,7 @@ def _places(graph: Graph) -> dict[str, tuple[SymbolicDim, str, int]]:
             if single is not None:
                 exact.setdefault(single.name, (dim, value.name, axis))
                 continue
-            powers = [monomial for monomial, _ in dim.terms if monomial]
-            if len(powers) == 1 and len(powers[0]) == 1 and powers[0][0][1] == 1:
-                atom = powers[0][0][0]
-                if isinstance(atom, Symbol):
-                    linear.setdefault(atom.name, (dim, value.name, axis))
+            part = as_linear(dim)
+            if part is not None:
+                linear.setdefault(part[0].name, (dim, value.name, axis))
     return {**linear, **exact}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from dataclasses import dataclass, replace
 
-from archc.codegen.program import Definition, parameter_name
+from archc.codegen.program import Definition, means_another, parameter_name
 from archc.codegen.torch.merge import Values
 from archc.codegen.torch.names import Names, identifier
 
@@ -36,14 +36,17 @@ class Arguments:
         """The text for a value in the constructor: the literal that all instances share, or an argument.
 
         Args:
-            hint: what PyTorch or the operator calls it; layer: whose it is, in case that name is taken.
+            hint: what PyTorch or the operator calls it; layer: whose it is, in case that name is taken, or the
+                block's own for something else.
         """
         first = values[0]
         if all(value == first for value in values):
             return first
         if values not in self.found:
-            wanted = parameter_name(self.definition, [_value(text) for text in values], hint)
-            name = wanted if wanted not in self._names else f"{layer.replace('.', '_')}_{hint}"
+            given = [_value(text) for text in values]
+            wanted = parameter_name(self.definition, given, hint)
+            taken = wanted in self._names or (bool(layer) and means_another(self.definition, wanted, given))
+            name = f"{layer.replace('.', '_')}_{hint}" if taken else wanted
             self.found[values] = Argument(self._names.take(identifier(name)), values)
         return self.found[values].name
 

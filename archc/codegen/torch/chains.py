@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from archc.codegen.program import Apply, Loop, Statement, Use
+from archc.codegen.program import Apply, Loop, Recurrence, Statement, Use
 from archc.codegen.torch.names import CONTAINER_MEMBERS, is_attribute
 
 Chain = list[Apply | Use]
@@ -45,9 +45,9 @@ def container(chain: Chain) -> str:
 def _bodies(body: Sequence[Statement]) -> Iterator[Sequence[Statement]]:
     yield body
     for statement in body:
-        if isinstance(statement, Loop):
-            for iteration in statement.iterations:
-                yield from _bodies(iteration)
+        if isinstance(statement, (Loop, Recurrence)):
+            for inner in statement.bodies:
+                yield from _bodies(inner)
 
 
 def _chain_at(
@@ -58,12 +58,12 @@ def _chain_at(
 ) -> Chain:
     """The chain that begins at a position: all that is in one container; else nothing."""
     first = body[position]
-    if isinstance(first, Loop) or first.member is None or "." not in first.member.name:
+    if isinstance(first, (Loop, Recurrence)) or first.member is None or "." not in first.member.name:
         return []
     wanted = inside[container([first])]
     chain: Chain = []
     for statement in body[position : position + len(wanted)]:
-        if isinstance(statement, Loop) or statement.member is None or statement.member.name not in wanted:
+        if isinstance(statement, (Loop, Recurrence)) or statement.member is None or statement.member.name not in wanted:
             return []
         if statement.member.shared or len(statement.operands) != 1 or len(statement.results) != 1:
             return []

@@ -8,19 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 
-from archc.codegen.program import Apply, Definition, Local, Loop, Statement, Use
+from archc.codegen.program import Apply, Definition, Local, Loop, Recurrence, Statement, Use
 from archc.codegen.torch.arguments import Arguments
+from archc.codegen.torch.borrowed import borrowed
 from archc.codegen.torch.chains import Chain, container, find_chains
 from archc.codegen.torch.expressions import Bases, Expressions
 from archc.codegen.torch.layout import COMMON, function_body
 from archc.codegen.torch.local_types import Types
-from archc.codegen.torch.members import Member, init_lines
+from archc.codegen.torch.members import Member, access, init_lines
 from archc.codegen.torch.merge import Mismatch, check_same
 from archc.codegen.torch.names import VARIABLES, Names, identifier, snake_case
 from archc.codegen.torch.notes import Notes
 from archc.codegen.torch.plans import ClassPlan, Context
-from archc.codegen.torch.reading import module_paths, tensor_names, texts_of
-from archc.codegen.torch.steps import Repeat, Step
+from archc.codegen.torch.reading import module_paths, results_of, tensor_names, texts_of
+from archc.codegen.torch.steps import Repeat, Step, Steps, reads
 from archc.codegen.torch.surroundings import Surroundings
 from archc.ir.storage import Int8
 
@@ -55,6 +56,9 @@ class _Planner:
             parts = path.split(".")
             self.modules.update(".".join(parts[:k]) for k in range(1, len(parts) + 1))
         self.chains = find_chains(definition.body, self.modules, self._called_alone)
+        self.holders = borrowed(context.graph) if definition.scopes[0] is context.graph.scope else []
+        for holder in self.holders:
+            self.members.at(holder.path).text = holder.constructor()
         for chain in self.chains.values():
             self.members.at(container(chain)).chained = True
         self.own = context.own.get(definition, ())
@@ -67,7 +71,7 @@ class _Planner:
         self.tensor_names = frozenset((*COMMON, *tensor_names(definition.body), *inputs.values()))
         self.variables = Names(VARIABLES | self.tensor_names)
         self.around = Surroundings(definition, instances, types, inputs, self.variables)
-        self.expressions = Expressions(definition, instances, context.graph, self.members, self.arguments, self.around)
+        self.expressions = Expressions(definition, instances, context, self.members, self.arguments, self.around)
         self.notes = Notes(self.arguments.definition, self._types)
         self.renamed: dict[Local, Local] = {}
         self.shared: dict[str, str] = {}
@@ -90,6 +94,7 @@ class _Planner:
         outputs = [self._resolved(local) for local in self.definition.outputs]
         body = function_body(self.inputs, steps, outputs, self._reserved, self.notes.line)
         sizes = [f"        {name} = {source}" for name, source in self.around.lines]
+        held = [line for each in self.holders for line in each.registrations(access(self.members, each.path))]
         kept = [f"        self.{self.arguments.attribute(name)} = {name}" for name in self.arguments.kept]
         return ClassPlan(
             self.definition.name,
@@ -98,7 +103,7 @@ class _Planner:
             self.members,
             self.arguments,
             tuple(self.around.extras.values()),
-            [*kept, *self.init, *init_lines(self.members)],
+            [*kept, *self.init, *init_lines(self.members), *held],
             [*sizes, *body],
             list(self.inputs.values()),
             self.notes,
@@ -154,6 +159,8 @@ class _Planner:
         """The steps of a single statement."""
         if isinstance(statement, Loop):
             return self._loop(statement, bases)
+        if isinstance(statement, Recurrence):
+            return self._recurrence(statement, bases)
         if isinstance(statement, Use):
             return [self._use(statement, bases)]
         step = self._apply(statement, bases)
@@ -251,9 +258,8 @@ class _Planner:
                 first, texts = steps, texts_of(steps)
             elif texts_of(steps) != texts:
                 return self._unrolled(loop, bases)
-            for step, other in zip(first, steps):
-                results = zip(step.results, other.results)
-                self.notes.silent.update(local for local, same in results if self._types(local) != self._types(same))
+            results = zip(results_of(first), results_of(steps), strict=True)
+            self.notes.silent.update(local for local, same in results if self._types(local) != self._types(same))
         changing = [slot for slot, local in enumerate(loop.parameters[0]) if local not in self.renamed]
         lists = ", ".join(self.expressions.access(name, bases) for name in variables)
         over = f"zip({lists})" if len(variables) > 1 else lists or f"range({loop.count})"
@@ -272,6 +278,34 @@ class _Planner:
                 picked(loop.results),
             )
         ]
+
+    def _recurrence(self, scan: Recurrence, bases: Bases) -> list[Step | Repeat]:
+        """The loop over the steps of a scan, and what puts together again what is kept of them."""
+        body = self._body(scan.body, bases)
+        lists = tuple(
+            Local(kept.type, "outputs" if len(scan.kept) == 1 else f"{stacked.name or 'output'}_steps")
+            for kept, stacked in zip(scan.kept, scan.stacked)
+        )
+        for local, kept in zip(lists, scan.kept):
+            self.context.types[local] = self.context.types[kept]
+        names = tuple(kept.name or f"{stacked.name or 'y'}_t" for kept, stacked in zip(scan.kept, scan.stacked))
+        numbered = any(local is scan.number for item in body for local in reads(item))
+        resolved = [tuple(map(self._resolved, locals_)) for locals_ in (scan.sequences, scan.kept)]
+        steps = Steps(resolved[0], scan.items, scan.number if numbered else None, resolved[1], lists, names)
+        loop = Repeat(
+            "",
+            body,
+            tuple(map(self._resolved, scan.first_states)),
+            scan.states,
+            tuple(map(self._resolved, scan.next_states)),
+            (*scan.last_states, *lists),
+            steps,
+        )
+        stacks = [
+            Step((local,), (stacked,), lambda texts: f"torch.stack({texts[0]}, 1)")
+            for local, stacked in zip(lists, scan.stacked)
+        ]
+        return [loop, *stacks]
 
     def _unrolled(self, loop: Loop, bases: Bases) -> list[Step | Repeat]:
         """The steps of all iterations one after the other: they differ in more than the layers that they use."""

@@ -20,7 +20,9 @@ from archc.codegen.torch.fresh import DECODABLE
 from archc.codegen.torch.integer import HELPERS, find_integers, needed
 from archc.codegen.torch.local_types import local_types
 from archc.codegen.torch.lower import lower
+from archc.codegen.torch.masked import masked_layers
 from archc.codegen.torch.names import VARIABLES, Names, class_name, is_reserved_member
+from archc.codegen.torch.placement import Placement
 from archc.codegen.torch.plans import ClassPlan, Context
 from archc.codegen.torch.spell import module_of
 from archc.diagnostics import Diagnostics
@@ -33,14 +35,16 @@ if TYPE_CHECKING:
 
 
 _LOAD = ("path: str | Path | None = None", 'device: str | torch.device = "cpu"')
+_LOAD_STAGES = ("path: str | Path | None = None", "devices: Sequence[str | torch.device] = DEVICES")
 
 
-def emit(graph: Graph, *, source_name: str, weights_name: str) -> str:
+def emit(graph: Graph, *, source_name: str, weights_name: str, compilation: str = "") -> str:
     """The Python source of a module for a graph.
 
     Args:
         source_name: what the docstring calls the text that it was made from.
         weights_name: the safetensors file beside the module.
+        compilation: for a stage of a pipeline, what tells its compile from others.
 
     Raises:
         ArchcError: a layer has a name that PyTorch needs for itself.
@@ -52,19 +56,43 @@ def emit(graph: Graph, *, source_name: str, weights_name: str) -> str:
     classes = ["\n".join(_class(made, made is model)) for made in plans if not made.repeats]
     code = "\n".join(classes)
     helpers = _templates().get_template("integer.py.jinja").render(used=needed(h for h in HELPERS if has_name(code, h)))
-    code += helpers
+    helpers += _templates().get_template("masked.py.jinja").render(layers=masked_layers(graph))
+    placement = context.placement
+    place = "" if placement.stages is None else _place(placement, model.name)
+    helpers += _templates().get_template("to_stage.py.jinja").render() if place else ""
+    code += helpers + place
+    load = _LOAD_STAGES if place else _LOAD
     return (
         _templates()
         .get_template("module.py.jinja")
         .render(
             docstring="\n".join(_module_docstring(model, graph, source_name)),
             uses=lambda name: has_name(code, name),
+            abstract=[name for name in ("Callable", "Sequence") if has_name(code, name)],
             typing=[name for name in ("Any",) if has_name(code, name)],
+            compilation=compilation,
+            place=place,
             helpers=helpers,
             classes=classes,
             model=model.name,
-            load="\n".join(signature("load", _LOAD, f" -> {model.name}", 0)),
+            load="\n".join(signature("load", load, f" -> {model.name}", 0)),
             default_path="\n".join(lines_of("path = ", f"Path(__file__).with_name({literal(weights_name)})", 2)),
+        )
+    )
+
+
+def _place(placement: Placement, model: str) -> str:
+    """What puts the stages of a model on their devices."""
+    guests = placement.guests()
+    parameters = (f"model: {model}", "devices: Sequence[str | torch.device]")
+    return (
+        _templates()
+        .get_template("placement.py.jinja")
+        .render(
+            head="\n".join(signature("place", parameters, f" -> {model}", 0)),
+            stages="\n".join(lines_of("STAGES = ", literal(tuple(placement.layers())), 0)),
+            devices="\n".join(lines_of("DEVICES = ", literal(placement.devices()), 0)),
+            guests="\n".join(lines_of("SHARED = ", literal(guests), 0)) if guests else "",
         )
     )
 
@@ -83,8 +111,8 @@ def _classes(graph: Graph) -> tuple[Program, Context]:
     for definition in program.definitions:
         definition.name = definition.name if definition.name[:1].isupper() else class_name(definition.name)
     program.model.name = model_name
-    names = Names([*VARIABLES, model_name])
-    context = Context(graph, local_types(program), lowered.own, integers, names)
+    names = Names([*VARIABLES, model_name, *(layer.name for layer in masked_layers(graph))])
+    context = Context(graph, local_types(program), lowered.own, integers, names, Placement.of(graph))
     for definition in program.definitions[:-1]:
         plan(definition, context)
     names.taken.discard(model_name)
@@ -172,10 +200,10 @@ def _class(made: ClassPlan, is_model: bool) -> list[str]:
 
 def _class_docstring(made: ClassPlan, is_model: bool) -> list[str]:
     definition = made.definition
-    kind = "model" if is_model else "block"
-    title = _sentence(definition.doc) or f"The {kind} `{definition.scopes[0].definition}`."
-    if is_model:
-        return [title]
+    name = definition.scopes[0].definition
+    if is_model:  # what the text says of it is the module's docstring
+        return [f"The model `{name}`."]
+    title = _sentence(definition.doc) or f"The block `{name}`."
     shapes = made.shapes()
     return [title] if shapes is None else [title, shapes]
 

@@ -10,12 +10,13 @@ from archc.codegen.torch.formatting import lines_of
 from archc.codegen.torch.fresh import decoded, registrations
 from archc.codegen.torch.members import Member, access
 from archc.codegen.torch.merge import check_same, merge, placeholders, substitute
+from archc.codegen.torch.plans import Context
 from archc.codegen.torch.reading import attribute_names
 from archc.codegen.torch.spell import spelling
 from archc.codegen.torch.surroundings import Extra, Surroundings
 from archc.ir.dims import symbol
-from archc.ir.graph import Graph, Node
-from archc.ops.spelling import TorchModule, literal
+from archc.ir.graph import Node
+from archc.ops.spelling import TorchModule, atom, literal, method
 
 Bases = Mapping[str, str]
 """The variables of the loops around a statement, by the path of the member that each stands for."""
@@ -32,12 +33,13 @@ class Expressions:
         self,
         definition: Definition,
         instances: tuple[int, ...],
-        graph: Graph,
+        context: Context,
         members: Member,
         arguments: Arguments,
         around: Surroundings,
     ):
-        self.graph, self.members, self.arguments, self.around = graph, members, arguments, around
+        self.graph, self.placement = context.graph, context.placement
+        self.members, self.arguments, self.around = members, arguments, around
         self.paths = [definition.scopes[k].path for k in instances]
 
     def access(self, path: str, bases: Bases) -> str:
@@ -82,7 +84,8 @@ class Expressions:
         """
         first = nodes[0]
         weights = {name: self.weight(tuple(node.weights[name] for node in nodes), bases) for name in first.weights}
-        if all(node.op == first.op and node.types == first.types for node in nodes[1:]):
+        here = self.placement.away(first)
+        if all((node.op, node.types, self.placement.away(node)) == (first.op, first.types, here) for node in nodes[1:]):
             return lambda operands: self._spell(0, first, operands, weights)
         holes = placeholders(len(first.operands))
         texts = [self._spell(k, node, holes, weights) for k, node in enumerate(nodes)]
@@ -95,6 +98,8 @@ class Expressions:
 
     def _spell(self, instance: int, node: Node, operands: Sequence[str], weights: Mapping[str, str]) -> str:
         sizes = self.around
+        for name in self.placement.away(node):
+            weights = {**weights, name: method(weights[name], "to", f"{atom(operands[0])}.device")}
         spell = spelling(node, self.graph, operands, weights, lambda dim: sizes.size(instance, dim), sizes.device)
         return node.op.torch(spell)
 

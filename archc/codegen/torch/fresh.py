@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from archc.ir.storage import Dense, Int8, Storage, Weight
+from archc.ir.storage import Dense, Int8, Masked, Storage, Weight
 from archc.ir.types import DType
 from archc.ops.spelling import Infix, atom, call, literal
 from archc.weights.initializers import (
@@ -19,15 +19,18 @@ from archc.weights.initializers import (
     Zeros,
 )
 
-DECODABLE = (Dense, Int8)
+DECODABLE = (Dense, Masked, Int8)
 """The storages that emitted code can read."""
 
 
 def registrations(weight: Weight, name: str) -> dict[str, str]:
     """The expressions that make what is stored for a weight called `name`; a parameter says so itself."""
-    if isinstance(weight.storage, Dense):
+    if isinstance(weight.storage, Dense | Masked):
         made = _fresh(weight.initializer, weight.shape, weight.dtype)
-        return {name: f"nn.Parameter({made})" if weight.trainable else made}
+        found = {name: f"nn.Parameter({made})" if weight.trainable else made}
+        if isinstance(weight.storage, Masked):
+            found[f"{name}_mask"] = call("torch.ones", *_sizes(weight.shape), dtype=DType.bool)
+        return found
     # Integers cannot be drawn: a fresh layer holds zeros until it is loaded.
     stored = weight.storage.tensors(name, weight.shape, weight.dtype)
     return {path: call("torch.zeros", *_sizes(shape), **_dtype(dtype)) for path, (shape, dtype) in stored.items()}
@@ -36,6 +39,8 @@ def registrations(weight: Weight, name: str) -> dict[str, str]:
 def decoded(storage: Storage, owner: str, name: str, rank: int, dtype: DType) -> str:
     """The expression of what layers compute with, given that of the module that has the stored weight."""
     access = f"{owner}.{name}"
+    if isinstance(storage, Masked):
+        return Infix(f"{access} * {access}_mask")
     if not isinstance(storage, Int8):
         return access
     if name == "weight":

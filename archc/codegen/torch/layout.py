@@ -13,6 +13,7 @@ from archc.codegen.program import Local
 from archc.codegen.torch.formatting import lines_of
 from archc.codegen.torch.names import identifier
 from archc.codegen.torch.steps import Repeat, Step, Tree, nest, reads
+from archc.ops.spelling import method
 
 COMMON = ("x", "h", "y", "z")  # what a value without a name is called: the first of these that is free
 
@@ -74,6 +75,11 @@ class _Body:
         self.made: dict[str, list[int]] = defaultdict(list)  # where a name is going to be wanted
         for position, tree in enumerate(trees):
             self.last |= dict.fromkeys(tree.leaves if isinstance(tree, Tree) else reads(tree), position)
+            if isinstance(tree, Repeat):
+                entering = zip(tree.carried, tree.parameters)
+                self.wishes |= {
+                    first: identifier(inside.name) for first, inside in entering if inside.name and not first.name
+                }
             for local in tree.results:
                 wanted = self.wishes.get(local) or (local.name and identifier(local.name))
                 if wanted:
@@ -125,16 +131,21 @@ class _Body:
         for candidate in _candidates(wish, own, step, place):
             if self.held[candidate] or self.reserved(candidate):
                 continue
-            if candidate not in (wish, own) and self._wanted(candidate, position, until):
+            if candidate not in (wish, own) and self._means_another(candidate, position, until):
                 continue
             self.called[local] = candidate
             self.held[candidate].add(local)
             return candidate
         raise AssertionError("there is always another number")
 
-    def _wanted(self, name: str, position: int, until: int) -> bool:
-        """Whether a tensor of this name is made between two positions."""
+    def _means_another(self, name: str, position: int, until: int) -> bool:
+        """Whether a reader would take what is made at a position, and read until another, for a tensor of the text's.
+
+        `x` is everybody's: people use it again and again.  It only has to be free when the text's own is made.
+        """
         made = self.made.get(name, [])
+        if name != COMMON[0]:
+            return bool(made)
         following = bisect_right(made, position)
         return following < len(made) and made[following] < until
 
@@ -143,24 +154,36 @@ class _Body:
     def _repeat(self, loop: Repeat, position: int) -> list[str]:
         entering = [self.called[local] for local in loop.carried]
         invariants = loop.invariants()  # read again in every iteration, whether or not they are needed afterwards
-        self._release((local for local in loop.carried if local not in invariants), position)
+        sequences = loop.steps.sequences if loop.steps is not None else ()
+        through = [self.called[local] for local in sequences]
+        # The sequences are read when the first states and the lists have their names already.
+        self._release((local for local in loop.carried if local not in {*invariants, *sequences}), position)
         slots = []
         for parameter, result, name in zip(loop.parameters, loop.results, entering):
             if parameter.name is None:
                 self.wishes[parameter] = name
             slots.append(self._name(parameter, None, position, self.last.get(result, position)))
+        listed = () if loop.steps is None else loop.steps.lists
+        lists = [self._name(local, None, position, self.last.get(local, position)) for local in listed]
+        self._release((local for local in sequences if local not in invariants), position)
         before = {name: set(holders) for name, holders in self.held.items() if holders}
+        given = () if loop.steps is None else loop.steps.given
+        variables = [self._name(local, None, position, position) for local in given]
+        kept, names = ((), ()) if loop.steps is None else (loop.steps.kept, loop.steps.names)
+        ends = (*loop.yields, *kept)
         body = _Body(
-            nest(loop.body, loop.yields, lambda local: _guess(local, self.called)),
-            loop.yields,
+            nest(loop.body, ends, lambda local: _guess(local, self.called)),
+            ends,
             self.called,
             self.held,
             self.reserved,
             self.note,
             self.indent + 1,
-            loop.parameters,
-            dict(zip(loop.yields, slots)),
+            (*loop.parameters, *given),
+            {**dict(zip(kept, names)), **dict(zip(loop.yields, slots))},
         ).lines()
+        for name, local in zip(lists, kept):
+            body += lines_of("", method(name, "append", self.called[local]), self.indent + 1)
         handed_on = [self.called[local] for local in loop.yields]
         self.held.clear()
         self.held.update(before)
@@ -170,9 +193,11 @@ class _Body:
             self.called[result] = slot
             if result in self.last:
                 self.held[slot].add(result)
+        header = loop.header if loop.steps is None else loop.steps.header(through, variables)
         return [
             *_assignment(slots, entering, self.indent),
-            *lines_of("", f"{loop.header}:", self.indent),
+            *(f"{' ' * 4 * self.indent}{name} = []" for name in lists),
+            *lines_of("", f"{header}:", self.indent),
             *(body + _assignment(slots, handed_on, self.indent + 1)),
         ]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from archc.codegen.program import Apply, Definition, Local, Loop, Program, Statement
+from archc.codegen.program import Apply, Definition, Local, Loop, Program, Recurrence, Statement
 from archc.ir.graph import Node
 from archc.ir.types import TensorType
 
@@ -18,6 +18,8 @@ def local_types(program: Program) -> dict[Local, Types]:
             statement = pending.pop()
             if isinstance(statement, Loop):
                 pending += [inner for iteration in statement.iterations for inner in iteration]
+            elif isinstance(statement, Recurrence):
+                pending += [statement.enter, *statement.body, statement.exit]
             elif isinstance(statement, Apply):
                 _enter(found, statement.operands, [_operands(node) for node in statement.nodes])
                 _enter(found, statement.results, [tuple(v.type for v in node.results) for node in statement.nodes])

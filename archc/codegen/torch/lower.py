@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
 
-from archc.codegen.program import Apply, Definition, Local, Loop, Member, Program, Statement, Use
+from archc.codegen.program import Apply, Definition, Local, Loop, Member, Program, Recurrence, Statement, Use
 from archc.codegen.torch.spell import owns
 from archc.ir.attributes import attributes
 from archc.ir.graph import Graph, Node, Scope
@@ -54,8 +54,8 @@ class _Lowering:
         return tuple(self._statement(statement) for statement in statements)
 
     def _statement(self, statement: Statement) -> Statement:
-        if isinstance(statement, Loop):
-            statement.iterations = tuple(self.body(iteration) for iteration in statement.iterations)
+        if isinstance(statement, (Loop, Recurrence)):
+            statement.bodies = tuple(self.body(body) for body in statement.bodies)
             return statement
         if isinstance(statement, Use) or not any(
             owns(node, parameter) for node in statement.nodes for parameter in node.weights

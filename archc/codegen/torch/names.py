@@ -25,8 +25,10 @@ CONTAINER_MEMBERS = frozenset({"append", "clear", "extend", "insert", "items", "
 """What `nn.ModuleDict` and `nn.Sequential` have besides: a layer of such a name cannot stand in one of those."""
 
 VARIABLES = frozenset({
-    "self", "torch", "nn", "F", "Tensor", "Path", "OrderedDict", "Any", "Callable", "math", "load",
+    "self", "torch", "nn", "F", "Tensor", "Path", "OrderedDict", "Any", "Callable", "Sequence", "math", "load",
+    "ToStage", "STAGES", "DEVICES", "SHARED", "COMPILATION", "place", "stay_home",
     "Quantized", "Quantize", "quantize", "pooled", "MKLDNN", "Int8Weight", "Int8Layer", "Int8Linear", "Int8Conv2d",
+    "Keeping", "VERSION", "attrgetter",
     "super", "range", "zip", "min", "max", "float", "int", "tuple",
 })  # fmt: skip
 """What the body of an emitted class may refer to, and a variable must therefore not hide."""

@@ -13,6 +13,7 @@ from archc.codegen.torch.local_types import Types
 from archc.codegen.torch.members import Member
 from archc.codegen.torch.names import Names
 from archc.codegen.torch.notes import Notes
+from archc.codegen.torch.placement import Placement
 from archc.codegen.torch.spell import module_of
 from archc.codegen.torch.surroundings import Extra
 from archc.ir.graph import Graph
@@ -27,6 +28,7 @@ class Context:
         own: the parameters that a definition holds itself; see `archc.codegen.torch.lower`.
         plans: the classes of each definition that is done.
         names: the names in the module.
+        placement: in which stage layers live.
     """
 
     graph: Graph
@@ -34,6 +36,7 @@ class Context:
     own: Mapping[Definition, tuple[str, ...]]
     integers: Integers
     names: Names
+    placement: Placement
     plans: dict[Definition, list[ClassPlan]] = field(default_factory=dict)
     _known: dict[object, str] = field(default_factory=dict)
 

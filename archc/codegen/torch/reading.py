@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from archc.codegen.program import Loop, Statement, Use
+from archc.codegen.program import Local, Loop, Recurrence, Statement, Use
 from archc.codegen.torch.merge import placeholders
 from archc.codegen.torch.names import identifier
 from archc.codegen.torch.plans import Context
@@ -17,9 +17,9 @@ from archc.ops.spelling import literal
 def module_paths(body: Sequence[Statement], context: Context) -> Iterator[str]:
     """The paths of the members that are modules."""
     for statement in body:
-        if isinstance(statement, Loop):
-            for iteration in statement.iterations:
-                yield from module_paths(iteration, context)
+        if isinstance(statement, (Loop, Recurrence)):
+            for inner in statement.bodies:
+                yield from module_paths(inner, context)
         elif statement.member is not None and (isinstance(statement, Use) or context.modules_of(statement)):
             yield statement.member.name
 
@@ -27,12 +27,13 @@ def module_paths(body: Sequence[Statement], context: Context) -> Iterator[str]:
 def tensor_names(body: Sequence[Statement]) -> Iterator[str]:
     """The names that the text gives to tensors."""
     for statement in body:
-        for local in statement.results:
+        given = statement.enter.results if isinstance(statement, Recurrence) else ()
+        for local in (*given, *statement.results):
             if local.name:
                 yield identifier(local.name)
-        if isinstance(statement, Loop):
-            for iteration in statement.iterations:
-                yield from tensor_names(iteration)
+        if isinstance(statement, (Loop, Recurrence)):
+            for inner in statement.bodies:
+                yield from tensor_names(inner)
 
 
 def attribute_names(nodes: Sequence[Node]) -> dict[tuple[str, ...], str]:
@@ -54,3 +55,11 @@ def texts_of(steps: Sequence[Step | Repeat]) -> list[str]:
         else:
             found.append(step.spell(placeholders(len(step.operands))))
     return found
+
+
+def results_of(steps: Sequence[Step | Repeat]) -> Iterator[Local]:
+    """The results of steps, and of the steps within them."""
+    for step in steps:
+        yield from step.results
+        if isinstance(step, Repeat):
+            yield from results_of(step.body)

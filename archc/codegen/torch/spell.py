@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from archc.ir.dims import SymbolicDim
 from archc.ir.graph import Graph, Node
-from archc.ir.storage import Dense
+from archc.ir.storage import Dense, Masked
 from archc.ops.operator import Operator
 from archc.ops.spelling import TorchModule, TorchSpelling
+
+TO_STAGE = "ToStage"
+"""The class that moves a tensor to the device of a stage; see `archc.codegen.torch.placement`."""
+
+MASKED = "Masked"
+"""What the name of a class begins with that extends a module of `torch.nn` by a mask: `MaskedLinear`."""
 
 
 def spelling(
@@ -36,15 +43,24 @@ def spelling(
 def module_of(node: Node, graph: Graph) -> TorchModule | None:
     """The `torch.nn` module that stands for a node.
 
-    None where the operator has none, where a weight is another layer's, or where one is stored encoded.
+    None where the operator has none, where a weight is another layer's, or where one is stored encoded.  For a masked
+    weight a class that extends the module stands for it; see `archc.codegen.torch.masked`.
     """
+    stage = node.op.enters_stage()
+    if stage is not None:
+        return TorchModule(TO_STAGE, {"stage": stage})
     if type(node.op).torch_module is Operator.torch_module:
         return None  # no operator of this kind has one
     if not all(owns(node, parameter) for parameter in node.weights):
         return None
-    if not all(isinstance(graph.weights[path].storage, Dense) for path in node.weights.values()):
-        return None
-    return node.op.torch_module(spelling(node, graph, ("",) * len(node.operands), dict.fromkeys(node.weights, "")))
+    module = node.op.torch_module(spelling(node, graph, ("",) * len(node.operands), dict.fromkeys(node.weights, "")))
+    encoded = {
+        name: storage for name in node.weights if (storage := graph.weights[node.weights[name]].storage) != Dense()
+    }
+    if module is None or not encoded:
+        return module
+    can_mask = encoded == {"weight": Masked()} and node.op.torch_forward("weight") is not None
+    return replace(module, function=f"{MASKED}{module.function.removeprefix('nn.')}") if can_mask else None
 
 
 def owns(node: Node, parameter: str) -> bool:

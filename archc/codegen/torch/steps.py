@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from archc.codegen.program import Local
 from archc.codegen.torch.formatting import WIDTH
 from archc.codegen.torch.merge import placeholders
-from archc.ops.spelling import Infix
+from archc.ops.spelling import Infix, call, method
 
 _CALLS = 3  # as many calls stand in one another
 _LEVELS = 4  # the same, operators counted too
@@ -43,6 +43,41 @@ class Step:
 
 
 @dataclass(eq=False)
+class Steps:
+    """What a loop goes through that is the steps of a scan.
+
+    Attributes:
+        sequences, items: the tensors that it goes through along their second axis, and what they are in a step.
+        number: the number of the step, where somebody asks for it.
+        kept, lists: what is kept of each step, and the lists that it is put into.
+        names: what is kept had better be called so in a step.
+    """
+
+    sequences: tuple[Local, ...]
+    items: tuple[Local, ...]
+    number: Local | None
+    kept: tuple[Local, ...]
+    lists: tuple[Local, ...]
+    names: tuple[str, ...]
+
+    @property
+    def given(self) -> tuple[Local, ...]:
+        """What a step is given, in the order of the loop's variables."""
+        return self.items if self.number is None else (self.number, *self.items)
+
+    def header(self, sequences: Sequence[str], given: Sequence[str]) -> str:
+        """`for t, (x_t, m_t) in enumerate(zip(x.unbind(1), m.unbind(1)))`."""
+        unbound = [method(name, "unbind", 1) for name in sequences]
+        over = unbound[0] if len(unbound) == 1 else call("zip", *unbound)
+        items = given if self.number is None else given[1:]
+        variables = ", ".join(items)
+        if self.number is not None:
+            inner = variables if len(items) == 1 else f"({variables})"
+            variables, over = f"{given[0]}, {inner}", call("enumerate", over)
+        return f"for {variables} in {over}"
+
+
+@dataclass(eq=False)
 class Repeat:
     """A loop.
 
@@ -51,6 +86,7 @@ class Repeat:
         body: the steps of one iteration.
         carried, parameters, yields, results: what enters the loop, what it is called within, what an iteration hands
             on, and what it is called afterwards.  What stays the same in all iterations is not among them.
+        steps: what it goes through, where that is tensors.
     """
 
     header: str
@@ -59,10 +95,11 @@ class Repeat:
     parameters: tuple[Local, ...]
     yields: tuple[Local, ...]
     results: tuple[Local, ...]
+    steps: Steps | None = None
 
     def invariants(self) -> dict[Local, None]:
         """What it reads of the tensors around it, in every iteration anew."""
-        made = set(self.parameters)
+        made = set(self.parameters if self.steps is None else (*self.parameters, *self.steps.given))
         found: dict[Local, None] = {}
         for item in self.body:
             found |= {local: None for local in reads(item) if local not in made}
@@ -72,7 +109,9 @@ class Repeat:
 
 def reads(item: Step | Repeat) -> Iterable[Local]:
     """The tensors around it that a step or a loop reads."""
-    return item.operands if isinstance(item, Step) else (*item.carried, *item.invariants())
+    if isinstance(item, Step):
+        return item.operands
+    return (*item.carried, *(item.steps.sequences if item.steps is not None else ()), *item.invariants())
 
 
 @dataclass(eq=False)

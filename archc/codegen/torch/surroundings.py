@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from archc.codegen.program import Definition, Local
 from archc.codegen.torch.merge import check_same
 from archc.codegen.torch.names import Names
-from archc.ir.dims import Symbol, SymbolicDim, as_symbol, substitute, symbol, symbols
+from archc.ir.dims import Symbol, SymbolicDim, as_linear, as_symbol, substitute, symbol, symbols
 from archc.ir.types import TensorType
 
 
@@ -125,16 +125,11 @@ class Surroundings:
 
 def _solved(dim: SymbolicDim, text: str) -> list[tuple[SymbolicDim, str]]:
     """The symbol of a size such as `2*N + 1`, given the text of the size."""
-    constant, factor, atoms = 0, 0, []
-    for monomial, coefficient in dim.terms:
-        if not monomial:
-            constant = coefficient
-        else:
-            factor = coefficient
-            atoms.append(monomial)
-    if len(atoms) != 1 or len(atoms[0]) != 1 or atoms[0][0][1] != 1 or not isinstance(atoms[0][0][0], Symbol):
+    part = as_linear(dim)
+    if part is None:
         return []
-    shifted = text if not constant else f"{text} {'-' if constant > 0 else '+'} {abs(constant)}"
-    if factor != 1:
-        shifted = f"({shifted}) // {factor}" if constant else f"{text} // {factor}"
-    return [(symbol(atoms[0][0][0].name), shifted)]
+    found, scale, offset = part
+    shifted = text if not offset else f"{text} {'-' if offset > 0 else '+'} {abs(offset)}"
+    if scale != 1:
+        shifted = f"({shifted}) // {scale}" if offset else f"{text} // {scale}"
+    return [(symbol(found.name), shifted)]

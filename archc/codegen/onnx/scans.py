@@ -1,0 +1,90 @@
+"""A `scan` in ONNX: one `Scan` node, whose body is a graph of its own.
+
+What the steps use from outside, weights among it, the body takes from the graph around it by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import onnx
+
+from archc.codegen.onnx.nodes import Record, write
+from archc.ir.scans import Scan
+from archc.ir.types import TensorType
+
+if TYPE_CHECKING:
+    from archc.codegen.onnx.builder import Builder
+
+
+def scan_record(builder: Builder, scan: Scan) -> Record:
+    """The node of a scan; its results get their names.
+
+    ONNX counts no steps: where the body asks for the number of its step, a state counts.
+    """
+    index, *entering = scan.enter.results
+    counted = any(index in node.operands for node in scan.nodes if node is not scan.exit)
+    items, states = entering[: len(scan.sequences)], entering[len(scan.sequences) :]
+    title = scan.enter.scope.within("scan")
+    prefix = builder.node_name(title)
+    body = onnx.GraphProto(name=f"{prefix}/step")
+    started = [builder.name(value) for value in scan.first_states]
+    sequences = [builder.name(value) for value in scan.sequences]
+    records: list[Record] = []
+    with builder.recording(records):
+        for value in ([index] if counted else []) + states + items:
+            builder.declare(body.input.add(), builder.enter(value, title), value.type)
+        builder.items(scan.body)
+        ends = [(builder.name(value), value.type) for value in (*scan.next_states, *scan.kept)]
+        if counted:
+            one = builder.constant(1)
+            following = builder.fresh(f"{title}.next")
+            records.append(Record("Add", [builder.name(index), one], [following], {}, name=f"{prefix}/count"))
+            ends.insert(0, (following, index.type))
+            started.insert(0, builder.constant(0))
+        _declare_outputs(builder, body, records, ends, title)
+    for record in builder.fusible(records, [output.name for output in body.output]):
+        write(body.node.add(), record)
+    results = [builder.result(value, scan.exit) for value in scan.exit.results]
+    outputs = [builder.fresh(f"{title}.count"), *results] if counted else results
+    attributes = {
+        "body": body,
+        "num_scan_inputs": len(sequences),
+        "scan_input_axes": [1] * len(sequences),
+        "scan_output_axes": [1] * len(scan.kept) or None,
+    }
+    return Record("Scan", [*started, *sequences], outputs, attributes, name=prefix)
+
+
+def _declare_outputs(
+    builder: Builder,
+    body: onnx.GraphProto,
+    records: list[Record],
+    ends: Sequence[tuple[str, TensorType]],
+    title: str,
+) -> None:
+    """The outputs of a body: names that it makes itself, each once, which takes a copy where it does not."""
+    made = {name for record in records for name in record.outputs}
+    for name, type in ends:
+        output = name
+        if name not in made:
+            output = builder.fresh(f"{title}.{name}")
+            records.append(Record("Identity", [name], [output], {}, name=output))
+        made.discard(name)
+        builder.declare(body.output.add(), output, type)
+
+
+def captured(record: Record) -> set[str]:
+    """The names that a node's body takes from around it, and perhaps some of its own."""
+    bodies = [value for value in record.attributes.values() if isinstance(value, onnx.GraphProto)]
+    return {name for body in bodies for name in _used(body)}
+
+
+def _used(body: onnx.GraphProto) -> set[str]:
+    found = {name for node in body.node for name in node.input}
+    for node in body.node:
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                found |= _used(attribute.g)
+    return found

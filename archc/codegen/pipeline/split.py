@@ -1,0 +1,182 @@
+"""A graph with stages taken apart: one graph for each stage, with inputs for what it receives and outputs for what it
+sends.
+
+A stage talks to its neighbours alone.  What an early stage makes and a late one needs (a skip over a cut) is relayed:
+it is an input and an output of every stage between.  A tensor has one name on its whole way, so the outputs of one
+stage are the inputs of the next, in the same order.  `to_stage` itself is gone: the cut is between the graphs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from archc.codegen.torch.names import Names
+from archc.ir.dims import as_linear, symbols
+from archc.ir.graph import Graph, Node, Scope, Value
+from archc.ir.rewriter import Rewriter
+from archc.ir.stages import Stages
+from archc.ir.types import TensorType
+from archc.ops.asked_sizes import asked_sizes
+from archc.weights.store import Weights
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of a model.
+
+    Attributes:
+        number: counted from 0; count: how many stages there are.
+        graph: what the stage computes, called `<model>_stage<number>`; it has the layers' names of the whole model.
+        device: what the text names for it, or None.
+    """
+
+    number: int
+    count: int
+    graph: Graph
+    device: str | None
+
+    @property
+    def name(self) -> str:
+        """What the files of the stage are called."""
+        return self.graph.name
+
+
+def split(graph: Graph) -> list[Stage]:
+    """The stages of a divided graph, in order; the graph itself stays as it is.
+
+    Raises:
+        ArchcError: the stages do not fit together; see `archc.ir.stages.Stages`.
+    """
+    return _Splitter(graph).stages()
+
+
+class _Splitter:
+    def __init__(self, graph: Graph):
+        self.graph = graph
+        self.known = Stages(graph)
+        self.nodes = self.known.by_stage()
+        self.sources: dict[Value, Value] = {}  # what a tensor was before it entered a stage
+        for node in graph.nodes():
+            if node.op.enters_stage() is not None:
+                self.sources[node.result] = self.source(node.operands[0])
+        self.outputs = {name: self.source(value) for name, value in graph.outputs.items()}
+        self.crossing = self._crossing()
+        self.names = self._names()
+
+    def source(self, value: Value) -> Value:
+        """The tensor itself, as it is called where it is made."""
+        return self.sources.get(value, value)
+
+    def stages(self) -> list[Stage]:
+        count = self.known.count
+        return [Stage(number, count, self._part(number), self.known.devices[number]) for number in range(count)]
+
+    # What crosses -----------------------------------------------------------------------------------------
+
+    def _crossing(self) -> list[list[Value]]:
+        """For each stage but the last the tensors that it hands to the next, in the order in which they are made."""
+        last = self.known.count - 1
+        until = {value: self.known.of_value(value) for value in self._made()}
+        for node, stage in self.known.of_node.items():
+            if node.op.enters_stage() is None:
+                until |= {source: max(until[source], stage) for source in map(self.source, node.operands)}
+        until |= dict.fromkeys(self.outputs.values(), last)
+        for stage in range(1, last + 1):
+            received = [value for value in until if self.known.of_value(value) < stage <= until[value]]
+            asked = (dim for node in self._work(stage) for dim in asked_sizes(node))
+            shown = _shown(value.type for value in received)
+            for size in dict.fromkeys(name for dim in asked for name in symbols(dim) if name not in shown):
+                until |= {value: max(until[value], stage) for value in self._inputs_with(size)}
+        return [
+            [value for value in until if self.known.of_value(value) <= stage < until[value]] for stage in range(last)
+        ]
+
+    def _made(self) -> Iterator[Value]:
+        """Every tensor that is one: inputs, then results, but not those of `to_stage`."""
+        yield from self.graph.inputs
+        for node in self.graph.nodes():
+            if node.op.enters_stage() is None:
+                yield from node.results
+
+    def _work(self, stage: int) -> list[Node]:
+        """What a stage computes."""
+        return [node for node in self.nodes[stage] if node.op.enters_stage() is None]
+
+    def _inputs_with(self, size: str) -> list[Value]:
+        """The first input that shows a size."""
+        return [value for value in self.graph.inputs if size in _shown([value.type])][:1]
+
+    def _names(self) -> dict[Value, str]:
+        """What each tensor that crosses is called: as in the text where that is one name for one tensor."""
+        found: dict[Value, str] = {value: value.name or "" for value in self.graph.inputs}
+        stored = [path for weight in self.graph.weights.values() for path in weight.tensors]
+        names = Names([*found.values(), *self.graph.outputs, *stored])
+        for name, value in self.outputs.items():
+            found.setdefault(value, name)
+        for value in dict.fromkeys(value for values in self.crossing for value in values):
+            if value not in found:
+                found[value] = names.take(self.graph.scope.names.get(value) or value.name or _made_name(value))
+        return found
+
+    # One stage --------------------------------------------------------------------------------------------
+
+    def _part(self, number: int) -> Graph:
+        name = f"{self.graph.name}_stage{number}"
+        before = self.graph.scope
+        doc = f"Stage {number} of {self.known.count} of `{self.graph.name}`, counted from 0"
+        part = Graph(name, replace(before, definition=name, doc=doc, inputs=[], names={}))
+        part.tensors = Weights()
+        rewriter = Rewriter(part)
+        values: dict[Value, Value] = {}
+        for value in self.crossing[number - 1] if number else self.graph.inputs:
+            values[value] = rewriter.input(self.names[value], value.type)
+        scopes = {before: part.scope}
+        for node in self._work(number):
+            self._copy(node, rewriter, values, scopes)
+        for old, new in scopes.items():
+            new.inputs[:] = [values[self.source(value)] for value in old.inputs if self.source(value) in values]
+            for value, text in old.names.items():
+                if self.source(value) in values:
+                    new.names.setdefault(values[self.source(value)], text)
+        if number == self.known.count - 1:
+            part.outputs = {name: values[value] for name, value in self.outputs.items()}
+        else:
+            part.outputs = {self.names[value]: values[value] for value in self.crossing[number]}
+        return part
+
+    def _copy(self, node: Node, rewriter: Rewriter, values: dict[Value, Value], scopes: dict[Scope, Scope]) -> None:
+        part = rewriter.graph
+        for path in node.weights.values():
+            part.weights[path] = self.graph.weights[path]
+            if self.graph.tensors is not None and part.tensors is not None:
+                for stored in part.weights[path].tensors:
+                    part.tensors.set(stored, self.graph.tensors[stored])
+        operands = [values[self.source(value)] for value in node.operands]
+        scope = _copied(node.scope, scopes)
+        copy = rewriter.add(node.op, operands, name=node.name, scope=scope, span=node.span, weights=node.weights)
+        for old, new in zip(node.results, copy.results, strict=True):
+            new.name = old.name
+            values[old] = new
+
+
+def _made_name(value: Value) -> str:
+    """What to call a result that the text has no name for: after its layer, or its operator."""
+    node = value.producer
+    assert node is not None, "inputs have names"
+    name = node.path or node.op.name
+    return name if len(node.results) == 1 else f"{name}_{node.op.signature_for(node.types).results[value.index].name}"
+
+
+def _shown(types: Iterable[TensorType]) -> set[str]:
+    """The symbols that can be told from the shapes of tensors: `N`, and `T` from `2*T + 1`."""
+    parts = (as_linear(dim) for type in types for dim in type.shape)
+    return {part[0].name for part in parts if part is not None}
+
+
+def _copied(scope: Scope, scopes: dict[Scope, Scope]) -> Scope:
+    """The scope that stands for another one in a part."""
+    if scope not in scopes:
+        parent = None if scope.parent is None else _copied(scope.parent, scopes)
+        scopes[scope] = replace(scope, parent=parent, inputs=[], names={})
+    return scopes[scope]

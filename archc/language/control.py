@@ -1,0 +1,91 @@
+"""`for`, `if` and `assert`: what runs while the text is elaborated, and leaves nothing of itself in the graph."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from archc.ir.attributes import value_text
+from archc.ir.graph import Value
+from archc.language import syntax
+from archc.language.expressions import Failed, describe_value
+from archc.language.frames import Frame
+from archc.language.names import check_name
+from archc.language.unused import mark_untaken, names_in
+
+if TYPE_CHECKING:
+    from archc.language.statements import Statements
+
+MOST_ITERATIONS = 1_000_000  # of all loops of a model together
+
+
+def run_for(statements: Statements, frame: Frame, node: syntax.For) -> None:
+    """Run the body once for each value; what it binds stays."""
+    check_name(statements.elaborator, frame, node.variable, "a loop variable")
+    values = statements.expressions.evaluate(frame, node.iterable)
+    if not isinstance(values, range | list | tuple):
+        statements.report(
+            frame,
+            "wrong-type",
+            f"`for` goes over a range or a list, and this is {describe_value(values)}",
+            node.iterable.span,
+            help="write `for i in 0..n { ... }`",
+        )
+    # A range of 10^20 has no `len`.
+    count = max(0, values.stop - values.start) if isinstance(values, range) else len(values)
+    statements.iterations += count
+    if statements.iterations > MOST_ITERATIONS:
+        statements.report(
+            frame,
+            "too-many-iterations",
+            f"the loops of this model run {statements.iterations:,} times; {MOST_ITERATIONS:,} are the most",
+            node.iterable.span,
+        )
+    shadowed = frame.environment.bindings.get(node.variable.name)
+    try:
+        for value in values:
+            frame.environment.bind(node.variable.name, value, None, "size")
+            if not statements.run(frame, node.body):
+                raise Failed
+    finally:
+        frame.environment.bindings.pop(node.variable.name, None)
+        if shadowed is not None:
+            frame.environment.bindings[node.variable.name] = shadowed
+
+
+def run_if(statements: Statements, frame: Frame, node: syntax.If) -> None:
+    """Run the body that the condition chooses."""
+    value = statements.expressions.evaluate(frame, node.condition)
+    holds = statements.expressions.truth(frame, value, node.condition.span)
+    chosen, other = (node.body, node.otherwise) if holds else (node.otherwise, node.body)
+    mark_untaken(frame.environment, other)
+    if not statements.run(frame, chosen):
+        raise Failed
+
+
+def run_assert(statements: Statements, frame: Frame, node: syntax.Assert) -> None:
+    """Hold the assertion, and tell what its names are where it fails."""
+    value = statements.expressions.evaluate(frame, node.condition)
+    message = statements.expressions.evaluate(frame, node.message) if node.message is not None else ""
+    if not isinstance(message, str):
+        assert node.message is not None
+        statements.report(
+            frame,
+            "wrong-type",
+            f"an assertion's message is a string, and this is {describe_value(message)}",
+            node.message.span,
+        )
+    if statements.expressions.truth(frame, value, node.condition.span):
+        return
+    bound = []
+    for name in dict.fromkeys(names_in((node.condition,))):
+        binding = frame.environment.bindings.get(name)
+        # A size that is known by its own name alone says nothing.
+        if binding is not None and not isinstance(binding.value, Value) and str(binding.value) != name:
+            bound.append(f"`{name}` is {value_text(binding.value)}")
+    statements.report(
+        frame,
+        "assertion-failed",
+        message or "the assertion does not hold",
+        node.condition.span,
+        notes=[", ".join(bound)] if bound else (),
+    )

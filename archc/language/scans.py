@@ -1,0 +1,173 @@
+"""What `scan x_t in x, h = h0 { ... yield y = ... }` does to a graph."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from archc.diagnostics import Note, Span
+from archc.ir.graph import Value
+from archc.language import syntax
+from archc.language.advice import describe
+from archc.language.environment import POISON, Binding
+from archc.language.expressions import Failed, describe_value
+from archc.language.frames import Frame
+from archc.language.names import check_name
+from archc.ops.scan import ScanEnter, ScanExit
+
+if TYPE_CHECKING:
+    from archc.language.statements import Statements
+
+Yields = dict[str, tuple[Value, Span]]
+
+
+def yielded_names(body: Iterable[syntax.Statement]) -> Iterator[syntax.Name]:
+    """The names that the steps of a scan yield, so far as the text tells."""
+    for statement in body:
+        if isinstance(statement, syntax.Yield):
+            yield statement.name
+        elif isinstance(statement, syntax.If):
+            yield from yielded_names((*statement.body, *statement.otherwise))
+        elif isinstance(statement, syntax.For):
+            yield from yielded_names(statement.body)
+
+
+class Scans:
+    """Runs the scans of definitions."""
+
+    def __init__(self, statements: Statements):
+        self.statements = statements
+        self.elaborator = statements.elaborator
+        self.report = statements.report
+        self._open: dict[Frame, list[Yields]] = defaultdict(list)  # what the scans at work have yielded, innermost last
+
+    def run(self, frame: Frame, node: syntax.Scan) -> None:
+        """Run a scan: its steps once, between the two operators that are its ends."""
+        starts: list[syntax.Each | syntax.State] = [*node.sequences, *node.states]
+        for part in starts:
+            check_name(self.elaborator, frame, part.name, "a tensor of a step" if part in node.sequences else "a state")
+        self._check_distinct(frame, [part.name for part in starts])
+        values = [self._tensor(frame, part) for part in starts]
+        for part, value in zip(node.sequences, values):
+            if value.type.rank < 2:
+                self.report(
+                    frame,
+                    "rank-mismatch",
+                    f"`scan` goes through the second axis, and receives {value.type}",
+                    part.value.span,
+                    notes=describe(value),
+                    help="a sequence is of shape [batch, time, ...]; `rearrange` brings its axes into that order",
+                )
+        add = self.elaborator.application.add
+        head = node.span.to(starts[-1].span) if starts else node.span
+        index, *given = add(frame, ScanEnter(len(node.sequences)), values, None, head)
+        around = dict(frame.environment.bindings)
+        for part, value in zip(starts, given):
+            frame.environment.bind(part.name.name, value, part.name.span, "tensor")
+            self.statements.name_value(frame, value, part.name.name)
+        self._open[frame].append({})
+        try:
+            whole = self.statements.run(frame, node.body)
+            yields = self._open[frame][-1]
+        finally:
+            self._open[frame].pop()
+        ends = [self._next(frame, part, state) for part, state in zip(node.states, given[len(node.sequences) :])]
+        self._leave(frame, around)
+        if not whole:
+            raise Failed
+        length = values[0].type.shape[1]
+        between = [value for pair in zip(given[len(node.sequences) :], ends) for value in pair]
+        kept = [value for value, _ in yields.values()]
+        results = add(frame, ScanExit(len(ends), length), [index, *between, *kept], None, node.span)
+        names = [*(part.name for part in node.states), *(syntax.Name(span, name) for name, (_, span) in yields.items())]
+        for name, value in zip(names, results, strict=True):
+            self.statements.name_value(frame, value, name.name)
+            frame.environment.bind(name.name, value, None if name.name in around else name.span, "tensor")
+
+    def keep(self, frame: Frame, node: syntax.Yield) -> None:
+        """Run a `yield`: the sequence of what it is in all steps has the name when the scan is over."""
+        check_name(self.elaborator, frame, node.name, "a tensor")
+        if not self._open[frame]:
+            self.report(
+                frame,
+                "yield-misplaced",
+                "`yield` stands outside of a `scan`",
+                node.span,
+                help="write `output` for what a block or model gives",
+            )
+        yields = self._open[frame][-1]
+        name = node.name.name
+        if name in yields:
+            self.report(
+                frame,
+                "duplicate-name",
+                f"`{name}` is yielded twice",
+                node.name.span,
+                notes=[Note("this is the first", yields[name][1])],
+            )
+        value = self.elaborator.expressions.evaluate(frame, node.value)
+        if not isinstance(value, Value):
+            self.report(
+                frame, "wrong-type", f"a step yields a tensor, and this is {describe_value(value)}", node.value.span
+            )
+        if value.type.rank < 1:
+            self.report(
+                frame,
+                "rank-mismatch",
+                f"what a step yields has a batch as its first axis, and this is {value.type}",
+                node.value.span,
+                notes=describe(value),
+            )
+        yields[name] = (value, node.name.span)
+
+    def _check_distinct(self, frame: Frame, names: list[syntax.Name]) -> None:
+        seen: dict[str, Span] = {}
+        for name in names:
+            if name.name in seen:
+                self.report(
+                    frame,
+                    "duplicate-name",
+                    f"`{name.name}` is given twice",
+                    name.span,
+                    notes=[Note("this is the first", seen[name.name])],
+                )
+            seen[name.name] = name.span
+
+    def _tensor(self, frame: Frame, part: syntax.Each | syntax.State) -> Value:
+        value = self.elaborator.expressions.evaluate(frame, part.value)
+        if not isinstance(value, Value):
+            what = "`scan` goes through a tensor" if isinstance(part, syntax.Each) else "a state is a tensor"
+            self.report(
+                frame,
+                "wrong-type",
+                f"{what}, and this is {describe_value(value)}",
+                part.value.span,
+                help="`for i in 0..n { ... }` repeats layers" if isinstance(part, syntax.Each) else None,
+            )
+        return value
+
+    def _next(self, frame: Frame, part: syntax.State, state: Value) -> Value:
+        """What a step makes of a state."""
+        value = frame.environment.get(part.name.name)
+        if value is POISON or not isinstance(value, Value):
+            return state
+        if value.type != state.type:
+            self.report(
+                frame,
+                "state-mismatch",
+                f"the state `{part.name.name}` begins as {state.type}, and a step makes it {value.type}",
+                part.name.span,
+                notes=describe(value),
+                help="a state has one type throughout",
+            )
+        return value
+
+    def _leave(self, frame: Frame, around: dict[str, Binding]) -> None:
+        """Take back the names of tensors that the steps gave."""
+        bindings = frame.environment.bindings
+        for name, binding in list(bindings.items()):
+            if binding is not around.get(name) and binding.kind == "tensor":
+                del bindings[name]
+                if name in around:
+                    bindings[name] = around[name]
