@@ -20,6 +20,7 @@ from archc.driver.pipelines import parse_passes, value_of
 from archc.ir.attributes import AttributeProblem
 from archc.ir.graph import Graph
 from archc.language import syntax
+from archc.language.devices import devices_of
 from archc.language.elaborate import elaborate
 from archc.language.loading import load
 from archc.language.modules import Module, load_module
@@ -194,11 +195,16 @@ class Compiled:
             return write_files(self, out, emit, check, progress)
 
     def sources(self) -> dict[str, str]:
-        """The texts that would be written: the `.arch` file and the PyTorch module, by file name."""
+        """The texts that would be written, by file name: the `.arch` file, the PyTorch module, those of stages.
+
+        The modules of stages lack the hash that tells one compile from others; it is made with the weights' file.
+        """
         from archc.driver.emission import torch_source
+        from archc.driver.stages import stage_sources
         from archc.language.printer import print_graph
 
-        return {f"{self.name}.arch": print_graph(self.graph), f"{self.name}.py": torch_source(self)}
+        whole = {f"{self.name}.arch": print_graph(self.graph), f"{self.name}.py": torch_source(self)}
+        return {**whole, **stage_sources(self)}
 
 
 def compile(
@@ -207,6 +213,7 @@ def compile(
     model: str | None = None,
     passes: str | Sequence[Pass] = (),
     weights: str | Path | None = None,
+    renaming: str | Path | None = None,
     calibration: str | Path | Mapping[str, np.ndarray] | None = None,
     values: Mapping[str, Any] | None = None,
     seed: int = 0,
@@ -221,6 +228,7 @@ def compile(
         text, model, values: as for `parse`.
         passes: a pipeline as text, or passes.
         weights: a .safetensors or .npz file (or a PyTorch one, with `allow_pickle`); fresh weights without it.
+        renaming: a file that maps the names in `weights` to those of the text.
         calibration: an .npz file or arrays by input name, samples along the first axis; random inputs without it.
         seed: of fresh weights and random inputs.
         progress: called with the name of each task as it begins.
@@ -234,6 +242,8 @@ def compile(
     found = diagnostics if diagnostics is not None else Diagnostics()
     module = open_module(text, found, allow_absolute_imports)
     pipeline = parse_passes(passes, module) if isinstance(passes, str) else list(passes)
+    devices = devices_of(module, found)
+    found.check()
     progress("build the graph")
     graph = build(module, model, values or {}, found)
     if weights is None:
@@ -241,11 +251,11 @@ def compile(
         weights_text = f"initialized as PyTorch initializes them, from the seed {seed}; no file was given"
     else:
         progress("read the weights")
-        bind_file(graph, Path(weights), seed, found, allow_pickle)
+        bind_file(graph, Path(weights), seed, found, allow_pickle, Path(renaming) if renaming is not None else None)
         weights_text = f"read from {file_title(Path(weights))}"
     arrays = read_calibration(graph, calibration) if calibration is not None else None
     calibration_text = f"seeded random inputs (seed {seed}); no data was given" if arrays is None else "the given data"
     compiled = Compiled(graph, source_title(module.source), seed, weights_text, calibration_text, diagnostics=found)
     if pipeline:
-        compiled.passes += run_passes(graph, pipeline, Calibration(graph, arrays, seed), progress)
+        compiled.passes += run_passes(graph, pipeline, Calibration(graph, arrays, seed), progress, devices)
     return compiled

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from archc.ir.cost import multiply_adds
+from archc.ir.cost import Costs
 from archc.ir.dims import as_symbol
 from archc.ir.graph import Graph, Node, Scope
 from archc.ops.evaluate import bind_sizes
@@ -94,9 +94,14 @@ Work = Callable[[Node], int]
 
 def work_of_one_sample(graph: Graph, calibration: Calibration) -> Work:
     """What nodes have to do for one sample of the size that the calibration data have."""
+    return Costs(graph, sizes_of_one_sample(graph, calibration)).multiply_adds
+
+
+def sizes_of_one_sample(graph: Graph, calibration: Calibration) -> dict[str, int]:
+    """The symbolic sizes that the calibration data have, in a batch of one."""
     sizes = bind_sizes(graph, {name: array.shape for name, array in calibration.arrays.items()})
     for value in graph.inputs:
         batch = as_symbol(value.type.shape[0]) if value.type.shape else None
         if batch is not None:
             sizes[batch.name] = 1
-    return lambda node: multiply_adds(node, sizes)
+    return sizes

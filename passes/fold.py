@@ -12,8 +12,7 @@ import numpy.typing as npt
 from archc.ir.attributes import attribute
 from archc.ir.graph import Graph, Node
 from archc.ir.signature import Apply
-from archc.ir.storage import Dense
-from archc.passmanager import Context, Pass, select
+from archc.passmanager import FLOAT_WEIGHTS, UNDIVIDED, Context, Pass, select
 
 from ._channels import Channels
 
@@ -38,6 +37,7 @@ class Fold(Pass):
     """
 
     preserves = "rounding"
+    needs = (UNDIVIDED, FLOAT_WEIGHTS)
     example = "fold -> quant(int8)"
 
     on: str | tuple[str, ...] | None = attribute(None, doc="the layers to fold away: one glob or several", keyword=True)
@@ -120,7 +120,7 @@ def _weights_obstacle(graph: Graph, layer: Node, owners: Mapping[str, list[Node]
         if len(users) > 1:
             other = next((node.title for node in users if node is not layer and node.title != layer.title), None)
             return f"`{layer.title}` is used more than once" if other is None else f"`{other}` has `{path}` too"
-        if graph.weights[path].storage != Dense():
+        if not graph.weights[path].storage.elementwise:
             return f"`{path}` is stored as {graph.weights[path].storage}"
     return None
 

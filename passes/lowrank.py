@@ -10,7 +10,7 @@ from archc.ir.attributes import AttributeProblem, attribute
 from archc.ir.graph import Graph, Node
 from archc.ir.storage import Dense
 from archc.ops.operator import Operator
-from archc.passmanager import Context, Pass, select
+from archc.passmanager import FLOAT_WEIGHTS, UNDIVIDED, Context, Pass, select
 
 from ._layers import Layer, layers_with_weight, work_of_one_sample
 from ._svd import Svd
@@ -50,6 +50,7 @@ class LowRank(Pass):
 
     name = "lowrank"
     preserves = "approximate"
+    needs = (UNDIVIDED, FLOAT_WEIGHTS)
     example = 'lowrank(energy = 0.95, on = "fc*") -> quant(int8)'
 
     rank: int | None = attribute(None, doc="the rank of every layer")

@@ -11,9 +11,9 @@ import numpy as np
 
 from archc.ir.attributes import AttributeProblem, attribute
 from archc.ir.graph import Graph, Node, Value
-from archc.ir.storage import Dense, Int8
+from archc.ir.storage import Int8, Masked
 from archc.ir.types import DType
-from archc.passmanager import Context, Pass, select
+from archc.passmanager import FLOAT_WEIGHTS, Context, Pass, select
 
 from ._calibrate import Range, observe
 from ._layers import Layer, Work, layers_with_weight, work_of_one_sample
@@ -61,6 +61,7 @@ class Quant(Pass):
     """
 
     preserves = "approximate"
+    ends = (FLOAT_WEIGHTS,)
     example = 'quant(int8, keep = "head")'
 
     format: Literal["int8"] = attribute("int8", doc="what numbers become")
@@ -153,7 +154,7 @@ class Quant(Pass):
         schemes = layer.op.integer_schemes
         if not wanted:
             return "not selected"
-        if weight.storage != Dense():
+        if not weight.storage.elementwise:
             return f"its weight is stored as {weight.storage} already"
         if not schemes:
             return f"`{layer.op.name}` has no integer form"
@@ -185,7 +186,9 @@ class Quant(Pass):
         path = layer.weight
         before = graph.weights[path].nbytes
         values = graph.weight_values(path)
-        if graph.weights[path].storage == Dense():  # else it is shared, and the other layer came first
+        if isinstance(graph.weights[path].storage, Masked):
+            context.note(layer.path, "its mask is gone: what it left out is zero in int8, too")
+        if graph.weights[path].storage.elementwise:  # else it is shared, and the other layer came first
             context.rewriter.set_storage(path, Int8(layer.op.channel_axis if self.granularity == "channel" else None))
         error = float(np.linalg.norm(graph.weight_values(path) - values))
         return before, graph.weights[path].nbytes, error / (float(np.linalg.norm(values)) or 1.0)

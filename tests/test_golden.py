@@ -14,11 +14,16 @@ import pytest
 import archc
 from archc.codegen import onnx
 from archc.compiler import Compiled
+from archc.driver.stages import stages_of
+from tests.specs.siblings import sibling
 
 ROOT = Path(__file__).parent.parent
 SPECS = sorted(path.stem for path in (ROOT / "specs").glob("*.arch"))
 PIPELINES = ["simplify", "fold", "lowrank(ratio = 0.25)", "quant", "lowrank, quant", "lowrank(ratio = 0.25), quant"]
 CASES = [(spec, "") for spec in SPECS] + [(spec, passes) for spec in ("cnn", "mlp") for passes in PIPELINES]
+CASES += [("cnn", "partition(2)"), ("cnn", "quant, partition(2)")]
+PROGRAM = ("cnn", "partition(2)")  # the program that runs stages differs little between models, and is shown here
+CASES += [("resnet18", "prune(0.5, scheme = 'channel', scope = 'layer')"), ("cnn", "prune(0.9)")]
 
 
 def file_name(spec: str, passes: str) -> str:
@@ -47,6 +52,14 @@ def render(spec: str, passes: str, compiled: Compiled) -> str:
         "## ONNX",
         fenced("", onnx.as_text(compiled.graph)),
     ]
+    for stage in stages_of(compiled):
+        parts += [
+            f"## Stage {stage.number}",
+            fenced("python", sources[f"{stage.name}.py"]),
+            fenced("", onnx.as_text(stage.graph)),
+        ]
+    if (spec, passes) == PROGRAM:
+        parts += ["## Program", fenced("python", sources[f"{compiled.name}_pipeline.py"])]
     return "\n\n".join(parts) + "\n"
 
 
@@ -76,9 +89,12 @@ def test_golden_file(spec: str, passes: str, update_golden: bool, tmp_path: Path
         golden.write_text(text, encoding="utf-8")
     assert golden.exists(), f"{golden.name} is missing: run pytest --update-golden and read what it wrote"
     assert text == golden.read_text(encoding="utf-8")
-    # What the file shows is then run: the module and ONNX Runtime against the graph, node by node.
+    # What the file shows is then run, or a small sibling of it: the module and ONNX Runtime against the graph.
+    if values := sibling(ROOT / "specs" / f"{spec}.arch"):
+        compiled = archc.compile(ROOT / "specs" / f"{spec}.arch", passes=passes, values=values)
     report = compiled.write(tmp_path, check=True)
-    assert set(report["check"]["errors"]) == {"torch", "onnxruntime"}
+    kinds = ("", " stages") if "stages" in report else ("",)
+    assert set(report["check"]["errors"]) == {f"{name}{kind}" for name in ("torch", "onnxruntime") for kind in kinds}
 
 
 @pytest.mark.parametrize(("spec", "passes"), CASES, ids=[file_name(*case).removesuffix(".md") for case in CASES])

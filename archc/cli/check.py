@@ -64,6 +64,7 @@ def _check(file: str, values: dict[str, Any], arguments: argparse.Namespace) -> 
     """What there is to say of one file."""
     from archc.compiler import choose_model, open_module
     from archc.driver.pipelines import check_pipelines
+    from archc.language.devices import devices_of
 
     found = Diagnostics()
     models: list[dict[str, Any]] = []
@@ -72,6 +73,7 @@ def _check(file: str, values: dict[str, Any], arguments: argparse.Namespace) -> 
         module: Module = open_module(Path(file), found, arguments.allow_absolute_imports)
         blocks = list(module.blocks)
         check_pipelines(module, found)
+        devices_of(module, found)
         names = list(module.models) if arguments.model is None else [choose_model(module, arguments.model).name.name]
         for name in names:
             models += _model(module, name, values, found)
@@ -92,10 +94,12 @@ def _model(module: Module, name: str, values: dict[str, Any], found: Diagnostics
     """The figures of one model; none where it is wrong."""
     from archc.compiler import build
     from archc.ir.cost import cost
+    from archc.ir.stages import Stages
 
     own = Diagnostics()
     try:
         graph = build(module, name, values, own)
+        Stages(graph)
     except ArchcError as failure:
         found.extend(failure.diagnostics)
         return []

@@ -21,6 +21,8 @@ examples:
 
 Written are <model>.py, <model>.onnx, <model>.arch, <model>.safetensors (the weights of all three) and report.json:
 all of them, or none if anything goes wrong.  The same input gives the same bytes.
+A model that is divided (`partition`) has besides a module, weights and an ONNX model for each stage, and
+<model>_pipeline.py, which runs them.
 """
 
 
@@ -90,7 +92,12 @@ def _figures(report: dict[str, Any]) -> str:
 
 
 def _checked(check: dict[str, Any]) -> str:
-    names = {"torch": "PyTorch", "onnxruntime": "ONNX Runtime"}
+    names = {
+        "torch": "PyTorch",
+        "onnxruntime": "ONNX Runtime",
+        "torch stages": "the stages in PyTorch",
+        "onnxruntime stages": "the stages in ONNX Runtime",
+    }
     errors = [f"{names.get(name, name)} {reports.error_text(error)}" for name, error in check["errors"].items()]
     if not errors:
         return "checked: nothing that was written can be run"

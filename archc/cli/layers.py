@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from archc.diagnostics import Diagnostics, did_you_mean, error
-from archc.ir.cost import activation_bytes, cost, multiply_adds
-from archc.ir.dims import Symbol, evaluate, symbols
-from archc.ir.graph import Graph, Node
+from archc.diagnostics import Diagnostics
+from archc.ir.cost import Costs, cost
+from archc.ir.graph import Graph
+from archc.ir.sizes import check_sizes as refuse_sizes
+from archc.ir.sizes import first_empty, size_names
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Row:
 def rows(graph: Graph, sizes: Mapping[str, int]) -> list[Row]:
     """A row for each node, in the order of the text."""
     counted: set[str] = set()
+    costs = Costs(graph, sizes)
     found = []
     for node in graph.nodes():
         fresh = [path for path in dict.fromkeys(node.weights.values()) if path not in counted]
@@ -50,16 +52,11 @@ def rows(graph: Graph, sizes: Mapping[str, int]) -> list[Row]:
                 str(node.op),
                 tuple(str(value.type) for value in node.results),
                 sum(graph.weights[path].size for path in fresh if graph.weights[path].trainable),
-                multiply_adds(node, sizes),
-                activation_bytes(node, sizes),
+                costs.multiply_adds(node),
+                costs.activations(node),
             )
         )
     return found
-
-
-def size_names(graph: Graph) -> dict[str, Symbol]:
-    """The symbolic sizes of a graph's inputs."""
-    return {name: s for value in graph.inputs for dim in value.type.shape for name, s in symbols(dim).items()}
 
 
 def check_sizes(graph: Graph, sizes: Mapping[str, int], diagnostics: Diagnostics) -> None:
@@ -68,30 +65,16 @@ def check_sizes(graph: Graph, sizes: Mapping[str, int], diagnostics: Diagnostics
     Raises:
         ArchcError: `unknown-size` or `size-above-bound`.
     """
-    known = size_names(graph)
-    for name, size in sizes.items():
-        if name not in known:
-            way = did_you_mean(name, known) or (f"it has {', '.join(known)}" if known else "all its sizes are known")
-            raise error("unknown-size", f"`{graph.name}` has no size `{name}`", help=way)
-        maximum = known[name].maximum
-        if maximum is not None and size > maximum:
-            raise error("size-above-bound", f"`{name}` is at most {maximum}, and is given as {size}")
-    empty = _first_empty(graph, sizes)
+    refuse_sizes(graph, sizes)
+    empty = first_empty(graph, sizes)
     if empty is not None:
-        used = ", ".join(f"{name} = {sizes.get(name, 1)}" for name in known)
+        used = ", ".join(f"{name} = {sizes.get(name, 1)}" for name in size_names(graph))
         diagnostics.warn(
             "size-too-small",
             f"with {used} the result {empty.results[0].type} of {empty.title} has no elements",
             empty.span,
-            help="give larger ones: --sizes " + ",".join(f"{name}=64" for name in known),
+            help="give larger ones: --sizes " + ",".join(f"{name}=64" for name in size_names(graph)),
         )
-
-
-def _first_empty(graph: Graph, sizes: Mapping[str, int]) -> Node | None:
-    for node in graph.nodes():
-        if any(evaluate(dim, sizes=sizes) < 1 for value in node.results for dim in value.type.shape):
-            return node
-    return None
 
 
 def to_json(graph: Graph, sizes: Mapping[str, int]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from archc.diagnostics import Diagnostics, did_you_mean
+from archc.ir.sizes import read_sizes
 
 if TYPE_CHECKING:
     from archc.compiler import Compiled
@@ -93,6 +94,12 @@ def add_compilation(parser: argparse.ArgumentParser) -> None:
         help="trained weights: .safetensors or .npz; without it they are initialized as PyTorch does, from the seed",
     )
     parser.add_argument(
+        "--rename",
+        metavar="FILE",
+        help="a map from the names in the weights file to those of the text, a rule a line: "
+        "encoder.layer.{i}.output.dense.* -> h[{i}].down.*",
+    )
+    parser.add_argument(
         "--calib",
         metavar="FILE.npz",
         help="inputs by name, samples along the first axis, for passes that need data; without it seeded random ones",
@@ -120,6 +127,7 @@ def compiled(arguments: argparse.Namespace, diagnostics: Diagnostics, progress: 
         model=arguments.model,
         passes=arguments.passes,
         weights=arguments.weights,
+        renaming=arguments.rename,
         calibration=arguments.calib,
         values=parse_settings(arguments.set),
         seed=arguments.seed,
@@ -144,13 +152,10 @@ def seed(text: str) -> int:
 
 def sizes(text: str) -> Mapping[str, int]:
     """Sizes by name: `N=32,T=128`."""
-    found: dict[str, int] = {}
-    for part in text.split(","):
-        name, _, size = (piece.strip() for piece in part.partition("="))
-        if not name.isidentifier() or not size.isascii() or not size.isdigit() or len(size) > 18 or int(size) < 1:
-            raise argparse.ArgumentTypeError(f"`{part}` is not a size such as N=32")
-        found[name] = int(size)
-    return found
+    try:
+        return read_sizes(text)
+    except ValueError as problem:
+        raise argparse.ArgumentTypeError(str(problem)) from None
 
 
 def words(choices: Sequence[str]) -> Any:

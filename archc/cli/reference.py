@@ -28,8 +28,9 @@ _PASSES = """\
 
 A pipeline names passes with their options: `--passes "lowrank(energy = 0.95, on = 'fc*'), quant"` on the command line,
 `pipeline edge = lowrank(energy = 0.95, on = "fc*") -> quant` in a file. After every pass the graph is verified and the
-error at the outputs is measured. `archc passes NAME` shows the same as this page, which is generated from the classes
-in `passes/` by `make reference`.
+error at the outputs is measured. A pipeline in which a pass comes too late, such as `quant, lowrank`, is refused, with
+an order that will do. `archc passes NAME` shows the same as this page, which is generated from the classes in `passes/`
+by `make reference`.
 """
 
 

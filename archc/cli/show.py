@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from archc.cli import options, output, reports
+from archc.cli import options, output, reports, sweep
 from archc.cli.plugins import load_plugins
 from archc.diagnostics import Diagnostics
 
 if TYPE_CHECKING:
     from archc.compiler import Compiled
+    from archc.ir.devices import Devices
     from archc.ir.graph import Graph
 
 _EPILOG = """\
@@ -19,10 +21,14 @@ examples:
   archc show specs/cnn.arch
   archc show specs/resnet18.arch --set classes=10 --sizes N=32
   archc show specs/cnn.arch --weights cnn.safetensors --passes "lowrank, quant"
+  archc show specs/cnn.arch --passes "partition(stages=2)" --sizes N=32
+  archc show specs/large_model.arch --sweep depth=1..8 --plot depth.svg
 
 A symbolic size, such as a batch N, counts as 1 unless --sizes gives it.  Multiply-adds are those of matrix products,
 convolutions and their like; activation bytes those of each result.  A shared weight counts once, at its first use.
-With passes, the model is shown as they leave it.
+With passes, the model is shown as they leave it, and how wide its layers are before and after.  Of a model with stages
+(`to_stage`) a second table shows what each takes: its load is its work and its transfers, as `archc passes partition`
+explains.  A sweep shows what the whole model costs as one attribute grows: how deep, how wide should it be?
 """
 
 
@@ -42,6 +48,15 @@ def add_parser(commands: Any) -> None:
         default={},
         help="values for symbolic sizes; those left out count as 1",
     )
+    parser.add_argument(
+        "--sweep",
+        metavar="NAME=A..B",
+        type=sweep.sweep,
+        help="show the model's figures for each value of an attribute: depth=2..48, width=64..1024..64, heads=1,2,4",
+    )
+    parser.add_argument(
+        "--plot", metavar="FILE", type=Path, help="draw the figures of --sweep into a file: .svg, .png or .pdf"
+    )
     options.add_compilation(parser)
     options.add_load(parser)
     options.add_json(parser, "the model, its figures and its layers")
@@ -49,41 +64,97 @@ def add_parser(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from archc.cli import layers
+    from archc.cli import layers, stages, widths
 
     load_plugins(arguments.load)
     found = Diagnostics()
+    if arguments.sweep is not None:
+        return _sweep(arguments, found)
+    if arguments.plot is not None:
+        raise options.UsageError("--plot draws what --sweep finds: give both")
     graph, compiled = _graph(arguments, found)
     layers.check_sizes(graph, arguments.sizes, found)
+    compared = widths.compare(_parsed(arguments, Diagnostics()), graph) if compiled and compiled.passes else []
+    divided = stages.costs(graph, _machines(arguments), arguments.sizes)
     if arguments.json:
         report = layers.to_json(graph, arguments.sizes)
+        report["stages"] = stages.to_json(divided)
+        report["widths"] = [width.to_json() for width in compared]
         report["passes"] = [step.to_json() for step in compiled.passes] if compiled is not None else []
         report["warnings"] = [warning.to_json() for warning in found.warnings]
         output.print_json(report)
         return 0
     output.diagnostics(found)
     _print(graph, arguments.sizes)
+    if divided:
+        print(f"\n{stages.text(divided)}")
     if compiled is not None:
         print(f"\nweights: {compiled.weights}")
         if compiled.passes:
             print(f"calibration: {compiled.calibration}\n\n{reports.pass_table(compiled.passes)}")
+            print(f"\n{widths.text(compared)}")
+    return 0
+
+
+def _sweep(arguments: argparse.Namespace, found: Diagnostics) -> int:
+    """Show what the model costs at each value of an attribute."""
+    from archc.compiler import parse_settings
+
+    if arguments.passes or arguments.weights is not None:
+        raise options.UsageError("--sweep shows the model as it is written: leave --passes and --weights out")
+    over: sweep.Sweep = arguments.sweep
+    with output.progress() as progress:
+        points = sweep.points(
+            Path(arguments.file),
+            arguments.model,
+            parse_settings(arguments.set),
+            arguments.sizes,
+            over,
+            found,
+            arguments.allow_absolute_imports,
+            progress,
+        )
+    if arguments.plot is not None:
+        sweep.plot(over, points, arguments.plot, Path(arguments.file).stem)
+    if arguments.json:
+        output.print_json(sweep.to_json(over, points))
+    else:
+        output.diagnostics(found)
+        print(sweep.text(over, points))
     return 0
 
 
 def _graph(arguments: argparse.Namespace, found: Diagnostics) -> tuple[Graph, Compiled | None]:
     """The model, compiled only where passes or weights ask for it."""
-    from archc.compiler import parse, parse_settings
-
     if not arguments.passes and arguments.weights is None:
-        path, values = Path(arguments.file), parse_settings(arguments.set)
-        return parse(path, arguments.model, values, found, arguments.allow_absolute_imports), None
+        return _parsed(arguments, found), None
     with output.progress() as progress:
         compiled = options.compiled(arguments, found, progress)
     return compiled.graph, compiled
 
 
+def _parsed(arguments: argparse.Namespace, found: Diagnostics) -> Graph:
+    """The model as the file has it."""
+    from archc.compiler import parse, parse_settings
+
+    path, values = Path(arguments.file), parse_settings(arguments.set)
+    return parse(path, arguments.model, values, found, arguments.allow_absolute_imports)
+
+
+def _machines(arguments: argparse.Namespace) -> Iterator[Devices]:
+    """The machines that the file describes; it is read only if somebody asks."""
+    from archc.compiler import open_module
+    from archc.language.devices import devices_of
+
+    unheard = Diagnostics()  # the model was made of the same file, and said what there was to say
+    yield from devices_of(
+        open_module(Path(arguments.file), unheard, arguments.allow_absolute_imports), unheard
+    ).values()
+
+
 def _print(graph: Graph, sizes: dict[str, int]) -> None:
     from archc.cli import layers
+    from archc.ir.sizes import size_names
 
     print(output.heading(f"model {graph.name}"))
     for value in graph.inputs:
@@ -110,7 +181,7 @@ def _print(graph: Graph, sizes: dict[str, int]) -> None:
     print(output.table(columns, cells, [total]))
     stored = sum(weight.nbytes for weight in graph.weights.values())
     print(f"\n{output.count(stored, 'byte')} of weights")
-    symbolic = {name: sizes.get(name, 1) for name in layers.size_names(graph)}
+    symbolic = {name: sizes.get(name, 1) for name in size_names(graph)}
     if symbolic:
         given = "" if sizes else "; --sizes gives others"
         print(f"multiply-adds and activation bytes at {output.settings_text(symbolic.items())}{given}")

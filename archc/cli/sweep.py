@@ -77,7 +77,7 @@ def points(
         ArchcError: the text is wrong, or is at one of the values, which is then named.
     """
     from archc.compiler import build, open_module
-    from archc.ir.cost import activation_bytes, cost
+    from archc.ir.cost import Costs, cost
     from archc.ir.sizes import check_sizes
 
     module = open_module(file, diagnostics, allow_absolute_imports)
@@ -91,7 +91,8 @@ def points(
             raise ArchcError([replace(each, notes=(*each.notes, *notes)) for each in failure.diagnostics]) from None
         check_sizes(graph, sizes)
         figures = cost(graph, sizes)
-        activations = sum(activation_bytes(node, sizes) for node in graph.nodes())
+        costs = Costs(graph, sizes)
+        activations = sum(costs.activations(node) for node in graph.nodes())
         found.append(Point(value, figures.parameters, figures.multiply_adds, activations))
     return found
 

@@ -16,6 +16,8 @@ TINY = {
     "perceptron": "--width 32 --hidden 64 --batch 2 --repetitions 2 --rounds 2 --seconds 0.001",
     "check_time": "specs/mlp.arch specs/cnn.arch --runs 2",
     "scaling": "--operators 20 200 --shapes loop residual --emit onnx",
+    "memory": "--megabytes 20 --passes quant",
+    "pruning": "--epochs 1 --further 1 --repetitions 1 --out out/test-pruning",
 }
 MEASUREMENT = """
 import json
@@ -23,7 +25,7 @@ from benchmarks.processes import measure
 programs = "pass", "held = b'x' * 300_000_000; sum(range(10_000_000))"
 print(json.dumps([vars(measure(["-c", program])) for program in programs]))
 """
-ROWS = {"perceptron": 3, "check_time": 2, "scaling": 2}
+ROWS = {"perceptron": 3, "check_time": 2, "scaling": 2, "memory": 1, "pruning": 3}
 
 
 def table(text: str) -> list[list[str]]:

@@ -114,3 +114,55 @@ def test_with_passes_it_shows_what_they_leave(run: Run) -> None:
     report = run("show", SPECS / "mlp.arch", "--passes", "lowrank(rank=8)", "--json").json
     (step,) = report["passes"]
     assert step["after"]["parameters"] == report["parameters"] < step["before"]["parameters"]
+
+
+DIVIDED = """\
+devices box { a = cuda(0, speed = 1T, bandwidth = 1TB/s)  b = cuda(1)  link a <-> b = 50GB/s }
+model m {
+    input x: f32[N, 8]
+    output y = x -> fc1: linear(64) -> to_stage(1) -> fc2: linear(8)
+}
+"""
+
+
+def test_a_divided_model_shows_its_stages(run: Run, write: Write) -> None:
+    result = run("show", write("m.arch", DIVIDED), "--sizes", "N=10")
+    expected = """
+stage  device  layers  operators    load  share    work  transfers  bytes received  bytes sent  memory
+──────────────────────────────────────────────────────────────────────────────────────────────────────
+0      cpu     fc1             1  374 ns    51%  259 ns     115 ns             320       2,560   4,864
+1      cpu     fc2             1  363 ns    49%  248 ns     115 ns           2,560         320   2,400
+"""
+    assert expected in result.out
+
+
+def test_stages_in_json_and_the_devices_that_the_text_names(run: Run, write: Write) -> None:
+    text = DIVIDED.replace("x -> fc1", "x -> to_stage(0, device = 'cuda:0') -> fc1")
+    text = text.replace("to_stage(1)", "to_stage(1, device = 'cuda:1')")
+    first, second = run("show", write("m.arch", text), "--json").json["stages"]
+    assert (first["device"], first["layers"], second["layers"]) == ("a", ["fc1"], ["fc2"])
+    assert first["received_bytes"] == 4 * 8 and first["sent_bytes"] == second["received_bytes"] == 4 * 64
+    assert first["work_seconds"] == (4 * (8 + 8 * 64 + 64 + 64)) / 1e12
+    assert second["transfer_seconds"] == 4 * (64 + 8) / 50e9
+    without = text.partition("\n")[2]
+    assert run("show", write("n.arch", without), "--json").json["stages"][0]["device"] == "cuda:0"
+
+
+def test_a_model_without_stages_shows_none(run: Run) -> None:
+    assert run("show", CNN, "--json").json["stages"] == []
+    assert "stage" not in run("show", CNN).out
+
+
+def test_what_partition_leaves_is_shown(run: Run) -> None:
+    result = run("show", CNN, "--passes", "partition(stages=2)", "--json")
+    (step,) = result.json["passes"]
+    loads = [remark["figures"]["load"] for remark in step["remarks"] if remark["kind"] == "rewrote"]
+    assert [stage["load_seconds"] for stage in result.json["stages"]] == loads
+    assert "conv1 … conv2" in run("show", CNN, "--passes", "partition(stages=2)").out
+
+
+def test_stages_that_make_no_sense_are_told(run: Run, write: Write) -> None:
+    path = write("m.arch", DIVIDED.replace("to_stage(1)", "to_stage(2)"))
+    for command in ("show", "check"):
+        result = run(command, path)
+        assert (result.status, "error[empty-stage]" in result.err) == (1, True)

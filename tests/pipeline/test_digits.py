@@ -11,13 +11,8 @@ from benchmarks import digits as job
 
 
 @pytest.fixture(scope="module")
-def digits() -> job.Digits:
-    return job.load_digits()
-
-
-@pytest.fixture(scope="module")
-def programs(tmp_path_factory: pytest.TempPathFactory, digits: job.Digits) -> dict[str, job.Program]:
-    built = job.build(Path(tmp_path_factory.mktemp("digits")), digits, say=lambda text: None)
+def programs(tmp_path_factory: pytest.TempPathFactory, digits: job.Digits, trained: Path) -> dict[str, job.Program]:
+    built = job.build(Path(tmp_path_factory.mktemp("digits")), digits, trained, say=lambda text: None)
     return {program.title: program for program in built}
 
 

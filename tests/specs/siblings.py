@@ -9,10 +9,26 @@ from typing import Any
 SPECS = Path(__file__).resolve().parents[2] / "specs"
 
 SIBLINGS: Mapping[str, Mapping[str, Any]] = {
+    "bert": {"width": 32, "depth": 2, "heads": 4, "vocab": 50},
+    "clip": {
+        "size": 32,
+        "patch": 8,
+        "image_width": 32,
+        "image_depth": 2,
+        "image_heads": 4,
+        "vocab": 50,
+        "text_width": 24,
+        "text_depth": 3,
+        "text_heads": 3,
+        "shared": 16,
+    },
     "densenet121": {"growth": 4, "depths": (2, 3, 2), "classes": 10},
+    "gpt2": {"width": 32, "depth": 2, "heads": 4, "vocab": 50},
     "inception_v1": {"width": 16, "classes": 10},
     "inception_v3": {"width": 8, "classes": 10},
     "large_model": {"width": 40},
+    "llama": {"width": 32, "depth": 2, "heads": 4, "kv_heads": 2, "hidden": 40, "vocab": 50, "base": 500},
+    "minilm": {"width": 32, "depth": 2, "heads": 4, "vocab": 50},
     "mobilenet_v2": {"width": 8, "features": 40, "classes": 10},
     "resnet101": {"width": 4, "depths": (2, 1, 3, 1), "classes": 10},
     "resnet18": {"width": 8, "classes": 10},
@@ -20,8 +36,11 @@ SIBLINGS: Mapping[str, Mapping[str, Any]] = {
     "resnet50": {"width": 4, "depths": (2, 2, 1, 2), "classes": 10},
     "small_model": {"width": 24},
     "ssd300": {"width": 4, "classes": 3},
+    "transformer": {"vocab": 50, "width": 32, "depth": 2, "heads": 4, "hidden": 40},
     "unet": {"width": 4, "size": 32},
     "vgg16": {"width": 4, "size": 32, "hidden": 24, "classes": 10},
+    "vit": {"width": 32, "depth": 2, "heads": 4, "size": 32, "patch": 8, "classes": 10},
+    "whisper": {"vocab": 50, "mels": 8, "frames": 40, "width": 32, "depth": 2, "heads": 4},
 }
 """Attribute values by spec, for all that are not small themselves."""
 

@@ -7,7 +7,7 @@ whatever the paths are.  A wrong match would show in the outputs.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +30,14 @@ class Twins:
 
     Attributes:
         reference, module: the independent implementation, and what the spec was compiled to.
-        paths: the reference's name of each tensor of the spec.
+        paths: the reference's name of each tensor of the spec, where the two were matched layer by layer.
     """
 
     reference: nn.Module
     module: nn.Module
     onnx_file: Path
     graph: Graph
-    paths: Mapping[str, str]
+    paths: Mapping[str, str] = field(default_factory=dict)
 
     def agree(self, *inputs: Tensor) -> None:
         """The same inputs give the same outputs, in PyTorch and in ONNX Runtime."""

@@ -1,0 +1,143 @@
+"""The Transformers among the specs against independent implementations, with seeded weights; nothing is downloaded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import archc
+from archc.ir.cost import cost
+from tests.specs import attentive
+from tests.specs.named import Reference, named_twins, renamed
+from tests.specs.siblings import SPECS, sibling
+from tests.specs.twins import TOLERANCE, Twins
+
+VOCABULARY = 50
+
+
+def tokens(batch: int, length: int, below: int = VOCABULARY, seed: int = 0) -> Tensor:
+    return torch.randint(below, (batch, length), generator=torch.Generator().manual_seed(seed))
+
+
+def mask(batch: int, length: int) -> Tensor:
+    """Of texts of several lengths, the first of them whole."""
+    return torch.arange(length) < length - torch.arange(batch)[:, None]
+
+
+def numbers(*shape: int) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0))
+
+
+def ended(text: Tensor) -> Tensor:
+    """Each text with an end, at another place, and padded with ends behind it."""
+    places = torch.arange(text.shape[1]) >= text.shape[1] - 1 - torch.arange(text.shape[0])[:, None]
+    return text.clamp(max=VOCABULARY - 2).masked_fill(places, VOCABULARY - 1)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A spec at the size of its sibling.
+
+    Attributes:
+        build: makes the reference from the sibling's attributes.
+        inputs: two sets of them, that differ in batch and in length.
+        names: the map, where it is not called as the spec is.
+    """
+
+    spec: str
+    build: Callable[..., Reference]
+    inputs: Sequence[tuple[Tensor, ...]]
+    names: str = ""
+
+    def twins(self, folder: Path) -> Twins:
+        values = sibling(SPECS / f"{self.spec}.arch")
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            return named_twins(self.spec, values, self.build(**values), self.inputs[0], folder, self.names)
+
+
+TEXTS = ((3, 12), (2, 7))
+
+CASES = [
+    Case("bert", attentive.bert, [(tokens(*text), tokens(*text, 2, seed=1), mask(*text)) for text in TEXTS]),
+    Case("minilm", attentive.minilm, [(tokens(*text), mask(*text)) for text in TEXTS]),
+    Case("gpt2", attentive.gpt2, [(tokens(*text),) for text in TEXTS]),
+    Case("llama", attentive.llama, [(tokens(*text),) for text in TEXTS]),
+    Case("vit", attentive.vit, [(numbers(batch, 3, 32, 32),) for batch in (3, 2)]),
+    Case("clip", attentive.clip, [(numbers(4, 3, 32, 32), ended(tokens(*text))) for text in TEXTS]),
+    Case("whisper", attentive.whisper, [(numbers(text[0], 8, 40), tokens(*text)) for text in TEXTS]),
+    Case(
+        "transformer",
+        attentive.transformer,
+        [(tokens(n, s), mask(n, s), tokens(n, t, seed=1)) for n, s, t in ((3, 12, 9), (2, 7, 11))],
+    ),
+    Case(
+        "resnet18",
+        lambda **values: attentive.resnet("basic", depths=(2, 2, 2, 2), **values),
+        [(numbers(4, 3, 64, 64),), (numbers(2, 3, 96, 73),)],
+        names="resnet",
+    ),
+    Case(
+        "resnet50",
+        lambda **values: attentive.resnet("bottleneck", **values),
+        [(numbers(4, 3, 64, 64),), (numbers(2, 3, 96, 73),)],
+        names="resnet",
+    ),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.spec)
+def test_a_spec_computes_what_its_reference_does(case: Case, tmp_path: Path) -> None:
+    both = case.twins(tmp_path)
+    for inputs in case.inputs:
+        both.agree(*inputs)
+
+
+def test_the_gradients_of_a_spec_are_those_of_its_reference(tmp_path: Path) -> None:
+    """Those of the tied weight too, which is used at both ends."""
+    both = next(case for case in CASES if case.spec == "gpt2").twins(tmp_path)
+    text = tokens(3, 9, seed=7)
+    for model in (both.reference, both.module):
+        logits = model(text[:, :-1])
+        nn.functional.cross_entropy(logits.flatten(0, 1), text[:, 1:].flatten()).backward()
+    own = dict(both.reference.model.named_parameters())
+    wanted = renamed({name: parameter.grad for name, parameter in own.items()}, both, tmp_path, "gpt2")
+    found = {path: parameter.grad for path, parameter in both.module.named_parameters()}
+    assert found.keys() == wanted.keys()
+    largest = max(gradient.abs().max() for gradient in wanted.values())
+    for path, gradient in wanted.items():
+        # A bias of the keys changes nothing, so its gradient is zero but for rounding.
+        scale = largest if path.endswith("key.bias") else gradient.abs().max()
+        assert scale > 0
+        assert (found[path] - gradient).abs().max() <= TOLERANCE * scale, path
+
+
+PUBLISHED: list[tuple[str, Mapping[str, Any], int]] = [
+    ("bert", {}, 109_482_240),
+    ("bert", {"width": 1024, "depth": 24, "heads": 16}, 335_141_888),
+    ("minilm", {}, 22_713_216 - 384 * 385),  # but for a layer that its sentences do without
+    ("gpt2", {}, 124_439_808),
+    ("gpt2", {"width": 1024, "depth": 24, "heads": 16}, 354_823_168),
+    ("gpt2", {"width": 1280, "depth": 36, "heads": 20}, 774_030_080),
+    ("gpt2", {"width": 1600, "depth": 48, "heads": 25}, 1_557_611_200),
+    ("llama", {}, 6_738_415_616),
+    ("llama", {"vocab": 128_256, "kv_heads": 8, "hidden": 14_336, "base": 500_000}, 8_030_261_248),
+    ("vit", {}, 86_567_656),
+    ("vit", {"width": 1024, "depth": 24, "heads": 16}, 304_326_632),
+    ("clip", {}, 151_277_313),
+    ("whisper", {}, 72_593_920),
+    ("whisper", {"width": 384, "depth": 4, "heads": 6}, 37_760_640),
+    ("transformer", {}, 63_082_496),
+]
+"""Parameters by the attributes of a size, as the published weights have them."""
+
+
+@pytest.mark.parametrize(("spec", "values", "parameters"), PUBLISHED)
+def test_a_spec_has_the_published_number_of_parameters(spec: str, values: Mapping[str, Any], parameters: int) -> None:
+    assert cost(archc.parse(SPECS / f"{spec}.arch", values=values)).parameters == parameters
