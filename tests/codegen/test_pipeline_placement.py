@@ -89,6 +89,12 @@ def test_the_text_names_devices(tmp_path: Path) -> None:
     assert module.load()(torch.zeros(2, 8)).is_meta
 
 
+def test_devices_of_another_machine_can_be_checked_here(tmp_path: Path) -> None:
+    text = 'model m { input x: f32[N, 8]  output y = x -> fc1: linear(8) -> to_stage(1, device = "cuda:99") -> relu }'
+    report = archc.compile(text).write(tmp_path, check=True)
+    assert report["check"]["errors"]["torch"] < 1e-5
+
+
 def test_a_model_without_stages_has_no_trace_of_them(tmp_path: Path) -> None:
     archc.compile(models.SPECS / "cnn.arch").write(tmp_path, emit=("torch",))
     source = (tmp_path / "cnn.py").read_text()

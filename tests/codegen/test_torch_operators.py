@@ -39,4 +39,4 @@ def test_emitted_operators_compute_what_their_spelling_does(module: str, tmp_pat
                 found = model(*one.inputs)
             expected = tuple(evaluate(graph, inputs).values())
             for result, wanted in zip(found if isinstance(found, tuple) else (found,), expected, strict=True):
-                torch.testing.assert_close(result, wanted, rtol=1e-5, atol=1e-6, equal_nan=True, msg=str(one))
+                torch.testing.assert_close(result, wanted, rtol=one.rtol, atol=one.atol, equal_nan=True, msg=str(one))

@@ -36,7 +36,10 @@ PASSES = st.one_of(
 )
 
 
-@given(st.lists(PASSES, max_size=4))
+IN_ORDER = st.lists(PASSES, max_size=4).map(lambda given: sorted(given, key=lambda text: text.startswith("quant")))
+
+
+@given(IN_ORDER)
 def test_a_pass_prints_as_a_text_that_makes_it_again(given: list[str]) -> None:
     passes = parse_passes(", ".join(given))
     assert len(passes) == len(given)
