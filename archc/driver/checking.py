@@ -74,8 +74,11 @@ def _run_torch(path: Path, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tens
     """The outputs of an emitted module with the weights that lie beside it."""
     import torch
 
+    module = load_module(path)
+    # A text may name devices that this machine does not have.
+    model = module.load(devices=["cpu"] * len(module.DEVICES)) if hasattr(module, "DEVICES") else module.load()
     with torch.no_grad():
-        results = load_module(path).load()(*inputs)
+        results = model(*inputs)
     return results if isinstance(results, tuple) else (results,)
 
 
