@@ -36,9 +36,11 @@ bench: .venv/installed  ## every figure of the README and the docs
 clean:
 	rm -rf .venv build dist *.egg-info out
 
-# torch comes first and alone: the constraint takes the CPU build, and nothing later replaces it.
+# torch comes first and alone: the constraint takes the CPU build, and nothing later replaces it.  Of resemblyzer the tests
+# take the network and its weights; what it needs to read sound files they do without.
 .venv/installed: pyproject.toml constraints.txt
 	test -d .venv || $(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[examples,test,dev]"
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps resemblyzer
 	touch $@

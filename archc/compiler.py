@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from archc.codegen import TARGETS
+from archc.codegen import TARGETS, WEIGHTLESS_TARGETS
 from archc.collector import paused_collector
 from archc.diagnostics import Diagnostics, Source, did_you_mean, error
 from archc.driver.emission import file_title, source_title
@@ -30,6 +30,10 @@ from archc.passmanager.run import PassReport, run_passes
 
 if TYPE_CHECKING:
     import numpy as np
+
+
+NO_WEIGHTS = "none"
+"""In the place of a weights file: the model is compiled without weights.  A file of that name is `./none`."""
 
 
 def silent(task: str) -> None:
@@ -141,7 +145,7 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
         value = parse_value(source, diagnostics)
         diagnostics.check()
         try:
-            values[name.strip()] = value_of(value)
+            values[name.strip()] = value.span.text if isinstance(value, syntax.Member) else value_of(value)
         except AttributeProblem as problem:
             raise error(problem.code, problem.message, value.span, help=problem.help) from None
     return values
@@ -152,12 +156,13 @@ class Compiled:
     """A model after its passes, ready to be written.
 
     Attributes:
-        graph: with its weights bound.
+        graph: with its weights bound, unless it was compiled without any.
         source_name: the file that it came from, without folders.
         passes: what each pass did.
         weights, calibration: a sentence each that says where they came from.
         seed: of all that was random.
         diagnostics: the warnings.
+        files: what it was made from; `write` replaces none of them.
     """
 
     graph: Graph
@@ -167,6 +172,7 @@ class Compiled:
     calibration: str
     passes: list[PassReport] = field(default_factory=list)
     diagnostics: Diagnostics = field(default_factory=Diagnostics)
+    files: frozenset[Path] = frozenset()
 
     @property
     def name(self) -> str:
@@ -175,23 +181,27 @@ class Compiled:
     def write(
         self,
         folder: str | Path,
-        emit: Sequence[str] = TARGETS,
+        emit: Sequence[str] | None = None,
         check: bool = False,
         progress: Callable[[str], None] = silent,
     ) -> dict[str, Any]:
         """Write the model into a folder, all of it or nothing, and return the report.
 
         Args:
-            emit: which of `TARGETS`.
+            emit: which of `TARGETS`; by default all, or those that need no weights where there are none.
             check: run what was written, and compare PyTorch with ONNX Runtime; the outcome is in the report.
 
         Raises:
-            ArchcError: a target cannot express the model, the check fails, or the folder cannot be written.
+            ArchcError: a target cannot express the model, the check fails, or the folder cannot be written, or
+                holds a file that the model was made from, where one of its own would go.
         """
-        from archc.driver.emission import write_files
+        from archc.driver.emission import check_weights, write_files
         from archc.driver.output import OutputFolder
 
-        with OutputFolder(Path(folder)) as out, paused_collector():
+        if emit is None:
+            emit = TARGETS if self.graph.tensors is not None else WEIGHTLESS_TARGETS
+        check_weights(self, emit, check)
+        with OutputFolder(Path(folder), self.files) as out, paused_collector():
             return write_files(self, out, emit, check, progress)
 
     def sources(self) -> dict[str, str]:
@@ -227,7 +237,8 @@ def compile(
     Args:
         text, model, values: as for `parse`.
         passes: a pipeline as text, or passes.
-        weights: a .safetensors or .npz file (or a PyTorch one, with `allow_pickle`); fresh weights without it.
+        weights: a .safetensors or .npz file (or a PyTorch one, with `allow_pickle`); fresh weights without it;
+            and with "none" no weights at all, for the texts of a model that is larger than the machine.
         renaming: a file that maps the names in `weights` to those of the text.
         calibration: an .npz file or arrays by input name, samples along the first axis; random inputs without it.
         seed: of fresh weights and random inputs.
@@ -244,9 +255,23 @@ def compile(
     pipeline = parse_passes(passes, module) if isinstance(passes, str) else list(passes)
     devices = devices_of(module, found)
     found.check()
+    if weights == NO_WEIGHTS and pipeline:
+        raise error(
+            "needs-weights",
+            f"the pass `{pipeline[0].name}` needs weights, and there are none",
+            help="leave `--weights none` or `--passes` out",
+        )
+    if renaming is not None and weights in (None, NO_WEIGHTS):
+        raise error(
+            "rename-without-weights",
+            f"`{file_title(Path(renaming))}` renames the weights of a file, and no file is given",
+            help="give it with `--weights`",
+        )
     progress("build the graph")
     graph = build(module, model, values or {}, found)
-    if weights is None:
+    if weights == NO_WEIGHTS:
+        weights_text = "none; the model was compiled without any"
+    elif weights is None:
         bind_fresh(graph, seed)
         weights_text = f"initialized as PyTorch initializes them, from the seed {seed}; no file was given"
     else:
@@ -255,7 +280,31 @@ def compile(
         weights_text = f"read from {file_title(Path(weights))}"
     arrays = read_calibration(graph, calibration) if calibration is not None else None
     calibration_text = f"seeded random inputs (seed {seed}); no data was given" if arrays is None else "the given data"
-    compiled = Compiled(graph, source_title(module.source), seed, weights_text, calibration_text, diagnostics=found)
+    given = (weights if weights != NO_WEIGHTS else None, renaming, calibration)
+    read = [Path(file) for file in given if isinstance(file, str | Path)]
+    compiled = Compiled(
+        graph,
+        source_title(module.source),
+        seed,
+        weights_text,
+        calibration_text,
+        diagnostics=found,
+        files=_texts(module).union(file.absolute() for file in read),
+    )
     if pipeline:
         compiled.passes += run_passes(graph, pipeline, Calibration(graph, arrays, seed), progress, devices)
     return compiled
+
+
+def _texts(module: Module) -> frozenset[Path]:
+    """The file of a module, and those of all that it imports."""
+    found: set[Path] = set()
+    waiting = [module]
+    while waiting:
+        one = waiting.pop()
+        path = one.source.path.absolute() if one.source.path is not None else None
+        if path not in found:
+            waiting += one.imports.values()
+        if path is not None:
+            found.add(path)
+    return frozenset(found)

@@ -20,6 +20,9 @@ SCRIPTS = {
     "scaling": "Compiling large models",
     "partitioning": "Splitting graphs into stages",
     "memory": "Compiling models with many weights",
+    "large_specs": "Compiling the largest specs, without their weights",
+    "lengths": "The length of specs",
+    "references": "Specs against `transformers`",
     "int8_models": "int8 models against float ones",
     "int8_kernels": "int8 kernels in PyTorch",
 }

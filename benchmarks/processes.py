@@ -40,7 +40,8 @@ def measure(arguments: Sequence[str | Path]) -> Usage:
     process = subprocess.Popen(
         command,
         cwd=ROOT,
-        env={**os.environ, **SINGLE_THREAD},
+        # Whoever has installed archc has its bytecode too, and does not compile it anew each time.
+        env={**os.environ, **SINGLE_THREAD, "PYTHONDONTWRITEBYTECODE": ""},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

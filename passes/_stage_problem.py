@@ -9,7 +9,7 @@ from archc.ir.devices import Place
 from archc.ir.graph import Graph, Node, Value
 from archc.ir.scans import Scan, schedule
 from archc.ops.stage_costs import NodeCosts
-from archc.ops.stage_flow import Told, asked_by_nodes, flow
+from archc.ops.stage_flow import Told, asked_by_nodes, flow, sent_for
 from archc.partitioning import Kind, Problem, Shared, Task, Tensor
 
 
@@ -117,11 +117,11 @@ class StageProblem:
 
     def _tensors(self, kinds: Sequence[Place]) -> Iterable[Tensor]:
         for value in (*self._graph.inputs, *(value for node in self.nodes for value in node.results)):
-            users = (*self._graph.consumers(value), *(told.node for told in self.told if told.input is value))
+            users = (*self._receivers(value), *(told.node for told in self.told if told.input is value))
             output = self._graph.is_output(value)
             if not users and not output:
                 continue
-            size = sum(tensor_bytes(sent.type, self._sizes) for sent in ((value,) if output else sent_for(value)))
+            size = sum(tensor_bytes(sent.type, self._sizes) for sent in ((value,) if output else _sent(value)))
             yield Tensor(
                 name=value.name or (value.producer.title if value.producer is not None else ""),
                 producer=None if value.producer is None else self._number[value.producer],
@@ -130,11 +130,19 @@ class StageProblem:
                 output=output,
             )
 
+    def _receivers(self, value: Value) -> Sequence[Node]:
+        """The nodes that a value is sent to: none for one that is made from another again, and that one's too."""
+        maker = value.producer
+        results = (value,) if maker is None else maker.results
+        same = (other for other in results if sent_for(other) is value)
+        return [node for other in same for node in self._graph.consumers(other)]
 
-def sent_for(value: Value) -> tuple[Value, ...]:
+
+def _sent(value: Value) -> tuple[Value, ...]:
     """What is sent where a value is needed elsewhere: itself, or what it is unpacked from."""
     maker = value.producer
-    return maker.operands if maker is not None and maker.op.unpacks else (value,)
+    parts = maker.operands if maker is not None and maker.op.unpacks else (value,)
+    return tuple(dict.fromkeys(map(sent_for, parts)))
 
 
 def _abilities(place: Place) -> tuple[object, ...]:

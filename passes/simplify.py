@@ -11,6 +11,7 @@ from archc.ops.operator import Operator
 from archc.passmanager import Context, Pass
 
 from ._constants import Constants
+from ._steps import drop_unread
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Simplify(Pass):
       draws anew each time, nor is what keeps statistics.
     - What changes nothing goes: x * 1, x + 0, a cast to the same dtype, a slice of everything.  What undoes what is
       before it goes with it (two negations, two transposes), and what does the same once more (two relus).
-    - What feeds no output goes.
+    - What feeds no output goes, states and sequences of a `scan` too.
 
     Each operator says for itself what is simpler.  The results stay the same to the bit, in training too; only the
     sign of a zero may change, since x + 0 is taken for x.
@@ -32,6 +33,7 @@ class Simplify(Pass):
     example = "simplify -> fold"
 
     def run(self, graph: Graph, context: Context) -> None:
+        drop_unread(graph, context)
         _remove_dead(context)
         constants = Constants(graph)
         seen: dict[tuple[Any, ...], Node] = {}

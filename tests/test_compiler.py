@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,6 +39,22 @@ def test_the_seed_reaches_the_weights(tmp_path: Path) -> None:
     assert one["net.py"] == other["net.py"] and one["net.safetensors"] != other["net.safetensors"]
 
 
+def test_what_was_read_is_not_written_over(tmp_path: Path) -> None:
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / "net.arch").write_text("block Halving { input x: f32[N, D]  output x -> linear(D // 2) }\n")
+    text = 'import "parts/net.arch" as parts\nmodel net { input x: f32[N, 8]  output y = x -> parts.Halving }\n'
+    (tmp_path / "net.arch").write_text(text)
+    built = tmp_path / "built"
+    archc.compile(tmp_path / "net.arch").write(built)
+    weights = built / "net.safetensors"
+    for folder in (tmp_path, tmp_path / "parts", built):
+        before = contents(built)
+        with pytest.raises(ArchcError, match="take its place"):
+            archc.compile(tmp_path / "net.arch", weights=weights, passes="quant").write(folder)
+        assert contents(built) == before and (tmp_path / "net.arch").read_text() == text
+    archc.compile(tmp_path / "net.arch", weights=weights).write(tmp_path / "other")
+
+
 def test_which_model_is_meant(tmp_path: Path) -> None:
     two = TEXT + TEXT.replace("net", "other")
     path = tmp_path / "other.arch"
@@ -61,6 +78,33 @@ def test_warnings_go_where_they_are_wanted() -> None:
     )
     assert [warning.code for warning in diagnostics.warnings] == ["unused-value"]
     assert compiled.diagnostics is diagnostics
+
+
+LARGE = "model large { input x: f32[N, 30000]  for i in 0..40 { x = x -> fc[i]: linear(30000) }  output y = x }"
+
+
+def test_a_model_without_weights_is_written_as_texts_alone(tmp_path: Path) -> None:
+    compiled = archc.compile(LARGE, weights="none")  # 144 GB in f32
+    report = compiled.write(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["large.arch", "large.py", "report.json"]
+    assert report["parameters"] == 40 * (30000 * 30000 + 30000) and report["weights"].startswith("none")
+    assert archc.parse(tmp_path / "large.arch") == archc.parse(LARGE)
+    small = archc.compile(LARGE.replace("30000", "8"), weights="none")
+    assert small.sources()["large.py"] == archc.compile(LARGE.replace("30000", "8")).sources()["large.py"]
+
+
+@pytest.mark.parametrize("asked", [{"emit": ["onnx"]}, {"emit": ["torch"], "check": True}])
+def test_what_needs_weights_is_refused_without_them(asked: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(ArchcError) as failure:
+        archc.compile(LARGE, weights="none").write(tmp_path / "out", **asked)
+    assert failure.value.diagnostics[0].code == "needs-weights"
+    assert not (tmp_path / "out").exists()
+
+
+def test_passes_need_weights() -> None:
+    with pytest.raises(ArchcError) as failure:
+        archc.compile(LARGE, weights="none", passes="fold")
+    assert failure.value.diagnostics[0].code == "needs-weights"
 
 
 MEASURE = """

@@ -2,7 +2,7 @@
 
 Each command is one file with an `add_parser` and a `run`.  This one finds the command, and turns whatever ends it
 into a message and an exit status: 0 fine, 1 the input is wrong, 2 the command line is, 70 archc itself is,
-130 interrupted.  A traceback is for those who ask with ARCHC_DEBUG=1.
+130 interrupted, 143 told to end.  A traceback is for those who ask with ARCHC_DEBUG=1.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import io
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -19,6 +20,7 @@ from archc.cli.options import Parser, UsageError, VersionAction
 from archc.diagnostics import ArchcError, error
 
 FINE, WRONG_INPUT, WRONG_USAGE, INTERNAL_ERROR, INTERRUPTED = 0, 1, 2, 70, 130
+SIGNALLED = 128  # what a shell adds to the number of the signal that ended a program
 CLOSED_PIPE = 141  # what a shell reports of a program that a closed pipe ended
 
 _EPILOG = """\
@@ -51,6 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal that lacks a letter is no reason to fail
+    if argv is None:
+        _unwind_on_signals()
     arguments = argparse.Namespace()
     try:
         status = _run(argv, arguments)
@@ -98,6 +102,14 @@ def _run(argv: Sequence[str] | None, arguments: argparse.Namespace) -> int:
     except UsageError as problem:
         output.message(f"{arguments.command}: {problem}")
         return WRONG_USAGE
+
+
+def _unwind_on_signals() -> None:
+    """Let a request to end clean up behind itself as ^C does: the default leaves a half-filled hidden folder behind."""
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:  # under nohup, it stays ignored
+            signal.signal(number, lambda number, frame: sys.exit(SIGNALLED + number))
 
 
 def _abandon_stdout() -> None:

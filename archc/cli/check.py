@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from archc.cli import options, output
 from archc.cli.plugins import load_plugins
-from archc.diagnostics import ArchcError, Diagnostics
+from archc.diagnostics import ArchcError, Diagnostic, Diagnostics
 
 if TYPE_CHECKING:
     from archc.language.modules import Module
@@ -101,11 +102,17 @@ def _model(module: Module, name: str, values: dict[str, Any], found: Diagnostics
         graph = build(module, name, values, own)
         Stages(graph)
     except ArchcError as failure:
-        found.extend(failure.diagnostics)
+        found.extend(_untold(failure.diagnostics, found))
         return []
-    found.extend(own)
+    found.extend(_untold(own, found))
     figures = cost(graph)
     return [{"model": name, "operators": figures.nodes, "parameters": figures.parameters}]
+
+
+def _untold(own: Iterable[Diagnostic], found: Diagnostics) -> list[Diagnostic]:
+    """What was not said yet of another model of the file, which uses the same block or is derived from it."""
+    told = {(known.code, known.span, known.message) for known in found}
+    return [one for one in own if one.span is None or (one.code, one.span, one.message) not in told]
 
 
 def _fine(report: dict[str, Any]) -> str:

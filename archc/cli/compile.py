@@ -40,8 +40,7 @@ def add_parser(commands: Any) -> None:
         "--emit",
         metavar="TARGETS",
         type=options.words(TARGETS),
-        default=TARGETS,
-        help="what to write, of torch, onnx and arch (default: all, torch,onnx,arch)",
+        help="what to write, of torch, onnx and arch (default: all, torch,onnx,arch; without weights torch,arch)",
     )
     parser.add_argument(
         "-o", "--output", metavar="DIR", default="out", help="the folder to write to; made if need be (default: out)"

@@ -91,7 +91,8 @@ def add_compilation(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--weights",
         metavar="FILE",
-        help="trained weights: .safetensors or .npz; without it they are initialized as PyTorch does, from the seed",
+        help="trained weights: .safetensors or .npz; without it they are initialized as PyTorch does, from the seed; "
+        "`none` compiles to texts alone, and never allocates any",
     )
     parser.add_argument(
         "--rename",

@@ -8,15 +8,19 @@ Attributes of a layer may differ between instances, where they can be handed ove
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from archc.codegen.folding import Unit
+from archc.codegen.lengths import Stretch, Structure, stretches
 from archc.codegen.program import Tie
+from archc.codegen.repetition import Row
 from archc.ir.attributes import attributes
 from archc.ir.graph import Graph, Node, Scope, Value
 from archc.ops.operator import Operator
+
+_ANY = object()  # stands for whatever can be an argument: `3` as well as `(1, 7)` or "same"
 
 Distinguish = Callable[[Node], Hashable]
 """What must be equal in two nodes, beyond their structure, if they are to share a statement."""
@@ -51,6 +55,8 @@ class Shape:
         positions: for each of these its number among the block's inputs; None for what is no input of the text's.
         values: those it makes, in order.
         ties: weights of layers inside that are those of other layers inside.
+        lengths: how many elements lists have, where others that are alike have more or fewer; `items` and what follows
+            from them count the last ones again, until they are as many as in the longest.
         unresolved: weights that are those of layers elsewhere in the model, as pairs of own and actual path.
     """
 
@@ -63,6 +69,15 @@ class Shape:
     ties: tuple[Tie, ...] = ()
     unresolved: tuple[tuple[str, str], ...] = ()
     group: Group = field(default_factory=Group)
+    lengths: Mapping[str, int] = field(default_factory=dict)
+
+    def stretch(self, stretch: Stretch) -> None:
+        """Become as long as the longest of those that are alike but for their length."""
+        made = {item: item.results if isinstance(item, Node) else item.outputs for item in self.items}
+        self.items = [self.items[position] for position in stretch.positions]
+        self.rows = [self.rows[position] for position in stretch.positions]
+        self.values = [value for item in self.items for value in made[item]]
+        self.lengths = stretch.lengths
 
     @property
     def outputs(self) -> list[Value]:
@@ -124,6 +139,7 @@ class _Aligner:
             self.shapes[unit] = shape
             alike[form].append(unit)
         self._join_repeated(alike)
+        stretched = self._join_lengths(alike)
         keys: dict[str, set[Form]] = defaultdict(set)
         for form, members in alike.items():
             for unit in members:
@@ -138,14 +154,49 @@ class _Aligner:
                 if len(keys[path]) > 1 or path in self.leaking:
                     self.dissolved.add(shape)
                     continue
+                if unit in stretched:
+                    shape.stretch(stretched[unit])
                 shape.group = group
                 group.units.append(shape)
                 group.instances.setdefault(path, shape)
-                escaping.update(n for n, value in enumerate(shape.values) if value in unit.escaping)
+                last = {value: n for n, value in enumerate(shape.values)}
+                escaping.update(n for value, n in last.items() if value in unit.escaping)
             if group.units:
                 group.outputs = tuple(sorted(escaping))
                 group.ties = group.units[0].ties
                 self.groups.append(group)
+
+    def _join_lengths(self, alike: dict[Form, list[Unit]]) -> dict[Unit, Stretch]:
+        """Let uses in which something repeats a different number of times be uses of one definition.
+
+        The longest come first in its group.  Returns how the units are to be stretched.
+        """
+        blocks: dict[str, list[Form]] = defaultdict(list)
+        for form, members in alike.items():
+            if members and not form.ties:
+                blocks[form.definition].append(form)
+        found: dict[Unit, Stretch] = {}
+        for forms in blocks.values():
+            structures = [self._structure(form, alike[form]) for form in forms] if len(forms) > 1 else []
+            stretched = stretches(structures)
+            for number, stretch in stretched.items():
+                found |= dict.fromkeys(alike[forms[number]], stretch)
+            for number, stretch in stretched.items():
+                if number != stretch.longest:
+                    alike[forms[stretch.longest]] += alike[forms[number]]
+                    alike[forms[number]] = []
+        return found
+
+    def _structure(self, form: Form, units: list[Unit]) -> Structure:
+        rows: list[Row] = []
+        number = 0
+        for item, (name, kind), operands in zip(self.shapes[units[0]].items, form.rows, form.wiring, strict=True):
+            count = len(item.results if isinstance(item, Node) else item.outputs)
+            end = item.op.scan_end if isinstance(item, Node) else ""
+            rows.append(Row(name, kind, operands, range(number, number + count), end))
+            number += count
+        outputs = {n for unit in units for n, value in enumerate(self.shapes[unit].values) if value in unit.escaping}
+        return Structure(form.definition, rows, outputs)
 
     def _join_repeated(self, alike: dict[Form, list[Unit]]) -> None:
         """Let uses that receive one tensor twice, `(x, x)`, be uses of what others receive two for, `(x, memory)`.
@@ -257,14 +308,14 @@ def _prefixes(path: str) -> Iterable[str]:
 
 
 def structure(node: Node) -> Hashable:
-    """What instances share of a layer's attributes: those that cannot be arguments, and the kinds of the others."""
+    """What instances share of a layer's attributes: those that cannot be arguments, and which are the others."""
     if type(node.op).arguments is not Operator.arguments:  # its text is not simply its attributes
         return node.op
     return tuple(_marker(getattr(node.op, info.name)) for info in attributes(type(node.op)))
 
 
 def _marker(value: Any) -> Hashable:
-    return type(value).__name__ if is_argument(value) else value
+    return _ANY if is_argument(value) else value
 
 
 def is_argument(value: Any) -> bool:

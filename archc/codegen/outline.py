@@ -13,7 +13,7 @@ from archc.codegen.axes import Naming, name_axes
 from archc.codegen.folding import fold
 from archc.codegen.loops import find_loops
 from archc.codegen.naming import name_groups
-from archc.codegen.program import Apply, Definition, Local, Member, Program, Use, reads_of
+from archc.codegen.program import Apply, Definition, Local, Member, Program, Use, count_uses
 from archc.codegen.recurrences import find_scans
 from archc.ir.graph import Graph, Node, Value
 
@@ -85,7 +85,8 @@ class _Builder:
             output_names=tuple(self.graph.outputs) if is_model else (None,) * len(outputs),
             ties=self.group.ties,
         )
-        find_loops(definition, body, [self._kind(row) for row in range(len(body))])
+        lengths = [shape.lengths for shape in self.shapes]
+        find_loops(definition, body, [self._kind(row) for row in range(len(body))], lengths)
         definition.body = find_scans(definition.body, definition.outputs)
         count_uses(definition)
         return definition
@@ -125,12 +126,3 @@ class _Builder:
         else:
             self.members[name] = Member(name)
         return self.members[name]
-
-
-def count_uses(definition: Definition) -> None:
-    """Count how often each local is read: by statements, as what a loop begins with and hands on, as output."""
-    for local in definition.outputs:
-        local.uses += 1
-    for statement in definition.body:
-        for local in reads_of(statement):
-            local.uses += 1

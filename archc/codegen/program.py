@@ -10,7 +10,7 @@ and must become arguments.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from archc.ir.graph import Node, Scope
@@ -86,10 +86,13 @@ class Use:
 class Loop:
     """Statements repeated over the elements of lists of members: `for i in 0..12 { x = x -> h[i]: Block }`.
 
-    All iterations have the same shape: operators, wiring, and names of members but for the number.
+    All iterations have the same shape: operators, wiring, and names of members but for the number.  There are as many
+    as in the instance that has most; in the others, the last one stands for those that they lack.
 
     Attributes:
-        lists: the names of the lists of members (`h`), each with elements 0, 1, …, count - 1.
+        lists: the names of the lists of members (`h`), each with elements up to first + count - 1.
+        first: the number of the element that the first iteration uses.
+        counts: how many iterations there are in each instance of the definition.
         iterations: the statements of each iteration, over locals of its own; all alike.
         carried: the tensors that enter the first iteration, in order.
         parameters: for each iteration, the locals that the carried tensors are within it.
@@ -103,9 +106,12 @@ class Loop:
     parameters: tuple[tuple[Local, ...], ...]
     yields: tuple[tuple[Local, ...], ...]
     results: tuple[Local, ...]
+    first: int
+    counts: tuple[int, ...]
 
     @property
     def count(self) -> int:
+        """The iterations of the longest instance."""
         return len(self.iterations)
 
     @property
@@ -129,8 +135,8 @@ class Recurrence:
     """The steps of a scan: `scan x_t in x, h = h0 { ... }`.
 
     Attributes:
-        enter: where a step begins; its results are the number of the step, the pieces of the sequences, the states.
-        exit: where a step ends; its operands are that number, each state with what it becomes, and what is kept.
+        enter: where a step begins; its results are a mark for its end, the pieces of the sequences, the states.
+        exit: where a step ends; its operands are that mark, each state with what it becomes, and what is kept.
         body: the statements of a step.
     """
 
@@ -164,11 +170,6 @@ class Recurrence:
     @property
     def items(self) -> tuple[Local, ...]:
         return self.enter.results[1 : 1 + self._sequence_count]
-
-    @property
-    def number(self) -> Local:
-        """The number of the step."""
-        return self.enter.results[0]
 
     @property
     def first_states(self) -> tuple[Local, ...]:
@@ -284,6 +285,15 @@ class Definition:
     ties: tuple[Tie, ...] = ()
 
 
+def count_uses(definition: Definition) -> None:
+    """Count how often each local is read: by statements, as what a loop begins with and hands on, as output."""
+    for local in definition.outputs:
+        local.uses += 1
+    for statement in definition.body:
+        for local in reads_of(statement):
+            local.uses += 1
+
+
 @dataclass(eq=False)
 class Program:
     """A model's definitions, inner ones first; the last one is the model itself, with a single instance."""
@@ -293,30 +303,3 @@ class Program:
     @property
     def model(self) -> Definition:
         return self.definitions[-1]
-
-
-def parameter_name(definition: Definition, values: Sequence[object], fallback: str) -> str:
-    """A name for an argument of a definition that takes `values`, one for each instance.
-
-    The block's own attribute that had those values, if possible the one called `fallback`, or the size that its
-    inputs bound to them, or `fallback`.
-    """
-    for known in ([scope.arguments for scope in definition.scopes], [scope.sizes for scope in definition.scopes]):
-        for name in sorted(known[0], key=lambda name: name != fallback):
-            if all(same(own.get(name), value) for own, value in zip(known, values, strict=True)):
-                return name
-    return fallback
-
-
-def means_another(definition: Definition, name: str, values: Sequence[object]) -> bool:
-    """Whether a block has an attribute of a name that stands for other values, so that these need another name."""
-    return name in definition.scopes[0].arguments and not all(
-        same(scope.arguments.get(name), value) for scope, value in zip(definition.scopes, values, strict=True)
-    )
-
-
-def same(value: object, other: object) -> bool:
-    """Whether one value can stand for another: Python's `True == 1 == 1.0` is not enough."""
-    if isinstance(value, (tuple, list)) and isinstance(other, (tuple, list)):
-        return type(value) is type(other) and len(value) == len(other) and all(map(same, value, other))
-    return type(value) is type(other) and value == other

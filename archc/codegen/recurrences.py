@@ -2,19 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 
 from archc.codegen.program import Apply, Local, Loop, Recurrence, Statement, reads_of
-
-
-def balanced(statements: Iterable[Statement]) -> bool:
-    """Whether statements have both ends of each scan, or neither."""
-    depth = 0
-    for statement in statements:
-        depth += {"enter": 1, "exit": -1, "": 0}[_end(statement)]
-        if depth < 0:
-            return False
-    return depth == 0
 
 
 def find_scans(body: Sequence[Statement], outputs: Collection[Local]) -> tuple[Statement, ...]:

@@ -2,34 +2,55 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from archc.diagnostics import Diagnostic, Source
+from archc.diagnostics import Diagnostic, Source, error
 from archc.ir.cost import cost
+from archc.ir.stages import divided
 
 if TYPE_CHECKING:
     from archc.compiler import Compiled
     from archc.driver.output import OutputFolder
 
 
+def check_weights(compiled: Compiled, emit: Sequence[str], check: bool) -> None:
+    """Refuse what a model that was compiled without weights cannot be written as.
+
+    Raises:
+        ArchcError: it has none, and they are asked for (`needs-weights`).
+    """
+    if compiled.graph.tensors is not None:
+        return
+    what = {
+        "an ONNX model": "onnx" in emit,
+        "a check": check,
+        "a model of several stages": divided(compiled.graph),
+    }
+    for name, asked in what.items():
+        if asked:
+            raise error(
+                "needs-weights",
+                f"{name} needs weights, and `{compiled.name}` was compiled without",
+                help="without weights there are `--emit torch,arch`, for a model that is not divided",
+            )
+
+
 def write_files(
     compiled: Compiled, out: OutputFolder, emit: Sequence[str], check: bool, progress: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Write the weights, the targets and `report.json`; returns the report.
+    """Write the weights, if there are any, the targets and `report.json`; returns the report.
 
     Raises:
         ArchcError: a target cannot express the model, or the check fails.
     """
-    from archc.driver.stages import stages_report, write_stages
+    from archc.driver.stages import Pipeline, stages_report, write_stages
     from archc.driver.targets import write_onnx, write_weights
 
     graph, name = compiled.graph, compiled.name
-    assert graph.tensors is not None
     written: list[Path] = []
     if "torch" in emit:
         progress("write the PyTorch module")
@@ -41,17 +62,20 @@ def write_files(
         progress("write the .arch text")
         written.append(out.file(f"{name}.arch"))
         written[-1].write_text(print_graph(graph), encoding="utf-8")
-    progress("write the weights")
-    weights_file = out.file(f"{name}.safetensors")
-    offsets = write_weights(graph, weights_file)
-    written.append(weights_file)
-    if "onnx" in emit:
-        progress("write the ONNX model")
-        written.append(out.file(f"{name}.onnx"))
-        write_onnx(graph, written[-1], weights_file, offsets)
-    whole = {path.suffix: path for path in written}
-    pipeline = write_stages(compiled, out, emit, weights_file, progress)
-    written += pipeline.files
+    pipeline = Pipeline()
+    whole: dict[str, Path] = {}
+    if graph.tensors is not None:
+        progress("write the weights")
+        weights_file = out.file(f"{name}.safetensors")
+        offsets = write_weights(graph, weights_file)
+        written.append(weights_file)
+        if "onnx" in emit:
+            progress("write the ONNX model")
+            written.append(out.file(f"{name}.onnx"))
+            write_onnx(graph, written[-1], weights_file, offsets)
+        whole = {path.suffix: path for path in written}
+        pipeline = write_stages(compiled, out, emit, weights_file, progress)
+        written += pipeline.files
     report = {**make_report(compiled), **stages_report(pipeline)}
     if check:
         from archc.driver.checking import check_agreement
@@ -107,6 +131,8 @@ def _warning(warning: Diagnostic) -> dict[str, Any]:
 
 
 def _fingerprint(path: Path) -> dict[str, Any]:
+    import hashlib  # loads OpenSSL
+
     with path.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     return {"bytes": path.stat().st_size, "sha256": digest}

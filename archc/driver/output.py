@@ -11,6 +11,7 @@ import errno
 import os
 import shutil
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -30,11 +31,15 @@ class OutputFolder:
     moves into the folder, which is made if need be.  Files of other names that stood there stay.  On any exception,
     `KeyboardInterrupt` among them, everything is as it was before.
 
-    Raises `ArchcError`: `output-not-a-folder`, `output-not-writable`, `output-disk-full`.
+    Args:
+        keep: files that must not be replaced, such as those that the output was made from.
+
+    Raises `ArchcError`: `output-not-a-folder`, `output-not-writable`, `output-disk-full`, `output-replaces-input`.
     """
 
-    def __init__(self, path: Path | str):
+    def __init__(self, path: Path | str, keep: Iterable[Path] = ()):
         self.path = Path(path)
+        self._kept = {place for file in keep for place in (file.parent.resolve() / file.name, file.resolve())}
         self._staging: Path | None = None
 
     def __enter__(self) -> Self:
@@ -64,6 +69,12 @@ class OutputFolder:
             raise ValueError("the output folder is not open")
         if name in ("", ".", "..") or Path(name).name != name:
             raise ValueError(f"{name!r} is not a mere file name")
+        if self.path.resolve() / name in self._kept:
+            raise error(
+                "output-replaces-input",
+                f"`{self.path / name}` was read, and the output would take its place",
+                help="write to another folder: `-o build`",
+            )
         return self._staging / "new" / name
 
     def write_text(self, name: str, text: str) -> None:

@@ -38,6 +38,7 @@ class Scope:
         definition: the name of the block or model.
         parent: the scope that uses it; None for the model.
         arguments: the block's attributes by name, as evaluated here.
+        defaults: those of them that this use leaves to their defaults.
         sizes: the sizes that the block's inputs bound (`D`).
         doc: the comment above the definition.
         inputs: the tensors that this use receives, in the order of the block's inputs; passes may leave some unused.
@@ -55,6 +56,7 @@ class Scope:
     inputs: list[Value] = field(default_factory=list)
     axes: list[tuple[str | None, ...] | None] = field(default_factory=list)
     names: dict[Value, str] = field(default_factory=dict)
+    defaults: dict[str, Any] = field(default_factory=dict)
 
     def within(self, path: str) -> str:
         """The path in the model of a path in this scope: `h.0.attn` for `attn` in `h.0`."""

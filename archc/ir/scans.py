@@ -69,13 +69,7 @@ def schedule(graph: Graph) -> list[Node | Scan]:
     Raises:
         ValueError: an end without its other, or a scan whose insides are used outside of it.
     """
-    return arrange(graph.nodes())
-
-
-def arrange(nodes: Sequence[Node]) -> list[Node | Scan]:
-    """As `schedule`, of sorted nodes."""
-    if not any(node.op.scan_end for node in nodes):
-        return list(nodes)
+    nodes = graph.nodes()
     items: list[Node | Scan] = list(nodes)
     # The ends of inner scans come first: a scan's nodes are put together from the inside out.
     for end in [node for node in nodes if node.op.scan_end == "exit"]:
@@ -83,6 +77,11 @@ def arrange(nodes: Sequence[Node]) -> list[Node | Scan]:
     for item in items:
         if isinstance(item, Node) and item.op.scan_end:
             raise ValueError(f"{item.title} begins steps that do not end")
+        if isinstance(item, Scan):
+            made = {value for node in item.nodes if node is not item.exit for value in node.results}
+            for name, value in graph.outputs.items():
+                if value in made:
+                    raise ValueError(f"the output {name} is a value of a step of {item.enter.title}, used from outside")
     return items
 
 
@@ -151,7 +150,7 @@ def handed_on(end: Node, position: int) -> list[Value]:
     states = end.op.scan_parts
     if position > 2 * states:
         return [end.results[position - 1 - states]]
-    if position == 0 or position % 2:  # the number of the step, and what a state was
+    if position == 0 or position % 2:  # the mark of the beginning, and what a state was
         return []
     return [end.operands[position - 1], end.results[position // 2 - 1]]
 

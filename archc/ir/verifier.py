@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from archc.ir.graph import Graph, Value
-from archc.ir.scans import arrange
+from archc.ir.scans import schedule
 from archc.ir.solve import Misfit
 
 
@@ -22,7 +22,7 @@ def verify(graph: Graph) -> None:
     """
     try:
         nodes = graph.nodes()  # there may be a cycle
-        arrange(nodes)
+        schedule(graph)
     except ValueError as problem:
         raise InvalidGraph(str(problem)) from None
     known: set[Value] = set(graph.inputs)

@@ -12,7 +12,7 @@ from archc.ir.graph import Value
 from archc.ir.storage import Storage
 from archc.language import syntax
 from archc.language.block_attributes import given_attributes
-from archc.language.environment import POISON, BlockRef, LayerRef, WeightRef
+from archc.language.environment import ABSENT, POISON, BlockRef, LayerRef, WeightRef
 from archc.language.expressions import Failed, describe_value
 from archc.language.fitting import argument_span, check_sizes, check_storages, check_weights, report_misfit
 from archc.language.frames import Frame
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from archc.language.elaborate import Elaborator
 
 Callee = type[Operator] | BlockRef | LayerRef
+MOST_PARTS = 1_000_000  # of one model: its operators and its uses of blocks
 
 
 class Application:
@@ -35,6 +36,7 @@ class Application:
         self.elaborator = elaborator
         self.report = elaborator.report
         self.labels = Labels(elaborator)
+        self.parts = 0
 
     # Chains and calls -------------------------------------------------------------------------------------
 
@@ -74,7 +76,9 @@ class Application:
 
     def _operands(self, frame: Frame, value: Any, source: syntax.Expression | syntax.Stage) -> tuple[Value, ...]:
         items = value if isinstance(value, tuple) else (value,)
-        parts = source.items if isinstance(source, syntax.Tuple) and len(source.items) == len(items) else None
+        while len(items) > 1 and items[-1] is ABSENT:  # what is optional stands last, here as in signatures
+            items = items[:-1]
+        parts = source.items if isinstance(source, syntax.Tuple) and len(source.items) >= len(items) else None
         for number, item in enumerate(items):
             if isinstance(item, Value):
                 continue
@@ -84,7 +88,9 @@ class Application:
                 "wrong-type",
                 f"only tensors flow along arrows, and this is {describe_value(item)}",
                 parts[number].span if parts is not None else source.span,
-                help="an operator that makes a tensor of numbers is called: `arange(n) -> ...`"
+                help="what may be absent stands last in a tuple, or where `given(...)` says that it is there"
+                if item is ABSENT
+                else "an operator that makes a tensor of numbers is called: `arange(n) -> ...`"
                 if makes
                 else "attributes stand in parentheses behind an operator: `x -> linear(8)`",
             )
@@ -174,6 +180,7 @@ class Application:
         path: str,
         span: Span,
     ) -> tuple[Value, ...]:
+        self._count(frame, span)
         values = given_attributes(self.elaborator, frame, block, arguments)
         return self.elaborator.block(frame, block, values, operands, path, span)
 
@@ -242,6 +249,7 @@ class Application:
         storages: Mapping[str, Storage] | None = None,
     ) -> tuple[Value, ...]:
         """The results of a new node; whatever does not fit is reported at the place that is at fault."""
+        self._count(frame, span)
         rewriter = self.elaborator.rewriter
         weights = weights or {}
         try:
@@ -258,6 +266,24 @@ class Application:
         except OperatorError as problem:
             report_misfit(self.elaborator, frame, op, operands, problem, arguments, span)
         return node.results
+
+    def _count(self, frame: Frame, span: Span) -> None:
+        """Note one more operator or use of a block: blocks within blocks stand for billions in a few lines.
+
+        Raises:
+            ArchcError: there are too many, and no going on.
+        """
+        self.parts += 1
+        if self.parts > MOST_PARTS:
+            with contextlib.suppress(Failed):
+                self.report(
+                    frame,
+                    "model-too-large",
+                    f"the model has more than {MOST_PARTS:,} operators and uses of blocks",
+                    span,
+                    help="see how often the blocks around this place are used",
+                )
+            self.elaborator.diagnostics.check()
 
     # Symbols and indices ----------------------------------------------------------------------------------
 

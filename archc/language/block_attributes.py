@@ -9,14 +9,28 @@ from typing import TYPE_CHECKING, Any
 from archc.diagnostics import Note, Span, did_you_mean
 from archc.ir.graph import Value
 from archc.language import syntax
-from archc.language.environment import POISON, BlockRef
-from archc.language.expressions import Failed
+from archc.language.derivations import Default
+from archc.language.environment import ABSENT, POISON, BlockRef, LayerRef
+from archc.language.expressions import Failed, describe_value
 from archc.language.frames import Frame
 from archc.language.names import check_name
+from archc.language.references import meaning
 from archc.ops.operator import Operator
+from archc.ops.registry import operator_names
 
 if TYPE_CHECKING:
     from archc.language.elaborate import Elaborator
+    from archc.language.modules import Module
+
+
+def is_callable(value: Any) -> bool:
+    """Whether a value is an operator or a block, which an attribute may be as well as a number."""
+    return isinstance(value, BlockRef) or (isinstance(value, type) and issubclass(value, Operator))
+
+
+def holds_callables(value: Any) -> bool:
+    """Whether a value is an operator or a block, or has one among its items."""
+    return any(map(holds_callables, value)) if isinstance(value, tuple | list) else is_callable(value)
 
 
 def given_attributes(
@@ -49,12 +63,35 @@ def given_attributes(
                 argument.span,
                 help=_known_attributes(name, names),
             )
-        values[name] = elaborator.expressions.argument(frame, argument)
+        value = elaborator.expressions.argument(frame, argument)
+        if _is_no_attribute(value):
+            elaborator.report(
+                frame,
+                "wrong-type",
+                f"`{name}` is an attribute, and this is {describe_value(value)}",
+                argument.span,
+                help="tensors flow along arrows: `(a, b) -> ...`, and are a block's inputs"
+                if isinstance(value, Value)
+                else None,
+            )
+        values[name] = value
     return values
 
 
-def bind_attributes(elaborator: Elaborator, frame: Frame, values: Mapping[str, Any], use: Span) -> bool:
-    """Bind a definition's attributes to the values given, or their defaults; False where one has none."""
+def bind_attributes(
+    elaborator: Elaborator,
+    frame: Frame,
+    values: Mapping[str, Any],
+    use: Span,
+    defaults: Mapping[str, Default] | None = None,
+    asked: Module | None = None,
+) -> bool:
+    """Bind a definition's attributes to the values given, or their defaults; False where one has none.
+
+    Args:
+        defaults: those of a derived model.
+        asked: the file of a model that is compiled; words that `values` gives for operators and blocks mean its own.
+    """
     names = [attribute.name.name for attribute in frame.definition.attributes]
     whole = True
     for name in values:
@@ -67,7 +104,10 @@ def bind_attributes(elaborator: Elaborator, frame: Frame, values: Mapping[str, A
         try:
             elaborator.statements.check_new(frame, attribute.name, "attributes", "attribute")
             check_name(elaborator, frame, attribute.name, "an attribute")
-            value = _attribute_value(elaborator, frame, attribute, values, use)
+            if name in values:
+                value = _given(elaborator, frame, attribute, values[name], use, asked)
+            else:
+                value = _default(elaborator, frame, attribute, use, (defaults or {}).get(name))
         except Failed:
             whole = False
         frame.environment.bind(name, value, attribute.name.span, "attribute")
@@ -86,13 +126,54 @@ def _unknown_attribute(elaborator: Elaborator, frame: Frame, name: str, names: l
         )
 
 
-def _attribute_value(
-    elaborator: Elaborator, frame: Frame, attribute: syntax.Attribute, values: Mapping[str, Any], use: Span
+def _given(  # noqa: RET503 - `report` never returns
+    elaborator: Elaborator, frame: Frame, attribute: syntax.Attribute, value: Any, use: Span, asked: Module | None
 ) -> Any:
+    """The value that a use gives an attribute; where the default is an operator or a block, it must be one too."""
+    default, name = attribute.default, attribute.name.name
+    if not isinstance(default, syntax.Name | syntax.Member) or is_callable(value):
+        return value
+    if not is_callable(elaborator.expressions.evaluate(frame, default)):
+        return value
+    if isinstance(value, str) and asked is not None:
+        return _meant(elaborator, frame, attribute, value, asked)
+    elaborator.report(
+        frame.parent or frame,
+        "wrong-type",
+        f"`{name}` is an operator or a block, and is given {describe_value(value)}",
+        use if frame.parent else attribute.name.span,
+        notes=[Note("its default is one", default.span)],
+    )
+
+
+def _meant(elaborator: Elaborator, frame: Frame, attribute: syntax.Attribute, word: str, asked: Module) -> Any:
+    """The operator or block that a word of the command line names."""
+    alias, dot, name = word.rpartition(".")
+    if dot:
+        module = asked.imports.get(alias)
+        definition = module.definitions.get(name) if module is not None else None
+        found: Any = BlockRef(definition, module) if module is not None and definition is not None else None
+    else:
+        found = meaning(Frame(frame.definition, asked, frame.scope), word)
+    if not is_callable(found):
+        imported = [f"{alias}.{block}" for alias, other in asked.imports.items() for block in other.blocks]
+        elaborator.report(
+            frame,
+            "unknown-operator",
+            f"`{attribute.name.name}` is an operator or a block, and there is none called `{word}`",
+            attribute.name.span,
+            help=did_you_mean(word, [*asked.blocks, *imported, *operator_names()]) or "`archc ops` lists the operators",
+        )
+    return found
+
+
+def _default(
+    elaborator: Elaborator, frame: Frame, attribute: syntax.Attribute, use: Span, derived: Default | None
+) -> Any:
+    """The value of an attribute that is not given; a derived model's own default may use the attributes before it."""
     name, definition = attribute.name.name, frame.definition
-    if name in values:
-        return values[name]
-    if attribute.default is None:
+    default = attribute.default if derived is None else derived.value
+    if default is None:
         way = f"`--set {name}=...`" if definition.kind == "model" else f"`{definition.name.name}({name} = ...)`"
         elaborator.report(
             frame.parent or frame,
@@ -102,15 +183,19 @@ def _attribute_value(
             notes=[Note("it has no default", attribute.name.span)] if frame.parent else (),
             help=f"give one: {way}, or a default",
         )
-    value = elaborator.expressions.evaluate(frame, attribute.default)
-    if isinstance(value, Value | BlockRef) or (isinstance(value, type) and issubclass(value, Operator)):
+    around = frame if derived is None else Frame(definition, derived.module, frame.scope, frame.environment)
+    value = elaborator.expressions.evaluate(around, default)
+    if _is_no_attribute(value):
         elaborator.report(
-            frame,
-            "wrong-type",
-            f"the default of `{name}` must be a number, a truth value, a string, a dtype, a tuple or a list",
-            attribute.default.span,
+            frame, "wrong-type", f"`{name}` is an attribute, and its default is {describe_value(value)}", default.span
         )
     return value
+
+
+def _is_no_attribute(value: Any) -> bool:
+    if isinstance(value, tuple | list):
+        return any(map(_is_no_attribute, value))
+    return value is ABSENT or isinstance(value, Value | LayerRef)
 
 
 def _known_attributes(name: str, names: Sequence[str]) -> str:

@@ -67,6 +67,12 @@ class Builder(Transformer[Token, Any]):
         name, default = parts
         return syntax.Attribute(self._span(name, default or name), name, default)
 
+    def derivation(self, parts: Parts) -> syntax.Derivation:
+        keyword, name, base, called = parts
+        span = self._span(keyword, called.end if called else base)
+        arguments = called.arguments if called else ()
+        return syntax.Derivation(span, name, base, arguments, self._comment_above(keyword.start))
+
     def pipeline(self, parts: Parts) -> syntax.Pipeline:
         keyword, name, *passes = parts
         return syntax.Pipeline(self._span(keyword, passes[-1]), name, tuple(passes))
@@ -117,8 +123,8 @@ class Builder(Transformer[Token, Any]):
         return _Body(tuple(statements), end)
 
     def input(self, parts: Parts) -> syntax.Input:
-        keyword, name, type_ = parts
-        return syntax.Input(self._span(keyword, type_ or name), name, type_)
+        keyword, name, type_, mark = parts
+        return syntax.Input(self._span(keyword, mark or type_ or name), name, type_, mark is not None)
 
     def typed_output(self, parts: Parts) -> syntax.Output:
         keyword, name, type_, value = parts
@@ -261,6 +267,10 @@ class Builder(Transformer[Token, Any]):
                 named.add(argument.name)
 
     # Operators ------------------------------------------------------------------------------------------
+
+    def conditional(self, parts: Parts) -> syntax.Conditional:
+        value, _, condition, otherwise = parts
+        return syntax.Conditional(self._span(value, otherwise), value, condition, otherwise)
 
     def binary(self, parts: Parts) -> syntax.Binary:
         left, operator, right = parts

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from archc.ir.attributes import value_text
 from archc.ir.graph import Value
 from archc.language import syntax
+from archc.language.environment import ABSENT
 from archc.language.expressions import Failed, describe_value
 from archc.language.frames import Frame
 from archc.language.names import check_name
@@ -58,8 +59,19 @@ def run_if(statements: Statements, frame: Frame, node: syntax.If) -> None:
     holds = statements.expressions.truth(frame, value, node.condition.span)
     chosen, other = (node.body, node.otherwise) if holds else (node.otherwise, node.body)
     mark_untaken(frame.environment, other)
-    if not statements.run(frame, chosen):
+    whole = statements.run(frame, chosen)
+    _leave_out(frame, other)
+    if not whole:
         raise Failed
+
+
+def _leave_out(frame: Frame, body: tuple[syntax.Statement, ...]) -> None:
+    """Make the inputs of a branch that is not taken known as absent."""
+    for statement in body:
+        if isinstance(statement, syntax.If):
+            _leave_out(frame, (*statement.body, *statement.otherwise))
+        elif isinstance(statement, syntax.Input) and statement.name.name not in frame.environment.bindings:
+            frame.environment.bind(statement.name.name, ABSENT, None, "input")
 
 
 def run_assert(statements: Statements, frame: Frame, node: syntax.Assert) -> None:

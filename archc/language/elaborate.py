@@ -7,7 +7,8 @@ whatever depends on them fails in silence, so that one run reports each mistake 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, NoReturn
 
 from archc.diagnostics import Diagnostics, Note, Span
@@ -16,8 +17,9 @@ from archc.ir.rewriter import Rewriter
 from archc.ir.verifier import verify
 from archc.language import syntax
 from archc.language.apply import Application
-from archc.language.block_attributes import bind_attributes
-from archc.language.environment import BlockRef
+from archc.language.block_attributes import bind_attributes, holds_callables
+from archc.language.derivations import Derived
+from archc.language.environment import ABSENT, BlockRef
 from archc.language.expressions import Expressions, Failed
 from archc.language.frames import Frame
 from archc.language.modules import Module
@@ -63,6 +65,7 @@ class Elaborator:
     def __init__(self, diagnostics: Diagnostics):
         self.diagnostics = diagnostics
         self.rewriter: Rewriter
+        self._derived: list[Note] = []  # where the model is derived, for those who are told of its base's text
         self._unused = UnusedValues()
         self._reported: set[tuple[str, int, int, str]] = set()
         self.application = Application(self)
@@ -96,17 +99,18 @@ class Elaborator:
         if place not in self._reported:
             self._reported.add(place)
             message = message if len(message) <= LONGEST_MESSAGE else f"{message[:LONGEST_MESSAGE]}…"
-            self.diagnostics.error(code, message, span, [*notes, *self._trace(frame)], help)
+            self.diagnostics.error(code, message, span, [*notes, *self._trace(frame, span)], help)
             if len(self._reported) >= MOST_MISTAKES:
                 raise _TooManyMistakes
         raise Failed
 
-    def _trace(self, frame: Frame) -> list[Note]:
-        return [
+    def _trace(self, frame: Frame, span: Span | None) -> list[Note]:
+        blocks = [
             Note(f"in the block `{around.definition.name.name}`, used as `{around.scope.path}`", around.use)
             for around in frame.around()
             if around.use is not None
         ]
+        return [*blocks, *(note for note in self._derived if note.span != span)]
 
     # Definitions ------------------------------------------------------------------------------------------
 
@@ -114,11 +118,14 @@ class Elaborator:
         """The graph of a model; incomplete where errors were reported."""
         name = definition.name.name
         scope = Scope("", name, doc=definition.doc)
-        frame = Frame(definition, module, scope)
+        derived = module.derived.get(name, Derived(module, {}))
+        frame = Frame(definition, derived.home, scope)
+        if name in module.derived:
+            self._derived = [Note(f"in the model `{name}`, which is derived here", definition.name.span)]
         self.rewriter = Rewriter(Graph(name, scope))
         try:
             self._check_definition(frame)
-            bind_attributes(self, frame, values, definition.name.span)
+            bind_attributes(self, frame, values, definition.name.span, derived.defaults, module)
             self.statements.run(frame, definition.body)
             if not frame.outputs and not self.diagnostics.errors:
                 self._no_output(frame)
@@ -204,7 +211,9 @@ class Elaborator:
         self._check_definition(inner)
         if not bind_attributes(self, inner, values, use):
             raise Failed
-        arguments.update({a.name.name: inner.environment.bindings[a.name.name].value for a in definition.attributes})
+        given = {a.name.name: inner.environment.bindings[a.name.name].value for a in definition.attributes}
+        arguments.update({name: value for name, value in given.items() if not holds_callables(value)})
+        scope.defaults.update({name: value for name, value in arguments.items() if name not in values})
         sizes.update(self._bind_inputs(frame, inner, operands, use))
         self.statements.run(inner, [part for part in definition.body if not isinstance(part, syntax.Input)])
         frame.labels[path].inner.update(inner.labels)
@@ -241,8 +250,10 @@ class Elaborator:
         """Bind a block's inputs to what it receives; gives the sizes that their types name."""
         definition = inner.definition
         inputs = [statement for statement in definition.body if isinstance(statement, syntax.Input)]
-        if len(inputs) != len(operands):
-            names = ", ".join(statement.name.name for statement in inputs)
+        self._check_optional(inner, inputs)
+        needed = sum(not statement.optional for statement in inputs)
+        if not needed <= len(operands) <= len(inputs):
+            names = ", ".join(f"{statement.name.name}{'?' * statement.optional}" for statement in inputs)
             self.report(
                 frame,
                 "operand-count",
@@ -262,7 +273,24 @@ class Elaborator:
             inner.scope.axes.append(axis_names(statement.type, sizes) if statement.type is not None else None)
             inner.scope.names.setdefault(value, statement.name.name)
             inner.environment.bind(statement.name.name, value, statement.name.span, "input")
+        for statement in inputs[len(operands) :]:
+            check_name(self, inner, statement.name, "an input")
+            self.statements.check_new(inner, statement.name, "inputs", "input")
+            inner.environment.bind(statement.name.name, ABSENT, statement.name.span, "input")
         return sizes
+
+    def _check_optional(self, inner: Frame, inputs: Sequence[syntax.Input]) -> None:
+        """Refuse an input that must be given behind one that need not."""
+        for before, statement in pairwise(inputs):
+            if before.optional and not statement.optional:
+                self.report(
+                    inner,
+                    "input-misplaced",
+                    f"the input `{statement.name.name}` must be given, and stands behind one that is optional",
+                    statement.name.span,
+                    notes=[Note(f"`{before.name.name}` need not be given", before.name.span)],
+                    help="the optional inputs of a block are its last",
+                )
 
     def _failed_silently(self, frame: Frame) -> bool:
         """Whether a mistake that was reported at another use of the block kept this use from its outputs."""

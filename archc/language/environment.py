@@ -21,12 +21,25 @@ class Poison:
 POISON = Poison()
 
 
+class Absent:
+    """The value of an optional input that a use does not give."""
+
+
+ABSENT = Absent()
+
+
 @dataclass(frozen=True, eq=False, slots=True)
 class BlockRef:
     """A block, and the module whose names its body sees."""
 
     definition: syntax.Definition
     module: Module
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, BlockRef) and self.definition is other.definition
+
+    def __hash__(self) -> int:
+        return id(self.definition)
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -12,8 +12,9 @@ from archc.ir.graph import Value
 from archc.ir.storage import Storage
 from archc.language import syntax
 from archc.language.arithmetic import FUNCTIONS, ArithmeticProblem, binary, call_function, check_number, kind
-from archc.language.environment import POISON, BlockRef, LayerRef, WeightRef
+from archc.language.environment import ABSENT, POISON, BlockRef, LayerRef, WeightRef
 from archc.language.references import References, known_names, lookup
+from archc.language.unused import mark_untaken
 from archc.ops.operator import Operator
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class Expressions:
             syntax.Tuple: lambda frame, node: tuple(self.evaluate(frame, item) for item in node.items),
             syntax.List: lambda frame, node: [self.evaluate(frame, item) for item in node.items],
             syntax.Range: self._range,
+            syntax.Conditional: self._conditional,
             syntax.Chain: apply_chain,
         }
 
@@ -138,7 +140,26 @@ class Expressions:
             )
         return value[position]
 
+    def _conditional(self, frame: Frame, node: syntax.Conditional) -> Any:
+        """The value that the condition chooses; the other is not looked at, and makes no layers."""
+        holds = self.truth(frame, self.evaluate(frame, node.condition), node.condition.span)
+        chosen, other = (node.value, node.otherwise) if holds else (node.otherwise, node.value)
+        mark_untaken(frame.environment, (other,))
+        return self.evaluate(frame, chosen)
+
+    def _given(self, frame: Frame, node: syntax.Call) -> bool:
+        """`given(mask)`: whether an optional input is there."""
+        names = [argument.value for argument in node.arguments if argument.name is None]
+        value = self.argument(frame, node.arguments[0]) if len(names) == len(node.arguments) == 1 else None
+        if value is not ABSENT and not isinstance(value, Value):
+            self.report(
+                frame, "wrong-type", "`given` asks whether an input is there", node.span, help="write `given(mask)`"
+            )
+        return value is not ABSENT
+
     def _call(self, frame: Frame, node: syntax.Call) -> Any:
+        if isinstance(node.callee, syntax.Name) and node.callee.name == "given":
+            return self._given(frame, node)
         if isinstance(node.callee, syntax.Name) and node.callee.name in FUNCTIONS:
             bound = frame.environment.get(node.callee.name)
             if bound is None and not any(argument.name for argument in node.arguments):
@@ -228,6 +249,8 @@ class Expressions:
 
 def describe_value(value: Any) -> str:
     """What a message calls anything that an expression can give."""
+    if value is ABSENT:
+        return "an input that is not given"
     if isinstance(value, Value):
         return f"a tensor ({value.type})"
     if isinstance(value, type) and issubclass(value, Operator):

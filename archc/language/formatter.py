@@ -11,24 +11,13 @@ Comments inside of a statement, other than those between the lines of a chain, m
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from archc.language import syntax
-from archc.language.spacing import COMFORTABLE, Break, blank_lines, has_groups
+from archc.language.spacing import COMFORTABLE, WIDTH, blank_lines, has_groups
 from archc.language.unparse import Unparser
 
-WIDTH = 120  # columns
 INDENT = 4
-
-# How to break a statement that is too wide: its chains down to which nesting, and before which stages; and whether
-# its sum.  The first that fits is taken.
-_BREAKING = (
-    (0, Break.GROUPS, False),
-    (0, Break.GROUPS, True),
-    *((depth, where, False) for depth in (1, 2) for where in Break),
-    (9, Break.ALL, False),
-    (9, Break.ALL, True),
-)
 
 
 def format(file: syntax.File) -> str:
@@ -62,11 +51,13 @@ class _Layout:
 
     def _place(self, node: syntax.Statement | syntax.Item | syntax.Link, indent: int, apart: bool = False) -> None:
         """Write a statement or an item: what stands above it, itself, and the comment behind it."""
+        if isinstance(node, syntax.Derivation):
+            self._set_aside(self._between(node.span.start, node.span.end))
         commented = self._comments_before(node.span.start, indent, apart)
         self._blank_line(node.span.start, apart and not commented)
+        if isinstance(node, syntax.Definition | syntax.Derivation) and node.doc and not self._text:
+            self._lines += [f"# {line}".rstrip() for line in node.doc.split("\n")]
         if isinstance(node, syntax.Definition):
-            if not self._text and node.doc:
-                self._lines += [f"# {line}".rstrip() for line in node.doc.split("\n")]
             self._definition(node)
         elif isinstance(node, syntax.Devices):
             self._braced(f"devices {node.name.name}", node.items, node.name.span.end, node.span.end, indent)
@@ -92,7 +83,8 @@ class _Layout:
 
     def _blank_line(self, start: int, apart: bool) -> None:
         """Keep one blank line above what starts at `start`, if there are any, or make one."""
-        if len(self._lines) > self._body_opened and (apart or self._text.count("\n", self._at, start) > 1):
+        wanted = apart or self._text.count("\n", self._at, start) > 1
+        if wanted and len(self._lines) > self._body_opened and self._lines[-1]:
             self._lines.append("")
 
     def _comments_before(self, offset: int, indent: int, apart: bool) -> bool:
@@ -108,6 +100,16 @@ class _Layout:
             written = True
         return written
 
+    def _set_aside(self, comments: Sequence[syntax.Comment]) -> None:
+        """Write the comments within a derivation well above it: right above it, they would document it."""
+        if comments and self._lines and self._lines[-1]:
+            self._lines.append("")
+        for comment in comments:
+            self._lines.append(comment.text)
+            self._mark(comment)
+        if comments:
+            self._lines.append("")
+
     def _skip_placed(self) -> None:
         while self._next < len(self._comments) and self._placed[self._next]:
             self._next += 1
@@ -117,40 +119,28 @@ class _Layout:
         self._at = max(self._at, comment.span.end)
 
     def _between(self, start: int, end: int) -> Sequence[syntax.Comment]:
-        return self._comments[bisect_left(self._starts, start) : bisect_left(self._starts, end)]
+        """The comments between two offsets that are not placed yet."""
+        first, last = bisect_left(self._starts, start), bisect_left(self._starts, end)
+        return [self._comments[position] for position in range(first, last) if not self._placed[position]]
 
     # Statements -----------------------------------------------------------------------------------------
 
     def _simple(self, node: syntax.Statement | syntax.Item | syntax.Link, indent: int) -> None:
         """Write a statement without a body, its chains broken only as far as the width demands."""
         comfortable = COMFORTABLE if not self._text and has_groups(node) else WIDTH
-        text, unparser = self._fitting(indent, comfortable, lambda unparser: _statement(node, unparser))
+        blank = Unparser(indent, self._source, self._between)
+        unparser = blank.fitted(lambda unparser: _statement(node, unparser), comfortable)
         for comment in unparser.placed:
             self._mark(comment)
         self._at = node.span.end  # so that no blank line is kept from within the statement
         self._comments_before(node.span.end, indent, False)
-        first, *rest = text.split("\n")
+        first, *rest = unparser.text.split("\n")
         self._lines += [" " * indent + first, *rest]
-
-    def _fitting(self, indent: int, comfortable: int, write: Callable[[Unparser], str]) -> tuple[str, Unparser]:
-        """The first way of breaking chains that fits, and the unparser that knows which comments it placed.
-
-        Args:
-            comfortable: how wide a statement may be whose chains are not broken.
-        """
-        for broken, where, sums in _BREAKING:
-            unparser = Unparser(indent, self._source, self._between, broken, where, sums)
-            text = write(unparser)
-            first, *rest = text.split("\n")
-            width = WIDTH if broken else comfortable
-            if indent + len(first) <= width and all(len(line) <= WIDTH for line in rest):
-                break
-        return text, unparser
 
     def _definition(self, node: syntax.Definition) -> None:
         unparser = Unparser()
         attributes = [
-            attribute.name.name + ("" if attribute.default is None else f" = {unparser.expression(attribute.default)}")
+            attribute.name.name + ("" if attribute.default is None else f" = {unparser.choice(attribute.default)}")
             for attribute in node.attributes
         ]
         head = f"{node.kind} {node.name.name}"
@@ -260,7 +250,8 @@ def _statement(node: syntax.Statement | syntax.Item | syntax.Link, unparser: Unp
     write = unparser.expression
     match node:
         case syntax.Input():
-            return f"input {node.name.name}" + ("" if node.type is None else f": {unparser.type(node.type)}")
+            type_ = "" if node.type is None else f": {unparser.type(node.type)}"
+            return f"input {node.name.name}{type_}{'?' * node.optional}"
         case syntax.Output():
             if node.name is None:
                 return f"output {write(node.value)}"
@@ -282,6 +273,9 @@ def _statement(node: syntax.Statement | syntax.Item | syntax.Link, unparser: Unp
         case syntax.Pipeline():
             first, *rest = node.passes
             return f"pipeline {node.name.name} = {unparser.chain(first, rest)}"
+        case syntax.Derivation():
+            arguments = unparser.arguments(node.arguments, node.base, node.span.end) if node.arguments else ""
+            return f"model {node.name.name} = {write(node.base)}{arguments}"
         case syntax.Import():
             alias = "" if node.alias is None else f" as {node.alias.name}"
             return f"import {write(node.path)}{alias}"

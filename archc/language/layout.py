@@ -66,9 +66,15 @@ class Layout:
         self.parameters = parameters
         self.body: list[syntax.Statement] = []
         self.stages = Stages(
-            definition, parameters, surroundings.weights, surroundings.names, lambda layer: self.body.append(layer)
+            definition,
+            parameters,
+            surroundings.weights,
+            surroundings.names,
+            {used: list(own.values)[:1] for used, own in surroundings.parameters.items()},
+            lambda layer: self.body.append(layer),
         )
-        self.reserved = surroundings.reserved | set(parameters.values) | {parameters.variable} | self.stages.declarable
+        counter = {parameters.variable} if parameters.lists else set()
+        self.reserved = surroundings.reserved | set(parameters.values) | counter | self.stages.declarable
         self.reserved |= set(parameters.sizes or ())
         self.reserved |= {name for lists in parameters.lists.values() for name in lists}
         self.drafts: dict[Local, Draft] = {}
@@ -89,7 +95,7 @@ class Layout:
             self.body.append(syntax.Input(NOWHERE, spelling.name(name), self._input_type(local, declared)))
         for local in self.definition.inputs:
             name = self.variables[local]
-            if self.last_readers.get(local, -1) > self.positions.get(name, len(self.outputs)):
+            if self.last_readers.get(local, -1) > self.positions.get(name, len(self.definition.outputs)):
                 self.bind(local, self.choose(None, local))  # an output takes its name before it is read
                 self._emit([self.variables[local]], spelling.name(name))
         self.add_statements(self.definition.body)
@@ -215,7 +221,7 @@ class Layout:
             if name in besides or name in self.reserved or (holder is not None and self.remaining[holder]):
                 continue
             # Outputs are printed one after the other, and each takes its name: from then on, nobody may read another.
-            if self.last_readers.get(local, -1) > self.positions.get(name, len(self.outputs)):
+            if self.last_readers.get(local, -1) > self.positions.get(name, len(self.definition.outputs)):
                 continue
             return name
         raise AssertionError("candidates do not end")
@@ -232,7 +238,7 @@ class Layout:
             self.wanted[local] = local.name if _overlap(loop, position) else name
         self.add_statements(loop.iterations[0])
         self.hand_on(loop.yields[0], names)
-        limits = syntax.Range(NOWHERE, spelling.value(0), spelling.value(loop.count))
+        limits = syntax.Range(NOWHERE, spelling.value(loop.first), self.parameters.ends[loop])
         variable = spelling.name(self.parameters.variable)
         outside.append(syntax.For(NOWHERE, variable, limits, tuple(self.body)))
         self.body = outside
@@ -261,6 +267,9 @@ class Layout:
 
     def hand_on(self, yields: Sequence[Local], names: Sequence[str]) -> None:
         """At the end of an iteration, give each tensor that changes its new value."""
+        for local in yields:
+            if local in self.drafts:  # it comes from outside, where nobody else wanted it
+                self._assign((local,), self.drafts.pop(local))
         moves = {name: self.variables[local] for local, name in zip(yields, names) if self.variables[local] != name}
         for local in yields:
             self.remaining[local] -= 1

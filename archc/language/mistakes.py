@@ -95,6 +95,12 @@ def explain(failure: Failure) -> Diagnostic:
         )
     if token.type == "ELSE" and "LET" in accepted:
         return _error("syntax-error", "`else` belongs to no `if`", token.span, help="it stands right behind its `}`")
+    if token.type == "ELSE" and "LBRACE" in accepted:
+        way = "a conditional expression stands within brackets: `let n = (8 if wide else 4)`"
+        return _error("syntax-error", "the `if` before this `else` begins a statement", token.span, help=way)
+    if token.type == "OPTIONAL":
+        way = "within brackets, `a if condition else b` chooses; behind an input's type, `?` makes it optional"
+        return _error("syntax-error", "`?` does not fit here", token.span, help=way)
     lone = _lone_name(failure)
     if lone is not None:
         return lone

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from archc.diagnostics import ArchcError, Diagnostics, Note, Source, Span, did_you_mean
 from archc.language import syntax
+from archc.language.derivations import Derived, derive
 from archc.language.loading import load
 from archc.language.parser import parse
 
 DEEPEST_IMPORTS = 64
+Defined = syntax.Definition | syntax.Derivation | syntax.Pipeline | syntax.Devices
 STANDARD_LIBRARY = Path(__file__).resolve().parent / "std"
 
 
 @dataclass(eq=False)
 class Module:
-    """One file: its own definitions by name, and the modules that it imports by the names it gives them."""
+    """One file: its own definitions by name, and the modules that it imports by the names it gives them.
+
+    A derived model is among the definitions too; what it has besides is in `derived`.
+    """
 
     source: Source
     definitions: dict[str, syntax.Definition] = field(default_factory=dict)
+    derived: dict[str, Derived] = field(default_factory=dict)
     pipelines: dict[str, syntax.Pipeline] = field(default_factory=dict)
     devices: dict[str, syntax.Devices] = field(default_factory=dict)
     imports: dict[str, Module] = field(default_factory=dict)
@@ -60,16 +65,20 @@ class _Loader:
     def _module(self, source: Source) -> Module:
         file = parse(source, self.diagnostics)
         module = Module(source)
+        derivations: dict[str, syntax.Derivation] = {}
         for item in file.items:
             if isinstance(item, syntax.Import):
                 self._import(module, item)
-            else:
-                self._define(module, item)
+            elif not self._defined(module, derivations, item):
+                self._define(module, derivations, item)
+        derive(module, derivations, self.diagnostics)
         return module
 
-    def _define(self, module: Module, item: syntax.Definition | syntax.Pipeline | syntax.Devices) -> None:
+    def _defined(self, module: Module, derivations: dict[str, syntax.Derivation], item: Defined) -> bool:
+        """Whether another item of the file has a name already; that is reported."""
         name = item.name
-        earlier = next((other.name for other in self._items(module) if other.name.name == name.name), None)
+        items = (module.definitions, module.pipelines, module.devices, derivations)
+        earlier = next((others[name.name].name for others in items if name.name in others), None)
         if earlier is not None:
             self.diagnostics.error(
                 "duplicate-name",
@@ -78,18 +87,18 @@ class _Loader:
                 notes=[Note("it is defined here first", earlier.span)],
                 help="give one of them another name",
             )
-            return
-        if isinstance(item, syntax.Definition):
-            module.definitions[name.name] = item
-        elif isinstance(item, syntax.Pipeline):
-            module.pipelines[name.name] = item
-        else:
-            module.devices[name.name] = item
+        return earlier is not None
 
-    def _items(self, module: Module) -> Iterator[syntax.Definition | syntax.Pipeline | syntax.Devices]:
-        yield from module.definitions.values()
-        yield from module.pipelines.values()
-        yield from module.devices.values()
+    def _define(self, module: Module, derivations: dict[str, syntax.Derivation], item: Defined) -> None:
+        name = item.name.name
+        if isinstance(item, syntax.Definition):
+            module.definitions[name] = item
+        elif isinstance(item, syntax.Derivation):
+            derivations[name] = item
+        elif isinstance(item, syntax.Pipeline):
+            module.pipelines[name] = item
+        else:
+            module.devices[name] = item
 
     def _import(self, module: Module, item: syntax.Import) -> None:
         path = self._find(module.source, item)

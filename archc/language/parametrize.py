@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from string import digits
 from typing import Any
 
-from archc.codegen.program import (
-    Apply,
-    Definition,
-    Loop,
-    Program,
-    Recurrence,
-    Statement,
-    Use,
-    means_another,
-    parameter_name,
-    same,
-)
+from archc.codegen.argument_names import defaulting, means_another, own_order, parameter_name, same, stands_for
+from archc.codegen.multiples import multiple_of
+from archc.codegen.program import Apply, Definition, Loop, Program, Recurrence, Statement, Use
+from archc.codegen.unrolling import unroll
 from archc.ir.attributes import attributes
 from archc.ir.dims import SymbolicDim, symbol, symbols
 from archc.language import spelling, syntax
+
+_ON_ONE_LINE = 4  # so many attributes, and a use of a block has about room in a line
 
 Row = Sequence[Any]
 """A value for each instance of a definition."""
@@ -31,17 +27,21 @@ class Parameters:
     """The attributes of one printed definition.
 
     Attributes:
-        values: the value for each instance, by the attribute's name.
+        values: the value for each instance, by the attribute's name; those with defaults are the last.
+        defaults: the value of attributes that uses may leave out.
         given: for each statement, what stands for the attributes that are not simply the values at hand.
         lists: for each loop, the values that change from iteration to iteration, by the name of the list.
+        ends: for each loop, the number before which its variable stops.
         variable: the name that counts the iterations of loops.
         sizes: the value for each instance of the sizes that the inputs' types name; None where no types are written,
             since a name would hide what the body means by it.
     """
 
     values: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+    defaults: dict[str, Any] = field(default_factory=dict)
     given: dict[Apply | Use, dict[str, syntax.Expression]] = field(default_factory=dict)
     lists: dict[Loop, dict[str, list[Any]]] = field(default_factory=dict)
+    ends: dict[Loop, syntax.Expression] = field(default_factory=dict)
     variable: str = "i"
     sizes: Mapping[str, tuple[Any, ...]] | None = None
 
@@ -58,10 +58,11 @@ class _Parametrizer:
     def __init__(self, definition: Definition, inner: Mapping[Definition, Parameters], reserved: frozenset[str]):
         self.definition, self.inner, self.reserved = definition, inner, reserved
         self.found = Parameters()
-        self.taken = set(_layers(definition))
+        self.taken = set(_declarable(definition))
         self.sizes: dict[str, SymbolicDim] = {}
 
     def run(self) -> Parameters:
+        unroll(self.definition, self._lengthy_loops())
         for steps, _ in self._statements():
             for _, rows in self._attributes(steps):
                 self._note_sizes(row[0] for row in rows)
@@ -70,12 +71,38 @@ class _Parametrizer:
             self.taken |= self.found.sizes.keys()
         self.found.variable = self._free("i")
         for steps, loop in self._statements():
+            if loop is not None and loop not in self.found.ends:
+                self.found.ends[loop] = self._end(loop)
             self._step(steps, loop)
         if self.definition.scopes[0].parent is not None:  # the model's inputs declare its sizes
             for name, size in self.sizes.items():
                 if name not in (self.found.sizes or ()):
                     self.found.values[name] = (size,) * len(self.definition.scopes)
+        for name, values in self.found.values.items():
+            instance = defaulting(self.definition, name, values)
+            if instance is not None:
+                self.found.defaults[name] = values[instance]
+        order = {name: (name in self.found.defaults, own_order(self.definition, name)) for name in self.found.values}
+        in_order = sorted(order, key=lambda name: order[name])
+        self.found.values = {name: self.found.values[name] for name in in_order}
         return self.found
+
+    def _lengthy_loops(self) -> set[Loop]:
+        """The loops that would take more lines than their iterations, for the lists of values that they need."""
+        lists: Counter[Loop] = Counter()
+        lines: Counter[Loop] = Counter()
+        for steps, loop in self._statements():
+            if loop is None or any(count != loop.count for count in loop.counts):
+                continue
+            given = 0
+            for name, rows in self._attributes(steps):
+                if not all(same(list(row), list(rows[0])) for row in rows):
+                    # A list of lists is worse, and comes where the block is used.
+                    lists[loop] += 1 if all(same(list(row), [row[0]] * len(row)) for row in rows) else 3
+                use = steps[0]
+                given += isinstance(use, Use) and not self._is_default(use, name, rows[0][0])
+            lines[loop] += 1 if given <= _ON_ONE_LINE else given + 2
+        return {loop for loop in lines if lists[loop] and 1 + lists[loop] + lines[loop] >= loop.count * lines[loop]}
 
     def _statements(self) -> Iterable[tuple[Sequence[Apply | Use], Loop | None]]:
         """What is one statement in the text: the same one of each iteration of a loop, or one alone."""
@@ -92,6 +119,12 @@ class _Parametrizer:
                 return False
         return True
 
+    def _end(self, loop: Loop) -> syntax.Expression:
+        ends = tuple(loop.first + count for count in loop.counts)
+        if all(end == ends[0] for end in ends):
+            return spelling.value(ends[0])
+        return spelling.name(self._parameter("depth", loop.lists[0].rpartition(".")[2], ends))
+
     def _step(self, steps: Sequence[Apply | Use], loop: Loop | None) -> None:
         """Parametrize what is one statement in the text."""
         first = steps[0]
@@ -100,11 +133,16 @@ class _Parametrizer:
         given = self.found.given[first] = {}
         for name, rows in self._attributes(steps):
             if all(value == rows[0][0] for row in rows for value in row):
-                if isinstance(first, Use):
+                if isinstance(first, Use) and not self._is_default(first, name, rows[0][0]):
                     given[name] = spelling.value(rows[0][0])
             else:
-                prefix = first.member.name.rpartition(".")[2] if first.member is not None else ""
+                parts = first.member.name.split(".") if first.member is not None else []
+                prefix = next((part for part in reversed(parts) if not part.isdecimal()), "")
                 given[name] = self._varying(name, prefix, rows, loop)
+
+    def _is_default(self, use: Use, name: str, value: Any) -> bool:
+        defaults = self.inner[use.definition].defaults
+        return name in defaults and same(defaults[name], value)
 
     def _attributes(self, steps: Sequence[Apply | Use]) -> Iterable[tuple[str, list[Row]]]:
         """Each attribute with its values by iteration and instance."""
@@ -121,10 +159,10 @@ class _Parametrizer:
 
     def _varying(self, name: str, prefix: str, rows: list[Row], loop: Loop | None) -> syntax.Expression:
         if all(list(row) == list(rows[0]) for row in rows):
-            return spelling.name(self._parameter(name, prefix, tuple(rows[0])))
+            return self._multiple(name, tuple(rows[0])) or spelling.name(self._parameter(name, prefix, tuple(rows[0])))
         assert loop is not None, "without a loop there is one row"
-        plural = name if name.endswith("s") else f"{name}s"
-        columns = [list(column) for column in zip(*rows)]
+        plural = name if name.endswith("s") else f"{name}_list" if name.endswith(("ed", *digits)) else f"{name}s"
+        columns = [list(column[:count]) for column, count in zip(zip(*rows), loop.counts)]
         if all(column == columns[0] for column in columns):
             lists = self.found.lists[loop]
             found = next((own for own, values in lists.items() if same(values, columns[0])), None)
@@ -133,7 +171,22 @@ class _Parametrizer:
                 lists[found] = columns[0]
         else:
             found = self._parameter(plural, prefix, tuple(columns))
-        return syntax.Index(spelling.NOWHERE, spelling.name(found), (spelling.name(self.found.variable),))
+        number: syntax.Expression = spelling.name(self.found.variable)
+        if loop.first:
+            number = syntax.Binary(spelling.NOWHERE, "-", number, spelling.value(loop.first))
+        return syntax.Index(spelling.NOWHERE, spelling.name(found), (number,))
+
+    def _multiple(self, wanted: str, values: Row) -> syntax.Expression | None:
+        """`4 * channels`, where values are that and no attribute of the block's own."""
+        if stands_for(self.definition, parameter_name(self.definition, values, wanted), values):
+            return None
+        multiple = multiple_of(self.definition, values)
+        if multiple is None or (multiple.name in self.definition.sizes and self.found.sizes is None):
+            return None
+        base = spelling.name(self._parameter(multiple.name, "", multiple.base))
+        if multiple.factor > 0:
+            return syntax.Binary(spelling.NOWHERE, "*", spelling.value(multiple.factor), base)
+        return syntax.Binary(spelling.NOWHERE, "//", base, spelling.value(-multiple.factor))
 
     def _parameter(self, name: str, prefix: str, values: tuple[Any, ...]) -> str:
         # What is always equal is one attribute; so the names do not depend on how many the text had for it.
@@ -185,9 +238,11 @@ def flat(iteration: Iterable[Statement]) -> Iterator[Apply | Use]:
         yield statement
 
 
-def _layers(definition: Definition) -> Iterable[str]:
-    """The names that layers begin with."""
+def _declarable(definition: Definition) -> Iterable[str]:
+    """The names that layers begin with which have to be declared, or whose weights others use."""
     for statement in innermost(definition.body):
         for step in flat(statement.iterations[0]) if isinstance(statement, Loop) else (statement,):
-            if step.member is not None:
+            if step.member is not None and step.member.shared:
                 yield step.member.name.partition(".")[0]
+    for tie in definition.ties:
+        yield tie.source.partition(".")[0]

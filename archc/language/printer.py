@@ -14,7 +14,7 @@ from archc.language import spelling, syntax
 from archc.language.arithmetic import FUNCTIONS
 from archc.language.formatter import format as format_file
 from archc.language.layout import Layout, Surroundings
-from archc.language.parametrize import parametrize
+from archc.language.parametrize import Parameters, parametrize
 from archc.language.parser import keywords
 from archc.ops.operator import OPERATORS
 
@@ -35,7 +35,7 @@ def print_graph(graph: Graph) -> str:
         is_model = definition is program.model
         body = Layout(definition, is_model, surroundings).statements()
         texts.append(
-            _text(definition, "model" if is_model else "block", names[definition], parameters[definition].values, body)
+            _text(definition, "model" if is_model else "block", names[definition], parameters[definition], body)
         )
     return "\n".join(texts)
 
@@ -49,10 +49,14 @@ def _text(
     definition: Definition,
     kind: str,
     name: str,
-    attributes: dict[str, tuple[object, ...]],
+    parameters: Parameters,
     body: list[syntax.Statement],
 ) -> str:
-    heads = tuple(syntax.Attribute(spelling.NOWHERE, spelling.name(attribute), None) for attribute in attributes)
+    defaults = {attribute: spelling.value(value) for attribute, value in parameters.defaults.items()}
+    heads = tuple(
+        syntax.Attribute(spelling.NOWHERE, spelling.name(attribute), defaults.get(attribute))
+        for attribute in parameters.values
+    )
     item = syntax.Definition(spelling.NOWHERE, kind, spelling.name(name), heads, tuple(body))
     text = format_file(syntax.File(spelling.NOWHERE, spelling.NOWHERE.source, (item,), ()))
     return "".join(f"# {line}".rstrip() + "\n" for line in definition.doc.splitlines()) + text

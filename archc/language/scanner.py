@@ -47,7 +47,6 @@ _ADVICE = {
     "@": "a matrix product is `matmul`: `(a, b) -> matmul`",
     "\\": "an expression goes on over the end of a line by itself",
     "`": 'text stands in quotes: `"..."`',
-    "?": "there is no conditional expression; use an `if` statement",
 }
 
 

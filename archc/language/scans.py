@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from archc.diagnostics import Note, Span
@@ -19,7 +20,17 @@ from archc.ops.scan import ScanEnter, ScanExit
 if TYPE_CHECKING:
     from archc.language.statements import Statements
 
-Yields = dict[str, tuple[Value, Span]]
+
+@dataclass
+class _Steps:
+    """A scan at work.
+
+    Attributes:
+        states: where each state is named; yields: what is kept of a step, and where it is named.
+    """
+
+    states: dict[str, Span]
+    yields: dict[str, tuple[Value, Span]] = field(default_factory=dict)
 
 
 def yielded_names(body: Iterable[syntax.Statement]) -> Iterator[syntax.Name]:
@@ -40,55 +51,59 @@ class Scans:
         self.statements = statements
         self.elaborator = statements.elaborator
         self.report = statements.report
-        self._open: dict[Frame, list[Yields]] = defaultdict(list)  # what the scans at work have yielded, innermost last
+        self._open: dict[Frame, list[_Steps]] = defaultdict(list)  # the scans at work, innermost last
 
     def run(self, frame: Frame, node: syntax.Scan) -> None:
         """Run a scan: its steps once, between the two operators that are its ends."""
         starts: list[syntax.Each | syntax.State] = [*node.sequences, *node.states]
         for part in starts:
             check_name(self.elaborator, frame, part.name, "a tensor of a step" if part in node.sequences else "a state")
+            self.statements.check_free(frame, part.name, "tensor")
         self._check_distinct(frame, [part.name for part in starts])
         values = [self._tensor(frame, part) for part in starts]
-        for part, value in zip(node.sequences, values):
-            if value.type.rank < 2:
-                self.report(
-                    frame,
-                    "rank-mismatch",
-                    f"`scan` goes through the second axis, and receives {value.type}",
-                    part.value.span,
-                    notes=describe(value),
-                    help="a sequence is of shape [batch, time, ...]; `rearrange` brings its axes into that order",
-                )
+        self._check_sequences(frame, node, values[: len(node.sequences)])
         add = self.elaborator.application.add
-        head = node.span.to(starts[-1].span) if starts else node.span
-        index, *given = add(frame, ScanEnter(len(node.sequences)), values, None, head)
+        head = node.parts[0].span.to(node.parts[-1].span)
+        mark, *given = add(frame, ScanEnter(len(node.sequences)), values, None, head)
         around = dict(frame.environment.bindings)
         for part, value in zip(starts, given):
             frame.environment.bind(part.name.name, value, part.name.span, "tensor")
             self.statements.name_value(frame, value, part.name.name)
-        self._open[frame].append({})
+        steps = _Steps({part.name.name: part.name.span for part in node.states})
+        self._open[frame].append(steps)
         try:
             whole = self.statements.run(frame, node.body)
-            yields = self._open[frame][-1]
         finally:
             self._open[frame].pop()
         ends = [self._next(frame, part, state) for part, state in zip(node.states, given[len(node.sequences) :])]
         self._leave(frame, around)
         if not whole:
             raise Failed
+        if not ends and not steps.yields:
+            self.report(
+                frame,
+                "scan-without-result",
+                "nothing is left of this scan when it is over",
+                head,
+                help="`yield y = ...` in it keeps what each step makes, as a sequence; a state stays as it is at last",
+            )
         length = values[0].type.shape[1]
         between = [value for pair in zip(given[len(node.sequences) :], ends) for value in pair]
-        kept = [value for value, _ in yields.values()]
-        results = add(frame, ScanExit(len(ends), length), [index, *between, *kept], None, node.span)
-        names = [*(part.name for part in node.states), *(syntax.Name(span, name) for name, (_, span) in yields.items())]
-        for name, value in zip(names, results, strict=True):
-            self.statements.name_value(frame, value, name.name)
-            frame.environment.bind(name.name, value, None if name.name in around else name.span, "tensor")
+        kept = [value for value, _ in steps.yields.values()]
+        results = add(frame, ScanExit(len(ends), length), [mark, *between, *kept], None, node.span)
+        spans = {**steps.states, **{name: span for name, (_, span) in steps.yields.items()}}
+        for (name, span), value in zip(spans.items(), results, strict=True):
+            self.statements.name_value(frame, value, name)
+            frame.environment.bind(name, value, None if name in around else span, "tensor")
+
+    def running(self, frame: Frame) -> bool:
+        """Whether the statements of a step are being run."""
+        return bool(self._open[frame])
 
     def keep(self, frame: Frame, node: syntax.Yield) -> None:
         """Run a `yield`: the sequence of what it is in all steps has the name when the scan is over."""
         check_name(self.elaborator, frame, node.name, "a tensor")
-        if not self._open[frame]:
+        if not self.running(frame):
             self.report(
                 frame,
                 "yield-misplaced",
@@ -96,15 +111,18 @@ class Scans:
                 node.span,
                 help="write `output` for what a block or model gives",
             )
-        yields = self._open[frame][-1]
+        self.statements.check_free(frame, node.name, "sequence")
+        steps = self._open[frame][-1]
         name = node.name.name
-        if name in yields:
+        if name in steps.yields or name in steps.states:
+            yielded = name in steps.yields
             self.report(
                 frame,
                 "duplicate-name",
-                f"`{name}` is yielded twice",
+                f"`{name}` is yielded twice" if yielded else f"`{name}` is a state, and is what that is at last",
                 node.name.span,
-                notes=[Note("this is the first", yields[name][1])],
+                notes=[Note("this is the first", steps.yields[name][1] if yielded else steps.states[name])],
+                help=None if yielded else "give the sequence another name",
             )
         value = self.elaborator.expressions.evaluate(frame, node.value)
         if not isinstance(value, Value):
@@ -119,7 +137,38 @@ class Scans:
                 node.value.span,
                 notes=describe(value),
             )
-        yields[name] = (value, node.name.span)
+        steps.yields[name] = (value, node.name.span)
+
+    def _check_sequences(self, frame: Frame, node: syntax.Scan, values: Sequence[Value]) -> None:
+        """Refuse a scan without a sequence, and sequences that are none or are not equally long."""
+        if not values:
+            self.report(
+                frame,
+                "scan-without-sequence",
+                "this scan goes through no sequence",
+                node.parts[0].span.to(node.parts[-1].span),
+                help="`scan x_t in x, ...` does a step for each element of the second axis of `x`",
+            )
+        for part, value in zip(node.sequences, values):
+            if value.type.rank < 2:
+                self.report(
+                    frame,
+                    "rank-mismatch",
+                    f"`scan` goes through the second axis, and receives {value.type}",
+                    part.value.span,
+                    notes=describe(value),
+                    help="a sequence is of shape [batch, time, ...]; `rearrange` brings its axes into that order",
+                )
+            length, first = value.type.shape[1], values[0].type.shape[1]
+            if length != first:
+                self.report(
+                    frame,
+                    "shape-mismatch",
+                    f"`scan` goes through sequences side by side; this one has {length} elements, the first {first}",
+                    part.value.span,
+                    notes=[*describe(values[0]), *describe(value)],
+                    help="their second axes must be of one size",
+                )
 
     def _check_distinct(self, frame: Frame, names: list[syntax.Name]) -> None:
         seen: dict[str, Span] = {}

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from enum import Enum
 
 from archc.language import syntax
+
+WIDTH = 120
+"""Columns; what is wider is broken."""
 
 COMFORTABLE = 100
 """Columns; a longer chain of several groups is broken although it would fit."""
@@ -17,6 +21,41 @@ class Break(Enum):
     GROUPS = "before each labelled stage but norms: a convolution stays with what follows it"
     LABELS = "before each labelled stage"
     ALL = "before every stage"
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a statement is spread over lines.
+
+    Attributes:
+        chains: down to which nesting chains are broken, and `where`: before which stages.
+        sums: whether the statement's sum is broken.
+        branches: whether tuples of chains have one a line.
+        calls: the columns beyond which a call has one argument a line; None for never.
+    """
+
+    chains: int = 0
+    where: Break = Break.GROUPS
+    sums: bool = False
+    branches: bool = False
+    calls: int | None = None
+
+
+_LAST = Style(9, Break.ALL, sums=True, branches=True, calls=WIDTH)
+
+STYLES = (
+    Style(),
+    Style(sums=True),
+    Style(branches=True),
+    *(Style(depth, where, branches=True) for depth in (1, 2) for where in Break),
+    Style(9, Break.ALL, branches=True),
+    Style(9, Break.ALL, sums=True, branches=True),
+    *(Style(1, Break.LABELS, branches=True, calls=columns) for columns in (WIDTH, COMFORTABLE // 2)),
+    _LAST,
+    Style(9, Break.ALL, sums=True, branches=True, calls=0),
+    _LAST,
+)
+"""The styles for what is too wide: the first that fits is taken, and the last one where none does."""
 
 
 def breaks(stages: Sequence[syntax.Stage], wanted: Break) -> set[int]:
@@ -31,10 +70,18 @@ def breaks(stages: Sequence[syntax.Stage], wanted: Break) -> set[int]:
 
 
 def has_groups(statement: syntax.Node) -> bool:
-    """Whether a statement is a chain of at least two groups."""
+    """Whether a statement is a chain of at least two groups, those of the branches that it begins with among them."""
     if not isinstance(statement, syntax.Assign | syntax.Output) or not isinstance(statement.value, syntax.Chain):
         return False
-    return sum(stage.label is not None and not _is_norm(stage) for stage in statement.value.stages) > 1
+    source = statement.value.source
+    branches = source.items if isinstance(source, syntax.Tuple) else ()
+    chains = [statement.value, *(branch for branch in branches if isinstance(branch, syntax.Chain))]
+    return sum(stage.label is not None and not _is_norm(stage) for chain in chains for stage in chain.stages) > 1
+
+
+def is_branching(node: syntax.Node) -> bool:
+    """Whether an expression is a tuple with chains among its items: `(x -> a, x -> b) -> concat(1)`."""
+    return isinstance(node, syntax.Tuple) and any(isinstance(item, syntax.Chain) for item in node.items)
 
 
 def _is_norm(stage: syntax.Stage) -> bool:

@@ -28,7 +28,8 @@ class Stages:
     """Writes the statements of one definition, and keeps account of the layers that are named in it.
 
     Args:
-        weights: the graph's weights, by path; names: what definitions are called.
+        weights: the graph's weights, by path; names: what definitions are called;
+            first_attributes: the first one that each has.
         emit: takes the declaration of a layer, to stand before what is being written.
     """
 
@@ -38,9 +39,11 @@ class Stages:
         parameters: Parameters,
         weights: Mapping[str, Weight],
         names: Mapping[Definition, str],
+        first_attributes: Mapping[Definition, list[str]],
         emit: Callable[[syntax.Layer], None],
     ):
         self.parameters, self.weights, self.names, self.emit = parameters, weights, names, emit
+        self.first_attributes = first_attributes
         self.ties = {tie.weight: tie.source for tie in definition.ties}
         self.owners: dict[str, Step] = {}
         self.counterparts: dict[Step, Step] = {}
@@ -118,7 +121,7 @@ class Stages:
         """What a step calls, and with what; as a stand-in for the owner of a weight it has that weight itself."""
         given = self.parameters.given[step]
         if isinstance(step, Use):
-            alone = len(given) == 1
+            alone = [*given] == self.first_attributes[step.definition]
             arguments = [syntax.Argument(NOWHERE, None if alone else name, value) for name, value in given.items()]
             return spelling.name(self.names[step.definition]), tuple(arguments)
         node = step.nodes[0]

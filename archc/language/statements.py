@@ -12,7 +12,7 @@ from archc.ir.types import TensorType
 from archc.language import syntax
 from archc.language.advice import describe
 from archc.language.control import run_assert, run_for, run_if
-from archc.language.environment import POISON, BlockRef, LayerRef
+from archc.language.environment import ABSENT, POISON, BlockRef, LayerRef
 from archc.language.expressions import Failed, describe_value
 from archc.language.frames import Frame
 from archc.language.names import check_layer_name, check_name
@@ -33,7 +33,7 @@ class Statements:
         self.expressions = elaborator.expressions
         self.application = elaborator.application
         self.iterations = 0  # of the loops so far
-        scans = Scans(self)
+        self.scans = Scans(self)
         self._handlers: dict[type, Callable[[Frame, Any], None]] = {
             syntax.Input: self._input,
             syntax.Output: self._output,
@@ -41,20 +41,23 @@ class Statements:
             syntax.Let: self._let,
             syntax.Assign: self._assign,
             syntax.For: partial(run_for, self),
-            syntax.Scan: scans.run,
-            syntax.Yield: scans.keep,
+            syntax.Scan: self.scans.run,
+            syntax.Yield: self.scans.keep,
             syntax.If: partial(run_if, self),
             syntax.Assert: partial(run_assert, self),
         }
 
     def run(self, frame: Frame, body: Iterable[syntax.Statement]) -> bool:
-        """Run statements; False where one failed."""
-        whole = True
+        """Run statements; False where one failed.  In a block all rests on its assertions: what follows is silent."""
+        whole = sound = True
         for statement in body:
             try:
+                if not sound:
+                    raise Failed
                 self._handlers[type(statement)](frame, statement)
             except Failed:
                 whole = False
+                sound = sound and not (isinstance(statement, syntax.Assert) and frame.parent is not None)
                 self._poison(frame, statement)
         return whole
 
@@ -88,7 +91,7 @@ class Statements:
     def check_new(self, frame: Frame, name: syntax.Name, plural: str, kind: str) -> None:
         """Refuse an input or attribute whose name another one has."""
         earlier = frame.environment.bindings.get(name.name)
-        if earlier is not None and (earlier.span is not None or earlier.value is not POISON):
+        if earlier is not None and (earlier.span is not None or earlier.value not in (POISON, ABSENT)):
             self.report(
                 frame,
                 "duplicate-name",
@@ -103,6 +106,14 @@ class Statements:
     def _input(self, frame: Frame, node: syntax.Input) -> None:
         check_name(self.elaborator, frame, node.name, "an input")
         name = node.name.name
+        if self.scans.running(frame):
+            self.report(
+                frame,
+                "input-misplaced",
+                f"the input `{name}` stands inside a `scan`",
+                node.name.span,
+                help="put it among the first statements",
+            )
         if frame.parent is not None:
             self.report(
                 frame,
@@ -112,6 +123,14 @@ class Statements:
                 help="a block's inputs are always the same: put it among the block's first statements",
             )
         self.check_new(frame, node.name, "inputs", "input")
+        if node.optional:
+            self.report(
+                frame,
+                "input-misplaced",
+                f"the input `{name}` of a model is optional; a program takes all of its inputs",
+                node.name.span,
+                help=f"let an attribute decide: `if with_{name} {{ input {name}: ... }}`; it is absent otherwise",
+            )
         if node.type is None:
             self.report(
                 frame,
@@ -127,6 +146,14 @@ class Statements:
     def _output(self, frame: Frame, node: syntax.Output) -> None:
         if node.name is not None:
             check_name(self.elaborator, frame, node.name, "an output")
+        if self.scans.running(frame):
+            self.report(
+                frame,
+                "output-misplaced",
+                "an output stands inside a `scan`, where there is one in each step",
+                node.span,
+                help="`yield` keeps what all steps make; put the output behind the `scan`",
+            )
         value = self.expressions.evaluate(frame, node.value)
         values = value if isinstance(value, tuple) else (value,)
         for item in values:
@@ -139,7 +166,7 @@ class Statements:
             name = node.name.name if node.name is not None and len(values) == 1 else None
             frame.outputs.append((name, item, node.name.span if node.name is not None else node.value.span))
         if node.name is not None:
-            self._check_free(frame, node.name, "output")
+            self.check_free(frame, node.name, "output")
             self.name_value(frame, values[0], node.name.name)
             frame.environment.bind(node.name.name, value, None, "tensor")
 
@@ -217,12 +244,12 @@ class Statements:
             self._bind_tensor(frame, target, item)
 
     def _bind_tensor(self, frame: Frame, target: syntax.Name, value: Any) -> None:
-        self._check_free(frame, target, "tensor")
+        self.check_free(frame, target, "tensor")
         if isinstance(value, Value):
             self.name_value(frame, value, target.name)
         frame.environment.bind(target.name, value, target.span, "tensor")
 
-    def _check_free(self, frame: Frame, name: syntax.Name, what: str) -> None:
+    def check_free(self, frame: Frame, name: syntax.Name, what: str) -> None:
         """Refuse a tensor's name that stands for something else; another tensor's may be given again."""
         previous = frame.environment.bindings.get(name.name)
         if previous is not None and previous.kind in ("size", "attribute", "layer") and previous.value is not POISON:

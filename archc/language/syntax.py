@@ -164,6 +164,15 @@ class Stage(Node):
 
 
 @record
+class Conditional(Node):
+    """`2 if i == 0 else 1`, which stands within brackets only: elsewhere an `if` begins a statement."""
+
+    value: Expression
+    condition: Expression
+    otherwise: Expression
+
+
+@record
 class Chain(Node):
     """`source -> stage -> stage`.
 
@@ -175,7 +184,8 @@ class Chain(Node):
     stages: tuple[Stage, ...]
 
 
-Expression = Number | String | Boolean | Name | Member | Index | Call | Unary | Binary | Tuple | List | Range | Chain
+_Literal = Number | String | Boolean
+Expression = _Literal | Name | Member | Index | Call | Unary | Binary | Tuple | List | Range | Conditional | Chain
 
 
 # Types ----------------------------------------------------------------------------------------------------
@@ -202,10 +212,11 @@ class TensorType(Node):
 
 @record
 class Input(Node):
-    """`input image: f32[N, 1, 28, 28]`; in a block the type may be left out."""
+    """`input image: f32[N, 1, 28, 28]`; in a block the type may be left out, and `?` makes it optional."""
 
     name: Name
     type: TensorType | None
+    optional: bool = False
 
 
 @record
@@ -333,6 +344,16 @@ class Definition(Node):
 
 
 @record
+class Derivation(Node):
+    """`model bert_large = bert(width = 1024)`: a model with other defaults for its attributes."""
+
+    name: Name
+    base: Name | Member
+    arguments: tuple[Argument, ...]
+    doc: str = ""
+
+
+@record
 class Pipeline(Node):
     """`pipeline edge = lowrank(energy = 0.95) -> quant(int8)`: the passes, in order."""
 
@@ -365,7 +386,7 @@ class Devices(Node):
     items: tuple[Assign | Link, ...]
 
 
-Item = Definition | Pipeline | Import | Devices
+Item = Definition | Derivation | Pipeline | Import | Devices
 
 
 @record

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from archc.diagnostics import Note, Span, did_you_mean
 from archc.ir import dims
-from archc.ir.dims import SymbolicDim, as_symbol, divide
+from archc.ir.dims import SymbolicDim, as_linear, as_symbol, divide
 from archc.ir.graph import Value
 from archc.ir.types import DType, TensorType
 from archc.language import syntax
@@ -67,8 +67,10 @@ def _size(expressions: Expressions, frame: Frame, node: syntax.Dim, bound: int |
         size = dims.symbol(value.name, bound)
         frame.environment.bind(value.name, size, None, "size")
         return size
-    _refuse_unknown(expressions, frame, value)
+    new = _new_symbol(expressions, frame, value)
     size = expressions.size(frame, value)
+    if new is not None:
+        _check_linear(expressions, frame, value, size)
     if isinstance(size, int):
         if size < 1:
             expressions.report(frame, "bad-size", f"a size is at least 1, and this is {size}", value.span)
@@ -92,18 +94,34 @@ def _size(expressions: Expressions, frame: Frame, node: syntax.Dim, bound: int |
     return checked
 
 
-def _refuse_unknown(expressions: Expressions, frame: Frame, value: syntax.Expression) -> None:
-    """Refuse arithmetic on a name that means nothing: from 2·H elements no backend could tell H."""
-    for name in _names(value):
-        if lookup(frame, name.name) is None:
-            expressions.report(
-                frame,
-                "unknown-name",
-                f"nothing is called `{name.name}` here",
-                name.span,
-                help=did_you_mean(name.name, known_names(frame))
-                or f"a new size stands alone: give the axis a name, such as `{name.name}`, and do the arithmetic below",
-            )
+def _new_symbol(expressions: Expressions, frame: Frame, value: syntax.Expression) -> str | None:
+    """Make the one name that means nothing yet a symbol; of two, no backend could tell either from their sum."""
+    unknown = list({name.name: name for name in _names(value) if lookup(frame, name.name) is None}.values())
+    if len(unknown) > 1:
+        expressions.report(
+            frame,
+            "unknown-name",
+            f"nothing is called `{unknown[0].name}` here, nor `{unknown[1].name}`",
+            unknown[0].span,
+            help=did_you_mean(unknown[0].name, known_names(frame))
+            or "an axis tells the value of one new size: let the other have an axis of its own",
+        )
+    for name in unknown:
+        frame.environment.bind(name.name, dims.symbol(name.name), None, "size")
+    return unknown[0].name if unknown else None
+
+
+def _check_linear(expressions: Expressions, frame: Frame, value: syntax.Expression, size: int | SymbolicDim) -> None:
+    """Refuse arithmetic on a new size that cannot be undone, or that leaves nothing of a size of 1."""
+    part = as_linear(size)
+    if part is None or part[1] < 1 or part[1] + part[2] < 1:
+        expressions.report(
+            frame,
+            "bad-size",
+            f"the new size in `{value.span.text}` does not follow from the length of the axis",
+            value.span,
+            help="a new size stands alone, or is multiplied by a number, with another one added: `16 * H + 1`",
+        )
 
 
 def _means_nothing(frame: Frame, name: str) -> bool:

@@ -9,15 +9,17 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import Any
 
 from archc.diagnostics import Source
 from archc.language import syntax
-from archc.language.spacing import Break, breaks
+from archc.language.spacing import STYLES, WIDTH, Style, breaks, is_branching
 
 
 class Binding(IntEnum):
     """How tightly an expression holds together, from the loosest."""
 
+    CONDITIONAL = -1
     CHAIN = 0
     RANGE = 1
     OR = 2
@@ -51,20 +53,40 @@ def expression_text(expression: syntax.Expression) -> str:
 class Unparser:
     """Writes the expressions of one statement.
 
-    By default all stand on one line.  Given a `source`, line breaks that its author made before a `->` are
-    kept, and `comments(start, end)` tells the comments between two offsets, to be put where such a break is.
-    Chains nested up to `broken` deep are broken anew, before the stages that `where` says; with `sums`, the
-    statement's own sum is, before each `+` and `-`.
+    By default all stand on one line.  Given a `source`, line breaks that its author made before a `->`, and behind
+    the `(` of a tuple of chains, are kept, and `comments(start, end)` tells the comments between two offsets, to be
+    put where such a break is.  What is broken anew is the `style`'s to say; what stands on a line of its own within
+    brackets has a style of its own.
     """
 
     indent: int = 0
     source: Source | None = None
     comments: Callable[[int, int], Sequence[syntax.Comment]] = lambda start, end: ()
-    broken: int = 0
-    where: Break = Break.LABELS
-    sums: bool = False
+    style: Style = STYLES[0]
     placed: list[syntax.Comment] = field(default_factory=list)
     _depth: int = 0
+    _in_sum: bool = False
+    _margin: int = field(init=False)  # of the line that is being written
+    _known: dict[tuple[int, int], Unparser] = field(default_factory=dict)
+    text: str = ""
+
+    def __post_init__(self) -> None:
+        self._margin = self.indent
+
+    def fitted(self, write: Callable[[Unparser], str], comfortable: int = WIDTH) -> Unparser:
+        """The unparser of the first style in which what `write` gives fits, with its text.
+
+        Args:
+            comfortable: how wide it may be where nothing is broken.
+        """
+        for style in STYLES:
+            unparser = Unparser(self.indent, self.source, self.comments, style, _known=self._known)
+            unparser.text = write(unparser)
+            first, *rest = unparser.text.split("\n")
+            width = WIDTH if style.chains or "\n" in unparser.text else comfortable
+            if self.indent + len(first) <= width and all(len(line) <= WIDTH for line in rest):
+                break
+        return unparser
 
     def expression(self, expression: syntax.Expression | syntax.Slice | syntax.Ellipsis, least: int = 0) -> str:
         """The text of an expression, in parentheses if it holds together less tightly than `least`."""
@@ -72,10 +94,17 @@ class Unparser:
         text = self._bare(expression)
         return f"({text})" if binding < least else text
 
+    def choice(self, expression: syntax.Expression | syntax.Slice) -> str:
+        """The text of an expression that stands within brackets, where a conditional needs no parentheses."""
+        return self.expression(expression, Binding.CONDITIONAL)
+
     def _bare(self, node: syntax.Expression | syntax.Slice | syntax.Ellipsis) -> str:
         match node:
             case syntax.Chain():
                 return self.chain(node.source, node.stages)
+            case syntax.Conditional():
+                value, condition = (self.expression(part, Binding.OR) for part in (node.value, node.condition))
+                return f"{value} if {condition} else {self.expression(node.otherwise, Binding.CONDITIONAL)}"
             case syntax.Binary():
                 return self._binary(node)
             case syntax.Member() | syntax.Index() | syntax.Call():
@@ -91,6 +120,8 @@ class Unparser:
                     for part in (node.start, node.stop, node.step)
                 )
                 return f"{start}:{stop}" + (f":{step}" if step else "")
+            case syntax.Tuple() if is_branching(node) and (self.style.branches or self._is_spread(node)):
+                return self._one_a_line(node.span.start, node.items, Unparser.choice, node.span.end)
             case syntax.Tuple():
                 comma = "," if len(node.items) == 1 else ""
                 return f"({self._list(node.items)}{comma})"
@@ -111,16 +142,23 @@ class Unparser:
         pieces: list[str] = []
         current: syntax.Expression = node
         least: int = Binding.CHAIN
-        broken, self.sums = self.sums and not self._depth, False  # the outermost sum only
+        broken = self.style.sums and not self._depth and not self._in_sum  # the outermost sum only
+        outer, self._in_sum = self._in_sum, True
         while isinstance(current, syntax.Binary) and _BINARY[current.operator] >= least:
             binding = _BINARY[current.operator]
             right = Binding.SIGN if binding is Binding.POWER else binding + 1
-            gap = "\n" + " " * (self.indent + 4) if broken and binding is Binding.SUM else " "
+            gap = " "
+            if broken and binding is Binding.SUM:
+                self._margin = self.indent + 4
+                gap = "\n" + " " * self._margin
             pieces.append(f"{gap}{current.operator} {self.expression(current.right, right)}")
             # Power groups to the right, comparisons do not group at all; the others group to the left.
             least = binding + 1 if binding in (Binding.POWER, Binding.COMPARISON) else binding
             current = current.left
+        if broken:
+            self._margin = self.indent
         pieces.append(self.expression(current, least))
+        self._in_sum = outer
         return "".join(reversed(pieces))
 
     def _postfix(self, node: syntax.Member | syntax.Index | syntax.Call) -> str:
@@ -132,23 +170,59 @@ class Unparser:
                     suffixes.append(f".{current.name}")
                     current = current.value
                 case syntax.Index():
-                    suffixes.append(f"[{self._list(current.items)}]")
+                    suffixes.append(f"[{', '.join(self.expression(item) for item in current.items)}]")
                     current = current.value
                 case syntax.Call():
-                    suffixes.append(self.arguments(current.arguments))
+                    suffixes.append(self.arguments(current.arguments, current.callee, current.span.end))
                     current = current.callee
                 case _:
                     return self.expression(current, Binding.POSTFIX) + "".join(reversed(suffixes))
 
-    def _list(self, items: Sequence[syntax.Expression | syntax.Slice | syntax.Ellipsis]) -> str:
-        return ", ".join(self.expression(item) for item in items)
+    def _list(self, items: Sequence[syntax.Expression]) -> str:
+        return ", ".join(map(self.choice, items))
 
-    def arguments(self, arguments: Sequence[syntax.Argument]) -> str:
-        """Arguments of a call, with their parentheses."""
+    def arguments(self, arguments: Sequence[syntax.Argument], callee: syntax.Expression, end: int) -> str:
+        """Arguments of a call, with their parentheses; `end` is the offset behind them."""
+        if self.style.calls is not None and arguments:
+            flat = Unparser()
+            width = len(flat.expression(callee)) + sum(len(flat.argument(argument)) + 2 for argument in arguments)
+            if self._margin + width > self.style.calls:
+                return self._one_a_line(callee.span.end, arguments, Unparser.argument, end)
         return f"({', '.join(self.argument(argument) for argument in arguments)})"
 
+    def _one_a_line(self, start: int, parts: Sequence[Any], write: Callable[[Unparser, Any], str], end: int) -> str:
+        """What stands within parentheses, each part on a line of its own, with the comments between them."""
+        inner, margin = self._margin + 4, "\n" + " " * (self._margin + 4)
+        pieces = ["("]
+        for part in parts:
+            key = (id(part), inner)
+            if key not in self._known:  # the styles of what is around it differ, and it does not
+                own = Unparser(inner, self.source, self.comments, _known=self._known)
+                self._known[key] = own.fitted(lambda unparser, part=part: f"{write(unparser, part)},")  # type: ignore[misc]
+            written = self._known[key]
+            self.placed.extend(written.placed)
+            before = (
+                self._comments_between(start, part.span.start, margin, part is not parts[0])
+                if self._is_read(part)
+                else ""
+            )
+            pieces.append(f"{before}{margin}{written.text}")
+            start = part.span.end
+        after = self._comments_between(start, end, margin, True) if self._is_read(parts[-1]) else ""
+        return "".join([*pieces, after, "\n", " " * self._margin, ")"])
+
+    def _is_spread(self, node: syntax.Tuple) -> bool:
+        """Whether a tuple's author put its items on lines of their own."""
+        if self.source is None or not self._is_read(node):
+            return False
+        return "\n" in self.source.text[node.span.start : node.items[0].span.start]
+
+    def _is_read(self, node: syntax.Node) -> bool:
+        """Whether a node was read from the source."""
+        return self.source is not None and node.span.source is self.source
+
     def argument(self, argument: syntax.Argument) -> str:
-        value = self.expression(argument.value)
+        value = self.choice(argument.value)
         return value if argument.name is None else f"{argument.name} = {value}"
 
     def type(self, type_: syntax.TensorType) -> str:
@@ -164,45 +238,52 @@ class Unparser:
 
     def stage(self, stage: syntax.Stage) -> str:
         label = "" if stage.label is None else f"{self.label(stage.label)}: "
-        arguments = self.arguments(stage.arguments) if stage.called else ""
+        arguments = self.arguments(stage.arguments, stage.callee, stage.span.end) if stage.called else ""
         return f"{label}{self.expression(stage.callee)}{arguments}"
 
     def chain(self, first: syntax.Expression | syntax.Stage, stages: Sequence[syntax.Stage]) -> str:
         """`first -> stage -> stage`, over several lines where the author or the width wants it."""
         self._depth += 1
-        margin = "\n" + " " * (self.indent + 4 * self._depth)
+        outer, inner = self._margin, self.indent + 4 * self._depth
+        margin = "\n" + " " * inner
         pieces = [self.stage(first) if isinstance(first, syntax.Stage) else self.expression(first, Binding.RANGE)]
-        forced = breaks(stages, self.where) if self._depth <= self.broken else ()
+        forced = breaks(stages, self.style.where) if self._depth <= self.style.chains else ()
         previous: syntax.Node = first
         for position, stage in enumerate(stages):
             gap = self._gap(previous, stage)
             if "\n" in gap or position in forced:
                 pieces.append(self._comments_in_gap(previous, gap, margin) + margin)
+                self._margin = inner
             else:
                 pieces.append(" ")
             pieces.append(f"-> {self.stage(stage)}")
             previous = stage
         self._depth -= 1
+        self._margin = outer
         return "".join(pieces)
 
     def _gap(self, previous: syntax.Node, following: syntax.Node) -> str:
         """What the author wrote between two stages; nothing, if the tree was not read from a text."""
-        if self.source is None or previous.span.source is not self.source or following.span.source is not self.source:
+        if self.source is None or not (self._is_read(previous) and self._is_read(following)):
             return ""
         return self.source.text[previous.span.end : following.span.start]
 
     def _comments_in_gap(self, previous: syntax.Node, gap: str, margin: str) -> str:
-        if not gap:
-            return ""
-        comments = self.comments(previous.span.end, previous.span.end + len(gap))
+        return self._comments_between(previous.span.end, previous.span.end + len(gap), margin, True) if gap else ""
+
+    def _comments_between(self, start: int, end: int, margin: str, follows: bool) -> str:
+        """The comments between two offsets, each on a line; `follows` if the first may stand behind what precedes."""
+        comments = self.comments(start, end)
         self.placed.extend(comments)
         # Only the first can stand behind what precedes it; after a comment, all the rest of a line is comment.
-        behind = bool(comments) and not comments[0].own_line
+        behind = follows and bool(comments) and not comments[0].own_line
         return "".join(("  " if behind and i == 0 else margin) + comment.text for i, comment in enumerate(comments))
 
 
 def _binding(node: syntax.Expression | syntax.Slice | syntax.Ellipsis) -> Binding:
     match node:
+        case syntax.Conditional():
+            return Binding.CONDITIONAL
         case syntax.Chain():
             return Binding.CHAIN
         case syntax.Range():

@@ -43,7 +43,7 @@ class UnusedValues:
             diagnostics.warn("unused-value", f"{what} `{name}` is never used", span)
 
 
-def mark_untaken(environment: Environment, body: tuple[syntax.Statement, ...]) -> None:
+def mark_untaken(environment: Environment, body: tuple[syntax.Node, ...]) -> None:
     """Count the names in a branch that is not taken as used."""
     for name in names_in(body):
         environment.get(name)

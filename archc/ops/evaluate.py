@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from archc.ir.dims import SymbolicDim, as_symbol, symbols
+from archc.ir.dims import SymbolicDim, as_linear, as_symbol, symbols
 from archc.ir.dims import evaluate as evaluate_dim
 from archc.ir.graph import Graph, Node, Value
 from archc.ir.scans import Scan, schedule
@@ -175,6 +175,9 @@ def bind_sizes(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> dict[str,
             if symbol.maximum is not None and actual > symbol.maximum:
                 raise ValueError(f"`{symbol.name}` is at most {symbol.maximum}, and is {actual} in `{name}`")
     for name, dim, actual in pending:
+        part = as_linear(dim)
+        if part is not None:  # where it leaves a rest, the comparison below tells
+            sizes.setdefault(part[0].name, (actual - part[2]) // part[1])
         if all(symbol in sizes for symbol in symbols(dim)) and evaluate_dim(dim, sizes=sizes) != actual:
             raise ValueError(f"`{dim}` of input `{name}` must be {evaluate_dim(dim, sizes=sizes)}, and is {actual}")
     return sizes

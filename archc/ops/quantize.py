@@ -66,6 +66,9 @@ class Quantize(Operator):
     def result_dtypes(self, types: Sequence[TensorType]) -> tuple[DType, ...]:
         return (self.dtype, types[0].dtype, self.dtype)
 
+    def received(self, types: Sequence[TensorType]) -> Operator | None:
+        return None if self.dynamic else OnGrid(self.dtype, axis=self.axis, scale=types[0].dtype)
+
     def torch(self, spell: TorchSpelling) -> str:
         (x,) = spell.operands
         if self.dynamic:
@@ -93,6 +96,56 @@ class Quantize(Operator):
         scale, zero_point = spell.weights["scale"], spell.weights["zero_point"]
         # An attribute that is None is left out.
         return spell.add("QuantizeLinear", x, scale, zero_point, axis=self.axis), scale, zero_point
+
+
+@operator
+class OnGrid(Operator):
+    """Integers that were rounded elsewhere, beside the scale and the zero point by which they are read.
+
+    The results are q, scale and zero_point, as `quantize` has them.  A later stage of a pipeline begins so: it is
+    sent the integers alone, and has scale and zero point among its weights.
+    """
+
+    signature = "x[*s], scale[], zero_point[] -> q[*s], scale_of[], zero_point_of[]"
+    parameters = {"scale": Parameter(ones, trainable=False), "zero_point": Parameter(zeros, trainable=False)}
+    example = "q -> q0: on_grid(u8) -> dequantize"
+
+    dtype: DType = attribute(doc="u8 or i8, that of the integers")
+    axis: int | None = attribute(None, keyword=True, doc="the axis with a scale for each place; without it one scale")
+    scale: DType = attribute(DType.f32, keyword=True, doc="the dtype of the scale")
+
+    def parameter_dtype(self, name: str, floating: DType) -> DType:
+        return self.scale if name == "scale" else self.dtype
+
+    def signature_for(self, types: Sequence[TensorType]) -> Signature:
+        return _signature("x", "q", self, types, ("scale", "zero_point"), ("scale_of", "zero_point_of"))
+
+    def check(self, types: Sequence[TensorType]) -> None:
+        if self.dtype not in _RANGES:
+            made = self.dtype.value
+            raise OperatorError("bad-attribute", f"`on_grid` takes u8 or i8, not {made}", attribute="dtype")
+        if not self.scale.floating:
+            made = self.scale.value
+            raise OperatorError("bad-attribute", f"a scale is of floats, not of {made}", attribute="scale")
+        if types[0].dtype is not self.dtype:
+            wanted = self.dtype.value
+            raise OperatorError("dtype-mismatch", f"`on_grid` needs {wanted}, and receives {types[0]}", operand=0)
+
+    def result_dtypes(self, types: Sequence[TensorType]) -> tuple[DType, ...]:
+        return (self.dtype, self.scale, self.dtype)
+
+    def received(self, types: Sequence[TensorType]) -> Operator | None:
+        return self
+
+    def torch(self, spell: TorchSpelling) -> str:
+        return f"({spell.operands[0]}, {spell.weights['scale']}, {spell.weights['zero_point']})"
+
+    def torch_integers(self, spell: TorchSpelling) -> TorchModule | None:
+        single = self.dtype is DType.u8 and self.axis is None and self.scale is DType.f32
+        return TorchModule("OnGrid", {}) if single else None
+
+    def onnx(self, spell: OnnxSpelling) -> tuple[str, ...]:
+        return spell.operands[0], spell.weights["scale"], spell.weights["zero_point"]
 
 
 @operator
@@ -149,7 +202,7 @@ def _dynamic(x: str) -> str:
 def _signature(
     operand: str,
     result: str,
-    op: Quantize | Dequantize,
+    op: Quantize | OnGrid | Dequantize,
     types: Sequence[TensorType],
     scales: Sequence[str],
     copies: Sequence[str],
@@ -163,7 +216,7 @@ def _signature(
     )
 
 
-def _beside(op: Quantize | Dequantize, parameter: str, rank: int) -> str:
+def _beside(op: Quantize | OnGrid | Dequantize, parameter: str, rank: int) -> str:
     """A vector along the axis, with axes behind it so that it broadcasts against the data."""
     if op.axis is None:
         return parameter

@@ -121,6 +121,13 @@ class Rewriting:
         """The device that it names for the stage that it enters."""
         return None
 
+    def received(self, types: Sequence[TensorType]) -> Operator | None:
+        """An operator of the same weights that makes all its results from the first one; None where there is none.
+
+        A later stage that has its weights too, which are not trained, need not be sent the other results.
+        """
+        return None
+
     def factors(self, rank: int) -> tuple[Operator, Operator] | None:
         """Two operators, done one after the other, that compute any map of this kind whose weight has that rank.
 

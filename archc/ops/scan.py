@@ -25,13 +25,14 @@ from archc.ops.operator import Operator, operator
 
 @operator
 class ScanEnter(Operator, abstract=True):
-    """Where a step begins: its number, its piece of each sequence, and the states that the step before left.
+    """Where a step begins.
 
+    Results: a mark for its end, the step's piece of each sequence, and the states that the step before left.
     Shapes: x[b, t, ...] -> x_t[b, ...] for each sequence, h0[...] -> h[...] for each state.
     """
 
     name: ClassVar[str] = "scan"
-    signature = "x[b, t, *s], h0[*r] -> index[], x_t[b, *s], h[*r]"
+    signature = "x[b, t, *s], h0[*r] -> mark[], x_t[b, *s], h[*r]"
     scan_end = "enter"
     repeatable = False  # two scans over the same are not one
     rigid = ("t",)
@@ -42,8 +43,11 @@ class ScanEnter(Operator, abstract=True):
     def scan_parts(self) -> int:  # type: ignore[override]
         return self.sequences
 
+    def arguments(self) -> list[str]:
+        return []  # no text has them
+
     def signature_for(self, types: Sequence[TensorType]) -> Signature:
-        operands, results = [], ["index[]"]
+        operands, results = [], ["mark[]"]
         for number in range(len(types)):
             if number < self.sequences:
                 operands.append(f"x{number}[b{number}, t, *s{number}]")
@@ -61,13 +65,13 @@ class ScanEnter(Operator, abstract=True):
 class ScanExit(Operator, abstract=True):
     """Where a step ends: the states for the next step, and what is kept of this one.
 
-    Operands: the number of the step; for each state what it was and what it becomes; what is kept.  Results: the last
-    states, and for each tensor that is kept the sequence of all steps.
+    Operands: the mark of the step's beginning; for each state what it was and what it becomes; what is kept.
+    Results: the last states, and for each tensor that is kept the sequence of all steps.
     Shapes: h[...], next[...] -> last[...] for each state, y_t[b, ...] -> y[b, t, ...] for each that is kept.
     """
 
-    name: ClassVar[str] = "scan"
-    signature = "index[], h[*r], next[*r], y_t[b, *s] -> last[*r], y[b, t, *s]"
+    name: ClassVar[str] = "scan_end"
+    signature = "mark[], h[*r], next[*r], y_t[b, *s] -> last[*r], y[b, t, *s]"
     scan_end = "exit"
     repeatable = False
     rigid = ("t",)
@@ -79,8 +83,11 @@ class ScanExit(Operator, abstract=True):
     def scan_parts(self) -> int:  # type: ignore[override]
         return self.states
 
+    def arguments(self) -> list[str]:
+        return []
+
     def signature_for(self, types: Sequence[TensorType]) -> Signature:
-        operands, results = ["index[]"], []
+        operands, results = ["mark[]"], []
         for number in range(self.states):
             operands += [f"state{number}[*r{number}]", f"next{number}[*r{number}]"]
             results.append(f"last{number}[*r{number}]")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from archc.ir.attributes import attribute
 from archc.ir.types import TensorType
 from archc.ops.operator import Operator, OperatorError, operator
-from archc.ops.spelling import TorchSpelling
+from archc.ops.spelling import OnnxSpelling, TorchSpelling
 
 
 @operator
@@ -20,7 +20,6 @@ class ToStage(Operator):
 
     signature = "x[*s] -> y[*s]"
     pointwise = True
-    onnx_name = "Identity"
     family = "placement"
     example = "x -> conv2: conv2d(64, 3) -> relu -> to_stage(1) -> fc1: linear(128)"
 
@@ -40,4 +39,7 @@ class ToStage(Operator):
         return self.device
 
     def torch(self, spell: TorchSpelling) -> str:
+        return spell.operands[0]
+
+    def onnx(self, spell: OnnxSpelling) -> str:
         return spell.operands[0]

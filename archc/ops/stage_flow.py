@@ -9,6 +9,7 @@ from archc.ir.dims import SymbolicDim, as_linear, symbols
 from archc.ir.graph import Graph, Node, Value
 from archc.ir.types import TensorType
 from archc.ops.asked_sizes import asked_sizes
+from archc.ops.operator import Operator
 
 Asked = Mapping[Node, tuple[SymbolicDim, ...]]
 
@@ -57,12 +58,14 @@ def flow(graph: Graph, stage_of: Mapping[Node, int], asked: Asked) -> Flow:
         if node.op.enters_stage() is None:
             for value in node.operands:
                 source = sources.get(value, value)
-                until[source] = max(until[source], stage)
+                made = 0 if source.producer is None else stage_of[source.producer]
+                sent = sent_for(source) if made < stage else source
+                until[sent] = max(until[sent], stage)
     until |= {sources.get(value, value): last for value in graph.outputs.values()}
     told: list[Told] = []
-    made = {value: 0 if value.producer is None else stage_of[value.producer] for value in until}
+    first = {value: 0 if value.producer is None else stage_of[value.producer] for value in until}
     for stage in range(1, last + 1):
-        shown = shown_symbols(value.type for value, end in until.items() if made[value] < stage <= end)
+        shown = shown_symbols(value.type for value, end in until.items() if first[value] < stage <= end)
         for node, dims in asked.items():
             for size in (name for dim in dims if stage_of[node] == stage for name in symbols(dim)):
                 teller = next((value for value in graph.inputs if size in shown_symbols([value.type])), None)
@@ -71,6 +74,19 @@ def flow(graph: Graph, stage_of: Mapping[Node, int], asked: Asked) -> Flow:
                     until[teller] = max(until[teller], stage)
                     shown |= shown_symbols([teller.type])
     return Flow(until, tuple(told))
+
+
+def received(value: Value) -> tuple[Node, Operator] | None:
+    """The node that makes a value and others, and what makes them again where its first result is received, if any."""
+    maker = value.producer
+    op = None if maker is None else maker.op.received(maker.types)
+    return None if maker is None or op is None else (maker, op)
+
+
+def sent_for(value: Value) -> Value:
+    """What is sent so that a later stage has a value: itself, or what it is made from again (`Operator.received`)."""
+    again = received(value)
+    return value if again is None else again[0].results[0]
 
 
 def sources_of(graph: Graph) -> dict[Value, Value]:

@@ -1,9 +1,11 @@
-"""Which passes there are, and a pass from its name and options."""
+"""Which passes there are, and a pass from its name and options.
+
+`importlib.metadata` takes long to import, and is imported where it is used: most texts that are checked name no pass.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib.metadata import entry_points
 from typing import Any
 
 from archc.diagnostics import did_you_mean, error
@@ -16,6 +18,8 @@ GROUP = "archc.passes"
 
 def pass_names() -> list[str]:
     """The names of all passes; none of them is imported for it."""
+    from importlib.metadata import entry_points
+
     return sorted({*REGISTERED, *(entry.name for entry in entry_points(group=GROUP))})
 
 
@@ -34,6 +38,8 @@ def load_pass(name: str) -> type[Pass]:
     Raises:
         ArchcError: it cannot be imported (`pass-not-loadable`).
     """
+    from importlib.metadata import entry_points
+
     for entry in entry_points(group=GROUP, name=name):
         if name in REGISTERED:
             break

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import torch
 
-_WRAPPERS = ("state_dict", "model")  # where checkpoints of Lightning, timm and many scripts keep the state dict
+# Where checkpoints of Lightning, timm and many scripts keep the state dict.
+_WRAPPERS = ("state_dict", "model", "model_state")
 _SAFE_SINCE = (2, 10)  # CVE-2025-32434 and CVE-2026-24747 got past `weights_only` before
 _DTYPE_OF_TORCH = {
     "torch.float64": "f64", "torch.float32": "f32", "torch.float16": "f16", "torch.bfloat16": "bf16",
@@ -71,7 +72,7 @@ def _to_numpy(tensor: torch.Tensor, dtype: str) -> npt.NDArray[Any]:
 
 
 def read(path: Path | str) -> dict[str, LazyTensor]:
-    """The tensors of a state dict that `torch.save` wrote, alone or below `state_dict` or `model`.
+    """The tensors of a state dict that `torch.save` wrote, alone or below `state_dict`, `model` or `model_state`.
 
     Raises `ArchcError`: `weights-malformed` for what is no state dict, `weights-dtype`, `torch-too-old`, and those
     of `size_of`.

@@ -18,6 +18,9 @@ TINY = {
     "scaling": "--operators 20 200 --shapes loop residual --emit onnx",
     "memory": "--megabytes 20 --passes quant",
     "pruning": "--epochs 1 --further 1 --repetitions 1 --out out/test-pruning",
+    "lengths": "gpt2 resnet50",
+    "large_specs": "--runs 1",
+    "references": "--batches 1 --length 4 --pairs 1",
 }
 MEASUREMENT = """
 import json
@@ -25,7 +28,16 @@ from benchmarks.processes import measure
 programs = "pass", "held = b'x' * 300_000_000; sum(range(10_000_000))"
 print(json.dumps([vars(measure(["-c", program])) for program in programs]))
 """
-ROWS = {"perceptron": 3, "check_time": 2, "scaling": 2, "memory": 1, "pruning": 3}
+ROWS = {
+    "perceptron": 3,
+    "check_time": 2,
+    "scaling": 2,
+    "memory": 1,
+    "pruning": 3,
+    "lengths": 2,
+    "large_specs": 4,
+    "references": 2,
+}
 
 
 def table(text: str) -> list[list[str]]:

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
 import torch
 from safetensors import safe_open
@@ -19,6 +21,7 @@ import archc
 from archc.codegen.pipeline import Stage, emit, shared, split
 from archc.compiler import Compiled
 from archc.driver.checking import load_module
+from archc.ir.rewriter import Rewriter
 from archc.ops.evaluate import evaluate
 from tests.codegen.torch_modules import inputs_of
 from tests.pipeline_runs import models
@@ -136,6 +139,63 @@ def test_a_size_that_a_stage_cannot_see_is_sent_in_an_input() -> None:
     assert list(first.graph.outputs) == ["x", "fc1"]
     assert [value.name for value in last.graph.inputs] == ["x", "relu"]
     assert list(middle.graph.outputs) == ["x", "relu"]
+
+
+def test_integers_are_sent_without_their_scale(tmp_path: Path) -> None:
+    """The stage that receives them has it among its weights, and so finds the integer kernels that the whole has."""
+    compiled = MODELS["int8 with integers sent"]()
+    compiled.write(tmp_path)
+    first, second = split(compiled.graph)
+    assert list(first.graph.outputs) == [value.name for value in second.graph.inputs] == ["conv2_in_q"]
+    assert {"conv2_in.scale", "conv2_in.zero_point"} <= set(tensors(first)) & set(tensors(second))
+    for name in ("cnn_stage1.py", "cnn.py"):
+        assert "self.conv2 = Int8Conv2d(32, 64, 3)" in (tmp_path / name).read_text()
+    model = onnx.load(tmp_path / "cnn_stage1.onnx", load_external_data=False)
+    (decode,) = (node for node in model.graph.node if "conv2_in_q" in node.input)
+    assert decode.op_type == "DequantizeLinear"
+    assert set(decode.input[1:]) <= {tensor.name for tensor in model.graph.initializer}
+
+
+def test_integers_pass_through_a_stage_between() -> None:
+    compiled = archc.compile("""
+    model m {
+        input x: f32[N, 8]
+        q, s, z = x -> q0: quantize(u8)
+        d = q -> to_stage(1)
+        here = (d, s -> to_stage(1), z -> to_stage(1)) -> dequantize -> fc1: linear(8)
+        late = (q -> to_stage(3), s -> to_stage(3), z -> to_stage(3)) -> dequantize
+        output y = (here -> to_stage(2) -> relu -> to_stage(3)) + late
+        output scale = s
+    }
+    """)
+    stages = split(compiled.graph)
+    sent = [sorted(stage.graph.outputs) for stage in stages]
+    assert [len(names) for names in sent] == [2, 3, 3, 2]  # the scale is sent as an output of the model alone
+    assert ["q0.zero_point" in tensors(stage) for stage in stages] == [True, True, False, True]
+    x = {"x": torch.randn(4, 8)}
+    values: dict[str, torch.Tensor] = x
+    for stage in stages:
+        values = evaluate(stage.graph, values)
+    expected = evaluate(compiled.graph, x)
+    assert all(torch.equal(values[name], expected[name]) for name in expected)
+
+
+def test_a_layer_may_round_in_the_stage_that_receives_its_integers(tmp_path: Path) -> None:
+    compiled = archc.compile("""
+    model m {
+        input x: f32[N, 16]
+        layer q0 = quantize(u8)
+        q, s, z = x -> fc1: linear(16) -> q0
+        h = (q -> to_stage(1), s -> to_stage(1), z -> to_stage(1)) -> dequantize -> fc2: linear(16)
+        output y = h -> q0 -> dequantize -> fc3: linear(4)
+    }
+    """)
+    rewriter = Rewriter(compiled.graph)
+    rewriter.set_weight("q0.scale", np.array(0.02, np.float32))
+    rewriter.set_weight("q0.zero_point", np.array(100, np.uint8))
+    report = compiled.write(tmp_path, emit=("torch",), check=True)
+    assert report["check"]["errors"]["torch stages"] < 1e-6
+    assert report["stages"][1]["receives"] == {"q": "u8[N, 16]"}
 
 
 def test_shapes_alone_send_nothing() -> None:

@@ -69,8 +69,8 @@ def test_what_differs_between_instances_is_an_argument(tmp_path: Path) -> None:
     source = source_of(graph)
     assert_agrees(graph, tmp_path, B=2, T=3)
     assert source.count("class Block") == 1
-    assert "self.up = nn.Linear(8, out_features)" in source
-    assert "Block(out_features=16)" in source
+    assert "self.up = nn.Linear(8, 8 * ff)" in source
+    assert "Block(ff=2)" in source
 
 
 def test_arguments_are_called_as_the_block_calls_them(tmp_path: Path) -> None:

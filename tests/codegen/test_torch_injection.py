@@ -54,7 +54,7 @@ def test_names_and_comments_cannot_leave_their_places(text: str, tmp_path: Path)
     source = emit(graph, source_name=text, weights_name=text)
     assert_harmless(source)
     module = imported(graph, tmp_path, source)
-    model = module.NET()
+    model = module.Net()
     assert_paths(model, graph)
     assert model(torch.zeros(2, 4)).shape == (2, 3)
 
@@ -115,7 +115,7 @@ def test_values_may_have_any_name(name: str, tmp_path: Path) -> None:
     graph.tensors = None
     module = imported(graph, tmp_path)
     x = torch.randn(2, 4)
-    torch.testing.assert_close(module.NET()(x), torch.softmax(torch.relu(x) ** 2, 1))
+    torch.testing.assert_close(module.Net()(x), torch.softmax(torch.relu(x) ** 2, 1))
 
 
 @pytest.mark.parametrize("name", ["F", "torch", "keys", "items", "café", "ﬁ", "class", "1st", "a-b"])

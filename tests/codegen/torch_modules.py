@@ -19,6 +19,7 @@ from archc.ir.dims import evaluate as size_of
 from archc.ir.graph import Graph
 from archc.ir.types import DType
 from archc.ops.evaluate import evaluate
+from archc.ops.samples import accepted_integers
 from archc.weights.safetensors import write
 
 SPECS = sorted(Path("specs").glob("*.arch"))
@@ -99,12 +100,12 @@ def imported(graph: Graph, folder: Path, source: str | None = None) -> ModuleTyp
 
 def fresh(graph: Graph, folder: Path) -> torch.nn.Module:
     """A fresh model of the emitted class."""
-    made: torch.nn.Module = getattr(imported(graph, folder), class_name(graph.name))()
+    made: torch.nn.Module = getattr(imported(graph, folder), class_name(graph.name, graph.scope.doc))()
     return made
 
 
 def inputs_of(graph: Graph, seed: int = 0, **sizes: int) -> dict[str, torch.Tensor]:
-    """Seeded inputs; symbolic sizes are 2 unless given, integers small enough for any embedding."""
+    """Seeded inputs; symbolic sizes are 2 unless given, integers small enough for what looks them up."""
     generator = torch.Generator().manual_seed(seed)
     found = {}
     for value in graph.inputs:
@@ -113,7 +114,9 @@ def inputs_of(graph: Graph, seed: int = 0, **sizes: int) -> dict[str, torch.Tens
         if value.type.dtype is DType.bool:
             found[value.name or ""] = torch.rand(shape, generator=generator) > 0.5
         elif value.type.dtype.integral:
-            found[value.name or ""] = torch.randint(0, 7, shape, generator=generator, dtype=dtype)
+            accepted = accepted_integers(graph, value, {})
+            most = min(7, len(accepted)) if accepted is not None else 7
+            found[value.name or ""] = torch.randint(0, most, shape, generator=generator, dtype=dtype)
         else:
             found[value.name or ""] = torch.randn(shape, generator=generator).to(dtype)
     return found

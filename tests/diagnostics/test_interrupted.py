@@ -69,7 +69,17 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT to send")
-def test_an_interrupt_while_files_are_written_leaves_what_stood_there(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "status", "message"),
+    [
+        (signal.SIGINT, 130, "archc: interrupted; nothing was written\n"),
+        (signal.SIGTERM, 143, ""),
+        (signal.SIGHUP, 129, ""),
+    ],
+)
+def test_an_interrupt_while_files_are_written_leaves_what_stood_there(
+    number: signal.Signals, status: int, message: str, tmp_path: Path
+) -> None:
     (tmp_path / "net.arch").write_text(NET)
     (tmp_path / "slow.py").write_text(OPERATORS)
     out = tmp_path / "out"
@@ -93,14 +103,15 @@ def test_an_interrupt_while_files_are_written_leaves_what_stood_there(tmp_path: 
             assert time.monotonic() < deadline, "the compile never came to ONNX"
             time.sleep(0.02)
         assert any(path.name.startswith(".archc-") for path in out.iterdir()), "nothing was being written"
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         printed, told = process.communicate(timeout=60)
     finally:
         process.kill()
-    assert process.returncode == 130
+    assert process.returncode == status
     assert printed == ""
-    assert told == "archc: interrupted; nothing was written\n"
+    assert told == message
     assert contents(out) == before
+    assert not any(path.name.startswith(".archc-") for path in out.iterdir())
 
 
 def test_what_onnx_lacks_is_listed_before_anything_is_written(

@@ -12,14 +12,19 @@ ROOT = Path(__file__).parent.parent.parent
 _BLOCK = re.compile(r"^`(?P<name>[^`\n]+)`:\n\n```\w*\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
+def named_blocks(page: Path) -> list[tuple[str, str]]:
+    """The names and the texts of the blocks that have a name."""
+    return [(block["name"], block["text"]) for block in _BLOCK.finditer(page.read_text(encoding="utf-8"))]
+
+
 def write_examples(page: Path, folder: Path) -> list[str]:
     """Write each named block into a file of its name below a folder; returns the names."""
     names = []
-    for block in _BLOCK.finditer(page.read_text(encoding="utf-8")):
-        file = folder / block["name"]
+    for name, text in named_blocks(page):
+        file = folder / name
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(block["text"], encoding="utf-8")
-        names.append(block["name"])
+        file.write_text(text, encoding="utf-8")
+        names.append(name)
     return names
 
 

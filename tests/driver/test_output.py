@@ -174,6 +174,19 @@ def test_a_full_disk_has_its_own_diagnostic(build: Path) -> None:
     assert content(build) == OLD
 
 
+def test_files_to_keep_are_not_replaced(build: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(build / "cnn.onnx")
+    (tmp_path / "elsewhere").symlink_to(build)
+    for kept in (build / "cnn.onnx", tmp_path / "link", build / ".." / "build" / "cnn.onnx"):
+        for place in (build, tmp_path / "elsewhere"):
+            with pytest.raises(ArchcError, match="take its place") as caught, OutputFolder(place, [kept]) as folder:
+                write_all(folder)
+            assert [diagnostic.code for diagnostic in caught.value.diagnostics] == ["output-replaces-input"]
+            assert content(build) == OLD
+    with OutputFolder(build, [build / "notes.txt", tmp_path / "cnn.py"]) as folder:
+        write_all(folder)
+
+
 @pytest.mark.parametrize("name", ["", ".", "..", "../escape", "a/b", "/etc/passwd"])
 def test_only_mere_names_are_written(build: Path, name: str) -> None:
     with pytest.raises(ValueError, match="mere file name"), OutputFolder(build) as folder:

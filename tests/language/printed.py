@@ -133,6 +133,18 @@ model passing {
     output other: f32[N, 8] = y
 }
 """,
+    "one tensor under several names": """\
+model names {
+    input x: f32[N, 8]
+    input z: f32[N, 8]
+
+    a_2 = x * 1.5
+    output a: f32[N, 8] = a_2
+    output b: f32[N, 8] = a_2
+    output c: f32[N, 8] = a_2
+    output all: f32[N, 8] = z * 0.5
+}
+""",
     "a block's own names for its inputs": """\
 block Cross {
     input query

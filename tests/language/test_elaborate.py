@@ -146,6 +146,15 @@ def test_mistakes(body: str, expected: list[str]) -> None:
     assert codes(model(body)) == expected
 
 
+@pytest.mark.parametrize("body", ["x -> relu -> relu", "x"])
+def test_blocks_within_blocks_have_an_end(body: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("archc.language.apply.MOST_PARTS", 1000)
+    text = f"block B0 {{ input x: f32[N, D]  output {body} }}\n"
+    for level in range(1, 40):
+        text += f"block B{level} {{ input x: f32[N, D]  y = x -> a: B{level - 1}  output y -> b: B{level - 1} }}\n"
+    assert codes(text + model("output y = x -> B39")) == ["model-too-large"]
+
+
 def test_a_mistake_in_a_block_is_told_once_with_its_way() -> None:
     text = "block B { input x: f32[N, D]  output x -> linear(D, 1, 2, 3) }\n" + model(
         "for i in 0..12 { x = x -> b[i]: B } output y = x"

@@ -196,6 +196,70 @@ def test_a_head_that_is_too_wide_has_one_attribute_a_line() -> None:
     assert all(len(line) <= WIDTH for line in formatted.split("\n"))
 
 
+BRANCHES = """\
+model m {
+    # above
+    y = (
+        x -> a: conv2d(64, 1, bias = false) -> batch_norm -> relu,  # narrow
+        # wide
+        x -> b: conv2d(48, 1) -> relu -> c: conv2d(64, 5, padding = 2) -> relu,
+        x -> max_pool2d(3, stride = 1, padding = 1),
+        # no more
+    ) -> concat(1)
+}
+"""
+
+
+def test_a_tuple_of_branches_that_is_too_wide_has_one_a_line() -> None:
+    on_one_line = " ".join(line.split("#")[0].strip() for line in BRANCHES.split("\n"))
+    assert canonical(on_one_line) == "".join(
+        line.split("  #")[0] + "\n" for line in BRANCHES.split("\n")[:-1] if not line.strip().startswith("#")
+    )
+
+
+def test_the_comments_between_branches_stay_where_they_are() -> None:
+    assert canonical(BRANCHES) == BRANCHES
+
+
+def test_branches_that_fit_stand_on_one_line_unless_their_author_broke_them() -> None:
+    narrow = "model m {\n    y = (x -> a: relu, x -> tanh) -> concat(1)\n}\n"
+    assert canonical(narrow) == narrow
+    broken = "model m {\n    y = (\n        x -> a: relu,\n        x -> tanh,\n    ) -> concat(1)\n}\n"
+    assert canonical(broken) == broken
+
+
+def test_only_the_branch_that_is_too_wide_is_broken() -> None:
+    wide = " -> ".join(f"layer_number_{i}: conv2d(32, 3)" for i in range(4))
+    formatted = canonical(f"model m {{ y = (x -> a: relu -> tanh, x -> {wide}) -> concat(1) -> relu }}")
+    assert formatted == (
+        "model m {\n    y = (\n        x -> a: relu -> tanh,\n        x\n"
+        + "".join(f"            -> layer_number_{i}: conv2d(32, 3)\n" for i in range(4)).rstrip()
+        + ",\n    ) -> concat(1) -> relu\n}\n"
+    )
+
+
+@pytest.mark.parametrize("head", ["    layer f = ", "    y = x\n        -> f: ", "    output "])
+def test_a_call_that_is_too_wide_has_one_argument_a_line(head: str) -> None:
+    arguments = [f"argument_number_{i} = {i}" for i in range(8)]
+    margin = " " * (8 if "->" in head else 4)
+    written = "".join(f"{margin}    {argument},\n" for argument in arguments)
+    expected = f"model m {{\n{head}operator(\n{written}{margin})\n}}\n"
+    assert canonical(f"model m {{\n{head}operator({', '.join(arguments)})\n}}\n") == expected
+    assert canonical(expected) == expected
+
+
+def test_a_derived_model_that_is_too_wide_has_one_attribute_a_line() -> None:
+    attributes = [f"attribute_number_{i} = {i}" for i in range(8)]
+    formatted = canonical(f"model m = base({', '.join(attributes)})")
+    assert formatted == "model m = base(\n" + "".join(f"    {attribute},\n" for attribute in attributes) + ")\n"
+
+
+def test_a_comment_within_a_derived_model_does_not_become_its_doc() -> None:
+    formatted = canonical("# doc\nmodel m = base(  # why\n    a = 1)\n")
+    assert formatted == "# why\n\n# doc\nmodel m = base(a = 1)\n"
+    assert canonical(formatted) == formatted and parsed(formatted).items[0].doc == "doc"
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

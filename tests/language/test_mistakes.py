@@ -52,7 +52,7 @@ def mistakes(text: str) -> list[tuple[str, int, int, str]]:
             "output x",
             ("syntax-error", 1, 1, "expected `model`, `block`, `pipeline`, `import` or `devices`, found `output`"),
         ),
-        ("model m\n input x }", ("syntax-error", 1, 7, "expected `(` or `{` after `m`")),
+        ("model m\n input x }", ("syntax-error", 1, 7, "expected `(`, `{` or `=` after `m`")),
         ("model", ("syntax-error", 1, 1, "expected a name after `model`")),
         ("import foo", ("syntax-error", 1, 8, "expected a string, found `foo`")),
         ('import "a" as model', ("reserved-word", 1, 15, "`model` is a word of the language, and cannot be a name")),

@@ -6,6 +6,8 @@ import pytest
 
 import archc
 from archc.diagnostics import ArchcError
+from archc.language.printer import print_graph
+from archc.ops.evaluate import bind_sizes
 
 
 def codes(text: str) -> list[str]:
@@ -98,3 +100,32 @@ def test_declared_outputs_are_checked() -> None:
     for declared, code in (("f32[N, 9]", "shape-mismatch"), ("f16[N, 8]", "dtype-mismatch")):
         text = f"model m {{ input x: f32[N, 4]  output y: {declared} = (x, x) -> concat(1) }}"
         assert codes(text) == [code]
+
+
+def test_an_input_may_have_a_multiple_of_a_new_size() -> None:
+    graph = archc.parse(
+        "model m { input x: f32[N, 3, 16 * H, 2 * W + 1]  output y = (x -> max_pool2d(2)) + (arange(W) -> cast(f32)) }"
+    )
+    assert str(graph.outputs["y"].type) == "f32[N, 3, 8*H, W]"
+    assert archc.parse(print_graph(graph)) == graph
+    sizes = bind_sizes(graph, {"x": (3, 3, 32, 9)})
+    assert sizes == {"N": 3, "H": 2, "W": 4}
+    with pytest.raises(ValueError, match="must be 32, and is 33"):
+        bind_sizes(graph, {"x": (3, 3, 33, 9)})
+
+
+@pytest.mark.parametrize(
+    ("type_text", "code"),
+    [
+        ("f32[H * W]", "unknown-name"),
+        ("f32[H, H * W * K]", "unknown-name"),
+        ("f32[H // 2]", "bad-size"),
+        ("f32[H * H]", "bad-size"),
+        ("f32[4 - H]", "bad-size"),
+        ("f32[16 * H - 16]", "bad-size"),
+        ("f32[0 * H]", "bad-size"),
+        ("f32[2 * H <= 8]", "bound-unknown"),
+    ],
+)
+def test_arithmetic_on_a_new_size_can_be_undone(type_text: str, code: str) -> None:
+    assert codes(f"model m {{ input x: {type_text}  output y = x + 1 }}") == [code]

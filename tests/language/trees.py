@@ -17,7 +17,7 @@ SOURCE = Source("")
 SPAN = Span(SOURCE, 0, 0)
 KEYWORDS = frozenset(
     {"model", "block", "pipeline", "import", "as", "devices", "link", "input", "output", "layer", "let"}
-    | {"for", "in", "if", "else", "assert", "or", "and", "not", "true", "false"}
+    | {"for", "in", "scan", "yield", "if", "else", "assert", "or", "and", "not", "true", "false"}
 )
 
 
@@ -126,6 +126,7 @@ def _compound(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
         st.builds(syntax.Tuple, span, _tuples(inner)),
         st.builds(syntax.List, span, _tuples(inner)),
         st.builds(syntax.Range, span, inner, inner),
+        st.builds(syntax.Conditional, span, inner, inner, inner),
         st.builds(syntax.Chain, span, inner, stages),
     )
 
@@ -139,18 +140,21 @@ def _statements() -> st.SearchStrategy[Any]:
     types = st.builds(syntax.TensorType, span, identifiers, _tuples(dims))
     made = dotted | st.builds(syntax.Call, span, dotted, _arguments(expressions))
     simple = st.one_of(
-        st.builds(syntax.Input, span, names, st.none() | types),
+        st.builds(syntax.Input, span, names, st.none() | types, st.booleans()),
         st.builds(syntax.Output, span, st.none(), st.none(), expressions),
         st.builds(syntax.Output, span, names, st.none() | types, expressions),
         st.builds(syntax.Layer, span, _labels(expressions), made),
         st.builds(syntax.Let, span, names, expressions),
         st.builds(syntax.Assign, span, _tuples(names, least=1), expressions),
+        st.builds(syntax.Yield, span, names, expressions),
         st.builds(syntax.Assert, span, expressions, st.none() | expressions),
     )
+    parts = st.builds(syntax.Each, span, names, expressions) | st.builds(syntax.State, span, names, expressions)
     return st.recursive(
         simple,
         lambda inner: st.one_of(
             st.builds(syntax.For, span, names, expressions, _tuples(inner)),
+            st.builds(syntax.Scan, span, _tuples(parts, least=1), _tuples(inner)),
             st.builds(syntax.If, span, expressions, _tuples(inner), _tuples(inner)),
         ),
         max_leaves=4,
@@ -163,6 +167,7 @@ def _items() -> st.SearchStrategy[Any]:
     doc_lines = st.text(st.characters(codec="ascii", categories=["L", "N", "P", "Zs"]), max_size=10)
     docs = st.lists(doc_lines.map(str.rstrip), max_size=3).map("\n".join)
     devices = st.builds(syntax.Assign, span, st.tuples(names), expressions)
+    derivations = st.builds(syntax.Derivation, span, names, dotted, _arguments(expressions), docs)
     links = st.builds(syntax.Link, span, names, names, expressions)
     passes = _tuples(_stages(dotted, expressions, st.none()), least=1)
     return st.one_of(
@@ -175,6 +180,7 @@ def _items() -> st.SearchStrategy[Any]:
             _tuples(_statements()),
             docs,
         ),
+        derivations,
         st.builds(syntax.Pipeline, span, names, passes),
         st.builds(syntax.Import, span, strings, st.none() | names),
         st.builds(syntax.Devices, span, names, _tuples(devices | links)),

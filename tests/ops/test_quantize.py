@@ -11,7 +11,7 @@ from torch import Tensor
 
 from archc.ir.types import DType, TensorType
 from archc.ops.operator import Operator, OperatorError
-from archc.ops.quantize import Dequantize, Quantize
+from archc.ops.quantize import Dequantize, OnGrid, Quantize
 from tests.ops.harness import Case, case, integers, random
 
 X = random(3, 4, 5) * 50
@@ -47,6 +47,7 @@ def scales(count: int | None = None) -> dict[str, Tensor]:
 
 
 ONE = {"scale": torch.tensor(1.0), "zero_point": torch.tensor(3, dtype=torch.int8)}
+SIGNED_SCALES = {"scale": random(4, seed=6).abs() + 0.3, "zero_point": integers(4, below=20, dtype=torch.int8)}
 UNSIGNED, SIGNED = integers(3, 4, below=255, dtype=torch.uint8), integers(3, 4, below=127, dtype=torch.int8)
 
 CASES = [
@@ -57,6 +58,8 @@ CASES = [
     case(Quantize(DType.u8, dynamic=True), X, dynamically),
     case(Quantize(DType.u8, dynamic=True), X.abs() + 1, dynamically),
     case(Quantize(DType.u8, dynamic=True), -X.abs() - 1, dynamically),
+    case(OnGrid(DType.u8), UNSIGNED, lambda q, scale, zero_point: (q, scale, zero_point), weights=scales()),
+    case(OnGrid(DType.i8, axis=1), SIGNED, lambda q, scale, zero_point: (q, scale, zero_point), weights=SIGNED_SCALES),
     case(
         Dequantize(),
         (UNSIGNED, torch.tensor(0.5), torch.tensor(9, dtype=torch.uint8)),
@@ -84,6 +87,17 @@ def test_what_it_owns() -> None:
     assert not Quantize(DType.u8, dynamic=True).infer([x]).parameters
 
 
+@pytest.mark.parametrize("op", [Quantize(DType.i8, axis=1), Quantize(DType.u8)], ids=str)
+def test_what_is_received_has_the_same_weights_and_results(op: Quantize) -> None:
+    x = TensorType(DType.f16, (3, 4))
+    made = op.infer([x])
+    again = op.received([x])
+    assert again is not None and again.received([made.results[0]]) == again
+    assert again.infer(made.results[:1]).results == made.results
+    assert again.infer(made.results[:1]).parameters == made.parameters
+    assert Quantize(DType.u8, dynamic=True).received([TensorType(DType.f32, (3, 4))]) is None
+
+
 def test_nothing_but_zeros() -> None:
     """A range of 0 has no steps; the zeros come back all the same."""
     from archc.ops.evaluate import evaluate
@@ -103,6 +117,9 @@ def test_nothing_but_zeros() -> None:
         (Quantize(DType.u8, axis=2), ["f32"], "bad-attribute"),
         (Quantize(DType.u8), ["i64"], "dtype-mismatch"),
         (Quantize(DType.u8, dynamic=True), ["f16"], "dtype-mismatch"),
+        (OnGrid(DType.f32), ["f32"], "bad-attribute"),
+        (OnGrid(DType.u8, scale=DType.i64), ["u8"], "bad-attribute"),
+        (OnGrid(DType.u8), ["i8"], "dtype-mismatch"),
         (Dequantize(), ["u8", "f32", "i8"], "dtype-mismatch"),
         (Dequantize(), ["f32", "f32", "f32"], "dtype-mismatch"),
         (Dequantize(), ["u8", "u8", "u8"], "dtype-mismatch"),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from archc.partitioning import Problem, Shared, solve
+from archc.partitioning import Problem, Shared, Tensor, solve
 from archc.partitioning.bounds import bounds
 from archc.partitioning.clock import Clock
 from archc.partitioning.dag import Dag, condense
@@ -53,6 +54,40 @@ def test_cheap_transfer_keeps_tasks_apart() -> None:
     problem = linked([5.0, 0.5, 5.0], {0: [1], 1: [2]}, [2.0, 1.0, 0.0])
     assert groups(reduce(condense(problem))) == {(0, 1), (2,)}
     assert solve(problem).bottleneck == 6.5
+
+
+def test_dear_result_keeps_a_task_from_its_operand() -> None:
+    """Task 1 has no work, but beside task 0 its result would be sent, to two, in place of the cheap operand."""
+    problem = linked([5.0, 0.0, 2.5, 2.5], {0: [1], 1: [2, 3]}, [1.0, 3.0, 0.0, 0.0])
+    assert (1,) in groups(reduce(condense(problem)))
+    assert solve(problem).bottleneck == 6.0
+    assert (0, 1) in groups(reduce(condense(replace(problem, tensors=(problem.tensors[0],)))))
+
+
+def test_output_is_sent_wherever_its_other_consumer_is() -> None:
+    """The operand of task 1 is an output too: that saves no transfer if task 1 comes to where it is made."""
+    tensor = Tensor("x", 0, (1,), (3.0,), output=True)
+    problem = replace(linked([5.0, 2.0], {}, []), tensors=(tensor,))
+    assert groups(reduce(condense(problem))) == {(0,), (1,)}
+    assert solve(problem).bottleneck == 8.0
+    assert len(reduce(condense(replace(problem, tensors=(replace(tensor, output=False),))))) == 1
+
+
+def test_what_is_first_is_not_moved_to_a_later_task() -> None:
+    """Task 0 has no work and a dear result for task 1 alone, which may be later: task 0 may not."""
+    edges = {0: [1], 2: [1]}
+    problem = linked([0.0, 5.0, 5.0], edges, [1.0, 0.0, 0.0], first=frozenset({0}))
+    assert len(reduce(condense(problem))) == 3
+    assert solve(problem).bottleneck == 6.0
+    assert len(reduce(condense(replace(problem, first=frozenset())))) == 2
+
+
+def test_all_that_is_first_is_in_the_first_stage_together() -> None:
+    problem = linked([3.0] * 5, {4: [0]}, [0.0] * 5, first=frozenset({0, 1, 2}))
+    assert groups(condense(problem)) == {(0, 1, 2, 4), (3,)}
+    split = solve(problem)
+    assert split.bottleneck == 12.0
+    assert split.stages[0].tasks == (0, 1, 2, 4)
 
 
 def test_all_devices_have_a_task_though_merging_is_better() -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import archc
 from archc.cli import main
+from archc.driver.binding import bind_fresh
 from archc.ir.attributes import AttributeProblem
 from archc.ir.coupling import Coupling, Group
 from archc.ir.graph import Graph
@@ -102,6 +103,23 @@ def test_key_value_heads_go_with_their_queries() -> None:
 def pruned_operators(graph: Graph, step: Prune) -> list[str]:
     run(graph, step)
     return operators(graph)
+
+
+def test_channels_that_all_belong_together_stay_and_do_not_count() -> None:
+    """Two orders of the four channels of `a` are added to them, which couples each with all others."""
+    graph = archc.parse("""
+    model m {
+        input x: f32[N, 6, 5, 5]
+        h = x -> a: conv2d(4, 1)
+        left, right = h -> split(2, dim = 1)
+        h = h + ((right, left) -> concat(1)) + (h -> channel_shuffle(2))
+        output y = h -> relu -> b: conv2d(8, 1) -> relu -> c: conv2d(4, 1)
+    }
+    """)
+    bind_fresh(graph, 0)
+    (report,) = run(graph, channels(0.67))
+    assert remarks(report, "left")["a"] == "its channels all belong together, and some must stay"
+    assert remarks(report, "rewrote") == {"b": "3 of 8 channels are left"}  # of 9 groups 6 would go
 
 
 def test_written_sizes_follow() -> None:

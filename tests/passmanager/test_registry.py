@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 from importlib.metadata import EntryPoint
 
 import pytest
@@ -14,7 +15,7 @@ def announce(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     """Let one installed package announce a pass."""
     point = EntryPoint(name, value, registry.GROUP)
     monkeypatch.setattr(
-        registry, "entry_points", lambda group, name=None: [point] if name in (None, point.name) else []
+        importlib.metadata, "entry_points", lambda group, name=None: [point] if name in (None, point.name) else []
     )
 
 

@@ -1,7 +1,9 @@
-"""Any of the compressing passes, in any order that makes sense: the programs agree with the graph on real digits."""
+"""Any of the passes of the main job, in any order that makes sense: programs and stages agree with the graph."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from itertools import permutations
 from pathlib import Path
 
@@ -10,20 +12,47 @@ import pytest
 import torch
 
 import archc
+from archc.codegen import onnx
 from archc.diagnostics import ArchcError
+from archc.driver.checking import load_module
 from archc.driver.pipelines import parse_passes
 from archc.ops.evaluate import evaluate
 from archc.passmanager.agreement import largest_error
 from archc.passmanager.order import misplaced
 from benchmarks import digits as job
 
-PASSES = ("lowrank", 'prune(0.5, scheme = "channel")', "prune(0.5)", "quant")
+PASSES = ("lowrank", 'prune(0.5, scheme = "channel")', "prune(0.5)", "quant", "partition(stages = 2)")
 ORDERS = [order for count in range(1, len(PASSES) + 1) for order in permutations(PASSES, count)]
+LATEST = "quant", "partition(stages = 2)"
 
 
 def makes_sense(order: tuple[str, ...]) -> bool:
-    """Whether nothing that needs numbers as they are comes after they became integers."""
-    return "quant" not in order[:-1]
+    """Whether the model is divided last, and became integers after all that needs numbers as they are."""
+    late = [one for one in order if one in LATEST]
+    return late == sorted(late, key=LATEST.index) and order[len(order) - len(late) :] == tuple(late)
+
+
+def chains(folder: Path) -> list[Callable[[np.ndarray], np.ndarray]]:
+    """The stages one after the other, each with what the one before it sends: in PyTorch and in ONNX Runtime."""
+    names = [f"cnn_stage{stage['stage']}" for stage in json.loads((folder / "report.json").read_text())["stages"]]
+    assert len(names) == 2
+    modules = [load_module(folder / f"{name}.py").load() for name in names]
+
+    def in_torch(images: np.ndarray) -> np.ndarray:
+        values: tuple[torch.Tensor, ...] = (torch.from_numpy(images),)
+        with torch.inference_mode():
+            for module in modules:
+                results = module(*values)
+                values = results if isinstance(results, tuple) else (results,)
+        return values[0].numpy()
+
+    def in_onnxruntime(images: np.ndarray) -> np.ndarray:
+        values = {"image": images}
+        for name in names:
+            values = onnx.run(folder / f"{name}.onnx", values)
+        return values["logits"]
+
+    return [in_torch, in_onnxruntime]
 
 
 @pytest.mark.parametrize("order", list(filter(makes_sense, ORDERS)), ids=", ".join)
@@ -35,8 +64,11 @@ def test_programs_agree(order: tuple[str, ...], trained: Path, digits: job.Digit
     compiled.write(tmp_path)
     images = digits.test_images[:100]
     expected = evaluate(compiled.graph, {"image": images})
-    for program in job.load_programs(tmp_path, "pruned"):
-        found = program.run(images.numpy())
+    runs = [program.run for program in job.load_programs(tmp_path, "pruned")]
+    if "partition(stages = 2)" in order:
+        runs += chains(tmp_path)
+    for run in runs:
+        found = run(images.numpy())
         tolerance = 0.05 if "quant" in order else 1e-5
         assert largest_error(expected, {"logits": torch.from_numpy(found)}) < tolerance
         assert np.mean(found.argmax(1) == expected["logits"].numpy().argmax(1)) >= 0.98

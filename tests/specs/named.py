@@ -47,21 +47,24 @@ class Reference(nn.Module):
 
 
 def named_twins(
-    spec: str, values: Mapping[str, Any], reference: Reference, inputs: Sequence[Tensor], folder: Path, names: str = ""
+    spec: Path | str,
+    values: Mapping[str, Any],
+    reference: Reference,
+    inputs: Sequence[Tensor],
+    folder: Path,
+    names: str,
 ) -> Twins:
     """Compile a spec with the weights of its reference.
 
     Args:
-        spec: its name.
+        spec: its file, or its text.
         values: the attributes of the sibling that the reference is.
         inputs: what the reference is settled on.
-        names: the map's name; by default that of the spec.
+        names: the map's name.
     """
     settle(reference, inputs)
     weights = reference.save(folder)
-    compiled = archc.compile(
-        SPECS / f"{spec}.arch", values=values, weights=weights, renaming=NAMES / f"{names or spec}.names"
-    )
+    compiled = archc.compile(spec, values=values, weights=weights, renaming=NAMES / f"{names}.names")
     compiled.write(folder / "out", emit=("torch", "onnx"))
     module = load_module(folder / "out" / f"{compiled.name}.py").load()
     return Twins(reference, module, folder / "out" / f"{compiled.name}.onnx", compiled.graph)

@@ -188,7 +188,7 @@ def test_a_pickle_is_refused_unless_allowed(as_zip: bool, name: str, tmp_path: P
     assert tensors["fc.bias"].numpy().astype(float).tolist() == [1, 2]
 
 
-@pytest.mark.parametrize("wrapper", ["state_dict", "model"])
+@pytest.mark.parametrize("wrapper", ["state_dict", "model", "model_state"])
 def test_a_state_dict_inside_a_checkpoint_is_found(wrapper: str, tmp_path: Path) -> None:
     torch.save({"epoch": 3, wrapper: STATE}, tmp_path / "checkpoint.pt")
     assert list(load(tmp_path / "checkpoint.pt", allow_pickle=True)) == list(STATE)

@@ -19,12 +19,8 @@ if TYPE_CHECKING:
 
 
 def scan_record(builder: Builder, scan: Scan) -> Record:
-    """The node of a scan; its results get their names.
-
-    ONNX counts no steps: where the body asks for the number of its step, a state counts.
-    """
-    index, *entering = scan.enter.results
-    counted = any(index in node.operands for node in scan.nodes if node is not scan.exit)
+    """The node of a scan; its results get their names."""
+    entering = scan.enter.results[1:]
     items, states = entering[: len(scan.sequences)], entering[len(scan.sequences) :]
     title = scan.enter.scope.within("scan")
     prefix = builder.node_name(title)
@@ -33,28 +29,21 @@ def scan_record(builder: Builder, scan: Scan) -> Record:
     sequences = [builder.name(value) for value in scan.sequences]
     records: list[Record] = []
     with builder.recording(records):
-        for value in ([index] if counted else []) + states + items:
+        for value in (*states, *items):
             builder.declare(body.input.add(), builder.enter(value, title), value.type)
         builder.items(scan.body)
         ends = [(builder.name(value), value.type) for value in (*scan.next_states, *scan.kept)]
-        if counted:
-            one = builder.constant(1)
-            following = builder.fresh(f"{title}.next")
-            records.append(Record("Add", [builder.name(index), one], [following], {}, name=f"{prefix}/count"))
-            ends.insert(0, (following, index.type))
-            started.insert(0, builder.constant(0))
         _declare_outputs(builder, body, records, ends, title)
     for record in builder.fusible(records, [output.name for output in body.output]):
         write(body.node.add(), record)
     results = [builder.result(value, scan.exit) for value in scan.exit.results]
-    outputs = [builder.fresh(f"{title}.count"), *results] if counted else results
     attributes = {
         "body": body,
         "num_scan_inputs": len(sequences),
         "scan_input_axes": [1] * len(sequences),
         "scan_output_axes": [1] * len(scan.kept) or None,
     }
-    return Record("Scan", [*started, *sequences], outputs, attributes, name=prefix)
+    return Record("Scan", [*started, *sequences], results, attributes, name=prefix)
 
 
 def _declare_outputs(

@@ -6,11 +6,12 @@
     conv1 = Conv(image, conv1.weight, conv1.bias, strides=[1, 1])
     output logits: f32[N, 10]
 
-The bytes of weights do not appear; constants stand where they are used.
+The bytes of weights do not appear; constants stand where they are used, and the steps of a `Scan` below it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -31,23 +32,30 @@ def as_text(subject: Graph | onnx.ModelProto) -> str:
     model = without_elements(subject) if isinstance(subject, Graph) else subject
     graph = model.graph
     versions = ", ".join(f"{o.domain} {o.version}" if o.domain else f"opset {o.version}" for o in model.opset_import)
-    lines = [f"onnx {graph.name} ({versions})"]
-    lines += [f"input {_declared(value)}" for value in graph.input]
-    constants: dict[str, str] = {}
+    lines = [f"onnx {graph.name} ({versions})", *_lines(graph, {})]
+    return "\n".join(lines) + "\n"
+
+
+def _lines(graph: onnx.GraphProto, constants: dict[str, str]) -> Iterator[str]:
+    """A graph's lines; `constants` are those of the graphs around it, and receives its own."""
+    yield from (f"input {_declared(value)}" for value in graph.input)
     for tensor in graph.initializer:
         if tensor.name.startswith("constant/"):
             constants[tensor.name] = _constant(tensor)
         else:
             where = " (external)" if tensor.data_location == TensorProto.EXTERNAL else ""
-            lines.append(f"weight {tensor.name}: {_type(tensor)}{where}")
-    lines += [_node(node, constants) for node in graph.node]
-    lines += [f"output {_declared(value)}" for value in graph.output]
-    return "\n".join(lines) + "\n"
+            yield f"weight {tensor.name}: {_type(tensor)}{where}"
+    for node in graph.node:
+        yield _node(node, constants)
+        for body in (attribute.g for attribute in node.attribute if attribute.type == AttributeProto.GRAPH):
+            yield from (f"    {line}" for line in _lines(body, constants))
+    yield from (f"output {_declared(value)}" for value in graph.output)
 
 
 def _node(node: onnx.NodeProto, constants: dict[str, str]) -> str:
     arguments = [constants.get(name, name) or "_" for name in node.input]
-    arguments += [f"{attribute.name}={_attribute(attribute)}" for attribute in node.attribute]
+    shown = (attribute for attribute in node.attribute if attribute.type != AttributeProto.GRAPH)
+    arguments += [f"{attribute.name}={_attribute(attribute)}" for attribute in shown]
     operator = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
     return f"{', '.join(node.output)} = {operator}({', '.join(arguments)})"
 

@@ -4,20 +4,22 @@ sends.
 A stage talks to its neighbours alone.  What an early stage makes and a late one needs (a skip over a cut) is relayed:
 it is an input and an output of every stage between.  A tensor has one name on its whole way, so the outputs of one
 stage are the inputs of the next, in the same order.  `to_stage` itself is gone: the cut is between the graphs.
+
+Scale and zero point of integers that a stage receives are weights of the layer that rounds, so they are not sent: the
+stage has them too, and the layer with another operator (`Operator.received`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from archc.codegen.torch.names import Names
-from archc.ir.dims import as_linear, symbols
 from archc.ir.graph import Graph, Node, Scope, Value
 from archc.ir.rewriter import Rewriter
 from archc.ir.stages import Stages
-from archc.ir.types import TensorType
-from archc.ops.asked_sizes import asked_sizes
+from archc.ops.operator import Operator
+from archc.ops.stage_flow import asked_by_nodes, flow, received, sources_of
 from archc.weights.store import Weights
 
 
@@ -56,10 +58,7 @@ class _Splitter:
         self.graph = graph
         self.known = Stages(graph)
         self.nodes = self.known.by_stage()
-        self.sources: dict[Value, Value] = {}  # what a tensor was before it entered a stage
-        for node in graph.nodes():
-            if node.op.enters_stage() is not None:
-                self.sources[node.result] = self.source(node.operands[0])
+        self.sources = sources_of(graph)
         self.outputs = {name: self.source(value) for name, value in graph.outputs.items()}
         self.crossing = self._crossing()
         self.names = self._names()
@@ -76,36 +75,15 @@ class _Splitter:
 
     def _crossing(self) -> list[list[Value]]:
         """For each stage but the last the tensors that it hands to the next, in the order in which they are made."""
-        last = self.known.count - 1
-        until = {value: self.known.of_value(value) for value in self._made()}
-        for node, stage in self.known.of_node.items():
-            if node.op.enters_stage() is None:
-                until |= {source: max(until[source], stage) for source in map(self.source, node.operands)}
-        until |= dict.fromkeys(self.outputs.values(), last)
-        for stage in range(1, last + 1):
-            received = [value for value in until if self.known.of_value(value) < stage <= until[value]]
-            asked = (dim for node in self._work(stage) for dim in asked_sizes(node))
-            shown = _shown(value.type for value in received)
-            for size in dict.fromkeys(name for dim in asked for name in symbols(dim) if name not in shown):
-                until |= {value: max(until[value], stage) for value in self._inputs_with(size)}
+        until = flow(self.graph, self.known.of_node, asked_by_nodes(self.graph)).until
         return [
-            [value for value in until if self.known.of_value(value) <= stage < until[value]] for stage in range(last)
+            [value for value in until if self.known.of_value(value) <= stage < until[value]]
+            for stage in range(self.known.count - 1)
         ]
-
-    def _made(self) -> Iterator[Value]:
-        """Every tensor that is one: inputs, then results, but not those of `to_stage`."""
-        yield from self.graph.inputs
-        for node in self.graph.nodes():
-            if node.op.enters_stage() is None:
-                yield from node.results
 
     def _work(self, stage: int) -> list[Node]:
         """What a stage computes."""
         return [node for node in self.nodes[stage] if node.op.enters_stage() is None]
-
-    def _inputs_with(self, size: str) -> list[Value]:
-        """The first input that shows a size."""
-        return [value for value in self.graph.inputs if size in _shown([value.type])][:1]
 
     def _names(self) -> dict[Value, str]:
         """What each tensor that crosses is called: as in the text where that is one name for one tensor."""
@@ -132,8 +110,10 @@ class _Splitter:
         for value in self.crossing[number - 1] if number else self.graph.inputs:
             values[value] = rewriter.input(self.names[value], value.type)
         scopes = {before: part.scope}
+        here = self._received(number, rewriter, values, scopes)
         for node in self._work(number):
-            self._copy(node, rewriter, values, scopes)
+            operands = [here.get(source) or values[source] for source in map(self.source, node.operands)]
+            values |= self._copy(node, node.name, node.op, operands, rewriter, scopes)
         for old, new in scopes.items():
             new.inputs[:] = [values[self.source(value)] for value in old.inputs if self.source(value) in values]
             for value, text in old.names.items():
@@ -145,19 +125,42 @@ class _Splitter:
             part.outputs = {self.names[value]: values[value] for value in self.crossing[number]}
         return part
 
-    def _copy(self, node: Node, rewriter: Rewriter, values: dict[Value, Value], scopes: dict[Scope, Scope]) -> None:
+    def _received(
+        self, number: int, rewriter: Rewriter, values: Mapping[Value, Value], scopes: dict[Scope, Scope]
+    ) -> dict[Value, Value]:
+        """What a stage makes again of what it receives, for itself."""
+        makers = (received(source) for node in self._work(number) for source in map(self.source, node.operands))
+        layers = {node.path for node in self._work(number)}
+        found: dict[Value, Value] = {}
+        for maker, op in dict(one for one in makers if one is not None).items():
+            if self.known.of_node[maker] < number:
+                # A layer that is used again here is what it was; this one only has its weights.
+                name = None if maker.path in layers else maker.name
+                layers.add(maker.path)
+                found |= self._copy(maker, name, op, [values[maker.results[0]]], rewriter, scopes)
+        return found
+
+    def _copy(
+        self,
+        node: Node,
+        name: str | None,
+        op: Operator,
+        operands: Sequence[Value],
+        rewriter: Rewriter,
+        scopes: dict[Scope, Scope],
+    ) -> dict[Value, Value]:
+        """Put a node into a part, by this name and with this operator; its results there by those here."""
         part = rewriter.graph
         for path in node.weights.values():
             part.weights[path] = self.graph.weights[path]
             if self.graph.tensors is not None and part.tensors is not None:
                 for stored in part.weights[path].tensors:
                     part.tensors.set(stored, self.graph.tensors[stored])
-        operands = [values[self.source(value)] for value in node.operands]
         scope = _copied(node.scope, scopes)
-        copy = rewriter.add(node.op, operands, name=node.name, scope=scope, span=node.span, weights=node.weights)
+        copy = rewriter.add(op, operands, name=name, scope=scope, span=node.span, weights=node.weights)
         for old, new in zip(node.results, copy.results, strict=True):
             new.name = old.name
-            values[old] = new
+        return dict(zip(node.results, copy.results))
 
 
 def _made_name(value: Value) -> str:
@@ -166,12 +169,6 @@ def _made_name(value: Value) -> str:
     assert node is not None, "inputs have names"
     name = node.path or node.op.name
     return name if len(node.results) == 1 else f"{name}_{node.op.signature_for(node.types).results[value.index].name}"
-
-
-def _shown(types: Iterable[TensorType]) -> set[str]:
-    """The symbols that can be told from the shapes of tensors: `N`, and `T` from `2*T + 1`."""
-    parts = (as_linear(dim) for type in types for dim in type.shape)
-    return {part[0].name for part in parts if part is not None}
 
 
 def _copied(scope: Scope, scopes: dict[Scope, Scope]) -> Scope:

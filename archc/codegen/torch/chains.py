@@ -14,7 +14,7 @@ Chain = list[Apply | Use]
 def find_chains(
     body: Sequence[Statement], modules: Iterable[str], callable_alone: Callable[[Apply | Use], bool]
 ) -> dict[Statement, Chain]:
-    """The chains of a definition by their first statements, those within loops included.
+    """The chains of a definition by their first statements, or the loops that they are; those within loops included.
 
     Args:
         modules: the paths of all modules of the definition.
@@ -31,8 +31,8 @@ def find_chains(
         while position < len(statements):
             chain = _chain_at(statements, position, inside, callable_alone)
             if chain:
-                found[chain[0]] = chain
-            position += max(1, len(chain))
+                found[statements[position]] = chain
+            position += max(1, len(chain)) if not isinstance(statements[position], Loop) else 1
     return found
 
 
@@ -58,7 +58,9 @@ def _chain_at(
 ) -> Chain:
     """The chain that begins at a position: all that is in one container; else nothing."""
     first = body[position]
-    if isinstance(first, (Loop, Recurrence)) or first.member is None or "." not in first.member.name:
+    if isinstance(first, Loop):
+        return _chain_of(first, inside, callable_alone)
+    if isinstance(first, Recurrence) or first.member is None or "." not in first.member.name:
         return []
     wanted = inside[container([first])]
     chain: Chain = []
@@ -75,6 +77,26 @@ def _chain_at(
             return []
         chain.append(statement)
     return chain if len(chain) == len(wanted) > 1 and _in_line(chain) else []
+
+
+def _chain_of(loop: Loop, inside: dict[str, set[str]], callable_alone: Callable[[Apply | Use], bool]) -> Chain:
+    """The chain that a loop's iterations are, if the text has them so: without a name for what one gives the next."""
+    if loop.first or loop.counts.count(loop.count) < len(loop.counts) or len(loop.carried) != 1:
+        return []
+    if any(local.name is not None for (local,) in loop.yields[:-1]):
+        return []
+    chain: Chain = []
+    for iteration, parameters, yields in zip(loop.iterations, loop.parameters, loop.yields):
+        statement = iteration[0]
+        if len(iteration) > 1 or isinstance(statement, (Loop, Recurrence)) or statement.member is None:
+            return []
+        if statement.member.shared or statement.operands != parameters or statement.results != yields:
+            return []
+        if not callable_alone(statement):
+            return []
+        chain.append(statement)
+    names = {statement.member.name for statement in chain if statement.member is not None}
+    return chain if inside[container(chain)] == names and _in_line(chain) else []
 
 
 def _in_line(chain: Chain) -> bool:

@@ -12,6 +12,7 @@ from archc.codegen.program import Apply, Definition, Local, Loop, Recurrence, St
 from archc.codegen.torch.arguments import Arguments
 from archc.codegen.torch.borrowed import borrowed
 from archc.codegen.torch.chains import Chain, container, find_chains
+from archc.codegen.torch.constructions import INDEX, Construction, construction, element_texts
 from archc.codegen.torch.expressions import Bases, Expressions
 from archc.codegen.torch.layout import COMMON, function_body
 from archc.codegen.torch.local_types import Types
@@ -20,8 +21,8 @@ from archc.codegen.torch.merge import Mismatch, check_same
 from archc.codegen.torch.names import VARIABLES, Names, identifier, snake_case
 from archc.codegen.torch.notes import Notes
 from archc.codegen.torch.plans import ClassPlan, Context
-from archc.codegen.torch.reading import module_paths, results_of, tensor_names, texts_of
-from archc.codegen.torch.steps import Repeat, Step, Steps, reads
+from archc.codegen.torch.reading import iterations, module_paths, results_of, steps_of, tensor_names, texts_of
+from archc.codegen.torch.steps import Repeat, Step, Steps
 from archc.codegen.torch.surroundings import Surroundings
 from archc.ir.storage import Int8
 
@@ -51,7 +52,7 @@ class _Planner:
         self.definition, self.instances, self.context = definition, instances, context
         self.members = Member("")
         self.modules: set[str] = set()  # paths of modules, and of the containers around them
-        for path in () if definition in context.own else module_paths(definition.body, context):
+        for path in () if definition in context.own else module_paths(definition.body, context, instances):
             self.members.at(path).text = ""
             parts = path.split(".")
             self.modules.update(".".join(parts[:k]) for k in range(1, len(parts) + 1))
@@ -76,6 +77,7 @@ class _Planner:
         self.renamed: dict[Local, Local] = {}
         self.shared: dict[str, str] = {}
         self.loop_variables: set[str] = set()
+        self.elements: dict[Statement, str] = {}  # constructors that are found for all elements of a list together
         self.init: list[str] = []
 
     def _types(self, local: Local) -> Types:
@@ -130,10 +132,13 @@ class _Planner:
         position = 0
         while position < len(body):
             chain = self.chains.get(body[position], [])
-            statements = chain or body[position : position + 1]
+            position += len(chain) if chain and not isinstance(body[position], Loop) else 1
+            statements = chain or body[position - 1 : position]
+            loop = body[position - 1]
+            if chain and isinstance(loop, Loop):
+                self.renamed |= {loop.parameters[0][0]: loop.carried[0], loop.results[0]: loop.yields[-1][0]}
             made = [step for statement in statements for step in self._statement(statement, bases)]
             steps += [self._sequence(chain, bases)] if chain else made
-            position += len(statements)
         return steps
 
     def _sequence(self, chain: Chain, bases: Bases) -> Step:
@@ -176,20 +181,30 @@ class _Planner:
 
     def _use(self, use: Use, bases: Bases) -> Step:
         instances = [use.instances[k] for k in self.instances]
-        plans = self.context.plans[use.definition]
-        chosen = [next(plan for plan in plans if k in plan.position) for k in instances]
-        check_same([id(plan) for plan in chosen])
-        made = chosen[0]
-        rows = [made.constructor(k) for k in instances]
-        arguments = [
-            f"{name}={self.arguments.take(tuple(row[position][1] for row in rows), name, use.member.name)}"
-            for position, (name, _) in enumerate(rows[0])
-        ]
+        made = self._chosen(use)
         member = self.members.at(use.member.name)
-        member.text, member.plan = f"{made.name}({', '.join(arguments)})", made
+        member.text = self.elements.get(use) or self._construction(use).text(self.arguments)
+        member.plan = made
         extras = [self.expressions.extra(extra, [made.position[k] for k in instances], bases) for extra in made.extras]
         function = self.expressions.access(use.member.name, bases)
         return self._step(use, lambda texts: f"{function}({', '.join([*texts, *extras])})", True, use.member.name)
+
+    def _chosen(self, use: Use) -> ClassPlan:
+        """The class of what is used, which must be the same in all instances."""
+        plans = self.context.plans[use.definition]
+        chosen = [next(plan for plan in plans if use.instances[k] in plan.position) for k in self.instances]
+        check_same([id(plan) for plan in chosen])
+        return chosen[0]
+
+    def _construction(self, statement: Apply | Use) -> Construction:
+        """The constructor of the module of a statement, which has one."""
+        layer = statement.member.name if statement.member is not None else ""
+        if isinstance(statement, Apply):
+            modules = self.context.modules_of(statement)
+            assert modules is not None, "only modules are constructed"
+            return construction([modules[k] for k in self.instances], layer)
+        made = self._chosen(statement)
+        return Construction(made.name, made.given([statement.instances[k] for k in self.instances]), layer)
 
     def _apply(self, statement: Apply, bases: Bases) -> Step:
         nodes = [statement.nodes[k] for k in self.instances]
@@ -202,7 +217,7 @@ class _Planner:
             function = self.expressions.function(nodes, bases, member.name if member is not None else operator)
             return self._step(statement, function, False, operator)
         modules = [modules[k] for k in self.instances]
-        text = self.expressions.constructor(modules, member.name if member is not None else "")
+        text = self.elements.get(statement) or self._construction(statement).text(self.arguments)
         path = member.name if member is not None else self._anonymous(operator, text)
         self.members.at(path).text = text
         module = self.expressions.access(path, bases)
@@ -241,6 +256,11 @@ class _Planner:
     # Loops ------------------------------------------------------------------------------------------------
 
     def _loop(self, loop: Loop, bases: Bases) -> list[Step | Repeat]:
+        counts = [loop.counts[k] for k in self.instances]
+        if any(count != counts[0] for count in counts):
+            self._take_elements(loop, counts)
+        elif loop.first and counts[0] == 2:
+            return self._unrolled(loop, bases)  # the rest of a list is worth no loop if it is that short
         for parameters, entering in zip(loop.parameters, (loop.carried, *loop.yields)):
             for slot, local in enumerate(parameters):
                 if all(row[slot] is own[slot] for row, own in zip(loop.yields, loop.parameters)):
@@ -251,18 +271,20 @@ class _Planner:
                 variables[name] = self._loop_variable(name, loop, {*bases.values(), *variables.values()})
         first: list[Step | Repeat] = []
         texts: list[str] = []
-        for number, iteration in enumerate(loop.iterations):
+        for number, iteration in enumerate(iterations(loop, self.instances), loop.first):
             inner = {**bases, **{f"{name}.{number}": variable for name, variable in variables.items()}}
             steps = self._body(iteration, inner)
-            if not number:
+            if number == loop.first:
                 first, texts = steps, texts_of(steps)
             elif texts_of(steps) != texts:
+                check_same(counts)
                 return self._unrolled(loop, bases)
             results = zip(results_of(first), results_of(steps), strict=True)
             self.notes.silent.update(local for local, same in results if self._types(local) != self._types(same))
         changing = [slot for slot, local in enumerate(loop.parameters[0]) if local not in self.renamed]
-        lists = ", ".join(self.expressions.access(name, bases) for name in variables)
-        over = f"zip({lists})" if len(variables) > 1 else lists or f"range({loop.count})"
+        rest = f"[{loop.first}:]" if loop.first else ""
+        lists = ", ".join(f"{self.expressions.access(name, bases)}{rest}" for name in variables)
+        over = f"zip({lists})" if len(variables) > 1 else lists or f"range({counts[0]})"
         header = f"for {', '.join(variables.values()) or '_'} in {over}"
 
         def picked(locals_: Sequence[Local]) -> tuple[Local, ...]:
@@ -279,19 +301,38 @@ class _Planner:
             )
         ]
 
+    def _take_elements(self, loop: Loop, counts: Sequence[int]) -> None:
+        """Find the constructors of the elements of lists that have not the same length in all instances."""
+        if not any(name in self.modules for name in loop.lists):
+            check_same(counts)
+        self.arguments.reserve(INDEX)
+        for row in zip(*map(steps_of, iterations(loop, self.instances))):
+            if row[0].member is not None and row[0].member.name in self.modules:
+                calls = [self._construction(statement) for statement in row]
+                texts = element_texts(calls, counts, loop.first, self.arguments)
+                self.elements |= zip(row, texts)
+        for name in loop.lists:
+            if name in self.modules:
+                lengths = tuple(str(loop.first + count) for count in counts)
+                self.members.at(name).length = self.arguments.take(lengths, "depth", name)
+
     def _recurrence(self, scan: Recurrence, bases: Bases) -> list[Step | Repeat]:
         """The loop over the steps of a scan, and what puts together again what is kept of them."""
         body = self._body(scan.body, bases)
+        read = [(kept, stacked) for kept, stacked in zip(scan.kept, scan.stacked) if stacked.uses]
         lists = tuple(
-            Local(kept.type, "outputs" if len(scan.kept) == 1 else f"{stacked.name or 'output'}_steps")
-            for kept, stacked in zip(scan.kept, scan.stacked)
+            Local(kept.type, "outputs" if len(read) == 1 else f"{stacked.name or 'output'}_steps")
+            for kept, stacked in read
         )
-        for local, kept in zip(lists, scan.kept):
+        for local, (kept, _) in zip(lists, read):
             self.context.types[local] = self.context.types[kept]
-        names = tuple(kept.name or f"{stacked.name or 'y'}_t" for kept, stacked in zip(scan.kept, scan.stacked))
-        numbered = any(local is scan.number for item in body for local in reads(item))
-        resolved = [tuple(map(self._resolved, locals_)) for locals_ in (scan.sequences, scan.kept)]
-        steps = Steps(resolved[0], scan.items, scan.number if numbered else None, resolved[1], lists, names)
+        steps = Steps(
+            sequences=tuple(map(self._resolved, scan.sequences)),
+            items=scan.items,
+            kept=tuple(self._resolved(kept) for kept, _ in read),
+            lists=lists,
+            names=tuple(kept.name or f"{stacked.name or 'y'}_t" for kept, stacked in read),
+        )
         loop = Repeat(
             "",
             body,
@@ -303,7 +344,7 @@ class _Planner:
         )
         stacks = [
             Step((local,), (stacked,), lambda texts: f"torch.stack({texts[0]}, 1)")
-            for local, stacked in zip(lists, scan.stacked)
+            for local, (_, stacked) in zip(lists, read)
         ]
         return [loop, *stacks]
 
@@ -311,7 +352,7 @@ class _Planner:
         """The steps of all iterations one after the other: they differ in more than the layers that they use."""
         steps: list[Step | Repeat] = []
         entering = loop.carried
-        for iteration, parameters, yields in zip(loop.iterations, loop.parameters, loop.yields):
+        for iteration, parameters, yields in zip(iterations(loop, self.instances), loop.parameters, loop.yields):
             self.renamed |= dict(zip(parameters, entering))
             steps += self._body(iteration, bases)
             entering = yields

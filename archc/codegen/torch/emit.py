@@ -55,10 +55,11 @@ def emit(graph: Graph, *, source_name: str, weights_name: str, compilation: str 
     plans = [made for definition in program.definitions for made in context.plans[definition]]
     classes = ["\n".join(_class(made, made is model)) for made in plans if not made.repeats]
     code = "\n".join(classes)
-    helpers = _templates().get_template("integer.py.jinja").render(used=needed(h for h in HELPERS if has_name(code, h)))
-    helpers += _templates().get_template("masked.py.jinja").render(layers=masked_layers(graph))
     placement = context.placement
     place = "" if placement.stages is None else _place(placement, model.name)
+    used = needed(h for h in HELPERS if has_name(code, h, called=h.islower()))
+    helpers = _templates().get_template("integer.py.jinja").render(used=used, moved=bool(place))
+    helpers += _templates().get_template("masked.py.jinja").render(layers=masked_layers(graph))
     helpers += _templates().get_template("to_stage.py.jinja").render() if place else ""
     code += helpers + place
     load = _LOAD_STAGES if place else _LOAD
@@ -107,7 +108,7 @@ def _classes(graph: Graph) -> tuple[Program, Context]:
 
     lowered = lower(program, graph, has_module)
     program = lowered.program
-    model_name = class_name(graph.name)
+    model_name = class_name(graph.name, program.model.doc)
     for definition in program.definitions:
         definition.name = definition.name if definition.name[:1].isupper() else class_name(definition.name)
     program.model.name = model_name

@@ -16,7 +16,7 @@ from archc.codegen.torch.spell import spelling
 from archc.codegen.torch.surroundings import Extra, Surroundings
 from archc.ir.dims import symbol
 from archc.ir.graph import Node
-from archc.ops.spelling import TorchModule, atom, literal, method
+from archc.ops.spelling import atom, literal, method
 
 Bases = Mapping[str, str]
 """The variables of the loops around a statement, by the path of the member that each stands for."""
@@ -49,24 +49,6 @@ class Expressions:
                 inner = self.members.at(base)
                 return access(inner, path[len(base) + 1 :], variable)
         return access(self.members, path)
-
-    def constructor(self, modules: Sequence[TorchModule], layer: str) -> str:
-        """The text of a constructor, given the modules of all instances; `layer` tells whose it is.
-
-        Raises:
-            Mismatch: they differ in more than the values of arguments.
-        """
-        first = modules[0]
-        check_same([(module.function, tuple(module.positional), tuple(module.named)) for module in modules])
-        arguments = [
-            self.arguments.take(tuple(literal(module.positional[name]) for module in modules), name, layer)
-            for name in first.positional
-        ]
-        for name, (_, default) in first.named.items():
-            if any(module.named[name][0] != default for module in modules):
-                values = tuple(literal(module.named[name][0]) for module in modules)
-                arguments.append(f"{name}={self.arguments.take(values, name, layer)}")
-        return f"{first.function}({', '.join(arguments)})"
 
     def extra(self, extra: Extra, instances: Sequence[int], bases: Bases) -> str:
         """What is handed to a use of a class for an extra argument; `instances` are numbers within that class."""

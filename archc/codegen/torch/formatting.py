@@ -43,9 +43,10 @@ def signature(head: str, parameters: Sequence[str], result: str, indent: int) ->
     return [f"{pad}def {head}(", *body, *_broken(")" + result[:4], result[4:], ":", indent)]
 
 
-def has_name(code: str, name: str) -> bool:
-    """Whether code mentions a name outside string literals and comments."""
-    pattern = re.compile(rf"(?<![\w.]){re.escape(name)}\b")
+def has_name(code: str, name: str, called: bool = False) -> bool:
+    """Whether code mentions a name outside string literals and comments; with `called`, as what is called."""
+    end = r"\(" if called else r"\b"
+    pattern = re.compile(rf"(?<![\w.]){re.escape(name)}{end}")
     lines = (line for line in code.split("\n") if name in line)
     return any(pattern.search(_STRING.sub('""', line).partition("  #")[0]) for line in lines)
 

@@ -2,8 +2,8 @@
 
 `quantize`, `dequantize` and a layer with an int8 weight compute what the layer would compute on the decoded numbers.
 Where the three stand together in a program, the layer takes the integers as they are: `self.fc1(self.fc1_q(x))`.
-The classes for it are emitted with the module; their kernels ship with torch.  Every other layer with an int8 weight
-decodes it, and keeps the result.
+They may enter another stage in between.  The classes for it are emitted with the module; their kernels ship with torch.
+Every other layer with an int8 weight decodes it, and keeps the result.
 
 Where what a layer makes is rounded next, after no more than clipping, pooling or flattening it, its kernel makes
 integers itself: `self.conv1(self.conv1_in(image), self.conv2_in, relu=True)`.
@@ -13,7 +13,7 @@ Which operators have such a form, and which, they say themselves: `Operator.torc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from archc.codegen.program import Apply, Local, Loop, Program, Recurrence, Statement
@@ -24,7 +24,9 @@ from archc.ops.spelling import TorchModule, atom
 _NEEDS = {
     "Quantized": (),
     "Keeping": (),
-    "Quantize": ("Keeping", "Quantized"),
+    "Grid": ("Keeping",),
+    "OnGrid": ("Grid", "Quantized"),
+    "Quantize": ("Grid", "Quantized"),
     "quantize": ("Quantized",),
     "Int8Weight": ("Keeping",),
     "Int8Layer": ("Int8Weight", "Quantize", "Quantized"),
@@ -108,12 +110,12 @@ class _Search:
 
     def _take_integers(self, quantize: Apply, readers: dict[Local, list[Apply]]) -> list[Apply]:
         """Rewrite what follows a statement that makes integers; returns the decoders that are not needed any more."""
-        decoders = readers.get(quantize.results[0], []) if quantize.results else []
-        if not decoders or any(
-            not decoder.nodes[0].op.unpacks or decoder.operands != quantize.results for decoder in decoders
-        ):
+        entries = _entries(quantize, readers)
+        parts = tuple(entry.results[0] for entry in entries) or quantize.results
+        decoders = readers.get(parts[0], []) if parts else []
+        if not decoders or any(not decoder.nodes[0].op.unpacks or decoder.operands != parts for decoder in decoders):
             return []
-        if any(local.uses != len(decoders) for local in quantize.results):
+        if any(local.uses != len(decoders) for local in parts):
             return []
         if all(self._module(node) for node in quantize.nodes):
             self.found.modules[quantize] = self._needed_module
@@ -125,7 +127,12 @@ class _Search:
         quantized = Local(quantize.results[0].type, quantize.results[0].name)
         quantize.results = (quantized,)
         self.found.quantizers.add(quantize)
-        dropped = []
+        dropped = list(entries[1:])
+        if entries:
+            entries[0].operands = (quantized,)
+            quantized.uses += 1
+            quantized = Local(entries[0].results[0].type, entries[0].results[0].name)
+            entries[0].results = (quantized,)
         for decoder in decoders:
             decoder.operands = (quantized,)
             decoded = decoder.results[0]
@@ -180,6 +187,15 @@ class _Search:
     def _function(self, statement: Apply) -> Callable[[Sequence[str]], str]:
         """The spelling of a step that takes integers, or makes them, without a module."""
         return lambda texts: str(self._form(statement.nodes[0], texts))
+
+
+def _entries(quantize: Apply, readers: Mapping[Local, Sequence[Apply]]) -> tuple[Apply, ...]:
+    """The statements by which all results of one enter the same stage, if nobody else reads them; else none."""
+    found = [readers.get(local, []) for local in quantize.results]
+    if any(len(entries) != 1 or local.uses != 1 for local, entries in zip(quantize.results, found)):
+        return ()
+    stages = {node.op.enters_stage() for (entry,) in found for node in entry.nodes}
+    return tuple(entry for (entry,) in found) if len(stages) == 1 and None not in stages else ()
 
 
 def needed(names: Iterable[str]) -> frozenset[str]:

@@ -167,8 +167,8 @@ class _Body:
         lists = [self._name(local, None, position, self.last.get(local, position)) for local in listed]
         self._release((local for local in sequences if local not in invariants), position)
         before = {name: set(holders) for name, holders in self.held.items() if holders}
-        given = () if loop.steps is None else loop.steps.given
-        variables = [self._name(local, None, position, position) for local in given]
+        items = () if loop.steps is None else loop.steps.items
+        variables = [self._name(local, None, position, position) for local in items]
         kept, names = ((), ()) if loop.steps is None else (loop.steps.kept, loop.steps.names)
         ends = (*loop.yields, *kept)
         body = _Body(
@@ -179,7 +179,7 @@ class _Body:
             self.reserved,
             self.note,
             self.indent + 1,
-            (*loop.parameters, *given),
+            (*loop.parameters, *items),
             {**dict(zip(kept, names)), **dict(zip(loop.yields, slots))},
         ).lines()
         for name, local in zip(lists, kept):
@@ -194,12 +194,10 @@ class _Body:
             if result in self.last:
                 self.held[slot].add(result)
         header = loop.header if loop.steps is None else loop.steps.header(through, variables)
-        return [
-            *_assignment(slots, entering, self.indent),
-            *(f"{' ' * 4 * self.indent}{name} = []" for name in lists),
-            *lines_of("", f"{header}:", self.indent),
-            *(body + _assignment(slots, handed_on, self.indent + 1)),
-        ]
+        body += _assignment(slots, handed_on, self.indent + 1)
+        before_it = _assignment(slots, entering, self.indent)
+        before_it += [f"{' ' * 4 * self.indent}{name} = []" for name in lists]
+        return [*before_it, *lines_of("", f"{header}:", self.indent), *body] if body else before_it
 
 
 def _candidates(wish: str | None, own: str | None, step: Step | None, place: int) -> Iterator[str]:

@@ -47,11 +47,10 @@ def _fill(found: dict[Local, Types], definition: Definition) -> None:
     while pending:
         statement = pending.pop(0)
         if isinstance(statement, Loop):
-            for parameters, yields in zip(statement.parameters, statement.yields):
-                for carried, parameter in zip(statement.carried, parameters):
-                    _same(found, carried, parameter, definition)
-                for result, local in zip(statement.results, yields):
-                    _same(found, result, local, definition)
+            entering = (statement.carried, *statement.yields)
+            for before, after in zip(entering, (*statement.parameters, statement.results), strict=True):
+                for local, other in zip(before, after, strict=True):
+                    _same(found, local, other, definition)
             pending += [inner for iteration in statement.iterations for inner in iteration]
     for local in (*definition.inputs, *definition.outputs):
         found.setdefault(local, (local.type,) * len(definition.scopes))

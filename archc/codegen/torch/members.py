@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import groupby
+from itertools import dropwhile, groupby
 from typing import TYPE_CHECKING
 
-from archc.codegen.torch.formatting import lines_of
+from archc.codegen.torch.constructions import INDEX
+from archc.codegen.torch.formatting import has_name, lines_of
 from archc.codegen.torch.names import CONTAINER_MEMBERS, is_attribute
 from archc.ops.spelling import literal
 
@@ -26,12 +27,15 @@ class Member:
         text: the constructor; None for a container.  Empty until it is known.
         plan: the emitted class that the constructor calls, if it is one.
         chained: its children are called one after the other, in order, and in no other way.
+        length: for a list that has more elements in some instances than in others, how many it has; they are as many
+            as in the longest here, the last ones all alike.
     """
 
     text: str | None = None
     plan: ClassPlan | None = None
     children: dict[str, Member] = field(default_factory=dict)
     chained: bool = False
+    length: str = ""
 
     def at(self, path: str) -> Member:
         """The member at a path below this one; made where it is missing."""
@@ -60,6 +64,8 @@ class Member:
         if self.text is not None:
             return self.text
         elements = {name: child.expression() for name, child in self.children.items()}
+        if self.length:
+            return _list_of_length([elements[str(number)] for number in range(len(elements))], self.length)
         if self.kind == "list":
             return _module_list([elements[str(number)] for number in range(len(elements))])
         if self.kind == "sequence":
@@ -112,6 +118,19 @@ def _assignment(owner: str, name: str, expression: str) -> list[str]:
     if is_attribute(name):
         return lines_of(f"{owner}.{name} = ", expression, 2)
     return lines_of("", f"{owner}.add_module({literal(name)}, {expression})", 2)
+
+
+def _list_of_length(elements: Sequence[str], length: str) -> str:
+    """The list whose last elements, all alike, are so many that it has a length which is an argument."""
+    last = elements[-1]
+    alone = list(dropwhile(lambda text: text == last, reversed(elements)))[::-1]
+    if has_name(last, INDEX):
+        numbers = f"{INDEX} in range({f'{len(alone)}, ' if alone else ''}{length})"
+    else:
+        numbers = f"_ in range({length}{f' - {len(alone)}' if alone else ''})"
+    if not alone:
+        return f"nn.ModuleList({last} for {numbers})"
+    return f"nn.ModuleList([{', '.join(alone)}, *({last} for {numbers})])"
 
 
 def _module_list(elements: Sequence[str]) -> str:

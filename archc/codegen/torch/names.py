@@ -28,10 +28,16 @@ VARIABLES = frozenset({
     "self", "torch", "nn", "F", "Tensor", "Path", "OrderedDict", "Any", "Callable", "Sequence", "math", "load",
     "ToStage", "STAGES", "DEVICES", "SHARED", "COMPILATION", "place", "stay_home",
     "Quantized", "Quantize", "quantize", "pooled", "MKLDNN", "Int8Weight", "Int8Layer", "Int8Linear", "Int8Conv2d",
-    "Keeping", "VERSION", "attrgetter",
+    "Keeping", "Grid", "OnGrid", "VERSION", "attrgetter",
     "super", "range", "zip", "min", "max", "float", "int", "tuple",
 })  # fmt: skip
 """What the body of an emitted class may refer to, and a variable must therefore not hide."""
+
+
+IN_CONSTRUCTORS = VARIABLES - {
+    "load", "place", "stay_home", "quantize", "pooled", "attrgetter", "zip", "min", "max",
+}  # fmt: skip
+"""The same for the constructor alone."""
 
 
 def reserved_member_names() -> frozenset[str]:
@@ -42,15 +48,39 @@ def reserved_member_names() -> frozenset[str]:
     return _MODULE_MEMBERS
 
 
-def class_name(model_name: str) -> str:
+def class_name(model_name: str, doc: str = "") -> str:
     """The class of a model or block: `cnn` becomes `CNN`, `linear_regression` becomes `LinearRegression`.
 
-    Names of at most three letters are taken for abbreviations; one that has capitals keeps them.
+    Names of at most three letters are taken for abbreviations, if they cannot be spoken as `net` can; one that has
+    capitals keeps them.
+
+    Args:
+        doc: the comment above it; where it has the name as `ResNet-50`, `resnet50` becomes `ResNet50`.
     """
-    words = [word for word in re.split(r"[\W_]+", model_name) if word]
+    words = _spelled(model_name, doc) or _words(model_name)
     if len(words) == 1 and len(words[0]) <= 3 and words[0].islower() and words[0].isalpha():
-        return words[0].upper()
+        return words[0].capitalize() if _SPOKEN.fullmatch(words[0]) else words[0].upper()
     return identifier("".join(word[0].upper() + word[1:] for word in words), "Model")
+
+
+_SPOKEN = re.compile("[^aeiou][aeiou][^aeiou]")
+
+
+def _words(text: str) -> list[str]:
+    return [word for word in re.split(r"[\W_]+", text) if word]
+
+
+def _spelled(name: str, doc: str) -> list[str]:
+    """The words of a comment that are a name but for case and punctuation, if they tell where its capitals are."""
+    wanted, words = "".join(_words(name)).lower(), _words(doc)
+    for start in range(len(words)):
+        for end in range(start + 1, len(words) + 1):
+            found = "".join(words[start:end])
+            if found.lower() == wanted and not found.islower():
+                return words[start:end]
+            if len(found) >= len(wanted):
+                break
+    return []
 
 
 def identifier(name: str, fallback: str = "x") -> str:

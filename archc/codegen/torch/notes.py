@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from archc.codegen.program import Definition, Local, parameter_name
+from archc.codegen.argument_names import parameter_name
+from archc.codegen.program import Definition, Local
 from archc.codegen.torch.local_types import Types
 from archc.ir.types import TensorType
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from archc.codegen.program import Apply, Definition, Local
 from archc.codegen.torch.arguments import Arguments
+from archc.codegen.torch.constructions import Given
 from archc.codegen.torch.integer import Integers
 from archc.codegen.torch.local_types import Types
 from archc.codegen.torch.members import Member
@@ -89,9 +90,10 @@ class ClassPlan:
     attributes: tuple[str, ...] = ()
     repeats: bool = False
 
-    def constructor(self, instance: int) -> list[tuple[str, str]]:
-        """What an instance of the definition passes to the constructor, by name."""
-        return self.arguments.of(self.position[instance])
+    def given(self, instances: Sequence[int]) -> tuple[Given, ...]:
+        """What instances of the definition pass to the constructor."""
+        rows = self.arguments.of([self.position[instance] for instance in instances])
+        return tuple(Given(name, name, values, usual) for name, values, usual in rows)
 
     def code(self) -> tuple[object, ...]:
         """All that makes up the class but its name."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from archc.codegen.program import Local, Loop, Recurrence, Statement, Use
+from archc.codegen.program import Apply, Local, Loop, Recurrence, Statement, Use
 from archc.codegen.torch.merge import placeholders
 from archc.codegen.torch.names import identifier
 from archc.codegen.torch.plans import Context
@@ -14,12 +14,17 @@ from archc.ir.graph import Node
 from archc.ops.spelling import literal
 
 
-def module_paths(body: Sequence[Statement], context: Context) -> Iterator[str]:
-    """The paths of the members that are modules."""
+def iterations(loop: Loop, instances: Sequence[int]) -> tuple[tuple[Statement, ...], ...]:
+    """The iterations that some of these instances have."""
+    return loop.iterations[: max(loop.counts[k] for k in instances)]
+
+
+def module_paths(body: Sequence[Statement], context: Context, instances: Sequence[int]) -> Iterator[str]:
+    """The paths of the members that are modules in some of these instances."""
     for statement in body:
         if isinstance(statement, (Loop, Recurrence)):
-            for inner in statement.bodies:
-                yield from module_paths(inner, context)
+            for inner in iterations(statement, instances) if isinstance(statement, Loop) else statement.bodies:
+                yield from module_paths(inner, context, instances)
         elif statement.member is not None and (isinstance(statement, Use) or context.modules_of(statement)):
             yield statement.member.name
 
@@ -44,6 +49,16 @@ def attribute_names(nodes: Sequence[Node]) -> dict[tuple[str, ...], str]:
         if all(isinstance(value, (bool, int, float, str, tuple)) for value in values):
             found.setdefault(tuple(literal(value) for value in values), info.name)
     return found
+
+
+def steps_of(body: Sequence[Statement]) -> Iterator[Apply | Use]:
+    """The statements of a body, and of the statements within it."""
+    for statement in body:
+        if isinstance(statement, (Loop, Recurrence)):
+            for inner in statement.bodies:
+                yield from steps_of(inner)
+        else:
+            yield statement
 
 
 def texts_of(steps: Sequence[Step | Repeat]) -> list[str]:

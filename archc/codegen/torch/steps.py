@@ -48,33 +48,20 @@ class Steps:
 
     Attributes:
         sequences, items: the tensors that it goes through along their second axis, and what they are in a step.
-        number: the number of the step, where somebody asks for it.
         kept, lists: what is kept of each step, and the lists that it is put into.
         names: what is kept had better be called so in a step.
     """
 
     sequences: tuple[Local, ...]
     items: tuple[Local, ...]
-    number: Local | None
     kept: tuple[Local, ...]
     lists: tuple[Local, ...]
     names: tuple[str, ...]
 
-    @property
-    def given(self) -> tuple[Local, ...]:
-        """What a step is given, in the order of the loop's variables."""
-        return self.items if self.number is None else (self.number, *self.items)
-
-    def header(self, sequences: Sequence[str], given: Sequence[str]) -> str:
-        """`for t, (x_t, m_t) in enumerate(zip(x.unbind(1), m.unbind(1)))`."""
+    def header(self, sequences: Sequence[str], items: Sequence[str]) -> str:
+        """`for x_t, m_t in zip(x.unbind(1), m.unbind(1))`."""
         unbound = [method(name, "unbind", 1) for name in sequences]
-        over = unbound[0] if len(unbound) == 1 else call("zip", *unbound)
-        items = given if self.number is None else given[1:]
-        variables = ", ".join(items)
-        if self.number is not None:
-            inner = variables if len(items) == 1 else f"({variables})"
-            variables, over = f"{given[0]}, {inner}", call("enumerate", over)
-        return f"for {variables} in {over}"
+        return f"for {', '.join(items)} in {unbound[0] if len(unbound) == 1 else call('zip', *unbound)}"
 
 
 @dataclass(eq=False)
@@ -99,7 +86,7 @@ class Repeat:
 
     def invariants(self) -> dict[Local, None]:
         """What it reads of the tensors around it, in every iteration anew."""
-        made = set(self.parameters if self.steps is None else (*self.parameters, *self.steps.given))
+        made = set(self.parameters if self.steps is None else (*self.parameters, *self.steps.items))
         found: dict[Local, None] = {}
         for item in self.body:
             found |= {local: None for local in reads(item) if local not in made}

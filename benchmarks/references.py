@@ -1,0 +1,107 @@
+"""The PyTorch that specs compile to, beside the same model of `transformers`, without and with `torch.compile`.
+
+One thread, inference, fresh weights; process time, which leaves out the waiting for others on the machine.  The two
+take turns; the ratio is the median over the pairs, with the least and the most of it, and below 1 archc's is the faster
+one.
+
+    python -m benchmarks.references [--batches 1 32] [--length 128] [--pairs 7] [--compile]
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from transformers import BertConfig, BertModel, ResNetConfig, ResNetForImageClassification
+
+import archc
+from archc.driver.checking import load_module
+from benchmarks.processes import ROOT
+from benchmarks.tables import markdown
+
+Run = Callable[[], object]
+
+
+def load(spec: str) -> nn.Module:
+    """What a spec compiles to, with fresh weights."""
+    with tempfile.TemporaryDirectory() as folder:
+        compiled = archc.compile(ROOT / "specs" / f"{spec}.arch")
+        compiled.write(folder, emit=("torch",))
+        module: nn.Module = load_module(Path(folder) / f"{compiled.name}.py").load()
+    return module
+
+
+def bert(batch: int, length: int, prepare: Callable[[nn.Module], nn.Module]) -> tuple[Run, Run]:
+    """Texts of which all but the first are padded."""
+    own, other = prepare(load("bert")), prepare(BertModel(BertConfig()).eval())
+    tokens = torch.randint(30_522, (batch, length))
+    segments = torch.zeros_like(tokens)
+    mask = torch.arange(length) < length - torch.arange(batch)[:, None]
+    return lambda: own(tokens, segments, mask), lambda: other(tokens, mask, segments)
+
+
+def resnet50(batch: int, length: int, prepare: Callable[[nn.Module], nn.Module]) -> tuple[Run, Run]:
+    """Images of 224 pixels."""
+    images: Tensor = torch.randn(batch, 3, 224, 224)
+    own, other = prepare(load("resnet50")), prepare(ResNetForImageClassification(ResNetConfig(num_labels=1000)).eval())
+    return lambda: own(images), lambda: other(images)
+
+
+MODELS = {"BERT base": bert, "ResNet-50": resnet50}
+
+
+def seconds(run: Run) -> float:
+    start = time.process_time()
+    run()
+    return time.process_time() - start
+
+
+def in_turns(own: Run, other: Run, first: int) -> tuple[float, float]:
+    """What both take, the other one first where `first` is 1: whoever comes second may find things in the cache."""
+    if first:
+        theirs = seconds(other)
+        return seconds(own), theirs
+    return seconds(own), seconds(other)
+
+
+def row(name: str, batch: int, length: int, pairs: int, compiled: bool) -> list[str]:
+    own, other = MODELS[name](batch, length, torch.compile if compiled else lambda model: model)
+    own(), other()  # the first run is longer
+    times = [in_turns(own, other, first=pair % 2) for pair in range(pairs)]
+    ratios = [mine / theirs for mine, theirs in times]
+    return [
+        name + (", `torch.compile`" if compiled else ""),
+        str(batch),
+        *(f"{1000 * statistics.median(column):,.0f} ms" for column in zip(*times, strict=True)),
+        f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})",
+    ]
+
+
+def run(batches: Sequence[int], length: int, pairs: int, compiled: bool) -> str:
+    """Measure all, and give the table."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    kinds = (False, True) if compiled else (False,)
+    with torch.no_grad():
+        rows = [row(name, batch, length, pairs, kind) for name in MODELS for kind in kinds for batch in batches]
+    return markdown(["", "batch", "archc", "`transformers`", "ratio"], rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 32], help="default: 1 32")
+    parser.add_argument("--length", type=int, default=128, help="of texts (default: 128)")
+    parser.add_argument("--pairs", type=int, default=7, help="runs of each (default: 7)")
+    parser.add_argument("--compile", action="store_true", help="measure `torch.compile` of both as well")
+    options = parser.parse_args()
+    print(run(options.batches, options.length, options.pairs, options.compile))
+
+
+if __name__ == "__main__":
+    main()

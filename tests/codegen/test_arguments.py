@@ -1,0 +1,160 @@
+"""What blocks take as arguments: their names, their defaults, and what follows from others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import archc
+from archc.codegen.torch.names import class_name
+from archc.language.printer import print_graph
+from tests.codegen.torch_modules import assert_agrees, graph_of, source_of
+
+UNITS = """
+block Unit(channels, kernel, stride = 1, padding = "same") {
+    input x: f32[N, C, H, W]
+    output x -> conv: conv2d(channels, kernel, stride = stride, padding = padding) -> relu
+}
+model m {
+    input x: f32[N, 3, 9, 9]
+    output y = x -> a: Unit(4, 3, stride = 2, padding = 1) -> b: Unit(6, (1, 3)) -> c: Unit(5, 1)
+}
+"""
+
+
+def test_an_argument_may_be_of_several_kinds(tmp_path: Path) -> None:
+    graph = graph_of(UNITS)
+    assert_agrees(graph, tmp_path)
+    source = source_of(graph)
+    assert source.count("class Unit") == 1
+    assert "kernel: int | tuple[int, int]," in source and 'padding: int | str = "same",' in source
+    assert "self.c = Unit(C=6, channels=5, kernel=1)" in source
+
+
+def test_the_printed_block_has_the_defaults_of_the_text() -> None:
+    graph = archc.parse(UNITS)
+    printed = print_graph(graph)
+    assert 'block Unit(channels, kernel, stride = 1, padding = "same") {' in printed
+    assert "b: Unit(channels = 6, kernel = (1, 3))" in printed
+    assert archc.parse(printed) == graph
+    assert print_graph(archc.parse(printed)) == printed
+
+
+def test_an_argument_alone_goes_by_position_only_if_it_is_the_first() -> None:
+    text = """
+    block B(width = 4, p = 0.5) {
+        input x: f32[N, C]
+        output x -> fc: linear(width) -> drop: dropout(p)
+    }
+    model m {
+        input x: f32[N, 4]
+        output y = x -> one: B(5) -> two: B(p = 0.25) -> three: B
+    }
+    """
+    graph = archc.parse(text)
+    printed = print_graph(graph)
+    assert "x -> one: B(5) -> two: B(p = 0.25) -> three: B" in printed
+    assert archc.parse(printed) == graph
+
+
+def test_an_attribute_may_have_the_name_of_a_layer(tmp_path: Path) -> None:
+    text = """
+    block B(pooled) {
+        input x: f32[N, C, H, W]
+        output x -> max_pool2d(2) -> pooled: conv2d(pooled, 1)
+    }
+    model m {
+        input x: f32[N, 3, 8, 8]
+        output y = x -> a: B(4) -> b: B(6)
+    }
+    """
+    graph = graph_of(text)
+    assert_agrees(graph, tmp_path)
+    source = source_of(graph)
+    assert "self.pooled = nn.Conv2d(C, pooled, 1)" in source and "class Quantized" not in source
+    assert "block B(pooled) {" in print_graph(graph)
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted", "printed"),
+    [
+        ("3 * C", "3 * C", "3 * C"),
+        ("C // 2", "C // 2", "C // 2"),
+        ("width * 2", "2 * width", "2 * width"),
+        ("C + 2", "out_features", "out_features"),
+    ],
+)
+def test_a_multiple_in_all_uses_is_told_as_one(given: str, wanted: str, printed: str, tmp_path: Path) -> None:
+    text = f"""
+    block B(width) {{
+        input x: f32[N, C]
+        output x -> up: linear({given}) -> relu -> down: linear(width)
+    }}
+    model m {{
+        input x: f32[N, 8]
+        output y = x -> a: B(14) -> b: B(20) -> c: B(12)
+    }}
+    """
+    graph = graph_of(text)
+    assert_agrees(graph, tmp_path)
+    assert f"self.up = nn.Linear(C, {wanted})" in source_of(graph)
+    text = print_graph(graph)
+    assert f"up: linear({printed})" in text
+    assert archc.parse(text) == graph
+
+
+def test_two_uses_are_too_few_to_tell_a_multiple_from_a_coincidence() -> None:
+    text = """
+    block B(width) {
+        input x: f32[N, C]
+        output x -> up: linear(width) -> down: linear(C)
+    }
+    model m {
+        input x: f32[N, 8]
+        output y = x -> a: B(16) -> more: linear(10) -> b: B(20)
+    }
+    """
+    source = source_of(graph_of(text))
+    assert "self.up = nn.Linear(C, width)" in source
+
+
+def test_a_chain_through_a_list_is_a_sequence(tmp_path: Path) -> None:
+    """A `for` of the text is a loop; what it writes as a chain is one."""
+    text = """
+    model m {
+        input x: f32[N, 8]
+        a = x -> one: linear(4)
+        b = x -> two[0]: linear(6) -> two[1]: linear(4)
+        for i in 0..2 { x = x -> more[i]: linear(8) }
+        output y = (a, b, x) -> concat(1)
+    }
+    """
+    graph = graph_of(text)
+    assert_agrees(graph, tmp_path)
+    source = source_of(graph)
+    assert "self.two = nn.Sequential(nn.Linear(8, 6), nn.Linear(6, 4))" in source
+    assert "b = self.two(x)" in source
+    assert "for more in self.more:" in source
+    printed = print_graph(graph)
+    assert "b = x -> two[0]: linear(6) -> two[1]: linear(4)" in printed
+    assert "for i in 0..2 { x = x -> more[i]: linear(8) }" in printed
+    assert archc.parse(printed) == graph
+
+
+@pytest.mark.parametrize(
+    ("name", "doc", "wanted"),
+    [
+        ("resnet18", "ResNet-18 for images (He et al. 2016)", "ResNet18"),
+        ("unet", "A U-Net, which finds cells", "UNet"),
+        ("mobilenet_v2", "MobileNetV2 for images on small machines", "MobileNetV2"),
+        ("inception_v3", "Inception v3 for images", "InceptionV3"),
+        ("vit", "The ViT of 2021", "ViT"),
+        ("cnn", "A network of convolutions", "CNN"),
+        ("cnn", "the cnn of the course", "CNN"),
+        ("net", "", "Net"),
+        ("resnet18", "Not the resnet18 of torchvision, nor ResNet-180", "Resnet18"),
+    ],
+)
+def test_a_class_is_spelled_as_its_comment_has_it(name: str, doc: str, wanted: str) -> None:
+    assert class_name(name, doc) == wanted

@@ -1,0 +1,131 @@
+"""Recurrent networks, written in torch.nn, or in float64 from the formulas of the papers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+Array = NDArray[np.float64]
+Weight = Callable[[str], Array]
+"""The weight of a path, in float64."""
+
+
+class Classifier(nn.Module):
+    """What the last word leaves behind, classified."""
+
+    def __init__(self, cell: type[nn.RNNBase], vocab: int, width: int, hidden: int, classes: int):
+        super().__init__()
+        self.words = nn.Embedding(vocab, width)
+        self.encoder = cell(width, hidden, 2, batch_first=True, dropout=0.5)
+        self.head = nn.Linear(hidden, classes)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        _, last = self.encoder(self.words(tokens))
+        h = last[0] if isinstance(last, tuple) else last
+        result: Tensor = self.head(h[-1])
+        return result
+
+
+class Tagger(nn.Module):
+    """A tag for each word, from what is before it and behind it."""
+
+    def __init__(self, cell: type[nn.RNNBase], vocab: int, width: int, hidden: int, tags: int):
+        super().__init__()
+        self.words = nn.Embedding(vocab, width)
+        self.encoder = cell(width, hidden, batch_first=True, bidirectional=True)
+        self.head = nn.Linear(2 * hidden, tags)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        states, _ = self.encoder(self.words(tokens))
+        result: Tensor = self.head(states)
+        return result
+
+
+class SpeechRecognizer(nn.Module):
+    """Amodei et al. 2016, table 1 and section 3.4, with two convolutions and gated recurrent units."""
+
+    def __init__(self, bands: int, channels: int, hidden: int, depth: int, symbols: int):
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(1, channels, (41, 11), (2, 2), (20, 5), bias=False),
+            nn.BatchNorm2d(channels),
+            nn.Hardtanh(0, 20),
+            nn.Conv2d(channels, channels, (21, 11), (2, 1), (10, 5), bias=False),
+            nn.BatchNorm2d(channels),
+            nn.Hardtanh(0, 20),
+        )
+        left = -(-bands // 4)  # of the bands, after two halvings
+        self.encoder = nn.GRU(channels * left, hidden, depth, batch_first=True, bidirectional=True)
+        self.head = nn.Linear(2 * hidden, symbols)
+
+    def forward(self, spectrogram: Tensor) -> Tensor:
+        x = self.features(spectrogram)
+        states, _ = self.encoder(x.flatten(1, 2).transpose(1, 2))
+        return torch.log_softmax(self.head(states), 2)
+
+
+# In float64 ---------------------------------------------------------------------------------------------------
+
+
+def sigmoid(x: Array) -> Array:
+    result: Array = 1 / (1 + np.exp(-x))
+    return result
+
+
+def softmax(x: Array) -> Array:
+    e = np.exp(x - x.max())
+    result: Array = e / e.sum()
+    return result
+
+
+def additive_attention(memory: Array, state: Array, weight: Weight) -> tuple[Array, Array]:
+    """Bahdanau et al. 2015, section 3.1: e_j = v · tanh(W_h h_j + W_s s + b), softmax, and the sum of the h_j.
+
+    Shapes: memory[s, d], state[h] -> context[d], weights[s].
+    """
+    scores = np.empty(len(memory))
+    for place, h in enumerate(memory):
+        inner = weight("w_h.weight") @ h + weight("look.w_s.weight") @ state + weight("w_h.bias")
+        scores[place] = weight("look.v.weight")[0] @ np.tanh(inner)
+    weights = softmax(scores)
+    return sum((a * h for a, h in zip(weights, memory)), np.zeros(memory.shape[1])), weights
+
+
+def gru_step(x: Array, h: Array, w: Array, u: Array, b: Array, c: Array) -> Array:
+    """Cho et al. 2014 with the reset gate behind the product; the rows of the matrices are those of r, z and n."""
+    (wr, wz, wn), (ur, uz, un) = np.split(w @ x + b, 3), np.split(u @ h + c, 3)
+    z = sigmoid(wz + uz)
+    return (1 - z) * np.tanh(wn + sigmoid(wr + ur) * un) + z * h
+
+
+def translate(weight: Weight, source: NDArray[Any], target: NDArray[Any], hidden: int) -> tuple[Array, Array]:
+    """The logits and alignments of one sentence, place by place: source[s], target[t] -> [t, vocab], [t, s]."""
+    states = []
+    for suffix, order in (("", range(len(source))), ("_reverse", range(len(source) - 1, -1, -1))):
+        matrices = [weight(f"encoder.{name}_l0{suffix}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
+        h, found = np.zeros(hidden), np.empty((len(source), hidden))
+        for place in order:
+            h = found[place] = gru_step(weight("source_words.weight")[source[place]], h, *matrices)
+        states.append(found)
+    memory = np.concatenate(states, axis=1)
+    s = np.tanh(weight("w_0.weight") @ states[1][0] + weight("w_0.bias"))
+    cell = [weight(f"decoder.{name}") for name in ("from_x.weight", "from_h.weight", "from_x.bias", "from_h.bias")]
+    logits, alignments = [], []
+    for number in target:
+        word = weight("target_words.weight")[number]
+        context, weights = additive_attention(memory, s, weight)
+        s = gru_step(np.concatenate([word, context]), s, *cell)
+        logits.append(weight("head.weight") @ np.concatenate([s, context, word]) + weight("head.bias"))
+        alignments.append(weights)
+    return np.stack(logits), np.stack(alignments)
+
+
+def in_double(tensors: Mapping[str, Tensor]) -> Weight:
+    """The weights of a state dict, in float64."""
+    arrays = {path: tensor.double().numpy() for path, tensor in tensors.items()}
+    return lambda path: arrays[path]

@@ -1,0 +1,220 @@
+"""The recurrent specs against torch.nn, against formulas in float64, and with trained weights."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+import archc
+from archc.codegen import onnx
+from archc.driver.checking import load_module
+from archc.ops.registry import OPERATORS
+from tests.specs.named import NAMES
+from tests.specs.packages import folder_of
+from tests.specs.recurrent import Classifier, SpeechRecognizer, Tagger, in_double, translate
+from tests.specs.siblings import SPECS, sibling
+from tests.specs.twins import TOLERANCE, Twins, assert_close, settle, twins
+
+Shape = tuple[int, ...]
+
+
+def small(spec: str) -> dict[str, Any]:
+    return dict(sibling(SPECS / f"{spec}.arch"))
+
+
+def noise(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def words(*shape: int, count: int = 50, seed: int = 0) -> Tensor:
+    return torch.randint(0, count, shape, generator=torch.Generator().manual_seed(seed))
+
+
+# Layers -------------------------------------------------------------------------------------------------------
+
+CELLS = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize(("spec", "reference"), [("text_classifier", Classifier), ("tagger", Tagger)])
+def test_words_are_read_as_torch_reads_them(
+    spec: str, reference: Callable[..., nn.Module], cell: str, tmp_path: Path
+) -> None:
+    values = small(spec)
+    both = twins(
+        SPECS / f"{spec}.arch",
+        {**values, "cell": OPERATORS[cell]},
+        reference(CELLS[cell], **values),
+        [words(4, 9)],
+        tmp_path,
+    )
+    for shape in ((4, 9), (2, 1), (3, 14)):
+        both.agree(words(*shape, seed=sum(shape)))
+
+
+def speech(folder: Path) -> Twins:
+    values = small("speech_recognizer")
+    spec = SPECS / "speech_recognizer.arch"
+    return twins(spec, values, SpeechRecognizer(**values), [noise(4, 1, values["bands"], 40)], folder)
+
+
+def test_speech_is_recognized_as_in_torch(tmp_path: Path) -> None:
+    both = speech(tmp_path)
+    for batch, frames in ((4, 40), (2, 33)):
+        both.agree(noise(batch, 1, 17, frames, seed=batch))
+
+
+def test_training_with_ctc_has_the_gradients_of_torch(tmp_path: Path) -> None:
+    both = speech(tmp_path)
+    spectrogram, text = noise(3, 1, 17, 50, seed=7), 1 + words(3, 6, count=5)
+    lengths = torch.full((3,), 25), torch.tensor([6, 4, 5])
+    for model in (both.reference, both.module):
+        nn.functional.ctc_loss(model.train()(spectrogram).transpose(0, 1), text, *lengths).backward()
+    expected = dict(both.reference.named_parameters())
+    for path, parameter in both.module.named_parameters():
+        wanted = expected[both.paths[path]].grad
+        assert parameter.grad is not None and wanted is not None and wanted.abs().max() > 0
+        assert (parameter.grad - wanted).abs().max() <= TOLERANCE * wanted.abs().max(), path
+
+
+# Elman --------------------------------------------------------------------------------------------------------
+
+
+class Elman(nn.Module):
+    """PyTorch's recurrent layer, which has two biases for the one of the formula, and a linear one behind it."""
+
+    def __init__(self, features: int, hidden: int, classes: int):
+        super().__init__()
+        self.rnn = nn.RNN(features, hidden, batch_first=True)
+        self.head = nn.Linear(hidden, classes)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        states, last = self.rnn(x)
+        return self.head(states), last[0]
+
+
+def elman(folder: Path) -> Twins:
+    values = small("elman")
+    reference = Elman(**values)
+    settle(reference, [noise(4, 9, values["features"])])
+    with torch.no_grad():
+        reference.rnn.bias_hh_l0.zero_()
+    paths = {
+        "w_xh.weight": "rnn.weight_ih_l0",
+        "w_xh.bias": "rnn.bias_ih_l0",
+        "w_hh.weight": "rnn.weight_hh_l0",
+        "w_hy.weight": "head.weight",
+        "w_hy.bias": "head.bias",
+    }
+    own = reference.state_dict()
+    save_file({path: own[name].clone() for path, name in paths.items()}, folder / "weights.safetensors")
+    return compiled("elman", values, reference, paths, folder)
+
+
+def compiled(
+    spec: str, values: Mapping[str, Any], reference: nn.Module, paths: Mapping[str, str], folder: Path
+) -> Twins:
+    """A spec compiled with the weights that lie in the folder."""
+    made = archc.compile(SPECS / f"{spec}.arch", values=values, weights=folder / "weights.safetensors")
+    made.write(folder, emit=("torch", "onnx"))
+    module = load_module(folder / f"{made.name}.py").load()
+    return Twins(reference, module, folder / f"{made.name}.onnx", made.graph, paths)
+
+
+def test_elman_is_a_recurrent_layer_of_torch(tmp_path: Path) -> None:
+    both = elman(tmp_path)
+    for batch, steps in ((4, 9), (2, 1), (3, 30)):
+        both.agree(noise(batch, steps, 5, seed=steps))
+
+
+def test_elman_has_the_gradients_of_torch(tmp_path: Path) -> None:
+    both = elman(tmp_path)
+    x = noise(4, 9, 5, seed=3)
+    for model in (both.reference, both.module):
+        y, last = model.train()(x)
+        (nn.functional.cross_entropy(y.flatten(0, 1), torch.arange(36) % 3) + (last**2).sum()).backward()
+    expected = dict(both.reference.named_parameters())
+    for path, parameter in both.module.named_parameters():
+        wanted = expected[both.paths[path]].grad
+        assert parameter.grad is not None and wanted is not None
+        assert (parameter.grad - wanted).abs().max() <= TOLERANCE * wanted.abs().max(), path
+
+
+# The translator -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def translator(tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, Path, dict[str, Tensor]]:
+    """The emitted module, the ONNX model and their weights, which are large enough to make a difference."""
+    folder = tmp_path_factory.mktemp("translator")
+    values = small("translator")
+    graph = archc.parse(SPECS / "translator.arch", values=values)
+    weights = {
+        path: noise(*weight.shape, seed=number) * 1.5 / weight.shape[-1] ** 0.5
+        for number, (path, weight) in enumerate(graph.weights.items())
+    }
+    save_file(weights, folder / "weights.safetensors")
+    both = compiled("translator", values, nn.Identity(), {}, folder)
+    return both.module, both.onnx_file, weights
+
+
+@pytest.mark.parametrize(("batch", "source_length", "target_length"), [(3, 7, 5), (2, 4, 9), (1, 1, 1)])
+def test_a_translation_follows_the_formulas(
+    translator: tuple[nn.Module, Path, dict[str, Tensor]], batch: int, source_length: int, target_length: int
+) -> None:
+    module, onnx_file, weights = translator
+    source, target = words(batch, source_length, count=40), words(batch, target_length, count=30, seed=1)
+    pairs = [translate(in_double(weights), s, t, hidden=8) for s, t in zip(source.numpy(), target.numpy(), strict=True)]
+    wanted = {name: torch.from_numpy(np.stack(arrays)) for name, arrays in zip(("logits", "alignment"), zip(*pairs))}
+    with torch.no_grad():
+        found = dict(zip(wanted, module(source, target), strict=True))
+    arrays = onnx.run(onnx_file, {"source": source.numpy(), "target": target.numpy()})
+    for name, expected in wanted.items():
+        assert_close(name, found[name].double(), expected)
+        assert_close(name, torch.from_numpy(arrays[name]).double(), expected)
+    if source_length > 1:
+        alignment = wanted["alignment"]
+        assert torch.allclose(alignment.sum(2), torch.ones(1, dtype=torch.float64))
+        assert alignment.std(1).max() > 0.01, "it looks elsewhere in each step"
+
+
+# The speaker encoder ------------------------------------------------------------------------------------------
+
+
+RESEMBLYZER = folder_of("resemblyzer")
+TRAINED = RESEMBLYZER / "pretrained.pt"
+
+
+@pytest.fixture
+def encoder(monkeypatch: pytest.MonkeyPatch) -> nn.Module:
+    """The package's own network, trained; the rest of the package, which reads sound files, stays away."""
+    package = ModuleType("resemblyzer")
+    package.__path__ = [str(RESEMBLYZER)]
+    for module in (package, ModuleType("resemblyzer.audio")):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    package.audio = ModuleType("resemblyzer.audio")  # type: ignore[attr-defined]
+    network: nn.Module = importlib.import_module("resemblyzer.voice_encoder").VoiceEncoder("cpu", verbose=False)
+    return network.eval()
+
+
+def test_speakers_are_told_apart_as_resemblyzer_does(encoder: nn.Module, tmp_path: Path) -> None:
+    spec, names = SPECS / "speaker_encoder.arch", NAMES / "speaker_encoder.names"
+    made = archc.compile(spec, weights=TRAINED, allow_pickle=True, renaming=names)
+    made.write(tmp_path, emit=("torch", "onnx"))
+    module = load_module(tmp_path / "speaker_encoder.py").load()
+    both = Twins(encoder, module, tmp_path / "speaker_encoder.onnx", made.graph, {})
+    for batch, frames in ((5, 160), (2, 37)):  # Resemblyzer cuts utterances into parts of 160 frames
+        mels = noise(batch, frames, 40, seed=batch).exp() * 0.1
+        both.agree(mels)
+        embedding = module(mels)
+        assert torch.allclose(embedding.norm(dim=1), torch.ones(batch))
