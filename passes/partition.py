@@ -113,7 +113,7 @@ class Partition(Pass):
         if wanted > len(graph):
             raise error(
                 "too-many-stages",
-                f"`{graph.name}` has {len(graph)} operators, which make no {wanted} stages",
+                f"`{graph.name}` is {len(graph)} operator{'s' if len(graph) != 1 else ''}, too few for {wanted} stages",
                 help="every stage needs an operator: ask for fewer",
             )
 
