@@ -81,4 +81,4 @@ class Convolving(Operator, abstract=True):
 
     def _options(self) -> dict[str, tuple[Any, Any]]:
         """The arguments that PyTorch's function and module share, with their defaults, in the function's order."""
-        raise NotImplementedError
+        raise AssertionError(f"{type(self).__name__} gives no options")

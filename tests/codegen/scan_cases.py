@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
+RECURRENT = """block Recurrent(hidden) {
+        input x: f32[B, T, D]
+        scan x_t in x, h = zeros((B, hidden)) {
+            h = (x_t -> i: linear(hidden)) + (h -> r: linear(hidden)) -> tanh
+            yield y = h
+        }
+        output y
+    }
+"""
+
 ELMAN = """model elman(hidden = 6, classes = 3) {
     input x: f32[B, T, 4]
     scan x_t in x, h = zeros((B, hidden)) {
@@ -195,27 +205,13 @@ TEXTS = {
         output y
         output c
     }""",
-    "a scan in a block that is used twice": """block Recurrent(hidden) {
-        input x: f32[B, T, D]
-        scan x_t in x, h = zeros((B, hidden)) {
-            h = (x_t -> i: linear(hidden)) + (h -> r: linear(hidden)) -> tanh
-            yield y = h
-        }
-        output y
-    }
-    model m {
+    "a scan in a block that is used twice": RECURRENT
+    + """    model m {
         input x: f32[B, T, 4]
         output y = x -> first: Recurrent(5) -> second: Recurrent(6)
     }""",
-    "a layer with a scan that is used twice": """block Recurrent(hidden) {
-        input x: f32[B, T, D]
-        scan x_t in x, h = zeros((B, hidden)) {
-            h = (x_t -> i: linear(hidden)) + (h -> r: linear(hidden)) -> tanh
-            yield y = h
-        }
-        output y
-    }
-    model m {
+    "a layer with a scan that is used twice": RECURRENT
+    + """    model m {
         input x: f32[B, T, 4]
         input z: f32[B, S, 4]
         layer shared = Recurrent(5)

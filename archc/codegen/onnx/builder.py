@@ -32,9 +32,6 @@ from archc.ir.types import DType, TensorType
 from archc.ops.operator import Operator, OperatorError
 from archc.ops.spelling import Quantized
 
-DEQUANTIZE = "dequantize"
-"""The operator whose nodes wait until somebody asks for what they decode."""
-
 
 class Builder:
     """Makes the ONNX graph of one graph.
@@ -91,7 +88,7 @@ class Builder:
         for item in items:
             if isinstance(item, Scan):
                 self._records.append(scan_record(self, item))
-            elif item.op.name == DEQUANTIZE:
+            elif item.op.unpacks:
                 self._waiting.update((value, (item, self._records)) for value in item.results)
             else:
                 self._spell(item)

@@ -6,10 +6,9 @@ Nearly all of it is the same for every model; what differs are the names and the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
-from typing import TYPE_CHECKING
 
 from archc.codegen.pipeline.split import Stage
+from archc.codegen.templates import template
 from archc.codegen.torch.docstrings import safe_text
 from archc.codegen.torch.formatting import lines_of
 from archc.codegen.torch.names import identifier
@@ -18,9 +17,6 @@ from archc.ir.graph import Graph
 from archc.ir.storage import Dense, Masked
 from archc.ir.types import TensorType
 from archc.ops.spelling import literal
-
-if TYPE_CHECKING:
-    import jinja2
 
 
 def emit(graph: Graph, stages: Sequence[Stage], *, source_name: str, compilation: str = "") -> str:
@@ -33,26 +29,22 @@ def emit(graph: Graph, stages: Sequence[Stage], *, source_name: str, compilation
     """
     names = [identifier(value.name or "x") for value in graph.inputs]
     batched = has_samples(graph)
-    return (
-        _templates()
-        .get_template("pipeline.py.jinja")
-        .render(
-            title=f"Run `{graph.name}` as a pipeline of {len(stages)} stages.",
-            file=f"{graph.name}_pipeline.py",
-            count=len(stages),
-            source=safe_text(source_name),
-            inputs_text=" and ".join(f"`{value.name}`" for value in graph.inputs),
-            arguments=", ".join(names),
-            example=", ".join(f"{name}[:8]" if batched else name for name in names),
-            model=literal(graph.name),
-            compilation=compilation,
-            stages=_constant("STAGES", tuple(stage.name for stage in stages)),
-            devices=_constant("DEVICES", tuple(stage.device for stage in stages)),
-            inputs=_dictionary("INPUTS", {value.name or "": _type(value.type) for value in graph.inputs}),
-            outputs=_constant("OUTPUTS", tuple(graph.outputs)),
-            batched=_constant("BATCHED", batched),
-            shared=_dictionary("SHARED", {name: literal(held) for name, held in shared(stages).items()}),
-        )
+    return template("archc.codegen.pipeline", "pipeline.py.jinja").render(
+        title=f"Run `{graph.name}` as a pipeline of {len(stages)} stages.",
+        file=f"{graph.name}_pipeline.py",
+        count=len(stages),
+        source=safe_text(source_name),
+        inputs_text=" and ".join(f"`{value.name}`" for value in graph.inputs),
+        arguments=", ".join(names),
+        example=", ".join(f"{name}[:8]" if batched else name for name in names),
+        model=literal(graph.name),
+        compilation=compilation,
+        stages=_constant("STAGES", tuple(stage.name for stage in stages)),
+        devices=_constant("DEVICES", tuple(stage.device for stage in stages)),
+        inputs=_dictionary("INPUTS", {value.name or "": _type(value.type) for value in graph.inputs}),
+        outputs=_constant("OUTPUTS", tuple(graph.outputs)),
+        batched=_constant("BATCHED", batched),
+        shared=_dictionary("SHARED", {name: literal(held) for name, held in shared(stages).items()}),
     )
 
 
@@ -87,16 +79,3 @@ def _dictionary(name: str, items: dict[str, str]) -> str:
     text = ", ".join(f"{literal(key)}: {value}" for key, value in items.items())
     annotation = "" if items else ": dict[str, tuple[int, ...]]"
     return "\n".join(lines_of(f"{name}{annotation} = ", f"{{{text}}}", 0))
-
-
-@cache
-def _templates() -> jinja2.Environment:
-    import jinja2
-
-    return jinja2.Environment(
-        loader=jinja2.PackageLoader("archc.codegen.pipeline", "."),
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        undefined=jinja2.StrictUndefined,
-    )

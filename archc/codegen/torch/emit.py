@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable
-from functools import cache
-from typing import TYPE_CHECKING
 
 from archc.codegen.outline import outline
 from archc.codegen.program import Apply, Local, Program
+from archc.codegen.templates import template
 from archc.codegen.torch.classes import plan
 from archc.codegen.torch.docstrings import docstring
 from archc.codegen.torch.formatting import has_name, lines_of, signature
@@ -29,10 +28,6 @@ from archc.diagnostics import Diagnostics
 from archc.ir.graph import Graph, Node, Scope
 from archc.ops.operator import Operator
 from archc.ops.spelling import literal
-
-if TYPE_CHECKING:
-    import jinja2
-
 
 _LOAD = ("path: str | Path | None = None", 'device: str | torch.device = "cpu"')
 _LOAD_STAGES = ("path: str | Path | None = None", "devices: Sequence[str | torch.device] = DEVICES")
@@ -58,27 +53,23 @@ def emit(graph: Graph, *, source_name: str, weights_name: str, compilation: str 
     placement = context.placement
     place = "" if placement.stages is None else _place(placement, model.name)
     used = needed(h for h in HELPERS if has_name(code, h, called=h.islower()))
-    helpers = _templates().get_template("integer.py.jinja").render(used=used, moved=bool(place))
-    helpers += _templates().get_template("masked.py.jinja").render(layers=masked_layers(graph))
-    helpers += _templates().get_template("to_stage.py.jinja").render() if place else ""
+    helpers = template("archc.codegen.torch", "integer.py.jinja").render(used=used, moved=bool(place))
+    helpers += template("archc.codegen.torch", "masked.py.jinja").render(layers=masked_layers(graph))
+    helpers += template("archc.codegen.torch", "to_stage.py.jinja").render() if place else ""
     code += helpers + place
     load = _LOAD_STAGES if place else _LOAD
-    return (
-        _templates()
-        .get_template("module.py.jinja")
-        .render(
-            docstring="\n".join(_module_docstring(model, graph, source_name)),
-            uses=lambda name: has_name(code, name),
-            abstract=[name for name in ("Callable", "Sequence") if has_name(code, name)],
-            typing=[name for name in ("Any",) if has_name(code, name)],
-            compilation=compilation,
-            place=place,
-            helpers=helpers,
-            classes=classes,
-            model=model.name,
-            load="\n".join(signature("load", load, f" -> {model.name}", 0)),
-            default_path="\n".join(lines_of("path = ", f"Path(__file__).with_name({literal(weights_name)})", 2)),
-        )
+    return template("archc.codegen.torch", "module.py.jinja").render(
+        docstring="\n".join(_module_docstring(model, graph, source_name)),
+        uses=lambda name: has_name(code, name),
+        abstract=[name for name in ("Callable", "Sequence") if has_name(code, name)],
+        typing=[name for name in ("Any",) if has_name(code, name)],
+        compilation=compilation,
+        place=place,
+        helpers=helpers,
+        classes=classes,
+        model=model.name,
+        load="\n".join(signature("load", load, f" -> {model.name}", 0)),
+        default_path="\n".join(lines_of("path = ", f"Path(__file__).with_name({literal(weights_name)})", 2)),
     )
 
 
@@ -86,15 +77,11 @@ def _place(placement: Placement, model: str) -> str:
     """What puts the stages of a model on their devices."""
     guests = placement.guests()
     parameters = (f"model: {model}", "devices: Sequence[str | torch.device]")
-    return (
-        _templates()
-        .get_template("placement.py.jinja")
-        .render(
-            head="\n".join(signature("place", parameters, f" -> {model}", 0)),
-            stages="\n".join(lines_of("STAGES = ", literal(tuple(placement.layers())), 0)),
-            devices="\n".join(lines_of("DEVICES = ", literal(placement.devices()), 0)),
-            guests="\n".join(lines_of("SHARED = ", literal(guests), 0)) if guests else "",
-        )
+    return template("archc.codegen.torch", "placement.py.jinja").render(
+        head="\n".join(signature("place", parameters, f" -> {model}", 0)),
+        stages="\n".join(lines_of("STAGES = ", literal(tuple(placement.layers())), 0)),
+        devices="\n".join(lines_of("DEVICES = ", literal(placement.devices()), 0)),
+        guests="\n".join(lines_of("SHARED = ", literal(guests), 0)) if guests else "",
     )
 
 
@@ -138,19 +125,6 @@ def _distinguish(graph: Graph) -> Callable[[Node], Hashable]:
         return None
 
     return key
-
-
-@cache
-def _templates() -> jinja2.Environment:
-    import jinja2
-
-    return jinja2.Environment(
-        loader=jinja2.PackageLoader("archc.codegen.torch", "."),
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        undefined=jinja2.StrictUndefined,
-    )
 
 
 def _check(graph: Graph) -> None:

@@ -1,0 +1,28 @@
+"""The jinja2 templates of a room of code generation: they lay out, and decide nothing."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import jinja2
+
+
+@cache
+def template(package: str, name: str) -> jinja2.Template:
+    """The template of a name that lies in a package; a variable that nobody gives it is an error."""
+    return _environment(package).get_template(name)
+
+
+@cache
+def _environment(package: str) -> jinja2.Environment:
+    import jinja2
+
+    return jinja2.Environment(
+        loader=jinja2.PackageLoader(package, "."),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        undefined=jinja2.StrictUndefined,
+    )
