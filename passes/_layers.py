@@ -78,12 +78,16 @@ class Names:
         self._taken = {node.path for node in graph.nodes() if node.path is not None}
 
     def free(self, scope: Scope, wanted: str) -> str:
-        """A name for a new layer of a scope: the one wanted, with a number where another layer has it."""
+        """A name for a new layer of a scope: the one wanted, with a number where another layer has it.
+
+        `fc_in` becomes `fc_in2`, and `h_in.0`, an element of a list, `h_in2.0`.
+        """
         prefix = f"{scope.path}." if scope.path else ""
+        stem, dot, element = wanted.rpartition(".") if wanted.rpartition(".")[2].isdigit() else (wanted, "", "")
         name, number = wanted, 1
         while prefix + name in self._taken:
             number += 1
-            name = f"{wanted}{number}"
+            name = f"{stem}{number}{dot}{element}"
         self._taken.add(prefix + name)
         return name
 
