@@ -79,9 +79,11 @@ def write_files(
     report = {**make_report(compiled), **stages_report(pipeline)}
     if check:
         from archc.driver.checking import check_agreement
+        from archc.passmanager.threads import one_thread
 
         progress("run what was written")
-        report["check"] = check_agreement(compiled, whole, [stage.files for stage in pipeline.stages])
+        with one_thread():
+            report["check"] = check_agreement(compiled, whole, [stage.files for stage in pipeline.stages])
     report["files"] = {path.name: _fingerprint(path) for path in sorted(written)}
     out.write_text("report.json", json.dumps(report, indent=2, ensure_ascii=False) + "\n")
     return report

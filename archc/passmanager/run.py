@@ -25,6 +25,7 @@ from archc.passmanager.agreement import largest_error
 from archc.passmanager.base import Context, Pass, Preserves, Remark
 from archc.passmanager.calibration import Calibration
 from archc.passmanager.order import check_order
+from archc.passmanager.threads import one_thread
 
 
 @dataclass(frozen=True)
@@ -80,35 +81,35 @@ def run_passes(
             selector matches nothing, or a pass broke the graph.
     """
     _admit(passes)
-    original = previous = calibration.outputs(graph)
+    with one_thread():
+        original = previous = calibration.outputs(graph)
     for step in passes:
         progress(str(step))
         before = cost(graph)
-        interface = _interface(graph)
-        context = Context(Rewriter(graph, by=step.name), calibration, devices or {})
-        try:
-            step.run(graph, context)
-        except SelectorError as problem:
-            raise error("selector-matches-nothing", f"{problem} in `{step}`", help=problem.help) from None
-        except Exception as bug:
-            bug.add_note(f"while the pass `{step}` ran")  # for whoever gets it: which of the passes it was
-            raise
-        context.rewriter.remove_unused_nodes()
-        context.rewriter.remove_unused_weights()
-        _verify(graph, step, interface)
-        outputs = calibration.outputs(graph)
-        change = largest_error(previous, outputs)
+        with one_thread():
+            remarks = _run(graph, step, calibration, devices or {})
+            outputs = calibration.outputs(graph)
+            change, total = (largest_error(earlier, outputs) for earlier in (previous, original))
         _hold_to_promise(step, change)
-        yield PassReport(
-            str(step),
-            step.preserves,
-            before,
-            cost(graph),
-            change,
-            largest_error(original, outputs),
-            tuple(context.remarks),
-        )
+        yield PassReport(str(step), step.preserves, before, cost(graph), change, total, remarks)
         previous = outputs
+
+
+def _run(graph: Graph, step: Pass, calibration: Calibration, devices: Mapping[str, Devices]) -> tuple[Remark, ...]:
+    """Run one pass, clear away what it left unused, and verify the graph; returns what it remarked."""
+    interface = _interface(graph)
+    context = Context(Rewriter(graph, by=step.name), calibration, devices)
+    try:
+        step.run(graph, context)
+    except SelectorError as problem:
+        raise error("selector-matches-nothing", f"{problem} in `{step}`", help=problem.help) from None
+    except Exception as bug:
+        bug.add_note(f"while the pass `{step}` ran")  # for whoever gets it: which of the passes it was
+        raise
+    context.rewriter.remove_unused_nodes()
+    context.rewriter.remove_unused_weights()
+    _verify(graph, step, interface)
+    return tuple(context.remarks)
 
 
 def _admit(passes: Sequence[Pass]) -> None:

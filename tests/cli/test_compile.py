@@ -54,9 +54,11 @@ def test_the_report(run: Run, tmp_path: Path) -> None:
 
 def test_the_same_input_gives_the_same_bytes_in_another_folder_and_process(run: Run, tmp_path: Path) -> None:
     passes = "lowrank(rank=16, on='fc1'), quant"
-    assert run("compile", CNN, "-o", tmp_path / "one", "--passes", passes).status == 0
-    command = [sys.executable, "-m", "archc", "compile", str(CNN), "-o", "two", "--passes", passes]
-    environment = {**os.environ, "PYTHONHASHSEED": "4711", "PYTHONPATH": str(SPECS.parent)}
+    assert run("compile", CNN, "-o", tmp_path / "one", "--passes", passes, "--check").status == 0
+    command = [sys.executable, "-m", "archc", "compile", str(CNN), "-o", "two", "--passes", passes, "--check"]
+    # The tests run on one thread.
+    more = {"PYTHONHASHSEED": "4711", "PYTHONPATH": str(SPECS.parent), "OMP_NUM_THREADS": "2"}
+    environment = {**os.environ, **more}
     subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True, timeout=120)
     one, two = content(tmp_path / "one"), content(tmp_path / "two")
     assert list(one) == FILES
