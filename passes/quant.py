@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import nan
 from typing import Literal
 
 import numpy as np
@@ -21,13 +21,16 @@ from ._quantizers import Rounder, feeds_integers, results_to_round
 
 Scheme = Literal["static", "dynamic", "weight"]
 
-TINY = 65_536
-"""Multiply-adds a sample below which a layer alone costs less than rounding what it receives.
+LEAST = {"static": 100_000, "dynamic": 250_000, "weight": 0}
+"""Multiply-adds a sample below which a linear layer alone costs less than rounding what it receives, by scheme.
 
-Measured with ONNX Runtime on one core at batch 1: integers make a linear layer 512 → 64 0.93 times as fast as it is,
-256 → 256 0.96 times, 1024 → 1000 twice.
+Measured on one core at batch 1.  ONNX Runtime: integers make a linear layer 256 → 256 0.8 times as fast as it is,
+384 → 384 and 512 → 512 twice.  A call in PyTorch costs so much that there 512 → 512 is 0.7 times as fast, 768 → 768 as
+fast, and 1024 → 1024 1.2 times; at batch 32 it gains from 384 → 384 on.
 """
 
+LEAST_OF_KERNELS_THAT_ROUND = 65_536
+"""The same for a layer whose kernels give integers: what it receives is rounded already more often than not."""
 
 LONELY = 1_000_000
 """Multiply-adds a sample below which a convolution does not pay that gives its integers to no other such layer.
@@ -55,9 +58,11 @@ class Quant(Pass):
     Efficient Integer-Arithmetic-Only Inference"; Wu et al. 2020, "Integer Quantization for Deep Learning Inference".)
 
     A layer is left alone where the scheme would make it slower than it is, and where its weight belongs to a
-    layer that stays as it is.  One that is tiny, or that only looks up, gets `weight` under any scheme, and so does a
-    small convolution whose integers no other layer takes.  What a
+    layer that stays as it is.  One with less work than `least`, or that only looks up, gets `weight` under any scheme,
+    and so does a small convolution whose integers no other layer takes.  What a
     convolution makes is rounded as well, if it does not flow into another such layer: its kernels give integers.
+    The default of `least` suits ONNX Runtime, and PyTorch at large batches.  PyTorch at a few samples at a time gains
+    from linear layers of 600,000 multiply-adds on and loses below: there, `least = 600_000` is never slower.
     """
 
     preserves = "approximate"
@@ -77,8 +82,18 @@ class Quant(Pass):
     percentile: float = attribute(
         99.99, doc="how many per cent of the numbers lie below the upper end, and above the lower", keyword=True
     )
+    least: int | None = attribute(
+        None,
+        doc="the multiply-adds a sample for which it pays to round what a linear layer receives; where nothing is "
+        f"given, {LEAST['static']:,} in the scheme `static` and {LEAST['dynamic']:,} in `dynamic`",
+        keyword=True,
+    )
 
     def check(self) -> None:
+        if self.least is not None and self.least < 0:
+            raise AttributeProblem(
+                "bad-option", f"`least` of `quant` must not be below 0, and is {self.least}", "least"
+            )
         if not 50 < self.percentile <= 100:
             raise AttributeProblem(
                 "bad-option",
@@ -115,7 +130,7 @@ class Quant(Pass):
             context.note(graph.name, "calibrated on random inputs: give calibration data for ranges that are real")
         percentile = self.percentile if self.observer == "percentile" else None
         seen = observe(graph, values, context.calibration, percentile)
-        return {value: seen.get(value, Range(nan, nan)) for value in values}
+        return {value: seen.get(value, Range(math.nan, math.nan)) for value in values}
 
     # Which layers -----------------------------------------------------------------------------------------
 
@@ -140,6 +155,9 @@ class Quant(Pass):
                 static.update(layer.nodes)
         while lonely := self._lonely(graph, schemes, work):
             schemes |= dict.fromkeys(lonely, "weight")
+        for layer, scheme in schemes.items():
+            if scheme != self.scheme and self.scheme in layer.op.integer_schemes:
+                context.note(layer.path, f"`{self.scheme}` would not pay for its {work(layer.node):,} multiply-adds")
         return schemes
 
     def _lonely(self, graph: Graph, schemes: Mapping[Layer, Scheme], work: Work) -> list[Layer]:
@@ -175,7 +193,10 @@ class Quant(Pass):
         """
         if self.scheme not in layer.op.integer_schemes:
             return "weight"
-        if work >= TINY or (self.scheme == "static" and all(feeds_integers(node, static) for node in layer.nodes)):
+        least = LEAST[self.scheme] if self.least is None else self.least
+        if layer.op.integer_result:
+            least = min(least, LEAST_OF_KERNELS_THAT_ROUND)
+        if work >= least or (self.scheme == "static" and all(feeds_integers(node, static) for node in layer.nodes)):
             return self.scheme
         return "weight"
 
@@ -190,8 +211,13 @@ class Quant(Pass):
             context.note(layer.path, "its mask is gone: what it left out is zero in int8, too")
         if graph.weights[path].storage.elementwise:  # else it is shared, and the other layer came first
             context.rewriter.set_storage(path, Int8(layer.op.channel_axis if self.granularity == "channel" else None))
-        error = float(np.linalg.norm(graph.weight_values(path) - values))
-        return before, graph.weights[path].nbytes, error / (float(np.linalg.norm(values)) or 1.0)
+        error = _norm(graph.weight_values(path) - values)
+        return before, graph.weights[path].nbytes, error / (_norm(values) or 1.0)
+
+
+def _norm(values: np.ndarray) -> float:
+    """The Frobenius norm, in float64 and without BLAS, whose sums depend on the number of its threads."""
+    return math.sqrt(np.square(values, dtype=np.float64).sum())
 
 
 def _unclear(node: Node, ranges: dict[Value, Range]) -> bool:

@@ -36,7 +36,9 @@ def test_every_spec_computes_what_its_graph_does(spec: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("spec", [path for path in SPECS if path.stem in ("cnn", "mlp")], ids=lambda path: path.stem)
-@pytest.mark.parametrize("passes", ["lowrank", "quant", "lowrank, quant", "quant(int8, scheme = dynamic)"])
+@pytest.mark.parametrize(
+    "passes", ["lowrank", "quant(least = 0)", "lowrank, quant(least = 0)", "quant(int8, scheme = dynamic, least = 0)"]
+)
 def test_passes_leave_modules_that_compute_what_their_graphs_do(spec: Path, passes: str, tmp_path: Path) -> None:
     if "dynamic" in passes and spec.stem == "cnn":
         passes = passes.replace(")", ", on = 'fc*')")

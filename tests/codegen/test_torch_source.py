@@ -32,7 +32,7 @@ def test_the_source_is_as_the_formatter_and_the_linter_want_it(text: str | Path,
     assert_well_formed(source_of(graph_of(text)), tmp_path)
 
 
-@pytest.mark.parametrize("passes", ["quant", "lowrank, quant", "quant(int8, scheme = weight)"])
+@pytest.mark.parametrize("passes", ["quant(least = 0)", "lowrank, quant(least = 0)", "quant(int8, scheme = weight)"])
 def test_integer_layers_are_as_the_formatter_and_the_linter_want_them(passes: str, tmp_path: Path) -> None:
     assert_well_formed(source_of(graph_of(Path("specs/cnn.arch"), passes)), tmp_path)
 

@@ -93,7 +93,7 @@ BEFORE = {
     "cnn": "lowrank, prune(0.5, scheme = 'channel'), quant",
     "mlp": "lowrank, prune(0.5, scheme = 'channel'), quant",
     "resnet18": "fold, quant",
-    "gpt": "quant",
+    "gpt": "quant(least = 0)",
     "skips": "prune(0.5)",
 }
 

@@ -60,7 +60,7 @@ def test_no_split_is_better(seed: int, count: int, memory: int | None, size: int
 def test_the_divided_model_is_the_model(seed: int, count: int, quantized: bool) -> None:
     graph = model(seed)
     if quantized:
-        run(graph, Quant())
+        run(graph, Quant(least=0))
     expected = outputs(graph, seed=1)
     before = sum(not node.op.unpacks for node in graph.nodes())
     assume(len(graph) >= count)

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import archc
 from archc.ir.attributes import AttributeProblem
 from archc.ir.dims import symbol
 from archc.ir.graph import Graph
@@ -17,6 +18,9 @@ from archc.passes._calibrate import Range
 from archc.passes.quant import Quant
 from archc.passmanager import make_pass
 from tests.passes.graphs import Build, mlp, operators, outputs, remarks, run
+
+SMALL = 65_536
+"""Multiply-adds of layers that are small enough for a test, and that these passes are to round for."""
 
 
 def quantizers(graph: Graph) -> dict[str, str]:
@@ -54,7 +58,7 @@ def test_static_rounds_what_every_layer_receives_to_its_range() -> None:
     graph = mlp(256, 512, 256)
     data = np.random.default_rng(3).uniform(-2, 3, (200, 256)).astype(np.float32)
     before = outputs(graph)["y0"]
-    (report,) = run(graph, Quant(), data={"x": data})
+    (report,) = run(graph, Quant(least=SMALL), data={"x": data})
     assert quantizers(graph) == {"fc1_in": "x", "fc2_in": "relu"}
     scale, zero_point = graph.weight_values("fc1_in.scale"), graph.weight_values("fc1_in.zero_point")
     assert scale == pytest.approx((data.max() - data.min()) / 255, rel=1e-5)
@@ -71,10 +75,10 @@ def test_percentiles_cut_off_what_is_rare() -> None:
     data = np.random.default_rng(0).uniform(0, 1, (256, 300)).astype(np.float32)
     data[0, 0] = 100
     graph = mlp(300, 300)
-    run(graph, Quant(observer="percentile", percentile=99.9), data={"x": data})
+    run(graph, Quant(observer="percentile", percentile=99.9, least=SMALL), data={"x": data})
     assert graph.weight_values("fc1_in.scale") * 255 < 1.2
     whole = mlp(300, 300)
-    run(whole, Quant(), data={"x": data})
+    run(whole, Quant(least=SMALL), data={"x": data})
     assert whole.weight_values("fc1_in.scale") * 255 == pytest.approx(100, rel=1e-5)
 
 
@@ -83,7 +87,7 @@ def test_one_quantize_serves_all_layers_that_receive_a_value() -> None:
     x = build.layer("relu", build.input(256))
     heads = [build.layer("linear", x, 256, name=name) for name in ("query", "key", "value")]
     graph = build.done(*heads)
-    run(graph, Quant())
+    run(graph, Quant(least=SMALL))
     assert quantizers(graph) == {"query_in": "relu"}
 
 
@@ -92,7 +96,7 @@ def test_dynamic_follows_the_data_and_leaves_convolutions_alone() -> None:
     x = build.layer("conv2d", build.input(3, 12, 12), 16, 3, name="conv")
     graph = build.done(build.layer("linear", build.layer("flatten", x), 64, name="fc"))
     before = outputs(graph)["y0"]
-    (report,) = run(graph, Quant(scheme="dynamic"))
+    (report,) = run(graph, Quant(scheme="dynamic", least=SMALL))
     assert [op for op in operators(graph) if "quantize" in op] == ["quantize(u8, dynamic = true)", "dequantize"]
     assert "slower" in remarks(report, "left")["conv"]
     assert torch.allclose(outputs(graph)["y0"], before, atol=0.05)
@@ -113,12 +117,29 @@ def test_weight_stores_integers_and_rounds_nothing_else() -> None:
 
 def test_a_tiny_layer_alone_gets_weight_and_within_a_chain_static() -> None:
     alone = mlp(16, 16)
-    (report,) = run(alone, Quant())
+    (report,) = run(alone, Quant(least=SMALL))
     assert quantizers(alone) == {}
     assert remarks(report, "rewrote")["fc1"].startswith("weight")
     chain = mlp(256, 512, 10)
-    run(chain, Quant())
+    run(chain, Quant(least=SMALL))
     assert quantizers(chain) == {"fc1_in": "x", "fc2_in": "relu"}
+
+
+def test_small_linear_layers_are_rounded_for_where_least_says_so() -> None:
+    for least, found in ((131_072, "static"), (131_073, "weight")):
+        (report,) = run(mlp(256, 512), Quant(least=least))
+        assert remarks(report, "rewrote")["fc1"].startswith(found)
+    assert remarks(report, "note")["fc1"] == "`static` would not pay for its 131,072 multiply-adds"
+    with pytest.raises(AttributeProblem, match="must not be below 0"):
+        make_pass("quant", [], {"least": -1})
+
+
+@pytest.mark.parametrize(("width", "scheme", "found"), [
+    (256, "static", "weight"), (400, "static", "static"), (400, "dynamic", "weight"), (600, "dynamic", "dynamic")
+])  # fmt: skip
+def test_dynamic_rounding_takes_a_larger_layer_to_pay(width: int, scheme: str, found: str) -> None:
+    (report,) = run(mlp(width, width), Quant(scheme=scheme))  # type: ignore[arg-type]
+    assert remarks(report, "rewrote")["fc1"].startswith(found)
 
 
 def test_what_flows_from_one_convolution_into_the_next_is_rounded_once() -> None:
@@ -127,7 +148,7 @@ def test_what_flows_from_one_convolution_into_the_next_is_rounded_once() -> None
     x = build.layer("max_pool2d", build.layer("relu", x), 2)
     x = build.layer("relu", build.layer("conv2d", x, 32, 3, name="conv2"))
     graph = build.done(build.layer("linear", build.layer("flatten", x), 10, name="fc"))
-    run(graph, Quant())
+    run(graph, Quant(least=SMALL))
     assert quantizers(graph) == {"conv1_in": "x", "conv2_in": "max_pool2d", "fc_in": "flatten"}
 
 
@@ -138,7 +159,7 @@ def test_the_result_of_a_convolution_is_rounded_where_no_such_layer_follows() ->
     y = build.layer("conv2d", build.layer("relu", y), 32, 3, padding=1, name="conv2")
     graph = build.done(build.layer("avg_pool2d", build.layer("relu", build.layer("add", x, y)), 12))
     before = outputs(graph)["y0"]
-    run(graph, Quant())
+    run(graph, Quant(least=SMALL))
     assert quantizers(graph) == {"conv1_in": "relu", "conv2_in": "relu", "conv2_out": "conv2"}
     add = next(node for node in graph.nodes() if node.op.name == "add")
     assert add.operands[0] is x  # what `conv1` receives stays whole for the others
@@ -151,7 +172,7 @@ def test_a_small_convolution_whose_integers_nobody_takes_keeps_its_floats() -> N
     x = build.layer("conv2d", build.input(6, 14, 14), 16, 5, name="first")
     x = build.layer("conv2d", build.layer("relu", x), 16, 3, name="second")
     graph = build.done(build.layer("tanh", x))
-    run(graph, Quant())
+    run(graph, Quant(least=SMALL))
     assert quantizers(graph) == {}, "without the second, nobody takes the integers of the first either"
     assert all(isinstance(graph.weights[f"{name}.weight"].storage, Int8) for name in ("first", "second"))
 
@@ -161,7 +182,7 @@ def test_a_value_that_a_convolution_makes_is_rounded_for_all_that_use_it() -> No
     x = build.layer("relu", build.layer("conv2d", build.input(32, 12, 12), 32, 3, padding=1, name="conv1"))
     y = build.layer("conv2d", x, 32, 3, padding=1, name="conv2")
     graph = build.done(build.layer("add", x, y))
-    run(graph, Quant())
+    run(graph, Quant(least=SMALL))
     assert quantizers(graph) == {"conv1_in": "x", "conv1_out": "relu", "conv2_out": "conv2"}
 
 
@@ -172,7 +193,7 @@ def test_tied_weights_become_integers_together_or_not_at_all() -> None:
         return build.done(build.layer("linear", x, 1024, name="head", weights={"weight": "wte.weight"}))
 
     together = tied()
-    (report,) = run(together, Quant(scheme="dynamic"))
+    (report,) = run(together, Quant(scheme="dynamic", least=SMALL))
     assert together.weights["wte.weight"].storage == Int8(axis=0)
     assert set(remarks(report, "rewrote")) == {"wte", "head"}
     apart = tied()
@@ -185,31 +206,44 @@ def test_a_layer_used_twice_is_quantized_in_both_uses() -> None:
     build = Build()
     first = build.layer("linear", build.input(256), 256, name="fc")
     graph = build.done(build.layer("linear", build.layer("relu", first), 256, name="fc"))
-    run(graph, Quant())
+    run(graph, Quant(least=SMALL))
     assert quantizers(graph) == {"fc_in": "x", "fc_in2": "relu"}
+
+
+def test_what_rounds_for_an_element_of_a_list_is_an_element_of_a_list_in_both_uses() -> None:
+    text = """
+    model net {
+        input x: f32[N, 256]
+        layer h[0] = linear(256)
+        output y: f32[N, 256] = x -> h[0] -> relu -> h[0]
+    }
+    """
+    graph = archc.compile(text, passes="quant(least = 0)").graph
+    assert quantizers(graph) == {"h_in.0": "x", "h_in2.0": "relu"}
+    assert archc.parse(archc.print_graph(graph)) == graph
 
 
 def test_a_second_run_changes_nothing() -> None:
     graph = mlp(256, 512, 10)
-    run(graph, Quant())
+    run(graph, Quant(least=SMALL))
     before = graph.canonical()
-    (report,) = run(graph, Quant())
+    (report,) = run(graph, Quant(least=SMALL))
     assert graph.canonical() == before
     assert set(remarks(report, "left")) == {"fc1", "fc2"}
 
 
 def test_random_calibration_is_said_and_data_that_are_not_finite_are_refused() -> None:
-    assert "random inputs" in remarks(run(mlp(256, 256), Quant())[0], "note")["net"]
+    assert "random inputs" in remarks(run(mlp(256, 256), Quant(least=SMALL))[0], "note")["net"]
     data = np.full((8, 256), np.nan, np.float32)
     graph = mlp(256, 256)
-    (report,) = run(graph, Quant(), data={"x": data})
+    (report,) = run(graph, Quant(least=SMALL), data={"x": data})
     assert remarks(report, "left") == {"fc1": "the calibration data gave no finite range for it"}
     assert quantizers(graph) == {}
 
 
 def test_normalization_has_no_integer_form() -> None:
     build = Build()
-    (report,) = run(build.done(build.layer("layer_norm", build.input(256), name="ln")), Quant())
+    (report,) = run(build.done(build.layer("layer_norm", build.input(256), name="ln")), Quant(least=SMALL))
     assert remarks(report, "left") == {"ln": "`layer_norm` has no integer form"}
 
 
@@ -227,7 +261,7 @@ def test_the_work_of_a_convolution_counts_for_images_of_the_size_that_the_data_h
         image = build.rewriter.input("image", TensorType(DType.f32, (symbol("N"), 16, symbol("H"), symbol("W"))))
         graph = build.done(build.layer("conv2d", image, 16, 3, name="conv"))
         data = np.random.default_rng(0).standard_normal((4, 16, size, size)).astype(np.float32)
-        return remarks(run(graph, Quant(), data={"image": data})[0], "rewrote")
+        return remarks(run(graph, Quant(least=SMALL), data={"image": data})[0], "rewrote")
 
     assert with_data(4)["conv"].startswith("weight")
     assert with_data(40)["conv"].startswith("static")

@@ -77,7 +77,12 @@ def test_compressed_steps_are_the_same_everywhere(case: str, passes: str, tmp_pa
 
 @pytest.mark.parametrize(
     "passes",
-    ['quant(int8, scheme = "static")', 'quant(int8, scheme = "dynamic")', "prune(0.5)", "lowrank(ratio = 0.2)"],
+    [
+        'quant(int8, scheme = "static", least = 65_536)',
+        'quant(int8, scheme = "dynamic", least = 65_536)',
+        "prune(0.5)",
+        "lowrank(ratio = 0.2)",
+    ],
 )
 def test_a_wide_cell_is_compressed(passes: str, tmp_path: Path) -> None:
     before = archc.compile(ELMAN, values={"hidden": 160})

@@ -28,14 +28,14 @@ VARIABLES = frozenset({
     "self", "torch", "nn", "F", "Tensor", "Path", "OrderedDict", "Any", "Callable", "Sequence", "math", "load",
     "ToStage", "STAGES", "DEVICES", "SHARED", "COMPILATION", "place", "stay_home",
     "Quantized", "Quantize", "quantize", "pooled", "MKLDNN", "Int8Weight", "Int8Layer", "Int8Linear", "Int8Conv2d",
-    "Keeping", "Grid", "OnGrid", "VERSION", "attrgetter",
-    "super", "range", "zip", "min", "max", "float", "int", "tuple",
+    "Keeping", "Grid", "OnGrid", "VERSION", "attrgetter", "c_float",
+    "super", "range", "zip", "min", "max", "round", "float", "int", "tuple",
 })  # fmt: skip
 """What the body of an emitted class may refer to, and a variable must therefore not hide."""
 
 
 IN_CONSTRUCTORS = VARIABLES - {
-    "load", "place", "stay_home", "quantize", "pooled", "attrgetter", "zip", "min", "max",
+    "load", "place", "stay_home", "quantize", "pooled", "attrgetter", "c_float", "zip", "min", "max", "round",
 }  # fmt: skip
 """The same for the constructor alone."""
 
