@@ -1,10 +1,10 @@
 """The PyTorch that specs compile to, beside the same model of `transformers`, without and with `torch.compile`.
 
-One thread, inference, fresh weights; process time, which leaves out the waiting for others on the machine.  The two
-take turns; the ratio is the median over the pairs, with the least and the most of it, and below 1 archc's is the faster
-one.
+Inference with fresh weights.  On the CPU one thread, and process time, which leaves out the waiting for others on the
+machine; on a GPU the time until it is done.  The two take turns; the ratio is the median over the pairs, with the least
+and the most of it, and below 1 archc's is the faster one.
 
-    python -m benchmarks.references [--batches 1 32] [--length 128] [--pairs 7] [--compile]
+    python -m benchmarks.references [--batches 1 32] [--length 128] [--pairs 7] [--compile] [--device cuda]
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from benchmarks.processes import ROOT
 from benchmarks.tables import markdown
 
 Run = Callable[[], object]
+Prepare = Callable[[nn.Module], nn.Module]
 
 
 def load(spec: str) -> nn.Module:
@@ -37,59 +38,72 @@ def load(spec: str) -> nn.Module:
     return module
 
 
-def bert(batch: int, length: int, prepare: Callable[[nn.Module], nn.Module]) -> tuple[Run, Run]:
+def bert(batch: int, length: int, device: str, prepare: Prepare) -> tuple[Run, Run]:
     """Texts of which all but the first are padded."""
-    own, other = prepare(load("bert")), prepare(BertModel(BertConfig()).eval())
-    tokens = torch.randint(30_522, (batch, length))
+    own, other = prepare(load("bert").to(device)), prepare(BertModel(BertConfig()).eval().to(device))
+    tokens = torch.randint(30_522, (batch, length), device=device)
     segments = torch.zeros_like(tokens)
-    mask = torch.arange(length) < length - torch.arange(batch)[:, None]
+    mask = (torch.arange(length) < length - torch.arange(batch)[:, None]).to(device)
     return lambda: own(tokens, segments, mask), lambda: other(tokens, mask, segments)
 
 
-def resnet50(batch: int, length: int, prepare: Callable[[nn.Module], nn.Module]) -> tuple[Run, Run]:
+def resnet50(batch: int, length: int, device: str, prepare: Prepare) -> tuple[Run, Run]:
     """Images of 224 pixels."""
-    images: Tensor = torch.randn(batch, 3, 224, 224)
-    own, other = prepare(load("resnet50")), prepare(ResNetForImageClassification(ResNetConfig(num_labels=1000)).eval())
+    images: Tensor = torch.randn(batch, 3, 224, 224, device=device)
+    reference = ResNetForImageClassification(ResNetConfig(num_labels=1000)).eval()
+    own, other = prepare(load("resnet50").to(device)), prepare(reference.to(device))
     return lambda: own(images), lambda: other(images)
 
 
 MODELS = {"BERT base": bert, "ResNet-50": resnet50}
 
 
-def seconds(run: Run) -> float:
-    start = time.process_time()
+def seconds(run: Run, device: str) -> float:
+    if device == "cpu":
+        start = time.process_time()
+        run()
+        return time.process_time() - start
+    torch.cuda.synchronize()
+    start = time.perf_counter()
     run()
-    return time.process_time() - start
+    torch.cuda.synchronize()
+    return time.perf_counter() - start
 
 
-def in_turns(own: Run, other: Run, first: int) -> tuple[float, float]:
+def in_turns(own: Run, other: Run, device: str, first: int) -> tuple[float, float]:
     """What both take, the other one first where `first` is 1: whoever comes second may find things in the cache."""
     if first:
-        theirs = seconds(other)
-        return seconds(own), theirs
-    return seconds(own), seconds(other)
+        theirs = seconds(other, device)
+        return seconds(own, device), theirs
+    return seconds(own, device), seconds(other, device)
 
 
-def row(name: str, batch: int, length: int, pairs: int, compiled: bool) -> list[str]:
-    own, other = MODELS[name](batch, length, torch.compile if compiled else lambda model: model)
-    own(), other()  # the first run is longer
-    times = [in_turns(own, other, first=pair % 2) for pair in range(pairs)]
+def row(name: str, batch: int, length: int, device: str, pairs: int, compiled: bool) -> list[str]:
+    own, other = MODELS[name](batch, length, device, torch.compile if compiled else lambda model: model)
+    for _ in range(2):  # the first runs are longer
+        own(), other()
+    times = [in_turns(own, other, device, first=pair % 2) for pair in range(pairs)]
     ratios = [mine / theirs for mine, theirs in times]
     return [
         name + (", `torch.compile`" if compiled else ""),
         str(batch),
-        *(f"{1000 * statistics.median(column):,.0f} ms" for column in zip(*times, strict=True)),
+        *(f"{milliseconds(statistics.median(column))} ms" for column in zip(*times, strict=True)),
         f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})",
     ]
 
 
-def run(batches: Sequence[int], length: int, pairs: int, compiled: bool) -> str:
+def milliseconds(time: float) -> str:
+    """Three digits at least."""
+    return f"{1000 * time:,.{0 if time >= 0.1 else 1 if time >= 0.01 else 2}f}"
+
+
+def run(batches: Sequence[int], length: int, device: str, pairs: int, compiled: bool) -> str:
     """Measure all, and give the table."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     kinds = (False, True) if compiled else (False,)
     with torch.no_grad():
-        rows = [row(name, batch, length, pairs, kind) for name in MODELS for kind in kinds for batch in batches]
+        rows = [row(name, batch, length, device, pairs, kind) for name in MODELS for kind in kinds for batch in batches]
     return markdown(["", "batch", "archc", "`transformers`", "ratio"], rows)
 
 
@@ -99,8 +113,9 @@ def main() -> None:
     parser.add_argument("--length", type=int, default=128, help="of texts (default: 128)")
     parser.add_argument("--pairs", type=int, default=7, help="runs of each (default: 7)")
     parser.add_argument("--compile", action="store_true", help="measure `torch.compile` of both as well")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
     options = parser.parse_args()
-    print(run(options.batches, options.length, options.pairs, options.compile))
+    print(run(options.batches, options.length, options.device, options.pairs, options.compile))
 
 
 if __name__ == "__main__":
