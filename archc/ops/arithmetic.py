@@ -8,7 +8,7 @@ from typing import ClassVar
 from archc.ir.attributes import attribute
 from archc.ir.types import DType, TensorType
 from archc.ops.binary import Binary
-from archc.ops.operator import Operator, OperatorError, operator
+from archc.ops.operator import Operator, OperatorError, SizeOf, operator
 from archc.ops.spelling import Infix, OnnxSpelling, TorchSpelling, atom, call, method
 
 
@@ -21,6 +21,16 @@ class Add(Binary):
     neutral = 0
     commutes = True
     example = "y = x + shortcut"
+
+    def integers(self, operands: Sequence[range | None], size: SizeOf) -> range | None:
+        a, b = self.sides_integers(operands, size)
+        return range(a.start + b.start, a.stop + b.stop - 1) if a and b else None
+
+    def operand_integers(
+        self, position: int, operands: Sequence[range | None], wanted: range, size: SizeOf
+    ) -> range | None:
+        other = self.other_integers(position, operands, size)
+        return range(wanted.start - other.start, wanted.stop - (other.stop - 1)) if other else None
 
 
 @operator
@@ -42,6 +52,22 @@ class Mul(Binary):
     neutral = 1
     commutes = True
     example = "y = x * 0.5"
+
+    def integers(self, operands: Sequence[range | None], size: SizeOf) -> range | None:
+        a, b = self.sides_integers(operands, size)
+        if not (a and b):
+            return None
+        corners = [x * y for x in (a.start, a.stop - 1) for y in (b.start, b.stop - 1)]
+        return range(min(corners), max(corners) + 1)
+
+    def operand_integers(
+        self, position: int, operands: Sequence[range | None], wanted: range, size: SizeOf
+    ) -> range | None:
+        other = self.other_integers(position, operands, size)
+        if not other or other.start < 0 or other.stop < 2 or 0 not in wanted:
+            return None  # signs turn; nobody has asked for it
+        most = other.stop - 1
+        return range(-(-wanted.start // most), (wanted.stop - 1) // most + 1)
 
 
 @operator

@@ -11,7 +11,7 @@ from archc.ir.dims import SymbolicDim, as_symbol
 from archc.ir.signature import Signature, parse_signature
 from archc.ir.types import DType, TensorType
 from archc.ops.formula import Side
-from archc.ops.operator import Operator, OperatorError, operator
+from archc.ops.operator import Operator, OperatorError, SizeOf, operator
 from archc.ops.rewriting import Uniform
 from archc.ops.spelling import Infix, OnnxSpelling, TorchSpelling, infix, literal
 
@@ -90,6 +90,19 @@ class Binary(Operator, abstract=True):
             if uniform[number] == self.neutral and self.infer(types).results[0] == types[side]:
                 return side
         return None
+
+    def sides_integers(self, operands: Sequence[range | None], size: SizeOf) -> list[range | None]:
+        """The integers among which the left side is, and the right one; of a number that one."""
+        if self.scalar is None:
+            return list(operands)
+        number = size(self.scalar) if not isinstance(self.scalar, float) else int(self.scalar)
+        sides = [operands[0], range(number, number + 1)]
+        return sides[::-1] if self.reverse else sides
+
+    def other_integers(self, position: int, operands: Sequence[range | None], size: SizeOf) -> range | None:
+        """The integers among which the side beside an operand is."""
+        left, right = self.sides_integers(operands, size)
+        return left if (position == 1 or (self.scalar is not None and self.reverse)) else right
 
     def torch(self, spell: TorchSpelling) -> str:
         return infix(self.torch_sides(spell)[0], self.symbol, self.torch_sides(spell)[1])

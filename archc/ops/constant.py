@@ -21,6 +21,7 @@ class _Owned(Operator, abstract=True):
     """Numbers that depend on nothing."""
 
     family = "create"
+    holds_weight = True
 
     shape: tuple[int, ...] = attribute(doc="the sizes")
     dtype: DType = attribute(DType.f32, doc="the dtype of the numbers")

@@ -12,7 +12,7 @@ from archc.ir.signature import Pattern, Signature
 from archc.ir.solve import Extent
 from archc.ir.types import DType, TensorType
 from archc.ops.axes import plain_axes
-from archc.ops.operator import Operator, OperatorError, operator
+from archc.ops.operator import Operator, OperatorError, SizeOf, operator
 from archc.ops.rewriting import Number
 from archc.ops.spelling import OnnxSpelling, TorchSpelling, Verbatim, call, literal, method
 
@@ -44,6 +44,10 @@ class Arange(Operator):
         if self.dtype is DType.bool:
             raise OperatorError("bad-attribute", "`arange` makes numbers, not bool", attribute="dtype")
         return (self.dtype,)
+
+    def integers(self, operands: Sequence[range | None], size: SizeOf) -> range | None:
+        numbers = range(size(self.start), size(self.end), self.step)
+        return range(min(numbers), max(numbers) + 1) if numbers else None
 
     def torch(self, spell: TorchSpelling) -> str:
         numbers = [spell.size(self.end)]

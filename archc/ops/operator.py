@@ -18,7 +18,7 @@ Only what the signature cannot say is written by hand, in the same class.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, ClassVar, Self
@@ -35,6 +35,9 @@ from archc.ops.parameter import Parameter
 from archc.ops.rewriting import Rewriting
 from archc.ops.spelling import OnnxSpelling, TorchModule, TorchSpelling, call
 from archc.ops.table import OperatorTable, snake_case
+
+SizeOf = Callable[[Extent], int]
+"""Gives the number of a size."""
 
 OPERATORS: OperatorTable[type[Operator]] = OperatorTable()
 """All operators by name; a subclass that is not abstract enters itself."""
@@ -150,6 +153,22 @@ class Operator(Rewriting, Formula):
         """The integers that an operand may hold, the end exclusive, where not all will do (the ids of an embedding).
 
         Such an operand tells places; its elements are not among those of the results.
+        """
+        return None
+
+    def integers(self, operands: Sequence[range | None], size: SizeOf) -> range | None:
+        """The integers among which all elements of the result are, where those of the operands are among these.
+
+        None where nobody knows.  `size` gives the number of a size while the model runs.
+        """
+        return None
+
+    def operand_integers(
+        self, position: int, operands: Sequence[range | None], wanted: range, size: SizeOf
+    ) -> range | None:
+        """The integers that an operand may hold so that all elements of the result are among those wanted.
+
+        None where nobody knows.  The others hold those among `operands`.
         """
         return None
 

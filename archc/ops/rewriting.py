@@ -51,6 +51,8 @@ class Rewriting:
     """Whether rounding all elements to one grid before it or after it is the same: it picks and moves them."""
     unpacks: ClassVar[bool] = False
     """Whether its operands say all that its result says, in fewer bytes: they are what is sent to another device."""
+    holds_weight: ClassVar[bool] = False
+    """Whether its result is its one weight, and it has no operands."""
     scan_end: ClassVar[Literal["", "enter", "exit"]] = ""
     """Whether it begins or ends the steps of a scan; see `archc.ir.scans`."""
     scan_parts: int = 0

@@ -65,29 +65,60 @@ def sample_sizes(graph: Graph, batch: int = BATCH) -> dict[str, int]:
 
 
 def accepted_integers(graph: Graph, value: Value, sizes: Mapping[str, int]) -> range | None:
-    """The integers that everything accepts to which an input's elements come unchanged; None where all will do.
+    """The integers that everything accepts which looks up an input's elements; None where all will do.
 
-    They come unchanged through what only moves elements.
+    They come to it through what moves elements, and through sums and products with numbers that are known: the third
+    field's ids + 3000, where every field has 1000 rows of one table.
 
     Args:
         sizes: the value of every symbolic size: how many places an axis has is what limits an index.
     """
     accepted: range | None = None
-    seen, stack = {value}, [value]
+    # Beside each value: the nodes that computed with its elements so far, and as which of their operands.
+    stack: list[tuple[Value, tuple[tuple[Node, int], ...]]] = [(value, ())]
+    seen = {value}
     while stack:
-        current = stack.pop()
-        for node in graph.consumers(current):
-            positions = [position for position, operand in enumerate(node.operands) if operand is current]
-            own = [node.op.operand_range(node.types, position) for position in positions]
-            for limits in own:
-                if limits is not None:
-                    low, high = limits[0], evaluate(limits[1], sizes=sizes)
-                    accepted = range(low, high) if accepted is None else _common(accepted, range(low, high))
-            for position in (position for position, limits in zip(positions, own) if limits is None):
-                moved = [value for value in _moved(node, position) if value not in seen]
-                seen.update(moved)
-                stack += moved
+        current, computed = stack.pop()
+        uses = [
+            (node, position)
+            for node in graph.consumers(current)
+            for position, operand in enumerate(node.operands)
+            if operand is current
+        ]
+        for node, position in uses:
+            limits = node.op.operand_range(node.types, position)
+            if limits is not None:
+                found: range | None = range(limits[0], evaluate(limits[1], sizes=sizes))
+                for step, place in reversed(computed):
+                    found = found and _before(graph, step, place, found, sizes)
+                if found is not None:
+                    accepted = found if accepted is None else _common(accepted, found)
+                continue
+            reached = [(result, computed) for result in _moved(node, position)]
+            if not reached and node.results[0].type.dtype.integral:
+                reached = [(result, (*computed, (node, position))) for result in node.results]
+            stack += [one for one in reached if one[0] not in seen]
+            seen.update(result for result, _ in reached)
     return accepted
+
+
+def _before(graph: Graph, node: Node, position: int, wanted: range, sizes: Mapping[str, int]) -> range | None:
+    """What an operand of a node may hold so that its result is among what is wanted; None where nobody knows."""
+    operands = [_known(graph, operand, sizes) for operand in node.operands]
+    return node.op.operand_integers(position, operands, wanted, lambda dim: evaluate(dim, sizes=sizes))
+
+
+def _known(graph: Graph, value: Value, sizes: Mapping[str, int]) -> range | None:
+    """The integers among which a tensor's elements are, where that does not depend on the inputs."""
+    node = value.producer
+    if node is None or not value.type.dtype.integral:
+        return None
+    if node.op.holds_weight:
+        (path,) = node.weights.values()
+        numbers = graph.weight_values(path)
+        return range(int(numbers.min()), int(numbers.max()) + 1) if numbers.size else None
+    operands = [_known(graph, operand, sizes) for operand in node.operands]
+    return node.op.integers(operands, lambda dim: evaluate(dim, sizes=sizes))
 
 
 def _moved(node: Node, position: int) -> Sequence[Value]:

@@ -35,6 +35,14 @@ def test_the_seed_makes_them() -> None:
         ("input k: i64[N, T]  output y = k + 1", None),
         ("input k: i64[N, 9]  output y = (zeros((8, 5)), k) -> gather(1)", range(5)),
         ("input k: i32[9]  output y = (zeros((4, 5)), k) -> index_select(-2)", range(4)),
+        # Three fields, of which each has 5 rows of one table.
+        ("input k: i64[N, 3]  output y = k + 5 * arange(3) -> e: embedding(15, 2)", range(5)),
+        ("input k: i64[N, 3]  output y = 5 * arange(3) + k[:, 1:2] -> e: embedding(15, 2)", range(5)),
+        ("input k: i64[N, T]  output y = k + arange(T) -> e: embedding(23, 2)", range(8)),  # T is 16 here
+        ("input k: i64[N, 3]  output y = 3 * k + 2 -> e: embedding(15, 2)", range(5)),
+        ("input k: i64[N, 3]  output y = k + -4 -> e: embedding(15, 2)", range(4, 19)),
+        # What is added depends on an input, and nobody knows how large it is.
+        ("input k: i64[N, 3]  output y = k + k -> e: embedding(250, 2)", None),
         # An axis of a size that is only known when the model runs, here 8.
         ("input k: i64[9]  input x: f32[N, 5]  output y = (x, k) -> index_select(0)", range(8)),
         # Places are not what is found there: `x` is looked up in the embedding, and `k` is not.
@@ -49,6 +57,13 @@ def test_integers_that_the_model_can_look_up(text: str, accepted: range | None) 
     array = random_inputs(graph)["k"]
     assert set(np.unique(array)) <= set(accepted or range(100)) and len(np.unique(array)) > 3
     Calibration(graph).outputs(graph)
+
+
+def test_numbers_that_simplify_worked_out_are_known_too() -> None:
+    text = "model m { input k: i64[N, 3]  output y = k + 5 * arange(3) -> e: embedding(15, 2) }"
+    graph = archc.compile(text, passes="simplify").graph
+    assert [node.op.name for node in graph.nodes()] == ["constant", "add", "embedding"]
+    assert accepted_integers(graph, graph.inputs[0], {"N": 8}) == range(5)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,64 @@
+"""Elements written to places that are data themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from archc.ir.types import DType, TensorType
+from archc.ops.index import ByTensor
+from archc.ops.operator import OperatorError, operator
+from archc.ops.spelling import TorchSpelling, method
+
+
+@operator
+class Scatter(ByTensor):
+    """One place of an axis written for each element: y is x, but y[index[i, j], j] = src[i, j] for `dim` 0.
+
+    The counterpart of `gather`.  Where two elements are written to one place, which one stays is left to the backend.
+    """
+
+    signature = "x[*a], index[*b], src[*b] -> y[*a]"
+    family = "index"
+    onnx_name = "ScatterElements"
+    example = "(x, index, src) -> scatter(1)"
+    rigid = ("a", "b")
+
+    def check(self, types: Sequence[TensorType]) -> None:
+        axis = self.axis(types)
+        for position, operand in enumerate(types[1:], start=1):
+            if operand.rank != types[0].rank:
+                raise OperatorError(
+                    "rank-mismatch",
+                    f"`scatter` needs as many axes as {types[0]} has, and receives {operand}",
+                    operand=position,
+                )
+        for number, (given, there) in enumerate(zip(types[1].shape, types[0].shape)):
+            if number != axis and isinstance(given, int) and isinstance(there, int) and given > there:
+                raise OperatorError(
+                    "shape-mismatch",
+                    f"`scatter` finds places {types[1]} for {types[0]}, which has fewer along axis {number}",
+                    operand=1,
+                    help="`dim` names the axis along which places count; along the others elements keep theirs",
+                )
+        if types[1].shape != types[2].shape:
+            raise OperatorError(
+                "shape-mismatch",
+                f"`scatter` needs a place for each element, and receives {types[1]} for {types[2]}",
+                operand=2,
+            )
+
+    def result_dtypes(self, types: Sequence[TensorType]) -> tuple[DType, ...]:
+        if types[2].dtype is not types[0].dtype:
+            raise OperatorError(
+                "dtype-mismatch",
+                f"`scatter` writes elements of one dtype, and receives {types[2]} for {types[0]}",
+                operand=2,
+                help=f"convert with `cast({types[0].dtype.value})`",
+            )
+        return super().result_dtypes(types)
+
+    def torch(self, spell: TorchSpelling) -> str:
+        index = spell.operands[1]
+        if spell.types[1].dtype is not DType.i64:
+            index = method(index, "long")
+        return method(spell.operands[0], "scatter", self.dim, index, spell.operands[2])

@@ -1,0 +1,59 @@
+"""`topk` against sorting."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from archc.ir.dims import symbol
+from archc.ir.types import DType, TensorType
+from archc.ops.operator import OperatorError
+from archc.ops.topk import Topk
+from tests.ops.harness import Case, case, random
+
+X = random(4, 5, 6)
+
+
+def ordered(x: torch.Tensor, k: int, dim: int, descending: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
+    """All elements along an axis in order, and then the first k."""
+    values, places = x.sort(dim=dim, descending=descending)
+    return values.narrow(dim, 0, k), places.narrow(dim, 0, k)
+
+
+CASES = [
+    case(Topk(2), X, lambda x: ordered(x, 2, -1)),
+    case(Topk(6), X, lambda x: ordered(x, 6, -1)),
+    case(Topk(3, 1), X, lambda x: ordered(x, 3, 1)),
+    case(Topk(1, 0, largest=False), X, lambda x: ordered(x, 1, 0, descending=False), symbolic=[{1: "T"}]),
+    case(Topk(2, -2, largest=False), X, lambda x: ordered(x, 2, 1, descending=False)),
+    case(Topk(3), torch.randperm(40).reshape(5, 8), lambda x: ordered(x, 3, 1)),
+    case(Topk(2), random(7), lambda x: ordered(x, 2, 0)),
+]
+
+
+@pytest.mark.parametrize("one", CASES, ids=str)
+def test_operator(one: Case) -> None:
+    one.check()
+
+
+def test_a_size_that_is_not_known_may_be_enough() -> None:
+    values, indices = Topk(3).infer([TensorType(DType.f32, (2, symbol("T")))]).results
+    assert (str(values), str(indices)) == ("f32[2, 3]", "i64[2, 3]")
+
+
+@pytest.mark.parametrize(
+    ("op", "operand", "code"),
+    [
+        (Topk(0), TensorType(DType.f32, (2, 3)), "bad-attribute"),
+        (Topk(4), TensorType(DType.f32, (2, 3)), "bad-attribute"),
+        (Topk(9), TensorType(DType.f32, (2, symbol("T", maximum=8))), "bad-attribute"),
+        (Topk(1, 2), TensorType(DType.f32, (2, 3)), "bad-attribute"),
+        (Topk(1), TensorType(DType.f32, ()), "bad-attribute"),
+        (Topk(1), TensorType(DType.bool, (2, 3)), "dtype-mismatch"),
+    ],
+    ids=str,
+)
+def test_mistakes(op: Topk, operand: TensorType, code: str) -> None:
+    with pytest.raises(OperatorError) as caught:
+        op.infer([operand])
+    assert caught.value.code == code
