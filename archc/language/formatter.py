@@ -5,7 +5,8 @@ does not hold: comments, blank lines, and where its author broke a chain.  So `a
 whose trees were never text, write the same hand.  A tree that was not read from a text has a `File` with an
 empty source.
 
-Comments inside of a statement, other than those between the lines of a chain, move to the line above it.
+Comments inside of a statement, other than those between the lines of a chain, move to the line above it.  Those
+among the attributes of a definition stay with their attributes, each of which then has a line of its own.
 """
 
 from __future__ import annotations
@@ -71,13 +72,16 @@ class _Layout:
             self._simple(node, indent)
         self._finish(node.span.end)
 
-    def _finish(self, end: int) -> None:
-        """Note that all up to `end` is written, and write the comment that stands behind it on its line."""
+    def _finish(self, end: int, separator: str = "") -> None:
+        """Note that all up to `end` is written, and write the comment that stands behind it on its line.
+
+        A separator may stand between them.
+        """
         self._at = max(self._at, end)
         self._skip_placed()
         if self._next < len(self._comments):
             comment = self._comments[self._next]
-            if not comment.own_line and not self._text[end : comment.span.start].strip():
+            if not comment.own_line and self._text[end : comment.span.start].strip() in ("", separator):
                 self._lines[-1] += f"  {comment.text}"
                 self._mark(comment)
 
@@ -146,10 +150,18 @@ class _Layout:
         head = f"{node.kind} {node.name.name}"
         if attributes:
             on_one_line = f"{head}({', '.join(attributes)})"
-            if len(on_one_line) + 2 <= WIDTH:
+            closed = self._find(")", node.attributes[-1].span.end)
+            if len(on_one_line) + 2 <= WIDTH and not self._between(node.name.span.end, closed):
                 head = on_one_line
             else:
-                self._lines += [f"{head}(", *(f"{' ' * INDENT}{attribute}," for attribute in attributes)]
+                self._lines.append(f"{head}(")
+                self._finish(self._find("(", node.name.span.end) + 1)
+                self._body_opened = len(self._lines)
+                for attribute, text in zip(node.attributes, attributes):
+                    self._comments_before(attribute.span.start, INDENT, False)
+                    self._lines.append(f"{' ' * INDENT}{text},")
+                    self._finish(attribute.span.end, ",")
+                self._comments_before(closed, INDENT, False)
                 head = ")"
         end = (node.attributes[-1] if node.attributes else node.name).span.end
         self._braced(head, node.body, end, node.span.end, 0)

@@ -129,8 +129,10 @@ import "x.arch"
 # top
 
 # doc
-model m(a = 1, b) {  # head
-    # opened
+model m(  # head
+    a = 1,
+    b,
+) {  # opened
     # first
 
     # second
@@ -214,6 +216,37 @@ def test_a_tuple_of_branches_that_is_too_wide_has_one_a_line() -> None:
     on_one_line = " ".join(line.split("#")[0].strip() for line in BRANCHES.split("\n"))
     assert canonical(on_one_line) == "".join(
         line.split("  #")[0] + "\n" for line in BRANCHES.split("\n")[:-1] if not line.strip().startswith("#")
+    )
+
+
+def test_comments_stay_with_the_attributes_that_they_explain() -> None:
+    text = """
+model m(width = 3, # how wide
+   # how often
+   depth = [1, # once
+   2], last = 5 # no comma
+   # after all
+   ) { # opened
+   output 1
+}
+block b(short, list) { output short }"""
+    assert (
+        canonical(text)
+        == """\
+model m(
+    width = 3,  # how wide
+    # how often
+    depth = [1, 2],  # once
+    last = 5,  # no comma
+    # after all
+) {  # opened
+    output 1
+}
+
+block b(short, list) {
+    output short
+}
+"""
     )
 
 
