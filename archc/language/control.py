@@ -41,6 +41,8 @@ def run_for(statements: Statements, frame: Frame, node: syntax.For) -> None:
             f"the loops of this model run {statements.iterations:,} times; {MOST_ITERATIONS:,} are the most",
             node.iterable.span,
         )
+    if not count:
+        mark_untaken(frame.environment, node.body)
     shadowed = frame.environment.bindings.get(node.variable.name)
     try:
         for value in values:

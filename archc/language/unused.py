@@ -1,7 +1,8 @@
 """Telling which values nobody uses.
 
 A block is elaborated once for each use, and a use may take another branch than the next: a place in the text counts
-as unused only if no use of its definition used it.  What stands in a branch that was not taken counts as used.
+as unused only if no use of its definition used it.  What stands in a branch that was not taken counts as used, and so
+does what stands in a loop over nothing.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class UnusedValues:
 
 
 def mark_untaken(environment: Environment, body: tuple[syntax.Node, ...]) -> None:
-    """Count the names in a branch that is not taken as used."""
+    """Count the names in statements that do not run as used."""
     for name in names_in(body):
         environment.get(name)
 

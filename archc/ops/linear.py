@@ -8,6 +8,7 @@ from dataclasses import replace
 from archc.ir.attributes import attribute
 from archc.ir.storage import Int8
 from archc.ir.types import DType, TensorType
+from archc.ops.checks import check_positive
 from archc.ops.integers import integer_module, quantized_operand
 from archc.ops.operator import Operator, OperatorError, operator
 from archc.ops.parameter import Parameter, kaiming_uniform, normal, uniform_fan_in
@@ -88,6 +89,9 @@ class Embedding(Operator):
 
     num_embeddings: int = attribute(index="v", doc="how many vectors there are")
     embedding_dim: int = attribute(index="d", doc="size of each vector")
+
+    def check(self, types: Sequence[TensorType]) -> None:
+        check_positive(self, "num_embeddings", "embedding_dim")
 
     def result_dtypes(self, types: Sequence[TensorType]) -> tuple[DType, ...]:
         if not types[0].dtype.integral:

@@ -118,6 +118,10 @@ def _known(graph: Graph, value: Value, sizes: Mapping[str, int]) -> range | None
         numbers = graph.weight_values(path)
         return range(int(numbers.min()), int(numbers.max()) + 1) if numbers.size else None
     operands = [_known(graph, operand, sizes) for operand in node.operands]
+    if node.op.family in _MOVING:
+        found = [numbers for numbers in operands if numbers is not None]
+        whole = len(found) == len(operands) > 0
+        return range(min(one.start for one in found), max(one.stop for one in found)) if whole else None
     return node.op.integers(operands, lambda dim: evaluate(dim, sizes=sizes))
 
 

@@ -117,6 +117,20 @@ def test_what_feeds_no_output_is_left_out_with_a_warning() -> None:
     assert [warning.code for warning in diagnostics.warnings] == ["unused-value"]
 
 
+def test_what_a_loop_over_nothing_would_use_is_used() -> None:
+    diagnostics = Diagnostics()
+    text = """
+    block Dense(hidden, act) {
+        input x: f32[N, D]
+        for width in hidden { x = x -> linear(width) -> act }
+        output x
+    }
+    model m { input x: f32[N, 4]  output y = x -> Dense([], relu) }
+    """
+    assert len(archc.parse(text, diagnostics=diagnostics)) == 0
+    assert not diagnostics.warnings
+
+
 @pytest.mark.parametrize(
     ("body", "expected"),
     [

@@ -39,6 +39,7 @@ def test_the_seed_makes_them() -> None:
         ("input k: i64[N, 3]  output y = k + 5 * arange(3) -> e: embedding(15, 2)", range(5)),
         ("input k: i64[N, 3]  output y = 5 * arange(3) + k[:, 1:2] -> e: embedding(15, 2)", range(5)),
         ("input k: i64[N, T]  output y = k + arange(T) -> e: embedding(23, 2)", range(8)),  # T is 16 here
+        ("input k: i64[N, 6]  output y = k + ((arange(3), arange(3)) -> concat) -> e: embedding(9, 2)", range(7)),
         ("input k: i64[N, 3]  output y = 3 * k + 2 -> e: embedding(15, 2)", range(5)),
         ("input k: i64[N, 3]  output y = k + -4 -> e: embedding(15, 2)", range(4, 19)),
         # What is added depends on an input, and nobody knows how large it is.

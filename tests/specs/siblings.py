@@ -22,6 +22,7 @@ SIBLINGS: Mapping[str, Mapping[str, Any]] = {
         "text_heads": 3,
         "shared": 16,
     },
+    "deepfm": {"fields": 5, "numbers": 3, "vocab": 11, "width": 4, "hidden": (12, 12, 8)},
     "densenet121": {"growth": 4, "depths": (2, 3, 2), "classes": 10},
     "elman": {"features": 5, "hidden": 7, "classes": 3},
     "gpt2": {"width": 32, "depth": 2, "heads": 4, "vocab": 50},
@@ -43,10 +44,27 @@ SIBLINGS: Mapping[str, Mapping[str, Any]] = {
     "text_classifier": {"vocab": 50, "width": 8, "hidden": 10, "classes": 3},
     "transformer": {"vocab": 50, "width": 32, "depth": 2, "heads": 4, "hidden": 40},
     "translator": {"source_vocab": 40, "target_vocab": 30, "width": 6, "hidden": 8},
+    "two_tower": {
+        "items": 40,
+        "user_fields": 3,
+        "item_fields": 2,
+        "vocab": 11,
+        "width": 6,
+        "hidden": (16, 12),
+        "shared": 8,
+    },
     "unet": {"width": 4},
     "vgg16": {"width": 4, "size": 32, "hidden": 24, "classes": 10},
     "vit": {"width": 32, "depth": 2, "heads": 4, "size": 32, "patch": 8, "classes": 10},
     "whisper": {"vocab": 50, "mels": 8, "frames": 40, "width": 32, "depth": 2, "heads": 4},
+    "wide_deep": {
+        "fields": 5,
+        "numbers": 3,
+        "vocab": 11,
+        "crosses": ((0, 1), (4, 2)),
+        "width": 4,
+        "hidden": (16, 12),
+    },
 }
 """Attribute values by spec, for all that are not small themselves."""
 
