@@ -66,7 +66,7 @@ def deepfm(weight: Weight, values: Mapping[str, Any], ids: Ids, x: Array) -> Arr
 
 
 def tower(weight: Weight, values: Mapping[str, Any], path: str, x: Array, ids: Ids) -> Array:
-    """Yi et al. 2019, section 3.1: a vector of length 1."""
+    """Yi et al. 2019, section 3: a vector of length 1."""
     fields = field_vectors(one_hot(ids, values["vocab"]), weight(f"{path}.fields.table.weight"))
     a = perceptron(np.concatenate([x, *fields]), weight, f"{path}.deep", len(values["hidden"]))
     u = weight(f"{path}.head.weight") @ a + weight(f"{path}.head.bias")
@@ -151,5 +151,5 @@ class DeepFM(nn.Module):
 
 
 def batch_softmax(scores: Tensor) -> Tensor:
-    """Yi et al. 2019, equations 3 and 5, without the correction for frequent items: user i wants item i."""
+    """Yi et al. 2019, section 3, without the correction for frequent items: user i wants item i."""
     return -F.log_softmax(scores, 1).diagonal().mean()
