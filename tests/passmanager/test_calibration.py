@@ -104,7 +104,9 @@ def test_places_beyond_the_end_of_an_axis() -> None:
     read_calibration(graph, data)
     with pytest.raises(ArchcError, match="holds integers from 0 to 5, and the model takes those from 0 to 4"):
         read_calibration(graph, {**data, "k": np.array([0, 4, 5])})
-    graph = archc.parse(text.format(places="k * 2"))
+    with pytest.raises(ArchcError, match="holds integers from 0 to 4, and the model takes those from 0 to 2"):
+        read_calibration(archc.parse(text.format(places="k * 2")), data)
+    graph = archc.parse(text.format(places="k * k"))
     for calibration in (Calibration(graph, read_calibration(graph, data)), Calibration(graph)):
         with pytest.raises(ArchcError, match="the model cannot run on") as failure:
             calibration.outputs(graph)
