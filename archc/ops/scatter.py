@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from archc.ir.solve import Extent
 from archc.ir.types import DType, TensorType
 from archc.ops.index import ByTensor
-from archc.ops.operator import OperatorError, operator
+from archc.ops.operator import Inference, OperatorError, operator
 from archc.ops.spelling import TorchSpelling, method
 
 
@@ -56,6 +57,10 @@ class Scatter(ByTensor):
                 help=f"convert with `cast({types[0].dtype.value})`",
             )
         return super().result_dtypes(types)
+
+    def multiply_adds(self, inference: Inference, types: Sequence[TensorType]) -> Extent:
+        # Places and elements have their indices in common, as the operands of a product have.
+        return 0
 
     def torch(self, spell: TorchSpelling) -> str:
         index = spell.operands[1]

@@ -47,6 +47,11 @@ def test_operator(one: Case) -> None:
     one.check()
 
 
+def test_it_moves_elements_and_multiplies_none() -> None:
+    types = [tensor_type(text) for text in ("f32[3, 5]", "i64[3, 2]", "f32[3, 2]")]
+    assert Scatter(1).multiply_adds(Scatter(1).infer(types), types) == 0
+
+
 @pytest.mark.parametrize(
     ("index", "src", "code"),
     [
