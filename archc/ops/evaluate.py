@@ -6,7 +6,7 @@ meaning of every operator, computes with decoded weights, and frees each value a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from archc.ir.dims import evaluate as evaluate_dim
 from archc.ir.graph import Graph, Node, Value
 from archc.ir.scans import Scan, schedule
 from archc.ops.asked_sizes import node_spelling
+from archc.ops.spelling import TorchHelper
 
 if TYPE_CHECKING:
     import numpy as np
@@ -118,7 +119,7 @@ def run_node(
         lambda path: f"weights[{path!r}]",
         lambda dim: str(evaluate_dim(dim, sizes=sizes)),
     )
-    result = _function(node.op.torch(spelling))(operands, weights)
+    result = _function(node.op.torch(spelling), node.op.torch_helpers)(operands, weights)
     return tuple(result) if len(node.results) > 1 else (result,)
 
 
@@ -137,14 +138,27 @@ def _tensor(array: np.ndarray) -> torch.Tensor:
 
 
 @lru_cache(maxsize=4096)
-def _function(expression: str) -> Callable[..., Any]:
+def _function(expression: str, helpers: tuple[TorchHelper, ...] = ()) -> Callable[..., Any]:
     """A spelling as a function; the text comes from operators, with literals for all that a user wrote."""
     import torch
     from torch import nn
     from torch.nn import functional
 
-    namespace = {"torch": torch, "nn": nn, "F": functional}
+    namespace = {"torch": torch, "nn": nn, "F": functional, **defined(helpers)}
     return eval(f"lambda operands, weights: {expression}", namespace)  # type: ignore[no-any-return]
+
+
+def defined(helpers: Iterable[TorchHelper]) -> dict[str, Any]:
+    """The functions that operators' spellings may call, by name, with what they need themselves."""
+    import torch
+    from torch import nn
+
+    namespace: dict[str, Any] = {"torch": torch, "nn": nn, "Tensor": torch.Tensor}
+    for helper in helpers:
+        imports = (name.rpartition(".") for name in helper.imports)
+        lines = ["from __future__ import annotations", *(f"from {module} import {name}" for module, _, name in imports)]
+        exec("\n".join([*lines, helper.source]), namespace)
+    return namespace
 
 
 def bind_sizes(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:

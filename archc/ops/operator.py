@@ -33,7 +33,7 @@ from archc.ops.formula import Formula
 from archc.ops.misfit import OperatorError, check_numbers, rank_error, shape_error
 from archc.ops.parameter import Parameter
 from archc.ops.rewriting import Rewriting
-from archc.ops.spelling import OnnxSpelling, TorchModule, TorchSpelling, call
+from archc.ops.spelling import OnnxSpelling, TorchHelper, TorchModule, TorchSpelling, call
 from archc.ops.table import OperatorTable, snake_case
 
 SizeOf = Callable[[Extent], int]
@@ -70,6 +70,8 @@ class Operator(Rewriting, Formula):
     """The heading under which `archc ops` lists it: the name of the module, unless the class or its base gives one."""
     torch_name: ClassVar[str] = ""
     """The function that spells it in PyTorch (`F.relu`), where calling it with the attributes is all."""
+    torch_helpers: ClassVar[tuple[TorchHelper, ...]] = ()
+    """Functions of its own that its PyTorch text may call."""
     onnx_name: ClassVar[str] = ""
     """The operator that spells it in ONNX (`Relu`), where it needs no attributes."""
     example: ClassVar[str] = ""

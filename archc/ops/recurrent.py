@@ -1,242 +1,12 @@
-"""Recurrent layers: `rnn`, `lstm` and `gru`, several of them on top of one another, in one direction or in both.
-
-Weights have the names and the layout that PyTorch gives them (`weight_ih_l0`, `weight_hh_l1_reverse`): the rows of all
-gates below one another.
-"""
+"""Recurrent layers: `rnn`, `lstm` and `gru`, several of them on top of one another, in one direction or in both."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from archc.ir.attributes import attribute
-from archc.ir.signature import Signature, parse_signature
-from archc.ir.solve import Extent
-from archc.ir.types import TensorType
-from archc.ops.checks import check_floating, check_positive
-from archc.ops.operator import Inference, Operator, OperatorError, operator
-from archc.ops.parameter import Parameter, uniform_fan_in
-from archc.ops.spelling import OnnxSpelling, TorchModule, TorchSpelling, call, method
-
-_DIRECTIONS = ("", "_reverse")
-
-
-class LayerParameters(Mapping[str, Parameter]):
-    """The parameters of any number of layers: `weight_ih_l0`, `weight_ih_l0_reverse`, `weight_ih_l1`, and so on.
-
-    Only those of the first layer are listed.  PyTorch draws all of them from ±1/√h.
-    """
-
-    _KINDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-    _NAME = re.compile(rf"({'|'.join(_KINDS)})_l(0|[1-9]\d*)(_reverse)?")
-
-    def __getitem__(self, name: str) -> Parameter:
-        found = self._NAME.fullmatch(name)
-        if found is None:
-            raise KeyError(name)
-        return Parameter(uniform_fan_in("h"), when="bias" if found[1].startswith("bias") else None)
-
-    def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and self._NAME.fullmatch(name) is not None
-
-    def __iter__(self) -> Iterator[str]:
-        return (f"{kind}_l0" for kind in self._KINDS)
-
-    def __len__(self) -> int:
-        return len(self._KINDS)
-
-
-@operator
-class Recurrent(Operator, abstract=True):
-    """What the recurrent layers share.
-
-    A subclass gives the order of its gates, and the names of its states.
-    """
-
-    family = "recurrent"
-    signature = (
-        "x[b, t, i], weight_ih_l0[g*h, i], weight_hh_l0[g*h, h], bias_ih_l0[g*h]?, bias_hh_l0[g*h]? -> y[b, t, h]"
-    )
-    parameters: ClassVar[Mapping[str, Parameter]] = LayerParameters()
-    rigid = ("t",)
-    gates: ClassVar[int] = 1
-    states: ClassVar[tuple[str, ...]] = ("h",)
-    onnx_gates: ClassVar[tuple[int, ...]] = (0,)
-    """For each gate of ONNX, in its order, its place among those of PyTorch."""
-
-    hidden_size: int = attribute(index="h", phrase="hidden features", doc="the size of the state")
-    num_layers: int = attribute(1, doc="so many layers, each on the results of the one below")
-    bias: bool = attribute(True, keyword=True, doc="add a bias, in fact two")
-    bidirectional: bool = attribute(
-        False, keyword=True, doc="a second layer reads from the end; both results stand side by side"
-    )
-    dropout: float = attribute(0.0, keyword=True, doc="between the layers, while training")
-    return_state: bool = attribute(False, keyword=True, doc="give the last state of each layer as well")
-
-    def check(self, types: Sequence[TensorType]) -> None:
-        check_floating(self, types)
-        check_positive(self, "hidden_size", "num_layers")
-        if not 0 <= self.dropout < 1:
-            raise OperatorError(
-                "bad-attribute", f"`dropout` of `{self.name}` must be from 0 to below 1", attribute="dropout"
-            )
-        if len(types) not in (1, 1 + len(self.states)):
-            raise OperatorError(
-                "operand-count",
-                f"`{self.name}` takes x, or x and the first {' and '.join(self.states)}, and receives {len(types)}",
-                help="several operands flow as a tuple: `(x, h) -> ...`",
-            )
-
-    # The signature ----------------------------------------------------------------------------------------
-
-    def signature_for(self, types: Sequence[TensorType]) -> Signature:
-        width = "2*h" if self.bidirectional else "h"
-        rows = "2*n" if self.bidirectional else "n"
-        states = [f"{state}[{rows}, b, h]" for state in self.states]
-        operands = ["x[b, t, i]", *(f"{state[0]}0{state[1:]}?" for state in states)]
-        for layer, suffix in self._parts():
-            wide = width if layer else "i"
-            operands += [f"weight_ih_l{layer}{suffix}[g*h, {wide}]", f"weight_hh_l{layer}{suffix}[g*h, h]"]
-            operands += [f"{kind}_l{layer}{suffix}[g*h]?" for kind in ("bias_ih", "bias_hh")]
-        results = [f"y[b, t, {width}]", *(states if self.return_state else [])]
-        return parse_signature(f"{', '.join(operands)} -> {', '.join(results)}")
-
-    def extents(self, types: Sequence[TensorType]) -> dict[str, Extent]:
-        return {**super().extents(types), "g": self.gates, "n": self.num_layers}
-
-    def result_dtypes(self, types: Sequence[TensorType]) -> tuple[Any, ...]:
-        return super().result_dtypes(types) * (1 + len(self.states) * self.return_state)
-
-    def multiply_adds(self, inference: Inference, types: Sequence[TensorType]) -> Extent:
-        batch, steps, width = types[0].shape
-        hidden, directions = self.hidden_size, 1 + self.bidirectional
-        total: Extent = 0
-        for layer in range(self.num_layers):
-            entering = directions * hidden if layer else width
-            total = total + batch * steps * (entering + hidden) * (directions * self.gates * hidden)
-        return total
-
-    def _parts(self) -> Iterator[tuple[int, str]]:
-        """Each layer's number with the suffix of each of its directions."""
-        directions = _DIRECTIONS[: 1 + self.bidirectional]
-        return ((layer, suffix) for layer in range(self.num_layers) for suffix in directions)
-
-    # PyTorch ----------------------------------------------------------------------------------------------
-
-    def torch(self, spell: TorchSpelling) -> str:
-        x, *states = spell.operands
-        if not states:
-            rows = (1 + self.bidirectional) * self.num_layers
-            batch = spell.size(spell.types[0].shape[0])
-            states = [method(x, "new_zeros", rows, batch, self.hidden_size)] * len(self.states)
-        state = states[0] if len(states) == 1 else f"({', '.join(states)})"
-        weights = f"[{', '.join(spell.weights.values())}]"
-        options = (self.bias, self.num_layers, 0.0, False, self.bidirectional, True)
-        result = call(f"torch.{self._torch_function}", x, state, weights, *options)
-        return result if self.return_state else f"{result}[0]"
-
-    @property
-    def _torch_function(self) -> str:
-        return self.name
-
-    def torch_module(self, spell: TorchSpelling) -> TorchModule | None:
-        width = spell.types[0].shape[2]
-        named = {
-            "num_layers": (self.num_layers, 1),
-            "bias": (self.bias, True),
-            "batch_first": (True, False),
-            "dropout": (self.dropout, 0.0),
-            "bidirectional": (self.bidirectional, False),
-        }
-        return TorchModule(
-            f"nn.{self.name.upper()}",
-            {"input_size": width, "hidden_size": self.hidden_size},
-            {**self._torch_options(), **named},
-            use=self._torch_call,
-            unpack=self._unpack if self.return_state else "",
-        )
-
-    def _torch_options(self) -> dict[str, tuple[Any, Any]]:
-        return {}
-
-    def _torch_call(self, module: str, operands: Sequence[str]) -> str:
-        x, *states = operands
-        arguments = [x, f"({', '.join(states)})"] if len(states) > 1 else [x, *states]
-        result = call(module, *arguments)
-        return result if self.return_state else f"{result}[0]"
-
-    @property
-    def _unpack(self) -> str:
-        """How the results of PyTorch's module are nested."""
-        return "{}, {}" if len(self.states) == 1 else "{}, ({}, {})"
-
-    # ONNX -------------------------------------------------------------------------------------------------
-
-    def onnx(self, spell: OnnxSpelling) -> str | tuple[str, ...]:
-        x, *first = spell.operands
-        y = spell.add("Transpose", x, perm=[1, 0, 2])
-        last: list[list[str]] = []
-        for layer in range(self.num_layers):
-            states = [self._rows(spell, state, layer) for state in first] if first else []
-            y, *ended = self._onnx_layer(spell, y, layer, states)
-            last.append(ended)
-        y = spell.add("Transpose", y, perm=[1, 0, 2])
-        if not self.return_state:
-            return y
-        if self.num_layers == 1:
-            return (y, *last[0])
-        return (y, *(spell.add("Concat", *rows, axis=0) for rows in zip(*last, strict=True)))
-
-    def _rows(self, spell: OnnxSpelling, state: str, layer: int) -> str:
-        """The first state of one layer, out of those of all."""
-        if self.num_layers == 1:
-            return state
-        directions = 1 + self.bidirectional
-        bounds = (spell.constant([number]) for number in (layer * directions, (layer + 1) * directions, 0))
-        return spell.add("Slice", state, *bounds)
-
-    def _onnx_layer(self, spell: OnnxSpelling, x: str, layer: int, states: Sequence[str]) -> list[str]:
-        """One layer, both directions at once: its results, then its last states; x[t, b, i] -> y[t, b, h]."""
-        suffixes = [suffix for number, suffix in self._parts() if number == layer]
-
-        def stacked(kind: str) -> str:
-            parts = [self._in_onnx_order(spell, spell.weights[f"{kind}_l{layer}{suffix}"]) for suffix in suffixes]
-            axis = spell.constant([0])
-            parts = [spell.add("Unsqueeze", part, axis) for part in parts]
-            return parts[0] if len(parts) == 1 else spell.add("Concat", *parts, axis=0)
-
-        bias = spell.add("Concat", stacked("bias_ih"), stacked("bias_hh"), axis=1) if self.bias else ""
-        inputs = [x, stacked("weight_ih"), stacked("weight_hh"), bias, "", *states]
-        while not inputs[-1]:
-            inputs.pop()
-        y, *ended = spell.add(
-            self._onnx_name,
-            *inputs,
-            outputs=1 + len(self.states),
-            hidden_size=self.hidden_size,
-            direction="bidirectional" if self.bidirectional else "forward",
-            **self._onnx_options(),
-        )
-        if not self.bidirectional:
-            return [spell.add("Squeeze", y, spell.constant([1])), *ended]
-        # [t, d, b, h] -> [t, b, d*h]
-        y = spell.add("Transpose", y, perm=[0, 2, 1, 3])
-        return [spell.add("Reshape", y, spell.constant([0, 0, 2 * self.hidden_size])), *ended]
-
-    @property
-    def _onnx_name(self) -> str:
-        return self.name.upper()
-
-    def _onnx_options(self) -> dict[str, Any]:
-        return {}
-
-    def _in_onnx_order(self, spell: OnnxSpelling, weight: str) -> str:
-        """The rows of the gates in the order that ONNX has them in; runtimes do it once, when they load the model."""
-        if self.onnx_gates == tuple(range(self.gates)):
-            return weight
-        gates = spell.add("Split", weight, spell.constant([self.hidden_size] * self.gates), outputs=self.gates, axis=0)
-        return spell.add("Concat", *(gates[gate] for gate in self.onnx_gates), axis=0)
+from archc.ops.operator import operator
+from archc.ops.recurring import Recurrent
 
 
 @operator
@@ -245,6 +15,10 @@ class Rnn(Recurrent):
 
     (Elman 1990, "Finding Structure in Time".)  Shapes: x[b, t, i], h0[n, b, h] -> y[b, t, h], h[n, b, h], with n the
     number of layers; reading in both directions doubles n, and the last axis of y.
+
+    Sequences of several lengths lie padded in one tensor, and an i64[b] behind all other operands says how long each
+    is: `(x, lengths)`, `(x, h0, lengths)`.  Then the last state is the one at a sequence's own end, the reverse
+    direction begins there, and results behind it are 0.  A length is at least 1: PyTorch refuses others when it runs.
     """
 
     example = "x -> rnn(128) -> head: linear(10)"
@@ -270,7 +44,7 @@ class Lstm(Recurrent):
     The gates i, f, o = σ(W x_t + b + U h_{t-1} + b') and g = tanh(…) have their rows in the order i, f, g, o.
     (Hochreiter and Schmidhuber 1997; Gers et al. 2000 for f.)  Shapes: x[b, t, i], h0[n, b, h], c0[n, b, h] ->
     y[b, t, h], h[n, b, h], c[n, b, h], with n the number of layers; reading in both directions doubles n, and the
-    last axis of y.
+    last axis of y.  Lengths, the last operand, are as in `rnn`: `(x, lengths)`, `(x, h0, c0, lengths)`.
     """
 
     gates = 4
@@ -285,7 +59,8 @@ class Gru(Recurrent):
 
     The gates r, z = σ(…) and n have their rows in the order r, z, n.  (Cho et al. 2014, with the reset gate behind the
     product, as PyTorch and cuDNN have it.)  Shapes: x[b, t, i], h0[n, b, h] -> y[b, t, h], h[n, b, h], with n the
-    number of layers; reading in both directions doubles n, and the last axis of y.
+    number of layers; reading in both directions doubles n, and the last axis of y.  Lengths, the last operand, are as
+    in `rnn`: `(x, lengths)`, `(x, h0, lengths)`.
     """
 
     gates = 3

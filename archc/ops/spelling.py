@@ -150,6 +150,22 @@ class OnnxSpelling(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True)
+class TorchHelper:
+    """A function that PyTorch has not, and that an operator's text calls: it stands in an emitted module once.
+
+    Attributes:
+        name: begins with an underscore, as no other name in the module does.
+        imports: what it takes from modules of torch, as `torch.nn.utils.rnn.pad_sequence`; `torch`, `nn`, `Tensor`,
+            `Any`, `Callable` and `Sequence` are there.
+        source: its text, as the formatter leaves it.
+    """
+
+    name: str
+    imports: tuple[str, ...]
+    source: str
+
+
 def call(function: str, *positional: Any, **named: Any) -> str:
     """The text of a call: strings given by position are expressions and stand as they are; the rest are literals.
 

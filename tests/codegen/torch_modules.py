@@ -16,6 +16,7 @@ from archc.compiler import compile as compile_text
 from archc.compiler import parse
 from archc.driver.binding import bind_fresh
 from archc.ir.dims import evaluate as size_of
+from archc.ir.dims import symbols
 from archc.ir.graph import Graph
 from archc.ir.types import DType
 from archc.ops.evaluate import evaluate
@@ -114,9 +115,10 @@ def inputs_of(graph: Graph, seed: int = 0, **sizes: int) -> dict[str, torch.Tens
         if value.type.dtype is DType.bool:
             found[value.name or ""] = torch.rand(shape, generator=generator) > 0.5
         elif value.type.dtype.integral:
-            accepted = accepted_integers(graph, value, {})
-            most = min(7, len(accepted)) if accepted is not None else 7
-            found[value.name or ""] = torch.randint(0, most, shape, generator=generator, dtype=dtype)
+            every = {name: sizes.get(name, 2) for each in graph.inputs for d in each.type.shape for name in symbols(d)}
+            accepted = accepted_integers(graph, value, every) or range(7)
+            start, stop = accepted.start, accepted.start + min(7, len(accepted))
+            found[value.name or ""] = torch.randint(start, stop, shape, generator=generator, dtype=dtype)
         else:
             found[value.name or ""] = torch.randn(shape, generator=generator).to(dtype)
     return found

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from archc.ops.evaluate import defined
 from archc.ops.operator import Operator
 from archc.ops.spelling import TorchModule, TorchSpelling
 from tests.ops.comparing import as_tuple, close
@@ -48,15 +49,16 @@ def build_module(op: Operator, inputs: Sequence[Tensor]) -> nn.Module | None:
     assert isinstance(spelled, TorchModule)
     module = eval(str(spelled), {"nn": nn, "torch": torch, "F": functional})
     assert isinstance(module, nn.Module)
-    return module if spelled.use is None else called_as_spelled(module, spelled, len(inputs))
+    return module if spelled.use is None else called_as_spelled(op, module, spelled, len(inputs))
 
 
-def called_as_spelled(module: nn.Module, spelled: TorchModule, count: int) -> nn.Module:
+def called_as_spelled(op: Operator, module: nn.Module, spelled: TorchModule, count: int) -> nn.Module:
     """A module whose call is what generated code would write, with the results unpacked."""
     assert spelled.use is not None
     text = spelled.use("forward", [f"operands[{number}]" for number in range(count)])
     forward = module.forward
-    module.forward = lambda *operands: eval(text, {"forward": forward, "operands": operands})
+    helpers = defined(op.torch_helpers)
+    module.forward = lambda *operands: eval(text, {**helpers, "forward": forward, "operands": operands})
     if spelled.unpack:
         names = [f"result{number}" for number in range(spelled.unpack.count("{}"))]
         code = f"def unpack(results):\n    {spelled.unpack.format(*names)} = results\n    return {', '.join(names)}"

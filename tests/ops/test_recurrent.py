@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+import torch
 from torch import Tensor, nn
 
 import archc
+from archc.codegen import onnx
 from archc.diagnostics import ArchcError
+from archc.driver.checking import load_module
 from archc.ir.coupling import Coupling
+from archc.ir.types import DType, TensorType
+from archc.ops.evaluate import evaluate
+from archc.ops.operator import OperatorError
 from archc.ops.recurrent import Gru, Lstm, Rnn
 from tests.ops.harness import Case, case, random
 
@@ -34,6 +41,32 @@ class LSTM(Flat, nn.LSTM): ...
 
 
 class GRU(Flat, nn.GRU): ...
+
+
+class Alone:
+    """PyTorch's module on one sequence after the other, each without its padding: nothing is packed here."""
+
+    def forward(self, x: Tensor, *operands: Tensor) -> Tensor | tuple[Tensor, ...]:
+        *states, lengths = operands
+        rows, ended = [], []
+        for place, length in enumerate(lengths.tolist()):
+            first = [state[:, place : place + 1].contiguous() for state in states]
+            given = first if len(first) < 2 else [tuple(first)]
+            y, last = super().forward(x[place : place + 1, :length], *given)  # type: ignore[misc]
+            rows.append(nn.functional.pad(y, (0, 0, 0, x.shape[1] - length)))
+            ended.append(last if isinstance(last, tuple) else (last,))
+        if not self.state:  # type: ignore[attr-defined]  # `reference` sets it
+            return torch.cat(rows)
+        return (torch.cat(rows), *(torch.cat(one, 1) for one in zip(*ended, strict=True)))
+
+
+class AloneRNN(Alone, nn.RNN): ...
+
+
+class AloneLSTM(Alone, nn.LSTM): ...
+
+
+class AloneGRU(Alone, nn.GRU): ...
 
 
 def reference(make: Callable[..., nn.Module], layers: int = 1, state: bool = False, **options: object) -> nn.Module:
@@ -76,10 +109,75 @@ CASES = [
     ),
 ]
 
+LENGTHS = torch.tensor([4, 7, 1])  # neither sorted nor all of one length
+PACKED = {"onnx_reference": False}  # it reads on behind the ends
+
+CASES += [
+    case(Rnn(6), (X, LENGTHS), reference(AloneRNN), symbolic=[*SYMBOLIC, {0: "B"}], **PACKED),
+    case(
+        Rnn(6, 2, nonlinearity="relu", bidirectional=True, return_state=True),
+        (X, H, LENGTHS),
+        reference(AloneRNN, 2, nonlinearity="relu", bidirectional=True, state=True),
+        symbolic=[*WITH_STATE, {0: "B"}],
+        **PACKED,
+    ),
+    case(Lstm(6, return_state=True), (X, LENGTHS), reference(AloneLSTM, state=True), symbolic=(), **PACKED),
+    case(
+        Lstm(6, 2, bidirectional=True, return_state=True),
+        (X, H, C, LENGTHS),
+        reference(AloneLSTM, 2, bidirectional=True, state=True),
+        symbolic=[*WITH_STATE, {1: "B"}, {0: "B"}],
+        **PACKED,
+    ),
+    case(
+        Gru(6, 2, bidirectional=True),
+        (X, LENGTHS),
+        reference(AloneGRU, 2, bidirectional=True),
+        symbolic=[{0: "B"}, {0: "B"}],
+        **PACKED,
+    ),
+    case(
+        Gru(6, 4, return_state=True, bias=False),
+        (X, H, LENGTHS),
+        reference(AloneGRU, 4, bias=False, state=True),
+        symbolic=[*WITH_STATE, {0: "B"}],
+        **PACKED,
+    ),
+]
+
 
 @pytest.mark.parametrize("one", CASES, ids=str)
 def test_operator(one: Case) -> None:
     one.check()
+
+
+@pytest.mark.parametrize(
+    ("op", "shapes", "dtypes", "code"),
+    [
+        (Lstm(6), [(3, 7, 5), (3,)], "f32 i32", "dtype-mismatch"),
+        (Lstm(6), [(3, 7, 5), (3,)], "f32 f32", "operand-count"),
+        (Lstm(6), [(3, 7, 5), (1, 3, 6), (3,)], "f32 f32 i64", "operand-count"),
+        (Lstm(6), [(3, 7, 5), (1, 3, 6), (1, 3, 6), (3,), (3,)], "f32 f32 f32 i64 i64", "operand-count"),
+        (Gru(6), [(3, 7, 5), (3,), (1, 3, 6)], "f32 i64 f32", "operand-order"),
+        (Gru(6), [(3, 7, 5), (3,), (3,)], "f32 i64 i64", "operand-order"),
+        (Gru(6), [(3, 7, 5), (4,)], "f32 i64", "shape-mismatch"),
+        (Gru(6), [(3, 7, 5), (3, 1)], "f32 i64", "rank-mismatch"),
+    ],
+)
+def test_lengths_that_do_not_fit(op: Lstm | Gru, shapes: list[tuple[int, ...]], dtypes: str, code: str) -> None:
+    with pytest.raises(OperatorError) as caught:
+        op.infer([TensorType(DType(dtype), shape) for dtype, shape in zip(dtypes.split(), shapes, strict=True)])
+    assert caught.value.code == code
+
+
+def test_a_sequence_of_no_steps_is_refused() -> None:
+    text = "model m { input x: f32[B, T, 4]  input lengths: i64[B]  output y = (x, lengths) -> rnn(8) }"
+    graph = archc.compile(text).graph
+    with pytest.raises(RuntimeError, match="greater than 0"):
+        evaluate(graph, {"x": random(2, 3, 4), "lengths": torch.tensor([3, 0])})
+    data = {"x": random(2, 3, 4).numpy(), "lengths": torch.tensor([3, 0]).numpy()}
+    with pytest.raises(ArchcError, match="takes those from 1 to 3"):
+        archc.compile(text, calibration=data)
 
 
 def test_a_second_operand_of_lstm_needs_a_third() -> None:
@@ -118,3 +216,65 @@ def test_the_emitted_module_reads_as_one_would_write_it() -> None:
 def test_the_last_state_may_be_left_alone() -> None:
     source = archc.compile("model m { input x: f32[B, T, 4]  output x -> gru(8) -> linear(2) }").sources()["m.py"]
     assert "self.gru(x)[0]" in source
+
+
+PACKED_TAGGER = """model tagger(hidden = 8) {
+    input x: f32[B, T, 4]
+    input lengths: i64[B]
+    y, h, c = (x, lengths) -> encoder: lstm(hidden, bidirectional = true, return_state = true)
+    again = (y, h, c, lengths) -> further: lstm(hidden, bidirectional = true)
+    shared = (y, lengths) -> twin: lstm(hidden, bidirectional = true, weight_ih_l0 = further.weight_ih_l0)
+    output tags = again + shared -> head: linear(3)
+    output last = h + c
+}"""
+
+
+def test_lengths_are_packed_in_the_emitted_module() -> None:
+    source = archc.compile(PACKED_TAGGER).sources()["tagger.py"]
+    assert "from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence" in source
+    assert "y, (h, c) = _run_packed(self.encoder, x, lengths)" in source
+    assert "_run_packed(self.further, y, lengths, (h, c))[0]" in source
+    assert source.count("def _run_packed(") == source.count("def _call_packed(") == 1
+    plain = archc.compile(TAGGER).sources()["tagger.py"]
+    assert "packed" not in plain
+
+
+@pytest.mark.parametrize("lengths", [[7, 7, 7], [1, 6, 3]])
+def test_programs_with_lengths_agree(lengths: list[int], tmp_path: Path) -> None:
+    """Modules, functions with weights of another layer, and ONNX."""
+    made = archc.compile(PACKED_TAGGER)
+    made.write(tmp_path, emit=("torch", "onnx"))
+    feeds = {"x": random(3, 7, 4), "lengths": torch.tensor(lengths)}
+    expected = evaluate(made.graph, feeds)
+    with torch.no_grad():
+        tags, last = load_module(tmp_path / "tagger.py").load()(*feeds.values())
+    arrays = onnx.run(tmp_path / "tagger.onnx", {name: tensor.numpy() for name, tensor in feeds.items()})
+    for name, found in (("tags", tags), ("last", last)):
+        torch.testing.assert_close(found, expected[name])
+        torch.testing.assert_close(torch.from_numpy(arrays[name]), expected[name], rtol=1e-4, atol=1e-5)
+    without = evaluate(made.graph, {**feeds, "lengths": torch.full((3,), 7)})["last"]
+    assert torch.equal(without, expected["last"]) == (lengths == [7, 7, 7])
+
+
+def test_padding_has_no_say_and_no_gradient(tmp_path: Path) -> None:
+    made = archc.compile(PACKED_TAGGER)
+    made.write(tmp_path, emit=("torch",))
+    model = load_module(tmp_path / "tagger.py").load()
+    x, lengths = random(3, 7, 4).requires_grad_(), torch.tensor([4, 7, 1])
+    inside = torch.arange(7) < lengths[:, None]
+    tags, last = model(x, lengths)
+    (tags[inside].sum() + last.sum()).backward()
+    assert torch.equal(x.grad.abs().sum(2) > 0, inside)
+    noisy = torch.where(inside[..., None], x, 1e6)
+    torch.testing.assert_close(model(noisy, lengths)[1], last)
+
+
+def test_pruning_follows_states_beside_lengths() -> None:
+    """The lengths couple nothing but the batch, which cannot shrink."""
+    inside = PACKED_TAGGER.replace("h + c", "h[-1] + c[-1] -> linear(2)")
+    plain, packed = (
+        sorted((group.reason or "", sorted(group.slices)) for group in Coupling(archc.parse(text)).groups)
+        for text in (inside.replace(", lengths)", ")"), inside)
+    )
+    assert any(not reason for reason, _ in packed)
+    assert packed == plain

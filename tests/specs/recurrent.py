@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 Array = NDArray[np.float64]
 Weight = Callable[[str], Array]
@@ -24,8 +25,8 @@ class Classifier(nn.Module):
         self.encoder = cell(width, hidden, 2, batch_first=True, dropout=0.5)
         self.head = nn.Linear(hidden, classes)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        _, last = self.encoder(self.words(tokens))
+    def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
+        _, last = self.encoder(packed(self.words(tokens), lengths))
         h = last[0] if isinstance(last, tuple) else last
         result: Tensor = self.head(h[-1])
         return result
@@ -40,9 +41,9 @@ class Tagger(nn.Module):
         self.encoder = cell(width, hidden, batch_first=True, bidirectional=True)
         self.head = nn.Linear(2 * hidden, tags)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        states, _ = self.encoder(self.words(tokens))
-        result: Tensor = self.head(states)
+    def forward(self, tokens: Tensor, lengths: Tensor) -> Tensor:
+        states, _ = self.encoder(packed(self.words(tokens), lengths))
+        result: Tensor = self.head(padded(states, tokens.shape[1]))
         return result
 
 
@@ -63,10 +64,18 @@ class SpeechRecognizer(nn.Module):
         self.encoder = nn.GRU(channels * left, hidden, depth, batch_first=True, bidirectional=True)
         self.head = nn.Linear(2 * hidden, symbols)
 
-    def forward(self, spectrogram: Tensor) -> Tensor:
-        x = self.features(spectrogram)
-        states, _ = self.encoder(x.flatten(1, 2).transpose(1, 2))
-        return torch.log_softmax(self.head(states), 2)
+    def forward(self, spectrogram: Tensor, lengths: Tensor) -> Tensor:
+        frames = self.features(spectrogram).flatten(1, 2).transpose(1, 2)
+        states, _ = self.encoder(packed(frames, lengths))
+        return torch.log_softmax(self.head(padded(states, frames.shape[1])), 2)
+
+
+def packed(x: Tensor, lengths: Tensor) -> PackedSequence:
+    return pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+
+
+def padded(states: PackedSequence, length: int) -> Tensor:
+    return pad_packed_sequence(states, batch_first=True, total_length=length)[0]
 
 
 # In float64 ---------------------------------------------------------------------------------------------------

@@ -55,31 +55,47 @@ def test_words_are_read_as_torch_reads_them(
         SPECS / f"{spec}.arch",
         {**values, "cell": OPERATORS[cell]},
         reference(CELLS[cell], **values),
-        [words(4, 9)],
+        [words(4, 9), torch.tensor([9, 2, 5, 1])],
         tmp_path,
     )
-    for shape in ((4, 9), (2, 1), (3, 14)):
-        both.agree(words(*shape, seed=sum(shape)))
+    for lengths in ([9, 2, 5, 1], [1, 1], [3, 11, 14], [14, 14]):
+        both.agree(words(len(lengths), max(lengths), seed=sum(lengths)), torch.tensor(lengths))
+
+
+@pytest.mark.parametrize("spec", ["text_classifier", "tagger"])
+def test_padding_makes_no_difference(spec: str, tmp_path: Path) -> None:
+    archc.compile(SPECS / f"{spec}.arch", values=small(spec)).write(tmp_path, emit=("torch",))
+    model = load_module(tmp_path / f"{spec}.py").load()
+    tokens, lengths = words(3, 8), torch.tensor([5, 3, 8])
+    with torch.no_grad():
+        together = model(tokens, lengths)
+        for row, length in enumerate(lengths):
+            alone = model(tokens[row : row + 1, :length], lengths[row : row + 1])[0]
+            assert_close(spec, together[row, :length] if spec == "tagger" else together[row], alone)
+
+
+FRAMES = torch.tensor([20, 7, 1, 13])
+"""How many of 20 frames are of each utterance, once the convolutions made them out of 40."""
 
 
 def speech(folder: Path) -> Twins:
     values = small("speech_recognizer")
     spec = SPECS / "speech_recognizer.arch"
-    return twins(spec, values, SpeechRecognizer(**values), [noise(4, 1, values["bands"], 40)], folder)
+    return twins(spec, values, SpeechRecognizer(**values), [noise(4, 1, values["bands"], 40), FRAMES], folder)
 
 
 def test_speech_is_recognized_as_in_torch(tmp_path: Path) -> None:
     both = speech(tmp_path)
-    for batch, frames in ((4, 40), (2, 33)):
-        both.agree(noise(batch, 1, 17, frames, seed=batch))
+    both.agree(noise(4, 1, 17, 40, seed=4), FRAMES)
+    both.agree(noise(2, 1, 17, 33, seed=2), torch.tensor([11, 17]))
 
 
 def test_training_with_ctc_has_the_gradients_of_torch(tmp_path: Path) -> None:
     both = speech(tmp_path)
     spectrogram, text = noise(3, 1, 17, 50, seed=7), 1 + words(3, 6, count=5)
-    lengths = torch.full((3,), 25), torch.tensor([6, 4, 5])
+    lengths = torch.tensor([25, 9, 18]), torch.tensor([6, 4, 5])
     for model in (both.reference, both.module):
-        nn.functional.ctc_loss(model.train()(spectrogram).transpose(0, 1), text, *lengths).backward()
+        nn.functional.ctc_loss(model.train()(spectrogram, lengths[0]).transpose(0, 1), text, *lengths).backward()
     expected = dict(both.reference.named_parameters())
     for path, parameter in both.module.named_parameters():
         wanted = expected[both.paths[path]].grad

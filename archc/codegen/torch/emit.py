@@ -7,7 +7,7 @@ the modules that this one calls; the template only puts the parts in their place
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 
 from archc.codegen.outline import outline
 from archc.codegen.program import Apply, Local, Program
@@ -27,7 +27,7 @@ from archc.codegen.torch.spell import module_of
 from archc.diagnostics import Diagnostics
 from archc.ir.graph import Graph, Node, Scope
 from archc.ops.operator import Operator
-from archc.ops.spelling import literal
+from archc.ops.spelling import TorchHelper, literal
 
 _LOAD = ("path: str | Path | None = None", 'device: str | torch.device = "cpu"')
 _LOAD_STAGES = ("path: str | Path | None = None", "devices: Sequence[str | torch.device] = DEVICES")
@@ -56,6 +56,8 @@ def emit(graph: Graph, *, source_name: str, weights_name: str, compilation: str 
     helpers = template("archc.codegen.torch", "integer.py.jinja").render(used=used, moved=bool(place))
     helpers += template("archc.codegen.torch", "masked.py.jinja").render(layers=masked_layers(graph))
     helpers += template("archc.codegen.torch", "to_stage.py.jinja").render() if place else ""
+    called = _called(graph, code)
+    helpers += "".join(f"\n\n{helper.source}\n" for helper in called)
     code += helpers + place
     load = _LOAD_STAGES if place else _LOAD
     return template("archc.codegen.torch", "module.py.jinja").render(
@@ -63,6 +65,7 @@ def emit(graph: Graph, *, source_name: str, weights_name: str, compilation: str 
         uses=lambda name: has_name(code, name),
         abstract=[name for name in ("Callable", "Sequence") if has_name(code, name)],
         typing=[name for name in ("Any",) if has_name(code, name)],
+        imports=_imports(called),
         compilation=compilation,
         place=place,
         helpers=helpers,
@@ -71,6 +74,21 @@ def emit(graph: Graph, *, source_name: str, weights_name: str, compilation: str 
         load="\n".join(signature("load", load, f" -> {model.name}", 0)),
         default_path="\n".join(lines_of("path = ", f"Path(__file__).with_name({literal(weights_name)})", 2)),
     )
+
+
+def _called(graph: Graph, code: str) -> list[TorchHelper]:
+    """The functions that operators bring along, and that the classes call."""
+    helpers = {helper.name: helper for node in graph.nodes() for helper in node.op.torch_helpers}
+    return [helpers[name] for name in sorted(helpers) if has_name(code, name, called=True)]
+
+
+def _imports(helpers: Sequence[TorchHelper]) -> list[str]:
+    """The lines that import what functions of operators need."""
+    names: dict[str, set[str]] = defaultdict(set)
+    for helper in helpers:
+        for module, _, name in (each.rpartition(".") for each in helper.imports):
+            names[module].add(name)
+    return [f"from {module} import {', '.join(sorted(names[module]))}" for module in sorted(names)]
 
 
 def _place(placement: Placement, model: str) -> str:
