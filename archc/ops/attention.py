@@ -13,9 +13,10 @@ from archc.ir.signature import UNIT, Axis, Index, Pattern, Signature, parse_sign
 from archc.ir.solve import Extent
 from archc.ir.types import DType, TensorType
 from archc.ops.axes import plain_axis
+from archc.ops.checks import check_probability
 from archc.ops.layout import onnx_reshape
 from archc.ops.operator import Inference, Operator, OperatorError, operator
-from archc.ops.spelling import OnnxSpelling, TorchSpelling, Verbatim, call, method
+from archc.ops.spelling import OnnxSpelling, TorchSpelling, Verbatim, call, literal, method
 
 
 @operator
@@ -23,7 +24,8 @@ class ScaledDotProductAttention(Operator):
     """Values mixed by how well keys fit queries: y = softmax(q kᵀ · scale + mask) v.
 
     Shapes: q[..., t, e], k[..., s, e], v[..., s, f] -> y[..., t, f].  A mask broadcasts to [..., t, s]; a bool one
-    says what may be seen, any other is added.  `is_causal` lets query i see the keys 0 to i.
+    says what may be seen, any other is added.  `is_causal` lets query i see the keys 0 to i.  In training each
+    weight that softmax gives becomes 0 with probability p = `dropout_p`, and the others are scaled by 1 / (1 - p).
     """
 
     signature = "q[*b, t, e], k[*b, s, e], v[*b, s, f], mask[*m]? -> y[*b, t, f]"
@@ -33,6 +35,11 @@ class ScaledDotProductAttention(Operator):
 
     is_causal: bool = attribute(False, keyword=True, doc="a query sees no key behind its own place")
     scale: float | None = attribute(None, keyword=True, doc="the factor of the scores; 1/√e without it")
+    dropout_p: float = attribute(0.0, keyword=True, doc="how likely a key is dropped for a query, while training")
+
+    @property
+    def repeatable(self) -> bool:  # type: ignore[override]
+        return self.dropout_p == 0
 
     def signature_for(self, types: Sequence[TensorType]) -> Signature:
         if len(types) != 4 or types[0].rank < 2:
@@ -44,6 +51,7 @@ class ScaledDotProductAttention(Operator):
         return _result_dtype(self, types)
 
     def check(self, types: Sequence[TensorType]) -> None:
+        check_probability(self, "dropout_p")
         _check_mask(self, types, self.is_causal, types[0].rank)
 
     def multiply_adds(self, inference: Inference, types: Sequence[TensorType]) -> Extent:
@@ -56,7 +64,7 @@ class ScaledDotProductAttention(Operator):
 
     def torch(self, spell: TorchSpelling) -> str:
         q, k, v, *mask = spell.operands
-        return _torch_attention(q, k, v, mask, self.is_causal, self.scale)
+        return _torch_attention(spell, (q, k, v), mask, self.is_causal, self.scale, self.dropout_p)
 
     def onnx(self, spell: OnnxSpelling) -> str:
         q, k, v, *mask = spell.operands
@@ -74,7 +82,8 @@ class Attention(Operator):
 
     Shapes: q[b, t, h·e], k[b, s, h·e], v[b, s, h·f] -> y[b, t, h·f].  With `kv_heads` = g < h keys and values have
     g heads, each for h/g heads of the queries (Ainslie et al. 2023).  A mask broadcasts to [b, h, t, s]; a bool one
-    says what may be seen, any other is added.  `causal` lets query i see the keys 0 to i.
+    says what may be seen, any other is added.  `causal` lets query i see the keys 0 to i.  In training each
+    weight that softmax gives becomes 0 with probability p = `dropout`, and the others are scaled by 1 / (1 - p).
     """
 
     signature = "q[b, t, h*e], k[b, s, h*e], v[b, s, h*f], mask[*m]? -> y[b, t, h*f]"
@@ -87,6 +96,11 @@ class Attention(Operator):
     causal: bool = attribute(False, keyword=True, doc="a query sees no key behind its own place")
     kv_heads: int | None = attribute(None, keyword=True, doc="how many heads keys and values have; as many without it")
     scale: float | None = attribute(None, keyword=True, doc="the factor of the scores; 1/√e without it")
+    dropout: float = attribute(0.0, keyword=True, doc="how likely a key is dropped for a query, while training")
+
+    @property
+    def repeatable(self) -> bool:  # type: ignore[override]
+        return self.dropout == 0
 
     @property
     def grouped(self) -> bool:
@@ -136,6 +150,7 @@ class Attention(Operator):
                     operand=position,
                     attribute="heads" if position == 0 or self.kv_heads is None else "kv_heads",
                 )
+        check_probability(self, "dropout")
         _check_mask(self, types, self.causal, 4)
 
     def multiply_adds(self, inference: Inference, types: Sequence[TensorType]) -> Extent:
@@ -149,7 +164,7 @@ class Attention(Operator):
         q, k, v = (
             method(method(one, "unflatten", 2, (heads, -1)), "transpose", 1, 2) for one, heads in zip((q, k, v), counts)
         )
-        joined = _torch_attention(q, k, v, mask, self.causal, self.scale, enable_gqa=self.grouped)
+        joined = _torch_attention(spell, (q, k, v), mask, self.causal, self.scale, self.dropout, self.grouped)
         return method(method(joined, "transpose", 1, 2), "flatten", 2)
 
     def onnx(self, spell: OnnxSpelling) -> str:
@@ -218,18 +233,26 @@ def _check_mask(op: Operator, types: Sequence[TensorType], causal: bool, rank: i
 
 
 def _torch_attention(
-    q: str, k: str, v: str, mask: Sequence[str], causal: bool, scale: float | None, enable_gqa: bool = False
+    spell: TorchSpelling,
+    operands: Sequence[str],
+    mask: Sequence[str],
+    causal: bool,
+    scale: float | None,
+    dropout: float,
+    grouped: bool = False,
 ) -> str:
     named: dict[str, Any] = {}
     if mask:
         named["attn_mask"] = Verbatim(mask[0])
+    if dropout and spell.training is not None:
+        named["dropout_p"] = Verbatim(f"{literal(dropout)} if {spell.training} else 0.0")
     if causal:
         named["is_causal"] = True
     if scale is not None:
         named["scale"] = scale
-    if enable_gqa:
+    if grouped:
         named["enable_gqa"] = True
-    return call("F.scaled_dot_product_attention", q, k, v, **named)
+    return call("F.scaled_dot_product_attention", *operands, **named)
 
 
 def _scale(spell: OnnxSpelling, scale: float | None, width: Extent) -> str:

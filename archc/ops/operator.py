@@ -197,9 +197,10 @@ class Operator(Rewriting, Formula):
     # Spelling ---------------------------------------------------------------------------------------------
 
     def torch(self, spell: TorchSpelling) -> str:
-        """The operator in its inference meaning as a PyTorch expression over `spell.operands` and `spell.weights`.
+        """The operator as a PyTorch expression over `spell.operands` and `spell.weights`.
 
-        Several results: the expression gives a tuple of them.
+        It has its inference meaning, unless `spell.training` tells how to ask.  Several results: the expression gives a
+        tuple of them.
         """
         assert self.torch_name, f"{type(self).__name__} gives neither `torch_name` nor `torch`"
         options = {info.name: getattr(self, info.name) for info in attributes(type(self))}

@@ -110,6 +110,10 @@ class Recurrent(Operator, abstract=True):
                 help="convert with `cast(i64)`",
             )
 
+    @property
+    def repeatable(self) -> bool:  # type: ignore[override]
+        return self.dropout == 0 or self.num_layers == 1
+
     # The signature ----------------------------------------------------------------------------------------
 
     def signature_for(self, types: Sequence[TensorType]) -> Signature:
@@ -160,7 +164,9 @@ class Recurrent(Operator, abstract=True):
             states = [method(x, "new_zeros", rows, batch, self.hidden_size)] * len(self.states)
         function = f"torch.{self._torch_function}"
         weights = f"[{', '.join(spell.weights.values())}]"
-        options = (self.bias, self.num_layers, 0.0, False, self.bidirectional)
+        drops = spell.training is not None and not self.repeatable
+        training = (self.dropout, spell.training) if drops else (0.0, False)
+        options = (self.bias, self.num_layers, *training, self.bidirectional)
         if lengths is None:
             result = call(function, x, _nested(states), weights, *options, True)
         else:

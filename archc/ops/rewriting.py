@@ -35,7 +35,7 @@ class Rewriting:
     """Whether a result element depends on the operand elements at its own place alone."""
     idempotent: ClassVar[bool] = False
     """Whether doing it to its own result changes nothing more."""
-    repeatable: ClassVar[bool] = True
+    repeatable: bool = True
     """Whether doing it once is as good as twice: false for what draws random numbers or keeps statistics."""
     inference_identity: ClassVar[bool] = False
     """Whether it passes its operand through when the model does not train, as dropout does."""

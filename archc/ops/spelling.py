@@ -55,6 +55,7 @@ class TorchSpelling:
         size_text: how a symbolic size is written here (`T`, `x.shape[1]`).
         storages: how each parameter is stored.
         device: an expression for the device on which new tensors (`arange`) belong, or None for PyTorch's default.
+        training: an expression for whether the model trains, or None where the inference meaning is wanted.
     """
 
     operands: Sequence[str]
@@ -65,6 +66,7 @@ class TorchSpelling:
     size_text: Callable[[SymbolicDim], str]
     storages: Mapping[str, Storage]
     device: str | None = None
+    training: str | None = None
 
     def size(self, dim: int | SymbolicDim) -> str:
         """A size as Python text."""

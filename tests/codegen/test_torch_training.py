@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 
-from tests.codegen.torch_modules import (
-    CONVOLUTIONS,
-    assert_paths,
-    fresh,
-    graph_of,
-)
+import archc
+from archc.codegen import onnx
+from tests.codegen.torch_modules import CONVOLUTIONS, assert_agrees, assert_paths, fresh, graph_of, source_of
 
 
 def test_a_fresh_model_is_initialized_as_pytorch_does_it(tmp_path: Path) -> None:
@@ -68,6 +66,74 @@ def test_dropout_works_in_training_alone(tmp_path: Path) -> None:
     x = torch.ones(4, 50)
     assert set(model(x).unique().tolist()) == {0.0, 2.0}
     assert torch.equal(model.eval()(x), x)
+
+
+@pytest.mark.parametrize("operator", ["scaled_dot_product_attention(dropout_p = 0.3)", "attention(1, dropout = 0.3)"])
+def test_attention_drops_probabilities_in_training_alone(operator: str, tmp_path: Path) -> None:
+    """Values that are the unit matrix bring the probabilities to light."""
+    inputs = "input q: f32[B, T, 8]  input k: f32[B, S, 8]  input v: f32[B, S, 40]"
+    compiled = archc.compile(f"model net {{ {inputs}  output (q, k, v) -> {operator} }}")
+    model = fresh(compiled.graph, tmp_path)
+    generator = torch.Generator().manual_seed(0)
+    q, k = (torch.randn(16, length, 8, generator=generator) for length in (30, 40))
+    v = torch.eye(40).expand(16, 40, 40)
+    expected = (q @ k.mT / 8**0.5).softmax(2)
+    torch.testing.assert_close(model.eval()(q, k, v), expected)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        found = model.train()(q, k, v)
+    dropped = found == 0
+    assert abs(dropped.float().mean() - 0.3) < 0.01  # of 19,200 probabilities: three standard deviations
+    torch.testing.assert_close(found[~dropped], expected[~dropped] / 0.7)
+    assert abs(found.sum(2).mean() - 1) < 0.01
+    compiled.write(tmp_path, emit=("onnx",))
+    arrays = {"q": q.numpy(), "k": k.numpy(), "v": v.numpy()}
+    (calm,) = onnx.run(tmp_path / "net.onnx", arrays).values()
+    torch.testing.assert_close(torch.from_numpy(calm), expected)
+
+
+def test_dropout_of_attention_may_differ_from_block_to_block(tmp_path: Path) -> None:
+    text = """
+    block Mix(share) {
+        input x: f32[B, T, D]
+        output (x, x, x) -> attention(2, dropout = share)
+    }
+    model net {
+        input x: f32[B, T, 4]
+        output y = x -> first: Mix(0.2) -> second: Mix(0.4)
+    }
+    """
+    graph = graph_of(text)
+    source = source_of(graph)
+    assert "dropout_p=0.2 if self.training else 0.0" in source
+    assert "dropout_p=0.4 if self.training else 0.0" in source
+    assert_agrees(graph, tmp_path)
+
+
+def test_recurrent_layers_with_weights_of_others_drop_in_training_too(tmp_path: Path) -> None:
+    text = """
+    model net {
+        input x: f32[B, T, 4]
+        layer first = lstm(6, 2, dropout = 0.5)
+        output a = x -> first
+        output b = x -> second: lstm(6, 2, dropout = 0.5, weight_ih_l0 = first.weight_ih_l0)
+    }
+    """
+    model = fresh(graph_of(text), tmp_path)
+    model.load_state_dict(
+        model.state_dict() | {f"second.{n}": t for n, t in model.first.state_dict().items() if n != "weight_ih_l0"}
+    )
+    x = torch.randn(5, 7, 4, generator=torch.Generator().manual_seed(0))
+    found = {}
+    for training in (True, False):
+        model.train(training)
+        with torch.random.fork_rng():
+            torch.manual_seed(1)
+            a, _ = model.first(x)
+            torch.manual_seed(1)
+            found[training] = model.second(x, model.first.weight_ih_l0)
+        torch.testing.assert_close(found[training], a)
+    assert (found[True] - found[False]).abs().max() > 0.01
 
 
 def test_the_state_dict_of_a_fresh_model_has_the_paths(tmp_path: Path) -> None:

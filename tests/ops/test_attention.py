@@ -67,6 +67,12 @@ CASES = [
         lambda q, k, v, m: by_hand(4, 4, q, k, v, m[None]),
         symbolic=[{0: "N"}, {0: "N"}, {0: "N"}, {}],
     ),
+    case(Attention(4, dropout=0.5), (Q, K, V), lambda q, k, v: by_hand(4, 4, q, k, v, EVERY)),
+    case(
+        ScaledDotProductAttention(dropout_p=0.5),
+        (random(2, 3, 5, 4), random(2, 3, 6, 4, seed=1), random(2, 3, 6, 2, seed=2)),
+        functional.scaled_dot_product_attention,
+    ),
     case(
         ScaledDotProductAttention(),
         (random(2, 3, 5, 4), random(2, 3, 6, 4, seed=1), random(2, 3, 6, 2, seed=2)),
@@ -121,6 +127,8 @@ def test_the_signature_names_the_heads() -> None:
         (Attention(4), [(2, 5, 24)] * 3 + [(5, 6)], "f32 f32 f32 bool", "shape-mismatch"),
         (Attention(4), [(2, 5, 24)] * 3 + [(5, 5)], "f32 f32 f32 i64", "dtype-mismatch"),
         (Attention(4), [(2, 5, 24)] * 2, "f32 f32", "operand-count"),
+        (Attention(4, dropout=1.5), [(2, 5, 24)] * 3, "f32 f32 f32", "bad-attribute"),
+        (ScaledDotProductAttention(dropout_p=-0.1), [(2, 5, 24)] * 3, "f32 f32 f32", "bad-attribute"),
     ],
 )
 def test_mistakes(op: Operator, shapes: list[tuple[int, ...]], dtypes: str, code: str) -> None:

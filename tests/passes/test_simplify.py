@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from archc.ir.dims import symbol
 from archc.ir.graph import Graph, Scope, Value
-from archc.ir.types import DType
+from archc.ir.types import DType, TensorType
 from archc.passes.simplify import Simplify
 from tests.passes.graphs import Build, operators, outputs, remarks, run
 
@@ -108,6 +108,24 @@ def test_twins_become_one_and_others_do_not() -> None:
     run(graph, Simplify())
     names = [node.op.name for node in graph.nodes()]
     assert (names.count("sin"), names.count("dropout"), names.count("linear")) == (1, 2, 2)
+
+
+@pytest.mark.parametrize(
+    ("operator", "arguments", "options"),
+    [("attention", (2,), {}), ("scaled_dot_product_attention", (), {}), ("lstm", (8, 2), {"name": "a"})],
+)
+def test_what_drops_is_done_as_often_as_the_text_says(
+    operator: str, arguments: tuple[int], options: dict[str, str]
+) -> None:
+    for share, left in ((0.5, 2), (0.0, 1)):
+        build = Build()
+        x = build.rewriter.input("x", TensorType(DType.f32, (symbol("N"), 5, 8)))
+        operands = [x] if operator == "lstm" else [x, x, x]
+        dropout = {"dropout_p" if operator.startswith("scaled") else "dropout": share}
+        first, second = (build.layer(operator, *operands, *arguments, **options, **dropout) for _ in range(2))
+        graph = build.done(build.layer("add", first, second))
+        run(graph, Simplify())
+        assert [node.op.name for node in graph.nodes()].count(operator) == left
 
 
 def test_batch_norm_is_not_merged_since_it_keeps_statistics() -> None:

@@ -82,7 +82,15 @@ class Expressions:
         sizes = self.around
         for name in self.placement.away(node):
             weights = {**weights, name: method(weights[name], "to", f"{atom(operands[0])}.device")}
-        spell = spelling(node, self.graph, operands, weights, lambda dim: sizes.size(instance, dim), sizes.device)
+        spell = spelling(
+            node,
+            self.graph,
+            operands,
+            weights,
+            lambda dim: sizes.size(instance, dim),
+            sizes.device,
+            training="self.training",
+        )
         return node.op.torch(spell)
 
     def weight(self, paths: tuple[str, ...], bases: Bases) -> str:

@@ -25,6 +25,7 @@ def spelling(
     weights: Mapping[str, str],
     size_text: Callable[[SymbolicDim], str] = str,
     device: str | None = None,
+    training: str | None = None,
 ) -> TorchSpelling:
     """The surroundings of a node whose operands and weights are these expressions."""
     inference = node.op.infer(node.types)
@@ -37,6 +38,7 @@ def spelling(
         size_text=size_text,
         storages={name: graph.weights[path].storage for name, path in node.weights.items()},
         device=device,
+        training=training,
     )
 
 
