@@ -97,10 +97,33 @@ def _checked(check: dict[str, Any]) -> str:
         "torch stages": "the stages in PyTorch",
         "onnxruntime stages": "the stages in ONNX Runtime",
     }
-    errors = [f"{names.get(name, name)} {reports.error_text(error)}" for name, error in check["errors"].items()]
-    if not errors:
+
+    def errors(outcome: dict[str, Any]) -> str:
+        found = outcome["errors"].items()
+        return ", ".join(f"{names.get(name, name)} {reports.error_text(error)}" for name, error in found)
+
+    if not check["errors"]:
         return "checked: nothing that was written can be run"
-    return f"checked: relative error against the graph: {', '.join(errors)} (at most {check['tolerance']:g})"
+    text = f"checked: relative error against the graph: {errors(check)} (at most {check['tolerance']:g})"
+    if not check["faint"]:
+        return text
+    text += f"\nnote: {_faint(check)}, so that this says little of the first layers"
+    scaled = check.get("scaled")
+    if scaled is not None:
+        spread = reports.error_text(min(scaled["spread"].values()))
+        text += f"\n      with each layer's weights scaled (spread {spread}): {errors(scaled)}"
+    if scaled is None or scaled["faint"]:
+        still = "" if scaled is None else f"; but still {_faint(scaled)}"
+        text += f"{still}\n      give trained weights with `--weights`"
+    return text
+
+
+def _faint(outcome: dict[str, Any]) -> str:
+    """Which outputs hardly depend on the inputs."""
+    spread = min(outcome["spread"][name] for name in outcome["faint"])
+    names = " and ".join(f"`{name}`" for name in outcome["faint"])
+    verb = "depends" if len(outcome["faint"]) == 1 else "depend"
+    return f"{names} hardly {verb} on the inputs (spread {reports.error_text(spread)} of the size)"
 
 
 def _files(folder: Path, report: dict[str, Any]) -> str:

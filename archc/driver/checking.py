@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from archc.diagnostics import error
 from archc.ir.graph import Graph
-from archc.passmanager.agreement import largest_error
+from archc.passmanager.agreement import largest_error, spreads
 from archc.passmanager.calibration import Calibration
 
 if TYPE_CHECKING:
@@ -23,6 +25,10 @@ if TYPE_CHECKING:
 FLOAT_TOLERANCE = 1e-4
 INTEGER_TOLERANCE = 5e-2
 """Where integers flow, a value on the edge of two steps may be rounded either way by different kernels."""
+LEAST_SHARE = 0.1
+"""An output that varies by less than this part of its size is compared with this part: its rounding is that of all."""
+FAINT = 1e-2
+"""An output that varies by less than this part of its size says too little of the layers that are far from it."""
 
 
 def check_agreement(
@@ -30,44 +36,82 @@ def check_agreement(
 ) -> dict[str, Any]:
     """Run the emitted files on seeded random inputs; the stages one after the other, in this process.
 
+    What an output is for every input says nothing of how it came about.  So errors are relative to the spread, which is
+    how much an output varies over inputs; see `spreads`.  Where it hardly does, copies of the files run with other
+    weights as well; see `archc.driver.lively`.
+
     Args:
         files: what was written, by suffix: `.py`, `.onnx`.
         stages: the same for each stage of a divided model; what one gives is what the next takes.
 
     Returns:
-        The relative error of each against the graph (see `PassReport.error`), and the tolerance.
+        `errors`: the error of each against the graph; `tolerance`: the most that there may be; `spread`: that of each
+        output, relative to its size; `faint`: the outputs for which it is too small; `scaled`: errors, spread and faint
+        outputs once more, with other weights, where these were tried.
 
     Raises:
         ArchcError: one is above the tolerance, or does not run (`check-failed`).
     """
     graph = compiled.graph
-    inputs = next(Calibration(graph, seed=compiled.seed).batches())
-    expected = Calibration(graph, seed=compiled.seed).outputs(graph)
-    errors: dict[str, float] = {}
-    if ".py" in files:
-        results = _run_torch(files[".py"], tuple(inputs.values()))
-        errors["torch"] = largest_error(expected, dict(zip(graph.outputs, results, strict=True)))
-    if ".onnx" in files:
-        errors["onnxruntime"] = largest_error(expected, _run_onnx(files[".onnx"], inputs))
-    if stages and all(".py" in stage for stage in stages):
-        results = tuple(inputs.values())
-        for stage in stages:
-            results = _run_torch(stage[".py"], results)
-        errors["torch stages"] = largest_error(expected, dict(zip(graph.outputs, results, strict=True)))
-    if stages and all(".onnx" in stage for stage in stages):
-        values = dict(inputs)
-        for stage in stages:
-            values = _run_onnx(stage[".onnx"], values)
-        errors["onnxruntime stages"] = largest_error(expected, values)
+    programs = Programs(files, stages)
+    outcome = {"tolerance": _tolerance(graph), **_compared(compiled, graph, programs, "")}
+    if outcome["errors"] and outcome["faint"] and not _integers(graph):
+        from archc.driver.lively import lively_factors, scaled_copies, with_factors
+
+        factors = lively_factors(graph, next(Calibration(graph, seed=compiled.seed).batches()))
+        with TemporaryDirectory(prefix="archc-check-") as folder:
+            copies = [scaled_copies(each, factors, Path(folder)) for each in (files, *stages)]
+            scaled = Programs(copies[0], copies[1:])
+            where = " once weights are scaled so that the inputs matter"
+            outcome["scaled"] = _compared(compiled, with_factors(graph, factors), scaled, where)
+    return outcome
+
+
+@dataclass(frozen=True)
+class Programs:
+    """What was written: the files of the model, and those of each of its stages."""
+
+    files: Mapping[str, Path]
+    stages: Sequence[Mapping[str, Path]]
+
+    def results(
+        self, graph: Graph, inputs: Mapping[str, torch.Tensor]
+    ) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
+        """What each of them makes of inputs: what it is called, and its outputs by name."""
+        given = tuple(inputs.values())
+        if ".py" in self.files:
+            yield "torch", dict(zip(graph.outputs, _run_torch(self.files[".py"], given), strict=True))
+        if ".onnx" in self.files:
+            yield "onnxruntime", _run_onnx(self.files[".onnx"], inputs)
+        if self.stages and all(".py" in stage for stage in self.stages):
+            for stage in self.stages:
+                given = _run_torch(stage[".py"], given)
+            yield "torch stages", dict(zip(graph.outputs, given, strict=True))
+        if self.stages and all(".onnx" in stage for stage in self.stages):
+            values = dict(inputs)
+            for stage in self.stages:
+                values = _run_onnx(stage[".onnx"], values)
+            yield "onnxruntime stages", values
+
+
+def _compared(compiled: Compiled, graph: Graph, programs: Programs, where: str) -> dict[str, Any]:
+    """Errors and spread, with the weights that the graph has; `where` tells of them in an error."""
+    calibration, other = (Calibration(compiled.graph, seed=compiled.seed + k) for k in range(2))
+    expected = calibration.outputs(graph)
+    spread = spreads(expected, other.outputs(graph))
+    shares = {name: max(LEAST_SHARE, min(1.0, value)) for name, value in spread.items()}
+    inputs = next(calibration.batches())
+    errors = {name: largest_error(expected, found, shares) for name, found in programs.results(graph, inputs)}
     tolerance = _tolerance(graph)
     worst = max(errors, key=lambda name: errors[name], default=None)
     if worst is not None and not errors[worst] <= tolerance:
         raise error(
             "check-failed",
-            f"{worst} differs from the graph by {errors[worst]:.2g}; {tolerance:.0e} is the most",
+            f"{worst} differs from the graph by {errors[worst]:.2g}{where}; {tolerance:.0e} is the most",
             help="this is a bug in archc; compile with `--explain` to see what the passes did",
         )
-    return {"errors": errors, "tolerance": tolerance}
+    faint = [name for name, value in spread.items() if graph.inputs and not value >= FAINT]
+    return {"errors": errors, "spread": spread, "faint": faint}
 
 
 def _run_torch(path: Path, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
@@ -105,10 +149,14 @@ def _run_onnx(path: Path, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch
 
 
 def _tolerance(graph: Graph) -> float:
-    integers = any(not weight.storage.elementwise for weight in graph.weights.values()) or any(
+    return INTEGER_TOLERANCE if _integers(graph) else FLOAT_TOLERANCE
+
+
+def _integers(graph: Graph) -> bool:
+    """Whether weights are stored as integers, or numbers are rounded to them."""
+    return any(not weight.storage.elementwise for weight in graph.weights.values()) or any(
         value.type.dtype.value in ("u8", "i8") for node in graph.nodes() for value in node.results
     )
-    return INTEGER_TOLERANCE if integers else FLOAT_TOLERANCE
 
 
 def load_module(path: Path) -> ModuleType:

@@ -1,4 +1,4 @@
-"""How far two runs of a model are apart."""
+"""How far two runs of a model are apart: of the same inputs, or of others."""
 
 from __future__ import annotations
 
@@ -10,20 +10,46 @@ if TYPE_CHECKING:
     import torch
 
 
-def largest_error(before: Mapping[str, torch.Tensor], after: Mapping[str, torch.Tensor]) -> float:
+def largest_error(
+    before: Mapping[str, torch.Tensor], after: Mapping[str, torch.Tensor], shares: Mapping[str, float] | None = None
+) -> float:
     """The largest relative error over the outputs; see `PassReport`.
 
     It is infinite where one side has a NaN or an infinity that the other has not.
+
+    Args:
+        shares: for each output the part of its size that an error is relative to; all of it by default.
     """
     worst = 0.0
     for name, expected in before.items():
         actual = after[name]
         if not expected.is_floating_point():
-            wrong = float((expected != actual).double().mean()) if expected.numel() else 0.0
+            wrong = _different(expected, actual)
         else:
-            wrong = _relative_error(expected.double(), actual.double())
+            wrong = _relative_error(expected.double(), actual.double()) / (shares[name] if shares is not None else 1)
         worst = max(worst, wrong)
     return worst
+
+
+def spreads(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> dict[str, float]:
+    """How much each output varies over the inputs, relative to its size, by its values for two independent ones.
+
+    Two independent values of one deviation are √2 of it apart.  For integers it is the share that differs.
+    """
+    found = {}
+    for name, first in one.items():
+        if not first.is_floating_point():
+            found[name] = _different(first, other[name])
+            continue
+        a, b = first.double(), other[name].double()
+        finite = a.isfinite() & b.isfinite()
+        difference, size = (float(side[finite].norm()) for side in (a - b, a))
+        found[name] = difference / size / math.sqrt(2) if size else difference
+    return found
+
+
+def _different(one: torch.Tensor, other: torch.Tensor) -> float:
+    return float((one != other).double().mean()) if one.numel() else 0.0
 
 
 def _relative_error(expected: torch.Tensor, actual: torch.Tensor) -> float:

@@ -37,6 +37,29 @@ def test_it_writes_every_file_and_says_so(run: Run, tmp_path: Path) -> None:
         assert line.endswith(f" {(folder / name).stat().st_size:,} bytes")
 
 
+DEEP = """model deep {
+    input x: f32[N, 64]
+    for i in 0..16 { x = x -> fc[i]: linear(64) -> relu }
+    output a = x -> first: linear(3)
+    output b = x -> second: linear(3)
+}"""
+
+
+def test_a_check_that_says_little_tells_so(run: Run, tmp_path: Path) -> None:
+    """Deep down, fresh layers leave nothing of the input."""
+    (tmp_path / "deep.arch").write_text(DEEP)
+    result = run("compile", tmp_path / "deep.arch", "-o", tmp_path / "out", "--check")
+    assert result.status == 0
+    first, second, third = result.out[result.out.index("checked: ") :].splitlines()[:3]
+    assert first.startswith("checked: relative error against the graph: PyTorch 0, ONNX Runtime ")
+    assert second.startswith("note: `a` and `b` hardly depend on the inputs (spread ")
+    assert third.startswith("      with each layer's weights scaled (spread ")
+    report = json.loads((tmp_path / "out" / "report.json").read_text())["check"]
+    assert report["faint"] == ["a", "b"] and report["scaled"]["faint"] == []
+    quantized = run("compile", tmp_path / "deep.arch", "-o", tmp_path / "out", "--check", "--passes", "quant")
+    assert "      give trained weights with `--weights`\n" in quantized.out and "scaled" not in quantized.out
+
+
 def test_the_report(run: Run, tmp_path: Path) -> None:
     result = run("compile", CNN, "-o", tmp_path, "--json", "--seed", "7", "--check")
     report = result.json

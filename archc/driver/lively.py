@@ -1,0 +1,113 @@
+"""Weights under which signals live: for checks, and never for what is kept.
+
+What PyTorch draws for a fresh layer makes its results smaller than what it receives.  Deep in a network nothing is left
+of the input then: the outputs are what the last biases make of them, and two programs agree whatever the early layers
+do.  Where that is so, the programs run once more, each layer scaled until its results have the standard deviation 1
+(Mishkin and Matas 2016, "All you need is a good init", without its orthogonal matrices).
+"""
+
+from __future__ import annotations
+
+import copy
+import shutil
+from collections import Counter
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from archc.ir.graph import Graph
+from archc.weights.store import Weights
+from archc.weights.tensor import ComputedTensor, FileTensor, LazyTensor
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+
+def lively_factors(graph: Graph, inputs: Mapping[str, torch.Tensor]) -> dict[str, float]:
+    """What to multiply weights with, by path: those of layers that are affine, and share no weight.
+
+    Such a layer's result grows as its weights do, biases among them; so one run of the graph finds all factors.
+    """
+    from archc.ops.evaluate import values
+
+    users = Counter(path for node in graph.nodes() for path in node.weights.values())
+    factors: dict[str, float] = {}
+    for value, result in values(graph, inputs):
+        node = value.producer
+        if node is None or not node.op.affine_in_weight or not result.numel():
+            continue
+        paths = node.weights.values()
+        if any(path in factors or users[path] > 1 or not graph.weights[path].storage.elementwise for path in paths):
+            continue
+        deviation = float(result.double().std(correction=0))
+        if not 0 < deviation < float("inf"):
+            continue
+        result /= deviation  # in place: the layers behind it receive what it makes once it is scaled
+        factors |= dict.fromkeys(paths, 1 / deviation)
+    return factors
+
+
+def with_factors(graph: Graph, factors: Mapping[str, float]) -> Graph:
+    """The same graph with scaled weights, which are computed when they are read."""
+    assert graph.tensors is not None, "nothing without weights is checked"
+    made = copy.copy(graph)
+    made.tensors = Weights(
+        {
+            path: ComputedTensor(tensor.shape, tensor.dtype, partial(_times, tensor, factors[path]))
+            if path in factors
+            else tensor
+            for path, tensor in graph.tensors.items()
+        }
+    )
+    return made
+
+
+def _times(tensor: LazyTensor, factor: float) -> np.ndarray:
+    array = tensor.numpy()
+    return (array * factor).astype(array.dtype)
+
+
+def scaled_copies(files: Mapping[str, Path], factors: Mapping[str, float], folder: Path) -> dict[str, Path]:
+    """Programs copied into a folder, with scaled weights, wherever they hold them.
+
+    Args:
+        files: by suffix, `.py` and `.onnx`; the weights lie beside them.
+    """
+    copies = {suffix: folder / path.name for suffix, path in files.items()}
+    for suffix, path in files.items():
+        shutil.copyfile(path, copies[suffix])
+    for path in {path.with_suffix(".safetensors") for path in files.values()}:
+        if not (folder / path.name).exists():
+            shutil.copyfile(path, folder / path.name)
+        _scale_safetensors(folder / path.name, factors)
+    if ".onnx" in copies:
+        _scale_onnx(copies[".onnx"], factors)
+    return copies
+
+
+def _scale_safetensors(path: Path, factors: Mapping[str, float]) -> None:
+    """Where ONNX finds tensors in this file, it finds them by their offsets: they stay."""
+    import numpy as np
+
+    from archc.weights.safetensors import read
+
+    for name, tensor in read(path).items():
+        if name in factors and tensor.nbytes:
+            assert isinstance(tensor, FileTensor)
+            array = np.memmap(path, tensor.numpy().dtype, "r+", tensor.offset, tensor.shape)
+            array[...] = _times(tensor, factors[name])
+            array.flush()
+
+
+def _scale_onnx(path: Path, factors: Mapping[str, float]) -> None:
+    import onnx
+    from onnx import numpy_helper
+
+    model = onnx.load(path, load_external_data=False)
+    for tensor in model.graph.initializer:
+        if tensor.name in factors and tensor.data_location != onnx.TensorProto.EXTERNAL:
+            array = numpy_helper.to_array(tensor)
+            tensor.CopyFrom(numpy_helper.from_array((array * factors[tensor.name]).astype(array.dtype), tensor.name))
+    onnx.save(model, path)
