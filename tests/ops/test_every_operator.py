@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import subprocess
+import sys
 
 import pytest
 
@@ -11,6 +13,7 @@ import tests.ops
 from archc.ir.attributes import attributes
 from archc.ir.signature import parse_signature
 from archc.ops import OPERATORS
+from archc.ops.evaluate import defined
 from tests.ops.harness import COVERED
 
 for _module in pkgutil.iter_modules(tests.ops.__path__):
@@ -45,3 +48,13 @@ def test_operator_has_a_case(name: str) -> None:
 
 def test_cases_belong_to_operators() -> None:
     assert set(OPERATORS) >= COVERED
+
+
+def test_helpers_have_names_that_no_text_can_take_and_are_laid_out() -> None:
+    """Variables, classes and layers never begin with an underscore."""
+    helpers = {helper.name: helper for op in OPERATORS.values() for helper in op.torch_helpers}
+    assert helpers
+    for name, helper in helpers.items():
+        assert name.startswith("_") and f"def {name}(" in helper.source and callable(defined([helper])[name])
+        command = [sys.executable, "-m", "ruff", "format", "--isolated", "--check", "-"]
+        subprocess.run(command, input=f"{helper.source}\n", text=True, check=True, capture_output=True)
