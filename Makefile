@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow lint types format golden reference bench clean
+.PHONY: demo test test-slow lint types format golden reference pictures bench clean
 
 demo: .venv/installed  ## compile, train, compress and compare the digits network
 	$(BIN)/python -m benchmarks.digits
@@ -29,6 +29,9 @@ golden: .venv/installed  ## write the golden files anew; read the diff
 
 reference: .venv/installed  ## write docs/operators.md and docs/passes.md anew
 	$(BIN)/python -m archc.cli.reference docs
+
+pictures: .venv/installed  ## draw docs/architectures/pictures anew
+	$(BIN)/python -m archc.cli.pictures
 
 bench: .venv/installed  ## every figure of the README and the docs
 	$(BIN)/python -m benchmarks

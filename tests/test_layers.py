@@ -1,6 +1,7 @@
 """Who may import whom: nothing imports upward.
 
-cli ▸ compiler ▸ driver ▸ { language, importers, codegen, passmanager } ▸ ops ▸ ir, weights, partitioning ▸ diagnostics
+cli ▸ compiler ▸ { driver, drawing } ▸ { language, importers, codegen, passmanager }
+    ▸ ops ▸ ir, weights, partitioning ▸ diagnostics
 passes ▸ passmanager, ops, ir, weights, partitioning          (never language, codegen or cli)
 """
 
@@ -20,7 +21,7 @@ LEVELS = [
     {"cli"},
     {"__init__"},  # `archc` itself: the names that Python code gets, all loaded when they are used
     {"compiler"},
-    {"driver"},
+    {"driver", "drawing"},
     {"language", "importers", "codegen", "passmanager"},
     {"ops"},
     {"ir", "weights", "partitioning"},

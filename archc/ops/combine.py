@@ -26,6 +26,7 @@ class Concat(Operator):
 
     signature = "a[*s, p], b[*s, q] -> y[*s, p + q]"
     example = "(a, b) -> concat(1)"
+    joins = True
 
     dim: int = attribute(0, doc="the axis along which they follow each other")
 
@@ -60,6 +61,7 @@ class Stack(Operator):
 
     signature = "a[*s], b[*s] -> y[n, *s]"
     example = "(a, b) -> stack"
+    joins = True
 
     dim: int = attribute(0, doc="where the new axis stands in the result")
 

@@ -76,6 +76,8 @@ class Operator(Rewriting, Formula):
     """The operator that spells it in ONNX (`Relu`), where it needs no attributes."""
     example: ClassVar[str] = ""
     """A use of it for `archc ops`: `x -> conv1: conv2d(32, 3)`."""
+    joins: ClassVar[bool] = False
+    """Whether all it does is to put its operands side by side, which a picture shows by a bar."""
 
     def __init_subclass__(cls, abstract: bool = False, **kwargs: Any):
         super().__init_subclass__(**kwargs)

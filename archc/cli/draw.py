@@ -1,0 +1,141 @@
+"""`archc draw`: a picture of a model."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from archc.cli import options, output
+from archc.cli.plugins import load_plugins
+from archc.diagnostics import Diagnostics, did_you_mean
+
+if TYPE_CHECKING:
+    from archc.drawing.scene import Scene
+    from archc.ir.graph import Graph
+
+_EPILOG = """\
+examples:
+  archc draw specs/cnn.arch                                cnn.svg
+  archc draw specs/gpt2.arch -o gpt2.svg --depth 1         layers opened in their place
+  archc draw specs/cnn.arch --passes "lowrank, quant"      what the passes leave
+  archc draw specs/resnet18.arch -o resnet18.mmd           for a page that draws Mermaid; .dot is for Graphviz
+
+The model is drawn as its text has it: a block once, in a panel beside the model, and what repeats as a stack of boxes
+with how often.  Colours tell the families of operators, and blocks; a layer whose weights are stored as integers has
+a shade of its own.  Boxes with the same number share weights.  A dashed line leads from a step of a `scan` to the next
+one.  `·` is a size that differs between uses, or that is a long formula of others.
+"""
+
+KINDS = (".svg", ".mmd", ".dot")
+
+
+def add_parser(commands: Any) -> None:
+    parser = commands.add_parser(
+        "draw",
+        help="draw a model as a picture",
+        description="Draw a model as an SVG picture, or as a text for Mermaid or Graphviz.",
+        epilog=_EPILOG,
+    )
+    parser.add_argument("file", metavar="FILE", help="an .arch file")
+    options.add_model(parser)
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="PICTURE",
+        type=_picture,
+        help="the file to write: .svg, .mmd or .dot (default: the model's name, as .svg)",
+    )
+    parser.add_argument(
+        "--depth",
+        metavar="N",
+        type=_depth,
+        default=0,
+        help="how many levels of blocks to open in their places; by default none, and each has a panel",
+    )
+    parser.add_argument(
+        "--open",
+        metavar="BLOCK",
+        action="append",
+        default=[],
+        help="a block to open wherever it is used; may be given several times",
+    )
+    options.add_compilation(parser)
+    options.add_load(parser)
+    options.add_json(parser, "what was written: the file, and the panels with what is in them,")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from archc.drawing.compose import compose
+    from archc.driver.output import OutputFolder
+
+    load_plugins(arguments.load)
+    found = Diagnostics()
+    graph, read = _graph(arguments, found)
+    scene = compose(graph, arguments.depth, arguments.open)
+    path: Path = arguments.output or Path(f"{graph.name}.svg")
+    text = written(scene, path.suffix)
+    with OutputFolder(path.parent, read) as folder:
+        folder.write_text(path.name, text)
+    if arguments.json:
+        output.print_json(_report(scene, path, len(text.encode())))
+        return 0
+    output.diagnostics(found)
+    print(f"{path}: {output.count(len(scene.panels), 'panel')}, {len(text.encode()):,} bytes")
+    return 0
+
+
+def written(scene: Scene, kind: str) -> str:
+    """A scene as the text of a file of a kind."""
+    if kind == ".mmd":
+        from archc.drawing.mermaid import draw_mermaid
+
+        return draw_mermaid(scene)
+    if kind == ".dot":
+        from archc.drawing.dot import draw_dot
+
+        return draw_dot(scene)
+    from archc.drawing.svg import draw_svg
+
+    return draw_svg(scene)
+
+
+def _graph(arguments: argparse.Namespace, found: Diagnostics) -> tuple[Graph, frozenset[Path]]:
+    """The model, compiled only where passes or weights ask for it, and the files that it is from."""
+    if arguments.passes or arguments.weights is not None:
+        with output.progress() as progress:
+            compiled = options.compiled(arguments, found, progress)
+        return compiled.graph, compiled.files
+    from archc.compiler import parse, parse_settings
+
+    path, values = Path(arguments.file), parse_settings(arguments.set)
+    return parse(path, arguments.model, values, found, arguments.allow_absolute_imports), frozenset({path})
+
+
+def _report(scene: Scene, path: Path, size: int) -> dict[str, Any]:
+    panels = [
+        {
+            "title": panel.title,
+            "nodes": sum(len(inner.nodes) for inner in panel.within()),
+            "edges": sum(len(inner.edges) for inner in panel.within()),
+        }
+        for panel in scene.panels
+    ]
+    return {"model": scene.title, "file": str(path), "bytes": size, "panels": panels}
+
+
+def _picture(text: str) -> Path:
+    """A path that says what kind of picture is meant."""
+    path = Path(text)
+    if path.suffix not in KINDS:
+        way = did_you_mean(path.suffix, KINDS) or f"there are {', '.join(KINDS)}"
+        raise argparse.ArgumentTypeError(f"`{text}` does not say what kind of picture it is; {way}")
+    return path
+
+
+def _depth(text: str) -> int:
+    """A number of levels."""
+    if not text.isascii() or not text.isdigit() or len(text) > 3:
+        raise argparse.ArgumentTypeError(f"a depth is a number such as 0 or 2, and not `{text}`")
+    return int(text)

@@ -1,0 +1,135 @@
+"""Where nodes stand from left to right: the third step of a layered drawing.
+
+A linear program: chains are straight, forks and joins stand in the middle of what they fork into and join, unless one
+of two ways is the longer and goes straight on, and lanes keep their line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import pairwise
+
+from archc.drawing.geometry import Geometry
+from archc.drawing.programs import Program
+from archc.drawing.ranks import Item, Link, Rows
+
+_BETWEEN_BOXES, _BESIDE_LANES = 24.0, 14.0
+_CHAIN, _MIDDLE, _LANE, _SHORT = 8.0, 4.0, 6.0, 0.5
+"""How much it matters that a chain is straight, that forks stand in the middle, that lanes are straight, and that
+lines are short."""
+
+
+def place_columns(rows: Rows, inner: Mapping[str, Geometry]) -> None:
+    """Give each item its `x`, from 0.
+
+    Args:
+        inner: what is in frames, by the keys of their nodes.
+    """
+    program = Program()
+    place = {item: program.variable(cost=1e-4) for item in rows.items()}
+    end = program.variable(cost=0.2)
+    for row in rows.rows:
+        for left, right in pairwise(row):
+            program.apart(place[left], place[right], (left.width + right.width) / 2 + _gap(left, right))
+        for item in row:
+            program.at_least({place[item]: 1.0}, item.width / 2)
+            program.apart(place[item], end, item.width / 2)
+    for link in rows.links:
+        offset = leaving_offset(link, inner) - entering_offset(link, inner)
+        program.near({place[link.source]: 1.0, place[link.target]: -1.0}, offset, _weight(link))
+    below, above = _longest(rows, down=True), _longest(rows, down=False)
+    for item in rows.items():
+        for others, heights in ((_below(item), below), (_above(item), above)):
+            if item.node is None or item.node.inner is not None or len(others) < 2:
+                continue
+            main = _main(others, heights, rows)
+            if main is not None:
+                program.near({place[item]: 1.0, place[main]: -1.0}, 0.0, _CHAIN)
+            else:
+                first, last = _outermost(others, rows)
+                program.near({place[item]: 1.0, place[first]: -0.5, place[last]: -0.5}, 0.0, _MIDDLE)
+    values = program.solve()
+    for item, number in place.items():
+        item.x = float(round(values[number]))
+        item.left, item.right = item.x - item.width / 2, item.x + item.width / 2
+
+
+def _gap(left: Item, right: Item) -> float:
+    return _BETWEEN_BOXES if left.node is not None and right.node is not None else _BESIDE_LANES
+
+
+def _boxes(links: list[Link], below: bool) -> list[Link]:
+    """The links that have a node at their other end."""
+    return [link for link in links if (link.target if below else link.source).node is not None]
+
+
+def _below(item: Item) -> list[Item]:
+    """What an item forks into."""
+    return [link.target for link in _boxes(item.below, True)]
+
+
+def _above(item: Item) -> list[Item]:
+    """What an item joins; a bar reaches over lanes too."""
+    links = item.above if item.node is not None and item.node.kind == "bar" else _boxes(item.above, False)
+    return [link.source for link in links]
+
+
+def _main(others: list[Item], heights: Mapping[Item, int], rows: Rows) -> Item | None:
+    """Of two ways on, the one that is the longer, and of several that one where it is in between.
+
+    A trunk goes straight on where something small branches off.
+    """
+    longest = max(heights[item] for item in others)
+    found = [item for item in others if heights[item] == longest]
+    outermost = _outermost(others, rows) if len(others) > 2 else ()
+    return found[0] if len(found) == 1 and found[0] not in outermost else None
+
+
+def _longest(rows: Rows, down: bool) -> dict[Item, int]:
+    """How many nodes the longest way on from each item has, downwards or upwards."""
+    found: dict[Item, int] = {}
+    for row in reversed(rows.rows) if down else rows.rows:
+        for item in row:
+            following = [link.target for link in item.below] if down else [link.source for link in item.above]
+            found[item] = max((found[other] for other in following), default=0) + (item.node is not None)
+    return found
+
+
+def _outermost(items: list[Item], rows: Rows) -> tuple[Item, Item]:
+    row = rows.rows[items[0].rank]
+    ordered = sorted(set(items), key=row.index)
+    return ordered[0], ordered[-1]
+
+
+def _weight(link: Link) -> float:
+    """How much it matters that a link is straight."""
+    source, target = link.source, link.target
+    if source.node is None and target.node is None:
+        return _LANE
+    if source.node is None:
+        return _CHAIN / 2 if not _boxes(target.above, False) and len(target.above) == 1 else _SHORT
+    if target.node is None:
+        return _CHAIN / 2 if not _boxes(source.below, True) and len(source.below) == 1 else _SHORT
+    alone = len(_below(source)) == 1 and len(_above(target)) == 1
+    return _CHAIN if alone else _SHORT
+
+
+def leaving_offset(link: Link, inner: Mapping[str, Geometry]) -> float:
+    """How far right of the middle of its source a link begins, which only a frame tells beforehand."""
+    node = link.source.node
+    if node is None or node.inner is None:
+        return 0.0
+    return _offset(inner[node.key], node.exits[link.net[1]], link.source.width)
+
+
+def entering_offset(link: Link, inner: Mapping[str, Geometry]) -> float:
+    """How far right of the middle of its target a link ends."""
+    node = link.target.node
+    if node is None or node.inner is None:
+        return 0.0
+    return _offset(inner[node.key], node.entries[link.entry], link.target.width)
+
+
+def _offset(geometry: Geometry, key: str, width: float) -> float:
+    box = geometry.box(key)
+    return box.x + box.width / 2 - width / 2

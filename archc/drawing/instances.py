@@ -1,0 +1,111 @@
+"""What a statement stands for: its operators, and the types of its results, in each instance of its definition.
+
+Statements of a loop stand for those of all iterations besides, side by side: peers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from archc.codegen.program import Apply, Definition, Local, Loop, Recurrence, Statement, Use
+from archc.ir.graph import Node, Scope
+from archc.ir.solve import Extent
+from archc.ir.types import TensorType
+
+
+class Peer(NamedTuple):
+    """A statement, and the instances of its definition in which it is looked at."""
+
+    statement: Statement
+    instances: tuple[int, ...]
+
+
+Peers = Sequence[Peer]
+
+
+def iterations(peers: Peers) -> list[list[Peer]]:
+    """For each statement of a loop's body its peers in all iterations, in those instances that get as far."""
+    bodies = []
+    for loop, instances in peers:
+        assert isinstance(loop, Loop)
+        for number, body in enumerate(loop.iterations):
+            there = tuple(instance for instance in instances if loop.counts[instance] > number)
+            if there:
+                bodies.append([Peer(statement, there) for statement in body])
+    return [list(row) for row in zip(*bodies, strict=True)]
+
+
+def steps(peers: Peers) -> list[list[Peer]]:
+    """For each statement of a step of a scan its peers."""
+    bodies = []
+    for scan, instances in peers:
+        assert isinstance(scan, Recurrence)
+        bodies.append([Peer(statement, instances) for statement in scan.body])
+    return [list(row) for row in zip(*bodies, strict=True)]
+
+
+def nodes_of(peers: Peers) -> list[Node]:
+    """The operators that a statement stands for."""
+    found = []
+    for statement, instances in peers:
+        assert isinstance(statement, Apply)
+        found += [statement.nodes[instance] for instance in instances]
+    return found
+
+
+def scopes_of(peers: Peers) -> list[Scope]:
+    """The uses of a block that a statement stands for."""
+    found = []
+    for statement, instances in peers:
+        assert isinstance(statement, Use)
+        found += [statement.definition.scopes[statement.instances[instance]] for instance in instances]
+    return found
+
+
+def used_instances(peers: Peers) -> tuple[int, ...]:
+    """Which instances of a block's definition a statement uses."""
+    found = []
+    for statement, instances in peers:
+        assert isinstance(statement, Use)
+        found += [statement.instances[instance] for instance in instances]
+    return tuple(dict.fromkeys(found))
+
+
+def result_types(peers: Peers, number: int) -> list[TensorType]:
+    """The types of a result."""
+    return [_result_type(statement, number, instance) for statement, own in peers for instance in own]
+
+
+def sizes_of(definition: Definition, peers: Peers) -> dict[str, tuple[Extent, ...]]:
+    """What the names of a definition's sizes stand for, instance by instance as `result_types` has them."""
+    instances = [instance for _, own in peers for instance in own]
+    return {name: tuple(values[instance] for instance in instances) for name, values in definition.sizes.items()}
+
+
+def _result_type(statement: Statement, number: int, instance: int) -> TensorType:
+    if isinstance(statement, Apply):
+        return statement.nodes[instance].results[number].type
+    if isinstance(statement, Recurrence):
+        return statement.exit.nodes[instance].results[number].type
+    if isinstance(statement, Use):
+        inner = statement.definition
+        return _type_of(inner.outputs[number], inner.body, statement.instances[instance])
+    last = statement.counts[instance] - 1
+    return _type_of(statement.yields[last][number], statement.iterations[last], instance)
+
+
+def _type_of(local: Local, body: Sequence[Statement], instance: int) -> TensorType:
+    """A tensor's type in an instance; that of the first one where it is made elsewhere."""
+    for statement in _flat(body):
+        if local in statement.results:
+            return _result_type(statement, statement.results.index(local), instance)
+    return local.type
+
+
+def _flat(body: Sequence[Statement]) -> Iterator[Statement]:
+    for statement in body:
+        yield statement
+        if isinstance(statement, (Loop, Recurrence)):
+            for inner in statement.bodies:
+                yield from _flat(inner)
