@@ -37,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise options.UsageError(f"the installed shtab knows {', '.join(shtab.SUPPORTED_SHELLS)}; a newer one more")
     parser = make_parser()
     for action in _actions(parser):
-        if action.dest in ("file", "files", "weights", "calib", "load"):
+        if action.dest in ("file", "files", "weights", "calib", "load", "picture"):
             action.complete = shtab.FILE  # type: ignore[attr-defined]  # shtab looks for it
         elif action.dest == "output":
             action.complete = shtab.DIRECTORY  # type: ignore[attr-defined]

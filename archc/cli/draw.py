@@ -43,6 +43,7 @@ def add_parser(commands: Any) -> None:
         "-o",
         "--output",
         metavar="PICTURE",
+        dest="picture",
         type=_picture,
         help="the file to write: .svg, .mmd or .dot (default: the model's name, as .svg)",
     )
@@ -74,7 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
     found = Diagnostics()
     graph, read = _graph(arguments, found)
     scene = compose(graph, arguments.depth, arguments.open)
-    path: Path = arguments.output or Path(f"{graph.name}.svg")
+    path: Path = arguments.picture or Path(f"{graph.name}.svg")
     text = written(scene, path.suffix)
     with OutputFolder(path.parent, read) as folder:
         folder.write_text(path.name, text)

@@ -12,10 +12,10 @@ def node_lines(node: Node) -> list[str]:
     marks = "".join(f" ({mark})" for mark in node.marks)
     lines = []
     for number, row in enumerate(node.rows):
-        name = f"{row.label}: " if row.label and row.text else row.label
+        name = ": ".join(part for part in (row.label, row.text) if part)
         stored = f" [{row.storage}]" if row.storage else ""
         repeat = f" × {node.repeat}" if node.repeat and not number else ""
-        lines.append(f"{name}{row.text}{stored}{repeat}{marks if not number else ''}")
+        lines.append(f"{name}{stored}{repeat}{marks if not number else ''}")
     return [*lines, node.shape] if node.shape else lines
 
 

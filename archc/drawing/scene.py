@@ -66,7 +66,7 @@ class Node:
     @property
     def title(self) -> str:
         """What to call it where there is but one line."""
-        return "; ".join(f"{row.label}: {row.text}" if row.label else row.text for row in self.rows)
+        return "; ".join(": ".join(part for part in (row.label, row.text) if part) for row in self.rows)
 
 
 @dataclass(frozen=True)

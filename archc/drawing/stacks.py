@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from archc.drawing.scene import Edge, Node, Panel, Row
 
-_JOINED = 30
+_JOINED = 36
 """Characters of the longest row that two operators of one family share."""
 
 

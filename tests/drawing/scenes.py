@@ -1,0 +1,30 @@
+"""Small models as scenes, and what is in a scene in words."""
+
+from __future__ import annotations
+
+import archc
+from archc.drawing.compose import compose
+from archc.drawing.scene import Node, Panel, Scene
+
+
+def scene_of(text: str, depth: int = 0, opened: tuple[str, ...] = (), passes: str = "") -> Scene:
+    """What is drawn of a text."""
+    graph = archc.compile(text, passes=passes).graph if passes else archc.parse(text)
+    return compose(graph, depth, opened)
+
+
+def words(panel: Panel) -> list[str]:
+    """Each node in a line: what it is, what is written in it."""
+    return [word(node) for node in panel.nodes]
+
+
+def word(node: Node) -> str:
+    repeat = f" × {node.repeat}" if node.repeat else ""
+    shape = f" [{node.shape}]" if node.shape else ""
+    return f"{node.kind} {node.title}{repeat}{shape}"
+
+
+def wires(panel: Panel) -> set[tuple[str, str]]:
+    """The edges, by what their ends are called first: a label, or a text."""
+    names = {node.key: node.rows[0].label or node.rows[0].text for node in panel.nodes}
+    return {(names[edge.source], names[edge.target]) for edge in panel.edges if not edge.back}

@@ -1,0 +1,123 @@
+"""SVG files: well-formed, whatever stands in them, and the same wherever they are made."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+import archc
+from archc.drawing.compose import compose
+from archc.drawing.metrics import text_width
+from archc.drawing.scene import Edge, Node, Panel, Row, Scene
+from archc.drawing.svg import draw_svg, rounded
+from tests.drawing.panels import scenes
+from tests.drawing.scenes import scene_of
+
+SPECS = sorted((Path(__file__).parents[2] / "specs").glob("*.arch"))
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def texts(svg: str) -> list[str]:
+    """All that is written in a picture."""
+    return [span.text or "" for span in ElementTree.fromstring(svg).iter(f"{SVG}tspan")]
+
+
+def of_names(*names: str) -> Scene:
+    """A scene in which names stand in every place that takes some."""
+    nodes = [
+        Node("a", "input", (Row(names[0], names[0]),)),
+        Node("b", "layer", (Row(names[0], names[0], storage=names[0]),), shape=names[0], repeat="2", marks=(1, 2)),
+        Node("c", "output", (Row(names[0], names[0]),)),
+    ]
+    return Scene(names[0], names[0], [Panel(names[0], names[0], nodes, [Edge("a", "b"), Edge("b", "c")])])
+
+
+HOSTILE = [
+    '"quotes" & <tags>',
+    "]]>",
+    "</svg><script>alert(1)</script>",
+    "naïve 模型 🧠",
+    "a\tb\nc\x00\x1b\ud800",
+    "w" * 300,
+]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_names_are_escaped(name: str) -> None:
+    svg = draw_svg(of_names(name))
+    tree = ElementTree.fromstring(svg)
+    assert {element.tag for element in tree.iter()} <= {
+        f"{SVG}{tag}" for tag in ("svg", "title", "style", "defs", "marker", "path", "rect", "circle", "text", "tspan")
+    }
+    readable = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in name)
+    assert texts(svg).count(readable) == 2 + 2 + 4 + 2  # the panel's, and those of the three nodes
+    svg.encode("utf-8")
+
+
+def test_a_very_long_name_makes_its_box_wider() -> None:
+    svg = draw_svg(of_names("w" * 300))
+    width = float(ElementTree.fromstring(svg).attrib["width"])
+    assert width > text_width("w" * 300, 11)
+
+
+def test_names_of_a_model_are_cut_where_they_are_too_long() -> None:
+    svg = draw_svg(scene_of(f"model m {{ input x: f32[N, 8]  output y = x -> {'long' * 24}: linear(8) }}"))
+    assert "…" in next(text for text in texts(svg) if text.startswith("longlong"))
+    assert float(ElementTree.fromstring(svg).attrib["width"]) < 500
+
+
+@given(scenes())
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+def test_whatever_comes_is_xml(scene: Scene) -> None:
+    ElementTree.fromstring(draw_svg(scene))
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.stem)
+def test_a_spec_makes_a_picture_that_a_page_can_show(spec: Path) -> None:
+    graph = archc.parse(spec)
+    svg = draw_svg(compose(graph))
+    tree = ElementTree.fromstring(svg)
+    assert len(svg.encode()) < 60_000
+    assert float(tree.attrib["width"]) <= 1100
+    written = texts(svg)
+    assert graph.name in written and {value.name for value in graph.inputs} | set(graph.outputs) <= set(written)
+
+
+def test_texts_fit_into_their_boxes_by_the_widths_of_a_wide_font() -> None:
+    """Each row of a box is no wider than it, whether names or operators are long."""
+    from archc.drawing.metrics import node_size, row_width
+
+    for row in (Row("conv2d(64, 3)", "conv1"), Row("x" * 50), Row("", "M" * 20), Row("a", "b", storage="int8")):
+        assert node_size(Node("n", "layer", (row,), repeat="12", marks=(1,)))[0] > row_width(row)
+
+
+def test_corners_are_round_and_nothing_else() -> None:
+    assert rounded([(0, 0), (0, 10), (0, 30)]) == "M0 0L0 30"
+    assert rounded([(0, 0), (0, 30), (40, 30)]) == "M0 0L0 23Q0 30 7 30L40 30"
+    assert rounded([(0, 0), (0, 4), (40, 4)]) == "M0 0L0 2Q0 4 2 4L40 4"
+
+
+def test_the_same_bytes_in_every_process() -> None:
+    program = (
+        "import sys, archc\nfrom pathlib import Path\nfrom archc.cli.draw import written\n"
+        "from archc.drawing.compose import compose\n"
+        "for name in ('translator', 'ssd300', 'clip'):\n"
+        "    scene = compose(archc.parse(Path(sys.argv[1]) / f'{name}.arch'), 1)\n"
+        "    for kind in ('.svg', '.mmd', '.dot'): sys.stdout.write(written(scene, kind))\n"
+    )
+    made = {
+        subprocess.run(
+            [sys.executable, "-c", program, str(SPECS[0].parent)],
+            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONIOENCODING": "utf-8"},
+            capture_output=True,
+            check=True,
+        ).stdout
+        for seed in ("0", "1", "4242")
+    }
+    assert len(made) == 1 and len(made.pop()) > 100_000
