@@ -142,6 +142,8 @@ def shape_text(types: Sequence[TensorType], sizes: dict[str, tuple[Extent, ...]]
     names: list[str] = []
     for dims in zip(*(type_.shape for type_ in types)):
         names.append(_dim(dims, sizes, names))
+    if len(names) > 1 and set(names[1:]) == {"·"}:  # nothing is known but the batch
+        return ""
     return " × ".join(names)
 
 

@@ -85,7 +85,7 @@ def test_a_loop_of_one_block_is_a_stack_and_the_block_has_a_panel() -> None:
     # What differs between the uses has the name that the block gives it; what is the same in all is a number.
     assert words(layer) == [
         "input x: B × D",
-        "layer up: linear(hidden); relu [N × ·]",
+        "layer up: linear(hidden); relu",
         "layer down: linear(16) [N × 16]",
         "symbol +",
         "output output",
