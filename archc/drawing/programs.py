@@ -8,8 +8,8 @@ from collections.abc import Mapping
 class Program:
     """A linear program in the making; variables are numbers from 0.
 
-    All coefficients are exact, and the costs of the variables themselves make the solution one of few, so that pictures
-    come out the same wherever they are made.
+    Small costs of the variables themselves leave few solutions to choose from.  Where there are several, the one that
+    is found is the same on every run, and may be another one with another release of scipy.
     """
 
     def __init__(self) -> None:

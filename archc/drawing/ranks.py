@@ -1,8 +1,8 @@
 """Which row of a panel each node stands in, and in what order: the first two steps of a layered drawing.
 
 (Sugiyama, Tagawa, Toda 1981; rows by the least total length of edges, as Gansner et al. 1993, "A Technique for Drawing
-Directed Graphs", and orders by medians, as Eades and Wormald 1994.)  Library code for it (igraph's `layout_sugiyama`)
-places points and not boxes; rows and places here are linear programs of scipy's, and only the order is searched for.
+Directed Graphs", and orders by barycenters.)  Library code for it (igraph's `layout_sugiyama`) places points and not
+boxes; rows and places here are linear programs of scipy's, and only the order is searched for.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ def band_numbers(panel: Panel) -> dict[str, int]:
 
 
 def _order(rows: list[list[Item]]) -> None:
-    """Sort each row so that few lines cross: sweeps down and up by medians, and the best of them all."""
+    """Sort each row so that few lines cross: sweeps down and up, and the best of them all."""
     position: dict[Item, int] = {}
 
     def note(row: Sequence[Item]) -> None:
@@ -160,7 +160,7 @@ def _order(rows: list[list[Item]]) -> None:
     for sweep in range(24):
         down = sweep % 2 == 0
         for row in rows[1:] if down else rows[-2::-1]:
-            keys = {item: _median(item, down, position) for item in row}
+            keys = {item: _barycenter(item, down, position) for item in row}
             # What has nothing on that side keeps its place; a lane goes right of a box.
             row.sort(key=lambda item: (keys[item], item.node is None, position[item]))
             note(row)
@@ -171,9 +171,10 @@ def _order(rows: list[list[Item]]) -> None:
         row[:] = found
 
 
-def _median(item: Item, down: bool, position: dict[Item, int]) -> float:
+def _barycenter(item: Item, down: bool, position: dict[Item, int]) -> float:
+    """The mean place of what an item is connected to on one side; its own place where that is nothing."""
     links = item.above if down else item.below
-    places = sorted(position[link.source if down else link.target] + link.entry / 100 for link in links)
+    places = [position[link.source if down else link.target] + link.entry / 100 for link in links]
     if not places:
         return float(position[item])
     return sum(places) / len(places)
