@@ -7,6 +7,7 @@ writes the files anew; read the diff before you commit it.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,20 @@ def test_golden_file(spec: str, passes: str, update_golden: bool, tmp_path: Path
 @pytest.mark.parametrize(("spec", "passes"), CASES, ids=[file_name(*case).removesuffix(".md") for case in CASES])
 def test_the_printed_graph_is_the_graph(spec: str, passes: str) -> None:
     graph = archc.compile(ROOT / "specs" / f"{spec}.arch", passes=passes).graph
+    assert archc.parse(archc.print_graph(graph)) == graph
+
+
+DERIVED = [
+    (spec, model)
+    for spec in SPECS
+    for model in re.findall(r"^model (\w+)", (ROOT / "specs" / f"{spec}.arch").read_text(), re.MULTILINE)
+    if model != spec
+]
+
+
+@pytest.mark.parametrize(("spec", "model"), DERIVED, ids=[model for _, model in DERIVED])
+def test_the_printed_graph_of_a_further_model_is_its_graph(spec: str, model: str) -> None:
+    graph = archc.parse(ROOT / "specs" / f"{spec}.arch", model)
     assert archc.parse(archc.print_graph(graph)) == graph
 
 

@@ -49,7 +49,9 @@ def check_weights(
                 f"the weight `{path}` is {TensorType(weight.dtype, weight.shape)}, and `{op.name}` needs {needed} here",
                 span,
                 notes=notes,
-                help="layers share a weight only where its shape fits both",
+                help=_transposing(weight.shape)
+                if len(needed.shape) == 2 and weight.shape == needed.shape[::-1]
+                else "layers share a weight only where its shape fits both",
             )
         if weight is not None and weight.dtype is not needed.dtype:
             elaborator.report(
@@ -68,6 +70,14 @@ def check_weights(
                 span,
                 notes=notes,
             )
+
+
+def _transposing(shape: Sequence[object]) -> str:
+    """How one multiplies by the transpose of another layer's weight, which has two axes."""
+    return (
+        f"to use it the other way round, take it as a tensor, `layer table = parameter(({shape[0]}, {shape[1]}), "
+        "weight = ...)`, and multiply: `(x, table()) -> matmul`"
+    )
 
 
 def check_storages(

@@ -112,17 +112,28 @@ def gru_step(x: Array, h: Array, w: Array, u: Array, b: Array, c: Array) -> Arra
     return (1 - z) * np.tanh(wn + sigmoid(wr + ur) * un) + z * h
 
 
-def translate(weight: Weight, source: NDArray[Any], target: NDArray[Any], hidden: int) -> tuple[Array, Array]:
+def encode(weight: Weight, source: NDArray[Any], hidden: int, depth: int) -> Array:
+    """What the encoder's layers, each in both directions, make of one sentence: source[s] -> [s, 2 hidden]."""
+    memory = weight("source_words.weight")[source]
+    for layer in range(depth):
+        states = []
+        for suffix, order in (("", range(len(source))), ("_reverse", range(len(source) - 1, -1, -1))):
+            names = (f"encoder.{name}_l{layer}{suffix}" for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"))
+            matrices = [weight(name) for name in names]
+            h, found = np.zeros(hidden), np.empty((len(source), hidden))
+            for place in order:
+                h = found[place] = gru_step(memory[place], h, *matrices)
+            states.append(found)
+        memory = np.concatenate(states, axis=1)
+    return memory
+
+
+def translate(
+    weight: Weight, source: NDArray[Any], target: NDArray[Any], hidden: int, depth: int = 1
+) -> tuple[Array, Array]:
     """The logits and alignments of one sentence, place by place: source[s], target[t] -> [t, vocab], [t, s]."""
-    states = []
-    for suffix, order in (("", range(len(source))), ("_reverse", range(len(source) - 1, -1, -1))):
-        matrices = [weight(f"encoder.{name}_l0{suffix}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")]
-        h, found = np.zeros(hidden), np.empty((len(source), hidden))
-        for place in order:
-            h = found[place] = gru_step(weight("source_words.weight")[source[place]], h, *matrices)
-        states.append(found)
-    memory = np.concatenate(states, axis=1)
-    s = np.tanh(weight("w_0.weight") @ states[1][0] + weight("w_0.bias"))
+    memory = encode(weight, source, hidden, depth)
+    s = np.tanh(weight("w_0.weight") @ memory[0, hidden:] + weight("w_0.bias"))
     cell = [weight(f"decoder.{name}") for name in ("from_x.weight", "from_h.weight", "from_x.bias", "from_h.bias")]
     logits, alignments = [], []
     for number in target:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,9 +22,9 @@ from archc.driver.checking import load_module
 from archc.ops.registry import OPERATORS
 from tests.specs.named import NAMES
 from tests.specs.packages import folder_of
-from tests.specs.recurrent import Classifier, SpeechRecognizer, Tagger, in_double, translate
+from tests.specs.recurrent import Array, Classifier, SpeechRecognizer, Tagger, Weight, in_double, translate
 from tests.specs.siblings import SPECS, sibling
-from tests.specs.twins import TOLERANCE, Twins, assert_close, settle, twins
+from tests.specs.twins import TOLERANCE, Twins, assert_close, assert_same_gradients, settle, twins
 
 Shape = tuple[int, ...]
 
@@ -78,6 +79,16 @@ FRAMES = torch.tensor([20, 7, 1, 13])
 """How many of 20 frames are of each utterance, once the convolutions made them out of 40."""
 
 
+@pytest.mark.parametrize("cell", CELLS)
+def test_cells_have_the_gradients_of_torch(cell: str, tmp_path: Path) -> None:
+    values = small("tagger")
+    spec, reference = SPECS / "tagger.arch", Tagger(CELLS[cell], **values)
+    inputs = [words(4, 9), torch.tensor([9, 2, 5, 1])]
+    both = twins(spec, {**values, "cell": OPERATORS[cell], "dropout": 0.0}, reference, inputs, tmp_path)
+    tags = torch.arange(36) % 5
+    assert_same_gradients(both, inputs, lambda y: nn.functional.cross_entropy(y.flatten(0, 1), tags))
+
+
 def speech(folder: Path) -> Twins:
     values = small("speech_recognizer")
     spec = SPECS / "speech_recognizer.arch"
@@ -94,13 +105,9 @@ def test_training_with_ctc_has_the_gradients_of_torch(tmp_path: Path) -> None:
     both = speech(tmp_path)
     spectrogram, text = noise(3, 1, 17, 50, seed=7), 1 + words(3, 6, count=5)
     lengths = torch.tensor([25, 9, 18]), torch.tensor([6, 4, 5])
-    for model in (both.reference, both.module):
-        nn.functional.ctc_loss(model.train()(spectrogram, lengths[0]).transpose(0, 1), text, *lengths).backward()
-    expected = dict(both.reference.named_parameters())
-    for path, parameter in both.module.named_parameters():
-        wanted = expected[both.paths[path]].grad
-        assert parameter.grad is not None and wanted is not None and wanted.abs().max() > 0
-        assert (parameter.grad - wanted).abs().max() <= TOLERANCE * wanted.abs().max(), path
+    assert_same_gradients(
+        both, [spectrogram, lengths[0]], lambda y: nn.functional.ctc_loss(y.transpose(0, 1), text, *lengths)
+    )
 
 
 # Elman --------------------------------------------------------------------------------------------------------
@@ -156,24 +163,35 @@ def test_elman_is_a_recurrent_layer_of_torch(tmp_path: Path) -> None:
 def test_elman_has_the_gradients_of_torch(tmp_path: Path) -> None:
     both = elman(tmp_path)
     x = noise(4, 9, 5, seed=3)
-    for model in (both.reference, both.module):
-        y, last = model.train()(x)
-        (nn.functional.cross_entropy(y.flatten(0, 1), torch.arange(36) % 3) + (last**2).sum()).backward()
-    expected = dict(both.reference.named_parameters())
-    for path, parameter in both.module.named_parameters():
-        wanted = expected[both.paths[path]].grad
-        assert parameter.grad is not None and wanted is not None
-        assert (parameter.grad - wanted).abs().max() <= TOLERANCE * wanted.abs().max(), path
+    tags = torch.arange(36) % 3
+    assert_same_gradients(
+        both, [x], lambda y, last: nn.functional.cross_entropy(y.flatten(0, 1), tags) + (last**2).sum()
+    )
 
 
 # The translator -----------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def translator(tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, Path, dict[str, Tensor]]:
+@dataclass(frozen=True)
+class Translator:
     """The emitted module, the ONNX model and their weights, which are large enough to make a difference."""
+
+    depth: int
+    module: nn.Module
+    onnx_file: Path
+    weights: dict[str, Tensor]
+
+    def by_the_formulas(self, weight: Weight, source: Tensor, target: Tensor) -> tuple[Array, Array]:
+        """The logits and the alignments of a batch."""
+        sentences = zip(source.numpy(), target.numpy(), strict=True)
+        logits, alignments = zip(*(translate(weight, s, t, hidden=8, depth=self.depth) for s, t in sentences))
+        return np.stack(logits), np.stack(alignments)
+
+
+@pytest.fixture(scope="module", params=[1, 2])
+def translator(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Translator:
     folder = tmp_path_factory.mktemp("translator")
-    values = small("translator")
+    values = {**small("translator"), "depth": request.param}
     graph = archc.parse(SPECS / "translator.arch", values=values)
     weights = {
         path: noise(*weight.shape, seed=number) * 1.5 / weight.shape[-1] ** 0.5
@@ -181,27 +199,49 @@ def translator(tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, Pat
     }
     save_file(weights, folder / "weights.safetensors")
     both = compiled("translator", values, nn.Identity(), {}, folder)
-    return both.module, both.onnx_file, weights
+    return Translator(request.param, both.module, both.onnx_file, weights)
 
 
 @pytest.mark.parametrize(("batch", "source_length", "target_length"), [(3, 7, 5), (2, 4, 9), (1, 1, 1)])
 def test_a_translation_follows_the_formulas(
-    translator: tuple[nn.Module, Path, dict[str, Tensor]], batch: int, source_length: int, target_length: int
+    translator: Translator, batch: int, source_length: int, target_length: int
 ) -> None:
-    module, onnx_file, weights = translator
     source, target = words(batch, source_length, count=40), words(batch, target_length, count=30, seed=1)
-    pairs = [translate(in_double(weights), s, t, hidden=8) for s, t in zip(source.numpy(), target.numpy(), strict=True)]
-    wanted = {name: torch.from_numpy(np.stack(arrays)) for name, arrays in zip(("logits", "alignment"), zip(*pairs))}
+    expected = translator.by_the_formulas(in_double(translator.weights), source, target)
+    wanted = dict(zip(("logits", "alignment"), map(torch.from_numpy, expected)))
     with torch.no_grad():
-        found = dict(zip(wanted, module(source, target), strict=True))
-    arrays = onnx.run(onnx_file, {"source": source.numpy(), "target": target.numpy()})
-    for name, expected in wanted.items():
-        assert_close(name, found[name].double(), expected)
-        assert_close(name, torch.from_numpy(arrays[name]).double(), expected)
+        found = dict(zip(wanted, translator.module.eval()(source, target), strict=True))
+    arrays = onnx.run(translator.onnx_file, {"source": source.numpy(), "target": target.numpy()})
+    for name, tensor in wanted.items():
+        assert_close(name, found[name].double(), tensor)
+        assert_close(name, torch.from_numpy(arrays[name]).double(), tensor)
     if source_length > 1:
         alignment = wanted["alignment"]
         assert torch.allclose(alignment.sum(2), torch.ones(1, dtype=torch.float64))
         assert alignment.std(1).max() > 0.01, "it looks elsewhere in each step"
+
+
+def test_a_translation_has_the_gradients_of_the_formulas(translator: Translator) -> None:
+    """Along a random direction for each parameter, by differences of the formulas in float64."""
+    source, target = words(2, 4, count=40, seed=2), words(2, 3, count=30, seed=3)
+    goals = noise(2, 3, 30, seed=4)
+    own = in_double(translator.weights)
+
+    def loss(path: str, direction: Tensor, step: float) -> float:
+        moved = own(path) + step * direction.double().numpy()
+        logits, _ = translator.by_the_formulas(lambda name: moved if name == path else own(name), source, target)
+        return float((logits * goals.double().numpy()).sum())
+
+    translator.module.zero_grad()
+    (translator.module.train()(source, target)[0] * goals).sum().backward()
+    for number, (path, parameter) in enumerate(translator.module.named_parameters()):
+        assert parameter.grad is not None
+        direction = noise(*parameter.shape, seed=100 + number)
+        wanted = (loss(path, direction, 1e-5) - loss(path, direction, -1e-5)) / 2e-5
+        found = float((parameter.grad.double() * direction.double()).sum())
+        length = float(parameter.grad.norm())
+        assert length > 0, path
+        assert abs(found - wanted) <= TOLERANCE * length, path
 
 
 # The speaker encoder ------------------------------------------------------------------------------------------

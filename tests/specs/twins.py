@@ -6,7 +6,7 @@ whatever the paths are.  A wrong match would show in the outputs.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -133,3 +133,17 @@ def matched(graph: Graph, layers: Iterable[str]) -> dict[str, str]:
 
 def _sequence(results: Tensor | Sequence[Tensor]) -> Sequence[Tensor]:
     return (results,) if isinstance(results, Tensor) else results
+
+
+def assert_same_gradients(both: Twins, inputs: Sequence[Tensor], loss: Callable[..., Tensor]) -> None:
+    """In training, a loss of the outputs has the same gradient by each parameter of the two."""
+    for model in (both.reference, both.module):
+        loss(*_sequence(model.train()(*inputs))).backward()
+    expected = dict(both.reference.named_parameters())
+    found = dict(both.module.named_parameters())
+    assert found.keys() | dict(both.module.named_buffers()).keys() == both.paths.keys()
+    for path, parameter in found.items():
+        wanted = expected[both.paths[path]].grad
+        assert parameter.grad is not None and wanted is not None, path
+        assert wanted.abs().max() > 0, path
+        assert (parameter.grad - wanted).abs().max() <= TOLERANCE * wanted.abs().max(), path

@@ -126,6 +126,32 @@ def test_a_model_takes_the_weights_of_another_module(tmp_path: Path) -> None:
     torch.testing.assert_close(evaluate(compiled.graph, {"x": x})["y"], expected, rtol=1e-5, atol=1e-6)
 
 
+def test_what_a_map_leaves_over_on_either_side_is_listed(tmp_path: Path) -> None:
+    """A tensor of the file that no rule takes, and a weight of the text that no rule fills."""
+    tensors = {"fc.w": np.zeros((2, 2), np.float32), "head.w": np.zeros(3, np.float32)}
+    save_file(tensors, tmp_path / "w.safetensors")
+    (tmp_path / "names").write_text("fc.w -> fc.weight")
+    with pytest.raises(ArchcError) as raised:
+        archc.compile(
+            "model m { input x: f32[N, 2]  output y = x -> fc: linear(2) }",
+            weights=tmp_path / "w.safetensors",
+            renaming=tmp_path / "names",
+        )
+    messages = {diagnostic.code: diagnostic.message for diagnostic in raised.value.diagnostics}
+    assert messages.keys() == {"weights-missing", "weights-surplus"}
+    assert "`fc.bias`" in messages["weights-missing"]
+    assert "`head.w`" in messages["weights-surplus"]
+    # Left out on purpose, it is accounted for.
+    (tmp_path / "names").write_text("fc.w -> fc.weight\nhead.* -> nothing")
+    with pytest.raises(ArchcError) as raised:
+        archc.compile(
+            "model m { input x: f32[N, 2]  output y = x -> fc: linear(2) }",
+            weights=tmp_path / "w.safetensors",
+            renaming=tmp_path / "names",
+        )
+    assert codes(raised.value) == ["weights-missing"]
+
+
 def test_what_no_rule_fits_is_listed(tmp_path: Path) -> None:
     save_file({"fc.w": np.zeros((2, 2), np.float32)}, tmp_path / "w.safetensors")
     (tmp_path / "names").write_text("nets.{i} -> fc.{i}")

@@ -1,0 +1,112 @@
+"""How wide and how deep a network is, its attributes say: `--set depth=24` makes the larger one."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+import archc
+from archc.cli import main
+from archc.ir.cost import cost
+from tests.specs.siblings import SPECS
+
+NAMES = sorted(path.stem for path in SPECS.glob("*.arch"))
+
+WIDER: Mapping[str, Mapping[str, Any]] = {
+    "clip": {"image_width": 1536},
+    "densenet121": {"growth": 64},
+    "elman": {"hidden": 256},
+    "lenet5": {"channels": (12, 32)},
+    "linear_regression": {"features": 2},
+    **{spec: {"width": 128} for spec in ("resnet34", "resnet50", "resnet101")},
+    "speech_recognizer": {"hidden": 1024},
+}
+"""What makes a spec wider, where it is not `width` that is doubled."""
+
+DEEPER: Mapping[str, Mapping[str, Any]] = {
+    "clip": {"text_depth": 13},
+    "densenet121": {"depths": (6, 12, 24, 17)},
+    "mobilenet_v2": {"depths": (1, 2, 3, 4, 3, 3, 2)},
+    "resnet18": {"depths": (2, 2, 2, 3)},
+    "resnet34": {"depths": (3, 4, 6, 4)},
+    "resnet50": {"depths": (3, 4, 6, 4)},
+    "resnet101": {"depths": (3, 4, 23, 4)},
+    "vgg16": {"depths": (2, 2, 3, 3, 4)},
+}
+"""What makes a spec deeper, where it is not `depth` with one layer more."""
+
+FIXED = {
+    "linear_regression": "a line has no layers",
+    "elman": "the formula of the paper has one state",
+    **dict.fromkeys(("net", "cnn", "lenet5"), "the layers are named, one by one"),
+    **dict.fromkeys(("inception_v1", "inception_v3"), "each row of the paper's table is another"),
+    "ssd300": "the figure of the paper names each map, and each has its heads",
+}
+"""The specs whose number of layers is what they are, and why."""
+
+
+def model(spec: str, **values: Any) -> archc.Graph:
+    return archc.parse(SPECS / f"{spec}.arch", values=values)
+
+
+def default(spec: str, attribute: str) -> int:
+    """The value of an attribute that the text itself gives."""
+    found = re.search(rf"\b{attribute} = (\d[\d_]*)", (SPECS / f"{spec}.arch").read_text(encoding="utf-8"))
+    assert found is not None, f"{spec} has no attribute `{attribute}`"
+    return int(found[1])
+
+
+@pytest.mark.parametrize("spec", NAMES)
+def test_an_attribute_makes_a_spec_wider(spec: str) -> None:
+    values = WIDER.get(spec) or {"width": 2 * default(spec, "width")}
+    own, wider = model(spec), model(spec, **values)
+    assert cost(wider).parameters > cost(own).parameters
+    assert len(list(wider.nodes())) == len(list(own.nodes()))
+
+
+@pytest.mark.parametrize("spec", [name for name in NAMES if name not in FIXED])
+def test_an_attribute_makes_a_spec_deeper(spec: str) -> None:
+    values = DEEPER.get(spec) or {"depth": default(spec, "depth") + 1}
+    own, deeper = model(spec), model(spec, **values)
+    assert cost(deeper).parameters > cost(own).parameters
+    assert len(deeper.weights) > len(own.weights)
+
+
+@pytest.mark.parametrize("spec", FIXED)
+def test_no_other_spec_is_excused_from_a_depth(spec: str) -> None:
+    assert "depth" not in (SPECS / f"{spec}.arch").read_text(encoding="utf-8").split("{")[0]
+
+
+LARGER = [
+    ("bert", ["depth=24", "width=1024", "heads=16"], 335_141_888),  # BERT large
+    ("gpt2", ["depth=24", "width=1024", "heads=16"], 354_823_168),  # GPT-2 medium
+    ("vit", ["depth=24", "width=1024", "heads=16"], 304_326_632),  # ViT-L/16
+    ("whisper", ["depth=4", "width=384", "heads=6"], 37_760_640),  # Whisper tiny
+    ("resnet18", ["depths=[3, 4, 6, 3]"], 21_797_672),  # ResNet-34
+]
+
+
+@pytest.mark.parametrize(("spec", "settings", "parameters"), LARGER, ids=[case[0] for case in LARGER])
+def test_the_command_line_makes_the_published_sibling(
+    spec: str, settings: list[str], parameters: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = [word for setting in settings for word in ("--set", setting)]
+    assert main(["check", str(SPECS / f"{spec}.arch"), *options, "--json"]) == 0
+    (found,) = [m for m in json.loads(capsys.readouterr().out)["files"][0]["models"] if m["model"] == spec]
+    assert found["parameters"] == parameters
+
+
+def test_a_sweep_over_the_depth_of_gpt2_grows_by_a_layer_each(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", str(SPECS / "gpt2.arch"), "--sweep", "depth=2..48", "--json"]) == 0
+    points = json.loads(capsys.readouterr().out)["points"]
+    found = [point["parameters"] for point in points]
+    d = 768
+    layer = 12 * d * d + 13 * d  # attention 4 d² + 4 d, feed-forward 8 d² + 5 d, two norms 4 d
+    assert len(found) == 47
+    assert {after - before for before, after in pairwise(found)} == {layer}
+    assert found[12 - 2] == 124_439_808
