@@ -1,18 +1,28 @@
-"""What the pages on architectures quote stands in the files that they name."""
+"""What the pages on architectures quote stands in the files that they name; their figures are those of the specs."""
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 
+import archc
+from archc.cli import main
+from archc.compiler import open_module
+from archc.diagnostics import Diagnostics
+from archc.ir.cost import cost
 from tests.docs.examples import ROOT, named_blocks
+from tests.specs.siblings import SPECS
 
 PAGES = sorted((ROOT / "docs" / "architectures").glob("*.md"))
+NAMES = {path.stem for path in SPECS.glob("*.arch")}
+
+page_by_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@page_by_page
 def test_what_a_page_quotes_is_in_the_file(page: Path) -> None:
     blocks = list(named_blocks(page))
     assert blocks
@@ -20,7 +30,58 @@ def test_what_a_page_quotes_is_in_the_file(page: Path) -> None:
         assert text in (ROOT / name).read_text(encoding="utf-8"), f"{name} has no such lines:\n{text}"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def picture_of_a_spec(target: str) -> bool:
+    """Whether a link is to the picture of a spec that there is; pictures are drawn, and may not be there yet."""
+    found = re.fullmatch(r"pictures/(\w+)\.svg", target)
+    return found is not None and found[1] in NAMES
+
+
+@page_by_page
 def test_what_a_page_links_to_is_there(page: Path) -> None:
-    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
-        assert (page.parent / target).exists(), target
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+        awaited = target == "recommenders.md" or picture_of_a_spec(target)
+        assert awaited or (page.parent / target).exists(), target
+
+
+def test_only_pictures_of_specs_may_be_missing() -> None:
+    assert picture_of_a_spec("pictures/resnet18.svg")
+    assert not any(map(picture_of_a_spec, ("pictures/resnet19.svg", "pictures/resnet18.png", "resnet18.svg")))
+
+
+@page_by_page
+def test_the_parameters_on_a_page_are_those_of_the_specs(page: Path) -> None:
+    for name, count in re.findall(r"^\| \[`(\w+)`\]\([^)]+\) \| ([\d,]+) \|", page.read_text("utf-8"), re.MULTILINE):
+        assert f"{cost(archc.parse(SPECS / f'{name}.arch')).parameters:,}" == count, name
+
+
+@page_by_page
+def test_what_one_changes_are_attributes_of_the_spec(page: Path) -> None:
+    for name, changes in re.findall(
+        r"^\| \[`(\w+)`\]\([^)]+\) \| [\d,]+ \| ([^|]*) \|$", page.read_text("utf-8"), re.MULTILINE
+    ):
+        module = open_module(SPECS / f"{name}.arch", Diagnostics())
+        attributes = {attribute.name.name for attribute in module.definitions[name].attributes}
+        assert set(re.findall(r"`(\w+)`", changes)) <= attributes, name
+
+
+@page_by_page
+def test_the_sweeps_on_a_page_are_those_of_the_specs(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sweeps = re.findall(
+        r"^    archc show (specs/\S+ --sweep (\w+)=.*)\n\n\|.*\n\|.*\n((?:\|.*\n)+)",
+        page.read_text("utf-8"),
+        re.MULTILINE,
+    )
+    for command, name, table in sweeps:
+        file, *options = command.split()
+        assert main(["show", str(ROOT / file), *options, "--json"]) == 0
+        points = json.loads(capsys.readouterr().out)["points"]
+        rows = [[point["value"], point["parameters"], point["multiply_adds"]] for point in points]
+        assert [[f"{cell:,}" for cell in row] for row in rows] == [
+            [cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()
+        ], f"{command} ({name})"
+
+
+def test_every_spec_is_explained_on_a_page_of_its_family() -> None:
+    pages = [page.read_text(encoding="utf-8") for page in PAGES if page.stem != "README"]
+    missing = {name for name in NAMES if not any(f"specs/{name}.arch" in text for text in pages)}
+    assert missing == set()

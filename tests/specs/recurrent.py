@@ -16,6 +16,19 @@ Weight = Callable[[str], Array]
 """The weight of a path, in float64."""
 
 
+class Elman(nn.Module):
+    """PyTorch's recurrent layer, which has two biases for the one of the formula, and a linear one behind it."""
+
+    def __init__(self, features: int, hidden: int, classes: int):
+        super().__init__()
+        self.rnn = nn.RNN(features, hidden, batch_first=True)
+        self.head = nn.Linear(hidden, classes)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        states, last = self.rnn(x)
+        return self.head(states), last[0]
+
+
 class Classifier(nn.Module):
     """What the last word leaves behind, classified."""
 

@@ -22,7 +22,7 @@ from archc.driver.checking import load_module
 from archc.ops.registry import OPERATORS
 from tests.specs.named import NAMES
 from tests.specs.packages import folder_of
-from tests.specs.recurrent import Array, Classifier, SpeechRecognizer, Tagger, Weight, in_double, translate
+from tests.specs.recurrent import Array, Classifier, Elman, SpeechRecognizer, Tagger, Weight, in_double, translate
 from tests.specs.siblings import SPECS, sibling
 from tests.specs.twins import TOLERANCE, Twins, assert_close, assert_same_gradients, settle, twins
 
@@ -111,19 +111,6 @@ def test_training_with_ctc_has_the_gradients_of_torch(tmp_path: Path) -> None:
 
 
 # Elman --------------------------------------------------------------------------------------------------------
-
-
-class Elman(nn.Module):
-    """PyTorch's recurrent layer, which has two biases for the one of the formula, and a linear one behind it."""
-
-    def __init__(self, features: int, hidden: int, classes: int):
-        super().__init__()
-        self.rnn = nn.RNN(features, hidden, batch_first=True)
-        self.head = nn.Linear(hidden, classes)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        states, last = self.rnn(x)
-        return self.head(states), last[0]
 
 
 def elman(folder: Path) -> Twins:

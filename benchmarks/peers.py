@@ -1,0 +1,142 @@
+"""The same networks elsewhere: in `transformers`, `pytorchcv` and Resemblyzer, and written for the tests in torch.nn.
+
+Of each there is a file, and in it the names that the network is made of: the classes of its parts, or the function that
+builds it, with the functions and the tables that these use.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A network of somebody else.
+
+    Attributes:
+        package: whose it is, as a table names it.
+        source: the text of its file.
+        names: the classes and functions of the file that it is made of.
+        alone: whether the file has no other networks, so that its length says something.
+    """
+
+    package: str
+    source: str
+    names: tuple[str, ...]
+    alone: bool = True
+
+    def parts(self) -> list[str]:
+        """The texts of what is in use: the names, and with them the functions and tables of the file that they use."""
+        found = dict(_named(ast.parse(self.source).body))
+        waiting, used = set(self.names), set[str]()
+        while waiting:
+            name = waiting.pop()
+            used.add(name)
+            mentioned = {part.id for part in ast.walk(found[name]) if isinstance(part, ast.Name)} - used
+            waiting |= {other for other in mentioned if not isinstance(found.get(other, _NOTHING), ast.ClassDef)} & set(
+                found
+            )
+        lines = self.source.splitlines(keepends=True)
+        return ["".join(lines[found[name].lineno - 1 : found[name].end_lineno]) for name in sorted(used)]
+
+
+_NOTHING = ast.Pass()
+
+
+def _named(body: Iterable[ast.stmt]) -> Iterable[tuple[str, ast.stmt]]:
+    """The classes, the functions and the tables, whose names are in capitals, of a file."""
+    for node in body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            yield node.name, node
+        elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id.isupper():
+            yield node.targets[0].id, node
+
+
+def in_transformers(name: str) -> Peer:
+    """A model of `transformers`, of its default size; its name is without a `Model` at its end."""
+    import torch
+    import transformers
+
+    family = re.sub(r"(LMHead|For[A-Z]\w+)$", "", name)
+    model = getattr(transformers, name if "For" in name else f"{name}Model")
+    with torch.device("meta"):
+        built: nn.Module = model(getattr(transformers, f"{family}Config")())
+    return _of_module("transformers", type(built).__module__, built)
+
+
+def in_pytorchcv(file: str, name: str) -> Peer:
+    """A network of `pytorchcv`, without the function that chooses among its sizes."""
+    import torch
+
+    module = f"pytorchcv.models.{file}"
+    with torch.device("meta"):
+        built: nn.Module = getattr(importlib.import_module(module), name)()
+    return _of_module("pytorchcv", module, built)
+
+
+def _of_module(package: str, module: str, built: nn.Module) -> Peer:
+    names = {type(part).__name__ for part in built.modules() if type(part).__module__ == module}
+    return Peer(package, inspect.getsource(importlib.import_module(module)), tuple(sorted(names)))
+
+
+def in_tests(file: str, *names: str, package: str = "torch.nn") -> Peer:
+    """A network that the tests have written for themselves."""
+    module = importlib.import_module(f"tests.specs.{file}")
+    return Peer(package, inspect.getsource(module), names, alone=False)
+
+
+def in_resemblyzer() -> Peer:
+    """Its speaker encoder; the package is not imported, since it would read sound files."""
+    package = find_spec("resemblyzer")
+    assert package is not None and package.submodule_search_locations is not None
+    file = Path(package.submodule_search_locations[0]) / "voice_encoder.py"
+    return Peer("Resemblyzer", file.read_text(encoding="utf-8"), ("VoiceEncoder",))
+
+
+PEERS: Mapping[str, Callable[[], Peer]] = {
+    **{
+        spec: partial(in_tests, "dense", "perceptron")
+        for spec in ("linear_regression", "mlp", "large_model", "small_model")
+    },
+    "net": partial(in_tests, "convolutional", "net"),
+    "cnn": partial(in_tests, "convolutional", "cnn"),
+    "lenet5": partial(in_tests, "convolutional", "lenet5"),
+    "vgg16": partial(in_pytorchcv, "vgg", "vgg16"),
+    "resnet18": partial(in_pytorchcv, "resnet", "resnet18"),
+    "resnet34": partial(in_pytorchcv, "resnet", "resnet34"),
+    "resnet50": partial(in_transformers, "ResNetForImageClassification"),
+    "resnet101": partial(in_pytorchcv, "resnet", "resnet101"),
+    "inception_v1": partial(in_tests, "convolutional", "googlenet", "Branches"),
+    "inception_v3": partial(in_pytorchcv, "inceptionv3", "inceptionv3"),
+    "mobilenet_v2": partial(in_pytorchcv, "mobilenetv2", "mobilenetv2_w1"),
+    "densenet121": partial(in_pytorchcv, "densenet", "densenet121"),
+    "unet": partial(in_tests, "convolutional", "UNet"),
+    "ssd300": partial(in_tests, "convolutional", "SSD300", "ChannelLength"),
+    "elman": partial(in_tests, "recurrent", "Elman"),
+    "text_classifier": partial(in_tests, "recurrent", "Classifier"),
+    "tagger": partial(in_tests, "recurrent", "Tagger"),
+    "translator": partial(in_tests, "recurrent", "translate", package="numpy"),
+    "speaker_encoder": in_resemblyzer,
+    "speech_recognizer": partial(in_tests, "recurrent", "SpeechRecognizer"),
+    "transformer": partial(in_tests, "attentive", "Translator"),
+    "bert": partial(in_transformers, "Bert"),
+    "minilm": partial(in_transformers, "Bert"),
+    "gpt2": partial(in_transformers, "GPT2LMHead"),
+    "llama": partial(in_transformers, "LlamaForCausalLM"),
+    "vit": partial(in_transformers, "ViTForImageClassification"),
+    "clip": partial(in_transformers, "CLIP"),
+    "whisper": partial(in_transformers, "WhisperForConditionalGeneration"),
+}
+"""By spec the network that it is compared with."""
