@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -166,3 +167,18 @@ def test_stages_that_make_no_sense_are_told(run: Run, write: Write) -> None:
     for command in ("show", "check"):
         result = run(command, path)
         assert (result.status, "error[empty-stage]" in result.err) == (1, True)
+
+
+def test_the_examples_of_its_help_run(run: Run, tmp_path: Path) -> None:
+    """Those that need no file but a spec; what one of them draws goes elsewhere."""
+    examples = [
+        shlex.split(line) for line in run("show", "--help").out.splitlines() if line.startswith("  archc show ")
+    ]
+    ready = [words[2:] for words in examples if "--weights" not in words]
+    assert len(ready) >= 4
+    for words in ready:
+        file, *options = words
+        options = [str(tmp_path / word) if word.endswith(".svg") else word for word in options]
+        result = run("show", SPECS.parent / file, *options)
+        assert result.status == 0, result.err
+    assert any(tmp_path.iterdir())
