@@ -6,7 +6,7 @@ network, the classes that it is made of with the functions that they call, and t
 else; what the file imports from the rest of its package counts in neither.  A file of `transformers` does more than a
 spec: it keeps keys and values for generation, loads published weights, and knows the heads of a dozen tasks.
 
-    python -m benchmarks.lengths [bert gpt2 ...]
+    python -m benchmarks.lengths [bert gpt2 ...] [--write]
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from __future__ import annotations
 import argparse
 import ast
 import io
+import re
 import tokenize
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import archc
 from archc.compiler import open_module
@@ -81,15 +82,36 @@ def row(spec: str) -> list[str]:
     return [f"`{spec}`", *map(str, (own, whole, generated, used)), file, peer.package]
 
 
+PAGES = [ROOT / "docs" / "benchmarks.md", *sorted((ROOT / "docs" / "architectures").glob("*.md"))]
+"""The pages that have a part of the table."""
+
+_TABLE = re.compile(r"^\| lines of code \|.*\n\|[-: |]+\n(?:\|.*\n?)+", re.MULTILINE)
+
+
+def renewed(page: str, rows: Iterable[Sequence[str]]) -> str:
+    """The text of a page whose tables of lengths have these rows in the place of those of the same specs."""
+    by_name = {cells[0]: f"| {' | '.join(cells)} |" for cells in rows}
+
+    def renew(table: re.Match[str]) -> str:
+        return "\n".join(by_name.get(line[2:].partition(" |")[0], line) for line in table[0].split("\n"))
+
+    return _TABLE.sub(renew, page)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("specs", nargs="*", metavar="SPEC", help=f"of {', '.join(PEERS)} (default: all)")
-    chosen = parser.parse_args().specs or list(PEERS)
+    parser.add_argument("--write", action="store_true", help="put the figures into the tables of the docs as well")
+    options = parser.parse_args()
+    chosen = options.specs or list(PEERS)
     for spec in chosen:
         if spec not in PEERS:
             parser.error(f"there is no model to compare `{spec}` with; there are {', '.join(PEERS)}")
     head = ["lines of code", "spec", "with its blocks", "PyTorch from it", "the other: in use", "its file", "of"]
-    print(markdown(head, [row(spec) for spec in chosen]))
+    rows = [row(spec) for spec in chosen]
+    print(markdown(head, rows))
+    for page in PAGES if options.write else ():
+        page.write_text(renewed(page.read_text(encoding="utf-8"), rows), encoding="utf-8")
 
 
 if __name__ == "__main__":

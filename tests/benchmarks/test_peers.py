@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.lengths import python_lines, spec_lines
+from benchmarks.lengths import PAGES, python_lines, renewed, spec_lines
 from benchmarks.peers import PEERS, Peer
-from tests.docs.examples import ROOT, python
+from tests.docs.examples import python
 
 SOURCE = '''
 """A file."""
@@ -40,8 +40,6 @@ def apart():
     return OTHER, Unused
 '''
 
-PAGES = [ROOT / "docs" / "benchmarks.md", *sorted((ROOT / "docs" / "architectures").glob("*.md"))]
-
 
 def test_functions_and_tables_are_followed_and_classes_are_not() -> None:
     parts = Peer("nobody", SOURCE, ("Part",)).parts()
@@ -66,7 +64,14 @@ def test_a_page_has_the_lengths_of_the_specs(page: Path) -> None:
     whole = rows(PAGES[0].read_text(encoding="utf-8"))
     for spec, figures in rows(page.read_text(encoding="utf-8")).items():
         assert figures == whole[spec], f"docs/benchmarks.md says otherwise of {spec}"
-        assert figures[:2] == [str(count) for count in spec_lines(spec)], f"run `python -m benchmarks.lengths {spec}`"
+        assert figures[:2] == [str(count) for count in spec_lines(spec)], (
+            f"run `python -m benchmarks.lengths {spec} --write`"
+        )
+
+
+def test_writing_changes_the_rows_of_the_table_and_nothing_else() -> None:
+    page = "| `a` | 1 |\n\n| lines of code | spec |\n|---|---:|\n| `a` | 1 |\n| `b` | 2 |\n\n| `a` | 1 |\n"
+    assert renewed(page, [["`a`", "5"], ["`c`", "6"]]) == page.replace("| `a` | 1 |\n| `b`", "| `a` | 5 |\n| `b`")
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 from collections.abc import Mapping
@@ -38,7 +39,7 @@ DEEPER: Mapping[str, Mapping[str, Any]] = {
     "resnet101": {"depths": (3, 4, 23, 4)},
     "vgg16": {"depths": (2, 2, 3, 3, 4)},
 }
-"""What makes a spec deeper, where it is not `depth` with one layer more."""
+"""What makes a spec deeper, where it is neither `depth` nor a list of widths, `hidden`."""
 
 FIXED = {
     "linear_regression": "a line has no layers",
@@ -54,27 +55,40 @@ def model(spec: str, **values: Any) -> archc.Graph:
     return archc.parse(SPECS / f"{spec}.arch", values=values)
 
 
-def default(spec: str, attribute: str) -> int:
-    """The value of an attribute that the text itself gives."""
-    found = re.search(rf"\b{attribute} = (\d[\d_]*)", (SPECS / f"{spec}.arch").read_text(encoding="utf-8"))
-    assert found is not None, f"{spec} has no attribute `{attribute}`"
-    return int(found[1])
+def default(spec: str, attribute: str) -> Any:
+    """The value that the text gives an attribute, a number or a list of them; None where it has none of that name."""
+    found = re.search(rf"\b{attribute} = (\d[\d_]*|\[[\d, ]+\])", (SPECS / f"{spec}.arch").read_text(encoding="utf-8"))
+    return None if found is None else ast.literal_eval(found[1])
+
+
+def wider(spec: str) -> Mapping[str, Any]:
+    return WIDER.get(spec) or {"width": 2 * default(spec, "width")}
+
+
+def deeper(spec: str) -> Mapping[str, Any]:
+    """One layer more than the text says, by its number or by the list of the widths of all."""
+    if spec in DEEPER:
+        return DEEPER[spec]
+    depth = default(spec, "depth")
+    if depth is not None:
+        return {"depth": depth + 1}
+    hidden = default(spec, "hidden")
+    assert isinstance(hidden, list), f"no attribute of {spec} says how deep it is"
+    return {"hidden": (*hidden, hidden[-1])}
 
 
 @pytest.mark.parametrize("spec", NAMES)
 def test_an_attribute_makes_a_spec_wider(spec: str) -> None:
-    values = WIDER.get(spec) or {"width": 2 * default(spec, "width")}
-    own, wider = model(spec), model(spec, **values)
-    assert cost(wider).parameters > cost(own).parameters
-    assert len(list(wider.nodes())) == len(list(own.nodes()))
+    own, larger = model(spec), model(spec, **wider(spec))
+    assert cost(larger).parameters > cost(own).parameters
+    assert len(list(larger.nodes())) == len(list(own.nodes()))
 
 
 @pytest.mark.parametrize("spec", [name for name in NAMES if name not in FIXED])
 def test_an_attribute_makes_a_spec_deeper(spec: str) -> None:
-    values = DEEPER.get(spec) or {"depth": default(spec, "depth") + 1}
-    own, deeper = model(spec), model(spec, **values)
-    assert cost(deeper).parameters > cost(own).parameters
-    assert len(deeper.weights) > len(own.weights)
+    own, larger = model(spec), model(spec, **deeper(spec))
+    assert cost(larger).parameters > cost(own).parameters
+    assert len(larger.weights) > len(own.weights)
 
 
 @pytest.mark.parametrize("spec", FIXED)
