@@ -81,6 +81,16 @@ def test_the_sweeps_on_a_page_are_those_of_the_specs(page: Path, capsys: pytest.
         ], f"{command} ({name})"
 
 
+def test_the_library_on_the_page_is_the_one_that_there_is() -> None:
+    page = (ROOT / "docs" / "architectures" / "README.md").read_text(encoding="utf-8")
+    library = page.partition("## The library")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", library, re.MULTILINE)
+    assert rows
+    for file, blocks in rows:
+        text = (ROOT / "archc" / "language" / "std" / f"{file}.arch").read_text(encoding="utf-8")
+        assert set(re.findall(r"`(\w+)`", blocks)) == set(re.findall(r"^block (\w+)", text, re.MULTILINE)), file
+
+
 def test_every_spec_is_explained_on_a_page_of_its_family() -> None:
     pages = [page.read_text(encoding="utf-8") for page in PAGES if page.stem != "README"]
     missing = {name for name in NAMES if not any(f"specs/{name}.arch" in text for text in pages)}
