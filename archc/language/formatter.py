@@ -105,7 +105,11 @@ class _Layout:
         return written
 
     def _set_aside(self, comments: Sequence[syntax.Comment]) -> None:
-        """Write the comments within a derivation well above it: right above it, they would document it."""
+        """Write the comments within a derivation well above it: right above it, they would document it.
+
+        What stands before the derivation is still to be written, so the place in the source stays where it is.
+        """
+        at = self._at
         if comments and self._lines and self._lines[-1]:
             self._lines.append("")
         for comment in comments:
@@ -113,6 +117,7 @@ class _Layout:
             self._mark(comment)
         if comments:
             self._lines.append("")
+        self._at = at
 
     def _skip_placed(self) -> None:
         while self._next < len(self._comments) and self._placed[self._next]:

@@ -293,6 +293,12 @@ def test_a_comment_within_a_derived_model_does_not_become_its_doc() -> None:
     assert canonical(formatted) == formatted and parsed(formatted).items[0].doc == "doc"
 
 
+def test_a_comment_apart_from_a_derived_model_stays_apart_though_others_are_taken_out_of_it() -> None:
+    formatted = canonical("# apart\n\nmodel m = base(  # why\n    a = 1)\n")
+    assert formatted == "# why\n\n# apart\n\nmodel m = base(a = 1)\n"
+    assert canonical(formatted) == formatted and parsed(formatted).items[0].doc == ""
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
