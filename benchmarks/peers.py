@@ -138,5 +138,8 @@ PEERS: Mapping[str, Callable[[], Peer]] = {
     "vit": partial(in_transformers, "ViTForImageClassification"),
     "clip": partial(in_transformers, "CLIP"),
     "whisper": partial(in_transformers, "WhisperForConditionalGeneration"),
+    "wide_deep": partial(in_tests, "recommending", "wide_deep", package="numpy"),
+    "deepfm": partial(in_tests, "recommending", "DeepFM"),
+    "two_tower": partial(in_tests, "recommending", "two_tower", package="numpy"),
 }
 """By spec the network that it is compared with."""
