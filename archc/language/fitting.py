@@ -38,37 +38,33 @@ def check_weights(
     Args:
         paths: where each parameter is, or will be.
     """
-    notes = [note for value in operands for note in describe(value)]
+
+    def refuse(code: str, message: str, help: str | None = None) -> NoReturn:
+        # What the operands are is found here and not before: the way up to a named one may be as long as the model.
+        notes = [note for value in operands for note in describe(value)]
+        elaborator.report(frame, code, message, span, notes=notes, help=help)
+
     for parameter, needed in inference.parameters.items():
         path = paths[parameter]
         weight = elaborator.rewriter.graph.weights.get(path)
         if weight is not None and weight.shape != needed.shape:
-            elaborator.report(
-                frame,
+            refuse(
                 "shape-mismatch",
                 f"the weight `{path}` is {TensorType(weight.dtype, weight.shape)}, and `{op.name}` needs {needed} here",
-                span,
-                notes=notes,
-                help=_transposing(weight.shape)
+                _transposing(weight.shape)
                 if len(needed.shape) == 2 and weight.shape == needed.shape[::-1]
                 else "layers share a weight only where its shape fits both",
             )
         if weight is not None and weight.dtype is not needed.dtype:
-            elaborator.report(
-                frame,
+            refuse(
                 "dtype-mismatch",
                 f"the weight `{path}` is {weight.dtype}, and `{op.name}` needs {needed.dtype} here",
-                span,
-                notes=notes,
-                help="layers share a weight only where its dtype fits both",
+                "layers share a weight only where its dtype fits both",
             )
         if math.prod(dim for dim in needed.shape if isinstance(dim, int)) > LARGEST_WEIGHT:
-            elaborator.report(
-                frame,
+            refuse(
                 "weight-too-large",
                 f"`{op.name}` would own a `{parameter}` of {needed}; {LARGEST_WEIGHT:,} elements are the most",
-                span,
-                notes=notes,
             )
 
 
