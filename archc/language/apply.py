@@ -159,11 +159,20 @@ class Application:
                     node.span,
                     notes=[Note("it is declared here", callee.span)],
                 )
-            path: str | None = callee.name
-            target, arguments = callee.callee, callee.arguments
-        else:
-            target = callee
-            path = self.labels.enter(frame, target, label, span)
+            with frame.environment.meaning(callee.meanings):
+                return self._use(frame, callee.callee, operands, callee.arguments, callee.name, span)
+        path = self.labels.enter(frame, callee, label, span)
+        return self._use(frame, callee, operands, arguments, path, span)
+
+    def _use(
+        self,
+        frame: Frame,
+        target: type[Operator] | BlockRef,
+        operands: tuple[Value, ...],
+        arguments: Sequence[syntax.Argument],
+        path: str | None,
+        span: Span,
+    ) -> tuple[Value, ...]:
         if isinstance(target, BlockRef):
             assert path is not None
             return self._use_block(frame, target, operands, arguments, path, span)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -44,12 +46,17 @@ class BlockRef:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class LayerRef:
-    """A layer declared with `layer`: used by its name, as often as one likes, with one set of weights."""
+    """A layer declared with `layer`: used by its name, as often as one likes, with one set of weights.
+
+    Attributes:
+        meanings: what the names in its arguments mean where it is declared; where it is used, they may mean others.
+    """
 
     name: str
     callee: type[Operator] | BlockRef
     arguments: tuple[syntax.Argument, ...]
     span: Span
+    meanings: Mapping[str, Binding]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,3 +102,17 @@ class Environment:
             return None
         binding.used = True
         return binding.value
+
+    @contextmanager
+    def meaning(self, meanings: Mapping[str, Binding]) -> Iterator[None]:
+        """Within this, these names mean what they meant elsewhere."""
+        covered = {name: self.bindings.get(name) for name in meanings}
+        self.bindings.update(meanings)
+        try:
+            yield
+        finally:
+            for name, binding in covered.items():
+                if binding is None:
+                    del self.bindings[name]
+                else:
+                    self.bindings[name] = binding

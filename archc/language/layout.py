@@ -72,6 +72,7 @@ class Layout:
             surroundings.names,
             {used: list(own.values)[:1] for used, own in surroundings.parameters.items()},
             lambda layer: self.body.append(layer),
+            self._header,
         )
         counter = {parameters.variable} if parameters.lists else set()
         self.reserved = surroundings.reserved | set(parameters.values) | counter | self.stages.declarable
@@ -86,6 +87,7 @@ class Layout:
         self.outputs = dict(zip(definition.outputs, definition.output_names))
         self.positions = {name: k for k, name in enumerate(definition.output_names) if name is not None}
         self.last_readers = _last_readers(definition)
+        self.headed: set[Loop] = set()
 
     def statements(self) -> list[syntax.Statement]:
         declared: set[str] = set()
@@ -231,15 +233,12 @@ class Layout:
     def _loop(self, loop: Loop) -> None:
         self.stages.enter(loop)
         names = [self._enter(loop, position) for position in range(len(loop.carried))]
-        for name, values in self.parameters.lists[loop].items():
-            self.body.append(syntax.Let(NOWHERE, spelling.name(name), spelling.value(values)))
+        variable, limits = self._header(loop)
         outside, self.body = self.body, []
         for position, (local, name) in reversed(list(enumerate(zip(loop.yields[0], names)))):
             self.wanted[local] = local.name if _overlap(loop, position) else name
         self.add_statements(loop.iterations[0])
         self.hand_on(loop.yields[0], names)
-        limits = syntax.Range(NOWHERE, spelling.value(loop.first), self.parameters.ends[loop])
-        variable = spelling.name(self.parameters.variable)
         outside.append(syntax.For(NOWHERE, variable, limits, tuple(self.body)))
         self.body = outside
         self.stages.leave(loop)
@@ -249,6 +248,15 @@ class Layout:
                     self.remaining[local] -= 1
         for local, name in zip(loop.results, names):
             self.bind(local, name)
+
+    def _header(self, loop: Loop) -> tuple[syntax.Name, syntax.Range]:
+        """The variable and the limits of a loop; the lists that it takes values from are written once."""
+        if loop not in self.headed:
+            self.headed.add(loop)
+            for name, values in self.parameters.lists[loop].items():
+                self.body.append(syntax.Let(NOWHERE, spelling.name(name), spelling.value(values)))
+        limits = syntax.Range(NOWHERE, spelling.value(loop.first), self.parameters.ends[loop])
+        return spelling.name(self.parameters.variable), limits
 
     def _enter(self, loop: Loop, position: int) -> str:
         """The name of a tensor that changes from iteration to iteration, given its first value."""

@@ -124,7 +124,8 @@ class References:
         storage = None
         declared = frame.environment.get(path)
         if isinstance(declared, LayerRef):  # perhaps used for the first time here, so its own say counts
-            values = [self.expressions.argument(frame, a) for a in declared.arguments if a.name == node.name]
+            with frame.environment.meaning(declared.meanings):
+                values = [self.expressions.argument(frame, a) for a in declared.arguments if a.name == node.name]
             values = [value() if isinstance(value, type) and issubclass(value, Storage) else value for value in values]
             storage = next((value for value in values if isinstance(value, Storage)), None)
         return WeightRef(f"{frame.within(path)}.{node.name}", node.span, storage)

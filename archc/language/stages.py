@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
 from typing import Literal
 
 from archc.codegen.program import Apply, Definition, Loop, Use
@@ -24,13 +26,33 @@ def form(step: Step) -> Form:
     return formula_of(step.nodes[0].op) or "stage"
 
 
+@dataclass(frozen=True, eq=False)
+class Column:
+    """The same statement of all iterations of a loop, where it is another element of a list in each: `l[i]`."""
+
+    loop: Loop
+    steps: tuple[Step, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(step.member.name for step in self.steps if step.member is not None)
+
+
+def columns_of(loop: Loop) -> Iterator[Column]:
+    for steps in zip(*map(flat, loop.iterations), strict=True):
+        column = Column(loop, steps)
+        if len(set(column.names)) == len(steps):
+            yield column
+
+
 class Stages:
     """Writes the statements of one definition, and keeps account of the layers that are named in it.
 
     Args:
         weights: the graph's weights, by path; names: what definitions are called;
             first_attributes: the first one that each has.
-        emit: takes the declaration of a layer, to stand before what is being written.
+        emit: takes the declaration of a layer, or of those of a list, to stand before what is being written;
+            header: writes the lists that a loop's statements take values from, and gives its variable and its limits.
     """
 
     def __init__(
@@ -40,9 +62,11 @@ class Stages:
         weights: Mapping[str, Weight],
         names: Mapping[Definition, str],
         first_attributes: Mapping[Definition, list[str]],
-        emit: Callable[[syntax.Layer], None],
+        emit: Callable[[syntax.Layer | syntax.For], None],
+        header: Callable[[Loop], tuple[syntax.Name, syntax.Range]],
     ):
-        self.parameters, self.weights, self.names, self.emit = parameters, weights, names, emit
+        self.parameters, self.weights, self.names = parameters, weights, names
+        self.emit, self.header = emit, header
         self.first_attributes = first_attributes
         self.ties = {tie.weight: tie.source for tie in definition.ties}
         self.owners: dict[str, Step] = {}
@@ -51,7 +75,13 @@ class Stages:
         self.lists: set[str] = set()
         self.counts: dict[str, int] = {}
         self.declared: set[str] = set()
+        self.columns: dict[str, Column] = {}
+        """The longest one in which a layer is."""
         for statement in innermost(definition.body):
+            for column in columns_of(statement) if isinstance(statement, Loop) else ():
+                for name in column.names:
+                    if name not in self.columns or len(self.columns[name].steps) < len(column.steps):
+                        self.columns[name] = column
             bodies = map(flat, statement.iterations) if isinstance(statement, Loop) else ((statement,),)
             for step in (step for body in bodies for step in body):
                 if step.member is not None:
@@ -76,6 +106,10 @@ class Stages:
                 for parameter, source in self._tied(step).items():
                     if source == self._tied(other)[parameter]:
                         self._need(source, step)
+        for column in columns_of(loop):
+            shared = any(step.member is not None and step.member.shared for step in column.steps)
+            if shared or not self.declared.isdisjoint(column.names):
+                self._declare_all(column)
 
     def leave(self, loop: Loop) -> None:
         """Take note of the layers that all iterations name."""
@@ -153,9 +187,37 @@ class Stages:
         assert step.member is not None
         if step.member.name in self.declared:
             return
+        if step.member.name in self.columns:
+            self._declare_all(self.columns[step.member.name])
+            return
         self.declared.add(step.member.name)
         self._register(step.member.name)
         self._emit_layer(self._parts(step), *self._call(step))
+
+    def _declare_all(self, column: Column) -> None:
+        """Declare the layers of a list, in a loop of its own: one of them is used elsewhere as well."""
+        first = column.steps[0]
+        longest = [self.columns[name] for name in column.names]
+        if any(other is not column for other in longest):
+            for other in dict.fromkeys(longest):
+                if other is not column:
+                    self._declare_all(other)
+        missing = [number for number, name in enumerate(column.names) if name not in self.declared]
+        if not missing:
+            return
+        variable, limits = self.header(column.loop)
+        self.counterparts[first] = column.steps[1]
+        callee, arguments = self._call(first)
+        value = syntax.Call(NOWHERE, callee, arguments) if arguments else callee
+        layer = syntax.Layer(NOWHERE, spelling.label(self._parts(first)), value)
+        for name in column.names:
+            self.declared.add(name)
+            self._register(name)
+        for _, run in groupby(enumerate(missing), lambda item: item[1] - item[0]):
+            numbers = [column.loop.first + number for _, number in run]
+            some = syntax.Range(NOWHERE, spelling.value(numbers[0]), spelling.value(numbers[-1] + 1))
+            over = limits if len(numbers) == len(column.steps) else some
+            self.emit(syntax.For(NOWHERE, variable, over, (layer,)))
 
     def _emit_layer(
         self, path: list[spelling.Part], callee: syntax.Name, arguments: tuple[syntax.Argument, ...]

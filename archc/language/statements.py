@@ -207,7 +207,9 @@ class Statements:
         check_layer_name(self.elaborator, frame, node.name)
         labels.register(frame, path, callee, node.name.span)
         self.check_new(frame, syntax.Name(node.name.span, path), "layers", "layer")
-        reference = LayerRef(path, callee, tuple(arguments), node.span)
+        bindings = frame.environment.bindings
+        meanings = {name: bindings[name] for name in names_in(tuple(arguments)) if name in bindings}
+        reference = LayerRef(path, callee, tuple(arguments), node.span, meanings)
         frame.environment.bind(path, reference, node.name.span, "layer")
 
     def _let(self, frame: Frame, node: syntax.Let) -> None:
