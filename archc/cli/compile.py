@@ -24,6 +24,8 @@ all of them, or none if anything goes wrong.  The same input gives the same byte
 A model that is divided (`partition`) has besides a module, weights and an ONNX model for each stage, and
 <model>_pipeline.py, which runs them.
 """
+_LOOSE = 5e-2
+"""A comparison that allows more than this says too little."""
 
 
 def add_parser(commands: Any) -> None:
@@ -109,12 +111,17 @@ def _checked(check: dict[str, Any]) -> str:
         return text
     text += f"\nnote: {_faint(check)}, so that this says little of the first layers"
     scaled = check.get("scaled")
-    if scaled is not None:
-        spread = reports.error_text(min(scaled["spread"].values()))
-        text += f"\n      with each layer's weights scaled (spread {spread}): {errors(scaled)}"
-    if scaled is None or scaled["faint"]:
-        still = "" if scaled is None else f"; but still {_faint(scaled)}"
-        text += f"{still}\n      give trained weights with `--weights`"
+    if scaled is None:
+        none = "no layer could be scaled; " if "scaled" in check else ""
+        return f"{text}\n      {none}give trained weights with `--weights`"
+    spread = reports.error_text(min(scaled["spread"][name] for name in check["faint"]))
+    text += f"\n      with each layer's weights scaled (spread {spread}): {errors(scaled)}"
+    if scaled["tolerance"] > check["tolerance"]:
+        text += f" (at most {scaled['tolerance']:.2g}, as rounding is magnified)"
+    if scaled["faint"]:
+        text += f"; but still {_faint(scaled)}"
+    if scaled["faint"] or scaled["tolerance"] > _LOOSE:
+        text += "\n      give trained weights with `--weights`"
     return text
 
 

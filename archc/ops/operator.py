@@ -160,6 +160,13 @@ class Operator(Rewriting, Formula):
         """
         return None
 
+    def least_sizes(self, types: Sequence[TensorType]) -> Sequence[tuple[Extent, int]]:
+        """Sizes of the operands' axes, each with the least that it must be while the model runs (`topk`: k).
+
+        None by default: one element is enough.
+        """
+        return ()
+
     def integers(self, operands: Sequence[range | None], size: SizeOf) -> range | None:
         """The integers among which all elements of the result are, where those of the operands are among these.
 

@@ -81,8 +81,8 @@ class Recurrent(Operator, abstract=True):
 
     def check(self, types: Sequence[TensorType]) -> None:
         numbers = types[:-1] if _has_lengths(types) else types
-        for position, operand in enumerate(numbers[1:], 1):
-            if operand.dtype is DType.i64 and operand.rank == 1:
+        for position, operand in enumerate(numbers if len(types) > 1 else ()):
+            if operand.dtype.integral and operand.rank == 1:
                 raise OperatorError(
                     "operand-order",
                     f"`{self.name}` takes lengths behind all other operands, and receives {operand} before them",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from archc.ir.dims import SymbolicDim, as_symbol, evaluate, symbols
+from archc.ir.dims import SymbolicDim, as_linear, as_symbol, evaluate, symbols
 from archc.ir.graph import Graph, Node, Value
 from archc.ir.scans import handed_on
 
@@ -23,7 +23,8 @@ def random_inputs(graph: Graph, seed: int = 0, batch: int = BATCH) -> dict[str, 
     """One array for each input: normally distributed floats, integers within what their consumers look up.
 
     Symbolic sizes get a value that keeps every tensor of the graph at least one element long: `batch` for those
-    that are the first axis of an input, else the first of a few that fits.
+    that are the first axis of an input, else the first of a few that fits.  They are larger where an operator needs
+    more places than that (`topk`).
     """
     import numpy as np
 
@@ -54,14 +55,33 @@ def sample_sizes(graph: Graph, batch: int = BATCH) -> dict[str, int]:
     dims: set[SymbolicDim] = {
         dim for node in graph.nodes() for value in node.results for dim in value.type.shape if not isinstance(dim, int)
     }
+    needed = [*((dim, 1) for dim in dims), *_needed(graph)]
+    least = least_sizes(graph)
     for size in _SIZES:
         sizes = {}
         for name, symbol in bounds.items():
-            wanted = batch if name in leading else size
+            wanted = max(batch if name in leading else size, least.get(name, 0))
             sizes[name] = wanted if symbol.maximum is None else min(wanted, symbol.maximum)
-        if all(evaluate(dim, sizes=sizes) > 0 for dim in dims):
+        if all(evaluate(dim, sizes=sizes) >= fewest for dim, fewest in needed):
             break
     return sizes
+
+
+def least_sizes(graph: Graph) -> dict[str, int]:
+    """The least that symbolic sizes must be for the operators that need more than one element along an axis."""
+    least: dict[str, int] = {}
+    for dim, fewest in _needed(graph):
+        linear = as_linear(dim)  # of other sizes nobody can tell; they are tried
+        if linear is not None and linear[1] > 0:
+            symbol, scale, offset = linear
+            least[symbol.name] = max(least.get(symbol.name, 0), -((offset - fewest) // scale))
+    return least
+
+
+def _needed(graph: Graph) -> list[tuple[SymbolicDim, int]]:
+    """The sizes of which operators need so many places, and that are not known yet."""
+    wanted = (pair for node in graph.nodes() for pair in node.op.least_sizes(node.types))
+    return [(dim, fewest) for dim, fewest in wanted if not isinstance(dim, int)]
 
 
 def accepted_integers(graph: Graph, value: Value, sizes: Mapping[str, int]) -> range | None:

@@ -63,6 +63,9 @@ class Topk(Operator):
                 help="`dim` names the axis to look along, the last one without it",
             )
 
+    def least_sizes(self, types: Sequence[TensorType]) -> Sequence[tuple[Extent, int]]:
+        return [(types[0].shape[axis_number(self, self.dim, types[0].rank)], self.k)]
+
     def result_dtypes(self, types: Sequence[TensorType]) -> tuple[DType, ...]:
         if types[0].dtype is DType.bool:
             raise OperatorError(
@@ -78,6 +81,11 @@ class Topk(Operator):
         return method(spell.operands[0], "topk", self.k, None if self.dim == -1 else self.dim, **named)
 
     def onnx(self, spell: OnnxSpelling) -> tuple[str, ...]:
-        count = spell.constant([self.k])
-        largest = int(self.largest)
-        return spell.add("TopK", spell.operands[0], count, outputs=2, axis=self.dim, largest=largest, sorted=1)
+        (x,) = spell.operands
+        # ONNX's TopK knows no bf16; every bf16 number is one of f32, so that nothing is lost on the way.
+        unknown = spell.types[0].dtype is DType.bf16
+        if unknown:
+            x = spell.add("Cast", x, to=DType.f32)
+        count, largest = spell.constant([self.k]), int(self.largest)
+        found, places = spell.add("TopK", x, count, outputs=2, axis=self.dim, largest=largest, sorted=1)
+        return (spell.add("Cast", found, to=DType.bf16) if unknown else found, places)

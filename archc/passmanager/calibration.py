@@ -52,11 +52,18 @@ class Calibration:
 
     @property
     def _batched(self) -> bool:
-        """Whether one size is the first axis of every input, and of that alone, so that batches can be cut."""
+        """Whether one size is the first axis of every input, and of that alone, so that batches can be cut.
+
+        They cannot where an operator needs so many places along it: it looks at samples side by side.
+        """
+        from archc.ops.samples import least_sizes
+
         shapes = [value.type.shape for value in self._graph.inputs]
         leading = {as_symbol(shape[0]) if shape else None for shape in shapes}
         batch = leading.pop() if len(leading) == 1 else None
-        return batch is not None and not any(batch.name in symbols(dim) for shape in shapes for dim in shape[1:])
+        if batch is None or any(batch.name in symbols(dim) for shape in shapes for dim in shape[1:]):
+            return False
+        return batch.name not in least_sizes(self._graph)
 
     def batches(self) -> Iterator[dict[str, torch.Tensor]]:
         """The samples in batches of at most `BATCH`."""

@@ -60,6 +60,31 @@ def test_a_check_that_says_little_tells_so(run: Run, tmp_path: Path) -> None:
     assert "      give trained weights with `--weights`\n" in quantized.out and "scaled" not in quantized.out
 
 
+def test_the_note_tells_of_the_outputs_that_say_little(run: Run, tmp_path: Path) -> None:
+    """The spread with scaled weights is that of those outputs, whatever the others are."""
+    text = DEEP.replace("output b =", "output still = arange(3)\n    output b =")
+    (tmp_path / "deep.arch").write_text(text)
+    result = run("compile", tmp_path / "deep.arch", "-o", tmp_path / "out", "--check")
+    report = json.loads((tmp_path / "out" / "report.json").read_text())["check"]
+    assert report["faint"] == ["a", "b"] and report["scaled"]["spread"]["still"] == 0
+    assert "with each layer's weights scaled (spread 0)" not in result.out and "give trained" not in result.out
+
+
+def test_a_check_tells_where_rounding_is_magnified_and_where_nothing_is_scaled(run: Run, tmp_path: Path) -> None:
+    text = "model m { input x: f32[N, 64]  LAYERS  output y = x }"
+    own, shared = (
+        text.replace("LAYERS", f"{layer}  for i in 0..100 {{ x = x -> {use} -> tanh }}")
+        for layer, use in (("", "l[i]: linear(64)"), ("layer l = linear(64)", "l"))
+    )
+    (tmp_path / "own.arch").write_text(own)
+    (tmp_path / "shared.arch").write_text(shared)
+    magnified = run("compile", tmp_path / "own.arch", "-o", tmp_path / "out", "--check").out
+    assert ", as rounding is magnified)\n" in magnified and "give trained" not in magnified
+    nothing = run("compile", tmp_path / "shared.arch", "-o", tmp_path / "out", "--check").out
+    assert "\n      no layer could be scaled; give trained weights with `--weights`\n" in nothing
+    assert "weights scaled" not in nothing
+
+
 def test_the_report(run: Run, tmp_path: Path) -> None:
     result = run("compile", CNN, "-o", tmp_path, "--json", "--seed", "7", "--check")
     report = result.json

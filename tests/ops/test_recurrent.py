@@ -160,6 +160,10 @@ def test_operator(one: Case) -> None:
         (Lstm(6), [(3, 7, 5), (1, 3, 6), (1, 3, 6), (3,), (3,)], "f32 f32 f32 i64 i64", "operand-count"),
         (Gru(6), [(3, 7, 5), (3,), (1, 3, 6)], "f32 i64 f32", "operand-order"),
         (Gru(6), [(3, 7, 5), (3,), (3,)], "f32 i64 i64", "operand-order"),
+        (Gru(6), [(3,), (3, 7, 5)], "i64 f32", "operand-order"),
+        (Gru(6), [(3,), (3, 7, 5), (1, 3, 6)], "i32 f32 f32", "operand-order"),
+        (Gru(6), [(3, 7), (3,)], "i64 i64", "dtype-mismatch"),  # ids, of which an embedding was forgotten
+        (Gru(6), [(3,)], "i64", "dtype-mismatch"),
         (Gru(6), [(3, 7, 5), (4,)], "f32 i64", "shape-mismatch"),
         (Gru(6), [(3, 7, 5), (3, 1)], "f32 i64", "rank-mismatch"),
     ],

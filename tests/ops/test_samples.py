@@ -80,6 +80,34 @@ def test_sizes(shape: str, sizes: dict[str, int]) -> None:
     assert sample_sizes(archc.parse(f"model m {{ input x: f32[{shape}]  output y = x + 1 }}")) == sizes
 
 
+@pytest.mark.parametrize(
+    ("text", "sizes"),
+    [
+        ("input x: f32[N, T]  y, places = x -> topk(20)", {"N": 8, "T": 20}),
+        ("input x: f32[N, T]  y, places = x -> topk(600)", {"N": 8, "T": 600}),
+        ("input x: f32[N, T]  y, places = x -> topk(20, 0)", {"N": 20, "T": 16}),
+        ("input x: f32[N, T <= 25]  y, places = x[:, 5:] -> topk(20)", {"N": 8, "T": 25}),
+        ("input x: f32[N <= 30, 4]  y, places = (x, x) -> concat(0) -> topk(41, 0)", {"N": 21}),
+        (
+            'input x: f32[N, H, W]  y, places = x -> rearrange("n h w -> n (h w)") -> topk(300)',
+            {"N": 8, "H": 32, "W": 32},
+        ),
+    ],
+)
+def test_sizes_are_large_enough_for_what_operators_need(text: str, sizes: dict[str, int]) -> None:
+    graph = archc.parse(f"model m {{ {text}  output y  output places }}")
+    assert sample_sizes(graph) == sizes
+    Calibration(graph).outputs(graph)
+
+
+def test_samples_that_are_looked_at_side_by_side_are_not_cut() -> None:
+    graph = archc.parse("model m { input x: f32[N, 4]  y, places = x -> topk(3, 0)  output y  output places }")
+    data = {"x": np.zeros((70, 4), np.float32)}
+    assert [len(batch["x"]) for batch in Calibration(graph, data).batches()] == [70]
+    graph = archc.parse("model m { input x: f32[N, 4]  y, places = x -> topk(3)  output y  output places }")
+    assert [len(batch["x"]) for batch in Calibration(graph, data).batches()] == [32, 32, 6]
+
+
 def test_sizes_are_large_enough_for_every_tensor() -> None:
     stages = "conv2d(4, 7, stride = 4) -> max_pool2d(3) -> conv2d(4, 3)"
     graph = archc.parse(f"model m {{ input x: f32[N, 3, H, W]  output y = x -> {stages} }}")

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
+import archc
+from archc.codegen import onnx
 from archc.ir.dims import symbol
 from archc.ir.types import DType, TensorType
 from archc.ops.operator import OperatorError
@@ -34,6 +38,21 @@ CASES = [
 @pytest.mark.parametrize("one", CASES, ids=str)
 def test_operator(one: Case) -> None:
     one.check()
+
+
+def test_bf16_in_onnx(tmp_path: Path) -> None:
+    """ONNX's own operator does not know it."""
+    text = """model m {
+        input x: f32[N, 8]
+        values, places = x -> cast(bf16) -> topk(3)
+        output y = values -> cast(f32)
+        output places
+    }"""
+    archc.compile(text).write(tmp_path, ["onnx"])
+    x = torch.randperm(40).reshape(5, 8).float() / 8  # all different, and numbers of bf16
+    values, places = ordered(x, 3, 1)
+    found = onnx.run(tmp_path / "m.onnx", {"x": x.numpy()})
+    assert (found["y"] == values.numpy()).all() and (found["places"] == places.numpy()).all()
 
 
 def test_a_size_that_is_not_known_may_be_enough() -> None:

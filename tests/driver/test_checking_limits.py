@@ -1,0 +1,117 @@
+"""What `--check` allows, and of which outputs it says that it says little."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import numpy_helper
+
+import archc
+from archc.diagnostics import ArchcError
+from archc.driver.checking import FLOAT_TOLERANCE, Programs, check_agreement
+from archc.driver.lively import with_rounding
+from archc.passmanager.agreement import largest_error
+from archc.passmanager.calibration import Calibration
+from tests.driver.test_checking import DEEP, TEXT
+
+# What magnifies rounding -------------------------------------------------------------------------------------
+
+CHAOS = """
+model chaos(depth = 100, width = 64) {
+    input x: f32[N, width]
+    for i in 0..depth { x = x -> l[i]: linear(width) -> tanh }
+    output y = x
+}
+"""
+"""Scaled, it makes of a difference in the last digit one a thousand times as large."""
+
+
+def kernel_moved(path: Path, layer: str, by: float) -> None:
+    model = onnx.load(path)
+    (weight,) = (tensor for tensor in model.graph.initializer if tensor.name == f"{layer}.weight")
+    weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * np.float32(1 + by), weight.name))
+    onnx.save(model, path)
+
+
+def test_a_network_that_magnifies_rounding_is_allowed_what_rounding_makes_of_it(tmp_path: Path) -> None:
+    compiled = archc.compile(CHAOS)
+    scaled = compiled.write(tmp_path, check=True)["check"]["scaled"]
+    assert FLOAT_TOLERANCE < scaled["errors"]["onnxruntime"] < scaled["tolerance"] < 1e-2
+    assert compiled.write(tmp_path, check=True)["check"]["scaled"] == scaled, "the disturbance is seeded"
+    # Of the outputs alone, nothing shows: fresh, they are what the last bias makes of them.
+    kernel_moved(tmp_path / "chaos.onnx", "l.0", 1e-3)
+    with pytest.raises(ArchcError, match=r"onnxruntime differs from the graph by .* once weights are scaled"):
+        check_agreement(compiled, {".onnx": tmp_path / "chaos.onnx"})
+
+
+def test_where_rounding_dies_the_tolerance_stays(tmp_path: Path) -> None:
+    scaled = archc.compile(DEEP).write(tmp_path, check=True)["check"]["scaled"]
+    assert scaled["tolerance"] == FLOAT_TOLERANCE
+
+
+def test_the_disturbance_leaves_inputs_and_weights_alone() -> None:
+    graph = archc.compile(TEXT).graph
+    inputs = next(Calibration(graph).batches())
+    before, weight = inputs["x"].clone(), graph.weight_values("fc2.weight").copy()
+    expected = Calibration(graph).outputs(graph)
+    assert 1e-8 < largest_error(expected, with_rounding(graph, inputs)) < 1e-6
+    assert torch.equal(inputs["x"], before) and (graph.weight_values("fc2.weight") == weight).all()
+
+
+def test_rounding_flips_of_integers_are_relative_to_the_size(tmp_path: Path) -> None:
+    """The outputs hardly vary; a step that is rounded the other way would be ten times as large beside that."""
+    compiled = archc.compile(CHAOS, passes="quant")
+    compiled.write(tmp_path)
+    files = {".onnx": tmp_path / "chaos.onnx"}
+    spoilt = onnx.load(files[".onnx"])
+    for tensor in spoilt.graph.initializer:
+        if tensor.name == "l.99.bias":
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(1.02), tensor.name))
+    onnx.save(spoilt, files[".onnx"])
+    outcome = check_agreement(compiled, files)
+    assert outcome["faint"] == ["y"] and 0.005 < outcome["errors"]["onnxruntime"] < 0.03
+
+
+# What scaling cannot help ------------------------------------------------------------------------------------
+
+
+def test_a_model_of_which_no_layer_can_be_scaled_does_not_run_again(tmp_path: Path) -> None:
+    text = "model m { input x: f32[N, 8]  layer l = linear(8)  for i in 0..12 { x = x -> l -> relu }  output y = x }"
+    outcome = archc.compile(text).write(tmp_path, check=True)["check"]
+    assert outcome["faint"] == ["y"] and outcome["scaled"] is None
+
+
+@pytest.mark.parametrize(
+    "outputs",
+    [
+        "output c = arange(3)  output y = x -> linear(4)",
+        "output c = parameter((3, 3))  output y = x -> linear(4)",
+        "output y = 1 + 0.0001 * x",
+        "output y = (x -> linear(4)) + parameter((4,))  output c = 2 * ones((2, 3))",
+    ],
+)
+def test_outputs_that_no_input_or_no_weight_leads_to_are_not_faint(outputs: str, tmp_path: Path) -> None:
+    outcome = archc.compile(f"model m {{ input x: f32[N, 8]  {outputs} }}").write(tmp_path, check=True)["check"]
+    assert outcome["faint"] == [] and "scaled" not in outcome
+
+
+def test_a_parameter_as_an_output_asks_for_no_gradients(tmp_path: Path) -> None:
+    """PyTorch warns the user of what does, once a process."""
+    compiled = archc.compile("model q { layer p = parameter((3, 3))  output y = p() }")
+    compiled.write(tmp_path)
+    ((_, found),) = Programs({".py": tmp_path / "q.py"}, ()).results(compiled.graph, {})
+    assert not found["y"].requires_grad
+    assert check_agreement(compiled, {".py": tmp_path / "q.py"})["errors"]["torch"] == 0
+
+
+def test_a_model_that_takes_the_largest_runs(tmp_path: Path) -> None:
+    """Along sizes of which random inputs have fewer, if nobody tells."""
+    for shape, axis in (("N, T", 1), ("N, 4", 0)):
+        text = f"model m {{ input x: f32[{shape}]  a, b = x -> topk(40, {axis})  output y = a -> l: linear(4) }}"
+        for passes in ("", "quant"):
+            if not (passes and axis):
+                archc.compile(text, passes=passes).write(tmp_path, check=True)
