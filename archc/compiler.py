@@ -289,14 +289,14 @@ def compile(
         weights_text,
         calibration_text,
         diagnostics=found,
-        files=_texts(module).union(file.absolute() for file in read),
+        files=texts_of(module).union(file.absolute() for file in read),
     )
     if pipeline:
         compiled.passes += run_passes(graph, pipeline, Calibration(graph, arrays, seed), progress, devices)
     return compiled
 
 
-def _texts(module: Module) -> frozenset[Path]:
+def texts_of(module: Module) -> frozenset[Path]:
     """The file of a module, and those of all that it imports."""
     found: set[Path] = set()
     waiting = [module]

@@ -77,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
     scene = compose(graph, arguments.depth, arguments.open)
     path: Path = arguments.picture or Path(f"{graph.name}.svg")
     text = written(scene, path.suffix)
-    with OutputFolder(path.parent, read) as folder:
+    with OutputFolder(path.parent, read, "give the picture another name: `-o picture.svg`") as folder:
         folder.write_text(path.name, text)
     if arguments.json:
         output.print_json(_report(scene, path, len(text.encode())))
@@ -108,10 +108,11 @@ def _graph(arguments: argparse.Namespace, found: Diagnostics) -> tuple[Graph, fr
         with output.progress() as progress:
             compiled = options.compiled(arguments, found, progress)
         return compiled.graph, compiled.files
-    from archc.compiler import parse, parse_settings
+    from archc.compiler import build, open_module, parse_settings, texts_of
 
-    path, values = Path(arguments.file), parse_settings(arguments.set)
-    return parse(path, arguments.model, values, found, arguments.allow_absolute_imports), frozenset({path})
+    values = parse_settings(arguments.set)
+    module = open_module(Path(arguments.file), found, arguments.allow_absolute_imports)
+    return build(module, arguments.model, values, found), texts_of(module)
 
 
 def _report(scene: Scene, path: Path, size: int) -> dict[str, Any]:

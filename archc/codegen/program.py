@@ -200,7 +200,7 @@ class Recurrence:
     @property
     def operands(self) -> tuple[Local, ...]:
         """What it reads from around it."""
-        made = {*self.exit.results, *(local for inner in (self.enter, *self.body) for local in _made_by(inner))}
+        made = {*self.exit.results, *(local for inner in (self.enter, *self.body) for local in made_by(inner))}
         return tuple(dict.fromkeys(local for local in reads_of(self) if local not in made))
 
     @property
@@ -232,7 +232,7 @@ def reads_of(statement: Statement) -> Iterator[Local]:
             yield from yields
 
 
-def _made_by(statement: Statement) -> Iterator[Local]:
+def made_by(statement: Statement) -> Iterator[Local]:
     """The results of a statement and of the statements within it, and what these are given."""
     yield from statement.results
     if isinstance(statement, Recurrence):
@@ -242,7 +242,7 @@ def _made_by(statement: Statement) -> Iterator[Local]:
     if isinstance(statement, Nest):
         for body in statement.bodies:
             for inner in body:
-                yield from _made_by(inner)
+                yield from made_by(inner)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """Where nodes stand from left to right: the third step of a layered drawing.
 
 A linear program: chains are straight, forks and joins stand in the middle of what they fork into and join, unless one
-of two ways is the longer and goes straight on, and lanes keep their line.
+of two ways is the longer and goes straight on, and lanes keep their line.  Where there are very many lanes,
+places are sought that are less good and found sooner.
 """
 
 from __future__ import annotations
@@ -12,11 +13,16 @@ from itertools import pairwise
 from archc.drawing.geometry import Geometry
 from archc.drawing.programs import Program
 from archc.drawing.ranks import Item, Link, Rows
+from archc.drawing.settling import Pull, settle
 
 _BETWEEN_BOXES, _BESIDE_LANES = 24.0, 14.0
 _CHAIN, _MIDDLE, _LANE, _SHORT = 8.0, 4.0, 6.0, 0.5
 """How much it matters that a chain is straight, that forks stand in the middle, that lanes are straight, and that
 lines are short."""
+_STIFF = 1e4
+"""How much more it matters that lanes are straight where squares are summed: or each gives way in every row."""
+_MANY_LANES = 2000
+"""What the linear program takes a second for; its time grows with the square and more."""
 
 
 def place_columns(rows: Rows, inner: Mapping[str, Geometry]) -> None:
@@ -25,12 +31,20 @@ def place_columns(rows: Rows, inner: Mapping[str, Geometry]) -> None:
     Args:
         inner: what is in frames, by the keys of their nodes.
     """
+    many = sum(item.node is None for item in rows.items()) > _MANY_LANES
+    for item, x in (_settled(rows, inner) if many else _straightened(rows, inner)).items():
+        item.x = float(round(x))
+        item.left, item.right = item.x - item.width / 2, item.x + item.width / 2
+
+
+def _straightened(rows: Rows, inner: Mapping[str, Geometry]) -> dict[Item, float]:
+    """The best places."""
     program = Program()
     place = {item: program.variable(cost=1e-4) for item in rows.items()}
     end = program.variable(cost=0.2)
     for row in rows.rows:
         for left, right in pairwise(row):
-            program.apart(place[left], place[right], (left.width + right.width) / 2 + _gap(left, right))
+            program.apart(place[left], place[right], _distance(left, right))
         for item in row:
             program.at_least({place[item]: 1.0}, item.width / 2)
             program.apart(place[item], end, item.width / 2)
@@ -49,9 +63,25 @@ def place_columns(rows: Rows, inner: Mapping[str, Geometry]) -> None:
                 first, last = _outermost(others, rows)
                 program.near({place[item]: 1.0, place[first]: -0.5, place[last]: -0.5}, 0.0, _MIDDLE)
     values = program.solve()
-    for item, number in place.items():
-        item.x = float(round(values[number]))
-        item.left, item.right = item.x - item.width / 2, item.x + item.width / 2
+    return {item: values[number] for item, number in place.items()}
+
+
+def _settled(rows: Rows, inner: Mapping[str, Geometry]) -> dict[Item, float]:
+    """Good places, where the linear program would take minutes."""
+    distances = {row[0]: row[0].width / 2 for row in rows.rows if row}
+    for row in rows.rows:
+        distances.update((right, _distance(left, right)) for left, right in pairwise(row))
+    pulls = []
+    for link in rows.links:
+        offset = leaving_offset(link, inner) - entering_offset(link, inner)
+        weight = _weight(link) * (_STIFF if link.source.node is None and link.target.node is None else 1.0)
+        pulls.append(Pull(link.source, link.target, offset, weight))
+    return settle(rows.rows, distances, pulls)
+
+
+def _distance(left: Item, right: Item) -> float:
+    """How far the middles of two neighbours are apart at least."""
+    return (left.width + right.width) / 2 + _gap(left, right)
 
 
 def _gap(left: Item, right: Item) -> float:

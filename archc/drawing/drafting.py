@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from archc.codegen.program import Apply, Definition, Local, Loop, Recurrence, Statement, Use, reads_of
+from archc.codegen.program import Apply, Definition, Local, Loop, Recurrence, Statement, Use, made_by, reads_of
 from archc.drawing.instances import (
     Peer,
     Peers,
@@ -229,7 +229,7 @@ class Draft:
     def _scan(self, scan: Recurrence, peers: Peers) -> None:
         inside = self._within("scan")
         around = [*scan.sequences, *scan.first_states]
-        free = [local for local in scan.operands if local not in around]
+        free = _free(scan)
         for local in (*scan.items, *scan.states, *free):
             inside._begin(local)
         inside._draw(steps(peers))
@@ -247,13 +247,15 @@ class Draft:
         self._made(node, scan.results)
 
 
-def _free(loop: Loop) -> list[Local]:
-    """What the iterations of a loop read from around it, besides what they hand on."""
-    made = {local for body in loop.iterations for statement in body for local in statement.results}
-    made.update(local for parameters in loop.parameters for local in parameters)
-    read = [local for statement in loop.iterations[0] for local in reads_of(statement)]
-    read += loop.yields[0]
-    return [local for local in dict.fromkeys(read) if local not in made and local not in loop.carried]
+def _free(nest: Loop | Recurrence) -> list[Local]:
+    """What the body of a loop or scan reads from around it, besides what it is handed.
+
+    What it is handed at first, or goes through, may be read so as well: then it comes in twice.
+    """
+    made = set(made_by(nest))
+    read = [local for statement in nest.bodies[0] for local in reads_of(statement)]
+    read += nest.yields[0] if isinstance(nest, Loop) else nest.exit.operands
+    return [local for local in dict.fromkeys(read) if local not in made]
 
 
 def _single(definition: Definition) -> Apply | None:

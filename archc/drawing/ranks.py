@@ -7,6 +7,7 @@ boxes; rows and places here are linear programs of scipy's, and only the order i
 
 from __future__ import annotations
 
+from bisect import bisect_right, insort
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -190,6 +191,8 @@ def _crossings(rows: Sequence[Sequence[Item]], position: dict[Item, int]) -> int
                 end = position[link.target] + link.entry / 100
                 by_rank[item.rank].append((position[item] + link.net[1] / 100, end))
     for ends in by_rank.values():
-        for number, (a, b) in enumerate(ends):
-            count += sum(1 for c, d in ends[:number] if (a - c) * (b - d) < 0)
+        before: list[float] = []  # where lines end that begin further left, or in the same place and end further left
+        for _, end in sorted(ends):
+            count += len(before) - bisect_right(before, end)
+            insort(before, end)
     return count

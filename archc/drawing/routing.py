@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
+
 from archc.drawing.ports import Ports
 from archc.drawing.ranks import Link, Rows
 
@@ -37,14 +39,16 @@ class Tracks:
         for link in links:
             if self._turns(link):
                 nets.setdefault(link.net, []).append(link)
+        spans = {net: self._interval(own) for net, own in nets.items()}
+        above = self._above(nets)
         placed: dict[Net, int] = {}
-        for net in self._ordered(nets):
-            low, high = self._interval(nets[net])
-            least = max((placed[other] + 1 for other in placed if self._above(nets[other], nets[net])), default=0)
+        for net in _ordered(spans, above):
+            low, high = spans[net]
+            least = max((placed[other] + 1 for other in above[net] if other in placed), default=0)
             used = {
                 number
                 for other, number in placed.items()
-                if (span := self._interval(nets[other]))[0] < high + _NEAR and low - _NEAR < span[1]
+                if spans[other][0] < high + _NEAR and low - _NEAR < spans[other][1]
             }
             number = least
             while number in used:
@@ -58,21 +62,26 @@ class Tracks:
         ends = [self.ports.leaving[link] for link in links] + [self.ports.entering[link] for link in links]
         return min(ends), max(ends)
 
-    def _above(self, one: list[Link], other: list[Link]) -> bool:
-        """Whether one must turn above the other: it comes down where the other goes on down."""
-        starts = {self.ports.leaving[link] for link in one}
-        return any(abs(start - self.ports.entering[link]) < _NEAR for start in starts for link in other)
-
-    def _ordered(self, nets: dict[Net, list[Link]]) -> list[Net]:
-        """From the top track down; where two must each be above the other, one of them is not."""
-        left = sorted(nets, key=lambda net: (self._reach(nets[net]), net))
-        found: list[Net] = []
-        while left:
-            free = [net for net in left if not any(self._above(nets[o], nets[net]) for o in left if o != net)]
-            found.append((free or left)[0])
-            left.remove(found[-1])
+    def _above(self, nets: dict[Net, list[Link]]) -> dict[Net, set[Net]]:
+        """What must turn above each net: what comes down where that goes on down."""
+        starts = sorted({(self.ports.leaving[link], net) for net, links in nets.items() for link in links})
+        places = [start for start, _ in starts]
+        found: dict[Net, set[Net]] = {}
+        for net, links in nets.items():
+            ends = [self.ports.entering[link] for link in links]
+            spans = [(bisect_right(places, end - _NEAR), bisect_left(places, end + _NEAR)) for end in ends]
+            found[net] = {other for low, high in spans for _, other in starts[low:high]} - {net}
         return found
 
-    def _reach(self, links: list[Link]) -> float:
-        low, high = self._interval(links)
-        return high - low
+
+def _ordered(spans: dict[Net, tuple[float, float]], above: dict[Net, set[Net]]) -> list[Net]:
+    """From the top track down; where two must each be above the other, one of them is not."""
+    left = sorted(spans, key=lambda net: (spans[net][1] - spans[net][0], net))
+    found: list[Net] = []
+    done: set[Net] = set()
+    while left:
+        net = next((net for net in left if above[net] <= done), left[0])
+        found.append(net)
+        done.add(net)
+        left.remove(net)
+    return found

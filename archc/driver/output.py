@@ -33,13 +33,15 @@ class OutputFolder:
 
     Args:
         keep: files that must not be replaced, such as those that the output was made from.
+        way: what to do where one would be.
 
     Raises `ArchcError`: `output-not-a-folder`, `output-not-writable`, `output-disk-full`, `output-replaces-input`.
     """
 
-    def __init__(self, path: Path | str, keep: Iterable[Path] = ()):
+    def __init__(self, path: Path | str, keep: Iterable[Path] = (), way: str = "write to another folder: `-o build`"):
         self.path = Path(path)
         self._kept = {place for file in keep for place in (file.parent.resolve() / file.name, file.resolve())}
+        self._way = way
         self._staging: Path | None = None
 
     def __enter__(self) -> Self:
@@ -73,7 +75,7 @@ class OutputFolder:
             raise error(
                 "output-replaces-input",
                 f"`{self.path / name}` was read, and the output would take its place",
-                help="write to another folder: `-o build`",
+                help=self._way,
             )
         return self._staging / "new" / name
 
@@ -88,14 +90,14 @@ class OutputFolder:
         self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
     ) -> None:
         try:
+            if isinstance(value, OSError) and (value.errno in DISK_FULL or self._meant(value.filename) is not None):
+                raise self._not_writable(value) from None
             if value is None:
                 self._commit()
         except OSError as reason:
             raise self._not_writable(reason) from None
         finally:
             self._discard()
-        if isinstance(value, OSError) and value.errno in DISK_FULL:
-            raise self._not_writable(value) from None
 
     def _commit(self) -> None:
         assert self._staging is not None
@@ -138,10 +140,17 @@ class OutputFolder:
         """The error for what the system refused; at `place`, or where the system says."""
         if isinstance(reason, OSError) and reason.errno in DISK_FULL:
             return error("output-disk-full", f"there is no room left for the output in `{self.path}`")
-        where = place or (reason.filename if isinstance(reason, OSError) else None) or self.path
+        named = reason.filename if isinstance(reason, OSError) else None
+        where = place or self._meant(named) or named or self.path
         why = (reason.strerror if isinstance(reason, OSError) else None) or str(reason)
         note = f"`{where}`: {why[0].lower()}{why[1:]}"
         return error("output-not-writable", f"the output cannot be written to `{self.path}`", notes=[note])
+
+    def _meant(self, file: object) -> Path | None:
+        """The place in the folder that a file below the hidden one is to take, or None for any other file."""
+        if self._staging is None or not isinstance(file, str | Path) or not Path(file).is_relative_to(self._staging):
+            return None
+        return self.path.joinpath(*Path(file).relative_to(self._staging).parts[1:])
 
 
 def _keep(existing: Path, backup: Path) -> None:

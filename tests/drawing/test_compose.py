@@ -9,8 +9,10 @@ import pytest
 import archc
 from archc.diagnostics import ArchcError
 from archc.drawing.compose import compose
+from archc.drawing.pages import make_page
 from archc.drawing.scene import Edge
-from tests.drawing.scenes import scene_of, wires, words
+from tests.drawing.laws import violations
+from tests.drawing.scenes import scene_of, wires, word, words
 
 ROOT = Path(__file__).parents[2]
 
@@ -154,6 +156,67 @@ def test_a_scan_has_its_state_lead_back() -> None:
     }
     outside = {(edge.source, edge.target): edge.entry for edge in panel.edges if edge.target == frame.key}
     assert sorted(outside.values()) == [0, 1]
+
+
+def test_a_loop_may_read_what_a_carried_tensor_was_at_first() -> None:
+    scene = scene_of(
+        "model m { input x: f32[N, 8]\n y = x\n for i in 0..5 { y = y + (x -> l[i]: linear(8)) }\n output y }"
+    )
+    assert violations(make_page(scene)) == []
+    (frame,) = (node for node in scene.panels[0].nodes if node.kind == "frame")
+    assert frame.inner is not None
+    assert [frame.inner.node(key).rows[0].label for key in frame.entries] == ["y", "x"]
+    assert wires(frame.inner) == {("x", "l[i]"), ("l[i]", "+"), ("y", "+"), ("+", "y")}
+    assert sorted(edge.entry for edge in scene.panels[0].edges if edge.target == frame.key) == [0, 1]
+
+
+def test_a_stack_may_read_what_a_carried_tensor_was_at_first() -> None:
+    scene = scene_of(
+        "block B { input x: f32[N, D]\n input y: f32[N, D]\n output x + (y -> a: linear(D)) }\n"
+        "model m { input x: f32[N, 8]\n y = x\n for i in 0..5 { y = (y, x) -> l[i]: B }\n output y }",
+        depth=1,
+    )
+    assert violations(make_page(scene)) == []
+    model = scene.panels[0]
+    x, stack, _ = model.nodes
+    assert word(stack) == "frame l[0..5]: B × 5"
+    assert [(edge.source, edge.entry) for edge in model.edges if edge.target == stack.key] == [(x.key, 0), (x.key, 1)]
+
+
+@pytest.mark.parametrize(
+    ("body", "entries"),
+    [
+        ("h = h + x_t + (x -> mean(1))", ["x_t", "h", "x"]),
+        ("h = h + x_t * h0", ["x_t", "h", "h0"]),
+        ("h = h0", ["x_t", "h", "h0"]),
+        ("h = h + x_t\n yield z = h0", ["x_t", "h", "h0"]),
+    ],
+)
+def test_a_scan_may_read_what_it_begins_with(body: str, entries: list[str]) -> None:
+    scene = scene_of(
+        "model m { input x: f32[B, T, 8]\n input h0: f32[B, 8]\n"
+        f" scan x_t in x, h = h0 {{ {body} }}\n output y = h{' + (z -> mean(1))' if 'yield' in body else ''} }}"
+    )
+    assert violations(make_page(scene)) == []
+    (frame,) = (node for node in scene.panels[0].nodes if node.kind == "frame")
+    assert frame.inner is not None
+    assert [frame.inner.node(key).rows[0].label for key in frame.entries] == entries
+    read = {edge.source for edge in frame.inner.edges}
+    assert frame.entries[2] in read
+
+
+def test_scans_in_one_another_may_go_through_the_same_tensor() -> None:
+    scene = scene_of(
+        "model m { input x: f32[B, T, 8]\n scan a in x, h = zeros((B, 8)) {\n"
+        " scan b in x, k = h { k = k + a * b }\n h = k }\n output y = h }"
+    )
+    assert violations(make_page(scene)) == []
+    (outer,) = (node for node in scene.panels[0].nodes if node.kind == "frame")
+    assert outer.inner is not None
+    (inner,) = (node for node in outer.inner.nodes if node.kind == "frame")
+    assert inner.inner is not None
+    assert [outer.inner.node(key).rows[0].label for key in outer.entries] == ["a", "h", "x"]
+    assert [inner.inner.node(key).rows[0].label for key in inner.entries] == ["b", "k", "a"]
 
 
 def test_what_shares_weights_has_the_same_number() -> None:

@@ -9,14 +9,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 import archc
+from archc.drawing import columns
 from archc.drawing.compose import compose
 from archc.drawing.geometry import Box, Geometry
 from archc.drawing.geometry import Path as Line
 from archc.drawing.layout import lay_out
 from archc.drawing.pages import make_page
+from archc.drawing.programs import Program
 from archc.drawing.scene import Edge, Node, Panel, Row, Scene
+from archc.drawing.svg import draw_svg
 from tests.drawing.laws import merged_lines, panel_violations, violations
 from tests.drawing.panels import scenes
+from tests.drawing.scenes import scene_of
 
 SPECS = sorted((Path(__file__).parents[2] / "specs").glob("*.arch"))
 
@@ -97,3 +101,28 @@ def test_lines_of_a_skip_over_many_rows_are_straight() -> None:
 def test_boxes_that_stand_alone_are_equally_wide() -> None:
     geometry = chain(("a", "a much longer name"), ("a much longer name", "c"))
     assert len({box.width for box in geometry.boxes}) == 1
+
+
+@pytest.mark.parametrize("many", [0, 2000])
+def test_many_lines_over_many_rows(many: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Places that are found without the linear program keep the laws too."""
+    monkeypatch.setattr(columns, "_MANY_LANES", many)
+    for depth in (0, 9):
+        for spec in ("unet", "ssd300", "whisper", "densenet121"):
+            page = make_page(compose(archc.parse(SPECS[0].parent / f"{spec}.arch"), depth))
+            assert violations(page) == []
+
+
+def test_a_picture_of_very_many_lines_takes_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each layer reads all before it: as many lanes as the square of the layers."""
+    sizes: list[int] = []
+    solve = Program.solve
+    monkeypatch.setattr(Program, "solve", lambda program: (sizes.append(len(program._rows)), solve(program))[1])
+    scene = scene_of(
+        "model m { input x: f32[N, 8]\n xs = (x,)\n"
+        " for i in 0..50 { xs = xs + (xs -> concat(1) -> l[i]: linear(8),) }\n output y = xs -> concat(1) }"
+    )
+    text = draw_svg(scene)
+    (size,) = sizes  # that of the rows; the columns, with three for each lane, are found otherwise
+    assert size < 2000
+    assert len(text) < 500_000  # lanes are straight

@@ -174,6 +174,17 @@ def test_a_full_disk_has_its_own_diagnostic(build: Path) -> None:
     assert content(build) == OLD
 
 
+def test_a_file_is_named_by_the_place_that_it_was_to_take(build: Path) -> None:
+    name = "n" * 300
+    with pytest.raises(ArchcError) as caught, OutputFolder(build) as folder:
+        folder.write_text(name, "new")
+    (diagnostic,) = caught.value.diagnostics
+    assert (diagnostic.code, diagnostic.notes[0].text.split(":")[0]) == ("output-not-writable", f"`{build / name}`")
+    assert content(build) == OLD
+    with pytest.raises(FileNotFoundError), OutputFolder(build) as folder:
+        (build / "no such file").read_text()  # this says nothing of the output
+
+
 def test_files_to_keep_are_not_replaced(build: Path, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(build / "cnn.onnx")
     (tmp_path / "elsewhere").symlink_to(build)
