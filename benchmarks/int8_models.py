@@ -4,7 +4,9 @@ Every model is compiled with fresh weights, as it is and with each pipeline; all
 table gives the median and, in brackets, the speed relative to the float program in the same runtime; what is below
 0.95 is marked.
 
-    python -m benchmarks.int8_models [--models cnn resnet18] [--batches 1 32]
+With `--widths`, perceptrons of five layers of these widths instead: from which size on does int8 pay?
+
+    python -m benchmarks.int8_models [--models cnn resnet18] [--batches 1 32] [--widths 256 512] [--pipelines quant]
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,8 +36,26 @@ MODELS: Mapping[str, tuple[int, ...]] = {
     "resnet18": (3, 64, 64),
 }
 """The specs, each with the size of one input."""
+WIDE = ("quant(least = 0)", 'quant(scheme = "dynamic", least = 0)', "quant")
 PIPELINES = ("quant", 'quant(scheme = "dynamic")', 'quant(scheme = "weight")', "lowrank(ratio = 0.25), quant")
 SLOWER = 0.95
+
+
+@dataclass(frozen=True)
+class Model:
+    """A spec, the attributes that it is compiled with, and the size of one input."""
+
+    spec: str
+    size: tuple[int, ...]
+    values: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        return self.spec + "".join(f", {name} {value}" for name, value in self.values.items() if name == "width")
+
+
+def perceptron(width: int) -> Model:
+    return Model("mlp", (width,), {"features": width, "width": width, "depth": 4})
 
 
 @dataclass(frozen=True)
@@ -47,27 +67,26 @@ class Program:
     in_onnxruntime: Callable[[np.ndarray[Any, Any]], object]
 
 
-def load(name: str, passes: str, folder: Path) -> Program:
+def load(model: Model, passes: str, folder: Path) -> Program:
     """Compile, write and load one program."""
-    feed, size = next(iter(archc.parse(ROOT / "specs" / f"{name}.arch").inputs)).name or "", MODELS[name]
-    calibration = {feed: np.random.default_rng(1).standard_normal((16, *size), np.float32)}
-    compiled = archc.compile(
-        ROOT / "specs" / f"{name}.arch", passes=passes, calibration=calibration if passes else None
-    )
+    spec = ROOT / "specs" / f"{model.spec}.arch"
+    feed = next(iter(archc.parse(spec).inputs)).name or ""
+    calibration = {feed: np.random.default_rng(1).standard_normal((16, *model.size), np.float32)}
+    compiled = archc.compile(spec, values=model.values, passes=passes, calibration=calibration if passes else None)
     compiled.write(folder, emit=("torch", "onnx"))
-    model = load_module(folder / f"{name}.py").load()
-    session = onnx.session(folder / f"{name}.onnx")
+    module = load_module(folder / f"{model.spec}.py").load()
+    session = onnx.session(folder / f"{model.spec}.onnx")
 
     def in_torch(x: np.ndarray[Any, Any]) -> object:
         with torch.inference_mode():
-            return model(torch.from_numpy(x))
+            return module(torch.from_numpy(x))
 
     return Program(passes or "float", in_torch, lambda x: session.run(None, {feed: x}))
 
 
-def compare(name: str, batch: int, programs: list[Program], rounds: int, seconds: float) -> list[list[str]]:
+def compare(model: Model, batch: int, programs: list[Program], rounds: int, seconds: float) -> list[list[str]]:
     """The rows of one model at one batch size; the first program is what the others are compared with."""
-    x = np.random.default_rng(0).standard_normal((batch, *MODELS[name]), np.float32)
+    x = np.random.default_rng(0).standard_normal((batch, *model.size), np.float32)
     times = [
         interleaved({program.title: partial(run, x) for program, run in runs}, rounds, seconds)
         for runs in (
@@ -78,7 +97,7 @@ def compare(name: str, batch: int, programs: list[Program], rounds: int, seconds
     reference = programs[0].title
     return [
         [
-            f"{name}, batch {batch}, `{program.title}`" if program.title != reference else f"{name}, batch {batch}",
+            f"{model.title}, batch {batch}" + (f", `{program.title}`" if program.title != reference else ""),
             *(_cell(runtime[program.title], runtime[reference]) for runtime in times),
         ]
         for program in programs
@@ -94,19 +113,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 32])
-    parser.add_argument("--pipelines", nargs="+", default=list(PIPELINES))
+    parser.add_argument("--widths", nargs="+", type=int, default=[], help="of perceptrons, in the place of models")
+    parser.add_argument("--pipelines", nargs="+", help="default: those that the tables in docs/benchmarks.md have")
     parser.add_argument("--rounds", type=int, default=11, help="turns of each program (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=0.02, help="length of a turn (default: %(default)s)")
     options = parser.parse_args()
     torch.set_num_threads(1)
     rows: list[list[str]] = []
-    for name in options.models:
+    models = [*map(perceptron, options.widths)] or [Model(name, MODELS[name]) for name in options.models]
+    pipelines = options.pipelines or (WIDE if options.widths else PIPELINES)
+    for model in models:
         with tempfile.TemporaryDirectory() as folder:
             programs = [
-                load(name, passes, Path(folder) / str(number)) for number, passes in enumerate(["", *options.pipelines])
+                load(model, passes, Path(folder) / str(number)) for number, passes in enumerate(["", *pipelines])
             ]
             for batch in options.batches:
-                rows += compare(name, batch, programs, options.rounds, options.seconds)
+                rows += compare(model, batch, programs, options.rounds, options.seconds)
     print(markdown(["", "PyTorch", "ONNX Runtime"], rows))
 
 

@@ -24,9 +24,9 @@ Scheme = Literal["static", "dynamic", "weight"]
 LEAST = {"static": 100_000, "dynamic": 250_000, "weight": 0}
 """Multiply-adds a sample below which a linear layer alone costs less than rounding what it receives, by scheme.
 
-Measured on one core at batch 1.  ONNX Runtime: integers make a linear layer 256 → 256 0.8 times as fast as it is,
-384 → 384 and 512 → 512 twice.  A call in PyTorch costs so much that there 512 → 512 is 0.7 times as fast, 768 → 768 as
-fast, and 1024 → 1024 1.2 times; at batch 32 it gains from 384 → 384 on.
+Measured by `benchmarks.int8_models --widths`, at batch 1: in ONNX Runtime integers make perceptrons of width 256 0.9
+times as fast as they are, of 384 more than twice.  A call in PyTorch costs so much that there 512 is 0.7 times as fast,
+768 as fast, and 1024 1.3 times; at batch 32 it gains from 384 on.
 """
 
 LEAST_OF_KERNELS_THAT_ROUND = 65_536
@@ -62,7 +62,7 @@ class Quant(Pass):
     and so does a small convolution whose integers no other layer takes.  What a
     convolution makes is rounded as well, if it does not flow into another such layer: its kernels give integers.
     The default of `least` suits ONNX Runtime, and PyTorch at large batches.  PyTorch at a few samples at a time gains
-    from linear layers of 600,000 multiply-adds on and loses below: there, `least = 600_000` is never slower.
+    from linear layers of 600,000 multiply-adds on and loses below: for that, give `least = 600_000`.
     """
 
     preserves = "approximate"
