@@ -115,6 +115,8 @@ def _obstacle_behind(graph: Graph, node: Node, owners: Mapping[str, list[Node]])
 
 
 def _weights_obstacle(graph: Graph, layer: Node, owners: Mapping[str, list[Node]]) -> str | None:
+    if layer.transposed:
+        return f"`{layer.title}` has a weight of another layer, transposed"
     for path in layer.weights.values():
         users = owners.get(path, ())  # a bias made here has none
         if len(users) > 1:

@@ -176,6 +176,8 @@ class Quant(Pass):
             return f"its weight is stored as {weight.storage} already"
         if not schemes:
             return f"`{layer.op.name}` has no integer form"
+        if "weight" in layer.node.transposed:
+            return f"its weight is `{layer.weight}` transposed, whose scales would lie inside its sums"
         if self.scheme not in schemes and schemes != ("weight",):
             fitting = " or ".join(f"`{scheme}`" for scheme in schemes)
             return f"the scheme `{self.scheme}` would make `{layer.op.name}` slower than it is: use {fitting}"

@@ -96,7 +96,7 @@ def _merge(context: Context, node: Node, seen: dict[tuple[Any, ...], Node]) -> b
     """Replace a node by an earlier one that computes the same; whether it is gone."""
     if not node.op.repeatable:
         return False
-    key = (node.op, node.operands, tuple(sorted(node.weights.items())))
+    key = (node.op, node.operands, node.bindings)
     first = seen.setdefault(key, node)
     # A layer with weights stays under its own name: another may share them by it.
     if first is node or (node.weights and first.path != node.path):

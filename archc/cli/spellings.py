@@ -153,6 +153,9 @@ class _Recorder:
     def stored(self, name: str) -> tuple[str, ...]:
         return (name,)
 
+    def oriented(self, name: str) -> tuple[str, bool]:
+        return name, False
+
     def dequantized(self, name: str) -> str:
         return name
 

@@ -272,7 +272,7 @@ class _Aligner:
             if path == f"{item.path}.{parameter}":
                 weights.append((parameter, self.graph.weights[path].storage))
             else:  # a layer's tie is told apart where both ends are in sight
-                weights.append((parameter, path if member is None else None))
+                weights.append((parameter, path if member is None else None, parameter in item.transposed))
         types = tuple((value.type.dtype, value.type.rank) for value in item.operands)
         options = structure(item) if member is not None else item.op.scan_parts if item.op.scan_end else item.op
         return member, (type(item.op), tuple(weights), options, types, len(item.results), self.distinguish(item))

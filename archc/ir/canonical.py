@@ -24,7 +24,7 @@ def canonical_form(graph: Graph) -> tuple[Any, ...]:
             numbers[value] = len(numbers)
         used.update(node.weights.values())
         types = tuple(value.type for value in node.results)
-        rows.append((node.op, operands, tuple(sorted(node.weights.items())), node.path, types))
+        rows.append((node.op, operands, node.bindings, node.path, types))
     weights = sorted((weight for path, weight in graph.weights.items() if path in used), key=lambda weight: weight.path)
     return (
         graph.name,

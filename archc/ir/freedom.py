@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from archc.ir.graph import Graph, Node, Value
@@ -227,7 +227,8 @@ def _patterns(node: Node, signature: Signature) -> Iterator[tuple[Pattern, Tenso
         yield pattern, operand, False
     for pattern in signature.operands:
         if pattern.name in node.weights:
-            yield pattern, node.weights[pattern.name], False
+            axes = pattern.axes[::-1] if pattern.name in node.transposed else pattern.axes
+            yield replace(pattern, axes=axes), node.weights[pattern.name], False
     for pattern, result in zip(signature.results, node.results):
         yield pattern, result, True
 

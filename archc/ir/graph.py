@@ -97,6 +97,7 @@ class Node:
         operands: the values it uses, in order.
         results: the values it makes.
         weights: the path of each parameter, by the parameter's name.
+        transposed: the parameters that are the transpose of the weight at their path, which another layer owns.
         name: the layer's name within its scope (`conv1`, `h.0`), or None for one that nobody named.
         scope: the use of a block that it belongs to.
         span: where the text has it; None for what a pass made out of nothing in the text.
@@ -113,6 +114,7 @@ class Node:
     span: Span | None
     origin: tuple[str, ...]
     order: Order
+    transposed: frozenset[str] = frozenset()
 
     @property
     def path(self) -> str | None:
@@ -120,6 +122,11 @@ class Node:
         if self.name is None:
             return None
         return self.scope.within(self.name)
+
+    @property
+    def bindings(self) -> tuple[tuple[str, str, bool], ...]:
+        """Which weights it has: each parameter with its path, and whether it is transposed; comparable."""
+        return tuple((name, path, name in self.transposed) for name, path in sorted(self.weights.items()))
 
     @property
     def result(self) -> Value:

@@ -11,7 +11,7 @@ provenance are right by construction.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -63,6 +63,7 @@ class Rewriter(WeightChanges):
         span: Span | None = None,
         near: Node | None = None,
         weights: Mapping[str, str] | None = None,
+        transposed: Collection[str] = (),
         storages: Mapping[str, Storage] | None = None,
     ) -> Node:
         """Add a node; its results are inferred, and weights that the graph lacks are declared.
@@ -71,6 +72,7 @@ class Rewriter(WeightChanges):
             name: the layer's name in its scope; needed where the operator owns parameters.
             near: the node that it stands for: gives scope, span and place where they are not given.
             weights: paths for parameters that are not the layer's own (`{"weight": "wte.weight"}`).
+            transposed: those of them that are the transpose of what lies there.
             storages: how parameters are stored; dense by default.
 
         Raises:
@@ -92,6 +94,7 @@ class Rewriter(WeightChanges):
             span=span,
             origin=(*(near.origin if near else ()), *((self.by,) if self.by else ())),
             order=self._order(near),
+            transposed=frozenset(transposed).intersection(inference.parameters),
         )
         node.results = tuple(Value(type, node, index) for index, type in enumerate(inference.results))
         node.weights = self._declare(node, inference.parameters, inference.solution.extents, weights, storages)

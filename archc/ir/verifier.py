@@ -49,13 +49,15 @@ def verify(graph: Graph) -> None:
             weight = graph.weights.get(node.weights[name])
             if weight is None:
                 raise InvalidGraph(f"{node.title} names the weight {node.weights[name]}, which the graph lacks")
-            if weight.shape != type.shape or weight.dtype is not type.dtype:
+            needed = type.shape[::-1] if name in node.transposed else type.shape
+            if weight.shape != needed or weight.dtype is not type.dtype:
                 raise InvalidGraph(
                     f"{weight.path} is {weight.dtype}{list(weight.shape)}, and {node.title} needs {type}"
+                    f"{' transposed' if name in node.transposed else ''}"
                 )
             used.add(weight.path)
         if node.path is not None:
-            kind = (node.op, tuple(sorted(node.weights.items())))
+            kind = (node.op, node.bindings)
             if layers.setdefault(node.path, kind) != kind:
                 raise InvalidGraph(f"two different layers are called {node.path}")
         known.update(node.results)

@@ -88,6 +88,8 @@ class WeightChanges:
                 continue
             shape = tuple(dim for dim in type.shape if isinstance(dim, int))
             assert len(shape) == type.rank, "inference refuses weights of symbolic shape"
+            if name in node.transposed:
+                shape = shape[::-1]
             declared = node.op.parameters[name]
             self.graph.weights[path] = Weight(
                 path,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from archc.diagnostics import Note, Span, did_you_mean
@@ -12,8 +13,8 @@ from archc.ir.graph import Value
 from archc.ir.storage import Storage
 from archc.language import syntax
 from archc.language.block_attributes import given_attributes
-from archc.language.environment import ABSENT, POISON, BlockRef, LayerRef, WeightRef
-from archc.language.expressions import Failed, describe_value
+from archc.language.environment import ABSENT, POISON, BlockRef, Failed, LayerRef, WeightRef
+from archc.language.expressions import describe_value
 from archc.language.fitting import argument_span, check_sizes, check_storages, check_weights, report_misfit
 from archc.language.frames import Frame
 from archc.language.labels import Labels
@@ -55,6 +56,10 @@ class Application:
             # Nothing flows on, but what means nothing further down is a mistake of its own.
             for stage in node.stages[done:]:
                 self._look_at(frame, stage)
+            for stage in node.stages[max(done - 1, 0) :]:
+                if stage.label is not None:
+                    with contextlib.suppress(Failed):
+                        frame.lost.add(self.labels.path(frame, stage.label))
             raise
         return value
 
@@ -204,7 +209,7 @@ class Application:
         name: str | None,
         span: Span,
     ) -> tuple[Value, ...]:
-        weights: dict[str, str] = {}
+        weights: dict[str, WeightRef] = {}
         storages: dict[str, Storage] = {}
         positional: list[Any] = []
         named: dict[str, Any] = {}
@@ -214,7 +219,15 @@ class Application:
                 value = value()
             parameter = argument.name if argument.name in operator.parameters else None
             if parameter is not None and isinstance(value, WeightRef):
-                weights[parameter] = value.path
+                if name is not None and value.path == f"{frame.within(name)}.{parameter}":
+                    self.report(
+                        frame,
+                        "circular-weight",
+                        f"`{name}` owns `{value.path}`, and cannot have it from itself",
+                        argument.value.span,
+                        help=f"leave out `{parameter} = ...`: every layer has a weight of its own",
+                    )
+                weights[parameter] = value
                 if value.storage is not None:
                     storages[parameter] = value.storage
             elif parameter is not None and isinstance(value, Storage):
@@ -244,6 +257,8 @@ class Application:
                 argument_span(arguments, problem.argument) or span,
                 help=problem.help,
             )
+        if weights and name is not None:
+            frame.labels[name] = replace(frame.labels[name], ties=weights)
         return self.add(frame, op, operands, name, span, arguments, weights, storages)
 
     def add(
@@ -254,23 +269,31 @@ class Application:
         name: str | None,
         span: Span,
         arguments: Sequence[syntax.Argument] = (),
-        weights: Mapping[str, str] | None = None,
+        weights: Mapping[str, WeightRef] | None = None,
         storages: Mapping[str, Storage] | None = None,
     ) -> tuple[Value, ...]:
         """The results of a new node; whatever does not fit is reported at the place that is at fault."""
         self._count(frame, span)
         rewriter = self.elaborator.rewriter
-        weights = weights or {}
+        paths = {parameter: weight.path for parameter, weight in (weights or {}).items()}
+        turned = {parameter for parameter, weight in (weights or {}).items() if weight.transposed}
         try:
             inference = op.infer([value.type for value in operands])
             if inference.parameters:
                 own = frame.within(name or op.name)
-                paths = {parameter: weights.get(parameter, f"{own}.{parameter}") for parameter in inference.parameters}
-                check_weights(self.elaborator, frame, op, inference, paths, operands, span)
+                paths = {parameter: f"{own}.{parameter}" for parameter in inference.parameters} | paths
+                check_weights(self.elaborator, frame, op, inference, paths, turned, operands, span)
                 check_storages(self.elaborator, frame, inference, storages or {}, arguments, span)
             check_sizes(self.elaborator, frame, op, inference, operands, span)
             node = rewriter.add(
-                op, operands, name=name, scope=frame.scope, span=span, weights=weights, storages=storages
+                op,
+                operands,
+                name=name,
+                scope=frame.scope,
+                span=span,
+                weights=paths,
+                transposed=turned,
+                storages=storages,
             )
         except OperatorError as problem:
             report_misfit(self.elaborator, frame, op, operands, problem, arguments, span)

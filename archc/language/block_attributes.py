@@ -10,8 +10,8 @@ from archc.diagnostics import Note, Span, did_you_mean
 from archc.ir.graph import Value
 from archc.language import syntax
 from archc.language.derivations import Default
-from archc.language.environment import ABSENT, POISON, BlockRef, LayerRef
-from archc.language.expressions import Failed, describe_value
+from archc.language.environment import ABSENT, POISON, BlockRef, Failed, LayerRef
+from archc.language.expressions import describe_value
 from archc.language.frames import Frame
 from archc.language.names import check_name
 from archc.language.references import meaning

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from archc.ir.attributes import value_text
 from archc.ir.graph import Value
 from archc.language import syntax
-from archc.language.environment import ABSENT
-from archc.language.expressions import Failed, describe_value
+from archc.language.environment import ABSENT, Failed
+from archc.language.expressions import describe_value
 from archc.language.frames import Frame
 from archc.language.names import check_name
 from archc.language.unused import mark_untaken, names_in

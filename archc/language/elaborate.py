@@ -19,8 +19,8 @@ from archc.language import syntax
 from archc.language.apply import Application
 from archc.language.block_attributes import bind_attributes, holds_callables
 from archc.language.derivations import Derived
-from archc.language.environment import ABSENT, BlockRef
-from archc.language.expressions import Expressions, Failed
+from archc.language.environment import ABSENT, BlockRef, Failed
+from archc.language.expressions import Expressions
 from archc.language.frames import Frame
 from archc.language.modules import Module
 from archc.language.names import check_definition_name, check_name

@@ -23,6 +23,10 @@ class Poison:
 POISON = Poison()
 
 
+class Failed(Exception):
+    """Something that was already reported; whoever depends on it is silent."""
+
+
 class Absent:
     """The value of an optional input that a use does not give."""
 
@@ -61,11 +65,18 @@ class LayerRef:
 
 @dataclass(frozen=True, slots=True)
 class WeightRef:
-    """A parameter of a layer, by its path in the model: `wte.weight`; with its storage, if it is declared with one."""
+    """A parameter of a layer: `wte.weight`, or `wte.weight.T`.
+
+    Attributes:
+        path: its path in the model.
+        storage: how it is stored, if the layer is declared with that.
+        transposed: whether it is wanted the other way round.
+    """
 
     path: str
     span: Span
     storage: Storage | None = None
+    transposed: bool = False
 
 
 @dataclass(eq=False, slots=True)

@@ -12,17 +12,13 @@ from archc.ir.graph import Value
 from archc.ir.storage import Storage
 from archc.language import syntax
 from archc.language.arithmetic import FUNCTIONS, ArithmeticProblem, binary, call_function, check_number, kind
-from archc.language.environment import ABSENT, POISON, BlockRef, LayerRef, WeightRef
+from archc.language.environment import ABSENT, POISON, BlockRef, Failed, LayerRef, WeightRef
 from archc.language.references import References, known_names, lookup
 from archc.language.unused import mark_untaken
 from archc.ops.operator import Operator
 
 if TYPE_CHECKING:
     from archc.language.frames import Frame
-
-
-class Failed(Exception):
-    """Something that was already reported; whoever depends on it is silent."""
 
 
 class Expressions:

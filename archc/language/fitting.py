@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from archc.diagnostics import Span
@@ -30,6 +30,7 @@ def check_weights(
     op: Operator,
     inference: Inference,
     paths: Mapping[str, str],
+    turned: Collection[str],
     operands: Sequence[Value],
     span: Span,
 ) -> None:
@@ -37,6 +38,7 @@ def check_weights(
 
     Args:
         paths: where each parameter is, or will be.
+        turned: the parameters that are the transpose of what lies there.
     """
 
     def refuse(code: str, message: str, help: str | None = None) -> NoReturn:
@@ -47,13 +49,19 @@ def check_weights(
     for parameter, needed in inference.parameters.items():
         path = paths[parameter]
         weight = elaborator.rewriter.graph.weights.get(path)
-        if weight is not None and weight.shape != needed.shape:
+        if parameter in turned and len(needed.shape) != 2:
+            message = f"only a weight of two axes has a transpose, and `{op.name}` needs {needed} here"
+            refuse("shape-mismatch", message, "leave out `.T`")
+        shape = None if weight is None else weight.shape[::-1] if parameter in turned else weight.shape
+        if weight is not None and shape is not None and shape != needed.shape:
+            what = f"the transpose of the weight `{path}`" if parameter in turned else f"the weight `{path}`"
+            help = "layers share a weight only where its shape fits both"
+            if len(shape) == 2 and shape[::-1] == needed.shape:
+                help = "leave out `.T`" if parameter in turned else "hang `.T` on it to take it the other way round"
             refuse(
                 "shape-mismatch",
-                f"the weight `{path}` is {TensorType(weight.dtype, weight.shape)}, and `{op.name}` needs {needed} here",
-                _transposing(weight.shape)
-                if len(needed.shape) == 2 and weight.shape == needed.shape[::-1]
-                else "layers share a weight only where its shape fits both",
+                f"{what} is {TensorType(weight.dtype, shape)}, and `{op.name}` needs {needed} here",
+                help,
             )
         if weight is not None and weight.dtype is not needed.dtype:
             refuse(
@@ -66,14 +74,6 @@ def check_weights(
                 "weight-too-large",
                 f"`{op.name}` would own a `{parameter}` of {needed}; {LARGEST_WEIGHT:,} elements are the most",
             )
-
-
-def _transposing(shape: Sequence[object]) -> str:
-    """How one multiplies by the transpose of another layer's weight, which has two axes."""
-    return (
-        f"to use it the other way round, take it as a tensor, `layer table = parameter(({shape[0]}, {shape[1]}), "
-        "weight = ...)`, and multiply: `(x, table()) -> matmul`"
-    )
 
 
 def check_storages(

@@ -8,18 +8,25 @@ from dataclasses import dataclass, field
 from archc.diagnostics import Span
 from archc.ir.graph import Scope, Value
 from archc.language import syntax
-from archc.language.environment import BlockRef, Environment
+from archc.language.environment import BlockRef, Environment, WeightRef
 from archc.language.modules import Module
 from archc.ops.operator import Operator
 
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """A layer as a frame knows it: what it is, and the place that names it; a block that was used knows its own."""
+    """A layer as a frame knows it.
+
+    Attributes:
+        callee: what it is; span: the place that names it.
+        inner: the layers of a block that was used.
+        ties: its parameters that are other layers'.
+    """
 
     callee: type[Operator] | BlockRef
     span: Span
     inner: dict[str, Labelled] = field(default_factory=dict)
+    ties: Mapping[str, WeightRef] = field(default_factory=dict)
 
 
 def find_layer(labels: Mapping[str, Labelled], path: str) -> Labelled | None:
@@ -45,6 +52,7 @@ class Frame:
 
     Attributes:
         labels: the layers named in it, by their paths within it.
+        lost: the names of layers that a mistake kept from being what they are.
         lists: the names that stand for lists of layers (`h` of `h[0]`).
         counts: how many layers were named after an operator or block, for the next one's number.
         outputs: name (None for a bare one), value and place of each.
@@ -56,6 +64,7 @@ class Frame:
     scope: Scope
     environment: Environment = field(default_factory=Environment)
     labels: dict[str, Labelled] = field(default_factory=dict)
+    lost: set[str] = field(default_factory=set)
     lists: dict[str, Span] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     outputs: list[tuple[str | None, Value, Span]] = field(default_factory=list)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from archc.diagnostics import did_you_mean
@@ -13,7 +14,7 @@ from archc.ir.storage import STORAGES, Storage
 from archc.ir.types import DType
 from archc.language import syntax
 from archc.language.arithmetic import kind
-from archc.language.environment import BlockRef, LayerRef, WeightRef
+from archc.language.environment import BlockRef, Failed, LayerRef, WeightRef
 from archc.language.frames import Frame, find_layer, layer_paths
 from archc.ops.registry import find_operator, operator_names
 
@@ -49,9 +50,10 @@ class References:
 
     def __init__(self, expressions: Expressions):
         self.expressions = expressions
+        self._asked: list[tuple[LayerRef, str]] = []
 
     def member(self, frame: Frame, node: syntax.Member) -> Any:
-        """The value of `att.SelfAttention`, `encoder.first` or `wte.weight`.
+        """The value of `att.SelfAttention`, `encoder.first`, `wte.weight` or `wte.weight.T`.
 
         Raises:
             Failed: it has none; that was reported.
@@ -59,6 +61,10 @@ class References:
         declared = self.declared(frame, node)
         if declared is not None:
             return declared
+        if node.name == "T" and isinstance(node.value, syntax.Member):
+            weight = self.expressions.evaluate(frame, node.value)
+            if isinstance(weight, WeightRef):
+                return replace(weight, transposed=not weight.transposed)
         if isinstance(node.value, syntax.Name) and frame.environment.get(node.value.name) is None:
             module = frame.module.imports.get(node.value.name)
             if module is not None:
@@ -81,7 +87,9 @@ class References:
                     "no-member",
                     f"a tensor has no `{node.name}`",
                     node.span,
-                    help="its sizes have names: declare it as `f32[N, D]`, and use `D`",
+                    help="two of its axes change places in a stage: `-> transpose(0, 1)`"
+                    if node.name == "T"
+                    else "its sizes have names: declare it as `f32[N, D]`, and use `D`",
                 )
             self.expressions.report(frame, "no-member", f"{kind(value)} has no `{node.name}`", node.span)
         return self._weight(frame, node, path)
@@ -94,6 +102,8 @@ class References:
     def _weight(self, frame: Frame, node: syntax.Member, path: str) -> WeightRef:
         """`wte.weight` or `h[0].up.weight`: the layer must be known here, and own such a parameter."""
         layer = find_layer(frame.labels, path)
+        if layer is None and any(path == lost or path.startswith(f"{lost}.") for lost in frame.lost):
+            raise Failed
         if layer is None:
             self.expressions.report(
                 frame,
@@ -121,14 +131,34 @@ class References:
                 node.span,
                 help=did_you_mean(node.name, layer.callee.parameters) or (f"it has {owned}" if owned else None),
             )
-        storage = None
         declared = frame.environment.get(path)
         if isinstance(declared, LayerRef):  # perhaps used for the first time here, so its own say counts
-            with frame.environment.meaning(declared.meanings):
-                values = [self.expressions.argument(frame, a) for a in declared.arguments if a.name == node.name]
-            values = [value() if isinstance(value, type) and issubclass(value, Storage) else value for value in values]
-            storage = next((value for value in values if isinstance(value, Storage)), None)
-        return WeightRef(f"{frame.within(path)}.{node.name}", node.span, storage)
+            own = self._declared_weight(frame, declared, node)
+        else:
+            own = layer.ties.get(node.name)
+        if isinstance(own, WeightRef):  # not this layer's own either
+            return replace(own, span=node.span)
+        return WeightRef(f"{frame.within(path)}.{node.name}", node.span, own)
+
+    def _declared_weight(self, frame: Frame, layer: LayerRef, node: syntax.Member) -> WeightRef | Storage | None:
+        """What a layer that is declared says of one of its parameters."""
+        parameter = (layer, node.name)
+        if parameter in self._asked:
+            self.expressions.report(
+                frame,
+                "circular-weight",
+                f"`{_written(layer.name)}.{node.name}` is the weight of a layer that has it from this one",
+                node.span,
+                help="one of them has to own it",
+            )
+        self._asked.append(parameter)
+        try:
+            with frame.environment.meaning(layer.meanings):
+                values = [self.expressions.argument(frame, a) for a in layer.arguments if a.name == node.name]
+        finally:
+            self._asked.pop()
+        values = [value() if isinstance(value, type) and issubclass(value, Storage) else value for value in values]
+        return next((value for value in values if isinstance(value, WeightRef | Storage)), None)
 
     def _path(self, frame: Frame, node: syntax.Expression) -> str | None:
         """The path that `h[3].attn` writes, or None for what writes none."""

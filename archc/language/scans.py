@@ -11,8 +11,8 @@ from archc.diagnostics import Note, Span
 from archc.ir.graph import Value
 from archc.language import syntax
 from archc.language.advice import describe
-from archc.language.environment import POISON, Binding
-from archc.language.expressions import Failed, describe_value
+from archc.language.environment import POISON, Binding, Failed
+from archc.language.expressions import describe_value
 from archc.language.frames import Frame
 from archc.language.names import check_name
 from archc.ops.scan import ScanEnter, ScanExit

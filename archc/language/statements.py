@@ -12,8 +12,8 @@ from archc.ir.types import TensorType
 from archc.language import syntax
 from archc.language.advice import describe
 from archc.language.control import run_assert, run_for, run_if
-from archc.language.environment import ABSENT, POISON, BlockRef, LayerRef
-from archc.language.expressions import Failed, describe_value
+from archc.language.environment import ABSENT, POISON, BlockRef, Failed, LayerRef
+from archc.language.expressions import describe_value
 from archc.language.frames import Frame
 from archc.language.names import check_layer_name, check_name
 from archc.language.scans import Scans, yielded_names

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from archc.ir.dims import SymbolicDim
 from archc.ir.graph import Node
-from archc.ops.spelling import TorchSpelling
+from archc.ops.spelling import TorchSpelling, atom
 
 
 def node_spelling(
@@ -22,13 +22,18 @@ def node_spelling(
     inference = node.op.infer(node.types)
     return TorchSpelling(
         operands=operands,
-        weights={name: weight(path) for name, path in node.weights.items()},
+        weights=oriented(node, {name: weight(path) for name, path in node.weights.items()}),
         types=node.types,
         results=inference.results,
         sizes=inference.solution.extents,
         size_text=size_text,
         storages={},
     )
+
+
+def oriented(node: Node, weights: Mapping[str, str]) -> dict[str, str]:
+    """The expressions of a node's parameters, from those of the weights that they are, or are the transpose of."""
+    return {name: f"{atom(text)}.T" if name in node.transposed else text for name, text in weights.items()}
 
 
 def asked_sizes(node: Node) -> tuple[SymbolicDim, ...]:

@@ -56,11 +56,11 @@ class Linear(Operator):
         if operand is not None and not operand.static:
             return self._onnx_integers(spell, operand)
         x = spell.operands[0]
-        weight = spell.weights["weight"] if operand is None else spell.dequantized("weight")
+        weight, turned = spell.oriented("weight") if operand is None else (spell.dequantized("weight"), False)
         if spell.types[0].rank == 2:
             bias = spell.weights.get("bias", "") if operand is None else spell.integer_bias(operand)
-            return spell.add("Gemm", x, weight, bias, transB=1)
-        product = spell.add("MatMul", x, spell.add("Transpose", weight, perm=[1, 0]))
+            return spell.add("Gemm", x, weight, bias, transB=int(not turned))
+        product = spell.add("MatMul", x, weight if turned else spell.add("Transpose", weight, perm=[1, 0]))
         return spell.add("Add", product, spell.weights["bias"]) if self.bias else product
 
     def _onnx_integers(self, spell: OnnxSpelling, operand: Quantized) -> str:

@@ -138,6 +138,12 @@ class OnnxSpelling(Protocol):
     def stored(self, name: str) -> tuple[str, ...]:
         """The names of a parameter's stored tensors, in the order of `Storage.tensors`: integers, then their scale."""
 
+    def oriented(self, name: str) -> tuple[str, bool]:
+        """The name of a weight's (decoded) value as it is kept, and whether the parameter is the transpose of that.
+
+        For operators that can take a matrix either way; `weights[name]` is always the parameter itself.
+        """
+
     def dequantized(self, name: str) -> str:
         """The name of a parameter's value as `DequantizeLinear` decodes it, for products of two quantized operands.
 

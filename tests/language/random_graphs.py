@@ -76,7 +76,14 @@ class _Maker:
             value = self.linear(scope, operand(), plan)
         elif kind == "again" and self.layers:
             layer = self.random.choice(self.layers)
-            again = self.rewriter.add(layer.op, [operand()], name=layer.name, scope=layer.scope, weights=layer.weights)
+            again = self.rewriter.add(
+                layer.op,
+                [operand()],
+                name=layer.name,
+                scope=layer.scope,
+                weights=layer.weights,
+                transposed=layer.transposed,
+            )
             value = again.result
         elif kind == "add":
             value = plain("add", operand(), operand())
@@ -96,13 +103,17 @@ class _Maker:
     def linear(self, scope: Scope, operand: Value, plan: random.Random) -> Value:
         weights: dict[str, str] = {}
         storages: dict[str, Storage] = {}
+        transposed: tuple[str, ...] = ()
         if self.layers and self.random.random() < 0.1:
             weights["weight"] = self.random.choice(self.layers).weights["weight"]
+            transposed = self.random.choice(((), ("weight",)))
         elif self.random.random() < 0.15:
             storages["weight"] = self.random.choice((Int8(0), Int8(None), Masked()))
         name = self.name(scope, self.random.choice(("h.*", "fc", "q.fc*", "linear")))
         op = Linear(_WIDTH, bias=plan.random() < 0.7)
-        layer = self.rewriter.add(op, [operand], name=name, scope=scope, weights=weights, storages=storages)
+        layer = self.rewriter.add(
+            op, [operand], name=name, scope=scope, weights=weights, transposed=transposed, storages=storages
+        )
         self.layers.append(layer)
         return layer.result
 

@@ -82,6 +82,15 @@ def tied() -> Graph:
     return build.done(build.layer("linear", x, 11, name="head", bias=False, weights={"weight": "wte.weight"}))
 
 
+def tied_transposed() -> Graph:
+    build = Build()
+    x = build.layer("tanh", build.layer("linear", build.input(6), 10, name="wide"))
+    code = build.layer("tanh", build.layer("linear", x, 4, name="encode"))
+    own = {"weight": "encode.weight"}
+    x = build.layer("tanh", build.layer("linear", code, 10, name="decode", weights=own, transposed=["weight"]))
+    return build.done(build.layer("linear", x, 6, name="last"))
+
+
 def attention_written_out() -> Graph:
     build = Build()
     x = build.layer("linear", build.input(5, 12), 10, name="embed")
@@ -195,6 +204,7 @@ GRAPHS: dict[str, Callable[[], Graph]] = {
     "channel shuffle": channel_shuffle,
     "channel shuffle written out": shuffle_written_out,
     "tied embedding": tied,
+    "tied and transposed": tied_transposed,
     "attention written out": attention_written_out,
     "attention in one layer": attention_in_one_layer,
     "grouped-query attention": grouped_queries,

@@ -37,12 +37,14 @@ class Build:
         *arguments: Any,
         name: str | None = None,
         weights: Mapping[str, str] | None = None,
+        transposed: Sequence[str] = (),
         **options: Any,
     ) -> Value:
         """A node; the values among the arguments are its operands, the rest its attributes."""
         operands = [value for value in arguments if isinstance(value, Value)]
         attributes = [value for value in arguments if not isinstance(value, Value)]
-        made = self.rewriter.add(OPERATORS[op](*attributes, **options), operands, name=name, weights=weights)
+        operator = OPERATORS[op](*attributes, **options)
+        made = self.rewriter.add(operator, operands, name=name, weights=weights, transposed=transposed)
         return made.results[0]
 
     def done(self, *outputs: Value, weights: Mapping[str, np.ndarray] | None = None) -> Graph:

@@ -64,6 +64,7 @@ class Builder:
         self._waiting: dict[Value, tuple[Node, list[Record]]] = {}  # with where it belongs
         self._decoded: dict[str, str] = {}
         self._dequantized: dict[str, str] = {}
+        self._transposed: dict[str, str] = {}
         self._biases: dict[tuple[str, str, str], str] = {}
         self._records: list[Record] = []  # of the graph, or of the steps of a scan
         self._outermost = self._records
@@ -167,6 +168,12 @@ class Builder:
         if path not in self._decoded:
             self._decoded[path] = decode(self, self.graph.weights[path])
         return self._decoded[path]
+
+    def transposed(self, path: str) -> str:
+        """The name of the transpose of a weight of two axes; ONNX Runtime computes it once, when it loads the model."""
+        if path not in self._transposed:
+            self._transposed[path] = self.shared(f"{path}/Transpose", "Transpose", self.decoded(path), perm=[1, 0])
+        return self._transposed[path]
 
     def dequantized(self, path: str) -> str:
         """See `OnnxSpelling.dequantized`."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, overload
 from archc.codegen.onnx.nodes import Record
 from archc.ir.dims import SymbolicDim
 from archc.ir.graph import Node
-from archc.ir.storage import Storage
+from archc.ir.storage import Dense, Storage
 from archc.ir.types import DType, TensorType
 from archc.ops.spelling import Quantized
 
@@ -27,7 +27,7 @@ class Spelling:
         self._builder, self._node, self._prefix = builder, node, prefix
         self.records: list[Record] = []
         self.operands: Sequence[str] = _LazySequence(len(node.operands), lambda k: builder.name(node.operands[k]))
-        self.weights: Mapping[str, str] = _LazyMapping(node.weights, lambda name: builder.decoded(node.weights[name]))
+        self.weights: Mapping[str, str] = _LazyMapping(node.weights, self._weight)
         self.types: Sequence[TensorType] = node.types
         self.results: Sequence[TensorType] = tuple(value.type for value in node.results)
 
@@ -38,7 +38,8 @@ class Spelling:
     @property
     def storages(self) -> Mapping[str, Storage]:
         weights = self._builder.graph.weights
-        return {name: weights[path].storage for name, path in self._node.weights.items()}
+        stored = {name: weights[path].storage for name, path in self._node.weights.items()}
+        return stored | dict.fromkeys(self._node.transposed, Dense())  # the numbers are transposed, not the integers
 
     @overload
     def add(self, op_type: str, *inputs: str, outputs: int, domain: str = "", **attributes: Any) -> tuple[str, ...]: ...
@@ -67,8 +68,15 @@ class Spelling:
     def quantized(self, position: int) -> Quantized | None:
         return self._builder.quantized(self._node.operands[position])
 
+    def _weight(self, name: str) -> str:
+        path = self._node.weights[name]
+        return self._builder.transposed(path) if name in self._node.transposed else self._builder.decoded(path)
+
     def stored(self, name: str) -> tuple[str, ...]:
         return self._builder.stored(self._node.weights[name])
+
+    def oriented(self, name: str) -> tuple[str, bool]:
+        return self._builder.decoded(self._node.weights[name]), name in self._node.transposed
 
     def dequantized(self, name: str) -> str:
         return self._builder.dequantized(self._node.weights[name])

@@ -157,7 +157,15 @@ class _Splitter:
                 for stored in part.weights[path].tensors:
                     part.tensors.set(stored, self.graph.tensors[stored])
         scope = _copied(node.scope, scopes)
-        copy = rewriter.add(op, operands, name=name, scope=scope, span=node.span, weights=node.weights)
+        copy = rewriter.add(
+            op,
+            operands,
+            name=name,
+            scope=scope,
+            span=node.span,
+            weights=node.weights,
+            transposed=node.transposed,
+        )
         for old, new in zip(node.results, copy.results, strict=True):
             new.name = old.name
         return dict(zip(node.results, copy.results))

@@ -16,6 +16,7 @@ from archc.codegen.torch.spell import spelling
 from archc.codegen.torch.surroundings import Extra, Surroundings
 from archc.ir.dims import symbol
 from archc.ir.graph import Node
+from archc.ops.asked_sizes import oriented
 from archc.ops.spelling import atom, literal, method
 
 Bases = Mapping[str, str]
@@ -65,7 +66,8 @@ class Expressions:
             Mismatch: no one text serves all instances.
         """
         first = nodes[0]
-        weights = {name: self.weight(tuple(node.weights[name] for node in nodes), bases) for name in first.weights}
+        paths = {name: tuple(node.weights[name] for node in nodes) for name in first.weights}
+        weights = oriented(first, {name: self.weight(paths[name], bases) for name in paths})
         here = self.placement.away(first)
         if all((node.op, node.types, self.placement.away(node)) == (first.op, first.types, here) for node in nodes[1:]):
             return lambda operands: self._spell(0, first, operands, weights)

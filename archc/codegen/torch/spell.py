@@ -36,7 +36,8 @@ def spelling(
         results=inference.results,
         sizes=inference.solution.extents,
         size_text=size_text,
-        storages={name: graph.weights[path].storage for name, path in node.weights.items()},
+        storages={name: graph.weights[path].storage for name, path in node.weights.items()}
+        | dict.fromkeys(node.transposed, Dense()),
         device=device,
         training=training,
     )

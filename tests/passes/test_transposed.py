@@ -1,0 +1,93 @@
+"""Every pass on layers whose weight is another one's, transposed: what they leave computes the same everywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import archc
+from archc.codegen.onnx import run
+from archc.compiler import Compiled
+from archc.driver.checking import load_module
+from archc.ops.evaluate import evaluate
+
+AUTOENCODER = """
+model autoencoder(hidden = 24) {
+    input x: f32[N, 40]
+    y = x -> wide: linear(32) -> bn: batch_norm -> relu
+    code = y -> encode: linear(hidden) -> relu
+    output y = code -> decode: linear(32, weight = encode.weight.T) -> bn2: batch_norm -> relu -> last: linear(8)
+}
+"""
+STORED = """
+model stored {{
+    input x: f32[N, 40]
+    layer encode = linear(24, weight = {storage})
+    output y = x -> encode -> tanh -> decode: linear(40, weight = encode.weight.T)
+    output z = y -> turned: linear(24, bias = false, weight = decode.weight.T)
+}}
+"""
+PIPELINES = [
+    "simplify",
+    "fold",
+    "lowrank(rank = 4)",
+    'prune(0.5, scheme = "channel")',
+    "prune(0.5)",
+    "quant(least = 0)",
+    'quant(scheme = "dynamic", least = 0)',
+    'quant(scheme = "weight")',
+    "partition(stages = 2)",
+    'fold, lowrank(rank = 4), prune(0.3, scheme = "channel"), quant(least = 0), partition(stages = 3)',
+]
+
+
+def check_all_forms(compiled: Compiled, folder: Path) -> None:
+    """The graph, its printed text, the PyTorch module and the ONNX model compute the same."""
+    graph = compiled.graph
+    assert archc.parse(archc.print_graph(graph)) == graph
+    compiled.write(folder, emit=("torch", "onnx"))
+    x = torch.randn((5, 40), generator=torch.Generator().manual_seed(0))
+    expected = evaluate(graph, {"x": x})
+    with torch.no_grad():
+        found = load_module(folder / f"{compiled.name}.py").load()(x)
+    found = found if isinstance(found, tuple) else (found,)
+    for result, wanted in zip(found, expected.values(), strict=True):
+        torch.testing.assert_close(result, wanted, rtol=1e-4, atol=1e-4)
+    results = run(folder / f"{compiled.name}.onnx", {"x": x.numpy()})
+    for name, wanted in expected.items():
+        np.testing.assert_allclose(results[name], wanted, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("passes", PIPELINES)
+def test_a_layer_with_a_transposed_weight_goes_through(passes: str, tmp_path: Path) -> None:
+    compiled = archc.compile(AUTOENCODER, passes=passes)
+    check_all_forms(compiled, tmp_path)
+    (decode,) = (node for node in compiled.graph.nodes() if node.path == "decode")
+    assert decode.weights["weight"] == "encode.weight" and decode.transposed == {"weight"}
+
+
+@pytest.mark.parametrize("storage", ["masked", "int8", "int8(axis = 0)", "int8(axis = 1)"])
+def test_what_is_stored_otherwise_is_transposed_as_numbers(storage: str, tmp_path: Path) -> None:
+    compiled = archc.compile(STORED.format(storage=storage))
+    check_all_forms(compiled, tmp_path)
+    (turned,) = (node for node in compiled.graph.nodes() if node.path == "turned")
+    assert turned.weights["weight"] == "encode.weight" and not turned.transposed
+
+
+def test_channels_go_from_both_uses(tmp_path: Path) -> None:
+    compiled = archc.compile(AUTOENCODER, passes='prune(0.5, scheme = "channel")')
+    shapes = {path: weight.shape for path, weight in compiled.graph.weights.items()}
+    assert shapes["encode.weight"] == (len(compiled.graph.weight_values("encode.bias")), shapes["wide.weight"][0])
+    assert shapes["last.weight"][1] == shapes["decode.bias"][0] == shapes["wide.weight"][0] < 32
+
+
+@pytest.mark.parametrize("passes", ["lowrank(rank = 4)", "fold", "quant(least = 0)"])
+def test_it_says_why_both_stay(passes: str) -> None:
+    compiled = archc.compile(AUTOENCODER, passes=passes)
+    (report,) = compiled.passes
+    said = " ".join(remark.message for remark in report.remarks)
+    assert "`decode`" in said or "`encode.weight` transposed" in said
+    assert str(compiled.graph.weights["encode.weight"].storage) == "dense"
