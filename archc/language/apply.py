@@ -8,16 +8,16 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from archc.diagnostics import Note, Span, did_you_mean
-from archc.ir.attributes import AttributeProblem
 from archc.ir.graph import Value
 from archc.ir.storage import Storage
 from archc.language import syntax
 from archc.language.block_attributes import given_attributes
 from archc.language.environment import ABSENT, POISON, BlockRef, Failed, LayerRef, WeightRef
 from archc.language.expressions import describe_value
-from archc.language.fitting import argument_span, check_sizes, check_storages, check_weights, report_misfit
+from archc.language.fitting import check_sizes, check_storages, check_weights, report_misfit
 from archc.language.frames import Frame
 from archc.language.labels import Labels
+from archc.language.operator_attributes import stated_operator
 from archc.language.references import lookup, meaning
 from archc.language.symbols import apply_index, apply_symbol
 from archc.ops.operator import Operator, OperatorError
@@ -209,57 +209,10 @@ class Application:
         name: str | None,
         span: Span,
     ) -> tuple[Value, ...]:
-        weights: dict[str, WeightRef] = {}
-        storages: dict[str, Storage] = {}
-        positional: list[Any] = []
-        named: dict[str, Any] = {}
-        for argument in arguments:
-            value = self.elaborator.expressions.argument(frame, argument)
-            if isinstance(value, type) and issubclass(value, Storage):
-                value = value()
-            parameter = argument.name if argument.name in operator.parameters else None
-            if parameter is not None and isinstance(value, WeightRef):
-                if name is not None and value.path == f"{frame.within(name)}.{parameter}":
-                    self.report(
-                        frame,
-                        "circular-weight",
-                        f"`{name}` owns `{value.path}`, and cannot have it from itself",
-                        argument.value.span,
-                        help=f"leave out `{parameter} = ...`: every layer has a weight of its own",
-                    )
-                weights[parameter] = value
-                if value.storage is not None:
-                    storages[parameter] = value.storage
-            elif parameter is not None and isinstance(value, Storage):
-                storages[parameter] = value
-            elif isinstance(value, Value):
-                call = f"{operator.name}(...)" if len(arguments) > 1 else operator.name
-                self.report(
-                    frame,
-                    "wrong-type",
-                    "tensors flow along arrows, and are no attributes",
-                    argument.span,
-                    help=f"write `{_short(argument.value.span)} -> {call}`",
-                )
-            elif argument.name is None:
-                positional.append(value)
-            elif argument.name in named:
-                self.report(frame, "duplicate-attribute", f"`{argument.name}` is given twice", argument.span)
-            else:
-                named[argument.name] = value
-        try:
-            op = operator.from_arguments(positional, named)
-        except AttributeProblem as problem:
-            self.report(
-                frame,
-                problem.code,
-                problem.message,
-                argument_span(arguments, problem.argument) or span,
-                help=problem.help,
-            )
-        if weights and name is not None:
-            frame.labels[name] = replace(frame.labels[name], ties=weights)
-        return self.add(frame, op, operands, name, span, arguments, weights, storages)
+        stated = stated_operator(self.elaborator, frame, operator, arguments, name, span)
+        if stated.weights and name is not None:
+            frame.labels[name] = replace(frame.labels[name], ties=stated.weights)
+        return self.add(frame, stated.op, operands, name, span, arguments, stated.weights, stated.storages)
 
     def add(
         self,
@@ -326,7 +279,3 @@ class Application:
     def index(self, frame: Frame, node: syntax.Index, value: Value) -> Value:
         """The tensor that `x[:, 0]` makes."""
         return apply_index(self.elaborator, frame, node, value)
-
-
-def _short(span: Span) -> str:
-    return span.text if len(span.text) <= 40 and "\n" not in span.text else "..."
