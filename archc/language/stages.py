@@ -276,19 +276,7 @@ class Stages:
             self._declare(self.owners[owner])
         else:  # a pass removed it: a layer that is never used keeps its name alive
             self._register(owner)
-            turned = any(path == source and _turns(user, parameter) for parameter, path in self._tied(user).items())
-            layer = self._matrix(user, source) if turned else self._call(user, stand_in_for=source)
-            self._emit_layer(spelling.parts(owner), *layer)
-
-    def _matrix(self, user: Step, source: str) -> tuple[syntax.Name, tuple[syntax.Argument, ...]]:
-        """A stand-in for the owner of a weight that its only user has transposed: no operator but a parameter."""
-        assert isinstance(user, Apply), "a use of a block has no weights"
-        parameter = next(parameter for parameter, path in self._tied(user).items() if path == source)
-        weight = self.weights[user.nodes[0].weights[parameter]]
-        arguments = [syntax.Argument(NOWHERE, None, spelling.value(weight.shape))]
-        if weight.storage != Dense():
-            arguments.append(syntax.Argument(NOWHERE, "weight", spelling.storage(weight.storage)))
-        return spelling.name("parameter"), tuple(arguments)
+            self._emit_layer(spelling.parts(owner), *self._call(user, stand_in_for=source))
 
 
 def _turns(step: Step, parameter: str) -> bool:

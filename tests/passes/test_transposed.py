@@ -30,6 +30,24 @@ model stored {{
     output z = y -> turned: linear(24, bias = false, weight = decode.weight.T)
 }}
 """
+SQUARE = """
+model square {
+    input x: f32[N, 40]
+    layer s = linear(40, bias = false)
+    for i in 0..2 { x = x -> s -> tanh }
+    x = x -> h[0]: linear(40, bias = false, weight = s.weight) -> h[1]: linear(40, bias = false, weight = s.weight.T)
+    output y = x -> tanh -> a: linear(40, weight = s.weight) -> tanh -> b: linear(40, weight = s.weight.T)
+}
+"""
+ROUNDED = """
+model rounded {
+    input x: f32[N, 40]
+    layer encode = linear(40, weight = int8(axis = 0))
+    output y = x
+        -> encode_in: quantize(u8) -> dequantize -> encode -> tanh
+        -> decode_in: quantize(u8) -> dequantize -> decode: linear(40, weight = encode.weight.T)
+}
+"""
 PIPELINES = [
     "simplify",
     "fold",
@@ -75,6 +93,29 @@ def test_what_is_stored_otherwise_is_transposed_as_numbers(storage: str, tmp_pat
     check_all_forms(compiled, tmp_path)
     (turned,) = (node for node in compiled.graph.nodes() if node.path == "turned")
     assert turned.weights["weight"] == "encode.weight" and not turned.transposed
+
+
+def test_integers_are_decoded_before_they_are_transposed(tmp_path: Path) -> None:
+    check_all_forms(archc.compile(ROUNDED), tmp_path)
+
+
+def test_one_statement_stands_for_no_two_that_differ_in_it(tmp_path: Path) -> None:
+    compiled = archc.compile(SQUARE)
+    check_all_forms(compiled, tmp_path)
+    assert archc.parse(SQUARE.replace("s.weight.T", "s.weight")) != compiled.graph
+
+
+def test_the_owner_may_be_a_layer_that_nothing_uses(tmp_path: Path) -> None:
+    check_all_forms(
+        archc.compile("""
+            model lent {
+                input x: f32[N, 40]
+                layer owner = linear(40, weight = masked)
+                output y = x -> turned: linear(24, weight = owner.weight.T)
+            }
+        """),
+        tmp_path,
+    )
 
 
 def test_channels_go_from_both_uses(tmp_path: Path) -> None:

@@ -36,8 +36,7 @@ def spelling(
         results=inference.results,
         sizes=inference.solution.extents,
         size_text=size_text,
-        storages={name: graph.weights[path].storage for name, path in node.weights.items()}
-        | dict.fromkeys(node.transposed, Dense()),
+        storages={name: graph.weights[path].storage for name, path in node.weights.items()},
         device=device,
         training=training,
     )
