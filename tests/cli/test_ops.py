@@ -101,8 +101,8 @@ def test_the_groups_of_a_model(run: Run) -> None:
     result = run("passes", "prune", "--groups", SPECS / "lenet5.arch")
     assert result.status == 0
     assert "conv2: 16 groups, the first of them\n  conv2.weight  axis 0  0\n" in result.out
-    assert "  fc1.weight    axis 1  0-24\n" in result.out
-    assert "fc3  the output `logits` has them" in result.out
+    assert "  fc.0.weight   axis 1  0-24\n" in result.out
+    assert "head  the output `logits` has them" in result.out
     report = run("passes", "prune", "--groups", SPECS / "lenet5.arch", "--json").json
     assert [group["layers"] for group in report["groups"]].count(["conv2"]) == 16
-    assert report["stay"] == {"fc3": "the output `logits` has them"}
+    assert report["stay"] == {"head": "the output `logits` has them"}

@@ -32,11 +32,13 @@ WIDER: Mapping[str, Mapping[str, Any]] = {
 DEEPER: Mapping[str, Mapping[str, Any]] = {
     "clip": {"text_depth": 13},
     "densenet121": {"depths": (6, 12, 24, 17)},
+    "inception_v3": {"depths": (3, 5, 2)},
     "mobilenet_v2": {"depths": (1, 2, 3, 4, 3, 3, 2)},
     "resnet18": {"depths": (2, 2, 2, 3)},
     "resnet34": {"depths": (3, 4, 6, 4)},
     "resnet50": {"depths": (3, 4, 6, 4)},
     "resnet101": {"depths": (3, 4, 23, 4)},
+    "ssd300": {"depths": (2, 2, 3, 3, 4)},
     "vgg16": {"depths": (2, 2, 3, 3, 4)},
 }
 """What makes a spec deeper, where it is neither `depth` nor a list of widths, `hidden`."""
@@ -44,9 +46,8 @@ DEEPER: Mapping[str, Mapping[str, Any]] = {
 FIXED = {
     "linear_regression": "a line has no layers",
     "elman": "the formula of the paper has one state",
-    **dict.fromkeys(("net", "cnn", "lenet5"), "the layers are named, one by one"),
-    **dict.fromkeys(("inception_v1", "inception_v3"), "each row of the paper's table is another"),
-    "ssd300": "the figure of the paper names each map, and each has its heads",
+    **dict.fromkeys(("net", "cnn"), "the course names their layers, one by one"),
+    "inception_v1": "each row of the paper's table is another",
 }
 """The specs whose number of layers is what they are, and why."""
 
