@@ -25,9 +25,11 @@ from archc.codegen.onnx.nodes import Record, write
 from archc.codegen.onnx.scans import captured, scan_record
 from archc.codegen.onnx.sizes import Sizes
 from archc.codegen.onnx.spelling import Spelling
+from archc.codegen.onnx.stems import pooled_stems
 from archc.diagnostics import ArchcError, Diagnostic, Note, error
 from archc.ir.graph import Graph, Node, Value
 from archc.ir.scans import Scan, schedule
+from archc.ir.storage import Weight
 from archc.ir.types import DType, TensorType
 from archc.ops.operator import Operator, OperatorError
 from archc.ops.spelling import Quantized
@@ -81,7 +83,8 @@ class Builder:
         self._outputs()
         if self._lacking:
             raise ArchcError(dict.fromkeys(self._lacking))  # a block used twice says the same twice
-        for record in self.fusible(self._records, self.graph.outputs):
+        records = self.fusible(self._records, self.graph.outputs)
+        for record in pooled_stems(self, records, _used_elsewhere(records, self.graph.outputs)):
             write(self.proto.node.add(), record)
 
     def items(self, items: Sequence[Node | Scan]) -> None:
@@ -96,8 +99,7 @@ class Builder:
 
     def fusible(self, records: list[Record], outputs: Iterable[str]) -> list[Record]:
         """The nodes of a graph as they are written; see `archc.codegen.onnx.fusible`."""
-        used = {*outputs, *(name for record in records for name in captured(record))}
-        made = make_fusible(records, used, self.names, lambda: self.constant(0.0))
+        made = make_fusible(records, _used_elsewhere(records, outputs), self.names, lambda: self.constant(0.0))
         self.domains.update(record.domain for record in made)
         return made
 
@@ -174,6 +176,10 @@ class Builder:
         if path not in self._transposed:
             self._transposed[path] = self.shared(f"{path}/Transpose", "Transpose", self.decoded(path), perm=[1, 0])
         return self._transposed[path]
+
+    def decoded_weight(self, name: str) -> Weight | None:
+        """The weight that a name is the decoded value of."""
+        return next((self.graph.weights[path] for path, made in self._decoded.items() if made == name), None)
 
     def dequantized(self, path: str) -> str:
         """See `OnnxSpelling.dequantized`."""
@@ -277,6 +283,11 @@ class Builder:
             have = self.name(value)
             if have != name:
                 self._copy(have, name)
+
+
+def _used_elsewhere(records: Iterable[Record], outputs: Iterable[str]) -> set[str]:
+    """The names that are used by others than the nodes themselves: a graph's outputs, and those that bodies take."""
+    return {*outputs, *(name for record in records for name in captured(record))}
 
 
 def _onnx(node: Node, spelling: Spelling) -> str | tuple[str, ...]:

@@ -9,7 +9,7 @@ times as long at batch 1), or become a kernel that rounds the activations as wel
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from archc.ir.storage import Dense, Int8, Masked, Weight
 from archc.ir.types import DType
@@ -17,6 +17,8 @@ from archc.ops.operator import OperatorError
 from archc.weights.tensor import ComputedTensor
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from archc.codegen.onnx.builder import Builder
 
 
@@ -53,11 +55,15 @@ def dequantize(builder: Builder, weight: Weight) -> str:
     return _dequantize_linear(builder, weight.path, q, scale, zeros, storage.axis)
 
 
-def integer_bias(builder: Builder, path: str, weight: Weight, scale: str) -> str:
-    """The name of a bias in the integers that the products of `weight` and a quantized operand add up to.
+class IntegerBias(NamedTuple):
+    """A bias in the integers that the products of a weight and a quantized operand add up to: b ≈ steps · counts."""
 
-    ONNX Runtime's integer kernels add nothing else: b ≈ s_x s_w · round(b / (s_x s_w)), in int32.  A bias that int32
-    cannot hold stays in floats.
+    counts: np.ndarray[Any, Any]
+    steps: np.ndarray[Any, Any]
+
+
+def rounded_bias(builder: Builder, path: str, weight: Weight, scale: str) -> IntegerBias | None:
+    """A bias in integers, counts = round(b / (s_x s_w)), in int32; None where int32 cannot hold it.
 
     Args:
         path: the bias; scale: the stored scale of the operand.
@@ -69,11 +75,21 @@ def integer_bias(builder: Builder, path: str, weight: Weight, scale: str) -> str
     steps = tensors[scale].numpy() * tensors[f"{weight.path}_scale"].numpy()
     counts = np.rint(builder.graph.weight_values(path).astype(np.float64) / steps)
     if not (np.abs(counts) < 2**31).all():
+        return None
+    return IntegerBias(counts.astype(np.int32), np.broadcast_to(steps, counts.shape))
+
+
+def integer_bias(builder: Builder, path: str, weight: Weight, scale: str) -> str:
+    """The name of a bias in integers: ONNX Runtime's integer kernels add nothing else.
+
+    A bias that int32 cannot hold stays in floats.  The arguments are those of `rounded_bias`.
+    """
+    bias = rounded_bias(builder, path, weight, scale)
+    if bias is None:
         return builder.decoded(path)
-    steps = np.broadcast_to(steps, counts.shape)
-    q = builder.derived(f"{path}/int32", counts.astype(np.int32))
-    zeros = builder.constant([0] * len(counts), DType.i32)
-    return _dequantize_linear(builder, path, q, builder.derived(f"{path}/int32_scale", steps), zeros, 0)
+    q = builder.derived(f"{path}/int32", bias.counts)
+    zeros = builder.constant([0] * len(bias.counts), DType.i32)
+    return _dequantize_linear(builder, path, q, builder.derived(f"{path}/int32_scale", bias.steps), zeros, 0)
 
 
 def _dequantize_linear(builder: Builder, path: str, q: str, scale: str, zeros: str, axis: int | None) -> str:

@@ -82,6 +82,15 @@ class Initializers:
         self._new(name, DType(dtype), array.shape).raw_data = raw_bytes(array)
         return name
 
+    def drop(self, name: str) -> None:
+        """Remove one that nothing uses any more; the name stays taken."""
+        for position, proto in enumerate(self._graph.initializer):
+            if proto.name == name:
+                del self._graph.initializer[position]
+                break
+        self._stored.discard(name)
+        self._constants = {key: made for key, made in self._constants.items() if made != name}
+
     def _new(self, name: str, dtype: DType, shape: tuple[int, ...]) -> TensorProto:
         proto: TensorProto = self._graph.initializer.add(name=name, data_type=onnx_dtype(dtype), dims=shape)
         return proto

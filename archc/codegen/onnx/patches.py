@@ -1,0 +1,144 @@
+"""A convolution with the pool behind it, as one product of patches: the arithmetic of it, without any node.
+
+The maximum over a pool's window of a convolution's results is the maximum over several convolutions, one for each
+place in the window, its *phases*.  All of them look at one patch of the image, at the same kernel in different places:
+
+    y[i, j] = max over p, q < 2 of Σ w[k, l] · x[2i + p + k, 2j + q + l]
+            = max over p, q of Σ w'[p, q][k, l] · x[2i + k, 2j + l],  w'[p, q][k, l] = w[k - p, l - q]
+
+So the patches are taken out of the image once, and a single product with the weights of all phases remains.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Along:
+    """Convolution and pool along one axis.
+
+    Args:
+        extent: of the image, without padding.
+        before, after: the padding.
+        kernel, stride: of the convolution.
+        pool: the pool's window, and its stride.
+    """
+
+    extent: int
+    before: int
+    after: int
+    kernel: int
+    stride: int
+    pool: int
+
+    @property
+    def count(self) -> int:
+        """The results of the pool: windows that are not full give none."""
+        places = (self.extent + self.before + self.after - self.kernel) // self.stride + 1
+        return max(0, places // self.pool)
+
+    @property
+    def step(self) -> int:
+        """From one patch to the next."""
+        return self.stride * self.pool
+
+    @property
+    def size(self) -> int:
+        """The elements of a patch."""
+        return self.stride * (self.pool - 1) + self.kernel
+
+
+@dataclass(frozen=True)
+class Patches:
+    """The patches of an image [N, C, H, W], and the weights of the phases for them.
+
+    Args:
+        channels: of the image.
+        rows, columns: convolution and pool along H and W.
+        multiple: the size of a patch is brought to a multiple of it by further columns, whose weights are zero.
+    """
+
+    channels: int
+    rows: Along
+    columns: Along
+    multiple: int
+
+    @property
+    def count(self) -> int:
+        """Patches of an image."""
+        return self.rows.count * self.columns.count
+
+    @property
+    def phases(self) -> int:
+        """Places in the window of the pool."""
+        return self.rows.pool * self.columns.pool
+
+    @property
+    def height(self) -> int:
+        """Rows of a patch."""
+        return self.rows.size
+
+    @cached_property
+    def width(self) -> int:
+        """Columns of a patch."""
+        of_a_column = self.channels * self.height
+        each = self.multiple // math.gcd(of_a_column, self.multiple)
+        return -(-self.columns.size // each) * each
+
+    @property
+    def size(self) -> int:
+        """Elements of a patch."""
+        return self.channels * self.height * self.width
+
+    @cached_property
+    def block(self) -> int:
+        """Columns that are copied at once: every patch begins and ends at a multiple of it."""
+        return math.gcd(self.columns.step, self.width)
+
+    @property
+    def padding(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Zeros before and after the rows, and before and after the columns, so that every patch is inside."""
+        rows, columns = self.rows, self.columns
+        height, width = rows.before + rows.extent, columns.before + columns.extent
+        below = max(0, (rows.count - 1) * rows.step + self.height - height)
+        wide = max(width, (columns.count - 1) * columns.step + self.width)
+        return (rows.before, below), (columns.before, -(-wide // self.block) * self.block - width)
+
+    @property
+    def blocks(self) -> int:
+        """Blocks of columns in a row of the padded image."""
+        _, (left, right) = self.padding
+        return (left + self.columns.extent + right) // self.block
+
+    @property
+    def row_indices(self) -> Array:
+        """Which rows each patch has: [patches along H, rows of a patch]."""
+        return np.arange(self.rows.count)[:, None] * self.rows.step + np.arange(self.height)
+
+    @property
+    def block_indices(self) -> Array:
+        """Which blocks of columns each patch has: [patches along W, blocks of a patch]."""
+        first = np.arange(self.columns.count)[:, None] * (self.columns.step // self.block)
+        return first + np.arange(self.width // self.block)
+
+    def weights(self, kernel: Array) -> Array:
+        """The weights of all phases: from a convolution's [O, C, h, w] to [phases · O, size of a patch].
+
+        The elements of a patch are ordered by block, then by channel, row, and column within the block.
+        """
+        out, _, height, width = kernel.shape
+        found = np.zeros((self.rows.pool, self.columns.pool, out, self.channels, self.height, self.width), kernel.dtype)
+        for p in range(self.rows.pool):
+            for q in range(self.columns.pool):
+                top, left = p * self.rows.stride, q * self.columns.stride
+                found[p, q, :, :, top : top + height, left : left + width] = kernel
+        blocks = found.reshape(-1, self.channels, self.height, self.width // self.block, self.block)
+        return blocks.transpose(0, 3, 1, 2, 4).reshape(self.phases * out, self.size)
