@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import onnx
 
+from archc.codegen.onnx.channels_last import flatten_channels_last
 from archc.codegen.onnx.decode import decode, dequantize, integer_bias
 from archc.codegen.onnx.fusible import make_fusible
 from archc.codegen.onnx.initializers import Fill, Initializers, onnx_dtype
@@ -84,7 +85,8 @@ class Builder:
         if self._lacking:
             raise ArchcError(dict.fromkeys(self._lacking))  # a block used twice says the same twice
         records = self.fusible(self._records, self.graph.outputs)
-        for record in pooled_stems(self, records, _used_elsewhere(records, self.graph.outputs)):
+        used = _used_elsewhere(records, self.graph.outputs)
+        for record in flatten_channels_last(self, pooled_stems(self, records, used), used):
             write(self.proto.node.add(), record)
 
     def items(self, items: Sequence[Node | Scan]) -> None:

