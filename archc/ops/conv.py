@@ -27,7 +27,10 @@ from archc.ops.spatial import (
 from archc.ops.spelling import OnnxSpelling, TorchModule, TorchSpelling
 
 SHORT_SUM = 32
-"""Terms of a convolution's sums below which ONNX Runtime's integer kernel is slower than its float one (measured)."""
+"""Terms of a convolution's sums below which ONNX Runtime's integer kernel is slower than its float one (measured).
+
+With a pool behind them some of these find another way into integers: `archc.codegen.onnx.stems`.
+"""
 
 
 @operator

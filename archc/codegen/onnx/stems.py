@@ -12,7 +12,7 @@ is chosen before or after.  The bias is rounded to the integers that products ad
 
 How it is spelled was measured on the digit classifier's first convolution at batch 32 (Emerald Rapids, one thread):
 
-- In floats convolution, pool, and the way to integers took 430 µs of 770; in this form 240 of 530.  At batch 1 the
+- In floats convolution, pool, and the way to integers took 430 µs of 770; in this form 220 of 530.  At batch 1 the
   whole network takes 39 µs where it took 37.
 - Patches of 16 and a kernel of 1×1 take 110 µs where blocks of 2×2 pixels (`SpaceToDepth`) and a kernel of 2×2 take
   170: an integer kernel that is not 1×1 looks up each pixel by a pointer of its own.
