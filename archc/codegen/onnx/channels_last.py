@@ -88,7 +88,7 @@ def _flattened(builder: Builder, gemm: Record, producers: dict[str, Record], use
         return None
     if any(record.attributes.get("axis") is not None for record in (quantizer, decoder, *chain[:2])):
         return None
-    if set(gemm.attributes) != {"transB"} or weight is None or not _is_own(builder, weight, uses):
+    if gemm.attributes != {"transB": 1} or weight is None or not _is_own(builder, weight, uses):
         return None
     image, flat = builder.type_of(quantizer.inputs[0]), builder.type_of(flatten.outputs[0])
     if image is None or image.rank != 4 or flat is None or flat.rank != 2:
