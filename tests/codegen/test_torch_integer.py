@@ -78,7 +78,7 @@ def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
         for name in {"Int8Linear", "Int8Conv2d"} & vars(module).keys():
             getattr(module, name).least = math.inf if request.param == "floats" else 1
         if hasattr(module, "Int8Linear"):
-            module.Int8Linear.near = 0 if request.param == "onednn" else math.inf
+            module.Int8Linear.many = 0 if request.param == "onednn" else math.inf
         return module
 
     original = torch_modules.imported

@@ -15,6 +15,7 @@ from archc.codegen.torch.chains import Chain, container, find_chains
 from archc.codegen.torch.constructions import INDEX, Construction, construction, element_texts
 from archc.codegen.torch.expressions import Bases, Expressions
 from archc.codegen.torch.layout import COMMON, function_body
+from archc.codegen.torch.lines import Line
 from archc.codegen.torch.local_types import Types
 from archc.codegen.torch.members import Member, access, init_lines
 from archc.codegen.torch.merge import Mismatch, check_same
@@ -131,6 +132,11 @@ class _Planner:
         steps: list[Step | Repeat] = []
         position = 0
         while position < len(body):
+            line = self.context.integers.lines.get(body[position])
+            if line is not None:
+                steps.append(self._line(line, bases))
+                position += len(line.statements)
+                continue
             chain = self.chains.get(body[position], [])
             position += len(chain) if chain and not isinstance(body[position], Loop) else 1
             statements = chain or body[position - 1 : position]
@@ -140,6 +146,16 @@ class _Planner:
             made = [step for statement in statements for step in self._statement(statement, bases)]
             steps += [self._sequence(chain, bases)] if chain else made
         return steps
+
+    def _line(self, line: Line, bases: Bases) -> Step:
+        """The step that stands for all of a line of layers."""
+        for statement in line.statements:
+            self._statement(statement, bases)  # for the members
+
+        def spell(texts: Sequence[str]) -> str:
+            return line.spell(texts[0], lambda path: self.expressions.access(path, bases))
+
+        return Step((self._resolved(line.parts[0].operand),), (line.result,), spell, True)
 
     def _sequence(self, chain: Chain, bases: Bases) -> Step:
         """The step that stands for all of a chain."""

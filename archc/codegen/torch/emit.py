@@ -54,6 +54,7 @@ def emit(graph: Graph, *, source_name: str, weights_name: str, compilation: str 
     place = "" if placement.stages is None else _place(placement, model.name)
     used = needed(h for h in HELPERS if has_name(code, h, called=h.islower()))
     helpers = template("archc.codegen.torch", "integer.py.jinja").render(used=used, moved=bool(place))
+    helpers += template("archc.codegen.torch", "integer_line.py.jinja").render(used=used)
     helpers += template("archc.codegen.torch", "masked.py.jinja").render(layers=masked_layers(graph))
     helpers += template("archc.codegen.torch", "to_stage.py.jinja").render() if place else ""
     called = _called(graph, code)
@@ -63,7 +64,7 @@ def emit(graph: Graph, *, source_name: str, weights_name: str, compilation: str 
     return template("archc.codegen.torch", "module.py.jinja").render(
         docstring="\n".join(_module_docstring(model, graph, source_name)),
         uses=lambda name: has_name(code, name),
-        abstract=[name for name in ("Callable", "Sequence") if has_name(code, name)],
+        abstract=[name for name in ("Callable", "Iterable", "Sequence") if has_name(code, name)],
         typing=[name for name in ("Any",) if has_name(code, name)],
         imports=_imports(called),
         compilation=compilation,

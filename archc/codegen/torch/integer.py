@@ -6,7 +6,8 @@ They may enter another stage in between.  The classes for it are emitted with th
 Every other layer with an int8 weight decodes it, and keeps the result.
 
 Where what a layer makes is rounded next, after no more than clipping, pooling or flattening it, its kernel makes
-integers itself: `self.conv1(self.conv1_in(image), self.conv2_in, relu=True)`.
+integers itself: `self.conv1(self.conv1_in(image), self.conv2_in, relu=True)`.  Linear layers one after the other are
+called as one, and so are those alone: `archc.codegen.torch.lines`.
 
 Which operators have such a form, and which, they say themselves: `Operator.torch_integers`.
 """
@@ -17,14 +18,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from archc.codegen.program import Apply, Local, Loop, Program, Recurrence, Statement
+from archc.codegen.torch.lines import Line, Lines
 from archc.codegen.torch.spell import owns, spelling
 from archc.ir.graph import Graph, Node
 from archc.ops.spelling import TorchModule, atom
 
 _NEEDS = {
-    "Quantized": (),
+    "Scale": (),
+    "Quantized": ("Scale",),
     "Keeping": (),
-    "Grid": ("Keeping",),
+    "Grid": ("Keeping", "Scale"),
     "OnGrid": ("Grid", "Quantized"),
     "Quantize": ("Grid", "Quantized"),
     "quantize": ("Quantized",),
@@ -33,6 +36,9 @@ _NEEDS = {
     "Int8Linear": ("Int8Layer",),
     "Int8Conv2d": ("Int8Layer",),
     "pooled": ("Quantized",),
+    "Line": ("Keeping",),
+    "fixed_line": ("Line", "Int8Linear"),
+    "ranged_line": ("Line", "Int8Linear", "quantize"),
 }
 HELPERS = frozenset(_NEEDS)
 """The names that the template of the integer layers defines."""
@@ -60,6 +66,7 @@ class Integers:
         quantizers: the statements that make integers.
         targets: for layers whose kernels make integers, where these go.
         absorbed: the statements that such kernels do as well: their results are what they receive.
+        lines: those that begin a line of layers.
     """
 
     modules: dict[Apply, Callable[[Node], TorchModule]] = field(default_factory=dict)
@@ -67,6 +74,7 @@ class Integers:
     quantizers: set[Statement] = field(default_factory=set)
     targets: dict[Statement, Target] = field(default_factory=dict)
     absorbed: set[Statement] = field(default_factory=set)
+    lines: dict[Statement, Line] = field(default_factory=dict)
 
 
 def find_integers(program: Program, graph: Graph) -> Integers:
@@ -103,10 +111,33 @@ class _Search:
                 readers.setdefault(local, []).append(statement)
         dropped = {decoder for statement in applied for decoder in self._take_integers(statement, readers)}
         makers = {local: statement for statement in applied for local in statement.results}
-        for statement in applied:
+        left = tuple(statement for statement in body if statement not in dropped)
+        within: set[Statement] = set()
+        for position, statement in enumerate(left):
+            if statement in within:
+                continue
             if statement in self.found.quantizers and statement in self.found.modules:
                 self._round_in_kernel(statement, makers)
-        return tuple(statement for statement in body if statement not in dropped)
+            line = None if statement in self.found.absorbed else Lines(self._rounding, self._linear).at(left, position)
+            if line is not None:
+                self.found.lines[statement] = line
+                within.update(line.statements)
+                makers = {local: maker for local, maker in makers.items() if maker not in within}
+        return left
+
+    def _rounding(self, statement: Apply) -> str | None:
+        """The member that makes integers of numbers, "" for a function that does, or None."""
+        if statement not in self.found.quantizers:
+            return None
+        if statement not in self.found.modules or statement.member is None:
+            return ""
+        known = all(self._needed_module(node).function == "Quantize" for node in statement.nodes)
+        return statement.member.name if known else None
+
+    def _linear(self, statement: Apply) -> bool:
+        if statement not in self.found.modules:
+            return False
+        return all(self._needed_module(node).function == "Int8Linear" for node in statement.nodes)
 
     def _take_integers(self, quantize: Apply, readers: dict[Local, list[Apply]]) -> list[Apply]:
         """Rewrite what follows a statement that makes integers; returns the decoders that are not needed any more."""

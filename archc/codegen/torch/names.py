@@ -28,14 +28,16 @@ VARIABLES = frozenset({
     "self", "torch", "nn", "F", "Tensor", "Path", "OrderedDict", "Any", "Callable", "Sequence", "math", "load",
     "ToStage", "STAGES", "DEVICES", "SHARED", "COMPILATION", "place", "stay_home",
     "Quantized", "Quantize", "quantize", "pooled", "MKLDNN", "Int8Weight", "Int8Layer", "Int8Linear", "Int8Conv2d",
-    "Keeping", "Grid", "OnGrid", "VERSION", "attrgetter", "c_float",
+    "Keeping", "Grid", "OnGrid", "Scale", "Line", "ONE", "ONES", "LEVELS", "Iterable", "fixed_line", "ranged_line",
+    "c_float",
     "super", "range", "zip", "min", "max", "round", "float", "int", "tuple",
 })  # fmt: skip
 """What the body of an emitted class may refer to, and a variable must therefore not hide."""
 
 
 IN_CONSTRUCTORS = VARIABLES - {
-    "load", "place", "stay_home", "quantize", "pooled", "attrgetter", "c_float", "zip", "min", "max", "round",
+    "load", "place", "stay_home", "quantize", "pooled", "fixed_line", "ranged_line", "c_float",
+    "zip", "min", "max", "round",
 }  # fmt: skip
 """The same for the constructor alone."""
 
