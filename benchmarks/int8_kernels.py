@@ -26,7 +26,7 @@ from torch import Tensor
 
 Contenders = dict[str, Callable[[], Tensor]]
 
-LINEARS = ((1024, 4096), (4096, 1024))
+LINEARS = ((384, 384), (1024, 4096), (4096, 1024))
 CONVS = ((1, 32, 28), (32, 64, 13), (256, 256, 4))  # channels in and out, side: the MNIST cnn, a late layer of a ResNet
 KERNEL = 3
 
@@ -114,6 +114,14 @@ def linear_contenders(in_features: int, out_features: int, batch: int) -> Conten
         "onednn dynamic": onednn_dynamic,
         "_int_mm static": lambda: (
             torch._int_mm(q.quantize_s8(x), q.weight.t()).float().mul_(combined_scale).add_(shifted_bias)
+        ),
+        "_int_mm static, columns": lambda: (
+            torch._int_mm(q.weight, q.quantize_s8(x).t())
+            .t()
+            .contiguous()
+            .float()
+            .mul_(combined_scale)
+            .add_(shifted_bias)
         ),
         "_int_mm dynamic": int_mm_dynamic,
         "fbgemm static, int8 out": fbgemm_static,

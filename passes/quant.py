@@ -25,8 +25,8 @@ LEAST = {"static": 100_000, "dynamic": 250_000, "weight": 0}
 """Multiply-adds a sample below which a linear layer alone costs less than rounding what it receives, by scheme.
 
 Measured by `benchmarks.int8_models --widths`, at batch 1: in ONNX Runtime integers make perceptrons of width 256 0.9
-times as fast as they are, of 384 more than twice.  A call in PyTorch costs so much that there 512 is 0.7 times as fast,
-768 as fast, and 1024 1.3 times; at batch 32 it gains from 384 on.
+times as fast as they are, of 384 more than twice; in PyTorch those of 256 0.97 times, of 384 1.1 times and of 512 1.5
+times.  With ranges that are not fixed, PyTorch has to find them by a call each: 384 is slower then, and 512 as fast.
 """
 
 LEAST_OF_KERNELS_THAT_ROUND = 65_536
@@ -61,8 +61,8 @@ class Quant(Pass):
     layer that stays as it is.  One with less work than `least`, or that only looks up, gets `weight` under any scheme,
     and so does a small convolution whose integers no other layer takes.  What a
     convolution makes is rounded as well, if it does not flow into another such layer: its kernels give integers.
-    The default of `least` suits ONNX Runtime, and PyTorch at large batches.  PyTorch at a few samples at a time gains
-    from linear layers of 600,000 multiply-adds on and loses below: for that, give `least = 600_000`.
+    The default of `least` suits both runtimes where linear layers follow one another, with at most a `relu` between.
+    One sample at a time in PyTorch, others gain from 200,000 multiply-adds on: for that, give `least = 200_000`.
     """
 
     preserves = "approximate"
