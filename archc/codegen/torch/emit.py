@@ -54,7 +54,8 @@ def emit(graph: Graph, *, source_name: str, weights_name: str, compilation: str 
     place = "" if placement.stages is None else _place(placement, model.name)
     used = needed(h for h in HELPERS if has_name(code, h, called=h.islower()))
     helpers = template("archc.codegen.torch", "integer.py.jinja").render(used=used, moved=bool(place))
-    helpers += template("archc.codegen.torch", "integer_line.py.jinja").render(used=used)
+    for layers in ("integer_layers.py.jinja", "integer_line.py.jinja"):
+        helpers += template("archc.codegen.torch", layers).render(used=used)
     helpers += template("archc.codegen.torch", "masked.py.jinja").render(layers=masked_layers(graph))
     helpers += template("archc.codegen.torch", "to_stage.py.jinja").render() if place else ""
     called = _called(graph, code)
