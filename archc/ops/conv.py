@@ -140,6 +140,7 @@ class Conv2d(Convolution):
     example = "image -> conv1: conv2d(32, 3, padding = 1)"
     spatial = ("h", "w")
     module = "nn.Conv2d"
+    torch_channels_last = True
     integer_schemes = ("static", "weight")
     integer_result = True
 

@@ -123,6 +123,7 @@ class ConvTranspose2d(TransposedConvolution):
     example = "features -> up: conv_transpose2d(16, 4, stride = 2, padding = 1)"
     spatial = ("h", "w")
     module = "nn.ConvTranspose2d"
+    torch_channels_last = True
 
 
 @operator

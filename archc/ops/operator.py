@@ -72,6 +72,8 @@ class Operator(Rewriting, Formula):
     """The function that spells it in PyTorch (`F.relu`), where calling it with the attributes is all."""
     torch_helpers: ClassVar[tuple[TorchHelper, ...]] = ()
     """Functions of its own that its PyTorch text may call."""
+    torch_channels_last: ClassVar[bool] = False
+    """Whether PyTorch computes it on the CPU in `torch.channels_last`, and reorders what comes in another order."""
     onnx_name: ClassVar[str] = ""
     """The operator that spells it in ONNX (`Relu`), where it needs no attributes."""
     example: ClassVar[str] = ""

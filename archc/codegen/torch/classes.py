@@ -26,6 +26,7 @@ from archc.codegen.torch.reading import iterations, module_paths, results_of, st
 from archc.codegen.torch.steps import Repeat, Step, Steps
 from archc.codegen.torch.surroundings import Surroundings
 from archc.ir.storage import Int8
+from archc.ops.spelling import method
 
 
 def plan(definition: Definition, context: Context) -> None:
@@ -94,7 +95,7 @@ class _Planner:
         for parameter in self.own:
             self.init += self.expressions.registration(parameter)
         steps = self._body(self.definition.body, {})
-        outputs = [self._resolved(local) for local in self.definition.outputs]
+        outputs = self._outputs(steps)
         body = function_body(self.inputs, steps, outputs, self._reserved, self.notes.line)
         sizes = [f"        {name} = {source}" for name, source in self.around.lines]
         held = [line for each in self.holders for line in each.registrations(access(self.members, each.path))]
@@ -112,6 +113,17 @@ class _Planner:
             self.notes,
             *self._base(),
         )
+
+    def _outputs(self, steps: list[Step | Repeat]) -> list[Local]:
+        """What `forward` returns; a step more for each image that is to be in the usual order."""
+        outputs = [self._resolved(local) for local in self.definition.outputs]
+        if self.definition.scopes[0] is self.context.graph.scope:
+            for position in self.context.images:
+                image = outputs[position]
+                outputs[position] = Local(image.type, image.name, uses=1)
+                self.context.types[outputs[position]] = self.context.types[image]
+                steps.append(Step((image,), (outputs[position],), lambda texts: method(texts[0], "contiguous")))
+        return outputs
 
     def _reserved(self, name: str) -> bool:
         """Whether a variable of `forward` is no tensor made by a step, but a size, an argument or a loop's."""

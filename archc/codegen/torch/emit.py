@@ -20,6 +20,7 @@ from archc.codegen.torch.integer import HELPERS, find_integers, needed
 from archc.codegen.torch.local_types import local_types
 from archc.codegen.torch.lower import lower
 from archc.codegen.torch.masked import masked_layers
+from archc.codegen.torch.memory_format import channels_last, image_outputs
 from archc.codegen.torch.names import VARIABLES, Names, class_name, is_reserved_member
 from archc.codegen.torch.placement import Placement
 from archc.codegen.torch.plans import ClassPlan, Context
@@ -33,19 +34,20 @@ _LOAD = ("path: str | Path | None = None", 'device: str | torch.device = "cpu"')
 _LOAD_STAGES = ("path: str | Path | None = None", "devices: Sequence[str | torch.device] = DEVICES")
 
 
-def emit(graph: Graph, *, source_name: str, weights_name: str, compilation: str = "") -> str:
+def emit(graph: Graph, *, source_name: str, weights_name: str, compilation: str | None = None) -> str:
     """The Python source of a module for a graph.
 
     Args:
         source_name: what the docstring calls the text that it was made from.
         weights_name: the safetensors file beside the module.
-        compilation: for a stage of a pipeline, what tells its compile from others.
+        compilation: for a stage of a pipeline, what tells its compile from others (empty: it is left out).
 
     Raises:
         ArchcError: a layer has a name that PyTorch needs for itself.
     """
     _check(graph)
-    program, context = _classes(graph)
+    images_last = compilation is None and channels_last(graph)
+    program, context = _classes(graph, image_outputs(graph) if images_last else ())
     (model,) = context.plans[program.model]
     plans = [made for definition in program.definitions for made in context.plans[definition]]
     classes = ["\n".join(_class(made, made is model)) for made in plans if not made.repeats]
@@ -70,6 +72,7 @@ def emit(graph: Graph, *, source_name: str, weights_name: str, compilation: str 
         imports=_imports(called),
         compilation=compilation,
         place=place,
+        channels_last=images_last,
         helpers=helpers,
         classes=classes,
         model=model.name,
@@ -105,8 +108,8 @@ def _place(placement: Placement, model: str) -> str:
     )
 
 
-def _classes(graph: Graph) -> tuple[Program, Context]:
-    """The program that a graph folds back into, and the classes of its definitions."""
+def _classes(graph: Graph, images: tuple[int, ...]) -> tuple[Program, Context]:
+    """The program that a graph folds back into, and the classes of its definitions; see `Context.images`."""
     program = outline(graph, distinguish=_distinguish(graph))
     integers = find_integers(program, graph)
 
@@ -120,7 +123,7 @@ def _classes(graph: Graph) -> tuple[Program, Context]:
         definition.name = definition.name if definition.name[:1].isupper() else class_name(definition.name)
     program.model.name = model_name
     names = Names([*VARIABLES, model_name, *(layer.name for layer in masked_layers(graph))])
-    context = Context(graph, local_types(program), lowered.own, integers, names, Placement.of(graph))
+    context = Context(graph, local_types(program), lowered.own, integers, names, Placement.of(graph), images)
     for definition in program.definitions[:-1]:
         plan(definition, context)
     names.taken.discard(model_name)

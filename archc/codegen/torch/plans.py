@@ -30,6 +30,7 @@ class Context:
         plans: the classes of each definition that is done.
         names: the names in the module.
         placement: in which stage layers live.
+        images: the positions of the model's outputs that are to be made contiguous.
     """
 
     graph: Graph
@@ -38,6 +39,7 @@ class Context:
     integers: Integers
     names: Names
     placement: Placement
+    images: tuple[int, ...] = ()
     plans: dict[Definition, list[ClassPlan]] = field(default_factory=dict)
     _known: dict[object, str] = field(default_factory=dict)
 

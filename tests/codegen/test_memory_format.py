@@ -1,0 +1,105 @@
+"""Convolutions with channels last on the CPU: the same values, gradients, keys and shapes, and no reordering."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from archc.ops.evaluate import evaluate
+from tests.codegen.torch_modules import CONVOLUTIONS, graph_of, imported, inputs_of, source_of
+
+IMAGES = """
+model images {
+    input image: f32[N, 1, 8, 8]
+    x = image -> a: conv2d(4, 3, padding = 1) -> relu
+    output half: f32[N, 6, 4, 4] = x -> max_pool2d(2) -> b: conv2d(6, 3, padding = 1)
+    output whole = half -> up: conv_transpose2d(2, 2, stride = 2)
+}
+"""
+ORDERED = "model.to(memory_format=torch.channels_last)"
+
+
+def as_list(results: torch.Tensor | tuple[torch.Tensor, ...]) -> list[torch.Tensor]:
+    return [results] if isinstance(results, torch.Tensor) else list(results)
+
+
+def test_loaded_convolutions_have_channels_last_and_fresh_ones_have_not(tmp_path: Path) -> None:
+    module = imported(graph_of(CONVOLUTIONS), tmp_path)
+    for model, ordered in ((module.load(), True), (module.Net(), False)):
+        kernels = [weight for weight in model.parameters() if weight.dim() == 4 and weight.shape[-1] > 1]
+        assert kernels
+        assert all(weight.is_contiguous() != ordered for weight in kernels)
+        assert all(weight.is_contiguous(memory_format=torch.channels_last) == ordered for weight in kernels)
+
+
+@pytest.mark.parametrize("text", [CONVOLUTIONS, IMAGES], ids=["net", "images"])
+def test_values_and_gradients_are_those_of_the_usual_order(text: str, tmp_path: Path) -> None:
+    graph = graph_of(text)
+    module = imported(graph, tmp_path)
+    ordered, usual = module.load(), module.load().to(memory_format=torch.contiguous_format)
+    inputs = inputs_of(graph)
+    found, expected = (as_list(model(**inputs)) for model in (ordered, usual))
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(found, list(evaluate(graph, inputs).values()))
+    for results in (found, expected):
+        sum(result.square().sum() for result in results).backward()
+    assert ordered.state_dict().keys() == usual.state_dict().keys()
+    for (name, own), other in zip(ordered.named_parameters(), usual.parameters(), strict=True):
+        torch.testing.assert_close(own.grad, other.grad, msg=name)
+
+
+def test_images_leave_a_model_in_the_usual_order(tmp_path: Path) -> None:
+    model = imported(graph_of(IMAGES), tmp_path).load()
+    half, whole = model(torch.ones(2, 1, 8, 8))
+    assert half.is_contiguous() and whole.is_contiguous()
+    assert whole.view(-1).shape == (2 * 2 * 8 * 8,)
+
+
+def test_what_is_trained_loads_again(tmp_path: Path) -> None:
+    module = imported(graph_of(CONVOLUTIONS), tmp_path)
+    trained, fresh = module.load(), module.Net()
+    fresh.load_state_dict(trained.state_dict())
+    image = torch.ones(1, 3, 8, 8)
+    torch.testing.assert_close(fresh.eval()(image), trained(image))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "model m { input x: f32[N, 4] output y = x -> linear(3) }",
+        "model m { input x: f32[N, 4, 8] output y = x -> conv1d(3, 3) }",
+        "model m { input x: f32[N, 1, 4, 8, 8] output y = x -> conv3d(3, 3) }",
+        # `Module.to` takes all weights of four axes and more, and this format is for four.
+        "model m { input x: f32[N, 1, 4, 8, 8] output y = x -> conv3d(3, (4, 1, 1)) -> squeeze(2) -> conv2d(3, 3) }",
+        # Stages send images as they lie in memory.
+        "model m { input x: f32[N, 1, 8, 8] output y = x -> conv2d(3, 3) -> to_stage(1) -> conv2d(3, 3) }",
+    ],
+    ids=["linear", "conv1d", "conv3d", "both", "stages"],
+)
+def test_the_others_stay_as_they_are(text: str) -> None:
+    source = source_of(graph_of(text))
+    assert ORDERED not in source
+    assert ".contiguous()" not in source
+
+
+def test_integer_convolutions_take_it(tmp_path: Path) -> None:
+    text = CONVOLUTIONS.replace("8, 8", "32, 32")
+    graph = graph_of(text, "quant")
+    module = imported(graph, tmp_path)
+    image = torch.randn(4, 3, 32, 32, generator=torch.manual_seed(0))
+    with torch.no_grad():
+        found = module.load()(image)
+        expected = module.load().to(memory_format=torch.contiguous_format)(image)
+    assert ORDERED in source_of(graph)
+    torch.testing.assert_close(found, expected, rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize("text", [CONVOLUTIONS, IMAGES], ids=["net", "images"])
+def test_it_can_be_exported(text: str, tmp_path: Path) -> None:
+    graph = graph_of(text)
+    model = imported(graph, tmp_path).load()
+    inputs = inputs_of(graph)
+    exported = torch.export.export(model, (), inputs).module()
+    torch.testing.assert_close(exported(**inputs), model(**inputs))
