@@ -23,6 +23,7 @@ SCRIPTS = {
     "large_specs": "Compiling the largest specs, without their weights",
     "lengths": "The length of specs",
     "references": "Specs against `transformers`",
+    "memory_format": "Convolutions with channels last",
     "int8_models": "int8 models against float ones",
     "int8_kernels": "int8 kernels in PyTorch",
 }

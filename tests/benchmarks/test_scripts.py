@@ -21,6 +21,7 @@ TINY = {
     "lengths": "gpt2 resnet50",
     "large_specs": "--runs 1",
     "references": "--batches 1 --length 4 --pairs 1",
+    "memory_format": "--models cnn resnet18 --batches 1 2 --pixels 28 --pairs 1",
 }
 MEASUREMENT = """
 import json
@@ -37,6 +38,7 @@ ROWS = {
     "lengths": 2,
     "large_specs": 4,
     "references": 2,
+    "memory_format": 4,
 }
 
 

@@ -1,0 +1,82 @@
+"""Networks for images on the CPU with channels last, as `load` puts them, beside the usual order, on one thread.
+
+Inference with fresh weights, process time, in turns.  Below a ratio of 1 channels last is faster: it is the median over
+the pairs, with the least and the most of it.
+
+    python -m benchmarks.memory_format [--models resnet50 unet] [--batches 1 32] [--pixels 224] [--pairs 5]
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from collections.abc import Mapping
+
+import torch
+
+from benchmarks.references import in_turns, load, milliseconds
+from benchmarks.tables import markdown
+
+MODELS: Mapping[str, tuple[int, int]] = {
+    "lenet5": (1, 28),
+    "cnn": (1, 28),
+    "resnet18": (3, 224),
+    "resnet50": (3, 224),
+    "vgg16": (3, 224),
+    "mobilenet_v2": (3, 224),
+    "densenet121": (3, 224),
+    "inception_v1": (3, 224),
+    "inception_v3": (3, 299),
+    "unet": (1, 224),
+    "ssd300": (3, 300),
+    "vit": (3, 224),
+}
+"""The specs, with the channels and the pixels of an image."""
+
+
+def row(spec: str, pixels: int, batch: int, pairs: int) -> list[str]:
+    """The times of both orders, and their ratio."""
+    ordered, usual = load(spec), load(spec).to(memory_format=torch.contiguous_format)
+    images = torch.randn(batch, MODELS[spec][0], pixels, pixels)
+    repeats = 1 if pixels > 64 else 20  # a call of a small network is too short for the clock
+
+    def own() -> None:
+        for _ in range(repeats):
+            ordered(images)
+
+    def other() -> None:
+        for _ in range(repeats):
+            usual(images)
+
+    for run in (own, other):  # the first runs are longer
+        run()
+    times = [in_turns(own, other, "cpu", first=pair % 2) for pair in range(pairs)]
+    ratios = [mine / theirs for mine, theirs in times]
+    return [
+        f"`{spec}`, {pixels} × {pixels}",
+        str(batch),
+        *(f"{milliseconds(statistics.median(column) / repeats)} ms" for column in zip(*times, strict=True)),
+        f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})",
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS, help="default: all")
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 8], help="default: 1 8")
+    parser.add_argument("--pixels", type=int, help="the height and width of images (default: the network's own)")
+    parser.add_argument("--pairs", type=int, default=5, help="runs of each (default: 5)")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        rows = [
+            row(spec, options.pixels or MODELS[spec][1], batch, options.pairs)
+            for spec in options.models
+            for batch in options.batches
+        ]
+    print(markdown(["", "batch", "channels last", "usual", "ratio"], rows))
+
+
+if __name__ == "__main__":
+    main()
