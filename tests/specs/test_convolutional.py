@@ -143,7 +143,7 @@ def test_the_gradients_of_a_spec_are_those_of_its_reference(spec: str, tmp_path:
     """In training, where batch statistics take part; and these end up the same."""
     case = next(case for case in CASES if case.spec == spec)
     both = case.twins(tmp_path)
-    # Fresh models train so, too.  With channels last, sums are rounded otherwise, which statistics of few elements magnify.
+    # As fresh models are.  With channels last, sums are rounded otherwise, which statistics of few elements magnify.
     both.module.to(memory_format=torch.contiguous_format)
     goals = torch.Generator().manual_seed(6)
 
