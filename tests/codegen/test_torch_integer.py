@@ -291,7 +291,7 @@ NETWORK = """
     input x: f32[N, 3, 14, 14]
     y = x -> a: conv2d(8, 3) -> relu -> max_pool2d(3, stride = 2, padding = 1)
         -> b: conv2d(8, 3, bias = false) -> max_pool2d((2, 1), ceil_mode = true) -> relu
-    output z = y -> flatten -> c: linear(16) -> relu -> d: linear(16) -> e: linear(5)
+    output z = y -> c: conv2d(16, 2) -> relu -> d: conv2d(5, 1)
 """
 
 

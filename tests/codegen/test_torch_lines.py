@@ -1,4 +1,4 @@
-"""Linear layers on integers in a line: a single row passes them as one piece, with the results of the layers."""
+"""Layers on integers in a line: a single sample passes them as one piece, with the results of the layers."""
 
 from __future__ import annotations
 
@@ -26,6 +26,11 @@ LOOP = """model net(width = 24, depth = 3) {
     for i in 0..depth { x = x -> hidden[i]: linear(width) -> relu }
     output y = x -> head: linear(5)
 }"""
+CONVOLUTIONS = """input x: f32[N, 3, 14, 14]
+    y = x -> a: conv2d(8, 3) -> relu -> max_pool2d(3, stride = 2, padding = 1)
+        -> b: conv2d(8, 3, padding = 1, bias = false) -> max_pool2d((2, 1), ceil_mode = true) -> relu
+    output z = y -> flatten -> c: linear(16) -> relu -> d: linear(16) -> relu -> e: linear(5)"""
+FLATTENED = "input x: f32[N, 2, 12]  output y = x -> a: linear(16) -> relu -> flatten -> b: linear(5)"
 ALONE = LOOP.replace("output y = x -> head: linear(5)", "output y = x")
 
 
@@ -73,7 +78,7 @@ def one_by_one(module: ModuleType, model: torch.nn.Module, x: torch.Tensor, sche
         (ALONE, "x, self.hidden_in, self.hidden, relu=True", True),
     ],
 )
-def test_layers_one_after_the_other_are_a_line(text: str, arguments: str, relu_behind: bool) -> None:
+def test_linear_layers_one_after_the_other_are_a_line(text: str, arguments: str, relu_behind: bool) -> None:
     for scheme in ("static", "dynamic"):
         source = source_of(rounded(text, scheme))
         forward = " ".join(source[source.index("    def forward(self, x: Tensor) -> Tensor:") :].split())
@@ -83,6 +88,42 @@ def test_layers_one_after_the_other_are_a_line(text: str, arguments: str, relu_b
             call = f"ranged_line({first[0]}, {rest})"
         assert call in forward.replace("( ", "(").replace(" )", ")")
         assert ("F.relu(" in forward) == relu_behind
+
+
+def test_convolutions_are_part_of_a_line_that_ends_in_a_linear_layer() -> None:
+    source = source_of(rounded(CONVOLUTIONS))
+    forward = " ".join(source[source.index("    def forward(self, x: Tensor) -> Tensor:") :].split())
+    assert "[self.a, self.b, self.c, self.d, self.e], relu=True, moves=[" in forward
+    moves = ["lambda x: pooled(x, 3, stride=2, padding=1)", "lambda x: pooled(x, (2, 1), ceil_mode=True).flatten(1)"]
+    assert ", ".join([*moves, "None", "None", "None"]) in forward
+    linear = CONVOLUTIONS.replace("y -> flatten -> ", "y -> ")
+    residual = "input x: f32[N, 4, 6, 6]  output y = (x -> a: conv2d(4, 1) -> relu -> b: conv2d(4, 1)) + x"
+    assert "fixed_line(x" not in source_of(quantized(linear)), "a sample has several rows"
+    assert "fixed_line" not in source_of(quantized(residual))
+
+
+def test_a_convolution_whose_kernel_is_worth_its_call_is_called(tmp_path: Path) -> None:
+    graph = rounded(CONVOLUTIONS)
+    module = torch_modules.imported(graph, tmp_path)
+    model, (x,) = module.load(), inputs_of(graph, N=1).values()
+    called: list[str] = []
+    for name, child in model.named_children():
+        child.register_forward_hook(lambda *_, name=name: called.append(name))
+    expected = model(x)
+    called.clear()
+    model(x)
+    assert not called
+    module.Int8Conv2d.least = 1
+    model.e.line = None
+    torch.testing.assert_close(model(x), expected, atol=0.02, rtol=0)
+    called.clear()
+    model(x)
+    assert {*"abcde"} <= {*called}
+    module.Int8Conv2d.least = math.inf
+    model.e.line = None
+    larger = torch.randn(2, 3, 14, 14)
+    alone = torch.cat([model(image[None]) for image in larger])
+    torch.testing.assert_close(model(larger), alone, atol=0.02, rtol=0)
 
 
 def test_layers_that_share_are_called_each() -> None:
@@ -95,7 +136,7 @@ def test_layers_that_share_are_called_each() -> None:
 
 @pytest.mark.parametrize("rows", [1, 3, 9])
 @pytest.mark.parametrize("scheme", ["static", "dynamic"])
-@pytest.mark.parametrize("text", [ROW, PLAIN, LOOP, ALONE])
+@pytest.mark.parametrize("text", [ROW, PLAIN, LOOP, ALONE, CONVOLUTIONS, FLATTENED])
 def test_a_line_computes_what_the_graph_does(text: str, scheme: str, rows: int, tmp_path: Path) -> None:
     # Sums that lie at a tie may be rounded to either side.
     assert_agrees(rounded(text, scheme), tmp_path, atol=0.02, N=rows)

@@ -165,7 +165,11 @@ class _Planner:
             self._statement(statement, bases)  # for the members
 
         def spell(texts: Sequence[str]) -> str:
-            return line.spell(texts[0], lambda path: self.expressions.access(path, bases))
+            return line.spell(
+                texts[0],
+                lambda path: self.expressions.access(path, bases),
+                lambda step, text: self.context.integers.functions[step]([text]),
+            )
 
         return Step((self._resolved(line.parts[0].operand),), (line.result,), spell, True)
 

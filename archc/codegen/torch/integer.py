@@ -7,7 +7,7 @@ Every other layer with an int8 weight decodes it, and keeps the result.
 
 Where what a layer makes is rounded next, after no more than clipping, pooling or flattening it, its kernel makes
 integers itself: `self.conv1(self.conv1_in(image), self.conv2_in, relu=True)`.  Linear layers one after the other are
-called as one, and so are those alone: `archc.codegen.torch.lines`.
+called as one, and so are those alone, and convolutions before them: `archc.codegen.torch.lines`.
 
 Which operators have such a form, and which, they say themselves: `Operator.torch_integers`.
 """
@@ -112,15 +112,17 @@ class _Search:
         dropped = {decoder for statement in applied for decoder in self._take_integers(statement, readers)}
         makers = {local: statement for statement in applied for local in statement.results}
         left = tuple(statement for statement in body if statement not in dropped)
+        lines = Lines(self._rounding, self._layer, self._moves)
         within: set[Statement] = set()
         for position, statement in enumerate(left):
             if statement in within:
                 continue
             if statement in self.found.quantizers and statement in self.found.modules:
                 self._round_in_kernel(statement, makers)
-            line = None if statement in self.found.absorbed else Lines(self._rounding, self._linear).at(left, position)
+            line = None if statement in self.found.absorbed else lines.at(left, position)
             if line is not None:
                 self.found.lines[statement] = line
+                self.found.functions |= {step: self._function(step) for step in line.moves}
                 within.update(line.statements)
                 makers = {local: maker for local, maker in makers.items() if maker not in within}
         return left
@@ -134,10 +136,23 @@ class _Search:
         known = all(self._needed_module(node).function == "Quantize" for node in statement.nodes)
         return statement.member.name if known else None
 
-    def _linear(self, statement: Apply) -> bool:
-        if statement not in self.found.modules:
+    def _layer(self, statement: Apply) -> str | None:
+        """The class of a layer that takes integers, for other statements None."""
+        if statement not in self.found.modules or statement in self.found.quantizers:
+            return None
+        kinds = {self._needed_module(node).function for node in statement.nodes}
+        return kinds.pop() if len(kinds) == 1 else None
+
+    def _moves(self, statement: Apply) -> bool:
+        """Whether a statement only moves elements, of integers as well as of numbers."""
+        first = statement.nodes[0]
+        if (
+            statement in self.found.quantizers
+            or first.op.rectifies
+            or any(node.op != first.op for node in statement.nodes)
+        ):
             return False
-        return all(self._needed_module(node).function == "Int8Linear" for node in statement.nodes)
+        return isinstance(self._form(first), str)
 
     def _take_integers(self, quantize: Apply, readers: dict[Local, list[Apply]]) -> list[Apply]:
         """Rewrite what follows a statement that makes integers; returns the decoders that are not needed any more."""
