@@ -58,14 +58,9 @@ class Part:
 
 @dataclass(frozen=True)
 class Line:
-    """Parts of which each receives what the one before gives.
-
-    Attributes:
-        relu: a `relu` stands between every two layers; it may follow the last one as well.
-    """
+    """Parts of which each receives what the one before gives."""
 
     parts: tuple[Part, ...]
-    relu: bool
 
     @property
     def statements(self) -> tuple[Statement, ...]:
@@ -89,7 +84,8 @@ class Line:
         members = [[part.layer for part in self.parts]]
         if self.fixed:
             members.insert(0, [part.rounding for part in self.parts])
-        options = ["relu=True"] if self.relu else []
+        relus = [part.relu for part in self.parts for _ in range(part.count)][:-1]
+        options = [f"relu={all(relus) or relus}"] if any(relus) else []
         moves = self._moves(move)
         if any(text != "None" for text in moves):
             options.append(f"moves=[{', '.join(moves)}]")
@@ -143,7 +139,7 @@ class Lines:
         if not parts:
             return None
         parts[-1] = parts[-1].bare
-        return Line(tuple(parts), parts[0].relu) if _is_flat(parts) else None
+        return Line(tuple(parts)) if _is_flat(parts) else None
 
     def _single(self, body: Sequence[Statement], position: int) -> Part | None:
         """A rounding, a layer and, where they follow, a `relu` and pools."""
@@ -215,9 +211,7 @@ def _rectifies(step: Apply) -> bool:
 def _follows(part: Part, parts: Sequence[Part]) -> bool:
     """Whether a part continues a line of others."""
     before = parts[-1]
-    alike = bool(part.rounding) == bool(before.rounding) and before.relu == parts[0].relu
-    # Two layers of a loop have the same between them as those before it.
-    alike &= part.count == 1 or part.relu == parts[0].relu
+    alike = bool(part.rounding) == bool(before.rounding)
     # Where the range is found anew for each operand, nothing may come between.
     alike &= bool(part.rounding) or not (before.after or part.before)
     return alike and part.operand is before.result and before.result.uses == 1
