@@ -6,24 +6,25 @@ in a literal, an argument takes its place, and where they differ in more, the in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 
 from archc.codegen.program import Apply, Definition, Local, Loop, Recurrence, Statement, Use
 from archc.codegen.torch.arguments import Arguments
 from archc.codegen.torch.borrowed import borrowed
 from archc.codegen.torch.chains import Chain, container, find_chains
-from archc.codegen.torch.constructions import INDEX, Construction, construction, element_texts
+from archc.codegen.torch.class_loops import Loops
+from archc.codegen.torch.constructions import Construction, construction
 from archc.codegen.torch.expressions import Bases, Expressions
 from archc.codegen.torch.layout import COMMON, function_body
 from archc.codegen.torch.lines import Line
 from archc.codegen.torch.local_types import Types
 from archc.codegen.torch.members import Member, access, init_lines
 from archc.codegen.torch.merge import Mismatch, check_same
-from archc.codegen.torch.names import VARIABLES, Names, identifier, snake_case
+from archc.codegen.torch.names import VARIABLES, Names
 from archc.codegen.torch.notes import Notes
 from archc.codegen.torch.plans import ClassPlan, Context
-from archc.codegen.torch.reading import iterations, module_paths, results_of, steps_of, tensor_names, texts_of
-from archc.codegen.torch.steps import Repeat, Step, Steps
+from archc.codegen.torch.reading import module_paths, tensor_names
+from archc.codegen.torch.steps import Repeat, Step
 from archc.codegen.torch.surroundings import Surroundings
 from archc.ir.storage import Int8
 from archc.ops.spelling import method
@@ -35,7 +36,7 @@ def plan(definition: Definition, context: Context) -> None:
     while groups:
         instances = groups.pop(0)
         try:
-            made = _Planner(definition, instances, context).plan()
+            made = Planner(definition, instances, context).plan()
         except Mismatch as mismatch:
             groups[:0] = [tuple(instances[k] for k in group) for group in mismatch.groups]
         else:
@@ -47,7 +48,7 @@ def call_module(module: str, operands: Sequence[str]) -> str:
     return f"{module}({', '.join(operands)})"
 
 
-class _Planner:
+class Planner:
     """Plans the class of some instances of a definition, statement by statement."""
 
     def __init__(self, definition: Definition, instances: tuple[int, ...], context: Context):
@@ -70,19 +71,20 @@ class _Planner:
         self.names = Names()
         inputs = {local: self.names.take(local.name or "x") for local in definition.inputs}
         self.inputs = inputs
-        types = [self._types(local) for local in definition.inputs]
+        types = [self.types(local) for local in definition.inputs]
         self.tensor_names = frozenset((*COMMON, *tensor_names(definition.body), *inputs.values()))
         self.variables = Names(VARIABLES | self.tensor_names)
         self.around = Surroundings(definition, instances, types, inputs, self.variables)
         self.expressions = Expressions(definition, instances, context, self.members, self.arguments, self.around)
-        self.notes = Notes(self.arguments.definition, self._types)
+        self.notes = Notes(self.arguments.definition, self.types)
         self.renamed: dict[Local, Local] = {}
         self.shared: dict[str, str] = {}
-        self.loop_variables: set[str] = set()
+        self.loops = Loops(self)
         self.elements: dict[Statement, str] = {}  # constructors that are found for all elements of a list together
         self.init: list[str] = []
 
-    def _types(self, local: Local) -> Types:
+    def types(self, local: Local) -> Types:
+        """The types of a tensor, one for each instance that the class serves."""
         types = self.context.types[local]
         return tuple(types[k] for k in self.instances)
 
@@ -94,7 +96,7 @@ class _Planner:
         """
         for parameter in self.own:
             self.init += self.expressions.registration(parameter)
-        steps = self._body(self.definition.body, {})
+        steps = self.body(self.definition.body, {})
         outputs = self._outputs(steps)
         body = function_body(self.inputs, steps, outputs, self._reserved, self.notes.line)
         sizes = [f"        {name} = {source}" for name, source in self.around.lines]
@@ -116,7 +118,7 @@ class _Planner:
 
     def _outputs(self, steps: list[Step | Repeat]) -> list[Local]:
         """What `forward` returns; a step more for each image that is to be in the usual order."""
-        outputs = [self._resolved(local) for local in self.definition.outputs]
+        outputs = [self.resolved(local) for local in self.definition.outputs]
         if self.definition.scopes[0] is self.context.graph.scope:
             for position in self.context.images:
                 image = outputs[position]
@@ -139,7 +141,7 @@ class _Planner:
 
     # Statements -------------------------------------------------------------------------------------------
 
-    def _body(self, body: Sequence[Statement], bases: Bases) -> list[Step | Repeat]:
+    def body(self, body: Sequence[Statement], bases: Bases) -> list[Step | Repeat]:
         """The steps of statements; `bases` holds the variables of the loops around, by the path they stand for."""
         steps: list[Step | Repeat] = []
         position = 0
@@ -171,13 +173,13 @@ class _Planner:
                 lambda step, text: self.context.integers.functions[step]([text]),
             )
 
-        return Step((self._resolved(line.parts[0].operand),), (line.result,), spell, True)
+        return Step((self.resolved(line.parts[0].operand),), (line.result,), spell, True)
 
     def _sequence(self, chain: Chain, bases: Bases) -> Step:
         """The step that stands for all of a chain."""
         path = container(chain)
         function = self.expressions.access(path, bases)
-        operands = tuple(self._resolved(local) for local in chain[0].operands)
+        operands = tuple(self.resolved(local) for local in chain[0].operands)
         names = (path.rpartition(".")[2],)
         return Step(operands, chain[-1].results, lambda texts: f"{function}({', '.join(texts)})", True, names)
 
@@ -195,9 +197,9 @@ class _Planner:
     def _statement(self, statement: Statement, bases: Bases) -> list[Step | Repeat]:
         """The steps of a single statement."""
         if isinstance(statement, Loop):
-            return self._loop(statement, bases)
+            return self.loops.loop(statement, bases)
         if isinstance(statement, Recurrence):
-            return self._recurrence(statement, bases)
+            return self.loops.recurrence(statement, bases)
         if isinstance(statement, Use):
             return [self._use(statement, bases)]
         step = self._apply(statement, bases)
@@ -206,7 +208,8 @@ class _Planner:
             return []
         return [step]
 
-    def _resolved(self, local: Local) -> Local:
+    def resolved(self, local: Local) -> Local:
+        """The tensor that one stands for: what a step that left no trace was given."""
         while local in self.renamed:
             local = self.renamed[local]
         return local
@@ -215,7 +218,7 @@ class _Planner:
         instances = [use.instances[k] for k in self.instances]
         made = self._chosen(use)
         member = self.members.at(use.member.name)
-        member.text = self.elements.get(use) or self._construction(use).text(self.arguments)
+        member.text = self.elements.get(use) or self.construction(use).text(self.arguments)
         member.plan = made
         extras = [self.expressions.extra(extra, [made.position[k] for k in instances], bases) for extra in made.extras]
         function = self.expressions.access(use.member.name, bases)
@@ -228,7 +231,7 @@ class _Planner:
         check_same([id(plan) for plan in chosen])
         return chosen[0]
 
-    def _construction(self, statement: Apply | Use) -> Construction:
+    def construction(self, statement: Apply | Use) -> Construction:
         """The constructor of the module of a statement, which has one."""
         layer = statement.member.name if statement.member is not None else ""
         if isinstance(statement, Apply):
@@ -249,7 +252,7 @@ class _Planner:
             function = self.expressions.function(nodes, bases, member.name if member is not None else operator)
             return self._step(statement, function, False, operator)
         modules = [modules[k] for k in self.instances]
-        text = self.elements.get(statement) or self._construction(statement).text(self.arguments)
+        text = self.elements.get(statement) or self.construction(statement).text(self.arguments)
         path = member.name if member is not None else self._anonymous(operator, text)
         self.members.at(path).text = text
         module = self.expressions.access(path, bases)
@@ -275,7 +278,7 @@ class _Planner:
         return self.shared[text]
 
     def _step(self, statement: Apply | Use, spell: Callable[[Sequence[str]], str], layer: bool, name: str) -> Step:
-        operands = tuple(self._resolved(local) for local in statement.operands)
+        operands = tuple(self.resolved(local) for local in statement.operands)
         names: tuple[str, ...] = (name.rpartition(".")[2],)
         light = statement in self.context.integers.quantizers
         if light:
@@ -284,126 +287,3 @@ class _Planner:
             node = statement.nodes[0]
             names = tuple(pattern.name for pattern in node.op.signature_for(node.types).results)
         return Step(operands, statement.results, spell, layer, names, light)
-
-    # Loops ------------------------------------------------------------------------------------------------
-
-    def _loop(self, loop: Loop, bases: Bases) -> list[Step | Repeat]:
-        counts = [loop.counts[k] for k in self.instances]
-        if any(count != counts[0] for count in counts):
-            self._take_elements(loop, counts)
-        elif loop.first and counts[0] == 2:
-            return self._unrolled(loop, bases)  # the rest of a list is worth no loop if it is that short
-        for parameters, entering in zip(loop.parameters, (loop.carried, *loop.yields)):
-            for slot, local in enumerate(parameters):
-                if all(row[slot] is own[slot] for row, own in zip(loop.yields, loop.parameters)):
-                    self.renamed |= {local: entering[slot], loop.results[slot]: entering[slot]}
-        variables: dict[str, str] = {}
-        for name in loop.lists:
-            if name in self.modules:
-                variables[name] = self._loop_variable(name, loop, {*bases.values(), *variables.values()})
-        first: list[Step | Repeat] = []
-        texts: list[str] = []
-        for number, iteration in enumerate(iterations(loop, self.instances), loop.first):
-            inner = {**bases, **{f"{name}.{number}": variable for name, variable in variables.items()}}
-            steps = self._body(iteration, inner)
-            if number == loop.first:
-                first, texts = steps, texts_of(steps)
-            elif texts_of(steps) != texts:
-                check_same(counts)
-                return self._unrolled(loop, bases)
-            results = zip(results_of(first), results_of(steps), strict=True)
-            self.notes.silent.update(local for local, same in results if self._types(local) != self._types(same))
-        changing = [slot for slot, local in enumerate(loop.parameters[0]) if local not in self.renamed]
-        rest = f"[{loop.first}:]" if loop.first else ""
-        lists = ", ".join(f"{self.expressions.access(name, bases)}{rest}" for name in variables)
-        over = f"zip({lists})" if len(variables) > 1 else lists or f"range({counts[0]})"
-        header = f"for {', '.join(variables.values()) or '_'} in {over}"
-
-        def picked(locals_: Sequence[Local]) -> tuple[Local, ...]:
-            return tuple(locals_[slot] for slot in changing)
-
-        return [
-            Repeat(
-                header,
-                first,
-                tuple(self._resolved(local) for local in picked(loop.carried)),
-                picked(loop.parameters[0]),
-                tuple(self._resolved(local) for local in picked(loop.yields[0])),
-                picked(loop.results),
-            )
-        ]
-
-    def _take_elements(self, loop: Loop, counts: Sequence[int]) -> None:
-        """Find the constructors of the elements of lists that have not the same length in all instances."""
-        if not any(name in self.modules for name in loop.lists):
-            check_same(counts)
-        self.arguments.reserve(INDEX)
-        for row in zip(*map(steps_of, iterations(loop, self.instances))):
-            if row[0].member is not None and row[0].member.name in self.modules:
-                calls = [self._construction(statement) for statement in row]
-                texts = element_texts(calls, counts, loop.first, self.arguments)
-                self.elements |= zip(row, texts)
-        for name in loop.lists:
-            if name in self.modules:
-                lengths = tuple(str(loop.first + count) for count in counts)
-                self.members.at(name).length = self.arguments.take(lengths, "depth", name)
-
-    def _recurrence(self, scan: Recurrence, bases: Bases) -> list[Step | Repeat]:
-        """The loop over the steps of a scan, and what puts together again what is kept of them."""
-        body = self._body(scan.body, bases)
-        read = [(kept, stacked) for kept, stacked in zip(scan.kept, scan.stacked) if stacked.uses]
-        lists = tuple(
-            Local(kept.type, "outputs" if len(read) == 1 else f"{stacked.name or 'output'}_steps")
-            for kept, stacked in read
-        )
-        for local, (kept, _) in zip(lists, read):
-            self.context.types[local] = self.context.types[kept]
-        steps = Steps(
-            sequences=tuple(map(self._resolved, scan.sequences)),
-            items=scan.items,
-            kept=tuple(self._resolved(kept) for kept, _ in read),
-            lists=lists,
-            names=tuple(kept.name or f"{stacked.name or 'y'}_t" for kept, stacked in read),
-        )
-        loop = Repeat(
-            "",
-            body,
-            tuple(map(self._resolved, scan.first_states)),
-            scan.states,
-            tuple(map(self._resolved, scan.next_states)),
-            (*scan.last_states, *lists),
-            steps,
-        )
-        stacks = [
-            Step((local,), (stacked,), lambda texts: f"torch.stack({texts[0]}, 1)")
-            for local, (_, stacked) in zip(lists, read)
-        ]
-        return [loop, *stacks]
-
-    def _unrolled(self, loop: Loop, bases: Bases) -> list[Step | Repeat]:
-        """The steps of all iterations one after the other: they differ in more than the layers that they use."""
-        steps: list[Step | Repeat] = []
-        entering = loop.carried
-        for iteration, parameters, yields in zip(iterations(loop, self.instances), loop.parameters, loop.yields):
-            self.renamed |= dict(zip(parameters, entering))
-            steps += self._body(iteration, bases)
-            entering = yields
-        self.renamed |= dict(zip(loop.results, entering))
-        return steps
-
-    def _loop_variable(self, name: str, loop: Loop, taken: Collection[str]) -> str:
-        """What to call an element of a list: after its block, or the list's name in the singular."""
-        last = next((part for part in reversed(name.split(".")) if not part.isdigit()), "layer")
-        singular = last[:-1] if len(last) > 3 and last.endswith("s") and not last.endswith("ss") else last
-        for statement in loop.iterations[0]:
-            if isinstance(statement, Use) and statement.member.name == f"{name}.0":
-                # `block` for a `BasicBlock`
-                singular = snake_case(statement.definition.scopes[0].definition).rpartition("_")[2]
-        singular = identifier(singular)
-        clashes = singular in self.variables and singular not in self.loop_variables
-        base = "layer" if len(singular) == 1 or clashes else singular
-        # The variable of another loop serves again, if that loop is not around this one.
-        if base not in self.loop_variables or base in taken:
-            base = self.variables.take(base)
-            self.loop_variables.add(base)
-        return base
