@@ -61,6 +61,8 @@ class Quant(Pass):
     layer that stays as it is.  One with less work than `least`, or that only looks up, gets `weight` under any scheme,
     and so does a small convolution whose integers no other layer takes.  What a
     convolution makes is rounded as well, if it does not flow into another such layer: its kernels give integers.
+    Kernels add products up exactly on CPUs with VNNI and on GPUs.  Older CPUs clip pairs of them to 16 bits: an emitted
+    PyTorch module notices, and computes in floats there; ONNX Runtime does not.
     The default of `least` suits both runtimes where linear layers follow one another, with at most a `relu` between.
     One sample at a time in PyTorch, others gain from 200,000 multiply-adds on: for that, give `least = 200_000`.
     """
