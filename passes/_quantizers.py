@@ -38,15 +38,15 @@ def results_to_round(graph: Graph, integer: Iterable[Node]) -> dict[Value, Node]
     return found
 
 
-def feeds_integers(node: Node, integer: Collection[Node]) -> bool:
-    """Whether what a node receives comes from such a layer, so that rounding it costs nothing more."""
+def feeding(node: Node, integer: Collection[Node]) -> Node | None:
+    """The layer of integers whose result a node receives, clipped or moved about; rounding it costs nothing more."""
     value = node.operands[0]
     while value.producer is not None and value.producer not in integer:
         op = value.producer.op
         if len(value.producer.operands) != 1 or not (op.clips or op.keeps_steps):
-            return False
+            return None
         value = value.producer.operands[0]
-    return value.producer is not None
+    return value.producer
 
 
 def _goes_to(graph: Graph, value: Value, nodes: Collection[Node]) -> bool:

@@ -138,8 +138,25 @@ def test_small_linear_layers_are_rounded_for_where_least_says_so() -> None:
     (256, "static", "weight"), (400, "static", "static"), (400, "dynamic", "weight"), (600, "dynamic", "dynamic")
 ])  # fmt: skip
 def test_dynamic_rounding_takes_a_larger_layer_to_pay(width: int, scheme: str, found: str) -> None:
-    (report,) = run(mlp(width, width), Quant(scheme=scheme))  # type: ignore[arg-type]
+    (report,) = run(mlp(width, width, width), Quant(scheme=scheme))  # type: ignore[arg-type]
     assert remarks(report, "rewrote")["fc1"].startswith(found)
+
+
+@pytest.mark.parametrize(("width", "between", "least", "found"), [
+    (400, "tanh", None, "weight"), (400, "relu", None, "static"), (400, "tanh", 100_000, "static"),
+    (450, "tanh", None, "static"),
+])  # fmt: skip
+def test_a_linear_layer_alone_takes_a_larger_one_to_pay(
+    width: int, between: str, least: int | None, found: str
+) -> None:
+    build = Build()
+    x = build.layer(between, build.layer("linear", build.input(width), width, name="fc1"))
+    graph = build.done(build.layer("linear", x, width, name="fc2"))
+    (report,) = run(graph, Quant(least=least))
+    assert {layer: said.partition(":")[0] for layer, said in remarks(report, "rewrote").items()} == {
+        "fc1": found,
+        "fc2": found,
+    }
 
 
 def test_what_flows_from_one_convolution_into_the_next_is_rounded_once() -> None:
