@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 from archc.ir.dims import SymbolicDim
 from archc.ir.graph import Node
-from archc.ops.spelling import TorchSpelling, atom
+from archc.ops.spelling import TorchSpelling, as_parameters
 
 
 def node_spelling(
@@ -22,18 +22,13 @@ def node_spelling(
     inference = node.op.infer(node.types)
     return TorchSpelling(
         operands=operands,
-        weights=oriented(node, {name: weight(path) for name, path in node.weights.items()}),
+        weights=as_parameters({name: weight(path) for name, path in node.weights.items()}, node.transposed),
         types=node.types,
         results=inference.results,
         sizes=inference.solution.extents,
         size_text=size_text,
         storages={},
     )
-
-
-def oriented(node: Node, weights: Mapping[str, str]) -> dict[str, str]:
-    """The expressions of a node's parameters, from those of the weights that they are, or are the transpose of."""
-    return {name: f"{atom(text)}.T" if name in node.transposed else text for name, text in weights.items()}
 
 
 def asked_sizes(node: Node) -> tuple[SymbolicDim, ...]:

@@ -6,7 +6,7 @@ Spelling needs neither library: PyTorch is spelled as text, ONNX through a build
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, Protocol, overload
 
@@ -213,6 +213,11 @@ def infix(left: str, operator: str, right: str) -> Infix:
 def atom(expression: str) -> str:
     """An expression that anything may be hung on: in parentheses where it is an operator's."""
     return f"({expression})" if isinstance(expression, Infix) else expression
+
+
+def as_parameters(weights: Mapping[str, str], transposed: Collection[str]) -> dict[str, str]:
+    """The texts of a layer's parameters, from those of the weights that they are, or are the transpose of."""
+    return {name: f"{atom(text)}.T" if name in transposed else text for name, text in weights.items()}
 
 
 class Verbatim(str):

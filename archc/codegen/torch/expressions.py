@@ -16,8 +16,7 @@ from archc.codegen.torch.spell import spelling
 from archc.codegen.torch.surroundings import Extra, Surroundings
 from archc.ir.dims import symbol
 from archc.ir.graph import Node
-from archc.ops.asked_sizes import oriented
-from archc.ops.spelling import atom, literal, method
+from archc.ops.spelling import as_parameters, atom, literal, method
 
 Bases = Mapping[str, str]
 """The variables of the loops around a statement, by the path of the member that each stands for."""
@@ -67,7 +66,7 @@ class Expressions:
         """
         first = nodes[0]
         paths = {name: tuple(node.weights[name] for node in nodes) for name in first.weights}
-        weights = oriented(first, {name: self.weight(paths[name], bases) for name in paths})
+        weights = as_parameters({name: self.weight(paths[name], bases) for name in paths}, first.transposed)
         here = self.placement.away(first)
         if all((node.op, node.types, self.placement.away(node)) == (first.op, first.types, here) for node in nodes[1:]):
             return lambda operands: self._spell(0, first, operands, weights)
