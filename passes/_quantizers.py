@@ -49,6 +49,12 @@ def feeding(node: Node, integer: Collection[Node]) -> Node | None:
     return value.producer
 
 
+def joined(integer: Collection[Node]) -> set[Node]:
+    """Those of these layers that receive integers from another one, or hand them on to one."""
+    pairs = ((node, feeding(node, integer)) for node in integer)
+    return {node for receiver, source in pairs if source is not None for node in (receiver, source)}
+
+
 def _goes_to(graph: Graph, value: Value, nodes: Collection[Node]) -> bool:
     users = graph.consumers(value)
     return bool(users) and not graph.is_output(value) and all(user in nodes for user in users)

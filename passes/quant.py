@@ -17,16 +17,16 @@ from archc.passmanager import FLOAT_WEIGHTS, Context, Pass, select
 
 from ._calibrate import Range, observe
 from ._layers import Layer, Work, layers_with_weight, work_of_one_sample
-from ._quantizers import Rounder, feeding, results_to_round
+from ._quantizers import Rounder, feeding, joined, results_to_round
 
 Scheme = Literal["static", "dynamic", "weight"]
 
 LEAST = {"static": 100_000, "dynamic": 250_000, "weight": 0}
-"""Multiply-adds a sample below which a linear layer alone costs less than rounding what it receives, by scheme.
+"""Multiply-adds a sample below which a linear layer costs less than rounding what it receives, by scheme.
 
-Measured by `benchmarks.int8_models --widths`, at batch 1: in ONNX Runtime integers make perceptrons of width 256 0.9
-times as fast as they are, of 384 more than twice; in PyTorch those of 256 0.97 times, of 384 1.1 times and of 512 1.5
-times.  With ranges that are not fixed, PyTorch has to find them by a call each: 384 is slower then, and 512 as fast.
+Measured by `benchmarks.int8_models --widths`, at batch 1: in ONNX Runtime integers make perceptrons of width 256 slower
+than they are, of 384 more than twice as fast; in PyTorch those of 256 are no faster, of 384 a little, and of 512 by
+half.  Ranges that are not fixed PyTorch has to find by a call each, which pays from 512 on.
 """
 
 LEAST_OF_KERNELS_THAT_ROUND = 65_536
@@ -35,8 +35,8 @@ LEAST_OF_KERNELS_THAT_ROUND = 65_536
 LEAST_ALONE = 200_000
 """The same, in the scheme `static`, for a linear layer that neither receives integers nor hands them on.
 
-Measured with perceptrons that have a `tanh` between layers, at batch 1 in PyTorch: of width 384 integers made them 0.83
-to 0.99 times as fast as they are, of 512 1.3 times.  ONNX Runtime gains from 384 on, which `least` can ask for.
+Measured by `benchmarks.int8_models --widths 384 512 --between tanh`: at batch 1 in PyTorch perceptrons of width 384
+became slower, and those of 512 faster.  ONNX Runtime gains from 384 on, which `least` can ask for.
 """
 
 LONELY = 1_000_000
@@ -178,10 +178,9 @@ class Quant(Pass):
         rounding = set(results_to_round(graph, nodes).values())
         lonely = [layer for layer in static if work(layer.node) < LONELY and not rounding.isdisjoint(layer.nodes)]
         if self.least is None:
-            sources = {node: feeding(node, nodes) for node in nodes}
-            joined = {node for pair in sources.items() if pair[1] is not None for node in pair}
             small = [layer for layer in static if not layer.op.integer_result and work(layer.node) < LEAST_ALONE]
-            lonely += [layer for layer in small if joined.isdisjoint(layer.nodes)]
+            linked = joined(nodes)
+            lonely += [layer for layer in small if linked.isdisjoint(layer.nodes)]
         return lonely
 
     def _obstacle(self, graph: Graph, layer: Layer, wanted: bool) -> str | None:
