@@ -4,9 +4,11 @@ Every model is compiled with fresh weights, as it is and with each pipeline; all
 table gives the median and, in brackets, the speed relative to the float program in the same runtime; what is below
 0.95 is marked.
 
-With `--widths`, perceptrons of five layers of these widths instead: from which size on does int8 pay?
+With `--widths`, perceptrons of five layers of these widths instead: from which size on does int8 pay? `--between` puts
+another function in the place of the `relu` between their layers.
 
-    python -m benchmarks.int8_models [--models cnn resnet18] [--batches 1 32] [--widths 256 512] [--pipelines quant]
+    python -m benchmarks.int8_models [--models cnn resnet18] [--batches 1 32] [--pipelines quant]
+    python -m benchmarks.int8_models --widths 256 512 [--between tanh]
 """
 
 from __future__ import annotations
@@ -43,19 +45,26 @@ SLOWER = 0.95
 
 @dataclass(frozen=True)
 class Model:
-    """A spec, the attributes that it is compiled with, and the size of one input."""
+    """A spec, the attributes that it is compiled with, the size of one input, and what stands for each `relu`."""
 
     spec: str
     size: tuple[int, ...]
     values: Mapping[str, int] = field(default_factory=dict)
+    between: str = "relu"
 
     @property
     def title(self) -> str:
-        return self.spec + "".join(f", {name} {value}" for name, value in self.values.items() if name == "width")
+        width = "".join(f", {name} {value}" for name, value in self.values.items() if name == "width")
+        return self.spec + width + (f", `{self.between}`" if self.between != "relu" else "")
+
+    @property
+    def text(self) -> Path | str:
+        path = ROOT / "specs" / f"{self.spec}.arch"
+        return path if self.between == "relu" else path.read_text(encoding="utf-8").replace("relu", self.between)
 
 
-def perceptron(width: int) -> Model:
-    return Model("mlp", (width,), {"features": width, "width": width, "depth": 4})
+def perceptron(width: int, between: str) -> Model:
+    return Model("mlp", (width,), {"features": width, "width": width, "depth": 4}, between)
 
 
 @dataclass(frozen=True)
@@ -69,10 +78,11 @@ class Program:
 
 def load(model: Model, passes: str, folder: Path) -> Program:
     """Compile, write and load one program."""
-    spec = ROOT / "specs" / f"{model.spec}.arch"
-    feed = next(iter(archc.parse(spec).inputs)).name or ""
+    feed = next(iter(archc.parse(model.text).inputs)).name or ""
     calibration = {feed: np.random.default_rng(1).standard_normal((16, *model.size), np.float32)}
-    compiled = archc.compile(spec, values=model.values, passes=passes, calibration=calibration if passes else None)
+    compiled = archc.compile(
+        model.text, values=model.values, passes=passes, calibration=calibration if passes else None
+    )
     compiled.write(folder, emit=("torch", "onnx"))
     module = load_module(folder / f"{model.spec}.py").load()
     session = onnx.session(folder / f"{model.spec}.onnx")
@@ -114,13 +124,16 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", choices=list(MODELS), default=list(MODELS))
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 32])
     parser.add_argument("--widths", nargs="+", type=int, default=[], help="of perceptrons, in the place of models")
+    parser.add_argument("--between", default="relu", help="what stands between their layers (default: %(default)s)")
     parser.add_argument("--pipelines", nargs="+", help="default: those that the tables in docs/benchmarks.md have")
     parser.add_argument("--rounds", type=int, default=11, help="turns of each program (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=0.02, help="length of a turn (default: %(default)s)")
     options = parser.parse_args()
     torch.set_num_threads(1)
     rows: list[list[str]] = []
-    models = [*map(perceptron, options.widths)] or [Model(name, MODELS[name]) for name in options.models]
+    models = [perceptron(width, options.between) for width in options.widths] or [
+        Model(name, MODELS[name]) for name in options.models
+    ]
     pipelines = options.pipelines or (WIDE if options.widths else PIPELINES)
     for model in models:
         with tempfile.TemporaryDirectory() as folder:

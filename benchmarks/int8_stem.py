@@ -1,0 +1,152 @@
+"""What the ONNX emitter's form of a first convolution in integers gains, and where the time goes afterwards.
+
+Networks of two convolutions on small images, quantized, in ONNX Runtime on one thread: as floats, with the first
+convolution and its pool in floats (which is what ONNX Runtime's kernels would have), and as one product of patches in
+integers, whether the emitter would choose that or not. The programs take turns; in brackets is the speed relative to
+the float one. Behind them the same with and without flattening in the kernels' own order, and then the nodes of the
+digit classifier that take most of its time.
+
+    python -m benchmarks.int8_stem [--batches 1 8 32] [--rounds 31] [--nodes 12]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import onnxruntime
+
+import archc
+from archc.codegen import onnx
+from archc.codegen.onnx import builder, stems
+from archc.compiler import Compiled
+from benchmarks.processes import ROOT
+from benchmarks.tables import markdown
+from benchmarks.timing import interleaved
+
+NETS = ((1, 3, 32), (1, 3, 16), (1, 5, 32), (3, 3, 32))
+"""Channels of the image, kernel and channels of the first convolution."""
+TEXT = """
+model net {{
+    input image: f32[N, {channels}, 28, 28]
+    x = image -> conv1: conv2d({out}, {kernel}) -> relu -> max_pool2d(2)
+    output logits: f32[N, 10] = x -> conv2: conv2d(64, 3) -> relu -> max_pool2d(2) -> flatten -> fc: linear(10)
+}}
+"""
+ALWAYS = {"LONGEST_PATCH": 10**6, "LEAST_RESULTS": 0}
+NEVER = {"LONGEST_PATCH": 0}
+
+
+def compiled(text: str | Path, channels: int, passes: str) -> Compiled:
+    """A network with fresh weights, calibrated on images of noise."""
+    images = np.random.default_rng(1).standard_normal((16, channels, 28, 28), np.float32)
+    return archc.compile(text, passes=passes, calibration={"image": images} if passes else None)
+
+
+def session(model: Compiled, limits: Mapping[str, int], in_order: bool = True) -> onnxruntime.InferenceSession:
+    """Its ONNX model, with other limits of when a first convolution becomes patches."""
+    with ExitStack() as changed, tempfile.TemporaryDirectory() as folder:
+        for name, value in limits.items():
+            changed.enter_context(patch.object(stems, name, value))
+        if not in_order:
+            changed.enter_context(patch.object(builder, "flatten_channels_last", lambda _, records, used: records))
+        model.write(folder, emit=("onnx",))
+        return onnx.session(Path(folder) / f"{model.name}.onnx")
+
+
+def row(
+    title: str, sessions: Mapping[str, onnxruntime.InferenceSession], channels: int, batch: int, rounds: int
+) -> list[str]:
+    """Milliseconds of each, and the speed relative to the first."""
+    x = np.random.default_rng(0).standard_normal((batch, channels, 28, 28), np.float32)
+    runs = {name: partial(made.run, None, {"image": x}) for name, made in sessions.items()}
+    seconds = interleaved(runs, rounds)
+    first, *others = seconds.values()
+    return [title, str(batch), f"{first * 1e3:.3f} ms", *(f"{s * 1e3:.3f} ms ({first / s:.2f}×)" for s in others)]
+
+
+def stem_rows(batches: Sequence[int], rounds: int) -> list[list[str]]:
+    rows = []
+    for channels, kernel, out in NETS:
+        text = TEXT.format(channels=channels, kernel=kernel, out=out)
+        floats, integers = compiled(text, channels, ""), compiled(text, channels, "quant")
+        sessions = {
+            "float": session(floats, {}),
+            "in floats": session(integers, NEVER),
+            "patches": session(integers, ALWAYS),
+        }
+        title = f"{channels} → {out}, {kernel}×{kernel}"
+        rows += [row(title, sessions, channels, batch, rounds) for batch in batches]
+    return rows
+
+
+def order_rows(batches: Sequence[int], rounds: int) -> list[list[str]]:
+    """The digit classifier with both rewrites, and without the second."""
+    spec = ROOT / "specs" / "cnn.arch"
+    floats, integers = compiled(spec, 1, ""), compiled(spec, 1, "quant")
+    sessions = {
+        "float": session(floats, {}),
+        "usual": session(integers, {}, in_order=False),
+        "last": session(integers, {}),
+    }
+    return [row("`cnn`, `quant`", sessions, 1, batch, rounds) for batch in batches]
+
+
+def nodes(batch: int, count: int) -> list[list[str]]:
+    """The nodes that take most of the time of the classifier with `lowrank(ratio = 0.5), quant`, in microseconds."""
+    model = compiled(ROOT / "specs" / "cnn.arch", 1, "lowrank(ratio = 0.5), quant")
+    x = np.random.default_rng(0).standard_normal((batch, 1, 28, 28), np.float32)
+    with tempfile.TemporaryDirectory() as folder:
+        model.write(folder, emit=("onnx",))
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.enable_profiling, options.profile_file_prefix = True, str(Path(folder) / "profile")
+        path = str(Path(folder) / f"{model.name}.onnx")
+        made = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        for _ in range(200):
+            made.run(None, {"image": x})
+        events: list[dict[str, Any]] = json.loads(Path(made.end_profiling()).read_text())
+    spent: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for event in events:
+        if event["cat"] == "Node" and event["name"].endswith("_kernel_time"):
+            spent[event["name"].removesuffix("_kernel_time"), event["args"]["op_name"]].append(event["dur"])
+    each = sorted(((median(times), *key) for key, times in spent.items()), reverse=True)
+    shown = [[name, kind, f"{time:.0f}"] for time, name, kind in each[:count]]
+    return [*shown, ["all nodes", "", f"{sum(time for time, *_ in each):.0f}"]]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--batches", nargs="+", type=int, default=[1, 8, 32], help="default: 1 8 32")
+    parser.add_argument("--rounds", type=int, default=31, help="turns of each program (default: %(default)s)")
+    parser.add_argument("--nodes", type=int, default=12, help="how many to list (default: %(default)s)")
+    options = parser.parse_args()
+    print(
+        markdown(
+            ["first convolution", "batch", "float", "int8, it in floats", "int8, patches"],
+            stem_rows(options.batches, options.rounds),
+        )
+    )
+    print()
+    print(
+        markdown(
+            ["", "batch", "float", "int8, flattened as usual", "int8, channels last"],
+            order_rows(options.batches, options.rounds),
+        )
+    )
+    print()
+    print(markdown(["node at batch 32", "kernel", "µs"], nodes(32, options.nodes)))
+
+
+if __name__ == "__main__":
+    main()
