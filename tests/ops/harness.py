@@ -20,7 +20,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import onnx
-import onnxruntime
 import pytest
 import torch
 from onnx.reference import ReferenceEvaluator
@@ -33,6 +32,7 @@ from archc.ops.operator import Operator
 from tests.ops.comparing import as_tuple, close, to_tensors
 from tests.ops.drawing import Symbols, draw_weights, integers, one_node, random, symbolic_batch
 from tests.ops.modules import Reference, call_reference, check_torch_module
+from tests.ops.runtimes import at_every_level
 
 Tensor = torch.Tensor
 
@@ -148,16 +148,14 @@ def check_onnx(
     atol: float,
     reference: bool,
 ) -> None:
-    """ONNX Runtime and `onnx.reference` compute the expected results from the emitted model."""
+    """ONNX Runtime, at each optimization level, and `onnx.reference` compute the expected results from the model."""
     from archc.codegen.onnx import to_model
 
     model = to_model(graph)
     onnx.checker.check_model(model, full_check=True)
     arrays = {name: tensor.numpy() for name, tensor in feeds.items()}
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    close(to_tensors(session.run(None, arrays)), expected, rtol, atol, "ONNX Runtime")
+    for runtime, results in at_every_level(model, arrays):
+        close(to_tensors(results), expected, rtol, atol, runtime)
     if reference:
         close(to_tensors(ReferenceEvaluator(model).run(None, arrays)), expected, rtol, atol, "onnx.reference")
 

@@ -1,0 +1,46 @@
+"""ONNX Runtime at each of its optimization levels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnxruntime
+
+LEVELS = {
+    level.name: level
+    for level in (
+        onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL,
+        onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC,
+        onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
+        onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL,
+    )
+}
+"""Each level fuses more nodes than the one before it; a default session has the last."""
+
+
+def session(source: onnx.ModelProto | Path | bytes, level: str = "ORT_ENABLE_ALL") -> onnxruntime.InferenceSession:
+    """A session on one CPU thread."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.graph_optimization_level = LEVELS[level]
+    options.log_severity_level = 3
+    if isinstance(source, onnx.ModelProto):
+        source = source.SerializeToString()
+    given = str(source) if isinstance(source, Path) else source
+    return onnxruntime.InferenceSession(given, options, providers=["CPUExecutionProvider"])
+
+
+def at_every_level(
+    source: onnx.ModelProto | Path | bytes, arrays: Mapping[str, Any]
+) -> Iterator[tuple[str, list[Any]]]:
+    """Run a model once at each level.
+
+    Yields:
+        "ONNX Runtime (ORT_ENABLE_ALL)" and its like, and the outputs in the model's order.
+    """
+    serialized = source.SerializeToString() if isinstance(source, onnx.ModelProto) else source
+    for level in LEVELS:
+        yield f"ONNX Runtime ({level})", session(serialized, level).run(None, dict(arrays))
