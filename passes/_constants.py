@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 from archc.ir.attributes import attributes
 from archc.ir.dims import SymbolicDim
 from archc.ir.graph import Graph, Node, Value
-from archc.ir.types import DType
 from archc.ops.constant import Constant
 from archc.ops.create import Full
 from archc.ops.evaluate import run_node
 from archc.ops.rewriting import Number
 from archc.passmanager import Context
+from archc.weights.dtypes import from_torch
 
 from ._layers import Names
 
@@ -75,7 +75,7 @@ class Constants:
                 self._names = self._names or Names(self._graph)
                 name = self._names.free(node.scope, "constant")
                 made = context.rewriter.add(Constant(shape, value.type.dtype), (), name=name, near=node)
-                context.rewriter.set_weight(made.weights["value"], _array(tensor, value.type.dtype))
+                context.rewriter.set_weight(made.weights["value"], from_torch(tensor))
             self._tensors[made.result] = tensor
             context.rewriter.replace_value(value, made.result)
             context.rewrote(node, f"computed: {made.op}", bytes=size)
@@ -105,13 +105,3 @@ def _uniform(tensor: torch.Tensor) -> Number | None:
         return None
     number: Number = first.item()
     return number
-
-
-def _array(tensor: torch.Tensor, dtype: DType) -> Any:
-    import torch
-
-    if dtype is DType.bf16:
-        import ml_dtypes
-
-        return tensor.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
-    return tensor.numpy()

@@ -16,9 +16,9 @@ from archc.ir.graph import Graph, Node, Value
 from archc.ir.scans import Scan, schedule
 from archc.ops.asked_sizes import node_spelling
 from archc.ops.spelling import TorchHelper
+from archc.weights.dtypes import to_torch
 
 if TYPE_CHECKING:
-    import numpy as np
     import torch
 
 
@@ -125,16 +125,7 @@ def run_node(
 
 def _weights(graph: Graph, node: Node) -> dict[str, torch.Tensor]:
     """The decoded weights of one node; nobody keeps them, so that one node's are in memory at a time."""
-    return {path: _tensor(graph.weight_values(path)) for path in node.weights.values()}
-
-
-def _tensor(array: np.ndarray) -> torch.Tensor:
-    """An array as a tensor.  Numpy has bf16 by way of another package, which PyTorch does not take from it."""
-    import torch
-
-    if array.dtype.name == "bfloat16":
-        return torch.from_numpy(array.view("int16").copy()).view(torch.bfloat16)
-    return torch.from_numpy(array if array.flags.writeable else array.copy())
+    return {path: to_torch(graph.weight_values(path)) for path in node.weights.values()}
 
 
 @lru_cache(maxsize=4096)

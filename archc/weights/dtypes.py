@@ -1,4 +1,4 @@
-"""What the element types of tensors are called, how wide they are, and what numpy calls them."""
+"""Names and sizes of element types, and conversion between numpy's arrays and PyTorch's tensors."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from archc.ir.types import DType
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
 
 ITEM_SIZE = {dtype.value: dtype.size for dtype in DType}
 """Bytes of one element, by dtype name."""
@@ -34,6 +35,32 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
 def name_of_numpy(dtype: np.dtype[Any]) -> str | None:
     """The name of a numpy dtype of either byte order, or None for one that archc has no name for."""
     return _NAME_OF_NUMPY.get(dtype.name)
+
+
+def to_torch(array: np.ndarray[Any, Any]) -> torch.Tensor:
+    """An array as a tensor, which shares its memory where that is writeable.
+
+    numpy has bf16 from `ml_dtypes`, whose arrays PyTorch does not take; their bits it does.
+    """
+    import numpy as np
+    import torch
+
+    if not array.flags.writeable:
+        array = array.copy()
+    if name_of_numpy(array.dtype) == "bf16":
+        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(array)
+
+
+def from_torch(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
+    """The reverse of `to_torch`, for a tensor on any device; shares its memory where that is possible."""
+    import torch
+
+    dense = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
+    if dense.dtype is torch.bfloat16:
+        return dense.view(torch.int16).numpy().view(numpy_dtype("bf16"))
+    array: np.ndarray[Any, Any] = dense.numpy()
+    return array
 
 
 def to_little_endian(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

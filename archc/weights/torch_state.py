@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from archc.diagnostics import error
-from archc.weights.dtypes import ITEM_SIZE, numpy_dtype
+from archc.weights.dtypes import ITEM_SIZE, from_torch
 from archc.weights.files import quoted, size_of
 from archc.weights.tensor import CHUNK_BYTES, LazyTensor
 
@@ -49,7 +49,7 @@ class TorchTensor(LazyTensor):
         self.dtype = dtype
 
     def numpy(self) -> npt.NDArray[Any]:
-        return _to_numpy(self._tensor, self.dtype)
+        return from_torch(self._tensor)
 
     def chunks(self) -> Iterator[npt.NDArray[Any]]:
         if not self._tensor.is_contiguous():
@@ -58,17 +58,7 @@ class TorchTensor(LazyTensor):
         flat = self._tensor.reshape(-1)
         step = CHUNK_BYTES // ITEM_SIZE[self.dtype]
         for start in range(0, self.size, step):
-            yield _to_numpy(flat[start : start + step], self.dtype)
-
-
-def _to_numpy(tensor: torch.Tensor, dtype: str) -> npt.NDArray[Any]:
-    import torch
-
-    dense = tensor.cpu().resolve_conj().resolve_neg().contiguous()
-    if dtype == "bf16":  # numpy has none of its own, so that torch cannot hand it over
-        return dense.view(torch.int16).numpy().view(numpy_dtype(dtype))
-    array: npt.NDArray[Any] = dense.numpy()
-    return array
+            yield from_torch(flat[start : start + step])
 
 
 def read(path: Path | str) -> dict[str, LazyTensor]:

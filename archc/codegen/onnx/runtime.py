@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from archc.codegen.onnx.initializers import onnx_dtype
+from archc.ir.types import DType
+from archc.weights.dtypes import from_torch, name_of_numpy, numpy_dtype, to_torch
 
 if TYPE_CHECKING:
     import numpy as np
     import onnx
     import onnxruntime
+    import torch
 
 
 def session(model: onnx.ModelProto | Path | str, threads: int = 1) -> onnxruntime.InferenceSession:
@@ -26,7 +32,45 @@ def session(model: onnx.ModelProto | Path | str, threads: int = 1) -> onnxruntim
 def run(
     model: onnx.ModelProto | Path | str, inputs: Mapping[str, np.ndarray[Any, Any]], threads: int = 1
 ) -> dict[str, np.ndarray[Any, Any]]:
-    """The outputs by name."""
-    ready = session(model, threads)
+    """The outputs by name; bf16 is `ml_dtypes.bfloat16`, among the inputs as among the outputs."""
+    return run_session(session(model, threads), inputs)
+
+
+def run_tensors(
+    model: onnx.ModelProto | Path | str, inputs: Mapping[str, torch.Tensor], threads: int = 1
+) -> dict[str, torch.Tensor]:
+    """`run` for tensors on the CPU, of any dtype."""
+    outputs = run(model, {name: from_torch(tensor) for name, tensor in inputs.items()}, threads)
+    return {name: to_torch(array) for name, array in outputs.items()}
+
+
+def run_session(
+    ready: onnxruntime.InferenceSession, inputs: Mapping[str, np.ndarray[Any, Any]]
+) -> dict[str, np.ndarray[Any, Any]]:
+    """One run of a session: the outputs by name.
+
+    numpy has no bf16 of its own, so ONNX Runtime neither takes nor returns such arrays; it does take and return its
+    own tensors of it.
+    """
     names = [output.name for output in ready.get_outputs()]
-    return dict(zip(names, ready.run(names, dict(inputs)), strict=True))
+    values = {name: _value(array) for name, array in inputs.items()}  # an array must outlive its value
+    return {name: _array(value) for name, value in zip(names, ready.run_with_ort_values(names, values), strict=True)}
+
+
+def _value(array: np.ndarray[Any, Any]) -> onnxruntime.OrtValue:
+    import numpy as np
+    import onnxruntime
+
+    if name_of_numpy(array.dtype) != "bf16":
+        return onnxruntime.OrtValue.ortvalue_from_numpy(array)
+    bits = np.asarray(array, order="C").view(np.int16)
+    return onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(bits, onnx_dtype(DType.bf16))
+
+
+def _array(value: onnxruntime.OrtValue) -> np.ndarray[Any, Any]:
+    import numpy as np
+
+    if value.element_type() != onnx_dtype(DType.bf16):
+        return np.asarray(value.numpy())
+    raw = ctypes.string_at(value.data_ptr(), value.tensor_size_in_bytes())
+    return np.frombuffer(bytearray(raw), numpy_dtype("bf16")).reshape(value.shape())
