@@ -19,6 +19,7 @@ from archc.driver.emission import file_title, source_title
 from archc.driver.pipelines import parse_passes, value_of
 from archc.ir.attributes import AttributeProblem
 from archc.ir.graph import Graph
+from archc.ir.sizes import sizes_from
 from archc.language import syntax
 from archc.language.devices import devices_of
 from archc.language.elaborate import elaborate
@@ -27,6 +28,7 @@ from archc.language.modules import Module, load_module
 from archc.language.parser import parse_value
 from archc.passmanager import Pass
 from archc.passmanager.run import PassReport, run_passes
+from archc.passmanager.sizes import Sizes, choose_sizes, warn_of_assumed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -163,6 +165,7 @@ class Compiled:
         seed: of all that was random.
         diagnostics: the warnings.
         files: what it was made from; `write` replaces none of them.
+        sizes: the symbolic sizes at which its costs are counted.
     """
 
     graph: Graph
@@ -173,6 +176,7 @@ class Compiled:
     passes: list[PassReport] = field(default_factory=list)
     diagnostics: Diagnostics = field(default_factory=Diagnostics)
     files: frozenset[Path] = frozenset()
+    sizes: Sizes = field(default_factory=Sizes)
 
     @property
     def name(self) -> str:
@@ -201,6 +205,7 @@ class Compiled:
         if emit is None:
             emit = TARGETS if self.graph.tensors is not None else WEIGHTLESS_TARGETS
         check_weights(self, emit, check)
+        warn_of_assumed(self.sizes, self.diagnostics)
         with OutputFolder(Path(folder), self.files) as out, paused_collector():
             return write_files(self, out, emit, check, progress)
 
@@ -226,6 +231,7 @@ def compile(
     renaming: str | Path | None = None,
     calibration: str | Path | Mapping[str, np.ndarray] | None = None,
     values: Mapping[str, Any] | None = None,
+    sizes: str | Mapping[str, int] = "",
     seed: int = 0,
     allow_pickle: bool = False,
     allow_absolute_imports: bool = False,
@@ -241,6 +247,8 @@ def compile(
             and with "none" no weights at all, for the texts of a model that is larger than the machine.
         renaming: a file that maps the names in `weights` to those of the text.
         calibration: an .npz file or arrays by input name, samples along the first axis; random inputs without it.
+        sizes: symbolic sizes at which passes compare costs, as `"H=224,W=224"` or by name; those left out are taken
+            from the calibration data, else assumed, with a warning.
         seed: of fresh weights and random inputs.
         progress: called with the name of each task as it begins.
 
@@ -251,6 +259,7 @@ def compile(
     from archc.passmanager.calibration import Calibration, read_calibration
 
     found = diagnostics if diagnostics is not None else Diagnostics()
+    given_sizes = sizes_from(sizes)
     module = open_module(text, found, allow_absolute_imports)
     pipeline = parse_passes(passes, module) if isinstance(passes, str) else list(passes)
     devices = devices_of(module, found)
@@ -279,6 +288,7 @@ def compile(
         bind_file(graph, Path(weights), seed, found, allow_pickle, Path(renaming) if renaming is not None else None)
         weights_text = f"read from {file_title(Path(weights))}"
     arrays = read_calibration(graph, calibration) if calibration is not None else None
+    inputs = Calibration(graph, arrays, seed)
     calibration_text = f"seeded random inputs (seed {seed}); no data was given" if arrays is None else "the given data"
     given = (weights if weights != NO_WEIGHTS else None, renaming, calibration)
     read = [Path(file) for file in given if isinstance(file, str | Path)]
@@ -290,9 +300,11 @@ def compile(
         calibration_text,
         diagnostics=found,
         files=texts_of(module).union(file.absolute() for file in read),
+        sizes=choose_sizes(graph, given_sizes, inputs.shapes),
     )
     if pipeline:
-        compiled.passes += run_passes(graph, pipeline, Calibration(graph, arrays, seed), progress, devices)
+        warn_of_assumed(compiled.sizes, found)
+        compiled.passes += run_passes(graph, pipeline, inputs, progress, devices, compiled.sizes.values)
     return compiled
 
 

@@ -6,11 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from archc.ir.cost import Costs
-from archc.ir.dims import as_symbol
 from archc.ir.graph import Graph, Node, Scope
-from archc.ops.evaluate import bind_sizes
 from archc.ops.operator import Operator
-from archc.passmanager.calibration import Calibration
 
 
 @dataclass(frozen=True)
@@ -96,16 +93,6 @@ Work = Callable[[Node], int]
 """The multiply-adds of a node."""
 
 
-def work_of_one_sample(graph: Graph, calibration: Calibration) -> Work:
-    """What nodes have to do for one sample of the size that the calibration data have."""
-    return Costs(graph, sizes_of_one_sample(graph, calibration)).multiply_adds
-
-
-def sizes_of_one_sample(graph: Graph, calibration: Calibration) -> dict[str, int]:
-    """The symbolic sizes that the calibration data have, in a batch of one."""
-    sizes = bind_sizes(graph, {name: array.shape for name, array in calibration.arrays.items()})
-    for value in graph.inputs:
-        batch = as_symbol(value.type.shape[0]) if value.type.shape else None
-        if batch is not None:
-            sizes[batch.name] = 1
-    return sizes
+def work_at(graph: Graph, sizes: Mapping[str, int]) -> Work:
+    """The multiply-adds of each node in one run at these sizes."""
+    return Costs(graph, sizes).multiply_adds

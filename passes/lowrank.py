@@ -12,7 +12,7 @@ from archc.ir.storage import Dense
 from archc.ops.operator import Operator
 from archc.passmanager import FLOAT_WEIGHTS, UNDIVIDED, Context, Pass, select
 
-from ._layers import Layer, layers_with_weight, work_of_one_sample
+from ._layers import Layer, layers_with_weight, work_at
 from ._svd import Svd
 
 DEFAULT_ENERGY = 0.85
@@ -83,7 +83,7 @@ class LowRank(Pass):
 
     def run(self, graph: Graph, context: Context) -> None:
         wanted = select(graph, self.on, self.keep)
-        work = work_of_one_sample(graph, context.calibration)
+        work = work_at(graph, context.sizes)
         for layer in layers_with_weight(graph):
             if not wanted(layer.path):
                 context.left(layer.path, "not selected")

@@ -10,12 +10,12 @@ from archc.diagnostics import did_you_mean, error
 from archc.ir.attributes import AttributeProblem, attribute
 from archc.ir.devices import Cpu, Place
 from archc.ir.graph import Graph
-from archc.ir.sizes import check_sizes, first_empty, read_sizes
+from archc.ir.sizes import read_sizes
 from archc.ir.stages import divided
 from archc.partitioning import Infeasible, Stage, solve
 from archc.passmanager import UNDIVIDED, Context, Pass
+from archc.passmanager.sizes import choose_sizes
 
-from ._layers import sizes_of_one_sample
 from ._settling import settle, stage_numbers
 from ._stage_cuts import cut
 from ._stage_problem import StageProblem
@@ -50,7 +50,7 @@ class Partition(Pass):
     sizes: str | None = attribute(
         None,
         keyword=True,
-        doc='values of symbolic sizes, `"N=8,T=128"`; by default those of one sample of the calibration data',
+        doc='values of symbolic sizes, `"N=8,T=128"`; by default those of the compile: see `--sizes`',
     )
 
     def check(self) -> None:
@@ -118,19 +118,12 @@ class Partition(Pass):
             )
 
     def _sizes(self, graph: Graph, context: Context) -> dict[str, int]:
-        given = read_sizes(self.sizes) if self.sizes is not None else {}
-        check_sizes(graph, given)
-        sizes = sizes_of_one_sample(graph, context.calibration) | given
-        empty = first_empty(graph, sizes)
-        if empty is not None:
-            at = ", ".join(f"{name} = {size}" for name, size in sizes.items())
-            raise error(
-                "size-too-small",
-                f"with {at} the result {empty.results[0].type} of {empty.title} has no elements",
-                empty.span,
-                help="give larger ones: `sizes`",
-            )
-        return sizes
+        """The sizes of the compile, less those that this pass was given."""
+        if self.sizes is None:
+            return dict(context.sizes)
+        given = read_sizes(self.sizes)
+        own = choose_sizes(graph, given, context.calibration.shapes, "sizes").values
+        return {**own, **{name: size for name, size in context.sizes.items() if name not in given}}
 
 
 def _split(asked: StageProblem) -> tuple[Sequence[Stage], float]:

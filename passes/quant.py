@@ -16,7 +16,7 @@ from archc.ir.types import DType
 from archc.passmanager import FLOAT_WEIGHTS, Context, Pass, select
 
 from ._calibrate import Range, observe
-from ._layers import Layer, Work, layers_with_weight, work_of_one_sample
+from ._layers import Layer, Work, layers_with_weight, work_at
 from ._quantizers import Rounder, feeding, joined, results_to_round
 
 Scheme = Literal["static", "dynamic", "weight"]
@@ -149,7 +149,7 @@ class Quant(Pass):
         """The layers to quantize, in order, each with its scheme; remarks on the others."""
         wanted = select(graph, self.on, self.keep)
         layers = layers_with_weight(graph)
-        work = work_of_one_sample(graph, context.calibration)
+        work = work_at(graph, context.sizes)
         reasons = {layer.path: self._obstacle(graph, layer, wanted(layer.path)) for layer in layers}
         schemes: dict[Layer, Scheme] = {}
         static: set[Node] = set()

@@ -10,6 +10,7 @@ from archc.cli import options, output, reports
 from archc.cli.plugins import load_plugins
 from archc.codegen import TARGETS
 from archc.diagnostics import Diagnostics
+from archc.ir.sizes import settings_text
 
 _EPILOG = """\
 examples:
@@ -75,6 +76,9 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.explain and compiled.passes:
         print(f"\n{reports.explanation(compiled.passes)}")
     print(f"\n{reports.pass_table(compiled.passes) if compiled.passes else _figures(report)}")
+    if report["sizes"]:
+        others = "" if arguments.sizes else "; --sizes gives others"
+        print(f"multiply-adds at {settings_text(report['sizes'])}{others}")
     if "check" in report:
         print(f"\n{_checked(report['check'])}")
     print(f"\n{_files(folder, report)}")

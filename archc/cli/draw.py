@@ -109,10 +109,13 @@ def _graph(arguments: argparse.Namespace, found: Diagnostics) -> tuple[Graph, fr
             compiled = options.compiled(arguments, found, progress)
         return compiled.graph, compiled.files
     from archc.compiler import build, open_module, parse_settings, texts_of
+    from archc.ir.sizes import check_sizes
 
     values = parse_settings(arguments.set)
     module = open_module(Path(arguments.file), found, arguments.allow_absolute_imports)
-    return build(module, arguments.model, values, found), texts_of(module)
+    graph = build(module, arguments.model, values, found)
+    check_sizes(graph, arguments.sizes)
+    return graph, texts_of(module)
 
 
 def _report(scene: Scene, path: Path, size: int) -> dict[str, Any]:

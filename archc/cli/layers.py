@@ -9,8 +9,8 @@ from typing import Any
 from archc.diagnostics import Diagnostics
 from archc.ir.cost import Costs, cost
 from archc.ir.graph import Graph
-from archc.ir.sizes import check_sizes as refuse_sizes
-from archc.ir.sizes import first_empty, size_names
+from archc.ir.sizes import first_empty, settings_text, sizes_option
+from archc.passmanager.sizes import Sizes, warn_of_assumed
 
 
 @dataclass(frozen=True)
@@ -59,21 +59,16 @@ def rows(graph: Graph, sizes: Mapping[str, int]) -> list[Row]:
     return found
 
 
-def check_sizes(graph: Graph, sizes: Mapping[str, int], diagnostics: Diagnostics) -> None:
-    """Raise for sizes that the model does not have or allow; warn where they leave a tensor without elements.
-
-    Raises:
-        ArchcError: `unknown-size` or `size-above-bound`.
-    """
-    refuse_sizes(graph, sizes)
-    empty = first_empty(graph, sizes)
+def warn_of_sizes(graph: Graph, sizes: Sizes, diagnostics: Diagnostics) -> None:
+    """Warn of sizes that were assumed, and where they leave a tensor without elements."""
+    warn_of_assumed(sizes, diagnostics)
+    empty = first_empty(graph, sizes.values)
     if empty is not None:
-        used = ", ".join(f"{name} = {sizes.get(name, 1)}" for name in size_names(graph))
         diagnostics.warn(
             "size-too-small",
-            f"with {used} the result {empty.results[0].type} of {empty.title} has no elements",
+            f"with {settings_text(sizes.values)} the result {empty.results[0].type} of {empty.title} has no elements",
             empty.span,
-            help="give larger ones: --sizes " + ",".join(f"{name}=64" for name in size_names(graph)),
+            help=f"give larger ones: `{sizes_option(dict.fromkeys(sizes.values, 1024))}`",
         )
 
 
@@ -85,7 +80,7 @@ def to_json(graph: Graph, sizes: Mapping[str, int]) -> dict[str, Any]:
         "model": graph.name,
         "inputs": {value.name: str(value.type) for value in graph.inputs},
         "outputs": {name: str(value.type) for name, value in graph.outputs.items()},
-        "sizes": {name: sizes.get(name, 1) for name in size_names(graph)},
+        "sizes": dict(sizes),
         "operators": figures.nodes,
         "parameters": figures.parameters,
         "bytes": figures.bytes,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from archc.diagnostics import Diagnostics, did_you_mean
-from archc.ir.sizes import read_sizes
+from archc.ir.sizes import SIZES_HELP, read_sizes
 
 if TYPE_CHECKING:
     from archc.compiler import Compiled
@@ -80,8 +80,14 @@ def add_load(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_sizes(parser: argparse.ArgumentParser) -> None:
+    """The option that gives symbolic sizes."""
+    parser.add_argument("--sizes", metavar='"H=224,N=8"', type=sizes, default={}, help=SIZES_HELP)
+
+
 def add_compilation(parser: argparse.ArgumentParser) -> None:
-    """The options that say what passes run, and on which weights and data."""
+    """The options that say what passes run, on which weights and data, and at which sizes."""
+    add_sizes(parser)
     parser.add_argument(
         "--passes",
         metavar="PIPELINE",
@@ -131,6 +137,7 @@ def compiled(arguments: argparse.Namespace, diagnostics: Diagnostics, progress: 
         renaming=arguments.rename,
         calibration=arguments.calib,
         values=parse_settings(arguments.set),
+        sizes=arguments.sizes,
         seed=arguments.seed,
         allow_pickle=arguments.allow_pickle,
         allow_absolute_imports=arguments.allow_absolute_imports,

@@ -90,11 +90,6 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def settings_text(values: Iterable[tuple[str, object]]) -> str:
-    """`N = 32, T = 128`."""
-    return ", ".join(f"{name} = {value}" for name, value in values)
-
-
 @contextmanager
 def progress() -> Iterator[Callable[[str], None]]:
     """A function to be called with the name of each task as it begins; shown where a person looks."""

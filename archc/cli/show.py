@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,11 +24,11 @@ examples:
   archc show specs/cnn.arch --passes "partition(stages=2)" --sizes N=32
   archc show specs/large_model.arch --sweep depth=1..8 --plot depth.svg
 
-A symbolic size, such as a batch N, counts as 1 unless --sizes gives it.  Multiply-adds are those of matrix products,
-convolutions and their like; activation bytes those of each result.  A shared weight counts once, at its first use.
-With passes, the model is shown as they leave it, and how wide its layers are before and after.  Of a model with stages
-(`to_stage`) a second table shows what each takes: its load is its work and its transfers, as `archc passes partition`
-explains.  A sweep shows what the whole model costs as one attribute grows: how deep, how wide should it be?
+Costs are those of one sample at the sizes that --sizes gives; others are assumed, with a warning.  Multiply-adds are
+those of matrix products, convolutions and their like; activation bytes those of each result.  A shared weight counts
+once, at its first use.  With passes, the model is shown as they leave it, and how wide its layers are before and
+after.  Of a model with stages (`to_stage`) a second table shows what each takes: its load is its work and its
+transfers, as `archc passes partition` explains.  A sweep shows what the whole model costs as one attribute grows.
 """
 
 
@@ -41,13 +41,6 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("file", metavar="FILE", help="an .arch file")
     options.add_model(parser)
-    parser.add_argument(
-        "--sizes",
-        metavar="N=32,T=128",
-        type=options.sizes,
-        default={},
-        help="values for symbolic sizes; those left out count as 1",
-    )
     parser.add_argument(
         "--sweep",
         metavar="NAME=A..B",
@@ -65,6 +58,7 @@ def add_parser(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from archc.cli import layers, stages, widths
+    from archc.passmanager.sizes import choose_sizes
 
     load_plugins(arguments.load)
     found = Diagnostics()
@@ -73,11 +67,13 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.plot is not None:
         raise options.UsageError("--plot draws what --sweep finds: give both")
     graph, compiled = _graph(arguments, found)
-    layers.check_sizes(graph, arguments.sizes, found)
+    sizes = compiled.sizes if compiled is not None else choose_sizes(graph, arguments.sizes)
+    layers.warn_of_sizes(graph, sizes, found)
+    at = sizes.values
     compared = widths.compare(_parsed(arguments, Diagnostics()), graph) if compiled and compiled.passes else []
-    divided = stages.costs(graph, _machines(arguments), arguments.sizes)
+    divided = stages.costs(graph, _machines(arguments), at)
     if arguments.json:
-        report = layers.to_json(graph, arguments.sizes)
+        report = layers.to_json(graph, at)
         report["stages"] = stages.to_json(divided)
         report["widths"] = [width.to_json() for width in compared]
         report["passes"] = [step.to_json() for step in compiled.passes] if compiled is not None else []
@@ -85,7 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
         output.print_json(report)
         return 0
     output.diagnostics(found)
-    _print(graph, arguments.sizes)
+    _print(graph, at, bool(arguments.sizes))
     if divided:
         print(f"\n{stages.text(divided)}")
     if compiled is not None:
@@ -152,9 +148,9 @@ def _machines(arguments: argparse.Namespace) -> Iterator[Devices]:
     ).values()
 
 
-def _print(graph: Graph, sizes: dict[str, int]) -> None:
+def _print(graph: Graph, sizes: Mapping[str, int], given: bool) -> None:
     from archc.cli import layers
-    from archc.ir.sizes import size_names
+    from archc.ir.sizes import settings_text
 
     print(output.heading(f"model {graph.name}"))
     for value in graph.inputs:
@@ -181,10 +177,10 @@ def _print(graph: Graph, sizes: dict[str, int]) -> None:
     print(output.table(columns, cells, [total]))
     stored = sum(weight.nbytes for weight in graph.weights.values())
     print(f"\n{output.count(stored, 'byte')} of weights")
-    symbolic = {name: sizes.get(name, 1) for name in size_names(graph)}
-    if symbolic:
-        given = "" if sizes else "; --sizes gives others"
-        print(f"multiply-adds and activation bytes at {output.settings_text(symbolic.items())}{given}")
+    if sizes:
+        print(
+            f"multiply-adds and activation bytes at {settings_text(sizes)}{'' if given else '; --sizes gives others'}"
+        )
 
 
 def _number(number: int) -> str:

@@ -78,7 +78,7 @@ def points(
     """
     from archc.compiler import build, open_module
     from archc.ir.cost import Costs, cost
-    from archc.ir.sizes import check_sizes
+    from archc.passmanager.sizes import choose_sizes, warn_of_assumed
 
     module = open_module(file, diagnostics, allow_absolute_imports)
     found = []
@@ -89,9 +89,10 @@ def points(
         except ArchcError as failure:
             notes = (Note(f"with {over.attribute} = {value}"),)
             raise ArchcError([replace(each, notes=(*each.notes, *notes)) for each in failure.diagnostics]) from None
-        check_sizes(graph, sizes)
-        figures = cost(graph, sizes)
-        costs = Costs(graph, sizes)
+        chosen = choose_sizes(graph, sizes)
+        warn_of_assumed(chosen, diagnostics)
+        figures = cost(graph, chosen.values)
+        costs = Costs(graph, chosen.values)
         activations = sum(costs.activations(node) for node in graph.nodes())
         found.append(Point(value, figures.parameters, figures.multiply_adds, activations))
     return found

@@ -76,7 +76,7 @@ def write_files(
         whole = {path.suffix: path for path in written}
         pipeline = write_stages(compiled, out, emit, weights_file, progress)
         written += pipeline.files
-    report = {**make_report(compiled), **stages_report(pipeline)}
+    report = {**make_report(compiled), **stages_report(pipeline, compiled.sizes.values)}
     if check:
         from archc.driver.checking import check_agreement
         from archc.passmanager.threads import one_thread
@@ -110,7 +110,8 @@ def make_report(compiled: Compiled) -> dict[str, Any]:
         "calibration": compiled.calibration,
         "inputs": {value.name: str(value.type) for value in graph.inputs},
         "outputs": {name: str(value.type) for name, value in graph.outputs.items()},
-        **cost(graph).to_json(),
+        "sizes": dict(compiled.sizes.values),
+        **cost(graph, compiled.sizes.values).to_json(),
         "passes": [step.to_json() for step in compiled.passes],
         "warnings": [_warning(warning) for warning in compiled.diagnostics.warnings],
     }

@@ -105,25 +105,25 @@ def stage_sources(compiled: Compiled) -> dict[str, str]:
     return sources
 
 
-def stages_report(pipeline: Pipeline) -> dict[str, Any]:
-    """What `report.json` says of stages: nothing where there are none."""
+def stages_report(pipeline: Pipeline, sizes: Mapping[str, int]) -> dict[str, Any]:
+    """The entries of `report.json` on stages, with costs at these sizes: none for an undivided model."""
     if not pipeline.stages:
         return {}
     copies = shared([each.stage for each in pipeline.stages])
     return {
-        "stages": [_described(each) for each in pipeline.stages],
+        "stages": [_described(each, sizes) for each in pipeline.stages],
         "shared": {path: list(stages) for path, stages in copies.items()},
     }
 
 
-def _described(written: Written) -> dict[str, Any]:
+def _described(written: Written, sizes: Mapping[str, int]) -> dict[str, Any]:
     graph = written.stage.graph
     return {
         "stage": written.stage.number,
         "device": written.stage.device,
         "receives": _types({value.name or "": value for value in graph.inputs}),
         "sends": _types(graph.outputs),
-        **cost(graph).to_json(),
+        **cost(graph, sizes).to_json(),
         "files": sorted(path.name for path in written.files.values()),
     }
 

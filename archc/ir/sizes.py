@@ -1,4 +1,4 @@
-"""Values for the symbolic sizes of a model, as people give them: `N=32,T=128`."""
+"""Values for the symbolic sizes of a model, as people give them: `--sizes "N=32,T=128"`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,12 @@ from collections.abc import Mapping
 from archc.diagnostics import did_you_mean, error
 from archc.ir.dims import Symbol, evaluate, symbols
 from archc.ir.graph import Graph, Node
+
+SIZES_HELP = (
+    "values of symbolic sizes, at which multiply-adds are counted and passes compare costs; those left out are taken "
+    "from the calibration data, else assumed, with a warning; the batch is one sample"
+)
+"""The help text of `--sizes`, on every command that has it."""
 
 
 def read_sizes(text: str) -> dict[str, int]:
@@ -20,8 +26,44 @@ def read_sizes(text: str) -> dict[str, int]:
         name, _, size = (piece.strip() for piece in part.partition("="))
         if not name.isidentifier() or not size.isascii() or not size.isdigit() or len(size) > 18 or int(size) < 1:
             raise ValueError(f"`{part}` is not a size such as N=32")
+        if name in found:
+            raise ValueError(f"`{name}` is given twice")
         found[name] = int(size)
     return found
+
+
+def sizes_from(given: str | Mapping[str, int]) -> dict[str, int]:
+    """Sizes by name from Python: a text such as `N=32,T=128`, or a mapping.
+
+    Raises:
+        TypeError: it is neither, or a size is no integer.
+        ArchcError: a size is below 1, or the text is wrong (`bad-size`).
+    """
+    if isinstance(given, str):
+        try:
+            return read_sizes(given) if given.strip() else {}
+        except ValueError as problem:
+            raise error("bad-size", f"`sizes`: {problem}", help='write, for instance, sizes="H=224,W=224"') from None
+    if not isinstance(given, Mapping):
+        raise TypeError(f"`sizes` takes a text or a mapping such as {{'H': 224}}, not {type(given).__name__}")
+    for name, size in given.items():
+        if not isinstance(name, str) or isinstance(size, bool) or not isinstance(size, int):
+            raise TypeError(f"`sizes` takes integers by name such as {{'H': 224}}, not {name!r}: {size!r}")
+        if not 1 <= size < 10**18:
+            way = f"write, for instance, sizes={{{name!r}: 64}}"
+            raise error("bad-size", f"`sizes`: `{name}` must be at least 1, and is {size}", help=way)
+    return dict(given)
+
+
+def sizes_option(sizes: Mapping[str, int], option: str = "--sizes") -> str:
+    """The option that gives these sizes, as it is typed: `--sizes "N=32,T=128"`."""
+    text = ",".join(f"{name}={size}" for name, size in sizes.items())
+    return f'{option}{" " if option.startswith("-") else " = "}"{text}"'
+
+
+def settings_text(values: Mapping[str, object]) -> str:
+    """`N = 32, T = 128`."""
+    return ", ".join(f"{name} = {value}" for name, value in values.items())
 
 
 def size_names(graph: Graph) -> dict[str, Symbol]:
@@ -29,8 +71,11 @@ def size_names(graph: Graph) -> dict[str, Symbol]:
     return {name: s for value in graph.inputs for dim in value.type.shape for name, s in symbols(dim).items()}
 
 
-def check_sizes(graph: Graph, sizes: Mapping[str, int]) -> None:
+def check_sizes(graph: Graph, sizes: Mapping[str, int], option: str = "--sizes") -> None:
     """Refuse sizes that the model does not have or allow.
+
+    Args:
+        option: what gives them, for the help.
 
     Raises:
         ArchcError: `unknown-size` or `size-above-bound`.
@@ -42,7 +87,11 @@ def check_sizes(graph: Graph, sizes: Mapping[str, int]) -> None:
             raise error("unknown-size", f"`{graph.name}` has no size `{name}`", help=way)
         maximum = known[name].maximum
         if maximum is not None and size > maximum:
-            raise error("size-above-bound", f"`{name}` is at most {maximum}, and is given as {size}")
+            raise error(
+                "size-above-bound",
+                f"`{name}` is at most {maximum}, and is given as {size}",
+                help=f"give a smaller one: `{sizes_option({name: maximum}, option)}`",
+            )
 
 
 def first_empty(graph: Graph, sizes: Mapping[str, int]) -> Node | None:

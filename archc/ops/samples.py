@@ -45,8 +45,12 @@ def random_inputs(graph: Graph, seed: int = 0, batch: int = BATCH) -> dict[str, 
     return arrays
 
 
-def sample_sizes(graph: Graph, batch: int = BATCH) -> dict[str, int]:
-    """A value for every symbolic size of the inputs; see `random_inputs`."""
+def sample_sizes(graph: Graph, batch: int = BATCH, known: Mapping[str, int] | None = None) -> dict[str, int]:
+    """A value for every symbolic size of the inputs; see `random_inputs`.
+
+    Args:
+        known: sizes that are what they are.
+    """
     leading = {s.name for value in graph.inputs if value.type.shape and (s := as_symbol(value.type.shape[0]))}
     bounds = {}
     for value in graph.inputs:
@@ -62,6 +66,7 @@ def sample_sizes(graph: Graph, batch: int = BATCH) -> dict[str, int]:
         for name, symbol in bounds.items():
             wanted = max(batch if name in leading else size, least.get(name, 0))
             sizes[name] = wanted if symbol.maximum is None else min(wanted, symbol.maximum)
+        sizes |= known or {}
         if all(evaluate(dim, sizes=sizes) >= fewest for dim, fewest in needed):
             break
     return sizes

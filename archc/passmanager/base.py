@@ -86,12 +86,14 @@ class Context:
         rewriter: through which it changes the graph.
         calibration: inputs to run the graph on.
         devices: the machines that the file describes, by name.
+        sizes: a value for each symbolic size, at which a pass counts costs.
         remarks: what the pass said.
     """
 
     rewriter: Rewriter
     calibration: Calibration
     devices: Mapping[str, Devices] = field(default_factory=dict)
+    sizes: Mapping[str, int] = field(default_factory=dict)
     remarks: list[Remark] = field(default_factory=list)
 
     def rewrote(self, layer: str | Node, message: str, **figures: float | int | str) -> None:

@@ -39,6 +39,11 @@ class Calibration:
         """Whether the inputs are a user's data."""
         return self._arrays is not None
 
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]] | None:
+        """The shapes of a user's data by input name; None for random inputs, whose sizes mean nothing."""
+        return None if self._arrays is None else {name: array.shape for name, array in self._arrays.items()}
+
     @cached_property
     def arrays(self) -> Mapping[str, np.ndarray]:
         """The samples by input name, at most `MAXIMUM_SAMPLES` of them."""

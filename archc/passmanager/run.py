@@ -25,6 +25,7 @@ from archc.passmanager.agreement import largest_error
 from archc.passmanager.base import Context, Pass, Preserves, Remark
 from archc.passmanager.calibration import Calibration
 from archc.passmanager.order import check_order
+from archc.passmanager.sizes import choose_sizes
 from archc.passmanager.threads import one_thread
 
 
@@ -69,36 +70,40 @@ def run_passes(
     calibration: Calibration,
     progress: Callable[[str], None] = lambda name: None,
     devices: Mapping[str, Devices] | None = None,
+    sizes: Mapping[str, int] | None = None,
 ) -> Iterator[PassReport]:
     """Run passes over a graph, in place; gives the report of each as it ends.
 
     Args:
         progress: called with a pass's text before it runs.
         devices: the machines that passes may name.
+        sizes: the symbolic sizes at which costs are counted; by default those of the calibration data.
 
     Raises:
         ArchcError: options that do not go together, or an order that makes no sense, before anything runs; a
             selector matches nothing, or a pass broke the graph.
     """
     _admit(passes)
+    if sizes is None:
+        sizes = choose_sizes(graph, {}, calibration.shapes).values
     with one_thread():
         original = previous = calibration.outputs(graph)
     for step in passes:
         progress(str(step))
-        before = cost(graph)
+        before = cost(graph, sizes)
+        context = Context(Rewriter(graph, by=step.name), calibration, devices or {}, sizes)
         with one_thread():
-            remarks = _run(graph, step, calibration, devices or {})
+            remarks = _run(graph, step, context)
             outputs = calibration.outputs(graph)
             change, total = (largest_error(earlier, outputs) for earlier in (previous, original))
         _hold_to_promise(step, change)
-        yield PassReport(str(step), step.preserves, before, cost(graph), change, total, remarks)
+        yield PassReport(str(step), step.preserves, before, cost(graph, sizes), change, total, remarks)
         previous = outputs
 
 
-def _run(graph: Graph, step: Pass, calibration: Calibration, devices: Mapping[str, Devices]) -> tuple[Remark, ...]:
+def _run(graph: Graph, step: Pass, context: Context) -> tuple[Remark, ...]:
     """Run one pass, clear away what it left unused, and verify the graph; returns what it remarked."""
     interface = _interface(graph)
-    context = Context(Rewriter(graph, by=step.name), calibration, devices)
     try:
         step.run(graph, context)
     except SelectorError as problem:

@@ -86,11 +86,11 @@ def test_sizes_that_the_model_lacks_or_forbids(run: Run, write: Write) -> None:
     assert run("show", path, "--sizes", "T=16,B=2").status == 0
 
 
-def test_sizes_that_leave_nothing_of_a_tensor_are_warned_of(run: Run, write: Write) -> None:
+def test_sizes_that_leave_nothing_of_a_tensor_are_refused(run: Run, write: Write) -> None:
     path = write("m.arch", "model m {\n    input x: f32[N, 1, H, H]\n    output y = x -> conv2d(4, 3)\n}\n")
-    result = run("show", path)
-    assert result.status == 0
-    assert "warning[size-too-small]: with N = 1, H = 1 the result f32[N, 4, H - 2, H - 2] of conv2d" in result.err
+    result = run("show", path, "--sizes", "H=2")
+    assert result.status == 1
+    assert "error[size-too-small]: with N = 1, H = 2 the result f32[N, 4, H - 2, H - 2] of conv2d" in result.err
     assert "--sizes" in result.err
     assert run("show", path, "--sizes", "H=8").err == ""
 

@@ -1,0 +1,84 @@
+"""The values of symbolic sizes at which costs are counted: given, read off calibration data, or assumed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from archc.diagnostics import Diagnostics, error
+from archc.ir.dims import as_symbol
+from archc.ir.graph import Graph
+from archc.ir.sizes import check_sizes, first_empty, settings_text, size_names, sizes_option
+from archc.ops.evaluate import bind_sizes
+from archc.ops.samples import sample_sizes
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """A value for every symbolic size of a graph's inputs.
+
+    Attributes:
+        values: the sizes by name.
+        assumed: those that neither the user nor calibration data gave; a batch of one sample is not among them.
+    """
+
+    values: Mapping[str, int] = field(default_factory=dict)
+    assumed: Mapping[str, int] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return settings_text(self.values)
+
+
+def choose_sizes(
+    graph: Graph,
+    given: Mapping[str, int],
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    option: str = "--sizes",
+) -> Sizes:
+    """The sizes at which a graph's costs are counted.
+
+    A size is taken from `given`, else from calibration data, else it is assumed: the smallest of a few with which every
+    tensor has elements.  The batch, the first axis of an input, is one sample unless it is given.
+
+    Args:
+        given: sizes that the user gave by an option of that name.
+        shapes: the shapes of the calibration data by input name; None without data.
+
+    Raises:
+        ArchcError: the model has no such size (`unknown-size`), a size is above its bound (`size-above-bound`),
+            differs from that of the data (`size-conflict`), or leaves a tensor without elements (`size-too-small`).
+    """
+    check_sizes(graph, given, option)
+    batch = {s.name for value in graph.inputs if value.type.shape and (s := as_symbol(value.type.shape[0]))}
+    data = {} if shapes is None else bind_sizes(graph, shapes)
+    data = {name: size for name, size in data.items() if name not in batch}
+    for name, size in given.items():
+        if data.get(name, size) != size:
+            raise error(
+                "size-conflict",
+                f"`{name}` is {data[name]} in the calibration data, and is given as {size}",
+                help=f"leave `{name}` out of `{option}`, or give calibration data of that size",
+            )
+    known = {**data, **given}
+    values = {name: size for name, size in sample_sizes(graph, 1, known).items() if name in size_names(graph)}
+    empty = first_empty(graph, values)
+    if empty is not None and given:
+        raise error(
+            "size-too-small",
+            f"with {settings_text(values)} the result {empty.results[0].type} of {empty.title} has no elements",
+            empty.span,
+            help=f"give larger ones: `{sizes_option(dict.fromkeys(values, 64), option)}`",
+        )
+    return Sizes(values, {name: size for name, size in values.items() if name not in known and name not in batch})
+
+
+def warn_of_assumed(sizes: Sizes, diagnostics: Diagnostics) -> None:
+    """Warn of the sizes that a command assumed for its figures or for its passes."""
+    if not sizes.assumed:
+        return
+    names = " and ".join(f"`{name}` = {size}" for name, size in sizes.assumed.items())
+    diagnostics.warn(
+        "assumed-size",
+        f"costs are counted at {names}, which {'is' if len(sizes.assumed) == 1 else 'are'} assumed",
+        help=f"give the sizes that the model will run at: `{sizes_option(sizes.assumed)}`",
+    )
