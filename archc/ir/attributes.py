@@ -34,6 +34,7 @@ def attribute(
     index: str | None = None,
     phrase: str | None = None,
     keyword: bool = False,
+    element: bool = False,
 ) -> Any:
     """A field of an operator or a pass.
 
@@ -43,8 +44,9 @@ def attribute(
         index: the index of the signature whose extent the attribute gives (`o` for `out_features`).
         phrase: what a diagnostic calls that extent: "input features".
         keyword: given by name only, never by position.
+        element: a number that stands beside the operator's data, so that it must be one of their dtype.
     """
-    metadata = {"doc": doc, "index": index, "phrase": phrase, "keyword": keyword}
+    metadata = {"doc": doc, "index": index, "phrase": phrase, "keyword": keyword, "element": element}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -59,6 +61,7 @@ class AttributeInfo:
     index: str | None
     phrase: str | None
     keyword: bool
+    element: bool
 
     @property
     def required(self) -> bool:
@@ -90,6 +93,7 @@ def _attributes(cls: type) -> tuple[AttributeInfo, ...]:
                 metadata.get("index"),
                 metadata.get("phrase"),
                 metadata.get("keyword", False),
+                metadata.get("element", False),
             )
         )
     return tuple(found)

@@ -45,6 +45,13 @@ class DType(StrEnum):
         return 1 if self is DType.bool else 2 ** (8 * self.size - (self is not DType.u8)) - 1
 
     @property
+    def smallest(self) -> int | float:
+        """The smallest finite number that an element can be."""
+        if self in (DType.bool, DType.u8):
+            return 0
+        return -self.largest - self.integral
+
+    @property
     def torch(self) -> str:
         """PyTorch's name: `float32`, `int64`."""
         return _TORCH[self.value]

@@ -9,7 +9,8 @@ from archc.ir.attributes import attribute
 from archc.ir.signature import Signature, parse_signature
 from archc.ir.types import TensorType
 from archc.ops.axes import axis_number
-from archc.ops.checks import bad_attribute, check_floating
+from archc.ops.checks import bad_attribute
+from archc.ops.dtypes import FLOATS, ONNX_F32, ONNX_FLOATS, ONNX_SINGLE, ONNX_WIDE
 from archc.ops.operator import Operator, operator
 from archc.ops.spelling import OnnxSpelling, TorchSpelling, call
 
@@ -20,10 +21,9 @@ class Activation(Operator, abstract=True):
 
     signature = "x[*s] -> y[*s]"
     family = "activation"
+    dtypes = FLOATS
+    onnx_dtypes = ONNX_FLOATS
     pointwise = True
-
-    def check(self, types: Sequence[TensorType]) -> None:
-        check_floating(self, types)
 
 
 @operator
@@ -35,6 +35,7 @@ class Gelu(Activation):
     """
 
     torch_name = "F.gelu"
+    onnx_dtypes = ONNX_F32
     example = "x -> gelu"
 
     approximate: Literal["none", "tanh"] = attribute("none", doc='"tanh" for the cheaper formula')
@@ -48,6 +49,7 @@ class Silu(Activation):
     """x · σ(x), also called swish.  (Ramachandran et al. 2017, "Searching for Activation Functions".)"""
 
     torch_name = "F.silu"
+    onnx_dtypes = ONNX_WIDE
     example = "x -> silu"
 
     def onnx(self, spell: OnnxSpelling) -> str:
@@ -60,6 +62,7 @@ class Mish(Activation):
     """x · tanh(ln(1 + eˣ)).  (Misra 2020, "Mish: A Self Regularized Non-Monotonic Activation Function".)"""
 
     torch_name = "F.mish"
+    onnx_dtypes = ONNX_F32
     onnx_name = "Mish"
     example = "x -> mish"
 
@@ -78,6 +81,7 @@ class Logsigmoid(Activation):
     """ln σ(x) = -ln(1 + e⁻ˣ)."""
 
     torch_name = "F.logsigmoid"
+    onnx_dtypes = ONNX_F32
     example = "x -> logsigmoid"
 
     def onnx(self, spell: OnnxSpelling) -> str:
@@ -99,13 +103,13 @@ class Softplus(Activation):
     """ln(1 + e^(beta · x)) / beta, and x itself where beta · x > threshold."""
 
     torch_name = "F.softplus"
+    onnx_dtypes = ONNX_F32
     example = "x -> softplus"
 
     beta: float = attribute(1.0, doc="how sharp the bend at 0 is")
     threshold: float = attribute(20.0, doc="beta · x above it is taken as linear")
 
     def check(self, types: Sequence[TensorType]) -> None:
-        super().check(types)
         if not self.beta > 0:
             raise bad_attribute(self, "beta", "positive")
 
@@ -127,6 +131,7 @@ class Softsign(Activation):
     """x / (1 + |x|)."""
 
     torch_name = "F.softsign"
+    onnx_dtypes = ONNX_SINGLE
     onnx_name = "Softsign"
     example = "x -> softsign"
 
@@ -141,6 +146,7 @@ class Glu(Activation):
     signature = "x[*a, 2*d] -> y[*a, d]"
     pointwise = False
     torch_name = "F.glu"
+    onnx_dtypes = ONNX_WIDE
     example = "x -> glu"
 
     dim: int = attribute(-1, doc="the axis that is halved")
@@ -167,7 +173,6 @@ class Softmin(Activation):
     dim: int = attribute(-1, doc="the axis whose results sum to 1")
 
     def check(self, types: Sequence[TensorType]) -> None:
-        super().check(types)
         axis_number(self, self.dim, types[0].rank)
 
     def rigid_for(self, types: Sequence[TensorType]) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from typing import ClassVar
 from archc.ir.attributes import attribute
 from archc.ir.solve import Extent
 from archc.ir.types import TensorType
-from archc.ops.checks import check_floating
+from archc.ops.dtypes import FLOATS, ONNX_SINGLE
 from archc.ops.operator import Operator, OperatorError, operator
 from archc.ops.spatial import Sizes, check_sizes, per_axis
 from archc.ops.spelling import OnnxSpelling, TorchSpelling, call
@@ -29,10 +29,12 @@ class AdaptivePooling(Operator, abstract=True):
     reduction: ClassVar[str] = ""
     """The ONNX operator that reduces a whole axis."""
 
+    dtypes = FLOATS
+    onnx_dtypes = ONNX_SINGLE
+
     output_size: Sizes = attribute(doc="size of the result: one number, or one for each spatial axis")
 
     def check(self, types: Sequence[TensorType]) -> None:
-        check_floating(self, types)
         check_sizes(self, len(self.spatial), 1, "output_size")
 
     def adaptive(self, extent: Extent, position: int) -> Extent:

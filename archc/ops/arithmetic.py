@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 from archc.ir.attributes import attribute
 from archc.ir.types import DType, TensorType
 from archc.ops.binary import Binary
+from archc.ops.dtypes import FLOATS, NUMBERS, ONNX_MOST, ONNX_SINGLE, ONNX_WIDE, named
 from archc.ops.operator import Operator, OperatorError, SizeOf, operator
 from archc.ops.spelling import Infix, OnnxSpelling, TorchSpelling, atom, call, method
 
@@ -75,7 +75,7 @@ class Div(Binary):
     """The quotient: y = a / b, of floating-point numbers."""
 
     symbol = "/"
-    domain = "floating"
+    dtypes = FLOATS
     onnx_name = "Div"
     neutral = 1
     example = "y = x / sqrt(D)"
@@ -83,12 +83,42 @@ class Div(Binary):
 
 @operator
 class Pow(Binary):
-    """The power: y = aᵇ."""
+    """The power: y = aᵇ.
+
+    Powers of integers have exponents from 0.  A result beyond the dtype's range wraps around, as a product does; where
+    the exponent is a tensor, or a size, ONNX Runtime gives another number instead.
+    """
 
     symbol = "**"
     onnx_name = "Pow"
+    onnx_dtypes = named("f64 f32 f16 i64 i32")
     neutral = 1
     example = "y = x ** 2"
+
+    def check(self, types: Sequence[TensorType]) -> None:
+        negative = isinstance(self.scalar, (int, float)) and self.scalar < 0 and not self.reverse
+        if negative and not types[0].dtype.floating:
+            raise OperatorError(
+                "bad-attribute",
+                f"`pow` of {types[0]} needs an exponent from 0, and is given {self.scalar}",
+                attribute="scalar",
+                help="convert with `cast(f32)`",
+            )
+
+    def onnx(self, spell: OnnxSpelling) -> str:
+        exponent = self.scalar
+        if spell.types[0].dtype.floating or self.reverse or not isinstance(exponent, (int, float)) or exponent < 1:
+            return super().onnx(spell)
+        return _product(spell, spell.operands[0], int(exponent))
+
+
+def _product(spell: OnnxSpelling, x: str, count: int) -> str:
+    """The product of `count` factors x; ONNX Runtime's `Pow` computes integers in f64, and rounds those beyond 2⁵³."""
+    if count == 1:
+        return x
+    half = _product(spell, x, count // 2)
+    square = spell.add("Mul", half, half)
+    return spell.add("Mul", square, x) if count % 2 else square
 
 
 @operator
@@ -96,6 +126,7 @@ class Minimum(Binary):
     """The smaller of two: y = min(a, b)."""
 
     onnx_name = "Min"
+    onnx_dtypes = ONNX_MOST - {DType.i16}
     example = "(a, b) -> minimum"
 
     def torch(self, spell: TorchSpelling) -> str:
@@ -107,6 +138,7 @@ class Maximum(Binary):
     """The larger of two: y = max(a, b)."""
 
     onnx_name = "Max"
+    onnx_dtypes = ONNX_MOST - {DType.i16}
     example = "(a, b) -> maximum"
 
     def torch(self, spell: TorchSpelling) -> str:
@@ -128,19 +160,7 @@ class Unary(Operator, abstract=True):
 
     signature = "x[*s] -> y[*s]"
     pointwise = True
-    floating_only: ClassVar[bool] = True
-
-    def result_dtypes(self, types: Sequence[TensorType]) -> tuple[DType, ...]:
-        dtype = types[0].dtype
-        if dtype is DType.bool or (self.floating_only and not dtype.floating):
-            wanted = "floating-point numbers" if self.floating_only else "numbers"
-            raise OperatorError(
-                "dtype-mismatch",
-                f"`{self.name}` needs {wanted}, and receives {types[0]}",
-                operand=0,
-                help="convert with `cast(f32)`",
-            )
-        return (dtype,)
+    dtypes = FLOATS
 
 
 @operator
@@ -149,8 +169,9 @@ class Neg(Unary):
 
     formula = "unary"
     symbol = "-"
-    floating_only = False
+    dtypes = NUMBERS
     onnx_name = "Neg"
+    onnx_dtypes = ONNX_MOST - {DType.u8}
     example = "y = -x"
 
     def after(self, inner: Operator, types: Sequence[TensorType]) -> int | None:
@@ -164,7 +185,7 @@ class Neg(Unary):
 class Abs(Unary):
     """The absolute value: y = |x|."""
 
-    floating_only = False
+    dtypes = NUMBERS
     torch_name = "torch.abs"
     idempotent = True
     onnx_name = "Abs"
@@ -185,6 +206,7 @@ class Rsqrt(Unary):
     """The inverse of the square root: y = 1 / √x."""
 
     torch_name = "torch.rsqrt"
+    onnx_dtypes = ONNX_WIDE
     example = "x -> rsqrt"
 
     def onnx(self, spell: OnnxSpelling) -> str:
@@ -233,6 +255,7 @@ class Erf(Unary):
 
     torch_name = "torch.erf"
     onnx_name = "Erf"
+    onnx_dtypes = ONNX_SINGLE
     example = "x -> erf"
 
 
@@ -240,7 +263,7 @@ class Erf(Unary):
 class Square(Unary):
     """The square: y = x²."""
 
-    floating_only = False
+    dtypes = NUMBERS
     torch_name = "torch.square"
     example = "x -> square"
 
@@ -252,24 +275,18 @@ class Square(Unary):
 class Clamp(Unary):
     """Every element brought into a range: y = min(max(x, lower), upper)."""
 
-    floating_only = False
+    dtypes = NUMBERS
+    onnx_dtypes = ONNX_MOST - {DType.i16}
     clips = True
     idempotent = True
     example = "x -> clamp(0, 6)"
 
-    min: int | float | None = attribute(None, doc="the lower end; none without it")
-    max: int | float | None = attribute(None, doc="the upper end; none without it")
+    min: int | float | None = attribute(None, element=True, doc="the lower end; none without it")
+    max: int | float | None = attribute(None, element=True, doc="the upper end; none without it")
 
     def check(self, types: Sequence[TensorType]) -> None:
         if self.min is None and self.max is None:
             raise OperatorError("bad-attribute", "`clamp` needs `min`, `max` or both")
-        for name, bound in (("min", self.min), ("max", self.max)):
-            if isinstance(bound, float) and not types[0].dtype.floating and not bound.is_integer():
-                raise OperatorError(
-                    "dtype-mismatch",
-                    f"`{name}` of `clamp` is {bound}, and the operand holds integers: {types[0]}",
-                    attribute=name,
-                )
 
     def torch(self, spell: TorchSpelling) -> str:
         # For integers a bound of 2.0 is the number 2, lest PyTorch make floating-point numbers of them.

@@ -14,6 +14,7 @@ from archc.ir.solve import Extent
 from archc.ir.types import DType, TensorType
 from archc.ops.axes import plain_axis
 from archc.ops.checks import check_probability
+from archc.ops.dtypes import BOOL, FLOATS, ONNX_WIDE
 from archc.ops.layout import onnx_reshape
 from archc.ops.operator import Inference, Operator, OperatorError, operator
 from archc.ops.spelling import OnnxSpelling, TorchSpelling, Verbatim, call, literal, method
@@ -29,6 +30,8 @@ class ScaledDotProductAttention(Operator):
     """
 
     signature = "q[*b, t, e], k[*b, s, e], v[*b, s, f], mask[*m]? -> y[*b, t, f]"
+    dtypes = {"q": FLOATS, "k": "q", "v": "q", "mask": ("q", BOOL)}
+    onnx_dtypes = ONNX_WIDE
     example = "(q, k, v) -> scaled_dot_product_attention(is_causal = true)"
 
     rigid = ("t", "s", "e")
@@ -46,9 +49,6 @@ class ScaledDotProductAttention(Operator):
             return parse_signature("q[*b, t, e], k[*b, s, e], v[*b, s, f] -> y[*b, t, f]")
         scores = [plain_axis(f"b.{number}") for number in range(types[0].rank - 2)]
         return _with_mask("q[*b, t, e], k[*b, s, e], v[*b, s, f] -> y[*b, t, f]", types[3], scores)
-
-    def result_dtypes(self, types: Sequence[TensorType]) -> tuple[DType, ...]:
-        return _result_dtype(self, types)
 
     def check(self, types: Sequence[TensorType]) -> None:
         check_probability(self, "dropout_p")
@@ -87,6 +87,8 @@ class Attention(Operator):
     """
 
     signature = "q[b, t, h*e], k[b, s, h*e], v[b, s, h*f], mask[*m]? -> y[b, t, h*f]"
+    dtypes = {"q": FLOATS, "k": "q", "v": "q", "mask": ("q", BOOL)}
+    onnx_dtypes = ONNX_WIDE
     example = "(q, k, v) -> attention(12, causal = true)"
 
     blocks = ("h", "g")
@@ -128,9 +130,6 @@ class Attention(Operator):
         if self.grouped:
             return replace(self, heads=extents["g"] * extents["r"], kv_heads=extents["g"])
         return replace(self, heads=extents["h"], kv_heads=None if self.kv_heads is None else extents["h"])
-
-    def result_dtypes(self, types: Sequence[TensorType]) -> tuple[DType, ...]:
-        return _result_dtype(self, types)
 
     def check(self, types: Sequence[TensorType]) -> None:
         if self.heads < 1:
@@ -203,17 +202,6 @@ def _with_mask(text: str, mask: TensorType, leading: Sequence[Axis]) -> Signatur
     own = scores[len(scores) - mask.rank :] if mask.rank <= len(scores) else scores
     axes = tuple(UNIT if size == 1 else axis for axis, size in zip(own, mask.shape, strict=False))
     return Signature((*known.operands, Pattern("mask", axes)), known.results)
-
-
-def _result_dtype(op: Operator, types: Sequence[TensorType]) -> tuple[DType, ...]:
-    dtype = types[0].dtype
-    for position, operand in enumerate(types):
-        if not dtype.floating or operand.dtype not in ((dtype,) if position < 3 else (dtype, DType.bool)):
-            wanted = "floating-point numbers of one dtype" if position < 3 else f"a mask of bool or {dtype.value}"
-            raise OperatorError(
-                "dtype-mismatch", f"`{op.name}` needs {wanted}, and receives {operand}", operand=position
-            )
-    return (dtype,)
 
 
 def _check_mask(op: Operator, types: Sequence[TensorType], causal: bool, rank: int) -> None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import ClassVar, Self
 
 from archc.ir.attributes import attribute
 from archc.ir.dims import SymbolicDim, as_symbol
 from archc.ir.signature import Signature, parse_signature
 from archc.ir.types import DType, TensorType
+from archc.ops.dtypes import NUMBERS
 from archc.ops.formula import Side
-from archc.ops.operator import Operator, OperatorError, SizeOf, operator
+from archc.ops.operator import Operator, SizeOf, operator
 from archc.ops.rewriting import Uniform
 from archc.ops.spelling import Infix, OnnxSpelling, TorchSpelling, infix, literal
 
@@ -25,8 +27,7 @@ class Binary(Operator, abstract=True):
 
     signature = "a[~s], b[~s] -> y[~s]"
     formula = "binary"
-    domain: ClassVar[str] = "numbers"
-    """What it computes with: "numbers", "floating" numbers, or "anything"."""
+    dtypes = replace(NUMBERS, help="convert with `cast(f32)`, or use `logical_and`, `logical_or`, `where`")
     neutral: ClassVar[int | None] = None
     """The number that as the second operand changes nothing."""
     commutes: ClassVar[bool] = False
@@ -34,7 +35,7 @@ class Binary(Operator, abstract=True):
     pointwise = True
 
     scalar: int | float | SymbolicDim | None = attribute(
-        None, keyword=True, doc="a number (or a size) in place of the second operand"
+        None, keyword=True, element=True, phrase="the number", doc="a number (or a size) in place of the second operand"
     )
     reverse: bool = attribute(False, keyword=True, doc="the number stands on the left: `2 / x`")
 
@@ -54,31 +55,6 @@ class Binary(Operator, abstract=True):
 
     def signature_for(self, types: Sequence[TensorType]) -> Signature:
         return parse_signature(self.signature if self.scalar is None else "a[*s] -> y[*s]")
-
-    def result_dtypes(self, types: Sequence[TensorType]) -> tuple[DType, ...]:
-        (shared,) = super().result_dtypes(types)
-        if self.domain == "floating" and not shared.floating:
-            raise OperatorError(
-                "dtype-mismatch",
-                f"`{self.name}` needs floating-point numbers, and receives {types[0]}",
-                operand=0,
-                help="convert with `cast(f32)`",
-            )
-        if self.domain == "numbers" and shared is DType.bool:
-            raise OperatorError(
-                "dtype-mismatch",
-                f"`{self.name}` needs numbers, and receives {types[0]}",
-                operand=0,
-                help="convert with `cast(f32)`, or use `logical_and`, `logical_or`, `where`",
-            )
-        if isinstance(self.scalar, float) and not shared.floating and not self.scalar.is_integer():
-            raise OperatorError(
-                "dtype-mismatch",
-                f"`{self.name}` combines {types[0]} with {self.scalar}, which is no integer",
-                operand=0,
-                help="convert with `cast(f32)`",
-            )
-        return (shared,)
 
     def simplified(self, types: Sequence[TensorType], uniform: Uniform) -> int | None:
         """The side beside the neutral number."""

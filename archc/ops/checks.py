@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from archc.ir.attributes import value_text
-from archc.ir.types import DType, TensorType
+from archc.ir.types import TensorType
 from archc.ops.operator import Operator, OperatorError
 
 
@@ -29,18 +27,6 @@ def check_probability(op: Operator, name: str) -> None:
     """Raise unless the attribute, a probability or a share, is from 0 to 1."""
     if not 0 <= getattr(op, name) <= 1:
         raise bad_attribute(op, name, "from 0 to 1")
-
-
-def check_floating(op: Operator, types: Sequence[TensorType]) -> None:
-    """Raise unless all operands are floating-point."""
-    for position, operand in enumerate(types):
-        if not operand.dtype.floating:
-            raise OperatorError(
-                "dtype-mismatch",
-                f"`{op.name}` computes with floating-point numbers, and receives {operand}",
-                operand=position,
-                help=f"convert with `cast({DType.f32.value})`",
-            )
 
 
 def check_rank(op: Operator, operand: TensorType, least: int, most: int) -> None:

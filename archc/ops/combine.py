@@ -12,6 +12,7 @@ from archc.ir.signature import Axis, Index, Pattern, Signature
 from archc.ir.solve import Extent
 from archc.ir.types import DType, TensorType
 from archc.ops.axes import axis_number, plain_axes, plain_axis
+from archc.ops.dtypes import ONNX_ALL
 from archc.ops.operator import Operator, OperatorError, operator
 from archc.ops.rewriting import Uniform
 from archc.ops.spelling import OnnxSpelling, TorchSpelling, Verbatim, call, literal, method
@@ -25,6 +26,7 @@ class Concat(Operator):
     """
 
     signature = "a[*s, p], b[*s, q] -> y[*s, p + q]"
+    onnx_dtypes = ONNX_ALL
     example = "(a, b) -> concat(1)"
     joins = True
 
@@ -60,6 +62,7 @@ class Stack(Operator):
     """
 
     signature = "a[*s], b[*s] -> y[n, *s]"
+    onnx_dtypes = ONNX_ALL
     example = "(a, b) -> stack"
     joins = True
 
@@ -91,6 +94,7 @@ class Division(Operator, abstract=True):
     """What `split` and `chunk` share: the parts' sizes, from which all else follows."""
 
     signature = "x[*s, p + q] -> a[*s, p], b[*s, q]"
+    onnx_dtypes = ONNX_ALL
 
     def parts(self, operand: TensorType, axis: int) -> tuple[Extent, ...]:
         """The size of each part."""

@@ -8,7 +8,8 @@ from archc.ir.attributes import attribute
 from archc.ir.signature import Signature, parse_signature
 from archc.ir.types import DType, TensorType
 from archc.ops.binary import Binary
-from archc.ops.operator import Operator, OperatorError, operator
+from archc.ops.dtypes import ANY, BOOL, named
+from archc.ops.operator import Operator, operator
 from archc.ops.spelling import Infix, OnnxSpelling, TorchSpelling, atom, call, infix
 
 
@@ -17,7 +18,6 @@ class Comparison(Binary, abstract=True):
     """A comparison of two tensors, or of a tensor and a number; the result is bool."""
 
     def result_dtypes(self, types: Sequence[TensorType]) -> tuple[DType, ...]:
-        super().result_dtypes(types)
         return (DType.bool,)
 
 
@@ -26,7 +26,7 @@ class Eq(Comparison):
     """Whether the elements are equal: y = (a == b)."""
 
     symbol = "=="
-    domain = "anything"
+    dtypes = ANY
     onnx_name = "Equal"
     example = "y = tokens == 0"
 
@@ -36,7 +36,7 @@ class Ne(Comparison):
     """Whether the elements differ: y = (a != b)."""
 
     symbol = "!="
-    domain = "anything"
+    dtypes = ANY
     example = "y = tokens != 0"
 
     def onnx(self, spell: OnnxSpelling) -> str:
@@ -84,34 +84,19 @@ class Where(Operator):
     """A choice for each element: y = input where condition, else other.  All three broadcast."""
 
     signature = "condition[~s], input[~s], other[~s] -> y[~s]"
+    dtypes = {"condition": BOOL, "input": ANY, "other": "input"}
+    onnx_dtypes = {"input": named("f64 f32 f16 i64 i32 i8 u8")}
     example = "(mask, x) -> where(other = 0.0)"
 
-    other: int | float | None = attribute(None, keyword=True, doc="a number in place of the third operand")
+    other: int | float | None = attribute(
+        None, keyword=True, element=True, doc="a number in place of the third operand"
+    )
 
     def signature_for(self, types: Sequence[TensorType]) -> Signature:
         return parse_signature(self.signature if self.other is None else "condition[~s], input[~s] -> y[~s]")
 
     def result_dtypes(self, types: Sequence[TensorType]) -> tuple[DType, ...]:
-        if types[0].dtype is not DType.bool:
-            raise OperatorError(
-                "dtype-mismatch",
-                f"the condition of `where` must be bool, and is {types[0]}",
-                operand=0,
-                help="compare it: `x != 0`",
-            )
-        if len(types) == 3 and types[1].dtype is not types[2].dtype:
-            raise OperatorError(
-                "dtype-mismatch",
-                f"`where` chooses between {types[1]} and {types[2]}, which need one dtype",
-                operand=2,
-                help=f"convert one with `cast({types[1].dtype.value})`",
-            )
-        dtype = types[1].dtype
-        if isinstance(self.other, float) and not dtype.floating and not self.other.is_integer():
-            raise OperatorError(
-                "dtype-mismatch", f"`other` of `where` is {self.other}, beside {types[1]}", attribute="other"
-            )
-        return (dtype,)
+        return (types[1].dtype,)
 
     def torch(self, spell: TorchSpelling) -> str:
         if self.other is None:
@@ -131,16 +116,7 @@ class Where(Operator):
 class Logical(Operator, abstract=True):
     """A function of truth values."""
 
-    def result_dtypes(self, types: Sequence[TensorType]) -> tuple[DType, ...]:
-        for position, operand in enumerate(types):
-            if operand.dtype is not DType.bool:
-                raise OperatorError(
-                    "dtype-mismatch",
-                    f"`{self.name}` needs bool, and receives {operand}",
-                    operand=position,
-                    help="compare it: `x != 0`",
-                )
-        return (DType.bool,)
+    dtypes = BOOL
 
 
 @operator

@@ -11,6 +11,7 @@ from archc.ir.signature import Pattern, Signature
 from archc.ir.solve import Extent
 from archc.ir.types import DType, TensorType
 from archc.ops.axes import plain_axes
+from archc.ops.dtypes import FLOATS
 from archc.ops.operator import Operator, OperatorError, operator
 from archc.ops.parameter import Parameter, normal, zeros
 from archc.ops.spelling import OnnxSpelling, TorchSpelling
@@ -79,10 +80,5 @@ class LearnedTensor(_Owned):
     name = "parameter"
     signature = "weight[*d] -> y[*d]"
     parameters = {"weight": Parameter(normal(std=0.02))}
+    dtypes = FLOATS
     example = "scale = parameter((64,))"
-
-    def check(self, types: Sequence[TensorType]) -> None:
-        if not self.dtype.floating:
-            raise OperatorError(
-                "bad-attribute", f"`parameter` is learned, and numbers of {self.dtype.value} are not", attribute="dtype"
-            )

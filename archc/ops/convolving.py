@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from archc.ir.solve import Extent
 from archc.ir.types import TensorType
-from archc.ops.checks import bad_attribute, check_channels, check_floating
+from archc.ops.checks import bad_attribute, check_channels
+from archc.ops.dtypes import FLOATS, ONNX_SINGLE
 from archc.ops.operator import Operator, operator
 from archc.ops.spatial import Sizes, check_sizes, per_axis
 from archc.ops.spelling import TorchModule, TorchSpelling, call
@@ -18,6 +19,8 @@ from archc.ops.spelling import TorchModule, TorchSpelling, call
 class Convolving(Operator, abstract=True):
     """The base of both kinds, of all ranks; a kind declares the attributes, in PyTorch's own order."""
 
+    dtypes = FLOATS
+    onnx_dtypes = ONNX_SINGLE
     affine_in_weight = True
     integer_schemes: ClassVar[tuple[str, ...]] = ("weight",)
     spatial: ClassVar[tuple[str, ...]] = ()
@@ -34,7 +37,6 @@ class Convolving(Operator, abstract=True):
         in_channels: int | None
 
     def check(self, types: Sequence[TensorType]) -> None:
-        check_floating(self, types)
         check_sizes(self, len(self.spatial), 1, "kernel_size", "stride", "dilation")
         for name in ("groups", "out_channels"):
             if getattr(self, name) < 1:

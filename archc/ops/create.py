@@ -12,9 +12,13 @@ from archc.ir.signature import Pattern, Signature
 from archc.ir.solve import Extent
 from archc.ir.types import DType, TensorType
 from archc.ops.axes import plain_axes
+from archc.ops.dtypes import NUMBERS, ONNX_ALL, ONNX_MOST, named, wider
 from archc.ops.operator import Operator, OperatorError, SizeOf, operator
 from archc.ops.rewriting import Number
 from archc.ops.spelling import OnnxSpelling, TorchSpelling, Verbatim, call, literal, method
+
+_COUNTING = named("f64 f32 i64 i32")
+"""The dtypes in which PyTorch counts as far as sizes go."""
 
 
 @operator
@@ -22,6 +26,7 @@ class Arange(Operator):
     """The integers from `start` up to `end`, without `end`: start, start + step, …"""
 
     signature = " -> y[n]"
+    dtypes = NUMBERS
     example = "positions = arange(T)"
 
     end: int | SymbolicDim = attribute(doc="where to stop, itself left out")
@@ -41,8 +46,6 @@ class Arange(Operator):
         return {"n": count}
 
     def result_dtypes(self, types: Sequence[TensorType]) -> tuple[DType, ...]:
-        if self.dtype is DType.bool:
-            raise OperatorError("bad-attribute", "`arange` makes numbers, not bool", attribute="dtype")
         return (self.dtype,)
 
     def integers(self, operands: Sequence[range | None], size: SizeOf) -> range | None:
@@ -55,7 +58,10 @@ class Arange(Operator):
             numbers.insert(0, spell.size(self.start))
         if self.step != 1:
             numbers.append(str(self.step))
-        return call("torch.arange", *numbers, **_kind(self.dtype, DType.i64, spell))
+        # PyTorch refuses ends that the dtype cannot hold; converted, they wrap around or become infinite.
+        direct = self.dtype in _COUNTING
+        made = call("torch.arange", *numbers, **_kind(self.dtype if direct else DType.i64, DType.i64, spell))
+        return made if direct else method(made, "to", Verbatim(literal(self.dtype)))
 
     def onnx(self, spell: OnnxSpelling) -> str:
         value: str = spell.add("Range", spell.size(self.start), spell.size(self.end), spell.size(self.step))
@@ -104,7 +110,9 @@ class Filled(Operator, abstract=True):
         return Verbatim(literal(tuple(Verbatim(spell.size(size)) for size in self.shape)))
 
     def onnx(self, spell: OnnxSpelling) -> str:
-        return spell.add("Expand", spell.constant(self.element(), self.dtype), spell.shape(self.shape))
+        known = wider(self.dtype, ONNX_MOST)
+        value: str = spell.add("Expand", spell.constant(self.element(), known), spell.shape(self.shape))
+        return value if known is self.dtype else spell.add("Cast", value, to=self.dtype)
 
 
 @operator
@@ -113,14 +121,10 @@ class Full(Filled):
 
     example = "mask = full((T, T), 1.0)"
 
-    value: int | float | bool = attribute(doc="the value of every element")
+    value: int | float | bool = attribute(element=True, doc="the value of every element")
 
     def uniform(self) -> Number | None:
         return self.value
-
-    def check(self, types: Sequence[TensorType]) -> None:
-        if isinstance(self.value, float) and not self.value.is_integer() and not self.dtype.floating:
-            raise OperatorError("bad-attribute", f"{self.dtype.value} cannot hold {self.value}", attribute="value")
 
     def torch(self, spell: TorchSpelling) -> str:
         natural = {bool: DType.bool, int: DType.i64, float: DType.f32}[type(self.element())]
@@ -151,10 +155,15 @@ class Ones(Filled):
 
 @operator
 class Cast(Operator):
-    """The same values in another dtype: fractions are cut off, and truth values become 0 and 1."""
+    """The same values in another dtype: fractions are cut off, and truth values become 0 and 1.
+
+    Integers beyond the range of the dtype wrap around.  For floating-point numbers beyond it, infinity and NaN the CPU
+    decides: on x86 PyTorch and ONNX Runtime agree.
+    """
 
     signature = "x[*s] -> y[*s]"
     pointwise = True
+    onnx_dtypes = ONNX_ALL
     example = "x -> cast(f16)"
 
     dtype: DType = attribute(doc="the dtype of the result")
@@ -179,6 +188,7 @@ class Identity(Operator):
     signature = "x[*s] -> y[*s]"
     pointwise = True
     onnx_name = "Identity"
+    onnx_dtypes = ONNX_ALL
     example = "x -> identity"
 
     def simplified(self, types: Sequence[TensorType], uniform: Sequence[Number | None]) -> int | None:

@@ -7,7 +7,8 @@ from typing import ClassVar
 
 from archc.ir.attributes import attribute
 from archc.ir.types import TensorType
-from archc.ops.checks import check_floating, check_probability
+from archc.ops.checks import check_probability
+from archc.ops.dtypes import FLOATS, ONNX_ALL
 from archc.ops.operator import Operator, operator
 from archc.ops.rewriting import Uniform
 from archc.ops.spelling import OnnxSpelling, TorchModule, TorchSpelling
@@ -18,13 +19,14 @@ class Noise(Operator, abstract=True):
     """What all kinds of dropout share: the identity for inference, a module for training."""
 
     module: ClassVar[str] = ""
+    dtypes = FLOATS
+    onnx_dtypes = ONNX_ALL
     repeatable = False
     inference_identity = True
 
     p: float = attribute(0.5, doc="how likely an element (or channel) is dropped, from 0 to 1")
 
     def check(self, types: Sequence[TensorType]) -> None:
-        check_floating(self, types)
         check_probability(self, "p")
 
     def simplified(self, types: Sequence[TensorType], uniform: Uniform) -> int | None:

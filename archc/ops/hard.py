@@ -8,6 +8,7 @@ from archc.ir.attributes import attribute
 from archc.ir.types import TensorType
 from archc.ops.activation import Activation, onnx_clip
 from archc.ops.checks import bad_attribute
+from archc.ops.dtypes import ONNX_F32, ONNX_SINGLE, ONNX_WIDE
 from archc.ops.operator import Operator, operator
 from archc.ops.spelling import OnnxSpelling
 
@@ -17,6 +18,7 @@ class Hardsigmoid(Activation):
     """min(max(0, x + 3), 6) / 6.  (Howard et al. 2019, "Searching for MobileNetV3".)"""
 
     torch_name = "F.hardsigmoid"
+    onnx_dtypes = ONNX_SINGLE
     example = "x -> hardsigmoid"
 
     def onnx(self, spell: OnnxSpelling) -> str:
@@ -28,6 +30,7 @@ class Hardswish(Activation):
     """x · min(max(0, x + 3), 6) / 6.  (Howard et al. 2019, "Searching for MobileNetV3".)"""
 
     torch_name = "F.hardswish"
+    onnx_dtypes = ONNX_F32
     onnx_name = "HardSwish"
     example = "x -> hardswish"
 
@@ -43,7 +46,6 @@ class Hardtanh(Activation):
     max_val: float = attribute(1.0, doc="the greatest result")
 
     def check(self, types: Sequence[TensorType]) -> None:
-        super().check(types)
         if not self.min_val < self.max_val:
             raise bad_attribute(self, "min_val", f"below `max_val`, which is {self.max_val}")
 
@@ -61,7 +63,6 @@ class Hardshrink(Activation):
     lambd: float = attribute(0.5, doc="half the width of the band that becomes 0")
 
     def check(self, types: Sequence[TensorType]) -> None:
-        super().check(types)
         _check_not_negative(self, "lambd")
 
     def onnx(self, spell: OnnxSpelling) -> str:
@@ -78,7 +79,6 @@ class Softshrink(Activation):
     lambd: float = attribute(0.5, doc="how far results are moved towards 0")
 
     def check(self, types: Sequence[TensorType]) -> None:
-        super().check(types)
         _check_not_negative(self, "lambd")
 
     def onnx(self, spell: OnnxSpelling) -> str:
@@ -90,6 +90,7 @@ class Tanhshrink(Activation):
     """x - tanh(x)."""
 
     torch_name = "F.tanhshrink"
+    onnx_dtypes = ONNX_WIDE
     example = "x -> tanhshrink"
 
     def onnx(self, spell: OnnxSpelling) -> str:

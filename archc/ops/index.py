@@ -12,6 +12,7 @@ from archc.ir.signature import Apply, Axis, Index, Pattern, Signature
 from archc.ir.solve import Extent
 from archc.ir.types import DType, TensorType
 from archc.ops.axes import axis_number, plain_axes, plain_axis
+from archc.ops.dtypes import ANY, ONNX_ALL, PLACES
 from archc.ops.formula import Side
 from archc.ops.operator import Operator, OperatorError, operator
 from archc.ops.rewriting import Uniform
@@ -231,6 +232,8 @@ def _at_most(bound: Extent, size: Extent) -> Extent:
 class ByTensor(Operator, abstract=True):
     """What operators that are told the places by a tensor share."""
 
+    dtypes = {"x": ANY, "index": PLACES}
+    onnx_dtypes = ONNX_ALL
     onnx_name: ClassVar[str] = "Gather"
 
     dim: int = attribute(doc="the axis along which the places count")
@@ -241,16 +244,6 @@ class ByTensor(Operator, abstract=True):
 
     def operand_range(self, types: Sequence[TensorType], position: int) -> tuple[int, Extent] | None:
         return (0, types[0].shape[self.axis(types)]) if position == 1 else None
-
-    def result_dtypes(self, types: Sequence[TensorType]) -> tuple[DType, ...]:
-        if types[1].dtype not in (DType.i64, DType.i32):
-            raise OperatorError(
-                "dtype-mismatch",
-                f"the places that `{self.name}` is given must be i64 or i32, and are {types[1]}",
-                operand=1,
-                help="convert with `cast(i64)`",
-            )
-        return (types[0].dtype,)
 
     def onnx(self, spell: OnnxSpelling) -> str:
         return spell.add(self.onnx_name, *spell.operands, axis=self.axis(spell.types))

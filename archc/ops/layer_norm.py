@@ -9,7 +9,8 @@ from archc.ir.dims import SymbolicDim
 from archc.ir.signature import Signature, parse_signature
 from archc.ir.solve import Extent
 from archc.ir.types import DType, TensorType
-from archc.ops.checks import bad_attribute, check_floating, check_positive
+from archc.ops.checks import bad_attribute, check_positive
+from archc.ops.dtypes import FLOATS, ONNX_FLOATS, ONNX_WIDE
 from archc.ops.norm import onnx_full
 from archc.ops.operator import Operator, OperatorError, operator
 from archc.ops.parameter import Parameter, ones, zeros
@@ -21,6 +22,8 @@ class LastAxesNorm(Operator, abstract=True):
     """What `layer_norm` and `rms_norm` share: which axes they normalize."""
 
     family = "norm"
+    dtypes = FLOATS
+    onnx_dtypes = ONNX_FLOATS
 
     normalized_shape: int | tuple[int, ...] | None = attribute(
         None, doc="sizes of the axes that are normalized, checked where given; by default the last axis, of any size"
@@ -28,7 +31,6 @@ class LastAxesNorm(Operator, abstract=True):
     dims: int | None = attribute(None, keyword=True, doc="how many of the last axes are normalized")
 
     def check(self, types: Sequence[TensorType]) -> None:
-        check_floating(self, types)
         check_positive(self, "dims", "eps")
         if self.dims is not None and self.normalized_shape is not None and self.dims != len(self._sizes):
             raise bad_attribute(self, "dims", f"{len(self._sizes)}, as many as `normalized_shape` has")
@@ -131,6 +133,7 @@ class RmsNorm(LastAxesNorm):
 
     signature = "x[*b, d], weight[d]? -> y[*b, d]"
     parameters = {"weight": Parameter(ones, when="elementwise_affine")}
+    onnx_dtypes = ONNX_WIDE
     example = "x -> norm1: rms_norm"
 
     eps: float | None = attribute(None, doc="added to the mean square; by default the dtype's machine epsilon")

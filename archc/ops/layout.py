@@ -17,6 +17,7 @@ from archc.ir.dims import SymbolicDim
 from archc.ir.signature import Axis, Index, Pattern, Signature, Spread, expand
 from archc.ir.solve import Extent
 from archc.ir.types import TensorType
+from archc.ops.dtypes import ONNX_ALL
 from archc.ops.operator import Operator, OperatorError, operator, symbolic
 from archc.ops.rewriting import Uniform
 from archc.ops.spelling import OnnxSpelling, TorchSpelling, Verbatim, literal, method
@@ -27,6 +28,7 @@ class Layout(Operator, abstract=True):
     """An operator that `rearrange` could write: it gives the pattern, and perhaps a spelling of its own."""
 
     signature = "x[*d] -> y[*e]"
+    onnx_dtypes = ONNX_ALL
     keeps_steps = True
 
     def pattern_for(self, types: Sequence[TensorType]) -> str:

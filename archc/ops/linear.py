@@ -9,8 +9,9 @@ from archc.ir.attributes import attribute
 from archc.ir.storage import Int8
 from archc.ir.types import DType, TensorType
 from archc.ops.checks import check_positive
+from archc.ops.dtypes import FLOATS, ONNX_FLOATS, PLACES
 from archc.ops.integers import integer_module, quantized_operand
-from archc.ops.operator import Operator, OperatorError, operator
+from archc.ops.operator import Operator, operator
 from archc.ops.parameter import Parameter, kaiming_uniform, normal, uniform_fan_in
 from archc.ops.spelling import OnnxSpelling, Quantized, TorchModule, TorchSpelling, call
 
@@ -24,6 +25,8 @@ class Linear(Operator):
 
     signature = "x[*b, i], weight[o, i], bias[o]? -> y[*b, o]"
     parameters = {"weight": Parameter(kaiming_uniform("i")), "bias": Parameter(uniform_fan_in("i"))}
+    dtypes = FLOATS
+    onnx_dtypes = ONNX_FLOATS
     torch_name = "F.linear"
     example = "x -> fc1: linear(128)"
     affine_in_weight = True
@@ -84,6 +87,7 @@ class Embedding(Operator):
 
     signature = "ids[*b], weight[v, d] -> y[*b, d]"
     parameters = {"weight": Parameter(normal())}
+    dtypes = PLACES
     example = "tokens -> wte: embedding(50257, 768)"
     integer_schemes = ("weight",)
 
@@ -94,13 +98,6 @@ class Embedding(Operator):
         check_positive(self, "num_embeddings", "embedding_dim")
 
     def result_dtypes(self, types: Sequence[TensorType]) -> tuple[DType, ...]:
-        if not types[0].dtype.integral:
-            raise OperatorError(
-                "dtype-mismatch",
-                f"`embedding` looks up integers, and receives {types[0]}",
-                operand=0,
-                help="convert with `cast(i64)`",
-            )
         return (DType.f32,)
 
     def operand_range(self, types: Sequence[TensorType], position: int) -> tuple[int, int]:

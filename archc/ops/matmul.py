@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from archc.ir.types import DType, TensorType
-from archc.ops.operator import Operator, OperatorError, operator
+from archc.ops.dtypes import NUMBERS, named
+from archc.ops.operator import Operator, operator
 from archc.ops.spelling import TorchSpelling, infix
 
 
@@ -17,14 +15,10 @@ class Matmul(Operator):
     """
 
     signature = "a[~s, m, k], b[~s, k, n] -> y[~s, m, n]"
+    dtypes = NUMBERS
     onnx_name = "MatMul"
+    onnx_dtypes = named("f64 f32 f16 i64 i32")
     example = "(q, k) -> matmul"
-
-    def result_dtypes(self, types: Sequence[TensorType]) -> tuple[DType, ...]:
-        (shared,) = super().result_dtypes(types)
-        if shared is DType.bool:
-            raise OperatorError("dtype-mismatch", f"`matmul` needs numbers, and receives {types[0]}", operand=0)
-        return (shared,)
 
     def torch(self, spell: TorchSpelling) -> str:
         return infix(spell.operands[0], "@", spell.operands[1])

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, get_args
 
-from archc.ir.attributes import attributes
+from archc.ir.attributes import AttributeInfo, attributes
 from archc.ir.signature import Pattern, RankMismatch
 from archc.ir.solve import Contradiction, Misfit
 from archc.ir.types import DType, TensorType
@@ -39,27 +39,56 @@ class OperatorError(Misfit):
 
 
 def check_numbers(op: Operator, dtypes: Iterable[DType]) -> None:
-    """Raise where an attribute that is a number of the data cannot be one of their dtype; infinity always can.
+    """Raise where an attribute that is a number of the data cannot be one of their dtype.
 
-    Only attributes that may be floats are such numbers: a kernel may well be larger than the largest i8.
+    Of a floating-point dtype are infinity, NaN and all numbers up to its largest, whatever they are rounded to.  Only
+    attributes that may be floats are numbers of the data: a kernel may well be larger than the largest i8.
 
     Args:
         dtypes: those of the operands and of the results.
     """
     computed = sorted(set(dtypes) - {DType.bool}, key=lambda dtype: (not dtype.floating, dtype.largest))
-    if not computed:
-        return
-    dtype = computed[0]
+    dtype = computed[0] if computed else DType.bool
     for info in attributes(type(op)):
         value = getattr(op, info.name)
-        if type(value) not in (int, float) or float not in (info.type, *get_args(info.type)):
+        if not isinstance(value, (int, float)) or float not in (info.type, *get_args(info.type)):
             continue
-        if dtype.largest < abs(value) < math.inf and value != -dtype.largest - 1:
-            raise OperatorError(
-                "number-too-large",
-                f"`{info.name}` of `{op.name}` is {_short(value)}, and the largest {dtype} is {_short(dtype.largest)}",
-                attribute=info.name,
-            )
+        if info.element and not dtype.floating:
+            _check_integer(op, info, value, dtype)
+        elif computed:
+            _check_size(op, info, value, dtype)
+
+
+def _check_size(op: Operator, info: AttributeInfo, value: int | float, dtype: DType) -> None:
+    """Raise where a finite number is beyond the largest of a dtype, or its smallest."""
+    if dtype.largest < abs(value) < math.inf and value != dtype.smallest:
+        raise OperatorError(
+            "number-too-large",
+            f"{_called(op, info)} is {_short(value)}, and the largest {dtype} is {_short(dtype.largest)}",
+            attribute=info.name,
+            help=f"write a number from {_short(dtype.smallest)} to {_short(dtype.largest)}"
+            + (", or `inf`" if dtype.floating else ""),
+        )
+
+
+def _check_integer(op: Operator, info: AttributeInfo, value: int | float, dtype: DType) -> None:
+    """Raise where a number is none of an integer dtype, or of bool."""
+    whole = math.isfinite(value) and value == int(value)
+    if whole and abs(value) > dtype.largest:
+        _check_size(op, info, value, dtype)
+    elif not whole or value < dtype.smallest:
+        holds = "integers" if dtype.smallest < 0 else f"{dtype.smallest} to {dtype.largest}"
+        raise OperatorError(
+            "dtype-mismatch",
+            f"{_called(op, info)} is {_short(value)}, and {dtype} holds {holds}",
+            attribute=info.name,
+            help=f"convert with `cast({'i64' if whole else 'f32'})`, or write another number",
+        )
+
+
+def _called(op: Operator, info: AttributeInfo) -> str:
+    """An attribute in the words of a user, who writes `x * 2`."""
+    return f"{info.phrase or f'`{info.name}`'} of `{op.name}`"
 
 
 def _short(number: int | float) -> str:

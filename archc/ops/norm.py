@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Self
 from archc.ir.attributes import attribute
 from archc.ir.solve import Extent
 from archc.ir.types import DType, TensorType
-from archc.ops.checks import check_channels, check_floating, check_positive, check_probability, check_rank
+from archc.ops.checks import check_channels, check_positive, check_probability, check_rank
+from archc.ops.dtypes import FLOATS, ONNX_FLOATS, ONNX_SINGLE
 from archc.ops.operator import Operator, OperatorError, operator
 from archc.ops.parameter import Parameter, ones, zeros
 from archc.ops.spelling import OnnxSpelling, TorchModule, TorchSpelling, Verbatim, call
@@ -39,6 +40,8 @@ class BatchNorm(Operator):
         "running_var": Parameter(ones, trainable=False),
         "num_batches_tracked": Parameter(zeros, trainable=False, dtype=DType.i64, optional_in_files=True),
     }
+    dtypes = FLOATS
+    onnx_dtypes = ONNX_FLOATS
     example = "x -> bn1: batch_norm"
     repeatable = False
     rigid = ("n", "s")
@@ -51,7 +54,6 @@ class BatchNorm(Operator):
     affine: bool = attribute(True, doc="scale and shift by learned numbers")
 
     def check(self, types: Sequence[TensorType]) -> None:
-        check_floating(self, types)
         check_rank(self, types[0], 2, 5)
         check_positive(self, "eps")
         check_probability(self, "momentum")
@@ -91,6 +93,8 @@ class InstanceNorm(Operator):
 
     signature = "x[n, c, *s], weight[c]?, bias[c]? -> y[n, c, *s]"
     parameters = _AFFINE
+    dtypes = FLOATS
+    onnx_dtypes = ONNX_SINGLE
     example = "x -> instance_norm"
     rigid = ("s",)
 
@@ -101,7 +105,6 @@ class InstanceNorm(Operator):
     affine: bool = attribute(False, doc="scale and shift by learned numbers")
 
     def check(self, types: Sequence[TensorType]) -> None:
-        check_floating(self, types)
         check_rank(self, types[0], 3, 5)
         check_positive(self, "eps")
         if all(size == 1 for size in types[0].shape[2:]):
@@ -140,6 +143,8 @@ class GroupNorm(Operator):
 
     signature = "x[n, g*c, *s], weight[g*c]?, bias[g*c]? -> y[n, g*c, *s]"
     parameters = _AFFINE
+    dtypes = FLOATS
+    onnx_dtypes = ONNX_SINGLE
     example = "x -> norm1: group_norm(8)"
     rigid = ("c", "s")
 
@@ -149,7 +154,6 @@ class GroupNorm(Operator):
     affine: bool = attribute(True, doc="scale and shift by learned numbers")
 
     def check(self, types: Sequence[TensorType]) -> None:
-        check_floating(self, types)
         check_positive(self, "num_groups", "eps")
         check_channels(self, "num_channels", types[0])
 

@@ -26,9 +26,10 @@ from typing import Any, ClassVar, Self
 from archc.ir.attributes import arguments_text, attributes, bind
 from archc.ir.dims import SymbolicDim, bounds
 from archc.ir.records import record as operator  # the decorator of operator classes: a frozen dataclass, made lazily
-from archc.ir.signature import RankMismatch, Signature, parse_signature
+from archc.ir.signature import Pattern, RankMismatch, Signature, parse_signature
 from archc.ir.solve import Contradiction, Extent, Solution, solve
 from archc.ir.types import DType, TensorType
+from archc.ops.dtypes import ANY, ONNX_MOST, Accepted, DTypes, check_dtypes, onnx_types
 from archc.ops.formula import Formula
 from archc.ops.misfit import OperatorError, check_numbers, rank_error, shape_error
 from archc.ops.parameter import Parameter
@@ -66,6 +67,16 @@ class Operator(Rewriting, Formula):
     signature: ClassVar[str] = ""
     parameters: ClassVar[Mapping[str, Parameter]] = {}
     """The operands of the signature that the operator owns."""
+    dtypes: ClassVar[DTypes | Mapping[str, Accepted]] = ANY
+    """The dtypes that data operands may have: one of a set for all, or a set for each; see `archc.ops.dtypes`.
+
+    Operands that a mapping does not name may be of any dtype.  Without operands it limits the attribute `dtype`.
+    """
+    onnx_dtypes: ClassVar[frozenset[DType] | Mapping[str, frozenset[DType]]] = ONNX_MOST
+    """The dtypes in which ONNX Runtime's CPU kernels compute the ONNX form, of the first operand or by name.
+
+    Operands of another dtype, and those declared like them, are cast to a wider one, and results back.
+    """
     family: ClassVar[str] = ""
     """The heading under which `archc ops` lists it: the name of the module, unless the class or its base gives one."""
     torch_name: ClassVar[str] = ""
@@ -133,19 +144,7 @@ class Operator(Rewriting, Formula):
         return self.parameters[name].dtype or floating
 
     def result_dtypes(self, types: Sequence[TensorType]) -> tuple[DType, ...]:
-        """The dtypes of the results: by default the one that all operands share.
-
-        Raises:
-            OperatorError: the operands' dtypes differ.
-        """
-        for position, operand in enumerate(types):
-            if operand.dtype is not types[0].dtype:
-                raise OperatorError(
-                    "dtype-mismatch",
-                    f"`{self.name}` needs operands of one dtype, and receives {types[0]} and {operand}",
-                    operand=position,
-                    help=f"convert one with `cast({types[0].dtype.value})`",
-                )
+        """The dtypes of the results: by default that of the first operand."""
         return (types[0].dtype,)
 
     def check(self, types: Sequence[TensorType]) -> None:
@@ -205,6 +204,18 @@ class Operator(Rewriting, Formula):
         types = tuple(types)
         return _infer(self, types, bounds(dim for operand in types for dim in operand.shape))
 
+    def onnx_types(self, types: Sequence[TensorType]) -> tuple[TensorType, ...]:
+        """The types of the operands in which the ONNX form is computed; see `onnx_dtypes`.
+
+        Raises:
+            OperatorError: ONNX Runtime has no kernel that is wide enough (`no-onnx-form`).
+        """
+        return onnx_types(self, [pattern.name for pattern in self.data_operands(types)], types)
+
+    def data_operands(self, types: Sequence[TensorType]) -> list[Pattern]:
+        """The operands of the signature that are no parameters."""
+        return [pattern for pattern in self.signature_for(types).operands if pattern.name not in self.parameters]
+
     # Spelling ---------------------------------------------------------------------------------------------
 
     def torch(self, spell: TorchSpelling) -> str:
@@ -262,6 +273,7 @@ def _infer(op: Operator, types: tuple[TensorType, ...], limits: tuple[int | None
             help="several operands flow as a tuple: `(a, b) -> ...`" if len(types) < required else None,
         )
     op.check(types)
+    check_dtypes(op, [pattern.name for pattern in data], types)
     dtypes = op.result_dtypes(types)
     check_numbers(op, (*dtypes, *(operand.dtype for operand in types)))
     shapes = {pattern.name: operand.shape for pattern, operand in zip(data, types)}

@@ -8,8 +8,9 @@ from typing import Literal
 from archc.ir.attributes import attribute
 from archc.ir.signature import Apply, Axis, Index, Pattern, Signature
 from archc.ir.solve import Extent
-from archc.ir.types import TensorType
+from archc.ir.types import DType, TensorType
 from archc.ops.axes import plain_axes
+from archc.ops.dtypes import ONNX_MOST
 from archc.ops.operator import Operator, OperatorError, operator
 from archc.ops.rewriting import Uniform
 from archc.ops.spelling import OnnxSpelling, TorchSpelling, call
@@ -26,13 +27,14 @@ class Pad(Operator):
     """
 
     signature = "x[*d] -> y[*e]"
+    onnx_dtypes = ONNX_MOST - {DType.i16}
     example = "x -> pad((1, 1, 2, 2))"
 
     padding: tuple[int, ...] = attribute(doc="left and right of the last axis, of the one before, …")
     mode: Literal["constant", "reflect", "replicate", "circular"] = attribute(
         "constant", doc="what the new elements are"
     )
-    value: float = attribute(0.0, doc='the new elements, where the mode is "constant"')
+    value: float = attribute(0.0, element=True, doc='the new elements, where the mode is "constant"')
 
     def ends(self, rank: int) -> list[tuple[int, int]]:
         """How much is added before and behind each axis."""
@@ -57,6 +59,13 @@ class Pad(Operator):
                         attribute="padding",
                     )
             return
+        if types[0].dtype is DType.bool and self.mode != "circular":
+            raise OperatorError(
+                "dtype-mismatch",
+                f'mode "{self.mode}" pads numbers, and receives {types[0]}',
+                operand=0,
+                help="convert with `cast(u8)`, and back with `cast(bool)`",
+            )
         if padded > 3 or rank - padded not in (1, 2):
             raise OperatorError(
                 "bad-attribute",

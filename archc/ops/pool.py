@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 from archc.ir.attributes import attribute
 from archc.ir.solve import Extent
 from archc.ir.types import TensorType
-from archc.ops.checks import bad_attribute, check_floating
+from archc.ops.checks import bad_attribute
+from archc.ops.dtypes import FLOATS, ONNX_FLOATS, ONNX_SINGLE
 from archc.ops.operator import Operator, operator
 from archc.ops.spatial import (
     Sizes,
@@ -30,13 +31,15 @@ class Pooling(Operator, abstract=True):
     spatial: ClassVar[tuple[str, ...]] = ()
     """The indices of the spatial axes."""
 
+    dtypes = FLOATS
+    onnx_dtypes = ONNX_FLOATS
+
     kernel_size: Sizes = attribute(doc="size of the window: one number, or one for each spatial axis")
     stride: Sizes | None = attribute(None, doc="step from one window to the next; by default the kernel's size")
     padding: Sizes = attribute(0, doc="elements put on both sides; at most half of the kernel's size")
     ceil_mode: bool = attribute(False, keyword=True, doc="let a last window reach over the end")
 
     def check(self, types: Sequence[TensorType]) -> None:
-        check_floating(self, types)
         rank = len(self.spatial)
         check_sizes(self, rank, 1, "kernel_size", "stride")
         check_sizes(self, rank, 0, "padding")
@@ -123,6 +126,8 @@ class MaxPooling(Pooling, abstract=True):
 class AveragePooling(Pooling, abstract=True):
     """What average pooling of all ranks shares."""
 
+    onnx_dtypes = ONNX_SINGLE
+
     count_include_pad: bool = attribute(True, keyword=True, doc="the padding's zeros count as elements of a window")
 
     def _options(self) -> dict[str, tuple[Any, Any]]:
@@ -197,5 +202,6 @@ class AvgPool3d(AveragePooling):
     """The mean of each window of depth, height and width."""
 
     signature = "x[n, c, d, h, w] -> y[n, c, pool(d), pool(h), pool(w)]"
+    dtypes = FLOATS.without("f16", "bf16")
     example = "video -> avg_pool3d(2)"
     spatial = ("d", "h", "w")

@@ -12,10 +12,12 @@ from archc.ir.attributes import attribute
 from archc.ir.signature import Pattern, Signature
 from archc.ir.types import DType, TensorType
 from archc.ops.axes import axis_number, plain_axes
+from archc.ops.dtypes import FLOATS, OCTETS, ONNX_ALL, ONNX_F32, ONNX_SINGLE, named
 from archc.ops.operator import Operator, OperatorError, operator
 from archc.ops.parameter import Parameter, ones, zeros
 from archc.ops.spelling import OnnxSpelling, TorchModule, TorchSpelling, call, infix, method
 
+_NARROW = named("f16 bf16")
 _RANGES = {DType.u8: (0, 255), DType.i8: (-128, 127)}
 
 
@@ -30,6 +32,8 @@ class Quantize(Operator):
 
     signature = "x[*s], scale[], zero_point[] -> q[*s], scale_of[], zero_point_of[]"
     parameters = {"scale": Parameter(ones, trainable=False), "zero_point": Parameter(zeros, trainable=False)}
+    dtypes = FLOATS
+    onnx_dtypes = ONNX_F32
     example = "x -> q0: quantize(u8) -> dequantize"
 
     dtype: DType = attribute(doc="u8 or i8")
@@ -58,10 +62,6 @@ class Quantize(Operator):
             )
         if self.dynamic and types[0].dtype is not DType.f32:
             raise OperatorError("dtype-mismatch", f"a dynamic `quantize` needs f32, and receives {types[0]}", operand=0)
-        if not types[0].dtype.floating:
-            raise OperatorError(
-                "dtype-mismatch", f"`quantize` needs floating-point numbers, and receives {types[0]}", operand=0
-            )
 
     def result_dtypes(self, types: Sequence[TensorType]) -> tuple[DType, ...]:
         return (self.dtype, types[0].dtype, self.dtype)
@@ -75,7 +75,10 @@ class Quantize(Operator):
             return _dynamic(x)
         scale, zero_point = spell.weights["scale"], spell.weights["zero_point"]
         low, high = _RANGES[self.dtype]
-        steps = method(infix(x, "/", self._spread(scale, spell)), "round")
+        divided, divisor = x, self._spread(scale, spell)
+        if spell.types[0].dtype in _NARROW:  # a quotient rounded to f16 may be rounded to another integer then
+            divided, divisor = method(divided, "float"), method(divisor, "float")
+        steps = method(infix(divided, "/", divisor), "round")
         shifted = infix(steps, "+", self._spread(zero_point, spell))
         q = method(method(shifted, "clamp", low, high), "to", f"torch.{self.dtype.torch}")
         return f"({q}, {scale}, {zero_point})"
@@ -108,6 +111,8 @@ class OnGrid(Operator):
 
     signature = "x[*s], scale[], zero_point[] -> q[*s], scale_of[], zero_point_of[]"
     parameters = {"scale": Parameter(ones, trainable=False), "zero_point": Parameter(zeros, trainable=False)}
+    dtypes = OCTETS
+    onnx_dtypes = ONNX_ALL
     example = "q -> q0: on_grid(u8) -> dequantize"
 
     dtype: DType = attribute(doc="u8 or i8, that of the integers")
@@ -153,7 +158,9 @@ class Dequantize(Operator):
     """Floating-point numbers from integers: y = scale · (q - zero_point)."""
 
     signature = "q[*s], scale[], zero_point[] -> y[*s]"
+    dtypes = {"q": OCTETS, "scale": FLOATS, "zero_point": "q"}
     onnx_name: ClassVar[str] = "DequantizeLinear"
+    onnx_dtypes = {"scale": ONNX_SINGLE}
     unpacks = True
     example = "x -> q0: quantize(u8) -> dequantize"
 
@@ -163,17 +170,7 @@ class Dequantize(Operator):
         return _signature("q", "y", self, types, ("scale", "zero_point"), ())
 
     def result_dtypes(self, types: Sequence[TensorType]) -> tuple[DType, ...]:
-        q, scale, zero_point = types
-        for position, operand, fits, wanted in (
-            (0, q, q.dtype in _RANGES, "u8 or i8"),
-            (1, scale, scale.dtype.floating, "a floating-point scale"),
-            (2, zero_point, zero_point.dtype is q.dtype, f"a zero point of {q.dtype.value}"),
-        ):
-            if not fits:
-                raise OperatorError(
-                    "dtype-mismatch", f"`dequantize` needs {wanted}, and receives {operand}", operand=position
-                )
-        return (scale.dtype,)
+        return (types[1].dtype,)
 
     def torch(self, spell: TorchSpelling) -> str:
         q, scale, zero_point = spell.operands

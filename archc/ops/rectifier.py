@@ -9,6 +9,7 @@ from archc.ir.signature import Signature, parse_signature
 from archc.ir.types import TensorType
 from archc.ops.activation import Activation, onnx_clip
 from archc.ops.checks import bad_attribute
+from archc.ops.dtypes import ONNX_F32, ONNX_SINGLE
 from archc.ops.operator import operator
 from archc.ops.parameter import Parameter, constant
 from archc.ops.spelling import OnnxSpelling, TorchModule, TorchSpelling, call
@@ -44,6 +45,7 @@ class LeakyRelu(Activation):
     """x where x > 0, else negative_slope · x.  (Maas et al. 2013, "Rectifier Nonlinearities Improve ...")"""
 
     torch_name = "F.leaky_relu"
+    onnx_dtypes = ONNX_SINGLE
     example = "x -> leaky_relu(0.2)"
 
     negative_slope: float = attribute(0.01, doc="the slope below 0")
@@ -62,12 +64,12 @@ class Prelu(Activation):
     signature = "x[*s], weight[p] -> y[*s]"
     parameters = {"weight": Parameter(constant(0.25))}
     torch_name = "F.prelu"
+    onnx_dtypes = ONNX_SINGLE
     example = "x -> act: prelu"
 
     num_parameters: int = attribute(1, index="p", phrase="channels", doc="1, or the number of channels (axis 1)")
 
     def check(self, types: Sequence[TensorType]) -> None:
-        super().check(types)
         if self.num_parameters < 1:
             raise bad_attribute(self, "num_parameters", "positive")
 
@@ -97,6 +99,7 @@ class Rrelu(Activation):
     """
 
     torch_name = "F.rrelu"
+    onnx_dtypes = ONNX_SINGLE
     repeatable = False
     example = "x -> rrelu"
 
@@ -104,7 +107,6 @@ class Rrelu(Activation):
     upper: float = attribute(1 / 3, doc="the greatest slope below 0")
 
     def check(self, types: Sequence[TensorType]) -> None:
-        super().check(types)
         if not self.lower <= self.upper:
             raise bad_attribute(self, "lower", f"at most `upper`, which is {self.upper}")
 
@@ -121,6 +123,7 @@ class Elu(Activation):
     """x where x > 0, else alpha · (eˣ - 1).  (Clevert et al. 2016, "Fast and Accurate Deep Network Learning ...")"""
 
     torch_name = "F.elu"
+    onnx_dtypes = ONNX_SINGLE
     example = "x -> elu"
 
     alpha: float = attribute(1.0, doc="minus the limit towards -∞")
@@ -134,12 +137,12 @@ class Celu(Activation):
     """max(0, x) + min(0, alpha · (e^(x / alpha) - 1)).  (Barron 2017, "Continuously Differentiable ... Units".)"""
 
     torch_name = "F.celu"
+    onnx_dtypes = ONNX_F32
     example = "x -> celu"
 
     alpha: float = attribute(1.0, doc="minus the limit towards -∞")
 
     def check(self, types: Sequence[TensorType]) -> None:
-        super().check(types)
         if self.alpha == 0:
             raise bad_attribute(self, "alpha", "different from 0")
 
@@ -155,6 +158,7 @@ class Selu(Activation):
     """
 
     torch_name = "F.selu"
+    onnx_dtypes = ONNX_SINGLE
     onnx_name = "Selu"
     example = "x -> selu"
 
@@ -166,8 +170,8 @@ class Threshold(Activation):
     torch_name = "F.threshold"
     example = "x -> threshold(0.1, 20)"
 
-    threshold: float = attribute(doc="what x must exceed to stay")
-    value: float = attribute(doc="what stands in the place of the others")
+    threshold: float = attribute(element=True, doc="what x must exceed to stay")
+    value: float = attribute(element=True, doc="what stands in the place of the others")
 
     def onnx(self, spell: OnnxSpelling) -> str:
         x, dtype = spell.operands[0], spell.types[0].dtype

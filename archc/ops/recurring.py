@@ -14,7 +14,8 @@ from archc.ir.attributes import attribute
 from archc.ir.signature import Signature, parse_signature
 from archc.ir.solve import Extent
 from archc.ir.types import DType, TensorType
-from archc.ops.checks import check_floating, check_positive
+from archc.ops.checks import check_positive
+from archc.ops.dtypes import FLOATS, ONNX_F32, PLACES
 from archc.ops.operator import Inference, Operator, OperatorError, operator
 from archc.ops.packing import CALL_PACKED, RUN_PACKED
 from archc.ops.parameter import Parameter, uniform_fan_in
@@ -64,6 +65,8 @@ class Recurrent(Operator, abstract=True):
         "x[b, t, i], weight_ih_l0[g*h, i], weight_hh_l0[g*h, h], bias_ih_l0[g*h]?, bias_hh_l0[g*h]? -> y[b, t, h]"
     )
     parameters: ClassVar[Mapping[str, Parameter]] = LayerParameters()
+    dtypes = {"x": FLOATS, "h0": "x", "c0": "x", "lengths": PLACES.without("i32")}
+    onnx_dtypes = ONNX_F32
     rigid = ("t",)
     gates: ClassVar[int] = 1
     states: ClassVar[tuple[str, ...]] = ("h",)
@@ -88,7 +91,6 @@ class Recurrent(Operator, abstract=True):
                     f"`{self.name}` takes lengths behind all other operands, and receives {operand} before them",
                     operand=position,
                 )
-        check_floating(self, numbers)
         check_positive(self, "hidden_size", "num_layers")
         if not 0 <= self.dropout < 1:
             raise OperatorError(
@@ -101,13 +103,6 @@ class Recurrent(Operator, abstract=True):
                 f"`{self.name}` takes x, or x and the first {' and '.join(self.states)}, and then lengths where they"
                 f" differ; it receives {len(types)} operands",
                 help=f"several operands flow as a tuple: `(x{states}) -> ...`, `(x, lengths) -> ...`",
-            )
-        if _has_lengths(types) and types[-1].dtype is not DType.i64:
-            raise OperatorError(
-                "dtype-mismatch",
-                f"`{self.name}` takes lengths as i64, and receives {types[-1]}",
-                operand=len(types) - 1,
-                help="convert with `cast(i64)`",
             )
 
     @property
@@ -133,8 +128,7 @@ class Recurrent(Operator, abstract=True):
         return {**super().extents(types), "g": self.gates, "n": self.num_layers}
 
     def result_dtypes(self, types: Sequence[TensorType]) -> tuple[Any, ...]:
-        numbers = types[:-1] if _has_lengths(types) else types
-        return super().result_dtypes(numbers) * (1 + len(self.states) * self.return_state)
+        return super().result_dtypes(types) * (1 + len(self.states) * self.return_state)
 
     def operand_range(self, types: Sequence[TensorType], position: int) -> tuple[int, Extent] | None:
         # PyTorch refuses sequences of no steps.

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 from archc.ir.attributes import attribute
 from archc.ir.dims import product
 from archc.ir.signature import UNIT, Pattern, Signature
 from archc.ir.types import DType, TensorType
 from archc.ops.axes import axis_numbers, plain_axes
+from archc.ops.dtypes import ANY, FLOATS, NUMBERS, ONNX_MOST, ONNX_WIDE
 from archc.ops.operator import Operator, OperatorError, operator, symbolic
 from archc.ops.spelling import OnnxSpelling, TorchSpelling, call, method
 
@@ -19,8 +20,7 @@ class Reduction(Operator, abstract=True):
     """What reductions share: which axes go, and which stay."""
 
     signature = "x[*d] -> y[*e]"
-    accepts: ClassVar[str] = "numbers"
-    """What it reduces: "floating" numbers, "numbers" (bool among them refused), or "anything"."""
+    dtypes = NUMBERS
 
     dim: int | tuple[int, ...] | None = attribute(None, doc="the axis, or axes, to reduce; all without it")
     keepdim: bool = attribute(False, doc="leave the reduced axes as axes of size 1")
@@ -43,16 +43,7 @@ class Reduction(Operator, abstract=True):
         return Signature((Pattern("x", tuple(axes)),), (Pattern("y", tuple(kept)),))
 
     def result_dtypes(self, types: Sequence[TensorType]) -> tuple[DType, ...]:
-        dtype = types[0].dtype
-        if (self.accepts == "floating" and not dtype.floating) or (self.accepts == "numbers" and dtype is DType.bool):
-            raise OperatorError(
-                "dtype-mismatch",
-                f"`{self.name}` needs {'floating-point ' if self.accepts == 'floating' else ''}numbers,"
-                f" and receives {types[0]}",
-                operand=0,
-                help="convert with `cast(f32)`",
-            )
-        return (self.result_dtype(dtype),)
+        return (self.result_dtype(types[0].dtype),)
 
     def result_dtype(self, dtype: DType) -> DType:
         """The result's dtype for an operand's; the same by default."""
@@ -83,9 +74,12 @@ class Reduction(Operator, abstract=True):
 
 @operator
 class Sum(Reduction):
-    """The sum: y = Σ x.  Integers and truth values add up to i64."""
+    """The sum: y = Σ x.  Integers and truth values add up to i64.
 
-    accepts = "anything"
+    ONNX Runtime adds i64 up in f64: beyond 2⁵³ its sums are rounded.
+    """
+
+    dtypes = ANY
     torch_name = "torch.sum"
     onnx_name = "ReduceSum"
     example = "x -> sum(1)"
@@ -104,7 +98,7 @@ class Sum(Reduction):
 class Mean(Reduction):
     """The mean: y = Σ x / n."""
 
-    accepts = "floating"
+    dtypes = FLOATS
     torch_name = "torch.mean"
     onnx_name = "ReduceMean"
     example = "features -> mean((2, 3))"
@@ -116,6 +110,7 @@ class Max(Reduction):
 
     torch_name = "torch.amax"
     onnx_name = "ReduceMax"
+    onnx_dtypes = ONNX_MOST - {DType.i16}
     example = "x -> max(1)"
 
 
@@ -125,6 +120,7 @@ class Min(Reduction):
 
     torch_name = "torch.amin"
     onnx_name = "ReduceMin"
+    onnx_dtypes = ONNX_MOST - {DType.i16}
     example = "x -> min(1)"
 
 
@@ -132,8 +128,9 @@ class Min(Reduction):
 class Var(Reduction):
     """The variance: y = Σ (x - mean)² / (n - correction)."""
 
-    accepts = "floating"
+    dtypes = FLOATS
     torch_name = "torch.var"
+    onnx_dtypes = ONNX_WIDE
     example = "x -> var(1)"
 
     correction: int = attribute(1, keyword=True, doc="1 for an unbiased estimate, 0 for the mean square deviation")
@@ -170,7 +167,8 @@ class Std(Var):
 class Norm(Reduction):
     """The p-norm: y = (Σ |x|ᵖ)^(1/p); with p = inf the largest |x|."""
 
-    accepts = "floating"
+    dtypes = FLOATS
+    onnx_dtypes = ONNX_WIDE
     example = "x -> norm(1, p = 1)"
 
     p: float = attribute(2.0, keyword=True, doc="the order, above 0")
@@ -204,6 +202,7 @@ class Argmax(Reduction):
 
     torch_name = "torch.argmax"
     onnx_name = "ArgMax"
+    onnx_dtypes = ONNX_MOST - {DType.i16}
     example = "logits -> argmax(1)"
 
     dim: int | None = attribute(None, doc="the axis to reduce; all, taken as one, without it")

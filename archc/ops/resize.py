@@ -13,6 +13,7 @@ from archc.ir.solve import Extent
 from archc.ir.types import TensorType
 from archc.ops.axes import plain_axes
 from archc.ops.checks import check_positive
+from archc.ops.dtypes import FLOATS, ONNX_SINGLE, named
 from archc.ops.layout import Layout
 from archc.ops.operator import Operator, OperatorError, operator
 from archc.ops.spelling import OnnxSpelling, TorchSpelling, call
@@ -25,6 +26,8 @@ _MODES = {
     "bicubic": ("cubic", (4,)),
 }
 """ONNX's name of each mode, and the ranks that PyTorch has it for."""
+_DEPTH_TO_SPACE = named("f64 f32 f16 i8 u8")
+"""The dtypes that ONNX Runtime's kernel of `DepthToSpace` has."""
 
 
 @operator
@@ -36,6 +39,8 @@ class Upsample(Operator):
     """
 
     signature = "x[n, c, *s] -> y[n, c, *t]"
+    dtypes = FLOATS
+    onnx_dtypes = ONNX_SINGLE
     example = 'x -> upsample(scale_factor = 2, mode = "bilinear")'
 
     size: int | tuple[int, ...] | None = attribute(None, doc="the size of the result")
@@ -141,7 +146,7 @@ class PixelShuffle(Layout):
         return call("F.pixel_shuffle", *spell.operands, self.upscale_factor)
 
     def onnx(self, spell: OnnxSpelling) -> str:
-        if spell.types[0].rank != 4:
+        if spell.types[0].rank != 4 or spell.types[0].dtype not in _DEPTH_TO_SPACE:
             return super().onnx(spell)
         return spell.add("DepthToSpace", *spell.operands, blocksize=self.upscale_factor, mode="CRD")
 

@@ -12,7 +12,7 @@ repeats it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from archc.ir.attributes import attribute
@@ -20,6 +20,7 @@ from archc.ir.dims import SymbolicDim
 from archc.ir.signature import Signature, parse_signature
 from archc.ir.solve import Extent
 from archc.ir.types import DType, TensorType
+from archc.ops.dtypes import Accepted
 from archc.ops.operator import Operator, operator
 
 
@@ -33,6 +34,7 @@ class ScanEnter(Operator, abstract=True):
 
     name: ClassVar[str] = "scan"
     signature = "x[b, t, *s], h0[*r] -> mark[], x_t[b, *s], h[*r]"
+    dtypes: ClassVar[Mapping[str, Accepted]] = {}
     scan_end = "enter"
     repeatable = False  # two scans over the same are not one
     rigid = ("t",)
@@ -72,6 +74,7 @@ class ScanExit(Operator, abstract=True):
 
     name: ClassVar[str] = "scan_end"
     signature = "mark[], h[*r], next[*r], y_t[b, *s] -> last[*r], y[b, t, *s]"
+    dtypes: ClassVar[Mapping[str, Accepted]] = {}
     scan_end = "exit"
     repeatable = False
     rigid = ("t",)

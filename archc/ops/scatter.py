@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from archc.ir.solve import Extent
 from archc.ir.types import DType, TensorType
+from archc.ops.dtypes import ANY, PLACES
 from archc.ops.index import ByTensor
 from archc.ops.operator import Inference, OperatorError, operator
 from archc.ops.spelling import TorchSpelling, method
@@ -20,6 +21,7 @@ class Scatter(ByTensor):
 
     signature = "x[*a], index[*b], src[*b] -> y[*a]"
     family = "index"
+    dtypes = {"x": ANY, "index": PLACES, "src": "x"}
     onnx_name = "ScatterElements"
     example = "(x, index, src) -> scatter(1)"
     rigid = ("a", "b")
@@ -47,16 +49,6 @@ class Scatter(ByTensor):
                 f"`scatter` needs a place for each element, and receives {types[1]} for {types[2]}",
                 operand=2,
             )
-
-    def result_dtypes(self, types: Sequence[TensorType]) -> tuple[DType, ...]:
-        if types[2].dtype is not types[0].dtype:
-            raise OperatorError(
-                "dtype-mismatch",
-                f"`scatter` writes elements of one dtype, and receives {types[2]} for {types[0]}",
-                operand=2,
-                help=f"convert with `cast({types[0].dtype.value})`",
-            )
-        return super().result_dtypes(types)
 
     def multiply_adds(self, inference: Inference, types: Sequence[TensorType]) -> Extent:
         # Places and elements have their indices in common, as the operands of a product have.

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from archc.ir.attributes import attribute
 from archc.ir.types import TensorType
 from archc.ops.axes import axis_number
-from archc.ops.checks import check_floating
+from archc.ops.dtypes import FLOATS, ONNX_FLOATS
 from archc.ops.operator import Operator, operator
 from archc.ops.spelling import OnnxSpelling, TorchSpelling, call
 
@@ -17,6 +17,8 @@ class Softmax(Operator):
     """Positive numbers of sum 1 along an axis: y_i = exp(x_i) / Σ_j exp(x_j)."""
 
     signature = "x[*s] -> y[*s]"
+    dtypes = FLOATS
+    onnx_dtypes = ONNX_FLOATS
     torch_name = "F.softmax"
     onnx_name = "Softmax"
     example = "logits -> softmax"
@@ -24,7 +26,6 @@ class Softmax(Operator):
     dim: int = attribute(-1, doc="the axis along which the results add up to 1")
 
     def check(self, types: Sequence[TensorType]) -> None:
-        check_floating(self, types)
         axis_number(self, self.dim, types[0].rank)
 
     def rigid_for(self, types: Sequence[TensorType]) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from archc.ir.attributes import attribute
 from archc.ir.types import TensorType
+from archc.ops.dtypes import ONNX_ALL
 from archc.ops.operator import Operator, OperatorError, operator
 from archc.ops.spelling import OnnxSpelling, TorchSpelling
 
@@ -21,6 +22,7 @@ class ToStage(Operator):
     signature = "x[*s] -> y[*s]"
     pointwise = True
     family = "placement"
+    onnx_dtypes = ONNX_ALL
     example = "x -> conv2: conv2d(64, 3) -> relu -> to_stage(1) -> fc1: linear(128)"
 
     stage: int = attribute(doc="the number of the stage, from 0")

@@ -11,6 +11,7 @@ from archc.ir.solve import Extent
 from archc.ir.types import DType, TensorType
 from archc.ops.axes import axis_number, plain_axes, plain_axis
 from archc.ops.checks import check_positive
+from archc.ops.dtypes import NUMBERS
 from archc.ops.operator import Operator, OperatorError, operator
 from archc.ops.spelling import OnnxSpelling, TorchSpelling, method
 
@@ -25,6 +26,7 @@ class Topk(Operator):
 
     signature = "x[*s, n] -> values[*s, k], indices[*s, k]"
     family = "reduce"
+    dtypes = NUMBERS
     example = "values, indices = scores -> topk(5)"
     rigid = ("n", "k")
 
@@ -67,13 +69,6 @@ class Topk(Operator):
         return [(types[0].shape[axis_number(self, self.dim, types[0].rank)], self.k)]
 
     def result_dtypes(self, types: Sequence[TensorType]) -> tuple[DType, ...]:
-        if types[0].dtype is DType.bool:
-            raise OperatorError(
-                "dtype-mismatch",
-                f"`topk` needs numbers, and receives {types[0]}",
-                operand=0,
-                help="convert with `cast(f32)`",
-            )
         return (types[0].dtype, DType.i64)
 
     def torch(self, spell: TorchSpelling) -> str:
@@ -81,11 +76,5 @@ class Topk(Operator):
         return method(spell.operands[0], "topk", self.k, None if self.dim == -1 else self.dim, **named)
 
     def onnx(self, spell: OnnxSpelling) -> tuple[str, ...]:
-        (x,) = spell.operands
-        # ONNX's TopK knows no bf16; every bf16 number is one of f32, so that nothing is lost on the way.
-        unknown = spell.types[0].dtype is DType.bf16
-        if unknown:
-            x = spell.add("Cast", x, to=DType.f32)
         count, largest = spell.constant([self.k]), int(self.largest)
-        found, places = spell.add("TopK", x, count, outputs=2, axis=self.dim, largest=largest, sorted=1)
-        return (spell.add("Cast", found, to=DType.bf16) if unknown else found, places)
+        return tuple(spell.add("TopK", *spell.operands, count, outputs=2, axis=self.dim, largest=largest, sorted=1))

@@ -85,7 +85,6 @@ def test_new_tensors_stand_where_the_model_runs(op: Operator, text: str) -> None
         Arange(3, step=-1),
         Arange(3, dtype=DType.bool),
         Full((-1,), 0),
-        Full((2,), 0.5, dtype=DType.i64),
     ],
     ids=str,
 )

@@ -68,6 +68,7 @@ class Builder:
         self._decoded: dict[str, str] = {}
         self._dequantized: dict[str, str] = {}
         self._transposed: dict[str, str] = {}
+        self._cast: dict[tuple[str, DType], str] = {}
         self._biases: dict[tuple[str, str, str], str] = {}
         self._records: list[Record] = []  # of the graph, or of the steps of a scan
         self._outermost = self._records
@@ -179,6 +180,15 @@ class Builder:
             self._transposed[path] = self.shared(f"{path}/Transpose", "Transpose", self.decoded(path), perm=[1, 0])
         return self._transposed[path]
 
+    def cast(self, name: str, have: DType, dtype: DType) -> str:
+        """The name of a weight's value in a dtype; one `Cast` serves all layers."""
+        if have is dtype:
+            return name
+        key = (name, dtype)
+        if key not in self._cast:
+            self._cast[key] = self.shared(f"{name}/Cast", "Cast", name, to=dtype)
+        return self._cast[key]
+
     def decoded_weight(self, name: str) -> Weight | None:
         """The weight that a name is the decoded value of."""
         return next((self.graph.weights[path] for path, made in self._decoded.items() if made == name), None)
@@ -242,17 +252,17 @@ class Builder:
 
     def _spell(self, node: Node) -> None:
         prefix = self._nodes.unique(node.path or node.scope.within(node.op.name))
-        spelling = Spelling(self, node, prefix)
         names = [self._value_name(value, node) for value in node.results]
         try:
-            made = _onnx(node, spelling)
+            spelling = Spelling(self, node, prefix)
+            made = spelling.finished(_as_tuple(_onnx(node, spelling)))
         except OperatorError as problem:
             self._lacking.append(_lack(node, problem))
             self._names.update(zip(node.results, names, strict=True))
             return
         renamed: dict[str, str] = {}
         copies = []
-        for value, name, result in zip(node.results, names, _as_tuple(made), strict=True):
+        for value, name, result in zip(node.results, names, made, strict=True):
             source = renamed.get(result, result)
             if result not in renamed and spelling.rename(result, name):
                 renamed[result] = source = name

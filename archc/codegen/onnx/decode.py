@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from archc.ir.storage import Dense, Int8, Masked, Weight
 from archc.ir.types import DType
+from archc.ops.dtypes import ONNX_MOST, wider
 from archc.ops.operator import OperatorError
 from archc.weights.tensor import ComputedTensor
 
@@ -40,8 +41,11 @@ def decode(builder: Builder, weight: Weight) -> str:
     if storage.axis is not None and len(weight.shape) > 1:
         axes = [axis for axis in range(len(weight.shape)) if axis != storage.axis]
         scale = builder.shared(f"{weight.path}/Unsqueeze", "Unsqueeze", scale, builder.constant(axes))
-    floats = builder.shared(f"{weight.path}/Cast", "Cast", q, to=weight.dtype)
-    return builder.shared(f"{weight.path}/Mul", "Mul", floats, scale)
+    dtype = wider(weight.dtype, ONNX_MOST)
+    assert dtype is not None, "a floating-point dtype has one that kernels know"
+    floats = builder.shared(f"{weight.path}/Cast", "Cast", q, to=dtype)
+    product = builder.shared(f"{weight.path}/Mul", "Mul", floats, builder.cast(scale, weight.dtype, dtype))
+    return builder.cast(product, dtype, weight.dtype)
 
 
 def dequantize(builder: Builder, weight: Weight) -> str:

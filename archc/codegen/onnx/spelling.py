@@ -19,21 +19,29 @@ if TYPE_CHECKING:
 class Spelling:
     """The surroundings of one node.
 
+    The operator sees the dtypes in which its ONNX form is computed: operands and weights of other dtypes come through a
+    `Cast`, and so do its results; see `Operator.onnx_dtypes`.
+
     Attributes:
         records: the nodes that the operator has added so far.
+
+    Raises:
+        OperatorError: ONNX Runtime has no kernel for the operands' dtypes (`no-onnx-form`).
     """
 
     def __init__(self, builder: Builder, node: Node, prefix: str):
         self._builder, self._node, self._prefix = builder, node, prefix
         self.records: list[Record] = []
-        self.operands: Sequence[str] = _LazySequence(len(node.operands), lambda k: builder.name(node.operands[k]))
+        self.operands: Sequence[str] = _LazySequence(len(node.operands), self._operand)
         self.weights: Mapping[str, str] = _LazyMapping(node.weights, self._weight)
-        self.types: Sequence[TensorType] = node.types
-        self.results: Sequence[TensorType] = tuple(value.type for value in node.results)
+        self.types: Sequence[TensorType] = node.op.onnx_types(node.types)
+        self._casts: dict[int, str] = {}
+        self._inference = node.op.infer(self.types)
+        self.results: Sequence[TensorType] = self._inference.results
 
     @property
     def sizes(self) -> Mapping[str, Any]:
-        return self._node.op.infer(self._node.types).solution.extents
+        return self._inference.solution.extents
 
     @property
     def storages(self) -> Mapping[str, Storage]:
@@ -66,17 +74,46 @@ class Spelling:
         return self._builder.sizes.shape(dims, like=known.shape if known else ())
 
     def quantized(self, position: int) -> Quantized | None:
+        if self._widened(position):
+            return None  # what is decoded to another dtype is no pattern of integer kernels
         return self._builder.quantized(self._node.operands[position])
+
+    def _widened(self, position: int) -> bool:
+        return self.types[position].dtype is not self._node.operands[position].type.dtype
+
+    def _operand(self, position: int) -> str:
+        name = self._builder.name(self._node.operands[position])
+        if not self._widened(position):
+            return name
+        if position not in self._casts:
+            self._casts[position] = self.add("Cast", name, to=self.types[position].dtype)
+        return self._casts[position]
 
     def _weight(self, name: str) -> str:
         path = self._node.weights[name]
-        return self._builder.transposed(path) if name in self._node.transposed else self._builder.decoded(path)
+        kept = self._builder.transposed(path) if name in self._node.transposed else self._builder.decoded(path)
+        return self._of_dtype(name, kept)
+
+    def _of_dtype(self, name: str, kept: str) -> str:
+        """The name of a weight's value in the dtype in which the operator is computed."""
+        dtype = self._inference.parameters[name].dtype
+        have = self._builder.graph.weights[self._node.weights[name]].dtype
+        return self._builder.cast(kept, have, dtype)
+
+    def finished(self, names: Sequence[str]) -> Sequence[str]:
+        """The names of the results in the dtypes that the graph has for them."""
+        wanted = [value.type.dtype for value in self._node.results]
+        return [
+            name if made.dtype is dtype else self.add("Cast", name, to=dtype)
+            for name, made, dtype in zip(names, self.results, wanted, strict=True)
+        ]
 
     def stored(self, name: str) -> tuple[str, ...]:
         return self._builder.stored(self._node.weights[name])
 
     def oriented(self, name: str) -> tuple[str, bool]:
-        return self._builder.decoded(self._node.weights[name]), name in self._node.transposed
+        kept = self._builder.decoded(self._node.weights[name])
+        return self._of_dtype(name, kept), name in self._node.transposed
 
     def dequantized(self, name: str) -> str:
         return self._builder.dequantized(self._node.weights[name])
