@@ -1,16 +1,17 @@
 """Symbolic sizes: `N`, `T`, `2*D + 1`, `(H - 3) // 2 + 1`.
 
 A size is a plain `int` where it is known, else a `SymbolicDim`: a polynomial over symbols and over the
-few functions that are no polynomials (floor division, remainder, minimum, maximum) with integer
-coefficients.  Polynomials are kept in one canonical form, so `==` on them is equality of polynomials:
-`N + N == 2 * N`, `(N + 1) * 2 == 2 * N + 2`.  Two different forms may still be equal as functions
-(`N // 2 * 2` and `N - N % 2`); nothing here claims to see that.
+few functions that are no polynomials (floor division, remainder, minimum, maximum, rounded products with
+fractions) with integer coefficients.  Polynomials are kept in one canonical form, so `==` on them is
+equality of polynomials: `N + N == 2 * N`, `(N + 1) * 2 == 2 * N + 2`.  Two different forms may still be
+equal as functions (`N // 2 * 2` and `N - N % 2`); nothing here claims to see that.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import field
+from fractions import Fraction
 
 from archc.ir import polynomials
 from archc.ir.records import record
@@ -41,7 +42,21 @@ class Function:
         return f"{_parenthesized(self.left)} {self.name} {_parenthesized(self.right)}"
 
 
-Atom = Symbol | Function
+@record
+class Scaled:
+    """A size times a fraction, rounded down: `int(W * 2.6)`.
+
+    The product is that of 64-bit floats.  90 * 0.7 is below 63 there, so no quotient of integers equals it for all W.
+    """
+
+    size: SymbolicDim
+    factor: float
+
+    def __str__(self) -> str:
+        return f"int({_parenthesized(self.size)} * {self.factor!r})"
+
+
+Atom = Symbol | Function | Scaled
 Terms = polynomials.Terms[Atom]
 
 
@@ -88,15 +103,19 @@ class SymbolicDim:
             sign = "-" if coefficient < 0 else "+"
             factors = [str(abs(coefficient))] if abs(coefficient) != 1 or not monomial else []
             for atom, power in monomial:
-                # A quotient needs its parentheses beside another factor, a symbol never does.
+                # A quotient needs its parentheses beside another factor; symbols and calls never do.
                 alone = len(monomial) == 1 and power == 1 and coefficient == 1
-                spelled = str(atom) if alone or isinstance(atom, Symbol) else f"({atom})"
+                spelled = str(atom) if alone or isinstance(atom, Symbol | Scaled) else f"({atom})"
                 factors += [spelled] * power
             product = "*".join(factors)
             text += f" {sign} {product}" if text else (product if sign == "+" else f"-{product}")
         return text
 
     __repr__ = __str__
+
+
+_EXACT_DENOMINATOR = 1024
+"""Up to this denominator, a power of two, products of factors and sizes are exact in 64-bit floats."""
 
 
 def symbol(name: str, maximum: int | None = None) -> SymbolicDim:
@@ -136,6 +155,8 @@ def symbols(dim: int | SymbolicDim) -> dict[str, Symbol]:
         for atom, _ in monomial:
             if isinstance(atom, Symbol):
                 found.setdefault(atom.name, atom)
+            elif isinstance(atom, Scaled):
+                found |= symbols(atom.size)
             else:
                 found |= symbols(atom.left) | symbols(atom.right)
     return found
@@ -156,6 +177,8 @@ def substitute(dim: int | SymbolicDim, sizes: Mapping[str, int | SymbolicDim]) -
         for atom, power in monomial:
             if isinstance(atom, Symbol):
                 value = sizes.get(atom.name, SymbolicDim((((((atom, 1),), 1)),)))
+            elif isinstance(atom, Scaled):
+                value = scaled(substitute(atom.size, sizes), atom.factor)
             else:
                 value = apply(atom.name, substitute(atom.left, sizes), substitute(atom.right, sizes))
             for _ in range(power):
@@ -247,6 +270,16 @@ _FUNCTIONS = {"//": floor_divide, "%": remainder, "min": minimum, "max": maximum
 def apply(name: str, left: int | SymbolicDim, right: int | SymbolicDim) -> int | SymbolicDim:
     """The function of a `Function` atom, applied to two sizes."""
     return _FUNCTIONS[name](left, right)
+
+
+def scaled(dim: int | SymbolicDim, factor: float) -> int | SymbolicDim:
+    """`int(dim * factor)`, the factor being positive."""
+    if isinstance(dim, int):
+        return int(dim * factor)
+    exact = Fraction(factor)
+    if exact.denominator <= _EXACT_DENOMINATOR:
+        return floor_divide(dim * exact.numerator, exact.denominator)
+    return SymbolicDim(((((Scaled(dim, factor), 1),), 1),))
 
 
 def product(dims: tuple[int | SymbolicDim, ...] | list[int | SymbolicDim]) -> int | SymbolicDim:

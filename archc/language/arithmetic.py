@@ -9,6 +9,7 @@ from typing import Any
 
 from archc.ir import dims
 from archc.ir.dims import SymbolicDim
+from archc.ir.records import record
 
 LARGEST_NUMBER = 2**63 - 1
 LONGEST_TEXT = 1_000_000  # characters, or items of a tuple
@@ -39,6 +40,19 @@ _BINARY: dict[str, Callable[[Any, Any], Any]] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
+
+
+@record
+class Product:
+    """A size times a fraction, which `int` or `floor` makes a size again."""
+
+    size: SymbolicDim
+    factor: float
+
+    def __str__(self) -> str:
+        return f"{self.size} * {self.factor}"
+
+
 _ORDER = ("<", "<=", ">", ">=")
 _MIRRORED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
 
@@ -107,6 +121,10 @@ def _symbolic(symbol: str, left: Any, right: Any) -> Any:
         if bound is not None:
             return bound
         raise _undecided(symbol, left, right)
+    if symbol == "*" and isinstance(left, float) and left > 0:
+        return Product(right, left)
+    if symbol == "*" and isinstance(right, float) and right > 0:
+        return Product(left, right)
     if not sizes:
         raise ArithmeticProblem(
             "not-known-yet",
@@ -185,7 +203,8 @@ def kind(value: Any) -> str:
         return "a truth value"
     if isinstance(value, int):
         return "an integer"
-    names = {float: "a floating-point number", str: "a string", tuple: "a tuple", list: "a list", SymbolicDim: "a size"}
+    names = {float: "a floating-point number", str: "a string", tuple: "a tuple", list: "a list"}
+    names |= {SymbolicDim: "a size", Product: "a size times a fraction"}
     return names.get(type(value)) or f"a {type(value).__name__.removesuffix('Ref').lower()}"
 
 
@@ -194,6 +213,11 @@ def kind(value: Any) -> str:
 
 def _rounding(function: Callable[[float], int]) -> Callable[[Any], Any]:
     return lambda value: value if isinstance(value, (int, SymbolicDim)) else function(value)
+
+
+def _down(function: Callable[[float], int]) -> Callable[[Any], Any]:
+    whole = _rounding(function)
+    return lambda value: dims.scaled(value.size, value.factor) if isinstance(value, Product) else whole(value)
 
 
 def _extreme(numbers: Callable[[Any, Any], Any], sizes: Callable[[Any, Any], Any]) -> Callable[..., Any]:
@@ -221,7 +245,8 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "log2": math.log2,
     "exp": math.exp,
     "abs": abs,
-    "floor": _rounding(math.floor),
+    "int": _down(int),
+    "floor": _down(math.floor),
     "ceil": _rounding(math.ceil),
     "round": _rounding(round),
     "len": len,
@@ -236,7 +261,7 @@ def call_function(name: str, arguments: list[Any]) -> Any:
         ArithmeticProblem: the arguments do not fit.
     """
     shown = ", ".join(kind(argument) for argument in arguments)
-    if name not in ("len", "min", "max", "floor", "ceil", "round") and any(
+    if name not in ("len", "min", "max", "int", "floor", "ceil", "round") and any(
         isinstance(argument, SymbolicDim) for argument in arguments
     ):
         raise ArithmeticProblem("not-known-yet", f"`{name}` of a size is known only when the model runs")

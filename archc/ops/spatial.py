@@ -12,7 +12,7 @@ from archc.ops.operator import Operator, OperatorError
 Sizes = int | tuple[int, ...]
 """One number for all spatial axes, or one for each."""
 
-_LARGEST = 2**31 - 1  # the kernels of PyTorch and ONNX Runtime count with 32 bits in places
+LARGEST = 2**31 - 1  # the kernels of PyTorch and ONNX Runtime count with 32 bits in places
 
 
 def per_axis(sizes: Sizes, rank: int) -> tuple[int, ...]:
@@ -29,8 +29,8 @@ def check_sizes(op: Operator, rank: int, least: int, *names: str) -> None:
         if isinstance(sizes, tuple) and len(sizes) != rank:
             count = "one number" if rank == 1 else f"one number, or {rank} of them"
             raise bad_attribute(op, name, count)
-        if not all(least <= size <= _LARGEST for size in per_axis(sizes, rank)):
-            raise bad_attribute(op, name, "positive" if least == 1 else f"from {least} to {_LARGEST}")
+        if not all(least <= size <= LARGEST for size in per_axis(sizes, rank)):
+            raise bad_attribute(op, name, "positive" if least == 1 else f"from {least} to {LARGEST}")
 
 
 def span_of(kernel: int, dilation: int) -> int:

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from archc.ir.dims import Atom, Function, Symbol, SymbolicDim, as_linear, as_symbol, symbol
+from archc.ir.dims import Atom, Function, Scaled, Symbol, SymbolicDim, as_linear, as_symbol, symbol
 from archc.ir.graph import Graph
+from archc.ir.types import DType
 from archc.ops.operator import OperatorError
 
 Extent = int | SymbolicDim
@@ -21,7 +22,7 @@ class Emitter(Protocol):
 
     def shared(self, name: str, op_type: str, *inputs: str, **attributes: int) -> str: ...
 
-    def constant(self, value: int | list[int]) -> str: ...
+    def constant(self, value: int | list[int] | list[float], dtype: DType | None = None) -> str: ...
 
 
 class Sizes:
@@ -110,6 +111,8 @@ class Sizes:
     def _atom(self, atom: Atom) -> str:
         if isinstance(atom, Symbol):
             return self.vector(symbol(atom.name, atom.maximum))
+        if isinstance(atom, Scaled):
+            return self._scaled(atom)
         return self._function(atom)
 
     def _function(self, function: Function) -> str:
@@ -125,6 +128,15 @@ class Sizes:
             result = self._node(dim, {"%": "Mod", "min": "Min", "max": "Max"}[function.name], left, right)
         self._vectors[dim] = result
         return result
+
+    def _scaled(self, scaled: Scaled) -> str:
+        import onnx
+
+        name = f"size/{scaled}".replace(" ", "")
+        real = self._emitter.shared(f"{name}/Real", "Cast", self.vector(scaled.size), to=onnx.TensorProto.DOUBLE)
+        factor = self._emitter.constant([scaled.factor], DType.f64)
+        product = self._emitter.shared(f"{name}/Mul", "Mul", real, factor)
+        return self._emitter.shared(f"{name}/Cast", "Cast", product, to=onnx.TensorProto.INT64)  # rounds towards zero
 
     def _symbol(self, wanted: Symbol) -> str:
         if wanted.name not in self._places:

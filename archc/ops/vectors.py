@@ -1,0 +1,143 @@
+"""Vectors of numbers that are known when ONNX is emitted, or else computed by nodes of the model.
+
+One formula serves both: `Vector` folds what is known, and adds nodes for what depends on symbolic sizes.  All
+arithmetic is in 64-bit floats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from archc.ir.dims import SymbolicDim
+from archc.ir.types import DType
+from archc.ops.spelling import OnnxSpelling
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array = np.ndarray[Any, Any]
+
+_DOUBLE, _SINGLE = 11, 1  # TensorProto.DOUBLE and FLOAT
+
+
+class Vector:
+    """A vector of 64-bit floats, or one number.
+
+    Args:
+        held: an array where the numbers are known, else the name of a value of the ONNX graph.
+    """
+
+    def __init__(self, spell: OnnxSpelling, held: Array | str):
+        self._spell, self._held = spell, held
+
+    def __add__(self, other: Vector | float) -> Vector:
+        return self._binary("Add", lambda a, b: a + b, other)
+
+    def __sub__(self, other: Vector | float) -> Vector:
+        return self._binary("Sub", lambda a, b: a - b, other)
+
+    def __mul__(self, other: Vector | float) -> Vector:
+        return self._binary("Mul", lambda a, b: a * b, other)
+
+    def __truediv__(self, other: Vector | float) -> Vector:
+        return self._binary("Div", lambda a, b: a / b, other)
+
+    def minimum(self, other: Vector | float) -> Vector:
+        """The smaller of each pair."""
+        import numpy as np
+
+        return self._binary("Min", np.minimum, other)
+
+    def maximum(self, other: Vector | float) -> Vector:
+        """The larger of each pair."""
+        import numpy as np
+
+        return self._binary("Max", np.maximum, other)
+
+    def floor(self) -> Vector:
+        """Each number rounded down."""
+        import numpy as np
+
+        if isinstance(self._held, str):
+            return Vector(self._spell, self._spell.add("Floor", self._held))
+        return Vector(self._spell, np.floor(self._held))
+
+    def single(self) -> Vector:
+        """Each number rounded to a 32-bit float."""
+        import numpy as np
+
+        if isinstance(self._held, str):
+            rounded = self._spell.add("Cast", self._held, to=_SINGLE)
+            return Vector(self._spell, self._spell.add("Cast", rounded, to=_DOUBLE))
+        return Vector(self._spell, self._held.astype(np.float32).astype(np.float64))
+
+    def where(self, condition: Condition, otherwise: Vector) -> Vector:
+        """The numbers where a condition holds, else those of another vector."""
+        if isinstance(condition, bool):
+            return self if condition else otherwise
+        return Vector(self._spell, self._spell.add("Where", condition, self._name(), otherwise._name()))
+
+    def equals(self, other: Vector) -> Condition:
+        """Whether two numbers are equal."""
+        return self._compare("Equal", lambda a, b: a == b, other)
+
+    def at_most(self, other: float) -> Condition:
+        """Whether a number is not above another."""
+        return self._compare("LessOrEqual", lambda a, b: a <= b, known(self._spell, other))
+
+    def as_indices(self) -> str:
+        """The name of the numbers as i64, for `Gather`."""
+        if isinstance(self._held, str):
+            return self._spell.add("Cast", self._held, to=7)  # TensorProto.INT64
+        return self._spell.constant(self._held, DType.i64)
+
+    def as_weights(self, dtype: DType, trailing: int) -> str:
+        """The name of the numbers as factors of an axis that has `trailing` axes after it."""
+        if not isinstance(self._held, str):
+            return self._spell.constant(self._held.reshape(-1, *[1] * trailing), dtype)
+        cast = self._held if dtype is DType.f64 else self._spell.add("Cast", self._held, to=_SINGLE)
+        axes = self._spell.constant(list(range(1, trailing + 1)))
+        return self._spell.add("Unsqueeze", cast, axes) if trailing else cast
+
+    def _binary(self, op_type: str, compute: Callable[[Any, Any], Any], other: Vector | float) -> Vector:
+        right = other if isinstance(other, Vector) else known(self._spell, other)
+        if isinstance(self._held, str) or isinstance(right._held, str):
+            return Vector(self._spell, self._spell.add(op_type, self._name(), right._name()))
+        return Vector(self._spell, compute(self._held, right._held))
+
+    def _compare(self, op_type: str, compute: Callable[[Any, Any], Any], right: Vector) -> Condition:
+        if isinstance(self._held, str) or isinstance(right._held, str):
+            return self._spell.add(op_type, self._name(), right._name())
+        return bool(compute(self._held, right._held))
+
+    def _name(self) -> str:
+        return self._held if isinstance(self._held, str) else self._spell.constant(self._held, DType.f64)
+
+
+Condition = bool | str
+"""Whether something holds: known, or the name of a value of the ONNX graph."""
+
+
+def known(spell: OnnxSpelling, number: float) -> Vector:
+    """A number that is known."""
+    import numpy as np
+
+    return Vector(spell, np.asarray(number, np.float64))
+
+
+def size(spell: OnnxSpelling, dim: int | SymbolicDim) -> Vector:
+    """The size of an axis, as a number."""
+    if isinstance(dim, int):
+        return known(spell, dim)
+    return Vector(spell, spell.add("Cast", spell.size(dim), to=_DOUBLE))
+
+
+def counting(spell: OnnxSpelling, length: int | SymbolicDim) -> Vector:
+    """The numbers 0, 1, 2, ... below a size."""
+    import numpy as np
+
+    if isinstance(length, int):
+        return Vector(spell, np.arange(length, dtype=np.float64))
+    numbers = spell.add("Range", spell.constant(0), spell.size(length), spell.constant(1))
+    return Vector(spell, spell.add("Cast", numbers, to=_DOUBLE))
