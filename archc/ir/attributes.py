@@ -7,8 +7,9 @@ An operator and a pass are declared the same way, so one module knows how `conv2
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
+from itertools import takewhile
 from typing import Any, TypeVar, get_type_hints
 
 from archc.diagnostics import did_you_mean
@@ -163,16 +164,34 @@ def usage(cls: type, noun: str) -> str:
     return f"`{name}({required})`" if required else f"`{name}`"
 
 
+def given(instance: Any, also: Collection[str] = ()) -> list[tuple[str | None, AttributeInfo]]:
+    """The attributes that a text must give to make an instance again, each with the name that it is given by.
+
+    Required attributes come first and by position, the others by name; those that have their default are left out.
+
+    Args:
+        also: attributes to give whatever their value.
+    """
+    infos = attributes(type(instance))
+    slots = [info for info in infos if not info.keyword]
+    leading = list(takewhile(lambda info: info.required, slots))
+    found: list[tuple[str | None, AttributeInfo]] = [(None, info) for info in leading]
+    for info in infos:
+        is_given = info.required or info.name in also
+        if info not in leading and (is_given or not _same_text(getattr(instance, info.name), info.default)):
+            found.append((info.name, info))
+    return found
+
+
 def arguments_text(instance: Any) -> list[str]:
-    """The arguments that make an instance again: required ones by position, the others by name, defaults left out."""
-    texts = []
-    for info in attributes(type(instance)):
-        value = getattr(instance, info.name)
-        if info.required and not info.keyword:
-            texts.append(value_text(value))
-        elif value != info.default or type(value) is not type(info.default):
-            texts.append(f"{info.name} = {value_text(value)}")
-    return texts
+    """The arguments that make an instance again, as the language writes them."""
+    texts = ((name, value_text(getattr(instance, info.name))) for name, info in given(instance))
+    return [text if name is None else f"{name} = {text}" for name, text in texts]
+
+
+def _same_text(value: Any, default: Any) -> bool:
+    """Whether a value is written as the default is: 1 is not `true`, and -0.0 is not 0.0, though Python says so."""
+    return value == default and value_text(value) == value_text(default)
 
 
 def value_text(value: Any) -> str:

@@ -25,7 +25,12 @@ RESERVED_LAYER_NAMES = frozenset(
 )
 """What `torch.nn.Module` itself calls its members: a layer of that name would take its place."""
 
-_IMPORTED = frozenset({"torch", "numpy", "onnx", "safetensors"})
+_IMPORTED = frozenset({
+    "torch", "numpy", "onnx", "onnxruntime", "safetensors",
+    "filelock", "fsspec", "functorch", "google", "jinja2", "markupsafe", "ml_dtypes", "mpmath", "networkx", "packaging",
+    "setuptools", "sympy", "torchgen", "triton", "typing_extensions",
+})  # fmt: skip
+"""What emitted modules import, and what that imports."""
 LONGEST_NAME = 100  # characters; a model's name becomes one of a file, and a path of twenty a line
 
 

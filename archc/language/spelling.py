@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 from archc.diagnostics import Diagnostics, Source, Span
-from archc.ir.attributes import attributes, value_text
+from archc.ir.attributes import given, value_text
 from archc.ir.dims import as_symbol
 from archc.ir.storage import Storage
 from archc.ir.types import TensorType
@@ -38,15 +38,10 @@ def arguments(op: Operator, named: dict[str, syntax.Expression]) -> list[syntax.
     if not named:
         call = _parsed(str(op))
         return list(call.arguments) if isinstance(call, syntax.Call) else []
-    found = []
-    for info in attributes(type(op)):
-        own = getattr(op, info.name)
-        label = None if info.required and not info.keyword else info.name
-        if info.name in named:
-            found.append(syntax.Argument(NOWHERE, label, named[info.name]))
-        elif info.required or own != info.default or type(own) is not type(info.default):
-            found.append(syntax.Argument(NOWHERE, label, value(own)))
-    return found
+    return [
+        syntax.Argument(NOWHERE, label, named[info.name] if info.name in named else value(getattr(op, info.name)))
+        for label, info in given(op, also=named)
+    ]
 
 
 def index_items(op: Operator) -> tuple[syntax.Expression | syntax.Slice | syntax.Ellipsis, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from archc.codegen.pipeline.split import Stage
+from archc.codegen.python import compiled
 from archc.codegen.templates import template
 from archc.codegen.torch.docstrings import safe_text
 from archc.codegen.torch.formatting import lines_of
@@ -29,7 +30,7 @@ def emit(graph: Graph, stages: Sequence[Stage], *, source_name: str, compilation
     """
     names = [identifier(value.name or "x") for value in graph.inputs]
     batched = has_samples(graph)
-    return template("archc.codegen.pipeline", "pipeline.py.jinja").render(
+    source = template("archc.codegen.pipeline", "pipeline.py.jinja").render(
         title=f"Run `{graph.name}` as a pipeline of {len(stages)} stages.",
         file=f"{graph.name}_pipeline.py",
         count=len(stages),
@@ -46,6 +47,7 @@ def emit(graph: Graph, stages: Sequence[Stage], *, source_name: str, compilation
         batched=_constant("BATCHED", batched),
         shared=_dictionary("SHARED", {name: literal(held) for name, held in shared(stages).items()}),
     )
+    return compiled(source, f"{graph.name}_pipeline")
 
 
 def has_samples(graph: Graph) -> bool:

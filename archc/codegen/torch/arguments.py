@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from archc.codegen.argument_names import defaulting, means_another, own_order, parameter_name, stands_for
 from archc.codegen.multiples import multiple_of
 from archc.codegen.program import Definition
 from archc.codegen.torch.merge import Values
-from archc.codegen.torch.names import IN_CONSTRUCTORS, Names, identifier
+from archc.codegen.torch.names import IN_CONSTRUCTORS, Names, identifier, is_reserved_member
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,15 +25,22 @@ class Arguments:
     """The arguments of one class, collected while its code is made.
 
     Args:
-        members: the names of its modules, which an argument kept as an attribute must not have.
+        members: the names of its modules so far, which an argument kept as an attribute must not have.
+        classes: the names of the classes that its modules may have, which no argument must hide.
     """
 
-    def __init__(self, definition: Definition, instances: tuple[int, ...], members: frozenset[str]):
+    def __init__(
+        self,
+        definition: Definition,
+        instances: tuple[int, ...],
+        members: set[str],
+        classes: Iterable[str] = (),
+    ):
         self.definition = replace(definition, scopes=tuple(definition.scopes[k] for k in instances))
         self.members = members
         self.found: dict[Values, Argument] = {}
-        self.kept: dict[str, None] = {}
-        self._names = Names(IN_CONSTRUCTORS)
+        self.kept: dict[str, str] = {}  # the arguments that `forward` reads, with the attributes that hold them
+        self._names = Names((*IN_CONSTRUCTORS, *classes))
 
     def take(self, values: Values, hint: str, layer: str = "") -> str:
         """The text for a value in the constructor: the literal that all instances share, or an argument.
@@ -73,14 +80,16 @@ class Arguments:
         text = self.take(values, hint, layer)
         if values not in self.found:
             return text
-        self.kept[text] = None
-        return f"self.{self.attribute(text)}"
+        if text not in self.kept:
+            self.kept[text] = self._attribute(text)
+        return f"self.{self.kept[text]}"
 
-    def attribute(self, argument: str) -> str:
-        """The attribute under which an argument is kept."""
-        from archc.codegen.torch.names import is_reserved_member
-
-        return f"{argument}_" if argument in self.members or is_reserved_member(argument) else argument
+    def _attribute(self, argument: str) -> str:
+        """The attribute to keep an argument under: no other member of the module has its name."""
+        name = argument
+        while name in self.members or name in self.kept.values() or is_reserved_member(name):
+            name += "_"
+        return name
 
     def parameters(self) -> list[str]:
         """The constructor's parameters after `self`; those with defaults come last."""

@@ -54,17 +54,22 @@ class Loops:
                 local for local, same in results if self.planner.types(local) != self.planner.types(same)
             )
         changing = [slot for slot, local in enumerate(loop.parameters[0]) if local not in self.planner.renamed]
-        rest = f"[{loop.first}:]" if loop.first else ""
-        lists = ", ".join(f"{self.planner.expressions.access(name, bases)}{rest}" for name in variables)
+        lists = ", ".join(
+            self.planner.members.at(name).elements(
+                self.planner.expressions.access(name, bases), loop.first, loop.first + counts[0]
+            )
+            for name in variables
+        )
         over = f"zip({lists})" if len(variables) > 1 else lists or f"range({counts[0]})"
-        header = f"for {', '.join(variables.values()) or '_'} in {over}"
+        targets = ", ".join(variables.values()) or "_"
 
         def picked(locals_: Sequence[Local]) -> tuple[Local, ...]:
             return tuple(locals_[slot] for slot in changing)
 
         return [
             Repeat(
-                header,
+                targets,
+                over,
                 first,
                 tuple(self.planner.resolved(local) for local in picked(loop.carried)),
                 picked(loop.parameters[0]),
@@ -75,7 +80,8 @@ class Loops:
 
     def _take_elements(self, loop: Loop, counts: Sequence[int]) -> None:
         """Find the constructors of the elements of lists that have not the same length in all instances."""
-        if not any(name in self.planner.modules for name in loop.lists):
+        lists = [name for name in loop.lists if name in self.planner.modules]
+        if not lists or any(self.planner.members.at(name).has_names for name in lists):
             check_same(counts)
         self.planner.arguments.reserve(INDEX)
         for row in zip(*map(steps_of, iterations(loop, self.planner.instances))):
@@ -83,10 +89,9 @@ class Loops:
                 calls = [self.planner.construction(statement) for statement in row]
                 texts = element_texts(calls, counts, loop.first, self.planner.arguments)
                 self.planner.elements |= zip(row, texts)
-        for name in loop.lists:
-            if name in self.planner.modules:
-                lengths = tuple(str(loop.first + count) for count in counts)
-                self.planner.members.at(name).length = self.planner.arguments.take(lengths, "depth", name)
+        for name in lists:
+            lengths = tuple(str(loop.first + count) for count in counts)
+            self.planner.members.at(name).length = self.planner.arguments.take(lengths, "depth", name)
 
     def recurrence(self, scan: Recurrence, bases: Bases) -> list[Step | Repeat]:
         """The loop over the steps of a scan, and what puts together again what is kept of them."""
@@ -106,6 +111,7 @@ class Loops:
             names=tuple(kept.name or f"{stacked.name or 'y'}_t" for kept, stacked in read),
         )
         loop = Repeat(
+            "",
             "",
             body,
             tuple(map(self.planner.resolved, scan.first_states)),

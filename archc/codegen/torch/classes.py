@@ -66,8 +66,9 @@ class Planner:
         for chain in self.chains.values():
             self.members.at(container(chain)).chained = True
         self.own = context.own.get(definition, ())
-        names = frozenset((*self.members.children, *self.own))
-        self.arguments = Arguments(definition, instances, names)
+        names = {*self.members.children, *self.own}
+        classes = (made.name for plans in context.plans.values() for made in plans)
+        self.arguments = Arguments(definition, instances, names, classes)
         self.names = Names()
         inputs = {local: self.names.take(local.name or "x") for local in definition.inputs}
         self.inputs = inputs
@@ -101,7 +102,7 @@ class Planner:
         body = function_body(self.inputs, steps, outputs, self._reserved, self.notes.line)
         sizes = [f"        {name} = {source}" for name, source in self.around.lines]
         held = [line for each in self.holders for line in each.registrations(access(self.members, each.path))]
-        kept = [f"        self.{self.arguments.attribute(name)} = {name}" for name in self.arguments.kept]
+        kept = [f"        self.{attribute} = {name}" for name, attribute in self.arguments.kept.items()]
         return ClassPlan(
             self.definition.name,
             self.definition,
@@ -273,7 +274,8 @@ class Planner:
     def _anonymous(self, wanted: str, text: str) -> str:
         """The member for a layer without name or weights; those with equal constructors are one."""
         if text not in self.shared:
-            name = Names([*self.members.children, *self.own, *self.shared.values()]).take(wanted)
+            name = Names([*self.arguments.members, *self.arguments.kept.values()]).take(wanted)
+            self.arguments.members.add(name)
             self.shared[text] = name
         return self.shared[text]
 

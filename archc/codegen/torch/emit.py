@@ -11,6 +11,7 @@ from collections.abc import Callable, Hashable, Sequence
 
 from archc.codegen.outline import outline
 from archc.codegen.program import Apply, Local, Program
+from archc.codegen.python import compiled
 from archc.codegen.templates import template
 from archc.codegen.torch.classes import plan
 from archc.codegen.torch.docstrings import docstring
@@ -64,7 +65,7 @@ def emit(graph: Graph, *, source_name: str, weights_name: str, compilation: str 
     helpers += "".join(f"\n\n{helper.source}\n" for helper in called)
     code += helpers + place
     load = _LOAD_STAGES if place else _LOAD
-    return template("archc.codegen.torch", "module.py.jinja").render(
+    source = template("archc.codegen.torch", "module.py.jinja").render(
         docstring="\n".join(_module_docstring(model, graph, source_name)),
         uses=lambda name: has_name(code, name),
         abstract=[name for name in ("Callable", "Iterable", "Sequence") if has_name(code, name)],
@@ -79,6 +80,7 @@ def emit(graph: Graph, *, source_name: str, weights_name: str, compilation: str 
         load="\n".join(signature("load", load, f" -> {model.name}", 0)),
         default_path="\n".join(lines_of("path = ", f"Path(__file__).with_name({literal(weights_name)})", 2)),
     )
+    return compiled(source, graph.name)
 
 
 def _called(graph: Graph, code: str) -> list[TorchHelper]:

@@ -32,6 +32,32 @@ def lines_of(prefix: str, expression: str, indent: int, comment: str = "") -> li
     return _broken(prefix, expression, "", indent)
 
 
+def assignment(targets: str, expression: str, indent: int, comment: str = "") -> list[str]:
+    """The lines of `targets = expression`, where the targets are one name or several with commas between."""
+    prefix = f"{targets} = "
+    if len(_INDENT) * indent + len(f"{prefix}(") <= WIDTH:
+        return lines_of(prefix, expression, indent, comment)
+    return [*_bracketed("", targets, indent), *_broken(") = ", expression, "", indent)]
+
+
+def loop_header(targets: str, iterable: str, indent: int) -> list[str]:
+    """The lines of `for targets in iterable:`."""
+    prefix = f"for {targets} in "
+    line = f"{_INDENT * indent}{prefix}{iterable}:"
+    if len(line) <= WIDTH:
+        return [line]
+    groups = _outline(iterable).groups
+    opening = iterable[: groups[0].opening + 1] if groups else f"{iterable}:"
+    if len(_INDENT) * indent + len(prefix + opening) <= WIDTH:
+        return _broken(prefix, iterable, ":", indent)
+    return [*_bracketed("for ", targets, indent), *_broken(") in ", iterable, ":", indent)]
+
+
+def _bracketed(prefix: str, targets: str, indent: int) -> list[str]:
+    """Targets in brackets, a line each; the closing bracket is left to what follows."""
+    return [f"{_INDENT * indent}{prefix}(", *_elements(targets, indent + 1)]
+
+
 def signature(head: str, parameters: Sequence[str], result: str, indent: int) -> list[str]:
     """`def head(parameters)result:`, where the result is nothing or ` -> ` and a type."""
     pad = _INDENT * indent
@@ -115,7 +141,9 @@ def _broken(prefix: str, text: str, suffix: str, indent: int, bracketed: bool = 
         return _opened(prefix, text, _first_too_long(whole, text, outline, pad + prefix), suffix, indent)
     if bracketed:
         return _stacked(prefix, pieces, suffix, indent)
-    return [f"{pad}{prefix}(", *_stacked("", pieces, "", indent + 1), f"{pad}){suffix}"]
+    inner = f"{pad}{_INDENT}{text}"
+    lines = [inner] if len(inner) <= WIDTH else _stacked("", pieces, "", indent + 1)
+    return [f"{pad}{prefix}(", *lines, f"{pad}){suffix}"]
 
 
 def _stacked(prefix: str, pieces: Sequence[str], suffix: str, indent: int) -> list[str]:

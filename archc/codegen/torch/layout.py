@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from archc.codegen.program import Local
-from archc.codegen.torch.formatting import lines_of
+from archc.codegen.torch.formatting import assignment, lines_of, loop_header
 from archc.codegen.torch.names import identifier
 from archc.codegen.torch.steps import Repeat, Step, Tree, nest, reads
 from archc.ops.spelling import method
@@ -102,7 +102,7 @@ class _Body:
             for local in tree.results
         ]
         unpacked = tree.step.unpack.format(*targets) if tree.step.unpack else ", ".join(targets)
-        return lines_of(f"{unpacked} = ", text, self.indent, self._comment(tree))
+        return assignment(unpacked, text, self.indent, self._comment(tree))
 
     def _text(self, tree: Tree) -> str:
         texts = [self.called[o] if isinstance(o, Local) else self._text(o) for o in tree.operands]
@@ -193,11 +193,11 @@ class _Body:
             self.called[result] = slot
             if result in self.last:
                 self.held[slot].add(result)
-        header = loop.header if loop.steps is None else loop.steps.header(through, variables)
-        body += _assignment(slots, handed_on, self.indent + 1)
-        before_it = _assignment(slots, entering, self.indent)
+        header = (loop.targets, loop.iterable) if loop.steps is None else loop.steps.header(through, variables)
+        body += _moved(slots, handed_on, self.indent + 1)
+        before_it = _moved(slots, entering, self.indent)
         before_it += [f"{' ' * 4 * self.indent}{name} = []" for name in lists]
-        return [*before_it, *lines_of("", f"{header}:", self.indent), *body] if body else before_it
+        return [*before_it, *loop_header(*header, self.indent), *body] if body else before_it
 
 
 def _candidates(wish: str | None, own: str | None, step: Step | None, place: int) -> Iterator[str]:
@@ -215,10 +215,10 @@ def _candidates(wish: str | None, own: str | None, step: Step | None, place: int
         number += 1
 
 
-def _assignment(targets: Sequence[str], sources: Sequence[str], indent: int) -> list[str]:
+def _moved(targets: Sequence[str], sources: Sequence[str], indent: int) -> list[str]:
     """`a, b = c, d` for the names that differ."""
     pairs = [(target, source) for target, source in zip(targets, sources) if target != source]
     if not pairs:
         return []
     left, right = (", ".join(names) for names in zip(*pairs))
-    return lines_of(f"{left} = ", right, indent)
+    return assignment(left, right, indent)

@@ -59,6 +59,19 @@ class Member:
             return "module"
         return "sequence" if self.chained and all(map(is_attribute, self.children)) else "dict"
 
+    @property
+    def has_names(self) -> bool:
+        """Whether it is no plain list: beside numbered elements it has others, `enc.norm` beside `enc[0]`."""
+        return self.kind in ("dict", "module")
+
+    def elements(self, access: str, first: int, end: int) -> str:
+        """What a loop over some of its numbered elements goes through, given the expression of this member."""
+        if not self.has_names:
+            return f"{access}[{first}:]" if first else access
+        numbers = f"{first}, {end}" if first else f"{end}"
+        element = f"{access}[str(k)]" if self.kind == "dict" else f"{access}.get_submodule(str(k))"
+        return f"({element} for k in range({numbers}))"
+
     def expression(self) -> str:
         """The text that makes this member, all but what `grafts` adds."""
         if self.text is not None:

@@ -24,14 +24,22 @@ _MODULE_MEMBERS = frozenset({
 CONTAINER_MEMBERS = frozenset({"append", "clear", "extend", "insert", "items", "keys", "pop", "update", "values"})
 """What `nn.ModuleDict` and `nn.Sequential` have besides: a layer of such a name cannot stand in one of those."""
 
-VARIABLES = frozenset({
-    "self", "torch", "nn", "F", "Tensor", "Path", "OrderedDict", "Any", "Callable", "Sequence", "math", "load",
-    "ToStage", "STAGES", "DEVICES", "SHARED", "COMPILATION", "place", "stay_home",
-    "Quantized", "Quantize", "quantize", "pooled", "MKLDNN", "Int8Weight", "Int8Layer", "Int8Linear", "Int8Conv2d",
-    "Keeping", "Grid", "OnGrid", "Scale", "Line", "ONE", "ONES", "LEVELS", "Iterable", "fixed_line", "ranged_line",
-    "c_float",
-    "super", "range", "zip", "min", "max", "round", "float", "int", "tuple",
+MODULE_NAMES = frozenset({
+    "torch", "nn", "F", "Tensor", "Path", "OrderedDict", "Any", "Callable", "Iterable", "Sequence", "math", "c_float",
+    "load", "load_file", "COMPILATION",
+    "ToStage", "STAGES", "DEVICES", "SHARED", "place", "stay_home",
+    "MaskedLinear", "MaskedEmbedding", "MaskedConv1d", "MaskedConv2d", "MaskedConv3d",
+    "MaskedConvTranspose1d", "MaskedConvTranspose2d", "MaskedConvTranspose3d",
+    "Scale", "Quantized", "ONE", "pooled", "Keeping", "version_of", "Grid", "OnGrid", "Quantize", "quantize",
+    "range_of", "Int8Weight", "Int8Layer", "ONES", "MKLDNN", "adds_exactly", "EXACT", "ending", "Int8Linear",
+    "product_of_bytes", "Int8Conv2d", "Line", "line_of", "relus_of", "fixed_line", "CACHED", "fixed_steps",
+    "ranged_line", "LEVELS", "ranged_steps",
 })  # fmt: skip
+"""The names that an emitted module imports or defines, besides the classes of the model and its blocks."""
+
+VARIABLES = MODULE_NAMES | {
+    "self", "super", "range", "zip", "min", "max", "round", "float", "int", "tuple", "str",
+}  # fmt: skip
 """What the body of an emitted class may refer to, and a variable must therefore not hide."""
 
 
@@ -54,15 +62,17 @@ def class_name(model_name: str, doc: str = "") -> str:
     """The class of a model or block: `cnn` becomes `CNN`, `linear_regression` becomes `LinearRegression`.
 
     Names of at most three letters are taken for abbreviations, if they cannot be spoken as `net` can; one that has
-    capitals keeps them.
+    capitals keeps them.  A name that the module has for something else gets an ending: `path` becomes `PathModel`.
 
     Args:
         doc: the comment above it; where it has the name as `ResNet-50`, `resnet50` becomes `ResNet50`.
     """
     words = _spelled(model_name, doc) or _words(model_name)
     if len(words) == 1 and len(words[0]) <= 3 and words[0].islower() and words[0].isalpha():
-        return words[0].capitalize() if _SPOKEN.fullmatch(words[0]) else words[0].upper()
-    return identifier("".join(word[0].upper() + word[1:] for word in words), "Model")
+        name = words[0].capitalize() if _SPOKEN.fullmatch(words[0]) else words[0].upper()
+    else:
+        name = identifier("".join(word[0].upper() + word[1:] for word in words), "Model")
+    return f"{name}Model" if name in MODULE_NAMES else name
 
 
 _SPOKEN = re.compile("[^aeiou][aeiou][^aeiou]")

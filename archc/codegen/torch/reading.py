@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from archc.codegen.alignment import is_argument
 from archc.codegen.program import Apply, Local, Loop, Recurrence, Statement, Use
 from archc.codegen.torch.merge import placeholders
 from archc.codegen.torch.names import identifier
@@ -46,7 +47,7 @@ def attribute_names(nodes: Sequence[Node]) -> dict[tuple[str, ...], str]:
     found: dict[tuple[str, ...], str] = {}
     for info in attributes(type(nodes[0].op)):
         values = [getattr(node.op, info.name) for node in nodes]
-        if all(isinstance(value, (bool, int, float, str, tuple)) for value in values):
+        if all(map(is_argument, values)):
             found.setdefault(tuple(literal(value) for value in values), info.name)
     return found
 
@@ -66,7 +67,7 @@ def texts_of(steps: Sequence[Step | Repeat]) -> list[str]:
     found = []
     for step in steps:
         if isinstance(step, Repeat):
-            found += [step.header, *texts_of(step.body)]
+            found += [step.targets, step.iterable, *texts_of(step.body)]
         else:
             found.append(step.spell(placeholders(len(step.operands))))
     return found

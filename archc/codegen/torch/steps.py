@@ -58,10 +58,10 @@ class Steps:
     lists: tuple[Local, ...]
     names: tuple[str, ...]
 
-    def header(self, sequences: Sequence[str], items: Sequence[str]) -> str:
-        """`for x_t, m_t in zip(x.unbind(1), m.unbind(1))`."""
+    def header(self, sequences: Sequence[str], items: Sequence[str]) -> tuple[str, str]:
+        """`x_t, m_t` and `zip(x.unbind(1), m.unbind(1))`: the targets of the loop, and what it goes through."""
         unbound = [method(name, "unbind", 1) for name in sequences]
-        return f"for {', '.join(items)} in {unbound[0] if len(unbound) == 1 else call('zip', *unbound)}"
+        return ", ".join(items), unbound[0] if len(unbound) == 1 else call("zip", *unbound)
 
 
 @dataclass(eq=False)
@@ -69,14 +69,15 @@ class Repeat:
     """A loop.
 
     Attributes:
-        header: `for block in self.h`.
+        targets, iterable: `block` and `self.h`, of `for block in self.h`; empty for the steps of a scan.
         body: the steps of one iteration.
         carried, parameters, yields, results: what enters the loop, what it is called within, what an iteration hands
             on, and what it is called afterwards.  What stays the same in all iterations is not among them.
         steps: what it goes through, where that is tensors.
     """
 
-    header: str
+    targets: str
+    iterable: str
     body: list[Step | Repeat]
     carried: tuple[Local, ...]
     parameters: tuple[Local, ...]

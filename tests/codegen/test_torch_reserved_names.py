@@ -1,0 +1,168 @@
+"""Names that Python, PyTorch or the emitted module itself has for something else, at every place of a text.
+
+A text is either refused with a diagnostic, or its module is imported, loads its weights and computes what the
+interpreter computes.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import keyword
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+from torch import nn
+
+from archc.codegen.torch import class_name
+from archc.codegen.torch.names import CONTAINER_MEMBERS, MODULE_NAMES
+from archc.compiler import parse
+from archc.diagnostics import ArchcError
+from archc.driver.binding import bind_fresh
+from archc.language.printer import print_graph
+from tests.codegen.torch_modules import assert_agrees, graph_of, imported, inputs_of, source_of
+
+PLACES = {
+    "model": "model NAME { input x: f32[B, 4]  output y = x -> fc: linear(4) -> relu }",
+    "block": """
+        block NAME(k) { input x: f32[B, D]  output x -> act: leaky_relu(k) -> fc: linear(D) }
+        model net { input x: f32[B, 4]  output y = x -> a: NAME(0.25) -> b: NAME(0.5) }
+        """,
+    "attributes": """
+        block Inner(NAME) { input x: f32[B, D]  output x -> fc: linear(NAME) -> down: linear(D) }
+        block Part(NAME) { input x: f32[B, D]  output x -> act: elu(NAME) -> dropout(0.1) -> sub: Inner(NAME * 4) }
+        model net(NAME = 2) { input x: f32[B, 4]  output y = x -> a: Part(NAME) -> b: Part(2 * NAME) }
+        """,
+    "layers": """
+        block Part(k) { input x: f32[B, D]  output x -> NAME: linear(k) -> relu -> down: linear(D) }
+        model net {
+            input x: f32[B, 4]
+            layer NAME = linear(4)
+            for i in 0..3 { x = x -> enc[i].NAME: linear(4) -> relu -> enc[i].other: Part(4 + i) }
+            output y = x -> NAME -> relu -> enc.NAME: linear(4) -> NAME
+        }
+        """,
+    "lists": """
+        model net {
+            input x: f32[B, 4]
+            for i in 0..3 { x = x -> NAME[i].a: linear(4) -> relu -> NAME[i].b: linear(4) }
+            for i in 0..3 { x = x -> deep.NAME[i]: linear(4) -> relu }
+            output y = x
+        }
+        """,
+    "tensors": """
+        block Part { input NAME: f32[B, T, D]  y = NAME -> fc: linear(D)  output (NAME + y) * NAME }
+        model net {
+            input NAME: f32[B, T, 4]
+            NAME = NAME -> a: Part -> relu
+            scan NAME in NAME, state = zeros((B, 4)) { state = state + NAME -> fc: linear(4)  yield NAME = state }
+            x, NAME = NAME * 2 -> chunk(2, dim = 2)
+            scan item in x, NAME = zeros((B, 2)) { NAME = NAME * item + 1  yield z = NAME }
+            for i in 0..3 { NAME = NAME -> h[i]: linear(2) -> relu }
+            y = z[:, 0] * NAME
+            output NAME = y
+        }
+        """,
+    "sizes": """
+        block Part { input x: f32[B, NAME, D]  output x + (arange(NAME) -> table: embedding(64, D)) }
+        model net {
+            input x: f32[B, NAME <= 9, 4]
+            output y = (x -> a: Part -> fc: linear(6) -> b: Part) * zeros((NAME, 6))
+        }
+        """,
+}  # fmt: skip
+"""Where a name can stand; in each text at all places of one kind."""
+
+USED = sorted(
+    MODULE_NAMES | CONTAINER_MEMBERS | {"self", "super", "range", "zip", "str", "float", "int", "i", "k", "x"}
+)
+FEW = sorted({
+    *USED, "path", "tensor", "masked_linear", "any", "one", "cached", "int8_linear", "to_stage", "true", "none", "match",
+    "forward", "train", "parameters", "weight", "bias", "to", "T", "type", "training", "_modules", "__init__", "__class__",
+    "lambda", "class", "None", "list", "len", "outputs", "device", "axis", "sympy", "model", "block", "dropout", "stage",
+})  # fmt: skip
+ALL = sorted({*FEW, *keyword.kwlist, *keyword.softkwlist, *dir(builtins), *dir(nn.Module()), *dir(nn.ModuleDict())})
+
+
+def agrees(name: str, place: str, folder: Path) -> bool:
+    """Whether the text is accepted; then its module must agree with the interpreter."""
+    try:
+        graph = parse(PLACES[place].replace("NAME", name))
+    except ArchcError:
+        return False
+    bind_fresh(graph, 0)
+    assert_agrees(graph, folder, **{name: 3, "T": 3, "B": 2})
+    assert parse(print_graph(graph)) == graph
+    return True
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_names_that_the_module_needs(place: str, tmp_path: Path) -> None:
+    """Each name at a third of the places; the slow test takes all."""
+    names = FEW[list(PLACES).index(place) % 3 :: 3]
+    accepted = [name for name in names if agrees(name, place, tmp_path)]
+    assert len(accepted) > len(names) / 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("place", PLACES)
+def test_names_of_python_and_pytorch(place: str, tmp_path: Path) -> None:
+    assert any([agrees(name, place, tmp_path) for name in ALL])
+
+
+QUANTIZED = """
+block NAME(k) { input x: f32[B, D]  output x -> up: linear(k) -> relu -> down: linear(D) }
+model MODEL {
+    input image: f32[B, 3, 8, 8]
+    x = image -> conv1: conv2d(8, 3) -> relu -> conv2: conv2d(8, 3) -> relu -> flatten
+    x = x -> a: NAME(32) -> relu -> t: to_stage(1) -> b: NAME(48) -> tanh
+    output y = x -> fc1: linear(32) -> relu -> fc2: linear(8)
+}
+"""
+
+
+def quantized(name: str, model: str, passes: str) -> str:
+    return source_of(graph_of(QUANTIZED.replace("NAME", name).replace("MODEL", model), passes))
+
+
+PASSES = (
+    "quant(least = 0)",
+    "quant(least = 0, scheme = dynamic)",
+    "quant(least = 0, scheme = weight)",
+    "prune(0.5)",
+)
+
+
+@cache
+def defined() -> set[str]:
+    """What emitted modules with integers, masks and stages define or import, their own classes apart."""
+    return {name for passes in PASSES for name in top_level(quantized("Part", "net", passes)) if name[0] != "_"}
+
+
+def top_level(source: str) -> Iterator[str]:
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            yield from ((alias.asname or alias.name).partition(".")[0] for alias in node.names)
+    for statement in ast.parse(source).body:
+        if isinstance(statement, (ast.ClassDef, ast.FunctionDef)):
+            yield statement.name
+        elif isinstance(statement, ast.Assign):
+            yield from (target.id for target in statement.targets if isinstance(target, ast.Name))
+
+
+def test_all_that_modules_define_is_known() -> None:
+    assert len(defined()) > 20
+    assert defined() - {"Net", "Part", "Part2", "Int8WeightLinear", "Int8WeightConv2d"} <= MODULE_NAMES
+
+
+@pytest.mark.parametrize("passes", PASSES)
+def test_a_class_takes_no_name_that_integers_masks_or_stages_need(passes: str, tmp_path: Path) -> None:
+    needed = {name for name in top_level(quantized("Part", "net", passes)) if name[:1].isupper() and name != "Net"}
+    names = sorted(needed & MODULE_NAMES)
+    for name, model in zip(names, (*names[1:], names[0])):
+        graph = graph_of(QUANTIZED.replace("NAME", name).replace("MODEL", model), passes)
+        module = imported(graph, tmp_path)
+        assert class_name(graph.name) not in needed
+        module.load()(*inputs_of(graph, B=2).values())
