@@ -186,14 +186,19 @@ class Compiled:
         self,
         folder: str | Path,
         emit: Sequence[str] | None = None,
-        check: bool = False,
+        check: bool | None = None,
         progress: Callable[[str], None] = silent,
+        announce: Callable[[dict[str, Any]], None] | None = None,
     ) -> dict[str, Any]:
         """Write the model into a folder, all of it or nothing, and return the report.
 
         Args:
             emit: which of `TARGETS`; by default all, or those that need no weights where there are none.
-            check: run what was written, and compare PyTorch with ONNX Runtime; the outcome is in the report.
+            check: run what was written, and compare PyTorch and ONNX Runtime with the graph.  With None, a model is
+                checked that costs no more than the budget of `archc.driver.budget`.  The outcome, or the reason why
+                nothing was checked, is `check` in the report.
+            announce: called with the report when all files are ready, before they replace those of earlier compiles; an
+                exception of it leaves the folder as it was.
 
         Raises:
             ArchcError: a target cannot express the model, the check fails, or the folder cannot be written, or
@@ -207,7 +212,11 @@ class Compiled:
         check_weights(self, emit, check)
         warn_of_assumed(self.sizes, self.diagnostics)
         with OutputFolder(Path(folder), self.files) as out, paused_collector():
-            return write_files(self, out, emit, check, progress)
+            report = write_files(self, out, emit, check, progress)
+            if announce is not None:
+                out.prepare()
+                announce(report)
+            return report
 
     def sources(self) -> dict[str, str]:
         """The texts that would be written, by file name: the `.arch` file, the PyTorch module, those of stages.

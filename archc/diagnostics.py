@@ -120,6 +120,9 @@ class ArchcError(Exception):
         self.diagnostics = tuple(diagnostics)
         super().__init__("\n\n".join(render(diagnostic) for diagnostic in self.diagnostics))
 
+    def __reduce__(self) -> tuple[type[ArchcError], tuple[tuple[Diagnostic, ...]]]:
+        return type(self), (self.diagnostics,)  # pickled, it is made anew of its diagnostics, and not of their text
+
 
 def error(
     code: str,

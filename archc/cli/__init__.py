@@ -8,7 +8,6 @@ into a message and an exit status: 0 fine, 1 the input is wrong, 2 the command l
 from __future__ import annotations
 
 import argparse
-import contextlib
 import io
 import os
 import signal
@@ -51,6 +50,16 @@ def make_parser() -> Parser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line (that of the process, if none is given) and return its exit status."""
+    status = _guarded(argv)
+    try:
+        output.flush()
+    except OSError:  # of a command that failed already, and said why
+        output.abandon_stdout()
+    return status
+
+
+def _guarded(argv: Sequence[str] | None) -> int:
+    """Run a command line; whatever ends it becomes a message and an exit status."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal that lacks a letter is no reason to fail
@@ -59,11 +68,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = argparse.Namespace()
     try:
         status = _run(argv, arguments)
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        output.flush()
         return status
     except BrokenPipeError:
-        _abandon_stdout()
+        output.abandon_stdout()
         return CLOSED_PIPE
     except KeyboardInterrupt:
         output.message("interrupted; nothing was written")
@@ -72,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         output.failure(failure, as_json=getattr(arguments, "json", False))
         return WRONG_INPUT
     except (OSError, MemoryError) as reason:
-        _abandon_stdout()
+        output.abandon_stdout()
         text = "there is not enough memory" if isinstance(reason, MemoryError) else str(reason)
         output.failure(error("system-error", text), as_json=False)
         return WRONG_INPUT
@@ -111,11 +119,3 @@ def _unwind_on_signals() -> None:
         number = getattr(signal, name, None)  # Windows has no SIGHUP
         if number is not None and signal.getsignal(number) is signal.SIG_DFL:  # under nohup, it stays ignored
             signal.signal(number, lambda number, frame: sys.exit(SIGNALLED + number))
-
-
-def _abandon_stdout() -> None:
-    """Let the flush at the end of the process go nowhere, instead of failing once more."""
-    with contextlib.suppress(OSError, ValueError, AttributeError):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)

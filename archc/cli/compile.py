@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from archc.cli import options, output, reports
+from archc.cli import checks, options, output, reports
 from archc.cli.plugins import load_plugins
 from archc.codegen import TARGETS
-from archc.diagnostics import Diagnostics
+from archc.diagnostics import Diagnostics, error
 from archc.ir.sizes import settings_text
+
+if TYPE_CHECKING:
+    from archc.compiler import Compiled
 
 _EPILOG = """\
 examples:
@@ -25,8 +29,6 @@ all of them, or none if anything goes wrong.  The same input gives the same byte
 A model that is divided (`partition`) has besides a module, weights and an ONNX model for each stage, and
 <model>_pipeline.py, which runs them.
 """
-_LOOSE = 5e-2
-"""A comparison that allows more than this says too little."""
 
 
 def add_parser(commands: Any) -> None:
@@ -50,8 +52,10 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument(
         "--check",
-        action="store_true",
-        help="run what was written, on random inputs, and fail unless PyTorch and ONNX Runtime agree with the graph",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="run what was written, on random inputs, and fail unless PyTorch and ONNX Runtime agree with the graph; "
+        "without either option, models are checked that take no more than 20 billion multiply-adds and 1 GB a run",
     )
     parser.add_argument("--explain", action="store_true", help="print what every pass did to every layer, and why")
     options.add_load(parser)
@@ -63,26 +67,60 @@ def run(arguments: argparse.Namespace) -> int:
     load_plugins(arguments.load)
     found = Diagnostics()
     folder = Path(arguments.output)
-    with output.progress() as progress:
+    with ExitStack() as watched:
+        progress = watched.enter_context(output.progress())
         compiled = options.compiled(arguments, found, progress)
-        report = compiled.write(folder, arguments.emit, arguments.check, progress)
-    if arguments.json:
-        output.print_json(report)
-        return 0
-    output.diagnostics(found)
-    print(f"weights: {compiled.weights}")
+
+        def announce(report: dict[str, Any]) -> None:
+            watched.close()  # nothing is printed while the progress is shown
+            _print(arguments, compiled, report, found)
+
+        compiled.write(folder, arguments.emit, arguments.check, progress, announce)
+    return 0
+
+
+def _print(arguments: argparse.Namespace, compiled: Compiled, report: dict[str, Any], found: Diagnostics) -> None:
+    """Print the report, before the files take their places: a report that is lost leaves no files behind.
+
+    A reader that closed the pipe has read enough, and the files are written all the same.
+
+    Raises:
+        ArchcError: the report cannot be printed (`report-not-printed`).
+    """
+    try:
+        if arguments.json:
+            output.print_json(report)
+        else:
+            output.diagnostics(found)
+            print(_text(arguments, compiled, report))
+        output.flush()
+    except BrokenPipeError:
+        output.abandon_stdout()
+    except OSError as reason:
+        output.abandon_stdout()
+        raise error(
+            "report-not-printed",
+            f"the report cannot be printed: {reason.strerror or reason}; nothing was written",
+            help="let standard output go to a place with room, or to /dev/null: report.json has the report too",
+        ) from None
+
+
+def _text(arguments: argparse.Namespace, compiled: Compiled, report: dict[str, Any]) -> str:
+    """The report as a person reads it."""
+    origins = [f"weights: {compiled.weights}"]
     if compiled.passes:
-        print(f"calibration: {compiled.calibration}")
+        origins.append(f"calibration: {compiled.calibration}")
+    parts = ["\n".join(origins)]
     if arguments.explain and compiled.passes:
-        print(f"\n{reports.explanation(compiled.passes)}")
-    print(f"\n{reports.pass_table(compiled.passes) if compiled.passes else _figures(report)}")
+        parts.append(reports.explanation(compiled.passes))
+    figures = reports.pass_table(compiled.passes) if compiled.passes else _figures(report)
     if report["sizes"]:
         others = "" if arguments.sizes else "; --sizes gives others"
-        print(f"multiply-adds at {settings_text(report['sizes'])}{others}")
-    if "check" in report:
-        print(f"\n{_checked(report['check'])}")
-    print(f"\n{_files(folder, report)}")
-    return 0
+        figures += f"\nmultiply-adds at {settings_text(report['sizes'])}{others}"
+    parts.append(figures)
+    parts.append(checks.text(report["check"]))
+    parts.append(_files(Path(arguments.output), report))
+    return "\n\n".join(parts)
 
 
 def _figures(report: dict[str, Any]) -> str:
@@ -96,51 +134,12 @@ def _figures(report: dict[str, Any]) -> str:
     return f"{report['model']}: {', '.join(parts)}; no passes"
 
 
-def _checked(check: dict[str, Any]) -> str:
-    names = {
-        "torch": "PyTorch",
-        "onnxruntime": "ONNX Runtime",
-        "torch stages": "the stages in PyTorch",
-        "onnxruntime stages": "the stages in ONNX Runtime",
-    }
-
-    def errors(outcome: dict[str, Any]) -> str:
-        found = outcome["errors"].items()
-        return ", ".join(f"{names.get(name, name)} {reports.error_text(error)}" for name, error in found)
-
-    if not check["errors"]:
-        return "checked: nothing that was written can be run"
-    text = f"checked: relative error against the graph: {errors(check)} (at most {check['tolerance']:g})"
-    if not check["faint"]:
-        return text
-    text += f"\nnote: {_faint(check)}, so that this says little of the first layers"
-    scaled = check.get("scaled")
-    if scaled is None:
-        none = "no layer could be scaled; " if "scaled" in check else ""
-        return f"{text}\n      {none}give trained weights with `--weights`"
-    spread = reports.error_text(min(scaled["spread"][name] for name in check["faint"]))
-    text += f"\n      with each layer's weights scaled (spread {spread}): {errors(scaled)}"
-    if scaled["tolerance"] > check["tolerance"]:
-        text += f" (at most {scaled['tolerance']:.2g}, as rounding is magnified)"
-    if scaled["faint"]:
-        text += f"; but still {_faint(scaled)}"
-    if scaled["faint"] or scaled["tolerance"] > _LOOSE:
-        text += "\n      give trained weights with `--weights`"
-    return text
-
-
-def _faint(outcome: dict[str, Any]) -> str:
-    """Which outputs hardly depend on the inputs."""
-    spread = min(outcome["spread"][name] for name in outcome["faint"])
-    names = " and ".join(f"`{name}`" for name in outcome["faint"])
-    verb = "depends" if len(outcome["faint"]) == 1 else "depend"
-    return f"{names} hardly {verb} on the inputs (spread {reports.error_text(spread)} of the size)"
-
-
 def _files(folder: Path, report: dict[str, Any]) -> str:
     """The files and their sizes, one a line."""
+    from archc.driver.emission import report_text
+
     sizes = {name: f"{file['bytes']:,} bytes" for name, file in report["files"].items()}
-    sizes["report.json"] = f"{(folder / 'report.json').stat().st_size:,} bytes"
+    sizes["report.json"] = f"{len(report_text(report).encode()):,} bytes"
     names = [str(folder / name) for name in sizes]
     width, digits = max(map(len, names)), max(map(len, sizes.values()))
     lines = [f"  {name:<{width}}  {size:>{digits}}" for name, size in zip(names, sizes.values(), strict=True)]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any, Literal, TextIO
 
 from archc.diagnostics import ArchcError, Diagnostic, render
@@ -30,8 +30,12 @@ def diagnostics(found: Iterable[Diagnostic]) -> None:
 def failure(error: ArchcError, as_json: bool) -> None:
     """Say why a command failed: to people on standard error, to programs as an object on standard output."""
     if as_json:
-        print_json({"diagnostics": [diagnostic.to_json() for diagnostic in error.diagnostics]})
-        return
+        try:
+            print_json({"diagnostics": [diagnostic.to_json() for diagnostic in error.diagnostics]})
+            flush()
+            return
+        except OSError:  # the reason may be that nothing can be printed there
+            abandon_stdout()
     diagnostics(error.diagnostics)
     count = sum(diagnostic.severity == "error" for diagnostic in error.diagnostics)
     if count > 1:
@@ -45,6 +49,24 @@ def message(text: str) -> None:
 
 def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def flush() -> None:
+    """Have all that was printed read or stored.
+
+    Raises:
+        OSError: the disk is full, or the reader closed the pipe.
+    """
+    if sys.stdout is not None:
+        sys.stdout.flush()
+
+
+def abandon_stdout() -> None:
+    """Let the flush at the end of the process go nowhere, instead of failing once more."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def heading(text: str) -> str:
@@ -90,7 +112,7 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-@contextmanager
+@contextlib.contextmanager
 def progress() -> Iterator[Callable[[str], None]]:
     """A function to be called with the name of each task as it begins; shown where a person looks."""
     if not colourful(sys.stderr):

@@ -1,138 +1,176 @@
-"""`--check`: run what was emitted, and compare it with the graph itself and PyTorch with ONNX Runtime."""
+"""Run what was emitted, and compare it with the graph, and so PyTorch with ONNX Runtime."""
 
 from __future__ import annotations
 
-import importlib.util
-import math
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from archc.diagnostics import error
+from archc.diagnostics import ArchcError, error
+from archc.driver import budget
+from archc.driver.isolation import Ended, isolated
+from archc.driver.programs import TITLES, Files, Programs, unheard, without
+from archc.driver.tolerance import Bound, decided, least_bound, measured_bound, quantized
 from archc.ir.graph import Graph
 from archc.passmanager.agreement import largest_error, spreads
 from archc.passmanager.calibration import Calibration
+from archc.passmanager.threads import one_thread
 
 if TYPE_CHECKING:
-    from types import ModuleType
-
     import torch
 
     from archc.compiler import Compiled
 
-FLOAT_TOLERANCE = 1e-4
-INTEGER_TOLERANCE = 5e-2
-"""Where integers flow, a value on the edge of two steps may be rounded either way by different kernels."""
 LEAST_SHARE = 0.1
 """An output that varies by less than this part of its size is compared with this part: its rounding is that of all."""
-ROUNDINGS = 10
-"""How many times what one rounding in each layer changes scaled programs may differ by.
-
-Each element of a layer's result is a sum, in which another order rounds a few times, not once; and one draw of the
-disturbance says how fast it grows within a factor of two or so.
-"""
 FAINT = 1e-2
 """An output that varies by less than this part of its size says too little of the layers that are far from it."""
+_GRAPH = "graph"
+"""The step before any program runs: the graph itself, node by node, which is PyTorch as well."""
+
+
+def check_isolated(compiled: Compiled, files: Files, stages: Sequence[Files], folder: Path) -> dict[str, Any]:
+    """`check_agreement` in a process of its own: a crash inside a runtime ends in a diagnostic.
+
+    Args:
+        folder: an empty one, for files that are needed while the check runs.
+
+    Raises:
+        ArchcError: as `check_agreement`; or the process crashed, or took too long (`check-crashed`).
+    """
+    import torch  # noqa: F401  here, where it stays loaded for the next check
+
+    if ".onnx" in files:
+        import onnxruntime  # noqa: F401
+
+    def work(tell: Callable[[str], None]) -> dict[str, Any]:
+        with one_thread():
+            return check_agreement(compiled, files, stages, folder, tell)
+
+    try:
+        return isolated(work, budget.time_limit(compiled.graph))
+    except Ended as end:
+        raise _crashed(end) from None
+
+
+def _crashed(end: Ended) -> ArchcError:
+    """The diagnostic for a check that ended without a result."""
+    last = end.steps[-1] if end.steps else _GRAPH
+    title = TITLES.get(last, "the graph, run by PyTorch,")
+    notes = [f"it printed: {end.words}"] if end.words else []
+    if end.killed:
+        notes.append("systems that run out of memory kill processes so")
+    passed = [TITLES[step] for step in end.steps[:-1] if step in TITLES]
+    if passed:
+        notes.append(f"before it, {' and '.join(dict.fromkeys(passed))} ran to the end")
+    help = without(TITLES[last]) if last in TITLES else "write it unchecked with `--no-check`"
+    return error("check-crashed", f"{title} {end.how} while it ran the model; nothing was written", None, notes, help)
 
 
 def check_agreement(
-    compiled: Compiled, files: Mapping[str, Path], stages: Sequence[Mapping[str, Path]] = ()
+    compiled: Compiled,
+    files: Files,
+    stages: Sequence[Files] = (),
+    folder: Path | None = None,
+    tell: Callable[[str], None] = unheard,
 ) -> dict[str, Any]:
     """Run the emitted files on seeded random inputs; the stages one after the other, in this process.
 
-    What an output is for every input says nothing of how it came about.  So errors are relative to the spread, which is
-    how much an output varies over inputs; see `spreads`.  Where it hardly does, copies of the files run with other
-    weights as well; see `archc.driver.lively`.
+    An output that is the same for every input says nothing of how it was computed.  So errors are relative to the
+    spread, which is how much an output varies over inputs; see `spreads`.  Where it hardly does, copies of the files
+    run with other weights as well; see `archc.driver.lively`.
 
     Args:
         files: what was written, by suffix: `.py`, `.onnx`.
-        stages: the same for each stage of a divided model; what one gives is what the next takes.
+        stages: the same for each stage of a divided model; the results of one are the inputs of the next.
+        folder: for copies of the files; a temporary one without it.
+        tell: called with each step before it begins.
 
     Returns:
-        `errors`: the error of each against the graph; `tolerance`: the most that there may be; `spread`: that of each
-        output, relative to its size; `faint`: the outputs for which it is too small, though inputs and trained weights
-        lead to them; `scaled`: all of these once more, with other weights, where these were tried, and None where no
-        layer could be scaled.
+        `errors`: the error of each against the graph; `tolerance`: the largest allowed one; `bound`: its origin;
+        `spread`: that of each output, relative to its size; `faint`: the outputs for which it is too small, though
+        inputs and trained weights lead to them; `scaled`: all of these once more, with other weights, where these
+        were tried, and None where no layer could be scaled; `saturated`: errors of ONNX Runtime on this CPU, where they
+        are above the tolerance only because its kernels saturate; `undecided`: the share of elements that were not
+        compared, where rounding decides between a number and a NaN or an infinity.
 
     Raises:
         ArchcError: one is above the tolerance, or does not run (`check-failed`).
     """
+    if folder is None:
+        with TemporaryDirectory(prefix="archc-check-") as temporary:
+            return check_agreement(compiled, files, stages, Path(temporary), tell)
     graph = compiled.graph
-    programs = Programs(files, stages)
-    outcome = _compared(compiled, graph, programs)
+    tell(_GRAPH)
+    outcome = _compared(compiled, graph, Programs(files, stages), folder, tell)
     if outcome["errors"] and outcome["faint"] and not _integers(graph):
         from archc.driver.lively import lively_factors, scaled_copies, with_factors
 
         factors = lively_factors(graph, next(Calibration(graph, seed=compiled.seed).batches()))
         if not factors:
             return {**outcome, "scaled": None}
-        with TemporaryDirectory(prefix="archc-check-") as folder:
-            copies = [scaled_copies(each, factors, Path(folder)) for each in (files, *stages)]
-            scaled = Programs(copies[0], copies[1:])
-            outcome["scaled"] = _compared(compiled, with_factors(graph, factors), scaled, alive=True)
+        copies = [scaled_copies(each, factors, folder) for each in (files, *stages)]
+        scaled = Programs(copies[0], copies[1:])
+        outcome["scaled"] = _compared(compiled, with_factors(graph, factors), scaled, folder, tell, alive=True)
     return outcome
 
 
-@dataclass(frozen=True)
-class Programs:
-    """What was written: the files of the model, and those of each of its stages."""
-
-    files: Mapping[str, Path]
-    stages: Sequence[Mapping[str, Path]]
-
-    def results(
-        self, graph: Graph, inputs: Mapping[str, torch.Tensor]
-    ) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
-        """What each of them makes of inputs: what it is called, and its outputs by name."""
-        given = tuple(inputs.values())
-        if ".py" in self.files:
-            yield "torch", dict(zip(graph.outputs, _run_torch(self.files[".py"], given), strict=True))
-        if ".onnx" in self.files:
-            yield "onnxruntime", _run_onnx(self.files[".onnx"], inputs)
-        if self.stages and all(".py" in stage for stage in self.stages):
-            for stage in self.stages:
-                given = _run_torch(stage[".py"], given)
-            yield "torch stages", dict(zip(graph.outputs, given, strict=True))
-        if self.stages and all(".onnx" in stage for stage in self.stages):
-            values = dict(inputs)
-            for stage in self.stages:
-                values = _run_onnx(stage[".onnx"], values)
-            yield "onnxruntime stages", values
-
-
-def _compared(compiled: Compiled, graph: Graph, programs: Programs, alive: bool = False) -> dict[str, Any]:
-    """Errors and spread, with the weights that the graph has; `alive` where they were scaled for this.
-
-    Where integers flow, errors stay relative to the size: kernels may round a number between two steps either way, and
-    relative to a small spread that looks like a mistake.
-    """
+def _compared(
+    compiled: Compiled,
+    graph: Graph,
+    programs: Programs,
+    folder: Path,
+    tell: Callable[[str], None],
+    alive: bool = False,
+) -> dict[str, Any]:
+    """Errors and spread, with the weights that the graph has; `alive` where they were scaled for this."""
     calibration, other = (Calibration(compiled.graph, seed=compiled.seed + k) for k in range(2))
     expected = calibration.outputs(graph)
     spread = spreads(expected, other.outputs(graph))
-    integers = _integers(graph)
-    shares = {name: 1.0 if integers else max(LEAST_SHARE, min(1.0, value)) for name, value in spread.items()}
+    shares = {name: max(LEAST_SHARE, min(1.0, value)) for name, value in spread.items()}
     inputs = next(calibration.batches())
-    errors = {name: largest_error(expected, found, shares) for name, found in programs.results(graph, inputs)}
-    tolerance = INTEGER_TOLERANCE if integers else FLOAT_TOLERANCE
-    if alive:
-        from archc.driver.lively import with_rounding
-
-        magnified = ROUNDINGS * largest_error(expected, with_rounding(graph, inputs), shares)
-        tolerance = max(tolerance, magnified) if math.isfinite(magnified) else tolerance
-    worst = max(errors, key=lambda name: errors[name], default=None)
-    if worst is not None and not errors[worst] <= tolerance:
-        where = " once weights are scaled so that the inputs matter" if alive else ""
-        raise error(
-            "check-failed",
-            f"{worst} differs from the graph by {errors[worst]:.2g}{where}; {tolerance:.2g} is the most",
-            help="this is a bug in archc; compile with `--explain` to see what the passes did",
-        )
+    found = dict(programs.results(graph, inputs, tell))
+    bound = least_bound(graph)
+    if any(not _error(expected, outputs, shares, bound) <= bound.tolerance for outputs in found.values()):
+        bound = measured_bound(graph, inputs, expected, shares)
+    errors = {name: _error(expected, outputs, shares, bound) for name, outputs in found.items()}
+    saturated: dict[str, float] = {}
+    large = {name for name, value in errors.items() if name.startswith("onnxruntime") and value > bound.tolerance}
+    if large and _integers(graph):
+        exact = dict(programs.exactly(folder).results(graph, inputs, tell))
+        for name in large:
+            again = _error(expected, exact[name], shares, bound)
+            if again <= bound.tolerance:
+                saturated[name], errors[name] = errors[name], again
+    _refuse_errors(errors, bound, " once weights are scaled so that the inputs matter" if alive else "")
     trained = _trained_outputs(graph)
     faint = [name for name, value in spread.items() if name in trained and not value >= FAINT]
-    return {"tolerance": tolerance, "errors": errors, "spread": spread, "faint": faint}
+    outcome = {"tolerance": bound.tolerance, "bound": bound.origin, "errors": errors, "spread": spread, "faint": faint}
+    undecided = {name: float(mask.double().mean()) for name, mask in bound.undecided.items() if mask.any()}
+    return outcome | ({"saturated": saturated} if saturated else {}) | ({"undecided": undecided} if undecided else {})
+
+
+def _error(
+    expected: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor], shares: Mapping[str, float], bound: Bound
+) -> float:
+    return largest_error(decided(expected, bound.undecided), decided(found, bound.undecided), shares)
+
+
+def _refuse_errors(errors: Mapping[str, float], bound: Bound, where: str) -> None:
+    worst = max(errors, key=lambda name: errors[name], default=None)
+    if worst is None or errors[worst] <= bound.tolerance:
+        return
+    others = ", ".join(f"{TITLES[name]} by {value:.2g}" for name, value in errors.items() if name != worst)
+    raise error(
+        "check-failed",
+        f"{worst} differs from the graph by {errors[worst]:.2g}{where}; {bound.tolerance:.2g} is the most",
+        notes=[
+            f"errors are relative to how much an output varies, on seeded random inputs; the bound is {bound.origin}",
+            *([f"the others: {others}"] if others else []),
+        ],
+        help=without(TITLES[worst]),
+    )
 
 
 def _trained_outputs(graph: Graph) -> set[str]:
@@ -150,56 +188,8 @@ def _trained_outputs(graph: Graph) -> set[str]:
     return {name for name, value in graph.outputs.items() if all(reached[value])}
 
 
-def _run_torch(path: Path, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-    """The outputs of an emitted module with the weights that lie beside it."""
-    import torch
-
-    module = load_module(path)
-    # A text may name devices that this machine does not have.
-    model = module.load(devices=["cpu"] * len(module.DEVICES)) if hasattr(module, "DEVICES") else module.load()
-    with torch.no_grad():
-        results = model(*inputs)
-    # A parameter that is an output as it stands asks for gradients, no matter what.
-    return tuple(result.detach() for result in (results if isinstance(results, tuple) else (results,)))
-
-
-def _run_onnx(path: Path, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The outputs that ONNX Runtime computes.
-
-    Raises:
-        ArchcError: it cannot run the file (`check-failed`): it has no kernel for an operator of a dtype, mostly.
-    """
-    import torch
-    from onnxruntime.capi import onnxruntime_pybind11_state as refusals
-
-    from archc.codegen import onnx
-
-    if any(tensor.dtype is torch.bfloat16 for tensor in inputs.values()):
-        raise error("check-failed", "ONNX Runtime takes no bf16 arrays from Python", help="compile without `--check`")
-    try:
-        arrays = onnx.run(path, {name: tensor.numpy() for name, tensor in inputs.items()})
-    except (refusals.Fail, refusals.InvalidArgument, refusals.InvalidGraph, refusals.InvalidProtobuf) as refusal:
-        raise error("check-failed", f"ONNX Runtime refuses the model: {refusal}") from None
-    except (refusals.NotImplemented, refusals.RuntimeException) as refusal:
-        raise error("check-failed", f"ONNX Runtime cannot run the model: {refusal}") from None
-    return {name: torch.from_numpy(array) for name, array in arrays.items()}
-
-
 def _integers(graph: Graph) -> bool:
     """Whether weights are stored as integers, or numbers are rounded to them."""
     return any(not weight.storage.elementwise for weight in graph.weights.values()) or any(
-        value.type.dtype.value in ("u8", "i8") for node in graph.nodes() for value in node.results
+        quantized(value) for node in graph.nodes() for value in node.results
     )
-
-
-def load_module(path: Path) -> ModuleType:
-    """Import an emitted module from its file, leaving no trace in the folder or in `sys.modules`."""
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    writes_bytecode, sys.dont_write_bytecode = sys.dont_write_bytecode, True
-    try:
-        spec.loader.exec_module(module)
-    finally:
-        sys.dont_write_bytecode = writes_bytecode
-    return module

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from archc.driver.output import OutputFolder
 
 
-def check_weights(compiled: Compiled, emit: Sequence[str], check: bool) -> None:
+def check_weights(compiled: Compiled, emit: Sequence[str], check: bool | None) -> None:
     """Refuse what a model that was compiled without weights cannot be written as.
 
     Raises:
@@ -27,7 +27,7 @@ def check_weights(compiled: Compiled, emit: Sequence[str], check: bool) -> None:
         return
     what = {
         "an ONNX model": "onnx" in emit,
-        "a check": check,
+        "a check": check is True,
         "a model of several stages": divided(compiled.graph),
     }
     for name, asked in what.items():
@@ -39,10 +39,32 @@ def check_weights(compiled: Compiled, emit: Sequence[str], check: bool) -> None:
             )
 
 
+def unchecked_reason(compiled: Compiled, check: bool | None, runnable: bool) -> str | None:
+    """Why what is written is not checked, or None where it is.
+
+    Args:
+        check: whether it is to be checked; None for a check within the budget.
+        runnable: whether a PyTorch module or an ONNX model is written.
+    """
+    from archc.driver.budget import over_budget
+
+    if compiled.graph.tensors is None:
+        return "there are no weights"
+    if check is False:
+        return "`--no-check` was given"
+    if not runnable:
+        return "nothing that was written can be run"
+    expensive = over_budget(compiled.graph) if check is None else None
+    return None if expensive is None else f"{expensive}; `--check` checks it all the same"
+
+
 def write_files(
-    compiled: Compiled, out: OutputFolder, emit: Sequence[str], check: bool, progress: Callable[[str], None]
+    compiled: Compiled, out: OutputFolder, emit: Sequence[str], check: bool | None, progress: Callable[[str], None]
 ) -> dict[str, Any]:
     """Write the weights, if there are any, the targets and `report.json`; returns the report.
+
+    Args:
+        check: as for `Compiled.write`.
 
     Raises:
         ArchcError: a target cannot express the model, or the check fails.
@@ -77,16 +99,23 @@ def write_files(
         pipeline = write_stages(compiled, out, emit, weights_file, progress)
         written += pipeline.files
     report = {**make_report(compiled), **stages_report(pipeline, compiled.sizes.values)}
-    if check:
-        from archc.driver.checking import check_agreement
-        from archc.passmanager.threads import one_thread
+    reason = unchecked_reason(compiled, check, not {".py", ".onnx"}.isdisjoint(whole))
+    if reason is not None:
+        report["check"] = {"unchecked": reason}
+    else:
+        from archc.driver.checking import check_isolated
 
         progress("run what was written")
-        with one_thread():
-            report["check"] = check_agreement(compiled, whole, [stage.files for stage in pipeline.stages])
+        stages = [stage.files for stage in pipeline.stages]
+        report["check"] = check_isolated(compiled, whole, stages, out.scratch())
     report["files"] = {path.name: _fingerprint(path) for path in sorted(written)}
-    out.write_text("report.json", json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+    out.write_text("report.json", report_text(report))
     return report
+
+
+def report_text(report: Mapping[str, Any]) -> str:
+    """The text of `report.json`."""
+    return json.dumps(report, indent=2, ensure_ascii=False) + "\n"
 
 
 def torch_source(compiled: Compiled) -> str:

@@ -69,33 +69,6 @@ def _times(tensor: LazyTensor, factor: float) -> np.ndarray:
     return (array * factor).astype(array.dtype)
 
 
-def with_rounding(graph: Graph, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The outputs where the inputs, and what each affine layer makes, are off by about the last digit of an f32.
-
-    Programs that add in another order are off by as much, layer for layer.  Some networks magnify that: scaled, a deep
-    one with tanh is chaotic.
-    """
-    import torch
-
-    from archc.ops.evaluate import values
-
-    generator = torch.Generator().manual_seed(0)
-
-    def disturb(tensor: torch.Tensor) -> None:
-        if tensor.is_floating_point():
-            signs = torch.randint(0, 2, tensor.shape, generator=generator) * 2 - 1
-            tensor *= (1 + signs * 2.0**-23).to(tensor.dtype)  # in place: what comes behind receives it
-
-    inputs = {name: tensor.clone() for name, tensor in inputs.items()}
-    wanted, found = set(graph.outputs.values()), {}
-    for value, result in values(graph, inputs, wanted):
-        if value.producer is None or value.producer.op.affine_in_weight:
-            disturb(result)
-        if value in wanted:
-            found[value] = result
-    return {name: found[value] for name, value in graph.outputs.items()}
-
-
 def scaled_copies(files: Mapping[str, Path], factors: Mapping[str, float], folder: Path) -> dict[str, Path]:
     """Programs copied into a folder, with scaled weights, wherever they hold them.
 

@@ -79,6 +79,12 @@ class OutputFolder:
             )
         return self._staging / "new" / name
 
+    def scratch(self) -> Path:
+        """An empty folder for files that are needed while the block runs; it goes with the block."""
+        if self._staging is None:
+            raise ValueError("the output folder is not open")
+        return Path(tempfile.mkdtemp(dir=self._staging))
+
     def write_text(self, name: str, text: str) -> None:
         """Write a text file: UTF-8, lines ended by `\\n` on every system."""
         self.write_bytes(name, text.encode("utf-8"))
@@ -99,14 +105,22 @@ class OutputFolder:
         finally:
             self._discard()
 
+    def prepare(self) -> None:
+        """Have all files on the disk, and refuse what cannot take its place; what is left to do hardly ever fails."""
+        assert self._staging is not None
+        for name in sorted(os.listdir(self._staging / "new")):
+            try:
+                _flush(self._staging / "new" / name)
+                if (self.path / name).is_dir():
+                    raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(self.path / name))
+            except OSError as reason:
+                raise self._not_writable(reason) from None
+
     def _commit(self) -> None:
         assert self._staging is not None
+        self.prepare()
         new, old = self._staging / "new", self._staging / "old"
         names = sorted(os.listdir(new))
-        for name in names:
-            _flush(new / name)
-            if (self.path / name).is_dir():
-                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(self.path / name))
         made: list[Path] = []
         begun: list[str] = []
         try:

@@ -34,18 +34,29 @@ def evaluate(graph: Graph, inputs: Mapping[str, torch.Tensor]) -> dict[str, torc
     return {name: found[value] for name, value in graph.outputs.items()}
 
 
+Change = Callable[[Value, "torch.Tensor"], "torch.Tensor"]
+"""Gives the tensor that takes the place of a computed one."""
+
+
+def _unchanged(value: Value, tensor: torch.Tensor) -> torch.Tensor:
+    return tensor
+
+
 def values(
-    graph: Graph, inputs: Mapping[str, torch.Tensor], keep: Collection[Value] = ()
+    graph: Graph, inputs: Mapping[str, torch.Tensor], keep: Collection[Value] = (), change: Change = _unchanged
 ) -> Iterator[tuple[Value, torch.Tensor]]:
     """Every value of a graph with its tensor, in the order in which they are computed.
 
     A consumer sees each tensor once, those within a scan once a step; those that no later node needs are freed, unless
     they are to be kept.
+
+    Args:
+        change: applied to each input and each node's result before any consumer of it is computed.
     """
     import torch
 
     sizes = bind_sizes(graph, {name: tuple(tensor.shape) for name, tensor in inputs.items()})
-    tensors: dict[Value, torch.Tensor] = {value: inputs[value.name or ""] for value in graph.inputs}
+    tensors: dict[Value, torch.Tensor] = {value: change(value, inputs[value.name or ""]) for value in graph.inputs}
     items = schedule(graph)
     last = {value: item for item in items for value in item.operands}
     yield from tensors.items()
@@ -53,10 +64,10 @@ def values(
         for item in items:
             if isinstance(item, Scan):
                 weights = {node: _weights(graph, node) for node in item.nodes}
-                yield from _steps(item, tensors, weights, sizes)
+                yield from _steps(item, tensors, weights, sizes, change)
                 done = {value for node in item.nodes for value in (*node.operands, *node.results)}
             else:
-                yield from _results(item, tensors, _weights(graph, item), sizes)
+                yield from _results(item, tensors, _weights(graph, item), sizes, change)
                 done = {*item.operands, *item.results}
             for value in done:
                 if last.get(value, item) is item and value not in keep:
@@ -64,12 +75,16 @@ def values(
 
 
 def _results(
-    node: Node, tensors: dict[Value, torch.Tensor], weights: Mapping[str, torch.Tensor], sizes: Mapping[str, int]
+    node: Node,
+    tensors: dict[Value, torch.Tensor],
+    weights: Mapping[str, torch.Tensor],
+    sizes: Mapping[str, int],
+    change: Change,
 ) -> Iterator[tuple[Value, torch.Tensor]]:
     results = run_node(node, [tensors[value] for value in node.operands], weights, sizes)
     for value, tensor in zip(node.results, results, strict=True):
-        tensors[value] = tensor
-        yield value, tensor
+        tensors[value] = change(value, tensor)
+        yield value, tensors[value]
 
 
 def _steps(
@@ -77,6 +92,7 @@ def _steps(
     tensors: dict[Value, torch.Tensor],
     weights: Mapping[Node, Mapping[str, torch.Tensor]],
     sizes: Mapping[str, int],
+    change: Change,
 ) -> Iterator[tuple[Value, torch.Tensor]]:
     """The values of all steps of a scan, then its results."""
     import torch
@@ -92,9 +108,9 @@ def _steps(
             yield value, tensor
         for item in scan.body:
             if isinstance(item, Scan):
-                yield from _steps(item, tensors, weights, sizes)
+                yield from _steps(item, tensors, weights, sizes, change)
             else:
-                yield from _results(item, tensors, weights[item], sizes)
+                yield from _results(item, tensors, weights[item], sizes, change)
         states = [tensors[value] for value in scan.next_states]
         for all_steps, value in zip(kept, scan.kept, strict=True):
             all_steps.append(tensors[value])

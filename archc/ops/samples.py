@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 BATCH = 8
 _SIZES = (16, 32, 64, 128, 224, 512)
 _MOST_INTEGERS = 100
-_MOVING = ("rearrange", "reshape", "index", "combine", "placement")
+MOVING = ("rearrange", "reshape", "index", "combine", "placement")
 """The families whose results hold elements of their operands."""
 
 
@@ -143,7 +143,7 @@ def _known(graph: Graph, value: Value, sizes: Mapping[str, int]) -> range | None
         numbers = graph.weight_values(path)
         return range(int(numbers.min()), int(numbers.max()) + 1) if numbers.size else None
     operands = [_known(graph, operand, sizes) for operand in node.operands]
-    if node.op.family in _MOVING:
+    if node.op.family in MOVING:
         found = [numbers for numbers in operands if numbers is not None]
         whole = len(found) == len(operands) > 0
         return range(min(one.start for one in found), max(one.stop for one in found)) if whole else None
@@ -154,7 +154,7 @@ def _moved(node: Node, position: int) -> Sequence[Value]:
     """The values that hold elements of an operand of a node as they are."""
     if node.op.scan_end:
         return handed_on(node, position)
-    return node.results if node.op.family in _MOVING else ()
+    return node.results if node.op.family in MOVING else ()
 
 
 def _common(one: range, other: range) -> range:

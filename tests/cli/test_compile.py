@@ -79,7 +79,7 @@ def test_a_check_tells_where_rounding_is_magnified_and_where_nothing_is_scaled(r
     (tmp_path / "own.arch").write_text(own)
     (tmp_path / "shared.arch").write_text(shared)
     magnified = run("compile", tmp_path / "own.arch", "-o", tmp_path / "out", "--check").out
-    assert ", as rounding is magnified)\n" in magnified and "give trained" not in magnified
+    assert ", measured through the graph)\n" in magnified and "give trained" not in magnified
     nothing = run("compile", tmp_path / "shared.arch", "-o", tmp_path / "out", "--check").out
     assert "\n      no layer could be scaled; give trained weights with `--weights`\n" in nothing
     assert "weights scaled" not in nothing

@@ -20,7 +20,7 @@ from safetensors import safe_open
 import archc
 from archc.codegen.pipeline import Stage, emit, shared, split
 from archc.compiler import Compiled
-from archc.driver.checking import load_module
+from archc.driver.programs import load_module
 from archc.ir.rewriter import Rewriter
 from archc.ops.evaluate import evaluate
 from tests.codegen.torch_modules import inputs_of

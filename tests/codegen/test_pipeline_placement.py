@@ -15,7 +15,7 @@ import torch
 
 import archc
 from archc.compiler import Compiled
-from archc.driver.checking import load_module
+from archc.driver.programs import load_module
 from tests.codegen.torch_modules import inputs_of
 from tests.pipeline_runs import models
 

@@ -12,8 +12,9 @@ from onnx import numpy_helper
 
 import archc
 from archc.diagnostics import ArchcError
-from archc.driver.checking import FLOAT_TOLERANCE, Programs, check_agreement
-from archc.driver.lively import with_rounding
+from archc.driver.checking import check_agreement
+from archc.driver.programs import Programs
+from archc.driver.tolerance import FLOORS, disturbed
 from archc.passmanager.agreement import largest_error
 from archc.passmanager.calibration import Calibration
 from tests.driver.test_checking import DEEP, TEXT
@@ -40,7 +41,7 @@ def kernel_moved(path: Path, layer: str, by: float) -> None:
 def test_a_network_that_magnifies_rounding_is_allowed_what_rounding_makes_of_it(tmp_path: Path) -> None:
     compiled = archc.compile(CHAOS)
     scaled = compiled.write(tmp_path, check=True)["check"]["scaled"]
-    assert FLOAT_TOLERANCE < scaled["errors"]["onnxruntime"] < scaled["tolerance"] < 1e-2
+    assert FLOORS["f32"] < scaled["errors"]["onnxruntime"] < scaled["tolerance"] < 1e-2
     assert compiled.write(tmp_path, check=True)["check"]["scaled"] == scaled, "the disturbance is seeded"
     # Of the outputs alone, nothing shows: fresh, they are what the last bias makes of them.
     kernel_moved(tmp_path / "chaos.onnx", "l.0", 1e-3)
@@ -50,7 +51,7 @@ def test_a_network_that_magnifies_rounding_is_allowed_what_rounding_makes_of_it(
 
 def test_where_rounding_dies_the_tolerance_stays(tmp_path: Path) -> None:
     scaled = archc.compile(DEEP).write(tmp_path, check=True)["check"]["scaled"]
-    assert scaled["tolerance"] == FLOAT_TOLERANCE
+    assert scaled["tolerance"] == FLOORS["f32"]
 
 
 def test_the_disturbance_leaves_inputs_and_weights_alone() -> None:
@@ -58,22 +59,8 @@ def test_the_disturbance_leaves_inputs_and_weights_alone() -> None:
     inputs = next(Calibration(graph).batches())
     before, weight = inputs["x"].clone(), graph.weight_values("fc2.weight").copy()
     expected = Calibration(graph).outputs(graph)
-    assert 1e-8 < largest_error(expected, with_rounding(graph, inputs)) < 1e-6
+    assert 1e-7 < largest_error(expected, disturbed(graph, inputs)) < 1e-5
     assert torch.equal(inputs["x"], before) and (graph.weight_values("fc2.weight") == weight).all()
-
-
-def test_rounding_flips_of_integers_are_relative_to_the_size(tmp_path: Path) -> None:
-    """The outputs hardly vary; a step that is rounded the other way would be ten times as large beside that."""
-    compiled = archc.compile(CHAOS, passes="quant")
-    compiled.write(tmp_path)
-    files = {".onnx": tmp_path / "chaos.onnx"}
-    spoilt = onnx.load(files[".onnx"])
-    for tensor in spoilt.graph.initializer:
-        if tensor.name == "l.99.bias":
-            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(1.02), tensor.name))
-    onnx.save(spoilt, files[".onnx"])
-    outcome = check_agreement(compiled, files)
-    assert outcome["faint"] == ["y"] and 0.005 < outcome["errors"]["onnxruntime"] < 0.03
 
 
 # What scaling cannot help ------------------------------------------------------------------------------------

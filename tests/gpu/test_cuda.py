@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import archc
-from archc.driver.checking import load_module
+from archc.driver.programs import load_module
 from archc.ops.samples import random_inputs
 from archc.passmanager.agreement import largest_error
 from tests.specs.siblings import SPECS, sibling

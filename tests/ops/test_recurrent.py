@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import archc
 from archc.codegen import onnx
 from archc.diagnostics import ArchcError
-from archc.driver.checking import load_module
+from archc.driver.programs import load_module
 from archc.ir.coupling import Coupling
 from archc.ir.types import DType, TensorType
 from archc.ops.evaluate import evaluate

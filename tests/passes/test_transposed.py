@@ -11,7 +11,7 @@ import torch
 import archc
 from archc.codegen.onnx import run
 from archc.compiler import Compiled
-from archc.driver.checking import load_module
+from archc.driver.programs import load_module
 from archc.ops.evaluate import evaluate
 
 AUTOENCODER = """

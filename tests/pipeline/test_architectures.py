@@ -23,7 +23,7 @@ import archc
 from archc.codegen import onnx
 from archc.compiler import Compiled
 from archc.diagnostics import Diagnostics, Source
-from archc.driver.checking import load_module
+from archc.driver.programs import load_module
 from archc.ir.dims import as_symbol
 from archc.ir.graph import Graph
 from archc.language.formatter import format as format_file

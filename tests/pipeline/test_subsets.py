@@ -14,8 +14,8 @@ import torch
 import archc
 from archc.codegen import onnx
 from archc.diagnostics import ArchcError
-from archc.driver.checking import load_module
 from archc.driver.pipelines import parse_passes
+from archc.driver.programs import load_module
 from archc.ops.evaluate import evaluate
 from archc.passmanager.agreement import largest_error
 from archc.passmanager.order import misplaced

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import archc
-from archc.driver.checking import load_module
+from archc.driver.programs import load_module
 from archc.weights.load import load
 from archc.weights.rename import read_rules, rename
 from tests.specs.siblings import SPECS

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import archc
 from archc.codegen import onnx
-from archc.driver.checking import load_module
+from archc.driver.programs import load_module
 from archc.ir.cost import cost
 from tests.specs.dense import perceptron
 from tests.specs.siblings import SPECS

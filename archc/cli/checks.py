@@ -1,0 +1,57 @@
+"""The outcome of a check, as `compile` tells it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from archc.cli.reports import error_text
+
+LOOSE = 5e-2
+"""A comparison that allows more than this says too little."""
+_SATURATED = """sums of 8-bit products saturate without VNNI instructions:
+      set the session option `session.x64quantprecision` to `1`, or quantize by `quant(scheme = "weight")`"""
+
+
+def text(check: dict[str, Any]) -> str:
+    """The paragraph about a check: `check` of the report."""
+    if "unchecked" in check:
+        return f"unchecked: {check['unchecked']}"
+    text = f"checked: relative error against the graph: {_errors(check['errors'])} ({_at_most(check)})"
+    for name, share in check.get("undecided", {}).items():
+        text += f"\nnote: in {share:.2%} of `{name}`, rounding decides between a number and a NaN or an infinity"
+    if check.get("saturated"):
+        text += f"\nnote: on this CPU: {_errors(check['saturated'])}; {_SATURATED}"
+    if not check["faint"]:
+        return text
+    text += f"\nnote: {_faint(check)}, so that this says little of the first layers"
+    scaled = check.get("scaled")
+    if scaled is None:
+        none = "no layer could be scaled; " if "scaled" in check else ""
+        return f"{text}\n      {none}give trained weights with `--weights`"
+    spread = error_text(min(scaled["spread"][name] for name in check["faint"]))
+    text += f"\n      with each layer's weights scaled (spread {spread}): {_errors(scaled['errors'])}"
+    if scaled["tolerance"] > check["tolerance"]:
+        text += f" ({_at_most(scaled)})"
+    if scaled["faint"]:
+        text += f"; but still {_faint(scaled)}"
+    if scaled["faint"] or scaled["tolerance"] > LOOSE:
+        text += "\n      give trained weights with `--weights`"
+    return text
+
+
+def _at_most(outcome: dict[str, Any]) -> str:
+    return f"at most {outcome['tolerance']:.2g}, {outcome['bound']}"
+
+
+def _errors(errors: dict[str, float]) -> str:
+    from archc.driver.programs import TITLES
+
+    return ", ".join(f"{TITLES[name]} {error_text(error)}" for name, error in errors.items())
+
+
+def _faint(outcome: dict[str, Any]) -> str:
+    """Which outputs hardly depend on the inputs."""
+    spread = min(outcome["spread"][name] for name in outcome["faint"])
+    names = " and ".join(f"`{name}`" for name in outcome["faint"])
+    verb = "depends" if len(outcome["faint"]) == 1 else "depend"
+    return f"{names} hardly {verb} on the inputs (spread {error_text(spread)} of the size)"

@@ -1,0 +1,188 @@
+"""Running a function in a process of its own, so that a crash of native code does not end archc.
+
+The process is a fork: it starts with everything that is loaded already, so it costs some ten milliseconds, and hands
+back only the result.  Where a fork is unsafe (macOS) or impossible (Windows), the function runs in the calling process.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import select
+import signal
+import struct
+import sys
+import tempfile
+import threading
+import time
+import traceback
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import IO, NoReturn, TypeVar, cast
+
+Result = TypeVar("Result")
+Tell = Callable[[str], None]
+"""Called by the function with the name of each step, before the step begins."""
+
+CAN_FORK = hasattr(os, "fork") and sys.platform != "darwin"
+_LENGTH = struct.Struct("<Q")
+_LAST_WORDS = 2000
+
+
+@dataclass(eq=False)
+class Ended(Exception):
+    """The process ended, or was ended, without a result.
+
+    Attributes:
+        how: a phrase: "was ended by the signal SIGSEGV".
+        signal: the number of the signal, or None.
+        steps: the steps that had begun; the last one did not end.
+        words: the end of what the process printed.
+    """
+
+    how: str
+    signal: int | None
+    steps: list[str]
+    words: str
+
+    @property
+    def killed(self) -> bool:
+        """Whether somebody else ended it, such as a system without memory."""
+        return self.signal == getattr(signal, "SIGKILL", None) is not None
+
+
+def isolated(work: Callable[[Tell], Result], seconds: float) -> Result:
+    """The result of `work` in a process of its own; exceptions of `work` are raised here.
+
+    Args:
+        seconds: of wall-clock time, after which the process is killed.
+
+    Raises:
+        Ended: there is no result, because the process crashed, was killed or took too long.
+    """
+    if not CAN_FORK:
+        return work(lambda step: None)
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()  # or the child would hold a second copy of what is buffered
+    with tempfile.TemporaryFile() as printed:
+        answers, answer = os.pipe()
+        alive, lifeline = os.pipe()  # the child ends with the parent, which alone holds `lifeline`
+        pid = _fork()
+        if pid == 0:
+            os.close(answers)
+            os.close(lifeline)
+            _child(work, answer, alive, printed)
+        os.close(answer)
+        os.close(alive)
+        status: int | None = None
+        steps: list[str] = []
+        try:
+            return cast(Result, _result(answers, time.monotonic() + seconds, steps))
+        except TimeoutError:
+            how = f"did not end within {seconds:.0f} seconds"
+            raise Ended(how, None, steps, _last_words(printed)) from None
+        except EOFError:
+            status = os.waitpid(pid, 0)[1]
+            raise _ended(status, steps, _last_words(printed)) from None
+        finally:
+            os.close(answers)
+            os.close(lifeline)
+            if status is None:
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+
+
+def _fork() -> int:
+    with warnings.catch_warnings():
+        # Python 3.12 warns where other threads run: they may hold locks, which the child finds locked for ever.  The
+        # libraries that the child calls release theirs around a fork, and the time limit ends what waits all the same.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return os.fork()
+
+
+def _child(work: Callable[[Tell], object], answer: int, alive: int, printed: IO[bytes]) -> NoReturn:
+    """Run `work`, send the result, and end without unwinding into the parent's `finally` blocks."""
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+        _forbid_core_dumps()
+        for stream in (1, 2):
+            os.dup2(printed.fileno(), stream)
+        threading.Thread(target=_end_with_parent, args=(alive,), daemon=True).start()
+        try:
+            _send(answer, "result", work(lambda step: _send(answer, "step", step)))
+        except BaseException as failure:
+            _send(answer, "failure", (failure, traceback.format_exc()))
+    finally:
+        os._exit(0)
+
+
+def _end_with_parent(alive: int) -> None:
+    os.read(alive, 1)  # nothing is ever written: it returns when the parent is gone
+    os._exit(0)
+
+
+def _forbid_core_dumps() -> None:
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _send(answer: int, kind: str, value: object) -> None:
+    data = pickle.dumps((kind, value))
+    try:
+        pickle.loads(data)
+    except Exception:  # an exception whose class asks for arguments of its own
+        assert kind == "failure" and isinstance(value, tuple)
+        data = pickle.dumps((kind, (RuntimeError(f"{type(value[0]).__name__}: {value[0]}"), value[1])))
+    data = _LENGTH.pack(len(data)) + data
+    while data:
+        data = data[os.write(answer, data) :]
+
+
+def _result(answers: int, deadline: float, steps: list[str]) -> object:
+    """The result that the child sends; the steps that it tells of are added to `steps`.
+
+    Raises:
+        EOFError: the child is gone.
+        TimeoutError: it is late.
+    """
+    messages = select.poll()
+    messages.register(answers, select.POLLIN)
+    received = b""
+    while messages.poll(max(0.0, deadline - time.monotonic()) * 1000):
+        data = os.read(answers, 1 << 16)
+        if not data:
+            raise EOFError
+        received += data
+        while len(received) >= _LENGTH.size:
+            end = _LENGTH.size + _LENGTH.unpack_from(received)[0]
+            if len(received) < end:
+                break
+            kind, value = pickle.loads(received[_LENGTH.size : end])
+            received = received[end:]
+            if kind == "result":
+                return value
+            if kind == "failure":
+                failure, trace = value
+                raise failure from RuntimeError(f"in the process of its own:\n{trace}")
+            steps.append(value)
+    raise TimeoutError
+
+
+def _ended(status: int, steps: list[str], words: str) -> Ended:
+    code = os.waitstatus_to_exitcode(status)
+    if code >= 0:
+        return Ended(f"ended its process with the status {code}", None, steps, words)
+    known = {number.value: number.name for number in signal.Signals}
+    return Ended(f"was ended by the signal {known.get(-code, -code)}", -code, steps, words)
+
+
+def _last_words(printed: IO[bytes]) -> str:
+    """The last line that was printed; what a library says before it aborts."""
+    length = printed.seek(0, os.SEEK_END)
+    printed.seek(max(0, length - _LAST_WORDS))
+    lines = [line.strip() for line in printed.read().decode("utf-8", "replace").splitlines()]
+    return next((line for line in reversed(lines) if line), "")

@@ -1,0 +1,170 @@
+"""Running emitted programs: PyTorch modules and ONNX models, whole or in stages."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from archc.diagnostics import ArchcError, error
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    import torch
+
+    from archc.ir.graph import Graph
+
+Inputs = Mapping[str, "torch.Tensor"]
+Files = Mapping[str, Path]
+"""What was written of a model or a stage, by suffix: `.py`, `.onnx`; the weights are beside them."""
+
+TITLES = {
+    "torch": "PyTorch",
+    "onnxruntime": "ONNX Runtime",
+    "torch stages": "the stages in PyTorch",
+    "onnxruntime stages": "the stages in ONNX Runtime",
+}
+
+
+def unheard(step: str) -> None:
+    """A callback for steps that does nothing."""
+
+
+@dataclass(frozen=True)
+class Programs:
+    """The files of a model, and those of each of its stages.
+
+    Attributes:
+        exact: whether ONNX Runtime adds up products of 8-bit integers without saturation on every CPU; see `exactly`.
+    """
+
+    files: Files
+    stages: Sequence[Files] = ()
+    exact: bool = False
+
+    def results(
+        self, graph: Graph, inputs: Inputs, tell: Callable[[str], None] = unheard
+    ) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
+        """The outputs by name of each program, with the program's key in `TITLES`.
+
+        Args:
+            tell: called with that key before the program runs.
+
+        Raises:
+            ArchcError: a program does not run (`check-failed`).
+        """
+        given = tuple(inputs.values())
+        if ".py" in self.files:
+            tell("torch")
+            yield "torch", dict(zip(graph.outputs, _run_torch(self.files[".py"], given), strict=True))
+        if ".onnx" in self.files:
+            tell("onnxruntime")
+            yield "onnxruntime", _run_onnx(self.files[".onnx"], inputs, self.exact)
+        if self.stages and all(".py" in stage for stage in self.stages):
+            tell("torch stages")
+            for stage in self.stages:
+                given = _run_torch(stage[".py"], given)
+            yield "torch stages", dict(zip(graph.outputs, given, strict=True))
+        if self.stages and all(".onnx" in stage for stage in self.stages):
+            tell("onnxruntime stages")
+            values = dict(inputs)
+            for stage in self.stages:
+                values = _run_onnx(stage[".onnx"], values, self.exact)
+            yield "onnxruntime stages", values
+
+    def exactly(self, folder: Path) -> Programs:
+        """Copies of the ONNX models, to run with exact sums of products of 8-bit integers.
+
+        Without VNNI instructions, x86 CPUs add two such products in 16 bits, and saturate.  The session option that
+        avoids it fails where nodes share an initializer (ONNX Runtime 1.23), so the copies share none.
+        """
+        onnx_only = [{".onnx": files[".onnx"]} if ".onnx" in files else {} for files in (self.files, *self.stages)]
+        files, *stages = ({suffix: _unshared(path, folder) for suffix, path in each.items()} for each in onnx_only)
+        return replace(self, files=files, stages=stages, exact=True)
+
+
+def _run_torch(path: Path, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    """The outputs of an emitted module with the weights beside it."""
+    import torch
+
+    try:
+        module = load_module(path)
+        # A text may name devices that this machine does not have.
+        model = module.load(devices=["cpu"] * len(module.DEVICES)) if hasattr(module, "DEVICES") else module.load()
+        with torch.no_grad():
+            results = model(*inputs)
+    except Exception as failure:
+        raise _refusal("PyTorch cannot run the module", failure) from failure
+    # A parameter that is an output requires gradients, whatever the mode.
+    return tuple(result.detach() for result in (results if isinstance(results, tuple) else (results,)))
+
+
+def _run_onnx(path: Path, inputs: Inputs, exact: bool) -> dict[str, torch.Tensor]:
+    """The outputs that ONNX Runtime computes."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as refusals
+
+    from archc.codegen import onnx
+
+    try:
+        return onnx.run_tensors(path, inputs, exact=exact)
+    except (refusals.Fail, refusals.InvalidArgument, refusals.InvalidGraph, refusals.InvalidProtobuf) as refusal:
+        raise _refusal("ONNX Runtime refuses the model", refusal) from None
+    except Exception as failure:
+        raise _refusal("ONNX Runtime cannot run the model", failure) from failure
+
+
+def _refusal(what: str, failure: Exception) -> ArchcError:
+    lines = str(failure).strip().splitlines() or [""]
+    kind = "" if lines[0].startswith("[ONNXRuntimeError]") else f"{type(failure).__name__}: "
+    return error("check-failed", f"{what}: {kind}{lines[0]}", notes=lines[1:4], help=without(what.partition(" ")[0]))
+
+
+def without(title: str) -> str:
+    """The way out where the program of a runtime fails, given the beginning of its title."""
+    other = "torch,arch" if title.startswith("ONNX") else "onnx,arch"
+    return f"leave that program out with `--emit {other}`, or write it unchecked with `--no-check`"
+
+
+def load_module(path: Path) -> ModuleType:
+    """Import an emitted module from its file, leaving no trace in the folder or in `sys.modules`."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    writes_bytecode, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.dont_write_bytecode = writes_bytecode
+    return module
+
+
+def _unshared(path: Path, folder: Path) -> Path:
+    """A copy of an ONNX model in which each use of an initializer has one of its own."""
+    import onnx
+
+    model = onnx.load(path, load_external_data=False)
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    uses: Counter[str] = Counter()
+    for node in model.graph.node:
+        for position, name in enumerate(node.input):
+            uses[name] += name in tensors
+            if uses[name] > 1:
+                node.input[position] = f"{name}/{uses[name]}"
+                copy = model.graph.initializer.add()
+                copy.CopyFrom(tensors[name])
+                copy.name = node.input[position]
+    onnx.save(model, folder / path.name)
+    weights, beside = path.with_suffix(".safetensors"), folder / f"{path.stem}.safetensors"
+    if weights.exists() and not beside.exists():
+        try:
+            os.link(weights, beside)
+        except OSError:  # a file system without hard links
+            shutil.copyfile(weights, beside)
+    return folder / path.name

@@ -1,0 +1,164 @@
+"""How far correct programs of one graph may be apart, and where that bound comes from.
+
+Kernels add in different orders and round at different places.  Each rounding is at most a unit in the last place of the
+dtype (Higham 2002, "Accuracy and Stability of Numerical Algorithms", chapter 3), and where integers of 8 bits flow, a
+number near the middle of two steps may be rounded to either.  How much of it reaches the outputs depends on the depth
+and the operators, so it is measured: the graph runs with every result disturbed by as much.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from archc.ir.graph import Graph, Value
+from archc.passmanager.agreement import largest_error
+
+if TYPE_CHECKING:
+    import torch
+
+Tensors = Mapping[str, "torch.Tensor"]
+
+FLOORS = {"f64": 1e-6, "f32": 1e-4, "f16": 4 * 2.0**-10, "bf16": 4 * 2.0**-7}
+"""The relative error that is always allowed, by the coarsest floating-point dtype of a graph.
+
+Below it nothing has to be measured.  Approximations of `exp`, `erf` and their like differ by about this much.
+"""
+UNITS = {"f64": 5 * 2.0**-52, "f32": 5 * 2.0**-23, "f16": 2.0**-10, "bf16": 2.0**-7}
+"""The relative disturbance of each result, by its dtype.
+
+Sums of f64 and f32 are rounded after each addition, in an order that is the kernel's own; those of 16 bits are
+accumulated in f32, and rounded once.
+"""
+FLIPS = 1 / 64
+"""The share of the elements of each quantized tensor that are one step off, at least one of them.
+
+Measured, PyTorch and ONNX Runtime differ in at most one element of 1,000 of the first quantized tensor of a model.
+"""
+DRAWS = 3
+MARGIN = 2
+"""The bound relative to the largest error among `DRAWS` random disturbances."""
+
+
+@dataclass(frozen=True)
+class Bound:
+    """The largest relative error of a correct program.
+
+    Attributes:
+        undecided: for each output the elements that are finite in one disturbed run and not in another: rounding alone
+            decides whether `log` receives a negative number.  They are not compared.
+    """
+
+    tolerance: float
+    origin: str
+    undecided: Tensors = field(default_factory=dict)
+
+
+def least_bound(graph: Graph) -> Bound:
+    """The bound that holds without a measurement."""
+    dtype = coarsest(graph)
+    return Bound(FLOORS[dtype], f"the least bound for {dtype}")
+
+
+def measured_bound(graph: Graph, inputs: Tensors, expected: Tensors, shares: Mapping[str, float]) -> Bound:
+    """The bound for these inputs, from `DRAWS` disturbed runs.
+
+    Args:
+        expected: the undisturbed outputs; shares: as for `largest_error`.
+    """
+    least = least_bound(graph)
+    runs = [disturbed(graph, inputs, seed) for seed in range(DRAWS)]
+    undecided = {name: _undecided(tensor, [run[name] for run in runs]) for name, tensor in expected.items()}
+    known = decided(expected, undecided)
+    grown = MARGIN * max(largest_error(known, decided(run, undecided), shares) for run in runs)
+    what = f"{MARGIN} × the effect of {_disturbance(graph)}, measured through the graph"
+    if not math.isfinite(grown) or grown <= least.tolerance:
+        return Bound(least.tolerance, least.origin, undecided)
+    return Bound(grown, what, undecided)
+
+
+def _disturbance(graph: Graph) -> str:
+    dtype = coarsest(graph)
+    text = f"{UNITS[dtype]:.2g} of each {dtype} result"
+    return (
+        f"one step in {FLIPS:.1%} of each quantized tensor and {text}" if any(map(quantized, _values(graph))) else text
+    )
+
+
+def coarsest(graph: Graph) -> str:
+    """The floating-point dtype of the fewest digits in a graph; `f32` where there is none."""
+    found = {value.type.dtype.value for value in _values(graph)}
+    return max(found & set(FLOORS), key=FLOORS.__getitem__, default="f32")
+
+
+def quantized(value: Value) -> bool:
+    """Whether a value is a float tensor rounded to integers of 8 bits."""
+    node = value.producer
+    if node is None or value is not node.results[0] or value.type.dtype.value not in ("u8", "i8"):
+        return False
+    return bool(node.operands) and node.operands[0].type.dtype.floating
+
+
+def _values(graph: Graph) -> list[Value]:
+    return [*graph.inputs, *(value for node in graph.nodes() for value in node.results)]
+
+
+def disturbed(graph: Graph, inputs: Tensors, seed: int = 0) -> dict[str, torch.Tensor]:
+    """The outputs where the inputs and each computed result are off by `UNITS` or `FLIPS`, in random directions."""
+    import torch
+
+    from archc.ops.evaluate import values
+    from archc.ops.samples import MOVING
+
+    generator = torch.Generator().manual_seed(seed)
+
+    def change(value: Value, tensor: torch.Tensor) -> torch.Tensor:
+        node = value.producer
+        if not tensor.numel() or (node is not None and (node.op.holds_weight or node.op.family in MOVING)):
+            return tensor
+        if quantized(value):
+            return _one_step_off(tensor, generator)
+        if not tensor.is_floating_point():
+            return tensor
+        wide = torch.promote_types(tensor.dtype, torch.float32)
+        signs = (torch.randint(0, 2, tensor.shape, generator=generator) * 2 - 1).to(wide)
+        return (tensor * (1 + signs * UNITS[value.type.dtype.value])).to(tensor.dtype)
+
+    wanted, found = set(graph.outputs.values()), {}
+    for value, result in values(graph, inputs, wanted, change):
+        if value in wanted:
+            found[value] = result
+    return {name: found[value] for name, value in graph.outputs.items()}
+
+
+def _one_step_off(tensor: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    import torch
+
+    count = max(1, round(tensor.numel() * FLIPS))
+    places = torch.randint(0, tensor.numel(), (count,), generator=generator)
+    steps = torch.randint(0, 2, (count,), generator=generator) * 2 - 1
+    limits = torch.iinfo(tensor.dtype)
+    flat = tensor.flatten().clone()
+    flat[places] = (flat[places].long() + steps).clamp(limits.min, limits.max).to(tensor.dtype)
+    return flat.reshape(tensor.shape)
+
+
+def decided(tensors: Tensors, undecided: Tensors) -> dict[str, torch.Tensor]:
+    """The tensors with 0 in the place of undecided elements."""
+    return {
+        name: tensor.masked_fill(undecided[name], 0) if name in undecided else tensor
+        for name, tensor in tensors.items()
+    }
+
+
+def _undecided(expected: torch.Tensor, runs: list[torch.Tensor]) -> torch.Tensor:
+    import torch
+
+    apart = torch.zeros(expected.shape, dtype=torch.bool)
+    if expected.is_floating_point():
+        for run in runs:
+            apart |= (run.isfinite() != expected.isfinite()) | (run.isnan() != expected.isnan())
+            apart |= run.isinf() & expected.isinf() & (run != expected)
+    return apart
