@@ -19,14 +19,18 @@ from archc.ops.layout import onnx_reshape
 from archc.ops.operator import Inference, Operator, OperatorError, operator
 from archc.ops.spelling import OnnxSpelling, TorchSpelling, Verbatim, call, literal, method
 
+_UNSEEN = float("-inf")
+"""What is added to the score of a key that a query does not see."""
+
 
 @operator
 class ScaledDotProductAttention(Operator):
     """Values mixed by how well keys fit queries: y = softmax(q kᵀ · scale + mask) v.
 
     Shapes: q[..., t, e], k[..., s, e], v[..., s, f] -> y[..., t, f].  A mask broadcasts to [..., t, s]; a bool one
-    says what may be seen, any other is added.  `is_causal` lets query i see the keys 0 to i.  In training each
-    weight that softmax gives becomes 0 with probability p = `dropout_p`, and the others are scaled by 1 / (1 - p).
+    says what may be seen, any other is added.  `is_causal` lets query i see the keys 0 to i.  A query that sees no
+    key gives zeros: its row of the mask is false, or -inf, throughout.  In training each weight that softmax gives
+    becomes 0 with probability p = `dropout_p`, and the others are scaled by 1 / (1 - p).
     """
 
     signature = "q[*b, t, e], k[*b, s, e], v[*b, s, f], mask[*m]? -> y[*b, t, f]"
@@ -82,8 +86,9 @@ class Attention(Operator):
 
     Shapes: q[b, t, h·e], k[b, s, h·e], v[b, s, h·f] -> y[b, t, h·f].  With `kv_heads` = g < h keys and values have
     g heads, each for h/g heads of the queries (Ainslie et al. 2023).  A mask broadcasts to [b, h, t, s]; a bool one
-    says what may be seen, any other is added.  `causal` lets query i see the keys 0 to i.  In training each
-    weight that softmax gives becomes 0 with probability p = `dropout`, and the others are scaled by 1 / (1 - p).
+    says what may be seen, any other is added.  `causal` lets query i see the keys 0 to i.  A query that sees no key
+    gives zeros: its row of the mask is false, or -inf, throughout.  In training each weight that softmax gives
+    becomes 0 with probability p = `dropout`, and the others are scaled by 1 / (1 - p).
     """
 
     signature = "q[b, t, h*e], k[b, s, h*e], v[b, s, h*f], mask[*m]? -> y[b, t, h*f]"
@@ -260,17 +265,39 @@ def _onnx_attention(
     scale: str,
     causal: tuple[Extent, Extent] | None,
 ) -> str:
-    """softmax(q k · scale + mask) v, of keys that are transposed already; `causal` holds t and s."""
+    """softmax(q k · scale + mask) v, of keys that are transposed already; `causal` holds t and s.
+
+    Scores of fewer than 32 bits are masked and normalized in f32, as PyTorch's kernels do: the least f16 plus a
+    negative score would be -inf.
+    """
     query, key, value = operands
     dtype = spell.types[0].dtype
-    scores = spell.add("MatMul", spell.add("Mul", query, scale), key)
-    unseen = spell.constant(float("-inf"), dtype)
+    precise = dtype if dtype in (DType.f32, DType.f64) else DType.f32
+    scores = _cast(spell, spell.add("MatMul", spell.add("Mul", query, scale), key), dtype, precise)
     if causal is not None:
         every = spell.add("Expand", spell.constant(1.0, DType.f32), spell.shape(causal))
         seen = spell.add("Cast", spell.add("Trilu", every, upper=0), to=DType.bool)
-        scores = spell.add("Where", seen, scores, unseen)
+        scores = spell.add("Where", seen, scores, spell.constant(_UNSEEN, precise))
     elif mask and spell.types[3].dtype is DType.bool:
-        scores = spell.add("Where", mask[0], scores, unseen)
+        scores = spell.add("Where", mask[0], scores, spell.constant(_UNSEEN, precise))
     elif mask:
-        scores = spell.add("Add", scores, mask[0])
-    return spell.add("MatMul", spell.add("Softmax", scores, axis=-1), value)
+        scores = spell.add("Add", scores, _cast(spell, mask[0], dtype, precise))
+    weights = _cast(spell, spell.add("Softmax", scores, axis=-1), precise, dtype)
+    result = spell.add("MatMul", weights, value)
+    if not mask:
+        return result
+    return spell.add("Where", _blind(spell, mask[0], precise), spell.constant(0.0, dtype), result)
+
+
+def _blind(spell: OnnxSpelling, mask: str, precise: DType) -> str:
+    """Which queries see no key: [..., t, 1], or [..., 1, 1] where all queries share a row of the mask."""
+    dtype, last = spell.types[3].dtype, spell.constant([-1])
+    if dtype is DType.bool:
+        count = spell.add("ReduceSum", spell.add("Cast", mask, to=DType.f32), last, keepdims=1)
+        return spell.add("Equal", count, spell.constant(0.0, DType.f32))
+    largest = spell.add("ReduceMax", _cast(spell, mask, dtype, precise), last, keepdims=1)
+    return spell.add("Equal", largest, spell.constant(_UNSEEN, precise))
+
+
+def _cast(spell: OnnxSpelling, value: str, dtype: DType, wanted: DType) -> str:
+    return value if dtype is wanted else spell.add("Cast", value, to=wanted)

@@ -13,6 +13,8 @@ from archc.ir.dims import symbol
 from archc.ir.types import DType, TensorType
 from archc.ops.attention import Attention, ScaledDotProductAttention
 from archc.ops.operator import Operator, OperatorError
+from archc.ops.spelling import TorchSpelling
+from tests.ops.drawing import type_of
 from tests.ops.harness import Case, case, integers, random
 
 Q, K, V = random(2, 5, 24), random(2, 7, 24, seed=1), random(2, 7, 12, seed=2)
@@ -35,9 +37,25 @@ def by_hand(
     return torch.cat(results, 2)
 
 
+def zero_where_blind(result: Tensor) -> Tensor:
+    """The formula with 0 for the queries that see no key, for which it has 0/0."""
+    return result.nan_to_num()
+
+
 EVERY = torch.ones(5, 7).bool()
 PADDING = (integers(2, 1, 1, 7, below=3) > 0) | (torch.arange(7) == 0)
 BIAS = random(4, 5, 7, seed=3)
+PADDED = (torch.arange(7) < torch.tensor([[4], [0]]))[:, None, None]
+"""The second sample is padding throughout."""
+PADDED_SIDES = PADDED & PADDED[..., :5].transpose(2, 3)
+BLIND = ROWS & (torch.arange(5) != 2)[:, None]
+HALVES = [tensor.half() for tensor in (Q, K, V)]
+
+
+def added(mask: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """A mask as numbers to add."""
+    return torch.zeros(mask.shape, dtype=dtype).masked_fill(~mask, float("-inf"))
+
 
 CASES = [
     case(Attention(4), (Q, K, V), lambda q, k, v: by_hand(4, 4, q, k, v, EVERY)),
@@ -67,6 +85,47 @@ CASES = [
         lambda q, k, v, m: by_hand(4, 4, q, k, v, m[None]),
         symbolic=[{0: "N"}, {0: "N"}, {0: "N"}, {}],
     ),
+    *(
+        case(
+            Attention(4),
+            (Q, K, V, mask),
+            lambda q, k, v, m: zero_where_blind(by_hand(4, 4, q, k, v, m)),
+            symbolic=[{0: "N"}, {0: "N"}, {0: "N"}, {0: "N"} if mask.dim() == 4 else {}],
+        )
+        for known in (PADDED, PADDED_SIDES, BLIND)
+        for mask in (known, added(known))
+    ),
+    *(
+        case(
+            Attention(4),
+            (*HALVES, mask),
+            lambda q, k, v, m: zero_where_blind(
+                by_hand(4, 4, q.float(), k.float(), v.float(), m if m.dtype is torch.bool else m.float())
+            ).half(),
+            rtol=2e-3,
+            atol=2e-3,
+            symbolic=[],
+        )
+        for mask in (PADDED, added(PADDED, torch.float16), BLIND, added(BLIND, torch.float16))
+    ),
+    *(
+        case(
+            ScaledDotProductAttention(),
+            [tensor.double() for tensor in (Q, K, V)] + [mask],
+            lambda q, k, v, m: zero_where_blind(by_hand(1, 1, q, k, v, m)),
+            rtol=1e-12,
+            atol=1e-12,
+            symbolic=[],
+        )
+        for mask in (BLIND, added(BLIND, torch.float64))
+    ),
+    case(
+        ScaledDotProductAttention(is_causal=True),
+        (random(2, 7, 4), random(2, 3, 4, seed=1), random(2, 3, 4, seed=2)),
+        lambda q, k, v: (
+            torch.softmax((q @ k.mT / 2).masked_fill(~torch.ones(7, 3).tril().bool(), float("-inf")), -1) @ v
+        ),
+    ),
     case(Attention(4, dropout=0.5), (Q, K, V), lambda q, k, v: by_hand(4, 4, q, k, v, EVERY)),
     case(
         ScaledDotProductAttention(dropout_p=0.5),
@@ -94,6 +153,24 @@ CASES = [
 @pytest.mark.parametrize("one", CASES, ids=str)
 def test_operator(one: Case) -> None:
     one.check()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize(
+    "mask", [PADDED, added(PADDED), BLIND, added(BLIND)], ids=["rows", "-inf", "some", "some -inf"]
+)
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_gradients_are_finite_where_a_query_sees_no_key(mask: Tensor, dtype: torch.dtype, dropout: float) -> None:
+    inputs = [tensor.to(dtype, copy=True).requires_grad_() for tensor in (Q, K, V)]
+    given = mask if mask.dtype is torch.bool else mask.to(dtype)
+    types = [type_of(tensor, {}) for tensor in (*inputs, given)]
+    op = Attention(4, dropout=dropout)
+    names = ("q", "k", "v", "mask")
+    text = op.torch(TorchSpelling(names, {}, types, op.infer(types).results, {}, str, {}, training="True"))
+    result = eval(text, {"F": functional, **dict(zip(names, (*inputs, given)))})
+    result.float().square().sum().backward()
+    for tensor in (result, *(one.grad for one in inputs)):
+        assert tensor is not None and tensor.isfinite().all()
 
 
 def test_cost() -> None:
