@@ -17,10 +17,12 @@ from typing import Any
 import numpy as np
 import onnx
 
+from archc.codegen.onnx.barriers import separate
 from archc.codegen.onnx.channels_last import flatten_channels_last
 from archc.codegen.onnx.decode import decode, dequantize, integer_bias
 from archc.codegen.onnx.fusible import make_fusible
 from archc.codegen.onnx.initializers import Fill, Initializers, onnx_dtype
+from archc.codegen.onnx.int8_moves import decode_late
 from archc.codegen.onnx.names import Names
 from archc.codegen.onnx.nodes import Record, write
 from archc.codegen.onnx.scans import captured, scan_record
@@ -102,9 +104,21 @@ class Builder:
 
     def fusible(self, records: list[Record], outputs: Iterable[str]) -> list[Record]:
         """The nodes of a graph as they are written; see `archc.codegen.onnx.fusible`."""
-        made = make_fusible(records, _used_elsewhere(records, outputs), self.names, lambda: self.constant(0.0))
+        used = _used_elsewhere(records, outputs)
+        made = make_fusible(records, used, self.names, lambda: self.constant(0.0), self._is_int8)
+        made = decode_late(made, used, self.names, self._is_int8)
+        made = separate(made, used, self.names, self.initializers)
         self.domains.update(record.domain for record in made)
         return made
+
+    def _is_int8(self, zero_point: str) -> bool:
+        """Whether a zero point is a single stored int8."""
+        tensors = self.graph.tensors
+        assert tensors is not None, "the emitter checks that weights are bound"
+        if zero_point not in self.initializers:
+            return False
+        tensor = tensors[zero_point]
+        return tensor.dtype == DType.i8.value and not tensor.shape
 
     # What a scan asks for ---------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection
 
+from archc.codegen.onnx.int8_moves import INT8_MOVES
 from archc.codegen.onnx.names import Names
 from archc.codegen.onnx.nodes import Record
 
@@ -27,7 +28,11 @@ _PRODUCTS = frozenset(("Conv", "Gemm"))
 
 
 def make_fusible(
-    records: list[Record], outputs: Collection[str], names: Names, zero: Callable[[], str]
+    records: list[Record],
+    outputs: Collection[str],
+    names: Names,
+    zero: Callable[[], str],
+    is_int8: Callable[[str], bool],
 ) -> list[Record]:
     """The nodes with those rewrites; models that quantize nothing come back as they are.
 
@@ -36,6 +41,7 @@ def make_fusible(
         outputs: the names of the model's outputs.
         names: the names of values that are taken.
         zero: gives the name of a constant 0 of f32.
+        is_int8: whether a zero point, given by its name, is a single int8.
     """
     # One with a scale for each place along an axis must stay where that axis is.
     quantizers = [r for r in records if r.op_type == "QuantizeLinear" and r.attributes.get("axis") is None]
@@ -53,7 +59,7 @@ def make_fusible(
                 record.inputs.append(zero())
     before: dict[int, list[Record]] = {}
     for quantizer in quantizers:
-        moved = _first_move(quantizer, producers, uses)
+        moved = _first_move(quantizer, producers, uses, INT8_MOVES if is_int8(quantizer.inputs[2]) else _MOVES)
         target = quantizer if moved is None else moved
         steps: list[tuple[str, list[str]]] = []
         if _is_pooled_in_floats(target.inputs[0], producers):
@@ -76,11 +82,13 @@ def _insert(steps: list[tuple[str, list[str]]], target: Record, names: Names) ->
     return new
 
 
-def _first_move(quantizer: Record, producers: dict[str, Record], uses: Counter[str]) -> Record | None:
+def _first_move(
+    quantizer: Record, producers: dict[str, Record], uses: Counter[str], moves: Collection[str]
+) -> Record | None:
     """The first of the moves whose result goes to a quantizer and to nobody else."""
     found = None
     name = quantizer.inputs[0]
-    while uses[name] == 1 and name in producers and producers[name].op_type in _MOVES:
+    while uses[name] == 1 and name in producers and producers[name].op_type in moves:
         found = producers[name]
         name = found.inputs[0]
     return found

@@ -48,10 +48,15 @@ class Initializers:
         self._graph, self._fill, self._names = graph, fill, names
         self._stored: set[str] = set()
         self._constants: dict[tuple[int, tuple[int, ...], bytes], str] = {}
+        self._dtypes: dict[str, DType] = {}
 
     def __contains__(self, name: str) -> bool:
         """Whether a name is that of a stored weight."""
         return name in self._stored
+
+    def dtype_of(self, name: str) -> DType | None:
+        """The dtype of an initializer; None for any other name."""
+        return self._dtypes.get(name)
 
     def stored(self, path: str, tensor: LazyTensor) -> str:
         """The name of a stored weight's tensor, which is its path."""
@@ -92,6 +97,7 @@ class Initializers:
         self._constants = {key: made for key, made in self._constants.items() if made != name}
 
     def _new(self, name: str, dtype: DType, shape: tuple[int, ...]) -> TensorProto:
+        self._dtypes[name] = dtype
         proto: TensorProto = self._graph.initializer.add(name=name, data_type=onnx_dtype(dtype), dims=shape)
         return proto
 

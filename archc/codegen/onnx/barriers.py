@@ -1,0 +1,148 @@
+"""Copies between two nodes that ONNX Runtime would fuse wrongly.
+
+A copy is a `Max` of one operand: it keeps the values of every dtype that these nodes have, and no fusion knows it.
+`Identity`, `Dropout`, `Cast` and an empty `Pad` are removed before the fusions run.  The cases, of ONNX Runtime 1.31:
+
+- `MatMulScaleFusion` takes constant factors into a product.  Where a scaled value is scaled again, and two products
+  take both, it removes a node that the first product uses, and the model is refused.  Factors of f64 become f32.
+- `DoubleQDQPairsRemover` makes one grid of two that follow each other, which rounds differently.
+- The integer kernels for activations know a single scale.  They are chosen for a scale along an axis as well, and the
+  model is refused.
+- `WeightBiasQuantization` rounds a float weight to int8 where the other operand of its product is decoded.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterator
+from typing import Protocol
+
+from archc.codegen.onnx.names import Names
+from archc.codegen.onnx.nodes import Record
+from archc.ir.types import DType
+
+_PRODUCTS = frozenset(("Conv", "ConvTranspose", "Gemm", "MatMul"))
+_SCALES = frozenset(("Div", "Mul"))
+_MOVES = frozenset(("Reshape", "Squeeze", "Transpose", "Unsqueeze"))
+"""Operators that ONNX Runtime moves past a factor, fuses into a product, or removes where they do nothing."""
+
+
+class Constants(Protocol):
+    """The initializers of a graph."""
+
+    def dtype_of(self, name: str) -> DType | None:
+        """The dtype of an initializer; None for any other name."""
+
+
+def separate(records: list[Record], outputs: Collection[str], names: Names, constants: Constants) -> list[Record]:
+    """The nodes with copies where they must not be fused.
+
+    Args:
+        records: the nodes, each after those it uses; changed in place.
+        outputs: the names that are used elsewhere.
+        names: the names of values that are taken.
+    """
+    surroundings = _Surroundings(records, outputs, constants)
+    guarded = [sorted(set(surroundings.unsafe(record))) for record in records]
+    made = []
+    for record, positions in zip(records, guarded):
+        for position in positions:
+            name = names.unique(f"{record.outputs[0]}/Max")
+            made.append(Record("Max", [record.inputs[position]], [name], {}, name=name))
+            record.inputs[position] = name
+        made.append(record)
+    return made
+
+
+class _Surroundings:
+    """What nodes use, and what uses them, before anything is inserted."""
+
+    def __init__(self, records: list[Record], outputs: Collection[str], constants: Constants):
+        self._producers = {name: record for record in records for name in record.outputs}
+        self._uses = Counter(name for record in records for name in record.inputs)
+        self._uses.update(outputs)
+        self._constants = constants
+        self._computed: dict[str, DType | None] = {}
+        """The names that are computed from initializers alone, with the dtype of their first operand."""
+        for record in records:
+            if record.inputs and all(self._is_constant(name) for name in record.inputs if name):
+                self._computed.update(dict.fromkeys(record.outputs, self._dtype(record.inputs[0])))
+
+    def unsafe(self, record: Record) -> Iterator[int]:
+        """The positions of the operands of a node that ONNX Runtime must not fuse with it."""
+        if record.op_type == "QuantizeLinear" and self._regrids(record):
+            yield 0
+        if record.op_type in _PRODUCTS and self._decodes_alone(record):
+            yield 0
+        for number, name in enumerate(record.inputs):
+            if self._is_decoded_along_an_axis(name) or (record.op_type == "MatMul" and self._is_scaled_in_f64(name)):
+                yield number
+        position = self._scaled(record)
+        if position is not None and (self._is_scaled_again(record, position) or self._scales_f64(record, position)):
+            yield position
+
+    def _decoder(self, name: str) -> Record | None:
+        """The node that decodes a value from integers."""
+        made = self._producers.get(name)
+        return made if made is not None and made.op_type == "DequantizeLinear" else None
+
+    def _decodes_alone(self, product: Record) -> bool:
+        """Whether the first operand of a product is decoded, and the second is not."""
+        return self._decoder(product.inputs[0]) is not None and self._decoder(product.inputs[1]) is None
+
+    def _is_decoded_along_an_axis(self, name: str) -> bool:
+        """Whether a value is decoded by a scale along an axis, and no weight."""
+        made = self._decoder(name)
+        return made is not None and made.attributes.get("axis") is not None and not self._is_constant(made.inputs[0])
+
+    def _regrids(self, quantizer: Record) -> bool:
+        """Whether a node rounds to a grid along an axis, or what was decoded from another grid."""
+        made = self._decoder(quantizer.inputs[0])
+        other = made is not None and made.inputs[1:] != quantizer.inputs[1:]
+        return other or quantizer.attributes.get("axis") is not None
+
+    def _is_scaled_again(self, record: Record, position: int) -> bool:
+        """Whether the operand that a node scales is scaled before, and used by others as well."""
+        shared = False
+        for name, made in self._moved(record.inputs[position]):
+            shared |= self._uses[name] > 1
+            if shared and self._scaled(made) is not None:
+                return True
+        return False
+
+    def _scales_f64(self, record: Record, position: int) -> bool:
+        """Whether a node scales a product of f64."""
+        if self._dtype(record.inputs[1 - position]) is not DType.f64:
+            return False
+        return any(made.op_type == "MatMul" for _, made in self._moved(record.inputs[position]))
+
+    def _is_scaled_in_f64(self, name: str) -> bool:
+        for _, made in self._moved(name):
+            position = self._scaled(made)
+            if position is not None and self._dtype(made.inputs[1 - position]) is DType.f64:
+                return True
+        return False
+
+    def _scaled(self, record: Record) -> int | None:
+        """The position of the operand that a node multiplies or divides by a constant; None where it does not."""
+        if record.op_type not in _SCALES:
+            return None
+        known = [self._is_constant(name) for name in record.inputs]
+        if known == [False, True]:
+            return 0
+        return 1 if known == [True, False] and record.op_type == "Mul" else None
+
+    def _moved(self, name: str) -> Iterator[tuple[str, Record]]:
+        """A value and those that it is moved from, each with the node that makes it."""
+        while name in self._producers:
+            made = self._producers[name]
+            yield name, made
+            if made.op_type not in _MOVES:
+                return
+            name = made.inputs[0]
+
+    def _is_constant(self, name: str) -> bool:
+        return name in self._computed or self._constants.dtype_of(name) is not None
+
+    def _dtype(self, name: str) -> DType | None:
+        return self._computed[name] if name in self._computed else self._constants.dtype_of(name)
