@@ -1,7 +1,8 @@
 """Writing a folder of files: all of them, or none.
 
 The files are written below a hidden folder first.  Only when all are there, and on the disk, do they take their
-places, each by one rename.  If anything goes wrong before that, or in the middle of it, what stood there stays.
+places, each by one rename.  If anything goes wrong before that, or in the middle of it, what stood there stays.  The
+hidden folder of a process that was killed is removed by the next one that writes there; see `archc.driver.staging`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from types import TracebackType
 from typing import Self
 
 from archc.diagnostics import ArchcError, error
+from archc.driver.staging import Staging
 from archc.weights.files import DISK_FULL
 
 
@@ -42,7 +44,7 @@ class OutputFolder:
         self.path = Path(path)
         self._kept = {place for file in keep for place in (file.parent.resolve() / file.name, file.resolve())}
         self._way = way
-        self._staging: Path | None = None
+        self._held: Staging | None = None
 
     def __enter__(self) -> Self:
         # Below the folder itself, or where that is yet to be made, below the nearest one that exists: renaming
@@ -55,7 +57,7 @@ class OutputFolder:
                 root = root.parent
             if not root.is_dir():
                 raise error("output-not-a-folder", f"`{root}` is a file; the output goes to a folder")
-            self._staging = Path(tempfile.mkdtemp(prefix=".archc-", dir=root))
+            self._held = Staging(root)
             (self._staging / "new").mkdir()
             (self._staging / "old").mkdir()
         except BaseException as reason:
@@ -65,10 +67,14 @@ class OutputFolder:
             raise
         return self
 
+    @property
+    def _staging(self) -> Path:
+        if self._held is None:
+            raise ValueError("the output folder is not open")
+        return self._held.path
+
     def file(self, name: str) -> Path:
         """Where to write the file that shall be `name` (no path, a mere name) in the folder."""
-        if self._staging is None:
-            raise ValueError("the output folder is not open")
         if name in ("", ".", "..") or Path(name).name != name:
             raise ValueError(f"{name!r} is not a mere file name")
         if self.path.resolve() / name in self._kept:
@@ -81,8 +87,6 @@ class OutputFolder:
 
     def scratch(self) -> Path:
         """An empty folder for files that are needed while the block runs; it goes with the block."""
-        if self._staging is None:
-            raise ValueError("the output folder is not open")
         return Path(tempfile.mkdtemp(dir=self._staging))
 
     def write_text(self, name: str, text: str) -> None:
@@ -107,7 +111,6 @@ class OutputFolder:
 
     def prepare(self) -> None:
         """Have all files on the disk, and refuse what cannot take its place; what is left to do hardly ever fails."""
-        assert self._staging is not None
         for name in sorted(os.listdir(self._staging / "new")):
             try:
                 _flush(self._staging / "new" / name)
@@ -117,7 +120,6 @@ class OutputFolder:
                 raise self._not_writable(reason) from None
 
     def _commit(self) -> None:
-        assert self._staging is not None
         self.prepare()
         new, old = self._staging / "new", self._staging / "old"
         names = sorted(os.listdir(new))
@@ -146,9 +148,9 @@ class OutputFolder:
             raise
 
     def _discard(self) -> None:
-        staging, self._staging = self._staging, None
-        if staging is not None:
-            shutil.rmtree(staging, ignore_errors=True)
+        held, self._held = self._held, None
+        if held is not None:
+            held.discard()
 
     def _not_writable(self, reason: OSError | ValueError, place: Path | None = None) -> ArchcError:
         """The error for what the system refused; at `place`, or where the system says."""
@@ -162,7 +164,7 @@ class OutputFolder:
 
     def _meant(self, file: object) -> Path | None:
         """The place in the folder that a file below the hidden one is to take, or None for any other file."""
-        if self._staging is None or not isinstance(file, str | Path) or not Path(file).is_relative_to(self._staging):
+        if self._held is None or not isinstance(file, str | Path) or not Path(file).is_relative_to(self._staging):
             return None
         return self.path.joinpath(*Path(file).relative_to(self._staging).parts[1:])
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.diagnostics.cases import check_built, run
+from tests.signals import restore_signals
 
 NET = "model net {\n    input x: f32[N, 4]\n    output x -> linear(4) -> pause -> also_pause\n}\n"
 OPERATORS = '''\
@@ -95,6 +96,7 @@ def test_an_interrupt_while_files_are_written_leaves_what_stood_there(
         text=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         start_new_session=True,  # the signal is for this process alone
+        preexec_fn=restore_signals,
     )
     try:
         deadline = time.monotonic() + 120

@@ -13,6 +13,7 @@ import pytest
 
 from archc.diagnostics import ArchcError
 from archc.driver.output import OutputFolder
+from tests.signals import restore_signals
 
 
 def content(folder: Path) -> dict[str, str]:
@@ -133,7 +134,10 @@ def test_an_interrupt_by_signal_leaves_the_old_files(build: Path) -> None:
         "    time.sleep(60)\n"
     )
     process = subprocess.Popen(
-        [sys.executable, "-c", program, str(build)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [sys.executable, "-c", program, str(build)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=restore_signals,
     )
     assert process.stdout is not None
     assert process.stdout.readline() == b"writing\n"
@@ -209,3 +213,49 @@ def test_files_are_to_be_had_only_while_the_folder_is_open(build: Path) -> None:
     folder = OutputFolder(build)
     with pytest.raises(ValueError, match="not open"):
         folder.file("a")
+
+
+# What killed processes leave ---------------------------------------------------------------------------------
+
+HOLD = """
+import sys, time
+from archc.driver.output import OutputFolder
+with OutputFolder(sys.argv[1]) as folder:
+    folder.write_text("cnn.py", "new")
+    print("writing", flush=True)
+    time.sleep(60)
+"""
+
+
+def hidden(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir() if path.name.startswith(".archc-")]
+
+
+def test_the_next_output_removes_what_a_killed_process_left_and_nothing_else(build: Path) -> None:
+    process = subprocess.Popen([sys.executable, "-c", HOLD, str(build)], stdout=subprocess.PIPE)
+    assert process.stdout is not None and process.stdout.readline() == b"writing\n"
+    (build / ".archc-mine").mkdir()
+    (build / ".archc-mycache_").mkdir()
+    (build / ".archc-mycache_" / "notes.txt").write_text("mine")
+    os.utime(build / ".archc-mycache_", (0, 0))
+    own = {".archc-mine", ".archc-mycache_"}
+    with OutputFolder(build) as folder:
+        write_all(folder)
+    (held,) = set(hidden(build)) - own  # its process lives
+    process.kill()
+    process.communicate()
+    assert (build / held / "new" / "cnn.py").read_text() == "new"
+    with OutputFolder(build) as folder:
+        write_all(folder)
+    assert set(hidden(build)) == own
+    assert (build / "cnn.py").read_text() == "new"
+
+
+def test_a_folder_that_was_never_locked_is_removed_when_it_is_old(build: Path) -> None:
+    for name, age in (("young000", 0), ("old00000", 3600)):
+        (build / f".archc-{name}" / "new").mkdir(parents=True)
+        then = (build / "notes.txt").stat().st_mtime - age
+        os.utime(build / f".archc-{name}", (then, then))
+    with OutputFolder(build) as folder:
+        write_all(folder)
+    assert hidden(build) == [".archc-young000"]

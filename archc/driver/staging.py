@@ -1,0 +1,99 @@
+"""Hidden folders that output is staged in, and what is left of them by processes that were killed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows: nothing is removed there
+    fcntl = None  # type: ignore[assignment]
+
+PREFIX = ".archc-"
+_NAME = re.compile(re.escape(PREFIX) + r"[a-z0-9_]{8}")
+"""The names that `tempfile` makes with the prefix: no folder of a user's own is removed."""
+_PARTS = {"new", "old"}
+_LOCK = "lock"
+_BORN = 60.0
+"""Seconds after which a folder without a lock file is not about to get one any more."""
+
+
+class Staging:
+    """A hidden folder that belongs to this process until `discard`.
+
+    The process holds a lock on a file in it, which the system releases when the process ends, however it ends.  So a
+    folder whose lock is free was left by a process that is gone.
+    """
+
+    def __init__(self, parent: Path):
+        _remove_abandoned(parent)
+        self.path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
+        self._lock = -1
+        try:
+            self._lock = _locked(self.path)
+        except BaseException:
+            self.discard()
+            raise
+
+    def discard(self) -> None:
+        """Remove the folder."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+
+def _locked(folder: Path) -> int:
+    """A descriptor that holds the lock of a folder.
+
+    The file gets its name when it is locked already: nobody ever sees it unlocked while its process lives.
+    """
+    early = folder / f"{_LOCK}.new"
+    descriptor = os.open(early, os.O_RDWR | os.O_CREAT, 0o600)
+    if fcntl is not None:
+        with contextlib.suppress(OSError):  # a file system without locks: `_free` finds none free there
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.rename(early, folder / _LOCK)
+    return descriptor
+
+
+def _remove_abandoned(parent: Path) -> None:
+    """Remove the folders of processes that are gone; those that cannot be removed stay."""
+    if fcntl is None:
+        return
+    with contextlib.suppress(OSError):
+        for folder in parent.glob(f"{PREFIX}*"):
+            if _NAME.fullmatch(folder.name) and folder.is_dir() and not folder.is_symlink() and _free(folder):
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _free(folder: Path) -> bool:
+    """Whether no process holds the lock of a folder."""
+    try:
+        descriptor = os.open(folder / _LOCK, os.O_RDWR)
+    except FileNotFoundError:
+        return _is_old(folder)
+    except OSError:  # it is another user's
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def _is_old(folder: Path) -> bool:
+    """Whether a folder without a lock will never get one: its process was killed while it made the folder."""
+    try:
+        age = time.time() - folder.stat().st_mtime
+        return age > _BORN and {path.name for path in folder.iterdir()} <= {*_PARTS, f"{_LOCK}.new"}
+    except OSError:
+        return False
