@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from archc.codegen import TARGETS, WEIGHTLESS_TARGETS
 from archc.collector import paused_collector
-from archc.diagnostics import Diagnostics, Source, did_you_mean, error
+from archc.diagnostics import ArchcError, Diagnostics, Source, did_you_mean, error
 from archc.driver.emission import file_title, source_title
-from archc.driver.pipelines import parse_passes, value_of
+from archc.driver.pipelines import check_pipelines, parse_passes, value_of
 from archc.ir.attributes import AttributeProblem
 from archc.ir.graph import Graph
 from archc.ir.sizes import sizes_from
+from archc.ir.stages import Stages
 from archc.language import syntax
 from archc.language.devices import devices_of
 from archc.language.elaborate import elaborate
@@ -62,7 +63,7 @@ def parse(
     """
     found = diagnostics if diagnostics is not None else Diagnostics()
     module = open_module(text, found, allow_absolute_imports)
-    return build(module, model, values or {}, found)
+    return checked(module, model, values or {}, found)
 
 
 def open_module(text: str | Path | Source, diagnostics: Diagnostics, allow_absolute_imports: bool = False) -> Module:
@@ -82,6 +83,32 @@ def _source(text: str | Path | Source) -> Source:
     if isinstance(text, Path) or (text.endswith(".arch") and "\n" not in text):
         return load(text)
     return Source(text)
+
+
+def checked(module: Module, model: str | None, values: Mapping[str, Any], diagnostics: Diagnostics) -> Graph:
+    """The graph of one model of a file, whose pipelines and devices are right too: every command checks all of a text.
+
+    Raises:
+        ArchcError: the text is wrong; every mistake is told.
+    """
+    check_surroundings(module, diagnostics)
+    own = Diagnostics()  # a model that is right must not look wrong for a mistake elsewhere in the file
+    graph: Graph | None = None
+    try:
+        graph = build(module, model, values, own)
+        Stages(graph)
+    except ArchcError as failure:
+        diagnostics.extend(failure.diagnostics)
+    diagnostics.extend(own)
+    diagnostics.check()
+    assert graph is not None, "without an error there is a graph"
+    return graph
+
+
+def check_surroundings(module: Module, diagnostics: Diagnostics) -> None:
+    """Report what is wrong with a file's pipelines and devices, which no model needs to be built."""
+    check_pipelines(module, diagnostics)
+    devices_of(module, diagnostics)
 
 
 def build(module: Module, model: str | None, values: Mapping[str, Any], diagnostics: Diagnostics) -> Graph:
@@ -270,9 +297,9 @@ def compile(
     found = diagnostics if diagnostics is not None else Diagnostics()
     given_sizes = sizes_from(sizes)
     module = open_module(text, found, allow_absolute_imports)
+    progress("build the graph")
+    graph = checked(module, model, values or {}, found)
     pipeline = parse_passes(passes, module) if isinstance(passes, str) else list(passes)
-    devices = devices_of(module, found)
-    found.check()
     if weights == NO_WEIGHTS and pipeline:
         raise error(
             "needs-weights",
@@ -285,8 +312,6 @@ def compile(
             f"`{file_title(Path(renaming))}` renames the weights of a file, and no file is given",
             help="give it with `--weights`",
         )
-    progress("build the graph")
-    graph = build(module, model, values or {}, found)
     if weights == NO_WEIGHTS:
         weights_text = "none; the model was compiled without any"
     elif weights is None:
@@ -313,7 +338,8 @@ def compile(
     )
     if pipeline:
         warn_of_assumed(compiled.sizes, found)
-        compiled.passes += run_passes(graph, pipeline, inputs, progress, devices, compiled.sizes.values)
+        machines = devices_of(module, found)
+        compiled.passes += run_passes(graph, pipeline, inputs, progress, machines, compiled.sizes.values)
     return compiled
 
 

@@ -63,9 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _check(file: str, values: dict[str, Any], arguments: argparse.Namespace) -> tuple[dict[str, Any], Diagnostics]:
     """What there is to say of one file."""
-    from archc.compiler import choose_model, open_module
-    from archc.driver.pipelines import check_pipelines
-    from archc.language.devices import devices_of
+    from archc.compiler import check_surroundings, open_module
 
     found = Diagnostics()
     models: list[dict[str, Any]] = []
@@ -73,9 +71,8 @@ def _check(file: str, values: dict[str, Any], arguments: argparse.Namespace) -> 
     try:
         module: Module = open_module(Path(file), found, arguments.allow_absolute_imports)
         blocks = list(module.blocks)
-        check_pipelines(module, found)
-        devices_of(module, found)
-        names = list(module.models) if arguments.model is None else [choose_model(module, arguments.model).name.name]
+        check_surroundings(module, found)
+        names = list(module.models) if arguments.model is None else [arguments.model]
         for name in names:
             models += _model(module, name, values, found)
         found.check()
@@ -93,14 +90,12 @@ def _check(file: str, values: dict[str, Any], arguments: argparse.Namespace) -> 
 
 def _model(module: Module, name: str, values: dict[str, Any], found: Diagnostics) -> list[dict[str, Any]]:
     """The figures of one model; none where it is wrong."""
-    from archc.compiler import build
+    from archc.compiler import checked
     from archc.ir.cost import cost
-    from archc.ir.stages import Stages
 
     own = Diagnostics()
     try:
-        graph = build(module, name, values, own)
-        Stages(graph)
+        graph = checked(module, name, values, own)
     except ArchcError as failure:
         found.extend(_untold(failure.diagnostics, found))
         return []

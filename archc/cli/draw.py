@@ -108,12 +108,12 @@ def _graph(arguments: argparse.Namespace, found: Diagnostics) -> tuple[Graph, fr
         with output.progress() as progress:
             compiled = options.compiled(arguments, found, progress)
         return compiled.graph, compiled.files
-    from archc.compiler import build, open_module, parse_settings, texts_of
+    from archc.compiler import checked, open_module, parse_settings, texts_of
     from archc.ir.sizes import check_sizes
 
     values = parse_settings(arguments.set)
     module = open_module(Path(arguments.file), found, arguments.allow_absolute_imports)
-    graph = build(module, arguments.model, values, found)
+    graph = checked(module, arguments.model, values, found)
     check_sizes(graph, arguments.sizes)
     return graph, texts_of(module)
 

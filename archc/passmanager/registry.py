@@ -40,9 +40,9 @@ def load_pass(name: str) -> type[Pass]:
     """
     from importlib.metadata import entry_points
 
+    if name in REGISTERED:
+        return REGISTERED[name]
     for entry in entry_points(group=GROUP, name=name):
-        if name in REGISTERED:
-            break
         reason = "defining it gives no pass of that name"
         try:
             entry.load()
@@ -64,8 +64,8 @@ def make_pass(name: str, positional: Sequence[Any] = (), named: Mapping[str, Any
         AttributeProblem: an unknown pass (code `unknown-pass`), or options that do not fit.
         ArchcError: it cannot be imported (`pass-not-loadable`).
     """
-    passes = pass_names()
-    if name not in passes:
+    # Reading the entry points takes milliseconds, and a pipeline may have a thousand passes.
+    if name not in REGISTERED and name not in (passes := pass_names()):
         known = ", ".join(f"`{known}`" for known in passes)
         raise AttributeProblem(
             "unknown-pass", f"there is no pass `{name}`", None, did_you_mean(name, passes) or f"there are {known}"

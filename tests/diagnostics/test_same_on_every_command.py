@@ -1,0 +1,58 @@
+"""A text gets the same diagnostics from every command that reads it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from archc.cli import main
+from tests.diagnostics.cases import Case, all_cases
+
+PIPELINE = """
+pipeline edge = quantt -> fold
+pipeline again = again
+devices box { a = cud(0) }
+model net {
+    input x: f32[N, 8]
+    unused = x -> relu
+    output y = x -> fc: linear(8, in_features = 9)
+}
+"""
+
+
+def said(command: list[str], capsys: pytest.CaptureFixture[str]) -> set[str]:
+    """The errors and warnings of one command as headline, place and help."""
+    capsys.readouterr()
+    main(command)
+    blocks = capsys.readouterr().err.split("\n\n")
+    return {block for block in blocks if re.match(r"(error|warning)\[(?!assumed-size)", block)}
+
+
+def check_all(file: str, options: list[str], out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    expected = said(["check", file, *options], capsys)
+    written = {"show": [], "draw": ["-o", str(out / "p.svg")], "compile": ["-o", str(out), "--weights", "none"]}
+    for command, more in written.items():
+        assert said([command, file, *options, *more], capsys) == expected, command
+
+
+@pytest.mark.parametrize("case", all_cases(), ids=lambda case: case.path.stem)
+def test_golden_cases(
+    case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, text in case.sources.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    for name, text in case.sources.items():
+        models = re.findall(r"^\s*model (\w+)", text, re.MULTILINE)
+        for model in dict.fromkeys(models):
+            check_all(name, ["--model", model], tmp_path / "out", capsys)
+
+
+def test_pipelines_devices_and_models_are_all_told_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "net.arch"
+    file.write_text(PIPELINE)
+    assert len(said(["check", str(file)], capsys)) == 4
+    check_all(str(file), [], tmp_path / "out", capsys)
