@@ -14,6 +14,11 @@ from archc.ops.operator import Operator, operator
 from archc.ops.spatial import Sizes, check_sizes, per_axis
 from archc.ops.spelling import TorchModule, TorchSpelling, call
 
+_LONGEST_KERNEL = 16
+"""The longest side of a kernel that is trusted with channels last; patches of vision transformers are as long."""
+_REGISTER = 16
+"""The 32-bit floats in the widest registers there are."""
+
 
 @operator
 class Convolving(Operator, abstract=True):
@@ -71,6 +76,22 @@ class Convolving(Operator, abstract=True):
     def dilations(self) -> tuple[int, ...]:
         """The dilation on each spatial axis."""
         return per_axis(self.dilation, len(self.spatial))
+
+    def safe_channels_last(self, types: Sequence[TensorType]) -> bool:
+        """Exclude what oneDNN's channels-last kernels do wrong, and some more.
+
+        Along tall kernels over images one pixel wide the AVX-512 kernels read memory that nobody wrote: seen from 24
+        rows on, with channels that 16 does not divide.  Kernels of one pixel with a stride write beyond their memory
+        in training where a register of 8 or 16 has more places than there are channels
+        (github.com/uxlfoundation/oneDNN/issues/6035).
+        """
+        if max(self.kernel) > _LONGEST_KERNEL:
+            return False
+        if max(self.kernel) > 1:
+            return 1 not in types[0].shape[2:]
+        sizes = self.infer(types).solution.extents
+        narrow = any(isinstance(size, int) and size < _REGISTER for size in (sizes["i"], sizes["o"]))
+        return max(self.strides) == 1 or not narrow
 
     def torch(self, spell: TorchSpelling) -> str:
         named = {name: value for name, (value, default) in self._options().items() if value != default}

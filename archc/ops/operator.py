@@ -237,6 +237,13 @@ class Operator(Rewriting, Formula):
         """
         return None
 
+    def safe_channels_last(self, types: Sequence[TensorType]) -> bool:
+        """Whether PyTorch's CPU kernels for `torch.channels_last` are known to be right for operands of these types.
+
+        Asked of operators with `torch_channels_last` that have weights.
+        """
+        return True
+
     def torch_integers(self, spell: TorchSpelling) -> TorchModule | str | None:
         """How it works on integers that stand for numbers, in terms of what `integer.py.jinja` defines.
 

@@ -12,7 +12,7 @@ from archc.ir.solve import Extent
 from archc.ir.types import DType, TensorType
 from archc.ops.axes import plain_axes
 from archc.ops.checks import check_positive
-from archc.ops.dtypes import FLOATS, ONNX_SINGLE, named
+from archc.ops.dtypes import FLOATS, ONNX_FLOATS, named
 from archc.ops.layout import Layout
 from archc.ops.operator import Operator, OperatorError, operator
 from archc.ops.resampling import KEYS, Resampling, layout_matters, resample
@@ -41,7 +41,7 @@ class Upsample(Operator):
 
     signature = "x[n, c, *s] -> y[n, c, *t]"
     dtypes = FLOATS
-    onnx_dtypes = ONNX_SINGLE
+    onnx_dtypes = ONNX_FLOATS
     example = 'x -> upsample(scale_factor = 2, mode = "bilinear")'
 
     size: int | tuple[int, ...] | None = attribute(None, doc="the size of the result")

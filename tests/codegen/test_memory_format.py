@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from archc.compiler import compile as compile_path
 from archc.ops.evaluate import evaluate
-from tests.codegen.torch_modules import CONVOLUTIONS, graph_of, imported, inputs_of, source_of
+from tests.codegen.torch_modules import CONVOLUTIONS as NARROW
+from tests.codegen.torch_modules import graph_of, imported, inputs_of, source_of
+
+CONVOLUTIONS = (
+    NARROW.replace("conv2d(4,", "conv2d(16,").replace("Stage(4)", "Stage(16)").replace("Stage(8,", "Stage(32,")
+)
 
 IMAGES = """
 model images {
@@ -75,13 +83,89 @@ def test_what_is_trained_loads_again(tmp_path: Path) -> None:
         "model m { input x: f32[N, 1, 4, 8, 8] output y = x -> conv3d(3, (4, 1, 1)) -> squeeze(2) -> conv2d(3, 3) }",
         # Stages send images as they lie in memory.
         "model m { input x: f32[N, 1, 8, 8] output y = x -> conv2d(3, 3) -> to_stage(1) -> conv2d(3, 3) }",
+        # Kernels that oneDNN gets wrong with channels last, or may.
+        "model m { input x: f32[N, 187, 80, 1] output y = x -> conv2d(64, (64, 1)) }",
+        "model m { input x: f32[N, 3, 80, 8] output y = x -> conv2d(4, 3) -> conv2d(64, (24, 1)) }",
+        "model m { input x: f32[N, 3, 8, 1] output y = x -> conv2d(4, (3, 1)) }",
+        "model m { input x: f32[N, 4, 8, 8] output y = x -> conv2d(32, 1, stride = 2) }",
+        "model m { input x: f32[N, 32, 8, 8] output y = x -> conv2d(32, 1, stride = 2, groups = 4) }",
+        "model m { input x: f32[N, 32, 8, 8] output y = x -> conv_transpose2d(4, 1, stride = 2) }",
     ],
-    ids=["linear", "conv1d", "conv3d", "both", "stages"],
+    ids=["linear", "conv1d", "conv3d", "both", "stages", "tall", "tall inside", "column", "strided", "groups", "up"],
 )
 def test_the_others_stay_as_they_are(text: str) -> None:
     source = source_of(graph_of(text))
     assert ORDERED not in source
     assert ".contiguous()" not in source
+
+
+@pytest.mark.parametrize(
+    "layer",
+    ["conv2d(8, 3)", "conv2d(8, 16, stride = 16)", "conv2d(8, 1)", "conv2d(16, 1, stride = 2, in_channels = 16)"],
+)
+def test_common_kernels_have_channels_last(layer: str) -> None:
+    channels = 16 if "in_channels" in layer else 3
+    text = f"model m {{ input x: f32[N, {channels}, 32, 32] output y = x -> {layer} }}"
+    assert ORDERED in source_of(graph_of(text))
+
+
+def test_integer_convolutions_with_tall_kernels_keep_the_usual_order() -> None:
+    text = "model m { input x: f32[N, 64, 80, 4] output y = x -> conv: conv2d(64, (24, 1)) }"
+    source = source_of(graph_of(text, "quant"))
+    assert "Int8Conv2d(" in source
+    assert "torch.channels_last" not in source
+
+
+@pytest.mark.parametrize("groups", [1, 3])
+@pytest.mark.parametrize(
+    ("height", "width", "kernel"), [(80, 1, (64, 1)), (40, 1, (24, 1)), (9, 9, (3, 3)), (5, 1, (1, 1))]
+)
+def test_nothing_is_read_that_nobody_wrote(
+    groups: int, height: int, width: int, kernel: tuple[int, int], tmp_path: Path
+) -> None:
+    """Freed memory is filled with NaN before each call, in blocks as large as what the kernels may use."""
+    for channels in (61, 89):
+        text = (
+            f"model m {{ input x: f32[N, {groups * channels}, {height}, {width}]"
+            f" output y = x -> conv: conv2d({groups * 5}, {kernel}, groups = {groups}) }}"
+        )
+        graph = graph_of(text)
+        model = imported(graph, tmp_path).load()
+        x = torch.randn(2, groups * channels, height, width, generator=torch.manual_seed(0))
+        expected = evaluate(graph, {"x": x})["y"]
+        for _ in range(3):
+            poison(x.numel(), expected.numel(), *(weight.numel() for weight in model.parameters()))
+            with torch.no_grad():
+                torch.testing.assert_close(model(x), expected, rtol=1e-4, atol=1e-4)
+
+
+def poison(*sizes: int) -> None:
+    """Fill memory with NaN and free it: blocks of these sizes, and of those with channels padded to registers."""
+    padded = {size * (pad + 1) + 16 * pad for size in sizes for pad in (0, 1)}
+    blocks = [torch.full((size,), float("nan")) for size in (*padded, 64, 4096, 65536) for _ in range(3)]
+    del blocks
+
+
+TRAIN = """
+import sys, torch
+sys.path.insert(0, sys.argv[1])
+import m
+torch.set_num_threads(1)
+model = m.load().train()
+x = torch.randn(32, 4, 32, 32, generator=torch.manual_seed(0))
+model(x).square().sum().backward()
+weight = model.conv.weight.detach().double().requires_grad_()
+torch.nn.functional.conv2d(x.double(), weight, stride=2).square().sum().backward()
+torch.testing.assert_close(model.conv.weight.grad.double(), weight.grad, rtol=1e-4, atol=1e-2)
+"""
+
+
+def test_a_strided_convolution_of_few_channels_trains(tmp_path: Path) -> None:
+    """With channels last the process ends by SIGSEGV in the gradient of the weight."""
+    text = "model m { input x: f32[N, 4, 32, 32] output y = x -> conv: conv2d(8, 1, stride = 2, bias = false) }"
+    (tmp_path / "m.arch").write_text(text)
+    compile_path(tmp_path / "m.arch").write(tmp_path / "out")
+    subprocess.run([sys.executable, "-c", TRAIN, str(tmp_path / "out")], check=True)
 
 
 def test_integer_convolutions_take_it(tmp_path: Path) -> None:

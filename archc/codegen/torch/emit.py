@@ -21,7 +21,7 @@ from archc.codegen.torch.integer import HELPERS, find_integers, needed
 from archc.codegen.torch.local_types import local_types
 from archc.codegen.torch.lower import lower
 from archc.codegen.torch.masked import masked_layers
-from archc.codegen.torch.memory_format import channels_last, image_outputs
+from archc.codegen.torch.memory_format import channels_last, image_outputs, safe
 from archc.codegen.torch.names import VARIABLES, Names, class_name, is_reserved_member
 from archc.codegen.torch.placement import Placement
 from archc.codegen.torch.plans import ClassPlan, Context
@@ -58,7 +58,7 @@ def emit(graph: Graph, *, source_name: str, weights_name: str, compilation: str 
     used = needed(h for h in HELPERS if has_name(code, h, called=h.islower()))
     helpers = template("archc.codegen.torch", "integer.py.jinja").render(used=used, moved=bool(place))
     for layers in ("integer_layers.py.jinja", "integer_line.py.jinja"):
-        helpers += template("archc.codegen.torch", layers).render(used=used)
+        helpers += template("archc.codegen.torch", layers).render(used=used, channels_last=safe(graph))
     helpers += template("archc.codegen.torch", "masked.py.jinja").render(layers=masked_layers(graph))
     helpers += template("archc.codegen.torch", "to_stage.py.jinja").render() if place else ""
     called = _called(graph, code)

@@ -18,13 +18,22 @@ def channels_last(graph: Graph) -> bool:
     """Whether the weights of a model are to be ordered so.
 
     Not in a model with weights of five axes, since `Module.to` orders all or none; nor where stages pass tensors on,
-    which are sent as they lie in memory.
+    which are sent as they lie in memory; nor beside a convolution that is not safe in that order, which would receive
+    images in the order of the others.
     """
+    if not safe(graph):
+        return False
     if any(node.op.enters_stage() is not None for node in graph.nodes()):
         return False
     if any(len(weight.shape) > _IMAGE for weight in graph.weights.values()):
         return False
     return any(node.op.torch_channels_last and node.weights for node in graph.nodes())
+
+
+def safe(graph: Graph) -> bool:
+    """Whether every convolution of a model is safe with channels last; each decides for itself."""
+    convolutions = (node for node in graph.nodes() if node.op.torch_channels_last and node.weights)
+    return all(node.op.safe_channels_last(node.types) for node in convolutions)
 
 
 def image_outputs(graph: Graph) -> tuple[int, ...]:
