@@ -101,6 +101,14 @@ def check_agreement(
     if folder is None:
         with TemporaryDirectory(prefix="archc-check-") as temporary:
             return check_agreement(compiled, files, stages, Path(temporary), tell)
+    with Calibration(compiled.graph, seed=compiled.seed).explained():
+        return _outcome(compiled, files, stages, folder, tell)
+
+
+def _outcome(
+    compiled: Compiled, files: Files, stages: Sequence[Files], folder: Path, tell: Callable[[str], None]
+) -> dict[str, Any]:
+    """`check_agreement` with all its arguments."""
     graph = compiled.graph
     tell(_GRAPH)
     outcome = _compared(compiled, graph, Programs(files, stages), folder, tell)

@@ -34,6 +34,20 @@ def evaluate(graph: Graph, inputs: Mapping[str, torch.Tensor]) -> dict[str, torc
     return {name: found[value] for name, value in graph.outputs.items()}
 
 
+class NodeFailure(RuntimeError):
+    """A node that cannot run on these operands.
+
+    Attributes:
+        node: which one.
+        shapes: of its operands; sizes: the value of every symbolic size.
+        reason: the first line of what PyTorch says.
+    """
+
+    def __init__(self, node: Node, shapes: list[list[int]], sizes: Mapping[str, int], reason: str):
+        super().__init__(f"{node.title} cannot run on {shapes}: {reason}")
+        self.node, self.shapes, self.sizes, self.reason = node, shapes, sizes, reason
+
+
 Change = Callable[[Value, "torch.Tensor"], "torch.Tensor"]
 """Gives the tensor that takes the place of a computed one."""
 
@@ -128,6 +142,9 @@ def run_node(
     Args:
         weights: decoded values by path, at least for the node's own.
         sizes: the value of every symbolic size.
+
+    Raises:
+        NodeFailure: PyTorch refuses the operands.
     """
     spelling = node_spelling(
         node,
@@ -135,7 +152,12 @@ def run_node(
         lambda path: f"weights[{path!r}]",
         lambda dim: str(evaluate_dim(dim, sizes=sizes)),
     )
-    result = _function(node.op.torch(spelling), node.op.torch_helpers)(operands, weights)
+    function = _function(node.op.torch(spelling), node.op.torch_helpers)
+    try:
+        result = function(operands, weights)
+    except Exception as failure:
+        reason = (str(failure).strip() or type(failure).__name__).splitlines()[0]
+        raise NodeFailure(node, [list(operand.shape) for operand in operands], sizes, reason) from failure
     return tuple(result) if len(node.results) > 1 else (result,)
 
 

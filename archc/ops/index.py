@@ -281,7 +281,17 @@ class Gather(ByTensor):
             raise OperatorError(
                 "rank-mismatch", f"`gather` needs places for {types[0]}, and receives {types[1]}", operand=1
             )
-        self.axis(types)
+        if any(isinstance(surplus, int) and surplus < 0 for surplus, _ in self.least_sizes(types)):
+            raise OperatorError(
+                "shape-mismatch",
+                f"`gather` needs places that are within {types[0]} on all other axes, and receives {types[1]}",
+                operand=1,
+            )
+
+    def least_sizes(self, types: Sequence[TensorType]) -> Sequence[tuple[Extent, int]]:
+        axis = self.axis(types)
+        pairs = enumerate(zip(types[0].shape, types[1].shape))
+        return [(there - looked_up, 0) for number, (there, looked_up) in pairs if number != axis]
 
     def torch(self, spell: TorchSpelling) -> str:
         index = spell.operands[1]

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 from archc.ir.attributes import attribute
+from archc.ir.dims import product
 from archc.ir.solve import Extent
 from archc.ir.types import DType, TensorType
 from archc.ops.checks import check_channels, check_positive, check_probability, check_rank
@@ -113,6 +114,9 @@ class InstanceNorm(Operator):
                 f"`instance_norm` needs more than one element in a channel, and receives {types[0]}",
                 operand=0,
             )
+
+    def least_sizes(self, types: Sequence[TensorType]) -> Sequence[tuple[Extent, int]]:
+        return [(product(types[0].shape[2:]), 2)]
 
     def torch(self, spell: TorchSpelling) -> str:
         weights = {name: Verbatim(text) for name, text in spell.weights.items()}

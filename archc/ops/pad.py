@@ -72,17 +72,23 @@ class Pad(Operator):
                 f'mode "{self.mode}" pads the axes behind batch and channels, and receives {types[0]}',
                 attribute="padding",
             )
-        # A reflection leaves out the element at the border; going around takes at most all of them.
-        reach = {"reflect": -1, "circular": 0}.get(self.mode)
+        least = self.least_sizes(types)
         for axis, ends in enumerate(self.ends(rank)):
-            size = types[0].shape[axis]
-            too_far = reach is not None and isinstance(size, int) and max(ends) > size + reach
-            if min(ends) < 0 or too_far:
+            size, fewest = least[axis] if least else (0, 0)
+            if min(ends) < 0 or (isinstance(size, int) and size < fewest):
                 raise OperatorError(
                     "bad-attribute",
                     f'mode "{self.mode}" cannot pad axis {axis} of {types[0]} by {ends[0]} and {ends[1]}',
                     attribute="padding",
                 )
+
+    def least_sizes(self, types: Sequence[TensorType]) -> Sequence[tuple[Extent, int]]:
+        # A reflection leaves out the element at the border; going around takes at most all of them.
+        reach = {"reflect": 1, "circular": 0}.get(self.mode)
+        if reach is None:
+            return ()
+        ends = zip(types[0].shape, self.ends(types[0].rank))
+        return [(size, max(both) + reach if any(both) else 0) for size, both in ends]
 
     def signature_for(self, types: Sequence[TensorType]) -> Signature:
         if len(types) != 1 or len(self.padding) > 2 * types[0].rank:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import islice, product
 from typing import TYPE_CHECKING
 
 from archc.ir.dims import SymbolicDim, as_linear, as_symbol, evaluate, symbols
@@ -13,7 +14,8 @@ if TYPE_CHECKING:
     import numpy as np
 
 BATCH = 8
-_SIZES = (16, 32, 64, 128, 224, 512)
+_SIZES = (16, 32, 64, 128, 224, 512, 8, 4, 2, 1)
+_MOST_TRIED = 500
 _MOST_INTEGERS = 100
 MOVING = ("rearrange", "reshape", "index", "combine", "placement")
 """The families whose results hold elements of their operands."""
@@ -56,20 +58,36 @@ def sample_sizes(graph: Graph, batch: int = BATCH, known: Mapping[str, int] | No
     for value in graph.inputs:
         for dim in value.type.shape:
             bounds.update(symbols(dim))
-    dims: set[SymbolicDim] = {
-        dim for node in graph.nodes() for value in node.results for dim in value.type.shape if not isinstance(dim, int)
-    }
-    needed = [*((dim, 1) for dim in dims), *_needed(graph)]
+    needed = needed_sizes(graph)
     least = least_sizes(graph)
-    for size in _SIZES:
-        sizes = {}
+
+    def chosen(sizes: Mapping[str, int]) -> dict[str, int]:
+        found = {}
         for name, symbol in bounds.items():
-            wanted = max(batch if name in leading else size, least.get(name, 0))
-            sizes[name] = wanted if symbol.maximum is None else min(wanted, symbol.maximum)
-        sizes |= known or {}
+            wanted = max(sizes[name], least.get(name, 0))
+            found[name] = wanted if symbol.maximum is None else min(wanted, symbol.maximum)
+        return found | dict(known or {})
+
+    for tried in islice(_candidates(bounds, leading, batch), _MOST_TRIED):
+        sizes = chosen(tried)
         if all(evaluate(dim, sizes=sizes) >= fewest for dim, fewest in needed):
-            break
-    return sizes
+            return sizes
+    return chosen({name: batch if name in leading else max(_SIZES) for name in bounds})
+
+
+def _candidates(names: Iterable[str], leading: Collection[str], batch: int) -> Iterator[dict[str, int]]:
+    """Sizes to try: the same for all but the leading ones first, then all combinations."""
+    names = list(names)
+    for size in _SIZES:
+        yield {name: batch if name in leading else size for name in names}
+    for sizes in product(*((batch, *_SIZES) if name in leading else _SIZES for name in names)):
+        yield dict(zip(names, sizes))
+
+
+def needed_sizes(graph: Graph) -> list[tuple[SymbolicDim, int]]:
+    """The symbolic sizes that a graph computes, each with the least that it must be for the graph to run."""
+    dims = {dim for node in graph.nodes() for value in node.results for dim in value.type.shape}
+    return [*((dim, 1) for dim in dims if not isinstance(dim, int)), *_needed(graph)]
 
 
 def least_sizes(graph: Graph) -> dict[str, int]:

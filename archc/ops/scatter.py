@@ -50,6 +50,11 @@ class Scatter(ByTensor):
                 operand=2,
             )
 
+    def least_sizes(self, types: Sequence[TensorType]) -> Sequence[tuple[Extent, int]]:
+        axis = self.axis(types)
+        pairs = enumerate(zip(types[0].shape, types[1].shape))
+        return [(there - given, 0) for number, (there, given) in pairs if number != axis]
+
     def multiply_adds(self, inference: Inference, types: Sequence[TensorType]) -> Extent:
         # Places and elements have their indices in common, as the operands of a product have.
         return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 from archc.diagnostics import did_you_mean, error
 from archc.ir.dims import as_symbol, symbols
 from archc.ir.graph import Graph, Value
+from archc.passmanager.failures import failed_run
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,7 +19,6 @@ if TYPE_CHECKING:
 
 BATCH = 32
 MAXIMUM_SAMPLES = 512
-_BEYOND = ("out of range", "out of bounds", "out of DATA bounds")  # what PyTorch says of an index that is too large
 
 
 class Calibration:
@@ -88,22 +89,26 @@ class Calibration:
         """The outputs of a graph for the first batch.
 
         Raises:
-            ArchcError: the model looks places up that it computes, and these inputs lead beyond the last one
-                (`calibration-failed`).
+            ArchcError: the model cannot run on these inputs (`calibration-failed`).
         """
         from archc.ops.evaluate import evaluate
 
-        try:
+        with self.explained():
             return evaluate(graph, next(self.batches()))
-        except (IndexError, RuntimeError) as failure:
-            if not any(sign in str(failure) for sign in _BEYOND):
-                raise
-            what = "the calibration data" if self.real else "seeded random inputs"
-            raise error(
-                "calibration-failed",
-                f"the model cannot run on {what}: {str(failure).splitlines()[0]}",
-                help="give passes inputs that it can run on with `--calib`; `--check` always takes random ones",
-            ) from None
+
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """Turn the failure of a node on these inputs into a diagnostic.
+
+        Raises:
+            ArchcError: the model cannot run on them (`calibration-failed`).
+        """
+        from archc.ops.evaluate import NodeFailure
+
+        try:
+            yield
+        except NodeFailure as failure:
+            raise failed_run(self._graph, failure, self.real) from failure
 
 
 def read_calibration(graph: Graph, data: str | Path | Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

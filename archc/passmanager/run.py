@@ -105,7 +105,8 @@ def _run(graph: Graph, step: Pass, context: Context) -> tuple[Remark, ...]:
     """Run one pass, clear away what it left unused, and verify the graph; returns what it remarked."""
     interface = _interface(graph)
     try:
-        step.run(graph, context)
+        with context.calibration.explained():
+            step.run(graph, context)
     except SelectorError as problem:
         raise error("selector-matches-nothing", f"{problem} in `{step}`", help=problem.help) from None
     except Exception as bug:
