@@ -10,18 +10,21 @@ from archc.ir.graph import Graph, Node, Scope
 from archc.ops.operator import Operator
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Layer:
-    """A layer with a `weight`, and all its uses.
+    """A layer with trained parameters, and all its uses.
 
     Attributes:
         nodes: one for each use, in order; all have one operator and the same weights.
-        sharing: the other layers that use its weight.
+        weights: the trained parameters of two or more axes, by name, each with the path of its weight: one for
+            `linear`, all `weight_ih_*` and `weight_hh_*` for `lstm`, none for `layer_norm`.
+        sharing: the other layers that use one of these weights.
         tied_to: a layer that has one of its parameters too, or None where all are its own.
     """
 
     path: str
     nodes: tuple[Node, ...]
+    weights: Mapping[str, str]
     sharing: tuple[str, ...]
     tied_to: str | None
 
@@ -33,14 +36,9 @@ class Layer:
     def op(self) -> Operator:
         return self.nodes[0].op
 
-    @property
-    def weight(self) -> str:
-        """The path of its weight."""
-        return self.nodes[0].weights["weight"]
 
-
-def layers_with_weight(graph: Graph) -> list[Layer]:
-    """The layers that have a trainable parameter `weight`, in order."""
+def layers_with_weights(graph: Graph) -> list[Layer]:
+    """The layers that have trained parameters, in order; some of these have biases and vectors alone."""
     uses: dict[str, list[Node]] = {}
     users: dict[str, dict[str, None]] = {}
     for node in graph.nodes():
@@ -48,12 +46,18 @@ def layers_with_weight(graph: Graph) -> list[Layer]:
             continue
         for weight in node.weights.values():
             users.setdefault(weight, {})[node.path] = None
-        if "weight" in node.weights and graph.weights[node.weights["weight"]].trainable:
+        if any(graph.weights[weight].trainable for weight in node.weights.values()):
             uses.setdefault(node.path, []).append(node)
-    return [
-        Layer(path, tuple(nodes), _users(nodes[0], ["weight"], users), _tied_to(nodes[0], users))
-        for path, nodes in uses.items()
-    ]
+    layers = []
+    for path, nodes in uses.items():
+        weights = _weights(graph, nodes[0])
+        layers.append(Layer(path, tuple(nodes), weights, _users(nodes[0], weights, users), _tied_to(nodes[0], users)))
+    return layers
+
+
+def _weights(graph: Graph, node: Node) -> dict[str, str]:
+    weights = ((name, graph.weights[path]) for name, path in node.weights.items())
+    return {name: weight.path for name, weight in weights if weight.trainable and len(weight.shape) > 1}
 
 
 def _users(node: Node, parameters: Iterable[str], users: Mapping[str, Iterable[str]]) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from archc.ir.storage import Dense
 from archc.ops.operator import Operator
 from archc.passmanager import FLOAT_WEIGHTS, UNDIVIDED, Context, Pass, select
 
-from ._layers import Layer, layers_with_weight, work_at
+from ._layers import Layer, layers_with_weights, work_at
 from ._svd import Svd
 
 DEFAULT_ENERGY = 0.85
@@ -84,7 +84,7 @@ class LowRank(Pass):
     def run(self, graph: Graph, context: Context) -> None:
         wanted = select(graph, self.on, self.keep)
         work = work_at(graph, context.sizes)
-        for layer in layers_with_weight(graph):
+        for layer in layers_with_weights(graph):
             if not wanted(layer.path):
                 context.left(layer.path, "not selected")
                 continue
@@ -96,8 +96,8 @@ class LowRank(Pass):
 
     def _factorize(self, graph: Graph, context: Context, layer: Layer, work: int) -> None:
         """Factorize a layer, if it pays; `work` are its multiply-adds."""
-        weight = graph.weights[layer.weight]
-        values = graph.weight_values(layer.weight)
+        (path,) = layer.weights.values()
+        weight, values = graph.weights[path], graph.weight_values(path)
         matrix = values.reshape(len(values), -1)
         if not np.isfinite(matrix).all():
             context.left(layer.path, "its weight holds numbers that are not finite")
@@ -172,7 +172,8 @@ def _obstacle(graph: Graph, layer: Layer) -> str | None:
         return f"`{layer.op.name}` as it is here does not split into two"
     if layer.tied_to is not None:
         return f"it shares its weight with `{layer.tied_to}`"
-    storage = graph.weights[layer.weight].storage
-    if storage != Dense():
+    storages = (graph.weights[path].storage for path in layer.weights.values())
+    storage = next((storage for storage in storages if storage != Dense()), None)
+    if storage is not None:
         return f"its weight is stored as {storage}: factorize first, and store it so afterwards"
     return None

@@ -7,16 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
 from archc.ir.attributes import AttributeProblem, attribute
 from archc.ir.graph import Graph, Node, Value
-from archc.ir.storage import Int8, Masked
-from archc.ir.types import DType
 from archc.passmanager import FLOAT_WEIGHTS, Context, Pass, select
 
 from ._calibrate import Range, observe
-from ._layers import Layer, Work, layers_with_weight, work_at
+from ._integer_weights import Stored, obstacles, store
+from ._layers import Layer, Work, layers_with_weights, work_at
 from ._quantizers import Rounder, feeding, joined, results_to_round
 
 Scheme = Literal["static", "dynamic", "weight"]
@@ -113,7 +110,8 @@ class Quant(Pass):
             )
 
     def run(self, graph: Graph, context: Context) -> None:
-        schemes = self._schemes(graph, context)
+        unfit = {layer: obstacles(graph, layer) for layer in layers_with_weights(graph)}
+        schemes = self._schemes(graph, context, unfit)
         static = [node for layer, scheme in schemes.items() if scheme == "static" for node in layer.nodes]
         results = results_to_round(graph, static)
         ranges = self._ranges(graph, context, [*(node.operands[0] for node in static), *results])
@@ -122,17 +120,20 @@ class Quant(Pass):
             del schemes[layer]
         results = {value: node for value, node in results.items() if ranges[value].finite}
         received = {
-            layer: [ranges[node.operands[0]] for node in layer.nodes if node.operands[0] in ranges] for layer in schemes
+            layer: [ranges[node.operands[0]] for node in layer.nodes if node.operands[0] in ranges]
+            for layer, scheme in schemes.items()
+            if scheme == "static"
         }
         rounder = Rounder(graph, context, ranges)
         for value, node in results.items():
             rounder.result(value, node)
         for layer, scheme in schemes.items():
-            before, after, error = self._store(graph, context, layer)
+            names = [name for name in layer.weights if name not in unfit[layer]]
+            stored = store(graph, context, layer, names, self.granularity == "channel")
             if scheme != "weight":
                 for node in layer.nodes:
                     rounder.operand(node)
-            _remark(context, layer, scheme, received[layer], before, after, error)
+            _remark(context, layer, scheme, received.get(layer, []), stored)
 
     def _ranges(self, graph: Graph, context: Context, values: list[Value]) -> dict[Value, Range]:
         if not values:
@@ -145,15 +146,16 @@ class Quant(Pass):
 
     # Which layers -----------------------------------------------------------------------------------------
 
-    def _schemes(self, graph: Graph, context: Context) -> dict[Layer, Scheme]:
+    def _schemes(
+        self, graph: Graph, context: Context, obstacles: Mapping[Layer, Mapping[str, str]]
+    ) -> dict[Layer, Scheme]:
         """The layers to quantize, in order, each with its scheme; remarks on the others."""
         wanted = select(graph, self.on, self.keep)
-        layers = layers_with_weight(graph)
         work = work_at(graph, context.sizes)
-        reasons = {layer.path: self._obstacle(graph, layer, wanted(layer.path)) for layer in layers}
+        reasons = {layer.path: self._obstacle(layer, wanted(layer.path), found) for layer, found in obstacles.items()}
         schemes: dict[Layer, Scheme] = {}
         static: set[Node] = set()
-        for layer in layers:
+        for layer in obstacles:
             reason = reasons[layer.path]
             if reason is None:
                 stays = [other for other in layer.sharing if reasons.get(other, "it has another role") is not None]
@@ -167,8 +169,13 @@ class Quant(Pass):
         while lonely := self._lonely(graph, schemes, work):
             schemes |= dict.fromkeys(lonely, "weight")
         for layer, scheme in schemes.items():
+            amount = work(layer.node)
             if scheme != self.scheme and self.scheme in layer.op.integer_schemes:
-                context.note(layer.path, f"`{self.scheme}` would not pay for its {work(layer.node):,} multiply-adds")
+                context.note(layer.path, f"`{self.scheme}` would not pay for its {amount:,} multiply-adds")
+            elif scheme != self.scheme and amount:
+                context.note(layer.path, f"`{layer.op.name}` has no integer kernels in the scheme `{self.scheme}`")
+            for reason in obstacles[layer].values():
+                context.note(layer.path, reason)
         return schemes
 
     def _lonely(self, graph: Graph, schemes: Mapping[Layer, Scheme], work: Work) -> list[Layer]:
@@ -183,26 +190,19 @@ class Quant(Pass):
             lonely += [layer for layer in small if linked.isdisjoint(layer.nodes)]
         return lonely
 
-    def _obstacle(self, graph: Graph, layer: Layer, wanted: bool) -> str | None:
-        """Why a layer stays as it is, as far as it alone is concerned, or None."""
-        weight = graph.weights[layer.weight]
-        schemes = layer.op.integer_schemes
+    def _obstacle(self, layer: Layer, wanted: bool, obstacles: Mapping[str, str]) -> str | None:
+        """The reason why a layer stays as it is, as far as it alone is concerned, or None.
+
+        Args:
+            obstacles: the weights that cannot become integers.
+        """
         if not wanted:
             return "not selected"
-        if not weight.storage.elementwise:
-            return f"its weight is stored as {weight.storage} already"
-        if not schemes:
+        if not layer.op.integer_schemes:
             return f"`{layer.op.name}` has no integer form"
-        if "weight" in layer.node.transposed:
-            return f"its weight is `{layer.weight}` transposed, whose scales would lie inside its sums"
-        if self.scheme not in schemes and schemes != ("weight",):
-            fitting = " or ".join(f"`{scheme}`" for scheme in schemes)
-            return f"the scheme `{self.scheme}` would make `{layer.op.name}` slower than it is: use {fitting}"
-        if weight.dtype is not DType.f32:
-            return f"its weight is {weight.dtype}, and integer kernels take f32"
-        if not np.isfinite(graph.weight_values(layer.weight)).all():
-            return "its weight holds numbers that are not finite"
-        return None
+        if not layer.weights:
+            return "its weight is a vector, and an integer for each element takes a scale for each"
+        return next(iter(obstacles.values())) if len(obstacles) == len(layer.weights) else None
 
     def _scheme_for(self, layer: Layer, work: int, static: set[Node]) -> Scheme:
         """The scheme of a layer that has no obstacle.
@@ -219,36 +219,20 @@ class Quant(Pass):
             return self.scheme
         return "weight"
 
-    # Rewriting --------------------------------------------------------------------------------------------
-
-    def _store(self, graph: Graph, context: Context, layer: Layer) -> tuple[int, int, float]:
-        """Store a weight as integers; returns its bytes before and after, and its relative error."""
-        path = layer.weight
-        before = graph.weights[path].nbytes
-        values = graph.weight_values(path)
-        if isinstance(graph.weights[path].storage, Masked):
-            context.note(layer.path, "its mask is gone: what it left out is zero in int8, too")
-        if graph.weights[path].storage.elementwise:  # else it is shared, and the other layer came first
-            context.rewriter.set_storage(path, Int8(layer.op.channel_axis if self.granularity == "channel" else None))
-        error = _norm(graph.weight_values(path) - values)
-        return before, graph.weights[path].nbytes, error / (_norm(values) or 1.0)
-
-
-def _norm(values: np.ndarray) -> float:
-    """The Frobenius norm, in float64 and without BLAS, whose sums depend on the number of its threads."""
-    return math.sqrt(np.square(values, dtype=np.float64).sum())
-
 
 def _unclear(node: Node, ranges: dict[Value, Range]) -> bool:
-    return not all(ranges[value].finite for value in (node.operands[0], *node.results) if value in ranges)
+    return not all(ranges[value].finite for value in (*node.operands[:1], *node.results) if value in ranges)
 
 
-def _remark(
-    context: Context, layer: Layer, scheme: Scheme, received: list[Range], before: int, after: int, error: float
-) -> None:
+def _remark(context: Context, layer: Layer, scheme: Scheme, received: list[Range], stored: Stored) -> None:
     seen = "".join(f", receives {span.low:.4g} to {span.high:.4g}" for span in dict.fromkeys(received))
-    figures: dict[str, float | int | str] = {"scheme": scheme, "bytes_before": before, "bytes_after": after}
-    figures["error"] = round(error, 6)
+    figures: dict[str, float | int | str] = {
+        "scheme": scheme,
+        "bytes_before": stored.before,
+        "bytes_after": stored.after,
+        "error": round(stored.error, 6),
+    }
     if received:
         figures |= {"low": round(received[0].low, 6), "high": round(received[0].high, 6)}
-    context.rewrote(layer.path, f"{scheme}: {error:.2%} error in the weight{seen}", **figures)
+    where = "weight" if len(layer.weights) == 1 else f"{len(layer.weights)} weights"
+    context.rewrote(layer.path, f"{scheme}: {stored.error:.2%} error in the {where}{seen}", **figures)

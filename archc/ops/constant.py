@@ -81,4 +81,6 @@ class LearnedTensor(_Owned):
     signature = "weight[*d] -> y[*d]"
     parameters = {"weight": Parameter(normal(std=0.02))}
     dtypes = FLOATS
+    integer_schemes = ("weight",)
+    channel_axis = None
     example = "scale = parameter((64,))"

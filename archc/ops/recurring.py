@@ -68,6 +68,7 @@ class Recurrent(Operator, abstract=True):
     dtypes = {"x": FLOATS, "h0": "x", "c0": "x", "lengths": PLACES.without("i32")}
     onnx_dtypes = ONNX_F32
     rigid = ("t",)
+    integer_schemes = ("weight",)
     gates: ClassVar[int] = 1
     states: ClassVar[tuple[str, ...]] = ("h",)
     onnx_gates: ClassVar[tuple[int, ...]] = (0,)

@@ -57,8 +57,8 @@ class Rewriting:
     """Whether it begins or ends the steps of a scan; see `archc.ir.scans`."""
     scan_parts: int = 0
     """How many sequences a scan that it begins has, or how many states one that it ends."""
-    channel_axis: ClassVar[int] = 0
-    """The axis of `weight` that gets a scale for each of its slices when it is stored as integers."""
+    channel_axis: ClassVar[int | None] = 0
+    """The axis of its weights that gets a scale for each slice in int8; None where any will do."""
     blocks: ClassVar[tuple[str, ...]] = ()
     """The indices that shrink by whole blocks before other factors of their product do: the heads of attention."""
     rigid: ClassVar[tuple[str, ...]] = ()

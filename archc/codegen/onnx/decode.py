@@ -54,9 +54,19 @@ def dequantize(builder: Builder, weight: Weight) -> str:
     if not isinstance(storage, Int8):
         return decode(builder, weight)
     q, scale = builder.stored(weight.path)
-    # Without the zero points ONNX Runtime does not know the pattern, and computes in float.
-    zeros = builder.constant(0 if storage.axis is None else [0] * weight.shape[storage.axis], DType.i8)
+    zeros = zero_points(builder, weight.path, () if storage.axis is None else (weight.shape[storage.axis],))
     return _dequantize_linear(builder, weight.path, q, scale, zeros, storage.axis)
+
+
+def zero_points(builder: Builder, path: str, shape: tuple[int, ...]) -> str:
+    """The name of the zero points of a weight in int8.
+
+    Without them ONNX Runtime does not know the pattern, and computes in float.  Two weights cannot share them: with
+    the session option `x64quantprecision` it makes others of them under a name of their own, once for each weight.
+    """
+    import numpy as np
+
+    return builder.derived(f"{path}_zero_point", np.zeros(shape, np.int8))
 
 
 class IntegerBias(NamedTuple):

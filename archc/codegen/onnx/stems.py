@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 
-from archc.codegen.onnx.decode import IntegerBias, rounded_bias
+from archc.codegen.onnx.decode import IntegerBias, rounded_bias, zero_points
 from archc.codegen.onnx.nodes import Record
 from archc.codegen.onnx.patches import Along, Patches
 from archc.ir.storage import Int8, Weight
@@ -247,7 +247,10 @@ class _Chain:
 
     def _decoded(self, name: str, integers: np.ndarray[Any, Any], scale: np.ndarray[Any, Any], dtype: DType) -> str:
         q, scales = self._builder.derived(name, integers), self._builder.derived(f"{name}_scale", scale)
-        zeros = self._builder.constant(np.zeros_like(scale), dtype)
+        if dtype is DType.i8:
+            zeros = zero_points(self._builder, name, scale.shape)
+        else:
+            zeros = self._builder.constant(np.zeros_like(scale), dtype)
         return self.add("DequantizeLinear", q, scales, zeros, axis=0 if scale.ndim else None)
 
 
