@@ -57,13 +57,16 @@ def operators(graph: Graph) -> Counter[str]:
     return Counter(node.op_type for node in to_model(graph).graph.node)
 
 
-def close(graph: Graph, inputs: Arrays, tolerance: float = 1e-4) -> None:
-    """ONNX Runtime and `onnx.reference` compute what PyTorch does, to a tolerance in units of the largest output."""
+def close(graph: Graph, inputs: Arrays, tolerance: float = 1e-4, *, exact: bool = True) -> None:
+    """ONNX Runtime and `onnx.reference` compute what PyTorch does, to a tolerance in units of the largest output.
+
+    Without `exact`, the sums must be too small to saturate: ONNX Runtime cannot have them exact for a shared weight.
+    """
     model = to_model(graph)
     check(model)
     expected = evaluate(graph, {name: torch.from_numpy(array) for name, array in inputs.items()})["y"].numpy()
     reference = onnx.reference.ReferenceEvaluator(model).run(None, dict(inputs))[0]
-    for found in (run(model, inputs)["y"], reference):
+    for found in (run(model, inputs, exact=exact)["y"], reference):
         np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * np.abs(expected).max())
 
 
@@ -140,7 +143,7 @@ def test_a_convolutional_network_agrees_with_pytorch(channels: int) -> None:
     check(model)
     x = np.abs(floats(6, channels, 10, 10))
     expected = evaluate(graph, {"x": torch.from_numpy(x)})["y"].numpy()
-    found = run(model, {"x": x})["y"]
+    found = run(model, {"x": x}, exact=True)["y"]
     # A tie may round to the other side in a hidden layer; that is a step of one scale, and rare.
     largest = np.abs(expected).max()
     assert np.abs(found - expected).max() < 0.02 * largest
@@ -238,8 +241,8 @@ def test_a_layer_used_on_two_scales_has_two_integer_biases() -> None:
     model = Model()
     x = quantized(model, model.input("x", N, 6), "q0")
     x = quantized(model, model.add(Linear(6), x, name="fc", storages=ROWS), "q1")
-    graph = calibrated(model.done(y=model.add(Linear(6), x, name="fc")), -9.0, 9.0)
+    graph = calibrated(model.done(y=model.add(Linear(6), x, name="fc")), -3.0, 24.0)
     names = [tensor.name for tensor in to_model(graph).graph.initializer]
     assert [name for name in names if "int32" in name and "scale" not in name] == ["fc.bias/int32", "fc.bias/int32_1"]
     assert names.count("fc.weight") == 1
-    close(graph, {"x": floats(5, 6)}, 0.02)
+    close(graph, {"x": floats(5, 6)}, 0.02, exact=False)

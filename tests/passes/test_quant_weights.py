@@ -11,7 +11,7 @@ import torch
 import archc
 from archc.codegen.onnx import run
 from archc.compiler import Compiled
-from archc.driver.checking import load_module
+from archc.driver.programs import load_module
 from archc.ir.storage import Dense, Int8
 from tests.passes.graphs import remarks
 

@@ -21,6 +21,7 @@ from archc.codegen.onnx.names import Names
 from archc.codegen.onnx.nodes import Record
 from archc.ir.types import DType
 
+_DECODER = "DequantizeLinear"
 _PRODUCTS = frozenset(("Conv", "ConvTranspose", "Gemm", "MatMul"))
 _SCALES = frozenset(("Div", "Mul"))
 _MOVES = frozenset(("Reshape", "Squeeze", "Transpose", "Unsqueeze"))
@@ -84,11 +85,13 @@ class _Surroundings:
     def _decoder(self, name: str) -> Record | None:
         """The node that decodes a value from integers."""
         made = self._producers.get(name)
-        return made if made is not None and made.op_type == "DequantizeLinear" else None
+        return made if made is not None and made.op_type == _DECODER else None
 
     def _decodes_alone(self, product: Record) -> bool:
-        """Whether the first operand of a product is decoded, and the second is not."""
-        return self._decoder(product.inputs[0]) is not None and self._decoder(product.inputs[1]) is None
+        """Whether the first operand of a product is decoded, and the second is not, transposed or not."""
+        weight = product.inputs[1]
+        integer = any(made.op_type == _DECODER for _, made in self._moved(weight))
+        return self._decoder(product.inputs[0]) is not None and not integer
 
     def _is_decoded_along_an_axis(self, name: str) -> bool:
         """Whether a value is decoded by a scale along an axis, and no weight."""

@@ -87,9 +87,10 @@ class Builder:
         self._outputs()
         if self._lacking:
             raise ArchcError(dict.fromkeys(self._lacking))  # a block used twice says the same twice
-        records = self.fusible(self._records, self.graph.outputs)
+        records = self._rewritten(self._records, self.graph.outputs)
         used = _used_elsewhere(records, self.graph.outputs)
-        for record in flatten_channels_last(self, pooled_stems(self, records, used), used):
+        records = flatten_channels_last(self, pooled_stems(self, records, used), used)
+        for record in self._separated(records, self.graph.outputs):
             write(self.proto.node.add(), record)
 
     def items(self, items: Sequence[Node | Scan]) -> None:
@@ -103,11 +104,17 @@ class Builder:
                 self._spell(item)
 
     def fusible(self, records: list[Record], outputs: Iterable[str]) -> list[Record]:
-        """The nodes of a graph as they are written; see `archc.codegen.onnx.fusible`."""
+        """The nodes of a scan's body as they are written; see `archc.codegen.onnx.fusible`."""
+        return self._separated(self._rewritten(records, outputs), outputs)
+
+    def _rewritten(self, records: list[Record], outputs: Iterable[str]) -> list[Record]:
         used = _used_elsewhere(records, outputs)
         made = make_fusible(records, used, self.names, lambda: self.constant(0.0), self._is_int8)
-        made = decode_late(made, used, self.names, self._is_int8)
-        made = separate(made, used, self.names, self.initializers)
+        return decode_late(made, used, self.names, self._is_int8)
+
+    def _separated(self, records: list[Record], outputs: Iterable[str]) -> list[Record]:
+        """The nodes with the last rewrite: what other rewrites look for, copies would hide from them."""
+        made = separate(records, _used_elsewhere(records, outputs), self.names, self.initializers)
         self.domains.update(record.domain for record in made)
         return made
 
