@@ -1,8 +1,9 @@
 # Everything runs in `.venv`, which is made when it is missing.
 PYTHON ?= python3
+SEEDS ?= 0:1000
 BIN := .venv/bin
 
-.PHONY: demo test test-slow lint types format golden reference pictures bench clean
+.PHONY: demo test test-slow fuzz lint types format golden reference pictures bench clean
 
 demo: .venv/installed  ## compile, train, compress and compare the digits network
 	$(BIN)/python -m benchmarks.digits
@@ -12,6 +13,10 @@ test: .venv/installed  ## all tests but the slow ones
 
 test-slow: .venv/installed  ## the slow tests
 	$(BIN)/python -m pytest -m slow
+
+# For instance `make fuzz SEEDS=0:10000`; what is done is kept in `.fuzz`, and the same command does the rest.
+fuzz: .venv/installed  ## random models, run in every way there is and compared
+	$(BIN)/python -m tests.fuzz $(SEEDS)
 
 lint: .venv/installed  ## ruff: lint and layout
 	$(BIN)/ruff check .

@@ -1,0 +1,215 @@
+"""Many seeds in blocks, in child processes; what is done is noted in a file, so that the rest can be done later."""
+
+from __future__ import annotations
+
+import json
+import queue
+import re
+import select
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.fuzz.worker import DIES, model_of
+
+ROOT = Path(__file__).parents[2]
+WORKER = ("-m", "tests.fuzz.worker")
+BLOCK = 50
+PATIENCE = 120.0
+"""Seconds in which a seed must be done."""
+MINIMIZING = 25.0
+"""Seconds of processor time for a text."""
+
+
+@dataclass
+class Tally:
+    """What came of some seeds."""
+
+    seeds: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+    failures: list[dict[str, Any]] = field(default_factory=list)
+
+    def add(self, result: dict[str, Any]) -> None:
+        self.seeds += 1
+        self.counts.update(result["counts"])
+        self.failures += [{"seed": result["seed"], **failure} for failure in result["failures"]]
+
+
+def run_seeds(start: int, end: int) -> Tally:
+    """Try seeds in a child process, and in another one behind a seed at which it dies."""
+    tally = Tally()
+    for result in _results(start, end):
+        tally.add(result)
+    return tally
+
+
+def _results(start: int, end: int) -> Iterator[dict[str, Any]]:
+    while start < end:
+        process = _child("seeds", str(start), str(end))
+        begun = start
+        for line in _lines(process):
+            said = json.loads(line)
+            begun = said.get("begin", begun)
+            if "seed" in said:
+                yield said
+                start = said["seed"] + 1
+        process.wait()
+        if start < end:  # the seed that had begun was not done
+            yield {"seed": begun, "counts": {}, "failures": [_death(process, begun)]}
+            start = begun + 1
+
+
+def _death(process: subprocess.Popen[str], seed: int) -> dict[str, str]:
+    code = process.returncode
+    reason = f"killed by signal {-code}" if code < 0 else f"exit status {code}"
+    said = "".join(process.stderr or ()).strip().splitlines()[-1:] if process.stderr else []
+    try:
+        text = model_of(seed).text
+    except Exception:
+        return {"signature": f"generator: {' '.join(said)[:100]}", "detail": " ".join(said), "text": ""}
+    kind = f"plain: {DIES}: {reason}" if code < 0 else f"fuzzer: {' '.join(said)[:100]}"
+    return {"signature": kind, "detail": " ".join([reason, *said]), "text": text}
+
+
+def _child(*arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, *WORKER, *arguments]
+    environment = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def _lines(process: subprocess.Popen[str]) -> Iterator[str]:
+    """What a process says, until it ends or is silent for too long."""
+    assert process.stdout is not None
+    while True:
+        ready, _, _ = select.select([process.stdout], [], [], PATIENCE)
+        if not ready:
+            process.kill()
+            return
+        line = process.stdout.readline()
+        if not line:
+            return
+        yield line
+
+
+# A campaign ------------------------------------------------------------------------------------------------------
+
+
+class Campaign:
+    """The seeds of a range, in blocks, with a file that says which are done.
+
+    Args:
+        folder: holds `START-END.jsonl`, a line a block, and `failures/`, a text for each kind of failure.
+    """
+
+    def __init__(self, start: int, end: int, folder: Path, say: Callable[[str], None] = print):
+        self.start, self.end, self.folder, self.say = start, end, folder, say
+        self.state = folder / f"{start}-{end}.jsonl"
+        self.lock = threading.Lock()
+        self.kinds: Counter[str] = Counter()
+        self.began = time.monotonic()
+
+    def done(self) -> list[dict[str, Any]]:
+        if not self.state.exists():
+            return []
+        return [json.loads(line) for line in self.state.read_text().splitlines()]
+
+    def run(self, jobs: int) -> bool:
+        """Do all blocks that are not done; whether nothing failed in any of them."""
+        (self.folder / "failures").mkdir(parents=True, exist_ok=True)
+        before = self.done()
+        known = {tuple(block["seeds"]) for block in before}
+        for block in before:
+            self.kinds.update(failure["signature"] for failure in block["failures"])
+        blocks: queue.SimpleQueue[tuple[int, int]] = queue.SimpleQueue()
+        for first in range(self.start, self.end, BLOCK):
+            block = (first, min(first + BLOCK, self.end))
+            if block not in known:
+                blocks.put(block)
+        self.say(f"{len(known)} blocks were done before, {blocks.qsize()} are left, {jobs} processes")
+        threads = [threading.Thread(target=self._work, args=(blocks,), daemon=True) for _ in range(jobs)]
+        for thread in threads:
+            thread.start()
+        while any(thread.is_alive() for thread in threads):
+            time.sleep(0.2)
+        self.say(self.summary())
+        return not self.kinds
+
+    def _work(self, blocks: queue.SimpleQueue[tuple[int, int]]) -> None:
+        while True:
+            try:
+                start, end = blocks.get_nowait()
+            except queue.Empty:
+                return
+            tally = run_seeds(start, end)
+            for failure in tally.failures:
+                self._save(failure)
+            with self.lock:
+                self._note(start, end, tally)
+
+    def _note(self, start: int, end: int, tally: Tally) -> None:
+        failures = [{key: one[key] for key in ("seed", "signature", "detail")} for one in tally.failures]
+        entry = {"seeds": [start, end], "commit": commit(), "counts": tally.counts, "failures": failures}
+        with self.state.open("a") as stream:
+            stream.write(json.dumps(entry) + "\n")
+        done = sum(last - first for first, last in (one["seeds"] for one in self.done()))
+        total = sum(self.kinds.values())
+        spent = time.monotonic() - self.began
+        self.say(
+            f"[{spent:6.0f} s] {done} of {self.end - self.start} seeds, {total} failures of {len(self.kinds)} kinds"
+        )
+
+    def _save(self, failure: dict[str, Any]) -> None:
+        """Save the text of a failure; the first one of its kind is shrunk and shown."""
+        signature = failure["signature"]
+        with self.lock:
+            self.kinds[signature] += 1
+            new = self.kinds[signature] == 1
+        if not new:
+            return
+        path = self.folder / "failures" / f"{re.sub(r'[^a-z0-9]+', '-', signature.lower())[:80]}-{failure['seed']}.arch"
+        header = f"# seed {failure['seed']}: {signature}\n# {failure['detail'][:300]!r}\n"
+        path.write_text(header + failure["text"])
+        text = shrunk(path, failure)
+        path.write_text(header + text)
+        self.say(f"\n{header}{text}\n")
+
+    def summary(self) -> str:
+        """How many seeds ran on which commit, what was compared and refused, and what failed."""
+        blocks = self.done()
+        commits, counts = Counter[str](), Counter[str]()
+        for block in blocks:
+            commits[block["commit"]] += block["seeds"][1] - block["seeds"][0]
+            counts.update(block["counts"])
+        kinds = Counter(failure["signature"] for block in blocks for failure in block["failures"])
+        operators = [name for name in counts if name.startswith("operator ")]
+        lines = [f"{number} seeds on {name}" for name, number in commits.items()]
+        lines.append(f"{len(operators)} operators, {sum(counts[name] for name in operators)} uses")
+        lines += [f"{number} {name}" for name, number in counts.most_common() if name not in operators]
+        lines += [f"FAILED {number}: {signature}" for signature, number in kinds.most_common()]
+        return "\n".join(lines)
+
+
+def shrunk(path: Path, failure: dict[str, Any]) -> str:
+    """The text of a failure, shrunk in a child process; as it is where that fails."""
+    child = _child("smallest", str(path), str(failure["seed"]), failure["signature"], str(MINIMIZING))
+    try:
+        text, _ = child.communicate(timeout=10 * MINIMIZING)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        return str(failure["text"])
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    return "\n".join(lines) + "\n" if lines and child.returncode == 0 else str(failure["text"])
+
+
+def commit() -> str:
+    """The commit of the working tree, with a mark where files were changed."""
+    found = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True)
+    return found.stdout.strip() or "unknown"

@@ -1,0 +1,345 @@
+"""What must hold of a text: every way of compiling and running it agrees."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from random import Random
+from tempfile import TemporaryDirectory
+
+import torch
+from onnxruntime import InferenceSession
+
+import archc
+from archc.compiler import open_module
+from archc.diagnostics import ArchcError, Diagnostics
+from archc.driver.pipelines import parse_passes
+from archc.driver.targets import write_weights
+from archc.ir.graph import Graph
+from archc.ir.types import DType
+from archc.passmanager import Pass
+from archc.passmanager.agreement import largest_error
+from tests.fuzz import programs
+from tests.fuzz.data import Sizes, bind_lively, random_inputs, random_sizes
+from tests.fuzz.rounding import Reference, reference
+from tests.fuzz.tensors import shape_of, torch_dtype
+from tests.fuzz.training import compare_training
+
+REFUSALS = {
+    "onnx": {"no-onnx-form"},
+    "pass": {"selector-matches-nothing", "calibration-failed"},
+}
+"""The diagnostics that a valid text may get on its way, by stage; all others are failures."""
+LOSSY = (
+    "lowrank(ratio = 0.5)",
+    "lowrank(rank = 2)",
+    "prune(0.4)",
+    'prune(0.3, scheme = "channel")',
+    "quant",
+    "quant(least = 1)",
+    'quant(scheme = "dynamic", least = 1)',
+    'quant(scheme = "weight")',
+    "partition(2)",
+)
+ORDER = ("simplify", "fold", "prune", "lowrank", "quant", "partition")
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One thing that does not hold: where it was seen, what kind it is, and the details."""
+
+    stage: str
+    kind: str
+    detail: str
+
+    @property
+    def signature(self) -> str:
+        """Stage, kind and message without names and numbers: equal for failures of one cause."""
+        words = re.sub(r"`[^`]*`|'[^']*'|\w*\[[^\]]*\]|\([^)]*\)|\{[^}]*\}|[\d.e+-]*\d[\d.e+-]*|nan|inf", "#", self.detail)
+        return f"{self.stage}: {self.kind}: {' '.join(words.split())[:90]}"
+
+
+@dataclass
+class Outcome:
+    """What came of one text.
+
+    Attributes:
+        counts: what was compared, and what was refused, by code.
+    """
+
+    failures: list[Failure] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+
+
+class Stop(Exception):
+    """Nothing more can be checked of this text, or of this part of it."""
+
+
+def check(text: str, seed: int, only: str | None = None) -> Outcome:
+    """Check everything about a text.
+
+    Args:
+        seed: of weights, sizes, inputs and the pipeline.
+        only: the stage that is of interest, where it is known to fail: the others are left out.
+    """
+    return _Check(text, seed, only).outcome()
+
+
+class _Check:
+    def __init__(self, text: str, seed: int, only: str | None):
+        self.text, self.seed, self.only = text, seed, only
+        self.chance = Random(seed)
+        self.found = Outcome()
+
+    def outcome(self) -> Outcome:
+        with TemporaryDirectory(prefix="archc-fuzz-") as folder, suppress(Stop):
+            self.all(Path(folder, "weights.safetensors"))
+        return self.found
+
+    def wanted(self, stage: str) -> bool:
+        return self.only is None or self.only.split("/")[0] == stage
+
+    def all(self, weights: Path) -> None:
+        with self.stage("parse"):
+            graph = archc.parse(self.text)
+        self.check_text("print", graph)
+        with self.stage("weights"):
+            bind_lively(graph, self.seed)
+            write_weights(graph, weights)
+        cases = self.cases("graph", graph)
+        if self.wanted("plain"):
+            self.check_programs("plain", graph, cases)
+        for passes in ("simplify", "fold", self.pipeline()):
+            name = passes if passes in ("simplify", "fold") else "pipeline"
+            if self.wanted(name):
+                self.check_passes(name, passes, graph, cases, weights)
+
+    def pipeline(self) -> str:
+        """A random pipeline in an order that makes sense."""
+        count = self.chance.choice((1, 1, 2, 3))
+        picked = [self.chance.choice(LOSSY) for _ in range(count)] + self.chance.sample(["simplify", "fold"], 1)
+        by_name = {one.split("(")[0]: one for one in picked}
+        return " -> ".join(by_name[name] for name in ORDER if name in by_name)
+
+    # Texts and graphs ---------------------------------------------------------------------------------------
+
+    def check_text(self, stage: str, graph: Graph) -> None:
+        """The printed text is that of the graph, and prints again as it is."""
+        known = any(one.stage == "print" for one in self.found.failures)
+        if known or self.only not in (None, stage):
+            return
+        try:
+            with self.stage(stage):
+                printed = archc.print_graph(graph)
+                again = archc.parse(printed)
+                if again != graph:
+                    self.fail(stage, "another graph", "what is printed reads back as another graph")
+                elif archc.print_graph(again) != printed:
+                    self.fail(stage, "no fixpoint", "what is printed prints otherwise when it is read back")
+        except Stop:
+            pass
+
+    def cases(self, stage: str, graph: Graph) -> list[Reference]:
+        """What the graph gives for some sizes; those at which PyTorch refuses to run it are counted."""
+        found: list[Reference] = []
+        refused: Failure | None = None
+        for number, sizes in enumerate(random_sizes(graph, self.seed)):
+            inputs = random_inputs(graph, sizes, self.seed + number)
+            if inputs is None:
+                self.found.counts["sizes without valid indices"] += 1
+                continue
+            try:
+                found.append(reference(graph, inputs))
+                self.check_types(stage, graph, sizes, found[-1])
+                self.found.counts["inputs"] += 1
+            except Stop:
+                raise
+            except Exception as failure:
+                refused = Failure(stage, type(failure).__name__, str(failure))
+                self.found.counts["sizes refused by PyTorch"] += 1
+        if not found:
+            self.found.failures += [refused] if refused is not None else []
+            raise Stop
+        return found
+
+    def check_types(self, stage: str, graph: Graph, sizes: Sizes, case: Reference) -> None:
+        """The outputs have the dtypes and shapes that the graph promises."""
+        for name, value in graph.outputs.items():
+            found = case.expected[name]
+            wanted = (torch_dtype(value.type.dtype), shape_of(value.type, sizes))
+            if (found.dtype, tuple(found.shape)) != wanted:
+                self.fail(stage, "type", f"`{name}` is {found.dtype} {tuple(found.shape)}, not {value.type} at {sizes}")
+                raise Stop
+
+    # Programs -----------------------------------------------------------------------------------------------
+
+    def check_programs(self, stage: str, graph: Graph, cases: list[Reference]) -> None:
+        """The emitted programs give what the graph gives."""
+        if self.wants(stage, "/torch"):
+            self.check_torch(f"{stage}/torch", graph, cases)
+        if self.wants(stage, "/onnx"):
+            self.check_onnx(f"{stage}/onnx", graph, cases)
+
+    def wants(self, stage: str, program: str) -> bool:
+        """Whether a program is to be checked: not again after passes where it fails without them."""
+        if self.only is not None:
+            return program in self.only
+        return stage == "plain" or not any(one.stage.startswith(f"plain{program}") for one in self.found.failures)
+
+    def check_torch(self, stage: str, graph: Graph, cases: list[Reference]) -> None:
+        try:
+            with self.stage(stage):
+                model = programs.torch_model(graph)
+            for case in cases:
+                with self.stage(stage):
+                    self.compare(stage, case, programs.run_torch(model, graph, case.inputs))
+        except Stop:
+            pass
+
+    def check_onnx(self, stage: str, graph: Graph, cases: list[Reference]) -> None:
+        try:
+            with self.stage(stage):
+                model = programs.onnx_bytes(graph)
+        except Stop:
+            return
+        if any(value.type.dtype is DType.bf16 for value in (*graph.inputs, *graph.outputs.values())):
+            self.found.counts["bf16 arrays, which ONNX Runtime does not take"] += 1
+            return
+        for level in programs.LEVELS:
+            if self.only is not None and not self.only.endswith(("/onnx", level)):
+                continue
+            try:
+                with self.stage(f"{stage} {level}"):
+                    ready = programs.session(model, level)
+                for case in cases:
+                    with self.stage(f"{stage} {level}"):
+                        if case.empty and not self.takes_empty(stage, level, ready, case):
+                            continue
+                        self.compare(f"{stage} {level}", case, programs.run_onnx(ready, case.inputs))
+            except Stop:
+                break  # mostly it fails in the same way at the next level
+
+    def takes_empty(self, stage: str, level: str, ready: InferenceSession, case: Reference) -> bool:
+        """Whether ONNX Runtime runs with empty tensors; only tried once, since it takes a process of its own."""
+        if (stage, level) != ("plain/onnx", "all"):
+            return False
+        taken = programs.survives(lambda: programs.run_onnx(ready, case.inputs))
+        self.found.counts[f"empty tensors {'taken' if taken else 'not taken'} by ONNX Runtime"] += 1
+        return taken
+
+    def compare(self, stage: str, case: Reference, found: programs.Outputs) -> None:
+        self.found.counts["comparisons"] += 1
+        for name in case.expected:
+            difference = case.difference(name, found[name])
+            if difference is not None:
+                self.fail(stage, "mismatch", difference)
+                raise Stop
+
+    # Passes -------------------------------------------------------------------------------------------------
+
+    def check_passes(self, stage: str, passes: str, plain: Graph, cases: list[Reference], weights: Path) -> None:
+        try:
+            with self.stage(stage, "pass"):
+                compiled = archc.compile(self.text, passes=_passes(passes), weights=weights, seed=self.seed)
+        except Stop:
+            return
+        graph = compiled.graph
+        if stage in ("simplify", "fold") and len(graph) == len(plain) and graph == plain:
+            self.found.counts[f"{stage} changed nothing"] += 1
+            return
+        self.check_text(f"{stage}/print", graph)
+        if stage in ("simplify", "fold"):
+            self.check_same(stage, graph, cases)
+            if stage == "simplify" and (self.only is None or self.only.endswith("/training")):
+                self.check_training(f"{stage}/training", plain, graph, cases[0])
+        else:
+            self.check_error(stage, compiled, plain)
+        if stage not in ("simplify", "fold"):
+            try:
+                cases = [reference(graph, case.inputs) for case in (cases if self.only else cases[:2])]
+            except Exception as failure:
+                self.fail(f"{stage}/graph", type(failure).__name__, str(failure))
+                return
+        self.check_programs(stage, graph, cases)
+
+    def check_same(self, stage: str, graph: Graph, cases: list[Reference]) -> None:
+        """`simplify` keeps every bit but the sign of a zero, `fold` what is not rounding."""
+        from archc.ops.evaluate import evaluate
+
+        for case in cases:
+            try:
+                with self.stage(f"{stage}/graph"):
+                    found = evaluate(graph, case.inputs)
+                    if stage == "fold":
+                        self.compare(f"{stage}/graph", case, found)
+                        continue
+                    for name, expected in case.expected.items():
+                        if not torch.equal(found[name].nan_to_num(7e7), expected.nan_to_num(7e7)):
+                            self.fail(f"{stage}/graph", "mismatch", f"`{name}` is not equal to the bit")
+                            raise Stop
+            except Stop:
+                return
+
+    def check_error(self, stage: str, compiled: archc.Compiled, plain: Graph) -> None:
+        """The error that the report states is the one that can be measured."""
+        from archc.ops.evaluate import evaluate
+        from archc.passmanager.calibration import Calibration
+
+        inputs = next(Calibration(plain, seed=self.seed).batches())
+        with self.stage(f"{stage}/error"):
+            measured = largest_error(evaluate(plain, inputs), evaluate(compiled.graph, inputs))
+            stated = compiled.passes[-1].total_error
+            if not (measured == stated or abs(measured - stated) <= 1e-3 * stated + 1e-6):
+                self.fail(f"{stage}/error", "mismatch", f"the error is {measured:.4g}, not {stated:.4g}")
+
+    def check_training(self, stage: str, plain: Graph, simplified: Graph, case: Reference) -> None:
+        try:
+            with self.stage(stage):
+                models = [programs.torch_model(graph) for graph in (plain, simplified)]
+                verdict, detail = compare_training(models[0], models[1], dict(case.inputs))
+                self.found.counts[f"training: {verdict}"] += 1
+                if verdict == "mismatch":
+                    self.fail(stage, "mismatch", detail)
+        except Stop:
+            pass
+
+    # Failures -----------------------------------------------------------------------------------------------
+
+    def fail(self, stage: str, kind: str, detail: str) -> None:
+        self.found.failures.append(Failure(stage, kind, detail))
+
+    @contextmanager
+    def stage(self, stage: str, refusals: str | None = None) -> Iterator[None]:
+        """Do something that may be refused with a diagnostic of a few codes, and must not fail otherwise.
+
+        Raises:
+            Stop: it was refused, or failed.
+        """
+        try:
+            yield
+        except Stop:
+            raise
+        except ArchcError as refusal:
+            codes = [one.code for one in refusal.diagnostics]
+            allowed = REFUSALS.get(refusals or ("onnx" if "/onnx" in stage else stage), set())
+            if set(codes) <= allowed:
+                self.found.counts.update(f"refused: {code}" for code in set(codes))
+            else:
+                self.fail(
+                    stage, next(code for code in codes if code not in allowed), str(refusal.diagnostics[0].message)
+                )
+            raise Stop from refusal
+        except Exception as failure:
+            self.fail(stage, type(failure).__name__, str(failure))
+            raise Stop from failure
+
+
+@cache
+def _passes(text: str) -> tuple[Pass, ...]:
+    """The passes of a pipeline; finding them asks every installed package."""
+    return tuple(parse_passes(text, open_module("", Diagnostics(), False)))

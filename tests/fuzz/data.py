@@ -1,0 +1,93 @@
+"""What a model is run on: weights that matter, sizes for its symbols, and inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import chain
+
+import numpy as np
+import torch
+
+from archc.driver.binding import bind_fresh
+from archc.ir.dims import evaluate as number_of
+from archc.ir.dims import symbols
+from archc.ir.graph import Graph
+from archc.ops.samples import accepted_integers
+from archc.weights.dtypes import numpy_dtype
+from archc.weights.tensor import ArrayTensor
+from tests.fuzz.tensors import torch_dtype
+
+Inputs = dict[str, torch.Tensor]
+Sizes = dict[str, int]
+
+
+def bind_lively(graph: Graph, seed: int) -> None:
+    """Bind weights of which none is a constant: fresh ones, and a random amount added where all elements are equal."""
+    bind_fresh(graph, seed)
+    assert graph.tensors is not None
+    generator = np.random.default_rng(seed)
+    for weight in graph.weights.values():
+        for stored, (_, dtype) in weight.tensors.items():
+            array = graph.tensors[stored].numpy()
+            if dtype.floating and array.size and bool((array == array.flat[0]).all()):
+                array = array.astype(np.float64) + generator.uniform(0.05, 0.6, array.shape)
+                graph.tensors.set(stored, ArrayTensor(array.astype(numpy_dtype(dtype.value))))
+
+
+def random_sizes(graph: Graph, seed: int) -> list[Sizes]:
+    """Values for the symbols of the inputs: what the model is mostly written for, then 1, 0, and others."""
+    names = symbols_of(graph)
+    generator = np.random.default_rng(seed)
+    usual = {name: bounded(names[name], int(generator.integers(3, 7))) for name in names}
+    found = [usual]
+    if names:
+        one, other = (list(names)[int(generator.integers(len(names)))] for _ in range(2))
+        found.append({**usual, one: 1})
+        found.append({**usual, other: 0})
+        found.append({name: bounded(names[name], int(generator.integers(1, 9))) for name in names})
+    return [sizes for sizes in found if admits(graph, sizes)]
+
+
+def symbols_of(graph: Graph) -> dict[str, int | None]:
+    """The symbols of the inputs, each with its bound."""
+    dims = chain.from_iterable(value.type.shape for value in graph.inputs)
+    return {name: own.maximum for dim in dims for name, own in symbols(dim).items()}
+
+
+def bounded(maximum: int | None, size: int) -> int:
+    return size if maximum is None else min(size, maximum)
+
+
+def admits(graph: Graph, sizes: Mapping[str, int]) -> bool:
+    """Whether every tensor has a size that makes sense, and every operator the elements that it needs.
+
+    An axis is empty only where a symbol that is 0 makes it so.
+    """
+    empty = 0 in sizes.values()
+    for node in graph.nodes():
+        for value in node.results:
+            if any(number_of(dim, sizes=sizes) < (0 if empty else 1) for dim in value.type.shape):
+                return False
+        if any(number_of(dim, sizes=sizes) < least for dim, least in node.op.least_sizes(node.types)):
+            return False
+    return True
+
+
+def random_inputs(graph: Graph, sizes: Mapping[str, int], seed: int) -> Inputs | None:
+    """Inputs of these sizes, integers within what is looked up with them; None where there are no such integers."""
+    generator = np.random.default_rng(seed)
+    found: Inputs = {}
+    for value in graph.inputs:
+        shape = tuple(number_of(dim, sizes=sizes) for dim in value.type.shape)
+        dtype = value.type.dtype
+        if dtype.floating:
+            array = torch.as_tensor(generator.standard_normal(shape))
+        elif dtype.integral:
+            accepted = accepted_integers(graph, value, sizes) or range(100)
+            if not accepted and np.prod(shape):
+                return None
+            array = torch.as_tensor(generator.integers(accepted.start, max(accepted.stop, accepted.start + 1), shape))
+        else:
+            array = torch.as_tensor(generator.random(shape) < 0.6)
+        found[value.name or ""] = array.reshape(shape).to(torch_dtype(dtype))
+    return found

@@ -1,0 +1,197 @@
+"""Operators drawn from the registry, with operands that fit them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import TYPE_CHECKING
+
+from archc.ir.attributes import AttributeProblem
+from archc.ir.dims import SymbolicDim
+from archc.ir.dims import evaluate as number_of
+from archc.ir.signature import Pattern, Spread, parse_signature
+from archc.ir.types import DType, TensorType
+from archc.ops.operator import OPERATORS, Operator, OperatorError
+from tests.fuzz.attributes import Undrawable, draw_operator
+from tests.fuzz.tensors import Tensor, Unsuitable
+
+if TYPE_CHECKING:
+    from tests.fuzz.writing import Body
+
+STRUCTURAL = ("to_stage",)
+"""What only has a meaning beside others of its kind; pipelines are made by `partition`."""
+ATTEMPTS = 60
+UNAMBIGUOUS: Mapping[str, Callable[[Operator, Sequence[TensorType]], bool]] = {
+    # Of two elements that go to one place either may stay.
+    "scatter": lambda op, types: types[1].shape[op.dim] == 1,
+}
+"""What must hold so that the results are those of every backend."""
+
+Supply = Callable[[TensorType, range], Tensor]
+Dim = int | SymbolicDim
+
+
+@dataclass
+class Choice:
+    """An operator and its operands; `shared` is the declared layer that it is another use of."""
+
+    op: Operator
+    operands: list[Tensor]
+    parameters: Mapping[str, TensorType] = field(default_factory=dict)
+    shared: str | None = None
+
+
+def names() -> list[str]:
+    return [name for name in sorted(OPERATORS) if name not in STRUCTURAL]
+
+
+def owns_parameters(choice: Choice) -> bool:
+    return bool(choice.parameters)
+
+
+def chosen(body: Body, chance: Random, floating: DType, sizes: Mapping[str, int], supply: Supply) -> Choice | None:
+    """A random operator on tensors of a body, or on new ones; None where nothing was found that fits."""
+    cls = OPERATORS[chance.choice(names())]
+    for attempt in range(ATTEMPTS):
+        try:
+            plan = _operands(cls, body, chance, floating, fresh=attempt > ATTEMPTS // 2)
+            op = draw_operator(cls, [_type(one) for one in plan], chance)
+            inference = op.infer([_type(one) for one in plan])
+            if not UNAMBIGUOUS.get(op.name, lambda op, types: True)(op, [_type(one) for one in plan]):
+                continue
+            operands = _settled(op, plan, sizes, chance, supply)
+        except (OperatorError, AttributeProblem, Undrawable, Unsuitable):
+            continue
+        return Choice(op, operands, inference.parameters)
+    return None
+
+
+def _type(one: Tensor | TensorType) -> TensorType:
+    return one.type if isinstance(one, Tensor) else one
+
+
+def _operands(
+    cls: type[Operator], body: Body, chance: Random, floating: DType, fresh: bool
+) -> list[Tensor | TensorType]:
+    """Tensors, or types of tensors to make; whether they fit is for `infer` to say."""
+    patterns = [one for one in parse_signature(cls.signature).operands if one.name not in cls.parameters]
+    patterns = [one for one in patterns if not one.optional or chance.random() < 0.5]
+    if not patterns:
+        return []
+    together = [one for one in body.known if len(one.siblings) == len(patterns) > 1]
+    if together and chance.random() < 0.3:
+        return list(chance.choice(together).siblings)
+    found: list[Tensor | TensorType] = []
+    sizes: dict[str, Dim] = {}
+    spreads: dict[str, tuple[Dim, ...]] = {}
+    if cls.formula == "binary" and chance.random() < 0.4:
+        patterns = patterns[:1]
+    elif len(patterns) < 3 and chance.random() < 0.15:
+        patterns = [*patterns, *[patterns[-1]] * chance.choice((1, 1, 2))]
+    for pattern in patterns:
+        found.append(_operand(pattern, found, body, chance, floating, sizes, spreads, fresh))
+        _note(pattern, _type(found[-1]).shape, sizes, spreads)
+    return found
+
+
+def _operand(
+    pattern: Pattern,
+    others: Sequence[Tensor | TensorType],
+    body: Body,
+    chance: Random,
+    floating: DType,
+    sizes: Mapping[str, Dim],
+    spreads: Mapping[str, tuple[Dim, ...]],
+    fresh: bool,
+) -> Tensor | TensorType:
+    fixed = sum(1 for axis in pattern.axes if not _spread(axis))
+    any_rank = fixed < len(pattern.axes)
+    ranked = [one for one in body.known if one.type.rank == fixed or (any_rank and one.type.rank > fixed)]
+    if not others:
+        if ranked and not (fresh and chance.random() < 0.5):
+            return chance.choice(ranked[-6:] if chance.random() < 0.8 else ranked)
+        return TensorType(
+            _dtype(chance, floating), _fresh_shape(fixed + (chance.randint(0, 2) if any_rank else 0), chance)
+        )
+    first = _type(others[0])
+    shape = _like(pattern, sizes, spreads, chance)
+    alike = [one for one in ranked if one.type.shape == shape]
+    if alike and chance.random() < 0.8:
+        return chance.choice(alike)
+    if ranked and chance.random() < 0.2:
+        return chance.choice(ranked)
+    dtype = (
+        first.dtype if chance.random() < 0.6 else DType(chance.choice(("i64", "i64", "bool", floating.value, "i32")))
+    )
+    return TensorType(dtype, shape)
+
+
+def _dtype(chance: Random, floating: DType) -> DType:
+    return floating if chance.random() < 0.8 else DType(chance.choice(("i64", "i64", "bool", "i32", "u8", "f32")))
+
+
+def _fresh_shape(rank: int, chance: Random) -> tuple[Dim, ...]:
+    return tuple(
+        chance.choice((1, 2, 3, 4, 5, 6, 8)) if place != 1 else chance.choice((1, 2, 4, 6, 8)) for place in range(rank)
+    )
+
+
+def _spread(axis: object) -> Spread | None:
+    factors = getattr(axis, "factors", ())
+    return factors[0] if factors and isinstance(factors[0], Spread) and factors[0].kind != "prod" else None
+
+
+def _note(pattern: Pattern, shape: tuple[Dim, ...], sizes: dict[str, Dim], spreads: dict[str, tuple[Dim, ...]]) -> None:
+    """Note what an operand's sizes say of the indices of the signature."""
+    length = len(shape) - (len(pattern.axes) - sum(1 for axis in pattern.axes if _spread(axis)))
+    place = 0
+    for axis in pattern.axes:
+        spread = _spread(axis)
+        if spread is not None:
+            spreads.setdefault(spread.name, shape[place : place + max(length, 0)])
+            place += max(length, 0)
+            continue
+        if place < len(shape):
+            sizes.setdefault(str(axis), shape[place])
+        place += 1
+
+
+def _like(
+    pattern: Pattern, sizes: Mapping[str, Dim], spreads: Mapping[str, tuple[Dim, ...]], chance: Random
+) -> tuple[Dim, ...]:
+    """A shape for a pattern, given what the operands before it said of the indices."""
+    shape: list[Dim] = []
+    for axis in pattern.axes:
+        spread = _spread(axis)
+        if spread is None:
+            shape.append(sizes.get(str(axis), chance.choice((1, 2, 3, 4, 8))))
+            continue
+        own = list(spreads.get(spread.name, spreads[min(spreads)] if spreads else ()))
+        if spread.kind == "~" or spread.name not in spreads:
+            own = [1 if chance.random() < 0.2 else dim for dim in own]
+            own = own[chance.choice((0, 0, 0, 1)) :] if own else own
+        shape += own
+    return tuple(shape)
+
+
+def _settled(
+    op: Operator, plan: Sequence[Tensor | TensorType], sizes: Mapping[str, int], chance: Random, supply: Supply
+) -> list[Tensor]:
+    """The operands themselves: what is to be made is made, and what looks places up is known to find them."""
+    types = [_type(one) for one in plan]
+    operands: list[Tensor] = []
+    for position, one in enumerate(plan):
+        limits = op.operand_range(types, position)
+        accepted = range(100) if limits is None else range(limits[0], number_of(limits[1], sizes=sizes))
+        if isinstance(one, TensorType):
+            operands.append(supply(one, accepted if one.dtype.integral else range(100)))
+            continue
+        if limits is not None and not (one.given and _within(one, accepted)):
+            raise Unsuitable("it may lead beyond the last place")
+        operands.append(one)
+    return operands
+
+
+def _within(tensor: Tensor, accepted: range) -> bool:
+    return int(tensor.sample.min()) in accepted and int(tensor.sample.max()) in accepted

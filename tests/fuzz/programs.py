@@ -1,0 +1,121 @@
+"""The programs emitted for a graph, in memory: a PyTorch module, and ONNX Runtime at every optimization level."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+import types
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import onnx
+import onnxruntime
+import torch
+from torch import nn
+
+from archc.codegen.onnx import to_model
+from archc.codegen.torch import emit
+from archc.driver.targets import write_weights
+from archc.ir.graph import Graph
+
+Outputs = dict[str, torch.Tensor]
+Levels = onnxruntime.GraphOptimizationLevel
+LEVELS = {
+    "none": Levels.ORT_DISABLE_ALL,
+    "basic": Levels.ORT_ENABLE_BASIC,
+    "extended": Levels.ORT_ENABLE_EXTENDED,
+    "all": Levels.ORT_ENABLE_ALL,
+}
+
+
+FORK_PATIENCE = 20.0
+"""Seconds: a copy of a process with threads may wait for a lock that one of them had."""
+
+
+class NoPython(Exception):
+    """The emitted module is no Python."""
+
+
+def torch_model(graph: Graph) -> torch.nn.Module:
+    """The model that the emitted module loads."""
+    source = emit(graph, source_name="fuzzed.arch", weights_name="fuzzed.safetensors")
+    try:
+        code = compile(source, "fuzzed.py", "exec")
+    except SyntaxError as mistake:
+        raise NoPython(f"{mistake.msg}: {(mistake.text or '').strip()}") from mistake
+    module = types.ModuleType("fuzzed")
+    module.__file__ = "fuzzed.py"
+    exec(code, module.__dict__)
+    with TemporaryDirectory(prefix="archc-fuzz-") as folder, _nothing_initialized():
+        weights = Path(folder, "fuzzed.safetensors")
+        write_weights(graph, weights)
+        if "DEVICES" in module.__dict__:
+            return module.load(weights, devices=["cpu"] * len(module.DEVICES))  # type: ignore[no-any-return]
+        return module.load(weights)  # type: ignore[no-any-return]
+
+
+@contextmanager
+def _nothing_initialized() -> Iterator[None]:
+    """Leave out the numbers of fresh modules, which the weights replace: drawing them takes most of the time."""
+    initializers = [(nn.init, name) for name in vars(nn.init) if name.endswith("_") and not name.startswith("_")]
+    initializers += [(torch.Tensor, name) for name in ("normal_", "uniform_")]
+    kept = [getattr(owner, name) for owner, name in initializers]
+    for owner, name in initializers:
+        setattr(owner, name, lambda tensor, *arguments, **options: tensor)
+    try:
+        yield
+    finally:
+        for (owner, name), function in zip(initializers, kept):
+            setattr(owner, name, function)
+
+
+def run_torch(model: torch.nn.Module, graph: Graph, inputs: Mapping[str, torch.Tensor]) -> Outputs:
+    with torch.no_grad():
+        results = model(*[tensor.clone() for tensor in inputs.values()])
+    results = results if isinstance(results, tuple) else (results,)
+    return {name: result.detach() for name, result in zip(graph.outputs, results, strict=True)}
+
+
+def onnx_bytes(graph: Graph) -> bytes:
+    """The emitted ONNX model, checked."""
+    model = to_model(graph)
+    onnx.checker.check_model(model, full_check=True)
+    return model.SerializeToString(deterministic=True)
+
+
+def session(model: bytes, level: str) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    options.graph_optimization_level = LEVELS[level]
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def run_onnx(ready: onnxruntime.InferenceSession, inputs: Mapping[str, torch.Tensor]) -> Outputs:
+    wanted = {one.name for one in ready.get_inputs()}
+    names = [one.name for one in ready.get_outputs()]
+    arrays = ready.run(names, {name: tensor.numpy() for name, tensor in inputs.items() if name in wanted})
+    return {name: torch.as_tensor(array) for name, array in zip(names, arrays)}
+
+
+def survives(run: Callable[[], object]) -> bool:
+    """Whether something runs to its end, in a copy of this process: kernels divide by sizes, and those may be 0."""
+    child = os.fork()
+    if child == 0:
+        try:
+            run()
+        except BaseException:
+            os._exit(1)
+        os._exit(0)
+    end = time.monotonic() + FORK_PATIENCE
+    while time.monotonic() < end:
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            return status == 0
+        time.sleep(0.002)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return False

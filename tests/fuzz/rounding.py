@@ -1,0 +1,160 @@
+"""The distance allowed between two correct programs, measured by perturbing every tensor of the graph.
+
+Programs that add in another order, or use other kernels, differ by about one rounding at each operator, magnified by
+the operators after it.  So the graph runs again with each result off by one in its last digit, at random, and the
+movement of the outputs is the measure.  It follows dtype, depth, cancellation and magnification.  Where results are
+further apart than that, many such runs decide: they show where a comparison or an index depends on the last digit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+
+from archc.ir.graph import Graph, Node
+from archc.ops import evaluate as interpreter
+
+FACTOR = 16
+"""The errors that are allowed, in units of the movement measured: one run finds the usual one, not the largest."""
+CLOSER_DRAWS = 24
+CLOSER_SCALE = 4.0
+CLOSER_FACTOR = 2
+FLIPS = 0.03
+"""The share of integers that other kernels round to the neighbour, where numbers are rounded to integers."""
+
+
+@dataclass
+class Bounds:
+    """For each element of an output: the expected value, the distance allowed, and whether it is not determined.
+
+    An integer or a truth value is one of those that the runs gave.
+    """
+
+    expected: torch.Tensor
+    draws: torch.Tensor
+    allowed: torch.Tensor
+    unsure: torch.Tensor
+
+    @staticmethod
+    def of(expected: torch.Tensor, moved: Sequence[torch.Tensor], factor: float) -> Bounds:
+        """The bounds that some disturbed runs give."""
+        if not expected.is_floating_point():
+            nothing = torch.zeros(expected.shape, dtype=torch.bool)
+            return Bounds(expected, torch.stack([expected, *moved]), nothing, nothing)
+        unit, wide = torch.finfo(expected.dtype).eps, expected.double()
+        draws = torch.stack([one.double() for one in moved])
+        finite = wide.isfinite()
+        reach = torch.where(finite, (draws - wide).abs().amax(0).nan_to_num(0.0, 0.0, 0.0), 0.0)
+        size = torch.where(finite, wide.abs(), 0.0)
+        usual = [part.mean() if part.numel() else 0.0 for part in (reach, size)]
+        allowed = factor * reach.clamp(min=float(usual[0])) + 4 * unit * (size + usual[1])
+        return Bounds(wide, draws, allowed, (draws.isfinite() != finite).any(0))
+
+    def far(self, found: torch.Tensor) -> torch.Tensor:
+        """Which elements of a result are too far away."""
+        if not self.expected.is_floating_point():
+            return (found != self.draws).all(0)
+        wide = found.double()
+        near = (wide - self.expected).abs() <= self.allowed
+        same = (wide == self.expected) | (wide.isnan() & self.expected.isnan())
+        return ~(near | same | self.unsure)
+
+
+@dataclass
+class Reference:
+    """What a graph gives for some inputs, and how far results may be from it."""
+
+    graph: Graph
+    inputs: Mapping[str, torch.Tensor]
+    expected: dict[str, torch.Tensor]
+    near: dict[str, Bounds]
+    nearer: dict[str, Bounds] | None = None
+
+    @property
+    def empty(self) -> bool:
+        """Whether an input has no elements."""
+        return any(tensor.numel() == 0 for tensor in self.inputs.values())
+
+    def difference(self, name: str, found: torch.Tensor) -> str | None:
+        """How an output differs by more than rounding explains; None where it does not."""
+        expected = self.expected[name]
+        if found.dtype != expected.dtype:
+            return f"`{name}` is {found.dtype}, not {expected.dtype}"
+        if found.shape != expected.shape:
+            return f"`{name}` has the shape {list(found.shape)}, not {list(expected.shape)}"
+        if torch.equal(found, expected) or not bool(self.near[name].far(found).any()):
+            return None
+        far = self._closer()[name].far(found)
+        if not far.any():
+            return None
+        place = tuple(int(index) for index in far.nonzero()[0])
+        one, other = found[place].item(), expected[place].item()
+        return f"`{name}`{list(place)} is {one:.9g}, not {other:.9g}; {int(far.sum())} of {far.numel()} elements differ"
+
+    def _closer(self) -> dict[str, Bounds]:
+        if self.nearer is None:
+            seeds = range(100, 100 + CLOSER_DRAWS)
+            draws = [disturbed(self.graph, self.inputs, seed, CLOSER_SCALE, floor=True) for seed in seeds]
+            self.nearer = {
+                name: Bounds.of(expected, [draw[name] for draw in draws], CLOSER_FACTOR)
+                for name, expected in self.expected.items()
+            }
+        return self.nearer
+
+
+def reference(graph: Graph, inputs: Mapping[str, torch.Tensor]) -> Reference:
+    """What a graph gives, and how rounding moves it."""
+    expected = interpreter.evaluate(graph, inputs)
+    moved = disturbed(graph, inputs, seed=0)
+    return Reference(
+        graph, inputs, expected, {name: Bounds.of(expected[name], [moved[name]], FACTOR) for name in expected}
+    )
+
+
+def disturbed(
+    graph: Graph, inputs: Mapping[str, torch.Tensor], seed: int, scale: float = 1.0, floor: bool = False
+) -> dict[str, torch.Tensor]:
+    """The outputs where the inputs and every result are off by about `scale` times their last digit.
+
+    Args:
+        floor: move small elements by a share of the usual size too, which tells equal ones apart.
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    def off(tensor: torch.Tensor) -> torch.Tensor:
+        if not tensor.is_floating_point() or not tensor.numel():
+            return tensor
+        noise = torch.randint(-1, 2, tensor.shape, generator=generator).double() * scale * torch.finfo(tensor.dtype).eps
+        wide = tensor.double()
+        size = wide.abs().nan_to_num(0.0, 0.0, 0.0).mean() if floor else 0.0
+        return torch.where(wide.isfinite(), wide + noise * (wide.abs() + size), wide).to(tensor.dtype)
+
+    def flipped(tensor: torch.Tensor) -> torch.Tensor:
+        step = torch.randint(-1, 2, tensor.shape, generator=generator)
+        step *= torch.rand(tensor.shape, generator=generator) < FLIPS
+        limits = torch.iinfo(tensor.dtype)
+        return (tensor.long() + step).clamp(limits.min, limits.max).to(tensor.dtype)
+
+    run = interpreter.run_node
+
+    def run_off(node: Node, *arguments: object) -> tuple[torch.Tensor, ...]:
+        results = run(node, *arguments)  # type: ignore[arg-type]
+        if node.op.family == "quantize" and not results[0].is_floating_point() and node.types[0].dtype.floating:
+            return (flipped(results[0]), *results[1:])
+        return tuple(off(result) for result in results)
+
+    with _running_nodes_by(run_off):
+        return interpreter.evaluate(graph, {name: off(tensor) for name, tensor in inputs.items()})
+
+
+@contextmanager
+def _running_nodes_by(run: object) -> Iterator[None]:
+    kept = interpreter.run_node
+    interpreter.run_node = run  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        interpreter.run_node = kept

@@ -1,0 +1,178 @@
+"""The fuzzer itself: it reaches every operator, finds planted faults, shrinks texts, and survives crashes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+
+import archc
+from archc.ir.dims import evaluate as number_of
+from archc.ops.activation import Tanh
+from archc.ops.operator import OPERATORS
+from tests.fuzz import campaign, programs
+from tests.fuzz.checks import check
+from tests.fuzz.data import bind_lively, random_inputs, random_sizes
+from tests.fuzz.minimize import minimized
+from tests.fuzz.models import random_model
+from tests.fuzz.operators import STRUCTURAL
+from tests.fuzz.rounding import reference
+
+TEXT = """\
+block B {
+    input x
+    output x -> fc: linear(4) -> tanh
+}
+model m {
+    input x: f32[N, 4]
+    input z: f32[N, 4]
+    a = x -> first: B
+    b = z -> relu
+    c = a + b
+    for i in 0..2 { c = c -> h[i]: B }
+    output y = c * 2
+    output w = b -> sigmoid
+}
+"""
+
+
+def test_models_are_valid_and_made_by_their_seeds() -> None:
+    for seed in range(12):
+        one, again = random_model(seed), random_model(seed)
+        assert one == again
+        graph = archc.parse(one.text)
+        assert len(graph) >= 1 and len(one.operators) >= 5
+
+
+def test_every_operator_is_reached() -> None:
+    """In a text, or in one that PyTorch cannot run; a new operator that is not reached needs no excuse here."""
+    found: set[str] = set(STRUCTURAL)
+    for seed in range(1000):
+        model = random_model(seed)
+        found.update(model.operators)
+        if found >= set(OPERATORS):
+            return
+    raise AssertionError(f"no text has {sorted(set(OPERATORS) - found)}")
+
+
+def test_sizes_are_bound_to_one_and_to_nothing_where_that_is_valid() -> None:
+    graph = archc.parse("model m { input x: f32[N, 2*T + 1]  output y = x -> tanh }")
+    found = [sizes for seed in range(20) for sizes in random_sizes(graph, seed)]
+    assert {0, 1} < {size for sizes in found for size in sizes.values()}
+    for sizes in found:
+        inputs = random_inputs(graph, sizes, 0)
+        assert inputs is not None
+        assert inputs["x"].shape == (sizes["N"], number_of(graph.inputs[0].type.shape[1], sizes=sizes))
+    strict = archc.parse("model m { input x: f32[N, T]  y, places = x -> topk(3)  output y }")
+    assert all(sizes["T"] >= 3 for seed in range(20) for sizes in random_sizes(strict, seed))
+
+
+def test_a_correct_text_has_no_failures_and_much_is_compared() -> None:
+    outcome = check(TEXT, 0)
+    assert outcome.failures == []
+    assert outcome.counts["comparisons"] >= 20
+
+
+FAULTS = {
+    "PyTorch": ("torch", lambda self, spell: f"torch.tanh({spell.operands[0]}) * 1.001"),
+    "ONNX": ("onnx", lambda self, spell: spell.add("Softsign", spell.operands[0])),
+    "types": ("torch", lambda self, spell: f"torch.tanh({spell.operands[0]}).unsqueeze(0)"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_planted_faults_are_found_and_shrunk(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wrong spelling in one program or all of them, and a wrong type."""
+    name, wrong = FAULTS[fault]
+    if fault == "PyTorch":  # the interpreter shares the spelling, so the emitted program alone is to be wrong
+        monkeypatch.setattr(programs, "emit", lambda graph, **names: _wrong_source(graph, **names))
+    else:
+        monkeypatch.setattr(Tanh, name, wrong)
+    found = check(TEXT, 0).failures
+    assert found
+    signature = found[0].signature
+
+    def fails(text: str) -> bool:
+        return any(one.signature == signature for one in check(text, 0, only=found[0].stage).failures)
+
+    small = minimized(TEXT, fails, seconds=20)
+    assert fails(small)
+    assert len(small.splitlines()) <= 5 and "tanh" in small
+
+
+def _wrong_source(graph: archc.Graph, **names: str) -> str:
+    from archc.codegen.torch import emit
+
+    return emit(graph, **names).replace("torch.tanh(", "1.001 * torch.tanh(")
+
+
+def test_a_pass_that_breaks_its_promise_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Tanh, "idempotent", True)
+    outcome = check("model m { input x: f32[N, 4]  output y = x -> tanh -> tanh -> tanh }", 0)
+    assert [one.stage for one in outcome.failures][:1] == ["simplify"]
+
+
+@pytest.mark.parametrize("dtype", ["f32", "f64", "f16", "bf16"])
+def test_rounding_is_allowed_and_no_more(dtype: str) -> None:
+    """A sum in another order passes, and an error of some hundred units in the last place does not."""
+    text = f"model m {{ input x: {dtype}[N, 64]  output y = x -> sum(1)  output z = x -> argmax(1) }}"
+    graph = archc.parse(text)
+    bind_lively(graph, 0)
+    inputs = random_inputs(graph, {"N": 5}, 0)
+    assert inputs is not None
+    found = reference(graph, inputs)
+    columns = inputs["x"][:, torch.randperm(64, generator=torch.Generator().manual_seed(0))]
+    assert found.difference("y", columns.sum(1)) is None
+    unit = torch.finfo(columns.dtype).eps
+    wrong = found.expected["y"] + 300 * unit * found.expected["y"].abs().max()
+    assert "differ" in (found.difference("y", wrong) or "")
+    assert found.difference("z", found.expected["z"] + 1) is not None
+
+
+def test_an_index_that_depends_on_the_last_digit_may_be_either() -> None:
+    graph = archc.parse("model m { input x: f32[N, 3]  output z = x * 0.1 -> argmax(1) }")
+    bind_lively(graph, 0)
+    next_to_one = torch.nextafter(torch.tensor(1.0), torch.tensor(2.0)).item()
+    found = reference(graph, {"x": torch.tensor([[1.0, next_to_one, -1.0], [1.0, 2.0, 0.0]])})
+    assert found.difference("z", torch.tensor([0, 1])) is None
+    assert found.difference("z", torch.tensor([0, 0])) is not None
+    assert found.difference("z", torch.tensor([2, 1])) is not None
+
+
+def test_a_process_that_dies_is_one_failure_and_the_rest_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seed 1 dies by SIGSEGV; what is done is not done again."""
+    worker = tmp_path / "worker.py"
+    worker.write_text(
+        "import json, os, signal, sys\n"
+        "for seed in range(int(sys.argv[2]), int(sys.argv[3])):\n"
+        "    print(json.dumps({'begin': seed}), flush=True)\n"
+        "    if seed == 1: os.kill(os.getpid(), signal.SIGSEGV)\n"
+        "    print(json.dumps({'seed': seed, 'counts': {'comparisons': 1}, 'failures': []}), flush=True)\n"
+    )
+    monkeypatch.setattr(campaign, "WORKER", (str(worker),))
+    monkeypatch.setattr(campaign, "shrunk", lambda path, failure: failure["text"])
+    said: list[str] = []
+    first = campaign.Campaign(0, 5, tmp_path / "state", said.append)
+    assert not first.run(jobs=1)
+    (block,) = first.done()
+    assert block["counts"] == {"comparisons": 4}
+    assert [one["seed"] for one in block["failures"]] == [1]
+    assert f"signal {signal.SIGSEGV.value}" in block["failures"][0]["signature"]
+    (saved,) = (tmp_path / "state" / "failures").iterdir()
+    assert random_model(1).text in saved.read_text()
+    again = campaign.Campaign(0, 5, tmp_path / "state", said.append)
+    assert not again.run(jobs=1)
+    assert again.done() == [block]
+
+
+def test_a_worker_says_what_it_did() -> None:
+    tally = campaign.run_seeds(0, 1)
+    assert tally.seeds == 1 and tally.counts["comparisons"] > 0
+    json.dumps(tally.failures)
+    assert programs.survives(lambda: None) and not programs.survives(lambda: os.abort())

@@ -1,0 +1,83 @@
+"""Two modules in training: outputs, buffers and gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+
+FACTOR = 16
+Leaves = dict[str, torch.Tensor]
+
+
+class NotTrainable(Exception):
+    """The model cannot be trained on these inputs: PyTorch refuses, or draws anew each time."""
+
+
+def compare_training(
+    plain: torch.nn.Module, other: torch.nn.Module, inputs: Mapping[str, torch.Tensor]
+) -> tuple[str, str]:
+    """Compare a step of training; the verdict (`equal`, `mismatch`, or why there is none), and the details.
+
+    Gradients are sums whose order may differ.  The bound is their movement when inputs and weights change in the last
+    digit.
+    """
+    try:
+        expected = _step(plain, inputs, seed=1)
+        if not _equal(expected, _step(plain, inputs, seed=2)):
+            return "random", ""
+        moved = [_step(plain, inputs, seed=1, off=draw) for draw in (1, 2, 3)]
+    except NotTrainable:
+        return "refused by PyTorch", ""
+    found = _step(other, inputs, seed=1)
+    for name, wanted in expected.items():
+        if name not in found:
+            continue  # a weight that nothing depends on went
+        reach = torch.stack([(one[name] - wanted).abs() for one in moved]).amax(0)
+        unit = torch.finfo(torch.float32).eps if wanted.dtype != torch.float64 else torch.finfo(torch.float64).eps
+        allowed = FACTOR * (reach + reach.mean()) + 16 * unit * (wanted.abs() + wanted.abs().mean())
+        far = ~((found[name] - wanted).abs() <= allowed) & wanted.isfinite()
+        if bool(far.any()) and bool(reach.isfinite().all()):
+            worst = (found[name] - wanted).abs().max()
+            return "mismatch", f"{name} differs by {float(worst):.4g} in training, {int(far.sum())} elements"
+    return "equal", ""
+
+
+def _equal(one: Leaves, other: Leaves) -> bool:
+    return all(torch.equal(one[name].nan_to_num(7e7), other[name].nan_to_num(7e7)) for name in one)
+
+
+def _step(model: torch.nn.Module, inputs: Mapping[str, torch.Tensor], seed: int, off: int = 0) -> Leaves:
+    """Outputs, gradients and buffers of one step in training, of a model that is as it was before."""
+    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    generator = torch.Generator().manual_seed(off)
+
+    def moved(tensor: torch.Tensor) -> torch.Tensor:
+        if not off or not tensor.is_floating_point():
+            return tensor.clone()
+        noise = torch.randint(-1, 2, tensor.shape, generator=generator) * torch.finfo(tensor.dtype).eps
+        return tensor * (1 + noise).to(tensor.dtype)
+
+    given = {name: moved(tensor) for name, tensor in inputs.items()}
+    for tensor in given.values():
+        tensor.requires_grad_(tensor.is_floating_point())
+    model.load_state_dict({name: moved(tensor) for name, tensor in state.items()})
+    model.train()
+    torch.manual_seed(seed)
+    try:
+        results = model(*given.values())
+        results = results if isinstance(results, tuple) else (results,)
+        total = sum((one.double() ** 2).sum() for one in results if one.requires_grad)
+        leaves = {name: one for name, one in given.items() if one.requires_grad} | dict(model.named_parameters())
+        if not isinstance(total, torch.Tensor):
+            raise NotTrainable
+        gradients = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
+    except (RuntimeError, ValueError, NotImplementedError) as failure:
+        raise NotTrainable from failure
+    finally:
+        buffers = {f"buffer {name}": one.detach().clone() for name, one in model.named_buffers()}
+        model.load_state_dict(state)
+        model.eval()
+    found = {f"output {number}": one.detach() for number, one in enumerate(results)}
+    found |= {f"gradient of {name}": one for name, one in zip(leaves, gradients) if one is not None}
+    return {name: one.double() for name, one in {**found, **buffers}.items()}

@@ -1,0 +1,145 @@
+"""Statements as texts: names, types, and operators with their operands."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from random import Random
+
+from archc.ir.dims import symbols
+from archc.ir.types import TensorType
+from archc.ops.formula import formula_of
+from tests.fuzz.operators import Choice, owns_parameters
+from tests.fuzz.tensors import Tensor
+
+AWKWARD = ("F", "torch", "nn", "x", "path", "shape", "model", "forward", "device", "class_", "lambda_", "id", "T0")
+"""Names that emitted Python may need itself."""
+
+
+class Names:
+    """Names that nothing has yet."""
+
+    def __init__(self, chance: Random):
+        self._chance = chance
+        self._taken: set[str] = set()
+        self._count = 0
+
+    def new(self, kind: str, reuse: Iterable[str] = ()) -> str:
+        """A name for something of a kind; sometimes one that is awkward, or that a tensor of before has."""
+        prefix = {"model": "m", "block": "B", "label": "l", "input": "in", "tensor": "t", "output": "o"}.get(kind, kind)
+        if kind in ("model", "block"):
+            name = self._chance.choice(("Net", "net", "Model", "Block") * 5 + ("F", "Path"))
+        elif self._chance.random() < 0.05:
+            name = self._chance.choice(AWKWARD)
+        else:
+            name = ""
+        if not name or name in self._taken or name == "model":
+            self._count += 1
+            name = f"{prefix}{self._count}"
+        self._taken.add(name)
+        return name
+
+
+class Body:
+    """The statements of a model, a block or a step, and the tensors that they know."""
+
+    def __init__(self, names: Names, inputs: bool = False, shared_names: Sequence[str] = ()):
+        self.names = names
+        self.inputs = inputs
+        self.lines: list[str] = []
+        self.known: list[Tensor] = []
+        self.steps: list[tuple[Choice, list[Tensor]]] = []
+        self.shared: list[tuple[str, Choice]] = []
+        self.owners: list[tuple[str, str, TensorType]] = []
+        self.symbols: set[str] = set()
+        self.names_of_tensors: list[str] = list(shared_names)
+        self.closed: set[str] = set()
+
+    def add(self, choice: Choice, results: list[Tensor]) -> None:
+        self.steps.append((choice, results))
+        self.known += results
+
+    def note_symbols(self, names: Iterable[str]) -> None:
+        self.symbols |= set(names)
+
+
+def declared_type(type: TensorType, bounds: bool = True) -> str:
+    """A type as an input declares it: `f32[N <= 16, 2*T + 1]`."""
+    dims = []
+    for dim in type.shape:
+        own = list(symbols(dim).values())
+        bound = own[0].maximum if bounds and len(own) == 1 and str(dim) == own[0].name else None
+        dims.append(f"{dim} <= {bound}" if bound is not None else str(dim))
+    return f"{type.dtype.value}[{', '.join(dims)}]"
+
+
+def spelled(body: Body, choice: Choice, results: Sequence[Tensor], chance: Random, label: str | None = None) -> str:
+    """The statement that a node is; a layer that is declared first is noted as one to share."""
+    op, operands = choice.op, [one.name for one in choice.operands]
+    left = ", ".join(one.name for one in results)
+    arguments = sorted(op.arguments(), key=lambda text: re.match(r"\w+ = ", text) is not None)
+    body.symbols |= {name for name in ("N", "T", "H", "S") for text in arguments if _mentions(text, name)}
+    if choice.shared is not None:
+        return f"{left} = {_flow(operands)} -> {choice.shared}"
+    formula = formula_of(op)
+    if formula == "index":
+        return f"{left} = {operands[0]}[{', '.join(arguments)}]"
+    if formula is not None and chance.random() < 0.5:
+        return f"{left} = {_formula(choice, operands)}"
+    if owns_parameters(choice) and operands:
+        return _layer(body, choice, left, operands, arguments, chance)
+    call = f"{op.name}({', '.join(arguments)})" if arguments or not operands else op.name
+    prefix = f"{body.names.new('label')}: " if owns_parameters(choice) or chance.random() < 0.05 else ""
+    if not operands:
+        return f"{left} = {call}"
+    return f"{left} = {_flow(operands)} -> {prefix}{call}"
+
+
+def _layer(body: Body, choice: Choice, left: str, operands: list[str], arguments: list[str], chance: Random) -> str:
+    """A layer with weights: declared to be shared, or on its own, sometimes with a weight of another."""
+    label = body.names.new("label")
+    kind = chance.random()
+    if kind < 0.15:
+        body.shared.append((label, choice))
+        call = f"{choice.op.name}({', '.join(arguments)})" if arguments else choice.op.name
+        body.lines.append(f"layer {label} = {call}")
+        return f"{left} = {_flow(operands)} -> {label}"
+    shape = choice.parameters.get("weight")
+    if shape is not None:
+        stored = _storage(body, shape, chance)
+        if stored is None:
+            body.owners.append((label, "weight", shape))
+        else:
+            arguments = [*arguments, f"weight = {stored}"]
+    call = f"{choice.op.name}({', '.join(arguments)})" if arguments else choice.op.name
+    label = f"{label}: " if shape is not None or chance.random() < 0.7 else ""
+    return f"{left} = {_flow(operands)} -> {label}{call}"
+
+
+def _storage(body: Body, shape: TensorType, chance: Random) -> str | None:
+    """Where a weight comes from, or how it is stored; None for one of its own."""
+    turned = TensorType(shape.dtype, shape.shape[::-1])
+    same = [f"{label}.weight" for label, _, own in body.owners if own == shape]
+    same += [f"{label}.weight.T" for label, _, own in body.owners if own == turned and own.rank == 2]
+    if same and chance.random() < 0.3:
+        return chance.choice(same)
+    if chance.random() < 0.06:
+        return chance.choice(("masked", "int8", "int8(axis = 0)"))
+    return None
+
+
+def _formula(choice: Choice, operands: list[str]) -> str:
+    op = choice.op
+    sides = op.sides() or ()
+    if op.formula == "unary":
+        return f"{op.symbol} {operands[0]}"
+    names = iter(operands)
+    return f" {op.symbol} ".join(next(names) if side is None else f"({side})" for side in sides)
+
+
+def _flow(operands: Sequence[str]) -> str:
+    return operands[0] if len(operands) == 1 else f"({', '.join(operands)})"
+
+
+def _mentions(text: str, name: str) -> bool:
+    return re.search(rf"\b{name}\b", text) is not None
