@@ -32,7 +32,7 @@ format: .venv/installed  ## let ruff lay the code out
 golden: .venv/installed  ## write the golden files anew; read the diff
 	$(BIN)/python -m pytest tests/test_golden.py --update-golden
 
-reference: .venv/installed  ## write docs/operators.md and docs/passes.md anew
+reference: .venv/installed  ## write docs/operators.md, docs/dtypes.md and docs/passes.md anew
 	$(BIN)/python -m archc.cli.reference docs
 
 pictures: .venv/installed  ## draw docs/architectures/pictures anew

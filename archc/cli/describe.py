@@ -39,6 +39,7 @@ def operator_json(cls: type[Operator]) -> dict[str, Any]:
         "signature": cls.signature or None,
         "attributes": attributes_json(cls),
         "parameters": parameters_json(cls),
+        "dtypes": dtypes_json(cls),
         "example": cls.example or None,
         **spellings(cls),
     }
@@ -89,6 +90,22 @@ def parameters_json(cls: type[Operator]) -> list[dict[str, Any]]:
             "initializer": _initializer_text(parameter.initializer),
         }
         for name, parameter in cls.parameters.items()
+    ]
+
+
+def dtypes_json(cls: type[Operator]) -> list[dict[str, Any]]:
+    """For each operand, or for all that share one, the dtypes it may have and those in which ONNX Runtime computes."""
+    from archc.ops.dtype_table import dtype_rows, row_text
+
+    return [
+        {
+            "operand": row.operand or None,
+            "like": row.like or None,
+            "accepted": [dtype.value for dtype in row.onnx],
+            "onnx": {dtype.value: computed and computed.value for dtype, computed in row.onnx.items()},
+            "text": row_text(row),
+        }
+        for row in dtype_rows(cls)
     ]
 
 

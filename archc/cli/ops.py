@@ -81,6 +81,9 @@ def _page(described: dict[str, Any]) -> str:
         sections.append(output.section("attributes", attribute_lines(described["attributes"])))
     if described["parameters"]:
         sections.append(output.section("parameters", _parameter_lines(described["parameters"])))
+    if described["dtypes"]:
+        rows = [[f"{row['operand']}:" if row["operand"] else "", row["text"]] for row in described["dtypes"]]
+        sections.append(output.section("dtypes", output.columns(rows)))
     if described["torch"]:
         module = [described["torch_module"]] if described["torch_module"] else []
         sections.append(output.section("PyTorch", [*module, described["torch"]]))

@@ -1,4 +1,4 @@
-"""The reference pages `docs/operators.md` and `docs/passes.md`, made of what `archc ops` and `archc passes` know.
+"""The reference pages operators.md, dtypes.md and passes.md, made of what `archc ops` and `archc passes` know.
 
     python -m archc.cli.reference [docs]
 
@@ -12,7 +12,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from archc.cli.describe import PRESERVES, operator_json, pass_json
+from archc.cli.describe import PRESERVES, dtypes_json, operator_json, pass_json
 
 _OPERATORS = """\
 # Operators
@@ -21,6 +21,24 @@ All {count} operators of the language, by family. `archc ops NAME` shows the sam
 index of every axis; one operand's axis and another's of the same index have the same size, and a result's axis has the
 size of what its index is. Parameters are initialized as PyTorch initializes them. The page is generated from the
 classes in `archc/ops/` by `make reference`.
+"""
+
+_DTYPES = """\
+# Dtypes
+
+Look up here which dtypes the operands of an operator may have, and in which it is computed. Each cell is tested against
+a reference in f64, or in i64 (`tests/ops/test_dtypes.py`).
+
+| cell | PyTorch | ONNX Runtime on the CPU |
+|---|---|---|
+| ✓ | computes in it | computes in it |
+| f32, i32, … | computes in it | has no kernel, or would round in between: casts to this dtype, and back |
+| PyTorch | computes in it | has no form that is exact enough: the ONNX target refuses it (`no-onnx-form`) |
+| = | has the dtype of the operand named | the same |
+| empty | refused by `archc check` (`dtype-mismatch`) | |
+
+Parameters have the floating-point dtype of the data, else f32. Without operands the row is about the attribute `dtype`.
+The page is generated from the classes in `archc/ops/` by `make reference`.
 """
 
 _PASSES = """\
@@ -36,7 +54,7 @@ by `make reference`.
 
 def pages() -> dict[str, str]:
     """The pages by file name."""
-    return {"operators.md": operators_page(), "passes.md": passes_page()}
+    return {"operators.md": operators_page(), "dtypes.md": dtypes_page(), "passes.md": passes_page()}
 
 
 def operators_page() -> str:
@@ -58,6 +76,29 @@ def operators_page() -> str:
     return "\n\n".join([_OPERATORS.format(count=len(shipped)).rstrip(), *sections]) + "\n"
 
 
+def dtypes_page() -> str:
+    """Every operator of archc's own × every dtype."""
+    from archc.ir.types import DType
+    from archc.ops import OPERATORS
+
+    shipped = [cls for cls in OPERATORS.values() if cls.__module__.startswith("archc.ops.")]
+    lines = [f"| operator | operand | {' | '.join(DType)} |", f"|---|---|{':-:|' * len(DType)}"]
+    for cls in sorted(shipped, key=lambda cls: cls.name):
+        for row in dtypes_json(cls):
+            cells = [_cell(dtype, row["onnx"]) if row["accepted"] else "=" for dtype in DType]
+            operand = f"`{row['operand']}`" if row["operand"] else ""
+            like = f" as `{row['like']}`" if row["like"] else ""
+            lines.append(f"| [`{cls.name}`](operators.md#{cls.name}) | {operand}{like} | {' | '.join(cells)} |")
+    return "\n\n".join([_DTYPES.rstrip(), "\n".join(lines)]) + "\n"
+
+
+def _cell(dtype: str, onnx: dict[str, str | None]) -> str:
+    """What the table of dtypes says of one dtype."""
+    if dtype not in onnx:
+        return ""
+    return "✓" if onnx[dtype] == dtype else onnx[dtype] or "PyTorch"
+
+
 def passes_page() -> str:
     """All passes of archc's own."""
     from archc.passmanager import known_passes
@@ -72,6 +113,7 @@ def _operator(described: dict[str, Any]) -> str:
     parts.append("\n".join(["```", *lines, "```"]))
     parts += _attributes(described["attributes"])
     parts += _parameters(described["parameters"])
+    parts += _dtypes(described["dtypes"])
     spelled = []
     if described["torch"]:
         spelled.append(f"PyTorch: `{described['torch_module'] or described['torch']}`")
@@ -108,6 +150,11 @@ def _parameters(parameters: list[dict[str, Any]]) -> list[str]:
         shape = "" if info["shape"] is None else f"[{', '.join(info['shape'])}]"
         texts.append(f"`{info['name']}{shape}`" + ("" if info["trainable"] else " (a buffer)"))
     return [f"Owns {', '.join(texts)}."] if texts else []
+
+
+def _dtypes(rows: list[dict[str, Any]]) -> list[str]:
+    texts = (f"`{row['operand']}`: {row['text']}" if row["operand"] else row["text"] for row in rows)
+    return [f"Dtypes: {'. '.join(texts)}."] if rows else []
 
 
 def _title(family: str) -> str:

@@ -67,7 +67,7 @@ def check_weights(
             refuse(
                 "dtype-mismatch",
                 f"the weight `{path}` is {weight.dtype}, and `{op.name}` needs {needed.dtype} here",
-                "layers share a weight only where its dtype fits both",
+                f"convert the operand with `cast({weight.dtype})`, or give the layer a weight of its own",
             )
         if math.prod(dim for dim in needed.shape if isinstance(dim, int)) > LARGEST_WEIGHT:
             refuse(

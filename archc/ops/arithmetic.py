@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from archc.ir.attributes import attribute
 from archc.ir.types import DType, TensorType
 from archc.ops.binary import Binary
-from archc.ops.dtypes import FLOATS, NUMBERS, ONNX_MOST, ONNX_SINGLE, ONNX_WIDE, named
+from archc.ops.dtypes import FLOATS, NUMBERS, ONNX_MOST, ONNX_SINGLE, ONNX_WIDE, as_element, named
 from archc.ops.operator import Operator, OperatorError, SizeOf, operator
 from archc.ops.spelling import Infix, OnnxSpelling, TorchSpelling, atom, call, method
 
@@ -305,4 +305,4 @@ class Clamp(Unary):
     def _bound(bound: int | float | None, dtype: DType, exact: bool = False) -> int | float | None:
         if bound is None or (exact and dtype.floating):
             return bound
-        return float(bound) if dtype.floating else int(bound)
+        return as_element(bound, dtype)

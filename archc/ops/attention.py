@@ -265,39 +265,29 @@ def _onnx_attention(
     scale: str,
     causal: tuple[Extent, Extent] | None,
 ) -> str:
-    """softmax(q k · scale + mask) v, of keys that are transposed already; `causal` holds t and s.
-
-    Scores of fewer than 32 bits are masked and normalized in f32, as PyTorch's kernels do: the least f16 plus a
-    negative score would be -inf.
-    """
+    """softmax(q k · scale + mask) v, of keys that are transposed already; `causal` holds t and s."""
     query, key, value = operands
     dtype = spell.types[0].dtype
-    precise = dtype if dtype in (DType.f32, DType.f64) else DType.f32
-    scores = _cast(spell, spell.add("MatMul", spell.add("Mul", query, scale), key), dtype, precise)
+    scores = spell.add("MatMul", spell.add("Mul", query, scale), key)
     if causal is not None:
         every = spell.add("Expand", spell.constant(1.0, DType.f32), spell.shape(causal))
         seen = spell.add("Cast", spell.add("Trilu", every, upper=0), to=DType.bool)
-        scores = spell.add("Where", seen, scores, spell.constant(_UNSEEN, precise))
+        scores = spell.add("Where", seen, scores, spell.constant(_UNSEEN, dtype))
     elif mask and spell.types[3].dtype is DType.bool:
-        scores = spell.add("Where", mask[0], scores, spell.constant(_UNSEEN, precise))
+        scores = spell.add("Where", mask[0], scores, spell.constant(_UNSEEN, dtype))
     elif mask:
-        scores = spell.add("Add", scores, _cast(spell, mask[0], dtype, precise))
-    weights = _cast(spell, spell.add("Softmax", scores, axis=-1), precise, dtype)
-    result = spell.add("MatMul", weights, value)
+        scores = spell.add("Add", scores, mask[0])
+    result = spell.add("MatMul", spell.add("Softmax", scores, axis=-1), value)
     if not mask:
         return result
-    return spell.add("Where", _blind(spell, mask[0], precise), spell.constant(0.0, dtype), result)
+    return spell.add("Where", _blind(spell, mask[0]), spell.constant(0.0, dtype), result)
 
 
-def _blind(spell: OnnxSpelling, mask: str, precise: DType) -> str:
+def _blind(spell: OnnxSpelling, mask: str) -> str:
     """Which queries see no key: [..., t, 1], or [..., 1, 1] where all queries share a row of the mask."""
     dtype, last = spell.types[3].dtype, spell.constant([-1])
     if dtype is DType.bool:
         count = spell.add("ReduceSum", spell.add("Cast", mask, to=DType.f32), last, keepdims=1)
         return spell.add("Equal", count, spell.constant(0.0, DType.f32))
-    largest = spell.add("ReduceMax", _cast(spell, mask, dtype, precise), last, keepdims=1)
-    return spell.add("Equal", largest, spell.constant(_UNSEEN, precise))
-
-
-def _cast(spell: OnnxSpelling, value: str, dtype: DType, wanted: DType) -> str:
-    return value if dtype is wanted else spell.add("Cast", value, to=wanted)
+    largest = spell.add("ReduceMax", mask, last, keepdims=1)
+    return spell.add("Equal", largest, spell.constant(_UNSEEN, dtype))

@@ -11,7 +11,7 @@ from archc.ir.attributes import attribute
 from archc.ir.dims import SymbolicDim, as_symbol
 from archc.ir.signature import Signature, parse_signature
 from archc.ir.types import DType, TensorType
-from archc.ops.dtypes import NUMBERS
+from archc.ops.dtypes import NUMBERS, as_element
 from archc.ops.formula import Side
 from archc.ops.operator import Operator, SizeOf, operator
 from archc.ops.rewriting import Uniform
@@ -103,7 +103,7 @@ class Binary(Operator, abstract=True):
             if dtype is not DType.i64:
                 scalar = spell.add("Cast", scalar, to=dtype)
         else:
-            scalar = spell.constant(_number(self.scalar, dtype), dtype)
+            scalar = spell.constant(as_element(self.scalar, dtype), dtype)
         sides = spell.operands[0], scalar
         return (sides[1], sides[0]) if self.reverse else sides
 
@@ -112,11 +112,7 @@ class Binary(Operator, abstract=True):
         if isinstance(scalar, SymbolicDim):
             text = spell.size(scalar)
             return text if as_symbol(scalar) else Infix(text)
-        text = literal(scalar if spell.types[0].dtype.floating else _number(scalar, spell.types[0].dtype))
+        assert scalar is not None, "asked for the number of an operator of two tensors"
+        dtype = spell.types[0].dtype
+        text = literal(scalar if dtype.floating else as_element(scalar, dtype))
         return Infix(text) if text.startswith("-") else text
-
-
-def _number(scalar: int | float | None, dtype: DType) -> int | float:
-    """A number as the dtype has it; `2` and `2.0` are one number to all that compares operators."""
-    assert scalar is not None, "asked for the number of an operator of two tensors"
-    return float(scalar) if dtype.floating else int(scalar)

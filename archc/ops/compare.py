@@ -8,7 +8,7 @@ from archc.ir.attributes import attribute
 from archc.ir.signature import Signature, parse_signature
 from archc.ir.types import DType, TensorType
 from archc.ops.binary import Binary
-from archc.ops.dtypes import ANY, BOOL, named
+from archc.ops.dtypes import ANY, BOOL, as_element, named
 from archc.ops.operator import Operator, operator
 from archc.ops.spelling import Infix, OnnxSpelling, TorchSpelling, atom, call, infix
 
@@ -102,13 +102,13 @@ class Where(Operator):
         if self.other is None:
             return call("torch.where", *spell.operands)
         dtype = spell.types[1].dtype
-        return call("torch.where", *spell.operands, self.other if dtype.floating else int(self.other))
+        return call("torch.where", *spell.operands, self.other if dtype.floating else as_element(self.other, dtype))
 
     def onnx(self, spell: OnnxSpelling) -> str:
         operands = list(spell.operands)
         if self.other is not None:
             dtype = spell.types[1].dtype
-            operands.append(spell.constant(float(self.other) if dtype.floating else int(self.other), dtype))
+            operands.append(spell.constant(as_element(self.other, dtype), dtype))
         return spell.add("Where", *operands)
 
 

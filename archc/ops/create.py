@@ -12,7 +12,7 @@ from archc.ir.signature import Pattern, Signature
 from archc.ir.solve import Extent
 from archc.ir.types import DType, TensorType
 from archc.ops.axes import plain_axes
-from archc.ops.dtypes import NUMBERS, ONNX_ALL, ONNX_MOST, named, wider
+from archc.ops.dtypes import NUMBERS, ONNX_ALL, ONNX_MOST, as_element, named, wider
 from archc.ops.operator import Operator, OperatorError, SizeOf, operator
 from archc.ops.rewriting import Number
 from archc.ops.spelling import OnnxSpelling, TorchSpelling, Verbatim, call, literal, method
@@ -82,7 +82,7 @@ class Filled(Operator, abstract=True):
         """The value of every element, as the dtype has it."""
         value = self.uniform()
         assert value is not None, f"{type(self).__name__} gives no value"
-        return bool(value) if self.dtype is DType.bool else float(value) if self.dtype.floating else int(value)
+        return as_element(value, self.dtype)
 
     def signature_for(self, types: Sequence[TensorType]) -> Signature:
         return Signature((), (Pattern("y", tuple(plain_axes(len(self.shape)))),))

@@ -10,6 +10,7 @@ form is computed; operands of another dtype are cast to the nearest wider one of
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
@@ -161,6 +162,16 @@ def onnx_kernels(op: Operator, names: Sequence[str]) -> dict[int, frozenset[DTyp
     if isinstance(op.onnx_dtypes, Mapping):
         return {names.index(name): known for name, known in op.onnx_dtypes.items() if name in names}
     return {0: op.onnx_dtypes} if names else {}
+
+
+def as_element(number: bool | int | float, dtype: DType) -> bool | int | float:
+    """A number as a dtype has it; `2`, `2.0` and `true` are one number to all that compares operators."""
+    return bool(number) if dtype is DType.bool else float(number) if dtype.floating else int(number)
+
+
+def as_f32(number: float) -> float:
+    """A number rounded as ONNX rounds attributes."""
+    return float(struct.unpack("f", struct.pack("f", number))[0])
 
 
 def wider(dtype: DType, known: frozenset[DType]) -> DType | None:

@@ -58,6 +58,7 @@ class Hardshrink(Activation):
     """x where |x| > lambd, else 0."""
 
     torch_name = "F.hardshrink"
+    onnx_dtypes = ONNX_SINGLE  # `lambd` of `Shrink` is an f32
     example = "x -> hardshrink"
 
     lambd: float = attribute(0.5, doc="half the width of the band that becomes 0")
@@ -74,6 +75,7 @@ class Softshrink(Activation):
     """sign(x) · max(0, |x| - lambd)."""
 
     torch_name = "F.softshrink"
+    onnx_dtypes = ONNX_SINGLE
     example = "x -> softshrink"
 
     lambd: float = attribute(0.5, doc="how far results are moved towards 0")

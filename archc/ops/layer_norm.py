@@ -74,6 +74,11 @@ class LastAxesNorm(Operator, abstract=True):
     def rigid_for(self, types: Sequence[TensorType]) -> tuple[str, ...]:
         return ("d", *(f"d{number}" for number in range(self._dims)))
 
+    @property
+    def _axes(self) -> list[int]:
+        """The normalized axes, counted from the end."""
+        return list(range(-self._dims, 0))
+
     def _last(self, shape: Sequence[int | SymbolicDim]) -> tuple[int | SymbolicDim, ...]:
         return tuple(shape[len(shape) - self._dims :])
 
@@ -119,9 +124,22 @@ class LayerNorm(LastAxesNorm):
         )
 
     def onnx(self, spell: OnnxSpelling) -> str:
+        if spell.types[0].dtype is DType.f64:
+            return self._onnx_exact(spell)
         scale = spell.weights.get("weight") or onnx_full(spell, 1.0, self._last(spell.types[0].shape))
         shift = [spell.weights["bias"]] if "bias" in spell.weights else []
         return spell.add("LayerNormalization", *spell.operands, scale, *shift, axis=-self._dims, epsilon=self.eps)
+
+    def _onnx_exact(self, spell: OnnxSpelling) -> str:
+        """The formula, node by node: `epsilon` of `LayerNormalization` is an f32."""
+        x, axes = spell.operands[0], spell.constant(self._axes)
+        deviation = spell.add("Sub", x, spell.add("ReduceMean", x, axes, keepdims=1))
+        variance = spell.add("ReduceMean", spell.add("Mul", deviation, deviation), axes, keepdims=1)
+        root = spell.add("Sqrt", spell.add("Add", variance, spell.constant(self.eps, DType.f64)))
+        result = spell.add("Div", deviation, root)
+        for op_type, name in (("Mul", "weight"), ("Add", "bias")):
+            result = spell.add(op_type, result, spell.weights[name]) if name in spell.weights else result
+        return result
 
 
 @operator
@@ -151,8 +169,7 @@ class RmsNorm(LastAxesNorm):
     def onnx(self, spell: OnnxSpelling) -> str:
         x, dtype = spell.operands[0], spell.types[0].dtype
         eps = MACHINE_EPSILON[dtype] if self.eps is None else self.eps
-        axes = spell.constant([-number - 1 for number in reversed(range(self._dims))])
-        mean = spell.add("ReduceMean", spell.add("Mul", x, x), axes, keepdims=1)
+        mean = spell.add("ReduceMean", spell.add("Mul", x, x), spell.constant(self._axes), keepdims=1)
         root = spell.add("Sqrt", spell.add("Add", mean, spell.constant(eps, dtype)))
         result = spell.add("Div", x, root)
         return spell.add("Mul", result, spell.weights["weight"]) if self.elementwise_affine else result

@@ -67,7 +67,7 @@ def _check_size(op: Operator, info: AttributeInfo, value: int | float, dtype: DT
             f"{_called(op, info)} is {_short(value)}, and the largest {dtype} is {_short(dtype.largest)}",
             attribute=info.name,
             help=f"write a number from {_short(dtype.smallest)} to {_short(dtype.largest)}"
-            + (", or `inf`" if dtype.floating else ""),
+            + (f", or `{math.copysign(math.inf, value)}`" if dtype.floating else ""),
         )
 
 
@@ -77,12 +77,14 @@ def _check_integer(op: Operator, info: AttributeInfo, value: int | float, dtype:
     if whole and abs(value) > dtype.largest:
         _check_size(op, info, value, dtype)
     elif not whole or value < dtype.smallest:
-        holds = "integers" if dtype.smallest < 0 else f"{dtype.smallest} to {dtype.largest}"
+        holds = f"{dtype.smallest} to {dtype.largest}" if whole or dtype is DType.bool else "integers"
+        needed = "i64" if whole else "f32"
+        converted = f"`dtype = {needed}`" if getattr(op, "dtype", None) is dtype else f"convert with `cast({needed})`"
         raise OperatorError(
             "dtype-mismatch",
             f"{_called(op, info)} is {_short(value)}, and {dtype} holds {holds}",
             attribute=info.name,
-            help=f"convert with `cast({'i64' if whole else 'f32'})`, or write another number",
+            help=f"{converted}, or another number",
         )
 
 

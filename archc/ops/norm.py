@@ -11,7 +11,7 @@ from archc.ir.dims import product
 from archc.ir.solve import Extent
 from archc.ir.types import DType, TensorType
 from archc.ops.checks import check_channels, check_positive, check_probability, check_rank
-from archc.ops.dtypes import FLOATS, ONNX_FLOATS, ONNX_SINGLE
+from archc.ops.dtypes import FLOATS, ONNX_FLOATS, ONNX_SINGLE, as_f32
 from archc.ops.operator import Operator, OperatorError, operator
 from archc.ops.parameter import Parameter, ones, zeros
 from archc.ops.spelling import OnnxSpelling, TorchModule, TorchSpelling, Verbatim, call
@@ -77,6 +77,8 @@ class BatchNorm(Operator):
     def onnx(self, spell: OnnxSpelling) -> str:
         scale, shift = _onnx_affine(spell, [spell.sizes["c"]])
         mean, variance = spell.weights["running_mean"], spell.weights["running_var"]
+        if spell.types[0].dtype is DType.f64:  # ONNX's `epsilon` is an f32
+            variance = spell.add("Add", variance, spell.constant(self.eps - as_f32(self.eps), DType.f64))
         return spell.add("BatchNormalization", *spell.operands, scale, shift, mean, variance, epsilon=self.eps)
 
     def channel_map(self, weights: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

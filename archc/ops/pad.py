@@ -10,7 +10,7 @@ from archc.ir.signature import Apply, Axis, Index, Pattern, Signature
 from archc.ir.solve import Extent
 from archc.ir.types import DType, TensorType
 from archc.ops.axes import plain_axes
-from archc.ops.dtypes import ONNX_MOST
+from archc.ops.dtypes import ONNX_MOST, as_element
 from archc.ops.operator import Operator, OperatorError, operator
 from archc.ops.rewriting import Uniform
 from archc.ops.spelling import OnnxSpelling, TorchSpelling, call
@@ -132,6 +132,5 @@ class Pad(Operator):
         ends = self.ends(spell.types[0].rank)
         pads = spell.constant([before for before, _ in ends] + [behind for _, behind in ends])
         dtype = spell.types[0].dtype
-        element = float(self.value) if dtype.floating else int(self.value)
-        value = spell.constant(element, dtype) if self.mode == "constant" and self.value else ""
+        value = spell.constant(as_element(self.value, dtype), dtype) if self.mode == "constant" and self.value else ""
         return spell.add("Pad", spell.operands[0], pads, value, mode=_ONNX_MODES[self.mode])

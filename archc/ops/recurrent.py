@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from archc.ir.attributes import attribute
+from archc.ops.dtypes import FLOATS
 from archc.ops.operator import operator
-from archc.ops.recurring import Recurrent
+from archc.ops.recurring import LENGTHS, Recurrent
 
 
 @operator
@@ -49,6 +50,7 @@ class Lstm(Recurrent):
 
     gates = 4
     states = ("h", "c")
+    dtypes = {"x": FLOATS, "h0": "x", "c0": "x", "lengths": LENGTHS}
     onnx_gates = (0, 3, 1, 2)
     example = "y, h, c = x -> encoder: lstm(128, bidirectional = true, return_state = true)"
 

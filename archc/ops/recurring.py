@@ -49,6 +49,9 @@ class LayerParameters(Mapping[str, Parameter]):
         return len(self._KINDS)
 
 
+LENGTHS = PLACES.without("i32")
+
+
 @operator
 class Recurrent(Operator, abstract=True):
     """What the recurrent layers share.
@@ -65,7 +68,7 @@ class Recurrent(Operator, abstract=True):
         "x[b, t, i], weight_ih_l0[g*h, i], weight_hh_l0[g*h, h], bias_ih_l0[g*h]?, bias_hh_l0[g*h]? -> y[b, t, h]"
     )
     parameters: ClassVar[Mapping[str, Parameter]] = LayerParameters()
-    dtypes = {"x": FLOATS, "h0": "x", "c0": "x", "lengths": PLACES.without("i32")}
+    dtypes = {"x": FLOATS, "h0": "x", "lengths": LENGTHS}
     onnx_dtypes = ONNX_F32
     rigid = ("t",)
     integer_schemes = ("weight",)

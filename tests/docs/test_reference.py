@@ -10,7 +10,7 @@ from archc.passmanager import pass_names
 from tests.docs.examples import ROOT
 
 
-@pytest.mark.parametrize("name", ["operators.md", "passes.md"])
+@pytest.mark.parametrize("name", ["dtypes.md", "operators.md", "passes.md"])
 def test_page_is_up_to_date(name: str) -> None:
     assert (ROOT / "docs" / name).read_text(encoding="utf-8") == pages()[name], "run `make reference`"
 

@@ -1,0 +1,148 @@
+"""The cells of the table of operators × dtypes: the cases of all operators, their operands converted to each dtype."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+
+import tests.ops
+from archc.ir.graph import Graph
+from archc.ir.rewriter import Rewriter
+from archc.ir.types import DType
+from archc.ops.dtypes import requirements
+from archc.ops.operator import Operator
+from archc.weights.dtypes import from_torch
+from archc.weights.store import Weights
+from archc.weights.tensor import ArrayTensor
+from tests.ops.comparing import as_tuple
+from tests.ops.drawing import draw_weights, type_of
+from tests.ops.harness import Case
+from tests.ops.modules import Reference, call_reference
+
+Tensor = torch.Tensor
+
+EACH = 3
+"""So many cases of each operator, the first ones."""
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """An operator with one operand, and those that share its dtype, in one dtype.
+
+    Attributes:
+        operand: the operand's name in the signature.
+    """
+
+    op: Operator
+    operand: str
+    dtype: DType
+    inputs: tuple[Tensor, ...]
+    reference: Reference
+
+    def __str__(self) -> str:
+        return f"{self.op} with {self.operand} in {self.dtype}"
+
+    def weights(self) -> dict[str, Tensor]:
+        """Values of the operator's parameters, in their dtypes."""
+        types = [type_of(tensor, {}) for tensor in self.inputs]
+        wanted = self.op.infer(types).parameters
+        drawn = draw_weights(self.op, self.inputs, {})
+        return {name: tensor.to(torch_dtype(wanted[name].dtype)) for name, tensor in drawn.items()}
+
+    @cached_property
+    def expected(self) -> tuple[Tensor, ...]:
+        """The results of the case's reference in f64 or i64, rounded to the dtypes of the operator's results.
+
+        Integers wrap around; bool has no wider dtype in which it means the same.
+        """
+        results = as_tuple(
+            call_reference(
+                self.reference,
+                [_widest(tensor) for tensor in self.inputs],
+                {name: _widest(tensor) for name, tensor in self.weights().items()},
+            )
+        )
+        types = self.op.infer([type_of(tensor, {}) for tensor in self.inputs]).results
+        return tuple(tensor.to(torch_dtype(type.dtype)) for tensor, type in zip(results, types, strict=True))
+
+
+def torch_dtype(dtype: DType) -> torch.dtype:
+    """PyTorch's dtype."""
+    return getattr(torch, dtype.torch)  # type: ignore[no-any-return]
+
+
+def all_cases() -> dict[str, list[Case]]:
+    """The first cases of each operator, by its name."""
+    found: dict[str, list[Case]] = {}
+    for module in pkgutil.iter_modules(tests.ops.__path__):
+        if module.name.startswith("test_"):
+            for one in getattr(importlib.import_module(f"tests.ops.{module.name}"), "CASES", ()):
+                found.setdefault(one.op.name, []).append(one)
+    return {name: cases[:EACH] for name, cases in found.items()}
+
+
+def cells(cases: Sequence[Case], dtype: DType) -> Iterator[Cell]:
+    """The cells of one operator: each operand that has a dtype of its own in this one."""
+    for one in cases:
+        names = [pattern.name for pattern in one.op.data_operands([type_of(tensor, {}) for tensor in one.inputs])]
+        needs = requirements(one.op, names)[: len(one.inputs)]
+        for position, need in enumerate(needs):
+            if need.own is None or (need.like is not None and one.inputs[need.like].dtype is torch_dtype(dtype)):
+                continue
+            before = one.inputs[position].dtype
+            follow = [k for k, other in enumerate(needs) if other.like == position and one.inputs[k].dtype is before]
+            inputs = tuple(
+                converted(tensor, dtype, one.op) if k == position or k in follow else tensor
+                for k, tensor in enumerate(one.inputs)
+            )
+            yield Cell(one.op, names[position], dtype, inputs, one.reference)
+
+
+def converted(tensor: Tensor, dtype: DType, op: Operator) -> Tensor:
+    """The same numbers in a dtype; fractions become integers three times as large, without a sign in u8."""
+    wanted = torch_dtype(dtype)
+    if tensor.dtype is wanted:
+        return tensor
+    if dtype is DType.bool:
+        return tensor > 0 if tensor.is_floating_point() else tensor % 2 > 0
+    if not tensor.is_floating_point() or dtype.floating:
+        return tensor.to(wanted)
+    if op.name == "topk":  # of equal elements any may come first
+        tensor = tensor.flatten().argsort().argsort().reshape(tensor.shape)
+        return tensor.to(wanted)
+    tensor = tensor if torch.equal(tensor, tensor.round()) else (tensor * 3).round()
+    return (tensor.abs() if dtype is DType.u8 else tensor).to(wanted)
+
+
+def together(many: Sequence[Cell]) -> tuple[Graph, dict[str, Tensor]]:
+    """One graph of many cells, and its inputs; results of cell k are called `y{k}_0` and so on."""
+    graph = Graph("cells")
+    rewriter = Rewriter(graph)
+    feeds: dict[str, Tensor] = {}
+    tensors: dict[str, Tensor] = {}
+    for k, cell in enumerate(many):
+        named = {f"x{k}_{number}": tensor for number, tensor in enumerate(cell.inputs)}
+        operands = [rewriter.input(name, type_of(tensor, {})) for name, tensor in named.items()]
+        node = rewriter.add(cell.op, operands, name=f"layer{k}")
+        for number, value in enumerate(node.results):
+            rewriter.output(f"y{k}_{number}", value)
+        feeds |= named
+        tensors |= {f"layer{k}.{name}": tensor for name, tensor in cell.weights().items()}
+    graph.tensors = Weights({name: ArrayTensor(from_torch(tensor)) for name, tensor in tensors.items()})
+    return graph, feeds
+
+
+def results_of(k: int, found: Mapping[str, Tensor]) -> list[Tensor]:
+    """The results of cell k among the outputs of a graph made by `together`."""
+    return [tensor for name, tensor in found.items() if name.startswith(f"y{k}_")]
+
+
+def _widest(tensor: Tensor) -> Tensor:
+    if tensor.dtype is torch.bool:
+        return tensor
+    return tensor.double() if tensor.is_floating_point() else tensor.long()
