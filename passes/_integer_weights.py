@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from archc.ir.graph import Graph
+from archc.ir.graph import Graph, Node
 from archc.ir.storage import Int8, Masked
 from archc.ir.types import DType
 from archc.passmanager import Context
 
 from ._layers import Layer
+
+Array = npt.NDArray[Any]
+
+LARGEST_BIAS = 2.0**30
+"""The largest bias in the integers that it is added in: it leaves half of int32 to the products."""
 
 SCALES = 0.1
 """The largest share of a weight's bytes that its scales may take, where the axis they belong to is chosen."""
@@ -53,8 +60,14 @@ def _obstacle(graph: Graph, layer: Layer, name: str) -> str | None:
     return None
 
 
-def store(graph: Graph, context: Context, layer: Layer, names: Iterable[str], by_channel: bool) -> Stored:
-    """Store these weights of a layer as int8, those that an earlier layer shares excepted: they are stored already."""
+def store(
+    graph: Graph, context: Context, layer: Layer, names: Iterable[str], by_channel: bool, least: Mapping[str, Array]
+) -> Stored:
+    """Store these weights of a layer as int8, those that an earlier layer shares excepted: they are stored already.
+
+    Args:
+        least: the least scales of some weights, by path; see `least_scales`.
+    """
     before = after = 0
     errors, norms = [], []
     for name in names:
@@ -65,11 +78,45 @@ def store(graph: Graph, context: Context, layer: Layer, names: Iterable[str], by
             if isinstance(graph.weights[path].storage, Masked):
                 context.note(layer.path, "its mask is gone: what it left out is zero in int8, too")
             axis = layer.op.channel_axis if layer.op.channel_axis is not None else _best_axis(values)
-            context.rewriter.set_storage(path, Int8(axis if by_channel else None))
+            storage = Int8(axis if by_channel else None)
+            stored = storage.encode(path, values, least.get(path, 0.0)) if by_channel else None
+            context.rewriter.set_storage(path, storage, stored)
         after += graph.weights[path].nbytes
         errors.append(_norm(graph.weight_values(path) - values))
         norms.append(_norm(values))
     return Stored(before, after, math.hypot(*errors) / (math.hypot(*norms) or 1.0))
+
+
+def least_scales(graph: Graph, layers: Iterable[Layer]) -> dict[str, Array]:
+    """The scale of each output channel of a weight below which int32 could not hold its bias.
+
+    Integer kernels add the bias as a multiple of s_x s_w, the scales of operand and weight.
+    """
+    found: dict[str, Array] = {}
+    for layer in layers:
+        grids = [grid for node in layer.nodes if (grid := _grid_of(graph, node)) is not None]
+        if not grids or "bias" not in layer.node.weights or "weight" not in layer.weights:
+            continue
+        path = layer.weights["weight"]
+        bias = graph.weight_values(layer.node.weights["bias"])
+        if layer.op.channel_axis is None or graph.weights[path].shape[layer.op.channel_axis] != len(bias):
+            continue
+        with np.errstate(over="ignore"):
+            least = np.abs(bias).astype(np.float64) / (min(grids) * LARGEST_BIAS)
+        least = np.where(least < np.finfo(np.float32).max, least, 0).astype(np.float32)
+        found[path] = np.maximum(found[path], least) if path in found else least
+    return found
+
+
+def _grid_of(graph: Graph, node: Node) -> float | None:
+    """The fixed scale of the integers that a layer's first operand is decoded from, or None."""
+    decoder = node.operands[0].producer if node.operands else None
+    if decoder is None or not decoder.op.unpacks:
+        return None
+    source = decoder.operands[1].producer
+    if source is None or "scale" not in source.weights or decoder.operands[1].type.rank:
+        return None
+    return float(graph.weight_values(source.weights["scale"]))
 
 
 def _best_axis(values: np.ndarray) -> int | None:

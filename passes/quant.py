@@ -12,7 +12,7 @@ from archc.ir.graph import Graph, Node, Value
 from archc.passmanager import FLOAT_WEIGHTS, Context, Pass, select
 
 from ._calibrate import Range, observe
-from ._integer_weights import Stored, obstacles, store
+from ._integer_weights import Stored, least_scales, obstacles, store
 from ._layers import Layer, Work, layers_with_weights, work_at
 from ._quantizers import Rounder, feeding, joined, results_to_round
 
@@ -127,12 +127,12 @@ class Quant(Pass):
         rounder = Rounder(graph, context, ranges)
         for value, node in results.items():
             rounder.result(value, node)
+        for node in (node for layer, scheme in schemes.items() if scheme != "weight" for node in layer.nodes):
+            rounder.operand(node)
+        least = least_scales(graph, schemes)
         for layer, scheme in schemes.items():
             names = [name for name in layer.weights if name not in unfit[layer]]
-            stored = store(graph, context, layer, names, self.granularity == "channel")
-            if scheme != "weight":
-                for node in layer.nodes:
-                    rounder.operand(node)
+            stored = store(graph, context, layer, names, self.granularity == "channel", least)
             _remark(context, layer, scheme, received.get(layer, []), stored)
 
     def _ranges(self, graph: Graph, context: Context, values: list[Value]) -> dict[Value, Range]:

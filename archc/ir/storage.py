@@ -117,14 +117,19 @@ class Int8(Storage):
             return f"its axes are 0 to {len(shape) - 1}" if shape else "it has no axes"
         return None
 
-    def encode(self, path: str, values: np.ndarray) -> dict[str, np.ndarray]:
+    def encode(self, path: str, values: np.ndarray, least: np.ndarray | float = 0.0) -> dict[str, np.ndarray]:
+        """See `Storage.encode`; no scale is below `least`, a number or one for each slice.
+
+        A slice of zeros has that scale, or else the largest of the other slices: any one is exact.
+        """
         import numpy as np
 
         others = tuple(k for k in range(values.ndim) if k != self.axis)
-        largest = np.abs(values).max(axis=others if self.axis is not None else None)
-        scale = np.asarray(largest / 127, values.dtype)
-        # Nothing can be divided by the scale 0 of a slice of zeros, or of numbers too small to have a 127th.
-        scale = np.where(scale > 0, scale, np.ones_like(scale))
+        largest = np.abs(values).max(axis=others if self.axis is not None else None, initial=0)
+        scale = np.maximum(np.asarray(largest / 127, values.dtype), np.asarray(least, values.dtype))
+        # Nothing can be divided by the scale 0, which numbers too small to have a 127th have as well.
+        other = scale.max(initial=0)
+        scale = np.where(scale > 0, scale, np.asarray(other if other > 0 else 1, values.dtype))
         quantized = np.clip(np.rint(values / self._spread(scale, values.ndim)), -127, 127).astype(np.int8)
         return {path: quantized, f"{path}_scale": scale}
 

@@ -12,7 +12,7 @@ from archc.ir.solve import Extent
 from archc.ir.types import TensorType
 from archc.ops.checks import bad_attribute
 from archc.ops.convolving import Convolving
-from archc.ops.integers import integer_module, quantized_operand
+from archc.ops.integers import integer_module, onnx_product, quantized_operand
 from archc.ops.operator import operator
 from archc.ops.parameter import Parameter, kaiming_uniform, uniform_fan_in
 from archc.ops.spatial import (
@@ -95,11 +95,10 @@ class Convolution(Convolving, abstract=True):
         options = onnx_window(self.kernel, self.strides, self.pads, self.dilations, self.groups)
         operand = quantized_operand(spell)
         if operand is None or not operand.static or _terms(spell) < SHORT_SUM:
-            inputs = (*spell.operands, *spell.weights.values())
-        else:
-            inputs = (spell.operands[0], spell.dequantized("weight"), spell.integer_bias(operand))
-        result: str = spell.add("Conv", *inputs, **options)
-        return result
+            result: str = spell.add("Conv", *spell.operands, *spell.weights.values(), **options)
+            return result
+        inputs = (spell.operands[0], spell.dequantized("weight"))
+        return onnx_product(spell, operand, lambda bias: spell.add("Conv", *inputs, bias, **options), len(self.spatial))
 
     def factors(self, rank: int) -> tuple[Self, Self] | None:
         """This kernel to `rank` channels, then a kernel of size 1; groups would need a factorization each."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from archc.ir.storage import Dense, Int8
 from archc.ir.types import DType
 from archc.ops.spelling import OnnxSpelling, Quantized, TorchModule, TorchSpelling
@@ -10,6 +12,25 @@ from archc.ops.spelling import OnnxSpelling, Quantized, TorchModule, TorchSpelli
 def quantized_operand(spell: OnnxSpelling) -> Quantized | None:
     """The first operand's integers, where the weight is stored as integers too; else None."""
     return spell.quantized(0) if integer_weight(spell) is not None else None
+
+
+def onnx_product(spell: OnnxSpelling, operand: Quantized, product: Callable[[str], str], spatial: int = 0) -> str:
+    """The product of a quantized operand and the weight, and the bias.
+
+    A bias that int32 cannot hold is added in floats.  The copy before keeps it out of the product, where ONNX Runtime
+    would round it to int32 all the same; see `archc.codegen.onnx.barriers`.
+
+    Args:
+        product: adds the node, given the name of the bias, empty for none.
+        spatial: the number of axes after the one of the channels.
+    """
+    bias = spell.integer_bias(operand)
+    if bias is not None:
+        return product(bias)
+    sums, added = spell.add("Max", product("")), spell.weights["bias"]
+    if spatial:
+        added = spell.add("Unsqueeze", added, spell.constant(list(range(1, spatial + 1))))
+    return spell.add("Add", sums, added)
 
 
 def integer_module(function: str, module: TorchModule, spell: TorchSpelling) -> TorchModule | None:

@@ -10,7 +10,7 @@ from archc.ir.storage import Int8
 from archc.ir.types import DType, TensorType
 from archc.ops.checks import check_positive
 from archc.ops.dtypes import FLOATS, ONNX_FLOATS, PLACES
-from archc.ops.integers import integer_module, quantized_operand
+from archc.ops.integers import integer_module, onnx_product, quantized_operand
 from archc.ops.operator import Operator, operator
 from archc.ops.parameter import Parameter, kaiming_uniform, normal, uniform_fan_in
 from archc.ops.spelling import OnnxSpelling, Quantized, TorchModule, TorchSpelling, call
@@ -61,8 +61,11 @@ class Linear(Operator):
         x = spell.operands[0]
         weight, turned = spell.oriented("weight") if operand is None else (spell.dequantized("weight"), False)
         if spell.types[0].rank == 2:
-            bias = spell.weights.get("bias", "") if operand is None else spell.integer_bias(operand)
-            return spell.add("Gemm", x, weight, bias, transB=int(not turned))
+
+            def gemm(bias: str) -> str:
+                return spell.add("Gemm", x, weight, bias, transB=int(not turned))
+
+            return gemm(spell.weights.get("bias", "")) if operand is None else onnx_product(spell, operand, gemm)
         product = spell.add("MatMul", x, weight if turned else spell.add("Transpose", weight, perm=[1, 0]))
         return spell.add("Add", product, spell.weights["bias"]) if self.bias else product
 

@@ -150,11 +150,11 @@ class OnnxSpelling(Protocol):
         Elsewhere it costs more than `weights[name]`; see `archc.codegen.onnx.decode`.
         """
 
-    def integer_bias(self, operand: Quantized) -> str:
+    def integer_bias(self, operand: Quantized) -> str | None:
         """The name of the parameter `bias` as integer kernels add it to the sums of products of `weight` and `operand`.
 
         It is rounded to multiples of the product of their scales, by half of one at most.  Empty where the operator
-        has no bias; `operand` must be static, and `weight` stored as int8.
+        has no bias, None where int32 cannot hold it; `operand` must be static, and `weight` stored as int8.
         """
 
 

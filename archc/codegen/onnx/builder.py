@@ -71,7 +71,7 @@ class Builder:
         self._dequantized: dict[str, str] = {}
         self._transposed: dict[str, str] = {}
         self._cast: dict[tuple[str, DType], str] = {}
-        self._biases: dict[tuple[str, str, str], str] = {}
+        self._biases: dict[tuple[str, str, str], str | None] = {}
         self._records: list[Record] = []  # of the graph, or of the steps of a scan
         self._outermost = self._records
 
@@ -220,7 +220,7 @@ class Builder:
             self._dequantized[path] = dequantize(self, self.graph.weights[path])
         return self._dequantized[path]
 
-    def integer_bias(self, path: str, weight: str, scale: str) -> str:
+    def integer_bias(self, path: str, weight: str, scale: str) -> str | None:
         """See `OnnxSpelling.integer_bias`; takes the paths of bias, weight and the operand's scale."""
         key = (path, weight, scale)
         if key not in self._biases:

@@ -69,6 +69,10 @@ def zero_points(builder: Builder, path: str, shape: tuple[int, ...]) -> str:
     return builder.derived(f"{path}_zero_point", np.zeros(shape, np.int8))
 
 
+LEAST_EXACT = 2.0**-20
+"""The largest relative error of a bias whose row of the weight is zero: there, it is the whole result."""
+
+
 class IntegerBias(NamedTuple):
     """A bias in the integers that the products of a weight and a quantized operand add up to: b ≈ steps · counts."""
 
@@ -77,7 +81,10 @@ class IntegerBias(NamedTuple):
 
 
 def rounded_bias(builder: Builder, path: str, weight: Weight, scale: str) -> IntegerBias | None:
-    """A bias in integers, counts = round(b / (s_x s_w)), in int32; None where int32 cannot hold it.
+    """A bias in integers, counts = round(b / (s_x s_w)), in int32.
+
+    None where int32 cannot hold it and the products together, where the product of the scales is no normal number,
+    and where a row of zeros, whose scale can be any, would lose more of its bias than float32 does.
 
     Args:
         path: the bias; scale: the stored scale of the operand.
@@ -86,21 +93,24 @@ def rounded_bias(builder: Builder, path: str, weight: Weight, scale: str) -> Int
 
     tensors = builder.graph.tensors
     assert tensors is not None, "the emitter checks that weights are bound"
-    steps = tensors[scale].numpy() * tensors[f"{weight.path}_scale"].numpy()
-    counts = np.rint(builder.graph.weight_values(path).astype(np.float64) / steps)
-    if not (np.abs(counts) < 2**31).all():
+    bias = builder.graph.weight_values(path).astype(np.float64)
+    with np.errstate(over="ignore", under="ignore"):
+        steps = np.broadcast_to(tensors[scale].numpy() * tensors[f"{weight.path}_scale"].numpy(), bias.shape)
+    if not (np.isfinite(bias).all() and np.isfinite(steps).all() and (steps >= np.finfo(np.float32).tiny).all()):
         return None
-    return IntegerBias(counts.astype(np.int32), np.broadcast_to(steps, counts.shape))
+    counts = np.rint(bias / steps)
+    rows = np.abs(tensors[weight.path].numpy().astype(np.int16)).reshape(len(bias), -1).sum(1, dtype=np.int64)
+    lost = (rows == 0) & (np.abs(counts * steps - bias) > LEAST_EXACT * np.abs(bias))
+    if lost.any() or not (np.abs(counts) + 255 * rows < 2**31).all():
+        return None
+    return IntegerBias(counts.astype(np.int32), steps)
 
 
-def integer_bias(builder: Builder, path: str, weight: Weight, scale: str) -> str:
-    """The name of a bias in integers: ONNX Runtime's integer kernels add nothing else.
-
-    A bias that int32 cannot hold stays in floats.  The arguments are those of `rounded_bias`.
-    """
+def integer_bias(builder: Builder, path: str, weight: Weight, scale: str) -> str | None:
+    """The name of a bias in integers, or None where it has no such form; the arguments are those of `rounded_bias`."""
     bias = rounded_bias(builder, path, weight, scale)
     if bias is None:
-        return builder.decoded(path)
+        return None
     q = builder.derived(f"{path}/int32", bias.counts)
     zeros = builder.constant([0] * len(bias.counts), DType.i32)
     return _dequantize_linear(builder, path, q, builder.derived(f"{path}/int32_scale", bias.steps), zeros, 0)

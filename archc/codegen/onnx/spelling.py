@@ -118,7 +118,7 @@ class Spelling:
     def dequantized(self, name: str) -> str:
         return self._builder.dequantized(self._node.weights[name])
 
-    def integer_bias(self, operand: Quantized) -> str:
+    def integer_bias(self, operand: Quantized) -> str | None:
         paths = self._node.weights
         return self._builder.integer_bias(paths["bias"], paths["weight"], operand.scale) if "bias" in paths else ""
 
