@@ -292,7 +292,7 @@ def compile(
         ArchcError: anything that is the user's to mend.
     """
     from archc.driver.binding import bind_file, bind_fresh
-    from archc.passmanager.calibration import Calibration, read_calibration
+    from archc.passmanager.calibration import Calibration, read_calibration, warn_of_constant
 
     found = diagnostics if diagnostics is not None else Diagnostics()
     given_sizes = sizes_from(sizes)
@@ -322,6 +322,8 @@ def compile(
         bind_file(graph, Path(weights), seed, found, allow_pickle, Path(renaming) if renaming is not None else None)
         weights_text = f"read from {file_title(Path(weights))}"
     arrays = read_calibration(graph, calibration) if calibration is not None else None
+    if arrays is not None:
+        warn_of_constant(arrays, found)
     inputs = Calibration(graph, arrays, seed)
     calibration_text = f"seeded random inputs (seed {seed}); no data was given" if arrays is None else "the given data"
     given = (weights if weights != NO_WEIGHTS else None, renaming, calibration)
@@ -339,7 +341,7 @@ def compile(
     if pipeline:
         warn_of_assumed(compiled.sizes, found)
         machines = devices_of(module, found)
-        compiled.passes += run_passes(graph, pipeline, inputs, progress, machines, compiled.sizes.values)
+        compiled.passes += run_passes(graph, pipeline, inputs, progress, machines, compiled.sizes.values, found)
     return compiled
 
 

@@ -36,7 +36,10 @@ def mask(graph: Graph, context: Context, sparsity: float, scope: Literal["global
         parts = [path for path in paths if path in after]
         if parts:
             size = sum(graph.weights[path].size for path in parts)
-            _remark(context, layer, size, sum(before[path] for path in parts), sum(after[path] for path in parts))
+            zeros = sum(after[path] for path in parts)
+            _remark(context, layer, size, sum(before[path] for path in parts), zeros)
+            if scope == "global" and zeros > sum(before[path] for path in parts):
+                _warn_of_share(context, layer, zeros / max(size, 1), sparsity)
         else:
             reason = next((reason for path in paths if (reason := obstacles.get(path))), None)
             reason = reason or "it sums over none of its weights"
@@ -59,6 +62,21 @@ def _remark(context: Context, layer: str, size: int, before: int, after: int) ->
         context.left(layer, f"{share:.1%} of its weights are zero already", **figures)
     else:
         context.left(layer, "none of its weights is among the smallest", **figures)
+
+
+def _warn_of_share(context: Context, layer: str, share: float, sparsity: float) -> None:
+    """Say in the normal output that one layer loses far more than its share."""
+    if share <= most_of_a_layer(sparsity):
+        return
+    message = f"`{layer}` loses {share:.1%} of its weights, where {sparsity:.1%} of all go"
+    way = f'`keep = "{layer}"` spares it, `scope = "layer"` takes the same share of each layer'
+    context.note(layer, f"{message}: {way}", share=round(share, 6))
+    context.diagnostics.warn("layer-nearly-masked", message, help=way)
+
+
+def most_of_a_layer(sparsity: float) -> float:
+    """The share of one layer's weights that may go without a warning: half of what should stay of it must stay."""
+    return (1 + sparsity) / 2
 
 
 # Which weights ------------------------------------------------------------------------------------------------

@@ -23,7 +23,9 @@ class Prune(Pass):
     beside the weight: what it leaves out is zero, and stays so when the program is trained further.  Weights are
     pruned that products are summed over; biases and norms are not.  With `scope = "global"` one threshold holds
     for all selected layers; with "layer" each loses the same share.  What an earlier `prune` masked counts towards
-    the share.  Neither PyTorch nor ONNX Runtime is faster for it, but files compress better.
+    the share.  A layer that keeps less than half of its share under a global threshold, and so loses more than
+    (1 + sparsity) / 2 of its weights, is warned of.  Neither PyTorch nor ONNX Runtime is faster for it, but files
+    compress better.
 
     With `scheme = "channel"` whole channels go, so that layers become narrower, smaller and faster.  Channels that
     must go together form a group: those of two tensors that are added up, the parts of a head of attention, a channel

@@ -34,6 +34,7 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("files", metavar="FILE", nargs="+", help="an .arch file")
     options.add_model(parser)
+    options.add_strict(parser)
     options.add_load(parser)
     options.add_json(parser, "the models and diagnostics of each file")
     parser.set_defaults(run=run)
@@ -76,8 +77,9 @@ def _check(file: str, values: dict[str, Any], arguments: argparse.Namespace) -> 
         for name in names:
             models += _model(module, name, values, found)
         found.check()
+        options.hold_to_strict(arguments, found)
     except ArchcError as failure:
-        found.extend(failure.diagnostics)
+        found = Diagnostics(list(failure.diagnostics))
     report = {
         "file": file,
         "fine": not found.errors,

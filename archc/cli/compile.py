@@ -58,6 +58,7 @@ def add_parser(commands: Any) -> None:
         "without either option, models are checked that take no more than 20 billion multiply-adds and 1 GB a run",
     )
     parser.add_argument("--explain", action="store_true", help="print what every pass did to every layer, and why")
+    options.add_strict(parser)
     options.add_load(parser)
     options.add_json(parser, "the report")
     parser.set_defaults(run=run)
@@ -70,8 +71,10 @@ def run(arguments: argparse.Namespace) -> int:
     with ExitStack() as watched:
         progress = watched.enter_context(output.progress())
         compiled = options.compiled(arguments, found, progress)
+        options.hold_to_strict(arguments, found)
 
         def announce(report: dict[str, Any]) -> None:
+            options.hold_to_strict(arguments, found)
             watched.close()  # nothing is printed while the progress is shown
             _print(arguments, compiled, report, found)
 

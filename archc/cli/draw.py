@@ -62,6 +62,7 @@ def add_parser(commands: Any) -> None:
         help="a block to open wherever it is used; may be given several times",
     )
     options.add_compilation(parser)
+    options.add_strict(parser)
     options.add_load(parser)
     options.add_json(parser, "what was written: the file, and the panels with what is in them,")
     parser.set_defaults(run=run)
@@ -74,6 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
     load_plugins(arguments.load)
     found = Diagnostics()
     graph, read = _graph(arguments, found)
+    options.hold_to_strict(arguments, found)
     scene = compose(graph, arguments.depth, arguments.open)
     path: Path = arguments.picture or Path(f"{graph.name}.svg")
     text = written(scene, path.suffix)

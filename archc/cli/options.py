@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from archc.diagnostics import Diagnostics, did_you_mean
+from archc.diagnostics import ArchcError, Diagnostics, did_you_mean
 from archc.ir.sizes import SIZES_HELP, read_sizes
 
 if TYPE_CHECKING:
@@ -119,6 +120,23 @@ def add_compilation(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="read weights from PyTorch's pickles too, tensors only (`weights_only`)",
     )
+
+
+def add_strict(parser: argparse.ArgumentParser) -> None:
+    """The option that turns warnings into errors."""
+    parser.add_argument(
+        "--strict", action="store_true", help="treat warnings as errors: exit status 1, nothing written"
+    )
+
+
+def hold_to_strict(arguments: argparse.Namespace, diagnostics: Diagnostics) -> None:
+    """Raise what was found as errors, if the user asked for that.
+
+    Raises:
+        ArchcError: there are warnings, and `--strict` is given.
+    """
+    if arguments.strict and diagnostics.warnings:
+        raise ArchcError([replace(each, severity="error") for each in diagnostics])
 
 
 def compiled(arguments: argparse.Namespace, diagnostics: Diagnostics, progress: Callable[[str], None]) -> Compiled:

@@ -51,6 +51,7 @@ def add_parser(commands: Any) -> None:
         "--plot", metavar="FILE", type=Path, help="draw the figures of --sweep into a file: .svg, .png or .pdf"
     )
     options.add_compilation(parser)
+    options.add_strict(parser)
     options.add_load(parser)
     options.add_json(parser, "the model, its figures and its layers")
     parser.set_defaults(run=run)
@@ -69,6 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
     graph, compiled = _graph(arguments, found)
     sizes = compiled.sizes if compiled is not None else choose_sizes(graph, arguments.sizes)
     layers.warn_of_sizes(graph, sizes, found)
+    options.hold_to_strict(arguments, found)
     at = sizes.values
     compared = widths.compare(_parsed(arguments, Diagnostics()), graph) if compiled and compiled.passes else []
     divided = stages.costs(graph, _machines(arguments), at)
@@ -110,6 +112,7 @@ def _sweep(arguments: argparse.Namespace, found: Diagnostics) -> int:
             arguments.allow_absolute_imports,
             progress,
         )
+    options.hold_to_strict(arguments, found)
     if arguments.plot is not None:
         sweep.plot(over, points, arguments.plot, Path(arguments.file).stem)
     if arguments.json:

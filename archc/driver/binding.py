@@ -52,7 +52,7 @@ def bind_file(
     if renaming is not None:
         from archc.weights.rename import read_rules, rename
 
-        given = rename(given, read_rules(renaming), expected)
+        given = rename(given, read_rules(renaming), expected, diagnostics)
     matched = match(expected, given, optional=optional, remarks=diagnostics)
     fresh = _fresh(graph, seed)
     graph.tensors = Weights({stored: matched.get(stored, fresh[stored]) for stored in expected})
@@ -68,12 +68,14 @@ def _decoded(weight: Weight, tensors: Mapping[str, LazyTensor]) -> np.ndarray:
 
 
 def _optional(graph: Graph) -> set[str]:
-    return {
+    """The tensors that a file may lack or may hold: counters of training steps, and those of dead layers."""
+    counters = {
         path
         for node in graph.nodes()
         for name, path in node.weights.items()
         if node.op.parameters[name].optional_in_files
     }
+    return counters | graph.dead_weights
 
 
 def _fresh(graph: Graph, seed: int) -> dict[str, LazyTensor]:

@@ -161,6 +161,7 @@ class Graph:
         weights: what is known of each weight, by path.
         tensors: the values of the stored tensors, once they are bound; None before.
         scope: the scope of the model itself.
+        dead_weights: the stored tensors of the text's layers that feed no output; a weights file may hold them.
     """
 
     def __init__(self, name: str, scope: Scope | None = None):
@@ -170,6 +171,7 @@ class Graph:
         self.outputs: dict[str, Value] = {}
         self.weights: dict[str, Weight] = {}
         self.tensors: Weights | None = None
+        self.dead_weights: frozenset[str] = frozenset()
         self._nodes: dict[Node, None] = {}
         self._edges: Edges | None = None
         self._sorted: list[Node] | None = None

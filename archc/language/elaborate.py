@@ -18,6 +18,7 @@ from archc.ir.verifier import verify
 from archc.language import syntax
 from archc.language.apply import Application
 from archc.language.block_attributes import bind_attributes, holds_callables
+from archc.language.dead_layers import remove_dead_layers
 from archc.language.derivations import Derived
 from archc.language.environment import ABSENT, BlockRef, Failed
 from archc.language.expressions import Expressions
@@ -52,9 +53,7 @@ def elaborate(
     graph = Elaborator(diagnostics).model(module, model, values)
     if len(diagnostics.errors) > errors:
         return None
-    rewriter = Rewriter(graph)
-    rewriter.remove_unused_nodes()
-    rewriter.remove_unused_weights()
+    remove_dead_layers(graph, diagnostics)
     verify(graph)
     return graph
 

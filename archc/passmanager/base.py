@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from archc.diagnostics import Diagnostics
 from archc.ir.attributes import arguments_text
 from archc.ir.devices import Devices
 from archc.ir.graph import Graph, Node
@@ -87,6 +88,7 @@ class Context:
         calibration: inputs to run the graph on.
         devices: the machines that the file describes, by name.
         sizes: a value for each symbolic size, at which a pass counts costs.
+        diagnostics: takes warnings, which the user sees without asking for remarks.
         remarks: what the pass said.
     """
 
@@ -94,6 +96,7 @@ class Context:
     calibration: Calibration
     devices: Mapping[str, Devices] = field(default_factory=dict)
     sizes: Mapping[str, int] = field(default_factory=dict)
+    diagnostics: Diagnostics = field(default_factory=Diagnostics)
     remarks: list[Remark] = field(default_factory=list)
 
     def rewrote(self, layer: str | Node, message: str, **figures: float | int | str) -> None:

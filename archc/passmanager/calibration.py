@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from archc.diagnostics import did_you_mean, error
+from archc.diagnostics import Diagnostics, did_you_mean, error
 from archc.ir.dims import as_symbol, symbols
 from archc.ir.graph import Graph, Value
 from archc.passmanager.failures import failed_run
@@ -156,6 +156,25 @@ def read_calibration(graph: Graph, data: str | Path | Mapping[str, np.ndarray]) 
     for value in graph.inputs:
         _check_range(graph, value, arrays[value.name or ""], sizes, where)
     return arrays
+
+
+def warn_of_constant(arrays: Mapping[str, np.ndarray], diagnostics: Diagnostics) -> None:
+    """Warn of calibration data that tell nothing of real inputs: floats that are all equal.
+
+    Integers and masks may be: every sample may be of one length.  They are told of where all inputs are constant.
+    """
+    import numpy as np
+
+    constant = [name for name, array in arrays.items() if array.size > 1 and (array == array.flat[0]).all()]
+    every = len(constant) == len(arrays)
+    for name in constant:
+        array = arrays[name]
+        if every or np.issubdtype(array.dtype, np.floating):
+            diagnostics.warn(
+                "constant-calibration",
+                f"every element of `{name}` in the calibration data is {array.flat[0]}",
+                help="give inputs that the model will see: ranges and errors measured on these mean nothing",
+            )
 
 
 def _check_range(graph: Graph, value: Value, array: np.ndarray, sizes: Mapping[str, int], where: str) -> None:

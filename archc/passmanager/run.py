@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
 
-from archc.diagnostics import ArchcError, error
+from archc.diagnostics import ArchcError, Diagnostics, error
 from archc.ir.attributes import AttributeProblem
 from archc.ir.cost import Cost, cost
 from archc.ir.devices import Devices
@@ -24,6 +24,7 @@ from archc.ir.verifier import InvalidGraph, verify
 from archc.passmanager.agreement import largest_error
 from archc.passmanager.base import Context, Pass, Preserves, Remark
 from archc.passmanager.calibration import Calibration
+from archc.passmanager.idle import warn_of_idle
 from archc.passmanager.order import check_order
 from archc.passmanager.sizes import choose_sizes
 from archc.passmanager.threads import one_thread
@@ -71,6 +72,7 @@ def run_passes(
     progress: Callable[[str], None] = lambda name: None,
     devices: Mapping[str, Devices] | None = None,
     sizes: Mapping[str, int] | None = None,
+    diagnostics: Diagnostics | None = None,
 ) -> Iterator[PassReport]:
     """Run passes over a graph, in place; gives the report of each as it ends.
 
@@ -78,10 +80,11 @@ def run_passes(
         progress: called with a pass's text before it runs.
         devices: the machines that passes may name.
         sizes: the symbolic sizes at which costs are counted; by default those of the calibration data.
+        diagnostics: takes the warnings.
 
     Raises:
         ArchcError: options that do not go together, or an order that makes no sense, before anything runs; a
-            selector matches nothing, or a pass broke the graph.
+            selector matches nothing, a pass broke the graph, or made outputs infinite or NaN (`pass-not-finite`).
     """
     _admit(passes)
     if sizes is None:
@@ -91,13 +94,17 @@ def run_passes(
     for step in passes:
         progress(str(step))
         before = cost(graph, sizes)
-        context = Context(Rewriter(graph, by=step.name), calibration, devices or {}, sizes)
+        found = diagnostics if diagnostics is not None else Diagnostics()
+        context = Context(Rewriter(graph, by=step.name), calibration, devices or {}, sizes, found)
         with one_thread():
             remarks = _run(graph, step, context)
             outputs = calibration.outputs(graph)
             change, total = (largest_error(earlier, outputs) for earlier in (previous, original))
         _hold_to_promise(step, change)
-        yield PassReport(str(step), step.preserves, before, cost(graph, sizes), change, total, remarks)
+        _refuse_infinite(step, max(change, total))
+        report = PassReport(str(step), step.preserves, before, cost(graph, sizes), change, total, remarks)
+        warn_of_idle(step, report, found)
+        yield report
         previous = outputs
 
 
@@ -156,6 +163,15 @@ def _hold_to_promise(step: Pass, change: float) -> None:
     if change > PROMISES.get(step.preserves, math.inf):
         wanted = "exactly" if step.preserves == "exact" else "up to rounding"
         raise _broken(step, f"promises to preserve the function {wanted}, and changed the outputs by {change:.2%}")
+
+
+def _refuse_infinite(step: Pass, change: float) -> None:
+    if not math.isfinite(change):
+        raise error(
+            "pass-not-finite",
+            f"the pass `{step}` makes outputs infinite or NaN that were not",
+            help="leave layers out with `keep`, give calibration data with `--calib`, or leave the pass out",
+        )
 
 
 def _broken(step: Pass, what: str) -> ArchcError:

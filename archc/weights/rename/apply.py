@@ -17,12 +17,19 @@ if TYPE_CHECKING:
 Shapes = Mapping[str, tuple[tuple[int, ...], str]]
 
 
-def rename(given: Mapping[str, LazyTensor], rules: Sequence[Rule], expected: Shapes) -> dict[str, LazyTensor]:
+MOST_IDLE_RULES = 20
+"""Rules without effect that are told one by one; a map for another model has hundreds."""
+
+
+def rename(
+    given: Mapping[str, LazyTensor], rules: Sequence[Rule], expected: Shapes, remarks: Diagnostics | None = None
+) -> dict[str, LazyTensor]:
     """The tensors of a file under the paths of a text.
 
     Args:
         given: by the names that the file has.
         expected: shape and dtype by path: what several targets of one rule share of it.
+        remarks: takes a warning for each rule that no name fits (`rename-without-effect`).
 
     Raises:
         ArchcError: two tensors become one path (`rename-clash`), or what a rule joins or splits is not all there or
@@ -32,6 +39,8 @@ def rename(given: Mapping[str, LazyTensor], rules: Sequence[Rule], expected: Sha
     for name in given:
         renaming.take(name, rules)
     renaming.diagnostics.check()
+    if remarks is not None:
+        _warn_of_idle([rule for rule in rules if id(rule) not in renaming.applied], remarks)
     return renaming.made
 
 
@@ -40,6 +49,7 @@ class _Renaming:
         self.given, self.expected = given, expected
         self.made: dict[str, LazyTensor] = {}
         self.sources: dict[str, str] = {}
+        self.applied: set[int] = set()  # the rules that fitted a name, by identity: equal ones have places of their own
         self.used: set[str] = set()  # by a rule that joins several, of which another was met first
         self.diagnostics = Diagnostics()
 
@@ -54,6 +64,7 @@ class _Renaming:
                     continue
                 names = [other.fill(captures) for other in rule.sources]
                 assert names[position] == name
+                self.applied.add(id(rule))
                 self.used.update(names)
                 self._apply(rule, names, [target.fill(captures) for target in rule.targets])
                 return
@@ -119,6 +130,19 @@ class _Renaming:
 
     def _mismatch(self, rule: Rule, message: str) -> None:
         self.diagnostics.error("rename-mismatch", message, rule.span)
+
+
+def _warn_of_idle(idle: Sequence[Rule], remarks: Diagnostics) -> None:
+    for rule in idle[:MOST_IDLE_RULES]:
+        names = _listed(str(source) for source in rule.sources)
+        remarks.warn(
+            "rename-without-effect",
+            f"the file holds no weight that fits {names}, or an earlier rule took it",
+            rule.span,
+            help="remove the rule, or mend its name",
+        )
+    if len(idle) > MOST_IDLE_RULES:
+        remarks.warn("rename-without-effect", f"{len(idle) - MOST_IDLE_RULES} more rules have no effect")
 
 
 def _transposed(tensor: LazyTensor) -> LazyTensor:

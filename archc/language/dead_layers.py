@@ -1,0 +1,38 @@
+"""Layers that feed no output: they are removed, and the user is told."""
+
+from __future__ import annotations
+
+from archc.diagnostics import Diagnostics, Span
+from archc.ir.graph import Graph
+from archc.ir.rewriter import Rewriter
+
+MOST_NAMED = 4
+"""Layers that one warning names; a block that is used a hundred times may leave a hundred without a use."""
+
+
+def remove_dead_layers(graph: Graph, diagnostics: Diagnostics) -> None:
+    """Remove the nodes that feed no output, and warn of the layers with weights among them.
+
+    A tensor that the text never uses has a warning of its own, `unused-value`, in its statement.
+    """
+    rewriter = Rewriter(graph)
+    stored = {path: frozenset(weight.tensors) for path, weight in graph.weights.items()}
+    dead: dict[tuple[str, int, int], tuple[Span, list[str]]] = {}
+    for node in rewriter.remove_unused_nodes():
+        if node.path is None or node.span is None or not node.weights:
+            continue
+        _, paths = dead.setdefault((node.span.source.name, node.span.start, node.span.end), (node.span, []))
+        paths.append(node.path)
+    removed = rewriter.remove_unused_weights()
+    graph.dead_weights = frozenset(tensor for path in removed for tensor in stored[path])
+    live = set(graph.layers())
+    for _, (span, paths) in sorted(dead.items()):
+        if names := [path for path in dict.fromkeys(paths) if path not in live]:
+            shown = ", ".join(f"`{path}`" for path in sorted(names)[:MOST_NAMED])
+            more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+            diagnostics.warn(
+                "dead-layer",
+                f"the layer{'s' if len(names) > 1 else ''} {shown}{more} feed{'' if len(names) > 1 else 's'} no output",
+                span,
+                help="use its result, or remove it; what is written has neither the layer nor its weights",
+            )

@@ -1,0 +1,36 @@
+"""Warnings of passes, and of their options, that had no effect."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from archc.diagnostics import Diagnostics
+from archc.ir.selector import Selector
+from archc.passmanager.base import Pass
+
+if TYPE_CHECKING:
+    from archc.passmanager.run import PassReport
+
+
+def warn_of_idle(step: Pass, report: PassReport, diagnostics: Diagnostics) -> None:
+    """Warn of a pass that changed nothing, else of globs of its `on` and `keep` that decided nothing.
+
+    The remarks tell: a pass remarks on every layer that it could rewrite, whether it did or not.
+    """
+    rewrote = [remark.layer for remark in report.remarks if remark.kind == "rewrote"]
+    if not rewrote and report.before == report.after and report.error == 0:
+        diagnostics.warn(
+            "pass-without-effect",
+            f"the pass `{step}` changed nothing",
+            help="`archc compile --explain` says why for each layer",
+        )
+        return
+    spoken_of = [remark.layer for remark in report.remarks if remark.kind != "note"]
+    for option, layers, what in (("on", rewrote, "rewrites"), ("keep", spoken_of, "could rewrite")):
+        for glob in Selector.of(getattr(step, option, None)).patterns:
+            if not any(map(Selector((glob,)).matches, layers)):
+                diagnostics.warn(
+                    "option-without-effect",
+                    f'`{option} = "{glob}"` has no effect: it selects no layer that `{step.name}` {what}',
+                    help="`archc compile --explain` says why for each layer",
+                )

@@ -1,0 +1,137 @@
+"""What had no effect, or means nothing, is a warning in the normal output; `--strict` makes it an error."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+import archc
+from archc.cli import main
+from archc.diagnostics import ArchcError, Diagnostics
+from archc.passes.prune import Prune
+from tests.passes.graphs import run
+
+DEAD = """
+model m {
+    input x: f32[N, 8]
+    for i in 0..3 { x, r = x -> l[i]: B }
+    output r
+}
+block B {
+    input x: f32[N, D]
+    z = x -> fc: linear(D) -> relu
+    output x + (z -> res: linear(D))
+    output z -> skip: linear(4)
+}
+"""
+NET = "model net {\n    input x: f32[N, 64]\n    output y = x -> fc1: linear(128) -> relu -> fc2: linear(8)\n}\n"
+
+
+def codes(text: str, **options: object) -> list[str]:
+    found = Diagnostics()
+    archc.compile(text, diagnostics=found, **options)  # type: ignore[arg-type]
+    return [warning.code for warning in found.warnings]
+
+
+def test_layers_that_feed_no_output_are_told_once_a_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "m.arch"
+    file.write_text(DEAD)
+    assert main(["check", str(file)]) == 0
+    said = capsys.readouterr().err
+    assert said.count("warning[dead-layer]") == 2
+    assert "`l.2.res`" in said and "`l.0.skip`, `l.1.skip`" in said
+    assert codes(NET) == []
+
+
+def test_a_file_may_hold_the_weights_of_dead_layers_and_no_unknown_ones(tmp_path: Path) -> None:
+    graph = archc.parse(DEAD)
+    assert {"l.0.skip.weight", "l.2.res.bias"} <= graph.dead_weights
+    weights = {path: np.ones(weight.shape, np.float32) for path, weight in graph.weights.items()}
+    file = tmp_path / "m.safetensors"
+    save_file({**weights, "l.0.skip.weight": np.ones((4, 8), np.float32)}, file)
+    archc.compile(DEAD, weights=file)
+    save_file({**weights, "l.0.skop.weight": np.ones((4, 8), np.float32)}, file)
+    with pytest.raises(ArchcError, match=r"l\.0\.skop\.weight"):
+        archc.compile(DEAD, weights=file)
+
+
+@pytest.mark.parametrize(
+    ("passes", "code"),
+    [
+        ("simplify", "pass-without-effect"),
+        ("quant(on = 'fc1', keep = 'fc1')", "pass-without-effect"),
+        ("lowrank(rank = 4, on = ('fc1', 'relu'))", "selector-matches-nothing"),
+        ("prune(0.5, keep = 'act')", "option-without-effect"),
+        ("prune(0.5, on = ('fc1', 'act'))", "option-without-effect"),
+        ("prune(0.5, on = 'fc*', keep = 'fc2')", None),
+    ],
+)
+def test_passes_and_options_without_effect(passes: str, code: str | None) -> None:
+    text = NET.replace("relu", "act: relu")
+    if code == "selector-matches-nothing":
+        with pytest.raises(ArchcError, match="matches no layer"):
+            archc.compile(text, passes=passes)
+    else:
+        assert codes(text, passes=passes) == ([code] if code else [])
+
+
+def test_rename_rules_without_effect(tmp_path: Path) -> None:
+    graph = archc.parse(NET)
+    file, rules = tmp_path / "m.safetensors", tmp_path / "m.names"
+    save_file({f"a.{path}": np.ones(weight.shape, np.float32) for path, weight in graph.weights.items()}, file)
+    rules.write_text("a.* -> *\n")
+    assert codes(NET, weights=file, renaming=rules) == []
+    rules.write_text("a.* -> *\nencoder.* -> nothing\na.fc1.* -> fc1.*\n")
+    assert codes(NET, weights=file, renaming=rules) == ["rename-without-effect"] * 2
+
+
+@pytest.mark.parametrize("value", [0.0, 2.5])
+def test_constant_calibration_data(value: float) -> None:
+    data = {"x": np.full((16, 64), value, np.float32)}
+    assert "constant-calibration" in codes(NET, passes="quant", calibration=data)
+    data["x"][3, 5] += 1
+    assert "constant-calibration" not in codes(NET, passes="quant", calibration=data)
+
+
+def test_a_pass_with_an_infinite_error_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plugin = tmp_path / "explode.py"
+    plugin.write_text(
+        "from dataclasses import dataclass\nimport numpy as np\nfrom archc.passmanager import Pass\n"
+        "@dataclass(frozen=True)\nclass Explode(Pass):\n    preserves = 'approximate'\n"
+        "    def run(self, graph, context):\n"
+        "        context.rewriter.set_weight('fc1.weight', np.full((128, 64), np.inf, np.float32))\n"
+    )
+    file = tmp_path / "net.arch"
+    file.write_text(NET)
+    out = tmp_path / "out"
+    status = main(["compile", str(file), "--passes", "explode", "--load", str(plugin), "-o", str(out)])
+    assert (status, out.exists()) == (1, False)
+    assert "error[pass-not-finite]" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["check", "compile", "show", "draw"])
+def test_strict_turns_warnings_into_errors(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "m.arch"
+    file.write_text(DEAD)
+    out = tmp_path / "out"
+    more = {"compile": ["-o", str(out)], "draw": ["-o", str(out / "m.svg")]}.get(command, [])
+    assert main([command, str(file), "--strict", *more]) == 1
+    assert "error[dead-layer]" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_a_layer_that_loses_nearly_all_under_a_global_threshold_is_told() -> None:
+    text = "model m {\n    input x: f32[N, 512]\n    output y = x -> big: linear(512) -> relu -> router: linear(4)\n}\n"
+    graph = archc.parse(text)
+    archc.compile(text)  # fresh weights of both are of one size: the router's are made a thousand times smaller
+    from archc.driver.binding import bind_fresh
+    from archc.weights.tensor import ArrayTensor
+
+    bind_fresh(graph, 0)
+    assert graph.tensors is not None
+    graph.tensors.set("router.weight", ArrayTensor(graph.weight_values("router.weight") / 1000))
+    (report,) = run(graph, Prune(0.5))
+    assert [remark.layer for remark in report.remarks if "loses" in remark.message] == ["router"]
