@@ -12,13 +12,21 @@ from archc.ir.freedom import Spot
 from archc.ir.graph import Graph
 from archc.passmanager import Context
 
+from ._widths import align
+
 Scope = Literal["global", "layer"]
 Wanted = Callable[[str], bool]
 """Whether a layer's results may become narrower, by its path."""
 
 
-def choose(coupling: Coupling, sparsity: float, scope: Scope, wanted: Wanted = lambda path: True) -> list[Group]:
-    """The groups to remove, the least important first."""
+def choose(
+    coupling: Coupling, sparsity: float, scope: Scope, wanted: Wanted = lambda path: True, multiple: int = 1
+) -> list[Group]:
+    """The groups to remove, family by family, the least important first.
+
+    Args:
+        multiple: the widths that are left are multiples of it, where a layer becomes narrower.
+    """
     norms = _Norms(coupling.graph)
     pools: list[list[tuple[float, Group]]] = []
     for family in coupling.families():
@@ -28,10 +36,17 @@ def choose(coupling: Coupling, sparsity: float, scope: Scope, wanted: Wanted = l
         if scope == "global" and finite.any():
             importances /= importances[finite].mean() or 1.0
         pools.append([(float(importances[k]), groups[k]) for k in np.flatnonzero(finite)])
-    if scope == "global":
-        pools = [[ranked for pool in pools for ranked in pool]]
+    rivals = [[ranked for pool in pools for ranked in pool]] if scope == "global" else pools
     left = dict(coupling.sizes)
-    return [group for pool in pools for group in _least(pool, int(sparsity * len(pool)), left)]
+    chosen = [group for pool in rivals for group in _least(pool, int(sparsity * len(pool)), left)]
+    if multiple == 1:
+        return chosen
+    numbers = {group.number for group in chosen}
+    aligned: list[Group] = []
+    for pool in pools:
+        ranking = [group for _, group in sorted(pool, key=lambda ranked: ranked[0])]
+        aligned += align(coupling, ranking, [group for group in ranking if group.number in numbers], multiple)
+    return aligned
 
 
 def remove(context: Context, coupling: Coupling, removed: set[int]) -> None:
@@ -130,4 +145,4 @@ def _obstacle(coupling: Coupling, layer: str, spots: Sequence[Spot], groups: Seq
         return f"coupled with `{others[0]}`, which is not selected"
     if not any(_spare(coupling, group) for group in free):
         return "its channels all belong together, and some must stay"
-    return "its channels are more important than those that were removed"
+    return "too few of its channels are among the least important"

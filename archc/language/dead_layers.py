@@ -13,7 +13,7 @@ MOST_NAMED = 4
 def remove_dead_layers(graph: Graph, diagnostics: Diagnostics) -> None:
     """Remove the nodes that feed no output, and warn of the layers with weights among them.
 
-    A tensor that the text never uses has a warning of its own, `unused-value`, in its statement.
+    A layer whose tensor the text never uses has a warning of its own on its line, `unused-value`, and no second one.
     """
     rewriter = Rewriter(graph)
     stored = {path: frozenset(weight.tensors) for path, weight in graph.weights.items()}
@@ -26,7 +26,10 @@ def remove_dead_layers(graph: Graph, diagnostics: Diagnostics) -> None:
     removed = rewriter.remove_unused_weights()
     graph.dead_weights = frozenset(tensor for path in removed for tensor in stored[path])
     live = set(graph.layers())
+    told = {(one.span.source.name, one.span.line) for one in diagnostics if one.code == "unused-value" and one.span}
     for _, (span, paths) in sorted(dead.items()):
+        if (span.source.name, span.line) in told:
+            continue
         if names := [path for path in dict.fromkeys(paths) if path not in live]:
             shown = ", ".join(f"`{path}`" for path in sorted(names)[:MOST_NAMED])
             more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""

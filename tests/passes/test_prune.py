@@ -43,7 +43,7 @@ ROOT = Path(__file__).parents[2]
 
 def channels(sparsity: float, **options: Any) -> Prune:
     """`prune` of whole channels."""
-    return Prune(sparsity, scheme="channel", **options)
+    return Prune(sparsity, scheme="channel", **{"multiple": 1, **options})
 
 
 def mask(graph: Graph, groups: list[Group]) -> Graph:
@@ -305,3 +305,26 @@ def test_what_is_pruned_compiles_and_pytorch_agrees_with_onnx_runtime(tmp_path: 
     assert status == 0
     printed = archc.parse(tmp_path / "cnn.arch")
     assert printed.weights["conv1.weight"].shape[0] < 32
+
+
+@pytest.mark.parametrize("scope", ["global", "layer"])
+@pytest.mark.parametrize("multiple", [1, 4, 8, 16])
+def test_widths_are_multiples_where_they_shrink(scope: str, multiple: int) -> None:
+    text = """
+model widths {
+    input x: f32[N, 16, 8, 8]
+    y = x -> a: conv2d(40, 3, padding = 1) -> relu -> b: conv2d(36, 3, padding = 1) -> relu
+    y = y + (y -> up: conv2d(50, 1) -> relu -> deep: conv2d(50, 3, padding = 1, groups = 50) -> down: conv2d(36, 1))
+    output z = y -> mean((2, 3)) -> narrow: linear(6) -> relu -> f: linear(10)
+}
+"""
+    step = channels(0.3, scope=scope, multiple=multiple)
+    graph = archc.compile(text, passes=[step]).graph
+    widths = {path: node.results[0].type.shape[1] for path, node in graph.layers().items()}
+    before = {"a": 40, "b": 36, "up": 50, "deep": 50, "down": 36, "narrow": 6, "f": 10}
+    assert widths["up"] == widths["deep"] and widths["b"] == widths["down"]
+    for path, width in widths.items():
+        assert width == before[path] or width % multiple == 0, (path, width)
+    assert any(width < before[path] for path, width in widths.items())
+    assert multiple < 8 or widths["narrow"] == 6
+    assert Prune(0.3, scheme="channel").multiple == 8

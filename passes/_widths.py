@@ -1,0 +1,47 @@
+"""Widths that vector units and blocked layouts like: how many groups of channels go, rounded to a multiple."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from archc.ir.coupling import Coupling, Group
+from archc.ir.freedom import Spot
+
+
+def align(coupling: Coupling, ranking: Sequence[Group], chosen: Sequence[Group], multiple: int) -> list[Group]:
+    """The groups of one family to remove, so that the layer that makes them is a multiple wide.
+
+    The nearest width is taken, the wider of two.  None go where no narrower width is a multiple.
+
+    Args:
+        ranking: the groups of the family that may go, the least important first.
+        chosen: those that are to go, whatever width that leaves.
+    """
+    axis = _axis(coupling, ranking)
+    if not chosen or axis is None:
+        return list(chosen)
+    size, each = axis
+    counts = [count for count in range(len(ranking) + 1) if count == 0 or (size - count * each) % multiple == 0]
+    fits = [count for count in counts if size - count * each > 0 and _leaves_some(coupling, ranking[:count])]
+    nearest = min(fits, key=lambda count: (abs(count - len(chosen)), count))
+    return list(ranking[:nearest])
+
+
+def _axis(coupling: Coupling, family: Sequence[Group]) -> tuple[int, int] | None:
+    """The width of the layer that makes a family of groups, and how much of it is one group's; None without a layer."""
+    for use, _ in coupling.made():
+        size = coupling.freedom.size(use.place)
+        if family and use.node.title in family[0].makers and isinstance(size, int):
+            each = size - len(coupling.kept(use.place, {family[0].number}))
+            if each:
+                return size, each
+    return None
+
+
+def _leaves_some(coupling: Coupling, removed: Sequence[Group]) -> bool:
+    """Whether no index loses its last element."""
+    gone: dict[Spot, int] = {}
+    for group in removed:
+        for spot, count in group.spots.items():
+            gone[spot] = gone.get(spot, 0) + count
+    return all(count < coupling.sizes[spot] for spot, count in gone.items())
