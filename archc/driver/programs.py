@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +17,7 @@ from archc.diagnostics import ArchcError, error
 if TYPE_CHECKING:
     from types import ModuleType
 
+    import onnx
     import torch
 
     from archc.ir.graph import Graph
@@ -146,11 +147,12 @@ def load_module(path: Path) -> ModuleType:
 
 
 def _unshared(path: Path, folder: Path) -> Path:
-    """A copy of an ONNX model in which each use of an initializer has one of its own."""
+    """A copy of an ONNX model in which each use of an initializer, decoded or not, has one of its own."""
     import onnx
 
     model = onnx.load(path, load_external_data=False)
     tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    _part_decoders(model.graph, tensors)
     uses: Counter[str] = Counter()
     for node in model.graph.node:
         for position, name in enumerate(node.input):
@@ -168,3 +170,25 @@ def _unshared(path: Path, folder: Path) -> Path:
         except OSError:  # a file system without hard links
             shutil.copyfile(weights, beside)
     return folder / path.name
+
+
+def _part_decoders(graph: onnx.GraphProto, tensors: Collection[str]) -> None:
+    """Give each use of a decoded initializer a decoder of its own."""
+    import onnx
+
+    decoders = {
+        node.output[0]: node for node in graph.node if node.op_type == "DequantizeLinear" and node.input[0] in tensors
+    }
+    uses: Counter[str] = Counter()
+    copies = []
+    for node in graph.node:
+        for position, name in enumerate(node.input):
+            uses[name] += 1
+            if name in decoders and uses[name] > 1:
+                node.input[position] = f"{name}/{uses[name]}"
+                copies.append(onnx.NodeProto())
+                copies[-1].CopyFrom(decoders[name])
+                copies[-1].name = copies[-1].output[0] = node.input[position]
+    nodes = [*copies, *graph.node]
+    del graph.node[:]
+    graph.node.extend(nodes)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from archc.ir.dims import SymbolicDim, as_linear, symbols
 from archc.ir.graph import Graph, Node, Value
+from archc.ir.shown_sizes import ShownSizes
 from archc.ir.types import TensorType
 from archc.ops.asked_sizes import asked_sizes
 from archc.ops.operator import Operator
@@ -65,9 +66,11 @@ def flow(graph: Graph, stage_of: Mapping[Node, int], asked: Asked) -> Flow:
     told: list[Told] = []
     first = {value: 0 if value.producer is None else stage_of[value.producer] for value in until}
     for stage in range(1, last + 1):
-        shown = shown_symbols(value.type for value, end in until.items() if first[value] < stage <= end)
+        types = [value.type for value, end in until.items() if first[value] < stage <= end]
+        shown, sizes = shown_symbols(types), ShownSizes(types, lambda: "")
         for node, dims in asked.items():
-            for size in (name for dim in dims if stage_of[node] == stage for name in symbols(dim)):
+            asked_here = (dim for dim in dims if stage_of[node] == stage and sizes.express(dim) is None)
+            for size in (name for dim in asked_here for name in symbols(dim)):
                 teller = next((value for value in graph.inputs if size in shown_symbols([value.type])), None)
                 if size not in shown and teller is not None:
                     told.append(Told(node, stage, size, teller))

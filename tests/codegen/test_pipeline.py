@@ -22,6 +22,7 @@ from archc.codegen.pipeline import Stage, emit, shared, split
 from archc.compiler import Compiled
 from archc.driver.programs import load_module
 from archc.ir.rewriter import Rewriter
+from archc.ir.types import TensorType
 from archc.ops.evaluate import evaluate
 from tests.codegen.torch_modules import inputs_of
 from tests.pipeline_runs import models
@@ -102,11 +103,16 @@ def test_each_stage_takes_what_the_one_before_it_sends(make: Callable[[], Compil
     graph = make().graph
     stages = split(graph)
     for before, after in itertools.pairwise(stages):
-        sent = [(name, value.type) for name, value in before.graph.outputs.items()]
-        assert sent == [(value.name, value.type) for value in after.graph.inputs]
+        sent = [(name, known_sizes(value.type)) for name, value in before.graph.outputs.items()]
+        assert sent == [(value.name, known_sizes(value.type)) for value in after.graph.inputs]
     assert list(stages[-1].graph.outputs) == list(graph.outputs)
     stored = [path for weight in graph.weights.values() for path in weight.tensors]
     assert {path for stage in stages for path in tensors(stage)} == set(stored)
+
+
+def known_sizes(type: TensorType) -> tuple[object, ...]:
+    """A type without the names of its sizes: a stage names those that it can only read off its own inputs."""
+    return type.dtype, *(dim if isinstance(dim, int) else None for dim in type.shape)
 
 
 def tensors(stage: Stage) -> list[str]:

@@ -63,7 +63,10 @@ def run_session(
     """
     names = [output.name for output in ready.get_outputs()]
     values = {name: _value(array) for name, array in inputs.items()}  # an array must outlive its value
-    return {name: _array(value) for name, value in zip(names, ready.run_with_ort_values(names, values), strict=True)}
+    results = ready.run_with_ort_values(names, values)
+    borrowed = {value.data_ptr() for value in values.values()}
+    # A result that is an input lies in the memory of the array that was given, which the caller may free.
+    return {name: _array(value, value.data_ptr() in borrowed) for name, value in zip(names, results, strict=True)}
 
 
 def _value(array: np.ndarray[Any, Any]) -> onnxruntime.OrtValue:
@@ -76,10 +79,10 @@ def _value(array: np.ndarray[Any, Any]) -> onnxruntime.OrtValue:
     return onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(bits, onnx_dtype(DType.bf16))
 
 
-def _array(value: onnxruntime.OrtValue) -> np.ndarray[Any, Any]:
+def _array(value: onnxruntime.OrtValue, copy: bool) -> np.ndarray[Any, Any]:
     import numpy as np
 
     if value.element_type() != onnx_dtype(DType.bf16):
-        return np.asarray(value.numpy())
+        return np.array(value.numpy(), copy=copy or None)
     raw = ctypes.string_at(value.data_ptr(), value.tensor_size_in_bytes())
     return np.frombuffer(bytearray(raw), numpy_dtype("bf16")).reshape(value.shape())

@@ -3,7 +3,8 @@ sends.
 
 A stage talks to its neighbours alone.  What an early stage makes and a late one needs (a skip over a cut) is relayed:
 it is an input and an output of every stage between.  A tensor has one name on its whole way, so the outputs of one
-stage are the inputs of the next, in the same order.  `to_stage` itself is gone: the cut is between the graphs.
+stage are the inputs of the next, in the same order.  Sizes are those that the axes of a stage's own inputs show.
+`to_stage` itself is gone: the cut is between the graphs.
 
 Scale and zero point of integers that a stage receives are weights of the layer that rounds, so they are not sent: the
 stage has them too, and the layer with another operator (`Operator.received`).
@@ -14,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from archc.codegen.pipeline.stage_sizes import express_operator, express_scope, stage_sizes
 from archc.codegen.torch.names import Names
 from archc.ir.graph import Graph, Node, Scope, Value
 from archc.ir.rewriter import Rewriter
@@ -106,9 +108,9 @@ class _Splitter:
         part = Graph(name, replace(before, definition=name, doc=doc, inputs=[], names={}))
         part.tensors = Weights()
         rewriter = Rewriter(part)
-        values: dict[Value, Value] = {}
-        for value in self.crossing[number - 1] if number else self.graph.inputs:
-            values[value] = rewriter.input(self.names[value], value.type)
+        entering = self.crossing[number - 1] if number else self.graph.inputs
+        self.sizes = stage_sizes(self.graph, (value.type for value in entering))
+        values = {value: rewriter.input(self.names[value], self.sizes.express_type(value.type)) for value in entering}
         scopes = {before: part.scope}
         here = self._received(number, rewriter, values, scopes)
         for node in self._work(number):
@@ -156,9 +158,9 @@ class _Splitter:
             if self.graph.tensors is not None and part.tensors is not None:
                 for stored in part.weights[path].tensors:
                     part.tensors.set(stored, self.graph.tensors[stored])
-        scope = _copied(node.scope, scopes)
+        scope = self._copied(node.scope, scopes)
         copy = rewriter.add(
-            op,
+            express_operator(op, self.sizes),
             operands,
             name=name,
             scope=scope,
@@ -170,6 +172,13 @@ class _Splitter:
             new.name = old.name
         return dict(zip(node.results, copy.results))
 
+    def _copied(self, scope: Scope, scopes: dict[Scope, Scope]) -> Scope:
+        """The scope that stands for another one in a part."""
+        if scope not in scopes:
+            parent = None if scope.parent is None else self._copied(scope.parent, scopes)
+            scopes[scope] = replace(express_scope(scope, self.sizes), parent=parent, inputs=[], names={})
+        return scopes[scope]
+
 
 def _made_name(value: Value) -> str:
     """What to call a result that the text has no name for: after its layer, or its operator."""
@@ -177,11 +186,3 @@ def _made_name(value: Value) -> str:
     assert node is not None, "inputs have names"
     name = node.path or node.op.name
     return name if len(node.results) == 1 else f"{name}_{node.op.signature_for(node.types).results[value.index].name}"
-
-
-def _copied(scope: Scope, scopes: dict[Scope, Scope]) -> Scope:
-    """The scope that stands for another one in a part."""
-    if scope not in scopes:
-        parent = None if scope.parent is None else _copied(scope.parent, scopes)
-        scopes[scope] = replace(scope, parent=parent, inputs=[], names={})
-    return scopes[scope]

@@ -1,0 +1,46 @@
+"""The sizes of a stage, in terms of the axes that it receives; see `archc.ir.shown_sizes`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import fields, replace
+from typing import Any
+
+from archc.ir.dims import SymbolicDim, symbols
+from archc.ir.graph import Graph, Scope
+from archc.ir.shown_sizes import ShownSizes
+from archc.ir.types import TensorType
+from archc.ops.operator import Operator
+
+
+def stage_sizes(graph: Graph, types: Iterable[TensorType]) -> ShownSizes:
+    """The sizes that a stage of a graph reads off tensors of these types: `S1`, `S2`, ... where they have no names."""
+    shapes = (
+        value.type.shape for value in (*graph.inputs, *(result for node in graph.nodes() for result in node.results))
+    )
+    taken = {name for shape in shapes for dim in shape for name in symbols(dim)}
+    free = (name for number in range(1, 1 + len(taken) + 10_000) if (name := f"S{number}") not in taken)
+    return ShownSizes(types, lambda: next(free))
+
+
+def express_operator(op: Operator, sizes: ShownSizes) -> Operator:
+    """An operator whose attributes have sizes in these terms."""
+    given = {info.name: getattr(op, info.name) for info in fields(op)}
+    changed = {name: new for name, value in given.items() if (new := express(value, sizes)) != value}
+    return replace(op, **changed) if changed else op
+
+
+def express_scope(scope: Scope, sizes: ShownSizes) -> Scope:
+    """A scope whose sizes and arguments are in these terms."""
+    arguments = {name: express(value, sizes) for name, value in scope.arguments.items()}
+    return replace(scope, arguments=arguments, sizes={name: express(dim, sizes) for name, dim in scope.sizes.items()})
+
+
+def express(value: Any, sizes: ShownSizes) -> Any:
+    """An attribute's value in these terms; what does not follow from the axes stays."""
+    if isinstance(value, SymbolicDim):
+        found = sizes.express(value)
+        return value if found is None else found
+    if isinstance(value, tuple | list):
+        return type(value)(express(item, sizes) for item in value)
+    return value

@@ -1,0 +1,68 @@
+"""Layers that several stages use: every kind of layer, stored and computed in every way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import archc
+from archc.codegen.pipeline import split
+from archc.driver.programs import load_module
+from archc.ops.evaluate import evaluate
+
+LAYERS = {
+    "linear": ("f32[N, 7, 8]", "linear(8)", "x -> sh", "x -> tanh -> to_stage(1) -> sh"),
+    "conv2d": ("f32[N, 8, 32, 32]", "conv2d(8, 3, padding = 1)", "x -> sh", "x -> relu -> to_stage(1) -> sh"),
+    "lstm": ("f32[N, 7, 8]", "lstm(8)", "x -> sh", "x -> to_stage(1) -> sh"),
+    "norm": ("f32[N, 7, 8]", "layer_norm", "x -> sh", "x -> to_stage(1) -> sh -> linear(8)"),
+}
+TWICE = """
+model twice {{
+    input x: {type}
+    layer sh = {layer}
+    x = {first}
+    y = {second}
+    output z = y -> t: {last}
+}}
+"""
+TIED = """
+model tied {
+    input x: f32[N, 7, 16]
+    y = x -> a: linear(16) -> relu -> to_stage(1) -> b: linear(16, weight = a.weight)
+    output z = y -> relu -> to_stage(2) -> c: linear(16, weight = a.weight.T) -> to_stage(3) -> d: linear(16)
+}
+"""
+PASSES = [
+    "",
+    "quant",
+    "quant(least = 1)",
+    'quant(least = 1, scheme = "dynamic")',
+    'quant(scheme = "weight")',
+    "prune(0.5)",
+]
+
+
+def text_of(name: str) -> str:
+    if name == "tied":
+        return TIED
+    type, layer, first, second = LAYERS[name]
+    last = "conv2d(4, 3)" if name == "conv2d" else "linear(4)"
+    return TWICE.format(type=type, layer=layer, first=first, second=second, last=last)
+
+
+@pytest.mark.parametrize("passes", PASSES)
+@pytest.mark.parametrize("name", [*LAYERS, "tied"])
+def test_shared_layers_compute_in_each_stage(name: str, passes: str, tmp_path: Path) -> None:
+    compiled = archc.compile(text_of(name), passes=passes)
+    compiled.write(tmp_path, emit=("torch", "onnx"), check=True)  # whole and in stages, in both runtimes
+    module = load_module(tmp_path / f"{compiled.name}.py")
+    shape = [2 if not isinstance(dim, int) else dim for dim in compiled.graph.inputs[0].type.shape]
+    x = torch.randn(shape, generator=torch.manual_seed(0))
+    (expected,) = evaluate(compiled.graph, {"x": x}).values()
+    with torch.no_grad():
+        found = module.load()(x)
+    spread = (found - expected).norm() / expected.norm()
+    assert spread < (0.05 if "quant" in passes else 1e-5)
+    assert len(split(compiled.graph)) == (4 if name == "tied" else 2)

@@ -1,0 +1,127 @@
+"""Stages whose inputs show a size only as a part of an expression: it is read off the axis that has it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from archc.codegen.onnx import to_model
+from archc.codegen.pipeline import split
+from archc.compiler import compile as compile_text
+from archc.ir.dims import evaluate, symbol
+from archc.ir.shown_sizes import ShownSizes
+from archc.ir.types import DType, TensorType
+from archc.ops.evaluate import evaluate as run
+from tests.codegen.torch_modules import graph_of, imported
+
+SPEECH = """
+model speech {
+    input s: f32[N, 1, L]
+    h = s -> c0: conv1d(32, 10, stride = 5) -> transpose(1, 2) -> to_stage(1)
+    output y = (h, h, h) -> attention(4)
+}
+"""
+RESHAPED = """
+model reshaped {
+    input s: f32[N, 1, L]
+    h = s -> c0: conv1d(32, 10, stride = 5) -> transpose(1, 2) -> to_stage(1)
+    let frames = (L - 10) // 5 + 1
+    output y = h -> reshape((N, frames, 4, 8)) -> transpose(1, 2) -> reshape((N, 2 * frames, 16))
+}
+"""
+DOUBLED = """
+model doubled {
+    input s: f32[N, 4, 2 * H + 1]
+    h = s -> to_stage(1) -> conv_transpose1d(8, 2, stride = 2) -> to_stage(2)
+    output y = h -> flatten -> unsqueeze(1) -> conv1d(2, 3) -> upsample(scale_factor = 1.3)
+}
+"""
+PRODUCT = """
+model product {
+    input s: f32[N, 2, H, W]
+    h = s -> c0: conv2d(8, 3, padding = 1) -> flatten(2) -> transpose(1, 2) -> to_stage(1)
+    output y = (h, h, h) -> attention(4)
+    output m = h -> mean(1)
+    output r = h -> flatten(0, 1) -> to_stage(2) -> t: linear(4)
+}
+"""
+SKIPS = """
+model skips {
+    input s: f32[N, 2, H, W]
+    a = s -> c0: conv2d(4, 3, stride = 2)
+    b = a -> c1: conv2d(4, 3, stride = 2, padding = 1)
+    x = b -> to_stage(1)
+    y = (a -> to_stage(1) -> c2: conv2d(4, 3, stride = 2, padding = 1)) + x
+    output z = y -> flatten(2) -> transpose(1, 2) -> to_stage(2) -> fc: linear(8)
+}
+"""
+TEXTS = {"speech": SPEECH, "reshaped": RESHAPED, "doubled": DOUBLED, "product": PRODUCT, "skips": SKIPS}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_every_stage_runs_in_pytorch_and_onnx(name: str, tmp_path: Path) -> None:
+    graph = graph_of(TEXTS[name])
+    stages = split(graph)
+    shape = [3, *(19 if not isinstance(dim, int) else dim for dim in graph.inputs[0].type.shape[1:])]
+    inputs = {"s": torch.randn(shape, generator=torch.manual_seed(0))}
+    expected = run(graph, inputs)
+    arrays = {key: value.numpy() for key, value in inputs.items()}
+    tensors = list(inputs.values())
+    for stage in stages:
+        assert len(stage.graph.inputs) <= 3
+        session = onnxruntime.InferenceSession(to_model(stage.graph).SerializeToString())
+        names = [output.name for output in session.get_outputs()]
+        arrays = dict(zip(names, session.run(names, arrays), strict=True))
+        results = imported(stage.graph, tmp_path).load()(*tensors)
+        tensors = list(results) if isinstance(results, tuple) else [results]
+    for (key, value), tensor in zip(expected.items(), tensors, strict=True):
+        np.testing.assert_allclose(arrays[key], value.numpy(), atol=1e-5)
+        torch.testing.assert_close(tensor, value, atol=1e-5, rtol=1e-4)
+
+
+def test_no_input_is_sent_for_a_size_that_an_axis_has() -> None:
+    for text in (SPEECH, RESHAPED):
+        assert [len(stage.graph.inputs) for stage in split(graph_of(text))] == [1, 1]
+
+
+def test_a_checked_compile_of_stages_that_relay_outputs(tmp_path: Path) -> None:
+    """An output that a stage only relays stays what it is when the memory of its input is freed."""
+    compile_text(PRODUCT).write(tmp_path, check=True)
+
+
+H, W, L = symbol("H"), symbol("W"), symbol("L")
+FRAMES = (L - 10) // 5 + 1
+
+
+@pytest.mark.parametrize(
+    ("axes", "wanted"),
+    [
+        ((FRAMES,), FRAMES * 2 + 1),
+        ((FRAMES,), (FRAMES + 1) // 2),
+        ((H * W,), H * W * 4),
+        ((H * W, H), W),
+        ((H * W, H), W * 3 + H),
+        ((H * W * 2 + 6,), H * W),
+        ((H * W + H,), H * W * 3 + H * 3 + 1),
+        (((L - 1) // 2 + 1, ((L - 1) // 2) // 2 + 1), ((L - 1) // 2) // 2 + 1),
+    ],
+    ids=str,
+)
+def test_sizes_follow_from_axes(axes: tuple[int, ...], wanted: int) -> None:
+    names = iter("abcd")
+    shown = ShownSizes([TensorType(DType.f32, axes)], lambda: next(names))
+    found = shown.express(wanted)
+    assert found is not None
+    for values in ({"H": 3, "W": 5, "L": 61}, {"H": 4, "W": 1, "L": 12}, {"H": 1, "W": 2, "L": 33}):
+        named = {str(name): evaluate(axis, sizes=values) for axis, name in shown.named.items()}
+        assert evaluate(found, sizes={**values, **named}) == evaluate(wanted, sizes=values)
+
+
+def test_what_does_not_follow_is_not_invented() -> None:
+    shown = ShownSizes([TensorType(DType.f32, (H * W, L // 2))], lambda: "a")
+    assert shown.express(H) is None
+    assert shown.express(L) is None
