@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from math import isfinite
+from math import nan
 from typing import TYPE_CHECKING
 
 from archc.ir.graph import Graph, Value
@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     import torch
 
 BINS = 2048
+LARGEST = (2 - 2.0**-23) * 2.0**127
+"""The largest float32."""
+SMALLEST = 2.0**-126
+"""The smallest float32 that processors do not take for 0 when they are told to flush what is below."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,20 +29,26 @@ class Range:
 
     @classmethod
     def around(cls, low: float, high: float) -> Range:
-        return cls(min(low, 0.0), max(high, 0.0))
+        return cls(min(low, 0.0), max(high, 0.0))  # a NaN stays: it is the first argument
 
     @property
     def finite(self) -> bool:
-        return isfinite(self.low) and isfinite(self.high)
+        """Whether float32 has both ends."""
+        return max(abs(self.low), abs(self.high)) <= LARGEST  # False for a NaN
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing but zeros was seen, which says nothing of other data."""
+        return self.low == self.high == 0
 
     def affine(self, levels: int = 256) -> tuple[float, int]:
         """Scale and zero point of unsigned integers that cover it: x ≈ scale · (q - zero_point).
 
         (Jacob et al. 2018, "Quantization and Training of Neural Networks", section 2.1.)
         """
-        scale = (self.high - self.low) / (levels - 1)
-        if scale == 0:  # of one value, or of some so close together that no number is between them
+        if self.empty:
             return 1.0, 0
+        scale = max((self.high - self.low) / (levels - 1), SMALLEST)
         return scale, min(levels - 1, max(0, round(-self.low / scale)))
 
 
@@ -56,8 +66,12 @@ def observe(
     extremes = _extremes(graph, set(wanted), calibration)
     if percentile is None:
         return {value: Range.around(*ends) for value, ends in extremes.items()}
-    counts = _histograms(graph, extremes, calibration)
-    return {value: _between(counts[value], *ends, percentile / 100) for value, ends in extremes.items()}
+    spread = {value: ends for value, ends in extremes.items() if Range(*ends).finite and ends[0] < ends[1]}
+    counts = _histograms(graph, spread, calibration)
+    return {
+        value: _between(counts[value], *ends, percentile / 100) if value in spread else Range.around(*ends)
+        for value, ends in extremes.items()
+    }
 
 
 def _extremes(graph: Graph, wanted: set[Value], calibration: Calibration) -> dict[Value, tuple[float, float]]:
@@ -70,7 +84,8 @@ def _extremes(graph: Graph, wanted: set[Value], calibration: Calibration) -> dic
                 continue
             low, high = (float(end) for end in tensor.aminmax())
             before = found.get(value, (low, high))
-            found[value] = min(low, before[0]), max(high, before[1])
+            ends = min(low, before[0]), max(high, before[1])
+            found[value] = ends if low == low and before[0] == before[0] else (nan, nan)  # `min` may drop a NaN
     return found
 
 
@@ -86,7 +101,7 @@ def _histograms(
         for value, tensor in values(graph, batch):
             if value in counts and tensor.numel():
                 low, high = extremes[value]
-                counts[value] += torch.histc(tensor.float(), BINS, low, high).double()
+                counts[value] += torch.histc(tensor.double(), BINS, low, high)
     return counts
 
 

@@ -112,13 +112,7 @@ class Quant(Pass):
     def run(self, graph: Graph, context: Context) -> None:
         unfit = {layer: obstacles(graph, layer) for layer in layers_with_weights(graph)}
         schemes = self._schemes(graph, context, unfit)
-        static = [node for layer, scheme in schemes.items() if scheme == "static" for node in layer.nodes]
-        results = results_to_round(graph, static)
-        ranges = self._ranges(graph, context, [*(node.operands[0] for node in static), *results])
-        for layer in [layer for layer in schemes if any(_unclear(node, ranges) for node in layer.nodes)]:
-            context.left(layer.path, "the calibration data gave no finite range for it")
-            del schemes[layer]
-        results = {value: node for value, node in results.items() if ranges[value].finite}
+        results, ranges = self._calibrate(graph, context, schemes)
         received = {
             layer: [ranges[node.operands[0]] for node in layer.nodes if node.operands[0] in ranges]
             for layer, scheme in schemes.items()
@@ -135,13 +129,26 @@ class Quant(Pass):
             stored = store(graph, context, layer, names, self.granularity == "channel", least)
             _remark(context, layer, scheme, received.get(layer, []), stored)
 
+    def _calibrate(
+        self, graph: Graph, context: Context, schemes: dict[Layer, Scheme]
+    ) -> tuple[dict[Value, Node], dict[Value, Range]]:
+        """The results to round, and the ranges of all values to round; layers without a clear range change scheme."""
+        told = context.calibration.real
+        while True:
+            static = [node for layer, scheme in schemes.items() if scheme == "static" for node in layer.nodes]
+            results = results_to_round(graph, static)
+            if static and not told:
+                context.note(graph.name, "calibrated on random inputs: give calibration data for ranges that are real")
+                told = True
+            ranges = self._ranges(graph, context, [*(node.operands[0] for node in static), *results])
+            layers = [layer for layer, scheme in schemes.items() if scheme == "static"]
+            seen = {layer: _ranges_of(layer, results, ranges) for layer in layers}
+            if not _demote(context, schemes, seen):
+                return results, ranges
+
     def _ranges(self, graph: Graph, context: Context, values: list[Value]) -> dict[Value, Range]:
-        if not values:
-            return {}
-        if not context.calibration.real:
-            context.note(graph.name, "calibrated on random inputs: give calibration data for ranges that are real")
         percentile = self.percentile if self.observer == "percentile" else None
-        seen = observe(graph, values, context.calibration, percentile)
+        seen = observe(graph, values, context.calibration, percentile) if values else {}
         return {value: seen.get(value, Range(math.nan, math.nan)) for value in values}
 
     # Which layers -----------------------------------------------------------------------------------------
@@ -220,8 +227,25 @@ class Quant(Pass):
         return "weight"
 
 
-def _unclear(node: Node, ranges: dict[Value, Range]) -> bool:
-    return not all(ranges[value].finite for value in (*node.operands[:1], *node.results) if value in ranges)
+def _ranges_of(layer: Layer, results: Mapping[Value, Node], ranges: Mapping[Value, Range]) -> list[Range]:
+    """The ranges of all that is rounded for a layer."""
+    made = [ranges[value] for value, node in results.items() if node in layer.nodes]
+    return [ranges[node.operands[0]] for node in layer.nodes] + made
+
+
+def _demote(context: Context, schemes: dict[Layer, Scheme], seen: Mapping[Layer, list[Range]]) -> bool:
+    """Whether layers lack a clear range; they stay, or have their weights alone stored as integers."""
+    unclear = {layer: spans for layer, spans in seen.items() if any(not one.finite or one.empty for one in spans)}
+    for layer, spans in unclear.items():
+        if all(one.finite for one in spans):
+            schemes[layer] = "weight"
+            context.note(
+                layer.path, "the calibration data gave nothing but zeros for it, so that its scheme is `weight`"
+            )
+        else:
+            del schemes[layer]
+            context.left(layer.path, "the calibration data gave no finite range for it")
+    return bool(unclear)
 
 
 def _remark(context: Context, layer: Layer, scheme: Scheme, received: list[Range], stored: Stored) -> None:

@@ -1,4 +1,4 @@
-"""Biases of layers that `quant` computes in integers, after other passes too: ONNX Runtime gives what the graph gives."""
+"""Biases of layers that `quant` computes in integers, among other passes: the programs compute what the graph does."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import archc
 from archc.codegen.onnx import run, to_model
 from archc.compiler import Compiled
 from archc.ops.evaluate import evaluate
-from archc.passes._calibrate import Range
 from tests.codegen.torch_modules import imported
 
 Array = np.ndarray[Any, Any]
@@ -55,6 +54,7 @@ def error(found: Array, wanted: Array) -> float:
 
 @pytest.mark.parametrize("passes", [
     "fold, quant(least = 0)",
+    "fold, quant(least = 0), partition(stages = 2)",
     'fold, quant(least = 0, granularity = "tensor")',
     'fold, quant(least = 0, scheme = "dynamic")',
     'fold, lowrank(rank = 4, on = "f1"), prune(0.2), quant(least = 0)',
