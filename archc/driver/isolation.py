@@ -131,10 +131,10 @@ def _forbid_core_dumps() -> None:
 
 
 def _send(answer: int, kind: str, value: object) -> None:
-    data = pickle.dumps((kind, value))
     try:
+        data = pickle.dumps((kind, value))
         pickle.loads(data)
-    except Exception:  # an exception whose class asks for arguments of its own
+    except Exception:  # an exception of a local class, or of one that asks for arguments of its own
         assert kind == "failure" and isinstance(value, tuple)
         data = pickle.dumps((kind, (RuntimeError(f"{type(value[0]).__name__}: {value[0]}"), value[1])))
     data = _LENGTH.pack(len(data)) + data

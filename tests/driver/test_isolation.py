@@ -1,0 +1,150 @@
+"""A crash, a hang or a kill of the process that checks ends in a diagnostic, with nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import archc
+from archc.diagnostics import ArchcError, error
+from archc.driver import budget
+from archc.driver.isolation import Ended, Tell, isolated
+from tests.cli.conftest import Run, run  # noqa: F401  a fixture
+
+pytestmark = pytest.mark.skipif(sys.platform in ("darwin", "win32"), reason="there the check runs in archc's process")
+
+TEXT = "model net { input x: f32[N, 8]  output y = x -> fc: linear(4) }"
+CRASHES = """
+model m {
+    input in0: f32[N, 1, 12]
+    input in1: f32[N, 1, 4, 5, 6]
+    v2, v3 = in0 -> l1: rnn(3, 2, bias = false, bidirectional = true, return_state = true)
+    layer sh4 = linear(6, bias = false)
+    v7 = v2 -> sh4 -> clamp(max = 0.4) -> sh4 -> sh4
+    v9 = v2[:, :]
+    v11 = v9 -> cast(f64)
+    v13 = v7 -> enc.l5: instance_norm(affine = true)
+    v14 = v13 + (v13 -> softshrink(0.3) -> l6: linear(6))
+    v18 = v11 -> t7: linear(8) -> relu -> t7b: linear(6, weight = t7.weight.T)
+    v29 = (v18, v18) -> stack(2)
+    output o0 = v29
+}
+"""
+"""ONNX Runtime 1.31 optimizes its model until it reads where there is no memory."""
+
+
+def test_results_and_exceptions_come_back() -> None:
+    assert isolated(lambda tell: os.getpid(), 60) != os.getpid()
+    assert isolated(lambda tell: "x" * 1_000_000, 60) == "x" * 1_000_000
+    with pytest.raises(ZeroDivisionError):
+        isolated(lambda tell: 1 // 0, 60)
+
+    class Local(Exception):
+        """One that cannot be pickled."""
+
+    def fail(tell: Tell) -> None:
+        raise Local("gone")
+
+    with pytest.raises(RuntimeError, match="Local: gone"):
+        isolated(fail, 60)
+
+    def refuse(tell: Tell) -> None:
+        raise error("some-code", "a message", help="a way out")
+
+    with pytest.raises(ArchcError) as refused:
+        isolated(refuse, 60)
+    (diagnostic,) = refused.value.diagnostics
+    assert (diagnostic.code, diagnostic.help) == ("some-code", "a way out")
+
+
+def test_the_end_of_a_process_is_told() -> None:
+    def crash(tell: Tell) -> None:
+        tell("one")
+        tell("two")
+        os.write(2, b"terminate called\n")
+        os.kill(os.getpid(), signal.SIGSEGV)
+
+    with pytest.raises(Ended) as ended:
+        isolated(crash, 60)
+    assert (ended.value.signal, ended.value.steps) == (signal.SIGSEGV, ["one", "two"])
+    assert ended.value.words == "terminate called" and not ended.value.killed
+    with pytest.raises(Ended) as late:
+        isolated(lambda tell: time.sleep(60), 0.2)
+    assert late.value.how.startswith("did not end within ")
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)  # no process is left
+
+
+def test_a_crash_of_onnx_runtime(run: Run, tmp_path: Path) -> None:  # noqa: F811
+    (tmp_path / "m.arch").write_text(CRASHES)
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "m.py").write_text("# of an earlier compile")
+    result = run("compile", tmp_path / "m.arch", "-o", out, "--check")
+    assert (result.status, result.out) == (1, "")
+    assert result.err.startswith("error[check-crashed]: ONNX Runtime was ended by the signal SIGSEGV")
+    assert "`--emit torch,arch`" in result.err and "`--no-check`" in result.err
+    assert [path.name for path in out.iterdir()] == ["m.py"] and (out / "m.py").read_text() == "# of an earlier compile"
+    assert run("compile", tmp_path / "m.arch", "-o", out, "--check", "--emit", "torch,arch").status == 0
+    assert run("compile", tmp_path / "m.arch", "-o", out, "--no-check").status == 0
+
+
+def killed(*_: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def hanging(*_: object) -> None:
+    time.sleep(60)
+
+
+@pytest.mark.parametrize(
+    ("happens", "told"), [(killed, "was ended by the signal SIGKILL"), (hanging, "did not end within 1 seconds")]
+)
+def test_a_module_that_hangs_or_is_killed(
+    happens: Callable[..., None], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("archc.driver.programs._run_torch", happens)
+    monkeypatch.setattr(budget, "time_limit", lambda graph: 1.0)
+    with pytest.raises(ArchcError) as caught:
+        archc.compile(TEXT).write(tmp_path / "out", check=True)
+    (diagnostic,) = caught.value.diagnostics
+    assert diagnostic.code == "check-crashed" and f"PyTorch {told}" in diagnostic.message
+    assert diagnostic.help is not None and "`--emit onnx,arch`" in diagnostic.help
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_module_that_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("archc.driver.emission.torch_source", lambda compiled: "def load(): return undefined\n")
+    with pytest.raises(ArchcError) as caught:
+        archc.compile(TEXT).write(tmp_path / "out", check=True)
+    (diagnostic,) = caught.value.diagnostics
+    assert diagnostic.message == "PyTorch cannot run the module: NameError: name 'undefined' is not defined"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("name", "most"), [("MULTIPLY_ADDS", 255), ("BYTES", 271)])
+def test_a_model_above_the_budget_is_checked_only_on_demand(
+    name: str, most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """8 samples take 8 · 8 · 4 = 256 multiply-adds; weights and results 4 · (36 + 32) = 272 bytes."""
+    monkeypatch.undo()
+    compiled = archc.compile(TEXT)
+    assert "errors" in compiled.write(tmp_path)["check"]
+    monkeypatch.setattr(budget, name, most)
+    reason = compiled.write(tmp_path)["check"]["unchecked"]
+    assert reason.endswith("; `--check` checks it all the same")
+    assert f"{most:,}" in reason and "at N = 8" in reason
+    assert "errors" in compiled.write(tmp_path, check=True)["check"]
+    assert compiled.write(tmp_path, check=False)["check"] == {"unchecked": "`--no-check` was given"}
+
+
+def test_what_cannot_be_run_is_unchecked(tmp_path: Path) -> None:
+    assert archc.compile(TEXT, weights="none").write(tmp_path)["check"] == {"unchecked": "there are no weights"}
+    arch = archc.compile(TEXT).write(tmp_path, emit=("arch",), check=True)["check"]
+    assert arch == {"unchecked": "nothing that was written can be run"}
