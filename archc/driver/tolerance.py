@@ -37,7 +37,9 @@ FLIPS = 1 / 64
 
 Measured, PyTorch and ONNX Runtime differ in at most one element of 1,000 of the first quantized tensor of a model.
 """
-DRAWS = 5
+DRAWS = 3
+MANY_DRAWS = 24
+"""As many where rounding decides between a number and a NaN: each element has to be seen on both sides."""
 MARGIN = 2
 """The bound relative to the largest error among `DRAWS` random disturbances."""
 
@@ -62,14 +64,17 @@ def least_bound(graph: Graph) -> Bound:
     return Bound(FLOORS[dtype], f"the least bound for {dtype}")
 
 
-def measured_bound(graph: Graph, inputs: Tensors, expected: Tensors, shares: Mapping[str, float]) -> Bound:
-    """The bound for these inputs, from `DRAWS` disturbed runs.
+def measured_bound(
+    graph: Graph, inputs: Tensors, expected: Tensors, shares: Mapping[str, float], draws: int = DRAWS
+) -> Bound:
+    """The bound for these inputs, from disturbed runs.
 
     Args:
+        draws: how many.
         expected: the undisturbed outputs; shares: as for `largest_error`.
     """
     least = least_bound(graph)
-    runs = [disturbed(graph, inputs, seed) for seed in range(DRAWS)]
+    runs = [disturbed(graph, inputs, seed) for seed in range(draws)]
     undecided = {name: _undecided(tensor, [run[name] for run in runs]) for name, tensor in expected.items()}
     known = decided(expected, undecided)
     grown = MARGIN * max(largest_error(known, decided(run, undecided), shares) for run in runs)
