@@ -149,7 +149,7 @@ def onnx_types(op: Operator, names: Sequence[str], types: Sequence[TensorType]) 
             raise OperatorError(
                 "no-onnx-form",
                 f"ONNX Runtime has no kernel for `{op.name}` in {dtype.value}",
-                help=f"convert with `cast({'f32' if dtype.floating else 'i32'})`, or emit PyTorch alone",
+                help=f"convert with `cast({'f32' if dtype.floating else 'i32'})`, or compile with `--emit torch`",
             )
         for number, operand in enumerate(types):
             if number == position or (needs[number].like == position and operand.dtype is dtype):
