@@ -144,8 +144,11 @@ class _Recorder:
     def size(self, dim: int | SymbolicDim) -> str:
         return "size"
 
-    def shape(self, dims: Sequence[int | SymbolicDim], like: str | None = None) -> str:
+    def shape(self, dims: Sequence[int | SymbolicDim]) -> str:
         return "shape"
+
+    def reshape(self, value: str, dims: Sequence[int | SymbolicDim]) -> str:
+        return str(self.add("Reshape", value, "shape"))
 
     def quantized(self, position: int) -> Quantized | None:
         return None

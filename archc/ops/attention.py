@@ -15,7 +15,6 @@ from archc.ir.types import DType, TensorType
 from archc.ops.axes import plain_axis
 from archc.ops.checks import check_probability
 from archc.ops.dtypes import BOOL, FLOATS, ONNX_WIDE
-from archc.ops.layout import onnx_reshape
 from archc.ops.operator import Inference, Operator, OperatorError, operator
 from archc.ops.spelling import OnnxSpelling, TorchSpelling, Verbatim, call, literal, method
 
@@ -177,10 +176,10 @@ class Attention(Operator):
         keys = self.kv_heads or self.heads
         width, value_width = divide(query_width, self.heads), divide(spell.types[2].shape[2], keys)
         assert width is not None and value_width is not None, "checked before"
-        query = onnx_reshape(spell, q, (b, t, self.heads, width))
+        query = spell.reshape(q, (b, t, self.heads, width))
         query = spell.add("Transpose", query, perm=[0, 2, 1, 3])
-        key = spell.add("Transpose", onnx_reshape(spell, k, (b, s, keys, width)), perm=[0, 2, 3, 1])
-        value = spell.add("Transpose", onnx_reshape(spell, v, (b, s, keys, value_width)), perm=[0, 2, 1, 3])
+        key = spell.add("Transpose", spell.reshape(k, (b, s, keys, width)), perm=[0, 2, 3, 1])
+        value = spell.add("Transpose", spell.reshape(v, (b, s, keys, value_width)), perm=[0, 2, 1, 3])
         if self.grouped:
             key, value = (
                 self._repeated(spell, one, (b, keys, *rest))
@@ -189,7 +188,7 @@ class Attention(Operator):
         scale = _scale(spell, self.scale, width)
         heads = _onnx_attention(spell, (query, key, value), mask, scale, (t, s) if self.causal else None)
         joined = spell.add("Transpose", heads, perm=[0, 2, 1, 3])
-        return onnx_reshape(spell, joined, spell.results[0].shape)
+        return spell.reshape(joined, spell.results[0].shape)
 
     def _repeated(self, spell: OnnxSpelling, value: str, shape: Sequence[Extent]) -> str:
         """Each head of keys or values as often as heads of queries share it: [b, g, …] to [b, g·r, …]."""
@@ -197,7 +196,7 @@ class Attention(Operator):
         shared = self.heads // (self.kv_heads or self.heads)
         wider = spell.add("Unsqueeze", value, spell.constant([2]))
         wider = spell.add("Expand", wider, spell.shape((b, g, shared, *rest)))
-        return onnx_reshape(spell, wider, (b, self.heads, *rest))
+        return spell.reshape(wider, (b, self.heads, *rest))
 
 
 def _with_mask(text: str, mask: TensorType, leading: Sequence[Axis]) -> Signature:
@@ -285,7 +284,8 @@ def _onnx_attention(
 
 def _blind(spell: OnnxSpelling, mask: str) -> str:
     """Which queries see no key: [..., t, 1], or [..., 1, 1] where all queries share a row of the mask."""
-    dtype, last = spell.types[3].dtype, spell.constant([-1])
+    dtype = spell.types[3].dtype
+    last = spell.constant([spell.types[3].rank - 1])  # ONNX Runtime does not reduce an empty axis -1
     if dtype is DType.bool:
         count = spell.add("ReduceSum", spell.add("Cast", mask, to=DType.f32), last, keepdims=1)
         return spell.add("Equal", count, spell.constant(0.0, DType.f32))

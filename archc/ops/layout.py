@@ -108,7 +108,9 @@ class Layout(Operator, abstract=True):
         sizes = [spell.sizes[name] for name in names]
         free = [k for k, size in enumerate(sizes) if isinstance(size, SymbolicDim)]
         free += [k for k, name in enumerate(names) if name not in given and k not in free]
-        texts = ["-1" if free and k == free[0] else spell.size(size) for k, size in enumerate(sizes)]
+        # Beside another symbolic size, which may be 0, PyTorch cannot work out a -1.
+        left = free[:1] if sum(isinstance(size, SymbolicDim) for size in sizes) <= 1 and 0 not in sizes else []
+        texts = ["-1" if k in left else spell.size(size) for k, size in enumerate(sizes)]
         return Verbatim(f"({', '.join(texts)})")
 
     def onnx(self, spell: OnnxSpelling) -> str:
@@ -117,12 +119,12 @@ class Layout(Operator, abstract=True):
         shape: list[Extent] = list(spell.types[0].shape)
         factors = [spell.sizes[name] for names in moves.split for name in names]
         if any(len(names) != 1 for names in moves.split):
-            value, shape = onnx_reshape(spell, value, factors), factors
+            value, shape = spell.reshape(value, factors), factors
         if moves.permutation != sorted(moves.permutation):
             value = spell.add("Transpose", value, perm=moves.permutation)
             shape = [shape[source] for source in moves.permutation]
         if any(len(names) != 1 for names in moves.merged):
-            value = onnx_reshape(spell, value, spell.results[0].shape)
+            value = spell.reshape(value, spell.results[0].shape)
         return spell.add("Identity", value) if value == spell.operands[0] else value
 
 
@@ -148,11 +150,6 @@ class Moves:
         merged = [_names(axis) for axis in written_out.results[0].axes]
         place = {name: number for number, name in enumerate(name for names in split for name in names)}
         return Moves(split, [place[name] for names in merged for name in names], merged)
-
-
-def onnx_reshape(spell: OnnxSpelling, value: str, shape: Sequence[Extent]) -> str:
-    """Add a `Reshape`.  Where a size is 0 it means 0, and not "as it was"; an attribute that is None is left out."""
-    return spell.add("Reshape", value, spell.shape(shape, like=value), allowzero=1 if 0 in shape else None)
 
 
 def torch_shape(spell: TorchSpelling, shape: Sequence[Extent]) -> list[Any]:

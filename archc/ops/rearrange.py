@@ -12,7 +12,7 @@ from archc.ir.solve import Extent
 from archc.ir.types import TensorType
 from archc.ops.axes import axis_number, axis_numbers
 from archc.ops.layout import Layout, parse_pattern
-from archc.ops.operator import OperatorError, operator
+from archc.ops.operator import OperatorError, operator, symbolic
 from archc.ops.spelling import OnnxSpelling, TorchSpelling, Verbatim, method
 
 
@@ -137,8 +137,11 @@ class Unflatten(Layout):
         return Unflatten(self.dim, tuple(sizes))
 
     def torch(self, spell: TorchSpelling) -> str:
-        sizes = ", ".join(spell.size(size) for size in self.sizes) + ("," if len(self.sizes) == 1 else "")
-        return method(spell.operands[0], "unflatten", self.dim, Verbatim(f"({sizes})"))
+        place, sizes = axis_number(self, self.dim, spell.types[0].rank), self.sizes
+        if any(symbolic(size) for size in sizes):  # one may be 0, and then PyTorch cannot work out a -1
+            sizes = spell.results[0].shape[place : place + len(sizes)]
+        texts = ", ".join(spell.size(size) for size in sizes) + ("," if len(sizes) == 1 else "")
+        return method(spell.operands[0], "unflatten", self.dim, Verbatim(f"({texts})"))
 
 
 @operator
@@ -218,11 +221,18 @@ class Squeeze(Layout):
         return numbers
 
     def torch(self, spell: TorchSpelling) -> str:
-        return method(spell.operands[0], "squeeze", self.dim)
+        dim = self.dim
+        if dim is None and any(symbolic(size) for size in spell.types[0].shape):
+            # The types decide which axes go: a symbolic size stays, also where it is 1.
+            dropped = self._dropped(spell.types[0])
+            dim = dropped[0] if len(dropped) == 1 else dropped
+        return method(spell.operands[0], "squeeze", dim)
 
     def onnx(self, spell: OnnxSpelling) -> str:
-        axes = spell.constant(list(self._dropped(spell.types[0])))
-        return spell.add("Squeeze", spell.operands[0], axes)
+        dropped = self._dropped(spell.types[0])
+        if not dropped:  # without axes `Squeeze` drops all that are 1 when the model runs
+            return spell.add("Identity", spell.operands[0])
+        return spell.add("Squeeze", spell.operands[0], spell.constant(list(dropped)))
 
 
 @operator

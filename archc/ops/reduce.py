@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from archc.ir.attributes import attribute
-from archc.ir.dims import product
+from archc.ir.dims import maximum, product
 from archc.ir.signature import UNIT, Pattern, Signature
 from archc.ir.types import DType, TensorType
-from archc.ops.axes import axis_numbers, plain_axes
+from archc.ops.axes import axis_number, axis_numbers, plain_axes
 from archc.ops.dtypes import ANY, FLOATS, NUMBERS, ONNX_MOST, ONNX_WIDE
 from archc.ops.operator import Operator, OperatorError, operator, symbolic
 from archc.ops.spelling import OnnxSpelling, TorchSpelling, call, method
@@ -96,12 +96,20 @@ class Sum(Reduction):
 
 @operator
 class Mean(Reduction):
-    """The mean: y = Σ x / n."""
+    """The mean: y = Σ x / n; of no elements it is NaN."""
 
     dtypes = FLOATS
     torch_name = "torch.mean"
     onnx_name = "ReduceMean"
     example = "features -> mean((2, 3))"
+
+    def onnx(self, spell: OnnxSpelling) -> str:
+        mean, operand = super().onnx(spell), spell.types[0]
+        if not any(symbolic(operand.shape[axis]) for axis in self.axes(operand.rank)):
+            return mean
+        # Of no elements ONNX Runtime gives 0.
+        empty = spell.add("Equal", spell.add("Size", spell.operands[0]), spell.constant(0))
+        return spell.add("Where", empty, spell.constant(float("nan"), operand.dtype), mean)
 
 
 @operator
@@ -145,10 +153,10 @@ class Var(Reduction):
         deviation = spell.add("Sub", spell.operands[0], mean)
         total = self.onnx_reduce(spell, "ReduceSum", spell.add("Mul", deviation, deviation))
         count = product([operand.shape[axis] for axis in self.axes(operand.rank)]) - self.correction
-        if symbolic(count):
-            divisor = spell.add("Cast", spell.size(count), to=operand.dtype)
+        if isinstance(count, int):
+            divisor = spell.constant(float(max(count, 0)), operand.dtype)
         else:
-            divisor = spell.constant(float(count), operand.dtype)  # type: ignore[arg-type]  # not symbolic
+            divisor = spell.add("Cast", spell.size(maximum(count, 0)), to=operand.dtype)
         return spell.add("Div", total, divisor)
 
 
@@ -216,7 +224,8 @@ class Argmax(Reduction):
     def onnx(self, spell: OnnxSpelling) -> str:
         value, dim = spell.operands[0], self.dim
         if dim is not None:
-            return spell.add(self.onnx_name, value, axis=dim, keepdims=int(self.keepdim))
+            axis = axis_number(self, dim, spell.types[0].rank)  # ONNX Runtime does not reduce an empty axis -1
+            return spell.add(self.onnx_name, value, axis=axis, keepdims=int(self.keepdim))
         flat = spell.add("Reshape", value, spell.constant([-1]))
         found: str = spell.add(self.onnx_name, flat, axis=0, keepdims=0)
         shape = spell.constant([1] * spell.types[0].rank)

@@ -11,8 +11,8 @@ from archc.ir.signature import UNIT, Axis, Index, Pattern, Signature
 from archc.ir.solve import Extent
 from archc.ir.types import TensorType
 from archc.ops.axes import plain_axes, plain_axis
-from archc.ops.layout import Layout, onnx_reshape, torch_shape
-from archc.ops.operator import Operator, OperatorError, operator
+from archc.ops.layout import Layout, torch_shape
+from archc.ops.operator import Operator, OperatorError, operator, symbolic
 from archc.ops.rewriting import Uniform
 from archc.ops.spelling import OnnxSpelling, TorchSpelling, Verbatim, method
 
@@ -86,12 +86,13 @@ class Reshape(Operator):
         return Reshape(self._sizes(inner.infer(types).results[0])) if moves else None
 
     def torch(self, spell: TorchSpelling) -> str:
-        sizes = self.shape if -1 in self.shape else spell.results[0].shape
-        arguments = [Verbatim(spell.size(size)) for size in sizes] if -1 in sizes else torch_shape(spell, sizes)
+        written = -1 in self.shape and not any(symbolic(size) or size == 0 for size in self.shape)
+        sizes = self.shape if written else torch_shape(spell, spell.results[0].shape)
+        arguments = [Verbatim(spell.size(size)) for size in sizes] if written else sizes
         return method(spell.operands[0], "reshape", *(arguments or [()]))
 
     def onnx(self, spell: OnnxSpelling) -> str:
-        return onnx_reshape(spell, spell.operands[0], spell.results[0].shape)
+        return spell.reshape(spell.operands[0], spell.results[0].shape)
 
 
 Names = list[list[str]]

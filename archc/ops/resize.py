@@ -14,7 +14,7 @@ from archc.ops.axes import plain_axes
 from archc.ops.checks import check_positive
 from archc.ops.dtypes import FLOATS, ONNX_FLOATS, named
 from archc.ops.layout import Layout
-from archc.ops.operator import Operator, OperatorError, operator
+from archc.ops.operator import Operator, OperatorError, operator, symbolic
 from archc.ops.resampling import KEYS, Resampling, layout_matters, resample
 from archc.ops.spatial import LARGEST
 from archc.ops.spelling import OnnxSpelling, TorchSpelling, call, method
@@ -190,6 +190,8 @@ class PixelUnshuffle(Layout):
         check_positive(self, "downscale_factor")
 
     def torch(self, spell: TorchSpelling) -> str:
+        if any(symbolic(size) for size in spell.types[0].shape):
+            return super().torch(spell)  # PyTorch's function gives an empty operand back as it is
         return call("F.pixel_unshuffle", *spell.operands, self.downscale_factor)
 
 

@@ -126,11 +126,11 @@ class OnnxSpelling(Protocol):
     def size(self, dim: int | SymbolicDim) -> str:
         """The name of an i64 scalar that holds a size, computed from the inputs' shapes where it is symbolic."""
 
-    def shape(self, dims: Sequence[int | SymbolicDim], like: str | None = None) -> str:
-        """The name of an i64 vector of sizes, as `Expand` takes it.
+    def shape(self, dims: Sequence[int | SymbolicDim]) -> str:
+        """The name of an i64 vector of sizes, as `Expand` takes it."""
 
-        Where `like` is given it is for a `Reshape` of that value, and may hold the 0 and -1 that `Reshape` knows.
-        """
+    def reshape(self, value: str, dims: Sequence[int | SymbolicDim]) -> str:
+        """Add a `Reshape` to a shape whose symbolic sizes may be 0 when the model runs."""
 
     def quantized(self, position: int) -> Quantized | None:
         """What stands behind a data operand that `dequantize` made with a single scale; None for any other operand."""

@@ -61,7 +61,7 @@ class Fold(Operator, abstract=True):
         return f"{spell.operands[0]}.flatten(1)"
 
     def onnx(self, spell: OnnxSpelling) -> str:
-        return spell.add("Reshape", spell.operands[0], spell.shape(spell.results[0].shape, like=spell.operands[0]))
+        return spell.reshape(spell.operands[0], spell.results[0].shape)
 
 
 @operator

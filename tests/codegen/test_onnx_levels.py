@@ -5,7 +5,7 @@ Fusions depend on what stands around a node, so an operator that is right alone 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ def agree(graph: Graph, inputs: Arrays, tolerance: float) -> None:
     for runtime, results in at_every_level(to_model(graph), inputs):
         for (name, tensor), found in zip(expected.items(), results, strict=True):
             assert found.dtype == tensor.numpy().dtype, f"{runtime}, {name}"
-            bound = tolerance * max(1.0, float(tensor.abs().max()))
+            bound = tolerance * max(1.0, float(tensor.abs().max()) if tensor.numel() else 0.0)
             np.testing.assert_allclose(found, tensor.numpy(), rtol=0, atol=bound, err_msg=f"{runtime}, {name}")
 
 
@@ -163,3 +163,38 @@ def test_moves_of_rounded_values(stages: str) -> None:
             points = random.integers(-20, 20, weight.shape) + (0 if signed else 120)
             graph.tensors.set(path, ArrayTensor(points.astype("i1" if signed else "u1")))
     agree(graph, {"x": floats(3, 4, 4, 4)}, 1e-5)
+
+
+DECIDED_BY_TYPES = {
+    "x -> squeeze": lambda n, t: (n, t, 4),
+    "x[:, 0] -> squeeze": lambda n, t: (n, t, 4),
+    "x -> squeeze(1) -> squeeze": lambda n, t: (n, t, 4),
+    "x -> squeeze -> unsqueeze(0) -> squeeze": lambda n, t: (n, t, 4),
+    "x -> flatten(1)": lambda n, t: (n, 4 * t),
+    "x -> flatten(1) -> flatten": lambda n, t: (n, 4 * t),
+    "x -> reshape((N, -1))": lambda n, t: (n, 4 * t),
+    "x -> reshape((-1, 2))": lambda n, t: (2 * n * t, 2),
+    "x -> reshape((T, N, 2, 2))": lambda n, t: (t, n, 2, 2),
+    "x -> flatten(0, 1) -> unflatten(0, (N, -1)) -> squeeze": lambda n, t: (n, t, 4),
+    "x -> rearrange('n 1 t (h e) -> (n h) t e', h = 2)": lambda n, t: (2 * n, t, 2),
+    "x -> permute((0, 2, 1, 3)) -> flatten(2)": lambda n, t: (n, t, 4),
+    "x -> mean(2)": lambda n, t: (n, 1, 4),
+    "x -> mean": lambda n, t: (),
+    "x -> var(2, correction = 0)": lambda n, t: (n, 1, 4),
+    "x -> std(2)": lambda n, t: (n, 1, 4),
+    "x -> sum((0, 2))": lambda n, t: (1, 4),
+    "x -> argmax(-1, keepdim = true)": lambda n, t: (n, 1, t, 1),
+    "x -> softmax(2)": lambda n, t: (n, 1, t, 4),
+    "(x, x) -> concat(2)": lambda n, t: (n, 1, 2 * t, 4),
+    "x -> expand((N, 3, T, 4))": lambda n, t: (n, 3, t, 4),
+    "x[:, 0, :, 1:3]": lambda n, t: (n, t, 2),
+}
+
+
+@pytest.mark.parametrize(("stages", "shape"), DECIDED_BY_TYPES.items(), ids=DECIDED_BY_TYPES)
+def test_the_types_decide_at_every_size(stages: str, shape: Callable[[int, int], tuple[int, ...]]) -> None:
+    graph = archc.compile(f"model m {{\n input x: f32[N, 1, T, 4]\n output y = {stages}\n}}").graph
+    for n, t in ((0, 3), (1, 3), (2, 3), (2, 0), (2, 1), (1, 1)):
+        x = floats(n, 1, t, 4)
+        assert evaluate(graph, {"x": torch.from_numpy(x)})["y"].shape == shape(n, t), (n, t)
+        agree(graph, {"x": x}, 1e-5)

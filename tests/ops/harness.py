@@ -23,6 +23,7 @@ import onnx
 import pytest
 import torch
 from onnx.reference import ReferenceEvaluator
+from onnxruntime import InferenceSession
 
 from archc.diagnostics import ArchcError
 from archc.ir.dims import evaluate as evaluate_dim
@@ -32,7 +33,8 @@ from archc.ops.operator import Operator
 from tests.ops.comparing import as_tuple, close, to_tensors
 from tests.ops.drawing import Symbols, draw_weights, integers, one_node, random, symbolic_batch
 from tests.ops.modules import Reference, call_reference, check_torch_module
-from tests.ops.runtimes import at_every_level
+from tests.ops.other_sizes import check_other_sizes
+from tests.ops.runtimes import sessions
 
 Tensor = torch.Tensor
 
@@ -126,10 +128,12 @@ def check_operator(
         check_types(graph, inputs, expected)
         feeds = {f"x{number}": tensor for number, tensor in enumerate(inputs)}
         close(tuple(evaluate(graph, feeds).values()), expected, rtol, atol, f"the torch spelling of {op}")
+        ready: dict[str, InferenceSession] = {}
         if onnx:
-            check_onnx(graph, feeds, expected, rtol, atol, onnx_reference)
+            ready = check_onnx(graph, feeds, expected, rtol, atol, onnx_reference)
         else:
             check_has_no_onnx_form(graph)
+        check_other_sizes(graph, inputs, axes, ready, rtol, atol)
 
 
 def check_types(graph: Graph, inputs: Sequence[Tensor], expected: Sequence[Tensor]) -> None:
@@ -147,17 +151,23 @@ def check_onnx(
     rtol: float,
     atol: float,
     reference: bool,
-) -> None:
-    """ONNX Runtime, at each optimization level, and `onnx.reference` compute the expected results from the model."""
+) -> dict[str, InferenceSession]:
+    """ONNX Runtime, at each optimization level, and `onnx.reference` compute the expected results from the model.
+
+    Returns:
+        The sessions of ONNX Runtime, by name.
+    """
     from archc.codegen.onnx import to_model
 
     model = to_model(graph)
     onnx.checker.check_model(model, full_check=True)
     arrays = {name: tensor.numpy() for name, tensor in feeds.items()}
-    for runtime, results in at_every_level(model, arrays):
-        close(to_tensors(results), expected, rtol, atol, runtime)
+    ready = sessions(model)
+    for runtime, session in ready.items():
+        close(to_tensors(session.run(None, arrays)), expected, rtol, atol, runtime)
     if reference:
         close(to_tensors(ReferenceEvaluator(model).run(None, arrays)), expected, rtol, atol, "onnx.reference")
+    return ready
 
 
 def check_has_no_onnx_form(graph: Graph) -> None:

@@ -33,14 +33,19 @@ def session(source: onnx.ModelProto | Path | bytes, level: str = "ORT_ENABLE_ALL
     return onnxruntime.InferenceSession(given, options, providers=["CPUExecutionProvider"])
 
 
+def sessions(source: onnx.ModelProto | Path | bytes) -> dict[str, onnxruntime.InferenceSession]:
+    """A session at each level, by a name such as "ONNX Runtime (ORT_ENABLE_ALL)"."""
+    serialized = source.SerializeToString() if isinstance(source, onnx.ModelProto) else source
+    return {f"ONNX Runtime ({level})": session(serialized, level) for level in LEVELS}
+
+
 def at_every_level(
     source: onnx.ModelProto | Path | bytes, arrays: Mapping[str, Any]
 ) -> Iterator[tuple[str, list[Any]]]:
     """Run a model once at each level.
 
     Yields:
-        "ONNX Runtime (ORT_ENABLE_ALL)" and its like, and the outputs in the model's order.
+        The name of the session, and the outputs in the model's order.
     """
-    serialized = source.SerializeToString() if isinstance(source, onnx.ModelProto) else source
-    for level in LEVELS:
-        yield f"ONNX Runtime ({level})", session(serialized, level).run(None, dict(arrays))
+    for name, ready in sessions(source).items():
+        yield name, ready.run(None, dict(arrays))

@@ -57,25 +57,32 @@ class Sizes:
             self._vectors[dim] = self._compute(dim)
         return self._vectors[dim]
 
-    def shape(self, dims: Sequence[Extent], like: Sequence[Extent] | None = None) -> str:
-        """The name of an i64 vector of all the sizes; raises as `scalar` does.
-
-        Args:
-            like: the shape of what `Reshape` is to be given the vector for: a size may then be 0, "as it was", and
-                one -1, "what is left".
-        """
-        known: list[Extent] = list(dims)
-        if like is not None and 0 not in known:
-            kept = {k for k, (new, old) in enumerate(zip(dims, like)) if new == old and not isinstance(new, int)}
-            changed = [k for k, dim in enumerate(dims) if k not in kept and not isinstance(dim, int)]
-            if len(changed) <= 1:
-                known = [0 if k in kept else -1 if k in changed else dim for k, dim in enumerate(dims)]
-        if all(isinstance(dim, int) for dim in known):
-            return self._emitter.constant([dim for dim in known if isinstance(dim, int)])
-        key = tuple(known)
+    def shape(self, dims: Sequence[Extent]) -> str:
+        """The name of an i64 vector of all the sizes; raises as `scalar` does."""
+        if all(isinstance(dim, int) for dim in dims):
+            return self._emitter.constant([dim for dim in dims if isinstance(dim, int)])
+        key = tuple(dims)
         if key not in self._shapes:
             self._shapes[key] = self._concat(f"shape/[{','.join(map(_text, key))}]", key)
         return self._shapes[key]
+
+    def reshaped(self, dims: Sequence[Extent], like: Sequence[Extent]) -> tuple[str, bool]:
+        """The vector with which `Reshape` makes a shape of another, and whether its zeros are sizes.
+
+        Else a 0 means "as it was", and one -1 "what is left".  Beside a symbolic size, which may be 0, nothing is
+        left to work a -1 out from: it is used there for a size alone that cannot be computed.
+        """
+        kept = {k for k, (new, old) in enumerate(zip(dims, like)) if new == old and not isinstance(new, int)}
+        changed = [k for k, dim in enumerate(dims) if k not in kept and not isinstance(dim, int)]
+        short = [0 if k in kept else -1 if k in changed else dim for k, dim in enumerate(dims)]
+        if 0 not in dims and (not changed or (len(changed) == 1 and not kept)):
+            return self.shape(short), False
+        try:
+            return self.shape(dims), True
+        except OperatorError:
+            if len(changed) > 1 or 0 in dims:
+                raise
+            return self.shape(short), False
 
     def _concat(self, name: str, dims: Sequence[Extent]) -> str:
         parts: list[str] = []

@@ -67,11 +67,13 @@ class Spelling:
     def size(self, dim: int | SymbolicDim) -> str:
         return self._builder.sizes.scalar(dim)
 
-    def shape(self, dims: Sequence[int | SymbolicDim], like: str | None = None) -> str:
-        if like is None:
-            return self._builder.sizes.shape(dims)
-        known = self._builder.type_of(like)
-        return self._builder.sizes.shape(dims, like=known.shape if known else ())
+    def shape(self, dims: Sequence[int | SymbolicDim]) -> str:
+        return self._builder.sizes.shape(dims)
+
+    def reshape(self, value: str, dims: Sequence[int | SymbolicDim]) -> str:
+        known = self._builder.type_of(value)
+        sizes, zeros = self._builder.sizes.reshaped(dims, known.shape if known else ())
+        return self.add("Reshape", value, sizes, allowzero=1 if zeros else None)
 
     def quantized(self, position: int) -> Quantized | None:
         if self._widened(position):

@@ -1,0 +1,110 @@
+"""An operator at other sizes than those it was checked with: 0, 1 and more, for each symbol of its inputs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+
+import onnxruntime
+import torch
+
+from archc.ir.dims import evaluate as evaluate_dim
+from archc.ir.graph import Graph
+from archc.ops.evaluate import bind_sizes, evaluate
+from tests.ops.comparing import close, to_tensors
+from tests.ops.drawing import Symbols
+
+Tensor = torch.Tensor
+
+PYTORCH_REFUSES = (
+    "index .* out of (bounds|range)",  # the indices of the case are not in the shorter axis
+    "Expected index .* to be no larger than self",
+    "selected index k out of range",
+    "Kernel size can't be greater than actual input size",
+    "[Oo]utput size",  # windows that do not fit
+    "optional 0 dim batch size",  # pooling and padding of empty axes
+    "non-zero size for non-batch dimensions",
+    "Only zero batch or zero channel inputs",
+    "Expected reduction dim",  # the largest element of none
+    "Cannot pack empty tensors",
+    "Expected sequence length to be larger than 0",
+)
+"""Messages of PyTorch where it has no result for such a size; no other spelling would have one."""
+
+ONNX_RUNTIME_REFUSES = (
+    "Computed output shape is inconsistent",  # ConvTranspose with an empty spatial axis
+    "matmul_helper.*cannot broadcast",  # an empty batch beside a broadcast one
+    "pool_attributes",  # pooling over an empty axis
+    "reshape_helper",  # GroupNormalization of an empty batch
+    "Size of X.shape\\[axis:\\] must be at least 1",  # LayerNormalization over an empty axis
+    "Unexpected mode of 3",  # circular Pad of an empty batch
+)
+"""Messages of ONNX Runtime where it has no kernel for a size of 0."""
+
+ABORTS = frozenset(("gru", "lstm", "rnn"))
+"""Operators for which ONNX Runtime ends the process where the batch is empty."""
+
+
+def check_other_sizes(
+    graph: Graph,
+    inputs: Sequence[Tensor],
+    symbols: Symbols,
+    sessions: Mapping[str, onnxruntime.InferenceSession],
+    rtol: float,
+    atol: float,
+) -> None:
+    """PyTorch and ONNX Runtime give results of the shapes that the types say, and the same values.
+
+    Args:
+        graph: of the operator, whose inputs have the symbols; inputs: at the sizes that they were drawn with.
+        sessions: by what they are called.
+    """
+    for size, tensors in _resized(inputs, symbols):
+        feeds = {f"x{number}": tensor for number, tensor in enumerate(tensors)}
+        sizes = bind_sizes(graph, {name: tuple(tensor.shape) for name, tensor in feeds.items()})
+        types = [value.type for value in graph.outputs.values()]
+        shapes = [tuple(evaluate_dim(dim, sizes=sizes) for dim in one.shape) for one in types]
+        if any(extent < 0 for shape in shapes for extent in shape):
+            continue  # the operator takes a symbolic size to be no smaller than what it cuts off, and says so
+        try:
+            expected = tuple(evaluate(graph, feeds).values())
+        except (RuntimeError, IndexError) as problem:
+            assert _matches(PYTORCH_REFUSES, problem), f"PyTorch at {size}: {problem}"
+            continue
+        found = [(tuple(tensor.shape), str(tensor.dtype)) for tensor in expected]
+        assert found == [(shape, f"torch.{one.dtype.torch}") for shape, one in zip(shapes, types)], f"PyTorch at {size}"
+        if size == 0 and any(node.op.name in ABORTS for node in graph.nodes()):
+            continue
+        arrays = {name: tensor.numpy() for name, tensor in feeds.items()}
+        for runtime, session in sessions.items():
+            try:
+                results = session.run(None, arrays)
+            except Exception as problem:
+                assert size == 0 and _matches(ONNX_RUNTIME_REFUSES, problem), f"{runtime} at {size}: {problem}"
+                continue
+            close(to_tensors(results), expected, rtol, atol, f"{runtime} at {size}")
+
+
+def _resized(inputs: Sequence[Tensor], symbols: Symbols) -> Iterator[tuple[int, list[Tensor]]]:
+    """For each symbol and each other size of it, the inputs; longer ones repeat their elements."""
+    drawn = {symbol: tensor.shape[axis] for tensor, axes in zip(inputs, symbols) for axis, symbol in axes.items()}
+    for wanted, before in drawn.items():
+        for size in sorted({0, 1, before + 3} - {before}):
+            yield (
+                size,
+                [
+                    _with_size(tensor, [axis for axis, symbol in axes.items() if symbol == wanted], size)
+                    for tensor, axes in zip(inputs, symbols)
+                ],
+            )
+
+
+def _with_size(tensor: Tensor, axes: Sequence[int], size: int) -> Tensor:
+    for axis in axes:
+        places = torch.arange(size) % tensor.shape[axis]
+        tensor = tensor.index_select(axis, places)
+    return tensor.clone()
+
+
+def _matches(known: Sequence[str], problem: Exception) -> bool:
+    return any(re.search(text, str(problem), re.DOTALL) for text in known)
