@@ -102,7 +102,6 @@ def _print(arguments: argparse.Namespace, compiled: Compiled, report: dict[str, 
     except BrokenPipeError:
         output.abandon_stdout()
     except OSError as reason:
-        output.abandon_stdout()
         raise error(
             "report-not-printed",
             f"the report cannot be printed: {reason.strerror or reason}; nothing was written",

@@ -40,7 +40,7 @@ def write_onnx(graph: Graph, path: Path, weights_file: Path, offsets: Offsets) -
         raise error(
             "onnx-invalid",
             f"ONNX refuses the model that was made of `{graph.name}`: {refusal}",
-            help="this is a bug in archc; compile with `--emit torch,arch` meanwhile",
+            help="leave the ONNX model out with `--emit torch,arch`",
         ) from None
 
 

@@ -130,3 +130,27 @@ def test_full_disk_behind_standard_output() -> None:
         result = archc_process("ops", stdout=full, stderr=subprocess.PIPE)
     assert result.returncode == 1
     assert "error[system-error]" in result.stderr and "Traceback" not in result.stderr
+
+
+def test_a_report_that_cannot_be_printed_leaves_no_files(tmp_path: Path) -> None:
+    (tmp_path / "net.arch").write_text("model net { input x: f32[N, 4]  output y = x -> linear(2) }")
+    command = ("compile", str(tmp_path / "net.arch"), "--no-check", "-o", str(tmp_path / "out"))
+    with Path("/dev/full").open("w") as full:
+        for options in ((), ("--json",)):
+            result = archc_process(*command, *options, stdout=full, stderr=subprocess.PIPE)
+            assert result.returncode == 1
+            assert result.stderr.startswith("error[report-not-printed]: the report cannot be printed: No space")
+            assert not (tmp_path / "out").exists()
+
+
+def test_a_closed_pipe_does_not_keep_files_from_being_written(tmp_path: Path) -> None:
+    (tmp_path / "net.arch").write_text("model net { input x: f32[N, 4]  output y = x -> linear(2) }")
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = ("compile", str(tmp_path / "net.arch"), "--no-check", "-o", str(tmp_path / "out"))
+    try:
+        result = archc_process(*command, stdout=writing, stderr=subprocess.PIPE)
+    finally:
+        os.close(writing)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert (tmp_path / "out" / "report.json").exists()
