@@ -102,6 +102,48 @@ def test_works_under_torchrun(folder: Path, tmp_path: Path) -> None:
     assert np.load(tmp_path / "y.npz")["logits"].shape == (SAMPLES, 5)
 
 
+X = np.zeros((SAMPLES, 20), np.float32)
+BAD_DATA = {
+    "without an input": ({"y": X}, "lacks `x`; it has y"),
+    "of text": ({"x": np.full((SAMPLES, 20), "a")}, "`x` of"),
+    "of another shape": ({"x": X[:, 1:]}, "has the shape [8, 19], not [N, 20]"),
+    "of objects": ({"x": np.array([None] * SAMPLES)}, "is no sound .npz file"),
+    "without samples": ({"x": X[:0]}, "0 samples cannot be taken 0 at a time"),
+}
+BAD_TARGETS = {
+    "missing": ({"x": X}, "lacks `target`; it has x"),
+    "single": ({"x": X, "target": np.array(3)}, "is a single number"),
+    "too few": ({"x": X, "target": np.zeros(5, np.int64)}, "there are 8 samples and 5 targets"),
+    "no class": ({"x": X, "target": np.full(SAMPLES, 9)}, "stage 1 failed: Target 9 is out of bounds"),
+}
+
+
+@pytest.mark.parametrize(
+    "name", [name if name == "without an input" else pytest.param(name, marks=pytest.mark.slow) for name in BAD_DATA]
+)
+def test_bad_data_is_one_line_of_the_whole_program(name: str, copy: Path) -> None:
+    arrays, message = BAD_DATA[name]
+    np.savez(copy / "x.npz", **arrays)
+    assert message in refused(copy, "--output", str(copy / "y.npz"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BAD_TARGETS)
+def test_bad_targets_are_one_line_of_the_whole_program(name: str, copy: Path) -> None:
+    arrays, message = BAD_TARGETS[name]
+    np.savez(copy / "x.npz", **arrays)
+    assert message in refused(copy, "--loss", "cross_entropy")
+
+
+@pytest.mark.slow
+def test_files_that_are_not_there_are_one_line_of_the_whole_program(copy: Path) -> None:
+    assert "there is no folder for" in refused(copy, "--output", str(copy / "none" / "y.npz"))
+    assert "cannot be written" in refused(copy, "--output", str(copy))
+    assert "there is no mlp_stage0.safetensors" in refused(copy, "--output", "y.npz", "--weights", str(copy / "none"))
+    (copy / "x.npz").unlink()
+    assert "cannot be read: No such file or directory" in refused(copy, "--output", str(copy / "y.npz"))
+
+
 @pytest.mark.slow
 def test_microbatches_must_divide_a_batch(folder: Path, tmp_path: Path) -> None:
     line = refused(folder, "--output", str(tmp_path / "y.npz"), "--microbatches", "3")
