@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from archc.codegen.folding import Unit
 from archc.codegen.lengths import Stretch, Structure, stretches
+from archc.codegen.own_sizes import operator_in_own_sizes, sizes_of
 from archc.codegen.program import Tie
 from archc.codegen.repetition import Row
 from archc.ir.attributes import attributes
@@ -109,7 +110,7 @@ def align(graph: Graph, units: list[Unit], distinguish: Distinguish, self_contai
         units: as `fold` gives them.
         self_contained: take apart what has a weight from outside itself.
     """
-    aligner = _Aligner(graph, distinguish, _leaking(graph) if self_contained else set())
+    aligner = _Aligner(graph, distinguish, _leaking(graph) if self_contained else set(), _resized(units))
     heights: dict[Unit, int] = {}
     levels: dict[int, list[Unit]] = defaultdict(list)
     for unit in reversed(units):
@@ -123,13 +124,14 @@ def align(graph: Graph, units: list[Unit], distinguish: Distinguish, self_contai
 
 
 class _Aligner:
-    def __init__(self, graph: Graph, distinguish: Distinguish, leaking: set[str]):
+    def __init__(self, graph: Graph, distinguish: Distinguish, leaking: set[str], resized: set[str]):
         self.graph = graph
         self.distinguish = distinguish
         self.leaking = leaking
         self.groups: list[Group] = []
         self.shapes: dict[Unit, Shape] = {}
         self.dissolved: set[Shape] = set()
+        self.resized = resized
 
     def align_level(self, units: list[Unit]) -> None:
         """Group the units of one height, at whatever depth they are used; what is inside them is grouped already."""
@@ -274,8 +276,15 @@ class _Aligner:
             else:  # a layer's tie is told apart where both ends are in sight
                 weights.append((parameter, path if member is None else None, parameter in item.transposed))
         types = tuple((value.type.dtype, value.type.rank) for value in item.operands)
-        options = structure(item) if member is not None else item.op.scan_parts if item.op.scan_end else item.op
+        op = self._in_own_sizes(item.op, shape.scope)
+        options = structure(op) if member is not None else op.scan_parts if op.scan_end else op
         return member, (type(item.op), tuple(weights), options, types, len(item.results), self.distinguish(item))
+
+    def _in_own_sizes(self, op: Operator, scope: Scope) -> Operator:
+        """An operator as a use of a block sees it; a layer used at several sizes has one text for all of them."""
+        if scope.parent is None:
+            return op
+        return operator_in_own_sizes(op, {} if scope.path in self.resized else sizes_of(scope))
 
 
 def _received(shape: Shape) -> list[Value]:
@@ -288,6 +297,14 @@ def _received(shape: Shape) -> list[Value]:
 
 def _operands(item: Node | Shape) -> Sequence[Value]:
     return item.operands if isinstance(item, Node) else item.inputs
+
+
+def _resized(units: Iterable[Unit]) -> set[str]:
+    """The paths of the layers that are used with inputs of different sizes."""
+    sizes: dict[str, Mapping[str, Any]] = {}
+    return {
+        unit.scope.path for unit in units if sizes.setdefault(unit.scope.path, unit.scope.sizes) != unit.scope.sizes
+    }
 
 
 def _leaking(graph: Graph) -> set[str]:
@@ -307,11 +324,11 @@ def _prefixes(path: str) -> Iterable[str]:
     return (".".join(parts[:k]) for k in range(1, len(parts)))
 
 
-def structure(node: Node) -> Hashable:
+def structure(op: Operator) -> Hashable:
     """What instances share of a layer's attributes: those that cannot be arguments, and which are the others."""
-    if type(node.op).arguments is not Operator.arguments:  # its text is not simply its attributes
-        return node.op
-    return tuple(_marker(getattr(node.op, info.name)) for info in attributes(type(node.op)))
+    if type(op).arguments is not Operator.arguments:  # its text is not simply its attributes
+        return op
+    return tuple(_marker(getattr(op, info.name)) for info in attributes(type(op)))
 
 
 def _marker(value: Any) -> Hashable:

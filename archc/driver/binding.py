@@ -7,9 +7,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from archc.diagnostics import Diagnostics
+from archc.diagnostics import Diagnostics, error
 from archc.ir.graph import Graph
 from archc.ir.storage import Dense, Masked, Weight
+from archc.weights.dtypes import FLOATS
+from archc.weights.files import quoted
 from archc.weights.store import Weights
 from archc.weights.tensor import ComputedTensor, InitializedTensor, LazyTensor
 
@@ -53,6 +55,7 @@ def bind_file(
         from archc.weights.rename import read_rules, rename
 
         given = rename(given, read_rules(renaming), expected, diagnostics)
+    _check_storages(graph, given)
     matched = match(expected, given, optional=optional, remarks=diagnostics)
     fresh = _fresh(graph, seed)
     graph.tensors = Weights({stored: matched.get(stored, fresh[stored]) for stored in expected})
@@ -61,6 +64,30 @@ def bind_file(
             stored_as = {stored: graph.tensors[stored] for stored in weight.tensors}
             decoded = ComputedTensor(weight.shape, weight.dtype.value, partial(_decoded, weight, stored_as))
             graph.tensors.set(weight.path, decoded)
+
+
+def _check_storages(graph: Graph, given: Mapping[str, LazyTensor]) -> None:
+    """Refuse a file of floats for a text that `quant` wrote, once, rather than each tensor by itself.
+
+    Raises:
+        ArchcError: the file has floats where the text stores integers with a scale (`weights-not-quantized`).
+    """
+    encoded = [weight for weight in graph.weights.values() if not weight.storage.elementwise]
+    floats = [
+        weight
+        for weight in encoded
+        if weight.path in given
+        and given[weight.path].dtype in FLOATS
+        and not any(stored in given for stored in weight.tensors if stored != weight.path)
+    ]
+    if floats:
+        first = quoted(floats[0].path)
+        named = first if len(floats) == 1 else f"{len(floats):,} weights, {first} first,"
+        raise error(
+            "weights-not-quantized",
+            f"the text stores {named} as integers with a scale, and the file holds floats",
+            help="compile the text from before `quant` with this file and `--passes quant`",
+        )
 
 
 def _decoded(weight: Weight, tensors: Mapping[str, LazyTensor]) -> np.ndarray:

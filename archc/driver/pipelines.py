@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -142,9 +143,12 @@ def value_of(node: syntax.Expression | syntax.Slice, argument: str | int | None 
     if isinstance(node, (syntax.String, syntax.Boolean)):
         return node.value
     if isinstance(node, syntax.Name):
-        return DType(node.name) if node.name in DType.__members__ else node.name
-    if isinstance(node, syntax.Unary) and node.operator == "-" and isinstance(node.operand, syntax.Number):
-        return -quantity(node.operand)
+        known = {"inf": math.inf, **DType.__members__}
+        return known.get(node.name, node.name)
+    if isinstance(node, syntax.Unary) and node.operator == "-":
+        value = value_of(node.operand, argument)
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            return -value
     if isinstance(node, (syntax.Tuple, syntax.List)):
         return tuple(value_of(item, argument) for item in node.items)
     raise AttributeProblem(

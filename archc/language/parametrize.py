@@ -10,11 +10,13 @@ from typing import Any
 
 from archc.codegen.argument_names import defaulting, means_another, own_order, parameter_name, same, stands_for
 from archc.codegen.multiples import multiple_of
+from archc.codegen.own_sizes import MODEL, in_own_sizes, operator_in_own_sizes, renamed, sizes_of
 from archc.codegen.program import Apply, Definition, Loop, Program, Recurrence, Statement, Use
 from archc.codegen.unrolling import unroll
 from archc.ir.attributes import attributes
 from archc.ir.dims import SymbolicDim, symbol, symbols
 from archc.language import spelling, syntax
+from archc.ops.operator import Operator
 
 _ON_ONE_LINE = 4  # so many attributes, and a use of a block has about room in a line
 
@@ -35,6 +37,7 @@ class Parameters:
         variable: the name that counts the iterations of loops.
         sizes: the value for each instance of the sizes that the inputs' types name; None where no types are written,
             since a name would hide what the body means by it.
+        operators: those whose attributes mention sizes by the definition's own names.
     """
 
     values: dict[str, tuple[Any, ...]] = field(default_factory=dict)
@@ -44,6 +47,11 @@ class Parameters:
     ends: dict[Loop, syntax.Expression] = field(default_factory=dict)
     variable: str = "i"
     sizes: Mapping[str, tuple[Any, ...]] | None = None
+    operators: dict[Apply, Operator] = field(default_factory=dict)
+
+    def operator(self, step: Apply) -> Operator:
+        """The operator of a statement, its sizes called as the definition calls them."""
+        return self.operators.get(step, step.nodes[0].op)
 
 
 def parametrize(program: Program, reserved: frozenset[str]) -> dict[Definition, Parameters]:
@@ -59,25 +67,21 @@ class _Parametrizer:
         self.definition, self.inner, self.reserved = definition, inner, reserved
         self.found = Parameters()
         self.taken = set(_declarable(definition))
-        self.sizes: dict[str, SymbolicDim] = {}
+        self.size_names: dict[str, str] = {}
 
     def run(self) -> Parameters:
         unroll(self.definition, self._lengthy_loops())
-        for steps, _ in self._statements():
-            for _, rows in self._attributes(steps):
-                self._note_sizes(row[0] for row in rows)
-        if self._can_name_sizes():
+        mentioned = self._mentioned()
+        if self._can_name_sizes(mentioned):
             self.found.sizes = self.definition.sizes
             self.taken |= self.found.sizes.keys()
+        handed = self._name_sizes(mentioned)
         self.found.variable = self._free("i")
         for steps, loop in self._statements():
             if loop is not None and loop not in self.found.ends:
                 self.found.ends[loop] = self._end(loop)
             self._step(steps, loop)
-        if self.definition.scopes[0].parent is not None:  # the model's inputs declare its sizes
-            for name, size in self.sizes.items():
-                if name not in (self.found.sizes or ()):
-                    self.found.values[name] = (size,) * len(self.definition.scopes)
+        self.found.values |= handed
         for name, values in self.found.values.items():
             instance = defaulting(self.definition, name, values)
             if instance is not None:
@@ -95,7 +99,7 @@ class _Parametrizer:
             if loop is None or any(count != loop.count for count in loop.counts):
                 continue
             given = 0
-            for name, rows in self._attributes(steps):
+            for name, rows, _ in self._attributes(steps):
                 if not all(same(list(row), list(rows[0])) for row in rows):
                     # A list of lists is worse, and comes where the block is used.
                     lists[loop] += 1 if all(same(list(row), [row[0]] * len(row)) for row in rows) else 3
@@ -112,12 +116,48 @@ class _Parametrizer:
             else:
                 yield (statement,), None
 
-    def _can_name_sizes(self) -> bool:
+    # Sizes ------------------------------------------------------------------------------------------------
+
+    def _mentioned(self) -> dict[str, SymbolicDim]:
+        """The sizes in attributes, by the definition's names for them; see `archc.codegen.own_sizes`."""
+        found: dict[str, SymbolicDim] = {}
+        for steps, _ in self._statements():
+            for _, rows, _ in self._attributes(steps):
+                _note_sizes(rows[0][0], found)
+        return found
+
+    def _can_name_sizes(self, mentioned: Mapping[str, SymbolicDim]) -> bool:
         """Whether the names that the inputs' types give to sizes mean nothing else in the body."""
-        for name, values in self.definition.sizes.items():
-            if name in self.taken and any(value != self.sizes.get(name) for value in values):
-                return False
-        return True
+        scopes = self.definition.scopes
+        return all(
+            name not in self.taken
+            and (name not in mentioned or all(value == s.sizes.get(name) for value, s in zip(values, scopes)))
+            for name, values in self.definition.sizes.items()
+        )
+
+    def _name_sizes(self, mentioned: Mapping[str, SymbolicDim]) -> dict[str, tuple[Any, ...]]:
+        """Choose names for the sizes that the body mentions; returns those that its uses must give, by name."""
+        scopes = self.definition.scopes
+        if scopes[0].parent is None:  # the model's inputs declare its sizes
+            self.taken |= mentioned.keys()
+            return {}
+        handed: dict[str, tuple[Any, ...]] = {}
+        for name, size in sorted(mentioned.items(), key=lambda item: item[0].startswith(MODEL)):
+            of_model = name.removeprefix(MODEL)
+            if name == of_model and self.found.sizes is not None and name in self.found.sizes:
+                continue
+            chosen = self._free(f"{of_model}_size") if of_model in self.taken else of_model
+            self.taken.add(chosen)
+            self.size_names[name] = chosen
+            handed[chosen] = tuple(size if name != of_model else sizes_of(scope)[name] for scope in scopes)
+        return handed
+
+    def _in_own_sizes(self, value: Any, instance: int) -> Any:
+        """A value as the definition calls it, given that of an instance."""
+        scope = self.definition.scopes[instance]
+        if scope.parent is None:
+            return value
+        return renamed(in_own_sizes(value, sizes_of(scope)), self.size_names)
 
     def _end(self, loop: Loop) -> syntax.Expression:
         ends = tuple(loop.first + count for count in loop.counts)
@@ -131,21 +171,34 @@ class _Parametrizer:
         if loop is not None:
             self.found.lists.setdefault(loop, {})
         given = self.found.given[first] = {}
-        for name, rows in self._attributes(steps):
+        if isinstance(first, Apply):
+            scope = self.definition.scopes[0]
+            op = first.nodes[0].op
+            own = op if scope.parent is None else renamed(operator_in_own_sizes(op, sizes_of(scope)), self.size_names)
+            if own is not op:
+                self.found.operators[first] = own
+        for name, rows, values in self._attributes(steps):
             if all(value == rows[0][0] for row in rows for value in row):
-                if isinstance(first, Use) and not self._is_default(first, name, rows[0][0]):
+                is_default = isinstance(first, Use) and all(
+                    self._is_default(first, name, value) for row in values for value in row
+                )
+                if isinstance(first, Use) and not is_default:
                     given[name] = spelling.value(rows[0][0])
             else:
                 parts = first.member.name.split(".") if first.member is not None else []
                 prefix = next((part for part in reversed(parts) if not part.isdecimal()), "")
-                given[name] = self._varying(name, prefix, rows, loop)
+                given[name] = self._varying(name, prefix, values, loop)
 
     def _is_default(self, use: Use, name: str, value: Any) -> bool:
         defaults = self.inner[use.definition].defaults
         return name in defaults and same(defaults[name], value)
 
-    def _attributes(self, steps: Sequence[Apply | Use]) -> Iterable[tuple[str, list[Row]]]:
-        """Each attribute with its values by iteration and instance."""
+    def _attributes(self, steps: Sequence[Apply | Use]) -> Iterable[tuple[str, list[Row], list[Row]]]:
+        """Each attribute with its values by iteration and instance: as the definition calls them, and as they are."""
+        for name, values in self._values(steps):
+            yield name, [[self._in_own_sizes(value, k) for k, value in enumerate(row)] for row in values], values
+
+    def _values(self, steps: Sequence[Apply | Use]) -> Iterable[tuple[str, list[Row]]]:
         first = steps[0]
         if isinstance(first, Apply):
             for info in attributes(type(first.nodes[0].op)):
@@ -210,16 +263,18 @@ class _Parametrizer:
         self.taken.add(name)
         return name
 
-    def _note_sizes(self, values: Iterable[Any]) -> None:
-        for value in values:
-            if isinstance(value, SymbolicDim):
-                for own in symbols(value).values():
-                    self.sizes.setdefault(own.name, symbol(own.name, own.maximum))
-                    self.taken.add(own.name)
-            elif isinstance(value, (tuple, list)):
-                self._note_sizes(value)
-            elif isinstance(value, Mapping):
-                self._note_sizes(value.values())
+
+def _note_sizes(value: Any, found: dict[str, SymbolicDim]) -> None:
+    """Enter the symbolic sizes of a value, those that only the model has a name for with that as their value."""
+    if isinstance(value, SymbolicDim):
+        for own in symbols(value).values():
+            found.setdefault(own.name, symbol(own.name.removeprefix(MODEL), own.maximum))
+    elif isinstance(value, (tuple, list)):
+        for item in value:
+            _note_sizes(item, found)
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            _note_sizes(item, found)
 
 
 def innermost(body: Iterable[Statement]) -> Iterator[Apply | Use | Loop]:

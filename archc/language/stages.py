@@ -142,7 +142,7 @@ class Stages:
 
     def formula(self, step: Apply, kind: Form, operands: Sequence[syntax.Expression]) -> syntax.Expression:
         """`a + b`, `x * 0.5`, `-a` or `x[:, 0]`."""
-        op = step.nodes[0].op
+        op = self.parameters.operator(step)
         if kind == "index":
             return syntax.Index(NOWHERE, operands[0], spelling.index_items(op))
         if kind == "unary":
@@ -159,7 +159,7 @@ class Stages:
             arguments = [syntax.Argument(NOWHERE, None if alone else name, value) for name, value in given.items()]
             return spelling.name(self.names[step.definition]), tuple(arguments)
         node = step.nodes[0]
-        arguments = spelling.arguments(node.op, given)
+        arguments = spelling.arguments(self.parameters.operator(step), given)
         tied = self._tied(step)
         for parameter, path in node.weights.items():
             if parameter in tied and tied[parameter] != stand_in_for:

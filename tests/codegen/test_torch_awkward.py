@@ -41,11 +41,11 @@ model m {
 WRAPPED_SPLIT = """
 model m {
     input x: f32[N, 8]
-    the_first_of_the_features, the_second_of_the_features, the_third_of_the_features, the_last_ones = x -> split(2, dim = 1)
-    output y = the_first_of_the_features * the_second_of_the_features
-        + the_third_of_the_features * the_last_ones
-        + the_first_of_the_features * the_third_of_the_features
-        + the_second_of_the_features * the_last_ones
+    the_first_of_features, the_second_of_features, the_third_of_features, the_last_ones = x -> split(2, dim = 1)
+    output y = the_first_of_features * the_second_of_features
+        + the_third_of_features * the_last_ones
+        + the_first_of_features * the_third_of_features
+        + the_second_of_features * the_last_ones
 }
 """
 

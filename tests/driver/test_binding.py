@@ -92,3 +92,16 @@ def test_a_file(tmp_path: Path) -> None:
     with pytest.raises(ArchcError) as failure:
         bind_file(archc.parse(TEXT), path, 0, Diagnostics())
     assert [found.code for found in failure.value.diagnostics] == ["weights-missing"]
+
+
+def test_floats_for_a_text_that_quant_wrote_are_refused_once(tmp_path: Path) -> None:
+    text = "model m { input x: f32[N, 8]  output y = x -> a: linear(8, weight = {0}) -> b: linear(4, weight = {0}) }"
+    floats, integers = (text.replace("{0}", storage) for storage in ("dense", "int8(axis = 0)"))
+    tensors = archc.compile(floats).graph.tensors
+    assert tensors is not None
+    write(tmp_path / "floats.safetensors", tensors)
+    with pytest.raises(ArchcError) as caught:
+        archc.compile(integers, weights=tmp_path / "floats.safetensors")
+    (diagnostic,) = caught.value.diagnostics
+    assert diagnostic.code == "weights-not-quantized"
+    assert "compile the text from before `quant`" in (diagnostic.help or "")

@@ -268,37 +268,76 @@ model net {
 }
 """,
     ),
-    "a size that a block mentions is handed to it": (
+    "a block calls sizes as its inputs do": (
         """
-        block Positions { input x: f32[B, T, D] output x + (arange(T) -> table: embedding(9, D)) }
-        model m { input x: f32[N, S <= 9, 4] output y = x -> p: Positions }
+        block Positions { input x: f32[S, T, D]  output x + (arange(T) -> table: embedding(9, D)) }
+        model m {
+            input x: f32[N, S <= 9, 4]
+            input y: f32[N, T <= 9, 4]
+            output a = x -> p: Positions
+            output b = y -> q: Positions
+        }
         """,
         """\
-block Positions(S) {
-    input x: f32[B, T, D]
-    output x + (arange(S) -> table: embedding(9, 4))
+block Positions {
+    input x: f32[S, T, D]
+    output x + (arange(T) -> table: embedding(9, 4))
 }
 
 model m {
     input x: f32[N, S <= 9, 4]
-    output y: f32[N, S, 4] = x -> p: Positions(S)
+    input y: f32[N, T <= 9, 4]
+    output a: f32[N, S, 4] = x -> p: Positions
+    output b: f32[N, T, 4] = y -> q: Positions
 }
 """,
     ),
-    "a size that a block means otherwise than its model": (
+    "a size that a block cannot read off its inputs is handed to it": (
         """
-        block Positions { input x: f32[S, T, D]  output x + (arange(T) -> table: embedding(9, D)) }
-        model m { input x: f32[N, S <= 9, 4]  output y = x -> p: Positions }
+        block Halves {
+            input x: f32[B, 2 * T, D]
+            output (x -> reshape((B, 2, T, D)) -> mean(1)) + (arange(T) -> table: embedding(9, D))
+        }
+        model m {
+            input x: f32[N, 2 * S, 4]
+            input y: f32[N, 2 * T, 4]
+            output a = x -> p: Halves
+            output b = y -> q: Halves
+        }
         """,
         """\
-block Positions(S) {
+block Halves(B, T) {
     input x
-    output x + (arange(S) -> table: embedding(9, 4))
+    output (x -> reshape((B, 2, T, 4)) -> mean(dim = 1)) + (arange(T) -> table: embedding(9, 4))
 }
 
 model m {
-    input x: f32[N, S <= 9, 4]
-    output y: f32[N, S, 4] = x -> p: Positions(S)
+    input x: f32[N, 2 * S, 4]
+    input y: f32[N, 2 * T, 4]
+    output a: f32[N, S, 4] = x -> p: Halves(B = N, T = S)
+    output b: f32[N, T, 4] = y -> q: Halves(B = N, T = T)
+}
+""",
+    ),
+    "a size that only the model has a name for is handed to a block": (
+        """
+        block Rows(length) { input x: f32[N, D]  output x + ((arange(length) -> table: embedding(9, D)) -> mean(0)) }
+        model m {
+            input x: f32[N, 4]
+            input y: f32[N, T, 4]
+            output a = (x -> p: Rows(T)) + (y -> mean(1))
+        }
+        """,
+        """\
+block Rows(length) {
+    input x: f32[N, D]
+    output x + (arange(length) -> table: embedding(9, 4) -> mean(dim = 0))
+}
+
+model m {
+    input x: f32[N, 4]
+    input y: f32[N, T, 4]
+    output a: f32[N, 4] = (x -> p: Rows(T)) + (y -> mean(dim = 1))
 }
 """,
     ),
