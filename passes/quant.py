@@ -1,4 +1,4 @@
-"""Numbers of eight bits for numbers of thirty-two."""
+"""Quantize layers to int8."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ half as fast with them in integers; those of ResNet-18 have ten times as many, a
 
 @dataclass(frozen=True)
 class Quant(Pass):
-    """Compute layers in integers of eight bits.
+    """Quantize layers to int8.
 
     Weights become signed integers with a scale: w ≈ s·q, s = max|w| / 127, one s for each output channel, so the
-    error of an element is at most s/2.  What the layers receive becomes unsigned integers, x ≈ s·(q - z), in one
+    error of an element is at most s/2.  The operands of layers become unsigned integers, x ≈ s·(q - z), in one
     of three schemes:
 
-    - `static`: s and z are constants, from the range that x has over the calibration data.  The fastest; the
+    - `static`: s and z are constants, from the range of x over the calibration data.  The fastest; the
       text shows a `quantize` and a `dequantize` before each layer.
     - `dynamic`: s and z are computed from x whenever the model runs.  Needs no data, and follows inputs that vary.
     - `weight`: x stays as it is.  A quarter of the bytes, and no gain in time.
@@ -61,14 +61,22 @@ class Quant(Pass):
     at the cost of the few that are clipped.  (Jacob et al. 2018, "Quantization and Training of Neural Networks for
     Efficient Integer-Arithmetic-Only Inference"; Wu et al. 2020, "Integer Quantization for Deep Learning Inference".)
 
-    A layer is left alone where the scheme would make it slower than it is, and where its weight belongs to a
-    layer that stays as it is.  One with less work than `least`, or that only looks up, gets `weight` under any scheme,
-    and so does a small convolution whose integers no other layer takes.  What a
-    convolution makes is rounded as well, if it does not flow into another such layer: its kernels give integers.
-    Kernels add products up exactly on CPUs with VNNI and on GPUs.  Older CPUs clip pairs of them to 16 bits: an emitted
-    PyTorch module notices, and computes in floats there; ONNX Runtime does not.
+    These layers get `weight` under any scheme: those without integer kernels for the scheme, such as recurrent layers,
+    embeddings, learned tensors, and under `dynamic` convolutions; those with less work than `least`; small convolutions
+    whose integers no other layer takes; and those for which the calibration data gave nothing but zeros.  All
+    weights of a recurrent layer become integers.  A learned tensor has its scales along the axis that loses least.
+    Vectors stay as they are, and so does a weight that belongs to a layer that stays as it is.
+
+    The result of a convolution is rounded as well, unless it flows into another such layer: its kernels give integers.
+    Biases stay in floats.  Where int32 could not hold a bias in steps of the scales of operand and weight, the
+    scale of that channel is larger.
+
+    Kernels add products up exactly on CPUs with VNNI and on GPUs.  On older CPUs, sums of two products saturate at 16
+    bits: an emitted PyTorch module computes in floats there; ONNX Runtime needs the session option
+    `session.x64quantprecision` = "1", which has no effect at its optimization levels below EXTENDED.
+
     Without `least`, linear layers are rounded from 100,000 multiply-adds on where they follow one another, with at most
-    a `relu` between, and from 200,000 on where they stand alone: smaller ones are slower in integers in PyTorch, one
+    a `relu` between, and from 200,000 on elsewhere: smaller ones are slower in integers in PyTorch, one
     sample at a time.  ONNX Runtime gains from 100,000 on with both: for that, give `least = 100_000`.
     """
 

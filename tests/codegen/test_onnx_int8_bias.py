@@ -40,7 +40,9 @@ LAYERS: dict[str, tuple[tuple[Any, ...], dict[str, Any], tuple[int, ...]]] = {
     "conv_transpose1d": ((8, 3), {}, (4, 6)),
     "conv_transpose2d": ((8, 3), {"stride": 2}, (4, 4, 4)),
 }
-EPILOGUES = {"": "", "relu": "relu", "clip": "hardtanh"}
+EPILOGUES = {"": "", "relu": "relu", "clip": "hardtanh", "round": "relu"}
+OUT = 0.02
+"""The scale of results that are rounded."""
 SCALES = np.array([1.0, 1.0, 1e-12, 1e-6, 0.01, 0.01, 10.0, 1e-30], np.float32)
 """Of the rows; those of the first two rows are of zeros."""
 BIASES = np.array([0.3, -2e5, 2.0, 1e-7, 1e9, 0.0, -0.3, 3.0], np.float32)
@@ -56,6 +58,8 @@ def built(layer: str, axis: int | None, dtype: DType, dynamic: bool, epilogue: s
     y = model.add(op, model.add(Dequantize(), *node.results), name="layer", storages={"weight": storage})
     if EPILOGUES[epilogue]:
         y = model.add(OPERATORS[EPILOGUES[epilogue]](), y)
+    if epilogue == "round":
+        y = model.add(Dequantize(), *model.rewriter.add(Quantize(DType.u8), [y], name="out").results)
     graph = model.done(y=y)
     assert graph.tensors is not None
     weight = graph.weights["layer.weight"]
@@ -67,6 +71,8 @@ def built(layer: str, axis: int | None, dtype: DType, dynamic: bool, epilogue: s
     values["layer.weight_scale"] = SCALES[:8] if axis is not None else np.float32(random.choice(SCALES))
     if not dynamic:
         values |= {"q.scale": np.float32(random.choice([1.0, 1e-4, 37.0])), "q.zero_point": zero_point(dtype, seed)}
+    if epilogue == "round":
+        values |= {"out.scale": np.float32(OUT), "out.zero_point": np.uint8(0)}
     for path, array in values.items():
         graph.tensors.set(path, ArrayTensor(np.asarray(array)))
     return graph
@@ -107,7 +113,10 @@ def expected(graph: Graph, layer: str, x: Array, epilogue: str) -> tuple[Array, 
     along = -1 if name == "linear" else 1
     shape = [8 if axis == along % y.dim() else 1 for axis in range(y.dim())]
     y = getattr(torch.nn.functional, end)(y) if end else y
-    return y.numpy(), step.reshape(shape) + 2e-6 * size.numpy()
+    tolerance: Array = step.reshape(shape) + 2e-6 * size.numpy()
+    if epilogue == "round":
+        return y.clamp(max=255 * OUT).numpy(), tolerance + 0.51 * OUT
+    return y.numpy(), tolerance
 
 
 def on_grid(shape: tuple[int, ...], scale: float, seed: int) -> Array:
