@@ -12,6 +12,7 @@ from archc.ir.storage import Dense
 from archc.ops.operator import Operator
 from archc.passmanager import FLOAT_WEIGHTS, UNDIVIDED, Context, Pass, select
 
+from ._factors import store_factors
 from ._layers import Layer, layers_with_weights, work_at
 from ._svd import Svd
 
@@ -41,6 +42,9 @@ class LowRank(Pass):
     "Accelerating Very Deep Convolutional Networks", section 3.1, without the data).  A and B come from the
     truncated singular value decomposition of W, taken as a matrix of output channels against all else: of all matrices
     of rank r it is the nearest (Eckart, Young 1936).
+
+    Recurrent layers (`lstm`, `gru`, `rnn`) and `parameter` stay one layer, whose matrices are each stored as
+    two factors, `weight_ih_l0 = low_rank(16)`: fewer parameters and bytes, and as many multiply-adds.
 
     The rank is given by one of `rank`, `ratio` and `energy`; one found by energy is rounded up to what vector units
     like.  A layer is left alone where r(m + n) ≥ mn, which would make it larger; where, unless `rank` is given, it
@@ -92,7 +96,10 @@ class LowRank(Pass):
             if reason is not None:
                 context.left(layer.path, reason)
                 continue
-            self._factorize(graph, context, layer, work(layer.node))
+            if layer.op.factored_storage:
+                store_factors(graph, context, layer, self._ranks)
+            else:
+                self._factorize(graph, context, layer, work(layer.node))
 
     def _factorize(self, graph: Graph, context: Context, layer: Layer, work: int) -> None:
         """Factorize a layer, if it pays; `work` are its multiply-adds."""
@@ -168,7 +175,9 @@ def _split(context: Context, node: Node, pair: tuple[Operator, Operator]) -> tup
 
 def _obstacle(graph: Graph, layer: Layer) -> str | None:
     """Why a layer cannot be factorized at all, or None."""
-    if layer.op.factors(1) is None:
+    if layer.op.factored_storage and not layer.weights:
+        return "it has no matrix to factorize"
+    if layer.op.factors(1) is None and not layer.op.factored_storage:
         return f"`{layer.op.name}` as it is here does not split into two"
     if layer.tied_to is not None:
         return f"it shares its weight with `{layer.tied_to}`"

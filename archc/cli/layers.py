@@ -51,7 +51,7 @@ def rows(graph: Graph, sizes: Mapping[str, int]) -> list[Row]:
                 node.path or "",
                 str(node.op),
                 tuple(str(value.type) for value in node.results),
-                sum(graph.weights[path].size for path in fresh if graph.weights[path].trainable),
+                sum(graph.weights[path].parameters for path in fresh),
                 costs.multiply_adds(node),
                 costs.activations(node),
             )

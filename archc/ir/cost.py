@@ -45,7 +45,7 @@ def cost(graph: Graph, sizes: Mapping[str, int] | None = None) -> Cost:
     costs = Costs(graph, sizes)
     return Cost(
         nodes=len(graph),
-        parameters=sum(weight.size for weight in graph.weights.values() if weight.trainable),
+        parameters=sum(weight.parameters for weight in graph.weights.values()),
         bytes=sum(weight.nbytes for weight in graph.weights.values()),
         multiply_adds=sum(costs.multiply_adds(node) for node in graph.nodes()),
     )

@@ -46,6 +46,10 @@ class Storage:
         """Why no weight of this type can be stored so; None where it can."""
         return None
 
+    def parameters(self, shape: Shape) -> int:
+        """The number of elements that training changes."""
+        return math.prod(shape)
+
     def encode(self, path: str, values: np.ndarray) -> dict[str, np.ndarray]:
         """The stored tensors for a weight's values, of whatever shape; keys as in `tensors`."""
         return {path: values}
@@ -145,6 +149,47 @@ class Int8(Storage):
 
 
 @record
+class LowRank(Storage):
+    """Two factors of a matrix: w = left · right, with w taken as its first axis against all others.
+
+    The factors are stored and trained; layers compute with their product.  The left one has the weight's own path.
+    (Denil et al. 2013, "Predicting Parameters in Deep Learning".)
+    """
+
+    name: ClassVar[str] = "low_rank"
+    rank: int = attribute(doc="columns of the left factor, and rows of the right one")
+
+    def tensors(self, path: str, shape: Shape, dtype: DType) -> dict[str, tuple[Shape, DType]]:
+        return {path: ((shape[0], self.rank), dtype), f"{path}_right": ((self.rank, *shape[1:]), dtype)}
+
+    def parameters(self, shape: Shape) -> int:
+        return self.rank * (shape[0] + math.prod(shape[1:]))
+
+    def misfit(self, shape: Shape, dtype: DType) -> str | None:
+        if not dtype.floating:
+            return f"only floating-point weights have factors, and this one is {dtype}"
+        if len(shape) < 2:
+            return "it has fewer than two axes"
+        most = min(shape[0], math.prod(shape[1:]))
+        return None if 1 <= self.rank <= most else f"its rank is from 1 to {most}"
+
+    def encode(self, path: str, values: np.ndarray) -> dict[str, np.ndarray]:
+        import numpy as np
+
+        left, scales, right = np.linalg.svd(values.reshape(len(values), -1).astype(np.float64), full_matrices=False)
+        root = np.sqrt(scales[: self.rank])
+        factors = left[:, : self.rank] * root, (right[: self.rank].T * root).T.reshape(self.rank, *values.shape[1:])
+        return {path: factors[0].astype(values.dtype), f"{path}_right": factors[1].astype(values.dtype)}
+
+    def decode(self, path: str, stored: dict[str, np.ndarray]) -> np.ndarray:
+        import numpy as np
+
+        left, right = stored[path], stored[f"{path}_right"]
+        product = np.tensordot(left.astype(np.float64), right.astype(np.float64), 1)
+        return product.astype(left.dtype)
+
+
+@record
 class Weight:
     """A tensor that a layer owns: a parameter, or a buffer where `trainable` is False.
 
@@ -165,6 +210,11 @@ class Weight:
     def size(self) -> int:
         """The number of elements."""
         return math.prod(self.shape)
+
+    @property
+    def parameters(self) -> int:
+        """The number of elements that training changes; 0 for a buffer."""
+        return self.storage.parameters(self.shape) if self.trainable else 0
 
     @property
     def tensors(self) -> dict[str, tuple[Shape, DType]]:

@@ -23,6 +23,7 @@ class _Owned(Operator, abstract=True):
 
     family = "create"
     holds_weight = True
+    factored_storage = True
 
     shape: tuple[int, ...] = attribute(doc="the sizes")
     dtype: DType = attribute(DType.f32, doc="the dtype of the numbers")

@@ -71,6 +71,7 @@ class Recurrent(Operator, abstract=True):
     dtypes = {"x": FLOATS, "h0": "x", "lengths": LENGTHS}
     onnx_dtypes = ONNX_F32
     rigid = ("t",)
+    factored_storage = True
     integer_schemes = ("weight",)
     gates: ClassVar[int] = 1
     states: ClassVar[tuple[str, ...]] = ("h",)

@@ -51,6 +51,8 @@ class Rewriting:
     """Whether rounding all elements to one grid before it or after it is the same: it picks and moves them."""
     unpacks: ClassVar[bool] = False
     """Whether its operands say all that its result says, in fewer bytes: they are what is sent to another device."""
+    factored_storage: ClassVar[bool] = False
+    """Whether its weights may be stored as two factors, whose product it computes with: it does not split into two."""
     holds_weight: ClassVar[bool] = False
     """Whether its result is its one weight, and it has no operands."""
     scan_end: ClassVar[Literal["", "enter", "exit"]] = ""

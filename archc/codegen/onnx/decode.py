@@ -11,7 +11,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from archc.ir.storage import Dense, Int8, Masked, Weight
+from archc.ir.storage import Dense, Int8, LowRank, Masked, Weight
 from archc.ir.types import DType
 from archc.ops.dtypes import ONNX_MOST, wider
 from archc.ops.operator import OperatorError
@@ -35,6 +35,8 @@ def decode(builder: Builder, weight: Weight) -> str:
     if isinstance(storage, Masked):  # the zeros themselves: no kernel would skip them, and none need multiply
         values = partial(builder.graph.weight_values, weight.path)
         return builder.initializers.stored(weight.path, ComputedTensor(weight.shape, weight.dtype.value, values))
+    if isinstance(storage, LowRank):
+        return _product(builder, weight)
     if not isinstance(storage, Int8):
         raise OperatorError("no-onnx-form", f"ONNX cannot decode `{weight.path}`, which is stored as `{storage}`")
     q, scale = builder.stored(weight.path)
@@ -45,6 +47,20 @@ def decode(builder: Builder, weight: Weight) -> str:
     assert dtype is not None, "a floating-point dtype has one that kernels know"
     floats = builder.shared(f"{weight.path}/Cast", "Cast", q, to=dtype)
     product = builder.shared(f"{weight.path}/Mul", "Mul", floats, builder.cast(scale, weight.dtype, dtype))
+    return builder.cast(product, dtype, weight.dtype)
+
+
+def _product(builder: Builder, weight: Weight) -> str:
+    """The product of two factors, which runtimes compute once, when they load the model."""
+    dtype = wider(weight.dtype, ONNX_MOST)
+    assert dtype is not None, "a floating-point dtype has one that kernels know"
+    left, right = (builder.cast(name, weight.dtype, dtype) for name in builder.stored(weight.path))
+    if len(weight.shape) > 2:
+        right = builder.shared(f"{weight.path}/Flatten", "Flatten", right, axis=1)
+    product = builder.shared(f"{weight.path}/MatMul", "MatMul", left, right)
+    if len(weight.shape) > 2:
+        shape = builder.constant(list(weight.shape))
+        product = builder.shared(f"{weight.path}/Reshape", "Reshape", product, shape)
     return builder.cast(product, dtype, weight.dtype)
 
 

@@ -15,7 +15,7 @@ from archc.codegen.torch.formatting import lines_of
 from archc.codegen.torch.names import identifier
 from archc.ir.dims import as_symbol
 from archc.ir.graph import Graph
-from archc.ir.storage import Dense, Masked
+from archc.ir.storage import Int8
 from archc.ir.types import TensorType
 from archc.ops.spelling import literal
 
@@ -62,7 +62,7 @@ def shared(stages: Sequence[Stage]) -> dict[str, tuple[int, ...]]:
     found: dict[str, list[int]] = {}
     for stage in stages:
         for path, weight in stage.graph.weights.items():
-            if weight.trainable and isinstance(weight.storage, Dense | Masked):
+            if weight.trainable and not isinstance(weight.storage, Int8):
                 found.setdefault(path, []).append(stage.number)
     return {path: tuple(held) for path, held in found.items() if len(held) > 1}
 

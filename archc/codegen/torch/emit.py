@@ -210,7 +210,7 @@ def _class_docstring(made: ClassPlan, is_model: bool) -> list[str]:
 
 def _module_docstring(model: ClassPlan, graph: Graph, source_name: str) -> list[str]:
     definition = model.definition
-    parameters = sum(weight.size for weight in graph.weights.values() if weight.trainable)
+    parameters = sum(weight.parameters for weight in graph.weights.values())
     title = _sentence(definition.doc) or f"The model `{graph.name}`."
     return docstring(
         [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from archc.ir.storage import Dense, Int8, Masked, Storage, Weight
+from archc.ir.storage import Dense, Int8, LowRank, Masked, Storage, Weight
 from archc.ir.types import DType
 from archc.ops.spelling import Infix, atom, call, literal
 from archc.weights.initializers import (
@@ -19,7 +19,7 @@ from archc.weights.initializers import (
     Zeros,
 )
 
-DECODABLE = (Dense, Masked, Int8)
+DECODABLE = (Dense, Masked, Int8, LowRank)
 """The storages that emitted code can read."""
 
 
@@ -31,6 +31,13 @@ def registrations(weight: Weight, name: str) -> dict[str, str]:
         if isinstance(weight.storage, Masked):
             found[f"{name}_mask"] = call("torch.ones", *_sizes(weight.shape), dtype=DType.bool)
         return found
+    if isinstance(weight.storage, LowRank):
+        # The elements of the product vary as those of a dense weight do.
+        (left, _), (right, _) = weight.storage.tensors(name, weight.shape, weight.dtype).values()
+        scale = Normal(0.0, weight.storage.rank**-0.5)
+        factors = {name: (scale, left), f"{name}_right": (weight.initializer, right)}
+        texts = {stored: _fresh(how, shape, weight.dtype) for stored, (how, shape) in factors.items()}
+        return {stored: f"nn.Parameter({text})" if weight.trainable else text for stored, text in texts.items()}
     # Integers cannot be drawn: a fresh layer holds zeros until it is loaded.
     stored = weight.storage.tensors(name, weight.shape, weight.dtype)
     return {path: call("torch.zeros", *_sizes(shape), **_dtype(dtype)) for path, (shape, dtype) in stored.items()}
@@ -41,6 +48,10 @@ def decoded(storage: Storage, owner: str, name: str, rank: int, dtype: DType) ->
     access = f"{owner}.{name}"
     if isinstance(storage, Masked):
         return Infix(f"{access} * {access}_mask")
+    if isinstance(storage, LowRank):
+        return (
+            Infix(f"{access} @ {access}_right") if rank == 2 else call("torch.tensordot", access, f"{access}_right", 1)
+        )
     if not isinstance(storage, Int8):
         return access
     if name == "weight":

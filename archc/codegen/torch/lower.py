@@ -79,7 +79,13 @@ class _Lowering:
         if key not in self.definitions:
             name = "".join(word[:1].upper() + word[1:] for word in node.op.name.split("_"))
             encoded = next((storage.name for storage in storages if not isinstance(storage, Dense)), "")
-            kind = f"{encoded.capitalize()}Weight" if encoded else "" if len(own) == len(node.weights) else "Tied"
+            kind = (
+                f"{''.join(map(str.capitalize, encoded.split('_')))}Weight"
+                if encoded
+                else ""
+                if len(own) == len(node.weights)
+                else "Tied"
+            )
             self.definitions[key] = Definition(f"{kind}{name}", ())
             self.own[self.definitions[key]] = own
         return self.definitions[key]
