@@ -6,6 +6,7 @@ back only the result.  Where a fork is unsafe (macOS) or impossible (Windows), t
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import pickle
 import select
@@ -108,6 +109,7 @@ def _child(work: Callable[[Tell], object], answer: int, alive: int, printed: IO[
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
         _forbid_core_dumps()
+        faulthandler.disable()  # a crash is told by a diagnostic, and not by a dump
         for stream in (1, 2):
             os.dup2(printed.fileno(), stream)
         threading.Thread(target=_end_with_parent, args=(alive,), daemon=True).start()
