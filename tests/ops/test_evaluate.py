@@ -66,6 +66,18 @@ def test_shapes_that_do_not_fit(shapes: Mapping[str, tuple[int, ...]], message: 
         bind_sizes(graph, shapes)
 
 
+@pytest.mark.parametrize(("scale", "offset"), [(1, 3), (2, 1), (2, 5), (4, 9), (16, 16), (3, -2)])
+def test_a_size_is_bound_through_scale_and_offset(scale: int, offset: int) -> None:
+    graph = archc.parse(f"model m {{ input x: f32[N, {scale} * H + ({offset})]  output y = arange(H) }}")
+    for size in (1, 2, 7):
+        length = scale * size + offset
+        assert bind_sizes(graph, {"x": (3, length)}) == {"N": 3, "H": size}
+        assert len(evaluate(graph, {"x": torch.zeros(3, length)})["y"]) == size
+        if scale > 1:
+            with pytest.raises(ValueError, match=f"must be {length}, and is {length + 1}"):
+                bind_sizes(graph, {"x": (3, length + 1)})
+
+
 def test_a_missing_input() -> None:
     with pytest.raises(KeyError):
         evaluate(archc.parse("model m { input x: f32[N]  output y = x + 1 }"), {})

@@ -39,6 +39,20 @@ def test_full_rank_gives_the_matrix_back(matrix: np.ndarray) -> None:
     assert np.allclose(up @ down, matrix, atol=1e-10)
 
 
+@pytest.mark.parametrize("shape", [(9, 20), (20, 9), (9, 9)])
+def test_small_singular_values_are_kept(shape: tuple[int, int]) -> None:
+    """Eight values over seven decades: what is left out at each rank is the values after it, and no more."""
+    values = [10.0**-k for k in range(8)]
+    matrix = of_rank(*shape, values)
+    svd = Svd.of(matrix)
+    for rank in range(1, 8):
+        down, up = svd.factors(rank)
+        assert np.linalg.norm(matrix - up @ down) == pytest.approx(np.linalg.norm(values[rank:]), rel=0.1)
+        assert svd.error(rank) == pytest.approx(np.linalg.norm(values[rank:]) / np.linalg.norm(values), rel=0.1)
+    down, up = svd.factors(8)
+    assert np.linalg.norm(matrix - up @ down) < 1e-8
+
+
 @given(matrices, st.floats(0.05, 1.0))
 @settings(max_examples=60, deadline=None)
 def test_the_rank_for_an_energy_is_the_smallest_that_keeps_it(matrix: np.ndarray, energy: float) -> None:

@@ -110,6 +110,30 @@ def test_twins_become_one_and_others_do_not() -> None:
     assert (names.count("sin"), names.count("dropout"), names.count("linear")) == (1, 2, 2)
 
 
+@pytest.mark.parametrize("name", ["sub", "div", "pow", "matmul", "concat", "lt"])
+def test_operands_in_another_order_are_another_value(name: str) -> None:
+    build = Build()
+    a, b = (build.layer("exp", build.input(4, 4, name=letter)) for letter in "ab")
+    graph = build.done(build.layer(name, a, b), build.layer(name, b, a), build.layer(name, a, b))
+    before = outputs(graph)
+    assert not torch.equal(before["y0"], before["y1"])
+    run(graph, Simplify())
+    assert operators(graph).count(name) == 2
+    for output, value in outputs(graph).items():
+        assert torch.equal(value, before[output]), output
+
+
+def test_a_layer_that_shares_all_its_weights_keeps_its_name() -> None:
+    """A selector, a rename rule or `weight = b.weight` may name it."""
+    build = Build()
+    x = build.input(8)
+    first = build.layer("linear", x, 8, name="a")
+    second = build.layer("linear", x, 8, name="b", weights={"weight": "a.weight", "bias": "a.bias"})
+    graph = build.done(first, second)
+    run(graph, Simplify())
+    assert list(graph.layers()) == ["a", "b"]
+
+
 @pytest.mark.parametrize(
     ("operator", "arguments", "options"),
     [("attention", (2,), {}), ("scaled_dot_product_attention", (), {}), ("lstm", (8, 2), {"name": "a"})],

@@ -98,6 +98,37 @@ def test_a_promise_is_measured() -> None:
     )
 
 
+@dataclass(frozen=True)
+class Shifting(archc.Pass):
+    """Multiplies all weights of the last layer, so that the outputs change by just that share."""
+
+    name = "test_shifting"
+    preserves = "exact"
+
+    share: float = archc.attribute(0.0)
+
+    def run(self, graph: archc.Graph, context: archc.Context) -> None:
+        for path in ("fc2.weight", "fc2.bias"):
+            values = graph.weight_values(path).astype(np.float64) * (1 + self.share)
+            context.rewriter.set_weight(path, values.astype(np.float32))
+
+
+@dataclass(frozen=True)
+class Rounding(Shifting):
+    """Promises less."""
+
+    name = "test_rounding"
+    preserves = "rounding"
+
+
+@pytest.mark.parametrize(("step", "kept", "broken"), [(Shifting, 2e-6, 1e-4), (Rounding, 0.01, 0.2)])
+def test_a_promise_allows_rounding_of_its_kind_and_no_more(step: type[Shifting], kept: float, broken: float) -> None:
+    """`exact` leaves room for a sum in another order, `rounding` for a comparison that turns."""
+    (report,) = archc.compile(TEXT, passes=[step(kept)]).passes
+    assert report.error == pytest.approx(kept, rel=0.1)
+    assert "promises to preserve the function" in message([step(broken)])
+
+
 def test_a_bug_in_a_pass_says_which_pass_it_is_in() -> None:
     with pytest.raises(ZeroDivisionError) as bug:
         archc.compile(TEXT, passes=[Doubling(), Failing()])

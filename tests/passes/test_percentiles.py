@@ -1,0 +1,33 @@
+"""The ranges that `quant` sees in calibration data, against NumPy's quantiles."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from archc.passes._calibrate import BINS, observe
+from archc.passmanager.calibration import Calibration
+from tests.passes.graphs import Build
+
+
+@pytest.mark.parametrize("percentile", [99.99, 99.9, 99.0, 90.0, 75.0])
+@pytest.mark.parametrize("draw", ["normal", "uniform", "skewed", "two values"])
+def test_percentiles_are_quantiles_up_to_a_bin(percentile: float, draw: str) -> None:
+    """The range reaches to the quantile at either end, and at most one bin beyond."""
+    generator = np.random.default_rng(0)
+    draws = {
+        "normal": generator.standard_normal((64, 200)),
+        "uniform": generator.uniform(-1, 1, (64, 200)),
+        "skewed": generator.exponential(1, (64, 200)) - 0.5,
+        "two values": np.where(generator.random((64, 200)) < 0.3, -1.0, 2.0),
+    }
+    data = draws[draw].astype(np.float32)
+    build = Build()
+    graph = build.done(build.layer("relu", build.input(200)))
+    (x,) = graph.inputs
+    found = observe(graph, [x], Calibration(graph, {"x": data}), percentile)[x]
+    shares = (1 - percentile / 100, percentile / 100)
+    low, high = (float(np.quantile(data, share, method="inverted_cdf")) for share in shares)
+    width = 1.01 * float(data.max() - data.min()) / BINS
+    assert low - width <= found.low <= low + 1e-6
+    assert high - 1e-6 <= found.high <= high + width
