@@ -185,7 +185,7 @@ class Permute(Layout):
         return _pattern(names, [names[number] for number in numbers])
 
     def torch(self, spell: TorchSpelling) -> str:
-        return method(spell.operands[0], "permute", *self.dims)
+        return method(spell.operands[0], "permute", *(self.dims or ((),)))
 
 
 @operator

@@ -29,6 +29,10 @@ class Reduction(Operator, abstract=True):
         """The reduced axes, in order."""
         if self.dim is None:
             return tuple(range(rank))
+        if self.dim == ():  # PyTorch takes it for all axes, NumPy for none
+            raise OperatorError(
+                "bad-attribute", f"`{self.name}` is given no axis", attribute="dim", help="leave `dim` out for all axes"
+            )
         return tuple(sorted(axis_numbers(self, (self.dim,) if isinstance(self.dim, int) else self.dim, rank)))
 
     def signature_for(self, types: Sequence[TensorType]) -> Signature:

@@ -37,13 +37,14 @@ def random_inputs(graph: Graph, seed: int = 0, batch: int = BATCH) -> dict[str, 
         shape = tuple(evaluate(dim, sizes=sizes) for dim in value.type.shape)
         dtype = value.type.dtype
         if dtype.floating:
-            array = generator.standard_normal(shape, np.float32)
+            array = np.asarray(generator.standard_normal(shape, np.float32))
             arrays[value.name or ""] = array if dtype.value in ("f32", "bf16") else array.astype(dtype.torch)
         elif dtype.integral:
             accepted = accepted_integers(graph, value, sizes) or range(_MOST_INTEGERS)
-            arrays[value.name or ""] = generator.integers(accepted.start, accepted.stop, shape).astype(dtype.torch)
+            array = np.asarray(generator.integers(accepted.start, accepted.stop, shape))
+            arrays[value.name or ""] = array.astype(dtype.torch)
         else:
-            arrays[value.name or ""] = generator.random(shape) < 0.5
+            arrays[value.name or ""] = np.asarray(generator.random(shape) < 0.5)
     return arrays
 
 

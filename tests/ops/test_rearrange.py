@@ -46,6 +46,7 @@ CASES = [
     case(Transpose(1, 2), X, lambda x: x.transpose(1, 2)),
     case(Transpose(-1, 0), X, lambda x: x.transpose(0, 3)),
     case(Permute((0, 2, 3, 1)), X, lambda x: x.permute(0, 2, 3, 1)),
+    case(Permute(()), random(), lambda x: x.permute(())),
     case(Permute((-1, 0, 1, 2)), X, lambda x: x.permute(3, 0, 1, 2)),
     case(Squeeze(1), random(2, 1, 3), lambda x: x.squeeze(1)),
     case(Squeeze((1, -1)), random(2, 1, 3, 1), lambda x: x[:, 0, :, 0]),

@@ -58,6 +58,7 @@ def test_the_signature_names_what_goes() -> None:
     [
         (Mean(3), "f32", "bad-attribute"),
         (Sum((1, -1)), "f32", "bad-attribute"),
+        (Sum(()), "f32", "bad-attribute"),
         (Mean(), "i64", "dtype-mismatch"),
         (Max(), "bool", "dtype-mismatch"),
         (Norm(p=0.0), "f32", "bad-attribute"),

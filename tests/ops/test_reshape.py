@@ -24,6 +24,7 @@ CASES = [
     case(Reshape((1, 2, 1, 3)), random(2, 3), lambda x: x.reshape(1, 2, 1, 3), symbolic=[]),
     case(Reshape(()), random(1, 1), lambda x: x.reshape(()), symbolic=[]),
     case(Reshape((0, 3)), random(0, 2), lambda x: x.reshape(0, 3), symbolic=[]),
+    case(Expand(()), random(), lambda x: x.expand(())),
     case(Expand((-1, 4, -1)), random(2, 1, 3), lambda x: x.expand(2, 4, 3)),
     case(Expand((5, -1, 3)), random(2, 3), lambda x: x.expand(5, 2, 3)),
 ]

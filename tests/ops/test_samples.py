@@ -114,3 +114,10 @@ def test_sizes_are_large_enough_for_every_tensor() -> None:
     bind_fresh(graph, 0)
     assert min(next(iter(Calibration(graph).outputs(graph).values())).shape) >= 1
     assert sample_sizes(graph)["H"] > 16
+
+
+@pytest.mark.parametrize("dtype", ["f64", "f32", "f16", "bf16", "i64", "i8", "u8", "bool"])
+def test_an_input_may_have_no_axes(dtype: str) -> None:
+    """NumPy draws a number then, which is no array."""
+    compiled = archc.compile(f"model m {{ input x: {dtype}[]  output y = x -> identity }}", passes="simplify")
+    assert [report.error for report in compiled.passes] == [0]
