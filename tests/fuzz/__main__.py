@@ -15,15 +15,20 @@ def main() -> int:
     parser.add_argument("seeds", help="a range, `0:10000`, or one seed, whose text and failures are printed")
     parser.add_argument("--jobs", type=int, default=2, help="how many processes")
     parser.add_argument("--folder", type=Path, default=ROOT / ".fuzz", help="where state and failures are kept")
+    parser.add_argument("--whole", action="store_true", help="leave texts that fail as they are")
     parser.add_argument("--fresh", action="store_true", help="forget what was done of this range")
     arguments = parser.parse_args()
     if ":" not in arguments.seeds:
         return one(int(arguments.seeds))
     start, end = (int(number) for number in arguments.seeds.split(":"))
-    campaign = Campaign(start, end, arguments.folder, say=lambda text: print(text, flush=True))
+    campaign = Campaign(start, end, arguments.folder, say=_say, shrink=not arguments.whole)
     if arguments.fresh:
         campaign.state.unlink(missing_ok=True)
     return 0 if campaign.run(arguments.jobs) else 1
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
 
 
 def one(seed: int) -> int:

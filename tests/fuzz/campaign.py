@@ -20,7 +20,7 @@ from tests.fuzz.worker import DIES, model_of
 
 ROOT = Path(__file__).parents[2]
 WORKER = ("-m", "tests.fuzz.worker")
-BLOCK = 50
+BLOCK = 25
 PATIENCE = 120.0
 """Seconds in which a seed must be done."""
 MINIMIZING = 25.0
@@ -106,11 +106,12 @@ class Campaign:
     """The seeds of a range, in blocks, with a file that says which are done.
 
     Args:
+        shrink: shrink the first text of each kind of failure.
         folder: holds `START-END.jsonl`, a line a block, and `failures/`, a text for each kind of failure.
     """
 
-    def __init__(self, start: int, end: int, folder: Path, say: Callable[[str], None] = print):
-        self.start, self.end, self.folder, self.say = start, end, folder, say
+    def __init__(self, start: int, end: int, folder: Path, say: Callable[[str], None] = print, shrink: bool = True):
+        self.start, self.end, self.folder, self.say, self.shrink = start, end, folder, say, shrink
         self.state = folder / f"{start}-{end}.jsonl"
         self.lock = threading.Lock()
         self.kinds: Counter[str] = Counter()
@@ -177,7 +178,7 @@ class Campaign:
         path = self.folder / "failures" / f"{re.sub(r'[^a-z0-9]+', '-', signature.lower())[:80]}-{failure['seed']}.arch"
         header = f"# seed {failure['seed']}: {signature}\n# {failure['detail'][:300]!r}\n"
         path.write_text(header + failure["text"])
-        text = shrunk(path, failure)
+        text = shrunk(path, failure) if self.shrink else failure["text"]
         path.write_text(header + text)
         self.say(f"\n{header}{text}\n")
 

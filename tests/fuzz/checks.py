@@ -60,7 +60,8 @@ class Failure:
     @property
     def signature(self) -> str:
         """Stage, kind and message without names and numbers: equal for failures of one cause."""
-        words = re.sub(r"`[^`]*`|'[^']*'|\w*\[[^\]]*\]|\([^)]*\)|\{[^}]*\}|[\d.e+-]*\d[\d.e+-]*|nan|inf", "#", self.detail)
+        brackets = r"\w*\[[^\]]*\]|\([^)]*\)|\{[^}]*\}"
+        words = re.sub(rf"`[^`]*`|'[^']*'|{brackets}|[\d.e+-]*\d[\d.e+-]*|nan|inf", "#", self.detail)
         return f"{self.stage}: {self.kind}: {' '.join(words.split())[:90]}"
 
 
