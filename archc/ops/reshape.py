@@ -179,7 +179,8 @@ class Expand(Operator):
         return 0 if self.infer(types).results[0] == types[0] else None
 
     def torch(self, spell: TorchSpelling) -> str:
-        return method(spell.operands[0], "expand", *([Verbatim(spell.size(size)) for size in self.sizes] or [()]))
+        sizes: list[Any] = [Verbatim(spell.size(size)) for size in self.sizes]
+        return method(spell.operands[0], "expand", *(sizes or [()]))
 
     def onnx(self, spell: OnnxSpelling) -> str:
         return spell.add("Expand", spell.operands[0], spell.shape(spell.results[0].shape))
