@@ -8,10 +8,10 @@ with the source line and a caret.  `ArchcError` carries them to whoever asked.
 from __future__ import annotations
 
 import bisect
-import difflib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -192,15 +192,66 @@ class Diagnostics:
         return iter(self.found)
 
 
+_EDITS = ((2, 1), (5, 2), (9, 3))
+"""Names of at least so many letters may be mistyped in so many places."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name that is most like a mistyped one, or None where none is near."""
-    candidates = list(known)
-    matches = difflib.get_close_matches(name, candidates, n=1, cutoff=0.6)
-    if not matches:
-        lowered = {candidate.lower().replace("_", ""): candidate for candidate in candidates}
-        matches = difflib.get_close_matches(name.lower().replace("_", ""), lowered, n=1, cutoff=0.75)
-        return lowered[matches[0]] if matches else None
-    return matches[0]
+    """The known name that a mistyped one is nearest to, the first of several; None where none is near.
+
+    Names are near by their edit distance: letters left out, added, replaced, or swapped with the next.  Capitals and
+    underscores do not count.
+    """
+    wanted = _folded(name)
+    best, edits = None, max((edits for letters, edits in _EDITS if letters <= len(wanted)), default=0) + 1
+    for candidate in known:
+        distance = _edit_distance(wanted, _folded(candidate), edits - 1)
+        if distance is not None:
+            best, edits = candidate, distance
+        if edits == 0:
+            break
+    return best
+
+
+def _folded(name: str) -> str:
+    return name.lower().replace("_", "")
+
+
+def _edit_distance(left: str, right: str, most: int) -> int | None:
+    """The optimal string alignment distance of two texts, or None where it is above `most`.
+
+    (Boytsov 2011, "Indexing methods for approximate dictionary searching", section 2.2.)
+    """
+    if left == right:
+        return 0
+    size = len(left)
+    if most < 1 or abs(size - len(right)) > most:
+        return None
+    # Of most + 1 pieces of the text, one is untouched by that many edits; a swap of neighbours may touch two.
+    pieces = 2 * most + 1
+    cuts = [size * k // pieces for k in range(pieces + 1)]
+    if size > 2 * pieces and all(left[start:end] not in right for start, end in pairwise(cuts)):
+        return None
+    start = _common_start(left, right)
+    left, right = left[start:], right[start:]
+    end = _common_start(left[::-1], right[::-1])
+    left, right = left[: len(left) - end], right[: len(right) - end]
+    before: list[int] = []
+    row = list(range(len(right) + 1))
+    for i, letter in enumerate(left, 1):
+        earlier, before, row = before, row, [i]
+        for j, other in enumerate(right, 1):
+            cost = min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (letter != other))
+            if i > 1 and j > 1 and letter == right[j - 2] and left[i - 2] == other:
+                cost = min(cost, earlier[j - 2] + 1)
+            row.append(cost)
+        if min(row) > most and min(before) > most:
+            return None
+    return row[-1] if row[-1] <= most else None
+
+
+def _common_start(left: str, right: str) -> int:
+    return next((k for k, (a, b) in enumerate(zip(left, right)) if a != b), min(len(left), len(right)))
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str | None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from archc.cli import options, output
 from archc.cli.plugins import load_plugins
-from archc.diagnostics import ArchcError, Diagnostic, Diagnostics
+from archc.diagnostics import ArchcError, Diagnostic, Diagnostics, error
 
 if TYPE_CHECKING:
     from archc.language.modules import Module
@@ -75,6 +75,7 @@ def _check(file: str, values: dict[str, Any], arguments: argparse.Namespace) -> 
         check_surroundings(module, found)
         names = list(module.models) if arguments.model is None else [arguments.model]
         for name in names:
+            _check_operators(module, name, models)
             models += _model(module, name, values, found)
         found.check()
         options.hold_to_strict(arguments, found)
@@ -88,6 +89,24 @@ def _check(file: str, values: dict[str, Any], arguments: argparse.Namespace) -> 
         "diagnostics": [diagnostic.to_json() for diagnostic in found],
     }
     return report, found
+
+
+def _check_operators(module: Module, name: str, models: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse to go on where the models before this one have as many operators as one text may have.
+
+    Raises:
+        ArchcError: they have (`too-many-models`).
+    """
+    from archc.language.extent import allowed_parts
+
+    operators, most = sum(model["operators"] for model in models), allowed_parts(module)
+    if operators > most:
+        raise error(
+            "too-many-models",
+            f"the models before `{name}` have {operators:,} operators together; {most:,} are the most in one check",
+            module.models[name].name.span,
+            help=f"check one at a time: `--model {name}`",
+        )
 
 
 def _model(module: Module, name: str, values: dict[str, Any], found: Diagnostics) -> list[dict[str, Any]]:

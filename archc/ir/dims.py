@@ -13,8 +13,18 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import field
 from fractions import Fraction
 
+from archc.diagnostics import ArchcError, error
 from archc.ir import polynomials
 from archc.ir.records import record
+
+MOST_ATOMS = 1000
+"""Symbols and functions in one size, each counted as often as it is written.
+
+Canonical forms are sorted by their texts, so a size costs time in proportion to its length at each operation.
+"""
+DEEPEST_FUNCTION = 50
+"""Functions nested in one size: the 51st division that does not simplify.  Texts and values are found by recursion."""
+LARGEST_COEFFICIENT = 2**63 - 1
 
 
 @record
@@ -30,11 +40,18 @@ class Symbol:
 
 @record
 class Function:
-    """A function of sizes that is no polynomial: `//`, `%`, `min` or `max` of two sizes."""
+    """A function of sizes that is no polynomial: `//`, `%`, `min` or `max` of two sizes.
+
+    Attributes:
+        atoms: the symbols and functions in it, itself included, each as often as it is written.
+        depth: the functions nested in it, itself included.
+    """
 
     name: str
     left: int | SymbolicDim
     right: int | SymbolicDim
+    atoms: int = field(default=1, compare=False)
+    depth: int = field(default=1, compare=False)
 
     def __str__(self) -> str:
         if self.name in ("min", "max"):
@@ -81,7 +98,12 @@ class SymbolicDim:
         return self * -1 + other
 
     def __mul__(self, other: int | SymbolicDim) -> int | SymbolicDim:
-        return _size(polynomials.multiplied(self.terms, _terms(other)))
+        factor = _terms(other)
+        if len(self.terms) * len(factor) > MOST_ATOMS:
+            raise _too_complex(
+                f"is a product of {len(self.terms)} and {len(factor)} terms", f"{MOST_ATOMS} are the most"
+            )
+        return _size(polynomials.multiplied(self.terms, factor))
 
     __rmul__ = __mul__
 
@@ -291,7 +313,36 @@ def product(dims: tuple[int | SymbolicDim, ...] | list[int | SymbolicDim]) -> in
 
 
 def _function(name: str, left: int | SymbolicDim, right: int | SymbolicDim) -> SymbolicDim:
-    return SymbolicDim(((((Function(name, left, right), 1),), 1),))
+    """The size that is one function.
+
+    Raises:
+        ArchcError: its operands are too long or too deep (`size-too-complex`).
+    """
+    inner = [_extent_of(side.terms) for side in (left, right) if isinstance(side, SymbolicDim)]
+    atoms, depth = 1 + sum(count for count, _ in inner), 1 + max((deep for _, deep in inner), default=0)
+    if depth > DEEPEST_FUNCTION or atoms > MOST_ATOMS:
+        raise _too_complex(f"nests {depth} divisions, minimums or maximums", f"{DEEPEST_FUNCTION} are the most")
+    return SymbolicDim(((((Function(name, left, right, atoms, depth), 1),), 1),))
+
+
+def _extent_of(terms: Terms) -> tuple[int, int]:
+    """The atoms of a polynomial, and its deepest nesting of functions."""
+    atoms = depth = 0
+    for monomial, _ in terms:
+        for atom, power in monomial:
+            if isinstance(atom, Function):
+                atoms, depth = atoms + power * atom.atoms, max(depth, atom.depth)
+            else:
+                atoms += power
+    return atoms, depth
+
+
+def _too_complex(what: str, limit: str) -> ArchcError:
+    return error(
+        "size-too-complex",
+        f"the size of an axis {what}; {limit}",
+        help="give the sizes of the model's inputs as numbers: `input x: f32[N, 3, 224, 224]`",
+    )
 
 
 def _terms(dim: int | SymbolicDim) -> Terms:
@@ -301,11 +352,22 @@ def _terms(dim: int | SymbolicDim) -> Terms:
 
 
 def _size(terms: Terms) -> int | SymbolicDim:
-    """A polynomial as a size: a number where it has no symbols."""
+    """A polynomial as a size: a number where it has no symbols.
+
+    Raises:
+        ArchcError: it is too long, or a coefficient is too large (`size-too-complex`).
+    """
     if not terms:
         return 0
     (monomial, coefficient), *others = terms
-    return SymbolicDim(terms) if monomial or others else coefficient
+    if not monomial and not others:
+        return coefficient
+    atoms, _ = _extent_of(terms)
+    if atoms > MOST_ATOMS:
+        raise _too_complex(f"is a sum of products of {atoms} symbols in all", f"{MOST_ATOMS} are the most")
+    if any(abs(own) > LARGEST_COEFFICIENT for _, own in terms):
+        raise _too_complex("has a coefficient of more than 64 bits", f"{LARGEST_COEFFICIENT} is the largest")
+    return SymbolicDim(terms)
 
 
 def _mapped(dim: SymbolicDim, function: Callable[[int], int]) -> int | SymbolicDim:

@@ -1,8 +1,8 @@
 """Selectors: which layers a pass may touch, as globs over paths.
 
 `fc*` is every layer of the model whose name begins with `fc`; `h.*.up` the `up` of every block; `**.query` a
-`query` at any depth.  `*` stays within one name between dots, so `layers.1.*` does not reach `layers.10`.
-A selector that names a block selects all layers in it.
+`query` at any depth; `h**up` whatever begins with `h` and ends with `up`.  `*` and `?` stay within one name between
+dots, so `layers.1.*` does not reach `layers.10`.  A selector that names a block selects all layers in it.
 """
 
 from __future__ import annotations
@@ -61,7 +61,27 @@ class Selector:
 
 
 def _expression(pattern: str) -> str:
-    parts = []
-    for piece in re.split(r"(\*\*\.?|\*|\?)", pattern):
-        parts.append({"**.": r"(?:[^.]+\.)*", "**": r".*", "*": r"[^.]*", "?": r"[^.]"}.get(piece, re.escape(piece)))
-    return "".join(parts) + r"(?:\.|\Z)"
+    """The regular expression of a glob; it takes time in proportion to the path, whatever the pattern is.
+
+    Of what a wildcard leaves, the earliest place where the next fixed text matches is as good as any later one, so
+    nothing needs to be tried again: atomic groups keep the regular expression from doing so.
+    """
+    first, *rest = re.split(r"((?<![^.])(?:\*\*\.)+|\*{2,})", pattern)
+    parts = [_within_names(first)]
+    for wildcard, piece in zip(rest[::2], rest[1::2]):
+        parts.append((r"(?:[^.]+\.)*?" if wildcard.endswith(".") else ".*?") + _within_names(piece))
+    *middle, last = parts
+    return "".join(f"(?>{part})" for part in middle) + last + r"(?:\.|\Z)"
+
+
+def _within_names(pattern: str) -> str:
+    """The regular expression of a glob without `**`: `*` and `?` stay within one name."""
+    return r"\.".join(map(_within_name, pattern.split(".")))
+
+
+def _within_name(pattern: str) -> str:
+    fixed = ["".join("[^.]" if letter == "?" else re.escape(letter) for letter in part) for part in pattern.split("*")]
+    if len(fixed) == 1:
+        return fixed[0]
+    first, *middle, last = fixed
+    return first + "".join(f"(?>[^.]*?{part})" for part in middle if part) + f"[^.]*?{last}"

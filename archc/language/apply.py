@@ -5,15 +5,16 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from archc.diagnostics import Note, Span, did_you_mean
+from archc.diagnostics import ArchcError, Note, Span, did_you_mean
 from archc.ir.graph import Value
 from archc.ir.storage import Storage
 from archc.language import syntax
 from archc.language.block_attributes import given_attributes
 from archc.language.environment import ABSENT, POISON, BlockRef, Failed, LayerRef, WeightRef
 from archc.language.expressions import describe_value
+from archc.language.extent import MOST_PARTS
 from archc.language.fitting import check_sizes, check_storages, check_weights, report_misfit
 from archc.language.frames import Frame
 from archc.language.labels import Labels
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from archc.language.elaborate import Elaborator
 
 Callee = type[Operator] | BlockRef | LayerRef
-MOST_PARTS = 1_000_000  # of one model: its operators and its uses of blocks
 
 
 class Application:
@@ -38,6 +38,7 @@ class Application:
         self.report = elaborator.report
         self.labels = Labels(elaborator)
         self.parts = 0
+        self.allowed_parts = MOST_PARTS
 
     # Chains and calls -------------------------------------------------------------------------------------
 
@@ -253,22 +254,30 @@ class Application:
         return node.results
 
     def _count(self, frame: Frame, span: Span) -> None:
-        """Note one more operator or use of a block: blocks within blocks stand for billions in a few lines.
+        """Note one more operator or use of a block.
 
         Raises:
             ArchcError: there are too many, and no going on.
         """
         self.parts += 1
-        if self.parts > MOST_PARTS:
-            with contextlib.suppress(Failed):
-                self.report(
-                    frame,
-                    "model-too-large",
-                    f"the model has more than {MOST_PARTS:,} operators and uses of blocks",
-                    span,
-                    help="see how often the blocks around this place are used",
-                )
-            self.elaborator.diagnostics.check()
+        if self.parts > self.allowed_parts:
+            self.too_large(frame, f"more than {self.allowed_parts:,}", span)
+
+    def too_large(self, frame: Frame, count: str, span: Span) -> NoReturn:
+        """Report a model of too many parts, and give up.
+
+        Raises:
+            ArchcError: always.
+        """
+        with contextlib.suppress(Failed):
+            self.report(
+                frame,
+                "model-too-large",
+                f"the model has {count} operators and uses of blocks; {self.allowed_parts:,} are the most",
+                span,
+                help="use fewer blocks within blocks, or shorter loops",
+            )
+        raise ArchcError(self.elaborator.diagnostics)
 
     # Symbols and indices ----------------------------------------------------------------------------------
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from archc.diagnostics import ArchcError
 from archc.ir import dims
 from archc.ir.dims import SymbolicDim
 from archc.ir.records import record
 
 LARGEST_NUMBER = 2**63 - 1
 LONGEST_TEXT = 1_000_000  # characters, or items of a tuple
-MOST_TERMS = 1000  # of a polynomial in sizes
 LARGEST_SIZE = 2**31 - 1  # what an index of PyTorch's or ONNX Runtime's kernels can count
 
 
@@ -65,7 +66,8 @@ def binary(symbol: str, left: Any, right: Any) -> Any:
             comparison that only a run of the model can decide.
     """
     if isinstance(left, SymbolicDim) or isinstance(right, SymbolicDim):
-        return _symbolic(symbol, left, right)
+        with _within_limits():
+            return _symbolic(symbol, left, right)
     numbers = _is_number(left) and _is_number(right)
     sequences = isinstance(left, (str, tuple, list)) and type(left) is type(right)
     if not (numbers or (sequences and symbol in ("+", "==", "!=")) or symbol in ("==", "!=")):
@@ -134,8 +136,6 @@ def _symbolic(symbol: str, left: Any, right: Any) -> Any:
         if type(right) is not int or not 0 <= right <= 8:
             raise ArithmeticProblem("wrong-type", "a size can be raised to a whole power from 0 to 8")
         return _power(left, right)
-    if symbol == "*":
-        return _times(left, right)
     if symbol == "/" and right != 0:
         exact = dims.divide(left, right)
         if exact is None:
@@ -152,15 +152,18 @@ def _symbolic(symbol: str, left: Any, right: Any) -> Any:
 def _power(size: Any, exponent: int) -> Any:
     result: Any = 1
     for _ in range(exponent):
-        result = _times(result, size)
+        result = result * size
     return result
 
 
-def _times(left: Any, right: Any) -> Any:
-    terms = [len(value.terms) if isinstance(value, SymbolicDim) else 1 for value in (left, right)]
-    if terms[0] * terms[1] > MOST_TERMS:
-        raise ArithmeticProblem("number-too-large", "the product of these sizes has too many terms")
-    return left * right
+@contextmanager
+def _within_limits() -> Iterator[None]:
+    """Report a size beyond the limits of `archc.ir.dims` as a problem of this operation."""
+    try:
+        yield
+    except ArchcError as limit:
+        (problem,) = limit.diagnostics
+        raise ArithmeticProblem(problem.code, problem.message, problem.help) from None
 
 
 def _bounded(symbol: str, left: Any, right: Any) -> bool | None:
@@ -268,7 +271,8 @@ def call_function(name: str, arguments: list[Any]) -> Any:
     if any(isinstance(argument, bool) for argument in arguments):
         raise ArithmeticProblem("wrong-type", f"`{name}` does not apply to {shown}")
     try:
-        return check_number(FUNCTIONS[name](*arguments))
+        with _within_limits():
+            return check_number(FUNCTIONS[name](*arguments))
     except TypeError:
         raise ArithmeticProblem("wrong-type", f"`{name}` does not apply to {shown or 'nothing'}") from None
     except (ValueError, OverflowError):

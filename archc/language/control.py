@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
+from archc.diagnostics import Span
 from archc.ir.attributes import value_text
 from archc.ir.graph import Value
 from archc.language import syntax
 from archc.language.environment import ABSENT, Failed
 from archc.language.expressions import describe_value
+from archc.language.extent import MOST_ITERATIONS
 from archc.language.frames import Frame
 from archc.language.names import check_name
 from archc.language.unused import mark_untaken, names_in
 
 if TYPE_CHECKING:
     from archc.language.statements import Statements
-
-MOST_ITERATIONS = 1_000_000  # of all loops of a model together
 
 
 def run_for(statements: Statements, frame: Frame, node: syntax.For) -> None:
@@ -35,12 +35,7 @@ def run_for(statements: Statements, frame: Frame, node: syntax.For) -> None:
     count = max(0, values.stop - values.start) if isinstance(values, range) else len(values)
     statements.iterations += count
     if statements.iterations > MOST_ITERATIONS:
-        statements.report(
-            frame,
-            "too-many-iterations",
-            f"the loops of this model run {statements.iterations:,} times; {MOST_ITERATIONS:,} are the most",
-            node.iterable.span,
-        )
+        too_many_iterations(statements, frame, statements.iterations, node.iterable.span)
     if not count:
         mark_untaken(frame.environment, node.body)
     shadowed = frame.environment.bindings.get(node.variable.name)
@@ -53,6 +48,21 @@ def run_for(statements: Statements, frame: Frame, node: syntax.For) -> None:
         frame.environment.bindings.pop(node.variable.name, None)
         if shadowed is not None:
             frame.environment.bindings[node.variable.name] = shadowed
+
+
+def too_many_iterations(statements: Statements, frame: Frame, count: int, span: Span) -> NoReturn:
+    """Report loops that run too often.
+
+    Raises:
+        Failed: always.
+    """
+    statements.report(
+        frame,
+        "too-many-iterations",
+        f"the loops of this model run {count:,} times; {MOST_ITERATIONS:,} are the most",
+        span,
+        help="use shorter loops",
+    )
 
 
 def run_if(statements: Statements, frame: Frame, node: syntax.If) -> None:

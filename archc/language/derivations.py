@@ -12,6 +12,9 @@ from archc.language import syntax
 if TYPE_CHECKING:
     from archc.language.modules import Module
 
+MOST_DERIVED = 200
+"""Derived models in one file.  Each is a whole model that `archc check` builds, for one line of text."""
+
 
 @dataclass(frozen=True, eq=False)
 class Default:
@@ -36,6 +39,14 @@ class Derived:
 
 def derive(module: Module, derivations: Mapping[str, syntax.Derivation], diagnostics: Diagnostics) -> None:
     """Enter the derived models of a file among its definitions; those whose base is wrong are reported."""
+    if len(derivations) > MOST_DERIVED:
+        diagnostics.error(
+            "too-many-models",
+            f"{len(derivations):,} models are derived in this file; {MOST_DERIVED} are the most",
+            list(derivations.values())[MOST_DERIVED].name.span,
+            help="give attributes on the command line: `--set width=1024`",
+        )
+        return
     _Deriver(module, derivations, diagnostics).all()
 
 

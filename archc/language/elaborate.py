@@ -18,10 +18,12 @@ from archc.ir.verifier import verify
 from archc.language import syntax
 from archc.language.apply import Application
 from archc.language.block_attributes import bind_attributes, holds_callables
+from archc.language.control import too_many_iterations
 from archc.language.dead_layers import remove_dead_layers
 from archc.language.derivations import Derived
 from archc.language.environment import ABSENT, BlockRef, Failed
 from archc.language.expressions import Expressions
+from archc.language.extent import allowed_parts, least_extent
 from archc.language.frames import Frame
 from archc.language.modules import Module
 from archc.language.names import check_definition_name, check_name
@@ -32,6 +34,7 @@ from archc.language.unused import UnusedValues
 DEEPEST_NESTING = 64  # of blocks in blocks
 LONGEST_MESSAGE = 1000  # characters; a name of ten thousand is not repeated in full
 MOST_MISTAKES = 100  # in one model; nobody reads more
+LONGEST_NOTE = 240  # characters; a size of a thousand terms says no more than its first ones
 
 
 class _TooManyMistakes(Exception):
@@ -97,8 +100,9 @@ class Elaborator:
         place = (code, span.start, span.end, span.source.name) if span is not None else (code, 0, 0, message)
         if place not in self._reported:
             self._reported.add(place)
-            message = message if len(message) <= LONGEST_MESSAGE else f"{message[:LONGEST_MESSAGE]}…"
-            self.diagnostics.error(code, message, span, [*notes, *self._trace(frame, span)], help)
+            shortened = [_cut(note, LONGEST_NOTE) if isinstance(note, str) else note for note in notes]
+            message = _cut(message, LONGEST_MESSAGE)
+            self.diagnostics.error(code, message, span, [*shortened, *self._trace(frame, span)], help)
             if len(self._reported) >= MOST_MISTAKES:
                 raise _TooManyMistakes
         raise Failed
@@ -124,6 +128,7 @@ class Elaborator:
         self.rewriter = Rewriter(Graph(name, scope))
         try:
             self._check_definition(frame)
+            self._check_extent(frame, module, values)
             bind_attributes(self, frame, values, definition.name.span, derived.defaults, module)
             self.statements.run(frame, definition.body)
             if not frame.outputs and not self.diagnostics.errors:
@@ -143,6 +148,15 @@ class Elaborator:
         if not self.diagnostics.errors:  # a statement that failed used names that it never came to
             self._unused.warn(self.diagnostics)
         return self.rewriter.graph
+
+    def _check_extent(self, frame: Frame, module: Module, values: Mapping[str, Any]) -> None:
+        """Refuse a model that blocks in blocks or loops in loops make too large, before it is built."""
+        least = least_extent(module, frame.definition, values)
+        self.application.allowed_parts = allowed_parts(module)
+        if least.iterations_span is not None:
+            too_many_iterations(self.statements, frame, least.extent.iterations, least.iterations_span)
+        if least.parts_span is not None:
+            self.application.too_large(frame, f"{least.extent.parts:,}", least.parts_span)
 
     def _check_definition(self, frame: Frame) -> None:
         with contextlib.suppress(Failed):  # the body may have mistakes of its own
@@ -295,3 +309,7 @@ class Elaborator:
         """Whether a mistake that was reported at another use of the block kept this use from its outputs."""
         expected = any(isinstance(statement, syntax.Output) for statement in frame.definition.body)
         return expected and not frame.outputs
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[:length]}…"

@@ -12,6 +12,7 @@ from archc.language.loading import load
 from archc.language.parser import parse
 
 DEEPEST_IMPORTS = 64
+SUFFIX = ".arch"  # of a text that another one may import
 Defined = syntax.Definition | syntax.Derivation | syntax.Pipeline | syntax.Devices
 STANDARD_LIBRARY = Path(__file__).resolve().parent / "std"
 
@@ -165,7 +166,17 @@ class _Loader:
         if found is None:
             self._not_found(source, item, candidates[0])
             return None
-        return found.resolve()
+        path = found.resolve()
+        if path.suffix != SUFFIX:
+            # A diagnostic shows a line of the text that it is about: no other file may become a text.
+            self.diagnostics.error(
+                "import-not-arch",
+                f"`{_short(given)}` is no `{SUFFIX}` file, and only these are imported",
+                item.path.span,
+                help=f"rename the file to `{path.stem}{SUFFIX}` if it is a text of archc",
+            )
+            return None
+        return path
 
     def _not_found(self, source: Source, item: syntax.Import, path: Path) -> None:
         given = item.path.value

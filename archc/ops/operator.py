@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, ClassVar, Self
 
+from archc.diagnostics import ArchcError
 from archc.ir.attributes import arguments_text, attributes, bind
 from archc.ir.dims import SymbolicDim, bounds
 from archc.ir.records import record as operator  # the decorator of operator classes: a frozen dataclass, made lazily
@@ -202,7 +203,11 @@ class Operator(Rewriting, Formula):
             OperatorError: they do not fit.
         """
         types = tuple(types)
-        return _infer(self, types, bounds(dim for operand in types for dim in operand.shape))
+        try:
+            return _infer(self, types, bounds(dim for operand in types for dim in operand.shape))
+        except ArchcError as limit:  # a size of the result is too complex
+            (problem,) = limit.diagnostics
+            raise OperatorError(problem.code, f"`{self.name}`: {problem.message}", help=problem.help) from None
 
     def onnx_types(self, types: Sequence[TensorType]) -> tuple[TensorType, ...]:
         """The types of the operands in which the ONNX form is computed; see `onnx_dtypes`.

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+LARGEST_CALIBRATION = 400 << 20  # bytes of all arrays: 512 images of 3 × 224 × 224 take 308 MB
 _SUFFIX = ".npy"
 _ENCRYPTED = 0x1  # a bit of a member's flags
 
@@ -144,10 +145,10 @@ def _header(source: Archive, archive: zipfile.ZipFile, info: zipfile.ZipInfo) ->
     return shape, known
 
 
-def load_npz_arrays(path: Path | str, *, limit: int = 4 << 30) -> dict[str, np.ndarray[Any, Any]]:
+def load_npz_arrays(path: Path | str, *, limit: int = LARGEST_CALIBRATION) -> dict[str, np.ndarray[Any, Any]]:
     """All arrays of an archive in memory: calibration data.
 
-    `limit` bounds their bytes together once unpacked (4 GiB), and is checked before anything is unpacked: a small
+    `limit` bounds their bytes together once unpacked (400 MiB), and is checked before anything is unpacked: a small
     archive can unpack to any size.  Raises `ArchcError`: `calibration-too-large`, and as `read` (`calibration-dtype`).
     """
     tensors = read(path, "calibration")
@@ -156,6 +157,6 @@ def load_npz_arrays(path: Path | str, *, limit: int = 4 << 30) -> dict[str, np.n
         raise error(
             "calibration-too-large",
             f"the arrays of {quoted(str(path))} take {total} bytes unpacked; {limit} is the most allowed",
-            help="a few hundred samples are enough to calibrate with",
+            help="some hundred samples are enough: `numpy.savez(file, x=x[:512])`",
         )
     return {name: tensor.numpy() for name, tensor in tensors.items()}

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from archc.compiler import parse
+from archc.diagnostics import ArchcError
 from archc.ir import dims
 from archc.ir.dims import SymbolicDim, as_symbol, divide, evaluate, substitute, symbol, symbols
 
@@ -161,3 +164,35 @@ def test_a_size_is_written_as_one_writes_a_polynomial() -> None:
     a, b = symbol("A"), symbol("B")
     assert str(7 + b + a) == "A + B + 7"
     assert str(1 - b + a * b + a * a * a) == "A*A*A + A*B - B + 1"
+
+
+def complexity(make: Callable[[], object]) -> str:
+    with pytest.raises(ArchcError) as raised:
+        make()
+    return raised.value.diagnostics[0].code
+
+
+def test_sizes_that_grow_without_end_are_refused() -> None:
+    """Each step would double the text of the size, or its terms."""
+
+    def squared() -> object:
+        size: int | SymbolicDim = symbol("A") + symbol("B") + symbol("C")
+        for _ in range(20):
+            size = size * size
+        return size
+
+    def halved(factor: int) -> object:
+        size: int | SymbolicDim = symbol("H")
+        for _ in range(1000):
+            size = factor * size // 2 + 1
+        return size
+
+    def scaled() -> object:
+        size: int | SymbolicDim = symbol("H")
+        for _ in range(1000):
+            size = size * 1024
+        return size
+
+    assert complexity(squared) == "size-too-complex"
+    assert [complexity(partial(halved, factor)) for factor in (1, 3)] == ["size-too-complex"] * 2
+    assert complexity(scaled) == "size-too-complex"

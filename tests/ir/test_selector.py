@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from archc.ir.selector import Selector, SelectorError
+from tests.ir import globs
 
 PARTS = st.sampled_from(["h", "0", "10", "up", "fc1", "fc10"])
 PATHS = st.lists(PARTS, min_size=1, max_size=4).map(".".join)
@@ -70,3 +71,19 @@ def test_each_glob_must_match_something() -> None:
     with pytest.raises(SelectorError) as problem:
         Selector.of("zz").check([])
     assert problem.value.help == "it has no layers"
+
+
+LETTERS = st.lists(st.sampled_from(["a", "b", ".", "*", "**", "**.", "?"]), min_size=1, max_size=7).map("".join)
+LAYERS = st.lists(st.text("ab", min_size=1, max_size=3), min_size=1, max_size=3).map(".".join)
+
+
+@given(LETTERS, LAYERS)
+def test_any_glob_like_a_matcher_that_tries_everything(glob: str, path: str) -> None:
+    assert Selector.of(glob).matches(path) == globs.matches(glob, path)
+
+
+@pytest.mark.parametrize("glob", ["*a" * 60 + "*b", "**a" * 60 + "**b", "**.a." * 60 + "b", "*a" * 60 + ".b"])
+def test_hostile_globs_end(glob: str) -> None:
+    """With backtracking each of these would take longer than anybody lives."""
+    selector = Selector.of(glob)
+    assert not selector.matches("a" * 200) and not selector.matches("a." * 200)

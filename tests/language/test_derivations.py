@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 import archc
+from archc.diagnostics import ArchcError
 from archc.language.printer import print_graph
 
 BASE = """\
@@ -81,3 +84,12 @@ def test_a_model_of_another_file_sees_its_own_names_and_the_defaults_those_of_th
 def test_a_file_of_derived_models_needs_no_option_where_one_bears_its_name(tmp_path: Path) -> None:
     (tmp_path / "large.arch").write_text(BASE + "model large = base(width = 16)\n")
     assert archc.parse(tmp_path / "large.arch").name == "large"
+
+
+def test_only_so_many_models_are_derived_in_one_file() -> None:
+    def text(count: int) -> str:
+        return BASE + "".join(f"model m{k} = base(width = {k + 1})\n" for k in range(count))
+
+    assert shapes(text(200), "m199")["up.0.weight"] == (400, 200)
+    with pytest.raises(ArchcError, match="201 models are derived in this file; 200 are the most"):
+        archc.parse(text(201), "base")

@@ -87,9 +87,14 @@ def test_a_long_chain_of_imports(tmp_path: Path) -> None:
         ("a\\u{0}b.arch", "import-not-found"),
         ("parts", "import-not-found"),
         ("/etc/passwd", "import-absolute"),
+        ("secret", "import-not-arch"),
+        ("parts/../secret", "import-not-arch"),
+        ("disguised.arch", "import-not-arch"),
     ],
 )
 def test_what_cannot_be_imported(tmp_path: Path, path: str, code: str) -> None:
+    (tmp_path / "secret").write_text("root:x:0:0")
+    (tmp_path / "disguised.arch").symlink_to(tmp_path / "secret")
     assert fails(write(tmp_path, main=model(path, "relu"), parts__b=BLOCK)) == [code]
 
 

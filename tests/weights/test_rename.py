@@ -161,5 +161,26 @@ def test_what_no_rule_fits_is_listed(tmp_path: Path) -> None:
             weights=tmp_path / "w.safetensors",
             renaming=tmp_path / "names",
         )
-    assert set(codes(raised.value)) == {"weights-missing"}
+    assert set(codes(raised.value)) == {"weights-missing", "weights-surplus"}
     assert "fc.w" in str(raised.value)
+
+
+def test_the_first_rule_that_fits_holds_with_holes_and_without() -> None:
+    given = {name: ArrayTensor(np.zeros(1, np.float32)) for name in ("a.0", "a.1", "b.0")}
+    rules = parse_rules(Source("a.1 -> first\na.{i} -> second.{i}\na.0 -> third\nb.0 -> fourth\n*.0 -> fifth.*"))
+    assert set(rename(given, rules, {})) == {"first", "second.0", "fourth"}
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("".join(f"a.{k} -> b.{k}\n" for k in range(10_001)), "too-many-rules"),
+        ("{a}{b}{c}{d} -> {a}", "rename-syntax"),
+        ("x.{a}_{b}.y.{c}_{d}_{e}_{f} -> {a}", "rename-syntax"),
+    ],
+)
+def test_maps_that_would_take_too_long(text: str, code: str) -> None:
+    with pytest.raises(ArchcError) as raised:
+        parse_rules(Source(text))
+    assert codes(raised.value) == [code]
+    assert len(parse_rules(Source("x.{a}_{b}_{c}.y.{d} -> {a}"))) == 1

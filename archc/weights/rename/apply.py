@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from archc.diagnostics import Diagnostics
 from archc.weights.files import quoted
-from archc.weights.rename.rules import Rule
+from archc.weights.rename.rules import Captures, Name, Rule
 from archc.weights.tensor import ComputedTensor, LazyTensor
 
 if TYPE_CHECKING:
@@ -36,12 +36,39 @@ def rename(
             does not fit (`rename-mismatch`).
     """
     renaming = _Renaming(given, expected)
+    book = _RuleBook(rules)
     for name in given:
-        renaming.take(name, rules)
+        renaming.take(name, book)
     renaming.diagnostics.check()
     if remarks is not None:
         _warn_of_idle([rule for rule in rules if id(rule) not in renaming.applied], remarks)
     return renaming.made
+
+
+class _RuleBook:
+    """The rules of a map: those of names without holes by their names, those with holes in order."""
+
+    def __init__(self, rules: Sequence[Rule]):
+        self._exact: dict[str, tuple[int, Rule]] = {}
+        self._holed: list[tuple[str, int, Rule, Name]] = []
+        for number, rule in enumerate(rules):
+            for source in rule.sources:
+                if source.holes:
+                    self._holed.append((source.fixed, number, rule, source))
+                else:
+                    self._exact.setdefault(source.fill({}), (number, rule))
+
+    def first(self, name: str) -> tuple[Rule, Captures] | None:
+        """The first rule that fits a name, and what its holes stand for; None where none does."""
+        number, exact = self._exact.get(name, (None, None))
+        for fixed, own, rule, source in self._holed:
+            if number is not None and own > number:
+                break
+            if name.startswith(fixed):
+                captures = source.match(name)
+                if captures is not None and rule.sources[0].holes <= captures.keys():
+                    return rule, captures
+        return None if exact is None or exact.sources[0].holes else (exact, {})
 
 
 class _Renaming:
@@ -53,22 +80,20 @@ class _Renaming:
         self.used: set[str] = set()  # by a rule that joins several, of which another was met first
         self.diagnostics = Diagnostics()
 
-    def take(self, name: str, rules: Sequence[Rule]) -> None:
+    def take(self, name: str, book: _RuleBook) -> None:
         """Enter what a name becomes."""
         if name in self.used:
             return
-        for rule in rules:
-            for position, source in enumerate(rule.sources):
-                captures = source.match(name)
-                if captures is None or not rule.sources[0].holes <= captures.keys():
-                    continue
-                names = [other.fill(captures) for other in rule.sources]
-                assert names[position] == name
-                self.applied.add(id(rule))
-                self.used.update(names)
-                self._apply(rule, names, [target.fill(captures) for target in rule.targets])
-                return
-        self._enter(name, name, self.given[name], None)
+        found = book.first(name)
+        if found is None:
+            self._enter(name, name, self.given[name], None)
+            return
+        rule, captures = found
+        names = [other.fill(captures) for other in rule.sources]
+        assert name in names
+        self.applied.add(id(rule))
+        self.used.update(names)
+        self._apply(rule, names, [target.fill(captures) for target in rule.targets])
 
     def _apply(self, rule: Rule, names: Sequence[str], targets: Sequence[str]) -> None:
         missing = [name for name in names if name not in self.given]

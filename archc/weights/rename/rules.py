@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from archc.diagnostics import Diagnostics, Source, Span
@@ -15,6 +16,10 @@ Captures = Mapping[str, str]
 _PART = re.compile(r"\{([A-Za-z_]\w*)\}|(\*)|\[(\{[A-Za-z_]\w*\}|\d+)\]|([^{}*\[\]\s(),]+)")
 _TRANSPOSE = re.compile(r"transpose\s*\((.*)\)", re.DOTALL)
 _STAR = "*"
+MOST_RULES = 10_000
+"""Rules of one map.  Each that has holes is tried on each name of a file."""
+MOST_HOLES = 3
+"""Holes of a name between two dots; a match tries each way to share the letters among them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,19 +37,16 @@ class Name:
         """The names of its holes."""
         return {part[0] for part in self.parts if isinstance(part, tuple)}
 
+    @property
+    def fixed(self) -> str:
+        """The text before its first hole."""
+        first = self.parts[0]
+        return first if isinstance(first, str) else ""
+
     def match(self, name: str) -> Captures | None:
         """What the holes stand for in a name, or None; a capture is a part between two dots, `*` anything."""
-        pattern, seen = "", set[str]()
-        for part in self.parts:
-            if isinstance(part, str):
-                pattern += re.escape(part)
-            elif part[0] in seen:
-                pattern += f"(?P={_group(part[0])})"
-            else:
-                pattern += f"(?P<{_group(part[0])}>{'.*' if part[0] == _STAR else '[^.]+'})"
-                seen.add(part[0])
-        found = re.fullmatch(pattern, name)
-        return None if found is None else {hole: found[_group(hole)] for hole in seen}
+        found = _expression(self).fullmatch(name)
+        return None if found is None else {hole: found[_group(hole)] for hole in self.holes}
 
     def fill(self, captures: Captures) -> str:
         """The name with its holes filled."""
@@ -54,6 +56,20 @@ class Name:
         return "".join(
             part if isinstance(part, str) else part[0] if part[0] == _STAR else f"{{{part[0]}}}" for part in self.parts
         )
+
+
+@cache
+def _expression(name: Name) -> re.Pattern[str]:
+    pattern, seen = "", set[str]()
+    for part in name.parts:
+        if isinstance(part, str):
+            pattern += re.escape(part)
+        elif part[0] in seen:
+            pattern += f"(?P={_group(part[0])})"
+        else:
+            pattern += f"(?P<{_group(part[0])}>{'.*' if part[0] == _STAR else '[^.]+'})"
+            seen.add(part[0])
+    return re.compile(pattern)
 
 
 def _group(hole: str) -> str:
@@ -110,6 +126,14 @@ def parse_rules(source: Source) -> list[Rule]:
             first = start + len(code) - len(code.lstrip())
             rule = _rule(code.strip(), Span(source, first, start + len(code.rstrip())), diagnostics)
             rules += [] if rule is None else [rule]
+            if len(rules) > MOST_RULES:
+                diagnostics.error(
+                    "too-many-rules",
+                    f"the map has more than {MOST_RULES:,} rules",
+                    rules[-1].span,
+                    help="`{i}` and `*` stand for parts of names: one rule renames the layers of all blocks",
+                )
+                break
         start += len(line)
     diagnostics.check()
     return rules
@@ -176,6 +200,19 @@ def _name(text: str) -> Name:
         position = found.end()
     if not parts:
         raise ValueError("a name is missing")
+    if any(count > MOST_HOLES for count in _holes_between_dots(parts)):
+        raise ValueError(f"`{text}` has more than {MOST_HOLES} holes between two dots")
     if parts.count((_STAR,)) > 1:
         raise ValueError(f"`{text}` has more than one `*`; `{{name}}` stands for one part between dots")
     return Name(tuple(parts))
+
+
+def _holes_between_dots(parts: Sequence[str | tuple[str]]) -> list[int]:
+    """How many holes there are in each part of a name between two dots."""
+    counts = [0]
+    for part in parts:
+        if isinstance(part, tuple):
+            counts[-1] += 1
+        else:
+            counts += [0] * part.count(".")
+    return counts

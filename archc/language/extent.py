@@ -1,0 +1,310 @@
+"""Lower bound on the size of a model's graph, from the text alone.
+
+Blocks in blocks and loops in loops describe billions of operators in a few lines.  The bound is found before any of
+them is built, by counting each definition once for each set of attribute values.  Whatever only elaboration can tell
+(the size of an operand, a tensor's type) counts as nothing, so the bound never exceeds the true size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from archc.diagnostics import Span
+from archc.language import syntax
+from archc.language.arithmetic import FUNCTIONS, ArithmeticProblem, binary, call_function
+from archc.language.derivations import Derived
+from archc.language.modules import Module
+
+MOST_PARTS = 150_000
+"""Operators and uses of blocks in one model, beyond those that its text spells out one by one."""
+MOST_ITERATIONS = 200_000
+"""Iterations of all loops of one model together."""
+CHARACTERS_OF_A_PART = 4
+"""The least that one stage takes in a text (`->a`, and a space): a text of n characters spells out n / 4 parts."""
+MOST_VISITS = 10_000
+"""Definitions that are counted, each once for each set of attribute values; what is beyond counts as nothing."""
+
+UNKNOWN = object()
+"""The value of an expression that only elaboration can evaluate."""
+
+
+class Extent(NamedTuple):
+    """Parts (operators and uses of blocks) and loop iterations."""
+
+    parts: int
+    iterations: int
+
+    def __add__(self, other: tuple[Any, ...]) -> Extent:
+        return Extent(self.parts + other[0], self.iterations + other[1])
+
+    def times(self, count: int) -> Extent:
+        """The extent of a loop that runs `count` times over this."""
+        return Extent(count * self.parts, count * (self.iterations + 1))
+
+
+@dataclass
+class Bound:
+    """Lower bound on the extent of a model.
+
+    Attributes:
+        parts_span, iterations_span: the innermost place where the bound passes the limit, None where it does not.
+    """
+
+    extent: Extent = Extent(0, 0)
+    parts_span: Span | None = None
+    iterations_span: Span | None = None
+
+
+NOTHING = Extent(0, 0)
+Values = Mapping[str, Any]
+
+
+def allowed_parts(module: Module) -> int:
+    """The parts that a model of this file may have: a long text may make a large graph."""
+    texts, waiting = {id(module): module}, [module]
+    while waiting:
+        for other in waiting.pop().imports.values():
+            if id(other) not in texts:
+                texts[id(other)] = other
+                waiting.append(other)
+    return MOST_PARTS + sum(len(one.source.text) for one in texts.values()) // CHARACTERS_OF_A_PART
+
+
+def least_extent(module: Module, model: syntax.Definition, values: Values) -> Bound:
+    """Lower bound on the extent of a model with these attribute values."""
+    derived = module.derived.get(model.name.name, Derived(module, {}))
+    defaults = {name: _value(_Place(own.module, {}), own.value) for name, own in derived.defaults.items()}
+    counter = _Counter(allowed_parts(module))
+    counter.bound.extent = counter.definition(derived.home, model, {**defaults, **values})
+    return counter.bound
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A definition with the values of its names.
+
+    Attributes:
+        layers: the callees of the layers that it declares, by name.
+    """
+
+    module: Module
+    values: dict[str, Any]
+    layers: dict[str, tuple[syntax.Expression, Sequence[syntax.Argument]]] = field(default_factory=dict)
+
+    def copy(self) -> _Place:
+        return _Place(self.module, dict(self.values), dict(self.layers))
+
+
+class _Counter:
+    def __init__(self, allowed: int) -> None:
+        self.bound = Bound()
+        self._allowed = allowed
+        self._counted: dict[tuple[int, tuple[Any, ...]], Extent] = {}
+        self._running: set[int] = set()
+        self._visits = 0
+        self._statements: dict[type, Callable[[_Place, Any], Extent]] = {
+            syntax.For: self._for,
+            syntax.If: self._if,
+            syntax.Let: self._let,
+            syntax.Layer: self._layer,
+        }
+
+    def definition(self, module: Module, definition: syntax.Definition, values: Values) -> Extent:
+        bound: dict[str, Any] = {}
+        for attribute in definition.attributes:
+            name = attribute.name.name
+            place = _Place(module, bound)
+            bound[name] = values[name] if name in values else _value(place, attribute.default)
+        key = (id(definition), tuple(_hashable(value) for value in bound.values()))
+        if key not in self._counted:
+            self._visits += 1
+            if self._visits > MOST_VISITS or id(definition) in self._running:  # a block in itself is a mistake
+                return NOTHING
+            self._running.add(id(definition))
+            self._counted[key] = self._body(_Place(module, bound), definition.body)
+            self._running.remove(id(definition))
+        return self._counted[key]
+
+    # Statements -------------------------------------------------------------------------------------------
+
+    def _body(self, place: _Place, body: Iterable[syntax.Statement]) -> Extent:
+        total = NOTHING
+        for statement in body:
+            count = self._statements.get(type(statement))
+            total += self._chains(place, statement) if count is None else count(place, statement)
+            self._note(total, statement.span)
+        return total
+
+    def _note(self, extent: Extent, span: Span) -> None:
+        """Keep the first place where an extent passes a limit; bodies are counted from the inside."""
+        if extent.parts > self._allowed and self.bound.parts_span is None:
+            self.bound.parts_span = span
+        if extent.iterations > MOST_ITERATIONS and self.bound.iterations_span is None:
+            self.bound.iterations_span = span
+
+    def _for(self, place: _Place, node: syntax.For) -> Extent:
+        values = _value(place, node.iterable)
+        if not isinstance(values, range | list | tuple):
+            return NOTHING
+        # A range of 10^20 has no `len`.
+        count = max(0, values.stop - values.start) if isinstance(values, range) else len(values)
+        if not count:
+            return NOTHING
+        _forget(place, node.body)
+        place.values[node.variable.name] = values[0] if count == 1 else UNKNOWN
+        total = self._body(place, node.body).times(count)
+        self._note(total, node.iterable.span)
+        return total
+
+    def _if(self, place: _Place, node: syntax.If) -> Extent:
+        condition = _value(place, node.condition)
+        if isinstance(condition, bool):
+            return self._body(place, node.body if condition else node.otherwise)
+        branches = [self._body(place.copy(), body) for body in (node.body, node.otherwise)]
+        _forget(place, (*node.body, *node.otherwise))
+        return Extent(min(one.parts for one in branches), min(one.iterations for one in branches))
+
+    def _let(self, place: _Place, node: syntax.Let) -> Extent:
+        place.values[node.name.name] = _value(place, node.value)
+        return NOTHING
+
+    def _layer(self, place: _Place, node: syntax.Layer) -> Extent:
+        call = node.value
+        if not node.name.parts:
+            place.layers[node.name.name] = (
+                (call.callee, call.arguments) if isinstance(call, syntax.Call) else (call, ())
+            )
+        return NOTHING
+
+    def _chains(self, place: _Place, node: Any) -> Extent:
+        """The extent of the chains in any other statement, and of the statements in a scan."""
+        total, waiting = NOTHING, [node]
+        while waiting:
+            one = waiting.pop()
+            if isinstance(one, tuple):
+                waiting += one
+            elif type(one) in self._statements:
+                total += self._body(place, (one,))
+            elif isinstance(one, syntax.Node):
+                if isinstance(one, syntax.Stage):
+                    total += self._use(place, one.callee, one.arguments)
+                waiting += [getattr(one, name) for name in one.__dataclass_fields__ if name != "span"]
+        return total
+
+    def _use(self, place: _Place, callee: Any, arguments: Sequence[syntax.Argument]) -> Extent:
+        if isinstance(callee, syntax.Name) and callee.name in place.layers:
+            callee, arguments = place.layers[callee.name]
+        found = _block(place, callee)
+        if found is None:
+            return Extent(1, 0)
+        module, definition = found
+        names = [attribute.name.name for attribute in definition.attributes]
+        given: dict[str, Any] = {}
+        for position, argument in enumerate(arguments):
+            name = argument.name or (names[position] if position < len(names) else None)
+            if name is not None:
+                given[name] = _value(place, argument.value)
+        return Extent(1, 0) + self.definition(module, definition, given)
+
+
+def _block(place: _Place, callee: Any) -> tuple[Module, syntax.Definition] | None:
+    """The block that a callee names, and the file of its text."""
+    if isinstance(callee, syntax.Name) and callee.name not in place.values:
+        module, name = place.module, callee.name
+    elif isinstance(callee, syntax.Member) and isinstance(callee.value, syntax.Name):
+        other = place.module.imports.get(callee.value.name)
+        if other is None:
+            return None
+        module, name = other, callee.name
+    else:
+        return None
+    definition = module.definitions.get(name)
+    return (module, definition) if definition is not None and definition.kind == "block" else None
+
+
+def _forget(place: _Place, body: Iterable[syntax.Statement]) -> None:
+    """Make the names unknown that statements give other values, in any iteration or branch."""
+    for statement in body:
+        if isinstance(statement, syntax.Let):
+            place.values[statement.name.name] = UNKNOWN
+        elif isinstance(statement, syntax.For | syntax.Scan):
+            _forget(place, statement.body)
+        elif isinstance(statement, syntax.If):
+            _forget(place, (*statement.body, *statement.otherwise))
+
+
+def _hashable(value: Any) -> Any:
+    try:
+        hash(value)
+    except TypeError:
+        return tuple(map(_hashable, value)) if isinstance(value, list | tuple) else UNKNOWN
+    return (type(value), value)
+
+
+# Values ---------------------------------------------------------------------------------------------------
+
+
+def _value(place: _Place, node: Any) -> Any:
+    """The value of an expression of numbers and of names that have values, else `UNKNOWN`."""
+    try:
+        return _HANDLERS[type(node)](place, node)
+    except (KeyError, ArithmeticProblem, TypeError, ValueError, IndexError):
+        return UNKNOWN
+
+
+def _known(place: _Place, node: Any) -> Any:
+    value = _value(place, node)
+    if value is UNKNOWN:
+        raise ValueError
+    return value
+
+
+def _unary(place: _Place, node: syntax.Unary) -> Any:
+    value = _known(place, node.operand)
+    return not value if node.operator == "not" else -value
+
+
+def _binary(place: _Place, node: syntax.Binary) -> Any:
+    row: list[syntax.Binary] = []  # `a + b + c` is nested to the left, as deep as it is long
+    inner: syntax.Expression = node
+    while isinstance(inner, syntax.Binary):
+        row.append(inner)
+        inner = inner.left
+    value = _known(place, inner)
+    for one in reversed(row):
+        if one.operator not in ("and", "or"):
+            value = binary(one.operator, value, _known(place, one.right))
+        elif bool(value) is (one.operator == "and"):
+            value = _known(place, one.right)
+    return value
+
+
+def _call(place: _Place, node: syntax.Call) -> Any:
+    if not isinstance(node.callee, syntax.Name) or node.callee.name not in FUNCTIONS:
+        return UNKNOWN
+    return call_function(node.callee.name, [_known(place, argument.value) for argument in node.arguments])
+
+
+def _index(place: _Place, node: syntax.Index) -> Any:
+    (item,) = node.items
+    return _known(place, node.value)[_known(place, item)]
+
+
+_HANDLERS: dict[type, Callable[[_Place, Any], Any]] = {
+    syntax.Number: lambda place, node: UNKNOWN if node.unit is not None else node.value,
+    syntax.String: lambda place, node: node.value,
+    syntax.Boolean: lambda place, node: node.value,
+    syntax.Name: lambda place, node: place.values[node.name],
+    syntax.Unary: _unary,
+    syntax.Binary: _binary,
+    syntax.Tuple: lambda place, node: tuple(_value(place, item) for item in node.items),
+    syntax.List: lambda place, node: [_value(place, item) for item in node.items],
+    syntax.Range: lambda place, node: range(_known(place, node.start), _known(place, node.stop)),
+    syntax.Conditional: lambda place, node: _value(
+        place, node.value if _known(place, node.condition) else node.otherwise
+    ),
+    syntax.Call: _call,
+    syntax.Index: _index,
+}
