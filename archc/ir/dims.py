@@ -64,10 +64,13 @@ class Scaled:
     """A size times a fraction, rounded down: `int(W * 2.6)`.
 
     The product is that of 64-bit floats.  90 * 0.7 is below 63 there, so no quotient of integers equals it for all W.
+    `atoms` and `depth` are those of a `Function`.
     """
 
     size: SymbolicDim
     factor: float
+    atoms: int = field(default=1, compare=False)
+    depth: int = field(default=1, compare=False)
 
     def __str__(self) -> str:
         return f"int({_parenthesized(self.size)} * {self.factor!r})"
@@ -301,7 +304,7 @@ def scaled(dim: int | SymbolicDim, factor: float) -> int | SymbolicDim:
     exact = Fraction(factor)
     if exact.denominator <= _EXACT_DENOMINATOR:
         return floor_divide(dim * exact.numerator, exact.denominator)
-    return SymbolicDim(((((Scaled(dim, factor), 1),), 1),))
+    return SymbolicDim(((((Scaled(dim, factor, *_around(dim)), 1),), 1),))
 
 
 def product(dims: tuple[int | SymbolicDim, ...] | list[int | SymbolicDim]) -> int | SymbolicDim:
@@ -318,11 +321,22 @@ def _function(name: str, left: int | SymbolicDim, right: int | SymbolicDim) -> S
     Raises:
         ArchcError: its operands are too long or too deep (`size-too-complex`).
     """
-    inner = [_extent_of(side.terms) for side in (left, right) if isinstance(side, SymbolicDim)]
+    return SymbolicDim(((((Function(name, left, right, *_around(left, right)), 1),), 1),))
+
+
+def _around(*operands: int | SymbolicDim) -> tuple[int, int]:
+    """The atoms and the depth of a function of these sizes.
+
+    Raises:
+        ArchcError: they are beyond the limits (`size-too-complex`).
+    """
+    inner = [_extent_of(size.terms) for size in operands if isinstance(size, SymbolicDim)]
     atoms, depth = 1 + sum(count for count, _ in inner), 1 + max((deep for _, deep in inner), default=0)
-    if depth > DEEPEST_FUNCTION or atoms > MOST_ATOMS:
+    if depth > DEEPEST_FUNCTION:
         raise _too_complex(f"nests {depth} divisions, minimums or maximums", f"{DEEPEST_FUNCTION} are the most")
-    return SymbolicDim(((((Function(name, left, right, atoms, depth), 1),), 1),))
+    if atoms > MOST_ATOMS:
+        raise _too_complex(f"is a function of {atoms} symbols", f"{MOST_ATOMS} are the most")
+    return atoms, depth
 
 
 def _extent_of(terms: Terms) -> tuple[int, int]:
@@ -330,7 +344,7 @@ def _extent_of(terms: Terms) -> tuple[int, int]:
     atoms = depth = 0
     for monomial, _ in terms:
         for atom, power in monomial:
-            if isinstance(atom, Function):
+            if isinstance(atom, Function | Scaled):
                 atoms, depth = atoms + power * atom.atoms, max(depth, atom.depth)
             else:
                 atoms += power
