@@ -84,10 +84,11 @@ class Prelu(Activation):
         return TorchModule("nn.PReLU", {}, {"num_parameters": (self.num_parameters, 1)})
 
     def onnx(self, spell: OnnxSpelling) -> str:
-        weight = spell.weights["weight"]
+        weight, rank = spell.weights["weight"], spell.types[0].rank
         if self.num_parameters != 1:  # ONNX aligns the slopes from the right, so the channels need axes behind them
-            behind = [1] * (spell.types[0].rank - 2)
-            weight = spell.add("Reshape", weight, spell.constant([self.num_parameters, *behind]))
+            weight = spell.add("Reshape", weight, spell.constant([self.num_parameters, *[1] * (rank - 2)]))
+        elif rank == 0:  # a slope with an axis would give the result one
+            weight = spell.add("Squeeze", weight)
         return spell.add("PRelu", spell.operands[0], weight)
 
 

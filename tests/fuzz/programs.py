@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import signal
 import time
@@ -106,6 +107,8 @@ def survives(run: Callable[[], object]) -> bool:
     child = os.fork()
     if child == 0:
         try:
+            faulthandler.disable()
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
             run()
         except BaseException:
             os._exit(1)

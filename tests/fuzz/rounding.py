@@ -120,17 +120,18 @@ def disturbed(
     """The outputs where the inputs and every result are off by about `scale` times their last digit.
 
     Args:
-        floor: move small elements by a share of the usual size too, which tells equal ones apart.
+        floor: move elements that are not 0 also by a share of the usual size of results and operands: an operator
+            that takes a difference, such as x - tanh(x), rounds more than its result shows.
     """
     generator = torch.Generator().manual_seed(seed)
 
-    def off(tensor: torch.Tensor) -> torch.Tensor:
+    def off(tensor: torch.Tensor, operands: Sequence[torch.Tensor] = ()) -> torch.Tensor:
         if not tensor.is_floating_point() or not tensor.numel():
             return tensor
         noise = torch.randint(-1, 2, tensor.shape, generator=generator).double() * scale * torch.finfo(tensor.dtype).eps
         wide = tensor.double()
-        size = wide.abs().nan_to_num(0.0, 0.0, 0.0).mean() if floor else 0.0
-        return torch.where(wide.isfinite(), wide + noise * (wide.abs() + size), wide).to(tensor.dtype)
+        size = max(map(_usual_size, (tensor, *operands))) if floor else 0.0
+        return torch.where(wide.isfinite() & (wide != 0), wide + noise * (wide.abs() + size), wide).to(tensor.dtype)
 
     def flipped(tensor: torch.Tensor) -> torch.Tensor:
         step = torch.randint(-1, 2, tensor.shape, generator=generator)
@@ -140,14 +141,21 @@ def disturbed(
 
     run = interpreter.run_node
 
-    def run_off(node: Node, *arguments: object) -> tuple[torch.Tensor, ...]:
-        results = run(node, *arguments)  # type: ignore[arg-type]
+    def run_off(node: Node, operands: list[torch.Tensor], *arguments: object) -> tuple[torch.Tensor, ...]:
+        results = run(node, operands, *arguments)  # type: ignore[arg-type]
         if node.op.family == "quantize" and not results[0].is_floating_point() and node.types[0].dtype.floating:
             return (flipped(results[0]), *results[1:])
-        return tuple(off(result) for result in results)
+        return tuple(off(result, operands) for result in results)
 
     with _running_nodes_by(run_off):
         return interpreter.evaluate(graph, {name: off(tensor) for name, tensor in inputs.items()})
+
+
+def _usual_size(tensor: torch.Tensor) -> float:
+    """The mean magnitude of finite elements; 0 for what is no float."""
+    if not tensor.is_floating_point() or not tensor.numel():
+        return 0.0
+    return float(tensor.double().abs().nan_to_num(0.0, 0.0, 0.0).mean())
 
 
 @contextmanager

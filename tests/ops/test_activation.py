@@ -24,6 +24,7 @@ CASES = [
     case(LeakyRelu(), X, nn.LeakyReLU()),
     case(LeakyRelu(0.3), X, nn.LeakyReLU(0.3)),
     case(Prelu(), X, nn.PReLU()),
+    case(Prelu(), random(), nn.PReLU()),
     case(Prelu(num_parameters=3), random(2, 3), nn.PReLU(3)),
     case(Prelu(num_parameters=3), random(2, 3, 4, 5), nn.PReLU(3)),
     case(Rrelu(), X, nn.RReLU()),
