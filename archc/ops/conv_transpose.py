@@ -84,11 +84,27 @@ class TransposedConvolution(Convolving, abstract=True):
         }
 
     def onnx(self, spell: OnnxSpelling) -> str:
-        pads = self._padding, self._padding
-        options = onnx_window(self.kernel, self.strides, pads, self.dilations, self.groups)
-        if any(self._end_padding):
-            options["output_padding"] = list(self._end_padding)
-        result: str = spell.add("ConvTranspose", *spell.operands, *spell.weights.values(), **options)
+        """ONNX Runtime wants an `output_padding` below the stride, where a dilation allows PyTorch more.
+
+        Then zeros after the operand make the result longer, and the padding at its end cuts off what is too much.
+        """
+        extra, value = self._end_padding, spell.operands[0]
+        longer = any(one >= stride for one, stride in zip(extra, self.strides))
+        zeros = [
+            max(0, -((pad - one) // stride)) if longer else 0
+            for one, pad, stride in zip(extra, self._padding, self.strides)
+        ]
+        if any(zeros):
+            before = [0] * (4 + len(zeros))  # none before any axis, none after batch and channels
+            value = spell.add("Pad", value, spell.constant([*before, *zeros]))
+        end = self._padding
+        if longer:
+            steps = zip(self._padding, zeros, self.strides, extra)
+            end = tuple(pad + count * stride - one for pad, count, stride, one in steps)
+        options = onnx_window(self.kernel, self.strides, (self._padding, end), self.dilations, self.groups)
+        if any(extra) and not longer:
+            options["output_padding"] = list(extra)
+        result: str = spell.add("ConvTranspose", value, *spell.weights.values(), **options)
         return result
 
 

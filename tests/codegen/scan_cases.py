@@ -325,6 +325,13 @@ TEXTS = {
         }
         output y
     }""",
+    "a tensor from outside is kept as it is": """model m {
+        input x: f32[B, T, 4]
+        t = x -> mean(1) -> tanh
+        scan x_t in x { yield y = t }
+        scan x_t in x, s = t { s = s * 2  yield z = t }
+        output a = y + z
+    }""",
     "results that nobody reads": """model m {
         input x: f32[B, T, 4]
         scan x_t in x, h = zeros((B, 4)), unread = zeros((B, 2)) {

@@ -18,6 +18,22 @@ from tests.ops.harness import Case, case, random
 IMAGE = random(2, 4, 5, 6)
 
 CASES = [
+    case(
+        ConvTranspose1d(4, 3, dilation=3, output_padding=2),
+        random(2, 3, 5),
+        nn.ConvTranspose1d(3, 4, 3, dilation=3, output_padding=2),
+    ),
+    case(
+        ConvTranspose1d(4, 3, stride=2, dilation=5, padding=1, output_padding=4, groups=2),
+        random(2, 6, 5),
+        nn.ConvTranspose1d(6, 4, 3, stride=2, dilation=5, padding=1, output_padding=4, groups=2),
+        onnx_reference=False,
+    ),
+    case(
+        ConvTranspose2d(4, 3, stride=(1, 2), dilation=(3, 1), padding=(2, 1), output_padding=(2, 1)),
+        random(2, 3, 5, 4),
+        nn.ConvTranspose2d(3, 4, 3, stride=(1, 2), dilation=(3, 1), padding=(2, 1), output_padding=(2, 1)),
+    ),
     case(ConvTranspose1d(6, 4, stride=2, padding=1), random(2, 4, 7), nn.ConvTranspose1d(4, 6, 4, 2, 1)),
     case(ConvTranspose2d(6, 3), IMAGE, nn.ConvTranspose2d(4, 6, 3)),
     case(

@@ -92,7 +92,8 @@ class Repeat:
         for item in self.body:
             found |= {local: None for local in reads(item) if local not in made}
             made.update(item.results)
-        return found | {local: None for local in self.yields if local not in made}
+        kept = self.steps.kept if self.steps is not None else ()
+        return found | {local: None for local in (*self.yields, *kept) if local not in made}
 
 
 def reads(item: Step | Repeat) -> Iterable[Local]:
