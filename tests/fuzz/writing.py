@@ -12,7 +12,7 @@ from archc.ops.formula import formula_of
 from tests.fuzz.operators import Choice, owns_parameters
 from tests.fuzz.tensors import Tensor
 
-AWKWARD = ("F", "torch", "nn", "x", "path", "shape", "model", "forward", "device", "class_", "lambda_", "id", "T0")
+AWKWARD = ("F", "torch", "nn", "x", "path", "shape", "model", "device", "class_", "lambda_", "id", "T0")
 """Names that emitted Python may need itself."""
 
 
