@@ -51,11 +51,11 @@ class Pad(Operator):
             )
         if self.mode == "constant":
             for axis, ends in enumerate(self.ends(rank)):
-                size = types[0].shape[axis]
-                if isinstance(size, int) and size + sum(ends) < 0:
+                size, taken = types[0].shape[axis], _taken(ends)
+                if isinstance(size, int) and size < taken:
                     raise OperatorError(
                         "bad-attribute",
-                        f"`padding` takes {-sum(ends)} elements away from axis {axis} of {types[0]}",
+                        f"`padding` takes {taken} elements away from axis {axis} of {types[0]}",
                         attribute="padding",
                     )
             return
@@ -83,6 +83,9 @@ class Pad(Operator):
                 )
 
     def least_sizes(self, types: Sequence[TensorType]) -> Sequence[tuple[Extent, int]]:
+        if self.mode == "constant":
+            constant = zip(types[0].shape, self.ends(types[0].rank))
+            return [(size, _taken(both)) for size, both in constant if _taken(both)]
         # A reflection leaves out the element at the border; going around takes at most all of them.
         reach = {"reflect": 1, "circular": 0}.get(self.mode)
         if reach is None:
@@ -134,3 +137,8 @@ class Pad(Operator):
         dtype = spell.types[0].dtype
         value = spell.constant(as_element(self.value, dtype), dtype) if self.mode == "constant" and self.value else ""
         return spell.add("Pad", spell.operands[0], pads, value, mode=_ONNX_MODES[self.mode])
+
+
+def _taken(ends: tuple[int, int]) -> int:
+    """How many elements negative padding takes away from an axis: they must be there, whatever the other end gets."""
+    return -sum(min(end, 0) for end in ends)

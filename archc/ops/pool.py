@@ -10,7 +10,7 @@ from archc.ir.solve import Extent
 from archc.ir.types import TensorType
 from archc.ops.checks import bad_attribute
 from archc.ops.dtypes import FLOATS, ONNX_FLOATS, ONNX_SINGLE
-from archc.ops.operator import Operator, operator
+from archc.ops.operator import Operator, OperatorError, operator
 from archc.ops.spatial import (
     Sizes,
     check_sizes,
@@ -205,3 +205,18 @@ class AvgPool3d(AveragePooling):
     dtypes = FLOATS.without("f16", "bf16")
     example = "video -> avg_pool3d(2)"
     spatial = ("d", "h", "w")
+
+    def check(self, types: Sequence[TensorType]) -> None:
+        super().check(types)
+        for axis, (size, kernel) in zip(self.spatial, self.least_sizes(types)):
+            if isinstance(size, int) and size < kernel:
+                raise OperatorError(
+                    "shape-mismatch",
+                    f"a window of `{self.name}` reaches over {kernel} elements of `{axis}`, which has {size}",
+                    operand=0,
+                    attribute="kernel_size",
+                    help="PyTorch takes no smaller axis, padded or not: use a smaller kernel, or `pad` before it",
+                )
+
+    def least_sizes(self, types: Sequence[TensorType]) -> Sequence[tuple[Extent, int]]:
+        return list(zip(types[0].shape[2:], self._kernel))

@@ -17,6 +17,7 @@ from archc.ops.operator import Operator
 from archc.weights.tensor import InitializedTensor
 
 LARGEST = 1e3
+LARGEST_INTEGER = 2**24
 MOST_ELEMENTS = 4096
 
 
@@ -114,3 +115,5 @@ def check_useful(tensor: torch.Tensor) -> None:
     largest = LARGEST if tensor.dtype is not torch.float16 else LARGEST / 10
     if tensor.is_floating_point() and not bool((tensor.abs() < largest).all()):
         raise Unsuitable("not finite, or huge")
+    if tensor.dtype in (torch.int32, torch.int64) and bool((tensor.abs() > LARGEST_INTEGER).any()):
+        raise Unsuitable("near the end of the integers, where backends differ")

@@ -47,6 +47,7 @@ def test_new_elements_are_parts_of_a_sum() -> None:
         (Pad(()), (2, 3)),
         (Pad((1, 1, 1, 1)), (3,)),
         (Pad((-2, -2)), (2, 3)),
+        (Pad((3, -2)), (2, 1)),
         (Pad((1, 1), "reflect"), (3,)),
         (Pad((1, 1), "reflect"), (2, 3, 4, 5)),
         (Pad((5, 0), "reflect"), (2, 3, 5)),

@@ -186,3 +186,18 @@ def test_what_does_not_fit_is_refused(op: Operator, code: str, attribute: str) -
     with pytest.raises(OperatorError) as caught:
         op.infer([f32(1, 3, 8, 8)])
     assert (caught.value.code, caught.value.attribute) == (code, attribute)
+
+
+@pytest.mark.parametrize("size", [2, 3, 4])
+def test_a_volume_is_at_least_as_large_as_the_window_padded_or_not(size: int) -> None:
+    """The law is PyTorch's, which has it for means of volumes alone."""
+    op, x = AvgPool3d(3, padding=1), random(1, 2, size, 3, 4)
+    if size >= 3:
+        assert op.infer([f32(*x.shape)]).results[0].shape == functional.avg_pool3d(x, 3, padding=1).shape
+        return
+    with pytest.raises(RuntimeError):
+        functional.avg_pool3d(x, 3, padding=1)
+    with pytest.raises(OperatorError) as caught:
+        op.infer([f32(*x.shape)])
+    assert caught.value.code == "shape-mismatch"
+    assert (symbol("D"), 3) in op.least_sizes([TensorType(DType.f32, (1, 2, symbol("D"), 3, 4))])
