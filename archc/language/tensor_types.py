@@ -233,11 +233,18 @@ def _solve(declared: SymbolicDim, unknown: str, size: int | SymbolicDim) -> int 
 
 
 def _names(node: syntax.Expression) -> list[syntax.Name]:
-    if isinstance(node, syntax.Name):
-        return [node]
-    if isinstance(node, syntax.Binary):
-        return [*_names(node.left), *_names(node.right)]
-    return _names(node.operand) if isinstance(node, syntax.Unary) else []
+    """The names in a sum or product, which is nested as deep as it is long, in the order of the text."""
+    names: list[syntax.Name] = []
+    waiting = [node]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, syntax.Name):
+            names.append(one)
+        elif isinstance(one, syntax.Binary):
+            waiting += [one.right, one.left]
+        elif isinstance(one, syntax.Unary):
+            waiting.append(one.operand)
+    return names
 
 
 def _check_bound(expressions: Expressions, frame: Frame, name: str, dim: syntax.Dim, size: int | SymbolicDim) -> None:

@@ -129,3 +129,10 @@ def test_an_input_may_have_a_multiple_of_a_new_size() -> None:
 )
 def test_arithmetic_on_a_new_size_can_be_undone(type_text: str, code: str) -> None:
     assert codes(f"model m {{ input x: {type_text}  output y = x + 1 }}") == [code]
+
+
+@pytest.mark.parametrize("symbol", ["+", "*"])
+def test_long_sums_and_products(symbol: str) -> None:
+    """A sum is nested as deep as it is long."""
+    new = f" {symbol} ".join(f"A{k}" for k in range(3000))
+    assert codes(f"model m {{ input x: f32[{new}]  output x -> relu }}") == ["unknown-name"]
