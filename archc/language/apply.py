@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from archc.diagnostics import ArchcError, Note, Span, did_you_mean
+from archc.diagnostics import ArchcError, Note, Span
 from archc.ir.graph import Value
 from archc.ir.storage import Storage
 from archc.language import syntax
@@ -21,8 +21,8 @@ from archc.language.labels import Labels
 from archc.language.operator_attributes import stated_operator
 from archc.language.references import lookup, meaning
 from archc.language.symbols import apply_index, apply_symbol
+from archc.language.translate import operator_help
 from archc.ops.operator import Operator, OperatorError
-from archc.ops.registry import operator_names
 
 if TYPE_CHECKING:
     from archc.language.elaborate import Elaborator
@@ -106,14 +106,15 @@ class Application:
         """What a stage's callee means; `fresh` where it is given attributes or a label, as no declared layer is."""
         if isinstance(node, syntax.Name):
             value = lookup(frame, node.name)
-            if value is None:
-                known = [*frame.module.blocks, *operator_names(), *self._layer_names(frame)]
+            is_storage = isinstance(value, type) and issubclass(value, Storage)
+            if value is None or is_storage:  # `dense` is a storage here, and a layer in Keras
                 self.report(
                     frame,
                     "unknown-operator",
                     f"there is no operator, block or layer `{node.name}`",
                     node.span,
-                    help=did_you_mean(node.name, known) or "`archc ops` lists the operators",
+                    help=operator_help(node.name, [*frame.module.blocks, *self._layer_names(frame)])
+                    or "`archc ops` lists the operators",
                 )
             return self._callable(frame, self._meant(frame, node.name, value, fresh), node.span)
         return self._callable(frame, self.elaborator.expressions.evaluate(frame, node), node.span)

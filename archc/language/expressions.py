@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from archc.diagnostics import Span, did_you_mean
+from archc.diagnostics import Span
 from archc.ir.attributes import AttributeProblem, bind
 from archc.ir.dims import SymbolicDim
 from archc.ir.graph import Value
@@ -13,7 +13,9 @@ from archc.ir.storage import Storage
 from archc.language import syntax
 from archc.language.arithmetic import FUNCTIONS, ArithmeticProblem, binary, call_function, check_number, kind
 from archc.language.environment import ABSENT, POISON, BlockRef, Failed, LayerRef, WeightRef
-from archc.language.references import References, known_names, lookup
+from archc.language.foreign_words import SYMBOLS
+from archc.language.references import References, lookup, own_names
+from archc.language.translate import name_help
 from archc.language.unused import mark_untaken
 from archc.ops.operator import Operator
 
@@ -108,9 +110,17 @@ class Expressions:
                 "unknown-name",
                 f"nothing is called `{node.name}` here",
                 node.span,
-                help=did_you_mean(node.name, known_names(frame)),
+                help=self._name_help(frame, node),
             )
         return value
+
+    def _name_help(self, frame: Frame, node: syntax.Name) -> str | None:
+        """What to write instead of a name that means nothing."""
+        text, start = node.span.source.text, node.span.start
+        before = text[text.rfind("\n", 0, start) + 1 : start].strip()
+        if before == "//":  # a comment that reads as a division of the line above
+            return SYMBOLS["//"]
+        return name_help(node.name, own_names(frame)) or (SYMBOLS["//"] if before.endswith("//") else None)
 
     def _index(self, frame: Frame, node: syntax.Index) -> Any:
         declared = self._references.declared(frame, node)

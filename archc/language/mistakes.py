@@ -5,12 +5,15 @@ The parser knows the words that could have followed; a person wants to know whic
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
 from archc.diagnostics import Diagnostic, Note, Span
 from archc.language import syntax
-from archc.language.scanner import Token
+from archc.language.foreign_words import KEYWORDS, SYMBOLS
+from archc.language.scanner import Token, foreign_comment
+from archc.language.translate import comment_start, dtype_help, foreign_word, symbol_at
 
 TOP_LEVEL = frozenset({"MODEL", "BLOCK", "PIPELINE", "IMPORT", "DEVICES"})
 STATEMENT = frozenset({"INPUT", "OUTPUT", "LAYER", "LET", "FOR", "SCAN", "YIELD", "IF", "ASSERT"})
@@ -38,6 +41,8 @@ _WORDS = {
 # What an expression may go on or begin with is less likely meant than what ends it.
 _GOES_ON = frozenset({"LPAR", "LSQB", "ARROW", "RANGE", "COLON", "EQUAL"})
 _BEGINS = frozenset({"LPAR", "LSQB", "COLON"})
+_LONGEST_STATEMENT = 400  # characters in which words of other languages are looked for
+_DOTTED = re.compile(r"[\w.]+")
 
 
 @dataclass(frozen=True)
@@ -83,9 +88,15 @@ def explain(failure: Failure) -> Diagnostic:
         return reserved(token)
     if previous and failure.parts == [previous] and previous.type in STATEMENT and token.type in _AFTER_A_NAME:
         return reserved(previous)
+    comment = comment_start(token.source.text, token.start)
+    if comment is not None:
+        return foreign_comment(token.source, comment)
     bracket = _bracket(failure)
     if bracket is not None:
         return bracket
+    foreign = _foreign(failure)
+    if foreign is not None:
+        return foreign
     if token.type in _COMPARISONS and "AND" in accepted and "EQUALS" not in accepted:
         return _error(
             "chained-comparison",
@@ -105,6 +116,40 @@ def explain(failure: Failure) -> Diagnostic:
     if lone is not None:
         return lone
     return _unexpected(failure)
+
+
+def _foreign(failure: Failure) -> Diagnostic | None:
+    """The diagnostic for a word or punctuation of another language."""
+    token, text = failure.token, failure.token.source.text
+    if token.type == "DOT" and failure.accepted == {"LSQB"}:
+        return _foreign_dtype(failure)
+    line = text.rfind("\n", 0, token.start) + 1
+    start = max(min(failure.start, line), token.start - _LONGEST_STATEMENT)
+    word = foreign_word(text[start : token.end])
+    if word is not None:
+        place = start + text[start : token.end].index(word)
+        span = Span(token.source, place, place + len(word))
+        return _error("syntax-error", f"`{word}` is no word of the language", span, help=KEYWORDS[word])
+    if failure.previous is not None and failure.previous.type == "IMPORT" and token.type == "NAME":
+        return _error("syntax-error", f"expected a string, found `{token.text}`", token.span, help=KEYWORDS["from"])
+    symbol = symbol_at(text, token.start)
+    if symbol is None:
+        return None
+    place = text.index(symbol, max(0, token.start - len(symbol) + 1))
+    span = Span(token.source, place, place + len(symbol))
+    return _error("syntax-error", f"`{symbol}` does not fit here", span, help=SYMBOLS[symbol])
+
+
+def _foreign_dtype(failure: Failure) -> Diagnostic | None:
+    """The diagnostic for `torch.float32[...]`."""
+    if failure.previous is None:
+        return None
+    source, start = failure.previous.source, failure.previous.start
+    dotted = _DOTTED.match(source.text, start)
+    assert dotted is not None, "a name precedes the dot"
+    help_ = dtype_help(dotted.group().rpartition(".")[2])
+    span = Span(source, start, dotted.end())
+    return _error("unknown-dtype", f"there is no dtype `{dotted.group()}`", span, help=help_) if help_ else None
 
 
 def reserved(token: Token) -> Diagnostic:
@@ -175,6 +220,8 @@ def _unexpected(failure: Failure) -> Diagnostic:
     help_ = None
     if token.type == "EQUAL" and "EQUALS" in accepted:
         help_ = "`==` compares; `=` gives a name its value, at the start of a statement"
+    elif token.type == "COLON" and "LBRACE" in accepted:
+        help_ = "a body stands between braces, `{` and `}`"
     elif "MODEL" in accepted and "LET" not in accepted:
         help_ = "statements stand between the braces of a `model` or a `block`"
     elif accepted == {"LSQB"}:

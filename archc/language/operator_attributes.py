@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from archc.diagnostics import Span
-from archc.ir.attributes import AttributeProblem
+from archc.ir.attributes import AttributeProblem, attributes
 from archc.ir.graph import Value
 from archc.ir.storage import Storage
 from archc.language import syntax
 from archc.language.environment import WeightRef
 from archc.language.fitting import argument_span
 from archc.language.frames import Frame
+from archc.language.translate import attribute_help
 from archc.ops.operator import Operator
 
 if TYPE_CHECKING:
@@ -91,7 +92,10 @@ def stated_operator(
         return Stated(operator.from_arguments(positional, named), weights, storages)
     except AttributeProblem as problem:
         place = argument_span(arguments, problem.argument) or span
-        elaborator.report(frame, problem.code, problem.message, place, help=problem.help)
+        help_ = problem.help
+        if problem.code == "unknown-attribute" and isinstance(problem.argument, str):
+            help_ = attribute_help(problem.argument, [info.name for info in attributes(operator)]) or help_
+        elaborator.report(frame, problem.code, problem.message, place, help=help_)
 
 
 def _short(span: Span) -> str:

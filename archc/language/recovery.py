@@ -17,6 +17,7 @@ from archc.diagnostics import Diagnostic, Diagnostics, Source
 from archc.language import mistakes
 from archc.language.mistakes import CLOSERS, STATEMENT, TOP_LEVEL, Failure
 from archc.language.scanner import Token
+from archc.language.translate import comment_end, comment_start
 
 # A state that shifts one of these stands between two statements of a body, lines of a `devices`, items of a file.
 _BETWEEN = {"LET": "body", "LINK": "devices", "MODEL": "file"}
@@ -39,6 +40,12 @@ class Recovery:
         failure = Failure(token, previous, self._accepted(), parts, self._open_brackets())
         if not self._reported_since(failure.start):
             self._report(mistakes.explain(failure))
+        comment = comment_start(self._source.text, token.start)
+        if comment is not None and token.type != "$END":
+            at_once = comment == token.start  # nothing of it was read, and the statement goes on behind it
+            token = self._behind_comment(token, comment_end(self._source.text, comment))
+            if at_once:
+                return token
         if mistakes.is_reserved(failure):
             return Token("NAME", token.text, self._source, token.start, token.end)
         if level is None:
@@ -104,10 +111,17 @@ class Recovery:
         return any(diagnostic.span is not None and diagnostic.span.start >= start for diagnostic in self._found)
 
     def _report(self, mistake: Diagnostic) -> None:
-        """Report a mistake; a word of the language that was refused as a name is not refused at each use of it."""
-        told = mistake.code == "reserved-word" and any(other.message == mistake.message for other in self._found)
+        """Report a mistake, but a refused name or a foreign comment only once, and not at each use of it."""
+        once = mistake.code in ("reserved-word", "foreign-comment")
+        told = once and any(other.message == mistake.message for other in self._found)
         if not told:
             self._found.add(mistake)
+
+    def _behind_comment(self, token: Token, end: int) -> Token:
+        """The first token behind a comment as C has it."""
+        while token.start < end and token.type != "$END":
+            token = next(self._tokens)
+        return token
 
     # The next thing to go on with -----------------------------------------------------------------------
 

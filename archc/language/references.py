@@ -16,6 +16,7 @@ from archc.language import syntax
 from archc.language.arithmetic import kind
 from archc.language.environment import BlockRef, Failed, LayerRef, WeightRef
 from archc.language.frames import Frame, find_layer, layer_paths
+from archc.language.translate import dotted_help, member_help
 from archc.ops.registry import find_operator, operator_names
 
 if TYPE_CHECKING:
@@ -42,7 +43,12 @@ def meaning(frame: Frame, name: str) -> Any | None:
 
 def known_names(frame: Frame) -> Iterable[str]:
     """All names that mean something here, for suggestions."""
-    return [*frame.environment.bindings, *frame.module.definitions, *frame.module.imports, *operator_names()]
+    return [*own_names(frame), *operator_names()]
+
+
+def own_names(frame: Frame) -> list[str]:
+    """All names of the user's that mean something here."""
+    return [*frame.environment.bindings, *frame.module.definitions, *frame.module.imports]
 
 
 class References:
@@ -78,6 +84,11 @@ class References:
                     node.span,
                     help=did_you_mean(node.name, module.definitions),
                 )
+        foreign = dotted_help(node)
+        if foreign is not None and self._root_is_unknown(frame, node):
+            self.expressions.report(
+                frame, "unknown-name", f"nothing is called `{node.span.text}` here", node.span, help=foreign
+            )
         path = self._path(frame, node.value)
         if path is None:
             value = self.expressions.evaluate(frame, node.value)
@@ -89,10 +100,17 @@ class References:
                     node.span,
                     help="two of its axes change places in a stage: `-> transpose(0, 1)`"
                     if node.name == "T"
-                    else "its sizes have names: declare it as `f32[N, D]`, and use `D`",
+                    else member_help(node.name) or "its sizes have names: declare it as `f32[N, D]`, and use `D`",
                 )
             self.expressions.report(frame, "no-member", f"{kind(value)} has no `{node.name}`", node.span)
         return self._weight(frame, node, path)
+
+    def _root_is_unknown(self, frame: Frame, node: syntax.Member) -> bool:
+        """Whether the first part of a dotted name is no name of the user's."""
+        root: syntax.Expression = node
+        while isinstance(root, syntax.Member):
+            root = root.value
+        return isinstance(root, syntax.Name) and root.name not in own_names(frame) and root.name not in frame.labels
 
     def declared(self, frame: Frame, node: syntax.Member | syntax.Index) -> Any | None:
         """The layer `h[0]` or `encoder.first`, if it was declared with `layer`."""

@@ -11,8 +11,10 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from lark.lexer import PatternStr, TerminalDef
 
-from archc.diagnostics import Diagnostics, Source, Span
+from archc.diagnostics import Diagnostic, Diagnostics, Source, Span
 from archc.language import syntax
+from archc.language.foreign_words import MEANT, SYMBOLS
+from archc.language.translate import comment_start
 
 
 class Token:
@@ -41,14 +43,6 @@ class Token:
 # cannot see them would be fooled.  Lone surrogates cannot be written to a file at all.
 _HIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]+")
 
-_MEANT = {"&&": "and", "&": "and", "||": "or", "|": "or", "!": "not", "^": "**"}
-_ADVICE = {
-    ";": "statements need no separator",
-    "@": "a matrix product is `matmul`: `(a, b) -> matmul`",
-    "\\": "an expression goes on over the end of a line by itself",
-    "`": 'text stands in quotes: `"..."`',
-}
-
 
 class Scanner:
     """Makes tokens; built once from the grammar's terminals."""
@@ -67,6 +61,7 @@ class Scanner:
         # What varies (a name, a comment) first, then the longer before the shorter: `->` before `-`.
         punctuation.sort(key=lambda pair: -len(pair[1]))
         patterns += [(name, re.escape(value)) for name, value in punctuation]
+        self._types = self.keywords | {value: name for name, value in punctuation}
         patterns += [("UNENDED", "[\"'][^\n]*"), ("WRONG", r"[^ \t\r\n!-~]+|&&|\|\||[^ \t\r\n]"), ("END", r"\Z")]
         self._pattern = re.compile("|".join(f"(?P<{name}>{value})" for name, value in patterns))
 
@@ -89,6 +84,8 @@ class Scanner:
                 comments.append(syntax.Comment(Span(source, start, end), match.group().rstrip(), own_line))
             elif kind == "END":
                 yield Token("$END", "", source, start, end)
+            elif kind in ("UNENDED", "WRONG") and self._report_comment(source, start, diagnostics):
+                continue
             elif kind == "UNENDED":
                 diagnostics.error(
                     "unterminated-string",
@@ -100,22 +97,39 @@ class Scanner:
             elif kind == "WRONG":
                 meant = _report_wrong_character(Span(source, start, end), diagnostics)
                 if meant is not None:
-                    yield Token(keywords.get(meant, "POWER"), meant, source, start, end)
+                    yield Token(self._types[meant], meant, source, start, end)
             else:
                 assert kind is not None
                 yield Token(kind, match.group(), source, start, end)
+
+    @staticmethod
+    def _report_comment(source: Source, offset: int, diagnostics: Diagnostics) -> bool:
+        """Report the comment of C's that an offset is in; whether it is in one."""
+        start = comment_start(source.text, offset)
+        if start is None or start == offset:
+            return False
+        if not any(found.code == "foreign-comment" for found in diagnostics):
+            diagnostics.add(foreign_comment(source, start))
+        return True
+
+
+def foreign_comment(source: Source, start: int) -> Diagnostic:
+    """The diagnostic for a comment as C and its descendants write it."""
+    mark = source.text[start : start + 2]
+    message = f"`{mark}` begins no comment"
+    return Diagnostic("error", "foreign-comment", message, Span(source, start, start + 2), (), SYMBOLS[mark])
 
 
 def _report_wrong_character(span: Span, diagnostics: Diagnostics) -> str | None:
     """Report a character that begins no token; the operator that was meant, where that is clear."""
     characters = span.text
-    meant = _MEANT.get(characters)
+    meant = MEANT.get(characters)
     if meant is not None:
         advice: str | None = f"write `{meant}`"
     elif characters[0].isalpha():
         advice = "names are made of the letters a-z, digits and `_`; other letters may stand in strings and comments"
     else:
-        advice = _ADVICE.get(characters)
+        advice = SYMBOLS.get(characters) or SYMBOLS.get(characters[0])
     shown = characters if len(characters) <= 20 else characters[:20] + "…"
     diagnostics.error("invalid-character", f"`{shown}` has no meaning here", span, help=advice)
     return meant

@@ -15,6 +15,7 @@ from archc.language.advice import describe
 from archc.language.arithmetic import LARGEST_SIZE
 from archc.language.expressions import Expressions
 from archc.language.references import known_names, lookup
+from archc.language.translate import dtype_help
 
 if TYPE_CHECKING:
     from archc.language.frames import Frame
@@ -56,7 +57,7 @@ def _dtype(expressions: Expressions, frame: Frame, node: syntax.TensorType) -> D
             "unknown-dtype",
             f"there is no dtype `{node.dtype}`",
             Span(node.span.source, node.span.start, node.span.start + len(node.dtype)),
-            help=did_you_mean(node.dtype, DType.__members__) or f"there are {known}",
+            help=dtype_help(node.dtype) or did_you_mean(node.dtype, DType.__members__) or f"there are {known}",
         )
     return DType(node.dtype)
 

@@ -1,0 +1,211 @@
+"""Words of other languages: each row of the tables, and what a text that uses them is told."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from archc.cli import make_parser
+from archc.compiler import parse
+from archc.diagnostics import ArchcError, Diagnostics, Source
+from archc.ir.attributes import attributes
+from archc.ir.types import DType
+from archc.language import foreign_words
+from archc.language import parser as language
+from archc.language.arithmetic import FUNCTIONS
+from archc.language.translate import squashed
+from archc.ops.registry import known_operators, operator_names
+
+TABLES = ("OPERATORS", "NAMES", "ATTRIBUTES", "KEYWORDS", "SYMBOLS")
+ROWS = [(table, word, told) for table in TABLES for word, told in getattr(foreign_words, table).items()]
+ADVICE = sorted({snippet for _, _, told in ROWS for snippet in re.findall("`([^`]+)`", told)})
+SHAPES = ("2, 8", "2, 8, 16, 16", "2, 16, 16", "2, 8, 4, 4, 4", "8", "8, 8, 8", "2, 3")
+OPERATOR_ATTRIBUTES = {info.name for operator in known_operators().values() for info in attributes(operator)}
+
+CONTEXT = """
+import "std/attention.arch" as att
+import "std/transformer.arch" as tr
+import "std/feed_forward.arch" as ff
+{item}
+model m(n = 3) {{
+    input x: f32[{shape}]
+    input y: f32[{shape}]
+    input index: i64[{shape}]
+    input mask: bool[{shape}]
+    input q: f32[2, 8, 16]
+    input k: f32[2, 8, 16]
+    input v: f32[2, 8, 16]
+    input tokens: i64[2, 3]
+    {statement}
+    output m_result = x -> relu
+}}
+"""
+
+
+def texts(snippet: str) -> Iterator[str]:
+    """The snippet as an item, a statement and an expression, on tensors of several ranks."""
+    for shape in SHAPES:
+        if snippet.startswith(("block ", "model ", "import ")):
+            yield CONTEXT.format(item=snippet.replace(" as ", " as other_"), statement="", shape=shape)
+            continue
+        if snippet.startswith(("input ", "if ", "for ", "let ", "assert ", "output ", "z = ", "y = ", "x = ", "w = ")):
+            yield CONTEXT.format(item="", statement=snippet, shape=shape)
+            continue
+        yield CONTEXT.format(item="", statement=f"output r = {snippet}", shape=shape)
+        yield CONTEXT.format(item="", statement=f"let r = {snippet}", shape=shape)
+
+
+def is_valid(text: str) -> bool:
+    try:
+        parse(text, model="m")
+    except ArchcError:
+        return False
+    return True
+
+
+def is_word(snippet: str) -> bool:
+    """Whether a snippet is a word or a sign of the language, or a part of the command line."""
+    commands = next(a for a in make_parser()._actions if isinstance(a, argparse._SubParsersAction)).choices
+    options = {option for command in commands.values() for option in command._option_string_actions}
+    known = {*operator_names(), *language.keywords(), *DType.__members__, *FUNCTIONS, *OPERATOR_ATTRIBUTES}
+    signs = {"->", "//", "#", "{", "}", "self", "train", "eval", "partition", "0..3"}
+    return snippet in known | signs | options or snippet.removeprefix("archc ") in commands
+
+
+@pytest.mark.parametrize("snippet", ADVICE)
+def test_what_a_row_says_to_write_is_valid(snippet: str) -> None:
+    assert is_word(snippet) or any(map(is_valid, texts(snippet)))
+
+
+def test_no_row_is_a_name_of_the_language() -> None:
+    names = set(map(squashed, operator_names()))
+    assert {word for word in foreign_words.OPERATORS if squashed(word) in names} == set()
+    known = {*operator_names(), *language.keywords(), *DType.__members__, *FUNCTIONS, "inf", "given"}
+    assert known & set(foreign_words.NAMES) == set()
+    assert language.keywords() & set(foreign_words.KEYWORDS) == set()
+    assert set(foreign_words.DTYPES) & set(DType.__members__) == set()
+    assert set(foreign_words.ATTRIBUTES) & OPERATOR_ATTRIBUTES == {"device", "nonlinearity"}
+
+
+def test_words_are_told_apart_without_case_and_underscores() -> None:
+    squashed_names = list(map(squashed, foreign_words.OPERATORS))
+    assert len(set(squashed_names)) == len(squashed_names)
+
+
+@pytest.mark.parametrize("name", foreign_words.RENAMED)
+def test_a_renamed_attribute_is_one_that_no_operator_has_beside_its_new_name(name: str) -> None:
+    owners = [{info.name for info in attributes(operator)} for operator in known_operators().values()]
+    for other in foreign_words.RENAMED[name]:
+        assert any(other in own and name not in own for own in owners)
+
+
+def test_dtypes_are_dtypes() -> None:
+    assert set(foreign_words.DTYPES.values()) <= set(DType.__members__)
+
+
+def told(statement: str, before: str = "") -> list[tuple[str, str, str | None]]:
+    """Code, place and help of each mistake of a model with one statement."""
+    text = f"{before}model m(n = 3) {{\n input x: f32[N, 8]\n {statement}\n output o = x -> relu\n}}"
+    found = Diagnostics()
+    try:
+        parse(Source(text), diagnostics=found)
+    except ArchcError as failure:
+        found = Diagnostics(list(failure.diagnostics))
+    return [(d.code, d.span.text if d.span else "", d.help) for d in found]
+
+
+@pytest.mark.parametrize(
+    ("statement", "code", "place", "row"),
+    [
+        ("if n > 1 { z = x } elif n > 2 { z = x } else { z = x }", "syntax-error", "elif", ("KEYWORDS", "elif")),
+        ("return x", "syntax-error", "return", ("KEYWORDS", "return")),
+        ("pass", "syntax-error", "pass", ("KEYWORDS", "pass")),
+        ("def f(x):", "syntax-error", "def", ("KEYWORDS", "def")),
+        ("class Net(Base):", "syntax-error", "class", ("KEYWORDS", "class")),
+        ("z = lambda a: a + 1", "syntax-error", "lambda", ("KEYWORDS", "lambda")),
+        ("self.fc = x -> linear(3)", "syntax-error", "self", ("KEYWORDS", "self")),
+        ("z = x -> self.fc", "unknown-name", "self.fc", ("NAMES", "self")),
+        ("z = x => relu", "syntax-error", "=>", ("SYMBOLS", "=>")),
+        ("z += x", "syntax-error", "+=", ("SYMBOLS", "+=")),
+        ("z := x", "syntax-error", ":=", ("SYMBOLS", ":=")),
+        ("z = x -> linear(**kwargs)", "syntax-error", "**", ("SYMBOLS", "**")),
+        ("z = x -> linear(*args)", "syntax-error", "*", ("SYMBOLS", "*")),
+        ("z = x -> relu;", "invalid-character", ";", ("SYMBOLS", ";")),
+        ("// the output isn't “x”", "foreign-comment", "//", ("SYMBOLS", "//")),
+        ("z = x -> relu // the input", "foreign-comment", "//", ("SYMBOLS", "//")),
+        ("z = x -> linear(8, // for\n bias = false)", "foreign-comment", "//", ("SYMBOLS", "//")),
+        ("// the one\n // the other\n // for", "foreign-comment", "//", ("SYMBOLS", "//")),
+        ("z = x /* one\n for */ -> relu", "foreign-comment", "/*", ("SYMBOLS", "/*")),
+        ("let f = False", "unknown-name", "False", ("NAMES", "False")),
+        ("let f = None", "unknown-name", "None", ("NAMES", "None")),
+        ("for i in range(3) { z = x }", "unknown-name", "range", ("NAMES", "range")),
+        ("z = x -> dense(128)", "unknown-operator", "dense", ("OPERATORS", "dense")),
+        ("z = x -> Dense(128)", "unknown-operator", "Dense", ("OPERATORS", "dense")),
+        ("z = x -> fc(128)", "unknown-operator", "fc", ("OPERATORS", "fc")),
+        ("z = x -> conv(128, 3)", "unknown-operator", "conv", ("OPERATORS", "conv")),
+        ("z = x -> nn.Sequential(3)", "unknown-name", "nn.Sequential", ("OPERATORS", "sequential")),
+        ("z = x -> tf.keras.layers.MaxPooling2D(2)", "unknown-name", None, ("OPERATORS", "max_pooling2d")),
+        ("z = x -> BatchNorm2d", "unknown-operator", "BatchNorm2d", ("OPERATORS", "batch_norm2d")),
+        ("z = x -> GlobalAvgPool", "unknown-operator", "GlobalAvgPool", ("OPERATORS", "global_avg_pool")),
+        ("z = x -> cumsum(1)", "unknown-operator", "cumsum", ("OPERATORS", "cumsum")),
+        ("z = x.view(2, 4)", "no-member", "x.view", ("OPERATORS", "view")),
+        ("let s = x.shape", "no-member", "x.shape", ("OPERATORS", "shape")),
+        ("z = torch.cat((x, x), 1)", "unknown-name", "torch.cat", ("OPERATORS", "cat")),
+        ("z = concatenate((x, x))", "unknown-name", "concatenate", ("OPERATORS", "concatenate")),
+        ("z = np.einsum(x)", "unknown-name", "np.einsum", ("OPERATORS", "einsum")),
+        ('z = x -> linear(8, activation = "relu")', "unknown-attribute", None, ("ATTRIBUTES", "activation")),
+    ],
+)
+def test_a_mistake_is_answered_from_the_table(
+    statement: str, code: str, place: str | None, row: tuple[str, str]
+) -> None:
+    (mistake,) = told(statement)
+    assert mistake[0] == code
+    assert place is None or mistake[1] == place
+    assert mistake[2] == getattr(foreign_words, row[0])[row[1]]
+
+
+@pytest.mark.parametrize(
+    ("statement", "way"),
+    [
+        ("z = x → relu", "write `->`"),
+        ("if n ≥ 3 { z = x }", "write `>=`"),
+        ("z = x -> nn.ReLU()", "write `relu`, for example `x -> relu`"),
+        ("z = F.relu(x)", "write `relu`, for example `x -> relu`"),
+        ("z = x.relu()", "write `relu`, for example `x -> relu`"),
+        ("z = x -> Linear(8)", "write `linear`, for example `x -> fc1: linear(128)`"),
+        ("z = x -> cast(torch.float32)", "write `f32`"),
+        ("z = x -> cast(half)", "write `f16`"),
+        ("input z: torch.float32[N]", "write `f32`"),
+        ("input z: np.int64[N]", "write `i64`"),
+        ("input z: double[N]", "write `f64`"),
+        ("z = x -> softmax(axis = 1)", "write `dim`"),
+        ("z = x -> linear(units = 8)", "write `out_features`"),
+        ("for i in 0..3:", "a body stands between braces, `{` and `}`"),
+    ],
+)
+def test_names_that_differ_in_little_are_answered_by_the_operator(statement: str, way: str) -> None:
+    assert [mistake[2] for mistake in told(statement)] == [way]
+
+
+def test_the_users_own_names_precede_the_table() -> None:
+    block = "block Dens { input x output x -> relu }\n"
+    assert [mistake[2] for mistake in told("z = x -> Dense", before=block)] == ["did you mean `Dens`?"]
+    assert [mistake[2] for mistake in told("z = x -> Dense(3)")] == [foreign_words.OPERATORS["dense"]]
+    for name in ("dense", "cumsum"):
+        assert {code for code, _, _ in told(f"{name} = x -> relu\n output {name}")} <= {"unused-value"}
+
+
+def test_a_division_by_an_unknown_name_is_no_comment() -> None:
+    assert [mistake[0] for mistake in told("let z = n // 2 oops")] == ["syntax-error"]
+    assert told("output z = x -> linear(n\n // n)") == []
+
+
+def test_the_tables_import_nothing() -> None:
+    code = "import sys, archc.language.foreign_words; sys.exit(bool({'torch', 'numpy', 'onnx'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
