@@ -21,7 +21,9 @@ FACTOR = 16
 """The errors that are allowed, in units of the movement measured: one run finds the usual one, not the largest."""
 CLOSER_DRAWS = 24
 CLOSER_SCALE = 4.0
-CLOSER_FACTOR = 2
+CLOSER_FACTOR = 8
+NORM_FACTOR = 64
+"""ONNX Runtime's norms compute a variance in one pass, E[x²] - E[x]², which loses more digits than PyTorch's."""
 FLIPS = 0.03
 """The share of integers that other kernels round to the neighbour, where numbers are rounded to integers."""
 
@@ -88,6 +90,8 @@ class Reference:
         if torch.equal(found, expected) or not bool(self.near[name].far(found).any()):
             return None
         far = self._closer()[name].far(found)
+        if self.empty:  # the mean of nothing is NaN in PyTorch, and 0 in ONNX Runtime
+            far &= expected.isfinite()
         if not far.any():
             return None
         place = tuple(int(index) for index in far.nonzero()[0])
@@ -96,10 +100,12 @@ class Reference:
 
     def _closer(self) -> dict[str, Bounds]:
         if self.nearer is None:
+            norms = any(node.op.family in ("norm", "layer_norm") for node in self.graph.nodes())
+            factor = NORM_FACTOR if norms else CLOSER_FACTOR
             seeds = range(100, 100 + CLOSER_DRAWS)
             draws = [disturbed(self.graph, self.inputs, seed, CLOSER_SCALE, floor=True) for seed in seeds]
             self.nearer = {
-                name: Bounds.of(expected, [draw[name] for draw in draws], CLOSER_FACTOR)
+                name: Bounds.of(expected, [draw[name] for draw in draws], factor)
                 for name, expected in self.expected.items()
             }
         return self.nearer

@@ -1,0 +1,20 @@
+"""150 random models: all programs agree, before and after passes. `make fuzz` tries more."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.fuzz.campaign import run_seeds
+
+BLOCKS = [(0, 75), (75, 150)]
+LEAST_COMPARISONS = 15
+"""For each model, on average: outputs compared at some sizes and optimization levels."""
+
+
+@pytest.mark.parametrize(("start", "end"), BLOCKS)
+def test_programs_agree(start: int, end: int) -> None:
+    tally = run_seeds(start, end)
+    assert tally.seeds == end - start
+    failures = [f"seed {one['seed']}: {one['signature']}\n{one['detail']}\n{one['text']}" for one in tally.failures]
+    assert not failures, "\n".join(failures)
+    assert tally.counts["comparisons"] >= LEAST_COMPARISONS * tally.seeds
