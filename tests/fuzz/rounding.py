@@ -87,11 +87,11 @@ class Reference:
             return f"`{name}` is {found.dtype}, not {expected.dtype}"
         if found.shape != expected.shape:
             return f"`{name}` has the shape {list(found.shape)}, not {list(expected.shape)}"
+        if self.empty:  # what is left is reductions of nothing: a mean is NaN in PyTorch, and 0 in ONNX Runtime
+            return None
         if torch.equal(found, expected) or not bool(self.near[name].far(found).any()):
             return None
         far = self._closer()[name].far(found)
-        if self.empty:  # the mean of nothing is NaN in PyTorch, and 0 in ONNX Runtime
-            far &= expected.isfinite()
         if not far.any():
             return None
         place = tuple(int(index) for index in far.nonzero()[0])
@@ -100,7 +100,7 @@ class Reference:
 
     def _closer(self) -> dict[str, Bounds]:
         if self.nearer is None:
-            norms = any(node.op.family in ("norm", "layer_norm") for node in self.graph.nodes())
+            norms = any(node.op.family == "norm" for node in self.graph.nodes())
             factor = NORM_FACTOR if norms else CLOSER_FACTOR
             seeds = range(100, 100 + CLOSER_DRAWS)
             draws = [disturbed(self.graph, self.inputs, seed, CLOSER_SCALE, floor=True) for seed in seeds]

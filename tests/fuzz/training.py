@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import torch
 
-FACTOR = 64
+FACTOR = 16
 UPWARD = 3
 Leaves = dict[str, torch.Tensor]
 
@@ -34,12 +34,15 @@ def compare_training(
     for name, wanted in expected.items():
         if name not in found:
             continue  # a weight that nothing depends on went
-        reach = torch.stack([(one[name] - wanted).abs() for one in moved]).amax(0)
-        unit = torch.finfo(torch.float32).eps if wanted.dtype != torch.float64 else torch.finfo(torch.float64).eps
+        if found[name].dtype != wanted.dtype or found[name].shape != wanted.shape:
+            return "mismatch", f"{name} has another dtype or shape"
+        unit = torch.finfo(wanted.dtype).eps if wanted.is_floating_point() else 0.0
+        wanted, result = wanted.double(), found[name].double()
+        reach = torch.stack([(one[name].double() - wanted).abs() for one in moved]).amax(0)
         allowed = FACTOR * (reach + reach.mean()) + 16 * unit * (wanted.abs() + wanted.abs().mean())
-        far = ~((found[name] - wanted).abs() <= allowed) & wanted.isfinite()
+        far = ~((result - wanted).abs() <= allowed) & wanted.isfinite()
         if bool(far.any()) and bool(reach.isfinite().all()):
-            worst = (found[name] - wanted).abs().max()
+            worst = (result - wanted).abs().max()
             return "mismatch", f"{name} differs by {float(worst):.4g} in training, {int(far.sum())} elements"
     return "equal", ""
 
@@ -84,4 +87,4 @@ def _step(model: torch.nn.Module, inputs: Mapping[str, torch.Tensor], seed: int,
         model.eval()
     found = {f"output {number}": one.detach() for number, one in enumerate(results)}
     found |= {f"gradient of {name}": one for name, one in zip(leaves, gradients) if one is not None}
-    return {name: one.double() for name, one in {**found, **buffers}.items()}
+    return {**found, **buffers}
