@@ -96,10 +96,14 @@ class Diagnostic:
     help: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """A plain object: severity, code, message, file, line, column, notes, help."""
+        """A plain object: severity, code, message, file, line, column, end line and column, notes, help.
+
+        The end is exclusive, as that of a span: its column is the one behind the last character.
+        """
         place: dict[str, Any] = {}
         if self.span is not None:
             place = {"file": self.span.source.name, "line": self.span.line, "column": self.span.column}
+            place["end_line"], place["end_column"] = self.span.source.position(self.span.end)
         return {
             "severity": self.severity,
             "code": self.code,

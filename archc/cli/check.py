@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from archc.cli import options, output
@@ -18,7 +17,8 @@ _EPILOG = """\
 examples:
   archc check specs/*.arch
   archc check net.arch --model small --set classes=100
-  archc check net.arch --json                 for editors: every diagnostic with file, line and column
+  archc check net.arch --json                 for editors: every diagnostic with its file and place
+  archc check - < net.arch                    from standard input
 
 Every model of a file is checked with the default values of its attributes; blocks are checked where they are used.
 """
@@ -32,7 +32,7 @@ def add_parser(commands: Any) -> None:
         "Imports neither PyTorch nor ONNX.",
         epilog=_EPILOG,
     )
-    parser.add_argument("files", metavar="FILE", nargs="+", help="an .arch file")
+    parser.add_argument("files", metavar="FILE", nargs="+", help="an .arch file, or - for standard input")
     options.add_model(parser)
     options.add_strict(parser)
     options.add_load(parser)
@@ -70,7 +70,7 @@ def _check(file: str, values: dict[str, Any], arguments: argparse.Namespace) -> 
     models: list[dict[str, Any]] = []
     blocks: list[str] = []
     try:
-        module: Module = open_module(Path(file), found, arguments.allow_absolute_imports)
+        module: Module = open_module(options.text_of(file), found, arguments.allow_absolute_imports)
         blocks = list(module.blocks)
         check_surroundings(module, found)
         names = list(module.models) if arguments.model is None else [arguments.model]
@@ -82,7 +82,7 @@ def _check(file: str, values: dict[str, Any], arguments: argparse.Namespace) -> 
     except ArchcError as failure:
         found = Diagnostics(list(failure.diagnostics))
     report = {
-        "file": file,
+        "file": "<stdin>" if file == "-" else file,
         "fine": not found.errors,
         "models": models,
         "blocks": blocks,

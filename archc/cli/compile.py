@@ -40,7 +40,7 @@ def add_parser(commands: Any) -> None:
         description="Check a model, run passes over it, and write it: a PyTorch module, an ONNX model, .arch text.",
         epilog=_EPILOG,
     )
-    parser.add_argument("file", metavar="FILE", help="an .arch file")
+    options.add_file(parser)
     options.add_model(parser)
     options.add_compilation(parser)
     parser.add_argument(

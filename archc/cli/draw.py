@@ -37,7 +37,7 @@ def add_parser(commands: Any) -> None:
         description="Draw a model as an SVG picture, or as a text for Mermaid or Graphviz.",
         epilog=_EPILOG,
     )
-    parser.add_argument("file", metavar="FILE", help="an .arch file")
+    options.add_file(parser)
     options.add_model(parser)
     parser.add_argument(
         "-o",
@@ -114,7 +114,7 @@ def _graph(arguments: argparse.Namespace, found: Diagnostics) -> tuple[Graph, fr
     from archc.ir.sizes import check_sizes
 
     values = parse_settings(arguments.set)
-    module = open_module(Path(arguments.file), found, arguments.allow_absolute_imports)
+    module = open_module(options.text_of(arguments.file), found, arguments.allow_absolute_imports)
     graph = checked(module, arguments.model, values, found)
     check_sizes(graph, arguments.sizes)
     return graph, texts_of(module)

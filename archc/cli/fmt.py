@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import difflib
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ examples:
   archc fmt - < net.arch                      from standard input to standard output, for editors
 
 Comments stay, and the layout of a formatted file is left as it is.  A file with syntax errors is not touched.
+Lines end as most of them do, with LF or with CRLF.
 """
 
 
@@ -65,12 +65,13 @@ def _format(file: str, arguments: argparse.Namespace, found: Diagnostics) -> boo
     from archc.language.loading import load
     from archc.language.parser import parse
 
-    source = _standard_input() if file == "-" else load(file)
+    given = options.text_of(file)
+    source = given if isinstance(given, Source) else load(given)
     tree = parse(source, found)
     found.check()
-    text = format(tree)
     # The source is without its byte order mark and may end its lines otherwise: what counts is the bytes.
     before = source.text if file == "-" else Path(file).read_bytes().decode("utf-8")
+    text = format(tree).replace("\n", _line_end(before))
     changed = text != before
     if arguments.check:
         if changed and not arguments.json:
@@ -85,10 +86,10 @@ def _format(file: str, arguments: argparse.Namespace, found: Diagnostics) -> boo
     return changed
 
 
-def _standard_input() -> Source:
-    from archc.language.loading import decoded
-
-    return decoded(sys.stdin.buffer.read(), "<stdin>")
+def _line_end(text: str) -> str:
+    """The end that most lines of a text have, CRLF or LF."""
+    windows = text.count("\r\n")
+    return "\r\n" if 2 * windows > text.count("\n") else "\n"
 
 
 def _replace(path: Path, text: str) -> None:

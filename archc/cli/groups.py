@@ -39,10 +39,12 @@ def text(coupling: Coupling) -> str:
             [path, f"axis {axis}", _ranges(elements.tolist())] for (path, axis), elements in family[0].slices.items()
         ]
         title = f"{layers}: {output.count(len(family), 'group')}{', the first of them' if len(family) > 1 else ''}"
-        sections.append(output.section(title, output.columns(rows)))
+        sections.append(output.section(title, output.columns(rows, indent=2)))
     stays = _stays(coupling)
     if stays:
-        sections.append(output.section("stay as they are", output.columns([list(row) for row in stays.items()])))
+        sections.append(
+            output.section("stay as they are", output.columns([list(row) for row in stays.items()], indent=2))
+        )
     return "\n\n".join(sections) or "the model has no channels that a weight makes"
 
 

@@ -67,14 +67,14 @@ def _list(operators: list[type[Operator]]) -> str:
         families.setdefault(cls.family, []).append(cls)
     width = max(len(cls.name) for cls in operators)
     return "\n\n".join(
-        "\n".join([output.heading(family), *(f"  {cls.name:<{width}}  {summary(cls)}" for cls in members)])
+        output.section(family, output.columns([[cls.name.ljust(width), summary(cls)] for cls in members], indent=2))
         for family, members in families.items()
     )
 
 
 def _page(described: dict[str, Any]) -> str:
     """All about one operator."""
-    sections = [f"{output.heading(described['name'])}  ({described['family']})\n\n{described['doc']}"]
+    sections = [f"{output.heading(described['name'])}  ({described['family']})\n\n{output.prose(described['doc'])}"]
     if described["signature"]:
         sections.append(output.section("signature", [described["signature"]]))
     if described["attributes"]:
@@ -83,7 +83,7 @@ def _page(described: dict[str, Any]) -> str:
         sections.append(output.section("parameters", _parameter_lines(described["parameters"])))
     if described["dtypes"]:
         rows = [[f"{row['operand']}:" if row["operand"] else "", row["text"]] for row in described["dtypes"]]
-        sections.append(output.section("dtypes", output.columns(rows)))
+        sections.append(output.section("dtypes", output.columns(rows, indent=2)))
     if described["torch"]:
         module = [described["torch_module"]] if described["torch_module"] else []
         sections.append(output.section("PyTorch", [*module, described["torch"]]))
@@ -113,4 +113,4 @@ def _parameter_lines(parameters: list[dict[str, Any]]) -> list[str]:
         shape = "" if info["shape"] is None else f"[{', '.join(info['shape'])}]"
         kind = "" if info["trainable"] else "buffer, not trained"
         rows.append([info["name"], shape, f"fresh: {info['initializer']}", kind])
-    return output.columns(rows)
+    return output.columns(rows, indent=2)

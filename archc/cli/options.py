@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from archc.diagnostics import ArchcError, Diagnostics, did_you_mean
+from archc.diagnostics import ArchcError, Diagnostics, Source, did_you_mean
 from archc.ir.sizes import SIZES_HELP, read_sizes
 
 if TYPE_CHECKING:
@@ -26,6 +27,18 @@ class Parser(argparse.ArgumentParser):
         options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
         options.setdefault("allow_abbrev", False)
         super().__init__(**options)
+        self._intermixed = False
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Let options stand between files: `archc check a.arch --json b.arch`, which argparse itself refuses."""
+        several = any(action.nargs == "+" and not action.option_strings for action in self._actions)
+        if not several or self._intermixed:
+            return super().parse_known_args(args, namespace)
+        self._intermixed = True  # argparse implements it by calls of this method
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._intermixed = False
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         """Say what was probably meant; argparse's own message lists all choices."""
@@ -50,6 +63,26 @@ class VersionAction(argparse.Action):
 
         print(f"archc {__version__}")
         parser.exit(0)
+
+
+def add_file(parser: argparse.ArgumentParser) -> None:
+    """The file of a command that takes one."""
+    parser.add_argument("file", metavar="FILE", help="an .arch file, or - for standard input")
+
+
+def text_of(file: str | Source) -> Path | Source:
+    """The path of a file, or the text of standard input for `-`; a text that was read already stays as it is.
+
+    Raises:
+        ArchcError: standard input is no UTF-8.
+    """
+    if isinstance(file, Source):
+        return file
+    if file != "-":
+        return Path(file)
+    from archc.language.loading import decoded
+
+    return decoded(sys.stdin.buffer.read(), "<stdin>")
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
@@ -148,7 +181,7 @@ def compiled(arguments: argparse.Namespace, diagnostics: Diagnostics, progress: 
     from archc.compiler import compile, parse_settings
 
     return compile(
-        Path(arguments.file),
+        text_of(arguments.file),
         model=arguments.model,
         passes=arguments.passes,
         weights=arguments.weights,

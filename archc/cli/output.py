@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Literal, TextIO
 
 from archc.diagnostics import ArchcError, Diagnostic, render
 
 Align = Literal["left", "right"]
+_NARROWEST = 16  # characters of a column of text, below which a name says nothing
 
 
 def colourful(stream: TextIO | None) -> bool:
@@ -74,37 +77,125 @@ def heading(text: str) -> str:
     return f"\033[1m{text}\033[0m" if colourful(sys.stdout) else text
 
 
+def terminal_width() -> int | None:
+    """How many characters a line of the terminal holds; None where no terminal reads what is printed."""
+    if sys.stdout is None or not sys.stdout.isatty():
+        return None
+    return shutil.get_terminal_size().columns
+
+
 def table(
     columns: Sequence[tuple[str, Align]], rows: Sequence[Sequence[str]], totals: Sequence[Sequence[str]] = ()
 ) -> str:
     """Rows below a heading, in columns as wide as they must be; totals stand below a line.
 
-    Nothing is cut or wrapped, so that a table read by a program is whole, and ten thousand rows take no time.
+    In a terminal that is too narrow, long texts are cut, and columns that do not fit follow in a table below with the
+    first columns again.  A column without a heading stays beside the one before it.  Elsewhere nothing is cut, so that
+    a table read by a program is whole, and ten thousand rows take no time.
     """
     names = [name for name, _ in columns]
     widths = [max(map(len, cells)) for cells in zip(names, *rows, *totals, strict=True)]
+    limit = terminal_width()
+    if limit is not None and _line_width(widths) > limit:
+        texts = [align == "left" and name != "" for name, align in columns]
+        widths = _narrowed(widths, texts, limit)
+    aligned = [align for _, align in columns]
+    blocks = [list(range(len(widths)))] if limit is None else _blocks(names, aligned, widths, limit)
+    return "\n\n".join(_block(block, columns, widths, rows, totals) for block in blocks)
+
+
+def _block(
+    block: Sequence[int],
+    columns: Sequence[tuple[str, Align]],
+    widths: Sequence[int],
+    rows: Sequence[Sequence[str]],
+    totals: Sequence[Sequence[str]],
+) -> str:
+    """The table of some of the columns."""
 
     def line(cells: Sequence[str]) -> str:
         placed = (
-            cell.rjust(width) if align == "right" else cell.ljust(width)
-            for cell, width, (_, align) in zip(cells, widths, columns, strict=True)
+            shortened(cells[k], widths[k]).rjust(widths[k])
+            if columns[k][1] == "right"
+            else shortened(cells[k], widths[k]).ljust(widths[k])
+            for k in block
         )
         return "  ".join(placed).rstrip()
 
-    rule = "─" * (sum(widths) + 2 * (len(widths) - 1))
+    rule = "─" * _line_width([widths[k] for k in block])
     below = [rule, *(line(cells) for cells in totals)] if totals else []
-    return "\n".join([heading(line(names)), rule, *(line(cells) for cells in rows), *below])
+    return "\n".join([heading(line([name for name, _ in columns])), rule, *(line(cells) for cells in rows), *below])
 
 
-def columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines whose cells stand below one another, two spaces apart."""
+def shortened(text: str, width: int) -> str:
+    """A text of at most so many characters; an ellipsis stands for what is cut from its middle."""
+    if len(text) <= width:
+        return text
+    ahead = width // 2
+    return f"{text[:ahead]}…{text[len(text) - (width - 1 - ahead) :]}" if width > 1 else "…"
+
+
+def _line_width(widths: Sequence[int]) -> int:
+    return sum(widths) + 2 * (len(widths) - 1)
+
+
+def _narrowed(widths: Sequence[int], texts: Sequence[bool], limit: int) -> list[int]:
+    """Columns of text made narrower, the widest first, until a line fits or all are as narrow as one can read."""
+    narrow = list(widths)
+    while _line_width(narrow) > limit:
+        widest = max((k for k, is_text in enumerate(texts) if is_text), key=lambda k: narrow[k], default=None)
+        if widest is None or narrow[widest] <= _NARROWEST:
+            break
+        narrow[widest] -= 1
+    return [min(width, limit) for width in narrow]
+
+
+def _blocks(names: Sequence[str], aligned: Sequence[Align], widths: Sequence[int], limit: int) -> list[list[int]]:
+    """The columns of each table, in tables that fit: the first ones in all of them, while they are narrow texts."""
+    lead = 1
+    while lead < len(names) and aligned[lead] == "left" and _line_width(widths[: lead + 1]) <= limit // 2:
+        lead += 1
+    blocks = [list(range(lead))]
+    for k in range(lead, len(names)):
+        group = [k, *([k + 1] if k + 1 < len(names) and not names[k + 1] else [])]
+        fits = _line_width([widths[i] for i in [*blocks[-1], *group]]) <= limit
+        if names[k] and not fits and len(blocks[-1]) > lead:
+            blocks.append(list(range(lead)))
+        blocks[-1].append(k)
+    return blocks
+
+
+def columns(rows: Sequence[Sequence[str]], indent: int = 0) -> list[str]:
+    """Lines whose cells stand below one another, two spaces apart; a terminal wraps the last cell in its column.
+
+    Args:
+        indent: spaces that will precede each line.
+    """
     widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
+    last = _line_width(widths) - widths[-1] if widths else 0
+    return [part for line in lines for part in wrapped(line, last, indent)]
+
+
+def prose(text: str) -> str:
+    """A text whose lines a terminal has room for."""
+    return "\n".join(part for line in text.split("\n") for part in wrapped(line, len(line) - len(line.lstrip())))
+
+
+def wrapped(line: str, hanging: int, indent: int = 0) -> list[str]:
+    """A line as the lines that a terminal has room for, the further ones set in by `hanging` spaces."""
+    limit = terminal_width()
+    if limit is None or indent + len(line) <= limit:
+        return [line]
+    room = max(limit - indent, 1)
+    hang = " " * (hanging if hanging <= room // 2 else 4 if room > 8 else 0)
+    return textwrap.wrap(line, room, subsequent_indent=hang, drop_whitespace=True, break_on_hyphens=False) or [line]
 
 
 def section(title: str, lines: Iterable[str]) -> str:
     """Lines below a heading, set in by two spaces."""
-    return "\n".join([heading(title), *(f"  {line}" for line in lines)])
+    parts = (part for line in lines for part in wrapped(line, len(line) - len(line.lstrip()) + 4, indent=2))
+    return "\n".join([heading(title), *(f"  {part}" for part in parts)])
 
 
 def count(number: int, noun: str) -> str:

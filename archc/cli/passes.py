@@ -85,7 +85,9 @@ def _groups(arguments: argparse.Namespace) -> int:
 
 
 def _page(described: dict[str, Any]) -> str:
-    sections = [f"{output.heading(described['name'])}  ({PRESERVES[described['preserves']]})\n\n{described['doc']}"]
+    name, promise = output.heading(described["name"]), f"({PRESERVES[described['preserves']]})"
+    apart = "\n" if len(output.wrapped(f"{described['name']}  {promise}", 0)) > 1 else "  "
+    sections = [f"{name}{apart}{promise}\n\n{output.prose(described['doc'])}"]
     if described["options"]:
         sections.append(output.section("options", attribute_lines(described["options"])))
     if described["example"]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from archc.cli import options, output, reports, sweep
 from archc.cli.plugins import load_plugins
-from archc.diagnostics import Diagnostics
+from archc.diagnostics import Diagnostics, Source
 
 if TYPE_CHECKING:
     from archc.compiler import Compiled
@@ -39,7 +39,7 @@ def add_parser(commands: Any) -> None:
         description="Print a table of a model: layer, operator, output, parameters, multiply-adds, activation bytes.",
         epilog=_EPILOG,
     )
-    parser.add_argument("file", metavar="FILE", help="an .arch file")
+    options.add_file(parser)
     options.add_model(parser)
     parser.add_argument(
         "--sweep",
@@ -63,6 +63,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     load_plugins(arguments.load)
     found = Diagnostics()
+    if arguments.file == "-":
+        arguments.file = options.text_of(arguments.file)  # read once: the model is built before and after passes
     if arguments.sweep is not None:
         return _sweep(arguments, found)
     if arguments.plot is not None:
@@ -103,7 +105,7 @@ def _sweep(arguments: argparse.Namespace, found: Diagnostics) -> int:
     over: sweep.Sweep = arguments.sweep
     with output.progress() as progress:
         points = sweep.points(
-            Path(arguments.file),
+            options.text_of(arguments.file),
             arguments.model,
             parse_settings(arguments.set),
             arguments.sizes,
@@ -114,13 +116,18 @@ def _sweep(arguments: argparse.Namespace, found: Diagnostics) -> int:
         )
     options.hold_to_strict(arguments, found)
     if arguments.plot is not None:
-        sweep.plot(over, points, arguments.plot, Path(arguments.file).stem)
+        sweep.plot(over, points, arguments.plot, _title(arguments))
     if arguments.json:
         output.print_json(sweep.to_json(over, points))
     else:
         output.diagnostics(found)
         print(sweep.text(over, points))
     return 0
+
+
+def _title(arguments: argparse.Namespace) -> str:
+    """The title of a plot: the file's name."""
+    return arguments.file.name if isinstance(arguments.file, Source) else Path(arguments.file).stem
 
 
 def _graph(arguments: argparse.Namespace, found: Diagnostics) -> tuple[Graph, Compiled | None]:
@@ -136,8 +143,8 @@ def _parsed(arguments: argparse.Namespace, found: Diagnostics) -> Graph:
     """The model as the file has it."""
     from archc.compiler import parse, parse_settings
 
-    path, values = Path(arguments.file), parse_settings(arguments.set)
-    return parse(path, arguments.model, values, found, arguments.allow_absolute_imports)
+    text, values = options.text_of(arguments.file), parse_settings(arguments.set)
+    return parse(text, arguments.model, values, found, arguments.allow_absolute_imports)
 
 
 def _machines(arguments: argparse.Namespace) -> Iterator[Devices]:
@@ -147,7 +154,7 @@ def _machines(arguments: argparse.Namespace) -> Iterator[Devices]:
 
     unheard = Diagnostics()  # the model was made of the same file, and said what there was to say
     yield from devices_of(
-        open_module(Path(arguments.file), unheard, arguments.allow_absolute_imports), unheard
+        open_module(options.text_of(arguments.file), unheard, arguments.allow_absolute_imports), unheard
     ).values()
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from archc.cli import output
-from archc.diagnostics import ArchcError, Diagnostics, Note, error
+from archc.diagnostics import ArchcError, Diagnostics, Note, Source, error
 
 MOST_POINTS = 64  # that a range without a step is cut into
 _BAR = 24  # characters of the longest bar
@@ -62,7 +62,7 @@ def _number(text: str) -> int | float:
 
 
 def points(
-    file: Path,
+    file: Path | Source,
     model: str | None,
     values: Mapping[str, Any],
     sizes: Mapping[str, int],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 from collections.abc import Callable
@@ -177,3 +178,45 @@ def test_the_models_of_a_file_have_a_limit_together(run: Run, write: Write, monk
     result = run("check", path)
     assert result.status == 1
     assert "operators together" in result.err and "check one at a time: `--model" in result.err
+
+
+def test_standard_input(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(TWO_MODELS.encode())))
+    assert run("check", "-").out.startswith("<stdin>: fine (small: 1 operator")
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"model m { output x }")))
+    result = run("check", "-")
+    assert result.status == 1 and "--> <stdin>:1:18" in result.err
+
+
+@pytest.mark.parametrize("command", ["show", "draw", "compile"])
+def test_other_commands_read_standard_input(
+    command: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "model m { input x: f32[N, 8]  output y = x -> fc: linear(4) }"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+    more = ["--emit", "torch,arch", "--no-check"] if command == "compile" else []
+    result = run(command, "-", *more)
+    assert (result.status, result.err) == (0, "")
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"model m { output x }")))
+    assert "--> <stdin>:1:18" in run(command, "-", *more).err
+
+
+@pytest.mark.parametrize("order", ["AOB", "OAB", "ABO", "AOBO"])
+def test_options_stand_anywhere_among_files(order: str, run: Run, write: Write) -> None:
+    files = {name: str(write(f"{name}.arch", TWO_MODELS)) for name in "AB"}
+    words = [files.get(letter, "--json") for letter in order]
+    assert [report["file"] for report in run("check", *words).json["files"]] == [files["A"], files["B"]]
+    assert [report["file"] for report in run("fmt", *words).json["files"]] == [files["A"], files["B"]]
+    assert run("check", "--json").status == 2
+    assert run("check", files["A"], "--jsn", files["B"]).status == 2
+
+
+def test_json_has_the_end_of_each_place(run: Run, write: Write) -> None:
+    text = "model m {\n    input x: f32[N, 8]\n    output y = x -> foo(\n        3)\n}\n"
+    (mistake,) = run("check", write("m.arch", text), "--json").json["files"][0]["diagnostics"]
+    ends = [mistake[name] for name in ("line", "column", "end_line", "end_column")]
+    assert ends == [3, 21, 3, 24]
+    text = "model m {\n    input x: f32[N, 8]\n    output y = x + (3 -\n        false)\n}\n"
+    (mistake,) = run("check", write("m.arch", text), "--json").json["files"][0]["diagnostics"]
+    assert [mistake[name] for name in ("line", "column", "end_line", "end_column")] == [3, 20, 4, 15]

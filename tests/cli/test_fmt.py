@@ -79,12 +79,26 @@ def test_standard_input(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "error[invalid-utf8]" in result.err and "<stdin>:1:7" in result.err
 
 
-def test_line_ends_and_byte_order_marks_are_layout(run: Run, tmp_path: Path) -> None:
+def test_a_byte_order_mark_is_layout(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "m.arch"
-    for content in (b"\xef\xbb\xbf" + PRETTY.encode(), PRETTY.replace("\n", "\r\n").encode()):
-        path.write_bytes(content)
+    path.write_bytes(b"\xef\xbb\xbf" + PRETTY.encode())
+    assert run("fmt", path).status == 0
+    assert path.read_bytes() == PRETTY.encode()
+
+
+def test_lines_end_as_most_of_them_did(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "m.arch"
+    windows = PRETTY.replace("\n", "\r\n").encode()
+    path.write_bytes(UGLY.replace("\n", "\r\n").encode())
+    assert run("fmt", path).status == 0
+    assert path.read_bytes() == windows
+    assert run("fmt", "--check", path).status == 0
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(windows)))
+    assert run("fmt", "-").out.encode() == windows
+    for mixed, wanted in ((PRETTY.replace("\n", "\r\n", 1), PRETTY.encode()), (f"\n{windows.decode()}", windows)):
+        path.write_bytes(mixed.encode())
         assert run("fmt", path).status == 0
-        assert path.read_bytes() == PRETTY.encode()
+        assert path.read_bytes() == wanted
 
 
 def test_a_link_stays_a_link(run: Run, write: Write, tmp_path: Path) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import io
 import sys
+from pathlib import Path
 
 import pytest
 
-from archc.cli import output
+from archc.cli import main, output
 
 
 class Terminal(io.StringIO):
@@ -61,3 +62,63 @@ def test_colour_is_for_terminals_of_people_who_want_it(monkeypatch: pytest.Monke
     assert not output.colourful(Terminal())
     monkeypatch.setenv("NO_COLOR", "")  # set and empty counts as not set
     assert output.colourful(Terminal())
+
+
+COLUMNS: list[tuple[str, output.Align]] = [
+    ("layer", "left"), ("operator", "left"), ("parameters", "right"), ("multiply-adds", "right"), ("", "left"),
+    ("activation bytes", "right"),
+]  # fmt: skip
+ROWS = [
+    ["encoder.layers.11.attention.query", "linear(3072, bias = false)", f"{n:,}", f"{n * n:,}", "███", f"{n**3:,}"]
+    for n in range(1, 4000, 997)
+]
+TOTALS = [["total", "4 operators", "1", "2", "", "3"]]
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 200])
+def test_a_table_fits_the_terminal_and_loses_no_figure(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", Terminal())
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", str(width))
+    text = output.table(COLUMNS, ROWS, TOTALS)
+    assert max(map(len, text.split("\n"))) <= width
+    for cells in (*ROWS, *TOTALS):
+        assert all(f" {cell}" in text for cell in cells[2:])
+
+
+def test_a_table_that_no_terminal_reads_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    text = output.table(COLUMNS, ROWS)
+    assert len(text.split("\n")) == 2 + len(ROWS)
+    assert all(cell in text for cells in ROWS for cell in cells)
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("ops",),
+        ("ops", "conv2d"),
+        ("passes",),
+        ("passes", "prune"),
+        ("show", "resnet"),
+        ("show", "--sweep", "width=4..8"),
+    ],
+    ids=" ".join,
+)
+def test_what_commands_print_fits_the_terminal(
+    command: tuple[str, ...], width: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "net.arch"
+    path.write_text("model net(width = 8) { input x: f32[N, 3, H, W] output x -> one: conv2d(width, 3) -> relu }")
+    arguments = [command[0], str(path), "--sizes", "H=8,W=8", *command[2:]] if command[0] == "show" else [*command]
+    if command[1:2] == ("--sweep",):
+        arguments = ["show", str(path), "--sizes", "H=8,W=8", *command[1:]]
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", str(width))
+    assert main(arguments) == 0
+    table = [line for line in terminal.getvalue().split("\n") if "  " in line]
+    assert table and max(map(len, table)) <= width
