@@ -12,13 +12,13 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from archc.codegen.folding import Unit
+from archc.codegen.folding import Unit, fold, levels
 from archc.codegen.lengths import Stretch, Structure, stretches
 from archc.codegen.own_sizes import operator_in_own_sizes, sizes_of
 from archc.codegen.program import Tie
 from archc.codegen.repetition import Row
 from archc.ir.attributes import attributes
-from archc.ir.graph import Graph, Node, Scope, Value
+from archc.ir.graph import Graph, Node, Order, Scope, Value
 from archc.ops.operator import Operator
 
 _ANY = object()  # stands for whatever can be an argument: `3` as well as `(1, 7)` or "same"
@@ -49,7 +49,7 @@ class Shape:
 
     Attributes:
         scope: the use of the block; group: the units that are alike.
-        items: its nodes and inner units, those that could not be shared taken apart.
+        items: its nodes and inner units.
         rows: for each item its name, and a key of its structure; operands are not counted.
         inputs: the values it receives, in the order of the block's inputs, others as they are first used; one value
             stands twice where another use tells which operators read it as which input.
@@ -103,34 +103,35 @@ class Form(NamedTuple):
     ties: tuple[Tie, ...]
 
 
-def align(graph: Graph, units: list[Unit], distinguish: Distinguish, self_contained: bool) -> list[Group]:
+def align(graph: Graph, order: Mapping[Node, Order], distinguish: Distinguish, self_contained: bool) -> list[Group]:
     """Groups of units that are alike, inner ones first; the last is the model.
 
     Args:
-        units: as `fold` gives them.
+        order: see `fold`.
         self_contained: take apart what has a weight from outside itself.
     """
-    aligner = _Aligner(graph, distinguish, _leaking(graph) if self_contained else set(), _resized(units))
-    heights: dict[Unit, int] = {}
-    levels: dict[int, list[Unit]] = defaultdict(list)
-    for unit in reversed(units):
-        inner = (heights[item] for item in unit.items if isinstance(item, Unit))
-        heights[unit] = max(inner, default=-1) + 1
-    for unit in units:
-        levels[heights[unit]].append(unit)
-    for height in sorted(levels):
-        aligner.align_level(levels[height])
-    return aligner.groups
+    apart = _leaking(graph) if self_contained else set()
+    while True:
+        units = fold(graph, order, apart)
+        aligner = _Aligner(graph, distinguish, _resized(units))
+        for level in levels(units):
+            aligner.align_level(level)
+            if aligner.apart:
+                break
+        else:
+            return aligner.groups
+        apart |= aligner.apart
 
 
 class _Aligner:
-    def __init__(self, graph: Graph, distinguish: Distinguish, leaking: set[str], resized: set[str]):
+    """Groups units, level by level; `apart` has the paths of those that can be none, as soon as there are any."""
+
+    def __init__(self, graph: Graph, distinguish: Distinguish, resized: set[str]):
         self.graph = graph
         self.distinguish = distinguish
-        self.leaking = leaking
         self.groups: list[Group] = []
         self.shapes: dict[Unit, Shape] = {}
-        self.dissolved: set[Shape] = set()
+        self.apart: set[str] = set()
         self.resized = resized
 
     def align_level(self, units: list[Unit]) -> None:
@@ -153,9 +154,8 @@ class _Aligner:
                 shape = self.shapes[unit]
                 path = unit.scope.path
                 # A layer used several times must be the same each time.
-                if len(keys[path]) > 1 or path in self.leaking:
-                    self.dissolved.add(shape)
-                    continue
+                if len(keys[path]) > 1:
+                    self.apart.add(path)
                 if unit in stretched:
                     shape.stretch(stretched[unit])
                 shape.group = group
@@ -236,9 +236,7 @@ class _Aligner:
 
     def _describe(self, unit: Unit) -> tuple[Shape, Form]:
         shape = Shape(unit.scope)
-        for part in unit.items:
-            inner = self.shapes[part] if isinstance(part, Unit) else part
-            shape.items += inner.items if isinstance(inner, Shape) and inner in self.dissolved else [inner]
+        shape.items = [self.shapes[item] if isinstance(item, Unit) else item for item in unit.items]
         shape.inputs = _received(shape)
         places = {value: place for place, value in reversed(list(enumerate(shape.scope.inputs)))}
         shape.positions = [places.get(value) for value in shape.inputs]

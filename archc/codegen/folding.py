@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import networkx as nx
@@ -24,25 +24,41 @@ class Unit:
 
     Attributes:
         scope: the use of the block.
-        depth: how many units are around it.
         items: its nodes and the units within it, in the order of execution.
         escaping: the values made inside that are used outside, or are outputs of the model.
     """
 
     scope: Scope
-    depth: int
     items: list[Node | Unit] = field(default_factory=list)
     escaping: set[Value] = field(default_factory=set)
 
 
-def fold(graph: Graph) -> list[Unit]:
-    """The units of a graph, each before those inside it; the first is the model."""
-    return _Folding(graph).run()
+def fold(graph: Graph, order: Mapping[Node, Order], apart: Collection[str]) -> list[Unit]:
+    """The units of a graph in the order in which they begin, each before those inside it; the first is the model.
+
+    Args:
+        order: the places of nodes that are to be others than their own.
+        apart: the paths of uses whose content is to stand in what surrounds them.
+    """
+    return _Folding(graph, order, apart).run()
+
+
+def levels(units: Sequence[Unit]) -> Iterator[list[Unit]]:
+    """The units by height, the number of units within one another inside them, from the lowest."""
+    heights: dict[Unit, int] = {}
+    found: dict[int, list[Unit]] = defaultdict(list)
+    for unit in reversed(units):
+        inner = (heights[item] for item in unit.items if isinstance(item, Unit))
+        heights[unit] = max(inner, default=-1) + 1
+    for unit in units:
+        found[heights[unit]].append(unit)
+    return (found[height] for height in sorted(found))
 
 
 class _Folding:
-    def __init__(self, graph: Graph):
+    def __init__(self, graph: Graph, order: Mapping[Node, Order], apart: Collection[str]):
         self.graph = graph
+        self.order, self.apart = order, apart
         self.root = graph.scope
         self.parents: dict[Scope, Scope] = {}
         self.depths: dict[Scope, int] = {self.root: 0}
@@ -55,16 +71,14 @@ class _Folding:
         self._place_edges()
 
     def run(self) -> list[Unit]:
-        model = Unit(self.root, 0)
-        units = [model]
-        for unit in units:  # grows meanwhile
+        units: list[Unit] = []
+        waiting = [Unit(self.root)]
+        while waiting:
+            unit = waiting.pop()
+            units.append(unit)
             for item in self._body(unit.scope):
-                if isinstance(item, Scope):
-                    inner = Unit(item, unit.depth + 1, escaping=self.escaping[item])
-                    unit.items.append(inner)
-                    units.append(inner)
-                else:
-                    unit.items.append(item)
+                unit.items.append(Unit(item, escaping=self.escaping[item]) if isinstance(item, Scope) else item)
+            waiting += (item for item in reversed(unit.items) if isinstance(item, Unit))
         return units
 
     # The tree of scopes -----------------------------------------------------------------------------------
@@ -73,7 +87,7 @@ class _Folding:
         for position, node in enumerate(self.graph.nodes()):
             scope = self._known(node.scope)
             self.items[scope].append(node)
-            self.first[node] = first = (node.order, position)
+            self.first[node] = first = (self.order.get(node, node.order), position)
             while scope is not self.root and first < self.first.get(scope, (first[0], position + 1)):
                 self.first[scope] = first
                 scope = self.parents[scope]
@@ -91,8 +105,9 @@ class _Folding:
             self.depths[inner] = self.depths[parent] + 1
             self.items[inner] = []
             self.items[parent].append(inner)
-            if not inner.path.startswith(_prefix(parent)) or inner.path == parent.path:
-                self.inlined.add(inner)  # its layers have no place below the parent's
+            nowhere = not inner.path.startswith(_prefix(parent)) or inner.path == parent.path
+            if nowhere or inner.path in self.apart:  # its layers have no place below the parent's, or are wanted here
+                self.inlined.add(inner)
             parent = inner
         return scope if scope in self.depths else self.root
 

@@ -6,16 +6,15 @@ definition (`alignment`), definitions get names (`naming`), and repeated stateme
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 
 from archc.codegen.alignment import Distinguish, Group, Shape, align
 from archc.codegen.axes import Naming, name_axes
-from archc.codegen.folding import fold
 from archc.codegen.loops import find_loops
 from archc.codegen.naming import name_groups
-from archc.codegen.program import Apply, Definition, Local, Member, Program, Use, count_uses
+from archc.codegen.program import Apply, Definition, Local, Member, Occurrence, Program, Use, count_uses
 from archc.codegen.recurrences import find_scans
-from archc.ir.graph import Graph, Node, Value
+from archc.ir.graph import Graph, Node, Order, Value
 
 
 def outline(
@@ -24,6 +23,7 @@ def outline(
     distinguish: Distinguish = lambda node: None,
     self_contained: bool = False,
     mixed_loops: bool = True,
+    order: Mapping[Node, Order] | None = None,
 ) -> Program:
     """The definitions that a graph consists of.
 
@@ -33,15 +33,20 @@ def outline(
         self_contained: keep no definition that shares a weight with what is outside it; its content then stands
             in what surrounds it.
         mixed_loops: let the iterations of a loop use different definitions of one block, where passes made them differ.
+        order: the places of the nodes, as far as the data allows; their own by default.
     """
-    groups = align(graph, fold(graph), distinguish, self_contained)
+    groups = align(graph, order or {}, distinguish, self_contained)
     names = name_groups(groups)
     definitions: dict[Group, Definition] = {}
     numbers: dict[str, int] = {}
+    uses: dict[Shape, Occurrence] = {}
     for group in groups:
         definitions[group] = _Builder(group, names[group], definitions, numbers, graph, mixed_loops).definition()
         numbers.update((path, number) for number, path in enumerate(group.instances))
-    return Program(list(definitions.values()))
+        for shape in group.units:
+            items = (item if isinstance(item, Node) else uses[item] for item in shape.items)
+            uses[shape] = Occurrence(definitions[group], tuple(items))
+    return Program(list(definitions.values()), uses[groups[-1].units[0]])
 
 
 class _Builder:
@@ -83,6 +88,7 @@ class _Builder:
             outputs=tuple(self.locals[value] for value in outputs),
             sizes=naming.sizes,
             output_names=tuple(self.graph.outputs) if is_model else (None,) * len(outputs),
+            rows=tuple(body),
             ties=self.group.ties,
         )
         lengths = [shape.lengths for shape in self.shapes]

@@ -10,7 +10,7 @@ and must become arguments.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from archc.ir.graph import Node, Scope
@@ -232,6 +232,20 @@ def reads_of(statement: Statement) -> Iterator[Local]:
             yield from yields
 
 
+def executed(statements: Iterable[Statement]) -> Iterator[Apply | Use]:
+    """The operators and uses of blocks in the order of execution, the two ends of each scan among them."""
+    for statement in statements:
+        if isinstance(statement, Recurrence):
+            yield statement.enter
+            yield from executed(statement.body)
+            yield statement.exit
+        elif isinstance(statement, Loop):
+            for iteration in statement.iterations:
+                yield from executed(iteration)
+        else:
+            yield statement
+
+
 def made_by(statement: Statement) -> Iterator[Local]:
     """The results of a statement and of the statements within it, and what these are given."""
     yield from statement.results
@@ -270,6 +284,7 @@ class Definition:
         sizes: for each name that the axes of the inputs have, the size that it stands for in each instance.
         output_names: the outputs' names; all are known for the model, a block may have None.
         body: the statements, in order.
+        rows: the operators and uses of blocks in the order of execution, before any of them became a loop.
         ties: the weights of members, or of members' members, that are one and the same; a weight that a definition
             shares with one outside stands among the ties of the innermost definition that holds both.
     """
@@ -282,7 +297,20 @@ class Definition:
     sizes: Mapping[str, tuple[Extent, ...]] = field(default_factory=dict)
     output_names: tuple[str | None, ...] = ()
     body: tuple[Statement, ...] = ()
+    rows: tuple[Apply | Use, ...] = ()
     ties: tuple[Tie, ...] = ()
+
+
+@dataclass(eq=False)
+class Occurrence:
+    """A use of a definition at its place in the graph; a layer that is used twice has two.
+
+    Attributes:
+        items: for each row of the definition, the node or the use of a block that it stands for here.
+    """
+
+    definition: Definition
+    items: tuple[Node | Occurrence, ...]
 
 
 def count_uses(definition: Definition) -> None:
@@ -296,10 +324,31 @@ def count_uses(definition: Definition) -> None:
 
 @dataclass(eq=False)
 class Program:
-    """A model's definitions, inner ones first; the last one is the model itself, with a single instance."""
+    """A model's definitions, inner ones first; the last one is the model itself, with a single instance.
 
-    definitions: list[Definition] = field(default_factory=list)
+    Attributes:
+        whole: the model, with all uses of blocks in it.
+    """
+
+    definitions: list[Definition]
+    whole: Occurrence
 
     @property
     def model(self) -> Definition:
         return self.definitions[-1]
+
+    def nodes(self, rows: Mapping[Definition, Sequence[Apply | Use]]) -> list[Node]:
+        """The nodes of the graph, given the order in which the rows of each definition are executed."""
+        order: dict[Definition, list[int]] = {}
+        for definition, own in rows.items():
+            places = {row: place for place, row in enumerate(definition.rows)}
+            order[definition] = [places[row] for row in own]
+        found: dict[Node, None] = {}
+        waiting: list[Node | Occurrence] = [self.whole]
+        while waiting:
+            item = waiting.pop()
+            if isinstance(item, Occurrence):
+                waiting += (item.items[place] for place in reversed(order[item.definition]))
+            else:
+                found.setdefault(item)
+        return list(found)

@@ -12,7 +12,18 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
-from archc.codegen.program import Apply, Definition, Local, Loop, Recurrence, Statement, Use, read_by, reads_of
+from archc.codegen.program import (
+    Apply,
+    Definition,
+    Local,
+    Loop,
+    Recurrence,
+    Statement,
+    Use,
+    executed,
+    read_by,
+    reads_of,
+)
 from archc.ir.dims import symbols
 from archc.ir.storage import Weight
 from archc.language import spelling, syntax
@@ -88,6 +99,7 @@ class Layout:
         self.positions = {name: k for k, name in enumerate(definition.output_names) if name is not None}
         self.last_readers = _last_readers(definition)
         self.headed: set[Loop] = set()
+        self.written: list[Apply | Use] = []  # in the order of the text, which is that of execution when it is read
 
     def statements(self) -> list[syntax.Statement]:
         declared: set[str] = set()
@@ -183,6 +195,7 @@ class Layout:
             self.remaining[draft.local] -= 1
             return spelling.name(self.variables[draft.local])
         operands = [self._finish(operand) for operand in draft.operands]
+        self.written += draft.steps
         first, *others = draft.steps
         if draft.form != "stage":
             assert isinstance(first, Apply)
@@ -235,12 +248,14 @@ class Layout:
         names = [self._enter(loop, position) for position in range(len(loop.carried))]
         variable, limits = self._header(loop)
         outside, self.body = self.body, []
+        start = len(self.written)
         for position, (local, name) in reversed(list(enumerate(zip(loop.yields[0], names)))):
             self.wanted[local] = local.name if _overlap(loop, position) else name
         self.add_statements(loop.iterations[0])
         self.hand_on(loop.yields[0], names)
         outside.append(syntax.For(NOWHERE, variable, limits, tuple(self.body)))
         self.body = outside
+        self._repeat(loop, self.written[start:])
         self.stages.leave(loop)
         for iteration in loop.iterations[1:]:
             for local in (local for step in iteration for local in reads_of(step)):
@@ -248,6 +263,13 @@ class Layout:
                     self.remaining[local] -= 1
         for local, name in zip(loop.results, names):
             self.bind(local, name)
+
+    def _repeat(self, loop: Loop, written: Sequence[Apply | Use]) -> None:
+        """Note the order of a loop's other iterations, given that of the first."""
+        first = list(executed(loop.iterations[0]))
+        for iteration in loop.iterations[1:]:
+            alike = dict(zip(first, executed(iteration), strict=True))
+            self.written += (alike[step] for step in written if step in alike)
 
     def _header(self, loop: Loop) -> tuple[syntax.Name, syntax.Range]:
         """The variable and the limits of a loop; the lists that it takes values from are written once."""
@@ -270,7 +292,8 @@ class Layout:
             return known
         name = self.choose(wanted)
         self.bind(inside, name)
-        self._emit([name], value)
+        if name != known:
+            self._emit([name], value)
         return name
 
     def hand_on(self, yields: Sequence[Local], names: Sequence[str]) -> None:

@@ -30,6 +30,7 @@ def lay_out_scan(layout: Layout, scan: Recurrence) -> None:
         layout.bind(local, name)
     for local, name in zip(scan.states, states):
         layout.bind(local, name, local.uses - 1)  # the end of the step reads it too, which is no text
+    layout.written.append(scan.enter)
     outside, layout.body = layout.body, []
     for local, name, state in reversed(list(zip(scan.next_states, states, scan.states))):
         layout.wanted[local] = local.name if _reads_later(scan, local, state) else name
@@ -38,6 +39,7 @@ def lay_out_scan(layout: Layout, scan: Recurrence) -> None:
     layout.add_statements(scan.body)
     _lay_out_yields(layout, scan, states)
     layout.hand_on(scan.next_states, states)
+    layout.written.append(scan.exit)
     outside.append(syntax.Scan(NOWHERE, tuple(parts), tuple(layout.body)))
     layout.body = outside
     for local, name in zip(scan.last_states, states):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import keyword
 
 from archc.codegen.outline import outline
-from archc.codegen.program import Definition
+from archc.codegen.program import Apply, Definition, Program, Use
 from archc.ir.dims import symbols
-from archc.ir.graph import Graph
+from archc.ir.graph import Graph, Node, Order
 from archc.ir.storage import STORAGES
 from archc.ir.types import DType
 from archc.language import spelling, syntax
@@ -18,10 +18,28 @@ from archc.language.parametrize import Parameters, parametrize
 from archc.language.parser import keywords
 from archc.ops.operator import OPERATORS
 
+_MOST_ORDERS = 5
+"""So many orders are tried; two are enough unless new loops arise."""
+
 
 def print_graph(graph: Graph) -> str:
-    """The text of a graph: elaborating it gives an equal graph."""
-    program = outline(graph, self_contained=True, mixed_loops=False)
+    """The text of a graph: elaborating it gives an equal graph, which prints the same.
+
+    An expression is written where its value is used, so the order of the text can be another one than the graph's.
+    Names, loops and the order of blocks depend on the order, so what is written last is in the order of the text.
+    """
+    order: dict[Node, Order] = {}
+    for _ in range(_MOST_ORDERS):
+        program = outline(graph, self_contained=True, mixed_loops=False, order=order)
+        text, written = _write(graph, program)
+        if all(tuple(rows) == definition.rows for definition, rows in written.items()):
+            break
+        order = {node: (place,) for place, node in enumerate(program.nodes(written))}
+    return text
+
+
+def _write(graph: Graph, program: Program) -> tuple[str, dict[Definition, list[Apply | Use]]]:
+    """The text of a program, and the order in which it has the statements of each definition."""
     words = keywords() | frozenset(keyword.kwlist) | {"self"}
     meanings = frozenset((*OPERATORS, *STORAGES, *DType.__members__, *FUNCTIONS))
     names = {definition: _block_name(definition.name, words | meanings) for definition in program.definitions[:-1]}
@@ -30,14 +48,17 @@ def print_graph(graph: Graph) -> str:
     reserved = words | meanings | frozenset(names.values())
     parameters = parametrize(program, words | sizes)
     surroundings = Surroundings(graph.weights, names, parameters, reserved | sizes)
-    texts = []
+    texts: list[str] = []
+    written: dict[Definition, list[Apply | Use]] = {}
     for definition in program.definitions:
         is_model = definition is program.model
-        body = Layout(definition, is_model, surroundings).statements()
+        layout = Layout(definition, is_model, surroundings)
+        body = layout.statements()
+        written[definition] = layout.written
         texts.append(
             _text(definition, "model" if is_model else "block", names[definition], parameters[definition], body)
         )
-    return "\n".join(texts)
+    return "\n".join(texts), written
 
 
 def _block_name(name: str, taken: frozenset[str]) -> str:

@@ -9,6 +9,7 @@ import pytest
 import archc
 from archc.ir.graph import Graph
 from archc.language.printer import print_graph
+from tests.language.random_graphs import random_graph
 
 SPECS = sorted(path for path in Path("specs").glob("*.arch") if path.stem != "net")
 PASSES = [
@@ -22,6 +23,11 @@ PASSES = [
     "quant(scheme = weight)",
     "fold, lowrank, quant(least = 0), partition(2)",
 ]
+
+
+FEW, MANY = range(60), range(60, 3000)
+NOT_IN_ORDER = (80, 133, 221, 250, 418, 432, 537, 757, 2191)
+"""Random graphs in which the order of the text decides on names, outputs and loops, some with blocks taken apart."""
 
 
 def assert_fixpoint(graph: Graph) -> None:
@@ -39,6 +45,74 @@ def test_a_network_is_a_fixpoint(spec: Path) -> None:
 @pytest.mark.parametrize("passes", PASSES)
 def test_a_pass_leaves_a_fixpoint(passes: str) -> None:
     assert_fixpoint(archc.compile(Path("specs/mlp.arch"), passes=passes).graph)
+
+
+@pytest.mark.parametrize("seed", [*FEW, *NOT_IN_ORDER])
+def test_a_random_graph_is_a_fixpoint(seed: int) -> None:
+    assert_fixpoint(random_graph(seed))
+
+
+@pytest.mark.slow
+def test_many_random_graphs_are_fixpoints() -> None:
+    for seed in MANY:
+        assert_fixpoint(random_graph(seed))
+
+
+BRANCHES = """
+block Scaled {
+    input x
+    output x * 2
+}
+
+block Doubled {
+    input x
+    output x + x
+}
+
+model branches {
+    input x: f32[N, 4]
+    input y: f32[N, 4]
+    output a: f32[N, 4] = y -> p: Scaled
+    output b: f32[N, 4] = x -> q: Doubled
+}
+"""
+
+
+def test_blocks_are_in_the_order_of_their_uses_in_the_text() -> None:
+    graph = archc.parse(BRANCHES)
+    text = print_graph(graph)
+    assert text.strip() == BRANCHES.strip()
+    graph.outputs = dict(reversed(graph.outputs.items()))  # as a pass or a program may leave them
+    swapped = print_graph(graph)
+    assert swapped.index("block Doubled") < swapped.index("block Scaled")
+    assert_fixpoint(graph)
+
+
+LOOP_BETWEEN = """
+block Layer {
+    input x
+    output x -> fc: linear(4) -> relu
+}
+
+model chains {
+    input x: f32[N, 4]
+    h = x -> layers[0]: Layer
+    other = x -> side: linear(4)
+    output y = h -> layers[1]: Layer -> layers[2]: Layer
+    output z = other
+}
+"""
+
+
+def test_a_loop_that_the_order_of_the_text_makes_is_printed() -> None:
+    graph = archc.parse(LOOP_BETWEEN)
+    for node in graph.nodes():
+        for value in node.results:
+            value.name = None
+    for scope in {node.scope for node in graph.nodes()}:
+        scope.names.clear()
+    assert "for i in 0..3" in print_graph(graph)
+    assert_fixpoint(graph)
 
 
 @pytest.mark.slow

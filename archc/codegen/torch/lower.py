@@ -40,7 +40,7 @@ def lower(program: Program, graph: Graph, has_module: HasModule) -> Lowered:
     for definition, body in bodies:
         definition.body = body
     made = [lowering.finish(definition) for definition in lowering.definitions.values()]
-    return Lowered(Program([*made, *program.definitions]), lowering.own)
+    return Lowered(Program([*made, *program.definitions], program.whole), lowering.own)
 
 
 class _Lowering:
