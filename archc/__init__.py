@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from archc.compiler import Compiled, compile, parse
+    from archc.compiler import Compiled, compile, draw, parse
     from archc.diagnostics import ArchcError, Diagnostic, Diagnostics
     from archc.ir.attributes import attribute
     from archc.ir.graph import Graph, Node, Value
@@ -44,6 +44,7 @@ _HOMES = {
     "Value": "archc.ir.graph",
     "attribute": "archc.ir.attributes",
     "compile": "archc.compiler",
+    "draw": "archc.compiler",
     "operator": "archc.ops.operator",
     "parse": "archc.compiler",
     "print_graph": "archc.language.printer",
@@ -66,6 +67,7 @@ __all__ = [
     "Value",
     "attribute",
     "compile",
+    "draw",
     "operator",
     "parse",
     "print_graph",

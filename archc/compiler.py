@@ -7,6 +7,7 @@ compiled.write("out")
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 from archc.codegen import TARGETS, WEIGHTLESS_TARGETS
 from archc.collector import paused_collector
 from archc.diagnostics import ArchcError, Diagnostics, Source, did_you_mean, error
+from archc.driver.arguments import check_types, passes_of, with_former_names
 from archc.driver.emission import file_title, source_title
-from archc.driver.pipelines import check_pipelines, parse_passes, value_of
+from archc.driver.pipelines import check_pipelines, value_of
 from archc.ir.attributes import AttributeProblem
 from archc.ir.graph import Graph
 from archc.ir.sizes import sizes_from
@@ -32,7 +34,8 @@ from archc.passmanager.run import PassReport, run_passes
 from archc.passmanager.sizes import Sizes, choose_sizes, warn_of_assumed
 
 if TYPE_CHECKING:
-    import numpy as np
+    import torch
+    from torch import nn
 
 
 NO_WEIGHTS = "none"
@@ -43,10 +46,11 @@ def silent(task: str) -> None:
     """The progress of nobody who watches."""
 
 
+@with_former_names(values="set")
 def parse(
     text: str | Path | Source,
     model: str | None = None,
-    values: Mapping[str, Any] | None = None,
+    set: Mapping[str, Any] | None = None,
     diagnostics: Diagnostics | None = None,
     allow_absolute_imports: bool = False,
 ) -> Graph:
@@ -55,15 +59,33 @@ def parse(
     Args:
         text: the text itself, or a path (a `Path`, or a one-line string that ends in `.arch`) to it.
         model: which model of the file; may be left out where there is one, or one named like the file.
-        values: attribute values that take the place of the defaults.
+        set: attribute values that take the place of the defaults.
         diagnostics: takes the warnings.
 
     Raises:
+        TypeError: an argument has a wrong type.
         ArchcError: the text is wrong.
     """
+    check_types(text=text, model=model, set=set, diagnostics=diagnostics, allow_absolute_imports=allow_absolute_imports)
     found = diagnostics if diagnostics is not None else Diagnostics()
     module = open_module(text, found, allow_absolute_imports)
-    return checked(module, model, values or {}, found)
+    return checked(module, model, set or {}, found)
+
+
+def draw(graph: Graph, depth: int = 0, open: Sequence[str] = ()) -> str:
+    """The picture of a model as SVG.
+
+    Args:
+        depth: how many levels of blocks to open in their places.
+        open: blocks to open wherever they are used.
+
+    Raises:
+        ArchcError: a block of `open` is not used.
+    """
+    from archc.drawing.compose import compose
+    from archc.drawing.svg import draw_svg
+
+    return draw_svg(compose(graph, depth, open))
 
 
 def open_module(text: str | Path | Source, diagnostics: Diagnostics, allow_absolute_imports: bool = False) -> Module:
@@ -180,7 +202,7 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
     return values
 
 
-@dataclass
+@dataclass(repr=False)
 class Compiled:
     """A model after its passes, ready to be written.
 
@@ -208,6 +230,27 @@ class Compiled:
     @property
     def name(self) -> str:
         return self.graph.name
+
+    def __repr__(self) -> str:
+        passes = f" after {', '.join(step.text for step in self.passes)}" if self.passes else ""
+        return f"<Compiled {repr(self.graph)[1:-1]}{passes}>"
+
+    def _repr_svg_(self) -> str:
+        """The picture that a notebook shows."""
+        return draw(self.graph)
+
+    def module(self, device: str | torch.device = "cpu") -> nn.Module:
+        """The PyTorch module with its weights, in evaluation mode; no file is written.
+
+        Args:
+            device: where the weights are; for all stages of a model that is divided.
+
+        Raises:
+            ArchcError: the model was compiled without weights, or PyTorch cannot express it.
+        """
+        from archc.driver.live import live_module
+
+        return live_module(self, device)
 
     def write(
         self,
@@ -258,15 +301,16 @@ class Compiled:
         return {**whole, **stage_sources(self)}
 
 
+@with_former_names(values="set", renaming="rename", calibration="calib")
 def compile(
     text: str | Path | Source,
     *,
     model: str | None = None,
-    passes: str | Sequence[Pass] = (),
-    weights: str | Path | None = None,
-    renaming: str | Path | None = None,
-    calibration: str | Path | Mapping[str, np.ndarray] | None = None,
-    values: Mapping[str, Any] | None = None,
+    passes: str | Pass | Sequence[str | Pass] = (),
+    weights: str | Path | Mapping[str, Any] | None = None,
+    rename: str | Path | None = None,
+    calib: str | Path | Mapping[str, Any] | None = None,
+    set: Mapping[str, Any] | None = None,
     sizes: str | Mapping[str, int] = "",
     seed: int = 0,
     allow_pickle: bool = False,
@@ -274,60 +318,70 @@ def compile(
     diagnostics: Diagnostics | None = None,
     progress: Callable[[str], None] = silent,
 ) -> Compiled:
-    """Compile a model: parse, bind weights, run passes.
+    """Compile a model: parse, bind weights, run passes.  The arguments have the names of the command line's options.
 
     Args:
-        text, model, values: as for `parse`.
-        passes: a pipeline as text, or passes.
-        weights: a .safetensors or .npz file (or a PyTorch one, with `allow_pickle`); fresh weights without it;
-            and with "none" no weights at all, for the texts of a model that is larger than the machine.
-        renaming: a file that maps the names in `weights` to those of the text.
-        calibration: an .npz file or arrays by input name, samples along the first axis; random inputs without it.
+        text, model, set: as for `parse`.
+        passes: a pipeline as text, a pass, or a list of texts and passes.
+        weights: a .safetensors or .npz file (or a PyTorch one, with `allow_pickle`), or arrays or tensors by name,
+            such as a state dict, of which copies are made; fresh weights without it; and with "none" no weights at all,
+            for the texts of a model that is larger than the machine.
+        rename: a file that maps the names in `weights` to those of the text.
+        calib: an .npz file, or arrays or tensors by input name, samples along the first axis; random inputs without it.
         sizes: symbolic sizes at which passes compare costs, as `"H=224,W=224"` or by name; those left out are taken
             from the calibration data, else assumed, with a warning.
         seed: of fresh weights and random inputs.
         progress: called with the name of each task as it begins.
 
     Raises:
+        TypeError: an argument has a wrong type.
         ArchcError: anything that is the user's to mend.
     """
-    from archc.driver.binding import bind_file, bind_fresh
+    from archc.driver.binding import bind_fresh, bind_given
     from archc.passmanager.calibration import Calibration, read_calibration, warn_of_constant
+    from archc.weights.memory import arrays_of, tensors_of
 
+    check_types(
+        text=text, model=model, passes=passes, weights=weights, rename=rename, calib=calib, set=set, seed=seed,
+        allow_pickle=allow_pickle, allow_absolute_imports=allow_absolute_imports, diagnostics=diagnostics,
+    )  # fmt: skip
     found = diagnostics if diagnostics is not None else Diagnostics()
     given_sizes = sizes_from(sizes)
     module = open_module(text, found, allow_absolute_imports)
     progress("build the graph")
-    graph = checked(module, model, values or {}, found)
-    pipeline = parse_passes(passes, module) if isinstance(passes, str) else list(passes)
-    if weights == NO_WEIGHTS and pipeline:
+    graph = checked(module, model, set or {}, found)
+    pipeline = passes_of(passes, module)
+    without_weights = isinstance(weights, str) and weights == NO_WEIGHTS
+    if without_weights and pipeline:
         raise error(
             "needs-weights",
             f"the pass `{pipeline[0].name}` needs weights, and there are none",
             help="leave `--weights none` or `--passes` out",
         )
-    if renaming is not None and weights in (None, NO_WEIGHTS):
+    if rename is not None and (weights is None or without_weights):
         raise error(
             "rename-without-weights",
-            f"`{file_title(Path(renaming))}` renames the weights of a file, and no file is given",
+            f"`{file_title(Path(rename))}` renames the weights of a file, and no file is given",
             help="give it with `--weights`",
         )
-    if weights == NO_WEIGHTS:
+    if without_weights:
         weights_text = "none; the model was compiled without any"
     elif weights is None:
         bind_fresh(graph, seed)
         weights_text = f"initialized as PyTorch initializes them, from the seed {seed}; no file was given"
     else:
         progress("read the weights")
-        bind_file(graph, Path(weights), seed, found, allow_pickle, Path(renaming) if renaming is not None else None)
-        weights_text = f"read from {file_title(Path(weights))}"
-    arrays = read_calibration(graph, calibration) if calibration is not None else None
+        tensors = tensors_of(weights) if isinstance(weights, Mapping) else Path(weights)
+        bind_given(graph, tensors, seed, found, allow_pickle, Path(rename) if rename is not None else None)
+        weights_text = "given in memory" if isinstance(weights, Mapping) else f"read from {file_title(Path(weights))}"
+    data = arrays_of(calib, "calib") if isinstance(calib, Mapping) else calib
+    arrays = read_calibration(graph, data) if data is not None else None
     if arrays is not None:
         warn_of_constant(arrays, found)
     inputs = Calibration(graph, arrays, seed)
     calibration_text = f"seeded random inputs (seed {seed}); no data was given" if arrays is None else "the given data"
-    given = (weights if weights != NO_WEIGHTS else None, renaming, calibration)
-    read = [Path(file) for file in given if isinstance(file, str | Path)]
+    given = (None if without_weights else weights, rename, calib)
+    read = [Path(file) for file in given if isinstance(file, str | os.PathLike)]
     compiled = Compiled(
         graph,
         source_title(module.source),

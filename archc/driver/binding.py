@@ -24,15 +24,15 @@ def bind_fresh(graph: Graph, seed: int) -> None:
     graph.tensors = Weights(_fresh(graph, seed))
 
 
-def bind_file(
+def bind_given(
     graph: Graph,
-    path: Path,
+    given: Path | Mapping[str, LazyTensor],
     seed: int,
     diagnostics: Diagnostics,
     allow_pickle: bool = False,
     renaming: Path | None = None,
 ) -> None:
-    """Bind the tensors of a weights file; every tensor of both sides is accounted for.
+    """Bind the tensors of a weights file, or given ones by name; every tensor of both sides is accounted for.
 
     Args:
         seed: for the few that a file may lack (a counter of training steps).
@@ -50,7 +50,7 @@ def bind_file(
         stored: (shape, dtype.value) for w in graph.weights.values() for stored, (shape, dtype) in w.tensors.items()
     }
     optional = _optional(graph)
-    given = load(path, allow_pickle=allow_pickle)
+    given = load(given, allow_pickle=allow_pickle) if isinstance(given, Path) else given
     if renaming is not None:
         from archc.weights.rename import read_rules, rename
 

@@ -19,7 +19,7 @@ Offsets = Mapping[str, tuple[int, int]]
 
 def write_weights(graph: Graph, path: Path, metadata: Mapping[str, str] | None = None) -> Offsets:
     """Write the stored tensors of a graph, one at a time, as PyTorch's users of safetensors expect them."""
-    return write(path, _in_order(graph), {"format": "pt", **(metadata or {})})
+    return write(path, stored_tensors(graph), {"format": "pt", **(metadata or {})})
 
 
 def write_onnx(graph: Graph, path: Path, weights_file: Path, offsets: Offsets) -> None:
@@ -44,7 +44,7 @@ def write_onnx(graph: Graph, path: Path, weights_file: Path, offsets: Offsets) -
         ) from None
 
 
-def _in_order(graph: Graph) -> dict[str, LazyTensor]:
+def stored_tensors(graph: Graph) -> dict[str, LazyTensor]:
     """The stored tensors in the order of the layers, so that the file does not tell in which order passes made them."""
     assert graph.tensors is not None
     weights = {path: graph.weights[path] for node in graph.nodes() for path in node.weights.values()}

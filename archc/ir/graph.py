@@ -190,6 +190,18 @@ class Graph:
     def __len__(self) -> int:
         return len(self._nodes)
 
+    def __repr__(self) -> str:
+        inputs = ", ".join(str(value.name) for value in self.inputs)
+        bound = "" if self.tensors is None else ", bound"
+        counts = f"{len(self)} nodes, {len(self.weights)} weights{bound}"
+        return f"<Graph {self.name}: {inputs} -> {', '.join(self.outputs)}; {counts}>"
+
+    def _repr_svg_(self) -> str:
+        """The picture that a notebook shows."""
+        import archc
+
+        return archc.draw(self)
+
     def __contains__(self, node: Node) -> bool:
         return node in self._nodes
 

@@ -12,7 +12,7 @@ import torch
 
 import archc
 from archc.diagnostics import ArchcError, Diagnostics
-from archc.driver.binding import bind_file, bind_fresh
+from archc.driver.binding import bind_fresh, bind_given
 from archc.ir.cost import cost
 from archc.ir.verifier import verify
 from archc.weights.safetensors import write
@@ -86,11 +86,11 @@ def test_a_file(tmp_path: Path) -> None:
     given = values(fresh(9))
     write(path, {name: ArrayTensor(array) for name, array in given.items()})
     graph = archc.parse(TEXT)
-    bind_file(graph, path, 0, Diagnostics())
+    bind_given(graph, path, 0, Diagnostics())
     assert all((array == given[name]).all() for name, array in values(graph).items())
     write(path, {name: ArrayTensor(array) for name, array in given.items() if name != "fc1.bias"})
     with pytest.raises(ArchcError) as failure:
-        bind_file(archc.parse(TEXT), path, 0, Diagnostics())
+        bind_given(archc.parse(TEXT), path, 0, Diagnostics())
     assert [found.code for found in failure.value.diagnostics] == ["weights-missing"]
 
 

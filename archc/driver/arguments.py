@@ -1,0 +1,99 @@
+"""The arguments of `archc.compile` and `archc.parse`: their types, and their former names."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+from archc.diagnostics import Diagnostics, Source
+from archc.driver.pipelines import parse_passes
+from archc.language.modules import Module
+from archc.passmanager import Pass
+from archc.passmanager.order import check_order
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_FILE = (str, os.PathLike, type(None))
+_TAKES: dict[str, tuple[tuple[Any, ...], str]] = {
+    "text": ((str, Path, Source), "the text itself, or a Path to it"),
+    "model": ((str, type(None)), "the name of a model"),
+    "passes": ((str, Pass, Sequence), 'a text such as "lowrank, quant", or a list of such texts and of passes'),
+    "weights": ((*_FILE, Mapping), 'a path, "none", or a mapping from names to arrays or tensors'),
+    "rename": (_FILE, "a path to a file of rules"),
+    "calib": ((*_FILE, Mapping), "a path to an .npz file, or a mapping from inputs' names to arrays or tensors"),
+    "set": ((Mapping, type(None)), "a mapping from attributes' names to values, such as {'classes': 100}"),
+    "seed": ((int,), "an integer"),
+    "allow_pickle": ((bool,), "True or False"),
+    "allow_absolute_imports": ((bool,), "True or False"),
+    "diagnostics": ((Diagnostics, type(None)), "an archc.Diagnostics, which takes the warnings"),
+}
+
+
+def check_types(**arguments: Any) -> None:
+    """Refuse arguments of a wrong type.
+
+    Raises:
+        TypeError: names the argument and says what it takes.
+        ValueError: the seed is negative.
+    """
+    for name, value in arguments.items():
+        types, what = _TAKES[name]
+        item: Any = value
+        is_wrong_bool = isinstance(value, bool) and bool not in types
+        if not isinstance(value, types) or is_wrong_bool:
+            raise TypeError(f"`{name}` takes {what}, not {_shown(value)}")
+        if name == "seed" and item < 0:
+            raise ValueError(f"`seed` takes an integer that is not negative, not {value}")
+        if name == "set":
+            for key in item or ():
+                if not isinstance(key, str):
+                    raise TypeError(f"`set` takes {what}, not the name {key!r}")
+
+
+def passes_of(given: str | Pass | Sequence[str | Pass], module: Module) -> list[Pass]:
+    """The passes that a text, a pass, or a list of both asks for.
+
+    Raises:
+        TypeError: an item is neither.
+        ArchcError: as `parse_passes`.
+    """
+    if isinstance(given, str):
+        return parse_passes(given, module)
+    passes: list[Pass] = []
+    for item in [given] if isinstance(given, Pass) else given:
+        if isinstance(item, str):
+            passes += parse_passes(item, module)
+        elif isinstance(item, Pass):
+            passes.append(item)
+        else:
+            raise TypeError(f"`passes` takes {_TAKES['passes'][1]}, and one item is {_shown(item)}")
+    check_order(passes)
+    return passes
+
+
+def with_former_names(**names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """A decorator that lets keyword arguments have former names, given as `former="present"`."""
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        @functools.wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> R:
+            for former in names.keys() & kwargs.keys():
+                if names[former] in kwargs:
+                    raise TypeError(f"`{former}` is the former name of `{names[former]}`: give one of them")
+                kwargs[names[former]] = kwargs.pop(former)
+            return function(*args, **kwargs)
+
+        return call
+
+    return decorate
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, type):
+        return f"the class {value.__name__}"
+    text = repr(value) if isinstance(value, int | float | str | bytes) else ""
+    return f"{type(value).__name__} {text}" if 0 < len(text) <= 40 else type(value).__name__

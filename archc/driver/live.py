@@ -1,0 +1,57 @@
+"""The PyTorch module of a compiled model in this process, without a file."""
+
+from __future__ import annotations
+
+import builtins
+import linecache
+from collections.abc import Callable, Mapping
+from types import ModuleType, SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from archc.driver.emission import check_weights, torch_source
+from archc.driver.targets import stored_tensors
+from archc.weights.dtypes import to_torch
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from archc.compiler import Compiled
+
+
+def live_module(compiled: Compiled, device: str | torch.device) -> nn.Module:
+    """The emitted module with its weights, in evaluation mode; all stages of a divided model are on one device.
+
+    Raises:
+        ArchcError: the model was compiled without weights (`needs-weights`), or PyTorch cannot express it.
+    """
+    check_weights(compiled, ("torch",), check=True)
+    source = torch_source(compiled)
+    emitted = ModuleType(compiled.name)
+    emitted.__file__ = f"<{compiled.name}.py of archc>"
+    linecache.cache[emitted.__file__] = (len(source), None, source.splitlines(keepends=True), emitted.__file__)
+    tensors = {path: to_torch(tensor.numpy()) for path, tensor in stored_tensors(compiled.graph).items()}
+    # The emitted `load` reads a file by safetensors: here the reader gives the tensors that are in memory.
+    emitted.__dict__["__builtins__"] = {**vars(builtins), "__import__": _importer(tensors)}
+    exec(compile(source, emitted.__file__, "exec"), emitted.__dict__)
+    devices = getattr(emitted, "DEVICES", None)
+    model: nn.Module = (
+        emitted.load("", device) if devices is None else emitted.load("", devices=[device] * len(devices))
+    )
+    return model
+
+
+def _importer(tensors: Mapping[str, torch.Tensor]) -> Callable[..., Any]:
+    """An `__import__` whose `safetensors.torch` has a `load_file` that gives these tensors."""
+
+    def load_file(path: object, device: str = "cpu") -> dict[str, torch.Tensor]:
+        return {name: tensor.to(device) for name, tensor in tensors.items()}
+
+    def importer(name: str, *arguments: Any, **options: Any) -> Any:
+        return (
+            SimpleNamespace(load_file=load_file)
+            if name == "safetensors.torch"
+            else __import__(name, *arguments, **options)
+        )
+
+    return importer

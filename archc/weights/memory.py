@@ -1,0 +1,52 @@
+"""Weights and data that Python gives as arrays or tensors by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from archc.weights.dtypes import from_torch, name_of_numpy
+from archc.weights.tensor import ArrayTensor, LazyTensor
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+def tensors_of(given: Mapping[str, Any]) -> dict[str, LazyTensor]:
+    """Copies of arrays of numpy's or tensors of PyTorch's, so that later changes to them reach no compiled model.
+
+    Raises:
+        TypeError: a name is no string, a value is neither an array nor a tensor, or archc has no such dtype.
+    """
+    return {name: ArrayTensor(array.copy()) for name, array in arrays_of(given, "weights").items()}
+
+
+def arrays_of(given: Mapping[str, Any], argument: str) -> dict[str, np.ndarray]:
+    """Arrays of numpy's by name, from arrays of numpy's or tensors of PyTorch's.
+
+    Args:
+        argument: what the caller calls them.
+
+    Raises:
+        TypeError: as `tensors_of`.
+    """
+    import numpy as np
+
+    arrays = {}
+    for name, value in given.items():
+        if not isinstance(name, str):
+            raise TypeError(f"`{argument}` takes arrays by name, and {name!r} is no string")
+        array = from_torch(value) if _is_torch(value) else value
+        if not isinstance(array, np.ndarray | np.generic):
+            raise TypeError(
+                f"`{argument}` takes numpy arrays or torch tensors by name, and {name!r} is {type(value).__name__}"
+            )
+        arrays[name] = np.asarray(array)
+        if name_of_numpy(arrays[name].dtype) is None:
+            raise TypeError(f"`{argument}`: archc has no dtype for the {arrays[name].dtype} of {name!r}")
+    return arrays
+
+
+def _is_torch(value: Any) -> bool:
+    """Whether a value is a tensor of PyTorch's, which is not imported to find out."""
+    return type(value).__module__.partition(".")[0] == "torch" and hasattr(value, "detach") and hasattr(value, "shape")
