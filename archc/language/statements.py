@@ -282,12 +282,15 @@ class Statements:
     def _needs_tensor(
         self, frame: Frame, value: Any, span: Span, what: str, assign: syntax.Assign | None = None
     ) -> None:
-        items = value if isinstance(value, tuple) and value else (value,)
+        grows = assign is not None  # `keys = ()` begins a tuple that a loop adds to
+        items = value if isinstance(value, tuple) and (value or grows) else (value,)
         if all(isinstance(item, Value) for item in items):
             return
         help_ = None
         if isinstance(value, type | BlockRef | LayerRef):
             help_ = f"let a tensor flow through it: `x -> {span.text}`"
+        elif isinstance(value, list):
+            help_ = "several tensors are a tuple: `keys = ()`, then `keys = keys + (x,)`"
         elif assign is not None and len(assign.targets) == 1:
             help_ = f"write `let {assign.targets[0].name} = ...` for a size"
         self.report(

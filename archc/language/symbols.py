@@ -38,6 +38,9 @@ def apply_symbol(
                 "wrong-type",
                 f"`{symbol}` combines a tensor with a tensor or a number, and this is {describe_value(operand)}",
                 node.span,
+                help="a tuple grows by a tuple: `keys = keys + (x,)`"
+                if symbol == "+" and isinstance(operand, tuple)
+                else None,
             )
     tensors = [operand for operand in operands if isinstance(operand, Value)]
     sides = [None if isinstance(operand, Value) else operand for operand in operands]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 import archc
 from archc.diagnostics import ArchcError, Diagnostics
@@ -191,3 +192,46 @@ def test_elaboration_is_deterministic() -> None:
     one, other = archc.parse(text), archc.parse(text)
     assert one == other and archc.print_graph(one) == archc.print_graph(other)
     assert [node.title for node in one.nodes()] == [node.title for node in other.nodes()]
+
+
+GROWING = """
+model m(n = 3) {
+    input x: f32[N, 8]
+    keys = ()
+    none = keys
+    for i in 0..n {
+        k = x -> h[i]: linear(4)
+        keys = keys + (k,)
+    }
+    output all = keys + none -> concat(1)
+    output ends = keys[0] + keys[-1] * len(keys)
+    output first = none + (x,) + () -> relu
+}
+"""
+
+
+def test_a_tuple_of_tensors_grows_from_none() -> None:
+    module = archc.compile(GROWING).module()
+    x = torch.randn(2, 8)
+    keys = [module.h[i](x) for i in range(3)]
+    joined, ends, first = module(x)
+    torch.testing.assert_close(joined, torch.cat(keys, 1))
+    torch.testing.assert_close(ends, keys[0] + keys[2] * 3)
+    torch.testing.assert_close(first, x.relu())
+    graph = archc.parse(GROWING)
+    assert archc.parse(print_graph(graph)) == graph
+    assert print_graph(archc.parse(print_graph(graph))) == print_graph(graph)
+
+
+def test_a_tuple_of_no_tensors_feeds_nothing() -> None:
+    with pytest.raises(ArchcError) as failure:
+        archc.parse(GROWING, set={"n": 0})
+    assert [found.code for found in failure.value.diagnostics] == ["operand-count", "index-out-of-range"]
+    assert codes(model("keys = ()  output y = keys")) == ["wrong-type"]
+    assert codes(model("keys = ()  a, b = keys  output a")) == ["result-count"]
+
+
+def test_mistaken_ways_to_collect_tensors_name_the_right_one() -> None:
+    for body in ("keys = []  output x", "keys = ()  output y = keys + x"):
+        with pytest.raises(ArchcError, match=r"keys = keys \+ \(x,\)"):
+            archc.parse(model(body))
