@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
@@ -96,6 +97,32 @@ def test_a_bug_is_one_message_and_a_traceback_on_request(run: Run, monkeypatch: 
     monkeypatch.setenv("ARCHC_DEBUG", "1")
     with pytest.raises(ZeroDivisionError):
         main(["check", str(CNN)])
+
+
+BROKEN = {
+    "module": ("torch.emit", "_class", ()),
+    "stages": ("torch.emit", "_class", ("--passes", "partition(2)")),
+    "pipeline program": ("pipeline.program", "_constant", ("--passes", "partition(2)")),
+}
+"""For each emitted file, a function that gives a part of its text, and the passes that make it."""
+
+
+@pytest.mark.parametrize("file", BROKEN)
+def test_emitted_python_that_does_not_compile_is_not_written(
+    file: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    emitter, part, passes = BROKEN[file]
+    command = ("compile", SPECS / "mlp.arch", "--no-check", "--emit", "torch", "-o", tmp_path / "out", *passes)
+    assert run(*command).status == 0
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    broken = "for in :" if part == "_constant" else ["for in :"]
+    monkeypatch.setattr(importlib.import_module(f"archc.codegen.{emitter}"), part, lambda *_: broken)
+    monkeypatch.delenv("ARCHC_DEBUG", raising=False)
+    result = run(*command, "--seed", "1")
+    assert result.status == INTERNAL_ERROR
+    assert "does not compile" in result.err and "Traceback" not in result.err
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def test_what_the_system_refuses_is_no_bug(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -131,6 +131,12 @@ def test_a_hostile_pickle_runs_nothing_even_where_pickles_are_allowed(
     assert not Path("pwned").exists()
 
 
+def test_floats_for_a_text_that_quant_wrote(capsys: pytest.CaptureFixture[str], update_golden: bool) -> None:
+    Path("net.arch").write_text(NET.replace("linear(8", "linear(8, weight = int8(axis = 0)"))
+    safetensors()
+    refused("weights-not-quantized", ("compile", "net.arch", "--weights", "w.safetensors"), capsys, update_golden)
+
+
 def test_a_state_dict_is_read_where_pickles_are_allowed(capsys: pytest.CaptureFixture[str]) -> None:
     state_dict()
     status, _ = run(

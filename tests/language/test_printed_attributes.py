@@ -6,7 +6,7 @@ import types
 from typing import Any, Literal, Union, get_args, get_origin
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 import archc
@@ -93,7 +93,7 @@ def same(one: Any, other: Any) -> bool:
 
 
 @pytest.mark.parametrize("name", NAMED)
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=4, deadline=None, phases=[Phase.generate])
 @given(data=st.data())
 def test_an_operator_reads_back(name: str, data: st.DataObject) -> None:
     op = data.draw(instances(OPERATORS[name]))
@@ -101,7 +101,7 @@ def test_an_operator_reads_back(name: str, data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("name", PASSES)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=8, deadline=None, phases=[Phase.generate])
 @given(data=st.data())
 def test_a_pass_reads_back(name: str, data: st.DataObject) -> None:
     step: Pass = data.draw(instances(known_passes()[name]))
