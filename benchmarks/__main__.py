@@ -15,6 +15,7 @@ from benchmarks.processes import ROOT
 SCRIPTS = {
     "digits": "The digit classifier, trained and compressed",
     "pruning": "The digit classifier, pruned",
+    "pruned_widths": "Channels pruned to aligned widths",
     "perceptron": "A perceptron at a quarter of its rank, and in int8",
     "check_time": "Checking a text",
     "scaling": "Compiling large models",
@@ -25,6 +26,7 @@ SCRIPTS = {
     "references": "Specs against `transformers`",
     "memory_format": "Convolutions with channels last",
     "int8_models": "int8 models against float ones",
+    "int8_stem": "A first convolution in int8",
     "int8_kernels": "int8 kernels in PyTorch",
 }
 """The scripts that make a figure each, with their headings; those not of Markdown stand in code blocks."""

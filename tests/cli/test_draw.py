@@ -110,18 +110,6 @@ def test_the_text_itself_is_never_replaced(run: Run, write: Write, tmp_path: Pat
     assert path.read_text(encoding="utf-8") == CNN.read_text(encoding="utf-8")
 
 
-def test_nothing_that_it_imports_is_replaced(run: Run, write: Write, tmp_path: Path) -> None:
-    text = "block B { input x: f32[N, D]\n output x -> relu }\n"
-    part = write("part.svg", text)
-    path = write("m.arch", 'import "part.svg" as p\nmodel m { input x: f32[N, 8]  output y = x -> linear(8) -> p.B }\n')
-    for passes in ("", "quant"):
-        result = run("draw", path, "-o", part, "--passes", passes)
-        assert result.status == 1 and "error[output-replaces-input]" in result.err
-        assert "help: give the picture another name: `-o picture.svg`" in result.err
-        assert part.read_text(encoding="utf-8") == text
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["m.arch", "part.svg"]
-
-
 def test_a_name_that_is_too_long_is_named_as_it_was_given(run: Run, tmp_path: Path) -> None:
     path = tmp_path / f"{'a' * 300}.svg"
     result = run("draw", CNN, "-o", path)

@@ -22,7 +22,7 @@ from archc.ir.verifier import verify
 from archc.ops import OPERATORS
 from archc.ops.evaluate import evaluate
 from tests.codegen import torch_modules
-from tests.codegen.torch_modules import assert_agrees, graph_of, inputs_of, source_of
+from tests.codegen.torch_modules import assert_agrees, graph_of, inputs_of, source_of, with_exact_sums
 
 TRANSFORMER = """
 block Attention(heads) {
@@ -119,7 +119,7 @@ def test_linear_layers_multiply_integers(scheme: str, tmp_path: Path, kernels: s
     graph = quantized(LINEAR, scheme=scheme)
     source = source_of(graph)
     assert "Int8Linear(24, 16)" in source and "dequantize" not in source
-    model = assert_agrees(graph, tmp_path, N=3)
+    model = with_exact_sums(assert_agrees(graph, tmp_path, N=3))
     wanted = {"onednn": "onednn::qlinear_pointwise", "_int_mm": "aten::_int_mm", "floats": "aten::linear"}
     if kernels != "onednn" or torch.backends.mkldnn.is_available():
         assert operators_of(model, *inputs_of(graph, N=3).values()) & {*wanted.values()} == {wanted[kernels]}
@@ -140,7 +140,7 @@ def test_the_kernel_is_chosen_by_what_there_is_to_do(tmp_path: Path, monkeypatch
         ("input x: f32[N, 8, 14, 14]  output y = x -> c: conv2d(16, 3)", "aten::conv2d", "onednn::qconv_pointwise"),
     ]:
         graph = quantized(text)
-        model = torch_modules.imported(graph, tmp_path).load()
+        model = with_exact_sums(torch_modules.imported(graph, tmp_path).load())
         for rows, expected in ((1, few), (32, many)):
             assert operators_of(model, *inputs_of(graph, N=rows).values()) & kernels == {expected}
 

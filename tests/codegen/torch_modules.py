@@ -149,3 +149,9 @@ def assert_paths(model: torch.nn.Module, graph: Graph) -> None:
     for path, (shape, dtype) in expected.items():
         assert tuple(state[path].shape) == shape, path
         assert state[path].dtype == getattr(torch, dtype.torch), path
+
+
+def with_exact_sums(model: torch.nn.Module) -> torch.nn.Module:
+    """Let a model choose its kernels as on a CPU whose integer kernels add up exactly, whatever CPU this is."""
+    type(model).forward.__globals__["EXACT"] = True
+    return model
