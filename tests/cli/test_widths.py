@@ -6,7 +6,7 @@ import archc
 from archc.cli.widths import Width, compare
 from tests.cli.conftest import SPECS, Run
 
-PRUNE = 'prune(0.5, scheme = "channel", scope = "layer")'
+PRUNE = 'prune(0.5, scheme = "channel", scope = "layer", multiple = 1)'
 RESIDUAL = """
 model net {
     input image: f32[N, 3, 8, 8]
