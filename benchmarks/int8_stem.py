@@ -1,4 +1,4 @@
-"""What the ONNX emitter's form of a first convolution in integers gains, and where the time goes afterwards.
+"""Speed of the ONNX emitter's integer form of a first convolution, and the nodes that then take most time.
 
 Networks of two convolutions on small images, quantized, in ONNX Runtime on one thread: as floats, with the first
 convolution and its pool in floats (which is what ONNX Runtime's kernels would have), and as one product of patches in

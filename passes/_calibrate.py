@@ -33,12 +33,12 @@ class Range:
 
     @property
     def finite(self) -> bool:
-        """Whether float32 has both ends."""
+        """Return whether float32 has both ends."""
         return max(abs(self.low), abs(self.high)) <= LARGEST  # False for a NaN
 
     @property
     def empty(self) -> bool:
-        """Whether nothing but zeros was seen, which says nothing of other data."""
+        """Return whether nothing but zeros was seen, which says nothing of other data."""
         return self.low == self.high == 0
 
     def affine(self, levels: int = 256) -> tuple[float, int]:

@@ -28,7 +28,7 @@ SCALES = 0.1
 
 @dataclass(frozen=True)
 class Stored:
-    """What storing the weights of a layer did.
+    """Result of storing the weights of a layer.
 
     Attributes:
         before, after: their bytes.

@@ -39,7 +39,7 @@ def _axis(coupling: Coupling, family: Sequence[Group]) -> tuple[int, int] | None
 
 
 def _leaves_some(coupling: Coupling, removed: Sequence[Group]) -> bool:
-    """Whether no index loses its last element."""
+    """Return whether no index loses its last element."""
     gone: dict[Spot, int] = {}
     for group in removed:
         for spot, count in group.spots.items():

@@ -242,7 +242,7 @@ def _ranges_of(layer: Layer, results: Mapping[Value, Node], ranges: Mapping[Valu
 
 
 def _demote(context: Context, schemes: dict[Layer, Scheme], seen: Mapping[Layer, list[Range]]) -> bool:
-    """Whether layers lack a clear range; they stay, or have their weights alone stored as integers."""
+    """Return whether layers lack a clear range; they stay, or have their weights alone stored as integers."""
     unclear = {layer: spans for layer, spans in seen.items() if any(not one.finite or one.empty for one in spans)}
     for layer, spans in unclear.items():
         if all(one.finite for one in spans):

@@ -50,7 +50,7 @@ def _errors(errors: dict[str, float]) -> str:
 
 
 def _faint(outcome: dict[str, Any]) -> str:
-    """Which outputs hardly depend on the inputs."""
+    """Names of the outputs that hardly depend on the inputs."""
     spread = min(outcome["spread"][name] for name in outcome["faint"])
     names = " and ".join(f"`{name}`" for name in outcome["faint"])
     verb = "depends" if len(outcome["faint"]) == 1 else "depend"

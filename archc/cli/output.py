@@ -78,7 +78,7 @@ def heading(text: str) -> str:
 
 
 def terminal_width() -> int | None:
-    """How many characters a line of the terminal holds; None where no terminal reads what is printed."""
+    """Width of the terminal in characters; None where the output is no terminal."""
     if sys.stdout is None or not sys.stdout.isatty():
         return None
     return shutil.get_terminal_size().columns

@@ -93,7 +93,7 @@ def dtypes_page() -> str:
 
 
 def _cell(dtype: str, onnx: dict[str, str | None]) -> str:
-    """What the table of dtypes says of one dtype."""
+    """Cell of the table of dtypes for one dtype."""
     if dtype not in onnx:
         return ""
     return "✓" if onnx[dtype] == dtype else onnx[dtype] or "PyTorch"

@@ -49,7 +49,7 @@ class Ended(Exception):
 
     @property
     def killed(self) -> bool:
-        """Whether somebody else ended it, such as a system without memory."""
+        """Return whether somebody else ended it, such as a system without memory."""
         return self.signal == getattr(signal, "SIGKILL", None) is not None
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Inputs = Mapping[str, "torch.Tensor"]
 Files = Mapping[str, Path]
-"""What was written of a model or a stage, by suffix: `.py`, `.onnx`; the weights are beside them."""
+"""Files of a model or a stage by suffix: `.py`, `.onnx`; the weights are beside them."""
 
 TITLES = {
     "torch": "PyTorch",

@@ -74,7 +74,7 @@ def _remove_abandoned(parent: Path) -> None:
 
 
 def _free(folder: Path) -> bool:
-    """Whether no process holds the lock of a folder."""
+    """Return whether no process holds the lock of a folder."""
     try:
         descriptor = os.open(folder / _LOCK, os.O_RDWR)
     except FileNotFoundError:
@@ -91,7 +91,7 @@ def _free(folder: Path) -> bool:
 
 
 def _is_old(folder: Path) -> bool:
-    """Whether a folder without a lock will never get one: its process was killed while it made the folder."""
+    """Return whether a folder without a lock will never get one: its process was killed while it made the folder."""
     try:
         age = time.time() - folder.stat().st_mtime
         return age > _BORN and {path.name for path in folder.iterdir()} <= {*_PARTS, f"{_LOCK}.new"}

@@ -1,4 +1,4 @@
-"""How far correct programs of one graph may be apart, and where that bound comes from.
+"""Largest error between correct programs of one graph, and the source of that bound.
 
 Kernels add in different orders and round at different places.  Each rounding is at most a unit in the last place of the
 dtype (Higham 2002, "Accuracy and Stability of Numerical Algorithms", chapter 3), and where integers of 8 bits flow, a
@@ -99,7 +99,7 @@ def coarsest(graph: Graph) -> str:
 
 
 def quantized(value: Value) -> bool:
-    """Whether a value is a float tensor rounded to integers of 8 bits."""
+    """Return whether a value is a float tensor rounded to integers of 8 bits."""
     node = value.producer
     if node is None or value is not node.results[0] or value.type.dtype.value not in ("u8", "i8"):
         return False

@@ -190,7 +190,7 @@ def arguments_text(instance: Any) -> list[str]:
 
 
 def _same_text(value: Any, default: Any) -> bool:
-    """Whether a value is written as the default is: 1 is not `true`, and -0.0 is not 0.0, though Python says so."""
+    """Return whether a value is written as the default is: 1 is not `true`, and -0.0 is not 0.0."""
     return value == default and value_text(value) == value_text(default)
 
 

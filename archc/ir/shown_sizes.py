@@ -17,7 +17,7 @@ _Known = Mapping[SymbolicDim, SymbolicDim]
 
 
 class ShownSizes:
-    """What can be told from the shapes of tensors.
+    """Sizes that follow from the shapes of tensors.
 
     Args:
         types: the types of the tensors.

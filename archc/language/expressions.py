@@ -115,7 +115,7 @@ class Expressions:
         return value
 
     def _name_help(self, frame: Frame, node: syntax.Name) -> str | None:
-        """What to write instead of a name that means nothing."""
+        """Help for an unknown name: the text to write instead."""
         text, start = node.span.source.text, node.span.start
         before = text[text.rfind("\n", 0, start) + 1 : start].strip()
         if before == "//":  # a comment that reads as a division of the line above

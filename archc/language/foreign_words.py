@@ -252,7 +252,7 @@ OPERATORS = {
     "no_grad": _TRAINING,
     "cuda": "devices are chosen where the emitted module runs, or by `devices` and the pass `partition`",
 }
-"""What to write for layers and functions, by name."""
+"""Texts to write for layers and functions of other libraries, by name."""
 
 NAMES = {
     "True": "write `true`",
@@ -279,7 +279,7 @@ NAMES = {
     "isinstance": "leave it out; attributes have one type",
     "device": "devices are chosen where the emitted module runs, or by `devices` and the pass `partition`",
 }
-"""What to write for values and functions of values."""
+"""Texts to write for values and functions of values, by name."""
 
 _KEYWORD_NAMES = ("activation", "act", "nonlinearity", "activation_fn")
 ATTRIBUTES = {
@@ -303,7 +303,7 @@ ATTRIBUTES = {
     "mask_zero": "leave it out; give `attention` a mask as another operand",
     "dropout_rate": "dropout is a stage of its own: `x -> linear(128) -> dropout(0.1)`",
 }
-"""What to write for attributes that no operator has under any name."""
+"""Texts to write for attributes that no operator has."""
 
 RENAMED = {
     "filters": ("out_channels",),

@@ -30,7 +30,7 @@ _IMPORTED = frozenset({
     "filelock", "fsspec", "functorch", "google", "jinja2", "markupsafe", "ml_dtypes", "mpmath", "networkx", "packaging",
     "setuptools", "sympy", "torchgen", "triton", "typing_extensions",
 })  # fmt: skip
-"""What emitted modules import, and what that imports."""
+"""Packages that emitted modules import, with their dependencies."""
 LONGEST_NAME = 100  # characters; a model's name becomes one of a file, and a path of twenty a line
 
 

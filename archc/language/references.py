@@ -106,7 +106,7 @@ class References:
         return self._weight(frame, node, path)
 
     def _root_is_unknown(self, frame: Frame, node: syntax.Member) -> bool:
-        """Whether the first part of a dotted name is no name of the user's."""
+        """Return whether the first part of a dotted name is no name of the user's."""
         root: syntax.Expression = node
         while isinstance(root, syntax.Member):
             root = root.value

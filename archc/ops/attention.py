@@ -19,7 +19,7 @@ from archc.ops.operator import Inference, Operator, OperatorError, operator
 from archc.ops.spelling import OnnxSpelling, TorchSpelling, Verbatim, call, literal, method
 
 _UNSEEN = float("-inf")
-"""What is added to the score of a key that a query does not see."""
+"""Number added to the score of a masked key."""
 
 
 @operator
@@ -283,7 +283,7 @@ def _onnx_attention(
 
 
 def _blind(spell: OnnxSpelling, mask: str) -> str:
-    """Which queries see no key: [..., t, 1], or [..., 1, 1] where all queries share a row of the mask."""
+    """Mask of the queries that see no key: [..., t, 1], or [..., 1, 1] where all queries share a row of the mask."""
     dtype = spell.types[3].dtype
     last = spell.constant([spell.types[3].rank - 1])  # ONNX Runtime does not reduce an empty axis -1
     if dtype is DType.bool:

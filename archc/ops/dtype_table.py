@@ -52,7 +52,7 @@ def _onnx(own: DTypes, known: frozenset[DType]) -> dict[DType, DType | None]:
 
 
 def _takes_data(cls: type[Operator]) -> bool:
-    """Whether it has operands; else what it declares is about its attribute `dtype`."""
+    """Return whether it has operands; else what it declares is about its attribute `dtype`."""
     operands = parse_signature(cls.signature).operands if cls.signature else ()
     return any(pattern.name not in cls.parameters for pattern in operands)
 

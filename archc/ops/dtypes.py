@@ -53,7 +53,7 @@ PLACES = DTypes("i64 or i32", named("i64 i32"), "convert with `cast(i64)`")
 OCTETS = DTypes("u8 or i8", named("u8 i8"), "make them with `quantize(u8)`")
 
 Accepted = DTypes | str | tuple[str, DTypes]
-"""What one operand may be: of a set, of the dtype of the operand named, or either of both."""
+"""Dtypes of one operand: a set, the dtype of a named operand, or both."""
 
 ONNX_ALL = frozenset(DType)
 """For kernels that move elements, whatever they are."""
@@ -78,14 +78,14 @@ _WIDER = {
 
 
 class Requirement(NamedTuple):
-    """What an operand may be: of the dtypes of `own`, or of the dtype of operand number `like`."""
+    """Dtypes of an operand: those of `own`, or the dtype of operand number `like`."""
 
     own: DTypes | None
     like: int | None
 
 
 def requirements(op: Operator, names: Sequence[str]) -> list[Requirement]:
-    """What each data operand may be; operands without a declaration may be anything.
+    """Dtypes of each data operand; operands without a declaration take any.
 
     Args:
         names: what the signature calls them.

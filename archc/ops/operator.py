@@ -243,7 +243,7 @@ class Operator(Rewriting, Formula):
         return None
 
     def safe_channels_last(self, types: Sequence[TensorType]) -> bool:
-        """Whether PyTorch's CPU kernels for `torch.channels_last` are known to be right for operands of these types.
+        """Return whether PyTorch's channels-last CPU kernels are known to be right for operands of these types.
 
         Asked of operators with `torch_channels_last` that have weights.
         """

@@ -140,5 +140,5 @@ class Pad(Operator):
 
 
 def _taken(ends: tuple[int, int]) -> int:
-    """How many elements negative padding takes away from an axis: they must be there, whatever the other end gets."""
+    """Number of elements that negative padding removes from an axis: the axis must have as many."""
     return -sum(min(end, 0) for end in ends)

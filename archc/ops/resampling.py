@@ -43,12 +43,12 @@ class Resampling:
 
     @property
     def unchanged(self) -> bool:
-        """Whether the axis keeps its size, and so its elements."""
+        """Return whether the axis keeps its size, and so its elements."""
         return self.before == self.after and self.factor in (None, 1)
 
     @property
     def may_copy(self) -> bool:
-        """Whether the size may stay the same, so that PyTorch copies elements in some modes."""
+        """Return whether the size may stay the same, so that PyTorch copies elements in some modes."""
         if isinstance(self.before, int) and isinstance(self.after, int):
             return self.before == self.after
         return self.factor is None or 1 < self.factor < 2
@@ -166,7 +166,7 @@ def _gathered(spell: OnnxSpelling, x: str, taps: Sequence[Tap], axis: int, trail
 
 
 def _special(spell: OnnxSpelling, axes: Sequence[Resampling]) -> Condition:
-    """Whether PyTorch resamples an image by its kernel for small ones."""
+    """Return whether PyTorch resamples an image by its kernel for small ones."""
     if not layout_matters(axes):
         return False
     height, width = (size(spell, axis.after) for axis in axes)
@@ -174,7 +174,7 @@ def _special(spell: OnnxSpelling, axes: Sequence[Resampling]) -> Condition:
 
 
 def layout_matters(axes: Sequence[Resampling]) -> bool:
-    """Whether the nearest elements of an image depend on PyTorch's kernel: on its size and, if large, its layout."""
+    """Return whether the nearest elements depend on PyTorch's kernel: on the image's size and layout."""
     if len(axes) != 2:
         return False
     return any(special_multiples(axis) or (axis.double and axis.power_of_two is None) for axis in axes)

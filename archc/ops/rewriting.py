@@ -52,7 +52,7 @@ class Rewriting:
     unpacks: ClassVar[bool] = False
     """Whether its operands say all that its result says, in fewer bytes: they are what is sent to another device."""
     factored_storage: ClassVar[bool] = False
-    """Whether its weights may be stored as two factors, whose product it computes with: it does not split into two."""
+    """Return whether its weights may be stored as two factors; the layer itself stays one."""
     holds_weight: ClassVar[bool] = False
     """Whether its result is its one weight, and it has no operands."""
     scan_end: ClassVar[Literal["", "enter", "exit"]] = ""

@@ -79,11 +79,11 @@ class Vector:
         return Vector(self._spell, self._spell.add("Where", condition, self._name(), otherwise._name()))
 
     def equals(self, other: Vector) -> Condition:
-        """Whether two numbers are equal."""
+        """Return whether two numbers are equal."""
         return self._compare("Equal", lambda a, b: a == b, other)
 
     def at_most(self, other: float) -> Condition:
-        """Whether a number is not above another."""
+        """Return whether a number is not above another."""
         return self._compare("LessOrEqual", lambda a, b: a <= b, known(self._spell, other))
 
     def as_indices(self) -> str:
@@ -116,7 +116,7 @@ class Vector:
 
 
 Condition = bool | str
-"""Whether something holds: known, or the name of a value of the ONNX graph."""
+"""Return whether something holds: known, or the name of a value of the ONNX graph."""
 
 
 def known(spell: OnnxSpelling, number: float) -> Vector:

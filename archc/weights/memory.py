@@ -48,5 +48,5 @@ def arrays_of(given: Mapping[str, Any], argument: str) -> dict[str, np.ndarray]:
 
 
 def _is_torch(value: Any) -> bool:
-    """Whether a value is a tensor of PyTorch's, which is not imported to find out."""
+    """Return whether a value is a tensor of PyTorch's, which is not imported to find out."""
     return type(value).__module__.partition(".")[0] == "torch" and hasattr(value, "detach") and hasattr(value, "shape")

@@ -88,7 +88,7 @@ ALL = sorted({*FEW, *keyword.kwlist, *keyword.softkwlist, *dir(builtins), *dir(n
 
 
 def agrees(name: str, place: str, folder: Path) -> bool:
-    """Whether the text is accepted; then its module must agree with the interpreter."""
+    """Return whether the text is accepted; then its module must agree with the interpreter."""
     try:
         graph = parse(PLACES[place].replace("NAME", name))
     except ArchcError:

@@ -1,4 +1,4 @@
-"""What Python gives to `archc.compile`, and what it gets back."""
+"""Arguments and results of `archc.compile` in Python."""
 
 from __future__ import annotations
 

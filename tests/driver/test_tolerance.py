@@ -1,4 +1,4 @@
-"""What a check allows follows the dtype and the pass, and what is wrong is found all the same."""
+"""Tolerances of a check follow the dtype and the pass, and wrong programs are found."""
 
 from __future__ import annotations
 

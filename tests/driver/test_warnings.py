@@ -1,4 +1,4 @@
-"""What had no effect, or means nothing, is a warning in the normal output; `--strict` makes it an error."""
+"""Options and passes without effect are warnings; `--strict` makes them errors."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from archc.ops.operator import Operator
 FLOATS = (0.1, 0.25, 0.5, 1.0, 1.5, 2.0, -0.5, -1.0, 3.0, 1e-3)
 DTYPES = ("f32", "f32", "f32", "i64", "i64", "bool", "f16", "f64", "i32", "bf16", "u8", "i8", "i16")
 KEEPS_DEFAULT = 0.6
-"""How often an attribute that has a default keeps it."""
+"""Share of attributes that keep their default."""
 
 
 class Undrawable(Exception):

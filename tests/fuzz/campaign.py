@@ -29,7 +29,7 @@ MINIMIZING = 25.0
 
 @dataclass
 class Tally:
-    """What came of some seeds."""
+    """Results of some seeds."""
 
     seeds: int = 0
     counts: Counter[str] = field(default_factory=Counter)
@@ -86,7 +86,7 @@ def _child(*arguments: str) -> subprocess.Popen[str]:
 
 
 def _lines(process: subprocess.Popen[str]) -> Iterator[str]:
-    """What a process says, until it ends or is silent for too long."""
+    """Lines of a process, until it ends or is silent for too long."""
     assert process.stdout is not None
     while True:
         ready, _, _ = select.select([process.stdout], [], [], PATIENCE)
@@ -183,7 +183,7 @@ class Campaign:
         self.say(f"\n{header}{text}\n")
 
     def summary(self) -> str:
-        """How many seeds ran on which commit, what was compared and refused, and what failed."""
+        """Summary by commit: seeds, comparisons, refusals, failures."""
         blocks = self.done()
         commits, counts = Counter[str](), Counter[str]()
         for block in blocks:

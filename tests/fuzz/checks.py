@@ -1,4 +1,4 @@
-"""What must hold of a text: every way of compiling and running it agrees."""
+"""Checks of one text: every way of compiling and running it agrees."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Failure:
 
 @dataclass
 class Outcome:
-    """What came of one text.
+    """Results of one text.
 
     Attributes:
         counts: what was compared, and what was refused, by code.
@@ -147,7 +147,7 @@ class _Check:
             pass
 
     def cases(self, stage: str, graph: Graph) -> list[Reference]:
-        """What the graph gives for some sizes; those at which PyTorch refuses to run it are counted."""
+        """Results of the graph at some sizes; sizes that PyTorch refuses are counted."""
         found: list[Reference] = []
         refused: Failure | None = None
         for number, sizes in enumerate(random_sizes(graph, self.seed)):
@@ -188,7 +188,7 @@ class _Check:
             self.check_onnx(f"{stage}/onnx", graph, cases)
 
     def wants(self, stage: str, program: str) -> bool:
-        """Whether a program is to be checked: not again after passes where it fails without them."""
+        """Return whether a program is to be checked: not again after passes where it fails without them."""
         if self.only is not None:
             return program in self.only
         return stage == "plain" or not any(one.stage.startswith(f"plain{program}") for one in self.found.failures)
@@ -224,7 +224,7 @@ class _Check:
                 break  # mostly it fails in the same way at the next level
 
     def takes_empty(self, stage: str, level: str, ready: InferenceSession, case: Reference) -> bool:
-        """Whether ONNX Runtime runs with empty tensors; only tried once, since it takes a process of its own."""
+        """Return whether ONNX Runtime runs with empty tensors; only tried once, since it takes a process of its own."""
         if (stage, level) != ("plain/onnx", "all"):
             return False
         taken = programs.survives(lambda: programs.run_onnx(ready, case.inputs))

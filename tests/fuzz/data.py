@@ -1,4 +1,4 @@
-"""What a model is run on: weights that matter, sizes for its symbols, and inputs."""
+"""Data of a run: weights that matter, sizes for the symbols, and inputs."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def bounded(maximum: int | None, size: int) -> int:
 
 
 def admits(graph: Graph, sizes: Mapping[str, int]) -> bool:
-    """Whether every tensor has a size that makes sense, and every operator the elements that it needs.
+    """Return whether every tensor has a size that makes sense, and every operator the elements that it needs.
 
     An axis is empty only where a symbol that is 0 makes it so.
     """

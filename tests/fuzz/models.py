@@ -171,7 +171,7 @@ class _Writer:
         return results
 
     def done(self, choice: Choice, operands: Sequence[Tensor]) -> list[Tensor]:
-        """What a node makes of operands, without names yet.
+        """Results of a node, without names yet.
 
         Raises:
             Unsuitable, CannotRun: it does not run, or not well.

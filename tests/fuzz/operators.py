@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from tests.fuzz.writing import Body
 
 STRUCTURAL = ("to_stage",)
-"""What only has a meaning beside others of its kind; pipelines are made by `partition`."""
+"""Operators that need others of their kind; `partition` makes pipelines."""
 ATTEMPTS = 60
 UNAMBIGUOUS: Mapping[str, Callable[[Operator, Sequence[TensorType]], bool]] = {
     # Of two elements that go to one place either may stay.
     "scatter": lambda op, types: types[1].shape[op.dim] == 1,
 }
-"""What must hold so that the results are those of every backend."""
+"""Conditions under which all backends give the same results."""
 
 Supply = Callable[[TensorType, range], Tensor]
 Dim = int | SymbolicDim

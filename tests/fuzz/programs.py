@@ -105,7 +105,7 @@ def run_onnx(ready: onnxruntime.InferenceSession, inputs: Mapping[str, torch.Ten
 
 
 def survives(run: Callable[[], object]) -> bool:
-    """Whether something runs to its end, in a copy of this process: kernels divide by sizes, and those may be 0."""
+    """Return whether a function ends, in a copy of this process: kernels divide by sizes, which may be 0."""
     child = os.fork()
     if child == 0:
         try:

@@ -56,7 +56,7 @@ class Bounds:
         return Bounds(wide, draws, allowed, (draws.isfinite() != finite).any(0))
 
     def far(self, found: torch.Tensor) -> torch.Tensor:
-        """Which elements of a result are too far away."""
+        """Mask of the elements that differ by too much."""
         if not self.expected.is_floating_point():
             return (found != self.draws).all(0)
         wide = found.double()
@@ -67,7 +67,7 @@ class Bounds:
 
 @dataclass
 class Reference:
-    """What a graph gives for some inputs, and how far results may be from it."""
+    """Results of a graph for some inputs, with their tolerances."""
 
     graph: Graph
     inputs: Mapping[str, torch.Tensor]
@@ -77,11 +77,11 @@ class Reference:
 
     @property
     def empty(self) -> bool:
-        """Whether an input has no elements."""
+        """Return whether an input has no elements."""
         return any(tensor.numel() == 0 for tensor in self.inputs.values())
 
     def difference(self, name: str, found: torch.Tensor) -> str | None:
-        """How an output differs by more than rounding explains; None where it does not."""
+        """Description of a difference that rounding does not explain; None without one."""
         expected = self.expected[name]
         if found.dtype != expected.dtype:
             return f"`{name}` is {found.dtype}, not {expected.dtype}"
@@ -112,7 +112,7 @@ class Reference:
 
 
 def reference(graph: Graph, inputs: Mapping[str, torch.Tensor]) -> Reference:
-    """What a graph gives, and how rounding moves it."""
+    """Results of a graph, and how far rounding moves them."""
     expected = interpreter.evaluate(graph, inputs)
     moved = disturbed(graph, inputs, seed=0)
     return Reference(

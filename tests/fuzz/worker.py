@@ -22,7 +22,7 @@ DIES = "dies"
 
 
 def results(seed: int) -> dict[str, object]:
-    """What came of a seed: failures, each with a text that shows it, and counts."""
+    """Results of a seed: failures, each with a text that shows it, and counts."""
     model = random_model(seed)
     outcome = check(model.text, seed)
     failures = [(failure, model.text) for failure in outcome.failures]

@@ -117,7 +117,7 @@ def _layer(body: Body, choice: Choice, left: str, operands: list[str], arguments
 
 
 def _storage(body: Body, shape: TensorType, chance: Random) -> str | None:
-    """Where a weight comes from, or how it is stored; None for one of its own."""
+    """Source or storage of a weight; None for a weight of its own."""
     turned = TensorType(shape.dtype, shape.shape[::-1])
     same = [f"{label}.weight" for label, _, own in body.owners if own == shape]
     same += [f"{label}.weight.T" for label, _, own in body.owners if own == turned and own.rank == 2]

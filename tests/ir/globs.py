@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def matches(pattern: str, path: str, name_starts: bool = True) -> bool:
-    """Whether a glob matches a path, or a block around it: by recursion, in exponential time."""
+    """Return whether a glob matches a path, or a block around it: by recursion, in exponential time."""
     if not pattern:
         return not path or path[0] == "."
     if name_starts and pattern.startswith("**."):

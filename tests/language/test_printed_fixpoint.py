@@ -1,4 +1,4 @@
-"""What is printed prints the same once it is read back, for every network and after every pass."""
+"""Printed texts print the same once they are read back, after every pass."""
 
 from __future__ import annotations
 

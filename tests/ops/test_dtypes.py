@@ -29,7 +29,7 @@ from tests.ops.runtimes import session
 CASES = all_cases()
 EPSILONS = {DType.f64: 2.0**-52, DType.f32: 2.0**-23, DType.f16: 2.0**-10, DType.bf16: 2.0**-7}
 ROUNDINGS = {DType.f64: 64, DType.f32: 64, DType.f16: 3, DType.bf16: 3}
-"""How many times the epsilon results may differ by: sums are taken in f64, or in f32, and then rounded."""
+"""Tolerance in multiples of epsilon: sums are taken in f64, or in f32, and then rounded."""
 STEPS = 12
 """So many times more for layers that round their state in each step."""
 REFUSALS = {"dtype-mismatch", "number-too-large", "bad-attribute", "operand-count", "rank-mismatch"}

@@ -56,7 +56,7 @@ def separate(records: list[Record], outputs: Collection[str], names: Names, cons
 
 
 class _Surroundings:
-    """What nodes use, and what uses them, before anything is inserted."""
+    """Producers and consumers of values, before anything is inserted."""
 
     def __init__(self, records: list[Record], outputs: Collection[str], constants: Constants):
         self._producers = {name: record for record in records for name in record.outputs}
@@ -88,24 +88,24 @@ class _Surroundings:
         return made if made is not None and made.op_type == _DECODER else None
 
     def _decodes_alone(self, product: Record) -> bool:
-        """Whether the first operand of a product is decoded, and the second is not, transposed or not."""
+        """Return whether the first operand of a product is decoded, and the second is not, transposed or not."""
         weight = product.inputs[1]
         integer = any(made.op_type == _DECODER for _, made in self._moved(weight))
         return self._decoder(product.inputs[0]) is not None and not integer
 
     def _is_decoded_along_an_axis(self, name: str) -> bool:
-        """Whether a value is decoded by a scale along an axis, and no weight."""
+        """Return whether a value is decoded by a scale along an axis, and no weight."""
         made = self._decoder(name)
         return made is not None and made.attributes.get("axis") is not None and not self._is_constant(made.inputs[0])
 
     def _regrids(self, quantizer: Record) -> bool:
-        """Whether a node rounds to a grid along an axis, or what was decoded from another grid."""
+        """Return whether a node rounds to a grid along an axis, or what was decoded from another grid."""
         made = self._decoder(quantizer.inputs[0])
         other = made is not None and made.inputs[1:] != quantizer.inputs[1:]
         return other or quantizer.attributes.get("axis") is not None
 
     def _is_scaled_again(self, record: Record, position: int) -> bool:
-        """Whether the operand that a node scales is scaled before, and used by others as well."""
+        """Return whether the operand that a node scales is scaled before, and used by others as well."""
         shared = False
         for name, made in self._moved(record.inputs[position]):
             shared |= self._uses[name] > 1
@@ -114,7 +114,7 @@ class _Surroundings:
         return False
 
     def _scales_f64(self, record: Record, position: int) -> bool:
-        """Whether a node scales a product of f64."""
+        """Return whether a node scales a product of f64."""
         if self._dtype(record.inputs[1 - position]) is not DType.f64:
             return False
         return any(made.op_type == "MatMul" for _, made in self._moved(record.inputs[position]))

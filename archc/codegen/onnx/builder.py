@@ -119,7 +119,7 @@ class Builder:
         return made
 
     def _is_int8(self, zero_point: str) -> bool:
-        """Whether a zero point is a single stored int8."""
+        """Return whether a zero point is a single stored int8."""
         tensors = self.graph.tensors
         assert tensors is not None, "the emitter checks that weights are bound"
         if zero_point not in self.initializers:

@@ -31,7 +31,7 @@ def channels_last(graph: Graph) -> bool:
 
 
 def safe(graph: Graph) -> bool:
-    """Whether every convolution of a model is safe with channels last; each decides for itself."""
+    """Return whether every convolution of a model is safe with channels last; each decides for itself."""
     convolutions = (node for node in graph.nodes() if node.op.torch_channels_last and node.weights)
     return all(node.op.safe_channels_last(node.types) for node in convolutions)
 

@@ -208,7 +208,7 @@ def _name(text: str) -> Name:
 
 
 def _holes_between_dots(parts: Sequence[str | tuple[str]]) -> list[int]:
-    """How many holes there are in each part of a name between two dots."""
+    """Numbers of holes in the parts of a name between dots."""
     counts = [0]
     for part in parts:
         if isinstance(part, tuple):
