@@ -126,7 +126,7 @@ def build(
     np.savez(calibration, image=digits.train_images[:CALIBRATION_SAMPLES].numpy())
     say(f"compile it again with the trained weights, without passes and with `{passes}`")
     archc.compile(SPEC, weights=weights).write(out / "float")
-    archc.compile(SPEC, weights=weights, passes=passes, calibration=calibration).write(out / "compressed")
+    archc.compile(SPEC, weights=weights, passes=passes, calib=calibration).write(out / "compressed")
     return [*load_programs(out / "float", "float"), *load_programs(out / "compressed", "compressed")]
 
 

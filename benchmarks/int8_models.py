@@ -80,9 +80,7 @@ def load(model: Model, passes: str, folder: Path) -> Program:
     """Compile, write and load one program."""
     feed = next(iter(archc.parse(model.text).inputs)).name or ""
     calibration = {feed: np.random.default_rng(1).standard_normal((16, *model.size), np.float32)}
-    compiled = archc.compile(
-        model.text, values=model.values, passes=passes, calibration=calibration if passes else None
-    )
+    compiled = archc.compile(model.text, set=model.values, passes=passes, calib=calibration if passes else None)
     compiled.write(folder, emit=("torch", "onnx"))
     module = load_module(folder / f"{model.spec}.py").load()
     session = onnx.session(folder / f"{model.spec}.onnx")

@@ -50,7 +50,7 @@ NEVER = {"LONGEST_PATCH": 0}
 def compiled(text: str | Path, channels: int, passes: str) -> Compiled:
     """A network with fresh weights, calibrated on images of noise."""
     images = np.random.default_rng(1).standard_normal((16, channels, 28, 28), np.float32)
-    return archc.compile(text, passes=passes, calibration={"image": images} if passes else None)
+    return archc.compile(text, passes=passes, calib={"image": images} if passes else None)
 
 
 def session(model: Compiled, limits: Mapping[str, int], in_order: bool = True) -> onnxruntime.InferenceSession:

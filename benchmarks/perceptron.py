@@ -43,9 +43,9 @@ def compiled(folder: Path, width: int, hidden: int) -> dict[str, Path]:
     for number, (title, passes) in enumerate(PIPELINES.items()):
         program = archc.compile(
             Source(TEXT, "perceptron.arch"),
-            values={"width": width, "hidden": hidden},
+            set={"width": width, "hidden": hidden},
             passes=passes,
-            calibration=calibration if passes else None,
+            calib=calibration if passes else None,
         )
         program.write(folder / str(number), emit=("onnx",))
         files[title] = folder / str(number) / "perceptron.onnx"

@@ -372,6 +372,9 @@ DTYPES = {
 """Names that dtypes have elsewhere, with those that they have here."""
 
 _FUNCTION = "write a block: `block Twice { input x output x + x }`"
+_IMPORT = (
+    'leave it out: operators need no import; files of blocks have names in quotes, `import "std/attention.arch" as att`'
+)
 _NO_ERRORS = "check a condition of attributes with `assert n > 0`"
 KEYWORDS = {
     "elif": "write `if n > 1 { z = x } else if n > 2 { z = y } else { z = x + y }`",
@@ -387,8 +390,8 @@ KEYWORDS = {
     "network": "write `model net { input x: f32[N, 8] output x -> relu }`",
     "struct": "write a model, `model net { input x: f32[N, 8] output x -> relu }`, or a block, with `block`",
     "module": "write a model, `model net { input x: f32[N, 8] output x -> relu }`, or a block, with `block`",
-    "from": 'import files of blocks: `import "std/attention.arch" as att`; operators need no import',
-    "include": 'import files of blocks: `import "std/attention.arch" as att`; operators need no import',
+    "from": _IMPORT,
+    "include": _IMPORT,
     "while": "loop a number of times: `for i in 0..3 { x = x -> relu }`",
     "repeat": "loop a number of times: `for i in 0..3 { x = x -> relu }`",
     "pass": "leave it out; a body may be empty",

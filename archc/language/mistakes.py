@@ -81,6 +81,16 @@ def is_reserved(failure: Failure) -> bool:
     )
 
 
+def only_ends_a_supplied_body(failure: Failure) -> bool:
+    """Whether all that is wrong is the missing end of a body whose `{` the text lacks, too; that was reported."""
+    opener = failure.open[-1] if failure.open else None
+    return opener is not None and opener.start == opener.end and _ends_all(failure.token)
+
+
+def _ends_all(token: Token) -> bool:
+    return token.type == "$END" or (token.type in TOP_LEVEL and token.first_on_line)
+
+
 def explain(failure: Failure) -> Diagnostic:
     """The diagnostic for a failure."""
     token, previous, accepted = failure.token, failure.previous, failure.accepted
@@ -130,6 +140,12 @@ def _foreign(failure: Failure) -> Diagnostic | None:
         place = start + text[start : token.end].index(word)
         span = Span(token.source, place, place + len(word))
         return _error("syntax-error", f"`{word}` is no word of the language", span, help=KEYWORDS[word])
+    cased = failure.parts[0] if failure.parts else token
+    if isinstance(cased, Token | syntax.Name) and cased.span.text.upper() in STATEMENT | TOP_LEVEL:
+        typed = cased.span.text
+        if not typed.islower():
+            way = f"write `{typed.lower()}`"
+            return _error("syntax-error", f"`{typed}` is no word of the language", cased.span, help=way)
     if failure.previous is not None and failure.previous.type == "IMPORT" and token.type == "NAME":
         return _error("syntax-error", f"expected a string, found `{token.text}`", token.span, help=KEYWORDS["from"])
     symbol = symbol_at(text, token.start)
@@ -165,7 +181,7 @@ def _bracket(failure: Failure) -> Diagnostic | None:
     """The diagnostic for brackets that do not match, where that is what is wrong."""
     token = failure.token
     opener = failure.open[-1] if failure.open else None
-    ends_all = token.type == "$END" or (token.type in TOP_LEVEL and token.first_on_line)
+    ends_all = _ends_all(token)
     if opener is not None and (ends_all or (token.type in CLOSERS.values() and CLOSERS[opener.type] != token.type)):
         if opener.type == "LBRACE" and not ends_all:
             return _closes_nothing(token)
@@ -220,6 +236,8 @@ def _unexpected(failure: Failure) -> Diagnostic:
     help_ = None
     if token.type == "EQUAL" and "EQUALS" in accepted:
         help_ = "`==` compares; `=` gives a name its value, at the start of a statement"
+    elif token.type == "COMMA" and "LET" in accepted:
+        help_ = SYMBOLS[";"]
     elif token.type == "COLON" and "LBRACE" in accepted:
         help_ = "a body stands between braces, `{` and `}`"
     elif "MODEL" in accepted and "LET" not in accepted:

@@ -38,7 +38,7 @@ class Recovery:
         level, depth = self._innermost()
         parts = self._state.value_stack[depth:]
         failure = Failure(token, previous, self._accepted(), parts, self._open_brackets())
-        if not self._reported_since(failure.start):
+        if not self._reported_since(failure.start) and not mistakes.only_ends_a_supplied_body(failure):
             self._report(mistakes.explain(failure))
         comment = comment_start(self._source.text, token.start)
         if comment is not None and token.type != "$END":
@@ -169,7 +169,7 @@ class Recovery:
     def _close_braces(self, token: Token) -> Token:
         """Close all bodies that are still open at the end of the text, or at an item's first word."""
         unclosed = self._open_brackets()
-        if unclosed and not self._reported_since(unclosed[-1].start):
+        if unclosed and unclosed[-1].start < unclosed[-1].end and not self._reported_since(unclosed[-1].start):
             failure = Failure(token, None, frozenset(), [], unclosed)
             self._found.add(mistakes.explain(failure))
         self._feed(token, *["RBRACE"] * len(unclosed))

@@ -131,6 +131,7 @@ def told(statement: str, before: str = "") -> list[tuple[str, str, str | None]]:
         ("self.fc = x -> linear(3)", "syntax-error", "self", ("KEYWORDS", "self")),
         ("z = x -> self.fc", "unknown-name", "self.fc", ("NAMES", "self")),
         ("z = x => relu", "syntax-error", "=>", ("SYMBOLS", "=>")),
+        ("output z = x => relu", "syntax-error", "=>", ("SYMBOLS", "=>")),
         ("z += x", "syntax-error", "+=", ("SYMBOLS", "+=")),
         ("z := x", "syntax-error", ":=", ("SYMBOLS", ":=")),
         ("z = x -> linear(**kwargs)", "syntax-error", "**", ("SYMBOLS", "**")),
@@ -186,11 +187,32 @@ def test_a_mistake_is_answered_from_the_table(
         ("input z: double[N]", "write `f64`"),
         ("z = x -> softmax(axis = 1)", "write `dim`"),
         ("z = x -> linear(units = 8)", "write `out_features`"),
+        ("Output z = x", "write `output`"),
+        ("input z: f32[N],", "statements need no separator"),
         ("for i in 0..3:", "a body stands between braces, `{` and `}`"),
     ],
 )
 def test_names_that_differ_in_little_are_answered_by_the_operator(statement: str, way: str) -> None:
     assert [mistake[2] for mistake in told(statement)] == [way]
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "place"),
+    [
+        ("model m:\n    input x: f32[N, 8]\n    output y = x -> relu\n", "syntax-error", ":"),
+        ("Model m { input x: f32[N]  output x -> relu }", "syntax-error", "Model"),
+        ("import torch\nmodel m { input x: f32[N]  output x -> relu }", "syntax-error", "torch"),
+        ("from torch import nn\nmodel m { input x: f32[N]  output x -> relu }", "syntax-error", "from"),
+        ("// a comment: model input\nmodel m { input x: f32[N]  output x -> relu }", "foreign-comment", "//"),
+        ("class Net(nn.Module):\n    def f(self, x):\n        return F.relu(x)\n", "syntax-error", "class"),
+    ],
+)
+def test_a_whole_text_of_another_language_is_one_mistake(text: str, code: str, place: str) -> None:
+    with pytest.raises(ArchcError) as failure:
+        parse(text)
+    (mistake,) = failure.value.diagnostics
+    assert (mistake.code, mistake.span and mistake.span.text) == (code, place)
+    assert mistake.help is not None
 
 
 def test_the_users_own_names_precede_the_table() -> None:
