@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from archc.cli import options, output
 from archc.cli.describe import operator_json, summary
 from archc.cli.plugins import load_plugins
-from archc.diagnostics import did_you_mean, error
+from archc.diagnostics import error
 
 if TYPE_CHECKING:
     from archc.ops.operator import Operator
@@ -36,7 +36,8 @@ def add_parser(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from archc.ops.registry import find_operator, known_operators, operator_names
+    from archc.language.translate import operator_help
+    from archc.ops.registry import find_operator, known_operators
 
     load_plugins(arguments.load)
     if arguments.name is None:
@@ -50,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise error(
             "unknown-operator",
             f"there is no operator `{arguments.name}`",
-            help=did_you_mean(arguments.name, operator_names()) or "`archc ops` lists them",
+            help=operator_help(arguments.name) or "`archc ops` lists them",
         )
     described = operator_json(cls)
     if arguments.json:

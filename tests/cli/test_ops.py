@@ -67,7 +67,7 @@ def test_json_of_an_operator(run: Run) -> None:
 
 
 def test_an_unknown_operator_gets_a_suggestion(run: Run) -> None:
-    result = run("ops", "batchnorm")
+    result = run("ops", "batch_nrm")
     assert result.status == 1
     assert "error[unknown-operator]" in result.err and "did you mean `batch_norm`?" in result.err
 
@@ -106,3 +106,8 @@ def test_the_groups_of_a_model(run: Run) -> None:
     report = run("passes", "prune", "--groups", SPECS / "lenet5.arch", "--json").json
     assert [group["layers"] for group in report["groups"]].count(["conv2"]) == 16
     assert report["stay"] == {"head": "the output `logits` has them"}
+
+
+def test_a_name_of_another_library_is_answered(run: Run) -> None:
+    result = run("ops", "Dense")
+    assert result.status == 1 and "help: write `x -> linear(128)`" in result.err
