@@ -28,6 +28,7 @@ PYTORCH_REFUSES = (
     "Expected reduction dim",  # the largest element of none
     "Cannot pack empty tensors",
     "Expected sequence length to be larger than 0",
+    "start .* length .* exceeds dimension size",  # the lengths of the case are those of a longer sequence
 )
 """Messages of PyTorch where it has no result for such a size; no other spelling would have one."""
 

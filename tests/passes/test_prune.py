@@ -183,7 +183,7 @@ def test_all_layers_lose_the_same_share_or_compete() -> None:
     widths_by_scope = {}
     for scope in ("layer", "global"):
         graph = mlp(8, 8, 8, 2, weights=weights)
-        run(graph, make_pass("prune", [0.25], {"scheme": "channel", "scope": scope}))
+        run(graph, make_pass("prune", [0.25], {"scheme": "channel", "scope": scope, "multiple": 1}))
         widths_by_scope[scope] = [graph.weights[f"fc{number}.weight"].shape[0] for number in (1, 2)]
     assert widths_by_scope["layer"] == [6, 6]
     assert widths_by_scope["global"][1] < 6
