@@ -85,10 +85,14 @@ class Program:
         return f"{self.weights}, {self.runtime}"
 
 
-def load_programs(folder: Path, weights: str, name: str = "cnn") -> list[Program]:
-    """The two programs in a folder: in PyTorch and in ONNX Runtime, on one thread."""
+def load_programs(folder: Path, weights: str, name: str = "cnn", exact: bool = False) -> list[Program]:
+    """The two programs in a folder: in PyTorch and in ONNX Runtime, on one thread.
+
+    Args:
+        exact: let ONNX Runtime add up integers exactly on CPUs without VNNI, too, where it saturates by default.
+    """
     model = load_module(folder / f"{name}.py").load()
-    session = onnx.session(folder / f"{name}.onnx")
+    session = onnx.session(folder / f"{name}.onnx", exact=exact)
     (feed,) = (value.name for value in session.get_inputs())
     report = json.loads((folder / "report.json").read_text())
 
@@ -118,16 +122,28 @@ def trained(out: Path, digits: Digits, epochs: int = 6, say: Callable[[str], Non
 
 
 def build(
-    out: Path, digits: Digits, weights: Path, passes: str = PASSES, say: Callable[[str], None] = print
+    out: Path,
+    digits: Digits,
+    weights: Path,
+    passes: str = PASSES,
+    say: Callable[[str], None] = print,
+    exact: bool = False,
 ) -> list[Program]:
-    """Compile with trained weights; returns the float programs and then the compressed ones."""
+    """Compile with trained weights; returns the float programs and then the compressed ones.
+
+    Args:
+        exact: as of `load_programs`.
+    """
     out.mkdir(parents=True, exist_ok=True)
     calibration = out / "calibration.npz"
     np.savez(calibration, image=digits.train_images[:CALIBRATION_SAMPLES].numpy())
     say(f"compile it again with the trained weights, without passes and with `{passes}`")
     archc.compile(SPEC, weights=weights).write(out / "float")
     archc.compile(SPEC, weights=weights, passes=passes, calib=calibration).write(out / "compressed")
-    return [*load_programs(out / "float", "float"), *load_programs(out / "compressed", "compressed")]
+    return [
+        *load_programs(out / "float", "float", exact=exact),
+        *load_programs(out / "compressed", "compressed", exact=exact),
+    ]
 
 
 def pick(programs: list[Program], digits: Digits) -> dict[str, np.ndarray]:

@@ -12,7 +12,8 @@ from benchmarks import digits as job
 
 @pytest.fixture(scope="module")
 def programs(tmp_path_factory: pytest.TempPathFactory, digits: job.Digits, trained: Path) -> dict[str, job.Program]:
-    built = job.build(Path(tmp_path_factory.mktemp("digits")), digits, trained, say=lambda text: None)
+    folder = Path(tmp_path_factory.mktemp("digits"))
+    built = job.build(folder, digits, trained, say=lambda text: None, exact=True)
     return {program.title: program for program in built}
 
 
