@@ -225,7 +225,7 @@ OPERATORS = {
     "less": "write `x < y`",
     "equal": "write `x == y`",
     "not_equal": "write `x != y`",
-    "masked_fill": "write `(mask, x) -> where(other = 0.0)`",
+    "masked_fill": "write `(mask -> logical_not, x) -> where(other = 0.0)`: `where` keeps `x` where its mask is true",
     "tril": "write a comparison of positions: `(arange(8) -> reshape((8, 1))) >= arange(8)`",
     "triu": "write a comparison of positions: `(arange(8) -> reshape((8, 1))) <= arange(8)`",
     "zeros_like": "write `x * 0`",
