@@ -35,7 +35,7 @@ def lines_of(prefix: str, expression: str, indent: int, comment: str = "") -> li
 def assignment(targets: str, expression: str, indent: int, comment: str = "") -> list[str]:
     """The lines of `targets = expression`, where the targets are one name or several with commas between."""
     prefix = f"{targets} = "
-    if len(_INDENT) * indent + len(f"{prefix}(") <= WIDTH:
+    if "," not in targets or len(_INDENT) * indent + len(f"{prefix}(") <= WIDTH:
         return lines_of(prefix, expression, indent, comment)
     return [*_bracketed("", targets, indent), *_broken(") = ", expression, "", indent)]
 
@@ -48,7 +48,8 @@ def loop_header(targets: str, iterable: str, indent: int) -> list[str]:
         return [line]
     groups = _outline(iterable).groups
     opening = iterable[: groups[0].opening + 1] if groups else f"{iterable}:"
-    if len(_INDENT) * indent + len(prefix + opening) <= WIDTH:
+    # One name in brackets of its own line would get a comma, which makes it a tuple.
+    if "," not in targets or len(_INDENT) * indent + len(prefix + opening) <= WIDTH:
         return _broken(prefix, iterable, ":", indent)
     return [*_bracketed("for ", targets, indent), *_broken(") in ", iterable, ":", indent)]
 
