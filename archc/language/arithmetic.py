@@ -14,7 +14,8 @@ from archc.ir.dims import SymbolicDim
 from archc.ir.records import record
 
 LARGEST_NUMBER = 2**63 - 1
-LONGEST_TEXT = 1_000_000  # characters, or items of a tuple
+LONGEST_TEXT = 1_000_000  # characters
+LONGEST_LIST = 4_000  # items; a loop that adds one at a time keeps as many copies
 LARGEST_SIZE = 2**31 - 1  # what an index of PyTorch's or ONNX Runtime's kernels can count
 
 
@@ -74,8 +75,9 @@ def binary(symbol: str, left: Any, right: Any) -> Any:
         raise ArithmeticProblem("wrong-type", f"`{symbol}` does not apply to {kind(left)} and {kind(right)}")
     if symbol in ("==", "!="):
         return _BINARY[symbol](left, right)
-    if sequences and len(left) + len(right) > LONGEST_TEXT:
-        raise ArithmeticProblem("number-too-large", f"the result of `{symbol}` is longer than {LONGEST_TEXT:,}")
+    longest = LONGEST_TEXT if isinstance(left, str) else LONGEST_LIST
+    if sequences and len(left) + len(right) > longest:
+        raise ArithmeticProblem("number-too-large", f"the result of `{symbol}` is longer than {longest:,}")
     try:
         if symbol == "**" and _too_large_power(left, right):
             raise OverflowError

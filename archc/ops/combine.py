@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from archc.ir.attributes import attribute
+from archc.ir.attributes import attribute, attributes
 from archc.ir.dims import SymbolicDim, divide
 from archc.ir.signature import Axis, Index, Pattern, Signature
 from archc.ir.solve import Extent
@@ -87,6 +87,10 @@ class Stack(Operator):
         parts = [spell.add("Unsqueeze", operand, axes) for operand in spell.operands]
         # A negative place counts in the result, whose rank the unsqueezed operands have already.
         return spell.add("Concat", *parts, axis=self.dim)
+
+
+MOST_RESULTS = 10_000
+"""Parts that one `split` or `chunk` makes; each is a value of the graph."""
 
 
 @operator
@@ -207,6 +211,7 @@ class Chunk(Division):
             raise OperatorError("bad-attribute", f"`chunk` cannot make {self.chunks} parts", attribute="chunks")
         exact = divide(whole, self.chunks)
         if exact is not None:
+            _check_count(self, self.chunks, "chunks")
             return (exact,) * self.chunks
         if isinstance(whole, int):
             return _equal_parts(self, operand, axis, -(-whole // self.chunks))
@@ -228,8 +233,10 @@ def _equal_parts(op: Operator, operand: TensorType, axis: int, size: Extent) -> 
         raise OperatorError("bad-attribute", f"`{op.name}` needs parts of at least 1", attribute="split_size")
     count = divide(whole, size)
     if isinstance(count, int) and count > 0:
+        _check_count(op, count, next(iter(attributes(type(op)))).name)
         return (size,) * count
     if isinstance(whole, int) and isinstance(size, int):
+        _check_count(op, whole // size, next(iter(attributes(type(op)))).name)
         return (*((size,) * (whole // size)), *((whole % size,) if whole % size or not whole else ()))
     raise OperatorError(
         "shape-mismatch",
@@ -238,6 +245,17 @@ def _equal_parts(op: Operator, operand: TensorType, axis: int, size: Extent) -> 
         attribute="split_size",
         help="give the size of each part: `split((1, T - 1))`, or their number: `chunk(3)`",
     )
+
+
+def _check_count(op: Operator, count: int, attribute: str) -> None:
+    """Refuse more results than a graph can hold of one operator."""
+    if count > MOST_RESULTS:
+        raise OperatorError(
+            "model-too-large",
+            f"`{op.name}` would make {count:,} tensors; {MOST_RESULTS:,} are the most",
+            attribute=attribute,
+            help="make fewer and larger parts, or `reshape` the axis into two",
+        )
 
 
 def _single(spell: TorchSpelling, parts: str) -> str:

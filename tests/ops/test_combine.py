@@ -7,6 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import archc
+from archc.diagnostics import ArchcError
 from archc.ir.dims import symbol
 from archc.ir.types import DType, TensorType
 from archc.ops.combine import Chunk, Concat, Split, Stack
@@ -88,3 +90,9 @@ def test_mistakes(op: Operator, shapes: list[tuple[int, ...]], code: str) -> Non
     with pytest.raises(OperatorError) as caught:
         op.infer([TensorType(DType.f32, shape) for shape in shapes])
     assert caught.value.code == code
+
+
+@pytest.mark.parametrize("call", ["chunk(10001, 1)", "split(1, 1)", "chunk(100000000, 1)"])
+def test_parts_beyond_counting_are_refused(call: str) -> None:
+    with pytest.raises(ArchcError, match="are the most"):
+        archc.parse(f"model m {{ input x: f32[N, 100010000]  k = x -> {call}  output k[0] }}")
