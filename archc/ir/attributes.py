@@ -45,7 +45,7 @@ def attribute(
         index: the index of the signature whose extent the attribute gives (`o` for `out_features`).
         phrase: what a diagnostic calls that extent: "input features".
         keyword: given by name only, never by position.
-        element: a number that stands beside the operator's data, so that it must be one of their dtype.
+        element: the attribute is a number of the data, so it must be one of their dtype.
     """
     metadata = {"doc": doc, "index": index, "phrase": phrase, "keyword": keyword, "element": element}
     return dataclasses.field(default=default, metadata=metadata)

@@ -82,7 +82,7 @@ def is_reserved(failure: Failure) -> bool:
 
 
 def only_ends_a_supplied_body(failure: Failure) -> bool:
-    """Whether all that is wrong is the missing end of a body whose `{` the text lacks, too; that was reported."""
+    """Return whether a `}` is missing only because its `{` is, which was reported."""
     opener = failure.open[-1] if failure.open else None
     return opener is not None and opener.start == opener.end and _ends_all(failure.token)
 

@@ -1,7 +1,7 @@
 """The source elements of a resampled axis, and their weights, as PyTorch computes them.
 
-PyTorch computes positions in the type of the data, 32-bit floats for halves and bytes, and rounds on the way: whoever
-rounds elsewhere takes other elements.  `single` marks where PyTorch rounds.  The formulas are those of
+PyTorch computes positions in the type of the data, 32-bit floats for halves and bytes, and rounds intermediate results.
+Rounding at other places selects other elements.  `single` marks where PyTorch rounds.  The formulas are those of
 `aten/src/ATen/native/UpSample.h` and `native/cpu/UpSampleKernel.cpp`.
 """
 

@@ -76,7 +76,7 @@ PLACES = {
         }
         """,
 }  # fmt: skip
-"""Where a name can stand; in each text at all places of one kind."""
+"""Places of a name; each text has all places of one kind."""
 
 USED = sorted(
     MODULE_NAMES | CONTAINER_MEMBERS | {"self", "super", "range", "zip", "str", "float", "int", "i", "k", "x"}
@@ -150,7 +150,7 @@ PASSES = (
 
 @cache
 def defined() -> set[str]:
-    """What emitted modules with integers, masks and stages define or import, their own classes apart."""
+    """Names that emitted modules define or import, other than their own classes."""
     sources = (source_of(quantized(("Part",), passes)) for passes in PASSES)
     return {name for source in sources for name in top_level(source) if name[0] != "_"}
 

@@ -108,7 +108,7 @@ def test_nan_where_the_graph_has_nan_agrees(tmp_path: Path) -> None:
 
 
 def test_where_rounding_decides_between_a_number_and_nan_nothing_is_compared(tmp_path: Path) -> None:
-    """What should be 0 is a little below or above."""
+    """Results that should be 0 are a little below or above it."""
     text = """model net {
         input x: f32[N, 64]
         h = x -> l: linear(4)

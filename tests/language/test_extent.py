@@ -53,6 +53,7 @@ def test_never_above_the_true_extent_of_a_spec(path: Path) -> None:
         ("layer a = A(n)  x = x -> a", 5, 3),
         ("if n > 2 { x = x -> A(1) } else { x = x -> A(5) }", 3, 1),
         ("x = x -> A(5 if n == 3 else 1)", 7, 5),
+        ("for i in 0..3 { if i == 0 { x = x -> A(5) } else { x = x -> relu } }", 4, 3),
         ("x = x -> A(len(ns)) -> A(max(n, 4)) -> A(ns[1])", 12, 8),
         ("for i in 0..0 { x = x -> A(n) }", 1, 0),
     ],
