@@ -121,7 +121,7 @@ def bind(cls: type[T], noun: str, positional: Sequence[Any], named: Mapping[str,
             f"too-many-{word}s",
             f"{noun} takes {takes} by position, and is given {len(positional)}",
             len(slots),
-            f"`{sequence.name}` is a tuple, with parentheses of its own" if sequence is not None else None,
+            f"`{sequence.name}` is a tuple, with parentheses of its own" if sequence is not None else _by_name(infos),
         )
     values: dict[str, Any] = {}
     for position, (info, value) in enumerate(zip(slots, positional)):
@@ -143,6 +143,12 @@ def bind(cls: type[T], noun: str, positional: Sequence[Any], named: Mapping[str,
         wanted = " and ".join(f"`{name}`" for name in missing)
         raise AttributeProblem(f"missing-{word}", f"{noun} needs {wanted}", None, f"write {usage(cls, noun)}")
     return cls(**values)
+
+
+def _by_name(infos: Sequence[AttributeInfo]) -> str | None:
+    """Help for surplus arguments, where there are attributes that are given by name."""
+    names = ", ".join(f"`{info.name}`" for info in infos if info.keyword)
+    return f"others are given by name: {names}" if names else None
 
 
 def _coerced(info: AttributeInfo, noun: str, value: Any, argument: str | int) -> Any:

@@ -17,6 +17,7 @@ from archc.language.expressions import describe_value
 from archc.language.extent import MOST_PARTS
 from archc.language.fitting import check_sizes, check_storages, check_weights, report_misfit
 from archc.language.frames import Frame
+from archc.language.input_sizes import warn_of_input_size
 from archc.language.labels import Labels
 from archc.language.operator_attributes import stated_operator
 from archc.language.references import lookup, meaning
@@ -211,7 +212,7 @@ class Application:
         name: str | None,
         span: Span,
     ) -> tuple[Value, ...]:
-        stated = stated_operator(self.elaborator, frame, operator, arguments, name, span)
+        stated = stated_operator(self.elaborator, frame, operator, arguments, name, span, operands)
         if stated.weights and name is not None:
             frame.labels[name] = replace(frame.labels[name], ties=stated.weights)
         return self.add(frame, stated.op, operands, name, span, arguments, stated.weights, stated.storages)
@@ -240,6 +241,7 @@ class Application:
                 check_weights(self.elaborator, frame, op, inference, paths, turned, operands, span)
                 check_storages(self.elaborator, frame, inference, storages or {}, arguments, span)
             check_sizes(self.elaborator, frame, op, inference, operands, span)
+            warn_of_input_size(self.elaborator.diagnostics, op, arguments, [value.type for value in operands], span)
             node = rewriter.add(
                 op,
                 operands,

@@ -16,6 +16,7 @@ from archc.language import syntax
 from archc.language.advice import advise, describe
 from archc.language.arithmetic import LARGEST_SIZE
 from archc.language.frames import Frame
+from archc.language.input_sizes import help_for_operands
 from archc.ops.operator import Inference, Operator, OperatorError
 
 if TYPE_CHECKING:
@@ -135,7 +136,8 @@ def report_misfit(
     if problem.operand is not None or place is None:
         for value in operands:
             notes += describe(value)
-    advice = problem.help or advise(op, operands, problem)
+    types = [value.type for value in operands]
+    advice = help_for_operands(op, arguments, types) or problem.help or advise(op, operands, problem)
     elaborator.report(frame, problem.code, str(problem), place or span, notes=dict.fromkeys(notes), help=advice)
 
 

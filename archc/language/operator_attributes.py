@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from archc.diagnostics import Span
 from archc.ir.attributes import AttributeProblem, attributes
 from archc.ir.graph import Value
 from archc.ir.storage import Storage
+from archc.ir.types import DType
 from archc.language import syntax
 from archc.language.environment import WeightRef
 from archc.language.fitting import argument_span
 from archc.language.frames import Frame
-from archc.language.translate import attribute_help
+from archc.language.input_sizes import help_for_arguments
+from archc.language.translate import attribute_help, dtype_help
 from archc.ops.operator import Operator
 
 if TYPE_CHECKING:
@@ -42,12 +44,14 @@ def stated_operator(
     arguments: Sequence[syntax.Argument],
     name: str | None,
     span: Span,
+    operands: Sequence[Value] = (),
 ) -> Stated:
     """An operator with the attributes that a stage, or the declaration of a layer, gives it.
 
     Args:
         name: the layer's, within the definition.
         span: where to report what no single argument is to blame for.
+        operands: what the operator is applied to, for the help.
 
     Raises:
         Failed: they make no sense; that was reported.
@@ -92,10 +96,29 @@ def stated_operator(
         return Stated(operator.from_arguments(positional, named), weights, storages)
     except AttributeProblem as problem:
         place = argument_span(arguments, problem.argument) or span
-        help_ = problem.help
-        if problem.code == "unknown-attribute" and isinstance(problem.argument, str):
-            help_ = attribute_help(problem.argument, [info.name for info in attributes(operator)]) or help_
+        help_ = (
+            help_for_arguments(operator, arguments, positional, named, [value.type for value in operands])
+            or _help_for_argument(operator, problem, positional, named)
+            or problem.help
+        )
         elaborator.report(frame, problem.code, problem.message, place, help=help_)
+
+
+def _help_for_argument(
+    operator: type[Operator], problem: AttributeProblem, positional: Sequence[Any], named: Mapping[str, Any]
+) -> str | None:
+    """Help for a name or a value that another library gives an attribute."""
+    infos = attributes(operator)
+    argument = problem.argument
+    if problem.code == "unknown-attribute" and isinstance(argument, str):
+        return attribute_help(argument, [info.name for info in infos])
+    if problem.code != "wrong-type" or argument is None:
+        return None
+    slots = [info for info in infos if not info.keyword]
+    value = positional[argument] if isinstance(argument, int) else named.get(argument)
+    asked = slots[argument : argument + 1] if isinstance(argument, int) else [i for i in infos if i.name == argument]
+    wants_dtype = any(DType in (info.type, *get_args(info.type)) for info in asked)
+    return dtype_help(value.rpartition(".")[2]) if wants_dtype and isinstance(value, str) else None
 
 
 def _short(span: Span) -> str:

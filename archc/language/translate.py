@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Mapping
 from functools import cache
 
 from archc.diagnostics import did_you_mean
+from archc.ir.types import DType
 from archc.language import syntax
 from archc.language.foreign_words import (
     ATTRIBUTES,
@@ -49,8 +50,8 @@ def name_help(name: str, own: Iterable[str] = ()) -> str | None:
 
 
 def dtype_help(name: str) -> str | None:
-    """Help for a dtype of another library."""
-    dtype = _squashed_dtypes().get(squashed(name))
+    """Help for a dtype of another library, or one in quotes."""
+    dtype = name if name in DType.__members__ else _squashed_dtypes().get(squashed(name))
     return None if dtype is None else f"write `{dtype}`"
 
 
