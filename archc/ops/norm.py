@@ -162,6 +162,20 @@ class GroupNorm(Operator):
     def check(self, types: Sequence[TensorType]) -> None:
         check_positive(self, "num_groups", "eps")
         check_channels(self, "num_channels", types[0])
+        if self._elements(types[0]) == 1:
+            raise OperatorError(
+                "shape-mismatch",
+                f"`group_norm` needs more than one element in its groups, and receives {types[0]}",
+                operand=0,
+            )
+
+    def least_sizes(self, types: Sequence[TensorType]) -> Sequence[tuple[Extent, int]]:
+        return [(self._elements(types[0]), 2)]
+
+    def _elements(self, operand: TensorType) -> Extent:
+        """Elements of the first groups of all samples; PyTorch refuses a single one."""
+        samples, channels, *spatial = operand.shape
+        return product([samples, channels // self.num_groups, *spatial])
 
     def with_extents(self, types: Sequence[TensorType], extents: Mapping[str, Any]) -> Self:
         channels = None if self.num_channels is None else extents["g"] * extents["c"]

@@ -87,6 +87,7 @@ def test_fresh_weights_are_those_of_torch(op: Operator, module: nn.Module) -> No
         (InstanceNorm(), (2, 6), "rank-mismatch", None),
         (InstanceNorm(), (2, 6, 1, 1), "shape-mismatch", None),
         (GroupNorm(4), (2, 6, 4), "shape-mismatch", None),
+        (GroupNorm(6), (1, 6, 1), "shape-mismatch", None),
         (GroupNorm(0), (2, 6, 4), "bad-attribute", "num_groups"),
         (GroupNorm(2, 5), (2, 6, 4), "shape-mismatch", "num_channels"),
         (LayerNorm(5), (2, 6), "shape-mismatch", "normalized_shape"),
