@@ -212,6 +212,9 @@ class _Check:
         for level in programs.LEVELS:
             if self.only is not None and not self.only.endswith(("/onnx", level)):
                 continue
+            if programs.saturates(model, level):
+                self.found.counts["levels at which this CPU saturates sums"] += 1
+                continue
             try:
                 with self.stage(f"{stage} {level}"):
                     ready = programs.session(model, level)

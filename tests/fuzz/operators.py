@@ -25,6 +25,8 @@ ATTEMPTS = 60
 UNAMBIGUOUS: Mapping[str, Callable[[Operator, Sequence[TensorType]], bool]] = {
     # Of two elements that go to one place either may stay.
     "scatter": lambda op, types: types[1].shape[op.dim] == 1,
+    # Beyond the range of integers ONNX Runtime's power does not wrap around; archc spells it only for known exponents.
+    "pow": lambda op, types: types[0].dtype.floating or (isinstance(op.scalar, (int, float)) and not op.reverse),
 }
 """Conditions under which all backends give the same results."""
 
