@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _CONVERTIBLE = {"f32": frozenset({"f16", "bf16", "f64"})}  # expected dtype, and what is turned into it unasked
 _MOST_OF_A_KIND = 20  # a wrong file has hundreds of mismatches: the first ones say it
+_MOST_PREFIXES = 20  # that are tried; one takes as long as there are names
 _MOST_SUGGESTIONS = 1000  # names that are compared; a comparison takes microseconds, and all pairs would be compared
 
 
@@ -74,13 +75,24 @@ def _match_names(
     missing = [path for path in expected if path not in given and path not in optional]
     surplus = [path for path in given if path not in expected and path not in optional]
     prefix = _common_prefix(missing, given)
-    if prefix is not None and len(surplus) == len(missing):
+    if prefix is not None:
         found.error(
             "weights-missing",
-            f"every weight that the model expects stands below {quoted(prefix)} in the file",
-            help="drop that prefix from the names; a wrapper such as `DataParallel` or `torch.compile` puts it there",
+            f"the names in the file begin with {quoted(prefix)}, and those of the model do not",
+            help=f"drop it with `--rename RULES`, a file with the line {quoted(prefix + '* -> *')}"
+            "; a wrapper such as `DataParallel` or `torch.compile` puts it there",
         )
+        _match_names(expected, {path.removeprefix(prefix): tensor for path, tensor in given.items()}, optional, found)
         return
+    lacking = _common_prefix(surplus, dict.fromkeys(missing))
+    if lacking is not None:
+        found.error(
+            "weights-missing",
+            f"the names of the model begin with {quoted(lacking)}, and those in the file do not",
+            help=f"add it with `--rename RULES`, a file with the line {quoted('* -> ' + lacking + '*')}",
+        )
+        missing = [path for path in missing if path.removeprefix(lacking) not in given]
+        surplus = [path for path in surplus if lacking + path not in expected]
     likely = dict.fromkeys(surplus[:_MOST_SUGGESTIONS])
     for path in missing[:_MOST_OF_A_KIND]:
         meant = nearest(path, likely)
@@ -102,12 +114,15 @@ def _match_names(
             found.error(code, f"{len(paths) - _MOST_OF_A_KIND} more weights {what}")
 
 
-def _common_prefix(missing: Sequence[str], given: Mapping[str, object]) -> str | None:
-    """What stands before each missing path in the file, if that is the same for all of several."""
-    if len(missing) < 2:
+def _common_prefix(paths: Sequence[str], others: Mapping[str, object]) -> str | None:
+    """The text before half or more of several paths among other paths, if it is the same for them."""
+    if len(paths) < 2:
         return None
-    prefixes = (path.removesuffix(missing[0]) for path in given if path.endswith("." + missing[0]))
-    return next((prefix for prefix in prefixes if all(prefix + path in given for path in missing)), None)
+    prefixes = {path.removesuffix(first) for first in paths[:10] for path in others if path.endswith("." + first)}
+    for prefix in sorted(prefixes, key=len)[:_MOST_PREFIXES]:
+        if 2 * sum(prefix + path in others for path in paths) >= len(paths):
+            return prefix
+    return None
 
 
 def _converted(tensor: LazyTensor, dtype: str) -> LazyTensor:

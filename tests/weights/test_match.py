@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import ml_dtypes
 import numpy as np
 import pytest
 
-from archc.diagnostics import ArchcError, Diagnostic, Diagnostics
+from archc.diagnostics import ArchcError, Diagnostic, Diagnostics, Source
 from archc.weights.match import match
+from archc.weights.rename import parse_rules, rename
 from archc.weights.tensor import CHUNK_BYTES, ArrayTensor, ComputedTensor, LazyTensor
 
 EXPECTED = {"fc1.weight": ((2, 3), "f32"), "fc1.bias": ((2,), "f32"), "table": ((4,), "i64")}
@@ -62,9 +65,21 @@ def test_a_misspelt_name_is_told_once_with_the_likely_one() -> None:
     assert "`fc1.wieght`" in diagnostic.help
 
 
-def test_a_common_prefix_is_told_once() -> None:
-    (diagnostic,) = mismatches({"module." + path: tensor for path, tensor in sound().items()})
-    assert "`module.`" in diagnostic.message
+@pytest.mark.parametrize(
+    ("file", "model"), [("module.", ""), ("", "net."), ("model.body.", "")], ids=["wrapped", "bare", "deeper"]
+)
+@pytest.mark.parametrize("others", [(), ("fc1.num_batches_tracked",), ("head.weight", "fc2.weight", "fc3.weight")])
+def test_a_prefix_is_told_once_with_the_rule_that_mends_it(file: str, model: str, others: tuple[str, ...]) -> None:
+    tensors = {**sound(), **{name: ArrayTensor(np.ones(1, np.float32)) for name in others}}
+    given = {file + path: tensor for path, tensor in tensors.items()}
+    expected = {model + path: wanted for path, wanted in EXPECTED.items()}
+    first, *rest = mismatches(given, expected)
+    assert f"begin with `{file or model}`" in first.message and first.help is not None
+    assert {one.code for one in rest} <= {"weights-surplus"} and len(rest) == len(others)
+    rule = re.search("line `(.*?)`", first.help)
+    assert rule is not None
+    renamed = rename(given, parse_rules(Source(rule[1])), expected)
+    assert list(match(expected, renamed, optional={model + name for name in others})) == list(expected)
 
 
 def test_a_wholly_other_file_is_told_in_bounds() -> None:
