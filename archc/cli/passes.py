@@ -10,7 +10,7 @@ from archc.cli import options, output
 from archc.cli.describe import PRESERVES, pass_json, summary
 from archc.cli.ops import attribute_lines
 from archc.cli.plugins import load_plugins
-from archc.diagnostics import Diagnostics, did_you_mean, error
+from archc.diagnostics import Diagnostics, error
 
 _EPILOG = """\
 examples:
@@ -41,6 +41,7 @@ def add_parser(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from archc.passmanager import known_passes, load_pass, pass_names
+    from archc.passmanager.spellings import pass_help
 
     load_plugins(arguments.load)
     if arguments.groups is not None:
@@ -56,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise error(
             "unknown-pass",
             f"there is no pass `{arguments.name}`",
-            help=did_you_mean(arguments.name, pass_names()) or "`archc passes` lists them",
+            help=pass_help(arguments.name, pass_names()),
         )
     described = pass_json(load_pass(arguments.name))
     if arguments.json:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-from archc.diagnostics import Diagnostics, Source, Span, did_you_mean, error
+from archc.diagnostics import Diagnostics, Source, Span, error
 from archc.ir.attributes import AttributeProblem
 from archc.ir.types import DType
 from archc.language import syntax
@@ -15,8 +16,10 @@ from archc.language.parser import parse_pipeline
 from archc.language.units import quantity
 from archc.passmanager import Pass, make_pass, pass_names
 from archc.passmanager.order import check_order
+from archc.passmanager.spellings import pass_help
 
 DEEPEST_PIPELINES = 64  # of pipelines in pipelines
+_FORM = 'passes are joined by commas, and options stand in parentheses: `fold, prune(0.5), quant(scheme = "weight")`'
 MOST_PASSES = 1000  # of one pipeline, with those of the pipelines in it
 
 
@@ -29,12 +32,22 @@ def parse_passes(text: str, module: Module | None = None) -> list[Pass]:
     """
     source = Source(text, "--passes")
     diagnostics = Diagnostics()
-    stages = parse_pipeline(source, diagnostics) if text.strip() else ()
+    stages = _stages(source, diagnostics) if text.strip() else ()
     diagnostics.check()
     placed = _passes(stages, module, diagnostics, open_pipelines=())
     passes, spans = [step for step, _ in placed], [span for _, span in placed]
     check_order(passes, spans)
     return passes
+
+
+def _stages(source: Source, diagnostics: Diagnostics) -> tuple[syntax.Stage, ...]:
+    """The syntax of a pipeline; mistakes are reported with the form that it has."""
+    found = Diagnostics()
+    stages = parse_pipeline(source, found)
+    for one in found:
+        is_form = one.code in ("syntax-error", "invalid-character", "foreign-comment", "reserved-word")
+        diagnostics.add(replace(one, help=_FORM) if is_form else one)
+    return stages
 
 
 def check_pipelines(module: Module, diagnostics: Diagnostics) -> None:
@@ -50,8 +63,8 @@ def check_pipelines(module: Module, diagnostics: Diagnostics) -> None:
         for stage in pipeline.passes:
             name = _name(stage)
             if name not in known:
-                way = did_you_mean(name, known) or f"there are {', '.join(f'`{other}`' for other in known)}"
-                diagnostics.error("unknown-pass", f"there is no pass `{name}`", stage.callee.span, help=way)
+                message = f"there is no pass `{name}`"
+                diagnostics.error("unknown-pass", message, stage.callee.span, help=pass_help(name, known))
         reachable = _reachable(module, pipeline)
         if pipeline.name.name in reachable - told:
             told |= reachable  # the others of the circle

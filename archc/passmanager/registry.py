@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from archc.diagnostics import did_you_mean, error
+from archc.diagnostics import error
 from archc.ir.attributes import AttributeProblem, bind
 from archc.passmanager.base import REGISTERED, Pass
+from archc.passmanager.spellings import pass_help
 
 GROUP = "archc.passes"
 """The entry-point group in which packages announce their passes."""
@@ -66,10 +67,7 @@ def make_pass(name: str, positional: Sequence[Any] = (), named: Mapping[str, Any
     """
     # Reading the entry points takes milliseconds, and a pipeline may have a thousand passes.
     if name not in REGISTERED and name not in (passes := pass_names()):
-        known = ", ".join(f"`{known}`" for known in passes)
-        raise AttributeProblem(
-            "unknown-pass", f"there is no pass `{name}`", None, did_you_mean(name, passes) or f"there are {known}"
-        )
+        raise AttributeProblem("unknown-pass", f"there is no pass `{name}`", None, pass_help(name, passes))
     made = bind(load_pass(name), f"`{name}`", positional, named or {}, "option")
     made.check()
     return made

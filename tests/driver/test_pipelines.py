@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,6 +14,8 @@ from archc.diagnostics import ArchcError, Diagnostics, Source
 from archc.driver.pipelines import check_pipelines, parse_passes
 from archc.ir.types import DType
 from archc.passmanager import load_pass, pass_names
+from archc.passmanager.spellings import PASSES as FOREIGN
+from archc.passmanager.spellings import pass_help
 
 MODEL = "model m { input x: f32[N, 8]  output y = x -> fc1: linear(8) -> relu -> fc2: linear(4) }\n"
 
@@ -107,3 +111,25 @@ def test_the_reports_come_in_the_order_of_the_passes() -> None:
     assert reports[0].after == reports[1].before and reports[1].after == reports[2].before
     assert [remark.layer for remark in reports[1].remarks if remark.kind == "rewrote"] == ["fc1"]
     assert reports[1].after.parameters == 2 * 8 + 8 * 2 + 8 + 8 * 4 + 4
+
+
+@pytest.mark.parametrize(
+    "passes", ["quant;fold", "quant fold", "quant | fold", "prune 0.5", "prune = 0.5", "['quant']"]
+)
+def test_a_text_that_is_no_pipeline_is_answered_by_one(passes: str) -> None:
+    with pytest.raises(ArchcError) as failure:
+        parse_passes(passes)
+    told = {found.help for found in failure.value.diagnostics}
+    (example,) = {snippet for text in told for snippet in re.findall("`([^`]+)`", text or "")}
+    assert [step.name for step in parse_passes(example)] == ["fold", "prune", "quant"]
+
+
+def test_names_that_passes_have_elsewhere_are_answered_by_passes() -> None:
+    assert not {name for name in FOREIGN if name in pass_names()}
+    for told in set(FOREIGN.values()):
+        for snippet in re.findall("`([^`]+)`", told):
+            assert len(parse_passes(snippet)) == 1
+    assert pass_help("Quantize", pass_names()) == FOREIGN["quantize"]
+    assert pass_help("lowrnk", pass_names()) == "did you mean `lowrank`?"
+    with pytest.raises(ArchcError, match="write `quant`"):
+        parse_passes("fold, quantization")
