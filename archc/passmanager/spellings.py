@@ -1,4 +1,4 @@
-"""Names that passes have elsewhere, each with what to write instead; names are compared without case and underscores."""
+"""Names that passes have elsewhere, each with what to write instead, without regard to case and underscores."""
 
 from __future__ import annotations
 
@@ -38,11 +38,8 @@ def pass_help(name: str, known: Iterable[str]) -> str:
         known: the names of passes, and of the pipelines of a file.
     """
     names = list(known)
-    return (
-        _BY_SQUASHED.get(_squashed(name))
-        or did_you_mean(name, names)
-        or f"there are {', '.join(f'`{one}`' for one in names)}"
-    )
+    told = _BY_SQUASHED.get(_squashed(name)) or did_you_mean(name, names)
+    return told or f"there are {', '.join(f'`{one}`' for one in names)}"
 
 
 def _squashed(name: str) -> str:
