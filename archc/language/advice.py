@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
+from archc.ir.attributes import attributes
 from archc.ir.graph import Node, Value
 from archc.ir.types import TensorType
 from archc.ops.operator import Operator, OperatorError
@@ -71,3 +74,19 @@ def _pad_convolutions(op: Operator, operands: Sequence[Value], problem: Operator
     noun, verb = ("convolution", "leaves") if len(padded) == 1 else ("convolutions", "leave")
     size = "×".join(str(dim) for dim in spatial)
     return f"{count} {noun}{kernel} without padding {verb} {size}; add {way}, or drop `{problem.attribute}`"
+
+
+def help_for_results(value: Any, wanted: int) -> str | None:
+    """Help for a value that is given to a number of names, and is no tuple of so many tensors."""
+    if isinstance(value, tuple):
+        return f"give {len(value)} names; one that begins with `_` may stay unused" if len(value) > 1 else None
+    node = value.producer if isinstance(value, Value) else None
+    if node is None:
+        return None
+    flags = [info for info in attributes(type(node.op)) if info.type is bool and not getattr(node.op, info.name)]
+    for info in flags:
+        results = replace(node.op, **{info.name: True}).infer(node.types).results
+        if len(results) > 1:
+            more = "" if len(results) == wanted else f", which gives {len(results)} tensors"
+            return f"write `{info.name} = true` in the parentheses of `{node.op.name}`{more}"
+    return None

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, NoReturn
 
 from archc.diagnostics import Span
 from archc.ir.attributes import value_text
+from archc.ir.dims import SymbolicDim
 from archc.ir.graph import Value
 from archc.language import syntax
 from archc.language.environment import ABSENT, Failed
-from archc.language.expressions import describe_value
+from archc.language.expressions import SCAN, describe_value
 from archc.language.extent import MOST_ITERATIONS
 from archc.language.frames import Frame
 from archc.language.names import check_name
@@ -29,7 +30,11 @@ def run_for(statements: Statements, frame: Frame, node: syntax.For) -> None:
             "wrong-type",
             f"`for` goes over a range or a list, and this is {describe_value(values)}",
             node.iterable.span,
-            help="write `for i in 0..n { ... }`",
+            help=SCAN
+            if isinstance(values, Value | SymbolicDim)
+            else f"write `for {node.variable.name} in 0..{node.iterable.span.text} {{ ... }}`"
+            if isinstance(values, int)
+            else "write `for i in 0..n { ... }`",
         )
     # A range of 10^20 has no `len`.
     count = max(0, values.stop - values.start) if isinstance(values, range) else len(values)

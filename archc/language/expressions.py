@@ -22,6 +22,9 @@ from archc.ops.operator import Operator
 if TYPE_CHECKING:
     from archc.language.frames import Frame
 
+SCAN = "a loop over data is a `scan`: `scan x_t in x { yield y = x_t -> tanh }`"
+"""Help for a loop over a tensor, or over a size that is known only when the model runs."""
+
 
 class Expressions:
     """Evaluates expressions in a frame; the elaborator gives it the meaning of chains and tensor operators.
@@ -223,13 +226,14 @@ class Expressions:
         bounds = [self.evaluate(frame, bound) for bound in (node.start, node.stop)]
         for bound, part in zip(bounds, (node.start, node.stop)):
             if isinstance(bound, bool) or not isinstance(bound, int):
+                is_size = isinstance(bound, SymbolicDim)
                 fraction = isinstance(bound, float) and isinstance(part, syntax.Binary) and part.operator == "/"
                 self.report(
                     frame,
                     "wrong-type",
                     f"a range needs integers, and this is {describe_value(bound)}",
                     part.span,
-                    help="`//` divides and rounds down" if fraction else None,
+                    help="`//` divides and rounds down" if fraction else SCAN if is_size else None,
                 )
         return range(bounds[0], bounds[1])
 

@@ -281,6 +281,9 @@ NAMES = {
 }
 """Texts to write for values and functions of values, by name."""
 
+OPEN_SIZE = "a size that is known only when the model runs has a name of its own: `input z: f32[N, 8]`"
+"""Help for `None`, `-1` and `?` in the place of such a size."""
+
 _KEYWORD_NAMES = ("activation", "act", "nonlinearity", "activation_fn")
 ATTRIBUTES = {
     **dict.fromkeys(_KEYWORD_NAMES, "an activation is a stage of its own: `x -> linear(128) -> relu`"),

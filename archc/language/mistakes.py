@@ -11,7 +11,8 @@ from typing import Any
 
 from archc.diagnostics import Diagnostic, Note, Span
 from archc.language import syntax
-from archc.language.foreign_words import KEYWORDS, SYMBOLS
+from archc.language.foreign_statements import foreign_statement
+from archc.language.foreign_words import KEYWORDS, OPEN_SIZE, SYMBOLS
 from archc.language.scanner import Token, foreign_comment
 from archc.language.translate import comment_start, dtype_help, foreign_word, symbol_at
 
@@ -121,7 +122,12 @@ def explain(failure: Failure) -> Diagnostic:
         return _error("syntax-error", "the `if` before this `else` begins a statement", token.span, help=way)
     if token.type == "OPTIONAL":
         way = "within brackets, `a if condition else b` chooses; behind an input's type, `?` makes it optional"
+        if failure.open and failure.open[-1].type == "LSQB":
+            way = OPEN_SIZE
         return _error("syntax-error", "`?` does not fit here", token.span, help=way)
+    statement = foreign_statement(token.source, token.start)
+    if statement is not None:
+        return statement
     lone = _lone_name(failure)
     if lone is not None:
         return lone

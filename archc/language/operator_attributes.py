@@ -16,6 +16,7 @@ from archc.language.environment import WeightRef
 from archc.language.fitting import argument_span
 from archc.language.frames import Frame
 from archc.language.input_sizes import help_for_arguments
+from archc.language.tensor_arguments import as_chain, holds_tensors
 from archc.language.translate import attribute_help, dtype_help
 from archc.ops.operator import Operator
 
@@ -60,6 +61,7 @@ def stated_operator(
     storages: dict[str, Storage] = {}
     positional: list[Any] = []
     named: dict[str, Any] = {}
+    tensors: list[syntax.Argument] = []
     for argument in arguments:
         value = elaborator.expressions.argument(frame, argument)
         if isinstance(value, type) and issubclass(value, Storage):
@@ -79,19 +81,20 @@ def stated_operator(
                 storages[parameter] = value.storage
         elif parameter is not None and isinstance(value, Storage):
             storages[parameter] = value
-        elif isinstance(value, Value):
-            call = f"{operator.name}(...)" if len(arguments) > 1 else operator.name
-            elaborator.report(
-                frame,
-                "wrong-type",
-                "tensors flow along arrows, and are no attributes",
-                argument.span,
-                help=f"write `{_short(argument.value.span)} -> {call}`",
-            )
+        elif holds_tensors(value):
+            tensors.append(argument)
         elif argument.name is None:
             positional.append(value)
         else:
             named[argument.name] = value
+    if tensors:
+        elaborator.report(
+            frame,
+            "wrong-type",
+            "tensors flow along arrows, and are no attributes",
+            tensors[0].span,
+            help=as_chain(operator, arguments, tensors, operands, span),
+        )
     try:
         return Stated(operator.from_arguments(positional, named), weights, storages)
     except AttributeProblem as problem:
@@ -119,7 +122,3 @@ def _help_for_argument(
     asked = slots[argument : argument + 1] if isinstance(argument, int) else [i for i in infos if i.name == argument]
     wants_dtype = any(DType in (info.type, *get_args(info.type)) for info in asked)
     return dtype_help(value.rpartition(".")[2]) if wants_dtype and isinstance(value, str) else None
-
-
-def _short(span: Span) -> str:
-    return span.text if len(span.text) <= 40 and "\n" not in span.text else "..."

@@ -10,7 +10,7 @@ from archc.diagnostics import Note, Span
 from archc.ir.graph import Value
 from archc.ir.types import TensorType
 from archc.language import syntax
-from archc.language.advice import describe
+from archc.language.advice import describe, help_for_results
 from archc.language.control import run_assert, run_for, run_if
 from archc.language.environment import ABSENT, POISON, BlockRef, Failed, LayerRef
 from archc.language.expressions import describe_value
@@ -240,6 +240,7 @@ class Statements:
                 "result-count",
                 f"{len(node.targets)} names are given to {count} tensor{'s' if count != 1 else ''}",
                 node.targets[0].span.to(node.targets[-1].span),
+                help=help_for_results(value, len(node.targets)),
             )
         for target, item in zip(node.targets, value):
             self._needs_tensor(frame, item, node.value.span, f"`{target.name}`", node)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from archc.ir.dims import SymbolicDim
 from archc.ir.graph import Value
@@ -51,6 +51,8 @@ def apply_index(elaborator: Elaborator, frame: Frame, node: syntax.Index, value:
     """The tensor that `x[:, 0]` makes."""
     items: list[Any] = []
     for item in node.items:
+        if isinstance(item, syntax.Name) and item.name == "None" and frame.environment.get("None") is None:
+            _report_new_axis(elaborator, frame, node, item)
         if isinstance(item, syntax.Slice):
             parts = (item.start, item.stop, item.step)
             items.append(tuple(None if part is None else _bound(elaborator, frame, part) for part in parts))
@@ -60,6 +62,16 @@ def apply_index(elaborator: Elaborator, frame: Frame, node: syntax.Index, value:
             items.append(_bound(elaborator, frame, item))
     op = FORMULAS["index"]["[]"].from_arguments(items, {})
     return elaborator.application.add(frame, op, (value,), None, node.span)[0]
+
+
+def _report_new_axis(elaborator: Elaborator, frame: Frame, node: syntax.Index, item: syntax.Name) -> NoReturn:
+    """Report `x[:, None]`, which makes a new axis in Python."""
+    place = node.items.index(item)
+    if any(isinstance(other, syntax.Ellipsis) for other in node.items[:place]):
+        place -= len(node.items)
+    text = node.value.span.text if len(node.value.span.text) <= 40 else "x"
+    help_ = f"write `{text} -> unsqueeze({place})`"
+    elaborator.report(frame, "wrong-type", "an index makes no axes", item.span, help=help_)
 
 
 def _bound(elaborator: Elaborator, frame: Frame, node: syntax.Expression) -> int | SymbolicDim:

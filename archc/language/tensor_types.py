@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from archc.language import syntax
 from archc.language.advice import describe
 from archc.language.arithmetic import LARGEST_SIZE
 from archc.language.expressions import Expressions
+from archc.language.foreign_words import NAMES, OPEN_SIZE
 from archc.language.references import known_names, lookup
 from archc.language.translate import dtype_help
 
@@ -65,6 +67,7 @@ def _dtype(expressions: Expressions, frame: Frame, node: syntax.TensorType) -> D
 def _size(expressions: Expressions, frame: Frame, node: syntax.Dim, bound: int | None) -> int | SymbolicDim:
     value = node.value
     if isinstance(value, syntax.Name) and _means_nothing(frame, value.name):
+        _check_name(expressions, frame, value)
         size = dims.symbol(value.name, bound)
         frame.environment.bind(value.name, size, None, "size")
         return size
@@ -74,7 +77,8 @@ def _size(expressions: Expressions, frame: Frame, node: syntax.Dim, bound: int |
         _check_linear(expressions, frame, value, size)
     if isinstance(size, int):
         if size < 1:
-            expressions.report(frame, "bad-size", f"a size is at least 1, and this is {size}", value.span)
+            message = f"a size is at least 1, and this is {size}"
+            expressions.report(frame, "bad-size", message, value.span, help=OPEN_SIZE if size == -1 else None)
         if size > LARGEST_SIZE:
             expressions.report(
                 frame, "size-too-large", f"a size is at most {LARGEST_SIZE:,}, and this is {size:,}", value.span
@@ -95,6 +99,12 @@ def _size(expressions: Expressions, frame: Frame, node: syntax.Dim, bound: int |
     return checked
 
 
+def _check_name(expressions: Expressions, frame: Frame, name: syntax.Name) -> None:
+    """Refuse a size's name that is a word of Python, such as `None`."""
+    if keyword.iskeyword(name.name) or NAMES.get(name.name) == NAMES["None"]:
+        expressions.report(frame, "reserved-name", f"`{name.name}` is no size", name.span, help=OPEN_SIZE)
+
+
 def _new_symbol(expressions: Expressions, frame: Frame, value: syntax.Expression) -> str | None:
     """Make the one name that means nothing yet a symbol; of two, no backend could tell either from their sum."""
     unknown = list({name.name: name for name in _names(value) if lookup(frame, name.name) is None}.values())
@@ -108,6 +118,7 @@ def _new_symbol(expressions: Expressions, frame: Frame, value: syntax.Expression
             or "an axis tells the value of one new size: let the other have an axis of its own",
         )
     for name in unknown:
+        _check_name(expressions, frame, name)
         frame.environment.bind(name.name, dims.symbol(name.name), None, "size")
     return unknown[0].name if unknown else None
 
@@ -166,6 +177,7 @@ def unify(
     bound: dict[str, int | SymbolicDim] = {}
     for dim, size in sorted(zip(node.dims, actual.shape), key=lambda axis: not _stands_alone(axis[0])):
         if isinstance(dim.value, syntax.Name) and _means_nothing(frame, dim.value.name):
+            _check_name(expressions, frame, dim.value)
             bound[dim.value.name] = size
             frame.environment.bind(dim.value.name, size, None, "size")
         else:

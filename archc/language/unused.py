@@ -2,7 +2,7 @@
 
 A block is elaborated once for each use, and a use may take another branch than the next: a place in the text counts
 as unused only if no use of its definition used it.  What stands in a branch that was not taken counts as used, and so
-does what stands in a loop over nothing.
+does what stands in a loop over nothing.  A name that begins with `_` says that its value is not wanted.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class UnusedValues:
     def gather(self, environment: Environment) -> None:
         """Take note of one environment, at the end of its definition."""
         for name, binding in environment.history:
-            if binding.span is None:
+            if binding.span is None or name.startswith("_"):
                 continue
             place = (binding.span.source.name, binding.span.start, binding.span.end)
             if binding.used or binding.value is POISON:

@@ -55,7 +55,7 @@ class ScaledDotProductAttention(Operator):
 
     def check(self, types: Sequence[TensorType]) -> None:
         check_probability(self, "dropout_p")
-        _check_mask(self, types, self.is_causal, types[0].rank)
+        _check_mask(self, types, self.is_causal, types[0].shape[:-2])
 
     def multiply_adds(self, inference: Inference, types: Sequence[TensorType]) -> Extent:
         # The signature names both products at once; they are done one after the other.
@@ -154,7 +154,7 @@ class Attention(Operator):
                     attribute="heads" if position == 0 or self.kv_heads is None else "kv_heads",
                 )
         check_probability(self, "dropout")
-        _check_mask(self, types, self.causal, 4)
+        _check_mask(self, types, self.causal, (*types[0].shape[:1], self.heads))
 
     def multiply_adds(self, inference: Inference, types: Sequence[TensorType]) -> Extent:
         # The signature names both products at once; they are done one after the other.
@@ -208,7 +208,12 @@ def _with_mask(text: str, mask: TensorType, leading: Sequence[Axis]) -> Signatur
     return Signature((*known.operands, Pattern("mask", axes)), known.results)
 
 
-def _check_mask(op: Operator, types: Sequence[TensorType], causal: bool, rank: int) -> None:
+def _check_mask(op: Operator, types: Sequence[TensorType], causal: bool, leading: Sequence[Extent]) -> None:
+    """Refuse a mask that does not broadcast to the scores [*leading, t, s].
+
+    Raises:
+        OperatorError: it does not, or the operator is causal as well.
+    """
     if len(types) != 4:
         return
     if causal:
@@ -218,9 +223,34 @@ def _check_mask(op: Operator, types: Sequence[TensorType], causal: bool, rank: i
             operand=3,
             help="put both into the mask",
         )
+    rank = len(leading) + 2
     if not 2 <= types[3].rank <= rank:
         raise OperatorError(
             "rank-mismatch", f"the mask of `{op.name}` has 2 to {rank} axes, and is {types[3]}", operand=3
+        )
+    if min(types[0].rank, types[1].rank) > 2:
+        _check_batch_of_masks(op, types[3], (*leading, types[0].shape[-2], types[1].shape[-2]))
+
+
+def _check_batch_of_masks(op: Operator, mask: TensorType, scores: Sequence[Extent]) -> None:
+    """Refuse a mask [b, s] or [b, t, s] that lacks the axes between the batch and its own.
+
+    Raises:
+        OperatorError: says which axes to insert.
+    """
+
+    def broadcasts(shape: Sequence[Extent]) -> bool:
+        return len(shape) == mask.rank and all(own in (1, size) for own, size in zip(mask.shape, shape))
+
+    if broadcasts(scores[-mask.rank :]):
+        return
+    if broadcasts((scores[0], scores[-1])) or broadcasts((scores[0], *scores[-2:])):
+        way = " -> ".join(["unsqueeze(1)"] * (len(scores) - mask.rank))
+        raise OperatorError(
+            "shape-mismatch",
+            f"the mask of `{op.name}` is {mask}, which does not broadcast to [{', '.join(map(str, scores))}]",
+            operand=3,
+            help=f"insert axes behind the batch: `mask -> {way}`",
         )
 
 

@@ -121,10 +121,16 @@ class Slice(Operator):
         return floor_divide(_range(item, extent)[1] + _step(item) - 1, _step(item))  # rounded up
 
     def _check_place(self, place: int | SymbolicDim | EllipsisType, number: int, operand: TensorType) -> None:
+        assert place is not ..., "an ellipsis is no place"
         size = operand.shape[number]
-        if isinstance(place, int) and isinstance(size, int) and not -size <= place < size:
+        behind, before = place - size, place + size  # at least 0, and below 0, where there is no such place
+        if (isinstance(behind, int) and behind >= 0) or (isinstance(before, int) and before < 0):
             raise OperatorError(
-                "bad-attribute", f"axis {number} of {operand} has no place {place}", operand=0, attribute="items"
+                "bad-attribute",
+                f"axis {number} of {operand} has no place {place}",
+                operand=0,
+                attribute="items",
+                help="places are counted from 0; the last one is `-1`",
             )
 
     def simplified(self, types: Sequence[TensorType], uniform: Uniform) -> int | None:

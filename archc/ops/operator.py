@@ -282,7 +282,7 @@ def _infer(op: Operator, types: tuple[TensorType, ...], limits: tuple[int | None
             "operand-count",
             f"`{op.name}` takes {takes} operand{'' if takes == '1' else 's'}"
             f" ({', '.join(pattern.name for pattern in data)}), and receives {len(types)}",
-            help="several operands flow as a tuple: `(a, b) -> ...`" if len(types) < required else None,
+            help=_operands_help(op, [pattern.name for pattern in data[:required]]) if len(types) < required else None,
         )
     op.check(types)
     check_dtypes(op, [pattern.name for pattern in data], types)
@@ -310,6 +310,13 @@ def _infer(op: Operator, types: tuple[TensorType, ...], limits: tuple[int | None
                 help="give the size as a number or an attribute",
             )
     return Inference(results, parameters, solution)
+
+
+def _operands_help(op: Operator, names: Sequence[str]) -> str:
+    """Help for an operator that receives too few operands."""
+    if len(names) == 1:
+        return f"a tensor flows into it: `{names[0]} -> {op}`"
+    return f"several operands flow as a tuple: `({', '.join(names)}) -> {op}`"
 
 
 def symbolic(*dims: Extent) -> bool:

@@ -18,6 +18,7 @@ from archc.ir.types import DType
 from archc.language import foreign_words
 from archc.language import parser as language
 from archc.language.arithmetic import FUNCTIONS
+from archc.language.expressions import SCAN
 from archc.language.translate import squashed
 from archc.ops.registry import known_operators, operator_names
 
@@ -102,6 +103,19 @@ def test_a_renamed_attribute_is_one_that_no_operator_has_beside_its_new_name(nam
     owners = [{info.name for info in attributes(operator)} for operator in known_operators().values()]
     for other in foreign_words.RENAMED[name]:
         assert any(other in own and name not in own for own in owners)
+
+
+def test_a_name_that_begins_with_an_underscore_may_stay_unused() -> None:
+    used = "output p = x -> linear(n)\n "
+    assert told(used + "_, h, _ = x -> unsqueeze(1) -> lstm(8, return_state = true)\n output h") == []
+    assert told(used + "_left = x -> tanh") == []
+    assert [mistake[:2] for mistake in told(used + "left = x -> tanh")] == [("unused-value", "left")]
+
+
+@pytest.mark.parametrize("text", [foreign_words.OPEN_SIZE, SCAN])
+def test_help_that_stands_in_no_table_is_valid(text: str) -> None:
+    for snippet in re.findall("`([^`]+)`", text):
+        assert is_word(snippet) or any(is_valid(CONTEXT.format(item="", statement=snippet, shape=s)) for s in SHAPES)
 
 
 def test_dtypes_are_dtypes() -> None:
@@ -192,6 +206,25 @@ def test_a_mistake_is_answered_from_the_table(
         ("z = x -> linear(units = 8)", "write `out_features`"),
         ("Output z = x", "write `output`"),
         ("input z: f32[N],", "statements need no separator"),
+        ("input z: f32[None, 8]", foreign_words.OPEN_SIZE),
+        ("input z: f32[2 * null, 8]", foreign_words.OPEN_SIZE),
+        ("input z: f32[?, 8]", foreign_words.OPEN_SIZE),
+        ("input z: f32[-1, 8]", foreign_words.OPEN_SIZE),
+        ("z = x[:, None]", "write `x -> unsqueeze(1)`"),
+        ("z = x[None]", "write `x -> unsqueeze(0)`"),
+        ("z = x[..., None]", "write `x -> unsqueeze(-1)`"),
+        ("z = x[:, np.newaxis]", "write `x -> unsqueeze(1)`"),
+        ("z = x[N]", "places are counted from 0; the last one is `-1`"),
+        ("for i in n { z = x }", "write `for i in 0..n { ... }`"),
+        ("for i in 0..N { z = x }", SCAN),
+        ("for i in x { z = x }", SCAN),
+        ("a, b = x -> chunk(4, 1)", "give 4 names; one that begins with `_` may stay unused"),
+        (
+            "a, b = x -> unsqueeze(1) -> lstm(8)",
+            "write `return_state = true` in the parentheses of `lstm`, which gives 3 tensors",
+        ),
+        ("a, b = x -> unsqueeze(1) -> gru(8)", "write `return_state = true` in the parentheses of `gru`"),
+        ("z = linear(10)(x)", "a tensor flows into it: `x -> linear(10)`"),
         ("for i in 0..3:", "a body stands between braces, `{` and `}`"),
     ],
 )

@@ -212,3 +212,18 @@ def test_mistakes(op: Operator, shapes: list[tuple[int, ...]], dtypes: str, code
     with pytest.raises(OperatorError) as caught:
         op.infer([TensorType(DType(dtype), shape) for dtype, shape in zip(dtypes.split(), shapes)])
     assert caught.value.code == code
+
+
+@pytest.mark.parametrize("op", [Attention(4), ScaledDotProductAttention()])
+@pytest.mark.parametrize("mask", [(2, 7), (2, 5, 7), (2, 1, 7), (2, 5, 1), (5, 7), (1, 7)])
+def test_a_mask_without_an_axis_of_heads_is_told_where_to_insert_it(op: Operator, mask: tuple[int, ...]) -> None:
+    shapes = [(2, 5, 24), (2, 7, 24), (2, 7, 24)]
+    types = [TensorType(DType.f32, shape) for shape in shapes]
+    rank = 4 if isinstance(op, Attention) else 3
+    if mask[0] != 2 or len(mask) == rank:
+        op.infer([*types, TensorType(DType.bool, mask)])
+        return
+    with pytest.raises(OperatorError) as caught:
+        op.infer([*types, TensorType(DType.bool, mask)])
+    inserted = (caught.value.help or "").count("unsqueeze(1)")
+    op.infer([*types, TensorType(DType.bool, (2, *[1] * inserted, *mask[1:]))])
