@@ -378,7 +378,7 @@ def compile(
     arrays = read_calibration(graph, data) if data is not None else None
     if arrays is not None:
         warn_of_constant(arrays, found)
-    inputs = Calibration(graph, arrays, seed)
+    inputs = Calibration(graph, arrays, seed, trained=weights is not None and not without_weights)
     calibration_text = f"seeded random inputs (seed {seed}); no data was given" if arrays is None else "the given data"
     given = (None if without_weights else weights, rename, calib)
     read = [Path(file) for file in given if isinstance(file, str | os.PathLike)]

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
+    from archc.passmanager.base import Pass
+
 BATCH = 32
 MAXIMUM_SAMPLES = 512
 
@@ -28,12 +30,20 @@ class Calibration:
         graph: for which inputs they are; its inputs must stay what they are.
         arrays: real data, samples along the first axis; None for random inputs.
         seed: of the random inputs.
+        trained: the graph has a user's weights: what is measured on random inputs says little of them.
+
+    Attributes:
+        asked: somebody took the samples; whoever wants to know sets it to False first.
     """
 
-    def __init__(self, graph: Graph, arrays: Mapping[str, np.ndarray] | None = None, seed: int = 0):
+    def __init__(
+        self, graph: Graph, arrays: Mapping[str, np.ndarray] | None = None, seed: int = 0, trained: bool = False
+    ):
         self._graph = graph
         self._arrays = arrays
         self._seed = seed
+        self.trained = trained
+        self.asked = False
 
     @property
     def real(self) -> bool:
@@ -45,9 +55,14 @@ class Calibration:
         """The shapes of a user's data by input name; None for random inputs, whose sizes mean nothing."""
         return None if self._arrays is None else {name: array.shape for name, array in self._arrays.items()}
 
-    @cached_property
+    @property
     def arrays(self) -> Mapping[str, np.ndarray]:
         """The samples by input name, at most `MAXIMUM_SAMPLES` of them."""
+        self.asked = True
+        return self._samples
+
+    @cached_property
+    def _samples(self) -> Mapping[str, np.ndarray]:
         from archc.ops.samples import random_inputs
 
         if self._arrays is None:
@@ -175,6 +190,16 @@ def warn_of_constant(arrays: Mapping[str, np.ndarray], diagnostics: Diagnostics)
                 f"every element of `{name}` in the calibration data is {array.flat[0]}",
                 help="give inputs that the model will see: ranges and errors measured on these mean nothing",
             )
+
+
+def warn_of_random(calibration: Calibration, step: Pass, diagnostics: Diagnostics) -> None:
+    """Warn of a pass that measured trained weights on random inputs."""
+    if calibration.asked and calibration.trained and not calibration.real:
+        diagnostics.warn(
+            "random-calibration",
+            f"the pass `{step}` ran the model on random inputs to measure it, and the weights are trained",
+            help="give inputs that the model will see: `--calib FILE`, an .npz file with an array for each input",
+        )
 
 
 def _check_range(graph: Graph, value: Value, array: np.ndarray, sizes: Mapping[str, int], where: str) -> None:

@@ -23,7 +23,7 @@ from archc.ir.types import TensorType
 from archc.ir.verifier import InvalidGraph, verify
 from archc.passmanager.agreement import largest_error
 from archc.passmanager.base import Context, Pass, Preserves, Remark
-from archc.passmanager.calibration import Calibration
+from archc.passmanager.calibration import Calibration, warn_of_random
 from archc.passmanager.idle import warn_of_idle
 from archc.passmanager.order import check_order
 from archc.passmanager.sizes import choose_sizes
@@ -96,8 +96,10 @@ def run_passes(
         before = cost(graph, sizes)
         found = diagnostics if diagnostics is not None else Diagnostics()
         context = Context(Rewriter(graph, by=step.name), calibration, devices or {}, sizes, found)
+        calibration.asked = False
         with one_thread():
             remarks = _run(graph, step, context)
+            warn_of_random(calibration, step, found)
             outputs = calibration.outputs(graph)
             change, total = (largest_error(earlier, outputs) for earlier in (previous, original))
         _hold_to_promise(step, change)

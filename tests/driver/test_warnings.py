@@ -96,6 +96,30 @@ def test_constant_calibration_data(value: float) -> None:
     assert "constant-calibration" not in codes(NET, passes="quant", calibration=data)
 
 
+@pytest.mark.parametrize(
+    ("passes", "is_given", "data", "told"),
+    [
+        ("quant(least = 1)", True, False, 1),
+        ("fold, quant(least = 1), simplify", True, False, 1),
+        ("quant(least = 1)", True, True, 0),
+        ("quant(least = 1)", False, False, 0),
+        ("quant(scheme = 'dynamic')", True, False, 0),
+        ("quant(scheme = 'weight')", True, False, 0),
+        ("lowrank(rank = 4)", True, False, 0),
+        ("prune(0.5)", True, False, 0),
+    ],
+)
+def test_trained_weights_that_are_calibrated_on_random_inputs(
+    passes: str, is_given: bool, data: bool, told: int
+) -> None:
+    generator = np.random.default_rng(0)
+    shapes = {path: weight.shape for path, weight in archc.parse(NET).weights.items()}
+    weights = {path: generator.standard_normal(shape).astype(np.float32) for path, shape in shapes.items()}
+    calib = {"x": generator.standard_normal((8, 64)).astype(np.float32)}
+    found = codes(NET, passes=passes, weights=weights if is_given else None, calib=calib if data else None)
+    assert found.count("random-calibration") == told
+
+
 def test_a_pass_with_an_infinite_error_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     plugin = tmp_path / "explode.py"
     plugin.write_text(
