@@ -8,6 +8,7 @@ with the source line and a caret.  `ArchcError` carries them to whoever asked.
 from __future__ import annotations
 
 import bisect
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -139,12 +140,27 @@ def error(
     return ArchcError([Diagnostic("error", code, message, span, _notes(notes), help)])
 
 
+MOST_MISTAKES = 100
+"""Errors, and warnings, that one run reports; nobody reads more."""
+
+
+class TooManyMistakes(ArchcError):
+    """More errors than a sink takes; `diagnostics` ends with an error that says so."""
+
+
 @dataclass
 class Diagnostics:
-    """A sink: mistakes are added as they are found, and raised together at the end of a phase."""
+    """A sink: mistakes are added as they are found, and raised together at the end of a phase.
+
+    Attributes:
+        most: errors, and warnings, that it takes.  One more error raises `TooManyMistakes`, so that no phase works on
+            through a text of mistakes; of the warnings beyond, one says that they are left out.
+    """
 
     found: list[Diagnostic] = field(default_factory=list)
+    most: int = MOST_MISTAKES
     _known: set[Diagnostic] = field(default_factory=set, repr=False)
+    _counts: Counter[Severity] = field(default_factory=Counter, repr=False)
 
     def error(
         self,
@@ -169,10 +185,22 @@ class Diagnostics:
         self.add(Diagnostic("warning", code, message, span, _notes(notes), help))
 
     def add(self, diagnostic: Diagnostic) -> None:
-        """Add a diagnostic, unless the very same was reported before."""
-        if diagnostic not in self._known:
+        """Add a diagnostic, unless the very same was reported before.
+
+        Raises:
+            TooManyMistakes: it is an error, and the sink is full.
+        """
+        if diagnostic in self._known:
+            return
+        self._counts[diagnostic.severity] += 1
+        count = self._counts[diagnostic.severity]
+        if count <= self.most:
             self._known.add(diagnostic)
             self.found.append(diagnostic)
+        elif diagnostic.severity == "error":
+            raise TooManyMistakes([*self.found, _more_than(self.most, diagnostic)])
+        elif count == self.most + 1:
+            self.found.append(_more_than(self.most, diagnostic))
 
     def extend(self, diagnostics: Iterable[Diagnostic]) -> None:
         """Add several, those of an `ArchcError` for instance."""
@@ -194,6 +222,13 @@ class Diagnostics:
 
     def __iter__(self) -> Iterator[Diagnostic]:
         return iter(self.found)
+
+
+def _more_than(most: int, next: Diagnostic) -> Diagnostic:
+    """The diagnostic that ends a list of `most`, at the place of the first one that is left out."""
+    what = "mistakes" if next.severity == "error" else "warnings"
+    message = f"there are more {what} than these {most}"
+    return Diagnostic(next.severity, f"too-many-{what}", message, next.span, (), "mend these first")
 
 
 _EDITS = ((2, 1), (5, 2), (9, 3))

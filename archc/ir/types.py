@@ -8,6 +8,9 @@ from enum import StrEnum
 from archc.ir.dims import SymbolicDim
 from archc.ir.records import record
 
+MOST_AXES = 64
+"""Axes of one tensor: PyTorch's kernels and NumPy take no more."""
+
 
 class DType(StrEnum):
     """An element type, under the name that the language gives it."""

@@ -22,6 +22,10 @@ Parts = list[Any]
 _LONGEST_ROW = 100  # of `.name`, `[index]` and `(arguments)` behind one another; each is a level of nesting
 
 
+class TooDeep(Exception):
+    """A text that is nested too deeply to go on; that was reported."""
+
+
 class _Body(NamedTuple):
     """The statements between braces, and the closing brace."""
 
@@ -241,7 +245,11 @@ class Builder(Transformer[Token, Any]):
         return syntax.Argument(value.span, None, value)
 
     def _check_row(self, value: syntax.Expression) -> None:
-        """Report a row that is one too long, once."""
+        """Report a row that is one too long.
+
+        Raises:
+            TooDeep: it is.
+        """
         length = 0
         while length <= _LONGEST_ROW and isinstance(value, syntax.Member | syntax.Index | syntax.Call):
             value = value.callee if isinstance(value, syntax.Call) else value.value
@@ -249,6 +257,7 @@ class Builder(Transformer[Token, Any]):
         if length == _LONGEST_ROW:
             message = f"more than {_LONGEST_ROW} members, indices or calls in a row"
             self._diagnostics.error("nesting-too-deep", message, value.span)
+            raise TooDeep
 
     def _check_order(self, arguments: list[syntax.Argument]) -> None:
         named: set[str] = set()

@@ -33,12 +33,7 @@ from archc.language.unused import UnusedValues
 
 DEEPEST_NESTING = 64  # of blocks in blocks
 LONGEST_MESSAGE = 1000  # characters; a name of ten thousand is not repeated in full
-MOST_MISTAKES = 100  # in one model; nobody reads more
 LONGEST_NOTE = 240  # characters; a size of a thousand terms says no more than its first ones
-
-
-class _TooManyMistakes(Exception):
-    pass
 
 
 def elaborate(
@@ -103,8 +98,6 @@ class Elaborator:
             shortened = [_cut(note, LONGEST_NOTE) if isinstance(note, str) else note for note in notes]
             message = _cut(message, LONGEST_MESSAGE)
             self.diagnostics.error(code, message, span, [*shortened, *self._trace(frame, span)], help)
-            if len(self._reported) >= MOST_MISTAKES:
-                raise _TooManyMistakes
         raise Failed
 
     def _trace(self, frame: Frame, span: Span | None) -> list[Note]:
@@ -134,14 +127,6 @@ class Elaborator:
             if not frame.outputs and not self.diagnostics.errors:
                 self._no_output(frame)
         except Failed:
-            return self.rewriter.graph
-        except _TooManyMistakes:
-            self.diagnostics.error(
-                "too-many-mistakes",
-                f"the model `{name}` has more mistakes than these {MOST_MISTAKES}",
-                definition.name.span,
-                help="mend these first",
-            )
             return self.rewriter.graph
         self._enter_outputs(frame)
         self._unused.gather(frame.environment)

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 from lark import Lark, UnexpectedToken
 
 from archc.collector import paused_collector
-from archc.diagnostics import Diagnostic, Diagnostics, Source
+from archc.diagnostics import Diagnostics, Source, TooManyMistakes
 from archc.language import syntax
-from archc.language.builder import Builder
+from archc.language.builder import Builder, TooDeep
 from archc.language.recovery import Recovery
 from archc.language.scanner import Scanner, Token
 from archc.language.tables import load_grammar
@@ -25,19 +25,6 @@ MOST_MISTAKES = 20  # in one text; whoever has more has given us the wrong file
 # The length of the parser's stack.  It grows with brackets, bodies, `else if` and signs, by one to six a level,
 # and is what bounds the recursion of all who walk the tree.
 _DEEPEST = 160
-
-
-class _TooManyMistakes(Exception):
-    pass
-
-
-class _Mistakes(Diagnostics):
-    """A sink that overflows, so that a long text of nothing but mistakes costs no time."""
-
-    def add(self, diagnostic: Diagnostic) -> None:
-        super().add(diagnostic)
-        if len(self.found) >= MOST_MISTAKES:
-            raise _TooManyMistakes
 
 
 class _Machine(NamedTuple):
@@ -84,7 +71,7 @@ def keywords() -> frozenset[str]:
 
 
 def _parse(start: str, source: Source, diagnostics: Diagnostics) -> Any:
-    mistakes = _Mistakes()
+    mistakes = Diagnostics(most=MOST_MISTAKES)
     if len(source.text) > LONGEST_TEXT:
         diagnostics.error(
             "text-too-long",
@@ -98,7 +85,7 @@ def _parse(start: str, source: Source, diagnostics: Diagnostics) -> Any:
             diagnostics.extend(mistakes)
 
 
-def _drive(start: str, source: Source, found: _Mistakes) -> Any:
+def _drive(start: str, source: Source, found: Diagnostics) -> Any:
     lark, scanner, builder = _machine()
     comments: list[syntax.Comment] = []
     builder.begin(source, comments, found)
@@ -131,15 +118,8 @@ def _drive(start: str, source: Source, found: _Mistakes) -> Any:
                 break
         else:
             return result
-    except _TooManyMistakes:
-        last = found.found[-1].span
-        found.found.append(
-            Diagnostic(
-                "error",
-                "too-many-mistakes",
-                f"these are {MOST_MISTAKES} mistakes; what follows was not read",
-                last,
-                help="mend these first",
-            )
-        )
+    except TooDeep:
+        pass
+    except TooManyMistakes as failure:
+        found.found.append(failure.diagnostics[-1])
     return recovery.finish(end) if start == "file" else None

@@ -35,8 +35,10 @@ class Token:
 
     @property
     def first_on_line(self) -> bool:
-        text = self.source.text
-        return not text[text.rfind("\n", 0, self.start) + 1 : self.start].strip()
+        text, before = self.source.text, self.start - 1
+        while before >= 0 and text[before] in " \t\r":  # a line may be as long as the text
+            before -= 1
+        return before < 0 or text[before] == "\n"
 
 
 # Characters that show nothing, or turn the order of what is shown: no text needs them, and a reader who

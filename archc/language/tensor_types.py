@@ -10,7 +10,7 @@ from archc.diagnostics import Note, Span, did_you_mean
 from archc.ir import dims
 from archc.ir.dims import SymbolicDim, as_linear, as_symbol, divide
 from archc.ir.graph import Value
-from archc.ir.types import DType, TensorType
+from archc.ir.types import MOST_AXES, DType, TensorType
 from archc.language import syntax
 from archc.language.advice import describe
 from archc.language.arithmetic import LARGEST_SIZE
@@ -18,6 +18,7 @@ from archc.language.expressions import Expressions
 from archc.language.foreign_words import NAMES, OPEN_SIZE
 from archc.language.references import known_names, lookup
 from archc.language.translate import dtype_help
+from archc.ops.misfit import too_many_axes
 
 if TYPE_CHECKING:
     from archc.language.frames import Frame
@@ -30,6 +31,9 @@ def declare(expressions: Expressions, frame: Frame, node: syntax.TensorType) -> 
         Failed: it is no type; that was reported.
     """
     dtype = _dtype(expressions, frame, node)
+    if len(node.dims) > MOST_AXES:
+        problem = too_many_axes(len(node.dims))
+        expressions.report(frame, problem.code, problem.message, node.span, help="declare fewer, longer axes")
     shape: dict[int, int | SymbolicDim] = {}
     for axis, dim in sorted(enumerate(node.dims), key=lambda item: not _stands_alone(item[1])):
         bound = None

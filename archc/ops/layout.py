@@ -16,8 +16,9 @@ from typing import Any
 from archc.ir.dims import SymbolicDim
 from archc.ir.signature import Axis, Index, Pattern, Signature, Spread, expand
 from archc.ir.solve import Extent
-from archc.ir.types import TensorType
+from archc.ir.types import MOST_AXES, TensorType
 from archc.ops.dtypes import ONNX_ALL
+from archc.ops.misfit import too_many_axes
 from archc.ops.operator import Operator, OperatorError, operator, symbolic
 from archc.ops.rewriting import Uniform
 from archc.ops.spelling import OnnxSpelling, TorchSpelling, Verbatim, literal, method
@@ -175,7 +176,10 @@ def parse_pattern(text: str) -> Signature:
         raise _bad(f"a pattern has one `->`, and {literal(text)} has {len(sides) - 1}", "write `b t c -> b c t`")
     operand, result = (_side(side, number == 1) for number, side in enumerate(sides))
     left, right = (_all_names(axes) for axes in (operand, result))
-    for names in (left, right):
+    for axes, names in ((operand, left), (result, right)):
+        count = max(len(axes), len(names))
+        if count > MOST_AXES:
+            raise too_many_axes(count)
         for name in names:
             if names.count(name) > 1:
                 raise _bad(f"`{name}` stands twice on one side of {literal(text)}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, get_args
 from archc.ir.attributes import AttributeInfo, attributes
 from archc.ir.signature import Pattern, RankMismatch
 from archc.ir.solve import Contradiction, Misfit
-from archc.ir.types import DType, TensorType
+from archc.ir.types import MOST_AXES, DType, TensorType
 
 if TYPE_CHECKING:
     from archc.ops.operator import Operator
@@ -36,6 +36,12 @@ class OperatorError(Misfit):
         super().__init__(message)
         self.code, self.message, self.attribute, self.operand = code, message, attribute, operand
         self.help, self.notes = help, tuple(notes)
+
+
+def too_many_axes(count: int) -> OperatorError:
+    """The error for a tensor of more axes than a kernel takes."""
+    message = f"a tensor has at most {MOST_AXES} axes, and this takes {count:,}"
+    return OperatorError("too-many-axes", message, help="merge axes with `flatten` or `reshape`")
 
 
 def check_numbers(op: Operator, dtypes: Iterable[DType]) -> None:

@@ -29,10 +29,10 @@ from archc.ir.dims import SymbolicDim, bounds
 from archc.ir.records import record as operator  # the decorator of operator classes: a frozen dataclass, made lazily
 from archc.ir.signature import Pattern, RankMismatch, Signature, parse_signature
 from archc.ir.solve import Contradiction, Extent, Solution, solve
-from archc.ir.types import DType, TensorType
+from archc.ir.types import MOST_AXES, DType, TensorType
 from archc.ops.dtypes import ANY, ONNX_MOST, Accepted, DTypes, check_dtypes, onnx_types
 from archc.ops.formula import Formula
-from archc.ops.misfit import OperatorError, check_numbers, rank_error, shape_error
+from archc.ops.misfit import OperatorError, check_numbers, rank_error, shape_error, too_many_axes
 from archc.ops.parameter import Parameter
 from archc.ops.rewriting import Rewriting
 from archc.ops.spelling import OnnxSpelling, TorchHelper, TorchModule, TorchSpelling, call
@@ -309,6 +309,9 @@ def _infer(op: Operator, types: tuple[TensorType, ...], limits: tuple[int | None
                 f"`{op.name}` would own a `{name}` of shape {parameter}, and a weight's shape must be known",
                 help="give the size as a number or an attribute",
             )
+    rank = max((tensor.rank for tensor in (*results, *parameters.values())), default=0)
+    if rank > MOST_AXES:
+        raise too_many_axes(rank)
     return Inference(results, parameters, solution)
 
 

@@ -1,0 +1,133 @@
+"""Work has limits: a short text that describes much of it, or a long one of mistakes, ends soon in a diagnostic."""
+
+from __future__ import annotations
+
+import sys
+import tracemalloc
+from types import FrameType
+from typing import Any
+
+import pytest
+
+import archc
+from archc.diagnostics import MOST_MISTAKES, ArchcError, Diagnostics, Source
+from archc.ir.types import MOST_AXES
+from archc.language.scanner import Token
+
+MOST_CALLS = 400_000
+"""Calls of functions until a text is refused; a microsecond each, or less."""
+
+
+class TooManyCalls(Exception):
+    pass
+
+
+def refused(text: str) -> list[str]:
+    """The codes of what is wrong with a text, found in fewer than `MOST_CALLS` calls."""
+    count = 0
+
+    def called(frame: FrameType, event: str, argument: Any) -> None:
+        nonlocal count
+        count += event == "call"
+        if count > MOST_CALLS:
+            sys.setprofile(None)
+            raise TooManyCalls
+
+    sys.setprofile(called)
+    try:
+        archc.parse(text)
+    except ArchcError as failure:
+        return [found.code for found in failure.diagnostics]
+    finally:
+        sys.setprofile(None)
+    return []
+
+
+def model(body: str, sizes: str = "N, 8") -> str:
+    return f"model m {{\n    input x: f32[{sizes}]\n    {body}\n    output x -> relu\n}}\n"
+
+
+def ones(count: int) -> str:
+    return ", ".join("1" * count)
+
+
+NAMES = " ".join(f"a{number}" for number in range(MOST_AXES + 1))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        model("", ones(MOST_AXES + 1)),
+        model(f"y = x -> unflatten(1, ({ones(MOST_AXES)}, 8))"),
+        model(f"x = x -> rearrange('{NAMES} -> {NAMES}')"),
+        model(f"x = x -> rearrange('n ({NAMES}) -> n ({NAMES})')"),
+        model(f"x = ones(({ones(MOST_AXES + 1)}))"),
+        model(f"x = x -> reshape(({ones(MOST_AXES + 1)}))", sizes="1"),
+        model("for i in 0..100000 { x = x -> unsqueeze(0) }"),
+    ],
+)
+def test_axes_have_a_limit(text: str) -> None:
+    assert refused(text) == ["too-many-axes"]
+
+
+def test_as_many_axes_as_the_limit_are_fine() -> None:
+    assert refused(model("for i in 0..62 { x = x -> unsqueeze(0) }")) == []
+
+
+LINES = 2 * MOST_MISTAKES
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        model("y = x -> linear\n" * LINES),
+        model("assert 1 == 2\n" * LINES),
+        model("input x: f32[N]\n" * LINES),
+        model("") + "block b { input x  output x }\n" * LINES,
+        model("output y = x -> relu\n" * LINES),
+        "".join(f'import "missing{number}.arch"\n' for number in range(LINES)) + model(""),
+        model("") + "".join(f"pipeline p{number} = fool{number}\n" for number in range(LINES)),
+        model("") + "devices d {\n" + "".join(f"d{number} = cud(0)\n" for number in range(LINES)) + "}\n",
+    ],
+)
+def test_mistakes_have_a_limit(text: str) -> None:
+    codes = refused(text)
+    assert len(codes) == MOST_MISTAKES + 1
+    assert codes[-1] == "too-many-mistakes"
+
+
+def test_warnings_have_a_limit_and_what_follows_is_checked() -> None:
+    found = Diagnostics()
+    archc.parse(model("".join(f"y{number} = x -> relu\n" for number in range(LINES))), diagnostics=found)
+    assert len(found.warnings) == MOST_MISTAKES + 1
+    assert found.warnings[-1].code == "too-many-warnings"
+
+
+@pytest.mark.parametrize("quote", ["'", '"'])
+def test_a_long_string_takes_no_more_memory_than_its_characters(quote: str) -> None:
+    text = model(f"assert true, {quote}{'a' * 1_000_000}{quote}")
+    tracemalloc.start()
+    try:
+        archc.parse(text)
+        assert tracemalloc.get_traced_memory()[1] < 8 * len(text)
+    finally:
+        tracemalloc.stop()
+
+
+class Characters(str):
+    """A text of which no part is copied."""
+
+    def __getitem__(self, key: Any) -> str:
+        assert isinstance(key, int)
+        return super().__getitem__(key)
+
+
+@pytest.mark.parametrize(("text", "first"), [("x", True), ("  \t x", True), ("a\n x", True), ("a x", False)])
+def test_the_first_word_of_a_long_line_is_told_without_a_copy_of_the_line(text: str, first: bool) -> None:
+    token = Token("NAME", "x", Source(Characters(text)), len(text) - 1, len(text))
+    assert token.first_on_line is first
+
+
+@pytest.mark.parametrize("part", ["[0]", ".a", "(0)"])
+def test_rows_have_a_limit(part: str) -> None:
+    assert refused(model("y = f(x" + part * 10_000 + ")")) == ["nesting-too-deep"]
