@@ -21,6 +21,8 @@ def _run_packed(
 
     x: [N, T, C], lengths: [N] -> [N, T, H], zero behind each end, and the last states.
     """
+    if x.shape[0] == 0:
+        return layer(x, first)  # PyTorch packs no empty batch
     lengths = lengths.cpu()
     packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
     packed, last = layer(packed, first)
@@ -44,6 +46,9 @@ def _call_packed(
 
     x: [N, T, C], lengths: [N] -> [N, T, H], zero behind each end, and the last states.
     """
+    if x.shape[0] == 0:  # PyTorch packs no empty batch
+        state = first if len(first) > 1 else first[0]
+        return function(x, state, *options, True)
     lengths = lengths.cpu()
     packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
     # Packed sequences are sorted by length, and so must be the states.

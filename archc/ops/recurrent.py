@@ -67,6 +67,7 @@ class Gru(Recurrent):
 
     gates = 3
     onnx_gates = (1, 0, 2)
+    onnx_lengths = True
     example = "x -> gru(64, 2) -> head: linear(10)"
 
     def _onnx_options(self) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from archc.ir.solve import Extent
 from archc.ir.types import DType, TensorType
 from archc.ops.checks import check_positive
 from archc.ops.dtypes import FLOATS, ONNX_F32, PLACES
+from archc.ops.empty_sequences import Sequences
 from archc.ops.operator import Inference, Operator, OperatorError, operator
 from archc.ops.packing import CALL_PACKED, RUN_PACKED
 from archc.ops.parameter import Parameter, uniform_fan_in
@@ -77,6 +78,8 @@ class Recurrent(Operator, abstract=True):
     states: ClassVar[tuple[str, ...]] = ("h",)
     onnx_gates: ClassVar[tuple[int, ...]] = (0,)
     """For each gate of ONNX, in its order, its place among those of PyTorch."""
+    onnx_lengths: ClassVar[bool] = False
+    """Whether ONNX Runtime needs lengths to run the operator without steps."""
 
     hidden_size: int = attribute(index="h", phrase="hidden features", doc="the size of the state")
     num_layers: int = attribute(1, doc="so many layers, each on the results of the one below")
@@ -214,21 +217,36 @@ class Recurrent(Operator, abstract=True):
     # ONNX -------------------------------------------------------------------------------------------------
 
     def onnx(self, spell: OnnxSpelling) -> str | tuple[str, ...]:
-        x, first, lengths = _apart(spell.operands, spell.types)
-        if lengths is not None:
-            lengths = spell.add("Cast", lengths, to=DType.i32)
-        y = spell.add("Transpose", x, perm=[1, 0, 2])
+        x, first, given = _apart(spell.operands, spell.types)
+        batch, steps, _ = spell.types[0].shape
+        sequences = Sequences(spell, batch, steps)
+        y = sequences.entering(spell.add("Transpose", x, perm=[1, 0, 2]))
+        lengths = ""
+        if given is not None:
+            lengths = sequences.lengths(spell.add("Cast", given, to=DType.i32))
+        elif self._needs_lengths(sequences, first):
+            lengths = sequences.full_lengths(y)
+        entering = sequences.first(first)
         last: list[list[str]] = []
         for layer in range(self.num_layers):
-            states = [self._rows(spell, state, layer) for state in first] if first else []
-            y, *ended = self._onnx_layer(spell, y, layer, lengths or "", states)
+            states = [self._rows(spell, state, layer) for state in entering]
+            made, *ended = self._onnx_layer(spell, y, layer, lengths, states)
+            outermost = layer == self.num_layers - 1 and sequences.may_lack_batch
+            y = self._joined(spell, made, (steps, batch) if outermost else None)
             last.append(ended)
         y = spell.add("Transpose", y, perm=[1, 0, 2])
         if not self.return_state:
             return y
-        if self.num_layers == 1:
-            return (y, *last[0])
-        return (y, *(spell.add("Concat", *rows, axis=0) for rows in zip(*last, strict=True)))
+        ends = last[0]
+        if self.num_layers > 1:
+            ends = [spell.add("Concat", *rows, axis=0) for rows in zip(*last, strict=True)]
+        return (y, *sequences.last(ends, first))
+
+    def _needs_lengths(self, sequences: Sequences, first: Sequence[str]) -> bool:
+        """Whether the operator needs lengths where it has no steps: to run at all, or to set its last states to 0."""
+        if self.onnx_lengths:
+            return sequences.may_lack_batch or sequences.may_lack_steps
+        return sequences.may_lack_steps and self.return_state and not first
 
     def _rows(self, spell: OnnxSpelling, state: str, layer: int) -> str:
         """The first state of one layer, out of those of all."""
@@ -239,7 +257,7 @@ class Recurrent(Operator, abstract=True):
         return spell.add("Slice", state, *bounds)
 
     def _onnx_layer(self, spell: OnnxSpelling, x: str, layer: int, lengths: str, states: Sequence[str]) -> list[str]:
-        """One layer, both directions at once: its results, then its last states; x[t, b, i] -> y[t, b, h]."""
+        """One layer, both directions at once: its results, then its last states; x[t, b, i] -> y[t, d, b, h]."""
         suffixes = [suffix for number, suffix in self._parts() if number == layer]
 
         def stacked(kind: str) -> str:
@@ -252,7 +270,7 @@ class Recurrent(Operator, abstract=True):
         inputs = [x, stacked("weight_ih"), stacked("weight_hh"), bias, lengths, *states]
         while not inputs[-1]:
             inputs.pop()
-        y, *ended = spell.add(
+        results = spell.add(
             self._onnx_name,
             *inputs,
             outputs=1 + len(self.states),
@@ -260,11 +278,18 @@ class Recurrent(Operator, abstract=True):
             direction="bidirectional" if self.bidirectional else "forward",
             **self._onnx_options(),
         )
-        if not self.bidirectional:
-            return [spell.add("Squeeze", y, spell.constant([1])), *ended]
-        # [t, d, b, h] -> [t, b, d*h]
-        y = spell.add("Transpose", y, perm=[0, 2, 1, 3])
-        return [spell.add("Reshape", y, spell.constant([0, 0, 2 * self.hidden_size])), *ended]
+        return list(results)
+
+    def _joined(self, spell: OnnxSpelling, y: str, sizes: tuple[Extent, Extent] | None) -> str:
+        """The directions side by side, y[t, d, b, h] -> y[t, b, d*h], with other sizes of t and b where given."""
+        width = (1 + self.bidirectional) * self.hidden_size
+        if self.bidirectional:
+            y = spell.add("Transpose", y, perm=[0, 2, 1, 3])
+        if sizes is not None:
+            return spell.reshape(y, (*sizes, width))
+        if self.bidirectional:
+            return spell.add("Reshape", y, spell.constant([0, 0, width]))
+        return spell.add("Squeeze", y, spell.constant([1]))
 
     @property
     def _onnx_name(self) -> str:

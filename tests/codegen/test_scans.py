@@ -24,7 +24,7 @@ from .random_scans import random_text
 from .scan_cases import ELMAN, TEXTS
 from .torch_modules import assert_agrees, fresh, graph_of, imported, inputs_of, source_of
 
-SIZES = [{"B": 2, "T": 4, "S": 3}, {"B": 3, "T": 1, "S": 2}]
+SIZES = [{"B": 2, "T": 4, "S": 3}, {"B": 3, "T": 1, "S": 2}, {"B": 0, "T": 3, "S": 2}]
 
 
 @pytest.mark.parametrize("case", TEXTS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,9 @@ from archc.ir.types import DType, TensorType
 from archc.ops.evaluate import evaluate
 from archc.ops.operator import OperatorError
 from archc.ops.recurrent import Gru, Lstm, Rnn
+from tests.codegen.torch_modules import graph_of
 from tests.ops.harness import Case, case, random
+from tests.ops.runtimes import at_every_level
 
 
 class Flat:
@@ -243,12 +246,12 @@ def test_lengths_are_packed_in_the_emitted_module() -> None:
     assert "packed" not in plain
 
 
-@pytest.mark.parametrize("lengths", [[7, 7, 7], [1, 6, 3]])
+@pytest.mark.parametrize("lengths", [[7, 7, 7], [1, 6, 3], []])
 def test_programs_with_lengths_agree(lengths: list[int], tmp_path: Path) -> None:
     """Modules, functions with weights of another layer, and ONNX."""
     made = archc.compile(PACKED_TAGGER)
     made.write(tmp_path, emit=("torch", "onnx"))
-    feeds = {"x": random(3, 7, 4), "lengths": torch.tensor(lengths)}
+    feeds = {"x": random(len(lengths), 7, 4), "lengths": torch.tensor(lengths, dtype=torch.int64)}
     expected = evaluate(made.graph, feeds)
     with torch.no_grad():
         tags, last = load_module(tmp_path / "tagger.py").load()(*feeds.values())
@@ -256,8 +259,8 @@ def test_programs_with_lengths_agree(lengths: list[int], tmp_path: Path) -> None
     for name, found in (("tags", tags), ("last", last)):
         torch.testing.assert_close(found, expected[name])
         torch.testing.assert_close(torch.from_numpy(arrays[name]), expected[name], rtol=1e-4, atol=1e-5)
-    without = evaluate(made.graph, {**feeds, "lengths": torch.full((3,), 7)})["last"]
-    assert torch.equal(without, expected["last"]) == (lengths == [7, 7, 7])
+    without = evaluate(made.graph, {**feeds, "lengths": torch.full((len(lengths),), 7)})["last"]
+    assert torch.equal(without, expected["last"]) == all(length == 7 for length in lengths)
 
 
 def test_padding_has_no_say_and_no_gradient(tmp_path: Path) -> None:
@@ -271,6 +274,43 @@ def test_padding_has_no_say_and_no_gradient(tmp_path: Path) -> None:
     assert torch.equal(x.grad.abs().sum(2) > 0, inside)
     noisy = torch.where(inside[..., None], x, 1e6)
     torch.testing.assert_close(model(noisy, lengths)[1], last)
+
+
+WITHOUT_STEPS = {
+    op: f"""model m {{
+        input x: f32[N, T, 4]
+        input lengths: i64[N]
+        {" ".join(f"input {state}: f32[4, N, 6]" for state in states)}
+        plain = x -> {op}(6)
+        y, {", ".join(f"a_{state}" for state in states)} = x -> {op}(6, return_state = true)
+        z, {", ".join(states)} = (x, {", ".join(states)}) -> {op}(6, 2, bidirectional = true, return_state = true)
+        packed = (x, lengths) -> {op}(6)
+        output plain
+        output y
+        output z
+        output packed
+        {" ".join(f"output new_{state} = a_{state}" for state in states)}
+        {" ".join(f"output last_{state} = {state}" for state in states)}
+    }}"""
+    for op, states in {"rnn": ["h"], "lstm": ["h", "c"], "gru": ["h"]}.items()
+}
+
+
+@pytest.mark.parametrize("op", WITHOUT_STEPS)
+@pytest.mark.parametrize("batch", [0, 2])
+def test_without_steps_the_last_states_are_the_first_ones(op: str, batch: int) -> None:
+    """In ONNX; PyTorch refuses sequences without steps."""
+    graph = graph_of(WITHOUT_STEPS[op])
+    model = onnx.to_model(graph)
+    arrays = {"x": np.zeros((batch, 0, 4), "f"), "lengths": np.zeros(batch, "i8")}
+    arrays |= {name: np.random.rand(4, batch, 6).astype("f") for name in ("h", "c")[: 1 + (op == "lstm")]}
+    for level, found in at_every_level(model, arrays):
+        results = dict(zip(graph.outputs, found, strict=True))
+        shapes = [results[name].shape for name in ("plain", "y", "z", "packed")]
+        assert shapes == [(batch, 0, 6), (batch, 0, 6), (batch, 0, 12), (batch, 0, 6)], level
+        for name in arrays.keys() - {"x", "lengths"}:
+            np.testing.assert_array_equal(results[f"last_{name}"], arrays[name], level)
+            np.testing.assert_array_equal(results[f"new_{name}"], np.zeros((1, batch, 6)), level)
 
 
 def test_pruning_follows_states_beside_lengths() -> None:

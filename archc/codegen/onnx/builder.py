@@ -25,7 +25,7 @@ from archc.codegen.onnx.initializers import Fill, Initializers, onnx_dtype
 from archc.codegen.onnx.int8_moves import decode_late
 from archc.codegen.onnx.names import Names
 from archc.codegen.onnx.nodes import Record, write
-from archc.codegen.onnx.scans import captured, scan_record
+from archc.codegen.onnx.scans import captured, scan_records
 from archc.codegen.onnx.sizes import Sizes
 from archc.codegen.onnx.spelling import Spelling
 from archc.codegen.onnx.stems import pooled_stems
@@ -97,7 +97,7 @@ class Builder:
         """Spell nodes and scans, one after the other."""
         for item in items:
             if isinstance(item, Scan):
-                self._records.append(scan_record(self, item))
+                self._records += scan_records(self, item)
             elif item.op.unpacks:
                 self._waiting.update((value, (item, self._records)) for value in item.results)
             else:

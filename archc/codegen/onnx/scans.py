@@ -1,6 +1,9 @@
 """A `scan` in ONNX: one `Scan` node, whose body is a graph of its own.
 
 What the steps use from outside, weights among it, the body takes from the graph around it by name.
+
+`Scan` runs along the first axis, with a `Transpose` of each sequence before and after it.  Along another axis ONNX
+Runtime transposes in `Scan` itself, no faster, and divides by zero where a sequence has no elements: the process ends.
 """
 
 from __future__ import annotations
@@ -18,15 +21,16 @@ if TYPE_CHECKING:
     from archc.codegen.onnx.builder import Builder
 
 
-def scan_record(builder: Builder, scan: Scan) -> Record:
-    """The node of a scan; its results get their names."""
+def scan_records(builder: Builder, scan: Scan) -> list[Record]:
+    """The nodes of a scan; its results get their names."""
     entering = scan.enter.results[1:]
     items, states = entering[: len(scan.sequences)], entering[len(scan.sequences) :]
     title = scan.enter.scope.within("scan")
     prefix = builder.node_name(title)
     body = onnx.GraphProto(name=f"{prefix}/step")
     started = [builder.name(value) for value in scan.first_states]
-    sequences = [builder.name(value) for value in scan.sequences]
+    entered = {value: builder.fresh(f"{title}.{value.name or value.index}.steps") for value in scan.sequences}
+    made = [_transpose(builder.name(value), steps, value.type.rank) for value, steps in entered.items()]
     records: list[Record] = []
     with builder.recording(records):
         for value in (*states, *items):
@@ -37,13 +41,19 @@ def scan_record(builder: Builder, scan: Scan) -> Record:
     for record in builder.fusible(records, [output.name for output in body.output]):
         write(body.node.add(), record)
     results = [builder.result(value, scan.exit) for value in scan.exit.results]
-    attributes = {
-        "body": body,
-        "num_scan_inputs": len(sequences),
-        "scan_input_axes": [1] * len(sequences),
-        "scan_output_axes": [1] * len(scan.kept) or None,
-    }
-    return Record("Scan", [*started, *sequences], results, attributes, name=prefix)
+    last, kept = results[: len(started)], results[len(started) :]
+    steps = [builder.fresh(f"{name}.steps") for name in kept]
+    attributes = {"body": body, "num_scan_inputs": len(scan.sequences)}
+    inputs = [*started, *(entered[value] for value in scan.sequences)]
+    made.append(Record("Scan", inputs, [*last, *steps], attributes, name=prefix))
+    for source, result, value in zip(steps, kept, scan.kept, strict=True):
+        made.append(_transpose(source, result, value.type.rank + 1))
+    return made
+
+
+def _transpose(source: str, result: str, rank: int) -> Record:
+    """The node that exchanges the first two axes: batch and steps."""
+    return Record("Transpose", [source], [result], {"perm": [1, 0, *range(2, rank)]}, name=result)
 
 
 def _declare_outputs(

@@ -1,0 +1,84 @@
+"""Recurrent operators of ONNX over batches without sequences, and over sequences without steps.
+
+ONNX Runtime ends the process where `LSTM` or `GRU` has a batch of 0, and where `GRU` has neither steps nor lengths.  So
+the operator gets an empty batch as one sequence of 0 steps: both have no elements, and `Reshape` copies nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from archc.ir.dims import maximum
+from archc.ir.solve import Extent
+from archc.ir.types import DType
+from archc.ops.spelling import OnnxSpelling
+
+
+@dataclass(frozen=True)
+class Sequences:
+    """The batch and the steps of a recurrent operator; no node is added where both are known to be at least 1.
+
+    Attributes:
+        batch: the number of sequences; steps: the length of the padded sequences.
+    """
+
+    spell: OnnxSpelling
+    batch: Extent
+    steps: Extent
+
+    @property
+    def may_lack_batch(self) -> bool:
+        return _may_be_empty(self.batch)
+
+    @property
+    def may_lack_steps(self) -> bool:
+        return _may_be_empty(self.steps)
+
+    def entering(self, x: str) -> str:
+        """The sequences [t, b, i] of the operator, at least one; takes those of the model."""
+        if not self.may_lack_batch:
+            return x
+        width = self.spell.types[0].shape[2]
+        return self.spell.add("Reshape", x, self.spell.shape((-1, maximum(self.batch, 1), width)))
+
+    def first(self, states: Sequence[str]) -> list[str]:
+        """The first states [n, b, h] of the operator, at least one row; takes those of the model."""
+        return [self._padded(state, axis=1, rank=3) for state in states]
+
+    def lengths(self, given: str) -> str:
+        """The lengths [b] of the operator, at least one; takes those of the model."""
+        return self._padded(given, axis=0, rank=1)
+
+    def full_lengths(self, entering: str) -> str:
+        """Lengths [b] of sequences without padding; takes the result of `entering`."""
+        steps = self.spell.add("Cast", self.spell.add("Shape", entering, start=0, end=1), to=DType.i32)
+        return self.spell.add("Expand", steps, self.spell.shape((maximum(self.batch, 1),)))
+
+    def last(self, states: Sequence[str], first: Sequence[str]) -> list[str]:
+        """The last states [n, b, h] of the model, which are the first ones where there are no steps.
+
+        Args:
+            states: the results of the operator.
+            first: the first states of the model; none where they are zeros.
+        """
+        spell = self.spell
+        if self.may_lack_batch:
+            bounds = (spell.constant([0]), spell.shape((self.batch,)), spell.constant([1]))
+            states = [spell.add("Slice", state, *bounds) for state in states]
+        if first and self.may_lack_steps:
+            empty = spell.add("Equal", spell.shape((self.steps,)), spell.constant([0]))
+            states = [spell.add("Where", empty, *both) for both in zip(first, states, strict=True)]
+        return list(states)
+
+    def _padded(self, tensor: str, axis: int, rank: int) -> str:
+        """The tensor with zeros for one sequence where the batch, its axis of this number, is empty."""
+        if not self.may_lack_batch:
+            return tensor
+        added = maximum(self.batch, 1) - self.batch
+        ends = [added if number == axis else 0 for number in range(rank)]
+        return self.spell.add("Pad", tensor, self.spell.shape((*([0] * rank), *ends)))
+
+
+def _may_be_empty(size: Extent) -> bool:
+    return not isinstance(size, int) or size == 0
