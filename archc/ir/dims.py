@@ -171,6 +171,17 @@ def as_linear(dim: int | SymbolicDim) -> tuple[Symbol, int, int] | None:
     return (atom, scale, offset) if isinstance(atom, Symbol) and power == 1 and not others else None
 
 
+def largest(dim: int | SymbolicDim) -> int | None:
+    """The most that a size can be: that of scale · symbol + offset where the symbol is bounded, else None."""
+    if isinstance(dim, int):
+        return dim
+    part = as_linear(dim)
+    if part is None or part[0].maximum is None or part[1] < 0:
+        return None
+    own, scale, offset = part
+    return scale * own.maximum + offset
+
+
 def symbols(dim: int | SymbolicDim) -> dict[str, Symbol]:
     """All symbols in a size, by name, in the order in which they are written."""
     found: dict[str, Symbol] = {}

@@ -8,7 +8,7 @@ from typing import Any
 
 from archc.diagnostics import Diagnostics, Source, Span
 from archc.ir.attributes import given, value_text
-from archc.ir.dims import as_symbol
+from archc.ir.dims import as_linear, largest
 from archc.ir.storage import Storage
 from archc.ir.types import TensorType
 from archc.language import syntax
@@ -55,11 +55,12 @@ def tensor_type(of: TensorType, declared: set[str]) -> syntax.TensorType:
     """A tensor's type; a bounded size tells its bound where it is not yet among those declared."""
     dims = []
     for dim in of.shape:
-        symbol = as_symbol(dim)
+        part = as_linear(dim)
         bound = None
-        if symbol is not None and symbol.name not in declared:
-            declared.add(symbol.name)
-            bound = None if symbol.maximum is None else value(symbol.maximum)
+        if part is not None and part[0].name not in declared:
+            declared.add(part[0].name)
+            most = largest(dim)
+            bound = None if most is None else value(most)
         dims.append(syntax.Dim(NOWHERE, value(dim), bound))
     return syntax.TensorType(NOWHERE, of.dtype.value, tuple(dims))
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from archc.diagnostics import Note, Span, did_you_mean
 from archc.ir import dims
-from archc.ir.dims import SymbolicDim, as_linear, as_symbol, divide
+from archc.ir.dims import SymbolicDim, as_linear, divide
 from archc.ir.graph import Value
 from archc.ir.types import MOST_AXES, DType, TensorType
 from archc.language import syntax
@@ -79,6 +79,8 @@ def _size(expressions: Expressions, frame: Frame, node: syntax.Dim, bound: int |
     size = expressions.size(frame, value)
     if new is not None:
         _check_linear(expressions, frame, value, size)
+        if bound is not None:
+            size = _bounded(expressions, frame, node, size, bound)
     if isinstance(size, int):
         if size < 1:
             message = f"a size is at least 1, and this is {size}"
@@ -90,8 +92,8 @@ def _size(expressions: Expressions, frame: Frame, node: syntax.Dim, bound: int |
         if bound is not None and size > bound:
             expressions.report(frame, "bound-exceeded", f"the size is {size}, and its bound {bound}", node.span)
     elif bound is not None:
-        own = as_symbol(size)
-        if own is None or own.maximum is None or own.maximum > bound:
+        most = dims.largest(size)
+        if most is None or most > bound:
             expressions.report(
                 frame,
                 "bound-unknown",
@@ -138,6 +140,22 @@ def _check_linear(expressions: Expressions, frame: Frame, value: syntax.Expressi
             value.span,
             help="a new size stands alone, or is multiplied by a number, with another one added: `16 * H + 1`",
         )
+
+
+def _bounded(
+    expressions: Expressions, frame: Frame, node: syntax.Dim, size: int | SymbolicDim, bound: int
+) -> SymbolicDim:
+    """The size k · H + c with `H` bounded so that it is at most `bound`."""
+    part = as_linear(size)
+    assert part is not None, "a new size was checked to be linear"
+    own, scale, offset = part
+    if bound < scale + offset:
+        expressions.report(
+            frame, "bound-exceeded", f"the size is at least {scale + offset}, and its bound {bound}", node.span
+        )
+    bounded = dims.symbol(own.name, (bound - offset) // scale)
+    frame.environment.bind(own.name, bounded, None, "size")
+    return bounded * scale + offset
 
 
 def _means_nothing(frame: Frame, name: str) -> bool:
@@ -269,8 +287,7 @@ def _check_bound(expressions: Expressions, frame: Frame, name: str, dim: syntax.
     limit: Any = expressions.size(frame, dim.bound)
     if not isinstance(limit, int):
         expressions.report(frame, "wrong-type", "a bound must be a number", dim.bound.span)
-    symbol = as_symbol(size)
-    largest = size if isinstance(size, int) else symbol.maximum if symbol is not None else None
+    largest = dims.largest(size)
     if largest is None:
         expressions.report(
             frame,

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from random import Random
 
-from archc.ir.dims import symbols
+from archc.ir.dims import largest
 from archc.ir.types import TensorType
 from archc.ops.formula import formula_of
 from tests.fuzz.operators import Choice, owns_parameters
@@ -64,11 +64,10 @@ class Body:
 
 
 def declared_type(type: TensorType, bounds: bool = True) -> str:
-    """A type as an input declares it: `f32[N <= 16, 2*T + 1]`."""
+    """A type as an input declares it: `f32[N <= 16, 2*T + 1 <= 33]`."""
     dims = []
     for dim in type.shape:
-        own = list(symbols(dim).values())
-        bound = own[0].maximum if bounds and len(own) == 1 and str(dim) == own[0].name else None
+        bound = None if isinstance(dim, int) or not bounds else largest(dim)
         dims.append(f"{dim} <= {bound}" if bound is not None else str(dim))
     return f"{type.dtype.value}[{', '.join(dims)}]"
 

@@ -6,6 +6,7 @@ import pytest
 
 import archc
 from archc.diagnostics import ArchcError
+from archc.ir import dims
 from archc.language.printer import print_graph
 from archc.ops.evaluate import bind_sizes
 
@@ -124,11 +125,25 @@ def test_an_input_may_have_a_multiple_of_a_new_size() -> None:
         ("f32[4 - H]", "bad-size"),
         ("f32[16 * H - 16]", "bad-size"),
         ("f32[0 * H]", "bad-size"),
-        ("f32[2 * H <= 8]", "bound-unknown"),
+        ("f32[2 * H + 1 <= 2]", "bound-exceeded"),
+        ("f32[2 * H <= 8, 2 * H <= 6]", "bound-unknown"),
     ],
 )
 def test_arithmetic_on_a_new_size_can_be_undone(type_text: str, code: str) -> None:
     assert codes(f"model m {{ input x: {type_text}  output y = x + 1 }}") == [code]
+
+
+def test_a_multiple_of_a_new_size_may_have_a_bound() -> None:
+    text = "model m { input x: f32[2 * H + 1 <= %s, 4]  input z: f32[H, 4]  output y = z + 1  output w = x + 1 }"
+    for bound in (9, 10):
+        graph = archc.parse(text % bound)
+        assert dims.largest(graph.inputs[1].type.shape[0]) == 4
+        assert "f32[2 * H + 1 <= 9, 4]" in print_graph(graph)
+        assert dims.largest(archc.parse(print_graph(graph)).inputs[1].type.shape[0]) == 4
+    block = "block B { input x: f32[T <= %s, 4]  output x -> relu }\n"
+    use = "model m { input x: f32[2 * H + 1 <= 9, 4]  output y = x -> b: B }"
+    archc.parse(block % 9 + use)
+    assert codes(block % 8 + use) == ["bound-exceeded"]
 
 
 @pytest.mark.parametrize("symbol", ["+", "*"])
