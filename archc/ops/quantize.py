@@ -185,12 +185,13 @@ class Dequantize(Operator):
 def _dynamic(x: str) -> str:
     """The three results in one expression, which names what it needs again.
 
-    Data of nothing but zeros have the range 0, by which nothing can be divided.
+    Data of nothing but zeros have the range 0, by which nothing can be divided: their scale is 1, as in ONNX Runtime.
     """
     again = x if x.isidentifier() else "_x"
     first = x if x.isidentifier() else f"(_x := {x})"
     low = f"(_low := {again}.amin().clamp(max=0))"
-    scale = f"(_scale := (({again}.amax().clamp(min=0) - {low}) / 255).clamp(min=1e-30))"
+    step = f"(_step := ({again}.amax().clamp(min=0) - {low}) / 255)"
+    scale = f"(_scale := {step} + (_step == 0))"
     zero_point = "(_zero_point := (-_low / _scale).round().clamp(0, 255))"
     q = f"(({first} / {scale}).round() + {zero_point}).clamp(0, 255).to(torch.uint8)"
     return f"({q}, _scale, _zero_point.to(torch.uint8))"
