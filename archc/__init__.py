@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from archc.compiler import Compiled, compile, draw, parse
+    from archc.compiler import Compiled, compile, parse
     from archc.diagnostics import ArchcError, Diagnostic, Diagnostics
+    from archc.driver.views import draw, print_graph
     from archc.ir.attributes import attribute
     from archc.ir.graph import Graph, Node, Value
     from archc.ir.types import DType, TensorType
-    from archc.language.printer import print_graph
     from archc.ops.operator import Operator, OperatorError, operator
     from archc.ops.parameter import Parameter
     from archc.passmanager import Context, Pass
@@ -44,10 +44,10 @@ _HOMES = {
     "Value": "archc.ir.graph",
     "attribute": "archc.ir.attributes",
     "compile": "archc.compiler",
-    "draw": "archc.compiler",
+    "draw": "archc.driver.views",
     "operator": "archc.ops.operator",
     "parse": "archc.compiler",
-    "print_graph": "archc.language.printer",
+    "print_graph": "archc.driver.views",
 }
 
 __all__ = [

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 from archc.codegen import TARGETS, WEIGHTLESS_TARGETS
 from archc.collector import paused_collector
 from archc.diagnostics import ArchcError, Diagnostics, Source, did_you_mean, error
-from archc.driver.arguments import check_types, passes_of, with_former_names
+from archc.driver.arguments import check_types, passes_of, targets_of, with_former_names
 from archc.driver.emission import file_title, source_title
 from archc.driver.pipelines import check_pipelines, value_of
+from archc.driver.views import draw
 from archc.ir.attributes import AttributeProblem
 from archc.ir.graph import Graph
 from archc.ir.sizes import sizes_from
@@ -70,22 +71,6 @@ def parse(
     found = diagnostics if diagnostics is not None else Diagnostics()
     module = open_module(text, found, allow_absolute_imports)
     return checked(module, model, set or {}, found)
-
-
-def draw(graph: Graph, depth: int = 0, open: Sequence[str] = ()) -> str:
-    """The picture of a model as SVG.
-
-    Args:
-        depth: how many levels of blocks to open in their places.
-        open: blocks to open wherever they are used.
-
-    Raises:
-        ArchcError: a block of `open` is not used.
-    """
-    from archc.drawing.compose import compose
-    from archc.drawing.svg import draw_svg
-
-    return draw_svg(compose(graph, depth, open))
 
 
 def open_module(text: str | Path | Source, diagnostics: Diagnostics, allow_absolute_imports: bool = False) -> Module:
@@ -246,6 +231,7 @@ class Compiled:
             device: where the weights are; for all stages of a model that is divided.
 
         Raises:
+            TypeError, ValueError: PyTorch has no such device, or not here.
             ArchcError: the model was compiled without weights, or PyTorch cannot express it.
         """
         from archc.driver.live import live_module
@@ -255,7 +241,7 @@ class Compiled:
     def write(
         self,
         folder: str | Path,
-        emit: Sequence[str] | None = None,
+        emit: str | Sequence[str] | None = None,
         check: bool | None = None,
         progress: Callable[[str], None] = silent,
         announce: Callable[[dict[str, Any]], None] | None = None,
@@ -263,7 +249,8 @@ class Compiled:
         """Write the model into a folder, all of it or nothing, and return the report.
 
         Args:
-            emit: which of `TARGETS`; by default all, or those that need no weights where there are none.
+            emit: which of `TARGETS`, as a list or as `"torch,arch"`; by default all, or those that need no weights
+                where there are none.
             check: run what was written, and compare PyTorch and ONNX Runtime with the graph.  With None, a model is
                 checked that costs no more than the budget of `archc.driver.budget`.  The outcome, or the reason why
                 nothing was checked, is `check` in the report.
@@ -271,18 +258,20 @@ class Compiled:
                 exception of it leaves the folder as it was.
 
         Raises:
+            TypeError: an argument has a wrong type.
+            ValueError: there is no such target.
             ArchcError: a target cannot express the model, the check fails, or the folder cannot be written, or
                 holds a file that the model was made from, where one of its own would go.
         """
         from archc.driver.emission import check_weights, write_files
         from archc.driver.output import OutputFolder
 
-        if emit is None:
-            emit = TARGETS if self.graph.tensors is not None else WEIGHTLESS_TARGETS
-        check_weights(self, emit, check)
+        check_types(folder=folder, check=check, progress=progress, announce=announce)
+        targets = targets_of(emit, TARGETS if self.graph.tensors is not None else WEIGHTLESS_TARGETS)
+        check_weights(self, targets, check)
         warn_of_assumed(self.sizes, self.diagnostics)
         with OutputFolder(Path(folder), self.files) as out, paused_collector():
-            report = write_files(self, out, emit, check, progress)
+            report = write_files(self, out, targets, check, progress)
             if announce is not None:
                 out.prepare()
                 announce(report)
@@ -344,6 +333,7 @@ def compile(
     check_types(
         text=text, model=model, passes=passes, weights=weights, rename=rename, calib=calib, set=set, seed=seed,
         allow_pickle=allow_pickle, allow_absolute_imports=allow_absolute_imports, diagnostics=diagnostics,
+        progress=progress,
     )  # fmt: skip
     found = diagnostics if diagnostics is not None else Diagnostics()
     given_sizes = sizes_from(sizes)

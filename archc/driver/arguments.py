@@ -1,4 +1,4 @@
-"""The arguments of `archc.compile` and `archc.parse`: their types, and their former names."""
+"""The arguments of the functions for Python: their types, and their former names."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
+from archc.codegen import TARGETS
 from archc.diagnostics import Diagnostics, Source
 from archc.driver.pipelines import parse_passes
+from archc.ir.graph import Graph
+from archc.ir.types import DType
 from archc.language.modules import Module
 from archc.passmanager import Pass
 from archc.passmanager.order import check_order
@@ -18,6 +21,10 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _FILE = (str, os.PathLike, type(None))
+_TARGETS = ", ".join(f'"{target}"' for target in TARGETS)
+_VALUES = (bool, int, float, str, tuple, list, DType)
+_NAMES = ("open", "emit")  # several names
+_NOT_NEGATIVE = ("seed", "depth")
 _TAKES: dict[str, tuple[tuple[Any, ...], str]] = {
     "text": ((str, Path, Source), "the text itself, or a Path to it"),
     "model": ((str, type(None)), "the name of a model"),
@@ -29,6 +36,14 @@ _TAKES: dict[str, tuple[tuple[Any, ...], str]] = {
     "seed": ((int,), "an integer"),
     "allow_pickle": ((bool,), "True or False"),
     "allow_absolute_imports": ((bool,), "True or False"),
+    "graph": ((Graph,), "a graph, as `archc.parse(...)` and `archc.compile(...).graph` give it"),
+    "depth": ((int,), "an integer"),
+    "open": ((Sequence,), "a list of names of blocks"),
+    "folder": ((str, os.PathLike), "a path"),
+    "emit": ((str, Sequence, type(None)), f"a list of {_TARGETS}"),
+    "check": ((bool, type(None)), "True, False or None"),
+    "progress": ((Callable,), "a function of the name of a task"),
+    "announce": ((Callable, type(None)), "a function of the report"),
     "diagnostics": ((Diagnostics, type(None)), "an archc.Diagnostics, which takes the warnings"),
 }
 
@@ -38,20 +53,43 @@ def check_types(**arguments: Any) -> None:
 
     Raises:
         TypeError: names the argument and says what it takes.
-        ValueError: the seed is negative.
+        ValueError: a number is negative that may not be.
     """
     for name, value in arguments.items():
         types, what = _TAKES[name]
         item: Any = value
         is_wrong_bool = isinstance(value, bool) and bool not in types
-        if not isinstance(value, types) or is_wrong_bool:
+        if not isinstance(value, types) or is_wrong_bool or (name == "open" and isinstance(value, str)):
             raise TypeError(f"`{name}` takes {what}, not {_shown(value)}")
-        if name == "seed" and item < 0:
-            raise ValueError(f"`seed` takes an integer that is not negative, not {value}")
-        if name == "set":
-            for key in item or ():
-                if not isinstance(key, str):
-                    raise TypeError(f"`set` takes {what}, not the name {key!r}")
+        if name in _NOT_NEGATIVE and item < 0:
+            raise ValueError(f"`{name}` takes an integer that is not negative, not {value}")
+        for part in item or () if name in _NAMES and not isinstance(value, str) else ():
+            if not isinstance(part, str):
+                raise TypeError(f"`{name}` takes {what}, and one item is {_shown(part)}")
+        for key, setting in (item or {}).items() if name == "set" else ():
+            if not isinstance(key, str):
+                raise TypeError(f"`set` takes {what}, not the name {key!r}")
+            if not isinstance(setting, _VALUES):
+                raise TypeError(
+                    f"`set` takes numbers, texts, truth values, dtypes and lists, and {key!r} is {_shown(setting)}"
+                )
+
+
+def targets_of(emit: str | Sequence[str] | None, default: Sequence[str]) -> Sequence[str]:
+    """What to write, of `TARGETS`.
+
+    Raises:
+        TypeError: it is neither a text nor a list of texts.
+        ValueError: there is no such target, or none is given.
+    """
+    check_types(emit=emit)
+    if emit is None:
+        return default
+    targets = [target.strip() for target in emit.split(",")] if isinstance(emit, str) else list(emit)
+    wrong = next((target for target in targets if target not in TARGETS), None)
+    if wrong is not None or not targets:
+        raise ValueError(f"`emit` takes a list of {_TARGETS}, not " + (repr(wrong) if targets else "an empty one"))
+    return targets
 
 
 def passes_of(given: str | Pass | Sequence[str | Pass], module: Module) -> list[Pass]:

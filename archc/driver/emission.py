@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from archc.diagnostics import Diagnostic, Source, error
+from archc.diagnostics import ArchcError, Diagnostic, Source, error
 from archc.ir.cost import cost
 from archc.ir.stages import divided
 
@@ -32,11 +32,13 @@ def check_weights(compiled: Compiled, emit: Sequence[str], check: bool | None) -
     }
     for name, asked in what.items():
         if asked:
-            raise error(
-                "needs-weights",
-                f"{name} needs weights, and `{compiled.name}` was compiled without",
-                help="without weights there are `--emit torch,arch`, for a model that is not divided",
-            )
+            way = "without weights there are `--emit torch,arch`, for a model that is not divided"
+            raise needs_weights(compiled, name, way)
+
+
+def needs_weights(compiled: Compiled, what: str, help: str) -> ArchcError:
+    """The error for what a model that was compiled without weights cannot be (`needs-weights`)."""
+    return error("needs-weights", f"{what} needs weights, and `{compiled.name}` was compiled without", help=help)
 
 
 def unchecked_reason(compiled: Compiled, check: bool | None, runnable: bool) -> str | None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from archc.driver.emission import check_weights, torch_source
+from archc.driver.emission import needs_weights, torch_source
 from archc.driver.targets import stored_tensors
 from archc.weights.dtypes import to_torch
 
@@ -23,9 +23,12 @@ def live_module(compiled: Compiled, device: str | torch.device) -> nn.Module:
     """The emitted module with its weights, in evaluation mode; all stages of a divided model are on one device.
 
     Raises:
+        TypeError, ValueError: PyTorch has no such device, or not here.
         ArchcError: the model was compiled without weights (`needs-weights`), or PyTorch cannot express it.
     """
-    check_weights(compiled, ("torch",), check=True)
+    if compiled.graph.tensors is None:
+        raise needs_weights(compiled, "a module", "compile it with weights; `sources()` gives its text without any")
+    _check_device(device)
     source = torch_source(compiled)
     emitted = ModuleType(compiled.name)
     emitted.__file__ = f"<{compiled.name}.py of archc>"
@@ -39,6 +42,24 @@ def live_module(compiled: Compiled, device: str | torch.device) -> nn.Module:
         emitted.load("", device) if devices is None else emitted.load("", devices=[device] * len(devices))
     )
     return model
+
+
+def _check_device(device: str | torch.device) -> None:
+    """Refuse what PyTorch cannot put a tensor on.
+
+    Raises:
+        TypeError: it is no device and no name of one.
+        ValueError: PyTorch does not know it, or has none here.
+    """
+    import torch
+
+    if not isinstance(device, str | torch.device):
+        raise TypeError(f'`device` takes a device of PyTorch such as "cpu" or "cuda:0", not {type(device).__name__}')
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as failure:
+        reason = str(failure).partition("\n")[0]
+        raise ValueError(f'`device` takes a device of PyTorch such as "cpu" or "cuda:0": {reason}') from None
 
 
 def _importer(tensors: Mapping[str, torch.Tensor]) -> Callable[..., Any]:

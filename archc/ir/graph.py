@@ -226,8 +226,14 @@ class Graph:
         return found
 
     def weight_values(self, path: str) -> np.ndarray:
-        """The values that layers compute with, decoded from what is stored for a weight; reads them now."""
-        assert self.tensors is not None, "no weights are bound to this graph"
+        """The values that layers compute with, decoded from what is stored for a weight; reads them now.
+
+        Raises:
+            ValueError: the graph has no values of weights.
+            KeyError: it has no such weight.
+        """
+        if self.tensors is None:
+            raise ValueError("no weights are bound to this graph: `archc.compile(...).graph` has some")
         weight = self.weights[path]
         return weight.storage.decode(path, {stored: self.tensors[stored].numpy() for stored in weight.tensors})
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,8 @@ def test_arguments_have_the_names_of_the_options() -> None:
         ({"sizes": 3}, "`sizes` takes"),
         ({"seed": "3"}, "`seed` takes an integer, not str '3'"),
         ({"seed": True}, "`seed` takes an integer, not bool True"),
+        ({"set": {"width": np.ones(2)}}, "'width' is ndarray"),
+        ({"progress": 3}, "`progress` takes a function of the name of a task, not int 3"),
         ({"allow_pickle": 1}, "`allow_pickle` takes True or False, not int 1"),
         ({"diagnostics": []}, "`diagnostics` takes an archc.Diagnostics"),
     ],
@@ -134,6 +137,56 @@ def test_arguments_have_the_names_of_the_options() -> None:
 def test_a_wrong_type_is_told_with_the_right_one(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(TypeError, match=message):
         archc.compile(**{"text": TEXT, **arguments})
+
+
+COMPILED = archc.compile(TEXT)
+
+
+@pytest.mark.parametrize(
+    ("call", "kind", "message"),
+    [
+        (
+            lambda: archc.draw("net.arch"),
+            TypeError,
+            "`graph` takes a graph, as `archc.parse.* give it, not str 'net.arch'",
+        ),  # type: ignore[arg-type]
+        (lambda: archc.draw(COMPILED), TypeError, r"`archc.compile\(...\).graph` give it, not Compiled"),  # type: ignore[arg-type]
+        (lambda: archc.draw(COMPILED.graph, depth="1"), TypeError, "`depth` takes an integer, not str '1'"),  # type: ignore[arg-type]
+        (lambda: archc.draw(COMPILED.graph, depth=-1), ValueError, "`depth` takes an integer that is not negative"),
+        (lambda: archc.draw(COMPILED.graph, open="Block"), TypeError, "`open` takes a list of names of blocks"),
+        (lambda: archc.draw(COMPILED.graph, open=[3]), TypeError, "`open` .*, and one item is int 3"),  # type: ignore[list-item]
+        (lambda: archc.print_graph(TEXT), TypeError, "`graph` takes a graph"),  # type: ignore[arg-type]
+        (lambda: archc.parse([TEXT]), TypeError, "`text` takes the text itself"),  # type: ignore[arg-type]
+        (lambda: COMPILED.write(3), TypeError, "`folder` takes a path, not int 3"),  # type: ignore[arg-type]
+        (lambda: COMPILED.write("out", emit=3), TypeError, '`emit` takes a list of "torch", "onnx", "arch", not int 3'),  # type: ignore[arg-type]
+        (lambda: COMPILED.write("out", emit=[3]), TypeError, "`emit` .*, and one item is int 3"),  # type: ignore[list-item]
+        (lambda: COMPILED.write("out", emit="tor"), ValueError, "`emit` .*, not 'tor'"),
+        (lambda: COMPILED.write("out", emit=["torch", "tf"]), ValueError, "`emit` .*, not 'tf'"),
+        (lambda: COMPILED.write("out", emit=()), ValueError, "`emit` .*, not an empty one"),
+        (lambda: COMPILED.write("out", check="no"), TypeError, "`check` takes True, False or None, not str 'no'"),  # type: ignore[arg-type]
+        (lambda: COMPILED.write("out", progress=3), TypeError, "`progress` takes a function"),  # type: ignore[arg-type]
+        (lambda: COMPILED.write("out", announce=3), TypeError, "`announce` takes a function of the report"),  # type: ignore[arg-type]
+        (lambda: COMPILED.module(3), TypeError, '`device` takes a device of PyTorch such as "cpu"'),  # type: ignore[arg-type]
+        (lambda: COMPILED.module("gpu"), ValueError, '`device` takes a device of PyTorch such as "cpu"'),
+        (lambda: archc.parse(TEXT).weight_values("one.weight"), ValueError, "no weights are bound"),
+        (lambda: archc.compile(TEXT, weights="none").module(), ArchcError, "a module needs weights"),
+    ],
+)
+def test_every_function_tells_what_is_right(
+    call: Callable[[], object], kind: type[Exception], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(kind, match=message):
+        call()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_targets_are_a_list_or_a_text(tmp_path: Path) -> None:
+    for number, emit in enumerate(("arch", "torch, arch", ["torch"])):
+        COMPILED.write(tmp_path / str(number), emit=emit, check=False)
+    suffixes = [{path.suffix for path in (tmp_path / str(number)).glob("net.*")} for number in range(3)]
+    assert [".py" in found for found in suffixes] == [False, True, True]
+    assert [".arch" in found for found in suffixes] == [True, True, False]
 
 
 def test_a_negative_seed_is_a_wrong_value() -> None:
