@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from archc.ir.dims import minimum, product
 from archc.ops.dtypes import NUMBERS, named
 from archc.ops.operator import Operator, operator
-from archc.ops.spelling import TorchSpelling, infix
+from archc.ops.spelling import OnnxSpelling, TorchSpelling, infix
 
 
 @operator
@@ -16,9 +17,27 @@ class Matmul(Operator):
 
     signature = "a[~s, m, k], b[~s, k, n] -> y[~s, m, n]"
     dtypes = NUMBERS
-    onnx_name = "MatMul"
     onnx_dtypes = named("f64 f32 f16 i64 i32")
     example = "(q, k) -> matmul"
 
     def torch(self, spell: TorchSpelling) -> str:
         return infix(spell.operands[0], "@", spell.operands[1])
+
+    def onnx(self, spell: OnnxSpelling) -> str:
+        return spell.add("MatMul", _with_empty_axes(spell, 0), _with_empty_axes(spell, 1))
+
+
+def _with_empty_axes(spell: OnnxSpelling, position: int) -> str:
+    """An operand whose leading axes of size 1 are empty where those of the result are.
+
+    ONNX Runtime broadcasts no such axis to one of size 0, except for a single matrix on the right.
+    """
+    operand, batch = spell.operands[position], spell.results[0].shape[:-2]
+    own = spell.types[position].shape[:-2]
+    own = (1,) * (len(batch) - len(own)) + tuple(own)
+    if position == 1 and product(own) == 1:
+        return operand
+    sizes = [minimum(size, 1) if had == 1 else 1 for had, size in zip(own, batch, strict=True)]
+    if all(size == 1 for size in sizes):
+        return operand
+    return spell.add("Expand", operand, spell.shape((*sizes, 1, 1)))

@@ -132,11 +132,26 @@ class Pad(Operator):
         return call("F.pad", *spell.operands, self.padding, **({"value": self.value} if self.value else {}))
 
     def onnx(self, spell: OnnxSpelling) -> str:
+        if self.mode == "circular" and any(not isinstance(size, int) for size in spell.types[0].shape):
+            return self._onnx_around(spell)
         ends = self.ends(spell.types[0].rank)
         pads = spell.constant([before for before, _ in ends] + [behind for _, behind in ends])
         dtype = spell.types[0].dtype
         value = spell.constant(as_element(self.value, dtype), dtype) if self.mode == "constant" and self.value else ""
         return spell.add("Pad", spell.operands[0], pads, value, mode=_ONNX_MODES[self.mode])
+
+    def _onnx_around(self, spell: OnnxSpelling) -> str:
+        """Circular padding, axis by axis: ONNX Runtime refuses `Pad` of a tensor without elements in this mode."""
+        x = spell.operands[0]
+        for axis, (before, behind) in reversed(list(enumerate(self.ends(spell.types[0].rank)))):
+            parts, along = [x], spell.constant([axis])
+            if before:
+                end = spell.constant([2**63 - 1])
+                parts.insert(0, spell.add("Slice", x, spell.constant([-before]), end, along))
+            if behind:
+                parts.append(spell.add("Slice", x, spell.constant([0]), spell.constant([behind]), along))
+            x = spell.add("Concat", *parts, axis=axis) if len(parts) > 1 else x
+        return x
 
 
 def _taken(ends: tuple[int, int]) -> int:

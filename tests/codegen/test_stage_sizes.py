@@ -59,14 +59,34 @@ model skips {
     output z = y -> flatten(2) -> transpose(1, 2) -> to_stage(2) -> fc: linear(8)
 }
 """
-TEXTS = {"speech": SPEECH, "reshaped": RESHAPED, "doubled": DOUBLED, "product": PRODUCT, "skips": SKIPS}
+RECURRENT = """
+model recurrent {
+    input s: f32[N, 1, L]
+    x = s -> c0: conv1d(8, 10, stride = 5) -> transpose(1, 2) -> to_stage(1)
+    y, h = x -> gru(4, return_state = true)
+    scan y_t in y -> to_stage(2), z = h[0] -> to_stage(2) {
+        z = y_t + z -> fc: linear(4) -> tanh
+        yield r = z
+    }
+    output r
+}
+"""
+TEXTS = {
+    "speech": SPEECH,
+    "reshaped": RESHAPED,
+    "doubled": DOUBLED,
+    "product": PRODUCT,
+    "skips": SKIPS,
+    "recurrent": RECURRENT,
+}
 
 
+@pytest.mark.parametrize("batch", [0, 3])
 @pytest.mark.parametrize("name", TEXTS)
-def test_every_stage_runs_in_pytorch_and_onnx(name: str, tmp_path: Path) -> None:
+def test_every_stage_runs_in_pytorch_and_onnx(name: str, batch: int, tmp_path: Path) -> None:
     graph = graph_of(TEXTS[name])
     stages = split(graph)
-    shape = [3, *(19 if not isinstance(dim, int) else dim for dim in graph.inputs[0].type.shape[1:])]
+    shape = [batch, *(19 if not isinstance(dim, int) else dim for dim in graph.inputs[0].type.shape[1:])]
     inputs = {"s": torch.randn(shape, generator=torch.manual_seed(0))}
     expected = run(graph, inputs)
     arrays = {key: value.numpy() for key, value in inputs.items()}

@@ -14,7 +14,9 @@ from tests.ops.harness import Case, case, random
 CASES = [
     case(Matmul(), (random(3, 4), random(4, 5)), torch.matmul),
     case(Matmul(), (random(2, 3, 4), random(2, 4, 5)), torch.matmul),
-    case(Matmul(), (random(2, 1, 3, 4), random(6, 4, 5)), torch.matmul),
+    case(Matmul(), (random(2, 1, 3, 4), random(6, 4, 5)), torch.matmul, symbolic=[{0: "N"}, {0: "M"}]),
+    case(Matmul(), (random(3, 4), random(2, 4, 5)), torch.matmul, symbolic=[{}, {0: "N"}]),
+    case(Matmul(), (random(2, 3, 4), random(1, 4, 5)), torch.matmul),
 ]
 
 
