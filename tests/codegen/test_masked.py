@@ -41,6 +41,13 @@ model tied {
 }
 """
 RECURRENT = "model seq { input x: f32[N, T, 8]  output y = x -> gru1: gru(6) -> fc: linear(3) }"
+RESULTS = """
+model two {
+    input x: f32[N, T, 8]
+    y, _state = x -> gru1: gru(6, return_state = true)
+    output y = y -> gru2: gru(4)
+}
+"""
 PRUNE = 'prune(0.6, scope = "layer")'
 
 Optimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
@@ -54,7 +61,7 @@ def masked(graph: Graph) -> list[str]:
     return [path for path, weight in graph.weights.items() if str(weight.storage) == "masked"]
 
 
-@pytest.mark.parametrize("text", [TEXT, TIED, RECURRENT], ids=["convolutions", "tied", "recurrent"])
+@pytest.mark.parametrize("text", [TEXT, TIED, RECURRENT, RESULTS], ids=["convolutions", "tied", "recurrent", "results"])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_masks_outlast_training(text: str, optimizer: str, tmp_path: Path) -> None:
     graph = graph_of(text, PRUNE)

@@ -75,7 +75,7 @@ class _Lowering:
         storages = tuple(self.graph.weights[path].storage for path in node.weights.values())
         own = tuple(parameter for parameter in node.weights if owns(node, parameter))
         types = tuple((value.type.dtype, value.type.rank) for value in node.operands)
-        key = (type(node.op), own, storages, types, tuple(node.weights), node.transposed)
+        key = (type(node.op), own, storages, types, len(node.results), tuple(node.weights), node.transposed)
         if key not in self.definitions:
             name = "".join(word[:1].upper() + word[1:] for word in node.op.name.split("_"))
             encoded = next((storage.name for storage in storages if not isinstance(storage, Dense)), "")
