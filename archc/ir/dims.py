@@ -176,10 +176,11 @@ def largest(dim: int | SymbolicDim) -> int | None:
     if isinstance(dim, int):
         return dim
     part = as_linear(dim)
-    if part is None or part[0].maximum is None or part[1] < 0:
+    most = None if part is None else part[0].maximum
+    if part is None or most is None or part[1] < 0:
         return None
-    own, scale, offset = part
-    return scale * own.maximum + offset
+    _, scale, offset = part
+    return scale * most + offset
 
 
 def symbols(dim: int | SymbolicDim) -> dict[str, Symbol]:

@@ -72,9 +72,9 @@ def _size(expressions: Expressions, frame: Frame, node: syntax.Dim, bound: int |
     value = node.value
     if isinstance(value, syntax.Name) and _means_nothing(frame, value.name):
         _check_name(expressions, frame, value)
-        size = dims.symbol(value.name, bound)
-        frame.environment.bind(value.name, size, None, "size")
-        return size
+        own = dims.symbol(value.name, bound)
+        frame.environment.bind(value.name, own, None, "size")
+        return own
     new = _new_symbol(expressions, frame, value)
     size = expressions.size(frame, value)
     if new is not None:
@@ -144,7 +144,7 @@ def _check_linear(expressions: Expressions, frame: Frame, value: syntax.Expressi
 
 def _bounded(
     expressions: Expressions, frame: Frame, node: syntax.Dim, size: int | SymbolicDim, bound: int
-) -> SymbolicDim:
+) -> int | SymbolicDim:
     """The size k · H + c with `H` bounded so that it is at most `bound`."""
     part = as_linear(size)
     assert part is not None, "a new size was checked to be linear"
