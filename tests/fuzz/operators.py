@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING
 
-import torch
-
 from archc.ir.attributes import AttributeProblem
 from archc.ir.dims import SymbolicDim
 from archc.ir.dims import evaluate as number_of
@@ -24,19 +22,13 @@ if TYPE_CHECKING:
 STRUCTURAL = ("to_stage",)
 """Operators that need others of their kind; `partition` makes pipelines."""
 ATTEMPTS = 60
-UNAMBIGUOUS: Mapping[str, Callable[[Operator, Sequence[TensorType], Sequence[torch.Tensor | None]], bool]] = {
+UNAMBIGUOUS: Mapping[str, Callable[[Operator, Sequence[TensorType]], bool]] = {
     # Of two elements that go to one place either may stay.
-    "scatter": lambda op, types, samples: types[1].shape[op.dim] == 1,
+    "scatter": lambda op, types: types[1].shape[op.dim] == 1,
     # Beyond the range of integers ONNX Runtime's power does not wrap around; archc spells it only for known exponents.
-    "pow": lambda op, types, samples: (
-        types[0].dtype.floating or (isinstance(op.scalar, (int, float)) and not op.reverse)
-    ),
-    # Of equal elements any may come first; integers at other sizes may be equal where those of the sample are not.
-    "topk": lambda op, types, samples: (
-        types[0].dtype.floating and (samples[0] is None or _distinct(samples[0], op.dim))
-    ),
+    "pow": lambda op, types: types[0].dtype.floating or (isinstance(op.scalar, (int, float)) and not op.reverse),
 }
-"""Conditions under which all backends give the same results: on operator, types, and elements that are known."""
+"""Conditions under which all backends give the same results."""
 
 Supply = Callable[[TensorType, range], Tensor]
 Dim = int | SymbolicDim
@@ -68,25 +60,13 @@ def chosen(body: Body, chance: Random, floating: DType, sizes: Mapping[str, int]
             plan = _operands(cls, body, chance, floating, fresh=attempt > ATTEMPTS // 2)
             op = draw_operator(cls, [_type(one) for one in plan], chance)
             inference = op.infer([_type(one) for one in plan])
-            if not _unambiguous(op, plan):
+            if not UNAMBIGUOUS.get(op.name, lambda op, types: True)(op, [_type(one) for one in plan]):
                 continue
             operands = _settled(op, plan, sizes, chance, supply)
         except (OperatorError, AttributeProblem, Undrawable, Unsuitable):
             continue
         return Choice(op, operands, inference.parameters)
     return None
-
-
-def _unambiguous(op: Operator, plan: Sequence[Tensor | TensorType]) -> bool:
-    condition = UNAMBIGUOUS.get(op.name)
-    samples = [one.sample if isinstance(one, Tensor) else None for one in plan]
-    return condition is None or condition(op, [_type(one) for one in plan], samples)
-
-
-def _distinct(sample: torch.Tensor, dim: int) -> bool:
-    """Return whether no two elements along an axis are equal."""
-    ordered = sample.sort(dim).values
-    return not bool((ordered.diff(dim=dim) == 0).any())
 
 
 def _type(one: Tensor | TensorType) -> TensorType:

@@ -95,11 +95,19 @@ def onnx_bytes(graph: Graph) -> bytes:
 def saturates(model: bytes, level: str) -> bool:
     """Return whether this CPU may add up the integers of a model with saturation at a level.
 
-    Without VNNI instructions the kernels do, and the session option against it is obeyed from `extended` on.
+    Without VNNI instructions the kernels do.  The session option against it is obeyed from `extended` on, and not for
+    what ONNX Runtime computes beforehand, since it follows from weights alone.
     """
-    if level in ("extended", "all") or adds_exactly():
+    if adds_exactly():
         return False
-    return any(node.op_type == "MatMulInteger" for node in onnx.load_model_from_string(model).graph.node)
+    graph = onnx.load_model_from_string(model).graph
+    varying = {one.name for one in graph.input}
+    for node in graph.node:
+        varies = any(name in varying for name in node.input)
+        if node.op_type == "MatMulInteger" and not (varies and level in ("extended", "all")):
+            return True
+        varying.update(node.output if varies else ())
+    return False
 
 
 @cache
