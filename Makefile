@@ -3,16 +3,19 @@ PYTHON ?= python3
 SEEDS ?= 0:1000
 BIN := .venv/bin
 
-.PHONY: demo test test-slow fuzz lint types format golden reference pictures bench clean
+.PHONY: demo test test-slow coverage fuzz lint types format golden reference pictures bench clean
 
 demo: .venv/installed  ## compile, train, compress and compare the digits network
 	$(BIN)/python -m benchmarks.digits
 
 test: .venv/installed  ## all tests but the slow ones
-	$(BIN)/python -m pytest -n 2 -m "not slow" --cov=archc --cov=passes --cov-report=term:skip-covered
+	$(BIN)/python -m pytest -n 2 -m "not slow"
 
 test-slow: .venv/installed  ## the slow tests
 	$(BIN)/python -m pytest -m slow
+
+coverage: .venv/installed  ## `make test` with the lines that no test runs; twice the time
+	$(BIN)/python -m pytest -n 2 -m "not slow" --cov=archc --cov=passes --cov-report=term:skip-covered
 
 # For instance `make fuzz SEEDS=0:10000`; what is done is kept in `.fuzz`, and the same command does the rest.
 fuzz: .venv/installed  ## random models, run in every way there is and compared
