@@ -89,17 +89,12 @@ class Application:
         for number, item in enumerate(items):
             if isinstance(item, Value):
                 continue
-            makes = isinstance(item, type | BlockRef)
             self.report(
                 frame,
                 "wrong-type",
                 f"only tensors flow along arrows, and this is {describe_value(item)}",
                 parts[number].span if parts is not None else source.span,
-                help="what may be absent stands last in a tuple, or where `given(...)` says that it is there"
-                if item is ABSENT
-                else "an operator that makes a tensor of numbers is called: `arange(n) -> ...`"
-                if makes
-                else "attributes stand in parentheses behind an operator: `x -> linear(8)`",
+                help=_help_for_operand(item),
             )
         return items
 
@@ -291,3 +286,14 @@ class Application:
     def index(self, frame: Frame, node: syntax.Index, value: Value) -> Value:
         """The tensor that `x[:, 0]` makes."""
         return apply_index(self.elaborator, frame, node, value)
+
+
+def _help_for_operand(item: Any) -> str:
+    """Help for what flows along an arrow, and is no tensor."""
+    if item is ABSENT:
+        return "what may be absent stands last in a tuple, or where `given(...)` says that it is there"
+    if isinstance(item, type | BlockRef):
+        return "an operator that makes a tensor of numbers is called: `arange(n) -> ...`"
+    if isinstance(item, list):
+        return "a tensor of numbers is `constant((3,))`, which the weights file holds, or `full((3,), 0.5)`"
+    return "attributes stand in parentheses behind an operator: `x -> linear(8)`"

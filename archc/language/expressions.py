@@ -133,7 +133,9 @@ class Expressions:
         if isinstance(value, Value):
             return self.apply_index(frame, node, value)
         if not isinstance(value, (tuple, list)):
-            self.report(frame, "wrong-type", f"{kind(value)} cannot be indexed", node.span)
+            is_stage = isinstance(value, type | BlockRef)
+            way = f"attributes stand in parentheses: `x -> {node.value.span.text}(...)`" if is_stage else None
+            self.report(frame, "wrong-type", f"{describe_value(value)} cannot be indexed", node.span, help=way)
         if len(node.items) != 1 or isinstance(node.items[0], (syntax.Slice, syntax.Ellipsis)):
             self.report(frame, "wrong-type", "a tuple is indexed by one integer", node.span)
         position = self.evaluate(frame, node.items[0])

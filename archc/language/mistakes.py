@@ -14,6 +14,7 @@ from archc.language import syntax
 from archc.language.foreign_statements import foreign_statement
 from archc.language.foreign_words import KEYWORDS, OPEN_SIZE, SYMBOLS
 from archc.language.scanner import Token, foreign_comment
+from archc.language.syntax_hints import hint
 from archc.language.translate import comment_start, dtype_help, foreign_word, symbol_at
 
 TOP_LEVEL = frozenset({"MODEL", "BLOCK", "PIPELINE", "IMPORT", "DEVICES"})
@@ -155,7 +156,7 @@ def _foreign(failure: Failure) -> Diagnostic | None:
     if failure.previous is not None and failure.previous.type == "IMPORT" and token.type == "NAME":
         return _error("syntax-error", f"expected a string, found `{token.text}`", token.span, help=KEYWORDS["from"])
     symbol = symbol_at(text, token.start)
-    if symbol is None:
+    if symbol is None or (symbol == token.text and hint(failure) is not None):
         return None
     place = text.index(symbol, max(0, token.start - len(symbol) + 1))
     span = Span(token.source, place, place + len(symbol))
@@ -179,7 +180,8 @@ def reserved(token: Token) -> Diagnostic:
         "reserved-word",
         f"`{token.text}` is a word of the language, and cannot be a name",
         token.span,
-        help=f"choose another name, such as `{token.text}_`",
+        help=f"choose another name, such as `{token.text}_`"
+        + ("; what a model returns is `output x`" if token.type == "OUTPUT" else ""),
     )
 
 
@@ -239,22 +241,25 @@ def _lone_name(failure: Failure) -> Diagnostic | None:
 def _unexpected(failure: Failure) -> Diagnostic:
     token, previous, accepted = failure.token, failure.previous, failure.accepted
     wanted = _wanted(accepted)
-    help_ = None
-    if token.type == "EQUAL" and "EQUALS" in accepted:
-        help_ = "`==` compares; `=` gives a name its value, at the start of a statement"
-    elif token.type == "COMMA" and "LET" in accepted:
-        help_ = SYMBOLS[";"]
-    elif token.type == "COLON" and "LBRACE" in accepted:
-        help_ = "a body stands between braces, `{` and `}`"
-    elif "MODEL" in accepted and "LET" not in accepted:
-        help_ = "statements stand between the braces of a `model` or a `block`"
-    elif accepted == {"LSQB"}:
-        help_ = "a type is a dtype with its sizes: `f32[N, 10]`; that of a scalar is `f32[]`"
+    help_ = hint(failure) or _help_for(token, accepted)
     if previous is not None and (token.first_on_line or token.type == "$END"):
         # The next line is innocent: what is missing is missing behind the word before.
         return _error("syntax-error", f"expected {wanted} after `{_shown(previous)}`", previous.span, help=help_)
     found = "the end of the text" if token.type == "$END" else f"`{_shown(token)}`"
     return _error("syntax-error", f"expected {wanted}, found {found}", token.span, help=help_)
+
+
+def _help_for(token: Token, accepted: frozenset[str]) -> str | None:
+    """Help for a word that does not fit, whatever statement it is in."""
+    if token.type == "EQUAL" and "EQUALS" in accepted:
+        return "`==` compares; `=` gives a name its value, at the start of a statement"
+    if token.type == "COMMA" and "LET" in accepted:
+        return SYMBOLS[";"]
+    if "MODEL" in accepted and "LET" not in accepted:
+        return "statements stand between the braces of a `model` or a `block`"
+    if accepted == {"LSQB"}:
+        return "a type is a dtype with its sizes: `f32[N, 10]`; that of a scalar is `f32[]`"
+    return None
 
 
 def _wanted(accepted: frozenset[str]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 from archc.diagnostics import Span
 from archc.ir.attributes import AttributeProblem, attributes
@@ -120,5 +120,7 @@ def _help_for_argument(
     slots = [info for info in infos if not info.keyword]
     value = positional[argument] if isinstance(argument, int) else named.get(argument)
     asked = slots[argument : argument + 1] if isinstance(argument, int) else [i for i in infos if i.name == argument]
+    if type(value) is int and all(info.type is tuple or get_origin(info.type) is tuple for info in asked):
+        return f"a tuple stands in parentheses of its own: `({value}, {value})`"
     wants_dtype = any(DType in (info.type, *get_args(info.type)) for info in asked)
     return dtype_help(value.rpartition(".")[2]) if wants_dtype and isinstance(value, str) else None

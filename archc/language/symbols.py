@@ -7,13 +7,17 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from archc.ir.dims import SymbolicDim
 from archc.ir.graph import Value
+from archc.ir.types import DType
 from archc.language import syntax
 from archc.language.expressions import describe_value
+from archc.language.foreign_words import OPERATORS
 from archc.language.frames import Frame
 from archc.ops.formula import FORMULAS
 
 if TYPE_CHECKING:
     from archc.language.elaborate import Elaborator
+
+_HELP = {"//": OPERATORS["floor_divide"], "%": OPERATORS["remainder"]}
 
 
 def apply_symbol(
@@ -29,7 +33,7 @@ def apply_symbol(
             "wrong-type",
             f"`{symbol}` does not apply to tensors",
             node.span,
-            help=f"write `(a, b) -> logical_{symbol}`" if symbol in ("and", "or") else None,
+            help=f"write `(a, b) -> logical_{symbol}`" if symbol in ("and", "or") else _HELP.get(symbol),
         )
     for operand in operands:
         if isinstance(operand, bool) or not isinstance(operand, Value | int | float | SymbolicDim):
@@ -77,7 +81,16 @@ def _report_new_axis(elaborator: Elaborator, frame: Frame, node: syntax.Index, i
 def _bound(elaborator: Elaborator, frame: Frame, node: syntax.Expression) -> int | SymbolicDim:
     value = elaborator.expressions.evaluate(frame, node)
     if isinstance(value, bool) or not isinstance(value, int | SymbolicDim):
+        is_mask = isinstance(value, Value) and value.type.dtype is DType.bool
         elaborator.report(
-            frame, "wrong-type", f"an index is an integer, and this is {describe_value(value)}", node.span
+            frame,
+            "wrong-type",
+            f"an index is an integer, and this is {describe_value(value)}",
+            node.span,
+            help="write `(mask, x) -> where(other = 0.0)` to keep the shape and clear the others"
+            if is_mask
+            else "write `(x, index) -> index_select(1)`, with the places in a vector"
+            if isinstance(value, Value | list | tuple)
+            else None,
         )
     return value

@@ -56,8 +56,9 @@ def dtype_help(name: str) -> str | None:
 
 
 def member_help(name: str) -> str | None:
-    """Help for a member of a tensor: `x.view(2, 3)`, `x.relu()`, `x.shape`."""
-    return _operator(name)
+    """Help for a member of a tensor: `x.view(2, 3)`, `x.relu()`, `x.shape`, `x.float()`."""
+    dtype = _squashed_dtypes().get(squashed(name))
+    return _operator(name) or (f"a cast is a stage: `x -> cast({dtype})`" if dtype is not None else None)
 
 
 def dotted_help(node: syntax.Expression) -> str | None:

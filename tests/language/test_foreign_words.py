@@ -15,7 +15,7 @@ from archc.compiler import parse
 from archc.diagnostics import ArchcError, Diagnostics, Source
 from archc.ir.attributes import attributes
 from archc.ir.types import DType
-from archc.language import foreign_words
+from archc.language import foreign_words, syntax_hints
 from archc.language import parser as language
 from archc.language.arithmetic import FUNCTIONS
 from archc.language.expressions import SCAN
@@ -24,6 +24,7 @@ from archc.ops.registry import known_operators, operator_names
 
 TABLES = ("OPERATORS", "NAMES", "ATTRIBUTES", "KEYWORDS", "SYMBOLS")
 ROWS = [(table, word, told) for table in TABLES for word, told in getattr(foreign_words, table).items()]
+HINTS = [text for name, text in vars(syntax_hints).items() if name.isupper() and isinstance(text, str)]
 ADVICE = sorted({snippet for _, _, told in ROWS for snippet in re.findall("`([^`]+)`", told)})
 SHAPES = ("2, 8", "2, 8, 16, 16", "2, 16, 16", "2, 8, 4, 4, 4", "8", "8, 8, 8", "2, 3")
 OPERATOR_ATTRIBUTES = {info.name for operator in known_operators().values() for info in attributes(operator)}
@@ -112,10 +113,16 @@ def test_a_name_that_begins_with_an_underscore_may_stay_unused() -> None:
     assert [mistake[:2] for mistake in told(used + "left = x -> tanh")] == [("unused-value", "left")]
 
 
-@pytest.mark.parametrize("text", [foreign_words.OPEN_SIZE, SCAN])
+@pytest.mark.parametrize("text", [foreign_words.OPEN_SIZE, SCAN, *HINTS])
 def test_help_that_stands_in_no_table_is_valid(text: str) -> None:
     for snippet in re.findall("`([^`]+)`", text):
-        assert is_word(snippet) or any(is_valid(CONTEXT.format(item="", statement=snippet, shape=s)) for s in SHAPES)
+        number = re.fullmatch(r"[0-9.]+", snippet)
+        plain = [CONTEXT.format(item="", statement=snippet, shape=shape) for shape in SHAPES]
+        layer = [
+            CONTEXT.format(item="", statement="layer fc = linear(10)\n output p = x -> fc", shape=shape)
+            for shape in SHAPES
+        ]
+        assert is_word(snippet) or number or any(map(is_valid, [*plain, *texts(snippet), *layer])), snippet
 
 
 def test_dtypes_are_dtypes() -> None:
@@ -229,6 +236,49 @@ def test_a_mistake_is_answered_from_the_table(
     ],
 )
 def test_names_that_differ_in_little_are_answered_by_the_operator(statement: str, way: str) -> None:
+    assert [mistake[2] for mistake in told(statement)] == [way]
+
+
+@pytest.mark.parametrize(
+    ("statement", "way"),
+    [
+        ('"""doc"""', syntax_hints.COMMENT),
+        ("input q (f32, 3)", syntax_hints.INPUT),
+        ("input q: f32(N, 8)", syntax_hints.INPUT),
+        ("input q: f32<N, 8>", syntax_hints.INPUT),
+        ("input q: f32[*, 8]", syntax_hints.INPUT),
+        ("input q: [N, 8]", syntax_hints.INPUT),
+        ("input q = f32[N, 8]", syntax_hints.INPUT),
+        ("input q, r: f32[N, 8]", syntax_hints.INPUT),
+        ("input q: f32[..., 8]", foreign_words.OPEN_SIZE),
+        ("output: x", syntax_hints.OUTPUT),
+        ("output y: x", syntax_hints.OUTPUT),
+        ("output x, x", syntax_hints.OUTPUTS),
+        ("layer fc1: linear(3)", syntax_hints.LAYER),
+        ("layer fc1 = linear 3", syntax_hints.LAYER),
+        ("fc1: linear(3)", syntax_hints.LABEL),
+        ("z = x -> fc1 = linear(3)", syntax_hints.LABEL),
+        ("z = x -> linear 3", syntax_hints.ATTRIBUTES),
+        ("z = x -> relu, tanh", syntax_hints.TUPLE),
+        ("z = x -> [relu, tanh]", syntax_hints.STAGE),
+        ("z = x -> relu * 3", syntax_hints.CHAIN),
+        ("z = x -> relu == x", syntax_hints.CHAIN),
+        ("z = x * .5", syntax_hints.POINT),
+        ("z = x * 1.", syntax_hints.POINT),
+        ("z = +x", syntax_hints.PLUS),
+        ("for (i = 0) { z = x }", syntax_hints.FOR),
+        ("for i in 0...3 { z = x }", syntax_hints.RANGE),
+        ("if n == 3 { z = x } else z = x", syntax_hints.BODY),
+        ("z = x % 2", foreign_words.OPERATORS["remainder"]),
+        ("z = x // 2", foreign_words.OPERATORS["floor_divide"]),
+        ("let d = len(x)", foreign_words.OPERATORS["len"]),
+        ("z = x.half()", "a cast is a stage: `x -> cast(f16)`"),
+        ("z = x[:, [0, 1]]", "write `(x, index) -> index_select(1)`, with the places in a vector"),
+        ("z = x -> linear[3]", "attributes stand in parentheses: `x -> linear(...)`"),
+        ("z = x -> pad(1)", "a tuple stands in parentheses of its own: `(1, 1)`"),
+    ],
+)
+def test_the_statement_tells_what_was_meant(statement: str, way: str) -> None:
     assert [mistake[2] for mistake in told(statement)] == [way]
 
 

@@ -1,0 +1,99 @@
+"""What was meant where a word does not fit, judged by the statement that it is in.
+
+The values are help texts, as those of `foreign_words`: all code in backticks is valid.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from archc.language.foreign_words import OPEN_SIZE
+from archc.language.scanner import Token
+
+if TYPE_CHECKING:
+    from archc.language.mistakes import Failure
+
+INPUT = "an input is a name and a type: `input z: f32[N, 8]`, and a scalar is `input z: f32[]`"
+OUTPUT = "write `output x`, or with a name `output z = x`, or with a type `output z: f32[2, 8] = x`"
+OUTPUTS = "write an output for each, or a tuple: `output (x, y)`"
+LAYER = "write `layer fc = linear(10)`, and `x -> fc` where it is used"
+LABEL = "a layer's name stands in a chain, with a colon behind it: `x -> fc1: linear(10)`"
+ATTRIBUTES = "attributes stand in parentheses: `x -> linear(10)`"
+TUPLE = "several tensors are a tuple: `(x -> relu, x -> tanh)`"
+STAGE = "a stage is an operator, a block or a layer; branches are a tuple: `(x -> relu, x -> tanh) -> concat(1)`"
+CHAIN = "an arrow binds loosest of all: put the chain in parentheses, `(x -> relu) * 2`"
+POINT = "a number has digits on both sides of its point: `0.5`, `1.0`"
+PLUS = "leave the sign out"
+FOR = "write `for i in 0..3 { x = x -> relu }`"
+RANGE = "a range has two points: `for i in 0..3 { x = x -> relu }`"
+BODY = "a body stands between braces, `{` and `}`"
+COMMENT = "text that says what a model is stands in a comment, which begins with `#`"
+
+_BINARY = frozenset(
+    {"PLUS", "MINUS", "STAR", "SLASH", "FLOOR", "PERCENT", "POWER", "EQUALS", "DIFFERS", "LESS", "MORE"}
+)
+_NUMBER_END = re.compile(r"[0-9]\s*$")
+
+
+def hint(failure: Failure) -> str | None:
+    """Help for a word that does not fit; None where the statement does not tell."""
+    head = failure.parts[0] if failure.parts else None
+    kind = head.type if isinstance(head, Token) else None
+    return _of_statement(failure, kind) or _of_expression(failure)
+
+
+def _of_statement(failure: Failure, kind: str | None) -> str | None:
+    token, accepted = failure.token, failure.accepted
+    is_complete = "LET" in accepted  # the next statement may begin here
+    has_colon = any(isinstance(part, Token) and part.type == "COLON" for part in failure.parts)
+    if token.type == "STRING" and is_complete:
+        return COMMENT
+    if kind == "INPUT":
+        if token.type == "ELLIPSIS":
+            return OPEN_SIZE
+        goes_on = token.type in ("LPAR", "EQUAL", "LSQB") or (token.type == "COMMA" and not has_colon)
+        return INPUT if goes_on or not is_complete else None
+    if kind == "OUTPUT" and (token.type == "COLON" or "LSQB" in accepted - {"ARROW"} == {"LSQB"}):
+        return OUTPUT
+    if kind == "OUTPUT" and token.type == "COMMA" and is_complete and not _ends_line(token):
+        return OUTPUTS
+    if kind == "LAYER":
+        return LAYER
+    if kind == "FOR" and token.type == "LPAR" and "NAME" in accepted:
+        return FOR
+    return None
+
+
+def _of_expression(failure: Failure) -> str | None:
+    token, previous, accepted = failure.token, failure.previous, failure.accepted
+    is_complete = "LET" in accepted
+    after = previous.type if previous is not None else ""
+    before = token.source.text[max(0, token.start - 40) : token.start]
+    if token.type in _BINARY and "ARROW" in accepted and "NUMBER" not in accepted:
+        return CHAIN
+    if "LBRACE" in accepted and (token.type == "COLON" or (token.type == "NAME" and "LPAR" not in accepted)):
+        return BODY
+    if token.type == "COLON" and ("ARROW" in accepted or "EQUAL" in accepted) and "LBRACE" not in accepted:
+        return LABEL
+    if token.type == "EQUAL" and is_complete and re.search(r"->\s*\w+\s*$", before):
+        return LABEL
+    if token.type == "NUMBER" and after == "NAME" and not token.first_on_line:
+        return ATTRIBUTES
+    if token.type == "COMMA" and is_complete and not _ends_line(token):
+        return TUPLE
+    if token.type in ("LSQB", "LPAR") and after == "ARROW":
+        return STAGE
+    if token.type == "DOT" and "NUMBER" in accepted:
+        return POINT
+    if after == "DOT" and previous is not None and _NUMBER_END.search(token.source.text[: previous.start][-3:]):
+        return POINT
+    if token.type == "PLUS" and "NUMBER" in accepted:
+        return PLUS
+    if token.type == "ELLIPSIS" and "LBRACE" in accepted:
+        return RANGE
+    return None
+
+
+def _ends_line(token: Token) -> bool:
+    return token.source.text[token.end :].partition("\n")[0].strip() in ("", "}")
