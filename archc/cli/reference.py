@@ -38,7 +38,9 @@ a reference in f64, or in i64 (`tests/ops/test_dtypes.py`).
 | empty | refused by `archc check` (`dtype-mismatch`) | |
 
 Parameters have the floating-point dtype of the data, else f32. Without operands the row is about the attribute `dtype`.
-The page is generated from the classes in `archc/ops/` by `make reference`.
+Integers that leave their dtype's range wrap around in both. ONNX Runtime has two exceptions, which it computes in f64:
+i64 in `sum`, and `pow` with an exponent that is a tensor or a size. There results beyond 2⁵³ are rounded, and those
+beyond the range do not wrap around. The page is generated from the classes in `archc/ops/` by `make reference`.
 """
 
 _PASSES = """\

@@ -85,8 +85,9 @@ class Div(Binary):
 class Pow(Binary):
     """The power: y = aᵇ.
 
-    Powers of integers have exponents from 0.  A result beyond the dtype's range wraps around, as a product does; where
-    the exponent is a tensor, or a size, ONNX Runtime gives another number instead.
+    Powers of integers have exponents from 0.  A result beyond the dtype's range wraps around, as a product does.  Where
+    the exponent is a tensor or a size, ONNX Runtime computes in f64: it rounds results beyond 2⁵³, and gives the
+    dtype's least number for those beyond its range.
     """
 
     symbol = "**"
