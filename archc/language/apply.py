@@ -161,6 +161,7 @@ class Application:
                     f"`{callee.name}` is a layer already, and takes neither a label nor attributes",
                     node.span,
                     notes=[Note("it is declared here", callee.span)],
+                    help=f"a tensor flows into it: `x -> {callee.name}`",
                 )
             with frame.environment.meaning(callee.meanings):
                 return self._use(frame, callee.callee, operands, callee.arguments, callee.name, span)

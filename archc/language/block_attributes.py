@@ -46,11 +46,13 @@ def given_attributes(
     values: dict[str, Any] = {}
     for position, argument in enumerate(arguments):
         if argument.name is None and position >= len(names):
+            is_tensor = isinstance(elaborator.expressions.argument(frame, argument), Value)
             elaborator.report(
                 frame,
                 "too-many-attributes",
                 f"the block `{block.definition.name.name}` takes {count}",
                 argument.span,
+                help=_as_input(block, argument) if is_tensor else None,
             )
         name = argument.name or names[position]
         if name in values:
@@ -70,12 +72,17 @@ def given_attributes(
                 "wrong-type",
                 f"`{name}` is an attribute, and this is {describe_value(value)}",
                 argument.span,
-                help="tensors flow along arrows: `(a, b) -> ...`, and are a block's inputs"
-                if isinstance(value, Value)
-                else None,
+                help=_as_input(block, argument) if isinstance(value, Value) else None,
             )
         values[name] = value
     return values
+
+
+def _as_input(block: BlockRef, argument: syntax.Argument) -> str:
+    """Help for a tensor among the attributes of a block."""
+    text = argument.value.span.text
+    short = text if len(text) <= 40 and "\n" not in text else "..."
+    return f"tensors flow along arrows, into the inputs of a block: `{short} -> {block.definition.name.name}`"
 
 
 def bind_attributes(
@@ -174,6 +181,7 @@ def _default(
     name, definition = attribute.name.name, frame.definition
     default = attribute.default if derived is None else derived.value
     if default is None:
+        takes_tensors = definition.kind == "model" or any(isinstance(part, syntax.Input) for part in definition.body)
         way = f"`--set {name}=...`" if definition.kind == "model" else f"`{definition.name.name}({name} = ...)`"
         elaborator.report(
             frame.parent or frame,
@@ -181,7 +189,8 @@ def _default(
             f"the {definition.kind} `{definition.name.name}` needs a value for `{name}`",
             use if frame.parent else attribute.name.span,
             notes=[Note("it has no default", attribute.name.span)] if frame.parent else (),
-            help=f"give one: {way}, or a default",
+            help=f"give one: {way}, or a default"
+            + ("" if takes_tensors else f"; what it receives is an `input {name}` in its body"),
         )
     around = frame if derived is None else Frame(definition, derived.module, frame.scope, frame.environment)
     value = elaborator.expressions.evaluate(around, default)

@@ -259,7 +259,7 @@ class Elaborator:
                 f" ({names or 'none'}), and receives {len(operands)}",
                 use,
                 notes=[Note(f"`{definition.name.name}` is defined here", definition.name.span)],
-                help="several inputs flow as a tuple: `(a, b) -> ...`" if len(inputs) > len(operands) else None,
+                help=_help_for_inputs(definition.name.name, [one.name.name for one in inputs], len(operands)),
             )
         sizes: dict[str, Any] = {}
         for statement, value in zip(inputs, operands):
@@ -298,3 +298,16 @@ class Elaborator:
 
 def _cut(text: str, length: int) -> str:
     return text if len(text) <= length else f"{text[:length]}…"
+
+
+def _help_for_inputs(block: str, names: Sequence[str], received: int) -> str | None:
+    """Help for a block that receives too few or too many tensors."""
+    if not names:
+        return "what a block receives is named in its body: `input x`"
+    if received >= len(names):
+        return None
+    return (
+        f"several inputs flow as a tuple: `({', '.join(names)}) -> {block}`"
+        if len(names) > 1
+        else (f"a tensor flows into it: `{names[0]} -> {block}`")
+    )

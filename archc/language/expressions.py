@@ -248,7 +248,11 @@ class Expressions:
                 "wrong-type",
                 f"`true` or `false` is needed here, and this is {describe_value(value)}",
                 span,
-                help=f"compare it: `{span.text} > 0`" if number else None,
+                help="`if` decides when the text is compiled; by data chooses `(mask, x, y) -> where`"
+                if isinstance(value, Value)
+                else f"compare it: `{span.text} > 0`"
+                if number
+                else None,
             )
         return value
 

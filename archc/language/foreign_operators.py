@@ -79,6 +79,9 @@ OPERATORS = {
     "transformer_encoder": _TRANSFORMER,
     "transformer_decoder_layer": _TRANSFORMER,
     # Containers
+    "input": "write `input z: f32[N, 8]`",
+    "input_layer": "write `input z: f32[N, 8]`",
+    "placeholder": "write `input z: f32[N, 8]`",
     "sequential": "write a chain: `x -> linear(128) -> relu -> linear(10)`",
     "module": "write `model net { input x: f32[N, 8] output x -> relu }`",
     "module_list": "name the layers by number in a loop: `for i in 0..3 { x = x -> h[i]: linear(8) }`",

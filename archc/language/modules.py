@@ -186,6 +186,8 @@ class _Loader:
             others = [name for name in _texts(path.parent) if source.path is None or name != source.path.name]
             message, names = f"there is no file `{given}` beside {source.name}", others
         way = did_you_mean(Path(given).name, names) or "the path is relative to the file that imports it"
+        if not given.endswith(SUFFIX):
+            way = f"the names of files end in `{SUFFIX}`: `{_short(given)}{SUFFIX}`"
         self.diagnostics.error("import-not-found", message, item.path.span, help=way)
 
 

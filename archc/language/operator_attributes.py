@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, get_args, get_origin
 
 from archc.diagnostics import Span
 from archc.ir.attributes import AttributeProblem, attributes
+from archc.ir.dims import SymbolicDim
 from archc.ir.graph import Value
 from archc.ir.storage import Storage
 from archc.ir.types import DType
@@ -120,6 +121,8 @@ def _help_for_argument(
     slots = [info for info in infos if not info.keyword]
     value = positional[argument] if isinstance(argument, int) else named.get(argument)
     asked = slots[argument : argument + 1] if isinstance(argument, int) else [i for i in infos if i.name == argument]
+    if isinstance(value, SymbolicDim) and any(int in (info.type, *get_args(info.type)) for info in asked):
+        return f"`{value}` is known only when the model runs: give a number or an attribute"
     if type(value) is int and all(info.type is tuple or get_origin(info.type) is tuple for info in asked):
         return f"a tuple stands in parentheses of its own: `({value}, {value})`"
     wants_dtype = any(DType in (info.type, *get_args(info.type)) for info in asked)

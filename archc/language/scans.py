@@ -192,7 +192,9 @@ class Scans:
                 "wrong-type",
                 f"{what}, and this is {describe_value(value)}",
                 part.value.span,
-                help="`for i in 0..n { ... }` repeats layers" if isinstance(part, syntax.Each) else None,
+                help="`for i in 0..n { ... }` repeats layers"
+                if isinstance(part, syntax.Each)
+                else "begin with zeros, for instance: `zeros((N, 8))`",
             )
         return value
 

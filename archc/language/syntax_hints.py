@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 INPUT = "an input is a name and a type: `input z: f32[N, 8]`, and a scalar is `input z: f32[]`"
 OUTPUT = "write `output x`, or with a name `output z = x`, or with a type `output z: f32[2, 8] = x`"
 OUTPUTS = "write an output for each, or a tuple: `output (x, y)`"
+HEAD = (
+    "a definition begins with its kind and a name: `model net(width = 8) { input x: f32[N, width] output x -> relu }`"
+)
+PIPELINE = "passes of a pipeline are joined by arrows: `pipeline small = fold -> quant`"
+NUMBERED = "a layer of a loop has a number in brackets: `for i in 0..3 { x = x -> h[i]: linear(8) }`"
+QUOTED = "an operator stands without quotes: `x -> relu`"
 LAYER = "write `layer fc = linear(10)`, and `x -> fc` where it is used"
 LABEL = "a layer's name stands in a chain, with a colon behind it: `x -> fc1: linear(10)`"
 ATTRIBUTES = "attributes stand in parentheses: `x -> linear(10)`"
@@ -33,6 +39,7 @@ COMMENT = "text that says what a model is stands in a comment, which begins with
 _BINARY = frozenset(
     {"PLUS", "MINUS", "STAR", "SLASH", "FLOOR", "PERCENT", "POWER", "EQUALS", "DIFFERS", "LESS", "MORE"}
 )
+_NO_STATEMENT = re.compile(r"[ \t]*(?!(input|output|layer|let|for|scan|yield|if|assert)\b|\w+\s*(:|=[^=]))[\w(\[]")
 _NUMBER_END = re.compile(r"[0-9]\s*$")
 
 
@@ -47,8 +54,15 @@ def _of_statement(failure: Failure, kind: str | None) -> str | None:
     token, accepted = failure.token, failure.accepted
     is_complete = "LET" in accepted  # the next statement may begin here
     has_colon = any(isinstance(part, Token) and part.type == "COLON" for part in failure.parts)
-    if token.type == "STRING" and is_complete:
+    after = failure.previous.type if failure.previous is not None else ""
+    if token.type == "STRING" and is_complete and token.first_on_line:
         return COMMENT
+    if token.type in ("STRING", "LBRACE") and is_complete and after == "NAME":
+        return NUMBERED
+    if kind in ("MODEL", "BLOCK") and not (token.type == "COLON" and "LBRACE" in accepted):
+        return HEAD
+    if kind == "PIPELINE" or (token.type == "COMMA" and accepted >= {"PIPELINE", "ARROW"}):
+        return PIPELINE
     if kind == "INPUT":
         if token.type == "ELLIPSIS":
             return OPEN_SIZE
@@ -56,7 +70,7 @@ def _of_statement(failure: Failure, kind: str | None) -> str | None:
         return INPUT if goes_on or not is_complete else None
     if kind == "OUTPUT" and (token.type == "COLON" or "LSQB" in accepted - {"ARROW"} == {"LSQB"}):
         return OUTPUT
-    if kind == "OUTPUT" and token.type == "COMMA" and is_complete and not _ends_line(token):
+    if kind == "OUTPUT" and token.type == "COMMA" and is_complete and _NO_STATEMENT.match(token.source.text, token.end):
         return OUTPUTS
     if kind == "LAYER":
         return LAYER
@@ -80,8 +94,10 @@ def _of_expression(failure: Failure) -> str | None:
         return LABEL
     if token.type == "NUMBER" and after == "NAME" and not token.first_on_line:
         return ATTRIBUTES
-    if token.type == "COMMA" and is_complete and not _ends_line(token):
+    if token.type == "COMMA" and is_complete and _NO_STATEMENT.match(token.source.text, token.end):
         return TUPLE
+    if token.type == "STRING" and after == "ARROW":
+        return QUOTED
     if token.type in ("LSQB", "LPAR") and after == "ARROW":
         return STAGE
     if token.type == "DOT" and "NUMBER" in accepted:
@@ -93,7 +109,3 @@ def _of_expression(failure: Failure) -> str | None:
     if token.type == "ELLIPSIS" and "LBRACE" in accepted:
         return RANGE
     return None
-
-
-def _ends_line(token: Token) -> bool:
-    return token.source.text[token.end :].partition("\n")[0].strip() in ("", "}")

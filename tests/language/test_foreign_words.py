@@ -52,7 +52,7 @@ model m(n = 3) {{
 def texts(snippet: str) -> Iterator[str]:
     """The snippet as an item, a statement and an expression, on tensors of several ranks."""
     for shape in SHAPES:
-        if snippet.startswith(("block ", "model ", "import ")):
+        if snippet.startswith(("block ", "model ", "import ", "pipeline ")):
             yield CONTEXT.format(item=snippet.replace(" as ", " as other_"), statement="", shape=shape)
             continue
         if snippet.startswith(("input ", "if ", "for ", "let ", "assert ", "output ", "z = ", "y = ", "x = ", "w = ")):
@@ -243,6 +243,10 @@ def test_names_that_differ_in_little_are_answered_by_the_operator(statement: str
     ("statement", "way"),
     [
         ('"""doc"""', syntax_hints.COMMENT),
+        ('z = x -> "relu"', syntax_hints.QUOTED),
+        ("z = x -> fc{n}: linear(8)", syntax_hints.NUMBERED),
+        ('z = x -> f"fc{n}": linear(8)', syntax_hints.NUMBERED),
+        ("input q: f32[N, 8], z = x -> relu", foreign_words.SYMBOLS[";"]),
         ("input q (f32, 3)", syntax_hints.INPUT),
         ("input q: f32(N, 8)", syntax_hints.INPUT),
         ("input q: f32<N, 8>", syntax_hints.INPUT),
@@ -299,6 +303,40 @@ def test_a_whole_text_of_another_language_is_one_mistake(text: str, code: str, p
     (mistake,) = failure.value.diagnostics
     assert (mistake.code, mistake.span and mistake.span.text) == (code, place)
     assert mistake.help is not None
+
+
+_BODY = "{ input x: f32[N, 8]  output y = x -> relu }"
+_BLOCK = "block B { input x: f32[N, D]  output x -> relu }\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "way"),
+    [
+        (f"model {_BODY}", syntax_hints.HEAD),
+        (f'model "net" {_BODY}', syntax_hints.HEAD),
+        (f"model my-net {_BODY}", syntax_hints.HEAD),
+        (f"model net = {_BODY}", syntax_hints.HEAD),
+        (f"model net(n: int = 3) {_BODY}", syntax_hints.HEAD),
+        (f"model net<n = 3> {_BODY}", syntax_hints.HEAD),
+        (f"pipeline p = fold, quant\nmodel net {_BODY}", syntax_hints.PIPELINE),
+        (f'import "std/attention"\nmodel net {_BODY}', "the names of files end in `.arch`: `std/attention.arch`"),
+        (_BLOCK + "model m { input x: f32[N, 8]  output B(x) }", "tensors flow along arrows, .*: `x -> B`"),
+        (
+            "block B(x) { output x -> relu }\nmodel m { input x: f32[N, 8]  output x -> B }",
+            r"give one: `B\(x = ...\)`, or a default; what it receives is an `input x` in its body",
+        ),
+        (_BLOCK + "model m { output B }", "let a tensor flow through it: `x -> B`"),
+        (_BLOCK + "model m { input x: f32[N, 8]  output B() }", "a tensor flows into it: `x -> B`"),
+        ("model m { input x: f32[N, 8]  layer fc = linear(3)  output fc(x) }", "a tensor flows into it: `x -> fc`"),
+        ("model m { input x: f32[N, 8]  if x > 0 { y = x }  output x }", "`if` decides when .* -> where`"),
+        ("model m { input x: f32[N, 8]  output x -> linear(N) }", "`N` is known only when .*"),
+    ],
+)
+def test_definitions_and_their_use_are_answered_by_what_was_meant(text: str, way: str) -> None:
+    with pytest.raises(ArchcError) as failure:
+        parse(Source(text))
+    helps = [mistake.help or "" for mistake in failure.value.diagnostics if mistake.severity == "error"]
+    assert helps == [way] or (len(helps) == 1 and re.fullmatch(way, helps[0]))
 
 
 def test_the_users_own_names_precede_the_table() -> None:
