@@ -30,6 +30,7 @@ from archc.language.elaborate import elaborate
 from archc.language.loading import load
 from archc.language.modules import Module, load_module
 from archc.language.parser import parse_value
+from archc.language.work import Work
 from archc.passmanager import Pass
 from archc.passmanager.run import PassReport, run_passes
 from archc.passmanager.sizes import Sizes, choose_sizes, warn_of_assumed
@@ -99,10 +100,24 @@ def checked(module: Module, model: str | None, values: Mapping[str, Any], diagno
         ArchcError: the text is wrong; every mistake is told.
     """
     check_surroundings(module, diagnostics)
+    return checked_model(module, model, values, diagnostics)
+
+
+def checked_model(
+    module: Module, model: str | None, values: Mapping[str, Any], diagnostics: Diagnostics, work: Work | None = None
+) -> Graph:
+    """The graph of one model of a file.
+
+    Args:
+        work: counts the steps, with those of other models of the file.
+
+    Raises:
+        ArchcError: the model is wrong, or something in `diagnostics` is; every mistake is told.
+    """
     own = Diagnostics()  # a model that is right must not look wrong for a mistake elsewhere in the file
     graph: Graph | None = None
     try:
-        graph = build(module, model, values, own)
+        graph = build(module, model, values, own, work)
         Stages(graph)
     except ArchcError as failure:
         diagnostics.extend(failure.diagnostics)
@@ -118,14 +133,16 @@ def check_surroundings(module: Module, diagnostics: Diagnostics) -> None:
     devices_of(module, diagnostics)
 
 
-def build(module: Module, model: str | None, values: Mapping[str, Any], diagnostics: Diagnostics) -> Graph:
-    """The graph of one model of a file.
+def build(
+    module: Module, model: str | None, values: Mapping[str, Any], diagnostics: Diagnostics, work: Work | None = None
+) -> Graph:
+    """The graph of one model of a file; `work` counts the steps.
 
     Raises:
         ArchcError: there is no such model, or it is wrong.
     """
     with paused_collector():
-        graph = elaborate(module, choose_model(module, model), values, diagnostics)
+        graph = elaborate(module, choose_model(module, model), values, diagnostics, work)
     diagnostics.check()
     assert graph is not None, "elaboration fails with an error or gives a graph"
     return graph

@@ -12,6 +12,7 @@ from archc.diagnostics import ArchcError, Diagnostic, Diagnostics, error
 
 if TYPE_CHECKING:
     from archc.language.modules import Module
+    from archc.language.work import Work
 
 _EPILOG = """\
 examples:
@@ -65,6 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _check(file: str, values: dict[str, Any], arguments: argparse.Namespace) -> tuple[dict[str, Any], Diagnostics]:
     """What there is to say of one file."""
     from archc.compiler import check_surroundings, open_module
+    from archc.language.work import Work
 
     found = Diagnostics()
     models: list[dict[str, Any]] = []
@@ -74,9 +76,10 @@ def _check(file: str, values: dict[str, Any], arguments: argparse.Namespace) -> 
         blocks = list(module.blocks)
         check_surroundings(module, found)
         names = list(module.models) if arguments.model is None else [arguments.model]
+        _check_extents(module, names, values)
+        work = Work()
         for name in names:
-            _check_operators(module, name, models)
-            models += _model(module, name, values, found)
+            models += _model(module, name, values, found, work)
         found.check()
         options.hold_to_strict(arguments, found)
     except ArchcError as failure:
@@ -91,32 +94,36 @@ def _check(file: str, values: dict[str, Any], arguments: argparse.Namespace) -> 
     return report, found
 
 
-def _check_operators(module: Module, name: str, models: Sequence[Mapping[str, Any]]) -> None:
-    """Refuse to go on where the models before this one have as many operators as one text may have.
+def _check_extents(module: Module, names: Sequence[str], values: Mapping[str, Any]) -> None:
+    """Refuse to check models that are too large together, before one of them is built.
 
     Raises:
-        ArchcError: they have (`too-many-models`).
+        ArchcError: they are (`too-many-models`).
     """
-    from archc.language.extent import allowed_parts
+    from archc.language.extent import MOST_PARTS_TOGETHER, allowed_parts, least_extent
 
-    operators, most = sum(model["operators"] for model in models), allowed_parts(module)
-    if operators > most:
-        raise error(
-            "too-many-models",
-            f"the models before `{name}` have {operators:,} operators together; {most:,} are the most in one check",
-            module.models[name].name.span,
-            help=f"check one at a time: `--model {name}`",
-        )
+    parts, most = 0, allowed_parts(module, MOST_PARTS_TOGETHER)
+    for name in names if len(names) > 1 else ():
+        model = module.models[name]
+        parts += sum(least_extent(module, model, values).extent)
+        if parts > most:
+            raise error(
+                "too-many-models",
+                f"the models up to `{name}` have {parts:,} operators, uses of blocks and iterations together;"
+                f" {most:,} are the most of one check",
+                model.name.span,
+                help=f"check one at a time: `--model {name}`",
+            )
 
 
-def _model(module: Module, name: str, values: dict[str, Any], found: Diagnostics) -> list[dict[str, Any]]:
+def _model(module: Module, name: str, values: dict[str, Any], found: Diagnostics, work: Work) -> list[dict[str, Any]]:
     """The figures of one model; none where it is wrong."""
-    from archc.compiler import checked
+    from archc.compiler import checked_model
     from archc.ir.cost import cost
 
     own = Diagnostics()
     try:
-        graph = checked(module, name, values, own)
+        graph = checked_model(module, name, values, own, work)
     except ArchcError as failure:
         found.extend(_untold(failure.diagnostics, found))
         return []

@@ -351,6 +351,11 @@ def _around(*operands: int | SymbolicDim) -> tuple[int, int]:
     return atoms, depth
 
 
+def atom_count(size: SymbolicDim) -> int:
+    """The symbols and functions that a size has, each as often as it occurs."""
+    return _extent_of(size.terms)[0]
+
+
 def _extent_of(terms: Terms) -> tuple[int, int]:
     """The atoms of a polynomial, and its deepest nesting of functions."""
     atoms = depth = 0

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from archc.diagnostics import ArchcError, Note, Span
+from archc.ir.dims import SymbolicDim
 from archc.ir.graph import Value
 from archc.ir.storage import Storage
 from archc.language import syntax
@@ -23,6 +24,7 @@ from archc.language.operator_attributes import stated_operator
 from archc.language.references import lookup, meaning
 from archc.language.symbols import apply_index, apply_symbol
 from archc.language.translate import operator_help
+from archc.language.work import STEPS_OF_A_PART, STEPS_OF_A_RESULT, STEPS_OF_AN_OPERAND, steps_of
 from archc.ops.operator import Operator, OperatorError
 
 if TYPE_CHECKING:
@@ -230,7 +232,9 @@ class Application:
         paths = {parameter: weight.path for parameter, weight in (weights or {}).items()}
         turned = {parameter for parameter, weight in (weights or {}).items() if weight.transposed}
         try:
+            self._count_operands(operands)
             inference = op.infer([value.type for value in operands])
+            self.elaborator.work.count(STEPS_OF_A_RESULT * len(inference.results))
             if inference.parameters:
                 own = frame.within(name or op.name)
                 paths = {parameter: f"{own}.{parameter}" for parameter in inference.parameters} | paths
@@ -252,6 +256,10 @@ class Application:
             report_misfit(self.elaborator, frame, op, operands, problem, arguments, span)
         return node.results
 
+    def _count_operands(self, operands: Sequence[Value]) -> None:
+        symbolic = (dim for value in operands for dim in value.type.shape if isinstance(dim, SymbolicDim))
+        self.elaborator.work.count(STEPS_OF_AN_OPERAND * max(0, len(operands) - 2) + steps_of(*symbolic))
+
     def _count(self, frame: Frame, span: Span) -> None:
         """Note one more operator or use of a block.
 
@@ -259,6 +267,7 @@ class Application:
             ArchcError: there are too many, and no going on.
         """
         self.parts += 1
+        self.elaborator.work.count(STEPS_OF_A_PART)
         if self.parts > self.allowed_parts:
             self.too_large(frame, f"more than {self.allowed_parts:,}", span)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,6 +16,7 @@ from archc.ir.records import record
 LARGEST_NUMBER = 2**63 - 1
 LONGEST_TEXT = 1_000_000  # characters
 LONGEST_LIST = 4_000  # items; a loop that adds one at a time keeps as many copies
+MOST_ITEMS = 20_000  # of a tuple or list, with those of the tuples and lists in it
 LARGEST_SIZE = 2**31 - 1  # what an index of PyTorch's or ONNX Runtime's kernels can count
 
 
@@ -78,6 +79,8 @@ def binary(symbol: str, left: Any, right: Any) -> Any:
     longest = LONGEST_TEXT if isinstance(left, str) else LONGEST_LIST
     if sequences and len(left) + len(right) > longest:
         raise ArithmeticProblem("number-too-large", f"the result of `{symbol}` is longer than {longest:,}")
+    if sequences and not isinstance(left, str):
+        check_items((left, right))
     try:
         if symbol == "**" and _too_large_power(left, right):
             raise OverflowError
@@ -93,6 +96,31 @@ def binary(symbol: str, left: Any, right: Any) -> Any:
             "number-too-large", f"the result of `{symbol}` is too large", "integers go up to 2**63 - 1"
         )
     return check_number(value)
+
+
+def item_count(value: Any) -> int:
+    """The items of a tuple or list, with those of the tuples and lists in it; counting ends beyond `MOST_ITEMS`."""
+    count, waiting = 0, [value]
+    while waiting and count <= MOST_ITEMS:
+        one = waiting.pop()
+        count += len(one)
+        waiting += [item for item in one if type(item) in (tuple, list)]
+    return count
+
+
+def check_items(values: Sequence[Any], written: int = 0) -> None:
+    """Refuse to make a tuple or list of these, if it has too many items.
+
+    Args:
+        written: the length of the text that spells it out.
+
+    Raises:
+        ArithmeticProblem: it has.
+    """
+    nested = sum(item_count(value) for value in values if isinstance(value, tuple | list))
+    if nested > MOST_ITEMS + written:
+        message = f"a tuple or list has at most {MOST_ITEMS:,} items, those of the tuples and lists in it included"
+        raise ArithmeticProblem("number-too-large", message, "do not nest a list in itself again and again")
 
 
 def check_number(value: Any) -> Any:

@@ -14,7 +14,8 @@ from archc.language.expressions import SCAN, describe_value
 from archc.language.extent import MOST_ITERATIONS
 from archc.language.frames import Frame
 from archc.language.names import check_name
-from archc.language.unused import mark_untaken, names_in
+from archc.language.unused import names_in
+from archc.language.work import STEPS_OF_AN_ITERATION
 
 if TYPE_CHECKING:
     from archc.language.statements import Statements
@@ -41,8 +42,9 @@ def run_for(statements: Statements, frame: Frame, node: syntax.For) -> None:
     statements.iterations += count
     if statements.iterations > MOST_ITERATIONS:
         too_many_iterations(statements, frame, statements.iterations, node.iterable.span)
+    statements.work.count(STEPS_OF_AN_ITERATION * count)
     if not count:
-        mark_untaken(frame.environment, node.body)
+        statements.expressions.pass_over(frame, node.body)
     shadowed = frame.environment.bindings.get(node.variable.name)
     try:
         for value in values:
@@ -75,7 +77,7 @@ def run_if(statements: Statements, frame: Frame, node: syntax.If) -> None:
     value = statements.expressions.evaluate(frame, node.condition)
     holds = statements.expressions.truth(frame, value, node.condition.span)
     chosen, other = (node.body, node.otherwise) if holds else (node.otherwise, node.body)
-    mark_untaken(frame.environment, other)
+    statements.expressions.pass_over(frame, other)
     whole = statements.run(frame, chosen)
     _leave_out(frame, other)
     if not whole:

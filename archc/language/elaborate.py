@@ -23,13 +23,14 @@ from archc.language.dead_layers import remove_dead_layers
 from archc.language.derivations import Derived
 from archc.language.environment import ABSENT, BlockRef, Failed
 from archc.language.expressions import Expressions
-from archc.language.extent import allowed_parts, least_extent
+from archc.language.extent import allowed_parts, least_extent, text_length
 from archc.language.frames import Frame
 from archc.language.modules import Module
 from archc.language.names import check_definition_name, check_name
 from archc.language.statements import Statements
 from archc.language.tensor_types import axis_names, unify
 from archc.language.unused import UnusedValues
+from archc.language.work import TooMuchWork, Work
 
 DEEPEST_NESTING = 64  # of blocks in blocks
 LONGEST_MESSAGE = 1000  # characters; a name of ten thousand is not repeated in full
@@ -37,18 +38,23 @@ LONGEST_NOTE = 240  # characters; a size of a thousand terms says no more than i
 
 
 def elaborate(
-    module: Module, model: syntax.Definition, values: Mapping[str, Any], diagnostics: Diagnostics
+    module: Module,
+    model: syntax.Definition,
+    values: Mapping[str, Any],
+    diagnostics: Diagnostics,
+    work: Work | None = None,
 ) -> Graph | None:
     """The graph of a model, with no weights bound.
 
     Args:
         values: attribute values that take the place of the defaults.
+        work: counts the steps, with those of other models.
 
     Returns:
         The graph, or None where errors were added to `diagnostics`.
     """
     errors = len(diagnostics.errors)
-    graph = Elaborator(diagnostics).model(module, model, values)
+    graph = Elaborator(diagnostics, work).model(module, model, values)
     if len(diagnostics.errors) > errors:
         return None
     remove_dead_layers(graph, diagnostics)
@@ -59,8 +65,9 @@ def elaborate(
 class Elaborator:
     """Builds one graph."""
 
-    def __init__(self, diagnostics: Diagnostics):
+    def __init__(self, diagnostics: Diagnostics, work: Work | None = None):
         self.diagnostics = diagnostics
+        self.work = work if work is not None else Work()
         self.rewriter: Rewriter
         self._derived: list[Note] = []  # where the model is derived, for those who are told of its base's text
         self._unused = UnusedValues()
@@ -72,6 +79,7 @@ class Elaborator:
             self.application.call,
             self.application.symbol,
             self.application.index,
+            self.work.count,
         )
         self.statements = Statements(self)
 
@@ -128,6 +136,9 @@ class Elaborator:
                 self._no_output(frame)
         except Failed:
             return self.rewriter.graph
+        except TooMuchWork:
+            self._too_much_work(definition)
+            return self.rewriter.graph
         self._enter_outputs(frame)
         self._unused.gather(frame.environment)
         if not self.diagnostics.errors:  # a statement that failed used names that it never came to
@@ -138,10 +149,19 @@ class Elaborator:
         """Refuse a model that blocks in blocks or loops in loops make too large, before it is built."""
         least = least_extent(module, frame.definition, values)
         self.application.allowed_parts = allowed_parts(module)
+        self.work.allow(*least.extent, text_length(module))
         if least.iterations_span is not None:
             too_many_iterations(self.statements, frame, least.extent.iterations, least.iterations_span)
         if least.parts_span is not None:
             self.application.too_large(frame, f"{least.extent.parts:,}", least.parts_span)
+
+    def _too_much_work(self, definition: syntax.Definition) -> None:
+        self.diagnostics.error(
+            "model-too-large",
+            f"`{definition.name.name}` takes more than {self.work.allowed:,} steps to build, the most for this text",
+            definition.name.span,
+            help="use shorter loops, shorter tuples, or sizes with fewer terms",
+        )
 
     def _check_definition(self, frame: Frame) -> None:
         with contextlib.suppress(Failed):  # the body may have mistakes of its own

@@ -11,12 +11,21 @@ from archc.ir.dims import SymbolicDim
 from archc.ir.graph import Value
 from archc.ir.storage import Storage
 from archc.language import syntax
-from archc.language.arithmetic import FUNCTIONS, ArithmeticProblem, binary, call_function, check_number, kind
+from archc.language.arithmetic import (
+    FUNCTIONS,
+    ArithmeticProblem,
+    binary,
+    call_function,
+    check_items,
+    check_number,
+    kind,
+)
 from archc.language.environment import ABSENT, POISON, BlockRef, Failed, LayerRef, WeightRef
 from archc.language.foreign_words import SYMBOLS
 from archc.language.references import References, lookup, own_names
 from archc.language.translate import name_help
 from archc.language.unused import mark_untaken
+from archc.language.work import ITEMS_OF_A_STEP, STEPS_OF_ARITHMETIC, steps_of
 from archc.ops.operator import Operator
 
 if TYPE_CHECKING:
@@ -34,6 +43,7 @@ class Expressions:
         apply_chain, apply_call: the value of a chain, and of an operator or block that is called without operands.
         apply_symbol: the value of `a + b` or `-a` where an operand is a tensor.
         apply_index: the value of `x[...]` on a tensor.
+        count: counts steps of work.
     """
 
     def __init__(
@@ -43,7 +53,9 @@ class Expressions:
         apply_call: Callable[[Frame, syntax.Call, Any], Any],
         apply_symbol: Callable[[Frame, syntax.Node, str, Sequence[Any]], Any],
         apply_index: Callable[[Frame, syntax.Index, Value], Any],
+        count: Callable[[int], None],
     ):
+        self.count = count
         self.report = report
         self.apply_call = apply_call
         self.apply_symbol = apply_symbol
@@ -59,8 +71,8 @@ class Expressions:
             syntax.Call: self._call,
             syntax.Unary: self._unary,
             syntax.Binary: self._binary,
-            syntax.Tuple: lambda frame, node: tuple(self.evaluate(frame, item) for item in node.items),
-            syntax.List: lambda frame, node: [self.evaluate(frame, item) for item in node.items],
+            syntax.Tuple: lambda frame, node: tuple(self._items(frame, node)),
+            syntax.List: self._items,
             syntax.Range: self._range,
             syntax.Conditional: self._conditional,
             syntax.Chain: apply_chain,
@@ -71,7 +83,9 @@ class Expressions:
 
         Raises:
             Failed: it has none; that was reported.
+            TooMuchWork: its text takes too many steps.
         """
+        self.count(1)
         return self._handlers[type(node)](frame, node)
 
     def argument(self, frame: Frame, node: syntax.Argument) -> Any:
@@ -151,12 +165,23 @@ class Expressions:
             )
         return value[position]
 
+    def _items(self, frame: Frame, node: syntax.Tuple | syntax.List) -> list[Any]:
+        values = [self.evaluate(frame, item) for item in node.items]
+        self._checked(frame, node.span, lambda: check_items(values, node.span.end - node.span.start))
+        return values
+
     def _conditional(self, frame: Frame, node: syntax.Conditional) -> Any:
         """The value that the condition chooses; the other is not looked at, and makes no layers."""
         holds = self.truth(frame, self.evaluate(frame, node.condition), node.condition.span)
         chosen, other = (node.value, node.otherwise) if holds else (node.otherwise, node.value)
-        mark_untaken(frame.environment, (other,))
+        self.pass_over(frame, (other,))
         return self.evaluate(frame, chosen)
+
+    def pass_over(self, frame: Frame, body: tuple[syntax.Node, ...]) -> None:
+        """Count the names in what does not run as used."""
+        for node in body:
+            self.count(node.span.end - node.span.start)
+        mark_untaken(frame.environment, body)
 
     def _given(self, frame: Frame, node: syntax.Call) -> bool:
         """`given(mask)`: whether an optional input is there."""
@@ -176,6 +201,7 @@ class Expressions:
             if bound is None and not any(argument.name for argument in node.arguments):
                 values = [self.argument(frame, argument) for argument in node.arguments]
                 if not any(isinstance(value, Value) for value in values):
+                    self.count(steps_of(*values))
                     return self._checked(frame, node.span, lambda: call_function(node.callee.name, values))  # type: ignore[union-attr]
         callee = self.evaluate(frame, node.callee)
         if isinstance(callee, type) and issubclass(callee, Storage):
@@ -222,6 +248,8 @@ class Expressions:
         right = self.evaluate(frame, node.right)
         if isinstance(left, Value) or isinstance(right, Value):
             return self.apply_symbol(frame, node, node.operator, (left, right))
+        items = steps_of(left, right)
+        self.count(STEPS_OF_ARITHMETIC + (items // ITEMS_OF_A_STEP if node.operator == "+" else items))
         return self._checked(frame, node.span, lambda: binary(node.operator, left, right))
 
     def _range(self, frame: Frame, node: syntax.Range) -> range:

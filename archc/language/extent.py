@@ -13,12 +13,14 @@ from typing import Any, NamedTuple
 
 from archc.diagnostics import Span
 from archc.language import syntax
-from archc.language.arithmetic import FUNCTIONS, ArithmeticProblem, binary, call_function
+from archc.language.arithmetic import FUNCTIONS, ArithmeticProblem, binary, call_function, check_items
 from archc.language.derivations import Derived
 from archc.language.modules import Module
 
 MOST_PARTS = 150_000
 """Operators and uses of blocks in one model, beyond those that its text spells out one by one."""
+MOST_PARTS_TOGETHER = 30_000
+"""The same, and the iterations of loops, of the models of one file together, where `archc check` builds several."""
 MOST_ITERATIONS = 200_000
 """Iterations of all loops of one model together."""
 CHARACTERS_OF_A_PART = 4
@@ -61,15 +63,20 @@ NOTHING = Extent(0, 0)
 Values = Mapping[str, Any]
 
 
-def allowed_parts(module: Module) -> int:
-    """The parts that a model of this file may have: a long text may make a large graph."""
+def allowed_parts(module: Module, most: int = MOST_PARTS) -> int:
+    """The parts that a model of this file may have, or several of them: a long text may make a large graph."""
+    return most + text_length(module) // CHARACTERS_OF_A_PART
+
+
+def text_length(module: Module) -> int:
+    """The characters of a file and of those that it imports."""
     texts, waiting = {id(module): module}, [module]
     while waiting:
         for other in waiting.pop().imports.values():
             if id(other) not in texts:
                 texts[id(other)] = other
                 waiting.append(other)
-    return MOST_PARTS + sum(len(one.source.text) for one in texts.values()) // CHARACTERS_OF_A_PART
+    return sum(len(one.source.text) for one in texts.values())
 
 
 def least_extent(module: Module, model: syntax.Definition, values: Values) -> Bound:
@@ -261,6 +268,12 @@ def _known(place: _Place, node: Any) -> Any:
     return value
 
 
+def _items(place: _Place, node: syntax.Tuple | syntax.List) -> list[Any]:
+    values = [_value(place, item) for item in node.items]
+    check_items(values, node.span.end - node.span.start)
+    return values
+
+
 def _unary(place: _Place, node: syntax.Unary) -> Any:
     value = _known(place, node.operand)
     return not value if node.operator == "not" else -value
@@ -299,8 +312,8 @@ _HANDLERS: dict[type, Callable[[_Place, Any], Any]] = {
     syntax.Name: lambda place, node: place.values[node.name],
     syntax.Unary: _unary,
     syntax.Binary: _binary,
-    syntax.Tuple: lambda place, node: tuple(_value(place, item) for item in node.items),
-    syntax.List: lambda place, node: [_value(place, item) for item in node.items],
+    syntax.Tuple: lambda place, node: tuple(_items(place, node)),
+    syntax.List: lambda place, node: _items(place, node),
     syntax.Range: lambda place, node: range(_known(place, node.start), _known(place, node.stop)),
     syntax.Conditional: lambda place, node: _value(
         place, node.value if _known(place, node.condition) else node.otherwise

@@ -19,6 +19,7 @@ from archc.language.names import check_layer_name, check_name
 from archc.language.scans import Scans, yielded_names
 from archc.language.tensor_types import declare
 from archc.language.unused import names_in
+from archc.language.work import STEPS_OF_A_STATEMENT
 
 if TYPE_CHECKING:
     from archc.language.elaborate import Elaborator
@@ -32,6 +33,7 @@ class Statements:
         self.report = elaborator.report
         self.expressions = elaborator.expressions
         self.application = elaborator.application
+        self.work = elaborator.work
         self.iterations = 0  # of the loops so far
         self.scans = Scans(self)
         self._handlers: dict[type, Callable[[Frame, Any], None]] = {
@@ -51,6 +53,7 @@ class Statements:
         """Run statements; False where one failed.  In a block all rests on its assertions: what follows is silent."""
         whole = sound = True
         for statement in body:
+            self.work.count(STEPS_OF_A_STATEMENT)
             try:
                 if not sound:
                     raise Failed

@@ -13,6 +13,7 @@ import archc
 from archc.diagnostics import MOST_MISTAKES, ArchcError, Diagnostics, Source
 from archc.ir.types import MOST_AXES
 from archc.language.scanner import Token
+from archc.language.work import Work
 
 MOST_CALLS = 400_000
 """Calls of functions until a text is refused; a microsecond each, or less."""
@@ -131,3 +132,34 @@ def test_the_first_word_of_a_long_line_is_told_without_a_copy_of_the_line(text: 
 @pytest.mark.parametrize("part", ["[0]", ".a", "(0)"])
 def test_rows_have_a_limit(part: str) -> None:
     assert refused(model("y = f(x" + part * 10_000 + ")")) == ["nesting-too-deep"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "for i in 0..100000 { if i >= 0 { x = x -> relu } }",
+        "for i in 0..100000 { if i >= 0 { x = x -> linear(8) } }",
+        "k = (x, x)\n for i in 0..5000 { k = k + (x,)  y = k -> concat(0) }",
+        "k = (x, x)\n for i in 0..20000 { k = k + (x,) }",
+        "for i in 0..190000 { if true { } else { " + "let a = 1 " * 300 + "} }",
+        "for i in 0..190000 { " + "let a = i + 1 " * 100 + "}",
+        "let k = [" + ones(3900) + "]  for i in 0..190000 { let b = max(k) }",
+        "let k = [" + ones(3900) + "]  for i in 0..190000 { assert k == k }",
+        "let k = 'a'\n for i in 0..19 { let k = k + k }  for i in 0..190000 { let b = k + 'b' }",
+        f"let k = {' + '.join(f'N ** {power}' for power in range(1, 9))}\n for i in 0..190000 {{ let b = k * k }}",
+        "x = ones((1000, 8))  for i in 0..1000 { k = x -> split(1, 0) }",
+    ],
+)
+def test_work_that_no_bound_foresees_has_a_limit(body: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("archc.language.work.ALLOWED_BY_AN_ITERATION", 0)
+    monkeypatch.setattr("archc.language.work.ALLOWED_BY_A_PART", 0)
+    monkeypatch.setattr(Work.__init__, "__defaults__", (20_000, 0, 0))
+    assert refused(model(body)) == ["model-too-large"]
+
+
+def test_what_a_bound_foresees_is_allowed() -> None:
+    assert refused(model("for i in 0..1000 { x = x -> fc[i]: linear(8) -> relu }")) == []
+
+
+def test_lists_that_double_have_a_limit() -> None:
+    assert refused(model("let k = [1]\n" + "let k = [k, k]\n" * 100)) == ["number-too-large"]
