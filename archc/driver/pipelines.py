@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import operator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
+from itertools import dropwhile
 from typing import Any
 
-from archc.diagnostics import Diagnostics, Source, Span, error
+from archc.diagnostics import ArchcError, Diagnostics, Source, Span, error
 from archc.ir.attributes import AttributeProblem
 from archc.ir.types import DType
 from archc.language import syntax
@@ -51,37 +54,81 @@ def _stages(source: Source, diagnostics: Diagnostics) -> tuple[syntax.Stage, ...
 
 
 def check_pipelines(module: Module, diagnostics: Diagnostics) -> None:
-    """Report the names in a file's pipelines that are neither passes nor pipelines.
+    """Report what is wrong with a file's pipelines: unknown passes, options that do not fit, passes in a wrong order.
 
-    Options are checked when the pipeline is used: that needs the passes themselves, and all that they import.
+    Only a file that has pipelines imports the passes that they name.
     """
     if not module.pipelines:
         return
-    known = [*pass_names(), *module.pipelines]
-    told: set[str] = set()
+    names = [*pass_names(), *module.pipelines]
+    known = set(names)
     for pipeline in module.pipelines.values():
+        placed: list[tuple[Pass, Span]] = []
         for stage in pipeline.passes:
             name = _name(stage)
             if name not in known:
-                message = f"there is no pass `{name}`"
-                diagnostics.error("unknown-pass", message, stage.callee.span, help=pass_help(name, known))
-        reachable = _reachable(module, pipeline)
-        if pipeline.name.name in reachable - told:
-            told |= reachable  # the others of the circle
-            diagnostics.error(*_recursive(pipeline.name.name), pipeline.name.span)
+                message, way = f"there is no pass `{name}`", pass_help(name, names)
+                diagnostics.error("unknown-pass", message, stage.callee.span, help=way)
+            elif not _is_pipeline(module, stage) and (made := _loaded_pass(stage, diagnostics)) is not None:
+                placed.append((made, stage.span))
+        _check_row(placed, diagnostics)
+    for name in _first_of_circles(module):
+        diagnostics.error(*_recursive(name), module.pipelines[name].name.span)
 
 
-def _reachable(module: Module, pipeline: syntax.Pipeline) -> set[str]:
-    """The pipelines of a file that one of them uses, by itself or through others."""
-    found: set[str] = set()
-    stack = [pipeline]
-    while stack:
-        for stage in stack.pop().passes:
-            name = _name(stage)
-            if name in module.pipelines and not stage.arguments and name not in found:
-                found.add(name)
-                stack.append(module.pipelines[name])
+def _is_pipeline(module: Module, stage: syntax.Stage) -> bool:
+    return _name(stage) in module.pipelines and not stage.arguments
+
+
+def _loaded_pass(stage: syntax.Stage, diagnostics: Diagnostics) -> Pass | None:
+    """The pass of a stage; None where it cannot be loaded or its options do not fit, which is reported."""
+    try:
+        return _pass(stage, diagnostics, ())
+    except ArchcError as failure:
+        diagnostics.extend(failure.diagnostics)
+        return None
+
+
+def _check_row(placed: Sequence[tuple[Pass, Span]], diagnostics: Diagnostics) -> None:
+    """Report passes that come too late, or too many of them."""
+    try:
+        if len(placed) > MOST_PASSES:
+            raise _too_many(placed[MOST_PASSES][1])
+        check_order([step for step, _ in placed], [span for _, span in placed])
+    except ArchcError as failure:
+        diagnostics.extend(failure.diagnostics)
+
+
+def _first_of_circles(module: Module) -> list[str]:
+    """For each circle of pipelines that use one another, the one that the file has first."""
+    places = {name: number for number, name in enumerate(module.pipelines)}
+    done: set[str] = set()
+    told: set[str] = set()
+    found: list[str] = []
+    for start in module.pipelines:
+        path, waiting = {start: None}, [_used(module, start)]
+        while path:
+            inner = next((name for name in waiting[-1] if name not in done), None)
+            if inner is None:
+                done.add(path.popitem()[0])
+                waiting.pop()
+            elif inner not in path:
+                path[inner] = None
+                waiting.append(_used(module, inner))
+            elif inner not in told:
+                circle = list(dropwhile(partial(operator.ne, inner), path))
+                told.update(circle)
+                found.append(min(circle, key=places.__getitem__))
     return found
+
+
+def _used(module: Module, name: str) -> Iterator[str]:
+    """The pipelines of a file that one of them uses."""
+    return (_name(stage) for stage in module.pipelines[name].passes if _is_pipeline(module, stage))
+
+
+def _too_many(span: Span) -> ArchcError:
+    return error("too-many-passes", f"the pipeline has more than {MOST_PASSES} passes", span)
 
 
 def _recursive(name: str) -> tuple[str, str]:
@@ -93,6 +140,7 @@ def _passes(
 ) -> list[tuple[Pass, Span]]:
     """The passes of a pipeline, and of those in it, each with its place."""
     passes: list[tuple[Pass, Span]] = []
+    pipelines = sorted(module.pipelines) if module is not None else []
     for stage in stages:
         name = _name(stage)
         pipeline = module.pipelines.get(name) if module is not None else None
@@ -105,10 +153,10 @@ def _passes(
             passes += _passes(pipeline.passes, module, diagnostics, (*open_pipelines, name))
             if diagnostics.errors:
                 break  # a pipeline that is used again and again is wrong only once
-        elif (made := _pass(stage, diagnostics, sorted(module.pipelines) if module is not None else [])) is not None:
+        elif (made := _pass(stage, diagnostics, pipelines)) is not None:
             passes.append((made, stage.span))
         if len(passes) > MOST_PASSES:
-            raise error("too-many-passes", f"the pipeline has more than {MOST_PASSES} passes", stage.span)
+            raise _too_many(stage.span)
     if not open_pipelines:
         diagnostics.check()
     return passes

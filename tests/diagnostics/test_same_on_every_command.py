@@ -13,6 +13,8 @@ from tests.diagnostics.cases import Case, all_cases
 PIPELINE = """
 pipeline edge = quantt -> fold
 pipeline again = again
+pipeline small = quant(leest = 1) -> lowrank(rank = 'x') -> again(1)
+pipeline late = quant -> prune(0.5)
 devices box { a = cud(0) }
 model net {
     input x: f32[N, 8]
@@ -54,5 +56,5 @@ def test_golden_cases(
 def test_pipelines_devices_and_models_are_all_told_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "net.arch"
     file.write_text(PIPELINE)
-    assert len(said(["check", str(file)], capsys)) == 4
+    assert len(said(["check", str(file)], capsys)) == 8
     check_all(str(file), [], tmp_path / "out", capsys)
