@@ -20,6 +20,17 @@ class UsageError(Exception):
     """A command line that argparse accepts and that means nothing all the same."""
 
 
+COMMANDS_ELSEWHERE = {
+    **dict.fromkeys(("build", "run", "export", "convert", "emit", "train"), "compile"),
+    **dict.fromkeys(("lint", "validate", "verify", "test"), "check"),
+    **dict.fromkeys(("format",), "fmt"),
+    **dict.fromkeys(("summary", "info", "print", "inspect", "describe", "params"), "show"),
+    **dict.fromkeys(("plot", "visualize", "graph", "render"), "draw"),
+    **dict.fromkeys(("operators", "layers", "list"), "ops"),
+}
+"""What other programs call the commands, with the names that they have here."""
+
+
 class Parser(argparse.ArgumentParser):
     """argparse's, with suggestions for mistyped words, and help texts that keep their lines."""
 
@@ -46,10 +57,37 @@ class Parser(argparse.ArgumentParser):
             what = "command" if action.dest == "command" else "choice"
             known = ", ".join(map(str, action.choices))
             way = did_you_mean(str(value), map(str, action.choices)) or f"there are {known}"
+            if what == "command":
+                way = _command_help(str(value)) or way
             raise argparse.ArgumentError(action, f"there is no {what} `{value}`; {way}")
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:  # type: ignore[override]
+        """Refuse what no option takes, with the option that was probably meant."""
+        found, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            chosen = self._of_command(getattr(found, "command", None))
+            option = next((word.partition("=")[0] for word in unknown if word.startswith("-")), None)
+            known = [name for name in chosen._option_string_actions if name.startswith("--")]
+            longer = next((name for name in known if option is not None and name.startswith(option)), None)
+            way = f"did you mean `{longer}`?" if longer else did_you_mean(option, known) if option else None
+            chosen.error(f"unrecognized arguments: {' '.join(unknown)}" + (f"; {way}" if way else ""))
+        return found
+
+    def _of_command(self, name: str | None) -> argparse.ArgumentParser:
+        """The parser of a command; this one where there is none."""
+        groups = (action.choices for action in self._actions if isinstance(action, argparse._SubParsersAction))
+        return next((parsers[name] for parsers in groups if name in parsers), self)
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message}\n{self.format_usage()}`{self.prog} --help` says more.\n")
+
+
+def _command_help(word: str) -> str | None:
+    """Help for a word in the place of a command: a file, or what another program calls it."""
+    if word.endswith(".arch"):
+        return f"a command comes first: `archc check {word}`"
+    command = COMMANDS_ELSEWHERE.get(word.lower())
+    return None if command is None else f"write `archc {command}`"
 
 
 class VersionAction(argparse.Action):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import os
 import subprocess
@@ -12,7 +13,8 @@ import pytest
 
 import archc
 from archc import compiler
-from archc.cli import CLOSED_PIPE, INTERNAL_ERROR, INTERRUPTED, main
+from archc.cli import CLOSED_PIPE, INTERNAL_ERROR, INTERRUPTED, main, make_parser
+from archc.cli.options import COMMANDS_ELSEWHERE
 from tests.cli.conftest import SPECS, Run
 
 CNN = SPECS / "cnn.arch"
@@ -47,6 +49,15 @@ def test_version(run: Run) -> None:
     ("arguments", "message"),
     [
         (["chekc"], "there is no command `chekc`; did you mean `check`?"),
+        (["net.arch"], "a command comes first: `archc check net.arch`"),
+        (["run", "net.arch"], "write `archc compile`"),
+        (
+            ["show", "net.arch", "--size", "N=3"],
+            "archc show: unrecognized arguments: --size N=3; did you mean `--sizes`?",
+        ),
+        (["compile", "net.arch", "--out=x"], "did you mean `--output`?"),
+        (["check", "net.arch", "--strickt"], "did you mean `--strict`?"),
+        (["compile", "net.arch", "--frobnicate"], "unrecognized arguments: --frobnicate\n"),
         (["compile"], "FILE"),
         (["compile", "x.arch", "--emit", "onxx"], "did you mean `onnx`?"),
         (["compile", "x.arch", "--seed", "-1"], "--seed"),
@@ -181,3 +192,8 @@ def test_a_closed_pipe_does_not_keep_files_from_being_written(tmp_path: Path) ->
         os.close(writing)
     assert (result.returncode, result.stderr) == (0, "")
     assert (tmp_path / "out" / "report.json").exists()
+
+
+def test_commands_of_other_programs_are_answered_by_commands() -> None:
+    commands = next(a for a in make_parser()._actions if isinstance(a, argparse._SubParsersAction)).choices
+    assert set(COMMANDS_ELSEWHERE.values()) <= set(commands) and not set(COMMANDS_ELSEWHERE) & set(commands)
