@@ -266,7 +266,9 @@ class Statements:
                 f"`{name.name}` already names {other}",
                 name.span,
                 notes=[Note("it is given here", previous.span)] if previous.span is not None else (),
-                help=f"give the {what} another name",
+                help=f"begin a tuple of tensors without `let`: `{name.name} = ()`"
+                if previous.kind == "size" and previous.value == ()
+                else f"give the {what} another name",
             )
 
     def name_value(self, frame: Frame, value: Value, name: str) -> None:

@@ -38,7 +38,7 @@ def load(path: Path | str, *, allow_pickle: bool = False) -> dict[str, LazyTenso
         return safetensors.read(path)
     if head.startswith((_ZIP, _EMPTY_ZIP)):
         if not _is_torch_archive(path):
-            return npz.read(path)
+            return {**npz.read(path)}
     elif not head.startswith(_PICKLE):
         if path.suffix == ".safetensors":  # damaged: its reader says how
             return safetensors.read(path)

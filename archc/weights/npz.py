@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 LARGEST_CALIBRATION = 400 << 20  # bytes of all arrays: 512 images of 3 × 224 × 224 take 308 MB
+MOST_CALIBRATION_ARRAYS = 1_000
 _SUFFIX = ".npy"
 _ENCRYPTED = 0x1  # a bit of a member's flags
 
@@ -82,25 +83,37 @@ class NpzTensor(LazyTensor):
     dtype: str
 
     def numpy(self) -> npt.NDArray[Any]:
+        with self.archive.opened() as archive:
+            return self.read(archive)
+
+    def read(self, archive: zipfile.ZipFile) -> npt.NDArray[Any]:
+        """The array, from its archive that is open."""
         import numpy as np
 
-        with self.archive.opened() as archive, archive.open(self.member) as stream:
+        with archive.open(self.member) as stream:
             array = np.lib.format.read_array(stream, allow_pickle=False)
         if array.shape != self.shape or name_of_numpy(array.dtype) != self.dtype:
             raise self.archive.malformed(f"its array {quoted(self.member)} has changed since its header was read")
         return array.astype(numpy_dtype(self.dtype), order="C", copy=False)
 
 
-def read(path: Path | str, kind: str = "weights") -> dict[str, LazyTensor]:
+def read(path: Path | str, kind: str = "weights", most: int | None = None) -> dict[str, NpzTensor]:
     """The arrays of an archive by name, in its order.  Only their headers are read.
+
+    Args:
+        most: arrays that it may have (`too-large`).
 
     Raises `ArchcError`, with codes that begin with `kind`: `weights-malformed`, `weights-truncated`, `weights-dtype`
     (also for arrays of Python objects, which would have to be unpickled), and those of `size_of`.
     """
     source = Archive(Path(path), kind)
     size_of(source.path)
-    tensors: dict[str, LazyTensor] = {}
+    tensors: dict[str, NpzTensor] = {}
     with source.opened() as archive:
+        if most is not None and len(archive.infolist()) > most:
+            raise source.error(
+                "too-large", f"{source.title} holds {len(archive.infolist()):,} arrays; {most:,} are the most allowed"
+            )
         for info in archive.infolist():
             if not info.filename.endswith(_SUFFIX):
                 raise source.malformed(f"its member {quoted(info.filename)} is no `{_SUFFIX}` file")
@@ -151,7 +164,7 @@ def load_npz_arrays(path: Path | str, *, limit: int = LARGEST_CALIBRATION) -> di
     `limit` bounds their bytes together once unpacked (400 MiB), and is checked before anything is unpacked: a small
     archive can unpack to any size.  Raises `ArchcError`: `calibration-too-large`, and as `read` (`calibration-dtype`).
     """
-    tensors = read(path, "calibration")
+    tensors = read(path, "calibration", MOST_CALIBRATION_ARRAYS)
     total = sum(tensor.nbytes for tensor in tensors.values())
     if total > limit:
         raise error(
@@ -159,4 +172,5 @@ def load_npz_arrays(path: Path | str, *, limit: int = LARGEST_CALIBRATION) -> di
             f"the arrays of {quoted(str(path))} take {total} bytes unpacked; {limit} is the most allowed",
             help="some hundred samples are enough: `numpy.savez(file, x=x[:512])`",
         )
-    return {name: tensor.numpy() for name, tensor in tensors.items()}
+    with Archive(Path(path), "calibration").opened() as archive:
+        return {name: tensor.read(archive) for name, tensor in tensors.items()}

@@ -163,3 +163,9 @@ def test_what_a_bound_foresees_is_allowed() -> None:
 
 def test_lists_that_double_have_a_limit() -> None:
     assert refused(model("let k = [1]\n" + "let k = [k, k]\n" * 100)) == ["number-too-large"]
+
+
+def test_a_tuple_of_tensors_that_let_begins_is_told_the_way_out() -> None:
+    with pytest.raises(ArchcError) as failure:
+        archc.parse(model("let keys = ()\n keys = keys + (x,)"))
+    assert failure.value.diagnostics[0].help == "begin a tuple of tensors without `let`: `keys = ()`"

@@ -9,12 +9,14 @@ import random
 import struct
 import zipfile
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
 
 from archc.diagnostics import ArchcError, Diagnostic
+from archc.weights import npz
 from archc.weights.load import load, load_npz_arrays
 from archc.weights.safetensors import write
 from archc.weights.tensor import ArrayTensor
@@ -134,6 +136,22 @@ def test_calibration_data_is_bounded_before_it_is_unpacked(tmp_path: Path) -> No
         load_npz_arrays(path, limit=4_000_000)
     assert [diagnostic.code for diagnostic in caught.value.diagnostics] == ["calibration-too-large"]
     assert load_npz_arrays(path, limit=4 << 20)["x"].shape == (1 << 20,)
+
+
+def test_calibration_data_has_a_limit_of_arrays_and_is_opened_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("archc.weights.npz.MOST_CALIBRATION_ARRAYS", 30)
+    opened = Mock(wraps=npz.opened)
+    monkeypatch.setattr("archc.weights.npz.opened", opened)
+    path = tmp_path / "many.npz"
+    np.savez(path, **{f"x{number}": np.zeros(1, np.float32) for number in range(30)})
+    assert len(load_npz_arrays(path)) == 30
+    assert opened.call_count == 2, "for the headers, and for all arrays"
+    np.savez(path, **{f"x{number}": np.zeros(1, np.float32) for number in range(31)})
+    with pytest.raises(ArchcError) as caught:
+        load_npz_arrays(path)
+    assert [diagnostic.code for diagnostic in caught.value.diagnostics] == ["calibration-too-large"]
 
 
 def test_damaged_archives_are_read_or_refused_but_never_crash(tmp_path: Path) -> None:
