@@ -20,7 +20,8 @@ from tests.fuzz.worker import DIES, model_of
 
 ROOT = Path(__file__).parents[2]
 WORKER = ("-m", "tests.fuzz.worker")
-BLOCK = 25
+BLOCK = 100
+"""Seeds of a process: it takes seconds to start one, as long as some ten seeds."""
 PATIENCE = 120.0
 """Seconds in which a seed must be done."""
 MINIMIZING = 25.0

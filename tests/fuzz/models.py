@@ -165,7 +165,7 @@ class _Writer:
         """Write a node down; the tensors that it makes."""
         results = self.done(choice, choice.operands)
         for tensor in results:
-            tensor.name = self.names.new("tensor", reuse=body.names_of_tensors)
+            tensor.name = body.names.new("tensor")
         body.lines.append(spelled(body, choice, results, self.chance, label))
         body.add(choice, results)
         return results
@@ -199,7 +199,7 @@ class _Writer:
                 except (Unsuitable, CannotRun):
                     return []
         if self.blocks:
-            return self.use(body, self.chance.choice(self.blocks), self.names.new("label"))
+            return self.use(body, self.chance.choice(self.blocks), body.names.new("label"))
         return self.node(body)
 
     def alike(self, body: Body, type: TensorType) -> Tensor | None:
@@ -234,7 +234,7 @@ class _Writer:
         self.blocks.append(_Recorded(name, inputs, results, inner.steps, free))
         if kept:
             return results
-        return self.use(body, self.blocks[-1], self.names.new("label"), operands)
+        return self.use(body, self.blocks[-1], body.names.new("label"), operands)
 
     def block_input(self, tensor: Tensor) -> str:
         if self.chance.random() < 0.3 and not self.bound([tensor]):
@@ -257,7 +257,7 @@ class _Writer:
         except (Unsuitable, CannotRun):
             return []
         for tensor in results:
-            tensor.name = self.names.new("tensor", reuse=body.names_of_tensors)
+            tensor.name = body.names.new("tensor")
         arguments = f"({', '.join(block.attributes)})" if block.attributes else ""
         stage = f"{label}: {block.name}{arguments}" if label else f"{block.name}{arguments}"
         flow = operands[0].name if len(operands) == 1 else f"({_list(operands)})"
@@ -294,8 +294,8 @@ class _Writer:
                 (state,) = self.replayed(block, [state, *others])
         except (Unsuitable, CannotRun):
             return []
-        label = self.names.new("label")
-        name = self.names.new("tensor", reuse=body.names_of_tensors)
+        label = body.names.new("label")
+        name = body.names.new("tensor")
         arguments = f"({', '.join(block.attributes)})" if block.attributes else ""
         flow = f"({', '.join([name, *(one.name for one in others)])})" if others else name
         body.lines.append(f"{name} = {value.name}")
@@ -331,13 +331,12 @@ class _Writer:
             return []
         sequence = self.chance.choice(sequences)
         firsts = [self.operand(body) for _ in range(self.chance.choice((0, 1, 1, 2)))]
-        inner = Body(body.names, shared_names=body.names_of_tensors)
+        inner = Body(body.names)
         inner.known += [one for one in body.known[-4:] if one is not sequence]
         batch, steps, *rest = sequence.type.shape
-        item = Tensor(self.names.new("tensor"), TensorType(sequence.type.dtype, (batch, *rest)), sequence.sample[:, 0])
-        states = [Tensor(self.names.new("state"), one.type, one.sample) for one in firsts]
+        item = Tensor(body.names.new("tensor"), TensorType(sequence.type.dtype, (batch, *rest)), sequence.sample[:, 0])
+        states = [Tensor(body.names.new("state"), one.type, one.sample) for one in firsts]
         inner.known += [item, *states]
-        inner.closed = {one.name for one in (*states, item)}
         start = len(inner.known)
         for _ in range(self.chance.randint(1, 4)):
             self.node(inner)
@@ -347,7 +346,7 @@ class _Writer:
             nxt = self.brought_back(inner, self.chance.choice(made), state) if made else state
             lines.append(f"{state.name} = {nxt.name}")
         kept = [one for one in made if one.type.rank and one.type.shape[0] == batch][-2:] or [item]
-        yields = [self.names.new("yield") for _ in kept]
+        yields = [body.names.new("yield") for _ in kept]
         lines += [f"yield {name} = {one.name}" for name, one in zip(yields, kept)]
         parts = [f"{item.name} in {sequence.name}", *(f"{s.name} = {first.name}" for s, first in zip(states, firsts))]
         body.lines += [f"scan {', '.join(parts)} {{", *_indented([*inner.lines, *lines]), "}"]

@@ -5,6 +5,7 @@ A runtime that dies takes this process with it, and the last line tells at which
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 import warnings
@@ -61,6 +62,8 @@ def main(arguments: list[str]) -> None:
     """`seeds 0 100`, or `smallest FILE SEED SIGNATURE SECONDS`."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
+    gc.freeze()  # what is imported stays, and need not be looked through
+    gc.set_threshold(100_000)
     if arguments[0] == "smallest":
         path, seed, signature, seconds = arguments[1:]
         print(smallest(Path(path).read_text(), int(seed), signature, float(seconds)), end="")

@@ -24,8 +24,8 @@ class Names:
         self._taken: set[str] = set()
         self._count = 0
 
-    def new(self, kind: str, reuse: Iterable[str] = ()) -> str:
-        """A name for something of a kind; sometimes one that is awkward, or that a tensor of before has."""
+    def new(self, kind: str) -> str:
+        """A name for something of a kind, sometimes an awkward one."""
         prefix = {"model": "m", "block": "B", "label": "l", "input": "in", "tensor": "t", "output": "o"}.get(kind, kind)
         if kind in ("model", "block"):
             name = self._chance.choice(("Net", "net", "Model", "Block") * 5 + ("F", "Path"))
@@ -43,7 +43,7 @@ class Names:
 class Body:
     """The statements of a model, a block or a step, and the tensors that they know."""
 
-    def __init__(self, names: Names, inputs: bool = False, shared_names: Sequence[str] = ()):
+    def __init__(self, names: Names, inputs: bool = False):
         self.names = names
         self.inputs = inputs
         self.lines: list[str] = []
@@ -52,8 +52,6 @@ class Body:
         self.shared: list[tuple[str, Choice]] = []
         self.owners: list[tuple[str, str, TensorType]] = []
         self.symbols: set[str] = set()
-        self.names_of_tensors: list[str] = list(shared_names)
-        self.closed: set[str] = set()
 
     def add(self, choice: Choice, results: list[Tensor]) -> None:
         self.steps.append((choice, results))
