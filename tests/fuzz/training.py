@@ -8,6 +8,9 @@ import torch
 
 FACTOR = 16
 UPWARD = 3
+CANCELLED = 1000
+"""The digits that are allowed of sums near 0: terms cancel in one order of addition, and not in another."""
+LARGEST_CANCELLED = 1e-4
 Leaves = dict[str, torch.Tensor]
 
 
@@ -40,6 +43,7 @@ def compare_training(
         wanted, result = wanted.double(), found[name].double()
         reach = torch.stack([(one[name].double() - wanted).abs() for one in moved]).amax(0)
         allowed = FACTOR * (reach + reach.mean()) + 16 * unit * (wanted.abs() + wanted.abs().mean())
+        allowed += min(CANCELLED * unit, LARGEST_CANCELLED)
         far = ~((result - wanted).abs() <= allowed) & wanted.isfinite()
         if bool(far.any()) and bool(reach.isfinite().all()):
             worst = (result - wanted).abs().max()
