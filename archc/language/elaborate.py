@@ -31,6 +31,7 @@ from archc.language.statements import Statements
 from archc.language.tensor_types import axis_names, unify
 from archc.language.unused import UnusedValues
 from archc.language.work import TooMuchWork, Work
+from archc.ops.registry import find_operator
 
 DEEPEST_NESTING = 64  # of blocks in blocks
 LONGEST_MESSAGE = 1000  # characters; a name of ten thousand is not repeated in full
@@ -259,7 +260,9 @@ class Elaborator:
                 "recursive-block",
                 f"the block `{name}` uses itself",
                 use,
-                help="repeat a block with `for i in 0..n { ... }`",
+                help=f"it hides the operator `{name}`: give the block another name, such as `{name}_block`"
+                if find_operator(name)
+                else "repeat a block with `for i in 0..n { ... }`",
             )
         if frame.depth >= DEEPEST_NESTING:
             self.report(frame, "nesting-too-deep", f"blocks are nested more than {DEEPEST_NESTING} deep", use)

@@ -30,10 +30,20 @@ def lookup(frame: Frame, name: str) -> Any | None:
 
 
 def meaning(frame: Frame, name: str) -> Any | None:
-    """What a name means where the definition itself does not use it."""
+    """Meaning of a name that the definition itself does not bind.
+
+    A block hides an operator of its name.  A model does not: no other text can use it.
+    """
     definition = frame.module.definitions.get(name)
-    if definition is not None:
-        return BlockRef(definition, frame.module)
+    own = None if definition is None else BlockRef(definition, frame.module)
+    if own is not None and own.definition.kind == "block":
+        return own
+    builtin = _builtin(name)
+    return own if builtin is None else builtin
+
+
+def _builtin(name: str) -> Any | None:
+    """Meaning of a name in the language itself."""
     if name in STORAGES:
         return STORAGES[name]
     if name in DType.__members__:

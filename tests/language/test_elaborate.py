@@ -29,6 +29,18 @@ def test_a_loop_runs_while_the_text_is_elaborated() -> None:
     assert [graph.weights[f"h.{k}.weight"].shape for k in range(3)] == [(4, 8), (8, 4), (12, 8)]
 
 
+def test_a_model_hides_no_operator_of_its_name() -> None:
+    assert operators("model linear { input x: f32[N, 8]  output y = x -> linear(3) }") == ["linear(3)"]
+    assert operators("model net { input x: f32[N, 8]  output y = x -> relu }  block relu { input x  output x }") == []
+
+
+def test_a_block_that_hides_an_operator_is_told_so() -> None:
+    with pytest.raises(ArchcError) as failure:
+        archc.parse("block linear { input x  output x -> linear }" + model("output y = x -> linear"))
+    (found,) = failure.value.diagnostics
+    assert found.code == "recursive-block" and "hides the operator `linear`" in str(found.help)
+
+
 def test_a_loop_over_a_list_and_one_that_never_runs() -> None:
     assert operators(model("for w in [3, 5] { x = x -> linear(w) } for i in 5..2 { x = x -> relu } output y = x")) == [
         "linear(3)",
