@@ -283,6 +283,15 @@ def test_data_that_does_not_fit_is_refused(program, arrays, message: str, tmp_pa
         program.read_inputs(tmp_path / "x.npz")
 
 
+def test_a_size_that_two_inputs_have_is_named(program, tmp_path: Path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    inputs = {"tokens": (torch.int64, ("N", "T")), "mask": (torch.bool, ("N", "T", 4))}
+    monkeypatch.setattr(program, "INPUTS", inputs)
+    np.savez(tmp_path / "x.npz", tokens=np.zeros((2, 9), np.int64), mask=np.ones((2, 8, 4), bool))
+    message = r"`mask` of .* has the shape \[2, 8, 4\], not \[N, T, 4\] with N = 2, T = 9 as in other inputs$"
+    with pytest.raises(program.Failure, match=message):
+        program.read_inputs(tmp_path / "x.npz")
+
+
 def npy() -> bytes:
     """A file of one array, which is no archive of them."""
     stream = io.BytesIO()
