@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from operator import index
+from typing import SupportsIndex
 
 from archc.diagnostics import did_you_mean, error
 from archc.ir.dims import Symbol, evaluate, symbols
@@ -47,12 +49,12 @@ def sizes_from(given: str | Mapping[str, int]) -> dict[str, int]:
     if not isinstance(given, Mapping):
         raise TypeError(f"`sizes` takes a text or a mapping such as {{'H': 224}}, not {type(given).__name__}")
     for name, size in given.items():
-        if not isinstance(name, str) or isinstance(size, bool) or not isinstance(size, int):
+        if not isinstance(name, str) or isinstance(size, bool) or not isinstance(size, SupportsIndex):
             raise TypeError(f"`sizes` takes integers by name such as {{'H': 224}}, not {name!r}: {size!r}")
-        if not 1 <= size < 10**18:
+        if not 1 <= index(size) < 10**18:
             way = f"write, for instance, sizes={{{name!r}: 64}}"
             raise error("bad-size", f"`sizes`: `{name}` must be at least 1, and is {size}", help=way)
-    return dict(given)
+    return {name: index(size) for name, size in given.items()}
 
 
 def sizes_option(sizes: Mapping[str, int], option: str = "--sizes") -> str:

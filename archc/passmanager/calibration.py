@@ -167,7 +167,9 @@ def read_calibration(graph: Graph, data: str | Path | Mapping[str, np.ndarray]) 
     try:
         sizes = bind_sizes(graph, {name: array.shape for name, array in arrays.items()})
     except ValueError as mismatch:
-        raise error("calibration-shape", f"{where}: {mismatch}") from None
+        raise error(
+            "calibration-shape", f"{where}: {mismatch}", help="give arrays of the shapes that the model takes"
+        ) from None
     for value in graph.inputs:
         _check_range(graph, value, arrays[value.name or ""], sizes, where)
     return arrays
@@ -217,6 +219,7 @@ def _check_range(graph: Graph, value: Value, array: np.ndarray, sizes: Mapping[s
             "calibration-range",
             f"{where}: `{value.name}` holds integers from {least} to {most},"
             f" and the model takes those from {accepted.start} to {accepted.stop - 1}",
+            help="give data of this model, or make room in it, such as more rows in an `embedding`",
         )
 
 
@@ -237,5 +240,9 @@ def _converted(array: np.ndarray, value: Value, where: str) -> np.ndarray:
             help=f"convert it with numpy: `{value.name}.astype({wanted.name!r})`",
         )
     if floats and not np.isfinite(array).all():
-        raise error("calibration-not-finite", f"{where}: `{value.name}` holds a NaN or an infinity")
+        raise error(
+            "calibration-not-finite",
+            f"{where}: `{value.name}` holds a NaN or an infinity",
+            help="leave out the samples that have one: no range of integers covers them",
+        )
     return np.ascontiguousarray(array, wanted)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 import archc
 from archc.diagnostics import ArchcError
-from archc.ir.sizes import check_sizes, read_sizes, size_names
+from archc.ir.sizes import check_sizes, read_sizes, size_names, sizes_from
 
 GRAPH = archc.parse(
     "model m {\n    input x: f32[B, T <= 16]\n    input y: f32[2 * B, 3]\n    output x\n    output y\n}\n"
@@ -16,6 +17,13 @@ GRAPH = archc.parse(
 def test_names_with_numbers() -> None:
     assert read_sizes("N=32") == {"N": 32}
     assert read_sizes(" N = 32, T=128 ") == {"N": 32, "T": 128}
+
+
+def test_integers_of_numpy() -> None:
+    found = sizes_from({"H": np.int64(9)})
+    assert found == {"H": 9} and type(found["H"]) is int
+    with pytest.raises(TypeError, match="takes integers by name"):
+        sizes_from({"H": np.float64(9)})
 
 
 @pytest.mark.parametrize("text", ["", "N", "N=", "N=0", "N=-1", "N=x", "3=3", "N=1,", "N=1e3", "N=" + "9" * 30])
