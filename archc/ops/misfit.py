@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, get_args
 
 from archc.ir.attributes import AttributeInfo, attributes
+from archc.ir.dims import SymbolicDim
 from archc.ir.signature import Pattern, RankMismatch
 from archc.ir.solve import Contradiction, Misfit
 from archc.ir.types import MOST_AXES, DType, TensorType
@@ -57,6 +58,13 @@ def check_numbers(op: Operator, dtypes: Iterable[DType]) -> None:
     dtype = computed[0] if computed else DType.bool
     for info in attributes(type(op)):
         value = getattr(op, info.name)
+        if isinstance(value, SymbolicDim) and info.element and dtype is DType.bool:
+            raise OperatorError(
+                "dtype-mismatch",
+                f"{_called(op, info)} is the size {value}, and bool holds 0 to 1",
+                attribute=info.name,
+                help="`dtype = i64`" if getattr(op, "dtype", None) is dtype else "convert with `cast(i64)`",
+            )
         if not isinstance(value, (int, float)) or float not in (info.type, *get_args(info.type)):
             continue
         if info.element and not dtype.floating:

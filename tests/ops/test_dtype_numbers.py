@@ -36,6 +36,7 @@ Tensor = torch.Tensor
         ("i32", "x * 0.5", "dtype-mismatch", "x * 0.5"),
         ("u8", "x == -1", "dtype-mismatch", "x == -1"),
         ("bool", "x == 2", "number-too-large", "x == 2"),
+        ("bool", "x == N", "dtype-mismatch", "x == N"),
         ("f16", "x + -1e9", "number-too-large", "x + -1e9"),
         ("f16", "x -> threshold(1e6, 0)", "number-too-large", "1e6"),
         ("i64", "x ** -1", "bad-attribute", "x ** -1"),
