@@ -24,7 +24,7 @@ from archc.ir.graph import Graph
 from archc.passmanager import Pass
 from archc.passmanager.agreement import largest_error
 from tests.fuzz import programs
-from tests.fuzz.data import Sizes, bind_lively, random_inputs, random_sizes
+from tests.fuzz.data import Sizes, bind_lively, large_sizes, random_inputs, random_sizes
 from tests.fuzz.rounding import Reference, reference
 from tests.fuzz.tensors import shape_of, torch_dtype
 from tests.fuzz.training import compare_training
@@ -150,7 +150,9 @@ class _Check:
         """Results of the graph at some sizes; sizes that PyTorch refuses are counted."""
         found: list[Reference] = []
         refused: Failure | None = None
-        for number, sizes in enumerate(random_sizes(graph, self.seed)):
+        for number, sizes in enumerate([*random_sizes(graph, self.seed), large_sizes(graph)]):
+            if found and sizes == large_sizes(graph):
+                break
             inputs = random_inputs(graph, sizes, self.seed + number)
             if inputs is None:
                 self.found.counts["sizes without valid indices"] += 1

@@ -48,6 +48,11 @@ def random_sizes(graph: Graph, seed: int) -> list[Sizes]:
     return [sizes for sizes in found if admits(graph, sizes)]
 
 
+def large_sizes(graph: Graph) -> Sizes:
+    """Values for models in which windows reach further than usual sizes."""
+    return {name: bounded(most, 16) for name, most in symbols_of(graph).items()}
+
+
 def symbols_of(graph: Graph) -> dict[str, int | None]:
     """The symbols of the inputs, each with its bound."""
     dims = chain.from_iterable(value.type.shape for value in graph.inputs)
