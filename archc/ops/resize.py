@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from archc.ir.attributes import attribute
-from archc.ir.dims import scaled
+from archc.ir.dims import SymbolicDim, scaled
 from archc.ir.signature import Apply, Axis, Index, Pattern, Signature
 from archc.ir.solve import Extent
 from archc.ir.types import DType, TensorType
@@ -17,7 +17,7 @@ from archc.ops.layout import Layout
 from archc.ops.operator import Operator, OperatorError, operator, symbolic
 from archc.ops.resampling import KEYS, Resampling, layout_matters, resample
 from archc.ops.spatial import LARGEST
-from archc.ops.spelling import OnnxSpelling, TorchSpelling, call, method
+from archc.ops.spelling import OnnxSpelling, TorchSpelling, Verbatim, call, literal, method
 
 _MODES = {
     "nearest": ("nearest", (3, 4, 5)),
@@ -36,7 +36,8 @@ class Upsample(Operator):
     """An image (or sequence, or volume) at another size, by interpolation: x[n, c, ...] -> y[n, c, ...].
 
     Either the size or a factor is given, for all spatial axes or for each; size' = ⌊size · factor⌋.  Without
-    `align_corners` the corners of the corner pixels coincide, with it their centres do.
+    `align_corners` the corners of the corner pixels coincide, with it their centres do.  The size may be that of
+    another tensor: `upsample((H, W))` in a block that has `input skip: f32[B, C, H, W]`.
     """
 
     signature = "x[n, c, *s] -> y[n, c, *t]"
@@ -44,7 +45,7 @@ class Upsample(Operator):
     onnx_dtypes = ONNX_FLOATS
     example = 'x -> upsample(scale_factor = 2, mode = "bilinear")'
 
-    size: int | tuple[int, ...] | None = attribute(None, doc="the size of the result")
+    size: int | SymbolicDim | tuple[int | SymbolicDim, ...] | None = attribute(None, doc="the size of the result")
     scale_factor: int | float | tuple[int | float, ...] | None = attribute(
         None, doc="how many times larger the result is"
     )
@@ -70,7 +71,8 @@ class Upsample(Operator):
             raise OperatorError("bad-attribute", 'mode "nearest" has no corners to align', attribute="align_corners")
         given, name = (self.size, "size") if self.size is not None else (self.scale_factor, "scale_factor")
         values = given if isinstance(given, tuple) else (given,) * (rank - 2)
-        if len(values) != rank - 2 or any(value is None or not 0 < value <= LARGEST for value in values):
+        known = [value for value in values if not isinstance(value, SymbolicDim)]
+        if len(values) != rank - 2 or any(value is None or not 0 < value <= LARGEST for value in known):
             raise OperatorError(
                 "bad-attribute",
                 f"`{name}` must be one positive number up to {LARGEST}, or one for each of the {rank - 2} spatial axes",
@@ -102,8 +104,9 @@ class Upsample(Operator):
         return scaled(extent, factor)
 
     def torch(self, spell: TorchSpelling) -> str:
-        named: dict[str, Any] = {"size": self.size, "scale_factor": self.scale_factor}
-        named = {name: value for name, value in named.items() if value is not None}
+        named: dict[str, Any] = {"scale_factor": self.scale_factor}
+        if self.size is not None:
+            named = {"size": _spelled(self.size, spell)}
         if self.mode != "nearest":
             named["mode"] = self.mode
         if self.align_corners:
@@ -144,6 +147,13 @@ class Upsample(Operator):
             nearest_mode="floor" if kind == "nearest" else None,
             cubic_coeff_a=KEYS if kind == "cubic" else None,
         )
+
+
+def _spelled(size: Extent | tuple[Extent, ...], spell: TorchSpelling) -> Verbatim:
+    """A size, or one for each axis, in PyTorch."""
+    if isinstance(size, tuple):
+        return Verbatim(literal(tuple(_spelled(one, spell) for one in size)))
+    return Verbatim(spell.size(size))
 
 
 @operator

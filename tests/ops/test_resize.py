@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import pytest
+import torch
+from onnxruntime import InferenceSession
 from torch.nn import functional
 
+import archc
+from archc.codegen.onnx import to_model
 from archc.ir.dims import symbol
 from archc.ir.types import DType, TensorType
+from archc.ops.evaluate import evaluate
 from archc.ops.operator import Operator, OperatorError
 from archc.ops.resize import ChannelShuffle, PixelShuffle, PixelUnshuffle, Upsample
 from tests.ops.harness import Case, case, random
@@ -48,10 +53,31 @@ def test_operator(one: Case) -> None:
     one.check()
 
 
+@pytest.mark.parametrize(
+    ("mode", "corners"),
+    [("nearest", False), ("bilinear", False), ("bilinear", True), ("bicubic", False)],
+)
+def test_a_size_of_another_tensor(mode: str, corners: bool) -> None:
+    options = f'mode = "{mode}", align_corners = {str(corners).lower()}'
+    graph = archc.parse(
+        "model m { input x: f32[N, 2, h, w]  input skip: f32[N, 3, H, W]"
+        f"  u = x -> upsample((H, W), {options})  output y = (u, skip) -> concat(1) }}"
+    )
+    session = InferenceSession(to_model(graph).SerializeToString())
+    for old, new in [((5, 7), (11, 15)), ((5, 7), (5, 7)), ((6, 4), (3, 13)), ((1, 2), (2, 1))]:
+        x, skip = random(2, 2, *old), random(2, 3, *new)
+        expected = torch.cat((resize(x, new, mode=mode, align_corners=corners or None), skip), 1)
+        feeds = {"x": x, "skip": skip}
+        torch.testing.assert_close(evaluate(graph, feeds)["y"], expected)
+        (found,) = session.run(None, {name: tensor.numpy() for name, tensor in feeds.items()})
+        torch.testing.assert_close(torch.from_numpy(found), expected)
+
+
 def test_symbolic_sizes() -> None:
     h = symbol("H")
     x = TensorType(DType.f32, (1, 3, h, 8))
     assert str(Upsample(scale_factor=1.5).infer([x]).results[0]) == "f32[1, 3, H + H // 2, 12]"
+    assert str(Upsample((2 * h, 5)).infer([x]).results[0]) == "f32[1, 3, 2*H, 5]"
     assert str(PixelShuffle(2).infer([TensorType(DType.f32, (1, 12, h, 8))]).results[0]) == "f32[1, 3, 2*H, 16]"
 
 
@@ -62,6 +88,7 @@ def test_symbolic_sizes() -> None:
         (Upsample(2, 2.0), (1, 3, 4, 4), "bad-attribute"),
         (Upsample(0), (1, 3, 4, 4), "bad-attribute"),
         (Upsample((2, 2)), (1, 3, 4), "bad-attribute"),
+        (Upsample((symbol("H"), symbol("W"))), (1, 3, 4), "bad-attribute"),
         (Upsample(2), (3, 4), "bad-attribute"),
         (Upsample(2, mode="bilinear"), (1, 3, 4), "bad-attribute"),
         (Upsample(2, align_corners=True), (1, 3, 4), "bad-attribute"),
