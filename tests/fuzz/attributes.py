@@ -5,6 +5,7 @@ from __future__ import annotations
 import types as python_types
 from dataclasses import MISSING
 from random import Random
+from string import ascii_lowercase
 from typing import Any, Literal, Union, get_args, get_origin
 
 from archc.ir.attributes import AttributeInfo, attributes
@@ -124,7 +125,7 @@ def draw_pattern(operand: TensorType | None, chance: Random) -> tuple[str, dict[
         raise Undrawable("pattern")
     names, left, sizes = [], [], {}
     for number, dim in enumerate(operand.shape):
-        name = "abcdefgh"[number]
+        name = ascii_lowercase[number]
         if dim == 1 and chance.random() < 0.5:
             left.append("1")
             continue
