@@ -97,8 +97,9 @@ class Vector:
         if not isinstance(self._held, str):
             return self._spell.constant(self._held.reshape(-1, *[1] * trailing), dtype)
         cast = self._held if dtype is DType.f64 else self._spell.add("Cast", self._held, to=_SINGLE)
-        axes = self._spell.constant(list(range(1, trailing + 1)))
-        return self._spell.add("Unsqueeze", cast, axes) if trailing else cast
+        if not trailing:
+            return cast
+        return self._spell.add("Unsqueeze", cast, self._spell.constant(list(range(1, trailing + 1))))
 
     def _binary(self, op_type: str, compute: Callable[[Any, Any], Any], other: Vector | float) -> Vector:
         right = other if isinstance(other, Vector) else known(self._spell, other)

@@ -63,7 +63,10 @@ def test_a_size_of_another_tensor(mode: str, corners: bool) -> None:
         "model m { input x: f32[N, 2, h, w]  input skip: f32[N, 3, H, W]"
         f"  u = x -> upsample((H, W), {options})  output y = (u, skip) -> concat(1) }}"
     )
-    session = InferenceSession(to_model(graph).SerializeToString())
+    model = to_model(graph)
+    session = InferenceSession(model.SerializeToString())
+    used = {name for node in model.graph.node for name in node.input}
+    assert {tensor.name for tensor in model.graph.initializer} <= used
     for old, new in [((5, 7), (11, 15)), ((5, 7), (5, 7)), ((6, 4), (3, 13)), ((1, 2), (2, 1))]:
         x, skip = random(2, 2, *old), random(2, 3, *new)
         expected = torch.cat((resize(x, new, mode=mode, align_corners=corners or None), skip), 1)
