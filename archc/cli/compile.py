@@ -73,6 +73,9 @@ def run(arguments: argparse.Namespace) -> int:
     with ExitStack() as watched:
         progress = watched.enter_context(output.progress())
         compiled = options.compiled(arguments, found, progress)
+        if arguments.strict and found.warnings and arguments.explain and not arguments.json and compiled.passes:
+            watched.close()
+            print(reports.explanation(compiled.passes), end="\n\n")  # warnings refer to it, and no report follows
         options.hold_to_strict(arguments, found)
 
         def announce(report: dict[str, Any]) -> None:

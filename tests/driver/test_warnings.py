@@ -159,3 +159,12 @@ def test_a_layer_that_loses_nearly_all_under_a_global_threshold_is_told() -> Non
     graph.tensors.set("router.weight", ArrayTensor(graph.weight_values("router.weight") / 1000))
     (report,) = run(graph, Prune(0.5))
     assert [remark.layer for remark in report.remarks if "loses" in remark.message] == ["router"]
+
+
+def test_a_strict_refusal_is_explained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "net.arch"
+    file.write_text("model net { input x: f32[N, 4]  output y = x -> fc: linear(2) }")
+    out = str(tmp_path / "out")
+    assert main(["compile", str(file), "-o", out, "--no-check", "--passes", "lowrank", "--strict", "--explain"]) == 1
+    printed = capsys.readouterr()
+    assert "would not" in printed.out and "pass-without-effect" in printed.err and not Path(out).exists()
