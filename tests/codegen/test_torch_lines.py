@@ -215,3 +215,18 @@ def test_a_row_multiplies_integers_where_that_pays(tmp_path: Path, monkeypatch: 
         model = with_exact_sums(torch_modules.imported(rounded(text), tmp_path).load())
         found = operators_of(model, *inputs_of(rounded(text), N=1).values())
         assert found & {"aten::linear", "aten::_int_mm", "onednn::qlinear_pointwise"} == wanted
+
+
+@pytest.mark.parametrize(
+    ("tail", "scheme"),
+    [
+        ("output y = x -> hidden.norm: layer_norm", "static"),
+        ("output y = x -> hidden.head: linear(5)", "dynamic"),
+        ("output y = x -> hidden.keys: linear(5)", "static"),
+    ],
+)
+def test_a_list_with_named_members(tail: str, scheme: str, tmp_path: Path) -> None:
+    """The line takes the numbered layers: `enc.norm` beside `enc[0]` is none of them."""
+    graph = rounded(LOOP.replace("output y = x -> head: linear(5)", tail), scheme)
+    assert "for k in range(3)" in source_of(graph)
+    assert_agrees(graph, tmp_path, atol=0.02)

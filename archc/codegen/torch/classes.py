@@ -171,6 +171,7 @@ class Planner:
             return line.spell(
                 texts[0],
                 lambda path: self.expressions.access(path, bases),
+                lambda path, count: self.members.at(path).elements(self.expressions.access(path, bases), 0, count),
                 lambda step, text: self.context.integers.functions[step]([text]),
             )
 

@@ -79,8 +79,20 @@ class Line:
     def fixed(self) -> bool:
         return bool(self.parts[0].rounding)
 
-    def spell(self, operand: str, access: Callable[[str], str], move: Callable[[Apply, str], str]) -> str:
-        """The call; `access` gives the expression of a member, `move` that of a step that only moves elements."""
+    def spell(
+        self,
+        operand: str,
+        access: Callable[[str], str],
+        elements: Callable[[str, int], str],
+        move: Callable[[Apply, str], str],
+    ) -> str:
+        """The call.
+
+        Args:
+            access: gives the expression of a member.
+            elements: gives the iterable over the first elements of a list, so many.
+            move: gives the expression of a step that only moves elements.
+        """
         members = [[part.layer for part in self.parts]]
         if self.fixed:
             members.insert(0, [part.rounding for part in self.parts])
@@ -89,7 +101,7 @@ class Line:
         moves = self._moves(move)
         if any(text != "None" for text in moves):
             options.append(f"moves=[{', '.join(moves)}]")
-        lists = [self._list([access(name) for name in names]) for names in members]
+        lists = [self._list(names, access, elements) for names in members]
         text = f"{'fixed_line' if self.fixed else 'ranged_line'}({', '.join([operand, *lists, *options])})"
         return f"F.relu({text})" if self.parts[-1].relu else text
 
@@ -103,11 +115,16 @@ class Line:
             texts += ["None"] * (part.count - 1) + ["None" if text == "x" else f"lambda x: {text}"]
         return texts
 
-    def _list(self, texts: Sequence[str]) -> str:
-        if len(texts) == 1 and isinstance(self.parts[0].statements[0], Loop):
-            return texts[0]
-        starred = ["*" * isinstance(part.statements[0], Loop) + text for part, text in zip(self.parts, texts)]
-        return f"[{', '.join(starred)}]"
+    def _list(self, names: Sequence[str], access: Callable[[str], str], elements: Callable[[str, int], str]) -> str:
+        texts = []
+        for part, name in zip(self.parts, names):
+            if not isinstance(part.statements[0], Loop):
+                texts.append(access(name))
+            elif len(names) == 1:
+                return elements(name, part.count)
+            else:
+                texts.append(f"*{elements(name, part.count)}")
+        return f"[{', '.join(texts)}]"
 
 
 @dataclass(frozen=True)
