@@ -13,7 +13,7 @@ from archc.ir.signature import UNIT, Axis, Index, Pattern, Signature, parse_sign
 from archc.ir.solve import Extent
 from archc.ir.types import DType, TensorType
 from archc.ops.axes import plain_axis
-from archc.ops.checks import check_probability
+from archc.ops.checks import check_positive, check_probability
 from archc.ops.dtypes import BOOL, FLOATS, ONNX_WIDE
 from archc.ops.operator import Inference, Operator, OperatorError, operator
 from archc.ops.spelling import OnnxSpelling, TorchSpelling, Verbatim, call, literal, method
@@ -40,7 +40,7 @@ class ScaledDotProductAttention(Operator):
     rigid = ("t", "s", "e")
 
     is_causal: bool = attribute(False, keyword=True, doc="a query sees no key behind its own place")
-    scale: float | None = attribute(None, keyword=True, doc="the factor of the scores; 1/√e without it")
+    scale: float | None = attribute(None, keyword=True, doc="the factor of the scores, above 0; 1/√e without it")
     dropout_p: float = attribute(0.0, keyword=True, doc="how likely a key is dropped for a query, while training")
 
     @property
@@ -55,6 +55,7 @@ class ScaledDotProductAttention(Operator):
 
     def check(self, types: Sequence[TensorType]) -> None:
         check_probability(self, "dropout_p")
+        check_positive(self, "scale")  # PyTorch scales after it masks: -inf times a negative number is inf
         _check_mask(self, types, self.is_causal, types[0].shape[:-2])
 
     def multiply_adds(self, inference: Inference, types: Sequence[TensorType]) -> Extent:
@@ -101,7 +102,7 @@ class Attention(Operator):
     heads: int = attribute(doc="how many heads the queries have")
     causal: bool = attribute(False, keyword=True, doc="a query sees no key behind its own place")
     kv_heads: int | None = attribute(None, keyword=True, doc="how many heads keys and values have; as many without it")
-    scale: float | None = attribute(None, keyword=True, doc="the factor of the scores; 1/√e without it")
+    scale: float | None = attribute(None, keyword=True, doc="the factor of the scores, above 0; 1/√e without it")
     dropout: float = attribute(0.0, keyword=True, doc="how likely a key is dropped for a query, while training")
 
     @property
@@ -154,6 +155,7 @@ class Attention(Operator):
                     attribute="heads" if position == 0 or self.kv_heads is None else "kv_heads",
                 )
         check_probability(self, "dropout")
+        check_positive(self, "scale")
         _check_mask(self, types, self.causal, (*types[0].shape[:1], self.heads))
 
     def multiply_adds(self, inference: Inference, types: Sequence[TensorType]) -> Extent:

@@ -176,5 +176,5 @@ class Threshold(Activation):
 
     def onnx(self, spell: OnnxSpelling) -> str:
         x, dtype = spell.operands[0], spell.types[0].dtype
-        stays = spell.add("Greater", x, spell.constant(self.threshold, dtype))
-        return spell.add("Where", stays, x, spell.constant(self.value, dtype))
+        replaced = spell.add("LessOrEqual", x, spell.constant(self.threshold, dtype))  # NaN is not, and stays
+        return spell.add("Where", replaced, spell.constant(self.value, dtype), x)
