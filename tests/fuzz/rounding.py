@@ -8,6 +8,7 @@ further apart than that, many such runs decide: they show where a comparison or 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import torch
 
 from archc.ir.graph import Graph, Node
 from archc.ops import evaluate as interpreter
+from archc.ops.operator import OPERATORS
 
 FACTOR = 16
 """The errors that are allowed, in units of the movement measured: one run finds the usual one, not the largest."""
@@ -27,7 +29,9 @@ NORM_FACTOR = 64
 FLIPS = 0.03
 """The share of integers that other kernels round to the neighbour, where numbers are rounded to integers."""
 
-CANCELLING = frozenset(("tanhshrink",))
+BIAS_STEP = 1 / (255 * 127)
+"""ONNX rounds biases of integer layers to a step, that of an input times that of a weight."""
+CANCELLING = frozenset(("tanhshrink", *(name for name, op in OPERATORS.items() if op.family == "norm")))
 """Operators of which a result of 0 is a difference of numbers that are equal but for rounding; elsewhere 0 is exact."""
 
 
@@ -56,7 +60,10 @@ class Bounds:
         size = torch.where(finite, wide.abs(), 0.0)
         usual = [part.mean() if part.numel() else 0.0 for part in (reach, size)]
         allowed = factor * reach.clamp(min=float(usual[0])) + 4 * unit * (size + usual[1]) + unit**2
-        return Bounds(wide, draws, allowed, (draws.isfinite() != finite).any(0))
+        unsure = (draws.isfinite() != finite).any(0)
+        if expected.dtype is torch.float16:  # ONNX Runtime computes in f32, where nothing overflows
+            unsure |= ~finite
+        return Bounds(wide, draws, allowed, unsure)
 
     def far(self, found: torch.Tensor) -> torch.Tensor:
         """Mask of the elements that differ by too much."""
@@ -142,12 +149,12 @@ def decided(node: Node, operands: Sequence[torch.Tensor]) -> bool:
     """Return whether both runtimes are to give the same results.
 
     Of equal elements `topk` may take any first.  ONNX Runtime's recurrent kernels clip what they give to tanh and
-    sigmoid, and its largest elements are at least the smallest number: both make numbers of NaN.
+    sigmoid, its largest elements are at least the smallest number, and `Shrink` makes 0 of NaN.
     """
     if node.op.name == "topk":
         return bool((operands[0].sort(node.op.dim).values.diff(dim=node.op.dim) != 0).all())
-    takes_numbers = node.op.family == "recurrent" or node.op.name.startswith(("max_pool", "adaptive_max_pool"))
-    return not takes_numbers or not any(bool(one.isnan().any()) for one in operands)
+    takes_numbers = re.match("max_pool|adaptive_max_pool|hardshrink|softshrink", node.op.name)
+    return not (takes_numbers or node.op.family == "recurrent") or not any(bool(one.isnan().any()) for one in operands)
 
 
 def disturbed(
@@ -161,10 +168,13 @@ def disturbed(
     """
     generator = torch.Generator().manual_seed(seed)
 
-    def off(tensor: torch.Tensor, operands: Sequence[torch.Tensor] = (), zeros: bool = False) -> torch.Tensor:
+    def off(
+        tensor: torch.Tensor, operands: Sequence[torch.Tensor] = (), zeros: bool = False, least: float = 0.0
+    ) -> torch.Tensor:
         if not tensor.is_floating_point() or not tensor.numel():
             return tensor
-        noise = torch.randint(-1, 2, tensor.shape, generator=generator).double() * scale * torch.finfo(tensor.dtype).eps
+        unit = max(torch.finfo(tensor.dtype).eps, least)
+        noise = torch.randint(-1, 2, tensor.shape, generator=generator).double() * scale * unit
         wide = tensor.double()
         size = max(map(_usual_size, (tensor, *operands))) if floor else 0.0
         return torch.where(wide.isfinite() & ((wide != 0) | zeros), wide + noise * (wide.abs() + size), wide).to(
@@ -178,6 +188,7 @@ def disturbed(
         return (tensor.long() + step).clamp(limits.min, limits.max).to(tensor.dtype)
 
     run = interpreter.run_node
+    quantized = any(node.op.name == "quantize" for node in graph.nodes())
 
     def run_off(
         node: Node, operands: list[torch.Tensor], weights: Mapping[str, torch.Tensor], sizes: Mapping[str, int]
@@ -186,7 +197,8 @@ def disturbed(
         if node.op.family == "quantize" and not results[0].is_floating_point() and node.types[0].dtype.floating:
             return (flipped(results[0]), *results[1:])
         involved = [*operands, *(weights[path] for path in node.weights.values())]
-        return tuple(off(result, involved, zeros=node.op.name in CANCELLING) for result in results)
+        least = BIAS_STEP if quantized and "bias" in node.weights else 0.0
+        return tuple(off(result, involved, node.op.name in CANCELLING, least) for result in results)
 
     with _running_nodes_by(run_off):
         return interpreter.evaluate(graph, {name: off(tensor) for name, tensor in inputs.items()})

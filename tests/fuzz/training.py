@@ -8,9 +8,9 @@ import torch
 
 FACTOR = 16
 UPWARD = 3
-CANCELLED = 1000
+CANCELLED = 10_000
 """The digits that are allowed of sums near 0: terms cancel in one order of addition, and not in another."""
-LARGEST_CANCELLED = 1e-4
+LARGEST_CANCELLED = 1e-3
 Leaves = dict[str, torch.Tensor]
 
 
