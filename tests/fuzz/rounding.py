@@ -148,9 +148,12 @@ def reference(graph: Graph, inputs: Mapping[str, torch.Tensor]) -> Reference:
 def decided(node: Node, operands: Sequence[torch.Tensor]) -> bool:
     """Return whether both runtimes are to give the same results.
 
-    Of equal elements `topk` may take any first.  ONNX Runtime's recurrent kernels clip what they give to tanh and
+    Of equal elements `topk` may take any first.  Of groups of a single element, which are their own mean, PyTorch gives
+    what rounding leaves, 316 times as large.  ONNX Runtime's recurrent kernels clip what they give to tanh and
     sigmoid, its largest elements are at least the smallest number, and `Shrink` makes 0 of NaN.
     """
+    if node.op.name == "group_norm":
+        return operands[0].numel() > len(operands[0]) * node.op.num_groups
     if node.op.name == "topk":
         return bool((operands[0].sort(node.op.dim).values.diff(dim=node.op.dim) != 0).all())
     takes_numbers = re.match("max_pool|adaptive_max_pool|hardshrink|softshrink", node.op.name)

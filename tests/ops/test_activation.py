@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -16,6 +18,7 @@ from tests.ops.harness import Case, case, random
 
 X = torch.cat([random(4, 30) * 3, torch.tensor([[-50.0, -0.5, -0.0, 0.0, 0.5, 50.0]] * 4)], 1)
 """Random numbers, and those at which formulas bend or overflow."""
+EXTREMES = torch.tensor([[math.nan, math.inf, -math.inf]])
 
 CASES = [
     case(Relu(), X, nn.ReLU()),
@@ -55,6 +58,9 @@ CASES = [
     case(Softplus(beta=0.5, threshold=1.0), X, nn.Softplus(0.5, 1.0)),
     case(Softsign(), X, nn.Softsign()),
     case(Threshold(0.1, 20.0), X, nn.Threshold(0.1, 20.0)),
+    case(
+        Threshold(0.1, 20.0), torch.tensor([[math.nan, math.inf, -math.inf]]), nn.Threshold(0.1, 20.0), gradients=False
+    ),
     case(Glu(), X, nn.GLU()),
     case(Glu(0), X, nn.GLU(0), symbolic=[{1: "T"}]),
     case(Glu(1), random(2, 6, 3, 5), nn.GLU(1)),

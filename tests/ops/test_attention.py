@@ -205,6 +205,8 @@ def test_the_signature_names_the_heads() -> None:
         (Attention(4), [(2, 5, 24)] * 3 + [(5, 5)], "f32 f32 f32 i64", "dtype-mismatch"),
         (Attention(4), [(2, 5, 24)] * 2, "f32 f32", "operand-count"),
         (Attention(4, dropout=1.5), [(2, 5, 24)] * 3, "f32 f32 f32", "bad-attribute"),
+        (Attention(4, causal=True, scale=-0.5), [(2, 5, 24)] * 3, "f32 f32 f32", "bad-attribute"),
+        (ScaledDotProductAttention(scale=0.0), [(2, 5, 24)] * 3, "f32 f32 f32", "bad-attribute"),
         (ScaledDotProductAttention(dropout_p=-0.1), [(2, 5, 24)] * 3, "f32 f32 f32", "bad-attribute"),
     ],
 )
