@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from archc.codegen.onnx import check, run, to_model
+from archc.codegen.onnx import check, run, run_tensors, to_model
 from archc.ops.evaluate import evaluate
 
 from .random_scans import random_text
@@ -249,3 +249,15 @@ def test_onnx_has_one_node_with_the_steps_in_it_and_the_rest_before(tmp_path: Pa
     assert "Gemm" in {node.op_type for node in model.graph.node}
     assert [len(side) for side in (scan.input, scan.output, body.input, body.output)] == [2, 2, 2, 2]
     onnx.checker.check_model(model, full_check=True)
+
+
+def test_a_scale_in_f16_that_a_step_reads_is_not_cast_twice() -> None:
+    """ONNX Runtime loses a value that is cast to f16 outside of a `Scan`, and used only within."""
+    graph = graph_of(
+        "model m { input x: f16[B, T, 2]  scan s in x, h = x, k = x { _q, scale, _z = x -> quantize(u8)  h = h + scale }"
+        "  output y = k }"
+    )
+    model = to_model(graph)
+    assert [node.output[0] for node in model.graph.node if node.op_type == "Cast" and node.attribute[0].i == 10] == []
+    inputs = inputs_of(graph, B=2, T=3)
+    torch.testing.assert_close(run_tensors(model, inputs)["y"], inputs["x"], atol=0, rtol=0)

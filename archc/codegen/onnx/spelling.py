@@ -36,6 +36,7 @@ class Spelling:
         self.weights: Mapping[str, str] = _LazyMapping(node.weights, self._weight)
         self.types: Sequence[TensorType] = node.op.onnx_types(node.types)
         self._casts: dict[int, str] = {}
+        self._before: dict[str, tuple[str, DType]] = {}
         self._inference = node.op.infer(self.types)
         self.results: Sequence[TensorType] = self._inference.results
 
@@ -89,6 +90,7 @@ class Spelling:
             return name
         if position not in self._casts:
             self._casts[position] = self.add("Cast", name, to=self.types[position].dtype)
+            self._before[self._casts[position]] = name, self._node.operands[position].type.dtype
         return self._casts[position]
 
     def _weight(self, name: str) -> str:
@@ -100,15 +102,22 @@ class Spelling:
         """The name of a weight's value in the dtype in which the operator is computed."""
         dtype = self._inference.parameters[name].dtype
         have = self._builder.graph.weights[self._node.weights[name]].dtype
-        return self._builder.cast(kept, have, dtype)
+        made = self._builder.cast(kept, have, dtype)
+        self._before[made] = kept, have
+        return made
 
     def finished(self, names: Sequence[str]) -> Sequence[str]:
         """The names of the results in the dtypes that the graph has for them."""
         wanted = [value.type.dtype for value in self._node.results]
         return [
-            name if made.dtype is dtype else self.add("Cast", name, to=dtype)
+            name if made.dtype is dtype else self._cast_back(name, dtype)
             for name, made, dtype in zip(names, self.results, wanted, strict=True)
         ]
+
+    def _cast_back(self, name: str, dtype: DType) -> str:
+        """The name of a result in a dtype: that of the operand or weight which it is, where it has this dtype."""
+        before, have = self._before.get(name, (name, None))
+        return before if have is dtype else self.add("Cast", name, to=dtype)
 
     def stored(self, name: str) -> tuple[str, ...]:
         return self._builder.stored(self._node.weights[name])
