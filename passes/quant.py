@@ -73,7 +73,8 @@ class Quant(Pass):
 
     Kernels add products up exactly on CPUs with VNNI and on GPUs.  On older CPUs, sums of two products saturate at 16
     bits: an emitted PyTorch module computes in floats there; ONNX Runtime needs the session option
-    `session.x64quantprecision` = "1", which has no effect at its optimization levels below EXTENDED.
+    `session.x64quantprecision` = "1", which has no effect at its optimization levels below EXTENDED,
+    and with which ONNX Runtime 1.23 refuses models that use an integer layer twice.
 
     Without `least`, linear layers are rounded from 100,000 multiply-adds on where they follow one another, with at most
     a `relu` between, and from 200,000 on elsewhere: smaller ones are slower in integers in PyTorch, one

@@ -9,7 +9,8 @@ from archc.cli.reports import error_text
 LOOSE = 5e-2
 """A comparison that allows more than this says too little."""
 _SATURATED = """sums of 8-bit products saturate without VNNI instructions:
-      set the session option `session.x64quantprecision` to `1`, or quantize by `quant(scheme = "weight")`"""
+      set the session option `session.x64quantprecision` to `1`, or, where a layer is used twice, which that option does
+      not take, quantize by `quant(scheme = "weight")`"""
 
 
 def text(check: dict[str, Any]) -> str:

@@ -254,8 +254,8 @@ def test_onnx_has_one_node_with_the_steps_in_it_and_the_rest_before(tmp_path: Pa
 def test_a_scale_in_f16_that_a_step_reads_is_not_cast_twice() -> None:
     """ONNX Runtime loses a value that is cast to f16 outside of a `Scan`, and used only within."""
     graph = graph_of(
-        "model m { input x: f16[B, T, 2]  scan s in x, h = x, k = x { _q, scale, _z = x -> quantize(u8)  h = h + scale }"
-        "  output y = k }"
+        "model m { input x: f16[B, T, 2]"
+        "  scan s in x, h = x, k = x { _q, scale, _z = x -> quantize(u8)  h = h + scale }  output y = k }"
     )
     model = to_model(graph)
     assert [node.output[0] for node in model.graph.node if node.op_type == "Cast" and node.attribute[0].i == 10] == []
