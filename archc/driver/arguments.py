@@ -14,6 +14,7 @@ from archc.driver.pipelines import parse_passes
 from archc.ir.graph import Graph
 from archc.ir.types import DType
 from archc.language.modules import Module
+from archc.ops.operator import Operator
 from archc.passmanager import Pass
 from archc.passmanager.order import check_order
 
@@ -69,10 +70,10 @@ def check_types(**arguments: Any) -> None:
         for key, setting in (item or {}).items() if name == "set" else ():
             if not isinstance(key, str):
                 raise TypeError(f"`set` takes {what}, not the name {key!r}")
-            if not isinstance(setting, _VALUES):
-                raise TypeError(
-                    f"`set` takes numbers, texts, truth values, dtypes and lists, and {key!r} is {_shown(setting)}"
-                )
+            is_operator = isinstance(setting, type) and issubclass(setting, Operator)
+            if not isinstance(setting, _VALUES) and not is_operator:
+                takes = "numbers, texts, truth values, dtypes, operators and lists"
+                raise TypeError(f"`set` takes {takes}, and {key!r} is {_shown(setting)}")
 
 
 def targets_of(emit: str | Sequence[str] | None, default: Sequence[str]) -> Sequence[str]:
