@@ -8,23 +8,36 @@ dots, so `layers.1.*` does not reach `layers.10`.  A selector that names a block
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 
 from archc.diagnostics import nearest
 from archc.ir.records import record
 
+LONGEST = 1000
+"""Characters of a glob: a regular expression is made of it, which takes a while."""
+
 
 class SelectorError(Exception):
-    """A selector that matches nothing; `help` names the nearest paths."""
+    """A selector that matches nothing, or is too long; `help` says what to write, such as the nearest paths."""
 
-    def __init__(self, pattern: str, known: Iterable[str]):
-        paths = list(known)
-        self.pattern = pattern
+    def __init__(self, message: str, help: str):
+        super().__init__(message)
+        self.help = help
+
+    @classmethod
+    def nothing(cls, pattern: str, paths: Sequence[str]) -> SelectorError:
+        """The error for a glob that matches none of the paths."""
         close = nearest(pattern.replace("*", ""), [*paths, *{path.rpartition(".")[2] for path in paths}])
         shown = ", ".join(f"`{path}`" for path in paths[:6]) + (", ..." if len(paths) > 6 else "")
-        self.help = f"did you mean `{close}`?" if close else f"the layers are {shown}" if paths else "it has no layers"
-        super().__init__(f"the selector `{pattern}` matches no layer")
+        help = f"did you mean `{close}`?" if close else f"the layers are {shown}" if paths else "it has no layers"
+        return cls(f"the selector `{pattern}` matches no layer", help)
+
+    @classmethod
+    def too_long(cls, pattern: str) -> SelectorError:
+        """The error for a glob of more characters than the most."""
+        message = f"a selector has at most {LONGEST:,} characters, and `{pattern[:20]}...` has {len(pattern):,}"
+        return cls(message, 'give several globs: `on = ("enc.*", "head")`')
 
 
 @record
@@ -52,12 +65,15 @@ class Selector:
         """Check that every glob matches a path.
 
         Raises:
-            SelectorError: one matches none.
+            SelectorError: one matches none, or is too long.
         """
         known = list(paths)
+        for pattern in self.patterns:
+            if len(pattern) > LONGEST:
+                raise SelectorError.too_long(pattern)
         for pattern, expression in zip(self.patterns, self._expressions):
             if not any(expression.match(path) for path in known):
-                raise SelectorError(pattern, known)
+                raise SelectorError.nothing(pattern, known)
 
 
 def _expression(pattern: str) -> str:

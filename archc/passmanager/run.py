@@ -18,7 +18,7 @@ from archc.ir.cost import Cost, cost
 from archc.ir.devices import Devices
 from archc.ir.graph import Graph
 from archc.ir.rewriter import Rewriter
-from archc.ir.selector import SelectorError
+from archc.ir.selector import LONGEST, SelectorError
 from archc.ir.types import TensorType
 from archc.ir.verifier import InvalidGraph, verify
 from archc.passmanager.agreement import largest_error
@@ -117,7 +117,8 @@ def _run(graph: Graph, step: Pass, context: Context) -> tuple[Remark, ...]:
         with context.calibration.explained():
             step.run(graph, context)
     except SelectorError as problem:
-        raise error("selector-matches-nothing", f"{problem} in `{step}`", help=problem.help) from None
+        where = str(step) if len(str(step)) <= LONGEST else step.name
+        raise error("selector-matches-nothing", f"{problem} in `{where}`", help=problem.help) from None
     except Exception as bug:
         bug.add_note(f"while the pass `{step}` ran")  # for whoever gets it: which of the passes it was
         raise

@@ -73,6 +73,13 @@ def test_each_glob_must_match_something() -> None:
     assert problem.value.help == "it has no layers"
 
 
+def test_a_glob_may_not_be_endless() -> None:
+    Selector.of("*a" * 500).check(["a" * 500])
+    with pytest.raises(SelectorError, match=r"at most 1,000 characters, and `.*` has 120,000") as problem:
+        Selector.of("*a" * 60_000).check(["a"])
+    assert "several" in problem.value.help
+
+
 LETTERS = st.lists(st.sampled_from(["a", "b", ".", "*", "**", "**.", "?"]), min_size=1, max_size=7).map("".join)
 LAYERS = st.lists(st.text("ab", min_size=1, max_size=3), min_size=1, max_size=3).map(".".join)
 
