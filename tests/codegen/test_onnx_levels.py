@@ -84,6 +84,16 @@ def test_products_of_scaled_values(body: str, dtype: str) -> None:
     agree(archc.compile(text).graph, {"x": floats(3, 8, 6, 5, dtype=numpy_dtype)}, tolerance)
 
 
+@pytest.mark.parametrize(
+    "pool", ["max_pool2d(2, stride = 1)", "avg_pool2d(2, stride = 1)", "max_pool2d(3, padding = 1)"]
+)
+@pytest.mark.parametrize("padding", ["(1, 1, 1, 1)", "(2, 0, 0, 1)", "(0, 1), value = 0.5", "(1, 1), value = -inf"])
+def test_a_pool_sees_what_was_padded(pool: str, padding: str) -> None:
+    """All numbers are negative, so that the zeros around them are the largest."""
+    graph = archc.parse(f"model m {{ input x: f32[N, 2, 4, 4]  output y = x -> pad({padding}) -> {pool} }}")
+    agree(graph, {"x": -1 - np.abs(floats(2, 2, 4, 4))}, 1e-6)
+
+
 PADDED_BATCH = """
 block Layer(heads) {
     input x: f32[B, T, D]

@@ -8,6 +8,8 @@ A copy is a `Max` of one operand: it keeps the values of every dtype that these 
 - `DoubleQDQPairsRemover` makes one grid of two that follow each other, which rounds differently.
 - The integer kernels for activations know a single scale.  They are chosen for a scale along an axis as well, and the
   model is refused.
+- `PadFusion` gives the zeros of a `Pad` to the pool after it: a maximum is then taken without them, and a pool is
+  refused that is padded by as much as its window.
 - `WeightBiasQuantization` rounds a float weight to int8 where the other operand of its product is decoded.
 """
 
@@ -23,6 +25,7 @@ from archc.ir.types import DType
 
 _DECODER = "DequantizeLinear"
 _PRODUCTS = frozenset(("Conv", "ConvTranspose", "Gemm", "MatMul"))
+_POOLS = frozenset(("AveragePool", "MaxPool"))
 _SCALES = frozenset(("Div", "Mul"))
 _MOVES = frozenset(("Reshape", "Squeeze", "Transpose", "Unsqueeze"))
 """Operators that ONNX Runtime moves past a factor, fuses into a product, or removes where they do nothing."""
@@ -75,12 +78,18 @@ class _Surroundings:
             yield 0
         if record.op_type in _PRODUCTS and self._decodes_alone(record):
             yield 0
+        if record.op_type in _POOLS and self._is_made_by("Pad", record.inputs[0]):
+            yield 0
         for number, name in enumerate(record.inputs):
             if self._is_decoded_along_an_axis(name) or (record.op_type == "MatMul" and self._is_scaled_in_f64(name)):
                 yield number
         position = self._scaled(record)
         if position is not None and (self._is_scaled_again(record, position) or self._scales_f64(record, position)):
             yield position
+
+    def _is_made_by(self, op_type: str, name: str) -> bool:
+        made = self._producers.get(name)
+        return made is not None and made.op_type == op_type
 
     def _decoder(self, name: str) -> Record | None:
         """The node that decodes a value from integers."""
