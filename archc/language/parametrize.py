@@ -293,11 +293,16 @@ def flat(iteration: Iterable[Statement]) -> Iterator[Apply | Use]:
         yield statement
 
 
+def is_declared(step: Apply | Use) -> bool:
+    """Return whether a layer has a declaration: one that is used again, or a block that takes nothing."""
+    return step.member is not None and (step.member.shared or (isinstance(step, Use) and not step.operands))
+
+
 def _declarable(definition: Definition) -> Iterable[str]:
     """The names that layers begin with which have to be declared, or whose weights others use."""
     for statement in innermost(definition.body):
         for step in flat(statement.iterations[0]) if isinstance(statement, Loop) else (statement,):
-            if step.member is not None and step.member.shared:
+            if step.member is not None and is_declared(step):
                 yield step.member.name.partition(".")[0]
     for tie in definition.ties:
         yield tie.source.partition(".")[0]

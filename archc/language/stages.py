@@ -10,7 +10,7 @@ from typing import Literal
 from archc.codegen.program import Apply, Definition, Loop, Use
 from archc.ir.storage import Dense, Weight
 from archc.language import spelling, syntax
-from archc.language.parametrize import Parameters, flat, innermost
+from archc.language.parametrize import Parameters, flat, innermost, is_declared
 from archc.language.spelling import NOWHERE
 from archc.ops.formula import Kind, formula_of
 from archc.ops.table import snake_case
@@ -90,9 +90,9 @@ class Stages:
     @property
     def declarable(self) -> set[str]:
         """The names that declarations of layers may take."""
-        shared = {name for name, step in self.owners.items() if step.member is not None and step.member.shared}
+        declared = {name for name, step in self.owners.items() if is_declared(step)}
         sources = {source.rpartition(".")[0] for source in self.ties.values()}
-        return {path.partition(".")[0] for path in (*shared, *sources)}
+        return {path.partition(".")[0] for path in (*declared, *sources)}
 
     # Loops ------------------------------------------------------------------------------------------------
 

@@ -88,6 +88,17 @@ def test_blocks_are_in_the_order_of_their_uses_in_the_text() -> None:
     assert_fixpoint(graph)
 
 
+def test_a_block_that_takes_nothing_keeps_its_name_from_tensors() -> None:
+    text = (
+        "block Learned { t = parameter((1, 4))  output t }\n"
+        "model m { input x: f32[N, 4]  layer a = Learned  p = a()  q = x * p  output y = q + q }"
+    )
+    graph = archc.parse(text)
+    (product,) = (node for node in graph.nodes() if node.op.name == "mul")
+    product.results[0].name = "a"
+    assert_fixpoint(graph)
+
+
 LOOP_BETWEEN = """
 block Layer {
     input x
