@@ -28,7 +28,7 @@ COMMANDS_ELSEWHERE = {
     **dict.fromkeys(("plot", "visualize", "graph", "render"), "draw"),
     **dict.fromkeys(("operators", "layers", "list"), "ops"),
 }
-"""What other programs call the commands, with the names that they have here."""
+"""Command names of other programs, each with the command of archc."""
 
 
 class Parser(argparse.ArgumentParser):

@@ -77,7 +77,7 @@ def check_types(**arguments: Any) -> None:
 
 
 def targets_of(emit: str | Sequence[str] | None, default: Sequence[str]) -> Sequence[str]:
-    """What to write, of `TARGETS`.
+    """Targets to write, in the form of a sequence of names from `TARGETS`.
 
     Raises:
         TypeError: it is neither a text nor a list of texts.

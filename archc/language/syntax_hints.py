@@ -1,4 +1,4 @@
-"""What was meant where a word does not fit, judged by the statement that it is in.
+"""Hints for syntax errors: the statement of another language that the line resembles, and what to write instead.
 
 The values are help texts, as those of `foreign_words`: all code in backticks is valid.
 """

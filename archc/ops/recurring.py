@@ -79,7 +79,7 @@ class Recurrent(Operator, abstract=True):
     onnx_gates: ClassVar[tuple[int, ...]] = (0,)
     """For each gate of ONNX, in its order, its place among those of PyTorch."""
     onnx_lengths: ClassVar[bool] = False
-    """Whether ONNX Runtime needs lengths to run the operator without steps."""
+    """Flag of operators that ONNX Runtime runs on an empty time axis only if sequence lengths are given."""
 
     hidden_size: int = attribute(index="h", phrase="hidden features", doc="the size of the state")
     num_layers: int = attribute(1, doc="so many layers, each on the results of the one below")
@@ -243,7 +243,7 @@ class Recurrent(Operator, abstract=True):
         return (y, *sequences.last(ends, first))
 
     def _needs_lengths(self, sequences: Sequences, first: Sequence[str]) -> bool:
-        """Whether the operator needs lengths where it has no steps: to run at all, or to set its last states to 0."""
+        """Return whether the ONNX operator needs lengths for an empty time axis, to run or to zero its states."""
         if self.onnx_lengths:
             return sequences.may_lack_batch or sequences.may_lack_steps
         return sequences.may_lack_steps and self.return_state and not first

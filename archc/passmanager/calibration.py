@@ -33,7 +33,7 @@ class Calibration:
         trained: the graph has a user's weights: what is measured on random inputs says little of them.
 
     Attributes:
-        asked: somebody took the samples; whoever wants to know sets it to False first.
+        asked: True once a pass has read the samples; reset it to False before a pass to learn whether that pass does.
     """
 
     def __init__(

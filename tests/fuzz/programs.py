@@ -113,7 +113,7 @@ def saturates(model: bytes, level: str) -> bool:
 
 @cache
 def adds_exactly() -> bool:
-    """Whether a sum of the largest products of 8-bit integers is what it should be on this CPU."""
+    """Return whether this CPU adds up the largest products of 8-bit integers without saturation."""
     text = "agraph (uint8[1, 64] x) => (int32[1, 8] y) <int8[64, 8] w = {%s}> { y = MatMulInteger(x, w) }"
     model = onnx.parser.parse_model('<ir_version: 8, opset_import: ["" : 17]>' + text % ", ".join(["127"] * 512))
     ready = session(model.SerializeToString(), "none")
