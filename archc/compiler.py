@@ -45,7 +45,7 @@ NO_WEIGHTS = "none"
 
 
 def silent(task: str) -> None:
-    """The progress of nobody who watches."""
+    """A progress callback that does nothing."""
 
 
 @with_former_names(values="set")
@@ -61,7 +61,7 @@ def parse(
     Args:
         text: the text itself, or a path (a `Path`, or a one-line string that ends in `.arch`) to it.
         model: which model of the file; may be left out where there is one, or one named like the file.
-        set: attribute values that take the place of the defaults.
+        set: attribute values that replace the defaults.
         diagnostics: takes the warnings.
 
     Raises:
@@ -94,10 +94,10 @@ def _source(text: str | Path | Source) -> Source:
 
 
 def checked(module: Module, model: str | None, values: Mapping[str, Any], diagnostics: Diagnostics) -> Graph:
-    """The graph of one model of a file, whose pipelines and devices are right too: every command checks all of a text.
+    """The graph of one model of a file, whose pipelines and devices are checked too.
 
     Raises:
-        ArchcError: the text is wrong; every mistake is told.
+        ArchcError: the text has errors; all of them are reported.
     """
     check_surroundings(module, diagnostics)
     return checked_model(module, model, values, diagnostics)
@@ -109,12 +109,12 @@ def checked_model(
     """The graph of one model of a file.
 
     Args:
-        work: counts the steps, with those of other models of the file.
+        work: counter of elaboration steps, shared by the models of a file.
 
     Raises:
-        ArchcError: the model is wrong, or something in `diagnostics` is; every mistake is told.
+        ArchcError: the model has errors, or `diagnostics` has some; all of them are reported.
     """
-    own = Diagnostics()  # a model that is right must not look wrong for a mistake elsewhere in the file
+    own = Diagnostics()  # errors elsewhere in the file must not stop the build of this model
     graph: Graph | None = None
     try:
         graph = build(module, model, values, own, work)
@@ -128,7 +128,7 @@ def checked_model(
 
 
 def check_surroundings(module: Module, diagnostics: Diagnostics) -> None:
-    """Report what is wrong with a file's pipelines and devices, which no model needs to be built."""
+    """Report errors in a file's pipelines and devices, which no model depends on."""
     check_pipelines(module, diagnostics)
     devices_of(module, diagnostics)
 
@@ -136,7 +136,7 @@ def check_surroundings(module: Module, diagnostics: Diagnostics) -> None:
 def build(
     module: Module, model: str | None, values: Mapping[str, Any], diagnostics: Diagnostics, work: Work | None = None
 ) -> Graph:
-    """The graph of one model of a file; `work` counts the steps.
+    """The graph of one model of a file; `work` counts the steps of elaboration.
 
     Raises:
         ArchcError: there is no such model, or it is wrong.
@@ -216,7 +216,7 @@ class Compiled:
         seed: of all that was random.
         diagnostics: the warnings.
         files: what it was made from; `write` replaces none of them.
-        sizes: the symbolic sizes at which its costs are counted.
+        sizes: values of the symbolic sizes, at which its costs are counted.
     """
 
     graph: Graph
@@ -238,17 +238,18 @@ class Compiled:
         return f"<Compiled {repr(self.graph)[1:-1]}{passes}>"
 
     def _repr_svg_(self) -> str:
-        """The picture that a notebook shows."""
+        """SVG of the model, for notebooks."""
         return draw(self.graph)
 
     def module(self, device: str | torch.device = "cpu") -> nn.Module:
         """The PyTorch module with its weights, in evaluation mode; no file is written.
 
         Args:
-            device: where the weights are; for all stages of a model that is divided.
+            device: the device of the weights, for all stages of a divided model.
 
         Raises:
-            TypeError, ValueError: PyTorch has no such device, or not here.
+            TypeError: `device` is neither a string nor a `torch.device`.
+            ValueError: PyTorch does not know the device, or it is not available on this machine.
             ArchcError: the model was compiled without weights, or PyTorch cannot express it.
         """
         from archc.driver.live import live_module
@@ -266,13 +267,13 @@ class Compiled:
         """Write the model into a folder, all of it or nothing, and return the report.
 
         Args:
-            emit: which of `TARGETS`, as a list or as `"torch,arch"`; by default all, or those that need no weights
-                where there are none.
-            check: run what was written, and compare PyTorch and ONNX Runtime with the graph.  With None, a model is
-                checked that costs no more than the budget of `archc.driver.budget`.  The outcome, or the reason why
-                nothing was checked, is `check` in the report.
-            announce: called with the report when all files are ready, before they replace those of earlier compiles; an
-                exception of it leaves the folder as it was.
+            emit: targets to write, of `TARGETS`, as a list or as `"torch,arch"`; by default all, or all that need no
+                weights if the model has none.
+            check: run the emitted programs, and compare PyTorch and ONNX Runtime with the graph.  With None, a model
+                within the budget of `archc.driver.budget` is checked.  The entry `check` of the report has the outcome,
+                or the reason why nothing was checked.
+            announce: called with the report when all files are ready, before they replace earlier files; if it raises,
+                the folder stays as it was.
 
         Raises:
             TypeError: an argument has a wrong type.
@@ -330,11 +331,11 @@ def compile(
         text, model, set: as for `parse`.
         passes: a pipeline as text, a pass, or a list of texts and passes.
         weights: a .safetensors or .npz file (or a PyTorch one, with `allow_pickle`), or arrays or tensors by name,
-            such as a state dict, of which copies are made; fresh weights without it; and with "none" no weights at all,
-            for the texts of a model that is larger than the machine.
+            such as a state dict, which are copied; by default fresh weights.  With "none", the model has no weights:
+            for the sources of a model that does not fit into memory.
         rename: a file that maps the names in `weights` to those of the text.
-        calib: an .npz file, or arrays or tensors by input name, samples along the first axis; random inputs without it.
-        sizes: symbolic sizes at which passes compare costs, as `"H=224,W=224"` or by name; those left out are taken
+        calib: an .npz file, or arrays or tensors by input name, samples along the first axis; by default random inputs.
+        sizes: values of symbolic sizes, at which passes compare costs, as `"H=224,W=224"` or by name; others are taken
             from the calibration data, else assumed, with a warning.
         seed: of fresh weights and random inputs.
         progress: called with the name of each task as it begins.

@@ -97,9 +97,9 @@ class Diagnostic:
     help: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """A plain object: severity, code, message, file, line, column, end line and column, notes, help.
+        """A JSON object with severity, code, message, file, line, column, end line and column, notes, help.
 
-        The end is exclusive, as that of a span: its column is the one behind the last character.
+        The end is exclusive, as that of a span: its column is the one after the last character.
         """
         place: dict[str, Any] = {}
         if self.span is not None:
@@ -126,7 +126,7 @@ class ArchcError(Exception):
         super().__init__("\n\n".join(render(diagnostic) for diagnostic in self.diagnostics))
 
     def __reduce__(self) -> tuple[type[ArchcError], tuple[tuple[Diagnostic, ...]]]:
-        return type(self), (self.diagnostics,)  # pickled, it is made anew of its diagnostics, and not of their text
+        return type(self), (self.diagnostics,)  # `pickle` would pass `__init__` the text instead
 
 
 def error(
@@ -141,11 +141,11 @@ def error(
 
 
 MOST_MISTAKES = 100
-"""Errors, and warnings, that one run reports; nobody reads more."""
+"""Limit on the errors, and on the warnings, that one run reports."""
 
 
 class TooManyMistakes(ArchcError):
-    """More errors than a sink takes; `diagnostics` ends with an error that says so."""
+    """More errors than a sink accepts; `diagnostics` ends with an error that says so."""
 
 
 @dataclass
@@ -153,8 +153,8 @@ class Diagnostics:
     """A sink: mistakes are added as they are found, and raised together at the end of a phase.
 
     Attributes:
-        most: errors, and warnings, that it takes.  One more error raises `TooManyMistakes`, so that no phase works on
-            through a text of mistakes; of the warnings beyond, one says that they are left out.
+        most: limit on the errors, and on the warnings.  One more error raises `TooManyMistakes`, so that a phase ends
+            early on a text full of errors.  One warning replaces all further ones, and says that they are left out.
     """
 
     found: list[Diagnostic] = field(default_factory=list)
@@ -185,7 +185,7 @@ class Diagnostics:
         self.add(Diagnostic("warning", code, message, span, _notes(notes), help))
 
     def add(self, diagnostic: Diagnostic) -> None:
-        """Add a diagnostic, unless the very same was reported before.
+        """Add a diagnostic, unless an equal one was added before.
 
         Raises:
             TooManyMistakes: it is an error, and the sink is full.
@@ -232,14 +232,14 @@ def _more_than(most: int, next: Diagnostic) -> Diagnostic:
 
 
 _EDITS = ((2, 1), (5, 2), (9, 3))
-"""Names of at least so many letters may be mistyped in so many places."""
+"""Pairs (length, edits): a name of at least this length may be this many edits away from a suggestion."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name that a mistyped one is nearest to, the first of several; None where none is near.
+    """The known name that is nearest to a mistyped one, the first of several; None where none is near.
 
-    Names are near by their edit distance: letters left out, added, replaced, or swapped with the next.  Capitals and
-    underscores do not count.
+    The edit distance counts letters that are left out, added, replaced, or swapped with the next one.  It ignores case
+    and underscores.
     """
     wanted = _folded(name)
     best, edits = None, max((edits for letters, edits in _EDITS if letters <= len(wanted)), default=0) + 1
@@ -266,7 +266,7 @@ def _edit_distance(left: str, right: str, most: int) -> int | None:
     size = len(left)
     if most < 1 or abs(size - len(right)) > most:
         return None
-    # Of most + 1 pieces of the text, one is untouched by that many edits; a swap of neighbours may touch two.
+    # One of these pieces survives `most` edits, each of which changes at most two: a swap of neighbours.
     pieces = 2 * most + 1
     cuts = [size * k // pieces for k in range(pieces + 1)]
     if size > 2 * pieces and all(left[start:end] not in right for start, end in pairwise(cuts)):

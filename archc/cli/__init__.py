@@ -53,13 +53,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     status = _guarded(argv)
     try:
         output.flush()
-    except OSError:  # of a command that failed already, and said why
+    except OSError:  # the command already failed and reported why
         output.abandon_stdout()
     return status
 
 
 def _guarded(argv: Sequence[str] | None) -> int:
-    """Run a command line; whatever ends it becomes a message and an exit status."""
+    """Run a command line, and turn its errors into messages and an exit status."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal that lacks a letter is no reason to fail

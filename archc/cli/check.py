@@ -95,10 +95,10 @@ def _check(file: str, values: dict[str, Any], arguments: argparse.Namespace) -> 
 
 
 def _check_extents(module: Module, names: Sequence[str], values: Mapping[str, Any]) -> None:
-    """Refuse to check models that are too large together, before one of them is built.
+    """Refuse to check models that are too large in total, before any of them is built.
 
     Raises:
-        ArchcError: they are (`too-many-models`).
+        ArchcError: the lower bounds on their extents exceed the limit together (`too-many-models`).
     """
     from archc.language.extent import MOST_PARTS_TOGETHER, allowed_parts, least_extent
 

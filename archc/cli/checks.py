@@ -1,4 +1,4 @@
-"""The outcome of a check, as `compile` tells it."""
+"""Text of the outcome of a check, for `archc compile`."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any
 from archc.cli.reports import error_text
 
 LOOSE = 5e-2
-"""A comparison that allows more than this says too little."""
+"""Relative error; a check whose tolerance is larger does not show that the programs agree."""
 _SATURATED = """sums of 8-bit products saturate without VNNI instructions:
       set the session option `session.x64quantprecision` to `1`, or, where a layer is used twice, which that option does
       not take, quantize by `quant(scheme = "weight")`"""
 
 
 def text(check: dict[str, Any]) -> str:
-    """The paragraph about a check: `check` of the report."""
+    """Text of the outcome of a check, given the entry `check` of the report."""
     if "unchecked" in check:
         return f"unchecked: {check['unchecked']}"
     text = f"checked: relative error against the graph: {_errors(check['errors'])} ({_at_most(check)})"
@@ -51,7 +51,7 @@ def _errors(errors: dict[str, float]) -> str:
 
 
 def _faint(outcome: dict[str, Any]) -> str:
-    """Names of the outputs that hardly depend on the inputs."""
+    """Clause on the outputs that hardly depend on the inputs."""
     spread = min(outcome["spread"][name] for name in outcome["faint"])
     names = " and ".join(f"`{name}`" for name in outcome["faint"])
     verb = "depends" if len(outcome["faint"]) == 1 else "depend"

@@ -88,9 +88,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _print(arguments: argparse.Namespace, compiled: Compiled, report: dict[str, Any], found: Diagnostics) -> None:
-    """Print the report, before the files take their places: a report that is lost leaves no files behind.
+    """Print the report before the files are moved into place, so that a failure to print it leaves no files.
 
-    A reader that closed the pipe has read enough, and the files are written all the same.
+    A closed pipe is not a failure: its reader has read enough, and the files are written.
 
     Raises:
         ArchcError: the report cannot be printed (`report-not-printed`).
@@ -113,7 +113,7 @@ def _print(arguments: argparse.Namespace, compiled: Compiled, report: dict[str, 
 
 
 def _text(arguments: argparse.Namespace, compiled: Compiled, report: dict[str, Any]) -> str:
-    """The report as a person reads it."""
+    """Text of the report for people."""
     origins = [f"weights: {compiled.weights}"]
     if compiled.passes:
         origins.append(f"calibration: {compiled.calibration}")

@@ -94,7 +94,7 @@ def parameters_json(cls: type[Operator]) -> list[dict[str, Any]]:
 
 
 def dtypes_json(cls: type[Operator]) -> list[dict[str, Any]]:
-    """For each operand, or for all that share one, the dtypes it may have and those in which ONNX Runtime computes."""
+    """Accepted dtypes of each operand, or of all operands that share one, and those in which ONNX Runtime computes."""
     from archc.ops.dtype_table import dtype_rows, row_text
 
     return [

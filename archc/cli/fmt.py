@@ -87,7 +87,7 @@ def _format(file: str, arguments: argparse.Namespace, found: Diagnostics) -> boo
 
 
 def _line_end(text: str) -> str:
-    """The end that most lines of a text have, CRLF or LF."""
+    """Line ending of most lines of a text: CRLF or LF."""
     windows = text.count("\r\n")
     return "\r\n" if 2 * windows > text.count("\n") else "\n"
 

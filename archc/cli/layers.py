@@ -60,7 +60,7 @@ def rows(graph: Graph, sizes: Mapping[str, int]) -> list[Row]:
 
 
 def warn_of_sizes(graph: Graph, sizes: Sizes, diagnostics: Diagnostics) -> None:
-    """Warn of sizes that were assumed, and where they leave a tensor without elements."""
+    """Warn of assumed sizes, and of sizes with which a tensor has no elements."""
     warn_of_assumed(sizes, diagnostics)
     empty = first_empty(graph, sizes.values)
     if empty is not None:

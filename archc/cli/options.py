@@ -28,7 +28,7 @@ COMMANDS_ELSEWHERE = {
     **dict.fromkeys(("plot", "visualize", "graph", "render"), "draw"),
     **dict.fromkeys(("operators", "layers", "list"), "ops"),
 }
-"""Command names of other programs, each with the command of archc."""
+"""Command names of other programs, each with the corresponding command of archc."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -41,11 +41,11 @@ class Parser(argparse.ArgumentParser):
         self._intermixed = False
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Let options stand between files: `archc check a.arch --json b.arch`, which argparse itself refuses."""
+        """Accept options between files, as in `archc check a.arch --json b.arch`, which argparse itself refuses."""
         several = any(action.nargs == "+" and not action.option_strings for action in self._actions)
         if not several or self._intermixed:
             return super().parse_known_args(args, namespace)
-        self._intermixed = True  # argparse implements it by calls of this method
+        self._intermixed = True  # `parse_known_intermixed_args` calls this method
         try:
             return self.parse_known_intermixed_args(args, namespace)
         finally:
@@ -62,7 +62,7 @@ class Parser(argparse.ArgumentParser):
             raise argparse.ArgumentError(action, f"there is no {what} `{value}`; {way}")
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:  # type: ignore[override]
-        """Refuse what no option takes, with the option that was probably meant."""
+        """Refuse unrecognized arguments, and suggest the option that was probably meant."""
         found, unknown = self.parse_known_args(args, namespace)
         if unknown:
             chosen = self._of_command(getattr(found, "command", None))
@@ -74,7 +74,7 @@ class Parser(argparse.ArgumentParser):
         return found
 
     def _of_command(self, name: str | None) -> argparse.ArgumentParser:
-        """The parser of a command; this one where there is none."""
+        """The parser of a command, or this parser where there is no such command."""
         groups = (action.choices for action in self._actions if isinstance(action, argparse._SubParsersAction))
         return next((parsers[name] for parsers in groups if name in parsers), self)
 
@@ -83,7 +83,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def _command_help(word: str) -> str | None:
-    """Help for a word in the place of a command: a file, or what another program calls it."""
+    """Help for an unknown command: a file name, or another program's name for a command."""
     if word.endswith(".arch"):
         return f"a command comes first: `archc check {word}`"
     command = COMMANDS_ELSEWHERE.get(word.lower())
@@ -104,15 +104,15 @@ class VersionAction(argparse.Action):
 
 
 def add_file(parser: argparse.ArgumentParser) -> None:
-    """The file of a command that takes one."""
+    """Add the argument FILE, for a command that takes one file."""
     parser.add_argument("file", metavar="FILE", help="an .arch file, or - for standard input")
 
 
 def text_of(file: str | Source) -> Path | Source:
-    """The path of a file, or the text of standard input for `-`; a text that was read already stays as it is.
+    """The path of a file, or the text of standard input for `-`; a `Source` is returned unchanged.
 
     Raises:
-        ArchcError: standard input is no UTF-8.
+        ArchcError: standard input is not UTF-8 (`invalid-utf8`).
     """
     if isinstance(file, Source):
         return file
@@ -153,12 +153,12 @@ def add_load(parser: argparse.ArgumentParser) -> None:
 
 
 def add_sizes(parser: argparse.ArgumentParser) -> None:
-    """The option that gives symbolic sizes."""
+    """Add the option `--sizes`: values of symbolic sizes."""
     parser.add_argument("--sizes", metavar='"H=224,N=8"', type=sizes, default={}, help=SIZES_HELP)
 
 
 def add_compilation(parser: argparse.ArgumentParser) -> None:
-    """The options that say what passes run, on which weights and data, and at which sizes."""
+    """Add the options that choose the passes, the weights, the calibration data and the symbolic sizes."""
     add_sizes(parser)
     parser.add_argument(
         "--passes",
@@ -194,14 +194,14 @@ def add_compilation(parser: argparse.ArgumentParser) -> None:
 
 
 def add_strict(parser: argparse.ArgumentParser) -> None:
-    """The option that turns warnings into errors."""
+    """Add the option `--strict`, which turns warnings into errors."""
     parser.add_argument(
         "--strict", action="store_true", help="treat warnings as errors: exit status 1, nothing written"
     )
 
 
 def hold_to_strict(arguments: argparse.Namespace, diagnostics: Diagnostics) -> None:
-    """Raise what was found as errors, if the user asked for that.
+    """Raise all diagnostics as errors, if there are warnings and `--strict` is given.
 
     Raises:
         ArchcError: there are warnings, and `--strict` is given.

@@ -14,7 +14,7 @@ from typing import Any, Literal, TextIO
 from archc.diagnostics import ArchcError, Diagnostic, render
 
 Align = Literal["left", "right"]
-_NARROWEST = 16  # characters of a column of text, below which a name says nothing
+_NARROWEST = 16  # characters; a narrower column of text cuts names beyond recognition
 
 
 def colourful(stream: TextIO | None) -> bool:
@@ -37,7 +37,7 @@ def failure(error: ArchcError, as_json: bool) -> None:
             print_json({"diagnostics": [diagnostic.to_json() for diagnostic in error.diagnostics]})
             flush()
             return
-        except OSError:  # the reason may be that nothing can be printed there
+        except OSError:  # a failure to write to standard output may be what is reported
             abandon_stdout()
     diagnostics(error.diagnostics)
     count = sum(diagnostic.severity == "error" for diagnostic in error.diagnostics)
@@ -55,7 +55,7 @@ def print_json(value: Any) -> None:
 
 
 def flush() -> None:
-    """Have all that was printed read or stored.
+    """Flush standard output, so that a failed write raises here.
 
     Raises:
         OSError: the disk is full, or the reader closed the pipe.
@@ -65,7 +65,7 @@ def flush() -> None:
 
 
 def abandon_stdout() -> None:
-    """Let the flush at the end of the process go nowhere, instead of failing once more."""
+    """Redirect standard output to the null device, so that the flush at exit does not fail once more."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())
@@ -89,9 +89,9 @@ def table(
 ) -> str:
     """Rows below a heading, in columns as wide as they must be; totals stand below a line.
 
-    In a terminal that is too narrow, long texts are cut, and columns that do not fit follow in a table below with the
-    first columns again.  A column without a heading stays beside the one before it.  Elsewhere nothing is cut, so that
-    a table read by a program is whole, and ten thousand rows take no time.
+    In a terminal that is too narrow, long texts are cut, and columns that do not fit follow in another table, which
+    repeats the first columns.  A column without a heading stays beside the one before it.  Outside a terminal nothing
+    is cut, so that programs read whole texts.
     """
     names = [name for name, _ in columns]
     widths = [max(map(len, cells)) for cells in zip(names, *rows, *totals, strict=True)]
@@ -111,7 +111,7 @@ def _block(
     rows: Sequence[Sequence[str]],
     totals: Sequence[Sequence[str]],
 ) -> str:
-    """The table of some of the columns."""
+    """Table of the columns with the indices in `block`."""
 
     def line(cells: Sequence[str]) -> str:
         placed = (
@@ -128,7 +128,7 @@ def _block(
 
 
 def shortened(text: str, width: int) -> str:
-    """A text of at most so many characters; an ellipsis stands for what is cut from its middle."""
+    """A text of at most `width` characters; an ellipsis replaces the middle of a longer text."""
     if len(text) <= width:
         return text
     ahead = width // 2
@@ -140,7 +140,12 @@ def _line_width(widths: Sequence[int]) -> int:
 
 
 def _narrowed(widths: Sequence[int], texts: Sequence[bool], limit: int) -> list[int]:
-    """Columns of text made narrower, the widest first, until a line fits or all are as narrow as one can read."""
+    """Widths with columns of text made narrower, the widest first, until a line fits or all are `_NARROWEST`.
+
+    Args:
+        texts: whether each column may be made narrower.
+        limit: characters of a line.
+    """
     narrow = list(widths)
     while _line_width(narrow) > limit:
         widest = max((k for k, is_text in enumerate(texts) if is_text), key=lambda k: narrow[k], default=None)
@@ -151,7 +156,7 @@ def _narrowed(widths: Sequence[int], texts: Sequence[bool], limit: int) -> list[
 
 
 def _blocks(names: Sequence[str], aligned: Sequence[Align], widths: Sequence[int], limit: int) -> list[list[int]]:
-    """The columns of each table, in tables that fit: the first ones in all of them, while they are narrow texts."""
+    """Column indices of each table, so that each fits; the leading columns of narrow text are in all of them."""
     lead = 1
     while lead < len(names) and aligned[lead] == "left" and _line_width(widths[: lead + 1]) <= limit // 2:
         lead += 1
@@ -166,10 +171,10 @@ def _blocks(names: Sequence[str], aligned: Sequence[Align], widths: Sequence[int
 
 
 def columns(rows: Sequence[Sequence[str]], indent: int = 0) -> list[str]:
-    """Lines whose cells stand below one another, two spaces apart; a terminal wraps the last cell in its column.
+    """Lines of aligned cells, two spaces apart; in a terminal, the last cell is wrapped within its column.
 
     Args:
-        indent: spaces that will precede each line.
+        indent: number of spaces that will precede each line.
     """
     widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
@@ -178,12 +183,12 @@ def columns(rows: Sequence[Sequence[str]], indent: int = 0) -> list[str]:
 
 
 def prose(text: str) -> str:
-    """A text whose lines a terminal has room for."""
+    """A text with its lines wrapped to the width of the terminal."""
     return "\n".join(part for line in text.split("\n") for part in wrapped(line, len(line) - len(line.lstrip())))
 
 
 def wrapped(line: str, hanging: int, indent: int = 0) -> list[str]:
-    """A line as the lines that a terminal has room for, the further ones set in by `hanging` spaces."""
+    """A line wrapped to the width of the terminal; further lines are indented by `hanging` spaces."""
     limit = terminal_width()
     if limit is None or indent + len(line) <= limit:
         return [line]

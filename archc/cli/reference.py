@@ -1,4 +1,4 @@
-"""The reference pages operators.md, dtypes.md and passes.md, made of what `archc ops` and `archc passes` know.
+"""Generate the reference pages operators.md, dtypes.md and passes.md from the classes of operators and passes.
 
     python -m archc.cli.reference [docs]
 
@@ -79,7 +79,7 @@ def operators_page() -> str:
 
 
 def dtypes_page() -> str:
-    """Every operator of archc's own × every dtype."""
+    """Table of archc's own operators: a row for each operand, a column for each dtype."""
     from archc.ir.types import DType
     from archc.ops import OPERATORS
 

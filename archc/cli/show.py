@@ -64,7 +64,8 @@ def run(arguments: argparse.Namespace) -> int:
     load_plugins(arguments.load)
     found = Diagnostics()
     if arguments.file == "-":
-        arguments.file = options.text_of(arguments.file)  # read once: the model is built before and after passes
+        # Standard input can be read only once, and the model is built twice: before and after passes.
+        arguments.file = options.text_of(arguments.file)
     if arguments.sweep is not None:
         return _sweep(arguments, found)
     if arguments.plot is not None:
@@ -126,7 +127,7 @@ def _sweep(arguments: argparse.Namespace, found: Diagnostics) -> int:
 
 
 def _title(arguments: argparse.Namespace) -> str:
-    """The title of a plot: the file's name."""
+    """Title of a plot: the file's name without its suffix."""
     return arguments.file.name if isinstance(arguments.file, Source) else Path(arguments.file).stem
 
 
