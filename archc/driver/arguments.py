@@ -1,4 +1,4 @@
-"""The arguments of the functions for Python: their types, and their former names."""
+"""Arguments of the public Python functions: type checks, and former names."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ R = TypeVar("R")
 _FILE = (str, os.PathLike, type(None))
 _TARGETS = ", ".join(f'"{target}"' for target in TARGETS)
 _VALUES = (bool, int, float, str, tuple, list, DType)
-_NAMES = ("open", "emit")  # several names
+_NAMES = ("open", "emit")  # arguments that are lists of names
 _NOT_NEGATIVE = ("seed", "depth")
 _TAKES: dict[str, tuple[tuple[Any, ...], str]] = {
     "text": ((str, Path, Source), "the text itself, or a Path to it"),
@@ -53,8 +53,8 @@ def check_types(**arguments: Any) -> None:
     """Refuse arguments of a wrong type.
 
     Raises:
-        TypeError: names the argument and says what it takes.
-        ValueError: a number is negative that may not be.
+        TypeError: an argument has a wrong type; the message has its name and the accepted types.
+        ValueError: a number is negative that must not be.
     """
     for name, value in arguments.items():
         types, what = _TAKES[name]
@@ -77,10 +77,10 @@ def check_types(**arguments: Any) -> None:
 
 
 def targets_of(emit: str | Sequence[str] | None, default: Sequence[str]) -> Sequence[str]:
-    """Targets to write, in the form of a sequence of names from `TARGETS`.
+    """Targets to write, as a sequence of names from `TARGETS`.
 
     Raises:
-        TypeError: it is neither a text nor a list of texts.
+        TypeError: `emit` is neither a string nor a list of strings.
         ValueError: there is no such target, or none is given.
     """
     check_types(emit=emit)
@@ -94,7 +94,7 @@ def targets_of(emit: str | Sequence[str] | None, default: Sequence[str]) -> Sequ
 
 
 def passes_of(given: str | Pass | Sequence[str | Pass], module: Module) -> list[Pass]:
-    """The passes that a text, a pass, or a list of both asks for.
+    """The passes of a pipeline that is given as text, as a pass, or as a list of both.
 
     Raises:
         TypeError: an item is neither.
@@ -115,7 +115,7 @@ def passes_of(given: str | Pass | Sequence[str | Pass], module: Module) -> list[
 
 
 def with_former_names(**names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """A decorator that lets keyword arguments have former names, given as `former="present"`."""
+    """Decorator that accepts former names of keyword arguments, given as `former="present"`."""
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         @functools.wraps(function)

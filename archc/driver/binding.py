@@ -32,9 +32,10 @@ def bind_given(
     allow_pickle: bool = False,
     renaming: Path | None = None,
 ) -> None:
-    """Bind the tensors of a weights file, or given ones by name; every tensor of both sides is accounted for.
+    """Bind the tensors of a weights file, or given ones by name; a tensor without a counterpart is an error.
 
     Args:
+        given: the path of a weights file, or tensors by name.
         seed: for the few that a file may lack (a counter of training steps).
         diagnostics: takes warnings, such as a conversion.
         allow_pickle: read PyTorch's pickles too, with `weights_only`.
@@ -67,7 +68,7 @@ def bind_given(
 
 
 def _check_storages(graph: Graph, given: Mapping[str, LazyTensor]) -> None:
-    """Refuse a file of floats for a text that `quant` wrote, once, rather than each tensor by itself.
+    """Refuse a file of floats for a quantized text, by one error instead of one for each tensor.
 
     Raises:
         ArchcError: the file has floats where the text stores integers with a scale (`weights-not-quantized`).
@@ -95,7 +96,7 @@ def _decoded(weight: Weight, tensors: Mapping[str, LazyTensor]) -> np.ndarray:
 
 
 def _optional(graph: Graph) -> set[str]:
-    """The tensors that a file may lack or may hold: counters of training steps, and those of dead layers."""
+    """Tensors that a weights file may hold or lack: counters of training steps, and tensors of dead layers."""
     counters = {
         path
         for node in graph.nodes()

@@ -1,4 +1,4 @@
-"""The cost of a check: what is checked without being asked to, and how long a check may take."""
+"""Budget of a check: the most expensive model that is checked by default, and the time limit of a check."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from archc.ir.cost import Costs, cost
 from archc.ir.graph import Graph
 
 MULTIPLY_ADDS = 20_000_000_000
-"""The most multiply-adds of one run, on the batch of random inputs, for which a model is checked by default."""
+"""Limit on the multiply-adds of one run on the random inputs, for a model that is checked by default."""
 BYTES = 1_000_000_000
-"""The most bytes of its weights and of all that one run computes."""
+"""Limit on the bytes of its weights and of all results of one run."""
 SECONDS = 120.0
-"""The time limit of a check, for a model that costs nothing."""
+"""Time limit of a check in seconds, for a model without multiply-adds."""
 RATE = 100_000_000
-"""Multiply-adds a second that are added to the time limit: a hundredth of what one core does."""
+"""Multiply-adds that add one second to the time limit: a hundredth of the throughput of one core."""
 
 
 def over_budget(graph: Graph) -> str | None:
-    """Why a model is too expensive to be checked by default, or None where it is not."""
+    """Reason why a model is too expensive to be checked by default, or None where it is not."""
     sizes = check_sizes(graph)
     multiply_adds, stored = _cost(graph, sizes)
     at = ", ".join(f"{name} = {size}" for name, size in sizes.items())
@@ -31,7 +31,7 @@ def over_budget(graph: Graph) -> str | None:
 
 
 def time_limit(graph: Graph) -> float:
-    """The seconds after which a check is stopped."""
+    """Time limit of a check, in seconds."""
     return SECONDS + _cost(graph, check_sizes(graph))[0] / RATE
 
 
@@ -43,6 +43,6 @@ def check_sizes(graph: Graph) -> Mapping[str, int]:
 
 
 def _cost(graph: Graph, sizes: Mapping[str, int]) -> tuple[int, int]:
-    """Multiply-adds, and bytes of the weights and of all results."""
+    """Multiply-adds of one run, and bytes of the weights and of all its results."""
     figures, single = cost(graph, sizes), Costs(graph, sizes)
     return figures.multiply_adds, figures.bytes + sum(map(single.activations, graph.nodes()))

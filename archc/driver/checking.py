@@ -1,4 +1,4 @@
-"""Run what was emitted, and compare it with the graph, and so PyTorch with ONNX Runtime."""
+"""Run the emitted programs in PyTorch and in ONNX Runtime, and compare their outputs with those of the graph."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ LEAST_SHARE = 0.1
 FAINT = 1e-2
 """An output that varies by less than this part of its size says too little of the layers that are far from it."""
 _GRAPH = "graph"
-"""The step before any program runs: the graph itself, node by node, which is PyTorch as well."""
+"""Name of the first step, in which PyTorch runs the graph itself, node by node."""
 
 
 def check_isolated(compiled: Compiled, files: Files, stages: Sequence[Files], folder: Path) -> dict[str, Any]:
-    """`check_agreement` in a process of its own: a crash inside a runtime ends in a diagnostic.
+    """Run `check_agreement` in a process of its own, so that a crash inside a runtime becomes a diagnostic.
 
     Args:
-        folder: an empty one, for files that are needed while the check runs.
+        folder: an empty folder for temporary files of the check.
 
     Raises:
         ArchcError: as `check_agreement`; or the process crashed, or took too long (`check-crashed`).
     """
-    import torch  # noqa: F401  here, where it stays loaded for the next check
+    import torch  # noqa: F401  before the fork, so that it stays loaded for the next check
 
     if ".onnx" in files:
         import onnxruntime  # noqa: F401
@@ -78,23 +78,23 @@ def check_agreement(
 ) -> dict[str, Any]:
     """Run the emitted files on seeded random inputs; the stages one after the other, in this process.
 
-    An output that is the same for every input says nothing of how it was computed.  So errors are relative to the
-    spread, which is how much an output varies over inputs; see `spreads`.  Where it hardly does, copies of the files
-    run with other weights as well; see `archc.driver.lively`.
+    Errors are relative to the spread of an output, its variation over inputs, since a constant output does not show how
+    it was computed; see `spreads`.  If the spread is small, copies of the files also run with scaled weights; see
+    `archc.driver.lively`.
 
     Args:
         files: what was written, by suffix: `.py`, `.onnx`.
         stages: the same for each stage of a divided model; the results of one are the inputs of the next.
-        folder: for copies of the files; a temporary one without it.
+        folder: where copies of the files are written; by default a temporary folder.
         tell: called with each step before it begins.
 
     Returns:
-        `errors`: the error of each against the graph; `tolerance`: the largest allowed one; `bound`: its origin;
-        `spread`: that of each output, relative to its size; `faint`: the outputs for which it is too small, though
-        inputs and trained weights lead to them; `scaled`: all of these once more, with other weights, where these
-        were tried, and None where no layer could be scaled; `saturated`: errors of ONNX Runtime on this CPU, where they
-        are above the tolerance only because its kernels saturate; `undecided`: the share of elements that were not
-        compared, where rounding decides between a number and a NaN or an infinity.
+        `errors`: the error of each program against the graph; `tolerance`: the largest allowed error; `bound`: the
+        origin of that; `spread`: the spread of each output, relative to its size; `faint`: the outputs whose spread is
+        too small, though they depend on inputs and trained weights; `scaled`: the same entries with scaled weights,
+        where these were tried, and None where no layer could be scaled; `saturated`: errors of ONNX Runtime on this CPU
+        that are above the tolerance only because its kernels saturate; `undecided`: the share of elements that were not
+        compared, because rounding decides between a number and a NaN or an infinity.
 
     Raises:
         ArchcError: one is above the tolerance, or does not run (`check-failed`).
@@ -109,7 +109,7 @@ def check_agreement(
 def _outcome(
     compiled: Compiled, files: Files, stages: Sequence[Files], folder: Path, tell: Callable[[str], None]
 ) -> dict[str, Any]:
-    """`check_agreement` with all its arguments."""
+    """Compare the programs with the graph, and those of faint outputs also with scaled weights."""
     graph = compiled.graph
     tell(_GRAPH)
     outcome = _compared(compiled, graph, Programs(files, stages), folder, tell)
@@ -133,7 +133,7 @@ def _compared(
     tell: Callable[[str], None],
     alive: bool = False,
 ) -> dict[str, Any]:
-    """Errors and spread, with the weights that the graph has; `alive` where they were scaled for this."""
+    """Compare the programs with a graph by its own weights; `alive` where these were scaled against faint outputs."""
     calibration, other = (Calibration(compiled.graph, seed=compiled.seed + k) for k in range(2))
     expected = calibration.outputs(graph)
     spread = spreads(expected, other.outputs(graph))

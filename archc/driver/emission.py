@@ -37,15 +37,15 @@ def check_weights(compiled: Compiled, emit: Sequence[str], check: bool | None) -
 
 
 def needs_weights(compiled: Compiled, what: str, help: str) -> ArchcError:
-    """The error for what a model that was compiled without weights cannot be (`needs-weights`)."""
+    """The error for a result `what` that a model without weights cannot have (`needs-weights`)."""
     return error("needs-weights", f"{what} needs weights, and `{compiled.name}` was compiled without", help=help)
 
 
 def unchecked_reason(compiled: Compiled, check: bool | None, runnable: bool) -> str | None:
-    """Why what is written is not checked, or None where it is.
+    """Reason why the emitted programs are not checked, or None where they are.
 
     Args:
-        check: whether it is to be checked; None for a check within the budget.
+        check: whether to check them; None for a check within the budget.
         runnable: whether a PyTorch module or an ONNX model is written.
     """
     from archc.driver.budget import over_budget

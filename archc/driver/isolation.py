@@ -1,7 +1,7 @@
-"""Running a function in a process of its own, so that a crash of native code does not end archc.
+"""Run a function in a process of its own, so that a crash of native code does not end archc.
 
-The process is a fork: it starts with everything that is loaded already, so it costs some ten milliseconds, and hands
-back only the result.  Where a fork is unsafe (macOS) or impossible (Windows), the function runs in the calling process.
+The process is a fork: all modules are loaded already, so it starts within some ten milliseconds, and only the result is
+sent back.  Where a fork is unsafe (macOS) or impossible (Windows), the function runs in the calling process.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import IO, NoReturn, TypeVar, cast
 
 Result = TypeVar("Result")
 Tell = Callable[[str], None]
-"""Called by the function with the name of each step, before the step begins."""
+"""Callback that receives the name of each step before the step begins."""
 
 CAN_FORK = hasattr(os, "fork") and sys.platform != "darwin"
 _LENGTH = struct.Struct("<Q")
@@ -36,10 +36,10 @@ class Ended(Exception):
     """The process ended, or was ended, without a result.
 
     Attributes:
-        how: a phrase: "was ended by the signal SIGSEGV".
+        how: a phrase such as "was ended by the signal SIGSEGV".
         signal: the number of the signal, or None.
-        steps: the steps that had begun; the last one did not end.
-        words: the end of what the process printed.
+        steps: names of the steps that began; the last one did not end.
+        words: the last line that the process printed.
     """
 
     how: str
@@ -49,7 +49,7 @@ class Ended(Exception):
 
     @property
     def killed(self) -> bool:
-        """Return whether somebody else ended it, such as a system without memory."""
+        """Return whether it was killed from outside, for instance by a system that is out of memory."""
         return self.signal == getattr(signal, "SIGKILL", None) is not None
 
 
@@ -57,7 +57,7 @@ def isolated(work: Callable[[Tell], Result], seconds: float) -> Result:
     """The result of `work` in a process of its own; exceptions of `work` are raised here.
 
     Args:
-        seconds: of wall-clock time, after which the process is killed.
+        seconds: limit on the wall-clock time, after which the process is killed.
 
     Raises:
         Ended: there is no result, because the process crashed, was killed or took too long.
@@ -97,8 +97,8 @@ def isolated(work: Callable[[Tell], Result], seconds: float) -> Result:
 
 def _fork() -> int:
     with warnings.catch_warnings():
-        # Python 3.12 warns where other threads run: they may hold locks, which the child finds locked for ever.  The
-        # libraries that the child calls release theirs around a fork, and the time limit ends what waits all the same.
+        # Python 3.12 warns if other threads run: a lock that one of them holds stays locked in the child.  Libraries
+        # that the child calls release their locks around a fork, and the time limit ends a child that waits for one.
         warnings.simplefilter("ignore", DeprecationWarning)
         return os.fork()
 
@@ -109,7 +109,7 @@ def _child(work: Callable[[Tell], object], answer: int, alive: int, printed: IO[
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
         _forbid_core_dumps()
-        faulthandler.disable()  # a crash is told by a diagnostic, and not by a dump
+        faulthandler.disable()  # a diagnostic reports a crash, instead of a dump
         for stream in (1, 2):
             os.dup2(printed.fileno(), stream)
         threading.Thread(target=_end_with_parent, args=(alive,), daemon=True).start()
@@ -136,7 +136,7 @@ def _send(answer: int, kind: str, value: object) -> None:
     try:
         data = pickle.dumps((kind, value))
         pickle.loads(data)
-    except Exception:  # an exception of a local class, or of one that asks for arguments of its own
+    except Exception:  # its class is local, or has an `__init__` of other arguments
         assert kind == "failure" and isinstance(value, tuple)
         data = pickle.dumps((kind, (RuntimeError(f"{type(value[0]).__name__}: {value[0]}"), value[1])))
     data = _LENGTH.pack(len(data)) + data
@@ -145,11 +145,14 @@ def _send(answer: int, kind: str, value: object) -> None:
 
 
 def _result(answers: int, deadline: float, steps: list[str]) -> object:
-    """The result that the child sends; the steps that it tells of are added to `steps`.
+    """Receive the result of the child, and add the names of its steps to `steps`; raises the exception of `work`.
+
+    Args:
+        deadline: a time of `time.monotonic`, in seconds.
 
     Raises:
-        EOFError: the child is gone.
-        TimeoutError: it is late.
+        EOFError: the child ended without a result.
+        TimeoutError: there is no result at the deadline.
     """
     messages = select.poll()
     messages.register(answers, select.POLLIN)
@@ -183,7 +186,7 @@ def _ended(status: int, steps: list[str], words: str) -> Ended:
 
 
 def _last_words(printed: IO[bytes]) -> str:
-    """The last line that was printed; what a library says before it aborts."""
+    """The last line that was printed: often the message of a library that aborted."""
     length = printed.seek(0, os.SEEK_END)
     printed.seek(max(0, length - _LAST_WORDS))
     lines = [line.strip() for line in printed.read().decode("utf-8", "replace").splitlines()]

@@ -23,7 +23,8 @@ def live_module(compiled: Compiled, device: str | torch.device) -> nn.Module:
     """The emitted module with its weights, in evaluation mode; all stages of a divided model are on one device.
 
     Raises:
-        TypeError, ValueError: PyTorch has no such device, or not here.
+        TypeError: `device` is neither a string nor a `torch.device`.
+        ValueError: PyTorch does not know the device, or it is not available on this machine.
         ArchcError: the model was compiled without weights (`needs-weights`), or PyTorch cannot express it.
     """
     if compiled.graph.tensors is None:
@@ -34,7 +35,7 @@ def live_module(compiled: Compiled, device: str | torch.device) -> nn.Module:
     emitted.__file__ = f"<{compiled.name}.py of archc>"
     linecache.cache[emitted.__file__] = (len(source), None, source.splitlines(keepends=True), emitted.__file__)
     tensors = {path: to_torch(tensor.numpy()) for path, tensor in stored_tensors(compiled.graph).items()}
-    # The emitted `load` reads a file by safetensors: here the reader gives the tensors that are in memory.
+    # The emitted `load` calls `load_file` of safetensors, which is replaced here: it returns the tensors in memory.
     emitted.__dict__["__builtins__"] = {**vars(builtins), "__import__": _importer(tensors)}
     exec(compile(source, emitted.__file__, "exec"), emitted.__dict__)
     devices = getattr(emitted, "DEVICES", None)
@@ -45,11 +46,11 @@ def live_module(compiled: Compiled, device: str | torch.device) -> nn.Module:
 
 
 def _check_device(device: str | torch.device) -> None:
-    """Refuse what PyTorch cannot put a tensor on.
+    """Refuse a device on which PyTorch cannot allocate a tensor.
 
     Raises:
-        TypeError: it is no device and no name of one.
-        ValueError: PyTorch does not know it, or has none here.
+        TypeError: it is neither a string nor a `torch.device`.
+        ValueError: PyTorch does not know it, or it is not available on this machine.
     """
     import torch
 
@@ -63,7 +64,7 @@ def _check_device(device: str | torch.device) -> None:
 
 
 def _importer(tensors: Mapping[str, torch.Tensor]) -> Callable[..., Any]:
-    """An `__import__` whose `safetensors.torch` has a `load_file` that gives these tensors."""
+    """An `__import__` whose `safetensors.torch` has a `load_file` that returns these tensors."""
 
     def load_file(path: object, device: str = "cpu") -> dict[str, torch.Tensor]:
         return {name: tensor.to(device) for name, tensor in tensors.items()}

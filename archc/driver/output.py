@@ -1,8 +1,8 @@
-"""Writing a folder of files: all of them, or none.
+"""Write a folder of files: all of them, or none.
 
-The files are written below a hidden folder first.  Only when all are there, and on the disk, do they take their
-places, each by one rename.  If anything goes wrong before that, or in the middle of it, what stood there stays.  The
-hidden folder of a process that was killed is removed by the next one that writes there; see `archc.driver.staging`.
+The files are written to a hidden folder first.  When all of them are on the disk, each is moved into place by one
+rename.  An error before or during the renames leaves the earlier files in place.  The hidden folder of a killed process
+is removed by the next process that writes to the same folder; see `archc.driver.staging`.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class OutputFolder:
         return self._staging / "new" / name
 
     def scratch(self) -> Path:
-        """An empty folder for files that are needed while the block runs; it goes with the block."""
+        """A new folder for temporary files, which is removed at the end of the `with` block."""
         return Path(tempfile.mkdtemp(dir=self._staging))
 
     def write_text(self, name: str, text: str) -> None:
@@ -110,7 +110,12 @@ class OutputFolder:
             self._discard()
 
     def prepare(self) -> None:
-        """Have all files on the disk, and refuse what cannot take its place; what is left to do hardly ever fails."""
+        """Flush all files to the disk, and check that they can be moved into place, so that a commit rarely fails.
+
+        Raises:
+            ArchcError: the disk is full, or a folder has the name of a file (`output-disk-full`,
+                `output-not-writable`).
+        """
         for name in sorted(os.listdir(self._staging / "new")):
             try:
                 _flush(self._staging / "new" / name)

@@ -44,7 +44,7 @@ def parse_passes(text: str, module: Module | None = None) -> list[Pass]:
 
 
 def _stages(source: Source, diagnostics: Diagnostics) -> tuple[syntax.Stage, ...]:
-    """The syntax of a pipeline; mistakes are reported with the form that it has."""
+    """Parse the text of a pipeline; syntax errors are reported with the form of a pipeline as help."""
     found = Diagnostics()
     stages = parse_pipeline(source, found)
     for one in found:
@@ -54,9 +54,9 @@ def _stages(source: Source, diagnostics: Diagnostics) -> tuple[syntax.Stage, ...
 
 
 def check_pipelines(module: Module, diagnostics: Diagnostics) -> None:
-    """Report what is wrong with a file's pipelines: unknown passes, options that do not fit, passes in a wrong order.
+    """Report errors in a file's pipelines: unknown passes, wrong options, passes in a wrong order.
 
-    Only a file that has pipelines imports the passes that they name.
+    Passes are imported only if a pipeline names them.
     """
     if not module.pipelines:
         return
@@ -81,7 +81,7 @@ def _is_pipeline(module: Module, stage: syntax.Stage) -> bool:
 
 
 def _loaded_pass(stage: syntax.Stage, diagnostics: Diagnostics) -> Pass | None:
-    """The pass of a stage; None where it cannot be loaded or its options do not fit, which is reported."""
+    """The pass of a stage; None where it cannot be loaded or its options are wrong, which is reported."""
     try:
         return _pass(stage, diagnostics, ())
     except ArchcError as failure:
@@ -90,7 +90,7 @@ def _loaded_pass(stage: syntax.Stage, diagnostics: Diagnostics) -> Pass | None:
 
 
 def _check_row(placed: Sequence[tuple[Pass, Span]], diagnostics: Diagnostics) -> None:
-    """Report passes that come too late, or too many of them."""
+    """Report passes in a wrong order, or too many passes."""
     try:
         if len(placed) > MOST_PASSES:
             raise _too_many(placed[MOST_PASSES][1])
@@ -100,7 +100,7 @@ def _check_row(placed: Sequence[tuple[Pass, Span]], diagnostics: Diagnostics) ->
 
 
 def _first_of_circles(module: Module) -> list[str]:
-    """For each circle of pipelines that use one another, the one that the file has first."""
+    """The first pipeline, in the order of the file, of each cycle of pipelines that use one another."""
     places = {name: number for number, name in enumerate(module.pipelines)}
     done: set[str] = set()
     told: set[str] = set()
@@ -123,7 +123,7 @@ def _first_of_circles(module: Module) -> list[str]:
 
 
 def _used(module: Module, name: str) -> Iterator[str]:
-    """The pipelines of a file that one of them uses."""
+    """Names of the pipelines that a pipeline uses."""
     return (_name(stage) for stage in module.pipelines[name].passes if _is_pipeline(module, stage))
 
 

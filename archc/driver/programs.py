@@ -1,4 +1,4 @@
-"""Running emitted programs: PyTorch modules and ONNX models, whole or in stages."""
+"""Run emitted programs: PyTorch modules and ONNX models, whole or in stages."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Programs:
     def results(
         self, graph: Graph, inputs: Inputs, tell: Callable[[str], None] = unheard
     ) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
-        """The outputs by name of each program, with the program's key in `TITLES`.
+        """Run each program; yields its key in `TITLES` and its outputs by name.
 
         Args:
             tell: called with that key before the program runs.
@@ -81,7 +81,7 @@ class Programs:
             yield "onnxruntime stages", values
 
     def exactly(self, folder: Path) -> Programs:
-        """Copies of the ONNX models, to run with exact sums of products of 8-bit integers.
+        """Copies of the ONNX models in a folder, which run with exact sums of products of 8-bit integers.
 
         Without VNNI instructions, x86 CPUs add two such products in 16 bits, and saturate.  The session option that
         avoids it fails where nodes share an initializer (ONNX Runtime 1.23), so the copies share none.
@@ -128,7 +128,7 @@ def _refusal(what: str, failure: Exception) -> ArchcError:
 
 
 def without(title: str) -> str:
-    """The way out where the program of a runtime fails, given the beginning of its title."""
+    """Help for a program that fails, given the beginning of its title."""
     other = "torch,arch" if title.startswith("ONNX") else "onnx,arch"
     return f"leave that program out with `--emit {other}`, or write it unchecked with `--no-check`"
 
@@ -147,7 +147,7 @@ def load_module(path: Path) -> ModuleType:
 
 
 def _unshared(path: Path, folder: Path) -> Path:
-    """A copy of an ONNX model in which each use of an initializer, decoded or not, has one of its own."""
+    """Copy an ONNX model, with an initializer of its own for each use, dequantized or not; returns the path."""
     import onnx
 
     model = onnx.load(path, load_external_data=False)
@@ -173,7 +173,7 @@ def _unshared(path: Path, folder: Path) -> Path:
 
 
 def _part_decoders(graph: onnx.GraphProto, tensors: Collection[str]) -> None:
-    """Give each use of a decoded initializer a decoder of its own."""
+    """Insert a `DequantizeLinear` of its own for each further use of a dequantized initializer."""
     import onnx
 
     decoders = {

@@ -1,4 +1,4 @@
-"""Hidden folders that output is staged in, and what is left of them by processes that were killed."""
+"""Hidden folders for unfinished output, and removal of those that killed processes left."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ except ImportError:  # Windows: nothing is removed there
 
 PREFIX = ".archc-"
 _NAME = re.compile(re.escape(PREFIX) + r"[a-z0-9_]{8}")
-"""The names that `tempfile` makes with the prefix: no folder of a user's own is removed."""
+"""Names that `tempfile` makes with the prefix, so that no folder of a user is removed."""
 _PARTS = {"new", "old"}
 _LOCK = "lock"
 _BORN = 60.0
-"""Seconds after which a folder without a lock file is not about to get one any more."""
+"""Age in seconds after which a folder without a lock file will not get one."""
 
 
 class Staging:
@@ -50,9 +50,9 @@ class Staging:
 
 
 def _locked(folder: Path) -> int:
-    """A descriptor that holds the lock of a folder.
+    """Lock a folder; returns the file descriptor that holds the lock.
 
-    The file gets its name when it is locked already: nobody ever sees it unlocked while its process lives.
+    The lock file gets its name after it is locked, so no process finds it unlocked while its owner lives.
     """
     early = folder / f"{_LOCK}.new"
     descriptor = os.open(early, os.O_RDWR | os.O_CREAT, 0o600)

@@ -1,9 +1,9 @@
 """Largest error between correct programs of one graph, and the source of that bound.
 
 Kernels add in different orders and round at different places.  Each rounding is at most a unit in the last place of the
-dtype (Higham 2002, "Accuracy and Stability of Numerical Algorithms", chapter 3), and where integers of 8 bits flow, a
-number near the middle of two steps may be rounded to either.  How much of it reaches the outputs depends on the depth
-and the operators, so it is measured: the graph runs with every result disturbed by as much.
+dtype (Higham 2002, "Accuracy and Stability of Numerical Algorithms", chapter 3).  A number near the middle between two
+quantization steps may be quantized to either.  The effect on the outputs depends on the depth and the operators, so it
+is measured: the graph runs with every result disturbed by that much.
 """
 
 from __future__ import annotations
@@ -35,11 +35,13 @@ accumulated in f32, and rounded once.
 FLIPS = 1 / 64
 """The share of the elements of each quantized tensor that are one step off, at least one of them.
 
-Measured, PyTorch and ONNX Runtime differ in at most one element of 1,000 of the first quantized tensor of a model.
+In measurements, PyTorch and ONNX Runtime differ in at most one element of 1,000 of the first quantized tensor of a
+model.
 """
 DRAWS = 3
+"""Disturbed runs for a bound."""
 MANY_DRAWS = 24
-"""As many where rounding decides between a number and a NaN: each element has to be seen on both sides."""
+"""Disturbed runs where rounding decides between a number and a NaN: each element must occur as both."""
 MARGIN = 2
 """The bound relative to the largest error among `DRAWS` random disturbances."""
 
@@ -49,8 +51,10 @@ class Bound:
     """The largest relative error of a correct program.
 
     Attributes:
-        undecided: for each output the elements that are finite in one disturbed run and not in another: rounding alone
-            decides whether `log` receives a negative number.  They are not compared.
+        tolerance: that error, relative to the spread of an output.
+        origin: a phrase that says how the bound was found.
+        undecided: masks by output name of elements that are finite in one disturbed run and not in another, for
+            instance because rounding decides whether the operand of `log` is negative.  They are not compared.
     """
 
     tolerance: float
@@ -70,8 +74,9 @@ def measured_bound(
     """The bound for these inputs, from disturbed runs.
 
     Args:
-        draws: how many.
-        expected: the undisturbed outputs; shares: as for `largest_error`.
+        expected: the undisturbed outputs.
+        shares: as for `largest_error`.
+        draws: number of disturbed runs.
     """
     least = least_bound(graph)
     runs = [disturbed(graph, inputs, seed) for seed in range(draws)]
@@ -93,13 +98,13 @@ def _disturbance(graph: Graph) -> str:
 
 
 def coarsest(graph: Graph) -> str:
-    """The floating-point dtype of the fewest digits in a graph; `f32` where there is none."""
+    """The floating-point dtype of lowest precision in a graph; `f32` where there is none."""
     found = {value.type.dtype.value for value in _values(graph)}
     return max(found & set(FLOORS), key=FLOORS.__getitem__, default="f32")
 
 
 def quantized(value: Value) -> bool:
-    """Return whether a value is a float tensor rounded to integers of 8 bits."""
+    """Return whether a value is a float tensor quantized to 8-bit integers."""
     node = value.producer
     if node is None or value is not node.results[0] or value.type.dtype.value not in ("u8", "i8"):
         return False
@@ -111,7 +116,7 @@ def _values(graph: Graph) -> list[Value]:
 
 
 def disturbed(graph: Graph, inputs: Tensors, seed: int = 0) -> dict[str, torch.Tensor]:
-    """The outputs where the inputs and each computed result are off by `UNITS` or `FLIPS`, in random directions."""
+    """The outputs with inputs and computed results disturbed by `UNITS` or `FLIPS`, in random directions."""
     import torch
 
     from archc.ops.evaluate import values
@@ -129,7 +134,7 @@ def disturbed(graph: Graph, inputs: Tensors, seed: int = 0) -> dict[str, torch.T
             return tensor
         wide = torch.promote_types(tensor.dtype, torch.float32)
         signs = torch.randint(0, 2, tensor.shape, generator=generator) * 2 - 1
-        sizes = 0.5 + 0.5 * torch.rand(tensor.shape, generator=generator, dtype=wide)  # equal ones would cancel out
+        sizes = 0.5 + 0.5 * torch.rand(tensor.shape, generator=generator, dtype=wide)  # equal sizes would cancel out
         return (tensor * (1 + signs * sizes * UNITS[value.type.dtype.value])).to(tensor.dtype)
 
     wanted, found = set(graph.outputs.values()), {}
@@ -152,7 +157,7 @@ def _one_step_off(tensor: torch.Tensor, generator: torch.Generator) -> torch.Ten
 
 
 def decided(tensors: Tensors, undecided: Tensors) -> dict[str, torch.Tensor]:
-    """The tensors with 0 in the place of undecided elements."""
+    """Replace the undecided elements of tensors by 0."""
     return {
         name: tensor.masked_fill(undecided[name], 0) if name in undecided else tensor
         for name, tensor in tensors.items()

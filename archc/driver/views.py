@@ -1,4 +1,4 @@
-"""A graph as a picture or as text, for Python: the arguments are checked first."""
+"""Public functions that draw and print a graph, with checks of their arguments."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from archc.ir.graph import Graph
 
 
 def draw(graph: Graph, depth: int = 0, open: Sequence[str] = ()) -> str:
-    """The picture of a model as SVG.
+    """Draw a graph as SVG.
 
     Args:
-        depth: how many levels of blocks to open in their places.
-        open: blocks to open wherever they are used.
+        depth: levels of blocks whose contents are drawn in place.
+        open: names of blocks whose contents are drawn at every use.
 
     Raises:
         TypeError: an argument has a wrong type.
@@ -31,7 +31,7 @@ def print_graph(graph: Graph) -> str:
     """The text of a graph: elaborating it gives an equal graph, which prints the same.
 
     Raises:
-        TypeError: it is no graph.
+        TypeError: `graph` is not a `Graph`.
     """
     from archc.language import printer
 
