@@ -45,7 +45,7 @@ def attribute(
         index: the index of the signature whose extent the attribute gives (`o` for `out_features`).
         phrase: what a diagnostic calls that extent: "input features".
         keyword: given by name only, never by position.
-        element: the attribute is a number of the data, so it must be one of their dtype.
+        element: the attribute is a value among the data, such as a bound, so it must be representable in their dtype.
     """
     metadata = {"doc": doc, "index": index, "phrase": phrase, "keyword": keyword, "element": element}
     return dataclasses.field(default=default, metadata=metadata)
@@ -146,7 +146,7 @@ def bind(cls: type[T], noun: str, positional: Sequence[Any], named: Mapping[str,
 
 
 def _by_name(infos: Sequence[AttributeInfo]) -> str | None:
-    """Help for surplus arguments, where there are attributes that are given by name."""
+    """Help for too many positional arguments: the attributes given by name; None where there are none."""
     names = ", ".join(f"`{info.name}`" for info in infos if info.keyword)
     return f"others are given by name: {names}" if names else None
 
@@ -171,7 +171,7 @@ def usage(cls: type, noun: str) -> str:
 
 
 def given(instance: Any, also: Collection[str] = ()) -> list[tuple[str | None, AttributeInfo]]:
-    """The attributes that a text must give to make an instance again, each with the name that it is given by.
+    """Attributes that a text must give to construct an equal instance, each with its keyword, None by position.
 
     Required attributes come first and by position, the others by name; those that have their default are left out.
 
@@ -190,7 +190,7 @@ def given(instance: Any, also: Collection[str] = ()) -> list[tuple[str | None, A
 
 
 def arguments_text(instance: Any) -> list[str]:
-    """The arguments that make an instance again, as the language writes them."""
+    """Arguments that construct an equal instance, as the language writes them."""
     texts = ((name, value_text(getattr(instance, info.name))) for name, info in given(instance))
     return [text if name is None else f"{name} = {text}" for name, text in texts]
 

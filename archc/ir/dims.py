@@ -18,12 +18,12 @@ from archc.ir import polynomials
 from archc.ir.records import record
 
 MOST_ATOMS = 1000
-"""Symbols and functions in one size, each counted as often as it is written.
+"""Limit on the symbols and functions in one size, each counted as often as it occurs.
 
-Canonical forms are sorted by their texts, so a size costs time in proportion to its length at each operation.
+Canonical forms are sorted by their texts, so each operation takes time in proportion to the length of a size.
 """
 DEEPEST_FUNCTION = 50
-"""Functions nested in one size: the 51st division that does not simplify.  Texts and values are found by recursion."""
+"""Limit on the nesting of functions in one size: its text and its value are computed by recursion."""
 LARGEST_COEFFICIENT = 2**63 - 1
 
 
@@ -43,8 +43,8 @@ class Function:
     """A function of sizes that is no polynomial: `//`, `%`, `min` or `max` of two sizes.
 
     Attributes:
-        atoms: the symbols and functions in it, itself included, each as often as it is written.
-        depth: the functions nested in it, itself included.
+        atoms: number of symbols and functions in it, itself included, each counted as often as it occurs.
+        depth: levels of nested functions, itself included.
     """
 
     name: str
@@ -140,7 +140,7 @@ class SymbolicDim:
 
 
 _EXACT_DENOMINATOR = 1024
-"""Up to this denominator, a power of two, products of factors and sizes are exact in 64-bit floats."""
+"""Largest denominator, a power of two, with which products of factors and sizes are exact in 64-bit floats."""
 
 
 def symbol(name: str, maximum: int | None = None) -> SymbolicDim:
@@ -172,7 +172,7 @@ def as_linear(dim: int | SymbolicDim) -> tuple[Symbol, int, int] | None:
 
 
 def largest(dim: int | SymbolicDim) -> int | None:
-    """The most that a size can be: that of scale · symbol + offset where the symbol is bounded, else None."""
+    """Upper bound on a size: on a number, or on scale · symbol + offset where the symbol is bounded, else None."""
     if isinstance(dim, int):
         return dim
     part = as_linear(dim)
@@ -310,7 +310,7 @@ def apply(name: str, left: int | SymbolicDim, right: int | SymbolicDim) -> int |
 
 
 def scaled(dim: int | SymbolicDim, factor: float) -> int | SymbolicDim:
-    """`int(dim * factor)`, the factor being positive."""
+    """The size `int(dim * factor)`, for a positive factor."""
     if isinstance(dim, int):
         return int(dim * factor)
     exact = Fraction(factor)
@@ -352,12 +352,12 @@ def _around(*operands: int | SymbolicDim) -> tuple[int, int]:
 
 
 def atom_count(size: SymbolicDim) -> int:
-    """The symbols and functions that a size has, each as often as it occurs."""
+    """Number of symbols and functions in a size, each counted as often as it occurs."""
     return _extent_of(size.terms)[0]
 
 
 def _extent_of(terms: Terms) -> tuple[int, int]:
-    """The atoms of a polynomial, and its deepest nesting of functions."""
+    """Number of atoms of a polynomial, and levels of nested functions in it."""
     atoms = depth = 0
     for monomial, _ in terms:
         for atom, power in monomial:

@@ -161,7 +161,7 @@ class Graph:
         weights: what is known of each weight, by path.
         tensors: the values of the stored tensors, once they are bound; None before.
         scope: the scope of the model itself.
-        dead_weights: the stored tensors of the text's layers that feed no output; a weights file may hold them.
+        dead_weights: paths of the stored tensors of dead layers, which were removed; a weights file may hold them.
     """
 
     def __init__(self, name: str, scope: Scope | None = None):
@@ -197,7 +197,7 @@ class Graph:
         return f"<Graph {self.name}: {inputs} -> {', '.join(self.outputs)}; {counts}>"
 
     def _repr_svg_(self) -> str:
-        """The picture that a notebook shows."""
+        """SVG of the graph, for notebooks."""
         import archc
 
         return archc.draw(self)
@@ -226,11 +226,11 @@ class Graph:
         return found
 
     def weight_values(self, path: str) -> np.ndarray:
-        """The values that layers compute with, decoded from what is stored for a weight; reads them now.
+        """Values of a weight as layers compute with them, decoded from its stored tensors, which are read now.
 
         Raises:
-            ValueError: the graph has no values of weights.
-            KeyError: it has no such weight.
+            ValueError: no weights are bound to the graph.
+            KeyError: the graph has no such weight.
         """
         if self.tensors is None:
             raise ValueError("no weights are bound to this graph: `archc.compile(...).graph` has some")

@@ -1,8 +1,8 @@
 """Selectors: which layers a pass may touch, as globs over paths.
 
 `fc*` is every layer of the model whose name begins with `fc`; `h.*.up` the `up` of every block; `**.query` a
-`query` at any depth; `h**up` whatever begins with `h` and ends with `up`.  `*` and `?` stay within one name between
-dots, so `layers.1.*` does not reach `layers.10`.  A selector that names a block selects all layers in it.
+`query` at any depth; `h**up` every path that begins with `h` and ends with `up`.  `*` and `?` stay within one
+name between dots, so `layers.1.*` does not reach `layers.10`.  A selector that names a block selects all layers in it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from archc.diagnostics import nearest
 from archc.ir.records import record
 
 LONGEST = 1000
-"""Characters of a glob: a regular expression is made of it, which takes a while."""
+"""Limit on the characters of a glob: the compilation of its regular expression takes time."""
 
 
 class SelectorError(Exception):
@@ -35,7 +35,7 @@ class SelectorError(Exception):
 
     @classmethod
     def too_long(cls, pattern: str) -> SelectorError:
-        """The error for a glob of more characters than the most."""
+        """The error for a glob of more than `LONGEST` characters."""
         message = f"a selector has at most {LONGEST:,} characters, and `{pattern[:20]}...` has {len(pattern):,}"
         return cls(message, 'give several globs: `on = ("enc.*", "head")`')
 
@@ -77,10 +77,10 @@ class Selector:
 
 
 def _expression(pattern: str) -> str:
-    """The regular expression of a glob; it takes time in proportion to the path, whatever the pattern is.
+    """The regular expression of a glob; a match takes time in proportion to the path, for every glob.
 
-    Of what a wildcard leaves, the earliest place where the next fixed text matches is as good as any later one, so
-    nothing needs to be tried again: atomic groups keep the regular expression from doing so.
+    After a wildcard, the earliest match of the next fixed text is as good as any later one, so no backtracking is
+    needed.  Atomic groups prevent it.
     """
     first, *rest = re.split(r"((?<![^.])(?:\*\*\.)+|\*{2,})", pattern)
     parts = [_within_names(first)]

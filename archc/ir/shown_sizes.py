@@ -1,7 +1,7 @@
-"""Sizes in terms of the axes that show them: what `2*((L - 10)//5 + 1)` is where an axis of size `(L - 10)//5 + 1` is.
+"""Sizes in terms of given axes: `2*((L - 10)//5 + 1)` is `2*K` if an axis has the size `(L - 10)//5 + 1`, named `K`.
 
-A stage of a pipeline receives tensors whose sizes are expressions in symbols that none of its axes shows alone.  Such
-an axis becomes a symbol of its own, and other sizes become expressions in that.
+A stage of a pipeline may receive tensors whose sizes are expressions of symbols, none of which is the size of an axis.
+Such an axis becomes a symbol of its own, and other sizes become expressions of that symbol.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ _Known = Mapping[SymbolicDim, SymbolicDim]
 
 
 class ShownSizes:
-    """Sizes that follow from the shapes of tensors.
+    """Rewrites sizes as expressions of the axes of given tensors.
 
     Args:
         types: the types of the tensors.
-        fresh: gives a new name for the symbol of an axis.
+        fresh: returns a new name for the symbol of an axis.
 
     Attributes:
-        named: the symbols of axes whose sizes are known by nothing else.
+        named: new symbols by the sizes of their axes, which no other axis determines.
     """
 
     def __init__(self, types: Iterable[TensorType], fresh: Callable[[], str]):
@@ -32,16 +32,16 @@ class ShownSizes:
         parts = (as_linear(dim) for dim in sizes)
         self._symbols = {part[0].name for part in parts if part is not None}
         self.named: dict[SymbolicDim, SymbolicDim] = {}
-        for dim in sorted(sizes, key=lambda dim: len(str(dim))):  # what others are computed from comes first
+        for dim in sorted(sizes, key=lambda dim: len(str(dim))):  # longer sizes may follow from shorter ones
             if self.express(dim) is None:
                 self.named[dim] = symbol(fresh())
 
     def express(self, dim: Size) -> Size | None:
-        """A size in terms of the symbols that are shown and of `named`; None where it does not follow from them."""
+        """A size in terms of the symbols of axes and of `named`; None where they do not determine it."""
         return self._express(dim, self.named)
 
     def express_type(self, type: TensorType) -> TensorType:
-        """The type of a tensor that is among those given."""
+        """The type of one of the given tensors, with its sizes rewritten."""
         shape = [self.express(dim) for dim in type.shape]
         return TensorType(type.dtype, tuple(dim for dim in shape if dim is not None))
 
@@ -61,7 +61,7 @@ class ShownSizes:
         return total
 
     def _product(self, dim: SymbolicDim, known: _Known) -> Size | None:
-        """A product of atoms: by an axis that is a part of it, by its factors, or as a factor of an axis."""
+        """Rewrite a product of atoms by an axis that divides it, by its factors, or as a factor of an axis."""
         if symbols(dim).keys() <= self._symbols:
             return dim
         for axis, name in known.items():
@@ -91,7 +91,7 @@ class ShownSizes:
         return None if left is None or right is None else _applied(atom, left, right)
 
     def _factor(self, dim: SymbolicDim, known: _Known) -> Size | None:
-        """An axis divided by its other factors; at least 1, so that an empty axis does not divide by 0."""
+        """Rewrite a factor of an axis: the axis divided by its other factors, which count as at least 1, never 0."""
         for axis, name in known.items():
             rest = divide(axis, dim)
             others = {other: its for other, its in known.items() if other != axis}
@@ -106,7 +106,7 @@ def _applied(atom: Function, left: Size, right: Size) -> Size:
 
 
 def _linear_in(dim: SymbolicDim, axis: SymbolicDim, name: SymbolicDim) -> Size | None:
-    """`(a * axis + c) / b` for a size that is that, with the name of the axis."""
+    """Rewrite a size of the form `(a * axis + c) / b` with the symbol of the axis; None for any other form."""
     monomial, b = axis.terms[0]
     a = dict(dim.terms).get(monomial, 0)
     if not a or not monomial:

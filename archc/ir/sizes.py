@@ -1,4 +1,4 @@
-"""Values for the symbolic sizes of a model, as people give them: `--sizes "N=32,T=128"`."""
+"""Values of the symbolic sizes of a model, as users give them: `--sizes "N=32,T=128"`."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def sizes_option(sizes: Mapping[str, int], option: str = "--sizes") -> str:
 
 
 def settings_text(values: Mapping[str, object]) -> str:
-    """`N = 32, T = 128`."""
+    """Text of settings by name: `N = 32, T = 128`."""
     return ", ".join(f"{name} = {value}" for name, value in values.items())
 
 
@@ -77,7 +77,7 @@ def check_sizes(graph: Graph, sizes: Mapping[str, int], option: str = "--sizes")
     """Refuse sizes that the model does not have or allow.
 
     Args:
-        option: what gives them, for the help.
+        option: name of the option that gives them, for the help.
 
     Raises:
         ArchcError: `unknown-size` or `size-above-bound`.

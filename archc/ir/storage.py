@@ -47,7 +47,7 @@ class Storage:
         return None
 
     def parameters(self, shape: Shape) -> int:
-        """The number of elements that training changes."""
+        """Number of trainable elements that a weight of this shape has."""
         return math.prod(shape)
 
     def encode(self, path: str, values: np.ndarray) -> dict[str, np.ndarray]:
@@ -122,16 +122,16 @@ class Int8(Storage):
         return None
 
     def encode(self, path: str, values: np.ndarray, least: np.ndarray | float = 0.0) -> dict[str, np.ndarray]:
-        """See `Storage.encode`; no scale is below `least`, a number or one for each slice.
+        """Quantize as `Storage.encode`, with no scale below `least`, a number or one for each slice.
 
-        A slice of zeros has that scale, or else the largest of the other slices: any one is exact.
+        A slice of zeros has the scale `least`, or if that is 0 the largest scale of all slices: every scale is exact.
         """
         import numpy as np
 
         others = tuple(k for k in range(values.ndim) if k != self.axis)
         largest = np.abs(values).max(axis=others if self.axis is not None else None, initial=0)
         scale = np.maximum(np.asarray(largest / 127, values.dtype), np.asarray(least, values.dtype))
-        # Nothing can be divided by the scale 0, which numbers too small to have a 127th have as well.
+        # A scale of 0 cannot divide.  It also results where a 127th of the largest number underflows.
         other = scale.max(initial=0)
         scale = np.where(scale > 0, scale, np.asarray(other if other > 0 else 1, values.dtype))
         quantized = np.clip(np.rint(values / self._spread(scale, values.ndim)), -127, 127).astype(np.int8)
@@ -213,7 +213,7 @@ class Weight:
 
     @property
     def parameters(self) -> int:
-        """The number of elements that training changes; 0 for a buffer."""
+        """The number of trainable elements; 0 for a buffer."""
         return self.storage.parameters(self.shape) if self.trainable else 0
 
     @property

@@ -9,7 +9,7 @@ from archc.ir.dims import SymbolicDim
 from archc.ir.records import record
 
 MOST_AXES = 64
-"""Axes of one tensor: PyTorch's kernels and NumPy take no more."""
+"""Limit on the axes of one tensor, that of PyTorch's kernels and of NumPy."""
 
 
 class DType(StrEnum):
@@ -49,7 +49,7 @@ class DType(StrEnum):
 
     @property
     def smallest(self) -> int | float:
-        """The smallest finite number that an element can be."""
+        """The lowest finite value of an element."""
         if self in (DType.bool, DType.u8):
             return 0
         return -self.largest - self.integral

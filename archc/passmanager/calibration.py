@@ -30,7 +30,7 @@ class Calibration:
         graph: for which inputs they are; its inputs must stay what they are.
         arrays: real data, samples along the first axis; None for random inputs.
         seed: of the random inputs.
-        trained: the graph has a user's weights: what is measured on random inputs says little of them.
+        trained: whether the weights are a user's, of which measurements on random inputs say little.
 
     Attributes:
         asked: True once a pass has read the samples; reset it to False before a pass to learn whether that pass does.
@@ -176,9 +176,10 @@ def read_calibration(graph: Graph, data: str | Path | Mapping[str, np.ndarray]) 
 
 
 def warn_of_constant(arrays: Mapping[str, np.ndarray], diagnostics: Diagnostics) -> None:
-    """Warn of calibration data that tell nothing of real inputs: floats that are all equal.
+    """Warn of constant calibration data, which say nothing of real inputs.
 
-    Integers and masks may be: every sample may be of one length.  They are told of where all inputs are constant.
+    Integers and masks may be constant, as all samples may have one length, so these are reported only where all inputs
+    are constant.
     """
     import numpy as np
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from archc.ops.evaluate import NodeFailure
 
 _LARGEST = 4096
-"""The largest size that is tried in the search for one that is large enough."""
+"""Exclusive limit on the sizes that are tried in the search for one that is large enough."""
 
 
 def failed_run(graph: Graph, failure: NodeFailure, real: bool) -> ArchcError:
@@ -45,7 +45,7 @@ def failed_run(graph: Graph, failure: NodeFailure, real: bool) -> ArchcError:
 
 
 def _large_enough(graph: Graph, sizes: Mapping[str, int]) -> dict[str, int]:
-    """The least value of one size with which the model runs, beside the others; nothing where there is none."""
+    """The least value of one size with which the model runs, all others unchanged; empty where there is none."""
     needed = needed_sizes(graph)
     missing = [(dim, least) for dim, least in needed if evaluate(dim, sizes=sizes) < least]
     for name in sizes if missing else ():

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 def warn_of_idle(step: Pass, report: PassReport, diagnostics: Diagnostics) -> None:
-    """Warn of a pass that changed nothing, else of globs of its `on` and `keep` that decided nothing.
+    """Warn of a pass that changed nothing, else of globs of its `on` and `keep` that had no effect.
 
-    The remarks tell: a pass remarks on every layer that it could rewrite, whether it did or not.
+    A pass makes a remark on every layer that it could rewrite, whether it did or not, so the remarks are the evidence.
     """
     rewrote = [remark.layer for remark in report.remarks if remark.kind == "rewrote"]
     if not rewrote and report.before == report.after and report.error == 0:

@@ -41,8 +41,9 @@ def choose_sizes(
     tensor has elements.  The batch, the first axis of an input, is one sample unless it is given.
 
     Args:
-        given: sizes that the user gave by an option of that name.
+        given: sizes that the user gave.
         shapes: the shapes of the calibration data by input name; None without data.
+        option: name of the option that gives sizes, for the help.
 
     Raises:
         ArchcError: the model has no such size (`unknown-size`), a size is above its bound (`size-above-bound`),

@@ -1,4 +1,4 @@
-"""Names that passes have elsewhere, each with what to write instead, without regard to case and underscores."""
+"""Names of passes in other tools, with the text to write instead; case and underscores are ignored."""
 
 from __future__ import annotations
 
