@@ -77,7 +77,7 @@ def _pad_convolutions(op: Operator, operands: Sequence[Value], problem: Operator
 
 
 def help_for_results(value: Any, wanted: int) -> str | None:
-    """Help for a value that is given to a number of names, and is no tuple of so many tensors."""
+    """Help for an assignment to `wanted` names of a value that has another number of tensors."""
     if isinstance(value, tuple):
         return f"give {len(value)} names; one that begins with `_` may stay unused" if len(value) > 1 else None
     node = value.producer if isinstance(value, Value) else None

@@ -272,7 +272,7 @@ class Application:
             self.too_large(frame, f"more than {self.allowed_parts:,}", span)
 
     def too_large(self, frame: Frame, count: str, span: Span) -> NoReturn:
-        """Report a model of too many parts, and give up.
+        """Report a model of too many operators and instances of blocks, and end elaboration.
 
         Raises:
             ArchcError: always.
@@ -299,7 +299,7 @@ class Application:
 
 
 def _help_for_operand(item: Any) -> str:
-    """Help for what flows along an arrow, and is no tensor."""
+    """Help for an operand that is not a tensor."""
     if item is ABSENT:
         return "what may be absent stands last in a tuple, or where `given(...)` says that it is there"
     if isinstance(item, type | BlockRef):

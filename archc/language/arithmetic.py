@@ -15,8 +15,8 @@ from archc.ir.records import record
 
 LARGEST_NUMBER = 2**63 - 1
 LONGEST_TEXT = 1_000_000  # characters
-LONGEST_LIST = 4_000  # items; a loop that adds one at a time keeps as many copies
-MOST_ITEMS = 20_000  # of a tuple or list, with those of the tuples and lists in it
+LONGEST_LIST = 4_000  # items; a loop that appends one at a time copies the list each time
+MOST_ITEMS = 20_000  # of a tuple or list, nested items included
 LARGEST_SIZE = 2**31 - 1  # what an index of PyTorch's or ONNX Runtime's kernels can count
 
 
@@ -47,7 +47,7 @@ _BINARY: dict[str, Callable[[Any, Any], Any]] = {
 
 @record
 class Product:
-    """A size times a fraction, which `int` or `floor` makes a size again."""
+    """A size times a fraction; `int` or `floor` of it is a size."""
 
     size: SymbolicDim
     factor: float
@@ -99,7 +99,7 @@ def binary(symbol: str, left: Any, right: Any) -> Any:
 
 
 def item_count(value: Any) -> int:
-    """The items of a tuple or list, with those of the tuples and lists in it; counting ends beyond `MOST_ITEMS`."""
+    """Number of items of a tuple or list, nested items included; counting ends beyond `MOST_ITEMS`."""
     count, waiting = 0, [value]
     while waiting and count <= MOST_ITEMS:
         one = waiting.pop()
@@ -109,13 +109,13 @@ def item_count(value: Any) -> int:
 
 
 def check_items(values: Sequence[Any], written: int = 0) -> None:
-    """Refuse to make a tuple or list of these, if it has too many items.
+    """Refuse a tuple or list of these values, if it has too many items.
 
     Args:
-        written: the length of the text that spells it out.
+        written: characters of the text that spells it out; each allows for one more item.
 
     Raises:
-        ArithmeticProblem: it has.
+        ArithmeticProblem: it has too many (`number-too-large`).
     """
     nested = sum(item_count(value) for value in values if isinstance(value, tuple | list))
     if nested > MOST_ITEMS + written:

@@ -23,7 +23,7 @@ _LONGEST_ROW = 100  # of `.name`, `[index]` and `(arguments)` behind one another
 
 
 class TooDeep(Exception):
-    """A text that is nested too deeply to go on; that was reported."""
+    """A text that is nested too deeply to parse; this was reported."""
 
 
 class _Body(NamedTuple):
@@ -245,10 +245,10 @@ class Builder(Transformer[Token, Any]):
         return syntax.Argument(value.span, None, value)
 
     def _check_row(self, value: syntax.Expression) -> None:
-        """Report a row that is one too long.
+        """Report a row of members, indices and calls that is too long.
 
         Raises:
-            TooDeep: it is.
+            TooDeep: the row is too long.
         """
         length = 0
         while length <= _LONGEST_ROW and isinstance(value, syntax.Member | syntax.Index | syntax.Call):

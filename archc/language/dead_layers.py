@@ -1,4 +1,4 @@
-"""Layers that feed no output: they are removed, and the user is told."""
+"""Removal of dead layers, on which no output depends, with a warning."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from archc.ir.graph import Graph
 from archc.ir.rewriter import Rewriter
 
 MOST_NAMED = 4
-"""Layers that one warning names; a block that is used a hundred times may leave a hundred without a use."""
+"""Limit on the layers that one warning names: a block with a hundred instances may leave a hundred dead layers."""
 
 
 def remove_dead_layers(graph: Graph, diagnostics: Diagnostics) -> None:
-    """Remove the nodes that feed no output, and warn of the layers with weights among them.
+    """Remove dead nodes, and warn of the layers with weights among them.
 
-    A layer whose tensor the text never uses has a warning of its own on its line, `unused-value`, and no second one.
+    A layer on a line with an `unused-value` warning has no second warning.
     """
     rewriter = Rewriter(graph)
     stored = {path: frozenset(weight.tensors) for path, weight in graph.weights.items()}

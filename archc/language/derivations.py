@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from archc.language.modules import Module
 
 MOST_DERIVED = 200
-"""Derived models in one file.  Each is a whole model that `archc check` builds, for one line of text."""
+"""Limit on the derived models of one file: `archc check` builds a whole model for each line that derives one."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -49,7 +49,7 @@ def elaborate(
 
     Args:
         values: attribute values that take the place of the defaults.
-        work: counts the steps, with those of other models.
+        work: counter of steps, shared by the models of a file.
 
     Returns:
         The graph, or None where errors were added to `diagnostics`.
@@ -147,7 +147,7 @@ class Elaborator:
         return self.rewriter.graph
 
     def _check_extent(self, frame: Frame, module: Module, values: Mapping[str, Any]) -> None:
-        """Refuse a model that blocks in blocks or loops in loops make too large, before it is built."""
+        """Refuse a model that nested blocks or loops make too large, before it is built."""
         least = least_extent(module, frame.definition, values)
         self.application.allowed_parts = allowed_parts(module)
         self.work.allow(*least.extent, text_length(module))

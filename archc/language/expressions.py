@@ -43,7 +43,7 @@ class Expressions:
         apply_chain, apply_call: the value of a chain, and of an operator or block that is called without operands.
         apply_symbol: the value of `a + b` or `-a` where an operand is a tensor.
         apply_index: the value of `x[...]` on a tensor.
-        count: counts steps of work.
+        count: counts steps of elaboration.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Expressions:
 
         Raises:
             Failed: it has none; that was reported.
-            TooMuchWork: its text takes too many steps.
+            TooMuchWork: elaboration takes too many steps.
         """
         self.count(1)
         return self._handlers[type(node)](frame, node)
@@ -178,7 +178,7 @@ class Expressions:
         return self.evaluate(frame, chosen)
 
     def pass_over(self, frame: Frame, body: tuple[syntax.Node, ...]) -> None:
-        """Count the names in what does not run as used."""
+        """Mark the names in statements that do not run as used."""
         for node in body:
             self.count(node.span.end - node.span.start)
         mark_untaken(frame.environment, body)

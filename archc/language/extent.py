@@ -1,8 +1,8 @@
 """Lower bound on the size of a model's graph, from the text alone.
 
 Blocks in blocks and loops in loops describe billions of operators in a few lines.  The bound is found before any of
-them is built, by counting each definition once for each set of attribute values.  Whatever only elaboration can tell
-(the size of an operand, a tensor's type) counts as nothing, so the bound never exceeds the true size.
+them is built, by counting each definition once for each set of attribute values.  Anything that only elaboration can
+tell (the size of an operand, a tensor's type) counts as 0, so that the bound does not exceed the true size.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from archc.language.derivations import Derived
 from archc.language.modules import Module
 
 MOST_PARTS = 150_000
-"""Operators and uses of blocks in one model, beyond those that its text spells out one by one."""
+"""Limit on the operators and instances of blocks in one model, beyond those that its text spells out one by one."""
 MOST_PARTS_TOGETHER = 30_000
-"""The same, and the iterations of loops, of the models of one file together, where `archc check` builds several."""
+"""Limit on operators, instances of blocks and iterations of the models of one `archc check` together."""
 MOST_ITERATIONS = 200_000
-"""Iterations of all loops of one model together."""
+"""Limit on the iterations of all loops of one model together."""
 CHARACTERS_OF_A_PART = 4
-"""The least that one stage takes in a text (`->a`, and a space): a text of n characters spells out n / 4 parts."""
+"""Length of the shortest stage of a text (`->a` and a space): n characters spell out at most n / 4 parts."""
 MOST_VISITS = 10_000
-"""Definitions that are counted, each once for each set of attribute values; what is beyond counts as nothing."""
+"""Limit on the pairs of a definition and a set of attribute values that are counted; others count as 0."""
 
 UNKNOWN = object()
 """The value of an expression that only elaboration can evaluate."""
@@ -42,7 +42,7 @@ class Extent(NamedTuple):
         return Extent(self.parts + other[0], self.iterations + other[1])
 
     def times(self, count: int) -> Extent:
-        """The extent of a loop that runs `count` times over this."""
+        """The extent of a loop that runs `count` times and whose body has this extent."""
         return Extent(count * self.parts, count * (self.iterations + 1))
 
 
@@ -64,12 +64,12 @@ Values = Mapping[str, Any]
 
 
 def allowed_parts(module: Module, most: int = MOST_PARTS) -> int:
-    """The parts that a model of this file may have, or several of them: a long text may make a large graph."""
+    """Limit on the parts of a model of this file: `most`, and more in proportion to the length of the text."""
     return most + text_length(module) // CHARACTERS_OF_A_PART
 
 
 def text_length(module: Module) -> int:
-    """The characters of a file and of those that it imports."""
+    """Number of characters of a file and of the files that it imports."""
     texts, waiting = {id(module): module}, [module]
     while waiting:
         for other in waiting.pop().imports.values():
@@ -232,7 +232,7 @@ def _block(place: _Place, callee: Any) -> tuple[Module, syntax.Definition] | Non
 
 
 def _forget(place: _Place, body: Iterable[syntax.Statement]) -> None:
-    """Make the names unknown that statements give other values, in any iteration or branch."""
+    """Set the names that statements rebind, in any iteration or branch, to `UNKNOWN`."""
     for statement in body:
         if isinstance(statement, syntax.Let):
             place.values[statement.name.name] = UNKNOWN

@@ -1,4 +1,4 @@
-"""Layers and functions of other libraries, each with what to write instead; see `foreign_words`."""
+"""Layers and functions of other libraries, each with the text to write instead; see `foreign_words`."""
 
 from __future__ import annotations
 

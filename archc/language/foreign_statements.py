@@ -1,4 +1,4 @@
-"""Statements of Python that are none here: targets in brackets, assignments to parts, calls for their effect."""
+"""Diagnostics for Python statements that the language lacks: bracketed targets, item assignment, method calls."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from archc.diagnostics import Diagnostic, Source, Span
 from archc.language.translate import member_help
 
-_LONGEST = 200  # characters of a line that are looked at
+_LONGEST = 200  # characters of a line that are searched
 _TARGET = re.compile(r"\s*(?P<target>[^=#\n]*?[^=#\s!<>:+\-*/])\s*=(?!=)")
 _SEVERAL = re.compile(r"[\[(]?[\w\s,()\[\]]*,[\w\s,()\[\]]*")
 _PART = re.compile(r"[A-Za-z_][\w.]*\[[^\]]*\]")
@@ -19,10 +19,10 @@ _GROWS = {"append": "({},)", "extend": "{}", "add": "({},)", "push": "({},)", "i
 
 
 def foreign_statement(source: Source, offset: int) -> Diagnostic | None:
-    """The diagnostic for the statement of Python in whose line the parser stopped; None for any other line.
+    """The diagnostic for a Python statement on the line where the parser stopped; None for any other line.
 
     Args:
-        offset: where it stopped.
+        offset: the character at which it stopped.
     """
     start = max(source.text.rfind(sign, 0, offset) for sign in "\n{}") + 1
     line = source.text[start : start + _LONGEST].partition("\n")[0]

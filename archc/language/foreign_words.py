@@ -1,9 +1,9 @@
-"""Spellings of PyTorch, Keras, NumPy, Python and C, each with what to write instead.
+"""Spellings of PyTorch, Keras, NumPy, Python and C, each with the text to write instead.
 
 The values are help texts.  All code in backticks is valid: `x` and `y` are tensors, `n` is an integer, and a test
 checks each of them.  Names are compared without case and underscores: `max_pooling2d` also holds for `MaxPooling2D`.
-Names that differ from an operator's in nothing else, such as `nn.Conv2d`, need no row.  The table of layers and
-functions is in `foreign_operators`.
+Names that differ from an operator's only in case and underscores, such as `nn.Conv2d`, need no row.  The table of
+layers and functions is in `foreign_operators`.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ NAMES = {
 """Texts to write for values and functions of values, by name."""
 
 OPEN_SIZE = "a size that is known only when the model runs has a name of its own: `input z: f32[N, 8]`"
-"""Help for `None`, `-1` and `?` in the place of such a size."""
+"""Help for `None`, `-1` and `?` in place of a symbolic size."""
 
 _KEYWORD_NAMES = ("activation", "act", "nonlinearity", "activation_fn")
 _INPUT_NAMES = ("input_size", "in_dim", "embed_dim", "d_model", "key_dim", "in_planes", "n_in", "nin", "in_ch")
@@ -195,7 +195,7 @@ KEYWORDS = {
     "async": "leave it out; a text has no order in time",
     "is": "write `n == 3`",
 }
-"""Words that begin a statement, or join expressions, elsewhere."""
+"""Texts to write for keywords of other languages, by keyword."""
 
 SYMBOLS = {
     "=>": "an arrow is `->`: `x -> relu`",
@@ -227,7 +227,7 @@ SYMBOLS = {
     "‘": 'text stands in straight quotes: `"same"`',
     "’": 'text stands in straight quotes: `"same"`',
 }
-"""Punctuation of other languages."""
+"""Texts to write for punctuation of other languages."""
 
 MEANT = {
     "&&": "and",

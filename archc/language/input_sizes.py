@@ -1,7 +1,7 @@
-"""Input sizes that are given first, as PyTorch's layers take them: `conv2d(3, 32, 3)` for `conv2d(32, 3)`.
+"""Detection of input sizes given first, as for PyTorch's layers: `conv2d(3, 32, 3)` instead of `conv2d(32, 3)`.
 
-Such arguments may still mean something, a kernel of 32 for instance.  An operator's signature tells which axis of its
-operand the weights sum over; the size of that axis is what PyTorch wants first.
+Such arguments may be valid, for instance as a kernel of size 32.  An operator's signature has the axis of the operand
+that is contracted with the weights; PyTorch's layers take the size of that axis first.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from archc.diagnostics import Diagnostics
 
 _MANY = 16
-"""A second argument that is as large is rather a width than a kernel or a number of layers."""
+"""Least second argument that is more likely a width than a kernel size or a number of layers."""
 _LONG_STRIDE = 3
-"""A third argument that is as large, and not the second again, is rather a kernel than a stride."""
-_LONGEST_CALL = 60  # characters of a call that a help repeats
+"""Least third argument that is more likely a kernel size than a stride, if it differs from the second."""
+_LONGEST_CALL = 60  # characters of a call that a help text repeats
 
 
 def input_axis(operator: type[Operator]) -> int | None:
-    """The axis of the first operand that the operator's weights sum over; None where there is no such axis."""
+    """The axis of the first operand that is contracted with the weights; None where there is no such axis."""
     if not operator.signature:
         return None
     signature = parse_signature(operator.signature)
@@ -54,10 +54,11 @@ def help_for_arguments(
     named: Mapping[str, Any],
     types: Sequence[TensorType],
 ) -> str | None:
-    """Help for arguments that make no operator, if they do without the first of them.
+    """Help for arguments that do not fit an operator, if they fit without the first of them.
 
     Args:
-        positional, named: the values of the arguments; types: those of the operands.
+        positional, named: the values of the arguments.
+        types: the types of the operands.
     """
     sizes = positional[:2]
     if not sizes or not types or not all(_is_count(size) for size in sizes):
@@ -89,10 +90,10 @@ def warn_of_input_size(
     types: Sequence[TensorType],
     span: Span,
 ) -> None:
-    """Warn of an operator that fits its operands, and was hardly meant to be what it is.
+    """Warn of an operator that fits its operands, but whose first argument was probably meant as an input size.
 
-    Its first argument is the size of its input, more arguments than the required ones follow without names, and their
-    values are unusual for what they are read as.
+    The conditions are a first argument equal to the input size, more positional arguments than are required, and
+    unusual values of these.
     """
     slots = _positional(op, arguments)
     needed = sum(info.required for info in slots)
@@ -141,7 +142,7 @@ def _size(operand: TensorType, axis: int) -> int | SymbolicDim | None:
 def _without_first(
     operator: type[Operator], positional: Sequence[Any], named: Mapping[str, Any], types: Sequence[TensorType]
 ) -> Operator | None:
-    """The operator that the other arguments make, if it fits the operands."""
+    """The operator of the other arguments, if it fits the operands, else None."""
     try:
         op = operator.from_arguments(positional[1:], named)
     except AttributeProblem:
@@ -149,7 +150,7 @@ def _without_first(
     try:
         op.infer(types)
     except OperatorError as problem:
-        return op if problem.code == "operand-count" else None  # another mistake, which is told next
+        return op if problem.code == "operand-count" else None  # another error, which is reported next
     return op
 
 

@@ -99,7 +99,7 @@ class Layout:
         self.positions = {name: k for k, name in enumerate(definition.output_names) if name is not None}
         self.last_readers = _last_readers(definition)
         self.headed: set[Loop] = set()
-        self.written: list[Apply | Use] = []  # in the order of the text, which is that of execution when it is read
+        self.written: list[Apply | Use] = []  # in the order of the text, which is that of elaboration
 
     def statements(self) -> list[syntax.Statement]:
         declared: set[str] = set()
@@ -265,7 +265,7 @@ class Layout:
             self.bind(local, name)
 
     def _repeat(self, loop: Loop, written: Sequence[Apply | Use]) -> None:
-        """Note the order of a loop's other iterations, given that of the first."""
+        """Add a loop's other iterations to `written`, in the order of the first."""
         first = list(executed(loop.iterations[0]))
         for iteration in loop.iterations[1:]:
             alike = dict(zip(first, executed(iteration), strict=True))

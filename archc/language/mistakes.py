@@ -43,7 +43,7 @@ _WORDS = {
 # What an expression may go on or begin with is less likely meant than what ends it.
 _GOES_ON = frozenset({"LPAR", "LSQB", "ARROW", "RANGE", "COLON", "EQUAL"})
 _BEGINS = frozenset({"LPAR", "LSQB", "COLON"})
-_LONGEST_STATEMENT = 400  # characters in which words of other languages are looked for
+_LONGEST_STATEMENT = 400  # characters that are searched for words of other languages
 _DOTTED = re.compile(r"[\w.]+")
 
 
@@ -84,7 +84,7 @@ def is_reserved(failure: Failure) -> bool:
 
 
 def only_ends_a_supplied_body(failure: Failure) -> bool:
-    """Return whether a `}` is missing only because its `{` is, which was reported."""
+    """Return whether a `}` is missing only because its `{` is, which was reported already."""
     opener = failure.open[-1] if failure.open else None
     return opener is not None and opener.start == opener.end and _ends_all(failure.token)
 
@@ -250,7 +250,7 @@ def _unexpected(failure: Failure) -> Diagnostic:
 
 
 def _help_for(token: Token, accepted: frozenset[str]) -> str | None:
-    """Help for a word that does not fit, whatever statement it is in."""
+    """Help for an unexpected token, independent of its statement."""
     if token.type == "EQUAL" and "EQUALS" in accepted:
         return "`==` compares; `=` gives a name its value, at the start of a statement"
     if token.type == "COMMA" and "LET" in accepted:

@@ -12,7 +12,7 @@ from archc.language.loading import load
 from archc.language.parser import parse
 
 DEEPEST_IMPORTS = 64
-SUFFIX = ".arch"  # of a text that another one may import
+SUFFIX = ".arch"  # of files that may be imported
 Defined = syntax.Definition | syntax.Derivation | syntax.Pipeline | syntax.Devices
 STANDARD_LIBRARY = Path(__file__).resolve().parent / "std"
 
@@ -168,7 +168,7 @@ class _Loader:
             return None
         path = found.resolve()
         if path.suffix != SUFFIX:
-            # A diagnostic shows a line of the text that it is about: no other file may become a text.
+            # Diagnostics quote the lines of a text, so other files, which may hold secrets, are not read as one.
             self.diagnostics.error(
                 "import-not-arch",
                 f"`{_short(given)}` is no `{SUFFIX}` file, and only these are imported",

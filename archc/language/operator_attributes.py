@@ -53,7 +53,7 @@ def stated_operator(
     Args:
         name: the layer's, within the definition.
         span: where to report what no single argument is to blame for.
-        operands: what the operator is applied to, for the help.
+        operands: the operands of the operator, for the help.
 
     Raises:
         Failed: they make no sense; that was reported.
@@ -111,7 +111,7 @@ def stated_operator(
 def _help_for_argument(
     operator: type[Operator], problem: AttributeProblem, positional: Sequence[Any], named: Mapping[str, Any]
 ) -> str | None:
-    """Help for a name or a value that another library gives an attribute."""
+    """Help for the name or the value of an attribute in the spelling of another library."""
     infos = attributes(operator)
     argument = problem.argument
     if problem.code == "unknown-attribute" and isinstance(argument, str):

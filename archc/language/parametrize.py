@@ -37,7 +37,7 @@ class Parameters:
         variable: the name that counts the iterations of loops.
         sizes: the value for each instance of the sizes that the inputs' types name; None where no types are written,
             since a name would hide what the body means by it.
-        operators: those whose attributes mention sizes by the definition's own names.
+        operators: operators whose attributes refer to sizes, with the definition's own names for these.
     """
 
     values: dict[str, tuple[Any, ...]] = field(default_factory=dict)
@@ -50,7 +50,7 @@ class Parameters:
     operators: dict[Apply, Operator] = field(default_factory=dict)
 
     def operator(self, step: Apply) -> Operator:
-        """The operator of a statement, its sizes called as the definition calls them."""
+        """The operator of a statement, with the definition's own names for sizes."""
         return self.operators.get(step, step.nodes[0].op)
 
 
@@ -136,7 +136,7 @@ class _Parametrizer:
         )
 
     def _name_sizes(self, mentioned: Mapping[str, SymbolicDim]) -> dict[str, tuple[Any, ...]]:
-        """Choose names for the sizes that the body mentions; returns those that its uses must give, by name."""
+        """Choose names for the sizes in the body; returns the values that instances must give, by name."""
         scopes = self.definition.scopes
         if scopes[0].parent is None:  # the model's inputs declare its sizes
             self.taken |= mentioned.keys()
@@ -153,7 +153,7 @@ class _Parametrizer:
         return handed
 
     def _in_own_sizes(self, value: Any, instance: int) -> Any:
-        """A value as the definition calls it, given that of an instance."""
+        """A value of an instance, rewritten with the definition's own names for sizes."""
         scope = self.definition.scopes[instance]
         if scope.parent is None:
             return value
@@ -194,7 +194,7 @@ class _Parametrizer:
         return name in defaults and same(defaults[name], value)
 
     def _attributes(self, steps: Sequence[Apply | Use]) -> Iterable[tuple[str, list[Row], list[Row]]]:
-        """Each attribute with its values by iteration and instance: as the definition calls them, and as they are."""
+        """Each attribute with its values by iteration and instance: with the definition's own sizes, and as given."""
         for name, values in self._values(steps):
             yield name, [[self._in_own_sizes(value, k) for k, value in enumerate(row)] for row in values], values
 
@@ -265,7 +265,7 @@ class _Parametrizer:
 
 
 def _note_sizes(value: Any, found: dict[str, SymbolicDim]) -> None:
-    """Enter the symbolic sizes of a value, those that only the model has a name for with that as their value."""
+    """Add the symbolic sizes in a value to `found`; a name of the model's maps to the symbol that it has there."""
     if isinstance(value, SymbolicDim):
         for own in symbols(value).values():
             found.setdefault(own.name, symbol(own.name.removeprefix(MODEL), own.maximum))
@@ -294,7 +294,7 @@ def flat(iteration: Iterable[Statement]) -> Iterator[Apply | Use]:
 
 
 def is_declared(step: Apply | Use) -> bool:
-    """Return whether a layer has a declaration: one that is used again, or a block that takes nothing."""
+    """Return whether a layer has a declaration: it is used again, or it is a block without operands."""
     return step.member is not None and (step.member.shared or (isinstance(step, Use) and not step.operands))
 
 

@@ -19,14 +19,15 @@ from archc.language.parser import keywords
 from archc.ops.operator import OPERATORS
 
 _MOST_ORDERS = 5
-"""So many orders are tried; two are enough unless new loops arise."""
+"""Limit on the orders that are tried; two are enough unless a new order makes new loops."""
 
 
 def print_graph(graph: Graph) -> str:
     """The text of a graph: elaborating it gives an equal graph, which prints the same.
 
-    An expression is written where its value is used, so the order of the text can be another one than the graph's.
-    Names, loops and the order of blocks depend on the order, so what is written last is in the order of the text.
+    An expression is written where its value is used, so the text may have another order than the graph.  Names, loops
+    and the order of blocks depend on the order of nodes, so the graph is printed again in the order of the text until
+    both orders agree.
     """
     order: dict[Node, Order] = {}
     for _ in range(_MOST_ORDERS):
@@ -39,7 +40,7 @@ def print_graph(graph: Graph) -> str:
 
 
 def _write(graph: Graph, program: Program) -> tuple[str, dict[Definition, list[Apply | Use]]]:
-    """The text of a program, and the order in which it has the statements of each definition."""
+    """The text of a program, and the statements of each definition in the order of the text."""
     words = keywords() | frozenset(keyword.kwlist) | {"self"}
     meanings = frozenset((*OPERATORS, *STORAGES, *DType.__members__, *FUNCTIONS))
     names = {definition: _block_name(definition.name, words | meanings) for definition in program.definitions[:-1]}

@@ -42,7 +42,7 @@ class Recovery:
             self._report(mistakes.explain(failure))
         comment = comment_start(self._source.text, token.start)
         if comment is not None and token.type != "$END":
-            at_once = comment == token.start  # nothing of it was read, and the statement goes on behind it
+            at_once = comment == token.start  # no token in it was read, and the statement goes on after it
             token = self._behind_comment(token, comment_end(self._source.text, comment))
             if at_once:
                 return token
@@ -111,14 +111,14 @@ class Recovery:
         return any(diagnostic.span is not None and diagnostic.span.start >= start for diagnostic in self._found)
 
     def _report(self, mistake: Diagnostic) -> None:
-        """Report a mistake, but a refused name or a foreign comment only once, and not at each use of it."""
+        """Report a mistake; a refused name or a foreign comment is reported only once."""
         once = mistake.code in ("reserved-word", "foreign-comment")
         told = once and any(other.message == mistake.message for other in self._found)
         if not told:
             self._found.add(mistake)
 
     def _behind_comment(self, token: Token, end: int) -> Token:
-        """The first token behind a comment as C has it."""
+        """The first token after a comment in C's syntax."""
         while token.start < end and token.type != "$END":
             token = next(self._tokens)
         return token

@@ -57,7 +57,7 @@ def known_names(frame: Frame) -> Iterable[str]:
 
 
 def own_names(frame: Frame) -> list[str]:
-    """All names of the user's that mean something here."""
+    """User-defined names that are visible in a frame."""
     return [*frame.environment.bindings, *frame.module.definitions, *frame.module.imports]
 
 
@@ -116,7 +116,7 @@ class References:
         return self._weight(frame, node, path)
 
     def _root_is_unknown(self, frame: Frame, node: syntax.Member) -> bool:
-        """Return whether the first part of a dotted name is no name of the user's."""
+        """Return whether the first part of a dotted name is not user-defined."""
         root: syntax.Expression = node
         while isinstance(root, syntax.Member):
             root = root.value

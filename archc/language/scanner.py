@@ -36,7 +36,7 @@ class Token:
     @property
     def first_on_line(self) -> bool:
         text, before = self.source.text, self.start - 1
-        while before >= 0 and text[before] in " \t\r":  # a line may be as long as the text
+        while before >= 0 and text[before] in " \t\r":  # not from the start of the line, which may be far
             before -= 1
         return before < 0 or text[before] == "\n"
 
@@ -106,7 +106,7 @@ class Scanner:
 
     @staticmethod
     def _report_comment(source: Source, offset: int, diagnostics: Diagnostics) -> bool:
-        """Report the comment of C's that an offset is in; whether it is in one."""
+        """Report a comment in C's syntax around an offset; returns whether there is one."""
         start = comment_start(source.text, offset)
         if start is None or start == offset:
             return False
@@ -116,7 +116,7 @@ class Scanner:
 
 
 def foreign_comment(source: Source, start: int) -> Diagnostic:
-    """The diagnostic for a comment as C and its descendants write it."""
+    """The diagnostic for a comment in C's syntax."""
     mark = source.text[start : start + 2]
     message = f"`{mark}` begins no comment"
     return Diagnostic("error", "foreign-comment", message, Span(source, start, start + 2), (), SYMBOLS[mark])

@@ -1,6 +1,6 @@
-"""Hints for syntax errors: the statement of another language that the line resembles, and what to write instead.
+"""Hints for syntax errors: the statement of another language that the line resembles, and the text to write instead.
 
-The values are help texts, as those of `foreign_words`: all code in backticks is valid.
+The constants are help texts, as those of `foreign_words`: all code in backticks is valid.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _NUMBER_END = re.compile(r"[0-9]\s*$")
 
 
 def hint(failure: Failure) -> str | None:
-    """Help for a word that does not fit; None where the statement does not tell."""
+    """Help for an unexpected token; None where no hint applies."""
     head = failure.parts[0] if failure.parts else None
     kind = head.type if isinstance(head, Token) else None
     return _of_statement(failure, kind) or _of_expression(failure)

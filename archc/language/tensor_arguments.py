@@ -17,11 +17,11 @@ from archc.ops.registry import find_operator
 
 _SIGNS = ("+", "-", "*", "/", "%", "<", "<=", "==", "!=")
 _JOINED = re.compile(r"\s*,?\s*\)\s*(\.|\[|-(?!>)|[+*/%<>]|==|!=)")
-_LONGEST = 40  # characters of an operand that a help repeats
+_LONGEST = 40  # characters of an operand that a help text repeats
 
 
 def holds_tensors(value: Any) -> bool:
-    """Return whether the value of an argument is a tensor, or a tuple or list of some."""
+    """Return whether the value of an argument is a tensor, or a tuple or list with tensors."""
     items = value if isinstance(value, tuple | list) else (value,)
     return any(isinstance(item, Value) for item in items)
 
@@ -36,8 +36,9 @@ def as_chain(
     """Help that writes an operator with tensors among its arguments as a chain.
 
     Args:
-        tensors: those of the arguments that are tensors, or several.
-        operands: the tensors that flow into the operator already; span: where its name is.
+        tensors: those of the arguments that are tensors, or tuples or lists with tensors.
+        operands: the operands that the operator has already.
+        span: the place of the operator's name.
     """
     patterns = _data_patterns(operator)
     if not patterns:
@@ -50,7 +51,7 @@ def as_chain(
 
 
 def _formula(operator: type[Operator], arguments: Sequence[syntax.Argument], operands: Sequence[Value]) -> str | None:
-    """`x + 1` for `add(x, 1)`."""
+    """Formula for an operator that has a symbol: `x + 1` for `add(x, 1)`."""
     if operator.formula != "binary" or FORMULAS["binary"].get(operator.symbol) is not operator:
         return None
     sides = [value.name or "x" for value in operands] + [_side(argument.value) for argument in arguments]
@@ -71,7 +72,7 @@ def _reduction(
     others: Sequence[syntax.Argument],
     operands: Sequence[Value],
 ) -> str | None:
-    """`(x, y) -> maximum` for `max(x, y)`, which reduces here."""
+    """Pairwise operator for a reduction of two tensors: `(x, y) -> maximum` for `max(x, y)`."""
     pairwise = find_operator(f"{operator.name}imum")
     if pairwise is None or len(patterns) != 1:
         return None
@@ -92,7 +93,7 @@ def _stage(
     others: Sequence[syntax.Argument],
     operands: Sequence[Value],
 ) -> str:
-    """`(x, y) -> concat(1)` for `concat(x, y, 1)`."""
+    """Chain for a call with tensors: `(x, y) -> concat(1)` for `concat(x, y, 1)`."""
     infos = attributes(operator)
     texts = [_short(argument.span) for argument in others]
     is_number = len(others) == 1 and others[0].name is None and bool(infos) and all(info.keyword for info in infos)
@@ -103,7 +104,7 @@ def _stage(
 
 
 def _within(chain: str, arguments: Sequence[syntax.Argument], span: Span) -> str:
-    """A chain as it stands in the place of a call: arrows bind loosest of all."""
+    """A chain in place of a call, in parentheses within an expression: arrows bind loosest of all."""
     text = span.source.text
     before, behind = text[: span.start].rstrip(), text[arguments[-1].span.end :]
     joins = before.endswith(_SIGNS) or _JOINED.match(behind)
@@ -118,7 +119,7 @@ def _data_patterns(operator: type[Operator]) -> list[Pattern]:
 def _flowing(
     patterns: Sequence[Pattern], tensors: Sequence[syntax.Argument], operands: Sequence[Value], required: int
 ) -> list[str]:
-    """The operands as texts, in their order: those that flow already, those by position, and those by name."""
+    """Operands as texts, in their order: those before the arrow, those by position, and those by name."""
     names = [pattern.name for pattern in patterns]
     texts = [value.name or name for value, name in zip(operands, names)]
     texts += [value.name or "x" for value in operands[len(names) :]]
@@ -132,7 +133,7 @@ def _flowing(
 
 
 def _fill(texts: list[str], names: Sequence[str]) -> None:
-    """Add the operands that a text does not give: the only one again, or by the names that the signature has."""
+    """Add missing operands to texts: the only given operand again, or the names in the signature."""
     only = texts[0] if len(texts) == 1 and len(names) > 2 else None
     texts += [only or name for name in names[len(texts) :]]
 

@@ -145,7 +145,7 @@ def _check_linear(expressions: Expressions, frame: Frame, value: syntax.Expressi
 def _bounded(
     expressions: Expressions, frame: Frame, node: syntax.Dim, size: int | SymbolicDim, bound: int
 ) -> int | SymbolicDim:
-    """The size k · H + c with `H` bounded so that it is at most `bound`."""
+    """The size k · H + c, with `H` bounded so that the size is at most `bound`."""
     part = as_linear(size)
     assert part is not None, "a new size was checked to be linear"
     own, scale, offset = part
@@ -268,7 +268,7 @@ def _solve(declared: SymbolicDim, unknown: str, size: int | SymbolicDim) -> int 
 
 
 def _names(node: syntax.Expression) -> list[syntax.Name]:
-    """The names in a sum or product, which is nested as deep as it is long, in the order of the text."""
+    """The names in a sum or product, in the order of the text; without recursion, as a long sum is nested deeply."""
     names: list[syntax.Name] = []
     waiting = [node]
     while waiting:

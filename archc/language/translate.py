@@ -87,7 +87,7 @@ def attribute_help(name: str, known: Collection[str]) -> str | None:
 
 
 def symbol_at(text: str, offset: int) -> str | None:
-    """The punctuation of another language that covers an offset of a text; None for none."""
+    """The punctuation of another language that covers an offset of a text; None where there is none."""
     for symbol in sorted(SYMBOLS, key=len, reverse=True):
         for start in range(max(0, offset - len(symbol) + 1), offset + 1):
             if text.startswith(symbol, start):
@@ -96,7 +96,7 @@ def symbol_at(text: str, offset: int) -> str | None:
 
 
 def comment_start(text: str, offset: int) -> int | None:
-    """The start of a comment of C's, `//` or `/*`, before or at an offset and on its line; None where there is none.
+    """The start of a comment in C's syntax, `//` or `/*`, on the line of an offset and not after it; None without one.
 
     A number after `//` makes it a division.
     """
@@ -107,14 +107,14 @@ def comment_start(text: str, offset: int) -> int | None:
 
 
 def comment_end(text: str, start: int) -> int:
-    """The end of a comment of C's."""
+    """The end of a comment in C's syntax that begins at `start`."""
     mark, length = ("*/", 2) if text.startswith("/*", start) else ("\n", 0)
     end = text.find(mark, start + 2)
     return len(text) if end < 0 else end + length
 
 
 def foreign_word(text: str) -> str | None:
-    """The first word of Python's, or at the front of any other language's, in the text of a statement."""
+    """The first keyword of Python in a statement, or of any language at its start; None where there is none."""
     words = _WORD.findall(_STRING.sub("", text))
     return next((word for i, word in enumerate(words) if word in KEYWORDS and (i == 0 or _is_pythons(word))), None)
 

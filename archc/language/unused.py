@@ -2,7 +2,7 @@
 
 A block is elaborated once for each use, and a use may take another branch than the next: a place in the text counts
 as unused only if no use of its definition used it.  What stands in a branch that was not taken counts as used, and so
-does what stands in a loop over nothing.  A name that begins with `_` says that its value is not wanted.
+does the body of a loop over nothing.  A name that begins with `_` may stay unused.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Limit on the work that a text makes: steps, of a microsecond or two each.
+"""Limit on the steps that elaboration of a text takes, of a microsecond or two each.
 
-A short text can describe much work in many ways: loops, tuples that grow, sizes of a thousand terms.  Whatever does
-work on behalf of a text counts it here.  What the bound on a model's extent foresees, and each character of the text,
-allow for as many steps as they are likely to take; beyond them, `FREE_STEPS` are left for what no bound can foresee.
+A short text can take many steps: by loops, by tuples that grow, by sizes of a thousand terms.  Elaboration counts its
+steps here.  The limit is proportional to the lower bound on the model's extent and to the length of the text, with
+`FREE_STEPS` more for steps that the bound does not include.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from archc.language.arithmetic import item_count
 
 FREE_STEPS = 500_000
 ALLOWED_BY_A_PART = 100
-"""Steps that an operator or a use of a block brings along, if the bound foresees it: itself, and its attributes."""
+"""Steps that are allowed for an operator or an instance of a block in the bound, with its attributes."""
 ALLOWED_BY_AN_ITERATION = 9
 ALLOWED_BY_A_CHARACTER = 4
 STEPS_OF_A_PART = 60
-"""Steps that an operator or a use of a block takes, without its operands and results."""
+"""Steps of an operator or an instance of a block, without its operands and results."""
 STEPS_OF_AN_OPERAND = 60
-"""The same of each operand beyond two."""
+"""Steps of each operand beyond two."""
 STEPS_OF_A_RESULT = 3
 STEPS_OF_AN_ITERATION = 3
 STEPS_OF_A_STATEMENT = 4
@@ -34,7 +34,7 @@ CHARACTERS_OF_A_STEP = 64
 
 
 class TooMuchWork(Exception):
-    """More steps than a text may take."""
+    """More steps than are allowed for a text."""
 
 
 @dataclass
@@ -42,7 +42,7 @@ class Work:
     """Counts the steps of building one model, or all models of one file.
 
     Attributes:
-        allowed, done: steps.
+        allowed, done: numbers of steps.
     """
 
     allowed: int = FREE_STEPS
@@ -50,7 +50,7 @@ class Work:
     _characters: int = 0
 
     def allow(self, parts: int, iterations: int, characters: int) -> None:
-        """Allow for a model of this extent in a text of this length, which counts once for all of its models."""
+        """Allow the steps for a model of this extent, and those for its text, once for all models of that."""
         more = max(0, characters - self._characters)
         self._characters += more
         self.allowed += ALLOWED_BY_A_PART * parts + ALLOWED_BY_AN_ITERATION * iterations + ALLOWED_BY_A_CHARACTER * more
@@ -67,7 +67,7 @@ class Work:
 
 
 def steps_of(*values: Any) -> int:
-    """Steps that it takes to copy, compare or compute with these values."""
+    """Number of steps to copy these values, to compare them or to compute with them."""
     steps = 0
     for value in values:
         if isinstance(value, tuple | list):
