@@ -45,7 +45,7 @@ class Group:
 
 @dataclass(eq=False)
 class Shape:
-    """What alignment knows of a unit.
+    """Properties of a unit that are compared with those of others.
 
     Attributes:
         scope: the use of the block; group: the units that are alike.
@@ -124,7 +124,11 @@ def align(graph: Graph, order: Mapping[Node, Order], distinguish: Distinguish, s
 
 
 class _Aligner:
-    """Groups units, level by level; `apart` has the paths of those that can be none, as soon as there are any."""
+    """Groups like units, level by level.
+
+    Attributes:
+        apart: the paths of the uses that cannot be units, since a layer used several times differs between uses.
+    """
 
     def __init__(self, graph: Graph, distinguish: Distinguish, resized: set[str]):
         self.graph = graph
@@ -279,7 +283,7 @@ class _Aligner:
         return member, (type(item.op), tuple(weights), options, types, len(item.results), self.distinguish(item))
 
     def _in_own_sizes(self, op: Operator, scope: Scope) -> Operator:
-        """An operator as a use of a block sees it; a layer used at several sizes has one text for all of them."""
+        """The operator with sizes under its block's names; under the model's for a layer used at several sizes."""
         if scope.parent is None:
             return op
         return operator_in_own_sizes(op, {} if scope.path in self.resized else sizes_of(scope))
@@ -323,7 +327,7 @@ def _prefixes(path: str) -> Iterable[str]:
 
 
 def structure(op: Operator) -> Hashable:
-    """What instances share of a layer's attributes: those that cannot be arguments, and which are the others."""
+    """Key of the attributes that instances share: values that cannot be arguments, markers for those that can."""
     if type(op).arguments is not Operator.arguments:  # its text is not simply its attributes
         return op
     return tuple(_marker(getattr(op, info.name)) for info in attributes(type(op)))

@@ -34,17 +34,17 @@ class Unit:
 
 
 def fold(graph: Graph, order: Mapping[Node, Order], apart: Collection[str]) -> list[Unit]:
-    """The units of a graph in the order in which they begin, each before those inside it; the first is the model.
+    """Units of a graph in the order of their first nodes, outer ones before inner ones; the first is the model.
 
     Args:
-        order: the places of nodes that are to be others than their own.
-        apart: the paths of uses whose content is to stand in what surrounds them.
+        order: the execution order of some nodes; `Node.order` holds for the others.
+        apart: the paths of the uses of blocks to inline into the unit around them.
     """
     return _Folding(graph, order, apart).run()
 
 
 def levels(units: Sequence[Unit]) -> Iterator[list[Unit]]:
-    """The units by height, the number of units within one another inside them, from the lowest."""
+    """Units grouped by height, lowest first; the height of a unit is the number of levels nested in it."""
     heights: dict[Unit, int] = {}
     found: dict[int, list[Unit]] = defaultdict(list)
     for unit in reversed(units):
@@ -106,7 +106,7 @@ class _Folding:
             self.items[inner] = []
             self.items[parent].append(inner)
             nowhere = not inner.path.startswith(_prefix(parent)) or inner.path == parent.path
-            if nowhere or inner.path in self.apart:  # its layers have no place below the parent's, or are wanted here
+            if nowhere or inner.path in self.apart:  # its layers have no path below the parent's, or it is inlined
                 self.inlined.add(inner)
             parent = inner
         return scope if scope in self.depths else self.root

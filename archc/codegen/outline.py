@@ -33,7 +33,7 @@ def outline(
         self_contained: keep no definition that shares a weight with what is outside it; its content then stands
             in what surrounds it.
         mixed_loops: let the iterations of a loop use different definitions of one block, where passes made them differ.
-        order: the places of the nodes, as far as the data allows; their own by default.
+        order: the execution order of nodes, as far as dependences allow it; `Node.order` by default.
     """
     groups = align(graph, order or {}, distinguish, self_contained)
     names = name_groups(groups)

@@ -1,6 +1,6 @@
-"""Sizes in a block's own terms: `arange(T)`, where the model has `arange(S)` and the block's input binds T to S.
+"""Sizes under a block's own names: `arange(T)`, where the model has `arange(S)` and the block's input binds T to S.
 
-So two uses of a block that differ only in the sizes of what they receive are alike.
+Two uses of a block that differ only in the sizes of their operands then have the same definition.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from archc.ir.solve import Extent
 from archc.ops.operator import Operator
 
 MODEL = "model."
-"""Begins the name of a size that only the model has a name for."""
+"""Prefix of a size that only the model has a name for."""
 
 Sizes = Mapping[str, Extent]
 """Sizes by the names that a block has for them."""
 
 
 def sizes_of(scope: Scope) -> Sizes:
-    """The symbolic and other sizes that a use of a block has names for: those of its inputs, and its attributes."""
+    """Sizes that a use of a block has names for: those of its inputs, and its symbolic attributes."""
     given = {name: value for name, value in scope.arguments.items() if isinstance(value, SymbolicDim)}
     return {**scope.sizes, **given} if given else scope.sizes
 
 
 def operator_in_own_sizes(op: Operator, sizes: Sizes) -> Operator:
-    """An operator whose attributes are in a block's own terms."""
+    """The operator with the sizes in its attributes under a block's own names."""
     changed = {}
     for info in attributes(type(op)):
         value = getattr(op, info.name)
@@ -40,7 +40,7 @@ def operator_in_own_sizes(op: Operator, sizes: Sizes) -> Operator:
 
 
 def in_own_sizes(value: Any, sizes: Sizes) -> Any:
-    """A value whose sizes are in a block's own terms; the same object where it has no symbolic size."""
+    """The value with its sizes under a block's own names; the same object if it has no symbolic size."""
     if isinstance(value, SymbolicDim):
         own = _own(value, sizes)
         return substitute(value, {name: symbol(f"{MODEL}{name}") for name in symbols(value)}) if own is None else own
@@ -48,7 +48,7 @@ def in_own_sizes(value: Any, sizes: Sizes) -> Any:
 
 
 def renamed(value: Any, names: Mapping[str, str]) -> Any:
-    """A value, or an operator, whose sizes have other names; the same object where it has no symbolic size."""
+    """The value or operator with its sizes renamed; the same object if it has no symbolic size."""
     if isinstance(value, SymbolicDim):
         return substitute(value, {name: symbol(names.get(name, name)) for name in symbols(value)})
     if isinstance(value, Operator):
@@ -66,7 +66,7 @@ def _each(value: Any, change: Any) -> Any:
 
 
 def _own(size: int | SymbolicDim, sizes: Sizes) -> int | SymbolicDim | None:
-    """A size in a block's own terms; None where it has no names for it."""
+    """A size under a block's own names; None if they do not determine it."""
     if isinstance(size, int):
         return size
     for name, bound in sizes.items():
@@ -79,7 +79,7 @@ def _own(size: int | SymbolicDim, sizes: Sizes) -> int | SymbolicDim | None:
             plain.setdefault(of_model.name, symbol(name))
     if symbols(size).keys() <= plain.keys():
         return substitute(size, plain)
-    for name, bound in sizes.items():  # one of several factors
+    for name, bound in sizes.items():  # a product with a named size
         quotient = divide(size, bound) if isinstance(bound, SymbolicDim) else None
         rest = None if quotient is None else _own(quotient, sizes)
         if rest is not None:

@@ -233,7 +233,7 @@ def reads_of(statement: Statement) -> Iterator[Local]:
 
 
 def executed(statements: Iterable[Statement]) -> Iterator[Apply | Use]:
-    """The operators and uses of blocks in the order of execution, the two ends of each scan among them."""
+    """Operators and uses of blocks in the order of execution, including both ends of each scan."""
     for statement in statements:
         if isinstance(statement, Recurrence):
             yield statement.enter
@@ -306,7 +306,7 @@ class Occurrence:
     """A use of a definition at its place in the graph; a layer that is used twice has two.
 
     Attributes:
-        items: for each row of the definition, the node or the use of a block that it stands for here.
+        items: for each row of the definition, the node or the use of a block at this place.
     """
 
     definition: Definition
@@ -327,7 +327,7 @@ class Program:
     """A model's definitions, inner ones first; the last one is the model itself, with a single instance.
 
     Attributes:
-        whole: the model, with all uses of blocks in it.
+        whole: the use of the model's definition, which contains all others.
     """
 
     definitions: list[Definition]

@@ -1,16 +1,16 @@
-"""Last check of emitted Python: Python itself compiles it before it is written."""
+"""Check that emitted Python compiles, before it is written."""
 
 from __future__ import annotations
 
 
 def compiled(source: str, name: str) -> str:
-    """The source of a module, once Python has compiled it.
+    """Compile the source of a module as a check, and return it unchanged.
 
     Args:
-        name: of the module, for the message.
+        name: the name of the module, for the message.
 
     Raises:
-        RuntimeError: it is no Python, which is a mistake of an emitter and never of the model.
+        RuntimeError: it does not compile, which is a bug of the emitter, never of the model.
     """
     try:
         compile(source, f"{name}.py", "exec", dont_inherit=True)

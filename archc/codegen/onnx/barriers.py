@@ -1,16 +1,17 @@
 """Copies between two nodes that ONNX Runtime would fuse wrongly.
 
-A copy is a `Max` of one operand: it keeps the values of every dtype that these nodes have, and no fusion knows it.
+A copy is a `Max` of one operand: it keeps the values of every dtype that these nodes have, and no fusion matches it.
 `Identity`, `Dropout`, `Cast` and an empty `Pad` are removed before the fusions run.  The cases, of ONNX Runtime 1.31:
 
-- `MatMulScaleFusion` takes constant factors into a product.  Where a scaled value is scaled again, and two products
-  take both, it removes a node that the first product uses, and the model is refused.  Factors of f64 become f32.
-- `DoubleQDQPairsRemover` makes one grid of two that follow each other, which rounds differently.
-- The integer kernels for activations know a single scale.  They are chosen for a scale along an axis as well, and the
-  model is refused.
-- `PadFusion` gives the zeros of a `Pad` to the pool after it: a maximum is then taken without them, and a pool is
-  refused that is padded by as much as its window.
-- `WeightBiasQuantization` rounds a float weight to int8 where the other operand of its product is decoded.
+- `MatMulScaleFusion` fuses constant factors into a product.  If a scaled value is scaled again, and one product uses
+  the first value and another the second, it removes a node that is still used, and the model is refused.  It also
+  rounds factors of f64 to f32.
+- `DoubleQDQPairsRemover` merges two successive quantize/dequantize pairs of different scales, which rounds differently.
+- Integer kernels for activations support only a scalar scale.  ONNX Runtime selects them for a scale along an axis as
+  well, and then refuses the model.
+- `PadFusion` moves the padding of a `Pad` into the pool after it.  A max pool then ignores the zeros, and a pool with
+  as much padding as its window is refused.
+- `WeightBiasQuantization` quantizes a float weight to int8 if the other operand of its product is dequantized.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _PRODUCTS = frozenset(("Conv", "ConvTranspose", "Gemm", "MatMul"))
 _POOLS = frozenset(("AveragePool", "MaxPool"))
 _SCALES = frozenset(("Div", "Mul"))
 _MOVES = frozenset(("Reshape", "Squeeze", "Transpose", "Unsqueeze"))
-"""Operators that ONNX Runtime moves past a factor, fuses into a product, or removes where they do nothing."""
+"""Operators that ONNX Runtime moves past a factor, fuses into a product, or removes as no-ops."""
 
 
 class Constants(Protocol):
@@ -39,12 +40,12 @@ class Constants(Protocol):
 
 
 def separate(records: list[Record], outputs: Collection[str], names: Names, constants: Constants) -> list[Record]:
-    """The nodes with copies where they must not be fused.
+    """Insert copies between nodes that must not be fused; return all nodes.
 
     Args:
         records: the nodes, each after those it uses; changed in place.
-        outputs: the names that are used elsewhere.
-        names: the names of values that are taken.
+        outputs: the names that are used outside these nodes.
+        names: the names in use, to which those of the copies are added.
     """
     surroundings = _Surroundings(records, outputs, constants)
     guarded = [sorted(set(surroundings.unsafe(record))) for record in records]
@@ -92,29 +93,29 @@ class _Surroundings:
         return made is not None and made.op_type == op_type
 
     def _decoder(self, name: str) -> Record | None:
-        """The node that decodes a value from integers."""
+        """The `DequantizeLinear` that produces a value; None for any other producer."""
         made = self._producers.get(name)
         return made if made is not None and made.op_type == _DECODER else None
 
     def _decodes_alone(self, product: Record) -> bool:
-        """Return whether the first operand of a product is decoded, and the second is not, transposed or not."""
+        """Return whether the first operand of a product is dequantized, and the second is not, transposed or not."""
         weight = product.inputs[1]
         integer = any(made.op_type == _DECODER for _, made in self._moved(weight))
         return self._decoder(product.inputs[0]) is not None and not integer
 
     def _is_decoded_along_an_axis(self, name: str) -> bool:
-        """Return whether a value is decoded by a scale along an axis, and no weight."""
+        """Return whether an activation is dequantized with a scale along an axis."""
         made = self._decoder(name)
         return made is not None and made.attributes.get("axis") is not None and not self._is_constant(made.inputs[0])
 
     def _regrids(self, quantizer: Record) -> bool:
-        """Return whether a node rounds to a grid along an axis, or what was decoded from another grid."""
+        """Return whether a quantizer has a scale along an axis, or another scale than the dequantizer before it."""
         made = self._decoder(quantizer.inputs[0])
         other = made is not None and made.inputs[1:] != quantizer.inputs[1:]
         return other or quantizer.attributes.get("axis") is not None
 
     def _is_scaled_again(self, record: Record, position: int) -> bool:
-        """Return whether the operand that a node scales is scaled before, and used by others as well."""
+        """Return whether the operand that a node scales is the result of another scaling with further uses."""
         shared = False
         for name, made in self._moved(record.inputs[position]):
             shared |= self._uses[name] > 1
@@ -136,7 +137,7 @@ class _Surroundings:
         return False
 
     def _scaled(self, record: Record) -> int | None:
-        """The position of the operand that a node multiplies or divides by a constant; None where it does not."""
+        """The position of the operand that a node multiplies or divides by a constant; None for any other node."""
         if record.op_type not in _SCALES:
             return None
         known = [self._is_constant(name) for name in record.inputs]
@@ -145,7 +146,7 @@ class _Surroundings:
         return 1 if known == [True, False] and record.op_type == "Mul" else None
 
     def _moved(self, name: str) -> Iterator[tuple[str, Record]]:
-        """A value and those that it is moved from, each with the node that makes it."""
+        """A value and its sources through operators of `_MOVES`, each with its producer."""
         while name in self._producers:
             made = self._producers[name]
             yield name, made

@@ -113,13 +113,13 @@ class Builder:
         return decode_late(made, used, self.names, self._is_int8)
 
     def _separated(self, records: list[Record], outputs: Iterable[str]) -> list[Record]:
-        """The nodes with the last rewrite: what other rewrites look for, copies would hide from them."""
+        """The nodes after the last rewrite, `separate`: its copies would hide patterns from the other rewrites."""
         made = separate(records, _used_elsewhere(records, outputs), self.names, self.initializers)
         self.domains.update(record.domain for record in made)
         return made
 
     def _is_int8(self, zero_point: str) -> bool:
-        """Return whether a zero point is a single stored int8."""
+        """Return whether a zero point is a stored int8 scalar."""
         tensors = self.graph.tensors
         assert tensors is not None, "the emitter checks that weights are bound"
         if zero_point not in self.initializers:

@@ -77,8 +77,8 @@ def dequantize(builder: Builder, weight: Weight) -> str:
 def zero_points(builder: Builder, path: str, shape: tuple[int, ...]) -> str:
     """The name of the zero points of a weight in int8.
 
-    Without them ONNX Runtime does not know the pattern, and computes in float.  Two weights cannot share them: with
-    the session option `x64quantprecision` it makes others of them under a name of their own, once for each weight.
+    Without them ONNX Runtime does not match the pattern of an integer layer, and computes in float.  Two weights cannot
+    share them: with the session option `x64quantprecision` it converts them once for each weight, under the same name.
     """
     import numpy as np
 
@@ -86,7 +86,7 @@ def zero_points(builder: Builder, path: str, shape: tuple[int, ...]) -> str:
 
 
 LEAST_EXACT = 2.0**-20
-"""The largest relative error of a bias whose row of the weight is zero: there, it is the whole result."""
+"""The largest relative error of a bias whose row of the weight is zero: the bias is the whole result of that row."""
 
 
 class IntegerBias(NamedTuple):
@@ -99,8 +99,8 @@ class IntegerBias(NamedTuple):
 def rounded_bias(builder: Builder, path: str, weight: Weight, scale: str) -> IntegerBias | None:
     """A bias in integers, counts = round(b / (s_x s_w)), in int32.
 
-    None where int32 cannot hold it and the products together, where the product of the scales is no normal number,
-    and where a row of zeros, whose scale can be any, would lose more of its bias than float32 does.
+    None if int32 cannot hold the sum of the products and the bias, if a product of the scales is not a normal float32,
+    or if the bias of an all-zero row, whose scale is arbitrary, would have a relative error above `LEAST_EXACT`.
 
     Args:
         path: the bias; scale: the stored scale of the operand.

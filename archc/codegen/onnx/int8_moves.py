@@ -1,9 +1,9 @@
-"""Int8 values decoded after the operators that only move elements.
+"""Dequantize int8 values after the operators that only move elements.
 
-ONNX Runtime 1.31 moves decoding there itself: it inserts a `QuantizeLinear` with the `output_dtype` INT8 after the
-move.  Then it turns int8 into uint8, keeps that attribute, and refuses its own graph.  Where the model decodes after
-the move already, nothing is inserted.  The results are the same: a move makes no new values, and decoding keeps the
-order by which `MaxPool` chooses.
+ONNX Runtime 1.31 does the same: it inserts a `QuantizeLinear` with the `output_dtype` INT8 after the move.  Then it
+converts int8 to uint8, keeps that attribute, and refuses its own graph.  It inserts nothing if the model already
+dequantizes after the move.  The results are the same: a move creates no values, and dequantizing keeps their order, by
+which `MaxPool` chooses.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from archc.codegen.onnx.names import Names
 from archc.codegen.onnx.nodes import Record
 
 INT8_MOVES = frozenset(("Flatten", "MaxPool", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"))
-"""Operators past which ONNX Runtime moves rounding and decoding, and `Flatten`."""
+"""Operators past which ONNX Runtime moves quantize and dequantize nodes, and `Flatten`."""
 
 
 def decode_late(
     records: list[Record], outputs: Collection[str], names: Names, is_int8: Callable[[str], bool]
 ) -> list[Record]:
-    """The nodes with int8 decoded after moves.
+    """Replace dequantize nodes before moves by such nodes after them, for int8; return all nodes.
 
     Args:
         records: the nodes, each after those it uses; changed in place.
-        outputs: the names that are used elsewhere.
-        names: the names of values that are taken.
+        outputs: the names that are used outside these nodes.
+        names: the names in use, to which new ones are added.
         is_int8: whether a zero point, given by its name, is a single int8.
     """
     decoded: dict[str, Record] = {}

@@ -22,7 +22,7 @@ def session(model: onnx.ModelProto | Path | str, threads: int = 1, exact: bool =
     """A session on the CPU.  A model above 2 GB, or with weights in another file, must be given as a path.
 
     Args:
-        exact: add products of 8-bit integers without saturation on CPUs without VNNI, too; slower there.
+        exact: add products of 8-bit integers without saturation on CPUs without VNNI as well, which is slower there.
     """
     import onnxruntime
 
@@ -41,14 +41,14 @@ def run(
     threads: int = 1,
     exact: bool = False,
 ) -> dict[str, np.ndarray[Any, Any]]:
-    """The outputs by name; bf16 is `ml_dtypes.bfloat16`, among the inputs as among the outputs."""
+    """Outputs by name; inputs and outputs of bf16 have the dtype `ml_dtypes.bfloat16`.  See `session`."""
     return run_session(session(model, threads, exact), inputs)
 
 
 def run_tensors(
     model: onnx.ModelProto | Path | str, inputs: Mapping[str, torch.Tensor], threads: int = 1, exact: bool = False
 ) -> dict[str, torch.Tensor]:
-    """`run` for tensors on the CPU, of any dtype."""
+    """Outputs by name, as `run`, for tensors on the CPU."""
     outputs = run(model, {name: from_torch(tensor) for name, tensor in inputs.items()}, threads, exact)
     return {name: to_torch(array) for name, array in outputs.items()}
 
@@ -56,16 +56,15 @@ def run_tensors(
 def run_session(
     ready: onnxruntime.InferenceSession, inputs: Mapping[str, np.ndarray[Any, Any]]
 ) -> dict[str, np.ndarray[Any, Any]]:
-    """One run of a session: the outputs by name.
+    """Outputs by name of one run of a session.
 
-    numpy has no bf16 of its own, so ONNX Runtime neither takes nor returns such arrays; it does take and return its
-    own tensors of it.
+    ONNX Runtime neither takes nor returns numpy arrays of bf16, so tensors pass as `OrtValue`.
     """
     names = [output.name for output in ready.get_outputs()]
     values = {name: _value(array) for name, array in inputs.items()}  # an array must outlive its value
     results = ready.run_with_ort_values(names, values)
     borrowed = {value.data_ptr() for value in values.values()}
-    # A result that is an input lies in the memory of the array that was given, which the caller may free.
+    # A result that is an input shares the memory of the caller's array, which the caller may free.
     return {name: _array(value, value.data_ptr() in borrowed) for name, value in zip(names, results, strict=True)}
 
 

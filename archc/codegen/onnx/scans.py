@@ -3,7 +3,7 @@
 What the steps use from outside, weights among it, the body takes from the graph around it by name.
 
 `Scan` runs along the first axis, with a `Transpose` of each sequence before and after it.  Along another axis ONNX
-Runtime transposes in `Scan` itself, no faster, and divides by zero where a sequence has no elements: the process ends.
+Runtime transposes in `Scan` itself, no faster, and crashes on a sequence without elements: it divides by zero.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def scan_records(builder: Builder, scan: Scan) -> list[Record]:
-    """The nodes of a scan; its results get their names."""
+    """The nodes of a scan; also names its results."""
     entering = scan.enter.results[1:]
     items, states = entering[: len(scan.sequences)], entering[len(scan.sequences) :]
     title = scan.enter.scope.within("scan")

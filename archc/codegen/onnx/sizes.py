@@ -67,10 +67,16 @@ class Sizes:
         return self._shapes[key]
 
     def reshaped(self, dims: Sequence[Extent], like: Sequence[Extent]) -> tuple[str, bool]:
-        """The vector with which `Reshape` makes a shape of another, and whether its zeros are sizes.
+        """The shape operand of a `Reshape`, and whether its zeros are sizes (`allowzero`).
 
-        Else a 0 means "as it was", and one -1 "what is left".  Beside a symbolic size, which may be 0, nothing is
-        left to work a -1 out from: it is used there for a size alone that cannot be computed.
+        Without `allowzero` a 0 keeps the size of the operand, and one -1 is inferred.  ONNX Runtime cannot infer -1
+        if another size is 0.  So beside symbolic sizes -1 is used only for a size that the graph cannot compute.
+
+        Args:
+            dims: the shape of the result; like: the shape of the operand.
+
+        Raises:
+            OperatorError: the graph cannot compute two of the sizes.
         """
         kept = {k for k, (new, old) in enumerate(zip(dims, like)) if new == old and not isinstance(new, int)}
         changed = [k for k, dim in enumerate(dims) if k not in kept and not isinstance(dim, int)]

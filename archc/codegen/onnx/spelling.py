@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class Spelling:
     """The surroundings of one node.
 
-    The operator sees the dtypes in which its ONNX form is computed: operands and weights of other dtypes come through a
-    `Cast`, and so do its results; see `Operator.onnx_dtypes`.
+    The operator sees the dtypes in which its ONNX form is computed: operands and weights of other dtypes are cast to
+    them, and results are cast back; see `Operator.onnx_dtypes`.
 
     Attributes:
         records: the nodes that the operator has added so far.
@@ -78,7 +78,7 @@ class Spelling:
 
     def quantized(self, position: int) -> Quantized | None:
         if self._widened(position):
-            return None  # what is decoded to another dtype is no pattern of integer kernels
+            return None  # integer kernels do not match an operand that is cast after it is dequantized
         return self._builder.quantized(self._node.operands[position])
 
     def _widened(self, position: int) -> bool:
@@ -115,7 +115,7 @@ class Spelling:
         ]
 
     def _cast_back(self, name: str, dtype: DType) -> str:
-        """The name of a result in a dtype: that of the operand or weight which it is, where it has this dtype."""
+        """Cast a result to a dtype; undo the cast if the result is an operand or weight that had this dtype."""
         before, have = self._before.get(name, (name, None))
         return before if have is dtype else self.add("Cast", name, to=dtype)
 

@@ -3,7 +3,7 @@ sends.
 
 A stage talks to its neighbours alone.  What an early stage makes and a late one needs (a skip over a cut) is relayed:
 it is an input and an output of every stage between.  A tensor has one name on its whole way, so the outputs of one
-stage are the inputs of the next, in the same order.  Sizes are those that the axes of a stage's own inputs show.
+stage are the inputs of the next, in the same order.  Sizes are read from the axes of a stage's own inputs.
 `to_stage` itself is gone: the cut is between the graphs.
 
 Scale and zero point of integers that a stage receives are weights of the layer that rounds, so they are not sent: the
@@ -173,7 +173,7 @@ class _Splitter:
         return dict(zip(node.results, copy.results))
 
     def _copied(self, scope: Scope, scopes: dict[Scope, Scope]) -> Scope:
-        """The scope that stands for another one in a part."""
+        """The copy of a scope in the graph of a stage; made on first use."""
         if scope not in scopes:
             parent = None if scope.parent is None else self._copied(scope.parent, scopes)
             scopes[scope] = replace(express_scope(scope, self.sizes), parent=parent, inputs=[], names={})

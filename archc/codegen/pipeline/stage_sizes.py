@@ -1,4 +1,4 @@
-"""The sizes of a stage, in terms of the axes that it receives; see `archc.ir.shown_sizes`."""
+"""Sizes of a stage, expressed by the axes of its inputs; see `archc.ir.shown_sizes`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from archc.ops.operator import Operator
 
 
 def stage_sizes(graph: Graph, types: Iterable[TensorType]) -> ShownSizes:
-    """The sizes that a stage of a graph reads off tensors of these types: `S1`, `S2`, ... where they have no names."""
+    """Sizes that a stage reads from inputs of these types; those without a name become `S1`, `S2`, ..."""
     shapes = (
         value.type.shape for value in (*graph.inputs, *(result for node in graph.nodes() for result in node.results))
     )
@@ -24,20 +24,20 @@ def stage_sizes(graph: Graph, types: Iterable[TensorType]) -> ShownSizes:
 
 
 def express_operator(op: Operator, sizes: ShownSizes) -> Operator:
-    """An operator whose attributes have sizes in these terms."""
+    """The operator with the sizes in its attributes expressed by those of the inputs."""
     given = {info.name: getattr(op, info.name) for info in fields(op)}
     changed = {name: new for name, value in given.items() if (new := express(value, sizes)) != value}
     return replace(op, **changed) if changed else op
 
 
 def express_scope(scope: Scope, sizes: ShownSizes) -> Scope:
-    """A scope whose sizes and arguments are in these terms."""
+    """The scope with its sizes and arguments expressed by the sizes of the inputs."""
     arguments = {name: express(value, sizes) for name, value in scope.arguments.items()}
     return replace(scope, arguments=arguments, sizes={name: express(dim, sizes) for name, dim in scope.sizes.items()})
 
 
 def express(value: Any, sizes: ShownSizes) -> Any:
-    """An attribute's value in these terms; what does not follow from the axes stays."""
+    """The value of an attribute with its sizes expressed by those of the inputs, where they determine them."""
     if isinstance(value, SymbolicDim):
         found = sizes.express(value)
         return value if found is None else found

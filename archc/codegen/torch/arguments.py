@@ -25,8 +25,8 @@ class Arguments:
     """The arguments of one class, collected while its code is made.
 
     Args:
-        members: the names of its modules so far, which an argument kept as an attribute must not have.
-        classes: the names of the classes that its modules may have, which no argument must hide.
+        members: the names of its modules so far, which attributes that keep arguments must not reuse.
+        classes: the names of the classes of its modules, which arguments must not shadow.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class Arguments:
         return f"self.{self.kept[text]}"
 
     def _attribute(self, argument: str) -> str:
-        """The attribute to keep an argument under: no other member of the module has its name."""
+        """Name of the attribute that keeps an argument; no other member of the module has it."""
         name = argument
         while name in self.members or name in self.kept.values() or is_reserved_member(name):
             name += "_"

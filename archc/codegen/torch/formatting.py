@@ -55,7 +55,7 @@ def loop_header(targets: str, iterable: str, indent: int) -> list[str]:
 
 
 def _bracketed(prefix: str, targets: str, indent: int) -> list[str]:
-    """Targets in brackets, a line each; the closing bracket is left to what follows."""
+    """Targets after an opening bracket, a line each; the caller writes the closing bracket."""
     return [f"{_INDENT * indent}{prefix}(", *_elements(targets, indent + 1)]
 
 

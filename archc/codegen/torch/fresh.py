@@ -32,7 +32,7 @@ def registrations(weight: Weight, name: str) -> dict[str, str]:
             found[f"{name}_mask"] = call("torch.ones", *_sizes(weight.shape), dtype=DType.bool)
         return found
     if isinstance(weight.storage, LowRank):
-        # The elements of the product vary as those of a dense weight do.
+        # The product then has the variance of a dense weight.
         (left, _), (right, _) = weight.storage.tensors(name, weight.shape, weight.dtype).values()
         scale = Normal(0.0, weight.storage.rank**-0.5)
         factors = {name: (scale, left), f"{name}_right": (weight.initializer, right)}

@@ -89,9 +89,9 @@ class Line:
         """The call.
 
         Args:
-            access: gives the expression of a member.
-            elements: gives the iterable over the first elements of a list, so many.
-            move: gives the expression of a step that only moves elements.
+            access: gives the expression of a member, from its path.
+            elements: gives the iterable over the first elements of a list, from its path and their number.
+            move: gives the expression of a step that only moves elements, from the step and its operand.
         """
         members = [[part.layer for part in self.parts]]
         if self.fixed:

@@ -61,11 +61,11 @@ class Member:
 
     @property
     def has_names(self) -> bool:
-        """Return whether it is no plain list: beside numbered elements it has others, `enc.norm` beside `enc[0]`."""
+        """Return whether it has named members beside its numbered elements: `enc.norm` beside `enc[0]`."""
         return self.kind in ("dict", "module")
 
     def elements(self, access: str, first: int, end: int) -> str:
-        """Iterable of a loop over some of its numbered elements, given the expression of this member."""
+        """Iterable over its numbered elements from `first` to before `end`, given the expression of this member."""
         if not self.has_names:
             return f"{access}[{first}:]" if first else access
         numbers = f"{first}, {end}" if first else f"{end}"

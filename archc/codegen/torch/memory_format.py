@@ -15,11 +15,11 @@ _IMAGE = 4
 
 
 def channels_last(graph: Graph) -> bool:
-    """Whether the weights of a model are to be ordered so.
+    """Return whether to load the weights of a model in channels-last layout.
 
-    Not in a model with weights of five axes, since `Module.to` orders all or none; nor where stages pass tensors on,
-    which are sent as they lie in memory; nor beside a convolution that is not safe in that order, which would receive
-    images in the order of the others.
+    It is not used for models with weights of five axes, since `Module.to` converts all or none.  It is not used for
+    models in stages either, which send tensors in their memory layout.  A single convolution that is not safe in this
+    layout excludes the model, since it would receive images in the layout of the others.
     """
     if not safe(graph):
         return False
@@ -31,7 +31,7 @@ def channels_last(graph: Graph) -> bool:
 
 
 def safe(graph: Graph) -> bool:
-    """Return whether every convolution of a model is safe with channels last; each decides for itself."""
+    """Return whether every convolution of a model is safe in channels-last layout."""
     convolutions = (node for node in graph.nodes() if node.op.torch_channels_last and node.weights)
     return all(node.op.safe_channels_last(node.types) for node in convolutions)
 

@@ -40,7 +40,7 @@ MODULE_NAMES = frozenset({
 VARIABLES = MODULE_NAMES | {
     "self", "super", "range", "zip", "min", "max", "round", "float", "int", "tuple", "str",
 }  # fmt: skip
-"""What the body of an emitted class may refer to, and a variable must therefore not hide."""
+"""Names that the body of an emitted class may refer to, so that no variable must shadow them."""
 
 
 IN_CONSTRUCTORS = VARIABLES - {

@@ -59,7 +59,7 @@ class Steps:
     names: tuple[str, ...]
 
     def header(self, sequences: Sequence[str], items: Sequence[str]) -> tuple[str, str]:
-        """`x_t, m_t` and `zip(x.unbind(1), m.unbind(1))`: the targets of the loop, and what it goes through."""
+        """`x_t, m_t` and `zip(x.unbind(1), m.unbind(1))`: the targets and the iterable of the loop."""
         unbound = [method(name, "unbind", 1) for name in sequences]
         return ", ".join(items), unbound[0] if len(unbound) == 1 else call("zip", *unbound)
 
