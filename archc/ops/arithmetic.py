@@ -85,9 +85,9 @@ class Div(Binary):
 class Pow(Binary):
     """The power: y = aᵇ.
 
-    Powers of integers have exponents from 0.  A result beyond the dtype's range wraps around, as a product does.  Where
-    the exponent is a tensor or a size, ONNX Runtime computes in f64: it rounds results beyond 2⁵³, and gives the
-    dtype's least number for those beyond its range.
+    The exponents of integers must not be negative.  Integer results beyond the dtype's range wrap around, as products
+    do.  For exponents that are tensors or sizes, ONNX Runtime computes in f64: it rounds integers beyond 2⁵³, and
+    returns the dtype's least number for those beyond its range.
     """
 
     symbol = "**"

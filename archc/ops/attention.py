@@ -27,9 +27,9 @@ class ScaledDotProductAttention(Operator):
     """Values mixed by how well keys fit queries: y = softmax(q kᵀ · scale + mask) v.
 
     Shapes: q[..., t, e], k[..., s, e], v[..., s, f] -> y[..., t, f].  A mask broadcasts to [..., t, s]; a bool one
-    says what may be seen, any other is added.  `is_causal` lets query i see the keys 0 to i.  A query that sees no
-    key gives zeros: its row of the mask is false, or -inf, throughout.  In training each weight that softmax gives
-    becomes 0 with probability p = `dropout_p`, and the others are scaled by 1 / (1 - p).
+    marks the visible keys, any other is added.  `is_causal` lets query i see the keys 0 to i.  The result is zero for
+    a query whose row of the mask is false, or -inf, throughout.  In training each weight that softmax gives becomes 0
+    with probability p = `dropout_p`, and the others are scaled by 1 / (1 - p).
     """
 
     signature = "q[*b, t, e], k[*b, s, e], v[*b, s, f], mask[*m]? -> y[*b, t, f]"
@@ -86,9 +86,9 @@ class Attention(Operator):
 
     Shapes: q[b, t, h·e], k[b, s, h·e], v[b, s, h·f] -> y[b, t, h·f].  With `kv_heads` = g < h keys and values have
     g heads, each for h/g heads of the queries (Ainslie et al. 2023).  A mask broadcasts to [b, h, t, s]; a bool one
-    says what may be seen, any other is added.  `causal` lets query i see the keys 0 to i.  A query that sees no key
-    gives zeros: its row of the mask is false, or -inf, throughout.  In training each weight that softmax gives
-    becomes 0 with probability p = `dropout`, and the others are scaled by 1 / (1 - p).
+    marks the visible keys, any other is added.  `causal` lets query i see the keys 0 to i.  The result is zero for a
+    query whose row of the mask is false, or -inf, throughout.  In training each weight that softmax gives becomes 0
+    with probability p = `dropout`, and the others are scaled by 1 / (1 - p).
     """
 
     signature = "q[b, t, h*e], k[b, s, h*e], v[b, s, h*f], mask[*m]? -> y[b, t, h*f]"
@@ -214,7 +214,7 @@ def _check_mask(op: Operator, types: Sequence[TensorType], causal: bool, leading
     """Refuse a mask that does not broadcast to the scores [*leading, t, s].
 
     Raises:
-        OperatorError: it does not, or the operator is causal as well.
+        OperatorError: the mask does not broadcast (`shape-mismatch`), or the operator is causal as well.
     """
     if len(types) != 4:
         return
@@ -238,7 +238,7 @@ def _check_batch_of_masks(op: Operator, mask: TensorType, scores: Sequence[Exten
     """Refuse a mask [b, s] or [b, t, s] that lacks the axes between the batch and its own.
 
     Raises:
-        OperatorError: says which axes to insert.
+        OperatorError: the mask lacks axes (`shape-mismatch`); the help says where to insert them.
     """
 
     def broadcasts(shape: Sequence[Extent]) -> bool:

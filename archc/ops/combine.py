@@ -90,7 +90,7 @@ class Stack(Operator):
 
 
 MOST_RESULTS = 10_000
-"""Parts that one `split` or `chunk` makes; each is a value of the graph."""
+"""The most parts of one `split` or `chunk`; each part is a value of the graph."""
 
 
 @operator
@@ -248,7 +248,7 @@ def _equal_parts(op: Operator, operand: TensorType, axis: int, size: Extent) -> 
 
 
 def _check_count(op: Operator, count: int, attribute: str) -> None:
-    """Refuse more results than a graph can hold of one operator."""
+    """Raise if an operator would have more than `MOST_RESULTS` results (`model-too-large`)."""
     if count > MOST_RESULTS:
         raise OperatorError(
             "model-too-large",

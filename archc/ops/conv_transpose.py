@@ -84,9 +84,10 @@ class TransposedConvolution(Convolving, abstract=True):
         }
 
     def onnx(self, spell: OnnxSpelling) -> str:
-        """ONNX Runtime wants an `output_padding` below the stride, where a dilation allows PyTorch more.
+        """Spell `ConvTranspose`, also for an `output_padding` of the stride or more.
 
-        Then zeros after the operand make the result longer, and the padding at its end cuts off what is too much.
+        PyTorch allows it below the dilation, ONNX Runtime does not.  Zeros appended to the operand then lengthen the
+        result, and a larger padding at its end crops it to size.
         """
         extra, value = self._end_padding, spell.operands[0]
         longer = any(one >= stride for one, stride in zip(extra, self.strides))

@@ -15,9 +15,9 @@ from archc.ops.spatial import Sizes, check_sizes, per_axis
 from archc.ops.spelling import TorchModule, TorchSpelling, call
 
 _LONGEST_KERNEL = 16
-"""The longest side of a kernel that is trusted with channels last; patches of vision transformers are as long."""
+"""The longest side of a kernel for which channels-last layout is used: that of vision transformers' patches."""
 _REGISTER = 16
-"""The 32-bit floats in the widest registers there are."""
+"""Number of 32-bit floats in the widest vector registers (AVX-512)."""
 
 
 @operator
@@ -78,12 +78,12 @@ class Convolving(Operator, abstract=True):
         return per_axis(self.dilation, len(self.spatial))
 
     def safe_channels_last(self, types: Sequence[TensorType]) -> bool:
-        """Exclude what oneDNN's channels-last kernels do wrong, and some more.
+        """Return whether oneDNN's channels-last kernels are known to be right for operands of these types.
 
-        Along tall kernels over images one pixel wide the AVX-512 kernels read memory that nobody wrote: seen from 24
-        rows on, with channels that 16 does not divide.  Kernels of one pixel with a stride write beyond their memory
-        in training where a register of 8 or 16 has more places than there are channels
-        (github.com/uxlfoundation/oneDNN/issues/6035).
+        For tall kernels over images one pixel wide, the AVX-512 kernels read uninitialized memory: seen from 24 rows
+        on, with channels that 16 does not divide.  In training, strided kernels of one pixel write out of bounds if
+        there are fewer channels than floats in a vector register, 8 or 16
+        (github.com/uxlfoundation/oneDNN/issues/6035).  The conditions here exclude more cases than these.
         """
         if max(self.kernel) > _LONGEST_KERNEL:
             return False

@@ -18,7 +18,7 @@ from archc.ops.rewriting import Number
 from archc.ops.spelling import OnnxSpelling, TorchSpelling, Verbatim, call, literal, method
 
 _COUNTING = named("f64 f32 i64 i32")
-"""The dtypes in which PyTorch counts as far as sizes go."""
+"""The dtypes in which `torch.arange` takes every end that a size can be."""
 
 
 @operator
@@ -58,7 +58,7 @@ class Arange(Operator):
             numbers.insert(0, spell.size(self.start))
         if self.step != 1:
             numbers.append(str(self.step))
-        # PyTorch refuses ends that the dtype cannot hold; converted, they wrap around or become infinite.
+        # PyTorch refuses ends beyond the dtype's range; a cast wraps the numbers around or makes them infinite.
         direct = self.dtype in _COUNTING
         made = call("torch.arange", *numbers, **_kind(self.dtype if direct else DType.i64, DType.i64, spell))
         return made if direct else method(made, "to", Verbatim(literal(self.dtype)))
@@ -157,8 +157,8 @@ class Ones(Filled):
 class Cast(Operator):
     """The same values in another dtype: fractions are cut off, and truth values become 0 and 1.
 
-    Integers beyond the range of the dtype wrap around.  For floating-point numbers beyond it, infinity and NaN the CPU
-    decides: on x86 PyTorch and ONNX Runtime agree.
+    Integers beyond the range of the dtype wrap around.  The result for floating-point numbers beyond it, infinity and
+    NaN depends on the CPU: on x86 PyTorch and ONNX Runtime agree.
     """
 
     signature = "x[*s] -> y[*s]"

@@ -1,4 +1,4 @@
-"""Every operator × every dtype: in which PyTorch and ONNX Runtime compute it, from what the classes declare."""
+"""Table of the dtypes that operators accept, and in which ONNX Runtime computes them, as the classes declare."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Row:
 
     Attributes:
         operand: its name; empty where all operands share one dtype.
-        like: the operand whose dtype it may have, too.
-        onnx: for each dtype that it may have by itself the one in which ONNX Runtime computes, None where it cannot.
+        like: the operand whose dtype it may have as well; empty where there is none.
+        onnx: for each dtype of its own, the dtype in which ONNX Runtime computes; None without a kernel.
     """
 
     operand: str
@@ -27,7 +27,7 @@ class Row:
 
 
 def dtype_rows(cls: type[Operator]) -> list[Row]:
-    """The rows of an operator; none where its operands may be anything, each by itself."""
+    """The rows of an operator; none if each operand may be of any dtype."""
     declared, known = cls.dtypes, cls.onnx_dtypes
     if isinstance(declared, DTypes):
         kernels = known if isinstance(known, frozenset) else frozenset(DType)
@@ -52,7 +52,7 @@ def _onnx(own: DTypes, known: frozenset[DType]) -> dict[DType, DType | None]:
 
 
 def _takes_data(cls: type[Operator]) -> bool:
-    """Return whether it has operands; else what it declares is about its attribute `dtype`."""
+    """Return whether an operator has data operands; without them `dtypes` limits its attribute `dtype`."""
     operands = parse_signature(cls.signature).operands if cls.signature else ()
     return any(pattern.name not in cls.parameters for pattern in operands)
 

@@ -1,11 +1,11 @@
-"""The dtypes that operands may have, as an operator's class declares them.
+"""Dtypes that operands may have, as an operator's class declares them.
 
     dtypes = FLOATS                                                    # one floating-point dtype for all operands
     dtypes = {"condition": BOOL, "input": ANY, "other": "input"}       # `other` has the dtype of `input`
     dtypes = {"q": FLOATS, "k": "q", "v": "q", "mask": ("q", BOOL)}    # a mask may be bool as well
 
-ONNX Runtime's CPU kernels know fewer dtypes than PyTorch's.  `onnx_dtypes` declares those in which an operator's ONNX
-form is computed; operands of another dtype are cast to the nearest wider one of them, and results back.
+ONNX Runtime's CPU kernels support fewer dtypes than PyTorch's.  `onnx_dtypes` declares those in which an operator's
+ONNX form is computed; operands of another dtype are cast to the nearest wider one of them, and results are cast back.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ class DTypes:
     help: str
 
     def without(self, *names: str) -> DTypes:
-        """The others, where PyTorch lacks a kernel for some."""
+        """The set without some dtypes, for which PyTorch lacks a kernel."""
         left = self.members - named(" ".join(names))
         return replace(self, noun=" or ".join(dtype.value for dtype in DType if dtype in left), members=left)
 
 
 def named(names: str) -> frozenset[DType]:
-    """The dtypes of these names, which blanks part."""
+    """The dtypes of names that are separated by spaces."""
     return frozenset(map(DType, names.split()))
 
 
@@ -56,11 +56,11 @@ Accepted = DTypes | str | tuple[str, DTypes]
 """Dtypes of one operand: a set, the dtype of a named operand, or both."""
 
 ONNX_ALL = frozenset(DType)
-"""For kernels that move elements, whatever they are."""
+"""For kernels that only move elements."""
 ONNX_MOST = ONNX_ALL - {DType.bf16}
 ONNX_FLOATS = named("f64 f32 f16")
 ONNX_WIDE = named("f64 f32")
-"""For several nodes in a row, which in f16 would round, or overflow, in between."""
+"""For forms of several nodes, whose intermediate results would round or overflow in f16."""
 ONNX_SINGLE = named("f32 f16")
 ONNX_F32 = named("f32")
 
@@ -88,7 +88,7 @@ def requirements(op: Operator, names: Sequence[str]) -> list[Requirement]:
     """Dtypes of each data operand; operands without a declaration take any.
 
     Args:
-        names: what the signature calls them.
+        names: their names in the signature.
     """
     if isinstance(op.dtypes, DTypes):
         return [Requirement(None, 0) if number else Requirement(op.dtypes, None) for number in range(len(names))]
@@ -165,7 +165,7 @@ def onnx_kernels(op: Operator, names: Sequence[str]) -> dict[int, frozenset[DTyp
 
 
 def as_element(number: bool | int | float, dtype: DType) -> bool | int | float:
-    """A number as a dtype has it; `2`, `2.0` and `true` are one number to all that compares operators."""
+    """A number as an element of a dtype, so that operators with `2`, `2.0` and `true` compare equal if it is one."""
     return bool(number) if dtype is DType.bool else float(number) if dtype.floating else int(number)
 
 

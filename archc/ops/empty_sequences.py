@@ -1,7 +1,7 @@
 """Recurrent operators of ONNX over batches without sequences, and over sequences without steps.
 
-ONNX Runtime ends the process where `LSTM` or `GRU` has a batch of 0, and where `GRU` has neither steps nor lengths.  So
-the operator gets an empty batch as one sequence of 0 steps: both have no elements, and `Reshape` copies nothing.
+ONNX Runtime crashes on `LSTM` and `GRU` with a batch of 0, and on `GRU` with neither steps nor lengths.  So an empty
+batch is reshaped to one sequence of 0 steps, which has no elements either; `Reshape` copies nothing.
 """
 
 from __future__ import annotations

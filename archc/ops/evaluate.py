@@ -38,9 +38,9 @@ class NodeFailure(RuntimeError):
     """A node that cannot run on these operands.
 
     Attributes:
-        node: which one.
-        shapes: of its operands; sizes: the value of every symbolic size.
-        reason: the first line of what PyTorch says.
+        node: the node that failed.
+        shapes: the shapes of its operands; sizes: the value of every symbolic size.
+        reason: the first line of PyTorch's message.
     """
 
     def __init__(self, node: Node, shapes: list[list[int]], sizes: Mapping[str, int], reason: str):
@@ -49,7 +49,7 @@ class NodeFailure(RuntimeError):
 
 
 Change = Callable[[Value, "torch.Tensor"], "torch.Tensor"]
-"""Gives the tensor that takes the place of a computed one."""
+"""Function that replaces the tensor of a value."""
 
 
 def _unchanged(value: Value, tensor: torch.Tensor) -> torch.Tensor:
@@ -65,7 +65,7 @@ def values(
     they are to be kept.
 
     Args:
-        change: applied to each input and each node's result before any consumer of it is computed.
+        change: replaces each input and each result of a node before its consumers are computed.
     """
     import torch
 

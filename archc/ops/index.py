@@ -123,7 +123,7 @@ class Slice(Operator):
     def _check_place(self, place: int | SymbolicDim | EllipsisType, number: int, operand: TensorType) -> None:
         assert place is not ..., "an ellipsis is no place"
         size = operand.shape[number]
-        behind, before = place - size, place + size  # at least 0, and below 0, where there is no such place
+        behind, before = place - size, place + size  # the place does not exist from 0 on; nor below 0
         if (isinstance(behind, int) and behind >= 0) or (isinstance(before, int) and before < 0):
             raise OperatorError(
                 "bad-attribute",

@@ -15,10 +15,10 @@ def quantized_operand(spell: OnnxSpelling) -> Quantized | None:
 
 
 def onnx_product(spell: OnnxSpelling, operand: Quantized, product: Callable[[str], str], spatial: int = 0) -> str:
-    """The product of a quantized operand and the weight, and the bias.
+    """Add the product of a quantized operand and the weight, with the bias.
 
-    A bias that int32 cannot hold is added in floats.  The copy before keeps it out of the product, where ONNX Runtime
-    would round it to int32 all the same; see `archc.codegen.onnx.barriers`.
+    A bias that int32 cannot hold is added in floats.  A copy of the product before it keeps ONNX Runtime from fusing
+    the bias into the product, where it would be rounded to int32; see `archc.codegen.onnx.barriers`.
 
     Args:
         product: adds the node, given the name of the bias, empty for none.

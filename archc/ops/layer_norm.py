@@ -131,7 +131,7 @@ class LayerNorm(LastAxesNorm):
         return spell.add("LayerNormalization", *spell.operands, scale, *shift, axis=-self._dims, epsilon=self.eps)
 
     def _onnx_exact(self, spell: OnnxSpelling) -> str:
-        """The formula, node by node: `epsilon` of `LayerNormalization` is an f32."""
+        """Spell the formula node by node, for f64: `epsilon` of `LayerNormalization` is an f32."""
         x, axes = spell.operands[0], spell.constant(self._axes)
         deviation = spell.add("Sub", x, spell.add("ReduceMean", x, axes, keepdims=1))
         variance = spell.add("ReduceMean", spell.add("Mul", deviation, deviation), axes, keepdims=1)

@@ -109,7 +109,7 @@ class Layout(Operator, abstract=True):
         sizes = [spell.sizes[name] for name in names]
         free = [k for k, size in enumerate(sizes) if isinstance(size, SymbolicDim)]
         free += [k for k, name in enumerate(names) if name not in given and k not in free]
-        # Beside another symbolic size, which may be 0, PyTorch cannot work out a -1.
+        # PyTorch cannot infer -1 if another size is 0, as a symbolic size may be.
         left = free[:1] if sum(isinstance(size, SymbolicDim) for size in sizes) <= 1 and 0 not in sizes else []
         texts = ["-1" if k in left else spell.size(size) for k, size in enumerate(sizes)]
         return Verbatim(f"({', '.join(texts)})")

@@ -46,10 +46,10 @@ def too_many_axes(count: int) -> OperatorError:
 
 
 def check_numbers(op: Operator, dtypes: Iterable[DType]) -> None:
-    """Raise where an attribute that is a number of the data cannot be one of their dtype.
+    """Raise where an attribute that stands for elements is no number of their dtype.
 
-    Of a floating-point dtype are infinity, NaN and all numbers up to its largest, whatever they are rounded to.  Only
-    attributes that may be floats are numbers of the data: a kernel may well be larger than the largest i8.
+    A floating-point dtype has infinity, NaN and all numbers up to its largest, with rounding.  Only attributes that may
+    be floats stand for elements: a kernel size may exceed the largest i8.
 
     Args:
         dtypes: those of the operands and of the results.
@@ -74,7 +74,7 @@ def check_numbers(op: Operator, dtypes: Iterable[DType]) -> None:
 
 
 def _check_size(op: Operator, info: AttributeInfo, value: int | float, dtype: DType) -> None:
-    """Raise where a finite number is beyond the largest of a dtype, or its smallest."""
+    """Raise where a finite number is outside the range of a dtype (`number-too-large`)."""
     if dtype.largest < abs(value) < math.inf and value != dtype.smallest:
         raise OperatorError(
             "number-too-large",
@@ -86,7 +86,7 @@ def _check_size(op: Operator, info: AttributeInfo, value: int | float, dtype: DT
 
 
 def _check_integer(op: Operator, info: AttributeInfo, value: int | float, dtype: DType) -> None:
-    """Raise where a number is none of an integer dtype, or of bool."""
+    """Raise where a number is not an element of an integer dtype or of bool."""
     whole = math.isfinite(value) and value == int(value)
     if whole and abs(value) > dtype.largest:
         _check_size(op, info, value, dtype)

@@ -173,7 +173,7 @@ class GroupNorm(Operator):
         return [(self._elements(types[0]), 2)]
 
     def _elements(self, operand: TensorType) -> Extent:
-        """Elements of the first groups of all samples; PyTorch refuses a single one."""
+        """Number of elements in the first group, of all samples together; PyTorch refuses 1."""
         samples, channels, *spatial = operand.shape
         return product([samples, channels // self.num_groups, *spatial])
 
@@ -197,9 +197,9 @@ class GroupNorm(Operator):
     def onnx(self, spell: OnnxSpelling) -> str:
         """`InstanceNormalization` of the groups.
 
-        ONNX Runtime has no kernel for `GroupNormalization`.  It expands it to nodes that take half again the time or
-        twice, refuse an empty batch, and compute the variance as E[x²] - E[x]², which is no digit right where the mean
-        is 1000 deviations.
+        ONNX Runtime has no kernel for `GroupNormalization`.  It expands it to nodes that take 1.5 to 2 times as long,
+        refuse an empty batch, and compute the variance as E[x²] - E[x]².  That has no correct digit for a mean of 1000
+        standard deviations.
         """
         shape, groups = spell.types[0].shape, self.num_groups
         rows = spell.reshape(spell.operands[0], (shape[0], groups, spell.sizes["c"] * product(shape[2:])))

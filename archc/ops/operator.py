@@ -69,14 +69,14 @@ class Operator(Rewriting, Formula):
     parameters: ClassVar[Mapping[str, Parameter]] = {}
     """The operands of the signature that the operator owns."""
     dtypes: ClassVar[DTypes | Mapping[str, Accepted]] = ANY
-    """The dtypes that data operands may have: one of a set for all, or a set for each; see `archc.ops.dtypes`.
+    """The dtypes of data operands: a set from which all have one dtype, or a set for each; see `archc.ops.dtypes`.
 
     Operands that a mapping does not name may be of any dtype.  Without operands it limits the attribute `dtype`.
     """
     onnx_dtypes: ClassVar[frozenset[DType] | Mapping[str, frozenset[DType]]] = ONNX_MOST
     """The dtypes in which ONNX Runtime's CPU kernels compute the ONNX form, of the first operand or by name.
 
-    Operands of another dtype, and those declared like them, are cast to a wider one, and results back.
+    Operands of another dtype, and those declared like them, are cast to a wider one; results are cast back.
     """
     family: ClassVar[str] = ""
     """The heading under which `archc ops` lists it: the name of the module, unless the class or its base gives one."""
@@ -213,7 +213,7 @@ class Operator(Rewriting, Formula):
         """The types of the operands in which the ONNX form is computed; see `onnx_dtypes`.
 
         Raises:
-            OperatorError: ONNX Runtime has no kernel that is wide enough (`no-onnx-form`).
+            OperatorError: ONNX Runtime has no kernel for the dtype or a wider one (`no-onnx-form`).
         """
         return onnx_types(self, [pattern.name for pattern in self.data_operands(types)], types)
 
@@ -245,7 +245,7 @@ class Operator(Rewriting, Formula):
     def safe_channels_last(self, types: Sequence[TensorType]) -> bool:
         """Return whether PyTorch's channels-last CPU kernels are known to be right for operands of these types.
 
-        Asked of operators with `torch_channels_last` that have weights.
+        Only used for operators with `torch_channels_last` and weights.
         """
         return True
 

@@ -138,7 +138,7 @@ class Unflatten(Layout):
 
     def torch(self, spell: TorchSpelling) -> str:
         place, sizes = axis_number(self, self.dim, spell.types[0].rank), self.sizes
-        if any(symbolic(size) for size in sizes):  # one may be 0, and then PyTorch cannot work out a -1
+        if any(symbolic(size) for size in sizes):  # PyTorch cannot infer -1 if one is 0
             sizes = spell.results[0].shape[place : place + len(sizes)]
         texts = ", ".join(spell.size(size) for size in sizes) + ("," if len(sizes) == 1 else "")
         return method(spell.operands[0], "unflatten", self.dim, Verbatim(f"({texts})"))
@@ -223,7 +223,7 @@ class Squeeze(Layout):
     def torch(self, spell: TorchSpelling) -> str:
         dim = self.dim
         if dim is None and any(symbolic(size) for size in spell.types[0].shape):
-            # The types decide which axes go: a symbolic size stays, also where it is 1.
+            # The types decide which axes are removed: an axis of symbolic size stays even if the size is 1.
             dropped = self._dropped(spell.types[0])
             dim = dropped[0] if len(dropped) == 1 else dropped
         return method(spell.operands[0], "squeeze", dim)

@@ -87,7 +87,7 @@ class Prelu(Activation):
         weight, rank = spell.weights["weight"], spell.types[0].rank
         if self.num_parameters != 1:  # ONNX aligns the slopes from the right, so the channels need axes behind them
             weight = spell.add("Reshape", weight, spell.constant([self.num_parameters, *[1] * (rank - 2)]))
-        elif rank == 0:  # a slope with an axis would give the result one
+        elif rank == 0:  # a slope of rank 1 would make the result one of rank 1
             weight = spell.add("Squeeze", weight)
         return spell.add("PRelu", spell.operands[0], weight)
 

@@ -281,7 +281,11 @@ class Recurrent(Operator, abstract=True):
         return list(results)
 
     def _joined(self, spell: OnnxSpelling, y: str, sizes: tuple[Extent, Extent] | None) -> str:
-        """The directions side by side, y[t, d, b, h] -> y[t, b, d*h], with other sizes of t and b where given."""
+        """Concatenate the directions: y[t, d, b, h] -> y[t, b, d*h].
+
+        Args:
+            sizes: t and b of the result, for a batch that may be empty; those of `y` by default.
+        """
         width = (1 + self.bidirectional) * self.hidden_size
         if self.bidirectional:
             y = spell.add("Transpose", y, perm=[0, 2, 1, 3])

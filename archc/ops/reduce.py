@@ -111,7 +111,7 @@ class Mean(Reduction):
         mean, operand = super().onnx(spell), spell.types[0]
         if not any(symbolic(operand.shape[axis]) for axis in self.axes(operand.rank)):
             return mean
-        # Of no elements ONNX Runtime gives 0.
+        # ONNX Runtime's mean of no elements is 0.
         empty = spell.add("Equal", spell.add("Size", spell.operands[0]), spell.constant(0))
         return spell.add("Where", empty, spell.constant(float("nan"), operand.dtype), mean)
 

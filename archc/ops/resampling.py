@@ -16,13 +16,13 @@ from archc.ops.spelling import OnnxSpelling
 from archc.ops.vectors import Condition, Vector, counting, known, size
 
 Tap = tuple[Vector, Vector | None]
-"""The indices of source elements, and their weights; None where each is taken as it is."""
+"""The indices of source elements, and their weights; None for weights of 1."""
 
 _SINGLE = 1  # TensorProto.FLOAT
 _SMALL = 128
-"""The sum of height and width up to which PyTorch's kernel for small images is used."""
+"""The largest sum of height and width for which PyTorch uses its kernel for small images."""
 KEYS = -0.75
-"""Keys, "Cubic convolution interpolation", leaves the coefficient open; PyTorch takes this."""
+"""PyTorch's coefficient of cubic interpolation, a free parameter in Keys, "Cubic convolution interpolation"."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Resampling:
 
     @property
     def may_copy(self) -> bool:
-        """Return whether the size may stay the same, so that PyTorch copies elements in some modes."""
+        """Return whether the size may stay the same; PyTorch then copies elements in some modes."""
         if isinstance(self.before, int) and isinstance(self.after, int):
             return self.before == self.after
         return self.factor is None or 1 < self.factor < 2
@@ -76,7 +76,7 @@ class Positions:
         self._indices = counting(spell, axis.after)
 
     def nearest(self, special: Condition) -> list[Tap]:
-        """One source element each.
+        """Taps of nearest-neighbour resampling: one for each element.
 
         Args:
             special: whether PyTorch uses the kernel that copies where the size stays the same, repeats each element
@@ -91,7 +91,7 @@ class Positions:
         return [(index, None)]
 
     def linear(self) -> list[Tap]:
-        """Two source elements each."""
+        """Taps of linear interpolation: two for each element."""
         position = self._position().maximum(0)
         index = position.floor().minimum(self._last)
         weight = (position - index).minimum(1)
@@ -103,7 +103,7 @@ class Positions:
         return [(index, weight * -1 + 1), (following, weight)]
 
     def cubic(self) -> list[Tap]:
-        """Four source elements each."""
+        """Taps of cubic interpolation: four for each element."""
         position = self._position()
         whole = position.floor().minimum(self._last)
         t = (position - whole).maximum(0).minimum(1)
@@ -114,7 +114,7 @@ class Positions:
         ]
 
     def _nearest(self, double: bool) -> Vector:
-        # Of 64-bit floats, too, PyTorch takes the floor as a 32-bit float.
+        # PyTorch rounds positions of 64 bits to 32, too, before it takes the floor.
         position = (self._indices * self._step(double)).single()
         return position.floor().minimum(self._last)
 
@@ -124,7 +124,7 @@ class Positions:
             steps = (self._after - 1).maximum(1)
             step = _rounded(self._last / steps, axis.double)  # of a single element the index is 0
             return _rounded(self._indices * step, axis.double)
-        # One rounding: compilers make a fused multiply-add of it.
+        # A single rounding, as compilers emit a fused multiply-add for this expression.
         return _rounded((self._indices + 0.5) * self._step(axis.double) - 0.5, axis.double)
 
     def _step(self, double: bool) -> Vector:
@@ -134,7 +134,7 @@ class Positions:
 
 
 def resample(spell: OnnxSpelling, kind: str, axes: Sequence[Resampling]) -> str:
-    """Resample the last axes of the operand, the last one first, while the others are shorter.
+    """Resample the last axes of the operand, the last one first, in separate steps.
 
     Args:
         kind: `nearest`, `linear` or `cubic`.
@@ -155,7 +155,7 @@ def resample(spell: OnnxSpelling, kind: str, axes: Sequence[Resampling]) -> str:
 
 
 def _gathered(spell: OnnxSpelling, x: str, taps: Sequence[Tap], axis: int, trailing: int, dtype: DType) -> str:
-    """The sum of source elements by their weights."""
+    """Weighted sum of source elements along an axis."""
     total = ""
     for indices, weights in taps:
         part = spell.add("Gather", x, indices.as_indices(), axis=axis)
@@ -166,7 +166,7 @@ def _gathered(spell: OnnxSpelling, x: str, taps: Sequence[Tap], axis: int, trail
 
 
 def _special(spell: OnnxSpelling, axes: Sequence[Resampling]) -> Condition:
-    """Return whether PyTorch resamples an image by its kernel for small ones."""
+    """Return whether PyTorch uses its kernel for small images."""
     if not layout_matters(axes):
         return False
     height, width = (size(spell, axis.after) for axis in axes)
@@ -174,14 +174,14 @@ def _special(spell: OnnxSpelling, axes: Sequence[Resampling]) -> Condition:
 
 
 def layout_matters(axes: Sequence[Resampling]) -> bool:
-    """Return whether the nearest elements depend on PyTorch's kernel: on the image's size and layout."""
+    """Return whether the nearest elements depend on the kernel that PyTorch selects by image size and layout."""
     if len(axes) != 2:
         return False
     return any(special_multiples(axis) or (axis.double and axis.power_of_two is None) for axis in axes)
 
 
 def special_multiples(axis: Resampling) -> tuple[int, ...]:
-    """Multiples of the size for which PyTorch's kernel for nearest elements may give others than by the factor."""
+    """Multiples of the size at which PyTorch's kernels select other nearest elements than the factor does."""
     return tuple(multiple for multiple in (1, 2) if axis.factor is not None and multiple < axis.factor < multiple + 0.5)
 
 

@@ -132,9 +132,9 @@ class Upsample(Operator):
         ]
 
     def _resize(self, spell: OnnxSpelling, factors: Sequence[float]) -> str:
-        """Resample by powers of two.
+        """Spell `Resize`, for factors that are powers of two.
 
-        Positions are exact then in the 32-bit floats of ONNX Runtime, whose kernel takes half of the time.
+        Positions are then exact in the 32-bit floats of ONNX Runtime's kernel, which takes half the time of `resample`.
         """
         kind = _MODES[self.mode][0]
         return spell.add(
@@ -150,7 +150,7 @@ class Upsample(Operator):
 
 
 def _spelled(size: Extent | tuple[Extent, ...], spell: TorchSpelling) -> Verbatim:
-    """A size, or one for each axis, in PyTorch."""
+    """A size, or one for each axis, as a PyTorch expression."""
     if isinstance(size, tuple):
         return Verbatim(literal(tuple(_spelled(one, spell) for one in size)))
     return Verbatim(spell.size(size))
@@ -201,7 +201,7 @@ class PixelUnshuffle(Layout):
 
     def torch(self, spell: TorchSpelling) -> str:
         if any(symbolic(size) for size in spell.types[0].shape):
-            return super().torch(spell)  # PyTorch's function gives an empty operand back as it is
+            return super().torch(spell)  # PyTorch's function returns an empty operand unchanged
         return call("F.pixel_unshuffle", *spell.operands, self.downscale_factor)
 
 

@@ -52,7 +52,7 @@ class Rewriting:
     unpacks: ClassVar[bool] = False
     """Whether its operands say all that its result says, in fewer bytes: they are what is sent to another device."""
     factored_storage: ClassVar[bool] = False
-    """Return whether its weights may be stored as two factors; the layer itself stays one."""
+    """Flag of operators whose weights may be stored as two factors; the layer is not split."""
     holds_weight: ClassVar[bool] = False
     """Whether its result is its one weight, and it has no operands."""
     scan_end: ClassVar[Literal["", "enter", "exit"]] = ""
@@ -60,7 +60,7 @@ class Rewriting:
     scan_parts: int = 0
     """How many sequences a scan that it begins has, or how many states one that it ends."""
     channel_axis: ClassVar[int | None] = 0
-    """The axis of its weights that gets a scale for each slice in int8; None where any will do."""
+    """The axis of its weights that has a scale for each slice in int8; None if any axis may have them."""
     blocks: ClassVar[tuple[str, ...]] = ()
     """The indices that shrink by whole blocks before other factors of their product do: the heads of attention."""
     rigid: ClassVar[tuple[str, ...]] = ()

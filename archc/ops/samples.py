@@ -52,7 +52,7 @@ def sample_sizes(graph: Graph, batch: int = BATCH, known: Mapping[str, int] | No
     """A value for every symbolic size of the inputs; see `random_inputs`.
 
     Args:
-        known: sizes that are what they are.
+        known: sizes that are given; the others are chosen.
     """
     leading = {s.name for value in graph.inputs if value.type.shape and (s := as_symbol(value.type.shape[0]))}
     bounds = {}
@@ -77,7 +77,7 @@ def sample_sizes(graph: Graph, batch: int = BATCH, known: Mapping[str, int] | No
 
 
 def _candidates(names: Iterable[str], leading: Collection[str], batch: int) -> Iterator[dict[str, int]]:
-    """Sizes to try: the same for all but the leading ones first, then all combinations."""
+    """Sizes to try: first one size for all symbols but those of leading axes, then all combinations."""
     names = list(names)
     for size in _SIZES:
         yield {name: batch if name in leading else size for name in names}
@@ -86,7 +86,7 @@ def _candidates(names: Iterable[str], leading: Collection[str], batch: int) -> I
 
 
 def needed_sizes(graph: Graph) -> list[tuple[SymbolicDim, int]]:
-    """The symbolic sizes that a graph computes, each with the least that it must be for the graph to run."""
+    """Symbolic sizes that a graph computes, each with the minimum at which the graph runs."""
     dims = {dim for node in graph.nodes() for value in node.results for dim in value.type.shape}
     return [*((dim, 1) for dim in dims if not isinstance(dim, int)), *_needed(graph)]
 

@@ -154,7 +154,7 @@ class OnnxSpelling(Protocol):
         """The name of the parameter `bias` as integer kernels add it to the sums of products of `weight` and `operand`.
 
         It is rounded to multiples of the product of their scales, by half of one at most.  Empty where the operator
-        has no bias, None where int32 cannot hold it; `operand` must be static, and `weight` stored as int8.
+        has no bias, None if int32 cannot hold it; `operand` must be static, and `weight` stored as int8.
         """
 
 
@@ -216,7 +216,7 @@ def atom(expression: str) -> str:
 
 
 def as_parameters(weights: Mapping[str, str], transposed: Collection[str]) -> dict[str, str]:
-    """The texts of a layer's parameters, from those of the weights that they are, or are the transpose of."""
+    """Expressions of a layer's parameters, from those of its weights; `.T` marks transposed weights."""
     return {name: f"{atom(text)}.T" if name in transposed else text for name, text in weights.items()}
 
 

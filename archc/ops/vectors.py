@@ -1,6 +1,6 @@
-"""Vectors of numbers that are known when ONNX is emitted, or else computed by nodes of the model.
+"""Vectors of numbers that are known when ONNX is emitted, or computed by nodes of the model.
 
-One formula serves both: `Vector` folds what is known, and adds nodes for what depends on symbolic sizes.  All
+One formula serves both: `Vector` folds known numbers, and adds nodes for those that depend on symbolic sizes.  All
 arithmetic is in 64-bit floats.
 """
 
@@ -25,7 +25,7 @@ class Vector:
     """A vector of 64-bit floats, or one number.
 
     Args:
-        held: an array where the numbers are known, else the name of a value of the ONNX graph.
+        held: an array of known numbers, or the name of a value of the ONNX graph.
     """
 
     def __init__(self, spell: OnnxSpelling, held: Array | str):
@@ -83,7 +83,7 @@ class Vector:
         return self._compare("Equal", lambda a, b: a == b, other)
 
     def at_most(self, other: float) -> Condition:
-        """Return whether a number is not above another."""
+        """Return whether a number is at most another."""
         return self._compare("LessOrEqual", lambda a, b: a <= b, known(self._spell, other))
 
     def as_indices(self) -> str:
@@ -117,11 +117,11 @@ class Vector:
 
 
 Condition = bool | str
-"""Return whether something holds: known, or the name of a value of the ONNX graph."""
+"""Truth value: known, or the name of a value of the ONNX graph."""
 
 
 def known(spell: OnnxSpelling, number: float) -> Vector:
-    """A number that is known."""
+    """Vector of a known number."""
     import numpy as np
 
     return Vector(spell, np.asarray(number, np.float64))
