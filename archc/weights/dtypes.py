@@ -38,9 +38,9 @@ def name_of_numpy(dtype: np.dtype[Any]) -> str | None:
 
 
 def to_torch(array: np.ndarray[Any, Any]) -> torch.Tensor:
-    """An array as a tensor, which shares its memory where that is writeable.
+    """Convert an array to a tensor, which shares the memory of a writeable array.
 
-    numpy has bf16 from `ml_dtypes`, whose arrays PyTorch does not take; their bits it does.
+    PyTorch refuses arrays of `ml_dtypes.bfloat16`, so their bits are reinterpreted.
     """
     import numpy as np
     import torch
@@ -53,7 +53,7 @@ def to_torch(array: np.ndarray[Any, Any]) -> torch.Tensor:
 
 
 def from_torch(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
-    """The reverse of `to_torch`, for a tensor on any device; shares its memory where that is possible."""
+    """Convert a tensor on any device to an array, the reverse of `to_torch`; shares its memory if possible."""
     import torch
 
     dense = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()

@@ -115,7 +115,7 @@ def _match_names(
 
 
 def _common_prefix(paths: Sequence[str], others: Mapping[str, object]) -> str | None:
-    """The text before half or more of several paths among other paths, if it is the same for them."""
+    """The shortest prefix that turns at least half of several paths into other ones; None if there is none."""
     if len(paths) < 2:
         return None
     prefixes = {path.removesuffix(first) for first in paths[:10] for path in others if path.endswith("." + first)}

@@ -1,4 +1,4 @@
-"""Weights and data that Python gives as arrays or tensors by name."""
+"""Weights and calibration data from arrays or tensors by name."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ if TYPE_CHECKING:
 
 
 def tensors_of(given: Mapping[str, Any]) -> dict[str, LazyTensor]:
-    """Copies of arrays of numpy's or tensors of PyTorch's, so that later changes to them reach no compiled model.
+    """Copy numpy arrays or PyTorch tensors, so that later changes to them do not change a compiled model.
 
     Raises:
-        TypeError: a name is no string, a value is neither an array nor a tensor, or archc has no such dtype.
+        TypeError: a name is not a string, a value is neither an array nor a tensor, or archc lacks its dtype.
     """
     return {name: ArrayTensor(array.copy()) for name, array in arrays_of(given, "weights").items()}
 
 
 def arrays_of(given: Mapping[str, Any], argument: str) -> dict[str, np.ndarray]:
-    """Arrays of numpy's by name, from arrays of numpy's or tensors of PyTorch's.
+    """Convert numpy arrays or PyTorch tensors, by name, to numpy arrays.
 
     Args:
-        argument: what the caller calls them.
+        argument: the name of the caller's argument, for messages.
 
     Raises:
         TypeError: as `tensors_of`.
@@ -48,5 +48,5 @@ def arrays_of(given: Mapping[str, Any], argument: str) -> dict[str, np.ndarray]:
 
 
 def _is_torch(value: Any) -> bool:
-    """Return whether a value is a tensor of PyTorch's, which is not imported to find out."""
+    """Return whether a value is a PyTorch tensor, without importing PyTorch."""
     return type(value).__module__.partition(".")[0] == "torch" and hasattr(value, "detach") and hasattr(value, "shape")

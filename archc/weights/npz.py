@@ -87,7 +87,7 @@ class NpzTensor(LazyTensor):
             return self.read(archive)
 
     def read(self, archive: zipfile.ZipFile) -> npt.NDArray[Any]:
-        """The array, from its archive that is open."""
+        """Read the array from its archive, which must be open."""
         import numpy as np
 
         with archive.open(self.member) as stream:
@@ -101,7 +101,7 @@ def read(path: Path | str, kind: str = "weights", most: int | None = None) -> di
     """The arrays of an archive by name, in its order.  Only their headers are read.
 
     Args:
-        most: arrays that it may have (`too-large`).
+        most: the largest number of arrays (`KIND-too-large`).
 
     Raises `ArchcError`, with codes that begin with `kind`: `weights-malformed`, `weights-truncated`, `weights-dtype`
     (also for arrays of Python objects, which would have to be unpickled), and those of `size_of`.

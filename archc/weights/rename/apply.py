@@ -18,7 +18,7 @@ Shapes = Mapping[str, tuple[tuple[int, ...], str]]
 
 
 MOST_IDLE_RULES = 20
-"""Rules without effect that are told one by one; a map for another model has hundreds."""
+"""The most rules without effect that are reported one by one; a map for another model has hundreds."""
 
 
 def rename(
@@ -29,7 +29,7 @@ def rename(
     Args:
         given: by the names that the file has.
         expected: shape and dtype by path: what several targets of one rule share of it.
-        remarks: takes a warning for each rule that no name fits (`rename-without-effect`).
+        remarks: receives a warning for each rule that matches no name (`rename-without-effect`).
 
     Raises:
         ArchcError: two tensors become one path (`rename-clash`), or what a rule joins or splits is not all there or
@@ -46,7 +46,7 @@ def rename(
 
 
 class _RuleBook:
-    """The rules of a map: those of names without holes by their names, those with holes in order."""
+    """Index of the rules of a map: names without holes in a dictionary, names with holes in order."""
 
     def __init__(self, rules: Sequence[Rule]):
         self._exact: dict[str, tuple[int, Rule]] = {}
@@ -59,7 +59,7 @@ class _RuleBook:
                     self._exact.setdefault(source.fill({}), (number, rule))
 
     def first(self, name: str) -> tuple[Rule, Captures] | None:
-        """The first rule that fits a name, and what its holes stand for; None where none does."""
+        """The first rule that matches a name, with its captures; None without a match."""
         number, exact = self._exact.get(name, (None, None))
         for fixed, own, rule, source in self._holed:
             if number is not None and own > number:
@@ -76,7 +76,7 @@ class _Renaming:
         self.given, self.expected = given, expected
         self.made: dict[str, LazyTensor] = {}
         self.sources: dict[str, str] = {}
-        self.applied: set[int] = set()  # the rules that fitted a name, by identity: equal ones have places of their own
+        self.applied: set[int] = set()  # the rules that matched, by identity: equal rules have different spans
         self.used: set[str] = set()  # by a rule that joins several, of which another was met first
         self.diagnostics = Diagnostics()
 

@@ -17,9 +17,9 @@ _PART = re.compile(r"\{([A-Za-z_]\w*)\}|(\*)|\[(\{[A-Za-z_]\w*\}|\d+)\]|([^{}*\[
 _TRANSPOSE = re.compile(r"transpose\s*\((.*)\)", re.DOTALL)
 _STAR = "*"
 MOST_RULES = 10_000
-"""Rules of one map.  Each that has holes is tried on each name of a file."""
+"""The most rules of one map; each rule with holes is tried on each name of a file."""
 MOST_HOLES = 3
-"""Holes of a name between two dots; a match tries each way to share the letters among them."""
+"""The most holes of a name between two dots; a match tries each way to divide the text among them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Name:
         return first if isinstance(first, str) else ""
 
     def match(self, name: str) -> Captures | None:
-        """What the holes stand for in a name, or None; a capture is a part between two dots, `*` anything."""
+        """Captures of the holes in a name, or None; a hole matches a part between two dots, `*` any text."""
         found = _expression(self).fullmatch(name)
         return None if found is None else {hole: found[_group(hole)] for hole in self.holes}
 
@@ -208,7 +208,7 @@ def _name(text: str) -> Name:
 
 
 def _holes_between_dots(parts: Sequence[str | tuple[str]]) -> list[int]:
-    """Numbers of holes in the parts of a name between dots."""
+    """Number of holes in each part of a name between dots."""
     counts = [0]
     for part in parts:
         if isinstance(part, tuple):
