@@ -17,7 +17,7 @@ BINS = 2048
 LARGEST = (2 - 2.0**-23) * 2.0**127
 """The largest float32."""
 SMALLEST = 2.0**-126
-"""The smallest float32 that processors do not take for 0 when they are told to flush what is below."""
+"""The smallest normal float32; processors may flush smaller numbers to 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +33,12 @@ class Range:
 
     @property
     def finite(self) -> bool:
-        """Return whether float32 has both ends."""
+        """Return whether both ends are finite in float32."""
         return max(abs(self.low), abs(self.high)) <= LARGEST  # False for a NaN
 
     @property
     def empty(self) -> bool:
-        """Return whether nothing but zeros was seen, which says nothing of other data."""
+        """Return whether only zeros were observed, so that there is no quantization range."""
         return self.low == self.high == 0
 
     def affine(self, levels: int = 256) -> tuple[float, int]:

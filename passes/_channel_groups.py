@@ -25,7 +25,7 @@ def choose(
     """The groups to remove, family by family, the least important first.
 
     Args:
-        multiple: the widths that are left are multiples of it, where a layer becomes narrower.
+        multiple: the width of each layer that becomes narrower is a multiple of it.
     """
     norms = _Norms(coupling.graph)
     pools: list[list[tuple[float, Group]]] = []

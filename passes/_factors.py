@@ -14,13 +14,13 @@ from ._layers import Layer
 from ._svd import Svd
 
 Ranks = Callable[[Svd], list[int]]
-"""The ranks that would do, the best one first."""
+"""Function that gives the candidate ranks, the best one first."""
 
 
 def store_factors(graph: Graph, context: Context, layer: Layer, ranks: Ranks) -> None:
-    """Store each weight of a layer as two factors where that is smaller, and remark on each.
+    """Store each weight of a layer as two factors if that is smaller, and add a remark on each.
 
-    The layer still computes with the product, so its multiply-adds stay what they are.
+    The layer still computes with the product, so its multiply-adds do not change.
     """
     for name, path in layer.weights.items():
         values = graph.weight_values(path)

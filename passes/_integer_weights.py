@@ -20,10 +20,10 @@ from ._layers import Layer
 Array = npt.NDArray[Any]
 
 LARGEST_BIAS = 2.0**30
-"""The largest bias in the integers that it is added in: it leaves half of int32 to the products."""
+"""The largest bias, in units of s_x s_w: it leaves half the range of int32 to the sum of products."""
 
 SCALES = 0.1
-"""The largest share of a weight's bytes that its scales may take, where the axis they belong to is chosen."""
+"""The most bytes of a weight's scales relative to its int8 elements, for an axis that `_best_axis` chooses."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class Stored:
     """Result of storing the weights of a layer.
 
     Attributes:
-        before, after: their bytes.
-        error: the relative error of all of them together, in the Frobenius norm.
+        before, after: the bytes of the weights.
+        error: the relative error of all weights together, in the Frobenius norm.
     """
 
     before: int
@@ -63,10 +63,10 @@ def _obstacle(graph: Graph, layer: Layer, name: str) -> str | None:
 def store(
     graph: Graph, context: Context, layer: Layer, names: Iterable[str], by_channel: bool, least: Mapping[str, Array]
 ) -> Stored:
-    """Store these weights of a layer as int8, those that an earlier layer shares excepted: they are stored already.
+    """Store weights of a layer as int8, unless an earlier layer shares them: they are stored already.
 
     Args:
-        least: the least scales of some weights, by path; see `least_scales`.
+        least: lower bounds on the scales of some weights, by path; see `least_scales`.
     """
     before = after = 0
     errors, norms = [], []
@@ -88,7 +88,7 @@ def store(
 
 
 def least_scales(graph: Graph, layers: Iterable[Layer]) -> dict[str, Array]:
-    """The scale of each output channel of a weight below which int32 could not hold its bias.
+    """Lower bounds on the scales of weights, by path and output channel, so that int32 can hold the biases.
 
     Integer kernels add the bias as a multiple of s_x s_w, the scales of operand and weight.
     """
@@ -109,7 +109,7 @@ def least_scales(graph: Graph, layers: Iterable[Layer]) -> dict[str, Array]:
 
 
 def _grid_of(graph: Graph, node: Node) -> float | None:
-    """The fixed scale of the integers that a layer's first operand is decoded from, or None."""
+    """The static scale from which a layer's first operand is dequantized, or None."""
     decoder = node.operands[0].producer if node.operands else None
     if decoder is None or not decoder.op.unpacks:
         return None
@@ -120,7 +120,7 @@ def _grid_of(graph: Graph, node: Node) -> float | None:
 
 
 def _best_axis(values: np.ndarray) -> int | None:
-    """The axis along which scales lose least, among those that have few places; None for a single scale."""
+    """The axis whose scales give the smallest error, of those with few elements; None for a single scale."""
     axes: list[int | None] = [None]
     axes += [axis for axis, extent in enumerate(values.shape) if extent > 1 and 4 * extent <= SCALES * values.size]
     return min(axes, key=lambda axis: _norm(_stored_as(Int8(axis), values) - values))

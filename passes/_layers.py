@@ -38,7 +38,7 @@ class Layer:
 
 
 def layers_with_weights(graph: Graph) -> list[Layer]:
-    """The layers that have trained parameters, in order; some of these have biases and vectors alone."""
+    """The layers with trained parameters, in order; `Layer.weights` is empty for those with vectors alone."""
     uses: dict[str, list[Node]] = {}
     users: dict[str, dict[str, None]] = {}
     for node in graph.nodes():

@@ -65,7 +65,7 @@ def _remark(context: Context, layer: str, size: int, before: int, after: int) ->
 
 
 def _warn_of_share(context: Context, layer: str, share: float, sparsity: float) -> None:
-    """Say in the normal output that one layer loses far more than its share."""
+    """Warn of a layer that loses far more than its share of weights (`layer-nearly-masked`)."""
     if share <= most_of_a_layer(sparsity):
         return
     message = f"`{layer}` loses {share:.1%} of its weights, where {sparsity:.1%} of all go"
@@ -75,7 +75,7 @@ def _warn_of_share(context: Context, layer: str, share: float, sparsity: float) 
 
 
 def most_of_a_layer(sparsity: float) -> float:
-    """The share of one layer's weights that may go without a warning: half of what should stay of it must stay."""
+    """The largest share of a layer's weights that is masked without a warning: half of 1 - sparsity must stay."""
     return (1 + sparsity) / 2
 
 

@@ -50,7 +50,7 @@ def feeding(node: Node, integer: Collection[Node]) -> Node | None:
 
 
 def joined(integer: Collection[Node]) -> set[Node]:
-    """Those of these layers that receive integers from another one, or hand them on to one."""
+    """The layers that receive integers from another layer of the set, or are the producer for one."""
     pairs = ((node, feeding(node, integer)) for node in integer)
     return {node for receiver, source in pairs if source is not None for node in (receiver, source)}
 

@@ -1,4 +1,4 @@
-"""Widths that vector units and blocked layouts like: how many groups of channels go, rounded to a multiple."""
+"""Widths of pruned layers, rounded to multiples for vector units and blocked layouts."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from archc.ir.freedom import Spot
 
 
 def align(coupling: Coupling, ranking: Sequence[Group], chosen: Sequence[Group], multiple: int) -> list[Group]:
-    """The groups of one family to remove, so that the layer that makes them is a multiple wide.
+    """The groups of one family to remove, so that the width of the layer that makes them is a multiple.
 
-    The nearest width is taken, the wider of two.  None go where no narrower width is a multiple.
+    The nearest width is chosen, the wider of two.  No group is removed if no narrower width is a multiple.
 
     Args:
-        ranking: the groups of the family that may go, the least important first.
-        chosen: those that are to go, whatever width that leaves.
+        ranking: the groups of the family that may be removed, the least important first.
+        chosen: the groups to remove if any width is allowed.
     """
     axis = _axis(coupling, ranking)
     if not chosen or axis is None:
@@ -28,7 +28,7 @@ def align(coupling: Coupling, ranking: Sequence[Group], chosen: Sequence[Group],
 
 
 def _axis(coupling: Coupling, family: Sequence[Group]) -> tuple[int, int] | None:
-    """The width of the layer that makes a family of groups, and how much of it is one group's; None without a layer."""
+    """The width of the layer that makes a family of groups, and that of one group; None without such a layer."""
     for use, _ in coupling.made():
         size = coupling.freedom.size(use.place)
         if family and use.node.title in family[0].makers and isinstance(size, int):

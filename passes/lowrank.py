@@ -43,8 +43,8 @@ class LowRank(Pass):
     truncated singular value decomposition of W, taken as a matrix of output channels against all else: of all matrices
     of rank r it is the nearest (Eckart, Young 1936).
 
-    Recurrent layers (`lstm`, `gru`, `rnn`) and `parameter` stay one layer, whose matrices are each stored as
-    two factors, `weight_ih_l0 = low_rank(16)`: fewer parameters and bytes, and as many multiply-adds.
+    Recurrent layers (`lstm`, `gru`, `rnn`) and `parameter` are not split: each of their matrices is stored as two
+    factors, `weight_ih_l0 = low_rank(16)`.  They have fewer parameters and bytes, and as many multiply-adds.
 
     The rank is given by one of `rank`, `ratio` and `energy`; one found by energy is rounded up to what vector units
     like.  A layer is left alone where r(m + n) ≥ mn, which would make it larger; where, unless `rank` is given, it

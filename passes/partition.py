@@ -118,7 +118,7 @@ class Partition(Pass):
             )
 
     def _sizes(self, graph: Graph, context: Context) -> dict[str, int]:
-        """The sizes of the compile, less those that this pass was given."""
+        """The values of symbolic sizes: those given to this pass, and those of the compile for the others."""
         if self.sizes is None:
             return dict(context.sizes)
         given = read_sizes(self.sizes)

@@ -23,9 +23,8 @@ class Prune(Pass):
     beside the weight: what it leaves out is zero, and stays so when the program is trained further.  Weights are
     pruned that products are summed over; biases and norms are not.  With `scope = "global"` one threshold holds
     for all selected layers; with "layer" each loses the same share.  What an earlier `prune` masked counts towards
-    the share.  A layer that keeps less than half of its share under a global threshold, and so loses more than
-    (1 + sparsity) / 2 of its weights, is warned of.  Neither PyTorch nor ONNX Runtime is faster for it, but files
-    compress better.
+    the share.  Under a global threshold, a layer that loses more than (1 + sparsity) / 2 of its weights gets a
+    warning.  Masks make neither PyTorch nor ONNX Runtime faster, but files compress better.
 
     With `scheme = "channel"` whole channels go, so that layers become narrower, smaller and faster.  Channels that
     must go together form a group: those of two tensors that are added up, the parts of a head of attention, a channel
@@ -36,9 +35,9 @@ class Prune(Pass):
     A group's importance is the L2 norm of all weights that would go with it (Li et al. 2017, "Pruning Filters for
     Efficient ConvNets", with the 2-norm).  With `scope = "global"` the groups of the whole model compete, each with
     its importance relative to the mean of those that the same layers make; with "layer" each layer loses
-    the same share.  Widths are rounded to the nearest `multiple`: kernels compute whole blocks of channels, and 33 take
-    as long as 40 (`benchmarks.pruned_widths`); a layer stays as it is where no narrower width is one.  No layer loses
-    its last channel.  A group stays where removing it would change the function: if
+    the same share.  Widths are rounded to the nearest `multiple`, since kernels compute whole blocks of channels, and
+    33 take as long as 40 (`benchmarks.pruned_widths`).  A layer keeps its width if no narrower one is a multiple.  No
+    layer loses its last channel.  A group stays where removing it would change the function: if
     an input or output of the model has it, or a layer norm.
 
     Train for an epoch or two after either.

@@ -19,11 +19,11 @@ from ._quantizers import Rounder, feeding, joined, results_to_round
 Scheme = Literal["static", "dynamic", "weight"]
 
 LEAST = {"static": 100_000, "dynamic": 250_000, "weight": 0}
-"""Multiply-adds a sample below which a linear layer costs less than rounding what it receives, by scheme.
+"""Multiply-adds a sample below which a linear layer costs less than quantizing its operand, by scheme.
 
-Measured by `benchmarks.int8_models --widths`, at batch 1: in ONNX Runtime integers make perceptrons of width 256 slower
-than they are, of 384 more than twice as fast; in PyTorch those of 256 are no faster, of 384 a little, and of 512 by
-half.  Ranges that are not fixed PyTorch has to find by a call each, which pays from 512 on.
+Measured by `benchmarks.int8_models --widths`, at batch 1.  In ONNX Runtime, int8 makes perceptrons of width 256 slower
+and those of 384 more than twice as fast.  In PyTorch, those of 256 are no faster, those of 384 slightly, and those of
+512 by half.  PyTorch computes a dynamic range by an extra call for each layer, which pays from width 512 on.
 """
 
 LEAST_OF_KERNELS_THAT_ROUND = 65_536
@@ -61,17 +61,17 @@ class Quant(Pass):
     at the cost of the few that are clipped.  (Jacob et al. 2018, "Quantization and Training of Neural Networks for
     Efficient Integer-Arithmetic-Only Inference"; Wu et al. 2020, "Integer Quantization for Deep Learning Inference".)
 
-    These layers get `weight` under any scheme: those without integer kernels for the scheme, such as recurrent layers,
-    embeddings, learned tensors, and under `dynamic` convolutions; those with less work than `least`; small convolutions
-    whose integers no other layer takes; and those for which the calibration data gave nothing but zeros.  All
-    weights of a recurrent layer become integers.  A learned tensor has its scales along the axis that loses least.
-    Vectors stay as they are, and so does a weight that belongs to a layer that stays as it is.
+    Some layers get `weight` under any scheme: those without integer kernels for the scheme, such as recurrent layers,
+    embeddings, learned tensors, and under `dynamic` convolutions; those with fewer multiply-adds than `least`; small
+    convolutions whose integers no other layer uses; and those whose calibration data are all zero.  All weights of a
+    recurrent layer become integers.  A learned tensor has its scales along the axis with the smallest error.
+    Vectors stay in floats, and so does a weight that is shared with a layer that stays in floats.
 
-    The result of a convolution is rounded as well, unless it flows into another such layer: its kernels give integers.
-    Biases stay in floats.  Where int32 could not hold a bias in steps of the scales of operand and weight, the
-    scale of that channel is larger.
+    The result of a convolution is quantized as well, unless it flows into another such layer, since its kernels return
+    integers.  Biases stay in floats.  If int32 cannot hold a bias in units of the product of the scales of operand and
+    weight, the scale of that channel is larger.
 
-    Kernels add products up exactly on CPUs with VNNI and on GPUs.  On older CPUs, sums of two products saturate at 16
+    Kernels accumulate exactly on CPUs with VNNI and on GPUs.  On older CPUs, sums of two products saturate at 16
     bits: an emitted PyTorch module computes in floats there; ONNX Runtime needs the session option
     `session.x64quantprecision` = "1", which has no effect at its optimization levels below EXTENDED,
     and with which ONNX Runtime 1.23 refuses models that use an integer layer twice.
@@ -141,7 +141,7 @@ class Quant(Pass):
     def _calibrate(
         self, graph: Graph, context: Context, schemes: dict[Layer, Scheme]
     ) -> tuple[dict[Value, Node], dict[Value, Range]]:
-        """The results to round, and the ranges of all values to round; layers without a clear range change scheme."""
+        """Results to quantize, and quantization ranges; layers without a range change their scheme or are removed."""
         told = context.calibration.real
         while True:
             static = [node for layer, scheme in schemes.items() if scheme == "static" for node in layer.nodes]
@@ -207,10 +207,10 @@ class Quant(Pass):
         return lonely
 
     def _obstacle(self, layer: Layer, wanted: bool, obstacles: Mapping[str, str]) -> str | None:
-        """The reason why a layer stays as it is, as far as it alone is concerned, or None.
+        """The reason why a layer stays in floats, regardless of other layers, or None.
 
         Args:
-            obstacles: the weights that cannot become integers.
+            obstacles: the weights that cannot become integers, by name, each with the reason.
         """
         if not wanted:
             return "not selected"
@@ -237,13 +237,13 @@ class Quant(Pass):
 
 
 def _ranges_of(layer: Layer, results: Mapping[Value, Node], ranges: Mapping[Value, Range]) -> list[Range]:
-    """The ranges of all that is rounded for a layer."""
+    """The ranges of a layer's quantized operands and results."""
     made = [ranges[value] for value, node in results.items() if node in layer.nodes]
     return [ranges[node.operands[0]] for node in layer.nodes] + made
 
 
 def _demote(context: Context, schemes: dict[Layer, Scheme], seen: Mapping[Layer, list[Range]]) -> bool:
-    """Return whether layers lack a clear range; they stay, or have their weights alone stored as integers."""
+    """Change or remove the scheme of layers without a quantization range; return whether there are any."""
     unclear = {layer: spans for layer, spans in seen.items() if any(not one.finite or one.empty for one in spans)}
     for layer, spans in unclear.items():
         if all(one.finite for one in spans):
