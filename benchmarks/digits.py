@@ -89,7 +89,7 @@ def load_programs(folder: Path, weights: str, name: str = "cnn", exact: bool = F
     """The two programs in a folder: in PyTorch and in ONNX Runtime, on one thread.
 
     Args:
-        exact: let ONNX Runtime add up integers exactly on CPUs without VNNI, too, where it saturates by default.
+        exact: let ONNX Runtime accumulate exactly on CPUs without VNNI as well, where it saturates by default.
     """
     model = load_module(folder / f"{name}.py").load()
     session = onnx.session(folder / f"{name}.onnx", exact=exact)
@@ -132,7 +132,7 @@ def build(
     """Compile with trained weights; returns the float programs and then the compressed ones.
 
     Args:
-        exact: as of `load_programs`.
+        exact: see `load_programs`.
     """
     out.mkdir(parents=True, exist_ok=True)
     calibration = out / "calibration.npz"

@@ -45,7 +45,7 @@ SLOWER = 0.95
 
 @dataclass(frozen=True)
 class Model:
-    """A spec, the attributes that it is compiled with, the size of one input, and what stands for each `relu`."""
+    """A spec, its attributes, the size of one input, and the function that replaces each `relu`."""
 
     spec: str
     size: tuple[int, ...]

@@ -54,7 +54,7 @@ def compiled(text: str | Path, channels: int, passes: str) -> Compiled:
 
 
 def session(model: Compiled, limits: Mapping[str, int], in_order: bool = True) -> onnxruntime.InferenceSession:
-    """Its ONNX model, with other limits of when a first convolution becomes patches."""
+    """Session of its ONNX model, with other limits for the im2col form of a first convolution."""
     with ExitStack() as changed, tempfile.TemporaryDirectory() as folder:
         for name, value in limits.items():
             changed.enter_context(patch.object(stems, name, value))
@@ -67,7 +67,7 @@ def session(model: Compiled, limits: Mapping[str, int], in_order: bool = True) -
 def row(
     title: str, sessions: Mapping[str, onnxruntime.InferenceSession], channels: int, batch: int, rounds: int
 ) -> list[str]:
-    """Milliseconds of each, and the speed relative to the first."""
+    """Row of milliseconds for each session, with speeds relative to the first."""
     x = np.random.default_rng(0).standard_normal((batch, channels, 28, 28), np.float32)
     runs = {name: partial(made.run, None, {"image": x}) for name, made in sessions.items()}
     seconds = interleaved(runs, rounds)
@@ -91,7 +91,7 @@ def stem_rows(batches: Sequence[int], rounds: int) -> list[list[str]]:
 
 
 def order_rows(batches: Sequence[int], rounds: int) -> list[list[str]]:
-    """The digit classifier with both rewrites, and without the second."""
+    """Rows of the digit classifier: in float, and in int8 with both layouts of `flatten`."""
     spec = ROOT / "specs" / "cnn.arch"
     floats, integers = compiled(spec, 1, ""), compiled(spec, 1, "quant")
     sessions = {

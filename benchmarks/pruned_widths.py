@@ -44,7 +44,7 @@ def variants() -> dict[str, str]:
 
 
 def measured(model: str, out: Path, rounds: int) -> list[list[str]]:
-    """A row for each variant of a model: multiply-adds, and milliseconds and speed in both runtimes."""
+    """Row for each variant of a model: multiply-adds, and milliseconds and relative speed in both runtimes."""
     text, name, shape = MODELS[model]
     sizes = {"H": shape[2], "W": shape[3]} if isinstance(text, Path) else {}
     image = torch.randn(shape)
