@@ -1,4 +1,4 @@
-"""Random models, run in every way there is and compared: `make fuzz SEEDS=0:10000`.
+"""Fuzzer: random models, run by the interpreter and emitted programs and compared: `make fuzz SEEDS=0:10000`.
 
 `models` writes a text, `checks` compiles and runs it, `minimize` shrinks a text that fails, and `campaign` does so for
 many seeds in child processes.  Operators, attributes and dtypes come from the registry, so a new operator needs no

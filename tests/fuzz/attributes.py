@@ -20,14 +20,14 @@ KEEPS_DEFAULT = 0.6
 
 
 class Undrawable(Exception):
-    """No random value of that type is of any use."""
+    """Random values of an attribute's type are of no use."""
 
 
 def draw_operator(cls: type[Operator], types: list[TensorType], chance: Random) -> Operator:
-    """An operator with random attributes; whether operands of these types fit it is not asked.
+    """An operator with random attributes, which may not accept operands of these types.
 
     Raises:
-        Undrawable: a required attribute is a string.
+        Undrawable: a required attribute is a string, or a pattern has no operand.
     """
     if any(info.name == "pattern" for info in attributes(cls)):
         pattern, sizes = draw_pattern(types[0] if types else None, chance)
@@ -66,7 +66,7 @@ def _draw(wanted: Any, info: AttributeInfo, types: list[TensorType], chance: Ran
 
 
 def _integer(types: list[TensorType], chance: Random) -> int:
-    """A small number, a place, a size of an operand, or what divides one."""
+    """A small number, an axis, a size of an operand, or a divisor of one."""
     sizes = [dim for operand in types for dim in operand.shape if isinstance(dim, int)]
     divisors = [k for k in range(1, 9) if any(size % k == 0 for size in sizes)]
     pools = [(1, 2, 3, 4, 6, 8), (0, 1, 2, 3), (-1, -2, -3), sizes or (5,), divisors or (1,)]
@@ -97,7 +97,7 @@ def _tuple(items: tuple[Any, ...], info: AttributeInfo, types: list[TensorType],
 
 
 def _shape(shape: tuple[int | SymbolicDim, ...], chance: Random) -> tuple[int | SymbolicDim, ...]:
-    """A shape that has something to do with another one."""
+    """A shape derived from another one by random edits."""
     dims = list(shape)
     for _ in range(chance.randint(0, 3)):
         place = chance.randrange(len(dims) + 1)
@@ -120,7 +120,11 @@ def _shape(shape: tuple[int | SymbolicDim, ...], chance: Random) -> tuple[int | 
 
 
 def draw_pattern(operand: TensorType | None, chance: Random) -> tuple[str, dict[str, int]]:
-    """A pattern of `rearrange` for an operand, and the sizes of the axes that it splits."""
+    """A pattern of `rearrange` for an operand, and the sizes of the axes that it splits.
+
+    Raises:
+        Undrawable: there is no operand.
+    """
     if operand is None:
         raise Undrawable("pattern")
     names, left, sizes = [], [], {}

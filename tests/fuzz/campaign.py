@@ -1,4 +1,4 @@
-"""Many seeds in blocks, in child processes; what is done is noted in a file, so that the rest can be done later."""
+"""Run many seeds, in blocks and child processes; a file has the finished blocks, so that a run can resume."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from tests.fuzz.worker import DIES, model_of
 ROOT = Path(__file__).parents[2]
 WORKER = ("-m", "tests.fuzz.worker")
 BLOCK = 100
-"""Seeds of a process: it takes seconds to start one, as long as some ten seeds."""
+"""Seeds of one process: starting a process takes seconds, as long as about ten seeds."""
 PATIENCE = 120.0
-"""Seconds in which a seed must be done."""
+"""Seconds that a seed may take."""
 MINIMIZING = 25.0
-"""Seconds of processor time for a text."""
+"""Seconds of processor time to shrink a text."""
 
 
 @dataclass
@@ -43,7 +43,7 @@ class Tally:
 
 
 def run_seeds(start: int, end: int) -> Tally:
-    """Try seeds in a child process, and in another one behind a seed at which it dies."""
+    """Try seeds in a child process; if it crashes, go on after that seed in another one."""
     tally = Tally()
     for result in _results(start, end):
         tally.add(result)
@@ -107,8 +107,8 @@ class Campaign:
     """The seeds of a range, in blocks, with a file that says which are done.
 
     Args:
+        folder: holds `START-END.jsonl`, a line for each block, and `failures/`, a text for each kind of failure.
         shrink: shrink the first text of each kind of failure.
-        folder: holds `START-END.jsonl`, a line a block, and `failures/`, a text for each kind of failure.
     """
 
     def __init__(self, start: int, end: int, folder: Path, say: Callable[[str], None] = print, shrink: bool = True):
@@ -124,7 +124,7 @@ class Campaign:
         return [json.loads(line) for line in self.state.read_text().splitlines()]
 
     def run(self, jobs: int) -> bool:
-        """Do all blocks that are not done; whether nothing failed in any of them."""
+        """Run all blocks that are left; return whether nothing failed, in earlier runs either."""
         (self.folder / "failures").mkdir(parents=True, exist_ok=True)
         before = self.done()
         known = {tuple(block["seeds"]) for block in before}
@@ -200,7 +200,7 @@ class Campaign:
 
 
 def shrunk(path: Path, failure: dict[str, Any]) -> str:
-    """The text of a failure, shrunk in a child process; as it is where that fails."""
+    """The text of a failure, shrunk in a child process; unchanged if that fails."""
     child = _child("smallest", str(path), str(failure["seed"]), failure["signature"], str(MINIMIZING))
     try:
         text, _ = child.communicate(timeout=10 * MINIMIZING)

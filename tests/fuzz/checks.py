@@ -34,7 +34,7 @@ REFUSALS = {
     "torch": {"not-emittable"},
     "pass": {"selector-matches-nothing", "calibration-failed", "pass-not-finite", "too-many-stages"},
 }
-"""The diagnostics that a valid text may get on its way, by stage; all others are failures."""
+"""The codes of diagnostics that a valid text may get, by stage; all others are failures."""
 LOSSY = (
     "lowrank(ratio = 0.5)",
     "lowrank(rank = 2)",
@@ -51,7 +51,7 @@ ORDER = ("simplify", "fold", "prune", "lowrank", "quant", "partition")
 
 @dataclass(frozen=True)
 class Failure:
-    """One thing that does not hold: where it was seen, what kind it is, and the details."""
+    """A failed check: its stage, its kind, and the details."""
 
     stage: str
     kind: str
@@ -70,7 +70,7 @@ class Outcome:
     """Results of one text.
 
     Attributes:
-        counts: what was compared, and what was refused, by code.
+        counts: the number of comparisons, and of refusals by code.
     """
 
     failures: list[Failure] = field(default_factory=list)
@@ -78,7 +78,7 @@ class Outcome:
 
 
 class Stop(Exception):
-    """Nothing more can be checked of this text, or of this part of it."""
+    """No further check of this text, or of this stage, is possible."""
 
 
 def check(text: str, seed: int, only: str | None = None) -> Outcome:
@@ -86,7 +86,7 @@ def check(text: str, seed: int, only: str | None = None) -> Outcome:
 
     Args:
         seed: of weights, sizes, inputs and the pipeline.
-        only: the stage that is of interest, where it is known to fail: the others are left out.
+        only: the single stage to check, to reproduce a failure; all stages by default.
     """
     return _Check(text, seed, only).outcome()
 
@@ -131,7 +131,7 @@ class _Check:
     # Texts and graphs ---------------------------------------------------------------------------------------
 
     def check_text(self, stage: str, graph: Graph) -> None:
-        """The printed text is that of the graph, and prints again as it is."""
+        """Check that the printed text reads back as the graph, and prints unchanged."""
         known = any(one.stage == "print" for one in self.found.failures)
         if known or self.only not in (None, stage):
             return
@@ -172,7 +172,7 @@ class _Check:
         return found
 
     def check_types(self, stage: str, graph: Graph, sizes: Sizes, case: Reference) -> None:
-        """The outputs have the dtypes and shapes that the graph promises."""
+        """Check that the outputs have the dtypes and shapes that the graph declares."""
         for name, value in graph.outputs.items():
             found = case.expected[name]
             wanted = (torch_dtype(value.type.dtype), shape_of(value.type, sizes))
@@ -183,14 +183,14 @@ class _Check:
     # Programs -----------------------------------------------------------------------------------------------
 
     def check_programs(self, stage: str, graph: Graph, cases: list[Reference]) -> None:
-        """The emitted programs give what the graph gives."""
+        """Check that the emitted programs give the results of the graph."""
         if self.wants(stage, "/torch"):
             self.check_torch(f"{stage}/torch", graph, cases)
         if self.wants(stage, "/onnx"):
             self.check_onnx(f"{stage}/onnx", graph, cases)
 
     def wants(self, stage: str, program: str) -> bool:
-        """Return whether a program is to be checked: not again after passes where it fails without them."""
+        """Return whether to check a program: after passes only if it did not fail without them."""
         if self.only is not None:
             return program in self.only
         return stage == "plain" or not any(one.stage.startswith(f"plain{program}") for one in self.found.failures)
@@ -231,7 +231,7 @@ class _Check:
                 break  # mostly it fails in the same way at the next level
 
     def takes_empty(self, stage: str, level: str, ready: InferenceSession, case: Reference) -> bool:
-        """Return whether ONNX Runtime runs with empty tensors; only tried once, since it takes a process of its own."""
+        """Return whether ONNX Runtime runs with empty tensors; tried at one level only, since it forks a process."""
         if (stage, level) != ("plain/onnx", "all"):
             return False
         taken = programs.survives(lambda: programs.run_onnx(ready, case.inputs))
@@ -274,7 +274,7 @@ class _Check:
         self.check_programs(stage, graph, cases)
 
     def check_same(self, stage: str, graph: Graph, cases: list[Reference]) -> None:
-        """`simplify` keeps every bit but the sign of a zero, `fold` what is not rounding."""
+        """Check that `simplify` keeps every bit except the sign of zeros, and `fold` all but rounding errors."""
         from archc.ops.evaluate import evaluate
 
         for case in cases:
@@ -292,7 +292,7 @@ class _Check:
                 return
 
     def check_error(self, stage: str, compiled: archc.Compiled, plain: Graph) -> None:
-        """The error that the report states is the one that can be measured."""
+        """Check that the error in the report is the measured one."""
         from archc.ops.evaluate import evaluate
         from archc.passmanager.calibration import Calibration
 
@@ -322,10 +322,10 @@ class _Check:
 
     @contextmanager
     def stage(self, stage: str, refusals: str | None = None) -> Iterator[None]:
-        """Do something that may be refused with a diagnostic of a few codes, and must not fail otherwise.
+        """Record a failure of the body, except for a diagnostic of an allowed code, which counts as a refusal.
 
         Raises:
-            Stop: it was refused, or failed.
+            Stop: the body was refused, or failed.
         """
         try:
             yield

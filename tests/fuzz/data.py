@@ -1,4 +1,4 @@
-"""Data of a run: weights that matter, sizes for the symbols, and inputs."""
+"""Data of a run: weights, sizes of the symbols, and inputs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Sizes = dict[str, int]
 
 
 def bind_lively(graph: Graph, seed: int) -> None:
-    """Bind weights of which none is a constant: fresh ones, and a random amount added where all elements are equal."""
+    """Bind fresh weights; random amounts are added to weights whose elements are all equal."""
     bind_fresh(graph, seed)
     assert graph.tensors is not None
     generator = np.random.default_rng(seed)
@@ -35,7 +35,7 @@ def bind_lively(graph: Graph, seed: int) -> None:
 
 
 def random_sizes(graph: Graph, seed: int) -> list[Sizes]:
-    """Values for the symbols of the inputs: what the model is mostly written for, then 1, 0, and others."""
+    """Values for the symbols of the inputs: usual ones, then those with a 1, with a 0, and others."""
     names = symbols_of(graph)
     generator = np.random.default_rng(seed)
     usual = {name: bounded(names[name], int(generator.integers(3, 7))) for name in names}
@@ -49,7 +49,7 @@ def random_sizes(graph: Graph, seed: int) -> list[Sizes]:
 
 
 def large_sizes(graph: Graph) -> Sizes:
-    """Values for models in which windows reach further than usual sizes."""
+    """Values for models with windows larger than the usual sizes."""
     return {name: bounded(most, 16) for name, most in symbols_of(graph).items()}
 
 
@@ -64,7 +64,7 @@ def bounded(maximum: int | None, size: int) -> int:
 
 
 def admits(graph: Graph, sizes: Mapping[str, int]) -> bool:
-    """Return whether every tensor has a size that makes sense, and every operator the elements that it needs.
+    """Return whether all tensors have valid sizes, and all operators their minimum sizes.
 
     An axis is empty only where a symbol that is 0 makes it so.
     """
@@ -79,7 +79,7 @@ def admits(graph: Graph, sizes: Mapping[str, int]) -> bool:
 
 
 def random_inputs(graph: Graph, sizes: Mapping[str, int], seed: int) -> Inputs | None:
-    """Inputs of these sizes, integers within what is looked up with them; None where there are no such integers."""
+    """Inputs of these sizes, with integers in the range that lookups accept; None if that range is empty."""
     generator = np.random.default_rng(seed)
     found: Inputs = {}
     for value in graph.inputs:

@@ -18,10 +18,10 @@ Fails = Callable[[str], bool]
 
 
 def minimized(text: str, fails: Fails, seconds: float = 60.0) -> str:
-    """The smallest text found that still fails; each step of it is taken until none makes it smaller, or time is up.
+    """The smallest text found that still fails; steps repeat until none makes it smaller, or time is up.
 
     Args:
-        fails: whether a text fails in the way that is of interest.
+        fails: tells whether a text fails in the same way.
         seconds: of processor time.
     """
     end = time.process_time() + seconds
@@ -37,7 +37,7 @@ def minimized(text: str, fails: Fails, seconds: float = 60.0) -> str:
 
 
 def _shrunk(text: str, step: Callable[[str], Iterator[str]], fails: Fails, end: float) -> str:
-    """Take one kind of step as often as it helps."""
+    """Repeat one kind of step while it helps."""
     progress = True
     while progress:
         progress = False
@@ -56,12 +56,12 @@ def valid(text: str) -> bool:
     except ArchcError:
         return False
     except Exception:
-        return True  # a fault of its own, which may be the one that is looked for
+        return True  # a bug of the parser, perhaps the one to reproduce
     return True
 
 
 def _without_lines(text: str) -> Iterator[str]:
-    """Without a run of lines, long runs first; what opens a brace goes with all that is in it, or alone."""
+    """Texts without a run of lines, long runs first; a braced statement is removed with or without its body."""
     lines = text.splitlines()
     size = max(len(lines) // 2, 1)
     while size:
@@ -79,7 +79,7 @@ def _without_lines(text: str) -> Iterator[str]:
 
 
 def _without_assignments(lines: list[str]) -> Iterator[str]:
-    """Without a statement, and with what it takes in place of what it makes."""
+    """Texts without one statement, with its first operand in place of its result."""
     for number, line in enumerate(lines):
         match = re.match(r"\s+(\w+) = \(?(\w+)\b(?! = )", line)
         if match:
@@ -88,7 +88,7 @@ def _without_assignments(lines: list[str]) -> Iterator[str]:
 
 
 def _inlined(text: str) -> Iterator[str]:
-    """With the statements of a block of one input and one output in the place of a use of it."""
+    """Texts with one use of a block inlined, for blocks of one input and one output."""
     blocks = re.findall(r"^block (\w+)[^\n]*\n    input (\w+)[^\n]*\n(.*?)    output ([^\n]*)\n}", text, re.M | re.S)
     for name, input_, body, output in blocks:
         for use in re.finditer(rf"^( +)(\w+) = (\w+) -> (?:\w+: )?{name}(?:\([^)]*\))?$", text, re.MULTILINE):
@@ -97,7 +97,7 @@ def _inlined(text: str) -> Iterator[str]:
 
 
 def _inputs_for_statements(text: str) -> Iterator[str]:
-    """With an input in the place of what a statement of the model makes."""
+    """Texts with inputs in place of one statement of the model."""
     lines = text.splitlines()
     start = next((k for k, line in enumerate(lines) if line.startswith("model ")), len(lines))
     for number in range(len(lines) - 1, start, -1):
@@ -113,7 +113,7 @@ def _inputs_for_statements(text: str) -> Iterator[str]:
 
 
 def _types(text: str, names: list[str]) -> list[str] | None:
-    """The types of tensors at the end of a text that has no end yet."""
+    """The types of tensors at the end of an unfinished text; None if it is not valid."""
     outputs = "\n".join(f"    output probe{number} = {name}" for number, name in enumerate(names))
     kept = "\n".join(line for line in text.splitlines() if not line.startswith("    output "))
     last = re.findall(r"^    (\w+(?:, \w+)*) = ", kept, re.MULTILINE)
@@ -127,13 +127,13 @@ def _types(text: str, names: list[str]) -> list[str] | None:
 
 
 def _without_stages(text: str) -> Iterator[str]:
-    """Without one stage of a chain."""
+    """Texts without one stage of a chain."""
     for match in re.finditer(r" -> [^\n]*?(?= -> |\n| \})", text):
         yield text[: match.start()] + text[match.end() :]
 
 
 def _without_arguments(text: str) -> Iterator[str]:
-    """Without one argument that has a name; without a label; without a bound."""
+    """Texts without one named argument, label or bound."""
     for pattern in (
         r", \w+ = [^,()]+(?=[,)])",
         r", \w+ = \([^()]*\)",
@@ -146,7 +146,7 @@ def _without_arguments(text: str) -> Iterator[str]:
 
 
 def _smaller_numbers(text: str) -> Iterator[str]:
-    """With a smaller number, or a number in place of a size."""
+    """Texts with one smaller number, or with a number in place of a symbolic size."""
     for match in re.finditer(r"(?<![\w.])\d+(?![\w.])", text):
         number = int(match[0])
         for smaller in dict.fromkeys((0, 1, 2, number // 2, number - 1)):

@@ -1,7 +1,7 @@
 """Random valid models as texts: blocks, loops, scans, shared layers and tied weights over the whole operator table.
 
-A text is written statement by statement.  Each statement runs once, on a sample, as it is written.  Statements that
-give NaN or huge numbers are not kept, since they would hide faults after them.
+A text is written statement by statement.  Each statement runs on sample data when it is written.  Statements that
+give NaN or huge numbers are dropped, since they would hide faults after them.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ SAMPLE_SIZES = {"N": 3, "T": 5, "H": 4, "S": 2}
 
 @dataclass
 class Model:
-    """A text, and what was found while it was written.
+    """A text, and the operators found while it was written.
 
     Attributes:
         operators: the names of the operators in it.
-        broken: texts of one operator that is accepted and that PyTorch cannot run, each with the reason.
+        broken: texts of one operator that archc accepts and PyTorch cannot run, each with the reason.
     """
 
     text: str
@@ -42,7 +42,7 @@ def random_model(seed: int, operators: int | None = None) -> Model:
 
 @dataclass
 class _Recorded:
-    """A block: its inputs and results, and the steps between them, to be done again with other inputs."""
+    """A block: its inputs, its results, and the steps between them, to replay with other inputs."""
 
     name: str
     inputs: list[Tensor]
@@ -117,14 +117,14 @@ class _Writer:
         return symbol(name, self.bounds[name])
 
     def derived(self, name: str) -> int | SymbolicDim:
-        """A symbolic size, sometimes a multiple of one and more."""
+        """A symbolic size, sometimes scaled and with an offset."""
         scale, offset = self.chance.choice(((1, 0), (1, 0), (1, 0), (2, 0), (2, 1), (1, 2), (4, 3)))
         return self.symbol(name) * scale + offset
 
     # Statements ---------------------------------------------------------------------------------------------
 
     def node(self, body: Body) -> list[Tensor]:
-        """One operator on tensors that are there."""
+        """Write one operator on known tensors."""
         for _ in range(8):
             choice = chosen(body, self.chance, self.floating, self.sizes, self.supply(body))
             if choice is None:
@@ -139,7 +139,7 @@ class _Writer:
         return []
 
     def supply(self, body: Body) -> Callable[[TensorType, range], Tensor]:
-        """Makes a tensor of a type: an input of the model, or numbers that are in the text or learned."""
+        """Function that makes a tensor of a type: an input of the model, a constant or a parameter."""
 
         def made(type: TensorType, accepted: range) -> Tensor:
             if body.inputs and len(self.inputs) < MOST_INPUTS:
@@ -162,7 +162,7 @@ class _Writer:
         return self.write(body, Choice(op, []))[0]
 
     def write(self, body: Body, choice: Choice, label: str | None = None) -> list[Tensor]:
-        """Write a node down; the tensors that it makes."""
+        """Write a node, and return its results."""
         results = self.done(choice, choice.operands)
         for tensor in results:
             tensor.name = body.names.new("tensor")
@@ -174,7 +174,7 @@ class _Writer:
         """Results of a node, without names yet.
 
         Raises:
-            Unsuitable, CannotRun: it does not run, or not well.
+            Unsuitable, CannotRun: see `applied`.
         """
         given = [(one.type, one.sample) for one in operands]
         results = [Tensor("", *each) for each in applied(choice.op, given, self.sizes, self.chance.randrange(1000))]
@@ -187,7 +187,7 @@ class _Writer:
         return results
 
     def again(self, body: Body) -> list[Tensor]:
-        """A shared layer once more, or a block of before."""
+        """Use a shared layer or an earlier block again."""
         if body.shared and self.chance.random() < 0.7:
             name, choice = self.chance.choice(body.shared)
             wanted = [one.type for one in choice.operands]
@@ -209,7 +209,7 @@ class _Writer:
     # Blocks, loops and scans --------------------------------------------------------------------------------
 
     def block(self, body: Body, kept: bool = False) -> list[Tensor]:
-        """A new block, and its first use; `kept`: its only result has the type of its first input."""
+        """Define a block and use it; with `kept` only define it, with one result of the type of its first input."""
         count = self.chance.choice((1, 1, 2))
         operands = [self.operand(body) for _ in range(count)]
         inner = Body(Names(self.chance))
@@ -246,7 +246,7 @@ class _Writer:
         return {str(dim) for one in inputs for dim in one.type.shape if str(dim) in SAMPLE_SIZES}
 
     def use(self, body: Body, block: _Recorded, label: str, operands: Sequence[Tensor] | None = None) -> list[Tensor]:
-        """Use a block on tensors of the types that it was made for."""
+        """Use a block on tensors of the types of its inputs."""
         if operands is None:
             found = [self.alike(body, one.type) for one in block.inputs]
             operands = [one for one in found if one is not None]
@@ -325,7 +325,7 @@ class _Writer:
             return wanted
 
     def scan(self, body: Body) -> list[Tensor]:
-        """A recurrence over a sequence that is there, with up to two states."""
+        """Write a recurrence over a known sequence, with up to two states."""
         sequences = [one for one in body.known if one.type.rank >= 2 and one.sample.shape[1] > 0]
         if not sequences:
             return []

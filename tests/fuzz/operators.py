@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from tests.fuzz.writing import Body
 
 STRUCTURAL = ("to_stage",)
-"""Operators that need others of their kind; `partition` makes pipelines."""
+"""Operators that are not drawn, since they need others of their kind; `partition` inserts them."""
 ATTEMPTS = 60
 UNAMBIGUOUS: Mapping[str, Callable[[Operator, Sequence[TensorType]], bool]] = {
-    # Of two elements that go to one place either may stay.
+    # Of two elements written to one place, either may remain.
     "scatter": lambda op, types: types[1].shape[op.dim] == 1,
-    # Beyond the range of integers ONNX Runtime's power does not wrap around; archc spells it only for known exponents.
+    # ONNX Runtime's `Pow` does not wrap integers around; archc replaces it by products for known exponents only.
     "pow": lambda op, types: types[0].dtype.floating or (isinstance(op.scalar, (int, float)) and not op.reverse),
 }
 """Conditions under which all backends give the same results."""
@@ -53,7 +53,7 @@ def owns_parameters(choice: Choice) -> bool:
 
 
 def chosen(body: Body, chance: Random, floating: DType, sizes: Mapping[str, int], supply: Supply) -> Choice | None:
-    """A random operator on tensors of a body, or on new ones; None where nothing was found that fits."""
+    """A random operator on tensors of a body, or on new ones; None if no attempt gave valid operands."""
     cls = OPERATORS[chance.choice(names())]
     for attempt in range(ATTEMPTS):
         try:
@@ -76,7 +76,7 @@ def _type(one: Tensor | TensorType) -> TensorType:
 def _operands(
     cls: type[Operator], body: Body, chance: Random, floating: DType, fresh: bool
 ) -> list[Tensor | TensorType]:
-    """Tensors, or types of tensors to make; whether they fit is for `infer` to say."""
+    """Tensors, or types of tensors to make; `infer` then tells whether they are valid operands."""
     patterns = [one for one in parse_signature(cls.signature).operands if one.name not in cls.parameters]
     patterns = [one for one in patterns if not one.optional or chance.random() < 0.5]
     if not patterns:
@@ -145,7 +145,7 @@ def _spread(axis: object) -> Spread | None:
 
 
 def _note(pattern: Pattern, shape: tuple[Dim, ...], sizes: dict[str, Dim], spreads: dict[str, tuple[Dim, ...]]) -> None:
-    """Note what an operand's sizes say of the indices of the signature."""
+    """Bind indices of the signature to the sizes of an operand."""
     length = len(shape) - (len(pattern.axes) - sum(1 for axis in pattern.axes if _spread(axis)))
     place = 0
     for axis in pattern.axes:
@@ -162,7 +162,7 @@ def _note(pattern: Pattern, shape: tuple[Dim, ...], sizes: dict[str, Dim], sprea
 def _like(
     pattern: Pattern, sizes: Mapping[str, Dim], spreads: Mapping[str, tuple[Dim, ...]], chance: Random
 ) -> tuple[Dim, ...]:
-    """A shape for a pattern, given what the operands before it said of the indices."""
+    """A shape for a pattern, with the sizes that earlier operands bound to its indices."""
     shape: list[Dim] = []
     for axis in pattern.axes:
         spread = _spread(axis)
@@ -180,7 +180,11 @@ def _like(
 def _settled(
     op: Operator, plan: Sequence[Tensor | TensorType], sizes: Mapping[str, int], chance: Random, supply: Supply
 ) -> list[Tensor]:
-    """The operands themselves: what is to be made is made, and what looks places up is known to find them."""
+    """The operands of a plan; tensors are made for types.
+
+    Raises:
+        Unsuitable: an operand of indices may lead out of range.
+    """
     types = [_type(one) for one in plan]
     operands: list[Tensor] = []
     for position, one in enumerate(plan):

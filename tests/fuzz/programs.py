@@ -39,11 +39,11 @@ LEVELS = {
 
 
 FORK_PATIENCE = 20.0
-"""Seconds: a copy of a process with threads may wait for a lock that one of them had."""
+"""Seconds after which a forked process is killed: it may wait for a lock that another thread held."""
 
 
 class NoPython(Exception):
-    """The emitted module is no Python."""
+    """The emitted module does not compile."""
 
 
 def torch_model(graph: Graph) -> torch.nn.Module:
@@ -66,7 +66,7 @@ def torch_model(graph: Graph) -> torch.nn.Module:
 
 @contextmanager
 def _nothing_initialized() -> Iterator[None]:
-    """Leave out the numbers of fresh modules, which the weights replace: drawing them takes most of the time."""
+    """Skip the random initialization of modules, which takes most of the time: loading replaces the weights."""
     initializers = [(nn.init, name) for name in vars(nn.init) if name.endswith("_") and not name.startswith("_")]
     initializers += [(torch.Tensor, name) for name in ("normal_", "uniform_")]
     kept = [getattr(owner, name) for owner, name in initializers]
@@ -96,8 +96,8 @@ def onnx_bytes(graph: Graph) -> bytes:
 def saturates(model: bytes, level: str) -> bool:
     """Return whether this CPU may add up the integers of a model with saturation at a level.
 
-    Without VNNI instructions the kernels do.  The session option against it is obeyed from `extended` on, and not for
-    what ONNX Runtime computes beforehand, since it follows from weights alone.
+    Without VNNI instructions the kernels do.  The session option against it has an effect from `extended` on, and none
+    on constant folding.
     """
     if adds_exactly():
         return False
@@ -146,7 +146,7 @@ def run_onnx(ready: onnxruntime.InferenceSession, inputs: Mapping[str, torch.Ten
 
 
 def survives(run: Callable[[], object]) -> bool:
-    """Return whether a function ends, in a copy of this process: kernels divide by sizes, which may be 0."""
+    """Return whether a function returns, in a forked process: kernels may crash on a size of 0."""
     child = os.fork()
     if child == 0:
         try:

@@ -20,19 +20,19 @@ from archc.ops import evaluate as interpreter
 from archc.ops.operator import OPERATORS
 
 FACTOR = 16
-"""The errors that are allowed, in units of the movement measured: one run finds the usual one, not the largest."""
+"""The allowed error, in units of the measured movement: one run finds a typical movement, not the largest."""
 CLOSER_DRAWS = 24
 CLOSER_SCALE = 4.0
 CLOSER_FACTOR = 8
 NORM_FACTOR = 64
 """ONNX Runtime's norms compute a variance in one pass, E[x²] - E[x]², which loses more digits than PyTorch's."""
 FLIPS = 0.03
-"""The share of integers that other kernels round to the neighbour, where numbers are rounded to integers."""
+"""The share of quantized elements that other kernels may round to the adjacent integer."""
 
 BIAS_STEP = 1 / (255 * 127)
-"""ONNX rounds biases of integer layers to a step, that of an input times that of a weight."""
+"""ONNX rounds biases of integer layers to multiples of the product of the scales of operand and weight."""
 CANCELLING = frozenset(("tanhshrink", *(name for name, op in OPERATORS.items() if op.family == "norm")))
-"""Operators of which a result of 0 is a difference of numbers that are equal but for rounding; elsewhere 0 is exact."""
+"""Operators whose results of 0 are differences of nearly equal numbers; other results of 0 are exact."""
 
 
 @dataclass
@@ -49,7 +49,7 @@ class Bounds:
 
     @staticmethod
     def of(expected: torch.Tensor, moved: Sequence[torch.Tensor], factor: float) -> Bounds:
-        """The bounds that some disturbed runs give."""
+        """The bounds that follow from some disturbed runs."""
         if not expected.is_floating_point():
             nothing = torch.zeros(expected.shape, dtype=torch.bool)
             return Bounds(expected, torch.stack([expected, *moved]), nothing, nothing)
@@ -80,7 +80,7 @@ class Reference:
     """Results of a graph for some inputs, with their tolerances.
 
     Attributes:
-        undecided: the runtimes are known to differ on what some operator received; see `decided`.
+        undecided: the runtimes are known to differ on the operands of some node; see `decided`.
     """
 
     graph: Graph
@@ -129,7 +129,7 @@ class Reference:
 
 
 def reference(graph: Graph, inputs: Mapping[str, torch.Tensor]) -> Reference:
-    """Results of a graph, and how far rounding moves them."""
+    """Results of a graph, with their tolerances."""
     undecided = False
     run = interpreter.run_node
 
@@ -146,11 +146,11 @@ def reference(graph: Graph, inputs: Mapping[str, torch.Tensor]) -> Reference:
 
 
 def decided(node: Node, operands: Sequence[torch.Tensor]) -> bool:
-    """Return whether both runtimes are to give the same results.
+    """Return whether both runtimes must give the same results for a node.
 
-    Of equal elements `topk` may take any first.  Of groups of a single element, which are their own mean, PyTorch gives
-    what rounding leaves, 316 times as large.  ONNX Runtime's recurrent kernels clip what they give to tanh and
-    sigmoid, its largest elements are at least the smallest number, and `Shrink` makes 0 of NaN.
+    `topk` may order equal elements in any way.  For groups of a single element, `group_norm` of PyTorch gives the
+    rounding error of x - mean, times 1 / √eps = 316.  In ONNX Runtime, recurrent kernels clip the operands of tanh and
+    sigmoid, max pools replace NaN by the smallest number, and `Shrink` replaces it by 0.
     """
     if node.op.name == "group_norm":
         return operands[0].numel() > len(operands[0]) * node.op.num_groups
@@ -163,7 +163,7 @@ def decided(node: Node, operands: Sequence[torch.Tensor]) -> bool:
 def disturbed(
     graph: Graph, inputs: Mapping[str, torch.Tensor], seed: int, scale: float = 1.0, floor: bool = False
 ) -> dict[str, torch.Tensor]:
-    """The outputs where the inputs and every result are off by about `scale` times their last digit.
+    """Outputs of a run in which the inputs and every result are off by about `scale` units in the last place.
 
     Args:
         floor: move elements that are not 0 also by a share of the usual size of results, operands and weights: an
@@ -208,7 +208,7 @@ def disturbed(
 
 
 def _usual_size(tensor: torch.Tensor) -> float:
-    """The mean magnitude of finite elements; 0 for what is no float."""
+    """The mean magnitude of the elements, with 0 for those that are not finite; 0 for other dtypes."""
     if not tensor.is_floating_point() or not tensor.numel():
         return 0.0
     return float(tensor.double().abs().nan_to_num(0.0, 0.0, 0.0).mean())

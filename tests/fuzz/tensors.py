@@ -1,4 +1,4 @@
-"""Tensors that a text being written knows: their types, and what they are for one choice of inputs and weights."""
+"""Tensors of a text that is being written: types, and samples for one choice of inputs and weights."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Tensor:
 
     Attributes:
         sample: its elements for one choice of inputs and weights.
-        given: it is an input of the model, whose elements are drawn so that what looks them up can.
+        given: it is an input of the model, with elements in the range that lookups accept.
         siblings: the results of the same operator, itself included.
         uses: how many operators take it.
     """
@@ -78,8 +78,8 @@ def applied(
 
     Raises:
         OperatorError: the operands do not fit.
-        Unsuitable: it does not run, or its results are of no use.
-        CannotRun: it does not run, and no symbolic size can be to blame.
+        Unsuitable: it does not run at these symbolic sizes, or its results are empty, not finite or huge.
+        CannotRun: it does not run, and all sizes are known.
     """
     graph = Graph("sample")
     rewriter = Rewriter(graph)

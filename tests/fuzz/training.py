@@ -9,13 +9,13 @@ import torch
 FACTOR = 16
 UPWARD = 3
 CANCELLED = 10_000
-"""The digits that are allowed of sums near 0: terms cancel in one order of addition, and not in another."""
+"""Units in the last place allowed for sums near 0: terms cancel in one order of addition, not in another."""
 LARGEST_CANCELLED = 1e-3
 Leaves = dict[str, torch.Tensor]
 
 
 class NotTrainable(Exception):
-    """The model cannot be trained on these inputs: PyTorch refuses, or draws anew each time."""
+    """The model cannot be trained on these inputs: PyTorch refuses, or no output has a gradient."""
 
 
 def compare_training(
@@ -36,7 +36,7 @@ def compare_training(
     found = _step(other, inputs, seed=1)
     for name, wanted in expected.items():
         if name not in found:
-            continue  # a weight that nothing depends on went
+            continue  # `simplify` removed a weight without effect on the outputs
         if found[name].dtype != wanted.dtype or found[name].shape != wanted.shape:
             return "mismatch", f"{name} has another dtype or shape"
         unit = torch.finfo(wanted.dtype).eps if wanted.is_floating_point() else 0.0
@@ -56,7 +56,7 @@ def _equal(one: Leaves, other: Leaves) -> bool:
 
 
 def _step(model: torch.nn.Module, inputs: Mapping[str, torch.Tensor], seed: int, off: int = 0) -> Leaves:
-    """Outputs, gradients and buffers of one step in training, of a model that is as it was before."""
+    """Outputs, gradients and buffers of one training step; restores the state of the model."""
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     generator = torch.Generator().manual_seed(off)
 

@@ -1,6 +1,6 @@
-"""One process of a campaign: it tries seeds one after the other, and says of each that it begins and what came of it.
+"""Worker process of a campaign: try seeds in turn, and print a line when a seed begins and one with its results.
 
-A runtime that dies takes this process with it, and the last line tells at which seed.
+A crash of a runtime ends this process; the last line then names the seed.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def main(arguments: list[str]) -> None:
     """`seeds 0 100`, or `smallest FILE SEED SIGNATURE SECONDS`."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    gc.freeze()  # what is imported stays, and need not be looked through
+    gc.freeze()  # imported objects stay: the collector need not visit them
     gc.set_threshold(100_000)
     if arguments[0] == "smallest":
         path, seed, signature, seconds = arguments[1:]

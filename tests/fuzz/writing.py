@@ -17,7 +17,7 @@ AWKWARD = ("F", "torch", "nn", "x", "path", "shape", "model", "device", "class_"
 
 
 class Names:
-    """Names that nothing has yet."""
+    """Generator of unused names."""
 
     def __init__(self, chance: Random):
         self._chance = chance
@@ -71,7 +71,7 @@ def declared_type(type: TensorType, bounds: bool = True) -> str:
 
 
 def spelled(body: Body, choice: Choice, results: Sequence[Tensor], chance: Random, label: str | None = None) -> str:
-    """The statement that a node is; a layer that is declared first is noted as one to share."""
+    """The statement of a node; a layer that is declared before it is recorded for sharing."""
     op, operands = choice.op, [one.name for one in choice.operands]
     left = ", ".join(one.name for one in results)
     arguments = sorted(op.arguments(), key=lambda text: re.match(r"\w+ = ", text) is not None)
