@@ -154,19 +154,17 @@ def choose_model(module: Module, name: str | None) -> syntax.Definition:
     Raises:
         ArchcError: there is none of that name, or no telling which.
     """
-    models = module.models
     where = module.source.name
-    if name is not None:
-        if name not in models:
-            known = ", ".join(f"`{known}`" for known in models)
-            way = did_you_mean(name, models) or (f"it has {known}" if models else "it has no model at all")
-            raise error("unknown-model", f"{where} has no model `{name}`", help=way)
-        return models[name]
-    if len(models) == 1:
-        return next(iter(models.values()))
     stem = module.source.path.stem if module.source.path is not None else ""
-    if stem in models:
-        return models[stem]
+    chosen = module.model(stem if name is None else name)
+    if chosen is not None:
+        return chosen
+    models = module.models
+    if name is not None:
+        way = did_you_mean(name, models) or (f"it has {_listed(models)}" if models else "it has no model at all")
+        raise error("unknown-model", f"{where} has no model `{name}`", help=way)
+    if len(models) == 1:
+        return module.definitions[models[0]]
     if not models:
         raise error(
             "no-model",
@@ -174,8 +172,14 @@ def choose_model(module: Module, name: str | None) -> syntax.Definition:
             help="write `model name { ... }`; a file of blocks alone is there to be imported",
         )
     raise error(
-        "which-model", f"{where} has several models", help=f"choose one with `--model`: {', '.join(sorted(models))}"
+        "which-model", f"{where} has several models", help=f"choose one with `--model`: {_listed(sorted(models))}"
     )
+
+
+def _listed(models: Sequence[str]) -> str:
+    """Names of models, the first ten of many."""
+    names = ", ".join(f"`{name}`" for name in models[:10])
+    return names if len(models) <= 10 else f"{names} and {len(models) - 10:,} more"
 
 
 def parse_settings(settings: Sequence[str]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from archc.cli import options, output
@@ -73,9 +73,9 @@ def _check(file: str, values: dict[str, Any], arguments: argparse.Namespace) -> 
     blocks: list[str] = []
     try:
         module: Module = open_module(options.text_of(file), found, arguments.allow_absolute_imports)
-        blocks = list(module.blocks)
+        blocks = module.blocks
         check_surroundings(module, found)
-        names = list(module.models) if arguments.model is None else [arguments.model]
+        names = module.models if arguments.model is None else [arguments.model]
         _check_extents(module, names, values)
         work = Work()
         for name in names:
@@ -104,7 +104,7 @@ def _check_extents(module: Module, names: Sequence[str], values: Mapping[str, An
 
     parts, most = 0, allowed_parts(module, MOST_PARTS_TOGETHER)
     for name in names if len(names) > 1 else ():
-        model = module.models[name]
+        model = module.definitions[name]
         parts += sum(least_extent(module, model, values).extent)
         if parts > most:
             raise error(
@@ -127,13 +127,15 @@ def _model(module: Module, name: str, values: dict[str, Any], found: Diagnostics
     except ArchcError as failure:
         found.extend(_untold(failure.diagnostics, found))
         return []
-    found.extend(_untold(own, found))
+    found.extend(_untold(own.found, found))
     figures = cost(graph)
     return [{"model": name, "operators": figures.nodes, "parameters": figures.parameters}]
 
 
-def _untold(own: Iterable[Diagnostic], found: Diagnostics) -> list[Diagnostic]:
+def _untold(own: Sequence[Diagnostic], found: Diagnostics) -> list[Diagnostic]:
     """What was not said yet of another model of the file, which uses the same block or is derived from it."""
+    if not own:
+        return []
     told = {(known.code, known.span, known.message) for known in found}
     return [one for one in own if one.span is None or (one.code, one.span, one.message) not in told]
 

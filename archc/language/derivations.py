@@ -111,10 +111,6 @@ class _Deriver:
     def _base(self, derivation: syntax.Derivation) -> tuple[syntax.Definition, Module] | None:
         """The model that another is derived from, and the file that has it; None where that was reported."""
         base, module = derivation.base, self.module
-        known = [
-            *module.models,
-            *(f"{alias}.{name}" for alias, other in module.imports.items() for name in other.models),
-        ]
         written = base.span.text
         if isinstance(base, syntax.Name):
             definition = module.definitions.get(base.name)
@@ -126,6 +122,9 @@ class _Deriver:
             definition = module.definitions.get(base.name) if alias in self.module.imports else None
         if definition is None:
             if not self.diagnostics.errors:  # a broken head or import may be what defines it
+                imports = self.module.imports.items()
+                imported = [f"{alias}.{name}" for alias, other in imports for name in other.models]
+                known = [*self.module.models, *imported]
                 self.diagnostics.error(
                     "unknown-model",
                     f"there is no model `{written}` to derive from",

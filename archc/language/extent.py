@@ -160,8 +160,14 @@ class _Counter:
         if not count:
             return NOTHING
         _forget(place, node.body)
-        place.values[node.variable.name] = values[0] if count == 1 else UNKNOWN
+        name = node.variable.name
+        shadowed = place.values.get(name)
+        place.values[name] = values[0] if count == 1 else UNKNOWN
         total = self._body(place, node.body).times(count)
+        if shadowed is not None:
+            place.values[name] = shadowed
+        else:
+            place.values.pop(name, None)
         self._note(total, node.iterable.span)
         return total
 

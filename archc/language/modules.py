@@ -32,12 +32,17 @@ class Module:
     imports: dict[str, Module] = field(default_factory=dict)
 
     @property
-    def models(self) -> dict[str, syntax.Definition]:
-        return {name: item for name, item in self.definitions.items() if item.kind == "model"}
+    def models(self) -> list[str]:
+        return [name for name, item in self.definitions.items() if item.kind == "model"]
 
     @property
-    def blocks(self) -> dict[str, syntax.Definition]:
-        return {name: item for name, item in self.definitions.items() if item.kind == "block"}
+    def blocks(self) -> list[str]:
+        return [name for name, item in self.definitions.items() if item.kind == "block"]
+
+    def model(self, name: str) -> syntax.Definition | None:
+        """The model of this name; None where the file has none."""
+        found = self.definitions.get(name)
+        return found if found is not None and found.kind == "model" else None
 
 
 def load_module(source: Source, diagnostics: Diagnostics, allow_absolute: bool = False) -> Module:

@@ -14,7 +14,7 @@ from lark.lexer import PatternStr, TerminalDef
 from archc.diagnostics import Diagnostic, Diagnostics, Source, Span
 from archc.language import syntax
 from archc.language.foreign_words import MEANT, SYMBOLS
-from archc.language.translate import comment_start
+from archc.language.translate import comment_end, comment_start
 
 
 class Token:
@@ -71,7 +71,7 @@ class Scanner:
         """The tokens in order, the last of type `$END`; comments are put aside into `comments`."""
         text = _without_hidden_characters(source, diagnostics)
         keywords: Mapping[str, str] = self.keywords
-        line_start = 0
+        line_start = comment_until = 0
         for match in self._pattern.finditer(text):
             kind = match.lastgroup
             start, end = match.span()
@@ -86,8 +86,12 @@ class Scanner:
                 comments.append(syntax.Comment(Span(source, start, end), match.group().rstrip(), own_line))
             elif kind == "END":
                 yield Token("$END", "", source, start, end)
-            elif kind in ("UNENDED", "WRONG") and self._report_comment(source, start, diagnostics):
+            elif kind in ("UNENDED", "WRONG") and start < comment_until:
                 continue
+            elif kind in ("UNENDED", "WRONG") and (comment := _comment_around(source.text, start)) is not None:
+                comment_until = comment_end(source.text, comment)
+                if not any(found.code == "foreign-comment" for found in diagnostics):
+                    diagnostics.add(foreign_comment(source, comment))
             elif kind == "UNENDED":
                 diagnostics.error(
                     "unterminated-string",
@@ -104,15 +108,11 @@ class Scanner:
                 assert kind is not None
                 yield Token(kind, match.group(), source, start, end)
 
-    @staticmethod
-    def _report_comment(source: Source, offset: int, diagnostics: Diagnostics) -> bool:
-        """Report a comment in C's syntax around an offset; returns whether there is one."""
-        start = comment_start(source.text, offset)
-        if start is None or start == offset:
-            return False
-        if not any(found.code == "foreign-comment" for found in diagnostics):
-            diagnostics.add(foreign_comment(source, start))
-        return True
+
+def _comment_around(text: str, offset: int) -> int | None:
+    """The start of a comment in C's syntax that begins before an offset and is open there; None without one."""
+    start = comment_start(text, offset)
+    return start if start != offset else None
 
 
 def foreign_comment(source: Source, start: int) -> Diagnostic:

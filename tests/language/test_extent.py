@@ -26,7 +26,7 @@ def true_extent(text: str | Path, name: str | None = None) -> tuple[Extent, Exte
     """The bound of a model, and what elaboration makes of it."""
     diagnostics = Diagnostics()
     module = open_module(text, diagnostics)
-    model = module.models[name] if name is not None else choose_model(module, None)
+    model = module.definitions[name] if name is not None else choose_model(module, None)
     elaborator = Elaborator(diagnostics)
     elaborator.model(module, model, {})
     diagnostics.check()
@@ -56,6 +56,7 @@ def test_never_above_the_true_extent_of_a_spec(path: Path) -> None:
         ("for i in 0..3 { if i == 0 { x = x -> A(5) } else { x = x -> relu } }", 4, 3),
         ("x = x -> A(len(ns)) -> A(max(n, 4)) -> A(ns[1])", 12, 8),
         ("for i in 0..0 { x = x -> A(n) }", 1, 0),
+        ("for n in 5..6 { x = x -> A(1) }  for i in 0..n { x = x -> relu }", 6, 5),  # `n` is 3 again
     ],
 )
 def test_counts(body: str, parts: int, iterations: int) -> None:
