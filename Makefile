@@ -2,6 +2,8 @@
 PYTHON ?= python3
 SEEDS ?= 0:1000
 BIN := .venv/bin
+# The tests start hundreds of processes: each would compile archc again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test test-slow coverage fuzz lint types format golden reference pictures bench clean
 
