@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from tests.fuzz.campaign import ROOT, Campaign
+from tests.fuzz.models import random_model
 from tests.fuzz.worker import results, smallest
 
 
@@ -33,7 +34,7 @@ def _say(text: str) -> None:
 
 def one(seed: int) -> int:
     """Try one seed in this process, and shrink what fails."""
-    failures: list[dict[str, str]] = results(seed)["failures"]  # type: ignore[assignment]
+    failures: list[dict[str, str]] = results(seed, random_model(seed))["failures"]  # type: ignore[assignment]
     for failure in failures:
         print(f"# {failure['signature']}\n# {failure['detail']}")
         print(smallest(failure["text"], seed, failure["signature"], seconds=60))

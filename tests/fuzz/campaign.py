@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.fuzz.worker import DIES, model_of
+from tests.fuzz.worker import DIES
 
 ROOT = Path(__file__).parents[2]
 WORKER = ("-m", "tests.fuzz.worker")
@@ -53,27 +53,29 @@ def run_seeds(start: int, end: int) -> Tally:
 def _results(start: int, end: int) -> Iterator[dict[str, Any]]:
     while start < end:
         process = _child("seeds", str(start), str(end))
-        begun = start
+        begun, text = start, None
         for line in _lines(process):
             said = json.loads(line)
-            begun = said.get("begin", begun)
+            if "begin" in said:
+                begun, text = said["begin"], None
+            text = said.get("text", text)
             if "seed" in said:
                 yield said
                 start = said["seed"] + 1
         process.wait()
         if start < end:  # the seed that had begun was not done
-            yield {"seed": begun, "counts": {}, "failures": [_death(process, begun)]}
+            yield {"seed": begun, "counts": {}, "failures": [_death(process, text)]}
             start = begun + 1
 
 
-def _death(process: subprocess.Popen[str], seed: int) -> dict[str, str]:
+def _death(process: subprocess.Popen[str], text: str | None) -> dict[str, str]:
+    """The failure of a seed that ended its process; without a text, the generator is at fault."""
     code = process.returncode
     reason = f"killed by signal {-code}" if code < 0 else f"exit status {code}"
     said = "".join(process.stderr or ()).strip().splitlines()[-1:] if process.stderr else []
-    try:
-        text = model_of(seed).text
-    except Exception:
-        return {"signature": f"generator: {' '.join(said)[:100]}", "detail": " ".join(said), "text": ""}
+    if text is None:
+        words = " ".join([reason, *said])
+        return {"signature": f"generator: {words[:100]}", "detail": words, "text": ""}
     kind = f"plain: {DIES}: {reason}" if code < 0 else f"fuzzer: {' '.join(said)[:100]}"
     return {"signature": kind, "detail": " ".join([reason, *said]), "text": text}
 

@@ -12,7 +12,7 @@ from archc.ir.dims import evaluate as number_of
 from archc.ir.graph import Graph
 from archc.ir.rewriter import Rewriter
 from archc.ir.types import DType, TensorType
-from archc.ops.evaluate import run_node
+from archc.ops.evaluate import NodeFailure, run_node
 from archc.ops.operator import Operator
 from archc.weights.tensor import InitializedTensor
 
@@ -26,7 +26,7 @@ class Unsuitable(Exception):
 
 
 class CannotRun(Exception):
-    """PyTorch refuses what `infer` accepted, though all sizes are known: the operator promises too much."""
+    """PyTorch refuses operands that `infer` accepted: the operator promises too much."""
 
 
 @dataclass(eq=False)
@@ -78,8 +78,8 @@ def applied(
 
     Raises:
         OperatorError: the operands do not fit.
-        Unsuitable: it does not run at these symbolic sizes, or its results are empty, not finite or huge.
-        CannotRun: it does not run, and all sizes are known.
+        Unsuitable: it needs larger symbolic sizes, or its results are empty, not finite or huge.
+        CannotRun: PyTorch refuses it for another reason.
     """
     graph = Graph("sample")
     rewriter = Rewriter(graph)
@@ -92,9 +92,11 @@ def applied(
     try:
         with torch.no_grad():
             results = run_node(node, [tensor for _, tensor in operands], _fresh_weights(graph, seed), sizes)
-    except Exception as failure:
+    except NodeFailure as failure:
         known = all(isinstance(dim, int) for type, _ in operands for dim in type.shape)
-        raise (CannotRun if known else Unsuitable)(str(failure).splitlines()[0]) from failure
+        # A slice at a place computed from symbolic sizes may be outside of the axis at some of them.
+        outside = not known and isinstance(failure.__cause__, IndexError)
+        raise (Unsuitable if outside else CannotRun)(str(failure).splitlines()[0]) from failure
     for result in results:
         check_useful(result)
     return [(value.type, result) for value, result in zip(node.results, results)]

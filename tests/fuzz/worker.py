@@ -1,4 +1,4 @@
-"""Worker process of a campaign: try seeds in turn, and print a line when a seed begins and one with its results.
+"""Worker process of a campaign: try seeds in turn, and print a line for each seed, its text and its results.
 
 A crash of a runtime ends this process; the last line then names the seed.
 """
@@ -22,9 +22,8 @@ from tests.fuzz.programs import survives
 DIES = "dies"
 
 
-def results(seed: int) -> dict[str, object]:
+def results(seed: int, model: Model) -> dict[str, object]:
     """Results of a seed: failures, each with a text that shows it, and counts."""
-    model = random_model(seed)
     outcome = check(model.text, seed)
     failures = [(failure, model.text) for failure in outcome.failures]
     failures += [(Failure("operator", "cannot run", reason), text) for text, reason in model.broken]
@@ -54,10 +53,6 @@ def _survives(text: str, seed: int) -> bool:
     return survives(lambda: check(text, seed))
 
 
-def model_of(seed: int) -> Model:
-    return random_model(seed)
-
-
 def main(arguments: list[str]) -> None:
     """`seeds 0 100`, or `smallest FILE SEED SIGNATURE SECONDS`."""
     torch.set_num_threads(1)
@@ -70,7 +65,9 @@ def main(arguments: list[str]) -> None:
         return
     for seed in range(int(arguments[1]), int(arguments[2])):
         print(json.dumps({"begin": seed}), flush=True)
-        print(json.dumps(results(seed)), flush=True)
+        model = random_model(seed)
+        print(json.dumps({"text": model.text}), flush=True)
+        print(json.dumps(results(seed, model)), flush=True)
 
 
 if __name__ == "__main__":
