@@ -1,4 +1,4 @@
-"""Five times the model takes five times the steps to compile: calls of functions are counted, and no time is measured."""
+"""Five times the model takes five times the steps to compile: function calls are counted, not time."""
 
 from __future__ import annotations
 

@@ -70,6 +70,9 @@ class Parser(argparse.ArgumentParser):
             known = [name for name in chosen._option_string_actions if name.startswith("--")]
             longer = next((name for name in known if option is not None and name.startswith(option)), None)
             way = f"did you mean `{longer}`?" if longer else did_you_mean(option, known) if option else None
+            loose = next((one for one in getattr(found, "set", ()) if "=" not in one), None)
+            if option is None and loose is not None:
+                way = f"`--set` takes a name and a value in one word: `--set {loose}={unknown[0]}`"
             chosen.error(f"unrecognized arguments: {' '.join(unknown)}" + (f"; {way}" if way else ""))
         return found
 

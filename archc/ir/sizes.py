@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from operator import index
 from typing import SupportsIndex
@@ -26,8 +27,12 @@ def read_sizes(text: str) -> dict[str, int]:
     found: dict[str, int] = {}
     for part in text.split(","):
         name, _, size = (piece.strip() for piece in part.partition("="))
-        if not name.isidentifier() or not size.isascii() or not size.isdigit() or len(size) > 18 or int(size) < 1:
-            raise ValueError(f"`{part}` is not a size such as N=32")
+        if not name.isidentifier() or not re.fullmatch("[+-]?[0-9]+", size):
+            between = re.fullmatch(r"(\w+\s*=\s*[0-9]+)[\s;]+(\w+\s*=.*)", part.strip())
+            way = f": write a comma between two, `{between[1]},{between[2]}`" if between else ""
+            raise ValueError(f"`{part.strip()}` is not a size such as N=32{way}")
+        if len(size) > 18 or int(size) < 1:
+            raise ValueError(f"`{name}` must be at least 1 and below 10^18, and is {size}")
         if name in found:
             raise ValueError(f"`{name}` is given twice")
         found[name] = int(size)

@@ -26,9 +26,15 @@ def test_integers_of_numpy() -> None:
         sizes_from({"H": np.float64(9)})
 
 
-@pytest.mark.parametrize("text", ["", "N", "N=", "N=0", "N=-1", "N=x", "3=3", "N=1,", "N=1e3", "N=" + "9" * 30])
+@pytest.mark.parametrize("text", ["", "N", "N=", "N=x", "3=3", "N=1,", "N=1e3", "N=4 T=3"])
 def test_what_is_no_size(text: str) -> None:
     with pytest.raises(ValueError, match="is not a size such as N=32"):
+        read_sizes(text)
+
+
+@pytest.mark.parametrize("text", ["N=0", "N=-1", "N=" + "9" * 30])
+def test_sizes_out_of_range(text: str) -> None:
+    with pytest.raises(ValueError, match="`N` must be at least 1 and below 10\\^18"):
         read_sizes(text)
 
 
