@@ -7,11 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given as given_
+from hypothesis import settings
+from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 import archc
 from archc.diagnostics import ArchcError, Source
 from archc.weights.rename import parse_rules, rename
+from archc.weights.rename.apply import _RuleBook
+from archc.weights.rename.rules import Captures, Rule
 from archc.weights.tensor import ArrayTensor
 
 
@@ -47,6 +52,34 @@ def test_a_capture_does_not_cross_a_dot() -> None:
 def test_the_first_rule_that_fits_holds() -> None:
     rules = "a.special -> b.one   # the narrow one\n\na.* -> b.*\n"
     assert list(renamed(rules, tensors(a__special=(1,), a__rest=(1,)))) == ["b.one", "b.rest"]
+
+
+def test_a_name_that_does_not_tell_the_others_of_its_rule_goes_to_the_next_rule() -> None:
+    book = _RuleBook(parse_rules(Source("(x.{i}, b) -> c.{i}\nb -> d\n* -> m.*")))
+    found = book.first("b")
+    assert found is not None and str(found[0].targets[0]) == "d"
+
+
+RULES = [
+    *("a -> o", "b -> o", "a.b -> o", "* -> m.*", "a* -> o.*", "{i} -> o.{i}", "a.{i} -> nothing", "{i}.{i} -> o.{i}"),
+    *("{i}.{j} -> o", "(a.{i}, b) -> o.{i}", "(b.{i}, a.{i}) -> o", "(a, b.a) -> o", "(a.{i}.{j}, b.{j}) -> o"),
+]
+
+
+@settings(max_examples=500)
+@given_(st.lists(st.sampled_from(RULES), min_size=1, max_size=8), st.sampled_from(["a", "b", "a.b", "b.a", "a.b.a"]))
+def test_the_index_of_rules_finds_what_a_loop_over_them_finds(lines: list[str], name: str) -> None:
+    rules = parse_rules(Source("\n".join(lines)))
+
+    def first() -> tuple[Rule, Captures] | None:
+        for rule in rules:
+            for source in rule.sources:
+                captures = source.match(name)
+                if captures is not None and all(other.holes <= captures.keys() for other in rule.sources):
+                    return rule, captures
+        return None
+
+    assert _RuleBook(rules).first(name) == first()
 
 
 def test_nothing_leaves_a_tensor_out() -> None:

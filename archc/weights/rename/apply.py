@@ -52,8 +52,11 @@ class _RuleBook:
         self._exact: dict[str, tuple[int, Rule]] = {}
         self._holed: list[tuple[str, int, Rule, Name]] = []
         for number, rule in enumerate(rules):
+            holes = rule.sources[0].holes
             for source in rule.sources:
-                if source.holes:
+                if not source.holes >= holes:
+                    continue  # it does not tell what the other names are
+                if holes:
                     self._holed.append((source.fixed, number, rule, source))
                 else:
                     self._exact.setdefault(source.fill({}), (number, rule))
@@ -66,9 +69,9 @@ class _RuleBook:
                 break
             if name.startswith(fixed):
                 captures = source.match(name)
-                if captures is not None and rule.sources[0].holes <= captures.keys():
+                if captures is not None:
                     return rule, captures
-        return None if exact is None or exact.sources[0].holes else (exact, {})
+        return None if exact is None else (exact, {})
 
 
 class _Renaming:
