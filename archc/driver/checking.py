@@ -65,7 +65,7 @@ def _crashed(end: Ended) -> ArchcError:
     passed = [TITLES[step] for step in end.steps[:-1] if step in TITLES]
     if passed:
         notes.append(f"before it, {' and '.join(dict.fromkeys(passed))} ran to the end")
-    help = without(TITLES[last]) if last in TITLES else "write it unchecked with `--no-check`"
+    help = without(last) if last in TITLES else "write it unchecked with `--no-check`"
     return error("check-crashed", f"{title} {end.how} while it ran the model; nothing was written", None, notes, help)
 
 
@@ -182,7 +182,7 @@ def _refuse_errors(errors: Mapping[str, float], bound: Bound, where: str) -> Non
             f"errors are relative to how much an output varies, on seeded random inputs; the bound is {bound.origin}",
             *([f"the others: {others}"] if others else []),
         ],
-        help=without(TITLES[worst]),
+        help=without(worst),
     )
 
 

@@ -32,6 +32,8 @@ TITLES = {
     "torch stages": "the stages in PyTorch",
     "onnxruntime stages": "the stages in ONNX Runtime",
 }
+_WITHOUT = {"torch": "onnx,arch", "onnxruntime": "torch,arch"}
+"""The values of `--emit` that leave a program out, by the first word of its key."""
 
 
 def unheard(step: str) -> None:
@@ -101,8 +103,10 @@ def _run_torch(path: Path, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tens
         model = module.load(devices=["cpu"] * len(module.DEVICES)) if hasattr(module, "DEVICES") else module.load()
         with torch.no_grad():
             results = model(*inputs)
+    except MemoryError:
+        raise  # the command line reports it; the module is not at fault
     except Exception as failure:
-        raise _refusal("PyTorch cannot run the module", failure) from failure
+        raise _refusal("torch", "PyTorch cannot run the module", failure) from failure
     # A parameter that is an output requires gradients, whatever the mode.
     return tuple(result.detach() for result in (results if isinstance(results, tuple) else (results,)))
 
@@ -116,21 +120,23 @@ def _run_onnx(path: Path, inputs: Inputs, exact: bool) -> dict[str, torch.Tensor
     try:
         return onnx.run_tensors(path, inputs, exact=exact)
     except (refusals.Fail, refusals.InvalidArgument, refusals.InvalidGraph, refusals.InvalidProtobuf) as refusal:
-        raise _refusal("ONNX Runtime refuses the model", refusal) from None
+        raise _refusal("onnxruntime", "ONNX Runtime refuses the model", refusal) from None
+    except MemoryError:
+        raise
     except Exception as failure:
-        raise _refusal("ONNX Runtime cannot run the model", failure) from failure
+        raise _refusal("onnxruntime", "ONNX Runtime cannot run the model", failure) from failure
 
 
-def _refusal(what: str, failure: Exception) -> ArchcError:
+def _refusal(program: str, what: str, failure: Exception) -> ArchcError:
     lines = str(failure).strip().splitlines() or [""]
     kind = "" if lines[0].startswith("[ONNXRuntimeError]") else f"{type(failure).__name__}: "
-    return error("check-failed", f"{what}: {kind}{lines[0]}", notes=lines[1:4], help=without(what.partition(" ")[0]))
+    return error("check-failed", f"{what}: {kind}{lines[0]}", notes=lines[1:4], help=without(program))
 
 
-def without(title: str) -> str:
-    """Help for a program that fails, given the beginning of its title."""
-    other = "torch,arch" if title.startswith("ONNX") else "onnx,arch"
-    return f"leave that program out with `--emit {other}`, or write it unchecked with `--no-check`"
+def without(program: str) -> str:
+    """Help for a program that fails, given its key in `TITLES`."""
+    kept = _WITHOUT[program.split()[0]]
+    return f"leave that program out with `--emit {kept}`, or write it unchecked with `--no-check`"
 
 
 def load_module(path: Path) -> ModuleType:

@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 
 import archc
+from archc.cli import main
 from archc.diagnostics import ArchcError, error
 from archc.driver import budget
 from archc.driver.isolation import Ended, Tell, isolated
+from archc.driver.programs import TITLES, without
 from tests.cli.conftest import Run, run  # noqa: F401  a fixture
 
 pytestmark = pytest.mark.skipif(sys.platform in ("darwin", "win32"), reason="there the check runs in archc's process")
@@ -126,6 +128,27 @@ def test_a_module_that_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     (diagnostic,) = caught.value.diagnostics
     assert diagnostic.message == "PyTorch cannot run the module: NameError: name 'undefined' is not defined"
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("program", TITLES)
+def test_the_help_leaves_out_the_program_that_fails(program: str) -> None:
+    kept = "torch" if "onnx" in program else "onnx"
+    assert f"`--emit {kept},arch`" in without(program)
+
+
+@pytest.mark.parametrize("program", [".py", ".onnx"])
+def test_too_little_memory_is_no_fault_of_a_program(
+    program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def scarce(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(
+        "archc.driver.programs.load_module" if program == ".py" else "archc.codegen.onnx.run_tensors", scarce
+    )
+    (tmp_path / "m.arch").write_text(TEXT)
+    assert main(["compile", str(tmp_path / "m.arch"), "-o", str(tmp_path / "out"), "--check"]) == 1
+    assert capsys.readouterr().err.startswith("error[system-error]: there is not enough memory\n")
 
 
 @pytest.mark.parametrize(("name", "most"), [("MULTIPLY_ADDS", 255), ("BYTES", 271)])
