@@ -82,7 +82,8 @@ def run(arguments: argparse.Namespace) -> int:
     with OutputFolder(path.parent, read, "give the picture another name: `-o picture.svg`") as folder:
         folder.write_text(path.name, text)
     if arguments.json:
-        output.print_json(_report(scene, path, len(text.encode())))
+        warnings = [warning.to_json() for warning in found.warnings]
+        output.print_json({**_report(scene, path, len(text.encode())), "warnings": warnings})
         return 0
     output.diagnostics(found)
     print(f"{path}: {output.count(len(scene.panels), 'panel')}, {len(text.encode()):,} bytes")
@@ -105,8 +106,9 @@ def written(scene: Scene, kind: str) -> str:
 
 
 def _graph(arguments: argparse.Namespace, found: Diagnostics) -> tuple[Graph, frozenset[Path]]:
-    """The model, compiled only where passes or weights ask for it, and the files that it is from."""
-    if arguments.passes or arguments.weights is not None:
+    """The model, compiled only where passes, weights or data ask for it, and the files that it is from."""
+    options.warn_without_passes(arguments, found, ("sizes", "calib", "seed"))
+    if options.asks_for_compilation(arguments):
         with output.progress() as progress:
             compiled = options.compiled(arguments, found, progress)
         return compiled.graph, compiled.files

@@ -213,6 +213,24 @@ def hold_to_strict(arguments: argparse.Namespace, diagnostics: Diagnostics) -> N
         raise ArchcError([replace(each, severity="error") for each in diagnostics])
 
 
+def asks_for_compilation(arguments: argparse.Namespace) -> bool:
+    """Return whether the options of `add_compilation` name passes, weights or data: parsing is then not enough."""
+    return bool(arguments.passes) or any(
+        given is not None for given in (arguments.weights, arguments.rename, arguments.calib)
+    )
+
+
+def warn_without_passes(arguments: argparse.Namespace, diagnostics: Diagnostics, names: Sequence[str]) -> None:
+    """Warn of given options that have an effect on passes alone, where no passes are given."""
+    for name in names if not arguments.passes else ():
+        if getattr(arguments, name):
+            diagnostics.warn(
+                "option-without-effect",
+                f"`--{name}` has no effect without `--passes`",
+                help="leave it out, or give the passes",
+            )
+
+
 def compiled(arguments: argparse.Namespace, diagnostics: Diagnostics, progress: Callable[[str], None]) -> Compiled:
     """What `archc.compile` makes of the file and the options of `add_model` and `add_compilation`.
 

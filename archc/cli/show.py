@@ -101,8 +101,10 @@ def _sweep(arguments: argparse.Namespace, found: Diagnostics) -> int:
     """Show what the model costs at each value of an attribute."""
     from archc.compiler import parse_settings
 
-    if arguments.passes or arguments.weights is not None:
-        raise options.UsageError("--sweep shows the model as it is written: leave --passes and --weights out")
+    if options.asks_for_compilation(arguments):
+        raise options.UsageError(
+            "--sweep shows the model as it is written: leave --passes, --weights, --rename and --calib out"
+        )
     over: sweep.Sweep = arguments.sweep
     with output.progress() as progress:
         points = sweep.points(
@@ -132,8 +134,9 @@ def _title(arguments: argparse.Namespace) -> str:
 
 
 def _graph(arguments: argparse.Namespace, found: Diagnostics) -> tuple[Graph, Compiled | None]:
-    """The model, compiled only where passes or weights ask for it."""
-    if not arguments.passes and arguments.weights is None:
+    """The model, compiled only where passes, weights or data ask for it."""
+    options.warn_without_passes(arguments, found, ("seed",))
+    if not options.asks_for_compilation(arguments):
         return _parsed(arguments, found), None
     with output.progress() as progress:
         compiled = options.compiled(arguments, found, progress)

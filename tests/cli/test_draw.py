@@ -116,3 +116,12 @@ def test_a_name_that_is_too_long_is_named_as_it_was_given(run: Run, tmp_path: Pa
     assert result.status == 1 and "error[output-not-writable]" in result.err
     assert f"`{path}`: file name too long" in result.err and ".archc-" not in result.err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_options_of_passes_without_passes_are_reported(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "m.svg"
+    report = run("draw", CNN, "-o", path, "--sizes", "N=4", "--seed", "3", "--json").json
+    assert [warning["code"] for warning in report["warnings"]] == ["option-without-effect"] * 2
+    assert run("draw", CNN, "-o", path, "--seed", "3", "--strict").status == 1
+    assert "file-not-found" in run("draw", CNN, "-o", path, "--calib", tmp_path / "none.npz").err
+    assert "rename-without-weights" in run("draw", CNN, "-o", path, "--rename", tmp_path / "none.txt").err

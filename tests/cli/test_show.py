@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 from torch import nn
 
 from tests.cli.conftest import SPECS, Run
@@ -182,3 +183,11 @@ def test_the_examples_of_its_help_run(run: Run, tmp_path: Path) -> None:
         result = run("show", SPECS.parent / file, *options)
         assert result.status == 0, result.err
     assert any(tmp_path.iterdir())
+
+
+def test_data_sets_the_sizes_without_passes(run: Run, write: Write, tmp_path: Path) -> None:
+    path = write("m.arch", "model m {\n    input x: f32[N, T, 8]\n    output y = x -> fc: linear(2)\n}\n")
+    np.savez(tmp_path / "data.npz", x=np.ones((3, 5, 8), np.float32))
+    result = run("show", path, "--calib", tmp_path / "data.npz", "--seed", "1")
+    assert "T = 5" in result.out and "`--seed` has no effect without `--passes`" in result.err
+    assert "file-not-found" in run("show", path, "--calib", tmp_path / "none.npz").err

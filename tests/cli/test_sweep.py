@@ -76,6 +76,13 @@ def test_a_value_that_the_model_refuses_is_named(file: Path, capsys: pytest.Capt
     assert "assertion-failed" in shown and "with width = 1" in shown
 
 
-@pytest.mark.parametrize("more", [["--plot", "x.svg"], ["--sweep", "depth=1..2", "--passes", "quant"]])
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["--plot", "x.svg"],
+        ["--sweep", "depth=1..2", "--passes", "quant"],
+        ["--sweep", "depth=1..2", "--calib", "x.npz"],
+    ],
+)
 def test_options_that_do_not_go_together(file: Path, more: list[str]) -> None:
     assert main(["show", str(file), *more]) == 2
