@@ -228,7 +228,7 @@ def _more_than(most: int, next: Diagnostic) -> Diagnostic:
     """The diagnostic that ends a list of `most`, at the place of the first one that is left out."""
     what = "mistakes" if next.severity == "error" else "warnings"
     message = f"there are more {what} than these {most}"
-    return Diagnostic(next.severity, f"too-many-{what}", message, next.span, (), "mend these first")
+    return Diagnostic(next.severity, f"too-many-{what}", message, next.span, (), "fix these first")
 
 
 _EDITS = ((2, 1), (5, 2), (9, 3))

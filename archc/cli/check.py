@@ -109,8 +109,8 @@ def _check_extents(module: Module, names: Sequence[str], values: Mapping[str, An
         if parts > most:
             raise error(
                 "too-many-models",
-                f"the models up to `{name}` have {parts:,} operators, uses of blocks and iterations together;"
-                f" {most:,} are the most of one check",
+                f"the models up to `{name}` have {parts:,} operators, instances of blocks and iterations together;"
+                f" the limit of one check is {most:,}",
                 model.name.span,
                 help=f"check one at a time: `--model {name}`",
             )

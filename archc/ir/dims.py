@@ -104,7 +104,7 @@ class SymbolicDim:
         factor = _terms(other)
         if len(self.terms) * len(factor) > MOST_ATOMS:
             raise _too_complex(
-                f"is a product of {len(self.terms)} and {len(factor)} terms", f"{MOST_ATOMS} are the most"
+                f"is a product of {len(self.terms)} and {len(factor)} terms", f"the limit is {MOST_ATOMS}"
             )
         return _size(polynomials.multiplied(self.terms, factor))
 
@@ -345,9 +345,9 @@ def _around(*operands: int | SymbolicDim) -> tuple[int, int]:
     inner = [_extent_of(size.terms) for size in operands if isinstance(size, SymbolicDim)]
     atoms, depth = 1 + sum(count for count, _ in inner), 1 + max((deep for _, deep in inner), default=0)
     if depth > DEEPEST_FUNCTION:
-        raise _too_complex(f"nests {depth} divisions, minimums or maximums", f"{DEEPEST_FUNCTION} are the most")
+        raise _too_complex(f"nests {depth} divisions, minimums or maximums", f"the limit is {DEEPEST_FUNCTION}")
     if atoms > MOST_ATOMS:
-        raise _too_complex(f"is a function of {atoms} symbols", f"{MOST_ATOMS} are the most")
+        raise _too_complex(f"is a function of {atoms} symbols", f"the limit is {MOST_ATOMS}")
     return atoms, depth
 
 
@@ -395,7 +395,7 @@ def _size(terms: Terms) -> int | SymbolicDim:
         return coefficient
     atoms, _ = _extent_of(terms)
     if atoms > MOST_ATOMS:
-        raise _too_complex(f"is a sum of products of {atoms} symbols in all", f"{MOST_ATOMS} are the most")
+        raise _too_complex(f"is a sum of products of {atoms} symbols in all", f"the limit is {MOST_ATOMS}")
     if any(abs(own) > LARGEST_COEFFICIENT for _, own in terms):
         raise _too_complex("has a coefficient of more than 64 bits", f"{LARGEST_COEFFICIENT} is the largest")
     return SymbolicDim(terms)

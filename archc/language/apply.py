@@ -281,7 +281,7 @@ class Application:
             self.report(
                 frame,
                 "model-too-large",
-                f"the model has {count} operators and uses of blocks; {self.allowed_parts:,} are the most",
+                f"the model has {count} operators and instances of blocks; the limit is {self.allowed_parts:,}",
                 span,
                 help="use fewer blocks within blocks, or shorter loops",
             )
@@ -301,7 +301,7 @@ class Application:
 def _help_for_operand(item: Any) -> str:
     """Help for an operand that is not a tensor."""
     if item is ABSENT:
-        return "what may be absent stands last in a tuple, or where `given(...)` says that it is there"
+        return "an optional input must be last in a tuple, or inside `if given(...)`"
     if isinstance(item, type | BlockRef):
         return "an operator that makes a tensor of numbers is called: `arange(n) -> ...`"
     if isinstance(item, list):

@@ -66,7 +66,7 @@ def too_many_iterations(statements: Statements, frame: Frame, count: int, span: 
     statements.report(
         frame,
         "too-many-iterations",
-        f"the loops of this model run {count:,} times; {MOST_ITERATIONS:,} are the most",
+        f"the loops of this model run {count:,} times; the limit is {MOST_ITERATIONS:,}",
         span,
         help="use shorter loops",
     )

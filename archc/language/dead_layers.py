@@ -37,5 +37,5 @@ def remove_dead_layers(graph: Graph, diagnostics: Diagnostics) -> None:
                 "dead-layer",
                 f"the layer{'s' if len(names) > 1 else ''} {shown}{more} feed{'' if len(names) > 1 else 's'} no output",
                 span,
-                help="use its result, or remove it; what is written has neither the layer nor its weights",
+                help="use its result, or remove it; the emitted files have neither the layer nor its weights",
             )

@@ -42,7 +42,7 @@ def derive(module: Module, derivations: Mapping[str, syntax.Derivation], diagnos
     if len(derivations) > MOST_DERIVED:
         diagnostics.error(
             "too-many-models",
-            f"{len(derivations):,} models are derived in this file; {MOST_DERIVED} are the most",
+            f"{len(derivations):,} models are derived in this file; the limit is {MOST_DERIVED}",
             list(derivations.values())[MOST_DERIVED].name.span,
             help="give attributes on the command line: `--set width=1024`",
         )

@@ -73,7 +73,7 @@ def check_weights(
         if math.prod(dim for dim in needed.shape if isinstance(dim, int)) > LARGEST_WEIGHT:
             refuse(
                 "weight-too-large",
-                f"`{op.name}` would own a `{parameter}` of {needed}; {LARGEST_WEIGHT:,} elements are the most",
+                f"`{op.name}` would own a `{parameter}` of {needed}; the limit is {LARGEST_WEIGHT:,} elements",
             )
 
 

@@ -60,4 +60,6 @@ def _method(call: re.Match[str], span: Span) -> Diagnostic:
     else:
         told = member_help(method.rstrip("_"))
         help_ = f"give the result a name: `{owner} = {owner} -> ...`" + (f"; {told}" if told else "")
-    return Diagnostic("error", "syntax-error", f"`{span.text}` is no statement", span, (), help_)
+    return Diagnostic(
+        "error", "syntax-error", f"`{span.text}(...)` is not a statement of the language", span, (), help_
+    )

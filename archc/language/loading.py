@@ -29,7 +29,7 @@ def load(path: str | Path, name: str | None = None) -> Source:
         if status.st_size > LARGEST_FILE:
             raise error(
                 "file-too-large",
-                f"`{path}` has {status.st_size:,} bytes; {LARGEST_FILE:,} are the most that are read",
+                f"`{path}` has {status.st_size:,} bytes; the limit is {LARGEST_FILE:,}",
                 help="is this a description of a network?",
             )
         content = path.read_bytes()

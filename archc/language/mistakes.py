@@ -146,13 +146,13 @@ def _foreign(failure: Failure) -> Diagnostic | None:
     if word is not None:
         place = start + text[start : token.end].index(word)
         span = Span(token.source, place, place + len(word))
-        return _error("syntax-error", f"`{word}` is no word of the language", span, help=KEYWORDS[word])
+        return _error("syntax-error", f"`{word}` is not a keyword of the language", span, help=KEYWORDS[word])
     cased = failure.parts[0] if failure.parts else token
     if isinstance(cased, Token | syntax.Name) and cased.span.text.upper() in STATEMENT | TOP_LEVEL:
         typed = cased.span.text
         if not typed.islower():
             way = f"write `{typed.lower()}`"
-            return _error("syntax-error", f"`{typed}` is no word of the language", cased.span, help=way)
+            return _error("syntax-error", f"`{typed}` is not a keyword of the language", cased.span, help=way)
     if failure.previous is not None and failure.previous.type == "IMPORT" and token.type == "NAME":
         return _error("syntax-error", f"expected a string, found `{token.text}`", token.span, help=KEYWORDS["from"])
     symbol = symbol_at(text, token.start)

@@ -62,7 +62,7 @@ def check_name(
         elaborator.report(
             frame,
             "name-too-long",
-            f"the name of {what} has {len(name.name):,} characters; {LONGEST_NAME} are the most",
+            f"the name of {what} has {len(name.name):,} characters; the limit is {LONGEST_NAME}",
             name.span,
         )
 

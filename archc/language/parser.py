@@ -75,7 +75,7 @@ def _parse(start: str, source: Source, diagnostics: Diagnostics) -> Any:
     if len(source.text) > LONGEST_TEXT:
         diagnostics.error(
             "text-too-long",
-            f"the text has {len(source.text):,} characters; {LONGEST_TEXT:,} are the most that are read",
+            f"the text has {len(source.text):,} characters; the limit is {LONGEST_TEXT:,}",
         )
         source = Source("", source.name, source.path)
     with _lock, paused_collector():

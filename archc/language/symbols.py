@@ -75,7 +75,7 @@ def _report_new_axis(elaborator: Elaborator, frame: Frame, node: syntax.Index, i
         place -= len(node.items)
     text = node.value.span.text if len(node.value.span.text) <= 40 else "x"
     help_ = f"write `{text} -> unsqueeze({place})`"
-    elaborator.report(frame, "wrong-type", "an index makes no axes", item.span, help=help_)
+    elaborator.report(frame, "wrong-type", "an index cannot insert an axis", item.span, help=help_)
 
 
 def _bound(elaborator: Elaborator, frame: Frame, node: syntax.Expression) -> int | SymbolicDim:

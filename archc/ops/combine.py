@@ -252,7 +252,7 @@ def _check_count(op: Operator, count: int, attribute: str) -> None:
     if count > MOST_RESULTS:
         raise OperatorError(
             "model-too-large",
-            f"`{op.name}` would make {count:,} tensors; {MOST_RESULTS:,} are the most",
+            f"`{op.name}` would make {count:,} tensors; the limit is {MOST_RESULTS:,}",
             attribute=attribute,
             help="make fewer and larger parts, or `reshape` the axis into two",
         )
