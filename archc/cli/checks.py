@@ -9,8 +9,8 @@ from archc.cli.reports import error_text
 LOOSE = 5e-2
 """Relative error; a check whose tolerance is larger does not show that the programs agree."""
 _SATURATED = """sums of 8-bit products saturate without VNNI instructions:
-      set the session option `session.x64quantprecision` to `1`, or, where a layer is used twice, which that option does
-      not take, quantize by `quant(scheme = "weight")`"""
+      set the session option `session.x64quantprecision` to `1`.  It does not support a layer that is used twice: then
+      quantize by `quant(scheme = "weight")`"""
 
 
 def text(check: dict[str, Any]) -> str:
@@ -24,7 +24,7 @@ def text(check: dict[str, Any]) -> str:
         text += f"\nnote: on this CPU: {_errors(check['saturated'])}; {_SATURATED}"
     if not check["faint"]:
         return text
-    text += f"\nnote: {_faint(check)}, so that this says little of the first layers"
+    text += f"\nnote: {_faint(check)}, so the check does not cover the first layers well"
     scaled = check.get("scaled")
     if scaled is None:
         none = "no layer could be scaled; " if "scaled" in check else ""

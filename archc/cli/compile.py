@@ -24,11 +24,11 @@ examples:
       --passes "lowrank(energy=0.95, on='fc*'), quant(int8, keep='fc2')" --explain
   archc compile specs/cnn.arch --passes edge  the pipeline `edge` of the file
 
-Written are <model>.py, <model>.onnx, <model>.arch, <model>.safetensors (the weights of all three) and report.json:
-all of them, or none if anything goes wrong.  The same input gives the same bytes.
+The command writes <model>.py, <model>.onnx, <model>.arch, <model>.safetensors (the weights of all three) and
+report.json: all of them, or none if anything goes wrong.  The same input gives the same bytes.
 The PyTorch module and the ONNX model run once on random inputs, in a process of their own, and are compared with the
 model; `--no-check` leaves that out, and `--check` does it for expensive models, too.
-A model that is divided (`partition`) has besides a module, weights and an ONNX model for each stage, and
+For a divided model (`partition`), it also writes a module, weights and an ONNX model for each stage, and
 <model>_pipeline.py, which runs them.
 """
 

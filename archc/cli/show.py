@@ -27,8 +27,9 @@ examples:
 Costs are those of one sample at the sizes that --sizes gives; others are assumed, with a warning.  Multiply-adds are
 those of matrix products, convolutions and their like; activation bytes those of each result.  A shared weight counts
 once, at its first use.  With passes, the model is shown as they leave it, and how wide its layers are before and
-after.  Of a model with stages (`to_stage`) a second table shows what each takes: its load is its work and its
-transfers, as `archc passes partition` explains.  A sweep shows what the whole model costs as one attribute grows.
+after.  Of a model with stages (`to_stage`) a second table shows what each takes: its load is its multiply-adds
+and its transfers, as `archc passes partition` explains.  A sweep shows what the whole model costs as one attribute
+grows.
 """
 
 
