@@ -39,12 +39,12 @@ class ScaledDotProductAttention(Operator):
 
     rigid = ("t", "s", "e")
 
-    is_causal: bool = attribute(False, keyword=True, doc="a query sees no key behind its own place")
+    is_causal: bool = attribute(False, keyword=True, doc="a query sees no key after its own position")
     scale: float | None = attribute(None, keyword=True, doc="the factor of the scores, above 0; 1/√e without it")
     dropout_p: float = attribute(0.0, keyword=True, doc="how likely a key is dropped for a query, while training")
 
     @property
-    def repeatable(self) -> bool:  # type: ignore[override]
+    def repeatable(self) -> bool:  # type: ignore[override]  # a class attribute elsewhere
         return self.dropout_p == 0
 
     def signature_for(self, types: Sequence[TensorType]) -> Signature:
@@ -100,13 +100,13 @@ class Attention(Operator):
     rigid = ("t", "s", "e")
 
     heads: int = attribute(doc="how many heads the queries have")
-    causal: bool = attribute(False, keyword=True, doc="a query sees no key behind its own place")
+    causal: bool = attribute(False, keyword=True, doc="a query sees no key after its own position")
     kv_heads: int | None = attribute(None, keyword=True, doc="how many heads keys and values have; as many without it")
     scale: float | None = attribute(None, keyword=True, doc="the factor of the scores, above 0; 1/√e without it")
     dropout: float = attribute(0.0, keyword=True, doc="how likely a key is dropped for a query, while training")
 
     @property
-    def repeatable(self) -> bool:  # type: ignore[override]
+    def repeatable(self) -> bool:  # type: ignore[override]  # a class attribute elsewhere
         return self.dropout == 0
 
     @property
@@ -252,7 +252,7 @@ def _check_batch_of_masks(op: Operator, mask: TensorType, scores: Sequence[Exten
             "shape-mismatch",
             f"the mask of `{op.name}` is {mask}, which does not broadcast to [{', '.join(map(str, scores))}]",
             operand=3,
-            help=f"insert axes behind the batch: `mask -> {way}`",
+            help=f"insert axes after the batch axis: `mask -> {way}`",
         )
 
 
@@ -282,11 +282,12 @@ def _torch_attention(
 def _scale(spell: OnnxSpelling, scale: float | None, width: Extent) -> str:
     """The name of the factor of the scores."""
     dtype = spell.types[0].dtype
-    if scale is None and not isinstance(width, int):
-        root = spell.add("Sqrt", spell.add("Cast", spell.size(width), to=dtype))
-        return spell.add("Reciprocal", root)
-    assert isinstance(width, int) or scale is not None
-    return spell.constant(1 / math.sqrt(width) if scale is None else scale, dtype)  # type: ignore[arg-type]
+    if scale is not None:
+        return spell.constant(scale, dtype)
+    if isinstance(width, int):
+        return spell.constant(1 / math.sqrt(width), dtype)
+    root = spell.add("Sqrt", spell.add("Cast", spell.size(width), to=dtype))
+    return spell.add("Reciprocal", root)
 
 
 def _onnx_attention(
@@ -311,10 +312,10 @@ def _onnx_attention(
     result = spell.add("MatMul", spell.add("Softmax", scores, axis=-1), value)
     if not mask:
         return result
-    return spell.add("Where", _blind(spell, mask[0]), spell.constant(0.0, dtype), result)
+    return spell.add("Where", _fully_masked(spell, mask[0]), spell.constant(0.0, dtype), result)
 
 
-def _blind(spell: OnnxSpelling, mask: str) -> str:
+def _fully_masked(spell: OnnxSpelling, mask: str) -> str:
     """Mask of the queries that see no key: [..., t, 1], or [..., 1, 1] where all queries share a row of the mask."""
     dtype = spell.types[3].dtype
     last = spell.constant([spell.types[3].rank - 1])  # ONNX Runtime does not reduce an empty axis -1

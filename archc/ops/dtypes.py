@@ -119,7 +119,7 @@ def check_dtypes(op: Operator, names: Sequence[str], types: Sequence[TensorType]
             first = types[need.like]
             raise OperatorError(
                 "dtype-mismatch",
-                f"`{op.name}` needs operands of one dtype, and receives {first} and {operand}",
+                f"`{op.name}` needs operands of one dtype, got {first} and {operand}",
                 operand=position,
                 help=f"convert one with `cast({first.dtype.value})`",
             )
@@ -128,7 +128,7 @@ def check_dtypes(op: Operator, names: Sequence[str], types: Sequence[TensorType]
         which = f" as `{names[position]}`" if len(types) > 1 and not isinstance(op.dtypes, DTypes) else ""
         raise OperatorError(
             "dtype-mismatch",
-            f"`{op.name}` expects {wanted}{which}, and receives {operand}",
+            f"`{op.name}` expects {wanted}{which}, got {operand}",
             operand=position,
             help=need.own.help,
         )

@@ -127,10 +127,10 @@ class Slice(Operator):
         if (isinstance(behind, int) and behind >= 0) or (isinstance(before, int) and before < 0):
             raise OperatorError(
                 "bad-attribute",
-                f"axis {number} of {operand} has no place {place}",
+                f"index {place} is out of range for axis {number} of {operand}",
                 operand=0,
                 attribute="items",
-                help="places are counted from 0; the last one is `-1`",
+                help="indices start at 0; the last one is `-1`",
             )
 
     def simplified(self, types: Sequence[TensorType], uniform: Uniform) -> int | None:
@@ -284,13 +284,11 @@ class Gather(ByTensor):
 
     def check(self, types: Sequence[TensorType]) -> None:
         if types[0].rank != types[1].rank:
-            raise OperatorError(
-                "rank-mismatch", f"`gather` needs places for {types[0]}, and receives {types[1]}", operand=1
-            )
+            raise OperatorError("rank-mismatch", f"`gather` needs indices for {types[0]}, got {types[1]}", operand=1)
         if any(isinstance(surplus, int) and surplus < 0 for surplus, _ in self.least_sizes(types)):
             raise OperatorError(
                 "shape-mismatch",
-                f"`gather` needs places that are within {types[0]} on all other axes, and receives {types[1]}",
+                f"`gather` expects indices no larger than {types[0]} on all other axes, got {types[1]}",
                 operand=1,
             )
 

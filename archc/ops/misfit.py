@@ -61,7 +61,7 @@ def check_numbers(op: Operator, dtypes: Iterable[DType]) -> None:
         if isinstance(value, SymbolicDim) and info.element and dtype is DType.bool:
             raise OperatorError(
                 "dtype-mismatch",
-                f"{_called(op, info)} is the size {value}, and bool holds 0 to 1",
+                f"{_called(op, info)} is the symbolic size {value}, and bool holds only 0 and 1",
                 attribute=info.name,
                 help="`dtype = i64`" if getattr(op, "dtype", None) is dtype else "convert with `cast(i64)`",
             )

@@ -23,7 +23,7 @@ class Pad(Operator):
     """Elements added at the ends of the last axes: of one value, or as the mode says.
 
     `padding` is PyTorch's: left and right of the last axis, then of the axis before, and so on.  Negative numbers
-    take elements away, where the mode is "constant".
+    remove elements, where the mode is "constant".
     """
 
     signature = "x[*d] -> y[*e]"
@@ -55,7 +55,7 @@ class Pad(Operator):
                 if isinstance(size, int) and size < taken:
                     raise OperatorError(
                         "bad-attribute",
-                        f"`padding` takes {taken} elements away from axis {axis} of {types[0]}",
+                        f"`padding` removes {taken} element{'s' if taken > 1 else ''} from axis {axis} of {types[0]}",
                         attribute="padding",
                     )
             return

@@ -212,10 +212,11 @@ class AvgPool3d(AveragePooling):
             if isinstance(size, int) and size < kernel:
                 raise OperatorError(
                     "shape-mismatch",
-                    f"a window of `{self.name}` reaches over {kernel} elements of `{axis}`, which has {size}",
+                    f"the window of `{self.name}` has {kernel} elements along `{axis}`, which has {size}",
                     operand=0,
                     attribute="kernel_size",
-                    help="PyTorch takes no smaller axis, padded or not: use a smaller kernel, or `pad` before it",
+                    help="PyTorch accepts no axis smaller than the window, even with `padding`: use a smaller kernel,"
+                    " or `pad` before it",
                 )
 
     def least_sizes(self, types: Sequence[TensorType]) -> Sequence[tuple[Extent, int]]:

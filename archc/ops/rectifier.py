@@ -171,8 +171,8 @@ class Threshold(Activation):
     torch_name = "F.threshold"
     example = "x -> threshold(0.1, 20)"
 
-    threshold: float = attribute(element=True, doc="what x must exceed to stay")
-    value: float = attribute(element=True, doc="what stands in the place of the others")
+    threshold: float = attribute(element=True, doc="elements above it are kept")
+    value: float = attribute(element=True, doc="replaces all other elements")
 
     def onnx(self, spell: OnnxSpelling) -> str:
         x, dtype = spell.operands[0], spell.types[0].dtype

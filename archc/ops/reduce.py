@@ -31,7 +31,10 @@ class Reduction(Operator, abstract=True):
             return tuple(range(rank))
         if self.dim == ():  # PyTorch takes it for all axes, NumPy for none
             raise OperatorError(
-                "bad-attribute", f"`{self.name}` is given no axis", attribute="dim", help="leave `dim` out for all axes"
+                "bad-attribute",
+                f"`dim` of `{self.name}` is empty",
+                attribute="dim",
+                help="leave `dim` out for all axes",
             )
         return tuple(sorted(axis_numbers(self, (self.dim,) if isinstance(self.dim, int) else self.dim, rank)))
 

@@ -82,7 +82,7 @@ class Upsample(Operator):
             if self.resized(extent, position) == 0:
                 raise OperatorError(
                     "shape-mismatch",
-                    f"`scale_factor` of `upsample` leaves nothing of an axis of {extent}",
+                    f"`scale_factor` of `upsample` makes an axis of {extent} empty",
                     operand=0,
                     attribute="scale_factor",
                     help="give a larger `scale_factor`, or `size`",

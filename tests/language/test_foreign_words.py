@@ -221,7 +221,7 @@ def test_a_mistake_is_answered_from_the_table(
         ("z = x[None]", "write `x -> unsqueeze(0)`"),
         ("z = x[..., None]", "write `x -> unsqueeze(-1)`"),
         ("z = x[:, np.newaxis]", "write `x -> unsqueeze(1)`"),
-        ("z = x[N]", "places are counted from 0; the last one is `-1`"),
+        ("z = x[N]", "indices start at 0; the last one is `-1`"),
         ("for i in n { z = x }", "write `for i in 0..n { ... }`"),
         ("for i in 0..N { z = x }", SCAN),
         ("for i in x { z = x }", SCAN),
