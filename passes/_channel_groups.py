@@ -144,5 +144,5 @@ def _obstacle(coupling: Coupling, layer: str, spots: Sequence[Spot], groups: Seq
     if others:
         return f"coupled with `{others[0]}`, which is not selected"
     if not any(_spare(coupling, group) for group in free):
-        return "its channels all belong together, and some must stay"
+        return "all its channels form one group, and a layer keeps at least one channel"
     return "too few of its channels are among the least important"

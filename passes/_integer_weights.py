@@ -52,7 +52,7 @@ def _obstacle(graph: Graph, layer: Layer, name: str) -> str | None:
     if not weight.storage.elementwise:
         return f"{said} is stored as {weight.storage} already"
     if name in layer.node.transposed:
-        return f"{said} is `{path}` transposed, whose scales would lie inside its sums"
+        return f"{said} is the transpose of `{path}`: its scales are along the summed axis"
     if weight.dtype is not DType.f32:
         return f"{said} is {weight.dtype}, and integer kernels take f32"
     if not np.isfinite(graph.weight_values(path)).all():
@@ -76,7 +76,7 @@ def store(
         before += graph.weights[path].size * graph.weights[path].dtype.size
         if graph.weights[path].storage.elementwise:
             if isinstance(graph.weights[path].storage, Masked):
-                context.note(layer.path, "its mask is gone: what it left out is zero in int8, too")
+                context.note(layer.path, "int8 replaces its mask; masked weights stay zero")
             axis = layer.op.channel_axis if layer.op.channel_axis is not None else _best_axis(values)
             storage = Int8(axis if by_channel else None)
             stored = storage.encode(path, values, least.get(path, 0.0)) if by_channel else None

@@ -217,7 +217,7 @@ class Quant(Pass):
         if not layer.op.integer_schemes:
             return f"`{layer.op.name}` has no integer form"
         if not layer.weights:
-            return "its weight is a vector, and an integer for each element takes a scale for each"
+            return "its weight is a vector: in int8 each element would need its own scale"
         return next(iter(obstacles.values())) if len(obstacles) == len(layer.weights) else None
 
     def _scheme_for(self, layer: Layer, work: int, static: set[Node]) -> Scheme:
@@ -248,9 +248,7 @@ def _demote(context: Context, schemes: dict[Layer, Scheme], seen: Mapping[Layer,
     for layer, spans in unclear.items():
         if all(one.finite for one in spans):
             schemes[layer] = "weight"
-            context.note(
-                layer.path, "the calibration data gave nothing but zeros for it, so that its scheme is `weight`"
-            )
+            context.note(layer.path, "its calibration data are all zero: scheme `weight`")
         else:
             del schemes[layer]
             context.left(layer.path, "the calibration data gave no finite range for it")

@@ -118,7 +118,7 @@ def test_channels_that_all_belong_together_stay_and_do_not_count() -> None:
     """)
     bind_fresh(graph, 0)
     (report,) = run(graph, channels(0.67))
-    assert remarks(report, "left")["a"] == "its channels all belong together, and some must stay"
+    assert remarks(report, "left")["a"] == "all its channels form one group, and a layer keeps at least one channel"
     assert remarks(report, "rewrote") == {"b": "3 of 8 channels are left"}  # of 9 groups 6 would go
 
 

@@ -207,7 +207,7 @@ def test_zeros_stay_exact_in_int8() -> None:
         assert isinstance(graph.weights[path].storage, Int8)
         assert not graph.weight_values(path)[zero].any()
     assert graph.tensors is not None and not any(name.endswith("_mask") for name in graph.tensors)
-    assert remarks(report, "note")["fc1"] == "its mask is gone: what it left out is zero in int8, too"
+    assert remarks(report, "note")["fc1"] == "int8 replaces its mask; masked weights stay zero"
 
 
 def test_a_norm_is_folded_into_a_masked_weight() -> None:
