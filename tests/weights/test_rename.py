@@ -106,8 +106,8 @@ def test_one_becomes_several_in_the_sizes_that_the_text_expects() -> None:
     [
         ("a b", "a rule is a name"),
         ("a -> ", "a rule is a name"),
-        ("a.{i} -> b.{j}", "`{j}` of `b.{j}` does not stand in `a.{i}`"),
-        ("(a, b) -> (c, d)", "not several several"),
+        ("a.{i} -> b.{j}", "`{j}` of `b.{j}` does not occur in `a.{i}`"),
+        ("(a, b) -> (c, d)", "not several to several"),
         ("a.*.* -> b", "more than one `*`"),
         ("(a, b -> c", "`(` without its `)`"),
         ("a.{1x} -> b", "is no name of a weight"),

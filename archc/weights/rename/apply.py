@@ -167,7 +167,7 @@ def _warn_of_idle(idle: Sequence[Rule], remarks: Diagnostics) -> None:
             "rename-without-effect",
             f"the file holds no weight that fits {names}, or an earlier rule took it",
             rule.span,
-            help="remove the rule, or mend its name",
+            help="remove the rule, or correct its name",
         )
     if len(idle) > MOST_IDLE_RULES:
         remarks.warn("rename-without-effect", f"{len(idle) - MOST_IDLE_RULES} more rules have no effect")

@@ -148,13 +148,13 @@ def _rule(text: str, span: Span, diagnostics: Diagnostics) -> Rule | None:
         sources = tuple(_name(item) for item, _ in written)
         targets = () if right == "nothing" else tuple(_name(item) for item in _items(right))
         if len(sources) > 1 and len(targets) > 1:
-            raise ValueError("several names become one, or one becomes several, but not several several")
+            raise ValueError("a rule maps several names to one, or one to several, not several to several")
         known = sources[0].holes
         for other in (*sources[1:], *targets):
             if other.holes - known:
                 hole = min(other.holes - known)
                 shown = hole if hole == _STAR else f"{{{hole}}}"
-                raise ValueError(f"`{shown}` of `{other}` does not stand in `{sources[0]}`")
+                raise ValueError(f"`{shown}` of `{other}` does not occur in `{sources[0]}`")
         return Rule(sources, tuple(transposed for _, transposed in written), targets, span)
     except ValueError as problem:
         diagnostics.error(
