@@ -133,14 +133,14 @@ def main() -> None:
     options = parser.parse_args()
     print(
         markdown(
-            ["first convolution", "batch", "float", "int8, it in floats", "int8, patches"],
+            ["first convolution", "batch", "float", "int8, first convolution in float", "int8, patches"],
             stem_rows(options.batches, options.rounds),
         )
     )
     print()
     print(
         markdown(
-            ["", "batch", "float", "int8, flattened as usual", "int8, channels last"],
+            ["", "batch", "float", "int8, usual flatten", "int8, channels last"],
             order_rows(options.batches, options.rounds),
         )
     )

@@ -1,4 +1,4 @@
-"""How much memory compiling holds: the peak of the process, for models that grow and layers that do not.
+"""Peak memory of compiling: one process, for models that grow and layers that do not.
 
 A model is a chain of layers of 4 MB each, 128 → 8192 and back, with fresh weights, which are drawn when asked for.
 `archc compile --no-check` runs in a process of its own and writes all that it can.  A model of two layers shows what

@@ -1,4 +1,4 @@
-"""How compiling grows with the model: process time and peak memory at 10,000 and at 100,000 operators.
+"""Growth of compile time and memory with the model: process time and peak memory of 10,000 and 100,000 operators.
 
 One model in four shapes, each a chain of `linear` and `relu` (in `residual` with additions): written as a loop, as
 one line an operator, as a loop over blocks, and as residual blocks.  `archc compile --no-check` runs in a process of
