@@ -162,7 +162,7 @@ def test_a_stage_of_another_compile_is_refused(copy: Path) -> None:
     models.mlp("head").write(copy / "other", emit=("torch",))
     for suffix in (".py", ".safetensors"):
         (copy / "other" / f"mlp_stage1{suffix}").replace(copy / f"mlp_stage1{suffix}")
-    assert "are of different compiles" in refused(copy, "--output", str(copy / "y.npz"))
+    assert "come from different compiles" in refused(copy, "--output", str(copy / "y.npz"))
 
 
 @pytest.mark.slow
@@ -325,7 +325,7 @@ def test_options_that_make_no_sense_are_one_line(program, options: str) -> None:
 
 def test_weights_of_another_compile_are_refused(program, folder: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     models.mlp("head").write(tmp_path, emit=("torch",))
-    with pytest.raises(program.Failure, match="of different compiles"):
+    with pytest.raises(program.Failure, match="from different compiles"):
         program._read_stage(folder / "mlp_stage1.py", tmp_path / "mlp_stage1.safetensors", torch.device("cpu"))
 
 
