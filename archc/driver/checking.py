@@ -43,7 +43,7 @@ def check_isolated(compiled: Compiled, files: Files, stages: Sequence[Files], fo
     import torch  # noqa: F401  before the fork, so that it stays loaded for the next check
 
     if ".onnx" in files:
-        import onnxruntime  # noqa: F401
+        import onnxruntime  # noqa: F401  likewise
 
     def work(tell: Callable[[str], None]) -> dict[str, Any]:
         with one_thread():
@@ -61,7 +61,7 @@ def _crashed(end: Ended) -> ArchcError:
     title = TITLES.get(last, "the graph, run by PyTorch,")
     notes = [f"it printed: {end.words}"] if end.words else []
     if end.killed:
-        notes.append("systems that run out of memory kill processes so")
+        notes.append("a system that is out of memory ends processes with this signal")
     passed = [TITLES[step] for step in end.steps[:-1] if step in TITLES]
     if passed:
         notes.append(f"before it, {' and '.join(dict.fromkeys(passed))} ran to the end")

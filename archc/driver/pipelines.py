@@ -72,7 +72,7 @@ def check_pipelines(module: Module, diagnostics: Diagnostics) -> None:
             elif not _is_pipeline(module, stage) and (made := _loaded_pass(stage, diagnostics)) is not None:
                 placed.append((made, stage.span))
         _check_row(placed, diagnostics)
-    for name in _first_of_circles(module):
+    for name in _first_of_cycles(module):
         diagnostics.error(*_recursive(name), module.pipelines[name].name.span)
 
 
@@ -99,7 +99,7 @@ def _check_row(placed: Sequence[tuple[Pass, Span]], diagnostics: Diagnostics) ->
         diagnostics.extend(failure.diagnostics)
 
 
-def _first_of_circles(module: Module) -> list[str]:
+def _first_of_cycles(module: Module) -> list[str]:
     """The first pipeline, in the order of the file, of each cycle of pipelines that use one another."""
     places = {name: number for number, name in enumerate(module.pipelines)}
     done: set[str] = set()
@@ -116,9 +116,9 @@ def _first_of_circles(module: Module) -> list[str]:
                 path[inner] = None
                 waiting.append(_used(module, inner))
             elif inner not in told:
-                circle = list(dropwhile(partial(operator.ne, inner), path))
-                told.update(circle)
-                found.append(min(circle, key=places.__getitem__))
+                cycle = list(dropwhile(partial(operator.ne, inner), path))
+                told.update(cycle)
+                found.append(min(cycle, key=places.__getitem__))
     return found
 
 

@@ -13,14 +13,14 @@ from pathlib import Path
 try:
     import fcntl
 except ImportError:  # Windows: nothing is removed there
-    fcntl = None  # type: ignore[assignment]
+    fcntl = None  # type: ignore[assignment]  # a module elsewhere
 
 PREFIX = ".archc-"
 _NAME = re.compile(re.escape(PREFIX) + r"[a-z0-9_]{8}")
 """Names that `tempfile` makes with the prefix, so that no folder of a user is removed."""
 _PARTS = {"new", "old"}
 _LOCK = "lock"
-_BORN = 60.0
+_UNLOCKED_AGE_LIMIT = 60.0
 """Age in seconds after which a folder without a lock file will not get one."""
 
 
@@ -94,6 +94,6 @@ def _is_old(folder: Path) -> bool:
     """Return whether a folder without a lock will never get one: its process was killed while it made the folder."""
     try:
         age = time.time() - folder.stat().st_mtime
-        return age > _BORN and {path.name for path in folder.iterdir()} <= {*_PARTS, f"{_LOCK}.new"}
+        return age > _UNLOCKED_AGE_LIMIT and {path.name for path in folder.iterdir()} <= {*_PARTS, f"{_LOCK}.new"}
     except OSError:
         return False
