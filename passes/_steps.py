@@ -40,7 +40,8 @@ def _shorten(graph: Graph, context: Context, end: Node) -> None:
         rewriter.replace_value(enter.results[old], new)
     pairs = [value for number in sorted(live) for value in end.operands[1 + 2 * number : 3 + 2 * number]]
     operands = [begin.results[0], *pairs, *(end.operands[1 + states + number] for number in kept)]
-    shorter = rewriter.add(replace(end.op, states=len(live)), operands, near=end)  # type: ignore[call-arg]
+    op = replace(end.op, states=len(live))  # type: ignore[call-arg]  # the end of a scan has it
+    shorter = rewriter.add(op, operands, near=end)
     for number, new in zip(left, shorter.results, strict=True):
         rewriter.replace_value(end.results[number], new)
     unread = len(read) - len(left)

@@ -148,7 +148,8 @@ def _into_operand(graph: Graph, layer: Node, scale: Array, shift: Array) -> tupl
 
 def _set(graph: Graph, context: Context, layer: Node, weight: Array, bias: Array) -> None:
     if "bias" not in layer.weights:
-        context.rewriter.set_operator(layer, replace(layer.op, bias=True))  # type: ignore[call-arg]
+        biased = replace(layer.op, bias=True)  # type: ignore[call-arg]  # the layers to fold into have it
+        context.rewriter.set_operator(layer, biased)
     for name, values in (("weight", weight), ("bias", bias)):
         path = layer.weights[name]
         dtype = graph.weight_values(layer.weights["weight"]).dtype

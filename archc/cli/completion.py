@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
         if action.dest in ("file", "files", "weights", "calib", "load", "picture"):
             action.complete = shtab.FILE  # type: ignore[attr-defined]  # shtab looks for it
         elif action.dest == "output":
-            action.complete = shtab.DIRECTORY  # type: ignore[attr-defined]
+            action.complete = shtab.DIRECTORY  # type: ignore[attr-defined]  # shtab looks for it
     print(shtab.complete(parser, arguments.shell))
     return 0
 

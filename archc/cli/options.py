@@ -61,7 +61,7 @@ class Parser(argparse.ArgumentParser):
                 way = _command_help(str(value)) or way
             raise argparse.ArgumentError(action, f"there is no {what} `{value}`; {way}")
 
-    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:  # type: ignore[override]
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:  # type: ignore[override]  # no overloads
         """Refuse unrecognized arguments, and suggest the option that was probably meant."""
         found, unknown = self.parse_known_args(args, namespace)
         if unknown:

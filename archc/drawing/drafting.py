@@ -87,7 +87,7 @@ class Draft:
     def _add(self, kind: Kind, rows: Sequence[Row], peers: Peers = (), **more: object) -> Node:
         key = f"{'e' if kind in ('input', 'output') else 'n'}{len(self.panel.nodes)}"
         node = Node(key, kind, tuple(rows), stage=self.book.stages.of(peers))
-        self.panel.nodes.append(replace(node, **more))  # type: ignore[arg-type]
+        self.panel.nodes.append(replace(node, **more))  # type: ignore[arg-type]  # fields of `Node`
         return self.panel.nodes[-1]
 
     def _connect(self, locals_: Sequence[Local], node: Node) -> None:

@@ -113,10 +113,11 @@ class Freedom:
                 if at in self.fixed:
                     continue
                 self.fixed[at] = reason  # type: ignore[index]  # the number says that it is a place
-                stack += [spot for use in self._at.get(at, ()) for spot in use.spots()]  # type: ignore[call-overload]
+                uses = self._at.get(at, ())  # type: ignore[call-overload]  # a place, as above
+                stack += [spot for use in uses for spot in use.spots()]
             elif at not in self.held:
-                self.held[at] = reason  # type: ignore[index]
-                for use in self._of.get(at, ()):  # type: ignore[call-overload]
+                self.held[at] = reason  # type: ignore[index]  # a spot, as it has a name and no number
+                for use in self._of.get(at, ()):  # type: ignore[call-overload]  # a spot, as above
                     if all(spot in self.held for spot in use.spots()):
                         stack.append(use.place)
 

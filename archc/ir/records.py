@@ -28,7 +28,7 @@ def record(cls: type[T]) -> type[T]:
     if "__repr__" not in cls.__dict__:
         made.__repr__ = _repr
     made.__setattr__ = made.__delattr__ = _refuse
-    return made  # type: ignore[no-any-return]
+    return made  # type: ignore[no-any-return]  # `cls`, as dataclasses return it
 
 
 def _on_first_call(cls: Any, name: str, write: Callable[[Any], tuple[str, dict[str, Any]]]) -> Callable[..., Any]:

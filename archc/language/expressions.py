@@ -202,7 +202,8 @@ class Expressions:
                 values = [self.argument(frame, argument) for argument in node.arguments]
                 if not any(isinstance(value, Value) for value in values):
                     self.count(steps_of(*values))
-                    return self._checked(frame, node.span, lambda: call_function(node.callee.name, values))  # type: ignore[union-attr]
+                    name = node.callee.name
+                    return self._checked(frame, node.span, lambda: call_function(name, values))
         callee = self.evaluate(frame, node.callee)
         if isinstance(callee, type) and issubclass(callee, Storage):
             return self._storage(frame, node, callee)

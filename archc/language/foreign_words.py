@@ -60,10 +60,10 @@ NAMES = {
 OPEN_SIZE = "a size that is known only when the model runs has a name of its own: `input z: f32[N, 8]`"
 """Help for `None`, `-1` and `?` in place of a symbolic size."""
 
-_KEYWORD_NAMES = ("activation", "act", "nonlinearity", "activation_fn")
+_ACTIVATION_NAMES = ("activation", "act", "nonlinearity", "activation_fn")
 _INPUT_NAMES = ("input_size", "in_dim", "embed_dim", "d_model", "key_dim", "in_planes", "n_in", "nin", "in_ch")
 ATTRIBUTES = {
-    **dict.fromkeys(_KEYWORD_NAMES, "an activation is a stage of its own: `x -> linear(128) -> relu`"),
+    **dict.fromkeys(_ACTIVATION_NAMES, "an activation is a stage of its own: `x -> linear(128) -> relu`"),
     "kernel_initializer": "initial weights come from a file (`--weights`), or are drawn as PyTorch draws them",
     "bias_initializer": "initial weights come from a file (`--weights`), or are drawn as PyTorch draws them",
     "kernel_regularizer": TRAINING,

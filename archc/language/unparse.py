@@ -198,7 +198,9 @@ class Unparser:
             key = (id(part), inner)
             if key not in self._known:  # the styles of what is around it differ, and it does not
                 own = Unparser(inner, self.source, self.comments, _known=self._known)
-                self._known[key] = own.fitted(lambda unparser, part=part: f"{write(unparser, part)},")  # type: ignore[misc]
+                self._known[key] = own.fitted(
+                    lambda unparser, part=part: f"{write(unparser, part)},"  # type: ignore[misc]  # a default argument
+                )
             written = self._known[key]
             self.placed.extend(written.placed)
             before = (

@@ -153,7 +153,7 @@ class Operator(Rewriting, Formula):
 
     def function_extent(self, function: str, index: str, extent: Extent, position: int) -> Extent:
         """The extent of a function axis: by default the method of that name, called with extent and position."""
-        return getattr(self, function)(extent, position)  # type: ignore[no-any-return]
+        return getattr(self, function)(extent, position)  # type: ignore[no-any-return]  # the method of a function axis
 
     def operand_range(self, types: Sequence[TensorType], position: int) -> tuple[int, Extent] | None:
         """The integers that an operand may hold, the end exclusive, where not all will do (the ids of an embedding).

@@ -114,7 +114,7 @@ class Recurrent(Operator, abstract=True):
             )
 
     @property
-    def repeatable(self) -> bool:  # type: ignore[override]
+    def repeatable(self) -> bool:  # type: ignore[override]  # a class attribute elsewhere
         return self.dropout == 0 or self.num_layers == 1
 
     # The signature ----------------------------------------------------------------------------------------

@@ -144,7 +144,7 @@ def resample(spell: OnnxSpelling, kind: str, axes: Sequence[Resampling]) -> str:
     result = spell.operands[0]
     if computed is not dtype:
         result = spell.add("Cast", result, to=_SINGLE)
-    special = _special(spell, axes) if kind == "nearest" else False
+    special = _is_small_image(spell, axes) if kind == "nearest" else False
     for number, axis in reversed(list(enumerate(axes))):
         if axis.unchanged:
             continue
@@ -165,8 +165,8 @@ def _gathered(spell: OnnxSpelling, x: str, taps: Sequence[Tap], axis: int, trail
     return total
 
 
-def _special(spell: OnnxSpelling, axes: Sequence[Resampling]) -> Condition:
-    """Return whether PyTorch uses its kernel for small images."""
+def _is_small_image(spell: OnnxSpelling, axes: Sequence[Resampling]) -> Condition:
+    """Return whether PyTorch uses its kernel for small images, which `Positions.nearest` describes."""
     if not layout_matters(axes):
         return False
     height, width = (size(spell, axis.after) for axis in axes)

@@ -42,7 +42,7 @@ class ScanEnter(Operator, abstract=True):
     sequences: int = attribute(doc="how many of the operands are sequences; the others are first states")
 
     @property
-    def scan_parts(self) -> int:  # type: ignore[override]
+    def scan_parts(self) -> int:  # type: ignore[override]  # a class attribute elsewhere
         return self.sequences
 
     def arguments(self) -> list[str]:
@@ -83,7 +83,7 @@ class ScanExit(Operator, abstract=True):
     length: int | SymbolicDim = attribute(doc="how many steps there are", index="t")
 
     @property
-    def scan_parts(self) -> int:  # type: ignore[override]
+    def scan_parts(self) -> int:  # type: ignore[override]  # a class attribute elsewhere
         return self.states
 
     def arguments(self) -> list[str]:

@@ -83,7 +83,7 @@ def test_the_end_of_a_process_is_told() -> None:
         os.waitpid(-1, os.WNOHANG)  # no process is left
 
 
-def test_a_crash_of_onnx_runtime(run: Run, tmp_path: Path) -> None:  # noqa: F811
+def test_a_crash_of_onnx_runtime(run: Run, tmp_path: Path) -> None:  # noqa: F811  the fixture above
     (tmp_path / "m.arch").write_text(CRASHES)
     out = tmp_path / "out"
     out.mkdir()

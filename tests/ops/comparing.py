@@ -20,7 +20,7 @@ def close(got: Sequence[Tensor], expected: Sequence[Tensor], rtol: float, atol: 
             rtol=rtol,
             atol=atol,
             equal_nan=True,
-            msg=lambda text: f"{what}, result {number}: {text}",  # noqa: B023
+            msg=lambda text: f"{what}, result {number}: {text}",  # noqa: B023  called before the next turn of the loop
         )
 
 

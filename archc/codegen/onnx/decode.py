@@ -85,7 +85,7 @@ def zero_points(builder: Builder, path: str, shape: tuple[int, ...]) -> str:
     return builder.derived(f"{path}_zero_point", np.zeros(shape, np.int8))
 
 
-LEAST_EXACT = 2.0**-20
+LARGEST_BIAS_ERROR = 2.0**-20
 """The largest relative error of a bias whose row of the weight is zero: the bias is the whole result of that row."""
 
 
@@ -100,7 +100,7 @@ def rounded_bias(builder: Builder, path: str, weight: Weight, scale: str) -> Int
     """A bias in integers, counts = round(b / (s_x s_w)), in int32.
 
     None if int32 cannot hold the sum of the products and the bias, if a product of the scales is not a normal float32,
-    or if the bias of an all-zero row, whose scale is arbitrary, would have a relative error above `LEAST_EXACT`.
+    or if the bias of an all-zero row, whose scale is arbitrary, would have a relative error above `LARGEST_BIAS_ERROR`.
 
     Args:
         path: the bias; scale: the stored scale of the operand.
@@ -115,8 +115,9 @@ def rounded_bias(builder: Builder, path: str, weight: Weight, scale: str) -> Int
     if not (np.isfinite(bias).all() and np.isfinite(steps).all() and (steps >= np.finfo(np.float32).tiny).all()):
         return None
     counts = np.rint(bias / steps)
+    # A u8 operand differs from its zero point by at most 255, which bounds each sum of products by 255 times its row.
     rows = np.abs(tensors[weight.path].numpy().astype(np.int16)).reshape(len(bias), -1).sum(1, dtype=np.int64)
-    lost = (rows == 0) & (np.abs(counts * steps - bias) > LEAST_EXACT * np.abs(bias))
+    lost = (rows == 0) & (np.abs(counts * steps - bias) > LARGEST_BIAS_ERROR * np.abs(bias))
     if lost.any() or not (np.abs(counts) + 255 * rows < 2**31).all():
         return None
     return IntegerBias(counts.astype(np.int32), steps)
