@@ -245,6 +245,24 @@ def test_targets_choose_the_files_of_stages(emit: tuple[str, ...], suffixes: set
     assert (tmp_path / "mlp_pipeline.py").exists() == ("torch" in emit)
 
 
+@pytest.mark.parametrize(
+    ("problem", "line"),
+    [
+        (KeyError("w"), "KeyError: 'w'"),
+        (KeyError("fc.weight of old"), "KeyError: 'fc.weight of old'"),
+        (AssertionError(), "AssertionError"),
+        (ValueError("x"), "ValueError: x"),
+        (IndexError("Target 9 is out of bounds.\nSee above."), "Target 9 is out of bounds."),
+    ],
+)
+def test_the_program_says_the_type_of_an_exception_that_does_not_speak_for_itself(
+    problem: Exception, line: str, tmp_path: Path
+) -> None:
+    models.mlp("head").write(tmp_path, emit=("torch",))
+    program = load_module(tmp_path / "mlp_pipeline.py")
+    assert program.explain(problem, 1) == f"stage 1 failed: {line}"
+
+
 @pytest.mark.parametrize("body", ["x -> fc: linear(8)", "x -> to_stage(0) -> fc: linear(8)"])
 def test_a_model_of_one_stage_has_no_files_of_stages(body: str, tmp_path: Path) -> None:
     compiled = archc.compile(f"model m {{ input x: f32[N, 8]  output y = {body} }}")

@@ -145,6 +145,14 @@ def test_files_that_are_not_there_are_one_line_of_the_whole_program(copy: Path) 
 
 
 @pytest.mark.slow
+def test_a_stage_that_does_not_run_is_one_line_of_the_whole_program(copy: Path) -> None:
+    with (copy / "mlp_stage1.py").open("a") as source:
+        source.write("{}['w']\n")
+    message = "stage 1: mlp_stage1.py does not run: KeyError: 'w'"
+    assert message in refused(copy, "--output", str(copy / "y.npz"))
+
+
+@pytest.mark.slow
 def test_microbatches_must_divide_a_batch(folder: Path, tmp_path: Path) -> None:
     line = refused(folder, "--output", str(tmp_path / "y.npz"), "--microbatches", "3")
     assert "a batch of 8 samples is not divisible by 3 microbatches" in line
