@@ -213,12 +213,13 @@ class Layout:
 
     def _assign(self, locals_: Sequence[Local], draft: Draft) -> None:
         value = self._finish(draft)
-        targets: list[str] = []
+        # Names that a loop hands on come first: another result would take them for itself.
+        names: dict[Local, str] = {}
+        for local in sorted(locals_, key=lambda local: local not in self.wanted):
+            names[local] = self.choose(self.wanted.get(local, local.name), local, list(names.values()))
         for local in locals_:
-            targets.append(self.choose(self.wanted.get(local, local.name), local, targets))
-        for local, name in zip(locals_, targets):
-            self.bind(local, name)
-        self._emit(targets, value)
+            self.bind(local, names[local])
+        self._emit([names[local] for local in locals_], value)
 
     def _emit(self, targets: Iterable[str], value: syntax.Expression) -> None:
         self.body.append(syntax.Assign(NOWHERE, tuple(spelling.name(target) for target in targets), value))

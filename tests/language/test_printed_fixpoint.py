@@ -126,6 +126,37 @@ def test_a_loop_that_the_order_of_the_text_makes_is_printed() -> None:
     assert_fixpoint(graph)
 
 
+TWO_RESULTS = """
+block Both {
+    input x
+    output a = x -> fc: linear(4)
+    output b = a -> relu
+}
+
+model chains {
+    input x: f32[N, 4]
+    y = x -> first: linear(4)
+    for i in 0..3 {
+        a, y = y -> layers[i]: Both
+    }
+    p, q = x -> other: Both
+    output z = y -> tanh
+    output w = p + q
+}
+"""
+
+
+def test_a_tensor_keeps_its_name_through_a_loop_of_blocks_with_two_results() -> None:
+    graph = archc.parse(TWO_RESULTS)
+    for node in graph.nodes():
+        if node.op.name in ("linear", "relu"):
+            node.results[0].name = "y"
+        node.scope.names.clear()
+    text = print_graph(graph)
+    assert ", y = y -> layers[i]: Both }" in text
+    assert_fixpoint(graph)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("passes", PASSES)
 @pytest.mark.parametrize("spec", [s for s in SPECS if s.stem != "linear_regression"], ids=lambda path: path.stem)
