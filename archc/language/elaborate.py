@@ -279,7 +279,7 @@ class Elaborator:
                 frame,
                 "operand-count",
                 f"the block `{definition.name.name}` has {len(inputs)} input{'s' if len(inputs) != 1 else ''}"
-                f" ({names or 'none'}), and receives {len(operands)}",
+                f" ({names or 'none'}), got {len(operands)}",
                 use,
                 notes=[Note(f"`{definition.name.name}` is defined here", definition.name.span)],
                 help=_help_for_inputs(definition.name.name, [one.name.name for one in inputs], len(operands)),

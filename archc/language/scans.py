@@ -154,7 +154,7 @@ class Scans:
                 self.report(
                     frame,
                     "rank-mismatch",
-                    f"`scan` goes through the second axis, and receives {value.type}",
+                    f"`scan` goes through the second axis, got {value.type}",
                     part.value.span,
                     notes=describe(value),
                     help="a sequence is of shape [batch, time, ...]; `rearrange` brings its axes into that order",

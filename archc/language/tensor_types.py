@@ -182,7 +182,7 @@ def unify(
         expressions.report(
             frame,
             "dtype-mismatch",
-            f"the input `{name}` is declared as {dtype}, and receives {actual}",
+            f"the input `{name}` is declared as {dtype}, got {actual}",
             Span(node.span.source, node.span.start, node.span.start + len(node.dtype)),
             notes=describe(received),
             help=f"convert it with `cast({dtype})` where the block is used",
@@ -192,7 +192,7 @@ def unify(
         expressions.report(
             frame,
             "rank-mismatch",
-            f"the input `{name}` is declared with {count}, and receives {actual}",
+            f"the input `{name}` is declared with {count}, got {actual}",
             node.span,
             notes=describe(received),
         )
@@ -248,7 +248,7 @@ def _match(
         expressions.report(
             frame,
             "shape-mismatch",
-            f"the input `{name}` is declared with the size {shown}, and receives {size}",
+            f"the input `{name}` is declared with the size {shown}, got {size}",
             dim.span,
             notes=[*describe(received), *(["bound so far: " + ", ".join(sizes)] if sizes else [])],
         )
@@ -301,6 +301,6 @@ def _check_bound(expressions: Expressions, frame: Frame, name: str, dim: syntax.
         expressions.report(
             frame,
             "bound-exceeded",
-            f"the input `{name}` takes at most {limit}, and receives up to {largest}",
+            f"the input `{name}` takes at most {limit}, got up to {largest}",
             dim.span,
         )

@@ -32,9 +32,7 @@ def check_probability(op: Operator, name: str) -> None:
 def check_rank(op: Operator, operand: TensorType, least: int, most: int) -> None:
     """Raise unless the first operand has from `least` to `most` axes."""
     if not least <= operand.rank <= most:
-        raise OperatorError(
-            "rank-mismatch", f"`{op.name}` expects {least} to {most} axes, and receives {operand}", operand=0
-        )
+        raise OperatorError("rank-mismatch", f"`{op.name}` expects {least} to {most} axes, got {operand}", operand=0)
 
 
 def check_channels(op: Operator, name: str, operand: TensorType) -> None:
@@ -45,7 +43,7 @@ def check_channels(op: Operator, name: str, operand: TensorType) -> None:
         noun = "input channels" if name == "in_channels" else "channels"
         raise OperatorError(
             "shape-mismatch",
-            f"`{op.name}` expects {wanted} {noun}, and receives {operand.shape[1]}",
+            f"`{op.name}` expects {wanted} {noun}, got {operand.shape[1]}",
             operand=0,
             attribute=name,
         )

@@ -38,14 +38,14 @@ class LastAxesNorm(Operator, abstract=True):
             raise bad_attribute(self, "normalized_shape", "at least one size")
         if self._dims > types[0].rank:
             raise OperatorError(
-                "rank-mismatch", f"`{self.name}` normalizes {self._dims} axes, and receives {types[0]}", operand=0
+                "rank-mismatch", f"`{self.name}` normalizes {self._dims} axes, got {types[0]}", operand=0
             )
         last = types[0].shape[types[0].rank - self._dims :]
         if self.normalized_shape is not None and self._sizes != last:
             wanted, found = (", ".join(str(size) for size in sizes) for sizes in (self._sizes, last))
             raise OperatorError(
                 "shape-mismatch",
-                f"`{self.name}` expects {wanted} as the size of the last axes, and receives {found}",
+                f"`{self.name}` expects {wanted} as the size of the last axes, got {found}",
                 operand=0,
                 attribute="normalized_shape",
             )
@@ -65,7 +65,7 @@ class LastAxesNorm(Operator, abstract=True):
         if self._dims > types[0].rank:
             raise OperatorError(
                 "rank-mismatch",
-                f"`{self.name}` normalizes {self._dims} axes, and receives {types[0]}",
+                f"`{self.name}` normalizes {self._dims} axes, got {types[0]}",
                 operand=0,
             )
         axes = ", ".join(f"d{number}" for number in range(self._dims))

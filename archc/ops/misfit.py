@@ -129,7 +129,7 @@ def rank_error(
     which = f" as `{mismatch.pattern.name}`" if len(data) > 1 else ""
     return OperatorError(
         "rank-mismatch",
-        f"`{op.name}` expects {count}{which}, and receives {mismatch.rank}: {types[operand]}",
+        f"`{op.name}` expects {count}{which}, got {mismatch.rank}: {types[operand]}",
         operand=operand,
     )
 
@@ -159,7 +159,7 @@ def shape_error(
         phrase = info.phrase or f"{found.index}"
         return OperatorError(
             "shape-mismatch",
-            f"`{op.name}` expects {found.expected} {phrase}, and receives {found.actual}",
+            f"`{op.name}` expects {found.expected} {phrase}, got {found.actual}",
             operand=operand,
             attribute=info.name,
         )

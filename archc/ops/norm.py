@@ -113,7 +113,7 @@ class InstanceNorm(Operator):
         if all(size == 1 for size in types[0].shape[2:]):
             raise OperatorError(
                 "shape-mismatch",
-                f"`instance_norm` needs more than one element in a channel, and receives {types[0]}",
+                f"`instance_norm` needs more than one element in a channel, got {types[0]}",
                 operand=0,
             )
 
@@ -165,7 +165,7 @@ class GroupNorm(Operator):
         if self._elements(types[0]) == 1:
             raise OperatorError(
                 "shape-mismatch",
-                f"`group_norm` needs more than one element in its groups, and receives {types[0]}",
+                f"`group_norm` needs more than one element in its groups, got {types[0]}",
                 operand=0,
             )
 

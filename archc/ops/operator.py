@@ -281,7 +281,7 @@ def _infer(op: Operator, types: tuple[TensorType, ...], limits: tuple[int | None
         raise OperatorError(
             "operand-count",
             f"`{op.name}` takes {takes} operand{'' if takes == '1' else 's'}"
-            f" ({', '.join(pattern.name for pattern in data)}), and receives {len(types)}",
+            f" ({', '.join(pattern.name for pattern in data)}), got {len(types)}",
             help=_operands_help(op, [pattern.name for pattern in data[:required]]) if len(types) < required else None,
         )
     op.check(types)

@@ -62,14 +62,14 @@ class Pad(Operator):
         if types[0].dtype is DType.bool and self.mode != "circular":
             raise OperatorError(
                 "dtype-mismatch",
-                f'mode "{self.mode}" pads numbers, and receives {types[0]}',
+                f'mode "{self.mode}" pads numbers, got {types[0]}',
                 operand=0,
                 help="convert with `cast(u8)`, and back with `cast(bool)`",
             )
         if padded > 3 or rank - padded not in (1, 2):
             raise OperatorError(
                 "bad-attribute",
-                f'mode "{self.mode}" pads the axes behind batch and channels, and receives {types[0]}',
+                f'mode "{self.mode}" pads the axes after batch and channels, got {types[0]}',
                 attribute="padding",
             )
         least = self.least_sizes(types)

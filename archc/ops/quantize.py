@@ -61,7 +61,7 @@ class Quantize(Operator):
                 help="write `quantize(u8, dynamic = true)`",
             )
         if self.dynamic and types[0].dtype is not DType.f32:
-            raise OperatorError("dtype-mismatch", f"a dynamic `quantize` needs f32, and receives {types[0]}", operand=0)
+            raise OperatorError("dtype-mismatch", f"a dynamic `quantize` needs f32, got {types[0]}", operand=0)
 
     def result_dtypes(self, types: Sequence[TensorType]) -> tuple[DType, ...]:
         return (self.dtype, types[0].dtype, self.dtype)
@@ -134,7 +134,7 @@ class OnGrid(Operator):
             raise OperatorError("bad-attribute", f"a scale is of floats, not of {made}", attribute="scale")
         if types[0].dtype is not self.dtype:
             wanted = self.dtype.value
-            raise OperatorError("dtype-mismatch", f"`on_grid` needs {wanted}, and receives {types[0]}", operand=0)
+            raise OperatorError("dtype-mismatch", f"`on_grid` needs {wanted}, got {types[0]}", operand=0)
 
     def result_dtypes(self, types: Sequence[TensorType]) -> tuple[DType, ...]:
         return (self.dtype, self.scale, self.dtype)

@@ -178,7 +178,7 @@ class Permute(Layout):
         if len(numbers) != types[0].rank:
             raise OperatorError(
                 "bad-attribute",
-                f"`permute` names {len(numbers)} axes, and receives {types[0]}",
+                f"`permute` names {len(numbers)} axes, got {types[0]}",
                 attribute="dims",
             )
         names = _names(types[0].rank)

@@ -96,7 +96,7 @@ class Recurrent(Operator, abstract=True):
             if operand.dtype.integral and operand.rank == 1:
                 raise OperatorError(
                     "operand-order",
-                    f"`{self.name}` takes lengths behind all other operands, and receives {operand} before them",
+                    f"`{self.name}` takes lengths after all other operands, got {operand} before them",
                     operand=position,
                 )
         check_positive(self, "hidden_size", "num_layers")

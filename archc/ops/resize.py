@@ -63,7 +63,7 @@ class Upsample(Operator):
             raise OperatorError(
                 "bad-attribute",
                 f'mode "{self.mode}" of `upsample` is for {" or ".join(map(str, _MODES[self.mode][1]))} axes,'
-                f" and receives {types[0]}",
+                f" got {types[0]}",
                 attribute="mode",
                 help=f'write `mode = "{fitting}"`' if fitting else None,
             )
@@ -222,9 +222,7 @@ class ChannelShuffle(Layout):
     def check(self, types: Sequence[TensorType]) -> None:
         check_positive(self, "groups")
         if types[0].rank < 3:
-            raise OperatorError(
-                "rank-mismatch", f"`channel_shuffle` needs at least 3 axes, and receives {types[0]}", operand=0
-            )
+            raise OperatorError("rank-mismatch", f"`channel_shuffle` needs at least 3 axes, got {types[0]}", operand=0)
 
     def torch(self, spell: TorchSpelling) -> str:
         return call("F.channel_shuffle", *spell.operands, self.groups)

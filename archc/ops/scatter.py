@@ -32,7 +32,7 @@ class Scatter(ByTensor):
             if operand.rank != types[0].rank:
                 raise OperatorError(
                     "rank-mismatch",
-                    f"`scatter` needs as many axes as {types[0]} has, and receives {operand}",
+                    f"`scatter` needs as many axes as {types[0]} has, got {operand}",
                     operand=position,
                 )
         for number, (given, there) in enumerate(zip(types[1].shape, types[0].shape)):
@@ -46,7 +46,7 @@ class Scatter(ByTensor):
         if types[1].shape != types[2].shape:
             raise OperatorError(
                 "shape-mismatch",
-                f"`scatter` needs a place for each element, and receives {types[1]} for {types[2]}",
+                f"`scatter` needs an index for each element, got {types[1]} for {types[2]}",
                 operand=2,
             )
 

@@ -110,7 +110,7 @@ def test_glu_needs_an_even_axis() -> None:
 
 
 def test_prelu_needs_as_many_channels_as_slopes() -> None:
-    with pytest.raises(OperatorError, match="expects 4 channels, and receives 3"):
+    with pytest.raises(OperatorError, match="expects 4 channels, got 3"):
         Prelu(4).infer([TensorType(DType.f32, (2, 3))])
 
 
