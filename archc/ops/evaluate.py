@@ -34,6 +34,15 @@ def evaluate(graph: Graph, inputs: Mapping[str, torch.Tensor]) -> dict[str, torc
     return {name: found[value] for name, value in graph.outputs.items()}
 
 
+REFUSALS = (RuntimeError, IndexError, ValueError)
+"""The exceptions that PyTorch raises for operands of wrong values or sizes.
+
+It raises TypeError for arguments of a wrong form, which are a bug of the operator, and for sizes beyond `LARGEST_SIZE`.
+"""
+LARGEST_SIZE = 2**63 - 1
+"""The largest size of an axis in PyTorch."""
+
+
 class NodeFailure(RuntimeError):
     """A node that cannot run on these operands.
 
@@ -146,18 +155,27 @@ def run_node(
     Raises:
         NodeFailure: PyTorch refuses the operands.
     """
+
+    def failure(reason: str) -> NodeFailure:
+        return NodeFailure(node, [list(operand.shape) for operand in operands], sizes, reason)
+
+    def size_text(dim: SymbolicDim) -> str:
+        size = evaluate_dim(dim, sizes=sizes)
+        if size > LARGEST_SIZE:
+            raise failure(f"the size {size:.1e} is too large for PyTorch")
+        return str(size)
+
     spelling = node_spelling(
         node,
         [f"operands[{position}]" for position in range(len(operands))],
         lambda path: f"weights[{path!r}]",
-        lambda dim: str(evaluate_dim(dim, sizes=sizes)),
+        size_text,
     )
     function = _function(node.op.torch(spelling), node.op.torch_helpers)
     try:
         result = function(operands, weights)
-    except Exception as failure:
-        reason = (str(failure).strip() or type(failure).__name__).splitlines()[0]
-        raise NodeFailure(node, [list(operand.shape) for operand in operands], sizes, reason) from failure
+    except REFUSALS as refusal:
+        raise failure((str(refusal).strip() or type(refusal).__name__).splitlines()[0]) from refusal
     return tuple(result) if len(node.results) > 1 else (result,)
 
 

@@ -80,3 +80,21 @@ def test_places_that_the_model_computes_itself(tmp_path: Path) -> None:
         assert diagnostic.message.startswith("gather (line 1) cannot run on seeded random inputs: ")
         assert diagnostic.help is not None and "`--no-check`" in diagnostic.help and "`--calib`" in diagnostic.help
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_size_that_is_too_large_for_pytorch() -> None:
+    text = f"output y = full(({' * '.join(['N'] * 24)},), value = 1.0) -> sum(0)  output z = x"
+    diagnostic = failure(text, "quant", 4)  # 3 samples: 3**24 elements are too many for the memory
+    assert diagnostic.message.startswith("full (line 1) cannot run on the calibration data: ")
+    diagnostic = failure(text.replace("N", "N * N"), "quant", 4)
+    assert diagnostic.message.endswith(": the size 8.0e+22 is too large for PyTorch")
+
+
+@pytest.mark.parametrize("bug", [KeyError("w"), AttributeError("no such"), TypeError("wrong"), MemoryError()])
+def test_a_bug_of_an_operator_is_no_fault_of_the_inputs(bug: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def buggy(*_: object) -> None:
+        raise bug
+
+    monkeypatch.setattr("archc.ops.evaluate._function", lambda *_: buggy)
+    with pytest.raises(type(bug)):
+        archc.compile(f"model net {{ {INPUT}  output y = x -> tanh }}", passes="quant")
