@@ -19,6 +19,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import IO, NoReturn, TypeVar, cast
 
@@ -50,7 +51,7 @@ class Ended(Exception):
     @property
     def killed(self) -> bool:
         """Return whether it was killed from outside, for instance by a system that is out of memory."""
-        return self.signal == getattr(signal, "SIGKILL", None) is not None
+        return self.signal is not None and self.signal == getattr(signal, "SIGKILL", None)  # Windows has no SIGKILL
 
 
 def isolated(work: Callable[[Tell], Result], seconds: float) -> Result:
@@ -67,20 +68,20 @@ def isolated(work: Callable[[Tell], Result], seconds: float) -> Result:
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
             stream.flush()  # or the child would hold a second copy of what is buffered
-    with tempfile.TemporaryFile() as printed:
-        answers, answer = os.pipe()
-        alive, lifeline = os.pipe()  # the child ends with the parent, which alone holds `lifeline`
+    with tempfile.TemporaryFile() as printed, ExitStack() as ends:
+        answers, answer = _pipe(ends)
+        alive, lifeline = _pipe(ends)  # the child ends with the parent, which alone holds `lifeline`
         pid = _fork()
         if pid == 0:
-            os.close(answers)
-            os.close(lifeline)
-            _child(work, answer, alive, printed)
-        os.close(answer)
-        os.close(alive)
+            answers.close()
+            lifeline.close()
+            _child(work, answer.fileno(), alive.fileno(), printed)
+        answer.close()
+        alive.close()
         status: int | None = None
         steps: list[str] = []
         try:
-            return cast(Result, _result(answers, time.monotonic() + seconds, steps))
+            return cast(Result, _result(answers.fileno(), time.monotonic() + seconds, steps))
         except TimeoutError:
             how = f"did not end within {seconds:.0f} seconds"
             raise Ended(how, None, steps, _last_words(printed)) from None
@@ -88,11 +89,15 @@ def isolated(work: Callable[[Tell], Result], seconds: float) -> Result:
             status = os.waitpid(pid, 0)[1]
             raise _ended(status, steps, _last_words(printed)) from None
         finally:
-            os.close(answers)
-            os.close(lifeline)
             if status is None:
                 os.kill(pid, signal.SIGKILL)
                 os.waitpid(pid, 0)
+
+
+def _pipe(ends: ExitStack) -> tuple[IO[bytes], IO[bytes]]:
+    """The ends of a pipe, for reading and for writing; `ends` closes them."""
+    read, write = os.pipe()
+    return ends.enter_context(open(read, "rb", 0)), ends.enter_context(open(write, "wb", 0))
 
 
 def _fork() -> int:
@@ -115,8 +120,9 @@ def _child(work: Callable[[Tell], object], answer: int, alive: int, printed: IO[
         threading.Thread(target=_end_with_parent, args=(alive,), daemon=True).start()
         try:
             _send(answer, "result", work(lambda step: _send(answer, "step", step)))
-        except BaseException as failure:
-            _send(answer, "failure", (failure, traceback.format_exc()))
+        except BaseException as failure:  # all are sent, since `os._exit` ends the child without a traceback
+            sent = RuntimeError(f"SystemExit: {failure}") if isinstance(failure, SystemExit) else failure
+            _send(answer, "failure", (sent, traceback.format_exc()))
     finally:
         os._exit(0)
 

@@ -65,6 +65,28 @@ def test_results_and_exceptions_come_back() -> None:
     assert (diagnostic.code, diagnostic.help) == ("some-code", "a way out")
 
 
+def test_an_exit_within_the_process_does_not_end_the_caller() -> None:
+    with pytest.raises(RuntimeError, match="SystemExit: 3"):
+        isolated(lambda tell: sys.exit(3), 60)
+
+
+@pytest.mark.parametrize("fault", ["pipe", "fork"])
+def test_no_pipe_stays_open_without_a_process(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, calls = getattr(os, fault), []
+
+    def failing() -> object:
+        calls.append(fault)
+        if fault == "pipe" and len(calls) == 1:
+            return real()
+        raise BlockingIOError
+
+    before = set(os.listdir("/proc/self/fd"))
+    monkeypatch.setattr(os, fault, failing)
+    with pytest.raises(BlockingIOError):
+        isolated(lambda tell: None, 60)
+    assert set(os.listdir("/proc/self/fd")) == before
+
+
 def test_the_end_of_a_process_is_told() -> None:
     def crash(tell: Tell) -> None:
         tell("one")
