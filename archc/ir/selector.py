@@ -19,11 +19,15 @@ LONGEST = 1000
 
 
 class SelectorError(Exception):
-    """A selector that matches nothing, or is too long; `help` says what to write, such as the nearest paths."""
+    """A selector that matches nothing, or is too long, with the code of its diagnostic.
 
-    def __init__(self, message: str, help: str):
+    Attributes:
+        help: what to write, such as the nearest paths.
+    """
+
+    def __init__(self, code: str, message: str, help: str):
         super().__init__(message)
-        self.help = help
+        self.code, self.help = code, help
 
     @classmethod
     def nothing(cls, pattern: str, paths: Sequence[str]) -> SelectorError:
@@ -31,13 +35,13 @@ class SelectorError(Exception):
         close = nearest(pattern.replace("*", ""), [*paths, *{path.rpartition(".")[2] for path in paths}])
         shown = ", ".join(f"`{path}`" for path in paths[:6]) + (", ..." if len(paths) > 6 else "")
         help = f"did you mean `{close}`?" if close else f"the layers are {shown}" if paths else "it has no layers"
-        return cls(f"the selector `{pattern}` matches no layer", help)
+        return cls("selector-matches-nothing", f"the selector `{pattern}` matches no layer", help)
 
     @classmethod
     def too_long(cls, pattern: str) -> SelectorError:
         """The error for a glob of more than `LONGEST` characters."""
         message = f"a selector has at most {LONGEST:,} characters, and `{pattern[:20]}...` has {len(pattern):,}"
-        return cls(message, 'give several globs: `on = ("enc.*", "head")`')
+        return cls("selector-too-long", message, 'give several globs: `on = ("enc.*", "head")`')
 
 
 @record

@@ -118,7 +118,7 @@ def _run(graph: Graph, step: Pass, context: Context) -> tuple[Remark, ...]:
             step.run(graph, context)
     except SelectorError as problem:
         where = str(step) if len(str(step)) <= LONGEST else step.name
-        raise error("selector-matches-nothing", f"{problem} in `{where}`", help=problem.help) from None
+        raise error(problem.code, f"{problem} in `{where}`", help=problem.help) from None
     except Exception as bug:
         bug.add_note(f"while the pass `{step}` ran")  # for whoever gets it: which of the passes it was
         raise

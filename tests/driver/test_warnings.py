@@ -78,6 +78,12 @@ def test_passes_and_options_without_effect(passes: str, code: str | None) -> Non
         assert codes(text, passes=passes) == ([code] if code else [])
 
 
+def test_a_selector_that_is_too_long_has_a_code_of_its_own() -> None:
+    with pytest.raises(ArchcError, match="at most 1,000 characters") as refused:
+        archc.compile(NET, passes=f"lowrank(on = '{'a' * 1001}')")
+    assert [one.code for one in refused.value.diagnostics] == ["selector-too-long"]
+
+
 def test_rename_rules_without_effect(tmp_path: Path) -> None:
     graph = archc.parse(NET)
     file, rules = tmp_path / "m.safetensors", tmp_path / "m.names"
