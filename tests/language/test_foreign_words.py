@@ -8,7 +8,9 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
+import torch
 
 from archc.cli import make_parser
 from archc.compiler import parse
@@ -20,6 +22,7 @@ from archc.language import parser as language
 from archc.language.arithmetic import FUNCTIONS
 from archc.language.expressions import SCAN
 from archc.language.translate import squashed
+from archc.ops.evaluate import evaluate
 from archc.ops.registry import known_operators, operator_names
 
 TABLES = ("OPERATORS", "NAMES", "ATTRIBUTES", "KEYWORDS", "SYMBOLS")
@@ -39,6 +42,7 @@ model m(n = 3) {{
     input y: f32[{shape}]
     input index: i64[{shape}]
     input mask: bool[{shape}]
+    input places: i64[5]
     input q: f32[2, 8, 16]
     input k: f32[2, 8, 16]
     input v: f32[2, 8, 16]
@@ -82,6 +86,27 @@ def is_word(snippet: str) -> bool:
 @pytest.mark.parametrize("snippet", ADVICE)
 def test_what_a_row_says_to_write_is_valid(snippet: str) -> None:
     assert is_word(snippet) or any(map(is_valid, texts(snippet)))
+
+
+@pytest.mark.parametrize("word", ["floor", "trunc", "ceil", "round"])
+def test_what_stands_for_a_rounding_rounds_the_numbers_that_are_named(word: str) -> None:
+    advice = foreign_words.OPERATORS[word]
+    (snippet,) = re.findall("`([^`]+)`", advice)
+    graph = parse(f"model m {{ input x: f32[N]  output y = {snippet} }}")
+    numbers = torch.tensor([-2.7, -2.2, -1.0, -0.3, 0.0, 0.3, 1.0, 2.2, 2.7])
+    if "not negative" in advice:
+        numbers = numbers[numbers >= 0]
+    if "not positive" in advice:
+        numbers = numbers[numbers <= 0]
+    torch.testing.assert_close(evaluate(graph, {"x": numbers})["y"], getattr(torch, word)(numbers))
+
+
+def test_take_is_the_selection_of_places_of_an_axis() -> None:
+    (snippet, _) = re.findall("`([^`]+)`", foreign_words.OPERATORS["take"])
+    graph = parse(f"model m {{ input x: f32[N, 4]  input places: i64[K]  output y = {snippet} }}")
+    x, places = torch.randn(3, 4), torch.tensor([2, 0])
+    found = evaluate(graph, {"x": x, "places": places})["y"]
+    assert found.numpy().tolist() == np.take(x.numpy(), places.numpy(), axis=1).tolist()
 
 
 def test_no_row_is_a_name_of_the_language() -> None:
