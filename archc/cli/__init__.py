@@ -106,6 +106,8 @@ def _run(argv: Sequence[str] | None, arguments: argparse.Namespace) -> int:
         parser.print_help(sys.stderr)
         return WRONG_USAGE
     try:
+        if getattr(arguments, "files", []).count("-") > 1:
+            raise UsageError("`-` stands for standard input, which can be read once: give it once")
         status: int = arguments.run(arguments)
         return status
     except UsageError as problem:

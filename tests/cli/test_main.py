@@ -199,3 +199,9 @@ def test_a_closed_pipe_does_not_keep_files_from_being_written(tmp_path: Path) ->
 def test_commands_of_other_programs_are_answered_by_commands() -> None:
     commands = next(a for a in make_parser()._actions if isinstance(a, argparse._SubParsersAction)).choices
     assert set(COMMANDS_ELSEWHERE.values()) <= set(commands) and not set(COMMANDS_ELSEWHERE) & set(commands)
+
+
+@pytest.mark.parametrize("command", ["check", "fmt"])
+def test_standard_input_is_read_once(run: Run, command: str) -> None:
+    result = run(command, "-", "-")
+    assert result.status == 2 and "standard input, which can be read once" in result.err
