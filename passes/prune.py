@@ -35,9 +35,9 @@ class Prune(Pass):
     A group's importance is the L2 norm of all weights that would go with it (Li et al. 2017, "Pruning Filters for
     Efficient ConvNets", with the 2-norm).  With `scope = "global"` the groups of the whole model compete, each with
     its importance relative to the mean of those that the same layers make; with "layer" each layer loses
-    the same share.  Widths are rounded to the nearest `multiple`, since kernels compute whole blocks of channels, and
-    33 take as long as 40 (`benchmarks.pruned_widths`).  A layer keeps its width if no narrower one is a multiple.  No
-    layer loses its last channel.  A group stays where removing it would change the function: if
+    the same share.  Widths are rounded to the nearest `multiple`: kernels compute whole blocks of channels, so a width
+    between two multiples saves little time (`benchmarks.pruned_widths`).  A layer keeps its width if no narrower one is
+    a multiple.  No layer loses its last channel.  A group stays where removing it would change the function: if
     an input or output of the model has it, or a layer norm.
 
     Train for an epoch or two after either.
