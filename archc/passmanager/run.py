@@ -22,7 +22,7 @@ from archc.ir.selector import LONGEST, SelectorError
 from archc.ir.types import TensorType
 from archc.ir.verifier import InvalidGraph, verify
 from archc.passmanager.agreement import largest_error
-from archc.passmanager.base import Context, Pass, Preserves, Remark
+from archc.passmanager.base import Context, Pass, Preserves, Remark, select
 from archc.passmanager.calibration import Calibration, warn_of_random
 from archc.passmanager.idle import warn_of_idle
 from archc.passmanager.order import check_order
@@ -87,6 +87,8 @@ def run_passes(
             selector matches nothing, a pass broke the graph, or made outputs infinite or NaN (`pass-not-finite`).
     """
     _admit(passes)
+    if passes:  # later passes may select layers that earlier ones make
+        _check_selectors(graph, passes[0])
     if sizes is None:
         sizes = choose_sizes(graph, {}, calibration.shapes).values
     with one_thread():
@@ -117,8 +119,7 @@ def _run(graph: Graph, step: Pass, context: Context) -> tuple[Remark, ...]:
         with context.calibration.explained():
             step.run(graph, context)
     except SelectorError as problem:
-        where = str(step) if len(str(step)) <= LONGEST else step.name
-        raise error(problem.code, f"{problem} in `{where}`", help=problem.help) from None
+        raise _wrong_selector(step, problem) from None
     except Exception as bug:
         bug.add_note(f"while the pass `{step}` ran")  # for whoever gets it: which of the passes it was
         raise
@@ -126,6 +127,23 @@ def _run(graph: Graph, step: Pass, context: Context) -> tuple[Remark, ...]:
     context.rewriter.remove_unused_weights()
     _verify(graph, step, interface)
     return tuple(context.remarks)
+
+
+def _check_selectors(graph: Graph, step: Pass) -> None:
+    """Refuse `on` and `keep` of a pass before the model runs, which imports PyTorch first.
+
+    Raises:
+        ArchcError: a selector matches nothing, or is too long.
+    """
+    try:
+        select(graph, getattr(step, "on", None), getattr(step, "keep", None))
+    except SelectorError as problem:
+        raise _wrong_selector(step, problem) from None
+
+
+def _wrong_selector(step: Pass, problem: SelectorError) -> ArchcError:
+    where = str(step) if len(str(step)) <= LONGEST else step.name
+    return error(problem.code, f"{problem} in `{where}`", help=problem.help)
 
 
 def _admit(passes: Sequence[Pass]) -> None:

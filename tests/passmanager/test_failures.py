@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -65,7 +67,7 @@ def test_random_inputs_fit_what_gathers_and_scatters(tmp_path: Path) -> None:
 
 
 def test_a_gather_that_can_never_run() -> None:
-    with pytest.raises(ArchcError, match="within f32\\[N, 8\\] on all other axes"):
+    with pytest.raises(ArchcError, match="no larger than f32\\[N, 8\\] on all other axes"):
         archc.parse("model m { input x: f32[N, 8]  input i: i64[N, 9]  output y = (x, i) -> gather(0) }")
 
 
@@ -98,3 +100,13 @@ def test_a_bug_of_an_operator_is_no_fault_of_the_inputs(bug: Exception, monkeypa
     monkeypatch.setattr("archc.ops.evaluate._function", lambda *_: buggy)
     with pytest.raises(type(bug)):
         archc.compile(f"model net {{ {INPUT}  output y = x -> tanh }}", passes="quant")
+
+
+def test_selectors_of_the_first_pass_are_checked_before_the_model_runs() -> None:
+    program = (
+        "import sys\nfrom archc.cli import main\nassert main(sys.argv[1:]) == 1\nassert 'torch' not in sys.modules\n"
+    )
+    arguments = ["compile", "specs/cnn.arch", "--passes", 'lowrank(on = "nope")']
+    result = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert "error[selector-matches-nothing]: the selector `nope`" in result.stderr
