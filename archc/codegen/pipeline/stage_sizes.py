@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import fields, replace
+from itertools import count
 from typing import Any
 
 from archc.ir.dims import SymbolicDim, symbols
@@ -19,7 +20,7 @@ def stage_sizes(graph: Graph, types: Iterable[TensorType]) -> ShownSizes:
         value.type.shape for value in (*graph.inputs, *(result for node in graph.nodes() for result in node.results))
     )
     taken = {name for shape in shapes for dim in shape for name in symbols(dim)}
-    free = (name for number in range(1, 1 + len(taken) + 10_000) if (name := f"S{number}") not in taken)
+    free = (name for number in count(1) if (name := f"S{number}") not in taken)
     return ShownSizes(types, lambda: next(free))
 
 
