@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from archc.codegen import TARGETS, WEIGHTLESS_TARGETS
 from archc.collector import paused_collector
-from archc.diagnostics import ArchcError, Diagnostics, Source, did_you_mean, error
+from archc.diagnostics import ArchcError, Diagnostics, Source, did_you_mean, error, silent
 from archc.driver.arguments import check_types, passes_of, targets_of, with_former_names
 from archc.driver.emission import file_title, source_title
 from archc.driver.pipelines import check_pipelines, value_of
@@ -42,10 +42,6 @@ if TYPE_CHECKING:
 
 NO_WEIGHTS = "none"
 """In the place of a weights file: the model is compiled without weights.  A file of that name is `./none`."""
-
-
-def silent(task: str) -> None:
-    """A progress callback that does nothing."""
 
 
 @with_former_names(values="set")

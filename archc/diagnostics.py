@@ -231,6 +231,10 @@ def _more_than(most: int, next: Diagnostic) -> Diagnostic:
     return Diagnostic(next.severity, f"too-many-{what}", message, next.span, (), "fix these first")
 
 
+def silent(task: str) -> None:
+    """A progress callback that does nothing."""
+
+
 _EDITS = ((2, 1), (5, 2), (9, 3))
 """Pairs (length, edits): a name of at least this length may be this many edits away from a suggestion."""
 
@@ -241,10 +245,10 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     The edit distance counts letters that are left out, added, replaced, or swapped with the next one.  It ignores case
     and underscores.
     """
-    wanted = _folded(name)
+    wanted = squashed(name)
     best, edits = None, max((edits for letters, edits in _EDITS if letters <= len(wanted)), default=0) + 1
     for candidate in known:
-        distance = _edit_distance(wanted, _folded(candidate), edits - 1)
+        distance = _edit_distance(wanted, squashed(candidate), edits - 1)
         if distance is not None:
             best, edits = candidate, distance
         if edits == 0:
@@ -252,7 +256,8 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     return best
 
 
-def _folded(name: str) -> str:
+def squashed(name: str) -> str:
+    """A name without case and underscores."""
     return name.lower().replace("_", "")
 
 

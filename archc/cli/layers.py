@@ -9,7 +9,7 @@ from typing import Any
 from archc.diagnostics import Diagnostics
 from archc.ir.cost import Costs, cost
 from archc.ir.graph import Graph
-from archc.ir.sizes import first_empty, settings_text, sizes_option
+from archc.ir.sizes import empty_text, first_empty, sizes_option
 from archc.passmanager.sizes import Sizes, warn_of_assumed
 
 
@@ -66,7 +66,7 @@ def warn_of_sizes(graph: Graph, sizes: Sizes, diagnostics: Diagnostics) -> None:
     if empty is not None:
         diagnostics.warn(
             "size-too-small",
-            f"with {settings_text(sizes.values)} the result {empty.results[0].type} of {empty.title} has no elements",
+            empty_text(empty, sizes.values),
             empty.span,
             help=f"give larger ones: `{sizes_option(dict.fromkeys(sizes.values, 1024))}`",
         )

@@ -8,10 +8,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from archc.diagnostics import ArchcError, error
+from archc.diagnostics import ArchcError, error, silent
 from archc.driver import budget
 from archc.driver.isolation import Ended, isolated
-from archc.driver.programs import TITLES, Files, Programs, unheard, without
+from archc.driver.programs import TITLES, Files, Programs, without
 from archc.driver.tolerance import MANY_DRAWS, Bound, decided, least_bound, measured_bound, quantized
 from archc.ir.graph import Graph
 from archc.passmanager.agreement import largest_error, spreads
@@ -74,7 +74,7 @@ def check_agreement(
     files: Files,
     stages: Sequence[Files] = (),
     folder: Path | None = None,
-    tell: Callable[[str], None] = unheard,
+    tell: Callable[[str], None] = silent,
 ) -> dict[str, Any]:
     """Run the emitted files on seeded random inputs; the stages one after the other, in this process.
 

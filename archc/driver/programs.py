@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from archc.diagnostics import ArchcError, error
+from archc.diagnostics import ArchcError, error, silent
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -36,10 +36,6 @@ _WITHOUT = {"torch": "onnx,arch", "onnxruntime": "torch,arch"}
 """The values of `--emit` that leave a program out, by the first word of its key."""
 
 
-def unheard(step: str) -> None:
-    """A callback for steps that does nothing."""
-
-
 @dataclass(frozen=True)
 class Programs:
     """The files of a model, and those of each of its stages.
@@ -53,7 +49,7 @@ class Programs:
     exact: bool = False
 
     def results(
-        self, graph: Graph, inputs: Inputs, tell: Callable[[str], None] = unheard
+        self, graph: Graph, inputs: Inputs, tell: Callable[[str], None] = silent
     ) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
         """Run each program; yields its key in `TITLES` and its outputs by name.
 

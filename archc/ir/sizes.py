@@ -107,3 +107,8 @@ def first_empty(graph: Graph, sizes: Mapping[str, int]) -> Node | None:
         if any(evaluate(dim, sizes=sizes) < 1 for value in node.results for dim in value.type.shape):
             return node
     return None
+
+
+def empty_text(node: Node, sizes: Mapping[str, int]) -> str:
+    """Message for a node with an empty result; see `first_empty`."""
+    return f"with {settings_text(sizes)} the result {node.results[0].type} of {node.title} has no elements"

@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from functools import cache
 
-from archc.diagnostics import did_you_mean
+from archc.diagnostics import did_you_mean, squashed
 from archc.ir.types import DType
 from archc.language import syntax
 from archc.language.foreign_words import (
@@ -25,11 +25,6 @@ from archc.ops.registry import find_operator, operator_names
 _STRING = re.compile(r""""[^"\n]*"|'[^'\n]*'""")
 _COMMENT = re.compile(r"//(?!\s*[0-9])|/\*")
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-
-
-def squashed(name: str) -> str:
-    """A name without case and underscores."""
-    return name.lower().replace("_", "")
 
 
 def operator_help(name: str, own: Iterable[str] = ()) -> str | None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Any
 
-from archc.diagnostics import ArchcError, Diagnostics, error
+from archc.diagnostics import ArchcError, Diagnostics, error, silent
 from archc.ir.attributes import AttributeProblem
 from archc.ir.cost import Cost, cost
 from archc.ir.devices import Devices
@@ -69,7 +69,7 @@ def run_passes(
     graph: Graph,
     passes: Sequence[Pass],
     calibration: Calibration,
-    progress: Callable[[str], None] = lambda name: None,
+    progress: Callable[[str], None] = silent,
     devices: Mapping[str, Devices] | None = None,
     sizes: Mapping[str, int] | None = None,
     diagnostics: Diagnostics | None = None,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from archc.diagnostics import Diagnostics, error
 from archc.ir.dims import as_symbol
 from archc.ir.graph import Graph
-from archc.ir.sizes import check_sizes, first_empty, settings_text, size_names, sizes_option
+from archc.ir.sizes import check_sizes, empty_text, first_empty, settings_text, size_names, sizes_option
 from archc.ops.evaluate import bind_sizes
 from archc.ops.samples import sample_sizes
 
@@ -66,7 +66,7 @@ def choose_sizes(
     if empty is not None and given:
         raise error(
             "size-too-small",
-            f"with {settings_text(values)} the result {empty.results[0].type} of {empty.title} has no elements",
+            empty_text(empty, values),
             empty.span,
             help=f"give larger ones: `{sizes_option(dict.fromkeys(values, 64), option)}`",
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from archc.diagnostics import did_you_mean
+from archc.diagnostics import did_you_mean, squashed
 
 _QUANT = "write `quant`"
 _WEIGHTS_ONLY = 'write `quant(scheme = "weight")`'
@@ -38,12 +38,8 @@ def pass_help(name: str, known: Iterable[str]) -> str:
         known: the names of passes, and of the pipelines of a file.
     """
     names = list(known)
-    told = _BY_SQUASHED.get(_squashed(name)) or did_you_mean(name, names)
+    told = _BY_SQUASHED.get(squashed(name)) or did_you_mean(name, names)
     return told or f"there are {', '.join(f'`{one}`' for one in names)}"
 
 
-def _squashed(name: str) -> str:
-    return name.lower().replace("_", "")
-
-
-_BY_SQUASHED = {_squashed(name): told for name, told in PASSES.items()}
+_BY_SQUASHED = {squashed(name): told for name, told in PASSES.items()}

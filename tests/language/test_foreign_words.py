@@ -14,14 +14,13 @@ import torch
 
 from archc.cli import make_parser
 from archc.compiler import parse
-from archc.diagnostics import ArchcError, Diagnostics, Source
+from archc.diagnostics import ArchcError, Diagnostics, Source, squashed
 from archc.ir.attributes import attributes
 from archc.ir.types import DType
 from archc.language import foreign_words, syntax_hints
 from archc.language import parser as language
 from archc.language.arithmetic import FUNCTIONS
 from archc.language.expressions import SCAN
-from archc.language.translate import squashed
 from archc.ops.evaluate import evaluate
 from archc.ops.registry import known_operators, operator_names
 
