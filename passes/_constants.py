@@ -75,7 +75,7 @@ class Constants:
                 self._names = self._names or Names(self._graph)
                 name = self._names.free(node.scope, "constant")
                 made = context.rewriter.add(Constant(shape, value.type.dtype), (), name=name, near=node)
-                context.rewriter.set_weight(made.weights["value"], from_torch(tensor))
+                context.rewriter.set_weight(made.weights["value"], from_torch(tensor), evaluated=True)
             self._tensors[made.result] = tensor
             context.rewriter.replace_value(value, made.result)
             context.rewrote(node, f"computed: {made.op}", bytes=size)

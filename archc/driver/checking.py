@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from archc.diagnostics import ArchcError, error, silent
+from archc.diagnostics import ArchcError, Diagnostics, error, silent
 from archc.driver import budget
 from archc.driver.isolation import Ended, isolated
 from archc.driver.programs import TITLES, Files, Programs, without
@@ -91,7 +91,8 @@ def check_agreement(
     Returns:
         `errors`: the error of each program against the graph; `tolerance`: the largest allowed error; `bound`: the
         origin of that; `spread`: the spread of each output, relative to its size; `faint`: the outputs whose spread is
-        too small, though they depend on inputs and trained weights; `scaled`: the same entries with scaled weights,
+        too small, though they depend on inputs and trained weights; `not_finite`: the outputs without a finite element,
+        where there are any; `scaled`: the same entries with scaled weights,
         where these were tried, and None where no layer could be scaled; `saturated`: errors of ONNX Runtime on this CPU
         that are above the tolerance only because its kernels saturate; `undecided`: the share of elements that were not
         compared, because rounding decides between a number and a NaN or an infinity.
@@ -158,10 +159,28 @@ def _compared(
                 saturated[name], errors[name] = errors[name], again
     _refuse_errors(errors, bound, " once weights are scaled so that the inputs matter" if alive else "")
     trained = _trained_outputs(graph)
-    faint = [name for name, value in spread.items() if name in trained and not value >= FAINT]
+    not_finite = [name for name, value in expected.items() if _without_finite(value)]
+    faint = [
+        name for name, value in spread.items() if name in trained and name not in not_finite and not value >= FAINT
+    ]
     outcome = {"tolerance": bound.tolerance, "bound": bound.origin, "errors": errors, "spread": spread, "faint": faint}
     undecided = {name: float(mask.double().mean()) for name, mask in bound.undecided.items() if mask.any()}
-    return outcome | ({"saturated": saturated} if saturated else {}) | ({"undecided": undecided} if undecided else {})
+    more = {"saturated": saturated, "undecided": undecided, "not_finite": not_finite}
+    return outcome | {key: found for key, found in more.items() if found}
+
+
+def warn_of_outputs(check: Mapping[str, Any], diagnostics: Diagnostics) -> None:
+    """Warn of outputs without a finite element (`output-not-finite`), given the outcome of a check."""
+    for name in check.get("not_finite", ()):
+        diagnostics.warn(
+            "output-not-finite",
+            f"every element of the output `{name}` is infinite or NaN on seeded random inputs",
+            help="look for weights such as a negative variance, or for an operator such as `log` of negative numbers",
+        )
+
+
+def _without_finite(value: torch.Tensor) -> bool:
+    return value.is_floating_point() and value.numel() > 0 and not bool(value.isfinite().any())
 
 
 def _error(

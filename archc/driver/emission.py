@@ -105,11 +105,13 @@ def write_files(
     if reason is not None:
         report["check"] = {"unchecked": reason}
     else:
-        from archc.driver.checking import check_isolated
+        from archc.driver.checking import check_isolated, warn_of_outputs
 
         progress("run what was written")
         stages = [stage.files for stage in pipeline.stages]
         report["check"] = check_isolated(compiled, whole, stages, out.scratch())
+        warn_of_outputs(report["check"], compiled.diagnostics)
+        report["warnings"] = _warnings(compiled)
     report["files"] = {path.name: _fingerprint(path) for path in sorted(written)}
     out.write_text("report.json", report_text(report))
     return report
@@ -144,7 +146,7 @@ def make_report(compiled: Compiled) -> dict[str, Any]:
         "sizes": dict(compiled.sizes.values),
         **cost(graph, compiled.sizes.values).to_json(),
         "passes": [step.to_json() for step in compiled.passes],
-        "warnings": [_warning(warning) for warning in compiled.diagnostics.warnings],
+        "warnings": _warnings(compiled),
     }
 
 
@@ -156,6 +158,10 @@ def source_title(source: Source) -> str:
 def file_title(path: Path) -> str:
     """A file's name for the output, which is UTF-8; the bytes of the name itself need not be."""
     return os.fsencode(path.name).decode("utf-8", "replace")
+
+
+def _warnings(compiled: Compiled) -> list[dict[str, Any]]:
+    return [_warning(warning) for warning in compiled.diagnostics.warnings]
 
 
 def _warning(warning: Diagnostic) -> dict[str, Any]:

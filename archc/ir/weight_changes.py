@@ -17,16 +17,24 @@ if TYPE_CHECKING:
 
 
 class WeightChanges:
-    """Declares, sets and forgets the weights of one graph.  New values that are large leave memory at once."""
+    """Declares, sets and forgets the weights of one graph.  New values that are large leave memory at once.
+
+    Attributes:
+        not_finite: names of the stored tensors that were made with a NaN or an infinity.
+    """
 
     def __init__(self, graph: Graph):
         self.graph = graph
+        self.not_finite: set[str] = set()
         self._scratch: Scratch | None = None
 
-    def set_weight(self, path: str, values: np.ndarray) -> None:
+    def set_weight(self, path: str, values: np.ndarray, evaluated: bool = False) -> None:
         """Give a weight values that a pass computed; they are encoded as its storage says.
 
         The shape may change with them; the graph's tensors must be bound.
+
+        Args:
+            evaluated: whether the graph itself computes these values, so that a NaN or an infinity is not the pass's.
 
         Raises:
             ArchcError: they go to a temporary file, and that cannot be written.
@@ -36,6 +44,8 @@ class WeightChanges:
             self.graph.weights[path] = weight = replace(weight, shape=values.shape)
         for stored, array in weight.storage.encode(path, values).items():
             self._keep(stored, array)
+            if evaluated:
+                self.not_finite.discard(stored)
 
     def set_storage(self, path: str, storage: Storage, stored: Mapping[str, np.ndarray] | None = None) -> None:
         """Store a weight in another way, encoding the values that it has.
@@ -102,11 +112,16 @@ class WeightChanges:
         return paths
 
     def _keep(self, stored: str, array: np.ndarray) -> None:
+        from archc.weights.dtypes import is_finite
         from archc.weights.scratch import Scratch
 
         assert self.graph.tensors is not None, "weights are bound before passes run"
         self._scratch = self._scratch or Scratch()
         self.graph.tensors.set(stored, self._scratch.keep(array))
+        if is_finite(array):
+            self.not_finite.discard(stored)
+        else:
+            self.not_finite.add(stored)
 
     def _drop_tensors(self, path: str) -> None:
         if self.graph.tensors is not None:

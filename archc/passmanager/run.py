@@ -7,10 +7,10 @@ and what was left alone and why.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from archc.diagnostics import ArchcError, Diagnostics, error, silent
 from archc.ir.attributes import AttributeProblem
@@ -28,6 +28,9 @@ from archc.passmanager.idle import warn_of_idle
 from archc.passmanager.order import check_order
 from archc.passmanager.sizes import choose_sizes
 from archc.passmanager.threads import one_thread
+
+if TYPE_CHECKING:
+    from archc.weights.tensor import LazyTensor
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,8 @@ def run_passes(
 
     Raises:
         ArchcError: options that do not go together, or an order that makes no sense, before anything runs; a
-            selector matches nothing, a pass broke the graph, or made outputs infinite or NaN (`pass-not-finite`).
+            selector matches nothing, a pass broke the graph, or made weights or outputs infinite or NaN
+            (`pass-not-finite`).
     """
     _admit(passes)
     if passes:  # later passes may select layers that earlier ones make
@@ -99,8 +103,10 @@ def run_passes(
         found = diagnostics if diagnostics is not None else Diagnostics()
         context = Context(Rewriter(graph, by=step.name), calibration, devices or {}, sizes, found)
         calibration.asked = False
+        stored = dict(graph.tensors or {})
         with one_thread():
             remarks = _run(graph, step, context)
+            _refuse_infinite_weights(graph, step, context.rewriter.not_finite, stored)
             warn_of_random(calibration, step, found)
             outputs = calibration.outputs(graph)
             change, total = (largest_error(earlier, outputs) for earlier in (previous, original))
@@ -114,9 +120,12 @@ def run_passes(
 
 def _run(graph: Graph, step: Pass, context: Context) -> tuple[Remark, ...]:
     """Run one pass, clear away what it left unused, and verify the graph; returns what it remarked."""
+    import numpy as np
+
     interface = _interface(graph)
     try:
-        with context.calibration.explained():
+        # Values that overflow are refused by name once the pass is over.
+        with context.calibration.explained(), np.errstate(all="ignore"):
             step.run(graph, context)
     except SelectorError as problem:
         raise _wrong_selector(step, problem) from None
@@ -184,6 +193,31 @@ def _hold_to_promise(step: Pass, change: float) -> None:
     if change > PROMISES.get(step.preserves, math.inf):
         wanted = "exactly" if step.preserves == "exact" else "up to rounding"
         raise _broken(step, f"promises to preserve the function {wanted}, and changed the outputs by {change:.2%}")
+
+
+def _refuse_infinite_weights(graph: Graph, step: Pass, made: Collection[str], before: Mapping[str, LazyTensor]) -> None:
+    """Refuse stored tensors with a NaN or an infinity that a pass made from finite ones.
+
+    The tensors that a pass replaced or removed count as those that it computed with.  They are read only where there is
+    something to refuse.
+
+    Raises:
+        ArchcError: there are such tensors (`pass-not-finite`).
+    """
+    from archc.weights.dtypes import is_finite
+
+    after: Mapping[str, LazyTensor] = graph.tensors or {}
+    wrong = [name for name in after if name in made]
+    if not wrong:
+        return
+    used = [tensor for name, tensor in before.items() if after.get(name) is not tensor]
+    if all(is_finite(tensor.numpy()) for tensor in used):
+        others = f" and {len(wrong) - 1} other{'s' if len(wrong) > 2 else ''}" if len(wrong) > 1 else ""
+        raise error(
+            "pass-not-finite",
+            f"the pass `{step}` makes the weight `{wrong[0]}`{others} infinite or NaN, from weights that are finite",
+            help="leave layers out with `keep`, correct the weights, or leave the pass out",
+        )
 
 
 def _refuse_infinite(step: Pass, change: float) -> None:

@@ -37,6 +37,13 @@ def name_of_numpy(dtype: np.dtype[Any]) -> str | None:
     return _NAME_OF_NUMPY.get(dtype.name)
 
 
+def is_finite(array: np.ndarray[Any, Any]) -> bool:
+    """Return whether an array of any dtype holds no NaN and no infinity."""
+    import numpy as np
+
+    return name_of_numpy(array.dtype) not in FLOATS or bool(np.isfinite(array).all())
+
+
 def to_torch(array: np.ndarray[Any, Any]) -> torch.Tensor:
     """Convert an array to a tensor, which shares the memory of a writeable array.
 

@@ -174,3 +174,20 @@ def test_a_strict_refusal_is_explained(tmp_path: Path, capsys: pytest.CaptureFix
     assert main(["compile", str(file), "-o", out, "--no-check", "--passes", "lowrank", "--strict", "--explain"]) == 1
     printed = capsys.readouterr()
     assert "would not" in printed.out and "pass-without-effect" in printed.err and not Path(out).exists()
+
+
+def test_outputs_that_are_not_finite_without_any_pass(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = "model m { input x: f32[N, 8]  output y = x -> fc: linear(8) -> bn: batch_norm  output z = x -> log }\n"
+    file, weights, out = tmp_path / "m.arch", tmp_path / "w.npz", tmp_path / "out"
+    file.write_text(text)
+    graph = archc.compile(text).graph
+    arrays = {path: graph.weight_values(path).copy() for path in graph.weights}
+    arrays["bn.running_var"][:] = -1
+    np.savez(weights, **arrays)  # type: ignore[arg-type]
+    arguments = ["compile", str(file), "--weights", str(weights), "-o", str(out), "--check"]
+    assert main([*arguments, "--strict"]) == 1 and not out.exists()
+    assert main(arguments) == 0
+    printed = capsys.readouterr()
+    assert "warning[output-not-finite]: every element of the output `y`" in printed.err and "`z`" not in printed.err
+    assert "hardly depend" not in printed.out
+    assert '"output-not-finite"' in (out / "report.json").read_text()

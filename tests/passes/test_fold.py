@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+import archc
+from archc.diagnostics import ArchcError
 from archc.passes.fold import Fold
 from tests.passes.graphs import Build, operators, outputs, remarks, run
 
@@ -103,3 +105,16 @@ def test_what_is_kept_stays() -> None:
     graph = build.done(build.layer("batch_norm", x, name="bn"))
     (report,) = run(graph, Fold(keep="bn"))
     assert remarks(report, "left") == {"bn": "not selected"}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("given", [{"running_var": -1.0}, {"running_var": 0.0, "weight": 3e38}])
+def test_a_weight_that_becomes_infinite_or_nan_is_refused(given: dict[str, float]) -> None:
+    text = "model m { input x: f32[N, 3, 8, 8]  output y = x -> conv: conv2d(4, 3) -> bn: batch_norm -> relu }"
+    graph = archc.compile(text).graph
+    weights = {path: graph.weight_values(path).copy() for path in graph.weights}
+    for name, value in given.items():
+        weights[f"bn.{name}"][:] = value
+    with pytest.raises(ArchcError, match=r"makes the weight `conv\.weight` and 1 other infinite or NaN") as refused:
+        archc.compile(text, weights=weights, passes="fold")
+    assert refused.value.diagnostics[0].code == "pass-not-finite"

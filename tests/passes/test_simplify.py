@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable
 
@@ -10,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import archc
 from archc.ir.dims import symbol
 from archc.ir.graph import Graph, Scope, Value
 from archc.ir.types import DType, TensorType
@@ -235,3 +237,10 @@ def test_what_feeds_no_output_goes() -> None:
     assert operators(graph) == ["sin"]
     assert remarks(report, "rewrote") == {"dead": "removed: it feeds no output"}
     assert not graph.weights
+
+
+def test_a_constant_that_is_infinite_by_itself_is_stored() -> None:
+    text = "model m { input x: f32[N, 4]  output y = x + (arange(4, dtype = f32) -> log) }"
+    compiled = archc.compile(text, passes="simplify")
+    (path,) = compiled.graph.weights
+    assert compiled.graph.weight_values(path)[0] == -math.inf

@@ -158,6 +158,10 @@ def test_what_is_not_finite_does_not_hide(before: list[float], after: list[float
 
 
 def test_an_infinite_error_is_refused() -> None:
-    with pytest.raises(ArchcError, match="makes outputs infinite or NaN") as refused:
+    with pytest.raises(ArchcError, match=r"makes the weight `fc2\.bias` infinite or NaN") as refused:
         archc.compile(TEXT, passes=[Doubling(1e39)])
+    assert refused.value.diagnostics[0].code == "pass-not-finite"
+    text = TEXT.replace("fc2: linear(4)", "fc2: linear(4) -> square")
+    with pytest.raises(ArchcError, match="makes outputs infinite or NaN") as refused:
+        archc.compile(text, passes=[Doubling(1e36)])
     assert refused.value.diagnostics[0].code == "pass-not-finite"
