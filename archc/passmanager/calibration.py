@@ -69,18 +69,19 @@ class Calibration:
             return random_inputs(self._graph, self._seed)
         if not self._batched:
             return self._arrays
-        return {name: array[:MAXIMUM_SAMPLES] for name, array in self._arrays.items()}
+        return {name: array[:MAXIMUM_SAMPLES] if array.ndim else array for name, array in self._arrays.items()}
 
     @property
     def _batched(self) -> bool:
         """Whether one size is the first axis of every input, and of that alone, so that batches can be cut.
 
+        An input without axes has one value for all samples.
         They cannot where an operator needs so many places along it: it looks at samples side by side.
         """
         from archc.ops.samples import least_sizes
 
-        shapes = [value.type.shape for value in self._graph.inputs]
-        leading = {as_symbol(shape[0]) if shape else None for shape in shapes}
+        shapes = [value.type.shape for value in self._graph.inputs if value.type.shape]
+        leading = {as_symbol(shape[0]) for shape in shapes}
         batch = leading.pop() if len(leading) == 1 else None
         if batch is None or any(batch.name in symbols(dim) for shape in shapes for dim in shape[1:]):
             return False
@@ -96,9 +97,9 @@ class Calibration:
         if not self._batched:
             yield tensors
             return
-        count = len(next(iter(tensors.values())))
+        count = max(len(tensor) for tensor in tensors.values() if tensor.ndim)
         for start in range(0, count, BATCH):
-            yield {name: tensor[start : start + BATCH] for name, tensor in tensors.items()}
+            yield {name: tensor[start : start + BATCH] if tensor.ndim else tensor for name, tensor in tensors.items()}
 
     def outputs(self, graph: Graph) -> dict[str, torch.Tensor]:
         """The outputs of a graph for the first batch.
@@ -227,11 +228,13 @@ def _check_range(graph: Graph, value: Value, array: np.ndarray, sizes: Mapping[s
 def _converted(array: np.ndarray, value: Value, where: str) -> np.ndarray:
     import numpy as np
 
-    from archc.weights.dtypes import numpy_dtype
+    from archc.weights.dtypes import is_finite, name_of_numpy, numpy_dtype
 
     wanted = numpy_dtype(value.type.dtype.value)
     if value.type.dtype.value == "bf16":
         wanted = np.dtype(np.float32)
+    if name_of_numpy(array.dtype) == "bf16":  # no float type of numpy's own
+        array = array.astype(np.float32)
     floats = np.issubdtype(array.dtype, np.floating) and value.type.dtype.floating
     integers = np.issubdtype(array.dtype, np.integer) and value.type.dtype.integral
     if not (floats or integers or array.dtype == wanted):
@@ -240,10 +243,25 @@ def _converted(array: np.ndarray, value: Value, where: str) -> np.ndarray:
             f"{where}: `{value.name}` is {array.dtype}, and the input is {value.type}",
             help=f"convert it with numpy: `{value.name}.astype({wanted.name!r})`",
         )
-    if floats and not np.isfinite(array).all():
+    if floats and not is_finite(array):
         raise error(
             "calibration-not-finite",
             f"{where}: `{value.name}` holds a NaN or an infinity",
             help="leave out the samples that have one: no range of integers covers them",
         )
-    return np.ascontiguousarray(array, wanted)
+    with np.errstate(over="ignore"):
+        converted = np.asarray(array, wanted, order="C")
+    # PyTorch converts from f32 to bf16 later, and that may overflow as well.
+    stored = converted.astype(numpy_dtype("bf16")) if value.type.dtype.value == "bf16" else converted
+    if floats and not is_finite(stored):
+        raise error(
+            "calibration-not-finite",
+            f"{where}: `{value.name}` holds {_most_extreme(array)}, which overflows {value.type.dtype}",
+            help=f"leave out the samples that {value.type.dtype} cannot hold, or scale the data",
+        )
+    return converted
+
+
+def _most_extreme(array: np.ndarray) -> str:
+    least, most = array.min(), array.max()
+    return f"{most if abs(most) >= abs(least) else least:.5g}"

@@ -12,6 +12,8 @@ import archc
 from archc.diagnostics import ArchcError
 from archc.driver.binding import bind_fresh
 from archc.passmanager.calibration import BATCH, MAXIMUM_SAMPLES, Calibration, read_calibration
+from archc.weights.dtypes import from_torch
+from archc.weights.memory import arrays_of
 
 GRAPH = archc.parse("model m { input x: f32[N, 4]  output y = x + 1 }")
 
@@ -111,3 +113,42 @@ def test_places_beyond_the_end_of_an_axis() -> None:
         with pytest.raises(ArchcError, match="cannot run on") as failure:
             calibration.outputs(graph)
         assert [diagnostic.code for diagnostic in failure.value.diagnostics] == ["calibration-failed"]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("dtype", "array"),
+    [
+        ("f32", np.full((2, 4), -1e300)),
+        ("f16", np.full((2, 4), 1e5, np.float32)),
+        ("bf16", np.full((2, 4), 1e39)),
+        ("bf16", np.full((2, 4), 3.4e38, np.float32)),
+    ],
+)
+def test_finite_data_that_overflow_the_dtype_of_the_input(dtype: str, array: np.ndarray) -> None:
+    graph = archc.parse(f"model m {{ input x: {dtype}[N, 4]  output y = x + 1 }}")
+    with pytest.raises(ArchcError, match=f"which overflows {dtype}") as refused:
+        read_calibration(graph, {"x": array})
+    assert refused.value.diagnostics[0].code == "calibration-not-finite"
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "f32", "f16"])
+def test_bf16_data(dtype: str) -> None:
+    text = f"model m {{ input x: {dtype}[N, 8]  output y = x -> fc: linear(4) }}"
+    data = torch.randn(4, 8).to(torch.bfloat16)
+    compiled = archc.compile(text, passes="quant(least = 1)", calib={"x": data})
+    assert compiled.calibration == "the given data"
+    arrays = read_calibration(archc.parse(text), {"x": from_torch(data)})
+    (batch,) = Calibration(archc.parse(text), arrays).batches()
+    assert torch.equal(batch["x"].float(), data.float())
+
+
+@pytest.mark.parametrize("scalar", [np.array(2.0), np.float32(2), torch.tensor(2.0)])
+def test_an_input_without_axes_has_one_value_for_all_samples(scalar: Any) -> None:
+    text = "model m { input x: f32[N, 8]  input s: f32[]  output y = x * s -> fc: linear(4) }"
+    data = {"x": np.random.default_rng(0).standard_normal((100, 8)), "s": scalar}
+    assert archc.compile(text, passes="quant(least = 1)", calib=data).calibration == "the given data"
+    graph = archc.parse(text)
+    batches = list(Calibration(graph, read_calibration(graph, arrays_of(data, "calib"))).batches())
+    assert [len(batch["x"]) for batch in batches] == [32, 32, 32, 4]
+    assert all(batch["s"].shape == () and batch["s"] == 2 for batch in batches)
