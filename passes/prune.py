@@ -45,6 +45,7 @@ class Prune(Pass):
 
     preserves = "approximate"
     needs = (UNDIVIDED, FLOAT_WEIGHTS)
+    effective_with = {"multiple": ("scheme", ("channel",))}
     example = 'prune(0.5, scheme = "channel", keep = "stem")'
 
     sparsity: float = attribute(doc="the share of the weights, or of the groups, that goes: from 0 to below 1")

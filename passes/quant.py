@@ -83,6 +83,11 @@ class Quant(Pass):
 
     preserves = "approximate"
     ends = (FLOAT_WEIGHTS,)
+    effective_with = {
+        "percentile": ("observer", ("percentile",)),
+        "observer": ("scheme", ("static",)),
+        "least": ("scheme", ("static", "dynamic")),
+    }
     example = 'quant(int8, keep = "head")'
 
     format: Literal["int8"] = attribute("int8", doc="what numbers become")

@@ -45,6 +45,8 @@ class Pass(ABC):
     """The states in which the pass must find the graph: `UNDIVIDED`, `FLOAT_WEIGHTS`, or others in a few words."""
     ends: ClassVar[tuple[str, ...]] = ()
     """The states that are over once it ran.  A pipeline in which a later pass needs one of them is refused."""
+    effective_with: ClassVar[Mapping[str, tuple[str, tuple[Any, ...]]]] = {}
+    """The options that have an effect only with some values of another one: its name, and these values."""
     example: ClassVar[str] = ""
     """A pipeline that uses it, for `archc passes`."""
 

@@ -5,11 +5,28 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from archc.diagnostics import Diagnostics
+from archc.ir.attributes import attributes, value_text
 from archc.ir.selector import Selector
 from archc.passmanager.base import Pass
 
 if TYPE_CHECKING:
     from archc.passmanager.run import PassReport
+
+
+def warn_of_options(step: Pass, diagnostics: Diagnostics) -> None:
+    """Warn of options of a pass that have no effect with its other options.
+
+    An option whose value is its default counts as not given.
+    """
+    defaults = {info.name: info.default for info in attributes(type(step))}
+    for option, (other, values) in step.effective_with.items():
+        if getattr(step, option) != defaults[option] and getattr(step, other) not in values:
+            wanted = " or ".join(f"`{other} = {value_text(value)}`" for value in values)
+            diagnostics.warn(
+                "option-without-effect",
+                f"`{option}` of `{step.name}` has no effect without {wanted}",
+                help=f"leave `{option}` out, or give {wanted}",
+            )
 
 
 def warn_of_idle(step: Pass, report: PassReport, diagnostics: Diagnostics) -> None:

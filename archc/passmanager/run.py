@@ -24,7 +24,7 @@ from archc.ir.verifier import InvalidGraph, verify
 from archc.passmanager.agreement import largest_error
 from archc.passmanager.base import Context, Pass, Preserves, Remark, select
 from archc.passmanager.calibration import Calibration, warn_of_random
-from archc.passmanager.idle import warn_of_idle
+from archc.passmanager.idle import warn_of_idle, warn_of_options
 from archc.passmanager.order import check_order
 from archc.passmanager.sizes import choose_sizes
 from archc.passmanager.threads import one_thread
@@ -101,6 +101,7 @@ def run_passes(
         progress(str(step))
         before = cost(graph, sizes)
         found = diagnostics if diagnostics is not None else Diagnostics()
+        warn_of_options(step, found)
         context = Context(Rewriter(graph, by=step.name), calibration, devices or {}, sizes, found)
         calibration.asked = False
         stored = dict(graph.tensors or {})

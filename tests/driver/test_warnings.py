@@ -67,6 +67,12 @@ def test_a_file_may_hold_the_weights_of_dead_layers_and_no_unknown_ones(tmp_path
         ("prune(0.5, keep = 'act')", "option-without-effect"),
         ("prune(0.5, on = ('fc1', 'act'))", "option-without-effect"),
         ("prune(0.5, on = 'fc*', keep = 'fc2')", None),
+        ("prune(0.5, multiple = 4)", "option-without-effect"),
+        ("prune(0.5, scheme = 'channel', multiple = 4)", None),
+        ("quant(percentile = 60)", "option-without-effect"),
+        ("quant(observer = 'percentile', percentile = 60)", None),
+        ("quant(scheme = 'dynamic', observer = 'percentile')", "option-without-effect"),
+        ("quant(scheme = 'weight', least = 5)", "option-without-effect"),
     ],
 )
 def test_passes_and_options_without_effect(passes: str, code: str | None) -> None:
