@@ -94,6 +94,56 @@ def test_a_pool_sees_what_was_padded(pool: str, padding: str) -> None:
     agree(graph, {"x": -1 - np.abs(floats(2, 2, 4, 4))}, 1e-6)
 
 
+NO_OPS = (
+    "p -> identity",
+    "p -> cast(f32)",
+    "p -> dropout(0.5)",
+    "p -> permute((0, 1, 2))",
+    "p -> transpose(1, 2) -> transpose(1, 2)",
+    "p -> unsqueeze(1) -> squeeze(1)",
+    "p[:, :]",
+    "p * 1",
+    "p + 0",
+    "p - 0",
+    "p / 1",
+)
+FUSED = {
+    "padding into a max pool": "p = x -> pad((1, 1))  NO_OP  output y = t -> max_pool1d(3)",
+    "padding into an average": "p = x -> pad((1, 1))  NO_OP  output y = t -> avg_pool1d(3)",
+    "two quantizers": "p = x -> q0: quantize(u8) -> dequantize  NO_OP  output y = t -> q1: quantize(u8) -> dequantize",
+    "a quantized input": "p = x -> q0: quantize(u8) -> dequantize  NO_OP  output y = t -> c: conv1d(4, 3)",
+    "two factors": "p = x * 0.3  NO_OP  u = t * 0.7  s = p -> transpose(1, 2)\n"
+    "  output y = (u, s) -> matmul  output z = (t, s) -> matmul",
+}
+GRIDS = {"q0.scale": 0.05, "q0.zero_point": 100, "q1.scale": 0.11, "q1.zero_point": 120}
+
+
+@pytest.mark.parametrize("no_op", NO_OPS)
+@pytest.mark.parametrize("body", FUSED.values(), ids=FUSED)
+def test_nodes_that_are_removed_hide_nothing_from_a_barrier(body: str, no_op: str) -> None:
+    """ONNX Runtime removes nodes that change nothing before it fuses their neighbours."""
+    statements = body.replace("NO_OP", f"t = {no_op}").replace("  ", "\n    ")
+    graph = archc.compile(f"model m {{\n    input x: f32[N, 4, T]\n    {statements}\n}}").graph
+    for name, value in GRIDS.items():
+        if name in graph.weights:
+            dtype = np.uint8 if name.endswith("zero_point") else np.float32
+            graph.tensors.set(name, ArrayTensor(np.array(value, dtype)))
+    agree(graph, {"x": floats(2, 4, 9) * 3 - 4}, 1e-4)
+
+
+def test_moved_transposes_bring_padding_to_a_pool() -> None:
+    text = """
+    model m {
+        input x: f32[N, 8, 8, 3]
+        y = x -> permute((0, 3, 1, 2)) -> c: conv2d(4, 3) -> permute((0, 2, 3, 1)) -> pad((0, 0, 1, 1, 1, 1))
+        output z = y -> permute((0, 3, 1, 2)) -> max_pool2d(3, stride = 2)
+    }
+    """
+    graph = archc.compile(text).graph
+    graph.tensors.set("c.bias", ArrayTensor(np.full(4, -100, np.float32)))
+    agree(graph, {"x": floats(2, 8, 8, 3)}, 1e-5)
+
+
 PADDED_BATCH = """
 block Layer(heads) {
     input x: f32[B, T, D]

@@ -176,6 +176,19 @@ def test_a_layer_used_twice_reads_two_ranges(tmp_path: Path) -> None:
     assert_agrees(graph, tmp_path, atol=0.02)
 
 
+@pytest.mark.parametrize("between", ["", " -> identity", " -> relu", " -> flatten"])
+def test_quantizers_in_a_row(between: str, tmp_path: Path) -> None:
+    graph = graph_of(
+        "model net { input x: f32[N, 2, 4]"
+        f"  output y = x -> q0: quantize(u8) -> dequantize{between} -> q1: quantize(u8) -> dequantize }}"
+    )
+    rewriter = Rewriter(graph)
+    for name, scale, zero_point in (("q0", 0.05, 100), ("q1", 0.11, 120)):
+        rewriter.set_weight(f"{name}.scale", np.asarray(scale, np.float32))
+        rewriter.set_weight(f"{name}.zero_point", np.asarray(zero_point, np.uint8))
+    assert_agrees(graph, tmp_path)
+
+
 def loaded(tmp_path: Path, text: str = LINEAR) -> tuple[torch.nn.Module, torch.Tensor]:
     graph = quantized(text)
     module = torch_modules.imported(graph, tmp_path)

@@ -1,7 +1,8 @@
 """Copies between two nodes that ONNX Runtime would fuse wrongly.
 
 A copy is a `Max` of one operand: it keeps the values of every dtype that these nodes have, and no fusion matches it.
-`Identity`, `Dropout`, `Cast` and an empty `Pad` are removed before the fusions run.  The cases, of ONNX Runtime 1.31:
+`Identity`, `Dropout`, `Cast` and an empty `Pad` are removed before the fusions run: the rules look through such nodes.
+The cases, of ONNX Runtime 1.31:
 
 - `MatMulScaleFusion` fuses constant factors into a product.  If a scaled value is scaled again, and one product uses
   the first value and another the second, it removes a node that is still used, and the model is refused.  It also
@@ -30,6 +31,10 @@ _POOLS = frozenset(("AveragePool", "MaxPool"))
 _SCALES = frozenset(("Div", "Mul"))
 _MOVES = frozenset(("Reshape", "Squeeze", "Transpose", "Unsqueeze"))
 """Operators that ONNX Runtime moves past a factor, fuses into a product, or removes as no-ops."""
+_REMOVED = frozenset(("Cast", "Concat", "Dropout", "Expand", "Flatten", "Identity", "Pad", "Slice"))
+"""Operators that ONNX Runtime removes where they change nothing."""
+_NEUTRAL = frozenset(("Add", "Div", "Mul", "Sub"))
+"""Operators that it removes where their other operand is a neutral constant."""
 
 
 class Constants(Protocol):
@@ -79,7 +84,7 @@ class _Surroundings:
             yield 0
         if record.op_type in _PRODUCTS and self._decodes_alone(record):
             yield 0
-        if record.op_type in _POOLS and self._is_made_by("Pad", record.inputs[0]):
+        if record.op_type in _POOLS and self._origin("Pad", record.inputs[0]) is not None:
             yield 0
         for number, name in enumerate(record.inputs):
             if self._is_decoded_along_an_axis(name) or (record.op_type == "MatMul" and self._is_scaled_in_f64(name)):
@@ -88,29 +93,41 @@ class _Surroundings:
         if position is not None and (self._is_scaled_again(record, position) or self._scales_f64(record, position)):
             yield position
 
-    def _is_made_by(self, op_type: str, name: str) -> bool:
-        made = self._producers.get(name)
-        return made is not None and made.op_type == op_type
+    def _origin(self, op_type: str, name: str) -> Record | None:
+        """The nearest node of a type that produces a value, through nodes that ONNX Runtime may remove or move."""
+        while name in self._producers:
+            made = self._producers[name]
+            if made.op_type == op_type:
+                return made
+            passed = self._passed(made)
+            if passed is None:
+                return None
+            name = passed
+        return None
 
-    def _decoder(self, name: str) -> Record | None:
-        """The `DequantizeLinear` that produces a value; None for any other producer."""
-        made = self._producers.get(name)
-        return made if made is not None and made.op_type == _DECODER else None
+    def _passed(self, record: Record) -> str | None:
+        """The operand that is the result where ONNX Runtime moves or removes the node; None for any other node."""
+        if record.op_type in _MOVES | _REMOVED:
+            return record.inputs[0]
+        varying = [name for name in record.inputs if not self._is_constant(name)]
+        return varying[0] if record.op_type in _NEUTRAL and len(varying) == 1 else None
 
     def _decodes_alone(self, product: Record) -> bool:
         """Return whether the first operand of a product is dequantized, and the second is not, transposed or not."""
         weight = product.inputs[1]
         integer = any(made.op_type == _DECODER for _, made in self._moved(weight))
-        return self._decoder(product.inputs[0]) is not None and not integer
+        return self._origin(_DECODER, product.inputs[0]) is not None and not integer
 
     def _is_decoded_along_an_axis(self, name: str) -> bool:
         """Return whether an activation is dequantized with a scale along an axis."""
-        made = self._decoder(name)
-        return made is not None and made.attributes.get("axis") is not None and not self._is_constant(made.inputs[0])
+        made = self._producers.get(name)
+        if made is None or made.op_type != _DECODER or made.attributes.get("axis") is None:
+            return False
+        return not self._is_constant(made.inputs[0])
 
     def _regrids(self, quantizer: Record) -> bool:
         """Return whether a quantizer has a scale along an axis, or another scale than the dequantizer before it."""
-        made = self._decoder(quantizer.inputs[0])
+        made = self._origin(_DECODER, quantizer.inputs[0])
         other = made is not None and made.inputs[1:] != quantizer.inputs[1:]
         return other or quantizer.attributes.get("axis") is not None
 
@@ -146,13 +163,14 @@ class _Surroundings:
         return 1 if known == [True, False] and record.op_type == "Mul" else None
 
     def _moved(self, name: str) -> Iterator[tuple[str, Record]]:
-        """A value and its sources through operators of `_MOVES`, each with its producer."""
+        """A value and its sources through nodes that ONNX Runtime moves or removes, each with its producer."""
         while name in self._producers:
             made = self._producers[name]
             yield name, made
-            if made.op_type not in _MOVES:
+            passed = self._passed(made)
+            if passed is None:
                 return
-            name = made.inputs[0]
+            name = passed
 
     def _is_constant(self, name: str) -> bool:
         return name in self._computed or self._constants.dtype_of(name) is not None

@@ -183,7 +183,9 @@ class _Search:
             decoder.operands = (quantized,)
             decoded = decoder.results[0]
             for layer in layers[decoder]:
-                if layer.operands == decoder.results and all(self._module(node) for node in layer.nodes):
+                # Another quantizer takes numbers: it has several results, which a layer for integers has not.
+                takes_integers = layer.operands == decoder.results and len(layer.results) == 1
+                if takes_integers and all(self._module(node) for node in layer.nodes):
                     layer.operands = (quantized,)
                     self.found.modules[layer] = self._needed_module
                     decoded.uses -= 1
