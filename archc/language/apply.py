@@ -23,12 +23,15 @@ from archc.language.labels import Labels
 from archc.language.operator_attributes import stated_operator
 from archc.language.references import lookup, meaning
 from archc.language.symbols import apply_index, apply_symbol
-from archc.language.translate import operator_help
+from archc.language.tensor_arguments import holds_tensors
+from archc.language.translate import axis_text, operator_help
 from archc.language.work import STEPS_OF_A_PART, STEPS_OF_A_RESULT, STEPS_OF_AN_OPERAND, steps_of
 from archc.ops.operator import Operator, OperatorError
 
 if TYPE_CHECKING:
     from archc.language.elaborate import Elaborator
+
+LONGEST_CHAIN = 60  # characters of a chain that a help text repeats
 
 Callee = type[Operator] | BlockRef | LayerRef
 
@@ -51,9 +54,11 @@ class Application:
         try:
             value = self.elaborator.expressions.evaluate(frame, node.source)
             for stage in node.stages:
-                operands = self._operands(frame, value, node.source if done == 0 else stage)
+                source = node.source if done == 0 else node.stages[done - 1]
+                operands = self._operands(frame, value, source, stage)
                 done += 1
-                callee = self.callee(frame, stage.callee, stage.called or stage.label is not None)
+                fresh = stage.called or stage.label is not None
+                callee = self.callee(frame, stage.callee, fresh, stage.arguments)
                 results = self._apply(frame, callee, operands, stage.arguments, stage.label, stage)
                 value = results[0] if len(results) == 1 else results
         except Failed:
@@ -70,7 +75,7 @@ class Application:
     def _look_at(self, frame: Frame, stage: syntax.Stage) -> None:
         """Report the names without meaning in a stage that nothing reaches."""
         with contextlib.suppress(Failed):
-            self.callee(frame, stage.callee, stage.called or stage.label is not None)
+            self.callee(frame, stage.callee, stage.called or stage.label is not None, stage.arguments)
         for argument in stage.arguments:
             with contextlib.suppress(Failed):
                 self.elaborator.expressions.argument(frame, argument)
@@ -83,7 +88,9 @@ class Application:
         results = self._apply(frame, callee, (), node.arguments, None, node)
         return results[0] if len(results) == 1 else results
 
-    def _operands(self, frame: Frame, value: Any, source: syntax.Expression | syntax.Stage) -> tuple[Value, ...]:
+    def _operands(
+        self, frame: Frame, value: Any, source: syntax.Expression | syntax.Stage, stage: syntax.Stage
+    ) -> tuple[Value, ...]:
         items = value if isinstance(value, tuple) else (value,)
         while len(items) > 1 and items[-1] is ABSENT:  # what is optional stands last, here as in signatures
             items = items[:-1]
@@ -96,12 +103,19 @@ class Application:
                 "wrong-type",
                 f"only tensors flow along arrows, and this is {describe_value(item)}",
                 parts[number].span if parts is not None else source.span,
-                help=_help_for_operand(item),
+                help=_help_for_operand(item, source, stage),
             )
         return items
 
-    def callee(self, frame: Frame, node: syntax.Expression, fresh: bool = False) -> Callee:
-        """What a stage's callee means; `fresh` where it is given attributes or a label, as no declared layer is."""
+    def callee(
+        self, frame: Frame, node: syntax.Expression, fresh: bool = False, arguments: Sequence[syntax.Argument] = ()
+    ) -> Callee:
+        """Operator, block or layer that a stage calls.
+
+        Args:
+            fresh: whether the stage has attributes or a label, which a declared layer cannot take.
+            arguments: arguments of the stage, for the help about an unknown operator.
+        """
         if isinstance(node, syntax.Name):
             value = lookup(frame, node.name)
             is_storage = isinstance(value, type) and issubclass(value, Storage)
@@ -111,7 +125,9 @@ class Application:
                     "unknown-operator",
                     f"there is no operator, block or layer `{node.name}`",
                     node.span,
-                    help=operator_help(node.name, [*frame.module.blocks, *self._layer_names(frame)])
+                    help=operator_help(
+                        node.name, [*frame.module.blocks, *self._layer_names(frame)], axis_text(arguments)
+                    )
                     or "`archc ops` lists the operators",
                 )
             return self._callable(frame, self._meant(frame, node.name, value, fresh), node.span)
@@ -298,8 +314,12 @@ class Application:
         return apply_index(self.elaborator, frame, node, value)
 
 
-def _help_for_operand(item: Any) -> str:
+def _help_for_operand(item: Any, source: syntax.Expression | syntax.Stage, stage: syntax.Stage) -> str:
     """Help for an operand that is not a tensor."""
+    if isinstance(item, list) and holds_tensors(item):
+        chain = f"({source.span.text[1:-1].strip()}) -> {stage.span.text}"
+        is_short = isinstance(source, syntax.List) and len(chain) <= LONGEST_CHAIN and "\n" not in chain
+        return f"several tensors are a tuple: `{chain if is_short else '(x, y) -> concat(1)'}`"
     if item is ABSENT:
         return "an optional input must be last in a tuple, or inside `if given(...)`"
     if isinstance(item, type | BlockRef):

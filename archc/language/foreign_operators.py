@@ -21,6 +21,12 @@ _SELF_ATTENTION = 'import a block: `import "std/attention.arch" as att`, then `x
 _TRANSFORMER = 'import a block: `import "std/transformer.arch" as tr`, then `x -> tr.PreNormLayer(4, 32)`'
 _RANDOM = "write `parameter((8, 8))`, which begins with random numbers; at each run only `x -> dropout(0.1)` draws some"
 _CUT = "write `x -> cast(i64) -> cast(f32)`, which cuts the fraction off"
+_FLIP = (
+    "write `(x, 8 - 1 - arange(8)) -> index_select(1)`, with the size of the axis for 8: "
+    "it selects the places in descending order"
+)
+_ROLL = "write `(x[:, -1:], x[:, :-1]) -> concat(1)`, which moves the last place of the axis to the front"
+TRANSPOSE = "two of its axes change places in a stage: `x -> transpose(0, 1)`"
 _SIZES = "name the sizes in the input's type, `input z: f32[N, D]`, and use the names"
 
 OPERATORS = {
@@ -137,6 +143,9 @@ OPERATORS = {
     # Activations
     "activation": "an activation is a stage of its own: `x -> relu`",
     "swish": "write `x -> silu`",
+    "hswish": "write `x -> hardswish`",
+    "hsigmoid": "write `x -> hardsigmoid`",
+    "htanh": "write `x -> hardtanh`",
     "thresholded_relu": "write `x -> threshold(0.1, 0)`",
     "lrelu": "write `x -> leaky_relu(0.2)`",
     "parametric_relu": "write `x -> prelu`",
@@ -159,6 +168,11 @@ OPERATORS = {
     "merge": "write `(x, y) -> concat(1)`, or `x + y`",
     "expand_dims": "write `x -> unsqueeze(1)`",
     "newaxis": "write `x -> unsqueeze(1)`",
+    "flip": _FLIP,
+    "reverse": _FLIP,
+    "fliplr": _FLIP,
+    "flipud": _FLIP.replace("(1)", "(0)"),
+    "roll": _ROLL,
     "swapaxes": "write `x -> transpose(1, 2)`",
     "swap_dims": "write `x -> transpose(1, 2)`",
     "moveaxis": "write `x -> permute((0, 2, 3, 1))`",
@@ -247,10 +261,9 @@ OPERATORS = {
     "type": _DTYPE,
     # Training
     "cross_entropy": TRAINING,
-    "cross_entropy_loss": TRAINING,
-    "mse_loss": TRAINING,
-    "nll_loss": TRAINING,
-    "loss": TRAINING,
+    "binary_cross_entropy": TRAINING,
+    "binary_cross_entropy_with_logits": TRAINING,
+    "kl_div": TRAINING,
     "adam": TRAINING,
     "sgd": TRAINING,
     "optimizer": TRAINING,
@@ -259,3 +272,11 @@ OPERATORS = {
     "cuda": "devices are chosen where the emitted module runs, or by `devices` and the pass `partition`",
 }
 """Texts to write for layers and functions of other libraries, by name."""
+
+WITH_AXIS = frozenset(
+    """
+    amax amin average avg cat concatenate expand_dims flip logsumexp prod reduce_max reduce_mean reduce_min reduce_sum
+    reverse stddev variance
+    """.split()  # noqa: SIM905 - a paragraph reads better than a list of quotes
+)
+"""Functions of one axis, whose text has that axis as `(1)`; the axis of a call replaces it."""

@@ -8,7 +8,7 @@ layers and functions is in `foreign_operators`.
 
 from __future__ import annotations
 
-from archc.language.foreign_operators import OPERATORS, TRAINING
+from archc.language.foreign_operators import OPERATORS, TRAINING, TRANSPOSE, WITH_AXIS
 
 __all__ = [
     "ATTRIBUTES",
@@ -21,6 +21,9 @@ __all__ = [
     "OPERATORS",
     "RENAMED",
     "SYMBOLS",
+    "TRAINING",
+    "TRANSPOSE",
+    "WITH_AXIS",
 ]
 
 NAMESPACES = frozenset(
@@ -193,10 +196,12 @@ KEYWORDS = {
     "inputs": "write `input z: f32[N, 8]`",
     "outputs": "write `output x`",
     "async": "leave it out; a text has no order in time",
-    "is": "write `n == 3`",
+    "is": "write `given(x)` to ask for an optional input, and `n == 3` to compare",
 }
 """Texts to write for keywords of other languages, by keyword."""
 
+_BOTH = "write `and` between truth values; of tensors, `(x > 0, x < 1) -> logical_and`"
+_EITHER = "write `or` between truth values; of tensors, `(x < 0, x > 1) -> logical_or`"
 SYMBOLS = {
     "=>": "an arrow is `->`: `x -> relu`",
     "~>": "an arrow is `->`: `x -> relu`",
@@ -220,6 +225,10 @@ SYMBOLS = {
     ";": "statements need no separator",
     "\\": "an expression goes on over the end of a line by itself",
     "`": 'text stands in quotes: `"same"`',
+    "&": _BOTH,
+    "&&": _BOTH,
+    "|": _EITHER,
+    "||": _EITHER,
     "~": "write `not`; of a tensor, `mask -> logical_not`",
     "$": "names stand alone: `x`",
     "“": 'text stands in straight quotes: `"same"`',
@@ -236,6 +245,7 @@ MEANT = {
     "|": "or",
     "!": "not",
     "^": "**",
+    "|>": "->",
     "→": "->",
     "⇒": "->",
     "×": "*",

@@ -44,6 +44,8 @@ _WORDS = {
 _GOES_ON = frozenset({"LPAR", "LSQB", "ARROW", "RANGE", "COLON", "EQUAL"})
 _BEGINS = frozenset({"LPAR", "LSQB", "COLON"})
 _LONGEST_STATEMENT = 400  # characters that are searched for words of other languages
+_NAME_BEFORE = re.compile(r"\b([A-Za-z_]\w*)[ \t]+$")
+_IS_NONE = re.compile(r"is[ \t]+(?P<negated>not[ \t]+)?None\b")
 _DOTTED = re.compile(r"[\w.]+")
 
 
@@ -146,7 +148,8 @@ def _foreign(failure: Failure) -> Diagnostic | None:
     if word is not None:
         place = start + text[start : token.end].index(word)
         span = Span(token.source, place, place + len(word))
-        return _error("syntax-error", f"`{word}` is not a keyword of the language", span, help=KEYWORDS[word])
+        help_ = _absence(text, place) or KEYWORDS[word]
+        return _error("syntax-error", f"`{word}` is not a keyword of the language", span, help=help_)
     cased = failure.parts[0] if failure.parts else token
     if isinstance(cased, Token | syntax.Name) and cased.span.text.upper() in STATEMENT | TOP_LEVEL:
         typed = cased.span.text
@@ -161,6 +164,15 @@ def _foreign(failure: Failure) -> Diagnostic | None:
     place = text.index(symbol, max(0, token.start - len(symbol) + 1))
     span = Span(token.source, place, place + len(symbol))
     return _error("syntax-error", f"`{symbol}` does not fit here", span, help=SYMBOLS[symbol])
+
+
+def _absence(text: str, place: int) -> str | None:
+    """Help for the `is` of `x is None`, at a place of a text; None for any other word."""
+    name = _NAME_BEFORE.search(text, max(0, place - _LONGEST_STATEMENT), place)
+    asked = _IS_NONE.match(text, place)
+    if name is None or asked is None:
+        return None
+    return f"write `{'' if asked['negated'] else 'not '}given({name[1]})`"
 
 
 def _foreign_dtype(failure: Failure) -> Diagnostic | None:

@@ -108,9 +108,7 @@ class References:
                     "no-member",
                     f"a tensor has no `{node.name}`",
                     node.span,
-                    help="two of its axes change places in a stage: `-> transpose(0, 1)`"
-                    if node.name == "T"
-                    else member_help(node.name) or "its sizes have names: declare it as `f32[N, D]`, and use `D`",
+                    help=member_help(node.name) or "its sizes have names: declare it as `f32[N, D]`, and use `D`",
                 )
             self.expressions.report(frame, "no-member", f"{kind(value)} has no `{node.name}`", node.span)
         return self._weight(frame, node, path)

@@ -64,7 +64,7 @@ class Scanner:
         punctuation.sort(key=lambda pair: -len(pair[1]))
         patterns += [(name, re.escape(value)) for name, value in punctuation]
         self._types = self.keywords | {value: name for name, value in punctuation}
-        patterns += [("UNENDED", "[\"'][^\n]*"), ("WRONG", r"[^ \t\r\n!-~]+|&&|\|\||[^ \t\r\n]"), ("END", r"\Z")]
+        patterns += [("UNENDED", "[\"'][^\n]*"), ("WRONG", r"[^ \t\r\n!-~]+|&&|\|[|>]|[^ \t\r\n]"), ("END", r"\Z")]
         self._pattern = re.compile("|".join(f"(?P<{name}>{value})" for name, value in patterns))
 
     def scan(self, source: Source, comments: list[syntax.Comment], diagnostics: Diagnostics) -> Iterator[Token]:
@@ -127,7 +127,7 @@ def _report_wrong_character(span: Span, diagnostics: Diagnostics) -> str | None:
     characters = span.text
     meant = MEANT.get(characters)
     if meant is not None:
-        advice: str | None = f"write `{meant}`"
+        advice: str | None = SYMBOLS.get(characters) or f"write `{meant}`"
     elif characters[0].isalpha():
         advice = "names are made of the letters a-z, digits and `_`; other letters may stand in strings and comments"
     else:

@@ -59,7 +59,10 @@ def apply_index(elaborator: Elaborator, frame: Frame, node: syntax.Index, value:
             _report_new_axis(elaborator, frame, node, item)
         if isinstance(item, syntax.Slice):
             parts = (item.start, item.stop, item.step)
-            items.append(tuple(None if part is None else _bound(elaborator, frame, part) for part in parts))
+            bounds = [None if part is None else _bound(elaborator, frame, part) for part in parts]
+            if isinstance(bounds[2], int) and bounds[2] < 0:
+                _report_descending(elaborator, frame, node, item, value, bounds)
+            items.append(tuple(bounds))
         elif isinstance(item, syntax.Ellipsis):
             items.append(Ellipsis)
         else:
@@ -68,13 +71,38 @@ def apply_index(elaborator: Elaborator, frame: Frame, node: syntax.Index, value:
     return elaborator.application.add(frame, op, (value,), None, node.span)[0]
 
 
+def _report_descending(
+    elaborator: Elaborator,
+    frame: Frame,
+    node: syntax.Index,
+    item: syntax.Slice,
+    value: Value,
+    bounds: Sequence[int | SymbolicDim | None],
+) -> NoReturn:
+    """Report `x[:, ::-1]`, which reverses an axis in Python."""
+    place = _axis(node, item)
+    help_ = OPERATORS["flip"]
+    if bounds == [None, None, -1] and -value.type.rank <= place < value.type.rank:
+        size = value.type.shape[place]
+        help_ = f"write `({_tensor_text(node)}, {size} - 1 - arange({size})) -> index_select({place})`"
+    elaborator.report(frame, "bad-attribute", "the step of a slice must be at least 1", item.span, help=help_)
+
+
+def _axis(node: syntax.Index, item: syntax.Expression | syntax.Slice) -> int:
+    """Axis of an item of an index, counted from the end after `...`."""
+    place = next(number for number, other in enumerate(node.items) if other is item)
+    after_ellipsis = any(isinstance(other, syntax.Ellipsis) for other in node.items[:place])
+    return place - len(node.items) if after_ellipsis else place
+
+
+def _tensor_text(node: syntax.Index) -> str:
+    text = node.value.span.text
+    return text if len(text) <= 40 else "x"
+
+
 def _report_new_axis(elaborator: Elaborator, frame: Frame, node: syntax.Index, item: syntax.Name) -> NoReturn:
     """Report `x[:, None]`, which makes a new axis in Python."""
-    place = node.items.index(item)
-    if any(isinstance(other, syntax.Ellipsis) for other in node.items[:place]):
-        place -= len(node.items)
-    text = node.value.span.text if len(node.value.span.text) <= 40 else "x"
-    help_ = f"write `{text} -> unsqueeze({place})`"
+    help_ = f"write `{_tensor_text(node)} -> unsqueeze({_axis(node, item)})`"
     elaborator.report(frame, "wrong-type", "an index cannot insert an axis", item.span, help=help_)
 
 

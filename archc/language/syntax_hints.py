@@ -28,6 +28,7 @@ LABEL = "a layer's name stands in a chain, with a colon behind it: `x -> fc1: li
 ATTRIBUTES = "attributes stand in parentheses: `x -> linear(10)`"
 TUPLE = "several tensors are a tuple: `(x -> relu, x -> tanh)`"
 STAGE = "a stage is an operator, a block or a layer; branches are a tuple: `(x -> relu, x -> tanh) -> concat(1)`"
+METHOD = "the next stage stands after an arrow: `x -> linear(10) -> relu`"
 CHAIN = "an arrow binds loosest of all: put the chain in parentheses, `(x -> relu) * 2`"
 POINT = "a number has digits on both sides of its point: `0.5`, `1.0`"
 PLUS = "leave the sign out"
@@ -100,6 +101,8 @@ def _of_expression(failure: Failure) -> str | None:
         return QUOTED
     if token.type in ("LSQB", "LPAR") and after == "ARROW":
         return STAGE
+    if token.type == "DOT" and after == "RPAR" and "ARROW" in accepted:
+        return METHOD
     if token.type == "DOT" and "NUMBER" in accepted:
         return POINT
     if after == "DOT" and previous is not None and _NUMBER_END.search(token.source.text[: previous.start][-3:]):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import keyword
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cache
 
 from archc.diagnostics import did_you_mean, squashed
@@ -19,21 +19,37 @@ from archc.language.foreign_words import (
     OPERATORS,
     RENAMED,
     SYMBOLS,
+    TRAINING,
+    TRANSPOSE,
+    WITH_AXIS,
 )
 from archc.ops.registry import find_operator, operator_names
 
 _STRING = re.compile(r""""[^"\n]*"|'[^'\n]*'""")
 _COMMENT = re.compile(r"//(?!\s*[0-9])|/\*")
+_INTEGER = re.compile(r"-?[0-9]{1,9}")
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
-def operator_help(name: str, own: Iterable[str] = ()) -> str | None:
+def operator_help(name: str, own: Iterable[str] = (), axis: str | None = None) -> str | None:
     """Help for the unknown name of a layer or function.
 
     Args:
         own: names that the user gave; one that is near precedes the tables.
+        axis: the axis that the call has, for the text to write instead.
     """
-    return did_you_mean(name, own) or _operator(name) or did_you_mean(name, operator_names())
+    told = member_help(name)
+    if told is not None and axis is not None and squashed(name) in _squashed_with_axis():
+        told = told.replace("(1)", f"({axis})")
+    return did_you_mean(name, own) or told or did_you_mean(name, operator_names())
+
+
+def axis_text(arguments: Sequence[syntax.Argument]) -> str | None:
+    """Axis of a call with one argument, an integer; None for other arguments."""
+    if len(arguments) != 1 or arguments[0].name not in (None, "dim", "axis"):
+        return None
+    text = arguments[0].value.span.text
+    return text if _INTEGER.fullmatch(text) else None
 
 
 def name_help(name: str, own: Iterable[str] = ()) -> str | None:
@@ -52,6 +68,8 @@ def dtype_help(name: str) -> str | None:
 
 def member_help(name: str) -> str | None:
     """Help for a member of a tensor: `x.view(2, 3)`, `x.relu()`, `x.shape`, `x.float()`."""
+    if name in ("T", "t"):
+        return TRANSPOSE
     dtype = _squashed_dtypes().get(squashed(name))
     return _operator(name) or (f"a cast is a stage: `x -> cast({dtype})`" if dtype is not None else None)
 
@@ -124,12 +142,19 @@ def _operator(name: str) -> str | None:
     told = _squashed_operators().get(key)
     if told is not None:
         return told
+    if key.endswith("loss"):
+        return TRAINING
     same = next((known for known in operator_names() if squashed(known) == key), None)
     if same is None:
         return None
     operator = find_operator(same)
     example = operator.example if operator is not None else ""
     return f"write `{same}`, for example `{example}`" if example else f"write `{same}`"
+
+
+@cache
+def _squashed_with_axis() -> Collection[str]:
+    return frozenset(map(squashed, WITH_AXIS))
 
 
 @cache

@@ -137,7 +137,47 @@ def test_a_name_that_begins_with_an_underscore_may_stay_unused() -> None:
     assert [mistake[:2] for mistake in told(used + "left = x -> tanh")] == [("unused-value", "left")]
 
 
-@pytest.mark.parametrize("text", [foreign_words.OPEN_SIZE, SCAN, *HINTS])
+@pytest.mark.parametrize("name", sorted(foreign_words.WITH_AXIS))
+def test_the_text_to_write_has_the_axis_of_the_call(name: str) -> None:
+    for argument in ("(0)", "(axis = 0)", "(dim = 0)"):
+        ((_, _, help_),) = told(f"z = x -> {name}{argument}")
+        assert help_ == foreign_words.OPERATORS[name].replace("(1)", "(0)")
+        for snippet in re.findall("`([^`]+)`", help_):
+            assert "(0)" in snippet
+            assert any(map(is_valid, texts(snippet))), snippet
+
+
+@pytest.mark.parametrize(
+    ("statement", "snippet"),
+    [
+        ("z = x -> expand_dims(0)", "x -> unsqueeze(0)"),
+        ("z = x -> expand_dims(axis = -1)", "x -> unsqueeze(-1)"),
+        ("z = [x, x] -> concat(1)", "(x, x) -> concat(1)"),
+        ("z = [x, x -> tanh] -> joined: concat(dim = 1)", "(x, x -> tanh) -> joined: concat(dim = 1)"),
+        ("z = x[..., ::-1]", "(x, 8 - 1 - arange(8)) -> index_select(-1)"),
+        ("z = x[::-1]", "(x, N - 1 - arange(N)) -> index_select(0)"),
+        ("z = (x + x)[:, ::-1]", "((x + x), 8 - 1 - arange(8)) -> index_select(1)"),
+        ("if x is None { output q = x }", "not given(x)"),
+        ("if x is not None { output q = x }", "given(x)"),
+    ],
+)
+def test_the_text_to_write_is_made_of_the_statement(statement: str, snippet: str) -> None:
+    ((_, _, help_),) = told(statement)
+    (found,) = re.findall("`([^`]+)`", help_ or "")
+    assert found == snippet
+    valid = f"output q = {snippet}" if "->" in snippet else f"if {snippet} {{ output q = x -> tanh }}"
+    assert [code for code, _, _ in told(valid) if code != "unused-value"] == []
+
+
+def test_a_reversed_and_a_rolled_axis_are_those_of_pytorch() -> None:
+    x = torch.randn(3, 8)
+    for word, wanted in (("flip", x.flip(1)), ("roll", x.roll(1, 1))):
+        (snippet,) = re.findall("`([^`]+)`", foreign_words.OPERATORS[word])
+        graph = parse(f"model m {{ input x: f32[N, 8]  output y = {snippet} }}")
+        torch.testing.assert_close(evaluate(graph, {"x": x})["y"], wanted)
+
+
+@pytest.mark.parametrize("text", [foreign_words.OPEN_SIZE, foreign_words.TRANSPOSE, SCAN, *HINTS])
 def test_help_that_stands_in_no_table_is_valid(text: str) -> None:
     for snippet in re.findall("`([^`]+)`", text):
         number = re.fullmatch(r"[0-9.]+", snippet)
@@ -187,6 +227,17 @@ def told(statement: str, before: str = "") -> list[tuple[str, str, str | None]]:
         ("z = x -> linear(8, // for\n bias = false)", "foreign-comment", "//", ("SYMBOLS", "//")),
         ("// the one\n // the other\n // for", "foreign-comment", "//", ("SYMBOLS", "//")),
         ("z = x /* one\n for */ -> relu", "foreign-comment", "/*", ("SYMBOLS", "/*")),
+        ("z = x |> relu", "invalid-character", "|>", ("SYMBOLS", "|>")),
+        ("let b = n > 1 & n < 3\n output q = x -> linear(8, bias = b)", "invalid-character", "&", ("SYMBOLS", "&")),
+        ("let b = n > 1 || n < 3\n output q = x -> linear(8, bias = b)", "invalid-character", "||", ("SYMBOLS", "||")),
+        ("if n is 3 { z = x }", "syntax-error", "is", ("KEYWORDS", "is")),
+        ("z = x -> hswish", "unknown-operator", "hswish", ("OPERATORS", "hswish")),
+        ("z = x -> BCELoss", "unknown-operator", "BCELoss", ("OPERATORS", "adam")),
+        ("z = x -> nn.CTCLoss()", "unknown-name", "nn.CTCLoss", ("OPERATORS", "adam")),
+        ("z = x -> flip(1)", "unknown-operator", "flip", ("OPERATORS", "flip")),
+        ("z = x.flip(1)", "no-member", "x.flip", ("OPERATORS", "flip")),
+        ("z = x[:, 3:0:-1]", "bad-attribute", "3:0:-1", ("OPERATORS", "flip")),
+        ("z = x -> roll(1)", "unknown-operator", "roll", ("OPERATORS", "roll")),
         ("let f = False", "unknown-name", "False", ("NAMES", "False")),
         ("let f = None", "unknown-name", "None", ("NAMES", "None")),
         ("for i in range(3) { z = x }", "unknown-name", "range", ("NAMES", "range")),
@@ -301,6 +352,16 @@ def test_names_that_differ_in_little_are_answered_by_the_operator(statement: str
         ("z = x // 2", foreign_words.OPERATORS["floor_divide"]),
         ("let d = len(x)", foreign_words.OPERATORS["len"]),
         ("z = x.half()", "a cast is a stage: `x -> cast(f16)`"),
+        ("z = x -> half", "a cast is a stage: `x -> cast(f16)`"),
+        ("z = x -> float", "a cast is a stage: `x -> cast(f32)`"),
+        ("z = x -> long", "a cast is a stage: `x -> cast(i64)`"),
+        ("z = x.t()", foreign_words.TRANSPOSE),
+        ("z = x.T", foreign_words.TRANSPOSE),
+        ("z = x -> linear(10).relu()", syntax_hints.METHOD),
+        ("z = (x -> linear(10).relu())", syntax_hints.METHOD),
+        ("z = x -> fc: linear(10).relu()", syntax_hints.METHOD),
+        ("z = x -> reverse", foreign_words.OPERATORS["reverse"]),
+        ("z = x -> expand_dims(x)", foreign_words.OPERATORS["expand_dims"]),
         ("z = x[:, [0, 1]]", "write `(x, index) -> index_select(1)`, with the places in a vector"),
         ("z = x -> linear[3]", "attributes stand in parentheses: `x -> linear(...)`"),
         ("z = x -> pad(1)", "a tuple stands in parentheses of its own: `(1, 1)`"),
