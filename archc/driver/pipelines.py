@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -16,11 +17,12 @@ from archc.ir.types import DType
 from archc.language import syntax
 from archc.language.modules import Module
 from archc.language.parser import parse_pipeline
-from archc.language.units import quantity
+from archc.language.units import UNITS, quantity
 from archc.passmanager import Pass, make_pass, pass_names
 from archc.passmanager.order import check_order
 from archc.passmanager.spellings import pass_help
 
+_QUANTITY = re.compile(r"(?P<number>[0-9]{1,18}(\.[0-9]{1,18})?)(?P<unit>[A-Za-z/]+)")
 DEEPEST_PIPELINES = 64  # of pipelines in pipelines
 _FORM = 'passes are joined by commas, and options stand in parentheses: `fold, prune(0.5), quant(scheme = "weight")`'
 MOST_PASSES = 1000  # of one pipeline, with those of the pipelines in it
@@ -177,11 +179,31 @@ def _pass(stage: syntax.Stage, diagnostics: Diagnostics, pipelines: Sequence[str
         return make_pass(_name(stage), positional, named)
     except AttributeProblem as problem:
         span = spans.get(problem.argument, stage.span) if problem.argument is not None else stage.callee.span
+        help_ = problem.help or _unquoted(stage, positional, named, problem.argument)
         notes = [f"the file has the pipelines {', '.join(pipelines)}"] if pipelines else []
-        diagnostics.error(
-            problem.code, problem.message, span, notes if problem.code == "unknown-pass" else (), problem.help
-        )
+        diagnostics.error(problem.code, problem.message, span, notes if problem.code == "unknown-pass" else (), help_)
         return None
+
+
+def _unquoted(
+    stage: syntax.Stage, positional: list[Any], named: dict[str, Any], argument: str | int | None
+) -> str | None:
+    """Help for a quantity in quotes, as in `memory = "2GB"`; None where the pass refuses the quantity too."""
+    value = positional[argument] if isinstance(argument, int) else named.get(argument or "")
+    found = _QUANTITY.fullmatch(value.strip()) if isinstance(value, str) else None
+    if found is None or found["unit"] not in UNITS:
+        return None
+    digits = found["number"]
+    number = float(digits) if "." in digits else int(digits)
+    given = [quantity(syntax.Number(span=stage.span, value=number, unit=found["unit"]))]
+    try:
+        if isinstance(argument, int):
+            make_pass(_name(stage), [*positional[:argument], *given, *positional[argument + 1 :]], named)
+        else:
+            make_pass(_name(stage), positional, {**named, str(argument): given[0]})
+    except AttributeProblem:
+        return None
+    return f"leave the quotes out: `{digits}{found['unit']}`"
 
 
 def _name(stage: syntax.Stage) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import types
 from collections.abc import Iterable
 from typing import Any, Literal, Union, get_args, get_origin
@@ -9,6 +10,8 @@ from typing import Any, Literal, Union, get_args, get_origin
 from archc.diagnostics import did_you_mean
 from archc.ir.dims import SymbolicDim
 from archc.ir.types import DType
+
+_NUMBER = re.compile(r"-?[0-9]{1,18}(\.[0-9]{1,18})?")
 
 
 def convert(value: Any, wanted: Any) -> tuple[bool, Any]:
@@ -89,3 +92,14 @@ def nearest_choice(value: Any, wanted: Any) -> str | None:
     if not choices and get_origin(wanted) in (Union, types.UnionType):
         choices = [c for option in get_args(wanted) if get_origin(option) is Literal for c in get_args(option)]
     return did_you_mean(value, [c for c in choices if isinstance(c, str)]) if isinstance(value, str) else None
+
+
+def unquoted(value: Any, wanted: Any) -> str | None:
+    """Help for a number or truth value in quotes, or None for any other value."""
+    if not isinstance(value, str):
+        return None
+    text = value.strip()
+    inside: Any = {"true": True, "false": False}.get(text)
+    if _NUMBER.fullmatch(text):
+        inside = float(text) if "." in text else int(text)
+    return f"leave the quotes out: `{text}`" if inside is not None and convert(inside, wanted)[0] else None

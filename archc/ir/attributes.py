@@ -13,7 +13,7 @@ from itertools import takewhile
 from typing import Any, TypeVar, get_type_hints
 
 from archc.diagnostics import did_you_mean
-from archc.ir.attribute_types import convert, nearest_choice, type_text
+from archc.ir.attribute_types import convert, nearest_choice, type_text, unquoted
 from archc.ir.dims import SymbolicDim
 from archc.ir.types import DType
 
@@ -158,7 +158,7 @@ def _coerced(info: AttributeInfo, noun: str, value: Any, argument: str | int) ->
             "wrong-type",
             f"`{info.name}` of {noun} must be {info.type_text}, and is {_shown(value)}",
             argument,
-            nearest_choice(value, info.type),
+            nearest_choice(value, info.type) or unquoted(value, info.type),
         )
     return converted
 

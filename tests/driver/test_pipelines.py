@@ -85,6 +85,30 @@ def test_mistakes(passes: str, expected: str) -> None:
     assert code(passes) == expected
 
 
+@pytest.mark.parametrize(
+    ("passes", "plain"),
+    [
+        ("partition(2, memory = '2GB')", "2GB"),
+        ("partition(2, memory = '1.5GiB')", "1.5GiB"),
+        ("partition(2, memory = '2000')", "2000"),
+        ("partition('2')", "2"),
+    ],
+)
+def test_an_option_in_quotes_is_told_to_leave_them_out(passes: str, plain: str) -> None:
+    with pytest.raises(ArchcError) as failure:
+        parse_passes(passes)
+    (mistake,) = failure.value.diagnostics
+    assert mistake.help == f"leave the quotes out: `{plain}`"
+    assert parse_passes(passes.replace(f"'{plain}'", plain))
+
+
+@pytest.mark.parametrize("passes", ["partition(2, memory = '2parsecs')", "partition(2, memory = 'all')"])
+def test_an_option_that_is_no_number_without_its_quotes_has_no_such_help(passes: str) -> None:
+    with pytest.raises(ArchcError) as failure:
+        parse_passes(passes)
+    assert failure.value.diagnostics[0].help is None
+
+
 def test_every_pass_is_found_by_its_entry_point() -> None:
     for name in ("simplify", "fold", "lowrank", "quant"):
         assert name in pass_names() and load_pass(name).name == name

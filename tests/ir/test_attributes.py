@@ -122,6 +122,13 @@ def test_a_near_name_or_choice_is_suggested() -> None:
         assert problem.value.help == way
 
 
+def test_a_number_in_quotes_is_told_to_leave_them_out() -> None:
+    for positional, way in ((("3", 1), "leave the quotes out: `3`"), (("0.5", 1), None), (("three", 1), None)):
+        with pytest.raises(AttributeProblem) as problem:
+            bind(Sample, "`sample`", positional, {})
+        assert problem.value.help == way
+
+
 def test_an_integer_is_a_number_and_a_list_a_tuple() -> None:
     made = bind(Sample, "`sample`", (3, [1, 2]), {"ratio": 1})
     assert made.window == (1, 2) and type(made.ratio) is float
