@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from archc.diagnostics import Diagnostics, Span
 from archc.ir.graph import Graph
 from archc.ir.rewriter import Rewriter
@@ -10,10 +12,11 @@ MOST_NAMED = 4
 """Limit on the layers that one warning names: a block with a hundred instances may leave a hundred dead layers."""
 
 
-def remove_dead_layers(graph: Graph, diagnostics: Diagnostics) -> None:
+def remove_dead_layers(graph: Graph, diagnostics: Diagnostics, told: Collection[Span] = ()) -> None:
     """Remove dead nodes, and warn of the layers with weights among them.
 
-    A layer on a line with an `unused-value` warning has no second warning.
+    Args:
+        told: statements with an `unused-value` warning; a layer in one of them has no second warning.
     """
     rewriter = Rewriter(graph)
     stored = {path: frozenset(weight.tensors) for path, weight in graph.weights.items()}
@@ -26,9 +29,8 @@ def remove_dead_layers(graph: Graph, diagnostics: Diagnostics) -> None:
     removed = rewriter.remove_unused_weights()
     graph.dead_weights = frozenset(tensor for path in removed for tensor in stored[path])
     live = set(graph.layers())
-    told = {(one.span.source.name, one.span.line) for one in diagnostics if one.code == "unused-value" and one.span}
     for _, (span, paths) in sorted(dead.items()):
-        if (span.source.name, span.line) in told:
+        if any(one.source == span.source and one.start <= span.start and span.end <= one.end for one in told):
             continue
         if names := [path for path in dict.fromkeys(paths) if path not in live]:
             shown = ", ".join(f"`{path}`" for path in sorted(names)[:MOST_NAMED])

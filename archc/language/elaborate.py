@@ -55,10 +55,11 @@ def elaborate(
         The graph, or None where errors were added to `diagnostics`.
     """
     errors = len(diagnostics.errors)
-    graph = Elaborator(diagnostics, work).model(module, model, values)
+    elaborator = Elaborator(diagnostics, work)
+    graph = elaborator.model(module, model, values)
     if len(diagnostics.errors) > errors:
         return None
-    remove_dead_layers(graph, diagnostics)
+    remove_dead_layers(graph, diagnostics, elaborator.unused.told)
     verify(graph)
     return graph
 
@@ -71,7 +72,7 @@ class Elaborator:
         self.work = work if work is not None else Work()
         self.rewriter: Rewriter
         self._derived: list[Note] = []  # where the model is derived, for those who are told of its base's text
-        self._unused = UnusedValues()
+        self.unused = UnusedValues()
         self._reported: set[tuple[str, int, int, str]] = set()
         self.application = Application(self)
         self.expressions = Expressions(
@@ -141,9 +142,9 @@ class Elaborator:
             self._too_much_work(definition)
             return self.rewriter.graph
         self._enter_outputs(frame)
-        self._unused.gather(frame.environment)
+        self.unused.gather(frame.environment)
         if not self.diagnostics.errors:  # a statement that failed used names that it never came to
-            self._unused.warn(self.diagnostics)
+            self.unused.warn(self.diagnostics)
         return self.rewriter.graph
 
     def _check_extent(self, frame: Frame, module: Module, values: Mapping[str, Any]) -> None:
@@ -236,7 +237,7 @@ class Elaborator:
         sizes.update(self._bind_inputs(frame, inner, operands, use))
         self.statements.run(inner, [part for part in definition.body if not isinstance(part, syntax.Input)])
         frame.labels[path].inner.update(inner.labels)
-        self._unused.gather(inner.environment)
+        self.unused.gather(inner.environment)
         if len(self.diagnostics.errors) > errors or self._failed_silently(inner):
             raise Failed
         if not inner.outputs:

@@ -81,12 +81,17 @@ class WeightRef:
 
 @dataclass(eq=False, slots=True)
 class Binding:
-    """A name with its value, the place that gave it, and whether anybody asked."""
+    """A name with its value, the place that gave it, and whether anybody asked.
+
+    Attributes:
+        statement: the whole statement that gave the value, of a tensor; the name alone is `span`.
+    """
 
     value: Any
     span: Span | None
     kind: str  # "tensor", "size", "attribute", "input", "layer"
     used: bool = False
+    statement: Span | None = None
 
 
 @dataclass(eq=False)
@@ -100,9 +105,9 @@ class Environment:
     bindings: dict[str, Binding] = field(default_factory=dict)
     history: list[tuple[str, Binding]] = field(default_factory=list)
 
-    def bind(self, name: str, value: Any, span: Span | None, kind: str) -> None:
+    def bind(self, name: str, value: Any, span: Span | None, kind: str, statement: Span | None = None) -> None:
         """Give a name a value, in the place of the one it may have had."""
-        binding = Binding(value, span, kind)
+        binding = Binding(value, span, kind, statement=statement)
         self.bindings[name] = binding
         self.history.append((name, binding))
 

@@ -234,7 +234,7 @@ class Statements:
         value = self.expressions.evaluate(frame, node.value)
         if len(node.targets) == 1:
             self._needs_tensor(frame, value, node.value.span, f"`{node.targets[0].name}`", node)
-            self._bind_tensor(frame, node.targets[0], value)
+            self._bind_tensor(frame, node.targets[0], value, node.span)
             return
         if not isinstance(value, tuple) or len(value) != len(node.targets):
             count = len(value) if isinstance(value, tuple) else 1
@@ -247,13 +247,13 @@ class Statements:
             )
         for target, item in zip(node.targets, value):
             self._needs_tensor(frame, item, node.value.span, f"`{target.name}`", node)
-            self._bind_tensor(frame, target, item)
+            self._bind_tensor(frame, target, item, node.span)
 
-    def _bind_tensor(self, frame: Frame, target: syntax.Name, value: Any) -> None:
+    def _bind_tensor(self, frame: Frame, target: syntax.Name, value: Any, statement: Span) -> None:
         self.check_free(frame, target, "tensor")
         if isinstance(value, Value):
             self.name_value(frame, value, target.name)
-        frame.environment.bind(target.name, value, target.span, "tensor")
+        frame.environment.bind(target.name, value, target.span, "tensor", statement)
 
     def check_free(self, frame: Frame, name: syntax.Name, what: str) -> None:
         """Refuse a tensor's name that stands for something else; another tensor's may be given again."""

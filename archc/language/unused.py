@@ -23,6 +23,9 @@ class UnusedValues:
     def __init__(self) -> None:
         self._used: set[Place] = set()
         self._unused: dict[Place, tuple[str, str, Span]] = {}
+        self._statements: dict[Place, Span] = {}
+        self.told: list[Span] = []
+        """Statements of the tensors that were warned of."""
 
     def gather(self, environment: Environment) -> None:
         """Take note of one environment, at the end of its definition."""
@@ -34,6 +37,8 @@ class UnusedValues:
                 self._used.add(place)
             else:
                 self._unused.setdefault(place, (name, binding.kind, binding.span))
+                if binding.statement is not None:
+                    self._statements[place] = binding.statement
 
     def warn(self, diagnostics: Diagnostics) -> None:
         """Warn of every place whose value nobody used, in the order of the text."""
@@ -42,6 +47,8 @@ class UnusedValues:
             name, kind, span = self._unused[place]
             what = words.get(kind, "the tensor")
             diagnostics.warn("unused-value", f"{what} `{name}` is never used", span)
+            if place in self._statements:
+                self.told.append(self._statements[place])
 
 
 def mark_untaken(environment: Environment, body: tuple[syntax.Node, ...]) -> None:

@@ -46,6 +46,18 @@ def test_layers_that_feed_no_output_are_told_once_a_place(tmp_path: Path, capsys
     assert codes(NET) == []
 
 
+def test_a_warning_of_an_unused_tensor_replaces_that_of_the_layers_in_its_statement_alone() -> None:
+    text = "model m {{ input x: f32[N, 8]\n {} output y = x -> linear(8) }}"
+    assert codes(text.format("z = x -> fc: linear(8)")) == ["unused-value"]
+    assert codes(text.format("z = x\n -> fc: linear(8)\n")) == ["unused-value"]
+    assert codes(text.format("h = x -> fc: linear(8) z = h -> tanh")) == ["unused-value", "dead-layer"]
+    pair = "block B { input x  output a = x -> one: linear(8)  output b = x -> two: linear(8) }\n"
+    assert codes(pair + text.format("z = x -> fc: linear(8) k, _l = x -> B output o = k")) == [
+        "unused-value",
+        "dead-layer",
+    ]
+
+
 def test_a_file_may_hold_the_weights_of_dead_layers_and_no_unknown_ones(tmp_path: Path) -> None:
     graph = archc.parse(DEAD)
     assert {"l.0.skip.weight", "l.2.res.bias"} <= graph.dead_weights
