@@ -128,16 +128,16 @@ def remark(context: Context, coupling: Coupling, removed: set[int], wanted: Want
             context.rewrote(layer, message, channels_before=str(size), channels_after=left)
         else:
             groups = [group for spot in spots for group in having.get(spot, [])]
-            context.left(layer, _obstacle(coupling, layer, spots, groups, wanted))
+            if all(group.reason is not None for group in groups):
+                reason = groups[0].reason if groups else coupling.freedom.held[spots[0]]
+                context.inapplicable(layer, f"its channels stay: {reason}")
+            else:
+                context.left(layer, _obstacle(coupling, layer, groups, wanted))
 
 
-def _obstacle(coupling: Coupling, layer: str, spots: Sequence[Spot], groups: Sequence[Group], wanted: Wanted) -> str:
-    """Why nothing of what a layer makes was removed."""
-    if not groups:
-        return f"its channels stay: {coupling.freedom.held[spots[0]]}"
+def _obstacle(coupling: Coupling, layer: str, groups: Sequence[Group], wanted: Wanted) -> str:
+    """Why nothing was removed of what a layer makes, though some of its groups could be."""
     free = [group for group in groups if group.reason is None]
-    if not free:
-        return f"its channels stay: {groups[0].reason}"
     if not wanted(layer):
         return "not selected"
     others = [other for group in free for other in group.makers if not wanted(other)]

@@ -21,7 +21,7 @@ Wanted = Callable[[str], bool]
 def mask(graph: Graph, context: Context, sparsity: float, scope: Literal["global", "layer"], wanted: Wanted) -> None:
     """Mask the smallest weights of the wanted layers, and remark on every layer that has weights."""
     layers = _layers(graph)
-    obstacles = _obstacles(graph, layers, wanted)
+    obstacles, always = _obstacles(graph, layers, wanted), _obstacles(graph, layers, lambda layer: True)
     free = [path for path, obstacle in obstacles.items() if obstacle is None]
     before = {path: graph.weights[path].size - int(_alive(graph, path).sum()) for path in free}
     after = dict(before)
@@ -40,10 +40,12 @@ def mask(graph: Graph, context: Context, sparsity: float, scope: Literal["global
             _remark(context, layer, size, sum(before[path] for path in parts), zeros)
             if scope == "global" and zeros > sum(before[path] for path in parts):
                 _warn_of_share(context, layer, zeros / max(size, 1), sparsity)
-        else:
-            reason = next((reason for path in paths if (reason := obstacles.get(path))), None)
-            reason = reason or "it sums over none of its weights"
+        elif any(path in always and always[path] is None for path in paths):
+            reason = next((reason for path in paths if (reason := obstacles.get(path))), "")
             context.left(layer, reason if wanted(layer) else "not selected")
+        else:
+            obstacle = next((obstacle for path in paths if (obstacle := always.get(path))), None)
+            context.inapplicable(layer, obstacle or "it sums over none of its weights")
 
 
 def _remark(context: Context, layer: str, size: int, before: int, after: int) -> None:

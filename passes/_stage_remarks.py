@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from archc.diagnostics import ArchcError, error
 from archc.ir.devices import Place
@@ -39,7 +39,9 @@ def remark(
     costs = stage_costs(graph, stages, taken, sizes)
     total = sum(cost.load for cost in costs)
     for cost in costs:
-        _stage(context, cost, taken[cost.stage], total)
+        # One stage without a device of its own is the model as it was.
+        say = context.rewrote if len(costs) > 1 or taken[cost.stage].named else context.note
+        _stage(say, cost, taken[cost.stage], total)
     slowest = max(costs, key=lambda cost: cost.load)
     gain = undivided / slowest.load if slowest.load else 1.0
     at = ", ".join(f"{name} = {size}" for name, size in sizes.items())
@@ -71,11 +73,11 @@ def _little(gain: float, slowest: StageCost) -> str:
     return f"splitting hardly pays ({gain:.2f}x): {where}, nearly all that there is to do"
 
 
-def _stage(context: Context, cost: StageCost, place: Place, total: float) -> None:
+def _stage(say: Callable[..., None], cost: StageCost, place: Place, total: float) -> None:
     """The remark on one stage."""
     where = f" on `{place.title}`" if place.named else ""
     share = cost.load / total if total else 0.0
-    context.rewrote(
+    say(
         f"stage {cost.stage}",
         f"{cost.ends or 'no layers'}{where}: {share:.0%} of the load; receives {cost.received:,} bytes,"
         f" sends {cost.sent:,}, holds {cost.memory:,}",

@@ -60,10 +60,14 @@ class Fold(Pass):
             found = node.op.channel_map(_Values(graph, node)) if node.weights else None
             if found is None:
                 continue
-            if not wanted(node.title):
-                context.left(node, "not selected")
+            if wanted(node.title):
+                self._fold(graph, context, node, found, owners)
                 continue
-            self._fold(graph, context, node, found, owners)
+            obstacle = _obstacle_before(graph, node, owners)
+            if obstacle is not None and _obstacle_behind(graph, node, owners) is not None:
+                context.inapplicable(node, obstacle)
+            else:
+                context.left(node, "not selected")
 
     def _fold(
         self, graph: Graph, context: Context, node: Node, found: tuple[Array, Array], owners: Mapping[str, list[Node]]
@@ -81,7 +85,7 @@ class Fold(Pass):
             context.rewriter.replace(node, node.operands)
             context.rewrote(node, f"folded into `{behind[0].title}` behind it")
             return
-        context.left(node, obstacle or "")
+        context.inapplicable(node, obstacle or "")
 
 
 # Where it can go ----------------------------------------------------------------------------------------------

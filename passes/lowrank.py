@@ -89,12 +89,12 @@ class LowRank(Pass):
         wanted = select(graph, self.on, self.keep)
         work = work_at(graph, context.sizes)
         for layer in layers_with_weights(graph):
-            if not wanted(layer.path):
-                context.left(layer.path, "not selected")
-                continue
             reason = _obstacle(graph, layer)
             if reason is not None:
-                context.left(layer.path, reason)
+                context.inapplicable(layer.path, reason)
+                continue
+            if not wanted(layer.path):
+                context.left(layer.path, "not selected")
                 continue
             if layer.op.factored_storage:
                 store_factors(graph, context, layer, self._ranks)

@@ -173,7 +173,11 @@ class Quant(Pass):
         """The layers to quantize, in order, each with its scheme; remarks on the others."""
         wanted = select(graph, self.on, self.keep)
         work = work_at(graph, context.sizes)
-        reasons = {layer.path: self._obstacle(layer, wanted(layer.path), found) for layer, found in obstacles.items()}
+        inapplicable = {layer.path: self._obstacle(layer, found) for layer, found in obstacles.items()}
+        reasons = {
+            path: "not selected" if reason is None and not wanted(path) else reason
+            for path, reason in inapplicable.items()
+        }
         schemes: dict[Layer, Scheme] = {}
         static: set[Node] = set()
         for layer in obstacles:
@@ -181,6 +185,9 @@ class Quant(Pass):
             if reason is None:
                 stays = [other for other in layer.sharing if reasons.get(other, "it has another role") is not None]
                 reason = f"it shares its weight with `{stays[0]}`, which stays as it is" if stays else None
+            if inapplicable[layer.path] is not None:
+                context.inapplicable(layer.path, inapplicable[layer.path] or "")
+                continue
             if reason is not None:
                 context.left(layer.path, reason)
                 continue
@@ -211,14 +218,12 @@ class Quant(Pass):
             lonely += [layer for layer in small if linked.isdisjoint(layer.nodes)]
         return lonely
 
-    def _obstacle(self, layer: Layer, wanted: bool, obstacles: Mapping[str, str]) -> str | None:
-        """The reason why a layer stays in floats, regardless of other layers, or None.
+    def _obstacle(self, layer: Layer, obstacles: Mapping[str, str]) -> str | None:
+        """The reason why a layer stays in floats, whatever is selected, or None.
 
         Args:
             obstacles: the weights that cannot become integers, by name, each with the reason.
         """
-        if not wanted:
-            return "not selected"
         if not layer.op.integer_schemes:
             return f"`{layer.op.name}` has no integer form"
         if not layer.weights:

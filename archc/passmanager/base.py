@@ -70,12 +70,17 @@ class Pass(ABC):
 
 @dataclass(frozen=True, slots=True)
 class Remark:
-    """What a pass says of one layer: `rewrote` it, `left` it alone (the message says why), or just a `note`."""
+    """What a pass says of one layer: `rewrote` it, `left` it alone (the message says why), or just a `note`.
+
+    Attributes:
+        applicable: False for a layer that the pass leaves alone whatever is selected, so that `keep` has no effect.
+    """
 
     kind: Literal["rewrote", "left", "note"]
     layer: str
     message: str
     figures: Mapping[str, float | int | str] = field(default_factory=dict)
+    applicable: bool = True
 
     def to_json(self) -> dict[str, Any]:
         return {"kind": self.kind, "layer": self.layer, "message": self.message, "figures": dict(self.figures)}
@@ -109,6 +114,10 @@ class Context:
         """Say that a layer was left alone, and why."""
         self._remark("left", layer, reason, figures)
 
+    def inapplicable(self, layer: str | Node, reason: str) -> None:
+        """Say that a layer was left alone, and would be even if it alone were selected, and why."""
+        self.remarks.append(Remark("left", _title(layer), reason, applicable=False))
+
     def note(self, layer: str | Node, message: str, **figures: float | int | str) -> None:
         """Say something else of a layer."""
         self._remark("note", layer, message, figures)
@@ -120,8 +129,11 @@ class Context:
         message: str,
         figures: Mapping[str, float | int | str],
     ) -> None:
-        title = layer.title if isinstance(layer, Node) else layer
-        self.remarks.append(Remark(kind, title, message, figures))
+        self.remarks.append(Remark(kind, _title(layer), message, figures))
+
+
+def _title(layer: str | Node) -> str:
+    return layer.title if isinstance(layer, Node) else layer
 
 
 def select(graph: Graph, on: str | tuple[str, ...] | None, keep: str | tuple[str, ...] | None) -> Callable[[str], bool]:

@@ -42,8 +42,8 @@ def warn_of_idle(step: Pass, report: PassReport, diagnostics: Diagnostics) -> No
             help="`archc compile --explain` says why for each layer",
         )
         return
-    spoken_of = [remark.layer for remark in report.remarks if remark.kind != "note"]
-    for option, layers, what in (("on", rewrote, "rewrites"), ("keep", spoken_of, "could rewrite")):
+    possible = [remark.layer for remark in report.remarks if remark.kind != "note" and remark.applicable]
+    for option, layers, what in (("on", rewrote, "rewrites"), ("keep", possible, "could rewrite")):
         for glob in Selector.of(getattr(step, option, None)).patterns:
             if not any(map(Selector((glob,)).matches, layers)):
                 diagnostics.warn(

@@ -209,3 +209,29 @@ def test_outputs_that_are_not_finite_without_any_pass(tmp_path: Path, capsys: py
     assert "warning[output-not-finite]: every element of the output `y`" in printed.err and "`z`" not in printed.err
     assert "hardly depend" not in printed.out
     assert '"output-not-finite"' in (out / "report.json").read_text()
+
+
+@pytest.mark.parametrize("passes", ["fold", "prune(0.5)", "lowrank(rank = 2)", "quant(least = 1)"])
+@pytest.mark.parametrize(
+    ("kept", "effect"),
+    [
+        ("bn1", {"fold": True, "prune": False, "lowrank": False, "quant": False}),
+        ("bn2", {"fold": False, "prune": False, "lowrank": False, "quant": False}),
+        ("drop", {"fold": True, "prune": False, "lowrank": False, "quant": False}),
+        ("fc2", {"fold": False, "prune": True, "lowrank": True, "quant": True}),
+    ],
+)
+def test_keep_without_effect(passes: str, kept: str, effect: dict[str, bool]) -> None:
+    text = """model m {
+        input x: f32[N, 16]
+        h = x -> fc1: linear(16) -> bn1: batch_norm -> relu -> bn2: batch_norm -> relu -> drop: dropout(0.5)
+        output y = h -> fc2: linear(16) -> relu -> fc3: linear(16)
+    }"""
+    name, _, options = passes.partition("(")
+    given = f'{name}({options.removesuffix(")")}{", " if options else ""}keep = "{kept}")'
+    assert codes(text, passes=given) == ([] if effect[name] else ["option-without-effect"])
+
+
+def test_one_stage_changes_nothing() -> None:
+    assert codes(NET, passes="partition(1)") == ["pass-without-effect"]
+    assert codes(NET, passes="partition(2)") == []
