@@ -51,11 +51,38 @@ def multiplied(left: Terms[A], right: Terms[A]) -> Terms[A]:
     return canonical(terms)
 
 
+MOST_STEPS = 100
+"""Limit on the terms of a quotient by a polynomial of several terms; each takes time in proportion to both lengths."""
+
+
 def divided(terms: Terms[A], by: Terms[A]) -> Terms[A] | None:
-    """The exact quotient by a polynomial of one term; None where there is none, or `by` has more terms."""
-    if len(by) != 1:
-        return None
-    ((monomial, coefficient),) = by
+    """The exact quotient by a polynomial other than 0; None where there is none, or it is too long to compute."""
+    if len(by) == 1:
+        return _divided_by_term(terms, by[0])
+    leading = min(by, key=lambda term: leading_rank(term[0]))
+    rest, quotient = terms, dict[Monomial[A], int]()
+    while rest:
+        largest = min(rest, key=lambda term: leading_rank(term[0]))
+        step = _divided_by_term((largest,), leading)
+        if step is None or len(quotient) == MOST_STEPS:
+            return None
+        ((monomial, coefficient),) = step
+        quotient[monomial] = coefficient
+        rest = added(rest, multiplied(((monomial, -coefficient),), by))
+    return canonical(quotient)
+
+
+def leading_rank(monomial: Monomial[A]) -> tuple[int, list[str]]:
+    """Sort key of the graded lexicographic order, largest first.
+
+    The order is kept by products with a monomial, unlike that of `canonical`: division by leading terms ends.
+    """
+    texts = [text for atom, power in monomial for text in [str(atom)] * power]
+    return -len(texts), texts
+
+
+def _divided_by_term(terms: Terms[A], by: tuple[Monomial[A], int]) -> Terms[A] | None:
+    monomial, coefficient = by
     quotient: dict[Monomial[A], int] = {}
     for own, value in terms:
         powers = dict(own)

@@ -2,18 +2,49 @@
 
 A stage of a pipeline may receive tensors whose sizes are expressions of symbols, none of which is the size of an axis.
 Such an axis becomes a symbol of its own, and other sizes become expressions of that symbol.
+
+A size is a polynomial in symbols and functions (atoms) that the axes determine, and in others.  Each named axis gives
+an equation: a polynomial in the others equals one in the known symbols.  A size is rewritten by polynomial division:
+its terms are reduced by the leading terms of the equations until no unknown atom is left.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
+from math import gcd
 
 from archc.ir import dims
-from archc.ir.dims import Atom, Function, Scaled, Symbol, SymbolicDim, as_linear, divide, floor_divide, symbol, symbols
+from archc.ir.dims import Atom, Scaled, Symbol, SymbolicDim, as_linear, divide, floor_divide, symbol, symbols
+from archc.ir.polynomials import Monomial, leading_rank
+from archc.ir.records import record
 from archc.ir.types import TensorType
 
 Size = int | SymbolicDim
-_Known = Mapping[SymbolicDim, SymbolicDim]
+Unknown = Monomial[Atom]
+"""A product of unknown atoms."""
+MOST_STEPS = 100
+"""Limit on the reductions of one size."""
+
+
+@record
+class _Equation:
+    """Equality of a polynomial in unknown atoms and a known size.
+
+    Attributes:
+        left: the polynomial, each of whose terms has an unknown atom.
+        leading, coefficient: the leading term of `left`; the coefficient is a known size.
+        value: the known size.
+    """
+
+    left: SymbolicDim
+    leading: Unknown
+    coefficient: Size
+    value: Size
+
+    @property
+    def single(self) -> bool:
+        """True if the equation determines its leading monomial."""
+        return self.left == _as_size(self.leading) * self.coefficient
 
 
 class ShownSizes:
@@ -31,85 +62,164 @@ class ShownSizes:
         sizes = dict.fromkeys(dim for type in types for dim in type.shape if isinstance(dim, SymbolicDim))
         parts = (as_linear(dim) for dim in sizes)
         self._symbols = {part[0].name for part in parts if part is not None}
+        self._equations: list[_Equation] = []
+        self._expressed: dict[SymbolicDim, Size | None] = {}
         self.named: dict[SymbolicDim, SymbolicDim] = {}
         for dim in sorted(sizes, key=lambda dim: len(str(dim))):  # longer sizes may follow from shorter ones
             if self.express(dim) is None:
-                self.named[dim] = symbol(fresh())
+                name = fresh()
+                self._symbols.add(name)
+                self.named[dim] = symbol(name)
+                self._add(dim, self.named[dim])
 
     def express(self, dim: Size) -> Size | None:
         """A size in terms of the symbols of axes and of `named`; None where they do not determine it."""
-        return self._express(dim, self.named)
+        if isinstance(dim, int) or self._is_known(dim):
+            return dim
+        if dim not in self._expressed:
+            self._expressed[dim] = None  # where its own functions have it as an operand
+            self._expressed[dim] = self.named.get(dim) or self._express(dim)
+        return self._expressed[dim]
 
     def express_type(self, type: TensorType) -> TensorType:
         """The type of one of the given tensors, with its sizes rewritten."""
         shape = [self.express(dim) for dim in type.shape]
         return TensorType(type.dtype, tuple(dim for dim in shape if dim is not None))
 
-    def _express(self, dim: Size, known: _Known) -> Size | None:
-        if isinstance(dim, int) or symbols(dim).keys() <= self._symbols:
+    def _is_known(self, dim: Size) -> bool:
+        return symbols(dim).keys() <= self._symbols
+
+    # Equations --------------------------------------------------------------------------------------------
+
+    def _add(self, left: Size, value: Size) -> None:
+        """Add the equation of a named axis, reduced by the others, and reduce the others by it."""
+        pending = [(left, value)]
+        for _ in range(MOST_STEPS):
+            if not pending:
+                return
+            equation = self._equation(*pending.pop())
+            if equation is None:
+                continue
+            self._equations.append(equation)
+            self._expressed.clear()
+            for old in self._equations[:-1]:
+                others = [own for own in self._equations if own is not old]
+                if self._reduced(old.left, others) != old.left:
+                    self._equations.remove(old)
+                    pending.append((old.left, old.value))
+
+    def _equation(self, left: Size, value: Size) -> _Equation | None:
+        """The equation of two sizes, of which the second is known; None where it says nothing of unknown atoms."""
+        terms = self._by_unknown(self._reduced(left, self._equations))
+        value = value - terms.pop((), 0)
+        if not terms:
+            return None
+        leading = min(terms, key=leading_rank)
+        coefficient = terms[leading]
+        sign = -1 if (coefficient if isinstance(coefficient, int) else coefficient.terms[0][1]) < 0 else 1
+        total: Size = 0
+        for unknown, own in terms.items():
+            total = total + _as_size(unknown) * own * sign
+        assert isinstance(total, SymbolicDim), "it has unknown atoms"
+        return _Equation(total, leading, coefficient * sign, value * sign)
+
+    # Reduction --------------------------------------------------------------------------------------------
+
+    def _express(self, dim: Size) -> Size | None:
+        divisor: Size = 1
+        for _ in range(MOST_STEPS):
+            dim = self._reduced(dim, self._equations)
+            terms = self._by_unknown(dim)
+            terms.pop((), None)
+            if not terms:
+                return floor_divide(dim, divisor)
+            leading = min(terms, key=leading_rank)
+            found = self._multiple_reduced(dim, leading, terms[leading])
+            if found is None:
+                return None
+            dim, factor = found
+            divisor = divisor * factor
+        return None
+
+    def _multiple_reduced(self, dim: Size, leading: Unknown, coefficient: Size) -> tuple[Size, Size] | None:
+        """A multiple of a size without its leading term, and the factor: `2*S1 - B` and 2 for `A` with `2*A + B = S1`.
+
+        A factor that is no number counts as at least 1, never 0.
+        """
+        for equation in self._equations:
+            rest = divide(_as_size(leading), _as_size(equation.leading))
+            if rest is not None:
+                factor = equation.coefficient
+                if isinstance(factor, int) and isinstance(coefficient, int):
+                    common = gcd(factor, coefficient)
+                    factor, coefficient = factor // common, coefficient // common
+                return dim * factor + (equation.value - equation.left) * rest * coefficient, _at_least_1(factor)
+        return None
+
+    def _reduced(self, dim: Size, equations: Iterable[_Equation]) -> Size:
+        """A size with all terms replaced that an equation determines, or of which it has a multiple."""
+        dim = self._with_known_functions(dim)
+        for _ in range(MOST_STEPS):
+            terms = self._by_unknown(dim)
+            steps = (self._step(dim, unknown, terms[unknown], equations) for unknown in sorted(terms, key=leading_rank))
+            found = next((step for step in steps if step is not None), None)
+            if found is None:
+                break
+            dim = found
+        return dim
+
+    def _step(self, dim: Size, unknown: Unknown, coefficient: Size, equations: Iterable[_Equation]) -> Size | None:
+        """A size with one term replaced by smaller ones; None where only a multiple of the size has such a form."""
+        product = _as_size(unknown)
+        dividing = [(own, divide(product, _as_size(own.leading))) for own in equations]
+        for equation, rest in dividing:
+            quotient = None if rest is None else divide(coefficient, equation.coefficient)
+            if rest is not None and quotient is not None:
+                return dim + (equation.value - equation.left) * rest * quotient
+        for equation, rest in dividing:
+            if rest is not None and equation.single:
+                factor = floor_divide(equation.value, _at_least_1(equation.coefficient))
+                return dim + (factor * rest - product) * coefficient
+        return None
+
+    def _with_known_functions(self, dim: Size) -> Size:
+        """A size whose functions of determined sizes are expressed by known symbols."""
+        if isinstance(dim, int) or self._is_known(dim):
             return dim
-        for axis, name in known.items():
-            found = _linear_in(dim, axis, name)
-            if found is not None:
-                return found
         total: Size = 0
         for monomial, coefficient in dim.terms:
-            product = self._product(SymbolicDim(((monomial, 1),)), known) if monomial else 1
-            if product is None:
-                return None
-            total = total + product * coefficient
+            product: Size = coefficient
+            for atom, power in monomial:
+                factor = self._function(atom)
+                for _ in range(power):
+                    product = product * factor
+            total = total + product
         return total
 
-    def _product(self, dim: SymbolicDim, known: _Known) -> Size | None:
-        """Rewrite a product of atoms by an axis that divides it, by its factors, or as a factor of an axis."""
-        if symbols(dim).keys() <= self._symbols:
-            return dim
-        for axis, name in known.items():
-            rest = divide(dim, axis)
-            rest = None if rest is None else self._express(rest, known)
-            if rest is not None:
-                return name * rest
-        ((monomial, _),) = dim.terms
-        if len(monomial) > 1 or monomial[0][1] > 1:
-            total: Size = 1
-            for atom, power in monomial:
-                factor = self._express(SymbolicDim(((((atom, 1),), 1),)), known)
-                if factor is None:
-                    return None
-                for _ in range(power):
-                    total = total * factor
-            return total
-        return self._atom(monomial[0][0], known) or self._factor(dim, known)
-
-    def _atom(self, atom: Atom, known: _Known) -> Size | None:
-        if isinstance(atom, Symbol):
-            return None
+    def _function(self, atom: Atom) -> Size:
+        size = _as_size(((atom, 1),))
+        if isinstance(atom, Symbol) or self._is_known(size):
+            return size
         if isinstance(atom, Scaled):
-            size = self._express(atom.size, known)
-            return None if size is None else dims.scaled(size, atom.factor)
-        left, right = self._express(atom.left, known), self._express(atom.right, known)
-        return None if left is None or right is None else _applied(atom, left, right)
+            inner = self.express(atom.size)
+            return size if inner is None else dims.scaled(inner, atom.factor)
+        left, right = self.express(atom.left), self.express(atom.right)
+        return size if left is None or right is None else dims.apply(atom.name, left, right)
 
-    def _factor(self, dim: SymbolicDim, known: _Known) -> Size | None:
-        """Rewrite a factor of an axis: the axis divided by its other factors, which count as at least 1, never 0."""
-        for axis, name in known.items():
-            rest = divide(axis, dim)
-            others = {other: its for other, its in known.items() if other != axis}
-            rest = None if rest is None else self._express(rest, others)
-            if rest is not None:
-                return floor_divide(name, dims.maximum(rest, 1))
-        return None
-
-
-def _applied(atom: Function, left: Size, right: Size) -> Size:
-    return dims.apply(atom.name, left, right)
+    def _by_unknown(self, dim: Size) -> dict[Unknown, Size]:
+        """The known coefficients of a size by products of unknown atoms; () stands for none of these."""
+        found: dict[Unknown, Size] = {}
+        for monomial, coefficient in () if isinstance(dim, int) else dim.terms:
+            known = {atom for atom, _ in monomial if self._is_known(_as_size(((atom, 1),)))}
+            unknown = tuple(factor for factor in monomial if factor[0] not in known)
+            product = _as_size(tuple(factor for factor in monomial if factor[0] in known)) * coefficient
+            found[unknown] = found.get(unknown, 0) + product
+        return found if isinstance(dim, SymbolicDim) else {(): dim}
 
 
-def _linear_in(dim: SymbolicDim, axis: SymbolicDim, name: SymbolicDim) -> Size | None:
-    """Rewrite a size of the form `(a * axis + c) / b` with the symbol of the axis; None for any other form."""
-    monomial, b = axis.terms[0]
-    a = dict(dim.terms).get(monomial, 0)
-    if not a or not monomial:
-        return None
-    rest = dim * b - axis * a
-    return floor_divide(name * a + rest, b) if isinstance(rest, int) else None
+def _as_size(monomial: Unknown) -> Size:
+    return SymbolicDim(((monomial, 1),)) if monomial else 1
+
+
+def _at_least_1(size: Size) -> Size:
+    return dims.maximum(size, 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import count
 
 from archc.ir.dims import SymbolicDim, as_linear, symbols
 from archc.ir.graph import Graph, Node, Value
@@ -67,7 +68,7 @@ def flow(graph: Graph, stage_of: Mapping[Node, int], asked: Asked) -> Flow:
     first = {value: 0 if value.producer is None else stage_of[value.producer] for value in until}
     for stage in range(1, last + 1):
         types = [value.type for value, end in until.items() if first[value] < stage <= end]
-        shown, sizes = shown_symbols(types), ShownSizes(types, lambda: "")
+        shown, sizes = shown_symbols(types), ShownSizes(types, map("axis {}".format, count()).__next__)
         for node, dims in asked.items():
             asked_here = (dim for dim in dims if stage_of[node] == stage and sizes.express(dim) is None)
             for size in (name for dim in asked_here for name in symbols(dim)):

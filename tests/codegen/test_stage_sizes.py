@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,9 @@ import torch
 from archc.codegen.onnx import to_model
 from archc.codegen.pipeline import split
 from archc.compiler import compile as compile_text
+from archc.diagnostics import ArchcError
 from archc.ir.dims import evaluate, symbol
+from archc.ir.graph import Graph
 from archc.ir.shown_sizes import ShownSizes
 from archc.ir.types import DType, TensorType
 from archc.ops.evaluate import evaluate as run
@@ -80,19 +83,81 @@ TEXTS = {
     "recurrent": RECURRENT,
 }
 
+SUM = """
+model sum {
+    input a: f32[N, A, 4]
+    input b: f32[N, B, 4]
+    output y = (a, b) -> concat(1) -> to_stage(1) -> reshape((N * (A + B), 4))
+}
+"""
+TOKENS = """
+model tokens {
+    input x: f32[N, 4, A, B]
+    h = (x -> flatten(2) -> transpose(1, 2), zeros((N, 1, 4))) -> concat(1) -> to_stage(1) -> fc: linear(4)
+    output y = h -> reshape((N * (A * B + 1), 4))
+}
+"""
+QUOTIENTS = """
+model quotients {
+    input x: f32[N, 2, A, B]
+    h = x -> c0: conv2d(2, 3, stride = 2) -> flatten(2) -> to_stage(1)
+    let rows = (A - 3) // 2 + 1
+    let columns = (B - 3) // 2 + 1
+    output y = (h, zeros((N, 2, 1)) -> to_stage(1)) -> concat(2) -> reshape((2 * N * (rows * columns + 1),))
+    output z = (h, h) -> concat(2) -> reshape((4 * N, rows * columns))
+}
+"""
+WITH_NAMED = """
+model with_named {
+    input x: f32[N, 2, A]
+    input w: f32[N, 2, B]
+    y = (x -> max_pool1d(3, stride = 2) -> to_stage(1), w -> to_stage(1)) -> concat(2)
+    output z = y + (arange((A - 3) // 2 + 1 + B) -> cast(f32) -> to_stage(1))
+}
+"""
+NESTED = """
+model nested {
+    input x: f32[N, 2, A]
+    input w: f32[N, 2, B]
+    h = x -> max_pool1d(3, stride = 2) -> max_pool1d(3, stride = 2)
+    y = (h -> to_stage(1), w -> to_stage(1)) -> concat(2)
+    output z = y + (arange(((A - 3) // 2 - 2) // 2 + 1 + B) -> cast(f32) -> to_stage(1))
+}
+"""
+COMBINED = {"sum": SUM, "tokens": TOKENS, "quotients": QUOTIENTS, "with named": WITH_NAMED, "nested": NESTED}
+
 
 @pytest.mark.parametrize("batch", [0, 3])
 @pytest.mark.parametrize("name", TEXTS)
 def test_every_stage_runs_in_pytorch_and_onnx(name: str, batch: int, tmp_path: Path) -> None:
     graph = graph_of(TEXTS[name])
-    stages = split(graph)
     shape = [batch, *(19 if not isinstance(dim, int) else dim for dim in graph.inputs[0].type.shape[1:])]
-    inputs = {"s": torch.randn(shape, generator=torch.manual_seed(0))}
+    compare_stages(graph, {"s": shape}, tmp_path)
+    assert all(len(stage.graph.inputs) <= 3 for stage in split(graph))
+
+
+@pytest.mark.parametrize("sizes", [(0, 9, 8), (2, 8, 9), (3, 7, 12)])
+@pytest.mark.parametrize("name", COMBINED)
+def test_sums_and_products_of_sizes_run_in_pytorch_and_onnx(
+    name: str, sizes: tuple[int, int, int], tmp_path: Path
+) -> None:
+    graph = graph_of(COMBINED[name])
+    given = dict(zip("NAB", sizes, strict=True))
+    compare_stages(
+        graph, {str(own.name): [evaluate(dim, sizes=given) for dim in own.type.shape] for own in graph.inputs}, tmp_path
+    )
+    told = {own.name for own in graph.inputs} if name not in ("with named", "nested") else {"x"}
+    assert not told & {own.name for own in split(graph)[1].graph.inputs}
+
+
+def compare_stages(graph: Graph, shapes: Mapping[str, Sequence[int]], tmp_path: Path) -> None:
+    """Run all stages in PyTorch and in ONNX Runtime, and compare the results with those of the whole model."""
+    generator = torch.manual_seed(0)
+    inputs = {key: torch.randn(list(shape), generator=generator) for key, shape in shapes.items()}
     expected = run(graph, inputs)
     arrays = {key: value.numpy() for key, value in inputs.items()}
     tensors = list(inputs.values())
-    for stage in stages:
-        assert len(stage.graph.inputs) <= 3
+    for stage in split(graph):
         session = onnxruntime.InferenceSession(to_model(stage.graph).SerializeToString())
         names = [output.name for output in session.get_outputs()]
         arrays = dict(zip(names, session.run(names, arrays), strict=True))
@@ -113,8 +178,34 @@ def test_a_checked_compile_of_stages_that_relay_outputs(tmp_path: Path) -> None:
     compile_text(PRODUCT).write(tmp_path, check=True)
 
 
+def test_sizes_that_no_input_determines_are_an_error_with_a_way_out() -> None:
+    """`S1*S2` and `S3*S4` are both `A*B*C*D`, which no input of the stage shows."""
+    graph = graph_of("""
+        model crossed {
+            input x: f32[A, B, C, D]
+            h = x -> flatten(2) -> flatten(0, 1) -> to_stage(1)
+            g = x -> transpose(1, 2) -> flatten(2) -> flatten(0, 1) -> to_stage(1)
+            output y = (h -> flatten(0)) + (g -> flatten(0))
+        }
+    """)
+    with pytest.raises(ArchcError) as caught:
+        split(graph)
+    (found,) = caught.value.diagnostics
+    assert found.code == "stage-size"
+    assert found.span is not None
+    assert found.help == (
+        "give `A`, `B`, `C` and `D` as numbers in the types of the model's inputs, or begin stage 1 after this"
+    )
+
+
+A, B, C = symbol("A"), symbol("B"), symbol("C")
 H, W, L = symbol("H"), symbol("W"), symbol("L")
 FRAMES = (L - 10) // 5 + 1
+ASSIGNMENTS = (
+    {"H": 3, "W": 5, "L": 61, "A": 7, "B": 4, "C": 2},
+    {"H": 4, "W": 1, "L": 12, "A": 2, "B": 9, "C": 1},
+    {"H": 1, "W": 2, "L": 33, "A": 5, "B": 5, "C": 6},
+)
 
 
 @pytest.mark.parametrize(
@@ -128,6 +219,14 @@ FRAMES = (L - 10) // 5 + 1
         ((H * W * 2 + 6,), H * W),
         ((H * W + H,), H * W * 3 + H * 3 + 1),
         (((L - 1) // 2 + 1, ((L - 1) // 2) // 2 + 1), ((L - 1) // 2) // 2 + 1),
+        ((A + B, C), C * A * 4 + C * B * 4),
+        ((A + B, A + C), B - C),
+        ((A + B, H * A + H * B), H),
+        ((A * C + B * C, C), A + B + 1),
+        ((A * 2 + B, H), A * 3 * H + B * H + A * H - B + B * H + B),
+        ((H // 2, (H // 2) * (W // 3) + W // 3), (W // 3) * 5),
+        ((A + L // 2, L), (A + 1) // 3),
+        ((A * B + B,), (A * B + B) * (A * B + B) * 2 + A * B + B),
     ],
     ids=str,
 )
@@ -136,7 +235,7 @@ def test_sizes_follow_from_axes(axes: tuple[int, ...], wanted: int) -> None:
     shown = ShownSizes([TensorType(DType.f32, axes)], lambda: next(names))
     found = shown.express(wanted)
     assert found is not None
-    for values in ({"H": 3, "W": 5, "L": 61}, {"H": 4, "W": 1, "L": 12}, {"H": 1, "W": 2, "L": 33}):
+    for values in ASSIGNMENTS:
         named = {str(name): evaluate(axis, sizes=values) for axis, name in shown.named.items()}
         assert evaluate(found, sizes={**values, **named}) == evaluate(wanted, sizes=values)
 

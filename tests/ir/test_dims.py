@@ -116,6 +116,16 @@ def parse_size(text: str) -> object:
     return node.op.scalar
 
 
+def test_a_product_of_sums_can_be_divided_by_each() -> None:
+    a, b, c = map(symbol, NAMES)
+    assert divide((a + b) * (c - 2), a + b) == c - 2
+    assert divide((a + b) * (c - 2), c - 2) == a + b
+    assert divide(a * a - b * b, a - b) == a + b
+    assert divide(a * a + b * b, a + b) is None
+    assert divide((a + b) * 3, (a + b) * 2) is None
+    assert divide(dims.product([a] * 300), a - b - c) is None
+
+
 def test_the_part_that_is_divided_leaves_the_quotient() -> None:
     n = symbol("N")
     assert (2 * n + 1) // 2 == n

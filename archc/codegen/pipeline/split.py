@@ -17,9 +17,12 @@ from dataclasses import dataclass, replace
 
 from archc.codegen.pipeline.stage_sizes import express_operator, express_scope, stage_sizes
 from archc.codegen.torch.names import Names
+from archc.diagnostics import ArchcError, error
+from archc.ir.dims import symbol, symbols
 from archc.ir.graph import Graph, Node, Scope, Value
 from archc.ir.rewriter import Rewriter
 from archc.ir.stages import Stages
+from archc.ops.misfit import OperatorError
 from archc.ops.operator import Operator
 from archc.ops.stage_flow import asked_by_nodes, flow, received, sources_of
 from archc.weights.store import Weights
@@ -50,7 +53,8 @@ def split(graph: Graph) -> list[Stage]:
     """The stages of a divided graph, in order; the graph itself stays as it is.
 
     Raises:
-        ArchcError: the stages do not fit together; see `archc.ir.stages.Stages`.
+        ArchcError: the stages do not fit together; see `archc.ir.stages.Stages`.  Or a stage cannot compute sizes that
+            it needs (`stage-size`).
     """
     return _Splitter(graph).stages()
 
@@ -159,18 +163,37 @@ class _Splitter:
                 for stored in part.weights[path].tensors:
                     part.tensors.set(stored, self.graph.tensors[stored])
         scope = self._copied(node.scope, scopes)
-        copy = rewriter.add(
-            express_operator(op, self.sizes),
-            operands,
-            name=name,
-            scope=scope,
-            span=node.span,
-            weights=node.weights,
-            transposed=node.transposed,
-        )
+        try:
+            copy = rewriter.add(
+                express_operator(op, self.sizes),
+                operands,
+                name=name,
+                scope=scope,
+                span=node.span,
+                weights=node.weights,
+                transposed=node.transposed,
+            )
+        except OperatorError as problem:
+            raise self._undetermined(node, problem) from problem
         for old, new in zip(node.results, copy.results, strict=True):
             new.name = old.name
         return dict(zip(node.results, copy.results))
+
+    def _undetermined(self, node: Node, problem: OperatorError) -> ArchcError:
+        """The error for a node whose sizes agree in the model, but not as expressions of the inputs of its stage."""
+        stage = self.known.of_node[node]
+        wanted = dict.fromkeys(
+            name for dim in self.sizes.named for name in symbols(dim) if self.sizes.express(symbol(name)) is None
+        )
+        names = [f"`{name}`" for name in wanted]
+        listed = f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else "".join(names) or "all sizes"
+        return error(
+            "stage-size",
+            f"stage {stage} cannot compute the sizes of `{node.op.name}` from the shapes of its inputs",
+            node.span,
+            notes=[str(problem), *(f"`{name}` is `{dim}`" for dim, name in self.sizes.named.items())],
+            help=f"give {listed} as numbers in the types of the model's inputs, or begin stage {stage} after this",
+        )
 
     def _copied(self, scope: Scope, scopes: dict[Scope, Scope]) -> Scope:
         """The copy of a scope in the graph of a stage; made on first use."""
