@@ -33,7 +33,7 @@ from archc.language.parser import parse_value
 from archc.language.work import Work
 from archc.passmanager import Pass
 from archc.passmanager.run import PassReport, run_passes
-from archc.passmanager.sizes import Sizes, choose_sizes, warn_of_assumed
+from archc.passmanager.sizes import Sizes, check_data, choose_sizes, warn_of_assumed
 
 if TYPE_CHECKING:
     import torch
@@ -288,7 +288,7 @@ class Compiled:
         targets = targets_of(emit, TARGETS if self.graph.tensors is not None else WEIGHTLESS_TARGETS)
         check_weights(self, targets, check)
         warn_of_assumed(self.sizes, self.diagnostics)
-        with OutputFolder(Path(folder), self.files) as out, paused_collector():
+        with OutputFolder(folder, self.files) as out, paused_collector():
             report = write_files(self, out, targets, check, progress)
             if announce is not None:
                 out.prepare()
@@ -400,6 +400,8 @@ def compile(
         files=texts_of(module).union(file.absolute() for file in read),
         sizes=choose_sizes(graph, given_sizes, inputs.shapes),
     )
+    if arrays is not None and not pipeline:
+        check_data(graph, compiled.sizes)
     if pipeline:
         warn_of_assumed(compiled.sizes, found)
         machines = devices_of(module, found)

@@ -113,12 +113,12 @@ def _graph(arguments: argparse.Namespace, found: Diagnostics) -> tuple[Graph, fr
             compiled = options.compiled(arguments, found, progress)
         return compiled.graph, compiled.files
     from archc.compiler import checked, open_module, parse_settings, texts_of
-    from archc.ir.sizes import check_sizes
+    from archc.passmanager.sizes import choose_sizes
 
     values = parse_settings(arguments.set)
     module = open_module(options.text_of(arguments.file), found, arguments.allow_absolute_imports)
     graph = checked(module, arguments.model, values, found)
-    check_sizes(graph, arguments.sizes)
+    choose_sizes(graph, arguments.sizes)  # refuses sizes that the model does not take
     return graph, texts_of(module)
 
 

@@ -9,8 +9,8 @@ from typing import Any
 from archc.diagnostics import Diagnostics
 from archc.ir.cost import Costs, cost
 from archc.ir.graph import Graph
-from archc.ir.sizes import empty_text, first_empty, sizes_option
-from archc.passmanager.sizes import Sizes, warn_of_assumed
+from archc.ir.sizes import empty_text, first_empty
+from archc.passmanager.sizes import Sizes, larger_sizes, warn_of_assumed
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def warn_of_sizes(graph: Graph, sizes: Sizes, diagnostics: Diagnostics) -> None:
             "size-too-small",
             empty_text(empty, sizes.values),
             empty.span,
-            help=f"give larger ones: `{sizes_option(dict.fromkeys(sizes.values, 1024))}`",
+            help=larger_sizes(graph, sizes.values),
         )
 
 

@@ -64,13 +64,37 @@ def choose_sizes(
     values = {name: size for name, size in sample_sizes(graph, 1, known).items() if name in size_names(graph)}
     empty = first_empty(graph, values)
     if empty is not None and given:
-        raise error(
-            "size-too-small",
-            empty_text(empty, values),
-            empty.span,
-            help=f"give larger ones: `{sizes_option(dict.fromkeys(values, 64), option)}`",
-        )
+        raise error("size-too-small", empty_text(empty, values), empty.span, help=larger_sizes(graph, values, option))
     return Sizes(values, {name: size for name, size in values.items() if name not in known and name not in batch})
+
+
+def check_data(graph: Graph, sizes: Sizes) -> None:
+    """Refuse calibration data that leave a tensor without elements, where no pass runs the model on them.
+
+    Raises:
+        ArchcError: they do (`size-too-small`).
+    """
+    empty = first_empty(graph, sizes.values)
+    if empty is not None:
+        help = larger_sizes(graph, sizes.values, None)
+        raise error(
+            "size-too-small", f"{empty_text(empty, sizes.values)}, by the calibration data", empty.span, help=help
+        )
+
+
+def larger_sizes(graph: Graph, small: Mapping[str, int], option: str | None = "--sizes") -> str:
+    """Help for sizes that leave a tensor without elements: some within their bounds that do not.
+
+    Args:
+        small: the sizes that leave a tensor without elements; the help has none below them.
+        option: name of the option that gives sizes; None where the calibration data have them.
+    """
+    sizes = {name: max(size, small[name]) for name, size in sample_sizes(graph, 1).items() if name in small}
+    if first_empty(graph, sizes) is not None:
+        return f"no sizes that were tried leave elements everywhere, such as {settings_text(sizes)}: change the model"
+    if option is None:
+        return f"give calibration data of larger sizes, such as {settings_text(sizes)}"
+    return f"give larger ones: `{sizes_option(sizes, option)}`"
 
 
 def warn_of_assumed(sizes: Sizes, diagnostics: Diagnostics) -> None:

@@ -121,3 +121,32 @@ def test_the_report_counts_at_the_sizes_given(tmp_path: Path) -> None:
     assert not found.found
     archc.compile(NET, diagnostics=found).write(tmp_path, emit=["arch"])
     assert [warning.code for warning in found.warnings] == ["assumed-size"]
+
+
+POOL = "model m {{ input x: f32[N, 2, {size}]  output y = x -> max_pool1d(4) -> c: conv1d(3, 3) }}"
+
+
+def test_help_for_small_sizes_is_within_the_bounds() -> None:
+    graph = archc.parse(POOL.format(size="L <= 16"))
+    with pytest.raises(ArchcError, match='--sizes "N=32,L=16"') as refused:
+        choose_sizes(graph, {"N": 32, "L": 3})
+    assert refused.value.diagnostics[0].code == "size-too-small"
+    choose_sizes(graph, {"N": 1, "L": 16})
+    with pytest.raises(ArchcError, match="no sizes that were tried leave elements everywhere, such as N = 1, L = 3"):
+        choose_sizes(archc.parse(POOL.format(size="L <= 3")), {"L": 3})
+
+
+def test_calibration_data_that_leave_a_tensor_without_elements() -> None:
+    text = POOL.format(size="L")
+    with pytest.raises(ArchcError, match="give calibration data of larger sizes, such as N = 1, L = 16") as refused:
+        archc.compile(text, calib={"x": np.random.default_rng(0).standard_normal((8, 2, 9))})
+    assert refused.value.diagnostics[0].code == "size-too-small"
+
+
+@pytest.mark.parametrize("command", ["draw", "show", "compile"])
+def test_small_sizes_on_every_command(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, out = tmp_path / "m.arch", tmp_path / "out.svg"
+    file.write_text(POOL.format(size="L"))
+    more = [] if command == "show" else ["-o", str(out)]
+    assert main([command, str(file), "--sizes", "L=3", *more]) == 1
+    assert "error[size-too-small]" in capsys.readouterr().err and not out.exists()
