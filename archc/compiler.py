@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from archc.codegen import TARGETS, WEIGHTLESS_TARGETS
 from archc.collector import paused_collector
 from archc.diagnostics import ArchcError, Diagnostics, Source, did_you_mean, error, silent
-from archc.driver.arguments import check_types, passes_of, targets_of, with_former_names
+from archc.driver.arguments import check_types, passes_of, plain_settings, targets_of, with_former_names
 from archc.driver.emission import file_title, source_title
 from archc.driver.pipelines import check_pipelines, value_of
 from archc.driver.views import draw
@@ -67,7 +67,7 @@ def parse(
     check_types(text=text, model=model, set=set, diagnostics=diagnostics, allow_absolute_imports=allow_absolute_imports)
     found = diagnostics if diagnostics is not None else Diagnostics()
     module = open_module(text, found, allow_absolute_imports)
-    return checked(module, model, set or {}, found)
+    return checked(module, model, plain_settings(set), found)
 
 
 def open_module(text: str | Path | Source, diagnostics: Diagnostics, allow_absolute_imports: bool = False) -> Module:
@@ -357,7 +357,7 @@ def compile(
     given_sizes = sizes_from(sizes)
     module = open_module(text, found, allow_absolute_imports)
     progress("build the graph")
-    graph = checked(module, model, set or {}, found)
+    graph = checked(module, model, plain_settings(set), found)
     pipeline = passes_of(passes, module)
     without_weights = isinstance(weights, str) and weights == NO_WEIGHTS
     if without_weights and pipeline:

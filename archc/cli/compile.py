@@ -69,7 +69,7 @@ def add_parser(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     load_plugins(arguments.load)
     found = Diagnostics()
-    folder = Path(arguments.output)
+    folder = arguments.output
     with ExitStack() as watched:
         progress = watched.enter_context(output.progress())
         compiled = options.compiled(arguments, found, progress)

@@ -71,9 +71,21 @@ def check_types(**arguments: Any) -> None:
             if not isinstance(key, str):
                 raise TypeError(f"`set` takes {what}, not the name {key!r}")
             is_operator = isinstance(setting, type) and issubclass(setting, Operator)
-            if not isinstance(setting, _VALUES) and not is_operator:
+            if not isinstance(_plain(setting), _VALUES) and not is_operator:
                 takes = "numbers, texts, truth values, dtypes, operators and lists"
                 raise TypeError(f"`set` takes {takes}, and {key!r} is {_shown(setting)}")
+
+
+def plain_settings(given: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Values of attributes by name; scalars of numpy become Python's numbers."""
+    return {name: _plain(value) for name, value in (given or {}).items()}
+
+
+def _plain(value: Any) -> Any:
+    """The Python number of a numpy scalar, any other value as it is; numpy is not imported."""
+    if type(value).__module__ == "numpy" and hasattr(value, "dtype") and getattr(value, "shape", None) == ():
+        return value.item()
+    return [*map(_plain, value)] if isinstance(value, list) else value
 
 
 def targets_of(emit: str | Sequence[str] | None, default: Sequence[str]) -> Sequence[str]:

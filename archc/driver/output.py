@@ -41,6 +41,8 @@ class OutputFolder:
     """
 
     def __init__(self, path: Path | str, keep: Iterable[Path] = (), way: str = "write to another folder: `-o build`"):
+        if not os.fspath(path):
+            raise error("output-not-a-folder", "the output folder is an empty path", help="write `.` for this folder")
         self.path = Path(path)
         self._kept = {place for file in keep for place in (file.parent.resolve() / file.name, file.resolve())}
         self._way = way

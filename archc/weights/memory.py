@@ -36,7 +36,10 @@ def arrays_of(given: Mapping[str, Any], argument: str) -> dict[str, np.ndarray]:
     for name, value in given.items():
         if not isinstance(name, str):
             raise TypeError(f"`{argument}` takes arrays by name, and {name!r} is no string")
-        array = from_torch(value) if _is_torch(value) else value
+        try:
+            array = from_torch(value) if _is_torch(value) else value
+        except (NotImplementedError, RuntimeError, TypeError) as reason:
+            raise TypeError(f"`{argument}` takes dense tensors with values, and {name!r} {_problem(value)}") from reason
         if not isinstance(array, np.ndarray | np.generic):
             raise TypeError(
                 f"`{argument}` takes numpy arrays or torch tensors by name, and {name!r} is {type(value).__name__}"
@@ -45,6 +48,17 @@ def arrays_of(given: Mapping[str, Any], argument: str) -> dict[str, np.ndarray]:
         if name_of_numpy(arrays[name].dtype) is None:
             raise TypeError(f"`{argument}`: archc has no dtype for the {arrays[name].dtype} of {name!r}")
     return arrays
+
+
+def _problem(tensor: Any) -> str:
+    """Clause on a PyTorch tensor that numpy cannot take."""
+    if tensor.is_meta:
+        return "is on the device `meta`, which holds no values"
+    if str(tensor.layout) != "torch.strided":
+        return f"is {tensor.layout}: call `.to_dense()`"
+    if tensor.is_quantized:
+        return f"is {tensor.dtype}: call `.dequantize()`"
+    return f"is {tensor.dtype}, which archc has no dtype for: call `.float()`"
 
 
 def _is_torch(value: Any) -> bool:

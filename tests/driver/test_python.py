@@ -239,3 +239,34 @@ def test_the_module_is_a_copy_and_can_be_trained() -> None:
     np.testing.assert_array_equal(compiled.graph.weight_values("one.weight"), before)
     with pytest.raises(ArchcError, match="compiled without"):
         archc.compile(TEXT, weights="none").module()
+
+
+@pytest.mark.parametrize(
+    ("tensor", "problem"),
+    [
+        (torch.empty(4, 8, device="meta"), "is on the device `meta`"),
+        (torch.ones(4, 8).to_sparse(), "call `.to_dense"),
+        (torch.ones(4, 8).to(torch.float8_e4m3fn), "float8_e4m3fn"),
+        (torch.quantize_per_tensor(torch.ones(4, 8), 0.1, 0, torch.qint8), "call `.dequantize"),
+    ],
+)
+def test_tensors_that_numpy_cannot_take_are_named(tensor: torch.Tensor, problem: str) -> None:
+    text = "model m { input x: f32[N, 8]  output y = x -> a: linear(4, bias = false) }"
+    for argument, name in (("weights", "a.weight"), ("calib", "x")):
+        with pytest.raises(TypeError, match=f"`{argument}` takes dense tensors with values, and '{name}' .*{problem}"):
+            archc.compile(text, **{argument: {name: tensor}})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("value", [np.int64(3), np.array(3), np.float32(3), np.bool_(True)])
+def test_settings_take_scalars_of_numpy(value: Any) -> None:
+    default = {"i": "1", "f": "1.0", "b": "false"}[np.asarray(value).dtype.kind]
+    text = f"model m(k = {default}) {{ input x: f32[N, 8]  output y = x -> linear(4) }}"
+    archc.parse(text, set={"k": value})
+    archc.compile(text, set={"k": value})
+
+
+def test_an_empty_path_is_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ArchcError, match="empty path"):
+        archc.compile("model m { input x: f32[N, 8]  output y = x -> a: linear(4) }").write("")
+    assert not list(tmp_path.iterdir())
