@@ -123,6 +123,9 @@ def _steps(
     sequences = [tensors[value] for value in scan.sequences]
     states = [tensors[value] for value in scan.first_states]
     kept: list[list[torch.Tensor]] = [[] for _ in scan.kept]
+    if kept and not sequences[0].shape[1]:
+        shapes = [list(sequence.shape) for sequence in sequences]
+        raise NodeFailure(scan.enter, shapes, sizes, "PyTorch cannot stack the values of no steps")
     for step in range(sequences[0].shape[1]):
         items = [sequence[:, step] for sequence in sequences]
         entering = [torch.tensor(step), *items, *states]

@@ -11,7 +11,7 @@ from torch import nn
 
 import archc
 from archc.driver.binding import bind_fresh
-from archc.ops.evaluate import bind_sizes, evaluate, values
+from archc.ops.evaluate import NodeFailure, bind_sizes, evaluate, values
 
 
 def bound(text: str, **tensors: torch.Tensor) -> archc.Graph:
@@ -121,3 +121,9 @@ def test_activations_are_freed() -> None:
         del tensor
         alive.append(sum(one() is not None for one in seen))
     assert len(seen) == 4 and max(alive) <= 2
+
+
+def test_a_scan_that_yields_needs_a_step() -> None:
+    text = "model m { input x: f32[N, T, 2]  scan t in x, h = zeros((N, 2)) { h = h + t  yield y = h }  output z = y }"
+    with pytest.raises(NodeFailure, match="no steps"):
+        evaluate(archc.parse(text), {"x": torch.ones(3, 0, 2)})
