@@ -57,8 +57,8 @@ def spec_lines(spec: str) -> tuple[int, int]:
     imported = {
         name: arch_lines(definition.span.source.text[definition.span.start : definition.span.end])
         for other in _imported(module)
-        for name, definition in other.blocks.items()
-        if name in used
+        for name, definition in other.definitions.items()
+        if name in used and definition.kind == "block"
     }
     own = arch_lines(module.source.text)
     base = module.definitions[spec].span
