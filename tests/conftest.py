@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from hypothesis import settings
+
+# Tests write modules of one name and size within a second: Python would take the bytecode of the one before.
+sys.dont_write_bytecode = True
 
 # The same examples on every run, and no deadline: how long one takes depends on what else the machine does.
 settings.register_profile("archc", deadline=None, derandomize=True)

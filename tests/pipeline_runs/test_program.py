@@ -58,7 +58,7 @@ def refused(folder: Path, *options: str) -> str:
 
 @pytest.fixture
 def copy(folder: Path, tmp_path: Path) -> Path:
-    for path in folder.iterdir():
+    for path in filter(Path.is_file, folder.iterdir()):
         (tmp_path / path.name).write_bytes(path.read_bytes())
     return tmp_path
 
