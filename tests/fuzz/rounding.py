@@ -8,6 +8,7 @@ further apart than that, many such runs decide: they show where a comparison or 
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,6 +25,10 @@ FACTOR = 16
 CLOSER_DRAWS = 24
 CLOSER_SCALE = 4.0
 CLOSER_FACTOR = 8
+SUMS = frozenset(("mean", "norm", "std", "sum", "var"))
+LANES = 256
+"""Elements that a reduction adds without a loss beyond the last digit; n elements lose √(n / LANES) times as much.
+ONNX Runtime adds one after the other in several lanes, PyTorch in pairs."""
 NORM_FACTOR = 64
 """ONNX Runtime's norms compute a variance in one pass, E[x²] - E[x]², which loses more digits than PyTorch's."""
 MOST_TIES = 5
@@ -177,11 +182,15 @@ def disturbed(
     generator = torch.Generator().manual_seed(seed)
 
     def off(
-        tensor: torch.Tensor, operands: Sequence[torch.Tensor] = (), zeros: bool = False, least: float = 0.0
+        tensor: torch.Tensor,
+        operands: Sequence[torch.Tensor] = (),
+        zeros: bool = False,
+        least: float = 0.0,
+        terms: float = 1.0,
     ) -> torch.Tensor:
         if not tensor.is_floating_point() or not tensor.numel():
             return tensor
-        unit = max(torch.finfo(tensor.dtype).eps, least)
+        unit = max(torch.finfo(tensor.dtype).eps, least) * max(1.0, math.sqrt(terms / LANES))
         noise = torch.randint(-1, 2, tensor.shape, generator=generator).double() * scale * unit
         wide = tensor.double()
         size = max(map(_usual_size, (tensor, *operands))) if floor else 0.0
@@ -206,7 +215,11 @@ def disturbed(
             return (flipped(results[0]), *results[1:])
         involved = [*operands, *(weights[path] for path in node.weights.values())]
         least = BIAS_STEP if quantized and "bias" in node.weights else 0.0
-        return tuple(off(result, involved, node.op.name in CANCELLING, least) for result in results)
+        reduced = operands[0].numel() if node.op.name in SUMS else 0
+        return tuple(
+            off(result, involved, node.op.name in CANCELLING, least, reduced / max(1, result.numel()))
+            for result in results
+        )
 
     with _running_nodes_by(run_off):
         return interpreter.evaluate(graph, {name: off(tensor) for name, tensor in inputs.items()})

@@ -139,6 +139,16 @@ def test_rounding_is_allowed_and_no_more(dtype: str) -> None:
     assert found.difference("z", found.expected["z"] + 1) is not None
 
 
+def test_a_long_sum_may_lose_more_digits() -> None:
+    """Added one after the other, n numbers lose about √n units in the last place."""
+    graph = archc.parse("model m { input x: f32[1, T]  output y = x -> mean(1) }")
+    x = torch.rand(1, 2**18, generator=torch.Generator().manual_seed(0))
+    found = reference(graph, {"x": x})
+    unit = torch.finfo(torch.float32).eps
+    assert found.difference("y", found.expected["y"] * (1 + 300 * unit)) is None
+    assert "differ" in (found.difference("y", found.expected["y"] * (1 + 5000 * unit)) or "")
+
+
 def test_an_index_that_depends_on_the_last_digit_may_be_either() -> None:
     graph = archc.parse("model m { input x: f32[N, 3]  output z = x * 0.1 -> argmax(1) }")
     bind_lively(graph, 0)
