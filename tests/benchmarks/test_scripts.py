@@ -66,6 +66,7 @@ def test_script_prints_a_table(script: str) -> None:
     assert all(re.search(r"\d", cell) for row in rows for cell in row[figures])
 
 
+@pytest.mark.slow
 def test_every_script_has_help() -> None:
     """In one process, since importing what they measure takes most of the time."""
     usages = re.findall(r"^usage: .*?(\w+)(?:\.py)? \[-h\]", python("-c", HELP, *SCRIPTS), re.MULTILINE)

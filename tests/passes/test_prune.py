@@ -247,7 +247,7 @@ def test_a_share_that_is_none_is_refused(sparsity: float) -> None:
         make_pass("prune", [sparsity])
 
 
-QUICK = {"cnn", "lenet5", "linear_regression", "mlp", "resnet18"}
+QUICK = {"cnn", "lenet5", "linear_regression", "resnet18"}
 MODELS = [
     *(
         pytest.param(path, marks=() if path.stem in QUICK else pytest.mark.slow)

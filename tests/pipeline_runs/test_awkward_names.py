@@ -24,9 +24,10 @@ model {model} {{
 """
 
 
-CASES = [("F", "path", "DEVICES"), pytest.param("DEVICES", "Path", "F", marks=pytest.mark.slow)]
+CASES = [("F", "path", "DEVICES"), ("DEVICES", "Path", "F")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("model", "given", "result"), CASES)
 def test_the_program_runs(model: str, given: str, result: str, tmp_path: Path) -> None:
     block, whole = TEXT.strip().split("\n", 1)

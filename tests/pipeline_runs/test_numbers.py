@@ -38,7 +38,7 @@ def sentences(rng: np.random.Generator) -> dict[str, np.ndarray]:
 # The cuts of resnet18 go through blocks, so that a shortcut crosses beside the main path.
 CASES = [
     pytest.param(models.tied, sentences, 3, id="tied-3"),
-    pytest.param(partial(models.resnet18, "layer2.0.conv2"), images, 2, id="resnet18-2"),
+    pytest.param(partial(models.resnet18, "layer2.0.conv2"), images, 2, id="resnet18-2", marks=pytest.mark.slow),
     pytest.param(
         partial(models.resnet18, "layer2.0.conv2", "layer3.1.conv2"), images, 3, id="resnet18-3", marks=pytest.mark.slow
     ),
