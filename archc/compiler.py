@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from archc.codegen import TARGETS, WEIGHTLESS_TARGETS
 from archc.collector import paused_collector
-from archc.diagnostics import ArchcError, Diagnostics, Source, did_you_mean, error, silent
+from archc.diagnostics import ArchcError, Diagnostics, Source, did_you_mean, error, listed, silent
 from archc.driver.arguments import check_types, passes_of, plain_settings, targets_of, with_former_names
 from archc.driver.emission import file_title, source_title
 from archc.driver.pipelines import check_pipelines, value_of
@@ -157,7 +157,7 @@ def choose_model(module: Module, name: str | None) -> syntax.Definition:
         return chosen
     models = module.models
     if name is not None:
-        way = did_you_mean(name, models) or (f"it has {_listed(models)}" if models else "it has no model at all")
+        way = did_you_mean(name, models) or (f"it has {listed(models)}" if models else "it has no model at all")
         raise error("unknown-model", f"{where} has no model `{name}`", help=way)
     if len(models) == 1:
         return module.definitions[models[0]]
@@ -168,14 +168,8 @@ def choose_model(module: Module, name: str | None) -> syntax.Definition:
             help="write `model name { ... }`; a file of blocks alone is there to be imported",
         )
     raise error(
-        "which-model", f"{where} has several models", help=f"choose one with `--model`: {_listed(sorted(models))}"
+        "which-model", f"{where} has several models", help=f"choose one with `--model`: {listed(sorted(models))}"
     )
-
-
-def _listed(models: Sequence[str]) -> str:
-    """Names of models, the first ten of many."""
-    names = ", ".join(f"`{name}`" for name in models[:10])
-    return names if len(models) <= 10 else f"{names} and {len(models) - 10:,} more"
 
 
 def parse_settings(settings: Sequence[str]) -> dict[str, Any]:

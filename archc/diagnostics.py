@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import bisect
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
@@ -233,6 +233,12 @@ def _more_than(most: int, next: Diagnostic) -> Diagnostic:
 
 def silent(task: str) -> None:
     """A progress callback that does nothing."""
+
+
+def listed(names: Sequence[str], most: int = 10) -> str:
+    """Names in backticks, the first `most` of many, and the number of the others."""
+    shown = ", ".join(f"`{name}`" for name in names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most:,} more"
 
 
 _EDITS = ((2, 1), (5, 2), (9, 3))

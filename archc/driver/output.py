@@ -143,7 +143,7 @@ class OutputFolder:
                 begun.append(name)  # before the rename: an interrupt may come right after it
                 os.replace(new / name, self.path / name)
             _flush(self.path)
-        except BaseException:
+        except BaseException:  # an interrupt, too: what was there before comes back
             for name in reversed(begun):
                 if os.path.lexists(old / name):
                     os.replace(old / name, self.path / name)

@@ -37,7 +37,7 @@ class Staging:
         self._lock = -1
         try:
             self._lock = _locked(self.path)
-        except BaseException:
+        except BaseException:  # an interrupt, too: the folder must not stay
             self.discard()
             raise
 

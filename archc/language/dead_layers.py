@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from archc.diagnostics import Diagnostics, Span
+from archc.diagnostics import Diagnostics, Span, listed
 from archc.ir.graph import Graph
 from archc.ir.rewriter import Rewriter
 
@@ -33,11 +33,10 @@ def remove_dead_layers(graph: Graph, diagnostics: Diagnostics, told: Collection[
         if any(one.source == span.source and one.start <= span.start and span.end <= one.end for one in told):
             continue
         if names := [path for path in dict.fromkeys(paths) if path not in live]:
-            shown = ", ".join(f"`{path}`" for path in sorted(names)[:MOST_NAMED])
-            more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+            shown = listed(sorted(names), MOST_NAMED)
             diagnostics.warn(
                 "dead-layer",
-                f"the layer{'s' if len(names) > 1 else ''} {shown}{more} feed{'' if len(names) > 1 else 's'} no output",
+                f"the layer{'s' if len(names) > 1 else ''} {shown} feed{'' if len(names) > 1 else 's'} no output",
                 span,
                 help="use its result, or remove it; the emitted files have neither the layer nor its weights",
             )

@@ -70,7 +70,7 @@ class Pass(ABC):
 
 @dataclass(frozen=True, slots=True)
 class Remark:
-    """What a pass says of one layer: `rewrote` it, `left` it alone (the message says why), or just a `note`.
+    """A remark of a pass on one layer: `rewrote` it, `left` it alone (the message says why), or just a `note`.
 
     Attributes:
         applicable: False for a layer that the pass leaves alone whatever is selected, so that `keep` has no effect.

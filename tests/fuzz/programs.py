@@ -153,7 +153,7 @@ def survives(run: Callable[[], object]) -> bool:
             faulthandler.disable()
             os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
             run()
-        except BaseException:
+        except BaseException:  # whatever it is, the forked process must end here
             os._exit(1)
         os._exit(0)
     end = time.monotonic() + FORK_PATIENCE
