@@ -7,9 +7,6 @@ import sys
 import pytest
 from hypothesis import settings
 
-# Tests write modules of one name and size within a second: Python would take the bytecode of the one before.
-sys.dont_write_bytecode = True
-
 # The same examples on every run, and no deadline: how long one takes depends on what else the machine does.
 settings.register_profile("archc", deadline=None, derandomize=True)
 settings.load_profile("archc")
@@ -17,6 +14,14 @@ settings.load_profile("archc")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="write the golden files anew instead of comparing")
+
+
+def pytest_collection_finish() -> None:
+    """Keep no bytecode of what tests write: modules of one name and size within a second would get each other's.
+
+    Test files are imported before, and pytest keeps their rewritten assertions.
+    """
+    sys.dont_write_bytecode = True
 
 
 @pytest.fixture

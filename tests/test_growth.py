@@ -12,7 +12,7 @@ import pytest
 import archc
 from benchmarks.scaling import SHAPES
 
-SMALL, LARGE = 300, 1500
+SMALL, LARGE = 200, 1000
 MOST = (LARGE / SMALL) ** 1.05
 
 

@@ -119,16 +119,19 @@ class _Counter:
         }
 
     def definition(self, module: Module, definition: syntax.Definition, values: Values) -> Extent:
-        bound: dict[str, Any] = {}
-        for attribute in definition.attributes:
-            name = attribute.name.name
-            place = _Place(module, bound)
-            bound[name] = values[name] if name in values else _value(place, attribute.default)
-        key = (id(definition), tuple(_hashable(value) for value in bound.values()))
+        # Defaults follow from the values that are given, and are evaluated once for each combination of them.
+        names = [attribute.name.name for attribute in definition.attributes]
+        given = tuple((name, _hashable(values[name])) for name in names if name in values)
+        key = (id(definition), given)
         if key not in self._counted:
             self._visits += 1
             if self._visits > MOST_VISITS or id(definition) in self._running:  # a block in itself is a mistake
                 return NOTHING
+            bound: dict[str, Any] = {}
+            for attribute in definition.attributes:
+                name = attribute.name.name
+                place = _Place(module, bound)
+                bound[name] = values[name] if name in values else _value(place, attribute.default)
             self._running.add(id(definition))
             self._counted[key] = self._body(_Place(module, bound), definition.body)
             self._running.remove(id(definition))

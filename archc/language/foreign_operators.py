@@ -25,7 +25,10 @@ _FLIP = (
     "write `(x, 8 - 1 - arange(8)) -> index_select(1)`, with the size of the axis for 8: "
     "it selects the places in descending order"
 )
-_ROLL = "write `(x[:, -1:], x[:, :-1]) -> concat(1)`, which moves the last place of the axis to the front"
+_ROLL = (
+    "write `(x[:, -1:], x[:, :-1]) -> concat(1)`, which moves the last place of the axis to the front; "
+    "`-2:` and `:-2` move two"
+)
 TRANSPOSE = "two of its axes change places in a stage: `x -> transpose(0, 1)`"
 _SIZES = "name the sizes in the input's type, `input z: f32[N, D]`, and use the names"
 

@@ -7,6 +7,7 @@ from types import EllipsisType
 from typing import Any, ClassVar, Self
 
 from archc.ir.attributes import AttributeProblem, attribute, value_text
+from archc.ir.bounds import never_exceeds
 from archc.ir.dims import SymbolicDim, as_symbol, floor_divide, minimum
 from archc.ir.signature import Apply, Axis, Index, Pattern, Signature
 from archc.ir.solve import Extent
@@ -224,10 +225,11 @@ def _place(bound: Extent, size: Extent) -> Extent:
 
 
 def _at_most(bound: Extent, size: Extent) -> Extent:
-    """The smaller of a bound and a size, without a `min` where it is plain which one that is."""
-    difference = size - bound
-    if isinstance(difference, int):
-        return bound if difference >= 0 else size
+    """The smaller of a bound and a size, without a `min` where one of them never exceeds the other."""
+    if never_exceeds(bound, size):
+        return bound
+    if never_exceeds(size, bound):
+        return size
     symbol = as_symbol(bound)
     if symbol is not None and symbol.maximum is not None and isinstance(size, int) and symbol.maximum <= size:
         return bound

@@ -83,6 +83,8 @@ def test_symbolic_sizes() -> None:
     assert shape(at[:5]) == "f32[min(T, 5), 8]" or shape(at[:5]) == "f32[min(5, T), 8]"
     assert shape(at[:, :t]) == "f32[T, T]"  # no more than 8
     assert shape(at[:, t:]) == "f32[T, -T + 8]"
+    assert shape(at[: t // 2]) == "f32[T // 2, 8]"
+    assert shape(at[: 2 * t]) == "f32[T, 8]"
     assert shape(at[::2]) == "f32[(T + 1) // 2, 8]"
     assert shape(at[t - 1]) == "f32[8]"
     assert str(at[:, : t - 1]) == "slice(:, :T - 1)"

@@ -9,6 +9,8 @@ import pytest
 from benchmarks import digits as job
 from benchmarks import pruning
 
+pytestmark = pytest.mark.slow  # four times the classifier is trained further
+
 
 @pytest.fixture(scope="module")
 def variants(tmp_path_factory: pytest.TempPathFactory, digits: job.Digits, trained: Path) -> dict[str, pruning.Variant]:

@@ -60,7 +60,14 @@ def stages(folder: Path) -> list[str]:
     return names
 
 
-@pytest.mark.parametrize("order", list(filter(makes_sense, ORDERS)), ids=", ".join)
+QUICK = (1, 2, len(PASSES))
+"""Numbers of passes in the orders that are not slow."""
+ORDERS_THAT_MAKE_SENSE = [
+    pytest.param(order, marks=() if len(order) in QUICK else pytest.mark.slow) for order in filter(makes_sense, ORDERS)
+]
+
+
+@pytest.mark.parametrize("order", ORDERS_THAT_MAKE_SENSE, ids=", ".join)
 def test_programs_agree(order: tuple[str, ...], trained: Path, digits: job.Digits, tmp_path: Path) -> None:
     calibration = {"image": digits.train_images[:128].numpy()}
     compiled = archc.compile(job.SPEC, passes=", ".join(order), weights=trained, calibration=calibration)
