@@ -27,7 +27,7 @@ _FLIP = (
 )
 _ROLL = (
     "write `(x[:, -1:], x[:, :-1]) -> concat(1)`, which moves the last place of the axis to the front; "
-    "`-2:` and `:-2` move two"
+    "for two places, write -2 in both slices"
 )
 TRANSPOSE = "two of its axes change places in a stage: `x -> transpose(0, 1)`"
 _SIZES = "name the sizes in the input's type, `input z: f32[N, D]`, and use the names"
