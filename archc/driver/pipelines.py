@@ -24,7 +24,7 @@ from archc.passmanager.spellings import pass_help
 
 _QUANTITY = re.compile(r"(?P<number>[0-9]{1,18}(\.[0-9]{1,18})?)(?P<unit>[A-Za-z/]+)")
 DEEPEST_PIPELINES = 64  # of pipelines in pipelines
-_FORM = 'passes are joined by commas, and options stand in parentheses: `fold, prune(0.5), quant(scheme = "weight")`'
+_FORM = 'passes are joined by commas, and options go in parentheses: `fold, prune(0.5), quant(scheme = "weight")`'
 MOST_PASSES = 1000  # of one pipeline, with those of the pipelines in it
 
 

@@ -326,4 +326,4 @@ def _help_for_operand(item: Any, source: syntax.Expression | syntax.Stage, stage
         return "an operator that makes a tensor of numbers is called: `arange(n) -> ...`"
     if isinstance(item, list):
         return "a tensor of numbers is `constant((3,))`, which the weights file holds, or `full((3,), 0.5)`"
-    return "attributes stand in parentheses behind an operator: `x -> linear(8)`"
+    return "attributes go in parentheses after an operator: `x -> linear(8)`"

@@ -266,7 +266,7 @@ class Builder(Transformer[Token, Any]):
                 if named:
                     self._diagnostics.error(
                         "positional-after-keyword",
-                        "an argument without a name stands behind one with a name",
+                        "an argument without a name comes after one with a name",
                         argument.span,
                         help="arguments by position come first",
                     )

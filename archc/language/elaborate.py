@@ -308,7 +308,7 @@ class Elaborator:
                 self.report(
                     inner,
                     "input-misplaced",
-                    f"the input `{statement.name.name}` must be given, and stands behind one that is optional",
+                    f"the input `{statement.name.name}` must be given, and comes after one that is optional",
                     statement.name.span,
                     notes=[Note(f"`{before.name.name}` need not be given", before.name.span)],
                     help="the optional inputs of a block are its last",

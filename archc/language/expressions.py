@@ -100,7 +100,7 @@ class Expressions:
                 "wrong-type",
                 "a slice is no attribute",
                 node.value.span,
-                help="slices stand in indices: `x[0:2]`",
+                help="slices are written in indices: `x[0:2]`",
             )
         return self.evaluate(frame, node.value)
 
@@ -148,7 +148,7 @@ class Expressions:
             return self.apply_index(frame, node, value)
         if not isinstance(value, (tuple, list)):
             is_stage = isinstance(value, type | BlockRef)
-            way = f"attributes stand in parentheses: `x -> {node.value.span.text}(...)`" if is_stage else None
+            way = f"attributes go in parentheses: `x -> {node.value.span.text}(...)`" if is_stage else None
             self.report(frame, "wrong-type", f"{describe_value(value)} cannot be indexed", node.span, help=way)
         if len(node.items) != 1 or isinstance(node.items[0], (syntax.Slice, syntax.Ellipsis)):
             self.report(frame, "wrong-type", "a tuple is indexed by one integer", node.span)

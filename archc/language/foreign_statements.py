@@ -39,13 +39,13 @@ def _target(span: Span) -> Diagnostic | None:
     target = span.text
     if _SEVERAL.fullmatch(target) and not target.replace(",", "").replace(" ", "").isidentifier():
         names = ", ".join(re.findall(r"[A-Za-z_]\w*", target))
-        help_ = f"names stand side by side, without brackets: `{names} = ...`"
-        return Diagnostic("error", "syntax-error", f"`{target}` cannot stand before `=`", span, (), help_)
+        help_ = f"write the names side by side, without brackets: `{names} = ...`"
+        return Diagnostic("error", "syntax-error", f"`{target}` cannot come before `=`", span, (), help_)
     if _PART.fullmatch(target):
         help_ = "write `(mask, x, y) -> where` to choose between two, or `(x, index, y) -> scatter(1)` to set elements"
         return Diagnostic("error", "syntax-error", f"`{target}` cannot be given a value", span, (), help_)
     if _MEMBER.fullmatch(target):
-        help_ = "tensors have plain names, and a layer's name stands before its operator: `x -> fc: linear(10)`"
+        help_ = "tensors have plain names, and a layer's name comes before its operator: `x -> fc: linear(10)`"
         return Diagnostic("error", "syntax-error", f"`{target}` cannot be given a value", span, (), help_)
     return None
 

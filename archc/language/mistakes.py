@@ -119,12 +119,12 @@ def explain(failure: Failure) -> Diagnostic:
             help="compare two by two: `a < b and b < c`",
         )
     if token.type == "ELSE" and "LET" in accepted:
-        return _error("syntax-error", "`else` belongs to no `if`", token.span, help="it stands right behind its `}`")
+        return _error("syntax-error", "`else` belongs to no `if`", token.span, help="it comes right after its `}`")
     if token.type == "ELSE" and "LBRACE" in accepted:
-        way = "a conditional expression stands within brackets: `let n = (8 if wide else 4)`"
+        way = "a conditional expression is inside brackets: `let n = (8 if wide else 4)`"
         return _error("syntax-error", "the `if` before this `else` begins a statement", token.span, help=way)
     if token.type == "OPTIONAL":
-        way = "within brackets, `a if condition else b` chooses; behind an input's type, `?` makes it optional"
+        way = "within brackets, `a if condition else b` chooses; after an input's type, `?` makes it optional"
         if failure.open and failure.open[-1].type == "LSQB":
             way = OPEN_SIZE
         return _error("syntax-error", "`?` does not fit here", token.span, help=way)
@@ -268,7 +268,7 @@ def _help_for(token: Token, accepted: frozenset[str]) -> str | None:
     if token.type == "COMMA" and "LET" in accepted:
         return SYMBOLS[";"]
     if "MODEL" in accepted and "LET" not in accepted:
-        return "statements stand between the braces of a `model` or a `block`"
+        return "statements are between the braces of a `model` or a `block`"
     if accepted == {"LSQB"}:
         return "a type is a dtype with its sizes: `f32[N, 10]`; that of a scalar is `f32[]`"
     return None

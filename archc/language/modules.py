@@ -153,7 +153,7 @@ class _Loader:
         if Path(given).is_absolute() and not self.allow_absolute:
             self.diagnostics.error(
                 "import-absolute",
-                "an import is relative to the file that it stands in",
+                "an import is relative to the file that it is in",
                 item.path.span,
                 help="write a relative path, or allow it with `--allow-absolute-imports`",
             )

@@ -129,7 +129,7 @@ def _report_wrong_character(span: Span, diagnostics: Diagnostics) -> str | None:
     if meant is not None:
         advice: str | None = SYMBOLS.get(characters) or f"write `{meant}`"
     elif characters[0].isalpha():
-        advice = "names are made of the letters a-z, digits and `_`; other letters may stand in strings and comments"
+        advice = "names are made of the letters a-z, digits and `_`; other letters may be in strings and comments"
     else:
         advice = SYMBOLS.get(characters) or SYMBOLS.get(characters[0])
     shown = characters if len(characters) <= 20 else characters[:20] + "…"

@@ -107,7 +107,7 @@ class Scans:
             self.report(
                 frame,
                 "yield-misplaced",
-                "`yield` stands outside of a `scan`",
+                "`yield` is outside of a `scan`",
                 node.span,
                 help="write `output` for what a block or model gives",
             )

@@ -113,7 +113,7 @@ class Statements:
             self.report(
                 frame,
                 "input-misplaced",
-                f"the input `{name}` stands inside a `scan`",
+                f"the input `{name}` is inside a `scan`",
                 node.name.span,
                 help="put it among the first statements",
             )
@@ -121,7 +121,7 @@ class Statements:
             self.report(
                 frame,
                 "input-misplaced",
-                f"the input `{name}` of a block stands inside a `for` or an `if`",
+                f"the input `{name}` of a block is inside a `for` or an `if`",
                 node.name.span,
                 help="a block's inputs are always the same: put it among the block's first statements",
             )
@@ -153,9 +153,9 @@ class Statements:
             self.report(
                 frame,
                 "output-misplaced",
-                "an output stands inside a `scan`, where there is one in each step",
+                "an output is inside a `scan`, where there is one in each step",
                 node.span,
-                help="`yield` keeps what all steps make; put the output behind the `scan`",
+                help="`yield` keeps what all steps make; put the output after the `scan`",
             )
         value = self.expressions.evaluate(frame, node.value)
         values = value if isinstance(value, tuple) else (value,)

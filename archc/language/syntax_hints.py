@@ -22,20 +22,20 @@ HEAD = (
 )
 PIPELINE = "passes of a pipeline are joined by arrows: `pipeline small = fold -> quant`"
 NUMBERED = "a layer of a loop has a number in brackets: `for i in 0..3 { x = x -> h[i]: linear(8) }`"
-QUOTED = "an operator stands without quotes: `x -> relu`"
+QUOTED = "an operator is written without quotes: `x -> relu`"
 LAYER = "write `layer fc = linear(10)`, and `x -> fc` where it is used"
-LABEL = "a layer's name stands in a chain, with a colon behind it: `x -> fc1: linear(10)`"
-ATTRIBUTES = "attributes stand in parentheses: `x -> linear(10)`"
+LABEL = "a layer's name is in a chain, with a colon after it: `x -> fc1: linear(10)`"
+ATTRIBUTES = "attributes go in parentheses: `x -> linear(10)`"
 TUPLE = "several tensors are a tuple: `(x -> relu, x -> tanh)`"
 STAGE = "a stage is an operator, a block or a layer; branches are a tuple: `(x -> relu, x -> tanh) -> concat(1)`"
-METHOD = "the next stage stands after an arrow: `x -> linear(10) -> relu`"
+METHOD = "the next stage comes after an arrow: `x -> linear(10) -> relu`"
 CHAIN = "an arrow binds loosest of all: put the chain in parentheses, `(x -> relu) * 2`"
 POINT = "a number has digits on both sides of its point: `0.5`, `1.0`"
 PLUS = "leave the sign out"
 FOR = "write `for i in 0..3 { x = x -> relu }`"
 RANGE = "a range has two points: `for i in 0..3 { x = x -> relu }`"
-BODY = "a body stands between braces, `{` and `}`"
-COMMENT = "text that says what a model is stands in a comment, which begins with `#`"
+BODY = "a body is between braces, `{` and `}`"
+COMMENT = "text that describes a model is in a comment, which begins with `#`"
 
 _BINARY = frozenset(
     {"PLUS", "MINUS", "STAR", "SLASH", "FLOOR", "PERCENT", "POWER", "EQUALS", "DIFFERS", "LESS", "MORE"}

@@ -138,7 +138,7 @@ def _check_linear(expressions: Expressions, frame: Frame, value: syntax.Expressi
             "bad-size",
             f"the new size in `{value.span.text}` does not follow from the length of the axis",
             value.span,
-            help="a new size stands alone, or is multiplied by a number, with another one added: `16 * H + 1`",
+            help="a new size is alone, or is multiplied by a number, with another one added: `16 * H + 1`",
         )
 
 

@@ -37,7 +37,7 @@ class Binary(Operator, abstract=True):
     scalar: int | float | SymbolicDim | None = attribute(
         None, keyword=True, element=True, phrase="the number", doc="a number (or a size) in place of the second operand"
     )
-    reverse: bool = attribute(False, keyword=True, doc="the number stands on the left: `2 / x`")
+    reverse: bool = attribute(False, keyword=True, doc="the number is on the left: `2 / x`")
 
     @classmethod
     def from_sides(cls, *sides: Side) -> Self:

@@ -66,7 +66,7 @@ class Stack(Operator):
     example = "(a, b) -> stack"
     joins = True
 
-    dim: int = attribute(0, doc="where the new axis stands in the result")
+    dim: int = attribute(0, doc="position of the new axis in the result")
 
     def signature_for(self, types: Sequence[TensorType]) -> Signature:
         if not types:

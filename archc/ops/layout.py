@@ -182,12 +182,12 @@ def parse_pattern(text: str) -> Signature:
             raise too_many_axes(count)
         for name in names:
             if names.count(name) > 1:
-                raise _bad(f"`{name}` stands twice on one side of {literal(text)}")
+                raise _bad(f"`{name}` is twice on one side of {literal(text)}")
     for name in (*left, *right):
         if (name in left) != (name in right):
             side, other = ("left", "right") if name in left else ("right", "left")
             raise _bad(
-                f"`{name}` stands on the {side} of {literal(text)}, and not on the {other}",
+                f"`{name}` is on the {side} of {literal(text)}, and not on the {other}",
                 "an axis of size 1 is written `1`; use `sum`, `mean` or `expand` to drop or repeat elements",
             )
     return Signature((Pattern("x", tuple(operand)),), (Pattern("y", tuple(result)),))
@@ -211,7 +211,7 @@ def _side(text: str, right: bool) -> list[Axis]:
                 axes.append(Axis(((),)))
         elif token.startswith("*") and len(token) > 1:
             if group is not None and not right:
-                raise _bad(f"`({token})` can stand on the right alone: its axes could not be told apart")
+                raise _bad(f"`({token})` can be on the right alone: its axes could not be told apart")
             if group is None and any(_spreads(axis) for axis in axes):
                 raise _bad(f"one `*` is enough for a side; `{token}` is the second")
             spread = Spread(token[1:], "*" if group is None else "prod")

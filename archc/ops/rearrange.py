@@ -241,7 +241,7 @@ class Unsqueeze(Layout):
 
     example = "x -> unsqueeze(1)"
 
-    dim: int = attribute(doc="where the axis stands in the result")
+    dim: int = attribute(doc="position of the axis in the result")
 
     def pattern_for(self, types: Sequence[TensorType]) -> str:
         place = axis_number(self, self.dim, types[0].rank + 1)

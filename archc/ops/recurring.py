@@ -85,7 +85,7 @@ class Recurrent(Operator, abstract=True):
     num_layers: int = attribute(1, doc="so many layers, each on the results of the one below")
     bias: bool = attribute(True, keyword=True, doc="add a bias, in fact two")
     bidirectional: bool = attribute(
-        False, keyword=True, doc="a second layer reads from the end; both results stand side by side"
+        False, keyword=True, doc="a second layer reads from the end; both results are side by side"
     )
     dropout: float = attribute(0.0, keyword=True, doc="between the layers, while training")
     return_state: bool = attribute(False, keyword=True, doc="give the last state of each layer as well")

@@ -53,7 +53,7 @@ def test_a_statement_of_python_is_told_what_to_write(statement: str, place: str,
 def test_names_of_several_results_stand_side_by_side(target: str, before: str) -> None:
     found = mistake(f"{before}{target} = x -> chunk(2, dim = 1)")
     assert found.span is not None and found.span.text == target
-    assert found.help == "names stand side by side, without brackets: `a, b = ...`"
+    assert found.help == "write the names side by side, without brackets: `a, b = ...`"
 
 
 @pytest.mark.parametrize("statement", ["x.relu()", "x.add_(y)", "x.foo(1)"])

@@ -307,7 +307,7 @@ def test_a_mistake_is_answered_from_the_table(
         ),
         ("a, b = x -> unsqueeze(1) -> gru(8)", "write `return_state = true` in the parentheses of `gru`"),
         ("z = linear(10)(x)", "a tensor flows into it: `x -> linear(10)`"),
-        ("for i in 0..3:", "a body stands between braces, `{` and `}`"),
+        ("for i in 0..3:", "a body is between braces, `{` and `}`"),
     ],
 )
 def test_names_that_differ_in_little_are_answered_by_the_operator(statement: str, way: str) -> None:
@@ -363,8 +363,8 @@ def test_names_that_differ_in_little_are_answered_by_the_operator(statement: str
         ("z = x -> reverse", foreign_words.OPERATORS["reverse"]),
         ("z = x -> expand_dims(x)", foreign_words.OPERATORS["expand_dims"]),
         ("z = x[:, [0, 1]]", "write `(x, index) -> index_select(1)`, with the places in a vector"),
-        ("z = x -> linear[3]", "attributes stand in parentheses: `x -> linear(...)`"),
-        ("z = x -> pad(1)", "a tuple stands in parentheses of its own: `(1, 1)`"),
+        ("z = x -> linear[3]", "attributes go in parentheses: `x -> linear(...)`"),
+        ("z = x -> pad(1)", "a tuple has parentheses of its own: `(1, 1)`"),
     ],
 )
 def test_the_statement_tells_what_was_meant(statement: str, way: str) -> None:

@@ -60,7 +60,7 @@ def mistakes(text: str) -> list[tuple[str, int, int, str]]:
         ("devices d { link a - b = 3 }", ("syntax-error", 1, 20, "expected `<->`, found `-`")),
         (
             "model m { y = f(a = 1, 2) }",
-            ("positional-after-keyword", 1, 24, "an argument without a name stands behind one with a name"),
+            ("positional-after-keyword", 1, 24, "an argument without a name comes after one with a name"),
         ),
         ("model m { y = f(a = 1, a = 2) }", ("duplicate-argument", 1, 24, "`a` is given twice")),
         ("model m { y = 12abc }", ("invalid-number", 1, 15, "`12abc` is neither a number nor a name")),
