@@ -203,8 +203,11 @@ class Operator(Rewriting, Formula):
             OperatorError: they do not fit.
         """
         types = tuple(types)
+        sizes = [dim for operand in types for dim in operand.shape]
+        for info in attributes(type(self)):
+            sizes += _sizes_in(getattr(self, info.name))
         try:
-            return _infer(self, types, bounds(dim for operand in types for dim in operand.shape))
+            return _infer(self, types, bounds(sizes))
         except ArchcError as limit:  # a size of the result is too complex
             (problem,) = limit.diagnostics
             raise OperatorError(problem.code, f"`{self.name}`: {problem.message}", help=problem.help) from None
@@ -272,7 +275,8 @@ class Operator(Rewriting, Formula):
 
 @lru_cache(maxsize=65536)
 def _infer(op: Operator, types: tuple[TensorType, ...], limits: tuple[int | None, ...]) -> Inference:
-    # Types are equal whatever bounds their sizes; `limits` keeps one model's bounds out of another's results.
+    # Types and operators are equal whatever bounds their sizes: `limits` keeps one model's bounds out of another's
+    # results.
     signature = op.signature_for(types)
     data = [pattern for pattern in signature.operands if pattern.name not in op.parameters]
     required = sum(1 for pattern in data if not pattern.optional)
@@ -320,6 +324,13 @@ def _operands_help(op: Operator, names: Sequence[str]) -> str:
     if len(names) == 1:
         return f"a tensor flows into it: `{names[0]} -> {op}`"
     return f"several operands flow as a tuple: `({', '.join(names)}) -> {op}`"
+
+
+def _sizes_in(value: Any) -> Sequence[SymbolicDim]:
+    """The symbolic sizes in an attribute: `N` and `T` in `reshape((N, T, 64))`."""
+    if isinstance(value, SymbolicDim):
+        return (value,)
+    return [size for item in value for size in _sizes_in(item)] if isinstance(value, (tuple, list)) else ()
 
 
 def symbolic(*dims: Extent) -> bool:

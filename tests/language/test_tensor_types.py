@@ -96,6 +96,15 @@ def test_one_model_s_bounds_are_not_another_s() -> None:
         assert codes(other % " <= 17") == ["bound-exceeded"]
 
 
+@pytest.mark.parametrize("chain", ["full((N, 3), 2.0)", "x -> reshape((N, 2, 2))", "(x -> unsqueeze(0))[:, :N]"])
+def test_nor_are_those_in_attributes(chain: str) -> None:
+    """Operators are equal whatever bounds the sizes in their attributes."""
+    for declared, bound in (("N <= 16", 16), ("N", None), ("N <= 8", 8)):
+        graph = archc.parse(f"model m {{ input x: f32[{declared}, 4]  output y = {chain} }}")
+        (size,) = (dim for dim in graph.outputs["y"].type.shape if not isinstance(dim, int) and dim == dims.symbol("N"))
+        assert {own.maximum for own in dims.symbols(size).values()} == {bound}
+
+
 def test_declared_outputs_are_checked() -> None:
     archc.parse("model m { input x: f32[N, 4]  output y: f32[N, 8] = (x, x) -> concat(1) }")
     for declared, code in (("f32[N, 9]", "shape-mismatch"), ("f16[N, 8]", "dtype-mismatch")):

@@ -9,38 +9,21 @@ import pytest
 import torch
 
 import archc
-from archc.compiler import Compiled
-from archc.diagnostics import ArchcError
-from archc.driver.binding import bind_fresh
 from archc.ir.devices import DEFAULT_LINK, Cpu, Place
 from archc.ir.dims import symbol
-from archc.ir.graph import Graph, Node
-from archc.ir.stages import Stages, divided
+from archc.ir.graph import Graph
+from archc.ir.stages import Stages
 from archc.ir.types import DType, TensorType
 from archc.ops.scan import ScanEnter, ScanExit
 from archc.ops.stage_costs import stage_costs
 from archc.passes.partition import Partition
 from archc.passmanager.calibration import Calibration
 from tests.passes.graphs import Build, outputs, run
+from tests.passes.partitioned import GPT, entries, figures, notes, refused
 from tests.passes.splits import best_bottleneck
 
 SPECS = Path(__file__).parents[2] / "specs"
 
-GPT = """
-import "std/attention.arch" as att
-block Block(heads) {
-    input x: f32[B, T, D]
-    x = x + (x -> ln1: layer_norm -> attn: att.SelfAttention(heads, causal = true))
-    output x + (x -> ln2: layer_norm -> up: linear(4 * D) -> gelu -> down: linear(D))
-}
-model gpt(vocab = 64, width = 32, depth = 3, context = 32) {
-    input tokens: i64[B, T <= context]
-    layer wte = embedding(vocab, width)
-    x = (tokens -> wte) + (arange(T) -> wpe: embedding(context, width))
-    for i in 0..depth { x = x -> h[i]: Block(4) }
-    output logits = x -> ln_f: layer_norm -> head: linear(vocab, bias = false, weight = wte.weight)
-}
-"""
 SKIPS = """
 model m {
     input x: f32[N, 64]
@@ -56,28 +39,6 @@ model m {
 def stage_of(graph: Graph) -> dict[str, int]:
     """The stage of each named layer."""
     return {node.path: stage for node, stage in Stages(graph).of_node.items() if node.path is not None}
-
-
-def entries(graph: Graph) -> list[Node]:
-    return [node for node in graph.nodes() if node.op.enters_stage() is not None]
-
-
-def figures(compiled: Compiled) -> dict[str, float]:
-    """The figures of the whole."""
-    remarks = [one for one in compiled.passes[-1].remarks if "bottleneck" in one.figures]
-    assert len(remarks) == 1
-    return {name: float(value) for name, value in remarks[0].figures.items()}
-
-
-def notes(compiled: Compiled) -> list[str]:
-    return [remark.message for remark in compiled.passes[-1].remarks if remark.kind == "note"]
-
-
-def refused(text: str, passes: str) -> archc.diagnostics.Diagnostic:
-    with pytest.raises(ArchcError) as caught:
-        archc.compile(text, passes=passes)
-    (found,) = caught.value.diagnostics
-    return found
 
 
 # What must hold of every model --------------------------------------------------------------------------------
@@ -320,78 +281,7 @@ def test_a_size_that_something_else_tells_needs_no_input() -> None:
     assert not any("tells the size" in note for note in notes(compiled))
 
 
-# Devices ------------------------------------------------------------------------------------------------------
-
-MACHINES = """
-devices pair { a = cuda(0)  b = cuda(1) }
-devices mixed { slow = cpu  fast = cuda(0) }
-devices line { a = cuda(0)  b = cuda(1)  c = cuda(2)  link a <-> b = 300GB/s  link b <-> c = 300GB/s }
-devices small { a = cpu(memory = 300kB)  b = cpu(memory = 1100kB) }
-devices far { a = cuda(0, memory = 600kB)  b = cuda(1, memory = 1100kB)  link a <-> b = 1kB/s }
-model m {
-    input x: f32[N, 256]
-    output x -> a: linear(256) -> relu -> b: linear(512) -> relu -> c: linear(256)
-}
-"""
-
-
-def test_the_stages_name_their_devices() -> None:
-    compiled = archc.compile(MACHINES, passes="partition(devices = pair)")
-    assert Stages(compiled.graph).devices == ("cuda:0", "cuda:1")
-    assert "c on `b`: " in compiled.passes[0].remarks[1].message
-    first = entries(compiled.graph)[0]
-    assert first.op.enters_stage() == 0 and first.operands[0] is compiled.graph.inputs[0]
-    assert str(compiled.passes[0].text) == 'partition(devices = "pair")'
-
-
-def test_without_devices_nothing_is_named() -> None:
-    graph = archc.compile(MACHINES, passes="partition(2)").graph
-    assert Stages(graph).devices == (None, None)
-    assert all(node.op.enters_stage() for node in entries(graph))
-
-
-def test_a_slow_device_that_does_not_help_stays_idle() -> None:
-    compiled = archc.compile(MACHINES, passes="partition(devices = mixed)")
-    assert Stages(compiled.graph).devices == ("cuda:0",)
-    assert "1 stage" in notes(compiled)[0]
-
-
-def test_what_a_device_holds_decides_where_things_go() -> None:
-    compiled = archc.compile(MACHINES, passes="partition(devices = small)")
-    costs = [one.figures for one in compiled.passes[0].remarks if one.kind == "rewrote"]
-    held = [int(figure["weight_bytes"]) + int(figure["activation_bytes"]) for figure in costs]
-    assert sorted(figure["device"] for figure in costs) == ["a", "b"]
-    for figure, memory in zip(costs, held, strict=True):
-        assert memory <= {"a": 300_000, "b": 1_100_000}[str(figure["device"])]
-
-
-def test_with_unlike_links_the_order_of_the_file_counts() -> None:
-    compiled = archc.compile(MACHINES, passes="partition(devices = line)")
-    devices = Stages(compiled.graph).devices
-    assert list(devices) == sorted(str(device) for device in devices) and len(devices) > 1
-
-
 # What is refused, and what is remarked on ---------------------------------------------------------------------
-
-
-def test_an_operator_that_does_not_fit_is_named() -> None:
-    error = refused(MACHINES, "partition(2, memory = 400kB)")
-    assert error.code == "does-not-fit"
-    assert "`b` needs" in error.message and "400,000 bytes" in error.message
-    assert error.help == f"most of it is its weight `b.weight` with {4 * 512 * 256:,} bytes"
-    assert error.span is not None and error.span.text == "b: linear"
-
-
-def test_a_tied_weight_that_does_not_fit_is_named() -> None:
-    error = refused(GPT, "partition(2, memory = 8kB)")
-    assert error.code == "does-not-fit"
-    assert "`wte.weight`" in error.message + str(error.help)
-
-
-def test_where_everything_fits_alone_and_not_together_the_largest_is_named() -> None:
-    error = refused(MACHINES, "partition(2, memory = 600kB)")
-    assert error.code == "does-not-fit"
-    assert "the largest operator is `b`" in str(error.help)
 
 
 def test_little_gain_is_remarked_on() -> None:
@@ -405,28 +295,6 @@ def test_little_gain_is_remarked_on() -> None:
     assert not any("hardly pays" in note for note in notes(more))
 
 
-def test_slow_links_are_told_as_the_reason() -> None:
-    compiled = archc.compile(MACHINES, passes="partition(devices = far)")
-    assert any("of it for transfers" in note for note in notes(compiled))
-
-
-@pytest.mark.parametrize(
-    ("passes", "code"),
-    [
-        ("partition", "missing-option"),
-        ("partition(2, devices = pair)", "conflicting-options"),
-        ("partition(0)", "bad-option"),
-        ("partition(2, memory = 0)", "bad-option"),
-        ("partition(2, sizes = 'N')", "bad-option"),
-        ("partition(2, sizes = 'K=3')", "unknown-size"),
-        ("partition(devices = par)", "unknown-devices"),
-        ("partition(9)", "too-many-stages"),
-    ],
-)
-def test_options_that_make_no_sense(passes: str, code: str) -> None:
-    assert refused(MACHINES, passes).code == code
-
-
 def test_sizes_that_leave_nothing_of_a_tensor() -> None:
     text = "model m {\n input x: f32[N, 1, H, H]\n output x -> conv2d(4, 3) -> relu\n}\n"
     assert refused(text, "partition(2, sizes = 'H=2')").code == "size-too-small"
@@ -437,16 +305,3 @@ def test_a_model_without_operators_has_no_stages() -> None:
     text = "devices d { a = cpu }\nmodel m {\n input x: f32[N]\n output x\n}\n"
     for passes in ("partition(1)", "partition(devices = d)"):
         assert refused(text, passes).code == "too-many-stages"
-
-
-def test_a_divided_model_is_not_divided_again() -> None:
-    printed = archc.print_graph(archc.compile(MACHINES, passes="partition(2)").graph)
-    assert refused(printed, "partition(2)").code == "already-divided"
-
-
-def test_one_stage_leaves_the_model_alone() -> None:
-    compiled = archc.compile(MACHINES, passes="partition(1)")
-    assert not divided(compiled.graph)
-    whole = archc.parse(MACHINES)
-    bind_fresh(whole, 0)
-    assert compiled.graph == whole
