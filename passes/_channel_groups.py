@@ -136,7 +136,7 @@ def remark(context: Context, coupling: Coupling, removed: set[int], wanted: Want
 
 
 def _obstacle(coupling: Coupling, layer: str, groups: Sequence[Group], wanted: Wanted) -> str:
-    """Why nothing was removed of what a layer makes, though some of its groups could be."""
+    """Reason that a layer keeps all channels, though some of its groups could be removed."""
     free = [group for group in groups if group.reason is None]
     if not wanted(layer):
         return "not selected"
