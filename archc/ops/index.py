@@ -7,8 +7,8 @@ from types import EllipsisType
 from typing import Any, ClassVar, Self
 
 from archc.ir.attributes import AttributeProblem, attribute, value_text
-from archc.ir.bounds import never_exceeds
 from archc.ir.dims import SymbolicDim, as_symbol, floor_divide, minimum
+from archc.ir.inequalities import never_exceeds
 from archc.ir.signature import Apply, Axis, Index, Pattern, Signature
 from archc.ir.solve import Extent
 from archc.ir.types import DType, TensorType

@@ -1,4 +1,4 @@
-"""Comparison of symbolic sizes, checked against their values for small symbols."""
+"""Inequalities of symbolic sizes, checked against their values for small symbols."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archc.ir.bounds import never_exceeds, never_negative
 from archc.ir.dims import SymbolicDim, evaluate, floor_divide, maximum, minimum, remainder, symbol
+from archc.ir.inequalities import never_exceeds, never_negative
 
 T, N = symbol("T"), symbol("N")
 SIZES = st.recursive(

@@ -1,4 +1,4 @@
-"""Comparison of symbolic sizes: what holds for all values of their symbols, which are 0 or more."""
+"""Inequalities of symbolic sizes that hold for all values of their symbols, which are 0 or more."""
 
 from __future__ import annotations
 
