@@ -66,3 +66,48 @@ def test_shared_layers_compute_in_each_stage(name: str, passes: str, tmp_path: P
     spread = (found - expected).norm() / expected.norm()
     assert spread < (0.05 if "quant" in passes else 1e-5)
     assert len(split(compiled.graph)) == (4 if name == "tied" else 2)
+
+
+MIXED = {
+    "a quantizer whose integers go out": """
+        layer q = quantize(u8)
+        i, s, z = x -> q
+        y = (i, s, z) -> dequantize
+        j, _, _ = x -> q
+        output y
+        output j""",
+    "a layer that takes numbers, too": """
+        layer q = quantize(u8)
+        layer sh = linear(8, weight = int8(axis = 0))
+        y = x -> q -> dequantize -> sh -> relu -> sh
+        output y
+        output x -> q -> dequantize -> sh""",
+    "blocks of a list": """
+        for k in 0..3 { x, v = x -> l[k]: B }
+        output x
+        output v""",
+    "a layer behind a quantizer whose integers go out": """
+        layer q = quantize(u8)
+        layer sh = linear(8, weight = int8(axis = 0))
+        y = x -> q -> dequantize -> sh
+        i, _, _ = y -> q
+        output y -> r: quantize(u8) -> dequantize -> sh
+        output i""",
+}
+BLOCK = """
+block B {
+    input x: f32[N, D]
+    layer q = quantize(u8)
+    d = x -> q -> dequantize
+    e, _, _ = d -> q
+    output d
+    output e
+}
+"""
+
+
+@pytest.mark.parametrize("body", MIXED.values(), ids=MIXED)
+def test_a_shared_layer_may_work_on_integers_and_on_numbers(body: str, tmp_path: Path) -> None:
+    """A module has one form, which all of its uses take."""
+    compiled = archc.compile(f"{BLOCK}model m {{ input x: f32[N, 8] {body} }}")
+    compiled.write(tmp_path, emit=("torch", "onnx"), check=True)

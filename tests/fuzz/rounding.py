@@ -36,6 +36,8 @@ MOST_TIES = 5
 FLIPS = 0.03
 """The share of quantized elements that other kernels may round to the adjacent integer."""
 
+ALMOST_EQUAL = 16.0
+"""Units in the last place within which two numbers that differ here may be equal in another program."""
 BIAS_STEP = 1 / (255 * 127)
 """ONNX rounds biases of integer layers to multiples of the product of the scales of operand and weight."""
 CANCELLING = frozenset(("tanhshrink", *(name for name, op in OPERATORS.items() if op.family == "norm")))
@@ -158,14 +160,16 @@ def reference(graph: Graph, inputs: Mapping[str, torch.Tensor]) -> Reference:
 def decided(node: Node, operands: Sequence[torch.Tensor]) -> bool:
     """Return whether both runtimes must give the same results for a node.
 
-    `topk` may order equal elements in any way.  For groups of a single element, `group_norm` of PyTorch gives the
-    rounding error of x - mean, times 1 / √eps = 316.  In ONNX Runtime, recurrent kernels clip the operands of tanh and
-    sigmoid, max pools replace NaN by the smallest number, and `Shrink` replaces it by 0.
+    `topk` may order equal elements in any way, and NaN is the largest number in PyTorch alone.  For groups of a single
+    element, `group_norm` of PyTorch gives the rounding error of x - mean, times 1 / √eps = 316.  In ONNX Runtime,
+    recurrent kernels clip the operands of tanh and sigmoid, max pools replace NaN by the smallest number, and `Shrink`
+    replaces it by 0.
     """
     if node.op.name == "group_norm":
         return operands[0].numel() > len(operands[0]) * node.op.num_groups
     if node.op.name == "topk":
-        return bool((operands[0].sort(node.op.dim).values.diff(dim=node.op.dim) != 0).all())
+        distinct = operands[0].sort(node.op.dim).values.diff(dim=node.op.dim) != 0
+        return bool(distinct.all()) and not bool(operands[0].isnan().any())
     takes_numbers = re.match("max_pool|adaptive_max_pool|hardshrink|softshrink", node.op.name)
     return not (takes_numbers or node.op.family == "recurrent") or not any(bool(one.isnan().any()) for one in operands)
 
@@ -204,6 +208,10 @@ def disturbed(
         limits = torch.iinfo(tensor.dtype)
         return (tensor.long() + step).clamp(limits.min, limits.max).to(tensor.dtype)
 
+    def equal_or_not(node: Node, operands: Sequence[torch.Tensor], results: torch.Tensor) -> torch.Tensor:
+        drawn = torch.rand(results.shape, generator=generator) < 0.5
+        return torch.where(_almost_equal(node, operands) & drawn, ~results, results)
+
     run = interpreter.run_node
     quantized = any(node.op.name == "quantize" for node in graph.nodes())
 
@@ -213,6 +221,8 @@ def disturbed(
         results = run(node, operands, weights, sizes)
         if node.op.family == "quantize" and not results[0].is_floating_point() and node.types[0].dtype.floating:
             return (flipped(results[0]), *results[1:])
+        if node.op.name in ("eq", "ne") and operands[0].is_floating_point():
+            return (equal_or_not(node, operands, results[0]),)
         involved = [*operands, *(weights[path] for path in node.weights.values())]
         least = BIAS_STEP if quantized and "bias" in node.weights else 0.0
         reduced = operands[0].numel() if node.op.name in SUMS else 0
@@ -223,6 +233,17 @@ def disturbed(
 
     with _running_nodes_by(run_off):
         return interpreter.evaluate(graph, {name: off(tensor) for name, tensor in inputs.items()})
+
+
+def _almost_equal(node: Node, operands: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Mask of the elements that `eq` and `ne` compare and that differ by a few units in the last place."""
+    left = operands[0].double()
+    other = operands[1] if len(operands) == 2 else getattr(node.op, "scalar", None)
+    if not isinstance(other, (torch.Tensor, int, float)):
+        return torch.zeros_like(left, dtype=torch.bool)
+    right = torch.as_tensor(other).double()
+    gap, size = (left - right).abs(), torch.maximum(left.abs(), right.abs())
+    return (gap > 0) & (gap <= ALMOST_EQUAL * torch.finfo(operands[0].dtype).eps * size)
 
 
 def _usual_size(tensor: torch.Tensor) -> float:

@@ -14,7 +14,7 @@ Which operators have such a form, and which, they say themselves: `Operator.torc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from archc.codegen.program import Apply, Local, Loop, Program, Recurrence, Statement
@@ -83,6 +83,7 @@ def find_integers(program: Program, graph: Graph) -> Integers:
     The three results of a `quantize` become one tensor's worth of a tuple.
     """
     search = _Search(graph, Integers())
+    search.exclude_mixed(program)
     for definition in program.definitions:
         definition.body = search.body(definition.body)
     return search.found
@@ -94,10 +95,31 @@ class _Search:
 
     Attributes:
         found: what it has found so far.
+        excluded: the weights of shared layers of which some uses cannot work on integers: a module has one form.
     """
 
     graph: Graph
     found: Integers
+    excluded: set[tuple[str, ...]] = field(default_factory=set)
+
+    def exclude_mixed(self, program: Program) -> None:
+        """Find the shared layers of which some uses could work on integers, and others could not."""
+        bodies = [(body, _readers(body)) for body in _bodies(program)]
+        applied = [(one, readers) for body, readers in bodies for one in body if isinstance(one, Apply)]
+        self.excluded.update(
+            _mixed(
+                (_weights(one), self._chain(one, readers) is not None) for one, readers in applied if _quantizes(one)
+            )
+        )
+        taking = {
+            layer
+            for one, readers in applied
+            if (chain := self._chain(one, readers)) is not None
+            for decoder in chain[1]
+            for layer in readers.get(decoder.results[0], [])
+            if self._takes_integers(layer, decoder)
+        }
+        self.excluded.update(_mixed((_weights(one), one in taking) for one, _ in applied if not _quantizes(one)))
 
     def body(self, body: Sequence[Statement]) -> tuple[Statement, ...]:
         """The statements that are needed still."""
@@ -105,10 +127,7 @@ class _Search:
             if isinstance(statement, (Loop, Recurrence)):
                 statement.bodies = tuple(map(self.body, statement.bodies))
         applied = [statement for statement in body if isinstance(statement, Apply)]
-        readers: dict[Local, list[Apply]] = {}
-        for statement in applied:
-            for local in dict.fromkeys(statement.operands):
-                readers.setdefault(local, []).append(statement)
+        readers = _readers(body)
         dropped = {decoder for statement in applied for decoder in self._take_integers(statement, readers)}
         makers = {local: statement for statement in applied for local in statement.results}
         left = tuple(statement for statement in body if statement not in dropped)
@@ -156,19 +175,14 @@ class _Search:
 
     def _take_integers(self, quantize: Apply, readers: dict[Local, list[Apply]]) -> list[Apply]:
         """Rewrite what follows a statement that makes integers; returns the decoders that are not needed any more."""
-        entries = _entries(quantize, readers)
-        parts = tuple(entry.results[0] for entry in entries) or quantize.results
-        decoders = readers.get(parts[0], []) if parts else []
-        if not decoders or any(not decoder.nodes[0].op.unpacks or decoder.operands != parts for decoder in decoders):
+        chain = self._chain(quantize, readers)
+        if chain is None:
             return []
-        if any(local.uses != len(decoders) for local in parts):
-            return []
+        entries, decoders = chain
         if all(self._module(node) for node in quantize.nodes):
             self.found.modules[quantize] = self._needed_module
-        elif all(self._form(node) for node in quantize.nodes):
-            self.found.functions[quantize] = self._function(quantize)
         else:
-            return []
+            self.found.functions[quantize] = self._function(quantize)
         layers = {decoder: readers.get(decoder.results[0], []) for decoder in decoders}
         quantized = Local(quantize.results[0].type, quantize.results[0].name)
         quantize.results = (quantized,)
@@ -183,9 +197,7 @@ class _Search:
             decoder.operands = (quantized,)
             decoded = decoder.results[0]
             for layer in layers[decoder]:
-                # Another quantizer takes numbers: it has several results, which a layer for integers has not.
-                takes_integers = layer.operands == decoder.results and len(layer.results) == 1
-                if takes_integers and all(self._module(node) for node in layer.nodes):
+                if self._takes_integers(layer, decoder):
                     layer.operands = (quantized,)
                     self.found.modules[layer] = self._needed_module
                     decoded.uses -= 1
@@ -196,6 +208,33 @@ class _Search:
             else:
                 dropped.append(decoder)
         return dropped
+
+    def _chain(
+        self, quantize: Apply, readers: Mapping[Local, Sequence[Apply]]
+    ) -> tuple[Sequence[Apply], Sequence[Apply]] | None:
+        """The statements by which all results of one enter a stage, and those that decode them.
+
+        None where the statement has no form for integers, or something else reads a result.
+        """
+        entries = _entries(quantize, readers)
+        parts = tuple(entry.results[0] for entry in entries) or quantize.results
+        decoders = readers.get(parts[0], []) if parts else []
+        if not decoders or any(not decoder.nodes[0].op.unpacks or decoder.operands != parts for decoder in decoders):
+            return None
+        if any(local.uses != len(decoders) for local in parts) or not self.excluded.isdisjoint(_weights(quantize)):
+            return None
+        has_form = all(map(self._module, quantize.nodes)) or all(map(self._form, quantize.nodes))
+        return (entries, decoders) if has_form else None
+
+    def _takes_integers(self, layer: Apply, decoder: Apply) -> bool:
+        """Whether a layer that reads decoded numbers can read the integers."""
+        # Another quantizer takes numbers: it has several results, which a layer for integers has not.
+        return (
+            layer.operands == decoder.results
+            and len(layer.results) == 1
+            and self.excluded.isdisjoint(_weights(layer))
+            and all(map(self._module, layer.nodes))
+        )
 
     def _round_in_kernel(self, quantize: Apply, makers: dict[Local, Apply]) -> None:
         """Let the layer whose result is rounded give integers, if only such steps lie between as integers can take."""
@@ -235,6 +274,49 @@ class _Search:
     def _function(self, statement: Apply) -> Callable[[Sequence[str]], str]:
         """The spelling of a step that takes integers, or makes them, without a module."""
         return lambda texts: str(self._form(statement.nodes[0], texts))
+
+
+def _bodies(program: Program) -> Iterator[Sequence[Statement]]:
+    """All lists of statements of a program, those of loops and recurrences included."""
+    waiting: list[Sequence[Statement]] = [definition.body for definition in program.definitions]
+    while waiting:
+        body = waiting.pop()
+        yield body
+        waiting += [inner for one in body if isinstance(one, (Loop, Recurrence)) for inner in one.bodies]
+
+
+def _readers(body: Sequence[Statement]) -> dict[Local, list[Apply]]:
+    """The statements of a body that read each local."""
+    readers: dict[Local, list[Apply]] = {}
+    for statement in body:
+        if isinstance(statement, Apply):
+            for local in dict.fromkeys(statement.operands):
+                readers.setdefault(local, []).append(statement)
+    return readers
+
+
+def _quantizes(statement: Apply) -> bool:
+    """Whether a statement has several results, as a quantizer has; no layer that takes integers does."""
+    return len(statement.results) > 1
+
+
+def _weights(statement: Apply) -> set[tuple[str, ...]]:
+    """The weights of each node of a statement: those of a layer name it."""
+    return {tuple(node.weights.values()) for node in statement.nodes if node.weights}
+
+
+def _mixed(uses: Iterable[tuple[set[tuple[str, ...]], bool]]) -> set[tuple[str, ...]]:
+    """The layers of which one use cannot work on integers; a statement that stands for several is one use of each."""
+    fit: list[set[tuple[str, ...]]] = []
+    found: set[tuple[str, ...]] = set()
+    for weights, fits in uses:
+        if fits:
+            fit.append(weights)
+        else:
+            found |= weights
+    while reached := [weights for weights in fit if weights & found and not weights <= found]:
+        found.update(*reached)
+    return found
 
 
 def _entries(quantize: Apply, readers: Mapping[Local, Sequence[Apply]]) -> tuple[Apply, ...]:
