@@ -159,6 +159,26 @@ def test_an_index_that_depends_on_the_last_digit_may_be_either() -> None:
     assert found.difference("z", torch.tensor([2, 1])) is not None
 
 
+def test_numbers_that_are_almost_equal_may_be_equal() -> None:
+    """A mean of equal numbers is the number in one program, and a bit more in another."""
+    graph = archc.parse("model m { input x: f32[N]  output z = (x -> relu) == 1.5 }")
+    almost = torch.nextafter(torch.tensor(1.5), torch.tensor(2.0)).item()
+    found = reference(graph, {"x": torch.tensor([almost, 1.6, 1.5])})
+    assert found.expected["z"].tolist() == [False, False, True]
+    assert found.difference("z", torch.tensor([True, False, True])) is None
+    assert found.difference("z", torch.tensor([False, False, False])) is None
+    assert found.difference("z", torch.tensor([False, True, True])) is not None
+
+
+def test_simplify_may_change_the_strides_that_choose_a_kernel() -> None:
+    text = """model m {
+        input x: f64[4, 1, 1]
+        y = x -> a: gru(2) -> unflatten(2, (2,))
+        output z = y -> b: lstm(3, bias = false)
+    }"""
+    assert check(text, 3040).failures == []
+
+
 def test_the_place_of_the_least_of_many_equal_numbers_may_be_any() -> None:
     graph = archc.parse("model m { input x: f32[40, 6]  output z = x -> softmax -> sum(1) -> argmin }")
     inputs = random_inputs(graph, {}, 0)
