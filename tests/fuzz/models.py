@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from archc.ir.dims import SymbolicDim, symbol
+from archc.ir.dims import evaluate as number_of
 from archc.ir.types import DType, TensorType
 from archc.ops.operator import OPERATORS
 from tests.fuzz.operators import Choice, chosen
@@ -19,6 +20,8 @@ from tests.fuzz.writing import Body, Names, declared_type, spelled
 
 MOST_INPUTS = 5
 SAMPLE_SIZES = {"N": 3, "T": 5, "H": 4, "S": 2}
+LARGE, MOST_STEPS = 16, 1000
+"""The largest value of a symbol, and the limit on the steps of a scan there: each operator takes some 20 µs a step."""
 
 
 @dataclass
@@ -330,6 +333,8 @@ class _Writer:
         if not sequences:
             return []
         sequence = self.chance.choice(sequences)
+        if number_of(sequence.type.shape[1], LARGE) > MOST_STEPS:
+            return []
         firsts = [self.operand(body) for _ in range(self.chance.choice((0, 1, 1, 2)))]
         inner = Body(body.names)
         inner.known += [one for one in body.known[-4:] if one is not sequence]

@@ -235,6 +235,24 @@ def disturbed(
         return interpreter.evaluate(graph, {name: off(tensor) for name, tensor in inputs.items()})
 
 
+def without_small_weights(graph: Graph, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Outputs of a run in which all weights are 0 that are below half a step of 8 bits, for one scale a tensor."""
+    run = interpreter.run_node
+
+    def run_rounded(
+        node: Node, operands: list[torch.Tensor], weights: Mapping[str, torch.Tensor], sizes: Mapping[str, int]
+    ) -> tuple[torch.Tensor, ...]:
+        return run(node, operands, {path: rounded(tensor) for path, tensor in weights.items()}, sizes)
+
+    def rounded(tensor: torch.Tensor) -> torch.Tensor:
+        if not tensor.is_floating_point() or not tensor.numel():
+            return tensor
+        return torch.where(tensor.abs() <= tensor.abs().max() / 254, 0, tensor)
+
+    with _running_nodes_by(run_rounded):
+        return interpreter.evaluate(graph, inputs)
+
+
 def _almost_equal(node: Node, operands: Sequence[torch.Tensor]) -> torch.Tensor:
     """Mask of the elements that `eq` and `ne` compare and that differ by a few units in the last place."""
     left = operands[0].double()

@@ -19,13 +19,14 @@ from archc.ops.activation import Tanh
 from archc.ops.evaluate import NodeFailure
 from archc.ops.operator import OPERATORS
 from archc.passmanager import Pass
+from archc.weights.tensor import ArrayTensor
 from tests.fuzz import campaign, checks, programs
 from tests.fuzz.checks import check
 from tests.fuzz.data import bind_lively, random_inputs, random_sizes
 from tests.fuzz.minimize import minimized
 from tests.fuzz.models import random_model
 from tests.fuzz.operators import STRUCTURAL
-from tests.fuzz.rounding import Reference, reference
+from tests.fuzz.rounding import Reference, reference, without_small_weights
 from tests.fuzz.tensors import CannotRun, Unsuitable, applied
 
 TEXT = """\
@@ -168,6 +169,16 @@ def test_numbers_that_are_almost_equal_may_be_equal() -> None:
     assert found.difference("z", torch.tensor([True, False, True])) is None
     assert found.difference("z", torch.tensor([False, False, False])) is None
     assert found.difference("z", torch.tensor([False, True, True])) is not None
+
+
+def test_a_model_may_divide_by_a_weight_that_is_rounded_to_0() -> None:
+    graph = archc.parse("model m { input x: f32[N, 3]  output y = x / (parameter((3,))) }")
+    x = {"x": torch.ones(2, 3)}
+    for weight, finite in (([1.0, -2.0, 0.001], False), ([1.0, -2.0, 0.1], True)):
+        bind_lively(graph, 0)
+        assert graph.tensors is not None
+        graph.tensors.set(next(iter(graph.weights)), ArrayTensor(np.array(weight, np.float32)))
+        assert bool(without_small_weights(graph, x)["y"].isfinite().all()) is finite
 
 
 def test_simplify_may_change_the_strides_that_choose_a_kernel() -> None:
