@@ -10,6 +10,7 @@ import archc
 from archc.ir.graph import Graph
 from archc.language.printer import print_graph
 from tests.language.random_graphs import random_graph
+from tests.specs.siblings import sibling
 
 SPECS = sorted(path for path in Path("specs").glob("*.arch") if path.stem != "net")
 PASSES = [
@@ -157,11 +158,12 @@ def test_a_tensor_keeps_its_name_through_a_loop_of_blocks_with_two_results() -> 
     assert_fixpoint(graph)
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize("size", ["small", pytest.param("published", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("passes", PASSES)
 @pytest.mark.parametrize("spec", [s for s in SPECS if s.stem != "linear_regression"], ids=lambda path: path.stem)
-def test_every_pass_leaves_a_fixpoint_of_every_network(spec: Path, passes: str) -> None:
-    assert_fixpoint(archc.compile(spec, passes=passes).graph)
+def test_every_pass_leaves_a_fixpoint_of_every_network(spec: Path, passes: str, size: str) -> None:
+    values = sibling(spec) if size == "small" else {}
+    assert_fixpoint(archc.compile(spec, passes=passes, set=values).graph)
 
 
 def test_one_block_serves_two_sizes_of_the_model() -> None:
