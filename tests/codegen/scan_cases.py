@@ -1,4 +1,4 @@
-"""Texts with a `scan`, each about one thing that may stand in or around one."""
+"""Texts with a `scan`, each with one construct in it or around it."""
 
 from __future__ import annotations
 

@@ -383,7 +383,7 @@ def _passes(text: str) -> tuple[Pass, ...]:
 
 
 def _same_bits(found: torch.Tensor, expected: torch.Tensor) -> bool:
-    """Whether two tensors are equal, up to the sign of zeros and the bits of NaN."""
+    """Return whether two tensors are equal; zeros of both signs are, and all NaN."""
     return torch.equal(found.nan_to_num(7e7), expected.nan_to_num(7e7))
 
 

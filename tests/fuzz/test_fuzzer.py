@@ -18,13 +18,14 @@ from archc.ir.types import DType, TensorType
 from archc.ops.activation import Tanh
 from archc.ops.evaluate import NodeFailure
 from archc.ops.operator import OPERATORS
+from archc.ops.scan import ScanEnter
 from archc.passmanager import Pass
 from archc.weights.tensor import ArrayTensor
 from tests.fuzz import campaign, checks, programs
 from tests.fuzz.checks import check
 from tests.fuzz.data import bind_lively, random_inputs, random_sizes
 from tests.fuzz.minimize import minimized
-from tests.fuzz.models import random_model
+from tests.fuzz.models import LARGE, MOST_STEPS, random_model
 from tests.fuzz.operators import STRUCTURAL
 from tests.fuzz.rounding import Reference, reference, without_small_weights
 from tests.fuzz.tensors import CannotRun, Unsuitable, applied
@@ -179,6 +180,20 @@ def test_a_model_may_divide_by_a_weight_that_is_rounded_to_0() -> None:
         assert graph.tensors is not None
         graph.tensors.set(next(iter(graph.weights)), ArrayTensor(np.array(weight, np.float32)))
         assert bool(without_small_weights(graph, x)["y"].isfinite().all()) is finite
+
+
+def test_the_largest_of_nan_is_not_decided() -> None:
+    graph = archc.parse("model m { input x: f32[N, 3]  v, p = x -> topk(1)  output v  output p }")
+    for numbers, undecided in (([1.0, 2.0, 3.0], False), ([1.0, float("nan"), 3.0], True), ([1.0, 3.0, 3.0], True)):
+        assert reference(graph, {"x": torch.tensor([numbers])}).undecided is undecided
+
+
+def test_a_scan_has_a_limited_number_of_steps() -> None:
+    """Seed 9278 chose an axis of 16 * (4*H + 3)^2 elements, which took minutes."""
+    for seed in (9278, *range(40)):
+        for node in archc.parse(random_model(seed).text).nodes():
+            if isinstance(node.op, ScanEnter):
+                assert number_of(node.operands[0].type.shape[1], LARGE) <= MOST_STEPS
 
 
 def test_simplify_may_change_the_strides_that_choose_a_kernel() -> None:

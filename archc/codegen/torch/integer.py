@@ -227,7 +227,7 @@ class _Search:
         return (entries, decoders) if has_form else None
 
     def _takes_integers(self, layer: Apply, decoder: Apply) -> bool:
-        """Whether a layer that reads decoded numbers can read the integers."""
+        """Return whether a layer that reads decoded numbers can read the integers instead."""
         # Another quantizer takes numbers: it has several results, which a layer for integers has not.
         return (
             layer.operands == decoder.results
@@ -296,7 +296,7 @@ def _readers(body: Sequence[Statement]) -> dict[Local, list[Apply]]:
 
 
 def _quantizes(statement: Apply) -> bool:
-    """Whether a statement has several results, as a quantizer has; no layer that takes integers does."""
+    """Return whether a statement may be a quantizer: it has several results, and no layer that takes integers has."""
     return len(statement.results) > 1
 
 
