@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import resource
+import subprocess
+import sys
 from pathlib import Path
 from random import Random
 
@@ -66,3 +69,17 @@ def test_rules(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--weights", str(tmp_path / "w.npz"), "--rename", str(tmp_path / "map.txt")]
     assert main(["compile", str(path), "-o", str(tmp_path / "out"), *options]) == 1
     assert "error[too-many-rules]" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not limit memory so")
+@pytest.mark.parametrize("name", ["blow_up_blocks", "blow_up_floor_chain", "blow_up_sizes"])
+def test_memory(name: str) -> None:
+    """The process has 500 MB of address space."""
+    command = [sys.executable, "-m", "archc", "check", str(Path(__file__).parent / f"{name}.arch")]
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_AS, (500_000_000, 500_000_000))
+
+    done = subprocess.run(command, preexec_fn=limit, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 1
+    assert "error[" in done.stderr and "bug in archc" not in done.stderr
