@@ -37,10 +37,10 @@ format: .venv/installed  ## let ruff lay the code out
 golden: .venv/installed  ## write the golden files anew; read the diff
 	$(BIN)/python -m pytest tests/test_golden.py --update-golden
 
-reference: .venv/installed  ## write docs/operators.md, docs/dtypes.md and docs/passes.md anew
-	$(BIN)/python -m archc.cli.reference docs
+reference: .venv/installed  ## write the generated pages of docs/reference anew
+	$(BIN)/python -m archc.cli.reference docs/reference
 
-pictures: .venv/installed  ## draw docs/architectures/pictures anew
+pictures: .venv/installed  ## draw docs/explanation/architectures/pictures anew
 	$(BIN)/python -m archc.cli.pictures
 
 bench: .venv/installed  ## every figure of the README and the docs

@@ -123,7 +123,7 @@ def main() -> None:
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 32])
     parser.add_argument("--widths", nargs="+", type=int, default=[], help="of perceptrons, in the place of models")
     parser.add_argument("--between", default="relu", help="the function between their layers (default: %(default)s)")
-    parser.add_argument("--pipelines", nargs="+", help="default: those that the tables in docs/benchmarks.md have")
+    parser.add_argument("--pipelines", nargs="+", help="default: those of the tables in docs/reference/benchmarks.md")
     parser.add_argument("--rounds", type=int, default=11, help="turns of each program (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=0.02, help="length of a turn (default: %(default)s)")
     options = parser.parse_args()

@@ -82,7 +82,10 @@ def row(spec: str) -> list[str]:
     return [f"`{spec}`", *map(str, (own, whole, generated, used)), file, peer.package]
 
 
-PAGES = [ROOT / "docs" / "benchmarks.md", *sorted((ROOT / "docs" / "architectures").glob("*.md"))]
+PAGES = [
+    ROOT / "docs" / "reference" / "benchmarks.md",
+    *sorted((ROOT / "docs" / "explanation" / "architectures").glob("*.md")),
+]
 """The pages that have a part of the table."""
 
 _TABLE = re.compile(r"^\| lines of code \|.*\n\|[-: |]+\n(?:\|.*\n?)+", re.MULTILINE)

@@ -1,6 +1,6 @@
 """The pictures of the documentation: one of each spec, made by what `archc draw` does.
 
-python -m archc.cli.pictures [specs [docs/architectures/pictures]]
+python -m archc.cli.pictures [specs [docs/explanation/architectures/pictures]]
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def pictures(specs: Path) -> Iterator[tuple[str, str]]:
 def main() -> None:
     """Write the pictures into the folder that the command line names."""
     given = [Path(argument) for argument in sys.argv[1:]]
-    specs, folder = [*given, *(Path("specs"), Path("docs/architectures/pictures"))[len(given) :]][:2]
+    specs, folder = [*given, *(Path("specs"), Path("docs/explanation/architectures/pictures"))[len(given) :]][:2]
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in pictures(specs):
         (folder / name).write_text(text, encoding="utf-8")

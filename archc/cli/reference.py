@@ -1,6 +1,6 @@
 """Generate the reference pages operators.md, dtypes.md and passes.md from the classes of operators and passes.
 
-    python -m archc.cli.reference [docs]
+    python -m archc.cli.reference [docs/reference]
 
 Only what comes with archc is on them, not what else is installed on the machine.
 """
@@ -165,7 +165,7 @@ def _title(family: str) -> str:
 
 def main() -> None:
     """Write the pages into the folder that the command line names."""
-    folder = Path(sys.argv[1] if len(sys.argv) > 1 else "docs")
+    folder = Path(sys.argv[1] if len(sys.argv) > 1 else "docs/reference")
     for name, text in pages().items():
         (folder / name).write_text(text, encoding="utf-8")
 

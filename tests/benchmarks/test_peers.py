@@ -63,7 +63,7 @@ def test_all_specs_with_a_peer_are_in_the_table() -> None:
 def test_a_page_has_the_lengths_of_the_specs(page: Path) -> None:
     whole = rows(PAGES[0].read_text(encoding="utf-8"))
     for spec, figures in rows(page.read_text(encoding="utf-8")).items():
-        assert figures == whole[spec], f"docs/benchmarks.md says otherwise of {spec}"
+        assert figures == whole[spec], f"docs/reference/benchmarks.md says otherwise of {spec}"
         assert figures[:2] == [str(count) for count in spec_lines(spec)], (
             f"run `python -m benchmarks.lengths {spec} --write`"
         )

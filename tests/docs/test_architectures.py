@@ -16,7 +16,7 @@ from archc.ir.cost import cost
 from tests.docs.examples import ROOT, named_blocks
 from tests.specs.siblings import SPECS
 
-PAGES = sorted((ROOT / "docs" / "architectures").glob("*.md"))
+PAGES = sorted((ROOT / "docs" / "explanation" / "architectures").glob("*.md"))
 NAMES = {path.stem for path in SPECS.glob("*.arch")}
 
 page_by_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
@@ -70,7 +70,7 @@ def test_the_sweeps_on_a_page_are_those_of_the_specs(page: Path, capsys: pytest.
 
 
 def test_the_library_on_the_page_is_the_one_that_there_is() -> None:
-    page = (ROOT / "docs" / "architectures" / "README.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "explanation" / "architectures" / "README.md").read_text(encoding="utf-8")
     library = page.partition("## The library")[2].partition("\n## ")[0]
     rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", library, re.MULTILINE)
     assert {file for file, _ in rows} == {path.stem for path in (ROOT / "archc" / "language" / "std").glob("*.arch")}

@@ -1,4 +1,4 @@
-"""docs/benchmarks.md explains every script that there is, with options that it has."""
+"""docs/reference/benchmarks.md explains every script that there is, with options that it has."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 from benchmarks.__main__ import SCRIPTS
 from tests.docs.examples import ROOT
 
-PAGE = (ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "reference" / "benchmarks.md").read_text(encoding="utf-8")
 
 
 def test_every_script_has_its_section() -> None:

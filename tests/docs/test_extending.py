@@ -1,4 +1,4 @@
-"""The examples of docs/extending.md: a file that is loaded, and the same as an installed package."""
+"""The examples of docs/how-to/extending.md: a file that is loaded, and the same as an installed package."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ except ArchcError as failure:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    assert write_examples(ROOT / "docs/extending.md", tmp_path) == [
+    assert write_examples(ROOT / "docs/how-to/extending.md", tmp_path) == [
         "plugin.py",
         "tides.arch",
         "use.py",

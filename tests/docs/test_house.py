@@ -1,4 +1,4 @@
-"""docs/house.md names every room that there is, and none that there is not."""
+"""docs/explanation/house.md names every room that there is, and none that there is not."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 from tests.docs.examples import ROOT
 
-PAGE = (ROOT / "docs" / "house.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "explanation" / "house.md").read_text(encoding="utf-8")
 
 
 def test_rooms_are_those_of_the_package() -> None:
@@ -24,6 +24,6 @@ def test_files_that_the_page_sends_to_exist() -> None:
     links = re.findall(r"\]\(([^)#]+)\)", PAGE)
     files = re.findall(r"`((?:ir|ops|language|codegen|driver|passmanager)/[\w/]+\.py)`", PAGE)
     assert len(links) > 1 and len(files) > 5
-    missing = [link for link in links if not (ROOT / "docs" / link).exists()]
+    missing = [link for link in links if not (ROOT / "docs" / "explanation" / link).exists()]
     missing += [file for file in files if not (ROOT / "archc" / file).exists()]
     assert missing == []

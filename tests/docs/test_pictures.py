@@ -5,7 +5,7 @@ from __future__ import annotations
 from archc.cli.pictures import pictures
 from tests.docs.examples import ROOT
 
-FOLDER = ROOT / "docs" / "architectures" / "pictures"
+FOLDER = ROOT / "docs" / "explanation" / "architectures" / "pictures"
 
 
 def test_pictures_are_up_to_date() -> None:

@@ -1,4 +1,4 @@
-"""Short inputs that ask for much work end in a diagnostic; `docs/language.md` has the limits."""
+"""Short inputs that ask for much work end in a diagnostic; `docs/reference/language.md` has the limits."""
 
 from __future__ import annotations
 

@@ -240,7 +240,7 @@ def program(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
 
 
 def test_the_page_names_what_the_program_has(program) -> None:  # type: ignore[no-untyped-def]
-    page = (Path(__file__).parents[2] / "docs" / "pipelines.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "pipelines.md").read_text()
     (block,) = (block for block in page.split("```python\n")[1:] if "from resnet18_pipeline import" in block)
     tree = ast.parse(block.partition("```")[0])
     imported = [alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names]

@@ -3,7 +3,7 @@
 oneDNN, which convolves on the CPU, computes with channels last, and reorders what each convolution reads and writes
 where they are not.  PyTorch keeps the order of a convolution's weight in its result, so that it is enough to order the
 weights: `load` does, for the CPU.  ResNet-50 takes three quarters of the time then, a convolution of one channel a
-third (`docs/benchmarks.md`, `memory_format`).  Keys, shapes and values are the same, and so are gradients.
+third (`docs/reference/benchmarks.md`, `memory_format`).  Keys, shapes and values are the same, and so are gradients.
 """
 
 from __future__ import annotations
