@@ -1,4 +1,4 @@
-"""Generate the reference pages operators.md, dtypes.md and passes.md from the classes of operators and passes.
+"""Generate the reference pages: operators, dtypes, passes, the command line and the Python interface.
 
     python -m archc.cli.reference [docs/reference]
 
@@ -12,7 +12,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from archc.cli.command_line_page import command_line_page
 from archc.cli.describe import PRESERVES, dtypes_json, operator_json, pass_json
+from archc.cli.python_page import python_page
 
 _OPERATORS = """\
 # Operators
@@ -56,7 +58,13 @@ by `make reference`.
 
 def pages() -> dict[str, str]:
     """The pages by file name."""
-    return {"operators.md": operators_page(), "dtypes.md": dtypes_page(), "passes.md": passes_page()}
+    return {
+        "operators.md": operators_page(),
+        "dtypes.md": dtypes_page(),
+        "passes.md": passes_page(),
+        "command-line.md": command_line_page(),
+        "python.md": python_page(),
+    }
 
 
 def operators_page() -> str:

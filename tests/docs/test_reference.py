@@ -1,16 +1,20 @@
-"""The reference pages are what the classes say."""
+"""The reference pages are up to date."""
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
+import archc
+from archc.cli import command_line_page, make_parser
 from archc.cli.reference import pages
 from archc.ops import OPERATORS
 from archc.passmanager import pass_names
 from tests.docs.examples import ROOT
 
 
-@pytest.mark.parametrize("name", ["dtypes.md", "operators.md", "passes.md"])
+@pytest.mark.parametrize("name", pages())
 def test_page_is_up_to_date(name: str) -> None:
     assert (ROOT / "docs" / "reference" / name).read_text(encoding="utf-8") == pages()[name], "run `make reference`"
 
@@ -20,3 +24,10 @@ def test_every_operator_and_pass_is_there() -> None:
     shipped = {name for name, cls in OPERATORS.items() if cls.__module__.startswith("archc.ops.")}
     assert headings["operators.md"] >= shipped
     assert headings["passes.md"] >= set(pass_names()) & {"simplify", "fold", "lowrank", "quant", "prune"}
+
+
+def test_every_command_and_exported_name_is_there() -> None:
+    commands = {name for name, _ in command_line_page.commands(make_parser())}
+    found = pages()
+    assert set(re.findall(r"^## archc (\w+)", found["command-line.md"], re.MULTILINE)) == commands
+    assert set(re.findall(r"^### archc\.(\w+)", found["python.md"], re.MULTILINE)) == set(archc.__all__)
