@@ -20,32 +20,32 @@ if TYPE_CHECKING:
     from archc.compiler import Compiled, compile, parse
     from archc.diagnostics import ArchcError, Diagnostic, Diagnostics
     from archc.driver.views import draw, print_graph
-    from archc.ir.attributes import attribute
     from archc.ir.graph import Graph, Node, Value
-    from archc.ir.types import DType, TensorType
-    from archc.ops.operator import Operator, OperatorError, operator
-    from archc.ops.parameter import Parameter
+    from archc.operator.base import Operator, OperatorError, operator
+    from archc.operator.parameter import Parameter
     from archc.passmanager import Context, Pass
+    from archc.types.attributes import attribute
+    from archc.types.tensor_type import DType, TensorType
 
 _HOMES = {
     "ArchcError": "archc.diagnostics",
     "Compiled": "archc.compiler",
     "Context": "archc.passmanager",
-    "DType": "archc.ir.types",
+    "DType": "archc.types.tensor_type",
     "Diagnostic": "archc.diagnostics",
     "Diagnostics": "archc.diagnostics",
     "Graph": "archc.ir.graph",
     "Node": "archc.ir.graph",
-    "Operator": "archc.ops.operator",
-    "OperatorError": "archc.ops.operator",
-    "Parameter": "archc.ops.parameter",
+    "Operator": "archc.operator.base",
+    "OperatorError": "archc.operator.base",
+    "Parameter": "archc.operator.parameter",
     "Pass": "archc.passmanager",
-    "TensorType": "archc.ir.types",
+    "TensorType": "archc.types.tensor_type",
     "Value": "archc.ir.graph",
-    "attribute": "archc.ir.attributes",
+    "attribute": "archc.types.attributes",
     "compile": "archc.compiler",
     "draw": "archc.driver.views",
-    "operator": "archc.ops.operator",
+    "operator": "archc.operator.base",
     "parse": "archc.compiler",
     "print_graph": "archc.driver.views",
 }

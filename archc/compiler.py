@@ -20,20 +20,20 @@ from archc.driver.arguments import check_types, passes_of, plain_settings, targe
 from archc.driver.emission import file_title, source_title
 from archc.driver.pipelines import check_pipelines, value_of
 from archc.driver.views import draw
-from archc.ir.attributes import AttributeProblem
 from archc.ir.graph import Graph
 from archc.ir.sizes import sizes_from
 from archc.ir.stages import Stages
-from archc.language import syntax
-from archc.language.devices import devices_of
-from archc.language.elaborate import elaborate
-from archc.language.loading import load
-from archc.language.modules import Module, load_module
-from archc.language.parser import parse_value
-from archc.language.work import Work
+from archc.language.elaboration.devices import devices_of
+from archc.language.elaboration.elaborate import elaborate
+from archc.language.elaboration.loading import load
+from archc.language.elaboration.modules import Module, load_module
+from archc.language.elaboration.work import Work
+from archc.language.syntax import tree
+from archc.language.syntax.parser import parse_value
 from archc.passmanager import Pass
 from archc.passmanager.run import PassReport, run_passes
 from archc.passmanager.sizes import Sizes, check_data, choose_sizes, warn_of_assumed
+from archc.types.attributes import AttributeProblem
 
 if TYPE_CHECKING:
     import torch
@@ -144,7 +144,7 @@ def build(
     return graph
 
 
-def choose_model(module: Module, name: str | None) -> syntax.Definition:
+def choose_model(module: Module, name: str | None) -> tree.Definition:
     """The model that is meant.
 
     Raises:
@@ -192,7 +192,7 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
         value = parse_value(source, diagnostics)
         diagnostics.check()
         try:
-            values[name.strip()] = value.span.text if isinstance(value, syntax.Member) else value_of(value)
+            values[name.strip()] = value.span.text if isinstance(value, tree.MemberExpression) else value_of(value)
         except AttributeProblem as problem:
             raise error(problem.code, problem.message, value.span, help=problem.help) from None
     return values
@@ -296,7 +296,7 @@ class Compiled:
         """
         from archc.driver.emission import torch_source
         from archc.driver.stages import stage_sources
-        from archc.language.printer import print_graph
+        from archc.language.printing.printer import print_graph
 
         whole = {f"{self.name}.arch": print_graph(self.graph), f"{self.name}.py": torch_source(self)}
         return {**whole, **stage_sources(self)}

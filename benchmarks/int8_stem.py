@@ -28,7 +28,8 @@ import onnxruntime
 
 import archc
 from archc.codegen import onnx
-from archc.codegen.onnx import builder, stems
+from archc.codegen.onnx import builder
+from archc.codegen.onnx.int8 import stems
 from archc.compiler import Compiled
 from benchmarks.processes import ROOT
 from benchmarks.tables import markdown

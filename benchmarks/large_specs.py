@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 
 import archc
-from archc.ir.cost import cost
+from archc.analysis.cost import cost
 from benchmarks.processes import ROOT, Usage, measure
 from benchmarks.tables import markdown
 

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import archc
 from archc.compiler import open_module
 from archc.diagnostics import Diagnostics
-from archc.language.modules import Module
+from archc.language.elaboration.modules import Module
 from benchmarks.peers import PEERS
 from benchmarks.processes import ROOT
 from benchmarks.tables import markdown

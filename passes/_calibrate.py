@@ -75,7 +75,7 @@ def observe(
 
 
 def _extremes(graph: Graph, wanted: set[Value], calibration: Calibration) -> dict[Value, tuple[float, float]]:
-    from archc.ops.evaluate import values
+    from archc.interpreter.evaluate import values
 
     found: dict[Value, tuple[float, float]] = {}
     for batch in calibration.batches():
@@ -94,7 +94,7 @@ def _histograms(
 ) -> dict[Value, torch.Tensor]:
     import torch
 
-    from archc.ops.evaluate import values
+    from archc.interpreter.evaluate import values
 
     counts = {value: torch.zeros(BINS, dtype=torch.float64) for value in extremes}
     for batch in calibration.batches():

@@ -7,8 +7,8 @@ from typing import Literal
 
 import numpy as np
 
-from archc.ir.coupling import Coupling, Group
-from archc.ir.freedom import Spot
+from archc.analysis.coupling import Coupling, Group
+from archc.analysis.freedom import Spot
 from archc.ir.graph import Graph
 from archc.passmanager import Context
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from archc.ir.attributes import attributes
-from archc.ir.dims import SymbolicDim
+from archc.interpreter.evaluate import run_node
 from archc.ir.graph import Graph, Node, Value
+from archc.operator.rewriting import Number
 from archc.ops.constant import Constant
 from archc.ops.create import Full
-from archc.ops.evaluate import run_node
-from archc.ops.rewriting import Number
 from archc.passmanager import Context
+from archc.types.attributes import attributes
+from archc.types.dims import SymbolicDim
 from archc.weights.dtypes import from_torch
 
 from ._layers import Names

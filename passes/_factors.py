@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 
 from archc.ir.graph import Graph
-from archc.ir.storage import LowRank
 from archc.passmanager import Context
+from archc.types.storage import LowRank
 
 from ._layers import Layer
 from ._svd import Svd

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from archc.ir.graph import Graph, Node
-from archc.ir.storage import Int8, Masked
-from archc.ir.types import DType
 from archc.passmanager import Context
+from archc.types.storage import Int8, Masked
+from archc.types.tensor_type import DType
 
 from ._layers import Layer
 

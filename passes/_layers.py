@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from archc.ir.cost import Costs
+from archc.analysis.cost import Costs
 from archc.ir.graph import Graph, Node, Scope
-from archc.ops.operator import Operator
+from archc.operator.base import Operator
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from archc.ir.graph import Graph, Node
-from archc.ir.signature import Index, Pattern
-from archc.ir.storage import Masked
 from archc.passmanager import Context
+from archc.types.signature import Index, Pattern
+from archc.types.storage import Masked
 
 Array = npt.NDArray[Any]
 Wanted = Callable[[str], bool]

@@ -7,9 +7,9 @@ from collections.abc import Collection, Iterable, Mapping
 import numpy as np
 
 from archc.ir.graph import Graph, Node, Value
-from archc.ir.types import DType
 from archc.ops.quantize import Dequantize, Quantize
 from archc.passmanager import Context
+from archc.types.tensor_type import DType
 
 from ._calibrate import Range
 from ._layers import Names

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from archc.ir.cost import tensor_bytes
-from archc.ir.devices import Place
+from archc.analysis.cost import tensor_bytes
+from archc.analysis.devices import Place
+from archc.analysis.stage_costs import NodeCosts
+from archc.analysis.stage_flow import Told, asked_by_nodes, flow, sent_for
 from archc.ir.graph import Graph, Node, Value
 from archc.ir.scans import Scan, schedule
-from archc.ops.stage_costs import NodeCosts
-from archc.ops.stage_flow import Told, asked_by_nodes, flow, sent_for
 from archc.partitioning import Kind, Problem, Shared, Task, Tensor
 
 

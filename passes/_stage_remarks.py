@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 
+from archc.analysis.devices import Place
+from archc.analysis.stage_costs import StageCost, duration, stage_costs
+from archc.analysis.stage_flow import asked_by_nodes, flow
 from archc.diagnostics import ArchcError, error
-from archc.ir.devices import Place
 from archc.ir.graph import Graph, Node
 from archc.ir.stages import Stages
-from archc.ops.stage_costs import StageCost, duration, stage_costs
-from archc.ops.stage_flow import asked_by_nodes, flow
 from archc.partitioning import Infeasible, Shared
 from archc.passmanager import Context
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from archc.ir.coupling import Coupling, Group
-from archc.ir.freedom import Spot
+from archc.analysis.coupling import Coupling, Group
+from archc.analysis.freedom import Spot
 
 
 def align(coupling: Coupling, ranking: Sequence[Group], chosen: Sequence[Group], multiple: int) -> list[Group]:

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from archc.ir.attributes import attribute
 from archc.ir.graph import Graph, Node
-from archc.ir.signature import Apply
 from archc.passmanager import FLOAT_WEIGHTS, UNDIVIDED, Context, Pass, select
+from archc.types.attributes import attribute
+from archc.types.signature import Apply
 
 from ._channels import Channels
 

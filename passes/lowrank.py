@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from archc.ir.attributes import AttributeProblem, attribute
 from archc.ir.graph import Graph, Node
-from archc.ir.storage import Dense
-from archc.ops.operator import Operator
+from archc.operator.base import Operator
 from archc.passmanager import FLOAT_WEIGHTS, UNDIVIDED, Context, Pass, select
+from archc.types.attributes import AttributeProblem, attribute
+from archc.types.storage import Dense
 
 from ._factors import store_factors
 from ._layers import Layer, layers_with_weights, work_at

@@ -6,15 +6,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from archc.analysis.devices import Cpu, Place
 from archc.diagnostics import did_you_mean, error
-from archc.ir.attributes import AttributeProblem, attribute
-from archc.ir.devices import Cpu, Place
 from archc.ir.graph import Graph
 from archc.ir.sizes import read_sizes
 from archc.ir.stages import divided
 from archc.partitioning import Infeasible, Stage, solve
 from archc.passmanager import UNDIVIDED, Context, Pass
 from archc.passmanager.sizes import choose_sizes
+from archc.types.attributes import AttributeProblem, attribute
 
 from ._settling import settle, stage_numbers
 from ._stage_cuts import cut

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from archc.ir.attributes import AttributeProblem, attribute
-from archc.ir.coupling import Coupling
+from archc.analysis.coupling import Coupling
 from archc.ir.graph import Graph
 from archc.passmanager import FLOAT_WEIGHTS, UNDIVIDED, Context, Pass, select
+from archc.types.attributes import AttributeProblem, attribute
 
 from . import _channel_groups as channel_groups
 from . import _magnitudes as magnitudes

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from archc.ir.attributes import AttributeProblem, attribute
 from archc.ir.graph import Graph, Node, Value
 from archc.passmanager import FLOAT_WEIGHTS, Context, Pass, select
+from archc.types.attributes import AttributeProblem, attribute
 
 from ._calibrate import Range, observe
 from ._integer_weights import Stored, least_scales, obstacles, store

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from archc.ir.graph import Graph, Node, Value
-from archc.ops.operator import Operator
+from archc.operator.base import Operator
 from archc.passmanager import Context, Pass
 
 from ._constants import Constants

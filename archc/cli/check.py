@@ -11,8 +11,8 @@ from archc.cli.plugins import load_plugins
 from archc.diagnostics import ArchcError, Diagnostic, Diagnostics, error
 
 if TYPE_CHECKING:
-    from archc.language.modules import Module
-    from archc.language.work import Work
+    from archc.language.elaboration.modules import Module
+    from archc.language.elaboration.work import Work
 
 _EPILOG = """\
 examples:
@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _check(file: str, values: dict[str, Any], arguments: argparse.Namespace) -> tuple[dict[str, Any], Diagnostics]:
     """What there is to say of one file."""
     from archc.compiler import check_surroundings, open_module
-    from archc.language.work import Work
+    from archc.language.elaboration.work import Work
 
     found = Diagnostics()
     models: list[dict[str, Any]] = []
@@ -100,7 +100,7 @@ def _check_extents(module: Module, names: Sequence[str], values: Mapping[str, An
     Raises:
         ArchcError: the lower bounds on their extents exceed the limit together (`too-many-models`).
     """
-    from archc.language.extent import MOST_PARTS_TOGETHER, allowed_parts, least_extent
+    from archc.language.elaboration.extent import MOST_PARTS_TOGETHER, allowed_parts, least_extent
 
     parts, most = 0, allowed_parts(module, MOST_PARTS_TOGETHER)
     for name in names if len(names) > 1 else ():
@@ -118,8 +118,8 @@ def _check_extents(module: Module, names: Sequence[str], values: Mapping[str, An
 
 def _model(module: Module, name: str, values: dict[str, Any], found: Diagnostics, work: Work) -> list[dict[str, Any]]:
     """The figures of one model; none where it is wrong."""
+    from archc.analysis.cost import cost
     from archc.compiler import checked_model
-    from archc.ir.cost import cost
 
     own = Diagnostics()
     try:

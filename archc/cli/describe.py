@@ -6,10 +6,10 @@ import inspect
 import re
 from typing import TYPE_CHECKING, Any
 
-from archc.ir.attributes import AttributeInfo, attributes, value_text
+from archc.types.attributes import AttributeInfo, attributes, value_text
 
 if TYPE_CHECKING:
-    from archc.ops.operator import Operator
+    from archc.operator.base import Operator
     from archc.passmanager import Pass
 
 
@@ -79,7 +79,7 @@ def default_text(info: AttributeInfo) -> str | None:
 
 def parameters_json(cls: type[Operator]) -> list[dict[str, Any]]:
     """Shape, kind and initialization of each parameter, the shape by the indices of the signature."""
-    from archc.ir.signature import parse_signature
+    from archc.types.signature import parse_signature
 
     patterns = {pattern.name: pattern for pattern in parse_signature(cls.signature).operands} if cls.signature else {}
     return [
@@ -95,7 +95,7 @@ def parameters_json(cls: type[Operator]) -> list[dict[str, Any]]:
 
 def dtypes_json(cls: type[Operator]) -> list[dict[str, Any]]:
     """Accepted dtypes of each operand, or of all operands that share one, and those in which ONNX Runtime computes."""
-    from archc.ops.dtype_table import dtype_rows, row_text
+    from archc.operator.dtype_table import dtype_rows, row_text
 
     return [
         {

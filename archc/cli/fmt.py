@@ -61,9 +61,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _format(file: str, arguments: argparse.Namespace, found: Diagnostics) -> bool:
     """Format one file, or show how it would change; whether it does."""
-    from archc.language.formatter import format
-    from archc.language.loading import load
-    from archc.language.parser import parse
+    from archc.language.elaboration.loading import load
+    from archc.language.syntax.formatter import format
+    from archc.language.syntax.parser import parse
 
     given = options.text_of(file)
     source = given if isinstance(given, Source) else load(given)

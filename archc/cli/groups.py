@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from archc.cli import output
 
 if TYPE_CHECKING:
-    from archc.ir.coupling import Coupling
+    from archc.analysis.coupling import Coupling
 
 
 def to_json(coupling: Coupling) -> dict[str, Any]:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from archc.analysis.cost import Costs, cost
 from archc.diagnostics import Diagnostics
-from archc.ir.cost import Costs, cost
 from archc.ir.graph import Graph
 from archc.ir.sizes import empty_text, first_empty
 from archc.passmanager.sizes import Sizes, larger_sizes, warn_of_assumed

@@ -12,7 +12,7 @@ from archc.cli.plugins import load_plugins
 from archc.diagnostics import error
 
 if TYPE_CHECKING:
-    from archc.ops.operator import Operator
+    from archc.operator.base import Operator
 
 _EPILOG = """\
 examples:
@@ -36,8 +36,8 @@ def add_parser(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from archc.language.translate import operator_help
-    from archc.ops.registry import find_operator, known_operators
+    from archc.language.syntax.translate import operator_help
+    from archc.operator.registry import find_operator, known_operators
 
     load_plugins(arguments.load)
     if arguments.name is None:

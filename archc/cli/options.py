@@ -121,7 +121,7 @@ def text_of(file: str | Source) -> Path | Source:
         return file
     if file != "-":
         return Path(file)
-    from archc.language.loading import decoded
+    from archc.language.elaboration.loading import decoded
 
     return decoded(sys.stdin.buffer.read(), "<stdin>")
 

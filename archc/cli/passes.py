@@ -69,9 +69,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _groups(arguments: argparse.Namespace) -> int:
     """Print the groups of a model, for which no weights are needed."""
+    from archc.analysis.coupling import Coupling
     from archc.cli import groups
     from archc.compiler import parse, parse_settings
-    from archc.ir.coupling import Coupling
 
     found = Diagnostics()
     values = parse_settings(arguments.set)

@@ -15,14 +15,14 @@ def load_plugins(paths: Sequence[str]) -> None:
     """Run the files; defining an operator or a pass makes it known.
 
     Raises:
-        ArchcError: a file cannot be read (see `archc.language.loading.load`) or fails (`plugin-failed`).
+        ArchcError: a file cannot be read (see `archc.language.elaboration.loading.load`) or fails (`plugin-failed`).
     """
     for path in paths:
         _load(Path(path))
 
 
 def _load(path: Path) -> None:
-    from archc.language.loading import load
+    from archc.language.elaboration.loading import load
 
     source = load(path)
     # A name of its own, so that a file called `torch.py` hides nothing.

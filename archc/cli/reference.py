@@ -69,7 +69,7 @@ def pages() -> dict[str, str]:
 
 def operators_page() -> str:
     """All operators of archc's own, by family."""
-    from archc.ops import OPERATORS
+    from archc.operator import OPERATORS
 
     shipped = [cls for cls in OPERATORS.values() if cls.__module__.startswith("archc.ops.")]
     families: dict[str, list[dict[str, Any]]] = {}
@@ -88,8 +88,8 @@ def operators_page() -> str:
 
 def dtypes_page() -> str:
     """Table of archc's own operators: a row for each operand, a column for each dtype."""
-    from archc.ir.types import DType
-    from archc.ops import OPERATORS
+    from archc.operator import OPERATORS
+    from archc.types.tensor_type import DType
 
     shipped = [cls for cls in OPERATORS.values() if cls.__module__.startswith("archc.ops.")]
     lines = [f"| operator | operand | {' | '.join(DType)} |", f"|---|---|{':-:|' * len(DType)}"]

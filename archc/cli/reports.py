@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from archc.cli.output import Align, heading, table
 
 if TYPE_CHECKING:
-    from archc.ir.cost import Cost
+    from archc.analysis.cost import Cost
     from archc.passmanager import Remark
     from archc.passmanager.run import PassReport
 

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 from archc.diagnostics import ArchcError, Diagnostics, Source
 
 if TYPE_CHECKING:
-    from archc.ir.dims import SymbolicDim
     from archc.ir.graph import Graph, Node
-    from archc.ir.storage import Storage
-    from archc.ir.types import DType, TensorType
-    from archc.ops.operator import Operator
-    from archc.ops.spelling import Quantized, TorchSpelling
+    from archc.operator.base import Operator
+    from archc.operator.spelling import Quantized, TorchSpelling
+    from archc.types.dims import SymbolicDim
+    from archc.types.storage import Storage
+    from archc.types.tensor_type import DType, TensorType
 
 _SHAPES = ("2, 48, 768", "2, 48, 64, 64", "2, 48, 16, 64, 64", "2, 64", "2, 48, 2304", "2, 3072", "2, 1, 64")
 _VECTOR = "48"
@@ -71,8 +71,8 @@ def _example_graphs(example: str) -> Iterator[Graph]:
 
 def _operands(value: str) -> list[str]:
     """The names in an expression that are neither operators, dtypes nor words of the language."""
-    from archc.ir.types import DType
-    from archc.ops import OPERATORS
+    from archc.operator import OPERATORS
+    from archc.types.tensor_type import DType
 
     others = {*OPERATORS, *DType, "true", "false", "none"}
     names = _NAME.findall(re.sub(r'"[^"]*"|\b\w+ = ', "", value))
@@ -96,7 +96,7 @@ def _elaborated(text: str) -> Graph | None:
 
 
 def _torch_spelling(node: Node) -> TorchSpelling:
-    from archc.ops.spelling import TorchSpelling
+    from archc.operator.spelling import TorchSpelling
 
     inference = node.op.infer(node.types)
     return TorchSpelling(
@@ -117,7 +117,7 @@ def _operand_names(node: Node) -> list[str]:
 
 
 def _storages(node: Node) -> dict[str, Storage]:
-    from archc.ir.storage import Dense
+    from archc.types.storage import Dense
 
     return {name: Dense() for name in node.weights}
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from archc.analysis.devices import KINDS, Devices, Place
+from archc.analysis.stage_costs import StageCost, duration, stage_costs
 from archc.cli import output
-from archc.ir.devices import KINDS, Devices, Place
 from archc.ir.graph import Graph
 from archc.ir.stages import Stages, divided
-from archc.ops.stage_costs import StageCost, duration, stage_costs
 
 UNKNOWN = "cpu"
 """The kind of device that is assumed where the text names none."""

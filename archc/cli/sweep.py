@@ -76,8 +76,8 @@ def points(
     Raises:
         ArchcError: the text is wrong, or is at one of the values, which is then named.
     """
+    from archc.analysis.cost import Costs, cost
     from archc.compiler import build, open_module
-    from archc.ir.cost import Costs, cost
     from archc.passmanager.sizes import choose_sizes, warn_of_assumed
 
     module = open_module(file, diagnostics, allow_absolute_imports)

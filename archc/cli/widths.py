@@ -59,7 +59,7 @@ def _width(graph: Graph, node: Node) -> int | None:
     It is the last one that has an index in common with a weight: the channels of a convolution, the features of a
     linear layer.
     """
-    from archc.ir.signature import Index
+    from archc.types.signature import Index
 
     signature = node.op.infer(node.types).solution.signature
     trained = [name for name, path in node.weights.items() if graph.weights[path].trainable]

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection
 from itertools import count
 
-from archc.codegen.outline import outline
-from archc.codegen.program import Definition, Program
+from archc.analysis.cost import cost
+from archc.codegen.outline.outline import outline
+from archc.codegen.outline.program import Definition, Program
 from archc.diagnostics import did_you_mean, error
 from archc.drawing.drafting import Draft
 from archc.drawing.scene import Panel, Scene
 from archc.drawing.stages import StageFinder
-from archc.ir.cost import cost
 from archc.ir.graph import Graph
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from archc.codegen.program import Apply, Definition, Local, Loop, Recurrence, Statement, Use, made_by, reads_of
+from archc.codegen.outline.program import Apply, Definition, Local, Loop, Recurrence, Statement, Use, made_by, reads_of
 from archc.drawing.instances import (
     Peer,
     Peers,

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from archc.codegen.program import Apply, Definition, Local, Loop, Recurrence, Statement, Use
+from archc.codegen.outline.program import Apply, Definition, Local, Loop, Recurrence, Statement, Use
 from archc.ir.graph import Node, Scope
-from archc.ir.solve import Extent
-from archc.ir.types import TensorType
+from archc.types.solve import Extent
+from archc.types.tensor_type import TensorType
 
 
 class Peer(NamedTuple):

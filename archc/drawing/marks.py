@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from archc.codegen.program import Apply, Nest, Statement, Use
+from archc.codegen.outline.program import Apply, Nest, Statement, Use
 
 if TYPE_CHECKING:
     from archc.drawing.drafting import Draft

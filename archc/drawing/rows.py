@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from archc.drawing.scene import Row
 from archc.drawing.wording import bracketed, cut, operator_text
 from archc.ir.graph import Node
-from archc.ir.storage import Dense, Weight
-from archc.ops.formula import formula_of
+from archc.operator.formula import formula_of
+from archc.types.storage import Dense, Weight
 
 if TYPE_CHECKING:
-    from archc.codegen.program import Loop
+    from archc.codegen.outline.program import Loop
 
 
 def is_symbol(node: Node) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from archc.codegen.program import Apply, Nest, Statement, Use
+from archc.codegen.outline.program import Apply, Nest, Statement, Use
 from archc.drawing.instances import Peers
 from archc.ir.graph import Graph, Scope
 from archc.ir.stages import Stages, divided

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from archc.ir import attributes as language
-from archc.ir.attributes import attributes
 from archc.ir.graph import Node, Scope
-from archc.ir.solve import Extent
-from archc.ir.types import TensorType
-from archc.ops.formula import formula_of
-from archc.ops.operator import Operator
+from archc.operator.base import Operator
+from archc.operator.formula import formula_of
+from archc.types import attributes as language
+from archc.types.attributes import attributes
+from archc.types.solve import Extent
+from archc.types.tensor_type import TensorType
 
 LONGEST = 40
 """Characters of the longest text in a box."""

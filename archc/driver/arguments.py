@@ -12,11 +12,11 @@ from archc.codegen import TARGETS
 from archc.diagnostics import Diagnostics, Source
 from archc.driver.pipelines import parse_passes
 from archc.ir.graph import Graph
-from archc.ir.types import DType
-from archc.language.modules import Module
-from archc.ops.operator import Operator
+from archc.language.elaboration.modules import Module
+from archc.operator.base import Operator
 from archc.passmanager import Pass
 from archc.passmanager.order import check_order
+from archc.types.tensor_type import DType
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from archc.diagnostics import Diagnostics, error
 from archc.ir.graph import Graph
-from archc.ir.storage import Dense, Masked, Weight
+from archc.types.storage import Dense, Masked, Weight
 from archc.weights.dtypes import FLOATS
 from archc.weights.files import quoted
 from archc.weights.store import Weights

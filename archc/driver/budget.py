@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from archc.ir.cost import Costs, cost
+from archc.analysis.cost import Costs, cost
 from archc.ir.graph import Graph
 
 MULTIPLY_ADDS = 20_000_000_000
@@ -37,7 +37,7 @@ def time_limit(graph: Graph) -> float:
 
 def check_sizes(graph: Graph) -> Mapping[str, int]:
     """The symbolic sizes of the random inputs that a check runs on."""
-    from archc.ops.samples import sample_sizes
+    from archc.interpreter.samples import sample_sizes
 
     return sample_sizes(graph)
 

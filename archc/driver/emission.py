@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from archc.analysis.cost import cost
 from archc.diagnostics import ArchcError, Diagnostic, Source, error
-from archc.ir.cost import cost
 from archc.ir.stages import divided
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def write_files(
         written.append(out.file(f"{name}.py"))
         written[-1].write_text(torch_source(compiled), encoding="utf-8")
     if "arch" in emit:
-        from archc.language.printer import print_graph
+        from archc.language.printing.printer import print_graph
 
         progress("write the .arch text")
         written.append(out.file(f"{name}.arch"))

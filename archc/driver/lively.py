@@ -30,7 +30,7 @@ def lively_factors(graph: Graph, inputs: Mapping[str, torch.Tensor]) -> dict[str
 
     Such a layer's result grows as its weights do, biases among them; so one run of the graph finds all factors.
     """
-    from archc.ops.evaluate import values
+    from archc.interpreter.evaluate import values
 
     users = Counter(path for node in graph.nodes() for path in node.weights.values())
     factors: dict[str, float] = {}

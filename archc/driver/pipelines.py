@@ -12,15 +12,15 @@ from itertools import dropwhile
 from typing import Any
 
 from archc.diagnostics import ArchcError, Diagnostics, Source, Span, error
-from archc.ir.attributes import AttributeProblem
-from archc.ir.types import DType
-from archc.language import syntax
-from archc.language.modules import Module
-from archc.language.parser import parse_pipeline
-from archc.language.units import UNITS, quantity
+from archc.language.elaboration.modules import Module
+from archc.language.syntax import tree
+from archc.language.syntax.parser import parse_pipeline
+from archc.language.syntax.units import UNITS, quantity
 from archc.passmanager import Pass, make_pass, pass_names
 from archc.passmanager.order import check_order
 from archc.passmanager.spellings import pass_help
+from archc.types.attributes import AttributeProblem
+from archc.types.tensor_type import DType
 
 _QUANTITY = re.compile(r"(?P<number>[0-9]{1,18}(\.[0-9]{1,18})?)(?P<unit>[A-Za-z/]+)")
 DEEPEST_PIPELINES = 64  # of pipelines in pipelines
@@ -45,7 +45,7 @@ def parse_passes(text: str, module: Module | None = None) -> list[Pass]:
     return passes
 
 
-def _stages(source: Source, diagnostics: Diagnostics) -> tuple[syntax.Stage, ...]:
+def _stages(source: Source, diagnostics: Diagnostics) -> tuple[tree.ChainStep, ...]:
     """Parse the text of a pipeline; syntax errors are reported with the form of a pipeline as help."""
     found = Diagnostics()
     stages = parse_pipeline(source, found)
@@ -78,11 +78,11 @@ def check_pipelines(module: Module, diagnostics: Diagnostics) -> None:
         diagnostics.error(*_recursive(name), module.pipelines[name].name.span)
 
 
-def _is_pipeline(module: Module, stage: syntax.Stage) -> bool:
+def _is_pipeline(module: Module, stage: tree.ChainStep) -> bool:
     return _name(stage) in module.pipelines and not stage.arguments
 
 
-def _loaded_pass(stage: syntax.Stage, diagnostics: Diagnostics) -> Pass | None:
+def _loaded_pass(stage: tree.ChainStep, diagnostics: Diagnostics) -> Pass | None:
     """The pass of a stage; None where it cannot be loaded or its options are wrong, which is reported."""
     try:
         return _pass(stage, diagnostics, ())
@@ -138,7 +138,7 @@ def _recursive(name: str) -> tuple[str, str]:
 
 
 def _passes(
-    stages: Sequence[syntax.Stage], module: Module | None, diagnostics: Diagnostics, open_pipelines: tuple[str, ...]
+    stages: Sequence[tree.ChainStep], module: Module | None, diagnostics: Diagnostics, open_pipelines: tuple[str, ...]
 ) -> list[tuple[Pass, Span]]:
     """The passes of a pipeline, and of those in it, each with its place."""
     passes: list[tuple[Pass, Span]] = []
@@ -164,7 +164,7 @@ def _passes(
     return passes
 
 
-def _pass(stage: syntax.Stage, diagnostics: Diagnostics, pipelines: Sequence[str]) -> Pass | None:
+def _pass(stage: tree.ChainStep, diagnostics: Diagnostics, pipelines: Sequence[str]) -> Pass | None:
     positional: list[Any] = []
     named: dict[str, Any] = {}
     spans: dict[str | int, Span] = {}
@@ -186,7 +186,7 @@ def _pass(stage: syntax.Stage, diagnostics: Diagnostics, pipelines: Sequence[str
 
 
 def _unquoted(
-    stage: syntax.Stage, positional: list[Any], named: dict[str, Any], argument: str | int | None
+    stage: tree.ChainStep, positional: list[Any], named: dict[str, Any], argument: str | int | None
 ) -> str | None:
     """Help for a quantity in quotes, as in `memory = "2GB"`; None where the pass refuses the quantity too."""
     value = positional[argument] if isinstance(argument, int) else named.get(argument or "")
@@ -195,7 +195,7 @@ def _unquoted(
         return None
     digits = found["number"]
     number = float(digits) if "." in digits else int(digits)
-    given = [quantity(syntax.Number(span=stage.span, value=number, unit=found["unit"]))]
+    given = [quantity(tree.Number(span=stage.span, value=number, unit=found["unit"]))]
     try:
         if isinstance(argument, int):
             make_pass(_name(stage), [*positional[:argument], *given, *positional[argument + 1 :]], named)
@@ -206,11 +206,11 @@ def _unquoted(
     return f"leave the quotes out: `{digits}{found['unit']}`"
 
 
-def _name(stage: syntax.Stage) -> str:
-    return stage.callee.name if isinstance(stage.callee, syntax.Name) else stage.callee.span.text
+def _name(stage: tree.ChainStep) -> str:
+    return stage.callee.name if isinstance(stage.callee, tree.Name) else stage.callee.span.text
 
 
-def value_of(node: syntax.Expression | syntax.Slice, argument: str | int | None = None) -> Any:
+def value_of(node: tree.Expression | tree.SliceExpression, argument: str | int | None = None) -> Any:
     """The value of a literal; a bare word that is no dtype stands for the string of its letters (`quant(int8)`).
 
     A quantity is taken in its base unit: `2GB` is 2000000000.
@@ -221,18 +221,18 @@ def value_of(node: syntax.Expression | syntax.Slice, argument: str | int | None 
     Raises:
         AttributeProblem: the expression is no literal.
     """
-    if isinstance(node, syntax.Number):
+    if isinstance(node, tree.Number):
         return quantity(node)
-    if isinstance(node, (syntax.String, syntax.Boolean)):
+    if isinstance(node, (tree.String, tree.Boolean)):
         return node.value
-    if isinstance(node, syntax.Name):
+    if isinstance(node, tree.Name):
         known = {"inf": math.inf, **DType.__members__}
         return known.get(node.name, node.name)
-    if isinstance(node, syntax.Unary) and node.operator == "-":
+    if isinstance(node, tree.UnaryExpression) and node.operator == "-":
         value = value_of(node.operand, argument)
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             return -value
-    if isinstance(node, (syntax.Tuple, syntax.List)):
+    if isinstance(node, (tree.Tuple, tree.List)):
         return tuple(value_of(item, argument) for item in node.items)
     raise AttributeProblem(
         "wrong-type", f"a literal is needed here, and `{node.span.text}` is none", argument, "write its value"

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from archc.analysis.cost import cost
 from archc.codegen.pipeline import Stage, shared, split
 from archc.driver.targets import write_onnx, write_weights
-from archc.ir.cost import cost
 from archc.ir.stages import divided
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def _stage_source(compiled: Compiled, stage: Stage, compilation: str) -> str:
 
 def _compilation(compiled: Compiled, weights_file: Path) -> str:
     """What tells a compile from others: a hash of the text that the graph prints as, and of all weights."""
-    from archc.language.printer import print_graph
+    from archc.language.printing.printer import print_graph
 
     with weights_file.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256")

@@ -119,8 +119,8 @@ def disturbed(graph: Graph, inputs: Tensors, seed: int = 0) -> dict[str, torch.T
     """The outputs with inputs and computed results disturbed by `UNITS` or `FLIPS`, in random directions."""
     import torch
 
-    from archc.ops.evaluate import values
-    from archc.ops.samples import MOVING
+    from archc.interpreter.evaluate import values
+    from archc.interpreter.samples import MOVING
 
     generator = torch.Generator().manual_seed(seed)
 

@@ -33,7 +33,7 @@ def print_graph(graph: Graph) -> str:
     Raises:
         TypeError: `graph` is not a `Graph`.
     """
-    from archc.language import printer
+    from archc.language.printing import printer
 
     check_types(graph=graph)
     return printer.print_graph(graph)

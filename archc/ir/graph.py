@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from archc.diagnostics import Span
 from archc.ir.canonical import canonical_form
-from archc.ir.storage import Weight
-from archc.ir.types import TensorType
+from archc.types.storage import Weight
+from archc.types.tensor_type import TensorType
 
 if TYPE_CHECKING:
     import numpy as np
 
     from archc.ir.edges import Edges
-    from archc.ops.operator import Operator
+    from archc.operator.base import Operator
     from archc.weights.store import Weights
 
 Order = tuple[int, ...]

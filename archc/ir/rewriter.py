@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING
 
 from archc.diagnostics import Span
 from archc.ir.graph import Graph, Node, Order, Scope, Value
-from archc.ir.storage import Storage
-from archc.ir.types import TensorType
 from archc.ir.weight_changes import WeightChanges
+from archc.types.storage import Storage
+from archc.types.tensor_type import TensorType
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from archc.ops.operator import Operator
+    from archc.operator.base import Operator
 
 
 class Rewriter(WeightChanges):

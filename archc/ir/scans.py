@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from archc.ir.graph import Graph, Node, Value
-from archc.ir.solve import Extent
+from archc.types.solve import Extent
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property
 
 from archc.diagnostics import nearest
-from archc.ir.records import record
+from archc.types.records import record
 
 LONGEST = 1000
 """Limit on the characters of a glob: the compilation of its regular expression takes time."""

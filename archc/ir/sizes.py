@@ -8,8 +8,8 @@ from operator import index
 from typing import SupportsIndex
 
 from archc.diagnostics import did_you_mean, error
-from archc.ir.dims import Symbol, evaluate, symbols
 from archc.ir.graph import Graph, Node
+from archc.types.dims import Symbol, evaluate, symbols
 
 SIZES_HELP = (
     "values of symbolic sizes, at which multiply-adds are counted and passes compare costs; those left out are taken "

@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from archc.ir.graph import Graph, Node
-from archc.ir.storage import Dense, Storage, Weight
-from archc.ir.types import TensorType
+from archc.types.storage import Dense, Storage, Weight
+from archc.types.tensor_type import TensorType
 
 if TYPE_CHECKING:
     import numpy as np

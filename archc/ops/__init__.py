@@ -1,5 +1,1 @@
 """The operators, a family a file: a new file in this folder is a new family, and nothing else has to name it."""
-
-from archc.ops.operator import OPERATORS, Operator, OperatorError
-
-__all__ = ["OPERATORS", "Operator", "OperatorError"]

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from archc.ir.attributes import attribute
-from archc.ir.signature import Signature, parse_signature
-from archc.ir.types import TensorType
-from archc.ops.axes import axis_number
-from archc.ops.checks import bad_attribute
-from archc.ops.dtypes import FLOATS, ONNX_F32, ONNX_FLOATS, ONNX_SINGLE, ONNX_WIDE
-from archc.ops.operator import Operator, operator
-from archc.ops.spelling import OnnxSpelling, TorchSpelling, call
+from archc.operator.axes import axis_number
+from archc.operator.base import Operator, operator
+from archc.operator.checks import bad_attribute
+from archc.operator.dtypes import FLOATS, ONNX_F32, ONNX_FLOATS, ONNX_SINGLE, ONNX_WIDE
+from archc.operator.spelling import OnnxSpelling, TorchSpelling, call
+from archc.types.attributes import attribute
+from archc.types.signature import Signature, parse_signature
+from archc.types.tensor_type import TensorType
 
 
 @operator

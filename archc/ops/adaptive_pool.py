@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from archc.ir.attributes import attribute
-from archc.ir.solve import Extent
-from archc.ir.types import TensorType
-from archc.ops.dtypes import FLOATS, ONNX_SINGLE
-from archc.ops.operator import Operator, OperatorError, operator
+from archc.operator.base import Operator, OperatorError, operator
+from archc.operator.dtypes import FLOATS, ONNX_SINGLE
+from archc.operator.spelling import OnnxSpelling, TorchSpelling, call
 from archc.ops.spatial import Sizes, check_sizes, per_axis
-from archc.ops.spelling import OnnxSpelling, TorchSpelling, call
+from archc.types.attributes import attribute
+from archc.types.solve import Extent
+from archc.types.tensor_type import TensorType
 
 
 @operator

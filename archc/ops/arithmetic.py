@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from archc.ir.attributes import attribute
-from archc.ir.types import DType, TensorType
+from archc.operator.base import Operator, OperatorError, SizeOf, operator
+from archc.operator.dtypes import FLOATS, NUMBERS, ONNX_MOST, ONNX_SINGLE, ONNX_WIDE, as_element, named
+from archc.operator.spelling import Infix, OnnxSpelling, TorchSpelling, atom, call, method
 from archc.ops.binary import Binary
-from archc.ops.dtypes import FLOATS, NUMBERS, ONNX_MOST, ONNX_SINGLE, ONNX_WIDE, as_element, named
-from archc.ops.operator import Operator, OperatorError, SizeOf, operator
-from archc.ops.spelling import Infix, OnnxSpelling, TorchSpelling, atom, call, method
+from archc.types.attributes import attribute
+from archc.types.tensor_type import DType, TensorType
 
 
 @operator

@@ -7,16 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from archc.ir.attributes import attribute
-from archc.ir.dims import divide
-from archc.ir.signature import UNIT, Axis, Index, Pattern, Signature, parse_signature
-from archc.ir.solve import Extent
-from archc.ir.types import DType, TensorType
-from archc.ops.axes import plain_axis
-from archc.ops.checks import check_positive, check_probability
-from archc.ops.dtypes import BOOL, FLOATS, ONNX_WIDE
-from archc.ops.operator import Inference, Operator, OperatorError, operator
-from archc.ops.spelling import OnnxSpelling, TorchSpelling, Verbatim, call, literal, method
+from archc.operator.axes import plain_axis
+from archc.operator.base import Inference, Operator, OperatorError, operator
+from archc.operator.checks import check_positive, check_probability
+from archc.operator.dtypes import BOOL, FLOATS, ONNX_WIDE
+from archc.operator.spelling import OnnxSpelling, TorchSpelling, Verbatim, call, literal, method
+from archc.types.attributes import attribute
+from archc.types.dims import divide
+from archc.types.signature import UNIT, Axis, Index, Pattern, Signature, parse_signature
+from archc.types.solve import Extent
+from archc.types.tensor_type import DType, TensorType
 
 _UNSEEN = float("-inf")
 """Number added to the score of a masked key."""

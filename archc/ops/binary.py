@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import ClassVar, Self
 
-from archc.ir.attributes import attribute
-from archc.ir.dims import SymbolicDim, as_symbol
-from archc.ir.signature import Signature, parse_signature
-from archc.ir.types import DType, TensorType
-from archc.ops.dtypes import NUMBERS, as_element
-from archc.ops.formula import Side
-from archc.ops.operator import Operator, SizeOf, operator
-from archc.ops.rewriting import Uniform
-from archc.ops.spelling import Infix, OnnxSpelling, TorchSpelling, infix, literal
+from archc.operator.base import Operator, SizeOf, operator
+from archc.operator.dtypes import NUMBERS, as_element
+from archc.operator.formula import Side
+from archc.operator.rewriting import Uniform
+from archc.operator.spelling import Infix, OnnxSpelling, TorchSpelling, infix, literal
+from archc.types.attributes import attribute
+from archc.types.dims import SymbolicDim, as_symbol
+from archc.types.signature import Signature, parse_signature
+from archc.types.tensor_type import DType, TensorType
 
 
 @operator

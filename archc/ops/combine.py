@@ -6,16 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from archc.ir.attributes import attribute, attributes
-from archc.ir.dims import SymbolicDim, divide
-from archc.ir.signature import Axis, Index, Pattern, Signature
-from archc.ir.solve import Extent
-from archc.ir.types import DType, TensorType
-from archc.ops.axes import axis_number, plain_axes, plain_axis
-from archc.ops.dtypes import ONNX_ALL
-from archc.ops.operator import Operator, OperatorError, operator
-from archc.ops.rewriting import Uniform
-from archc.ops.spelling import OnnxSpelling, TorchSpelling, Verbatim, call, literal, method
+from archc.operator.axes import axis_number, plain_axes, plain_axis
+from archc.operator.base import Operator, OperatorError, operator
+from archc.operator.dtypes import ONNX_ALL
+from archc.operator.rewriting import Uniform
+from archc.operator.spelling import OnnxSpelling, TorchSpelling, Verbatim, call, literal, method
+from archc.types.attributes import attribute, attributes
+from archc.types.dims import SymbolicDim, divide
+from archc.types.signature import Axis, Index, Pattern, Signature
+from archc.types.solve import Extent
+from archc.types.tensor_type import DType, TensorType
 
 
 @operator

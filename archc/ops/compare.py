@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from archc.ir.attributes import attribute
-from archc.ir.signature import Signature, parse_signature
-from archc.ir.types import DType, TensorType
+from archc.operator.base import Operator, operator
+from archc.operator.dtypes import ANY, BOOL, as_element, named
+from archc.operator.spelling import Infix, OnnxSpelling, TorchSpelling, atom, call, infix
 from archc.ops.binary import Binary
-from archc.ops.dtypes import ANY, BOOL, as_element, named
-from archc.ops.operator import Operator, operator
-from archc.ops.spelling import Infix, OnnxSpelling, TorchSpelling, atom, call, infix
+from archc.types.attributes import attribute
+from archc.types.signature import Signature, parse_signature
+from archc.types.tensor_type import DType, TensorType
 
 
 @operator

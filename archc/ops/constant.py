@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Self
 
-from archc.ir.attributes import attribute
-from archc.ir.signature import Pattern, Signature
-from archc.ir.solve import Extent
-from archc.ir.types import DType, TensorType
-from archc.ops.axes import plain_axes
-from archc.ops.dtypes import FLOATS
-from archc.ops.operator import Operator, OperatorError, operator
-from archc.ops.parameter import Parameter, normal, zeros
-from archc.ops.spelling import OnnxSpelling, TorchSpelling
+from archc.operator.axes import plain_axes
+from archc.operator.base import Operator, OperatorError, operator
+from archc.operator.dtypes import FLOATS
+from archc.operator.parameter import Parameter, normal, zeros
+from archc.operator.spelling import OnnxSpelling, TorchSpelling
+from archc.types.attributes import attribute
+from archc.types.signature import Pattern, Signature
+from archc.types.solve import Extent
+from archc.types.tensor_type import DType, TensorType
 
 
 @operator

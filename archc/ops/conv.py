@@ -7,14 +7,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal, Self
 
-from archc.ir.attributes import attribute
-from archc.ir.solve import Extent
-from archc.ir.types import TensorType
-from archc.ops.checks import bad_attribute
+from archc.operator.base import operator
+from archc.operator.checks import bad_attribute
+from archc.operator.parameter import Parameter, kaiming_uniform, uniform_fan_in
+from archc.operator.spelling import OnnxSpelling, TorchModule, TorchSpelling
 from archc.ops.convolving import Convolving
 from archc.ops.integers import integer_module, onnx_product, quantized_operand
-from archc.ops.operator import operator
-from archc.ops.parameter import Parameter, kaiming_uniform, uniform_fan_in
 from archc.ops.spatial import (
     Sizes,
     check_sizes,
@@ -24,12 +22,14 @@ from archc.ops.spatial import (
     span_of,
     windows,
 )
-from archc.ops.spelling import OnnxSpelling, TorchModule, TorchSpelling
+from archc.types.attributes import attribute
+from archc.types.solve import Extent
+from archc.types.tensor_type import TensorType
 
 SHORT_SUM = 32
 """Terms of a convolution's sums below which ONNX Runtime's integer kernel is slower than its float one (measured).
 
-With a pool behind them some of these find another way into integers: `archc.codegen.onnx.stems`.
+With a pool behind them some of these find another way into integers: `archc.codegen.onnx.int8.stems`.
 """
 
 

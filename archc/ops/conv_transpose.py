@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from archc.ir.attributes import attribute
-from archc.ir.solve import Extent
-from archc.ir.types import TensorType
-from archc.ops.checks import bad_attribute
+from archc.operator.base import Inference, OperatorError, operator
+from archc.operator.checks import bad_attribute
+from archc.operator.parameter import Parameter, kaiming_uniform, uniform_fan_in
+from archc.operator.spelling import OnnxSpelling
 from archc.ops.convolving import Convolving
-from archc.ops.operator import Inference, OperatorError, operator
-from archc.ops.parameter import Parameter, kaiming_uniform, uniform_fan_in
 from archc.ops.spatial import Sizes, check_sizes, onnx_window, per_axis, span_of
-from archc.ops.spelling import OnnxSpelling
+from archc.types.attributes import attribute
+from archc.types.solve import Extent
+from archc.types.tensor_type import TensorType
 
 
 @operator

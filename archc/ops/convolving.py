@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from archc.ir.solve import Extent
-from archc.ir.types import TensorType
-from archc.ops.checks import bad_attribute, check_channels
-from archc.ops.dtypes import FLOATS, ONNX_SINGLE
-from archc.ops.operator import Operator, operator
+from archc.operator.base import Operator, operator
+from archc.operator.checks import bad_attribute, check_channels
+from archc.operator.dtypes import FLOATS, ONNX_SINGLE
+from archc.operator.spelling import TorchModule, TorchSpelling, call
 from archc.ops.spatial import Sizes, check_sizes, per_axis
-from archc.ops.spelling import TorchModule, TorchSpelling, call
+from archc.types.solve import Extent
+from archc.types.tensor_type import TensorType
 
 _LONGEST_KERNEL = 16
 """The longest side of a kernel for which channels-last layout is used: that of vision transformers' patches."""

@@ -6,16 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, replace
 from typing import Any, Self
 
-from archc.ir.attributes import attribute
-from archc.ir.dims import SymbolicDim, floor_divide
-from archc.ir.signature import Pattern, Signature
-from archc.ir.solve import Extent
-from archc.ir.types import DType, TensorType
-from archc.ops.axes import plain_axes
-from archc.ops.dtypes import NUMBERS, ONNX_ALL, ONNX_MOST, as_element, named, wider
-from archc.ops.operator import Operator, OperatorError, SizeOf, operator
-from archc.ops.rewriting import Number
-from archc.ops.spelling import OnnxSpelling, TorchSpelling, Verbatim, call, literal, method
+from archc.operator.axes import plain_axes
+from archc.operator.base import Operator, OperatorError, SizeOf, operator
+from archc.operator.dtypes import NUMBERS, ONNX_ALL, ONNX_MOST, as_element, named, wider
+from archc.operator.rewriting import Number
+from archc.operator.spelling import OnnxSpelling, TorchSpelling, Verbatim, call, literal, method
+from archc.types.attributes import attribute
+from archc.types.dims import SymbolicDim, floor_divide
+from archc.types.signature import Pattern, Signature
+from archc.types.solve import Extent
+from archc.types.tensor_type import DType, TensorType
 
 _COUNTING = named("f64 f32 i64 i32")
 """The dtypes in which `torch.arange` takes every end that a size can be."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from archc.ir.attributes import attribute
-from archc.ir.types import TensorType
-from archc.ops.checks import check_probability
-from archc.ops.dtypes import FLOATS, ONNX_ALL
-from archc.ops.operator import Operator, operator
-from archc.ops.rewriting import Uniform
-from archc.ops.spelling import OnnxSpelling, TorchModule, TorchSpelling
+from archc.operator.base import Operator, operator
+from archc.operator.checks import check_probability
+from archc.operator.dtypes import FLOATS, ONNX_ALL
+from archc.operator.rewriting import Uniform
+from archc.operator.spelling import OnnxSpelling, TorchModule, TorchSpelling
+from archc.types.attributes import attribute
+from archc.types.tensor_type import TensorType
 
 
 @operator

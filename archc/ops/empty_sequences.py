@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from archc.ir.dims import maximum
-from archc.ir.solve import Extent
-from archc.ir.types import DType
-from archc.ops.spelling import OnnxSpelling
+from archc.operator.spelling import OnnxSpelling
+from archc.types.dims import maximum
+from archc.types.solve import Extent
+from archc.types.tensor_type import DType
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from archc.ir.attributes import attribute
-from archc.ir.types import TensorType
+from archc.operator.base import Operator, operator
+from archc.operator.checks import bad_attribute
+from archc.operator.dtypes import ONNX_F32, ONNX_SINGLE, ONNX_WIDE
+from archc.operator.spelling import OnnxSpelling
 from archc.ops.activation import Activation, onnx_clip
-from archc.ops.checks import bad_attribute
-from archc.ops.dtypes import ONNX_F32, ONNX_SINGLE, ONNX_WIDE
-from archc.ops.operator import Operator, operator
-from archc.ops.spelling import OnnxSpelling
+from archc.types.attributes import attribute
+from archc.types.tensor_type import TensorType
 
 
 @operator

@@ -6,18 +6,18 @@ from collections.abc import Mapping, Sequence
 from types import EllipsisType
 from typing import Any, ClassVar, Self
 
-from archc.ir.attributes import AttributeProblem, attribute, value_text
-from archc.ir.dims import SymbolicDim, as_symbol, floor_divide, minimum
-from archc.ir.inequalities import never_exceeds
-from archc.ir.signature import Apply, Axis, Index, Pattern, Signature
-from archc.ir.solve import Extent
-from archc.ir.types import DType, TensorType
-from archc.ops.axes import axis_number, plain_axes, plain_axis
-from archc.ops.dtypes import ANY, ONNX_ALL, PLACES
-from archc.ops.formula import Side
-from archc.ops.operator import Operator, OperatorError, operator
-from archc.ops.rewriting import Uniform
-from archc.ops.spelling import OnnxSpelling, TorchSpelling, atom, method
+from archc.operator.axes import axis_number, plain_axes, plain_axis
+from archc.operator.base import Operator, OperatorError, operator
+from archc.operator.dtypes import ANY, ONNX_ALL, PLACES
+from archc.operator.formula import Side
+from archc.operator.rewriting import Uniform
+from archc.operator.spelling import OnnxSpelling, TorchSpelling, atom, method
+from archc.types.attributes import AttributeProblem, attribute, value_text
+from archc.types.dims import SymbolicDim, as_symbol, floor_divide, minimum
+from archc.types.inequalities import never_exceeds
+from archc.types.signature import Apply, Axis, Index, Pattern, Signature
+from archc.types.solve import Extent
+from archc.types.tensor_type import DType, TensorType
 
 Bounds = tuple[int | SymbolicDim | None, int | SymbolicDim | None, int | None]
 Item = int | SymbolicDim | Bounds | EllipsisType | None

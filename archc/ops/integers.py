@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from archc.ir.storage import Dense, Int8
-from archc.ir.types import DType
-from archc.ops.spelling import OnnxSpelling, Quantized, TorchModule, TorchSpelling
+from archc.operator.spelling import OnnxSpelling, Quantized, TorchModule, TorchSpelling
+from archc.types.storage import Dense, Int8
+from archc.types.tensor_type import DType
 
 
 def quantized_operand(spell: OnnxSpelling) -> Quantized | None:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from archc.ir.attributes import attribute
-from archc.ir.dims import SymbolicDim
-from archc.ir.signature import Signature, parse_signature
-from archc.ir.solve import Extent
-from archc.ir.types import DType, TensorType
-from archc.ops.checks import bad_attribute, check_positive
-from archc.ops.dtypes import FLOATS, ONNX_FLOATS, ONNX_WIDE
+from archc.operator.base import Operator, OperatorError, operator
+from archc.operator.checks import bad_attribute, check_positive
+from archc.operator.dtypes import FLOATS, ONNX_FLOATS, ONNX_WIDE
+from archc.operator.parameter import Parameter, ones, zeros
+from archc.operator.spelling import OnnxSpelling, TorchModule, TorchSpelling, call
 from archc.ops.norm import onnx_full
-from archc.ops.operator import Operator, OperatorError, operator
-from archc.ops.parameter import Parameter, ones, zeros
-from archc.ops.spelling import OnnxSpelling, TorchModule, TorchSpelling, call
+from archc.types.attributes import attribute
+from archc.types.dims import SymbolicDim
+from archc.types.signature import Signature, parse_signature
+from archc.types.solve import Extent
+from archc.types.tensor_type import DType, TensorType
 
 
 @operator

@@ -13,15 +13,15 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from archc.ir.dims import SymbolicDim
-from archc.ir.signature import Axis, Index, Pattern, Signature, Spread, expand
-from archc.ir.solve import Extent
-from archc.ir.types import MOST_AXES, TensorType
-from archc.ops.dtypes import ONNX_ALL
-from archc.ops.misfit import too_many_axes
-from archc.ops.operator import Operator, OperatorError, operator, symbolic
-from archc.ops.rewriting import Uniform
-from archc.ops.spelling import OnnxSpelling, TorchSpelling, Verbatim, literal, method
+from archc.operator.base import Operator, OperatorError, operator, symbolic
+from archc.operator.dtypes import ONNX_ALL
+from archc.operator.misfit import too_many_axes
+from archc.operator.rewriting import Uniform
+from archc.operator.spelling import OnnxSpelling, TorchSpelling, Verbatim, literal, method
+from archc.types.dims import SymbolicDim
+from archc.types.signature import Axis, Index, Pattern, Signature, Spread, expand
+from archc.types.solve import Extent
+from archc.types.tensor_type import MOST_AXES, TensorType
 
 
 @operator

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from archc.ir.attributes import attribute
-from archc.ir.storage import Int8
-from archc.ir.types import DType, TensorType
-from archc.ops.checks import check_positive
-from archc.ops.dtypes import FLOATS, ONNX_FLOATS, PLACES
+from archc.operator.base import Operator, operator
+from archc.operator.checks import check_positive
+from archc.operator.dtypes import FLOATS, ONNX_FLOATS, PLACES
+from archc.operator.parameter import Parameter, kaiming_uniform, normal, uniform_fan_in
+from archc.operator.spelling import OnnxSpelling, Quantized, TorchModule, TorchSpelling, call
 from archc.ops.integers import integer_module, onnx_product, quantized_operand
-from archc.ops.operator import Operator, operator
-from archc.ops.parameter import Parameter, kaiming_uniform, normal, uniform_fan_in
-from archc.ops.spelling import OnnxSpelling, Quantized, TorchModule, TorchSpelling, call
+from archc.types.attributes import attribute
+from archc.types.storage import Int8
+from archc.types.tensor_type import DType, TensorType
 
 
 @operator

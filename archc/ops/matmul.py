@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from archc.ir.dims import minimum, product
-from archc.ops.dtypes import NUMBERS, named
-from archc.ops.operator import Operator, operator
-from archc.ops.spelling import OnnxSpelling, TorchSpelling, infix
+from archc.operator.base import Operator, operator
+from archc.operator.dtypes import NUMBERS, named
+from archc.operator.spelling import OnnxSpelling, TorchSpelling, infix
+from archc.types.dims import minimum, product
 
 
 @operator

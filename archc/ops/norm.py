@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
-from archc.ir.attributes import attribute
-from archc.ir.dims import product
-from archc.ir.solve import Extent
-from archc.ir.types import DType, TensorType
-from archc.ops.checks import check_channels, check_positive, check_probability, check_rank
-from archc.ops.dtypes import FLOATS, ONNX_FLOATS, ONNX_SINGLE, as_f32
-from archc.ops.operator import Operator, OperatorError, operator
-from archc.ops.parameter import Parameter, ones, zeros
-from archc.ops.spelling import OnnxSpelling, TorchModule, TorchSpelling, Verbatim, call
+from archc.operator.base import Operator, OperatorError, operator
+from archc.operator.checks import check_channels, check_positive, check_probability, check_rank
+from archc.operator.dtypes import FLOATS, ONNX_FLOATS, ONNX_SINGLE, as_f32
+from archc.operator.parameter import Parameter, ones, zeros
+from archc.operator.spelling import OnnxSpelling, TorchModule, TorchSpelling, Verbatim, call
+from archc.types.attributes import attribute
+from archc.types.dims import product
+from archc.types.solve import Extent
+from archc.types.tensor_type import DType, TensorType
 
 if TYPE_CHECKING:
     import numpy as np

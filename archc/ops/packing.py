@@ -6,7 +6,7 @@ says how many sequences are left in each step.
 
 from __future__ import annotations
 
-from archc.ops.spelling import TorchHelper
+from archc.operator.spelling import TorchHelper
 
 _IMPORTS = ("torch.nn.utils.rnn.pack_padded_sequence", "torch.nn.utils.rnn.pad_packed_sequence")
 

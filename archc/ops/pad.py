@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from archc.ir.attributes import attribute
-from archc.ir.signature import Apply, Axis, Index, Pattern, Signature
-from archc.ir.solve import Extent
-from archc.ir.types import DType, TensorType
-from archc.ops.axes import plain_axes
-from archc.ops.dtypes import ONNX_MOST, as_element
-from archc.ops.operator import Operator, OperatorError, operator
-from archc.ops.rewriting import Uniform
-from archc.ops.spelling import OnnxSpelling, TorchSpelling, call
+from archc.operator.axes import plain_axes
+from archc.operator.base import Operator, OperatorError, operator
+from archc.operator.dtypes import ONNX_MOST, as_element
+from archc.operator.rewriting import Uniform
+from archc.operator.spelling import OnnxSpelling, TorchSpelling, call
+from archc.types.attributes import attribute
+from archc.types.signature import Apply, Axis, Index, Pattern, Signature
+from archc.types.solve import Extent
+from archc.types.tensor_type import DType, TensorType
 
 _ONNX_MODES = {"constant": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from archc.ir.attributes import attribute
-from archc.ir.solve import Extent
-from archc.ir.types import TensorType
-from archc.ops.checks import bad_attribute
-from archc.ops.dtypes import FLOATS, ONNX_FLOATS, ONNX_SINGLE
-from archc.ops.operator import Operator, OperatorError, operator
+from archc.operator.base import Operator, OperatorError, operator
+from archc.operator.checks import bad_attribute
+from archc.operator.dtypes import FLOATS, ONNX_FLOATS, ONNX_SINGLE
+from archc.operator.spelling import OnnxSpelling, TorchSpelling, call
 from archc.ops.spatial import (
     Sizes,
     check_sizes,
@@ -21,7 +19,9 @@ from archc.ops.spatial import (
     span_of,
     windows,
 )
-from archc.ops.spelling import OnnxSpelling, TorchSpelling, call
+from archc.types.attributes import attribute
+from archc.types.solve import Extent
+from archc.types.tensor_type import TensorType
 
 
 @operator

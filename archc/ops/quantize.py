@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from archc.ir.attributes import attribute
-from archc.ir.signature import Pattern, Signature
-from archc.ir.types import DType, TensorType
-from archc.ops.axes import axis_number, plain_axes
-from archc.ops.dtypes import FLOATS, OCTETS, ONNX_ALL, ONNX_F32, ONNX_SINGLE, named
-from archc.ops.operator import Operator, OperatorError, operator
-from archc.ops.parameter import Parameter, ones, zeros
-from archc.ops.spelling import OnnxSpelling, TorchModule, TorchSpelling, call, infix, method
+from archc.operator.axes import axis_number, plain_axes
+from archc.operator.base import Operator, OperatorError, operator
+from archc.operator.dtypes import FLOATS, OCTETS, ONNX_ALL, ONNX_F32, ONNX_SINGLE, named
+from archc.operator.parameter import Parameter, ones, zeros
+from archc.operator.spelling import OnnxSpelling, TorchModule, TorchSpelling, call, infix, method
+from archc.types.attributes import attribute
+from archc.types.signature import Pattern, Signature
+from archc.types.tensor_type import DType, TensorType
 
 _NARROW = named("f16 bf16")
 _RANGES = {DType.u8: (0, 255), DType.i8: (-128, 127)}

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
-from archc.ir.attributes import AttributeProblem, attribute, quoted, value_text
-from archc.ir.dims import SymbolicDim
-from archc.ir.signature import Index, Spread
-from archc.ir.solve import Extent
-from archc.ir.types import TensorType
-from archc.ops.axes import axis_number, axis_numbers
+from archc.operator.axes import axis_number, axis_numbers
+from archc.operator.base import OperatorError, operator, symbolic
+from archc.operator.spelling import OnnxSpelling, TorchSpelling, Verbatim, method
 from archc.ops.layout import Layout, parse_pattern
-from archc.ops.operator import OperatorError, operator, symbolic
-from archc.ops.spelling import OnnxSpelling, TorchSpelling, Verbatim, method
+from archc.types.attributes import AttributeProblem, attribute, quoted, value_text
+from archc.types.dims import SymbolicDim
+from archc.types.signature import Index, Spread
+from archc.types.solve import Extent
+from archc.types.tensor_type import TensorType
 
 
 @operator

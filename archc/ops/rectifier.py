@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from archc.ir.attributes import attribute
-from archc.ir.signature import Signature, parse_signature
-from archc.ir.types import TensorType
+from archc.operator.base import operator
+from archc.operator.checks import bad_attribute
+from archc.operator.dtypes import ONNX_F32, ONNX_SINGLE
+from archc.operator.parameter import Parameter, constant
+from archc.operator.spelling import OnnxSpelling, TorchModule, TorchSpelling, call
 from archc.ops.activation import Activation, onnx_clip
-from archc.ops.checks import bad_attribute
-from archc.ops.dtypes import ONNX_F32, ONNX_SINGLE
-from archc.ops.operator import operator
-from archc.ops.parameter import Parameter, constant
-from archc.ops.spelling import OnnxSpelling, TorchModule, TorchSpelling, call
+from archc.types.attributes import attribute
+from archc.types.signature import Signature, parse_signature
+from archc.types.tensor_type import TensorType
 
 
 @operator

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from archc.ir.attributes import attribute
-from archc.ops.dtypes import FLOATS
-from archc.ops.operator import operator
+from archc.operator.base import operator
+from archc.operator.dtypes import FLOATS
 from archc.ops.recurring import LENGTHS, Recurrent
+from archc.types.attributes import attribute
 
 
 @operator

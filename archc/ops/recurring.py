@@ -10,17 +10,17 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
-from archc.ir.attributes import attribute
-from archc.ir.signature import Signature, parse_signature
-from archc.ir.solve import Extent
-from archc.ir.types import DType, TensorType
-from archc.ops.checks import check_positive
-from archc.ops.dtypes import FLOATS, ONNX_F32, PLACES
+from archc.operator.base import Inference, Operator, OperatorError, operator
+from archc.operator.checks import check_positive
+from archc.operator.dtypes import FLOATS, ONNX_F32, PLACES
+from archc.operator.parameter import Parameter, uniform_fan_in
+from archc.operator.spelling import OnnxSpelling, TorchModule, TorchSpelling, call, method
 from archc.ops.empty_sequences import Sequences
-from archc.ops.operator import Inference, Operator, OperatorError, operator
 from archc.ops.packing import CALL_PACKED, RUN_PACKED
-from archc.ops.parameter import Parameter, uniform_fan_in
-from archc.ops.spelling import OnnxSpelling, TorchModule, TorchSpelling, call, method
+from archc.types.attributes import attribute
+from archc.types.signature import Signature, parse_signature
+from archc.types.solve import Extent
+from archc.types.tensor_type import DType, TensorType
 
 _DIRECTIONS = ("", "_reverse")
 

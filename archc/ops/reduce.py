@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from archc.ir.attributes import attribute
-from archc.ir.dims import maximum, product
-from archc.ir.signature import UNIT, Pattern, Signature
-from archc.ir.types import DType, TensorType
-from archc.ops.axes import axis_number, axis_numbers, plain_axes
-from archc.ops.dtypes import ANY, FLOATS, NUMBERS, ONNX_MOST, ONNX_WIDE
-from archc.ops.operator import Operator, OperatorError, operator, symbolic
-from archc.ops.spelling import OnnxSpelling, TorchSpelling, call, method
+from archc.operator.axes import axis_number, axis_numbers, plain_axes
+from archc.operator.base import Operator, OperatorError, operator, symbolic
+from archc.operator.dtypes import ANY, FLOATS, NUMBERS, ONNX_MOST, ONNX_WIDE
+from archc.operator.spelling import OnnxSpelling, TorchSpelling, call, method
+from archc.types.attributes import attribute
+from archc.types.dims import maximum, product
+from archc.types.signature import UNIT, Pattern, Signature
+from archc.types.tensor_type import DType, TensorType
 
 
 @operator

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from archc.ir.dims import SymbolicDim
-from archc.ir.types import DType
-from archc.ops.spelling import OnnxSpelling
+from archc.operator.spelling import OnnxSpelling
 from archc.ops.vectors import Condition, Vector, counting, known, size
+from archc.types.dims import SymbolicDim
+from archc.types.tensor_type import DType
 
 Tap = tuple[Vector, Vector | None]
 """The indices of source elements, and their weights; None for weights of 1."""

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from archc.ir.attributes import attribute
-from archc.ir.dims import SymbolicDim, divide, product
-from archc.ir.signature import UNIT, Axis, Index, Pattern, Signature
-from archc.ir.solve import Extent
-from archc.ir.types import TensorType
-from archc.ops.axes import plain_axes, plain_axis
+from archc.operator.axes import plain_axes, plain_axis
+from archc.operator.base import Operator, OperatorError, operator, symbolic
+from archc.operator.rewriting import Uniform
+from archc.operator.spelling import OnnxSpelling, TorchSpelling, Verbatim, method
 from archc.ops.layout import Layout, torch_shape
-from archc.ops.operator import Operator, OperatorError, operator, symbolic
-from archc.ops.rewriting import Uniform
-from archc.ops.spelling import OnnxSpelling, TorchSpelling, Verbatim, method
+from archc.types.attributes import attribute
+from archc.types.dims import SymbolicDim, divide, product
+from archc.types.signature import UNIT, Axis, Index, Pattern, Signature
+from archc.types.solve import Extent
+from archc.types.tensor_type import TensorType
 
 
 @operator

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from archc.ir.attributes import attribute
-from archc.ir.dims import SymbolicDim, scaled
-from archc.ir.signature import Apply, Axis, Index, Pattern, Signature
-from archc.ir.solve import Extent
-from archc.ir.types import DType, TensorType
-from archc.ops.axes import plain_axes
-from archc.ops.checks import check_positive
-from archc.ops.dtypes import FLOATS, ONNX_FLOATS, named
+from archc.operator.axes import plain_axes
+from archc.operator.base import Operator, OperatorError, operator, symbolic
+from archc.operator.checks import check_positive
+from archc.operator.dtypes import FLOATS, ONNX_FLOATS, named
+from archc.operator.spelling import OnnxSpelling, TorchSpelling, Verbatim, call, literal, method
 from archc.ops.layout import Layout
-from archc.ops.operator import Operator, OperatorError, operator, symbolic
 from archc.ops.resampling import KEYS, Resampling, layout_matters, resample
 from archc.ops.spatial import LARGEST
-from archc.ops.spelling import OnnxSpelling, TorchSpelling, Verbatim, call, literal, method
+from archc.types.attributes import attribute
+from archc.types.dims import SymbolicDim, scaled
+from archc.types.signature import Apply, Axis, Index, Pattern, Signature
+from archc.types.solve import Extent
+from archc.types.tensor_type import DType, TensorType
 
 _MODES = {
     "nearest": ("nearest", (3, 4, 5)),

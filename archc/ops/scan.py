@@ -15,13 +15,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-from archc.ir.attributes import attribute
-from archc.ir.dims import SymbolicDim
-from archc.ir.signature import Signature, parse_signature
-from archc.ir.solve import Extent
-from archc.ir.types import DType, TensorType
-from archc.ops.dtypes import Accepted
-from archc.ops.operator import Operator, operator
+from archc.operator.base import Operator, operator
+from archc.operator.dtypes import Accepted
+from archc.types.attributes import attribute
+from archc.types.dims import SymbolicDim
+from archc.types.signature import Signature, parse_signature
+from archc.types.solve import Extent
+from archc.types.tensor_type import DType, TensorType
 
 
 @operator

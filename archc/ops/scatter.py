@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from archc.ir.solve import Extent
-from archc.ir.types import DType, TensorType
-from archc.ops.dtypes import ANY, PLACES
+from archc.operator.base import Inference, OperatorError, operator
+from archc.operator.dtypes import ANY, PLACES
+from archc.operator.spelling import TorchSpelling, method
 from archc.ops.index import ByTensor
-from archc.ops.operator import Inference, OperatorError, operator
-from archc.ops.spelling import TorchSpelling, method
+from archc.types.solve import Extent
+from archc.types.tensor_type import DType, TensorType
 
 
 @operator

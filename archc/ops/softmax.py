@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from archc.ir.attributes import attribute
-from archc.ir.types import TensorType
-from archc.ops.axes import axis_number
-from archc.ops.dtypes import FLOATS, ONNX_FLOATS
-from archc.ops.operator import Operator, operator
-from archc.ops.spelling import OnnxSpelling, TorchSpelling, call
+from archc.operator.axes import axis_number
+from archc.operator.base import Operator, operator
+from archc.operator.dtypes import FLOATS, ONNX_FLOATS
+from archc.operator.spelling import OnnxSpelling, TorchSpelling, call
+from archc.types.attributes import attribute
+from archc.types.tensor_type import TensorType
 
 
 @operator

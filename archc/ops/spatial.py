@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from archc.ir.dims import floor_divide
-from archc.ir.solve import Extent
-from archc.ops.checks import bad_attribute
-from archc.ops.operator import Operator, OperatorError
+from archc.operator.base import Operator, OperatorError
+from archc.operator.checks import bad_attribute
+from archc.types.dims import floor_divide
+from archc.types.solve import Extent
 
 Sizes = int | tuple[int, ...]
 """One number for all spatial axes, or one for each."""

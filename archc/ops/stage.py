@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from archc.ir.attributes import attribute
-from archc.ir.types import TensorType
-from archc.ops.dtypes import ONNX_ALL
-from archc.ops.operator import Operator, OperatorError, operator
-from archc.ops.spelling import OnnxSpelling, TorchSpelling
+from archc.operator.base import Operator, OperatorError, operator
+from archc.operator.dtypes import ONNX_ALL
+from archc.operator.spelling import OnnxSpelling, TorchSpelling
+from archc.types.attributes import attribute
+from archc.types.tensor_type import TensorType
 
 
 @operator

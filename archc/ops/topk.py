@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from archc.ir.attributes import attribute
-from archc.ir.dims import as_symbol
-from archc.ir.signature import Pattern, Signature
-from archc.ir.solve import Extent
-from archc.ir.types import DType, TensorType
-from archc.ops.axes import axis_number, plain_axes, plain_axis
-from archc.ops.checks import check_positive
-from archc.ops.dtypes import NUMBERS
-from archc.ops.operator import Operator, OperatorError, operator
-from archc.ops.spelling import OnnxSpelling, TorchSpelling, method
+from archc.operator.axes import axis_number, plain_axes, plain_axis
+from archc.operator.base import Operator, OperatorError, operator
+from archc.operator.checks import check_positive
+from archc.operator.dtypes import NUMBERS
+from archc.operator.spelling import OnnxSpelling, TorchSpelling, method
+from archc.types.attributes import attribute
+from archc.types.dims import as_symbol
+from archc.types.signature import Pattern, Signature
+from archc.types.solve import Extent
+from archc.types.tensor_type import DType, TensorType
 
 
 @operator

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from archc.ir.dims import SymbolicDim
-from archc.ir.types import DType
-from archc.ops.spelling import OnnxSpelling
+from archc.operator.spelling import OnnxSpelling
+from archc.types.dims import SymbolicDim
+from archc.types.tensor_type import DType
 
 if TYPE_CHECKING:
     import numpy as np

@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from archc.analysis.devices import Devices
 from archc.diagnostics import Diagnostics
-from archc.ir.attributes import arguments_text
-from archc.ir.devices import Devices
 from archc.ir.graph import Graph, Node
 from archc.ir.rewriter import Rewriter
 from archc.ir.selector import Selector
+from archc.types.attributes import arguments_text
 
 if TYPE_CHECKING:
     from archc.passmanager.calibration import Calibration

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from archc.diagnostics import Diagnostics, did_you_mean, error
-from archc.ir.dims import as_symbol, symbols
 from archc.ir.graph import Graph, Value
 from archc.passmanager.failures import failed_run
+from archc.types.dims import as_symbol, symbols
 
 if TYPE_CHECKING:
     import numpy as np
@@ -63,7 +63,7 @@ class Calibration:
 
     @cached_property
     def _samples(self) -> Mapping[str, np.ndarray]:
-        from archc.ops.samples import random_inputs
+        from archc.interpreter.samples import random_inputs
 
         if self._arrays is None:
             return random_inputs(self._graph, self._seed)
@@ -78,7 +78,7 @@ class Calibration:
         An input without axes has one value for all samples.
         They cannot where an operator needs so many places along it: it looks at samples side by side.
         """
-        from archc.ops.samples import least_sizes
+        from archc.interpreter.samples import least_sizes
 
         shapes = [value.type.shape for value in self._graph.inputs if value.type.shape]
         leading = {as_symbol(shape[0]) for shape in shapes}
@@ -107,7 +107,7 @@ class Calibration:
         Raises:
             ArchcError: the model cannot run on these inputs (`calibration-failed`).
         """
-        from archc.ops.evaluate import evaluate
+        from archc.interpreter.evaluate import evaluate
 
         with self.explained():
             return evaluate(graph, next(self.batches()))
@@ -119,7 +119,7 @@ class Calibration:
         Raises:
             ArchcError: the model cannot run on them (`calibration-failed`).
         """
-        from archc.ops.evaluate import NodeFailure
+        from archc.interpreter.evaluate import NodeFailure
 
         try:
             yield
@@ -135,7 +135,7 @@ def read_calibration(graph: Graph, data: str | Path | Mapping[str, np.ndarray]) 
     Raises:
         ArchcError: an input without data, data for no input, or data of another kind, rank or shape.
     """
-    from archc.ops.evaluate import bind_sizes
+    from archc.interpreter.evaluate import bind_sizes
     from archc.weights.load import load_npz_arrays
 
     given = load_npz_arrays(Path(data)) if isinstance(data, (str, Path)) else dict(data)
@@ -208,7 +208,7 @@ def warn_of_random(calibration: Calibration, step: Pass, diagnostics: Diagnostic
 
 def _check_range(graph: Graph, value: Value, array: np.ndarray, sizes: Mapping[str, int], where: str) -> None:
     """Refuse integers that a consumer cannot look up (the ids of an embedding)."""
-    from archc.ops.samples import accepted_integers
+    from archc.interpreter.samples import accepted_integers
 
     if not value.type.dtype.integral:
         return

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from archc.diagnostics import ArchcError, error
-from archc.ir.dims import evaluate
+from archc.interpreter.samples import needed_sizes
 from archc.ir.sizes import settings_text, size_names
-from archc.ops.samples import needed_sizes
+from archc.types.dims import evaluate
 
 if TYPE_CHECKING:
+    from archc.interpreter.evaluate import NodeFailure
     from archc.ir.graph import Graph
-    from archc.ops.evaluate import NodeFailure
 
 _LARGEST = 4096
 """Exclusive limit on the sizes that are tried in the search for one that is large enough."""

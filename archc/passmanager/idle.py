@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from archc.diagnostics import Diagnostics
-from archc.ir.attributes import attributes, value_text
 from archc.ir.selector import Selector
 from archc.passmanager.base import Pass
+from archc.types.attributes import attributes, value_text
 
 if TYPE_CHECKING:
     from archc.passmanager.run import PassReport

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from archc.diagnostics import error
-from archc.ir.attributes import AttributeProblem, bind
 from archc.passmanager.base import REGISTERED, Pass
 from archc.passmanager.spellings import pass_help
+from archc.types.attributes import AttributeProblem, bind
 
 GROUP = "archc.passes"
 """The entry-point group in which packages announce their passes."""

@@ -12,14 +12,12 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
+from archc.analysis.cost import Cost, cost
+from archc.analysis.devices import Devices
 from archc.diagnostics import ArchcError, Diagnostics, error, silent
-from archc.ir.attributes import AttributeProblem
-from archc.ir.cost import Cost, cost
-from archc.ir.devices import Devices
 from archc.ir.graph import Graph
 from archc.ir.rewriter import Rewriter
 from archc.ir.selector import LONGEST, SelectorError
-from archc.ir.types import TensorType
 from archc.ir.verifier import InvalidGraph, verify
 from archc.passmanager.agreement import largest_error
 from archc.passmanager.base import Context, Pass, Preserves, Remark, select
@@ -28,6 +26,8 @@ from archc.passmanager.idle import warn_of_idle, warn_of_options
 from archc.passmanager.order import check_order
 from archc.passmanager.sizes import choose_sizes
 from archc.passmanager.threads import one_thread
+from archc.types.attributes import AttributeProblem
+from archc.types.tensor_type import TensorType
 
 if TYPE_CHECKING:
     from archc.weights.tensor import LazyTensor

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from archc.diagnostics import Diagnostics, error
-from archc.ir.dims import as_symbol
+from archc.interpreter.evaluate import bind_sizes
+from archc.interpreter.samples import sample_sizes
 from archc.ir.graph import Graph
 from archc.ir.sizes import check_sizes, empty_text, first_empty, settings_text, size_names, sizes_option
-from archc.ops.evaluate import bind_sizes
-from archc.ops.samples import sample_sizes
+from archc.types.dims import as_symbol
 
 
 @dataclass(frozen=True)

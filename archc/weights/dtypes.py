@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from archc.ir.types import DType
+from archc.types.tensor_type import DType
 
 if TYPE_CHECKING:
     import numpy as np

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from archc.cli import main
-from archc.ops import OPERATORS
+from archc.operator import OPERATORS
 from archc.passmanager.base import REGISTERED
 
 SPECS = Path(__file__).parents[2] / "specs"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from archc.cli.spellings import spellings
-from archc.ir.attributes import attributes
-from archc.ops import OPERATORS
+from archc.operator import OPERATORS
 from archc.passmanager import pass_names
+from archc.types.attributes import attributes
 from tests.cli.conftest import SPECS, Run
 
 

@@ -12,16 +12,16 @@ import torch
 from onnx.reference import ReferenceEvaluator
 
 from archc.codegen.onnx import check, run, to_model
-from archc.ir.attributes import attribute
-from archc.ir.dims import symbol
+from archc.interpreter.evaluate import evaluate
 from archc.ir.graph import Graph, Value
 from archc.ir.rewriter import Rewriter
-from archc.ir.types import DType, TensorType
 from archc.ir.verifier import verify
-from archc.ops.evaluate import evaluate
-from archc.ops.operator import Operator, operator
-from archc.ops.parameter import Parameter, ones, zeros
-from archc.ops.spelling import OnnxSpelling, TorchSpelling
+from archc.operator.base import Operator, operator
+from archc.operator.parameter import Parameter, ones, zeros
+from archc.operator.spelling import OnnxSpelling, TorchSpelling
+from archc.types.attributes import attribute
+from archc.types.dims import symbol
+from archc.types.tensor_type import DType, TensorType
 from archc.weights.store import Weights
 from archc.weights.tensor import ArrayTensor
 

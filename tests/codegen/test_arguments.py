@@ -8,7 +8,7 @@ import pytest
 
 import archc
 from archc.codegen.torch.names import class_name
-from archc.language.printer import print_graph
+from archc.language.printing.printer import print_graph
 from tests.codegen.torch_modules import assert_agrees, graph_of, source_of
 
 UNITS = """

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 import archc
-from archc.codegen.outline import outline
-from archc.codegen.program import Loop
-from archc.language.printer import print_graph
+from archc.codegen.outline.outline import outline
+from archc.codegen.outline.program import Loop
+from archc.language.printing.printer import print_graph
 from tests.codegen.torch_modules import assert_agrees, graph_of, source_of
 
 STAGES = """

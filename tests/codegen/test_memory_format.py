@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from archc.compiler import compile as compile_path
-from archc.ops.evaluate import evaluate
+from archc.interpreter.evaluate import evaluate
 from tests.codegen.torch_modules import CONVOLUTIONS as NARROW
 from tests.codegen.torch_modules import graph_of, imported, inputs_of, source_of
 

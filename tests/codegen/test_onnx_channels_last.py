@@ -12,7 +12,8 @@ import pytest
 from onnx.reference import ReferenceEvaluator
 
 import archc
-from archc.codegen.onnx import channels_last, check, run, to_model
+from archc.codegen.onnx import check, run, to_model
+from archc.codegen.onnx.int8 import channels_last
 from archc.ir.graph import Graph
 
 from .onnx_cases import floats

@@ -11,9 +11,9 @@ import pytest
 from archc.codegen.onnx import emit, to_model
 from archc.diagnostics import ArchcError, Source, Span
 from archc.ir.graph import Graph, Scope
-from archc.ir.storage import Int8
-from archc.ir.types import DType
 from archc.ops.linear import Embedding, Linear
+from archc.types.storage import Int8
+from archc.types.tensor_type import DType
 
 from .onnx_cases import Counted, Fold, Formless, Halves, Hand, Model, N, Rectify, T, Twins, agree, floats
 

@@ -11,9 +11,9 @@ from onnx import TensorProto
 
 from archc.codegen.onnx import InvalidModel, as_text, check, emit
 from archc.ir.graph import Graph
-from archc.ir.storage import Int8
-from archc.ir.types import DType
 from archc.ops.linear import Linear
+from archc.types.storage import Int8
+from archc.types.tensor_type import DType
 from archc.weights import safetensors
 from archc.weights.store import Weights
 from archc.weights.tensor import FileTensor

@@ -12,14 +12,14 @@ import pytest
 import torch
 
 from archc.codegen.onnx import as_text, check, run, to_model
+from archc.interpreter.evaluate import evaluate
 from archc.ir.graph import Graph, Value
-from archc.ir.storage import Int8
-from archc.ir.types import DType
 from archc.ops.conv import Conv2d
-from archc.ops.evaluate import evaluate
 from archc.ops.linear import Linear
 from archc.ops.pool import MaxPool2d
 from archc.ops.quantize import Dequantize, Quantize
+from archc.types.storage import Int8
+from archc.types.tensor_type import DType
 from archc.weights.tensor import ArrayTensor
 
 from .onnx_cases import Arrays, Fold, Model, N, Rectify, T, floats

@@ -16,10 +16,10 @@ import torch
 
 from archc.codegen.onnx import check, to_model
 from archc.ir.graph import Graph
-from archc.ir.storage import Int8
-from archc.ir.types import DType
-from archc.ops import OPERATORS
+from archc.operator import OPERATORS
 from archc.ops.quantize import Dequantize, Quantize
+from archc.types.storage import Int8
+from archc.types.tensor_type import DType
 from archc.weights.tensor import ArrayTensor
 from tests.codegen.torch_modules import imported
 from tests.ops.runtimes import at_every_level

@@ -15,8 +15,8 @@ import torch
 
 import archc
 from archc.codegen.onnx import to_model
+from archc.interpreter.evaluate import evaluate
 from archc.ir.graph import Graph
-from archc.ops.evaluate import evaluate
 from archc.weights.tensor import ArrayTensor
 from tests.ops.runtimes import at_every_level
 

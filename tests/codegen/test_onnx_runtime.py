@@ -9,7 +9,7 @@ import torch
 
 import archc
 from archc.codegen.onnx import run, run_tensors, to_model
-from archc.ir.types import DType
+from archc.types.tensor_type import DType
 
 
 @pytest.mark.parametrize("dtype", DType)

@@ -1,4 +1,4 @@
-"""Symbolic sizes in ONNX: integer arithmetic on the inputs' shapes equals the arithmetic of `archc.ir.dims`."""
+"""Symbolic sizes in ONNX: integer arithmetic on the inputs' shapes equals the arithmetic of `archc.types.dims`."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from onnx.reference import ReferenceEvaluator
 
 from archc.codegen.onnx import check, run, to_model
 from archc.diagnostics import ArchcError
-from archc.ir import dims
-from archc.ir.attributes import attribute
-from archc.ir.dims import SymbolicDim, symbol
-from archc.ir.types import DType, TensorType
-from archc.ops.operator import Operator, operator
-from archc.ops.spelling import OnnxSpelling
+from archc.operator.base import Operator, operator
+from archc.operator.spelling import OnnxSpelling
+from archc.types import dims
+from archc.types.attributes import attribute
+from archc.types.dims import SymbolicDim, symbol
+from archc.types.tensor_type import DType, TensorType
 
 from .onnx_cases import Model, N, T, agree, floats
 
@@ -114,8 +114,8 @@ class Reshape(Operator, abstract=True):
     to: tuple[Any, ...] = attribute()
 
     def infer(self, types: Sequence[TensorType]) -> Any:
-        from archc.ir.solve import Solution
-        from archc.ops.operator import Inference
+        from archc.operator.base import Inference
+        from archc.types.solve import Solution
 
         solution = Solution(self.signature_for(types), {}, (self.to,))
         return Inference((TensorType(types[0].dtype, self.to),), {}, solution)

@@ -14,10 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import archc
-from archc.codegen.onnx import check, run, stems, to_model
-from archc.codegen.onnx.patches import Along, Patches
+from archc.codegen.onnx import check, run, to_model
+from archc.codegen.onnx.int8 import stems
+from archc.codegen.onnx.int8.patches import Along, Patches
+from archc.interpreter.evaluate import evaluate
 from archc.ir.graph import Graph
-from archc.ops.evaluate import evaluate
 from archc.weights.tensor import ArrayTensor
 
 from .onnx_cases import floats

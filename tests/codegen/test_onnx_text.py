@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from archc.codegen.onnx import as_text, to_model
-from archc.ir.storage import Int8
-from archc.ir.types import DType
+from archc.operator.base import Operator, operator
+from archc.operator.spelling import OnnxSpelling
 from archc.ops.linear import Embedding, Linear
-from archc.ops.operator import Operator, operator
-from archc.ops.spelling import OnnxSpelling
+from archc.types.storage import Int8
+from archc.types.tensor_type import DType
 
 from .onnx_cases import Halves, Model, N, T
 

@@ -7,14 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import archc
-from archc.codegen.outline import outline
-from archc.codegen.program import Apply, Definition, Local, Loop, Program, Statement, Use
-from archc.ir.dims import symbol
+from archc.codegen.outline.outline import outline
+from archc.codegen.outline.program import Apply, Definition, Local, Loop, Program, Statement, Use
 from archc.ir.graph import Graph, Node, Scope
 from archc.ir.rewriter import Rewriter
-from archc.ir.types import DType, TensorType
+from archc.operator.base import OPERATORS
 from archc.ops.linear import Linear
-from archc.ops.operator import OPERATORS
+from archc.types.dims import symbol
+from archc.types.tensor_type import DType, TensorType
 from tests.language.random_graphs import random_graph
 
 Meaning = tuple[object, ...]

@@ -21,9 +21,9 @@ import archc
 from archc.codegen.pipeline import Stage, emit, shared, split
 from archc.compiler import Compiled
 from archc.driver.programs import load_module
+from archc.interpreter.evaluate import evaluate
 from archc.ir.rewriter import Rewriter
-from archc.ir.types import TensorType
-from archc.ops.evaluate import evaluate
+from archc.types.tensor_type import TensorType
 from tests.codegen.torch_modules import inputs_of
 from tests.pipeline_runs import models
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from archc.codegen.onnx import check, run, run_tensors, to_model
-from archc.ops.evaluate import evaluate
+from archc.interpreter.evaluate import evaluate
 
 from .random_scans import random_text
 from .scan_cases import ELMAN, TEXTS

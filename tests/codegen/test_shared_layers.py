@@ -10,7 +10,7 @@ import torch
 import archc
 from archc.codegen.pipeline import split
 from archc.driver.programs import load_module
-from archc.ops.evaluate import evaluate
+from archc.interpreter.evaluate import evaluate
 
 LAYERS = {
     "linear": ("f32[N, 7, 8]", "linear(8)", "x -> sh", "x -> tanh -> to_stage(1) -> sh"),

@@ -14,11 +14,11 @@ from archc.codegen.onnx import to_model
 from archc.codegen.pipeline import split
 from archc.compiler import compile as compile_text
 from archc.diagnostics import ArchcError
-from archc.ir.dims import evaluate, symbol
+from archc.interpreter.evaluate import evaluate as run
 from archc.ir.graph import Graph
-from archc.ir.shown_sizes import ShownSizes
-from archc.ir.types import DType, TensorType
-from archc.ops.evaluate import evaluate as run
+from archc.types.dims import evaluate, symbol
+from archc.types.shown_sizes import ShownSizes
+from archc.types.tensor_type import DType, TensorType
 from tests.codegen.torch_modules import graph_of, imported
 
 SPEECH = """

@@ -9,14 +9,14 @@ import torch
 
 from archc.diagnostics import ArchcError
 from archc.driver.binding import bind_fresh
-from archc.ir.dims import symbol
 from archc.ir.graph import Graph
 from archc.ir.rewriter import Rewriter
-from archc.ir.types import DType, TensorType
-from archc.ops import OPERATORS, Operator
-from archc.ops.operator import operator
-from archc.ops.parameter import Parameter, normal, ones
-from archc.ops.spelling import TorchSpelling, infix
+from archc.operator import OPERATORS, Operator
+from archc.operator.base import operator
+from archc.operator.parameter import Parameter, normal, ones
+from archc.operator.spelling import TorchSpelling, infix
+from archc.types.dims import symbol
+from archc.types.tensor_type import DType, TensorType
 from tests.codegen.torch_modules import (
     CONVOLUTIONS,
     GPT,

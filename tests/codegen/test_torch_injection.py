@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from archc.codegen.torch import emit
 from archc.codegen.torch.docstrings import docstring
 from archc.driver.binding import bind_fresh
-from archc.ir.attributes import attribute
 from archc.ir.graph import Graph, Scope
 from archc.ir.rewriter import Rewriter
-from archc.ir.types import DType, TensorType
-from archc.ops import OPERATORS, Operator
-from archc.ops.operator import operator
-from archc.ops.spelling import TorchSpelling, method
+from archc.operator import OPERATORS, Operator
+from archc.operator.base import operator
+from archc.operator.spelling import TorchSpelling, method
+from archc.types.attributes import attribute
+from archc.types.tensor_type import DType, TensorType
 from tests.codegen.torch_modules import assert_paths, imported
 
 HOSTILE = [

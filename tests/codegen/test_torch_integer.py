@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 import torch
 
+from archc.interpreter.evaluate import evaluate
 from archc.ir.graph import Graph, Value
 from archc.ir.rewriter import Rewriter
-from archc.ir.storage import Dense, Int8
-from archc.ir.types import DType
 from archc.ir.verifier import verify
-from archc.ops import OPERATORS
-from archc.ops.evaluate import evaluate
+from archc.operator import OPERATORS
+from archc.types.storage import Dense, Int8
+from archc.types.tensor_type import DType
 from tests.codegen import torch_modules
 from tests.codegen.torch_modules import assert_agrees, graph_of, inputs_of, source_of, with_exact_sums
 

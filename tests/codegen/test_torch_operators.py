@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import tests.ops
-from archc.ops.evaluate import evaluate
+from archc.interpreter.evaluate import evaluate
 from tests.codegen.torch_modules import assert_paths, imported
 from tests.ops.drawing import draw_weights, one_node
 from tests.ops.harness import Case

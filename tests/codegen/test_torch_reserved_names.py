@@ -24,7 +24,7 @@ from archc.compiler import parse
 from archc.diagnostics import ArchcError
 from archc.driver.binding import bind_fresh
 from archc.ir.graph import Graph
-from archc.language.printer import print_graph
+from archc.language.printing.printer import print_graph
 from tests.codegen.torch_modules import assert_agrees, graph_of, imported, inputs_of, source_of
 
 PLACES = {

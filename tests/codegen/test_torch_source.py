@@ -13,9 +13,9 @@ from archc.codegen.torch import class_name, reserved_member_names
 from archc.diagnostics import ArchcError
 from archc.ir.graph import Graph
 from archc.ir.rewriter import Rewriter
-from archc.ir.types import DType, TensorType
-from archc.language.printer import print_graph
-from archc.ops import OPERATORS
+from archc.language.printing.printer import print_graph
+from archc.operator import OPERATORS
+from archc.types.tensor_type import DType, TensorType
 from tests.codegen.torch_modules import (
     CONVOLUTIONS,
     GPT,

@@ -15,12 +15,12 @@ from archc.codegen.torch import class_name, emit
 from archc.compiler import compile as compile_text
 from archc.compiler import parse
 from archc.driver.binding import bind_fresh
-from archc.ir.dims import evaluate as size_of
-from archc.ir.dims import symbols
+from archc.interpreter.evaluate import evaluate
+from archc.interpreter.samples import accepted_integers
 from archc.ir.graph import Graph
-from archc.ir.types import DType
-from archc.ops.evaluate import evaluate
-from archc.ops.samples import accepted_integers
+from archc.types.dims import evaluate as size_of
+from archc.types.dims import symbols
+from archc.types.tensor_type import DType
 from archc.weights.safetensors import write
 
 SPECS = sorted(Path("specs").glob("*.arch"))

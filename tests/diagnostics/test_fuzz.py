@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from archc.compiler import build, open_module
 from archc.diagnostics import ArchcError, Diagnostics, Source, render
 from archc.driver.pipelines import check_pipelines
-from archc.language.loading import decoded
+from archc.language.elaboration.loading import decoded
 
 SPECS = [path.read_text(encoding="utf-8") for path in sorted((Path(__file__).parents[2] / "specs").glob("*.arch"))]
 # A little of everything, so that mutations reach the rest of the language.

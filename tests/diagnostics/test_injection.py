@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import archc
-from archc.ir.attributes import quoted
+from archc.types.attributes import quoted
 from tests.diagnostics.cases import run
 
 CODE = "__import__('pathlib').Path('pwned').touch()"

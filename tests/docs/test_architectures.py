@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 import archc
+from archc.analysis.cost import cost
 from archc.cli import main
 from archc.compiler import open_module
 from archc.diagnostics import Diagnostics
-from archc.ir.cost import cost
 from tests.docs.examples import ROOT, named_blocks
 from tests.specs.siblings import SPECS
 

@@ -11,9 +11,9 @@ import pytest
 import torch
 
 import archc
+from archc.analysis.cost import cost
 from archc.diagnostics import ArchcError, Diagnostics
 from archc.driver.binding import bind_fresh, bind_given
-from archc.ir.cost import cost
 from archc.ir.verifier import verify
 from archc.weights.safetensors import write
 from archc.weights.store import Weights

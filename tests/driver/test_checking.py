@@ -20,7 +20,7 @@ from archc.driver.lively import lively_factors, with_factors
 from archc.driver.programs import Programs
 from archc.driver.targets import write_weights
 from archc.driver.tolerance import FLOORS
-from archc.ops.evaluate import values
+from archc.interpreter.evaluate import values
 from archc.passmanager.agreement import largest_error, spreads
 from archc.passmanager.calibration import Calibration
 

@@ -8,10 +8,10 @@ from random import Random
 from string import ascii_lowercase
 from typing import Any, Literal, Union, get_args, get_origin
 
-from archc.ir.attributes import AttributeInfo, attributes
-from archc.ir.dims import SymbolicDim, as_symbol, product
-from archc.ir.types import DType, TensorType
-from archc.ops.operator import Operator
+from archc.operator.base import Operator
+from archc.types.attributes import AttributeInfo, attributes
+from archc.types.dims import SymbolicDim, as_symbol, product
+from archc.types.tensor_type import DType, TensorType
 
 FLOATS = (0.1, 0.25, 0.5, 1.0, 1.5, 2.0, -0.5, -1.0, 3.0, 1e-3)
 DTYPES = ("f32", "f32", "f32", "i64", "i64", "bool", "f16", "f64", "i32", "bf16", "u8", "i8", "i16")

@@ -20,8 +20,8 @@ from archc.compiler import open_module
 from archc.diagnostics import ArchcError, Diagnostics
 from archc.driver.pipelines import parse_passes
 from archc.driver.targets import write_weights
+from archc.interpreter.evaluate import NodeFailure, evaluate, values
 from archc.ir.graph import Graph, Value
-from archc.ops.evaluate import NodeFailure, evaluate, values
 from archc.passmanager import Pass
 from archc.passmanager.agreement import largest_error
 from archc.passmanager.calibration import Calibration

@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
-from archc.ir.dims import SymbolicDim, symbol
-from archc.ir.dims import evaluate as number_of
-from archc.ir.types import DType, TensorType
-from archc.ops.operator import OPERATORS
+from archc.operator.base import OPERATORS
+from archc.types.dims import SymbolicDim, symbol
+from archc.types.dims import evaluate as number_of
+from archc.types.tensor_type import DType, TensorType
 from tests.fuzz.operators import Choice, chosen
 from tests.fuzz.tensors import CannotRun, Tensor, Unsuitable, applied, random_tensor
 from tests.fuzz.writing import Body, Names, declared_type, spelled

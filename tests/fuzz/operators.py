@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING
 
-from archc.ir.attributes import AttributeProblem
-from archc.ir.dims import SymbolicDim
-from archc.ir.dims import evaluate as number_of
-from archc.ir.signature import Pattern, Spread, parse_signature
-from archc.ir.types import DType, TensorType
-from archc.ops.operator import OPERATORS, Operator, OperatorError
+from archc.operator.base import OPERATORS, Operator, OperatorError
+from archc.types.attributes import AttributeProblem
+from archc.types.dims import SymbolicDim
+from archc.types.dims import evaluate as number_of
+from archc.types.signature import Pattern, Spread, parse_signature
+from archc.types.tensor_type import DType, TensorType
 from tests.fuzz.attributes import Undrawable, draw_operator
 from tests.fuzz.tensors import Tensor, Unsuitable
 

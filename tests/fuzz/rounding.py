@@ -16,9 +16,9 @@ from dataclasses import dataclass
 
 import torch
 
+from archc.interpreter import evaluate as interpreter
 from archc.ir.graph import Graph, Node
-from archc.ops import evaluate as interpreter
-from archc.ops.operator import OPERATORS
+from archc.operator.base import OPERATORS
 
 FACTOR = 16
 """The allowed error, in units of the measured movement: one run finds a typical movement, not the largest."""

@@ -8,12 +8,12 @@ from random import Random
 
 import torch
 
-from archc.ir.dims import evaluate as number_of
+from archc.interpreter.evaluate import NodeFailure, run_node
 from archc.ir.graph import Graph
 from archc.ir.rewriter import Rewriter
-from archc.ir.types import DType, TensorType
-from archc.ops.evaluate import NodeFailure, run_node
-from archc.ops.operator import Operator
+from archc.operator.base import Operator
+from archc.types.dims import evaluate as number_of
+from archc.types.tensor_type import DType, TensorType
 from archc.weights.tensor import InitializedTensor
 
 LARGEST = 1e3

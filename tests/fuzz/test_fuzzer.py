@@ -12,14 +12,14 @@ import pytest
 import torch
 
 import archc
-from archc.ir.dims import evaluate as number_of
-from archc.ir.dims import symbol
-from archc.ir.types import DType, TensorType
+from archc.interpreter.evaluate import NodeFailure
+from archc.operator.base import OPERATORS
 from archc.ops.activation import Tanh
-from archc.ops.evaluate import NodeFailure
-from archc.ops.operator import OPERATORS
 from archc.ops.scan import ScanEnter
 from archc.passmanager import Pass
+from archc.types.dims import evaluate as number_of
+from archc.types.dims import symbol
+from archc.types.tensor_type import DType, TensorType
 from archc.weights.tensor import ArrayTensor
 from tests.fuzz import campaign, checks, programs
 from tests.fuzz.checks import check

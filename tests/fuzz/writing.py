@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterable, Sequence
 from random import Random
 
-from archc.ir.dims import largest
-from archc.ir.types import TensorType
-from archc.ops.formula import formula_of
+from archc.operator.formula import formula_of
+from archc.types.dims import largest
+from archc.types.tensor_type import TensorType
 from tests.fuzz.operators import Choice, owns_parameters
 from tests.fuzz.tensors import Tensor
 

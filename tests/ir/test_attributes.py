@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from archc.diagnostics import Diagnostics, Source
 from archc.driver.pipelines import value_of
-from archc.ir.attributes import AttributeProblem, arguments_text, attribute, attributes, bind, quoted, value_text
-from archc.ir.dims import SymbolicDim, symbol
-from archc.ir.types import DType
-from archc.language import syntax
-from archc.language.parser import parse_pipeline, parse_value
+from archc.language.syntax import tree
+from archc.language.syntax.parser import parse_pipeline, parse_value
+from archc.types.attributes import AttributeProblem, arguments_text, attribute, attributes, bind, quoted, value_text
+from archc.types.dims import SymbolicDim, symbol
+from archc.types.tensor_type import DType
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def test_a_string_reads_back(text: str) -> None:
     diagnostics = Diagnostics()
     node = parse_value(Source(quoted(text)), diagnostics)
     diagnostics.check()
-    assert isinstance(node, syntax.String) and node.value == text
+    assert isinstance(node, tree.String) and node.value == text
 
 
 @pytest.mark.parametrize(

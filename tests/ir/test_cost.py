@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 import archc
-from archc.ir.cost import activation_bytes, cost, multiply_adds
-from archc.ops import OPERATORS
+from archc.analysis.cost import activation_bytes, cost, multiply_adds
+from archc.operator import OPERATORS
 
 TEXT = """
 model m {

@@ -8,9 +8,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from archc.ir.coupling import Coupling, Group
+from archc.analysis.coupling import Coupling, Group
 from archc.ir.graph import Graph, Value
-from archc.ir.types import DType
+from archc.types.tensor_type import DType
 from tests.passes.graphs import Build
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from archc.ir.attributes import attributes
-from archc.ir.devices import DEFAULT_LINK, KINDS, Cpu, Cuda, Devices
+from archc.analysis.devices import DEFAULT_LINK, KINDS, Cpu, Cuda, Devices
+from archc.types.attributes import attributes
 
 
 def box(**links: float) -> Devices:

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from archc.compiler import parse
 from archc.diagnostics import ArchcError
-from archc.ir import dims
-from archc.ir.dims import SymbolicDim, as_symbol, divide, evaluate, substitute, symbol, symbols
+from archc.types import dims
+from archc.types.dims import SymbolicDim, as_symbol, divide, evaluate, substitute, symbol, symbols
 
 NAMES = ("A", "B", "C")
 VALUES = st.fixed_dictionaries({name: st.integers(1, 40) for name in NAMES})

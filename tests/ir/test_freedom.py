@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 import torch
 
-from archc.ir.coupling import Coupling, Group
-from archc.ir.freedom import Freedom, Tensor
+from archc.analysis.coupling import Coupling, Group
+from archc.analysis.freedom import Freedom, Tensor
+from archc.interpreter.evaluate import evaluate
 from archc.ir.graph import Graph
 from archc.ir.rewriter import Rewriter
-from archc.ir.types import DType, TensorType
-from archc.ops.evaluate import evaluate
-from archc.ops.operator import Operator
+from archc.operator.base import Operator
+from archc.types.tensor_type import DType, TensorType
 from archc.weights.store import Weights
 from archc.weights.tensor import ArrayTensor
 from tests.ops.harness import Case

@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from archc.ir.dims import symbol
 from archc.ir.graph import Graph, Node, Value
 from archc.ir.rewriter import Rewriter
-from archc.ir.types import DType, TensorType
-from archc.ops import OPERATORS
+from archc.operator import OPERATORS
+from archc.types.dims import symbol
+from archc.types.tensor_type import DType, TensorType
 from tests.language.random_graphs import random_graph
 
 F32 = TensorType(DType.f32, (symbol("N"), 4))
@@ -116,7 +116,7 @@ def test_the_order_of_the_text_is_kept_where_data_allow() -> None:
 def test_what_makes_two_graphs_different(change: str) -> None:
     from dataclasses import replace
 
-    from archc.ir.storage import Int8
+    from archc.types.storage import Int8
 
     one, (graph, _, nodes) = chain()[0], chain()
     assert one == graph

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archc.ir.records import record
+from archc.types.records import record
 
 
 @record

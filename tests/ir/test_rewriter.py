@@ -11,14 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from archc.driver.binding import bind_fresh
-from archc.ir.dims import symbol
 from archc.ir.graph import Graph, Value
 from archc.ir.rewriter import Rewriter
-from archc.ir.storage import Int8
-from archc.ir.types import DType, TensorType
 from archc.ir.verifier import verify
-from archc.ops import OPERATORS
-from archc.ops.operator import OperatorError
+from archc.operator import OPERATORS
+from archc.operator.base import OperatorError
+from archc.types.dims import symbol
+from archc.types.storage import Int8
+from archc.types.tensor_type import DType, TensorType
 from archc.weights.scratch import HELD_BYTES
 from tests.language.random_graphs import random_graph
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 
 import archc
-from archc.ir.cost import Costs, cost
-from archc.ir.dims import symbol
+from archc.analysis.cost import Costs, cost
 from archc.ir.graph import Graph, Node
 from archc.ir.rewriter import Rewriter
 from archc.ir.scans import Scan, handed_on, repetitions, schedule
-from archc.ir.types import DType, TensorType
 from archc.ir.verifier import InvalidGraph, verify
 from archc.ops.activation import Tanh
 from archc.ops.scan import ScanEnter, ScanExit
+from archc.types.dims import symbol
+from archc.types.tensor_type import DType, TensorType
 from tests.codegen.scan_cases import ELMAN, TEXTS
 
 

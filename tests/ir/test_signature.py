@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archc.ir.signature import (
+from archc.operator import OPERATORS
+from archc.types.signature import (
     Apply,
     Axis,
     Index,
@@ -19,7 +20,6 @@ from archc.ir.signature import (
     expand,
     parse_signature,
 )
-from archc.ops import OPERATORS
 
 NAMES = st.sampled_from(["a", "b", "c", "kh", "in_2"])
 FACTORS = st.builds(Index, NAMES) | st.integers(2, 9) | st.builds(Apply, st.just("conv"), st.builds(Index, NAMES))

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archc.ir.dims import symbol
-from archc.ir.signature import RankMismatch, parse_signature
-from archc.ir.solve import Contradiction, Solution, solve
+from archc.types.dims import symbol
+from archc.types.signature import RankMismatch, parse_signature
+from archc.types.solve import Contradiction, Solution, solve
 
 LETTERS = "ijkl"
 EXTENTS = st.integers(1, 3)

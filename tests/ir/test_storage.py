@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from archc.ir.storage import STORAGES, Dense, Int8, Masked, Weight
-from archc.ir.types import DType
+from archc.types.storage import STORAGES, Dense, Int8, Masked, Weight
+from archc.types.tensor_type import DType
 
 
 @st.composite

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from archc.driver.binding import bind_fresh
-from archc.ir.dims import symbol
 from archc.ir.graph import Graph, Node, Value
 from archc.ir.rewriter import Rewriter
-from archc.ir.types import DType, TensorType
 from archc.ir.verifier import InvalidGraph, verify
-from archc.ops import OPERATORS
+from archc.operator import OPERATORS
+from archc.types.dims import symbol
+from archc.types.tensor_type import DType, TensorType
 from archc.weights.tensor import ArrayTensor
 
 F32 = TensorType(DType.f32, (symbol("N"), 4))

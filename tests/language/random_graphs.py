@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import random
 
-from archc.ir.dims import symbol
 from archc.ir.graph import Graph, Node, Scope, Value
 from archc.ir.rewriter import Rewriter
-from archc.ir.storage import Int8, Masked, Storage
-from archc.ir.types import DType, TensorType
 from archc.ir.verifier import verify
+from archc.operator.base import OPERATORS
 from archc.ops.linear import Linear
-from archc.ops.operator import OPERATORS
+from archc.types.dims import symbol
+from archc.types.storage import Int8, Masked, Storage
+from archc.types.tensor_type import DType, TensorType
 
 _WIDTH = 8
 

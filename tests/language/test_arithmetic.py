@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archc.ir.dims import evaluate, symbol
-from archc.language.arithmetic import LARGEST_NUMBER, ArithmeticProblem, binary, call_function, check_number
+from archc.language.elaboration.arithmetic import LARGEST_NUMBER, ArithmeticProblem, binary, call_function, check_number
+from archc.types.dims import evaluate, symbol
 
 OPERATORS = {
     "+": operator.add,

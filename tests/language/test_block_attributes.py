@@ -9,7 +9,7 @@ import pytest
 import archc
 from archc.cli import main
 from archc.diagnostics import ArchcError
-from archc.language.printer import print_graph
+from archc.language.printing.printer import print_graph
 
 TEXT = """\
 block Twice {

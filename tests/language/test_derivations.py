@@ -8,7 +8,7 @@ import pytest
 
 import archc
 from archc.diagnostics import ArchcError
-from archc.language.printer import print_graph
+from archc.language.printing.printer import print_graph
 
 BASE = """\
 # A stack of layers.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from archc.analysis.devices import Cpu, Cuda, Devices
 from archc.compiler import open_module
 from archc.diagnostics import Diagnostics
-from archc.ir.devices import Cpu, Cuda, Devices
-from archc.language.devices import devices_of
+from archc.language.elaboration.devices import devices_of
 
 
 def read(text: str) -> tuple[Devices, Diagnostics]:

@@ -9,8 +9,8 @@ import pytest
 
 from archc.compiler import choose_model, open_module
 from archc.diagnostics import ArchcError, Diagnostics
-from archc.language.elaborate import Elaborator
-from archc.language.extent import MOST_ITERATIONS, MOST_PARTS, Extent, least_extent
+from archc.language.elaboration.elaborate import Elaborator
+from archc.language.elaboration.extent import MOST_ITERATIONS, MOST_PARTS, Extent, least_extent
 
 SPECS = sorted((Path(__file__).parents[2] / "specs").glob("*.arch"))
 LAYERS = "block A(n) { input x  for i in 0..n { x = x -> a[i]: linear(8) }  output x }\n"
@@ -109,7 +109,7 @@ def doubling(levels: int, use: str) -> str:
     ],
 )
 def test_refused_before_anything_is_built(text: str, code: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("archc.language.apply.Application.add", None)
+    monkeypatch.setattr("archc.language.elaboration.apply.Application.add", None)
     diagnostics = Diagnostics()
     module = open_module(text, diagnostics)
     try:

@@ -8,8 +8,8 @@ import pytest
 
 from archc.compiler import parse
 from archc.diagnostics import ArchcError, Source
-from archc.language import foreign_words, syntax_hints
-from archc.language.expressions import SCAN
+from archc.language.elaboration.expressions import SCAN
+from archc.language.syntax import foreign_words, syntax_hints
 from tests.language.told import told
 
 

@@ -15,14 +15,14 @@ import torch
 from archc.cli import make_parser
 from archc.compiler import parse
 from archc.diagnostics import ArchcError, squashed
-from archc.ir.attributes import attributes
-from archc.ir.types import DType
-from archc.language import foreign_words, syntax_hints
-from archc.language import parser as language
-from archc.language.arithmetic import FUNCTIONS
-from archc.language.expressions import SCAN
-from archc.ops.evaluate import evaluate
-from archc.ops.registry import known_operators, operator_names
+from archc.interpreter.evaluate import evaluate
+from archc.language.elaboration.arithmetic import FUNCTIONS
+from archc.language.elaboration.expressions import SCAN
+from archc.language.syntax import foreign_words, syntax_hints
+from archc.language.syntax import parser as language
+from archc.operator.registry import known_operators, operator_names
+from archc.types.attributes import attributes
+from archc.types.tensor_type import DType
 from tests.language.told import told
 
 TABLES = ("OPERATORS", "NAMES", "ATTRIBUTES", "KEYWORDS", "SYMBOLS")
@@ -195,5 +195,6 @@ def test_dtypes_are_dtypes() -> None:
 
 
 def test_the_tables_import_nothing() -> None:
-    code = "import sys, archc.language.foreign_words; sys.exit(bool({'torch', 'numpy', 'onnx'} & set(sys.modules)))"
+    heavy = {"torch", "numpy", "onnx"}
+    code = f"import sys, archc.language.syntax.foreign_words; sys.exit(bool({heavy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

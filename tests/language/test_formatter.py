@@ -7,10 +7,10 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from archc.diagnostics import Diagnostics, Source
-from archc.language import syntax
-from archc.language.formatter import WIDTH, format
-from archc.language.parser import _machine
-from archc.language.unparse import expression_text, number_text, string_text
+from archc.language.syntax import tree
+from archc.language.syntax.formatter import WIDTH, format
+from archc.language.syntax.parser import _machine
+from archc.language.syntax.unparse import expression_text, number_text, string_text
 from tests.language.trees import KEYWORDS, SPAN, Drawn, drawn, expressions, files, parsed, plain, value_of
 
 # Which trees are drawn depends on the modules that are imported: Hypothesis mixes constants of theirs in.  Shrinking a
@@ -332,9 +332,9 @@ def test_expressions_are_written_with_the_least_parentheses(text: str, expected:
 
 
 def test_numbers_that_only_a_program_makes() -> None:
-    negative = syntax.Number(SPAN, -2)
-    assert expression_text(syntax.Binary(SPAN, "**", negative, negative)) == "(-2) ** -2"
-    assert number_text(syntax.Number(SPAN, 1e22)) == "1e22"
+    negative = tree.Number(SPAN, -2)
+    assert expression_text(tree.BinaryExpression(SPAN, "**", negative, negative)) == "(-2) ** -2"
+    assert number_text(tree.Number(SPAN, 1e22)) == "1e22"
 
 
 def test_what_cannot_be_seen_is_escaped() -> None:

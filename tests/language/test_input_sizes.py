@@ -6,8 +6,8 @@ import pytest
 
 from archc.compiler import parse
 from archc.diagnostics import ArchcError, Diagnostic, Diagnostics, Source
-from archc.language.input_sizes import input_axis
-from archc.ops.registry import known_operators
+from archc.language.elaboration.input_sizes import input_axis
+from archc.operator.registry import known_operators
 
 TEXT = """model m {{
     input x: f32[N, 8]

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from archc.diagnostics import ArchcError, Diagnostic
-from archc.language import loading
-from archc.language.loading import load
+from archc.language.elaboration import loading
+from archc.language.elaboration.loading import load
 
 
 def failure(path: Path) -> Diagnostic:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from archc.diagnostics import Diagnostics, Source
-from archc.language import syntax
-from archc.language.parser import MOST_MISTAKES, parse, parse_pipeline, parse_value
+from archc.language.syntax import tree
+from archc.language.syntax.parser import MOST_MISTAKES, parse, parse_pipeline, parse_value
 from tests.language.trees import parsed, plain
 
 
@@ -113,7 +113,7 @@ model c { output x }
 
 def test_what_is_sound_is_read_in_spite_of_mistakes() -> None:
     file = parse(Source("model a { x = 1 y = = z = 2 }\nblock ( { output x }\nmodel c { output w }"), Diagnostics())
-    names = [item.name.name for item in file.items if isinstance(item, syntax.Definition)]
+    names = [item.name.name for item in file.items if isinstance(item, tree.Definition)]
     assert names[0] == "a" and names[-1] == "c"
     assert plain(file.items[-1]) == plain(parsed("model c { output w }").items[0])
 
@@ -162,5 +162,5 @@ def test_mistakes_in_a_pipeline_of_the_command_line(text: str) -> None:
 @pytest.mark.parametrize("text", ["", "3 4", "x = 3", "(", "model"])
 def test_mistakes_in_a_value_of_the_command_line(text: str) -> None:
     diagnostics = Diagnostics()
-    assert isinstance(parse_value(Source(text), diagnostics), syntax.Number)
+    assert isinstance(parse_value(Source(text), diagnostics), tree.Number)
     assert len(diagnostics.errors) == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import archc
-from archc.language.printer import print_graph
+from archc.language.printing.printer import print_graph
 
 ATTENTION = """\
 block Attention(heads) {

@@ -11,23 +11,23 @@ import pytest
 from lark import Lark
 
 from archc.diagnostics import Diagnostics, Source, Span
-from archc.language import syntax, tables
-from archc.language.builder import Builder
-from archc.language.parser import parse, parse_pipeline, parse_value
-from archc.language.unparse import expression_text
+from archc.language.syntax import tables, tree
+from archc.language.syntax.parser import parse, parse_pipeline, parse_value
+from archc.language.syntax.tree_builder import Builder
+from archc.language.syntax.unparse import expression_text
 from tests.language.trees import parsed, plain, value_of
 
 
-def nested(expression: syntax.Expression) -> str:
+def nested(expression: tree.Expression) -> str:
     """An expression with every pair of parentheses that its tree implies."""
     match expression:
-        case syntax.Binary():
+        case tree.BinaryExpression():
             return f"({nested(expression.left)} {expression.operator} {nested(expression.right)})"
-        case syntax.Unary():
+        case tree.UnaryExpression():
             return f"({expression.operator} {nested(expression.operand)})"
-        case syntax.Chain():
+        case tree.Chain():
             return f"({nested(expression.source)} -> {' -> '.join(s.span.text for s in expression.stages)})"
-        case syntax.Range():
+        case tree.RangeExpression():
             return f"({nested(expression.start)} .. {nested(expression.stop)})"
         case _:
             return expression_text(expression)
@@ -72,7 +72,7 @@ def test_precedence_is_that_of_python_and_arrows_bind_loosest(text: str, grouped
 )
 def test_numbers(text: str, value: float, unit: str | None) -> None:
     number = value_of(text)
-    assert isinstance(number, syntax.Number)
+    assert isinstance(number, tree.Number)
     assert (number.value, type(number.value), number.unit) == (value, type(value), unit)
 
 
@@ -90,7 +90,7 @@ def test_numbers(text: str, value: float, unit: str | None) -> None:
 )
 def test_strings(text: str, value: str) -> None:
     string = value_of(text)
-    assert isinstance(string, syntax.String)
+    assert isinstance(string, tree.String)
     assert string.value == value
 
 
@@ -104,7 +104,7 @@ def test_statements_need_no_separator() -> None:
 
 def test_devices_on_one_line() -> None:
     (devices,) = parsed("devices box { a = cuda(0)   b = cuda(1)   link a <-> b = 50GB/s }").items
-    assert isinstance(devices, syntax.Devices)
+    assert isinstance(devices, tree.DevicesStatement)
     assert [type(item).__name__ for item in devices.items] == ["Assign", "Assign", "Link"]
 
 
@@ -112,22 +112,22 @@ def test_else_if_is_an_if_within_the_other_branch() -> None:
     (definition,) = parsed("model m { if a { } else if b { x = 1 } else { y = 2 } }").items
     (outer,) = definition.body
     (inner,) = outer.otherwise
-    assert isinstance(inner, syntax.If)
+    assert isinstance(inner, tree.If)
     assert [statement.targets[0].name for statement in (*inner.body, *inner.otherwise)] == ["x", "y"]
 
 
 def test_stages_with_labels_indices_and_slices() -> None:
     chain = value_of("x -> h[i].a: att.Block(2:4, on = [1, 2]) -> relu() -> relu -> h[0].a")
-    assert isinstance(chain, syntax.Chain)
+    assert isinstance(chain, tree.Chain)
     block, called, bare, again = chain.stages
     assert block.label is not None
     index, field = block.label.parts
     assert block.label.name == "h"
-    assert isinstance(index, syntax.Name)
-    assert isinstance(field, syntax.Field)
+    assert isinstance(index, tree.Name)
+    assert isinstance(field, tree.Field)
     assert (index.name, field.name) == ("i", "a")
-    assert isinstance(block.callee, syntax.Member)
-    assert isinstance(block.arguments[0].value, syntax.Slice)
+    assert isinstance(block.callee, tree.MemberExpression)
+    assert isinstance(block.arguments[0].value, tree.SliceExpression)
     assert (called.called, bare.called) == (True, False)
     assert again.label is None
     assert expression_text(again.callee) == "h[0].a"
@@ -169,7 +169,7 @@ def test_the_comment_right_above_a_definition_documents_it() -> None:
 def test_pipelines_of_the_command_line(text: str) -> None:
     diagnostics = Diagnostics()
     stages = parse_pipeline(Source(text), diagnostics)
-    assert [stage.callee.name for stage in stages if isinstance(stage.callee, syntax.Name)] == ["lowrank", "quant"]
+    assert [stage.callee.name for stage in stages if isinstance(stage.callee, tree.Name)] == ["lowrank", "quant"]
     assert [argument.name for argument in stages[0].arguments] == ["energy", "on"]
     assert not diagnostics.found
 
@@ -184,11 +184,11 @@ def test_long_texts_do_not_recurse() -> None:
     terms = 20_000
     value = value_of(" + ".join(["a"] * terms))
     count = 1
-    while isinstance(value, syntax.Binary):
+    while isinstance(value, tree.BinaryExpression):
         value, count = value.left, count + 1
     assert count == terms
     chain = value_of("x" + " -> f" * terms)
-    assert isinstance(chain, syntax.Chain)
+    assert isinstance(chain, tree.Chain)
     assert len(chain.stages) == terms
 
 
@@ -202,7 +202,7 @@ def test_the_garbage_collector_runs_again_after_a_parse() -> None:
 def test_the_tables_on_disk_are_those_of_the_grammar() -> None:
     stored = json.loads(tables._TABLES.read_text("utf-8"))
     made = json.loads(tables.make_tables())
-    assert stored["fingerprint"] == made["fingerprint"], "run `python -m archc.language.tables`"
+    assert stored["fingerprint"] == made["fingerprint"], "run `python -m archc.language.syntax.tables`"
     loaded, built = tables.load_grammar(Builder()), tables._build(tables._GRAMMAR.read_text("utf-8"), None)
     assert isinstance(loaded, Lark)
     rules = [{str(rule) for rule in machine.rules} for machine in (loaded, built)]

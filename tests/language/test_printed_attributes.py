@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 import archc
 from archc.diagnostics import Diagnostics, Source
 from archc.driver.pipelines import parse_passes, value_of
-from archc.ir.attributes import AttributeInfo, AttributeProblem, attributes
-from archc.ir.dims import SymbolicDim
-from archc.ir.storage import Dense, Int8, Masked, Storage
-from archc.ir.types import DType
-from archc.language import syntax
-from archc.language.parser import parse_value
-from archc.language.printer import print_graph
-from archc.ops.operator import OPERATORS, Operator
+from archc.language.printing.printer import print_graph
+from archc.language.syntax import tree
+from archc.language.syntax.parser import parse_value
+from archc.operator.base import OPERATORS, Operator
 from archc.passmanager import Pass, known_passes
+from archc.types.attributes import AttributeInfo, AttributeProblem, attributes
+from archc.types.dims import SymbolicDim
+from archc.types.storage import Dense, Int8, Masked, Storage
+from archc.types.tensor_type import DType
 
 NAMED = sorted(name for name, op in OPERATORS.items() if op.formula != "index")
 """The operators that the language writes by name; `tests/ops/test_index.py` has those of `x[:, 0]`."""
@@ -75,7 +75,7 @@ def read(text: str) -> Operator:
     found.check()
     positional: list[Any] = []
     named: dict[str, Any] = {}
-    if isinstance(expression, syntax.Call):
+    if isinstance(expression, tree.Call):
         for argument in expression.arguments:
             value = value_of(argument.value)
             if argument.name is None:
@@ -83,7 +83,7 @@ def read(text: str) -> Operator:
             else:
                 named[argument.name] = value
         expression = expression.callee
-    assert isinstance(expression, syntax.Name)
+    assert isinstance(expression, tree.Name)
     return OPERATORS[expression.name].from_arguments(positional, named)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 import archc
 from archc.ir.graph import Graph
-from archc.language.printer import print_graph
+from archc.language.printing.printer import print_graph
 from tests.language.random_graphs import random_graph
 from tests.specs.siblings import sibling
 

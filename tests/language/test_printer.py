@@ -8,16 +8,16 @@ from hypothesis import strategies as st
 
 import archc
 from archc.diagnostics import Diagnostics, Source
-from archc.ir.dims import symbol
 from archc.ir.graph import Graph
 from archc.ir.rewriter import Rewriter
-from archc.ir.storage import Int8
-from archc.ir.types import DType, TensorType
-from archc.language.formatter import format as format_file
-from archc.language.parser import parse as parse_syntax
-from archc.language.printer import print_graph
+from archc.language.printing.printer import print_graph
+from archc.language.syntax.formatter import format as format_file
+from archc.language.syntax.parser import parse as parse_syntax
+from archc.operator.base import OPERATORS
 from archc.ops.linear import Embedding, Linear
-from archc.ops.operator import OPERATORS
+from archc.types.dims import symbol
+from archc.types.storage import Int8
+from archc.types.tensor_type import DType, TensorType
 from tests.language.printed import FIXED, REWRITTEN
 from tests.language.random_graphs import random_graph
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 import archc
 from archc.diagnostics import ArchcError
-from archc.language.formatter import format as format_file
-from archc.language.printer import print_graph
+from archc.language.printing.printer import print_graph
+from archc.language.syntax.formatter import format as format_file
 from tests.codegen.random_scans import random_text
 from tests.codegen.scan_cases import TEXTS
 from tests.language.trees import parsed

@@ -6,9 +6,9 @@ import pytest
 
 import archc
 from archc.diagnostics import ArchcError
-from archc.ir import dims
-from archc.language.printer import print_graph
-from archc.ops.evaluate import bind_sizes
+from archc.interpreter.evaluate import bind_sizes
+from archc.language.printing.printer import print_graph
+from archc.types import dims
 
 
 def codes(text: str) -> list[str]:

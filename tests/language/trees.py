@@ -9,9 +9,9 @@ from typing import Any
 from hypothesis import strategies as st
 
 from archc.diagnostics import Diagnostics, Source, Span
-from archc.language import syntax
-from archc.language.literals import UNITS
-from archc.language.parser import parse
+from archc.language.syntax import tree
+from archc.language.syntax.literals import UNITS
+from archc.language.syntax.parser import parse
 
 SOURCE = Source("")
 SPAN = Span(SOURCE, 0, 0)
@@ -23,7 +23,7 @@ KEYWORDS = frozenset(
 
 def plain(node: Any) -> Any:
     """A tree as nested tuples without spans, source and comments."""
-    if isinstance(node, syntax.Node):
+    if isinstance(node, tree.SyntaxNode):
         kept = [field.name for field in fields(node) if field.name not in ("span", "source", "comments")]
         return (type(node).__name__, *(plain(getattr(node, name)) for name in kept))
     if isinstance(node, tuple):
@@ -31,7 +31,7 @@ def plain(node: Any) -> Any:
     return type(node).__name__, node
 
 
-def parsed(text: str) -> syntax.File:
+def parsed(text: str) -> tree.File:
     """The tree of a text without mistakes."""
     diagnostics = Diagnostics()
     file = parse(Source(text), diagnostics)
@@ -59,56 +59,58 @@ def drawn(trees: st.SearchStrategy[Any], write: Callable[[Any], str]) -> st.Sear
     return trees.map(lambda tree: Drawn(tree, write))
 
 
-def value_of(text: str) -> syntax.Expression:
+def value_of(text: str) -> tree.Expression:
     """The tree of an expression."""
     statement = parsed("model m { output %s }" % text).items[0].body[0]  # noqa: UP031 - braces in the text
-    assert isinstance(statement, syntax.Output)
+    assert isinstance(statement, tree.Output)
     return statement.value
 
 
 identifiers = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,5}", fullmatch=True).filter(lambda name: name not in KEYWORDS)
-names = st.builds(syntax.Name, st.just(SPAN), identifiers)
+names = st.builds(tree.Name, st.just(SPAN), identifiers)
 numbers = st.builds(
-    syntax.Number,
+    tree.Number,
     st.just(SPAN),
     st.integers(0, 2**63 - 1) | st.floats(0, allow_infinity=False, allow_nan=False).map(abs),
     st.none() | st.sampled_from(sorted(UNITS)),
 )
-strings = st.builds(syntax.String, st.just(SPAN), st.text(max_size=8))
-booleans = st.builds(syntax.Boolean, st.just(SPAN), st.booleans())
-dotted = st.recursive(names, lambda inner: st.builds(syntax.Member, st.just(SPAN), inner, identifiers), max_leaves=3)
+strings = st.builds(tree.String, st.just(SPAN), st.text(max_size=8))
+booleans = st.builds(tree.Boolean, st.just(SPAN), st.booleans())
+dotted = st.recursive(
+    names, lambda inner: st.builds(tree.MemberExpression, st.just(SPAN), inner, identifiers), max_leaves=3
+)
 
 
 def _tuples(parts: st.SearchStrategy[Any], least: int = 0, most: int = 3) -> st.SearchStrategy[tuple[Any, ...]]:
     return st.lists(parts, min_size=least, max_size=most).map(tuple)
 
 
-def _slices(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[syntax.Slice]:
+def _slices(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[tree.SliceExpression]:
     part = st.none() | inner
-    return st.builds(syntax.Slice, st.just(SPAN), part, part, part)
+    return st.builds(tree.SliceExpression, st.just(SPAN), part, part, part)
 
 
-def _arguments(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[tuple[syntax.Argument, ...]]:
-    by_position = st.builds(syntax.Argument, st.just(SPAN), st.none(), inner | _slices(inner))
-    by_name = st.builds(syntax.Argument, st.just(SPAN), identifiers, inner)
+def _arguments(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[tuple[tree.Argument, ...]]:
+    by_position = st.builds(tree.Argument, st.just(SPAN), st.none(), inner | _slices(inner))
+    by_name = st.builds(tree.Argument, st.just(SPAN), identifiers, inner)
     unique = st.lists(by_name, max_size=2, unique_by=lambda argument: argument.name)
     return st.tuples(st.lists(by_position, max_size=2), unique).map(lambda both: (*both[0], *both[1]))
 
 
-def _labels(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[syntax.Label]:
-    parts = inner | st.builds(syntax.Field, st.just(SPAN), identifiers)
-    return st.builds(syntax.Label, st.just(SPAN), identifiers, _tuples(parts, most=2))
+def _labels(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[tree.Label]:
+    parts = inner | st.builds(tree.Field, st.just(SPAN), identifiers)
+    return st.builds(tree.Label, st.just(SPAN), identifiers, _tuples(parts, most=2))
 
 
 def _paths(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    return dotted | st.builds(syntax.Index, st.just(SPAN), dotted, st.tuples(inner))
+    return dotted | st.builds(tree.IndexExpression, st.just(SPAN), dotted, st.tuples(inner))
 
 
 def _stages(
     callees: st.SearchStrategy[Any], inner: st.SearchStrategy[Any], labels: st.SearchStrategy[Any]
-) -> st.SearchStrategy[syntax.Stage]:
-    bare = st.builds(syntax.Stage, st.just(SPAN), labels, callees, st.just(()), st.just(value=False))
-    called = st.builds(syntax.Stage, st.just(SPAN), labels, callees, _arguments(inner), st.just(value=True))
+) -> st.SearchStrategy[tree.ChainStep]:
+    bare = st.builds(tree.ChainStep, st.just(SPAN), labels, callees, st.just(()), st.just(value=False))
+    called = st.builds(tree.ChainStep, st.just(SPAN), labels, callees, _arguments(inner), st.just(value=True))
     return bare | called
 
 
@@ -116,18 +118,18 @@ def _compound(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     span = st.just(SPAN)
     operators = ["or", "and", "==", "!=", "<", "<=", ">", ">=", "+", "-", "*", "/", "//", "%", "**"]
     stages = _tuples(_stages(_paths(inner), inner, st.none() | _labels(inner)), least=1)
-    items = _tuples(inner | _slices(inner) | st.builds(syntax.Ellipsis, span), least=1)
+    items = _tuples(inner | _slices(inner) | st.builds(tree.Ellipsis, span), least=1)
     return st.one_of(
-        st.builds(syntax.Member, span, inner, identifiers),
-        st.builds(syntax.Index, span, inner, items),
-        st.builds(syntax.Call, span, inner, _arguments(inner)),
-        st.builds(syntax.Unary, span, st.sampled_from(["-", "not"]), inner),
-        st.builds(syntax.Binary, span, st.sampled_from(operators), inner, inner),
-        st.builds(syntax.Tuple, span, _tuples(inner)),
-        st.builds(syntax.List, span, _tuples(inner)),
-        st.builds(syntax.Range, span, inner, inner),
-        st.builds(syntax.Conditional, span, inner, inner, inner),
-        st.builds(syntax.Chain, span, inner, stages),
+        st.builds(tree.MemberExpression, span, inner, identifiers),
+        st.builds(tree.IndexExpression, span, inner, items),
+        st.builds(tree.Call, span, inner, _arguments(inner)),
+        st.builds(tree.UnaryExpression, span, st.sampled_from(["-", "not"]), inner),
+        st.builds(tree.BinaryExpression, span, st.sampled_from(operators), inner, inner),
+        st.builds(tree.Tuple, span, _tuples(inner)),
+        st.builds(tree.List, span, _tuples(inner)),
+        st.builds(tree.RangeExpression, span, inner, inner),
+        st.builds(tree.Conditional, span, inner, inner, inner),
+        st.builds(tree.Chain, span, inner, stages),
     )
 
 
@@ -136,26 +138,26 @@ expressions = st.recursive(names | numbers | strings | booleans, _compound, max_
 
 def _statements() -> st.SearchStrategy[Any]:
     span = st.just(SPAN)
-    dims = st.builds(syntax.Dim, span, expressions, st.none() | expressions)
-    types = st.builds(syntax.TensorType, span, identifiers, _tuples(dims))
-    made = dotted | st.builds(syntax.Call, span, dotted, _arguments(expressions))
+    dims = st.builds(tree.Dim, span, expressions, st.none() | expressions)
+    types = st.builds(tree.TypeExpression, span, identifiers, _tuples(dims))
+    made = dotted | st.builds(tree.Call, span, dotted, _arguments(expressions))
     simple = st.one_of(
-        st.builds(syntax.Input, span, names, st.none() | types, st.booleans()),
-        st.builds(syntax.Output, span, st.none(), st.none(), expressions),
-        st.builds(syntax.Output, span, names, st.none() | types, expressions),
-        st.builds(syntax.Layer, span, _labels(expressions), made),
-        st.builds(syntax.Let, span, names, expressions),
-        st.builds(syntax.Assign, span, _tuples(names, least=1), expressions),
-        st.builds(syntax.Yield, span, names, expressions),
-        st.builds(syntax.Assert, span, expressions, st.none() | expressions),
+        st.builds(tree.Input, span, names, st.none() | types, st.booleans()),
+        st.builds(tree.Output, span, st.none(), st.none(), expressions),
+        st.builds(tree.Output, span, names, st.none() | types, expressions),
+        st.builds(tree.LayerStatement, span, _labels(expressions), made),
+        st.builds(tree.Let, span, names, expressions),
+        st.builds(tree.Assign, span, _tuples(names, least=1), expressions),
+        st.builds(tree.Yield, span, names, expressions),
+        st.builds(tree.Assert, span, expressions, st.none() | expressions),
     )
-    parts = st.builds(syntax.Each, span, names, expressions) | st.builds(syntax.State, span, names, expressions)
+    parts = st.builds(tree.Each, span, names, expressions) | st.builds(tree.State, span, names, expressions)
     return st.recursive(
         simple,
         lambda inner: st.one_of(
-            st.builds(syntax.For, span, names, expressions, _tuples(inner)),
-            st.builds(syntax.Scan, span, _tuples(parts, least=1), _tuples(inner)),
-            st.builds(syntax.If, span, expressions, _tuples(inner), _tuples(inner)),
+            st.builds(tree.For, span, names, expressions, _tuples(inner)),
+            st.builds(tree.ScanStatement, span, _tuples(parts, least=1), _tuples(inner)),
+            st.builds(tree.If, span, expressions, _tuples(inner), _tuples(inner)),
         ),
         max_leaves=4,
     )
@@ -163,16 +165,16 @@ def _statements() -> st.SearchStrategy[Any]:
 
 def _items() -> st.SearchStrategy[Any]:
     span = st.just(SPAN)
-    attributes = st.builds(syntax.Attribute, span, names, st.none() | expressions)
+    attributes = st.builds(tree.Attribute, span, names, st.none() | expressions)
     doc_lines = st.text(st.characters(codec="ascii", categories=["L", "N", "P", "Zs"]), max_size=10)
     docs = st.lists(doc_lines.map(str.rstrip), max_size=3).map("\n".join)
-    devices = st.builds(syntax.Assign, span, st.tuples(names), expressions)
-    derivations = st.builds(syntax.Derivation, span, names, dotted, _arguments(expressions), docs)
-    links = st.builds(syntax.Link, span, names, names, expressions)
+    devices = st.builds(tree.Assign, span, st.tuples(names), expressions)
+    derivations = st.builds(tree.Derivation, span, names, dotted, _arguments(expressions), docs)
+    links = st.builds(tree.LinkStatement, span, names, names, expressions)
     passes = _tuples(_stages(dotted, expressions, st.none()), least=1)
     return st.one_of(
         st.builds(
-            syntax.Definition,
+            tree.Definition,
             span,
             st.sampled_from(["model", "block"]),
             names,
@@ -181,11 +183,11 @@ def _items() -> st.SearchStrategy[Any]:
             docs,
         ),
         derivations,
-        st.builds(syntax.Pipeline, span, names, passes),
-        st.builds(syntax.Import, span, strings, st.none() | names),
-        st.builds(syntax.Devices, span, names, _tuples(devices | links)),
+        st.builds(tree.PipelineStatement, span, names, passes),
+        st.builds(tree.Import, span, strings, st.none() | names),
+        st.builds(tree.DevicesStatement, span, names, _tuples(devices | links)),
     )
 
 
 # Deferred, for Hypothesis would spell the strategy out, which is very long.
-files = st.deferred(lambda: st.builds(syntax.File, st.just(SPAN), st.just(SOURCE), _tuples(_items()), st.just(())))
+files = st.deferred(lambda: st.builds(tree.File, st.just(SPAN), st.just(SOURCE), _tuples(_items()), st.just(())))

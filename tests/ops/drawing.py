@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from archc.ir.dims import symbol
 from archc.ir.graph import Graph
 from archc.ir.rewriter import Rewriter
-from archc.ir.types import DType, TensorType
 from archc.ir.verifier import verify
-from archc.ops.operator import Operator
+from archc.operator.base import Operator
+from archc.types.dims import symbol
+from archc.types.tensor_type import DType, TensorType
 from archc.weights.store import Weights
 from archc.weights.tensor import ArrayTensor
 

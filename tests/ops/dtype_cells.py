@@ -13,9 +13,9 @@ import torch
 import tests.ops
 from archc.ir.graph import Graph
 from archc.ir.rewriter import Rewriter
-from archc.ir.types import DType
-from archc.ops.dtypes import requirements
-from archc.ops.operator import Operator
+from archc.operator.base import Operator
+from archc.operator.dtypes import requirements
+from archc.types.tensor_type import DType
 from archc.weights.dtypes import from_torch
 from archc.weights.store import Weights
 from archc.weights.tensor import ArrayTensor

@@ -26,10 +26,10 @@ from onnx.reference import ReferenceEvaluator
 from onnxruntime import InferenceSession
 
 from archc.diagnostics import ArchcError
-from archc.ir.dims import evaluate as evaluate_dim
+from archc.interpreter.evaluate import bind_sizes, evaluate
 from archc.ir.graph import Graph
-from archc.ops.evaluate import bind_sizes, evaluate
-from archc.ops.operator import Operator
+from archc.operator.base import Operator
+from archc.types.dims import evaluate as evaluate_dim
 from tests.ops.comparing import as_tuple, close, to_tensors
 from tests.ops.drawing import Symbols, draw_weights, integers, one_node, random, symbolic_batch
 from tests.ops.modules import Reference, call_reference, check_torch_module

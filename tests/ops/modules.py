@@ -9,9 +9,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from archc.ops.evaluate import defined
-from archc.ops.operator import Operator
-from archc.ops.spelling import TorchModule, TorchSpelling
+from archc.interpreter.evaluate import defined
+from archc.operator.base import Operator
+from archc.operator.spelling import TorchModule, TorchSpelling
 from tests.ops.comparing import as_tuple, close
 from tests.ops.drawing import random, type_of
 

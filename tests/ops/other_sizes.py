@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 import onnxruntime
 import torch
 
-from archc.ir.dims import evaluate as evaluate_dim
+from archc.interpreter.evaluate import bind_sizes, evaluate
 from archc.ir.graph import Graph
-from archc.ops.evaluate import bind_sizes, evaluate
+from archc.types.dims import evaluate as evaluate_dim
 from tests.ops.comparing import close, to_tensors
 from tests.ops.drawing import Symbols
 

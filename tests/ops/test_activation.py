@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import nn
 
-from archc.ir.types import DType, TensorType
-from archc.ops import OPERATORS
+from archc.operator import OPERATORS
+from archc.operator.base import Operator, OperatorError
 from archc.ops.activation import Gelu, Glu, Logsigmoid, Mish, Sigmoid, Silu, Softmin, Softplus, Softsign, Tanh
 from archc.ops.hard import Hardshrink, Hardsigmoid, Hardswish, Hardtanh, Softshrink, Tanhshrink
-from archc.ops.operator import Operator, OperatorError
 from archc.ops.rectifier import Celu, Elu, LeakyRelu, Prelu, Relu, Relu6, Rrelu, Selu, Threshold
+from archc.types.tensor_type import DType, TensorType
 from tests.ops.harness import Case, case, random
 
 X = torch.cat([random(4, 30) * 3, torch.tensor([[-50.0, -0.5, -0.0, 0.0, 0.5, 50.0]] * 4)], 1)

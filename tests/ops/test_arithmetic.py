@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from archc.codegen.onnx import to_model
-from archc.ir.dims import symbol
-from archc.ir.types import DType, TensorType
-from archc.ops import OPERATORS
+from archc.interpreter.evaluate import evaluate
+from archc.operator import OPERATORS
+from archc.operator.base import OperatorError
+from archc.operator.formula import FORMULAS, formula_of
 from archc.ops.arithmetic import (
     Abs,
     Add,
@@ -30,9 +31,8 @@ from archc.ops.arithmetic import (
     Square,
     Sub,
 )
-from archc.ops.evaluate import evaluate
-from archc.ops.formula import FORMULAS, formula_of
-from archc.ops.operator import OperatorError
+from archc.types.dims import symbol
+from archc.types.tensor_type import DType, TensorType
 from tests.ops.comparing import to_tensors
 from tests.ops.harness import Case, case, integers, one_node, random
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import archc
-from archc.ops.asked_sizes import asked_sizes
+from archc.analysis.asked_sizes import asked_sizes
 
 
 @pytest.mark.parametrize(

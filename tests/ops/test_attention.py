@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from archc.ir.dims import symbol
-from archc.ir.types import DType, TensorType
+from archc.operator.base import Operator, OperatorError
+from archc.operator.spelling import TorchSpelling
 from archc.ops.attention import Attention, ScaledDotProductAttention
-from archc.ops.operator import Operator, OperatorError
-from archc.ops.spelling import TorchSpelling
+from archc.types.dims import symbol
+from archc.types.tensor_type import DType, TensorType
 from tests.ops.drawing import type_of
 from tests.ops.harness import Case, case, integers, random
 

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 import archc
 from archc.diagnostics import ArchcError
-from archc.ir.dims import symbol
-from archc.ir.types import DType, TensorType
+from archc.interpreter.evaluate import evaluate
+from archc.operator.base import Operator, OperatorError
 from archc.ops.combine import Chunk, Concat, Split, Stack
-from archc.ops.evaluate import evaluate
-from archc.ops.operator import Operator, OperatorError
+from archc.types.dims import symbol
+from archc.types.tensor_type import DType, TensorType
 from tests.ops.harness import Case, case, one_node, random
 
 X = random(2, 7, 3)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from archc.ir.types import DType, TensorType
+from archc.operator.base import Operator, OperatorError
 from archc.ops.compare import Eq, Ge, Gt, Le, LogicalAnd, LogicalNot, LogicalOr, Lt, Ne, Where
-from archc.ops.operator import Operator, OperatorError
+from archc.types.tensor_type import DType, TensorType
 from tests.ops.harness import Case, case, integers, random
 
 A, B = integers(3, 4, below=3), integers(3, 4, below=3, seed=1)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from archc.ir.types import DType
+from archc.operator.base import OperatorError
 from archc.ops.constant import Constant, LearnedTensor
-from archc.ops.operator import OperatorError
+from archc.types.tensor_type import DType
 from tests.ops.harness import Case, case, random
 
 CASES = [

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
-from archc.ir.dims import evaluate, symbol
-from archc.ir.types import DType, TensorType
+from archc.operator.base import Operator, OperatorError
 from archc.ops.conv import Conv1d, Conv2d, Conv3d
-from archc.ops.operator import Operator, OperatorError
+from archc.types.dims import evaluate, symbol
+from archc.types.tensor_type import DType, TensorType
 from tests.ops.harness import Case, case, random
 
 IMAGE = random(2, 4, 9, 8)

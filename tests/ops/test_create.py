@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from archc.codegen.onnx import to_model
-from archc.ir.dims import symbol
+from archc.interpreter.evaluate import evaluate
 from archc.ir.graph import Graph
 from archc.ir.rewriter import Rewriter
-from archc.ir.types import DType, TensorType
+from archc.operator.base import Operator, OperatorError
+from archc.operator.spelling import TorchSpelling
 from archc.ops.create import Arange, Cast, Full, Identity, Ones, Zeros
-from archc.ops.evaluate import evaluate
-from archc.ops.operator import Operator, OperatorError
-from archc.ops.spelling import TorchSpelling
+from archc.types.dims import symbol
+from archc.types.tensor_type import DType, TensorType
 from tests.ops.harness import Case, case, random
 
 CASES = [

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from torch import nn
 
-from archc.ir.types import DType, TensorType
+from archc.operator.base import OperatorError
 from archc.ops.dropout import AlphaDropout, Dropout, Dropout1d, Dropout2d, Dropout3d
-from archc.ops.operator import OperatorError
+from archc.types.tensor_type import DType, TensorType
 from tests.ops.harness import Case, case, random
 from tests.ops.modules import build_module
 

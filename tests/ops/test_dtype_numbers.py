@@ -11,8 +11,8 @@ import torch
 import archc
 from archc.codegen.onnx import run_tensors, to_model
 from archc.diagnostics import ArchcError
-from archc.ir.types import DType
-from archc.ops.evaluate import evaluate
+from archc.interpreter.evaluate import evaluate
+from archc.types.tensor_type import DType
 from tests.ops.dtype_cells import torch_dtype
 
 Tensor = torch.Tensor

@@ -13,12 +13,12 @@ import archc
 from archc.codegen.onnx import run_session, run_tensors, to_model
 from archc.diagnostics import ArchcError
 from archc.driver.binding import bind_fresh
+from archc.interpreter.evaluate import evaluate
 from archc.ir.graph import Graph
-from archc.ir.types import DType, TensorType
-from archc.ops import OPERATORS
-from archc.ops.dtype_table import dtype_rows
-from archc.ops.evaluate import evaluate
-from archc.ops.operator import OperatorError
+from archc.operator import OPERATORS
+from archc.operator.base import OperatorError
+from archc.operator.dtype_table import dtype_rows
+from archc.types.tensor_type import DType, TensorType
 from archc.weights.dtypes import from_torch, to_torch
 from archc.weights.store import Weights
 from archc.weights.tensor import ArrayTensor

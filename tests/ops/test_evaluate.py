@@ -11,7 +11,7 @@ from torch import nn
 
 import archc
 from archc.driver.binding import bind_fresh
-from archc.ops.evaluate import NodeFailure, bind_sizes, evaluate, values
+from archc.interpreter.evaluate import NodeFailure, bind_sizes, evaluate, values
 
 
 def bound(text: str, **tensors: torch.Tensor) -> archc.Graph:

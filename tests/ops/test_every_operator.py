@@ -10,10 +10,10 @@ import sys
 import pytest
 
 import tests.ops
-from archc.ir.attributes import attributes
-from archc.ir.signature import parse_signature
-from archc.ops import OPERATORS
-from archc.ops.evaluate import defined
+from archc.interpreter.evaluate import defined
+from archc.operator import OPERATORS
+from archc.types.attributes import attributes
+from archc.types.signature import parse_signature
 from tests.ops.harness import COVERED
 
 for _module in pkgutil.iter_modules(tests.ops.__path__):

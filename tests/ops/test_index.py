@@ -10,12 +10,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from archc.ir.attributes import AttributeProblem
-from archc.ir.dims import symbol
-from archc.ir.types import DType, TensorType
-from archc.ops.evaluate import evaluate
+from archc.interpreter.evaluate import evaluate
+from archc.operator.base import OperatorError
 from archc.ops.index import Gather, IndexSelect, Slice
-from archc.ops.operator import OperatorError
+from archc.types.attributes import AttributeProblem
+from archc.types.dims import symbol
+from archc.types.tensor_type import DType, TensorType
 from tests.ops.harness import Case, case, integers, one_node, random
 
 X = random(4, 5, 6)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from archc.ir.dims import symbol
-from archc.ir.types import DType, TensorType
+from archc.operator.base import OperatorError
 from archc.ops.matmul import Matmul
-from archc.ops.operator import OperatorError
+from archc.types.dims import symbol
+from archc.types.tensor_type import DType, TensorType
 from tests.ops.harness import Case, case, random
 
 CASES = [

@@ -11,8 +11,8 @@ import torch
 
 import archc
 from archc.diagnostics import ArchcError
-from archc.ir.types import DType, TensorType
-from archc.ops import OPERATORS
+from archc.operator import OPERATORS
+from archc.types.tensor_type import DType, TensorType
 
 
 @pytest.mark.parametrize("dtype", [dtype for dtype in DType if dtype is not DType.bool])

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from archc.ir.dims import symbol
-from archc.ir.types import DType, TensorType
+from archc.operator.base import Operator, OperatorError
 from archc.ops.layer_norm import MACHINE_EPSILON, LayerNorm, RmsNorm
 from archc.ops.norm import BatchNorm, GroupNorm, InstanceNorm
-from archc.ops.operator import Operator, OperatorError
+from archc.types.dims import symbol
+from archc.types.tensor_type import DType, TensorType
 from tests.ops.harness import Case, case, random
 
 IMAGE = random(2, 6, 5, 4) * 3 + 1

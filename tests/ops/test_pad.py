@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from torch.nn import functional
 
-from archc.ir.dims import symbol
-from archc.ir.types import DType, TensorType
-from archc.ops.operator import OperatorError
+from archc.operator.base import OperatorError
 from archc.ops.pad import Pad
+from archc.types.dims import symbol
+from archc.types.tensor_type import DType, TensorType
 from tests.ops.harness import Case, case, integers, random
 
 X = random(2, 3, 4, 5)

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
-from archc.ir.dims import evaluate, symbol
-from archc.ir.types import DType, TensorType
+from archc.operator.base import Operator, OperatorError
 from archc.ops.adaptive_pool import (
     AdaptiveAvgPool1d,
     AdaptiveAvgPool2d,
@@ -20,8 +19,9 @@ from archc.ops.adaptive_pool import (
     AdaptiveMaxPool2d,
     AdaptiveMaxPool3d,
 )
-from archc.ops.operator import Operator, OperatorError
 from archc.ops.pool import AvgPool1d, AvgPool2d, AvgPool3d, MaxPool1d, MaxPool2d, MaxPool3d
+from archc.types.dims import evaluate, symbol
+from archc.types.tensor_type import DType, TensorType
 from tests.ops.harness import Case, case, check_operator, one_node, random
 
 SIGNAL, IMAGE, VIDEO = random(2, 3, 11), random(2, 3, 9, 8), random(2, 3, 5, 6, 7)

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from archc.ir.types import DType, TensorType
-from archc.ops.operator import Operator, OperatorError
+from archc.operator.base import Operator, OperatorError
 from archc.ops.quantize import Dequantize, OnGrid, Quantize
+from archc.types.tensor_type import DType, TensorType
 from tests.ops.harness import Case, case, integers, random
 
 X = random(3, 4, 5) * 50

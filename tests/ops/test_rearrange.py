@@ -11,13 +11,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from archc.ir.attributes import AttributeProblem
-from archc.ir.dims import symbol
-from archc.ir.types import DType, TensorType
-from archc.ops.evaluate import evaluate
-from archc.ops.operator import Operator, OperatorError
+from archc.interpreter.evaluate import evaluate
+from archc.operator.base import Operator, OperatorError
+from archc.operator.spelling import TorchSpelling
 from archc.ops.rearrange import Flatten, Permute, Rearrange, Squeeze, Transpose, Unflatten, Unsqueeze
-from archc.ops.spelling import TorchSpelling
+from archc.types.attributes import AttributeProblem
+from archc.types.dims import symbol
+from archc.types.tensor_type import DType, TensorType
 from tests.ops.harness import Case, case, one_node, random
 
 X = random(2, 3, 4, 6)

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 
 import archc
+from archc.analysis.coupling import Coupling
 from archc.codegen import onnx
 from archc.diagnostics import ArchcError
 from archc.driver.programs import load_module
-from archc.ir.coupling import Coupling
-from archc.ir.types import DType, TensorType
-from archc.ops.evaluate import evaluate
-from archc.ops.operator import OperatorError
+from archc.interpreter.evaluate import evaluate
+from archc.operator.base import OperatorError
 from archc.ops.recurrent import Gru, Lstm, Rnn
+from archc.types.tensor_type import DType, TensorType
 from tests.codegen.torch_modules import graph_of
 from tests.ops.harness import Case, case, random
 from tests.ops.runtimes import at_every_level

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from archc.ir.types import DType, TensorType
-from archc.ops.operator import Operator, OperatorError
+from archc.operator.base import Operator, OperatorError
 from archc.ops.reduce import Argmax, Argmin, Max, Mean, Min, Norm, Std, Sum, Var
+from archc.types.tensor_type import DType, TensorType
 from tests.ops.harness import Case, case, integers, random
 
 X = random(3, 4, 5)

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archc.ir.dims import symbol
-from archc.ir.types import DType, TensorType
-from archc.ops.operator import Operator, OperatorError
+from archc.operator.base import Operator, OperatorError
 from archc.ops.reshape import Expand, Reshape, common_factors
+from archc.types.dims import symbol
+from archc.types.tensor_type import DType, TensorType
 from tests.ops.harness import Case, case, random
 
 N = symbol("N")

@@ -9,11 +9,11 @@ from torch.nn import functional
 
 import archc
 from archc.codegen.onnx import to_model
-from archc.ir.dims import symbol
-from archc.ir.types import DType, TensorType
-from archc.ops.evaluate import evaluate
-from archc.ops.operator import Operator, OperatorError
+from archc.interpreter.evaluate import evaluate
+from archc.operator.base import Operator, OperatorError
 from archc.ops.resize import ChannelShuffle, PixelShuffle, PixelUnshuffle, Upsample
+from archc.types.dims import symbol
+from archc.types.tensor_type import DType, TensorType
 from tests.ops.harness import Case, case, random
 
 X = random(2, 3, 5, 6)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from archc.ir.types import DType, TensorType
-from archc.ops.operator import OperatorError
+from archc.operator.base import OperatorError
 from archc.ops.scatter import Scatter
+from archc.types.tensor_type import DType, TensorType
 from tests.ops.harness import Case, case, random
 
 X = random(4, 5, 6)

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch.nn import functional
 
-from archc.ir.types import DType, TensorType
-from archc.ops.operator import OperatorError
+from archc.operator.base import OperatorError
 from archc.ops.softmax import LogSoftmax, Softmax
+from archc.types.tensor_type import DType, TensorType
 from tests.ops.harness import Case, case, random
 
 CASES = [

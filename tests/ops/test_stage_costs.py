@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 import archc
-from archc.ir.devices import Cpu, Place
+from archc.analysis.devices import Cpu, Place
+from archc.analysis.stage_costs import NodeCosts, StageCost, duration, stage_costs
 from archc.ir.stages import Stages
-from archc.ops.stage_costs import NodeCosts, StageCost, duration, stage_costs
 
 DEVICE = Cpu(speed=1e6, bandwidth=1e3)
 TEXT = """

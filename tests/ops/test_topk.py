@@ -9,10 +9,10 @@ import torch
 
 import archc
 from archc.codegen import onnx
-from archc.ir.dims import symbol
-from archc.ir.types import DType, TensorType
-from archc.ops.operator import OperatorError
+from archc.operator.base import OperatorError
 from archc.ops.topk import Topk
+from archc.types.dims import symbol
+from archc.types.tensor_type import DType, TensorType
 from tests.ops.harness import Case, case, random
 
 X = random(4, 5, 6)

@@ -13,12 +13,12 @@ import torch
 from torch.nn import functional
 
 from archc.codegen.onnx import to_model
-from archc.ir.dims import evaluate, symbol
-from archc.ir.types import DType, TensorType
-from archc.language.printer import print_graph
-from archc.ops.evaluate import evaluate as run
+from archc.interpreter.evaluate import evaluate as run
+from archc.language.printing.printer import print_graph
 from archc.ops.resampling import Positions, Resampling
 from archc.ops.resize import Upsample
+from archc.types.dims import evaluate, symbol
+from archc.types.tensor_type import DType, TensorType
 from tests.codegen.torch_modules import graph_of
 from tests.ops.drawing import one_node
 

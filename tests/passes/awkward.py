@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from archc.ir.graph import Graph, Value
-from archc.ir.types import DType
+from archc.types.tensor_type import DType
 from tests.passes.graphs import Build
 
 

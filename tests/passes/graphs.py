@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from archc.ir.dims import symbol
 from archc.ir.graph import Graph, Value
 from archc.ir.rewriter import Rewriter
-from archc.ir.types import DType, TensorType
-from archc.ops import OPERATORS
+from archc.operator import OPERATORS
 from archc.passmanager import Pass
 from archc.passmanager.calibration import Calibration
 from archc.passmanager.run import PassReport, run_passes
+from archc.types.dims import symbol
+from archc.types.tensor_type import DType, TensorType
 from archc.weights.store import Weights
 from archc.weights.tensor import ArrayTensor, InitializedTensor
 

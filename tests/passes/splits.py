@@ -6,10 +6,10 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping
 
-from archc.ir.cost import tensor_bytes
-from archc.ir.devices import Device
+from archc.analysis.cost import tensor_bytes
+from archc.analysis.devices import Device
+from archc.analysis.stage_costs import NodeCosts
 from archc.ir.graph import Graph, Node
-from archc.ops.stage_costs import NodeCosts
 
 
 def best_bottleneck(

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from archc.ir.storage import Int8
-from archc.ops.evaluate import evaluate
+from archc.interpreter.evaluate import evaluate
 from archc.passes._calibrate import Range, observe
 from archc.passes.quant import Quant
 from archc.passmanager.calibration import Calibration
+from archc.types.storage import Int8
 from tests.passes.graphs import Build, mlp, remarks, run
 
 CONSTANTS = [0.0, -0.0, 3.0, -3.0, 1e-45, -1e-45, 1e-38, 1e-30, 3.4e38, -3.4e38]

@@ -8,11 +8,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from archc.ir.attributes import AttributeProblem
-from archc.ir.types import DType
 from archc.passes._svd import Svd
 from archc.passes.lowrank import LowRank
 from archc.passmanager import make_pass
+from archc.types.attributes import AttributeProblem
+from archc.types.tensor_type import DType
 from tests.passes.graphs import Build, mlp, of_rank, operators, outputs, remarks, run
 
 matrices = st.tuples(st.integers(1, 12), st.integers(1, 12), st.integers(0, 1000)).map(

@@ -12,8 +12,8 @@ import torch
 import archc
 from archc.driver.binding import bind_fresh
 from archc.driver.programs import load_module
-from archc.ir.storage import LowRank
-from archc.language.printer import print_graph
+from archc.language.printing.printer import print_graph
+from archc.types.storage import LowRank
 
 RECURRENT = """
 model m {

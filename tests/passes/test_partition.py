@@ -9,15 +9,15 @@ import pytest
 import torch
 
 import archc
-from archc.ir.devices import DEFAULT_LINK, Cpu, Place
-from archc.ir.dims import symbol
+from archc.analysis.devices import DEFAULT_LINK, Cpu, Place
+from archc.analysis.stage_costs import stage_costs
 from archc.ir.graph import Graph
 from archc.ir.stages import Stages
-from archc.ir.types import DType, TensorType
 from archc.ops.scan import ScanEnter, ScanExit
-from archc.ops.stage_costs import stage_costs
 from archc.passes.partition import Partition
 from archc.passmanager.calibration import Calibration
+from archc.types.dims import symbol
+from archc.types.tensor_type import DType, TensorType
 from tests.passes.graphs import Build, outputs, run
 from tests.passes.partitioned import GPT, entries, figures, notes, refused
 from tests.passes.splits import best_bottleneck

@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 import archc
+from archc.analysis.devices import DEFAULT_LINK, Cpu
 from archc.diagnostics import ArchcError
 from archc.driver.binding import bind_fresh
-from archc.ir.devices import DEFAULT_LINK, Cpu
 from archc.ir.graph import Graph
 from archc.ir.stages import Stages
 from archc.passes.partition import Partition

@@ -12,18 +12,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import archc
+from archc.analysis.coupling import Coupling, Group
 from archc.cli import main
 from archc.driver.binding import bind_fresh
-from archc.ir.attributes import AttributeProblem
-from archc.ir.coupling import Coupling, Group
 from archc.ir.graph import Graph
 from archc.ir.rewriter import Rewriter
-from archc.ir.storage import Int8
-from archc.language.printer import print_graph
+from archc.language.printing.printer import print_graph
 from archc.passes._channel_groups import choose, remove
 from archc.passes.prune import Prune
 from archc.passmanager import Context, make_pass
 from archc.passmanager.calibration import Calibration
+from archc.types.attributes import AttributeProblem
+from archc.types.storage import Int8
 from tests.ir.test_coupling import networks
 from tests.passes.awkward import (
     GRAPHS,

@@ -12,12 +12,12 @@ from hypothesis.extra import numpy as hnp
 import archc
 from archc.ir.graph import Graph
 from archc.ir.rewriter import Rewriter
-from archc.ir.storage import Dense, Int8, Masked
-from archc.language.printer import print_graph
+from archc.language.printing.printer import print_graph
 from archc.passes.fold import Fold
 from archc.passes.lowrank import LowRank
 from archc.passes.prune import Prune
 from archc.passes.quant import Quant
+from archc.types.storage import Dense, Int8, Masked
 from tests.passes.awkward import GRAPHS, residual, tied
 from tests.passes.graphs import Build, mlp, outputs, remarks, run
 

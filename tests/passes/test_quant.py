@@ -9,14 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import archc
-from archc.ir.attributes import AttributeProblem
-from archc.ir.dims import symbol
 from archc.ir.graph import Graph
-from archc.ir.storage import Dense, Int8
-from archc.ir.types import DType, TensorType
 from archc.passes._calibrate import Range
 from archc.passes.quant import Quant
 from archc.passmanager import make_pass
+from archc.types.attributes import AttributeProblem
+from archc.types.dims import symbol
+from archc.types.storage import Dense, Int8
+from archc.types.tensor_type import DType, TensorType
 from tests.passes.graphs import Build, mlp, operators, outputs, remarks, run
 
 SMALL = 65_536

@@ -12,7 +12,7 @@ import torch
 import archc
 from archc.codegen.onnx import run, to_model
 from archc.compiler import Compiled
-from archc.ops.evaluate import evaluate
+from archc.interpreter.evaluate import evaluate
 from tests.codegen.torch_modules import imported
 
 Array = np.ndarray[Any, Any]

@@ -12,7 +12,7 @@ import archc
 from archc.codegen.onnx import run
 from archc.compiler import Compiled
 from archc.driver.programs import load_module
-from archc.ir.storage import Dense, Int8
+from archc.types.storage import Dense, Int8
 from tests.passes.graphs import remarks
 
 RECURRENT = "model m {{ input x: f32[N, T, 6]  output y = x -> r: {layer} }}"

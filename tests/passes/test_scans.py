@@ -11,11 +11,11 @@ import archc
 from archc.codegen.onnx import run as run_onnx
 from archc.codegen.onnx import to_model
 from archc.codegen.pipeline import split
+from archc.interpreter.evaluate import evaluate
 from archc.ir.graph import Graph
 from archc.ir.scans import Scan, schedule
 from archc.ir.stages import Stages
-from archc.language.printer import print_graph
-from archc.ops.evaluate import evaluate
+from archc.language.printing.printer import print_graph
 from tests.codegen.scan_cases import ELMAN, TEXTS
 from tests.codegen.torch_modules import assert_agrees, inputs_of
 

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import archc
-from archc.ir.dims import symbol
 from archc.ir.graph import Graph, Scope, Value
-from archc.ir.types import DType, TensorType
 from archc.passes.simplify import Simplify
+from archc.types.dims import symbol
+from archc.types.tensor_type import DType, TensorType
 from tests.passes.graphs import Build, operators, outputs, remarks, run
 
 Step = Callable[[Build, Value], Value]
@@ -177,7 +177,7 @@ def test_what_two_blocks_compute_alike_moves_around_them() -> None:
 
 
 def type_of(name: str) -> object:
-    from archc.ops import OPERATORS
+    from archc.operator import OPERATORS
 
     return OPERATORS[name]()
 

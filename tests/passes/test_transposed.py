@@ -12,7 +12,7 @@ import archc
 from archc.codegen.onnx import run
 from archc.compiler import Compiled
 from archc.driver.programs import load_module
-from archc.ops.evaluate import evaluate
+from archc.interpreter.evaluate import evaluate
 
 AUTOENCODER = """
 model autoencoder(hidden = 24) {

@@ -11,7 +11,7 @@ import pytest
 
 import archc
 from archc.diagnostics import ArchcError, Diagnostic
-from archc.ops.samples import sample_sizes
+from archc.interpreter.samples import sample_sizes
 
 INPUT = "input x: f32[N, 2, T]"
 
@@ -97,7 +97,7 @@ def test_a_bug_of_an_operator_is_no_fault_of_the_inputs(bug: Exception, monkeypa
     def buggy(*_: object) -> None:
         raise bug
 
-    monkeypatch.setattr("archc.ops.evaluate._function", lambda *_: buggy)
+    monkeypatch.setattr("archc.interpreter.evaluate._function", lambda *_: buggy)
     with pytest.raises(type(bug)):
         archc.compile(f"model net {{ {INPUT}  output y = x -> tanh }}", passes="quant")
 

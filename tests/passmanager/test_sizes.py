@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 import archc
+from archc.analysis.cost import cost
+from archc.analysis.devices import Cpu, Place
+from archc.analysis.stage_costs import stage_costs
 from archc.cli import main
 from archc.diagnostics import ArchcError, Diagnostics
-from archc.ir.cost import cost
-from archc.ir.devices import Cpu, Place
 from archc.ir.stages import Stages
-from archc.ops.stage_costs import stage_costs
 from archc.passmanager.sizes import choose_sizes
 
 # As in EfficientNet: a stem, then inverted bottlenecks whose work is that of the image.

@@ -24,13 +24,13 @@ from archc.codegen import onnx
 from archc.compiler import Compiled
 from archc.diagnostics import Diagnostics, Source
 from archc.driver.programs import load_module
-from archc.ir.dims import as_symbol
+from archc.interpreter.evaluate import evaluate
+from archc.interpreter.samples import random_inputs
 from archc.ir.graph import Graph
-from archc.language.formatter import format as format_file
-from archc.language.parser import parse as parse_syntax
-from archc.ops.evaluate import evaluate
-from archc.ops.samples import random_inputs
+from archc.language.syntax.formatter import format as format_file
+from archc.language.syntax.parser import parse as parse_syntax
 from archc.passmanager.agreement import largest_error
+from archc.types.dims import as_symbol
 
 FOLDER = Path(__file__).parent / "architectures"
 ARCHITECTURES = sorted(path.stem for path in FOLDER.glob("*.arch"))

@@ -16,7 +16,7 @@ from archc.codegen import onnx
 from archc.diagnostics import ArchcError
 from archc.driver.pipelines import parse_passes
 from archc.driver.programs import load_module
-from archc.ops.evaluate import evaluate
+from archc.interpreter.evaluate import evaluate
 from archc.passmanager.agreement import largest_error
 from archc.passmanager.order import misplaced
 from benchmarks import digits as job

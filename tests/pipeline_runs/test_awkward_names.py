@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import archc
-from archc.ops.evaluate import evaluate
+from archc.interpreter.evaluate import evaluate
 from tests.pipeline_runs.processes import PATIENCE, environment
 
 TEXT = """

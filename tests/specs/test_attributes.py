@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 import archc
+from archc.analysis.cost import cost
 from archc.cli import main
-from archc.ir.cost import cost
 from tests.specs.siblings import SPECS
 
 NAMES = sorted(path.stem for path in SPECS.glob("*.arch"))

@@ -17,7 +17,7 @@ from pytorchcv.models.vgg import VGG
 from torch import Tensor, nn
 
 import archc
-from archc.ir.cost import cost
+from archc.analysis.cost import cost
 from tests.specs.convolutional import SSD300, UNet, cnn, googlenet, lenet5, net
 from tests.specs.dense import perceptron
 from tests.specs.siblings import SPECS, sibling

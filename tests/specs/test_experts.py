@@ -13,7 +13,7 @@ from transformers.models.mixtral.modeling_mixtral import MixtralSparseMoeBlock
 
 import archc
 from archc.driver.programs import load_module
-from archc.language.printer import print_graph
+from archc.language.printing.printer import print_graph
 from tests.specs.twins import Twins, assert_close
 
 WIDTH, HIDDEN = 12, 20

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import archc
 from archc.codegen import onnx
 from archc.driver.programs import load_module
-from archc.ir.storage import Int8
+from archc.types.storage import Int8
 from tests.specs import recommending
 from tests.specs.recommending import DeepFM, pair_products
 from tests.specs.recurrent import Weight, in_double

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers.models.gpt2 import modeling_gpt2
 
 import archc
-from archc.ir.cost import cost
+from archc.analysis.cost import cost
 from tests.specs import attentive
 from tests.specs.named import Reference, named_twins, renamed
 from tests.specs.siblings import SPECS, sibling

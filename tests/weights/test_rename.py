@@ -151,7 +151,7 @@ def test_a_model_takes_the_weights_of_another_module(tmp_path: Path) -> None:
     text = """model m { input x: f32[B, T, 8]
         output y = (x -> q: linear(8), x -> k: linear(8), x -> v: linear(8)) -> attention(2) -> out: linear(8) }"""
     compiled = archc.compile(text, weights=tmp_path / "w.safetensors", renaming=tmp_path / "names")
-    from archc.ops.evaluate import evaluate
+    from archc.interpreter.evaluate import evaluate
 
     x = torch.randn(2, 5, 8)
     with torch.no_grad():

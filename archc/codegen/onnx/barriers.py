@@ -23,7 +23,7 @@ from typing import Protocol
 
 from archc.codegen.onnx.names import Names
 from archc.codegen.onnx.nodes import Record
-from archc.ir.types import DType
+from archc.types.tensor_type import DType
 
 _DECODER = "DequantizeLinear"
 _PRODUCTS = frozenset(("Conv", "ConvTranspose", "Gemm", "MatMul"))

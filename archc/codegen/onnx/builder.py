@@ -18,24 +18,24 @@ import numpy as np
 import onnx
 
 from archc.codegen.onnx.barriers import separate
-from archc.codegen.onnx.channels_last import flatten_channels_last
 from archc.codegen.onnx.decode import decode, dequantize, integer_bias
-from archc.codegen.onnx.fusible import make_fusible
 from archc.codegen.onnx.initializers import Fill, Initializers, onnx_dtype
-from archc.codegen.onnx.int8_moves import decode_late
+from archc.codegen.onnx.int8.channels_last import flatten_channels_last
+from archc.codegen.onnx.int8.fusible import make_fusible
+from archc.codegen.onnx.int8.moves import decode_late
+from archc.codegen.onnx.int8.stems import pooled_stems
 from archc.codegen.onnx.names import Names
 from archc.codegen.onnx.nodes import Record, write
 from archc.codegen.onnx.scans import captured, scan_records
 from archc.codegen.onnx.sizes import Sizes
 from archc.codegen.onnx.spelling import Spelling
-from archc.codegen.onnx.stems import pooled_stems
 from archc.diagnostics import ArchcError, Diagnostic, Note, error
 from archc.ir.graph import Graph, Node, Value
 from archc.ir.scans import Scan, schedule
-from archc.ir.storage import Weight
-from archc.ir.types import DType, TensorType
-from archc.ops.operator import Operator, OperatorError
-from archc.ops.spelling import Quantized
+from archc.operator.base import Operator, OperatorError
+from archc.operator.spelling import Quantized
+from archc.types.storage import Weight
+from archc.types.tensor_type import DType, TensorType
 
 
 class Builder:
@@ -104,7 +104,7 @@ class Builder:
                 self._spell(item)
 
     def fusible(self, records: list[Record], outputs: Iterable[str]) -> list[Record]:
-        """The nodes of a scan's body as they are written; see `archc.codegen.onnx.fusible`."""
+        """The nodes of a scan's body as they are written; see `archc.codegen.onnx.int8.fusible`."""
         return self._separated(self._rewritten(records, outputs), outputs)
 
     def _rewritten(self, records: list[Record], outputs: Iterable[str]) -> list[Record]:

@@ -11,10 +11,10 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from archc.ir.storage import Dense, Int8, LowRank, Masked, Weight
-from archc.ir.types import DType
-from archc.ops.dtypes import ONNX_MOST, wider
-from archc.ops.operator import OperatorError
+from archc.operator.base import OperatorError
+from archc.operator.dtypes import ONNX_MOST, wider
+from archc.types.storage import Dense, Int8, LowRank, Masked, Weight
+from archc.types.tensor_type import DType
 from archc.weights.tensor import ComputedTensor
 
 if TYPE_CHECKING:

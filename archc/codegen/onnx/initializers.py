@@ -10,7 +10,7 @@ import onnx
 from onnx import TensorProto
 
 from archc.codegen.onnx.names import Names
-from archc.ir.types import DType
+from archc.types.tensor_type import DType
 from archc.weights.dtypes import name_of_numpy, numpy_dtype, to_little_endian
 from archc.weights.tensor import LazyTensor
 

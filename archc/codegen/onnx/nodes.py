@@ -14,7 +14,7 @@ import onnx
 from onnx import AttributeProto
 
 from archc.codegen.onnx.initializers import onnx_dtype, raw_bytes
-from archc.ir.types import DType
+from archc.types.tensor_type import DType
 from archc.weights.dtypes import name_of_numpy
 
 

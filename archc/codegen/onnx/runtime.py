@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from archc.codegen.onnx.initializers import onnx_dtype
-from archc.ir.types import DType
+from archc.types.tensor_type import DType
 from archc.weights.dtypes import from_torch, name_of_numpy, numpy_dtype, to_torch
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ import onnx
 
 from archc.codegen.onnx.nodes import Record, write
 from archc.ir.scans import Scan
-from archc.ir.types import TensorType
+from archc.types.tensor_type import TensorType
 
 if TYPE_CHECKING:
     from archc.codegen.onnx.builder import Builder

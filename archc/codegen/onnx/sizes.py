@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from archc.ir.dims import Atom, Function, Scaled, Symbol, SymbolicDim, as_linear, as_symbol, symbol
 from archc.ir.graph import Graph
-from archc.ir.types import DType
-from archc.ops.operator import OperatorError
+from archc.operator.base import OperatorError
+from archc.types.dims import Atom, Function, Scaled, Symbol, SymbolicDim, as_linear, as_symbol, symbol
+from archc.types.tensor_type import DType
 
 Extent = int | SymbolicDim
 

@@ -1,4 +1,4 @@
-"""What one operator is given to spell itself in ONNX: `archc.ops.spelling.OnnxSpelling`, made true."""
+"""What one operator is given to spell itself in ONNX: `archc.operator.spelling.OnnxSpelling`, made true."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
 from archc.codegen.onnx.nodes import Record
-from archc.ir.dims import SymbolicDim
 from archc.ir.graph import Node
-from archc.ir.storage import Dense, Storage
-from archc.ir.types import DType, TensorType
-from archc.ops.spelling import Quantized
+from archc.operator.spelling import Quantized
+from archc.types.dims import SymbolicDim
+from archc.types.storage import Dense, Storage
+from archc.types.tensor_type import DType, TensorType
 
 if TYPE_CHECKING:
     from archc.codegen.onnx.builder import Builder

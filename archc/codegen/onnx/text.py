@@ -20,7 +20,7 @@ from onnx import AttributeProto, TensorProto
 
 from archc.codegen.onnx.emit import without_elements
 from archc.ir.graph import Graph
-from archc.ir.types import DType
+from archc.types.tensor_type import DType
 from archc.weights.dtypes import from_little_endian
 
 _LONGEST_CONSTANT = 16  # elements; a longer one is shown by its type

@@ -13,11 +13,11 @@ from archc.codegen.templates import template
 from archc.codegen.torch.docstrings import safe_text
 from archc.codegen.torch.formatting import lines_of
 from archc.codegen.torch.names import identifier
-from archc.ir.dims import as_symbol
 from archc.ir.graph import Graph
-from archc.ir.storage import Int8
-from archc.ir.types import TensorType
-from archc.ops.spelling import literal
+from archc.operator.spelling import literal
+from archc.types.dims import as_symbol
+from archc.types.storage import Int8
+from archc.types.tensor_type import TensorType
 
 
 def emit(graph: Graph, stages: Sequence[Stage], *, source_name: str, compilation: str = "") -> str:

@@ -15,16 +15,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from archc.analysis.stage_flow import asked_by_nodes, flow, received, sources_of
 from archc.codegen.pipeline.stage_sizes import express_operator, express_scope, stage_sizes
 from archc.codegen.torch.names import Names
 from archc.diagnostics import ArchcError, error
-from archc.ir.dims import symbol, symbols
 from archc.ir.graph import Graph, Node, Scope, Value
 from archc.ir.rewriter import Rewriter
 from archc.ir.stages import Stages
-from archc.ops.misfit import OperatorError
-from archc.ops.operator import Operator
-from archc.ops.stage_flow import asked_by_nodes, flow, received, sources_of
+from archc.operator.base import Operator
+from archc.operator.misfit import OperatorError
+from archc.types.dims import symbol, symbols
 from archc.weights.store import Weights
 
 

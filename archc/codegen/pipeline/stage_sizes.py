@@ -1,4 +1,4 @@
-"""Sizes of a stage, expressed by the axes of its inputs; see `archc.ir.shown_sizes`."""
+"""Sizes of a stage, expressed by the axes of its inputs; see `archc.types.shown_sizes`."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import fields, replace
 from itertools import count
 from typing import Any
 
-from archc.ir.dims import SymbolicDim, symbols
 from archc.ir.graph import Graph, Scope
-from archc.ir.shown_sizes import ShownSizes
-from archc.ir.types import TensorType
-from archc.ops.operator import Operator
+from archc.operator.base import Operator
+from archc.types.dims import SymbolicDim, symbols
+from archc.types.shown_sizes import ShownSizes
+from archc.types.tensor_type import TensorType
 
 
 def stage_sizes(graph: Graph, types: Iterable[TensorType]) -> ShownSizes:

@@ -6,9 +6,9 @@ import ast
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from archc.codegen.argument_names import defaulting, means_another, own_order, parameter_name, stands_for
-from archc.codegen.multiples import multiple_of
-from archc.codegen.program import Definition
+from archc.codegen.outline.argument_names import defaulting, means_another, own_order, parameter_name, stands_for
+from archc.codegen.outline.multiples import multiple_of
+from archc.codegen.outline.program import Definition
 from archc.codegen.torch.merge import Values
 from archc.codegen.torch.names import IN_CONSTRUCTORS, Names, identifier, is_reserved_member
 

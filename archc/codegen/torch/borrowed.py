@@ -12,8 +12,8 @@ from archc.codegen.torch.formatting import lines_of
 from archc.codegen.torch.fresh import registrations
 from archc.codegen.torch.spell import owns
 from archc.ir.graph import Graph
-from archc.ir.storage import Int8
-from archc.ops.spelling import literal
+from archc.operator.spelling import literal
+from archc.types.storage import Int8
 
 _PARAMETER = "nn.Parameter("
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from archc.codegen.program import Apply, Loop, Recurrence, Statement, Use
+from archc.codegen.outline.program import Apply, Loop, Recurrence, Statement, Use
 from archc.codegen.torch.names import CONTAINER_MEMBERS, is_attribute
 
 Chain = list[Apply | Use]

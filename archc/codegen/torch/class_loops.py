@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
-from archc.codegen.program import Local, Loop, Recurrence, Use
+from archc.codegen.outline.program import Local, Loop, Recurrence, Use
 from archc.codegen.torch.constructions import INDEX, element_texts
 from archc.codegen.torch.expressions import Bases
 from archc.codegen.torch.merge import check_same

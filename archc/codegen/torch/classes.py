@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from archc.codegen.program import Apply, Definition, Local, Loop, Recurrence, Statement, Use
+from archc.codegen.outline.program import Apply, Definition, Local, Loop, Recurrence, Statement, Use
 from archc.codegen.torch.arguments import Arguments
 from archc.codegen.torch.borrowed import borrowed
 from archc.codegen.torch.chains import Chain, container, find_chains
 from archc.codegen.torch.class_loops import Loops
 from archc.codegen.torch.constructions import Construction, construction
 from archc.codegen.torch.expressions import Bases, Expressions
+from archc.codegen.torch.int8.lines import Line
 from archc.codegen.torch.layout import COMMON, function_body
-from archc.codegen.torch.lines import Line
 from archc.codegen.torch.local_types import Types
 from archc.codegen.torch.members import Member, access, init_lines
 from archc.codegen.torch.merge import Mismatch, check_same
@@ -26,8 +26,8 @@ from archc.codegen.torch.plans import ClassPlan, Context
 from archc.codegen.torch.reading import module_paths, tensor_names
 from archc.codegen.torch.steps import Repeat, Step
 from archc.codegen.torch.surroundings import Surroundings
-from archc.ir.storage import Int8
-from archc.ops.spelling import method
+from archc.operator.spelling import method
+from archc.types.storage import Int8
 
 
 def plan(definition: Definition, context: Context) -> None:

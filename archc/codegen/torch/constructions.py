@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from archc.codegen.torch.arguments import Arguments
 from archc.codegen.torch.merge import Values, check_same
-from archc.ops.spelling import TorchModule, atom, literal
+from archc.operator.spelling import TorchModule, atom, literal
 
 INDEX = "i"
 """The number of an element of a list."""

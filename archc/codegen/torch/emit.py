@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
 
-from archc.codegen.outline import outline
-from archc.codegen.program import Apply, Local, Program
+from archc.codegen.outline.outline import outline
+from archc.codegen.outline.program import Apply, Local, Program
 from archc.codegen.python import compiled
 from archc.codegen.templates import template
 from archc.codegen.torch.classes import plan
 from archc.codegen.torch.docstrings import docstring
 from archc.codegen.torch.formatting import has_name, lines_of, signature
 from archc.codegen.torch.fresh import DECODABLE
-from archc.codegen.torch.integer import HELPERS, find_integers, needed
+from archc.codegen.torch.int8.integer import HELPERS, find_integers, needed
 from archc.codegen.torch.local_types import local_types
 from archc.codegen.torch.lower import lower
 from archc.codegen.torch.masked import masked_layers
@@ -28,8 +28,8 @@ from archc.codegen.torch.plans import ClassPlan, Context
 from archc.codegen.torch.spell import module_of
 from archc.diagnostics import Diagnostics
 from archc.ir.graph import Graph, Node, Scope
-from archc.ops.operator import Operator
-from archc.ops.spelling import TorchHelper, literal
+from archc.operator.base import Operator
+from archc.operator.spelling import TorchHelper, literal
 
 _LOAD = ("path: str | Path | None = None", 'device: str | torch.device = "cpu"')
 _LOAD_STAGES = ("path: str | Path | None = None", "devices: Sequence[str | torch.device] = DEVICES")
@@ -56,9 +56,9 @@ def emit(graph: Graph, *, source_name: str, weights_name: str, compilation: str 
     placement = context.placement
     place = "" if placement.stages is None else _place(placement, model.name)
     used = needed(h for h in HELPERS if has_name(code, h, called=h.islower()))
-    helpers = template("archc.codegen.torch", "integer.py.jinja").render(used=used, moved=bool(place))
+    helpers = template("archc.codegen.torch.int8", "integer.py.jinja").render(used=used, moved=bool(place))
     for layers in ("integer_layers.py.jinja", "integer_line.py.jinja"):
-        helpers += template("archc.codegen.torch", layers).render(used=used, channels_last=safe(graph))
+        helpers += template("archc.codegen.torch.int8", layers).render(used=used, channels_last=safe(graph))
     helpers += template("archc.codegen.torch", "masked.py.jinja").render(layers=masked_layers(graph))
     helpers += template("archc.codegen.torch", "to_stage.py.jinja").render() if place else ""
     called = _called(graph, code)

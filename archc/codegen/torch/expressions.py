@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from archc.codegen.program import Definition
+from archc.codegen.outline.program import Definition
 from archc.codegen.torch.arguments import Arguments
 from archc.codegen.torch.formatting import lines_of
 from archc.codegen.torch.fresh import decoded, registrations
@@ -14,9 +14,9 @@ from archc.codegen.torch.plans import Context
 from archc.codegen.torch.reading import attribute_names
 from archc.codegen.torch.spell import spelling
 from archc.codegen.torch.surroundings import Extra, Surroundings
-from archc.ir.dims import symbol
 from archc.ir.graph import Node
-from archc.ops.spelling import as_parameters, atom, literal, method
+from archc.operator.spelling import as_parameters, atom, literal, method
+from archc.types.dims import symbol
 
 Bases = Mapping[str, str]
 """The variables of the loops around a statement, by the path of the member that each stands for."""

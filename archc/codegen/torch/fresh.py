@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-from archc.ir.storage import Dense, Int8, LowRank, Masked, Storage, Weight
-from archc.ir.types import DType
-from archc.ops.spelling import Infix, atom, call, literal
+from archc.operator.spelling import Infix, atom, call, literal
+from archc.types.storage import Dense, Int8, LowRank, Masked, Storage, Weight
+from archc.types.tensor_type import DType
 from archc.weights.initializers import (
     Constant,
     Initializer,

@@ -9,11 +9,11 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from archc.codegen.program import Local
+from archc.codegen.outline.program import Local
 from archc.codegen.torch.formatting import assignment, lines_of, loop_header
 from archc.codegen.torch.names import identifier
 from archc.codegen.torch.steps import Repeat, Step, Tree, nest, reads
-from archc.ops.spelling import method
+from archc.operator.spelling import method
 
 COMMON = ("x", "h", "y", "z")  # what a value without a name is called: the first of these that is free
 

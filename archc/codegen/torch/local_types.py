@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from archc.codegen.program import Apply, Definition, Local, Loop, Program, Recurrence, Statement
+from archc.codegen.outline.program import Apply, Definition, Local, Loop, Program, Recurrence, Statement
 from archc.ir.graph import Node
-from archc.ir.types import TensorType
+from archc.types.tensor_type import TensorType
 
 Types = tuple[TensorType, ...]
 

@@ -11,11 +11,11 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
 
-from archc.codegen.program import Apply, Definition, Local, Loop, Member, Program, Recurrence, Statement, Use
+from archc.codegen.outline.program import Apply, Definition, Local, Loop, Member, Program, Recurrence, Statement, Use
 from archc.codegen.torch.spell import owns
-from archc.ir.attributes import attributes
 from archc.ir.graph import Graph, Node, Scope
-from archc.ir.storage import Dense
+from archc.types.attributes import attributes
+from archc.types.storage import Dense
 
 HasModule = Callable[[Apply], bool]
 """Whether modules stand for the nodes of a statement."""

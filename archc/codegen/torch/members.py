@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from archc.codegen.torch.constructions import INDEX
 from archc.codegen.torch.formatting import has_name, lines_of
 from archc.codegen.torch.names import CONTAINER_MEMBERS, is_attribute
-from archc.ops.spelling import literal
+from archc.operator.spelling import literal
 
 if TYPE_CHECKING:
     from archc.codegen.torch.plans import ClassPlan

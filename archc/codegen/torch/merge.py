@@ -6,7 +6,7 @@ import ast
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 
-from archc.ops.spelling import atom
+from archc.operator.spelling import atom
 
 Values = tuple[str, ...]
 """One literal for each instance."""

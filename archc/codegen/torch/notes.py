@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from archc.codegen.argument_names import parameter_name
-from archc.codegen.program import Definition, Local
+from archc.codegen.outline.argument_names import parameter_name
+from archc.codegen.outline.program import Definition, Local
 from archc.codegen.torch.local_types import Types
-from archc.ir.types import TensorType
+from archc.types.tensor_type import TensorType
 
 
 class Notes:

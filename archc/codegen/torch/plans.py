@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from archc.codegen.program import Apply, Definition, Local
+from archc.codegen.outline.program import Apply, Definition, Local
 from archc.codegen.torch.arguments import Arguments
 from archc.codegen.torch.constructions import Given
-from archc.codegen.torch.integer import Integers
+from archc.codegen.torch.int8.integer import Integers
 from archc.codegen.torch.local_types import Types
 from archc.codegen.torch.members import Member
 from archc.codegen.torch.names import Names
@@ -18,7 +18,7 @@ from archc.codegen.torch.placement import Placement
 from archc.codegen.torch.spell import module_of
 from archc.codegen.torch.surroundings import Extra
 from archc.ir.graph import Graph
-from archc.ops.spelling import TorchModule
+from archc.operator.spelling import TorchModule
 
 
 @dataclass

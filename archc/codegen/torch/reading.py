@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from archc.codegen.alignment import is_argument
-from archc.codegen.program import Apply, Local, Loop, Recurrence, Statement, Use
+from archc.codegen.outline.alignment import is_argument
+from archc.codegen.outline.program import Apply, Local, Loop, Recurrence, Statement, Use
 from archc.codegen.torch.merge import placeholders
 from archc.codegen.torch.names import identifier
 from archc.codegen.torch.plans import Context
 from archc.codegen.torch.steps import Repeat, Step
-from archc.ir.attributes import attributes
 from archc.ir.graph import Node
-from archc.ops.spelling import literal
+from archc.operator.spelling import literal
+from archc.types.attributes import attributes
 
 
 def iterations(loop: Loop, instances: Sequence[int]) -> tuple[tuple[Statement, ...], ...]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from archc.ir.dims import SymbolicDim
 from archc.ir.graph import Graph, Node
-from archc.ir.storage import Dense, Masked
-from archc.ops.operator import Operator
-from archc.ops.spelling import TorchModule, TorchSpelling
+from archc.operator.base import Operator
+from archc.operator.spelling import TorchModule, TorchSpelling
+from archc.types.dims import SymbolicDim
+from archc.types.storage import Dense, Masked
 
 TO_STAGE = "ToStage"
 """The class that moves a tensor to the device of a stage; see `archc.codegen.torch.placement`."""

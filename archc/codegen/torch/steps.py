@@ -10,10 +10,10 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from archc.codegen.program import Local
+from archc.codegen.outline.program import Local
 from archc.codegen.torch.formatting import WIDTH
 from archc.codegen.torch.merge import placeholders
-from archc.ops.spelling import Infix, call, method
+from archc.operator.spelling import Infix, call, method
 
 _CALLS = 3  # as many calls stand in one another
 _LEVELS = 4  # the same, operators counted too

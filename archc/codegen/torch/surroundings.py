@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from archc.codegen.program import Definition, Local
+from archc.codegen.outline.program import Definition, Local
 from archc.codegen.torch.merge import check_same
 from archc.codegen.torch.names import Names
-from archc.ir.dims import Symbol, SymbolicDim, as_linear, as_symbol, substitute, symbol, symbols
-from archc.ir.types import TensorType
+from archc.types.dims import Symbol, SymbolicDim, as_linear, as_symbol, substitute, symbol, symbols
+from archc.types.tensor_type import TensorType
 
 
 @dataclass(frozen=True, slots=True)

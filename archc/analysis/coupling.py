@@ -1,0 +1,196 @@
+"""What must go together when channels are removed, exactly, element by element.
+
+Every axis that can shrink is a vector of elements, and so is every index of a node that can.  An element of a product
+belongs to the element of its one free factor that it has as a coordinate; in a sum it is found by its offset.  The
+connected components of all that, over the whole graph, are the groups: heads, channels of a residual, a value and its
+two copies in a concatenation, a row of one weight and a column of the next.  No operator is known by name.
+
+Which factor is free is what `archc.analysis.freedom` says.  A group that has an element which must stay, stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+
+from archc.analysis.freedom import Freedom, Place, Spot, Use
+from archc.ir.graph import Graph, Node
+from archc.types.signature import Factor, Index
+from archc.types.solve import Extent
+
+Numbers = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Elements that go together, or not at all.
+
+    Attributes:
+        number: what the group is called in `removed`.
+        slices: for each axis of a weight, by path and number, the elements that are in the group.
+        spots: for each index of a node how many of its elements are.
+        makers: the layers that make these channels by a weight of theirs, rather than pass them on.
+        reason: why they must stay; None where they can go.
+    """
+
+    number: int
+    slices: Mapping[tuple[str, int], Numbers]
+    spots: Mapping[Spot, int]
+    makers: tuple[str, ...]
+    reason: str | None
+
+
+class Coupling:
+    """The groups of a graph.
+
+    Attributes:
+        freedom: what can shrink at all.
+        groups: all groups, in the order of their first elements.
+        sizes: how many elements each free index has.
+    """
+
+    def __init__(self, graph: Graph):
+        self.graph = graph
+        self.freedom = Freedom(graph)
+        self.sizes: dict[Spot, int] = {}
+        self._first: dict[Place | Spot, int] = {}
+        self._count = 0
+        self._stays: dict[int, str] = {}
+        self._labels = self._connect()
+        self.groups = self._gather()
+
+    def families(self) -> list[list[Group]]:
+        """The groups that can go, those together that the same layers make: one could go in place of another."""
+        found: dict[tuple[str, ...], list[Group]] = {}
+        for group in self.groups:
+            if group.reason is None:
+                found.setdefault(group.makers, []).append(group)
+        return list(found.values())
+
+    def kept(self, place: Place, removed: Collection[int]) -> Numbers:
+        """The elements of an axis that are left without some groups."""
+        size = self.freedom.size(place)
+        assert isinstance(size, int), "an axis of unknown size does not shrink"
+        return self._kept(self._first.get(place), size, removed)
+
+    def extents(self, node: Node, removed: Collection[int]) -> dict[str, Extent]:
+        """The extents of a node's indices without some groups."""
+        uses = self.freedom.of_node(node)
+        extents = dict(uses[0].extents) if uses else {}
+        for name in extents:
+            first = self._first.get((uses[0].owner, name))
+            if first is not None:
+                extents[name] = len(self._kept(first, self.sizes[uses[0].owner, name], removed))
+        return extents
+
+    def made(self) -> list[tuple[Use, list[Spot]]]:
+        """The axes of results with indices that come from a weight, and from no operand; and these indices."""
+        given = {spot for use in self.freedom.uses if use.data for spot in use.spots()}
+        weighted = {spot for use in self.freedom.uses if isinstance(use.place[0], str) for spot in use.spots()}
+        new = weighted - given
+        found = ((use, [spot for spot in use.spots() if spot in new]) for use in self.freedom.uses if use.made)
+        return [(use, spots) for use, spots in found if spots]
+
+    def _kept(self, first: int | None, size: int, removed: Collection[int]) -> Numbers:
+        everything = np.arange(size)
+        if first is None:
+            return everything
+        gone = np.isin(self._labels[first : first + size], list(removed))
+        return everything[~gone]
+
+    # Building ---------------------------------------------------------------------------------------------
+
+    def _connect(self) -> Numbers:
+        """The component of each element."""
+        left, right = [], []
+        for use in self.freedom.uses:
+            if use.place in self.freedom.fixed or self.freedom.size(use.place) == 1:
+                continue
+            for elements, coordinates in self._links(use):
+                left.append(elements)
+                right.append(coordinates)
+        none = np.zeros(0, np.int64)
+        return _components(self._count, np.concatenate([none, *left]), np.concatenate([none, *right]))
+
+    def _links(self, use: Use) -> Iterator[tuple[Numbers, Numbers]]:
+        """The elements of an axis, and those of the indices that they have as coordinates."""
+        size = self.freedom.size(use.place)
+        assert isinstance(size, int), "an axis of unknown size is fixed"
+        offset = self._place(use.place, size)
+        for term in use.axis.terms:
+            shape = [_extent(factor, use.extents) for factor in term]
+            elements = offset + np.arange(int(np.prod(shape, dtype=np.int64)))
+            offset += len(elements)
+            free = self.freedom.free(use, term)
+            if not free:
+                wide = use.wide(term)
+                reason = self.freedom.held[use.owner, wide[0]] if wide else f"`{use.node.title}` needs at least one"
+                self._stays |= {int(element): reason for element in elements}
+                continue
+            number = term.index(Index(free[0]))
+            spot = (use.owner, free[0])
+            self.sizes[spot] = shape[number]
+            within = int(np.prod(shape[number + 1 :], dtype=np.int64))
+            coordinates = np.arange(len(elements)) // within % shape[number]
+            yield elements, self._place(spot, shape[number]) + coordinates
+
+    def _place(self, place: Place | Spot, size: int) -> int:
+        """Where the elements of an axis or index begin in the numbering of all."""
+        if place not in self._first:
+            self._first[place] = self._count
+            self._count += size
+        return self._first[place]
+
+    def _gather(self) -> list[Group]:
+        slices: dict[int, dict[tuple[str, int], Numbers]] = {}
+        spots: dict[int, dict[Spot, int]] = {}
+        for place, first in self._first.items():
+            tensor, number = place
+            if isinstance(tensor, str) and isinstance(number, int):
+                for label, elements in self._by_label(first, self.graph.weights[tensor].shape[number]):
+                    slices.setdefault(label, {})[tensor, number] = elements
+            elif not isinstance(number, int):
+                for label, elements in self._by_label(first, self.sizes[tensor, number]):
+                    spots.setdefault(label, {})[tensor, number] = len(elements)
+        reasons: dict[int, str] = {}
+        for element, reason in sorted(self._stays.items()):
+            reasons.setdefault(int(self._labels[element]), reason)
+        makers = {spot: use.node.title for use, spots in self.made() for spot in spots}
+        return [
+            Group(
+                label,
+                slices.get(label, {}),
+                having,
+                tuple(dict.fromkeys(makers[spot] for spot in having if spot in makers)),
+                reasons.get(label),
+            )
+            for label, having in sorted(spots.items())
+        ]
+
+    def _by_label(self, first: int, size: int) -> Iterator[tuple[int, Numbers]]:
+        labels = self._labels[first : first + size]
+        order = np.argsort(labels, kind="stable")
+        found, starts = np.unique(labels[order], return_index=True)
+        for label, elements in zip(found, np.split(order, starts[1:])):
+            yield int(label), elements
+
+
+def _components(count: int, left: Numbers, right: Numbers) -> Numbers:
+    """The number of the component of each vertex of an undirected graph, counted by their first vertices."""
+    links = coo_matrix((np.ones(len(left), np.int8), (left, right)), shape=(count, count))
+    _, labels = connected_components(links, directed=False)
+    _, firsts, inverse = np.unique(labels, return_index=True, return_inverse=True)
+    ranks = np.argsort(np.argsort(firsts))
+    numbers: Numbers = ranks[inverse].astype(np.int64)
+    return numbers
+
+
+def _extent(factor: Factor, extents: Mapping[str, Extent]) -> int:
+    size = factor if isinstance(factor, int) else extents[factor.name] if isinstance(factor, Index) else None
+    assert isinstance(size, int), "what is no number of elements is held"
+    return size

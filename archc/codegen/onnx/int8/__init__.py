@@ -1,0 +1,1 @@
+"""Quantized models in the form that ONNX Runtime runs with integer kernels."""

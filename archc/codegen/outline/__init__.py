@@ -1,0 +1,1 @@
+"""The flat graph folded back into the definitions and loops of its text."""

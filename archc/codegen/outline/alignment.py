@@ -1,0 +1,348 @@
+"""Which uses of blocks are alike, so that one definition serves them all.
+
+Each unit gets a key that spells out its structure: operators, wiring, names of layers and weights relative to the
+unit's own path.  Units of equal keys are instances of one definition; nothing is compared pairwise.
+Attributes of a layer may differ between instances, where they can be handed over as arguments.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from archc.codegen.outline.folding import Unit, fold, levels
+from archc.codegen.outline.lengths import Stretch, Structure, stretches
+from archc.codegen.outline.own_sizes import operator_in_own_sizes, sizes_of
+from archc.codegen.outline.program import Tie
+from archc.codegen.outline.repetition import Row
+from archc.ir.graph import Graph, Node, Order, Scope, Value
+from archc.operator.base import Operator
+from archc.types.attributes import attributes
+
+_ANY = object()  # stands for whatever can be an argument: `3` as well as `(1, 7)` or "same"
+
+Distinguish = Callable[[Node], Hashable]
+"""What must be equal in two nodes, beyond their structure, if they are to share a statement."""
+
+
+@dataclass(eq=False)
+class Group:
+    """Units that one definition describes.
+
+    Attributes:
+        units: all of them; instances: the first one of each path, which is the number of layers that there are.
+        outputs: which of the values, counted as the statements make them, are used outside some unit.
+        ties: see `Definition`.
+    """
+
+    units: list[Shape] = field(default_factory=list)
+    instances: dict[str, Shape] = field(default_factory=dict)
+    outputs: tuple[int, ...] = ()
+    ties: tuple[Tie, ...] = ()
+
+
+@dataclass(eq=False)
+class Shape:
+    """Properties of a unit that are compared with those of others.
+
+    Attributes:
+        scope: the use of the block; group: the units that are alike.
+        items: its nodes and inner units.
+        rows: for each item its name, and a key of its structure; operands are not counted.
+        inputs: the values it receives, in the order of the block's inputs, others as they are first used; one value
+            stands twice where another use tells which operators read it as which input.
+        positions: for each of these its number among the block's inputs; None for what is no input of the text's.
+        values: those it makes, in order.
+        ties: weights of layers inside that are those of other layers inside.
+        lengths: how many elements lists have, where others that are alike have more or fewer; `items` and what follows
+            from them count the last ones again, until they are as many as in the longest.
+        unresolved: weights that are those of layers elsewhere in the model, as pairs of own and actual path.
+    """
+
+    scope: Scope
+    items: list[Node | Shape] = field(default_factory=list)
+    rows: list[tuple[str | None, Hashable]] = field(default_factory=list)
+    inputs: list[Value] = field(default_factory=list)
+    positions: list[int | None] = field(default_factory=list)
+    values: list[Value] = field(default_factory=list)
+    ties: tuple[Tie, ...] = ()
+    unresolved: tuple[tuple[str, str], ...] = ()
+    group: Group = field(default_factory=Group)
+    lengths: Mapping[str, int] = field(default_factory=dict)
+
+    def stretch(self, stretch: Stretch) -> None:
+        """Become as long as the longest of those that are alike but for their length."""
+        made = {item: item.results if isinstance(item, Node) else item.outputs for item in self.items}
+        self.items = [self.items[position] for position in stretch.positions]
+        self.rows = [self.rows[position] for position in stretch.positions]
+        self.values = [value for item in self.items for value in made[item]]
+        self.lengths = stretch.lengths
+
+    @property
+    def outputs(self) -> list[Value]:
+        return [self.values[position] for position in self.group.outputs]
+
+    def relative(self, path: str) -> str:
+        """The path of something inside, as it is called from here."""
+        return path[len(self.scope.path) + 1 :] if self.scope.path else path
+
+
+class Form(NamedTuple):
+    """The structure of a unit; units of equal forms are instances of one definition.
+
+    Attributes:
+        wiring: for each item its operands, by the number of the value made inside, or below 0 of the input.
+        rows, ties: see `Shape`.
+    """
+
+    definition: str
+    wiring: tuple[tuple[int, ...], ...]
+    rows: tuple[tuple[str | None, Hashable], ...]
+    ties: tuple[Tie, ...]
+
+
+def align(graph: Graph, order: Mapping[Node, Order], distinguish: Distinguish, self_contained: bool) -> list[Group]:
+    """Groups of units that are alike, inner ones first; the last is the model.
+
+    Args:
+        order: see `fold`.
+        self_contained: take apart what has a weight from outside itself.
+    """
+    apart = _leaking(graph) if self_contained else set()
+    while True:
+        units = fold(graph, order, apart)
+        aligner = _Aligner(graph, distinguish, _resized(units))
+        for level in levels(units):
+            aligner.align_level(level)
+            if aligner.apart:
+                break
+        else:
+            return aligner.groups
+        apart |= aligner.apart
+
+
+class _Aligner:
+    """Groups like units, level by level.
+
+    Attributes:
+        apart: the paths of the uses that cannot be units, since a layer used several times differs between uses.
+    """
+
+    def __init__(self, graph: Graph, distinguish: Distinguish, resized: set[str]):
+        self.graph = graph
+        self.distinguish = distinguish
+        self.groups: list[Group] = []
+        self.shapes: dict[Unit, Shape] = {}
+        self.apart: set[str] = set()
+        self.resized = resized
+
+    def align_level(self, units: list[Unit]) -> None:
+        """Group the units of one height, at whatever depth they are used; what is inside them is grouped already."""
+        alike: dict[Form, list[Unit]] = defaultdict(list)
+        for unit in units:
+            shape, form = self._describe(unit)
+            self.shapes[unit] = shape
+            alike[form].append(unit)
+        self._join_repeated(alike)
+        stretched = self._join_lengths(alike)
+        keys: dict[str, set[Form]] = defaultdict(set)
+        for form, members in alike.items():
+            for unit in members:
+                keys[unit.scope.path].add(form)
+        for members in alike.values():
+            group = Group()
+            escaping: set[int] = set()
+            for unit in members:
+                shape = self.shapes[unit]
+                path = unit.scope.path
+                # A layer used several times must be the same each time.
+                if len(keys[path]) > 1:
+                    self.apart.add(path)
+                if unit in stretched:
+                    shape.stretch(stretched[unit])
+                shape.group = group
+                group.units.append(shape)
+                group.instances.setdefault(path, shape)
+                last = {value: n for n, value in enumerate(shape.values)}
+                escaping.update(n for value, n in last.items() if value in unit.escaping)
+            if group.units:
+                group.outputs = tuple(sorted(escaping))
+                group.ties = group.units[0].ties
+                self.groups.append(group)
+
+    def _join_lengths(self, alike: dict[Form, list[Unit]]) -> dict[Unit, Stretch]:
+        """Let uses in which something repeats a different number of times be uses of one definition.
+
+        The longest come first in its group.  Returns how the units are to be stretched.
+        """
+        blocks: dict[str, list[Form]] = defaultdict(list)
+        for form, members in alike.items():
+            if members and not form.ties:
+                blocks[form.definition].append(form)
+        found: dict[Unit, Stretch] = {}
+        for forms in blocks.values():
+            structures = [self._structure(form, alike[form]) for form in forms] if len(forms) > 1 else []
+            stretched = stretches(structures)
+            for number, stretch in stretched.items():
+                found |= dict.fromkeys(alike[forms[number]], stretch)
+            for number, stretch in stretched.items():
+                if number != stretch.longest:
+                    alike[forms[stretch.longest]] += alike[forms[number]]
+                    alike[forms[number]] = []
+        return found
+
+    def _structure(self, form: Form, units: list[Unit]) -> Structure:
+        rows: list[Row] = []
+        number = 0
+        for item, (name, kind), operands in zip(self.shapes[units[0]].items, form.rows, form.wiring, strict=True):
+            count = len(item.results if isinstance(item, Node) else item.outputs)
+            end = item.op.scan_end if isinstance(item, Node) else ""
+            rows.append(Row(name, kind, operands, range(number, number + count), end))
+            number += count
+        outputs = {n for unit in units for n, value in enumerate(self.shapes[unit].values) if value in unit.escaping}
+        return Structure(form.definition, rows, outputs)
+
+    def _join_repeated(self, alike: dict[Form, list[Unit]]) -> None:
+        """Let uses that receive one tensor twice, `(x, x)`, be uses of what others receive two for, `(x, memory)`.
+
+        In the graph one tensor for two inputs does not tell which of them an operator reads; the other use does.
+        """
+        for form, members in list(alike.items()):
+            for unit in list(members):
+                shape = self.shapes[unit]
+                received = shape.scope.inputs
+                if len(set(received)) == len(received):
+                    continue
+                fitting = (
+                    known for known, others in alike.items() if others and self._fits(shape, form, known, others[0])
+                )
+                model = next(fitting, None)
+                if model is not None:
+                    shape.positions = self.shapes[alike[model][0]].positions
+                    shape.inputs = [received[place] for place in shape.positions if place is not None]
+                    members.remove(unit)
+                    alike[model].append(unit)
+
+    def _fits(self, shape: Shape, form: Form, other: Form, unit: Unit) -> bool:
+        """Whether a use is what another one would be if it received the same tensors."""
+        model, received = self.shapes[unit], shape.scope.inputs
+        if (form.definition, form.rows, form.ties) != (other.definition, other.rows, other.ties):
+            return False
+        distinct = len(set(model.scope.inputs)) == len(model.scope.inputs) == len(received)
+        places = [position for position in model.positions if position is not None]
+        if not distinct or len(places) < len(model.positions):
+            return False
+        own = {value: -position for position, value in enumerate(shape.inputs, 1)}
+        numbers = {-number: own.get(received[place]) for number, place in enumerate(places, 1)}
+        return form.wiring == tuple(tuple(numbers.get(n, n) for n in operands) for operands in other.wiring)
+
+    def _describe(self, unit: Unit) -> tuple[Shape, Form]:
+        shape = Shape(unit.scope)
+        shape.items = [self.shapes[item] if isinstance(item, Unit) else item for item in unit.items]
+        shape.inputs = _received(shape)
+        places = {value: place for place, value in reversed(list(enumerate(shape.scope.inputs)))}
+        shape.positions = [places.get(value) for value in shape.inputs]
+        numbers = {value: -position for position, value in enumerate(shape.inputs, 1)}
+        wiring: list[tuple[int, ...]] = []
+        for item in shape.items:
+            wiring.append(tuple(numbers[value] for value in _operands(item)))
+            for value in item.results if isinstance(item, Node) else item.outputs:
+                numbers[value] = len(shape.values)
+                shape.values.append(value)
+            shape.rows.append(self._row(item, shape))
+        foreign = dict.fromkeys(pair for item in shape.items for pair in self._foreign(item))
+        inside = [pair for pair in foreign if _inside(pair[1], shape.scope)]
+        shape.ties = tuple(Tie(shape.relative(own), shape.relative(actual)) for own, actual in inside)
+        shape.unresolved = tuple(pair for pair in foreign if not _inside(pair[1], shape.scope))
+        return shape, Form(unit.scope.definition, tuple(wiring), tuple(shape.rows), shape.ties)
+
+    def _foreign(self, item: Node | Shape) -> Iterable[tuple[str, str]]:
+        """The weights that are not an item's own, as pairs of own and actual path."""
+        if isinstance(item, Shape):
+            return item.unresolved
+        if item.path is None:
+            return ()
+        own = ((f"{item.path}.{parameter}", path) for parameter, path in item.weights.items())
+        return (pair for pair in own if pair[0] != pair[1])
+
+    def _row(self, item: Node | Shape, shape: Shape) -> tuple[str | None, Hashable]:
+        if isinstance(item, Shape):
+            return shape.relative(item.scope.path), item.group
+        member = None if item.path is None else shape.relative(item.path)
+        weights: list[Hashable] = []
+        for parameter, path in item.weights.items():
+            if path == f"{item.path}.{parameter}":
+                weights.append((parameter, self.graph.weights[path].storage))
+            else:  # a layer's tie is told apart where both ends are in sight
+                weights.append((parameter, path if member is None else None, parameter in item.transposed))
+        types = tuple((value.type.dtype, value.type.rank) for value in item.operands)
+        op = self._in_own_sizes(item.op, shape.scope)
+        options = structure(op) if member is not None else op.scan_parts if op.scan_end else op
+        return member, (type(item.op), tuple(weights), options, types, len(item.results), self.distinguish(item))
+
+    def _in_own_sizes(self, op: Operator, scope: Scope) -> Operator:
+        """The operator with sizes under its block's names; under the model's for a layer used at several sizes."""
+        if scope.parent is None:
+            return op
+        return operator_in_own_sizes(op, {} if scope.path in self.resized else sizes_of(scope))
+
+
+def _received(shape: Shape) -> list[Value]:
+    """The values that flow into a unit, in the order of the block's inputs."""
+    made = {value for item in shape.items for value in (item.results if isinstance(item, Node) else item.outputs)}
+    used = dict.fromkeys(value for item in shape.items for value in _operands(item) if value not in made)
+    known = [value for value in dict.fromkeys(shape.scope.inputs) if value in used]
+    return list(dict.fromkeys((*known, *used)))
+
+
+def _operands(item: Node | Shape) -> Sequence[Value]:
+    return item.operands if isinstance(item, Node) else item.inputs
+
+
+def _resized(units: Iterable[Unit]) -> set[str]:
+    """The paths of the layers that are used with inputs of different sizes."""
+    sizes: dict[str, Mapping[str, Any]] = {}
+    return {
+        unit.scope.path for unit in units if sizes.setdefault(unit.scope.path, unit.scope.sizes) != unit.scope.sizes
+    }
+
+
+def _leaking(graph: Graph) -> set[str]:
+    """The paths of the uses of blocks that share a weight with something outside them, either way."""
+    found: set[str] = set()
+    for node in graph.nodes():
+        for parameter, path in node.weights.items():
+            own = f"{node.path}.{parameter}"
+            if path != own:
+                around = [set(_prefixes(own)), set(_prefixes(path))]
+                found |= around[0] ^ around[1]
+    return found
+
+
+def _prefixes(path: str) -> Iterable[str]:
+    parts = path.split(".")
+    return (".".join(parts[:k]) for k in range(1, len(parts)))
+
+
+def structure(op: Operator) -> Hashable:
+    """Key of the attributes that instances share: values that cannot be arguments, markers for those that can."""
+    if type(op).arguments is not Operator.arguments:  # its text is not simply its attributes
+        return op
+    return tuple(_marker(getattr(op, info.name)) for info in attributes(type(op)))
+
+
+def _marker(value: Any) -> Hashable:
+    return _ANY if is_argument(value) else value
+
+
+def is_argument(value: Any) -> bool:
+    """Whether a value can be an argument of a definition: a number, a string, a truth value, or a tuple of such."""
+    if isinstance(value, tuple):
+        return all(is_argument(item) for item in value)
+    return type(value) in (int, float, bool, str)
+
+
+def _inside(path: str, scope: Scope) -> bool:
+    return not scope.path or path.startswith(f"{scope.path}.")

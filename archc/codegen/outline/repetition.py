@@ -1,0 +1,248 @@
+"""Which statements repeat: `h.0`, `h.1`, … one after the other.
+
+Iterations are alike in operators, wiring and names but for one running number, which goes up to the last element of
+the list.  What an iteration reads is what came before the loop, its own, or what the iteration before it made.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import takewhile
+from typing import Any, NamedTuple
+
+from archc.codegen.outline.program import Tie
+
+_PATIENCE = 4
+"""So many stretches of a list that repeat, but make no loop, and no more are tried: each takes as long as it is."""
+
+Value = Any
+"""Whatever stands for a tensor."""
+Source = tuple[int, int, int]
+"""Where an operand comes from: how many iterations ago, from which statement, and which of its results."""
+
+
+class Row(NamedTuple):
+    """What is to be known of a statement.
+
+    Attributes:
+        name: of its layer, if it has one.
+        kind: what must be equal in two statements if they are to be alike, besides names and wiring.
+        end: `enter` or `exit` for the ends of a scan, else nothing.
+    """
+
+    name: str | None
+    kind: Hashable
+    operands: Sequence[Value]
+    results: Sequence[Value]
+    end: str = ""
+
+
+@dataclass(eq=False)
+class Run:
+    """A stretch of statements found to repeat.
+
+    Attributes:
+        start: its first statement; period: statements in an iteration; count: iterations.
+        first: the number in the names of the first iteration.
+        lists: the lists that the iterations run over.
+        carried: for each tensor handed on: the statement and result that make it, and what it is at first.
+        slots: which of `carried` an operand is, by statement and operand; others are read as they are.
+    """
+
+    start: int
+    period: int
+    count: int
+    first: int
+    lists: tuple[str, ...]
+    carried: dict[tuple[int, int, Value], int] = field(default_factory=dict)
+    slots: dict[tuple[int, int], int] = field(default_factory=dict)
+
+    @property
+    def end(self) -> int:
+        return self.start + self.period * self.count
+
+
+class _Before(NamedTuple):
+    """An operand that was there before a run."""
+
+    value: Value
+
+
+def find_runs(rows: Sequence[Row], outputs: Collection[Value], ties: Iterable[Tie]) -> list[Run]:
+    """The stretches that repeat, in order; none is within another.
+
+    Args:
+        outputs: what is read when all is done.
+        ties: the weights that are other layers'.
+    """
+    return _Finder(rows, outputs, ties).runs()
+
+
+class _Finder:
+    def __init__(self, rows: Sequence[Row], outputs: Collection[Value], ties: Iterable[Tie]):
+        self.rows = rows
+        self.names = [row.name.split(".") if row.name is not None else None for row in rows]
+        self.produced = {value: (p, k) for p, row in enumerate(rows) for k, value in enumerate(row.results)}
+        self.last_use = {value: p for p, row in enumerate(rows) for value in row.operands}
+        self.last_use |= dict.fromkeys(outputs, len(rows))
+        self.first: dict[tuple[str, ...], int] = {}
+        self.numbers: dict[tuple[str, ...], set[str]] = defaultdict(set)  # the elements of each list
+        for position, name in enumerate(self.names):
+            if name is not None:
+                self.first.setdefault(tuple(name), position)
+                for k in _numbers(name):
+                    self.numbers[tuple(name[:k])].add(name[k])
+        self.failures: Counter[tuple[str, ...]] = Counter()  # stretches of a list that repeat, but make no loop
+        self.ties: dict[tuple[str, ...], dict[str, list[str]]] = {}
+        for tie in ties:
+            parts = tie.weight.split(".")
+            owner = next(k for k in range(len(parts), 0, -1) if tuple(parts[:k]) in self.first)
+            self.ties.setdefault(tuple(parts[:owner]), {})[".".join(parts[owner:])] = tie.source.split(".")
+
+    def runs(self) -> list[Run]:
+        found: list[Run] = []
+        position = free = 0
+        while position < len(self.rows):
+            run = self._run_at(position, free)
+            if run is None:
+                position += 1
+            else:
+                found.append(run)
+                position = free = run.end
+        return found
+
+    def _run_at(self, position: int, free: int) -> Run | None:
+        """A run whose first element of a list is at a position; it may begin earlier, where nothing is taken yet."""
+        name = self.names[position]
+        if name is None or self.first[tuple(name)] != position:
+            return None
+        for k in reversed(list(_numbers(name))):
+            second = self.first.get((*name[:k], str(int(name[k]) + 1), *name[k + 1 :]), 0)
+            if second <= position or self.failures[tuple(name[:k])] >= _PATIENCE:
+                continue
+            period = second - position
+            for start in range(position, max(free, position - period + 1) - 1, -1):
+                run = self._run(start, period, int(name[k]))
+                if run is not None:
+                    return run
+        return None
+
+    def _run(self, start: int, period: int, first: int) -> Run | None:
+        running = self._running(start, period, first)
+        if running is None or not _balanced(self.rows[start : start + period]):
+            return None
+        most = (len(self.rows) - start) // period
+        count = 1 + sum(1 for _ in takewhile(lambda i: self._alike(start, period, i, running, first), range(1, most)))
+        lists = {tuple((self.names[start + r] or [])[:k]): None for r, k in enumerate(running) if k is not None}
+        run = Run(start, period, count, first, tuple(".".join(prefix) for prefix in lists))
+        numbers = {str(number) for number in range(first + count)}
+        if all(self.numbers[prefix] == numbers for prefix in lists) and self._wire(run):
+            return run
+        self.failures.update(list(lists))
+        return None
+
+    # Names and kinds --------------------------------------------------------------------------------------
+
+    def _running(self, start: int, period: int, first: int) -> list[int | None] | None:
+        """Which part of each statement's name counts the iterations, judged by the first two; None if they differ."""
+        running: list[int | None] = []
+        for position in range(start, start + period):
+            if position + period >= len(self.rows) or self.rows[position].kind != self.rows[position + period].kind:
+                return None
+            name, other = self.names[position] or [], self.names[position + period] or []
+            differing = [k for k, (part, counterpart) in enumerate(zip(name, other)) if part != counterpart]
+            if len(name) != len(other) or len(differing) > 1:
+                return None
+            running.append(differing[0] if differing else None)
+        iteration = self._alike(start, period, 1, running, first)
+        return running if iteration and any(k is not None for k in running) else None
+
+    def _alike(self, start: int, period: int, iteration: int, running: list[int | None], first: int) -> bool:
+        """Whether an iteration is like the first one, but for its number in the names."""
+        for row, k in enumerate(running):
+            position = start + row
+            other = position + iteration * period
+            if self.rows[position].kind != self.rows[other].kind:
+                return False
+            name, counterpart = self.names[position] or [], self.names[other] or []
+            if counterpart != (name if k is None else [*name[:k], str(first + iteration), *name[k + 1 :]]):
+                return False
+            numbers = (str(first), str(first + iteration))
+            if k is not None and (name[k] != numbers[0] or not self._tied_alike(name, counterpart, numbers)):
+                return False
+        return True
+
+    def _tied_alike(self, name: list[str], counterpart: list[str], numbers: tuple[str, str]) -> bool:
+        ties, others = self.ties.get(tuple(name), {}), self.ties.get(tuple(counterpart), {})
+        if ties.keys() != others.keys():
+            return False
+        for weight, source in ties.items():
+            other = others[weight]
+            differing = [pair for pair in zip(source, other) if pair[0] != pair[1]]
+            if len(source) != len(other) or differing not in ([], [numbers]):
+                return False
+        return True
+
+    # Wiring -----------------------------------------------------------------------------------------------
+
+    def _wire(self, run: Run) -> bool:
+        """Find what is handed on from iteration to iteration; False where the wiring is no loop's."""
+        pattern = [self._sources(run, 1, row) for row in range(run.period)]
+        for iteration in range(2, run.count):
+            if any(self._sources(run, iteration, row) != pattern[row] for row in range(run.period)):
+                return False
+        for row, sources in enumerate(pattern):
+            for slot, (source, first) in enumerate(zip(sources, self._sources(run, 0, row))):
+                if source is None or first is None:
+                    return False
+                if isinstance(source, _Before) or source[0] == 0:
+                    if source != first:
+                        return False
+                    continue
+                if not isinstance(first, _Before):
+                    return False
+                key = (source[1], source[2], first.value)
+                run.slots[row, slot] = run.carried.setdefault(key, len(run.carried))
+        return self._leaves_well(run)
+
+    def _sources(self, run: Run, iteration: int, row: int) -> list[Source | _Before | None]:
+        """Where a statement's operands come from; None for what no loop can reach."""
+        found: list[Source | _Before | None] = []
+        for value in self.rows[run.start + iteration * run.period + row].operands:
+            position, result = self.produced.get(value, (-1, 0))
+            if position < run.start:
+                found.append(_Before(value))
+                continue
+            made_in, statement = divmod(position - run.start, run.period)
+            age = iteration - made_in
+            found.append((age, statement, result) if age in (0, 1) else None)
+        return found
+
+    def _leaves_well(self, run: Run) -> bool:
+        """Whether nothing is read after the run but what its last iteration hands on."""
+        handed_on = {(row, result) for row, result, _ in run.carried}
+        for position in range(run.start, run.end):
+            iteration, row = divmod(position - run.start, run.period)
+            for result, value in enumerate(self.rows[position].results):
+                if self.last_use.get(value, -1) < run.end:
+                    continue
+                if iteration != run.count - 1 or (row, result) not in handed_on:
+                    return False
+        return True
+
+
+def _numbers(name: Sequence[str]) -> Iterator[int]:
+    """The parts of a name that number the elements of a list."""
+    return (k for k, part in enumerate(name) if k > 0 and part.isdecimal())
+
+
+def _balanced(rows: Iterable[Row]) -> bool:
+    """Whether statements have both ends of each scan, or neither."""
+    depth = 0
+    for row in rows:
+        depth += {"enter": 1, "exit": -1, "": 0}[row.end]
+        if depth < 0:
+            return False
+    return depth == 0

@@ -1,0 +1,1 @@
+"""Layers that compute in integers in emitted PyTorch."""

@@ -1,0 +1,1 @@
+"""A graph run node by node, and sample inputs for it."""

@@ -1,0 +1,247 @@
+"""Running a graph without compiling it: each node's own PyTorch spelling, one after the other.
+
+This is what calibration, constant folding and the measured error of a pass run on.  It takes the inference
+meaning of every operator, computes with decoded weights, and frees each value after its last use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from archc.analysis.asked_sizes import node_spelling
+from archc.ir.graph import Graph, Node, Value
+from archc.ir.scans import Scan, schedule
+from archc.operator.spelling import TorchHelper
+from archc.types.dims import SymbolicDim, as_linear, as_symbol, symbols
+from archc.types.dims import evaluate as evaluate_dim
+from archc.weights.dtypes import to_torch
+
+if TYPE_CHECKING:
+    import torch
+
+
+def evaluate(graph: Graph, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The outputs of a graph by name, for inputs by name; their shapes bind the symbolic sizes.
+
+    Raises:
+        KeyError: an input is missing.
+        ValueError: an input's shape does not fit.
+    """
+    wanted = set(graph.outputs.values())
+    found = {value: tensor for value, tensor in values(graph, inputs, wanted) if value in wanted}
+    return {name: found[value] for name, value in graph.outputs.items()}
+
+
+REFUSALS = (RuntimeError, IndexError, ValueError)
+"""The exceptions that PyTorch raises for operands of wrong values or sizes.
+
+It raises TypeError for arguments of a wrong form, which are a bug of the operator, and for sizes beyond `LARGEST_SIZE`.
+"""
+LARGEST_SIZE = 2**63 - 1
+"""The largest size of an axis in PyTorch."""
+
+
+class NodeFailure(RuntimeError):
+    """A node that cannot run on these operands.
+
+    Attributes:
+        node: the node that failed.
+        shapes: the shapes of its operands; sizes: the value of every symbolic size.
+        reason: the first line of PyTorch's message.
+    """
+
+    def __init__(self, node: Node, shapes: list[list[int]], sizes: Mapping[str, int], reason: str):
+        super().__init__(f"{node.title} cannot run on {shapes}: {reason}")
+        self.node, self.shapes, self.sizes, self.reason = node, shapes, sizes, reason
+
+
+Change = Callable[[Value, "torch.Tensor"], "torch.Tensor"]
+"""Function that replaces the tensor of a value."""
+
+
+def _unchanged(value: Value, tensor: torch.Tensor) -> torch.Tensor:
+    return tensor
+
+
+def values(
+    graph: Graph, inputs: Mapping[str, torch.Tensor], keep: Collection[Value] = (), change: Change = _unchanged
+) -> Iterator[tuple[Value, torch.Tensor]]:
+    """Every value of a graph with its tensor, in the order in which they are computed.
+
+    A consumer sees each tensor once, those within a scan once a step; those that no later node needs are freed, unless
+    they are to be kept.
+
+    Args:
+        change: replaces each input and each result of a node before its consumers are computed.
+    """
+    import torch
+
+    sizes = bind_sizes(graph, {name: tuple(tensor.shape) for name, tensor in inputs.items()})
+    tensors: dict[Value, torch.Tensor] = {value: change(value, inputs[value.name or ""]) for value in graph.inputs}
+    items = schedule(graph)
+    last = {value: item for item in items for value in item.operands}
+    yield from tensors.items()
+    with torch.no_grad():
+        for item in items:
+            if isinstance(item, Scan):
+                weights = {node: _weights(graph, node) for node in item.nodes}
+                yield from _steps(item, tensors, weights, sizes, change)
+                done = {value for node in item.nodes for value in (*node.operands, *node.results)}
+            else:
+                yield from _results(item, tensors, _weights(graph, item), sizes, change)
+                done = {*item.operands, *item.results}
+            for value in done:
+                if last.get(value, item) is item and value not in keep:
+                    tensors.pop(value, None)
+
+
+def _results(
+    node: Node,
+    tensors: dict[Value, torch.Tensor],
+    weights: Mapping[str, torch.Tensor],
+    sizes: Mapping[str, int],
+    change: Change,
+) -> Iterator[tuple[Value, torch.Tensor]]:
+    results = run_node(node, [tensors[value] for value in node.operands], weights, sizes)
+    for value, tensor in zip(node.results, results, strict=True):
+        tensors[value] = change(value, tensor)
+        yield value, tensors[value]
+
+
+def _steps(
+    scan: Scan,
+    tensors: dict[Value, torch.Tensor],
+    weights: Mapping[Node, Mapping[str, torch.Tensor]],
+    sizes: Mapping[str, int],
+    change: Change,
+) -> Iterator[tuple[Value, torch.Tensor]]:
+    """The values of all steps of a scan, then its results."""
+    import torch
+
+    sequences = [tensors[value] for value in scan.sequences]
+    states = [tensors[value] for value in scan.first_states]
+    kept: list[list[torch.Tensor]] = [[] for _ in scan.kept]
+    if kept and not sequences[0].shape[1]:
+        shapes = [list(sequence.shape) for sequence in sequences]
+        raise NodeFailure(scan.enter, shapes, sizes, "PyTorch cannot stack the values of no steps")
+    for step in range(sequences[0].shape[1]):
+        items = [sequence[:, step] for sequence in sequences]
+        entering = [torch.tensor(step), *items, *states]
+        for value, tensor in zip(scan.enter.results, entering, strict=True):
+            tensors[value] = tensor
+            yield value, tensor
+        for item in scan.body:
+            if isinstance(item, Scan):
+                yield from _steps(item, tensors, weights, sizes, change)
+            else:
+                yield from _results(item, tensors, weights[item], sizes, change)
+        states = [tensors[value] for value in scan.next_states]
+        for all_steps, value in zip(kept, scan.kept, strict=True):
+            all_steps.append(tensors[value])
+    leaving = [*states, *(torch.stack(all_steps, 1) for all_steps in kept)]
+    for value, tensor in zip(scan.exit.results, leaving, strict=True):
+        tensors[value] = tensor
+        yield value, tensor
+
+
+def run_node(
+    node: Node, operands: list[torch.Tensor], weights: Mapping[str, torch.Tensor], sizes: Mapping[str, int]
+) -> tuple[torch.Tensor, ...]:
+    """The results of one node.
+
+    Args:
+        weights: decoded values by path, at least for the node's own.
+        sizes: the value of every symbolic size.
+
+    Raises:
+        NodeFailure: PyTorch refuses the operands.
+    """
+
+    def failure(reason: str) -> NodeFailure:
+        return NodeFailure(node, [list(operand.shape) for operand in operands], sizes, reason)
+
+    def size_text(dim: SymbolicDim) -> str:
+        size = evaluate_dim(dim, sizes=sizes)
+        if size > LARGEST_SIZE:
+            raise failure(f"the size {size:.1e} is too large for PyTorch")
+        return str(size)
+
+    spelling = node_spelling(
+        node,
+        [f"operands[{position}]" for position in range(len(operands))],
+        lambda path: f"weights[{path!r}]",
+        size_text,
+    )
+    function = _function(node.op.torch(spelling), node.op.torch_helpers)
+    try:
+        result = function(operands, weights)
+    except REFUSALS as refusal:
+        raise failure((str(refusal).strip() or type(refusal).__name__).splitlines()[0]) from refusal
+    return tuple(result) if len(node.results) > 1 else (result,)
+
+
+def _weights(graph: Graph, node: Node) -> dict[str, torch.Tensor]:
+    """The decoded weights of one node; nobody keeps them, so that one node's are in memory at a time."""
+    return {path: to_torch(graph.weight_values(path)) for path in node.weights.values()}
+
+
+@lru_cache(maxsize=4096)
+def _function(expression: str, helpers: tuple[TorchHelper, ...] = ()) -> Callable[..., Any]:
+    """A spelling as a function; the text comes from operators, with literals for all that a user wrote."""
+    import torch
+    from torch import nn
+    from torch.nn import functional
+
+    namespace = {"torch": torch, "nn": nn, "F": functional, **defined(helpers)}
+    return eval(f"lambda operands, weights: {expression}", namespace)  # type: ignore[no-any-return]
+
+
+def defined(helpers: Iterable[TorchHelper]) -> dict[str, Any]:
+    """The functions that operators' spellings may call, by name, with what they need themselves."""
+    import torch
+    from torch import nn
+
+    namespace: dict[str, Any] = {"torch": torch, "nn": nn, "Tensor": torch.Tensor}
+    for helper in helpers:
+        imports = (name.rpartition(".") for name in helper.imports)
+        lines = ["from __future__ import annotations", *(f"from {module} import {name}" for module, _, name in imports)]
+        exec("\n".join([*lines, helper.source]), namespace)
+    return namespace
+
+
+def bind_sizes(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
+    """The value of each symbolic size of the inputs, from the shapes of actual inputs.
+
+    Raises:
+        KeyError: an input is missing.
+        ValueError: a shape has another rank, contradicts a known or bounded size, or another input.
+    """
+    sizes: dict[str, int] = {}
+    pending: list[tuple[str, SymbolicDim, int]] = []
+    for value in graph.inputs:
+        name = value.name or ""
+        shape = shapes[name]
+        if len(shape) != value.type.rank:
+            raise ValueError(f"input `{name}` must be {value.type}, and has the shape {list(shape)}")
+        for dim, actual in zip(value.type.shape, shape):
+            if isinstance(dim, int):
+                if dim != actual:
+                    raise ValueError(f"input `{name}` must be {value.type}, and has the shape {list(shape)}")
+                continue
+            symbol = as_symbol(dim)
+            if symbol is None:
+                pending.append((name, dim, actual))
+                continue
+            if sizes.setdefault(symbol.name, actual) != actual:
+                raise ValueError(f"`{symbol.name}` is {sizes[symbol.name]} in one input and {actual} in `{name}`")
+            if symbol.maximum is not None and actual > symbol.maximum:
+                raise ValueError(f"`{symbol.name}` is at most {symbol.maximum}, and is {actual} in `{name}`")
+    for name, dim, actual in pending:
+        part = as_linear(dim)
+        if part is not None:  # where it leaves a rest, the comparison below tells
+            sizes.setdefault(part[0].name, (actual - part[2]) // part[1])
+        if all(symbol in sizes for symbol in symbols(dim)) and evaluate_dim(dim, sizes=sizes) != actual:
+            raise ValueError(f"`{dim}` of input `{name}` must be {evaluate_dim(dim, sizes=sizes)}, and is {actual}")
+    return sizes

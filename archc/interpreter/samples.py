@@ -1,0 +1,180 @@
+"""Inputs to try a graph on: seeded random ones, where nobody gives real ones."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import islice, product
+from typing import TYPE_CHECKING
+
+from archc.ir.graph import Graph, Node, Value
+from archc.ir.scans import handed_on
+from archc.types.dims import SymbolicDim, as_linear, as_symbol, evaluate, symbols
+
+if TYPE_CHECKING:
+    import numpy as np
+
+BATCH = 8
+_SIZES = (16, 32, 64, 128, 224, 512, 8, 4, 2, 1)
+_MOST_TRIED = 500
+_MOST_INTEGERS = 100
+MOVING = ("rearrange", "reshape", "index", "combine", "placement")
+"""The families whose results hold elements of their operands."""
+
+
+def random_inputs(graph: Graph, seed: int = 0, batch: int = BATCH) -> dict[str, np.ndarray]:
+    """One array for each input: normally distributed floats, integers within what their consumers look up.
+
+    Symbolic sizes get a value that keeps every tensor of the graph at least one element long: `batch` for those
+    that are the first axis of an input, else the first of a few that fits.  They are larger where an operator needs
+    more places than that (`topk`).
+    """
+    import numpy as np
+
+    sizes = sample_sizes(graph, batch)
+    generator = np.random.default_rng(seed)
+    arrays = {}
+    for value in graph.inputs:
+        shape = tuple(evaluate(dim, sizes=sizes) for dim in value.type.shape)
+        dtype = value.type.dtype
+        if dtype.floating:
+            array = np.asarray(generator.standard_normal(shape, np.float32))
+            arrays[value.name or ""] = array if dtype.value in ("f32", "bf16") else array.astype(dtype.torch)
+        elif dtype.integral:
+            accepted = accepted_integers(graph, value, sizes) or range(_MOST_INTEGERS)
+            array = np.asarray(generator.integers(accepted.start, accepted.stop, shape))
+            arrays[value.name or ""] = array.astype(dtype.torch)
+        else:
+            arrays[value.name or ""] = np.asarray(generator.random(shape) < 0.5)
+    return arrays
+
+
+def sample_sizes(graph: Graph, batch: int = BATCH, known: Mapping[str, int] | None = None) -> dict[str, int]:
+    """A value for every symbolic size of the inputs; see `random_inputs`.
+
+    Args:
+        known: sizes that are given; the others are chosen.
+    """
+    leading = {s.name for value in graph.inputs if value.type.shape and (s := as_symbol(value.type.shape[0]))}
+    bounds = {}
+    for value in graph.inputs:
+        for dim in value.type.shape:
+            bounds.update(symbols(dim))
+    needed = needed_sizes(graph)
+    least = least_sizes(graph)
+
+    def chosen(sizes: Mapping[str, int]) -> dict[str, int]:
+        found = {}
+        for name, symbol in bounds.items():
+            wanted = max(sizes[name], least.get(name, 0))
+            found[name] = wanted if symbol.maximum is None else min(wanted, symbol.maximum)
+        return found | dict(known or {})
+
+    for tried in islice(_candidates(bounds, leading, batch), _MOST_TRIED):
+        sizes = chosen(tried)
+        if all(evaluate(dim, sizes=sizes) >= fewest for dim, fewest in needed):
+            return sizes
+    return chosen({name: batch if name in leading else max(_SIZES) for name in bounds})
+
+
+def _candidates(names: Iterable[str], leading: Collection[str], batch: int) -> Iterator[dict[str, int]]:
+    """Sizes to try: first one size for all symbols but those of leading axes, then all combinations."""
+    names = list(names)
+    for size in _SIZES:
+        yield {name: batch if name in leading else size for name in names}
+    for sizes in product(*((batch, *_SIZES) if name in leading else _SIZES for name in names)):
+        yield dict(zip(names, sizes))
+
+
+def needed_sizes(graph: Graph) -> list[tuple[SymbolicDim, int]]:
+    """Symbolic sizes that a graph computes, each with the minimum at which the graph runs."""
+    dims = {dim for node in graph.nodes() for value in node.results for dim in value.type.shape}
+    return [*((dim, 1) for dim in dims if not isinstance(dim, int)), *_needed(graph)]
+
+
+def least_sizes(graph: Graph) -> dict[str, int]:
+    """The least that symbolic sizes must be for the operators that need more than one element along an axis."""
+    least: dict[str, int] = {}
+    for dim, fewest in _needed(graph):
+        linear = as_linear(dim)  # of other sizes nobody can tell; they are tried
+        if linear is not None and linear[1] > 0:
+            symbol, scale, offset = linear
+            least[symbol.name] = max(least.get(symbol.name, 0), -((offset - fewest) // scale))
+    return least
+
+
+def _needed(graph: Graph) -> list[tuple[SymbolicDim, int]]:
+    """The sizes of which operators need so many places, and that are not known yet."""
+    wanted = (pair for node in graph.nodes() for pair in node.op.least_sizes(node.types))
+    return [(dim, fewest) for dim, fewest in wanted if not isinstance(dim, int)]
+
+
+def accepted_integers(graph: Graph, value: Value, sizes: Mapping[str, int]) -> range | None:
+    """The integers that everything accepts which looks up an input's elements; None where all will do.
+
+    They come to it through what moves elements, and through sums and products with numbers that are known: the third
+    field's ids + 3000, where every field has 1000 rows of one table.
+
+    Args:
+        sizes: the value of every symbolic size: how many places an axis has is what limits an index.
+    """
+    accepted: range | None = None
+    # Beside each value: the nodes that computed with its elements so far, and as which of their operands.
+    stack: list[tuple[Value, tuple[tuple[Node, int], ...]]] = [(value, ())]
+    seen = {value}
+    while stack:
+        current, computed = stack.pop()
+        uses = [
+            (node, position)
+            for node in graph.consumers(current)
+            for position, operand in enumerate(node.operands)
+            if operand is current
+        ]
+        for node, position in uses:
+            limits = node.op.operand_range(node.types, position)
+            if limits is not None:
+                found: range | None = range(limits[0], evaluate(limits[1], sizes=sizes))
+                for step, place in reversed(computed):
+                    found = found and _before(graph, step, place, found, sizes)
+                if found is not None:
+                    accepted = found if accepted is None else _common(accepted, found)
+                continue
+            reached = [(result, computed) for result in _moved(node, position)]
+            if not reached and node.results[0].type.dtype.integral:
+                reached = [(result, (*computed, (node, position))) for result in node.results]
+            stack += [one for one in reached if one[0] not in seen]
+            seen.update(result for result, _ in reached)
+    return accepted
+
+
+def _before(graph: Graph, node: Node, position: int, wanted: range, sizes: Mapping[str, int]) -> range | None:
+    """What an operand of a node may hold so that its result is among what is wanted; None where nobody knows."""
+    operands = [_known(graph, operand, sizes) for operand in node.operands]
+    return node.op.operand_integers(position, operands, wanted, lambda dim: evaluate(dim, sizes=sizes))
+
+
+def _known(graph: Graph, value: Value, sizes: Mapping[str, int]) -> range | None:
+    """The integers among which a tensor's elements are, where that does not depend on the inputs."""
+    node = value.producer
+    if node is None or not value.type.dtype.integral:
+        return None
+    if node.op.holds_weight:
+        (path,) = node.weights.values()
+        numbers = graph.weight_values(path)
+        return range(int(numbers.min()), int(numbers.max()) + 1) if numbers.size else None
+    operands = [_known(graph, operand, sizes) for operand in node.operands]
+    if node.op.family in MOVING:
+        found = [numbers for numbers in operands if numbers is not None]
+        whole = len(found) == len(operands) > 0
+        return range(min(one.start for one in found), max(one.stop for one in found)) if whole else None
+    return node.op.integers(operands, lambda dim: evaluate(dim, sizes=sizes))
+
+
+def _moved(node: Node, position: int) -> Sequence[Value]:
+    """The values that hold elements of an operand of a node as they are."""
+    if node.op.scan_end:
+        return handed_on(node, position)
+    return node.results if node.op.family in MOVING else ()
+
+
+def _common(one: range, other: range) -> range:
+    return range(max(one.start, other.start), min(one.stop, other.stop))

@@ -1,0 +1,1 @@
+"""Syntax tree to graph: definitions are instantiated, statements run, and names get their meaning."""

@@ -1,0 +1,309 @@
+"""Arithmetic on attribute values: numbers, sizes, strings, tuples.  Tensors have operators instead."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from archc.diagnostics import ArchcError
+from archc.types import dims
+from archc.types.dims import SymbolicDim
+from archc.types.records import record
+
+LARGEST_NUMBER = 2**63 - 1
+LONGEST_TEXT = 1_000_000  # characters
+LONGEST_LIST = 4_000  # items; a loop that appends one at a time copies the list each time
+MOST_ITEMS = 20_000  # of a tuple or list, nested items included
+LARGEST_SIZE = 2**31 - 1  # what an index of PyTorch's or ONNX Runtime's kernels can count
+
+
+class ArithmeticProblem(Exception):
+    """An operation that has no value; `code` and `help` are for the diagnostic."""
+
+    def __init__(self, code: str, message: str, help: str | None = None):
+        super().__init__(message)
+        self.code, self.message, self.help = code, message, help
+
+
+_BINARY: dict[str, Callable[[Any, Any], Any]] = {
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "/": operator.truediv,
+    "//": operator.floordiv,
+    "%": operator.mod,
+    "**": operator.pow,
+    "==": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+
+
+@record
+class Product:
+    """A size times a fraction; `int` or `floor` of it is a size."""
+
+    size: SymbolicDim
+    factor: float
+
+    def __str__(self) -> str:
+        return f"{self.size} * {self.factor}"
+
+
+_ORDER = ("<", "<=", ">", ">=")
+_MIRRORED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
+
+
+def binary(symbol: str, left: Any, right: Any) -> Any:
+    """The value of `left symbol right`.
+
+    Raises:
+        ArithmeticProblem: the operands have no such operation, a division by 0, a number out of bounds, or a
+            comparison that only a run of the model can decide.
+    """
+    if isinstance(left, SymbolicDim) or isinstance(right, SymbolicDim):
+        with _within_limits():
+            return _symbolic(symbol, left, right)
+    numbers = _is_number(left) and _is_number(right)
+    sequences = isinstance(left, (str, tuple, list)) and type(left) is type(right)
+    if not (numbers or (sequences and symbol in ("+", "==", "!=")) or symbol in ("==", "!=")):
+        raise ArithmeticProblem("wrong-type", f"`{symbol}` does not apply to {kind(left)} and {kind(right)}")
+    if symbol in ("==", "!="):
+        return _BINARY[symbol](left, right)
+    longest = LONGEST_TEXT if isinstance(left, str) else LONGEST_LIST
+    if sequences and len(left) + len(right) > longest:
+        raise ArithmeticProblem("number-too-large", f"the result of `{symbol}` is longer than {longest:,}")
+    if sequences and not isinstance(left, str):
+        check_items((left, right))
+    try:
+        if symbol == "**" and _too_large_power(left, right):
+            raise OverflowError
+        value = _BINARY[symbol](left, right)
+    except ZeroDivisionError:
+        raise ArithmeticProblem("division-by-zero", f"`{symbol}` divides by 0") from None
+    except OverflowError:
+        raise ArithmeticProblem("number-too-large", f"the result of `{symbol}` is too large") from None
+    if isinstance(value, complex):
+        raise ArithmeticProblem("wrong-type", "a root of a negative number is no number here")
+    if isinstance(value, int) and abs(value) > LARGEST_NUMBER:
+        raise ArithmeticProblem(
+            "number-too-large", f"the result of `{symbol}` is too large", "integers go up to 2**63 - 1"
+        )
+    return check_number(value)
+
+
+def item_count(value: Any) -> int:
+    """Number of items of a tuple or list, nested items included; counting ends beyond `MOST_ITEMS`."""
+    count, waiting = 0, [value]
+    while waiting and count <= MOST_ITEMS:
+        one = waiting.pop()
+        count += len(one)
+        waiting += [item for item in one if type(item) in (tuple, list)]
+    return count
+
+
+def check_items(values: Sequence[Any], written: int = 0) -> None:
+    """Refuse a tuple or list of these values, if it has too many items.
+
+    Args:
+        written: characters of the text that spells it out; each allows for one more item.
+
+    Raises:
+        ArithmeticProblem: it has too many (`number-too-large`).
+    """
+    nested = sum(item_count(value) for value in values if isinstance(value, tuple | list))
+    if nested > MOST_ITEMS + written:
+        message = f"a tuple or list has at most {MOST_ITEMS:,} items, those of the tuples and lists in it included"
+        raise ArithmeticProblem("number-too-large", message, "do not nest a list in itself again and again")
+
+
+def check_number(value: Any) -> Any:
+    """The value, if it is within bounds.
+
+    Raises:
+        ArithmeticProblem: an integer beyond 64 bits, or a float that is infinite or no number.
+    """
+    if isinstance(value, int) and abs(value) > LARGEST_NUMBER:
+        raise ArithmeticProblem("number-too-large", f"an integer is at most {LARGEST_NUMBER}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ArithmeticProblem("number-too-large", "the number is too large for a float")
+    return value
+
+
+def _symbolic(symbol: str, left: Any, right: Any) -> Any:
+    sizes = all(isinstance(value, SymbolicDim) or type(value) is int for value in (left, right))
+    if symbol in ("==", "!=") and sizes:
+        if left == right:
+            return symbol == "=="
+        difference = left - right
+        if isinstance(difference, int):  # `N == N + 1`: never, whatever N is
+            return symbol == "!="
+        raise _undecided(symbol, left, right)
+    if symbol in _ORDER and sizes:
+        difference = left - right
+        if isinstance(difference, int):
+            return _BINARY[symbol](difference, 0)
+        bound = _bounded(symbol, left, right)
+        if bound is not None:
+            return bound
+        raise _undecided(symbol, left, right)
+    if symbol == "*" and isinstance(left, float) and left > 0:
+        return Product(right, left)
+    if symbol == "*" and isinstance(right, float) and right > 0:
+        return Product(left, right)
+    if not sizes:
+        raise ArithmeticProblem(
+            "not-known-yet",
+            f"`{symbol}` needs {kind(left)} and {kind(right)} as numbers, and a size is known only when the model runs",
+        )
+    if symbol == "**":
+        if type(right) is not int or not 0 <= right <= 8:
+            raise ArithmeticProblem("wrong-type", "a size can be raised to a whole power from 0 to 8")
+        return _power(left, right)
+    if symbol == "/" and right != 0:
+        exact = dims.divide(left, right)
+        if exact is None:
+            raise ArithmeticProblem(
+                "not-known-yet", f"`{left} / {right}` is known only when the model runs", help="use `//`"
+            )
+        return exact
+    try:
+        return _BINARY["//" if symbol == "/" else symbol](left, right)
+    except ZeroDivisionError:
+        raise ArithmeticProblem("division-by-zero", f"`{symbol}` divides by 0") from None
+
+
+def _power(size: Any, exponent: int) -> Any:
+    result: Any = 1
+    for _ in range(exponent):
+        result = result * size
+    return result
+
+
+@contextmanager
+def _within_limits() -> Iterator[None]:
+    """Report a size beyond the limits of `archc.types.dims` as a problem of this operation."""
+    try:
+        yield
+    except ArchcError as limit:
+        (problem,) = limit.diagnostics
+        raise ArithmeticProblem(problem.code, problem.message, problem.help) from None
+
+
+def _bounded(symbol: str, left: Any, right: Any) -> bool | None:
+    """Decide `T <= 1024` from the bound of T, where it decides it; a size is at least 1."""
+    if isinstance(left, int):
+        symbol, left, right = _MIRRORED[symbol], right, left
+    own = dims.as_symbol(left)
+    if own is None or not isinstance(right, int):
+        return None
+    if symbol in ("<", "<=") and own.maximum is not None and _BINARY[symbol](own.maximum, right):
+        return True
+    if symbol in (">", ">=") and own.maximum is not None and not _BINARY[symbol](own.maximum, right):
+        return False
+    if symbol in (">", ">=") and _BINARY[symbol](1, right):
+        return True
+    if symbol in ("<", "<=") and not _BINARY[symbol](1, right):
+        return False
+    return None
+
+
+def _undecided(symbol: str, left: Any, right: Any) -> ArithmeticProblem:
+    return ArithmeticProblem(
+        "not-known-yet",
+        f"whether `{left} {symbol} {right}` holds is known only when the model runs",
+        help="`if` and `assert` decide when the text is compiled; give the size as a number",
+    )
+
+
+def _too_large_power(base: Any, exponent: Any) -> bool:
+    return isinstance(base, int) and isinstance(exponent, int) and exponent > 64 and abs(base) > 1
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def kind(value: Any) -> str:
+    """What a message calls a value's kind."""
+    if isinstance(value, bool):
+        return "a truth value"
+    if isinstance(value, int):
+        return "an integer"
+    names = {float: "a floating-point number", str: "a string", tuple: "a tuple", list: "a list"}
+    names |= {SymbolicDim: "a size", Product: "a size times a fraction"}
+    return names.get(type(value)) or f"a {type(value).__name__.removesuffix('Ref').lower()}"
+
+
+# Functions ------------------------------------------------------------------------------------------------
+
+
+def _rounding(function: Callable[[float], int]) -> Callable[[Any], Any]:
+    return lambda value: value if isinstance(value, (int, SymbolicDim)) else function(value)
+
+
+def _down(function: Callable[[float], int]) -> Callable[[Any], Any]:
+    whole = _rounding(function)
+    return lambda value: dims.scaled(value.size, value.factor) if isinstance(value, Product) else whole(value)
+
+
+def _extreme(numbers: Callable[[Any, Any], Any], sizes: Callable[[Any, Any], Any]) -> Callable[..., Any]:
+    def function(*values: Any) -> Any:
+        if len(values) == 1 and isinstance(values[0], (tuple, list)):
+            values = tuple(values[0])
+        if not values:
+            raise TypeError
+        best = values[0]
+        for value in values[1:]:
+            symbolic = isinstance(best, SymbolicDim) or isinstance(value, SymbolicDim)
+            if symbolic and not all(isinstance(one, SymbolicDim) or type(one) is int for one in (best, value)):
+                raise TypeError
+            best = sizes(best, value) if symbolic else numbers(best, value)
+        return best
+
+    return function
+
+
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "min": _extreme(min, dims.minimum),
+    "max": _extreme(max, dims.maximum),
+    "sqrt": math.sqrt,
+    "log": math.log,
+    "log2": math.log2,
+    "exp": math.exp,
+    "abs": abs,
+    "int": _down(int),
+    "floor": _down(math.floor),
+    "ceil": _rounding(math.ceil),
+    "round": _rounding(round),
+    "len": len,
+}
+"""Functions of attribute values, for expressions such as `1 / sqrt(D)`."""
+
+
+def call_function(name: str, arguments: list[Any]) -> Any:
+    """The value of a function of `FUNCTIONS`.
+
+    Raises:
+        ArithmeticProblem: the arguments do not fit.
+    """
+    shown = ", ".join(kind(argument) for argument in arguments)
+    if name not in ("len", "min", "max", "int", "floor", "ceil", "round") and any(
+        isinstance(argument, SymbolicDim) for argument in arguments
+    ):
+        raise ArithmeticProblem("not-known-yet", f"`{name}` of a size is known only when the model runs")
+    if any(isinstance(argument, bool) for argument in arguments):
+        raise ArithmeticProblem("wrong-type", f"`{name}` does not apply to {shown}")
+    try:
+        with _within_limits():
+            return check_number(FUNCTIONS[name](*arguments))
+    except TypeError:
+        raise ArithmeticProblem("wrong-type", f"`{name}` does not apply to {shown or 'nothing'}") from None
+    except (ValueError, OverflowError):
+        raise ArithmeticProblem("wrong-type", f"`{name}` has no value here") from None

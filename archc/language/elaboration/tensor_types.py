@@ -1,0 +1,306 @@
+"""Tensor types in the text: declared for a model's inputs, matched against what a block receives."""
+
+from __future__ import annotations
+
+import keyword
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from archc.diagnostics import Note, Span, did_you_mean
+from archc.ir.graph import Value
+from archc.language.elaboration.advice import describe
+from archc.language.elaboration.arithmetic import LARGEST_SIZE
+from archc.language.elaboration.expressions import Expressions
+from archc.language.elaboration.references import known_names, lookup
+from archc.language.syntax import tree
+from archc.language.syntax.foreign_words import NAMES, OPEN_SIZE
+from archc.language.syntax.translate import dtype_help
+from archc.operator.misfit import too_many_axes
+from archc.types import dims
+from archc.types.dims import SymbolicDim, as_linear, divide
+from archc.types.tensor_type import MOST_AXES, DType, TensorType
+
+if TYPE_CHECKING:
+    from archc.language.elaboration.frames import Frame
+
+
+def declare(expressions: Expressions, frame: Frame, node: tree.TypeExpression) -> TensorType:
+    """The type that a text declares; names that mean nothing yet become symbolic sizes.
+
+    Raises:
+        Failed: it is no type; that was reported.
+    """
+    dtype = _dtype(expressions, frame, node)
+    if len(node.dims) > MOST_AXES:
+        problem = too_many_axes(len(node.dims))
+        expressions.report(frame, problem.code, problem.message, node.span, help="declare fewer, longer axes")
+    shape: dict[int, int | SymbolicDim] = {}
+    for axis, dim in sorted(enumerate(node.dims), key=lambda item: not _stands_alone(item[1])):
+        bound = None
+        if dim.bound is not None:
+            bound = expressions.size(frame, dim.bound)
+            if not isinstance(bound, int):
+                expressions.report(frame, "wrong-type", "a bound must be a number", dim.bound.span)
+            if bound < 1:
+                expressions.report(frame, "bad-size", f"a bound is at least 1, and this is {bound}", dim.bound.span)
+        shape[axis] = _size(expressions, frame, dim, bound)
+    return TensorType(dtype, tuple(shape[axis] for axis in range(len(shape))))
+
+
+def _stands_alone(dim: tree.Dim) -> bool:
+    """Whether an axis is a name and nothing more.
+
+    Such axes come first: an expression such as `2*D` may need a name that a later axis binds.
+    """
+    return isinstance(dim.value, tree.Name)
+
+
+def _dtype(expressions: Expressions, frame: Frame, node: tree.TypeExpression) -> DType:
+    if node.dtype not in DType.__members__:
+        known = ", ".join(DType.__members__)
+        expressions.report(
+            frame,
+            "unknown-dtype",
+            f"there is no dtype `{node.dtype}`",
+            Span(node.span.source, node.span.start, node.span.start + len(node.dtype)),
+            help=dtype_help(node.dtype) or did_you_mean(node.dtype, DType.__members__) or f"there are {known}",
+        )
+    return DType(node.dtype)
+
+
+def _size(expressions: Expressions, frame: Frame, node: tree.Dim, bound: int | None) -> int | SymbolicDim:
+    value = node.value
+    if isinstance(value, tree.Name) and _means_nothing(frame, value.name):
+        _check_name(expressions, frame, value)
+        own = dims.symbol(value.name, bound)
+        frame.environment.bind(value.name, own, None, "size")
+        return own
+    new = _new_symbol(expressions, frame, value)
+    size = expressions.size(frame, value)
+    if new is not None:
+        _check_linear(expressions, frame, value, size)
+        if bound is not None:
+            size = _bounded(expressions, frame, node, size, bound)
+    if isinstance(size, int):
+        if size < 1:
+            message = f"a size is at least 1, and this is {size}"
+            expressions.report(frame, "bad-size", message, value.span, help=OPEN_SIZE if size == -1 else None)
+        if size > LARGEST_SIZE:
+            expressions.report(
+                frame, "size-too-large", f"a size is at most {LARGEST_SIZE:,}, and this is {size:,}", value.span
+            )
+        if bound is not None and size > bound:
+            expressions.report(frame, "bound-exceeded", f"the size is {size}, and its bound {bound}", node.span)
+    elif bound is not None:
+        most = dims.largest(size)
+        if most is None or most > bound:
+            expressions.report(
+                frame,
+                "bound-unknown",
+                f"`{size}` has no bound that would keep it to {bound}",
+                node.span,
+                help="a symbol is bounded where it is first named",
+            )
+    checked: int | SymbolicDim = size
+    return checked
+
+
+def _check_name(expressions: Expressions, frame: Frame, name: tree.Name) -> None:
+    """Refuse a size's name that is a word of Python, such as `None`."""
+    if keyword.iskeyword(name.name) or NAMES.get(name.name) == NAMES["None"]:
+        expressions.report(frame, "reserved-name", f"`{name.name}` is no size", name.span, help=OPEN_SIZE)
+
+
+def _new_symbol(expressions: Expressions, frame: Frame, value: tree.Expression) -> str | None:
+    """Make the one name that means nothing yet a symbol; of two, no backend could tell either from their sum."""
+    unknown = list({name.name: name for name in _names(value) if lookup(frame, name.name) is None}.values())
+    if len(unknown) > 1:
+        expressions.report(
+            frame,
+            "unknown-name",
+            f"nothing is called `{unknown[0].name}` here, nor `{unknown[1].name}`",
+            unknown[0].span,
+            help=did_you_mean(unknown[0].name, known_names(frame))
+            or "an axis tells the value of one new size: let the other have an axis of its own",
+        )
+    for name in unknown:
+        _check_name(expressions, frame, name)
+        frame.environment.bind(name.name, dims.symbol(name.name), None, "size")
+    return unknown[0].name if unknown else None
+
+
+def _check_linear(expressions: Expressions, frame: Frame, value: tree.Expression, size: int | SymbolicDim) -> None:
+    """Refuse arithmetic on a new size that cannot be undone, or that leaves nothing of a size of 1."""
+    part = as_linear(size)
+    if part is None or part[1] < 1 or part[1] + part[2] < 1:
+        expressions.report(
+            frame,
+            "bad-size",
+            f"the new size in `{value.span.text}` does not follow from the length of the axis",
+            value.span,
+            help="a new size is alone, or is multiplied by a number, with another one added: `16 * H + 1`",
+        )
+
+
+def _bounded(
+    expressions: Expressions, frame: Frame, node: tree.Dim, size: int | SymbolicDim, bound: int
+) -> int | SymbolicDim:
+    """The size k · H + c, with `H` bounded so that the size is at most `bound`."""
+    part = as_linear(size)
+    assert part is not None, "a new size was checked to be linear"
+    own, scale, offset = part
+    if bound < scale + offset:
+        expressions.report(
+            frame, "bound-exceeded", f"the size is at least {scale + offset}, and its bound {bound}", node.span
+        )
+    bounded = dims.symbol(own.name, (bound - offset) // scale)
+    frame.environment.bind(own.name, bounded, None, "size")
+    return bounded * scale + offset
+
+
+def _means_nothing(frame: Frame, name: str) -> bool:
+    return name not in frame.environment.bindings
+
+
+def unify(
+    expressions: Expressions, frame: Frame, statement: tree.Input, received: Value
+) -> dict[str, int | SymbolicDim]:
+    """Match a block's input against the type of what it receives, and bind the sizes that it names.
+
+    Returns:
+        The sizes that were bound here.
+
+    Raises:
+        Failed: they do not match; that was reported.
+    """
+    node = statement.type
+    assert node is not None
+    actual: TensorType = received.type
+    dtype = _dtype(expressions, frame, node)
+    name = statement.name.name
+    if dtype is not actual.dtype:
+        expressions.report(
+            frame,
+            "dtype-mismatch",
+            f"the input `{name}` is declared as {dtype}, got {actual}",
+            Span(node.span.source, node.span.start, node.span.start + len(node.dtype)),
+            notes=describe(received),
+            help=f"convert it with `cast({dtype})` where the block is used",
+        )
+    if len(node.dims) != actual.rank:
+        count = f"{len(node.dims)} size{'s' if len(node.dims) != 1 else ''}"
+        expressions.report(
+            frame,
+            "rank-mismatch",
+            f"the input `{name}` is declared with {count}, got {actual}",
+            node.span,
+            notes=describe(received),
+        )
+    bound: dict[str, int | SymbolicDim] = {}
+    for dim, size in sorted(zip(node.dims, actual.shape), key=lambda axis: not _stands_alone(axis[0])):
+        if isinstance(dim.value, tree.Name) and _means_nothing(frame, dim.value.name):
+            _check_name(expressions, frame, dim.value)
+            bound[dim.value.name] = size
+            frame.environment.bind(dim.value.name, size, None, "size")
+        else:
+            _match(expressions, frame, name, dim, size, bound, received)
+        if dim.bound is not None:
+            _check_bound(expressions, frame, name, dim, size)
+    return bound
+
+
+def axis_names(node: tree.TypeExpression, sizes: Mapping[str, Any]) -> tuple[str | None, ...]:
+    """For each axis of a type the name of its size, if it is just one of `sizes`."""
+    names = (dim.value.name if isinstance(dim.value, tree.Name) else None for dim in node.dims)
+    return tuple(name if name in sizes else None for name in names)
+
+
+def _match(
+    expressions: Expressions,
+    frame: Frame,
+    name: str,
+    dim: tree.Dim,
+    size: int | SymbolicDim,
+    bound: dict[str, int | SymbolicDim],
+    received: Value,
+) -> None:
+    """Match one axis; an expression with a single unknown name (`2*D`, `D + 1`) binds it."""
+    unknown = [free.name for free in _names(dim.value) if _means_nothing(frame, free.name)]
+    for free in unknown:
+        frame.environment.bind(free, dims.symbol(free), None, "size")
+    declared = expressions.size(frame, dim.value)
+    if len(unknown) == 1 and isinstance(declared, SymbolicDim):
+        solved = _solve(declared, unknown[0], size)
+        if solved is not None:
+            bound[unknown[0]] = solved
+            frame.environment.bind(unknown[0], solved, None, "size")
+            return
+    if declared != size:
+        shown = f"`{dim.value.span.text}`" + (f" = {declared}" if not isinstance(dim.value, tree.Number) else "")
+        sizes = [
+            f"`{known}` = {binding.value}"
+            for known, binding in frame.environment.bindings.items()
+            if binding.kind == "size"
+            and isinstance(binding.value, int | SymbolicDim)
+            and known not in unknown
+            and str(binding.value) != known
+        ]
+        expressions.report(
+            frame,
+            "shape-mismatch",
+            f"the input `{name}` is declared with the size {shown}, got {size}",
+            dim.span,
+            notes=[*describe(received), *(["bound so far: " + ", ".join(sizes)] if sizes else [])],
+        )
+
+
+def _solve(declared: SymbolicDim, unknown: str, size: int | SymbolicDim) -> int | SymbolicDim | None:
+    """The value of `unknown` for which `declared`, linear in it, is `size`; None where there is none."""
+    for monomial, _ in declared.terms:
+        for atom, power in monomial:
+            plain = isinstance(atom, dims.Symbol) and power == 1
+            if not plain and unknown in dims.symbols(SymbolicDim(((((atom, 1),), 1),))):
+                return None
+    constant = dims.substitute(declared, {unknown: 0})
+    slope = dims.substitute(declared, {unknown: 1}) - constant
+    solved = divide(size - constant, slope)
+    return solved if solved is not None and (not isinstance(solved, int) or solved > 0) else None
+
+
+def _names(node: tree.Expression) -> list[tree.Name]:
+    """The names in a sum or product, in the order of the text; without recursion, as a long sum is nested deeply."""
+    names: list[tree.Name] = []
+    waiting = [node]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, tree.Name):
+            names.append(one)
+        elif isinstance(one, tree.BinaryExpression):
+            waiting += [one.right, one.left]
+        elif isinstance(one, tree.UnaryExpression):
+            waiting.append(one.operand)
+    return names
+
+
+def _check_bound(expressions: Expressions, frame: Frame, name: str, dim: tree.Dim, size: int | SymbolicDim) -> None:
+    assert dim.bound is not None
+    limit: Any = expressions.size(frame, dim.bound)
+    if not isinstance(limit, int):
+        expressions.report(frame, "wrong-type", "a bound must be a number", dim.bound.span)
+    largest = dims.largest(size)
+    if largest is None:
+        expressions.report(
+            frame,
+            "bound-unknown",
+            f"the input `{name}` needs `{dim.value.span.text} <= {limit}`, and `{size}` has no bound",
+            dim.span,
+            help=f"bound it where it is declared: `{size} <= {limit}`",
+            notes=[Note("the bound is asked for here", dim.bound.span)],
+        )
+    if largest > limit:
+        expressions.report(
+            frame,
+            "bound-exceeded",
+            f"the input `{name}` takes at most {limit}, got up to {largest}",
+            dim.span,
+        )

@@ -1,0 +1,1 @@
+"""Graph to text: the printer and its parts."""

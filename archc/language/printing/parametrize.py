@@ -1,0 +1,309 @@
+"""What a printed block takes as attributes: whatever differs between its instances, and the sizes that it mentions."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from string import digits
+from typing import Any
+
+from archc.codegen.outline.argument_names import defaulting, means_another, own_order, parameter_name, same, stands_for
+from archc.codegen.outline.multiples import multiple_of
+from archc.codegen.outline.own_sizes import MODEL, in_own_sizes, operator_in_own_sizes, renamed, sizes_of
+from archc.codegen.outline.program import Apply, Definition, Loop, Program, Recurrence, Statement, Use
+from archc.codegen.outline.unrolling import unroll
+from archc.language.printing import spelling
+from archc.language.syntax import tree
+from archc.operator.base import Operator
+from archc.types.attributes import attributes
+from archc.types.dims import SymbolicDim, symbol, symbols
+
+_ON_ONE_LINE = 4  # so many attributes, and a use of a block has about room in a line
+
+Row = Sequence[Any]
+"""A value for each instance of a definition."""
+
+
+@dataclass(eq=False)
+class Parameters:
+    """The attributes of one printed definition.
+
+    Attributes:
+        values: the value for each instance, by the attribute's name; those with defaults are the last.
+        defaults: the value of attributes that uses may leave out.
+        given: for each statement, what stands for the attributes that are not simply the values at hand.
+        lists: for each loop, the values that change from iteration to iteration, by the name of the list.
+        ends: for each loop, the number before which its variable stops.
+        variable: the name that counts the iterations of loops.
+        sizes: the value for each instance of the sizes that the inputs' types name; None where no types are written,
+            since a name would hide what the body means by it.
+        operators: operators whose attributes refer to sizes, with the definition's own names for these.
+    """
+
+    values: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+    defaults: dict[str, Any] = field(default_factory=dict)
+    given: dict[Apply | Use, dict[str, tree.Expression]] = field(default_factory=dict)
+    lists: dict[Loop, dict[str, list[Any]]] = field(default_factory=dict)
+    ends: dict[Loop, tree.Expression] = field(default_factory=dict)
+    variable: str = "i"
+    sizes: Mapping[str, tuple[Any, ...]] | None = None
+    operators: dict[Apply, Operator] = field(default_factory=dict)
+
+    def operator(self, step: Apply) -> Operator:
+        """The operator of a statement, with the definition's own names for sizes."""
+        return self.operators.get(step, step.nodes[0].op)
+
+
+def parametrize(program: Program, reserved: frozenset[str]) -> dict[Definition, Parameters]:
+    """The attributes of every definition; no name is among those reserved."""
+    found: dict[Definition, Parameters] = {}
+    for definition in program.definitions:
+        found[definition] = _Parametrizer(definition, found, reserved).run()
+    return found
+
+
+class _Parametrizer:
+    def __init__(self, definition: Definition, inner: Mapping[Definition, Parameters], reserved: frozenset[str]):
+        self.definition, self.inner, self.reserved = definition, inner, reserved
+        self.found = Parameters()
+        self.taken = set(_declarable(definition))
+        self.size_names: dict[str, str] = {}
+
+    def run(self) -> Parameters:
+        unroll(self.definition, self._lengthy_loops())
+        mentioned = self._mentioned()
+        if self._can_name_sizes(mentioned):
+            self.found.sizes = self.definition.sizes
+            self.taken |= self.found.sizes.keys()
+        handed = self._name_sizes(mentioned)
+        self.found.variable = self._free("i")
+        for steps, loop in self._statements():
+            if loop is not None and loop not in self.found.ends:
+                self.found.ends[loop] = self._end(loop)
+            self._step(steps, loop)
+        self.found.values |= handed
+        for name, values in self.found.values.items():
+            instance = defaulting(self.definition, name, values)
+            if instance is not None:
+                self.found.defaults[name] = values[instance]
+        order = {name: (name in self.found.defaults, own_order(self.definition, name)) for name in self.found.values}
+        in_order = sorted(order, key=lambda name: order[name])
+        self.found.values = {name: self.found.values[name] for name in in_order}
+        return self.found
+
+    def _lengthy_loops(self) -> set[Loop]:
+        """The loops that would take more lines than their iterations, for the lists of values that they need."""
+        lists: Counter[Loop] = Counter()
+        lines: Counter[Loop] = Counter()
+        for steps, loop in self._statements():
+            if loop is None or any(count != loop.count for count in loop.counts):
+                continue
+            given = 0
+            for name, rows, _ in self._attributes(steps):
+                if not all(same(list(row), list(rows[0])) for row in rows):
+                    # A list of lists is worse, and comes where the block is used.
+                    lists[loop] += 1 if all(same(list(row), [row[0]] * len(row)) for row in rows) else 3
+                use = steps[0]
+                given += isinstance(use, Use) and not self._is_default(use, name, rows[0][0])
+            lines[loop] += 1 if given <= _ON_ONE_LINE else given + 2
+        return {loop for loop in lines if lists[loop] and 1 + lists[loop] + lines[loop] >= loop.count * lines[loop]}
+
+    def _statements(self) -> Iterable[tuple[Sequence[Apply | Use], Loop | None]]:
+        """What is one statement in the text: the same one of each iteration of a loop, or one alone."""
+        for statement in innermost(self.definition.body):
+            if isinstance(statement, Loop):
+                yield from ((steps, statement) for steps in zip(*map(flat, statement.iterations)))
+            else:
+                yield (statement,), None
+
+    # Sizes ------------------------------------------------------------------------------------------------
+
+    def _mentioned(self) -> dict[str, SymbolicDim]:
+        """The sizes in attributes, by the definition's names for them; see `archc.codegen.outline.own_sizes`."""
+        found: dict[str, SymbolicDim] = {}
+        for steps, _ in self._statements():
+            for _, rows, _ in self._attributes(steps):
+                _note_sizes(rows[0][0], found)
+        return found
+
+    def _can_name_sizes(self, mentioned: Mapping[str, SymbolicDim]) -> bool:
+        """Whether the names that the inputs' types give to sizes mean nothing else in the body."""
+        scopes = self.definition.scopes
+        return all(
+            name not in self.taken
+            and (name not in mentioned or all(value == s.sizes.get(name) for value, s in zip(values, scopes)))
+            for name, values in self.definition.sizes.items()
+        )
+
+    def _name_sizes(self, mentioned: Mapping[str, SymbolicDim]) -> dict[str, tuple[Any, ...]]:
+        """Choose names for the sizes in the body; returns the values that instances must give, by name."""
+        scopes = self.definition.scopes
+        if scopes[0].parent is None:  # the model's inputs declare its sizes
+            self.taken |= mentioned.keys()
+            return {}
+        handed: dict[str, tuple[Any, ...]] = {}
+        for name, size in sorted(mentioned.items(), key=lambda item: item[0].startswith(MODEL)):
+            of_model = name.removeprefix(MODEL)
+            if name == of_model and self.found.sizes is not None and name in self.found.sizes:
+                continue
+            chosen = self._free(f"{of_model}_size") if of_model in self.taken else of_model
+            self.taken.add(chosen)
+            self.size_names[name] = chosen
+            handed[chosen] = tuple(size if name != of_model else sizes_of(scope)[name] for scope in scopes)
+        return handed
+
+    def _in_own_sizes(self, value: Any, instance: int) -> Any:
+        """A value of an instance, rewritten with the definition's own names for sizes."""
+        scope = self.definition.scopes[instance]
+        if scope.parent is None:
+            return value
+        return renamed(in_own_sizes(value, sizes_of(scope)), self.size_names)
+
+    def _end(self, loop: Loop) -> tree.Expression:
+        ends = tuple(loop.first + count for count in loop.counts)
+        if all(end == ends[0] for end in ends):
+            return spelling.value(ends[0])
+        return spelling.name(self._parameter("depth", loop.lists[0].rpartition(".")[2], ends))
+
+    def _step(self, steps: Sequence[Apply | Use], loop: Loop | None) -> None:
+        """Parametrize what is one statement in the text."""
+        first = steps[0]
+        if loop is not None:
+            self.found.lists.setdefault(loop, {})
+        given = self.found.given[first] = {}
+        if isinstance(first, Apply):
+            scope = self.definition.scopes[0]
+            op = first.nodes[0].op
+            own = op if scope.parent is None else renamed(operator_in_own_sizes(op, sizes_of(scope)), self.size_names)
+            if own is not op:
+                self.found.operators[first] = own
+        for name, rows, values in self._attributes(steps):
+            if all(value == rows[0][0] for row in rows for value in row):
+                is_default = isinstance(first, Use) and all(
+                    self._is_default(first, name, value) for row in values for value in row
+                )
+                if isinstance(first, Use) and not is_default:
+                    given[name] = spelling.value(rows[0][0])
+            else:
+                parts = first.member.name.split(".") if first.member is not None else []
+                prefix = next((part for part in reversed(parts) if not part.isdecimal()), "")
+                given[name] = self._varying(name, prefix, values, loop)
+
+    def _is_default(self, use: Use, name: str, value: Any) -> bool:
+        defaults = self.inner[use.definition].defaults
+        return name in defaults and same(defaults[name], value)
+
+    def _attributes(self, steps: Sequence[Apply | Use]) -> Iterable[tuple[str, list[Row], list[Row]]]:
+        """Each attribute with its values by iteration and instance: with the definition's own sizes, and as given."""
+        for name, values in self._values(steps):
+            yield name, [[self._in_own_sizes(value, k) for k, value in enumerate(row)] for row in values], values
+
+    def _values(self, steps: Sequence[Apply | Use]) -> Iterable[tuple[str, list[Row]]]:
+        first = steps[0]
+        if isinstance(first, Apply):
+            for info in attributes(type(first.nodes[0].op)):
+                yield (
+                    info.name,
+                    [[getattr(node.op, info.name) for node in s.nodes] for s in steps if isinstance(s, Apply)],
+                )
+            return
+        for name, values in self.inner[first.definition].values.items():
+            yield name, [[values[instance] for instance in s.instances] for s in steps if isinstance(s, Use)]
+
+    def _varying(self, name: str, prefix: str, rows: list[Row], loop: Loop | None) -> tree.Expression:
+        if all(list(row) == list(rows[0]) for row in rows):
+            return self._multiple(name, tuple(rows[0])) or spelling.name(self._parameter(name, prefix, tuple(rows[0])))
+        assert loop is not None, "without a loop there is one row"
+        plural = name if name.endswith("s") else f"{name}_list" if name.endswith(("ed", *digits)) else f"{name}s"
+        columns = [list(column[:count]) for column, count in zip(zip(*rows), loop.counts)]
+        if all(column == columns[0] for column in columns):
+            lists = self.found.lists[loop]
+            found = next((own for own, values in lists.items() if same(values, columns[0])), None)
+            if found is None:
+                found = self._free(plural, f"{prefix}_{plural}")
+                lists[found] = columns[0]
+        else:
+            found = self._parameter(plural, prefix, tuple(columns))
+        number: tree.Expression = spelling.name(self.found.variable)
+        if loop.first:
+            number = tree.BinaryExpression(spelling.NOWHERE, "-", number, spelling.value(loop.first))
+        return tree.IndexExpression(spelling.NOWHERE, spelling.name(found), (number,))
+
+    def _multiple(self, wanted: str, values: Row) -> tree.Expression | None:
+        """`4 * channels`, where values are that and no attribute of the block's own."""
+        if stands_for(self.definition, parameter_name(self.definition, values, wanted), values):
+            return None
+        multiple = multiple_of(self.definition, values)
+        if multiple is None or (multiple.name in self.definition.sizes and self.found.sizes is None):
+            return None
+        base = spelling.name(self._parameter(multiple.name, "", multiple.base))
+        if multiple.factor > 0:
+            return tree.BinaryExpression(spelling.NOWHERE, "*", spelling.value(multiple.factor), base)
+        return tree.BinaryExpression(spelling.NOWHERE, "//", base, spelling.value(-multiple.factor))
+
+    def _parameter(self, name: str, prefix: str, values: tuple[Any, ...]) -> str:
+        # What is always equal is one attribute; so the names do not depend on how many the text had for it.
+        for known, own in self.found.values.items():
+            if same(own, values):
+                return known
+        chosen = parameter_name(self.definition, values, name)
+        if self.found.sizes is not None and same(self.found.sizes.get(chosen), values):
+            return chosen
+        misleading = means_another(self.definition, chosen, values)
+        chosen = self._free(*([] if misleading else [chosen]), f"{prefix}_{name}")
+        self.found.values[chosen] = values
+        return chosen
+
+    def _free(self, *candidates: str) -> str:
+        """The first candidate that is a name and means nothing else here, or the last one with a number."""
+        possible = [name for name in candidates if not name.startswith("_") and not name[:1].isdigit()]
+        possible += [f"{possible[-1] if possible else 'value'}_{number}" for number in range(2, len(self.taken) + 4)]
+        free = (name for name in possible if name not in self.taken and name not in self.reserved)
+        name = next(free)
+        self.taken.add(name)
+        return name
+
+
+def _note_sizes(value: Any, found: dict[str, SymbolicDim]) -> None:
+    """Add the symbolic sizes in a value to `found`; a name of the model's maps to the symbol that it has there."""
+    if isinstance(value, SymbolicDim):
+        for own in symbols(value).values():
+            found.setdefault(own.name, symbol(own.name.removeprefix(MODEL), own.maximum))
+    elif isinstance(value, (tuple, list)):
+        for item in value:
+            _note_sizes(item, found)
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            _note_sizes(item, found)
+
+
+def innermost(body: Iterable[Statement]) -> Iterator[Apply | Use | Loop]:
+    """The statements of a body, those of a scan's steps in its place."""
+    for statement in body:
+        if isinstance(statement, Recurrence):
+            yield from innermost(statement.body)
+        else:
+            yield statement
+
+
+def flat(iteration: Iterable[Statement]) -> Iterator[Apply | Use]:
+    """The statements of a loop's iteration, those of a scan's steps in its place."""
+    for statement in innermost(iteration):
+        assert not isinstance(statement, Loop), "no loop is in another"
+        yield statement
+
+
+def is_declared(step: Apply | Use) -> bool:
+    """Return whether a layer has a declaration: it is used again, or it is a block without operands."""
+    return step.member is not None and (step.member.shared or (isinstance(step, Use) and not step.operands))
+
+
+def _declarable(definition: Definition) -> Iterable[str]:
+    """The names that layers begin with which have to be declared, or whose weights others use."""
+    for statement in innermost(definition.body):
+        for step in flat(statement.iterations[0]) if isinstance(statement, Loop) else (statement,):
+            if step.member is not None and is_declared(step):
+                yield step.member.name.partition(".")[0]
+    for tie in definition.ties:
+        yield tie.source.partition(".")[0]

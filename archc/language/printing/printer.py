@@ -1,0 +1,85 @@
+"""A graph as text: the blocks, loops and names of what it was made from, as far as passes left them."""
+
+from __future__ import annotations
+
+import keyword
+
+from archc.codegen.outline.outline import outline
+from archc.codegen.outline.program import Apply, Definition, Program, Use
+from archc.ir.graph import Graph, Node, Order
+from archc.language.elaboration.arithmetic import FUNCTIONS
+from archc.language.printing import spelling
+from archc.language.printing.layout import Layout, Surroundings
+from archc.language.printing.parametrize import Parameters, parametrize
+from archc.language.syntax import tree
+from archc.language.syntax.formatter import format as format_file
+from archc.language.syntax.parser import keywords
+from archc.operator.base import OPERATORS
+from archc.types.dims import symbols
+from archc.types.storage import STORAGES
+from archc.types.tensor_type import DType
+
+_MOST_ORDERS = 5
+"""Limit on the orders that are tried; two are enough unless a new order makes new loops."""
+
+
+def print_graph(graph: Graph) -> str:
+    """The text of a graph: elaborating it gives an equal graph, which prints the same.
+
+    An expression is written where its value is used, so the text may have another order than the graph.  Names, loops
+    and the order of blocks depend on the order of nodes, so the graph is printed again in the order of the text until
+    both orders agree.
+    """
+    order: dict[Node, Order] = {}
+    for _ in range(_MOST_ORDERS):
+        program = outline(graph, self_contained=True, mixed_loops=False, order=order)
+        text, written = _write(graph, program)
+        if all(tuple(rows) == definition.rows for definition, rows in written.items()):
+            break
+        order = {node: (place,) for place, node in enumerate(program.nodes(written))}
+    return text
+
+
+def _write(graph: Graph, program: Program) -> tuple[str, dict[Definition, list[Apply | Use]]]:
+    """The text of a program, and the statements of each definition in the order of the text."""
+    words = keywords() | frozenset(keyword.kwlist) | {"self"}
+    meanings = frozenset((*OPERATORS, *STORAGES, *DType.__members__, *FUNCTIONS))
+    names = {definition: _block_name(definition.name, words | meanings) for definition in program.definitions[:-1]}
+    names[program.model] = graph.name
+    sizes = {name for value in graph.inputs for dim in value.type.shape for name in symbols(dim)}
+    reserved = words | meanings | frozenset(names.values())
+    parameters = parametrize(program, words | sizes)
+    surroundings = Surroundings(graph.weights, names, parameters, reserved | sizes)
+    texts: list[str] = []
+    written: dict[Definition, list[Apply | Use]] = {}
+    for definition in program.definitions:
+        is_model = definition is program.model
+        layout = Layout(definition, is_model, surroundings)
+        body = layout.statements()
+        written[definition] = layout.written
+        texts.append(
+            _text(definition, "model" if is_model else "block", names[definition], parameters[definition], body)
+        )
+    return "\n".join(texts), written
+
+
+def _block_name(name: str, taken: frozenset[str]) -> str:
+    """The name of a block; the operator that may share it is needed under its own."""
+    return f"{name}_block" if name in taken else name
+
+
+def _text(
+    definition: Definition,
+    kind: str,
+    name: str,
+    parameters: Parameters,
+    body: list[tree.Statement],
+) -> str:
+    defaults = {attribute: spelling.value(value) for attribute, value in parameters.defaults.items()}
+    heads = tuple(
+        tree.Attribute(spelling.NOWHERE, spelling.name(attribute), defaults.get(attribute))
+        for attribute in parameters.values
+    )
+    item = tree.Definition(spelling.NOWHERE, kind, spelling.name(name), heads, tuple(body))
+    text = format_file(tree.File(spelling.NOWHERE, spelling.NOWHERE.source, (item,), ()))
+    return "".join(f"# {line}".rstrip() + "\n" for line in definition.doc.splitlines()) + text

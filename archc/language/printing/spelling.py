@@ -1,0 +1,110 @@
+"""Values, operators and paths as syntax: the pieces that the printer of graphs puts together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+from archc.diagnostics import Diagnostics, Source, Span
+from archc.language.syntax import tree
+from archc.language.syntax.parser import parse_value
+from archc.operator.base import Operator
+from archc.types.attributes import given, value_text
+from archc.types.dims import as_linear, largest
+from archc.types.storage import Storage
+from archc.types.tensor_type import TensorType
+
+NOWHERE = Span(Source(""), 0, 0)
+"""The span of what was never text."""
+
+
+def name(text: str) -> tree.Name:
+    return tree.Name(NOWHERE, text)
+
+
+def value(of: Any) -> tree.Expression:
+    """A number, string, size, dtype, tuple or list."""
+    return _parsed(value_text(of))
+
+
+def storage(of: Storage) -> tree.Expression:
+    """`int8(axis = 0)`."""
+    return _parsed(str(of))
+
+
+def arguments(op: Operator, named: dict[str, tree.Expression]) -> list[tree.Argument]:
+    """The arguments that make an operator again, some of its attributes by other expressions than their values."""
+    if not named:
+        call = _parsed(str(op))
+        return list(call.arguments) if isinstance(call, tree.Call) else []
+    return [
+        tree.Argument(NOWHERE, label, named[info.name] if info.name in named else value(getattr(op, info.name)))
+        for label, info in given(op, also=named)
+    ]
+
+
+def index_items(op: Operator) -> tuple[tree.Expression | tree.SliceExpression | tree.Ellipsis, ...]:
+    """What stands between the brackets of `x[:, 0]`."""
+    index = _parsed(f"x[{', '.join(op.arguments())}]")
+    assert isinstance(index, tree.IndexExpression)
+    return index.items
+
+
+def tensor_type(of: TensorType, declared: set[str]) -> tree.TypeExpression:
+    """A tensor's type; a bounded size tells its bound where it is not yet among those declared."""
+    dims = []
+    for dim in of.shape:
+        part = as_linear(dim)
+        bound = None
+        if part is not None and part[0].name not in declared:
+            declared.add(part[0].name)
+            most = largest(dim)
+            bound = None if most is None else value(most)
+        dims.append(tree.Dim(NOWHERE, value(dim), bound))
+    return tree.TypeExpression(NOWHERE, of.dtype.value, tuple(dims))
+
+
+Part = str | tree.Expression
+"""A part of a path: `attn`, or the number of an element of a list."""
+
+
+def parts(path: str, other: str | None = None, variable: str = "") -> list[Part]:
+    """The parts of a path; those in which `other` differs are the variable of a loop."""
+    found: list[Part] = []
+    for part, counterpart in zip(path.split("."), (path if other is None else other).split("."), strict=True):
+        if part != counterpart:
+            found.append(name(variable))
+        else:
+            found.append(value(int(part)) if found and part.isdecimal() else part)
+    return found
+
+
+def label(path: Sequence[Part]) -> tree.Label:
+    """`h[i].attn` before a colon."""
+    head, *rest = path
+    assert isinstance(head, str)
+    return tree.Label(
+        NOWHERE, head, tuple(tree.Field(NOWHERE, part) if isinstance(part, str) else part for part in rest)
+    )
+
+
+def reference(path: Sequence[Part]) -> tree.Name | tree.MemberExpression | tree.IndexExpression:
+    """`h[i].attn` in an expression."""
+    head, *rest = path
+    assert isinstance(head, str)
+    found: tree.Name | tree.MemberExpression | tree.IndexExpression = name(head)
+    for part in rest:
+        if isinstance(part, str):
+            found = tree.MemberExpression(NOWHERE, found, part)
+        else:
+            found = tree.IndexExpression(NOWHERE, found, (part,))
+    return found
+
+
+@lru_cache(maxsize=65536)
+def _parsed(text: str) -> tree.Expression:
+    diagnostics = Diagnostics()
+    expression = parse_value(Source(text), diagnostics)
+    diagnostics.check()
+    return expression

@@ -1,0 +1,283 @@
+"""Stages, formulas and declarations of layers: what a single statement of a program looks like in the text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Literal
+
+from archc.codegen.outline.program import Apply, Definition, Loop, Use
+from archc.language.printing import spelling
+from archc.language.printing.parametrize import Parameters, flat, innermost, is_declared
+from archc.language.printing.spelling import NOWHERE
+from archc.language.syntax import tree
+from archc.operator.formula import Kind, formula_of
+from archc.operator.table import snake_case
+from archc.types.storage import Dense, Weight
+
+Step = Apply | Use
+Form = Literal["stage"] | Kind
+
+
+def form(step: Step) -> Form:
+    """How a statement is written: `x -> relu`, `a + b`, `-a`, `x[:, 0]`."""
+    if isinstance(step, Use) or step.member is not None:
+        return "stage"
+    return formula_of(step.nodes[0].op) or "stage"
+
+
+@dataclass(frozen=True, eq=False)
+class Column:
+    """The same statement of all iterations of a loop, where it is another element of a list in each: `l[i]`."""
+
+    loop: Loop
+    steps: tuple[Step, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(step.member.name for step in self.steps if step.member is not None)
+
+
+def columns_of(loop: Loop) -> Iterator[Column]:
+    for steps in zip(*map(flat, loop.iterations), strict=True):
+        column = Column(loop, steps)
+        if len(set(column.names)) == len(steps):
+            yield column
+
+
+class Stages:
+    """Writes the statements of one definition, and keeps account of the layers that are named in it.
+
+    Args:
+        weights: the graph's weights, by path; names: what definitions are called;
+            first_attributes: the first one that each has.
+        emit: takes the declaration of a layer, or of those of a list, to stand before what is being written;
+            header: writes the lists that a loop's statements take values from, and gives its variable and its limits.
+    """
+
+    def __init__(
+        self,
+        definition: Definition,
+        parameters: Parameters,
+        weights: Mapping[str, Weight],
+        names: Mapping[Definition, str],
+        first_attributes: Mapping[Definition, list[str]],
+        emit: Callable[[tree.LayerStatement | tree.For], None],
+        header: Callable[[Loop], tuple[tree.Name, tree.RangeExpression]],
+    ):
+        self.parameters, self.weights, self.names = parameters, weights, names
+        self.emit, self.header = emit, header
+        self.first_attributes = first_attributes
+        self.ties = {tie.weight: tie.source for tie in definition.ties}
+        self.owners: dict[str, Step] = {}
+        self.counterparts: dict[Step, Step] = {}
+        self.labels: set[str] = set()
+        self.lists: set[str] = set()
+        self.counts: dict[str, int] = {}
+        self.declared: set[str] = set()
+        self.columns: dict[str, Column] = {}
+        """The longest one in which a layer is."""
+        for statement in innermost(definition.body):
+            for column in columns_of(statement) if isinstance(statement, Loop) else ():
+                for name in column.names:
+                    if name not in self.columns or len(self.columns[name].steps) < len(column.steps):
+                        self.columns[name] = column
+            bodies = map(flat, statement.iterations) if isinstance(statement, Loop) else ((statement,),)
+            for step in (step for body in bodies for step in body):
+                if step.member is not None:
+                    self.owners.setdefault(step.member.name, step)
+
+    @property
+    def declarable(self) -> set[str]:
+        """The names that declarations of layers may take."""
+        declared = {name for name, step in self.owners.items() if is_declared(step)}
+        sources = {source.rpartition(".")[0] for source in self.ties.values()}
+        return {path.partition(".")[0] for path in (*declared, *sources)}
+
+    # Loops ------------------------------------------------------------------------------------------------
+
+    def enter(self, loop: Loop) -> None:
+        """Prepare for the first iteration of a loop, which will stand for all; declare what all share."""
+        for step, other in zip(flat(loop.iterations[0]), flat(loop.iterations[1]), strict=True):
+            self.counterparts[step] = other
+            if step.member is not None and other.member is not None:
+                if step.member.shared and step.member.name == other.member.name:
+                    self._declare(step)
+                for parameter, source in self._tied(step).items():
+                    if source == self._tied(other)[parameter]:
+                        self._need(source, step)
+        for column in columns_of(loop):
+            shared = any(step.member is not None and step.member.shared for step in column.steps)
+            if shared or not self.declared.isdisjoint(column.names):
+                self._declare_all(column)
+
+    def leave(self, loop: Loop) -> None:
+        """Take note of the layers that all iterations name."""
+        for iteration in loop.iterations[1:]:
+            for step in flat(iteration):
+                if step.member is not None:
+                    self._register(step.member.name)
+
+    # Writing ----------------------------------------------------------------------------------------------
+
+    def stage(self, step: Step) -> tree.ChainStep:
+        """`label: operator(arguments)`, or the bare name of a layer that is declared."""
+        if self._is_declared(step):
+            return tree.ChainStep(NOWHERE, None, spelling.reference(self._parts(step)), (), False)
+        label = None
+        if step.member is not None and not self._named_by_itself(step):
+            label = spelling.label(self._parts(step))
+            self._register(step.member.name)
+        callee, arguments = self._call(step)
+        # With parentheses it is the operator, where a declared layer has its name.
+        return tree.ChainStep(NOWHERE, label, callee, arguments, bool(arguments) or callee.name in self.declared)
+
+    def source(self, step: Step) -> tree.Expression:
+        """`arange(T)`: what makes a tensor without receiving one."""
+        if step.member is not None and not self._is_declared(step) and not self._named_by_itself(step):
+            self._declare(step)
+        if self._is_declared(step):
+            return tree.Call(NOWHERE, spelling.reference(self._parts(step)), ())
+        return tree.Call(NOWHERE, *self._call(step))
+
+    def formula(self, step: Apply, kind: Form, operands: Sequence[tree.Expression]) -> tree.Expression:
+        """`a + b`, `x * 0.5`, `-a` or `x[:, 0]`."""
+        op = self.parameters.operator(step)
+        if kind == "index":
+            return tree.IndexExpression(NOWHERE, operands[0], spelling.index_items(op))
+        if kind == "unary":
+            return tree.UnaryExpression(NOWHERE, op.symbol, operands[0])
+        waiting = iter(operands)
+        left, right = (next(waiting) if number is None else spelling.value(number) for number in op.sides() or ())
+        return tree.BinaryExpression(NOWHERE, op.symbol, left, right)
+
+    def _call(self, step: Step, stand_in_for: str | None = None) -> tuple[tree.Name, tuple[tree.Argument, ...]]:
+        """What a step calls, and with what; as a stand-in for the owner of a weight it has that weight itself."""
+        given = self.parameters.given[step]
+        if isinstance(step, Use):
+            alone = [*given] == self.first_attributes[step.definition]
+            arguments = [tree.Argument(NOWHERE, None if alone else name, value) for name, value in given.items()]
+            return spelling.name(self.names[step.definition]), tuple(arguments)
+        node = step.nodes[0]
+        arguments = spelling.arguments(self.parameters.operator(step), given)
+        tied = self._tied(step)
+        for parameter, path in node.weights.items():
+            if parameter in tied and tied[parameter] != stand_in_for:
+                arguments.append(tree.Argument(NOWHERE, parameter, self._tie(step, parameter, tied[parameter])))
+            elif self.weights[path].storage != Dense():
+                arguments.append(tree.Argument(NOWHERE, parameter, spelling.storage(self.weights[path].storage)))
+        return spelling.name(node.op.name), tuple(arguments)
+
+    # Layers -----------------------------------------------------------------------------------------------
+
+    def _parts(self, step: Step) -> list[spelling.Part]:
+        assert step.member is not None
+        other = self.counterparts.get(step)
+        counterpart = other.member.name if other is not None and other.member is not None else None
+        return spelling.parts(step.member.name, counterpart, self.parameters.variable)
+
+    def _is_declared(self, step: Step) -> bool:
+        if step.member is None:
+            return False
+        if step.member.shared and step.member.name not in self.declared:
+            self._declare(step)
+        return step.member.name in self.declared
+
+    def _declare(self, step: Step) -> None:
+        assert step.member is not None
+        if step.member.name in self.declared:
+            return
+        if step.member.name in self.columns:
+            self._declare_all(self.columns[step.member.name])
+            return
+        self.declared.add(step.member.name)
+        self._register(step.member.name)
+        self._emit_layer(self._parts(step), *self._call(step))
+
+    def _declare_all(self, column: Column) -> None:
+        """Declare the layers of a list, in a loop of its own: one of them is used elsewhere as well."""
+        first = column.steps[0]
+        longest = [self.columns[name] for name in column.names]
+        if any(other is not column for other in longest):
+            for other in dict.fromkeys(longest):
+                if other is not column:
+                    self._declare_all(other)
+        missing = [number for number, name in enumerate(column.names) if name not in self.declared]
+        if not missing:
+            return
+        variable, limits = self.header(column.loop)
+        self.counterparts[first] = column.steps[1]
+        callee, arguments = self._call(first)
+        value = tree.Call(NOWHERE, callee, arguments) if arguments else callee
+        layer = tree.LayerStatement(NOWHERE, spelling.label(self._parts(first)), value)
+        for name in column.names:
+            self.declared.add(name)
+            self._register(name)
+        for _, run in groupby(enumerate(missing), lambda item: item[1] - item[0]):
+            numbers = [column.loop.first + number for _, number in run]
+            some = tree.RangeExpression(NOWHERE, spelling.value(numbers[0]), spelling.value(numbers[-1] + 1))
+            over = limits if len(numbers) == len(column.steps) else some
+            self.emit(tree.For(NOWHERE, variable, over, (layer,)))
+
+    def _emit_layer(self, path: list[spelling.Part], callee: tree.Name, arguments: tuple[tree.Argument, ...]) -> None:
+        value = tree.Call(NOWHERE, callee, arguments) if arguments else callee
+        self.emit(tree.LayerStatement(NOWHERE, spelling.label(path), value))
+
+    def _register(self, name: str) -> None:
+        self.labels.add(name)
+        head, _, rest = name.partition(".")
+        if rest:
+            self.lists.add(head)
+
+    def _named_by_itself(self, step: Step) -> bool:
+        """Whether the name is the one that a layer without a label gets; takes note of it if so."""
+        assert step.member is not None
+        if isinstance(step, Apply):
+            if not step.nodes[0].op.parameters:
+                return False
+            base = step.nodes[0].op.name
+        else:
+            base = snake_case(self.names[step.definition])
+        name, number = base, self.counts.get(base, 1)
+        while name in self.labels or name in self.lists:
+            number += 1
+            name = f"{base}_{number}"
+        if name != step.member.name:
+            return False
+        if number > 1:
+            self.counts[base] = number
+        self._register(name)
+        return True
+
+    # Shared weights ---------------------------------------------------------------------------------------
+
+    def _tied(self, step: Step) -> dict[str, str]:
+        """The parameters that are other layers', each with its owner's path within the definition."""
+        if isinstance(step, Use) or step.member is None:
+            return {}
+        ties = {parameter: self.ties.get(f"{step.member.name}.{parameter}") for parameter in step.nodes[0].weights}
+        return {parameter: source for parameter, source in ties.items() if source is not None}
+
+    def _tie(self, step: Step, parameter: str, source: str) -> tree.Expression:
+        self._need(source, step)
+        other = self.counterparts.get(step)
+        counterpart = self._tied(other)[parameter] if other is not None else None
+        weight = spelling.reference(spelling.parts(source, counterpart, self.parameters.variable))
+        return tree.MemberExpression(NOWHERE, weight, "T") if _turns(step, parameter) else weight
+
+    def _need(self, source: str, user: Step) -> None:
+        """Declare the layer that owns a weight, unless it is named already."""
+        owner, _, _ = source.rpartition(".")
+        if owner in self.labels:
+            return
+        if owner in self.owners:
+            self._declare(self.owners[owner])
+        else:  # a pass removed it: a layer that is never used keeps its name alive
+            self._register(owner)
+            self._emit_layer(spelling.parts(owner), *self._call(user, stand_in_for=source))
+
+
+def _turns(step: Step, parameter: str) -> bool:
+    """Whether a parameter is the transpose of the weight that it is."""
+    return isinstance(step, Apply) and parameter in step.nodes[0].transposed

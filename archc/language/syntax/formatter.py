@@ -1,0 +1,300 @@
+"""The syntax tree to text, in the one canonical layout.
+
+The layout comes from the tree alone; the text that a tree was read from, if there is one, adds what the tree
+does not hold: comments, blank lines, and where its author broke a chain.  So `archc fmt` and the graph printer,
+whose trees were never text, write the same hand.  A tree that was not read from a text has a `File` with an
+empty source.
+
+Comments inside of a statement, other than those between the lines of a chain, move to the line above it.  Those
+among the attributes of a definition stay with their attributes, each of which then has a line of its own.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+
+from archc.language.syntax import tree
+from archc.language.syntax.spacing import COMFORTABLE, WIDTH, blank_lines, has_groups
+from archc.language.syntax.unparse import Unparser
+
+INDENT = 4
+
+
+def format(file: tree.File) -> str:
+    """The text of a tree.  Parsing it gives the tree back, and formatting that gives the same text."""
+    return _Layout(file).text()
+
+
+class _Layout:
+    def __init__(self, file: tree.File):
+        self._file = file
+        self._source = file.source
+        self._text = file.source.text
+        self._comments = file.comments
+        self._starts = [comment.span.start for comment in file.comments]
+        self._placed = [False] * len(file.comments)
+        self._next = 0  # the first comment that may not be placed yet
+        self._at = 0  # the offset in the source up to which all is written
+        self._lines: list[str] = []
+        self._body_opened = 0  # the number of lines when a body was last opened; no blank line stands there
+
+    def text(self) -> str:
+        previous: tree.Item | None = None
+        for item in self._file.items:
+            apart = previous is not None and _is_long(previous, item)
+            self._place(item, 0, apart)
+            previous = item
+        self._comments_before(len(self._text) + 1, 0, False)
+        return "".join(line + "\n" for line in self._lines)
+
+    # Lines ----------------------------------------------------------------------------------------------
+
+    def _place(self, node: tree.Statement | tree.Item | tree.LinkStatement, indent: int, apart: bool = False) -> None:
+        """Write a statement or an item: what stands above it, itself, and the comment behind it."""
+        if isinstance(node, tree.Derivation):
+            self._set_aside(self._between(node.span.start, node.span.end))
+        commented = self._comments_before(node.span.start, indent, apart)
+        self._blank_line(node.span.start, apart and not commented)
+        if isinstance(node, tree.Definition | tree.Derivation) and node.doc and not self._text:
+            self._lines += [f"# {line}".rstrip() for line in node.doc.split("\n")]
+        if isinstance(node, tree.Definition):
+            self._definition(node)
+        elif isinstance(node, tree.DevicesStatement):
+            self._braced(f"devices {node.name.name}", node.items, node.name.span.end, node.span.end, indent)
+        elif isinstance(node, tree.For):
+            self._for(node, indent)
+        elif isinstance(node, tree.ScanStatement):
+            self._scan(node, indent)
+        elif isinstance(node, tree.If):
+            self._if(node, indent)
+        else:
+            self._simple(node, indent)
+        self._finish(node.span.end)
+
+    def _finish(self, end: int, separator: str = "") -> None:
+        """Note that all up to `end` is written, and write the comment that stands behind it on its line.
+
+        A separator may stand between them.
+        """
+        self._at = max(self._at, end)
+        self._skip_placed()
+        if self._next < len(self._comments):
+            comment = self._comments[self._next]
+            if not comment.own_line and self._text[end : comment.span.start].strip() in ("", separator):
+                self._lines[-1] += f"  {comment.text}"
+                self._mark(comment)
+
+    def _blank_line(self, start: int, apart: bool) -> None:
+        """Keep one blank line above what starts at `start`, if there are any, or make one."""
+        wanted = apart or self._text.count("\n", self._at, start) > 1
+        if wanted and len(self._lines) > self._body_opened and self._lines[-1]:
+            self._lines.append("")
+
+    def _comments_before(self, offset: int, indent: int, apart: bool) -> bool:
+        """Write the comments before an offset, each on a line of its own; whether there were any."""
+        written = False
+        self._skip_placed()
+        while self._next < len(self._comments) and self._starts[self._next] < offset:
+            comment = self._comments[self._next]
+            self._blank_line(comment.span.start, apart and not written)
+            self._lines.append(" " * indent + comment.text)
+            self._mark(comment)
+            self._skip_placed()
+            written = True
+        return written
+
+    def _set_aside(self, comments: Sequence[tree.Comment]) -> None:
+        """Write the comments within a derivation well above it: right above it, they would document it.
+
+        What stands before the derivation is still to be written, so the place in the source stays where it is.
+        """
+        at = self._at
+        if comments and self._lines and self._lines[-1]:
+            self._lines.append("")
+        for comment in comments:
+            self._lines.append(comment.text)
+            self._mark(comment)
+        if comments:
+            self._lines.append("")
+        self._at = at
+
+    def _skip_placed(self) -> None:
+        while self._next < len(self._comments) and self._placed[self._next]:
+            self._next += 1
+
+    def _mark(self, comment: tree.Comment) -> None:
+        self._placed[bisect_left(self._starts, comment.span.start)] = True
+        self._at = max(self._at, comment.span.end)
+
+    def _between(self, start: int, end: int) -> Sequence[tree.Comment]:
+        """The comments between two offsets that are not placed yet."""
+        first, last = bisect_left(self._starts, start), bisect_left(self._starts, end)
+        return [self._comments[position] for position in range(first, last) if not self._placed[position]]
+
+    # Statements -----------------------------------------------------------------------------------------
+
+    def _simple(self, node: tree.Statement | tree.Item | tree.LinkStatement, indent: int) -> None:
+        """Write a statement without a body, its chains broken only as far as the width demands."""
+        comfortable = COMFORTABLE if not self._text and has_groups(node) else WIDTH
+        blank = Unparser(indent, self._source, self._between)
+        unparser = blank.fitted(lambda unparser: _statement(node, unparser), comfortable)
+        for comment in unparser.placed:
+            self._mark(comment)
+        self._at = node.span.end  # so that no blank line is kept from within the statement
+        self._comments_before(node.span.end, indent, False)
+        first, *rest = unparser.text.split("\n")
+        self._lines += [" " * indent + first, *rest]
+
+    def _definition(self, node: tree.Definition) -> None:
+        unparser = Unparser()
+        attributes = [
+            attribute.name.name + ("" if attribute.default is None else f" = {unparser.choice(attribute.default)}")
+            for attribute in node.attributes
+        ]
+        head = f"{node.kind} {node.name.name}"
+        if attributes:
+            on_one_line = f"{head}({', '.join(attributes)})"
+            closed = self._find(")", node.attributes[-1].span.end)
+            if len(on_one_line) + 2 <= WIDTH and not self._between(node.name.span.end, closed):
+                head = on_one_line
+            else:
+                self._lines.append(f"{head}(")
+                self._finish(self._find("(", node.name.span.end) + 1)
+                self._body_opened = len(self._lines)
+                for attribute, text in zip(node.attributes, attributes):
+                    self._comments_before(attribute.span.start, INDENT, False)
+                    self._lines.append(f"{' ' * INDENT}{text},")
+                    self._finish(attribute.span.end, ",")
+                self._comments_before(closed, INDENT, False)
+                head = ")"
+        end = (node.attributes[-1] if node.attributes else node.name).span.end
+        self._braced(head, node.body, end, node.span.end, 0)
+
+    def _for(self, node: tree.For, indent: int) -> None:
+        head = f"for {node.variable.name} in {Unparser().expression(node.iterable)}"
+        if not self._on_one_line(head, node.body, node, indent):
+            self._braced(head, node.body, node.iterable.span.end, node.span.end, indent)
+
+    def _scan(self, node: tree.ScanStatement, indent: int) -> None:
+        write = Unparser().expression
+        parts = [
+            f"{part.name.name} {'in' if isinstance(part, tree.Each) else '='} {write(part.value)}"
+            for part in node.parts
+        ]
+        head = f"scan {', '.join(parts)}"
+        if not self._on_one_line(head, node.body, node, indent):
+            self._braced(head, node.body, node.parts[-1].span.end, node.span.end, indent)
+
+    def _if(self, node: tree.If, indent: int) -> None:
+        head = f"if {Unparser().expression(node.condition)}"
+        if not node.otherwise and self._on_one_line(head, node.body, node, indent):
+            return
+        while True:
+            end = node.span.end
+            if node.otherwise:
+                end = self._find("}", node.body[-1].span.end if node.body else node.condition.span.end) + 1
+            self._braced(head, node.body, node.condition.span.end, end, indent)
+            if not node.otherwise:
+                return
+            head = f"{self._lines.pop().strip()} else"
+            match node.otherwise:
+                case (tree.If() as node,):
+                    head += f" if {Unparser().expression(node.condition)}"
+                case _:
+                    break
+        self._braced(head, node.otherwise, end, node.span.end, indent)
+
+    def _on_one_line(
+        self, head: str, body: Sequence[tree.Statement], node: tree.For | tree.ScanStatement | tree.If, indent: int
+    ) -> bool:
+        """Write a body of one short statement behind its head, unless its author did not."""
+        if len(body) != 1 or isinstance(body[0], tree.For | tree.ScanStatement | tree.If) or "\n" in node.span.text:
+            return False
+        line = f"{' ' * indent}{head} {{ {_statement(body[0], Unparser())} }}"
+        if len(line) > WIDTH:
+            return False
+        self._lines.append(line)
+        return True
+
+    def _braced(
+        self, head: str, body: Sequence[tree.Statement | tree.LinkStatement], head_end: int, end: int, indent: int
+    ) -> None:
+        """Write a head, and a body within braces; `head_end` and `end` are offsets in the source."""
+        margin = " " * indent
+        brace = self._find("{", head_end) + 1
+        has_comments = bool(self._text) and any(
+            not self._placed[i] for i in range(self._next, bisect_left(self._starts, end))
+        )
+        if not body and not has_comments:
+            self._lines.append(f"{margin}{head} {{}}")
+            return
+        self._lines.append(f"{margin}{head} {{")
+        self._finish(brace)
+        self._body_opened = len(self._lines)
+        starts = []
+        for statement in body:
+            starts.append(len(self._lines))
+            self._place(statement, indent + INDENT)
+        if not self._text and not indent:
+            heights = [after - start for start, after in zip(starts, [*starts[1:], len(self._lines)])]
+            for position in reversed(list(blank_lines(body, heights))):
+                self._lines.insert(starts[position], "")
+        self._comments_before(end, indent + INDENT, False)
+        self._lines.append(f"{margin}}}")
+        self._at = max(self._at, end)
+
+    def _find(self, character: str, start: int) -> int:
+        """The offset of a brace at or behind `start`, comments left aside."""
+        if not self._text:
+            return start
+        while True:
+            found = self._text.find(character, start)
+            comment = self._text.find("#", start, found)
+            if comment < 0:
+                return found
+            start = self._text.find("\n", comment)
+
+
+def _is_long(previous: tree.Item, item: tree.Item) -> bool:
+    """Whether two items are kept apart by a blank line in any case."""
+    bodies = tree.Definition | tree.DevicesStatement
+    return isinstance(previous, bodies) or isinstance(item, bodies)
+
+
+def _statement(node: tree.Statement | tree.Item | tree.LinkStatement, unparser: Unparser) -> str:
+    """The text of a statement or an item that has no body."""
+    write = unparser.expression
+    match node:
+        case tree.Input():
+            type_ = "" if node.type is None else f": {unparser.type(node.type)}"
+            return f"input {node.name.name}{type_}{'?' * node.optional}"
+        case tree.Output():
+            if node.name is None:
+                return f"output {write(node.value)}"
+            type_ = "" if node.type is None else f": {unparser.type(node.type)}"
+            return f"output {node.name.name}{type_} = {write(node.value)}"
+        case tree.LayerStatement():
+            return f"layer {unparser.label(node.name)} = {write(node.value)}"
+        case tree.Let():
+            return f"let {node.name.name} = {write(node.value)}"
+        case tree.Assign():
+            return f"{', '.join(target.name for target in node.targets)} = {write(node.value)}"
+        case tree.Yield():
+            return f"yield {node.name.name} = {write(node.value)}"
+        case tree.Assert():
+            message = "" if node.message is None else f", {write(node.message)}"
+            return f"assert {write(node.condition)}{message}"
+        case tree.LinkStatement():
+            return f"link {node.left.name} <-> {node.right.name} = {write(node.value)}"
+        case tree.PipelineStatement():
+            first, *rest = node.passes
+            return f"pipeline {node.name.name} = {unparser.chain(first, rest)}"
+        case tree.Derivation():
+            arguments = unparser.arguments(node.arguments, node.base, node.span.end) if node.arguments else ""
+            return f"model {node.name.name} = {write(node.base)}{arguments}"
+        case tree.Import():
+            alias = "" if node.alias is None else f" as {node.alias.name}"
+            return f"import {write(node.path)}{alias}"
+        case _:
+            raise AssertionError(f"{type(node).__name__} has a body")

@@ -1,0 +1,81 @@
+"""Numbers and strings: what a token stands for."""
+
+from __future__ import annotations
+
+import math
+import re
+
+from archc.diagnostics import Diagnostics, Span
+from archc.language.syntax import tree
+from archc.language.syntax.scanner import Token
+from archc.language.syntax.units import UNITS
+
+_NUMBER = re.compile(r"([0-9][0-9_]*)(\.[0-9][0-9_]*)?([eE][+-]?[0-9]+)?(.*)", re.DOTALL)
+_LARGEST = 2**63 - 1  # of int64, in which sizes and indices are counted
+_DIGITS = 19  # of the largest
+
+_ESCAPE = re.compile(r"\\u\{([0-9a-fA-F]{1,6})\}|\\(.)", re.DOTALL)
+_ESCAPES = {"n": "\n", "t": "\t", "\\": "\\", '"': '"', "'": "'"}
+
+
+def number(token: Token, diagnostics: Diagnostics) -> tree.Number:
+    """The value of a number; one that cannot be is reported, and reads as 0."""
+    match = _NUMBER.fullmatch(token.text)
+    assert match is not None, "the scanner and this module agree on what a number looks like"
+    whole, fraction, exponent, unit = match.groups()
+    if unit and unit not in UNITS:
+        diagnostics.error(
+            "invalid-number",
+            f"`{_shortened(token.text)}` is neither a number nor a name",
+            token.span,
+            help="names do not begin with a digit; units are those of bytes, bytes a second and time, such as "
+            "`16GiB`, `50GB/s` and `10us`",
+        )
+        return tree.Number(token.span, 0)
+    value: int | float
+    if fraction is None and exponent is None:
+        digits = whole.replace("_", "").lstrip("0")
+        # The length is looked at first: Python refuses to read an integer of very many digits.
+        value = int(digits or "0") if len(digits) <= _DIGITS else _LARGEST + 1
+        too_large = value > _LARGEST
+        limit = "integers go up to 2**63 - 1"
+    else:
+        value = float(f"{whole}{fraction or ''}{exponent or ''}".replace("_", ""))
+        too_large = math.isinf(value)
+        limit = "floating-point numbers go up to about 1.8e308"
+    if too_large:
+        message = f"the number {_shortened(token.text)} is too large"
+        diagnostics.error("number-too-large", message, token.span, help=limit)
+        value = 0
+    return tree.Number(token.span, value, unit or None)
+
+
+def string(token: Token, diagnostics: Diagnostics) -> tree.String:
+    """The value of a string; an escape that is none is reported, and left out."""
+    inner = token.text[1:-1]
+    if "\\" not in inner:
+        return tree.String(token.span, inner)
+
+    def decode(match: re.Match[str]) -> str:
+        code, letter = match.groups()
+        if code is not None:
+            value = int(code, 16)
+            if value <= 0x10FFFF and not 0xD800 <= value <= 0xDFFF:
+                return chr(value)
+        elif letter in _ESCAPES:
+            return _ESCAPES[letter]
+        start = token.start + 1 + match.start()
+        diagnostics.error(
+            "invalid-escape",
+            f"`{match.group()}` is not an escape",
+            Span(token.source, start, start + len(match.group())),
+            help=r"the escapes are \n, \t, \\, \", \' and \u{…} with the number of a character; "
+            r"a backslash itself is written \\",
+        )
+        return ""
+
+    return tree.String(token.span, _ESCAPE.sub(decode, inner))
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 40 else f"{text[:20]}… ({len(text):,} characters)"

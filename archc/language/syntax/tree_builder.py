@@ -1,0 +1,344 @@
+"""From the parser's reductions to the syntax tree.
+
+lark calls one method here for each rule that it has recognized, in the midst of parsing, with the rule's
+parts: tokens that the grammar keeps, and what was built before.  So no second walk over the tree is needed,
+and nothing recurses, however deep the tree.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from lark import Transformer
+
+from archc.diagnostics import Diagnostics, Source, Span
+from archc.language.syntax import literals, tree
+from archc.language.syntax.scanner import Token
+
+Parts = list[Any]
+
+_LONGEST_ROW = 100  # of `.name`, `[index]` and `(arguments)` behind one another; each is a level of nesting
+
+
+class TooDeep(Exception):
+    """A text that is nested too deeply to parse; this was reported."""
+
+
+class _Body(NamedTuple):
+    """The statements between braces, and the closing brace."""
+
+    statements: tuple[tree.Statement, ...]
+    end: Token
+
+
+class _Arguments(NamedTuple):
+    arguments: tuple[tree.Argument, ...]
+    end: Token
+
+
+class Builder(Transformer[Token, Any]):
+    """Builds the tree of one text at a time; `begin` says which."""
+
+    def begin(self, source: Source, comments: list[tree.Comment], diagnostics: Diagnostics) -> None:
+        self._source = source
+        self._comments = comments
+        self._diagnostics = diagnostics
+
+    def _span(self, first: Token | tree.SyntaxNode, last: Token | tree.SyntaxNode) -> Span:
+        start = first.start if isinstance(first, Token) else first.span.start
+        end = last.end if isinstance(last, Token) else last.span.end
+        return Span(self._source, start, end)
+
+    # Top level ------------------------------------------------------------------------------------------
+
+    def file(self, items: Parts) -> tree.File:
+        span = Span(self._source, 0, len(self._source.text))
+        return tree.File(span, self._source, tuple(items), tuple(self._comments))
+
+    def definition(self, parts: Parts) -> tree.Definition:
+        kind, name, attributes, body = parts
+        span = self._span(kind, body.end)
+        return tree.Definition(
+            span, kind.text, name, attributes or (), body.statements, self._comment_above(kind.start)
+        )
+
+    def attributes(self, attributes: Parts) -> tuple[tree.Attribute, ...]:
+        return tuple(attributes)
+
+    def attribute(self, parts: Parts) -> tree.Attribute:
+        name, default = parts
+        return tree.Attribute(self._span(name, default or name), name, default)
+
+    def derivation(self, parts: Parts) -> tree.Derivation:
+        keyword, name, base, called = parts
+        span = self._span(keyword, called.end if called else base)
+        arguments = called.arguments if called else ()
+        return tree.Derivation(span, name, base, arguments, self._comment_above(keyword.start))
+
+    def pipeline(self, parts: Parts) -> tree.PipelineStatement:
+        keyword, name, *passes = parts
+        return tree.PipelineStatement(self._span(keyword, passes[-1]), name, tuple(passes))
+
+    def pass_stage(self, parts: Parts) -> tree.ChainStep:
+        return self.stage([None, *parts])
+
+    def import_item(self, parts: Parts) -> tree.Import:
+        keyword, path, alias = parts
+        return tree.Import(self._span(keyword, alias or path), path, alias)
+
+    def devices(self, parts: Parts) -> tree.DevicesStatement:
+        keyword, name, *items, end = parts
+        return tree.DevicesStatement(self._span(keyword, end), name, tuple(items))
+
+    def device(self, parts: Parts) -> tree.Assign:
+        name, value = parts
+        return tree.Assign(self._span(name, value), (name,), value)
+
+    def link(self, parts: Parts) -> tree.LinkStatement:
+        keyword, left, right, value = parts
+        return tree.LinkStatement(self._span(keyword, value), left, right, value)
+
+    def pipeline_text(self, stages: Parts) -> tuple[tree.ChainStep, ...]:
+        return tuple(stages)
+
+    def value_text(self, parts: Parts) -> tree.Expression:
+        value: tree.Expression = parts[0]
+        return value
+
+    def _comment_above(self, start: int) -> str:
+        """The text of the comments on the lines right above an offset."""
+        text = self._source.text
+        lines: list[str] = []
+        position = bisect_left(self._comments, start, key=lambda comment: comment.span.start)
+        for comment in reversed(self._comments[:position]):
+            between = text[comment.span.end : start]
+            if not comment.own_line or between.strip() or between.count("\n") != 1:
+                break
+            lines.append(comment.text[1:].removeprefix(" "))
+            start = comment.span.start
+        return "\n".join(reversed(lines))
+
+    # Statements -----------------------------------------------------------------------------------------
+
+    def body(self, parts: Parts) -> _Body:
+        *statements, end = parts
+        return _Body(tuple(statements), end)
+
+    def input(self, parts: Parts) -> tree.Input:
+        keyword, name, type_, mark = parts
+        return tree.Input(self._span(keyword, mark or type_ or name), name, type_, mark is not None)
+
+    def typed_output(self, parts: Parts) -> tree.Output:
+        keyword, name, type_, value = parts
+        return tree.Output(self._span(keyword, value), name, type_, value)
+
+    def named_output(self, parts: Parts) -> tree.Output:
+        keyword, name, value = parts
+        return tree.Output(self._span(keyword, value), name, None, value)
+
+    def bare_output(self, parts: Parts) -> tree.Output:
+        keyword, value = parts
+        return tree.Output(self._span(keyword, value), None, None, value)
+
+    def layer(self, parts: Parts) -> tree.LayerStatement:
+        keyword, label, value = parts
+        return tree.LayerStatement(self._span(keyword, value), self._label(label), value)
+
+    def let(self, parts: Parts) -> tree.Let:
+        keyword, name, value = parts
+        return tree.Let(self._span(keyword, value), name, value)
+
+    def assign(self, parts: Parts) -> tree.Assign:
+        *targets, value = parts
+        return tree.Assign(self._span(targets[0], value), tuple(targets), value)
+
+    def for_loop(self, parts: Parts) -> tree.For:
+        keyword, variable, iterable, body = parts
+        return tree.For(self._span(keyword, body.end), variable, iterable, body.statements)
+
+    def scan(self, parts: Parts) -> tree.ScanStatement:
+        keyword, *items, body = parts
+        return tree.ScanStatement(self._span(keyword, body.end), tuple(items), body.statements)
+
+    def sequence(self, parts: Parts) -> tree.Each:
+        name, value = parts
+        return tree.Each(self._span(name, value), name, value)
+
+    def state(self, parts: Parts) -> tree.State:
+        name, value = parts
+        return tree.State(self._span(name, value), name, value)
+
+    def yielded(self, parts: Parts) -> tree.Yield:
+        keyword, name, value = parts
+        return tree.Yield(self._span(keyword, value), name, value)
+
+    def if_else(self, parts: Parts) -> tree.If:
+        keyword, condition, body, otherwise = parts
+        if otherwise is None:
+            return tree.If(self._span(keyword, body.end), condition, body.statements, ())
+        if isinstance(otherwise, tree.If):
+            return tree.If(self._span(keyword, otherwise), condition, body.statements, (otherwise,))
+        return tree.If(self._span(keyword, otherwise.end), condition, body.statements, otherwise.statements)
+
+    def assertion(self, parts: Parts) -> tree.Assert:
+        keyword, condition, message = parts
+        return tree.Assert(self._span(keyword, message or condition), condition, message)
+
+    def type(self, parts: Parts) -> tree.TypeExpression:
+        dtype, *dims, end = parts
+        return tree.TypeExpression(self._span(dtype, end), dtype.name, tuple(dims))
+
+    def dim(self, parts: Parts) -> tree.Dim:
+        value, bound = parts
+        return tree.Dim(self._span(value, bound or value), value, bound)
+
+    # Chains and calls -----------------------------------------------------------------------------------
+
+    def chain(self, parts: Parts) -> tree.Chain:
+        source, *stages = parts
+        return tree.Chain(self._span(source, stages[-1]), source, tuple(stages))
+
+    def stage(self, parts: Parts) -> tree.ChainStep:
+        label, callee, called = parts
+        span = self._span(label or callee, called.end if called else callee)
+        arguments = called.arguments if called else ()
+        return tree.ChainStep(span, label and self._label(label), callee, arguments, called is not None)
+
+    def _label(self, path: tree.Expression) -> tree.Label:
+        """What was read as a path turns out to be a label."""
+        parts: list[tree.Expression | tree.Field] = []
+        inner = path
+        while not isinstance(inner, tree.Name):
+            assert isinstance(inner, tree.MemberExpression | tree.IndexExpression), (
+                "the grammar lets nothing else stand in a path"
+            )
+            part = inner.items[0] if isinstance(inner, tree.IndexExpression) else tree.Field(inner.span, inner.name)
+            assert not isinstance(part, tree.SliceExpression | tree.Ellipsis)
+            parts.append(part)
+            inner = inner.value
+        return tree.Label(path.span, inner.name, tuple(reversed(parts)))
+
+    def member(self, parts: Parts) -> tree.MemberExpression:
+        value, name = parts
+        self._check_row(value)
+        return tree.MemberExpression(self._span(value, name), value, name.name)
+
+    def call(self, parts: Parts) -> tree.Call:
+        callee, called = parts
+        self._check_row(callee)
+        return tree.Call(self._span(callee, called.end), callee, called.arguments)
+
+    layer_call = call
+
+    def arguments(self, parts: Parts) -> _Arguments:
+        *arguments, end = parts
+        self._check_order(arguments)
+        return _Arguments(tuple(arguments), end)
+
+    def keyword_argument(self, parts: Parts) -> tree.Argument:
+        name, value = parts
+        text = name.text if isinstance(name, Token) else name.name  # the one keyword that is an option of a pass
+        return tree.Argument(self._span(name, value), text, value)
+
+    def positional_argument(self, parts: Parts) -> tree.Argument:
+        value = parts[0]
+        return tree.Argument(value.span, None, value)
+
+    def _check_row(self, value: tree.Expression) -> None:
+        """Report a row of members, indices and calls that is too long.
+
+        Raises:
+            TooDeep: the row is too long.
+        """
+        length = 0
+        while length <= _LONGEST_ROW and isinstance(value, tree.MemberExpression | tree.IndexExpression | tree.Call):
+            value = value.callee if isinstance(value, tree.Call) else value.value
+            length += 1
+        if length == _LONGEST_ROW:
+            message = f"more than {_LONGEST_ROW} members, indices or calls in a row"
+            self._diagnostics.error("nesting-too-deep", message, value.span)
+            raise TooDeep
+
+    def _check_order(self, arguments: list[tree.Argument]) -> None:
+        named: set[str] = set()
+        for argument in arguments:
+            if argument.name is None:
+                if named:
+                    self._diagnostics.error(
+                        "positional-after-keyword",
+                        "an argument without a name comes after one with a name",
+                        argument.span,
+                        help="arguments by position come first",
+                    )
+            elif argument.name in named:
+                self._diagnostics.error("duplicate-argument", f"`{argument.name}` is given twice", argument.span)
+            else:
+                named.add(argument.name)
+
+    # Operators ------------------------------------------------------------------------------------------
+
+    def conditional(self, parts: Parts) -> tree.Conditional:
+        value, _, condition, otherwise = parts
+        return tree.Conditional(self._span(value, otherwise), value, condition, otherwise)
+
+    def binary(self, parts: Parts) -> tree.BinaryExpression:
+        left, operator, right = parts
+        return tree.BinaryExpression(self._span(left, right), operator.text, left, right)
+
+    def unary(self, parts: Parts) -> tree.UnaryExpression:
+        operator, operand = parts
+        return tree.UnaryExpression(self._span(operator, operand), operator.text, operand)
+
+    def range(self, parts: Parts) -> tree.RangeExpression:
+        start, stop = parts
+        return tree.RangeExpression(self._span(start, stop), start, stop)
+
+    def index(self, parts: Parts) -> tree.IndexExpression:
+        value, *items, end = parts
+        self._check_row(value)
+        return tree.IndexExpression(self._span(value, end), value, tuple(items))
+
+    def slice(self, parts: Parts) -> tree.SliceExpression:
+        bounds: list[tree.Expression | None] = [None]
+        for part in parts:
+            if isinstance(part, Token):
+                bounds.append(None)
+            else:
+                bounds[-1] = part
+        start, stop, step = [*bounds, None][:3]
+        return tree.SliceExpression(self._span(parts[0], parts[-1]), start, stop, step)
+
+    def ellipsis(self, parts: Parts) -> tree.Ellipsis:
+        return tree.Ellipsis(parts[0].span)
+
+    # Atoms ----------------------------------------------------------------------------------------------
+
+    def name(self, parts: Parts) -> tree.Name:
+        token = parts[0]
+        return tree.Name(Span(self._source, token.start, token.end), token.text)
+
+    def number(self, parts: Parts) -> tree.Number:
+        return literals.number(parts[0], self._diagnostics)
+
+    def string(self, parts: Parts) -> tree.String:
+        return literals.string(parts[0], self._diagnostics)
+
+    def boolean(self, parts: Parts) -> tree.Boolean:
+        token = parts[0]
+        return tree.Boolean(token.span, token.type == "TRUE")
+
+    def parenthesized(self, parts: Parts) -> tree.Expression:
+        """The inner expression, with the parentheses in its span: what encloses it starts where they do."""
+        start, inner, end = parts
+        widened: tree.Expression = replace(inner, span=self._span(start, end))
+        return widened
+
+    def tuple(self, parts: Parts) -> tree.Tuple:
+        start, *items, end = parts
+        return tree.Tuple(self._span(start, end), (*items,))
+
+    def list(self, parts: Parts) -> tree.List:
+        start, *items, end = parts
+        return tree.List(self._span(start, end), (*items,))

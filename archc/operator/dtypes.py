@@ -1,0 +1,182 @@
+"""Dtypes that operands may have, as an operator's class declares them.
+
+    dtypes = FLOATS                                                    # one floating-point dtype for all operands
+    dtypes = {"condition": BOOL, "input": ANY, "other": "input"}       # `other` has the dtype of `input`
+    dtypes = {"q": FLOATS, "k": "q", "v": "q", "mask": ("q", BOOL)}    # a mask may be bool as well
+
+ONNX Runtime's CPU kernels support fewer dtypes than PyTorch's.  `onnx_dtypes` declares those in which an operator's
+ONNX form is computed; operands of another dtype are cast to the nearest wider one of them, and results are cast back.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, NamedTuple
+
+from archc.operator.misfit import OperatorError
+from archc.types.tensor_type import DType, TensorType
+
+if TYPE_CHECKING:
+    from archc.operator.base import Operator
+
+
+@dataclass(frozen=True, slots=True)
+class DTypes:
+    """A set of dtypes.
+
+    Attributes:
+        noun: the set in the words of a diagnostic; help: the way out for an operand of another dtype.
+    """
+
+    noun: str
+    members: frozenset[DType]
+    help: str
+
+    def without(self, *names: str) -> DTypes:
+        """The set without some dtypes, for which PyTorch lacks a kernel."""
+        left = self.members - named(" ".join(names))
+        return replace(self, noun=" or ".join(dtype.value for dtype in DType if dtype in left), members=left)
+
+
+def named(names: str) -> frozenset[DType]:
+    """The dtypes of names that are separated by spaces."""
+    return frozenset(map(DType, names.split()))
+
+
+ANY = DTypes("anything", frozenset(DType), "")
+NUMBERS = DTypes("numbers", frozenset(DType) - {DType.bool}, "convert with `cast(f32)`")
+FLOATS = DTypes("floating-point numbers", named("f64 f32 f16 bf16"), "convert with `cast(f32)`")
+BOOL = DTypes("bool", named("bool"), "compare it: `x != 0`")
+PLACES = DTypes("i64 or i32", named("i64 i32"), "convert with `cast(i64)`")
+OCTETS = DTypes("u8 or i8", named("u8 i8"), "make them with `quantize(u8)`")
+
+Accepted = DTypes | str | tuple[str, DTypes]
+"""Dtypes of one operand: a set, the dtype of a named operand, or both."""
+
+ONNX_ALL = frozenset(DType)
+"""For kernels that only move elements."""
+ONNX_MOST = ONNX_ALL - {DType.bf16}
+ONNX_FLOATS = named("f64 f32 f16")
+ONNX_WIDE = named("f64 f32")
+"""For forms of several nodes, whose intermediate results would round or overflow in f16."""
+ONNX_SINGLE = named("f32 f16")
+ONNX_F32 = named("f32")
+
+_WIDER = {
+    DType.bf16: DType.f32,
+    DType.f16: DType.f32,
+    DType.f32: DType.f64,
+    DType.bool: DType.u8,
+    DType.u8: DType.i16,
+    DType.i8: DType.i16,
+    DType.i16: DType.i32,
+    DType.i32: DType.i64,
+}
+"""The next dtype that holds every element of one; a cast back is exact, and takes integers modulo their range."""
+
+
+class Requirement(NamedTuple):
+    """Dtypes of an operand: those of `own`, or the dtype of operand number `like`."""
+
+    own: DTypes | None
+    like: int | None
+
+
+def requirements(op: Operator, names: Sequence[str]) -> list[Requirement]:
+    """Dtypes of each data operand; operands without a declaration take any.
+
+    Args:
+        names: their names in the signature.
+    """
+    if isinstance(op.dtypes, DTypes):
+        return [Requirement(None, 0) if number else Requirement(op.dtypes, None) for number in range(len(names))]
+    found = []
+    for name in names:
+        accepted = op.dtypes.get(name, ANY)
+        like, own = accepted if isinstance(accepted, tuple) else (accepted, None)
+        if isinstance(like, DTypes):
+            found.append(Requirement(like, None))
+        else:
+            found.append(Requirement(own, names.index(like)))
+    return found
+
+
+def check_dtypes(op: Operator, names: Sequence[str], types: Sequence[TensorType]) -> None:
+    """Raise where an operand's dtype is not among those that the operator declares (`dtype-mismatch`).
+
+    Of operators without operands `dtypes` limits the attribute `dtype` (`bad-attribute`).
+    """
+    made = getattr(op, "dtype", None)
+    if not types and isinstance(made, DType) and isinstance(op.dtypes, DTypes) and made not in op.dtypes.members:
+        raise OperatorError("bad-attribute", f"`{op.name}` makes {op.dtypes.noun}, not {made.value}", attribute="dtype")
+    for position, (operand, need) in enumerate(zip(types, requirements(op, names))):
+        shared = need.like is not None and operand.dtype is types[need.like].dtype
+        if shared or (need.own is not None and operand.dtype in need.own.members):
+            continue
+        if need.own is None and need.like is not None:
+            first = types[need.like]
+            raise OperatorError(
+                "dtype-mismatch",
+                f"`{op.name}` needs operands of one dtype, got {first} and {operand}",
+                operand=position,
+                help=f"convert one with `cast({first.dtype.value})`",
+            )
+        assert need.own is not None, "an operand without a declaration may be anything"
+        wanted = need.own.noun if need.like is None else f"{types[need.like].dtype.value} or {need.own.noun}"
+        which = f" as `{names[position]}`" if len(types) > 1 and not isinstance(op.dtypes, DTypes) else ""
+        raise OperatorError(
+            "dtype-mismatch",
+            f"`{op.name}` expects {wanted}{which}, got {operand}",
+            operand=position,
+            help=need.own.help,
+        )
+
+
+def onnx_types(op: Operator, names: Sequence[str], types: Sequence[TensorType]) -> tuple[TensorType, ...]:
+    """The types of the operands in which the ONNX form is computed.
+
+    Raises:
+        OperatorError: no dtype that ONNX Runtime has a kernel for holds all elements of an operand (`no-onnx-form`).
+    """
+    found = list(types)
+    needs = requirements(op, names)
+    for position, known in onnx_kernels(op, names).items():
+        dtype = types[position].dtype
+        wide = wider(dtype, known)
+        if wide is None:
+            raise OperatorError(
+                "no-onnx-form",
+                f"ONNX Runtime has no kernel for `{op.name}` in {dtype.value}",
+                help=f"convert with `cast({'f32' if dtype.floating else 'i32'})`, or compile with `--emit torch`",
+            )
+        for number, operand in enumerate(types):
+            if number == position or (needs[number].like == position and operand.dtype is dtype):
+                found[number] = TensorType(wide, operand.shape)
+    return tuple(found)
+
+
+def onnx_kernels(op: Operator, names: Sequence[str]) -> dict[int, frozenset[DType]]:
+    """The dtypes of `onnx_dtypes` for the operands that it limits, by position; those like them follow."""
+    if isinstance(op.onnx_dtypes, Mapping):
+        return {names.index(name): known for name, known in op.onnx_dtypes.items() if name in names}
+    return {0: op.onnx_dtypes} if names else {}
+
+
+def as_element(number: bool | int | float, dtype: DType) -> bool | int | float:
+    """A number as an element of a dtype, so that operators with `2`, `2.0` and `true` compare equal if it is one."""
+    return bool(number) if dtype is DType.bool else float(number) if dtype.floating else int(number)
+
+
+def as_f32(number: float) -> float:
+    """A number rounded as ONNX rounds attributes."""
+    return float(struct.unpack("f", struct.pack("f", number))[0])
+
+
+def wider(dtype: DType, known: frozenset[DType]) -> DType | None:
+    """The dtype itself if it is among the known ones, else the nearest of them that holds all its elements."""
+    found: DType | None = dtype
+    while found is not None and found not in known:
+        found = _WIDER.get(found)
+    return found

@@ -1,0 +1,180 @@
+"""Operands and attributes that do not fit an operator, and the words for it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, get_args
+
+from archc.types.attributes import AttributeInfo, attributes
+from archc.types.dims import SymbolicDim
+from archc.types.signature import Pattern, RankMismatch
+from archc.types.solve import Contradiction, Misfit
+from archc.types.tensor_type import MOST_AXES, DType, TensorType
+
+if TYPE_CHECKING:
+    from archc.operator.base import Operator
+
+
+class OperatorError(Misfit):
+    """Operands or attributes that do not fit; whoever knows the text turns it into a diagnostic.
+
+    Attributes:
+        code: stable and kebab-case, as of a diagnostic; help, notes: as there.
+        attribute: the attribute at fault, if one is; operand: the number of the data operand at fault, if one is.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        attribute: str | None = None,
+        operand: int | None = None,
+        help: str | None = None,
+        notes: Sequence[str] = (),
+    ):
+        super().__init__(message)
+        self.code, self.message, self.attribute, self.operand = code, message, attribute, operand
+        self.help, self.notes = help, tuple(notes)
+
+
+def too_many_axes(count: int) -> OperatorError:
+    """The error for a tensor of more axes than a kernel takes."""
+    message = f"a tensor has at most {MOST_AXES} axes, and this takes {count:,}"
+    return OperatorError("too-many-axes", message, help="merge axes with `flatten` or `reshape`")
+
+
+def check_numbers(op: Operator, dtypes: Iterable[DType]) -> None:
+    """Raise where an attribute that stands for elements is no number of their dtype.
+
+    A floating-point dtype has infinity, NaN and all numbers up to its largest, with rounding.  Only attributes that may
+    be floats stand for elements: a kernel size may exceed the largest i8.
+
+    Args:
+        dtypes: those of the operands and of the results.
+    """
+    computed = sorted(set(dtypes) - {DType.bool}, key=lambda dtype: (not dtype.floating, dtype.largest))
+    dtype = computed[0] if computed else DType.bool
+    for info in attributes(type(op)):
+        value = getattr(op, info.name)
+        if isinstance(value, SymbolicDim) and info.element and dtype is DType.bool:
+            raise OperatorError(
+                "dtype-mismatch",
+                f"{_called(op, info)} is the symbolic size {value}, and bool holds only 0 and 1",
+                attribute=info.name,
+                help="`dtype = i64`" if getattr(op, "dtype", None) is dtype else "convert with `cast(i64)`",
+            )
+        if not isinstance(value, (int, float)) or float not in (info.type, *get_args(info.type)):
+            continue
+        if info.element and not dtype.floating:
+            _check_integer(op, info, value, dtype)
+        elif computed:
+            _check_size(op, info, value, dtype)
+
+
+def _check_size(op: Operator, info: AttributeInfo, value: int | float, dtype: DType) -> None:
+    """Raise where a finite number is outside the range of a dtype (`number-too-large`)."""
+    if dtype.largest < abs(value) < math.inf and value != dtype.smallest:
+        raise OperatorError(
+            "number-too-large",
+            f"{_called(op, info)} is {_short(value)}, and the largest {dtype} is {_short(dtype.largest)}",
+            attribute=info.name,
+            help=f"write a number from {_short(dtype.smallest)} to {_short(dtype.largest)}"
+            + (f", or `{math.copysign(math.inf, value)}`" if dtype.floating else ""),
+        )
+
+
+def _check_integer(op: Operator, info: AttributeInfo, value: int | float, dtype: DType) -> None:
+    """Raise where a number is not an element of an integer dtype or of bool."""
+    whole = math.isfinite(value) and value == int(value)
+    if whole and abs(value) > dtype.largest:
+        _check_size(op, info, value, dtype)
+    elif not whole or value < dtype.smallest:
+        holds = f"{dtype.smallest} to {dtype.largest}" if whole or dtype is DType.bool else "integers"
+        needed = "i64" if whole else "f32"
+        converted = f"`dtype = {needed}`" if getattr(op, "dtype", None) is dtype else f"convert with `cast({needed})`"
+        raise OperatorError(
+            "dtype-mismatch",
+            f"{_called(op, info)} is {_short(value)}, and {dtype} holds {holds}",
+            attribute=info.name,
+            help=f"{converted}, or another number",
+        )
+
+
+def _called(op: Operator, info: AttributeInfo) -> str:
+    """An attribute in the words of a user, who writes `x * 2`."""
+    return f"{info.phrase or f'`{info.name}`'} of `{op.name}`"
+
+
+def _short(number: int | float) -> str:
+    return str(number) if isinstance(number, int) else f"{number:.6g}"
+
+
+def rank_error(
+    op: Operator, mismatch: RankMismatch, data: Sequence[Pattern], types: Sequence[TensorType]
+) -> OperatorError:
+    """The error for an operand with too many or too few axes.
+
+    Args:
+        data: the patterns of the data operands; types: what the operator received for them.
+    """
+    operand = next(number for number, pattern in enumerate(data) if pattern.name == mismatch.pattern.name)
+    axes = ", ".join(str(axis) for axis in mismatch.pattern.axes)
+    # A spread stands for any number of axes; what else is in the pattern is one each.
+    fixed = [axis for axis in mismatch.pattern.axes if not str(axis).startswith(("*", "~"))]
+    least = "at least " if len(fixed) < len(mismatch.pattern.axes) else ""
+    expected = len(fixed) if mismatch.expected is None else mismatch.expected
+    count = f"{least if mismatch.expected is None else ''}{expected} ax{'i' if expected == 1 else 'e'}s [{axes}]"
+    which = f" as `{mismatch.pattern.name}`" if len(data) > 1 else ""
+    return OperatorError(
+        "rank-mismatch",
+        f"`{op.name}` expects {count}{which}, got {mismatch.rank}: {types[operand]}",
+        operand=operand,
+    )
+
+
+def shape_error(
+    op: Operator, found: Contradiction, data: Sequence[Pattern], types: Sequence[TensorType]
+) -> OperatorError:
+    """The error for sizes that contradict the signature, in the words of the attribute that said otherwise.
+
+    Args:
+        data: the patterns of the data operands; types: what the operator received for them.
+    """
+    operand = next(number for number, pattern in enumerate(data) if pattern.name == found.operand.name)
+    phrases = {info.index: info for info in attributes(type(op)) if info.index is not None}
+    info = phrases.get(found.index) if found.index is not None else None
+    given = found.expected is not None and info is not None and getattr(op, info.name) == found.expected
+    if found.index is not None and "." in found.index:
+        message = (
+            f"`{op.name}` cannot combine "
+            + " with ".join(str(operand) for operand in types)
+            + f": {found.expected} and {found.actual} are different sizes"
+        )
+        return OperatorError(
+            "shape-mismatch", message, operand=operand, help="sizes must be equal, or one of them the constant 1"
+        )
+    if given and info is not None and str(found.operand.axes[found.axis]) == found.index:
+        phrase = info.phrase or f"{found.index}"
+        return OperatorError(
+            "shape-mismatch",
+            f"`{op.name}` expects {found.expected} {phrase}, got {found.actual}",
+            operand=operand,
+            attribute=info.name,
+        )
+    axis = str(found.operand.axes[found.axis])
+    expected = "" if found.expected is None else f", expected {found.expected}"
+    if found.expected is not None and found.index is not None and axis != found.index:
+        divisor = f"`{info.name}` = {found.expected}" if given and info is not None else f"{found.expected}"
+        expected = f", which {divisor} does not divide"
+    reason = f"axis {found.axis} (`{axis}`) is {found.actual}{expected}"
+    if found.expected is None:
+        reason = f"axis {found.axis} (`{axis}`) of size {found.actual} does not tell the sizes of its factors"
+    which = f"`{found.operand.name}` of " if len(data) > 1 else ""
+    return OperatorError(
+        "shape-mismatch",
+        f"{which}`{op.name}` receives {types[operand]}: {reason}",
+        operand=operand,
+        notes=[f"the signature is {op.signature_for(types)}"],
+    )

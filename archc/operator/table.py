@@ -1,0 +1,80 @@
+"""Tables of operators that load a family when one of its operators is first asked for.
+
+A text uses a dozen operators of a hundred and fifty, and importing all of them took a quarter of the time of
+`archc check`.  Which file has which operator is read off the files themselves: an operator is a class at the margin,
+called after its name in the language, so a table needs no list that somebody would have to keep.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Iterator, MutableMapping
+from functools import cache
+from pathlib import Path
+from typing import Generic, TypeVar
+
+T = TypeVar("T", bound=type)
+
+_DECLARATION = re.compile(r'^class (\w+)\(|^    (?:name|symbol) = "([^"]+)"', re.MULTILINE)
+
+
+class OperatorTable(MutableMapping[str, T], Generic[T]):
+    """Operator classes by name or by symbol; classes enter themselves when their module is imported."""
+
+    def __init__(self) -> None:
+        self._loaded: dict[str, T] = {}
+
+    def __getitem__(self, key: str) -> T:
+        if key not in self._loaded:
+            for module in _families().get(key, ()):
+                importlib.import_module(module)
+        return self._loaded[key]
+
+    def __setitem__(self, key: str, cls: T) -> None:
+        """Enter a class.
+
+        Raises:
+            ValueError: archc has an operator of that name or symbol, which nobody else's may displace: what a text
+                means would hang on what is installed.
+        """
+        if cls.__module__ not in _modules() and key in self and self[key].__module__ in _modules():
+            raise ValueError(f"`{key}` is an operator of archc itself: give `{cls.__name__}` another name")
+        self._loaded[key] = cls
+
+    def __delitem__(self, key: str) -> None:
+        del self._loaded[key]
+
+    def __iter__(self) -> Iterator[str]:
+        self._load_all()
+        return iter(self._loaded)
+
+    def __len__(self) -> int:
+        self._load_all()
+        return len(self._loaded)
+
+    def _load_all(self) -> None:
+        for module in _modules():
+            importlib.import_module(module)
+
+
+def snake_case(name: str) -> str:
+    """The name in the language of a class: `Conv2d` is `conv2d`, `LayerNorm` is `layer_norm`."""
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+
+
+@cache
+def _modules() -> dict[str, Path]:
+    """The modules of `archc.ops`, in the order of their names."""
+    folder = Path(__file__).parents[1] / "ops"
+    return {f"archc.ops.{path.stem}": path for path in sorted(folder.glob("*.py")) if path.stem[0] != "_"}
+
+
+@cache
+def _families() -> dict[str, list[str]]:
+    """For each name and symbol the modules that declare it; a class that is no operator does no harm here."""
+    found: dict[str, list[str]] = {}
+    for module, path in _modules().items():
+        for class_name, given in _DECLARATION.findall(path.read_text(encoding="utf-8")):
+            found.setdefault(given or snake_case(class_name), []).append(module)
+    return found

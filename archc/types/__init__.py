@@ -1,0 +1,1 @@
+"""Types of values: dtypes, symbolic sizes, index signatures, attributes and storage."""

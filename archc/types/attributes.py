@@ -1,0 +1,232 @@
+"""Attributes of operators, options of passes: the fields of frozen dataclasses, bound from text and printed back.
+
+An operator and a pass are declared the same way, so one module knows how `conv2d(32, 3, padding = 1)` and
+`lowrank(energy = 0.95, on = "fc*")` become instances, and how instances become that text again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Mapping, Sequence
+from functools import cache
+from itertools import takewhile
+from typing import Any, TypeVar, get_type_hints
+
+from archc.diagnostics import did_you_mean
+from archc.types.attribute_types import convert, nearest_choice, type_text, unquoted
+from archc.types.dims import SymbolicDim
+from archc.types.tensor_type import DType
+
+T = TypeVar("T")
+
+
+class AttributeProblem(Exception):
+    """An argument that does not fit; `argument` tells which: a name, a position, or None for a missing one."""
+
+    def __init__(self, code: str, message: str, argument: str | int | None = None, help: str | None = None):
+        super().__init__(message)
+        self.code, self.message, self.argument, self.help = code, message, argument, help
+
+
+def attribute(
+    default: Any = dataclasses.MISSING,
+    *,
+    doc: str = "",
+    index: str | None = None,
+    phrase: str | None = None,
+    keyword: bool = False,
+    element: bool = False,
+) -> Any:
+    """A field of an operator or a pass.
+
+    Args:
+        default: the value where the text gives none; without it the attribute is required.
+        doc: one line for `archc ops` and the reference page.
+        index: the index of the signature whose extent the attribute gives (`o` for `out_features`).
+        phrase: what a diagnostic calls that extent: "input features".
+        keyword: given by name only, never by position.
+        element: the attribute is a value among the data, such as a bound, so it must be representable in their dtype.
+    """
+    metadata = {"doc": doc, "index": index, "phrase": phrase, "keyword": keyword, "element": element}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class AttributeInfo:
+    """One attribute as a class declares it; `type` is the annotation, resolved."""
+
+    name: str
+    type: Any
+    default: Any
+    doc: str
+    index: str | None
+    phrase: str | None
+    keyword: bool
+    element: bool
+
+    @property
+    def required(self) -> bool:
+        return self.default is dataclasses.MISSING
+
+    @property
+    def type_text(self) -> str:
+        """The type in words: `an integer or a tuple of integers`, `"zeros" or "same"`."""
+        return type_text(self.type)
+
+
+def attributes(cls: type) -> tuple[AttributeInfo, ...]:
+    """The attributes of an operator or pass class, in the order of their positions."""
+    return _attributes(cls)  # a step of its own, since mypy doubts that every `type[T]` can be hashed
+
+
+@cache
+def _attributes(cls: type) -> tuple[AttributeInfo, ...]:
+    hints = get_type_hints(cls)
+    found = []
+    for field in dataclasses.fields(cls):
+        metadata = field.metadata
+        found.append(
+            AttributeInfo(
+                field.name,
+                hints[field.name],
+                field.default,
+                metadata.get("doc", ""),
+                metadata.get("index"),
+                metadata.get("phrase"),
+                metadata.get("keyword", False),
+                metadata.get("element", False),
+            )
+        )
+    return tuple(found)
+
+
+def bind(cls: type[T], noun: str, positional: Sequence[Any], named: Mapping[str, Any], word: str = "attribute") -> T:
+    """An instance of an operator or pass class from the arguments of a text.
+
+    Args:
+        noun: what to call it in messages, for instance "`conv2d`".
+        word: what messages call an argument: an operator has attributes, a pass has options.
+
+    Raises:
+        AttributeProblem: an unknown, missing, surplus or ill-typed argument; the first one found.
+    """
+    infos = attributes(cls)
+    by_name = {info.name: info for info in infos}
+    slots = [info for info in infos if not info.keyword]
+    if len(positional) > len(slots):
+        takes = f"no {word}" if not slots else f"at most {len(slots)} {word}{'s' if len(slots) != 1 else ''}"
+        # `reshape(a, b)` for `reshape((a, b))`, as PyTorch has it
+        sequence = slots[-1] if slots and type_text(slots[-1].type).startswith("a tuple") else None
+        raise AttributeProblem(
+            f"too-many-{word}s",
+            f"{noun} takes {takes} by position, and is given {len(positional)}",
+            len(slots),
+            f"`{sequence.name}` is a tuple, with parentheses of its own" if sequence is not None else _by_name(infos),
+        )
+    values: dict[str, Any] = {}
+    for position, (info, value) in enumerate(zip(slots, positional)):
+        values[info.name] = _coerced(info, noun, value, position)
+    for name, value in named.items():
+        if name not in by_name:
+            known = ", ".join(f"`{info.name}`" for info in infos)
+            raise AttributeProblem(
+                f"unknown-{word}",
+                f"{noun} has no {word} `{name}`",
+                name,
+                did_you_mean(name, by_name) or (f"it has {known}" if known else "it has none"),
+            )
+        if name in values:
+            raise AttributeProblem(f"duplicate-{word}", f"{noun} is given `{name}` twice", name)
+        values[name] = _coerced(by_name[name], noun, value, name)
+    missing = [info.name for info in infos if info.required and info.name not in values]
+    if missing:
+        wanted = " and ".join(f"`{name}`" for name in missing)
+        raise AttributeProblem(f"missing-{word}", f"{noun} needs {wanted}", None, f"write {usage(cls, noun)}")
+    return cls(**values)
+
+
+def _by_name(infos: Sequence[AttributeInfo]) -> str | None:
+    """Help for too many positional arguments: the attributes given by name; None where there are none."""
+    names = ", ".join(f"`{info.name}`" for info in infos if info.keyword)
+    return f"others are given by name: {names}" if names else None
+
+
+def _coerced(info: AttributeInfo, noun: str, value: Any, argument: str | int) -> Any:
+    fits, converted = convert(value, info.type)
+    if not fits:
+        raise AttributeProblem(
+            "wrong-type",
+            f"`{info.name}` of {noun} must be {info.type_text}, and is {_shown(value)}",
+            argument,
+            nearest_choice(value, info.type) or unquoted(value, info.type),
+        )
+    return converted
+
+
+def usage(cls: type, noun: str) -> str:
+    """How the class is written with its required attributes: `conv2d(out_channels, kernel_size)`."""
+    required = ", ".join(info.name for info in attributes(cls) if info.required)
+    name = noun.strip("`")
+    return f"`{name}({required})`" if required else f"`{name}`"
+
+
+def given(instance: Any, also: Collection[str] = ()) -> list[tuple[str | None, AttributeInfo]]:
+    """Attributes that a text must give to construct an equal instance, each with its keyword, None by position.
+
+    Required attributes come first and by position, the others by name; those that have their default are left out.
+
+    Args:
+        also: attributes to give whatever their value.
+    """
+    infos = attributes(type(instance))
+    slots = [info for info in infos if not info.keyword]
+    leading = list(takewhile(lambda info: info.required, slots))
+    found: list[tuple[str | None, AttributeInfo]] = [(None, info) for info in leading]
+    for info in infos:
+        is_given = info.required or info.name in also
+        if info not in leading and (is_given or not _same_text(getattr(instance, info.name), info.default)):
+            found.append((info.name, info))
+    return found
+
+
+def arguments_text(instance: Any) -> list[str]:
+    """Arguments that construct an equal instance, as the language writes them."""
+    texts = ((name, value_text(getattr(instance, info.name))) for name, info in given(instance))
+    return [text if name is None else f"{name} = {text}" for name, text in texts]
+
+
+def _same_text(value: Any, default: Any) -> bool:
+    """Return whether a value is written as the default is: 1 is not `true`, and -0.0 is not 0.0."""
+    return value == default and value_text(value) == value_text(default)
+
+
+def value_text(value: Any) -> str:
+    """An attribute's value as the language writes it; reading it back gives an equal value."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, DType):
+        return value.value
+    if isinstance(value, str):
+        return quoted(value)
+    if isinstance(value, (tuple, list)):
+        items = ", ".join(value_text(item) for item in value)
+        return f"[{items}]" if isinstance(value, list) else f"({items},)" if len(value) == 1 else f"({items})"
+    if isinstance(value, float):
+        return repr(value)  # `inf` and `-inf` are words of the language, too
+    return str(value)
+
+
+def quoted(text: str) -> str:
+    """A string literal of the language."""
+    escapes = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\t": "\\t"}
+    body = "".join(escapes.get(c, c if c.isprintable() else f"\\u{{{ord(c):x}}}") for c in text)
+    return f'"{body}"'
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "nothing"
+    if isinstance(value, (bool, int, float, str, DType, SymbolicDim, tuple, list)):
+        text = value_text(value)
+        return f"`{text}`" if len(text) <= 60 else f"`{text[:57]}...`"
+    return f"a {type(value).__name__.lower()}"

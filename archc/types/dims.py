@@ -1,0 +1,410 @@
+"""Symbolic sizes: `N`, `T`, `2*D + 1`, `(H - 3) // 2 + 1`.
+
+A size is a plain `int` where it is known, else a `SymbolicDim`: a polynomial over symbols and over the
+few functions that are no polynomials (floor division, remainder, minimum, maximum, rounded products with
+fractions) with integer coefficients.  Polynomials are kept in one canonical form, so `==` on them is
+equality of polynomials: `N + N == 2 * N`, `(N + 1) * 2 == 2 * N + 2`.  Two different forms may still be
+equal as functions (`N // 2 * 2` and `N - N % 2`); nothing here claims to see that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import field
+from fractions import Fraction
+
+from archc.diagnostics import ArchcError, error
+from archc.types import polynomials
+from archc.types.records import record
+
+MOST_ATOMS = 1000
+"""Limit on the symbols and functions in one size, each counted as often as it occurs.
+
+Canonical forms are sorted by their texts, so each operation takes time in proportion to the length of a size.
+"""
+DEEPEST_FUNCTION = 50
+"""Limit on the nesting of functions in one size: its text and its value are computed by recursion."""
+LARGEST_COEFFICIENT = 2**63 - 1
+
+
+@record
+class Symbol:
+    """A size known when the model runs.  `maximum`, where given, bounds it (`T <= 1024`)."""
+
+    name: str
+    maximum: int | None = field(default=None, compare=False)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@record
+class Function:
+    """A function of sizes that is no polynomial: `//`, `%`, `min` or `max` of two sizes.
+
+    Attributes:
+        atoms: number of symbols and functions in it, itself included, each counted as often as it occurs.
+        depth: levels of nested functions, itself included.
+    """
+
+    name: str
+    left: int | SymbolicDim
+    right: int | SymbolicDim
+    atoms: int = field(default=1, compare=False)
+    depth: int = field(default=1, compare=False)
+
+    def __str__(self) -> str:
+        if self.name in ("min", "max"):
+            return f"{self.name}({self.left}, {self.right})"
+        return f"{_parenthesized(self.left)} {self.name} {_parenthesized(self.right)}"
+
+
+@record
+class Scaled:
+    """A size times a fraction, rounded down: `int(W * 2.6)`.
+
+    The product is that of 64-bit floats.  90 * 0.7 is below 63 there, so no quotient of integers equals it for all W.
+    `atoms` and `depth` are those of a `Function`.
+    """
+
+    size: SymbolicDim
+    factor: float
+    atoms: int = field(default=1, compare=False)
+    depth: int = field(default=1, compare=False)
+
+    def __str__(self) -> str:
+        return f"int({_parenthesized(self.size)} * {self.factor!r})"
+
+
+Atom = Symbol | Function | Scaled
+Terms = polynomials.Terms[Atom]
+
+
+@record
+class SymbolicDim:
+    """A polynomial in canonical form; see `archc.types.polynomials`."""
+
+    terms: Terms
+
+    def __add__(self, other: int | SymbolicDim) -> int | SymbolicDim:
+        return _size(polynomials.added(self.terms, _terms(other)))
+
+    __radd__ = __add__
+
+    def __neg__(self) -> int | SymbolicDim:
+        return self * -1
+
+    def __sub__(self, other: int | SymbolicDim) -> int | SymbolicDim:
+        return self + other * -1
+
+    def __rsub__(self, other: int | SymbolicDim) -> int | SymbolicDim:
+        return self * -1 + other
+
+    def __mul__(self, other: int | SymbolicDim) -> int | SymbolicDim:
+        factor = _terms(other)
+        if len(self.terms) * len(factor) > MOST_ATOMS:
+            raise _too_complex(
+                f"is a product of {len(self.terms)} and {len(factor)} terms", f"the limit is {MOST_ATOMS}"
+            )
+        return _size(polynomials.multiplied(self.terms, factor))
+
+    __rmul__ = __mul__
+
+    def __floordiv__(self, other: int | SymbolicDim) -> int | SymbolicDim:
+        return floor_divide(self, other)
+
+    def __rfloordiv__(self, other: int) -> int | SymbolicDim:
+        return floor_divide(other, self)
+
+    def __mod__(self, other: int | SymbolicDim) -> int | SymbolicDim:
+        return remainder(self, other)
+
+    def __rmod__(self, other: int) -> int | SymbolicDim:
+        return remainder(other, self)
+
+    def __str__(self) -> str:
+        text = ""
+        for monomial, coefficient in self.terms:
+            sign = "-" if coefficient < 0 else "+"
+            factors = [str(abs(coefficient))] if abs(coefficient) != 1 or not monomial else []
+            for atom, power in monomial:
+                # A quotient needs its parentheses beside another factor; symbols and calls never do.
+                alone = len(monomial) == 1 and power == 1 and coefficient == 1
+                spelled = str(atom) if alone or isinstance(atom, Symbol | Scaled) else f"({atom})"
+                factors += [spelled] * power
+            product = "*".join(factors)
+            text += f" {sign} {product}" if text else (product if sign == "+" else f"-{product}")
+        return text
+
+    __repr__ = __str__
+
+
+_EXACT_DENOMINATOR = 1024
+"""Largest denominator, a power of two, with which products of factors and sizes are exact in 64-bit floats."""
+
+
+def symbol(name: str, maximum: int | None = None) -> SymbolicDim:
+    """The size that is one symbol."""
+    return SymbolicDim(((((Symbol(name, maximum), 1),), 1),))
+
+
+def as_symbol(dim: int | SymbolicDim) -> Symbol | None:
+    """The symbol that a size consists of, or None where it is anything else."""
+    if isinstance(dim, int) or len(dim.terms) != 1:
+        return None
+    monomial, coefficient = dim.terms[0]
+    if coefficient != 1 or len(monomial) != 1 or monomial[0][1] != 1:
+        return None
+    atom = monomial[0][0]
+    return atom if isinstance(atom, Symbol) else None
+
+
+def as_linear(dim: int | SymbolicDim) -> tuple[Symbol, int, int] | None:
+    """Symbol, scale and offset of a size that is scale · symbol + offset; None where it is anything else."""
+    if isinstance(dim, int):
+        return None
+    powers = [(monomial, coefficient) for monomial, coefficient in dim.terms if monomial]
+    if len(powers) != 1:
+        return None
+    (monomial, scale), offset = powers[0], sum(coefficient for monomial, coefficient in dim.terms if not monomial)
+    (atom, power), *others = monomial
+    return (atom, scale, offset) if isinstance(atom, Symbol) and power == 1 and not others else None
+
+
+def largest(dim: int | SymbolicDim) -> int | None:
+    """Upper bound on a size: on a number, or on scale · symbol + offset where the symbol is bounded, else None."""
+    if isinstance(dim, int):
+        return dim
+    part = as_linear(dim)
+    most = None if part is None else part[0].maximum
+    if part is None or most is None or part[1] < 0:
+        return None
+    _, scale, offset = part
+    return scale * most + offset
+
+
+def symbols(dim: int | SymbolicDim) -> dict[str, Symbol]:
+    """All symbols in a size, by name, in the order in which they are written."""
+    found: dict[str, Symbol] = {}
+    if isinstance(dim, int):
+        return found
+    for monomial, _ in dim.terms:
+        for atom, _ in monomial:
+            if isinstance(atom, Symbol):
+                found.setdefault(atom.name, atom)
+            elif isinstance(atom, Scaled):
+                found |= symbols(atom.size)
+            else:
+                found |= symbols(atom.left) | symbols(atom.right)
+    return found
+
+
+def bounds(dims: Iterable[int | SymbolicDim]) -> tuple[int | None, ...]:
+    """The bounds of all symbols in some sizes: what equal sizes may differ in."""
+    return tuple(own.maximum for dim in dims if not isinstance(dim, int) for own in symbols(dim).values())
+
+
+def substitute(dim: int | SymbolicDim, sizes: Mapping[str, int | SymbolicDim]) -> int | SymbolicDim:
+    """The size with symbols replaced; those that `sizes` lacks stay."""
+    if isinstance(dim, int):
+        return dim
+    total: int | SymbolicDim = 0
+    for monomial, coefficient in dim.terms:
+        product: int | SymbolicDim = coefficient
+        for atom, power in monomial:
+            if isinstance(atom, Symbol):
+                value = sizes.get(atom.name, SymbolicDim((((((atom, 1),), 1)),)))
+            elif isinstance(atom, Scaled):
+                value = scaled(substitute(atom.size, sizes), atom.factor)
+            else:
+                value = apply(atom.name, substitute(atom.left, sizes), substitute(atom.right, sizes))
+            for _ in range(power):
+                product = product * value
+        total = total + product
+    return total
+
+
+def evaluate(dim: int | SymbolicDim, default: int = 1, sizes: Mapping[str, int] | None = None) -> int:
+    """The size as a number, with `default` for every symbol that `sizes` does not give."""
+    bound = {name: (sizes or {}).get(name, default) for name in symbols(dim)}
+    value = substitute(dim, bound)
+    assert isinstance(value, int)
+    return value
+
+
+def divide(dim: int | SymbolicDim, by: int | SymbolicDim) -> int | SymbolicDim | None:
+    """The exact quotient, or None where it cannot be seen that `by` divides the size."""
+    if isinstance(dim, int) and isinstance(by, int):
+        return dim // by if by != 0 and dim % by == 0 else None
+    if by == 0:
+        return None
+    if dim == by:
+        return 1
+    if isinstance(dim, int):
+        return 0 if dim == 0 else None
+    quotient = polynomials.divided(dim.terms, _terms(by))
+    return None if quotient is None else _size(quotient)
+
+
+def floor_divide(dim: int | SymbolicDim, by: int | SymbolicDim) -> int | SymbolicDim:
+    """`dim // by`, rounding down; the part that `by` divides leaves the quotient: `(2*N + 1) // 2 == N`.
+
+    Raises:
+        ZeroDivisionError: `by` is 0.
+    """
+    if by == 0:
+        raise ZeroDivisionError("a size cannot be divided by 0")
+    exact = divide(dim, by)
+    if exact is not None:
+        return exact
+    if isinstance(dim, int) and isinstance(by, int):
+        return dim // by
+    if isinstance(by, int) and isinstance(dim, SymbolicDim) and by > 0:
+        outer = _mapped(dim, lambda coefficient: coefficient // by)
+        inner = _mapped(dim, lambda coefficient: coefficient % by)
+        # A rest without symbols is below `by`: nothing is left of it.
+        if isinstance(inner, int):
+            return outer
+        return outer + _function("//", inner, by)
+    return _function("//", dim, by)
+
+
+def remainder(dim: int | SymbolicDim, by: int | SymbolicDim) -> int | SymbolicDim:
+    """`dim % by`, with the sign of `by`.
+
+    Raises:
+        ZeroDivisionError: `by` is 0.
+    """
+    if by == 0:
+        raise ZeroDivisionError("a size cannot be divided by 0")
+    if divide(dim, by) is not None:
+        return 0
+    if isinstance(dim, int) and isinstance(by, int):
+        return dim % by
+    if isinstance(by, int) and isinstance(dim, SymbolicDim) and by > 0:
+        inner = _mapped(dim, lambda coefficient: coefficient % by)
+        return inner if isinstance(inner, int) else _function("%", inner, by)
+    return _function("%", dim, by)
+
+
+def minimum(left: int | SymbolicDim, right: int | SymbolicDim) -> int | SymbolicDim:
+    """The smaller of two sizes."""
+    if isinstance(left, int) and isinstance(right, int):
+        return min(left, right)
+    return left if left == right else _function("min", left, right)
+
+
+def maximum(left: int | SymbolicDim, right: int | SymbolicDim) -> int | SymbolicDim:
+    """The larger of two sizes."""
+    if isinstance(left, int) and isinstance(right, int):
+        return max(left, right)
+    return left if left == right else _function("max", left, right)
+
+
+_FUNCTIONS = {"//": floor_divide, "%": remainder, "min": minimum, "max": maximum}
+
+
+def apply(name: str, left: int | SymbolicDim, right: int | SymbolicDim) -> int | SymbolicDim:
+    """The function of a `Function` atom, applied to two sizes."""
+    return _FUNCTIONS[name](left, right)
+
+
+def scaled(dim: int | SymbolicDim, factor: float) -> int | SymbolicDim:
+    """The size `int(dim * factor)`, for a positive factor."""
+    if isinstance(dim, int):
+        return int(dim * factor)
+    exact = Fraction(factor)
+    if exact.denominator <= _EXACT_DENOMINATOR:
+        return floor_divide(dim * exact.numerator, exact.denominator)
+    return SymbolicDim(((((Scaled(dim, factor, *_around(dim)), 1),), 1),))
+
+
+def product(dims: tuple[int | SymbolicDim, ...] | list[int | SymbolicDim]) -> int | SymbolicDim:
+    """The product of sizes; 1 for none."""
+    total: int | SymbolicDim = 1
+    for dim in dims:
+        total = total * dim
+    return total
+
+
+def _function(name: str, left: int | SymbolicDim, right: int | SymbolicDim) -> SymbolicDim:
+    """The size that is one function.
+
+    Raises:
+        ArchcError: its operands are too long or too deep (`size-too-complex`).
+    """
+    return SymbolicDim(((((Function(name, left, right, *_around(left, right)), 1),), 1),))
+
+
+def _around(*operands: int | SymbolicDim) -> tuple[int, int]:
+    """The atoms and the depth of a function of these sizes.
+
+    Raises:
+        ArchcError: they are beyond the limits (`size-too-complex`).
+    """
+    inner = [_extent_of(size.terms) for size in operands if isinstance(size, SymbolicDim)]
+    atoms, depth = 1 + sum(count for count, _ in inner), 1 + max((deep for _, deep in inner), default=0)
+    if depth > DEEPEST_FUNCTION:
+        raise _too_complex(f"nests {depth} divisions, minimums or maximums", f"the limit is {DEEPEST_FUNCTION}")
+    if atoms > MOST_ATOMS:
+        raise _too_complex(f"is a function of {atoms} symbols", f"the limit is {MOST_ATOMS}")
+    return atoms, depth
+
+
+def atom_count(size: SymbolicDim) -> int:
+    """Number of symbols and functions in a size, each counted as often as it occurs."""
+    return _extent_of(size.terms)[0]
+
+
+def _extent_of(terms: Terms) -> tuple[int, int]:
+    """Number of atoms of a polynomial, and levels of nested functions in it."""
+    atoms = depth = 0
+    for monomial, _ in terms:
+        for atom, power in monomial:
+            if isinstance(atom, Function | Scaled):
+                atoms, depth = atoms + power * atom.atoms, max(depth, atom.depth)
+            else:
+                atoms += power
+    return atoms, depth
+
+
+def _too_complex(what: str, limit: str) -> ArchcError:
+    return error(
+        "size-too-complex",
+        f"the size of an axis {what}; {limit}",
+        help="give the sizes of the model's inputs as numbers: `input x: f32[N, 3, 224, 224]`",
+    )
+
+
+def _terms(dim: int | SymbolicDim) -> Terms:
+    if isinstance(dim, int):
+        return (((), dim),) if dim else ()
+    return dim.terms
+
+
+def _size(terms: Terms) -> int | SymbolicDim:
+    """A polynomial as a size: a number where it has no symbols.
+
+    Raises:
+        ArchcError: it is too long, or a coefficient is too large (`size-too-complex`).
+    """
+    if not terms:
+        return 0
+    (monomial, coefficient), *others = terms
+    if not monomial and not others:
+        return coefficient
+    atoms, _ = _extent_of(terms)
+    if atoms > MOST_ATOMS:
+        raise _too_complex(f"is a sum of products of {atoms} symbols in all", f"the limit is {MOST_ATOMS}")
+    if any(abs(own) > LARGEST_COEFFICIENT for _, own in terms):
+        raise _too_complex("has a coefficient of more than 64 bits", f"{LARGEST_COEFFICIENT} is the largest")
+    return SymbolicDim(terms)
+
+
+def _mapped(dim: SymbolicDim, function: Callable[[int], int]) -> int | SymbolicDim:
+    """The size with other coefficients."""
+    return _size(polynomials.canonical({monomial: function(coefficient) for monomial, coefficient in dim.terms}))
+
+
+def _parenthesized(dim: int | SymbolicDim) -> str:
+    return str(dim) if isinstance(dim, int) or as_symbol(dim) else f"({dim})"

@@ -1,0 +1,39 @@
+"""Inequalities of symbolic sizes that hold for all values of their symbols, which are 0 or more."""
+
+from __future__ import annotations
+
+from archc.types.dims import Function, Scaled, Symbol, SymbolicDim
+
+
+def never_negative(dim: int | SymbolicDim) -> bool:
+    """Return whether a size is seen to be 0 or more: a sum of products of sizes that are, with no minus sign."""
+    if isinstance(dim, int):
+        return dim >= 0
+    return all(
+        coefficient > 0 and all(_never_negative_atom(atom) for atom, _ in monomial)
+        for monomial, coefficient in dim.terms
+    )
+
+
+def _never_negative_atom(atom: Symbol | Function | Scaled) -> bool:
+    if isinstance(atom, Symbol):
+        return True
+    if isinstance(atom, Scaled):
+        return never_negative(atom.size)
+    if atom.name == "max":
+        return never_negative(atom.left) or never_negative(atom.right)
+    return never_negative(atom.left) and never_negative(atom.right)
+
+
+def never_exceeds(dim: int | SymbolicDim, size: int | SymbolicDim) -> bool:
+    """Return whether a size is seen to be at most another: `T <= 2*T`, and `2*(T//2) <= T`."""
+    if never_negative(size - dim):
+        return True
+    if isinstance(dim, SymbolicDim) and len(dim.terms) == 1:
+        (monomial, coefficient), *_ = dim.terms
+        (atom, power), *others = monomial
+        if isinstance(atom, Function) and atom.name == "//" and power == 1 and not others:
+            small = coefficient == 1 or (isinstance(atom.right, int) and 1 <= coefficient <= atom.right)
+            whole = never_negative(atom.left) and never_negative(atom.right)
+            return small and whole and never_exceeds(atom.left, size)
+    return False

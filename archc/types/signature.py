@@ -1,0 +1,280 @@
+"""Index signatures: `x[*b, i], weight[o, i], bias[o]? -> y[*b, o]`.
+
+A signature names the index of every axis of an operator's operands and results, in the spirit of einsum.
+An axis is a sum of products of indices (`p + q`, `g*i`), or a function of them that the operator defines
+(`conv(h)`).  `*b` stands for any number of axes, the same in all places; `~s` for axes that broadcast.
+This module holds the signature itself, its text form, and its expansion for operands of given ranks;
+`archc.types.solve` finds the extents of the indices.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from functools import cache
+
+from archc.types.records import record
+
+
+@record
+class Index:
+    """An index: elements of two axes with equal coordinates in it belong together."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return self.name
+
+
+@record
+class Apply:
+    """An extent that only the operator knows: `conv(h)`, from its method of that name."""
+
+    function: str
+    index: Index
+
+    def __str__(self) -> str:
+        return f"{self.function}({self.index})"
+
+
+@record
+class Spread:
+    """Any number of axes: `*b` (equal everywhere) or `~s` (broadcast); `prod(d)` is one axis made of all of them."""
+
+    name: str
+    kind: str  # "*", "~" or "prod"
+
+    def __str__(self) -> str:
+        return f"prod({self.name})" if self.kind == "prod" else f"{self.kind}{self.name}"
+
+
+Factor = Index | Apply | int | Spread
+
+
+@record
+class Axis:
+    """A sum of products; the first factor of a product is the slowest, as in a row-major reshape."""
+
+    terms: tuple[tuple[Factor, ...], ...]
+
+    @property
+    def factors(self) -> tuple[Factor, ...]:
+        """All factors of all terms."""
+        return tuple(factor for term in self.terms for factor in term)
+
+    @property
+    def index(self) -> Index | None:
+        """The index that the axis consists of, or None where it is anything else."""
+        factor = self.factors[0] if len(self.terms) == 1 and len(self.terms[0]) == 1 else None
+        return factor if isinstance(factor, Index) else None
+
+    def __str__(self) -> str:
+        return " + ".join("*".join(str(factor) for factor in term) or "1" for term in self.terms)
+
+
+UNIT = Axis(((),))
+"""An axis of size 1, which links to nothing."""
+
+
+@record
+class Pattern:
+    """The axes of one operand, parameter or result."""
+
+    name: str
+    axes: tuple[Axis, ...]
+    optional: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.name}[{', '.join(str(axis) for axis in self.axes)}]{'?' if self.optional else ''}"
+
+
+@record
+class Signature:
+    """The patterns of operands and parameters, and those of results."""
+
+    operands: tuple[Pattern, ...]
+    results: tuple[Pattern, ...]
+
+    def __str__(self) -> str:
+        left = ", ".join(str(pattern) for pattern in self.operands)
+        return f"{left} -> {', '.join(str(pattern) for pattern in self.results)}"
+
+    def operand(self, name: str) -> Pattern:
+        """The pattern of an operand or parameter by its name."""
+        return next(pattern for pattern in self.operands if pattern.name == name)
+
+
+class SignatureSyntaxError(ValueError):
+    """A signature's text that does not parse: a mistake of the operator's author."""
+
+
+_TOKEN = re.compile(r"\s*(?:(?P<name>[A-Za-z_]\w*)|(?P<number>\d+)|(?P<arrow>->)|(?P<mark>[\[\](),+*~?]))")
+
+
+@cache
+def parse_signature(text: str) -> Signature:
+    """The signature of a text such as `x[*b, i], weight[o, i], bias[o]? -> y[*b, o]`.
+
+    Raises:
+        SignatureSyntaxError: the text is no signature.
+    """
+    return _Parser(text).signature()
+
+
+class _Parser:
+    """Recursive descent over the few tokens of a signature."""
+
+    def __init__(self, text: str):
+        self.text = text
+        self.tokens = list(self._tokens(text))
+        self.position = 0
+
+    def _tokens(self, text: str) -> Iterator[str]:
+        offset = 0
+        text = text.rstrip()
+        while offset < len(text):
+            match = _TOKEN.match(text, offset)
+            if match is None:
+                raise SignatureSyntaxError(f"unexpected {text[offset:]!r} in signature {text!r}")
+            offset = match.end()
+            yield match.group().strip()
+
+    def peek(self) -> str:
+        return self.tokens[self.position] if self.position < len(self.tokens) else ""
+
+    def take(self, expected: str | None = None) -> str:
+        token = self.peek()
+        if not token or (expected is not None and token != expected):
+            raise SignatureSyntaxError(f"expected {expected or 'more'} after token {self.position} of {self.text!r}")
+        self.position += 1
+        return token
+
+    def signature(self) -> Signature:
+        operands: list[Pattern] = []
+        while self.peek() != "->":
+            operands.append(self.pattern())
+            if self.peek() == ",":
+                self.take()
+        self.take("->")
+        results = [self.pattern()]
+        while self.peek() == ",":
+            self.take()
+            results.append(self.pattern())
+        if self.peek():
+            raise SignatureSyntaxError(f"surplus {self.peek()!r} in {self.text!r}")
+        return Signature(tuple(operands), tuple(results))
+
+    def pattern(self) -> Pattern:
+        name = self.take()
+        self.take("[")
+        axes: list[Axis] = []
+        while self.peek() != "]":
+            axes.append(self.axis())
+            if self.peek() == ",":
+                self.take()
+        self.take("]")
+        optional = self.peek() == "?"
+        if optional:
+            self.take()
+        return Pattern(name, tuple(axes), optional)
+
+    def axis(self) -> Axis:
+        if self.peek() in ("*", "~"):
+            return Axis(((Spread(kind=self.take(), name=self.take()),),))
+        terms = [self.term()]
+        while self.peek() == "+":
+            self.take()
+            terms.append(self.term())
+        return Axis(tuple(terms))
+
+    def term(self) -> tuple[Factor, ...]:
+        factors = [self.factor()]
+        while self.peek() == "*":
+            self.take()
+            factors.append(self.factor())
+        return tuple(factor for factor in factors if factor != 1)
+
+    def factor(self) -> Factor:
+        token = self.take()
+        if token.isdigit():
+            return int(token)
+        if self.peek() != "(":
+            return Index(token)
+        self.take()
+        argument = self.take()
+        self.take(")")
+        return Spread(argument, "prod") if token == "prod" else Apply(token, Index(argument))
+
+
+def expand(signature: Signature, ranks: Mapping[str, int]) -> Signature:
+    """The signature with every spread written out for operands of these ranks.
+
+    `*b` becomes `b.0, b.1, …`, counted from the left; `~s` becomes `s.0, s.1, …` for the broadcast result,
+    aligned from the right; a parameter's or result's spread takes the length that the operands gave it.
+
+    Raises:
+        RankMismatch: an operand has too few or too many axes, or two operands disagree on a spread.
+    """
+    lengths: dict[str, int] = {}
+    for pattern in signature.operands:
+        if pattern.name not in ranks:
+            continue
+        fixed = sum(1 for axis in pattern.axes if _spread(axis) is None)
+        spread = next((s for axis in pattern.axes if (s := _spread(axis)) is not None), None)
+        length = ranks[pattern.name] - fixed
+        if length < 0 or (spread is None and length):
+            raise RankMismatch(pattern, ranks[pattern.name])
+        if spread is not None:
+            if spread.kind == "*" and lengths.setdefault(spread.name, length) != length:
+                raise RankMismatch(pattern, ranks[pattern.name], lengths[spread.name] + fixed)
+            lengths[spread.name] = max(lengths.get(spread.name, 0), length)
+
+    def written_out(pattern: Pattern) -> Pattern:
+        own = ranks.get(pattern.name)
+        axes: list[Axis] = []
+        for axis in pattern.axes:
+            spread = _spread(axis)
+            if spread is None:
+                axes.append(_expand_products(axis, lengths))
+                continue
+            length = lengths.get(spread.name, 0)
+            first = 0
+            if spread.kind == "~" and own is not None:  # a shorter operand lacks the leading axes
+                first = length - (own - len(pattern.axes) + 1)
+            axes += [Axis(((Index(f"{spread.name}.{k}"),),)) for k in range(first, length)]
+        return Pattern(pattern.name, tuple(axes), pattern.optional)
+
+    return Signature(
+        tuple(written_out(pattern) for pattern in signature.operands),
+        tuple(written_out(pattern) for pattern in signature.results),
+    )
+
+
+class RankMismatch(Exception):
+    """An operand of `rank` axes does not fit its pattern; `expected` where the other operands fix the number."""
+
+    def __init__(self, pattern: Pattern, rank: int, expected: int | None = None):
+        super().__init__(f"{pattern} cannot have {rank} axes")
+        self.pattern, self.rank, self.expected = pattern, rank, expected
+
+
+def broadcasts(signature: Signature) -> frozenset[str]:
+    """The names of the spreads of an unexpanded signature that broadcast."""
+    spreads = (_spread(axis) for pattern in signature.operands for axis in pattern.axes)
+    return frozenset(spread.name for spread in spreads if spread is not None and spread.kind == "~")
+
+
+def _spread(axis: Axis) -> Spread | None:
+    factor = axis.factors[0] if axis.factors else None
+    return factor if isinstance(factor, Spread) and factor.kind != "prod" else None
+
+
+def _expand_products(axis: Axis, lengths: Mapping[str, int]) -> Axis:
+    def factors(term: tuple[Factor, ...]) -> Iterator[Factor]:
+        for factor in term:
+            if isinstance(factor, Spread):
+                yield from (Index(f"{factor.name}.{k}") for k in range(lengths.get(factor.name, 0)))
+            else:
+                yield factor
+
+    return Axis(tuple(tuple(factors(term)) for term in axis.terms))

@@ -1,0 +1,110 @@
+"""What flows along an edge: a dtype and a shape, whose sizes may be symbolic."""
+
+from __future__ import annotations
+
+import builtins
+from enum import StrEnum
+
+from archc.types.dims import SymbolicDim
+from archc.types.records import record
+
+MOST_AXES = 64
+"""Limit on the axes of one tensor, that of PyTorch's kernels and of NumPy."""
+
+
+class DType(StrEnum):
+    """An element type, under the name that the language gives it."""
+
+    f64 = "f64"
+    f32 = "f32"
+    f16 = "f16"
+    bf16 = "bf16"
+    i64 = "i64"
+    i32 = "i32"
+    i16 = "i16"
+    i8 = "i8"
+    u8 = "u8"
+    bool = "bool"
+
+    @property
+    def size(self) -> int:
+        """Bytes of one element."""
+        return 1 if self is DType.bool else int(self.value.lstrip("bfiu")) // 8
+
+    @property
+    def floating(self) -> builtins.bool:
+        return self.value in ("f64", "f32", "f16", "bf16")
+
+    @property
+    def integral(self) -> builtins.bool:
+        return not self.floating and self is not DType.bool
+
+    @property
+    def largest(self) -> int | float:
+        """The largest finite number that an element can be."""
+        if self in _SIGNIFICANT_BITS:
+            precision, exponent = _SIGNIFICANT_BITS[self]
+            return (2 - 2.0 ** (1 - precision)) * 2.0**exponent
+        return 1 if self is DType.bool else 2 ** (8 * self.size - (self is not DType.u8)) - 1
+
+    @property
+    def smallest(self) -> int | float:
+        """The lowest finite value of an element."""
+        if self in (DType.bool, DType.u8):
+            return 0
+        return -self.largest - self.integral
+
+    @property
+    def torch(self) -> str:
+        """PyTorch's name: `float32`, `int64`."""
+        return _TORCH[self.value]
+
+    @property
+    def onnx(self) -> str:
+        """ONNX's name in `TensorProto.DataType`: `FLOAT`, `INT64`."""
+        return _ONNX[self.value]
+
+
+_SIGNIFICANT_BITS = {DType.f64: (53, 1023), DType.f32: (24, 127), DType.f16: (11, 15), DType.bf16: (8, 127)}
+"""The bits of a float's significand, the leading one included, and its largest exponent (IEEE 754; bf16: 8 and 127)."""
+
+_TORCH = {
+    "f64": "float64",
+    "f32": "float32",
+    "f16": "float16",
+    "bf16": "bfloat16",
+    "i64": "int64",
+    "i32": "int32",
+    "i16": "int16",
+    "i8": "int8",
+    "u8": "uint8",
+    "bool": "bool",
+}
+
+_ONNX = {
+    "f64": "DOUBLE",
+    "f32": "FLOAT",
+    "f16": "FLOAT16",
+    "bf16": "BFLOAT16",
+    "i64": "INT64",
+    "i32": "INT32",
+    "i16": "INT16",
+    "i8": "INT8",
+    "u8": "UINT8",
+    "bool": "BOOL",
+}
+
+
+@record
+class TensorType:
+    """A dtype and a shape: `f32[N, 1, 28, 28]`."""
+
+    dtype: DType
+    shape: tuple[int | SymbolicDim, ...]
+
+    @property
+    def rank(self) -> int:
+        return len(self.shape)
+
+    def __str__(self) -> str:
+        return f"{self.dtype.value}[{', '.join(str(dim) for dim in self.shape)}]"
