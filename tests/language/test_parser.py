@@ -99,7 +99,7 @@ def test_statements_need_no_separator() -> None:
     many_lines = one_line.replace(" ", "\n")
     assert plain(parsed(one_line)) == plain(parsed(many_lines))
     kinds = [type(statement).__name__ for statement in parsed(one_line).items[0].body]
-    assert kinds == ["Input", "Assign", "Assign", "Let", "Layer", "If", "Output"]
+    assert kinds == ["Input", "Assign", "Assign", "Let", "LayerStatement", "If", "Output"]
 
 
 def test_devices_on_one_line() -> None:
