@@ -17,6 +17,7 @@ SCRIPTS = {
     "pruning": "The digit classifier, pruned",
     "pruned_widths": "Channels pruned to aligned widths",
     "perceptron": "A perceptron at a quarter of its rank, and in int8",
+    "tutorials": "The tutorials",
     "check_time": "Checking a text",
     "scaling": "Compiling large models",
     "partitioning": "Splitting graphs into stages",

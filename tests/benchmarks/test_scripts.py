@@ -74,7 +74,7 @@ def test_every_script_has_help() -> None:
 
 
 def test_every_script_is_run_by_make_bench() -> None:
-    shared = {"__init__", "__main__", "timing", "tables", "processes", "peers"}
+    shared = {"__init__", "__main__", "timing", "tables", "processes", "peers", "pages"}
     assert {file.stem for file in (ROOT / "benchmarks").glob("*.py")} - shared == set(SCRIPTS)
 
 

@@ -1,0 +1,46 @@
+"""Pages that a reader follows: their files and commands, run in an empty folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.pages import blocks, compare, run_page
+from tests.docs.examples import ROOT
+
+DOCS = ROOT / "docs"
+TUTORIALS = sorted((DOCS / "tutorial").glob("*.md"))
+PAGES = sorted(page for kind in ("how-to", "explanation") for page in (DOCS / kind).glob("*.md"))
+SHOWN = {
+    "docs/tutorial/first-network.md": ["python3 -m venv", "pip install"],
+    "docs/tutorial/quarter-size.md": ["pip install", "export CHECKOUT"],
+}
+"""Commands that are not run, by page: each block contains the text."""
+
+
+def name_of(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", TUTORIALS, ids=name_of)
+def test_tutorial_runs(page: Path, tmp_path: Path) -> None:
+    run_page(page, tmp_path)
+
+
+@pytest.mark.parametrize("page", TUTORIALS + PAGES, ids=name_of)
+def test_only_known_commands_are_not_run(page: Path) -> None:
+    shown = "".join(block.text for block in blocks(page) if block.kind == "bash")
+    known = SHOWN.get(name_of(page), [])
+    assert bool(shown) == bool(known)
+    assert all(text in shown for text in known)
+
+
+def test_output_is_compared_line_by_line() -> None:
+    printed = "start\na: 1,000 bytes, 94.3%\nend 5 s\n"
+    compare("a: 1,010 bytes,  94.3%\n", printed)
+    compare("start\n...\nend ...\n", printed)
+    for wrong in ("a: 1,100 bytes, 94.3%\n", "start\nend 5 s\n", "b\n"):
+        with pytest.raises(SystemExit):
+            compare(wrong, printed)
