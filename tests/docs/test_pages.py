@@ -12,6 +12,7 @@ from tests.docs.examples import ROOT
 DOCS = ROOT / "docs"
 TUTORIALS = sorted((DOCS / "tutorial").glob("*.md"))
 PAGES = sorted(page for kind in ("how-to", "explanation") for page in (DOCS / kind).glob("*.md"))
+WITH_COMMANDS = [page for page in PAGES if any(block.kind == "sh" for block in blocks(page))]
 SHOWN = {
     "docs/tutorial/first-network.md": ["python3 -m venv", "pip install"],
     "docs/tutorial/quarter-size.md": ["pip install", "export CHECKOUT"],
@@ -26,6 +27,11 @@ def name_of(page: Path) -> str:
 @pytest.mark.slow
 @pytest.mark.parametrize("page", TUTORIALS, ids=name_of)
 def test_tutorial_runs(page: Path, tmp_path: Path) -> None:
+    run_page(page, tmp_path)
+
+
+@pytest.mark.parametrize("page", WITH_COMMANDS, ids=name_of)
+def test_commands_of_a_page_run(page: Path, tmp_path: Path) -> None:
     run_page(page, tmp_path)
 
 
