@@ -1,11 +1,12 @@
 # Everything runs in `.venv`, which is made when it is missing.
 PYTHON ?= python3
 SEEDS ?= 0:1000
+COMMIT ?= HEAD~1
 BIN := .venv/bin
 # The tests start hundreds of processes: each would compile archc again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-slow coverage fuzz lint types format golden reference pictures bench clean
+.PHONY: demo test test-slow coverage fuzz unchanged lint types format golden reference pictures bench clean
 
 demo: .venv/installed  ## compile, train, compress and compare the digits network
 	$(BIN)/python -m benchmarks.digits
@@ -22,6 +23,9 @@ coverage: .venv/installed  ## `make test` with the lines that no test runs; twic
 # For instance `make fuzz SEEDS=0:10000`; what is done is kept in `.fuzz`, and the same command does the rest.
 fuzz: .venv/installed  ## random models, run in every way there is and compared
 	$(BIN)/python -m tests.fuzz $(SEEDS)
+
+unchanged: .venv/installed  ## emitted programs, graphs and reports against another commit: make unchanged COMMIT=HEAD~1
+	$(BIN)/python -m tests.unchanged against $(COMMIT)
 
 lint: .venv/installed  ## ruff: lint and layout
 	$(BIN)/ruff check .
