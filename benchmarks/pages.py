@@ -12,8 +12,11 @@ A page has blocks of five kinds:
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -43,11 +46,14 @@ def blocks(page: Path) -> Iterator[Block]:
         yield Block(found["name"], found["kind"], found["text"])
 
 
-def run_page(page: Path, folder: Path, say: Callable[[str], None] = lambda text: None) -> None:
+def run_page(
+    page: Path, folder: Path, say: Callable[[str], None] = lambda text: None, in_process: bool = False
+) -> None:
     """Write the files of a page into a folder, run its commands there, and compare what they print.
 
     Args:
         say: called with the output of each command.
+        in_process: run blocks of `archc` commands alone in this process, which saves importing torch for each.
 
     Raises:
         SystemExit: a command fails, or prints something else.
@@ -59,7 +65,10 @@ def run_page(page: Path, folder: Path, say: Callable[[str], None] = lambda text:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(block.text, encoding="utf-8")
         elif block.kind == "sh":
-            printed = _run(["bash", "-euo", "pipefail", "-c", block.text], folder)
+            commands = archc_commands(block.text) if in_process else []
+            printed = "".join(_call(command, folder) for command in commands)
+            if not commands:
+                printed = _run(["bash", "-euo", "pipefail", "-c", block.text], folder)
             say(printed)
         elif block.kind == "python":
             script += block.text
@@ -67,6 +76,25 @@ def run_page(page: Path, folder: Path, say: Callable[[str], None] = lambda text:
             compare(block.text, printed)
     if script:
         say(_run([sys.executable, "-c", script], folder))
+
+
+def archc_commands(text: str) -> list[list[str]]:
+    """Arguments of the `archc` commands of a block, or none if it has anything else."""
+    lines = text.replace("\\\n", " ").splitlines()
+    if not all(line.startswith("archc ") for line in lines) or re.search(r"[|<>;&$]", text):
+        return []
+    return [shlex.split(line)[1:] for line in lines]
+
+
+def _call(arguments: list[str], folder: Path) -> str:
+    from archc.cli import main
+
+    printed = io.StringIO()
+    with contextlib.chdir(folder), contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+        status = main(arguments)
+    if status:
+        raise SystemExit(f"archc {shlex.join(arguments)}\nends with status {status}:\n{printed.getvalue()}")
+    return printed.getvalue()
 
 
 def _run(command: list[str], folder: Path) -> str:

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
 
-from benchmarks.pages import blocks, compare, run_page
+from benchmarks.pages import archc_commands, blocks, compare, run_page
 from tests.docs.examples import ROOT
 
 DOCS = ROOT / "docs"
 TUTORIALS = sorted((DOCS / "tutorial").glob("*.md"))
 PAGES = sorted(page for kind in ("how-to", "explanation") for page in (DOCS / kind).glob("*.md"))
-WITH_COMMANDS = [page for page in PAGES if any(block.kind == "sh" for block in blocks(page))]
+SLOW = {"two-machines"}
+"""Pages that start several processes."""
+WITH_COMMANDS = [
+    pytest.param(page, marks=pytest.mark.slow) if page.stem in SLOW else page
+    for page in PAGES
+    if any(block.kind == "sh" for block in blocks(page))
+]
 SHOWN = {
+    "docs/how-to/two-machines.md": ["torchrun --nnodes 2"],
     "docs/tutorial/first-network.md": ["python3 -m venv", "pip install"],
     "docs/tutorial/quarter-size.md": ["pip install", "export CHECKOUT"],
 }
@@ -31,8 +39,12 @@ def test_tutorial_runs(page: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("page", WITH_COMMANDS, ids=name_of)
-def test_commands_of_a_page_run(page: Path, tmp_path: Path) -> None:
-    run_page(page, tmp_path)
+def test_commands_of_a_page_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("PORT", str(probe.getsockname()[1]))
+    run_page(page, tmp_path, in_process=True)
 
 
 @pytest.mark.parametrize("page", TUTORIALS + PAGES, ids=name_of)
@@ -50,3 +62,12 @@ def test_output_is_compared_line_by_line() -> None:
     for wrong in ("a: 1,100 bytes, 94.3%\n", "start\nend 5 s\n", "b\n"):
         with pytest.raises(SystemExit):
             compare(wrong, printed)
+
+
+def test_blocks_of_archc_commands_run_in_this_process() -> None:
+    assert archc_commands("archc check a.arch\narchc show a.arch \\\n  --passes 'quant'\n") == [
+        ["check", "a.arch"],
+        ["show", "a.arch", "--passes", "quant"],
+    ]
+    for other in ("python a.py\n", "archc ops | head\n", 'archc check "$CHECKOUT/a.arch"\n'):
+        assert archc_commands(other) == []
