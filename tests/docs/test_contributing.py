@@ -1,4 +1,4 @@
-"""The worked examples of CONTRIBUTING.md, run as a contributor would: files in their places, then their tests."""
+"""The worked examples for contributors: files in their places, then their tests."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 from tests.docs.examples import ROOT, python, write_examples
 
 PAGE = ROOT / "CONTRIBUTING.md"
+GUIDES = [ROOT / "docs" / "how-to" / name for name in ("add-an-operator.md", "add-a-pass.md")]
 
 # What putting the files into the repository would do, without touching it.
 PLUGIN = """
@@ -23,7 +24,7 @@ import archc.ops.layer_scale, archc.passes.clip
 @pytest.fixture(scope="module")
 def examples(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("contributing")
-    names = write_examples(PAGE, folder)
+    names = [name for page in GUIDES for name in write_examples(page, folder)]
     assert names == [
         "archc/ops/layer_scale.py",
         "tests/ops/test_layer_scale.py",
