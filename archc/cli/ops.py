@@ -36,7 +36,7 @@ def add_parser(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from archc.language.syntax.translate import operator_help
+    from archc.language.syntax.foreign_names import operator_help
     from archc.operator.registry import find_operator, known_operators
 
     load_plugins(arguments.load)

@@ -14,8 +14,8 @@ from typing import Any
 from archc.diagnostics import ArchcError, Diagnostics, Source, Span, error
 from archc.language.elaboration.modules import Module
 from archc.language.syntax import tree
+from archc.language.syntax.literals import UNITS, quantity
 from archc.language.syntax.parser import parse_pipeline
-from archc.language.syntax.units import UNITS, quantity
 from archc.passmanager import Pass, make_pass, pass_names
 from archc.passmanager.order import check_order
 from archc.passmanager.spellings import pass_help

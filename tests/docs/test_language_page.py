@@ -12,8 +12,8 @@ PAGE = (ROOT / "docs" / "reference" / "language.md").read_text()
 
 
 def test_the_grammar_on_the_page_is_the_parsers() -> None:
-    grammar = (ROOT / "archc" / "language" / "grammar.lark").read_text().strip()
-    assert grammar in PAGE, "copy archc/language/grammar.lark into docs/reference/language.md"
+    grammar = (ROOT / "archc" / "language" / "syntax" / "grammar.lark").read_text().strip()
+    assert grammar in PAGE, "copy archc/language/syntax/grammar.lark into docs/reference/language.md"
 
 
 def test_the_example_on_the_page_compiles() -> None:

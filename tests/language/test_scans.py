@@ -12,7 +12,7 @@ from archc.language.printing.printer import print_graph
 from archc.language.syntax.formatter import format as format_file
 from tests.codegen.random_scans import random_text
 from tests.codegen.scan_cases import TEXTS
-from tests.language.trees import parsed
+from tests.language.syntax.trees import parsed
 
 PRINTED = {
     "states and sequences side by side": """\

@@ -23,7 +23,7 @@ from archc.language.elaboration.symbols import apply_index, apply_symbol
 from archc.language.elaboration.tensor_arguments import holds_tensors
 from archc.language.elaboration.work import STEPS_OF_A_PART, STEPS_OF_A_RESULT, STEPS_OF_AN_OPERAND, steps_of
 from archc.language.syntax import tree
-from archc.language.syntax.translate import axis_text, operator_help
+from archc.language.syntax.foreign_names import axis_text, operator_help
 from archc.operator.base import Operator, OperatorError
 from archc.types.dims import SymbolicDim
 from archc.types.storage import Storage
@@ -53,8 +53,8 @@ class Application:
         done = 0
         try:
             value = self.elaborator.expressions.evaluate(frame, node.source)
-            for stage in node.stages:
-                source = node.source if done == 0 else node.stages[done - 1]
+            for stage in node.steps:
+                source = node.source if done == 0 else node.steps[done - 1]
                 operands = self._operands(frame, value, source, stage)
                 done += 1
                 fresh = stage.called or stage.label is not None
@@ -63,9 +63,9 @@ class Application:
                 value = results[0] if len(results) == 1 else results
         except Failed:
             # Nothing flows on, but what means nothing further down is a mistake of its own.
-            for stage in node.stages[done:]:
+            for stage in node.steps[done:]:
                 self._look_at(frame, stage)
-            for stage in node.stages[max(done - 1, 0) :]:
+            for stage in node.steps[max(done - 1, 0) :]:
                 if stage.label is not None:
                     with contextlib.suppress(Failed):
                         frame.lost.add(self.labels.path(frame, stage.label))

@@ -8,7 +8,7 @@ from archc.analysis.devices import KINDS, Device, Devices
 from archc.diagnostics import Diagnostics, Note, Span, did_you_mean
 from archc.language.elaboration.modules import Module
 from archc.language.syntax import tree
-from archc.language.syntax.units import measure, quantity
+from archc.language.syntax.literals import measure, quantity
 from archc.types.attributes import AttributeProblem, bind
 
 _MEASURES = {"memory": "bytes", "bandwidth": "bytes a second", "speed": "a number", "index": "a number"}

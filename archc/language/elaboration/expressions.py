@@ -21,8 +21,8 @@ from archc.language.elaboration.references import References, lookup, own_names
 from archc.language.elaboration.unused import mark_untaken
 from archc.language.elaboration.work import ITEMS_OF_A_STEP, STEPS_OF_ARITHMETIC, steps_of
 from archc.language.syntax import tree
-from archc.language.syntax.foreign_words import SYMBOLS
-from archc.language.syntax.translate import name_help
+from archc.language.syntax.foreign_names import name_help
+from archc.language.syntax.foreign_syntax import SYMBOLS
 from archc.operator.base import Operator
 from archc.types.attributes import AttributeProblem, bind
 from archc.types.dims import SymbolicDim

@@ -14,7 +14,7 @@ from archc.language.elaboration.frames import Frame
 from archc.language.elaboration.input_sizes import help_for_arguments
 from archc.language.elaboration.tensor_arguments import as_chain, holds_tensors
 from archc.language.syntax import tree
-from archc.language.syntax.translate import attribute_help, dtype_help
+from archc.language.syntax.foreign_names import attribute_help, dtype_help
 from archc.operator.base import Operator
 from archc.types.attributes import AttributeProblem, attributes
 from archc.types.dims import SymbolicDim

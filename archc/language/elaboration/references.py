@@ -14,7 +14,7 @@ from archc.language.elaboration.arithmetic import kind
 from archc.language.elaboration.environment import BlockRef, Failed, LayerRef, WeightRef
 from archc.language.elaboration.frames import Frame, find_layer, layer_paths
 from archc.language.syntax import tree
-from archc.language.syntax.translate import dotted_help, member_help
+from archc.language.syntax.foreign_names import dotted_help, member_help
 from archc.operator.registry import find_operator, operator_names
 from archc.types.storage import STORAGES, Storage
 from archc.types.tensor_type import DType

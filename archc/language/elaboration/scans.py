@@ -55,7 +55,7 @@ class Scans:
 
     def run(self, frame: Frame, node: tree.ScanStatement) -> None:
         """Run a scan: its steps once, between the two operators that are its ends."""
-        starts: list[tree.Each | tree.State] = [*node.sequences, *node.states]
+        starts: list[tree.ScanSequence | tree.ScanState] = [*node.sequences, *node.states]
         for part in starts:
             check_name(self.elaborator, frame, part.name, "a tensor of a step" if part in node.sequences else "a state")
             self.statements.check_free(frame, part.name, "tensor")
@@ -183,22 +183,22 @@ class Scans:
                 )
             seen[name.name] = name.span
 
-    def _tensor(self, frame: Frame, part: tree.Each | tree.State) -> Value:
+    def _tensor(self, frame: Frame, part: tree.ScanSequence | tree.ScanState) -> Value:
         value = self.elaborator.expressions.evaluate(frame, part.value)
         if not isinstance(value, Value):
-            what = "`scan` goes through a tensor" if isinstance(part, tree.Each) else "a state is a tensor"
+            what = "`scan` goes through a tensor" if isinstance(part, tree.ScanSequence) else "a state is a tensor"
             self.report(
                 frame,
                 "wrong-type",
                 f"{what}, and this is {describe_value(value)}",
                 part.value.span,
                 help="`for i in 0..n { ... }` repeats layers"
-                if isinstance(part, tree.Each)
+                if isinstance(part, tree.ScanSequence)
                 else "begin with zeros, for instance: `zeros((N, 8))`",
             )
         return value
 
-    def _next(self, frame: Frame, part: tree.State, state: Value) -> Value:
+    def _next(self, frame: Frame, part: tree.ScanState, state: Value) -> Value:
         """What a step makes of a state."""
         value = frame.environment.get(part.name.name)
         if value is POISON or not isinstance(value, Value):

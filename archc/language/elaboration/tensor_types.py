@@ -13,8 +13,7 @@ from archc.language.elaboration.arithmetic import LARGEST_SIZE
 from archc.language.elaboration.expressions import Expressions
 from archc.language.elaboration.references import known_names, lookup
 from archc.language.syntax import tree
-from archc.language.syntax.foreign_words import NAMES, OPEN_SIZE
-from archc.language.syntax.translate import dtype_help
+from archc.language.syntax.foreign_names import NAMES, OPEN_SIZE, dtype_help
 from archc.operator.misfit import too_many_axes
 from archc.types import dims
 from archc.types.dims import SymbolicDim, as_linear, divide

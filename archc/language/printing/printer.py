@@ -8,9 +8,9 @@ from archc.codegen.outline.outline import outline
 from archc.codegen.outline.program import Apply, Definition, Program, Use
 from archc.ir.graph import Graph, Node, Order
 from archc.language.elaboration.arithmetic import FUNCTIONS
-from archc.language.printing import spelling
-from archc.language.printing.layout import Layout, Surroundings
-from archc.language.printing.parametrize import Parameters, parametrize
+from archc.language.printing import syntax_nodes
+from archc.language.printing.body_printer import BodyPrinter, PrintContext
+from archc.language.printing.parameterization import Parameters, parameterize
 from archc.language.syntax import tree
 from archc.language.syntax.formatter import format as format_file
 from archc.language.syntax.parser import keywords
@@ -48,15 +48,15 @@ def _write(graph: Graph, program: Program) -> tuple[str, dict[Definition, list[A
     names[program.model] = graph.name
     sizes = {name for value in graph.inputs for dim in value.type.shape for name in symbols(dim)}
     reserved = words | meanings | frozenset(names.values())
-    parameters = parametrize(program, words | sizes)
-    surroundings = Surroundings(graph.weights, names, parameters, reserved | sizes)
+    parameters = parameterize(program, words | sizes)
+    context = PrintContext(graph.weights, names, parameters, reserved | sizes)
     texts: list[str] = []
     written: dict[Definition, list[Apply | Use]] = {}
     for definition in program.definitions:
         is_model = definition is program.model
-        layout = Layout(definition, is_model, surroundings)
-        body = layout.statements()
-        written[definition] = layout.written
+        printer = BodyPrinter(definition, is_model, context)
+        body = printer.statements()
+        written[definition] = printer.written
         texts.append(
             _text(definition, "model" if is_model else "block", names[definition], parameters[definition], body)
         )
@@ -75,11 +75,11 @@ def _text(
     parameters: Parameters,
     body: list[tree.Statement],
 ) -> str:
-    defaults = {attribute: spelling.value(value) for attribute, value in parameters.defaults.items()}
+    defaults = {attribute: syntax_nodes.value(value) for attribute, value in parameters.defaults.items()}
     heads = tuple(
-        tree.Attribute(spelling.NOWHERE, spelling.name(attribute), defaults.get(attribute))
+        tree.Attribute(syntax_nodes.NOWHERE, syntax_nodes.name(attribute), defaults.get(attribute))
         for attribute in parameters.values
     )
-    item = tree.Definition(spelling.NOWHERE, kind, spelling.name(name), heads, tuple(body))
-    text = format_file(tree.File(spelling.NOWHERE, spelling.NOWHERE.source, (item,), ()))
+    item = tree.Definition(syntax_nodes.NOWHERE, kind, syntax_nodes.name(name), heads, tuple(body))
+    text = format_file(tree.File(syntax_nodes.NOWHERE, syntax_nodes.NOWHERE.source, (item,), ()))
     return "".join(f"# {line}".rstrip() + "\n" for line in definition.doc.splitlines()) + text

@@ -16,7 +16,7 @@ _REPEAT = "write `(x, x) -> concat(1)` for copies, or `x -> unsqueeze(0) -> expa
 _DIVIDE = "write `x / y`"
 TRAINING = "only the model is described; losses and optimizers stay in the Python that trains the emitted module"
 _STEPS = "write the steps of a recurrence in a `scan`, or use an operator such as `x -> lstm(64)`"
-_DTYPE = "a cast is a stage: `x -> cast(f32)`"
+_DTYPE = "a cast is a step: `x -> cast(f32)`"
 _SELF_ATTENTION = 'import a block: `import "std/attention.arch" as att`, then `x -> att.SelfAttention(4)`'
 _TRANSFORMER = 'import a block: `import "std/transformer.arch" as tr`, then `x -> tr.PreNormLayer(4, 32)`'
 _RANDOM = "write `parameter((8, 8))`, which begins with random numbers; at each run only `x -> dropout(0.1)` draws some"
@@ -29,7 +29,7 @@ _ROLL = (
     "write `(x[:, -1:], x[:, :-1]) -> concat(1)`, which moves the last place of the axis to the front; "
     "for two places, write -2 in both slices"
 )
-TRANSPOSE = "two of its axes change places in a stage: `x -> transpose(0, 1)`"
+TRANSPOSE = "two of its axes change places in a step: `x -> transpose(0, 1)`"
 _SIZES = "name the sizes in the input's type, `input z: f32[N, D]`, and use the names"
 
 OPERATORS = {
@@ -144,7 +144,7 @@ OPERATORS = {
     "constant_pad2d": "write `x -> pad((1, 1, 1, 1), value = 0.5)`",
     "padding": "write `x -> pad((1, 1, 1, 1))`, or the attribute: `x -> conv2d(64, 3, padding = 1)`",
     # Activations
-    "activation": "an activation is a stage of its own: `x -> relu`",
+    "activation": "an activation is a step of its own: `x -> relu`",
     "swish": "write `x -> silu`",
     "hswish": "write `x -> hardswish`",
     "hsigmoid": "write `x -> hardsigmoid`",

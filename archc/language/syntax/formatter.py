@@ -12,11 +12,10 @@ among the attributes of a definition stay with their attributes, each of which t
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from archc.language.syntax import tree
-from archc.language.syntax.spacing import COMFORTABLE, WIDTH, blank_lines, has_groups
-from archc.language.syntax.unparse import Unparser
+from archc.language.syntax.unparse import COMFORTABLE, WIDTH, Unparser, has_groups
 
 INDENT = 4
 
@@ -179,7 +178,7 @@ class _Layout:
     def _scan(self, node: tree.ScanStatement, indent: int) -> None:
         write = Unparser().expression
         parts = [
-            f"{part.name.name} {'in' if isinstance(part, tree.Each) else '='} {write(part.value)}"
+            f"{part.name.name} {'in' if isinstance(part, tree.ScanSequence) else '='} {write(part.value)}"
             for part in node.parts
         ]
         head = f"scan {', '.join(parts)}"
@@ -238,7 +237,7 @@ class _Layout:
             self._place(statement, indent + INDENT)
         if not self._text and not indent:
             heights = [after - start for start, after in zip(starts, [*starts[1:], len(self._lines)])]
-            for position in reversed(list(blank_lines(body, heights))):
+            for position in reversed(list(_blank_lines(body, heights))):
                 self._lines.insert(starts[position], "")
         self._comments_before(end, indent + INDENT, False)
         self._lines.append(f"{margin}}}")
@@ -260,6 +259,44 @@ def _is_long(previous: tree.Item, item: tree.Item) -> bool:
     """Whether two items are kept apart by a blank line in any case."""
     bodies = tree.Definition | tree.DevicesStatement
     return isinstance(previous, bodies) or isinstance(item, bodies)
+
+
+def _blank_lines(body: Sequence[tree.SyntaxNode], heights: Sequence[int]) -> Iterator[int]:
+    """Above which statements of a definition, by position, a blank line stands.
+
+    What comes in, what happens and what goes out are set apart, unless there is little of it; so is what takes
+    several lines.
+
+    Args:
+        heights: how many lines each statement takes.
+    """
+    parts = _parts(body)
+    steps = [position for position, part in enumerate(parts) if part == 1]
+    tall = [heights[position] > 1 for position in range(len(body))]
+    for position in range(1, len(body)):
+        before, part = parts[position - 1], parts[position]
+        if part == before:
+            declares = isinstance(body[position - 1], tree.Let | tree.LayerStatement)
+            apart = part == 1 and (tall[position] or tall[position - 1]) and not declares
+        elif part == 2 and before == 1:
+            apart = len(steps) > 1 or tall[position] or tall[position - 1]
+        else:
+            apart = bool(steps) or any(tall[position:])
+        if apart:
+            yield position
+
+
+def _parts(body: Sequence[tree.SyntaxNode]) -> list[int]:
+    """For each statement: 0 for what comes in, 1 for what happens, 2 for what goes out."""
+    found: list[int] = []
+    for statement in body:
+        if isinstance(statement, tree.Output):
+            found.append(2)
+        elif isinstance(statement, tree.Input | tree.LayerStatement | tree.Assert) and not any(found[-1:]):
+            found.append(0)
+        else:
+            found.append(1)
+    return found
 
 
 def _statement(node: tree.Statement | tree.Item | tree.LinkStatement, unparser: Unparser) -> str:

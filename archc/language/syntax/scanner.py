@@ -13,8 +13,7 @@ from lark.lexer import PatternStr, TerminalDef
 
 from archc.diagnostics import Diagnostic, Diagnostics, Source, Span
 from archc.language.syntax import tree
-from archc.language.syntax.foreign_words import MEANT, SYMBOLS
-from archc.language.syntax.translate import comment_end, comment_start
+from archc.language.syntax.foreign_syntax import EQUIVALENTS, SYMBOLS, comment_end, comment_start
 
 
 class Token:
@@ -125,7 +124,7 @@ def foreign_comment(source: Source, start: int) -> Diagnostic:
 def _report_wrong_character(span: Span, diagnostics: Diagnostics) -> str | None:
     """Report a character that begins no token; the operator that was meant, where that is clear."""
     characters = span.text
-    meant = MEANT.get(characters)
+    meant = EQUIVALENTS.get(characters)
     if meant is not None:
         advice: str | None = SYMBOLS.get(characters) or f"write `{meant}`"
     elif characters[0].isalpha():

@@ -144,7 +144,7 @@ class Field(SyntaxNode):
 
 @record
 class Label(SyntaxNode):
-    """`conv1:`, `h[i]:` or `fc1.a:` before a stage."""
+    """`conv1:`, `h[i]:` or `fc1.a:` before a step."""
 
     name: str
     parts: tuple[Expression | Field, ...] = ()
@@ -174,14 +174,14 @@ class Conditional(SyntaxNode):
 
 @record
 class Chain(SyntaxNode):
-    """`source -> stage -> stage`.
+    """`source -> step -> step`.
 
-    A source that makes a tensor without receiving one may be labelled as a stage is:
+    A source that makes a tensor without receiving one may be labelled as a step is:
     `arange(T) -> wpe: embedding(context, width)` has the `Call` `arange(T)` as its source.
     """
 
     source: Expression
-    stages: tuple[ChainStep, ...]
+    steps: tuple[ChainStep, ...]
 
 
 _Literal = Number | String | Boolean
@@ -275,7 +275,7 @@ class For(SyntaxNode):
 
 
 @record
-class Each(SyntaxNode):
+class ScanSequence(SyntaxNode):
     """`x_t in x` of a scan: a sequence, and the name of its piece in a step."""
 
     name: Name
@@ -283,7 +283,7 @@ class Each(SyntaxNode):
 
 
 @record
-class State(SyntaxNode):
+class ScanState(SyntaxNode):
     """`h = h0` of a scan: a state, and what it is at first."""
 
     name: Name
@@ -294,16 +294,16 @@ class State(SyntaxNode):
 class ScanStatement(SyntaxNode):
     """`scan x_t in x, h = h0 { … }`: recurrence over the second axis of sequences."""
 
-    parts: tuple[Each | State, ...]
+    parts: tuple[ScanSequence | ScanState, ...]
     body: tuple[Statement, ...]
 
     @property
-    def sequences(self) -> list[Each]:
-        return [part for part in self.parts if isinstance(part, Each)]
+    def sequences(self) -> list[ScanSequence]:
+        return [part for part in self.parts if isinstance(part, ScanSequence)]
 
     @property
-    def states(self) -> list[State]:
-        return [part for part in self.parts if isinstance(part, State)]
+    def states(self) -> list[ScanState]:
+        return [part for part in self.parts if isinstance(part, ScanState)]
 
 
 @record

@@ -38,7 +38,7 @@ class _Arguments(NamedTuple):
     end: Token
 
 
-class Builder(Transformer[Token, Any]):
+class TreeBuilder(Transformer[Token, Any]):
     """Builds the tree of one text at a time; `begin` says which."""
 
     def begin(self, source: Source, comments: list[tree.Comment], diagnostics: Diagnostics) -> None:
@@ -81,8 +81,8 @@ class Builder(Transformer[Token, Any]):
         keyword, name, *passes = parts
         return tree.PipelineStatement(self._span(keyword, passes[-1]), name, tuple(passes))
 
-    def pass_stage(self, parts: Parts) -> tree.ChainStep:
-        return self.stage([None, *parts])
+    def pass_step(self, parts: Parts) -> tree.ChainStep:
+        return self.step([None, *parts])
 
     def import_item(self, parts: Parts) -> tree.Import:
         keyword, path, alias = parts
@@ -100,8 +100,8 @@ class Builder(Transformer[Token, Any]):
         keyword, left, right, value = parts
         return tree.LinkStatement(self._span(keyword, value), left, right, value)
 
-    def pipeline_text(self, stages: Parts) -> tuple[tree.ChainStep, ...]:
-        return tuple(stages)
+    def pipeline_text(self, steps: Parts) -> tuple[tree.ChainStep, ...]:
+        return tuple(steps)
 
     def value_text(self, parts: Parts) -> tree.Expression:
         value: tree.Expression = parts[0]
@@ -162,13 +162,13 @@ class Builder(Transformer[Token, Any]):
         keyword, *items, body = parts
         return tree.ScanStatement(self._span(keyword, body.end), tuple(items), body.statements)
 
-    def sequence(self, parts: Parts) -> tree.Each:
+    def sequence(self, parts: Parts) -> tree.ScanSequence:
         name, value = parts
-        return tree.Each(self._span(name, value), name, value)
+        return tree.ScanSequence(self._span(name, value), name, value)
 
-    def state(self, parts: Parts) -> tree.State:
+    def state(self, parts: Parts) -> tree.ScanState:
         name, value = parts
-        return tree.State(self._span(name, value), name, value)
+        return tree.ScanState(self._span(name, value), name, value)
 
     def yielded(self, parts: Parts) -> tree.Yield:
         keyword, name, value = parts
@@ -197,10 +197,10 @@ class Builder(Transformer[Token, Any]):
     # Chains and calls -----------------------------------------------------------------------------------
 
     def chain(self, parts: Parts) -> tree.Chain:
-        source, *stages = parts
-        return tree.Chain(self._span(source, stages[-1]), source, tuple(stages))
+        source, *steps = parts
+        return tree.Chain(self._span(source, steps[-1]), source, tuple(steps))
 
-    def stage(self, parts: Parts) -> tree.ChainStep:
+    def step(self, parts: Parts) -> tree.ChainStep:
         label, callee, called = parts
         span = self._span(label or callee, called.end if called else callee)
         arguments = called.arguments if called else ()

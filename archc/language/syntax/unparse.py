@@ -8,15 +8,93 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from enum import IntEnum
+from enum import Enum, IntEnum
 from typing import Any
 
 from archc.diagnostics import Source
 from archc.language.syntax import tree
-from archc.language.syntax.spacing import STYLES, WIDTH, Style, breaks, is_branching
+
+WIDTH = 120
+"""Columns; what is wider is broken."""
+
+COMFORTABLE = 100
+"""Columns; a longer chain of several groups is broken although it would fit."""
 
 
-class Binding(IntEnum):
+class Break(Enum):
+    """Before which steps a chain is broken."""
+
+    GROUPS = "before each labelled step but norms: a convolution stays with what follows it"
+    LABELS = "before each labelled step"
+    ALL = "before every step"
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a statement is spread over lines.
+
+    Attributes:
+        chains: down to which nesting chains are broken, and `where`: before which steps.
+        sums: whether the statement's sum is broken.
+        branches: whether tuples of chains have one a line.
+        calls: the columns beyond which a call has one argument a line; None for never.
+    """
+
+    chains: int = 0
+    where: Break = Break.GROUPS
+    sums: bool = False
+    branches: bool = False
+    calls: int | None = None
+
+
+_LAST = Style(9, Break.ALL, sums=True, branches=True, calls=WIDTH)
+
+STYLES = (
+    Style(),
+    Style(sums=True),
+    Style(branches=True),
+    *(Style(depth, where, branches=True) for depth in (1, 2) for where in Break),
+    Style(9, Break.ALL, branches=True),
+    Style(9, Break.ALL, sums=True, branches=True),
+    *(Style(1, Break.LABELS, branches=True, calls=columns) for columns in (WIDTH, COMFORTABLE // 2)),
+    _LAST,
+    Style(9, Break.ALL, sums=True, branches=True, calls=0),
+    _LAST,
+)
+"""The styles for what is too wide: the first that fits is taken, and the last one where none does."""
+
+
+def breaks(steps: Sequence[tree.ChainStep], wanted: Break) -> set[int]:
+    """Before which steps, by position, a chain is broken; where none is of the wanted sort, before more of them."""
+    labelled = {position for position, step in enumerate(steps) if step.label is not None}
+    if wanted is Break.GROUPS:
+        groups = {position for position in labelled if not _is_norm(steps[position])}
+        return groups or labelled or set(range(len(steps)))
+    if wanted is Break.LABELS and labelled:
+        return labelled
+    return set(range(len(steps)))
+
+
+def has_groups(statement: tree.SyntaxNode) -> bool:
+    """Whether a statement is a chain of at least two groups, those of the branches that it begins with among them."""
+    if not isinstance(statement, tree.Assign | tree.Output) or not isinstance(statement.value, tree.Chain):
+        return False
+    source = statement.value.source
+    branches = source.items if isinstance(source, tree.Tuple) else ()
+    chains = [statement.value, *(branch for branch in branches if isinstance(branch, tree.Chain))]
+    return sum(step.label is not None and not _is_norm(step) for chain in chains for step in chain.steps) > 1
+
+
+def is_branching(node: tree.SyntaxNode) -> bool:
+    """Whether an expression is a tuple with chains among its items: `(x -> a, x -> b) -> concat(1)`."""
+    return isinstance(node, tree.Tuple) and any(isinstance(item, tree.Chain) for item in node.items)
+
+
+def _is_norm(step: tree.ChainStep) -> bool:
+    return isinstance(step.callee, tree.Name) and step.callee.name.endswith("_norm")
+
+
+class Precedence(IntEnum):
     """How tightly an expression holds together, from the loosest."""
 
     CONDITIONAL = -1
@@ -34,12 +112,12 @@ class Binding(IntEnum):
 
 
 _BINARY = {
-    "or": Binding.OR,
-    "and": Binding.AND,
-    **dict.fromkeys(("==", "!=", "<", "<=", ">", ">="), Binding.COMPARISON),
-    **dict.fromkeys("+-", Binding.SUM),
-    **dict.fromkeys(("*", "/", "//", "%"), Binding.PRODUCT),
-    "**": Binding.POWER,
+    "or": Precedence.OR,
+    "and": Precedence.AND,
+    **dict.fromkeys(("==", "!=", "<", "<=", ">", ">="), Precedence.COMPARISON),
+    **dict.fromkeys("+-", Precedence.SUM),
+    **dict.fromkeys(("*", "/", "//", "%"), Precedence.PRODUCT),
+    "**": Precedence.POWER,
 }
 _ESCAPES = {"\n": "\\n", "\t": "\\t", "\\": "\\\\", '"': '\\"'}
 
@@ -96,15 +174,15 @@ class Unparser:
 
     def choice(self, expression: tree.Expression | tree.SliceExpression) -> str:
         """The text of an expression that stands within brackets, where a conditional needs no parentheses."""
-        return self.expression(expression, Binding.CONDITIONAL)
+        return self.expression(expression, Precedence.CONDITIONAL)
 
     def _bare(self, node: tree.Expression | tree.SliceExpression | tree.Ellipsis) -> str:
         match node:
             case tree.Chain():
-                return self.chain(node.source, node.stages)
+                return self.chain(node.source, node.steps)
             case tree.Conditional():
-                value, condition = (self.expression(part, Binding.OR) for part in (node.value, node.condition))
-                return f"{value} if {condition} else {self.expression(node.otherwise, Binding.CONDITIONAL)}"
+                value, condition = (self.expression(part, Precedence.OR) for part in (node.value, node.condition))
+                return f"{value} if {condition} else {self.expression(node.otherwise, Precedence.CONDITIONAL)}"
             case tree.BinaryExpression():
                 return self._binary(node)
             case tree.MemberExpression() | tree.IndexExpression() | tree.Call():
@@ -113,10 +191,10 @@ class Unparser:
                 sign = "not " if node.operator == "not" else node.operator
                 return sign + self.expression(node.operand, _binding(node))
             case tree.RangeExpression():
-                return f"{self.expression(node.start, Binding.OR)}..{self.expression(node.stop, Binding.OR)}"
+                return f"{self.expression(node.start, Precedence.OR)}..{self.expression(node.stop, Precedence.OR)}"
             case tree.SliceExpression():
                 start, stop, step = (
-                    "" if part is None else self.expression(part, Binding.OR)
+                    "" if part is None else self.expression(part, Precedence.OR)
                     for part in (node.start, node.stop, node.step)
                 )
                 return f"{start}:{stop}" + (f":{step}" if step else "")
@@ -141,19 +219,19 @@ class Unparser:
     def _binary(self, node: tree.BinaryExpression) -> str:
         pieces: list[str] = []
         current: tree.Expression = node
-        least: int = Binding.CHAIN
+        least: int = Precedence.CHAIN
         broken = self.style.sums and not self._depth and not self._in_sum  # the outermost sum only
         outer, self._in_sum = self._in_sum, True
         while isinstance(current, tree.BinaryExpression) and _BINARY[current.operator] >= least:
             binding = _BINARY[current.operator]
-            right = Binding.SIGN if binding is Binding.POWER else binding + 1
+            right = Precedence.SIGN if binding is Precedence.POWER else binding + 1
             gap = " "
-            if broken and binding is Binding.SUM:
+            if broken and binding is Precedence.SUM:
                 self._margin = self.indent + 4
                 gap = "\n" + " " * self._margin
             pieces.append(f"{gap}{current.operator} {self.expression(current.right, right)}")
             # Power groups to the right, comparisons do not group at all; the others group to the left.
-            least = binding + 1 if binding in (Binding.POWER, Binding.COMPARISON) else binding
+            least = binding + 1 if binding in (Precedence.POWER, Precedence.COMPARISON) else binding
             current = current.left
         if broken:
             self._margin = self.indent
@@ -176,7 +254,7 @@ class Unparser:
                     suffixes.append(self.arguments(current.arguments, current.callee, current.span.end))
                     current = current.callee
                 case _:
-                    return self.expression(current, Binding.POSTFIX) + "".join(reversed(suffixes))
+                    return self.expression(current, Precedence.POSTFIX) + "".join(reversed(suffixes))
 
     def _list(self, items: Sequence[tree.Expression]) -> str:
         return ", ".join(map(self.choice, items))
@@ -230,42 +308,42 @@ class Unparser:
     def type(self, type_: tree.TypeExpression) -> str:
         dims = []
         for dim in type_.dims:
-            bound = "" if dim.bound is None else f" <= {self.expression(dim.bound, Binding.SUM)}"
-            dims.append(self.expression(dim.value, Binding.SUM) + bound)
+            bound = "" if dim.bound is None else f" <= {self.expression(dim.bound, Precedence.SUM)}"
+            dims.append(self.expression(dim.value, Precedence.SUM) + bound)
         return f"{type_.dtype}[{', '.join(dims)}]"
 
     def label(self, label: tree.Label) -> str:
         parts = (f".{p.name}" if isinstance(p, tree.Field) else f"[{self.expression(p)}]" for p in label.parts)
         return label.name + "".join(parts)
 
-    def stage(self, stage: tree.ChainStep) -> str:
-        label = "" if stage.label is None else f"{self.label(stage.label)}: "
-        arguments = self.arguments(stage.arguments, stage.callee, stage.span.end) if stage.called else ""
-        return f"{label}{self.expression(stage.callee)}{arguments}"
+    def step(self, step: tree.ChainStep) -> str:
+        label = "" if step.label is None else f"{self.label(step.label)}: "
+        arguments = self.arguments(step.arguments, step.callee, step.span.end) if step.called else ""
+        return f"{label}{self.expression(step.callee)}{arguments}"
 
-    def chain(self, first: tree.Expression | tree.ChainStep, stages: Sequence[tree.ChainStep]) -> str:
-        """`first -> stage -> stage`, over several lines where the author or the width wants it."""
+    def chain(self, first: tree.Expression | tree.ChainStep, steps: Sequence[tree.ChainStep]) -> str:
+        """`first -> step -> step`, over several lines where the author or the width wants it."""
         self._depth += 1
         outer, inner = self._margin, self.indent + 4 * self._depth
         margin = "\n" + " " * inner
-        pieces = [self.stage(first) if isinstance(first, tree.ChainStep) else self.expression(first, Binding.RANGE)]
-        forced = breaks(stages, self.style.where) if self._depth <= self.style.chains else ()
+        pieces = [self.step(first) if isinstance(first, tree.ChainStep) else self.expression(first, Precedence.RANGE)]
+        forced = breaks(steps, self.style.where) if self._depth <= self.style.chains else ()
         previous: tree.SyntaxNode = first
-        for position, stage in enumerate(stages):
-            gap = self._gap(previous, stage)
+        for position, step in enumerate(steps):
+            gap = self._gap(previous, step)
             if "\n" in gap or position in forced:
                 pieces.append(self._comments_in_gap(previous, gap, margin) + margin)
                 self._margin = inner
             else:
                 pieces.append(" ")
-            pieces.append(f"-> {self.stage(stage)}")
-            previous = stage
+            pieces.append(f"-> {self.step(step)}")
+            previous = step
         self._depth -= 1
         self._margin = outer
         return "".join(pieces)
 
     def _gap(self, previous: tree.SyntaxNode, following: tree.SyntaxNode) -> str:
-        """What the author wrote between two stages; nothing, if the tree was not read from a text."""
+        """What the author wrote between two steps; nothing, if the tree was not read from a text."""
         if self.source is None or not (self._is_read(previous) and self._is_read(following)):
             return ""
         return self.source.text[previous.span.end : following.span.start]
@@ -282,22 +360,22 @@ class Unparser:
         return "".join(("  " if behind and i == 0 else margin) + comment.text for i, comment in enumerate(comments))
 
 
-def _binding(node: tree.Expression | tree.SliceExpression | tree.Ellipsis) -> Binding:
+def _binding(node: tree.Expression | tree.SliceExpression | tree.Ellipsis) -> Precedence:
     match node:
         case tree.Conditional():
-            return Binding.CONDITIONAL
+            return Precedence.CONDITIONAL
         case tree.Chain():
-            return Binding.CHAIN
+            return Precedence.CHAIN
         case tree.RangeExpression():
-            return Binding.RANGE
+            return Precedence.RANGE
         case tree.BinaryExpression():
             return _BINARY[node.operator]
         case tree.UnaryExpression():
-            return Binding.NOT if node.operator == "not" else Binding.SIGN
+            return Precedence.NOT if node.operator == "not" else Precedence.SIGN
         case tree.Number() if math.copysign(1, node.value) < 0:
-            return Binding.SIGN
+            return Precedence.SIGN
         case _:
-            return Binding.POSTFIX
+            return Precedence.POSTFIX
 
 
 def number_text(node: tree.Number) -> str:

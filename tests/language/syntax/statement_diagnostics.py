@@ -1,4 +1,4 @@
-"""The diagnostics of a model with one statement, for tests of mistakes."""
+"""Diagnostics of a model with one statement."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from archc.compiler import parse
 from archc.diagnostics import ArchcError, Diagnostics, Source
 
 
-def told(statement: str, before: str = "") -> list[tuple[str, str, str | None]]:
-    """Code, place and help of each mistake of a model with one statement."""
+def diagnose(statement: str, before: str = "") -> list[tuple[str, str, str | None]]:
+    """Code, source text and help of each diagnostic of a model with one statement."""
     text = f"{before}model m(n = 3) {{\n input x: f32[N, 8]\n {statement}\n output o = x -> relu\n}}"
     found = Diagnostics()
     try:

@@ -1,4 +1,4 @@
-"""Stages, formulas and declarations of layers: what a single statement of a program looks like in the text."""
+"""StepPrinter, formulas and declarations of layers: what a single statement of a program looks like in the text."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from itertools import groupby
 from typing import Literal
 
 from archc.codegen.outline.program import Apply, Definition, Loop, Use
-from archc.language.printing import spelling
-from archc.language.printing.parametrize import Parameters, flat, innermost, is_declared
-from archc.language.printing.spelling import NOWHERE
+from archc.language.printing import syntax_nodes
+from archc.language.printing.parameterization import Parameters, flat, innermost, is_declared
+from archc.language.printing.syntax_nodes import NOWHERE
 from archc.language.syntax import tree
 from archc.operator.formula import Kind, formula_of
 from archc.operator.table import snake_case
 from archc.types.storage import Dense, Weight
 
 Step = Apply | Use
-Form = Literal["stage"] | Kind
+Form = Literal["step"] | Kind
 
 
 def form(step: Step) -> Form:
     """How a statement is written: `x -> relu`, `a + b`, `-a`, `x[:, 0]`."""
     if isinstance(step, Use) or step.member is not None:
-        return "stage"
-    return formula_of(step.nodes[0].op) or "stage"
+        return "step"
+    return formula_of(step.nodes[0].op) or "step"
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +46,7 @@ def columns_of(loop: Loop) -> Iterator[Column]:
             yield column
 
 
-class Stages:
+class StepPrinter:
     """Writes the statements of one definition, and keeps account of the layers that are named in it.
 
     Args:
@@ -121,13 +121,13 @@ class Stages:
 
     # Writing ----------------------------------------------------------------------------------------------
 
-    def stage(self, step: Step) -> tree.ChainStep:
+    def chain_step(self, step: Step) -> tree.ChainStep:
         """`label: operator(arguments)`, or the bare name of a layer that is declared."""
         if self._is_declared(step):
-            return tree.ChainStep(NOWHERE, None, spelling.reference(self._parts(step)), (), False)
+            return tree.ChainStep(NOWHERE, None, syntax_nodes.reference(self._parts(step)), (), False)
         label = None
         if step.member is not None and not self._named_by_itself(step):
-            label = spelling.label(self._parts(step))
+            label = syntax_nodes.label(self._parts(step))
             self._register(step.member.name)
         callee, arguments = self._call(step)
         # With parentheses it is the operator, where a declared layer has its name.
@@ -138,18 +138,18 @@ class Stages:
         if step.member is not None and not self._is_declared(step) and not self._named_by_itself(step):
             self._declare(step)
         if self._is_declared(step):
-            return tree.Call(NOWHERE, spelling.reference(self._parts(step)), ())
+            return tree.Call(NOWHERE, syntax_nodes.reference(self._parts(step)), ())
         return tree.Call(NOWHERE, *self._call(step))
 
     def formula(self, step: Apply, kind: Form, operands: Sequence[tree.Expression]) -> tree.Expression:
         """`a + b`, `x * 0.5`, `-a` or `x[:, 0]`."""
         op = self.parameters.operator(step)
         if kind == "index":
-            return tree.IndexExpression(NOWHERE, operands[0], spelling.index_items(op))
+            return tree.IndexExpression(NOWHERE, operands[0], syntax_nodes.index_items(op))
         if kind == "unary":
             return tree.UnaryExpression(NOWHERE, op.symbol, operands[0])
         waiting = iter(operands)
-        left, right = (next(waiting) if number is None else spelling.value(number) for number in op.sides() or ())
+        left, right = (next(waiting) if number is None else syntax_nodes.value(number) for number in op.sides() or ())
         return tree.BinaryExpression(NOWHERE, op.symbol, left, right)
 
     def _call(self, step: Step, stand_in_for: str | None = None) -> tuple[tree.Name, tuple[tree.Argument, ...]]:
@@ -158,24 +158,24 @@ class Stages:
         if isinstance(step, Use):
             alone = [*given] == self.first_attributes[step.definition]
             arguments = [tree.Argument(NOWHERE, None if alone else name, value) for name, value in given.items()]
-            return spelling.name(self.names[step.definition]), tuple(arguments)
+            return syntax_nodes.name(self.names[step.definition]), tuple(arguments)
         node = step.nodes[0]
-        arguments = spelling.arguments(self.parameters.operator(step), given)
+        arguments = syntax_nodes.arguments(self.parameters.operator(step), given)
         tied = self._tied(step)
         for parameter, path in node.weights.items():
             if parameter in tied and tied[parameter] != stand_in_for:
                 arguments.append(tree.Argument(NOWHERE, parameter, self._tie(step, parameter, tied[parameter])))
             elif self.weights[path].storage != Dense():
-                arguments.append(tree.Argument(NOWHERE, parameter, spelling.storage(self.weights[path].storage)))
-        return spelling.name(node.op.name), tuple(arguments)
+                arguments.append(tree.Argument(NOWHERE, parameter, syntax_nodes.storage(self.weights[path].storage)))
+        return syntax_nodes.name(node.op.name), tuple(arguments)
 
     # Layers -----------------------------------------------------------------------------------------------
 
-    def _parts(self, step: Step) -> list[spelling.Part]:
+    def _parts(self, step: Step) -> list[syntax_nodes.Part]:
         assert step.member is not None
         other = self.counterparts.get(step)
         counterpart = other.member.name if other is not None and other.member is not None else None
-        return spelling.parts(step.member.name, counterpart, self.parameters.variable)
+        return syntax_nodes.parts(step.member.name, counterpart, self.parameters.variable)
 
     def _is_declared(self, step: Step) -> bool:
         if step.member is None:
@@ -210,19 +210,21 @@ class Stages:
         self.counterparts[first] = column.steps[1]
         callee, arguments = self._call(first)
         value = tree.Call(NOWHERE, callee, arguments) if arguments else callee
-        layer = tree.LayerStatement(NOWHERE, spelling.label(self._parts(first)), value)
+        layer = tree.LayerStatement(NOWHERE, syntax_nodes.label(self._parts(first)), value)
         for name in column.names:
             self.declared.add(name)
             self._register(name)
         for _, run in groupby(enumerate(missing), lambda item: item[1] - item[0]):
             numbers = [column.loop.first + number for _, number in run]
-            some = tree.RangeExpression(NOWHERE, spelling.value(numbers[0]), spelling.value(numbers[-1] + 1))
+            some = tree.RangeExpression(NOWHERE, syntax_nodes.value(numbers[0]), syntax_nodes.value(numbers[-1] + 1))
             over = limits if len(numbers) == len(column.steps) else some
             self.emit(tree.For(NOWHERE, variable, over, (layer,)))
 
-    def _emit_layer(self, path: list[spelling.Part], callee: tree.Name, arguments: tuple[tree.Argument, ...]) -> None:
+    def _emit_layer(
+        self, path: list[syntax_nodes.Part], callee: tree.Name, arguments: tuple[tree.Argument, ...]
+    ) -> None:
         value = tree.Call(NOWHERE, callee, arguments) if arguments else callee
-        self.emit(tree.LayerStatement(NOWHERE, spelling.label(path), value))
+        self.emit(tree.LayerStatement(NOWHERE, syntax_nodes.label(path), value))
 
     def _register(self, name: str) -> None:
         self.labels.add(name)
@@ -263,7 +265,7 @@ class Stages:
         self._need(source, step)
         other = self.counterparts.get(step)
         counterpart = self._tied(other)[parameter] if other is not None else None
-        weight = spelling.reference(spelling.parts(source, counterpart, self.parameters.variable))
+        weight = syntax_nodes.reference(syntax_nodes.parts(source, counterpart, self.parameters.variable))
         return tree.MemberExpression(NOWHERE, weight, "T") if _turns(step, parameter) else weight
 
     def _need(self, source: str, user: Step) -> None:
@@ -275,7 +277,7 @@ class Stages:
             self._declare(self.owners[owner])
         else:  # a pass removed it: a layer that is never used keeps its name alive
             self._register(owner)
-            self._emit_layer(spelling.parts(owner), *self._call(user, stand_in_for=source))
+            self._emit_layer(syntax_nodes.parts(owner), *self._call(user, stand_in_for=source))
 
 
 def _turns(step: Step, parameter: str) -> bool:

@@ -1,4 +1,4 @@
-"""Spellings of PyTorch, Keras, NumPy, Python and C, each with the text to write instead.
+"""Names of PyTorch, Keras, NumPy and Python, each with the text to write instead.
 
 The values are help texts.  All code in backticks is valid: `x` and `y` are tensors, `n` is an integer, and a test
 checks each of them.  Names are compared without case and underscores: `max_pooling2d` also holds for `MaxPooling2D`.
@@ -8,23 +8,17 @@ layers and functions is in `foreign_operators`.
 
 from __future__ import annotations
 
-from archc.language.syntax.foreign_operators import OPERATORS, TRAINING, TRANSPOSE, WITH_AXIS
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import cache
 
-__all__ = [
-    "ATTRIBUTES",
-    "DTYPES",
-    "KEYWORDS",
-    "MEANT",
-    "NAMES",
-    "NAMESPACES",
-    "OPEN_SIZE",
-    "OPERATORS",
-    "RENAMED",
-    "SYMBOLS",
-    "TRAINING",
-    "TRANSPOSE",
-    "WITH_AXIS",
-]
+from archc.diagnostics import did_you_mean, squashed
+from archc.language.syntax import tree
+from archc.language.syntax.foreign_operators import OPERATORS, TRAINING, TRANSPOSE, WITH_AXIS
+from archc.operator.registry import find_operator, operator_names
+from archc.types.tensor_type import DType
+
+_INTEGER = re.compile(r"-?[0-9]{1,9}")
 
 NAMESPACES = frozenset(
     """
@@ -66,7 +60,7 @@ OPEN_SIZE = "a size that is known only when the model runs has a name of its own
 _ACTIVATION_NAMES = ("activation", "act", "nonlinearity", "activation_fn")
 _INPUT_NAMES = ("input_size", "in_dim", "embed_dim", "d_model", "key_dim", "in_planes", "n_in", "nin", "in_ch")
 ATTRIBUTES = {
-    **dict.fromkeys(_ACTIVATION_NAMES, "an activation is a stage of its own: `x -> linear(128) -> relu`"),
+    **dict.fromkeys(_ACTIVATION_NAMES, "an activation is a step of its own: `x -> linear(128) -> relu`"),
     "kernel_initializer": "initial weights come from a file (`--weights`), or are drawn as PyTorch draws them",
     "bias_initializer": "initial weights come from a file (`--weights`), or are drawn as PyTorch draws them",
     "kernel_regularizer": TRAINING,
@@ -80,12 +74,12 @@ ATTRIBUTES = {
     "batch_first": "leave it out; the batch is always the first axis",
     "return_sequences": "leave it out; the whole sequence is the result, and its end is `(x -> lstm(64))[:, -1]`",
     "data_format": "leave it out; channels are the second axis",
-    "padding_mode": 'pad in a stage of its own: `x -> pad((1, 1, 1, 1), mode = "reflect") -> conv2d(64, 3)`',
+    "padding_mode": 'pad in a step of its own: `x -> pad((1, 1, 1, 1), mode = "reflect") -> conv2d(64, 3)`',
     "padding_idx": "leave it out; the row of the padding comes with the weights",
     "track_running_stats": "leave it out; running statistics are always kept",
     "training": "leave it out; the emitted module has `train` and `eval`",
     "mask_zero": "leave it out; give `attention` a mask as another operand",
-    "dropout_rate": "dropout is a stage of its own: `x -> linear(128) -> dropout(0.1)`",
+    "dropout_rate": "dropout is a step of its own: `x -> linear(128) -> dropout(0.1)`",
 }
 """Texts to write for attributes that no operator has."""
 
@@ -155,105 +149,101 @@ DTYPES = {
 }
 """Names that dtypes have elsewhere, with those that they have here."""
 
-_FUNCTION = "write a block: `block Twice { input x output x + x }`"
-_IMPORT = (
-    'leave it out: operators need no import; files of blocks have names in quotes, `import "std/attention.arch" as att`'
-)
-_NO_ERRORS = "check a condition of attributes with `assert n > 0`"
-KEYWORDS = {
-    "elif": "write `if n > 1 { z = x } else if n > 2 { z = y } else { z = x + y }`",
-    "elseif": "write `if n > 1 { z = x } else if n > 2 { z = y } else { z = x + y }`",
-    "switch": "write `if n > 1 { z = x } else if n > 2 { z = y } else { z = x + y }`",
-    "return": "write `output x`",
-    "def": _FUNCTION,
-    "function": _FUNCTION,
-    "func": _FUNCTION,
-    "fn": _FUNCTION,
-    "lambda": _FUNCTION,
-    "class": "write a model, `model net { input x: f32[N, 8] output x -> relu }`, or a block, with `block`",
-    "network": "write `model net { input x: f32[N, 8] output x -> relu }`",
-    "struct": "write a model, `model net { input x: f32[N, 8] output x -> relu }`, or a block, with `block`",
-    "module": "write a model, `model net { input x: f32[N, 8] output x -> relu }`, or a block, with `block`",
-    "from": _IMPORT,
-    "include": _IMPORT,
-    "while": "loop a number of times: `for i in 0..3 { x = x -> relu }`",
-    "repeat": "loop a number of times: `for i in 0..3 { x = x -> relu }`",
-    "pass": "leave it out; a body may be empty",
-    "break": "choose the number of rounds: `for i in 0..n { x = x -> relu }`",
-    "continue": "choose by a condition: `for i in 0..3 { if i > 0 { x = x -> relu } }`",
-    "try": _NO_ERRORS,
-    "raise": _NO_ERRORS,
-    "with": "leave it out; a text has no contexts",
-    "del": "leave it out; a text manages no memory",
-    "global": "leave it out; give a block attributes instead",
-    "var": "write `z = x`",
-    "auto": "write `z = x`",
-    "const": "write `let k = 3`",
-    "val": "write `let k = 3`",
-    "param": "write `w = parameter((8, 8))`",
-    "print": "leave it out; `archc show` prints every layer's shape",
-    "self": "layers need no `self`: the name comes before the operator, `x -> fc: linear(10)`",
-    "inputs": "write `input z: f32[N, 8]`",
-    "outputs": "write `output x`",
-    "async": "leave it out; a text has no order in time",
-    "is": "write `given(x)` to ask for an optional input, and `n == 3` to compare",
-}
-"""Texts to write for keywords of other languages, by keyword."""
 
-_BOTH = "write `and` between truth values; of tensors, `(x > 0, x < 1) -> logical_and`"
-_EITHER = "write `or` between truth values; of tensors, `(x < 0, x > 1) -> logical_or`"
-SYMBOLS = {
-    "=>": "an arrow is `->`: `x -> relu`",
-    "~>": "an arrow is `->`: `x -> relu`",
-    "<-": "write `z = x`",
-    "|>": "an arrow is `->`: `x -> relu`",
-    ">>": "an arrow is `->`: `x -> relu`",
-    ":=": "write `z = x`",
-    "+=": "write `x = x + y`",
-    "-=": "write `x = x - y`",
-    "*=": "write `x = x * y`",
-    "/=": "write `x = x / y`",
-    "++": "write `x = x + 1`",
-    "--": "write `x = x - 1`",
-    "===": "write `n == 3`",
-    "::": "a member is written with a point, and a slice has one colon: `x[:, 0]`",
-    "/*": "a comment begins with `#` and ends with the line",
-    "//": "a comment begins with `#` and ends with the line; `//` divides and rounds down",
-    "**": "attributes are written out, one by one: `x -> linear(8, bias = false)`",
-    "*": "attributes are written out, one by one: `x -> linear(8, bias = false)`",
-    "@": "a matrix product is `(x, y) -> matmul`",
-    ";": "statements need no separator",
-    "\\": "an expression goes on over the end of a line by itself",
-    "`": 'text is in quotes: `"same"`',
-    "&": _BOTH,
-    "&&": _BOTH,
-    "|": _EITHER,
-    "||": _EITHER,
-    "~": "write `not`; of a tensor, `mask -> logical_not`",
-    "$": "names are written alone: `x`",
-    "“": 'text is in straight quotes: `"same"`',
-    "”": 'text is in straight quotes: `"same"`',
-    "‘": 'text is in straight quotes: `"same"`',
-    "’": 'text is in straight quotes: `"same"`',
-}
-"""Texts to write for punctuation of other languages."""
+def operator_help(name: str, own: Iterable[str] = (), axis: str | None = None) -> str | None:
+    """Help for the unknown name of a layer or function.
 
-MEANT = {
-    "&&": "and",
-    "&": "and",
-    "||": "or",
-    "|": "or",
-    "!": "not",
-    "^": "**",
-    "|>": "->",
-    "→": "->",
-    "⇒": "->",
-    "×": "*",
-    "·": "*",
-    "÷": "/",
-    "−": "-",
-    "≤": "<=",
-    "≥": ">=",
-    "≠": "!=",
-}
-"""Punctuation that stands for one operator of this language, with that operator."""
+    Args:
+        own: names that the user gave; one that is near precedes the tables.
+        axis: the axis that the call has, for the text to write instead.
+    """
+    told = member_help(name)
+    if told is not None and axis is not None and squashed(name) in _squashed_with_axis():
+        told = told.replace("(1)", f"({axis})")
+    return did_you_mean(name, own) or told or did_you_mean(name, operator_names())
+
+
+def axis_text(arguments: Sequence[tree.Argument]) -> str | None:
+    """Axis of a call with one argument, an integer; None for other arguments."""
+    if len(arguments) != 1 or arguments[0].name not in (None, "dim", "axis"):
+        return None
+    text = arguments[0].value.span.text
+    return text if _INTEGER.fullmatch(text) else None
+
+
+def name_help(name: str, own: Iterable[str] = ()) -> str | None:
+    """Help for the unknown name of a value; the arguments are those of `operator_help`."""
+    dtype = dtype_help(name)
+    return (
+        did_you_mean(name, own) or NAMES.get(name) or dtype or _operator(name) or did_you_mean(name, operator_names())
+    )
+
+
+def dtype_help(name: str) -> str | None:
+    """Help for a dtype of another library, or one in quotes."""
+    dtype = name if name in DType.__members__ else _squashed_dtypes().get(squashed(name))
+    return None if dtype is None else f"write `{dtype}`"
+
+
+def member_help(name: str) -> str | None:
+    """Help for a member of a tensor: `x.view(2, 3)`, `x.relu()`, `x.shape`, `x.float()`."""
+    if name in ("T", "t"):
+        return TRANSPOSE
+    dtype = _squashed_dtypes().get(squashed(name))
+    return _operator(name) or (f"a cast is a step: `x -> cast({dtype})`" if dtype is not None else None)
+
+
+def dotted_help(node: tree.Expression) -> str | None:
+    """Help for a dotted name of another library: `nn.ReLU`, `torch.float32`; None for any other expression."""
+    parts: list[str] = []
+    while isinstance(node, tree.MemberExpression):
+        parts.append(node.name)
+        node = node.value
+    if not parts or not isinstance(node, tree.Name) or node.name not in NAMESPACES:
+        return None
+    if node.name == "self":
+        return NAMES["self"]
+    known = name_help(parts[0])
+    return known or f"nothing of `{node.name}` is known here: `archc ops` lists the operators"
+
+
+def attribute_help(name: str, known: Collection[str]) -> str | None:
+    """Help for an attribute that an operator does not have.
+
+    Args:
+        known: the attributes that it has.
+    """
+    near = did_you_mean(name, known)
+    here = next((other for other in RENAMED.get(name, ()) if other in known), None)
+    return f"write `{here}`" if here is not None else ATTRIBUTES.get(name) or near
+
+
+def _operator(name: str) -> str | None:
+    """Help from the table of operators, or an operator whose name differs in case and underscores only."""
+    key = squashed(name)
+    told = _squashed_operators().get(key)
+    if told is not None:
+        return told
+    if key.endswith("loss"):
+        return TRAINING
+    same = next((known for known in operator_names() if squashed(known) == key), None)
+    if same is None:
+        return None
+    operator = find_operator(same)
+    example = operator.example if operator is not None else ""
+    return f"write `{same}`, for example `{example}`" if example else f"write `{same}`"
+
+
+@cache
+def _squashed_with_axis() -> Collection[str]:
+    return frozenset(map(squashed, WITH_AXIS))
+
+
+@cache
+def _squashed_operators() -> Mapping[str, str]:
+    return {squashed(name): told for name, told in OPERATORS.items()}
+
+
+@cache
+def _squashed_dtypes() -> Mapping[str, str]:
+    return {squashed(name): dtype for name, dtype in DTYPES.items()}

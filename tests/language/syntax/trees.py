@@ -106,7 +106,7 @@ def _paths(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     return dotted | st.builds(tree.IndexExpression, st.just(SPAN), dotted, st.tuples(inner))
 
 
-def _stages(
+def _steps(
     callees: st.SearchStrategy[Any], inner: st.SearchStrategy[Any], labels: st.SearchStrategy[Any]
 ) -> st.SearchStrategy[tree.ChainStep]:
     bare = st.builds(tree.ChainStep, st.just(SPAN), labels, callees, st.just(()), st.just(value=False))
@@ -117,7 +117,7 @@ def _stages(
 def _compound(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     span = st.just(SPAN)
     operators = ["or", "and", "==", "!=", "<", "<=", ">", ">=", "+", "-", "*", "/", "//", "%", "**"]
-    stages = _tuples(_stages(_paths(inner), inner, st.none() | _labels(inner)), least=1)
+    steps = _tuples(_steps(_paths(inner), inner, st.none() | _labels(inner)), least=1)
     items = _tuples(inner | _slices(inner) | st.builds(tree.Ellipsis, span), least=1)
     return st.one_of(
         st.builds(tree.MemberExpression, span, inner, identifiers),
@@ -129,7 +129,7 @@ def _compound(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
         st.builds(tree.List, span, _tuples(inner)),
         st.builds(tree.RangeExpression, span, inner, inner),
         st.builds(tree.Conditional, span, inner, inner, inner),
-        st.builds(tree.Chain, span, inner, stages),
+        st.builds(tree.Chain, span, inner, steps),
     )
 
 
@@ -151,7 +151,7 @@ def _statements() -> st.SearchStrategy[Any]:
         st.builds(tree.Yield, span, names, expressions),
         st.builds(tree.Assert, span, expressions, st.none() | expressions),
     )
-    parts = st.builds(tree.Each, span, names, expressions) | st.builds(tree.State, span, names, expressions)
+    parts = st.builds(tree.ScanSequence, span, names, expressions) | st.builds(tree.ScanState, span, names, expressions)
     return st.recursive(
         simple,
         lambda inner: st.one_of(
@@ -171,7 +171,7 @@ def _items() -> st.SearchStrategy[Any]:
     devices = st.builds(tree.Assign, span, st.tuples(names), expressions)
     derivations = st.builds(tree.Derivation, span, names, dotted, _arguments(expressions), docs)
     links = st.builds(tree.LinkStatement, span, names, names, expressions)
-    passes = _tuples(_stages(dotted, expressions, st.none()), least=1)
+    passes = _tuples(_steps(dotted, expressions, st.none()), least=1)
     return st.one_of(
         st.builds(
             tree.Definition,

@@ -7,7 +7,7 @@ import pytest
 from archc.diagnostics import Diagnostics, Source
 from archc.language.syntax import tree
 from archc.language.syntax.parser import MOST_MISTAKES, parse, parse_pipeline, parse_value
-from tests.language.trees import parsed, plain
+from tests.language.syntax.trees import parsed, plain
 
 
 def mistakes(text: str) -> list[tuple[str, int, int, str]]:

@@ -1,4 +1,4 @@
-"""Words of other languages: each row of the tables says what is valid, and what computes the same."""
+"""Tables of names and signs of other languages: the text to write instead is valid, and computes the same."""
 
 from __future__ import annotations
 
@@ -18,17 +18,25 @@ from archc.diagnostics import ArchcError, squashed
 from archc.interpreter.evaluate import evaluate
 from archc.language.elaboration.arithmetic import FUNCTIONS
 from archc.language.elaboration.expressions import SCAN
-from archc.language.syntax import foreign_words, syntax_hints
+from archc.language.syntax import mistakes
 from archc.language.syntax import parser as language
+from archc.language.syntax.foreign_names import ATTRIBUTES, DTYPES, NAMES, OPEN_SIZE, RENAMED
+from archc.language.syntax.foreign_operators import OPERATORS, TRANSPOSE, WITH_AXIS
+from archc.language.syntax.foreign_syntax import KEYWORDS, SYMBOLS
 from archc.operator.registry import known_operators, operator_names
 from archc.types.attributes import attributes
 from archc.types.tensor_type import DType
-from tests.language.told import told
+from tests.language.syntax.statement_diagnostics import diagnose
 
-TABLES = ("OPERATORS", "NAMES", "ATTRIBUTES", "KEYWORDS", "SYMBOLS")
-ROWS = [(table, word, told) for table in TABLES for word, told in getattr(foreign_words, table).items()]
-HINTS = [text for name, text in vars(syntax_hints).items() if name.isupper() and isinstance(text, str)]
-ADVICE = sorted({snippet for _, _, told in ROWS for snippet in re.findall("`([^`]+)`", told)})
+TABLES = (
+    OPERATORS,
+    NAMES,
+    ATTRIBUTES,
+    KEYWORDS,
+    SYMBOLS,
+)
+HINTS = [text for name, text in vars(mistakes).items() if name.isupper() and isinstance(text, str)]
+ADVICE = sorted({snippet for table in TABLES for help_ in table.values() for snippet in re.findall("`([^`]+)`", help_)})
 SHAPES = ("2, 8", "2, 8, 16, 16", "2, 16, 16", "2, 8, 4, 4, 4", "8", "8, 8, 8", "2, 3")
 OPERATOR_ATTRIBUTES = {info.name for operator in known_operators().values() for info in attributes(operator)}
 
@@ -90,7 +98,7 @@ def test_what_a_row_says_to_write_is_valid(snippet: str) -> None:
 
 @pytest.mark.parametrize("word", ["floor", "trunc", "ceil", "round"])
 def test_what_stands_for_a_rounding_rounds_the_numbers_that_are_named(word: str) -> None:
-    advice = foreign_words.OPERATORS[word]
+    advice = OPERATORS[word]
     (snippet,) = re.findall("`([^`]+)`", advice)
     graph = parse(f"model m {{ input x: f32[N]  output y = {snippet} }}")
     numbers = torch.tensor([-2.7, -2.2, -1.0, -0.3, 0.0, 0.3, 1.0, 2.2, 2.7])
@@ -102,7 +110,7 @@ def test_what_stands_for_a_rounding_rounds_the_numbers_that_are_named(word: str)
 
 
 def test_take_is_the_selection_of_places_of_an_axis() -> None:
-    (snippet, _) = re.findall("`([^`]+)`", foreign_words.OPERATORS["take"])
+    (snippet, _) = re.findall("`([^`]+)`", OPERATORS["take"])
     graph = parse(f"model m {{ input x: f32[N, 4]  input places: i64[K]  output y = {snippet} }}")
     x, places = torch.randn(3, 4), torch.tensor([2, 0])
     found = evaluate(graph, {"x": x, "places": places})["y"]
@@ -111,38 +119,38 @@ def test_take_is_the_selection_of_places_of_an_axis() -> None:
 
 def test_no_row_is_a_name_of_the_language() -> None:
     names = set(map(squashed, operator_names()))
-    assert {word for word in foreign_words.OPERATORS if squashed(word) in names} == set()
+    assert {word for word in OPERATORS if squashed(word) in names} == set()
     known = {*operator_names(), *language.keywords(), *DType.__members__, *FUNCTIONS, "inf", "given"}
-    assert known & set(foreign_words.NAMES) == set()
-    assert language.keywords() & set(foreign_words.KEYWORDS) == set()
-    assert set(foreign_words.DTYPES) & set(DType.__members__) == set()
-    assert set(foreign_words.ATTRIBUTES) & OPERATOR_ATTRIBUTES == {"device", "nonlinearity"}
+    assert known & set(NAMES) == set()
+    assert language.keywords() & set(KEYWORDS) == set()
+    assert set(DTYPES) & set(DType.__members__) == set()
+    assert set(ATTRIBUTES) & OPERATOR_ATTRIBUTES == {"device", "nonlinearity"}
 
 
 def test_words_are_told_apart_without_case_and_underscores() -> None:
-    squashed_names = list(map(squashed, foreign_words.OPERATORS))
+    squashed_names = list(map(squashed, OPERATORS))
     assert len(set(squashed_names)) == len(squashed_names)
 
 
-@pytest.mark.parametrize("name", foreign_words.RENAMED)
+@pytest.mark.parametrize("name", RENAMED)
 def test_a_renamed_attribute_is_one_that_no_operator_has_beside_its_new_name(name: str) -> None:
     owners = [{info.name for info in attributes(operator)} for operator in known_operators().values()]
-    for other in foreign_words.RENAMED[name]:
+    for other in RENAMED[name]:
         assert any(other in own and name not in own for own in owners)
 
 
 def test_a_name_that_begins_with_an_underscore_may_stay_unused() -> None:
     used = "output p = x -> linear(n)\n "
-    assert told(used + "_, h, _ = x -> unsqueeze(1) -> lstm(8, return_state = true)\n output h") == []
-    assert told(used + "_left = x -> tanh") == []
-    assert [mistake[:2] for mistake in told(used + "left = x -> tanh")] == [("unused-value", "left")]
+    assert diagnose(used + "_, h, _ = x -> unsqueeze(1) -> lstm(8, return_state = true)\n output h") == []
+    assert diagnose(used + "_left = x -> tanh") == []
+    assert [mistake[:2] for mistake in diagnose(used + "left = x -> tanh")] == [("unused-value", "left")]
 
 
-@pytest.mark.parametrize("name", sorted(foreign_words.WITH_AXIS))
+@pytest.mark.parametrize("name", sorted(WITH_AXIS))
 def test_the_text_to_write_has_the_axis_of_the_call(name: str) -> None:
     for argument in ("(0)", "(axis = 0)", "(dim = 0)"):
-        ((_, _, help_),) = told(f"z = x -> {name}{argument}")
-        assert help_ == foreign_words.OPERATORS[name].replace("(1)", "(0)")
+        ((_, _, help_),) = diagnose(f"z = x -> {name}{argument}")
+        assert help_ == OPERATORS[name].replace("(1)", "(0)")
         for snippet in re.findall("`([^`]+)`", help_):
             assert "(0)" in snippet
             assert any(map(is_valid, texts(snippet))), snippet
@@ -163,22 +171,22 @@ def test_the_text_to_write_has_the_axis_of_the_call(name: str) -> None:
     ],
 )
 def test_the_text_to_write_is_made_of_the_statement(statement: str, snippet: str) -> None:
-    ((_, _, help_),) = told(statement)
+    ((_, _, help_),) = diagnose(statement)
     (found,) = re.findall("`([^`]+)`", help_ or "")
     assert found == snippet
     valid = f"output q = {snippet}" if "->" in snippet else f"if {snippet} {{ output q = x -> tanh }}"
-    assert [code for code, _, _ in told(valid) if code != "unused-value"] == []
+    assert [code for code, _, _ in diagnose(valid) if code != "unused-value"] == []
 
 
 def test_a_reversed_and_a_rolled_axis_are_those_of_pytorch() -> None:
     x = torch.randn(3, 8)
     for word, wanted in (("flip", x.flip(1)), ("roll", x.roll(1, 1))):
-        (snippet,) = re.findall("`([^`]+)`", foreign_words.OPERATORS[word])
+        (snippet,) = re.findall("`([^`]+)`", OPERATORS[word])
         graph = parse(f"model m {{ input x: f32[N, 8]  output y = {snippet} }}")
         torch.testing.assert_close(evaluate(graph, {"x": x})["y"], wanted)
 
 
-@pytest.mark.parametrize("text", [foreign_words.OPEN_SIZE, foreign_words.TRANSPOSE, SCAN, *HINTS])
+@pytest.mark.parametrize("text", [OPEN_SIZE, TRANSPOSE, SCAN, *HINTS])
 def test_help_that_stands_in_no_table_is_valid(text: str) -> None:
     for snippet in re.findall("`([^`]+)`", text):
         number = re.fullmatch(r"[0-9.]+", snippet)
@@ -191,10 +199,10 @@ def test_help_that_stands_in_no_table_is_valid(text: str) -> None:
 
 
 def test_dtypes_are_dtypes() -> None:
-    assert set(foreign_words.DTYPES.values()) <= set(DType.__members__)
+    assert set(DTYPES.values()) <= set(DType.__members__)
 
 
 def test_the_tables_import_nothing() -> None:
     heavy = {"torch", "numpy", "onnx"}
-    code = f"import sys, archc.language.syntax.foreign_words; sys.exit(bool({heavy} & set(sys.modules)))"
+    code = f"import sys, archc.language.syntax.foreign_syntax; sys.exit(bool({heavy} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

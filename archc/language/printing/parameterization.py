@@ -13,7 +13,7 @@ from archc.codegen.outline.multiples import multiple_of
 from archc.codegen.outline.own_sizes import MODEL, in_own_sizes, operator_in_own_sizes, renamed, sizes_of
 from archc.codegen.outline.program import Apply, Definition, Loop, Program, Recurrence, Statement, Use
 from archc.codegen.outline.unrolling import unroll
-from archc.language.printing import spelling
+from archc.language.printing import syntax_nodes
 from archc.language.syntax import tree
 from archc.operator.base import Operator
 from archc.types.attributes import attributes
@@ -55,15 +55,15 @@ class Parameters:
         return self.operators.get(step, step.nodes[0].op)
 
 
-def parametrize(program: Program, reserved: frozenset[str]) -> dict[Definition, Parameters]:
+def parameterize(program: Program, reserved: frozenset[str]) -> dict[Definition, Parameters]:
     """The attributes of every definition; no name is among those reserved."""
     found: dict[Definition, Parameters] = {}
     for definition in program.definitions:
-        found[definition] = _Parametrizer(definition, found, reserved).run()
+        found[definition] = _Parameterizer(definition, found, reserved).run()
     return found
 
 
-class _Parametrizer:
+class _Parameterizer:
     def __init__(self, definition: Definition, inner: Mapping[Definition, Parameters], reserved: frozenset[str]):
         self.definition, self.inner, self.reserved = definition, inner, reserved
         self.found = Parameters()
@@ -163,11 +163,11 @@ class _Parametrizer:
     def _end(self, loop: Loop) -> tree.Expression:
         ends = tuple(loop.first + count for count in loop.counts)
         if all(end == ends[0] for end in ends):
-            return spelling.value(ends[0])
-        return spelling.name(self._parameter("depth", loop.lists[0].rpartition(".")[2], ends))
+            return syntax_nodes.value(ends[0])
+        return syntax_nodes.name(self._parameter("depth", loop.lists[0].rpartition(".")[2], ends))
 
     def _step(self, steps: Sequence[Apply | Use], loop: Loop | None) -> None:
-        """Parametrize what is one statement in the text."""
+        """Parameterize what is one statement in the text."""
         first = steps[0]
         if loop is not None:
             self.found.lists.setdefault(loop, {})
@@ -184,7 +184,7 @@ class _Parametrizer:
                     self._is_default(first, name, value) for row in values for value in row
                 )
                 if isinstance(first, Use) and not is_default:
-                    given[name] = spelling.value(rows[0][0])
+                    given[name] = syntax_nodes.value(rows[0][0])
             else:
                 parts = first.member.name.split(".") if first.member is not None else []
                 prefix = next((part for part in reversed(parts) if not part.isdecimal()), "")
@@ -213,7 +213,9 @@ class _Parametrizer:
 
     def _varying(self, name: str, prefix: str, rows: list[Row], loop: Loop | None) -> tree.Expression:
         if all(list(row) == list(rows[0]) for row in rows):
-            return self._multiple(name, tuple(rows[0])) or spelling.name(self._parameter(name, prefix, tuple(rows[0])))
+            return self._multiple(name, tuple(rows[0])) or syntax_nodes.name(
+                self._parameter(name, prefix, tuple(rows[0]))
+            )
         assert loop is not None, "without a loop there is one row"
         plural = name if name.endswith("s") else f"{name}_list" if name.endswith(("ed", *digits)) else f"{name}s"
         columns = [list(column[:count]) for column, count in zip(zip(*rows), loop.counts)]
@@ -225,10 +227,10 @@ class _Parametrizer:
                 lists[found] = columns[0]
         else:
             found = self._parameter(plural, prefix, tuple(columns))
-        number: tree.Expression = spelling.name(self.found.variable)
+        number: tree.Expression = syntax_nodes.name(self.found.variable)
         if loop.first:
-            number = tree.BinaryExpression(spelling.NOWHERE, "-", number, spelling.value(loop.first))
-        return tree.IndexExpression(spelling.NOWHERE, spelling.name(found), (number,))
+            number = tree.BinaryExpression(syntax_nodes.NOWHERE, "-", number, syntax_nodes.value(loop.first))
+        return tree.IndexExpression(syntax_nodes.NOWHERE, syntax_nodes.name(found), (number,))
 
     def _multiple(self, wanted: str, values: Row) -> tree.Expression | None:
         """`4 * channels`, where values are that and no attribute of the block's own."""
@@ -237,10 +239,10 @@ class _Parametrizer:
         multiple = multiple_of(self.definition, values)
         if multiple is None or (multiple.name in self.definition.sizes and self.found.sizes is None):
             return None
-        base = spelling.name(self._parameter(multiple.name, "", multiple.base))
+        base = syntax_nodes.name(self._parameter(multiple.name, "", multiple.base))
         if multiple.factor > 0:
-            return tree.BinaryExpression(spelling.NOWHERE, "*", spelling.value(multiple.factor), base)
-        return tree.BinaryExpression(spelling.NOWHERE, "//", base, spelling.value(-multiple.factor))
+            return tree.BinaryExpression(syntax_nodes.NOWHERE, "*", syntax_nodes.value(multiple.factor), base)
+        return tree.BinaryExpression(syntax_nodes.NOWHERE, "//", base, syntax_nodes.value(-multiple.factor))
 
     def _parameter(self, name: str, prefix: str, values: tuple[Any, ...]) -> str:
         # What is always equal is one attribute; so the names do not depend on how many the text had for it.

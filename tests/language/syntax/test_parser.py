@@ -13,9 +13,9 @@ from lark import Lark
 from archc.diagnostics import Diagnostics, Source, Span
 from archc.language.syntax import tables, tree
 from archc.language.syntax.parser import parse, parse_pipeline, parse_value
-from archc.language.syntax.tree_builder import Builder
+from archc.language.syntax.tree_builder import TreeBuilder
 from archc.language.syntax.unparse import expression_text
-from tests.language.trees import parsed, plain, value_of
+from tests.language.syntax.trees import parsed, plain, value_of
 
 
 def nested(expression: tree.Expression) -> str:
@@ -26,7 +26,7 @@ def nested(expression: tree.Expression) -> str:
         case tree.UnaryExpression():
             return f"({expression.operator} {nested(expression.operand)})"
         case tree.Chain():
-            return f"({nested(expression.source)} -> {' -> '.join(s.span.text for s in expression.stages)})"
+            return f"({nested(expression.source)} -> {' -> '.join(s.span.text for s in expression.steps)})"
         case tree.RangeExpression():
             return f"({nested(expression.start)} .. {nested(expression.stop)})"
         case _:
@@ -105,7 +105,7 @@ def test_statements_need_no_separator() -> None:
 def test_devices_on_one_line() -> None:
     (devices,) = parsed("devices box { a = cuda(0)   b = cuda(1)   link a <-> b = 50GB/s }").items
     assert isinstance(devices, tree.DevicesStatement)
-    assert [type(item).__name__ for item in devices.items] == ["Assign", "Assign", "Link"]
+    assert [type(item).__name__ for item in devices.items] == ["Assign", "Assign", "LinkStatement"]
 
 
 def test_else_if_is_an_if_within_the_other_branch() -> None:
@@ -116,10 +116,10 @@ def test_else_if_is_an_if_within_the_other_branch() -> None:
     assert [statement.targets[0].name for statement in (*inner.body, *inner.otherwise)] == ["x", "y"]
 
 
-def test_stages_with_labels_indices_and_slices() -> None:
+def test_steps_with_labels_indices_and_slices() -> None:
     chain = value_of("x -> h[i].a: att.Block(2:4, on = [1, 2]) -> relu() -> relu -> h[0].a")
     assert isinstance(chain, tree.Chain)
-    block, called, bare, again = chain.stages
+    block, called, bare, again = chain.steps
     assert block.label is not None
     index, field = block.label.parts
     assert block.label.name == "h"
@@ -151,8 +151,8 @@ def test_spans_are_those_of_the_text() -> None:
     assert assign.targets[0].span.text == "y"
     assert assign.value.source.span.text == "(a + b)"
     assert assign.value.source.left.span.text == "a"
-    (stage,) = assign.value.stages
-    assert [stage.span.text, stage.label.span.text, stage.callee.span.text] == ["c1: conv(3)", "c1", "conv"]
+    (step,) = assign.value.steps
+    assert [step.span.text, step.label.span.text, step.callee.span.text] == ["c1: conv(3)", "c1", "conv"]
     assert [comment.text for comment in file.comments] == ["# end"]
     assert (assign.span.line, assign.span.column) == (2, 3)
 
@@ -168,9 +168,9 @@ def test_the_comment_right_above_a_definition_documents_it() -> None:
 )
 def test_pipelines_of_the_command_line(text: str) -> None:
     diagnostics = Diagnostics()
-    stages = parse_pipeline(Source(text), diagnostics)
-    assert [stage.callee.name for stage in stages if isinstance(stage.callee, tree.Name)] == ["lowrank", "quant"]
-    assert [argument.name for argument in stages[0].arguments] == ["energy", "on"]
+    steps = parse_pipeline(Source(text), diagnostics)
+    assert [step.callee.name for step in steps if isinstance(step.callee, tree.Name)] == ["lowrank", "quant"]
+    assert [argument.name for argument in steps[0].arguments] == ["energy", "on"]
     assert not diagnostics.found
 
 
@@ -189,7 +189,7 @@ def test_long_texts_do_not_recurse() -> None:
     assert count == terms
     chain = value_of("x" + " -> f" * terms)
     assert isinstance(chain, tree.Chain)
-    assert len(chain.stages) == terms
+    assert len(chain.steps) == terms
 
 
 def test_the_garbage_collector_runs_again_after_a_parse() -> None:
@@ -203,7 +203,7 @@ def test_the_tables_on_disk_are_those_of_the_grammar() -> None:
     stored = json.loads(tables._TABLES.read_text("utf-8"))
     made = json.loads(tables.make_tables())
     assert stored["fingerprint"] == made["fingerprint"], "run `python -m archc.language.syntax.tables`"
-    loaded, built = tables.load_grammar(Builder()), tables._build(tables._GRAMMAR.read_text("utf-8"), None)
+    loaded, built = tables.load_grammar(TreeBuilder()), tables._build(tables._GRAMMAR.read_text("utf-8"), None)
     assert isinstance(loaded, Lark)
     rules = [{str(rule) for rule in machine.rules} for machine in (loaded, built)]
     assert rules[0] == rules[1]
@@ -211,7 +211,7 @@ def test_the_tables_on_disk_are_those_of_the_grammar() -> None:
 
 def test_parsing_imports_no_heavy_library() -> None:
     code = (
-        "import sys; from archc.language import parser, formatter, loading;"
+        "import sys; import archc.language.syntax.formatter, archc.language.elaboration.loading;"
         "print([m for m in ('torch', 'onnx', 'numpy', 'rich', 'networkx') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -11,7 +11,7 @@ from archc.language.syntax import tree
 from archc.language.syntax.formatter import WIDTH, format
 from archc.language.syntax.parser import _machine
 from archc.language.syntax.unparse import expression_text, number_text, string_text
-from tests.language.trees import KEYWORDS, SPAN, Drawn, drawn, expressions, files, parsed, plain, value_of
+from tests.language.syntax.trees import KEYWORDS, SPAN, Drawn, drawn, expressions, files, parsed, plain, value_of
 
 # Which trees are drawn depends on the modules that are imported: Hypothesis mixes constants of theirs in.  Shrinking a
 # tree of this size takes minutes; reading it takes less.

@@ -18,7 +18,7 @@ from archc.ops.linear import Embedding, Linear
 from archc.types.dims import symbol
 from archc.types.storage import Int8
 from archc.types.tensor_type import DType, TensorType
-from tests.language.printed import FIXED, REWRITTEN
+from tests.language.printing.printed import FIXED, REWRITTEN
 from tests.language.random_graphs import random_graph
 
 
