@@ -12,7 +12,7 @@ from archc.types.records import record
 
 
 @record
-class Unit:
+class QuantityUnit:
     """A unit: what it measures, and how many of its base unit it is.
 
     The base units are the byte, the byte a second, the second, and the plain number.
@@ -36,11 +36,11 @@ _BYTES = {
 _COUNTS = {"k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15}
 _TIMES = {"s": 1, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 
-UNITS: dict[str, Unit] = {
-    **{name: Unit("bytes", factor) for name, factor in _BYTES.items()},
-    **{f"{name}/s": Unit("bytes a second", factor) for name, factor in _BYTES.items()},
-    **{name: Unit("seconds", factor) for name, factor in _TIMES.items()},
-    **{name: Unit("a number", factor) for name, factor in _COUNTS.items()},
+UNITS: dict[str, QuantityUnit] = {
+    **{name: QuantityUnit("bytes", factor) for name, factor in _BYTES.items()},
+    **{f"{name}/s": QuantityUnit("bytes a second", factor) for name, factor in _BYTES.items()},
+    **{name: QuantityUnit("seconds", factor) for name, factor in _TIMES.items()},
+    **{name: QuantityUnit("a number", factor) for name, factor in _COUNTS.items()},
 }
 """The units that a number may carry: bytes, bytes a second, times, and the thousands of plain numbers."""
 

@@ -26,14 +26,14 @@ class TooDeep(Exception):
     """A text that is nested too deeply to parse; this was reported."""
 
 
-class _Body(NamedTuple):
+class _ParsedBody(NamedTuple):
     """The statements between braces, and the closing brace."""
 
     statements: tuple[tree.Statement, ...]
     end: Token
 
 
-class _Arguments(NamedTuple):
+class _ParsedArguments(NamedTuple):
     arguments: tuple[tree.Argument, ...]
     end: Token
 
@@ -122,9 +122,9 @@ class TreeBuilder(Transformer[Token, Any]):
 
     # Statements -----------------------------------------------------------------------------------------
 
-    def body(self, parts: Parts) -> _Body:
+    def body(self, parts: Parts) -> _ParsedBody:
         *statements, end = parts
-        return _Body(tuple(statements), end)
+        return _ParsedBody(tuple(statements), end)
 
     def input(self, parts: Parts) -> tree.Input:
         keyword, name, type_, mark = parts
@@ -232,10 +232,10 @@ class TreeBuilder(Transformer[Token, Any]):
 
     layer_call = call
 
-    def arguments(self, parts: Parts) -> _Arguments:
+    def arguments(self, parts: Parts) -> _ParsedArguments:
         *arguments, end = parts
         self._check_order(arguments)
-        return _Arguments(tuple(arguments), end)
+        return _ParsedArguments(tuple(arguments), end)
 
     def keyword_argument(self, parts: Parts) -> tree.Argument:
         name, value = parts

@@ -168,9 +168,9 @@ class Unparser:
 
     def expression(self, expression: tree.Expression | tree.SliceExpression | tree.Ellipsis, least: int = 0) -> str:
         """The text of an expression, in parentheses if it holds together less tightly than `least`."""
-        binding = _binding(expression)
+        precedence = _precedence(expression)
         text = self._bare(expression)
-        return f"({text})" if binding < least else text
+        return f"({text})" if precedence < least else text
 
     def choice(self, expression: tree.Expression | tree.SliceExpression) -> str:
         """The text of an expression that stands within brackets, where a conditional needs no parentheses."""
@@ -189,7 +189,7 @@ class Unparser:
                 return self._postfix(node)
             case tree.UnaryExpression():
                 sign = "not " if node.operator == "not" else node.operator
-                return sign + self.expression(node.operand, _binding(node))
+                return sign + self.expression(node.operand, _precedence(node))
             case tree.RangeExpression():
                 return f"{self.expression(node.start, Precedence.OR)}..{self.expression(node.stop, Precedence.OR)}"
             case tree.SliceExpression():
@@ -223,15 +223,15 @@ class Unparser:
         broken = self.style.sums and not self._depth and not self._in_sum  # the outermost sum only
         outer, self._in_sum = self._in_sum, True
         while isinstance(current, tree.BinaryExpression) and _BINARY[current.operator] >= least:
-            binding = _BINARY[current.operator]
-            right = Precedence.SIGN if binding is Precedence.POWER else binding + 1
+            precedence = _BINARY[current.operator]
+            right = Precedence.SIGN if precedence is Precedence.POWER else precedence + 1
             gap = " "
-            if broken and binding is Precedence.SUM:
+            if broken and precedence is Precedence.SUM:
                 self._margin = self.indent + 4
                 gap = "\n" + " " * self._margin
             pieces.append(f"{gap}{current.operator} {self.expression(current.right, right)}")
             # Power groups to the right, comparisons do not group at all; the others group to the left.
-            least = binding + 1 if binding in (Precedence.POWER, Precedence.COMPARISON) else binding
+            least = precedence + 1 if precedence in (Precedence.POWER, Precedence.COMPARISON) else precedence
             current = current.left
         if broken:
             self._margin = self.indent
@@ -360,7 +360,7 @@ class Unparser:
         return "".join(("  " if behind and i == 0 else margin) + comment.text for i, comment in enumerate(comments))
 
 
-def _binding(node: tree.Expression | tree.SliceExpression | tree.Ellipsis) -> Precedence:
+def _precedence(node: tree.Expression | tree.SliceExpression | tree.Ellipsis) -> Precedence:
     match node:
         case tree.Conditional():
             return Precedence.CONDITIONAL
