@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from archc.codegen import TARGETS, WEIGHTLESS_TARGETS
-from archc.collector import paused_collector
 from archc.diagnostics import ArchcError, Diagnostics, Source, did_you_mean, error, listed, silent
 from archc.driver.arguments import check_types, passes_of, plain_settings, targets_of, with_former_names
 from archc.driver.emission import file_title, source_title
 from archc.driver.pipelines import check_pipelines, value_of
 from archc.driver.views import draw
+from archc.garbage_collector import paused_collector
+from archc.ir.given_sizes import sizes_from
 from archc.ir.graph import Graph
-from archc.ir.sizes import sizes_from
 from archc.ir.stages import Stages
 from archc.language.elaboration.devices import devices_of
 from archc.language.elaboration.elaborate import elaborate
@@ -340,7 +340,7 @@ def compile(
     """
     from archc.driver.binding import bind_fresh, bind_given
     from archc.passmanager.calibration import Calibration, read_calibration, warn_of_constant
-    from archc.weights.memory import arrays_of, tensors_of
+    from archc.weights.load import arrays_of, tensors_of
 
     check_types(
         text=text, model=model, passes=passes, weights=weights, rename=rename, calib=calib, set=set, seed=seed,

@@ -7,8 +7,8 @@ from typing import Literal
 
 import numpy as np
 
-from archc.analysis.coupling import Coupling, Group
-from archc.analysis.freedom import Spot
+from archc.analysis.coupling import ChannelGroup, Coupling
+from archc.analysis.shrinkable_axes import NodeIndex
 from archc.ir.graph import Graph
 from archc.passmanager import Context
 
@@ -21,16 +21,16 @@ Wanted = Callable[[str], bool]
 
 def choose(
     coupling: Coupling, sparsity: float, scope: Scope, wanted: Wanted = lambda path: True, multiple: int = 1
-) -> list[Group]:
+) -> list[ChannelGroup]:
     """The groups to remove, family by family, the least important first.
 
     Args:
         multiple: the width of each layer that becomes narrower is a multiple of it.
     """
     norms = _Norms(coupling.graph)
-    pools: list[list[tuple[float, Group]]] = []
+    pools: list[list[tuple[float, ChannelGroup]]] = []
     for family in coupling.families():
-        groups = [group for group in family if _spare(coupling, group) and all(map(wanted, group.makers))]
+        groups = [group for group in family if _spare(coupling, group) and all(map(wanted, group.producers))]
         importances = np.array([norms.of(group) for group in groups])
         finite = np.isfinite(importances)  # a group with numbers that are none is not for comparing, and stays
         if scope == "global" and finite.any():
@@ -42,7 +42,7 @@ def choose(
     if multiple == 1:
         return chosen
     numbers = {group.number for group in chosen}
-    aligned: list[Group] = []
+    aligned: list[ChannelGroup] = []
     for pool in pools:
         ranking = [group for _, group in sorted(pool, key=lambda ranked: ranked[0])]
         aligned += align(coupling, ranking, [group for group in ranking if group.number in numbers], multiple)
@@ -71,7 +71,7 @@ class _Norms:
         self._graph = graph
         self._squares: dict[tuple[str, int], np.ndarray] = {}
 
-    def of(self, group: Group) -> float:
+    def of(self, group: ChannelGroup) -> float:
         """The importance of a group."""
         return float(
             np.sqrt(
@@ -91,56 +91,56 @@ class _Norms:
         return self._squares[path, axis]
 
 
-def _spare(coupling: Coupling, group: Group) -> bool:
+def _spare(coupling: Coupling, group: ChannelGroup) -> bool:
     """Whether anything would be left without the group."""
-    return all(count < coupling.sizes[spot] for spot, count in group.spots.items())
+    return all(count < coupling.sizes[spot] for spot, count in group.index_counts.items())
 
 
-def _least(pool: Sequence[tuple[float, Group]], count: int, left: dict[Spot, int]) -> list[Group]:
+def _least(pool: Sequence[tuple[float, ChannelGroup]], count: int, left: dict[NodeIndex, int]) -> list[ChannelGroup]:
     """The least important groups of a pool, as many as asked for if no index loses its last element."""
-    chosen: list[Group] = []
+    chosen: list[ChannelGroup] = []
     for _, group in sorted(pool, key=lambda ranked: ranked[0]):
         if len(chosen) == count:
             break
-        if all(number < left[spot] for spot, number in group.spots.items()):
+        if all(number < left[spot] for spot, number in group.index_counts.items()):
             chosen.append(group)
-            for spot, number in group.spots.items():
+            for spot, number in group.index_counts.items():
                 left[spot] -= number
     return chosen
 
 
 def remark(context: Context, coupling: Coupling, removed: set[int], wanted: Wanted) -> None:
     """Say of every layer that makes channels how many it keeps, and why not fewer."""
-    having: dict[Spot, list[Group]] = {}
+    having: dict[NodeIndex, list[ChannelGroup]] = {}
     for group in coupling.groups:
-        for spot in group.spots:
+        for spot in group.index_counts:
             having.setdefault(spot, []).append(group)
     said: set[str] = set()
-    for use, spots in coupling.made():
+    for use, spots in coupling.produced_axes():
         layer = use.node.title
         if layer in said:
             continue
         said.add(layer)
-        size = coupling.freedom.size(use.place)
-        left = None if use.place in coupling.freedom.fixed else len(coupling.kept(use.place, removed))
+        size = coupling.shrinkable.size(use.place)
+        left = None if use.place in coupling.shrinkable.fixed_axes else len(coupling.kept(use.place, removed))
         if left is not None and left != size:
             message = f"{left} of {size} channels are left"
             context.rewrote(layer, message, channels_before=str(size), channels_after=left)
         else:
             groups = [group for spot in spots for group in having.get(spot, [])]
             if all(group.reason is not None for group in groups):
-                reason = groups[0].reason if groups else coupling.freedom.held[spots[0]]
+                reason = groups[0].reason if groups else coupling.shrinkable.fixed_indices[spots[0]]
                 context.inapplicable(layer, f"its channels stay: {reason}")
             else:
                 context.left(layer, _obstacle(coupling, layer, groups, wanted))
 
 
-def _obstacle(coupling: Coupling, layer: str, groups: Sequence[Group], wanted: Wanted) -> str:
+def _obstacle(coupling: Coupling, layer: str, groups: Sequence[ChannelGroup], wanted: Wanted) -> str:
     """Reason that a layer keeps all channels, though some of its groups could be removed."""
     free = [group for group in groups if group.reason is None]
     if not wanted(layer):
         return "not selected"
-    others = [other for group in free for other in group.makers if not wanted(other)]
+    others = [other for group in free for other in group.producers if not wanted(other)]
     if others:
         return f"coupled with `{others[0]}`, which is not selected"
     if not any(_spare(coupling, group) for group in free):

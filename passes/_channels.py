@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from archc.ir.graph import Node
+from archc.types.extent_solver import Solution
 from archc.types.signature import Axis, Index, Pattern
-from archc.types.solve import Solution
 
 Array = npt.NDArray[Any]
 

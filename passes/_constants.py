@@ -12,7 +12,7 @@ from archc.ops.create import Full
 from archc.passmanager import Context
 from archc.types.attributes import attributes
 from archc.types.dims import SymbolicDim
-from archc.weights.dtypes import from_torch
+from archc.weights.dtype_conversion import from_torch
 
 from ._layers import Names
 

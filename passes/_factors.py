@@ -8,7 +8,7 @@ import numpy as np
 
 from archc.ir.graph import Graph
 from archc.passmanager import Context
-from archc.types.storage import LowRank
+from archc.types.storage import LowRankStorage
 
 from ._layers import Layer
 from ._svd import Svd
@@ -41,7 +41,7 @@ def store_factors(graph: Graph, context: Context, layer: Layer, ranks: Ranks) ->
         right, left = svd.factors(rank)
         stored = {path: left, f"{path}_right": right.reshape(rank, *values.shape[1:])}
         dtype = values.dtype
-        storage = LowRank(rank)
+        storage = LowRankStorage(rank)
         context.rewriter.set_storage(path, storage, {key: factor.astype(dtype) for key, factor in stored.items()})
         context.rewrote(
             layer.path,

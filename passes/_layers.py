@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from archc.analysis.cost import Costs
+from archc.analysis.cost import NodeCosts
 from archc.ir.graph import Graph, Node, Scope
 from archc.operator.base import Operator
 
@@ -99,4 +99,4 @@ Work = Callable[[Node], int]
 
 def work_at(graph: Graph, sizes: Mapping[str, int]) -> Work:
     """The multiply-adds of each node in one run at these sizes."""
-    return Costs(graph, sizes).multiply_adds
+    return NodeCosts(graph, sizes).multiply_adds

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from archc.analysis.cost import tensor_bytes
-from archc.analysis.devices import Place
-from archc.analysis.stage_costs import NodeCosts
-from archc.analysis.stage_flow import Told, asked_by_nodes, flow, sent_for
+from archc.analysis.devices import StageDevice
+from archc.analysis.stage_costs import DeviceNodeCosts
+from archc.analysis.stage_transfers import SizeSource, required_sizes_by_node, stage_transfers, transferred_value
 from archc.ir.graph import Graph, Node, Value
 from archc.ir.scans import Scan, schedule
 from archc.partitioning import Kind, Problem, Shared, Task, Tensor
@@ -26,12 +26,14 @@ class StageProblem:
         all_used: whether every device gets a stage.
     """
 
-    def __init__(self, graph: Graph, places: Sequence[Place], sizes: Mapping[str, int], limit: float, all_used: bool):
+    def __init__(
+        self, graph: Graph, places: Sequence[StageDevice], sizes: Mapping[str, int], limit: float, all_used: bool
+    ):
         self.nodes = graph.nodes()
         self.places = tuple(places)
         self._graph, self._sizes, self._limit, self._all_used = graph, sizes, limit, all_used
-        self.told: list[Told] = []
-        self._asked = asked_by_nodes(graph)
+        self.told: list[SizeSource] = []
+        self._asked = required_sizes_by_node(graph)
         self._number = {node: number for number, node in enumerate(self.nodes)}
         self._first = {number for number, node in enumerate(self.nodes) if not node.operands}
         self._groups = list(range(len(self.nodes)))
@@ -42,7 +44,7 @@ class StageProblem:
             key = (number,) if self._in_order else (type(place.device), *_abilities(place))
             self._kinds.setdefault(key, []).append(number)
         self._shared = _shared(self.nodes)
-        self._costs = NodeCosts(graph, sizes)
+        self._costs = DeviceNodeCosts(graph, sizes)
         for item in schedule(graph):
             if isinstance(item, Scan):  # the state goes round in it
                 self.tie(item.nodes)
@@ -63,13 +65,13 @@ class StageProblem:
         self.told += fresh
         return bool(fresh)
 
-    def lacking(self, stage_of: Mapping[Node, int]) -> list[Told]:
+    def lacking(self, stage_of: Mapping[Node, int]) -> list[SizeSource]:
         """What a split needs told that this problem does not count yet."""
         known = {(told.node, told.input) for told in self.told}
-        found = flow(self._graph, stage_of, self._asked).told
+        found = stage_transfers(self._graph, stage_of, self._asked).size_sources
         return [told for told in found if (told.node, told.input) not in known]
 
-    def place_of(self, device: int) -> Place:
+    def place_of(self, device: int) -> StageDevice:
         """The place of a device as the partitioner numbers them."""
         ordered = [number for numbers in self._kinds.values() for number in numbers]
         return self.places[ordered[device]]
@@ -106,7 +108,7 @@ class StageProblem:
             order=tuple(range(len(self.places))) if self._in_order else None,
         )
 
-    def _task(self, node: Node, kinds: Sequence[Place]) -> Task:
+    def _task(self, node: Node, kinds: Sequence[StageDevice]) -> Task:
         own = sum(self._graph.weights[path].nbytes for path in set(node.weights.values()) if path not in self._shared)
         return Task(
             name=node.title,
@@ -115,7 +117,7 @@ class StageProblem:
             together=self._groups[self._number[node]],
         )
 
-    def _tensors(self, kinds: Sequence[Place]) -> Iterable[Tensor]:
+    def _tensors(self, kinds: Sequence[StageDevice]) -> Iterable[Tensor]:
         for value in (*self._graph.inputs, *(value for node in self.nodes for value in node.results)):
             users = (*self._receivers(value), *(told.node for told in self.told if told.input is value))
             output = self._graph.is_output(value)
@@ -134,7 +136,7 @@ class StageProblem:
         """The nodes that a value is sent to: none for one that is made from another again, and that one's too."""
         maker = value.producer
         results = (value,) if maker is None else maker.results
-        same = (other for other in results if sent_for(other) is value)
+        same = (other for other in results if transferred_value(other) is value)
         return [node for other in same for node in self._graph.consumers(other)]
 
 
@@ -142,10 +144,10 @@ def _sent(value: Value) -> tuple[Value, ...]:
     """What is sent where a value is needed elsewhere: itself, or what it is unpacked from."""
     maker = value.producer
     parts = maker.operands if maker is not None and maker.op.unpacks else (value,)
-    return tuple(dict.fromkeys(map(sent_for, parts)))
+    return tuple(dict.fromkeys(map(transferred_value, parts)))
 
 
-def _abilities(place: Place) -> tuple[object, ...]:
+def _abilities(place: StageDevice) -> tuple[object, ...]:
     device = place.device
     return device.memory, device.speed, device.bandwidth
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 
-from archc.analysis.devices import Place
+from archc.analysis.devices import StageDevice
 from archc.analysis.stage_costs import StageCost, duration, stage_costs
-from archc.analysis.stage_flow import asked_by_nodes, flow
+from archc.analysis.stage_transfers import required_sizes_by_node, stage_transfers
 from archc.diagnostics import ArchcError, error
 from archc.ir.graph import Graph, Node
 from archc.ir.stages import Stages
@@ -23,7 +23,7 @@ LITTLE_GAIN = 1.1
 def remark(
     graph: Graph,
     context: Context,
-    taken: Sequence[Place],
+    taken: Sequence[StageDevice],
     sizes: Mapping[str, int],
     undivided: float,
     bound: float,
@@ -57,7 +57,7 @@ def remark(
         gain=round(gain, 4),
         lower_bound=slowest.load if best else bound,
     )
-    for told in flow(graph, stages.of_node, asked_by_nodes(graph)).told:
+    for told in stage_transfers(graph, stages.of_node, required_sizes_by_node(graph)).size_sources:
         context.note(
             graph.name, f"stage {told.stage} receives `{told.input.name}` too, which tells the size {told.size}"
         )
@@ -73,7 +73,7 @@ def _little(gain: float, slowest: StageCost) -> str:
     return f"splitting hardly pays ({gain:.2f}x): {where}, nearly all that there is to do"
 
 
-def _stage(say: Callable[..., None], cost: StageCost, place: Place, total: float) -> None:
+def _stage(say: Callable[..., None], cost: StageCost, place: StageDevice, total: float) -> None:
     """The remark on one stage."""
     where = f" on `{place.title}`" if place.named else ""
     share = cost.load / total if total else 0.0

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from archc.analysis.coupling import Coupling, Group
-from archc.analysis.freedom import Spot
+from archc.analysis.coupling import ChannelGroup, Coupling
+from archc.analysis.shrinkable_axes import NodeIndex
 
 
-def align(coupling: Coupling, ranking: Sequence[Group], chosen: Sequence[Group], multiple: int) -> list[Group]:
+def align(
+    coupling: Coupling, ranking: Sequence[ChannelGroup], chosen: Sequence[ChannelGroup], multiple: int
+) -> list[ChannelGroup]:
     """The groups of one family to remove, so that the width of the layer that makes them is a multiple.
 
     The nearest width is chosen, the wider of two.  No group is removed if no narrower width is a multiple.
@@ -27,21 +29,21 @@ def align(coupling: Coupling, ranking: Sequence[Group], chosen: Sequence[Group],
     return list(ranking[:nearest])
 
 
-def _axis(coupling: Coupling, family: Sequence[Group]) -> tuple[int, int] | None:
+def _axis(coupling: Coupling, family: Sequence[ChannelGroup]) -> tuple[int, int] | None:
     """The width of the layer that makes a family of groups, and that of one group; None without such a layer."""
-    for use, _ in coupling.made():
-        size = coupling.freedom.size(use.place)
-        if family and use.node.title in family[0].makers and isinstance(size, int):
+    for use, _ in coupling.produced_axes():
+        size = coupling.shrinkable.size(use.place)
+        if family and use.node.title in family[0].producers and isinstance(size, int):
             each = size - len(coupling.kept(use.place, {family[0].number}))
             if each:
                 return size, each
     return None
 
 
-def _leaves_some(coupling: Coupling, removed: Sequence[Group]) -> bool:
+def _leaves_some(coupling: Coupling, removed: Sequence[ChannelGroup]) -> bool:
     """Return whether no index loses its last element."""
-    gone: dict[Spot, int] = {}
+    gone: dict[NodeIndex, int] = {}
     for group in removed:
-        for spot, count in group.spots.items():
+        for spot, count in group.index_counts.items():
             gone[spot] = gone.get(spot, 0) + count
     return all(count < coupling.sizes[spot] for spot, count in gone.items())

@@ -6,11 +6,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from archc.analysis.devices import Cpu, Place
+from archc.analysis.devices import Cpu, StageDevice
 from archc.diagnostics import did_you_mean, error
+from archc.ir.given_sizes import read_sizes
 from archc.ir.graph import Graph
-from archc.ir.sizes import read_sizes
-from archc.ir.stages import divided
+from archc.ir.stages import has_stages
 from archc.partitioning import Infeasible, Stage, solve
 from archc.passmanager import UNDIVIDED, Context, Pass
 from archc.passmanager.sizes import choose_sizes
@@ -74,11 +74,11 @@ class Partition(Pass):
             raise AttributeProblem("bad-option", f"`sizes` of `partition`: {problem}", "sizes") from None
 
     def run(self, graph: Graph, context: Context) -> None:
-        if divided(graph):
+        if has_stages(graph):
             raise error(
-                "already-divided",
+                "already-has_stages",
                 f"`{graph.name}` has stages already",
-                help="a model is divided once: drop the second `partition`, or the `to_stage` of the text",
+                help="a model is has_stages once: drop the second `partition`, or the `to_stage` of the text",
             )
         places = self._places(context)
         self._check_count(graph)
@@ -95,9 +95,9 @@ class Partition(Pass):
         cut(graph, context.rewriter, stage_numbers(asked.nodes, stages), names)
         remark(graph, context, taken, sizes, undivided, bound)
 
-    def _places(self, context: Context) -> Sequence[Place]:
+    def _places(self, context: Context) -> Sequence[StageDevice]:
         if self.devices is None:
-            return [Place("cpu", Cpu())] * (self.stages or 1)
+            return [StageDevice("cpu", Cpu())] * (self.stages or 1)
         if self.devices not in context.devices:
             known = ", ".join(f"`{name}`" for name in context.devices)
             raise error(

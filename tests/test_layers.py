@@ -32,7 +32,7 @@ LEVELS = [
     {"weights"},
     {"types"},
     {"partitioning", "runtime"},
-    {"diagnostics", "collector"},
+    {"diagnostics", "garbage_collector", "version"},
 ]
 LEVEL = {room: number for number, rooms in enumerate(LEVELS) for room in rooms}
 FOR_PASSES = {

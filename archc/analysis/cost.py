@@ -9,13 +9,13 @@ import math
 from collections.abc import Mapping
 
 from archc.ir.graph import Graph, Node
-from archc.ir.scans import repetitions
+from archc.ir.scans import repetition_counts
 from archc.types.dims import evaluate
-from archc.types.records import record
+from archc.types.frozen_dataclass import frozen_dataclass
 from archc.types.tensor_type import TensorType
 
 
-@record
+@frozen_dataclass
 class Cost:
     """Figures of a graph or of a part of it.
 
@@ -42,7 +42,7 @@ class Cost:
 
 def cost(graph: Graph, sizes: Mapping[str, int] | None = None) -> Cost:
     """The figures of a whole graph; symbolic sizes are 1 where `sizes` does not give them."""
-    costs = Costs(graph, sizes)
+    costs = NodeCosts(graph, sizes)
     return Cost(
         nodes=len(graph),
         parameters=sum(weight.parameters for weight in graph.weights.values()),
@@ -51,12 +51,12 @@ def cost(graph: Graph, sizes: Mapping[str, int] | None = None) -> Cost:
     )
 
 
-class Costs:
+class NodeCosts:
     """What single nodes of a graph cost in one run; symbolic sizes are 1 where `sizes` does not give them."""
 
     def __init__(self, graph: Graph, sizes: Mapping[str, int] | None = None):
         self._sizes = sizes
-        self._times = {node: evaluate(times, sizes=sizes) for node, times in repetitions(graph).items()}
+        self._times = {node: evaluate(times, sizes=sizes) for node, times in repetition_counts(graph).items()}
 
     def times(self, node: Node) -> int:
         """How often a node is run: once, or in each step of a scan."""

@@ -5,7 +5,7 @@ belongs to the element of its one free factor that it has as a coordinate; in a 
 connected components of all that, over the whole graph, are the groups: heads, channels of a residual, a value and its
 two copies in a concatenation, a row of one weight and a column of the next.  No operator is known by name.
 
-Which factor is free is what `archc.analysis.freedom` says.  A group that has an element which must stay, stays.
+Which factor is free is what `archc.analysis.shrinkable_axes` says.  A group that has an element which must stay, stays.
 """
 
 from __future__ import annotations
@@ -18,30 +18,30 @@ import numpy.typing as npt
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from archc.analysis.freedom import Freedom, Place, Spot, Use
+from archc.analysis.shrinkable_axes import AxisUse, NodeIndex, ShrinkableAxes, TensorAxis
 from archc.ir.graph import Graph, Node
+from archc.types.extent_solver import Extent
 from archc.types.signature import Factor, Index
-from archc.types.solve import Extent
 
 Numbers = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Group:
+class ChannelGroup:
     """Elements that go together, or not at all.
 
     Attributes:
         number: what the group is called in `removed`.
         slices: for each axis of a weight, by path and number, the elements that are in the group.
-        spots: for each index of a node how many of its elements are.
-        makers: the layers that make these channels by a weight of theirs, rather than pass them on.
+        index_counts: for each index of a node how many of its elements are.
+        producers: the layers that make these channels by a weight of theirs, rather than pass them on.
         reason: why they must stay; None where they can go.
     """
 
     number: int
     slices: Mapping[tuple[str, int], Numbers]
-    spots: Mapping[Spot, int]
-    makers: tuple[str, ...]
+    index_counts: Mapping[NodeIndex, int]
+    producers: tuple[str, ...]
     reason: str | None
 
 
@@ -56,31 +56,31 @@ class Coupling:
 
     def __init__(self, graph: Graph):
         self.graph = graph
-        self.freedom = Freedom(graph)
-        self.sizes: dict[Spot, int] = {}
-        self._first: dict[Place | Spot, int] = {}
+        self.shrinkable = ShrinkableAxes(graph)
+        self.sizes: dict[NodeIndex, int] = {}
+        self._first: dict[TensorAxis | NodeIndex, int] = {}
         self._count = 0
         self._stays: dict[int, str] = {}
         self._labels = self._connect()
         self.groups = self._gather()
 
-    def families(self) -> list[list[Group]]:
+    def families(self) -> list[list[ChannelGroup]]:
         """The groups that can go, those together that the same layers make: one could go in place of another."""
-        found: dict[tuple[str, ...], list[Group]] = {}
+        found: dict[tuple[str, ...], list[ChannelGroup]] = {}
         for group in self.groups:
             if group.reason is None:
-                found.setdefault(group.makers, []).append(group)
+                found.setdefault(group.producers, []).append(group)
         return list(found.values())
 
-    def kept(self, place: Place, removed: Collection[int]) -> Numbers:
+    def kept(self, place: TensorAxis, removed: Collection[int]) -> Numbers:
         """The elements of an axis that are left without some groups."""
-        size = self.freedom.size(place)
+        size = self.shrinkable.size(place)
         assert isinstance(size, int), "an axis of unknown size does not shrink"
         return self._kept(self._first.get(place), size, removed)
 
     def extents(self, node: Node, removed: Collection[int]) -> dict[str, Extent]:
         """The extents of a node's indices without some groups."""
-        uses = self.freedom.of_node(node)
+        uses = self.shrinkable.of_node(node)
         extents = dict(uses[0].extents) if uses else {}
         for name in extents:
             first = self._first.get((uses[0].owner, name))
@@ -88,12 +88,12 @@ class Coupling:
                 extents[name] = len(self._kept(first, self.sizes[uses[0].owner, name], removed))
         return extents
 
-    def made(self) -> list[tuple[Use, list[Spot]]]:
+    def produced_axes(self) -> list[tuple[AxisUse, list[NodeIndex]]]:
         """The axes of results with indices that come from a weight, and from no operand; and these indices."""
-        given = {spot for use in self.freedom.uses if use.data for spot in use.spots()}
-        weighted = {spot for use in self.freedom.uses if isinstance(use.place[0], str) for spot in use.spots()}
+        given = {spot for use in self.shrinkable.uses if use.data for spot in use.indices()}
+        weighted = {spot for use in self.shrinkable.uses if isinstance(use.place[0], str) for spot in use.indices()}
         new = weighted - given
-        found = ((use, [spot for spot in use.spots() if spot in new]) for use in self.freedom.uses if use.made)
+        found = ((use, [spot for spot in use.indices() if spot in new]) for use in self.shrinkable.uses if use.made)
         return [(use, spots) for use, spots in found if spots]
 
     def _kept(self, first: int | None, size: int, removed: Collection[int]) -> Numbers:
@@ -108,8 +108,8 @@ class Coupling:
     def _connect(self) -> Numbers:
         """The component of each element."""
         left, right = [], []
-        for use in self.freedom.uses:
-            if use.place in self.freedom.fixed or self.freedom.size(use.place) == 1:
+        for use in self.shrinkable.uses:
+            if use.place in self.shrinkable.fixed_axes or self.shrinkable.size(use.place) == 1:
                 continue
             for elements, coordinates in self._links(use):
                 left.append(elements)
@@ -117,19 +117,23 @@ class Coupling:
         none = np.zeros(0, np.int64)
         return _components(self._count, np.concatenate([none, *left]), np.concatenate([none, *right]))
 
-    def _links(self, use: Use) -> Iterator[tuple[Numbers, Numbers]]:
+    def _links(self, use: AxisUse) -> Iterator[tuple[Numbers, Numbers]]:
         """The elements of an axis, and those of the indices that they have as coordinates."""
-        size = self.freedom.size(use.place)
+        size = self.shrinkable.size(use.place)
         assert isinstance(size, int), "an axis of unknown size is fixed"
         offset = self._place(use.place, size)
         for term in use.axis.terms:
             shape = [_extent(factor, use.extents) for factor in term]
             elements = offset + np.arange(int(np.prod(shape, dtype=np.int64)))
             offset += len(elements)
-            free = self.freedom.free(use, term)
+            free = self.shrinkable.free(use, term)
             if not free:
                 wide = use.wide(term)
-                reason = self.freedom.held[use.owner, wide[0]] if wide else f"`{use.node.title}` needs at least one"
+                reason = (
+                    self.shrinkable.fixed_indices[use.owner, wide[0]]
+                    if wide
+                    else f"`{use.node.title}` needs at least one"
+                )
                 self._stays |= {int(element): reason for element in elements}
                 continue
             number = term.index(Index(free[0]))
@@ -139,16 +143,16 @@ class Coupling:
             coordinates = np.arange(len(elements)) // within % shape[number]
             yield elements, self._place(spot, shape[number]) + coordinates
 
-    def _place(self, place: Place | Spot, size: int) -> int:
+    def _place(self, place: TensorAxis | NodeIndex, size: int) -> int:
         """Where the elements of an axis or index begin in the numbering of all."""
         if place not in self._first:
             self._first[place] = self._count
             self._count += size
         return self._first[place]
 
-    def _gather(self) -> list[Group]:
+    def _gather(self) -> list[ChannelGroup]:
         slices: dict[int, dict[tuple[str, int], Numbers]] = {}
-        spots: dict[int, dict[Spot, int]] = {}
+        spots: dict[int, dict[NodeIndex, int]] = {}
         for place, first in self._first.items():
             tensor, number = place
             if isinstance(tensor, str) and isinstance(number, int):
@@ -160,9 +164,9 @@ class Coupling:
         reasons: dict[int, str] = {}
         for element, reason in sorted(self._stays.items()):
             reasons.setdefault(int(self._labels[element]), reason)
-        makers = {spot: use.node.title for use, spots in self.made() for spot in spots}
+        makers = {spot: use.node.title for use, spots in self.produced_axes() for spot in spots}
         return [
-            Group(
+            ChannelGroup(
                 label,
                 slices.get(label, {}),
                 having,

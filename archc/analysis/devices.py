@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from archc.types.attributes import attribute
-from archc.types.records import record
+from archc.types.frozen_dataclass import frozen_dataclass
 
 DEFAULT_LINK = 25e9
 """Bytes a second between two devices that no `link` names: what PCIe 4.0 x16 (32 GB/s) gives in practice."""
 
 
-@record
+@frozen_dataclass
 class Device:
     """A device; the fields are what a text may say of it."""
 
@@ -37,7 +37,7 @@ class Device:
         return float("inf") if self.memory is None else self.memory
 
 
-@record
+@frozen_dataclass
 class Cpu(Device):
     """A process on the machine's processor.  By default that of a small server: 100 G multiply-adds, 20 GB a second."""
 
@@ -47,7 +47,7 @@ class Cpu(Device):
     bandwidth: float = attribute(20e9, keyword=True, doc="bytes a second between its memory and its arithmetic")
 
 
-@record
+@frozen_dataclass
 class Cuda(Device):
     """An NVIDIA GPU.  By default an A100 in f32: 9.75 T multiply-adds, 1,555 GB a second (NVIDIA's data sheet)."""
 
@@ -67,8 +67,8 @@ KINDS: dict[str, type[Device]] = {"cpu": Cpu, "cuda": Cuda}
 """The kinds of devices by their names in the language."""
 
 
-@record
-class Place:
+@frozen_dataclass
+class StageDevice:
     """A device as a stage of a pipeline has it.
 
     Attributes:
@@ -104,12 +104,12 @@ class Devices:
         pairs = itertools.combinations(self.members, 2)
         return len({self.link(one, other) for one, other in pairs}) <= 1
 
-    def places(self) -> tuple[Place, ...]:
+    def places(self) -> tuple[StageDevice, ...]:
         """The devices as a chain in the order of the text; the slower link to a neighbour counts."""
         names = list(self.members)
         found = []
         for number, name in enumerate(names):
             beside = names[max(number - 1, 0) : number] + names[number + 1 : number + 2]
             link = min((self.link(name, other) for other in beside), default=DEFAULT_LINK)
-            found.append(Place(name, self.members[name], link, named=True))
+            found.append(StageDevice(name, self.members[name], link, named=True))
         return tuple(found)

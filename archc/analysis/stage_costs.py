@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from archc.analysis.cost import Costs, tensor_bytes
-from archc.analysis.devices import Device, Place
-from archc.analysis.stage_flow import asked_by_nodes, flow, sources_of
+from archc.analysis.cost import NodeCosts, tensor_bytes
+from archc.analysis.devices import Device, StageDevice
+from archc.analysis.stage_transfers import required_sizes_by_node, stage_transfers, values_before_stages
 from archc.ir.graph import Graph, Node
 from archc.ir.stages import Stages
 
@@ -79,7 +79,7 @@ class StageCost:
         }
 
 
-class NodeCosts(Costs):
+class DeviceNodeCosts(NodeCosts):
     """What single nodes of a graph cost in one run, and how long they take."""
 
     def __init__(self, graph: Graph, sizes: Sizes):
@@ -95,7 +95,7 @@ class NodeCosts(Costs):
         return max(self.multiply_adds(node) / device.speed, self.times(node) * moved / device.bandwidth)
 
 
-def stage_costs(graph: Graph, stages: Stages, places: Sequence[Place], sizes: Sizes) -> list[StageCost]:
+def stage_costs(graph: Graph, stages: Stages, places: Sequence[StageDevice], sizes: Sizes) -> list[StageCost]:
     """The figures of each stage.
 
     Args:
@@ -103,7 +103,7 @@ def stage_costs(graph: Graph, stages: Stages, places: Sequence[Place], sizes: Si
         sizes: values of symbolic sizes; those that it lacks are 1.
     """
     received, sent = _transfers(graph, stages, sizes)
-    costs = NodeCosts(graph, sizes)
+    costs = DeviceNodeCosts(graph, sizes)
     found = []
     for stage, nodes in stages.by_stage().items():
         own = [node for node in nodes if node.op.enters_stage() is None]
@@ -130,9 +130,9 @@ def stage_costs(graph: Graph, stages: Stages, places: Sequence[Place], sizes: Si
 def _transfers(graph: Graph, stages: Stages, sizes: Sizes) -> tuple[list[int], list[int]]:
     """The bytes that each stage receives and sends."""
     received, sent = [0] * stages.count, [0] * stages.count
-    sources = sources_of(graph)
+    sources = values_before_stages(graph)
     outputs = {sources.get(value, value) for value in graph.outputs.values()}
-    for value, last in flow(graph, stages.of_node, asked_by_nodes(graph)).until.items():
+    for value, last in stage_transfers(graph, stages.of_node, required_sizes_by_node(graph)).last_stages.items():
         size = tensor_bytes(value.type, sizes)
         if value.producer is not None:
             first = stages.of_node[value.producer]

@@ -11,7 +11,7 @@ from archc.cli import checks, options, output, reports
 from archc.cli.plugins import load_plugins
 from archc.codegen import TARGETS
 from archc.diagnostics import Diagnostics, error
-from archc.ir.sizes import settings_text
+from archc.ir.given_sizes import settings_text
 
 if TYPE_CHECKING:
     from archc.compiler import Compiled

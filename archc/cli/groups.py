@@ -17,7 +17,7 @@ def to_json(coupling: Coupling) -> dict[str, Any]:
     return {
         "groups": [
             {
-                "layers": list(group.makers),
+                "layers": list(group.producers),
                 "stays": group.reason,
                 "weights": [
                     {"weight": path, "axis": axis, "elements": elements.tolist()}
@@ -34,7 +34,7 @@ def text(coupling: Coupling) -> str:
     """A section for the groups of the same layers, with the elements of one of them, and one for what stays."""
     sections = []
     for family in coupling.families():
-        layers = ", ".join(family[0].makers) or "no layer of its own"
+        layers = ", ".join(family[0].producers) or "no layer of its own"
         rows = [
             [path, f"axis {axis}", _ranges(elements.tolist())] for (path, axis), elements in family[0].slices.items()
         ]
@@ -50,11 +50,13 @@ def text(coupling: Coupling) -> str:
 
 def _stays(coupling: Coupling) -> dict[str, str]:
     """The layers of which channels stay, with the reason."""
-    held = coupling.freedom.held
-    found = {use.node.title: held[spots[0]] for use, spots in coupling.made() if all(spot in held for spot in spots)}
+    held = coupling.shrinkable.fixed_indices
+    found = {
+        use.node.title: held[spots[0]] for use, spots in coupling.produced_axes() if all(spot in held for spot in spots)
+    }
     for group in coupling.groups:
         if group.reason is not None:
-            found |= {layer: group.reason for layer in group.makers if layer not in found}
+            found |= {layer: group.reason for layer in group.producers if layer not in found}
     return found
 
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from archc.analysis.cost import Costs, cost
+from archc.analysis.cost import NodeCosts, cost
 from archc.diagnostics import Diagnostics
+from archc.ir.given_sizes import empty_text, first_empty
 from archc.ir.graph import Graph
-from archc.ir.sizes import empty_text, first_empty
 from archc.passmanager.sizes import Sizes, larger_sizes, warn_of_assumed
 
 
@@ -41,7 +41,7 @@ class Row:
 def rows(graph: Graph, sizes: Mapping[str, int]) -> list[Row]:
     """A row for each node, in the order of the text."""
     counted: set[str] = set()
-    costs = Costs(graph, sizes)
+    costs = NodeCosts(graph, sizes)
     found = []
     for node in graph.nodes():
         fresh = [path for path in dict.fromkeys(node.weights.values()) if path not in counted]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from archc.diagnostics import ArchcError, Diagnostics, Source, did_you_mean
-from archc.ir.sizes import SIZES_HELP, read_sizes
+from archc.ir.given_sizes import SIZES_HELP, read_sizes
 
 if TYPE_CHECKING:
     from archc.compiler import Compiled
@@ -100,7 +100,7 @@ class VersionAction(argparse.Action):
         super().__init__(option_strings, dest, nargs=0, default=argparse.SUPPRESS, **options)
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any, **__: Any) -> NoReturn:
-        from archc import __version__
+        from archc.version import __version__
 
         print(f"archc {__version__}")
         parser.exit(0)

@@ -165,7 +165,7 @@ def _machines(arguments: argparse.Namespace) -> Iterator[Devices]:
 
 def _print(graph: Graph, sizes: Mapping[str, int], given: bool) -> None:
     from archc.cli import layers
-    from archc.ir.sizes import settings_text
+    from archc.ir.given_sizes import settings_text
 
     print(output.heading(f"model {graph.name}"))
     for value in graph.inputs:

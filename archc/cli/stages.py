@@ -1,22 +1,22 @@
-"""The stages of a divided model, as `archc show` prints them."""
+"""The stages of a has_stages model, as `archc show` prints them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from archc.analysis.devices import KINDS, Devices, Place
+from archc.analysis.devices import KINDS, Devices, StageDevice
 from archc.analysis.stage_costs import StageCost, duration, stage_costs
 from archc.cli import output
 from archc.ir.graph import Graph
-from archc.ir.stages import Stages, divided
+from archc.ir.stages import Stages, has_stages
 
 UNKNOWN = "cpu"
 """The kind of device that is assumed where the text names none."""
 
 
 def costs(graph: Graph, machines: Iterable[Devices], sizes: Mapping[str, int]) -> list[StageCost]:
-    """The figures of each stage; none for a model that is not divided.
+    """The figures of each stage; none for a model that is not has_stages.
 
     Args:
         machines: those that the file describes.
@@ -24,19 +24,21 @@ def costs(graph: Graph, machines: Iterable[Devices], sizes: Mapping[str, int]) -
     Raises:
         ArchcError: the stages are wrong; see `Stages`.
     """
-    if not divided(graph):
+    if not has_stages(graph):
         return []
     stages = Stages(graph)
     return stage_costs(graph, stages, _places(stages.devices, machines), sizes)
 
 
-def _places(names: Sequence[str | None], machines: Iterable[Devices]) -> list[Place]:
+def _places(names: Sequence[str | None], machines: Iterable[Devices]) -> list[StageDevice]:
     """The devices by PyTorch's names: those of a machine that has them all, else what their kinds are by default."""
     for machine in machines:
         known = {place.device.torch: place for place in machine.places()}
         if all(name in known for name in names):
             return [known[name] for name in names if name is not None]
-    return [Place(name or UNKNOWN, KINDS.get((name or UNKNOWN).partition(":")[0], KINDS[UNKNOWN])()) for name in names]
+    return [
+        StageDevice(name or UNKNOWN, KINDS.get((name or UNKNOWN).partition(":")[0], KINDS[UNKNOWN])()) for name in names
+    ]
 
 
 def to_json(found: Sequence[StageCost]) -> list[dict[str, Any]]:

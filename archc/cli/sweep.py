@@ -76,7 +76,7 @@ def points(
     Raises:
         ArchcError: the text is wrong, or is at one of the values, which is then named.
     """
-    from archc.analysis.cost import Costs, cost
+    from archc.analysis.cost import NodeCosts, cost
     from archc.compiler import build, open_module
     from archc.passmanager.sizes import choose_sizes, warn_of_assumed
 
@@ -92,7 +92,7 @@ def points(
         chosen = choose_sizes(graph, sizes)
         warn_of_assumed(chosen, diagnostics)
         figures = cost(graph, chosen.values)
-        costs = Costs(graph, chosen.values)
+        costs = NodeCosts(graph, chosen.values)
         activations = sum(costs.activations(node) for node in graph.nodes())
         found.append(Point(value, figures.parameters, figures.multiply_adds, activations))
     return found

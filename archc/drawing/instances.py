@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from archc.codegen.outline.program import Apply, Definition, Local, Loop, Recurrence, Statement, Use
 from archc.ir.graph import Node, Scope
-from archc.types.solve import Extent
+from archc.types.extent_solver import Extent
 from archc.types.tensor_type import TensorType
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from archc.codegen.outline.program import Apply, Nest, Statement, Use
 from archc.drawing.instances import Peers
 from archc.ir.graph import Graph, Scope
-from archc.ir.stages import Stages, divided
+from archc.ir.stages import Stages, has_stages
 
 
 class StageFinder:
@@ -17,7 +17,7 @@ class StageFinder:
 
     def __init__(self, graph: Graph):
         self._spans: dict[Scope, tuple[int, int]] = {}
-        self._stages = Stages(graph) if divided(graph) else None
+        self._stages = Stages(graph) if has_stages(graph) else None
         self.count = self._stages.count if self._stages is not None else 1
         self.devices = self._stages.devices if self._stages is not None else ()
         if self._stages is not None:

@@ -10,7 +10,7 @@ from archc.operator.base import Operator
 from archc.operator.formula import formula_of
 from archc.types import attributes as language
 from archc.types.attributes import attributes
-from archc.types.solve import Extent
+from archc.types.extent_solver import Extent
 from archc.types.tensor_type import TensorType
 
 LONGEST = 40

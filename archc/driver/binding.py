@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 from archc.diagnostics import Diagnostics, error
 from archc.ir.graph import Graph
 from archc.types.storage import Dense, Masked, Weight
-from archc.weights.dtypes import FLOATS
-from archc.weights.files import quoted
-from archc.weights.store import Weights
-from archc.weights.tensor import ComputedTensor, InitializedTensor, LazyTensor
+from archc.weights.dtype_conversion import FLOATS
+from archc.weights.input_files import quoted
+from archc.weights.tensor import ComputedTensor, InitializedTensor, LazyTensor, Weights
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,7 +52,8 @@ def bind_given(
     optional = _optional(graph)
     given = load(given, allow_pickle=allow_pickle) if isinstance(given, Path) else given
     if renaming is not None:
-        from archc.weights.rename import read_rules, rename
+        from archc.weights.rename import rename
+        from archc.weights.rename_rules import read_rules
 
         given = rename(given, read_rules(renaming), expected, diagnostics)
     _check_storages(graph, given)

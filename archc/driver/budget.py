@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from archc.analysis.cost import Costs, cost
+from archc.analysis.cost import NodeCosts, cost
 from archc.ir.graph import Graph
 
 MULTIPLY_ADDS = 20_000_000_000
@@ -37,12 +37,12 @@ def time_limit(graph: Graph) -> float:
 
 def check_sizes(graph: Graph) -> Mapping[str, int]:
     """The symbolic sizes of the random inputs that a check runs on."""
-    from archc.interpreter.samples import sample_sizes
+    from archc.interpreter.sample_inputs import sample_sizes
 
     return sample_sizes(graph)
 
 
 def _cost(graph: Graph, sizes: Mapping[str, int]) -> tuple[int, int]:
     """Multiply-adds of one run, and bytes of the weights and of all its results."""
-    figures, single = cost(graph, sizes), Costs(graph, sizes)
+    figures, single = cost(graph, sizes), NodeCosts(graph, sizes)
     return figures.multiply_adds, figures.bytes + sum(map(single.activations, graph.nodes()))

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from archc.analysis.cost import cost
 from archc.diagnostics import ArchcError, Diagnostic, Source, error
-from archc.ir.stages import divided
+from archc.ir.stages import has_stages
+from archc.version import __version__
 
 if TYPE_CHECKING:
     from archc.compiler import Compiled
@@ -28,11 +29,11 @@ def check_weights(compiled: Compiled, emit: Sequence[str], check: bool | None) -
     what = {
         "an ONNX model": "onnx" in emit,
         "a check": check is True,
-        "a model of several stages": divided(compiled.graph),
+        "a model of several stages": has_stages(compiled.graph),
     }
     for name, asked in what.items():
         if asked:
-            way = "without weights there are `--emit torch,arch`, for a model that is not divided"
+            way = "without weights there are `--emit torch,arch`, for a model that is not has_stages"
             raise needs_weights(compiled, name, way)
 
 
@@ -131,11 +132,9 @@ def torch_source(compiled: Compiled) -> str:
 
 def make_report(compiled: Compiled) -> dict[str, Any]:
     """What `report.json` says: nothing in it depends on when or where the model was compiled."""
-    import archc
-
     graph = compiled.graph
     return {
-        "archc": archc.__version__,
+        "archc": __version__,
         "model": compiled.name,
         "source": compiled.source_name,
         "seed": compiled.seed,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from archc.driver.emission import needs_weights, torch_source
 from archc.driver.targets import stored_tensors
-from archc.weights.dtypes import to_torch
+from archc.weights.dtype_conversion import to_torch
 
 if TYPE_CHECKING:
     import torch

@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from archc.ir.graph import Graph
-from archc.weights.store import Weights
-from archc.weights.tensor import ComputedTensor, FileTensor, LazyTensor
+from archc.weights.tensor import ComputedTensor, FileTensor, LazyTensor, Weights
 
 if TYPE_CHECKING:
     import numpy as np

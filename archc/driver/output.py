@@ -19,7 +19,7 @@ from typing import Self
 
 from archc.diagnostics import ArchcError, error
 from archc.driver.staging import Staging
-from archc.weights.files import DISK_FULL
+from archc.weights.input_files import DISK_FULL
 
 
 class OutputFolder:

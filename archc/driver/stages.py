@@ -1,4 +1,4 @@
-"""Writing a model that is divided into stages: a module, weights and an ONNX model for each, and what runs them."""
+"""Writing a model that is has_stages into stages: a module, weights and an ONNX model for each, and what runs them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from archc.analysis.cost import cost
 from archc.codegen.pipeline import Stage, shared, split
 from archc.driver.targets import write_onnx, write_weights
-from archc.ir.stages import divided
+from archc.ir.stages import has_stages
 
 if TYPE_CHECKING:
     from archc.compiler import Compiled
@@ -47,7 +47,7 @@ class Pipeline:
 
 def stages_of(compiled: Compiled) -> list[Stage]:
     """The stages of a compiled model; none where it has only one."""
-    stages = split(compiled.graph) if divided(compiled.graph) else []
+    stages = split(compiled.graph) if has_stages(compiled.graph) else []
     return stages if len(stages) > 1 else []
 
 

@@ -120,13 +120,13 @@ def disturbed(graph: Graph, inputs: Tensors, seed: int = 0) -> dict[str, torch.T
     import torch
 
     from archc.interpreter.evaluate import values
-    from archc.interpreter.samples import MOVING
+    from archc.interpreter.sample_inputs import DATA_MOVEMENT
 
     generator = torch.Generator().manual_seed(seed)
 
     def change(value: Value, tensor: torch.Tensor) -> torch.Tensor:
         node = value.producer
-        if not tensor.numel() or (node is not None and (node.op.holds_weight or node.op.family in MOVING)):
+        if not tensor.numel() or (node is not None and (node.op.holds_weight or node.op.family in DATA_MOVEMENT)):
             return tensor
         if quantized(value):
             return _one_step_off(tensor, generator)

@@ -37,3 +37,6 @@ def print_graph(graph: Graph) -> str:
 
     check_types(graph=graph)
     return printer.print_graph(graph)
+
+
+Graph.renderer = draw

@@ -1,6 +1,6 @@
 """The graph: operators, the values between them, and the weights that they own.
 
-Nodes hold their operands, in order; who uses them is kept in `archc.ir.edges`.  Nodes come in a fixed order: the order
+Nodes hold their operands, in order; who uses them is kept in `archc.ir.graph`.  Nodes come in a fixed order: the order
 of the text as far as the data allows, so that whatever is made from a graph is the same on every run.
 
 A graph is read through this class and changed through `archc.ir.rewriter.Rewriter` alone.
@@ -8,21 +8,21 @@ A graph is read through this class and changed through `archc.ir.rewriter.Rewrit
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import heapq
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.diagnostics import Span
-from archc.ir.canonical import canonical_form
 from archc.types.storage import Weight
 from archc.types.tensor_type import TensorType
 
 if TYPE_CHECKING:
+    import networkx as nx
     import numpy as np
 
-    from archc.ir.edges import Edges
     from archc.operator.base import Operator
-    from archc.weights.store import Weights
+    from archc.weights.tensor import Weights
 
 Order = tuple[int, ...]
 
@@ -164,6 +164,9 @@ class Graph:
         dead_weights: paths of the stored tensors of dead layers, which were removed; a weights file may hold them.
     """
 
+    renderer: ClassVar[Callable[[Graph], str] | None] = None
+    """Function that draws a graph as SVG for notebooks.  `archc.driver.views` sets it: drawing is above this room."""
+
     def __init__(self, name: str, scope: Scope | None = None):
         self.name = name
         self.scope = scope or Scope("", name)
@@ -173,7 +176,7 @@ class Graph:
         self.tensors: Weights | None = None
         self.dead_weights: frozenset[str] = frozenset()
         self._nodes: dict[Node, None] = {}
-        self._edges: Edges | None = None
+        self._edges: _Edges | None = None
         self._sorted: list[Node] | None = None
         # Nodes that were only ever appended, each after those it uses, need no sorting.
         self._in_order = True
@@ -196,11 +199,9 @@ class Graph:
         counts = f"{len(self)} nodes, {len(self.weights)} weights{bound}"
         return f"<Graph {self.name}: {inputs} -> {', '.join(self.outputs)}; {counts}>"
 
-    def _repr_svg_(self) -> str:
+    def _repr_svg_(self) -> str | None:
         """SVG of the graph, for notebooks."""
-        import archc
-
-        return archc.draw(self)
+        return None if Graph.renderer is None else Graph.renderer(self)
 
     def __contains__(self, node: Node) -> bool:
         return node in self._nodes
@@ -249,7 +250,7 @@ class Graph:
     __hash__ = None  # type: ignore[assignment]  # graphs change
 
     def canonical(self) -> tuple[Any, ...]:
-        """A comparable form of the network, without the values of its weights; see `archc.ir.canonical`."""
+        """A comparable form of the network, without the values of its weights; see `archc.ir.graph`."""
         return canonical_form(self)
 
     # Changing: for the rewriter alone ---------------------------------------------------------------------
@@ -276,9 +277,120 @@ class Graph:
         self._in_order = False
         self._sorted = None
 
-    def _index(self) -> Edges:
+    def _index(self) -> _Edges:
         if self._edges is None:
-            from archc.ir.edges import Edges
-
-            self._edges = Edges(self._nodes)
+            self._edges = _Edges(self._nodes)
         return self._edges
+
+
+class _Edges:
+    """The edges between nodes, and from inputs to nodes."""
+
+    def __init__(self, nodes: Iterable[Node]):
+        import networkx as nx
+
+        self._graph: nx.DiGraph[Node] = nx.DiGraph()
+        self._input_users: dict[Value, dict[Node, None]] = {}
+        for node in nodes:
+            self.add(node)
+
+    def add(self, node: Node) -> None:
+        """Enter a node with the edges from what it uses."""
+        self._graph.add_node(node)
+        self.connect(node)
+
+    def remove(self, node: Node) -> None:
+        """Take a node out, with all its edges."""
+        self.disconnect(node)
+        self._graph.remove_node(node)
+
+    def connect(self, node: Node) -> None:
+        """Draw the edges from a node's operands."""
+        for value in node.operands:
+            if value.producer is not None:
+                self._graph.add_edge(value.producer, node)
+            else:
+                self._input_users.setdefault(value, {})[node] = None
+
+    def disconnect(self, node: Node) -> None:
+        """Erase the edges from a node's operands."""
+        for value in node.operands:
+            if value.producer is None:
+                self._input_users.get(value, {}).pop(node, None)
+            elif self._graph.has_edge(value.producer, node):
+                self._graph.remove_edge(value.producer, node)
+
+    def consumers(self, value: Value) -> list[Node]:
+        """The nodes that use a value, in the order in which they came to."""
+        if value.producer is None:
+            return list(self._input_users.get(value, {}))
+        return [node for node in self._graph.successors(value.producer) if value in node.operands]
+
+    def users(self, node: Node) -> list[Node]:
+        """The nodes that use any result of a node."""
+        return list(self._graph.successors(node))
+
+    def sort(self) -> Iterator[Node]:
+        """Kahn's algorithm with a heap on `order`: linear but for the heap, and the same on every run.
+
+        Raises:
+            ValueError: the nodes form a cycle.
+        """
+        missing = {node: self._graph.in_degree(node) for node in self._graph}
+        ready = [(node.order, number, node) for number, node in enumerate(self._graph) if not missing[node]]
+        heapq.heapify(ready)
+        number = len(self._graph)
+        count = 0
+        while ready:
+            _, _, node = heapq.heappop(ready)
+            yield node
+            count += 1
+            for user in self._graph.successors(node):
+                missing[user] -= 1
+                if not missing[user]:
+                    number += 1
+                    heapq.heappush(ready, (user.order, number, user))
+        if count != len(self._graph):
+            raise ValueError("the graph has a cycle")
+
+
+def canonical_form(graph: Graph) -> tuple[Any, ...]:
+    """A form of a graph that equals another's where both are the same network.
+
+    It holds what feeds the outputs: operators, layers' paths, types and weights, operands by number.  It leaves out
+    the order of unrelated nodes, the names of intermediate values, spans, and the weights' values.
+    """
+    numbers: dict[Value, int] = {value: -1 - position for position, value in enumerate(graph.inputs)}
+    rows = []
+    used: set[str] = set()
+    for node in _upstream_first(graph):
+        operands = tuple(numbers[value] for value in node.operands)
+        for value in node.results:
+            numbers[value] = len(numbers)
+        used.update(node.weights.values())
+        types = tuple(value.type for value in node.results)
+        rows.append((node.op, operands, node.bindings, node.path, types))
+    weights = sorted((weight for path, weight in graph.weights.items() if path in used), key=lambda weight: weight.path)
+    return (
+        graph.name,
+        tuple((value.name, value.type) for value in graph.inputs),
+        tuple(rows),
+        tuple((name, numbers[value]) for name, value in graph.outputs.items()),
+        tuple((weight.path, weight.shape, weight.dtype, weight.storage, weight.trainable) for weight in weights),
+    )
+
+
+def _upstream_first(graph: Graph) -> Iterator[Node]:
+    """The nodes that feed the outputs, each after its operands, in an order that depends on the data flow alone."""
+    stack = [value.producer for value in reversed(graph.outputs.values()) if value.producer is not None]
+    done: set[Node] = set()
+    while stack:
+        node = stack[-1]
+        waiting = [v.producer for v in node.operands if v.producer is not None and v.producer not in done]
+        if node not in done and waiting:
+            stack.extend(reversed(waiting))
+            continue
+        stack.pop()
+        if node not in done:
+            done.add(node)
+            yield node

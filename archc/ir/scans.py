@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from archc.ir.graph import Graph, Node, Value
-from archc.types.solve import Extent
+from archc.types.extent_solver import Extent
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +124,7 @@ def _gathered(items: list[Node | Scan], end: Node) -> list[Node | Scan]:
     return found
 
 
-def repetitions(graph: Graph) -> dict[Node, Extent]:
+def repetition_counts(graph: Graph) -> dict[Node, Extent]:
     """How often each node is repeated in one run, for those that are."""
     found: dict[Node, Extent] = {}
 
@@ -143,7 +143,7 @@ def repetitions(graph: Graph) -> dict[Node, Extent]:
     return found
 
 
-def handed_on(end: Node, position: int) -> list[Value]:
+def scan_destinations(end: Node, position: int) -> list[Value]:
     """What an operand of one end of a scan is called later: within a step, in the next one, or after all of them."""
     if end.op.scan_end == "enter":
         return [end.results[1 + position]]

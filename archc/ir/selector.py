@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from functools import cached_property
 
 from archc.diagnostics import nearest
-from archc.types.records import record
+from archc.types.frozen_dataclass import frozen_dataclass
 
 LONGEST = 1000
 """Limit on the characters of a glob: the compilation of its regular expression takes time."""
@@ -44,7 +44,7 @@ class SelectorError(Exception):
         return cls("selector-too-long", message, 'give several globs: `on = ("enc.*", "head")`')
 
 
-@record
+@frozen_dataclass
 class Selector:
     """One or several globs; a path is selected when any of them matches it or a block around it."""
 

@@ -17,7 +17,7 @@ class Stages:
 
     Attributes:
         of_node: the stage of each node, in the graph's order.
-        count: how many there are; 1 for a model that is not divided.
+        count: how many there are; 1 for a model without stages.
         devices: for each stage the device that the text names for it, or None.
 
     Raises:
@@ -94,6 +94,6 @@ class Stages:
             )
 
 
-def divided(graph: Graph) -> bool:
+def has_stages(graph: Graph) -> bool:
     """Whether a graph has stages at all."""
     return any(node.op.enters_stage() is not None for node in graph.nodes())

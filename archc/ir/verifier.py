@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from archc.ir.graph import Graph, Value
 from archc.ir.scans import schedule
-from archc.types.solve import Misfit
+from archc.types.extent_solver import Misfit
 
 
 class InvalidGraph(Exception):

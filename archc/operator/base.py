@@ -32,10 +32,13 @@ from archc.operator.rewriting import Rewriting
 from archc.operator.spelling import OnnxSpelling, TorchHelper, TorchModule, TorchSpelling, call
 from archc.operator.table import OperatorTable, snake_case
 from archc.types.attributes import arguments_text, attributes, bind
-from archc.types.dims import SymbolicDim, bounds
-from archc.types.records import record as operator  # the decorator of operator classes: a frozen dataclass, made lazily
+from archc.types.dim_bounds import bounds
+from archc.types.dims import SymbolicDim
+from archc.types.extent_solver import Contradiction, Extent, Solution, solve_extents
+from archc.types.frozen_dataclass import (
+    frozen_dataclass as operator,  # the decorator of operator classes: a frozen dataclass, made lazily
+)
 from archc.types.signature import Pattern, RankMismatch, Signature, parse_signature
-from archc.types.solve import Contradiction, Extent, Solution, solve
 from archc.types.tensor_type import MOST_AXES, DType, TensorType
 
 SizeOf = Callable[[Extent], int]
@@ -294,7 +297,7 @@ def _infer(op: Operator, types: tuple[TensorType, ...], limits: tuple[int | None
     check_numbers(op, (*dtypes, *(operand.dtype for operand in types)))
     shapes = {pattern.name: operand.shape for pattern, operand in zip(data, types)}
     try:
-        solution = solve(signature, shapes, op.extents(types), op.function_extent)
+        solution = solve_extents(signature, shapes, op.extents(types), op.function_extent)
     except RankMismatch as mismatch:
         raise rank_error(op, mismatch, data, types) from None
     except Contradiction as contradiction:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, get_args
 
 from archc.types.attributes import AttributeInfo, attributes
 from archc.types.dims import SymbolicDim
+from archc.types.extent_solver import Contradiction, Misfit
 from archc.types.signature import Pattern, RankMismatch
-from archc.types.solve import Contradiction, Misfit
 from archc.types.tensor_type import MOST_AXES, DType, TensorType
 
 if TYPE_CHECKING:

@@ -54,17 +54,17 @@ def normal(mean: float = 0.0, std: float = 1.0) -> InitializerFor:
 
 def zeros(sizes: Mapping[str, Any]) -> initializers.Initializer:
     """All zeros."""
-    return initializers.Zeros()
+    return initializers.ZerosInitializer()
 
 
 def ones(sizes: Mapping[str, Any]) -> initializers.Initializer:
     """All ones."""
-    return initializers.Ones()
+    return initializers.OnesInitializer()
 
 
 def constant(value: float) -> InitializerFor:
     """One value everywhere."""
-    return lambda sizes: initializers.Constant(value)
+    return lambda sizes: initializers.ConstantInitializer(value)
 
 
 def _product(sizes: Mapping[str, Any], indices: tuple[str, ...]) -> int:

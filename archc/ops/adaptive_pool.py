@@ -10,7 +10,7 @@ from archc.operator.dtypes import FLOATS, ONNX_SINGLE
 from archc.operator.spelling import OnnxSpelling, TorchSpelling, call
 from archc.ops.spatial import Sizes, check_sizes, per_axis
 from archc.types.attributes import attribute
-from archc.types.solve import Extent
+from archc.types.extent_solver import Extent
 from archc.types.tensor_type import TensorType
 
 

@@ -14,8 +14,8 @@ from archc.operator.dtypes import BOOL, FLOATS, ONNX_WIDE
 from archc.operator.spelling import OnnxSpelling, TorchSpelling, Verbatim, call, literal, method
 from archc.types.attributes import attribute
 from archc.types.dims import divide
+from archc.types.extent_solver import Extent
 from archc.types.signature import UNIT, Axis, Index, Pattern, Signature, parse_signature
-from archc.types.solve import Extent
 from archc.types.tensor_type import DType, TensorType
 
 _UNSEEN = float("-inf")

@@ -13,8 +13,8 @@ from archc.operator.rewriting import Uniform
 from archc.operator.spelling import OnnxSpelling, TorchSpelling, Verbatim, call, literal, method
 from archc.types.attributes import attribute, attributes
 from archc.types.dims import SymbolicDim, divide
+from archc.types.extent_solver import Extent
 from archc.types.signature import Axis, Index, Pattern, Signature
-from archc.types.solve import Extent
 from archc.types.tensor_type import DType, TensorType
 
 

@@ -12,8 +12,8 @@ from archc.operator.dtypes import FLOATS
 from archc.operator.parameter import Parameter, normal, zeros
 from archc.operator.spelling import OnnxSpelling, TorchSpelling
 from archc.types.attributes import attribute
+from archc.types.extent_solver import Extent
 from archc.types.signature import Pattern, Signature
-from archc.types.solve import Extent
 from archc.types.tensor_type import DType, TensorType
 
 

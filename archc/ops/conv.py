@@ -23,7 +23,7 @@ from archc.ops.spatial import (
     windows,
 )
 from archc.types.attributes import attribute
-from archc.types.solve import Extent
+from archc.types.extent_solver import Extent
 from archc.types.tensor_type import TensorType
 
 SHORT_SUM = 32

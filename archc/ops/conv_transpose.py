@@ -12,7 +12,7 @@ from archc.operator.spelling import OnnxSpelling
 from archc.ops.convolving import Convolving
 from archc.ops.spatial import Sizes, check_sizes, onnx_window, per_axis, span_of
 from archc.types.attributes import attribute
-from archc.types.solve import Extent
+from archc.types.extent_solver import Extent
 from archc.types.tensor_type import TensorType
 
 

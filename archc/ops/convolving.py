@@ -11,7 +11,7 @@ from archc.operator.checks import bad_attribute, check_channels
 from archc.operator.dtypes import FLOATS, ONNX_SINGLE
 from archc.operator.spelling import TorchModule, TorchSpelling, call
 from archc.ops.spatial import Sizes, check_sizes, per_axis
-from archc.types.solve import Extent
+from archc.types.extent_solver import Extent
 from archc.types.tensor_type import TensorType
 
 _LONGEST_KERNEL = 16

@@ -13,8 +13,8 @@ from archc.operator.rewriting import Number
 from archc.operator.spelling import OnnxSpelling, TorchSpelling, Verbatim, call, literal, method
 from archc.types.attributes import attribute
 from archc.types.dims import SymbolicDim, floor_divide
+from archc.types.extent_solver import Extent
 from archc.types.signature import Pattern, Signature
-from archc.types.solve import Extent
 from archc.types.tensor_type import DType, TensorType
 
 _COUNTING = named("f64 f32 i64 i32")

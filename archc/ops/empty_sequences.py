@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from archc.operator.spelling import OnnxSpelling
 from archc.types.dims import maximum
-from archc.types.solve import Extent
+from archc.types.extent_solver import Extent
 from archc.types.tensor_type import DType
 
 

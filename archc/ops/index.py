@@ -13,10 +13,10 @@ from archc.operator.formula import Side
 from archc.operator.rewriting import Uniform
 from archc.operator.spelling import OnnxSpelling, TorchSpelling, atom, method
 from archc.types.attributes import AttributeProblem, attribute, value_text
+from archc.types.dim_bounds import never_exceeds
 from archc.types.dims import SymbolicDim, as_symbol, floor_divide, minimum
-from archc.types.inequalities import never_exceeds
+from archc.types.extent_solver import Extent
 from archc.types.signature import Apply, Axis, Index, Pattern, Signature
-from archc.types.solve import Extent
 from archc.types.tensor_type import DType, TensorType
 
 Bounds = tuple[int | SymbolicDim | None, int | SymbolicDim | None, int | None]

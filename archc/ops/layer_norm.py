@@ -12,8 +12,8 @@ from archc.operator.spelling import OnnxSpelling, TorchModule, TorchSpelling, ca
 from archc.ops.norm import onnx_full
 from archc.types.attributes import attribute
 from archc.types.dims import SymbolicDim
+from archc.types.extent_solver import Extent
 from archc.types.signature import Signature, parse_signature
-from archc.types.solve import Extent
 from archc.types.tensor_type import DType, TensorType
 
 

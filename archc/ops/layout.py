@@ -19,8 +19,8 @@ from archc.operator.misfit import too_many_axes
 from archc.operator.rewriting import Uniform
 from archc.operator.spelling import OnnxSpelling, TorchSpelling, Verbatim, literal, method
 from archc.types.dims import SymbolicDim
+from archc.types.extent_solver import Extent
 from archc.types.signature import Axis, Index, Pattern, Signature, Spread, expand
-from archc.types.solve import Extent
 from archc.types.tensor_type import MOST_AXES, TensorType
 
 

@@ -13,7 +13,7 @@ from archc.operator.parameter import Parameter, ones, zeros
 from archc.operator.spelling import OnnxSpelling, TorchModule, TorchSpelling, Verbatim, call
 from archc.types.attributes import attribute
 from archc.types.dims import product
-from archc.types.solve import Extent
+from archc.types.extent_solver import Extent
 from archc.types.tensor_type import DType, TensorType
 
 if TYPE_CHECKING:

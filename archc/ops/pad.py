@@ -11,8 +11,8 @@ from archc.operator.dtypes import ONNX_MOST, as_element
 from archc.operator.rewriting import Uniform
 from archc.operator.spelling import OnnxSpelling, TorchSpelling, call
 from archc.types.attributes import attribute
+from archc.types.extent_solver import Extent
 from archc.types.signature import Apply, Axis, Index, Pattern, Signature
-from archc.types.solve import Extent
 from archc.types.tensor_type import DType, TensorType
 
 _ONNX_MODES = {"constant": "constant", "reflect": "reflect", "replicate": "edge", "circular": "wrap"}

@@ -9,10 +9,10 @@ from archc.operator.axes import axis_number, axis_numbers
 from archc.operator.base import OperatorError, operator, symbolic
 from archc.operator.spelling import OnnxSpelling, TorchSpelling, Verbatim, method
 from archc.ops.layout import Layout, parse_pattern
-from archc.types.attributes import AttributeProblem, attribute, quoted, value_text
+from archc.types.attributes import AttributeProblem, attribute, string_literal, value_text
 from archc.types.dims import SymbolicDim
+from archc.types.extent_solver import Extent
 from archc.types.signature import Index, Spread
-from archc.types.solve import Extent
 from archc.types.tensor_type import TensorType
 
 
@@ -41,7 +41,7 @@ class Rearrange(Layout):
         return cls(bare.pattern, sizes)
 
     def arguments(self) -> list[str]:
-        return [quoted(self.pattern), *(f"{name} = {value_text(size)}" for name, size in self.sizes)]
+        return [string_literal(self.pattern), *(f"{name} = {value_text(size)}" for name, size in self.sizes)]
 
     def pattern_for(self, types: Sequence[TensorType]) -> str:
         return self.pattern
@@ -63,7 +63,7 @@ class Rearrange(Layout):
                 spread = any(isinstance(factor, Spread) and factor.name == name for factor in factors)
                 raise OperatorError(
                     "unknown-attribute",
-                    f"`{name}` is no single axis of the pattern {quoted(self.pattern)}",
+                    f"`{name}` is no single axis of the pattern {string_literal(self.pattern)}",
                     attribute=name,
                     help="`*` stands for several axes, which have no one size" if spread else None,
                 )

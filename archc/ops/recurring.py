@@ -18,8 +18,8 @@ from archc.operator.spelling import OnnxSpelling, TorchModule, TorchSpelling, ca
 from archc.ops.empty_sequences import Sequences
 from archc.ops.packing import CALL_PACKED, RUN_PACKED
 from archc.types.attributes import attribute
+from archc.types.extent_solver import Extent
 from archc.types.signature import Signature, parse_signature
-from archc.types.solve import Extent
 from archc.types.tensor_type import DType, TensorType
 
 _DIRECTIONS = ("", "_reverse")

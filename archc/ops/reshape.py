@@ -12,8 +12,8 @@ from archc.operator.spelling import OnnxSpelling, TorchSpelling, Verbatim, metho
 from archc.ops.layout import Layout, torch_shape
 from archc.types.attributes import attribute
 from archc.types.dims import SymbolicDim, divide, product
+from archc.types.extent_solver import Extent
 from archc.types.signature import UNIT, Axis, Index, Pattern, Signature
-from archc.types.solve import Extent
 from archc.types.tensor_type import TensorType
 
 

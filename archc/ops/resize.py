@@ -15,8 +15,8 @@ from archc.ops.resampling import KEYS, Resampling, layout_matters, resample
 from archc.ops.spatial import LARGEST
 from archc.types.attributes import attribute
 from archc.types.dims import SymbolicDim, scaled
+from archc.types.extent_solver import Extent
 from archc.types.signature import Apply, Axis, Index, Pattern, Signature
-from archc.types.solve import Extent
 from archc.types.tensor_type import DType, TensorType
 
 _MODES = {

@@ -19,8 +19,8 @@ from archc.operator.base import Operator, operator
 from archc.operator.dtypes import Accepted
 from archc.types.attributes import attribute
 from archc.types.dims import SymbolicDim
+from archc.types.extent_solver import Extent
 from archc.types.signature import Signature, parse_signature
-from archc.types.solve import Extent
 from archc.types.tensor_type import DType, TensorType
 
 

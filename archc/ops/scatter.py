@@ -8,7 +8,7 @@ from archc.operator.base import Inference, OperatorError, operator
 from archc.operator.dtypes import ANY, PLACES
 from archc.operator.spelling import TorchSpelling, method
 from archc.ops.index import ByTensor
-from archc.types.solve import Extent
+from archc.types.extent_solver import Extent
 from archc.types.tensor_type import DType, TensorType
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from archc.operator.base import Operator, OperatorError
 from archc.operator.checks import bad_attribute
 from archc.types.dims import floor_divide
-from archc.types.solve import Extent
+from archc.types.extent_solver import Extent
 
 Sizes = int | tuple[int, ...]
 """One number for all spatial axes, or one for each."""

@@ -11,8 +11,8 @@ from archc.operator.dtypes import NUMBERS
 from archc.operator.spelling import OnnxSpelling, TorchSpelling, method
 from archc.types.attributes import attribute
 from archc.types.dims import as_symbol
+from archc.types.extent_solver import Extent
 from archc.types.signature import Pattern, Signature
-from archc.types.solve import Extent
 from archc.types.tensor_type import DType, TensorType
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from archc.collector import paused_collector
+from archc.garbage_collector import paused_collector
 from archc.partitioning.bounds import ROUNDING, Bounds, bounds
 from archc.partitioning.chain import Chain, Search
 from archc.partitioning.clock import Clock

@@ -63,7 +63,7 @@ class Calibration:
 
     @cached_property
     def _samples(self) -> Mapping[str, np.ndarray]:
-        from archc.interpreter.samples import random_inputs
+        from archc.interpreter.sample_inputs import random_inputs
 
         if self._arrays is None:
             return random_inputs(self._graph, self._seed)
@@ -78,14 +78,14 @@ class Calibration:
         An input without axes has one value for all samples.
         They cannot where an operator needs so many places along it: it looks at samples side by side.
         """
-        from archc.interpreter.samples import least_sizes
+        from archc.interpreter.sample_inputs import symbol_minimums
 
         shapes = [value.type.shape for value in self._graph.inputs if value.type.shape]
         leading = {as_symbol(shape[0]) for shape in shapes}
         batch = leading.pop() if len(leading) == 1 else None
         if batch is None or any(batch.name in symbols(dim) for shape in shapes for dim in shape[1:]):
             return False
-        return batch.name not in least_sizes(self._graph)
+        return batch.name not in symbol_minimums(self._graph)
 
     def batches(self) -> Iterator[dict[str, torch.Tensor]]:
         """The samples in batches of at most `BATCH`."""
@@ -136,7 +136,7 @@ def read_calibration(graph: Graph, data: str | Path | Mapping[str, np.ndarray]) 
         ArchcError: an input without data, data for no input, or data of another kind, rank or shape.
     """
     from archc.interpreter.evaluate import bind_sizes
-    from archc.weights.load import load_npz_arrays
+    from archc.weights.npz import load_npz_arrays
 
     given = load_npz_arrays(Path(data)) if isinstance(data, (str, Path)) else dict(data)
     where = Path(data).name if isinstance(data, (str, Path)) else "the calibration data"
@@ -208,7 +208,7 @@ def warn_of_random(calibration: Calibration, step: Pass, diagnostics: Diagnostic
 
 def _check_range(graph: Graph, value: Value, array: np.ndarray, sizes: Mapping[str, int], where: str) -> None:
     """Refuse integers that a consumer cannot look up (the ids of an embedding)."""
-    from archc.interpreter.samples import accepted_integers
+    from archc.interpreter.sample_inputs import accepted_integers
 
     if not value.type.dtype.integral:
         return
@@ -228,7 +228,7 @@ def _check_range(graph: Graph, value: Value, array: np.ndarray, sizes: Mapping[s
 def _converted(array: np.ndarray, value: Value, where: str) -> np.ndarray:
     import numpy as np
 
-    from archc.weights.dtypes import is_finite, name_of_numpy, numpy_dtype
+    from archc.weights.dtype_conversion import is_finite, name_of_numpy, numpy_dtype
 
     wanted = numpy_dtype(value.type.dtype.value)
     if value.type.dtype.value == "bf16":

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from archc.diagnostics import ArchcError, error
-from archc.interpreter.samples import needed_sizes
-from archc.ir.sizes import settings_text, size_names
+from archc.interpreter.sample_inputs import size_minimums
+from archc.ir.given_sizes import settings_text, size_names
 from archc.types.dims import evaluate
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def failed_run(graph: Graph, failure: NodeFailure, real: bool) -> ArchcError:
 
 def _large_enough(graph: Graph, sizes: Mapping[str, int]) -> dict[str, int]:
     """The least value of one size with which the model runs, all others unchanged; empty where there is none."""
-    needed = needed_sizes(graph)
+    needed = size_minimums(graph)
     missing = [(dim, least) for dim, least in needed if evaluate(dim, sizes=sizes) < least]
     for name in sizes if missing else ():
         for size in range(sizes[name] + 1, _LARGEST):

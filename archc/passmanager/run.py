@@ -205,7 +205,7 @@ def _refuse_infinite_weights(graph: Graph, step: Pass, made: Collection[str], be
     Raises:
         ArchcError: there are such tensors (`pass-not-finite`).
     """
-    from archc.weights.dtypes import is_finite
+    from archc.weights.dtype_conversion import is_finite
 
     after: Mapping[str, LazyTensor] = graph.tensors or {}
     wrong = [name for name in after if name in made]

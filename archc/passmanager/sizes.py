@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 from archc.diagnostics import Diagnostics, error
 from archc.interpreter.evaluate import bind_sizes
-from archc.interpreter.samples import sample_sizes
+from archc.interpreter.sample_inputs import sample_sizes
+from archc.ir.given_sizes import check_sizes, empty_text, first_empty, settings_text, size_names, sizes_option
 from archc.ir.graph import Graph
-from archc.ir.sizes import check_sizes, empty_text, first_empty, settings_text, size_names, sizes_option
 from archc.types.dims import as_symbol
 
 

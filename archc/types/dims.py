@@ -9,13 +9,13 @@ equal as functions (`N // 2 * 2` and `N - N % 2`); nothing here claims to see th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import field
 from fractions import Fraction
 
 from archc.diagnostics import ArchcError, error
 from archc.types import polynomials
-from archc.types.records import record
+from archc.types.frozen_dataclass import frozen_dataclass
 
 MOST_ATOMS = 1000
 """Limit on the symbols and functions in one size, each counted as often as it occurs.
@@ -27,7 +27,7 @@ DEEPEST_FUNCTION = 50
 LARGEST_COEFFICIENT = 2**63 - 1
 
 
-@record
+@frozen_dataclass
 class Symbol:
     """A size known when the model runs.  `maximum`, where given, bounds it (`T <= 1024`)."""
 
@@ -38,7 +38,7 @@ class Symbol:
         return self.name
 
 
-@record
+@frozen_dataclass
 class Function:
     """A function of sizes that is no polynomial: `//`, `%`, `min` or `max` of two sizes.
 
@@ -59,7 +59,7 @@ class Function:
         return f"{_parenthesized(self.left)} {self.name} {_parenthesized(self.right)}"
 
 
-@record
+@frozen_dataclass
 class Scaled:
     """A size times a fraction, rounded down: `int(W * 2.6)`.
 
@@ -80,7 +80,7 @@ Atom = Symbol | Function | Scaled
 Terms = polynomials.Terms[Atom]
 
 
-@record
+@frozen_dataclass
 class SymbolicDim:
     """A polynomial in canonical form; see `archc.types.polynomials`."""
 
@@ -171,18 +171,6 @@ def as_linear(dim: int | SymbolicDim) -> tuple[Symbol, int, int] | None:
     return (atom, scale, offset) if isinstance(atom, Symbol) and power == 1 and not others else None
 
 
-def largest(dim: int | SymbolicDim) -> int | None:
-    """Upper bound on a size: on a number, or on scale · symbol + offset where the symbol is bounded, else None."""
-    if isinstance(dim, int):
-        return dim
-    part = as_linear(dim)
-    most = None if part is None else part[0].maximum
-    if part is None or most is None or part[1] < 0:
-        return None
-    _, scale, offset = part
-    return scale * most + offset
-
-
 def symbols(dim: int | SymbolicDim) -> dict[str, Symbol]:
     """All symbols in a size, by name, in the order in which they are written."""
     found: dict[str, Symbol] = {}
@@ -197,11 +185,6 @@ def symbols(dim: int | SymbolicDim) -> dict[str, Symbol]:
             else:
                 found |= symbols(atom.left) | symbols(atom.right)
     return found
-
-
-def bounds(dims: Iterable[int | SymbolicDim]) -> tuple[int | None, ...]:
-    """The bounds of all symbols in some sizes: what equal sizes may differ in."""
-    return tuple(own.maximum for dim in dims if not isinstance(dim, int) for own in symbols(dim).values())
 
 
 def substitute(dim: int | SymbolicDim, sizes: Mapping[str, int | SymbolicDim]) -> int | SymbolicDim:

@@ -4,7 +4,7 @@ A signature names the index of every axis of an operator's operands and results,
 An axis is a sum of products of indices (`p + q`, `g*i`), or a function of them that the operator defines
 (`conv(h)`).  `*b` stands for any number of axes, the same in all places; `~s` for axes that broadcast.
 This module holds the signature itself, its text form, and its expansion for operands of given ranks;
-`archc.types.solve` finds the extents of the indices.
+`archc.types.extent_solver` finds the extents of the indices.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 
-from archc.types.records import record
+from archc.types.frozen_dataclass import frozen_dataclass
 
 
-@record
+@frozen_dataclass
 class Index:
     """An index: elements of two axes with equal coordinates in it belong together."""
 
@@ -26,7 +26,7 @@ class Index:
         return self.name
 
 
-@record
+@frozen_dataclass
 class Apply:
     """An extent that only the operator knows: `conv(h)`, from its method of that name."""
 
@@ -37,7 +37,7 @@ class Apply:
         return f"{self.function}({self.index})"
 
 
-@record
+@frozen_dataclass
 class Spread:
     """Any number of axes: `*b` (equal everywhere) or `~s` (broadcast); `prod(d)` is one axis made of all of them."""
 
@@ -51,7 +51,7 @@ class Spread:
 Factor = Index | Apply | int | Spread
 
 
-@record
+@frozen_dataclass
 class Axis:
     """A sum of products; the first factor of a product is the slowest, as in a row-major reshape."""
 
@@ -76,7 +76,7 @@ UNIT = Axis(((),))
 """An axis of size 1, which links to nothing."""
 
 
-@record
+@frozen_dataclass
 class Pattern:
     """The axes of one operand, parameter or result."""
 
@@ -88,7 +88,7 @@ class Pattern:
         return f"{self.name}[{', '.join(str(axis) for axis in self.axes)}]{'?' if self.optional else ''}"
 
 
-@record
+@frozen_dataclass
 class Signature:
     """The patterns of operands and parameters, and those of results."""
 

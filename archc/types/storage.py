@@ -11,7 +11,7 @@ import math
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from archc.types.attributes import arguments_text, attribute
-from archc.types.records import record
+from archc.types.frozen_dataclass import frozen_dataclass
 from archc.types.tensor_type import DType
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ STORAGES: dict[str, type[Storage]] = {}
 """All storages by their names in the language; subclasses of `Storage` enter themselves."""
 
 
-@record
+@frozen_dataclass
 class Storage:
     """One way to store a weight; the fields are the options."""
 
@@ -63,7 +63,7 @@ class Storage:
         return f"{self.name}({arguments})" if arguments else self.name
 
 
-@record
+@frozen_dataclass
 class Dense(Storage):
     """Every element as it is."""
 
@@ -71,7 +71,7 @@ class Dense(Storage):
     elementwise: ClassVar[bool] = True
 
 
-@record
+@frozen_dataclass
 class Masked(Storage):
     """Every element as it is, beside a mask: w = values · mask, so that what is masked is zero and stays zero.
 
@@ -99,7 +99,7 @@ class Masked(Storage):
         return decoded
 
 
-@record
+@frozen_dataclass
 class Int8(Storage):
     """Symmetric signed integers: w ≈ scale · q with q in -127..127 and scale = max|w| / 127.
 
@@ -148,8 +148,8 @@ class Int8(Storage):
         return scale.reshape([-1 if k == self.axis else 1 for k in range(rank)])
 
 
-@record
-class LowRank(Storage):
+@frozen_dataclass
+class LowRankStorage(Storage):
     """Two factors of a matrix: w = left · right, with w taken as its first axis against all others.
 
     The factors are stored and trained; layers compute with their product.  The left one has the weight's own path.
@@ -189,7 +189,7 @@ class LowRank(Storage):
         return product.astype(left.dtype)
 
 
-@record
+@frozen_dataclass
 class Weight:
     """A tensor that a layer owns: a parameter, or a buffer where `trainable` is False.
 

@@ -6,7 +6,7 @@ import builtins
 from enum import StrEnum
 
 from archc.types.dims import SymbolicDim
-from archc.types.records import record
+from archc.types.frozen_dataclass import frozen_dataclass
 
 MOST_AXES = 64
 """Limit on the axes of one tensor, that of PyTorch's kernels and of NumPy."""
@@ -95,7 +95,7 @@ _ONNX = {
 }
 
 
-@record
+@frozen_dataclass
 class TensorType:
     """A dtype and a shape: `f32[N, 1, 28, 28]`."""
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
-from archc.weights.dtypes import numpy_dtype
+from archc.weights.dtype_conversion import numpy_dtype
 
 if TYPE_CHECKING:
     import numpy as np
@@ -125,7 +125,7 @@ class Normal(Initializer):
 
 
 @dataclass(frozen=True)
-class Constant(Initializer):
+class ConstantInitializer(Initializer):
     """The same value everywhere."""
 
     value: float
@@ -137,7 +137,7 @@ class Constant(Initializer):
 
 
 @dataclass(frozen=True)
-class Zeros(Initializer):
+class ZerosInitializer(Initializer):
     """Zeros: the biases of the norms, running means, counters."""
 
     def draw(self, count: int, dtype: str, rng: np.random.Generator) -> npt.NDArray[Any]:
@@ -147,7 +147,7 @@ class Zeros(Initializer):
 
 
 @dataclass(frozen=True)
-class Ones(Initializer):
+class OnesInitializer(Initializer):
     """Ones: the weights of the norms, running variances."""
 
     def draw(self, count: int, dtype: str, rng: np.random.Generator) -> npt.NDArray[Any]:

@@ -6,8 +6,8 @@ from collections.abc import Container, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from archc.diagnostics import Diagnostics, nearest
-from archc.weights.dtypes import FLOATS, numpy_dtype
-from archc.weights.files import quoted
+from archc.weights.dtype_conversion import FLOATS, numpy_dtype
+from archc.weights.input_files import quoted
 from archc.weights.tensor import ComputedTensor, LazyTensor
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from archc.diagnostics import ArchcError, error
-from archc.weights.dtypes import ITEM_SIZE, name_of_numpy, numpy_dtype
-from archc.weights.files import opened, quoted, size_of
+from archc.weights.dtype_conversion import ITEM_SIZE, name_of_numpy, numpy_dtype
+from archc.weights.input_files import file_size, opened, quoted
 from archc.weights.tensor import LazyTensor
 
 if TYPE_CHECKING:
@@ -104,10 +104,10 @@ def read(path: Path | str, kind: str = "weights", most: int | None = None) -> di
         most: the largest number of arrays (`KIND-too-large`).
 
     Raises `ArchcError`, with codes that begin with `kind`: `weights-malformed`, `weights-truncated`, `weights-dtype`
-    (also for arrays of Python objects, which would have to be unpickled), and those of `size_of`.
+    (also for arrays of Python objects, which would have to be unpickled), and those of `file_size`.
     """
     source = Archive(Path(path), kind)
-    size_of(source.path)
+    file_size(source.path)
     tensors: dict[str, NpzTensor] = {}
     with source.opened() as archive:
         if most is not None and len(archive.infolist()) > most:

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from archc.diagnostics import ArchcError, error
-from archc.weights.dtypes import ITEM_SIZE
-from archc.weights.files import opened, quoted, size_of
+from archc.weights.dtype_conversion import ITEM_SIZE
+from archc.weights.input_files import file_size, opened, quoted
 from archc.weights.tensor import ByteSink, FileTensor, LazyTensor
 
 _DTYPE_OF_FORMAT = {
@@ -36,10 +36,10 @@ def read(path: Path | str) -> dict[str, LazyTensor]:
     """The tensors of a file in the order of its header.  Only the header is read.
 
     Raises `ArchcError`: `weights-truncated` for a file that ends too early, `weights-malformed` for one that
-    contradicts the format or itself, `weights-dtype` for elements that archc has no name for, and those of `size_of`.
+    contradicts the format or itself, `weights-dtype` for elements that archc has no name for, and those of `file_size`.
     """
     path = Path(path)
-    size = size_of(path)
+    size = file_size(path)
     with opened(path) as stream:
         prefix = stream.read(_LENGTH.size)
         if len(prefix) < _LENGTH.size:

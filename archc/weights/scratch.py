@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
 
 from archc.diagnostics import error
-from archc.weights.files import DISK_FULL
+from archc.weights.input_files import DISK_FULL
 from archc.weights.tensor import ArrayTensor, LazyTensor, mapped
 
 if TYPE_CHECKING:

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from archc.diagnostics import ArchcError, error
-from archc.weights.dtypes import ITEM_SIZE, from_little_endian, name_of_numpy, numpy_dtype, to_little_endian
-from archc.weights.files import opened, quoted, size_of
+from archc.weights.dtype_conversion import ITEM_SIZE, from_little_endian, name_of_numpy, numpy_dtype, to_little_endian
 from archc.weights.initializers import Initializer, generator
+from archc.weights.input_files import file_size, opened, quoted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,7 +35,7 @@ class ByteSink(Protocol):
 class LazyTensor(ABC):
     """A tensor whose shape and dtype are known and whose elements are had on demand.
 
-    `shape` counts elements per axis; `dtype` is one of the names in `archc.weights.dtypes.ITEM_SIZE`.
+    `shape` counts elements per axis; `dtype` is one of the names in `archc.weights.dtype_conversion.ITEM_SIZE`.
     """
 
     shape: tuple[int, ...]
@@ -120,7 +120,7 @@ class FileTensor(LazyTensor):
     dtype: str
 
     def numpy(self) -> npt.NDArray[Any]:
-        if self.nbytes and size_of(self.path) < self.offset + self.nbytes:
+        if self.nbytes and file_size(self.path) < self.offset + self.nbytes:
             raise self._truncated()
         with opened(self.path) as stream:
             return mapped(stream, self.offset, self.shape, self.dtype)
@@ -183,3 +183,38 @@ class ComputedTensor(LazyTensor):
         if array.shape != self.shape or name_of_numpy(array.dtype) != self.dtype:
             raise ValueError(f"{self!r} was computed as {array.dtype} of shape {array.shape}")
         return array
+
+
+class Weights(Mapping[str, LazyTensor]):
+    """Path to tensor (`blocks.3.attn.query.weight`), in the order of insertion.
+
+    Only names and tensors that are yet to be read are held here, so that a pass that replaces one touches no other.
+    """
+
+    def __init__(self, tensors: Mapping[str, LazyTensor] | None = None):
+        self._tensors: dict[str, LazyTensor] = dict(tensors or {})
+
+    def __getitem__(self, path: str) -> LazyTensor:
+        return self._tensors[path]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tensors)
+
+    def __len__(self) -> int:
+        return len(self._tensors)
+
+    def set(self, path: str, tensor: LazyTensor) -> None:
+        """Put a tensor at a path: at the end if the path is new, else in the place of the one that stood there."""
+        self._tensors[path] = tensor
+
+    def remove(self, path: str) -> LazyTensor:
+        """Take a tensor out and return it.  Raises KeyError for an unknown path."""
+        return self._tensors.pop(path)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors together."""
+        return sum(tensor.nbytes for tensor in self._tensors.values())
+
+    def __repr__(self) -> str:
+        return f"Weights({len(self)} tensors, {self.nbytes} bytes)"

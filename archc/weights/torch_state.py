@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from archc.diagnostics import error
-from archc.weights.dtypes import ITEM_SIZE, from_torch
-from archc.weights.files import quoted, size_of
+from archc.weights.dtype_conversion import ITEM_SIZE, from_torch
+from archc.weights.input_files import file_size, quoted
 from archc.weights.tensor import CHUNK_BYTES, LazyTensor
 
 if TYPE_CHECKING:
@@ -65,12 +65,12 @@ def read(path: Path | str) -> dict[str, LazyTensor]:
     """The tensors of a state dict that `torch.save` wrote, alone or below `state_dict`, `model` or `model_state`.
 
     Raises `ArchcError`: `weights-malformed` for what is no state dict, `weights-dtype`, `torch-too-old`, and those
-    of `size_of`.
+    of `file_size`.
     """
     import torch
 
     path = Path(path)
-    size_of(path)
+    file_size(path)
     version = tuple(int(part) for part in torch.__version__.split(".")[:2])
     if version < _SAFE_SINCE:
         raise error(

@@ -22,8 +22,7 @@ from archc.operator.spelling import OnnxSpelling, TorchSpelling
 from archc.types.attributes import attribute
 from archc.types.dims import symbol
 from archc.types.tensor_type import DType, TensorType
-from archc.weights.store import Weights
-from archc.weights.tensor import ArrayTensor
+from archc.weights.tensor import ArrayTensor, Weights
 
 Arrays = Mapping[str, np.ndarray[Any, Any]]
 N, T = symbol("N"), symbol("T")

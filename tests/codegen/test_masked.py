@@ -15,8 +15,7 @@ import archc
 from archc.codegen import onnx
 from archc.ir.graph import Graph
 from archc.weights.safetensors import write
-from archc.weights.store import Weights
-from archc.weights.tensor import ArrayTensor
+from archc.weights.tensor import ArrayTensor, Weights
 from tests.codegen.torch_modules import assert_agrees, graph_of, imported, source_of
 
 TEXT = """

@@ -15,8 +15,7 @@ from archc.ops.linear import Linear
 from archc.types.storage import Int8
 from archc.types.tensor_type import DType
 from archc.weights import safetensors
-from archc.weights.store import Weights
-from archc.weights.tensor import FileTensor
+from archc.weights.tensor import FileTensor, Weights
 
 from .onnx_cases import Model, N, Rectify, agree, floats
 

@@ -115,7 +115,7 @@ class Reshape(Operator, abstract=True):
 
     def infer(self, types: Sequence[TensorType]) -> Any:
         from archc.operator.base import Inference
-        from archc.types.solve import Solution
+        from archc.types.extent_solver import Solution
 
         solution = Solution(self.signature_for(types), {}, (self.to,))
         return Inference((TensorType(types[0].dtype, self.to),), {}, solution)

@@ -16,8 +16,8 @@ from archc.compiler import compile as compile_text
 from archc.diagnostics import ArchcError
 from archc.interpreter.evaluate import evaluate as run
 from archc.ir.graph import Graph
+from archc.types.axis_expressions import AxisExpressions
 from archc.types.dims import evaluate, symbol
-from archc.types.shown_sizes import ShownSizes
 from archc.types.tensor_type import DType, TensorType
 from tests.codegen.torch_modules import graph_of, imported
 
@@ -232,7 +232,7 @@ ASSIGNMENTS = (
 )
 def test_sizes_follow_from_axes(axes: tuple[int, ...], wanted: int) -> None:
     names = iter("abcd")
-    shown = ShownSizes([TensorType(DType.f32, axes)], lambda: next(names))
+    shown = AxisExpressions([TensorType(DType.f32, axes)], lambda: next(names))
     found = shown.express(wanted)
     assert found is not None
     for values in ASSIGNMENTS:
@@ -241,6 +241,6 @@ def test_sizes_follow_from_axes(axes: tuple[int, ...], wanted: int) -> None:
 
 
 def test_what_does_not_follow_is_not_invented() -> None:
-    shown = ShownSizes([TensorType(DType.f32, (H * W, L // 2))], lambda: "a")
+    shown = AxisExpressions([TensorType(DType.f32, (H * W, L // 2))], lambda: "a")
     assert shown.express(H) is None
     assert shown.express(L) is None

@@ -16,7 +16,7 @@ from archc.compiler import compile as compile_text
 from archc.compiler import parse
 from archc.driver.binding import bind_fresh
 from archc.interpreter.evaluate import evaluate
-from archc.interpreter.samples import accepted_integers
+from archc.interpreter.sample_inputs import accepted_integers
 from archc.ir.graph import Graph
 from archc.types.dims import evaluate as size_of
 from archc.types.dims import symbols

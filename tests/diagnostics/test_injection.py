@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import archc
-from archc.types.attributes import quoted
+from archc.types.attributes import string_literal
 from tests.diagnostics.cases import run
 
 CODE = "__import__('pathlib').Path('pwned').touch()"
@@ -101,7 +101,7 @@ def commented(text: str) -> str:
 @pytest.mark.parametrize("payload", PAYLOADS)
 def test_strings_and_comments(payload: str, capsys: pytest.CaptureFixture[str]) -> None:
     text = PAYLOADS[payload]
-    Path("net.arch").write_text(TEXT.format(doc=commented(text), text=quoted(text)), encoding="utf-8")
+    Path("net.arch").write_text(TEXT.format(doc=commented(text), text=string_literal(text)), encoding="utf-8")
     status, output = run(("compile", "net.arch", "-o", "out"), capsys)
     assert status == 0, output
     module = assert_harmless(Path("out"))
@@ -168,8 +168,9 @@ def test_blocks_named_like_what_the_module_uses(word: str, capsys: pytest.Captur
 
 @pytest.mark.parametrize("payload", PAYLOADS)
 def test_what_a_text_says_cannot_command_the_terminal(payload: str, capsys: pytest.CaptureFixture[str]) -> None:
+    message = string_literal(PAYLOADS[payload])
     Path("net.arch").write_text(
-        f"model net {{\n    input x: f32[N, 4]\n    assert false, {quoted(PAYLOADS[payload])}\n    output x\n}}\n",
+        f"model net {{\n    input x: f32[N, 4]\n    assert false, {message}\n    output x\n}}\n",
         encoding="utf-8",
     )
     status, output = run(("check", "net.arch"), capsys)

@@ -16,8 +16,7 @@ from archc.diagnostics import ArchcError, Diagnostics
 from archc.driver.binding import bind_fresh, bind_given
 from archc.ir.verifier import verify
 from archc.weights.safetensors import write
-from archc.weights.store import Weights
-from archc.weights.tensor import ArrayTensor, LazyTensor
+from archc.weights.tensor import ArrayTensor, LazyTensor, Weights
 
 TEXT = (
     "model m { input x: f32[N, 8]  output y = x -> fc1: linear(6) -> relu -> fc2: linear(4, weight = int8(axis = 0)) }"

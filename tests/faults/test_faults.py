@@ -18,9 +18,9 @@ from archc.cli import main
 from archc.codegen import onnx
 from archc.codegen.onnx.runtime import run_session
 from archc.driver.programs import load_module
-from archc.interpreter.samples import random_inputs
+from archc.interpreter.sample_inputs import random_inputs
 from archc.passmanager.agreement import largest_error
-from archc.weights.dtypes import from_torch, to_torch
+from archc.weights.dtype_conversion import from_torch, to_torch
 from tests.ops.runtimes import sessions
 
 FOLDER = Path(__file__).parent

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 
 from archc.driver.binding import bind_fresh
-from archc.interpreter.samples import accepted_integers
+from archc.interpreter.sample_inputs import accepted_integers
 from archc.ir.graph import Graph
 from archc.types.dims import evaluate as number_of
 from archc.types.dims import symbols
-from archc.weights.dtypes import numpy_dtype
+from archc.weights.dtype_conversion import numpy_dtype
 from archc.weights.tensor import ArrayTensor
 from tests.fuzz.tensors import torch_dtype
 

@@ -26,7 +26,7 @@ from archc.codegen.onnx.runtime import run_session
 from archc.codegen.torch import emit
 from archc.driver.targets import write_weights
 from archc.ir.graph import Graph
-from archc.weights.dtypes import from_torch, to_torch
+from archc.weights.dtype_conversion import from_torch, to_torch
 
 Outputs = dict[str, torch.Tensor]
 Levels = onnxruntime.GraphOptimizationLevel

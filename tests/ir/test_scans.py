@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 import archc
-from archc.analysis.cost import Costs, cost
+from archc.analysis.cost import NodeCosts, cost
 from archc.ir.graph import Graph, Node
 from archc.ir.rewriter import Rewriter
-from archc.ir.scans import Scan, handed_on, repetitions, schedule
+from archc.ir.scans import Scan, repetition_counts, scan_destinations, schedule
 from archc.ir.verifier import InvalidGraph, verify
 from archc.ops.activation import Tanh
 from archc.ops.scan import ScanEnter, ScanExit
@@ -50,7 +50,7 @@ def test_a_scan_in_a_scan_is_one_of_its_items() -> None:
 
 def test_steps_are_counted_as_often_as_they_are_done() -> None:
     graph = archc.parse(TEXTS["a scan in a scan"])
-    times = {title(node): extent for node, extent in repetitions(graph).items()}
+    times = {title(node): extent for node, extent in repetition_counts(graph).items()}
     t, s = symbol("T"), symbol("S")
     assert times["mul"] == times["mean"] == t
     assert times["w"] == times["tanh"] == t * s
@@ -67,7 +67,7 @@ def test_the_cost_of_a_scan_is_that_of_a_recurrent_layer() -> None:
 
 def test_sequences_that_are_put_together_are_made_once() -> None:
     graph = archc.parse(ELMAN)
-    costs = Costs(graph, {"B": 2, "T": 5})
+    costs = NodeCosts(graph, {"B": 2, "T": 5})
     (scan,) = scans(graph)
     assert costs.activations(scan.exit) == 4 * (2 * 6 + 2 * 5 * 3)
     (head,) = (node for node in graph.nodes() if node.path == "w_hy")
@@ -80,12 +80,12 @@ def test_a_scan_hands_elements_on() -> None:
     names = [value.name for value in scan.enter.results[1:]]
     assert names == ["x_t", "z_t", "i", "h", "s"]
     for position, value in enumerate(scan.enter.results[1:]):
-        assert handed_on(scan.enter, position) == [value]
+        assert scan_destinations(scan.enter, position) == [value]
     last = {value.name: value for value in scan.exit.results}
-    assert handed_on(scan.exit, 0) == handed_on(scan.exit, 1) == handed_on(scan.exit, 3) == []
-    assert handed_on(scan.exit, 2) == [scan.enter.results[4], last["h"]]
-    assert handed_on(scan.exit, 4) == [scan.enter.results[5], last["s"]]
-    assert handed_on(scan.exit, 5) == [last["a"]]
+    assert scan_destinations(scan.exit, 0) == scan_destinations(scan.exit, 1) == scan_destinations(scan.exit, 3) == []
+    assert scan_destinations(scan.exit, 2) == [scan.enter.results[4], last["h"]]
+    assert scan_destinations(scan.exit, 4) == [scan.enter.results[5], last["s"]]
+    assert scan_destinations(scan.exit, 5) == [last["a"]]
 
 
 class Broken:

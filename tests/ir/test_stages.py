@@ -6,7 +6,7 @@ import pytest
 
 import archc
 from archc.diagnostics import ArchcError
-from archc.ir.stages import Stages, divided
+from archc.ir.stages import Stages, has_stages
 
 
 def stages(body: str) -> Stages:
@@ -15,7 +15,7 @@ def stages(body: str) -> Stages:
 
 def test_what_is_not_divided_is_one_stage() -> None:
     graph = archc.parse("model m {\n    input x: f32[N, 8]\n    output x -> relu -> tanh\n}\n")
-    assert not divided(graph)
+    assert not has_stages(graph)
     assert (Stages(graph).count, set(Stages(graph).of_node.values())) == (1, {0})
 
 

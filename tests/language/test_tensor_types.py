@@ -8,7 +8,7 @@ import archc
 from archc.diagnostics import ArchcError
 from archc.interpreter.evaluate import bind_sizes
 from archc.language.printing.printer import print_graph
-from archc.types import dims
+from archc.types import dim_bounds, dims
 
 
 def codes(text: str) -> list[str]:
@@ -146,9 +146,9 @@ def test_a_multiple_of_a_new_size_may_have_a_bound() -> None:
     text = "model m { input x: f32[2 * H + 1 <= %s, 4]  input z: f32[H, 4]  output y = z + 1  output w = x + 1 }"
     for bound in (9, 10):
         graph = archc.parse(text % bound)
-        assert dims.largest(graph.inputs[1].type.shape[0]) == 4
+        assert dim_bounds.largest(graph.inputs[1].type.shape[0]) == 4
         assert "f32[2 * H + 1 <= 9, 4]" in print_graph(graph)
-        assert dims.largest(archc.parse(print_graph(graph)).inputs[1].type.shape[0]) == 4
+        assert dim_bounds.largest(archc.parse(print_graph(graph)).inputs[1].type.shape[0]) == 4
     block = "block B { input x: f32[T <= %s, 4]  output x -> relu }\n"
     use = "model m { input x: f32[2 * H + 1 <= 9, 4]  output y = x -> b: B }"
     archc.parse(block % 9 + use)

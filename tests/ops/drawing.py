@@ -12,8 +12,7 @@ from archc.ir.verifier import verify
 from archc.operator.base import Operator
 from archc.types.dims import symbol
 from archc.types.tensor_type import DType, TensorType
-from archc.weights.store import Weights
-from archc.weights.tensor import ArrayTensor
+from archc.weights.tensor import ArrayTensor, Weights
 
 Tensor = torch.Tensor
 Symbols = Sequence[Mapping[int, str]]

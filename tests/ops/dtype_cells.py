@@ -16,9 +16,8 @@ from archc.ir.rewriter import Rewriter
 from archc.operator.base import Operator
 from archc.operator.dtypes import requirements
 from archc.types.tensor_type import DType
-from archc.weights.dtypes import from_torch
-from archc.weights.store import Weights
-from archc.weights.tensor import ArrayTensor
+from archc.weights.dtype_conversion import from_torch
+from archc.weights.tensor import ArrayTensor, Weights
 from tests.ops.comparing import as_tuple
 from tests.ops.drawing import draw_weights, type_of
 from tests.ops.harness import Case

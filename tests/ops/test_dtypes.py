@@ -19,9 +19,8 @@ from archc.operator import OPERATORS
 from archc.operator.base import OperatorError
 from archc.operator.dtype_table import dtype_rows
 from archc.types.tensor_type import DType, TensorType
-from archc.weights.dtypes import from_torch, to_torch
-from archc.weights.store import Weights
-from archc.weights.tensor import ArrayTensor
+from archc.weights.dtype_conversion import from_torch, to_torch
+from archc.weights.tensor import ArrayTensor, Weights
 from tests.codegen.torch_modules import imported
 from tests.ops.dtype_cells import Cell, Tensor, all_cases, cells, results_of, together, torch_dtype
 from tests.ops.runtimes import session

@@ -16,8 +16,7 @@ from archc.passmanager.calibration import Calibration
 from archc.passmanager.run import PassReport, run_passes
 from archc.types.dims import symbol
 from archc.types.tensor_type import DType, TensorType
-from archc.weights.store import Weights
-from archc.weights.tensor import ArrayTensor, InitializedTensor
+from archc.weights.tensor import ArrayTensor, InitializedTensor, Weights
 
 
 class Build:

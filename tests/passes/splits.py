@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 
 from archc.analysis.cost import tensor_bytes
 from archc.analysis.devices import Device
-from archc.analysis.stage_costs import NodeCosts
+from archc.analysis.stage_costs import DeviceNodeCosts
 from archc.ir.graph import Graph, Node
 
 
@@ -17,7 +17,7 @@ def best_bottleneck(
 ) -> float:
     """The least time that the largest of `count` stages can take; infinite where no split fits the memory."""
     nodes = graph.nodes()
-    costs = NodeCosts(graph, sizes)
+    costs = DeviceNodeCosts(graph, sizes)
     work = {node: costs.seconds(node, device) for node in nodes}
     results = {node: costs.activations(node) for node in nodes}
     best = math.inf

@@ -13,7 +13,7 @@ import archc
 from archc.driver.binding import bind_fresh
 from archc.driver.programs import load_module
 from archc.language.printing.printer import print_graph
-from archc.types.storage import LowRank
+from archc.types.storage import LowRankStorage
 
 RECURRENT = """
 model m {
@@ -43,7 +43,7 @@ def test_recurrent_layers_get_factors_for_both_kinds_of_weights(cell: str, tmp_p
     compiled = archc.compile(text, passes="lowrank(rank = 4, on = 'r')", sizes="T=16")
     (report,) = compiled.passes
     matrices = [w for path, w in compiled.graph.weights.items() if path.startswith("r.weight")]
-    assert all(weight.storage == LowRank(4) for weight in matrices)
+    assert all(weight.storage == LowRankStorage(4) for weight in matrices)
     rewrote = [remark.message for remark in report.remarks if remark.kind == "rewrote"]
     assert len(rewrote) == len(matrices)
     assert any("weight_hh_l0 stored" in message for message in rewrote) and 0 < report.error < 2
@@ -73,7 +73,7 @@ def test_the_factors_are_the_nearest_ones(tmp_path: Path) -> None:
 
 def test_parameters_get_factors_too(tmp_path: Path) -> None:
     compiled = archc.compile(PARAMETER, passes="lowrank(rank = 4)")
-    assert compiled.graph.weights["table.weight"].storage == LowRank(4)
+    assert compiled.graph.weights["table.weight"].storage == LowRankStorage(4)
     compiled.write(tmp_path, check=True)
 
 

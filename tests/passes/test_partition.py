@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import archc
-from archc.analysis.devices import DEFAULT_LINK, Cpu, Place
+from archc.analysis.devices import DEFAULT_LINK, Cpu, StageDevice
 from archc.analysis.stage_costs import stage_costs
 from archc.ir.graph import Graph
 from archc.ir.stages import Stages
@@ -151,7 +151,7 @@ def test_no_split_that_fits_is_faster(name: str) -> None:
         compiled = archc.compile(small(name), passes=passes)
         assert figures(compiled)["bottleneck"] == pytest.approx(best, rel=1e-9)
         graph = compiled.graph
-        costs = stage_costs(graph, Stages(graph), [Place("cpu", Cpu())] * 2, {"N": 4})
+        costs = stage_costs(graph, Stages(graph), [StageDevice("cpu", Cpu())] * 2, {"N": 4})
         assert max(cost.memory for cost in costs) <= memory
     assert True in tried
 
@@ -165,7 +165,7 @@ def test_of_equally_fast_splits_it_takes_the_one_that_sends_least() -> None:
     }
     """
     compiled = archc.compile(text, passes="partition(3)")
-    costs = stage_costs(compiled.graph, Stages(compiled.graph), [Place("cpu", Cpu())] * 3, {"N": 1})
+    costs = stage_costs(compiled.graph, Stages(compiled.graph), [StageDevice("cpu", Cpu())] * 3, {"N": 1})
     assert min(cost.sent for cost in costs[:2]) == 4 * 4
     assert stage_of(compiled.graph)["d"] == 2
 
@@ -264,7 +264,7 @@ def test_an_input_goes_where_only_it_tells_a_size() -> None:
     """
     compiled = archc.compile(text, passes="partition(2)")
     assert "stage 1 receives `x` too, which tells the size B" in notes(compiled)
-    costs = stage_costs(compiled.graph, Stages(compiled.graph), [Place("cpu", Cpu())] * 2, {"B": 1, "T": 16})
+    costs = stage_costs(compiled.graph, Stages(compiled.graph), [StageDevice("cpu", Cpu())] * 2, {"B": 1, "T": 16})
     assert costs[1].received == 2 * 4 * 16 * 64
     assert figures(compiled)["bottleneck"] == max(cost.load for cost in costs)
 

@@ -6,7 +6,7 @@ import pytest
 
 import archc
 from archc.driver.binding import bind_fresh
-from archc.ir.stages import Stages, divided
+from archc.ir.stages import Stages, has_stages
 from tests.passes.partitioned import GPT, entries, notes, refused
 
 MACHINES = """
@@ -85,12 +85,12 @@ def test_slow_links_are_told_as_the_reason() -> None:
 
 def test_a_divided_model_is_not_divided_again() -> None:
     printed = archc.print_graph(archc.compile(MACHINES, passes="partition(2)").graph)
-    assert refused(printed, "partition(2)").code == "already-divided"
+    assert refused(printed, "partition(2)").code == "already-has_stages"
 
 
 def test_one_stage_leaves_the_model_alone() -> None:
     compiled = archc.compile(MACHINES, passes="partition(1)")
-    assert not divided(compiled.graph)
+    assert not has_stages(compiled.graph)
     whole = archc.parse(MACHINES)
     bind_fresh(whole, 0)
     assert compiled.graph == whole

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import archc
-from archc.analysis.coupling import Coupling, Group
+from archc.analysis.coupling import ChannelGroup, Coupling
 from archc.cli import main
 from archc.driver.binding import bind_fresh
 from archc.ir.graph import Graph
@@ -24,7 +24,7 @@ from archc.passmanager import Context, make_pass
 from archc.passmanager.calibration import Calibration
 from archc.types.attributes import AttributeProblem
 from archc.types.storage import Int8
-from tests.ir.test_coupling import networks
+from tests.analysis.test_coupling import networks
 from tests.passes.awkward import (
     GRAPHS,
     attention_written_out,
@@ -46,7 +46,7 @@ def channels(sparsity: float, **options: Any) -> Prune:
     return Prune(sparsity, scheme="channel", **{"multiple": 1, **options})
 
 
-def mask(graph: Graph, groups: list[Group]) -> Graph:
+def mask(graph: Graph, groups: list[ChannelGroup]) -> Graph:
     """The graph with the trainable weights of these groups set to zero."""
     rewriter = Rewriter(graph)
     for group in groups:

@@ -12,8 +12,8 @@ import archc
 from archc.diagnostics import ArchcError
 from archc.driver.binding import bind_fresh
 from archc.passmanager.calibration import BATCH, MAXIMUM_SAMPLES, Calibration, read_calibration
-from archc.weights.dtypes import from_torch
-from archc.weights.memory import arrays_of
+from archc.weights.dtype_conversion import from_torch
+from archc.weights.load import arrays_of
 
 GRAPH = archc.parse("model m { input x: f32[N, 4]  output y = x + 1 }")
 

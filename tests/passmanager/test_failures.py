@@ -11,7 +11,7 @@ import pytest
 
 import archc
 from archc.diagnostics import ArchcError, Diagnostic
-from archc.interpreter.samples import sample_sizes
+from archc.interpreter.sample_inputs import sample_sizes
 
 INPUT = "input x: f32[N, 2, T]"
 

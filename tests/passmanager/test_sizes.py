@@ -10,7 +10,7 @@ import pytest
 
 import archc
 from archc.analysis.cost import cost
-from archc.analysis.devices import Cpu, Place
+from archc.analysis.devices import Cpu, StageDevice
 from archc.analysis.stage_costs import stage_costs
 from archc.cli import main
 from archc.diagnostics import ArchcError, Diagnostics
@@ -58,7 +58,7 @@ def test_stages_are_balanced_for_the_sizes_given() -> None:
     def shares(sizes: str) -> list[float]:
         graph = archc.compile(Path("specs/resnet18.arch"), passes="partition(2)", sizes=sizes).graph
         at = {"N": 1, "H": 224, "W": 224}
-        loads = [each.work for each in stage_costs(graph, Stages(graph), [Place("cpu", Cpu())] * 2, at)]
+        loads = [each.work for each in stage_costs(graph, Stages(graph), [StageDevice("cpu", Cpu())] * 2, at)]
         return [load / sum(loads) for load in loads]
 
     assert max(shares("H=224,W=224")) < 0.6 < max(shares(""))

@@ -25,7 +25,7 @@ from archc.compiler import Compiled
 from archc.diagnostics import Diagnostics, Source
 from archc.driver.programs import load_module
 from archc.interpreter.evaluate import evaluate
-from archc.interpreter.samples import random_inputs
+from archc.interpreter.sample_inputs import random_inputs
 from archc.ir.graph import Graph
 from archc.language.syntax.formatter import format as format_file
 from archc.language.syntax.parser import parse as parse_syntax

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 import archc
 from archc.driver.programs import load_module
 from archc.weights.load import load
-from archc.weights.rename import read_rules, rename
+from archc.weights.rename import rename
+from archc.weights.rename_rules import read_rules
 from tests.specs.siblings import SPECS
 from tests.specs.twins import Twins, settle
 

@@ -10,17 +10,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archc.weights.dtypes import numpy_dtype
+from archc.weights.dtype_conversion import numpy_dtype
 from archc.weights.initializers import (
-    Constant,
+    ConstantInitializer,
     Initializer,
     KaimingUniform,
     Normal,
-    Ones,
+    OnesInitializer,
     Uniform,
     UniformFanIn,
     XavierUniform,
-    Zeros,
+    ZerosInitializer,
     generator,
 )
 from archc.weights.tensor import InitializedTensor
@@ -31,9 +31,9 @@ EVERY_INITIALIZER: list[Initializer] = [
     XavierUniform(64, 32),
     Uniform(-2.0, 3.0),
     Normal(1.0, 0.5),
-    Constant(0.25),
-    Zeros(),
-    Ones(),
+    ConstantInitializer(0.25),
+    ZerosInitializer(),
+    OnesInitializer(),
 ]
 
 
@@ -130,8 +130,8 @@ def test_chunks_join_to_the_sample(initializer: Initializer) -> None:
 
 
 def test_constants_are_exact_and_empty_weights_are_allowed() -> None:
-    assert Constant(2**40 + 1).sample((2,), "i64", generator(0, "w")).tolist() == [2**40 + 1] * 2
-    assert Ones().sample((), "i64", generator(0, "w")).tolist() == 1
-    assert not Zeros().sample((3,), "f32", generator(0, "w")).any()
+    assert ConstantInitializer(2**40 + 1).sample((2,), "i64", generator(0, "w")).tolist() == [2**40 + 1] * 2
+    assert OnesInitializer().sample((), "i64", generator(0, "w")).tolist() == 1
+    assert not ZerosInitializer().sample((3,), "f32", generator(0, "w")).any()
     assert sample(KaimingUniform(fan_in=0), (4, 0)).shape == (4, 0)
     assert not sample(UniformFanIn(fan_in=0), (4,)).any()

@@ -17,7 +17,8 @@ import torch
 
 from archc.diagnostics import ArchcError, Diagnostic
 from archc.weights import npz
-from archc.weights.load import load, load_npz_arrays
+from archc.weights.load import load
+from archc.weights.npz import load_npz_arrays
 from archc.weights.safetensors import write
 from archc.weights.tensor import ArrayTensor
 

@@ -10,7 +10,8 @@ import pytest
 
 from archc.diagnostics import ArchcError, Diagnostic, Diagnostics, Source
 from archc.weights.match import match
-from archc.weights.rename import parse_rules, rename
+from archc.weights.rename import rename
+from archc.weights.rename_rules import parse_rules
 from archc.weights.tensor import CHUNK_BYTES, ArrayTensor, ComputedTensor, LazyTensor
 
 EXPECTED = {"fc1.weight": ((2, 3), "f32"), "fc1.bias": ((2,), "f32"), "table": ((4,), "i64")}

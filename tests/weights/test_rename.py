@@ -14,9 +14,8 @@ from safetensors.numpy import save_file
 
 import archc
 from archc.diagnostics import ArchcError, Source
-from archc.weights.rename import parse_rules, rename
-from archc.weights.rename.apply import _RuleBook
-from archc.weights.rename.rules import Captures, Rule
+from archc.weights.rename import _RuleBook, rename
+from archc.weights.rename_rules import Captures, Rule, parse_rules
 from archc.weights.tensor import ArrayTensor
 
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from archc.diagnostics import ArchcError
-from archc.weights.dtypes import ITEM_SIZE, numpy_dtype
+from archc.weights.dtype_conversion import ITEM_SIZE, numpy_dtype
 from archc.weights.initializers import Normal
 from archc.weights.safetensors import read, write
 from archc.weights.tensor import ArrayTensor, ComputedTensor, InitializedTensor

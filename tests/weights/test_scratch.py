@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from archc.diagnostics import ArchcError
-from archc.weights.dtypes import ITEM_SIZE, numpy_dtype
+from archc.weights.dtype_conversion import ITEM_SIZE, numpy_dtype
 from archc.weights.scratch import HELD_BYTES, Scratch, ScratchTensor
 from archc.weights.tensor import ArrayTensor
 

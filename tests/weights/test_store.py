@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from archc.weights.store import Weights
-from archc.weights.tensor import ArrayTensor
+from archc.weights.tensor import ArrayTensor, Weights
 
 A, B, C = (ArrayTensor(np.full(4, value, np.float32)) for value in (1, 2, 3))
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from archc.diagnostics import ArchcError
-from archc.weights.dtypes import ITEM_SIZE, name_of_numpy, numpy_dtype
+from archc.weights.dtype_conversion import ITEM_SIZE, name_of_numpy, numpy_dtype
 from archc.weights.initializers import Normal
 from archc.weights.tensor import CHUNK_BYTES, ArrayTensor, ComputedTensor, FileTensor, InitializedTensor, LazyTensor
 from archc.weights.torch_state import TorchTensor
@@ -144,7 +144,7 @@ def test_arrays_of_other_dtypes_are_refused() -> None:
 def test_importing_the_package_imports_nothing_heavy() -> None:
     program = (
         "import sys, archc.driver.output;"
-        "from archc.weights import tensor, store, scratch, load, match;"
+        "from archc.weights import tensor, scratch, load, match;"
         "print(sorted({'numpy', 'torch', 'onnx', 'ml_dtypes', 'safetensors', 'rich'} & sys.modules.keys()))"
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

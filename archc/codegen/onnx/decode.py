@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from archc.operator.base import OperatorError
 from archc.operator.dtypes import ONNX_MOST, wider
-from archc.types.storage import Dense, Int8, LowRank, Masked, Weight
+from archc.types.storage import Dense, Int8, LowRankStorage, Masked, Weight
 from archc.types.tensor_type import DType
 from archc.weights.tensor import ComputedTensor
 
@@ -35,7 +35,7 @@ def decode(builder: Builder, weight: Weight) -> str:
     if isinstance(storage, Masked):  # the zeros themselves: no kernel would skip them, and none need multiply
         values = partial(builder.graph.weight_values, weight.path)
         return builder.initializers.stored(weight.path, ComputedTensor(weight.shape, weight.dtype.value, values))
-    if isinstance(storage, LowRank):
+    if isinstance(storage, LowRankStorage):
         return _product(builder, weight)
     if not isinstance(storage, Int8):
         raise OperatorError("no-onnx-form", f"ONNX cannot decode `{weight.path}`, which is stored as `{storage}`")

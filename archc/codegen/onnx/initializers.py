@@ -11,7 +11,7 @@ from onnx import TensorProto
 
 from archc.codegen.onnx.names import Names
 from archc.types.tensor_type import DType
-from archc.weights.dtypes import name_of_numpy, numpy_dtype, to_little_endian
+from archc.weights.dtype_conversion import name_of_numpy, numpy_dtype, to_little_endian
 from archc.weights.tensor import LazyTensor
 
 Fill = Callable[[TensorProto, LazyTensor], None]

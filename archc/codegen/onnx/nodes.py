@@ -15,7 +15,7 @@ from onnx import AttributeProto
 
 from archc.codegen.onnx.initializers import onnx_dtype, raw_bytes
 from archc.types.tensor_type import DType
-from archc.weights.dtypes import name_of_numpy
+from archc.weights.dtype_conversion import name_of_numpy
 
 
 @dataclass(slots=True)

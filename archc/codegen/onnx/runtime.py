@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from archc.codegen.onnx.initializers import onnx_dtype
 from archc.types.tensor_type import DType
-from archc.weights.dtypes import from_torch, name_of_numpy, numpy_dtype, to_torch
+from archc.weights.dtype_conversion import from_torch, name_of_numpy, numpy_dtype, to_torch
 
 if TYPE_CHECKING:
     import numpy as np

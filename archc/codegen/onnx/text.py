@@ -21,7 +21,7 @@ from onnx import AttributeProto, TensorProto
 from archc.codegen.onnx.emit import without_elements
 from archc.ir.graph import Graph
 from archc.types.tensor_type import DType
-from archc.weights.dtypes import from_little_endian
+from archc.weights.dtype_conversion import from_little_endian
 
 _LONGEST_CONSTANT = 16  # elements; a longer one is shown by its type
 _DTYPES = {TensorProto.DataType.Value(dtype.onnx): dtype.value for dtype in DType}

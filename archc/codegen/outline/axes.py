@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from archc.codegen.outline.alignment import Group, Shape
-from archc.types.solve import Extent
+from archc.types.extent_solver import Extent
 
 Axes = tuple[str | int, ...]
 """For each axis the name of its size, or the number that the size always is."""

@@ -13,7 +13,7 @@ from archc.ir.graph import Scope
 from archc.operator.base import Operator
 from archc.types.attributes import attributes
 from archc.types.dims import SymbolicDim, as_symbol, divide, substitute, symbol, symbols
-from archc.types.solve import Extent
+from archc.types.extent_solver import Extent
 
 MODEL = "model."
 """Prefix of a size that only the model has a name for."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from archc.analysis.stage_flow import asked_by_nodes, flow, received, sources_of
+from archc.analysis.stage_transfers import recomputation, required_sizes_by_node, stage_transfers, values_before_stages
 from archc.codegen.pipeline.stage_sizes import express_operator, express_scope, stage_sizes
 from archc.codegen.torch.names import Names
 from archc.diagnostics import ArchcError, error
@@ -25,7 +25,7 @@ from archc.ir.stages import Stages
 from archc.operator.base import Operator
 from archc.operator.misfit import OperatorError
 from archc.types.dims import symbol, symbols
-from archc.weights.store import Weights
+from archc.weights.tensor import Weights
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class _Splitter:
         self.graph = graph
         self.known = Stages(graph)
         self.nodes = self.known.by_stage()
-        self.sources = sources_of(graph)
+        self.sources = values_before_stages(graph)
         self.outputs = {name: self.source(value) for name, value in graph.outputs.items()}
         self.crossing = self._crossing()
         self.names = self._names()
@@ -81,7 +81,7 @@ class _Splitter:
 
     def _crossing(self) -> list[list[Value]]:
         """For each stage but the last the tensors that it hands to the next, in the order in which they are made."""
-        until = flow(self.graph, self.known.of_node, asked_by_nodes(self.graph)).until
+        until = stage_transfers(self.graph, self.known.of_node, required_sizes_by_node(self.graph)).last_stages
         return [
             [value for value in until if self.known.of_value(value) <= stage < until[value]]
             for stage in range(self.known.count - 1)
@@ -135,7 +135,7 @@ class _Splitter:
         self, number: int, rewriter: Rewriter, values: Mapping[Value, Value], scopes: dict[Scope, Scope]
     ) -> dict[Value, Value]:
         """What a stage makes again of what it receives, for itself."""
-        makers = (received(source) for node in self._work(number) for source in map(self.source, node.operands))
+        makers = (recomputation(source) for node in self._work(number) for source in map(self.source, node.operands))
         layers = {node.path for node in self._work(number)}
         found: dict[Value, Value] = {}
         for maker, op in dict(one for one in makers if one is not None).items():

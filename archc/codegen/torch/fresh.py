@@ -5,21 +5,21 @@ from __future__ import annotations
 import math
 
 from archc.operator.spelling import Infix, atom, call, literal
-from archc.types.storage import Dense, Int8, LowRank, Masked, Storage, Weight
+from archc.types.storage import Dense, Int8, LowRankStorage, Masked, Storage, Weight
 from archc.types.tensor_type import DType
 from archc.weights.initializers import (
-    Constant,
+    ConstantInitializer,
     Initializer,
     KaimingUniform,
     Normal,
-    Ones,
+    OnesInitializer,
     Uniform,
     UniformFanIn,
     XavierUniform,
-    Zeros,
+    ZerosInitializer,
 )
 
-DECODABLE = (Dense, Masked, Int8, LowRank)
+DECODABLE = (Dense, Masked, Int8, LowRankStorage)
 """The storages that emitted code can read."""
 
 
@@ -31,7 +31,7 @@ def registrations(weight: Weight, name: str) -> dict[str, str]:
         if isinstance(weight.storage, Masked):
             found[f"{name}_mask"] = call("torch.ones", *_sizes(weight.shape), dtype=DType.bool)
         return found
-    if isinstance(weight.storage, LowRank):
+    if isinstance(weight.storage, LowRankStorage):
         # The product then has the variance of a dense weight.
         (left, _), (right, _) = weight.storage.tensors(name, weight.shape, weight.dtype).values()
         scale = Normal(0.0, weight.storage.rank**-0.5)
@@ -48,7 +48,7 @@ def decoded(storage: Storage, owner: str, name: str, rank: int, dtype: DType) ->
     access = f"{owner}.{name}"
     if isinstance(storage, Masked):
         return Infix(f"{access} * {access}_mask")
-    if isinstance(storage, LowRank):
+    if isinstance(storage, LowRankStorage):
         return (
             Infix(f"{access} @ {access}_right") if rank == 2 else call("torch.tensordot", access, f"{access}_right", 1)
         )
@@ -69,11 +69,11 @@ def _fresh(initializer: Initializer | None, shape: tuple[int, ...], dtype: DType
     sizes = _sizes(shape)
     options = _dtype(dtype)
     match initializer:
-        case Ones():
+        case OnesInitializer():
             return call("torch.ones", *sizes, **options)
-        case Constant(value):
+        case ConstantInitializer(value):
             return call("torch.full", literal(shape), literal(value), **options)
-        case Zeros() | None:
+        case ZerosInitializer() | None:
             return call("torch.zeros", *sizes, **options)
         case Normal(0.0, 1.0):
             return call("torch.randn", *sizes, **options)

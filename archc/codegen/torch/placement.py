@@ -12,7 +12,7 @@ from functools import cached_property
 
 from archc.codegen.torch.spell import owns
 from archc.ir.graph import Graph, Node
-from archc.ir.stages import Stages, divided
+from archc.ir.stages import Stages, has_stages
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Placement:
     """What an emitted module has to know of stages.
 
     Attributes:
-        stages: the stage of each node; None for a model that is not divided.
+        stages: the stage of each node; None for a model that is not has_stages.
     """
 
     graph: Graph
@@ -33,7 +33,7 @@ class Placement:
         Raises:
             ArchcError: its stages do not fit together; see `archc.ir.stages.Stages`.
         """
-        return cls(graph, Stages(graph) if divided(graph) else None)
+        return cls(graph, Stages(graph) if has_stages(graph) else None)
 
     @cached_property
     def homes(self) -> dict[str, int]:

@@ -11,7 +11,7 @@ from typing import Any
 from archc.diagnostics import ArchcError
 from archc.types import dims
 from archc.types.dims import SymbolicDim
-from archc.types.records import record
+from archc.types.frozen_dataclass import frozen_dataclass
 
 LARGEST_NUMBER = 2**63 - 1
 LONGEST_TEXT = 1_000_000  # characters
@@ -45,7 +45,7 @@ _BINARY: dict[str, Callable[[Any, Any], Any]] = {
 }
 
 
-@record
+@frozen_dataclass
 class Product:
     """A size times a fraction; `int` or `floor` of it is a size."""
 

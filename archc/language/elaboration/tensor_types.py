@@ -15,7 +15,7 @@ from archc.language.elaboration.references import known_names, lookup
 from archc.language.syntax import tree
 from archc.language.syntax.foreign_names import NAMES, OPEN_SIZE, dtype_help
 from archc.operator.misfit import too_many_axes
-from archc.types import dims
+from archc.types import dim_bounds, dims
 from archc.types.dims import SymbolicDim, as_linear, divide
 from archc.types.tensor_type import MOST_AXES, DType, TensorType
 
@@ -91,7 +91,7 @@ def _size(expressions: Expressions, frame: Frame, node: tree.Dim, bound: int | N
         if bound is not None and size > bound:
             expressions.report(frame, "bound-exceeded", f"the size is {size}, and its bound {bound}", node.span)
     elif bound is not None:
-        most = dims.largest(size)
+        most = dim_bounds.largest(size)
         if most is None or most > bound:
             expressions.report(
                 frame,
@@ -286,7 +286,7 @@ def _check_bound(expressions: Expressions, frame: Frame, name: str, dim: tree.Di
     limit: Any = expressions.size(frame, dim.bound)
     if not isinstance(limit, int):
         expressions.report(frame, "wrong-type", "a bound must be a number", dim.bound.span)
-    largest = dims.largest(size)
+    largest = dim_bounds.largest(size)
     if largest is None:
         expressions.report(
             frame,

@@ -10,8 +10,9 @@ from archc.diagnostics import Diagnostics, Source, Span
 from archc.language.syntax import tree
 from archc.language.syntax.parser import parse_value
 from archc.operator.base import Operator
-from archc.types.attributes import given, value_text
-from archc.types.dims import as_linear, largest
+from archc.types.attributes import given_attributes, value_text
+from archc.types.dim_bounds import largest
+from archc.types.dims import as_linear
 from archc.types.storage import Storage
 from archc.types.tensor_type import TensorType
 
@@ -40,7 +41,7 @@ def arguments(op: Operator, named: dict[str, tree.Expression]) -> list[tree.Argu
         return list(call.arguments) if isinstance(call, tree.Call) else []
     return [
         tree.Argument(NOWHERE, label, named[info.name] if info.name in named else value(getattr(op, info.name)))
-        for label, info in given(op, also=named)
+        for label, info in given_attributes(op, also=named)
     ]
 
 

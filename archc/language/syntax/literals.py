@@ -8,10 +8,10 @@ import re
 from archc.diagnostics import Diagnostics, Span
 from archc.language.syntax import tree
 from archc.language.syntax.scanner import Token
-from archc.types.records import record
+from archc.types.frozen_dataclass import frozen_dataclass
 
 
-@record
+@frozen_dataclass
 class QuantityUnit:
     """A unit: what it measures, and how many of its base unit it is.
 

@@ -15,8 +15,8 @@ from lark import Lark, UnexpectedToken
 from lark.parsers.lalr_analysis import Shift
 from lark.parsers.lalr_interactive_parser import InteractiveParser
 
-from archc.collector import paused_collector
 from archc.diagnostics import Diagnostic, Diagnostics, Source, TooManyMistakes
+from archc.garbage_collector import paused_collector
 from archc.language.syntax import mistakes, tree
 from archc.language.syntax.foreign_syntax import comment_end, comment_start
 from archc.language.syntax.mistakes import CLOSERS, STATEMENT, TOP_LEVEL, Failure

@@ -8,10 +8,10 @@ with a loop down `left`, not with recursion.
 from __future__ import annotations
 
 from archc.diagnostics import Source, Span
-from archc.types.records import record
+from archc.types.frozen_dataclass import frozen_dataclass
 
 
-@record
+@frozen_dataclass
 class SyntaxNode:
     """What all nodes have: the place in the text, from the first character to the last."""
 
@@ -21,7 +21,7 @@ class SyntaxNode:
 # Expressions ----------------------------------------------------------------------------------------------
 
 
-@record
+@frozen_dataclass
 class Number(SyntaxNode):
     """`3`, `0.5`, `1e-5`; integers are ints, everything else floats.  Only `devices` gives a unit (`50GB/s`)."""
 
@@ -29,28 +29,28 @@ class Number(SyntaxNode):
     unit: str | None = None
 
 
-@record
+@frozen_dataclass
 class String(SyntaxNode):
     """`"zeros"`, with its escapes replaced."""
 
     value: str
 
 
-@record
+@frozen_dataclass
 class Boolean(SyntaxNode):
     """`true` and `false`."""
 
     value: bool
 
 
-@record
+@frozen_dataclass
 class Name(SyntaxNode):
     """A bare name: an attribute, a size, a tensor, a layer, an operator, a dtype."""
 
     name: str
 
 
-@record
+@frozen_dataclass
 class MemberExpression(SyntaxNode):
     """`wte.weight`, `att.SelfAttention`, `h[3].attn`."""
 
@@ -58,7 +58,7 @@ class MemberExpression(SyntaxNode):
     name: str
 
 
-@record
+@frozen_dataclass
 class SliceExpression(SyntaxNode):
     """`start:stop:step` inside an index; each part may be missing."""
 
@@ -67,12 +67,12 @@ class SliceExpression(SyntaxNode):
     step: Expression | None
 
 
-@record
+@frozen_dataclass
 class Ellipsis(SyntaxNode):
     """`...` inside an index: as many whole axes as it takes."""
 
 
-@record
+@frozen_dataclass
 class IndexExpression(SyntaxNode):
     """`x[:, 0]`, `sizes[i]`."""
 
@@ -80,7 +80,7 @@ class IndexExpression(SyntaxNode):
     items: tuple[Expression | SliceExpression | Ellipsis, ...]
 
 
-@record
+@frozen_dataclass
 class Argument(SyntaxNode):
     """One argument of a call; `name` is None for one given by position."""
 
@@ -88,7 +88,7 @@ class Argument(SyntaxNode):
     value: Expression | SliceExpression
 
 
-@record
+@frozen_dataclass
 class Call(SyntaxNode):
     """`arange(T)`, `int8(axis = 0)`, `cuda(1)`, `sparse(2:4)`: a callee with arguments, no data flowing in."""
 
@@ -96,7 +96,7 @@ class Call(SyntaxNode):
     arguments: tuple[Argument, ...]
 
 
-@record
+@frozen_dataclass
 class UnaryExpression(SyntaxNode):
     """`-x`, `not x`."""
 
@@ -104,7 +104,7 @@ class UnaryExpression(SyntaxNode):
     operand: Expression
 
 
-@record
+@frozen_dataclass
 class BinaryExpression(SyntaxNode):
     """`+ - * / // % **`, the comparisons `== != < <= > >=`, and `and`, `or`."""
 
@@ -113,21 +113,21 @@ class BinaryExpression(SyntaxNode):
     right: Expression
 
 
-@record
+@frozen_dataclass
 class Tuple(SyntaxNode):
     """`(q, k, v)`."""
 
     items: tuple[Expression, ...]
 
 
-@record
+@frozen_dataclass
 class List(SyntaxNode):
     """`[1, 2, 3]`."""
 
     items: tuple[Expression, ...]
 
 
-@record
+@frozen_dataclass
 class RangeExpression(SyntaxNode):
     """`0..depth`: the stop is exclusive."""
 
@@ -135,14 +135,14 @@ class RangeExpression(SyntaxNode):
     stop: Expression
 
 
-@record
+@frozen_dataclass
 class Field(SyntaxNode):
     """`.a` in the label `fc1.a`."""
 
     name: str
 
 
-@record
+@frozen_dataclass
 class Label(SyntaxNode):
     """`conv1:`, `h[i]:` or `fc1.a:` before a step."""
 
@@ -150,7 +150,7 @@ class Label(SyntaxNode):
     parts: tuple[Expression | Field, ...] = ()
 
 
-@record
+@frozen_dataclass
 class ChainStep(SyntaxNode):
     """One step of a chain: `label: callee(arguments)`.
 
@@ -163,7 +163,7 @@ class ChainStep(SyntaxNode):
     called: bool
 
 
-@record
+@frozen_dataclass
 class Conditional(SyntaxNode):
     """`2 if i == 0 else 1`, which stands within brackets only: elsewhere an `if` begins a statement."""
 
@@ -172,7 +172,7 @@ class Conditional(SyntaxNode):
     otherwise: Expression
 
 
-@record
+@frozen_dataclass
 class Chain(SyntaxNode):
     """`source -> step -> step`.
 
@@ -204,7 +204,7 @@ Expression = (
 # Types ----------------------------------------------------------------------------------------------------
 
 
-@record
+@frozen_dataclass
 class Dim(SyntaxNode):
     """One size in a tensor type: an expression, perhaps bounded (`T <= context`)."""
 
@@ -212,7 +212,7 @@ class Dim(SyntaxNode):
     bound: Expression | None = None
 
 
-@record
+@frozen_dataclass
 class TypeExpression(SyntaxNode):
     """`f32[N, 1, 28, 28]`."""
 
@@ -223,7 +223,7 @@ class TypeExpression(SyntaxNode):
 # Statements -----------------------------------------------------------------------------------------------
 
 
-@record
+@frozen_dataclass
 class Input(SyntaxNode):
     """`input image: f32[N, 1, 28, 28]`; in a block the type may be left out, and `?` makes it optional."""
 
@@ -232,7 +232,7 @@ class Input(SyntaxNode):
     optional: bool = False
 
 
-@record
+@frozen_dataclass
 class Output(SyntaxNode):
     """`output logits: f32[N, 10] = expression`, or just `output expression`."""
 
@@ -241,7 +241,7 @@ class Output(SyntaxNode):
     value: Expression
 
 
-@record
+@frozen_dataclass
 class LayerStatement(SyntaxNode):
     """`layer wte = embedding(vocab, width)`: a layer with weights, to be used (and shared) below."""
 
@@ -249,7 +249,7 @@ class LayerStatement(SyntaxNode):
     value: Call | Name | MemberExpression
 
 
-@record
+@frozen_dataclass
 class Let(SyntaxNode):
     """`let half = width // 2`: a name for a size or another attribute value."""
 
@@ -257,7 +257,7 @@ class Let(SyntaxNode):
     value: Expression
 
 
-@record
+@frozen_dataclass
 class Assign(SyntaxNode):
     """`x = …` or `a, b = …`: names for tensors."""
 
@@ -265,7 +265,7 @@ class Assign(SyntaxNode):
     value: Expression
 
 
-@record
+@frozen_dataclass
 class For(SyntaxNode):
     """`for i in 0..depth { … }`; the body shares the names of what surrounds it."""
 
@@ -274,7 +274,7 @@ class For(SyntaxNode):
     body: tuple[Statement, ...]
 
 
-@record
+@frozen_dataclass
 class ScanSequence(SyntaxNode):
     """`x_t in x` of a scan: a sequence, and the name of its piece in a step."""
 
@@ -282,7 +282,7 @@ class ScanSequence(SyntaxNode):
     value: Expression
 
 
-@record
+@frozen_dataclass
 class ScanState(SyntaxNode):
     """`h = h0` of a scan: a state, and what it is at first."""
 
@@ -290,7 +290,7 @@ class ScanState(SyntaxNode):
     value: Expression
 
 
-@record
+@frozen_dataclass
 class ScanStatement(SyntaxNode):
     """`scan x_t in x, h = h0 { … }`: recurrence over the second axis of sequences."""
 
@@ -306,7 +306,7 @@ class ScanStatement(SyntaxNode):
         return [part for part in self.parts if isinstance(part, ScanState)]
 
 
-@record
+@frozen_dataclass
 class Yield(SyntaxNode):
     """`yield y = …` in a scan: when it is over, `y` is the sequence of what it was in all steps."""
 
@@ -314,7 +314,7 @@ class Yield(SyntaxNode):
     value: Expression
 
 
-@record
+@frozen_dataclass
 class If(SyntaxNode):
     """`if … { … } else { … }`; `else if` is an `If` as the only statement of `otherwise`."""
 
@@ -323,7 +323,7 @@ class If(SyntaxNode):
     otherwise: tuple[Statement, ...]
 
 
-@record
+@frozen_dataclass
 class Assert(SyntaxNode):
     """`assert D % heads == 0, "heads must divide the width"`."""
 
@@ -337,7 +337,7 @@ Statement = Input | Output | LayerStatement | Let | Assign | For | ScanStatement
 # Top level ------------------------------------------------------------------------------------------------
 
 
-@record
+@frozen_dataclass
 class Attribute(SyntaxNode):
     """A parameter of a definition's head: `heads` (required) or `ff = 4`."""
 
@@ -345,7 +345,7 @@ class Attribute(SyntaxNode):
     default: Expression | None
 
 
-@record
+@frozen_dataclass
 class Definition(SyntaxNode):
     """`model name(attributes) { … }` or `block …`; `doc` is the comment that stands right above it."""
 
@@ -356,7 +356,7 @@ class Definition(SyntaxNode):
     doc: str = ""
 
 
-@record
+@frozen_dataclass
 class Derivation(SyntaxNode):
     """`model bert_large = bert(width = 1024)`: a model with other defaults for its attributes."""
 
@@ -366,7 +366,7 @@ class Derivation(SyntaxNode):
     doc: str = ""
 
 
-@record
+@frozen_dataclass
 class PipelineStatement(SyntaxNode):
     """`pipeline edge = lowrank(energy = 0.95) -> quant(int8)`: the passes, in order."""
 
@@ -374,7 +374,7 @@ class PipelineStatement(SyntaxNode):
     passes: tuple[ChainStep, ...]
 
 
-@record
+@frozen_dataclass
 class Import(SyntaxNode):
     """`import "std/attention.arch" as att`; without `as`, the file's own name serves."""
 
@@ -382,7 +382,7 @@ class Import(SyntaxNode):
     alias: Name | None
 
 
-@record
+@frozen_dataclass
 class LinkStatement(SyntaxNode):
     """`link a <-> b = 50GB/s`."""
 
@@ -391,7 +391,7 @@ class LinkStatement(SyntaxNode):
     value: Expression
 
 
-@record
+@frozen_dataclass
 class DevicesStatement(SyntaxNode):
     """`devices box { a = cuda(0)  b = cuda(1)  link a <-> b = 50GB/s }`."""
 
@@ -402,7 +402,7 @@ class DevicesStatement(SyntaxNode):
 Item = Definition | Derivation | PipelineStatement | Import | DevicesStatement
 
 
-@record
+@frozen_dataclass
 class Comment(SyntaxNode):
     """A comment, `#` to the end of the line, as written; `own_line` where nothing stands before it."""
 
@@ -410,7 +410,7 @@ class Comment(SyntaxNode):
     own_line: bool
 
 
-@record
+@frozen_dataclass
 class File(SyntaxNode):
     """A whole text: its items in order, and its comments beside them for the formatter."""
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 import archc
-from archc.analysis.devices import Cpu, Place
-from archc.analysis.stage_costs import NodeCosts, StageCost, duration, stage_costs
+from archc.analysis.devices import Cpu, StageDevice
+from archc.analysis.stage_costs import DeviceNodeCosts, StageCost, duration, stage_costs
 from archc.ir.stages import Stages
 
 DEVICE = Cpu(speed=1e6, bandwidth=1e3)
@@ -25,7 +25,7 @@ model m {
 def costs(text: str = TEXT, **sizes: int) -> list[StageCost]:
     graph = archc.parse(text)
     stages = Stages(graph)
-    return stage_costs(graph, stages, [Place("p", DEVICE, link=100.0)] * stages.count, sizes)
+    return stage_costs(graph, stages, [StageDevice("p", DEVICE, link=100.0)] * stages.count, sizes)
 
 
 def test_an_operator_takes_the_longer_of_arithmetic_and_movement() -> None:
@@ -35,12 +35,12 @@ def test_an_operator_takes_the_longer_of_arithmetic_and_movement() -> None:
     fc, relu, entry, _ = graph.nodes()
     moved = 4 * (8 + 32 + 4 + 4)  # operand, weight, bias, result
     slow_memory, slow_arithmetic = Cpu(speed=1e9, bandwidth=1e3), Cpu(speed=1e3, bandwidth=1e9)
-    node_costs = NodeCosts(graph, {})
+    node_costs = DeviceNodeCosts(graph, {})
     assert node_costs.seconds(fc, slow_memory) == pytest.approx(moved / 1e3)
     assert node_costs.seconds(fc, slow_arithmetic) == pytest.approx(8 * 4 / 1e3)
     assert node_costs.seconds(relu, slow_arithmetic) == pytest.approx(4 * (4 + 4) / 1e9)
     assert node_costs.seconds(entry, slow_memory) == 0
-    assert NodeCosts(graph, {"N": 10}).seconds(fc, slow_arithmetic) == pytest.approx(10 * 8 * 4 / 1e3)
+    assert DeviceNodeCosts(graph, {"N": 10}).seconds(fc, slow_arithmetic) == pytest.approx(10 * 8 * 4 / 1e3)
 
 
 def test_a_tensor_passes_through_the_stages_that_it_skips() -> None:
@@ -85,7 +85,7 @@ def test_memory_is_weights_once_a_stage_and_all_results() -> None:
 
 def test_all_work_is_in_some_stage() -> None:
     graph = archc.parse(TEXT)
-    everything = NodeCosts(graph, {})
+    everything = DeviceNodeCosts(graph, {})
     assert sum(cost.work for cost in costs()) == pytest.approx(
         sum(everything.seconds(node, DEVICE) for node in graph.nodes())
     )

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archc.types.records import record
+from archc.types.frozen_dataclass import frozen_dataclass
 
 
-@record
+@frozen_dataclass
 class Lazy:
     first: int
     second: str = "b"
@@ -25,12 +25,12 @@ class Eager:
     third: float = dataclasses.field(default=0.5, compare=False)
 
 
-@record
+@frozen_dataclass
 class Child(Lazy):
     fourth: bool = dataclasses.field(default=True, kw_only=True)
 
 
-@record
+@frozen_dataclass
 class Checked:
     value: int
 

@@ -2,7 +2,26 @@
 
 from __future__ import annotations
 
-from archc.types.dims import Function, Scaled, Symbol, SymbolicDim
+from collections.abc import Iterable
+
+from archc.types.dims import Function, Scaled, Symbol, SymbolicDim, as_linear, symbols
+
+
+def bounds(dims: Iterable[int | SymbolicDim]) -> tuple[int | None, ...]:
+    """The bounds of all symbols in some sizes: what equal sizes may differ in."""
+    return tuple(own.maximum for dim in dims if not isinstance(dim, int) for own in symbols(dim).values())
+
+
+def largest(dim: int | SymbolicDim) -> int | None:
+    """Upper bound on a size: on a number, or on scale · symbol + offset where the symbol is bounded, else None."""
+    if isinstance(dim, int):
+        return dim
+    part = as_linear(dim)
+    most = None if part is None else part[0].maximum
+    if part is None or most is None or part[1] < 0:
+        return None
+    _, scale, offset = part
+    return scale * most + offset
 
 
 def never_negative(dim: int | SymbolicDim) -> bool:

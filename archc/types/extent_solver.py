@@ -10,15 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from archc.types.dims import SymbolicDim, divide
-from archc.types.records import record
+from archc.types.frozen_dataclass import frozen_dataclass
 from archc.types.signature import UNIT, Apply, Axis, Index, Pattern, Signature, Spread, broadcasts, expand
 
 Extent = int | SymbolicDim
-Functions = Callable[[str, str, Extent, int], Extent]
+ExtentFunctions = Callable[[str, str, Extent, int], Extent]
 """Gives the extent of `function(index)`, the `position`-th function of the result: `conv(w)` is number 1 of conv2d."""
 
 
-@record
+@frozen_dataclass
 class Solution:
     """An expanded signature and the extent of each of its indices.
 
@@ -76,11 +76,11 @@ class Contradiction(Exception):
         self.expected, self.actual = expected, actual
 
 
-def solve(
+def solve_extents(
     signature: Signature,
     shapes: Mapping[str, Sequence[Extent]],
     known: Mapping[str, Extent],
-    functions: Functions,
+    functions: ExtentFunctions,
 ) -> Solution:
     """Solve a signature for operands of these shapes.
 

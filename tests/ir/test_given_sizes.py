@@ -7,7 +7,7 @@ import pytest
 
 import archc
 from archc.diagnostics import ArchcError
-from archc.ir.sizes import check_sizes, read_sizes, size_names, sizes_from
+from archc.ir.given_sizes import check_sizes, read_sizes, size_names, sizes_from
 
 GRAPH = archc.parse(
     "model m {\n    input x: f32[B, T <= 16]\n    input y: f32[2 * B, 3]\n    output x\n    output y\n}\n"

@@ -13,7 +13,15 @@ from archc.diagnostics import Diagnostics, Source
 from archc.driver.pipelines import value_of
 from archc.language.syntax import tree
 from archc.language.syntax.parser import parse_pipeline, parse_value
-from archc.types.attributes import AttributeProblem, arguments_text, attribute, attributes, bind, quoted, value_text
+from archc.types.attributes import (
+    AttributeProblem,
+    arguments_text,
+    attribute,
+    attributes,
+    bind,
+    string_literal,
+    value_text,
+)
 from archc.types.dims import SymbolicDim, symbol
 from archc.types.tensor_type import DType
 
@@ -85,7 +93,7 @@ def test_values_as_the_language_writes_them(value: object, text: str) -> None:
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_a_string_reads_back(text: str) -> None:
     diagnostics = Diagnostics()
-    node = parse_value(Source(quoted(text)), diagnostics)
+    node = parse_value(Source(string_literal(text)), diagnostics)
     diagnostics.check()
     assert isinstance(node, tree.String) and node.value == text
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import archc
-from archc.analysis.asked_sizes import asked_sizes
+from archc.ir.node_spelling import required_sizes
 
 
 @pytest.mark.parametrize(
@@ -22,5 +22,5 @@ from archc.analysis.asked_sizes import asked_sizes
 )
 def test_symbols_that_stand_in_the_spelling(use: str, expected: tuple[str, ...]) -> None:
     graph = archc.parse(f"model m {{\n    input x: f32[B, T, 8]\n    output y = {use}\n}}\n")
-    asked = {str(dim) for node in graph.nodes() for dim in asked_sizes(node)}
+    asked = {str(dim) for node in graph.nodes() for dim in required_sizes(node)}
     assert asked == set(expected)

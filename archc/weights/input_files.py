@@ -23,7 +23,7 @@ def quoted(name: str) -> str:
     return "`" + "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in cut) + "`"
 
 
-def size_of(path: Path) -> int:
+def file_size(path: Path) -> int:
     """Bytes of a regular file that holds something.
 
     Raises `ArchcError`: `file-not-found`, `not-a-file`, `file-empty`, `file-unreadable`.

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from archc.compiler import parse
 from archc.diagnostics import ArchcError
-from archc.types import dims
+from archc.types import dim_bounds, dims
 from archc.types.dims import SymbolicDim, as_symbol, divide, evaluate, substitute, symbol, symbols
 
 NAMES = ("A", "B", "C")
@@ -147,7 +147,7 @@ def test_a_bound_is_no_part_of_what_a_size_is() -> None:
     u, v = symbol("U"), symbol("V")
     assert free * u + bounded * v == bounded * u + free * v
     assert str(free * v + bounded * u) == str(bounded * v + free * u)
-    assert dims.bounds((3, free, bounded * u)) == (None, 8, None)
+    assert dim_bounds.bounds((3, free, bounded * u)) == (None, 8, None)
 
 
 def test_symbols_are_found_within_functions() -> None:

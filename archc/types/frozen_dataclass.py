@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field,))
-def record(cls: type[T]) -> type[T]:
+def frozen_dataclass(cls: type[T]) -> type[T]:
     """Make a class a frozen dataclass: fields from its annotations, equality and hash by their values."""
     make: Callable[[Any], Any] = dataclasses.dataclass(init=False, repr=False, eq=False)
     made: Any = make(cls)

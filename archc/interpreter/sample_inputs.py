@@ -7,7 +7,7 @@ from itertools import islice, product
 from typing import TYPE_CHECKING
 
 from archc.ir.graph import Graph, Node, Value
-from archc.ir.scans import handed_on
+from archc.ir.scans import scan_destinations
 from archc.types.dims import SymbolicDim, as_linear, as_symbol, evaluate, symbols
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ BATCH = 8
 _SIZES = (16, 32, 64, 128, 224, 512, 8, 4, 2, 1)
 _MOST_TRIED = 500
 _MOST_INTEGERS = 100
-MOVING = ("rearrange", "reshape", "index", "combine", "placement")
+DATA_MOVEMENT = ("rearrange", "reshape", "index", "combine", "placement")
 """The families whose results hold elements of their operands."""
 
 
@@ -59,8 +59,8 @@ def sample_sizes(graph: Graph, batch: int = BATCH, known: Mapping[str, int] | No
     for value in graph.inputs:
         for dim in value.type.shape:
             bounds.update(symbols(dim))
-    needed = needed_sizes(graph)
-    least = least_sizes(graph)
+    needed = size_minimums(graph)
+    least = symbol_minimums(graph)
 
     def chosen(sizes: Mapping[str, int]) -> dict[str, int]:
         found = {}
@@ -85,13 +85,13 @@ def _candidates(names: Iterable[str], leading: Collection[str], batch: int) -> I
         yield dict(zip(names, sizes))
 
 
-def needed_sizes(graph: Graph) -> list[tuple[SymbolicDim, int]]:
+def size_minimums(graph: Graph) -> list[tuple[SymbolicDim, int]]:
     """Symbolic sizes that a graph computes, each with the minimum at which the graph runs."""
     dims = {dim for node in graph.nodes() for value in node.results for dim in value.type.shape}
     return [*((dim, 1) for dim in dims if not isinstance(dim, int)), *_needed(graph)]
 
 
-def least_sizes(graph: Graph) -> dict[str, int]:
+def symbol_minimums(graph: Graph) -> dict[str, int]:
     """The least that symbolic sizes must be for the operators that need more than one element along an axis."""
     least: dict[str, int] = {}
     for dim, fewest in _needed(graph):
@@ -162,7 +162,7 @@ def _known(graph: Graph, value: Value, sizes: Mapping[str, int]) -> range | None
         numbers = graph.weight_values(path)
         return range(int(numbers.min()), int(numbers.max()) + 1) if numbers.size else None
     operands = [_known(graph, operand, sizes) for operand in node.operands]
-    if node.op.family in MOVING:
+    if node.op.family in DATA_MOVEMENT:
         found = [numbers for numbers in operands if numbers is not None]
         whole = len(found) == len(operands) > 0
         return range(min(one.start for one in found), max(one.stop for one in found)) if whole else None
@@ -172,8 +172,8 @@ def _known(graph: Graph, value: Value, sizes: Mapping[str, int]) -> range | None
 def _moved(node: Node, position: int) -> Sequence[Value]:
     """The values that hold elements of an operand of a node as they are."""
     if node.op.scan_end:
-        return handed_on(node, position)
-    return node.results if node.op.family in MOVING else ()
+        return scan_destinations(node, position)
+    return node.results if node.op.family in DATA_MOVEMENT else ()
 
 
 def _common(one: range, other: range) -> range:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from archc.types.dim_bounds import never_exceeds, never_negative
 from archc.types.dims import SymbolicDim, evaluate, floor_divide, maximum, minimum, remainder, symbol
-from archc.types.inequalities import never_exceeds, never_negative
 
 T, N = symbol("T"), symbol("N")
 SIZES = st.recursive(

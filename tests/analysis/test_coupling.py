@@ -8,13 +8,13 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from archc.analysis.coupling import Coupling, Group
+from archc.analysis.coupling import ChannelGroup, Coupling
 from archc.ir.graph import Graph, Value
 from archc.types.tensor_type import DType
 from tests.passes.graphs import Build
 
 
-def slices(group: Group) -> dict[tuple[str, int], list[int]]:
+def slices(group: ChannelGroup) -> dict[tuple[str, int], list[int]]:
     """The elements of a group in the weights that are called so; biases go the same way."""
     return {place: list(map(int, found)) for place, found in group.slices.items() if place[0].endswith(".weight")}
 
@@ -106,7 +106,9 @@ def test_reasons_name_what_needs_the_channels() -> None:
     b = build.layer("softmax", build.layer("linear", a, 6, name="b"))
     c = build.layer("linear", b, 3, name="c")
     coupling = Coupling(build.done(build.layer("add", c, build.layer("linear", a, 3, name="d"))))
-    reasons = {use.node.title: coupling.freedom.held.get(spots[0]) for use, spots in coupling.made()}
+    reasons = {
+        use.node.title: coupling.shrinkable.fixed_indices.get(spots[0]) for use, spots in coupling.produced_axes()
+    }
     assert reasons == {
         "a": None,
         "b": "`softmax` works on all of them together",

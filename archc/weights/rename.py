@@ -1,4 +1,15 @@
-"""Tensors under the names that a map gives them, joined, split and transposed as it says; nothing is read yet."""
+"""Weights that somebody else named: maps from their names to the paths of a text.
+
+    embeddings.word_embeddings.weight         -> wte.weight
+    encoder.layer.{i}.attention.self.query.*  -> h[{i}].attn.q.*     # {i} and * stand for the same on both sides
+    h.{i}.mlp.c_fc.bias                       -> h[{i}].up.bias
+    transpose(h.{i}.mlp.c_fc.weight)          -> h[{i}].up.weight    # for what stores them the other way round
+    (l.{i}.q.weight, l.{i}.k.weight)          -> h[{i}].qk.weight    # several into one, below one another
+    transpose(h.{i}.attn.c_attn.weight)       -> (h[{i}].attn.q.weight, h[{i}].attn.k.weight, h[{i}].attn.v.weight)
+    *.position_ids                            -> nothing
+
+The first rule that fits a name holds; a name that none fits stays what it is.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +18,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from archc.diagnostics import Diagnostics
-from archc.weights.files import quoted
-from archc.weights.rename.rules import Captures, Name, Rule
+from archc.weights.input_files import quoted
+from archc.weights.rename_rules import Captures, NamePattern, Rule
 from archc.weights.tensor import ComputedTensor, LazyTensor
 
 if TYPE_CHECKING:
@@ -50,7 +61,7 @@ class _RuleBook:
 
     def __init__(self, rules: Sequence[Rule]):
         self._exact: dict[str, tuple[int, Rule]] = {}
-        self._holed: list[tuple[str, int, Rule, Name]] = []
+        self._holed: list[tuple[str, int, Rule, NamePattern]] = []
         for number, rule in enumerate(rules):
             holes = rule.sources[0].holes
             for source in rule.sources:

@@ -13,15 +13,14 @@ import numpy as np
 import pytest
 import torch
 
-from archc.analysis.coupling import Coupling, Group
-from archc.analysis.freedom import Freedom, Tensor
+from archc.analysis.coupling import ChannelGroup, Coupling
+from archc.analysis.shrinkable_axes import ShrinkableAxes, Tensor
 from archc.interpreter.evaluate import evaluate
 from archc.ir.graph import Graph
 from archc.ir.rewriter import Rewriter
 from archc.operator.base import Operator
 from archc.types.tensor_type import DType, TensorType
-from archc.weights.store import Weights
-from archc.weights.tensor import ArrayTensor
+from archc.weights.tensor import ArrayTensor, Weights
 from tests.ops.harness import Case
 
 MODULES = [import_module(f"tests.ops.{path.stem}") for path in sorted(Path(__file__).parents[1].glob("ops/test_*.py"))]
@@ -64,7 +63,7 @@ def results(graph: Graph, inputs: list[np.ndarray]) -> list[np.ndarray]:
 def taken(coupling: Coupling, tensor: Tensor, array: np.ndarray, number: int, zero: bool) -> np.ndarray:
     """An array without a group, or with zeros in its place; whole numbers, which tell places, stay as they are then."""
     kept = [
-        np.arange(size) if (tensor, axis) in coupling.freedom.fixed else coupling.kept((tensor, axis), {number})
+        np.arange(size) if (tensor, axis) in coupling.shrinkable.fixed_axes else coupling.kept((tensor, axis), {number})
         for axis, size in enumerate(array.shape)
     ]
     if not zero:
@@ -76,15 +75,15 @@ def taken(coupling: Coupling, tensor: Tensor, array: np.ndarray, number: int, ze
     return left
 
 
-def removable(coupling: Coupling) -> list[Group]:
+def removable(coupling: Coupling) -> list[ChannelGroup]:
     """The groups that can go without leaving nothing of an index."""
     free = [group for group in coupling.groups if group.reason is None]
-    return [group for group in free if all(n < coupling.sizes[spot] for spot, n in group.spots.items())]
+    return [group for group in free if all(n < coupling.sizes[spot] for spot, n in group.index_counts.items())]
 
 
 @pytest.mark.parametrize("one", CASES, ids=str)
 def test_what_is_left_computes_what_it_did(one: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Freedom, "_hold_ends", lambda self: None)
+    monkeypatch.setattr(ShrinkableAxes, "_hold_ends", lambda self: None)
     torch.manual_seed(0)
     inputs = [tensor.numpy() for tensor in one.inputs]
     graph = build(one.op, inputs, None)
@@ -110,7 +109,7 @@ def test_what_is_left_computes_what_it_did(one: Case, monkeypatch: pytest.Monkey
 
 
 def test_nearly_all_operators_have_something_that_can_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Freedom, "_hold_ends", lambda self: None)
+    monkeypatch.setattr(ShrinkableAxes, "_hold_ends", lambda self: None)
     tried = {one.op.name for one in CASES if removable(Coupling(build(one.op, [x.numpy() for x in one.inputs], None)))}
     # What is left: places that other data tell, and all axes of which some are taken together.
     assert {one.op.name for one in CASES} - tried <= {"argmax", "argmin", "gather", "norm", "scatter"}

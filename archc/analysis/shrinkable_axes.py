@@ -16,32 +16,32 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from archc.ir.graph import Graph, Node, Value
+from archc.types.extent_solver import Extent
 from archc.types.signature import Apply, Axis, Factor, Index, Pattern, Signature
-from archc.types.solve import Extent
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 Tensor = Value | str
 """A value, or the path of a weight."""
-Place = tuple[Tensor, int]
+TensorAxis = tuple[Tensor, int]
 """An axis of a tensor, by number."""
-Spot = tuple[Hashable, str]
+NodeIndex = tuple[Hashable, str]
 """An index of a node.  Nodes that are one layer, and must stay it, have their indices in common."""
 
 
 @dataclass(frozen=True, eq=False)
-class Use:
+class AxisUse:
     """How a node sees an axis of a tensor.
 
     Attributes:
-        owner: what the node's indices are filed under; see `Spot`.
+        owner: what the node's indices are filed under; see `NodeIndex`.
         made: whether the tensor is a result of the node; data: whether it is a data operand.
     """
 
     node: Node
     owner: Hashable
-    place: Place
+    place: TensorAxis
     axis: Axis
     extents: Mapping[str, Extent]
     made: bool
@@ -51,12 +51,12 @@ class Use:
         """The indices of a term that have more than one element."""
         return [factor.name for factor in term if isinstance(factor, Index) and self.extents[factor.name] != 1]
 
-    def spots(self) -> list[Spot]:
+    def indices(self) -> list[NodeIndex]:
         """All its indices that have more than one element."""
         return [(self.owner, name) for term in self.axis.terms for name in self.wide(term)]
 
 
-class Freedom:
+class ShrinkableAxes:
     """What can shrink in a graph, and why the rest cannot.
 
     Attributes:
@@ -67,67 +67,67 @@ class Freedom:
 
     def __init__(self, graph: Graph):
         self.graph = graph
-        self.held: dict[Spot, str] = {}
-        self.fixed: dict[Place, str] = {}
+        self.fixed_indices: dict[NodeIndex, str] = {}
+        self.fixed_axes: dict[TensorAxis, str] = {}
         self._by_node = {node: list(_uses(node)) for node in graph.nodes()}
         self.uses = [use for uses in self._by_node.values() for use in uses]
-        self._at: dict[Place, list[Use]] = {}
-        self._of: dict[Spot, list[Use]] = {}
+        self._at: dict[TensorAxis, list[AxisUse]] = {}
+        self._of: dict[NodeIndex, list[AxisUse]] = {}
         for use in self.uses:
             self._at.setdefault(use.place, []).append(use)
-            for spot in use.spots():
+            for spot in use.indices():
                 self._of.setdefault(spot, []).append(use)
         self._torn = _torn(self.uses)
         self._hold_ends()
         self._hold_weights()
         for use in self.uses:
-            if not use.spots() and self.size(use.place) != 1:
+            if not use.indices() and self.size(use.place) != 1:
                 self._fix(use.place, f"`{use.node.title}` needs each of them")
         for node in graph.nodes():
             self._hold_rigid(node)
         for node in graph.nodes():
             self._settle(node)
 
-    def size(self, place: Place) -> Extent:
+    def size(self, place: TensorAxis) -> Extent:
         """The extent of an axis."""
         tensor, number = place
         shape = self.graph.weights[tensor].shape if isinstance(tensor, str) else tensor.type.shape
         return shape[number]
 
-    def of_node(self, node: Node) -> list[Use]:
+    def of_node(self, node: Node) -> list[AxisUse]:
         """How a node sees the axes of its operands, weights and results."""
         return self._by_node[node]
 
-    def free(self, use: Use, term: tuple[Factor, ...]) -> list[str]:
+    def free(self, use: AxisUse, term: tuple[Factor, ...]) -> list[str]:
         """The indices of a term that can shrink; one at most, once all is settled."""
-        return [name for name in use.wide(term) if (use.owner, name) not in self.held]
+        return [name for name in use.wide(term) if (use.owner, name) not in self.fixed_indices]
 
     # Holding ----------------------------------------------------------------------------------------------
 
-    def _fix(self, place: Place, reason: str) -> None:
+    def _fix(self, place: TensorAxis, reason: str) -> None:
         """Hold a whole axis, and all that follows from it."""
-        stack: list[Place | Spot] = [place]
+        stack: list[TensorAxis | NodeIndex] = [place]
         while stack:
             at = stack.pop()
             if isinstance(at[1], int):
-                if at in self.fixed:
+                if at in self.fixed_axes:
                     continue
-                self.fixed[at] = reason  # type: ignore[index]  # the number says that it is a place
+                self.fixed_axes[at] = reason  # type: ignore[index]  # the number says that it is a place
                 uses = self._at.get(at, ())  # type: ignore[call-overload]  # a place, as above
-                stack += [spot for use in uses for spot in use.spots()]
-            elif at not in self.held:
-                self.held[at] = reason  # type: ignore[index]  # a spot, as it has a name and no number
+                stack += [spot for use in uses for spot in use.indices()]
+            elif at not in self.fixed_indices:
+                self.fixed_indices[at] = reason  # type: ignore[index]  # a spot, as it has a name and no number
                 for use in self._of.get(at, ()):  # type: ignore[call-overload]  # a spot, as above
-                    if all(spot in self.held for spot in use.spots()):
+                    if all(spot in self.fixed_indices for spot in use.indices()):
                         stack.append(use.place)
 
-    def _hold(self, spot: Spot, reason: str) -> None:
+    def _hold(self, spot: NodeIndex, reason: str) -> None:
         """Hold an index, and all that follows from it."""
-        if spot in self.held:
+        if spot in self.fixed_indices:
             return
-        self.held[spot] = reason
+        self.fixed_indices[spot] = reason
         for use in self._of.get(spot, ()):
-            if all(other in self.held for other in use.spots()):
+            if all(other in self.fixed_indices for other in use.indices()):
                 self._fix(use.place, reason)
 
     def _hold_ends(self) -> None:
@@ -185,15 +185,15 @@ class Freedom:
                         if name != chosen:
                             self._hold((use.owner, name), f"`{node.title}` keeps them whole, and drops blocks of them")
 
-    def _agreed(self, use: Use) -> set[tuple[Extent, Extent]]:
+    def _agreed(self, use: AxisUse) -> set[tuple[Extent, Extent]]:
         """By which factors other nodes can shrink the same axis, where it is a single product for them too."""
         others = [other for other in self._at[use.place] if other.node is not use.node and len(other.axis.terms) == 1]
-        products = [(other, other.axis.terms[0]) for other in others if len(other.spots()) > 1]
+        products = [(other, other.axis.terms[0]) for other in others if len(other.indices()) > 1]
         frees = [(other, term, self.free(other, term)) for other, term in products]
         return {_stride(other, term, free[0]) for other, term, free in frees if len(free) == 1}
 
 
-def _stride(use: Use, term: tuple[Factor, ...], name: str) -> tuple[Extent, Extent]:
+def _stride(use: AxisUse, term: tuple[Factor, ...], name: str) -> tuple[Extent, Extent]:
     """The extent of a factor of a product, and how far apart its elements are; none of the factors is a function."""
     names = use.wide(term)
     inner: Extent = 1
@@ -202,14 +202,14 @@ def _stride(use: Use, term: tuple[Factor, ...], name: str) -> tuple[Extent, Exte
     return use.extents[name], inner
 
 
-def _uses(node: Node) -> Iterator[Use]:
+def _uses(node: Node) -> Iterator[AxisUse]:
     """How a node sees the axes of its operands, weights and results."""
     solution = node.op.infer(node.types).solution
     owner = _owner(node, solution.extents)
     for pattern, tensor, made in _patterns(node, solution.signature):
         for number, axis in enumerate(pattern.axes):
             data = not made and not isinstance(tensor, str)
-            yield Use(node, owner, (tensor, number), axis, solution.extents, made, data)
+            yield AxisUse(node, owner, (tensor, number), axis, solution.extents, made, data)
 
 
 def _owner(node: Node, extents: Mapping[str, Extent]) -> Hashable:
@@ -234,19 +234,19 @@ def _patterns(node: Node, signature: Signature) -> Iterator[tuple[Pattern, Tenso
         yield pattern, result, True
 
 
-def _applied(uses: list[Use]) -> list[str]:
+def _applied(uses: list[AxisUse]) -> list[str]:
     """The indices that stand within a function, which hides their elements."""
     return [factor.index.name for use in uses for factor in use.axis.factors if isinstance(factor, Apply)]
 
 
-def _absorbed(uses: list[Use]) -> list[str]:
+def _absorbed(uses: list[AxisUse]) -> list[str]:
     """The indices that no result has, and one tensor alone: reduced, picked from, looked up."""
-    made = {name for use in uses if use.made for _, name in use.spots()}
-    taken = Counter(name for use in uses if not use.made for _, name in use.spots())
+    made = {name for use in uses if use.made for _, name in use.indices()}
+    taken = Counter(name for use in uses if not use.made for _, name in use.indices())
     return [name for name, count in taken.items() if name not in made and count < 2]
 
 
-def _torn(uses: list[Use]) -> set[str | None]:
+def _torn(uses: list[AxisUse]) -> set[str | None]:
     """The paths of layers whose uses differ in sizes, so that attributes that fit one may not fit another."""
     owners: dict[str | None, set[Hashable]] = {}
     for use in uses:

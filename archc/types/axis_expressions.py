@@ -15,8 +15,8 @@ from math import gcd
 
 from archc.types import dims
 from archc.types.dims import Atom, Scaled, Symbol, SymbolicDim, as_linear, divide, floor_divide, symbol, symbols
+from archc.types.frozen_dataclass import frozen_dataclass
 from archc.types.polynomials import Monomial, leading_rank
-from archc.types.records import record
 from archc.types.tensor_type import TensorType
 
 Size = int | SymbolicDim
@@ -26,7 +26,7 @@ MOST_STEPS = 100
 """Limit on the reductions of one size."""
 
 
-@record
+@frozen_dataclass
 class _Equation:
     """Equality of a polynomial in unknown atoms and a known size.
 
@@ -47,7 +47,7 @@ class _Equation:
         return self.left == _as_size(self.leading) * self.coefficient
 
 
-class ShownSizes:
+class AxisExpressions:
     """Rewrites sizes as expressions of the axes of given tensors.
 
     Args:

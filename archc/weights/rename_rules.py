@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from archc.diagnostics import Diagnostics, Source, Span
-from archc.weights.files import opened, quoted, size_of
+from archc.weights.input_files import file_size, opened, quoted
 
 Captures = Mapping[str, str]
 
@@ -23,7 +23,7 @@ MOST_HOLES = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Name:
+class NamePattern:
     """A weight's name with holes: `h.{i}.attn.*`.
 
     Attributes:
@@ -59,7 +59,7 @@ class Name:
 
 
 @cache
-def _expression(name: Name) -> re.Pattern[str]:
+def _expression(name: NamePattern) -> re.Pattern[str]:
     pattern, seen = "", set[str]()
     for part in name.parts:
         if isinstance(part, str):
@@ -87,9 +87,9 @@ class Rule:
         span: where the rule stands.
     """
 
-    sources: tuple[Name, ...]
+    sources: tuple[NamePattern, ...]
     transposed: tuple[bool, ...]
-    targets: tuple[Name, ...]
+    targets: tuple[NamePattern, ...]
     span: Span
 
 
@@ -99,7 +99,7 @@ def read_rules(path: Path) -> list[Rule]:
     Raises:
         ArchcError: it cannot be read (`file-not-found`, …) or is wrong (`rename-syntax`).
     """
-    size_of(path)
+    file_size(path)
     with opened(path) as stream:
         data = stream.read()
     diagnostics = Diagnostics()
@@ -184,7 +184,7 @@ def _untransposed(text: str) -> tuple[str, bool]:
     return (text, False) if found is None else (found[1].strip(), True)
 
 
-def _name(text: str) -> Name:
+def _name(text: str) -> NamePattern:
     parts: list[str | tuple[str]] = []
     position = 0
     while position < len(text):
@@ -204,7 +204,7 @@ def _name(text: str) -> Name:
         raise ValueError(f"`{text}` has more than {MOST_HOLES} holes between two dots")
     if parts.count((_STAR,)) > 1:
         raise ValueError(f"`{text}` has more than one `*`; `{{name}}` stands for one part between dots")
-    return Name(tuple(parts))
+    return NamePattern(tuple(parts))
 
 
 def _holes_between_dots(parts: Sequence[str | tuple[str]]) -> list[int]:

@@ -31,7 +31,7 @@ def node_spelling(
     )
 
 
-def asked_sizes(node: Node) -> tuple[SymbolicDim, ...]:
+def required_sizes(node: Node) -> tuple[SymbolicDim, ...]:
     """The symbolic sizes that stand in a node's PyTorch spelling: those of `reshape((N, T, 64))`, not of a `relu`."""
     if node.op.scan_end:
         return ()  # its length is that of a sequence that it receives

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from archc.types.dims import symbol
+from archc.types.extent_solver import Contradiction, Solution, solve_extents
 from archc.types.signature import RankMismatch, parse_signature
-from archc.types.solve import Contradiction, Solution, solve
 
 LETTERS = "ijkl"
 EXTENTS = st.integers(1, 3)
@@ -19,7 +19,7 @@ SHAPES = st.lists(EXTENTS, max_size=3).map(tuple)
 
 
 def solved(text: str, known: dict[str, int] | None = None, **shapes: tuple[object, ...]) -> Solution:
-    return solve(parse_signature(text), shapes, known or {}, lambda function, name, extent, position: extent)
+    return solve_extents(parse_signature(text), shapes, known or {}, lambda function, name, extent, position: extent)
 
 
 def brackets(letters: str) -> str:
@@ -127,6 +127,6 @@ def test_functions_of_extents_are_asked_for_by_position() -> None:
         asked.append((function, name, extent, position))
         return 10 + position
 
-    solution = solve(parse_signature("x[n, h, w] -> y[n, conv(h), conv(w)]"), {"x": (2, 8, 9)}, {}, functions)
+    solution = solve_extents(parse_signature("x[n, h, w] -> y[n, conv(h), conv(w)]"), {"x": (2, 8, 9)}, {}, functions)
     assert asked == [("conv", "h", 8, 0), ("conv", "w", 9, 1)]
     assert solution.results == ((2, 10, 11),)

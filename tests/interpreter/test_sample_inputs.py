@@ -7,7 +7,7 @@ import pytest
 
 import archc
 from archc.driver.binding import bind_fresh
-from archc.interpreter.samples import accepted_integers, random_inputs, sample_sizes
+from archc.interpreter.sample_inputs import accepted_integers, random_inputs, sample_sizes
 from archc.passmanager.calibration import Calibration
 
 
