@@ -15,10 +15,13 @@ TUTORIALS = sorted((DOCS / "tutorial").glob("*.md"))
 PAGES = sorted(page for kind in ("how-to", "explanation") for page in (DOCS / kind).glob("*.md"))
 SLOW = {"two-machines"}
 """Pages that start several processes."""
+CELLS = {"use-in-a-notebook"}
+"""Pages whose blocks of Python are run, one after the other."""
+IPYTHON = "def SVG(text):\n    assert text.startswith('<svg')\n"
 WITH_COMMANDS = [
     pytest.param(page, marks=pytest.mark.slow) if page.stem in SLOW else page
     for page in PAGES
-    if any(block.kind == "sh" for block in blocks(page))
+    if page.stem in CELLS or any(block.kind == "sh" for block in blocks(page))
 ]
 SHOWN = {
     "docs/how-to/two-machines.md": ["torchrun --nnodes 2"],
@@ -44,6 +47,8 @@ def test_commands_of_a_page_run(page: Path, tmp_path: Path, monkeypatch: pytest.
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         monkeypatch.setenv("PORT", str(probe.getsockname()[1]))
+    (tmp_path / "IPython").mkdir()
+    (tmp_path / "IPython" / "display.py").write_text(IPYTHON)
     run_page(page, tmp_path, in_process=True)
 
 
