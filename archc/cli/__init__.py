@@ -1,4 +1,4 @@
-"""The command line: `archc compile`, `check`, `fmt`, `show`, `draw`, `ops`, `passes`, `completion`.
+"""The command line: `archc compile`, `check`, `fmt`, `show`, `draw`, `ops`, `passes`, `explain`, `completion`.
 
 Each command is one file with an `add_parser` and a `run`.  This one finds the command, and turns whatever ends it
 into a message and an exit status: 0 fine, 1 the input is wrong, 2 the command line is, 70 archc itself is,
@@ -14,7 +14,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from archc.cli import check, compile, completion, draw, fmt, ops, output, passes, show
+from archc.cli import check, compile, completion, draw, explain, fmt, ops, output, passes, show
 from archc.cli.options import Parser, UsageError, VersionAction
 from archc.diagnostics import ArchcError, error
 
@@ -29,6 +29,7 @@ examples:
   archc draw specs/cnn.arch                   a picture
   archc compile specs/cnn.arch -o build       a PyTorch module, an ONNX model and their weights
   archc compile specs/cnn.arch --weights cnn.safetensors --passes "lowrank, quant"
+  archc explain shape-mismatch                what the code of a diagnostic means, and the way out
 
 `archc COMMAND --help` explains a command.  Exit status: 0 fine, 1 the input has errors, 2 wrong usage.
 """
@@ -43,7 +44,7 @@ def make_parser() -> Parser:
     )
     parser.add_argument("--version", action=VersionAction, help="print the version, and end")
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", parser_class=Parser)
-    for command in (compile, check, fmt, show, draw, ops, passes, completion):
+    for command in (compile, check, fmt, show, draw, ops, passes, explain, completion):
         command.add_parser(commands)
     return parser
 

@@ -32,6 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
     import shtab
 
     from archc.cli import make_parser
+    from archc.cli.explanations import codes
 
     if arguments.shell not in shtab.SUPPORTED_SHELLS:
         raise options.UsageError(f"the installed shtab knows {', '.join(shtab.SUPPORTED_SHELLS)}; a newer one more")
@@ -39,6 +40,8 @@ def run(arguments: argparse.Namespace) -> int:
     for action in _actions(parser):
         if action.dest in ("file", "files", "weights", "calib", "load", "picture"):
             action.complete = shtab.FILE  # type: ignore[attr-defined]  # shtab looks for it
+        elif action.dest == "code":
+            action.choices = codes()
         elif action.dest == "output":
             action.complete = shtab.DIRECTORY  # type: ignore[attr-defined]  # shtab looks for it
     print(shtab.complete(parser, arguments.shell))

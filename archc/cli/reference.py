@@ -1,4 +1,4 @@
-"""Generate the reference pages: operators, dtypes, passes, the command line and the Python interface.
+"""Generate the reference pages: operators, dtypes, passes, diagnostics, the command line and Python.
 
     python -m archc.cli.reference [docs/reference]
 
@@ -14,6 +14,7 @@ from typing import Any
 
 from archc.cli.command_line_page import command_line_page
 from archc.cli.describe import PRESERVES, dtypes_json, operator_json, pass_json
+from archc.cli.explanations import GROUPS, explanations
 from archc.cli.python_page import python_page
 
 _OPERATORS = """\
@@ -55,6 +56,14 @@ an order that will do. `archc passes NAME` shows the same as this page, which is
 by `make reference`.
 """
 
+_DIAGNOSTICS = """\
+# Diagnostics
+
+Look up here what the code of a diagnostic means and how to resolve it: the word in brackets after `error` or `warning`.
+There are {count} codes. `archc explain CODE` prints the same in a terminal. The examples are tested: each yields its
+code, and its correction none. The page is generated from `archc/cli/codes/` by `make reference`.
+"""
+
 
 def pages() -> dict[str, str]:
     """The pages by file name."""
@@ -64,6 +73,7 @@ def pages() -> dict[str, str]:
         "passes.md": passes_page(),
         "command-line.md": command_line_page(),
         "python.md": python_page(),
+        "diagnostics.md": diagnostics_page(),
     }
 
 
@@ -115,6 +125,27 @@ def passes_page() -> str:
 
     shipped = [cls for cls in known_passes().values() if cls.__module__.startswith("archc.passes.")]
     return "\n\n".join([_PASSES.rstrip(), *map(_pass, map(pass_json, shipped))]) + "\n"
+
+
+def diagnostics_page() -> str:
+    """All diagnostic codes by group, each with a heading of its own as the anchor of links."""
+    groups = explanations()
+    contents = []
+    for group, members in groups.items():
+        links = ", ".join(f"[`{one.code}`](#{one.code})" for one in members)
+        contents.append(f"- [{GROUPS[group]}](#{_anchor(GROUPS[group])}): {links}")
+    sections = ["\n".join(contents)]
+    for group, members in groups.items():
+        sections.append(f"## {GROUPS[group]}")
+        for one in members:
+            sections += [f"### {one.code}", f"*{one.severity.capitalize()}: {one.summary}.*", one.body]
+    count = sum(map(len, groups.values()))
+    return "\n\n".join([_DIAGNOSTICS.format(count=count).rstrip(), *sections]) + "\n"
+
+
+def _anchor(title: str) -> str:
+    """The anchor that GitHub gives to a heading of letters and spaces."""
+    return title.lower().replace(" ", "-")
 
 
 def _operator(described: dict[str, Any]) -> str:

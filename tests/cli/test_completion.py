@@ -14,7 +14,7 @@ from tests.cli.conftest import Run
 def test_a_script_knows_commands_options_and_files(run: Run, shell: str) -> None:
     result = run("completion", shell)
     assert (result.status, result.err) == (0, "")
-    for word in ("compile", "explain", "weights"):
+    for word in ("compile", "explain", "weights", "shape-mismatch"):
         assert word in result.out
 
 

@@ -30,7 +30,9 @@ def test_no_command_prints_the_help_and_is_wrong_usage(run: Run) -> None:
     assert "commands:" in result.err and "archc compile" in result.err
 
 
-@pytest.mark.parametrize("command", ["compile", "check", "fmt", "show", "draw", "ops", "passes", "completion"])
+@pytest.mark.parametrize(
+    "command", ["compile", "check", "fmt", "show", "draw", "ops", "passes", "explain", "completion"]
+)
 def test_help_explains_every_option_with_examples(run: Run, command: str) -> None:
     result = run(command, "--help")
     assert result.status == 0

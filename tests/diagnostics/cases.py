@@ -1,22 +1,12 @@
-"""The cases of bad input: one Markdown file each, with the texts, the command and what it must say.
+"""The cases of bad input: one Markdown file each, with the texts, the command and the output.
 
-    # What the case is about
-
-    ```arch net.arch
-    model net { ... }
-    ```
-
-    ```console
-    $ archc check net.arch
-    error[...]: ...
-    exit status 1
-    ```
-
-The file's own words are what a user sees, so that a reviewer can judge them without running anything.
+The form is that of the explanations of `archc explain` (`archc/cli/explanations.py`), which are cases too.  The file's
+own words are those that a user sees, so that a reviewer can judge them without running anything.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from dataclasses import dataclass
@@ -25,12 +15,14 @@ from pathlib import Path
 import pytest
 
 from archc.cli import main
+from archc.cli.explanations import FOLDER as CODES
+from archc.cli.explanations import Run, parse
+from archc.operator import OPERATORS
 
 FOLDER = Path(__file__).parent / "cases"
 BUILT = Path(__file__).parent / "built"
 
-_SOURCE = re.compile(r"^```arch (?P<name>\S+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
-_CONSOLE = re.compile(r"^```console\n\$ archc (?P<command>[^\n]*)\n(?P<output>.*?)^```$", re.MULTILINE | re.DOTALL)
+_OUTPUT = re.compile(r"^```console\n(?:\$ [^\n]*\n)+(?P<output>.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -38,38 +30,60 @@ class Case:
     """One case.
 
     Attributes:
-        title: what it is about.
-        sources: texts by file name, line breaks as in the file.
-        command: the arguments of `archc`.
-        output: what it printed when the file was written, the exit status in the last line.
+        example: its output ends with the exit status.
     """
 
     path: Path
     title: str
-    sources: dict[str, str]
-    command: tuple[str, ...]
-    output: str
+    example: Run
 
     @staticmethod
-    def read(path: Path) -> Case:
-        text = path.read_text(encoding="utf-8")
-        console = _CONSOLE.search(text)
-        assert console is not None, f"{path.name} has no console fence"
-        title = text.splitlines()[0].removeprefix("# ")
-        sources = {found["name"]: found["text"] for found in _SOURCE.finditer(text)}
-        return Case(path, title, sources, tuple(shlex.split(console["command"])), console["output"])
+    def read(path: Path) -> Case | None:
+        """The case of a file; None for an explanation without an example."""
+        found = parse(path.read_text(encoding="utf-8"), path.stem, path.parent.name)
+        return None if found.example is None else Case(path, found.summary, found.example)
+
+    @property
+    def texts(self) -> dict[str, str]:
+        """The texts of the language by file name."""
+        return {name: text for name, text in self.example.files.items() if name.endswith(".arch")}
 
     def update(self, output: str) -> None:
         """Write the file anew with another output."""
         text = self.path.read_text(encoding="utf-8")
-        console = _CONSOLE.search(text)
+        console = _OUTPUT.search(text)
         assert console is not None
         start, end = console.span("output")
         self.path.write_text(text[:start] + output + text[end:], encoding="utf-8")
 
 
 def all_cases() -> list[Case]:
-    return [Case.read(path) for path in sorted(FOLDER.glob("*.md"))]
+    """The cases of this folder and the examples of the explanations."""
+    paths = [*sorted(FOLDER.glob("*.md")), *sorted(CODES.glob("*/*.md"))]
+    return [case for case in map(Case.read, paths) if case is not None]
+
+
+def perform(example: Run, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    """Write files into the current folder and run commands; returns the result of the last command."""
+    for name, text in example.files.items():
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_text(text, encoding="utf-8")
+    known = set(OPERATORS)
+    status, output = 0, ""
+    try:
+        for command in example.commands:
+            program, *arguments = shlex.split(command)
+            if program == "python":
+                text = Path(arguments[0]).read_text(encoding="utf-8")
+                exec(compile(text, arguments[0], "exec"), {"__name__": "__main__"})
+            else:
+                assert program == "archc"
+                status, output = run(tuple(arguments), capsys)
+    finally:
+        for name in set(OPERATORS) - known:  # those of `--load`, not those that are imported when they are used
+            if not OPERATORS[name].__module__.startswith("archc.ops."):
+                del OPERATORS[name]
+    return status, output.replace(f"{Path.cwd()}{os.sep}", "")
 
 
 def run(command: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:

@@ -23,6 +23,9 @@ model net {
 }
 """
 
+LATER = {"already-divided", "not-emittable", "stage-size"}
+"""Cases that are correct texts of a model in stages, or of one that only the PyTorch target refuses."""
+
 
 def said(command: list[str], capsys: pytest.CaptureFixture[str]) -> set[str]:
     """The errors and warnings of one command as headline, place and help."""
@@ -39,15 +42,17 @@ def check_all(file: str, options: list[str], out: Path, capsys: pytest.CaptureFi
         assert said([command, file, *options, *more], capsys) == expected, command
 
 
-@pytest.mark.parametrize("case", all_cases(), ids=lambda case: case.path.stem)
+@pytest.mark.parametrize(
+    "case", [case for case in all_cases() if case.path.stem not in LATER], ids=lambda case: case.path.stem
+)
 def test_golden_cases(
     case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name, text in case.sources.items():
+    for name, text in case.texts.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    for name, text in case.sources.items():
+    for name, text in case.texts.items():
         models = re.findall(r"^\s*model (\w+)", text, re.MULTILINE)
         for model in dict.fromkeys(models):
             check_all(name, ["--model", model], tmp_path / "out", capsys)
