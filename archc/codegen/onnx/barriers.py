@@ -21,8 +21,8 @@ from collections import Counter
 from collections.abc import Collection, Iterator
 from typing import Protocol
 
-from archc.codegen.onnx.names import Names
 from archc.codegen.onnx.nodes import Record
+from archc.codegen.onnx.unique_names import UniqueNames
 from archc.types.tensor_type import DType
 
 _DECODER = "DequantizeLinear"
@@ -44,7 +44,7 @@ class Constants(Protocol):
         """The dtype of an initializer; None for any other name."""
 
 
-def separate(records: list[Record], outputs: Collection[str], names: Names, constants: Constants) -> list[Record]:
+def separate(records: list[Record], outputs: Collection[str], names: UniqueNames, constants: Constants) -> list[Record]:
     """Insert copies between nodes that must not be fused; return all nodes.
 
     Args:

@@ -1,9 +1,9 @@
-"""What stored weights become in ONNX: an initializer as it is, or integers with the nodes that decode them.
+"""Stored weights in ONNX: an initializer as it is, or integers with the nodes that decode them.
 
-ONNX Runtime treats two spellings of one decoding differently.  A `Cast` and a `Mul` over constants it computes once,
-when the model is loaded.  A `DequantizeLinear` it keeps: for its integer kernels, which want to see it on both operands
-of a product.  Where only the weight is stored as integers it would run each time (a linear from 1024 to 4096 takes four
-times as long at batch 1), or become a kernel that rounds the activations as well.
+ONNX Runtime treats two spellings of one decoding differently.  It computes a `Cast` and a `Mul` over constants once,
+when it loads the model.  It keeps a `DequantizeLinear` for its integer kernels, which match one on both operands of a
+product.  For a layer of which only the weight is stored as integers, `DequantizeLinear` would run in each inference (a
+linear layer from 1024 to 4096 takes four times as long at batch 1), or become a kernel that rounds activations too.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from archc.codegen.onnx.onnx_graph import OnnxGraph
 from archc.operator.base import OperatorError
 from archc.operator.dtypes import ONNX_MOST, wider
 from archc.types.storage import Dense, Int8, LowRankStorage, Masked, Weight
@@ -20,69 +21,138 @@ from archc.weights.tensor import ComputedTensor
 if TYPE_CHECKING:
     import numpy as np
 
-    from archc.codegen.onnx.builder import Builder
 
+class DecodedWeights:
+    """The weights of an ONNX graph: `weights[path]` is the name of a weight's decoded value.
 
-def decode(builder: Builder, weight: Weight) -> str:
-    """The name of a weight's decoded value, for float kernels.
+    Each weight is decoded when an operator first asks for it, and once for all layers.
 
-    Raises:
-        OperatorError: ONNX cannot decode such a storage.
+    Attributes:
+        onnx: the graph under construction.
     """
-    storage = weight.storage
-    if isinstance(storage, Dense):
-        return builder.stored(weight.path)[0]
-    if isinstance(storage, Masked):  # the zeros themselves: no kernel would skip them, and none need multiply
-        values = partial(builder.graph.weight_values, weight.path)
-        return builder.initializers.stored(weight.path, ComputedTensor(weight.shape, weight.dtype.value, values))
-    if isinstance(storage, LowRankStorage):
-        return _product(builder, weight)
-    if not isinstance(storage, Int8):
-        raise OperatorError("no-onnx-form", f"ONNX cannot decode `{weight.path}`, which is stored as `{storage}`")
-    q, scale = builder.stored(weight.path)
-    if storage.axis is not None and len(weight.shape) > 1:
-        axes = [axis for axis in range(len(weight.shape)) if axis != storage.axis]
-        scale = builder.shared(f"{weight.path}/Unsqueeze", "Unsqueeze", scale, builder.constant(axes))
+
+    def __init__(self, onnx: OnnxGraph):
+        self.onnx = onnx
+        self._decoded: dict[str, str] = {}
+        self._dequantized: dict[str, str] = {}
+        self._transposed: dict[str, str] = {}
+        self._cast: dict[tuple[str, DType], str] = {}
+        self._biases: dict[tuple[str, str, str], str | None] = {}
+
+    def __getitem__(self, path: str) -> str:
+        """The name of a weight's decoded value, for float kernels.
+
+        Raises:
+            OperatorError: ONNX cannot decode such a storage.
+        """
+        if path not in self._decoded:
+            self._decoded[path] = self._decode(self.onnx.graph.weights[path])
+        return self._decoded[path]
+
+    def decoded_by(self, name: str) -> Weight | None:
+        """The weight that has this name for its decoded value."""
+        return next((self.onnx.graph.weights[path] for path, made in self._decoded.items() if made == name), None)
+
+    def transposed(self, path: str) -> str:
+        """The name of the transpose of a matrix, which ONNX Runtime computes once, when it loads the model."""
+        if path not in self._transposed:
+            self._transposed[path] = self.onnx.shared(f"{path}/Transpose", "Transpose", self[path], perm=[1, 0])
+        return self._transposed[path]
+
+    def cast(self, name: str, have: DType, dtype: DType) -> str:
+        """The name of a weight's value in another dtype; one `Cast` serves all layers."""
+        if have is dtype:
+            return name
+        key = (name, dtype)
+        if key not in self._cast:
+            self._cast[key] = self.onnx.shared(f"{name}/Cast", "Cast", name, to=dtype)
+        return self._cast[key]
+
+    def dequantized(self, path: str) -> str:
+        """The name of a weight's decoded value for integer kernels: the result of a `DequantizeLinear` if stored so."""
+        if path not in self._dequantized:
+            self._dequantized[path] = self._dequantize(self.onnx.graph.weights[path])
+        return self._dequantized[path]
+
+    def integer_bias(self, path: str, weight: str, scale: str) -> str | None:
+        """The name of a bias in integers; None if it has no such form (see `rounded_bias`).
+
+        Args:
+            path: the bias; weight: the weight of its layer; scale: the stored scale of the operand.
+        """
+        key = (path, weight, scale)
+        if key not in self._biases:
+            self._biases[key] = self._integer_bias(path, self.onnx.graph.weights[weight], scale)
+        return self._biases[key]
+
+    def zero_points(self, path: str, shape: tuple[int, ...]) -> str:
+        """The name of the zero points of a weight in int8.
+
+        Without them ONNX Runtime does not match the pattern of an integer layer, and computes in float.  Two weights
+        cannot share them: with the session option `x64quantprecision` it converts them once for each weight, under
+        the same name.
+        """
+        import numpy as np
+
+        return self.onnx.derived(f"{path}_zero_point", np.zeros(shape, np.int8))
+
+    def _decode(self, weight: Weight) -> str:
+        onnx, path, storage = self.onnx, weight.path, weight.storage
+        if isinstance(storage, Dense):
+            return onnx.stored(path)[0]
+        if isinstance(storage, Masked):  # a product with a mask would be slower: no kernel skips zeros
+            values = partial(onnx.graph.weight_values, path)
+            return onnx.initializers.stored(path, ComputedTensor(weight.shape, weight.dtype.value, values))
+        if isinstance(storage, LowRankStorage):
+            return self._product(weight)
+        if not isinstance(storage, Int8):
+            raise OperatorError("no-onnx-form", f"ONNX cannot decode `{path}`, which is stored as `{storage}`")
+        q, scale = onnx.stored(path)
+        if storage.axis is not None and len(weight.shape) > 1:
+            axes = [axis for axis in range(len(weight.shape)) if axis != storage.axis]
+            scale = onnx.shared(f"{path}/Unsqueeze", "Unsqueeze", scale, onnx.constant(axes))
+        dtype = _computed_in(weight)
+        floats = onnx.shared(f"{path}/Cast", "Cast", q, to=dtype)
+        product = onnx.shared(f"{path}/Mul", "Mul", floats, self.cast(scale, weight.dtype, dtype))
+        return self.cast(product, dtype, weight.dtype)
+
+    def _product(self, weight: Weight) -> str:
+        """The product of two factors, which runtimes compute once, when they load the model."""
+        onnx, path, dtype = self.onnx, weight.path, _computed_in(weight)
+        left, right = (self.cast(name, weight.dtype, dtype) for name in onnx.stored(path))
+        if len(weight.shape) > 2:
+            right = onnx.shared(f"{path}/Flatten", "Flatten", right, axis=1)
+        product = onnx.shared(f"{path}/MatMul", "MatMul", left, right)
+        if len(weight.shape) > 2:
+            shape = onnx.constant(list(weight.shape))
+            product = onnx.shared(f"{path}/Reshape", "Reshape", product, shape)
+        return self.cast(product, dtype, weight.dtype)
+
+    def _dequantize(self, weight: Weight) -> str:
+        storage = weight.storage
+        if not isinstance(storage, Int8):
+            return self._decode(weight)
+        q, scale = self.onnx.stored(weight.path)
+        zeros = self.zero_points(weight.path, () if storage.axis is None else (weight.shape[storage.axis],))
+        return self._dequantize_linear(weight.path, q, scale, zeros, storage.axis)
+
+    def _integer_bias(self, path: str, weight: Weight, scale: str) -> str | None:
+        onnx, bias = self.onnx, rounded_bias(self.onnx, path, weight, scale)
+        if bias is None:
+            return None
+        q = onnx.derived(f"{path}/int32", bias.counts)
+        zeros = onnx.constant([0] * len(bias.counts), DType.i32)
+        return self._dequantize_linear(path, q, onnx.derived(f"{path}/int32_scale", bias.steps), zeros, 0)
+
+    def _dequantize_linear(self, path: str, q: str, scale: str, zeros: str, axis: int | None) -> str:
+        return self.onnx.shared(f"{path}/DequantizeLinear", "DequantizeLinear", q, scale, zeros, axis=axis)
+
+
+def _computed_in(weight: Weight) -> DType:
+    """The dtype in which ONNX Runtime decodes a weight."""
     dtype = wider(weight.dtype, ONNX_MOST)
     assert dtype is not None, "a floating-point dtype has one that kernels know"
-    floats = builder.shared(f"{weight.path}/Cast", "Cast", q, to=dtype)
-    product = builder.shared(f"{weight.path}/Mul", "Mul", floats, builder.cast(scale, weight.dtype, dtype))
-    return builder.cast(product, dtype, weight.dtype)
-
-
-def _product(builder: Builder, weight: Weight) -> str:
-    """The product of two factors, which runtimes compute once, when they load the model."""
-    dtype = wider(weight.dtype, ONNX_MOST)
-    assert dtype is not None, "a floating-point dtype has one that kernels know"
-    left, right = (builder.cast(name, weight.dtype, dtype) for name in builder.stored(weight.path))
-    if len(weight.shape) > 2:
-        right = builder.shared(f"{weight.path}/Flatten", "Flatten", right, axis=1)
-    product = builder.shared(f"{weight.path}/MatMul", "MatMul", left, right)
-    if len(weight.shape) > 2:
-        shape = builder.constant(list(weight.shape))
-        product = builder.shared(f"{weight.path}/Reshape", "Reshape", product, shape)
-    return builder.cast(product, dtype, weight.dtype)
-
-
-def dequantize(builder: Builder, weight: Weight) -> str:
-    """The name of a weight's decoded value, for integer kernels: decoded by a `DequantizeLinear` where it can be."""
-    storage = weight.storage
-    if not isinstance(storage, Int8):
-        return decode(builder, weight)
-    q, scale = builder.stored(weight.path)
-    zeros = zero_points(builder, weight.path, () if storage.axis is None else (weight.shape[storage.axis],))
-    return _dequantize_linear(builder, weight.path, q, scale, zeros, storage.axis)
-
-
-def zero_points(builder: Builder, path: str, shape: tuple[int, ...]) -> str:
-    """The name of the zero points of a weight in int8.
-
-    Without them ONNX Runtime does not match the pattern of an integer layer, and computes in float.  Two weights cannot
-    share them: with the session option `x64quantprecision` it converts them once for each weight, under the same name.
-    """
-    import numpy as np
-
-    return builder.derived(f"{path}_zero_point", np.zeros(shape, np.int8))
+    return dtype
 
 
 LARGEST_BIAS_ERROR = 2.0**-20
@@ -96,7 +166,7 @@ class IntegerBias(NamedTuple):
     steps: np.ndarray[Any, Any]
 
 
-def rounded_bias(builder: Builder, path: str, weight: Weight, scale: str) -> IntegerBias | None:
+def rounded_bias(onnx: OnnxGraph, path: str, weight: Weight, scale: str) -> IntegerBias | None:
     """A bias in integers, counts = round(b / (s_x s_w)), in int32.
 
     None if int32 cannot hold the sum of the products and the bias, if a product of the scales is not a normal float32,
@@ -107,9 +177,8 @@ def rounded_bias(builder: Builder, path: str, weight: Weight, scale: str) -> Int
     """
     import numpy as np
 
-    tensors = builder.graph.tensors
-    assert tensors is not None, "the emitter checks that weights are bound"
-    bias = builder.graph.weight_values(path).astype(np.float64)
+    tensors = onnx.tensors
+    bias = onnx.graph.weight_values(path).astype(np.float64)
     with np.errstate(over="ignore", under="ignore"):
         steps = np.broadcast_to(tensors[scale].numpy() * tensors[f"{weight.path}_scale"].numpy(), bias.shape)
     if not (np.isfinite(bias).all() and np.isfinite(steps).all() and (steps >= np.finfo(np.float32).tiny).all()):
@@ -121,17 +190,3 @@ def rounded_bias(builder: Builder, path: str, weight: Weight, scale: str) -> Int
     if lost.any() or not (np.abs(counts) + 255 * rows < 2**31).all():
         return None
     return IntegerBias(counts.astype(np.int32), steps)
-
-
-def integer_bias(builder: Builder, path: str, weight: Weight, scale: str) -> str | None:
-    """The name of a bias in integers, or None where it has no such form; the arguments are those of `rounded_bias`."""
-    bias = rounded_bias(builder, path, weight, scale)
-    if bias is None:
-        return None
-    q = builder.derived(f"{path}/int32", bias.counts)
-    zeros = builder.constant([0] * len(bias.counts), DType.i32)
-    return _dequantize_linear(builder, path, q, builder.derived(f"{path}/int32_scale", bias.steps), zeros, 0)
-
-
-def _dequantize_linear(builder: Builder, path: str, q: str, scale: str, zeros: str, axis: int | None) -> str:
-    return builder.shared(f"{path}/DequantizeLinear", "DequantizeLinear", q, scale, zeros, axis=axis)

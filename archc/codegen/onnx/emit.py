@@ -11,7 +11,7 @@ from pathlib import Path
 
 import onnx
 
-from archc.codegen.onnx.builder import Builder
+from archc.codegen.onnx.build import build
 from archc.codegen.onnx.external import external
 from archc.codegen.onnx.initializers import Fill, embed
 from archc.codegen.onnx.versions import CONTRIB_DOMAIN, IR_VERSION, OPSET, PRODUCER
@@ -76,9 +76,8 @@ def _model(graph: Graph, fill: Fill) -> onnx.ModelProto:
     if graph.tensors is None and graph.weights:
         raise ValueError("no weights are bound to the graph")
     model = onnx.ModelProto(ir_version=IR_VERSION, producer_name=PRODUCER)
-    builder = Builder(graph, model.graph, fill)
-    builder.build()
+    domains = build(graph, model.graph, fill)
     model.opset_import.add(domain="", version=OPSET)
-    if CONTRIB_DOMAIN in builder.domains:
+    if CONTRIB_DOMAIN in domains:
         model.opset_import.add(domain=CONTRIB_DOMAIN, version=1)
     return model

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
-from archc.codegen.onnx.names import Names
+from archc.codegen.onnx.unique_names import UniqueNames
 from archc.types.tensor_type import DType
 from archc.weights.dtype_conversion import name_of_numpy, numpy_dtype, to_little_endian
 from archc.weights.tensor import LazyTensor
@@ -44,7 +44,7 @@ class Initializers:
         names: the names that are taken.
     """
 
-    def __init__(self, graph: onnx.GraphProto, fill: Fill, names: Names):
+    def __init__(self, graph: onnx.GraphProto, fill: Fill, names: UniqueNames):
         self._graph, self._fill, self._names = graph, fill, names
         self._stored: set[str] = set()
         self._constants: dict[tuple[int, tuple[int, ...], bytes], str] = {}

@@ -30,6 +30,21 @@ class Record:
     name: str = ""
 
 
+def captured(record: Record) -> set[str]:
+    """Names that the body of a node captures from outside, possibly with names of its own."""
+    bodies = [value for value in record.attributes.values() if isinstance(value, onnx.GraphProto)]
+    return {name for body in bodies for name in _used(body)}
+
+
+def _used(body: onnx.GraphProto) -> set[str]:
+    found = {name for node in body.node for name in node.input}
+    for node in body.node:
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                found |= _used(attribute.g)
+    return found
+
+
 def write(proto: onnx.NodeProto, record: Record) -> None:
     """Fill an empty `NodeProto`.  Absent optional inputs at the end are dropped, as are attributes that are None."""
     inputs = record.inputs

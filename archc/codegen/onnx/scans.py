@@ -8,41 +8,49 @@ Runtime transposes in `Scan` itself, no faster, and crashes on a sequence withou
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
 
 import onnx
 
-from archc.codegen.onnx.nodes import Record, write
+from archc.codegen.onnx.decode import DecodedWeights
+from archc.codegen.onnx.nodes import Record
+from archc.codegen.onnx.onnx_graph import OnnxGraph
+from archc.codegen.onnx.rewrites import rewritten
+from archc.codegen.onnx.values import ValueNames
+from archc.ir.graph import Node
 from archc.ir.scans import Scan
 from archc.types.tensor_type import TensorType
 
-if TYPE_CHECKING:
-    from archc.codegen.onnx.builder import Builder
 
+def scan_records(
+    weights: DecodedWeights, values: ValueNames, scan: Scan, emit: Callable[[Sequence[Node | Scan]], None]
+) -> list[Record]:
+    """Emit a scan, and name its results.
 
-def scan_records(builder: Builder, scan: Scan) -> list[Record]:
-    """The nodes of a scan; also names its results."""
+    Args:
+        emit: emits the nodes and scans of the body.
+    """
+    onnx_graph = weights.onnx
     entering = scan.enter.results[1:]
     items, states = entering[: len(scan.sequences)], entering[len(scan.sequences) :]
     title = scan.enter.scope.within("scan")
-    prefix = builder.node_name(title)
+    prefix = onnx_graph.node_name(title)
     body = onnx.GraphProto(name=f"{prefix}/step")
-    started = [builder.name(value) for value in scan.first_states]
-    entered = {value: builder.fresh(f"{title}.{value.name or value.index}.steps") for value in scan.sequences}
-    made = [_transpose(builder.name(value), steps, value.type.rank) for value, steps in entered.items()]
+    started = [values[value] for value in scan.first_states]
+    entered = {value: onnx_graph.fresh(f"{title}.{value.name or value.index}.steps") for value in scan.sequences}
+    made = [_transpose(values[value], steps, value.type.rank) for value, steps in entered.items()]
     records: list[Record] = []
-    with builder.recording(records):
+    with onnx_graph.recording(records):
         for value in (*states, *items):
-            builder.declare(body.input.add(), builder.enter(value, title), value.type)
-        builder.items(scan.body)
-        ends = [(builder.name(value), value.type) for value in (*scan.next_states, *scan.kept)]
-        _declare_outputs(builder, body, records, ends, title)
-    for record in builder.fusible(records, [output.name for output in body.output]):
-        write(body.node.add(), record)
-    results = [builder.result(value, scan.exit) for value in scan.exit.results]
+            name = onnx_graph.fresh(f"{title}.{value.name or value.index}")
+            onnx_graph.declare(body.input.add(), values.assign(value, name, value.type), value.type)
+        emit(scan.body)
+        ends = [(values[value], value.type) for value in (*scan.next_states, *scan.kept)]
+        _declare_outputs(onnx_graph, body, records, ends, title)
+    onnx_graph.write(body, rewritten(weights, records, [output.name for output in body.output], body=True))
+    results = [values.assign(value, values.name_for(value, scan.exit), value.type) for value in scan.exit.results]
     last, kept = results[: len(started)], results[len(started) :]
-    steps = [builder.fresh(f"{name}.steps") for name in kept]
+    steps = [onnx_graph.fresh(f"{name}.steps") for name in kept]
     attributes = {"body": body, "num_scan_inputs": len(scan.sequences)}
     inputs = [*started, *(entered[value] for value in scan.sequences)]
     made.append(Record("Scan", inputs, [*last, *steps], attributes, name=prefix))
@@ -57,7 +65,7 @@ def _transpose(source: str, result: str, rank: int) -> Record:
 
 
 def _declare_outputs(
-    builder: Builder,
+    onnx_graph: OnnxGraph,
     body: onnx.GraphProto,
     records: list[Record],
     ends: Sequence[tuple[str, TensorType]],
@@ -68,22 +76,7 @@ def _declare_outputs(
     for name, type in ends:
         output = name
         if name not in made:
-            output = builder.fresh(f"{title}.{name}")
+            output = onnx_graph.fresh(f"{title}.{name}")
             records.append(Record("Identity", [name], [output], {}, name=output))
         made.discard(name)
-        builder.declare(body.output.add(), output, type)
-
-
-def captured(record: Record) -> set[str]:
-    """The names that a node's body takes from around it, and perhaps some of its own."""
-    bodies = [value for value in record.attributes.values() if isinstance(value, onnx.GraphProto)]
-    return {name for body in bodies for name in _used(body)}
-
-
-def _used(body: onnx.GraphProto) -> set[str]:
-    found = {name for node in body.node for name in node.input}
-    for node in body.node:
-        for attribute in node.attribute:
-            if attribute.type == onnx.AttributeProto.GRAPH:
-                found |= _used(attribute.g)
-    return found
+        onnx_graph.declare(body.output.add(), output, type)

@@ -7,8 +7,8 @@ gives them; `scalar` drops the axis.  Sizes hang on the inputs alone, so one com
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
 
+from archc.codegen.onnx.onnx_graph import OnnxGraph
 from archc.ir.graph import Graph
 from archc.operator.base import OperatorError
 from archc.types.dims import Atom, Function, Scaled, Symbol, SymbolicDim, as_linear, as_symbol, symbol
@@ -17,23 +17,15 @@ from archc.types.tensor_type import DType
 Extent = int | SymbolicDim
 
 
-class Emitter(Protocol):
-    """What sizes are computed with: nodes and constants that any node of the graph may use."""
-
-    def shared(self, name: str, op_type: str, *inputs: str, **attributes: int) -> str: ...
-
-    def constant(self, value: int | list[int] | list[float], dtype: DType | None = None) -> str: ...
-
-
-class Sizes:
+class RuntimeSizes:
     """The sizes of one graph, each computed at most once."""
 
-    def __init__(self, graph: Graph, emitter: Emitter):
-        self._emitter = emitter
+    def __init__(self, onnx: OnnxGraph):
+        self._onnx = onnx
         self._vectors: dict[Extent, str] = {}
         self._scalars: dict[Extent, str] = {}
         self._shapes: dict[tuple[Extent, ...], str] = {}
-        self._places = _places(graph)
+        self._places = _places(onnx.graph)
 
     def scalar(self, dim: Extent) -> str:
         """The name of an i64 scalar.
@@ -42,17 +34,17 @@ class Sizes:
             OperatorError: a symbol in it cannot be had from the shapes of the inputs.
         """
         if isinstance(dim, int):
-            return self._emitter.constant(dim)
+            return self._onnx.constant(dim)
         if dim not in self._scalars:
             vector = self.vector(dim)
-            axes = self._emitter.constant([0])
-            self._scalars[dim] = self._emitter.shared(f"size/{_text(dim)}/Squeeze", "Squeeze", vector, axes)
+            axes = self._onnx.constant([0])
+            self._scalars[dim] = self._onnx.shared(f"size/{_text(dim)}/Squeeze", "Squeeze", vector, axes)
         return self._scalars[dim]
 
     def vector(self, dim: Extent) -> str:
         """The name of an i64 vector of one element; raises as `scalar` does."""
         if isinstance(dim, int):
-            return self._emitter.constant([dim])
+            return self._onnx.constant([dim])
         if dim not in self._vectors:
             self._vectors[dim] = self._compute(dim)
         return self._vectors[dim]
@@ -60,7 +52,7 @@ class Sizes:
     def shape(self, dims: Sequence[Extent]) -> str:
         """The name of an i64 vector of all the sizes; raises as `scalar` does."""
         if all(isinstance(dim, int) for dim in dims):
-            return self._emitter.constant([dim for dim in dims if isinstance(dim, int)])
+            return self._onnx.constant([dim for dim in dims if isinstance(dim, int)])
         key = tuple(dims)
         if key not in self._shapes:
             self._shapes[key] = self._concat(f"shape/[{','.join(map(_text, key))}]", key)
@@ -98,12 +90,12 @@ class Sizes:
                 numbers.append(dim)
                 continue
             if numbers:
-                parts.append(self._emitter.constant(numbers))
+                parts.append(self._onnx.constant(numbers))
                 numbers = []
             parts.append(self.vector(dim))
         if numbers:
-            parts.append(self._emitter.constant(numbers))
-        return parts[0] if len(parts) == 1 else self._emitter.shared(name, "Concat", *parts, axis=0)
+            parts.append(self._onnx.constant(numbers))
+        return parts[0] if len(parts) == 1 else self._onnx.shared(name, "Concat", *parts, axis=0)
 
     def _compute(self, dim: SymbolicDim) -> str:
         single = as_symbol(dim)
@@ -113,7 +105,7 @@ class Sizes:
         for monomial, coefficient in dim.terms:
             factors = [self._atom(atom) for atom, power in monomial for _ in range(power)]
             if coefficient != 1 or not factors:
-                factors.append(self._emitter.constant([coefficient]))
+                factors.append(self._onnx.constant([coefficient]))
             term = factors[0]
             for factor in factors[1:]:
                 term = self._node(dim, "Mul", term, factor)
@@ -146,10 +138,10 @@ class Sizes:
         import onnx
 
         name = f"size/{scaled}".replace(" ", "")
-        real = self._emitter.shared(f"{name}/Real", "Cast", self.vector(scaled.size), to=onnx.TensorProto.DOUBLE)
-        factor = self._emitter.constant([scaled.factor], DType.f64)
-        product = self._emitter.shared(f"{name}/Mul", "Mul", real, factor)
-        return self._emitter.shared(f"{name}/Cast", "Cast", product, to=onnx.TensorProto.INT64)  # rounds towards zero
+        real = self._onnx.shared(f"{name}/Real", "Cast", self.vector(scaled.size), to=onnx.TensorProto.DOUBLE)
+        factor = self._onnx.constant([scaled.factor], DType.f64)
+        product = self._onnx.shared(f"{name}/Mul", "Mul", real, factor)
+        return self._onnx.shared(f"{name}/Cast", "Cast", product, to=onnx.TensorProto.INT64)  # rounds towards zero
 
     def _symbol(self, wanted: Symbol) -> str:
         if wanted.name not in self._places:
@@ -161,19 +153,19 @@ class Sizes:
         dim, value, axis = self._places[wanted.name]
         name = f"size/{wanted.name}"
         if as_symbol(dim) is not None:
-            return self._emitter.shared(name, "Shape", value, start=axis, end=axis + 1)
+            return self._onnx.shared(name, "Shape", value, start=axis, end=axis + 1)
         part = as_linear(dim)
         assert part is not None, "`_places` holds no other axes"
         _, scale, offset = part
-        found = self._emitter.shared(f"{name}/Shape", "Shape", value, start=axis, end=axis + 1)
+        found = self._onnx.shared(f"{name}/Shape", "Shape", value, start=axis, end=axis + 1)
         if offset:
-            found = self._emitter.shared(f"{name}/Sub", "Sub", found, self._emitter.constant([offset]))
+            found = self._onnx.shared(f"{name}/Sub", "Sub", found, self._onnx.constant([offset]))
         if scale != 1:
-            found = self._emitter.shared(f"{name}/Div", "Div", found, self._emitter.constant([scale]))
+            found = self._onnx.shared(f"{name}/Div", "Div", found, self._onnx.constant([scale]))
         return found
 
     def _node(self, dim: Extent, op_type: str, left: str, right: str) -> str:
-        return self._emitter.shared(f"size/{_text(dim)}/{op_type}", op_type, left, right)
+        return self._onnx.shared(f"size/{_text(dim)}/{op_type}", op_type, left, right)
 
 
 def _text(dim: Extent) -> str:

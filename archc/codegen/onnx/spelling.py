@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, overload
+from typing import Any, overload
 
+from archc.codegen.onnx.decode import DecodedWeights
 from archc.codegen.onnx.nodes import Record
+from archc.codegen.onnx.sizes import RuntimeSizes
+from archc.codegen.onnx.values import ValueNames
 from archc.ir.graph import Node
 from archc.operator.spelling import Quantized
 from archc.types.dims import SymbolicDim
 from archc.types.storage import Dense, Storage
 from archc.types.tensor_type import DType, TensorType
 
-if TYPE_CHECKING:
-    from archc.codegen.onnx.builder import Builder
 
-
-class Spelling:
+class NodeSpelling:
     """The surroundings of one node.
 
     The operator sees the dtypes in which its ONNX form is computed: operands and weights of other dtypes are cast to
@@ -29,8 +29,11 @@ class Spelling:
         OperatorError: ONNX Runtime has no kernel for the operands' dtypes (`no-onnx-form`).
     """
 
-    def __init__(self, builder: Builder, node: Node, prefix: str):
-        self._builder, self._node, self._prefix = builder, node, prefix
+    def __init__(
+        self, decoded: DecodedWeights, runtime_sizes: RuntimeSizes, values: ValueNames, node: Node, prefix: str
+    ):
+        self._onnx, self._decoded, self._sizes, self._values = decoded.onnx, decoded, runtime_sizes, values
+        self._node, self._prefix = node, prefix
         self.records: list[Record] = []
         self.operands: Sequence[str] = _LazySequence(len(node.operands), self._operand)
         self.weights: Mapping[str, str] = _LazyMapping(node.weights, self._weight)
@@ -46,7 +49,7 @@ class Spelling:
 
     @property
     def storages(self) -> Mapping[str, Storage]:
-        weights = self._builder.graph.weights
+        weights = self._onnx.graph.weights
         stored = {name: weights[path].storage for name, path in self._node.weights.items()}
         return stored | dict.fromkeys(self._node.transposed, Dense())  # the numbers are transposed, not the integers
 
@@ -57,35 +60,35 @@ class Spelling:
     def add(
         self, op_type: str, *inputs: str, outputs: int | None = None, domain: str = "", **attributes: Any
     ) -> str | tuple[str, ...]:
-        name = self._builder.names.unique(f"{self._prefix}/{op_type}")
+        name = self._onnx.fresh(f"{self._prefix}/{op_type}")
         names = (name,) if outputs is None else tuple(f"{name}.{k}" for k in range(outputs))
         self.records.append(Record(op_type, list(inputs), list(names), attributes, domain, name))
         return name if outputs is None else names
 
     def constant(self, value: Any, dtype: DType | None = None) -> str:
-        return self._builder.constant(value, dtype)
+        return self._onnx.constant(value, dtype)
 
     def size(self, dim: int | SymbolicDim) -> str:
-        return self._builder.sizes.scalar(dim)
+        return self._sizes.scalar(dim)
 
     def shape(self, dims: Sequence[int | SymbolicDim]) -> str:
-        return self._builder.sizes.shape(dims)
+        return self._sizes.shape(dims)
 
     def reshape(self, value: str, dims: Sequence[int | SymbolicDim]) -> str:
-        known = self._builder.type_of(value)
-        sizes, zeros = self._builder.sizes.reshaped(dims, known.shape if known else ())
+        known = self._onnx.types.get(value)
+        sizes, zeros = self._sizes.reshaped(dims, known.shape if known else ())
         return self.add("Reshape", value, sizes, allowzero=1 if zeros else None)
 
     def quantized(self, position: int) -> Quantized | None:
         if self._widened(position):
             return None  # integer kernels do not match an operand that is cast after it is dequantized
-        return self._builder.quantized(self._node.operands[position])
+        return self._values.quantized(self._node.operands[position])
 
     def _widened(self, position: int) -> bool:
         return self.types[position].dtype is not self._node.operands[position].type.dtype
 
     def _operand(self, position: int) -> str:
-        name = self._builder.name(self._node.operands[position])
+        name = self._values[self._node.operands[position]]
         if not self._widened(position):
             return name
         if position not in self._casts:
@@ -95,14 +98,14 @@ class Spelling:
 
     def _weight(self, name: str) -> str:
         path = self._node.weights[name]
-        kept = self._builder.transposed(path) if name in self._node.transposed else self._builder.decoded(path)
+        kept = self._decoded.transposed(path) if name in self._node.transposed else self._decoded[path]
         return self._of_dtype(name, kept)
 
     def _of_dtype(self, name: str, kept: str) -> str:
         """The name of a weight's value in the dtype in which the operator is computed."""
         dtype = self._inference.parameters[name].dtype
-        have = self._builder.graph.weights[self._node.weights[name]].dtype
-        made = self._builder.cast(kept, have, dtype)
+        have = self._onnx.graph.weights[self._node.weights[name]].dtype
+        made = self._decoded.cast(kept, have, dtype)
         self._before[made] = kept, have
         return made
 
@@ -120,18 +123,18 @@ class Spelling:
         return before if have is dtype else self.add("Cast", name, to=dtype)
 
     def stored(self, name: str) -> tuple[str, ...]:
-        return self._builder.stored(self._node.weights[name])
+        return self._onnx.stored(self._node.weights[name])
 
     def oriented(self, name: str) -> tuple[str, bool]:
-        kept = self._builder.decoded(self._node.weights[name])
+        kept = self._decoded[self._node.weights[name]]
         return self._of_dtype(name, kept), name in self._node.transposed
 
     def dequantized(self, name: str) -> str:
-        return self._builder.dequantized(self._node.weights[name])
+        return self._decoded.dequantized(self._node.weights[name])
 
     def integer_bias(self, operand: Quantized) -> str | None:
         paths = self._node.weights
-        return self._builder.integer_bias(paths["bias"], paths["weight"], operand.scale) if "bias" in paths else ""
+        return self._decoded.integer_bias(paths["bias"], paths["weight"], operand.scale) if "bias" in paths else ""
 
     def rename(self, old: str, new: str) -> bool:
         """Give a value that the operator made another name; False where the operator did not make it."""

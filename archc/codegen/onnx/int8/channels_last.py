@@ -12,12 +12,10 @@ import math
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from archc.codegen.onnx.decode import DecodedWeights
 from archc.codegen.onnx.nodes import Record
-
-if TYPE_CHECKING:
-    from archc.codegen.onnx.builder import Builder
+from archc.codegen.onnx.onnx_graph import OnnxGraph
 
 LARGEST = 1_000_000
 """Elements of a weight up to which it is done: beside a larger product the `Transpose` takes no time."""
@@ -38,41 +36,40 @@ class Flattened:
     extents: tuple[int, ...]
 
 
-def flatten_channels_last(builder: Builder, records: list[Record], outputs: Collection[str]) -> list[Record]:
+def flatten_channels_last(weights: DecodedWeights, records: list[Record], outputs: Collection[str]) -> list[Record]:
     """The nodes with those changes; some of them are changed in place.
 
     Args:
-        builder: made the nodes, and receives the weights in their new order.
+        weights: receives the weights in their new order.
         records: the nodes, each after those it uses.
         outputs: the names that are used elsewhere.
     """
+    onnx = weights.onnx
     producers = {name: record for record in records for name in record.outputs}
     uses = Counter(name for record in records for name in record.inputs)
     uses.update(outputs)
     before: dict[int, Record] = {}
     for gemm in records:
-        found = _flattened(builder, gemm, producers, uses) if gemm.op_type == "Gemm" else None
+        found = _flattened(onnx, gemm, producers, uses) if gemm.op_type == "Gemm" else None
         if found is not None:
-            name = builder.fresh(f"{found.title}/Transpose")
+            name = onnx.fresh(f"{found.title}/Transpose")
             moved = Record("Transpose", [found.decoder.inputs[0]], [name], {"perm": [0, 2, 3, 1]}, name=name)
             found.decoder.inputs[0] = name
             before[id(found.decoder)] = moved
-            _reorder(builder, found)
+            _reorder(onnx, found)
     return [one for record in records for one in (before.get(id(record)), record) if one is not None]
 
 
-def _reorder(builder: Builder, found: Flattened) -> None:
+def _reorder(onnx: OnnxGraph, found: Flattened) -> None:
     """Give the product its weight with the columns in the new order."""
     path = found.weight.inputs[0]
-    tensors = builder.graph.tensors
-    assert tensors is not None, "the emitter checks that weights are bound"
-    values = tensors[path].numpy()
+    values = onnx.tensors[path].numpy()
     ordered = values.reshape(-1, *found.extents).transpose(0, 2, 3, 1).reshape(values.shape)
-    found.weight.inputs[0] = builder.derived(f"{path}/channels_last", ordered)
-    builder.initializers.drop(path)
+    found.weight.inputs[0] = onnx.derived(f"{path}/channels_last", ordered)
+    onnx.initializers.drop(path)
 
 
-def _flattened(builder: Builder, gemm: Record, producers: dict[str, Record], uses: Counter[str]) -> Flattened | None:
+def _flattened(onnx: OnnxGraph, gemm: Record, producers: dict[str, Record], uses: Counter[str]) -> Flattened | None:
     """What a product has before it, if that is integers of an integer convolution, flattened."""
     weight, decoded = producers.get(gemm.inputs[1]), gemm.inputs[0]
     chain = []
@@ -88,9 +85,9 @@ def _flattened(builder: Builder, gemm: Record, producers: dict[str, Record], use
         return None
     if any(record.attributes.get("axis") is not None for record in (quantizer, decoder, *chain[:2])):
         return None
-    if gemm.attributes != {"transB": 1} or weight is None or not _is_own(builder, weight, uses):
+    if gemm.attributes != {"transB": 1} or weight is None or not _is_own(onnx, weight, uses):
         return None
-    image, flat = builder.type_of(quantizer.inputs[0]), builder.type_of(flatten.outputs[0])
+    image, flat = onnx.types.get(quantizer.inputs[0]), onnx.types.get(flatten.outputs[0])
     if image is None or image.rank != 4 or flat is None or flat.rank != 2:
         return None
     extents = tuple(size for size in image.shape[1:] if isinstance(size, int))
@@ -99,15 +96,13 @@ def _flattened(builder: Builder, gemm: Record, producers: dict[str, Record], use
     return Flattened(flatten.outputs[0], decoder, weight, extents) if _is_of_integers(quantizer, producers) else None
 
 
-def _is_own(builder: Builder, weight: Record, uses: Counter[str]) -> bool:
+def _is_own(onnx: OnnxGraph, weight: Record, uses: Counter[str]) -> bool:
     """Whether a weight is decoded from integers for one product alone, and not too large."""
     if weight.op_type != "DequantizeLinear" or uses[weight.outputs[0]] != 1 or uses[weight.inputs[0]] != 1:
         return False
-    if weight.inputs[0] not in builder.initializers or weight.attributes.get("axis") not in (None, 0):
+    if weight.inputs[0] not in onnx.initializers or weight.attributes.get("axis") not in (None, 0):
         return False
-    tensors = builder.graph.tensors
-    assert tensors is not None, "the emitter checks that weights are bound"
-    return tensors[weight.inputs[0]].size <= LARGEST
+    return onnx.tensors[weight.inputs[0]].size <= LARGEST
 
 
 def _is_of_integers(quantizer: Record, producers: dict[str, Record]) -> bool:

@@ -17,8 +17,8 @@ from collections import Counter
 from collections.abc import Callable, Collection
 
 from archc.codegen.onnx.int8.moves import INT8_MOVES
-from archc.codegen.onnx.names import Names
 from archc.codegen.onnx.nodes import Record
+from archc.codegen.onnx.unique_names import UniqueNames
 
 _MOVES = frozenset(("Flatten", "Reshape", "Squeeze", "Transpose", "Unsqueeze"))
 """Operators that only move the elements of their first input."""
@@ -30,7 +30,7 @@ _PRODUCTS = frozenset(("Conv", "Gemm"))
 def make_fusible(
     records: list[Record],
     outputs: Collection[str],
-    names: Names,
+    names: UniqueNames,
     zero: Callable[[], str],
     is_int8: Callable[[str], bool],
 ) -> list[Record]:
@@ -71,7 +71,7 @@ def make_fusible(
     return [one for record in records for one in (*before.get(id(record), ()), record)]
 
 
-def _insert(steps: list[tuple[str, list[str]]], target: Record, names: Names) -> list[Record]:
+def _insert(steps: list[tuple[str, list[str]]], target: Record, names: UniqueNames) -> list[Record]:
     """The nodes that stand between a node and its first input from now on: operators with their further inputs."""
     source = target.inputs[0]
     new = []

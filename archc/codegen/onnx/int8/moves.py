@@ -11,15 +11,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection
 
-from archc.codegen.onnx.names import Names
 from archc.codegen.onnx.nodes import Record
+from archc.codegen.onnx.unique_names import UniqueNames
 
 INT8_MOVES = frozenset(("Flatten", "MaxPool", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"))
 """Operators past which ONNX Runtime moves quantize and dequantize nodes, and `Flatten`."""
 
 
 def decode_late(
-    records: list[Record], outputs: Collection[str], names: Names, is_int8: Callable[[str], bool]
+    records: list[Record], outputs: Collection[str], names: UniqueNames, is_int8: Callable[[str], bool]
 ) -> list[Record]:
     """Replace dequantize nodes before moves by such nodes after them, for int8; return all nodes.
 

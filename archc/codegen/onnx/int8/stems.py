@@ -27,18 +27,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import Any, TypeGuard
 
 import numpy as np
 
-from archc.codegen.onnx.decode import IntegerBias, rounded_bias, zero_points
+from archc.codegen.onnx.decode import DecodedWeights, IntegerBias, rounded_bias
 from archc.codegen.onnx.int8.patches import Along, Patches
 from archc.codegen.onnx.nodes import Record
 from archc.types.storage import Int8, Weight
 from archc.types.tensor_type import DType, TensorType
-
-if TYPE_CHECKING:
-    from archc.codegen.onnx.builder import Builder
 
 LANES = 4
 """Of the terms of a sum, and of the results, ONNX Runtime's integer kernels take a multiple of so many."""
@@ -75,11 +72,11 @@ class Stem:
     bias: IntegerBias | None
 
 
-def pooled_stems(builder: Builder, records: list[Record], outputs: Collection[str]) -> list[Record]:
+def pooled_stems(weights: DecodedWeights, records: list[Record], outputs: Collection[str]) -> list[Record]:
     """The nodes of a graph with its stems in integers.
 
     Args:
-        builder: made the nodes, and receives further initializers.
+        weights: receives further initializers.
         records: the nodes, each after those it uses.
         outputs: the names that are used elsewhere.
     """
@@ -91,20 +88,20 @@ def pooled_stems(builder: Builder, records: list[Record], outputs: Collection[st
     uses.update(outputs)
     made: dict[int, list[Record]] = {}
     for quantizer in quantizers:
-        stem = _stem(builder, quantizer, producers, uses)
+        stem = _stem(weights, quantizer, producers, uses)
         if stem is not None:
             made |= {id(record): [] for record in stem.replaced}
-            made[id(quantizer)] = _spelled(builder, stem)
+            made[id(quantizer)] = _spelled(weights, stem)
     if not made:
         return records
     kept = [one for record in records for one in made.get(id(record), [record])]
-    return _without_unused(builder, kept, [record for record in records if id(record) in made], outputs)
+    return _without_unused(weights, kept, [record for record in records if id(record) in made], outputs)
 
 
 # Finding ------------------------------------------------------------------------------------------------------
 
 
-def _stem(builder: Builder, quantizer: Record, producers: dict[str, Record], uses: Counter[str]) -> Stem | None:
+def _stem(weights: DecodedWeights, quantizer: Record, producers: dict[str, Record], uses: Counter[str]) -> Stem | None:
     """The stem that ends in a quantizer, if there is one."""
     replaced = [quantizer]
     while replaced[0].op_type != "Conv":
@@ -114,18 +111,18 @@ def _stem(builder: Builder, quantizer: Record, producers: dict[str, Record], use
             return None
         replaced.insert(0, producer)
     conv, pools = replaced[0], [record for record in replaced if record.op_type == "MaxPool"]
-    image, weight = producers.get(conv.inputs[0]), builder.decoded_weight(conv.inputs[1])
+    image, weight = producers.get(conv.inputs[0]), weights.decoded_by(conv.inputs[1])
     if len(pools) != 1 or image is None or image.op_type != "DequantizeLinear" or not _is_by_channel(weight):
         return None
-    if not (_is_on_a_grid(builder, image) and _is_on_a_grid(builder, quantizer)):
+    if not (_is_on_a_grid(weights, image) and _is_on_a_grid(weights, quantizer)):
         return None
-    patches = _patches(builder.type_of(conv.inputs[0]), conv.attributes, pools[0].attributes, weight.shape)
+    patches = _patches(weights.onnx.types.get(conv.inputs[0]), conv.attributes, pools[0].attributes, weight.shape)
     if patches is None or not _pays(patches, weight.shape[0]):
         return None
     bias = None
     if len(conv.inputs) > 2:
-        found = builder.decoded_weight(conv.inputs[2])
-        bias = None if found is None else rounded_bias(builder, found.path, weight, image.inputs[1])
+        found = weights.decoded_by(conv.inputs[2])
+        bias = None if found is None else rounded_bias(weights.onnx, found.path, weight, image.inputs[1])
         if bias is None:
             return None
     return Stem(image.inputs, replaced, patches, weight, bias)
@@ -136,12 +133,11 @@ def _is_by_channel(weight: Weight | None) -> TypeGuard[Weight]:
     return weight is not None and isinstance(weight.storage, Int8) and weight.storage.axis in (None, 0)
 
 
-def _is_on_a_grid(builder: Builder, record: Record) -> bool:
+def _is_on_a_grid(weights: DecodedWeights, record: Record) -> bool:
     """Whether a node changes to or from bytes without sign of one known scale; with signed ones no kernel is fast."""
     scale, zero_point = record.inputs[1:]
-    tensors = builder.graph.tensors
-    assert tensors is not None, "the emitter checks that weights are bound"
-    known = scale in builder.initializers and zero_point in builder.initializers
+    tensors = weights.onnx.tensors
+    known = scale in weights.onnx.initializers and zero_point in weights.onnx.initializers
     return known and record.attributes.get("axis") is None and tensors[zero_point].dtype == DType.u8.value
 
 
@@ -174,11 +170,11 @@ def _pays(patches: Patches, out_channels: int) -> bool:
 # Spelling -----------------------------------------------------------------------------------------------------
 
 
-def _spelled(builder: Builder, stem: Stem) -> list[Record]:
+def _spelled(weights: DecodedWeights, stem: Stem) -> list[Record]:
     """The nodes of a stem; the last gives what its quantizer gave."""
     conv, quantizer = stem.replaced[0], stem.replaced[-1]
     patches, out = stem.patches, stem.weight.shape[0]
-    chain = _Chain(builder, conv.outputs[0])
+    chain = _Chain(weights, conv.outputs[0])
     x = chain.title
     inputs = [chain.patches(stem), *chain.weights(stem)]
     chain.records.append(Record("Conv", inputs, [x], {"kernel_shape": [1]}, name=x))
@@ -197,17 +193,17 @@ def _spelled(builder: Builder, stem: Stem) -> list[Record]:
 class _Chain:
     """Nodes that follow each other, named after the convolution that they stand for."""
 
-    def __init__(self, builder: Builder, title: str):
+    def __init__(self, weights: DecodedWeights, title: str):
         self.records: list[Record] = []
-        self._builder, self.title = builder, title
+        self._weights, self._onnx, self.title = weights, weights.onnx, title
 
     def add(self, op_type: str, *inputs: str, **attributes: Any) -> str:
-        name = self._builder.fresh(f"{self.title}/{op_type}")
+        name = self._onnx.fresh(f"{self.title}/{op_type}")
         self.records.append(Record(op_type, list(inputs), [name], attributes, name=name))
         return name
 
     def reshaped(self, x: str, shape: list[int]) -> str:
-        return self.add("Reshape", x, self._builder.constant(shape))
+        return self.add("Reshape", x, self._onnx.constant(shape))
 
     def moved(self, x: str, perm: list[int]) -> str:
         return self.add("Transpose", x, perm=perm)
@@ -219,43 +215,42 @@ class _Chain:
         x = self.moved(image, [1, 2, 3, 0])  # the samples innermost
         (above, below), (left, right) = patches.padding
         if above or below or left or right:
-            ends = self._builder.constant([0, above, left, 0, 0, below, right, 0])
+            ends = self._onnx.constant([0, above, left, 0, 0, below, right, 0])
             x = self.add("Pad", x, ends, zero_point)
-        x = self.add("Gather", x, self._builder.constant(patches.row_indices), axis=1)
+        x = self.add("Gather", x, self._onnx.constant(patches.row_indices), axis=1)
         channels, rows, height, blocks = patches.channels, patches.rows.count, patches.height, patches.blocks
         if channels == 1:  # with an axis of extent 1 among them the same takes twice as long at one sample
             x = self.moved(self.reshaped(x, [rows, height, blocks, -1]), [0, 2, 1, 3])
         else:
             x = self.moved(self.reshaped(x, [channels, rows, height, blocks, -1]), [1, 3, 0, 2, 4])
-        x = self.add("Gather", x, self._builder.constant(patches.block_indices), axis=1)
+        x = self.add("Gather", x, self._onnx.constant(patches.block_indices), axis=1)
         x = self.moved(self.reshaped(x, [patches.count, patches.size, -1]), [2, 1, 0])
         return self.add("DequantizeLinear", x, scale, zero_point)
 
     def weights(self, stem: Stem) -> list[str]:
         """The weight of all phases, and their bias where there is one."""
-        builder, phases = self._builder, stem.patches.phases
-        tensors = builder.graph.tensors
-        assert tensors is not None, "the emitter checks that weights are bound"
+        phases = stem.patches.phases
+        tensors = self._onnx.tensors
         kernel, scale = (tensors[name].numpy() for name in stem.weight.tensors)
-        weights = stem.patches.weights(kernel)[..., None]
+        merged = stem.patches.weights(kernel)[..., None]
         scales = np.tile(scale, phases) if scale.ndim else scale
-        found = [self._decoded(f"{stem.weight.path}/phases", weights, scales, DType.i8)]
+        found = [self._decoded(f"{stem.weight.path}/phases", merged, scales, DType.i8)]
         if stem.bias is not None:
             counts, steps = (np.tile(values, phases) for values in stem.bias)
             found.append(self._decoded(f"{stem.replaced[0].inputs[2]}/phases", counts, steps, DType.i32))
         return found
 
     def _decoded(self, name: str, integers: np.ndarray[Any, Any], scale: np.ndarray[Any, Any], dtype: DType) -> str:
-        q, scales = self._builder.derived(name, integers), self._builder.derived(f"{name}_scale", scale)
+        q, scales = self._onnx.derived(name, integers), self._onnx.derived(f"{name}_scale", scale)
         if dtype is DType.i8:
-            zeros = zero_points(self._builder, name, scale.shape)
+            zeros = self._weights.zero_points(name, scale.shape)
         else:
-            zeros = self._builder.constant(np.zeros_like(scale), dtype)
+            zeros = self._onnx.constant(np.zeros_like(scale), dtype)
         return self.add("DequantizeLinear", q, scales, zeros, axis=0 if scale.ndim else None)
 
 
 def _without_unused(
-    builder: Builder, records: list[Record], replaced: list[Record], outputs: Collection[str]
+    weights: DecodedWeights, records: list[Record], replaced: list[Record], outputs: Collection[str]
 ) -> list[Record]:
     """The nodes without those that only the replaced ones used; their initializers are dropped as well."""
     uses = Counter(name for record in records for name in record.inputs)
@@ -269,7 +264,7 @@ def _without_unused(
         if uses[name]:
             continue
         if producer is None:
-            builder.initializers.drop(name)
+            weights.onnx.initializers.drop(name)
         elif id(producer) not in gone and not any(uses[output] for output in producer.outputs):
             gone.add(id(producer))
             uses.subtract(producer.inputs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 
-class Names:
+class UniqueNames:
     """The names taken in one namespace.  A name asked for again becomes `x_1`, `x_2`, …, each in constant time."""
 
     def __init__(self, taken: Iterable[str] = ()):

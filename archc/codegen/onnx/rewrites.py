@@ -1,0 +1,63 @@
+"""The rewrites of emitted nodes, in the order in which they run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+
+from archc.codegen.onnx.barriers import separate
+from archc.codegen.onnx.decode import DecodedWeights
+from archc.codegen.onnx.int8.channels_last import flatten_channels_last
+from archc.codegen.onnx.int8.fusible import make_fusible
+from archc.codegen.onnx.int8.moves import decode_late
+from archc.codegen.onnx.int8.stems import pooled_stems
+from archc.codegen.onnx.nodes import Record, captured
+from archc.codegen.onnx.onnx_graph import OnnxGraph
+from archc.types.tensor_type import DType
+
+Rewrite = Callable[[DecodedWeights, list[Record], set[str]], list[Record]]
+"""A function of the weights, the nodes (each after its producers), and the names that are used outside these nodes."""
+
+
+def rewritten(weights: DecodedWeights, records: list[Record], outputs: Iterable[str], body: bool) -> list[Record]:
+    """The nodes after all rewrites.
+
+    Args:
+        outputs: the outputs of the graph.
+        body: the nodes are the body of a scan.
+    """
+    for rewrite in BODY_REWRITES if body else REWRITES:
+        records = rewrite(weights, records, _used_elsewhere(records, outputs))
+    return records
+
+
+def _used_elsewhere(records: Iterable[Record], outputs: Iterable[str]) -> set[str]:
+    """Names with uses besides the inputs of these nodes: outputs of the graph, and names that bodies capture."""
+    return {*outputs, *(name for record in records for name in captured(record))}
+
+
+def _make_fusible(weights: DecodedWeights, records: list[Record], used: set[str]) -> list[Record]:
+    onnx = weights.onnx
+    return make_fusible(records, used, onnx.names, lambda: onnx.constant(0.0), partial(_is_int8, onnx))
+
+
+def _decode_late(weights: DecodedWeights, records: list[Record], used: set[str]) -> list[Record]:
+    return decode_late(records, used, weights.onnx.names, partial(_is_int8, weights.onnx))
+
+
+def _separate(weights: DecodedWeights, records: list[Record], used: set[str]) -> list[Record]:
+    return separate(records, used, weights.onnx.names, weights.onnx.initializers)
+
+
+def _is_int8(onnx: OnnxGraph, zero_point: str) -> bool:
+    """Return whether a zero point is a stored int8 scalar."""
+    if zero_point not in onnx.initializers:
+        return False
+    tensor = onnx.tensors[zero_point]
+    return tensor.dtype == DType.i8.value and not tensor.shape
+
+
+BODY_REWRITES: tuple[Rewrite, ...] = (_make_fusible, _decode_late, _separate)
+
+REWRITES: tuple[Rewrite, ...] = (_make_fusible, _decode_late, pooled_stems, flatten_channels_last, _separate)
+"""`_separate` is last: its copies would hide patterns from the other rewrites."""
