@@ -23,11 +23,11 @@ from archc.garbage_collector import paused_collector
 from archc.ir.given_sizes import sizes_from
 from archc.ir.graph import Graph
 from archc.ir.stages import Stages
-from archc.language.elaboration.devices import devices_of
+from archc.language.elaboration.device_statements import devices_of
 from archc.language.elaboration.elaborate import elaborate
-from archc.language.elaboration.loading import load
-from archc.language.elaboration.modules import Module, load_module
-from archc.language.elaboration.work import Work
+from archc.language.elaboration.limits import StepBudget
+from archc.language.elaboration.loading import load, load_module
+from archc.language.elaboration.modules import Module
 from archc.language.syntax import tree
 from archc.language.syntax.parser import parse_value
 from archc.passmanager import Pass
@@ -100,12 +100,16 @@ def checked(module: Module, model: str | None, values: Mapping[str, Any], diagno
 
 
 def checked_model(
-    module: Module, model: str | None, values: Mapping[str, Any], diagnostics: Diagnostics, work: Work | None = None
+    module: Module,
+    model: str | None,
+    values: Mapping[str, Any],
+    diagnostics: Diagnostics,
+    budget: StepBudget | None = None,
 ) -> Graph:
     """The graph of one model of a file.
 
     Args:
-        work: counter of elaboration steps, shared by the models of a file.
+        budget: counter of elaboration steps, shared by the models of a file.
 
     Raises:
         ArchcError: the model has errors, or `diagnostics` has some; all of them are reported.
@@ -113,7 +117,7 @@ def checked_model(
     own = Diagnostics()  # errors elsewhere in the file must not stop the build of this model
     graph: Graph | None = None
     try:
-        graph = build(module, model, values, own, work)
+        graph = build(module, model, values, own, budget)
         Stages(graph)
     except ArchcError as failure:
         diagnostics.extend(failure.diagnostics)
@@ -130,15 +134,19 @@ def check_surroundings(module: Module, diagnostics: Diagnostics) -> None:
 
 
 def build(
-    module: Module, model: str | None, values: Mapping[str, Any], diagnostics: Diagnostics, work: Work | None = None
+    module: Module,
+    model: str | None,
+    values: Mapping[str, Any],
+    diagnostics: Diagnostics,
+    budget: StepBudget | None = None,
 ) -> Graph:
-    """The graph of one model of a file; `work` counts the steps of elaboration.
+    """The graph of one model of a file; `budget` counts the steps of elaboration.
 
     Raises:
         ArchcError: there is no such model, or it is wrong.
     """
     with paused_collector():
-        graph = elaborate(module, choose_model(module, model), values, diagnostics, work)
+        graph = elaborate(module, choose_model(module, model), values, diagnostics, budget)
     diagnostics.check()
     assert graph is not None, "elaboration fails with an error or gives a graph"
     return graph

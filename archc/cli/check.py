@@ -11,8 +11,8 @@ from archc.cli.plugins import load_plugins
 from archc.diagnostics import ArchcError, Diagnostic, Diagnostics, error
 
 if TYPE_CHECKING:
+    from archc.language.elaboration.limits import StepBudget
     from archc.language.elaboration.modules import Module
-    from archc.language.elaboration.work import Work
 
 _EPILOG = """\
 examples:
@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _check(file: str, values: dict[str, Any], arguments: argparse.Namespace) -> tuple[dict[str, Any], Diagnostics]:
     """What there is to say of one file."""
     from archc.compiler import check_surroundings, open_module
-    from archc.language.elaboration.work import Work
+    from archc.language.elaboration.limits import StepBudget
 
     found = Diagnostics()
     models: list[dict[str, Any]] = []
@@ -77,9 +77,9 @@ def _check(file: str, values: dict[str, Any], arguments: argparse.Namespace) -> 
         check_surroundings(module, found)
         names = module.models if arguments.model is None else [arguments.model]
         _check_extents(module, names, values)
-        work = Work()
+        budget = StepBudget()
         for name in names:
-            models += _model(module, name, values, found, work)
+            models += _model(module, name, values, found, budget)
         found.check()
         options.hold_to_strict(arguments, found)
     except ArchcError as failure:
@@ -100,12 +100,12 @@ def _check_extents(module: Module, names: Sequence[str], values: Mapping[str, An
     Raises:
         ArchcError: the lower bounds on their extents exceed the limit together (`too-many-models`).
     """
-    from archc.language.elaboration.extent import MOST_PARTS_TOGETHER, allowed_parts, least_extent
+    from archc.language.elaboration.limits import MOST_PARTS_TOGETHER, allowed_parts, size_bound
 
     parts, most = 0, allowed_parts(module, MOST_PARTS_TOGETHER)
     for name in names if len(names) > 1 else ():
         model = module.definitions[name]
-        parts += sum(least_extent(module, model, values).extent)
+        parts += sum(size_bound(module, model, values).size)
         if parts > most:
             raise error(
                 "too-many-models",
@@ -116,14 +116,16 @@ def _check_extents(module: Module, names: Sequence[str], values: Mapping[str, An
             )
 
 
-def _model(module: Module, name: str, values: dict[str, Any], found: Diagnostics, work: Work) -> list[dict[str, Any]]:
+def _model(
+    module: Module, name: str, values: dict[str, Any], found: Diagnostics, budget: StepBudget
+) -> list[dict[str, Any]]:
     """The figures of one model; none where it is wrong."""
     from archc.analysis.cost import cost
     from archc.compiler import checked_model
 
     own = Diagnostics()
     try:
-        graph = checked_model(module, name, values, own, work)
+        graph = checked_model(module, name, values, own, budget)
     except ArchcError as failure:
         found.extend(_untold(failure.diagnostics, found))
         return []

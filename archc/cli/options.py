@@ -121,9 +121,9 @@ def text_of(file: str | Source) -> Path | Source:
         return file
     if file != "-":
         return Path(file)
-    from archc.language.elaboration.loading import decoded
+    from archc.language.elaboration.loading import decode
 
-    return decoded(sys.stdin.buffer.read(), "<stdin>")
+    return decode(sys.stdin.buffer.read(), "<stdin>")
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:

@@ -155,7 +155,7 @@ def _parsed(arguments: argparse.Namespace, found: Diagnostics) -> Graph:
 def _machines(arguments: argparse.Namespace) -> Iterator[Devices]:
     """The machines that the file describes; it is read only if somebody asks."""
     from archc.compiler import open_module
-    from archc.language.elaboration.devices import devices_of
+    from archc.language.elaboration.device_statements import devices_of
 
     unheard = Diagnostics()  # the model was made of the same file, and said what there was to say
     yield from devices_of(

@@ -175,7 +175,7 @@ def test_a_plugin_that_fails(run: Run, write: Write, tmp_path: Path, text: str |
 
 
 def test_the_models_of_a_file_have_a_limit_together(run: Run, write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("archc.language.elaboration.extent.MOST_PARTS_TOGETHER", 10)
+    monkeypatch.setattr("archc.language.elaboration.limits.MOST_PARTS_TOGETHER", 10)
     body = "{ input x: f32[N]  for i in 0..90 { x = x -> relu }  output x }\n"
     path = write("net.arch", "".join(f"model m{k} {body}" for k in range(12)))
     result = run("check", path)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from archc.compiler import build, open_module
 from archc.diagnostics import ArchcError, Diagnostics, Source, render
 from archc.driver.pipelines import check_pipelines
-from archc.language.elaboration.loading import decoded
+from archc.language.elaboration.loading import decode
 
 SPECS = [path.read_text(encoding="utf-8") for path in sorted((Path(__file__).parents[2] / "specs").glob("*.arch"))]
 # A little of everything, so that mutations reach the rest of the language.
@@ -118,7 +118,7 @@ def test_heaps_of_words(heap: list[str]) -> None:
 @given(st.binary(max_size=200))
 def test_random_bytes(content: bytes) -> None:
     try:
-        source = decoded(content, "random.arch")
+        source = decode(content, "random.arch")
     except ArchcError:
         return
     check(source)

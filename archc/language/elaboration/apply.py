@@ -12,16 +12,21 @@ from archc.ir.graph import Value
 from archc.language.elaboration.block_attributes import given_attributes
 from archc.language.elaboration.environment import ABSENT, POISON, BlockRef, Failed, LayerRef, WeightRef
 from archc.language.elaboration.expressions import describe_value
-from archc.language.elaboration.extent import MOST_PARTS
 from archc.language.elaboration.fitting import check_sizes, check_storages, check_weights, report_misfit
 from archc.language.elaboration.frames import Frame
 from archc.language.elaboration.input_sizes import warn_of_input_size
 from archc.language.elaboration.labels import Labels
+from archc.language.elaboration.limits import (
+    MOST_PARTS,
+    STEPS_OF_A_PART,
+    STEPS_OF_A_RESULT,
+    STEPS_OF_AN_OPERAND,
+    steps_of,
+)
 from archc.language.elaboration.operator_attributes import stated_operator
 from archc.language.elaboration.references import lookup, meaning
 from archc.language.elaboration.symbols import apply_index, apply_symbol
 from archc.language.elaboration.tensor_arguments import holds_tensors
-from archc.language.elaboration.work import STEPS_OF_A_PART, STEPS_OF_A_RESULT, STEPS_OF_AN_OPERAND, steps_of
 from archc.language.syntax import tree
 from archc.language.syntax.foreign_names import axis_text, operator_help
 from archc.operator.base import Operator, OperatorError

@@ -46,7 +46,7 @@ _BINARY: dict[str, Callable[[Any, Any], Any]] = {
 
 
 @frozen_dataclass
-class Product:
+class ScaledSize:
     """A size times a fraction; `int` or `floor` of it is a size."""
 
     size: SymbolicDim
@@ -154,9 +154,9 @@ def _symbolic(symbol: str, left: Any, right: Any) -> Any:
             return bound
         raise _undecided(symbol, left, right)
     if symbol == "*" and isinstance(left, float) and left > 0:
-        return Product(right, left)
+        return ScaledSize(right, left)
     if symbol == "*" and isinstance(right, float) and right > 0:
-        return Product(left, right)
+        return ScaledSize(left, right)
     if not sizes:
         raise ArithmeticProblem(
             "not-known-yet",
@@ -237,7 +237,7 @@ def kind(value: Any) -> str:
     if isinstance(value, int):
         return "an integer"
     names = {float: "a floating-point number", str: "a string", tuple: "a tuple", list: "a list"}
-    names |= {SymbolicDim: "a size", Product: "a size times a fraction"}
+    names |= {SymbolicDim: "a size", ScaledSize: "a size times a fraction"}
     return names.get(type(value)) or f"a {type(value).__name__.removesuffix('Ref').lower()}"
 
 
@@ -250,7 +250,7 @@ def _rounding(function: Callable[[float], int]) -> Callable[[Any], Any]:
 
 def _down(function: Callable[[float], int]) -> Callable[[Any], Any]:
     whole = _rounding(function)
-    return lambda value: dims.scaled(value.size, value.factor) if isinstance(value, Product) else whole(value)
+    return lambda value: dims.scaled(value.size, value.factor) if isinstance(value, ScaledSize) else whole(value)
 
 
 def _extreme(numbers: Callable[[Any, Any], Any], sizes: Callable[[Any, Any], Any]) -> Callable[..., Any]:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from archc.diagnostics import Note, Span, did_you_mean
 from archc.ir.graph import Value
-from archc.language.elaboration.derivations import Default
 from archc.language.elaboration.environment import ABSENT, POISON, BlockRef, Failed, LayerRef
 from archc.language.elaboration.expressions import describe_value
 from archc.language.elaboration.frames import Frame
+from archc.language.elaboration.modules import Default
 from archc.language.elaboration.names import check_name
 from archc.language.elaboration.references import meaning
 from archc.language.syntax import tree

@@ -8,11 +8,10 @@ from archc.diagnostics import Span
 from archc.ir.graph import Value
 from archc.language.elaboration.environment import ABSENT, Failed
 from archc.language.elaboration.expressions import SCAN, describe_value
-from archc.language.elaboration.extent import MOST_ITERATIONS
 from archc.language.elaboration.frames import Frame
+from archc.language.elaboration.limits import MOST_ITERATIONS, STEPS_OF_AN_ITERATION
 from archc.language.elaboration.names import check_name
 from archc.language.elaboration.unused import names_in
-from archc.language.elaboration.work import STEPS_OF_AN_ITERATION
 from archc.language.syntax import tree
 from archc.types.attributes import value_text
 from archc.types.dims import SymbolicDim

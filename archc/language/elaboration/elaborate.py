@@ -19,17 +19,15 @@ from archc.language.elaboration.apply import Application
 from archc.language.elaboration.block_attributes import bind_attributes, holds_callables
 from archc.language.elaboration.control import too_many_iterations
 from archc.language.elaboration.dead_layers import remove_dead_layers
-from archc.language.elaboration.derivations import Derived
 from archc.language.elaboration.environment import ABSENT, BlockRef, Failed
 from archc.language.elaboration.expressions import Expressions
-from archc.language.elaboration.extent import allowed_parts, least_extent, text_length
 from archc.language.elaboration.frames import Frame
-from archc.language.elaboration.modules import Module
+from archc.language.elaboration.limits import BudgetExceeded, StepBudget, allowed_parts, size_bound, text_length
+from archc.language.elaboration.modules import DerivedModel, Module
 from archc.language.elaboration.names import check_definition_name, check_name
 from archc.language.elaboration.statements import Statements
 from archc.language.elaboration.tensor_types import axis_names, unify
 from archc.language.elaboration.unused import UnusedValues
-from archc.language.elaboration.work import TooMuchWork, Work
 from archc.language.syntax import tree
 from archc.operator.registry import find_operator
 
@@ -43,7 +41,7 @@ def elaborate(
     model: tree.Definition,
     values: Mapping[str, Any],
     diagnostics: Diagnostics,
-    work: Work | None = None,
+    work: StepBudget | None = None,
 ) -> Graph | None:
     """The graph of a model, with no weights bound.
 
@@ -67,9 +65,9 @@ def elaborate(
 class Elaborator:
     """Builds one graph."""
 
-    def __init__(self, diagnostics: Diagnostics, work: Work | None = None):
+    def __init__(self, diagnostics: Diagnostics, work: StepBudget | None = None):
         self.diagnostics = diagnostics
-        self.work = work if work is not None else Work()
+        self.work = work if work is not None else StepBudget()
         self.rewriter: Rewriter
         self._derived: list[Note] = []  # where the model is derived, for those who are told of its base's text
         self.unused = UnusedValues()
@@ -124,7 +122,7 @@ class Elaborator:
         """The graph of a model; incomplete where errors were reported."""
         name = definition.name.name
         scope = Scope("", name, doc=definition.doc)
-        derived = module.derived.get(name, Derived(module, {}))
+        derived = module.derived.get(name, DerivedModel(module, {}))
         frame = Frame(definition, derived.home, scope)
         if name in module.derived:
             self._derived = [Note(f"in the model `{name}`, which is derived here", definition.name.span)]
@@ -138,7 +136,7 @@ class Elaborator:
                 self._no_output(frame)
         except Failed:
             return self.rewriter.graph
-        except TooMuchWork:
+        except BudgetExceeded:
             self._too_much_work(definition)
             return self.rewriter.graph
         self._enter_outputs(frame)
@@ -149,13 +147,13 @@ class Elaborator:
 
     def _check_extent(self, frame: Frame, module: Module, values: Mapping[str, Any]) -> None:
         """Refuse a model that nested blocks or loops make too large, before it is built."""
-        least = least_extent(module, frame.definition, values)
+        least = size_bound(module, frame.definition, values)
         self.application.allowed_parts = allowed_parts(module)
-        self.work.allow(*least.extent, text_length(module))
+        self.work.allow(*least.size, text_length(module))
         if least.iterations_span is not None:
-            too_many_iterations(self.statements, frame, least.extent.iterations, least.iterations_span)
+            too_many_iterations(self.statements, frame, least.size.iterations, least.iterations_span)
         if least.parts_span is not None:
-            self.application.too_large(frame, f"{least.extent.parts:,}", least.parts_span)
+            self.application.too_large(frame, f"{least.size.parts:,}", least.parts_span)
 
     def _too_much_work(self, definition: tree.Definition) -> None:
         self.diagnostics.error(

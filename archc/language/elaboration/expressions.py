@@ -17,9 +17,9 @@ from archc.language.elaboration.arithmetic import (
     kind,
 )
 from archc.language.elaboration.environment import ABSENT, POISON, BlockRef, Failed, LayerRef, WeightRef
+from archc.language.elaboration.limits import ITEMS_OF_A_STEP, STEPS_OF_ARITHMETIC, steps_of
 from archc.language.elaboration.references import References, lookup, own_names
 from archc.language.elaboration.unused import mark_untaken
-from archc.language.elaboration.work import ITEMS_OF_A_STEP, STEPS_OF_ARITHMETIC, steps_of
 from archc.language.syntax import tree
 from archc.language.syntax.foreign_names import name_help
 from archc.language.syntax.foreign_syntax import SYMBOLS
@@ -83,7 +83,7 @@ class Expressions:
 
         Raises:
             Failed: it has none; that was reported.
-            TooMuchWork: elaboration takes too many steps.
+            BudgetExceeded: elaboration takes too many steps.
         """
         self.count(1)
         return self._handlers[type(node)](frame, node)

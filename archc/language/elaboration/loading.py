@@ -1,14 +1,22 @@
-"""A file to a text, or to a diagnostic that says why not."""
+"""Reading of files: bytes to a source, and a source to a module with all that it imports."""
 
 from __future__ import annotations
 
 import codecs
 import stat
+from dataclasses import replace
 from pathlib import Path
 
-from archc.diagnostics import Source, Span, did_you_mean, error
+from archc.diagnostics import ArchcError, Diagnostics, Note, Source, Span, did_you_mean, error
+from archc.language.elaboration.modules import Module, derive
+from archc.language.syntax import tree
+from archc.language.syntax.parser import parse
 
 LARGEST_FILE = 64 * 2**20  # bytes; the largest text that a person wrote is far smaller
+DEEPEST_IMPORTS = 64
+SUFFIX = ".arch"  # of files that may be imported
+Defined = tree.Definition | tree.Derivation | tree.PipelineStatement | tree.DevicesStatement
+STANDARD_LIBRARY = Path(__file__).resolve().parents[1] / "std"
 
 
 def load(path: str | Path, name: str | None = None) -> Source:
@@ -40,10 +48,10 @@ def load(path: str | Path, name: str | None = None) -> Source:
         raise error("unreadable-file", f"`{path}` cannot be read: {reason}") from None
     except ValueError:  # a NUL character in the path
         raise error("file-not-found", f"no file can be named {str(path)!r}") from None
-    return decoded(content, name or str(path), path)
+    return decode(content, name or str(path), path)
 
 
-def decoded(content: bytes, name: str, path: Path | None = None) -> Source:
+def decode(content: bytes, name: str, path: Path | None = None) -> Source:
     """The text that bytes hold, a byte order mark left out.
 
     Raises:
@@ -85,3 +93,173 @@ def _content_of(path: Path) -> str | None:
     except OSError:
         return None
     return f"give a file in it, such as `{texts[0]}`" if texts else None
+
+
+# Modules -------------------------------------------------------------------------------------------------
+
+
+def load_module(source: Source, diagnostics: Diagnostics, allow_absolute: bool = False) -> Module:
+    """The module of a source, with all that it imports.
+
+    Args:
+        allow_absolute: let `import` name files by absolute paths.
+    """
+    return _Loader(diagnostics, allow_absolute).module(source)
+
+
+class _Loader:
+    """Loads each file once, and knows which ones it is in the middle of."""
+
+    def __init__(self, diagnostics: Diagnostics, allow_absolute: bool):
+        self.diagnostics = diagnostics
+        self.allow_absolute = allow_absolute
+        self.loaded: dict[Path, Module] = {}
+        self.open: list[tuple[Path, Span | None]] = []
+
+    def module(self, source: Source) -> Module:
+        if source.path is not None:
+            self.open.append((source.path.resolve(), None))
+        return self._module(source)
+
+    def _module(self, source: Source) -> Module:
+        file = parse(source, self.diagnostics)
+        module = Module(source)
+        derivations: dict[str, tree.Derivation] = {}
+        for item in file.items:
+            if isinstance(item, tree.Import):
+                self._import(module, item)
+            elif not self._defined(module, derivations, item):
+                self._define(module, derivations, item)
+        derive(module, derivations, self.diagnostics)
+        return module
+
+    def _defined(self, module: Module, derivations: dict[str, tree.Derivation], item: Defined) -> bool:
+        """Whether another item of the file has a name already; that is reported."""
+        name = item.name
+        items = (module.definitions, module.pipelines, module.devices, derivations)
+        earlier = next((others[name.name].name for others in items if name.name in others), None)
+        if earlier is not None:
+            self.diagnostics.error(
+                "duplicate-name",
+                f"`{name.name}` is defined twice",
+                name.span,
+                notes=[Note("it is defined here first", earlier.span)],
+                help="give one of them another name",
+            )
+        return earlier is not None
+
+    def _define(self, module: Module, derivations: dict[str, tree.Derivation], item: Defined) -> None:
+        name = item.name.name
+        if isinstance(item, tree.Definition):
+            module.definitions[name] = item
+        elif isinstance(item, tree.Derivation):
+            derivations[name] = item
+        elif isinstance(item, tree.PipelineStatement):
+            module.pipelines[name] = item
+        else:
+            module.devices[name] = item
+
+    def _import(self, module: Module, item: tree.Import) -> None:
+        path = self._find(module.source, item)
+        if path is None:
+            return
+        alias = item.alias.name if item.alias is not None else path.stem
+        if alias in module.imports:
+            self.diagnostics.error(
+                "duplicate-name",
+                f"two imports are called `{alias}`",
+                item.span,
+                help='name one otherwise: `import "..." as other`',
+            )
+            return
+        if path in self.loaded:
+            module.imports[alias] = self.loaded[path]
+            return
+        if any(path == opened for opened, _ in self.open):
+            names = [opened.name for opened, _ in self.open]
+            start = next(k for k, (opened, _) in enumerate(self.open) if opened == path)
+            self.diagnostics.error(
+                "import-cycle",
+                f"importing {path.name} leads back to itself",
+                item.path.span,
+                notes=["the way is " + " -> ".join([*names[start:], path.name])],
+                help="move what both need into a third file",
+            )
+            return
+        if len(self.open) >= DEEPEST_IMPORTS:
+            self.diagnostics.error(
+                "nesting-too-deep", f"imports are nested more than {DEEPEST_IMPORTS} deep", item.path.span
+            )
+            return
+        try:
+            source = load(path, name=_shown_path(module.source, item.path.value, path))
+        except ArchcError as problem:
+            for found in problem.diagnostics:
+                self.diagnostics.add(found if found.span is not None else replace(found, span=item.path.span))
+            return
+        self.open.append((path, item.span))
+        self.loaded[path] = module.imports[alias] = self._module(source)
+        self.open.pop()
+
+    def _find(self, source: Source, item: tree.Import) -> Path | None:
+        given = item.path.value
+        if Path(given).is_absolute() and not self.allow_absolute:
+            self.diagnostics.error(
+                "import-absolute",
+                "an import is relative to the file that it is in",
+                item.path.span,
+                help="write a relative path, or allow it with `--allow-absolute-imports`",
+            )
+            return None
+        folder = source.path.parent if source.path is not None else Path()
+        candidates = [folder / given]
+        if given.startswith("std/"):
+            candidates.append(STANDARD_LIBRARY / given.removeprefix("std/"))
+        try:
+            found = next((candidate for candidate in candidates if candidate.is_file()), None)
+        except OSError as problem:  # a name that is too long, a folder that may not be entered
+            reason = f"`{_short(given)}` cannot be looked for: {problem.strerror}"
+            self.diagnostics.error("import-not-found", reason, item.path.span)
+            return None
+        if found is None:
+            self._not_found(source, item, candidates[0])
+            return None
+        path = found.resolve()
+        if path.suffix != SUFFIX:
+            # Diagnostics quote the lines of a text, so other files, which may hold secrets, are not read as one.
+            self.diagnostics.error(
+                "import-not-arch",
+                f"`{_short(given)}` is no `{SUFFIX}` file, and only these are imported",
+                item.path.span,
+                help=f"rename the file to `{path.stem}{SUFFIX}` if it is a text of archc",
+            )
+            return None
+        return path
+
+    def _not_found(self, source: Source, item: tree.Import, path: Path) -> None:
+        given = item.path.value
+        if path.is_dir():
+            message, names = f"`{given}` is a folder; a file is imported", [f"{given}/{name}" for name in _texts(path)]
+        else:
+            others = [name for name in _texts(path.parent) if source.path is None or name != source.path.name]
+            message, names = f"there is no file `{given}` beside {source.name}", others
+        way = did_you_mean(Path(given).name, names) or "the path is relative to the file that imports it"
+        if not given.endswith(SUFFIX):
+            way = f"the names of files end in `{SUFFIX}`: `{_short(given)}{SUFFIX}`"
+        self.diagnostics.error("import-not-found", message, item.path.span, help=way)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _texts(folder: Path) -> list[str]:
+    """The names of the descriptions in a folder."""
+    return sorted(other.name for other in folder.glob("*.arch") if other.is_file())
+
+
+def _shown_path(importer: Source, given: str, path: Path) -> str:
+    """What diagnostics call an imported file: its path as seen from where the importer's is seen, or in the library."""
+    if path.parent == STANDARD_LIBRARY:
+        return f"std/{path.name}"
+    return str(Path(importer.name).parent / given) if not importer.name.startswith("<") else given

@@ -1,20 +1,15 @@
-"""Files and what they define: definitions, pipelines, devices, and the files that they import."""
+"""Modules: definitions, derived models, pipelines, devices and imports of one file."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
-from archc.diagnostics import ArchcError, Diagnostics, Note, Source, Span, did_you_mean
-from archc.language.elaboration.derivations import Derived, derive
-from archc.language.elaboration.loading import load
+from archc.diagnostics import Diagnostics, Note, Source, did_you_mean
 from archc.language.syntax import tree
-from archc.language.syntax.parser import parse
 
-DEEPEST_IMPORTS = 64
-SUFFIX = ".arch"  # of files that may be imported
-Defined = tree.Definition | tree.Derivation | tree.PipelineStatement | tree.DevicesStatement
-STANDARD_LIBRARY = Path(__file__).resolve().parents[1] / "std"
+MOST_DERIVED = 200
+"""Limit on the derived models of one file: `archc check` builds a whole model for each line that derives one."""
 
 
 @dataclass(eq=False)
@@ -26,7 +21,7 @@ class Module:
 
     source: Source
     definitions: dict[str, tree.Definition] = field(default_factory=dict)
-    derived: dict[str, Derived] = field(default_factory=dict)
+    derived: dict[str, DerivedModel] = field(default_factory=dict)
     pipelines: dict[str, tree.PipelineStatement] = field(default_factory=dict)
     devices: dict[str, tree.DevicesStatement] = field(default_factory=dict)
     imports: dict[str, Module] = field(default_factory=dict)
@@ -45,168 +40,152 @@ class Module:
         return found if found is not None and found.kind == "model" else None
 
 
-def load_module(source: Source, diagnostics: Diagnostics, allow_absolute: bool = False) -> Module:
-    """The module of a source, with all that it imports.
+@dataclass(frozen=True, eq=False)
+class Default:
+    """The default that a derived model gives an attribute, and the file whose names the expression sees."""
 
-    Args:
-        allow_absolute: let `import` name files by absolute paths.
+    value: tree.Expression
+    module: Module
+
+
+@dataclass(frozen=True, eq=False)
+class DerivedModel:
+    """What a derived model has besides its definition, which is that of its base under another name.
+
+    Attributes:
+        home: the file that the text of its base stands in.
+        defaults: those given on the way from there, by attribute.
     """
-    return _Loader(diagnostics, allow_absolute).module(source)
+
+    home: Module
+    defaults: Mapping[str, Default]
 
 
-class _Loader:
-    """Loads each file once, and knows which ones it is in the middle of."""
+# DerivedModel models -----------------------------------------------------------------------------------------
 
-    def __init__(self, diagnostics: Diagnostics, allow_absolute: bool):
+
+def derive(module: Module, derivations: Mapping[str, tree.Derivation], diagnostics: Diagnostics) -> None:
+    """Enter the derived models of a file among its definitions; those whose base is wrong are reported."""
+    if len(derivations) > MOST_DERIVED:
+        diagnostics.error(
+            "too-many-models",
+            f"{len(derivations):,} models are derived in this file; the limit is {MOST_DERIVED}",
+            list(derivations.values())[MOST_DERIVED].name.span,
+            help="give attributes on the command line: `--set width=1024`",
+        )
+        return
+    _Deriver(module, derivations, diagnostics).all()
+
+
+class _Deriver:
+    def __init__(self, module: Module, derivations: Mapping[str, tree.Derivation], diagnostics: Diagnostics):
+        self.module = module
+        self.waiting = dict(derivations)
+        self.failed: set[str] = set()
         self.diagnostics = diagnostics
-        self.allow_absolute = allow_absolute
-        self.loaded: dict[Path, Module] = {}
-        self.open: list[tuple[Path, Span | None]] = []
 
-    def module(self, source: Source) -> Module:
-        if source.path is not None:
-            self.open.append((source.path.resolve(), None))
-        return self._module(source)
+    def all(self) -> None:
+        while self.waiting:
+            chain = self._chain(next(iter(self.waiting.values())))
+            for name in chain:
+                del self.waiting[name]
+            for derivation in reversed(chain.values()):
+                self._one(derivation)
+        in_order = sorted(self.module.definitions.items(), key=lambda item: item[1].name.span.start)
+        self.module.definitions = dict(in_order)
 
-    def _module(self, source: Source) -> Module:
-        file = parse(source, self.diagnostics)
-        module = Module(source)
-        derivations: dict[str, tree.Derivation] = {}
-        for item in file.items:
-            if isinstance(item, tree.Import):
-                self._import(module, item)
-            elif not self._defined(module, derivations, item):
-                self._define(module, derivations, item)
-        derive(module, derivations, self.diagnostics)
-        return module
+    def _chain(self, derivation: tree.Derivation) -> dict[str, tree.Derivation]:
+        """A derivation and those that it waits for, each behind what is derived from it."""
+        chain: dict[str, tree.Derivation] = {}
+        waiting: tree.Derivation | None = derivation
+        while waiting is not None:
+            name = waiting.name.name
+            if name in chain:
+                names = list(chain)
+                circle = names[names.index(name) :]
+                self.failed.update(circle)
+                self.diagnostics.error(
+                    "derivation-cycle",
+                    f"deriving the model `{name}` leads back to itself",
+                    waiting.name.span,
+                    notes=["the way is " + " -> ".join([*circle, name])],
+                    help="one of them must be written out: `model name(...) { ... }`",
+                )
+                break
+            chain[name] = waiting
+            waiting = self.waiting.get(waiting.base.name) if isinstance(waiting.base, tree.Name) else None
+        return chain
 
-    def _defined(self, module: Module, derivations: dict[str, tree.Derivation], item: Defined) -> bool:
-        """Whether another item of the file has a name already; that is reported."""
-        name = item.name
-        items = (module.definitions, module.pipelines, module.devices, derivations)
-        earlier = next((others[name.name].name for others in items if name.name in others), None)
-        if earlier is not None:
-            self.diagnostics.error(
-                "duplicate-name",
-                f"`{name.name}` is defined twice",
-                name.span,
-                notes=[Note("it is defined here first", earlier.span)],
-                help="give one of them another name",
-            )
-        return earlier is not None
-
-    def _define(self, module: Module, derivations: dict[str, tree.Derivation], item: Defined) -> None:
-        name = item.name.name
-        if isinstance(item, tree.Definition):
-            module.definitions[name] = item
-        elif isinstance(item, tree.Derivation):
-            derivations[name] = item
-        elif isinstance(item, tree.PipelineStatement):
-            module.pipelines[name] = item
-        else:
-            module.devices[name] = item
-
-    def _import(self, module: Module, item: tree.Import) -> None:
-        path = self._find(module.source, item)
-        if path is None:
-            return
-        alias = item.alias.name if item.alias is not None else path.stem
-        if alias in module.imports:
-            self.diagnostics.error(
-                "duplicate-name",
-                f"two imports are called `{alias}`",
-                item.span,
-                help='name one otherwise: `import "..." as other`',
-            )
-            return
-        if path in self.loaded:
-            module.imports[alias] = self.loaded[path]
-            return
-        if any(path == opened for opened, _ in self.open):
-            names = [opened.name for opened, _ in self.open]
-            start = next(k for k, (opened, _) in enumerate(self.open) if opened == path)
-            self.diagnostics.error(
-                "import-cycle",
-                f"importing {path.name} leads back to itself",
-                item.path.span,
-                notes=["the way is " + " -> ".join([*names[start:], path.name])],
-                help="move what both need into a third file",
-            )
-            return
-        if len(self.open) >= DEEPEST_IMPORTS:
-            self.diagnostics.error(
-                "nesting-too-deep", f"imports are nested more than {DEEPEST_IMPORTS} deep", item.path.span
-            )
-            return
-        try:
-            source = load(path, name=_shown_path(module.source, item.path.value, path))
-        except ArchcError as problem:
-            for found in problem.diagnostics:
-                self.diagnostics.add(found if found.span is not None else replace(found, span=item.path.span))
-            return
-        self.open.append((path, item.span))
-        self.loaded[path] = module.imports[alias] = self._module(source)
-        self.open.pop()
-
-    def _find(self, source: Source, item: tree.Import) -> Path | None:
-        given = item.path.value
-        if Path(given).is_absolute() and not self.allow_absolute:
-            self.diagnostics.error(
-                "import-absolute",
-                "an import is relative to the file that it is in",
-                item.path.span,
-                help="write a relative path, or allow it with `--allow-absolute-imports`",
-            )
-            return None
-        folder = source.path.parent if source.path is not None else Path()
-        candidates = [folder / given]
-        if given.startswith("std/"):
-            candidates.append(STANDARD_LIBRARY / given.removeprefix("std/"))
-        try:
-            found = next((candidate for candidate in candidates if candidate.is_file()), None)
-        except OSError as problem:  # a name that is too long, a folder that may not be entered
-            reason = f"`{_short(given)}` cannot be looked for: {problem.strerror}"
-            self.diagnostics.error("import-not-found", reason, item.path.span)
-            return None
+    def _one(self, derivation: tree.Derivation) -> None:
+        name = derivation.name.name
+        found = self._base(derivation) if name not in self.failed else None
         if found is None:
-            self._not_found(source, item, candidates[0])
+            self.failed.add(name)
+            return
+        definition, module = found
+        known = [attribute.name.name for attribute in definition.attributes]
+        for argument in derivation.arguments:
+            self._check(argument, definition, known)
+        given = {
+            argument.name: Default(argument.value, self.module)
+            for argument in derivation.arguments
+            if argument.name is not None and not isinstance(argument.value, tree.SliceExpression)
+        }
+        base = module.derived.get(definition.name.name, DerivedModel(module, {}))
+        self.module.derived[name] = DerivedModel(base.home, {**base.defaults, **given})
+        self.module.definitions[name] = replace(definition, name=derivation.name, doc=derivation.doc or definition.doc)
+
+    def _base(self, derivation: tree.Derivation) -> tuple[tree.Definition, Module] | None:
+        """The model that another is derived from, and the file that has it; None where that was reported."""
+        base, module = derivation.base, self.module
+        written = base.span.text
+        if isinstance(base, tree.Name):
+            definition = module.definitions.get(base.name)
+            if base.name in self.failed:
+                return None
+        else:
+            alias = base.value.name if isinstance(base.value, tree.Name) else ""
+            module = module.imports.get(alias, module)
+            definition = module.definitions.get(base.name) if alias in self.module.imports else None
+        if definition is None:
+            if not self.diagnostics.errors:  # a broken head or import may be what defines it
+                imports = self.module.imports.items()
+                imported = [f"{alias}.{name}" for alias, other in imports for name in other.models]
+                known = [*self.module.models, *imported]
+                self.diagnostics.error(
+                    "unknown-model",
+                    f"there is no model `{written}` to derive from",
+                    base.span,
+                    help=did_you_mean(written, known) or "a model of this file, or of an imported one: `other.model`",
+                )
             return None
-        path = found.resolve()
-        if path.suffix != SUFFIX:
-            # Diagnostics quote the lines of a text, so other files, which may hold secrets, are not read as one.
+        if definition.kind != "model":
             self.diagnostics.error(
-                "import-not-arch",
-                f"`{_short(given)}` is no `{SUFFIX}` file, and only these are imported",
-                item.path.span,
-                help=f"rename the file to `{path.stem}{SUFFIX}` if it is a text of archc",
+                "not-a-model",
+                f"`{written}` is a block; a model is derived from a model",
+                base.span,
+                notes=[Note("it is defined here", definition.name.span)],
+                help="write a model that uses the block",
             )
             return None
-        return path
+        return definition, module
 
-    def _not_found(self, source: Source, item: tree.Import, path: Path) -> None:
-        given = item.path.value
-        if path.is_dir():
-            message, names = f"`{given}` is a folder; a file is imported", [f"{given}/{name}" for name in _texts(path)]
-        else:
-            others = [name for name in _texts(path.parent) if source.path is None or name != source.path.name]
-            message, names = f"there is no file `{given}` beside {source.name}", others
-        way = did_you_mean(Path(given).name, names) or "the path is relative to the file that imports it"
-        if not given.endswith(SUFFIX):
-            way = f"the names of files end in `{SUFFIX}`: `{_short(given)}{SUFFIX}`"
-        self.diagnostics.error("import-not-found", message, item.path.span, help=way)
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _texts(folder: Path) -> list[str]:
-    """The names of the descriptions in a folder."""
-    return sorted(other.name for other in folder.glob("*.arch") if other.is_file())
-
-
-def _shown_path(importer: Source, given: str, path: Path) -> str:
-    """What diagnostics call an imported file: its path as seen from where the importer's is seen, or in the library."""
-    if path.parent == STANDARD_LIBRARY:
-        return f"std/{path.name}"
-    return str(Path(importer.name).parent / given) if not importer.name.startswith("<") else given
+    def _check(self, argument: tree.Argument, definition: tree.Definition, known: list[str]) -> None:
+        base = definition.name.name
+        if argument.name is None:
+            self.diagnostics.error(
+                "positional-attribute",
+                f"what the model changes of `{base}` is given by name",
+                argument.span,
+                help=f"for instance `{known[0]} = {argument.span.text}`" if known else f"`{base}` has no attributes",
+            )
+        elif argument.name not in known:
+            self.diagnostics.error(
+                "unknown-attribute",
+                f"the model `{base}` has no attribute `{argument.name}`",
+                argument.span,
+                help=did_you_mean(argument.name, known)
+                or (f"it has {', '.join(f'`{own}`' for own in known)}" if known else "it has none"),
+            )
+        elif isinstance(argument.value, tree.SliceExpression):
+            self.diagnostics.error("wrong-type", "a slice is no attribute", argument.value.span)

@@ -13,11 +13,11 @@ from archc.language.elaboration.control import run_assert, run_for, run_if
 from archc.language.elaboration.environment import ABSENT, POISON, BlockRef, Failed, LayerRef
 from archc.language.elaboration.expressions import describe_value
 from archc.language.elaboration.frames import Frame
+from archc.language.elaboration.limits import STEPS_OF_A_STATEMENT
 from archc.language.elaboration.names import check_layer_name, check_name
 from archc.language.elaboration.scans import Scans, yielded_names
 from archc.language.elaboration.tensor_types import declare
 from archc.language.elaboration.unused import names_in
-from archc.language.elaboration.work import STEPS_OF_A_STATEMENT
 from archc.language.syntax import tree
 from archc.types.tensor_type import TensorType
 

@@ -7,7 +7,7 @@ import pytest
 from archc.analysis.devices import Cpu, Cuda, Devices
 from archc.compiler import open_module
 from archc.diagnostics import Diagnostics
-from archc.language.elaboration.devices import devices_of
+from archc.language.elaboration.device_statements import devices_of
 
 
 def read(text: str) -> tuple[Devices, Diagnostics]:

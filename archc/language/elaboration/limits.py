@@ -12,10 +12,18 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from archc.diagnostics import Span
-from archc.language.elaboration.arithmetic import FUNCTIONS, ArithmeticProblem, binary, call_function, check_items
-from archc.language.elaboration.derivations import Derived
-from archc.language.elaboration.modules import Module
+from archc.language.elaboration.arithmetic import (
+    FUNCTIONS,
+    ArithmeticProblem,
+    binary,
+    call_function,
+    check_items,
+    item_count,
+)
+from archc.language.elaboration.modules import DerivedModel, Module
 from archc.language.syntax import tree
+from archc.types import dims
+from archc.types.dims import SymbolicDim
 
 MOST_PARTS = 150_000
 """Limit on the operators and instances of blocks in one model, beyond those that its text spells out one by one."""
@@ -28,38 +36,58 @@ CHARACTERS_OF_A_PART = 4
 MOST_VISITS = 10_000
 """Limit on the pairs of a definition and a set of attribute values that are counted; others count as 0."""
 
+
+FREE_STEPS = 500_000
+ALLOWED_BY_A_PART = 100
+"""Steps that are allowed for an operator or an instance of a block in the bound, with its attributes."""
+ALLOWED_BY_AN_ITERATION = 9
+ALLOWED_BY_A_CHARACTER = 4
+STEPS_OF_A_PART = 60
+"""Steps of an operator or an instance of a block, without its operands and results."""
+STEPS_OF_AN_OPERAND = 60
+"""Steps of each operand beyond two."""
+STEPS_OF_A_RESULT = 3
+STEPS_OF_AN_ITERATION = 3
+STEPS_OF_A_STATEMENT = 4
+STEPS_OF_ARITHMETIC = 2
+ITEMS_OF_A_STEP = 4
+"""Items of a tuple or list that are copied in one step."""
+CHARACTERS_OF_A_STEP = 64
+"""Characters of a string that are copied or compared in one step."""
+
+
 UNKNOWN = object()
 """The value of an expression that only elaboration can evaluate."""
 
 
-class Extent(NamedTuple):
+class ModelSize(NamedTuple):
     """Parts (operators and uses of blocks) and loop iterations."""
 
     parts: int
     iterations: int
 
-    def __add__(self, other: tuple[Any, ...]) -> Extent:
-        return Extent(self.parts + other[0], self.iterations + other[1])
+    def __add__(self, other: tuple[Any, ...]) -> ModelSize:
+        return ModelSize(self.parts + other[0], self.iterations + other[1])
 
-    def times(self, count: int) -> Extent:
+    def times(self, count: int) -> ModelSize:
         """The extent of a loop that runs `count` times and whose body has this extent."""
-        return Extent(count * self.parts, count * (self.iterations + 1))
+        return ModelSize(count * self.parts, count * (self.iterations + 1))
 
 
 @dataclass
-class Bound:
+class SizeBound:
     """Lower bound on the extent of a model.
 
     Attributes:
         parts_span, iterations_span: the innermost place where the bound passes the limit, None where it does not.
     """
 
-    extent: Extent = Extent(0, 0)
+    size: ModelSize = ModelSize(0, 0)
     parts_span: Span | None = None
     iterations_span: Span | None = None
 
 
-NOTHING = Extent(0, 0)
+NOTHING = ModelSize(0, 0)
 Values = Mapping[str, Any]
 
 
@@ -79,12 +107,12 @@ def text_length(module: Module) -> int:
     return sum(len(one.source.text) for one in texts.values())
 
 
-def least_extent(module: Module, model: tree.Definition, values: Values) -> Bound:
+def size_bound(module: Module, model: tree.Definition, values: Values) -> SizeBound:
     """Lower bound on the extent of a model with these attribute values."""
-    derived = module.derived.get(model.name.name, Derived(module, {}))
+    derived = module.derived.get(model.name.name, DerivedModel(module, {}))
     defaults = {name: _value(_Place(own.module, {}), own.value) for name, own in derived.defaults.items()}
     counter = _Counter(allowed_parts(module))
-    counter.bound.extent = counter.definition(derived.home, model, {**defaults, **values})
+    counter.bound.size = counter.definition(derived.home, model, {**defaults, **values})
     return counter.bound
 
 
@@ -106,19 +134,19 @@ class _Place:
 
 class _Counter:
     def __init__(self, allowed: int) -> None:
-        self.bound = Bound()
+        self.bound = SizeBound()
         self._allowed = allowed
-        self._counted: dict[tuple[int, tuple[Any, ...]], Extent] = {}
+        self._counted: dict[tuple[int, tuple[Any, ...]], ModelSize] = {}
         self._running: set[int] = set()
         self._visits = 0
-        self._statements: dict[type, Callable[[_Place, Any], Extent]] = {
+        self._statements: dict[type, Callable[[_Place, Any], ModelSize]] = {
             tree.For: self._for,
             tree.If: self._if,
             tree.Let: self._let,
             tree.LayerStatement: self._layer,
         }
 
-    def definition(self, module: Module, definition: tree.Definition, values: Values) -> Extent:
+    def definition(self, module: Module, definition: tree.Definition, values: Values) -> ModelSize:
         # Defaults follow from the values that are given, and are evaluated once for each combination of them.
         names = [attribute.name.name for attribute in definition.attributes]
         given = tuple((name, _hashable(values[name])) for name in names if name in values)
@@ -139,7 +167,7 @@ class _Counter:
 
     # Statements -------------------------------------------------------------------------------------------
 
-    def _body(self, place: _Place, body: Iterable[tree.Statement]) -> Extent:
+    def _body(self, place: _Place, body: Iterable[tree.Statement]) -> ModelSize:
         total = NOTHING
         for statement in body:
             count = self._statements.get(type(statement))
@@ -147,14 +175,14 @@ class _Counter:
             self._note(total, statement.span)
         return total
 
-    def _note(self, extent: Extent, span: Span) -> None:
+    def _note(self, extent: ModelSize, span: Span) -> None:
         """Keep the first place where an extent passes a limit; bodies are counted from the inside."""
         if extent.parts > self._allowed and self.bound.parts_span is None:
             self.bound.parts_span = span
         if extent.iterations > MOST_ITERATIONS and self.bound.iterations_span is None:
             self.bound.iterations_span = span
 
-    def _for(self, place: _Place, node: tree.For) -> Extent:
+    def _for(self, place: _Place, node: tree.For) -> ModelSize:
         values = _value(place, node.iterable)
         if not isinstance(values, range | list | tuple):
             return NOTHING
@@ -174,25 +202,25 @@ class _Counter:
         self._note(total, node.iterable.span)
         return total
 
-    def _if(self, place: _Place, node: tree.If) -> Extent:
+    def _if(self, place: _Place, node: tree.If) -> ModelSize:
         condition = _value(place, node.condition)
         if isinstance(condition, bool):
             return self._body(place, node.body if condition else node.otherwise)
         branches = [self._body(place.copy(), body) for body in (node.body, node.otherwise)]
         _forget(place, (*node.body, *node.otherwise))
-        return Extent(min(one.parts for one in branches), min(one.iterations for one in branches))
+        return ModelSize(min(one.parts for one in branches), min(one.iterations for one in branches))
 
-    def _let(self, place: _Place, node: tree.Let) -> Extent:
+    def _let(self, place: _Place, node: tree.Let) -> ModelSize:
         place.values[node.name.name] = _value(place, node.value)
         return NOTHING
 
-    def _layer(self, place: _Place, node: tree.LayerStatement) -> Extent:
+    def _layer(self, place: _Place, node: tree.LayerStatement) -> ModelSize:
         call = node.value
         if not node.name.parts:
             place.layers[node.name.name] = (call.callee, call.arguments) if isinstance(call, tree.Call) else (call, ())
         return NOTHING
 
-    def _chains(self, place: _Place, node: Any) -> Extent:
+    def _chains(self, place: _Place, node: Any) -> ModelSize:
         """The extent of the chains in any other statement, and of the statements in a scan."""
         total, waiting = NOTHING, [node]
         while waiting:
@@ -207,12 +235,12 @@ class _Counter:
                 waiting += [getattr(one, name) for name in one.__dataclass_fields__ if name != "span"]
         return total
 
-    def _use(self, place: _Place, callee: Any, arguments: Sequence[tree.Argument]) -> Extent:
+    def _use(self, place: _Place, callee: Any, arguments: Sequence[tree.Argument]) -> ModelSize:
         if isinstance(callee, tree.Name) and callee.name in place.layers:
             callee, arguments = place.layers[callee.name]
         found = _block(place, callee)
         if found is None:
-            return Extent(1, 0)
+            return ModelSize(1, 0)
         module, definition = found
         names = [attribute.name.name for attribute in definition.attributes]
         given: dict[str, Any] = {}
@@ -220,7 +248,7 @@ class _Counter:
             name = argument.name or (names[position] if position < len(names) else None)
             if name is not None:
                 given[name] = _value(place, argument.value)
-        return Extent(1, 0) + self.definition(module, definition, given)
+        return ModelSize(1, 0) + self.definition(module, definition, given)
 
 
 def _block(place: _Place, callee: Any) -> tuple[Module, tree.Definition] | None:
@@ -328,3 +356,52 @@ _HANDLERS: dict[type, Callable[[_Place, Any], Any]] = {
     tree.Call: _call,
     tree.IndexExpression: _index,
 }
+
+
+# Steps --------------------------------------------------------------------------------------------------
+
+
+class BudgetExceeded(Exception):
+    """More steps than are allowed for a text."""
+
+
+@dataclass
+class StepBudget:
+    """Counts the steps of building one model, or all models of one file.
+
+    Attributes:
+        allowed, done: numbers of steps.
+    """
+
+    allowed: int = FREE_STEPS
+    done: int = 0
+    _characters: int = 0
+
+    def allow(self, parts: int, iterations: int, characters: int) -> None:
+        """Allow the steps for a model of this extent, and those for its text, once for all models of that."""
+        more = max(0, characters - self._characters)
+        self._characters += more
+        self.allowed += ALLOWED_BY_A_PART * parts + ALLOWED_BY_AN_ITERATION * iterations + ALLOWED_BY_A_CHARACTER * more
+
+    def count(self, steps: int) -> None:
+        """Count steps that are about to be taken.
+
+        Raises:
+            BudgetExceeded: there are too many.
+        """
+        self.done += steps
+        if self.done > self.allowed:
+            raise BudgetExceeded
+
+
+def steps_of(*values: Any) -> int:
+    """Number of steps to copy these values, to compare them or to compute with them."""
+    steps = 0
+    for value in values:
+        if isinstance(value, tuple | list):
+            steps += item_count(value)
+        elif isinstance(value, str):
+            steps += len(value) // CHARACTERS_OF_A_STEP
+        elif isinstance(value, SymbolicDim):
+            steps += 4 * dims.atom_count(value)
+    return steps

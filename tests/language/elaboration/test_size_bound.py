@@ -10,19 +10,19 @@ import pytest
 from archc.compiler import choose_model, open_module
 from archc.diagnostics import ArchcError, Diagnostics
 from archc.language.elaboration.elaborate import Elaborator
-from archc.language.elaboration.extent import MOST_ITERATIONS, MOST_PARTS, Extent, least_extent
+from archc.language.elaboration.limits import MOST_ITERATIONS, MOST_PARTS, ModelSize, size_bound
 
-SPECS = sorted((Path(__file__).parents[2] / "specs").glob("*.arch"))
+SPECS = sorted((Path(__file__).parents[3] / "specs").glob("*.arch"))
 LAYERS = "block A(n) { input x  for i in 0..n { x = x -> a[i]: linear(8) }  output x }\n"
 MODEL = "model m(n = 3, ns = [1, 2]) { input x: f32[N, 8]  %s  output x -> relu }"
 
 
-def bound(text: str | Path, **values: Any) -> Extent:
+def bound(text: str | Path, **values: Any) -> ModelSize:
     module = open_module(text, Diagnostics())
-    return least_extent(module, choose_model(module, None), values).extent
+    return size_bound(module, choose_model(module, None), values).size
 
 
-def true_extent(text: str | Path, name: str | None = None) -> tuple[Extent, Extent]:
+def true_extent(text: str | Path, name: str | None = None) -> tuple[ModelSize, ModelSize]:
     """The bound of a model, and what elaboration makes of it."""
     diagnostics = Diagnostics()
     module = open_module(text, diagnostics)
@@ -30,8 +30,8 @@ def true_extent(text: str | Path, name: str | None = None) -> tuple[Extent, Exte
     elaborator = Elaborator(diagnostics)
     elaborator.model(module, model, {})
     diagnostics.check()
-    true = Extent(elaborator.application.parts, elaborator.statements.iterations)
-    return least_extent(module, model, {}).extent, true
+    true = ModelSize(elaborator.application.parts, elaborator.statements.iterations)
+    return size_bound(module, model, {}).size, true
 
 
 @pytest.mark.parametrize("path", SPECS, ids=lambda path: path.stem)
@@ -60,7 +60,7 @@ def test_never_above_the_true_extent_of_a_spec(path: Path) -> None:
     ],
 )
 def test_counts(body: str, parts: int, iterations: int) -> None:
-    assert bound(LAYERS + MODEL % body) == Extent(parts, iterations)
+    assert bound(LAYERS + MODEL % body) == ModelSize(parts, iterations)
 
 
 @pytest.mark.parametrize(
@@ -124,4 +124,4 @@ def test_a_long_text_may_make_a_large_model() -> None:
     text = MODEL % "".join("x = x -> relu\n" for _ in range(100))
     module = open_module(text, Diagnostics())
     assert MOST_PARTS < 10**6 and MOST_ITERATIONS < 10**6
-    assert least_extent(module, choose_model(module, None), {}).parts_span is None
+    assert size_bound(module, choose_model(module, None), {}).parts_span is None
