@@ -14,7 +14,7 @@ from archc.codegen.onnx.nodes import Record, write
 from archc.codegen.onnx.unique_names import UniqueNames
 from archc.ir.graph import Graph
 from archc.types.tensor_type import DType, TensorType
-from archc.weights.store import Weights
+from archc.weights.tensor import Weights
 
 
 class OnnxGraph:
