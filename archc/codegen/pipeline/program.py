@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from archc.codegen.pipeline.split import Stage
 from archc.codegen.python import compiled
 from archc.codegen.templates import template
-from archc.codegen.torch.docstrings import safe_text
-from archc.codegen.torch.formatting import lines_of
+from archc.codegen.torch.formatting import lines_of, safe_text
 from archc.codegen.torch.names import identifier
 from archc.ir.graph import Graph
 from archc.operator.spelling import literal

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 
 from archc.analysis.stage_transfers import recomputation, required_sizes_by_node, stage_transfers, values_before_stages
 from archc.codegen.pipeline.stage_sizes import express_operator, express_scope, stage_sizes
-from archc.codegen.torch.names import Names
+from archc.codegen.torch.names import PythonNames
 from archc.diagnostics import ArchcError, error
 from archc.ir.graph import Graph, Node, Scope, Value
 from archc.ir.rewriter import Rewriter
@@ -95,7 +95,7 @@ class _Splitter:
         """What each tensor that crosses is called: as in the text where that is one name for one tensor."""
         found: dict[Value, str] = {value: value.name or "" for value in self.graph.inputs}
         stored = [path for weight in self.graph.weights.values() for path in weight.tensors]
-        names = Names([*found.values(), *self.graph.outputs, *stored])
+        names = PythonNames([*found.values(), *self.graph.outputs, *stored])
         for name, value in self.outputs.items():
             found.setdefault(value, name)
         for value in dict.fromkeys(value for values in self.crossing for value in values):

@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Collection, Iterator, Sequence
 
-from archc.codegen.outline.program import Local, Loop, Recurrence, Use
-from archc.codegen.torch.constructions import INDEX, element_texts
+from archc.codegen.outline.program import Apply, Local, Loop, Recurrence, Statement, Use
+from archc.codegen.torch.class_plan import ClassDraft
+from archc.codegen.torch.constructors import INDEX, element_texts
 from archc.codegen.torch.expressions import Bases
 from archc.codegen.torch.merge import check_same
 from archc.codegen.torch.names import identifier, snake_case
-from archc.codegen.torch.reading import iterations, results_of, steps_of, texts_of
-from archc.codegen.torch.steps import Repeat, Step, Steps
-
-if TYPE_CHECKING:
-    from archc.codegen.torch.classes import Planner
+from archc.codegen.torch.nesting import Repeat, ScanSteps, Step, results_of, texts_of
 
 
-class Loops:
+class LoopPlanner:
     """Plans loops for the planner of a class, which plans the statements within them."""
 
-    def __init__(self, planner: Planner):
-        self.planner = planner
+    def __init__(self, draft: ClassDraft, body: Callable[[Sequence[Statement], Bases], list[Step | Repeat]]):
+        self.draft, self.body = draft, body
         self.loop_variables: set[str] = set()
 
     def loop(self, loop: Loop, bases: Bases) -> list[Step | Repeat]:
         """The loop, or its iterations one after the other where they differ in more than the layers that they use."""
-        counts = [loop.counts[k] for k in self.planner.instances]
+        counts = [loop.counts[k] for k in self.draft.instances]
         if any(count != counts[0] for count in counts):
             self._take_elements(loop, counts)
         elif loop.first and counts[0] == 2:
@@ -34,30 +30,28 @@ class Loops:
         for parameters, entering in zip(loop.parameters, (loop.carried, *loop.yields)):
             for slot, local in enumerate(parameters):
                 if all(row[slot] is own[slot] for row, own in zip(loop.yields, loop.parameters)):
-                    self.planner.renamed |= {local: entering[slot], loop.results[slot]: entering[slot]}
+                    self.draft.renamed |= {local: entering[slot], loop.results[slot]: entering[slot]}
         variables: dict[str, str] = {}
         for name in loop.lists:
-            if name in self.planner.modules:
+            if name in self.draft.modules:
                 variables[name] = self._loop_variable(name, loop, {*bases.values(), *variables.values()})
         first: list[Step | Repeat] = []
         texts: list[str] = []
-        for number, iteration in enumerate(iterations(loop, self.planner.instances), loop.first):
+        for number, iteration in enumerate(self.draft.iterations(loop), loop.first):
             inner = {**bases, **{f"{name}.{number}": variable for name, variable in variables.items()}}
-            steps = self.planner.body(iteration, inner)
+            steps = self.body(iteration, inner)
             if number == loop.first:
                 first, texts = steps, texts_of(steps)
             elif texts_of(steps) != texts:
                 check_same(counts)
                 return self._unrolled(loop, bases)
             results = zip(results_of(first), results_of(steps), strict=True)
-            self.planner.notes.silent.update(
-                local for local, same in results if self.planner.types(local) != self.planner.types(same)
+            self.draft.comments.silent.update(
+                local for local, same in results if self.draft.types(local) != self.draft.types(same)
             )
-        changing = [slot for slot, local in enumerate(loop.parameters[0]) if local not in self.planner.renamed]
+        changing = [slot for slot, local in enumerate(loop.parameters[0]) if local not in self.draft.renamed]
         lists = ", ".join(
-            self.planner.members.at(name).elements(
-                self.planner.expressions.access(name, bases), loop.first, loop.first + counts[0]
-            )
+            self.draft.members.at(name).elements(self.draft.access(name, bases), loop.first, loop.first + counts[0])
             for name in variables
         )
         over = f"zip({lists})" if len(variables) > 1 else lists or f"range({counts[0]})"
@@ -71,42 +65,42 @@ class Loops:
                 targets,
                 over,
                 first,
-                tuple(self.planner.resolved(local) for local in picked(loop.carried)),
+                tuple(self.draft.resolved(local) for local in picked(loop.carried)),
                 picked(loop.parameters[0]),
-                tuple(self.planner.resolved(local) for local in picked(loop.yields[0])),
+                tuple(self.draft.resolved(local) for local in picked(loop.yields[0])),
                 picked(loop.results),
             )
         ]
 
     def _take_elements(self, loop: Loop, counts: Sequence[int]) -> None:
         """Find the constructors of the elements of lists that have not the same length in all instances."""
-        lists = [name for name in loop.lists if name in self.planner.modules]
-        if not lists or any(self.planner.members.at(name).has_names for name in lists):
+        lists = [name for name in loop.lists if name in self.draft.modules]
+        if not lists or any(self.draft.members.at(name).has_names for name in lists):
             check_same(counts)
-        self.planner.arguments.reserve(INDEX)
-        for row in zip(*map(steps_of, iterations(loop, self.planner.instances))):
-            if row[0].member is not None and row[0].member.name in self.planner.modules:
-                calls = [self.planner.construction(statement) for statement in row]
-                texts = element_texts(calls, counts, loop.first, self.planner.arguments)
-                self.planner.elements |= zip(row, texts)
+        self.draft.arguments.reserve(INDEX)
+        for row in zip(*map(steps_of, self.draft.iterations(loop))):
+            if row[0].member is not None and row[0].member.name in self.draft.modules:
+                calls = [self.draft.construction(statement) for statement in row]
+                texts = element_texts(calls, counts, loop.first, self.draft.arguments)
+                self.draft.element_constructors |= zip(row, texts)
         for name in lists:
             lengths = tuple(str(loop.first + count) for count in counts)
-            self.planner.members.at(name).length = self.planner.arguments.take(lengths, "depth", name)
+            self.draft.members.at(name).length = self.draft.arguments.take(lengths, "depth", name)
 
     def recurrence(self, scan: Recurrence, bases: Bases) -> list[Step | Repeat]:
         """The loop over the steps of a scan, and what puts together again what is kept of them."""
-        body = self.planner.body(scan.body, bases)
+        body = self.body(scan.body, bases)
         read = [(kept, stacked) for kept, stacked in zip(scan.kept, scan.stacked) if stacked.uses]
         lists = tuple(
             Local(kept.type, "outputs" if len(read) == 1 else f"{stacked.name or 'output'}_steps")
             for kept, stacked in read
         )
         for local, (kept, _) in zip(lists, read):
-            self.planner.context.types[local] = self.planner.context.types[kept]
-        steps = Steps(
-            sequences=tuple(map(self.planner.resolved, scan.sequences)),
+            self.draft.context.types[local] = self.draft.context.types[kept]
+        steps = ScanSteps(
+            sequences=tuple(map(self.draft.resolved, scan.sequences)),
             items=scan.items,
-            kept=tuple(self.planner.resolved(kept) for kept, _ in read),
+            kept=tuple(self.draft.resolved(kept) for kept, _ in read),
             lists=lists,
             names=tuple(kept.name or f"{stacked.name or 'y'}_t" for kept, stacked in read),
         )
@@ -114,9 +108,9 @@ class Loops:
             "",
             "",
             body,
-            tuple(map(self.planner.resolved, scan.first_states)),
+            tuple(map(self.draft.resolved, scan.first_states)),
             scan.states,
-            tuple(map(self.planner.resolved, scan.next_states)),
+            tuple(map(self.draft.resolved, scan.next_states)),
             (*scan.last_states, *lists),
             steps,
         )
@@ -130,13 +124,11 @@ class Loops:
         """The steps of all iterations one after the other: they differ in more than the layers that they use."""
         steps: list[Step | Repeat] = []
         entering = loop.carried
-        for iteration, parameters, yields in zip(
-            iterations(loop, self.planner.instances), loop.parameters, loop.yields
-        ):
-            self.planner.renamed |= dict(zip(parameters, entering))
-            steps += self.planner.body(iteration, bases)
+        for iteration, parameters, yields in zip(self.draft.iterations(loop), loop.parameters, loop.yields):
+            self.draft.renamed |= dict(zip(parameters, entering))
+            steps += self.body(iteration, bases)
             entering = yields
-        self.planner.renamed |= dict(zip(loop.results, entering))
+        self.draft.renamed |= dict(zip(loop.results, entering))
         return steps
 
     def _loop_variable(self, name: str, loop: Loop, taken: Collection[str]) -> str:
@@ -148,10 +140,20 @@ class Loops:
                 # `block` for a `BasicBlock`
                 singular = snake_case(statement.definition.scopes[0].definition).rpartition("_")[2]
         singular = identifier(singular)
-        clashes = singular in self.planner.variables and singular not in self.loop_variables
+        clashes = singular in self.draft.variables and singular not in self.loop_variables
         base = "layer" if len(singular) == 1 or clashes else singular
         # The variable of another loop serves again, if that loop is not around this one.
         if base not in self.loop_variables or base in taken:
-            base = self.planner.variables.take(base)
+            base = self.draft.variables.take(base)
             self.loop_variables.add(base)
         return base
+
+
+def steps_of(body: Sequence[Statement]) -> Iterator[Apply | Use]:
+    """The statements of a body, and of the statements within it."""
+    for statement in body:
+        if isinstance(statement, (Loop, Recurrence)):
+            for inner in statement.bodies:
+                yield from steps_of(inner)
+        else:
+            yield statement

@@ -13,19 +13,17 @@ from archc.codegen.outline.outline import outline
 from archc.codegen.outline.program import Apply, Local, Program
 from archc.codegen.python import compiled
 from archc.codegen.templates import template
+from archc.codegen.torch.class_plan import ClassPlan, ModuleContext
 from archc.codegen.torch.classes import plan
-from archc.codegen.torch.docstrings import docstring
-from archc.codegen.torch.formatting import has_name, lines_of, signature
-from archc.codegen.torch.fresh import DECODABLE
-from archc.codegen.torch.int8.integer import HELPERS, find_integers, needed
-from archc.codegen.torch.local_types import local_types
-from archc.codegen.torch.lower import lower
+from archc.codegen.torch.formatting import docstring, has_name, lines_of, signature
+from archc.codegen.torch.int8.integer_layers import HELPERS, find_integer_layers, needed
+from archc.codegen.torch.layer_classes import add_layer_classes, module_of
 from archc.codegen.torch.masked import masked_layers
 from archc.codegen.torch.memory_format import channels_last, image_outputs, safe
-from archc.codegen.torch.names import VARIABLES, Names, class_name, is_reserved_member
+from archc.codegen.torch.names import VARIABLES, PythonNames, class_name, is_reserved_member
+from archc.codegen.torch.parameters import DECODABLE
 from archc.codegen.torch.placement import Placement
-from archc.codegen.torch.plans import ClassPlan, Context
-from archc.codegen.torch.spell import module_of
+from archc.codegen.torch.shape_comments import local_types
 from archc.diagnostics import Diagnostics
 from archc.ir.graph import Graph, Node, Scope
 from archc.operator.base import Operator
@@ -110,22 +108,24 @@ def _place(placement: Placement, model: str) -> str:
     )
 
 
-def _classes(graph: Graph, images: tuple[int, ...]) -> tuple[Program, Context]:
+def _classes(graph: Graph, images: tuple[int, ...]) -> tuple[Program, ModuleContext]:
     """The program that a graph folds back into, and the classes of its definitions; see `Context.images`."""
     program = outline(graph, distinguish=_distinguish(graph))
-    integers = find_integers(program, graph)
+    integer_layers = find_integer_layers(program, graph)
 
     def has_module(statement: Apply) -> bool:
-        return statement in integers.modules or all(module_of(node, graph) for node in statement.nodes)
+        return statement in integer_layers.modules or all(module_of(node, graph) for node in statement.nodes)
 
-    lowered = lower(program, graph, has_module)
+    lowered = add_layer_classes(program, graph, has_module)
     program = lowered.program
     model_name = class_name(graph.name, program.model.doc)
     for definition in program.definitions:
         definition.name = definition.name if definition.name[:1].isupper() else class_name(definition.name)
     program.model.name = model_name
-    names = Names([*VARIABLES, model_name, *(layer.name for layer in masked_layers(graph))])
-    context = Context(graph, local_types(program), lowered.own, integers, names, Placement.of(graph), images)
+    names = PythonNames([*VARIABLES, model_name, *(layer.name for layer in masked_layers(graph))])
+    context = ModuleContext(
+        graph, local_types(program), lowered.own, integer_layers, names, Placement.of(graph), images
+    )
     for definition in program.definitions[:-1]:
         plan(definition, context)
     names.taken.discard(model_name)
@@ -224,7 +224,9 @@ def _module_docstring(model: ClassPlan, graph: Graph, source_name: str) -> list[
 
 
 def _listed(model: ClassPlan, locals_: tuple[Local, ...], names: list[str]) -> str:
-    return "\n".join(f"    {model.notes.described(local, name)}" for local, name in zip(locals_, names)) or "    none"
+    return (
+        "\n".join(f"    {model.comments.described(local, name)}" for local, name in zip(locals_, names)) or "    none"
+    )
 
 
 def _sentence(doc: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from archc.codegen.torch.formatting import lines_of
-from archc.codegen.torch.spell import MASKED, module_of
+from archc.codegen.torch.layer_classes import MASKED, module_of
 from archc.ir.graph import Graph
 
 

@@ -2,46 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import dropwhile, groupby
-from typing import TYPE_CHECKING
 
-from archc.codegen.torch.constructions import INDEX
+from archc.codegen.outline.program import Apply, Loop, Recurrence, Statement, Use
+from archc.codegen.torch.constructors import INDEX
 from archc.codegen.torch.formatting import has_name, lines_of
 from archc.codegen.torch.names import CONTAINER_MEMBERS, is_attribute
 from archc.operator.spelling import literal
-
-if TYPE_CHECKING:
-    from archc.codegen.torch.plans import ClassPlan
 
 _LONG_RUN = 4  # so many equal elements of a list, and they are written as a comprehension
 
 
 @dataclass(eq=False)
-class Member:
+class ModuleMember:
     """A module at a path: a layer, a block, or the container of those whose paths go through it.
 
     Attributes:
         text: the constructor; None for a container.  Empty until it is known.
-        plan: the emitted class that the constructor calls, if it is one.
+        inside: members of the emitted class that the constructor calls, if it calls one.
         chained: its children are called one after the other, in order, and in no other way.
         length: for a list that has more elements in some instances than in others, how many it has; they are as many
             as in the longest here, the last ones all alike.
     """
 
     text: str | None = None
-    plan: ClassPlan | None = None
-    children: dict[str, Member] = field(default_factory=dict)
+    inside: ModuleMember | None = None
+    children: dict[str, ModuleMember] = field(default_factory=dict)
     chained: bool = False
     length: str = ""
 
-    def at(self, path: str) -> Member:
+    def at(self, path: str) -> ModuleMember:
         """The member at a path below this one; made where it is missing."""
         member = self
         for segment in path.split("."):
-            member = member.children.setdefault(segment, Member())
+            member = member.children.setdefault(segment, ModuleMember())
         return member
 
     @cached_property
@@ -90,7 +88,7 @@ class Member:
             return f"nn.ModuleDict({{{', '.join(f'{literal(name)}: {text}' for name, text in elements.items())}}})"
         return "nn.Module()"
 
-    def grafts(self, access: str) -> Iterator[tuple[str, str, Member]]:
+    def grafts(self, access: str) -> Iterator[tuple[str, str, ModuleMember]]:
         """What can only be set once this member stands: the expression of the owner, the name, the member."""
         for name, child in self.children.items():
             if self.kind == "module":
@@ -106,18 +104,18 @@ class Member:
         return f"{access}.{name}" if is_attribute(name) else f"{access}.get_submodule({literal(name)})"
 
 
-def access(root: Member, path: str, base: str = "self") -> str:
+def access(root: ModuleMember, path: str, base: str = "self") -> str:
     """The expression of the member at a path, through emitted classes as far as it goes; `base` is the root's."""
     member, expression = root, base
     for segment in path.split(".") if path else ():
         expression = member.step(expression, segment)
-        member = member.children.get(segment) or Member("")
-        if member.plan is not None:
-            member = Member("", None, {**member.plan.members.children, **member.children})
+        member = member.children.get(segment) or ModuleMember("")
+        if member.inside is not None:
+            member = ModuleMember("", None, {**member.inside.children, **member.children})
     return expression
 
 
-def init_lines(root: Member) -> list[str]:
+def init_lines(root: ModuleMember) -> list[str]:
     """The assignments of `__init__`, indented by two levels, for all children of a class."""
     lines: list[str] = []
     for name, child in root.children.items():
@@ -154,3 +152,103 @@ def _module_list(elements: Sequence[str]) -> str:
     for text, count in runs:
         texts += [f"*({text} for _ in range({count}))"] if count >= _LONG_RUN else [text] * count
     return f"nn.ModuleList([{', '.join(texts)}])"
+
+
+Chain = list[Apply | Use]
+
+
+def find_chains(
+    body: Sequence[Statement], modules: Iterable[str], callable_alone: Callable[[Apply | Use], bool]
+) -> dict[Statement, Chain]:
+    """The chains of a definition by their first statements, or the loops that they are; those within loops included.
+
+    Args:
+        modules: the paths of all modules of the definition.
+        callable_alone: whether a statement's module takes nothing but the statement's operand.
+    """
+    inside: dict[str, set[str]] = defaultdict(set)
+    for path in modules:
+        parts = path.split(".")
+        for length in range(1, len(parts)):
+            inside[".".join(parts[:length])].add(path)
+    found: dict[Statement, Chain] = {}
+    for statements in _bodies(body):
+        position = 0
+        while position < len(statements):
+            chain = _chain_at(statements, position, inside, callable_alone)
+            if chain:
+                found[statements[position]] = chain
+            position += max(1, len(chain)) if not isinstance(statements[position], Loop) else 1
+    return found
+
+
+def container(chain: Chain) -> str:
+    """The path of what the modules of a chain stand in."""
+    assert chain[0].member is not None
+    return chain[0].member.name.rpartition(".")[0]
+
+
+def _bodies(body: Sequence[Statement]) -> Iterator[Sequence[Statement]]:
+    yield body
+    for statement in body:
+        if isinstance(statement, (Loop, Recurrence)):
+            for inner in statement.bodies:
+                yield from _bodies(inner)
+
+
+def _chain_at(
+    body: Sequence[Statement],
+    position: int,
+    inside: dict[str, set[str]],
+    callable_alone: Callable[[Apply | Use], bool],
+) -> Chain:
+    """The chain that begins at a position: all that is in one container; else nothing."""
+    first = body[position]
+    if isinstance(first, Loop):
+        return _chain_of(first, inside, callable_alone)
+    if isinstance(first, Recurrence) or first.member is None or "." not in first.member.name:
+        return []
+    wanted = inside[container([first])]
+    chain: Chain = []
+    for statement in body[position : position + len(wanted)]:
+        if isinstance(statement, (Loop, Recurrence)) or statement.member is None or statement.member.name not in wanted:
+            return []
+        if statement.member.shared or len(statement.operands) != 1 or len(statement.results) != 1:
+            return []
+        if chain:
+            (before,) = chain[-1].results
+            if statement.operands[0] is not before or before.uses != 1 or before.name is not None:
+                return []
+        if not callable_alone(statement):
+            return []
+        chain.append(statement)
+    return chain if len(chain) == len(wanted) > 1 and _in_line(chain) else []
+
+
+def _chain_of(loop: Loop, inside: dict[str, set[str]], callable_alone: Callable[[Apply | Use], bool]) -> Chain:
+    """The chain that a loop's iterations are, if the text has them so: without a name for what one gives the next."""
+    if loop.first or loop.counts.count(loop.count) < len(loop.counts) or len(loop.carried) != 1:
+        return []
+    if any(local.name is not None for (local,) in loop.yields[:-1]):
+        return []
+    chain: Chain = []
+    for iteration, parameters, yields in zip(loop.iterations, loop.parameters, loop.yields):
+        statement = iteration[0]
+        if len(iteration) > 1 or isinstance(statement, (Loop, Recurrence)) or statement.member is None:
+            return []
+        if statement.member.shared or statement.operands != parameters or statement.results != yields:
+            return []
+        if not callable_alone(statement):
+            return []
+        chain.append(statement)
+    names = {statement.member.name for statement in chain if statement.member is not None}
+    return chain if inside[container(chain)] == names and _in_line(chain) else []
+
+
+def _in_line(chain: Chain) -> bool:
+    """Whether an `nn.Sequential` can hold the modules of a chain by these names, and calls them in this order."""
+    prefix = f"{container(chain)}."
+    names = [statement.member.name.removeprefix(prefix) for statement in chain if statement.member is not None]
+    if names == [str(number) for number in range(len(names))]:
+        return True
+    return all(is_attribute(name) and name not in CONTAINER_MEMBERS for name in names)

@@ -95,7 +95,7 @@ def placeholders(count: int) -> list[str]:
     return [f"operand_{number}_" for number in range(count)]
 
 
-def substitute(text: str, operands: Sequence[str]) -> str:
+def fill_placeholders(text: str, operands: Sequence[str]) -> str:
     """A text over `placeholders` with the operands in their places, in parentheses where they need them."""
     encoded = text.encode()
     pieces, end = [], 0

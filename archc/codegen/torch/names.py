@@ -113,7 +113,7 @@ def is_attribute(name: str) -> bool:
     )
 
 
-class Names:
+class PythonNames:
     """Names in one scope of Python, handed out once each."""
 
     def __init__(self, taken: Iterable[str] = VARIABLES):
@@ -129,9 +129,9 @@ class Names:
         self.taken.add(candidate)
         return candidate
 
-    def copy(self) -> Names:
+    def copy(self) -> PythonNames:
         """The same names, for another scope."""
-        return Names(self.taken)
+        return PythonNames(self.taken)
 
     def __contains__(self, name: str) -> bool:
         return name in self.taken

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from archc.codegen.torch.spell import owns
+from archc.codegen.torch.layer_classes import owns
 from archc.ir.graph import Graph, Node
 from archc.ir.stages import Stages, has_stages
 

@@ -8,7 +8,7 @@ classifier, two convolutions and two linear layers, takes 155 microseconds for a
 
 A line is a rounding, a layer, perhaps a `relu`, a rounding, a layer and so on, and it may pool and flatten in between.
 Loops of linear layers that are nothing else are part of it.  With convolutions it ends in a linear layer: what rounds
-the result of a last convolution does so in its kernel (`archc.codegen.torch.int8.integer`), which is worth more.
+the result of a last convolution does so in its kernel (`archc.codegen.torch.int8.integer_layers`), which is worth more.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 from archc.codegen.outline.program import Apply, Local, Loop, Program, Recurrence, Statement
 from archc.codegen.torch.int8.lines import Line, Lines
-from archc.codegen.torch.spell import owns, spelling
+from archc.codegen.torch.layer_classes import owns, spelling
 from archc.ir.graph import Graph, Node
 from archc.operator.spelling import TorchModule, atom
 
@@ -45,7 +45,7 @@ HELPERS = frozenset(_NEEDS)
 
 
 @dataclass(frozen=True)
-class Target:
+class OutputQuantizer:
     """What rounds the result of a layer: a statement, for whose module the layer's kernel makes integers.
 
     Attributes:
@@ -57,14 +57,14 @@ class Target:
 
 
 @dataclass
-class Integers:
+class IntegerLayers:
     """How statements are spelled that work on integers.
 
     Attributes:
         modules: the constructor for each node of a statement.
         functions: the expression, given those of the operands, where no module is needed.
         quantizers: the statements that make integers.
-        targets: for layers whose kernels make integers, where these go.
+        output_quantizers: for layers whose kernels make integers, where these go.
         absorbed: the statements that such kernels do as well: their results are what they receive.
         lines: those that begin a line of layers.
     """
@@ -72,17 +72,17 @@ class Integers:
     modules: dict[Apply, Callable[[Node], TorchModule]] = field(default_factory=dict)
     functions: dict[Apply, Callable[[Sequence[str]], str]] = field(default_factory=dict)
     quantizers: set[Statement] = field(default_factory=set)
-    targets: dict[Statement, Target] = field(default_factory=dict)
+    output_quantizers: dict[Statement, OutputQuantizer] = field(default_factory=dict)
     absorbed: set[Statement] = field(default_factory=set)
     lines: dict[Statement, Line] = field(default_factory=dict)
 
 
-def find_integers(program: Program, graph: Graph) -> Integers:
+def find_integer_layers(program: Program, graph: Graph) -> IntegerLayers:
     """Let layers take integers where they can; changes the program in place.
 
     The three results of a `quantize` become one tensor's worth of a tuple.
     """
-    search = _Search(graph, Integers())
+    search = _Search(graph, IntegerLayers())
     search.exclude_mixed(program)
     for definition in program.definitions:
         definition.body = search.body(definition.body)
@@ -99,7 +99,7 @@ class _Search:
     """
 
     graph: Graph
-    found: Integers
+    found: IntegerLayers
     excluded: set[tuple[str, ...]] = field(default_factory=set)
 
     def exclude_mixed(self, program: Program) -> None:
@@ -242,9 +242,9 @@ class _Search:
         local = quantize.operands[0]
         while local.uses == 1 and local in makers:
             maker = makers[local]
-            if maker in self.found.modules and maker not in self.found.targets:
+            if maker in self.found.modules and maker not in self.found.output_quantizers:
                 clips = [step for step in between if step.nodes[0].op.rectifies]
-                self.found.targets[maker] = Target(quantize, relu=bool(clips))
+                self.found.output_quantizers[maker] = OutputQuantizer(quantize, relu=bool(clips))
                 self.found.absorbed.update(clips, [quantize])
                 self.found.functions |= {step: self._function(step) for step in between if step not in clips}
                 return

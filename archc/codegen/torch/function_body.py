@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from archc.codegen.outline.program import Local
 from archc.codegen.torch.formatting import assignment, lines_of, loop_header
 from archc.codegen.torch.names import identifier
-from archc.codegen.torch.steps import Repeat, Step, Tree, nest, reads
+from archc.codegen.torch.nesting import ExpressionTree, Repeat, Step, nest, reads
 from archc.operator.spelling import method
 
 COMMON = ("x", "h", "y", "z")  # what a value without a name is called: the first of these that is free
@@ -38,14 +38,14 @@ def function_body(
     held: dict[str, set[Local]] = defaultdict(set)
     for local, name in inputs.items():
         held[name].add(local)
-    return _Body(trees, (), called, held, reserved, note, 2, inputs).lines()
+    return _FunctionBody(trees, (), called, held, reserved, note, 2, inputs).lines()
 
 
 def _guess(local: Local, called: dict[Local, str]) -> str:
     return called.get(local) or (identifier(local.name) if local.name else "x")
 
 
-class _Body:
+class _FunctionBody:
     """The body of the function, or of a loop in it.
 
     Args:
@@ -58,7 +58,7 @@ class _Body:
 
     def __init__(
         self,
-        trees: Sequence[Tree | Repeat],
+        trees: Sequence[ExpressionTree | Repeat],
         ends: Iterable[Local],
         called: dict[Local, str],
         held: dict[str, set[Local]],
@@ -74,7 +74,7 @@ class _Body:
         self.last: dict[Local, int] = {}
         self.made: dict[str, list[int]] = defaultdict(list)  # where a name is going to be wanted
         for position, tree in enumerate(trees):
-            self.last |= dict.fromkeys(tree.leaves if isinstance(tree, Tree) else reads(tree), position)
+            self.last |= dict.fromkeys(tree.leaves if isinstance(tree, ExpressionTree) else reads(tree), position)
             if isinstance(tree, Repeat):
                 entering = zip(tree.carried, tree.parameters)
                 self.wishes |= {
@@ -92,7 +92,7 @@ class _Body:
             found += self._repeat(tree, position) if isinstance(tree, Repeat) else self._statement(tree, position)
         return found
 
-    def _statement(self, tree: Tree, position: int) -> list[str]:
+    def _statement(self, tree: ExpressionTree, position: int) -> list[str]:
         text = self._text(tree)
         self._release(tree.leaves, position)
         if not tree.results:
@@ -104,14 +104,14 @@ class _Body:
         unpacked = tree.step.unpack.format(*targets) if tree.step.unpack else ", ".join(targets)
         return assignment(unpacked, text, self.indent, self._comment(tree))
 
-    def _text(self, tree: Tree) -> str:
+    def _text(self, tree: ExpressionTree) -> str:
         texts = [self.called[o] if isinstance(o, Local) else self._text(o) for o in tree.operands]
         return tree.estimate if texts == tree.guesses else tree.step.spell(texts)
 
-    def _comment(self, tree: Tree) -> str:
+    def _comment(self, tree: ExpressionTree) -> str:
         source = next(tree.leaves, None)
         (operand, *others) = tree.operands or (None,)
-        if not tree.results and isinstance(operand, Tree) and not others:
+        if not tree.results and isinstance(operand, ExpressionTree) and not others:
             return self.note(operand.results[0], source)  # a `return` of what is made right there
         return self.note(tree.results[0], source) if len(tree.results) == 1 else ""
 
@@ -149,7 +149,7 @@ class _Body:
         following = bisect_right(made, position)
         return following < len(made) and made[following] < until
 
-    # Loops ------------------------------------------------------------------------------------------------
+    # LoopPlanner ------------------------------------------------------------------------------------------------
 
     def _repeat(self, loop: Repeat, position: int) -> list[str]:
         entering = [self.called[local] for local in loop.carried]
@@ -171,7 +171,7 @@ class _Body:
         variables = [self._name(local, None, position, position) for local in items]
         kept, names = ((), ()) if loop.steps is None else (loop.steps.kept, loop.steps.names)
         ends = (*loop.yields, *kept)
-        body = _Body(
+        body = _FunctionBody(
             nest(loop.body, ends, lambda local: _guess(local, self.called)),
             ends,
             self.called,

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from archc.codegen.torch import emit
-from archc.codegen.torch.docstrings import docstring
+from archc.codegen.torch.formatting import docstring
 from archc.driver.binding import bind_fresh
 from archc.ir.graph import Graph, Scope
 from archc.ir.rewriter import Rewriter

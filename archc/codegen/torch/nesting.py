@@ -43,7 +43,7 @@ class Step:
 
 
 @dataclass(eq=False)
-class Steps:
+class ScanSteps:
     """What a loop goes through that is the steps of a scan.
 
     Attributes:
@@ -83,7 +83,7 @@ class Repeat:
     parameters: tuple[Local, ...]
     yields: tuple[Local, ...]
     results: tuple[Local, ...]
-    steps: Steps | None = None
+    steps: ScanSteps | None = None
 
     def invariants(self) -> dict[Local, None]:
         """What it reads of the tensors around it, in every iteration anew."""
@@ -104,7 +104,7 @@ def reads(item: Step | Repeat) -> Iterable[Local]:
 
 
 @dataclass(eq=False)
-class Tree:
+class ExpressionTree:
     """A step with the steps that are nested into it.
 
     Attributes:
@@ -114,7 +114,7 @@ class Tree:
     """
 
     step: Step
-    operands: tuple[Tree | Local, ...]
+    operands: tuple[ExpressionTree | Local, ...]
     guesses: list[str]
     estimate: str
     calls: int
@@ -135,7 +135,9 @@ class Tree:
                 yield from operand.leaves
 
 
-def nest(items: Sequence[Step | Repeat], keep: Iterable[Local], guess: Callable[[Local], str]) -> list[Tree | Repeat]:
+def nest(
+    items: Sequence[Step | Repeat], keep: Iterable[Local], guess: Callable[[Local], str]
+) -> list[ExpressionTree | Repeat]:
     """The steps of a body as trees, in order; the loops stay what they are.
 
     Args:
@@ -150,13 +152,13 @@ class _Nesting:
     def __init__(self, items: Sequence[Step | Repeat], keep: set[Local], guess: Callable[[Local], str]):
         self.items, self.keep, self.guess = items, keep, guess
         self.uses = Counter(local for item in items for local in reads(item))
-        self.pending: dict[Local, Tree] = {}  # by result, in the order of execution
+        self.pending: dict[Local, ExpressionTree] = {}  # by result, in the order of execution
         # `x = f(x)` then `x = g(x)`: such a name is worth no line of its own.
         named = Counter(local.name for item in items for local in dict.fromkeys((*reads(item), *item.results)))
         self.nameless = {None, *(name for name, count in named.items() if count > 2)}
-        self.done: list[Tree | Repeat] = []
+        self.done: list[ExpressionTree | Repeat] = []
 
-    def roots(self) -> list[Tree | Repeat]:
+    def roots(self) -> list[ExpressionTree | Repeat]:
         last = self.items[-1] if self.items else None
         # The result of the model has a name in the text, and needs none where it is returned at once.
         returned = set(last.operands) if isinstance(last, Step) and not last.results else set()
@@ -184,10 +186,10 @@ class _Nesting:
         self.done += self.pending.values()
         self.pending.clear()
 
-    def _grow(self, step: Step) -> Tree:
+    def _grow(self, step: Step) -> ExpressionTree:
         """A step with those pending trees that fit into it; if it needs others as well, all become roots."""
         wanted = [local for local in step.operands if local in self.pending]
-        nested: list[Tree] = []
+        nested: list[ExpressionTree] = []
         # The order of execution stays: the tree that was made last is nested first, and rightmost.
         while wanted and wanted[-1] is next(reversed(self.pending)) and self._fits(step, self.pending[wanted[-1]]):
             nested.insert(0, self.pending.pop(wanted.pop()))
@@ -202,7 +204,7 @@ class _Nesting:
             self._flush()
         return tree
 
-    def _fits(self, step: Step, inner: Tree) -> bool:
+    def _fits(self, step: Step, inner: ExpressionTree) -> bool:
         ends = not step.results
         if inner.results[0].name not in self.nameless and not ends:
             return False
@@ -213,13 +215,13 @@ class _Nesting:
             return False  # it would be computed twice, and dropout would not even give the same
         return inner.levels < _LEVELS + ends and inner.calls <= _CALLS
 
-    def _tree(self, step: Step, nested: Sequence[Tree]) -> Tree:
+    def _tree(self, step: Step, nested: Sequence[ExpressionTree]) -> ExpressionTree:
         by_result = {inner.results[0]: inner for inner in nested}
         operands = tuple(by_result.get(local, local) for local in step.operands)
         guesses = [self.guess(o) if isinstance(o, Local) else o.estimate for o in operands]
         estimate = step.spell(guesses)
         counts = not step.light and not isinstance(estimate, Infix)
-        return Tree(
+        return ExpressionTree(
             step,
             operands,
             guesses,
@@ -235,3 +237,22 @@ def _repeats(step: Step, local: Local) -> bool:
     names = placeholders(len(step.operands))
     text = step.spell(names)
     return sum(text.count(name) for name, operand in zip(names, step.operands) if operand is local) > 1
+
+
+def texts_of(steps: Sequence[Step | Repeat]) -> list[str]:
+    """The texts of steps, whatever their operands are called."""
+    found = []
+    for step in steps:
+        if isinstance(step, Repeat):
+            found += [step.targets, step.iterable, *texts_of(step.body)]
+        else:
+            found.append(step.spell(placeholders(len(step.operands))))
+    return found
+
+
+def results_of(steps: Sequence[Step | Repeat]) -> Iterator[Local]:
+    """The results of steps, and of the steps within them."""
+    for step in steps:
+        yield from step.results
+        if isinstance(step, Repeat):
+            yield from results_of(step.body)

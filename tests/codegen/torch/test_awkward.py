@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.codegen.test_torch_source import assert_well_formed
+from tests.codegen.torch.test_source import assert_well_formed
 from tests.codegen.torch_modules import assert_agrees, graph_of, source_of
 
 WRAPPED_SCAN = """

@@ -15,7 +15,7 @@ import torch
 
 from archc.ir.graph import Graph
 from tests.codegen import torch_modules
-from tests.codegen.test_torch_integer import operators_of, quantized
+from tests.codegen.torch.test_integer_layers import operators_of, quantized
 from tests.codegen.torch_modules import assert_agrees, graph_of, inputs_of, source_of, with_exact_sums
 
 ROW = """input x: f32[N, 24]

@@ -1,0 +1,311 @@
+"""Constructors of modules, with a literal for each instance of a block: one text for all of them.
+
+The elements of a list that has more of them in one instance than in another need one text as well:
+`nn.ModuleList(DenseLayer(C=C + 32 * i) for i in range(depth))`.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import NamedTuple
+
+from archc.codegen.outline.argument_names import defaulting, means_another, own_order, parameter_name, stands_for
+from archc.codegen.outline.multiples import multiple_of
+from archc.codegen.outline.program import Definition
+from archc.codegen.torch.merge import Values, check_same
+from archc.codegen.torch.names import IN_CONSTRUCTORS, PythonNames, identifier, is_reserved_member
+from archc.operator.spelling import TorchModule, atom, literal
+
+
+@dataclass(frozen=True, slots=True)
+class ConstructorArgument:
+    """An argument of a constructor, with its literal for each instance."""
+
+    name: str
+    values: Values
+
+
+class ConstructorArguments:
+    """The arguments of one class, collected while its code is made.
+
+    Args:
+        members: the names of its modules so far, which attributes that keep arguments must not reuse.
+        classes: the names of the classes of its modules, which arguments must not shadow.
+    """
+
+    def __init__(
+        self,
+        definition: Definition,
+        instances: tuple[int, ...],
+        members: set[str],
+        classes: Iterable[str] = (),
+    ):
+        self.definition = replace(definition, scopes=tuple(definition.scopes[k] for k in instances))
+        self.members = members
+        self.found: dict[Values, ConstructorArgument] = {}
+        self.kept: dict[str, str] = {}  # the arguments that `forward` reads, with the attributes that hold them
+        self._names = PythonNames((*IN_CONSTRUCTORS, *classes))
+
+    def take(self, values: Values, hint: str, layer: str = "") -> str:
+        """The text for a value in the constructor: the literal that all instances share, or an argument.
+
+        Args:
+            hint: what PyTorch or the operator calls it; layer: whose it is, in case that name is taken, or the
+                block's own for something else.
+        """
+        first = values[0]
+        if all(value == first for value in values):
+            return first
+        if values not in self.found:
+            given = [_value(text) for text in values]
+            wanted = parameter_name(self.definition, given, hint)
+            multiple = None if stands_for(self.definition, wanted, given) else multiple_of(self.definition, given)
+            if multiple is not None:
+                base = self.take(tuple(map(str, multiple.base)), multiple.name)
+                return f"{multiple.factor} * {base}" if multiple.factor > 0 else f"{base} // {-multiple.factor}"
+            taken = wanted in self._names or (bool(layer) and means_another(self.definition, wanted, given))
+            name = f"{layer.replace('.', '_')}_{hint}" if taken else wanted
+            self.found[values] = ConstructorArgument(self._names.take(identifier(name)), values)
+        return self.found[values].name
+
+    def known(self, values: Sequence[str | None]) -> Values | None:
+        """The values of an argument that is there already, given some of them."""
+        for found in self.found:
+            if all(value is None or value == own for value, own in zip(values, found)):
+                return found
+        return None
+
+    def reserve(self, name: str) -> None:
+        """Let no argument have a name."""
+        self._names.take(name)
+
+    def keep(self, values: Values, hint: str, layer: str = "") -> str:
+        """The text for a value in `forward`: the argument is kept as an attribute."""
+        text = self.take(values, hint, layer)
+        if values not in self.found:
+            return text
+        if text not in self.kept:
+            self.kept[text] = self._attribute(text)
+        return f"self.{self.kept[text]}"
+
+    def _attribute(self, argument: str) -> str:
+        """Name of the attribute that keeps an argument; no other member of the module has it."""
+        name = argument
+        while name in self.members or name in self.kept.values() or is_reserved_member(name):
+            name += "_"
+        return name
+
+    def parameters(self) -> list[str]:
+        """The constructor's parameters after `self`; those with defaults come last."""
+        required, others = [], []
+        for argument in self._in_order():
+            text, default = f"{argument.name}{_annotation(argument.values)}", self.default(argument)
+            if default is None:
+                required.append(text)
+            else:
+                others.append(f"{text} = {default}" if ":" in text else f"{text}={default}")
+        return required + others
+
+    def _in_order(self) -> list[ConstructorArgument]:
+        return sorted(self.found.values(), key=lambda argument: own_order(self.definition, argument.name))
+
+    def default(self, argument: ConstructorArgument) -> str | None:
+        """The literal that an argument has where it is not given; None where it must be."""
+        instance = defaulting(self.definition, argument.name, [_value(text) for text in argument.values])
+        return None if instance is None else argument.values[instance]
+
+    def of(self, instances: Sequence[int]) -> list[tuple[str, Values, bool]]:
+        """What instances pass: name, literals, and whether they are all the default.
+
+        Instances are counted within the class.
+        """
+        found = []
+        for argument in self._in_order():
+            values = tuple(argument.values[instance] for instance in instances)
+            default = self.default(argument)
+            found.append((argument.name, values, all(value == default for value in values)))
+        return found
+
+
+def _value(text: str) -> object:
+    try:
+        return ast.literal_eval(text)
+    except ValueError:  # `torch.float16`, `float("inf")`
+        return text
+
+
+def _annotation(values: Values) -> str:
+    kinds = {_kind(_value(text)) for text in values}
+    return "" if "" in kinds else f": {' | '.join(sorted(kinds, key=lambda kind: (kind.startswith('tuple'), kind)))}"
+
+
+def _kind(value: object) -> str:
+    """`int`, `list[int]` or `tuple[int, int]`; nothing for what has no simple type."""
+    if isinstance(value, list):
+        kinds = {_kind(item) for item in value}
+        return "" if "" in kinds or not kinds else f"list[{' | '.join(sorted(kinds))}]"
+    if isinstance(value, tuple):
+        inner = [_kind(item) for item in value]
+        return "" if "" in inner or not inner else f"tuple[{', '.join(inner)}]"
+    return type(value).__name__ if type(value) in (bool, int, float, str) else ""
+
+
+INDEX = "i"
+"""The number of an element of a list."""
+
+
+class PassedArgument(NamedTuple):
+    """An argument of a constructor.
+
+    Attributes:
+        keyword: the name that it is passed by; empty for one by position.
+        hint: what it is called where it becomes an argument of the class around.
+        values: its literal for each instance.
+        usual: it is what it would be if it was left out.
+    """
+
+    keyword: str
+    hint: str
+    values: Values
+    usual: bool = False
+
+    def text(self, value: str) -> str:
+        return f"{self.keyword}={value}" if self.keyword else value
+
+
+@dataclass(frozen=True)
+class ConstructorCall:
+    """The call of a constructor in all instances; `layer` tells whose it is."""
+
+    function: str
+    given: tuple[PassedArgument, ...]
+    layer: str
+
+    def text(self, arguments: ConstructorArguments) -> str:
+        """One text for all instances, with arguments of the class for what differs."""
+        given = [each for each in self.given if not each.usual]
+        texts = [each.text(arguments.take(each.values, each.hint, self.layer)) for each in given]
+        return f"{self.function}({', '.join(texts)})"
+
+    @property
+    def form(self) -> tuple[object, ...]:
+        """What is the same in calls that differ in values alone."""
+        return self.function, tuple((each.keyword, each.hint) for each in self.given)
+
+
+def constructor_call(modules: Sequence[TorchModule], layer: str) -> ConstructorCall:
+    """The constructor of a layer, given the modules of all instances.
+
+    Raises:
+        Mismatch: they differ in more than the values of arguments.
+    """
+    first = modules[0]
+    check_same([(module.function, tuple(module.positional), tuple(module.named)) for module in modules])
+    given = [
+        PassedArgument("", name, tuple(literal(module.positional[name]) for module in modules))
+        for name in first.positional
+    ]
+    for name, (_, default) in first.named.items():
+        usual = all(module.named[name][0] == default for module in modules)
+        given.append(PassedArgument(name, name, tuple(literal(module.named[name][0]) for module in modules), usual))
+    return ConstructorCall(first.function, tuple(given), layer)
+
+
+def element_texts(
+    calls: Sequence[ConstructorCall], counts: Sequence[int], first: int, arguments: ConstructorArguments
+) -> list[str]:
+    """The constructors of consecutive elements of a list: from some element on, which all instances have, one text.
+
+    Args:
+        calls: one for each element of the longest list.
+        counts: how many of them each instance has; first: the number of the first one in the list.
+
+    Raises:
+        Mismatch: an instance is too short for that.
+    """
+    common = next(k for k in range(len(calls)) if all(call.form == calls[k].form for call in calls[k:]))
+    # One element more by itself, if what follows can do without a list of values then.
+    tails = [_Tail(calls, counts, start, first) for start in (common, common + 1) if start < len(calls)]
+    fitting = [tail for tail in tails if tail.start <= min(counts)]
+    if not fitting:
+        check_same(counts)
+        raise AssertionError("all instances are as long as the longest")
+    tail = next((tail for tail in fitting if tail.is_regular), fitting[0])
+    texts = [call.text(arguments) for call in calls[: tail.start]]
+    return texts + [tail.text(arguments)] * (len(calls) - tail.start)
+
+
+class _Tail:
+    """The elements of a list from some element on, which is one that all instances have, or the one after it."""
+
+    def __init__(self, calls: Sequence[ConstructorCall], counts: Sequence[int], start: int, first: int):
+        self.calls, self.start, self.first = calls[start:], start, first
+        self.counts = [count - start for count in counts]
+        positions = range(len(calls[-1].given))
+        self.tables = [[call.given[position].values for call in self.calls] for position in positions]
+        self.columns = [[self._column(table, k) for k in range(len(counts))] for table in self.tables]
+
+    def _column(self, table: Sequence[Values], instance: int) -> list[str]:
+        return [values[instance] for values in table[: max(self.counts[instance], 0)]]
+
+    @property
+    def is_regular(self) -> bool:
+        """Whether every argument is the same in all elements, or grows in equal steps."""
+        return all(_steps(columns) is not None for columns in self.columns)
+
+    def text(self, arguments: ConstructorArguments) -> str:
+        call = self.calls[0]
+        texts = []
+        for position, columns in enumerate(self.columns):
+            if not all(later.given[position].usual for later in self.calls):
+                texts.append(call.given[position].text(self._value(position, columns, arguments)))
+        return f"{call.function}({', '.join(texts)})"
+
+    def _value(self, position: int, columns: list[list[str]], arguments: ConstructorArguments) -> str:
+        given, layer = self.calls[0].given[position], self.calls[0].layer
+        steps = _steps(columns)
+        if steps is None:
+            lists = tuple(f"[{', '.join(column)}]" for column in columns)
+            offset = self.first + self.start
+            name = arguments.take(lists, given.hint if given.hint.endswith("s") else f"{given.hint}s", layer)
+            return f"{name}[{INDEX}{f' - {offset}' if offset else ''}]"
+        if not any(steps):
+            known = arguments.known([column[0] if column else None for column in columns])
+            return arguments.take(known or self._bases(columns, given.values), given.hint, layer)
+        shift = self.first + self.start
+        bases = tuple(
+            str(int(column[0]) - step * shift) if column else values
+            for column, step, values in zip(columns, steps, given.values)
+        )
+        base = arguments.take(bases, given.hint, layer)
+        step = arguments.take(tuple(map(str, steps)), f"{given.hint}_step", layer)
+        if step.startswith("-"):
+            return f"{base} - {_multiple(step[1:])}"
+        return _multiple(step) if base == "0" else f"{base} + {_multiple(step)}"
+
+    def _bases(self, columns: list[list[str]], values: Values) -> Values:
+        return tuple(column[0] if column else value for column, value in zip(columns, values))
+
+
+def _multiple(step: str) -> str:
+    return INDEX if step == "1" else f"{atom(step)} * {INDEX}"
+
+
+def _steps(columns: Sequence[Sequence[str]]) -> list[int] | None:
+    """By how much a value grows from element to element, in each instance; None where it does not so."""
+    found: list[int | None] = []
+    for column in columns:
+        if all(text == column[0] for text in column):
+            found.append(0 if len(column) > 1 else None)
+            continue
+        if not all(text.removeprefix("-").isdecimal() for text in column):
+            return None
+        differences = {later - number for number, later in pairwise(map(int, column))}
+        if len(differences) > 1:
+            return None
+        found += differences
+    known = next((step for step in found if step is not None), 0)
+    return [known if step is None else step for step in found]
