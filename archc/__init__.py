@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 from archc.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from archc.compiler import Compiled, compile, parse
+    from archc.compiler import compile, parse
     from archc.diagnostics import ArchcError, Diagnostic, Diagnostics
+    from archc.driver.compiled import Compiled
     from archc.driver.views import draw, print_graph
     from archc.ir.graph import Graph, Node, Value
     from archc.operator.base import Operator, OperatorError, operator
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "ArchcError": "archc.diagnostics",
-    "Compiled": "archc.compiler",
+    "Compiled": "archc.driver.compiled",
     "Context": "archc.passmanager",
     "DType": "archc.types.tensor_type",
     "Diagnostic": "archc.diagnostics",

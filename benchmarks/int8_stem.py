@@ -30,7 +30,7 @@ import archc
 from archc.codegen import onnx
 from archc.codegen.onnx import builder
 from archc.codegen.onnx.int8 import stems
-from archc.compiler import Compiled
+from archc.driver.compiled import Compiled
 from benchmarks.processes import ROOT
 from benchmarks.tables import markdown
 from benchmarks.timing import interleaved

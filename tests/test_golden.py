@@ -14,7 +14,7 @@ import pytest
 
 import archc
 from archc.codegen import onnx
-from archc.compiler import Compiled
+from archc.driver.compiled import Compiled
 from archc.driver.stages import stages_of
 from tests.specs.siblings import sibling
 

@@ -14,7 +14,7 @@ from archc.diagnostics import Diagnostics, error
 from archc.ir.given_sizes import settings_text
 
 if TYPE_CHECKING:
-    from archc.compiler import Compiled
+    from archc.driver.compiled import Compiled
 
 _EPILOG = """\
 examples:

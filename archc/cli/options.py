@@ -13,7 +13,7 @@ from archc.diagnostics import ArchcError, Diagnostics, Source, did_you_mean
 from archc.ir.given_sizes import SIZES_HELP, read_sizes
 
 if TYPE_CHECKING:
-    from archc.compiler import Compiled
+    from archc.driver.compiled import Compiled
 
 
 class UsageError(Exception):

@@ -13,7 +13,7 @@ from archc.diagnostics import Diagnostics, Source
 
 if TYPE_CHECKING:
     from archc.analysis.devices import Devices
-    from archc.compiler import Compiled
+    from archc.driver.compiled import Compiled
     from archc.ir.graph import Graph
 
 _EPILOG = """\

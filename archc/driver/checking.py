@@ -21,7 +21,7 @@ from archc.passmanager.threads import one_thread
 if TYPE_CHECKING:
     import torch
 
-    from archc.compiler import Compiled
+    from archc.driver.compilation import Compilation
 
 LEAST_SHARE = 0.1
 """An output that varies by less than this part of its size is compared with this part: its rounding is that of all."""
@@ -31,7 +31,7 @@ _GRAPH = "graph"
 """Name of the first step, in which PyTorch runs the graph itself, node by node."""
 
 
-def check_isolated(compiled: Compiled, files: Files, stages: Sequence[Files], folder: Path) -> dict[str, Any]:
+def check_isolated(compiled: Compilation, files: Files, stages: Sequence[Files], folder: Path) -> dict[str, Any]:
     """Run `check_agreement` in a process of its own, so that a crash inside a runtime becomes a diagnostic.
 
     Args:
@@ -70,7 +70,7 @@ def _crashed(end: Ended) -> ArchcError:
 
 
 def check_agreement(
-    compiled: Compiled,
+    compiled: Compilation,
     files: Files,
     stages: Sequence[Files] = (),
     folder: Path | None = None,
@@ -108,7 +108,7 @@ def check_agreement(
 
 
 def _outcome(
-    compiled: Compiled, files: Files, stages: Sequence[Files], folder: Path, tell: Callable[[str], None]
+    compiled: Compilation, files: Files, stages: Sequence[Files], folder: Path, tell: Callable[[str], None]
 ) -> dict[str, Any]:
     """Compare the programs with the graph, and those of faint outputs also with scaled weights."""
     graph = compiled.graph
@@ -127,7 +127,7 @@ def _outcome(
 
 
 def _compared(
-    compiled: Compiled,
+    compiled: Compilation,
     graph: Graph,
     programs: Programs,
     folder: Path,

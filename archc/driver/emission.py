@@ -14,11 +14,11 @@ from archc.ir.stages import has_stages
 from archc.version import __version__
 
 if TYPE_CHECKING:
-    from archc.compiler import Compiled
+    from archc.driver.compilation import Compilation
     from archc.driver.output import OutputFolder
 
 
-def check_weights(compiled: Compiled, emit: Sequence[str], check: bool | None) -> None:
+def check_weights(compiled: Compilation, emit: Sequence[str], check: bool | None) -> None:
     """Refuse what a model that was compiled without weights cannot be written as.
 
     Raises:
@@ -37,12 +37,12 @@ def check_weights(compiled: Compiled, emit: Sequence[str], check: bool | None) -
             raise needs_weights(compiled, name, way)
 
 
-def needs_weights(compiled: Compiled, what: str, help: str) -> ArchcError:
+def needs_weights(compiled: Compilation, what: str, help: str) -> ArchcError:
     """The error for a result `what` that a model without weights cannot have (`needs-weights`)."""
     return error("needs-weights", f"{what} needs weights, and `{compiled.name}` was compiled without", help=help)
 
 
-def unchecked_reason(compiled: Compiled, check: bool | None, runnable: bool) -> str | None:
+def unchecked_reason(compiled: Compilation, check: bool | None, runnable: bool) -> str | None:
     """Reason why the emitted programs are not checked, or None where they are.
 
     Args:
@@ -62,7 +62,7 @@ def unchecked_reason(compiled: Compiled, check: bool | None, runnable: bool) -> 
 
 
 def write_files(
-    compiled: Compiled, out: OutputFolder, emit: Sequence[str], check: bool | None, progress: Callable[[str], None]
+    compiled: Compilation, out: OutputFolder, emit: Sequence[str], check: bool | None, progress: Callable[[str], None]
 ) -> dict[str, Any]:
     """Write the weights, if there are any, the targets and `report.json`; returns the report.
 
@@ -123,14 +123,14 @@ def report_text(report: Mapping[str, Any]) -> str:
     return json.dumps(report, indent=2, ensure_ascii=False) + "\n"
 
 
-def torch_source(compiled: Compiled) -> str:
+def torch_source(compiled: Compilation) -> str:
     """The PyTorch module of a compiled model; it loads the weights file that `write_files` puts beside it."""
     from archc.codegen.torch import emit
 
     return emit(compiled.graph, source_name=compiled.source_name, weights_name=f"{compiled.name}.safetensors")
 
 
-def make_report(compiled: Compiled) -> dict[str, Any]:
+def make_report(compiled: Compilation) -> dict[str, Any]:
     """What `report.json` says: nothing in it depends on when or where the model was compiled."""
     graph = compiled.graph
     return {
@@ -159,7 +159,7 @@ def file_title(path: Path) -> str:
     return os.fsencode(path.name).decode("utf-8", "replace")
 
 
-def _warnings(compiled: Compiled) -> list[dict[str, Any]]:
+def _warnings(compiled: Compilation) -> list[dict[str, Any]]:
     return [_warning(warning) for warning in compiled.diagnostics.warnings]
 
 

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from archc.compiler import Compiled
+    from archc.driver.compilation import Compilation
 
 
-def live_module(compiled: Compiled, device: str | torch.device) -> nn.Module:
+def live_module(compiled: Compilation, device: str | torch.device) -> nn.Module:
     """The emitted module with its weights, in evaluation mode; all stages of a divided model are on one device.
 
     Raises:

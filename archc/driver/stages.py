@@ -14,7 +14,7 @@ from archc.driver.targets import write_onnx, write_weights
 from archc.ir.stages import has_stages
 
 if TYPE_CHECKING:
-    from archc.compiler import Compiled
+    from archc.driver.compilation import Compilation
     from archc.driver.output import OutputFolder
     from archc.ir.graph import Value
 
@@ -45,14 +45,14 @@ class Pipeline:
         return found if self.program is None else [*found, self.program]
 
 
-def stages_of(compiled: Compiled) -> list[Stage]:
+def stages_of(compiled: Compilation) -> list[Stage]:
     """The stages of a compiled model; none where it has only one."""
     stages = split(compiled.graph) if has_stages(compiled.graph) else []
     return stages if len(stages) > 1 else []
 
 
 def write_stages(
-    compiled: Compiled, out: OutputFolder, emit: Sequence[str], weights_file: Path, progress: Callable[[str], None]
+    compiled: Compilation, out: OutputFolder, emit: Sequence[str], weights_file: Path, progress: Callable[[str], None]
 ) -> Pipeline:
     """Write the files of each stage, and the program that runs them; nothing for a model of one stage.
 
@@ -86,14 +86,14 @@ def write_stages(
     return Pipeline(written, program)
 
 
-def _pipeline_source(compiled: Compiled, stages: Sequence[Stage], compilation: str) -> str:
+def _pipeline_source(compiled: Compilation, stages: Sequence[Stage], compilation: str) -> str:
     """The program that runs the stages, a process for each."""
     from archc.codegen import pipeline
 
     return pipeline.emit(compiled.graph, stages, source_name=compiled.source_name, compilation=compilation)
 
 
-def stage_sources(compiled: Compiled) -> dict[str, str]:
+def stage_sources(compiled: Compilation) -> dict[str, str]:
     """The PyTorch modules of all stages and the program that runs them, by file name.
 
     They do not tell their compile, since that hangs on the weights.
@@ -132,14 +132,14 @@ def _types(values: Mapping[str, Value]) -> dict[str, str]:
     return {name: str(value.type) for name, value in values.items()}
 
 
-def _stage_source(compiled: Compiled, stage: Stage, compilation: str) -> str:
+def _stage_source(compiled: Compilation, stage: Stage, compilation: str) -> str:
     from archc.codegen.torch import emit
 
     weights_name = f"{stage.name}.safetensors"
     return emit(stage.graph, source_name=compiled.source_name, weights_name=weights_name, compilation=compilation)
 
 
-def _compilation(compiled: Compiled, weights_file: Path) -> str:
+def _compilation(compiled: Compilation, weights_file: Path) -> str:
     """What tells a compile from others: a hash of the text that the graph prints as, and of all weights."""
     from archc.language.printing.printer import print_graph
 

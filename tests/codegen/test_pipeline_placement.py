@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import archc
-from archc.compiler import Compiled
+from archc.driver.compiled import Compiled
 from archc.driver.programs import load_module
 from tests.codegen.torch_modules import inputs_of
 from tests.pipeline_runs import models

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 import archc
-from archc.compiler import Compiled
 from archc.diagnostics import ArchcError
+from archc.driver.compiled import Compiled
 from archc.ir.graph import Graph, Node
 
 GPT = """

@@ -11,7 +11,7 @@ import torch
 
 import archc
 from archc.codegen.onnx import run, to_model
-from archc.compiler import Compiled
+from archc.driver.compiled import Compiled
 from archc.interpreter.evaluate import evaluate
 from tests.codegen.torch_modules import imported
 

@@ -21,8 +21,8 @@ from safetensors.torch import load_file
 
 import archc
 from archc.codegen import onnx
-from archc.compiler import Compiled
 from archc.diagnostics import Diagnostics, Source
+from archc.driver.compiled import Compiled
 from archc.driver.programs import load_module
 from archc.interpreter.evaluate import evaluate
 from archc.interpreter.sample_inputs import random_inputs

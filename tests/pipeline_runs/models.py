@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import archc
-from archc.compiler import Compiled
+from archc.driver.compiled import Compiled
 from archc.ir.graph import Graph, Value
 from archc.ir.rewriter import Rewriter
 from archc.ops.stage import ToStage

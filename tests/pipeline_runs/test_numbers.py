@@ -11,7 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from archc.compiler import Compiled
+from archc.driver.compiled import Compiled
 from archc.driver.programs import load_module
 from tests.pipeline_runs import models, worker
 from tests.pipeline_runs.processes import run_stages

@@ -1,0 +1,42 @@
+"""The record of a compilation, which the steps after the passes read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from archc.diagnostics import Diagnostics
+from archc.ir.graph import Graph
+from archc.passmanager.run import PassReport
+from archc.passmanager.sizes import Sizes
+
+
+@dataclass(repr=False)
+class Compilation:
+    """A model after its passes, with the origin of its data.
+
+    Attributes:
+        graph: the graph with its weights bound, unless it was compiled without any.
+        source_name: name of the source file, without folders.
+        seed: seed of all random numbers.
+        weights, calibration: one sentence each on the origin of the weights and of the calibration data.
+        passes: reports of the passes, in their order.
+        diagnostics: the warnings.
+        files: the files that were read, which `Compiled.write` never replaces.
+        sizes: values of the symbolic sizes, at which costs are counted.
+    """
+
+    graph: Graph
+    source_name: str
+    seed: int
+    weights: str
+    calibration: str
+    passes: list[PassReport] = field(default_factory=list)
+    diagnostics: Diagnostics = field(default_factory=Diagnostics)
+    files: frozenset[Path] = frozenset()
+    sizes: Sizes = field(default_factory=Sizes)
+
+    @property
+    def name(self) -> str:
+        """Name of the model."""
+        return self.graph.name

@@ -1,0 +1,97 @@
+"""The result of `archc.compile`: a compiled model that can be shown, loaded and written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from archc.codegen import TARGETS, WEIGHTLESS_TARGETS
+from archc.diagnostics import silent
+from archc.driver.arguments import check_types, targets_of
+from archc.driver.compilation import Compilation
+from archc.driver.views import draw
+from archc.garbage_collector import paused_collector
+from archc.passmanager.sizes import warn_of_assumed
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+class Compiled(Compilation):
+    """A model after its passes, ready to be written."""
+
+    def __repr__(self) -> str:
+        passes = f" after {', '.join(step.text for step in self.passes)}" if self.passes else ""
+        return f"<Compiled {repr(self.graph)[1:-1]}{passes}>"
+
+    def _repr_svg_(self) -> str:
+        """SVG of the model, for notebooks."""
+        return draw(self.graph)
+
+    def module(self, device: str | torch.device = "cpu") -> nn.Module:
+        """The PyTorch module with its weights, in evaluation mode; no file is written.
+
+        Args:
+            device: the device of the weights, for all stages of a divided model.
+
+        Raises:
+            TypeError: `device` is neither a string nor a `torch.device`.
+            ValueError: PyTorch does not know the device, or it is not available on this machine.
+            ArchcError: the model was compiled without weights, or PyTorch cannot express it.
+        """
+        from archc.driver.live import live_module
+
+        return live_module(self, device)
+
+    def write(
+        self,
+        folder: str | Path,
+        emit: str | Sequence[str] | None = None,
+        check: bool | None = None,
+        progress: Callable[[str], None] = silent,
+        announce: Callable[[dict[str, Any]], None] | None = None,
+    ) -> dict[str, Any]:
+        """Write the model into a folder, all of it or nothing, and return the report.
+
+        Args:
+            emit: targets to write, of `TARGETS`, as a list or as `"torch,arch"`; by default all, or all that need no
+                weights if the model has none.
+            check: run the emitted programs, and compare PyTorch and ONNX Runtime with the graph.  With None, a model
+                within the budget of `archc.driver.budget` is checked.  The entry `check` of the report has the outcome,
+                or the reason why nothing was checked.
+            announce: called with the report when all files are ready, before they replace earlier files; if it raises,
+                the folder stays as it was.
+
+        Raises:
+            TypeError: an argument has a wrong type.
+            ValueError: there is no such target.
+            ArchcError: a target cannot express the model, the check fails, or the folder cannot be written, or
+                holds a file that the model was made from, where one of its own would go.
+        """
+        from archc.driver.emission import check_weights, write_files
+        from archc.driver.output import OutputFolder
+
+        check_types(folder=folder, check=check, progress=progress, announce=announce)
+        targets = targets_of(emit, TARGETS if self.graph.tensors is not None else WEIGHTLESS_TARGETS)
+        check_weights(self, targets, check)
+        warn_of_assumed(self.sizes, self.diagnostics)
+        with OutputFolder(folder, self.files) as out, paused_collector():
+            report = write_files(self, out, targets, check, progress)
+            if announce is not None:
+                out.prepare()
+                announce(report)
+            return report
+
+    def sources(self) -> dict[str, str]:
+        """The texts that would be written, by file name: the `.arch` file, the PyTorch module, those of stages.
+
+        The modules of stages lack the hash that tells one compile from others; it is made with the weights' file.
+        """
+        from archc.driver.emission import torch_source
+        from archc.driver.stages import stage_sources
+        from archc.language.printing.printer import print_graph
+
+        whole = {f"{self.name}.arch": print_graph(self.graph), f"{self.name}.py": torch_source(self)}
+        return {**whole, **stage_sources(self)}
