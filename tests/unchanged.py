@@ -26,6 +26,7 @@ import os
 import re
 import runpy
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -451,6 +452,7 @@ def main() -> int:
         command.add_argument("--specs", default="", help="the specs to compile, such as `cnn,gpt2` (default: all)")
         command.add_argument("--texts", type=Path, metavar="FOLDER", help="save what is hashed in this folder")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the worktree is removed
     specs = [name for name in arguments.specs.split(",") if name]
     if arguments.command == "write":
         written = compute(specs, arguments.texts)
