@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import inspect
 from collections.abc import Iterator
 from typing import Any
@@ -41,7 +42,8 @@ def python_page() -> str:
     for title, names in _SECTIONS.items():
         sections.append(f"## {title}")
         for name in names:
-            sections += _entry(name, getattr(archc, name))
+            # `archc.operator` is also the name of a package, which may be imported already.
+            sections += _entry(name, getattr(importlib.import_module(archc._HOMES[name]), name))
     return "\n\n".join(sections) + "\n"
 
 

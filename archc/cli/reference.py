@@ -20,10 +20,10 @@ from archc.cli.python_page import python_page
 _OPERATORS = """\
 # Operators
 
-All {count} operators of the language, by family. `archc ops NAME` shows the same in a terminal. A signature names the
-index of every axis; one operand's axis and another's of the same index have the same size, and a result's axis has the
-size of what its index is. Parameters are initialized as PyTorch initializes them. The page is generated from the
-classes in `archc/ops/` by `make reference`.
+Look up here all {count} operators of the language, by family. `archc ops NAME` shows the same in a terminal. A
+signature names the index of every axis: axes with the same index have the same size, and the size of a result's axis
+follows from its index. Parameters are initialized as PyTorch initializes them. The page is generated from the classes
+in `archc/ops/` by `make reference`.
 """
 
 _DTYPES = """\
@@ -49,11 +49,12 @@ beyond the range do not wrap around. The page is generated from the classes in `
 _PASSES = """\
 # Passes
 
-A pipeline names passes with their options: `--passes "lowrank(energy = 0.95, on = 'fc*'), quant"` on the command line,
+Look up here the passes and their options. A pipeline names passes with their options:
+`--passes "lowrank(energy = 0.95, on = 'fc*'), quant"` on the command line,
 `pipeline edge = lowrank(energy = 0.95, on = "fc*") -> quant` in a file. After every pass the graph is verified and the
-error at the outputs is measured. A pipeline in which a pass comes too late, such as `quant, lowrank`, is refused, with
-an order that will do. `archc passes NAME` shows the same as this page, which is generated from the classes in `passes/`
-by `make reference`.
+error at the outputs is measured. A pipeline in which a pass comes too late, such as `quant, lowrank`, is refused, and
+the diagnostic has a valid order. `archc passes NAME` shows the same as this page. The page is generated from the
+classes in `passes/` by `make reference`.
 """
 
 _DIAGNOSTICS = """\
