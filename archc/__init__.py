@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from archc.compiler import compile, parse
     from archc.diagnostics import ArchcError, Diagnostic, Diagnostics
     from archc.driver.compiled import Compiled
-    from archc.driver.views import draw, print_graph
+    from archc.driver.graph_views import draw, print_graph
     from archc.ir.graph import Graph, Node, Value
     from archc.operator.base import Operator, OperatorError, operator
     from archc.operator.parameter import Parameter
@@ -45,10 +45,10 @@ _HOMES = {
     "Value": "archc.ir.graph",
     "attribute": "archc.types.attributes",
     "compile": "archc.compiler",
-    "draw": "archc.driver.views",
+    "draw": "archc.driver.graph_views",
     "operator": "archc.operator.base",
     "parse": "archc.compiler",
-    "print_graph": "archc.driver.views",
+    "print_graph": "archc.driver.graph_views",
 }
 
 __all__ = [

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from transformers import BertConfig, BertModel, ResNetConfig, ResNetForImageClassification
 
 import archc
-from archc.driver.programs import load_module
+from archc.driver.emitted_programs import load_module
 from benchmarks.processes import ROOT
 from benchmarks.tables import markdown
 

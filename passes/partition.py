@@ -76,9 +76,9 @@ class Partition(Pass):
     def run(self, graph: Graph, context: Context) -> None:
         if has_stages(graph):
             raise error(
-                "already-has_stages",
+                "already-divided",
                 f"`{graph.name}` has stages already",
-                help="a model is has_stages once: drop the second `partition`, or the `to_stage` of the text",
+                help="a model is divided once: drop the second `partition`, or the `to_stage` of the text",
             )
         places = self._places(context)
         self._check_count(graph)

@@ -15,7 +15,7 @@ import pytest
 import archc
 from archc.codegen import onnx
 from archc.driver.compiled import Compiled
-from archc.driver.stages import stages_of
+from archc.driver.stage_files import stages_of
 from tests.specs.siblings import sibling
 
 ROOT = Path(__file__).parent.parent

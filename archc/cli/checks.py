@@ -45,7 +45,7 @@ def _at_most(outcome: dict[str, Any]) -> str:
 
 
 def _errors(errors: dict[str, float]) -> str:
-    from archc.driver.programs import TITLES
+    from archc.driver.emitted_programs import TITLES
 
     return ", ".join(f"{TITLES[name]} {error_text(error)}" for name, error in errors.items())
 

@@ -1,4 +1,4 @@
-"""The stages of a has_stages model, as `archc show` prints them."""
+"""The stages of a model, as `archc show` prints them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ UNKNOWN = "cpu"
 
 
 def costs(graph: Graph, machines: Iterable[Devices], sizes: Mapping[str, int]) -> list[StageCost]:
-    """The figures of each stage; none for a model that is not has_stages.
+    """The figures of each stage; none for a model of one stage.
 
     Args:
         machines: those that the file describes.

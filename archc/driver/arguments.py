@@ -45,7 +45,7 @@ _TAKES: dict[str, tuple[tuple[Any, ...], str]] = {
     "check": ((bool, type(None)), "True, False or None"),
     "progress": ((Callable,), "a function of the name of a task"),
     "announce": ((Callable, type(None)), "a function of the report"),
-    "diagnostics": ((Diagnostics, type(None)), "an archc.Diagnostics, which takes the warnings"),
+    "diagnostics": ((Diagnostics, type(None)), "an archc.Diagnostics, which collects the warnings"),
 }
 
 

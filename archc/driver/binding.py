@@ -1,4 +1,4 @@
-"""Giving a graph its weights: from a file, or fresh ones as PyTorch would make them."""
+"""Binding of weights to a graph: from a file, or initialized as PyTorch initializes them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def bind_fresh(graph: Graph, seed: int) -> None:
-    """Bind freshly initialized weights, the same for the same seed; nothing is computed before it is needed."""
+    """Bind freshly initialized weights, which are computed when they are read; equal seeds give equal weights."""
     graph.tensors = Weights(_fresh(graph, seed))
 
 
@@ -31,14 +31,14 @@ def bind_given(
     allow_pickle: bool = False,
     renaming: Path | None = None,
 ) -> None:
-    """Bind the tensors of a weights file, or given ones by name; a tensor without a counterpart is an error.
+    """Bind the tensors of a weights file, or tensors by name; a tensor without a counterpart is an error.
 
     Args:
         given: the path of a weights file, or tensors by name.
-        seed: for the few that a file may lack (a counter of training steps).
+        seed: seed of tensors that a file may lack, such as the batch counter of batch normalization.
         diagnostics: takes warnings, such as a conversion.
         allow_pickle: read PyTorch's pickles too, with `weights_only`.
-        renaming: a map from the file's names to the text's; see `archc.weights.rename`.
+        renaming: file of rules that map the names in the weights file to paths; see `archc.weights.rename`.
 
     Raises:
         ArchcError: the file cannot be read, or its tensors do not fit.
@@ -61,7 +61,7 @@ def bind_given(
     fresh = _fresh(graph, seed)
     graph.tensors = Weights({stored: matched.get(stored, fresh[stored]) for stored in expected})
     for weight in graph.weights.values():
-        if isinstance(weight.storage, Masked):  # whatever the file has where the mask leaves out: from here on, zeros
+        if isinstance(weight.storage, Masked):  # elements outside the mask may be nonzero in the file
             stored_as = {stored: graph.tensors[stored] for stored in weight.tensors}
             decoded = ComputedTensor(weight.shape, weight.dtype.value, partial(_decoded, weight, stored_as))
             graph.tensors.set(weight.path, decoded)

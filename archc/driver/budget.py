@@ -18,7 +18,7 @@ RATE = 100_000_000
 
 
 def over_budget(graph: Graph) -> str | None:
-    """Reason why a model is too expensive to be checked by default, or None where it is not."""
+    """Reason why a model is too expensive to be checked by default, or None if it is not."""
     sizes = check_sizes(graph)
     multiply_adds, stored = _cost(graph, sizes)
     at = ", ".join(f"{name} = {size}" for name, size in sizes.items())

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from archc.diagnostics import ArchcError, Diagnostics, error, silent
 from archc.driver import budget
+from archc.driver.emitted_programs import TITLES, Files, Programs, without
 from archc.driver.isolation import Ended, isolated
-from archc.driver.programs import TITLES, Files, Programs, without
 from archc.driver.tolerance import MANY_DRAWS, Bound, decided, least_bound, measured_bound, quantized
 from archc.ir.graph import Graph
 from archc.passmanager.agreement import largest_error, spreads
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from archc.driver.compilation import Compilation
 
 LEAST_SHARE = 0.1
-"""An output that varies by less than this part of its size is compared with this part: its rounding is that of all."""
+"""Least spread for a comparison, as a share of an output's size: its rounding errors are proportional to the size."""
 FAINT = 1e-2
-"""An output that varies by less than this part of its size says too little of the layers that are far from it."""
+"""Spread, as a share of its size, below which an output depends too little on the early layers to check them."""
 _GRAPH = "graph"
 """Name of the first step, in which PyTorch runs the graph itself, node by node."""
 
@@ -80,7 +80,7 @@ def check_agreement(
 
     Errors are relative to the spread of an output, its variation over inputs, since a constant output does not show how
     it was computed; see `spreads`.  If the spread is small, copies of the files also run with scaled weights; see
-    `archc.driver.lively`.
+    `archc.driver.weight_scaling`.
 
     Args:
         files: what was written, by suffix: `.py`, `.onnx`.
@@ -92,8 +92,8 @@ def check_agreement(
         `errors`: the error of each program against the graph; `tolerance`: the largest allowed error; `bound`: the
         origin of that; `spread`: the spread of each output, relative to its size; `faint`: the outputs whose spread is
         too small, though they depend on inputs and trained weights; `not_finite`: the outputs without a finite element,
-        where there are any; `scaled`: the same entries with scaled weights,
-        where these were tried, and None where no layer could be scaled; `saturated`: errors of ONNX Runtime on this CPU
+        if any; `scaled`: the same entries with scaled weights, if these were tried, and None if no layer could be
+        scaled; `saturated`: errors of ONNX Runtime on this CPU
         that are above the tolerance only because its kernels saturate; `undecided`: the share of elements that were not
         compared, because rounding decides between a number and a NaN or an infinity.
 
@@ -115,9 +115,9 @@ def _outcome(
     tell(_GRAPH)
     outcome = _compared(compiled, graph, Programs(files, stages), folder, tell)
     if outcome["errors"] and outcome["faint"] and not _integers(graph):
-        from archc.driver.lively import lively_factors, scaled_copies, with_factors
+        from archc.driver.weight_scaling import scaled_copies, scaling_factors, with_factors
 
-        factors = lively_factors(graph, next(Calibration(graph, seed=compiled.seed).batches()))
+        factors = scaling_factors(graph, next(Calibration(graph, seed=compiled.seed).batches()))
         if not factors:
             return {**outcome, "scaled": None}
         copies = [scaled_copies(each, factors, folder) for each in (files, *stages)]
@@ -134,7 +134,7 @@ def _compared(
     tell: Callable[[str], None],
     alive: bool = False,
 ) -> dict[str, Any]:
-    """Compare the programs with a graph by its own weights; `alive` where these were scaled against faint outputs."""
+    """Compare the programs with a graph; `alive` if the weights were scaled because of faint outputs."""
     calibration, other = (Calibration(compiled.graph, seed=compiled.seed + k) for k in range(2))
     expected = calibration.outputs(graph)
     spread = spreads(expected, other.outputs(graph))
@@ -196,9 +196,9 @@ def _refuse_errors(errors: Mapping[str, float], bound: Bound, where: str) -> Non
     others = ", ".join(f"{TITLES[name]} by {value:.2g}" for name, value in errors.items() if name != worst)
     raise error(
         "check-failed",
-        f"{worst} differs from the graph by {errors[worst]:.2g}{where}; {bound.tolerance:.2g} is the most",
+        f"{worst} differs from the graph by {errors[worst]:.2g}{where}; the bound is {bound.tolerance:.2g}",
         notes=[
-            f"errors are relative to how much an output varies, on seeded random inputs; the bound is {bound.origin}",
+            f"errors are relative to the spread of an output on random inputs; origin of the bound: {bound.origin}",
             *([f"the others: {others}"] if others else []),
         ],
         help=without(worst),
@@ -206,12 +206,12 @@ def _refuse_errors(errors: Mapping[str, float], bound: Bound, where: str) -> Non
 
 
 def _trained_outputs(graph: Graph) -> set[str]:
-    """The outputs that inputs lead to, and weights that training changes.
+    """Outputs that depend on both an input and a trainable weight.
 
-    Any others are what they are: no trained weights would let the inputs matter more.
+    Training could not increase the effect of the inputs on other outputs.
     """
     trained = {node for node in graph.nodes() if any(graph.weights[path].trainable for path in node.weights.values())}
-    # Of each value, whether an input leads to it, and whether a trained weight does.
+    # For each value: does it depend on an input, and on a trainable weight?
     reached = dict.fromkeys(graph.inputs, (True, False))
     for node in graph.nodes():
         operands = [reached[operand] for operand in node.operands]
@@ -221,7 +221,7 @@ def _trained_outputs(graph: Graph) -> set[str]:
 
 
 def _integers(graph: Graph) -> bool:
-    """Whether weights are stored as integers, or numbers are rounded to them."""
+    """Return whether a graph has weights or values in integers that stand for floats."""
     return any(not weight.storage.elementwise for weight in graph.weights.values()) or any(
         quantized(value) for node in graph.nodes() for value in node.results
     )

@@ -10,7 +10,7 @@ from archc.codegen import TARGETS, WEIGHTLESS_TARGETS
 from archc.diagnostics import silent
 from archc.driver.arguments import check_types, targets_of
 from archc.driver.compilation import Compilation
-from archc.driver.views import draw
+from archc.driver.graph_views import draw
 from archc.garbage_collector import paused_collector
 from archc.passmanager.sizes import warn_of_assumed
 
@@ -41,7 +41,7 @@ class Compiled(Compilation):
             ValueError: PyTorch does not know the device, or it is not available on this machine.
             ArchcError: the model was compiled without weights, or PyTorch cannot express it.
         """
-        from archc.driver.live import live_module
+        from archc.driver.live_module import live_module
 
         return live_module(self, device)
 
@@ -90,7 +90,7 @@ class Compiled(Compilation):
         The modules of stages lack the hash that tells one compile from others; it is made with the weights' file.
         """
         from archc.driver.emission import torch_source
-        from archc.driver.stages import stage_sources
+        from archc.driver.stage_files import stage_sources
         from archc.language.printing.printer import print_graph
 
         whole = {f"{self.name}.arch": print_graph(self.graph), f"{self.name}.py": torch_source(self)}

@@ -1,4 +1,4 @@
-"""Writing a compiled model: every file into one staged folder, the report last."""
+"""Emission of a compiled model: all files into one staged folder, the report last."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 def check_weights(compiled: Compilation, emit: Sequence[str], check: bool | None) -> None:
-    """Refuse what a model that was compiled without weights cannot be written as.
+    """Refuse outputs that need weights, for a model that was compiled without them.
 
     Raises:
-        ArchcError: it has none, and they are asked for (`needs-weights`).
+        ArchcError: the model has no weights, and an output needs them (`needs-weights`).
     """
     if compiled.graph.tensors is not None:
         return
@@ -33,7 +33,7 @@ def check_weights(compiled: Compilation, emit: Sequence[str], check: bool | None
     }
     for name, asked in what.items():
         if asked:
-            way = "without weights there are `--emit torch,arch`, for a model that is not has_stages"
+            way = "without weights, use `--emit torch,arch` and a model of one stage"
             raise needs_weights(compiled, name, way)
 
 
@@ -43,7 +43,7 @@ def needs_weights(compiled: Compilation, what: str, help: str) -> ArchcError:
 
 
 def unchecked_reason(compiled: Compilation, check: bool | None, runnable: bool) -> str | None:
-    """Reason why the emitted programs are not checked, or None where they are.
+    """Reason why the emitted programs are not checked, or None if they are.
 
     Args:
         check: whether to check them; None for a check within the budget.
@@ -56,9 +56,9 @@ def unchecked_reason(compiled: Compilation, check: bool | None, runnable: bool) 
     if check is False:
         return "`--no-check` was given"
     if not runnable:
-        return "nothing that was written can be run"
+        return "no emitted file can be run"
     expensive = over_budget(compiled.graph) if check is None else None
-    return None if expensive is None else f"{expensive}; `--check` checks it all the same"
+    return None if expensive is None else f"{expensive}; `--check` checks it nevertheless"
 
 
 def write_files(
@@ -72,8 +72,8 @@ def write_files(
     Raises:
         ArchcError: a target cannot express the model, or the check fails.
     """
-    from archc.driver.stages import Pipeline, stages_report, write_stages
-    from archc.driver.targets import write_onnx, write_weights
+    from archc.driver.graph_files import write_onnx, write_weights
+    from archc.driver.stage_files import PipelineFiles, stages_report, write_stages
 
     graph, name = compiled.graph, compiled.name
     written: list[Path] = []
@@ -87,7 +87,7 @@ def write_files(
         progress("write the .arch text")
         written.append(out.file(f"{name}.arch"))
         written[-1].write_text(print_graph(graph), encoding="utf-8")
-    pipeline = Pipeline()
+    pipeline = PipelineFiles()
     whole: dict[str, Path] = {}
     if graph.tensors is not None:
         progress("write the weights")
@@ -131,7 +131,7 @@ def torch_source(compiled: Compilation) -> str:
 
 
 def make_report(compiled: Compilation) -> dict[str, Any]:
-    """What `report.json` says: nothing in it depends on when or where the model was compiled."""
+    """Contents of `report.json`, which do not depend on the time or place of the compilation."""
     graph = compiled.graph
     return {
         "archc": __version__,
@@ -150,12 +150,12 @@ def make_report(compiled: Compilation) -> dict[str, Any]:
 
 
 def source_title(source: Source) -> str:
-    """What the output calls a text: the name of its file, without folders."""
+    """Name of a text in the output: that of its file, without folders."""
     return source.name if source.path is None else file_title(source.path)
 
 
 def file_title(path: Path) -> str:
-    """A file's name for the output, which is UTF-8; the bytes of the name itself need not be."""
+    """Name of a file in UTF-8, with replacement characters for other bytes."""
     return os.fsencode(path.name).decode("utf-8", "replace")
 
 
@@ -164,7 +164,7 @@ def _warnings(compiled: Compilation) -> list[dict[str, Any]]:
 
 
 def _warning(warning: Diagnostic) -> dict[str, Any]:
-    """A warning without the folder that its file is in."""
+    """JSON of a warning, without the folder of its file."""
     place = {} if warning.span is None else {"file": source_title(warning.span.source)}
     return {**warning.to_json(), **place, "notes": [note.text for note in warning.notes]}
 

@@ -1,4 +1,4 @@
-"""Run a function in a process of its own, so that a crash of native code does not end archc.
+"""Run a function in a separate process, so that a crash of native code does not end archc.
 
 The process is a fork: all modules are loaded already, so it starts within some ten milliseconds, and only the result is
 sent back.  Where a fork is unsafe (macOS) or impossible (Windows), the function runs in the calling process.
@@ -55,7 +55,7 @@ class Ended(Exception):
 
 
 def isolated(work: Callable[[Tell], Result], seconds: float) -> Result:
-    """The result of `work` in a process of its own; exceptions of `work` are raised here.
+    """The result of `work` in a separate process; exceptions of `work` are raised here.
 
     Args:
         seconds: limit on the wall-clock time, after which the process is killed.
@@ -67,7 +67,7 @@ def isolated(work: Callable[[Tell], Result], seconds: float) -> Result:
         return work(lambda step: None)
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
-            stream.flush()  # or the child would hold a second copy of what is buffered
+            stream.flush()  # otherwise the child has a second copy of the buffer
     with tempfile.TemporaryFile() as printed, ExitStack() as ends:
         answers, answer = _pipe(ends)
         alive, lifeline = _pipe(ends)  # the child ends with the parent, which alone holds `lifeline`
@@ -128,7 +128,7 @@ def _child(work: Callable[[Tell], object], answer: int, alive: int, printed: IO[
 
 
 def _end_with_parent(alive: int) -> None:
-    os.read(alive, 1)  # nothing is ever written: it returns when the parent is gone
+    os.read(alive, 1)  # no byte is ever written: the call returns when the parent ends
     os._exit(0)
 
 
@@ -178,7 +178,7 @@ def _result(answers: int, deadline: float, steps: list[str]) -> object:
                 return value
             if kind == "failure":
                 failure, trace = value
-                raise failure from RuntimeError(f"in the process of its own:\n{trace}")
+                raise failure from RuntimeError(f"in the separate process:\n{trace}")
             steps.append(value)
     raise TimeoutError
 

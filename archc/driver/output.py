@@ -23,19 +23,19 @@ from archc.weights.input_files import DISK_FULL
 
 
 class OutputFolder:
-    """A folder that is being written to.
+    """A folder that is written as a whole.
 
         with OutputFolder(Path("build")) as folder:
             folder.write_text("cnn.py", source)
             with folder.file("cnn.onnx").open("wb") as stream: ...
 
-    `file` gives the path to write to for now; when the block ends without an exception, every file that was written
-    moves into the folder, which is made if need be.  Files of other names that stood there stay.  On any exception,
-    `KeyboardInterrupt` among them, everything is as it was before.
+    `file` returns a path in a hidden folder.  When the block ends without an exception, every written file moves into
+    the folder, which is created if necessary.  Files of other names are kept.  On any exception, `KeyboardInterrupt`
+    included, the folder is left as it was.
 
     Args:
-        keep: files that must not be replaced, such as those that the output was made from.
-        way: what to do where one would be.
+        keep: files that must not be replaced, such as the inputs of the compilation.
+        way: help text of the error if one would be replaced.
 
     Raises `ArchcError`: `output-not-a-folder`, `output-not-writable`, `output-disk-full`, `output-replaces-input`.
     """
@@ -49,8 +49,8 @@ class OutputFolder:
         self._held: Staging | None = None
 
     def __enter__(self) -> Self:
-        # Below the folder itself, or where that is yet to be made, below the nearest one that exists: renaming
-        # works only within a file system, and the folder may be the root of one.
+        # In the folder itself, or in its nearest existing parent: a rename works only within a file system, and the
+        # folder may be the root of one.
         root = self.path.absolute()
         try:
             if "\0" in str(root):
@@ -76,9 +76,9 @@ class OutputFolder:
         return self._held.path
 
     def file(self, name: str) -> Path:
-        """Where to write the file that shall be `name` (no path, a mere name) in the folder."""
+        """Path to write the file `name` to, a name without folders."""
         if name in ("", ".", "..") or Path(name).name != name:
-            raise ValueError(f"{name!r} is not a mere file name")
+            raise ValueError(f"{name!r} is not a file name without folders")
         if self.path.resolve() / name in self._kept:
             raise error(
                 "output-replaces-input",
@@ -92,10 +92,11 @@ class OutputFolder:
         return Path(tempfile.mkdtemp(dir=self._staging))
 
     def write_text(self, name: str, text: str) -> None:
-        """Write a text file: UTF-8, lines ended by `\\n` on every system."""
+        """Write a text file in UTF-8, with `\\n` line ends on every system."""
         self.write_bytes(name, text.encode("utf-8"))
 
     def write_bytes(self, name: str, data: bytes) -> None:
+        """Write a binary file."""
         self.file(name).write_bytes(data)
 
     def __exit__(
@@ -143,14 +144,14 @@ class OutputFolder:
                 begun.append(name)  # before the rename: an interrupt may come right after it
                 os.replace(new / name, self.path / name)
             _flush(self.path)
-        except BaseException:  # an interrupt, too: what was there before comes back
+        except BaseException:  # an interrupt, too: restore the earlier files
             for name in reversed(begun):
                 if os.path.lexists(old / name):
                     os.replace(old / name, self.path / name)
                 elif not os.path.lexists(new / name):
                     (self.path / name).unlink(missing_ok=True)
             for folder in reversed(made):
-                with contextlib.suppress(OSError):  # it was not made, or somebody else uses it already
+                with contextlib.suppress(OSError):  # it was not created, or has files of others
                     folder.rmdir()
             raise
 
@@ -160,7 +161,7 @@ class OutputFolder:
             held.discard()
 
     def _not_writable(self, reason: OSError | ValueError, place: Path | None = None) -> ArchcError:
-        """The error for what the system refused; at `place`, or where the system says."""
+        """The error for a refusal of the system; about `place`, or the path that the system names."""
         if isinstance(reason, OSError) and reason.errno in DISK_FULL:
             return error("output-disk-full", f"there is no room left for the output in `{self.path}`")
         named = reason.filename if isinstance(reason, OSError) else None
@@ -170,14 +171,14 @@ class OutputFolder:
         return error("output-not-writable", f"the output cannot be written to `{self.path}`", notes=[note])
 
     def _meant(self, file: object) -> Path | None:
-        """The place in the folder that a file below the hidden one is to take, or None for any other file."""
+        """Final path of a file in the hidden folder, or None for any other file."""
         if self._held is None or not isinstance(file, str | Path) or not Path(file).is_relative_to(self._staging):
             return None
         return self.path.joinpath(*Path(file).relative_to(self._staging).parts[1:])
 
 
 def _keep(existing: Path, backup: Path) -> None:
-    """A second name for a file that is about to be replaced, or a copy where the file system has no hard links."""
+    """Link a file that is about to be replaced under a second name; copy it if there are no hard links."""
     try:
         os.link(existing, backup, follow_symlinks=False)
     except OSError:
@@ -185,7 +186,7 @@ def _keep(existing: Path, backup: Path) -> None:
 
 
 def _flush(path: Path) -> None:
-    """Have a file's or folder's content on the disk before the rename that makes it visible is."""
+    """Flush a file or folder to the disk, before the rename that makes it visible."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""Hidden folders for unfinished output, and removal of those that killed processes left."""
+"""Hidden folders for unfinished output, and removal of the folders of killed processes."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Staging:
         self._lock = -1
         try:
             self._lock = _locked(self.path)
-        except BaseException:  # an interrupt, too: the folder must not stay
+        except BaseException:  # an interrupt, too: remove the folder
             self.discard()
             raise
 
@@ -79,7 +79,7 @@ def _free(folder: Path) -> bool:
         descriptor = os.open(folder / _LOCK, os.O_RDWR)
     except FileNotFoundError:
         return _is_old(folder)
-    except OSError:  # it is another user's
+    except OSError:  # it belongs to another user
         return False
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

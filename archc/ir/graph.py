@@ -165,7 +165,7 @@ class Graph:
     """
 
     renderer: ClassVar[Callable[[Graph], str] | None] = None
-    """Function that draws a graph as SVG for notebooks.  `archc.driver.views` sets it: drawing is above this room."""
+    """Function that draws a graph as SVG for notebooks; `archc.driver.graph_views` sets it."""
 
     def __init__(self, name: str, scope: Scope | None = None):
         self.name = name

@@ -20,7 +20,7 @@ from safetensors import safe_open
 import archc
 from archc.codegen.pipeline import Stage, emit, shared, split
 from archc.driver.compiled import Compiled
-from archc.driver.programs import load_module
+from archc.driver.emitted_programs import load_module
 from archc.interpreter.evaluate import evaluate
 from archc.ir.rewriter import Rewriter
 from archc.types.tensor_type import TensorType

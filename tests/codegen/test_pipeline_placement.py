@@ -15,7 +15,7 @@ import torch
 
 import archc
 from archc.driver.compiled import Compiled
-from archc.driver.programs import load_module
+from archc.driver.emitted_programs import load_module
 from tests.codegen.torch_modules import inputs_of
 from tests.pipeline_runs import models
 

@@ -16,10 +16,10 @@ from archc.codegen import onnx as onnx_runtime
 from archc.codegen.onnx import emit
 from archc.diagnostics import ArchcError
 from archc.driver.checking import check_agreement
-from archc.driver.lively import lively_factors, with_factors
-from archc.driver.programs import Programs
-from archc.driver.targets import write_weights
+from archc.driver.emitted_programs import Programs
+from archc.driver.graph_files import write_weights
 from archc.driver.tolerance import FLOORS
+from archc.driver.weight_scaling import scaling_factors, with_factors
 from archc.interpreter.evaluate import values
 from archc.passmanager.agreement import largest_error, spreads
 from archc.passmanager.calibration import Calibration
@@ -219,7 +219,7 @@ def test_scaled_layers_make_numbers_of_deviation_1() -> None:
     }"""
     graph = archc.compile(text).graph
     inputs = next(Calibration(graph).batches())
-    factors = lively_factors(graph, inputs)
+    factors = scaling_factors(graph, inputs)
     assert {path.partition(".")[0] for path in factors} == {"first", "last"}
     scaled = with_factors(graph, factors)
     for value, result in values(scaled, inputs):

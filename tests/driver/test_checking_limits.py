@@ -13,7 +13,7 @@ from onnx import numpy_helper
 import archc
 from archc.diagnostics import ArchcError
 from archc.driver.checking import check_agreement
-from archc.driver.programs import Programs
+from archc.driver.emitted_programs import Programs
 from archc.driver.tolerance import FLOORS, disturbed
 from archc.passmanager.agreement import largest_error
 from archc.passmanager.calibration import Calibration

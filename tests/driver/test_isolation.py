@@ -15,8 +15,8 @@ import archc
 from archc.cli import main
 from archc.diagnostics import ArchcError, error
 from archc.driver import budget
+from archc.driver.emitted_programs import TITLES, without
 from archc.driver.isolation import Ended, Tell, isolated
-from archc.driver.programs import TITLES, without
 from tests.cli.conftest import Run, run  # noqa: F401  a fixture
 
 pytestmark = pytest.mark.skipif(sys.platform in ("darwin", "win32"), reason="there the check runs in archc's process")
@@ -133,7 +133,7 @@ def hanging(*_: object) -> None:
 def test_a_module_that_hangs_or_is_killed(
     happens: Callable[..., None], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("archc.driver.programs._run_torch", happens)
+    monkeypatch.setattr("archc.driver.emitted_programs._run_torch", happens)
     monkeypatch.setattr(budget, "time_limit", lambda graph: 1.0)
     with pytest.raises(ArchcError) as caught:
         archc.compile(TEXT).write(tmp_path / "out", check=True)
@@ -166,7 +166,7 @@ def test_too_little_memory_is_no_fault_of_a_program(
         raise MemoryError
 
     monkeypatch.setattr(
-        "archc.driver.programs.load_module" if program == ".py" else "archc.codegen.onnx.run_tensors", scarce
+        "archc.driver.emitted_programs.load_module" if program == ".py" else "archc.codegen.onnx.run_tensors", scarce
     )
     (tmp_path / "m.arch").write_text(TEXT)
     assert main(["compile", str(tmp_path / "m.arch"), "-o", str(tmp_path / "out"), "--check"]) == 1

@@ -203,7 +203,7 @@ def test_files_to_keep_are_not_replaced(build: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "../escape", "a/b", "/etc/passwd"])
-def test_only_mere_names_are_written(build: Path, name: str) -> None:
+def test_only_names_without_folders_are_written(build: Path, name: str) -> None:
     with pytest.raises(ValueError, match="mere file name"), OutputFolder(build) as folder:
         folder.file(name)
     assert content(build) == OLD

@@ -18,15 +18,15 @@ from onnxruntime import InferenceSession
 import archc
 from archc.compiler import open_module
 from archc.diagnostics import ArchcError, Diagnostics
+from archc.driver.graph_files import write_weights
 from archc.driver.pipelines import parse_passes
-from archc.driver.targets import write_weights
 from archc.interpreter.evaluate import NodeFailure, evaluate, values
 from archc.ir.graph import Graph, Value
 from archc.passmanager import Pass
 from archc.passmanager.agreement import largest_error
 from archc.passmanager.calibration import Calibration
 from tests.fuzz import programs
-from tests.fuzz.data import Sizes, bind_lively, large_sizes, random_inputs, random_sizes
+from tests.fuzz.data import Sizes, bind_scaled_weights, large_sizes, random_inputs, random_sizes
 from tests.fuzz.rounding import Reference, reference, without_small_weights
 from tests.fuzz.tensors import shape_of, torch_dtype
 from tests.fuzz.training import compare_training
@@ -116,7 +116,7 @@ class _Check:
             graph = archc.parse(self.text)
         self.check_text("print", graph)
         with self.stage("weights"):
-            bind_lively(graph, self.seed)
+            bind_scaled_weights(graph, self.seed)
             write_weights(graph, weights)
         cases = self.cases("graph", graph)
         if self.wanted("plain"):

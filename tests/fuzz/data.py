@@ -21,7 +21,7 @@ Inputs = dict[str, torch.Tensor]
 Sizes = dict[str, int]
 
 
-def bind_lively(graph: Graph, seed: int) -> None:
+def bind_scaled_weights(graph: Graph, seed: int) -> None:
     """Bind fresh weights; random amounts are added to weights whose elements are all equal."""
     bind_fresh(graph, seed)
     assert graph.tensors is not None

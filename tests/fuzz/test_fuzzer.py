@@ -23,7 +23,7 @@ from archc.types.tensor_type import DType, TensorType
 from archc.weights.tensor import ArrayTensor
 from tests.fuzz import campaign, checks, programs
 from tests.fuzz.checks import check
-from tests.fuzz.data import bind_lively, random_inputs, random_sizes
+from tests.fuzz.data import bind_scaled_weights, random_inputs, random_sizes
 from tests.fuzz.minimize import minimized
 from tests.fuzz.models import LARGE, MOST_STEPS, random_model
 from tests.fuzz.operators import STRUCTURAL
@@ -129,7 +129,7 @@ def test_rounding_is_allowed_and_no_more(dtype: str) -> None:
     """A sum in another order passes, and an error of some hundred units in the last place does not."""
     text = f"model m {{ input x: {dtype}[N, 64]  output y = x -> sum(1)  output z = x -> argmax(1) }}"
     graph = archc.parse(text)
-    bind_lively(graph, 0)
+    bind_scaled_weights(graph, 0)
     inputs = random_inputs(graph, {"N": 5}, 0)
     assert inputs is not None
     found = reference(graph, inputs)
@@ -153,7 +153,7 @@ def test_a_long_sum_may_lose_more_digits() -> None:
 
 def test_an_index_that_depends_on_the_last_digit_may_be_either() -> None:
     graph = archc.parse("model m { input x: f32[N, 3]  output z = x * 0.1 -> argmax(1) }")
-    bind_lively(graph, 0)
+    bind_scaled_weights(graph, 0)
     next_to_one = torch.nextafter(torch.tensor(1.0), torch.tensor(2.0)).item()
     found = reference(graph, {"x": torch.tensor([[1.0, next_to_one, -1.0], [1.0, 2.0, 0.0]])})
     assert found.difference("z", torch.tensor([0, 1])) is None
@@ -176,7 +176,7 @@ def test_a_model_may_divide_by_a_weight_that_is_rounded_to_0() -> None:
     graph = archc.parse("model m { input x: f32[N, 3]  output y = x / (parameter((3,))) }")
     x = {"x": torch.ones(2, 3)}
     for weight, finite in (([1.0, -2.0, 0.001], False), ([1.0, -2.0, 0.1], True)):
-        bind_lively(graph, 0)
+        bind_scaled_weights(graph, 0)
         assert graph.tensors is not None
         graph.tensors.set(next(iter(graph.weights)), ArrayTensor(np.array(weight, np.float32)))
         assert bool(without_small_weights(graph, x)["y"].isfinite().all()) is finite

@@ -14,7 +14,7 @@ import archc
 from archc.analysis.coupling import Coupling
 from archc.codegen import onnx
 from archc.diagnostics import ArchcError
-from archc.driver.programs import load_module
+from archc.driver.emitted_programs import load_module
 from archc.interpreter.evaluate import evaluate
 from archc.operator.base import OperatorError
 from archc.ops.recurrent import Gru, Lstm, Rnn

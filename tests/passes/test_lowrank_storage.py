@@ -11,7 +11,7 @@ import torch
 
 import archc
 from archc.driver.binding import bind_fresh
-from archc.driver.programs import load_module
+from archc.driver.emitted_programs import load_module
 from archc.language.printing.printer import print_graph
 from archc.types.storage import LowRankStorage
 

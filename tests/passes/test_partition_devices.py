@@ -85,7 +85,7 @@ def test_slow_links_are_told_as_the_reason() -> None:
 
 def test_a_divided_model_is_not_divided_again() -> None:
     printed = archc.print_graph(archc.compile(MACHINES, passes="partition(2)").graph)
-    assert refused(printed, "partition(2)").code == "already-has_stages"
+    assert refused(printed, "partition(2)").code == "already-divided"
 
 
 def test_one_stage_leaves_the_model_alone() -> None:

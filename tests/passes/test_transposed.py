@@ -11,7 +11,7 @@ import torch
 import archc
 from archc.codegen.onnx import run
 from archc.driver.compiled import Compiled
-from archc.driver.programs import load_module
+from archc.driver.emitted_programs import load_module
 from archc.interpreter.evaluate import evaluate
 
 AUTOENCODER = """

@@ -23,7 +23,7 @@ import archc
 from archc.codegen import onnx
 from archc.diagnostics import Diagnostics, Source
 from archc.driver.compiled import Compiled
-from archc.driver.programs import load_module
+from archc.driver.emitted_programs import load_module
 from archc.interpreter.evaluate import evaluate
 from archc.interpreter.sample_inputs import random_inputs
 from archc.ir.graph import Graph

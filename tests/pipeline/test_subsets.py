@@ -14,8 +14,8 @@ import torch
 import archc
 from archc.codegen import onnx
 from archc.diagnostics import ArchcError
+from archc.driver.emitted_programs import load_module
 from archc.driver.pipelines import parse_passes
-from archc.driver.programs import load_module
 from archc.interpreter.evaluate import evaluate
 from archc.passmanager.agreement import largest_error
 from archc.passmanager.order import misplaced

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from archc.driver.compiled import Compiled
-from archc.driver.programs import load_module
+from archc.driver.emitted_programs import load_module
 from tests.pipeline_runs import models, worker
 from tests.pipeline_runs.processes import run_stages
 

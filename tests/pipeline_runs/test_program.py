@@ -19,7 +19,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from archc.driver.programs import load_module
+from archc.driver.emitted_programs import load_module
 from tests.pipeline_runs import models
 from tests.pipeline_runs.processes import PATIENCE, children, environment, started, wait_until_gone
 

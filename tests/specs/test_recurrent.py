@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 import archc
 from archc.codegen import onnx
-from archc.driver.programs import load_module
+from archc.driver.emitted_programs import load_module
 from archc.operator.registry import OPERATORS
 from tests.specs.named import NAMES
 from tests.specs.packages import folder_of

@@ -20,7 +20,7 @@ class Placement:
     """What an emitted module has to know of stages.
 
     Attributes:
-        stages: the stage of each node; None for a model that is not has_stages.
+        stages: the stage of each node; None for a model of one stage.
     """
 
     graph: Graph

@@ -1,9 +1,9 @@
-"""Weights under which signals live: for checks, and never for what is kept.
+"""Scaled copies of weights, for checks of networks whose initial weights attenuate the input.
 
-What PyTorch draws for a fresh layer makes its results smaller than what it receives.  Deep in a network nothing is left
-of the input then: the outputs are what the last biases make of them, and two programs agree whatever the early layers
-do.  Where that is so, the programs run once more, each layer scaled until its results have the standard deviation 1
-(Mishkin and Matas 2016, "All you need is a good init", without its orthogonal matrices).
+PyTorch initializes a layer so that its results are smaller than its operand.  In a deep network the outputs then depend
+on the last biases alone, and two programs agree whatever the early layers compute.  The check of such a network runs
+once more with each layer scaled until its results have the standard deviation 1 (Mishkin and Matas 2016, "All you need
+is a good init", without its orthogonal matrices).  The scaled weights are never part of the output.
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ if TYPE_CHECKING:
     import torch
 
 
-def lively_factors(graph: Graph, inputs: Mapping[str, torch.Tensor]) -> dict[str, float]:
-    """What to multiply weights with, by path: those of layers that are affine, and share no weight.
+def scaling_factors(graph: Graph, inputs: Mapping[str, torch.Tensor]) -> dict[str, float]:
+    """Factor of each weight by path, for affine layers that share no weight.
 
-    Such a layer's result grows as its weights do, biases among them; so one run of the graph finds all factors.
+    The result of such a layer is proportional to its weights and bias together, so one run of the graph gives all
+    factors.
     """
     from archc.interpreter.evaluate import values
 
@@ -43,14 +44,14 @@ def lively_factors(graph: Graph, inputs: Mapping[str, torch.Tensor]) -> dict[str
         deviation = float(result.double().std(correction=0))
         if not 0 < deviation < float("inf"):
             continue
-        result /= deviation  # in place: the layers behind it receive what it makes once it is scaled
+        result /= deviation  # in place: the next layers get the scaled result
         factors |= dict.fromkeys(paths, 1 / deviation)
     return factors
 
 
 def with_factors(graph: Graph, factors: Mapping[str, float]) -> Graph:
-    """The same graph with scaled weights, which are computed when they are read."""
-    assert graph.tensors is not None, "nothing without weights is checked"
+    """Copy of a graph with scaled weights, which are computed when they are read."""
+    assert graph.tensors is not None, "only models with weights are checked"
     made = copy.copy(graph)
     made.tensors = Weights(
         {
@@ -69,10 +70,10 @@ def _times(tensor: LazyTensor, factor: float) -> np.ndarray:
 
 
 def scaled_copies(files: Mapping[str, Path], factors: Mapping[str, float], folder: Path) -> dict[str, Path]:
-    """Programs copied into a folder, with scaled weights, wherever they hold them.
+    """Copy programs into a folder and scale their weights, in the .safetensors file and in the ONNX model.
 
     Args:
-        files: by suffix, `.py` and `.onnx`; the weights lie beside them.
+        files: paths by suffix, `.py` and `.onnx`; the weights are beside them.
     """
     copies = {suffix: folder / path.name for suffix, path in files.items()}
     for suffix, path in files.items():
@@ -87,7 +88,7 @@ def scaled_copies(files: Mapping[str, Path], factors: Mapping[str, float], folde
 
 
 def _scale_safetensors(path: Path, factors: Mapping[str, float]) -> None:
-    """Where ONNX finds tensors in this file, it finds them by their offsets: they stay."""
+    """Scale tensors in place: ONNX models refer to them by offset."""
     import numpy as np
 
     from archc.weights.safetensors import read

@@ -9,7 +9,7 @@ from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from archc.driver.emission import needs_weights, torch_source
-from archc.driver.targets import stored_tensors
+from archc.driver.graph_files import stored_tensors
 from archc.weights.dtype_conversion import to_torch
 
 if TYPE_CHECKING:

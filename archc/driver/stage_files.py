@@ -1,4 +1,4 @@
-"""Writing a model that is has_stages into stages: a module, weights and an ONNX model for each, and what runs them."""
+"""Files of a model in stages: module, weights and ONNX model of each stage, and the program that runs them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from archc.analysis.cost import cost
 from archc.codegen.pipeline import Stage, shared, split
-from archc.driver.targets import write_onnx, write_weights
+from archc.driver.graph_files import write_onnx, write_weights
 from archc.ir.stages import has_stages
 
 if TYPE_CHECKING:
@@ -20,51 +20,51 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Written:
-    """What was written of one stage: the files by suffix (`.py`, `.safetensors`, `.onnx`)."""
+class StageFiles:
+    """A stage and its files by suffix (`.py`, `.safetensors`, `.onnx`)."""
 
     stage: Stage
     files: Mapping[str, Path]
 
 
 @dataclass(frozen=True)
-class Pipeline:
-    """What was written of all stages.
+class PipelineFiles:
+    """Files of all stages.
 
     Attributes:
         program: the program that runs them, if there is one.
     """
 
-    stages: Sequence[Written] = ()
+    stages: Sequence[StageFiles] = ()
     program: Path | None = None
 
     @property
     def files(self) -> list[Path]:
-        """Every file."""
+        """Paths of all files."""
         found = [path for each in self.stages for path in each.files.values()]
         return found if self.program is None else [*found, self.program]
 
 
 def stages_of(compiled: Compilation) -> list[Stage]:
-    """The stages of a compiled model; none where it has only one."""
+    """Stages of a compiled model; an empty list for a model of one stage."""
     stages = split(compiled.graph) if has_stages(compiled.graph) else []
     return stages if len(stages) > 1 else []
 
 
 def write_stages(
     compiled: Compilation, out: OutputFolder, emit: Sequence[str], weights_file: Path, progress: Callable[[str], None]
-) -> Pipeline:
-    """Write the files of each stage, and the program that runs them; nothing for a model of one stage.
+) -> PipelineFiles:
+    """Write the files of each stage and the program that runs them; nothing for a model of one stage.
 
     Args:
-        weights_file: that of the whole model, written already.
+        weights_file: weights of the whole model, which are written already.
 
     Raises:
         ArchcError: a target cannot express a stage.
     """
     stages = stages_of(compiled) if {"torch", "onnx"} & set(emit) else []
     if not stages:
-        return Pipeline()
+        return PipelineFiles()
     compilation = _compilation(compiled, weights_file)
     written = []
     for stage in stages:
@@ -78,12 +78,12 @@ def write_stages(
         if "onnx" in emit:
             files[".onnx"] = out.file(f"{stage.name}.onnx")
             write_onnx(stage.graph, files[".onnx"], weights, offsets)
-        written.append(Written(stage, files))
+        written.append(StageFiles(stage, files))
     if "torch" not in emit:
-        return Pipeline(written)
+        return PipelineFiles(written)
     program = out.file(f"{compiled.name}_pipeline.py")
     program.write_text(_pipeline_source(compiled, stages, compilation), encoding="utf-8")
-    return Pipeline(written, program)
+    return PipelineFiles(written, program)
 
 
 def _pipeline_source(compiled: Compilation, stages: Sequence[Stage], compilation: str) -> str:
@@ -94,9 +94,9 @@ def _pipeline_source(compiled: Compilation, stages: Sequence[Stage], compilation
 
 
 def stage_sources(compiled: Compilation) -> dict[str, str]:
-    """The PyTorch modules of all stages and the program that runs them, by file name.
+    """Sources of all stages and of the program that runs them, by file name.
 
-    They do not tell their compile, since that hangs on the weights.
+    They lack the identifier of the compilation, which depends on the weights.
     """
     stages = stages_of(compiled)
     sources = {f"{stage.name}.py": _stage_source(compiled, stage, "") for stage in stages}
@@ -105,8 +105,8 @@ def stage_sources(compiled: Compilation) -> dict[str, str]:
     return sources
 
 
-def stages_report(pipeline: Pipeline, sizes: Mapping[str, int]) -> dict[str, Any]:
-    """The entries of `report.json` on stages, with costs at these sizes: none for an undivided model."""
+def stages_report(pipeline: PipelineFiles, sizes: Mapping[str, int]) -> dict[str, Any]:
+    """Entries of `report.json` on stages, with costs at these sizes; none for a model of one stage."""
     if not pipeline.stages:
         return {}
     copies = shared([each.stage for each in pipeline.stages])
@@ -116,7 +116,7 @@ def stages_report(pipeline: Pipeline, sizes: Mapping[str, int]) -> dict[str, Any
     }
 
 
-def _described(written: Written, sizes: Mapping[str, int]) -> dict[str, Any]:
+def _described(written: StageFiles, sizes: Mapping[str, int]) -> dict[str, Any]:
     graph = written.stage.graph
     return {
         "stage": written.stage.number,
@@ -140,7 +140,7 @@ def _stage_source(compiled: Compilation, stage: Stage, compilation: str) -> str:
 
 
 def _compilation(compiled: Compilation, weights_file: Path) -> str:
-    """What tells a compile from others: a hash of the text that the graph prints as, and of all weights."""
+    """Identifier of a compilation: a hash of the printed graph and of all weights."""
     from archc.language.printing.printer import print_graph
 
     with weights_file.open("rb") as stream:

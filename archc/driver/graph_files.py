@@ -1,4 +1,4 @@
-"""Writing one graph: its weights, and its ONNX model."""
+"""Files of one graph: its weights and its ONNX model."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from archc.weights.tensor import LazyTensor
 
 Offsets = Mapping[str, tuple[int, int]]
-"""Where each stored tensor stands in a file: offset and length in bytes."""
+"""Offset and length in bytes of each stored tensor in a file."""
 
 
 def write_weights(graph: Graph, path: Path, metadata: Mapping[str, str] | None = None) -> Offsets:
-    """Write the stored tensors of a graph, one at a time, as PyTorch's users of safetensors expect them."""
+    """Write the stored tensors of a graph to a .safetensors file, one at a time, with PyTorch's metadata."""
     return write(path, stored_tensors(graph), {"format": "pt", **(metadata or {})})
 
 
@@ -26,10 +26,10 @@ def write_onnx(graph: Graph, path: Path, weights_file: Path, offsets: Offsets) -
     """Write the ONNX model of a graph and check it.
 
     Args:
-        weights_file, offsets: the file that holds the weights, for a model that is too large to hold them itself.
+        weights_file, offsets: file of the weights, to which a model above the limit of protobuf refers.
 
     Raises:
-        ArchcError: ONNX cannot express the graph (`no-onnx-form`), or refuses what was made of it (`onnx-invalid`).
+        ArchcError: ONNX cannot express the graph (`no-onnx-form`), or its checker refuses the model (`onnx-invalid`).
     """
     from archc.codegen import onnx
 
@@ -39,13 +39,13 @@ def write_onnx(graph: Graph, path: Path, weights_file: Path, offsets: Offsets) -
     except onnx.InvalidModel as refusal:
         raise error(
             "onnx-invalid",
-            f"ONNX refuses the model that was made of `{graph.name}`: {refusal}",
+            f"ONNX refuses the model emitted for `{graph.name}`: {refusal}",
             help="leave the ONNX model out with `--emit torch,arch`",
         ) from None
 
 
 def stored_tensors(graph: Graph) -> dict[str, LazyTensor]:
-    """The stored tensors in the order of the layers, so that the file does not tell in which order passes made them."""
+    """Stored tensors in the order of the layers, independent of the order in which passes created them."""
     assert graph.tensors is not None
     weights = {path: graph.weights[path] for node in graph.nodes() for path in node.weights.values()}
     return {stored: graph.tensors[stored] for weight in weights.values() for stored in weight.tensors}

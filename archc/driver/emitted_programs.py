@@ -95,12 +95,12 @@ def _run_torch(path: Path, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tens
 
     try:
         module = load_module(path)
-        # A text may name devices that this machine does not have.
+        # The text may name devices that this machine lacks.
         model = module.load(devices=["cpu"] * len(module.DEVICES)) if hasattr(module, "DEVICES") else module.load()
         with torch.no_grad():
             results = model(*inputs)
     except MemoryError:
-        raise  # the command line reports it; the module is not at fault
+        raise  # the command line reports it
     except Exception as failure:
         raise _refusal("torch", "PyTorch cannot run the module", failure) from failure
     # A parameter that is an output requires gradients, whatever the mode.
@@ -136,7 +136,7 @@ def without(program: str) -> str:
 
 
 def load_module(path: Path) -> ModuleType:
-    """Import an emitted module from its file, leaving no trace in the folder or in `sys.modules`."""
+    """Import an emitted module from its file, without byte code and without an entry in `sys.modules`."""
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -149,7 +149,7 @@ def load_module(path: Path) -> ModuleType:
 
 
 def _unshared(path: Path, folder: Path) -> Path:
-    """Copy an ONNX model, with an initializer of its own for each use, dequantized or not; returns the path."""
+    """Copy an ONNX model with a separate initializer for each use, dequantized or not; return the path."""
     import onnx
 
     model = onnx.load(path, load_external_data=False)
@@ -175,7 +175,7 @@ def _unshared(path: Path, folder: Path) -> Path:
 
 
 def _part_decoders(graph: onnx.GraphProto, tensors: Collection[str]) -> None:
-    """Insert a `DequantizeLinear` of its own for each further use of a dequantized initializer."""
+    """Insert a separate `DequantizeLinear` for each further use of a dequantized initializer."""
     import onnx
 
     decoders = {
