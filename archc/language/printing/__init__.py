@@ -1,1 +1,1 @@
-"""Graph to text: the printer and its parts."""
+"""Printing: the text of a graph in the language."""

@@ -1,7 +1,7 @@
-"""The statements of one printed definition: which values get names, and what stands in one expression.
+"""Body of a printed definition: its statements, the names of values, and the nesting of expressions.
 
-A value that is used once and that nobody named stands where it is used; chains and sums arise by themselves.
-A name may be used again for the next value, as people write it, once the value that it had is not needed any more.
+A value with one use and without a name in the source is written at its use, so that chains and sums form.  A name is
+assigned again, as in `x = x -> relu`, once its previous value has no remaining use.
 """
 
 from __future__ import annotations
@@ -32,17 +32,18 @@ from archc.language.syntax import tree
 from archc.types.dims import symbols
 from archc.types.storage import Weight
 
-_DEEPEST = 4  # expressions within expressions; what goes deeper gets a name
+_DEEPEST = 4  # nested expressions; a deeper one is assigned to a name
 
 
 @dataclass(frozen=True)
 class PrintContext:
-    """What a definition is printed within.
+    """Program around a printed definition.
 
     Attributes:
-        weights: the graph's, by path.
-        names: what each definition is called; parameters: what it takes.
-        reserved: the names that no tensor may have.
+        weights: weights of the graph, by path.
+        names: printed name of each definition.
+        parameters: attributes of each definition.
+        reserved: names that no tensor may have.
     """
 
     weights: Mapping[str, Weight]
@@ -53,12 +54,14 @@ class PrintContext:
 
 @dataclass(eq=False)
 class PendingExpression:
-    """An expression in the making, of which it is not known yet where it will stand.
+    """Expression that is not written yet, since its place is not known.
 
     Attributes:
-        operands: what flows in; steps: what it flows through, one after the other (one alone for a formula).
-        local: for the tensor that it is, where it is only a name.
-        depth: how deeply expressions are nested in it.
+        operands: expressions of the operands of the first step.
+        steps: statements that are applied in order; a formula has exactly one.
+        form: syntax of the statements.
+        local: tensor of an expression that is only a name.
+        depth: nesting of the expression.
     """
 
     operands: list[PendingExpression] = field(default_factory=list)
@@ -69,7 +72,10 @@ class PendingExpression:
 
 
 class BodyPrinter:
-    """Lays out one definition."""
+    """Statements of one printed definition.
+
+    `written` has the statements of the definition in the order of the text, which is the order of elaboration.
+    """
 
     def __init__(self, definition: Definition, is_model: bool, context: PrintContext):
         self.definition, self.is_model = definition, is_model
@@ -89,19 +95,20 @@ class BodyPrinter:
         self.reserved = context.reserved | set(parameters.values) | counter | self.step_printer.declarable
         self.reserved |= set(parameters.sizes or ())
         self.reserved |= {name for lists in parameters.lists.values() for name in lists}
-        self.drafts: dict[Local, PendingExpression] = {}
+        self.pending: dict[Local, PendingExpression] = {}
         self.variables: dict[Local, str] = {}
-        self.holders: dict[str, Local] = {}
-        self.remaining: dict[Local, int] = {}
-        self.wanted: dict[Local, str | None] = {}  # names that the results of a loop's iteration should have
+        self.locals: dict[str, Local] = {}  # current tensor of each name
+        self.remaining_uses: dict[Local, int] = {}
+        self.wanted_names: dict[Local, str | None] = {}  # preferred names of the tensors that an iteration yields
         self.readers: dict[Local, Statement] = {}
         self.outputs = dict(zip(definition.outputs, definition.output_names))
         self.positions = {name: k for k, name in enumerate(definition.output_names) if name is not None}
         self.last_readers = _last_readers(definition)
-        self.headed: set[Loop] = set()
-        self.written: list[Apply | Use] = []  # in the order of the text, which is that of elaboration
+        self.loops_with_lists: set[Loop] = set()
+        self.written: list[Apply | Use] = []
 
     def statements(self) -> list[tree.Statement]:
+        """Statements of the definition, in order."""
         declared: set[str] = set()
         for local in self.definition.inputs:
             name = local.name if self.is_model and local.name is not None else self._choose(local.name)
@@ -110,7 +117,8 @@ class BodyPrinter:
         for local in self.definition.inputs:
             name = self.variables[local]
             if self.last_readers.get(local, -1) > self.positions.get(name, len(self.definition.outputs)):
-                self._bind(local, self._choose(None, local))  # an output takes its name before it is read
+                # An output takes the name before the last use of the input: copy the input to another name.
+                self._bind(local, self._choose(None, local))
                 self._emit([self.variables[local]], syntax_nodes.name(name))
         self._add_statements(self.definition.body)
         for local, output in zip(self.definition.outputs, self.definition.output_names):
@@ -123,6 +131,10 @@ class BodyPrinter:
         return self.body
 
     def _input_type(self, local: Local, declared: set[str]) -> tree.TypeExpression | None:
+        """Type in the declaration of an input; None if it has none.
+
+        `declared` is the set of sizes that earlier inputs declare.
+        """
         if self.is_model:
             return syntax_nodes.tensor_type(local.type, declared)
         if local.axes is None or self.parameters.sizes is None:
@@ -133,7 +145,7 @@ class BodyPrinter:
     # Values -----------------------------------------------------------------------------------------------
 
     def _add_statements(self, statements: Sequence[Statement]) -> None:
-        """Add statements to the body; what stands where it is used waits for its use."""
+        """Add statements to the body, or to `pending` if their result is written at its use."""
         for statement in statements:
             for local in read_by(statement):
                 self.readers[local] = statement
@@ -144,31 +156,33 @@ class BodyPrinter:
             if isinstance(statement, Recurrence):
                 self._scan(statement)
                 continue
-            draft = self._draft(statement)
-            if self._stands_where_used(statement):
+            expression = self._expression(statement)
+            if self._is_written_at_its_use(statement):
                 for local in statement.results:
-                    self.drafts[local] = draft
+                    self.pending[local] = expression
             else:
-                self._assign(statement.results, draft)
+                self._assign(statement.results, expression)
 
-    def _stands_where_used(self, step: Apply | Use) -> bool:
-        if any(local.uses != 1 or local in self.wanted for local in step.results):
+    def _is_written_at_its_use(self, step: Apply | Use) -> bool:
+        """Return whether the results of a statement are written at their use, without a name."""
+        if any(local.uses != 1 or local in self.wanted_names for local in step.results):
             return False
         if len(step.results) == 1:
             (local,) = step.results
             return local.name is None or (local.name == self.outputs.get(local))
-        # Several results stay together where all of them flow into the same step.
+        # Several results have no names if all of them are the operands of one chain step, in order.
         reader = self.readers.get(step.results[0])
         together = isinstance(reader, (Apply, Use)) and reader.operands == step.results and form(reader) == "step"
         return together and all(local.name is None for local in step.results)
 
-    def _draft(self, step: Apply | Use) -> PendingExpression:
+    def _expression(self, step: Apply | Use) -> PendingExpression:
+        """Expression of a statement; a chain step extends the chain of its only operand."""
         kind = form(step)
-        drafts = {self.drafts[local] for local in step.operands if local in self.drafts}
-        if len(step.operands) > 1 and len(drafts) == 1 and all(local in self.drafts for local in step.operands):
-            operands = list(drafts)  # the results of one step, as they are
+        pending = {self.pending[local] for local in step.operands if local in self.pending}
+        if len(step.operands) > 1 and len(pending) == 1 and all(local in self.pending for local in step.operands):
+            operands = list(pending)  # all results of one statement
             for local in step.operands:
-                del self.drafts[local]
+                del self.pending[local]
         else:
             operands = [self._operand(local) for local in step.operands]
         if kind == "step" and len(operands) == 1 and operands[0].form == "step" and operands[0].steps:
@@ -179,81 +193,95 @@ class BodyPrinter:
         return PendingExpression(operands, [step], kind, depth=depth)
 
     def _value_of(self, local: Local) -> tree.Expression:
-        """The expression of a tensor, to be written now."""
-        return self._finish(self.drafts.pop(local, PendingExpression(local=local)))
+        """Syntax of a tensor, written at this place."""
+        return self._finish(self.pending.pop(local, PendingExpression(local=local)))
 
     def _operand(self, local: Local) -> PendingExpression:
-        draft = self.drafts.pop(local, None)
-        if draft is not None and draft.depth >= _DEEPEST:
-            self._assign((local,), draft)
-            draft = None
-        return draft or PendingExpression(local=local)
+        """Pending expression of an operand; a deeply nested one is assigned to a name first."""
+        expression = self.pending.pop(local, None)
+        if expression is not None and expression.depth >= _DEEPEST:
+            self._assign((local,), expression)
+            expression = None
+        return expression or PendingExpression(local=local)
 
-    def _finish(self, draft: PendingExpression) -> tree.Expression:
-        """The expression, now that it is known where it stands; layers are named in the order of execution."""
-        if draft.local is not None:
-            self.remaining[draft.local] -= 1
-            return syntax_nodes.name(self.variables[draft.local])
-        operands = [self._finish(operand) for operand in draft.operands]
-        self.written += draft.steps
-        first, *others = draft.steps
-        if draft.form != "step":
+    def _finish(self, expression: PendingExpression) -> tree.Expression:
+        """Syntax of a pending expression at its final place.
+
+        Layers without labels get their names in the order of the text, so this is called in that order.
+        """
+        if expression.local is not None:
+            self.remaining_uses[expression.local] -= 1
+            return syntax_nodes.name(self.variables[expression.local])
+        operands = [self._finish(operand) for operand in expression.operands]
+        self.written += expression.steps
+        first, *others = expression.steps
+        if expression.form != "step":
             assert isinstance(first, Apply)
-            return self.step_printer.formula(first, draft.form, operands)
+            return self.step_printer.formula(first, expression.form, operands)
         if not operands:
             source, steps = self.step_printer.source(first), others
         else:
             source = operands[0] if len(operands) == 1 else tree.Tuple(NOWHERE, tuple(operands))
-            steps = draft.steps
+            steps = expression.steps
         if not steps:
             return source
         return tree.Chain(NOWHERE, source, tuple(self.step_printer.chain_step(step) for step in steps))
 
     # Names ------------------------------------------------------------------------------------------------
 
-    def _assign(self, locals_: Sequence[Local], draft: PendingExpression) -> None:
-        value = self._finish(draft)
-        # Names that a loop hands on come first: another result would take them for itself.
+    def _assign(self, locals_: Sequence[Local], expression: PendingExpression) -> None:
+        """Add an assignment of an expression to names for its results."""
+        value = self._finish(expression)
+        # Names of loop-carried tensors are chosen first, so that another result does not take them.
         names: dict[Local, str] = {}
-        for local in sorted(locals_, key=lambda local: local not in self.wanted):
-            names[local] = self._choose(self.wanted.get(local, local.name), local, list(names.values()))
+        for local in sorted(locals_, key=lambda local: local not in self.wanted_names):
+            names[local] = self._choose(self.wanted_names.get(local, local.name), local, list(names.values()))
         for local in locals_:
             self._bind(local, names[local])
         self._emit([names[local] for local in locals_], value)
 
     def _emit(self, targets: Iterable[str], value: tree.Expression) -> None:
+        """Add an assignment to the body."""
         self.body.append(tree.Assign(NOWHERE, tuple(syntax_nodes.name(target) for target in targets), value))
 
     def _bind(self, local: Local, name: str, uses: int | None = None) -> None:
-        """Let a name stand for a tensor from now on."""
+        """Bind a name to a tensor, which has the given number of uses left."""
         self.variables[local] = name
-        self.holders[name] = local
-        self.remaining[local] = local.uses if uses is None else uses
+        self.locals[name] = local
+        self.remaining_uses[local] = local.uses if uses is None else uses
 
     def _choose(self, wanted: str | None, local: Local | None = None, besides: Sequence[str] = ()) -> str:
-        """The name that is wanted, or one like it, if what it stands for now is not needed any more."""
+        """Free name for a tensor: the wanted one, or a similar one.
+
+        A name is free if its current tensor has no remaining use, and if no output takes the name before the last use
+        of `local`.
+
+        Args:
+            besides: names that are not free.
+        """
         for name in _candidates(wanted):
-            holder = self.holders.get(name)
-            if name in besides or name in self.reserved or (holder is not None and self.remaining[holder]):
+            current = self.locals.get(name)
+            if name in besides or name in self.reserved or (current is not None and self.remaining_uses[current]):
                 continue
-            # Outputs are printed one after the other, and each takes its name: from then on, nobody may read another.
+            # Each output statement binds its name, and a later output may still read the tensor.
             if self.last_readers.get(local, -1) > self.positions.get(name, len(self.definition.outputs)):
                 continue
             return name
-        raise AssertionError("candidates do not end")
+        raise AssertionError("the candidates are infinite")
 
     # Loops ------------------------------------------------------------------------------------------------
 
     def _loop(self, loop: Loop) -> None:
+        """Add a loop: the statements of its first iteration, with lists for the attributes that differ."""
         self.step_printer.enter(loop)
         names = [self._enter(loop, position) for position in range(len(loop.carried))]
         variable, limits = self._header(loop)
         outside, self.body = self.body, []
         start = len(self.written)
         for position, (local, name) in reversed(list(enumerate(zip(loop.yields[0], names)))):
-            self.wanted[local] = local.name if _overlap(loop, position) else name
+            self.wanted_names[local] = local.name if _overlap(loop, position) else name
         self._add_statements(loop.iterations[0])
-        self._hand_on(loop.yields[0], names)
+        self._assign_yields(loop.yields[0], names)
         outside.append(tree.For(NOWHERE, variable, limits, tuple(self.body)))
         self.body = outside
         self._repeat(loop, self.written[start:])
@@ -261,33 +289,33 @@ class BodyPrinter:
         for iteration in loop.iterations[1:]:
             for local in (local for step in iteration for local in reads_of(step)):
                 if local in self.variables:
-                    self.remaining[local] -= 1
+                    self.remaining_uses[local] -= 1
         for local, name in zip(loop.results, names):
             self._bind(local, name)
 
     def _repeat(self, loop: Loop, written: Sequence[Apply | Use]) -> None:
-        """Add a loop's other iterations to `written`, in the order of the first."""
+        """Add the other iterations of a loop to `written`, in the order of the first."""
         first = list(executed(loop.iterations[0]))
         for iteration in loop.iterations[1:]:
             alike = dict(zip(first, executed(iteration), strict=True))
             self.written += (alike[step] for step in written if step in alike)
 
     def _header(self, loop: Loop) -> tuple[tree.Name, tree.RangeExpression]:
-        """The variable and the limits of a loop; the lists that it takes values from are written once."""
-        if loop not in self.headed:
-            self.headed.add(loop)
+        """Variable and range of a loop; adds the lists that the loop indexes, if they are not written yet."""
+        if loop not in self.loops_with_lists:
+            self.loops_with_lists.add(loop)
             for name, values in self.parameters.lists[loop].items():
                 self.body.append(tree.Let(NOWHERE, syntax_nodes.name(name), syntax_nodes.value(values)))
         limits = tree.RangeExpression(NOWHERE, syntax_nodes.value(loop.first), self.parameters.ends[loop])
         return syntax_nodes.name(self.parameters.variable), limits
 
     def _enter(self, loop: Loop, position: int) -> str:
-        """The name of a tensor that changes from iteration to iteration, given its first value."""
+        """Name of a loop-carried tensor; adds the assignment of its initial value, unless the name has that value."""
         first, inside = loop.carried[position], loop.parameters[0][position]
         wanted = None if _overlap(loop, position) else inside.name or loop.results[position].name
         known = self.variables.get(first)
         value = self._value_of(first)
-        free = known is not None and not self.remaining[first]
+        free = known is not None and not self.remaining_uses[first]
         if known is not None and free and (wanted == known or (wanted is None and first not in self.definition.inputs)):
             self._bind(inside, known)
             return known
@@ -297,17 +325,17 @@ class BodyPrinter:
             self._emit([name], value)
         return name
 
-    def _hand_on(self, yields: Sequence[Local], names: Sequence[str]) -> None:
-        """At the end of an iteration, give each tensor that changes its new value."""
+    def _assign_yields(self, yields: Sequence[Local], names: Sequence[str]) -> None:
+        """Assign the yielded tensors to the names of the loop-carried ones, at the end of an iteration."""
         for local in yields:
-            if local in self.drafts:  # it comes from outside, where nobody else wanted it
-                self._assign((local,), self.drafts.pop(local))
+            if local in self.pending:  # a value from outside the loop, with this as its only use
+                self._assign((local,), self.pending.pop(local))
         moves = {name: self.variables[local] for local, name in zip(yields, names) if self.variables[local] != name}
         for local in yields:
-            self.remaining[local] -= 1
+            self.remaining_uses[local] -= 1
         targets = list(moves)
         if any(own in targets[:position] for position, own in enumerate(moves.values())):
-            # One after the other, it would be overwritten before it is read.
+            # Consecutive assignments would overwrite a name before it is read: assign a tuple.
             self._emit(targets, tree.Tuple(NOWHERE, tuple(map(syntax_nodes.name, moves.values()))))
             return
         for name, own in moves.items():
@@ -316,7 +344,7 @@ class BodyPrinter:
     # Scans ------------------------------------------------------------------------------------------------
 
     def _scan(self, scan: Recurrence) -> None:
-        """Add the statement of a scan to a definition."""
+        """Add a scan."""
         parts: list[tree.ScanSequence | tree.ScanState] = []
         sequences = [self._value_of(local) for local in scan.sequences]
         starts = [self._value_of(local) for local in scan.first_states]
@@ -331,16 +359,16 @@ class BodyPrinter:
         for local, name in zip(scan.items, names):
             self._bind(local, name)
         for local, name in zip(scan.states, states):
-            self._bind(local, name, local.uses - 1)  # the end of the step reads it too, which is no text
+            self._bind(local, name, local.uses - 1)  # one use is the end of the iteration, which has no text
         self.written.append(scan.enter)
         outside, self.body = self.body, []
         for local, name, state in reversed(list(zip(scan.next_states, states, scan.states))):
-            self.wanted[local] = local.name if _reads_later(scan, local, state) else name
+            self.wanted_names[local] = local.name if _reads_later(scan, local, state) else name
         for local in scan.kept:
             self.readers[local] = scan.exit
         self._add_statements(scan.body)
         self._yields(scan, states)
-        self._hand_on(scan.next_states, states)
+        self._assign_yields(scan.next_states, states)
         self.written.append(scan.exit)
         outside.append(tree.ScanStatement(NOWHERE, tuple(parts), tuple(self.body)))
         self.body = outside
@@ -348,7 +376,7 @@ class BodyPrinter:
             self._bind(local, name)
 
     def _yields(self, scan: Recurrence, states: list[str]) -> None:
-        """Add what is kept of a step; the names that it is kept under are taken from then on."""
+        """Add the `yield` statements of a scan, and bind the names of its sequence results."""
         taken: list[str] = []
         for kept, stacked in zip(scan.kept, scan.stacked):
             value = self._value_of(kept)
@@ -360,17 +388,17 @@ class BodyPrinter:
 
 
 def _overlap(loop: Loop, position: int) -> bool:
-    """Whether an iteration still reads the old value of a tensor when the new one is made: they need two names."""
+    """Return whether an iteration reads a loop-carried tensor after computing its new value: they need two names."""
     old, new = loop.parameters[0][position], loop.yields[0][position]
     made = next(number for number, step in enumerate(loop.iterations[0]) if new in step.results)
     return any(old is local for step in loop.iterations[0][made + 1 :] for local in reads_of(step))
 
 
 def _last_readers(definition: Definition) -> dict[Local | None, int]:
-    """The last output whose expression may read each tensor by its name; tensors that none reads are left out."""
+    """Position of the last output whose expression may read each tensor by name; others are left out."""
     last: dict[Local | None, int] = {local: position for position, local in enumerate(definition.outputs)}
     for step in reversed(definition.body):
-        # A result that is used once may stand in an output's expression, and with it all that it is made of.
+        # A result with one use may be part of an output's expression, and so may its operands.
         if isinstance(step, (Loop, Recurrence)) or any(local.uses != 1 for local in step.results):
             continue
         reached = max((last.get(local, -1) for local in step.results), default=-1)
@@ -380,11 +408,12 @@ def _last_readers(definition: Definition) -> dict[Local | None, int]:
 
 
 def _bounded(local: Local) -> set[str]:
-    """The names of a type's sizes: an output repeats no bounds."""
+    """Symbols of a tensor's type, whose bounds an output does not repeat."""
     return {name for dim in local.type.shape for name in symbols(dim)}
 
 
 def _candidates(wanted: str | None) -> Iterator[str]:
+    """Names for a tensor in the order of preference, without end."""
     if (
         wanted is not None
         and re.fullmatch(r"[A-Za-z]\w*|_[A-Za-z0-9]\w*", wanted, re.ASCII)
@@ -397,15 +426,16 @@ def _candidates(wanted: str | None) -> Iterator[str]:
 
 
 def _reads_later(scan: Recurrence, new: Local, old: Local) -> bool:
-    """Whether a step still reads the old value of a state when the new one is made: they need two names."""
+    """Return whether a scan reads the old value of a state after computing the new one: they need two names."""
     made = next((number for number, step in enumerate(scan.body) if new in step.results), None)
-    if made is None:  # it is the value of another state, or comes from outside
+    if made is None:  # the value of another state, or from outside the scan
         return True
     read = [local for step in scan.body[made + 1 :] for local in _read(step)]
     return old in read or old in scan.kept or any(other is old for other in scan.next_states)
 
 
 def _read(statement: Statement) -> Iterator[Local]:
+    """Tensors that a statement reads, including its inner statements."""
     yield from read_by(statement)
     for body in getattr(statement, "bodies", ()):
         for inner in body:

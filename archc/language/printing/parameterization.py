@@ -1,4 +1,4 @@
-"""What a printed block takes as attributes: whatever differs between its instances, and the sizes that it mentions."""
+"""Parameterization of printed blocks: attributes for values that differ between instances, and for sizes."""
 
 from __future__ import annotations
 
@@ -19,26 +19,27 @@ from archc.operator.base import Operator
 from archc.types.attributes import attributes
 from archc.types.dims import SymbolicDim, symbol, symbols
 
-_ON_ONE_LINE = 4  # so many attributes, and a use of a block has about room in a line
+_ON_ONE_LINE = 4  # attributes with which the use of a block usually fits on one line
 
 Row = Sequence[Any]
-"""A value for each instance of a definition."""
+"""Values of the instances of a definition."""
 
 
 @dataclass(eq=False)
 class Parameters:
-    """The attributes of one printed definition.
+    """Attributes of one printed definition.
 
     Attributes:
-        values: the value for each instance, by the attribute's name; those with defaults are the last.
-        defaults: the value of attributes that uses may leave out.
-        given: for each statement, what stands for the attributes that are not simply the values at hand.
-        lists: for each loop, the values that change from iteration to iteration, by the name of the list.
-        ends: for each loop, the number before which its variable stops.
-        variable: the name that counts the iterations of loops.
-        sizes: the value for each instance of the sizes that the inputs' types name; None where no types are written,
-            since a name would hide what the body means by it.
-        operators: operators whose attributes refer to sizes, with the definition's own names for these.
+        values: values of the instances, by attribute; attributes with defaults come last.
+        defaults: defaults of attributes.
+        given: for each statement, expressions by attribute: for an operator, those that are not literals; for a block,
+            those that are not defaults.
+        lists: for each loop, values by iteration, by the name of the list.
+        ends: for each loop, the end of its range, which is exclusive.
+        variable: name of the loop variable.
+        sizes: values of the instances for each size that the types of the inputs name.  None if the inputs have no
+            types, because a size would hide another name in the body.
+        operators: operators whose attributes refer to sizes, with the names of these in the definition.
     """
 
     values: dict[str, tuple[Any, ...]] = field(default_factory=dict)
@@ -51,12 +52,12 @@ class Parameters:
     operators: dict[Apply, Operator] = field(default_factory=dict)
 
     def operator(self, step: Apply) -> Operator:
-        """The operator of a statement, with the definition's own names for sizes."""
+        """Operator of a statement, with the names of sizes in the definition."""
         return self.operators.get(step, step.nodes[0].op)
 
 
 def parameterize(program: Program, reserved: frozenset[str]) -> dict[Definition, Parameters]:
-    """The attributes of every definition; no name is among those reserved."""
+    """Attributes of every definition of a program; their names are not in `reserved`."""
     found: dict[Definition, Parameters] = {}
     for definition in program.definitions:
         found[definition] = _Parameterizer(definition, found, reserved).run()
@@ -64,6 +65,8 @@ def parameterize(program: Program, reserved: frozenset[str]) -> dict[Definition,
 
 
 class _Parameterizer:
+    """Parameterization of one definition, after those that it uses (`inner`)."""
+
     def __init__(self, definition: Definition, inner: Mapping[Definition, Parameters], reserved: frozenset[str]):
         self.definition, self.inner, self.reserved = definition, inner, reserved
         self.found = Parameters()
@@ -71,6 +74,7 @@ class _Parameterizer:
         self.size_names: dict[str, str] = {}
 
     def run(self) -> Parameters:
+        """Attributes of the definition."""
         unroll(self.definition, self._lengthy_loops())
         mentioned = self._mentioned()
         if self._can_name_sizes(mentioned):
@@ -93,7 +97,7 @@ class _Parameterizer:
         return self.found
 
     def _lengthy_loops(self) -> set[Loop]:
-        """The loops that would take more lines than their iterations, for the lists of values that they need."""
+        """Loops that would need more lines than their iterations, because of their lists of values."""
         lists: Counter[Loop] = Counter()
         lines: Counter[Loop] = Counter()
         for steps, loop in self._statements():
@@ -102,7 +106,7 @@ class _Parameterizer:
             given = 0
             for name, rows, _ in self._attributes(steps):
                 if not all(same(list(row), list(rows[0])) for row in rows):
-                    # A list of lists is worse, and comes where the block is used.
+                    # A list for each instance becomes an attribute, and the uses of the block have the lists.
                     lists[loop] += 1 if all(same(list(row), [row[0]] * len(row)) for row in rows) else 3
                 use = steps[0]
                 given += isinstance(use, Use) and not self._is_default(use, name, rows[0][0])
@@ -110,7 +114,7 @@ class _Parameterizer:
         return {loop for loop in lines if lists[loop] and 1 + lists[loop] + lines[loop] >= loop.count * lines[loop]}
 
     def _statements(self) -> Iterable[tuple[Sequence[Apply | Use], Loop | None]]:
-        """What is one statement in the text: the same one of each iteration of a loop, or one alone."""
+        """Statements by their place in the text: one of each iteration with the loop, or a single one with None."""
         for statement in innermost(self.definition.body):
             if isinstance(statement, Loop):
                 yield from ((steps, statement) for steps in zip(*map(flat, statement.iterations)))
@@ -120,7 +124,7 @@ class _Parameterizer:
     # Sizes ------------------------------------------------------------------------------------------------
 
     def _mentioned(self) -> dict[str, SymbolicDim]:
-        """The sizes in attributes, by the definition's names for them; see `archc.codegen.outline.own_sizes`."""
+        """Sizes in attributes, by their names in the definition; see `archc.codegen.outline.own_sizes`."""
         found: dict[str, SymbolicDim] = {}
         for steps, _ in self._statements():
             for _, rows, _ in self._attributes(steps):
@@ -128,7 +132,7 @@ class _Parameterizer:
         return found
 
     def _can_name_sizes(self, mentioned: Mapping[str, SymbolicDim]) -> bool:
-        """Whether the names that the inputs' types give to sizes mean nothing else in the body."""
+        """Return whether the names of sizes in the types of the inputs have no other meaning in the body."""
         scopes = self.definition.scopes
         return all(
             name not in self.taken
@@ -137,7 +141,7 @@ class _Parameterizer:
         )
 
     def _name_sizes(self, mentioned: Mapping[str, SymbolicDim]) -> dict[str, tuple[Any, ...]]:
-        """Choose names for the sizes in the body; returns the values that instances must give, by name."""
+        """Choose names for the sizes in the body; returns those that are attributes, with the instances' values."""
         scopes = self.definition.scopes
         if scopes[0].parent is None:  # the model's inputs declare its sizes
             self.taken |= mentioned.keys()
@@ -154,20 +158,21 @@ class _Parameterizer:
         return handed
 
     def _in_own_sizes(self, value: Any, instance: int) -> Any:
-        """A value of an instance, rewritten with the definition's own names for sizes."""
+        """Value of an instance, rewritten with the names of sizes in the definition."""
         scope = self.definition.scopes[instance]
         if scope.parent is None:
             return value
         return renamed(in_own_sizes(value, sizes_of(scope)), self.size_names)
 
     def _end(self, loop: Loop) -> tree.Expression:
+        """End of the range of a loop; an attribute if it differs between instances."""
         ends = tuple(loop.first + count for count in loop.counts)
         if all(end == ends[0] for end in ends):
             return syntax_nodes.value(ends[0])
         return syntax_nodes.name(self._parameter("depth", loop.lists[0].rpartition(".")[2], ends))
 
     def _step(self, steps: Sequence[Apply | Use], loop: Loop | None) -> None:
-        """Parameterize what is one statement in the text."""
+        """Parameterize one statement of the text; `steps` has it for each iteration."""
         first = steps[0]
         if loop is not None:
             self.found.lists.setdefault(loop, {})
@@ -191,15 +196,20 @@ class _Parameterizer:
                 given[name] = self._varying(name, prefix, values, loop)
 
     def _is_default(self, use: Use, name: str, value: Any) -> bool:
+        """Return whether a value is the default of a block's attribute."""
         defaults = self.inner[use.definition].defaults
         return name in defaults and same(defaults[name], value)
 
     def _attributes(self, steps: Sequence[Apply | Use]) -> Iterable[tuple[str, list[Row], list[Row]]]:
-        """Each attribute with its values by iteration and instance: with the definition's own sizes, and as given."""
+        """Attributes of a statement, with two tables of values by iteration and instance.
+
+        The first has the names of sizes in the definition, the second the original values.
+        """
         for name, values in self._values(steps):
             yield name, [[self._in_own_sizes(value, k) for k, value in enumerate(row)] for row in values], values
 
     def _values(self, steps: Sequence[Apply | Use]) -> Iterable[tuple[str, list[Row]]]:
+        """Attributes of a statement, with their values by iteration and instance."""
         first = steps[0]
         if isinstance(first, Apply):
             for info in attributes(type(first.nodes[0].op)):
@@ -212,6 +222,7 @@ class _Parameterizer:
             yield name, [[values[instance] for instance in s.instances] for s in steps if isinstance(s, Use)]
 
     def _varying(self, name: str, prefix: str, rows: list[Row], loop: Loop | None) -> tree.Expression:
+        """Expression for an attribute whose values differ: an attribute of the block, or an element of a list."""
         if all(list(row) == list(rows[0]) for row in rows):
             return self._multiple(name, tuple(rows[0])) or syntax_nodes.name(
                 self._parameter(name, prefix, tuple(rows[0]))
@@ -233,7 +244,7 @@ class _Parameterizer:
         return tree.IndexExpression(syntax_nodes.NOWHERE, syntax_nodes.name(found), (number,))
 
     def _multiple(self, wanted: str, values: Row) -> tree.Expression | None:
-        """`4 * channels`, where values are that and no attribute of the block's own."""
+        """Multiple of another attribute, `4 * channels`; None if the values are none or have an attribute."""
         if stands_for(self.definition, parameter_name(self.definition, values, wanted), values):
             return None
         multiple = multiple_of(self.definition, values)
@@ -245,7 +256,8 @@ class _Parameterizer:
         return tree.BinaryExpression(syntax_nodes.NOWHERE, "//", base, syntax_nodes.value(-multiple.factor))
 
     def _parameter(self, name: str, prefix: str, values: tuple[Any, ...]) -> str:
-        # What is always equal is one attribute; so the names do not depend on how many the text had for it.
+        """Name of the attribute, or size, that has the given values; adds an attribute if there is none."""
+        # Values that are equal in all instances share one attribute, however many the source had.
         for known, own in self.found.values.items():
             if same(own, values):
                 return known
@@ -258,7 +270,7 @@ class _Parameterizer:
         return chosen
 
     def _free(self, *candidates: str) -> str:
-        """The first candidate that is a name and means nothing else here, or the last one with a number."""
+        """First candidate that is a free name, or the last candidate with a number; marks it as taken."""
         possible = [name for name in candidates if not name.startswith("_") and not name[:1].isdigit()]
         possible += [f"{possible[-1] if possible else 'value'}_{number}" for number in range(2, len(self.taken) + 4)]
         free = (name for name in possible if name not in self.taken and name not in self.reserved)
@@ -268,7 +280,7 @@ class _Parameterizer:
 
 
 def _note_sizes(value: Any, found: dict[str, SymbolicDim]) -> None:
-    """Add the symbolic sizes in a value to `found`; a name of the model's maps to the symbol that it has there."""
+    """Add the symbols in a value to `found`; a marked name of the model (`MODEL`) maps to the model's symbol."""
     if isinstance(value, SymbolicDim):
         for own in symbols(value).values():
             found.setdefault(own.name, symbol(own.name.removeprefix(MODEL), own.maximum))
@@ -281,7 +293,7 @@ def _note_sizes(value: Any, found: dict[str, SymbolicDim]) -> None:
 
 
 def innermost(body: Iterable[Statement]) -> Iterator[Apply | Use | Loop]:
-    """The statements of a body, those of a scan's steps in its place."""
+    """Statements of a body; a scan is replaced by the statements in it."""
     for statement in body:
         if isinstance(statement, Recurrence):
             yield from innermost(statement.body)
@@ -290,19 +302,19 @@ def innermost(body: Iterable[Statement]) -> Iterator[Apply | Use | Loop]:
 
 
 def flat(iteration: Iterable[Statement]) -> Iterator[Apply | Use]:
-    """The statements of a loop's iteration, those of a scan's steps in its place."""
+    """Statements of an iteration of a loop; a scan is replaced by the statements in it."""
     for statement in innermost(iteration):
-        assert not isinstance(statement, Loop), "no loop is in another"
+        assert not isinstance(statement, Loop), "loops do not nest"
         yield statement
 
 
 def is_declared(step: Apply | Use) -> bool:
-    """Return whether a layer has a declaration: it is used again, or it is a block without operands."""
+    """Return whether a layer needs a declaration: it has several uses, or it is a block without operands."""
     return step.member is not None and (step.member.shared or (isinstance(step, Use) and not step.operands))
 
 
 def _declarable(definition: Definition) -> Iterable[str]:
-    """The names that layers begin with which have to be declared, or whose weights others use."""
+    """First parts of the paths of layers that are declared, or whose weights other layers use."""
     for statement in innermost(definition.body):
         for step in flat(statement.iterations[0]) if isinstance(statement, Loop) else (statement,):
             if step.member is not None and is_declared(step):

@@ -1,4 +1,4 @@
-"""A graph as text: the blocks, loops and names of what it was made from, as far as passes left them."""
+"""Graph printer: the text of a graph, with the blocks, loops and names of its source as far as passes keep them."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from archc.types.storage import STORAGES
 from archc.types.tensor_type import DType
 
 _MOST_ORDERS = 5
-"""Limit on the orders that are tried; two are enough unless a new order makes new loops."""
+"""Limit on the orders that are tried; two are enough unless a new order leads to new loops."""
 
 
 def print_graph(graph: Graph) -> str:
-    """The text of a graph: elaborating it gives an equal graph, which prints the same.
+    """Text of a graph; elaborating it gives an equal graph, which has the same text.
 
-    An expression is written where its value is used, so the text may have another order than the graph.  Names, loops
-    and the order of blocks depend on the order of nodes, so the graph is printed again in the order of the text until
-    both orders agree.
+    A value is written at its use, so the order of the text may differ from the order of the nodes.  Names, loops and
+    the order of blocks depend on the latter.  Therefore the graph is printed again in the order of the text until both
+    orders agree.
     """
     order: dict[Node, Order] = {}
     for _ in range(_MOST_ORDERS):
@@ -41,13 +41,13 @@ def print_graph(graph: Graph) -> str:
 
 
 def _write(graph: Graph, program: Program) -> tuple[str, dict[Definition, list[Apply | Use]]]:
-    """The text of a program, and the statements of each definition in the order of the text."""
+    """Text of a program, and the statements of each definition in the order of the text."""
     words = keywords() | frozenset(keyword.kwlist) | {"self"}
-    meanings = frozenset((*OPERATORS, *STORAGES, *DType.__members__, *FUNCTIONS))
-    names = {definition: _block_name(definition.name, words | meanings) for definition in program.definitions[:-1]}
+    builtins = frozenset((*OPERATORS, *STORAGES, *DType.__members__, *FUNCTIONS))
+    names = {definition: _block_name(definition.name, words | builtins) for definition in program.definitions[:-1]}
     names[program.model] = graph.name
     sizes = {name for value in graph.inputs for dim in value.type.shape for name in symbols(dim)}
-    reserved = words | meanings | frozenset(names.values())
+    reserved = words | builtins | frozenset(names.values())
     parameters = parameterize(program, words | sizes)
     context = PrintContext(graph.weights, names, parameters, reserved | sizes)
     texts: list[str] = []
@@ -64,7 +64,7 @@ def _write(graph: Graph, program: Program) -> tuple[str, dict[Definition, list[A
 
 
 def _block_name(name: str, taken: frozenset[str]) -> str:
-    """The name of a block; the operator that may share it is needed under its own."""
+    """Printed name of a block, which must differ from keywords, operators and functions."""
     return f"{name}_block" if name in taken else name
 
 
@@ -75,11 +75,12 @@ def _text(
     parameters: Parameters,
     body: list[tree.Statement],
 ) -> str:
+    """Text of a definition, with its documentation as a comment above."""
     defaults = {attribute: syntax_nodes.value(value) for attribute, value in parameters.defaults.items()}
-    heads = tuple(
+    attributes = tuple(
         tree.Attribute(syntax_nodes.NOWHERE, syntax_nodes.name(attribute), defaults.get(attribute))
         for attribute in parameters.values
     )
-    item = tree.Definition(syntax_nodes.NOWHERE, kind, syntax_nodes.name(name), heads, tuple(body))
+    item = tree.Definition(syntax_nodes.NOWHERE, kind, syntax_nodes.name(name), attributes, tuple(body))
     text = format_file(tree.File(syntax_nodes.NOWHERE, syntax_nodes.NOWHERE.source, (item,), ()))
     return "".join(f"# {line}".rstrip() + "\n" for line in definition.doc.splitlines()) + text

@@ -1,4 +1,4 @@
-"""StepPrinter, formulas and declarations of layers: what a single statement of a program looks like in the text."""
+"""Syntax of single statements: chain steps, formulas, and declarations of layers."""
 
 from __future__ import annotations
 
@@ -17,11 +17,14 @@ from archc.operator.table import snake_case
 from archc.types.storage import Dense, Weight
 
 Step = Apply | Use
+"""Statement of an outlined program, except loops and scans."""
+
 Form = Literal["step"] | Kind
+"""Syntax of a statement: a chain step, or a kind of formula."""
 
 
 def form(step: Step) -> Form:
-    """How a statement is written: `x -> relu`, `a + b`, `-a`, `x[:, 0]`."""
+    """Form of a statement: `x -> relu`, `a + b`, `-a` or `x[:, 0]`."""
     if isinstance(step, Use) or step.member is not None:
         return "step"
     return formula_of(step.nodes[0].op) or "step"
@@ -29,17 +32,19 @@ def form(step: Step) -> Form:
 
 @dataclass(frozen=True, eq=False)
 class Column:
-    """The same statement of all iterations of a loop, where it is another element of a list in each: `l[i]`."""
+    """Same statement of all iterations of a loop, with a different element of a list of layers in each: `l[i]`."""
 
     loop: Loop
     steps: tuple[Step, ...]
 
     @property
     def names(self) -> tuple[str, ...]:
+        """Names of the layers, by iteration."""
         return tuple(step.member.name for step in self.steps if step.member is not None)
 
 
 def columns_of(loop: Loop) -> Iterator[Column]:
+    """Statements of a loop that apply a different layer in each iteration."""
     for steps in zip(*map(flat, loop.iterations), strict=True):
         column = Column(loop, steps)
         if len(set(column.names)) == len(steps):
@@ -47,13 +52,14 @@ def columns_of(loop: Loop) -> Iterator[Column]:
 
 
 class StepPrinter:
-    """Writes the statements of one definition, and keeps account of the layers that are named in it.
+    """Syntax of the statements of one definition, with a record of the layers that are named and declared.
 
     Args:
-        weights: the graph's weights, by path; names: what definitions are called;
-            first_attributes: the first one that each has.
-        emit: takes the declaration of a layer, or of those of a list, to stand before what is being written;
-            header: writes the lists that a loop's statements take values from, and gives its variable and its limits.
+        weights: weights of the graph, by path.
+        names: printed names of the definitions.
+        first_attributes: a list of the first attribute of each definition, empty if it has none.
+        emit: function that adds a declaration before the statement that is being written.
+        header: function that writes the lists of a loop, and returns its variable and its range.
     """
 
     def __init__(
@@ -76,8 +82,7 @@ class StepPrinter:
         self.lists: set[str] = set()
         self.counts: dict[str, int] = {}
         self.declared: set[str] = set()
-        self.columns: dict[str, Column] = {}
-        """The longest one in which a layer is."""
+        self.columns: dict[str, Column] = {}  # longest column of each layer
         for statement in innermost(definition.body):
             for column in columns_of(statement) if isinstance(statement, Loop) else ():
                 for name in column.names:
@@ -90,7 +95,7 @@ class StepPrinter:
 
     @property
     def declarable(self) -> set[str]:
-        """The names that declarations of layers may take."""
+        """First parts of the paths of layers that may be declared."""
         declared = {name for name, step in self.owners.items() if is_declared(step)}
         sources = {source.rpartition(".")[0] for source in self.ties.values()}
         return {path.partition(".")[0] for path in (*declared, *sources)}
@@ -98,7 +103,7 @@ class StepPrinter:
     # Loops ------------------------------------------------------------------------------------------------
 
     def enter(self, loop: Loop) -> None:
-        """Prepare for the first iteration of a loop, which will stand for all; declare what all share."""
+        """Begin the first iteration of a loop, which represents all; declare the layers that all iterations share."""
         for step, other in zip(flat(loop.iterations[0]), flat(loop.iterations[1]), strict=True):
             self.counterparts[step] = other
             if step.member is not None and other.member is not None:
@@ -113,7 +118,7 @@ class StepPrinter:
                 self._declare_all(column)
 
     def leave(self, loop: Loop) -> None:
-        """Take note of the layers that all iterations name."""
+        """End a loop: register the layers of the other iterations."""
         for iteration in loop.iterations[1:]:
             for step in flat(iteration):
                 if step.member is not None:
@@ -122,7 +127,7 @@ class StepPrinter:
     # Writing ----------------------------------------------------------------------------------------------
 
     def chain_step(self, step: Step) -> tree.ChainStep:
-        """`label: operator(arguments)`, or the bare name of a layer that is declared."""
+        """Chain step of a statement: `label: operator(arguments)`, or the name of a declared layer."""
         if self._is_declared(step):
             return tree.ChainStep(NOWHERE, None, syntax_nodes.reference(self._parts(step)), (), False)
         label = None
@@ -130,11 +135,11 @@ class StepPrinter:
             label = syntax_nodes.label(self._parts(step))
             self._register(step.member.name)
         callee, arguments = self._call(step)
-        # With parentheses it is the operator, where a declared layer has its name.
+        # Parentheses mark the operator if a declared layer has the same name.
         return tree.ChainStep(NOWHERE, label, callee, arguments, bool(arguments) or callee.name in self.declared)
 
     def source(self, step: Step) -> tree.Expression:
-        """`arange(T)`: what makes a tensor without receiving one."""
+        """Source of a chain, for a statement without operands: `arange(T)`."""
         if step.member is not None and not self._is_declared(step) and not self._named_by_itself(step):
             self._declare(step)
         if self._is_declared(step):
@@ -142,7 +147,7 @@ class StepPrinter:
         return tree.Call(NOWHERE, *self._call(step))
 
     def formula(self, step: Apply, kind: Form, operands: Sequence[tree.Expression]) -> tree.Expression:
-        """`a + b`, `x * 0.5`, `-a` or `x[:, 0]`."""
+        """Formula of a statement: `a + b`, `x * 0.5`, `-a` or `x[:, 0]`."""
         op = self.parameters.operator(step)
         if kind == "index":
             return tree.IndexExpression(NOWHERE, operands[0], syntax_nodes.index_items(op))
@@ -153,7 +158,11 @@ class StepPrinter:
         return tree.BinaryExpression(NOWHERE, op.symbol, left, right)
 
     def _call(self, step: Step, stand_in_for: str | None = None) -> tuple[tree.Name, tuple[tree.Argument, ...]]:
-        """What a step calls, and with what; as a stand-in for the owner of a weight it has that weight itself."""
+        """Callee and arguments of a statement.
+
+        Args:
+            stand_in_for: path of a tied weight that becomes the layer's own, since its owner was removed.
+        """
         given = self.parameters.given[step]
         if isinstance(step, Use):
             alone = [*given] == self.first_attributes[step.definition]
@@ -172,12 +181,14 @@ class StepPrinter:
     # Layers -----------------------------------------------------------------------------------------------
 
     def _parts(self, step: Step) -> list[syntax_nodes.Part]:
+        """Parts of the path of a layer, with the loop's variable for the parts that differ between iterations."""
         assert step.member is not None
         other = self.counterparts.get(step)
         counterpart = other.member.name if other is not None and other.member is not None else None
         return syntax_nodes.parts(step.member.name, counterpart, self.parameters.variable)
 
     def _is_declared(self, step: Step) -> bool:
+        """Return whether a layer is declared; a shared layer is declared first."""
         if step.member is None:
             return False
         if step.member.shared and step.member.name not in self.declared:
@@ -185,6 +196,7 @@ class StepPrinter:
         return step.member.name in self.declared
 
     def _declare(self, step: Step) -> None:
+        """Declare a layer, or all layers of its list."""
         assert step.member is not None
         if step.member.name in self.declared:
             return
@@ -196,7 +208,7 @@ class StepPrinter:
         self._emit_layer(self._parts(step), *self._call(step))
 
     def _declare_all(self, column: Column) -> None:
-        """Declare the layers of a list, in a loop of its own: one of them is used elsewhere as well."""
+        """Declare the layers of a list in a separate loop."""
         first = column.steps[0]
         longest = [self.columns[name] for name in column.names]
         if any(other is not column for other in longest):
@@ -223,17 +235,19 @@ class StepPrinter:
     def _emit_layer(
         self, path: list[syntax_nodes.Part], callee: tree.Name, arguments: tuple[tree.Argument, ...]
     ) -> None:
+        """Add the declaration of a layer."""
         value = tree.Call(NOWHERE, callee, arguments) if arguments else callee
         self.emit(tree.LayerStatement(NOWHERE, syntax_nodes.label(path), value))
 
     def _register(self, name: str) -> None:
+        """Record that a name of a layer is taken."""
         self.labels.add(name)
         head, _, rest = name.partition(".")
         if rest:
             self.lists.add(head)
 
     def _named_by_itself(self, step: Step) -> bool:
-        """Whether the name is the one that a layer without a label gets; takes note of it if so."""
+        """Return whether the layer has the name that elaboration gives it without a label; registers it if so."""
         assert step.member is not None
         if isinstance(step, Apply):
             if not step.nodes[0].op.parameters:
@@ -255,31 +269,32 @@ class StepPrinter:
     # Shared weights ---------------------------------------------------------------------------------------
 
     def _tied(self, step: Step) -> dict[str, str]:
-        """The parameters that are other layers', each with its owner's path within the definition."""
+        """Parameters tied to weights of other layers, each with the path of that weight in the definition."""
         if isinstance(step, Use) or step.member is None:
             return {}
         ties = {parameter: self.ties.get(f"{step.member.name}.{parameter}") for parameter in step.nodes[0].weights}
         return {parameter: source for parameter, source in ties.items() if source is not None}
 
     def _tie(self, step: Step, parameter: str, source: str) -> tree.Expression:
+        """Syntax of a tied weight: `wte.weight`, or `wte.weight.T` if it is transposed."""
         self._need(source, step)
         other = self.counterparts.get(step)
         counterpart = self._tied(other)[parameter] if other is not None else None
         weight = syntax_nodes.reference(syntax_nodes.parts(source, counterpart, self.parameters.variable))
-        return tree.MemberExpression(NOWHERE, weight, "T") if _turns(step, parameter) else weight
+        return tree.MemberExpression(NOWHERE, weight, "T") if _is_transposed(step, parameter) else weight
 
     def _need(self, source: str, user: Step) -> None:
-        """Declare the layer that owns a weight, unless it is named already."""
+        """Declare the layer that owns a tied weight, unless it is named already."""
         owner, _, _ = source.rpartition(".")
         if owner in self.labels:
             return
         if owner in self.owners:
             self._declare(self.owners[owner])
-        else:  # a pass removed it: a layer that is never used keeps its name alive
+        else:  # a pass removed the owner: an unused layer with its name takes its place
             self._register(owner)
             self._emit_layer(syntax_nodes.parts(owner), *self._call(user, stand_in_for=source))
 
 
-def _turns(step: Step, parameter: str) -> bool:
-    """Whether a parameter is the transpose of the weight that it is."""
+def _is_transposed(step: Step, parameter: str) -> bool:
+    """Return whether a parameter is the transpose of its weight."""
     return isinstance(step, Apply) and parameter in step.nodes[0].transposed

@@ -1,4 +1,4 @@
-"""Values, operators and paths as syntax: the pieces that the printer of graphs puts together."""
+"""Syntax nodes for values, operators, types and paths of a graph."""
 
 from __future__ import annotations
 
@@ -17,25 +17,30 @@ from archc.types.storage import Storage
 from archc.types.tensor_type import TensorType
 
 NOWHERE = Span(Source(""), 0, 0)
-"""The span of what was never text."""
+"""Span of nodes that were not parsed from a text."""
 
 
 def name(text: str) -> tree.Name:
+    """Name."""
     return tree.Name(NOWHERE, text)
 
 
 def value(of: Any) -> tree.Expression:
-    """A number, string, size, dtype, tuple or list."""
+    """Number, string, truth value, symbolic dimension, dtype, tuple or list."""
     return _parsed(value_text(of))
 
 
 def storage(of: Storage) -> tree.Expression:
-    """`int8(axis = 0)`."""
+    """Storage of a weight: `int8(axis = 0)`."""
     return _parsed(str(of))
 
 
 def arguments(op: Operator, named: dict[str, tree.Expression]) -> list[tree.Argument]:
-    """The arguments that make an operator again, some of its attributes by other expressions than their values."""
+    """Arguments of an operator: its attributes that differ from their defaults.
+
+    Args:
+        named: expressions to use in place of the values of some attributes.
+    """
     if not named:
         call = _parsed(str(op))
         return list(call.arguments) if isinstance(call, tree.Call) else []
@@ -46,14 +51,17 @@ def arguments(op: Operator, named: dict[str, tree.Expression]) -> list[tree.Argu
 
 
 def index_items(op: Operator) -> tuple[tree.Expression | tree.SliceExpression | tree.Ellipsis, ...]:
-    """What stands between the brackets of `x[:, 0]`."""
+    """Items of an index operator: the `:, 0` of `x[:, 0]`."""
     index = _parsed(f"x[{', '.join(op.arguments())}]")
     assert isinstance(index, tree.IndexExpression)
     return index.items
 
 
 def tensor_type(of: TensorType, declared: set[str]) -> tree.TypeExpression:
-    """A tensor's type; a bounded size tells its bound where it is not yet among those declared."""
+    """Type of a tensor.
+
+    A symbolic dimension has its bound the first time; its name is added to `declared`.
+    """
     dims = []
     for dim in of.shape:
         part = as_linear(dim)
@@ -67,11 +75,11 @@ def tensor_type(of: TensorType, declared: set[str]) -> tree.TypeExpression:
 
 
 Part = str | tree.Expression
-"""A part of a path: `attn`, or the number of an element of a list."""
+"""Part of a path: `attn`, or the index of an element of a list."""
 
 
 def parts(path: str, other: str | None = None, variable: str = "") -> list[Part]:
-    """The parts of a path; those in which `other` differs are the variable of a loop."""
+    """Parts of a path; a part that differs from that of the path `other` is the variable of a loop."""
     found: list[Part] = []
     for part, counterpart in zip(path.split("."), (path if other is None else other).split("."), strict=True):
         if part != counterpart:
@@ -82,7 +90,7 @@ def parts(path: str, other: str | None = None, variable: str = "") -> list[Part]
 
 
 def label(path: Sequence[Part]) -> tree.Label:
-    """`h[i].attn` before a colon."""
+    """Path as a label, before a colon: `h[i].attn`."""
     head, *rest = path
     assert isinstance(head, str)
     return tree.Label(
@@ -91,7 +99,7 @@ def label(path: Sequence[Part]) -> tree.Label:
 
 
 def reference(path: Sequence[Part]) -> tree.Name | tree.MemberExpression | tree.IndexExpression:
-    """`h[i].attn` in an expression."""
+    """Path as an expression: `h[i].attn`."""
     head, *rest = path
     assert isinstance(head, str)
     found: tree.Name | tree.MemberExpression | tree.IndexExpression = name(head)
@@ -105,6 +113,7 @@ def reference(path: Sequence[Part]) -> tree.Name | tree.MemberExpression | tree.
 
 @lru_cache(maxsize=65536)
 def _parsed(text: str) -> tree.Expression:
+    """Expression of a text."""
     diagnostics = Diagnostics()
     expression = parse_value(Source(text), diagnostics)
     diagnostics.check()

@@ -1,1 +1,1 @@
-"""Text to syntax tree and back: grammar, scanner, parser, tree, formatter."""
+"""Syntax: grammar, scanner, parser, syntax tree and formatter."""

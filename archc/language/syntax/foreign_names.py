@@ -1,9 +1,7 @@
-"""Names of PyTorch, Keras, NumPy and Python, each with the text to write instead.
+"""Names of values, attributes and dtypes in PyTorch, Keras, NumPy and Python, and help for unknown names.
 
-The values are help texts.  All code in backticks is valid: `x` and `y` are tensors, `n` is an integer, and a test
-checks each of them.  Names are compared without case and underscores: `max_pooling2d` also holds for `MaxPooling2D`.
-Names that differ from an operator's only in case and underscores, such as `nn.Conv2d`, need no row.  The table of
-layers and functions is in `foreign_operators`.
+The values of the tables are help texts.  All code in backticks is valid, where `x` and `y` are tensors and `n` is an
+integer; a test checks each snippet.  `foreign_operators` has the table of layers and functions.
 """
 
 from __future__ import annotations
@@ -25,14 +23,14 @@ NAMESPACES = frozenset(
     F flax functional jax jnp K keras layers math mx nn np numpy tf tensorflow torch torchvision einops self
     """.split()  # noqa: SIM905 - a paragraph reads better than a list of quotes
 )
-"""First parts of dotted names that belong to another library or language."""
+"""First parts of dotted names of other libraries and languages."""
 
 NAMES = {
     "True": "write `true`",
     "False": "write `false`",
-    "None": "leave the argument out: every attribute that may be absent is so by default",
-    "null": "leave the argument out: every attribute that may be absent is so by default",
-    "nil": "leave the argument out: every attribute that may be absent is so by default",
+    "None": "leave the argument out: optional attributes are absent by default",
+    "null": "leave the argument out: optional attributes are absent by default",
+    "nil": "leave the argument out: optional attributes are absent by default",
     "nan": "the language has no NaN; `inf` is infinity",
     "infinity": "write `inf`",
     "pi": "write the number, `3.141592653589793`",
@@ -40,48 +38,48 @@ NAMES = {
     "range": "write `0..3` for the integers 0, 1 and 2: `for i in 0..3 { x = x -> relu }`",
     "xrange": "write `0..3` for the integers 0, 1 and 2: `for i in 0..3 { x = x -> relu }`",
     "enumerate": "loop over the integers: `for i in 0..3 { x = x -> relu }`",
-    "zip": "loop over the integers: `for i in 0..3 { x = x -> relu }`, and index",
+    "zip": "loop over the integers, and use them as indices: `for i in 0..3 { x = x -> relu }`",
     "reversed": "count down with an index: `for i in 0..3 { x = x -> linear(8 + 2 - i) }`",
     "print": "leave it out; `archc show` prints every layer's shape",
-    "float": "write `n / 1`, or give the number with a point",
+    "float": "write `n / 1`, or write the number with a decimal point",
     "list": "write a tuple, `(1, 2, 3)`",
     "tuple": "write a tuple, `(1, 2, 3)`",
-    "str": 'strings are in quotes, `"same"`',
+    "str": 'write a string in quotes, `"same"`',
     "self": "layers need no `self`: the name comes before the operator, `x -> fc: linear(10)`",
     "super": "leave it out; a model has no constructor",
     "isinstance": "leave it out; attributes have one type",
-    "device": "devices are chosen where the emitted module runs, or by `devices` and the pass `partition`",
+    "device": "choose the device where the emitted module runs, or with `devices` and the pass `partition`",
 }
-"""Texts to write for values and functions of values, by name."""
+"""Help for values and functions of values, by their names elsewhere."""
 
-OPEN_SIZE = "a size that is known only when the model runs has a name of its own: `input z: f32[N, 8]`"
-"""Help for `None`, `-1` and `?` in place of a symbolic size."""
+OPEN_SIZE = "name a size that is known only at run time: `input z: f32[N, 8]`"
+"""Help for `None`, `-1` and `?` in place of a symbolic dimension."""
 
 _ACTIVATION_NAMES = ("activation", "act", "nonlinearity", "activation_fn")
 _INPUT_NAMES = ("input_size", "in_dim", "embed_dim", "d_model", "key_dim", "in_planes", "n_in", "nin", "in_ch")
 ATTRIBUTES = {
-    **dict.fromkeys(_ACTIVATION_NAMES, "an activation is a step of its own: `x -> linear(128) -> relu`"),
-    "kernel_initializer": "initial weights come from a file (`--weights`), or are drawn as PyTorch draws them",
-    "bias_initializer": "initial weights come from a file (`--weights`), or are drawn as PyTorch draws them",
+    **dict.fromkeys(_ACTIVATION_NAMES, "write the activation as a separate step: `x -> linear(128) -> relu`"),
+    "kernel_initializer": "load initial weights from a file with `--weights`; the default is PyTorch's initialization",
+    "bias_initializer": "load initial weights from a file with `--weights`; the default is PyTorch's initialization",
     "kernel_regularizer": TRAINING,
     "inplace": "leave it out; tensors are values",
-    "device": "leave it out; devices are chosen where the emitted module runs",
+    "device": "leave it out; choose the device where the emitted module runs",
     "requires_grad": TRAINING,
     "trainable": TRAINING,
-    "name": "a name comes before the operator: `x -> fc1: linear(128)`",
+    "name": "write the name before the operator: `x -> fc1: linear(128)`",
     **dict.fromkeys(_INPUT_NAMES, "leave it out; the size of the input follows from the operand"),
     "input_shape": "leave it out; shapes follow from the operand",
     "batch_first": "leave it out; the batch is always the first axis",
-    "return_sequences": "leave it out; the whole sequence is the result, and its end is `(x -> lstm(64))[:, -1]`",
+    "return_sequences": "leave it out; the result is the whole sequence, and its last element `(x -> lstm(64))[:, -1]`",
     "data_format": "leave it out; channels are the second axis",
-    "padding_mode": 'pad in a step of its own: `x -> pad((1, 1, 1, 1), mode = "reflect") -> conv2d(64, 3)`',
-    "padding_idx": "leave it out; the row of the padding comes with the weights",
+    "padding_mode": 'pad in a separate step: `x -> pad((1, 1, 1, 1), mode = "reflect") -> conv2d(64, 3)`',
+    "padding_idx": "leave it out; the weights contain the row of the padding",
     "track_running_stats": "leave it out; running statistics are always kept",
     "training": "leave it out; the emitted module has `train` and `eval`",
-    "mask_zero": "leave it out; give `attention` a mask as another operand",
-    "dropout_rate": "dropout is a step of its own: `x -> linear(128) -> dropout(0.1)`",
+    "mask_zero": "leave it out; pass a mask to `attention` as another operand",
+    "dropout_rate": "write dropout as a separate step: `x -> linear(128) -> dropout(0.1)`",
 }
-"""Texts to write for attributes that no operator has."""
+"""Help for attributes that no operator has, by their names elsewhere."""
 
 RENAMED = {
     "filters": ("out_channels",),
@@ -119,7 +117,7 @@ RENAMED = {
     "target_shape": ("shape",),
     "layers": ("num_layers",),
 }
-"""Names that attributes have elsewhere, with those that they may have here."""
+"""Attributes of operators by their names elsewhere; the first that the operator has is suggested."""
 
 DTYPES = {
     "float": "f32",
@@ -147,24 +145,24 @@ DTYPES = {
     "FloatTensor": "f32",
     "LongTensor": "i64",
 }
-"""Names that dtypes have elsewhere, with those that they have here."""
+"""Dtypes by their names elsewhere."""
 
 
 def operator_help(name: str, own: Iterable[str] = (), axis: str | None = None) -> str | None:
     """Help for the unknown name of a layer or function.
 
     Args:
-        own: names that the user gave; one that is near precedes the tables.
-        axis: the axis that the call has, for the text to write instead.
+        own: names that the user defined; a similar one takes precedence over the tables.
+        axis: axis in the arguments of the call, which replaces the axis in the help.
     """
-    told = member_help(name)
-    if told is not None and axis is not None and squashed(name) in _squashed_with_axis():
-        told = told.replace("(1)", f"({axis})")
-    return did_you_mean(name, own) or told or did_you_mean(name, operator_names())
+    help_ = member_help(name)
+    if help_ is not None and axis is not None and squashed(name) in _squashed_with_axis():
+        help_ = help_.replace("(1)", f"({axis})")
+    return did_you_mean(name, own) or help_ or did_you_mean(name, operator_names())
 
 
 def axis_text(arguments: Sequence[tree.Argument]) -> str | None:
-    """Axis of a call with one argument, an integer; None for other arguments."""
+    """Axis of a call whose only argument is an integer; None for other arguments."""
     if len(arguments) != 1 or arguments[0].name not in (None, "dim", "axis"):
         return None
     text = arguments[0].value.span.text
@@ -172,7 +170,7 @@ def axis_text(arguments: Sequence[tree.Argument]) -> str | None:
 
 
 def name_help(name: str, own: Iterable[str] = ()) -> str | None:
-    """Help for the unknown name of a value; the arguments are those of `operator_help`."""
+    """Help for the unknown name of a value; `own` as in `operator_help`."""
     dtype = dtype_help(name)
     return (
         did_you_mean(name, own) or NAMES.get(name) or dtype or _operator(name) or did_you_mean(name, operator_names())
@@ -180,17 +178,17 @@ def name_help(name: str, own: Iterable[str] = ()) -> str | None:
 
 
 def dtype_help(name: str) -> str | None:
-    """Help for a dtype of another library, or one in quotes."""
+    """Help for a dtype of another library, or for a dtype in quotes."""
     dtype = name if name in DType.__members__ else _squashed_dtypes().get(squashed(name))
     return None if dtype is None else f"write `{dtype}`"
 
 
 def member_help(name: str) -> str | None:
-    """Help for a member of a tensor: `x.view(2, 3)`, `x.relu()`, `x.shape`, `x.float()`."""
+    """Help for an unknown member of a tensor: `x.view(2, 3)`, `x.relu()`, `x.shape`, `x.float()`."""
     if name in ("T", "t"):
         return TRANSPOSE
     dtype = _squashed_dtypes().get(squashed(name))
-    return _operator(name) or (f"a cast is a step: `x -> cast({dtype})`" if dtype is not None else None)
+    return _operator(name) or (f"write `x -> cast({dtype})`" if dtype is not None else None)
 
 
 def dotted_help(node: tree.Expression) -> str | None:
@@ -204,14 +202,14 @@ def dotted_help(node: tree.Expression) -> str | None:
     if node.name == "self":
         return NAMES["self"]
     known = name_help(parts[0])
-    return known or f"nothing of `{node.name}` is known here: `archc ops` lists the operators"
+    return known or f"names of `{node.name}` are not available; `archc ops` lists the operators"
 
 
 def attribute_help(name: str, known: Collection[str]) -> str | None:
     """Help for an attribute that an operator does not have.
 
     Args:
-        known: the attributes that it has.
+        known: names of the operator's attributes.
     """
     near = did_you_mean(name, known)
     here = next((other for other in RENAMED.get(name, ()) if other in known), None)
@@ -219,11 +217,11 @@ def attribute_help(name: str, known: Collection[str]) -> str | None:
 
 
 def _operator(name: str) -> str | None:
-    """Help from the table of operators, or an operator whose name differs in case and underscores only."""
+    """Help from the table of operators, or for an operator whose name differs only in case and underscores."""
     key = squashed(name)
-    told = _squashed_operators().get(key)
-    if told is not None:
-        return told
+    help_ = _squashed_operators().get(key)
+    if help_ is not None:
+        return help_
     if key.endswith("loss"):
         return TRAINING
     same = next((known for known in operator_names() if squashed(known) == key), None)
@@ -241,7 +239,7 @@ def _squashed_with_axis() -> Collection[str]:
 
 @cache
 def _squashed_operators() -> Mapping[str, str]:
-    return {squashed(name): told for name, told in OPERATORS.items()}
+    return {squashed(name): help_ for name, help_ in OPERATORS.items()}
 
 
 @cache

@@ -1,4 +1,9 @@
-"""Layers and functions of other libraries, each with the text to write instead; see `foreign_words`."""
+"""Layers and functions of other libraries, each with the text to write instead.
+
+The values are help texts.  All code in backticks is valid, where `x` and `y` are tensors and `n` is an integer; a test
+checks each snippet.  Names match without case and underscores: `max_pooling2d` also matches `MaxPooling2D`.  A name
+that differs from an operator's only in case and underscores, such as `nn.Conv2d`, needs no row.
+"""
 
 from __future__ import annotations
 
@@ -14,23 +19,23 @@ _BATCH_NORM = "write `x -> batch_norm`, for any number of axes"
 _RESHAPE = "write `x -> reshape((2, -1))`; the shape is a tuple"
 _REPEAT = "write `(x, x) -> concat(1)` for copies, or `x -> unsqueeze(0) -> expand((4, -1, -1, -1, -1))` for a new axis"
 _DIVIDE = "write `x / y`"
-TRAINING = "only the model is described; losses and optimizers stay in the Python that trains the emitted module"
-_STEPS = "write the steps of a recurrence in a `scan`, or use an operator such as `x -> lstm(64)`"
-_DTYPE = "a cast is a step: `x -> cast(f32)`"
+TRAINING = "leave it out; losses and optimizers belong in the Python code that trains the emitted module"
+_STEPS = "write the recurrence as a `scan`, or use an operator such as `x -> lstm(64)`"
+_DTYPE = "write `x -> cast(f32)`"
 _SELF_ATTENTION = 'import a block: `import "std/attention.arch" as att`, then `x -> att.SelfAttention(4)`'
 _TRANSFORMER = 'import a block: `import "std/transformer.arch" as tr`, then `x -> tr.PreNormLayer(4, 32)`'
-_RANDOM = "write `parameter((8, 8))`, which begins with random numbers; at each run only `x -> dropout(0.1)` draws some"
-_CUT = "write `x -> cast(i64) -> cast(f32)`, which cuts the fraction off"
+_RANDOM = "write `parameter((8, 8))` for random initial values; at run time, only `x -> dropout(0.1)` is random"
+_CUT = "write `x -> cast(i64) -> cast(f32)`, which truncates the fraction"
 _FLIP = (
     "write `(x, 8 - 1 - arange(8)) -> index_select(1)`, with the size of the axis for 8: "
-    "it selects the places in descending order"
+    "it selects the elements in descending order"
 )
 _ROLL = (
-    "write `(x[:, -1:], x[:, :-1]) -> concat(1)`, which moves the last place of the axis to the front; "
-    "for two places, write -2 in both slices"
+    "write `(x[:, -1:], x[:, :-1]) -> concat(1)`, which moves the last element of the axis to the front; "
+    "for two elements, write -2 in both slices"
 )
-TRANSPOSE = "two of its axes change places in a step: `x -> transpose(0, 1)`"
-_SIZES = "name the sizes in the input's type, `input z: f32[N, D]`, and use the names"
+TRANSPOSE = "write `x -> transpose(0, 1)` with the two axes to exchange"
+_SIZES = "name the sizes in the type of the input, `input z: f32[N, D]`, and use the names"
 
 OPERATORS = {
     # Layers
@@ -39,8 +44,8 @@ OPERATORS = {
     "convolution2d": "write `x -> conv2d(64, 3)`",
     "lazy_conv2d": "write `x -> conv2d(64, 3)`; input channels follow from the operand",
     "separable_conv2d": "write two convolutions: `x -> conv2d(8, 3, groups = 8) -> conv2d(64, 1)`",
-    "depthwise_conv2d": "write a convolution with a group for each channel: `x -> conv2d(8, 3, groups = 8)`",
-    "depthwise_conv": "write a convolution with a group for each channel: `x -> conv2d(8, 3, groups = 8)`",
+    "depthwise_conv2d": "write a convolution with one channel a group: `x -> conv2d(8, 3, groups = 8)`",
+    "depthwise_conv": "write a convolution with one channel a group: `x -> conv2d(8, 3, groups = 8)`",
     "pointwise_conv": "write `x -> conv2d(64, 1)`",
     "conv2d_transpose": "write `x -> conv_transpose2d(64, 4)`",
     "conv_transpose": f"{_SPATIAL} `x -> conv_transpose2d(64, 4)`",
@@ -48,13 +53,13 @@ OPERATORS = {
     "deconv2d": "write `x -> conv_transpose2d(64, 4)`",
     "deconvolution": f"{_SPATIAL} `x -> conv_transpose2d(64, 4)`",
     "dense": _LINEAR,
-    "fc": f"{_LINEAR}; a name comes before it, `x -> fc: linear(128)`",
+    "fc": f"{_LINEAR}, or with a name `x -> fc: linear(128)`",
     "fully_connected": _LINEAR,
     "affine": _LINEAR,
     "lazy_linear": _LINEAR,
     "mlp": "write `x -> linear(128) -> relu -> linear(10)`",
     "bilinear": 'write `x -> upsample(scale_factor = 2, mode = "bilinear")` to resize',
-    "bn": f"{_BATCH_NORM}; a name comes before it, `x -> bn: batch_norm`",
+    "bn": f"{_BATCH_NORM}, or with a name `x -> bn: batch_norm`",
     "batch_norm1d": _BATCH_NORM,
     "batch_norm2d": _BATCH_NORM,
     "batch_norm3d": _BATCH_NORM,
@@ -77,7 +82,7 @@ OPERATORS = {
     "rnn_cell": _STEPS,
     "simple_rnn": "write `x -> rnn(64)`",
     "bidirectional": "write an attribute: `x -> lstm(64, bidirectional = true)`",
-    "time_distributed": "leave it out: `x -> linear(128)` holds for every position",
+    "time_distributed": "leave it out: `x -> linear(128)` applies to every position",
     "multihead_attention": _SELF_ATTENTION,
     "self_attention": _SELF_ATTENTION,
     "mha": _SELF_ATTENTION,
@@ -100,13 +105,13 @@ OPERATORS = {
     "skip": "write `x + (x -> relu)`",
     "branch": "write branches and join them: `(x -> relu, x -> tanh) -> concat(1)`",
     "variable": "write `parameter((8, 8))`",
-    "tensor": "write `constant((8, 8))`, whose numbers come from the weights file, or `full((8, 8), 0.5)`",
-    "array": "write `constant((8, 8))`, whose numbers come from the weights file, or `full((8, 8), 0.5)`",
+    "tensor": "write `constant((8, 8))`, with values from the weights file, or `full((8, 8), 0.5)`",
+    "array": "write `constant((8, 8))`, with values from the weights file, or `full((8, 8), 0.5)`",
     "rand": _RANDOM,
     "randn": _RANDOM,
     "random": _RANDOM,
     "random_normal": _RANDOM,
-    "register_buffer": "write `constant((8, 8))`, whose numbers come from the weights file",
+    "register_buffer": "write `constant((8, 8))`, with values from the weights file",
     # Pooling and resizing
     "pool": f"{_SPATIAL} `x -> max_pool2d(2)` or `x -> avg_pool2d(2)`",
     "pooling": f"{_SPATIAL} `x -> max_pool2d(2)` or `x -> avg_pool2d(2)`",
@@ -144,7 +149,7 @@ OPERATORS = {
     "constant_pad2d": "write `x -> pad((1, 1, 1, 1), value = 0.5)`",
     "padding": "write `x -> pad((1, 1, 1, 1))`, or the attribute: `x -> conv2d(64, 3, padding = 1)`",
     # Activations
-    "activation": "an activation is a step of its own: `x -> relu`",
+    "activation": "write the activation as a separate step: `x -> relu`",
     "swish": "write `x -> silu`",
     "hswish": "write `x -> hardswish`",
     "hsigmoid": "write `x -> hardsigmoid`",
@@ -161,9 +166,9 @@ OPERATORS = {
     "view": _RESHAPE,
     "view_as": _RESHAPE,
     "ravel": "write `x -> flatten(0)`",
-    "contiguous": "leave it out; tensors have no memory layout in the text",
-    "detach": "leave it out; the text says nothing of gradients",
-    "clone": "leave it out; tensors are values, and a name for one is `y = x`",
+    "contiguous": "leave it out; tensors have no memory layout in the language",
+    "detach": "leave it out; the language has no gradients",
+    "clone": "leave it out; a tensor is a value, and another name for it is `y = x`",
     "cat": "write `(x, y) -> concat(1)`",
     "concatenate": "write `(x, y) -> concat(1)`",
     "hstack": "write `(x, y) -> concat(1)`",
@@ -193,7 +198,7 @@ OPERATORS = {
     "unbind": "write indices: `x[0]`, `x[1]`",
     "select": "write an index: `x[:, 0]`",
     "narrow": "write a slice: `x[:, 0:4]`",
-    "take": "write `(x, places) -> index_select(1)`, where `places` is a vector",
+    "take": "write `(x, places) -> index_select(1)`, where `places` is a vector of indices",
     "take_along_axis": "write `(x, index) -> gather(1)`",
     "lambda": "write a block with a name: `block Twice { input x output x + x }`",
     # Arithmetic
@@ -211,7 +216,7 @@ OPERATORS = {
     "true_divide": _DIVIDE,
     "floor": f"{_CUT}, for numbers that are not negative",
     "trunc": _CUT,
-    "round": "write `x + 0.5 -> cast(i64) -> cast(f32)`, for numbers that are not negative; halves go up",
+    "round": "write `x + 0.5 -> cast(i64) -> cast(f32)`, for numbers that are not negative; halves round up",
     "ceil": f"{_CUT}, for numbers that are not positive",
     "floor_divide": "write `x / 2 -> cast(i64)`, for numbers that are not negative",
     "remainder": "write `x - (x / 2 -> cast(i64) -> cast(f32)) * 2`, for numbers that are not negative",
@@ -248,14 +253,14 @@ OPERATORS = {
     "less": "write `x < y`",
     "equal": "write `x == y`",
     "not_equal": "write `x != y`",
-    "masked_fill": "write `(mask -> logical_not, x) -> where(other = 0.0)`: `where` keeps `x` where its mask is true",
+    "masked_fill": "write `(mask -> logical_not, x) -> where(other = 0.0)`: `where` selects `x` if the mask is true",
     "tril": "write a comparison of positions: `(arange(8) -> reshape((8, 1))) >= arange(8)`",
     "triu": "write a comparison of positions: `(arange(8) -> reshape((8, 1))) <= arange(8)`",
     "zeros_like": "write `x * 0`",
     "ones_like": "write `x * 0 + 1`",
     "full_like": "write `x * 0 + 0.5`",
     "eye": "write a comparison of positions: `(arange(8) -> reshape((8, 1))) == arange(8) -> cast(f32)`",
-    "linspace": "write `arange(8) -> cast(f32)`, times the step",
+    "linspace": "write `arange(8) -> cast(f32)`, and multiply it by the step",
     "one_hot": "write `(tokens -> unsqueeze(2)) == arange(10) -> cast(f32)`",
     "take_top": "write `x -> topk(5)`",
     "item": "write an index: `x[0]`",
@@ -272,9 +277,9 @@ OPERATORS = {
     "optimizer": TRAINING,
     "backward": TRAINING,
     "no_grad": TRAINING,
-    "cuda": "devices are chosen where the emitted module runs, or by `devices` and the pass `partition`",
+    "cuda": "choose the device where the emitted module runs, or with `devices` and the pass `partition`",
 }
-"""Texts to write for layers and functions of other libraries, by name."""
+"""Help for layers and functions of other libraries, by name."""
 
 WITH_AXIS = frozenset(
     """
@@ -282,4 +287,4 @@ WITH_AXIS = frozenset(
     reverse stddev variance
     """.split()  # noqa: SIM905 - a paragraph reads better than a list of quotes
 )
-"""Functions of one axis, whose text has that axis as `(1)`; the axis of a call replaces it."""
+"""Functions of one axis: their help has the axis as `(1)`, which the axis of the call replaces."""

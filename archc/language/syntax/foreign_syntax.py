@@ -1,6 +1,6 @@
-"""Keywords, punctuation, comments and statements of Python, C and others, each with the text to write instead.
+"""Keywords, punctuation, comments and statements of Python, C and others, and help for each.
 
-The values are help texts, as those of `foreign_names`.
+The values of the tables are help texts, as in `foreign_operators`.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ KEYWORDS = {
     "while": "loop a number of times: `for i in 0..3 { x = x -> relu }`",
     "repeat": "loop a number of times: `for i in 0..3 { x = x -> relu }`",
     "pass": "leave it out; a body may be empty",
-    "break": "choose the number of rounds: `for i in 0..n { x = x -> relu }`",
-    "continue": "choose by a condition: `for i in 0..3 { if i > 0 { x = x -> relu } }`",
+    "break": "set the number of iterations: `for i in 0..n { x = x -> relu }`",
+    "continue": "use a condition: `for i in 0..3 { if i > 0 { x = x -> relu } }`",
     "try": _NO_ERRORS,
     "raise": _NO_ERRORS,
-    "with": "leave it out; a text has no contexts",
-    "del": "leave it out; a text manages no memory",
-    "global": "leave it out; give a block attributes instead",
+    "with": "leave it out; the language has no context managers",
+    "del": "leave it out; the language has no memory management",
+    "global": "leave it out; give the block an attribute instead",
     "var": "write `z = x`",
     "auto": "write `z = x`",
     "const": "write `let k = 3`",
@@ -51,19 +51,22 @@ KEYWORDS = {
     "self": "layers need no `self`: the name comes before the operator, `x -> fc: linear(10)`",
     "inputs": "write `input z: f32[N, 8]`",
     "outputs": "write `output x`",
-    "async": "leave it out; a text has no order in time",
-    "is": "write `given(x)` to ask for an optional input, and `n == 3` to compare",
+    "async": "leave it out; the language has no concurrency",
+    "is": "write `given(x)` to test for an optional input, and `n == 3` to compare",
 }
-"""Texts to write for keywords of other languages, by keyword."""
+"""Help for keywords of other languages, by keyword."""
 
-_BOTH = "write `and` between truth values; of tensors, `(x > 0, x < 1) -> logical_and`"
-_EITHER = "write `or` between truth values; of tensors, `(x < 0, x > 1) -> logical_or`"
+_BOTH = "write `and` between truth values; for tensors, `(x > 0, x < 1) -> logical_and`"
+_EITHER = "write `or` between truth values; for tensors, `(x < 0, x > 1) -> logical_or`"
+_ARROW = "write the arrow as `->`: `x -> relu`"
+_KEYWORD_ARGUMENTS = "write the attributes one by one: `x -> linear(8, bias = false)`"
+_QUOTES = 'write strings in straight quotes: `"same"`'
 SYMBOLS = {
-    "=>": "an arrow is `->`: `x -> relu`",
-    "~>": "an arrow is `->`: `x -> relu`",
+    "=>": _ARROW,
+    "~>": _ARROW,
     "<-": "write `z = x`",
-    "|>": "an arrow is `->`: `x -> relu`",
-    ">>": "an arrow is `->`: `x -> relu`",
+    "|>": _ARROW,
+    ">>": _ARROW,
     ":=": "write `z = x`",
     "+=": "write `x = x + y`",
     "-=": "write `x = x - y`",
@@ -72,27 +75,27 @@ SYMBOLS = {
     "++": "write `x = x + 1`",
     "--": "write `x = x - 1`",
     "===": "write `n == 3`",
-    "::": "a member is written with a point, and a slice has one colon: `x[:, 0]`",
-    "/*": "a comment begins with `#` and ends with the line",
-    "//": "a comment begins with `#` and ends with the line; `//` divides and rounds down",
-    "**": "attributes are written out, one by one: `x -> linear(8, bias = false)`",
-    "*": "attributes are written out, one by one: `x -> linear(8, bias = false)`",
-    "@": "a matrix product is `(x, y) -> matmul`",
-    ";": "statements need no separator",
-    "\\": "an expression goes on over the end of a line by itself",
-    "`": 'text is in quotes: `"same"`',
+    "::": "write one point for a member, and one colon for a slice: `x[:, 0]`",
+    "/*": "begin each line of a comment with `#`",
+    "//": "begin a comment with `#`; `//` is integer division",
+    "**": _KEYWORD_ARGUMENTS,
+    "*": _KEYWORD_ARGUMENTS,
+    "@": "write a matrix product as `(x, y) -> matmul`",
+    ";": "leave it out; statements need no separator",
+    "\\": "leave it out; an expression may continue on the next line",
+    "`": _QUOTES,
     "&": _BOTH,
     "&&": _BOTH,
     "|": _EITHER,
     "||": _EITHER,
-    "~": "write `not`; of a tensor, `mask -> logical_not`",
-    "$": "names are written alone: `x`",
-    "“": 'text is in straight quotes: `"same"`',
-    "”": 'text is in straight quotes: `"same"`',
-    "‘": 'text is in straight quotes: `"same"`',
-    "’": 'text is in straight quotes: `"same"`',
+    "~": "write `not`; for a tensor, `mask -> logical_not`",
+    "$": "write the name alone: `x`",
+    "“": _QUOTES,
+    "”": _QUOTES,
+    "‘": _QUOTES,
+    "’": _QUOTES,
 }
-"""Texts to write for punctuation of other languages."""
+"""Help for punctuation of other languages."""
 
 EQUIVALENTS = {
     "&&": "and",
@@ -112,25 +115,25 @@ EQUIVALENTS = {
     "≥": ">=",
     "≠": "!=",
 }
-"""Punctuation that stands for one operator of this language, with that operator."""
+"""Operators of this language by their equivalents elsewhere."""
 
 _STRING = re.compile(r""""[^"\n]*"|'[^'\n]*'""")
 _COMMENT = re.compile(r"//(?!\s*[0-9])|/\*")
 _WORD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
-_LONGEST = 200  # characters of a line that are searched
+_LONGEST = 200  # characters of a line that the patterns below are matched against
 _TARGET = re.compile(r"\s*(?P<target>[^=#\n]*?[^=#\s!<>:+\-*/])\s*=(?!=)")
 _SEVERAL = re.compile(r"[\[(]?[\w\s,()\[\]]*,[\w\s,()\[\]]*")
 _PART = re.compile(r"[A-Za-z_][\w.]*\[[^\]]*\]")
 _MEMBER = re.compile(r"[A-Za-z_]\w*(\.\w+)+")
 _CALL = re.compile(r"\s*(?P<call>(?P<owner>[A-Za-z_]\w*)\.(?P<method>[A-Za-z_]\w*)\s*\((?P<argument>.*)\))")
 
-_GROWS = {"append": "({},)", "extend": "{}", "add": "({},)", "push": "({},)", "insert": "({},)"}
-"""Methods by which a list grows, each with the tuple to add instead."""
+_LIST_METHODS = {"append": "({},)", "extend": "{}", "add": "({},)", "push": "({},)", "insert": "({},)"}
+"""Methods that extend a list, each with the tuple to add instead."""
 
 
 def symbol_at(text: str, offset: int) -> str | None:
-    """The punctuation of another language that covers an offset of a text; None where there is none."""
+    """Punctuation of another language that covers an offset of a text; None without one."""
     for symbol in sorted(SYMBOLS, key=len, reverse=True):
         for start in range(max(0, offset - len(symbol) + 1), offset + 1):
             if text.startswith(symbol, start):
@@ -139,9 +142,9 @@ def symbol_at(text: str, offset: int) -> str | None:
 
 
 def comment_start(text: str, offset: int) -> int | None:
-    """The start of a comment in C's syntax, `//` or `/*`, on the line of an offset and not after it; None without one.
+    """Start of a comment in C's syntax, `//` or `/*`, on the line of an offset and not after it.
 
-    A number after `//` makes it a division.
+    A `//` before a number is a division.  None without a comment.
     """
     line = text.rfind("\n", 0, offset) + 1
     outside_strings = _STRING.sub(lambda match: " " * len(match.group()), text[line : offset + 2])
@@ -150,14 +153,17 @@ def comment_start(text: str, offset: int) -> int | None:
 
 
 def comment_end(text: str, start: int) -> int:
-    """The end of a comment in C's syntax that begins at `start`."""
+    """End of a comment in C's syntax that begins at `start`."""
     mark, length = ("*/", 2) if text.startswith("/*", start) else ("\n", 0)
     end = text.find(mark, start + 2)
     return len(text) if end < 0 else end + length
 
 
 def foreign_word(text: str) -> str | None:
-    """The first keyword of Python in a statement, or of any language at its start; None where there is none."""
+    """First word of a statement that is a keyword of another language; None without one.
+
+    After the first word, only keywords of Python count.
+    """
     words = _WORD.findall(_STRING.sub("", text))
     return next((word for i, word in enumerate(words) if word in KEYWORDS and (i == 0 or _is_pythons(word))), None)
 
@@ -167,10 +173,12 @@ def _is_pythons(word: str) -> bool:
 
 
 def foreign_statement(source: Source, offset: int) -> Diagnostic | None:
-    """The diagnostic for a Python statement on the line where the parser stopped; None for any other line.
+    """Diagnostic for a Python statement on the line of a syntax error; None for any other line.
+
+    Bracketed targets, item assignment and method calls are recognized.
 
     Args:
-        offset: the character at which it stopped.
+        offset: offset of the unexpected token.
     """
     start = max(source.text.rfind(sign, 0, offset) for sign in "\n{}") + 1
     line = source.text[start : start + _LONGEST].partition("\n")[0]
@@ -184,30 +192,32 @@ def foreign_statement(source: Source, offset: int) -> Diagnostic | None:
 
 
 def _target(span: Span) -> Diagnostic | None:
+    """Diagnostic for a target of an assignment that is not a list of names; None for any other target."""
     target = span.text
     if _SEVERAL.fullmatch(target) and not target.replace(",", "").replace(" ", "").isidentifier():
         names = ", ".join(re.findall(r"[A-Za-z_]\w*", target))
-        help_ = f"write the names side by side, without brackets: `{names} = ...`"
-        return Diagnostic("error", "syntax-error", f"`{target}` cannot come before `=`", span, (), help_)
+        help_ = f"write the names without brackets: `{names} = ...`"
+        return Diagnostic("error", "syntax-error", f"cannot assign to `{target}`", span, (), help_)
     if _PART.fullmatch(target):
-        help_ = "write `(mask, x, y) -> where` to choose between two, or `(x, index, y) -> scatter(1)` to set elements"
-        return Diagnostic("error", "syntax-error", f"`{target}` cannot be given a value", span, (), help_)
+        help_ = "write `(mask, x, y) -> where` to select elements, or `(x, index, y) -> scatter(1)` to set some"
+        return Diagnostic("error", "syntax-error", f"cannot assign to `{target}`", span, (), help_)
     if _MEMBER.fullmatch(target):
-        help_ = "tensors have plain names, and a layer's name comes before its operator: `x -> fc: linear(10)`"
-        return Diagnostic("error", "syntax-error", f"`{target}` cannot be given a value", span, (), help_)
+        help_ = "assign to a plain name; a layer is named before its operator: `x -> fc: linear(10)`"
+        return Diagnostic("error", "syntax-error", f"cannot assign to `{target}`", span, (), help_)
     return None
 
 
 def _method(call: re.Match[str], span: Span) -> Diagnostic:
+    """Diagnostic for a method call as a statement."""
     owner, method, argument = call["owner"], call["method"], call["argument"].strip()
-    grown = _GROWS.get(method)
-    if grown is not None and argument:
+    addition = _LIST_METHODS.get(method)
+    if addition is not None and argument:
         item = argument.partition(",")[2].strip() if method == "insert" else argument
-        more = item if item.startswith("(") else grown.format(item)
-        help_ = f"a tuple grows by a tuple: `{owner} = {owner} + {more}`; it begins as `{owner} = ()`"
+        more = item if item.startswith("(") else addition.format(item)
+        help_ = f"add a tuple: `{owner} = {owner} + {more}`; the initial value is `{owner} = ()`"
     else:
-        told = member_help(method.rstrip("_"))
-        help_ = f"give the result a name: `{owner} = {owner} -> ...`" + (f"; {told}" if told else "")
-    return Diagnostic(
-        "error", "syntax-error", f"`{span.text}(...)` is not a statement of the language", span, (), help_
-    )
+        help_ = f"assign the result to a name: `{owner} = {owner} -> ...`"
+        operator = member_help(method.rstrip("_"))
+        if operator is not None:
+            help_ += f"; {operator}"
+    return Diagnostic("error", "syntax-error", f"`{span.text}(...)` is not a statement", span, (), help_)

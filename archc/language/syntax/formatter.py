@@ -1,12 +1,10 @@
-"""The syntax tree to text, in the one canonical layout.
+"""Text of a syntax tree in the canonical layout, for `archc fmt` and the graph printer.
 
-The layout comes from the tree alone; the text that a tree was read from, if there is one, adds what the tree
-does not hold: comments, blank lines, and where its author broke a chain.  So `archc fmt` and the graph printer,
-whose trees were never text, write the same hand.  A tree that was not read from a text has a `File` with an
-empty source.
+The layout depends on the tree.  If the tree was parsed from a text, its comments, its blank lines and the author's line
+breaks in chains are kept.  The `File` of a tree that was not parsed has an empty source.
 
-Comments inside of a statement, other than those between the lines of a chain, move to the line above it.  Those
-among the attributes of a definition stay with their attributes, each of which then has a line of its own.
+A comment between the lines of a chain stays there.  Any other comment inside a statement moves to the line above it.
+With a comment among the attributes of a definition, each attribute is on a separate line.
 """
 
 from __future__ import annotations
@@ -17,15 +15,20 @@ from collections.abc import Iterator, Sequence
 from archc.language.syntax import tree
 from archc.language.syntax.unparse import COMFORTABLE, WIDTH, Unparser, has_groups
 
-INDENT = 4
+_INDENT = 4
 
 
 def format(file: tree.File) -> str:
-    """The text of a tree.  Parsing it gives the tree back, and formatting that gives the same text."""
-    return _Layout(file).text()
+    """Text of a tree.
+
+    Parsing the text gives an equal tree, which has the same text.
+    """
+    return _Formatter(file).text()
 
 
-class _Layout:
+class _Formatter:
+    """Text of one file, written line by line."""
+
     def __init__(self, file: tree.File):
         self._file = file
         self._source = file.source
@@ -33,28 +36,32 @@ class _Layout:
         self._comments = file.comments
         self._starts = [comment.span.start for comment in file.comments]
         self._placed = [False] * len(file.comments)
-        self._next = 0  # the first comment that may not be placed yet
-        self._at = 0  # the offset in the source up to which all is written
+        self._next = 0  # position of the first comment that may not be placed yet
+        self._at = 0  # offset in the source up to which the text is written
         self._lines: list[str] = []
-        self._body_opened = 0  # the number of lines when a body was last opened; no blank line stands there
+        self._body_opened = 0  # number of lines at the start of the last body, which has no blank line there
 
     def text(self) -> str:
+        """Text of the file."""
         previous: tree.Item | None = None
         for item in self._file.items:
-            apart = previous is not None and _is_long(previous, item)
-            self._place(item, 0, apart)
+            separate = previous is not None and _is_long(previous, item)
+            self._place(item, 0, separate)
             previous = item
         self._comments_before(len(self._text) + 1, 0, False)
         return "".join(line + "\n" for line in self._lines)
 
     # Lines ----------------------------------------------------------------------------------------------
 
-    def _place(self, node: tree.Statement | tree.Item | tree.LinkStatement, indent: int, apart: bool = False) -> None:
-        """Write a statement or an item: what stands above it, itself, and the comment behind it."""
+    def _place(self, node: tree.Statement | tree.Item | tree.LinkStatement, indent: int, separate: bool = False) -> None:
+        """Write a statement or an item, with the comments above it and at its end.
+
+        `separate` requires a blank line above.
+        """
         if isinstance(node, tree.Derivation):
             self._set_aside(self._between(node.span.start, node.span.end))
-        commented = self._comments_before(node.span.start, indent, apart)
-        self._blank_line(node.span.start, apart and not commented)
+        commented = self._comments_before(node.span.start, indent, separate)
+        self._blank_line(node.span.start, separate and not commented)
         if isinstance(node, tree.Definition | tree.Derivation) and node.doc and not self._text:
             self._lines += [f"# {line}".rstrip() for line in node.doc.split("\n")]
         if isinstance(node, tree.Definition):
@@ -72,9 +79,9 @@ class _Layout:
         self._finish(node.span.end)
 
     def _finish(self, end: int, separator: str = "") -> None:
-        """Note that all up to `end` is written, and write the comment that stands behind it on its line.
+        """Mark the source up to `end` as written, and write the comment that follows on the same line.
 
-        A separator may stand between them.
+        `separator` is a character that may be between them.
         """
         self._at = max(self._at, end)
         self._skip_placed()
@@ -84,19 +91,19 @@ class _Layout:
                 self._lines[-1] += f"  {comment.text}"
                 self._mark(comment)
 
-    def _blank_line(self, start: int, apart: bool) -> None:
-        """Keep one blank line above what starts at `start`, if there are any, or make one."""
-        wanted = apart or self._text.count("\n", self._at, start) > 1
+    def _blank_line(self, start: int, separate: bool) -> None:
+        """Write a blank line above the node at `start`, if the source has one or `separate` requires it."""
+        wanted = separate or self._text.count("\n", self._at, start) > 1
         if wanted and len(self._lines) > self._body_opened and self._lines[-1]:
             self._lines.append("")
 
-    def _comments_before(self, offset: int, indent: int, apart: bool) -> bool:
-        """Write the comments before an offset, each on a line of its own; whether there were any."""
+    def _comments_before(self, offset: int, indent: int, separate: bool) -> bool:
+        """Write the comments before an offset, each on a separate line; returns whether there are any."""
         written = False
         self._skip_placed()
         while self._next < len(self._comments) and self._starts[self._next] < offset:
             comment = self._comments[self._next]
-            self._blank_line(comment.span.start, apart and not written)
+            self._blank_line(comment.span.start, separate and not written)
             self._lines.append(" " * indent + comment.text)
             self._mark(comment)
             self._skip_placed()
@@ -104,9 +111,9 @@ class _Layout:
         return written
 
     def _set_aside(self, comments: Sequence[tree.Comment]) -> None:
-        """Write the comments within a derivation well above it: right above it, they would document it.
+        """Write the comments inside a derivation above it, and a blank line, so that they do not document it.
 
-        What stands before the derivation is still to be written, so the place in the source stays where it is.
+        The comments before the derivation are not written yet, so `_at` does not change.
         """
         at = self._at
         if comments and self._lines and self._lines[-1]:
@@ -119,33 +126,36 @@ class _Layout:
         self._at = at
 
     def _skip_placed(self) -> None:
+        """Advance `_next` to the first comment that is not placed."""
         while self._next < len(self._comments) and self._placed[self._next]:
             self._next += 1
 
     def _mark(self, comment: tree.Comment) -> None:
+        """Mark a comment as placed."""
         self._placed[bisect_left(self._starts, comment.span.start)] = True
         self._at = max(self._at, comment.span.end)
 
     def _between(self, start: int, end: int) -> Sequence[tree.Comment]:
-        """The comments between two offsets that are not placed yet."""
+        """Comments between two offsets that are not placed yet."""
         first, last = bisect_left(self._starts, start), bisect_left(self._starts, end)
         return [self._comments[position] for position in range(first, last) if not self._placed[position]]
 
     # Statements -----------------------------------------------------------------------------------------
 
     def _simple(self, node: tree.Statement | tree.Item | tree.LinkStatement, indent: int) -> None:
-        """Write a statement without a body, its chains broken only as far as the width demands."""
+        """Write a statement without a body, in the first style that fits."""
         comfortable = COMFORTABLE if not self._text and has_groups(node) else WIDTH
         blank = Unparser(indent, self._source, self._between)
         unparser = blank.fitted(lambda unparser: _statement(node, unparser), comfortable)
         for comment in unparser.placed:
             self._mark(comment)
-        self._at = node.span.end  # so that no blank line is kept from within the statement
+        self._at = node.span.end  # drops blank lines inside the statement
         self._comments_before(node.span.end, indent, False)
         first, *rest = unparser.text.split("\n")
         self._lines += [" " * indent + first, *rest]
 
     def _definition(self, node: tree.Definition) -> None:
+        """Write a model or a block."""
         unparser = Unparser()
         attributes = [
             attribute.name.name + ("" if attribute.default is None else f" = {unparser.choice(attribute.default)}")
@@ -162,20 +172,22 @@ class _Layout:
                 self._finish(self._find("(", node.name.span.end) + 1)
                 self._body_opened = len(self._lines)
                 for attribute, text in zip(node.attributes, attributes):
-                    self._comments_before(attribute.span.start, INDENT, False)
-                    self._lines.append(f"{' ' * INDENT}{text},")
+                    self._comments_before(attribute.span.start, _INDENT, False)
+                    self._lines.append(f"{' ' * _INDENT}{text},")
                     self._finish(attribute.span.end, ",")
-                self._comments_before(closed, INDENT, False)
+                self._comments_before(closed, _INDENT, False)
                 head = ")"
         end = (node.attributes[-1] if node.attributes else node.name).span.end
         self._braced(head, node.body, end, node.span.end, 0)
 
     def _for(self, node: tree.For, indent: int) -> None:
+        """Write a loop."""
         head = f"for {node.variable.name} in {Unparser().expression(node.iterable)}"
         if not self._on_one_line(head, node.body, node, indent):
             self._braced(head, node.body, node.iterable.span.end, node.span.end, indent)
 
     def _scan(self, node: tree.ScanStatement, indent: int) -> None:
+        """Write a scan."""
         write = Unparser().expression
         parts = [
             f"{part.name.name} {'in' if isinstance(part, tree.ScanSequence) else '='} {write(part.value)}"
@@ -186,6 +198,7 @@ class _Layout:
             self._braced(head, node.body, node.parts[-1].span.end, node.span.end, indent)
 
     def _if(self, node: tree.If, indent: int) -> None:
+        """Write a conditional with all its branches."""
         head = f"if {Unparser().expression(node.condition)}"
         if not node.otherwise and self._on_one_line(head, node.body, node, indent):
             return
@@ -207,7 +220,10 @@ class _Layout:
     def _on_one_line(
         self, head: str, body: Sequence[tree.Statement], node: tree.For | tree.ScanStatement | tree.If, indent: int
     ) -> bool:
-        """Write a body of one short statement behind its head, unless its author did not."""
+        """Write a body of one short statement on the line of its head; returns False if it does not fit there.
+
+        A line break in the source is kept.
+        """
         if len(body) != 1 or isinstance(body[0], tree.For | tree.ScanStatement | tree.If) or "\n" in node.span.text:
             return False
         line = f"{' ' * indent}{head} {{ {_statement(body[0], Unparser())} }}"
@@ -219,7 +235,7 @@ class _Layout:
     def _braced(
         self, head: str, body: Sequence[tree.Statement | tree.LinkStatement], head_end: int, end: int, indent: int
     ) -> None:
-        """Write a head, and a body within braces; `head_end` and `end` are offsets in the source."""
+        """Write a head, and a body between braces; `head_end` and `end` are offsets in the source."""
         margin = " " * indent
         brace = self._find("{", head_end) + 1
         has_comments = bool(self._text) and any(
@@ -234,17 +250,17 @@ class _Layout:
         starts = []
         for statement in body:
             starts.append(len(self._lines))
-            self._place(statement, indent + INDENT)
+            self._place(statement, indent + _INDENT)
         if not self._text and not indent:
             heights = [after - start for start, after in zip(starts, [*starts[1:], len(self._lines)])]
             for position in reversed(list(_blank_lines(body, heights))):
                 self._lines.insert(starts[position], "")
-        self._comments_before(end, indent + INDENT, False)
+        self._comments_before(end, indent + _INDENT, False)
         self._lines.append(f"{margin}}}")
         self._at = max(self._at, end)
 
     def _find(self, character: str, start: int) -> int:
-        """The offset of a brace at or behind `start`, comments left aside."""
+        """Offset of a character at or after `start`, outside comments."""
         if not self._text:
             return start
         while True:
@@ -256,19 +272,19 @@ class _Layout:
 
 
 def _is_long(previous: tree.Item, item: tree.Item) -> bool:
-    """Whether two items are kept apart by a blank line in any case."""
+    """Return whether a blank line is required between two items: one of them has a body."""
     bodies = tree.Definition | tree.DevicesStatement
     return isinstance(previous, bodies) or isinstance(item, bodies)
 
 
 def _blank_lines(body: Sequence[tree.SyntaxNode], heights: Sequence[int]) -> Iterator[int]:
-    """Above which statements of a definition, by position, a blank line stands.
+    """Positions of the statements of a definition that have a blank line above, in a tree without a source.
 
-    What comes in, what happens and what goes out are set apart, unless there is little of it; so is what takes
-    several lines.
+    Blank lines separate the declarations, the computation and the outputs, unless these are short.  They also separate
+    statements of several lines.
 
     Args:
-        heights: how many lines each statement takes.
+        heights: number of lines of each statement.
     """
     parts = _parts(body)
     steps = [position for position, part in enumerate(parts) if part == 1]
@@ -277,17 +293,17 @@ def _blank_lines(body: Sequence[tree.SyntaxNode], heights: Sequence[int]) -> Ite
         before, part = parts[position - 1], parts[position]
         if part == before:
             declares = isinstance(body[position - 1], tree.Let | tree.LayerStatement)
-            apart = part == 1 and (tall[position] or tall[position - 1]) and not declares
+            separate = part == 1 and (tall[position] or tall[position - 1]) and not declares
         elif part == 2 and before == 1:
-            apart = len(steps) > 1 or tall[position] or tall[position - 1]
+            separate = len(steps) > 1 or tall[position] or tall[position - 1]
         else:
-            apart = bool(steps) or any(tall[position:])
-        if apart:
+            separate = bool(steps) or any(tall[position:])
+        if separate:
             yield position
 
 
 def _parts(body: Sequence[tree.SyntaxNode]) -> list[int]:
-    """For each statement: 0 for what comes in, 1 for what happens, 2 for what goes out."""
+    """Part of each statement: 0 for the first declarations, 1 for the computation, 2 for outputs."""
     found: list[int] = []
     for statement in body:
         if isinstance(statement, tree.Output):
@@ -300,7 +316,7 @@ def _parts(body: Sequence[tree.SyntaxNode]) -> list[int]:
 
 
 def _statement(node: tree.Statement | tree.Item | tree.LinkStatement, unparser: Unparser) -> str:
-    """The text of a statement or an item that has no body."""
+    """Text of a statement or an item that has no body."""
     write = unparser.expression
     match node:
         case tree.Input():

@@ -1,4 +1,4 @@
-"""Numbers and strings: what a token stands for."""
+"""Values of number and string tokens, and the units of quantities such as `50GB/s`."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from archc.types.frozen_dataclass import frozen_dataclass
 
 @frozen_dataclass
 class QuantityUnit:
-    """A unit: what it measures, and how many of its base unit it is.
+    """Unit of a quantity.
 
-    The base units are the byte, the byte a second, the second, and the plain number.
+    Attributes:
+        measures: `bytes`, `bytes a second`, `seconds` or `a number`.
+        factor: size in the base unit: the byte, the byte a second, the second, or the plain number.
     """
 
     measures: str
@@ -42,11 +44,14 @@ UNITS: dict[str, QuantityUnit] = {
     **{name: QuantityUnit("seconds", factor) for name, factor in _TIMES.items()},
     **{name: QuantityUnit("a number", factor) for name, factor in _COUNTS.items()},
 }
-"""The units that a number may carry: bytes, bytes a second, times, and the thousands of plain numbers."""
+"""Units by suffix: of bytes, bytes a second, time, and powers of 1000 for plain numbers."""
 
 
 def quantity(number: tree.Number) -> int | float:
-    """A number in the base unit of its own unit: `24GB` is 24000000000, bytes always being whole."""
+    """Value of a number in its base unit; bytes are rounded to an integer.
+
+    `24GB` is 24000000000.
+    """
     if number.unit is None:
         return number.value
     unit = UNITS[number.unit]
@@ -55,7 +60,7 @@ def quantity(number: tree.Number) -> int | float:
 
 
 def measure(number: tree.Number) -> str:
-    """What a number measures: `bytes`, `bytes a second`, `seconds` or `a number`."""
+    """Dimension of a number: `bytes`, `bytes a second`, `seconds` or `a number`."""
     return "a number" if number.unit is None else UNITS[number.unit].measures
 
 
@@ -68,23 +73,23 @@ _ESCAPES = {"n": "\n", "t": "\t", "\\": "\\", '"': '"', "'": "'"}
 
 
 def number(token: Token, diagnostics: Diagnostics) -> tree.Number:
-    """The value of a number; one that cannot be is reported, and reads as 0."""
+    """Number node of a token; an invalid number is reported and has the value 0."""
     match = _NUMBER.fullmatch(token.text)
-    assert match is not None, "the scanner and this module agree on what a number looks like"
+    assert match is not None, "the pattern accepts all tokens of type NUMBER"
     whole, fraction, exponent, unit = match.groups()
     if unit and unit not in UNITS:
         diagnostics.error(
             "invalid-number",
             f"`{_shortened(token.text)}` is neither a number nor a name",
             token.span,
-            help="names do not begin with a digit; units are those of bytes, bytes a second and time, such as "
+            help="begin a name with a letter or `_`; a unit measures bytes, bytes a second or time, such as "
             "`16GiB`, `50GB/s` and `10us`",
         )
         return tree.Number(token.span, 0)
     value: int | float
     if fraction is None and exponent is None:
         digits = whole.replace("_", "").lstrip("0")
-        # The length is looked at first: Python refuses to read an integer of very many digits.
+        # The length is checked first: `int` raises for text of more than 4300 digits.
         value = int(digits or "0") if len(digits) <= _DIGITS else _LARGEST + 1
         too_large = value > _LARGEST
         limit = "integers go up to 2**63 - 1"
@@ -100,7 +105,7 @@ def number(token: Token, diagnostics: Diagnostics) -> tree.Number:
 
 
 def string(token: Token, diagnostics: Diagnostics) -> tree.String:
-    """The value of a string; an escape that is none is reported, and left out."""
+    """String node of a token; an unknown escape is reported and left out."""
     inner = token.text[1:-1]
     if "\\" not in inner:
         return tree.String(token.span, inner)
@@ -118,8 +123,8 @@ def string(token: Token, diagnostics: Diagnostics) -> tree.String:
             "invalid-escape",
             f"`{match.group()}` is not an escape",
             Span(token.source, start, start + len(match.group())),
-            help=r"the escapes are \n, \t, \\, \", \' and \u{…} with the number of a character; "
-            r"a backslash itself is written \\",
+            help=r"use \n, \t, \\, \", \' or \u{…} with the hexadecimal number of a character; "
+            r"write a backslash as \\",
         )
         return ""
 

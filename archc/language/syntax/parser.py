@@ -1,7 +1,12 @@
-"""Text to syntax tree: the front door of the language's first half.
+"""Parser: the syntax tree of a text, with recovery from syntax errors.
 
-lark's LALR(1) tables drive the parse, one token at a time: the scanner makes the tokens, the builder the tree,
-and `recovery` steps in where a token does not fit.
+lark's LALR(1) tables drive the parse, one token at a time.  The scanner provides the tokens, and the tree builder
+creates the nodes.
+
+Recovery takes place in the same pass, without reading a token twice.  At an unexpected token, the parser's stack is cut
+to the last complete statement of the innermost body, or to the last complete item of the file.  The tokens of the
+broken statement are skipped, and parsing continues at the next one.  If the head of a statement with a body is broken,
+a placeholder head is inserted, so that errors in the body are found too.
 """
 
 from __future__ import annotations
@@ -17,21 +22,27 @@ from lark.parsers.lalr_interactive_parser import InteractiveParser
 
 from archc.diagnostics import Diagnostic, Diagnostics, Source, TooManyMistakes
 from archc.garbage_collector import paused_collector
-from archc.language.syntax import mistakes, tree
+from archc.language.syntax import syntax_errors, tree
 from archc.language.syntax.foreign_syntax import comment_end, comment_start
-from archc.language.syntax.mistakes import CLOSERS, STATEMENT, TOP_LEVEL, Failure
 from archc.language.syntax.scanner import Scanner, Token
+from archc.language.syntax.syntax_errors import CLOSERS, STATEMENT, TOP_LEVEL, Failure
 from archc.language.syntax.tables import load_grammar
 from archc.language.syntax.tree_builder import TooDeep, TreeBuilder
 
-LONGEST_TEXT = 64 * 2**20  # characters
-MOST_MISTAKES = 20  # in one text; whoever has more has given us the wrong file
-# The length of the parser's stack.  It grows with brackets, bodies, `else if` and signs, by one to six a level,
-# and is what bounds the recursion of all who walk the tree.
+LONGEST_TEXT = 64 * 2**20
+"""Limit on the characters of a text."""
+
+MOST_MISTAKES = 20
+"""Limit on the errors of a text; a text with more is probably not in this language."""
+
+# Limit on the parser's stack, which grows by one to six entries for each bracket, body, `else if` and sign.  It also
+# bounds the recursion of all traversals of the tree.
 _DEEPEST = 160
 
 
 class _Machine(NamedTuple):
+    """Parser, scanner and tree builder of the grammar."""
+
     lark: Lark
     scanner: Scanner
     builder: TreeBuilder
@@ -44,37 +55,38 @@ def _machine() -> _Machine:
     return _Machine(lark, Scanner(lark.terminals), builder)
 
 
-# The machine is one for the process, and builds one text at a time.
+# The process has one machine, which parses one text at a time.
 _lock = threading.Lock()
 
 
 def parse(source: Source, diagnostics: Diagnostics) -> tree.File:
-    """The tree of a whole text.
+    """Tree of the text of a file.
 
-    Mistakes are added to `diagnostics`; the tree then holds what could be read in spite of them.
+    Errors are added to `diagnostics`; the tree then has the statements that are correct.
     """
     file: tree.File = _parse("file", source, diagnostics)
     return file
 
 
 def parse_pipeline(source: Source, diagnostics: Diagnostics) -> tuple[tree.ChainStep, ...]:
-    """The passes of a pipeline as the command line has it: `lowrank(energy=0.95), quant(int8)`."""
+    """Passes of the command-line option `--passes`: `lowrank(energy=0.95), quant(int8)`; empty after an error."""
     steps: tuple[tree.ChainStep, ...] | None = _parse("pipeline_text", source, diagnostics)
     return steps or ()
 
 
 def parse_value(source: Source, diagnostics: Diagnostics) -> tree.Expression:
-    """A single expression: the value of `--set classes=100`.  With mistakes, it reads as 0."""
+    """Expression of the command-line option `--set`: the `100` of `classes=100`; 0 after an error."""
     value: tree.Expression | None = _parse("value_text", source, diagnostics)
     return value if value is not None else tree.Number(Token("", "", source, 0, len(source.text)).span, 0)
 
 
 def keywords() -> frozenset[str]:
-    """The words that cannot be names."""
+    """Keywords of the language, which cannot be names."""
     return frozenset(_machine().scanner.keywords)
 
 
 def _parse(start: str, source: Source, diagnostics: Diagnostics) -> Any:
+    """Result of the grammar rule `start` for a text; None if parsing cannot continue after an error."""
     found = Diagnostics(most=MOST_MISTAKES)
     if len(source.text) > LONGEST_TEXT:
         diagnostics.error(
@@ -90,6 +102,7 @@ def _parse(start: str, source: Source, diagnostics: Diagnostics) -> Any:
 
 
 def _drive(start: str, source: Source, found: Diagnostics) -> Any:
+    """Feed the tokens of a text to the parser; see `_parse`."""
     lark, scanner, builder = _machine()
     comments: list[tree.Comment] = []
     builder.begin(source, comments, found)
@@ -117,7 +130,7 @@ def _drive(start: str, source: Source, found: Diagnostics) -> Any:
                     "nesting-too-deep",
                     "brackets, bodies or operators are nested too deeply here",
                     token.span,
-                    help="give the inner part a name in a statement of its own",
+                    help="name the inner part in a separate statement",
                 )
                 break
         else:
@@ -129,12 +142,15 @@ def _drive(start: str, source: Source, found: Diagnostics) -> Any:
     return recovery.finish(end) if start == "file" else None
 
 
-# A state that shifts one of these stands between two statements of a body, lines of a `devices`, items of a file.
+# Recovery -------------------------------------------------------------------------------------------------
+
+# A state that shifts one of these terminals is between two statements of a body, two lines of a `devices` item, or two
+# items of a file.
 _BETWEEN = {"LET": "body", "LINK": "devices", "MODEL": "file"}
 
 
 class _Recovery:
-    """Reports the failures of one parse, and brings the parser back to a state that it can go on from."""
+    """Error reports of one parse, and recovery to a state in which parsing can continue."""
 
     def __init__(self, parser: InteractiveParser, tokens: Iterator[Token], source: Source, found: Diagnostics):
         self._parser = parser
@@ -144,19 +160,19 @@ class _Recovery:
         self._found = found
 
     def resume(self, token: Token, previous: Token | None) -> Token | None:
-        """Report that `token` does not fit; the token to go on with, or None if there is no going on."""
+        """Report an unexpected token; returns the token to continue with, or None if parsing cannot continue."""
         level, depth = self._innermost()
         parts = self._state.value_stack[depth:]
         failure = Failure(token, previous, self._accepted(), parts, self._open_brackets())
-        if not self._reported_since(failure.start) and not mistakes.only_ends_a_supplied_body(failure):
-            self._report(mistakes.explain(failure))
+        if not self._reported_since(failure.start) and not syntax_errors.only_lacks_an_inserted_brace(failure):
+            self._report(syntax_errors.explain(failure))
         comment = comment_start(self._source.text, token.start)
         if comment is not None and token.type != "$END":
-            at_once = comment == token.start  # no token in it was read, and the statement goes on after it
-            token = self._behind_comment(token, comment_end(self._source.text, comment))
+            at_once = comment == token.start  # no token of the comment was parsed: the statement continues after it
+            token = self._after_comment(token, comment_end(self._source.text, comment))
             if at_once:
                 return token
-        if mistakes.is_reserved(failure):
+        if syntax_errors.is_keyword_as_name(failure):
             return Token("NAME", token.text, self._source, token.start, token.end)
         if level is None:
             return None
@@ -168,14 +184,15 @@ class _Recovery:
         return self._next_device(token)
 
     def finish(self, end: Token) -> Any:
-        """Give up: what was read so far, as if the text ended here.  Only for the text of a whole file."""
+        """Result for the text so far, as if it ended here; only for the text of a file."""
         while len(self._state.state_stack) > 1 and self._level(self._state.state_stack[-1]) != "file":
             self._cut(len(self._state.value_stack) - 1)
-        return self._state.feed_token(end, True)  # type: ignore[arg-type]  # lark reads nothing but the type
+        return self._state.feed_token(end, True)  # type: ignore[arg-type]  # lark reads only the type
 
-    # The parser's stack ---------------------------------------------------------------------------------
+    # Parser stack ---------------------------------------------------------------------------------------
 
     def _level(self, state: Any) -> str | None:
+        """Level that a state is between two elements of: `body`, `devices` or `file`; None for other states."""
         actions = self._state.parse_conf.states[state]
         for terminal, level in _BETWEEN.items():
             if terminal in actions and actions[terminal][0] is Shift:
@@ -183,7 +200,7 @@ class _Recovery:
         return None
 
     def _innermost(self) -> tuple[str | None, int]:
-        """The innermost level that takes statements or items, and how much of the stack is whole there."""
+        """Innermost level on the stack that accepts another element, and its depth."""
         stack = self._state.state_stack
         for depth in range(len(stack) - 1, -1, -1):
             level = self._level(stack[depth])
@@ -192,50 +209,53 @@ class _Recovery:
         return None, 0
 
     def _accepted(self) -> frozenset[str]:
+        """Types of the tokens that the parser accepts in its current state."""
         accepts: Callable[[], set[str]] = self._parser.accepts
         return frozenset(accepts())
 
     def _cut(self, depth: int) -> None:
+        """Remove the entries of the stack above a depth."""
         del self._state.state_stack[depth + 1 :]
         del self._state.value_stack[depth:]
 
     def _open_brackets(self) -> list[Token]:
+        """Opening brackets on the stack without their closing ones, the innermost last."""
         unclosed: list[Token] = []
         for value in self._state.value_stack:
             if not isinstance(value, Token):
                 continue
             if value.type in CLOSERS:
                 unclosed.append(value)
-            elif unclosed and value.type == CLOSERS[unclosed[-1].type]:  # the head's own: `model net(classes = 10) {`
+            elif unclosed and value.type == CLOSERS[unclosed[-1].type]:  # in a head: `model net(classes = 10) {`
                 unclosed.pop()
         return unclosed
 
     def _feed(self, place: Token, *types: str) -> None:
-        """Feed words that the text lacks."""
+        """Insert tokens of the given types, of length 0, before a token."""
         for type_ in types:
             word = Token(type_, "_", self._source, place.start, place.start)
-            self._state.feed_token(word)  # type: ignore[arg-type]  # lark reads nothing but the type
+            self._state.feed_token(word)  # type: ignore[arg-type]  # lark reads only the type
 
     def _reported_since(self, start: int) -> bool:
-        """Whether a mistake in the broken statement was reported before; this is then its consequence."""
+        """Return whether an error at or after an offset was reported: another one is then a consequence."""
         return any(diagnostic.span is not None and diagnostic.span.start >= start for diagnostic in self._found)
 
-    def _report(self, mistake: Diagnostic) -> None:
-        """Report a mistake; a refused name or a foreign comment is reported only once."""
-        once = mistake.code in ("reserved-word", "foreign-comment")
-        told = once and any(other.message == mistake.message for other in self._found)
-        if not told:
-            self._found.add(mistake)
+    def _report(self, error: Diagnostic) -> None:
+        """Add a diagnostic; each reserved word and each kind of foreign comment is reported only once."""
+        once = error.code in ("reserved-word", "foreign-comment")
+        if not (once and any(other.message == error.message for other in self._found)):
+            self._found.add(error)
 
-    def _behind_comment(self, token: Token, end: int) -> Token:
-        """The first token after a comment in C's syntax."""
+    def _after_comment(self, token: Token, end: int) -> Token:
+        """First token after a comment in C's syntax, which ends at `end`."""
         while token.start < end and token.type != "$END":
             token = next(self._tokens)
         return token
 
-    # The next thing to go on with -----------------------------------------------------------------------
+    # Next element ---------------------------------------------------------------------------------------
 
     def _next_item(self, token: Token, parts: list[Any]) -> Token:
+        """Skip to the next item, or into the body of the broken one after inserting a head for it."""
         head = parts[0].type if parts and isinstance(parts[0], Token) else None
         while token.type != "$END" and token.type not in TOP_LEVEL:
             if head in ("MODEL", "BLOCK") and token.type in STATEMENT:
@@ -248,6 +268,7 @@ class _Recovery:
         return token
 
     def _next_statement(self, token: Token, parts: list[Any]) -> Token:
+        """Skip to the next statement, or into the body of the broken one after inserting `if true` for its head."""
         headed = bool(parts) and isinstance(parts[0], Token) and parts[0].type in ("FOR", "SCAN", "IF")
         braces = parentheses = 0
         while token.type != "$END" and token.type not in TOP_LEVEL:
@@ -270,6 +291,7 @@ class _Recovery:
         return self._close_braces(token)
 
     def _next_device(self, token: Token) -> Token:
+        """Skip to the next line of a `devices` item."""
         while token.type != "$END" and token.type not in TOP_LEVEL:
             if token.type in ("LINK", "RBRACE") or (token.type == "NAME" and token.first_on_line):
                 return token
@@ -277,10 +299,10 @@ class _Recovery:
         return self._close_braces(token)
 
     def _close_braces(self, token: Token) -> Token:
-        """Close all bodies that are still open at the end of the text, or at an item's first word."""
+        """Close all bodies that are open at the end of the text, or at the first token of an item."""
         unclosed = self._open_brackets()
         if unclosed and unclosed[-1].start < unclosed[-1].end and not self._reported_since(unclosed[-1].start):
             failure = Failure(token, None, frozenset(), [], unclosed)
-            self._found.add(mistakes.explain(failure))
+            self._found.add(syntax_errors.explain(failure))
         self._feed(token, *["RBRACE"] * len(unclosed))
         return token

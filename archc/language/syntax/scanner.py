@@ -1,7 +1,7 @@
-"""Text to tokens, in one linear scan that any text survives.
+"""Tokens of a text, in one linear scan that accepts any text.
 
-The terminals are those of `grammar.lark`.  lark's own lexer stops at the first character that it does not
-know; this one reports what no token can be made of, and goes on.
+The terminals are those of `grammar.lark`.  lark's own lexer stops at the first unknown character.  This scanner reports
+the characters that form no token, and continues.
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ from archc.language.syntax.foreign_syntax import EQUIVALENTS, SYMBOLS, comment_e
 
 
 class Token:
-    """One word of a text.  Its span is made on demand: there are many tokens, and few are asked."""
+    """Token of a text: its type, the name of a terminal, and its place.
+
+    The span is created on demand: a text has many tokens, and few of their spans are used.
+    """
 
     __slots__ = ("end", "source", "start", "text", "type")
 
@@ -30,23 +33,25 @@ class Token:
 
     @property
     def span(self) -> Span:
+        """Place in the text."""
         return Span(self.source, self.start, self.end)
 
     @property
     def first_on_line(self) -> bool:
+        """Return whether only white space precedes the token on its line."""
         text, before = self.source.text, self.start - 1
-        while before >= 0 and text[before] in " \t\r":  # not from the start of the line, which may be far
+        while before >= 0 and text[before] in " \t\r":  # backwards: a line may be very long
             before -= 1
         return before < 0 or text[before] == "\n"
 
 
-# Characters that show nothing, or turn the order of what is shown: no text needs them, and a reader who
-# cannot see them would be fooled.  Lone surrogates cannot be written to a file at all.
+# Control characters, and characters that are invisible or change the direction of text: they can hide code from a
+# reader (CVE-2021-42574).  Lone surrogates cannot be written to a file.
 _HIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]+")
 
 
 class Scanner:
-    """Makes tokens; built once from the grammar's terminals."""
+    """Scanner for the terminals of a grammar."""
 
     def __init__(self, terminals: Iterable[TerminalDef]):
         punctuation: list[tuple[str, str]] = []
@@ -59,7 +64,7 @@ class Scanner:
                 self.keywords[terminal.pattern.value] = terminal.name
             else:
                 punctuation.append((terminal.name, terminal.pattern.value))
-        # What varies (a name, a comment) first, then the longer before the shorter: `->` before `-`.
+        # Terminals with patterns (names, comments) precede punctuation, of which the longer precede: `->` before `-`.
         punctuation.sort(key=lambda pair: -len(pair[1]))
         patterns += [(name, re.escape(value)) for name, value in punctuation]
         self._types = self.keywords | {value: name for name, value in punctuation}
@@ -67,7 +72,11 @@ class Scanner:
         self._pattern = re.compile("|".join(f"(?P<{name}>{value})" for name, value in patterns))
 
     def scan(self, source: Source, comments: list[tree.Comment], diagnostics: Diagnostics) -> Iterator[Token]:
-        """The tokens in order, the last of type `$END`; comments are put aside into `comments`."""
+        """Tokens in order, the last of type `$END`.
+
+        Args:
+            comments: list to which the comments are added.
+        """
         text = _without_hidden_characters(source, diagnostics)
         keywords: Mapping[str, str] = self.keywords
         line_start = comment_until = 0
@@ -96,56 +105,58 @@ class Scanner:
                     "unterminated-string",
                     "the string is not closed on its line",
                     Span(source, start, start + len(match.group().rstrip())),
-                    help=f"close it with `{match.group()[0]}`; a line break within is written `\\n`",
+                    help=f"close it with `{match.group()[0]}`; write a line break in it as `\\n`",
                 )
                 yield Token("STRING", '""', source, start, end)
             elif kind == "WRONG":
-                meant = _report_wrong_character(Span(source, start, end), diagnostics)
-                if meant is not None:
-                    yield Token(self._types[meant], meant, source, start, end)
+                equivalent = _report_wrong_character(Span(source, start, end), diagnostics)
+                if equivalent is not None:
+                    yield Token(self._types[equivalent], equivalent, source, start, end)
             else:
                 assert kind is not None
                 yield Token(kind, match.group(), source, start, end)
 
 
 def _comment_around(text: str, offset: int) -> int | None:
-    """The start of a comment in C's syntax that begins before an offset and is open there; None without one."""
+    """Start of a comment in C's syntax that begins before an offset and is open there; None without one."""
     start = comment_start(text, offset)
     return start if start != offset else None
 
 
 def foreign_comment(source: Source, start: int) -> Diagnostic:
-    """The diagnostic for a comment in C's syntax."""
+    """Diagnostic for a comment in C's syntax that begins at `start`."""
     mark = source.text[start : start + 2]
-    message = f"`{mark}` begins no comment"
+    message = f"`{mark}` does not begin a comment"
     return Diagnostic("error", "foreign-comment", message, Span(source, start, start + 2), (), SYMBOLS[mark])
 
 
 def _report_wrong_character(span: Span, diagnostics: Diagnostics) -> str | None:
-    """Report a character that begins no token; the operator that was meant, where that is clear."""
+    """Report characters that form no token; returns the equivalent operator, if there is one."""
     characters = span.text
-    meant = EQUIVALENTS.get(characters)
-    if meant is not None:
-        advice: str | None = SYMBOLS.get(characters) or f"write `{meant}`"
+    equivalent = EQUIVALENTS.get(characters)
+    if equivalent is not None:
+        advice: str | None = SYMBOLS.get(characters) or f"write `{equivalent}`"
     elif characters[0].isalpha():
-        advice = "names are made of the letters a-z, digits and `_`; other letters may be in strings and comments"
+        advice = "write names with the letters a-z, digits and `_`; other letters are for strings and comments"
     else:
         advice = SYMBOLS.get(characters) or SYMBOLS.get(characters[0])
     shown = characters if len(characters) <= 20 else characters[:20] + "…"
-    diagnostics.error("invalid-character", f"`{shown}` has no meaning here", span, help=advice)
-    return meant
+    diagnostics.error("invalid-character", f"unexpected `{shown}`", span, help=advice)
+    return equivalent
 
 
 def _without_hidden_characters(source: Source, diagnostics: Diagnostics) -> str:
-    """The text with spaces for what nobody can see, so that offsets stay."""
+    """Text of a source with spaces for hidden characters, which keeps all offsets."""
     if _HIDDEN.search(source.text) is None:
         return source.text
     for match in _HIDDEN.finditer(source.text):
         code = ord(match.group()[0])
         diagnostics.error(
             "invalid-character",
-            "a NUL character, which no text holds" if code == 0 else f"the invisible character U+{code:04X}",
+            "NUL character in the text" if code == 0 else f"invisible character U+{code:04X}",
             Span(source, match.start(), match.end()),
-            help="is this a binary file?" if code == 0 else f"delete it; in a string, write it as `\\u{{{code:x}}}`",
+            help="check the path: this may be a binary file"
+            if code == 0
+            else f"delete it; in a string, write it as `\\u{{{code:x}}}`",
         )
     return _HIDDEN.sub(lambda match: " " * len(match.group()), source.text)

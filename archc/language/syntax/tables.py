@@ -1,11 +1,10 @@
-"""The parser's tables, made beforehand.
+"""Precomputed LALR(1) tables of the grammar.
 
-lark takes 0.1 s to read the grammar and work out its tables, which is much for an editor that checks on every
-keystroke.  The tables are therefore kept beside the grammar as JSON, which takes a tenth of that to load and
-cannot run code, as lark's own pickled form could.  They carry a fingerprint of the grammar and of lark's
-version; where it does not match, the grammar is read as usual.
+lark takes 0.1 s to read the grammar and compute its tables: too slow for an editor that checks on every keystroke.
+`grammar.json` stores the tables.  JSON loads in a tenth of that time, and, unlike lark's pickled form, cannot run code.
+The file has a fingerprint of the grammar and of lark's version; if it does not match, the tables are computed again.
 
-After a change to the grammar, `python -m archc.language.syntax.tables` writes them anew.
+After a change to the grammar, run `python -m archc.language.syntax.tables` to update `grammar.json`.
 """
 
 from __future__ import annotations
@@ -28,21 +27,24 @@ _TABLES = _FOLDER / "grammar.json"
 
 
 def load_grammar(transformer: Transformer[Any, Any]) -> Lark:
-    """lark's parser for the language, which calls `transformer` while it parses."""
+    """lark parser of the language, which calls `transformer` on each reduction."""
     grammar = _GRAMMAR.read_text("utf-8")
     if _TABLES.is_file():
         tables = json.loads(_TABLES.read_text("utf-8"))
         if tables["fingerprint"] == _fingerprint(grammar):
             data = tables["data"]
             data["parser"]["parser"]["states"] = _numbered(data["parser"]["parser"]["states"])
-            # What lark's own `load` does once it has unpickled; lark does not annotate it.
+            # `Lark.load` does the same after unpickling.  lark has no type annotation for it.
             load: Callable[..., Lark] = Lark._load_from_dict
             return load(data, _numbered(tables["memo"]), transformer=transformer)
     return _build(grammar, transformer)
 
 
 def make_tables() -> str:
-    """What the file of tables holds.  (lark numbers states differently on every run; any numbering will do.)"""
+    """Text of `grammar.json`.
+
+    lark numbers the states differently on every run, so two results differ.
+    """
     grammar = _GRAMMAR.read_text("utf-8")
     data, memo = _build(grammar, None).memo_serialize([TerminalDef, Rule])
     tables = {"fingerprint": _fingerprint(grammar), "data": data, "memo": memo}
@@ -50,7 +52,7 @@ def make_tables() -> str:
 
 
 def _numbered(table: dict[str, Any]) -> dict[int, Any]:
-    """The table with its numbers as keys again: JSON has only text for keys."""
+    """Table with integer keys, which JSON stores as text."""
     return {int(key): value for key, value in table.items()}
 
 

@@ -1,8 +1,8 @@
-"""The syntax tree: what the parser makes of a text, before anything in it has a meaning.
+"""Syntax tree: the parser's result for a text, before elaboration.
 
-Every node carries its span.  Nodes are frozen and know nothing of graphs; `elaborate` gives them one.
-Long operator chains such as `a + b + c + …` are nested to the left, as deep as they are long: walk them
-with a loop down `left`, not with recursion.
+Every node has a span.  Nodes are frozen, and independent of graphs: elaboration creates a graph from them.
+A long operator chain such as `a + b + c + …` nests to the left, one level an operator.  Traverse it with a loop along
+`left`, not with recursion.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from archc.types.frozen_dataclass import frozen_dataclass
 
 @frozen_dataclass
 class SyntaxNode:
-    """What all nodes have: the place in the text, from the first character to the last."""
+    """Base of all nodes: a span of the text, from the first character to the last."""
 
     span: Span
 
@@ -23,7 +23,10 @@ class SyntaxNode:
 
 @frozen_dataclass
 class Number(SyntaxNode):
-    """`3`, `0.5`, `1e-5`; integers are ints, everything else floats.  Only `devices` gives a unit (`50GB/s`)."""
+    """`3`, `0.5`, `1e-5`: an int if written as an integer, otherwise a float.
+
+    `unit` is the suffix of a quantity such as `50GB/s`, which `devices` and pass options accept.
+    """
 
     value: int | float
     unit: str | None = None
@@ -31,7 +34,7 @@ class Number(SyntaxNode):
 
 @frozen_dataclass
 class String(SyntaxNode):
-    """`"zeros"`, with its escapes replaced."""
+    """`"zeros"`; `value` has the escapes decoded."""
 
     value: str
 
@@ -45,14 +48,14 @@ class Boolean(SyntaxNode):
 
 @frozen_dataclass
 class Name(SyntaxNode):
-    """A bare name: an attribute, a size, a tensor, a layer, an operator, a dtype."""
+    """Name without dots or indices: an attribute, size, tensor, layer, operator or dtype."""
 
     name: str
 
 
 @frozen_dataclass
 class MemberExpression(SyntaxNode):
-    """`wte.weight`, `att.SelfAttention`, `h[3].attn`."""
+    """Member access: `wte.weight`, `att.SelfAttention`, `h[3].attn`."""
 
     value: Expression
     name: str
@@ -60,7 +63,7 @@ class MemberExpression(SyntaxNode):
 
 @frozen_dataclass
 class SliceExpression(SyntaxNode):
-    """`start:stop:step` inside an index; each part may be missing."""
+    """`start:stop:step` inside an index; each part is optional."""
 
     start: Expression | None
     stop: Expression | None
@@ -69,12 +72,12 @@ class SliceExpression(SyntaxNode):
 
 @frozen_dataclass
 class Ellipsis(SyntaxNode):
-    """`...` inside an index: as many whole axes as it takes."""
+    """`...` inside an index: full slices of all axes that the other items leave."""
 
 
 @frozen_dataclass
 class IndexExpression(SyntaxNode):
-    """`x[:, 0]`, `sizes[i]`."""
+    """Index into a tensor or a list: `x[:, 0]`, `sizes[i]`."""
 
     value: Expression
     items: tuple[Expression | SliceExpression | Ellipsis, ...]
@@ -82,7 +85,7 @@ class IndexExpression(SyntaxNode):
 
 @frozen_dataclass
 class Argument(SyntaxNode):
-    """One argument of a call; `name` is None for one given by position."""
+    """Argument of a call; `name` is None for a positional argument."""
 
     name: str | None
     value: Expression | SliceExpression
@@ -90,7 +93,7 @@ class Argument(SyntaxNode):
 
 @frozen_dataclass
 class Call(SyntaxNode):
-    """`arange(T)`, `int8(axis = 0)`, `cuda(1)`, `sparse(2:4)`: a callee with arguments, no data flowing in."""
+    """Call without operands: `arange(T)`, `int8(axis = 0)`, `cuda(1)`, `sparse(2:4)`."""
 
     callee: Expression
     arguments: tuple[Argument, ...]
@@ -98,7 +101,7 @@ class Call(SyntaxNode):
 
 @frozen_dataclass
 class UnaryExpression(SyntaxNode):
-    """`-x`, `not x`."""
+    """Prefix operator with its operand: `-x`, `not x`."""
 
     operator: str
     operand: Expression
@@ -106,7 +109,10 @@ class UnaryExpression(SyntaxNode):
 
 @frozen_dataclass
 class BinaryExpression(SyntaxNode):
-    """`+ - * / // % **`, the comparisons `== != < <= > >=`, and `and`, `or`."""
+    """Binary operator with its operands: arithmetic, comparison, `and`, `or`.
+
+    The operators are `+ - * / // % **`, `== != < <= > >=`, `and` and `or`.
+    """
 
     operator: str
     left: Expression
@@ -115,21 +121,21 @@ class BinaryExpression(SyntaxNode):
 
 @frozen_dataclass
 class Tuple(SyntaxNode):
-    """`(q, k, v)`."""
+    """Tuple of expressions: `(q, k, v)`."""
 
     items: tuple[Expression, ...]
 
 
 @frozen_dataclass
 class List(SyntaxNode):
-    """`[1, 2, 3]`."""
+    """List of expressions: `[1, 2, 3]`."""
 
     items: tuple[Expression, ...]
 
 
 @frozen_dataclass
 class RangeExpression(SyntaxNode):
-    """`0..depth`: the stop is exclusive."""
+    """Range of integers, without its end: `0..depth`."""
 
     start: Expression
     stop: Expression
@@ -137,14 +143,17 @@ class RangeExpression(SyntaxNode):
 
 @frozen_dataclass
 class Field(SyntaxNode):
-    """`.a` in the label `fc1.a`."""
+    """Named part of a label: `.a` in `fc1.a`."""
 
     name: str
 
 
 @frozen_dataclass
 class Label(SyntaxNode):
-    """`conv1:`, `h[i]:` or `fc1.a:` before a step."""
+    """Label of a chain step: `conv1:`, `h[i]:` or `fc1.a:`.
+
+    `parts` are the indices and fields after the first name, in order.
+    """
 
     name: str
     parts: tuple[Expression | Field, ...] = ()
@@ -152,9 +161,10 @@ class Label(SyntaxNode):
 
 @frozen_dataclass
 class ChainStep(SyntaxNode):
-    """One step of a chain: `label: callee(arguments)`.
+    """Step of a chain, or pass of a pipeline: `label: callee(arguments)`.
 
-    `called` tells `relu()` from `relu`; both mean the same.  An `Index` as callee is a layer used again: `h[0]`.
+    `called` is true for `relu()` and false for `relu`, which have the same meaning.  An `IndexExpression` as callee is
+    a declared layer: `h[0]`.
     """
 
     label: Label | None
@@ -165,7 +175,10 @@ class ChainStep(SyntaxNode):
 
 @frozen_dataclass
 class Conditional(SyntaxNode):
-    """`2 if i == 0 else 1`, which stands within brackets only: elsewhere an `if` begins a statement."""
+    """Conditional expression inside brackets: `(2 if i == 0 else 1)`.
+
+    Outside brackets, an `if` begins a statement.
+    """
 
     value: Expression
     condition: Expression
@@ -174,10 +187,9 @@ class Conditional(SyntaxNode):
 
 @frozen_dataclass
 class Chain(SyntaxNode):
-    """`source -> step -> step`.
+    """Chain of operators applied to a source: `source -> step -> step`.
 
-    A source that makes a tensor without receiving one may be labelled as a step is:
-    `arange(T) -> wpe: embedding(context, width)` has the `Call` `arange(T)` as its source.
+    The source may be a call without operands: `arange(T) -> wpe: embedding(context, width)`.
     """
 
     source: Expression
@@ -206,7 +218,7 @@ Expression = (
 
 @frozen_dataclass
 class Dim(SyntaxNode):
-    """One size in a tensor type: an expression, perhaps bounded (`T <= context`)."""
+    """Dimension of a tensor type: an expression with an optional upper bound (`T <= context`)."""
 
     value: Expression
     bound: Expression | None = None
@@ -214,7 +226,7 @@ class Dim(SyntaxNode):
 
 @frozen_dataclass
 class TypeExpression(SyntaxNode):
-    """`f32[N, 1, 28, 28]`."""
+    """Tensor type: `f32[N, 1, 28, 28]`."""
 
     dtype: str
     dims: tuple[Dim, ...]
@@ -225,7 +237,10 @@ class TypeExpression(SyntaxNode):
 
 @frozen_dataclass
 class Input(SyntaxNode):
-    """`input image: f32[N, 1, 28, 28]`; in a block the type may be left out, and `?` makes it optional."""
+    """Input declaration: `input image: f32[N, 1, 28, 28]`.
+
+    The type is optional in a block.  A trailing `?` makes the input itself optional.
+    """
 
     name: Name
     type: TypeExpression | None
@@ -234,7 +249,7 @@ class Input(SyntaxNode):
 
 @frozen_dataclass
 class Output(SyntaxNode):
-    """`output logits: f32[N, 10] = expression`, or just `output expression`."""
+    """Output statement: `output logits: f32[N, 10] = expression`, or `output expression`."""
 
     name: Name | None
     type: TypeExpression | None
@@ -243,7 +258,7 @@ class Output(SyntaxNode):
 
 @frozen_dataclass
 class LayerStatement(SyntaxNode):
-    """`layer wte = embedding(vocab, width)`: a layer with weights, to be used (and shared) below."""
+    """Layer declaration: `layer wte = embedding(vocab, width)`; each use shares the weights."""
 
     name: Label
     value: Call | Name | MemberExpression
@@ -251,7 +266,7 @@ class LayerStatement(SyntaxNode):
 
 @frozen_dataclass
 class Let(SyntaxNode):
-    """`let half = width // 2`: a name for a size or another attribute value."""
+    """Name for a size or another attribute value: `let half = width // 2`."""
 
     name: Name
     value: Expression
@@ -259,7 +274,7 @@ class Let(SyntaxNode):
 
 @frozen_dataclass
 class Assign(SyntaxNode):
-    """`x = …` or `a, b = …`: names for tensors."""
+    """Names for tensors: `x = …` or `a, b = …`."""
 
     targets: tuple[Name, ...]
     value: Expression
@@ -267,7 +282,7 @@ class Assign(SyntaxNode):
 
 @frozen_dataclass
 class For(SyntaxNode):
-    """`for i in 0..depth { … }`; the body shares the names of what surrounds it."""
+    """Loop at elaboration: `for i in 0..depth { … }`; the body is in the scope of the loop."""
 
     variable: Name
     iterable: Expression
@@ -276,7 +291,7 @@ class For(SyntaxNode):
 
 @frozen_dataclass
 class ScanSequence(SyntaxNode):
-    """`x_t in x` of a scan: a sequence, and the name of its piece in a step."""
+    """Sequence of a scan, `x_t in x`: the tensor, and the name of its element in an iteration."""
 
     name: Name
     value: Expression
@@ -284,7 +299,7 @@ class ScanSequence(SyntaxNode):
 
 @frozen_dataclass
 class ScanState(SyntaxNode):
-    """`h = h0` of a scan: a state, and what it is at first."""
+    """State of a scan, `h = h0`: its name, and its initial value."""
 
     name: Name
     value: Expression
@@ -292,23 +307,25 @@ class ScanState(SyntaxNode):
 
 @frozen_dataclass
 class ScanStatement(SyntaxNode):
-    """`scan x_t in x, h = h0 { … }`: recurrence over the second axis of sequences."""
+    """Recurrence over the second axis of sequences: `scan x_t in x, h = h0 { … }`."""
 
     parts: tuple[ScanSequence | ScanState, ...]
     body: tuple[Statement, ...]
 
     @property
     def sequences(self) -> list[ScanSequence]:
+        """Sequences among the parts, in order."""
         return [part for part in self.parts if isinstance(part, ScanSequence)]
 
     @property
     def states(self) -> list[ScanState]:
+        """States among the parts, in order."""
         return [part for part in self.parts if isinstance(part, ScanState)]
 
 
 @frozen_dataclass
 class Yield(SyntaxNode):
-    """`yield y = …` in a scan: when it is over, `y` is the sequence of what it was in all steps."""
+    """Sequence result of a scan, `yield y = …`: after the scan, `y` is the values of all iterations."""
 
     name: Name
     value: Expression
@@ -316,7 +333,10 @@ class Yield(SyntaxNode):
 
 @frozen_dataclass
 class If(SyntaxNode):
-    """`if … { … } else { … }`; `else if` is an `If` as the only statement of `otherwise`."""
+    """Conditional at elaboration: `if … { … } else { … }`.
+
+    An `else if` is an `If` as the only statement of `otherwise`.
+    """
 
     condition: Expression
     body: tuple[Statement, ...]
@@ -325,7 +345,7 @@ class If(SyntaxNode):
 
 @frozen_dataclass
 class Assert(SyntaxNode):
-    """`assert D % heads == 0, "heads must divide the width"`."""
+    """Check of attributes: `assert D % heads == 0, "heads must divide the width"`."""
 
     condition: Expression
     message: Expression | None
@@ -339,7 +359,7 @@ Statement = Input | Output | LayerStatement | Let | Assign | For | ScanStatement
 
 @frozen_dataclass
 class Attribute(SyntaxNode):
-    """A parameter of a definition's head: `heads` (required) or `ff = 4`."""
+    """Attribute of a definition: `heads` (required) or `ff = 4` (with a default)."""
 
     name: Name
     default: Expression | None
@@ -347,7 +367,10 @@ class Attribute(SyntaxNode):
 
 @frozen_dataclass
 class Definition(SyntaxNode):
-    """`model name(attributes) { … }` or `block …`; `doc` is the comment that stands right above it."""
+    """Definition of a model or a block: `model name(attributes) { … }`.
+
+    `kind` is `model` or `block`.  `doc` is the text of the comment directly above.
+    """
 
     kind: str
     name: Name
@@ -358,7 +381,7 @@ class Definition(SyntaxNode):
 
 @frozen_dataclass
 class Derivation(SyntaxNode):
-    """`model bert_large = bert(width = 1024)`: a model with other defaults for its attributes."""
+    """Model with other defaults for its attributes: `model bert_large = bert(width = 1024)`."""
 
     name: Name
     base: Name | MemberExpression
@@ -368,7 +391,7 @@ class Derivation(SyntaxNode):
 
 @frozen_dataclass
 class PipelineStatement(SyntaxNode):
-    """`pipeline edge = lowrank(energy = 0.95) -> quant(int8)`: the passes, in order."""
+    """Named sequence of passes: `pipeline edge = lowrank(energy = 0.95) -> quant(int8)`."""
 
     name: Name
     passes: tuple[ChainStep, ...]
@@ -376,7 +399,7 @@ class PipelineStatement(SyntaxNode):
 
 @frozen_dataclass
 class Import(SyntaxNode):
-    """`import "std/attention.arch" as att`; without `as`, the file's own name serves."""
+    """Import of a file: `import "std/attention.arch" as att`; the default alias is the file's name."""
 
     path: String
     alias: Name | None
@@ -384,7 +407,7 @@ class Import(SyntaxNode):
 
 @frozen_dataclass
 class LinkStatement(SyntaxNode):
-    """`link a <-> b = 50GB/s`."""
+    """Bandwidth between two devices: `link a <-> b = 50GB/s`."""
 
     left: Name
     right: Name
@@ -393,7 +416,7 @@ class LinkStatement(SyntaxNode):
 
 @frozen_dataclass
 class DevicesStatement(SyntaxNode):
-    """`devices box { a = cuda(0)  b = cuda(1)  link a <-> b = 50GB/s }`."""
+    """Devices and their links: `devices box { a = cuda(0)  b = cuda(1)  link a <-> b = 50GB/s }`."""
 
     name: Name
     items: tuple[Assign | LinkStatement, ...]
@@ -404,7 +427,7 @@ Item = Definition | Derivation | PipelineStatement | Import | DevicesStatement
 
 @frozen_dataclass
 class Comment(SyntaxNode):
-    """A comment, `#` to the end of the line, as written; `own_line` where nothing stands before it."""
+    """Comment from `#` to the end of the line; `own_line` if only white space precedes it."""
 
     text: str
     own_line: bool
@@ -412,7 +435,7 @@ class Comment(SyntaxNode):
 
 @frozen_dataclass
 class File(SyntaxNode):
-    """A whole text: its items in order, and its comments beside them for the formatter."""
+    """Text of a file: its items in order, and its comments, which the formatter places."""
 
     source: Source
     items: tuple[Item, ...]

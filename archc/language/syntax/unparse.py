@@ -1,6 +1,6 @@
-"""Expressions to text: canonical spacing, and parentheses only where precedence demands them.
+"""Text of expressions: canonical spacing, line breaks, and parentheses only where precedence requires them.
 
-Operands to the left are walked with a loop: `a + b + c + …` is nested as deeply as it is long.
+Left operands are traversed with a loop: `a + b + c + …` is nested one level an operator.
 """
 
 from __future__ import annotations
@@ -15,68 +15,72 @@ from archc.diagnostics import Source
 from archc.language.syntax import tree
 
 WIDTH = 120
-"""Columns; what is wider is broken."""
+"""Limit on the columns of a line."""
 
 COMFORTABLE = 100
-"""Columns; a longer chain of several groups is broken although it would fit."""
+"""Limit on the columns of a chain of several groups on one line, in a text without a source."""
 
 
-class Break(Enum):
-    """Before which steps a chain is broken."""
+class ChainBreaks(Enum):
+    """Steps that begin a new line in a broken chain."""
 
-    GROUPS = "before each labelled step but norms: a convolution stays with what follows it"
-    LABELS = "before each labelled step"
-    ALL = "before every step"
+    GROUPS = "each labelled step except norms: a convolution and its norm are on one line"
+    LABELS = "each labelled step"
+    ALL = "every step"
 
 
 @dataclass(frozen=True)
 class Style:
-    """How a statement is spread over lines.
+    """Rules for the line breaks of a statement.
 
     Attributes:
-        chains: down to which nesting chains are broken, and `where`: before which steps.
-        sums: whether the statement's sum is broken.
-        branches: whether tuples of chains have one a line.
-        calls: the columns beyond which a call has one argument a line; None for never.
+        chains: depth of nesting to which chains are broken; 0 for none.
+        where: steps of a broken chain that begin a new line.
+        sums: break the outermost sum of the statement.
+        branches: put each chain of a tuple of chains on a separate line.
+        calls: columns beyond which each argument of a call is on a separate line; None for no limit.
     """
 
     chains: int = 0
-    where: Break = Break.GROUPS
+    where: ChainBreaks = ChainBreaks.GROUPS
     sums: bool = False
     branches: bool = False
     calls: int | None = None
 
 
-_LAST = Style(9, Break.ALL, sums=True, branches=True, calls=WIDTH)
+_LAST = Style(9, ChainBreaks.ALL, sums=True, branches=True, calls=WIDTH)
 
 STYLES = (
     Style(),
     Style(sums=True),
     Style(branches=True),
-    *(Style(depth, where, branches=True) for depth in (1, 2) for where in Break),
-    Style(9, Break.ALL, branches=True),
-    Style(9, Break.ALL, sums=True, branches=True),
-    *(Style(1, Break.LABELS, branches=True, calls=columns) for columns in (WIDTH, COMFORTABLE // 2)),
+    *(Style(depth, where, branches=True) for depth in (1, 2) for where in ChainBreaks),
+    Style(9, ChainBreaks.ALL, branches=True),
+    Style(9, ChainBreaks.ALL, sums=True, branches=True),
+    *(Style(1, ChainBreaks.LABELS, branches=True, calls=columns) for columns in (WIDTH, COMFORTABLE // 2)),
     _LAST,
-    Style(9, Break.ALL, sums=True, branches=True, calls=0),
+    Style(9, ChainBreaks.ALL, sums=True, branches=True, calls=0),
     _LAST,
 )
-"""The styles for what is too wide: the first that fits is taken, and the last one where none does."""
+"""Styles in the order in which they are tried; the last one is used if no style fits."""
 
 
-def breaks(steps: Sequence[tree.ChainStep], wanted: Break) -> set[int]:
-    """Before which steps, by position, a chain is broken; where none is of the wanted sort, before more of them."""
+def breaks(steps: Sequence[tree.ChainStep], wanted: ChainBreaks) -> set[int]:
+    """Positions of the steps that begin a new line in a broken chain.
+
+    If the chain has no step of the wanted kind, the next kind in the order of `ChainBreaks` is used.
+    """
     labelled = {position for position, step in enumerate(steps) if step.label is not None}
-    if wanted is Break.GROUPS:
+    if wanted is ChainBreaks.GROUPS:
         groups = {position for position in labelled if not _is_norm(steps[position])}
         return groups or labelled or set(range(len(steps)))
-    if wanted is Break.LABELS and labelled:
+    if wanted is ChainBreaks.LABELS and labelled:
         return labelled
     return set(range(len(steps)))
 
 
 def has_groups(statement: tree.SyntaxNode) -> bool:
-    """Whether a statement is a chain of at least two groups, those of the branches that it begins with among them."""
+    """Return whether a statement is a chain of at least two groups, which includes the branches of its source."""
     if not isinstance(statement, tree.Assign | tree.Output) or not isinstance(statement.value, tree.Chain):
         return False
     source = statement.value.source
@@ -86,7 +90,7 @@ def has_groups(statement: tree.SyntaxNode) -> bool:
 
 
 def is_branching(node: tree.SyntaxNode) -> bool:
-    """Whether an expression is a tuple with chains among its items: `(x -> a, x -> b) -> concat(1)`."""
+    """Return whether an expression is a tuple with a chain as an item: `(x -> a, x -> b)`."""
     return isinstance(node, tree.Tuple) and any(isinstance(item, tree.Chain) for item in node.items)
 
 
@@ -95,7 +99,7 @@ def _is_norm(step: tree.ChainStep) -> bool:
 
 
 class Precedence(IntEnum):
-    """How tightly an expression holds together, from the loosest."""
+    """Precedence of an expression, from the lowest."""
 
     CONDITIONAL = -1
     CHAIN = 0
@@ -123,18 +127,24 @@ _ESCAPES = {"\n": "\\n", "\t": "\\t", "\\": "\\\\", '"': '\\"'}
 
 
 def expression_text(expression: tree.Expression) -> str:
-    """An expression on one line."""
+    """Text of an expression on one line."""
     return Unparser().expression(expression)
 
 
 @dataclass
 class Unparser:
-    """Writes the expressions of one statement.
+    """Text of the expressions of one statement, on one line by default.
 
-    By default all stand on one line.  Given a `source`, line breaks that its author made before a `->`, and behind
-    the `(` of a tuple of chains, are kept, and `comments(start, end)` tells the comments between two offsets, to be
-    put where such a break is.  What is broken anew is the `style`'s to say; what stands on a line of its own within
-    brackets has a style of its own.
+    Line breaks come from two places.  With a `source`, the author's line breaks before a `->`, and after the `(` of a
+    tuple of chains, are kept.  `style` adds further line breaks.  Each item on a separate line inside brackets has its
+    own style, the first that fits.
+
+    Attributes:
+        indent: columns before the statement.
+        source: text from which the nodes were parsed; None for a tree without a text.
+        comments: function of two offsets: the comments between them, to be written at a line break.
+        placed: comments that were written.
+        text: text of the statement, if `fitted` made this unparser.
     """
 
     indent: int = 0
@@ -144,7 +154,7 @@ class Unparser:
     placed: list[tree.Comment] = field(default_factory=list)
     _depth: int = 0
     _in_sum: bool = False
-    _margin: int = field(init=False)  # of the line that is being written
+    _margin: int = field(init=False)  # indentation of the current line
     _known: dict[tuple[int, int], Unparser] = field(default_factory=dict)
     text: str = ""
 
@@ -152,10 +162,10 @@ class Unparser:
         self._margin = self.indent
 
     def fitted(self, write: Callable[[Unparser], str], comfortable: int = WIDTH) -> Unparser:
-        """The unparser of the first style in which what `write` gives fits, with its text.
+        """Unparser of the first style in which a text fits; `text` is the result of `write`.
 
         Args:
-            comfortable: how wide it may be where nothing is broken.
+            comfortable: limit on the columns of a text without line breaks.
         """
         for style in STYLES:
             unparser = Unparser(self.indent, self.source, self.comments, style, _known=self._known)
@@ -167,16 +177,17 @@ class Unparser:
         return unparser
 
     def expression(self, expression: tree.Expression | tree.SliceExpression | tree.Ellipsis, least: int = 0) -> str:
-        """The text of an expression, in parentheses if it holds together less tightly than `least`."""
+        """Text of an expression, in parentheses if its precedence is lower than `least`."""
         precedence = _precedence(expression)
         text = self._bare(expression)
         return f"({text})" if precedence < least else text
 
     def choice(self, expression: tree.Expression | tree.SliceExpression) -> str:
-        """The text of an expression that stands within brackets, where a conditional needs no parentheses."""
+        """Text of an expression inside brackets, where a conditional needs no parentheses."""
         return self.expression(expression, Precedence.CONDITIONAL)
 
     def _bare(self, node: tree.Expression | tree.SliceExpression | tree.Ellipsis) -> str:
+        """Text of an expression without parentheses around it."""
         match node:
             case tree.Chain():
                 return self.chain(node.source, node.steps)
@@ -260,7 +271,7 @@ class Unparser:
         return ", ".join(map(self.choice, items))
 
     def arguments(self, arguments: Sequence[tree.Argument], callee: tree.Expression, end: int) -> str:
-        """Arguments of a call, with their parentheses; `end` is the offset behind them."""
+        """Arguments of a call, with their parentheses; `end` is the offset after them."""
         if self.style.calls is not None and arguments:
             flat = Unparser()
             width = len(flat.expression(callee)) + sum(len(flat.argument(argument)) + 2 for argument in arguments)
@@ -269,12 +280,15 @@ class Unparser:
         return f"({', '.join(self.argument(argument) for argument in arguments)})"
 
     def _one_a_line(self, start: int, parts: Sequence[Any], write: Callable[[Unparser, Any], str], end: int) -> str:
-        """What stands within parentheses, each part on a line of its own, with the comments between them."""
+        """Parts in parentheses, each on a separate line, with the comments between them.
+
+        `start` and `end` are the offsets of the parentheses, and `write` gives the text of a part.
+        """
         inner, margin = self._margin + 4, "\n" + " " * (self._margin + 4)
         pieces = ["("]
         for part in parts:
             key = (id(part), inner)
-            if key not in self._known:  # the styles of what is around it differ, and it does not
+            if key not in self._known:  # the same for all styles of the surrounding statement
                 own = Unparser(inner, self.source, self.comments, _known=self._known)
                 self._known[key] = own.fitted(
                     lambda unparser, part=part: f"{write(unparser, part)},"  # type: ignore[misc]  # a default argument
@@ -292,20 +306,22 @@ class Unparser:
         return "".join([*pieces, after, "\n", " " * self._margin, ")"])
 
     def _is_spread(self, node: tree.Tuple) -> bool:
-        """Whether a tuple's author put its items on lines of their own."""
+        """Return whether the source has a line break after the `(` of a tuple."""
         if self.source is None or not self._is_read(node):
             return False
         return "\n" in self.source.text[node.span.start : node.items[0].span.start]
 
     def _is_read(self, node: tree.SyntaxNode) -> bool:
-        """Whether a node was read from the source."""
+        """Return whether a node was parsed from the source."""
         return self.source is not None and node.span.source is self.source
 
     def argument(self, argument: tree.Argument) -> str:
+        """Text of an argument: `value` or `name = value`."""
         value = self.choice(argument.value)
         return value if argument.name is None else f"{argument.name} = {value}"
 
     def type(self, type_: tree.TypeExpression) -> str:
+        """Text of a tensor type: `f32[N, T <= 1024]`."""
         dims = []
         for dim in type_.dims:
             bound = "" if dim.bound is None else f" <= {self.expression(dim.bound, Precedence.SUM)}"
@@ -313,16 +329,18 @@ class Unparser:
         return f"{type_.dtype}[{', '.join(dims)}]"
 
     def label(self, label: tree.Label) -> str:
+        """Text of a label without the colon: `h[i].attn`."""
         parts = (f".{p.name}" if isinstance(p, tree.Field) else f"[{self.expression(p)}]" for p in label.parts)
         return label.name + "".join(parts)
 
     def step(self, step: tree.ChainStep) -> str:
+        """Text of a chain step: `label: callee(arguments)`."""
         label = "" if step.label is None else f"{self.label(step.label)}: "
         arguments = self.arguments(step.arguments, step.callee, step.span.end) if step.called else ""
         return f"{label}{self.expression(step.callee)}{arguments}"
 
     def chain(self, first: tree.Expression | tree.ChainStep, steps: Sequence[tree.ChainStep]) -> str:
-        """`first -> step -> step`, over several lines where the author or the width wants it."""
+        """Text of a chain, `first -> step -> step`, with the line breaks of the source and the style."""
         self._depth += 1
         outer, inner = self._margin, self.indent + 4 * self._depth
         margin = "\n" + " " * inner
@@ -343,21 +361,24 @@ class Unparser:
         return "".join(pieces)
 
     def _gap(self, previous: tree.SyntaxNode, following: tree.SyntaxNode) -> str:
-        """What the author wrote between two steps; nothing, if the tree was not read from a text."""
+        """Source text between two nodes; empty if either was not parsed from the source."""
         if self.source is None or not (self._is_read(previous) and self._is_read(following)):
             return ""
         return self.source.text[previous.span.end : following.span.start]
 
     def _comments_in_gap(self, previous: tree.SyntaxNode, gap: str, margin: str) -> str:
+        """Comments in the source text `gap`, which follows a node."""
         return self._comments_between(previous.span.end, previous.span.end + len(gap), margin, True) if gap else ""
 
     def _comments_between(self, start: int, end: int, margin: str, follows: bool) -> str:
-        """The comments between two offsets, each on a line; `follows` if the first may stand behind what precedes."""
+        """Comments between two offsets, each on a separate line.
+
+        If `follows`, the first may continue the line before it, as it does in the source.
+        """
         comments = self.comments(start, end)
         self.placed.extend(comments)
-        # Only the first can stand behind what precedes it; after a comment, all the rest of a line is comment.
-        behind = follows and bool(comments) and not comments[0].own_line
-        return "".join(("  " if behind and i == 0 else margin) + comment.text for i, comment in enumerate(comments))
+        trailing = follows and bool(comments) and not comments[0].own_line
+        return "".join(("  " if trailing and i == 0 else margin) + comment.text for i, comment in enumerate(comments))
 
 
 def _precedence(node: tree.Expression | tree.SliceExpression | tree.Ellipsis) -> Precedence:
@@ -379,7 +400,7 @@ def _precedence(node: tree.Expression | tree.SliceExpression | tree.Ellipsis) ->
 
 
 def number_text(node: tree.Number) -> str:
-    """A number as short as it can be said exactly; an integer keeps the underscores that its author gave it."""
+    """Shortest exact text of a number; an integer keeps the underscores of its source."""
     unit = node.unit or ""
     if isinstance(node.value, int):
         written = node.span.text
@@ -391,5 +412,5 @@ def number_text(node: tree.Number) -> str:
 
 
 def string_text(value: str) -> str:
-    """A string in double quotes; what a reader could not see is written as an escape."""
+    """Text of a string in double quotes, with escapes for characters that are not printable."""
     return '"' + "".join(_ESCAPES.get(c) or (c if c.isprintable() else f"\\u{{{ord(c):x}}}") for c in value) + '"'

@@ -9,7 +9,7 @@ import pytest
 from archc.compiler import parse
 from archc.diagnostics import ArchcError, Diagnostic, Source
 from archc.language.elaboration.expressions import SCAN
-from archc.language.syntax import mistakes
+from archc.language.syntax import syntax_errors
 from archc.language.syntax.foreign_names import ATTRIBUTES, NAMES, OPEN_SIZE
 from archc.language.syntax.foreign_operators import OPERATORS, TRANSPOSE
 from archc.language.syntax.foreign_syntax import KEYWORDS, SYMBOLS
@@ -129,7 +129,7 @@ def test_a_mistake_is_answered_from_the_table(
         ("z = x -> softmax(axis = 1)", "write `dim`"),
         ("z = x -> linear(units = 8)", "write `out_features`"),
         ("Output z = x", "write `output`"),
-        ("input z: f32[N],", "statements need no separator"),
+        ("input z: f32[N],", "leave it out; statements need no separator"),
         ("input z: f32[None, 8]", OPEN_SIZE),
         ("input z: f32[2 * null, 8]", OPEN_SIZE),
         ("input z: f32[?, 8]", OPEN_SIZE),
@@ -149,7 +149,7 @@ def test_a_mistake_is_answered_from_the_table(
         ),
         ("a, b = x -> unsqueeze(1) -> gru(8)", "write `return_state = true` in the parentheses of `gru`"),
         ("z = linear(10)(x)", "a tensor flows into it: `x -> linear(10)`"),
-        ("for i in 0..3:", "a body is between braces, `{` and `}`"),
+        ("for i in 0..3:", "write the body between braces, `{` and `}`"),
     ],
 )
 def test_names_that_differ_in_little_are_answered_by_the_operator(statement: str, way: str) -> None:
@@ -159,49 +159,49 @@ def test_names_that_differ_in_little_are_answered_by_the_operator(statement: str
 @pytest.mark.parametrize(
     ("statement", "way"),
     [
-        ('"""doc"""', mistakes.COMMENT),
-        ('z = x -> "relu"', mistakes.QUOTED),
-        ("z = x -> fc{n}: linear(8)", mistakes.NUMBERED),
-        ('z = x -> f"fc{n}": linear(8)', mistakes.NUMBERED),
+        ('"""doc"""', syntax_errors.COMMENT),
+        ('z = x -> "relu"', syntax_errors.QUOTED),
+        ("z = x -> fc{n}: linear(8)", syntax_errors.NUMBERED),
+        ('z = x -> f"fc{n}": linear(8)', syntax_errors.NUMBERED),
         ("input q: f32[N, 8], z = x -> relu", SYMBOLS[";"]),
-        ("input q (f32, 3)", mistakes.INPUT),
-        ("input q: f32(N, 8)", mistakes.INPUT),
-        ("input q: f32<N, 8>", mistakes.INPUT),
-        ("input q: f32[*, 8]", mistakes.INPUT),
-        ("input q: [N, 8]", mistakes.INPUT),
-        ("input q = f32[N, 8]", mistakes.INPUT),
-        ("input q, r: f32[N, 8]", mistakes.INPUT),
+        ("input q (f32, 3)", syntax_errors.INPUT),
+        ("input q: f32(N, 8)", syntax_errors.INPUT),
+        ("input q: f32<N, 8>", syntax_errors.INPUT),
+        ("input q: f32[*, 8]", syntax_errors.INPUT),
+        ("input q: [N, 8]", syntax_errors.INPUT),
+        ("input q = f32[N, 8]", syntax_errors.INPUT),
+        ("input q, r: f32[N, 8]", syntax_errors.INPUT),
         ("input q: f32[..., 8]", OPEN_SIZE),
-        ("output: x", mistakes.OUTPUT),
-        ("output y: x", mistakes.OUTPUT),
-        ("output x, x", mistakes.OUTPUTS),
-        ("layer fc1: linear(3)", mistakes.LAYER),
-        ("layer fc1 = linear 3", mistakes.LAYER),
-        ("fc1: linear(3)", mistakes.LABEL),
-        ("z = x -> fc1 = linear(3)", mistakes.LABEL),
-        ("z = x -> linear 3", mistakes.ATTRIBUTES),
-        ("z = x -> relu, tanh", mistakes.TUPLE),
-        ("z = x -> [relu, tanh]", mistakes.STEP),
-        ("z = x -> relu * 3", mistakes.CHAIN),
-        ("z = x -> relu == x", mistakes.CHAIN),
-        ("z = x * .5", mistakes.POINT),
-        ("z = x * 1.", mistakes.POINT),
-        ("z = +x", mistakes.PLUS),
-        ("for (i = 0) { z = x }", mistakes.FOR),
-        ("for i in 0...3 { z = x }", mistakes.RANGE),
-        ("if n == 3 { z = x } else z = x", mistakes.BODY),
+        ("output: x", syntax_errors.OUTPUT),
+        ("output y: x", syntax_errors.OUTPUT),
+        ("output x, x", syntax_errors.OUTPUTS),
+        ("layer fc1: linear(3)", syntax_errors.LAYER),
+        ("layer fc1 = linear 3", syntax_errors.LAYER),
+        ("fc1: linear(3)", syntax_errors.LABEL),
+        ("z = x -> fc1 = linear(3)", syntax_errors.LABEL),
+        ("z = x -> linear 3", syntax_errors.ATTRIBUTES),
+        ("z = x -> relu, tanh", syntax_errors.TUPLE),
+        ("z = x -> [relu, tanh]", syntax_errors.STEP),
+        ("z = x -> relu * 3", syntax_errors.CHAIN),
+        ("z = x -> relu == x", syntax_errors.CHAIN),
+        ("z = x * .5", syntax_errors.POINT),
+        ("z = x * 1.", syntax_errors.POINT),
+        ("z = +x", syntax_errors.PLUS),
+        ("for (i = 0) { z = x }", syntax_errors.FOR),
+        ("for i in 0...3 { z = x }", syntax_errors.RANGE),
+        ("if n == 3 { z = x } else z = x", syntax_errors.BODY),
         ("z = x % 2", OPERATORS["remainder"]),
         ("z = x // 2", OPERATORS["floor_divide"]),
         ("let d = len(x)", OPERATORS["len"]),
-        ("z = x.half()", "a cast is a step: `x -> cast(f16)`"),
-        ("z = x -> half", "a cast is a step: `x -> cast(f16)`"),
-        ("z = x -> float", "a cast is a step: `x -> cast(f32)`"),
-        ("z = x -> long", "a cast is a step: `x -> cast(i64)`"),
+        ("z = x.half()", "write `x -> cast(f16)`"),
+        ("z = x -> half", "write `x -> cast(f16)`"),
+        ("z = x -> float", "write `x -> cast(f32)`"),
+        ("z = x -> long", "write `x -> cast(i64)`"),
         ("z = x.t()", TRANSPOSE),
         ("z = x.T", TRANSPOSE),
-        ("z = x -> linear(10).relu()", mistakes.METHOD),
-        ("z = (x -> linear(10).relu())", mistakes.METHOD),
-        ("z = x -> fc: linear(10).relu()", mistakes.METHOD),
+        ("z = x -> linear(10).relu()", syntax_errors.METHOD),
+        ("z = (x -> linear(10).relu())", syntax_errors.METHOD),
+        ("z = x -> fc: linear(10).relu()", syntax_errors.METHOD),
         ("z = x -> reverse", OPERATORS["reverse"]),
         ("z = x -> expand_dims(x)", OPERATORS["expand_dims"]),
         ("z = x[:, [0, 1]]", "write `(x, index) -> index_select(1)`, with the places in a vector"),
@@ -239,13 +239,13 @@ _BLOCK = "block B { input x: f32[N, D]  output x -> relu }\n"
 @pytest.mark.parametrize(
     ("text", "way"),
     [
-        (f"model {_BODY}", mistakes.HEAD),
-        (f'model "net" {_BODY}', mistakes.HEAD),
-        (f"model my-net {_BODY}", mistakes.HEAD),
-        (f"model net = {_BODY}", mistakes.HEAD),
-        (f"model net(n: int = 3) {_BODY}", mistakes.HEAD),
-        (f"model net<n = 3> {_BODY}", mistakes.HEAD),
-        (f"pipeline p = fold, quant\nmodel net {_BODY}", mistakes.PIPELINE),
+        (f"model {_BODY}", syntax_errors.HEAD),
+        (f'model "net" {_BODY}', syntax_errors.HEAD),
+        (f"model my-net {_BODY}", syntax_errors.HEAD),
+        (f"model net = {_BODY}", syntax_errors.HEAD),
+        (f"model net(n: int = 3) {_BODY}", syntax_errors.HEAD),
+        (f"model net<n = 3> {_BODY}", syntax_errors.HEAD),
+        (f"pipeline p = fold, quant\nmodel net {_BODY}", syntax_errors.PIPELINE),
         (f'import "std/attention"\nmodel net {_BODY}', "the names of files end in `.arch`: `std/attention.arch`"),
         (_BLOCK + "model m { input x: f32[N, 8]  output B(x) }", "tensors flow along arrows, .*: `x -> B`"),
         (
@@ -323,9 +323,9 @@ def test_a_statement_of_python_is_told_what_to_write(statement: str, place: str,
 def test_names_of_several_results_stand_side_by_side(target: str, before: str) -> None:
     found = mistake_of(f"{before}{target} = x -> chunk(2, dim = 1)")
     assert found.span is not None and found.span.text == target
-    assert found.help == "write the names side by side, without brackets: `a, b = ...`"
+    assert found.help == "write the names without brackets: `a, b = ...`"
 
 
 @pytest.mark.parametrize("statement", ["x.relu()", "x.add_(y)", "x.foo(1)"])
 def test_a_call_for_its_effect_is_told_to_name_its_result(statement: str) -> None:
-    assert "give the result a name" in (mistake_of(statement).help or "")
+    assert "assign the result to a name" in (mistake_of(statement).help or "")

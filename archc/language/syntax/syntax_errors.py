@@ -1,6 +1,7 @@
-"""What is wrong where the parser could not go on, in the words of the language.
+"""Diagnostics for syntax errors: the likely mistake, from the parser's state at an unexpected token.
 
-The parser knows the words that could have followed; a person wants to know which mistake this is.
+The parser knows the tokens that it accepts there.  The functions here recognize missing brackets, reserved words, code
+in other languages and other common mistakes; the rest are reported as "expected …, found …".
 """
 
 from __future__ import annotations
@@ -22,29 +23,27 @@ from archc.language.syntax.foreign_syntax import (
 )
 from archc.language.syntax.scanner import Token, foreign_comment
 
-# Help texts, as those of `foreign_names`: all code in backticks is valid.
-INPUT = "an input is a name and a type: `input z: f32[N, 8]`, and a scalar is `input z: f32[]`"
+# Help texts, as in `foreign_operators`: all code in backticks is valid.
+INPUT = "write an input as a name and a type, `input z: f32[N, 8]`, or for a scalar `input z: f32[]`"
 OUTPUT = "write `output x`, or with a name `output z = x`, or with a type `output z: f32[2, 8] = x`"
-OUTPUTS = "write an output for each, or a tuple: `output (x, y)`"
-HEAD = (
-    "a definition begins with its kind and a name: `model net(width = 8) { input x: f32[N, width] output x -> relu }`"
-)
-PIPELINE = "passes of a pipeline are joined by arrows: `pipeline small = fold -> quant`"
-NUMBERED = "a layer of a loop has a number in brackets: `for i in 0..3 { x = x -> h[i]: linear(8) }`"
-QUOTED = "an operator is written without quotes: `x -> relu`"
-LAYER = "write `layer fc = linear(10)`, and `x -> fc` where it is used"
-LABEL = "a layer's name is in a chain, with a colon after it: `x -> fc1: linear(10)`"
-ATTRIBUTES = "attributes go in parentheses: `x -> linear(10)`"
-TUPLE = "several tensors are a tuple: `(x -> relu, x -> tanh)`"
-STEP = "a step is an operator, a block or a layer; branches are a tuple: `(x -> relu, x -> tanh) -> concat(1)`"
-METHOD = "the next step comes after an arrow: `x -> linear(10) -> relu`"
-CHAIN = "an arrow binds loosest of all: put the chain in parentheses, `(x -> relu) * 2`"
-POINT = "a number has digits on both sides of its point: `0.5`, `1.0`"
+OUTPUTS = "write several output statements, or a tuple: `output (x, y)`"
+HEAD = "begin a definition with its kind and name: `model net(width = 8) { input x: f32[N, width] output x -> relu }`"
+PIPELINE = "join the passes of a pipeline with arrows: `pipeline small = fold -> quant`"
+NUMBERED = "write the number of a layer in brackets: `for i in 0..3 { x = x -> h[i]: linear(8) }`"
+QUOTED = "write the operator without quotes: `x -> relu`"
+LAYER = "write `layer fc = linear(10)`, and `x -> fc` to use it"
+LABEL = "name a layer in a chain, with a colon after the name: `x -> fc1: linear(10)`"
+ATTRIBUTES = "put attributes in parentheses: `x -> linear(10)`"
+TUPLE = "put several tensors in a tuple: `(x -> relu, x -> tanh)`"
+STEP = "write an operator, a block or a layer; for branches, write a tuple: `(x -> relu, x -> tanh) -> concat(1)`"
+METHOD = "write an arrow before the next step: `x -> linear(10) -> relu`"
+CHAIN = "put the chain in parentheses, since `->` has the lowest precedence: `(x -> relu) * 2`"
+POINT = "write a digit on both sides of the decimal point: `0.5`, `1.0`"
 PLUS = "leave the sign out"
 FOR = "write `for i in 0..3 { x = x -> relu }`"
-RANGE = "a range has two points: `for i in 0..3 { x = x -> relu }`"
-BODY = "a body is between braces, `{` and `}`"
-COMMENT = "text that describes a model is in a comment, which begins with `#`"
+RANGE = "write a range with two points: `for i in 0..3 { x = x -> relu }`"
+BODY = "write the body between braces, `{` and `}`"
+COMMENT = "write a description as a comment, which begins with `#`"
 
 TOP_LEVEL = frozenset({"MODEL", "BLOCK", "PIPELINE", "IMPORT", "DEVICES"})
 STATEMENT = frozenset({"INPUT", "OUTPUT", "LAYER", "LET", "FOR", "SCAN", "YIELD", "IF", "ASSERT"})
@@ -52,7 +51,7 @@ CLOSERS = {"LPAR": "RPAR", "LSQB": "RSQB", "LBRACE": "RBRACE"}
 
 _COMPARISONS = frozenset({"EQUALS", "DIFFERS", "LESS", "LESS_EQUAL", "MORE", "MORE_EQUAL"})
 _AFTER_A_NAME = frozenset({"EQUAL", "ARROW", "DOT"})
-# What may come next, as a person would say it; operators go without saying.
+# Terminals in the list of expected tokens; operators are left out, since nearly any expression can continue with them.
 _WORDS = {
     "LPAR": "`(`",
     "RPAR": "`)`",
@@ -69,15 +68,15 @@ _WORDS = {
     "IN": "`in`",
     "LINK": "`link`",
 }
-# What an expression may go on or begin with is less likely meant than what ends it.
-_GOES_ON = frozenset({"LPAR", "LSQB", "ARROW", "RANGE", "COLON", "EQUAL"})
+# After and before an expression, these are left out too: its end is the likelier mistake.
+_CONTINUES = frozenset({"LPAR", "LSQB", "ARROW", "RANGE", "COLON", "EQUAL"})
 _BEGINS = frozenset({"LPAR", "LSQB", "COLON"})
 _BINARY = frozenset(
     {"PLUS", "MINUS", "STAR", "SLASH", "FLOOR", "PERCENT", "POWER", "EQUALS", "DIFFERS", "LESS", "MORE"}
 )
 _NO_STATEMENT = re.compile(r"[ \t]*(?!(input|output|layer|let|for|scan|yield|if|assert)\b|\w+\s*(:|=[^=]))[\w(\[]")
 _NUMBER_END = re.compile(r"[0-9]\s*$")
-_LONGEST_STATEMENT = 400  # characters that are searched for words of other languages
+_LONGEST_STATEMENT = 400  # characters that are searched for keywords of other languages
 _NAME_BEFORE = re.compile(r"\b([A-Za-z_]\w*)[ \t]+$")
 _IS_NONE = re.compile(r"is[ \t]+(?P<negated>not[ \t]+)?None\b")
 _DOTTED = re.compile(r"[\w.]+")
@@ -85,10 +84,13 @@ _DOTTED = re.compile(r"[\w.]+")
 
 @dataclass(frozen=True)
 class Failure:
-    """The point at which parsing stopped.
+    """State of the parser at an unexpected token.
 
-    `token` is the word that fits nowhere and `previous` the one before it; `accepted` are the types that would
-    fit; `parts` is what was read of the unfinished statement or item, and `open` the brackets not yet closed.
+    Attributes:
+        token: the unexpected token; `previous` is the one before it.
+        accepted: types of the tokens that the parser accepts.
+        parts: tokens and nodes of the unfinished statement or item.
+        open: brackets that are not closed, the innermost last.
     """
 
     token: Token
@@ -99,7 +101,7 @@ class Failure:
 
     @property
     def start(self) -> int:
-        """Where the unfinished statement starts."""
+        """Offset of the unfinished statement."""
         if not self.parts:
             return self.token.start
         first = self.parts[0]
@@ -107,8 +109,8 @@ class Failure:
         return start
 
 
-def is_reserved(failure: Failure) -> bool:
-    """Whether a keyword stands where a name is wanted, and was hardly meant to begin a statement."""
+def is_keyword_as_name(failure: Failure) -> bool:
+    """Return whether a keyword is used as a name, and does not begin a statement on a new line."""
     token = failure.token
     return (
         "NAME" in failure.accepted
@@ -119,23 +121,24 @@ def is_reserved(failure: Failure) -> bool:
     )
 
 
-def only_ends_a_supplied_body(failure: Failure) -> bool:
-    """Return whether a `}` is missing only because its `{` is, which was reported already."""
+def only_lacks_an_inserted_brace(failure: Failure) -> bool:
+    """Return whether the only missing token is the `}` for a `{` that the parser inserted, after reporting it."""
     opener = failure.open[-1] if failure.open else None
     return opener is not None and opener.start == opener.end and _ends_all(failure.token)
 
 
 def _ends_all(token: Token) -> bool:
+    """Return whether all bodies should end before a token: the end of the text, or the next item."""
     return token.type == "$END" or (token.type in TOP_LEVEL and token.first_on_line)
 
 
 def explain(failure: Failure) -> Diagnostic:
-    """The diagnostic for a failure."""
+    """Diagnostic for an unexpected token."""
     token, previous, accepted = failure.token, failure.previous, failure.accepted
-    if is_reserved(failure):
-        return reserved(token)
+    if is_keyword_as_name(failure):
+        return _reserved(token)
     if previous and failure.parts == [previous] and previous.type in STATEMENT and token.type in _AFTER_A_NAME:
-        return reserved(previous)
+        return _reserved(previous)
     comment = comment_start(token.source.text, token.start)
     if comment is not None:
         return foreign_comment(token.source, comment)
@@ -150,18 +153,19 @@ def explain(failure: Failure) -> Diagnostic:
             "chained-comparison",
             "comparisons do not chain",
             token.span,
-            help="compare two by two: `a < b and b < c`",
+            help="write `a < b and b < c`",
         )
     if token.type == "ELSE" and "LET" in accepted:
-        return _error("syntax-error", "`else` belongs to no `if`", token.span, help="it comes right after its `}`")
+        way = "write `else` directly after the `}` of the `if`"
+        return _error("syntax-error", "`else` without an `if`", token.span, help=way)
     if token.type == "ELSE" and "LBRACE" in accepted:
-        way = "a conditional expression is inside brackets: `let n = (8 if wide else 4)`"
+        way = "put the conditional expression in parentheses: `let n = (8 if wide else 4)`"
         return _error("syntax-error", "the `if` before this `else` begins a statement", token.span, help=way)
     if token.type == "OPTIONAL":
-        way = "within brackets, `a if condition else b` chooses; after an input's type, `?` makes it optional"
+        way = "write a conditional expression as `(a if condition else b)`, or `?` after the type of an optional input"
         if failure.open and failure.open[-1].type == "LSQB":
             way = OPEN_SIZE
-        return _error("syntax-error", "`?` does not fit here", token.span, help=way)
+        return _error("syntax-error", "unexpected `?`", token.span, help=way)
     statement = foreign_statement(token.source, token.start)
     if statement is not None:
         return statement
@@ -172,7 +176,7 @@ def explain(failure: Failure) -> Diagnostic:
 
 
 def _foreign(failure: Failure) -> Diagnostic | None:
-    """The diagnostic for a word or punctuation of another language."""
+    """Diagnostic for a keyword or punctuation of another language; None without one."""
     token, text = failure.token, failure.token.source.text
     if token.type == "DOT" and failure.accepted == {"LSQB"}:
         return _foreign_dtype(failure)
@@ -183,25 +187,25 @@ def _foreign(failure: Failure) -> Diagnostic | None:
         place = start + text[start : token.end].index(word)
         span = Span(token.source, place, place + len(word))
         help_ = _absence(text, place) or KEYWORDS[word]
-        return _error("syntax-error", f"`{word}` is not a keyword of the language", span, help=help_)
+        return _error("syntax-error", f"`{word}` is not a keyword", span, help=help_)
     cased = failure.parts[0] if failure.parts else token
     if isinstance(cased, Token | tree.Name) and cased.span.text.upper() in STATEMENT | TOP_LEVEL:
         typed = cased.span.text
         if not typed.islower():
             way = f"write `{typed.lower()}`"
-            return _error("syntax-error", f"`{typed}` is not a keyword of the language", cased.span, help=way)
+            return _error("syntax-error", f"`{typed}` is not a keyword", cased.span, help=way)
     if failure.previous is not None and failure.previous.type == "IMPORT" and token.type == "NAME":
         return _error("syntax-error", f"expected a string, found `{token.text}`", token.span, help=KEYWORDS["from"])
     symbol = symbol_at(text, token.start)
-    if symbol is None or (symbol == token.text and hint(failure) is not None):
+    if symbol is None or (symbol == token.text and _hint(failure) is not None):
         return None
     place = text.index(symbol, max(0, token.start - len(symbol) + 1))
     span = Span(token.source, place, place + len(symbol))
-    return _error("syntax-error", f"`{symbol}` does not fit here", span, help=SYMBOLS[symbol])
+    return _error("syntax-error", f"unexpected `{symbol}`", span, help=SYMBOLS[symbol])
 
 
 def _absence(text: str, place: int) -> str | None:
-    """Help for the `is` of `x is None`, at a place of a text; None for any other word."""
+    """Help for the `is` of `x is None` at an offset of a text; None for any other word."""
     name = _NAME_BEFORE.search(text, max(0, place - _LONGEST_STATEMENT), place)
     asked = _IS_NONE.match(text, place)
     if name is None or asked is None:
@@ -210,7 +214,7 @@ def _absence(text: str, place: int) -> str | None:
 
 
 def _foreign_dtype(failure: Failure) -> Diagnostic | None:
-    """The diagnostic for `torch.float32[...]`."""
+    """Diagnostic for the dtype of another library, `torch.float32[...]`; None for any other name."""
     if failure.previous is None:
         return None
     source, start = failure.previous.source, failure.previous.start
@@ -218,40 +222,42 @@ def _foreign_dtype(failure: Failure) -> Diagnostic | None:
     assert dotted is not None, "a name precedes the dot"
     help_ = dtype_help(dotted.group().rpartition(".")[2])
     span = Span(source, start, dotted.end())
-    return _error("unknown-dtype", f"there is no dtype `{dotted.group()}`", span, help=help_) if help_ else None
+    return _error("unknown-dtype", f"unknown dtype `{dotted.group()}`", span, help=help_) if help_ else None
 
 
-def reserved(token: Token) -> Diagnostic:
+def _reserved(token: Token) -> Diagnostic:
+    """Diagnostic for a keyword as a name."""
     return _error(
         "reserved-word",
-        f"`{token.text}` is a word of the language, and cannot be a name",
+        f"`{token.text}` is a keyword, and cannot be a name",
         token.span,
         help=f"choose another name, such as `{token.text}_`"
-        + ("; what a model returns is `output x`" if token.type == "OUTPUT" else ""),
+        + ("; to return a tensor, write `output x`" if token.type == "OUTPUT" else ""),
     )
 
 
 def _bracket(failure: Failure) -> Diagnostic | None:
-    """The diagnostic for brackets that do not match, where that is what is wrong."""
+    """Diagnostic for brackets that do not match; None if they do."""
     token = failure.token
     opener = failure.open[-1] if failure.open else None
     ends_all = _ends_all(token)
     if opener is not None and (ends_all or (token.type in CLOSERS.values() and CLOSERS[opener.type] != token.type)):
         if opener.type == "LBRACE" and not ends_all:
-            return _closes_nothing(token)
+            return _unmatched(token)
         notes = () if token.type == "$END" else (Note(f"it is still open at `{token.text}`", token.span),)
         return Diagnostic("error", "unclosed-bracket", f"`{opener.text}` is never closed", opener.span, notes)
     if opener is None and token.type in CLOSERS.values():
-        return _closes_nothing(token)
+        return _unmatched(token)
     return None
 
 
-def _closes_nothing(token: Token) -> Diagnostic:
-    return _error("unmatched-bracket", f"`{token.text}` closes nothing", token.span)
+def _unmatched(token: Token) -> Diagnostic:
+    """Diagnostic for a closing bracket without an opening one."""
+    return _error("unmatched-bracket", f"unmatched `{token.text}`", token.span)
 
 
 def _lone_name(failure: Failure) -> Diagnostic | None:
-    """The diagnostic for a name that stands where a statement should, or behind one."""
+    """Diagnostic for a single name in place of a statement, or after one; None for anything else."""
     if len(failure.parts) != 1 or not isinstance(failure.parts[0], (Token, tree.Name)):
         return None
     token = failure.token
@@ -263,33 +269,34 @@ def _lone_name(failure: Failure) -> Diagnostic | None:
     if not _begins_statement(span):
         return _error(
             "syntax-error",
-            f"`{name}` does not fit here",
+            f"unexpected `{name}`",
             span,
-            help="is an operator, a comma or `->` missing before it?",
+            help="write an operator, a comma or `->` before it",
         )
     if token.type == "ARROW":
         return _error(
             "unused-chain",
-            f"the chain that starts with `{name}` gives its result to nobody",
+            f"the result of the chain that starts with `{name}` is not used",
             span,
-            help=f"name the result (`y = {name} -> …`), or return it (`output {name} -> …`)",
+            help=f"name it (`y = {name} -> …`), or return it (`output {name} -> …`)",
         )
     if token.first_on_line or token.type == "RBRACE":
         return _error(
             "syntax-error",
             f"`{name}` alone is not a statement",
             span,
-            help=f"`{name} = …` gives it a value, `output {name}` returns it",
+            help=f"write `{name} = …` to assign it, or `output {name}` to return it",
         )
     return None
 
 
 def _unexpected(failure: Failure) -> Diagnostic:
+    """Diagnostic with the expected tokens, "expected …, found …", and a hint if one applies."""
     token, previous, accepted = failure.token, failure.previous, failure.accepted
     wanted = _wanted(accepted)
-    help_ = hint(failure) or _help_for(token, accepted)
+    help_ = _hint(failure) or _help_for(token, accepted)
     if previous is not None and (token.first_on_line or token.type == "$END"):
-        # The next line is innocent: what is missing is missing behind the word before.
+        # The missing token belongs after the previous one, not on the next line.
         return _error("syntax-error", f"expected {wanted} after `{_shown(previous)}`", previous.span, help=help_)
     found = "the end of the text" if token.type == "$END" else f"`{_shown(token)}`"
     return _error("syntax-error", f"expected {wanted}, found {found}", token.span, help=help_)
@@ -298,26 +305,30 @@ def _unexpected(failure: Failure) -> Diagnostic:
 def _help_for(token: Token, accepted: frozenset[str]) -> str | None:
     """Help for an unexpected token, independent of its statement."""
     if token.type == "EQUAL" and "EQUALS" in accepted:
-        return "`==` compares; `=` gives a name its value, at the start of a statement"
+        return "write `==` to compare; `=` assigns to a name at the start of a statement"
     if token.type == "COMMA" and "LET" in accepted:
         return SYMBOLS[";"]
     if "MODEL" in accepted and "LET" not in accepted:
-        return "statements are between the braces of a `model` or a `block`"
+        return "write statements between the braces of a `model` or a `block`"
     if accepted == {"LSQB"}:
-        return "a type is a dtype with its sizes: `f32[N, 10]`; that of a scalar is `f32[]`"
+        return "write a type as a dtype with sizes, `f32[N, 10]`, or for a scalar `f32[]`"
     return None
 
 
-def hint(failure: Failure) -> str | None:
-    """Help for an unexpected token; None where no hint applies."""
+# Hints ----------------------------------------------------------------------------------------------------
+
+
+def _hint(failure: Failure) -> str | None:
+    """Help text for the code that an unexpected token resembles; None if no hint applies."""
     head = failure.parts[0] if failure.parts else None
     kind = head.type if isinstance(head, Token) else None
     return _of_statement(failure, kind) or _of_expression(failure)
 
 
 def _of_statement(failure: Failure, kind: str | None) -> str | None:
+    """Hint by the kind of the unfinished statement or item: the type of its first token."""
     token, accepted = failure.token, failure.accepted
-    is_complete = "LET" in accepted  # the next statement may begin here
+    is_complete = "LET" in accepted  # a statement can begin at the token
     has_colon = any(isinstance(part, Token) and part.type == "COLON" for part in failure.parts)
     after = failure.previous.type if failure.previous is not None else ""
     if token.type == "STRING" and is_complete and token.first_on_line:
@@ -331,8 +342,8 @@ def _of_statement(failure: Failure, kind: str | None) -> str | None:
     if kind == "INPUT":
         if token.type == "ELLIPSIS":
             return OPEN_SIZE
-        goes_on = token.type in ("LPAR", "EQUAL", "LSQB") or (token.type == "COMMA" and not has_colon)
-        return INPUT if goes_on or not is_complete else None
+        continues = token.type in ("LPAR", "EQUAL", "LSQB") or (token.type == "COMMA" and not has_colon)
+        return INPUT if continues or not is_complete else None
     if kind == "OUTPUT" and (token.type == "COLON" or "LSQB" in accepted - {"ARROW"} == {"LSQB"}):
         return OUTPUT
     if kind == "OUTPUT" and token.type == "COMMA" and is_complete and _NO_STATEMENT.match(token.source.text, token.end):
@@ -345,6 +356,7 @@ def _of_statement(failure: Failure, kind: str | None) -> str | None:
 
 
 def _of_expression(failure: Failure) -> str | None:
+    """Hint by the tokens around the unexpected one."""
     token, previous, accepted = failure.token, failure.previous, failure.accepted
     is_complete = "LET" in accepted
     after = previous.type if previous is not None else ""
@@ -378,7 +390,11 @@ def _of_expression(failure: Failure) -> str | None:
     return None
 
 
+# Texts ----------------------------------------------------------------------------------------------------
+
+
 def _wanted(accepted: frozenset[str]) -> str:
+    """List of the expected tokens: "an expression, `)` or `,`"."""
     words: list[str] = []
     if "MODEL" in accepted:
         words += ["`model`", "`block`", "`pipeline`", "`import`", "`devices`"]
@@ -390,10 +406,10 @@ def _wanted(accepted: frozenset[str]) -> str:
         words.append("a string")
     elif "NAME" in accepted and "LET" not in accepted:
         words.append("a name")
-    # What was read may be reduced already to what takes no operator any more.
-    behind_expression = bool(accepted & {"PLUS", "OR", "ARROW"})
+    # The expression may be reduced already to a rule that accepts few operators, so each of these is enough.
+    after_expression = bool(accepted & {"PLUS", "OR", "ARROW"})
     for terminal, word in _WORDS.items():
-        implied = _GOES_ON if behind_expression else _BEGINS if "NUMBER" in accepted else frozenset()
+        implied = _CONTINUES if after_expression else _BEGINS if "NUMBER" in accepted else frozenset()
         if terminal in accepted and terminal not in implied:
             words.append(word)
     if not words:
@@ -402,10 +418,12 @@ def _wanted(accepted: frozenset[str]) -> str:
 
 
 def _shown(token: Token) -> str:
+    """Text of a token, shortened to 30 characters."""
     return token.text if len(token.text) <= 30 else token.text[:29] + "…"
 
 
 def _begins_statement(span: Span) -> bool:
+    """Return whether a span is the first on its line or after a brace."""
     text = span.source.text
     before = text[text.rfind("\n", 0, span.start) + 1 : span.start].rstrip()
     return before.endswith(("{", "}")) or not before
