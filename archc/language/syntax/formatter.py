@@ -53,7 +53,9 @@ class _Formatter:
 
     # Lines ----------------------------------------------------------------------------------------------
 
-    def _place(self, node: tree.Statement | tree.Item | tree.LinkStatement, indent: int, separate: bool = False) -> None:
+    def _place(
+        self, node: tree.Statement | tree.Item | tree.LinkStatement, indent: int, separate: bool = False
+    ) -> None:
         """Write a statement or an item, with the comments above it and at its end.
 
         `separate` requires a blank line above.
