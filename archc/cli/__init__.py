@@ -1,8 +1,8 @@
 """The command line: `archc compile`, `check`, `fmt`, `show`, `draw`, `ops`, `passes`, `explain`, `completion`.
 
-Each command is one file with an `add_parser` and a `run`.  This one finds the command, and turns whatever ends it
-into a message and an exit status: 0 fine, 1 the input is wrong, 2 the command line is, 70 archc itself is,
-130 interrupted, 143 told to end.  A traceback is for those who ask with ARCHC_DEBUG=1.
+Each command is one file with an `add_parser` and a `run`.  This file runs the command, and reports its outcome by an
+exit status: 0 success, 1 errors in the input, 2 wrong usage, 70 internal error, 130 interrupted, 143 terminated.  With
+ARCHC_DEBUG=1 it prints tracebacks.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ CLOSED_PIPE = 141  # what a shell reports of a program that a closed pipe ended
 
 _EPILOG = """\
 examples:
-  archc check specs/*.arch                    is it right? fast enough for every keystroke
+  archc check specs/*.arch                    names, attributes, types and shapes; fast enough for editors
   archc show specs/cnn.arch                   layers, shapes, parameters, multiply-adds
   archc draw specs/cnn.arch                   a picture
   archc compile specs/cnn.arch -o build       a PyTorch module, an ONNX model and their weights
   archc compile specs/cnn.arch --weights cnn.safetensors --passes "lowrank, quant"
-  archc explain shape-mismatch                what the code of a diagnostic means, and the way out
+  archc explain shape-mismatch                meaning of a diagnostic code, and a way out
 
-`archc COMMAND --help` explains a command.  Exit status: 0 fine, 1 the input has errors, 2 wrong usage.
+`archc COMMAND --help` explains a command.  Exit status: 0 success, 1 errors in the input, 2 wrong usage.
 """
 
 
@@ -42,7 +42,8 @@ def make_parser() -> Parser:
         description="A compiler for neural-network architectures: from a short text to PyTorch and ONNX.",
         epilog=_EPILOG,
     )
-    parser.add_argument("--version", action=VersionAction, help="print the version, and end")
+    parser.add_argument("--version", action=VersionAction, help="print the version and exit")
+    parser.set_defaults(root=parser)
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", parser_class=Parser)
     for command in (compile, check, fmt, show, draw, ops, passes, explain, completion):
         command.add_parser(commands)
@@ -50,7 +51,7 @@ def make_parser() -> Parser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command line (that of the process, if none is given) and return its exit status."""
+    """Run a command line, by default that of the process, and return its exit status."""
     status = _guarded(argv)
     try:
         output.flush()
@@ -63,7 +64,7 @@ def _guarded(argv: Sequence[str] | None) -> int:
     """Run a command line, and turn its errors into messages and an exit status."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a terminal that lacks a letter is no reason to fail
+            stream.reconfigure(errors="backslashreplace")  # the terminal may lack a character
     if argv is None:
         _unwind_on_signals()
     arguments = argparse.Namespace()
@@ -101,14 +102,14 @@ def _run(argv: Sequence[str] | None, arguments: argparse.Namespace) -> int:
     parser = make_parser()
     try:
         parser.parse_args(argv, arguments)
-    except SystemExit as end:  # argparse has said all that is to be said
+    except SystemExit as end:  # argparse has printed its message
         return end.code if isinstance(end.code, int) else WRONG_USAGE
     if arguments.command is None:
         parser.print_help(sys.stderr)
         return WRONG_USAGE
     try:
         if getattr(arguments, "files", []).count("-") > 1:
-            raise UsageError("`-` stands for standard input, which can be read once: give it once")
+            raise UsageError("`-` is standard input, which can be read once: give it once")
         status: int = arguments.run(arguments)
         return status
     except UsageError as problem:
@@ -117,8 +118,8 @@ def _run(argv: Sequence[str] | None, arguments: argparse.Namespace) -> int:
 
 
 def _unwind_on_signals() -> None:
-    """Let a request to end clean up behind itself as ^C does: the default leaves a half-filled hidden folder behind."""
+    """Raise an exception on SIGTERM and SIGHUP, so that hidden folders are removed as on ^C."""
     for name in ("SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)  # Windows has no SIGHUP
-        if number is not None and signal.getsignal(number) is signal.SIG_DFL:  # under nohup, it stays ignored
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores it
             signal.signal(number, lambda number, frame: sys.exit(SIGNALLED + number))

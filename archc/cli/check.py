@@ -1,4 +1,4 @@
-"""`archc check`: is a text right?  Fast, since editors ask on every keystroke."""
+"""`archc check`: errors and warnings of texts.  It is fast, since editors run it on every keystroke."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _EPILOG = """\
 examples:
   archc check specs/*.arch
   archc check net.arch --model small --set classes=100
-  archc check net.arch --json                 for editors: every diagnostic with its file and place
+  archc check net.arch --json                 for editors: diagnostics with file, line and column
   archc check - < net.arch                    from standard input
 
 Every model of a file is checked with the default values of its attributes; blocks are checked where they are used.
@@ -28,7 +28,7 @@ Every model of a file is checked with the default values of its attributes; bloc
 def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "check",
-        help="report what is wrong with .arch files",
+        help="report errors in .arch files",
         description="Parse .arch files and build the graph of every model: names, attributes, types and shapes.\n"
         "Imports neither PyTorch nor ONNX.",
         epilog=_EPILOG,
@@ -64,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _check(file: str, values: dict[str, Any], arguments: argparse.Namespace) -> tuple[dict[str, Any], Diagnostics]:
-    """What there is to say of one file."""
+    """Report and diagnostics of one file."""
     from archc.compiler import check_surroundings, open_module
     from archc.language.elaboration.limits import StepBudget
 
@@ -119,7 +119,7 @@ def _check_extents(module: Module, names: Sequence[str], values: Mapping[str, An
 def _model(
     module: Module, name: str, values: dict[str, Any], found: Diagnostics, budget: StepBudget
 ) -> list[dict[str, Any]]:
-    """The figures of one model; none where it is wrong."""
+    """Figures of one model; an empty list if it has errors."""
     from archc.analysis.cost import cost
     from archc.compiler import checked_model
 
@@ -135,7 +135,7 @@ def _model(
 
 
 def _untold(own: Sequence[Diagnostic], found: Diagnostics) -> list[Diagnostic]:
-    """What was not said yet of another model of the file, which uses the same block or is derived from it."""
+    """Diagnostics that no other model of the file has reported, from a block that both use for instance."""
     if not own:
         return []
     told = {(known.code, known.span, known.message) for known in found}

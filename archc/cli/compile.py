@@ -1,4 +1,4 @@
-"""`archc compile`: from a text to programs that run."""
+"""`archc compile`: write a model as programs that run."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from archc.cli import checks, options, output, reports
+from archc.cli import check_report, options, output, pass_report
 from archc.cli.plugins import load_plugins
-from archc.codegen import TARGETS
+from archc.codegen.target import TARGETS
 from archc.diagnostics import Diagnostics, error
 from archc.ir.given_sizes import settings_text
 
@@ -25,10 +25,10 @@ examples:
   archc compile specs/cnn.arch --passes edge  the pipeline `edge` of the file
 
 The command writes <model>.py, <model>.onnx, <model>.arch, <model>.safetensors (the weights of all three) and
-report.json: all of them, or none if anything goes wrong.  The same input gives the same bytes.
-The PyTorch module and the ONNX model run once on random inputs, in a process of their own, and are compared with the
-model; `--no-check` leaves that out, and `--check` does it for expensive models, too.
-For a divided model (`partition`), it also writes a module, weights and an ONNX model for each stage, and
+report.json: all of them, or none if there is an error.  Equal inputs give equal bytes.
+The PyTorch module and the ONNX model run once on random inputs, in a separate process, and are compared with the
+graph; `--no-check` skips the comparison, and `--check` runs it for expensive models, too.
+For a model in stages (`partition`), the command also writes a module, weights and an ONNX model for each stage, and
 <model>_pipeline.py, which runs them.
 """
 
@@ -36,8 +36,8 @@ For a divided model (`partition`), it also writes a module, weights and an ONNX 
 def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "compile",
-        help="compile a model to PyTorch and ONNX, through passes",
-        description="Check a model, run passes over it, and write it: a PyTorch module, an ONNX model, .arch text.",
+        help="compile a model to PyTorch and ONNX, with passes",
+        description="Check a model, run passes over it, and write a PyTorch module, an ONNX model and .arch text.",
         epilog=_EPILOG,
     )
     options.add_file(parser)
@@ -47,19 +47,19 @@ def add_parser(commands: Any) -> None:
         "--emit",
         metavar="TARGETS",
         type=options.words(TARGETS),
-        help="what to write, of torch, onnx and arch (default: all, torch,onnx,arch; without weights torch,arch)",
+        help="targets to write (default: torch,onnx,arch; without weights torch,arch)",
     )
     parser.add_argument(
-        "-o", "--output", metavar="DIR", default="out", help="the folder to write to; made if need be (default: out)"
+        "-o", "--output", metavar="DIR", default="out", help="output folder, created if necessary (default: out)"
     )
     parser.add_argument(
         "--check",
         action=argparse.BooleanOptionalAction,
         default=None,
-        help="run what was written, on random inputs, and fail unless PyTorch and ONNX Runtime agree with the graph; "
-        "without either option, models are checked that take no more than 20 billion multiply-adds and 1 GB a run",
+        help="run the written programs on random inputs, and fail unless both agree with the graph; "
+        "by default for models of at most 20 billion multiply-adds and 1 GB a run",
     )
-    parser.add_argument("--explain", action="store_true", help="print what every pass did to every layer, and why")
+    parser.add_argument("--explain", action="store_true", help="print the remarks of every pass on every layer")
     options.add_strict(parser)
     options.add_load(parser)
     options.add_json(parser, "the report")
@@ -75,7 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
         compiled = options.compiled(arguments, found, progress)
         if arguments.strict and found.warnings and arguments.explain and not arguments.json and compiled.passes:
             watched.close()
-            print(reports.explanation(compiled.passes), end="\n\n")  # warnings refer to it, and no report follows
+            print(pass_report.explanation(compiled.passes), end="\n\n")  # warnings refer to it; no report follows
         options.hold_to_strict(arguments, found)
 
         def announce(report: dict[str, Any]) -> None:
@@ -108,7 +108,7 @@ def _print(arguments: argparse.Namespace, compiled: Compiled, report: dict[str, 
         raise error(
             "report-not-printed",
             f"the report cannot be printed: {reason.strerror or reason}; nothing was written",
-            help="let standard output go to a place with room, or to /dev/null: report.json has the report too",
+            help="redirect standard output to a disk with free space, or to /dev/null: report.json has the report too",
         ) from None
 
 
@@ -119,19 +119,19 @@ def _text(arguments: argparse.Namespace, compiled: Compiled, report: dict[str, A
         origins.append(f"calibration: {compiled.calibration}")
     parts = ["\n".join(origins)]
     if arguments.explain and compiled.passes:
-        parts.append(reports.explanation(compiled.passes))
-    figures = reports.pass_table(compiled.passes) if compiled.passes else _figures(report)
+        parts.append(pass_report.explanation(compiled.passes))
+    figures = pass_report.pass_table(compiled.passes) if compiled.passes else _figures(report)
     if report["sizes"]:
         others = "" if arguments.sizes else "; --sizes gives others"
         figures += f"\nmultiply-adds at {settings_text(report['sizes'])}{others}"
     parts.append(figures)
-    parts.append(checks.text(report["check"]))
+    parts.append(check_report.text(report["check"]))
     parts.append(_files(Path(arguments.output), report))
     return "\n\n".join(parts)
 
 
 def _figures(report: dict[str, Any]) -> str:
-    """The model's figures, where no pass changed any."""
+    """Figures of a model without passes."""
     parts = (
         output.count(report["nodes"], "operator"),
         output.count(report["parameters"], "parameter"),

@@ -1,4 +1,4 @@
-"""`archc completion`: a script that makes the shell complete archc's commands, options and files."""
+"""`archc completion`: a script with which a shell completes commands, options and files."""
 
 from __future__ import annotations
 
@@ -31,12 +31,11 @@ def add_parser(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     import shtab
 
-    from archc.cli import make_parser
     from archc.cli.explanations import codes
 
     if arguments.shell not in shtab.SUPPORTED_SHELLS:
         raise options.UsageError(f"the installed shtab knows {', '.join(shtab.SUPPORTED_SHELLS)}; a newer one more")
-    parser = make_parser()
+    parser: argparse.ArgumentParser = arguments.root
     for action in _actions(parser):
         if action.dest in ("file", "files", "weights", "calib", "load", "picture"):
             action.complete = shtab.FILE  # type: ignore[attr-defined]  # shtab looks for it

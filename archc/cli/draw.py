@@ -70,7 +70,7 @@ def add_parser(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from archc.drawing.compose import compose
-    from archc.driver.output import OutputFolder
+    from archc.driver.output_folder import OutputFolder
 
     load_plugins(arguments.load)
     found = Diagnostics()

@@ -94,7 +94,7 @@ def _line_end(text: str) -> str:
 
 def _replace(path: Path, text: str) -> None:
     """Put a text in a file's place in one step, with the permissions that the file has."""
-    from archc.driver.output import OutputFolder
+    from archc.driver.output_folder import OutputFolder
 
     target = path.resolve()  # a link stays a link
     with OutputFolder(target.parent) as folder:

@@ -7,7 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from archc.cli import options, output
-from archc.cli.describe import operator_json, summary
+from archc.cli.descriptions import operator_json, summary
 from archc.cli.plugins import load_plugins
 from archc.diagnostics import error
 

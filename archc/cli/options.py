@@ -1,4 +1,4 @@
-"""What the commands' options have in common: how they are declared, explained and read."""
+"""Options that several commands share: declaration, help and parsing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class UsageError(Exception):
-    """A command line that argparse accepts and that means nothing all the same."""
+    """A command line that argparse accepts, but that has no meaning."""
 
 
 COMMANDS_ELSEWHERE = {
@@ -32,7 +32,7 @@ COMMANDS_ELSEWHERE = {
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse's, with suggestions for mistyped words, and help texts that keep their lines."""
+    """argparse's parser with suggestions for mistyped words; help texts keep their line breaks."""
 
     def __init__(self, **options: Any):
         options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
@@ -52,11 +52,11 @@ class Parser(argparse.ArgumentParser):
             self._intermixed = False
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
-        """Say what was probably meant; argparse's own message lists all choices."""
+        """Suggest the nearest choice; argparse's own message lists all choices."""
         if action.choices is not None and value not in action.choices:
             what = "command" if action.dest == "command" else "choice"
             known = ", ".join(map(str, action.choices))
-            way = did_you_mean(str(value), map(str, action.choices)) or f"there are {known}"
+            way = did_you_mean(str(value), map(str, action.choices)) or f"the choices are {known}"
             if what == "command":
                 way = _command_help(str(value)) or way
             raise argparse.ArgumentError(action, f"there is no {what} `{value}`; {way}")
@@ -77,12 +77,12 @@ class Parser(argparse.ArgumentParser):
         return found
 
     def _of_command(self, name: str | None) -> argparse.ArgumentParser:
-        """The parser of a command, or this parser where there is no such command."""
+        """The parser of a command, or this parser if there is no such command."""
         groups = (action.choices for action in self._actions if isinstance(action, argparse._SubParsersAction))
         return next((parsers[name] for parsers in groups if name in parsers), self)
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}\n{self.format_usage()}`{self.prog} --help` says more.\n")
+        self.exit(2, f"{self.prog}: {message}\n{self.format_usage()}`{self.prog} --help` shows all options.\n")
 
 
 def _command_help(word: str) -> str | None:
@@ -94,7 +94,7 @@ def _command_help(word: str) -> str | None:
 
 
 class VersionAction(argparse.Action):
-    """`--version`; it looks the version up only when it is asked for."""
+    """`--version`, which reads the version only when needed."""
 
     def __init__(self, option_strings: Sequence[str], dest: str, **options: Any):
         super().__init__(option_strings, dest, nargs=0, default=argparse.SUPPRESS, **options)
@@ -127,31 +127,32 @@ def text_of(file: str | Source) -> Path | Source:
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
-    """The options that choose a model and set its attributes, and those about what a file may reach."""
+    """Add the options that choose a model, set its attributes, and allow absolute imports."""
     parser.add_argument(
-        "--model", metavar="NAME", help="the model of the file; needed where it has several and none of its own name"
+        "--model",
+        metavar="NAME",
+        help="model to use; required if the file has several and none has the name of the file",
     )
     parser.add_argument(
         "--set",
         metavar="NAME=VALUE",
         action="append",
         default=[],
-        help="give an attribute of the model another value, written as in the language: --set classes=100; "
-        "may be given several times",
+        help="set an attribute of the model, with a value as in the language: --set classes=100; may be repeated",
     )
     parser.add_argument(
-        "--allow-absolute-imports", action="store_true", help="let `import` in the text name files by absolute paths"
+        "--allow-absolute-imports", action="store_true", help="allow absolute paths in `import` statements"
     )
 
 
 def add_load(parser: argparse.ArgumentParser) -> None:
-    """The option that brings in a user's own operators and passes."""
+    """Add the option that loads operators and passes from a Python file."""
     parser.add_argument(
         "--load",
         metavar="FILE.py",
         action="append",
         default=[],
-        help="run a Python file first that defines operators or passes; may be given several times",
+        help="load operators and passes from a Python file; may be repeated",
     )
 
 
@@ -167,39 +168,39 @@ def add_compilation(parser: argparse.ArgumentParser) -> None:
         "--passes",
         metavar="PIPELINE",
         default="",
-        help="passes with their options, or a `pipeline` of the file: \"lowrank(energy=0.95, on='fc*'), quant\"",
+        help="passes with options, or the name of a `pipeline` in the file: \"lowrank(energy=0.95, on='fc*'), quant\"",
     )
     parser.add_argument(
         "--weights",
         metavar="FILE",
-        help="trained weights: .safetensors or .npz; without it they are initialized as PyTorch does, from the seed; "
-        "`none` compiles to texts alone, and never allocates any",
+        help="trained weights: .safetensors or .npz; by default PyTorch's initialization from the seed; "
+        "`none` writes texts alone and allocates no weights",
     )
     parser.add_argument(
         "--rename",
         metavar="FILE",
-        help="a map from the names in the weights file to those of the text, a rule a line: "
+        help="rules that map the names in the weights file to paths of the text, one rule a line: "
         "encoder.layer.{i}.output.dense.* -> h[{i}].down.*",
     )
     parser.add_argument(
         "--calib",
         metavar="FILE.npz",
-        help="inputs by name, samples along the first axis, for passes that need data; without it seeded random ones",
+        help="calibration data: inputs by name, samples along the first axis; by default seeded random inputs",
     )
     parser.add_argument(
-        "--seed", metavar="N", type=seed, default=0, help="of fresh weights and random inputs (default: 0)"
+        "--seed", metavar="N", type=seed, default=0, help="seed of initial weights and random inputs (default: 0)"
     )
     parser.add_argument(
         "--allow-pickle",
         action="store_true",
-        help="read weights from PyTorch's pickles too, tensors only (`weights_only`)",
+        help="also read PyTorch's pickled weights, with `weights_only`",
     )
 
 
 def add_strict(parser: argparse.ArgumentParser) -> None:
     """Add the option `--strict`, which turns warnings into errors."""
     parser.add_argument(
-        "--strict", action="store_true", help="treat warnings as errors: exit status 1, nothing written"
+        "--strict", action="store_true", help="treat warnings as errors: exit status 1, nothing is written"
     )
 
 
@@ -221,7 +222,7 @@ def asks_for_compilation(arguments: argparse.Namespace) -> bool:
 
 
 def warn_without_passes(arguments: argparse.Namespace, diagnostics: Diagnostics, names: Sequence[str]) -> None:
-    """Warn of given options that have an effect on passes alone, where no passes are given."""
+    """Warn of options that affect passes alone, if no passes are given."""
     for name in names if not arguments.passes else ():
         if getattr(arguments, name):
             diagnostics.warn(
@@ -232,7 +233,7 @@ def warn_without_passes(arguments: argparse.Namespace, diagnostics: Diagnostics,
 
 
 def compiled(arguments: argparse.Namespace, diagnostics: Diagnostics, progress: Callable[[str], None]) -> Compiled:
-    """What `archc.compile` makes of the file and the options of `add_model` and `add_compilation`.
+    """Compile the file with the options of `add_model` and `add_compilation`.
 
     Raises:
         ArchcError: as `archc.compile`.
@@ -257,19 +258,19 @@ def compiled(arguments: argparse.Namespace, diagnostics: Diagnostics, progress: 
 
 
 def add_json(parser: argparse.ArgumentParser, what: str) -> None:
-    """The option that prints `what` for programs."""
+    """Add the option that prints `what` as JSON."""
     parser.add_argument("--json", action="store_true", help=f"print {what} as one JSON object")
 
 
 def seed(text: str) -> int:
-    """A seed: an integer that is not negative."""
+    """Parse a seed, an integer of at least 0."""
     if not text.isascii() or not text.isdigit() or len(text) > 18:
-        raise argparse.ArgumentTypeError(f"a seed is an integer such as 0 or 42, and not `{text}`")
+        raise argparse.ArgumentTypeError(f"a seed is an integer such as 0 or 42, not `{text}`")
     return int(text)
 
 
 def sizes(text: str) -> Mapping[str, int]:
-    """Sizes by name: `N=32,T=128`."""
+    """Parse sizes by name: `N=32,T=128`."""
     try:
         return read_sizes(text)
     except ValueError as problem:
@@ -277,14 +278,14 @@ def sizes(text: str) -> Mapping[str, int]:
 
 
 def words(choices: Sequence[str]) -> Any:
-    """A comma-separated choice of words, in the order of `choices`."""
+    """Parser of a comma-separated list of `choices`, which it returns in their order."""
 
     def read(text: str) -> tuple[str, ...]:
         given = [word.strip() for word in text.split(",")]
         for word in given:
             if word not in choices:
-                way = did_you_mean(word, choices) or f"there are {', '.join(choices)}"
-                raise argparse.ArgumentTypeError(f"`{word}` is none of them; {way}")
+                way = did_you_mean(word, choices) or f"the choices are {', '.join(choices)}"
+                raise argparse.ArgumentTypeError(f"`{word}` is no choice; {way}")
         return tuple(word for word in choices if word in given)
 
     return read

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from archc.cli import options, output
-from archc.cli.describe import PRESERVES, pass_json, summary
+from archc.cli.descriptions import PRESERVES, pass_json, summary
 from archc.cli.ops import attribute_lines
 from archc.cli.plugins import load_plugins
 from archc.diagnostics import Diagnostics, error
@@ -70,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _groups(arguments: argparse.Namespace) -> int:
     """Print the groups of a model, for which no weights are needed."""
     from archc.analysis.coupling import Coupling
-    from archc.cli import groups
+    from archc.cli import group_table
     from archc.compiler import parse, parse_settings
 
     found = Diagnostics()
@@ -78,10 +78,10 @@ def _groups(arguments: argparse.Namespace) -> int:
     graph = parse(Path(arguments.groups), arguments.model, values, found, arguments.allow_absolute_imports)
     coupling = Coupling(graph)
     if arguments.json:
-        output.print_json(groups.to_json(coupling))
+        output.print_json(group_table.to_json(coupling))
     else:
         output.diagnostics(found)
-        print(groups.text(coupling))
+        print(group_table.text(coupling))
     return 0
 
 

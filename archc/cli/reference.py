@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from archc.cli.command_line_page import command_line_page
-from archc.cli.describe import PRESERVES, dtypes_json, operator_json, pass_json
+from archc.cli.descriptions import PRESERVES, dtypes_json, operator_json, pass_json
 from archc.cli.explanations import GROUPS, explanations
 from archc.cli.python_page import python_page
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from archc.cli import options, output, reports, sweep
+from archc.cli import options, output, pass_report, sweep
 from archc.cli.plugins import load_plugins
 from archc.diagnostics import Diagnostics, Source
 
@@ -59,7 +59,7 @@ def add_parser(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from archc.cli import layers, stages, widths
+    from archc.cli import layer_table, stage_table, width_table
     from archc.passmanager.sizes import choose_sizes
 
     load_plugins(arguments.load)
@@ -73,14 +73,14 @@ def run(arguments: argparse.Namespace) -> int:
         raise options.UsageError("--plot draws what --sweep finds: give both")
     graph, compiled = _graph(arguments, found)
     sizes = compiled.sizes if compiled is not None else choose_sizes(graph, arguments.sizes)
-    layers.warn_of_sizes(graph, sizes, found)
+    layer_table.warn_of_sizes(graph, sizes, found)
     options.hold_to_strict(arguments, found)
     at = sizes.values
-    compared = widths.compare(_parsed(arguments, Diagnostics()), graph) if compiled and compiled.passes else []
-    divided = stages.costs(graph, _machines(arguments), at)
+    compared = width_table.compare(_parsed(arguments, Diagnostics()), graph) if compiled and compiled.passes else []
+    divided = stage_table.costs(graph, _machines(arguments), at)
     if arguments.json:
-        report = layers.to_json(graph, at)
-        report["stages"] = stages.to_json(divided)
+        report = layer_table.to_json(graph, at)
+        report["stages"] = stage_table.to_json(divided)
         report["widths"] = [width.to_json() for width in compared]
         report["passes"] = [step.to_json() for step in compiled.passes] if compiled is not None else []
         report["warnings"] = [warning.to_json() for warning in found.warnings]
@@ -89,12 +89,12 @@ def run(arguments: argparse.Namespace) -> int:
     output.diagnostics(found)
     _print(graph, at, bool(arguments.sizes))
     if divided:
-        print(f"\n{stages.text(divided)}")
+        print(f"\n{stage_table.text(divided)}")
     if compiled is not None:
         print(f"\nweights: {compiled.weights}")
         if compiled.passes:
-            print(f"calibration: {compiled.calibration}\n\n{reports.pass_table(compiled.passes)}")
-            print(f"\n{widths.text(compared)}")
+            print(f"calibration: {compiled.calibration}\n\n{pass_report.pass_table(compiled.passes)}")
+            print(f"\n{width_table.text(compared)}")
     return 0
 
 
@@ -164,7 +164,7 @@ def _machines(arguments: argparse.Namespace) -> Iterator[Devices]:
 
 
 def _print(graph: Graph, sizes: Mapping[str, int], given: bool) -> None:
-    from archc.cli import layers
+    from archc.cli import layer_table
     from archc.ir.given_sizes import settings_text
 
     print(output.heading(f"model {graph.name}"))
@@ -173,7 +173,7 @@ def _print(graph: Graph, sizes: Mapping[str, int], given: bool) -> None:
     for name, value in graph.outputs.items():
         print(f"output {name}: {value.type}")
     print()
-    found = layers.rows(graph, sizes)
+    found = layer_table.rows(graph, sizes)
     columns: list[tuple[str, output.Align]] = [
         ("layer", "left"),
         ("operator", "left"),

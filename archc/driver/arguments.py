@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-from archc.codegen import TARGETS
+from archc.codegen.target import TARGETS
 from archc.diagnostics import Diagnostics, Source
 from archc.driver.pipelines import parse_passes
 from archc.ir.graph import Graph

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from archc.codegen import TARGETS, WEIGHTLESS_TARGETS
+from archc.codegen.target import TARGETS, WEIGHTLESS_TARGETS
 from archc.diagnostics import silent
 from archc.driver.arguments import check_types, targets_of
 from archc.driver.compilation import Compilation
@@ -71,7 +71,7 @@ class Compiled(Compilation):
                 holds a file that the model was made from, where one of its own would go.
         """
         from archc.driver.emission import check_weights, write_files
-        from archc.driver.output import OutputFolder
+        from archc.driver.output_folder import OutputFolder
 
         check_types(folder=folder, check=check, progress=progress, announce=announce)
         targets = targets_of(emit, TARGETS if self.graph.tensors is not None else WEIGHTLESS_TARGETS)

@@ -15,7 +15,7 @@ from archc.version import __version__
 
 if TYPE_CHECKING:
     from archc.driver.compilation import Compilation
-    from archc.driver.output import OutputFolder
+    from archc.driver.output_folder import OutputFolder
 
 
 def check_weights(compiled: Compilation, emit: Sequence[str], check: bool | None) -> None:

@@ -15,7 +15,7 @@ from archc.ir.stages import has_stages
 
 if TYPE_CHECKING:
     from archc.driver.compilation import Compilation
-    from archc.driver.output import OutputFolder
+    from archc.driver.output_folder import OutputFolder
     from archc.ir.graph import Value
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from archc.cli.spellings import spellings
+from archc.cli.operator_spellings import spellings
 from archc.operator import OPERATORS
 from archc.passmanager import pass_names
 from archc.types.attributes import attributes

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from archc.diagnostics import ArchcError
-from archc.driver.output import OutputFolder
+from archc.driver.output_folder import OutputFolder
 from tests.signals import restore_signals
 
 
@@ -127,7 +127,7 @@ def test_a_file_system_without_hard_links(build: Path, monkeypatch: pytest.Monke
 def test_an_interrupt_by_signal_leaves_the_old_files(build: Path) -> None:
     program = (
         "import sys, time\n"
-        "from archc.driver.output import OutputFolder\n"
+        "from archc.driver.output_folder import OutputFolder\n"
         "with OutputFolder(sys.argv[1]) as folder:\n"
         "    folder.write_text('cnn.py', 'new')\n"
         "    print('writing', flush=True)\n"
@@ -219,7 +219,7 @@ def test_files_are_to_be_had_only_while_the_folder_is_open(build: Path) -> None:
 
 HOLD = """
 import sys, time
-from archc.driver.output import OutputFolder
+from archc.driver.output_folder import OutputFolder
 with OutputFolder(sys.argv[1]) as folder:
     folder.write_text("cnn.py", "new")
     print("writing", flush=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from archc.cli.reports import error_text
+from archc.cli.pass_report import error_text
 
 LOOSE = 5e-2
 """Relative error; a check whose tolerance is larger does not show that the programs agree."""

@@ -29,7 +29,7 @@ def summary(cls: type) -> str:
 
 def operator_json(cls: type[Operator]) -> dict[str, Any]:
     """All about an operator."""
-    from archc.cli.spellings import spellings
+    from archc.cli.operator_spellings import spellings
 
     return {
         "name": cls.name,
