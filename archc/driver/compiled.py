@@ -20,7 +20,19 @@ if TYPE_CHECKING:
 
 
 class Compiled(Compilation):
-    """A model after its passes, ready to be written."""
+    """A model after its passes, ready to be written.
+
+    Attributes:
+        graph: the graph with its weights bound, unless it was compiled without any.
+        name: name of the model.
+        source_name: name of the source file, without folders.
+        passes: reports of the passes, in their order.
+        weights, calibration: one sentence each on the origin of the weights and of the calibration data.
+        seed: seed of all random numbers.
+        diagnostics: the warnings.
+        files: the files that were read, which `write` never replaces.
+        sizes: values of the symbolic sizes, at which costs are counted.
+    """
 
     def __repr__(self) -> str:
         passes = f" after {', '.join(step.text for step in self.passes)}" if self.passes else ""
