@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from archc.interpreter.evaluate import run_node
 from archc.ir.graph import Graph, Node, Value
-from archc.operator.rewriting import Number
-from archc.ops.constant import Constant
-from archc.ops.create import Full
+from archc.operator.traits import Number
+from archc.ops.create import Constant, Full
 from archc.passmanager import Context
 from archc.types.attributes import attributes
 from archc.types.dims import SymbolicDim
@@ -46,7 +45,7 @@ class Constants:
 
     def visit(self, node: Node) -> None:
         """Work out the results of a node, if they are constants."""
-        if node.weights or not node.op.repeatable or node.op.inference_identity or _symbolic(node):
+        if node.weights or not node.op.pure or node.op.inference_identity or _symbolic(node):
             return
         if any(value not in self._tensors for value in node.operands):
             return

@@ -111,7 +111,7 @@ def least_scales(graph: Graph, layers: Iterable[Layer]) -> dict[str, Array]:
 def _grid_of(graph: Graph, node: Node) -> float | None:
     """The static scale from which a layer's first operand is dequantized, or None."""
     decoder = node.operands[0].producer if node.operands else None
-    if decoder is None or not decoder.op.unpacks:
+    if decoder is None or not decoder.op.decodes:
         return None
     source = decoder.operands[1].producer
     if source is None or "scale" not in source.weights or decoder.operands[1].type.rank:

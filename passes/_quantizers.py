@@ -43,7 +43,7 @@ def feeding(node: Node, integer: Collection[Node]) -> Node | None:
     value = node.operands[0]
     while value.producer is not None and value.producer not in integer:
         op = value.producer.op
-        if len(value.producer.operands) != 1 or not (op.clips or op.keeps_steps):
+        if len(value.producer.operands) != 1 or not (op.clips or op.commutes_with_rounding):
             return None
         value = value.producer.operands[0]
     return value.producer
@@ -65,7 +65,7 @@ def _carried(graph: Graph, value: Value) -> Value | None:
     users = graph.consumers(value)
     if len(users) != 1 or graph.is_output(value) or len(users[0].operands) != 1:
         return None
-    return users[0].result if users[0].op.clips or users[0].op.keeps_steps else None
+    return users[0].result if users[0].op.clips or users[0].op.commutes_with_rounding else None
 
 
 def _clipped(graph: Graph, value: Value) -> Value:

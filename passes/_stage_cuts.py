@@ -33,7 +33,7 @@ class _Cutter:
     def run(self, stage_of: Mapping[Node, int]) -> None:
         for value, stage, users in _crossings(self._graph, stage_of):
             maker = value.producer
-            if maker is not None and maker.op.unpacks:
+            if maker is not None and maker.op.decodes:
                 arrived = self._unpacked(maker, stage, users)
             else:
                 arrived = self._arrival(value, stage, users)

@@ -51,7 +51,7 @@ class StageProblem:
         for nodes in _keepers_of_state(self.nodes).values():
             self.tie(nodes)
         for node in self.nodes:
-            if node.op.unpacks and len(users := graph.users(node)) == 1 and not graph.is_output(node.result):
+            if node.op.decodes and len(users := graph.users(node)) == 1 and not graph.is_output(node.result):
                 self.tie((node, *users))  # where it arrives: nobody else needs it
 
     def tie(self, nodes: Iterable[Node]) -> None:
@@ -143,7 +143,7 @@ class StageProblem:
 def _sent(value: Value) -> tuple[Value, ...]:
     """What is sent where a value is needed elsewhere: itself, or what it is unpacked from."""
     maker = value.producer
-    parts = maker.operands if maker is not None and maker.op.unpacks else (value,)
+    parts = maker.operands if maker is not None and maker.op.decodes else (value,)
     return tuple(dict.fromkeys(map(transferred_value, parts)))
 
 
@@ -165,7 +165,7 @@ def _keepers_of_state(nodes: Sequence[Node]) -> dict[str, list[Node]]:
     """The nodes that train the same buffer, the running mean of a batch norm used twice: two copies would part."""
     found: dict[str, list[Node]] = {}
     for node in nodes:
-        if not node.op.repeatable:
+        if not node.op.pure:
             for name, path in node.weights.items():
                 if not node.op.parameters[name].trainable:
                     found.setdefault(path, []).append(node)

@@ -94,7 +94,7 @@ def _becomes(context: Context, node: Node, op: Operator, operands: Sequence[Valu
 
 def _merge(context: Context, node: Node, seen: dict[tuple[Any, ...], Node]) -> bool:
     """Replace a node by an earlier one that computes the same; whether it is gone."""
-    if not node.op.repeatable:
+    if not node.op.pure:
         return False
     key = (node.op, node.operands, node.bindings)
     first = seen.setdefault(key, node)

@@ -83,12 +83,12 @@ def stage_transfers(graph: Graph, stage_of: Mapping[Node, int], required: Requir
 def recomputation(value: Value) -> tuple[Node, Operator] | None:
     """The node that makes a value and others, and what makes them again where its first result is received, if any."""
     maker = value.producer
-    op = None if maker is None else maker.op.received(maker.types)
+    op = None if maker is None else maker.op.from_first_result(maker.types)
     return None if maker is None or op is None else (maker, op)
 
 
 def transferred_value(value: Value) -> Value:
-    """What is sent so that a later stage has a value: itself, or what it is made from again (`Operator.received`)."""
+    """The value to send for a later stage: itself, or its source (see `Operator.from_first_result`)."""
     again = recomputation(value)
     return value if again is None else again[0].results[0]
 

@@ -139,7 +139,7 @@ class Draft:
         else:
             label = "" if apply.member is None else member_label(apply.member.name, self.loops)
             row = layer_row(nodes, label, self.book.graph.weights)
-            kind: Kind = "bar" if op.joins and len(apply.operands) > 1 else "layer"
+            kind: Kind = "bar" if op.concatenates and len(apply.operands) > 1 else "layer"
             shape = self._shape(peers, apply.operands)
             node = self._add(kind, [row], peers, shape=shape)
         self._show([apply], node)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from archc.drawing.scene import Row
 from archc.drawing.wording import bracketed, cut, operator_text
 from archc.ir.graph import Node
-from archc.operator.formula import formula_of
+from archc.operator.base import formula_of
 from archc.types.storage import Dense, Weight
 
 if TYPE_CHECKING:

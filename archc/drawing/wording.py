@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from archc.ir.graph import Node, Scope
-from archc.operator.base import Operator
-from archc.operator.formula import formula_of
+from archc.operator.base import Operator, formula_of
 from archc.types import attributes as language
 from archc.types.attributes import attributes
 from archc.types.extent_solver import Extent

@@ -104,7 +104,7 @@ def symbol_minimums(graph: Graph) -> dict[str, int]:
 
 def _needed(graph: Graph) -> list[tuple[SymbolicDim, int]]:
     """The sizes of which operators need so many places, and that are not known yet."""
-    wanted = (pair for node in graph.nodes() for pair in node.op.least_sizes(node.types))
+    wanted = (pair for node in graph.nodes() for pair in node.op.minimum_sizes(node.types))
     return [(dim, fewest) for dim, fewest in wanted if not isinstance(dim, int)]
 
 
@@ -166,7 +166,7 @@ def _known(graph: Graph, value: Value, sizes: Mapping[str, int]) -> range | None
         found = [numbers for numbers in operands if numbers is not None]
         whole = len(found) == len(operands) > 0
         return range(min(one.start for one in found), max(one.stop for one in found)) if whole else None
-    return node.op.integers(operands, lambda dim: evaluate(dim, sizes=sizes))
+    return node.op.result_integers(operands, lambda dim: evaluate(dim, sizes=sizes))
 
 
 def _moved(node: Node, position: int) -> Sequence[Value]:

@@ -19,33 +19,40 @@ Only what the signature cannot say is written by hand, in the same class.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 from archc.diagnostics import ArchcError
-from archc.operator.dtypes import ANY, ONNX_MOST, Accepted, DTypes, check_dtypes, onnx_types
-from archc.operator.formula import Formula
-from archc.operator.misfit import OperatorError, check_numbers, rank_error, shape_error, too_many_axes
+from archc.operator.dtypes import ANY, ONNX_MOST, Declared, Kernels, check_dtypes, onnx_types
+from archc.operator.errors import OperatorError, check_representable, rank_error, shape_error, too_many_axes
+from archc.operator.notation import Kind, Notation
 from archc.operator.parameter import Parameter
-from archc.operator.rewriting import Rewriting
 from archc.operator.spelling import OnnxSpelling, TorchHelper, TorchModule, TorchSpelling, call
 from archc.operator.table import OperatorTable, snake_case
-from archc.types.attributes import arguments_text, attributes, bind
+from archc.operator.traits import Traits, Uniform
+from archc.types.attributes import attributes
 from archc.types.dim_bounds import bounds
 from archc.types.dims import SymbolicDim
 from archc.types.extent_solver import Contradiction, Extent, Solution, solve_extents
-from archc.types.frozen_dataclass import (
-    frozen_dataclass as operator,  # the decorator of operator classes: a frozen dataclass, made lazily
-)
+from archc.types.frozen_dataclass import frozen_dataclass
 from archc.types.signature import Pattern, RankMismatch, Signature, parse_signature
 from archc.types.tensor_type import MOST_AXES, DType, TensorType
+
+operator = frozen_dataclass
+"""Decorator of operator classes: a frozen dataclass whose methods are compiled at their first call."""
 
 SizeOf = Callable[[Extent], int]
 """Gives the number of a size."""
 
 OPERATORS: OperatorTable[type[Operator]] = OperatorTable()
 """All operators by name; a subclass that is not abstract enters itself."""
+FORMULAS: dict[Kind, OperatorTable[type[Operator]]] = {
+    "binary": OperatorTable(),
+    "unary": OperatorTable(),
+    "index": OperatorTable(),
+}
+"""The operators of each kind of formula, by symbol."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,20 +70,18 @@ class Inference:
 
 
 @operator
-class Operator(Rewriting, Formula):
+class Operator(Notation, Traits):
     """The base of all operators; an instance is an operator with its attributes."""
 
-    name: ClassVar[str] = ""
-    """The name in the language; by default the class name in snake case (`Conv2d`: `conv2d`)."""
     signature: ClassVar[str] = ""
     parameters: ClassVar[Mapping[str, Parameter]] = {}
     """The operands of the signature that the operator owns."""
-    dtypes: ClassVar[DTypes | Mapping[str, Accepted]] = ANY
+    dtypes: ClassVar[Declared] = ANY
     """The dtypes of data operands: a set from which all have one dtype, or a set for each; see `archc.operator.dtypes`.
 
     Operands that a mapping does not name may be of any dtype.  Without operands it limits the attribute `dtype`.
     """
-    onnx_dtypes: ClassVar[frozenset[DType] | Mapping[str, frozenset[DType]]] = ONNX_MOST
+    onnx_dtypes: ClassVar[Kernels] = ONNX_MOST
     """The dtypes in which ONNX Runtime's CPU kernels compute the ONNX form, of the first operand or by name.
 
     Operands of another dtype, and those declared like them, are cast to a wider one; results are cast back.
@@ -93,35 +98,18 @@ class Operator(Rewriting, Formula):
     """The operator that spells it in ONNX (`Relu`), where it needs no attributes."""
     example: ClassVar[str] = ""
     """A use of it for `archc ops`: `x -> conv1: conv2d(32, 3)`."""
-    joins: ClassVar[bool] = False
+    concatenates: ClassVar[bool] = False
     """Whether all it does is to put its operands side by side, which a picture shows by a bar."""
 
     def __init_subclass__(cls, abstract: bool = False, **kwargs: Any):
         super().__init_subclass__(**kwargs)
+        if cls.formula is not None and "symbol" in cls.__dict__:
+            FORMULAS[cls.formula][cls.symbol] = cls
         if "name" not in cls.__dict__:
             cls.name = snake_case(cls.__name__)
         if not abstract:
             cls.family = cls.family or cls.__module__.rpartition(".")[2]
             OPERATORS[cls.name] = cls
-
-    # Text -------------------------------------------------------------------------------------------------
-
-    @classmethod
-    def from_arguments(cls, positional: Sequence[Any], named: Mapping[str, Any]) -> Self:
-        """The operator that a text's arguments make; override where they are not the attributes (`rearrange`).
-
-        Raises:
-            AttributeProblem: an argument does not fit.
-        """
-        return bind(cls, f"`{cls.name}`", positional, named)
-
-    def arguments(self) -> list[str]:
-        """The arguments that make it again, as the language writes them; the counterpart of `from_arguments`."""
-        return arguments_text(self)
-
-    def __str__(self) -> str:
-        arguments = ", ".join(self.arguments())
-        return f"{self.name}({arguments})" if arguments else self.name
 
     # Meaning ----------------------------------------------------------------------------------------------
 
@@ -165,14 +153,14 @@ class Operator(Rewriting, Formula):
         """
         return None
 
-    def least_sizes(self, types: Sequence[TensorType]) -> Sequence[tuple[Extent, int]]:
-        """Sizes of the operands' axes, each with the least that it must be while the model runs (`topk`: k).
+    def minimum_sizes(self, types: Sequence[TensorType]) -> Sequence[tuple[Extent, int]]:
+        """SpatialSizes of the operands' axes, each with the least that it must be while the model runs (`topk`: k).
 
         None by default: one element is enough.
         """
         return ()
 
-    def integers(self, operands: Sequence[range | None], size: SizeOf) -> range | None:
+    def result_integers(self, operands: Sequence[range | None], size: SizeOf) -> range | None:
         """The integers among which all elements of the result are, where those of the operands are among these.
 
         None where nobody knows.  `size` gives the number of a size while the model runs.
@@ -185,13 +173,6 @@ class Operator(Rewriting, Formula):
         """The integers that an operand may hold so that all elements of the result are among those wanted.
 
         None where nobody knows.  The others hold those among `operands`.
-        """
-        return None
-
-    def padded(self) -> tuple[Operator, int] | None:
-        """This with enough zeros around its operand that no size shrinks, and how many on each side.
-
-        None where there is nothing to pad, or padding is given.  A diagnostic tries it as a way out of a mismatch.
         """
         return None
 
@@ -221,11 +202,60 @@ class Operator(Rewriting, Formula):
         Raises:
             OperatorError: ONNX Runtime has no kernel for the dtype or a wider one (`no-onnx-form`).
         """
-        return onnx_types(self, [pattern.name for pattern in self.data_operands(types)], types)
+        names = [pattern.name for pattern in self.data_operands(types)]
+        return onnx_types(self.name, self.dtypes, self.onnx_dtypes, names, types)
 
     def data_operands(self, types: Sequence[TensorType]) -> list[Pattern]:
         """The operands of the signature that are no parameters."""
         return [pattern for pattern in self.signature_for(types).operands if pattern.name not in self.parameters]
+
+    # Rewriting ---------------------------------------------------------------------------------------------
+
+    def with_extents(self, types: Sequence[TensorType], extents: Mapping[str, Any]) -> Operator:
+        """This operator where its indices have other extents than for operands of these types.
+
+        By default the attributes that declare an index take its extent.
+        """
+        infos = [info for info in attributes(type(self)) if getattr(self, info.name) is not None]
+        changes = {info.name: extents[info.index] for info in infos if info.index is not None and info.index in extents}
+        return replace(self, **changes)
+
+    def with_same_padding(self) -> tuple[Operator, int] | None:
+        """This with enough zeros around its operand that no size shrinks, and how many on each side.
+
+        None where there is nothing to pad, or padding is given.  A diagnostic tries it as a way out of a mismatch.
+        """
+        return None
+
+    def simplified(self, types: Sequence[TensorType], uniform: Uniform) -> Operator | int | None:
+        """A simpler way to the same result: another operator on the same operands, or the number of an operand.
+
+        None where there is none.  A weight of the operator must not be lost over it.
+        """
+        return None
+
+    def after(self, inner: Operator, types: Sequence[TensorType]) -> Operator | int | None:
+        """What this does to the result of `inner`, at once: an operator on the operands of `inner`, or one of them.
+
+        `types` are those of `inner`'s operands; this operator takes its result and nothing else, and neither
+        has weights.  None where it takes both.  By default what is `idempotent` needs doing once.
+        """
+        return inner if self.idempotent and inner == self else None
+
+    def from_first_result(self, types: Sequence[TensorType]) -> Operator | None:
+        """An operator of the same weights that makes all its results from the first one; None where there is none.
+
+        A later stage that has its weights too, which are not trained, need not be sent the other results.
+        """
+        return None
+
+    def factors(self, rank: int) -> tuple[Operator, Operator] | None:
+        """Two operators, done one after the other, that compute any map of this kind whose weight has that rank.
+
+        The weight W is taken as a matrix: its first axis against all others.  With W = B A the first operator's
+        weight is A and the second's is B, in whatever shapes they have; a bias belongs to the second.
+        """
+        return None
 
     # Spelling ---------------------------------------------------------------------------------------------
 
@@ -292,16 +322,16 @@ def _infer(op: Operator, types: tuple[TensorType, ...], limits: tuple[int | None
             help=_operands_help(op, [pattern.name for pattern in data[:required]]) if len(types) < required else None,
         )
     op.check(types)
-    check_dtypes(op, [pattern.name for pattern in data], types)
+    check_dtypes(op, op.dtypes, [pattern.name for pattern in data], types)
     dtypes = op.result_dtypes(types)
-    check_numbers(op, (*dtypes, *(operand.dtype for operand in types)))
+    check_representable(op, (*dtypes, *(operand.dtype for operand in types)))
     shapes = {pattern.name: operand.shape for pattern, operand in zip(data, types)}
     try:
         solution = solve_extents(signature, shapes, op.extents(types), op.function_extent)
     except RankMismatch as mismatch:
         raise rank_error(op, mismatch, data, types) from None
     except Contradiction as contradiction:
-        raise shape_error(op, contradiction, data, types) from None
+        raise shape_error(op, signature, contradiction, data, types) from None
     results = tuple(TensorType(dtype, shape) for dtype, shape in zip(dtypes, solution.results, strict=True))
     floating = next((operand.dtype for operand in types if operand.dtype.floating), DType.f32)
     parameters = {
@@ -336,9 +366,18 @@ def _sizes_in(value: Any) -> Sequence[SymbolicDim]:
     return [size for item in value for size in _sizes_in(item)] if isinstance(value, (tuple, list)) else ()
 
 
+def formula_of(op: Operator) -> Kind | None:
+    """The kind of formula that expresses an operator completely; None if it is written as a call.
+
+    An operator that inherits a symbol is not the meaning of the symbol.
+    """
+    kind = op.formula
+    return kind if kind is not None and FORMULAS[kind].get(op.symbol) is type(op) and op.sides() is not None else None
+
+
 def symbolic(*dims: Extent) -> bool:
     """Whether any of the sizes is not known yet."""
     return any(isinstance(dim, SymbolicDim) for dim in dims)
 
 
-__all__ = ["OPERATORS", "Inference", "Operator", "OperatorError", "operator", "symbolic"]
+__all__ = ["FORMULAS", "OPERATORS", "Inference", "Operator", "OperatorError", "formula_of", "operator", "symbolic"]

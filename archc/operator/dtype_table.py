@@ -12,7 +12,7 @@ from archc.types.tensor_type import DType
 
 
 @dataclass(frozen=True)
-class Row:
+class DtypeRow:
     """The dtypes of one operand, or of several that share one.
 
     Attributes:
@@ -26,18 +26,18 @@ class Row:
     onnx: Mapping[DType, DType | None]
 
 
-def dtype_rows(cls: type[Operator]) -> list[Row]:
+def dtype_rows(cls: type[Operator]) -> list[DtypeRow]:
     """The rows of an operator; none if each operand may be of any dtype."""
     declared, known = cls.dtypes, cls.onnx_dtypes
     if isinstance(declared, DTypes):
         kernels = known if isinstance(known, frozenset) else frozenset(DType)
-        return [Row("", "", _onnx(declared, kernels if _takes_data(cls) else frozenset(DType)))]
+        return [DtypeRow("", "", _onnx(declared, kernels if _takes_data(cls) else frozenset(DType)))]
     first = next(iter(declared), "")
     rows = []
     for name, accepted in declared.items():
         like, own = _parts(accepted)
         named = known if isinstance(known, Mapping) else {first: known}
-        rows.append(Row(name, like, {} if own is None else _onnx(own, named.get(name, frozenset(DType)))))
+        rows.append(DtypeRow(name, like, {} if own is None else _onnx(own, named.get(name, frozenset(DType)))))
     return rows
 
 
@@ -57,7 +57,7 @@ def _takes_data(cls: type[Operator]) -> bool:
     return any(pattern.name not in cls.parameters for pattern in operands)
 
 
-def row_text(row: Row) -> str:
+def row_text(row: DtypeRow) -> str:
     """A row in words: `f64, f32, f16, bf16; ONNX Runtime: bf16 in f32, no f64`."""
     own = ", ".join(dtype.value for dtype in row.onnx) if len(row.onnx) < len(DType) else "any"
     texts = [own] if row.onnx else []

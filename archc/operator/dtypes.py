@@ -13,13 +13,11 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from archc.operator.misfit import OperatorError
+from archc.operator.errors import OperatorError
+from archc.operator.notation import Notation
 from archc.types.tensor_type import DType, TensorType
-
-if TYPE_CHECKING:
-    from archc.operator.base import Operator
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,33 +34,37 @@ class DTypes:
 
     def without(self, *names: str) -> DTypes:
         """The set without some dtypes, for which PyTorch lacks a kernel."""
-        left = self.members - named(" ".join(names))
+        left = self.members - dtype_set(" ".join(names))
         return replace(self, noun=" or ".join(dtype.value for dtype in DType if dtype in left), members=left)
 
 
-def named(names: str) -> frozenset[DType]:
+def dtype_set(names: str) -> frozenset[DType]:
     """The dtypes of names that are separated by spaces."""
     return frozenset(map(DType, names.split()))
 
 
 ANY = DTypes("anything", frozenset(DType), "")
 NUMBERS = DTypes("numbers", frozenset(DType) - {DType.bool}, "convert with `cast(f32)`")
-FLOATS = DTypes("floating-point numbers", named("f64 f32 f16 bf16"), "convert with `cast(f32)`")
-BOOL = DTypes("bool", named("bool"), "compare it: `x != 0`")
-PLACES = DTypes("i64 or i32", named("i64 i32"), "convert with `cast(i64)`")
-OCTETS = DTypes("u8 or i8", named("u8 i8"), "make them with `quantize(u8)`")
+FLOATS = DTypes("floating-point numbers", dtype_set("f64 f32 f16 bf16"), "convert with `cast(f32)`")
+BOOL = DTypes("bool", dtype_set("bool"), "compare it: `x != 0`")
+INDICES = DTypes("i64 or i32", dtype_set("i64 i32"), "convert with `cast(i64)`")
+EIGHT_BIT = DTypes("u8 or i8", dtype_set("u8 i8"), "make them with `quantize(u8)`")
 
 Accepted = DTypes | str | tuple[str, DTypes]
 """Dtypes of one operand: a set, the dtype of a named operand, or both."""
+Declared = DTypes | Mapping[str, Accepted]
+"""Dtypes of all operands: a set from which all have one dtype, or the dtypes of each by name."""
+Kernels = frozenset[DType] | Mapping[str, frozenset[DType]]
+"""Dtypes of ONNX Runtime's kernels: those of the first operand, or of each by name."""
 
 ONNX_ALL = frozenset(DType)
 """For kernels that only move elements."""
 ONNX_MOST = ONNX_ALL - {DType.bf16}
-ONNX_FLOATS = named("f64 f32 f16")
-ONNX_WIDE = named("f64 f32")
+ONNX_FLOATS = dtype_set("f64 f32 f16")
+ONNX_WIDE = dtype_set("f64 f32")
 """For forms of several nodes, whose intermediate results would round or overflow in f16."""
-ONNX_SINGLE = named("f32 f16")
-ONNX_F32 = named("f32")
+ONNX_SINGLE = dtype_set("f32 f16")
+ONNX_F32 = dtype_set("f32")
 
 _WIDER = {
     DType.bf16: DType.f32,
@@ -84,17 +86,17 @@ class Requirement(NamedTuple):
     like: int | None
 
 
-def requirements(op: Operator, names: Sequence[str]) -> list[Requirement]:
+def requirements(declared: Declared, names: Sequence[str]) -> list[Requirement]:
     """Dtypes of each data operand; operands without a declaration take any.
 
     Args:
         names: their names in the signature.
     """
-    if isinstance(op.dtypes, DTypes):
-        return [Requirement(None, 0) if number else Requirement(op.dtypes, None) for number in range(len(names))]
+    if isinstance(declared, DTypes):
+        return [Requirement(None, 0) if number else Requirement(declared, None) for number in range(len(names))]
     found = []
     for name in names:
-        accepted = op.dtypes.get(name, ANY)
+        accepted = declared.get(name, ANY)
         like, own = accepted if isinstance(accepted, tuple) else (accepted, None)
         if isinstance(like, DTypes):
             found.append(Requirement(like, None))
@@ -103,15 +105,15 @@ def requirements(op: Operator, names: Sequence[str]) -> list[Requirement]:
     return found
 
 
-def check_dtypes(op: Operator, names: Sequence[str], types: Sequence[TensorType]) -> None:
+def check_dtypes(op: Notation, declared: Declared, names: Sequence[str], types: Sequence[TensorType]) -> None:
     """Raise where an operand's dtype is not among those that the operator declares (`dtype-mismatch`).
 
     Of operators without operands `dtypes` limits the attribute `dtype` (`bad-attribute`).
     """
     made = getattr(op, "dtype", None)
-    if not types and isinstance(made, DType) and isinstance(op.dtypes, DTypes) and made not in op.dtypes.members:
-        raise OperatorError("bad-attribute", f"`{op.name}` makes {op.dtypes.noun}, not {made.value}", attribute="dtype")
-    for position, (operand, need) in enumerate(zip(types, requirements(op, names))):
+    if not types and isinstance(made, DType) and isinstance(declared, DTypes) and made not in declared.members:
+        raise OperatorError("bad-attribute", f"`{op.name}` makes {declared.noun}, not {made.value}", attribute="dtype")
+    for position, (operand, need) in enumerate(zip(types, requirements(declared, names))):
         shared = need.like is not None and operand.dtype is types[need.like].dtype
         if shared or (need.own is not None and operand.dtype in need.own.members):
             continue
@@ -125,7 +127,7 @@ def check_dtypes(op: Operator, names: Sequence[str], types: Sequence[TensorType]
             )
         assert need.own is not None, "an operand without a declaration may be anything"
         wanted = need.own.noun if need.like is None else f"{types[need.like].dtype.value} or {need.own.noun}"
-        which = f" as `{names[position]}`" if len(types) > 1 and not isinstance(op.dtypes, DTypes) else ""
+        which = f" as `{names[position]}`" if len(types) > 1 and not isinstance(declared, DTypes) else ""
         raise OperatorError(
             "dtype-mismatch",
             f"`{op.name}` expects {wanted}{which}, got {operand}",
@@ -134,21 +136,23 @@ def check_dtypes(op: Operator, names: Sequence[str], types: Sequence[TensorType]
         )
 
 
-def onnx_types(op: Operator, names: Sequence[str], types: Sequence[TensorType]) -> tuple[TensorType, ...]:
+def onnx_types(
+    name: str, declared: Declared, kernels: Kernels, names: Sequence[str], types: Sequence[TensorType]
+) -> tuple[TensorType, ...]:
     """The types of the operands in which the ONNX form is computed.
 
     Raises:
         OperatorError: no dtype that ONNX Runtime has a kernel for holds all elements of an operand (`no-onnx-form`).
     """
     found = list(types)
-    needs = requirements(op, names)
-    for position, known in onnx_kernels(op, names).items():
+    needs = requirements(declared, names)
+    for position, known in onnx_kernels(kernels, names).items():
         dtype = types[position].dtype
         wide = wider(dtype, known)
         if wide is None:
             raise OperatorError(
                 "no-onnx-form",
-                f"ONNX Runtime has no kernel for `{op.name}` in {dtype.value}",
+                f"ONNX Runtime has no kernel for `{name}` in {dtype.value}",
                 help=f"convert with `cast({'f32' if dtype.floating else 'i32'})`, or compile with `--emit torch`",
             )
         for number, operand in enumerate(types):
@@ -157,11 +161,11 @@ def onnx_types(op: Operator, names: Sequence[str], types: Sequence[TensorType]) 
     return tuple(found)
 
 
-def onnx_kernels(op: Operator, names: Sequence[str]) -> dict[int, frozenset[DType]]:
+def onnx_kernels(kernels: Kernels, names: Sequence[str]) -> dict[int, frozenset[DType]]:
     """The dtypes of `onnx_dtypes` for the operands that it limits, by position; those like them follow."""
-    if isinstance(op.onnx_dtypes, Mapping):
-        return {names.index(name): known for name, known in op.onnx_dtypes.items() if name in names}
-    return {0: op.onnx_dtypes} if names else {}
+    if isinstance(kernels, Mapping):
+        return {names.index(name): known for name, known in kernels.items() if name in names}
+    return {0: kernels} if names else {}
 
 
 def as_element(number: bool | int | float, dtype: DType) -> bool | int | float:

@@ -25,21 +25,21 @@ class Infix(str):
     binding: ClassVar[int] = 0
 
 
-class Sum(Infix):
+class SumText(Infix):
     """Text whose loosest operator is `+` or `-`."""
 
     __slots__ = ()
     binding = 2
 
 
-class Product(Infix):
+class ProductText(Infix):
     """Text whose loosest operator is `*`, `/` or `@`."""
 
     __slots__ = ()
     binding = 3
 
 
-_KINDS: dict[str, type[Infix]] = {"+": Sum, "-": Sum, "*": Product, "/": Product, "@": Product}
+_KINDS: dict[str, type[Infix]] = {"+": SumText, "-": SumText, "*": ProductText, "/": ProductText, "@": ProductText}
 _PLAIN = re.compile(r"-?\d[\w.]*|[A-Za-z_][\w.]*")
 _COMPARISONS = ("==", "!=", "<", "<=", ">", ">=")
 

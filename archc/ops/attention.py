@@ -44,7 +44,7 @@ class ScaledDotProductAttention(Operator):
     dropout_p: float = attribute(0.0, keyword=True, doc="how likely a key is dropped for a query, while training")
 
     @property
-    def repeatable(self) -> bool:  # type: ignore[override]  # a class attribute elsewhere
+    def pure(self) -> bool:  # type: ignore[override]  # a class attribute elsewhere
         return self.dropout_p == 0
 
     def signature_for(self, types: Sequence[TensorType]) -> Signature:
@@ -106,7 +106,7 @@ class Attention(Operator):
     dropout: float = attribute(0.0, keyword=True, doc="how likely a key is dropped for a query, while training")
 
     @property
-    def repeatable(self) -> bool:  # type: ignore[override]  # a class attribute elsewhere
+    def pure(self) -> bool:  # type: ignore[override]  # a class attribute elsewhere
         return self.dropout == 0
 
     @property

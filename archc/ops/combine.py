@@ -9,8 +9,8 @@ from typing import Any
 from archc.operator.axes import axis_number, plain_axes, plain_axis
 from archc.operator.base import Operator, OperatorError, operator
 from archc.operator.dtypes import ONNX_ALL
-from archc.operator.rewriting import Uniform
 from archc.operator.spelling import OnnxSpelling, TorchSpelling, Verbatim, call, literal, method
+from archc.operator.traits import Uniform
 from archc.types.attributes import attribute, attributes
 from archc.types.dims import SymbolicDim, divide
 from archc.types.extent_solver import Extent
@@ -28,7 +28,7 @@ class Concat(Operator):
     signature = "a[*s, p], b[*s, q] -> y[*s, p + q]"
     onnx_dtypes = ONNX_ALL
     example = "(a, b) -> concat(1)"
-    joins = True
+    concatenates = True
 
     dim: int = attribute(0, doc="the axis along which they follow each other")
 
@@ -64,7 +64,7 @@ class Stack(Operator):
     signature = "a[*s], b[*s] -> y[n, *s]"
     onnx_dtypes = ONNX_ALL
     example = "(a, b) -> stack"
-    joins = True
+    concatenates = True
 
     dim: int = attribute(0, doc="position of the new axis in the result")
 
@@ -94,7 +94,7 @@ MOST_RESULTS = 10_000
 
 
 @operator
-class Division(Operator, abstract=True):
+class Splitter(Operator, abstract=True):
     """What `split` and `chunk` share: the parts' sizes, from which all else follows."""
 
     signature = "x[*s, p + q] -> a[*s, p], b[*s, q]"
@@ -148,7 +148,7 @@ class Division(Operator, abstract=True):
 
 
 @operator
-class Split(Division):
+class Split(Splitter):
     """One tensor in parts along an axis: parts of a size (the last may be smaller), or parts of the sizes given."""
 
     example = "q, k, v = x -> split(768, dim = 2)"
@@ -188,7 +188,7 @@ class Split(Division):
 
 
 @operator
-class Chunk(Division):
+class Chunk(Splitter):
     """One tensor in a number of equal parts along an axis.
 
     Where the number does not divide the axis, the last part is smaller, or there are fewer, as in PyTorch.

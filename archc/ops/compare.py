@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from archc.operator.base import Operator, operator
-from archc.operator.dtypes import ANY, BOOL, as_element, named
+from archc.operator.dtypes import ANY, BOOL, as_element, dtype_set
 from archc.operator.spelling import Infix, OnnxSpelling, TorchSpelling, atom, call, infix
-from archc.ops.binary import Binary
+from archc.ops.arithmetic import Binary
 from archc.types.attributes import attribute
 from archc.types.signature import Signature, parse_signature
 from archc.types.tensor_type import DType, TensorType
@@ -85,7 +85,7 @@ class Where(Operator):
 
     signature = "condition[~s], input[~s], other[~s] -> y[~s]"
     dtypes = {"condition": BOOL, "input": ANY, "other": "input"}
-    onnx_dtypes = {"input": named("f64 f32 f16 i64 i32 i8 u8")}
+    onnx_dtypes = {"input": dtype_set("f64 f32 f16 i64 i32 i8 u8")}
     example = "(mask, x) -> where(other = 0.0)"
 
     other: int | float | None = attribute(

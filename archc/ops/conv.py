@@ -3,28 +3,121 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from archc.operator.base import operator
-from archc.operator.checks import bad_attribute
+from archc.operator.base import Inference, Operator, OperatorError, operator
+from archc.operator.checks import bad_attribute, check_channels
+from archc.operator.dtypes import FLOATS, ONNX_SINGLE
+from archc.operator.integer_kernels import integer_module, onnx_product, quantized_operand
 from archc.operator.parameter import Parameter, kaiming_uniform, uniform_fan_in
-from archc.operator.spelling import OnnxSpelling, TorchModule, TorchSpelling
-from archc.ops.convolving import Convolving
-from archc.ops.integers import integer_module, onnx_product, quantized_operand
-from archc.ops.spatial import (
-    Sizes,
+from archc.operator.spelling import OnnxSpelling, TorchModule, TorchSpelling, call
+from archc.operator.windows import (
+    SpatialSizes,
     check_sizes,
     check_window,
     onnx_window,
     per_axis,
-    span_of,
-    windows,
+    window_count,
+    window_span,
 )
 from archc.types.attributes import attribute
 from archc.types.extent_solver import Extent
 from archc.types.tensor_type import TensorType
+
+_LONGEST_KERNEL = 16
+"""The longest side of a kernel for which channels-last layout is used: that of vision transformers' patches."""
+_REGISTER = 16
+"""Number of 32-bit floats in the widest vector registers (AVX-512)."""
+
+
+@operator
+class BaseConvolution(Operator, abstract=True):
+    """The base of both kinds, of all ranks; a kind declares the attributes, in PyTorch's own order."""
+
+    dtypes = FLOATS
+    onnx_dtypes = ONNX_SINGLE
+    affine_in_weight = True
+    integer_schemes: ClassVar[tuple[str, ...]] = ("weight",)
+    spatial: ClassVar[tuple[str, ...]] = ()
+    """The indices of the spatial axes; each has a `k` before it for the kernel's."""
+    module: ClassVar[str] = ""
+
+    if TYPE_CHECKING:
+        out_channels: int
+        kernel_size: SpatialSizes
+        stride: SpatialSizes
+        dilation: SpatialSizes
+        groups: int
+        bias: bool
+        in_channels: int | None
+
+    def check(self, types: Sequence[TensorType]) -> None:
+        check_sizes(self, len(self.spatial), 1, "kernel_size", "stride", "dilation")
+        for name in ("groups", "out_channels"):
+            if getattr(self, name) < 1:
+                raise bad_attribute(self, name, "positive")
+        if self.out_channels % self.groups:
+            raise bad_attribute(self, "out_channels", f"divisible by `groups`, which is {self.groups}")
+        check_channels(self, "in_channels", types[0])
+
+    def extents(self, types: Sequence[TensorType]) -> dict[str, Extent]:
+        kernel = {f"k{index}": size for index, size in zip(self.spatial, self.kernel)}
+        return {"g": self.groups, "o": self.out_channels // self.groups, **kernel}
+
+    def flexible(self, types: Sequence[TensorType]) -> tuple[str, ...]:
+        return "g", "o"
+
+    def with_extents(self, types: Sequence[TensorType], extents: Mapping[str, Any]) -> Self:
+        groups = extents["g"]
+        given = {} if self.in_channels is None else {"in_channels": groups * extents["i"]}
+        return replace(self, groups=groups, out_channels=groups * extents["o"], **given)
+
+    @property
+    def kernel(self) -> tuple[int, ...]:
+        """The kernel's size on each spatial axis."""
+        return per_axis(self.kernel_size, len(self.spatial))
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """The stride on each spatial axis."""
+        return per_axis(self.stride, len(self.spatial))
+
+    @property
+    def dilations(self) -> tuple[int, ...]:
+        """The dilation on each spatial axis."""
+        return per_axis(self.dilation, len(self.spatial))
+
+    def safe_channels_last(self, types: Sequence[TensorType]) -> bool:
+        """Return whether oneDNN's channels-last kernels are known to be right for operands of these types.
+
+        For tall kernels over images one pixel wide, the AVX-512 kernels read uninitialized memory: seen from 24 rows
+        on, with channels that 16 does not divide.  In training, strided kernels of one pixel write out of bounds if
+        there are fewer channels than floats in a vector register, 8 or 16
+        (github.com/uxlfoundation/oneDNN/issues/6035).  The conditions here exclude more cases than these.
+        """
+        if max(self.kernel) > _LONGEST_KERNEL:
+            return False
+        if max(self.kernel) > 1:
+            return 1 not in types[0].shape[2:]
+        sizes = self.infer(types).solution.extents
+        narrow = any(isinstance(size, int) and size < _REGISTER for size in (sizes["i"], sizes["o"]))
+        return max(self.strides) == 1 or not narrow
+
+    def torch(self, spell: TorchSpelling) -> str:
+        named = {name: value for name, (value, default) in self._options().items() if value != default}
+        return call(f"F.{self.name}", *spell.operands, *spell.weights.values(), **named)
+
+    def torch_module(self, spell: TorchSpelling) -> TorchModule:
+        channels = spell.sizes["g"] * spell.sizes["i"]
+        positional = {"in_channels": channels, "out_channels": self.out_channels, "kernel_size": self.kernel_size}
+        return TorchModule(self.module, positional, {**self._options(), "bias": (self.bias, True)})
+
+    def _options(self) -> dict[str, tuple[Any, Any]]:
+        """The arguments that PyTorch's function and module share, with their defaults, in the function's order."""
+        raise AssertionError(f"{type(self).__name__} gives no options")
+
 
 SHORT_SUM = 32
 """Terms of a convolution's sums below which ONNX Runtime's integer kernel is slower than its float one (measured).
@@ -34,16 +127,16 @@ With a pool behind them some of these find another way into integers: `archc.cod
 
 
 @operator
-class Convolution(Convolving, abstract=True):
+class Convolution(BaseConvolution, abstract=True):
     """What the convolutions of all ranks share; a concrete one says its signature."""
 
     out_channels: int = attribute(doc="channels of the result")
-    kernel_size: Sizes = attribute(doc="size of the window: one number, or one for each spatial axis")
-    stride: Sizes = attribute(1, doc="step from one window to the next")
-    padding: Sizes | Literal["same", "valid"] = attribute(
+    kernel_size: SpatialSizes = attribute(doc="size of the window: one number, or one for each spatial axis")
+    stride: SpatialSizes = attribute(1, doc="step from one window to the next")
+    padding: SpatialSizes | Literal["same", "valid"] = attribute(
         0, doc='zeros put on both sides; "same" keeps the size (stride 1 only), "valid" is 0'
     )
-    dilation: Sizes = attribute(1, doc="distance between the elements of a window")
+    dilation: SpatialSizes = attribute(1, doc="distance between the elements of a window")
     groups: int = attribute(1, index="g", phrase="groups", doc="input and output channels fall into as many groups")
     bias: bool = attribute(True, doc="add a learned number to each channel")
     in_channels: int | None = attribute(None, keyword=True, doc="checked against the operand where given")
@@ -60,21 +153,21 @@ class Convolution(Convolving, abstract=True):
     def pads(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """The zeros before and after each spatial axis; "same" puts the odd one after, as PyTorch does."""
         if self.padding == "same":
-            totals = tuple(span_of(*sizes) - 1 for sizes in zip(self.kernel, self.dilations))
+            totals = tuple(window_span(*sizes) - 1 for sizes in zip(self.kernel, self.dilations))
             return tuple(total // 2 for total in totals), tuple(total - total // 2 for total in totals)
         sizes = per_axis(0 if isinstance(self.padding, str) else self.padding, len(self.spatial))
         return sizes, sizes
 
     def conv(self, extent: Extent, position: int) -> Extent:
         """The extent of a spatial axis of the result: ⌊(L + P - d(k - 1) - 1) / s⌋ + 1."""
-        span = span_of(self.kernel[position], self.dilations[position])
+        span = window_span(self.kernel[position], self.dilations[position])
         before, after = self.pads
         padding = before[position] + after[position]
-        count = windows(extent, span, self.strides[position], padding)
+        count = window_count(extent, span, self.strides[position], padding)
         check_window(self, count, extent, span, padding, self.spatial[position])
         return count
 
-    def padded(self) -> tuple[Self, int] | None:
+    def with_same_padding(self) -> tuple[Self, int] | None:
         kernel = self.kernel[0]
         if self.padding != 0 or set(self.kernel) != {kernel} or kernel == 1 or kernel % 2 == 0:
             return None
@@ -170,3 +263,147 @@ def _terms(spell: OnnxSpelling) -> int:
     """How many products each element of the result is the sum of: input channels of a group times the window."""
     kernel = [size for index, size in spell.sizes.items() if index.startswith("k")]
     return int(math.prod([spell.sizes["i"], *kernel]))
+
+
+@operator
+class TransposedConvolution(BaseConvolution, abstract=True):
+    """What the transposed convolutions of all ranks share; a concrete one says its signature."""
+
+    family = "conv"
+    channel_axis = 1
+
+    out_channels: int = attribute(doc="channels of the result")
+    kernel_size: SpatialSizes = attribute(doc="size of the window: one number, or one for each spatial axis")
+    stride: SpatialSizes = attribute(1, doc="step from one window of the result to the next")
+    padding: SpatialSizes = attribute(0, doc="elements cut off from both sides of the result")
+    output_padding: SpatialSizes = attribute(0, doc="extra elements at the end of the result; below stride or dilation")
+    groups: int = attribute(1, index="g", phrase="groups", doc="input and output channels fall into as many groups")
+    bias: bool = attribute(True, doc="add a learned number to each channel")
+    dilation: SpatialSizes = attribute(1, doc="distance between the elements of a window")
+    in_channels: int | None = attribute(None, keyword=True, doc="checked against the operand where given")
+
+    def check(self, types: Sequence[TensorType]) -> None:
+        super().check(types)
+        check_sizes(self, len(self.spatial), 0, "padding", "output_padding")
+        steps = zip(self._end_padding, self.strides, self.dilations)
+        if any(extra >= max(stride, dilation) for extra, stride, dilation in steps):
+            raise bad_attribute(self, "output_padding", "smaller than the stride or the dilation")
+
+    @property
+    def _padding(self) -> tuple[int, ...]:
+        return per_axis(self.padding, len(self.spatial))
+
+    @property
+    def _end_padding(self) -> tuple[int, ...]:
+        return per_axis(self.output_padding, len(self.spatial))
+
+    def transposed(self, extent: Extent, position: int) -> Extent:
+        """The extent of a spatial axis of the result: (L - 1)·s - 2p + d(k - 1) + 1 + output_padding."""
+        span = window_span(self.kernel[position], self.dilations[position])
+        size = (extent - 1) * self.strides[position] - 2 * self._padding[position] + span + self._end_padding[position]
+        if isinstance(size, int) and size < 1:
+            raise OperatorError(
+                "shape-mismatch",
+                f"`padding` of `{self.name}` leaves nothing of `{self.spatial[position]}`, which has {extent}",
+                operand=0,
+                attribute="padding",
+                help="use less padding, or a larger kernel",
+            )
+        return size
+
+    def multiply_adds(self, inference: Inference, types: Sequence[TensorType]) -> Extent:
+        """Every element of the operand meets every element of the kernel once, whatever the stride."""
+        sizes = inference.solution.extents
+        total: Extent = 1
+        for name in ("n", "g", "i", "o", *self.spatial, *(f"k{index}" for index in self.spatial)):
+            total = total * sizes[name]
+        return total
+
+    def torch_forward(self, weight: str) -> str:
+        options = ", ".join(f"self.{name}" for name in ("bias", *self._options()))
+        return f"F.{self.name}(x, {weight}, {options})"
+
+    def _options(self) -> dict[str, tuple[Any, Any]]:
+        return {
+            "stride": (self.stride, 1),
+            "padding": (self.padding, 0),
+            "output_padding": (self.output_padding, 0),
+            "groups": (self.groups, 1),
+            "dilation": (self.dilation, 1),
+        }
+
+    def onnx(self, spell: OnnxSpelling) -> str:
+        """Spell `ConvTranspose`, also for an `output_padding` of the stride or more.
+
+        PyTorch allows it below the dilation, ONNX Runtime does not.  Zeros appended to the operand then lengthen the
+        result, and a larger padding at its end crops it to size.
+        """
+        extra, value = self._end_padding, spell.operands[0]
+        longer = any(one >= stride for one, stride in zip(extra, self.strides))
+        zeros = [
+            max(0, -((pad - one) // stride)) if longer else 0
+            for one, pad, stride in zip(extra, self._padding, self.strides)
+        ]
+        if any(zeros):
+            before = [0] * (4 + len(zeros))  # none before any axis, none after batch and channels
+            value = spell.add("Pad", value, spell.constant([*before, *zeros]))
+        end = self._padding
+        if longer:
+            steps = zip(self._padding, zeros, self.strides, extra)
+            end = tuple(pad + count * stride - one for pad, count, stride, one in steps)
+        options = onnx_window(self.kernel, self.strides, (self._padding, end), self.dilations, self.groups)
+        if any(extra) and not longer:
+            options["output_padding"] = list(extra)
+        result: str = spell.add("ConvTranspose", value, *spell.weights.values(), **options)
+        return result
+
+
+@operator
+class ConvTranspose1d(TransposedConvolution):
+    """The transpose of `conv1d` as a linear map: each element of x adds its multiple of the kernel to the result.
+
+    y[n, o, s·t + d·k - p] += weight[i, o, k] · x[n, i, t].  The weight has the input channels first.
+    The size of the result is (L - 1)·stride - 2·padding + dilation·(kernel_size - 1) + 1 + output_padding.
+    """
+
+    signature = "x[n, g*i, l], weight[g*i, o, kl], bias[g*o]? -> y[n, g*o, transposed(l)]"
+    # PyTorch takes the fan-in from axis 1 of the weight, which here is that of the output channels.
+    parameters = {"weight": Parameter(kaiming_uniform("o", "kl")), "bias": Parameter(uniform_fan_in("o", "kl"))}
+    example = "signal -> up: conv_transpose1d(16, 4, stride = 2, padding = 1)"
+    spatial = ("l",)
+    module = "nn.ConvTranspose1d"
+
+
+@operator
+class ConvTranspose2d(TransposedConvolution):
+    """The transpose of `conv2d` as a linear map, often used to enlarge images; see `conv_transpose1d`.
+
+    (Zeiler et al. 2010, "Deconvolutional Networks".)
+    """
+
+    signature = "x[n, g*i, h, w], weight[g*i, o, kh, kw], bias[g*o]? -> y[n, g*o, transposed(h), transposed(w)]"
+    parameters = {
+        "weight": Parameter(kaiming_uniform("o", "kh", "kw")),
+        "bias": Parameter(uniform_fan_in("o", "kh", "kw")),
+    }
+    example = "features -> up: conv_transpose2d(16, 4, stride = 2, padding = 1)"
+    spatial = ("h", "w")
+    module = "nn.ConvTranspose2d"
+    torch_channels_last = True
+
+
+@operator
+class ConvTranspose3d(TransposedConvolution):
+    """The transpose of `conv3d` as a linear map; see `conv_transpose1d`."""
+
+    signature = (
+        "x[n, g*i, d, h, w], weight[g*i, o, kd, kh, kw], bias[g*o]?"
+        " -> y[n, g*o, transposed(d), transposed(h), transposed(w)]"
+    )
+    parameters = {
+        "weight": Parameter(kaiming_uniform("o", "kd", "kh", "kw")),
+        "bias": Parameter(uniform_fan_in("o", "kd", "kh", "kw")),
+    }
+    example = "features -> up: conv_transpose3d(8, 2, stride = 2)"
+    spatial = ("d", "h", "w")
+    module = "nn.ConvTranspose3d"

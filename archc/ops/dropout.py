@@ -8,20 +8,20 @@ from typing import ClassVar
 from archc.operator.base import Operator, operator
 from archc.operator.checks import check_probability
 from archc.operator.dtypes import FLOATS, ONNX_ALL
-from archc.operator.rewriting import Uniform
 from archc.operator.spelling import OnnxSpelling, TorchModule, TorchSpelling
+from archc.operator.traits import Uniform
 from archc.types.attributes import attribute
 from archc.types.tensor_type import TensorType
 
 
 @operator
-class Noise(Operator, abstract=True):
+class BaseDropout(Operator, abstract=True):
     """What all kinds of dropout share: the identity for inference, a module for training."""
 
     module: ClassVar[str] = ""
     dtypes = FLOATS
     onnx_dtypes = ONNX_ALL
-    repeatable = False
+    pure = False
     inference_identity = True
 
     p: float = attribute(0.5, doc="how likely an element (or channel) is dropped, from 0 to 1")
@@ -43,7 +43,7 @@ class Noise(Operator, abstract=True):
 
 
 @operator
-class Dropout(Noise):
+class Dropout(BaseDropout):
     """In training each element becomes 0 with probability p, and the others are scaled by 1 / (1 - p).
 
     (Srivastava et al. 2014, "Dropout: A Simple Way to Prevent Neural Networks from Overfitting".)
@@ -55,7 +55,7 @@ class Dropout(Noise):
 
 
 @operator
-class Dropout1d(Noise):
+class Dropout1d(BaseDropout):
     """`dropout` of whole channels of a sequence: x[n, c, :] becomes 0 with probability p.
 
     (Tompson et al. 2015, "Efficient Object Localization Using Convolutional Networks", section 3.2.)
@@ -67,7 +67,7 @@ class Dropout1d(Noise):
 
 
 @operator
-class Dropout2d(Noise):
+class Dropout2d(BaseDropout):
     """`dropout` of whole channels of an image: x[n, c, :, :] becomes 0 with probability p; see `dropout1d`."""
 
     signature = "x[n, c, h, w] -> y[n, c, h, w]"
@@ -76,7 +76,7 @@ class Dropout2d(Noise):
 
 
 @operator
-class Dropout3d(Noise):
+class Dropout3d(BaseDropout):
     """`dropout` of whole channels of a volume: x[n, c, :, :, :] becomes 0 with probability p; see `dropout1d`."""
 
     signature = "x[n, c, d, h, w] -> y[n, c, d, h, w]"
@@ -85,7 +85,7 @@ class Dropout3d(Noise):
 
 
 @operator
-class AlphaDropout(Noise):
+class AlphaDropout(BaseDropout):
     """`dropout` that keeps mean and variance after `selu`: dropped elements take its negative saturation.
 
     (Klambauer et al. 2017, "Self-Normalizing Neural Networks".)

@@ -7,11 +7,11 @@ from types import EllipsisType
 from typing import Any, ClassVar, Self
 
 from archc.operator.axes import axis_number, plain_axes, plain_axis
-from archc.operator.base import Operator, OperatorError, operator
-from archc.operator.dtypes import ANY, ONNX_ALL, PLACES
-from archc.operator.formula import Side
-from archc.operator.rewriting import Uniform
+from archc.operator.base import Inference, Operator, OperatorError, operator
+from archc.operator.dtypes import ANY, INDICES, ONNX_ALL
+from archc.operator.notation import Side
 from archc.operator.spelling import OnnxSpelling, TorchSpelling, atom, method
+from archc.operator.traits import Uniform
 from archc.types.attributes import AttributeProblem, attribute, value_text
 from archc.types.dim_bounds import never_exceeds
 from archc.types.dims import SymbolicDim, as_symbol, floor_divide, minimum
@@ -237,10 +237,10 @@ def _at_most(bound: Extent, size: Extent) -> Extent:
 
 
 @operator
-class ByTensor(Operator, abstract=True):
+class IndexedByTensor(Operator, abstract=True):
     """What operators that are told the places by a tensor share."""
 
-    dtypes = {"x": ANY, "index": PLACES}
+    dtypes = {"x": ANY, "index": INDICES}
     onnx_dtypes = ONNX_ALL
     onnx_name: ClassVar[str] = "Gather"
 
@@ -258,7 +258,7 @@ class ByTensor(Operator, abstract=True):
 
 
 @operator
-class IndexSelect(ByTensor):
+class IndexSelect(IndexedByTensor):
     """Some places of an axis, told by a vector: y[..., k, ...] = x[..., index[k], ...]."""
 
     signature = "x[*a, n, *b], index[k] -> y[*a, k, *b]"
@@ -276,7 +276,7 @@ class IndexSelect(ByTensor):
 
 
 @operator
-class Gather(ByTensor):
+class Gather(IndexedByTensor):
     """One place of an axis for each element: y[i, j] = x[index[i, j], j] for `dim` 0."""
 
     signature = "x[*a], index[*b] -> y[*b]"
@@ -287,14 +287,14 @@ class Gather(ByTensor):
     def check(self, types: Sequence[TensorType]) -> None:
         if types[0].rank != types[1].rank:
             raise OperatorError("rank-mismatch", f"`gather` needs indices for {types[0]}, got {types[1]}", operand=1)
-        if any(isinstance(surplus, int) and surplus < 0 for surplus, _ in self.least_sizes(types)):
+        if any(isinstance(surplus, int) and surplus < 0 for surplus, _ in self.minimum_sizes(types)):
             raise OperatorError(
                 "shape-mismatch",
                 f"`gather` expects indices no larger than {types[0]} on all other axes, got {types[1]}",
                 operand=1,
             )
 
-    def least_sizes(self, types: Sequence[TensorType]) -> Sequence[tuple[Extent, int]]:
+    def minimum_sizes(self, types: Sequence[TensorType]) -> Sequence[tuple[Extent, int]]:
         axis = self.axis(types)
         pairs = enumerate(zip(types[0].shape, types[1].shape))
         return [(there - looked_up, 0) for number, (there, looked_up) in pairs if number != axis]
@@ -308,3 +308,57 @@ class Gather(ByTensor):
 
 def _two_operands() -> Signature:
     return Signature((Pattern("x", ()), Pattern("index", ())), (Pattern("y", ()),))
+
+
+@operator
+class Scatter(IndexedByTensor):
+    """One place of an axis written for each element: y is x, but y[index[i, j], j] = src[i, j] for `dim` 0.
+
+    The counterpart of `gather`.  Where two elements are written to one place, which one stays is left to the backend.
+    """
+
+    signature = "x[*a], index[*b], src[*b] -> y[*a]"
+    family = "index"
+    dtypes = {"x": ANY, "index": INDICES, "src": "x"}
+    onnx_name = "ScatterElements"
+    example = "(x, index, src) -> scatter(1)"
+    rigid = ("a", "b")
+
+    def check(self, types: Sequence[TensorType]) -> None:
+        axis = self.axis(types)
+        for position, operand in enumerate(types[1:], start=1):
+            if operand.rank != types[0].rank:
+                raise OperatorError(
+                    "rank-mismatch",
+                    f"`scatter` needs as many axes as {types[0]} has, got {operand}",
+                    operand=position,
+                )
+        for number, (given, there) in enumerate(zip(types[1].shape, types[0].shape)):
+            if number != axis and isinstance(given, int) and isinstance(there, int) and given > there:
+                raise OperatorError(
+                    "shape-mismatch",
+                    f"`scatter` finds places {types[1]} for {types[0]}, which has fewer along axis {number}",
+                    operand=1,
+                    help="`dim` names the axis along which places count; along the others elements keep theirs",
+                )
+        if types[1].shape != types[2].shape:
+            raise OperatorError(
+                "shape-mismatch",
+                f"`scatter` needs an index for each element, got {types[1]} for {types[2]}",
+                operand=2,
+            )
+
+    def minimum_sizes(self, types: Sequence[TensorType]) -> Sequence[tuple[Extent, int]]:
+        axis = self.axis(types)
+        pairs = enumerate(zip(types[0].shape, types[1].shape))
+        return [(there - given, 0) for number, (there, given) in pairs if number != axis]
+
+    def multiply_adds(self, inference: Inference, types: Sequence[TensorType]) -> Extent:
+        # Places and elements have their indices in common, as the operands of a product have.
+        return 0
+
+    def torch(self, spell: TorchSpelling) -> str:
+        index = spell.operands[1]
+        if spell.types[1].dtype is not DType.i64:
+            index = method(index, "long")
+        return method(spell.operands[0], "scatter", self.dim, index, spell.operands[2])

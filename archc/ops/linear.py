@@ -7,10 +7,10 @@ from dataclasses import replace
 
 from archc.operator.base import Operator, operator
 from archc.operator.checks import check_positive
-from archc.operator.dtypes import FLOATS, ONNX_FLOATS, PLACES
+from archc.operator.dtypes import FLOATS, INDICES, ONNX_FLOATS
+from archc.operator.integer_kernels import integer_module, onnx_product, quantized_operand
 from archc.operator.parameter import Parameter, kaiming_uniform, normal, uniform_fan_in
 from archc.operator.spelling import OnnxSpelling, Quantized, TorchModule, TorchSpelling, call
-from archc.ops.integers import integer_module, onnx_product, quantized_operand
 from archc.types.attributes import attribute
 from archc.types.storage import Int8
 from archc.types.tensor_type import DType, TensorType
@@ -90,7 +90,7 @@ class Embedding(Operator):
 
     signature = "ids[*b], weight[v, d] -> y[*b, d]"
     parameters = {"weight": Parameter(normal())}
-    dtypes = PLACES
+    dtypes = INDICES
     example = "tokens -> wte: embedding(50257, 768)"
     integer_schemes = ("weight",)
 

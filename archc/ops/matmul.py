@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from archc.operator.base import Operator, operator
-from archc.operator.dtypes import NUMBERS, named
+from archc.operator.dtypes import NUMBERS, dtype_set
 from archc.operator.spelling import OnnxSpelling, TorchSpelling, infix
 from archc.types.dims import minimum, product
 
@@ -17,7 +17,7 @@ class Matmul(Operator):
 
     signature = "a[~s, m, k], b[~s, k, n] -> y[~s, m, n]"
     dtypes = NUMBERS
-    onnx_dtypes = named("f64 f32 f16 i64 i32")
+    onnx_dtypes = dtype_set("f64 f32 f16 i64 i32")
     example = "(q, k) -> matmul"
 
     def torch(self, spell: TorchSpelling) -> str:

@@ -8,8 +8,8 @@ from typing import Literal
 from archc.operator.axes import plain_axes
 from archc.operator.base import Operator, OperatorError, operator
 from archc.operator.dtypes import ONNX_MOST, as_element
-from archc.operator.rewriting import Uniform
 from archc.operator.spelling import OnnxSpelling, TorchSpelling, call
+from archc.operator.traits import Uniform
 from archc.types.attributes import attribute
 from archc.types.extent_solver import Extent
 from archc.types.signature import Apply, Axis, Index, Pattern, Signature
@@ -72,7 +72,7 @@ class Pad(Operator):
                 f'mode "{self.mode}" pads the axes after batch and channels, got {types[0]}',
                 attribute="padding",
             )
-        least = self.least_sizes(types)
+        least = self.minimum_sizes(types)
         for axis, ends in enumerate(self.ends(rank)):
             size, fewest = least[axis] if least else (0, 0)
             if min(ends) < 0 or (isinstance(size, int) and size < fewest):
@@ -82,7 +82,7 @@ class Pad(Operator):
                     attribute="padding",
                 )
 
-    def least_sizes(self, types: Sequence[TensorType]) -> Sequence[tuple[Extent, int]]:
+    def minimum_sizes(self, types: Sequence[TensorType]) -> Sequence[tuple[Extent, int]]:
         if self.mode == "constant":
             constant = zip(types[0].shape, self.ends(types[0].rank))
             return [(size, _taken(both)) for size, both in constant if _taken(both)]

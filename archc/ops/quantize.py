@@ -10,14 +10,14 @@ from typing import ClassVar
 
 from archc.operator.axes import axis_number, plain_axes
 from archc.operator.base import Operator, OperatorError, operator
-from archc.operator.dtypes import FLOATS, OCTETS, ONNX_ALL, ONNX_F32, ONNX_SINGLE, named
+from archc.operator.dtypes import EIGHT_BIT, FLOATS, ONNX_ALL, ONNX_F32, ONNX_SINGLE, dtype_set
 from archc.operator.parameter import Parameter, ones, zeros
 from archc.operator.spelling import OnnxSpelling, TorchModule, TorchSpelling, call, infix, method
 from archc.types.attributes import attribute
 from archc.types.signature import Pattern, Signature
 from archc.types.tensor_type import DType, TensorType
 
-_NARROW = named("f16 bf16")
+_NARROW = dtype_set("f16 bf16")
 _RANGES = {DType.u8: (0, 255), DType.i8: (-128, 127)}
 
 
@@ -66,7 +66,7 @@ class Quantize(Operator):
     def result_dtypes(self, types: Sequence[TensorType]) -> tuple[DType, ...]:
         return (self.dtype, types[0].dtype, self.dtype)
 
-    def received(self, types: Sequence[TensorType]) -> Operator | None:
+    def from_first_result(self, types: Sequence[TensorType]) -> Operator | None:
         return None if self.dynamic else OnGrid(self.dtype, axis=self.axis, scale=types[0].dtype)
 
     def torch(self, spell: TorchSpelling) -> str:
@@ -111,7 +111,7 @@ class OnGrid(Operator):
 
     signature = "x[*s], scale[], zero_point[] -> q[*s], scale_of[], zero_point_of[]"
     parameters = {"scale": Parameter(ones, trainable=False), "zero_point": Parameter(zeros, trainable=False)}
-    dtypes = OCTETS
+    dtypes = EIGHT_BIT
     onnx_dtypes = ONNX_ALL
     example = "q -> q0: on_grid(u8) -> dequantize"
 
@@ -139,7 +139,7 @@ class OnGrid(Operator):
     def result_dtypes(self, types: Sequence[TensorType]) -> tuple[DType, ...]:
         return (self.dtype, self.scale, self.dtype)
 
-    def received(self, types: Sequence[TensorType]) -> Operator | None:
+    def from_first_result(self, types: Sequence[TensorType]) -> Operator | None:
         return self
 
     def torch(self, spell: TorchSpelling) -> str:
@@ -158,10 +158,10 @@ class Dequantize(Operator):
     """Floating-point numbers from integers: y = scale · (q - zero_point)."""
 
     signature = "q[*s], scale[], zero_point[] -> y[*s]"
-    dtypes = {"q": OCTETS, "scale": FLOATS, "zero_point": "q"}
+    dtypes = {"q": EIGHT_BIT, "scale": FLOATS, "zero_point": "q"}
     onnx_name: ClassVar[str] = "DequantizeLinear"
     onnx_dtypes = {"scale": ONNX_SINGLE}
-    unpacks = True
+    decodes = True
     example = "x -> q0: quantize(u8) -> dequantize"
 
     axis: int | None = attribute(None, keyword=True, doc="the axis with a scale for each place; without it one scale")

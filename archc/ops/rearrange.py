@@ -6,22 +6,127 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 from archc.operator.axes import axis_number, axis_numbers
-from archc.operator.base import OperatorError, operator, symbolic
+from archc.operator.base import Operator, OperatorError, operator, symbolic
+from archc.operator.dtypes import ONNX_ALL
+from archc.operator.pattern import Moves, parse_pattern
 from archc.operator.spelling import OnnxSpelling, TorchSpelling, Verbatim, method
-from archc.ops.layout import Layout, parse_pattern
+from archc.operator.traits import Uniform
 from archc.types.attributes import AttributeProblem, attribute, string_literal, value_text
 from archc.types.dims import SymbolicDim
 from archc.types.extent_solver import Extent
-from archc.types.signature import Index, Spread
+from archc.types.signature import Index, Signature, Spread
 from archc.types.tensor_type import TensorType
 
 
 @operator
-class Rearrange(Layout):
+class Rearrangement(Operator, abstract=True):
+    """An operator that `rearrange` could write: it gives the pattern, and perhaps a spelling of its own."""
+
+    signature = "x[*d] -> y[*e]"
+    onnx_dtypes = ONNX_ALL
+    commutes_with_rounding = True
+
+    def pattern_for(self, types: Sequence[TensorType]) -> str:
+        """The pattern for an operand of that type."""
+        raise AssertionError(f"{type(self).__name__} gives no pattern")
+
+    def pattern_sizes(self, types: Sequence[TensorType]) -> Mapping[str, Extent]:
+        """The sizes of axes of the pattern that the attributes give."""
+        return {}
+
+    def signature_for(self, types: Sequence[TensorType]) -> Signature:
+        if len(types) != 1:  # the count is reported before the pattern is asked for
+            return super().signature_for(types)
+        return parse_pattern(self.pattern_for(types))
+
+    def extents(self, types: Sequence[TensorType]) -> dict[str, Extent]:
+        return dict(self.pattern_sizes(types))
+
+    def in_order(self, types: Sequence[TensorType]) -> bool:
+        """Whether the elements keep their row-major order, and only the axes are others."""
+        permutation = Moves.of(self.signature_for(types), types[0].rank).permutation
+        return permutation == sorted(permutation)
+
+    def order(self, types: Sequence[TensorType]) -> tuple[int, ...] | None:
+        """For each axis of the result its number in the operand, where axes change places and nothing else."""
+        moves = Moves.of(self.signature_for(types), types[0].rank)
+        whole = all(len(names) == 1 for names in (*moves.split, *moves.merged))
+        return tuple(moves.permutation) if whole else None
+
+    def simplified(self, types: Sequence[TensorType], uniform: Uniform) -> int | None:
+        return 0 if self.in_order(types) and self.infer(types).results[0] == types[0] else None
+
+    def after(self, inner: Operator, types: Sequence[TensorType]) -> Operator | int | None:
+        """Both at once where they undo each other, or where both do nothing but put axes in another order."""
+        if not isinstance(inner, Rearrangement):
+            return None
+        between = inner.infer(types).results
+        first, second = inner.order(types), self.order(between)
+        if first is not None and second is not None:
+            return self.permuted(tuple(first[axis] for axis in second))
+        in_order = inner.in_order(types) and self.in_order(between)
+        return 0 if in_order and self.infer(between).results[0] == types[0] else None
+
+    @staticmethod
+    def permuted(order: tuple[int, ...]) -> Operator | int:
+        """The operator that puts axes into an order; 0, the operand itself, where they are in it."""
+        return Permute(order) if order != tuple(range(len(order))) else 0
+
+    def torch(self, spell: TorchSpelling) -> str:
+        moves = Moves.of(self.signature_for(spell.types), spell.types[0].rank)
+        text = spell.operands[0]
+        # From the last axis to the first, so that the numbers of those to come stay as they are.
+        for number, names in reversed(list(enumerate(moves.split))):
+            if not names:
+                text = method(text, "squeeze", number)
+            elif len(names) > 1:
+                text = method(text, "unflatten", number, self._torch_sizes(names, spell))
+        swapped = [number for number, source in enumerate(moves.permutation) if number != source]
+        if len(swapped) == 2:
+            text = method(text, "transpose", *swapped)
+        elif swapped:
+            text = method(text, "permute", *moves.permutation)
+        for number, names in enumerate(moves.merged):
+            if not names:
+                text = method(text, "unsqueeze", number)
+            elif len(names) > 1:
+                # Merged axes stand side by side, and those to the left of them are merged already.
+                last = not any(moves.merged[number + 1 :])
+                text = method(text, "flatten", number, None if last else number + len(names) - 1)
+        return text
+
+    def _torch_sizes(self, names: Sequence[str], spell: TorchSpelling) -> Verbatim:
+        """The sizes that an axis is split into, with a -1 for the one that the text leaves open."""
+        given = self.pattern_sizes(spell.types)
+        sizes = [spell.sizes[name] for name in names]
+        free = [k for k, size in enumerate(sizes) if isinstance(size, SymbolicDim)]
+        free += [k for k, name in enumerate(names) if name not in given and k not in free]
+        # PyTorch cannot infer -1 if another size is 0, as a symbolic size may be.
+        left = free[:1] if sum(isinstance(size, SymbolicDim) for size in sizes) <= 1 and 0 not in sizes else []
+        texts = ["-1" if k in left else spell.size(size) for k, size in enumerate(sizes)]
+        return Verbatim(f"({', '.join(texts)})")
+
+    def onnx(self, spell: OnnxSpelling) -> str:
+        moves = Moves.of(self.signature_for(spell.types), spell.types[0].rank)
+        value = spell.operands[0]
+        shape: list[Extent] = list(spell.types[0].shape)
+        factors = [spell.sizes[name] for names in moves.split for name in names]
+        if any(len(names) != 1 for names in moves.split):
+            value, shape = spell.reshape(value, factors), factors
+        if moves.permutation != sorted(moves.permutation):
+            value = spell.add("Transpose", value, perm=moves.permutation)
+            shape = [shape[source] for source in moves.permutation]
+        if any(len(names) != 1 for names in moves.merged):
+            value = spell.reshape(value, spell.results[0].shape)
+        return spell.add("Identity", value) if value == spell.operands[0] else value
+
+
+@operator
+class Rearrange(Rearrangement):
     """The same elements in other axes, as a pattern says: `b t (h e) -> b h t e`.
 
     Axes in parentheses are one axis, the first of them the slowest; `1` is an axis of size 1; `*d` is any number
-    of axes, `(*d)` all of them as one.  Sizes that the operand does not tell are given by name: `h = 12`.
+    of axes, `(*d)` all of them as one.  SpatialSizes that the operand does not tell are given by name: `h = 12`.
     """
 
     example = 'x -> rearrange("b t (h e) -> b h t e", h = 12)'
@@ -72,7 +177,7 @@ class Rearrange(Layout):
 
 
 @operator
-class Flatten(Layout):
+class Flatten(Rearrangement):
     """Several axes as one: y[n, (c h w)] = x[n, c, h, w]."""
 
     example = "features -> flatten"
@@ -109,7 +214,7 @@ class Flatten(Layout):
 
 
 @operator
-class Unflatten(Layout):
+class Unflatten(Rearrangement):
     """One axis as several, the first the slowest; one of the sizes may be -1, what is left."""
 
     example = "x -> unflatten(2, (12, 64))"
@@ -145,7 +250,7 @@ class Unflatten(Layout):
 
 
 @operator
-class Transpose(Layout):
+class Transpose(Rearrangement):
     """Two axes in each other's place."""
 
     example = "x -> transpose(1, 2)"
@@ -166,7 +271,7 @@ class Transpose(Layout):
 
 
 @operator
-class Permute(Layout):
+class Permute(Rearrangement):
     """The axes in another order: axis k of the result is axis dims[k] of the operand."""
 
     example = "x -> permute((0, 2, 3, 1))"
@@ -189,7 +294,7 @@ class Permute(Layout):
 
 
 @operator
-class Squeeze(Layout):
+class Squeeze(Rearrangement):
     """Without axes of size 1: those given, or all of them."""
 
     example = "x -> squeeze(1)"
@@ -236,7 +341,7 @@ class Squeeze(Layout):
 
 
 @operator
-class Unsqueeze(Layout):
+class Unsqueeze(Rearrangement):
     """With one more axis, of size 1, at a place of the result."""
 
     example = "x -> unsqueeze(1)"

@@ -2,12 +2,323 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Literal
 
-from archc.operator.base import operator
-from archc.operator.dtypes import FLOATS
-from archc.ops.recurring import LENGTHS, Recurrent
+from archc.operator.base import Inference, Operator, OperatorError, operator
+from archc.operator.checks import check_positive
+from archc.operator.dtypes import FLOATS, INDICES, ONNX_F32
+from archc.operator.parameter import Parameter, uniform_fan_in
+from archc.operator.sequences import CALL_PACKED, RUN_PACKED, Sequences
+from archc.operator.spelling import OnnxSpelling, TorchModule, TorchSpelling, call, method
 from archc.types.attributes import attribute
+from archc.types.extent_solver import Extent
+from archc.types.signature import Signature, parse_signature
+from archc.types.tensor_type import DType, TensorType
+
+_DIRECTIONS = ("", "_reverse")
+
+
+class LayerParameters(Mapping[str, Parameter]):
+    """The parameters of any number of layers: `weight_ih_l0`, `weight_ih_l0_reverse`, `weight_ih_l1`, and so on.
+
+    Only those of the first layer are listed.  PyTorch draws all of them from ±1/√h.
+    """
+
+    _KINDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    _NAME = re.compile(rf"({'|'.join(_KINDS)})_l(0|[1-9]\d*)(_reverse)?")
+
+    def __getitem__(self, name: str) -> Parameter:
+        found = self._NAME.fullmatch(name)
+        if found is None:
+            raise KeyError(name)
+        return Parameter(uniform_fan_in("h"), when="bias" if found[1].startswith("bias") else None)
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and self._NAME.fullmatch(name) is not None
+
+    def __iter__(self) -> Iterator[str]:
+        return (f"{kind}_l0" for kind in self._KINDS)
+
+    def __len__(self) -> int:
+        return len(self._KINDS)
+
+
+LENGTHS = INDICES.without("i32")
+
+
+@operator
+class Recurrent(Operator, abstract=True):
+    """What the recurrent layers share.
+
+    A subclass gives the order of its gates, and the names of its states.
+
+    Operands are x, the first states where they are given, and the lengths of the sequences where they differ.  The
+    dtype tells lengths from states: they are the last operand if that is one of integers.
+    """
+
+    family = "recurrent"
+    torch_helpers = (RUN_PACKED, CALL_PACKED)
+    signature = (
+        "x[b, t, i], weight_ih_l0[g*h, i], weight_hh_l0[g*h, h], bias_ih_l0[g*h]?, bias_hh_l0[g*h]? -> y[b, t, h]"
+    )
+    parameters: ClassVar[Mapping[str, Parameter]] = LayerParameters()
+    dtypes = {"x": FLOATS, "h0": "x", "lengths": LENGTHS}
+    onnx_dtypes = ONNX_F32
+    rigid = ("t",)
+    factored_storage = True
+    integer_schemes = ("weight",)
+    gates: ClassVar[int] = 1
+    states: ClassVar[tuple[str, ...]] = ("h",)
+    onnx_gates: ClassVar[tuple[int, ...]] = (0,)
+    """For each gate of ONNX, in its order, its place among those of PyTorch."""
+    onnx_lengths: ClassVar[bool] = False
+    """Flag of operators that ONNX Runtime runs on an empty time axis only if sequence lengths are given."""
+
+    hidden_size: int = attribute(index="h", phrase="hidden features", doc="the size of the state")
+    num_layers: int = attribute(1, doc="so many layers, each on the results of the one below")
+    bias: bool = attribute(True, keyword=True, doc="add a bias, in fact two")
+    bidirectional: bool = attribute(
+        False, keyword=True, doc="a second layer reads from the end; both results are side by side"
+    )
+    dropout: float = attribute(0.0, keyword=True, doc="between the layers, while training")
+    return_state: bool = attribute(False, keyword=True, doc="give the last state of each layer as well")
+
+    def check(self, types: Sequence[TensorType]) -> None:
+        numbers = types[:-1] if _has_lengths(types) else types
+        for position, operand in enumerate(numbers if len(types) > 1 else ()):
+            if operand.dtype.integral and operand.rank == 1:
+                raise OperatorError(
+                    "operand-order",
+                    f"`{self.name}` takes lengths after all other operands, got {operand} before them",
+                    operand=position,
+                )
+        check_positive(self, "hidden_size", "num_layers")
+        if not 0 <= self.dropout < 1:
+            raise OperatorError(
+                "bad-attribute", f"`dropout` of `{self.name}` must be from 0 to below 1", attribute="dropout"
+            )
+        if len(numbers) not in (1, 1 + len(self.states)):
+            states = "".join(f", {state}" for state in self.states)
+            raise OperatorError(
+                "operand-count",
+                f"`{self.name}` takes x, or x and the first {' and '.join(self.states)}, and then lengths where they"
+                f" differ; it receives {len(types)} operands",
+                help=f"several operands flow as a tuple: `(x{states}) -> ...`, `(x, lengths) -> ...`",
+            )
+
+    @property
+    def pure(self) -> bool:  # type: ignore[override]  # a class attribute elsewhere
+        return self.dropout == 0 or self.num_layers == 1
+
+    # The signature ----------------------------------------------------------------------------------------
+
+    def signature_for(self, types: Sequence[TensorType]) -> Signature:
+        width = "2*h" if self.bidirectional else "h"
+        rows = "2*n" if self.bidirectional else "n"
+        states = [f"{state}[{rows}, b, h]" for state in self.states]
+        first = [] if _has_lengths(types) and len(types) == 2 else [f"{state[0]}0{state[1:]}?" for state in states]
+        operands = ["x[b, t, i]", *first, "lengths[b]?"]
+        for layer, suffix in self._parts():
+            wide = width if layer else "i"
+            operands += [f"weight_ih_l{layer}{suffix}[g*h, {wide}]", f"weight_hh_l{layer}{suffix}[g*h, h]"]
+            operands += [f"{kind}_l{layer}{suffix}[g*h]?" for kind in ("bias_ih", "bias_hh")]
+        results = [f"y[b, t, {width}]", *(states if self.return_state else [])]
+        return parse_signature(f"{', '.join(operands)} -> {', '.join(results)}")
+
+    def extents(self, types: Sequence[TensorType]) -> dict[str, Extent]:
+        return {**super().extents(types), "g": self.gates, "n": self.num_layers}
+
+    def result_dtypes(self, types: Sequence[TensorType]) -> tuple[Any, ...]:
+        return super().result_dtypes(types) * (1 + len(self.states) * self.return_state)
+
+    def operand_range(self, types: Sequence[TensorType], position: int) -> tuple[int, Extent] | None:
+        # PyTorch refuses sequences of no steps.
+        return (1, types[0].shape[1] + 1) if types[position].dtype.integral else None
+
+    def multiply_adds(self, inference: Inference, types: Sequence[TensorType]) -> Extent:
+        batch, steps, width = types[0].shape
+        hidden, directions = self.hidden_size, 1 + self.bidirectional
+        total: Extent = 0
+        for layer in range(self.num_layers):
+            entering = directions * hidden if layer else width
+            total = total + batch * steps * (entering + hidden) * (directions * self.gates * hidden)
+        return total
+
+    def _parts(self) -> Iterator[tuple[int, str]]:
+        """Each layer's number with the suffix of each of its directions."""
+        directions = _DIRECTIONS[: 1 + self.bidirectional]
+        return ((layer, suffix) for layer in range(self.num_layers) for suffix in directions)
+
+    # PyTorch ----------------------------------------------------------------------------------------------
+
+    def torch(self, spell: TorchSpelling) -> str:
+        x, states, lengths = _apart(spell.operands, spell.types)
+        if not states:
+            rows = (1 + self.bidirectional) * self.num_layers
+            batch = spell.size(spell.types[0].shape[0])
+            states = [method(x, "new_zeros", rows, batch, self.hidden_size)] * len(self.states)
+        function = f"torch.{self._torch_function}"
+        weights = f"[{', '.join(spell.weights.values())}]"
+        drops = spell.training is not None and not self.pure
+        training = (self.dropout, spell.training) if drops else (0.0, False)
+        options = (self.bias, self.num_layers, *training, self.bidirectional)
+        if lengths is None:
+            result = call(function, x, _nested(states), weights, *options, True)
+        else:
+            result = call(CALL_PACKED.name, function, x, lengths, f"[{', '.join(states)}]", weights, *options)
+        return result if self.return_state else f"{result}[0]"
+
+    @property
+    def _torch_function(self) -> str:
+        return self.name
+
+    def torch_module(self, spell: TorchSpelling) -> TorchModule | None:
+        width = spell.types[0].shape[2]
+        named = {
+            "num_layers": (self.num_layers, 1),
+            "bias": (self.bias, True),
+            "batch_first": (True, False),
+            "dropout": (self.dropout, 0.0),
+            "bidirectional": (self.bidirectional, False),
+        }
+        return TorchModule(
+            f"nn.{self.name.upper()}",
+            {"input_size": width, "hidden_size": self.hidden_size},
+            {**self._torch_options(), **named},
+            use=self._torch_packed_call if _has_lengths(spell.types) else self._torch_call,
+            unpack=self._unpack if self.return_state else "",
+        )
+
+    def _torch_options(self) -> dict[str, tuple[Any, Any]]:
+        return {}
+
+    def _torch_call(self, module: str, operands: Sequence[str]) -> str:
+        x, *states = operands
+        result = call(module, x, *([_nested(states)] if states else []))
+        return result if self.return_state else f"{result}[0]"
+
+    def _torch_packed_call(self, module: str, operands: Sequence[str]) -> str:
+        x, *states, lengths = operands
+        result = call(RUN_PACKED.name, module, x, lengths, *([_nested(states)] if states else []))
+        return result if self.return_state else f"{result}[0]"
+
+    @property
+    def _unpack(self) -> str:
+        """How the results of PyTorch's module are nested."""
+        return "{}, {}" if len(self.states) == 1 else "{}, ({}, {})"
+
+    # ONNX -------------------------------------------------------------------------------------------------
+
+    def onnx(self, spell: OnnxSpelling) -> str | tuple[str, ...]:
+        x, first, given = _apart(spell.operands, spell.types)
+        batch, steps, _ = spell.types[0].shape
+        sequences = Sequences(spell, batch, steps)
+        y = sequences.entering(spell.add("Transpose", x, perm=[1, 0, 2]))
+        lengths = ""
+        if given is not None:
+            lengths = sequences.lengths(spell.add("Cast", given, to=DType.i32))
+        elif self._needs_lengths(sequences, first):
+            lengths = sequences.full_lengths(y)
+        entering = sequences.first(first)
+        last: list[list[str]] = []
+        for layer in range(self.num_layers):
+            states = [self._rows(spell, state, layer) for state in entering]
+            made, *ended = self._onnx_layer(spell, y, layer, lengths, states)
+            outermost = layer == self.num_layers - 1 and sequences.may_lack_batch
+            y = self._joined(spell, made, (steps, batch) if outermost else None)
+            last.append(ended)
+        y = spell.add("Transpose", y, perm=[1, 0, 2])
+        if not self.return_state:
+            return y
+        ends = last[0]
+        if self.num_layers > 1:
+            ends = [spell.add("Concat", *rows, axis=0) for rows in zip(*last, strict=True)]
+        return (y, *sequences.last(ends, first))
+
+    def _needs_lengths(self, sequences: Sequences, first: Sequence[str]) -> bool:
+        """Return whether the ONNX operator needs lengths for an empty time axis, to run or to zero its states."""
+        if self.onnx_lengths:
+            return sequences.may_lack_batch or sequences.may_lack_steps
+        return sequences.may_lack_steps and self.return_state and not first
+
+    def _rows(self, spell: OnnxSpelling, state: str, layer: int) -> str:
+        """The first state of one layer, out of those of all."""
+        if self.num_layers == 1:
+            return state
+        directions = 1 + self.bidirectional
+        bounds = (spell.constant([number]) for number in (layer * directions, (layer + 1) * directions, 0))
+        return spell.add("Slice", state, *bounds)
+
+    def _onnx_layer(self, spell: OnnxSpelling, x: str, layer: int, lengths: str, states: Sequence[str]) -> list[str]:
+        """One layer, both directions at once: its results, then its last states; x[t, b, i] -> y[t, d, b, h]."""
+        suffixes = [suffix for number, suffix in self._parts() if number == layer]
+
+        def stacked(kind: str) -> str:
+            parts = [self._in_onnx_order(spell, spell.weights[f"{kind}_l{layer}{suffix}"]) for suffix in suffixes]
+            axis = spell.constant([0])
+            parts = [spell.add("Unsqueeze", part, axis) for part in parts]
+            return parts[0] if len(parts) == 1 else spell.add("Concat", *parts, axis=0)
+
+        bias = spell.add("Concat", stacked("bias_ih"), stacked("bias_hh"), axis=1) if self.bias else ""
+        inputs = [x, stacked("weight_ih"), stacked("weight_hh"), bias, lengths, *states]
+        while not inputs[-1]:
+            inputs.pop()
+        results = spell.add(
+            self._onnx_name,
+            *inputs,
+            outputs=1 + len(self.states),
+            hidden_size=self.hidden_size,
+            direction="bidirectional" if self.bidirectional else "forward",
+            **self._onnx_options(),
+        )
+        return list(results)
+
+    def _joined(self, spell: OnnxSpelling, y: str, sizes: tuple[Extent, Extent] | None) -> str:
+        """Concatenate the directions: y[t, d, b, h] -> y[t, b, d*h].
+
+        Args:
+            sizes: t and b of the result, for a batch that may be empty; those of `y` by default.
+        """
+        width = (1 + self.bidirectional) * self.hidden_size
+        if self.bidirectional:
+            y = spell.add("Transpose", y, perm=[0, 2, 1, 3])
+        if sizes is not None:
+            return spell.reshape(y, (*sizes, width))
+        if self.bidirectional:
+            return spell.add("Reshape", y, spell.constant([0, 0, width]))
+        return spell.add("Squeeze", y, spell.constant([1]))
+
+    @property
+    def _onnx_name(self) -> str:
+        return self.name.upper()
+
+    def _onnx_options(self) -> dict[str, Any]:
+        return {}
+
+    def _in_onnx_order(self, spell: OnnxSpelling, weight: str) -> str:
+        """The rows of the gates in the order that ONNX has them in; runtimes do it once, when they load the model."""
+        if self.onnx_gates == tuple(range(self.gates)):
+            return weight
+        gates = spell.add("Split", weight, spell.constant([self.hidden_size] * self.gates), outputs=self.gates, axis=0)
+        return spell.add("Concat", *(gates[gate] for gate in self.onnx_gates), axis=0)
+
+
+def _has_lengths(types: Sequence[TensorType]) -> bool:
+    """Whether the last operand holds the lengths of the sequences."""
+    return len(types) > 1 and types[-1].dtype.integral
+
+
+def _apart(operands: Sequence[str], types: Sequence[TensorType]) -> tuple[str, list[str], str | None]:
+    """The sequences, the first states, of which there may be none, and the lengths."""
+    x, *rest = operands
+    return (x, rest[:-1], rest[-1]) if _has_lengths(types) else (x, rest, None)
+
+
+def _nested(states: Sequence[str]) -> str:
+    """States as PyTorch takes them: several as a tuple."""
+    return states[0] if len(states) == 1 else f"({', '.join(states)})"
 
 
 @operator

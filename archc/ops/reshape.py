@@ -7,9 +7,9 @@ from typing import Any
 
 from archc.operator.axes import plain_axes, plain_axis
 from archc.operator.base import Operator, OperatorError, operator, symbolic
-from archc.operator.rewriting import Uniform
 from archc.operator.spelling import OnnxSpelling, TorchSpelling, Verbatim, method
-from archc.ops.layout import Layout, torch_shape
+from archc.operator.traits import Uniform
+from archc.ops.rearrange import Rearrangement
 from archc.types.attributes import attribute
 from archc.types.dims import SymbolicDim, divide, product
 from archc.types.extent_solver import Extent
@@ -82,12 +82,12 @@ class Reshape(Operator):
 
     def after(self, inner: Operator, types: Sequence[TensorType]) -> Reshape | None:
         # The sizes themselves: a -1 may mean something else for another operand.
-        moves = isinstance(inner, Reshape) or (isinstance(inner, Layout) and inner.in_order(types))
+        moves = isinstance(inner, Reshape) or (isinstance(inner, Rearrangement) and inner.in_order(types))
         return Reshape(self._sizes(inner.infer(types).results[0])) if moves else None
 
     def torch(self, spell: TorchSpelling) -> str:
         written = -1 in self.shape and not any(symbolic(size) or size == 0 for size in self.shape)
-        sizes = self.shape if written else torch_shape(spell, spell.results[0].shape)
+        sizes = self.shape if written else _torch_shape(spell, spell.results[0].shape)
         arguments = [Verbatim(spell.size(size)) for size in sizes] if written else sizes
         return method(spell.operands[0], "reshape", *(arguments or [()]))
 
@@ -126,6 +126,14 @@ def common_factors(old: Sequence[Extent], new: Sequence[Extent]) -> tuple[Names,
         elif rest is None and other is not None:
             theirs.append((j, other))
     return None if ours or theirs else (left, right, sizes)
+
+
+def _torch_shape(spell: TorchSpelling, shape: Sequence[Extent]) -> list[Any]:
+    """SpatialSizes as arguments of `reshape` and its like: a single symbolic one is -1, which PyTorch works out."""
+    unknown = [k for k, dim in enumerate(shape) if symbolic(dim)]
+    if len(unknown) == 1 and 0 not in shape:
+        return [-1 if k in unknown else dim for k, dim in enumerate(shape)]
+    return [Verbatim(spell.size(dim)) for dim in shape]
 
 
 @operator

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from archc.operator.axes import plain_axes
 from archc.operator.base import Operator, OperatorError, operator, symbolic
 from archc.operator.checks import check_positive
-from archc.operator.dtypes import FLOATS, ONNX_FLOATS, named
+from archc.operator.dtypes import FLOATS, ONNX_FLOATS, dtype_set
+from archc.operator.onnx_vector import Condition, OnnxVector, counting, known, size
 from archc.operator.spelling import OnnxSpelling, TorchSpelling, Verbatim, call, literal, method
-from archc.ops.layout import Layout
-from archc.ops.resampling import KEYS, Resampling, layout_matters, resample
-from archc.ops.spatial import LARGEST
+from archc.operator.windows import LARGEST
+from archc.ops.rearrange import Rearrangement
 from archc.types.attributes import attribute
 from archc.types.dims import SymbolicDim, scaled
 from archc.types.extent_solver import Extent
@@ -27,7 +28,7 @@ _MODES = {
     "bicubic": ("cubic", (4,)),
 }
 """ONNX's name of each mode, and the ranks that PyTorch has it for."""
-_DEPTH_TO_SPACE = named("f64 f32 f16 i8 u8")
+_DEPTH_TO_SPACE = dtype_set("f64 f32 f16 i8 u8")
 """The dtypes that ONNX Runtime's kernel of `DepthToSpace` has."""
 
 
@@ -157,7 +158,7 @@ def _spelled(size: Extent | tuple[Extent, ...], spell: TorchSpelling) -> Verbati
 
 
 @operator
-class PixelShuffle(Layout):
+class PixelShuffle(Rearrangement):
     """Channels become pixels: y[n, c, h·r + i, w·r + j] = x[n, (c·r + i)·r + j, h, w]."""
 
     example = "x -> pixel_shuffle(2)"
@@ -183,7 +184,7 @@ class PixelShuffle(Layout):
 
 
 @operator
-class PixelUnshuffle(Layout):
+class PixelUnshuffle(Rearrangement):
     """Pixels become channels; the inverse of `pixel_shuffle`."""
 
     example = "x -> pixel_unshuffle(2)"
@@ -206,7 +207,7 @@ class PixelUnshuffle(Layout):
 
 
 @operator
-class ChannelShuffle(Layout):
+class ChannelShuffle(Rearrangement):
     """The channels of all groups in turn: [n, (g c), ...] becomes [n, (c g), ...] (ShuffleNet, Zhang et al. 2018)."""
 
     example = "x -> channel_shuffle(4)"
@@ -226,3 +227,195 @@ class ChannelShuffle(Layout):
 
     def torch(self, spell: TorchSpelling) -> str:
         return call("F.channel_shuffle", *spell.operands, self.groups)
+
+
+Tap = tuple[OnnxVector, OnnxVector | None]
+"""The indices of source elements, and their weights; None for weights of 1."""
+
+_SINGLE = 1  # TensorProto.FLOAT
+_SMALL = 128
+"""The largest sum of height and width for which PyTorch uses its kernel for small images."""
+KEYS = -0.75
+"""PyTorch's coefficient of cubic interpolation, a free parameter in Keys, "Cubic convolution interpolation"."""
+
+
+@dataclass(frozen=True)
+class Resampling:
+    """One axis to resample.
+
+    Attributes:
+        before, after: its size; factor: the factor from which the size was computed, or None.
+        corners: whether the centres of the corner elements coincide.
+        double: whether PyTorch computes positions in 64-bit floats.
+    """
+
+    before: int | SymbolicDim
+    after: int | SymbolicDim
+    factor: float | None
+    corners: bool
+    double: bool
+
+    @property
+    def unchanged(self) -> bool:
+        """Return whether the axis keeps its size, and so its elements."""
+        return self.before == self.after and self.factor in (None, 1)
+
+    @property
+    def may_copy(self) -> bool:
+        """Return whether the size may stay the same; PyTorch then copies elements in some modes."""
+        if isinstance(self.before, int) and isinstance(self.after, int):
+            return self.before == self.after
+        return self.factor is None or 1 < self.factor < 2
+
+    @property
+    def power_of_two(self) -> float | None:
+        """The factor, if it is a power of two, by which positions have no rounding errors; None for any other."""
+        if self.factor is not None:
+            exact = self.factor
+        elif isinstance(self.before, int) and isinstance(self.after, int) and self.before:
+            exact = self.after / self.before
+        else:
+            return 1.0 if self.before == self.after else None
+        numerator, denominator = float(exact).as_integer_ratio()
+        return float(exact) if numerator & (numerator - 1) == denominator & (denominator - 1) == 0 else None
+
+
+class Positions:
+    """Spells the source positions of one axis."""
+
+    def __init__(self, spell: OnnxSpelling, axis: Resampling):
+        self._spell, self._axis = spell, axis
+        self._before, self._after = size(spell, axis.before), size(spell, axis.after)
+        self._last = self._before - 1
+        self._indices = counting(spell, axis.after)
+
+    def nearest(self, special: Condition) -> list[Tap]:
+        """Taps of nearest-neighbour resampling: one for each element.
+
+        Args:
+            special: whether PyTorch uses the kernel that copies where the size stays the same, repeats each element
+                where it doubles, and computes in 32-bit floats.
+        """
+        index = self._nearest(self._axis.double)
+        if special is not False:
+            index = self._nearest(False).where(special, index) if self._axis.double else index
+            for multiple in special_multiples(self._axis):
+                same = _both(self._spell, special, self._after.equals(self._before * multiple))
+                index = (self._indices / multiple).floor().where(same, index)
+        return [(index, None)]
+
+    def linear(self) -> list[Tap]:
+        """Taps of linear interpolation: two for each element."""
+        position = self._position().maximum(0)
+        index = position.floor().minimum(self._last)
+        weight = (position - index).minimum(1)
+        following = (index + 1).minimum(self._last)
+        if self._axis.may_copy:
+            same = self._after.equals(self._before)
+            index, weight = self._indices.where(same, index), (weight * 0).where(same, weight)
+            following = index.where(same, following)
+        return [(index, weight * -1 + 1), (following, weight)]
+
+    def cubic(self) -> list[Tap]:
+        """Taps of cubic interpolation: four for each element."""
+        position = self._position()
+        whole = position.floor().minimum(self._last)
+        t = (position - whole).maximum(0).minimum(1)
+        rest = t * -1 + 1
+        weights = (_outer(t + 1), _inner(t), _inner(rest), _outer(rest + 1))
+        return [
+            ((whole + offset).maximum(0).minimum(self._last), weight) for offset, weight in zip((-1, 0, 1, 2), weights)
+        ]
+
+    def _nearest(self, double: bool) -> OnnxVector:
+        # PyTorch rounds positions of 64 bits to 32, too, before it takes the floor.
+        position = (self._indices * self._step(double)).single()
+        return position.floor().minimum(self._last)
+
+    def _position(self) -> OnnxVector:
+        axis = self._axis
+        if axis.corners:
+            steps = (self._after - 1).maximum(1)
+            step = _rounded(self._last / steps, axis.double)  # of a single element the index is 0
+            return _rounded(self._indices * step, axis.double)
+        # A single rounding, as compilers emit a fused multiply-add for this expression.
+        return _rounded((self._indices + 0.5) * self._step(axis.double) - 0.5, axis.double)
+
+    def _step(self, double: bool) -> OnnxVector:
+        factor = self._axis.factor
+        exact = self._before / self._after if factor is None else known(self._spell, 1 / factor)
+        return _rounded(exact, double)
+
+
+def resample(spell: OnnxSpelling, kind: str, axes: Sequence[Resampling]) -> str:
+    """Resample the last axes of the operand, the last one first, in separate steps.
+
+    Args:
+        kind: `nearest`, `linear` or `cubic`.
+    """
+    dtype = spell.types[0].dtype
+    computed = dtype if dtype is DType.f64 or kind == "nearest" else DType.f32
+    result = spell.operands[0]
+    if computed is not dtype:
+        result = spell.add("Cast", result, to=_SINGLE)
+    special = _is_small_image(spell, axes) if kind == "nearest" else False
+    for number, axis in reversed(list(enumerate(axes))):
+        if axis.unchanged:
+            continue
+        positions = Positions(spell, axis)
+        taps = positions.nearest(special) if kind == "nearest" else getattr(positions, kind)()
+        result = _gathered(spell, result, taps, number + 2, len(axes) - number - 1, computed)
+    return result if computed is dtype else spell.add("CastLike", result, spell.operands[0])
+
+
+def _gathered(spell: OnnxSpelling, x: str, taps: Sequence[Tap], axis: int, trailing: int, dtype: DType) -> str:
+    """Weighted sum of source elements along an axis."""
+    total = ""
+    for indices, weights in taps:
+        part = spell.add("Gather", x, indices.as_indices(), axis=axis)
+        if weights is not None:
+            part = spell.add("Mul", part, weights.as_weights(dtype, trailing))
+        total = spell.add("Add", total, part) if total else part
+    return total
+
+
+def _is_small_image(spell: OnnxSpelling, axes: Sequence[Resampling]) -> Condition:
+    """Return whether PyTorch uses its kernel for small images, which `Positions.nearest` describes."""
+    if not layout_matters(axes):
+        return False
+    height, width = (size(spell, axis.after) for axis in axes)
+    return (height + width).at_most(_SMALL)
+
+
+def layout_matters(axes: Sequence[Resampling]) -> bool:
+    """Return whether the nearest elements depend on the kernel that PyTorch selects by image size and layout."""
+    if len(axes) != 2:
+        return False
+    return any(special_multiples(axis) or (axis.double and axis.power_of_two is None) for axis in axes)
+
+
+def special_multiples(axis: Resampling) -> tuple[int, ...]:
+    """Multiples of the size at which PyTorch's kernels select other nearest elements than the factor does."""
+    return tuple(multiple for multiple in (1, 2) if axis.factor is not None and multiple < axis.factor < multiple + 0.5)
+
+
+def _both(spell: OnnxSpelling, left: Condition, right: Condition) -> Condition:
+    if isinstance(left, bool):
+        return right if left else False
+    if isinstance(right, bool):
+        return left if right else False
+    return spell.add("And", left, right)
+
+
+def _rounded(vector: OnnxVector, double: bool) -> OnnxVector:
+    return vector if double else vector.single()
+
+
+def _inner(x: OnnxVector) -> OnnxVector:
+    """Keys' kernel for distances up to 1."""
+    return (x * (KEYS + 2) - (KEYS + 3)) * x * x + 1
+
+
+def _outer(x: OnnxVector) -> OnnxVector:
+    """Keys' kernel for distances from 1 to 2."""
+    return ((x * KEYS - 5 * KEYS) * x + 8 * KEYS) * x - 4 * KEYS

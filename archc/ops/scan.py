@@ -36,7 +36,7 @@ class ScanEnter(Operator, abstract=True):
     signature = "x[b, t, *s], h0[*r] -> mark[], x_t[b, *s], h[*r]"
     dtypes: ClassVar[Mapping[str, Accepted]] = {}
     scan_end = "enter"
-    repeatable = False  # two scans over the same are not one
+    pure = False  # two scans over the same are not one
     rigid = ("t",)
 
     sequences: int = attribute(doc="how many of the operands are sequences; the others are first states")
@@ -76,7 +76,7 @@ class ScanExit(Operator, abstract=True):
     signature = "mark[], h[*r], next[*r], y_t[b, *s] -> last[*r], y[b, t, *s]"
     dtypes: ClassVar[Mapping[str, Accepted]] = {}
     scan_end = "exit"
-    repeatable = False
+    pure = False
     rigid = ("t",)
 
     states: int = attribute(doc="how many states there are")

@@ -45,3 +45,15 @@ class LogSoftmax(Softmax):
     torch_name = "F.log_softmax"
     onnx_name = "LogSoftmax"
     example = "logits -> log_softmax"
+
+
+@operator
+class Softmin(Softmax):
+    """e^(-xᵢ) / Σⱼ e^(-xⱼ) along an axis: `softmax` of -x."""
+
+    family = "activation"
+    torch_name = "F.softmin"
+    example = "x -> softmin"
+
+    def onnx(self, spell: OnnxSpelling) -> str:
+        return spell.add("Softmax", spell.add("Neg", *spell.operands), axis=self.dim)

@@ -73,7 +73,7 @@ def admits(graph: Graph, sizes: Mapping[str, int]) -> bool:
         for value in node.results:
             if any(number_of(dim, sizes=sizes) < (0 if empty else 1) for dim in value.type.shape):
                 return False
-        if any(number_of(dim, sizes=sizes) < least for dim, least in node.op.least_sizes(node.types)):
+        if any(number_of(dim, sizes=sizes) < least for dim, least in node.op.minimum_sizes(node.types)):
             return False
     return True
 

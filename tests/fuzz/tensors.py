@@ -87,7 +87,7 @@ def applied(
     node = rewriter.add(op, given, name="layer")
     if any(number_of(dim, sizes=sizes) < 1 for value in node.results for dim in value.type.shape):
         raise Unsuitable("an empty result")
-    if any(number_of(dim, sizes=sizes) < least for dim, least in op.least_sizes(node.types)):
+    if any(number_of(dim, sizes=sizes) < least for dim, least in op.minimum_sizes(node.types)):
         raise Unsuitable("too few elements")
     try:
         with torch.no_grad():

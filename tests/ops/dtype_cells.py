@@ -89,7 +89,7 @@ def cells(cases: Sequence[Case], dtype: DType) -> Iterator[Cell]:
     """The cells of one operator: each operand that has a dtype of its own in this one."""
     for one in cases:
         names = [pattern.name for pattern in one.op.data_operands([type_of(tensor, {}) for tensor in one.inputs])]
-        needs = requirements(one.op, names)[: len(one.inputs)]
+        needs = requirements(one.op.dtypes, names)[: len(one.inputs)]
         for position, need in enumerate(needs):
             if need.own is None or (need.like is not None and one.inputs[need.like].dtype is torch_dtype(dtype)):
                 continue

@@ -9,8 +9,7 @@ import torch
 from archc.codegen.onnx import to_model
 from archc.interpreter.evaluate import evaluate
 from archc.operator import OPERATORS
-from archc.operator.base import OperatorError
-from archc.operator.formula import FORMULAS, formula_of
+from archc.operator.base import FORMULAS, OperatorError, formula_of
 from archc.ops.arithmetic import (
     Abs,
     Add,

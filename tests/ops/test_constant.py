@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from archc.operator.base import OperatorError
-from archc.ops.constant import Constant, LearnedTensor
+from archc.ops.create import Constant, LearnedTensor
 from archc.types.tensor_type import DType
 from tests.ops.harness import Case, case, random
 

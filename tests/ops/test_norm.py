@@ -7,8 +7,7 @@ import torch
 from torch import nn
 
 from archc.operator.base import Operator, OperatorError
-from archc.ops.layer_norm import MACHINE_EPSILON, LayerNorm, RmsNorm
-from archc.ops.norm import BatchNorm, GroupNorm, InstanceNorm
+from archc.ops.norm import MACHINE_EPSILON, BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RmsNorm
 from archc.types.dims import symbol
 from archc.types.tensor_type import DType, TensorType
 from tests.ops.harness import Case, case, random

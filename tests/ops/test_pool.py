@@ -11,15 +11,20 @@ from torch import nn
 from torch.nn import functional
 
 from archc.operator.base import Operator, OperatorError
-from archc.ops.adaptive_pool import (
+from archc.ops.pool import (
     AdaptiveAvgPool1d,
     AdaptiveAvgPool2d,
     AdaptiveAvgPool3d,
     AdaptiveMaxPool1d,
     AdaptiveMaxPool2d,
     AdaptiveMaxPool3d,
+    AvgPool1d,
+    AvgPool2d,
+    AvgPool3d,
+    MaxPool1d,
+    MaxPool2d,
+    MaxPool3d,
 )
-from archc.ops.pool import AvgPool1d, AvgPool2d, AvgPool3d, MaxPool1d, MaxPool2d, MaxPool3d
 from archc.types.dims import evaluate, symbol
 from archc.types.tensor_type import DType, TensorType
 from tests.ops.harness import Case, case, check_operator, one_node, random
@@ -200,4 +205,4 @@ def test_a_volume_is_at_least_as_large_as_the_window_padded_or_not(size: int) ->
     with pytest.raises(OperatorError) as caught:
         op.infer([f32(*x.shape)])
     assert caught.value.code == "shape-mismatch"
-    assert (symbol("D"), 3) in op.least_sizes([TensorType(DType.f32, (1, 2, symbol("D"), 3, 4))])
+    assert (symbol("D"), 3) in op.minimum_sizes([TensorType(DType.f32, (1, 2, symbol("D"), 3, 4))])

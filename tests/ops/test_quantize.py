@@ -91,11 +91,11 @@ def test_what_it_owns() -> None:
 def test_what_is_received_has_the_same_weights_and_results(op: Quantize) -> None:
     x = TensorType(DType.f16, (3, 4))
     made = op.infer([x])
-    again = op.received([x])
-    assert again is not None and again.received([made.results[0]]) == again
+    again = op.from_first_result([x])
+    assert again is not None and again.from_first_result([made.results[0]]) == again
     assert again.infer(made.results[:1]).results == made.results
     assert again.infer(made.results[:1]).parameters == made.parameters
-    assert Quantize(DType.u8, dynamic=True).received([TensorType(DType.f32, (3, 4))]) is None
+    assert Quantize(DType.u8, dynamic=True).from_first_result([TensorType(DType.f32, (3, 4))]) is None
 
 
 def test_nothing_but_zeros() -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from archc.operator.base import OperatorError
-from archc.ops.scatter import Scatter
+from archc.ops.index import Scatter
 from archc.types.tensor_type import DType, TensorType
 from tests.ops.harness import Case, case, random
 

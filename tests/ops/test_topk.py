@@ -10,7 +10,7 @@ import torch
 import archc
 from archc.codegen import onnx
 from archc.operator.base import OperatorError
-from archc.ops.topk import Topk
+from archc.ops.reduce import Topk
 from archc.types.dims import symbol
 from archc.types.tensor_type import DType, TensorType
 from tests.ops.harness import Case, case, random

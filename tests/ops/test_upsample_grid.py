@@ -15,8 +15,7 @@ from torch.nn import functional
 from archc.codegen.onnx import to_model
 from archc.interpreter.evaluate import evaluate as run
 from archc.language.printing.printer import print_graph
-from archc.ops.resampling import Positions, Resampling
-from archc.ops.resize import Upsample
+from archc.ops.resize import Positions, Resampling, Upsample
 from archc.types.dims import evaluate, symbol
 from archc.types.tensor_type import DType, TensorType
 from tests.codegen.torch_modules import graph_of

@@ -198,12 +198,12 @@ def test_sizes_change_the_split() -> None:
 def test_integers_are_sent_and_decoded_where_they_arrive() -> None:
     graph = archc.compile(SPECS / "mlp.arch", passes="quant, partition(3)").graph
     stages = Stages(graph)
-    decoders = [node for node in graph.nodes() if node.op.unpacks]
+    decoders = [node for node in graph.nodes() if node.op.decodes]
     assert decoders
     for node in decoders:
         assert all(stages.of_node[user] == stages.of_node[node] for user in graph.users(node))
     integers = [node for node in entries(graph) if node.operands[0].type.dtype.value == "u8"]
-    assert integers and all(user.op.unpacks for node in integers for user in graph.users(node))
+    assert integers and all(user.op.decodes for node in integers for user in graph.users(node))
 
 
 def test_an_unpacker_whose_result_is_needed_in_two_stages_is_in_both() -> None:
@@ -218,7 +218,7 @@ def test_an_unpacker_whose_result_is_needed_in_two_stages_is_in_both() -> None:
     """
     graph = archc.compile(text, passes="partition(2)").graph
     stages = Stages(graph)
-    assert {stages.of_node[node] for node in graph.nodes() if node.op.unpacks} == {0, 1}
+    assert {stages.of_node[node] for node in graph.nodes() if node.op.decodes} == {0, 1}
 
 
 def test_a_batch_norm_used_twice_is_in_one_stage() -> None:

@@ -62,7 +62,7 @@ def test_the_divided_model_is_the_model(seed: int, count: int, quantized: bool) 
     if quantized:
         run(graph, Quant(least=0))
     expected = outputs(graph, seed=1)
-    before = sum(not node.op.unpacks for node in graph.nodes())
+    before = sum(not node.op.decodes for node in graph.nodes())
     assume(len(graph) >= count)
     assume(math.isfinite(bottleneck(graph, Partition(count))))
     assert Stages(graph).count == count
@@ -71,4 +71,4 @@ def test_the_divided_model_is_the_model(seed: int, count: int, quantized: bool) 
     assert archc.parse(archc.print_graph(graph)) == graph
     entries = [node for node in graph.nodes() if node.op.enters_stage() is not None]
     assert len({(node.operands[0], node.op) for node in entries}) == len(entries)
-    assert before == sum(node.op.enters_stage() is None and not node.op.unpacks for node in graph.nodes())
+    assert before == sum(node.op.enters_stage() is None and not node.op.decodes for node in graph.nodes())

@@ -87,7 +87,7 @@ class _Emitter:
         for item in items:
             if isinstance(item, Scan):
                 self._onnx.records += scan_records(self._weights, self._values, item, self._items)
-            elif item.op.unpacks:
+            elif item.op.decodes:
                 self._values.postpone(item)
             else:
                 self._spell(item)

@@ -7,7 +7,7 @@ stage are the inputs of the next, in the same order.  Sizes are read from the ax
 `to_stage` itself is gone: the cut is between the graphs.
 
 Scale and zero point of integers that a stage receives are weights of the layer that rounds, so they are not sent: the
-stage has them too, and the layer with another operator (`Operator.received`).
+stage has them too, and the layer with another operator (`Operator.from_first_result`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from archc.ir.graph import Graph, Node, Scope, Value
 from archc.ir.rewriter import Rewriter
 from archc.ir.stages import Stages
 from archc.operator.base import Operator
-from archc.operator.misfit import OperatorError
+from archc.operator.errors import OperatorError
 from archc.types.dims import symbol, symbols
 from archc.weights.tensor import Weights
 

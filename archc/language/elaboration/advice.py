@@ -55,7 +55,7 @@ def _pad_convolutions(op: Operator, operands: Sequence[Value], problem: Operator
     while value is not None and value.producer is not None and len(chain) < _LONGEST_SEARCH:
         chain.append(value.producer)
         value = _upstream(value)
-    padded = {node: found for node in chain if (found := node.op.padded()) is not None}
+    padded = {node: found for node in chain if (found := node.op.with_same_padding()) is not None}
     if not padded or any(len(node.operands) != 1 for node in chain) or value is None:
         return None
     flow: TensorType = value.type

@@ -10,7 +10,7 @@ from archc.language.elaboration.expressions import describe_value
 from archc.language.elaboration.frames import Frame
 from archc.language.syntax import tree
 from archc.language.syntax.foreign_operators import OPERATORS
-from archc.operator.formula import FORMULAS
+from archc.operator.base import FORMULAS
 from archc.types.dims import SymbolicDim
 from archc.types.tensor_type import DType
 

@@ -9,8 +9,7 @@ from typing import Any
 from archc.diagnostics import Span
 from archc.ir.graph import Value
 from archc.language.syntax import tree
-from archc.operator.base import Operator
-from archc.operator.formula import FORMULAS
+from archc.operator.base import FORMULAS, Operator
 from archc.operator.registry import find_operator
 from archc.types.attributes import attributes
 from archc.types.signature import Pattern, parse_signature

@@ -14,7 +14,7 @@ from archc.language.elaboration.expressions import Expressions
 from archc.language.elaboration.references import known_names, lookup
 from archc.language.syntax import tree
 from archc.language.syntax.foreign_names import NAMES, OPEN_SIZE, dtype_help
-from archc.operator.misfit import too_many_axes
+from archc.operator.errors import too_many_axes
 from archc.types import dim_bounds, dims
 from archc.types.dims import SymbolicDim, as_linear, divide
 from archc.types.tensor_type import MOST_AXES, DType, TensorType

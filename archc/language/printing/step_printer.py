@@ -12,7 +12,8 @@ from archc.language.printing import syntax_nodes
 from archc.language.printing.parameterization import Parameters, flat, innermost, is_declared
 from archc.language.printing.syntax_nodes import NOWHERE
 from archc.language.syntax import tree
-from archc.operator.formula import Kind, formula_of
+from archc.operator.base import formula_of
+from archc.operator.notation import Kind
 from archc.operator.table import snake_case
 from archc.types.storage import Dense, Weight
 

@@ -167,7 +167,7 @@ class _Search:
         first = statement.nodes[0]
         if (
             statement in self.found.quantizers
-            or first.op.rectifies
+            or first.op.is_relu
             or any(node.op != first.op for node in statement.nodes)
         ):
             return False
@@ -219,7 +219,7 @@ class _Search:
         entries = _entries(quantize, readers)
         parts = tuple(entry.results[0] for entry in entries) or quantize.results
         decoders = readers.get(parts[0], []) if parts else []
-        if not decoders or any(not decoder.nodes[0].op.unpacks or decoder.operands != parts for decoder in decoders):
+        if not decoders or any(not decoder.nodes[0].op.decodes or decoder.operands != parts for decoder in decoders):
             return None
         if any(local.uses != len(decoders) for local in parts) or not self.excluded.isdisjoint(_weights(quantize)):
             return None
@@ -243,13 +243,13 @@ class _Search:
         while local.uses == 1 and local in makers:
             maker = makers[local]
             if maker in self.found.modules and maker not in self.found.output_quantizers:
-                clips = [step for step in between if step.nodes[0].op.rectifies]
+                clips = [step for step in between if step.nodes[0].op.is_relu]
                 self.found.output_quantizers[maker] = OutputQuantizer(quantize, relu=bool(clips))
                 self.found.absorbed.update(clips, [quantize])
                 self.found.functions |= {step: self._function(step) for step in between if step not in clips}
                 return
             op = maker.nodes[0].op
-            carried = op.rectifies or isinstance(self._form(maker.nodes[0]), str)
+            carried = op.is_relu or isinstance(self._form(maker.nodes[0]), str)
             if not carried or any(node.op != op for node in maker.nodes):
                 return
             between.append(maker)

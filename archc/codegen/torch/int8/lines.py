@@ -222,7 +222,7 @@ class Lines:
 
 
 def _rectifies(step: Apply) -> bool:
-    return step.nodes[0].op.rectifies
+    return step.nodes[0].op.is_relu
 
 
 def _follows(part: Part, parts: Sequence[Part]) -> bool:

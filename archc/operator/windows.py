@@ -9,13 +9,13 @@ from archc.operator.checks import bad_attribute
 from archc.types.dims import floor_divide
 from archc.types.extent_solver import Extent
 
-Sizes = int | tuple[int, ...]
+SpatialSizes = int | tuple[int, ...]
 """One number for all spatial axes, or one for each."""
 
 LARGEST = 2**31 - 1  # the kernels of PyTorch and ONNX Runtime count with 32 bits in places
 
 
-def per_axis(sizes: Sizes, rank: int) -> tuple[int, ...]:
+def per_axis(sizes: SpatialSizes, rank: int) -> tuple[int, ...]:
     """The numbers for each of `rank` spatial axes."""
     return (sizes,) * rank if isinstance(sizes, int) else sizes
 
@@ -23,7 +23,7 @@ def per_axis(sizes: Sizes, rank: int) -> tuple[int, ...]:
 def check_sizes(op: Operator, rank: int, least: int, *names: str) -> None:
     """Raise an `OperatorError` unless the named attributes have a number from `least` on for each spatial axis."""
     for name in names:
-        sizes: Sizes | None = getattr(op, name)
+        sizes: SpatialSizes | None = getattr(op, name)
         if sizes is None:
             continue
         if isinstance(sizes, tuple) and len(sizes) != rank:
@@ -33,12 +33,12 @@ def check_sizes(op: Operator, rank: int, least: int, *names: str) -> None:
             raise bad_attribute(op, name, "positive" if least == 1 else f"from {least} to {LARGEST}")
 
 
-def span_of(kernel: int, dilation: int) -> int:
+def window_span(kernel: int, dilation: int) -> int:
     """How many elements a dilated window reaches over: d(k - 1) + 1."""
     return dilation * (kernel - 1) + 1
 
 
-def windows(extent: Extent, span: int, stride: int, padding: int) -> Extent:
+def window_count(extent: Extent, span: int, stride: int, padding: int) -> Extent:
     """How many windows fit: ⌊(L + P - span) / s⌋ + 1, with P elements of padding before and after together."""
     return floor_divide(extent + padding - span, stride) + 1
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, get_args
+from typing import get_args
 
+from archc.operator.notation import Notation
 from archc.types.attributes import AttributeInfo, attributes
 from archc.types.dims import SymbolicDim
 from archc.types.extent_solver import Contradiction, Misfit
-from archc.types.signature import Pattern, RankMismatch
+from archc.types.signature import Pattern, RankMismatch, Signature
 from archc.types.tensor_type import MOST_AXES, DType, TensorType
-
-if TYPE_CHECKING:
-    from archc.operator.base import Operator
 
 
 class OperatorError(Misfit):
@@ -45,7 +43,7 @@ def too_many_axes(count: int) -> OperatorError:
     return OperatorError("too-many-axes", message, help="merge axes with `flatten` or `reshape`")
 
 
-def check_numbers(op: Operator, dtypes: Iterable[DType]) -> None:
+def check_representable(op: Notation, dtypes: Iterable[DType]) -> None:
     """Raise where an attribute that stands for elements is no number of their dtype.
 
     A floating-point dtype has infinity, NaN and all numbers up to its largest, with rounding.  Only attributes that may
@@ -73,7 +71,7 @@ def check_numbers(op: Operator, dtypes: Iterable[DType]) -> None:
             _check_size(op, info, value, dtype)
 
 
-def _check_size(op: Operator, info: AttributeInfo, value: int | float, dtype: DType) -> None:
+def _check_size(op: Notation, info: AttributeInfo, value: int | float, dtype: DType) -> None:
     """Raise where a finite number is outside the range of a dtype (`number-too-large`)."""
     if dtype.largest < abs(value) < math.inf and value != dtype.smallest:
         raise OperatorError(
@@ -85,7 +83,7 @@ def _check_size(op: Operator, info: AttributeInfo, value: int | float, dtype: DT
         )
 
 
-def _check_integer(op: Operator, info: AttributeInfo, value: int | float, dtype: DType) -> None:
+def _check_integer(op: Notation, info: AttributeInfo, value: int | float, dtype: DType) -> None:
     """Raise where a number is not an element of an integer dtype or of bool."""
     whole = math.isfinite(value) and value == int(value)
     if whole and abs(value) > dtype.largest:
@@ -102,7 +100,7 @@ def _check_integer(op: Operator, info: AttributeInfo, value: int | float, dtype:
         )
 
 
-def _called(op: Operator, info: AttributeInfo) -> str:
+def _called(op: Notation, info: AttributeInfo) -> str:
     """An attribute in the words of a user, who writes `x * 2`."""
     return f"{info.phrase or f'`{info.name}`'} of `{op.name}`"
 
@@ -112,7 +110,7 @@ def _short(number: int | float) -> str:
 
 
 def rank_error(
-    op: Operator, mismatch: RankMismatch, data: Sequence[Pattern], types: Sequence[TensorType]
+    op: Notation, mismatch: RankMismatch, data: Sequence[Pattern], types: Sequence[TensorType]
 ) -> OperatorError:
     """The error for an operand with too many or too few axes.
 
@@ -135,7 +133,11 @@ def rank_error(
 
 
 def shape_error(
-    op: Operator, found: Contradiction, data: Sequence[Pattern], types: Sequence[TensorType]
+    op: Notation,
+    signature: Signature,
+    found: Contradiction,
+    data: Sequence[Pattern],
+    types: Sequence[TensorType],
 ) -> OperatorError:
     """The error for sizes that contradict the signature, in the words of the attribute that said otherwise.
 
@@ -176,5 +178,5 @@ def shape_error(
         "shape-mismatch",
         f"{which}`{op.name}` receives {types[operand]}: {reason}",
         operand=operand,
-        notes=[f"the signature is {op.signature_for(types)}"],
+        notes=[f"the signature is {signature}"],
     )

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from archc.operator import OPERATORS
-from archc.operator.formula import FORMULAS
+from archc.operator.base import FORMULAS
 from archc.operator.table import snake_case
 
 
@@ -49,8 +49,8 @@ def test_symbols() -> None:
 
 TAKEN = """
 from archc.operator import OPERATORS
-from archc.ops.binary import Binary
-from archc.operator.formula import FORMULAS
+from archc.ops.arithmetic import Binary
+from archc.operator.base import FORMULAS
 from archc.operator.base import Operator
 
 def take(base, **names):

@@ -1,6 +1,6 @@
 """Vectors of numbers that are known when ONNX is emitted, or computed by nodes of the model.
 
-One formula serves both: `Vector` folds known numbers, and adds nodes for those that depend on symbolic sizes.  All
+One formula serves both: `OnnxVector` folds known numbers, and adds nodes for those that depend on symbolic sizes.  All
 arithmetic is in 64-bit floats.
 """
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _DOUBLE, _SINGLE = 11, 1  # TensorProto.DOUBLE and FLOAT
 
 
-class Vector:
+class OnnxVector:
     """A vector of 64-bit floats, or one number.
 
     Args:
@@ -31,54 +31,54 @@ class Vector:
     def __init__(self, spell: OnnxSpelling, held: Array | str):
         self._spell, self._held = spell, held
 
-    def __add__(self, other: Vector | float) -> Vector:
+    def __add__(self, other: OnnxVector | float) -> OnnxVector:
         return self._binary("Add", lambda a, b: a + b, other)
 
-    def __sub__(self, other: Vector | float) -> Vector:
+    def __sub__(self, other: OnnxVector | float) -> OnnxVector:
         return self._binary("Sub", lambda a, b: a - b, other)
 
-    def __mul__(self, other: Vector | float) -> Vector:
+    def __mul__(self, other: OnnxVector | float) -> OnnxVector:
         return self._binary("Mul", lambda a, b: a * b, other)
 
-    def __truediv__(self, other: Vector | float) -> Vector:
+    def __truediv__(self, other: OnnxVector | float) -> OnnxVector:
         return self._binary("Div", lambda a, b: a / b, other)
 
-    def minimum(self, other: Vector | float) -> Vector:
+    def minimum(self, other: OnnxVector | float) -> OnnxVector:
         """The smaller of each pair."""
         import numpy as np
 
         return self._binary("Min", np.minimum, other)
 
-    def maximum(self, other: Vector | float) -> Vector:
+    def maximum(self, other: OnnxVector | float) -> OnnxVector:
         """The larger of each pair."""
         import numpy as np
 
         return self._binary("Max", np.maximum, other)
 
-    def floor(self) -> Vector:
+    def floor(self) -> OnnxVector:
         """Each number rounded down."""
         import numpy as np
 
         if isinstance(self._held, str):
-            return Vector(self._spell, self._spell.add("Floor", self._held))
-        return Vector(self._spell, np.floor(self._held))
+            return OnnxVector(self._spell, self._spell.add("Floor", self._held))
+        return OnnxVector(self._spell, np.floor(self._held))
 
-    def single(self) -> Vector:
+    def single(self) -> OnnxVector:
         """Each number rounded to a 32-bit float."""
         import numpy as np
 
         if isinstance(self._held, str):
             rounded = self._spell.add("Cast", self._held, to=_SINGLE)
-            return Vector(self._spell, self._spell.add("Cast", rounded, to=_DOUBLE))
-        return Vector(self._spell, self._held.astype(np.float32).astype(np.float64))
+            return OnnxVector(self._spell, self._spell.add("Cast", rounded, to=_DOUBLE))
+        return OnnxVector(self._spell, self._held.astype(np.float32).astype(np.float64))
 
-    def where(self, condition: Condition, otherwise: Vector) -> Vector:
+    def where(self, condition: Condition, otherwise: OnnxVector) -> OnnxVector:
         """The numbers where a condition holds, else those of another vector."""
         if isinstance(condition, bool):
             return self if condition else otherwise
-        return Vector(self._spell, self._spell.add("Where", condition, self._name(), otherwise._name()))
+        return OnnxVector(self._spell, self._spell.add("Where", condition, self._name(), otherwise._name()))
 
-    def equals(self, other: Vector) -> Condition:
+    def equals(self, other: OnnxVector) -> Condition:
         """Return whether two numbers are equal."""
         return self._compare("Equal", lambda a, b: a == b, other)
 
@@ -101,13 +101,13 @@ class Vector:
             return cast
         return self._spell.add("Unsqueeze", cast, self._spell.constant(list(range(1, trailing + 1))))
 
-    def _binary(self, op_type: str, compute: Callable[[Any, Any], Any], other: Vector | float) -> Vector:
-        right = other if isinstance(other, Vector) else known(self._spell, other)
+    def _binary(self, op_type: str, compute: Callable[[Any, Any], Any], other: OnnxVector | float) -> OnnxVector:
+        right = other if isinstance(other, OnnxVector) else known(self._spell, other)
         if isinstance(self._held, str) or isinstance(right._held, str):
-            return Vector(self._spell, self._spell.add(op_type, self._name(), right._name()))
-        return Vector(self._spell, compute(self._held, right._held))
+            return OnnxVector(self._spell, self._spell.add(op_type, self._name(), right._name()))
+        return OnnxVector(self._spell, compute(self._held, right._held))
 
-    def _compare(self, op_type: str, compute: Callable[[Any, Any], Any], right: Vector) -> Condition:
+    def _compare(self, op_type: str, compute: Callable[[Any, Any], Any], right: OnnxVector) -> Condition:
         if isinstance(self._held, str) or isinstance(right._held, str):
             return self._spell.add(op_type, self._name(), right._name())
         return bool(compute(self._held, right._held))
@@ -120,25 +120,25 @@ Condition = bool | str
 """Truth value: known, or the name of a value of the ONNX graph."""
 
 
-def known(spell: OnnxSpelling, number: float) -> Vector:
-    """Vector of a known number."""
+def known(spell: OnnxSpelling, number: float) -> OnnxVector:
+    """OnnxVector of a known number."""
     import numpy as np
 
-    return Vector(spell, np.asarray(number, np.float64))
+    return OnnxVector(spell, np.asarray(number, np.float64))
 
 
-def size(spell: OnnxSpelling, dim: int | SymbolicDim) -> Vector:
+def size(spell: OnnxSpelling, dim: int | SymbolicDim) -> OnnxVector:
     """The size of an axis, as a number."""
     if isinstance(dim, int):
         return known(spell, dim)
-    return Vector(spell, spell.add("Cast", spell.size(dim), to=_DOUBLE))
+    return OnnxVector(spell, spell.add("Cast", spell.size(dim), to=_DOUBLE))
 
 
-def counting(spell: OnnxSpelling, length: int | SymbolicDim) -> Vector:
+def counting(spell: OnnxSpelling, length: int | SymbolicDim) -> OnnxVector:
     """The numbers 0, 1, 2, ... below a size."""
     import numpy as np
 
     if isinstance(length, int):
-        return Vector(spell, np.arange(length, dtype=np.float64))
+        return OnnxVector(spell, np.arange(length, dtype=np.float64))
     numbers = spell.add("Range", spell.constant(0), spell.size(length), spell.constant(1))
-    return Vector(spell, spell.add("Cast", numbers, to=_DOUBLE))
+    return OnnxVector(spell, spell.add("Cast", numbers, to=_DOUBLE))

@@ -1,0 +1,1 @@
+"""Tests of the base class of operators and of its parts."""
