@@ -12,6 +12,8 @@ Names are loaded when they are first used, so that `import archc` costs nothing.
 from __future__ import annotations
 
 import importlib
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from archc.version import __version__ as __version__
@@ -86,3 +88,22 @@ def __getattr__(name: str) -> Any:
 def __dir__() -> list[str]:
     """What completion offers, though not loaded yet."""
     return sorted({*globals(), *__all__})
+
+
+class _Package(ModuleType):
+    """The package, whose `operator` is the decorator and not the subpackage of that name.
+
+    The import system sets the attribute to the subpackage whenever that is first imported.
+    """
+
+    @property
+    def operator(self) -> Any:
+        """The decorator of operator classes."""
+        return importlib.import_module("archc.operator.base").operator
+
+    @operator.setter
+    def operator(self, subpackage: ModuleType) -> None:
+        """Ignore the subpackage."""
+
+
+sys.modules[__name__].__class__ = _Package

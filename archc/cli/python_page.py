@@ -67,8 +67,10 @@ def _text(value: Any) -> str:
 
 
 def _methods(cls: type) -> Iterator[str]:
-    """Rows of a table: the public methods and properties of a class itself."""
-    for name, member in vars(cls).items():
+    """Rows of a table: the public methods and properties of a class and of its bases in archc."""
+    bases = [base for base in cls.__mro__ if base.__module__.startswith("archc.")]
+    members = {name: member for base in reversed(bases) for name, member in vars(base).items()}
+    for name, member in members.items():
         if name.startswith("_") and name != "_repr_svg_":
             continue
         target = member.__func__ if isinstance(member, classmethod | staticmethod) else member

@@ -35,12 +35,9 @@ from archc.types.attributes import attributes
 from archc.types.dim_bounds import bounds
 from archc.types.dims import SymbolicDim
 from archc.types.extent_solver import Contradiction, Extent, Solution, solve_extents
-from archc.types.frozen_dataclass import frozen_dataclass
+from archc.types.frozen_dataclass import frozen_dataclass as operator
 from archc.types.signature import Pattern, RankMismatch, Signature, parse_signature
 from archc.types.tensor_type import MOST_AXES, DType, TensorType
-
-operator = frozen_dataclass
-"""Decorator of operator classes: a frozen dataclass whose methods are compiled at their first call."""
 
 SizeOf = Callable[[Extent], int]
 """Gives the number of a size."""
@@ -154,7 +151,7 @@ class Operator(Notation, Traits):
         return None
 
     def minimum_sizes(self, types: Sequence[TensorType]) -> Sequence[tuple[Extent, int]]:
-        """SpatialSizes of the operands' axes, each with the least that it must be while the model runs (`topk`: k).
+        """Sizes of the operands' axes, each with the least that it must be while the model runs (`topk`: k).
 
         None by default: one element is enough.
         """

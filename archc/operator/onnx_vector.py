@@ -121,7 +121,7 @@ Condition = bool | str
 
 
 def known(spell: OnnxSpelling, number: float) -> OnnxVector:
-    """OnnxVector of a known number."""
+    """Vector of a known number."""
     import numpy as np
 
     return OnnxVector(spell, np.asarray(number, np.float64))

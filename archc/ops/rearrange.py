@@ -126,7 +126,7 @@ class Rearrange(Rearrangement):
     """The same elements in other axes, as a pattern says: `b t (h e) -> b h t e`.
 
     Axes in parentheses are one axis, the first of them the slowest; `1` is an axis of size 1; `*d` is any number
-    of axes, `(*d)` all of them as one.  SpatialSizes that the operand does not tell are given by name: `h = 12`.
+    of axes, `(*d)` all of them as one.  Sizes that the operand does not tell are given by name: `h = 12`.
     """
 
     example = 'x -> rearrange("b t (h e) -> b h t e", h = 12)'

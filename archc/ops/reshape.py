@@ -129,7 +129,7 @@ def common_factors(old: Sequence[Extent], new: Sequence[Extent]) -> tuple[Names,
 
 
 def _torch_shape(spell: TorchSpelling, shape: Sequence[Extent]) -> list[Any]:
-    """SpatialSizes as arguments of `reshape` and its like: a single symbolic one is -1, which PyTorch works out."""
+    """Sizes as arguments of `reshape` and its like: a single symbolic one is -1, which PyTorch works out."""
     unknown = [k for k, dim in enumerate(shape) if symbolic(dim)]
     if len(unknown) == 1 and 0 not in shape:
         return [-1 if k in unknown else dim for k, dim in enumerate(shape)]

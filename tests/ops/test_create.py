@@ -44,7 +44,7 @@ def test_operator(one: Case) -> None:
 
 
 def test_symbolic_sizes() -> None:
-    """SpatialSizes that the input tells when the model runs."""
+    """Sizes that the input tells when the model runs."""
     t = symbol("T")
     graph = Graph("sizes")
     rewriter = Rewriter(graph)
