@@ -32,7 +32,7 @@ from archc.language.syntax.tree_builder import TooDeep, TreeBuilder
 LONGEST_TEXT = 64 * 2**20
 """Limit on the characters of a text."""
 
-MOST_MISTAKES = 20
+MOST_SYNTAX_ERRORS = 20
 """Limit on the errors of a text; a text with more is probably not in this language."""
 
 # Limit on the parser's stack, which grows by one to six entries for each bracket, body, `else if` and sign.  It also
@@ -87,7 +87,7 @@ def keywords() -> frozenset[str]:
 
 def _parse(start: str, source: Source, diagnostics: Diagnostics) -> Any:
     """Result of the grammar rule `start` for a text; None if parsing cannot continue after an error."""
-    found = Diagnostics(most=MOST_MISTAKES)
+    found = Diagnostics(most=MOST_SYNTAX_ERRORS)
     if len(source.text) > LONGEST_TEXT:
         diagnostics.error(
             "text-too-long",

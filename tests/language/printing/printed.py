@@ -1,4 +1,4 @@
-"""Texts, and how their graphs are printed."""
+"""Texts, and the printed text of their graphs."""
 
 FIXED = {
     "chain": """\
@@ -225,7 +225,7 @@ model net {
 }
 """,
 }
-"""Texts that are printed just as they stand."""
+"""Texts that are equal to the printed text of their graphs."""
 
 REWRITTEN = {
     "attributes are evaluated": (
@@ -361,4 +361,4 @@ model m {
 """,
     ),
 }
-"""What the author wrote, and what is printed."""
+"""Source texts with the printed texts of their graphs."""

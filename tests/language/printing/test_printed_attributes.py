@@ -1,4 +1,4 @@
-"""Operators, passes and storages print as text that reads back as the same, whichever attributes are given."""
+"""Printed text of operators, passes and storages: parsing it gives an equal object, for any attributes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from archc.types.storage import Dense, Int8, Masked, Storage
 from archc.types.tensor_type import DType
 
 NAMED = sorted(name for name, op in OPERATORS.items() if op.formula != "index")
-"""The operators that the language writes by name; `tests/ops/test_index.py` has those of `x[:, 0]`."""
+"""Operators that are written by name; `tests/ops/test_index.py` tests those of `x[:, 0]`."""
 PASSES = sorted(known_passes())
 
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=6)
@@ -31,7 +31,7 @@ numbers = st.floats(allow_nan=False) | st.sampled_from([0.0, -0.0, 1e22, 1e-7, f
 
 
 def values(wanted: Any) -> st.SearchStrategy[Any]:
-    """Values of an attribute's type."""
+    """Random values of the type of an attribute."""
     origin = get_origin(wanted)
     if origin in (Union, types.UnionType):
         return st.one_of([values(option) for option in get_args(wanted) if option is not SymbolicDim])
@@ -69,7 +69,7 @@ def instances(cls: type) -> st.SearchStrategy[Any]:
 
 
 def read(text: str) -> Operator:
-    """The operator of a call, its arguments bound as a text's are."""
+    """Operator of a call, with its arguments bound as in elaboration."""
     found = Diagnostics()
     expression = parse_value(Source(text), found)
     found.check()
@@ -88,7 +88,7 @@ def read(text: str) -> Operator:
 
 
 def same(one: Any, other: Any) -> bool:
-    """Equality that tells 1 from `true`, and 0.0 from -0.0."""
+    """Equality that distinguishes 1 from `true`, and 0.0 from -0.0."""
     return repr(one) == repr(other)
 
 

@@ -1,4 +1,4 @@
-"""Printed texts print the same once they are read back, after every pass."""
+"""Printed text of graphs after every pass: parsing and printing it gives the same text."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PASSES = [
 
 FEW, MANY = range(60), range(60, 3000)
 NOT_IN_ORDER = (80, 133, 221, 250, 418, 432, 537, 757, 2191)
-"""Random graphs in which the order of the text decides on names, outputs and loops, some with blocks taken apart."""
+"""Seeds of random graphs whose names, outputs and loops depend on the order of the text."""
 
 
 def assert_fixpoint(graph: Graph) -> None:

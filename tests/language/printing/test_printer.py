@@ -1,4 +1,4 @@
-"""Graphs as text: reading it back gives the graph, and it reads as a person would have written it."""
+"""Printed text of graphs: elaborating it gives an equal graph, and it resembles handwritten text."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_is_laid_out_as_the_formatter_would(seed: int) -> None:
 
 
 def test_equality_is_not_blind() -> None:
-    """The law above would hold of anything if graphs were equal too easily."""
+    """Guard for the tests above: different graphs are not equal."""
     text = FIXED["tied weight and bounded size"]
     for old, new in ((", weight = wte.weight", ""), ("wpe", "pos"), ("50", "51"), ("i64[B, T <=", "i32[B, T <=")):
         assert archc.parse(text.replace(old, new)) != archc.parse(text)
@@ -86,7 +86,7 @@ def test_a_weight_survives_its_owner() -> None:
 
 
 def test_no_name_changes_what_another_means() -> None:
-    """A declared layer, tensors and attributes that bear the names of operators."""
+    """A declared layer, tensors and attributes have the names of operators."""
     text = """
         block B(dropout) { input relu  output relu -> dropout(dropout) -> relu }
         model m {

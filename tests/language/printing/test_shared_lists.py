@@ -1,4 +1,4 @@
-"""Lists of layers that are declared, and used more than once: what their attributes are, and how they are printed."""
+"""Declared lists of layers with several uses: their attributes and their printed text."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def shapes(body: str) -> dict[str, tuple[int, ...]]:
 
 
 def test_attributes_are_those_of_the_place_where_a_layer_is_declared() -> None:
-    """And not of the place where it is first used."""
+    """The place of the first use does not matter."""
     assert shapes("let k = 6  layer l = linear(k)  let k = 9  output x -> l") == {"l.weight": (6, 4)}
     loop = "let w = [4, 5]  for i in 0..2 { layer l[i] = linear(w[i]) }"
     assert shapes(f"{loop} for i in 0..1 {{ y = x -> l[1] }} output y") == {"l.1.weight": (5, 4)}

@@ -291,7 +291,7 @@ TEXT = """model m {{
 
 
 def mistake_of(statement: str) -> Diagnostic:
-    """The one mistake of a statement."""
+    """Only error of a statement."""
     with pytest.raises(ArchcError) as failure:
         parse(Source(TEXT.format(statement)))
     (found,) = (one for one in failure.value.diagnostics if one.severity == "error")

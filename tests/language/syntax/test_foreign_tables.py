@@ -1,4 +1,4 @@
-"""Tables of names and signs of other languages: the text to write instead is valid, and computes the same."""
+"""Tables of names and signs of other languages: the suggested text is valid and computes the same."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def is_valid(text: str) -> bool:
 
 
 def is_word(snippet: str) -> bool:
-    """Return whether a snippet is a word or a sign of the language, or a part of the command line."""
+    """Return whether a snippet is a word or sign of the language, or part of the command line."""
     commands = next(a for a in make_parser()._actions if isinstance(a, argparse._SubParsersAction)).choices
     options = {option for command in commands.values() for option in command._option_string_actions}
     known = {*operator_names(), *language.keywords(), *DType.__members__, *FUNCTIONS, *OPERATOR_ATTRIBUTES}

@@ -1,4 +1,4 @@
-"""The formatter's laws: it changes no meaning, loses no comment, and agrees with itself."""
+"""Formatter: it preserves the tree and the comments, and is idempotent."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from archc.language.syntax.parser import _machine
 from archc.language.syntax.unparse import expression_text, number_text, string_text
 from tests.language.syntax.trees import KEYWORDS, SPAN, Drawn, drawn, expressions, files, parsed, plain, value_of
 
-# Which trees are drawn depends on the modules that are imported: Hypothesis mixes constants of theirs in.  Shrinking a
-# tree of this size takes minutes; reading it takes less.
+# The trees depend on the imported modules, since Hypothesis includes their constants.  Shrinking a tree of this size
+# takes minutes, so it is off.
 laws = settings(
     max_examples=60, deadline=None, derandomize=True, database=None, phases=[Phase.explicit, Phase.generate]
 )
@@ -38,7 +38,7 @@ def test_parsing_an_expression_text_gives_the_expression_back(expression: Drawn)
 
 @st.composite
 def rewritten(draw: st.DrawFn) -> str:
-    """The text of a random tree with spaces, line breaks and comments strewn between its words."""
+    """Text of a random tree with random spaces, line breaks and comments between its tokens."""
     text = format(draw(files))
     words = [token.text for token in _machine().scanner.scan(Source(text), [], Diagnostics())]
     gaps = st.sampled_from([" "] * 6 + ["\n", "\n\n\n", " # c%d\n", "\n# c%d\n", "\n\n\n  # c%d\n\n\n"])

@@ -1,4 +1,4 @@
-"""What the parser makes of texts that are right."""
+"""Trees of valid texts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.language.syntax.trees import parsed, plain, value_of
 
 
 def nested(expression: tree.Expression) -> str:
-    """An expression with every pair of parentheses that its tree implies."""
+    """Text of an expression with parentheses around each operator."""
     match expression:
         case tree.BinaryExpression():
             return f"({nested(expression.left)} {expression.operator} {nested(expression.right)})"

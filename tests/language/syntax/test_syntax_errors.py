@@ -1,4 +1,4 @@
-"""What the parser says of texts that are wrong: where, what, and all of it in one run."""
+"""Diagnostics of invalid texts: code, place and message, and recovery after an error."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 from archc.diagnostics import Diagnostics, Source
 from archc.language.syntax import tree
-from archc.language.syntax.parser import MOST_MISTAKES, parse, parse_pipeline, parse_value
+from archc.language.syntax.parser import MOST_SYNTAX_ERRORS, parse, parse_pipeline, parse_value
 from tests.language.syntax.trees import parsed, plain
 
 
@@ -148,7 +148,7 @@ def test_a_hundred_parentheses_are_not_too_many() -> None:
 
 def test_a_binary_file_is_given_up_on() -> None:
     found = mistakes(bytes(range(256)).decode("latin-1") * 4000)
-    assert len(found) == MOST_MISTAKES + 1
+    assert len(found) == MOST_SYNTAX_ERRORS + 1
     assert found[-1][0] == "too-many-mistakes"
 
 

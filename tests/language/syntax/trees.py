@@ -1,4 +1,4 @@
-"""Syntax trees for tests: random ones, and trees made comparable by leaving the spans out."""
+"""Syntax trees for tests: random trees, and comparison of trees without spans."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ KEYWORDS = frozenset(
 
 
 def plain(node: Any) -> Any:
-    """A tree as nested tuples without spans, source and comments."""
+    """Tree as nested tuples without spans, source and comments."""
     if isinstance(node, tree.SyntaxNode):
         kept = [field.name for field in fields(node) if field.name not in ("span", "source", "comments")]
         return (type(node).__name__, *(plain(getattr(node, name)) for name in kept))
@@ -32,7 +32,7 @@ def plain(node: Any) -> Any:
 
 
 def parsed(text: str) -> tree.File:
-    """The tree of a text without mistakes."""
+    """Tree of a valid text."""
     diagnostics = Diagnostics()
     file = parse(Source(text), diagnostics)
     diagnostics.check()
@@ -41,10 +41,10 @@ def parsed(text: str) -> tree.File:
 
 @dataclass(frozen=True)
 class Drawn:
-    """A random tree, which a failing law shows as its text.
+    """Random tree, which a failing test shows as text.
 
-    Left to itself, Hypothesis writes out the calls that made the tree, each two or three times to find the best
-    form, and within each those below it again: a tree that is 20 deep takes it hours.
+    By default, Hypothesis formats the calls that created the tree two or three times at each level to find the best
+    layout.  A tree of depth 20 takes hours.
     """
 
     tree: Any
@@ -55,12 +55,12 @@ class Drawn:
 
 
 def drawn(trees: st.SearchStrategy[Any], write: Callable[[Any], str]) -> st.SearchStrategy[Drawn]:
-    """Trees that are shown as what `write` makes of them."""
+    """Trees that are shown as the text of `write`."""
     return trees.map(lambda tree: Drawn(tree, write))
 
 
 def value_of(text: str) -> tree.Expression:
-    """The tree of an expression."""
+    """Tree of an expression."""
     statement = parsed("model m { output %s }" % text).items[0].body[0]  # noqa: UP031 - braces in the text
     assert isinstance(statement, tree.Output)
     return statement.value
