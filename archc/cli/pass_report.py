@@ -10,7 +10,7 @@ from archc.cli.output import Align, heading, table
 if TYPE_CHECKING:
     from archc.analysis.cost import Cost
     from archc.passmanager import Remark
-    from archc.passmanager.run import PassReport
+    from archc.passmanager.report import PassReport
 
 _FIGURES = ("nodes", "parameters", "bytes", "multiply_adds")
 

@@ -41,7 +41,7 @@ def add_parser(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from archc.passmanager import known_passes, load_pass, pass_names
-    from archc.passmanager.spellings import pass_help
+    from archc.passmanager.registry import pass_help
 
     load_plugins(arguments.load)
     if arguments.groups is not None:

@@ -14,8 +14,8 @@ from archc.driver.emitted_programs import TITLES, Files, Programs, without
 from archc.driver.isolation import Ended, isolated
 from archc.driver.tolerance import MANY_DRAWS, Bound, decided, least_bound, measured_bound, quantized
 from archc.ir.graph import Graph
-from archc.passmanager.agreement import largest_error, spreads
 from archc.passmanager.calibration import Calibration
+from archc.passmanager.comparison import largest_error, spreads
 from archc.passmanager.threads import one_thread
 
 if TYPE_CHECKING:

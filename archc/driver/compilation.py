@@ -7,7 +7,7 @@ from pathlib import Path
 
 from archc.diagnostics import Diagnostics
 from archc.ir.graph import Graph
-from archc.passmanager.run import PassReport
+from archc.passmanager.report import PassReport
 from archc.passmanager.sizes import Sizes
 
 

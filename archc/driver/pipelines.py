@@ -18,7 +18,7 @@ from archc.language.syntax.literals import UNITS, quantity
 from archc.language.syntax.parser import parse_pipeline
 from archc.passmanager import Pass, make_pass, pass_names
 from archc.passmanager.order import check_order
-from archc.passmanager.spellings import pass_help
+from archc.passmanager.registry import pass_help
 from archc.types.attributes import AttributeProblem
 from archc.types.tensor_type import DType
 

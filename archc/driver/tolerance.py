@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from archc.ir.graph import Graph, Value
-from archc.passmanager.agreement import largest_error
+from archc.passmanager.comparison import largest_error
 
 if TYPE_CHECKING:
     import torch

@@ -68,6 +68,6 @@ def _load(name: str, entry: EntryPoint) -> type[Operator]:
         raise error(
             "operator-not-loadable",
             f"the operator `{name}` cannot be loaded from `{entry.value}`: {reason}",
-            help="install the package that has it again, or remove it",
+            help="reinstall its package, or remove it",
         )
     return OPERATORS[name]

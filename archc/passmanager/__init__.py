@@ -1,6 +1,6 @@
-"""Passes: what they are, how they are found, run, verified and measured.
+"""Passes: the base class, discovery, order, execution, verification and measurement.
 
-A pass is a frozen dataclass; its fields are its options.  The manager runs a pipeline of them over a graph.
+A pass is a frozen dataclass; its fields are its options.  `run_passes` runs a pipeline of them over a graph.
 """
 
 from archc.passmanager.base import FLOAT_WEIGHTS, UNDIVIDED, Context, Pass, Preserves, Remark, select

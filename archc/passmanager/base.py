@@ -1,54 +1,52 @@
-"""What a pass is, what it is given, and what it says of what it did."""
+"""The base class of passes, the context that a pass runs in, and its remarks on layers."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from archc.analysis.devices import Devices
 from archc.diagnostics import Diagnostics
 from archc.ir.graph import Graph, Node
 from archc.ir.rewriter import Rewriter
 from archc.ir.selector import Selector
+from archc.passmanager.calibration import Calibration
 from archc.types.attributes import arguments_text
 
-if TYPE_CHECKING:
-    from archc.passmanager.calibration import Calibration
-
 Preserves = Literal["exact", "rounding", "approximate"]
-"""What a pass promises: the same outputs to the bit, up to rounding, or up to an error that is measured."""
+"""Guarantee of a pass: equal outputs, outputs equal up to rounding, or outputs with a measured error."""
 
 UNDIVIDED = "one undivided graph"
-"""A state that `Pass.needs` and `Pass.ends` may name: all of the model can be rewritten at once."""
+"""A state for `Pass.needs` and `Pass.ends`: the model is not divided into stages."""
 FLOAT_WEIGHTS = "float weights"
-"""Another one: weights are floats as they are, so that changing them loses nothing."""
+"""A state for `Pass.needs` and `Pass.ends`: no weight is quantized."""
 
 REGISTERED: dict[str, type[Pass]] = {}
-"""The passes that this process has defined, by name."""
+"""Passes defined in this process, by name."""
 
 
 @dataclass(frozen=True)
 class Pass(ABC):
-    """The base of all passes.
+    """Base class of passes.
 
-    A subclass is a frozen dataclass: its fields, declared with `attribute`, are the options.  Its docstring is what
-    `archc passes NAME` shows.  Defining the class makes it known to this process; an entry point of the group
-    `archc.passes` makes it known to every run of archc.
+    A subclass is a frozen dataclass: its fields, declared with `attribute`, are the options.  `archc passes NAME` shows
+    its docstring.  A class definition registers the pass in the process; an entry point of the group `archc.passes`
+    registers it in every run of archc.
     """
 
     name: ClassVar[str] = ""
-    """The name in pipelines; by default the class's, in lower case."""
+    """Name in pipelines; by default the name of the class in lower case."""
     preserves: ClassVar[Preserves] = "exact"
     needs: ClassVar[tuple[str, ...]] = (UNDIVIDED,)
-    """The states in which the pass must find the graph: `UNDIVIDED`, `FLOAT_WEIGHTS`, or others in a few words."""
+    """States of the graph that the pass needs: `UNDIVIDED`, `FLOAT_WEIGHTS`, or others in a few words."""
     ends: ClassVar[tuple[str, ...]] = ()
-    """The states that are over once it ran.  A pipeline in which a later pass needs one of them is refused."""
+    """States that the pass ends.  A pipeline in which a later pass needs one of them is refused."""
     effective_with: ClassVar[Mapping[str, tuple[str, tuple[Any, ...]]]] = {}
-    """The options that have an effect only with some values of another one: its name, and these values."""
+    """Options that have an effect only with some values of another option: its name, and these values."""
     example: ClassVar[str] = ""
-    """A pipeline that uses it, for `archc passes`."""
+    """A pipeline with the pass, for `archc passes`."""
 
     def __init_subclass__(cls, **kwargs: Any):
         super().__init_subclass__(**kwargs)
@@ -57,11 +55,11 @@ class Pass(ABC):
         REGISTERED[cls.name] = cls
 
     def check(self) -> None:
-        """Raise an `AttributeProblem` for options that do not go together; nothing by default."""
+        """Raise an `AttributeProblem` for contradictory options; by default there are none."""
 
     @abstractmethod
     def run(self, graph: Graph, context: Context) -> None:
-        """Rewrite the graph, and remark on every layer that was rewritten or left alone."""
+        """Rewrite the graph, and remark on every layer that was or could have been rewritten."""
 
     def __str__(self) -> str:
         arguments = ", ".join(arguments_text(self))
@@ -70,10 +68,10 @@ class Pass(ABC):
 
 @dataclass(frozen=True, slots=True)
 class Remark:
-    """A remark of a pass on one layer: `rewrote` it, `left` it alone (the message says why), or just a `note`.
+    """A remark of a pass on one layer: it was rewritten, left unchanged for a reason, or has a note.
 
     Attributes:
-        applicable: False for a layer that the pass leaves alone whatever is selected, so that `keep` has no effect.
+        applicable: False for a layer that the pass never rewrites, so that `keep` has no effect on it.
     """
 
     kind: Literal["rewrote", "left", "note"]
@@ -83,20 +81,21 @@ class Remark:
     applicable: bool = True
 
     def to_json(self) -> dict[str, Any]:
+        """JSON object of the remark."""
         return {"kind": self.kind, "layer": self.layer, "message": self.message, "figures": dict(self.figures)}
 
 
 @dataclass
 class Context:
-    """What a pass is given beside the graph.
+    """Surrounding data of a pass.
 
     Attributes:
-        rewriter: through which it changes the graph.
-        calibration: inputs to run the graph on.
-        devices: the machines that the file describes, by name.
-        sizes: a value for each symbolic size, at which a pass counts costs.
-        diagnostics: takes warnings, which the user sees without asking for remarks.
-        remarks: what the pass said.
+        rewriter: the only way to change the graph.
+        calibration: inputs on which the graph can run.
+        devices: the machines declared in the file, by name.
+        sizes: a value for each symbolic size, at which costs are counted.
+        diagnostics: collects warnings, which are always shown.
+        remarks: the remarks so far, which `--explain` shows.
     """
 
     rewriter: Rewriter
@@ -107,19 +106,19 @@ class Context:
     remarks: list[Remark] = field(default_factory=list)
 
     def rewrote(self, layer: str | Node, message: str, **figures: float | int | str) -> None:
-        """Say that a layer was rewritten, and what came of it."""
+        """Remark that a layer was rewritten."""
         self._remark("rewrote", layer, message, figures)
 
     def left(self, layer: str | Node, reason: str, **figures: float | int | str) -> None:
-        """Say that a layer was left alone, and why."""
+        """Remark that a layer was left unchanged, with the reason."""
         self._remark("left", layer, reason, figures)
 
     def inapplicable(self, layer: str | Node, reason: str) -> None:
-        """Say that a layer was left alone, and would be even if it alone were selected, and why."""
+        """Remark that the pass never rewrites such a layer, with the reason."""
         self.remarks.append(Remark("left", _title(layer), reason, applicable=False))
 
     def note(self, layer: str | Node, message: str, **figures: float | int | str) -> None:
-        """Say something else of a layer."""
+        """Add a note on a layer."""
         self._remark("note", layer, message, figures)
 
     def _remark(
@@ -137,7 +136,7 @@ def _title(layer: str | Node) -> str:
 
 
 def select(graph: Graph, on: str | tuple[str, ...] | None, keep: str | tuple[str, ...] | None) -> Callable[[str], bool]:
-    """Which layers a pass may touch: those that `on` selects (all without it) less those that `keep` does.
+    """Predicate of the layers that a pass may rewrite: those that `on` selects, by default all, except `keep`.
 
     Raises:
         SelectorError: a glob matches no layer.

@@ -1,4 +1,4 @@
-"""The inputs that passes run a graph on: a user's calibration data, or seeded random ones."""
+"""Inputs on which passes run a graph: calibration data of the user, or seeded random inputs."""
 
 from __future__ import annotations
 
@@ -8,32 +8,37 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from archc.diagnostics import Diagnostics, did_you_mean, error
+from archc.diagnostics import ArchcError, Diagnostics, did_you_mean, error
+from archc.interpreter.sample_inputs import size_minimums
+from archc.ir.given_sizes import settings_text, size_names
 from archc.ir.graph import Graph, Value
-from archc.passmanager.failures import failed_run
-from archc.types.dims import as_symbol, symbols
+from archc.types.dims import as_symbol, evaluate, symbols
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    from archc.passmanager.base import Pass
+    from archc.interpreter.evaluate import NodeFailure
 
 BATCH = 32
+"""Samples in a batch."""
 MAXIMUM_SAMPLES = 512
+"""Limit on the samples that are used."""
+_LARGEST_SIZE = 4096
+"""Exclusive limit on the sizes that are tried in the search for one that is large enough."""
 
 
 class Calibration:
-    """Inputs by name, cut into batches.
+    """Inputs by name, in batches.
 
     Args:
-        graph: for which inputs they are; its inputs must stay what they are.
-        arrays: real data, samples along the first axis; None for random inputs.
-        seed: of the random inputs.
-        trained: whether the weights are a user's, of which measurements on random inputs say little.
+        graph: the graph that takes the inputs; passes must not change its inputs.
+        arrays: data of the user, samples along the first axis; None for random inputs.
+        seed: seed of the random inputs.
+        trained: True for weights of the user, for which measurements on random inputs are unreliable.
 
     Attributes:
-        asked: True once a pass has read the samples; reset it to False before a pass to learn whether that pass does.
+        asked: True after a pass has read the samples; set it to False before a pass to detect a read.
     """
 
     def __init__(
@@ -47,12 +52,12 @@ class Calibration:
 
     @property
     def real(self) -> bool:
-        """Whether the inputs are a user's data."""
+        """True for data of the user."""
         return self._arrays is not None
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]] | None:
-        """The shapes of a user's data by input name; None for random inputs, whose sizes mean nothing."""
+        """Shapes of the user's data by input name; None for random inputs, whose sizes are arbitrary."""
         return None if self._arrays is None else {name: array.shape for name, array in self._arrays.items()}
 
     @property
@@ -73,10 +78,10 @@ class Calibration:
 
     @property
     def _batched(self) -> bool:
-        """Whether one size is the first axis of every input, and of that alone, so that batches can be cut.
+        """True if one symbol is the first size of every input and no other size, so that samples are independent.
 
-        An input without axes has one value for all samples.
-        They cannot where an operator needs so many places along it: it looks at samples side by side.
+        An input without axes has one value for all samples.  An operator with a minimum on that size combines samples,
+        so the inputs are not divided.
         """
         from archc.interpreter.sample_inputs import symbol_minimums
 
@@ -92,7 +97,7 @@ class Calibration:
         import torch
 
         dtypes = {value.name or "": getattr(torch, value.type.dtype.torch) for value in self._graph.inputs}
-        # Numpy has no bf16 that PyTorch would take, and bf16 inputs come as f32.
+        # PyTorch accepts no bf16 arrays of numpy, so bf16 inputs are f32 arrays.
         tensors = {name: torch.from_numpy(array).to(dtypes[name]) for name, array in self.arrays.items()}
         if not self._batched:
             yield tensors
@@ -130,10 +135,10 @@ class Calibration:
 def read_calibration(graph: Graph, data: str | Path | Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Calibration data for a graph's inputs: from an .npz file, or arrays by input name, checked.
 
-    Floats and integers are converted to the input's own dtype where nothing is lost but precision.
+    Floats and integers are converted to the dtype of the input; only precision may be lost.
 
     Raises:
-        ArchcError: an input without data, data for no input, or data of another kind, rank or shape.
+        ArchcError: an input has no data, an array belongs to no input, or an array has a wrong kind, rank or shape.
     """
     from archc.interpreter.evaluate import bind_sizes
     from archc.weights.npz import load_npz_arrays
@@ -146,7 +151,7 @@ def read_calibration(graph: Graph, data: str | Path | Mapping[str, np.ndarray]) 
             inputs = ", ".join(f"`{own}`" for own in names)
             raise error(
                 "calibration-surplus",
-                f"{where} has an array `{name}`, and the model no such input",
+                f"{where} has an array `{name}`, but the model has no such input",
                 help=did_you_mean(name, names) or f"the inputs are {inputs}",
             )
     arrays = {}
@@ -156,7 +161,7 @@ def read_calibration(graph: Graph, data: str | Path | Mapping[str, np.ndarray]) 
             raise error(
                 "calibration-missing",
                 f"{where} has no array `{name}`",
-                help=f"save one of {value.type} with numpy.savez({name}=...)",
+                help=f"save an array of type {value.type} with numpy.savez({name}=...)",
             )
         arrays[name] = _converted(given[name], value, where)
         if not arrays[name].size:
@@ -169,7 +174,7 @@ def read_calibration(graph: Graph, data: str | Path | Mapping[str, np.ndarray]) 
         sizes = bind_sizes(graph, {name: array.shape for name, array in arrays.items()})
     except ValueError as mismatch:
         raise error(
-            "calibration-shape", f"{where}: {mismatch}", help="give arrays of the shapes that the model takes"
+            "calibration-shape", f"{where}: {mismatch}", help="give arrays with the shapes of the inputs"
         ) from None
     for value in graph.inputs:
         _check_range(graph, value, arrays[value.name or ""], sizes, where)
@@ -177,10 +182,10 @@ def read_calibration(graph: Graph, data: str | Path | Mapping[str, np.ndarray]) 
 
 
 def warn_of_constant(arrays: Mapping[str, np.ndarray], diagnostics: Diagnostics) -> None:
-    """Warn of constant calibration data, which say nothing of real inputs.
+    """Warn of constant calibration data, which do not represent real inputs.
 
-    Integers and masks may be constant, as all samples may have one length, so these are reported only where all inputs
-    are constant.
+    Integers and masks may be constant, since all samples may have one length; they are reported only if all inputs are
+    constant.
     """
     import numpy as np
 
@@ -192,18 +197,8 @@ def warn_of_constant(arrays: Mapping[str, np.ndarray], diagnostics: Diagnostics)
             diagnostics.warn(
                 "constant-calibration",
                 f"every element of `{name}` in the calibration data is {array.flat[0]}",
-                help="give inputs that the model will see: ranges and errors measured on these mean nothing",
+                help="give representative inputs: ranges and errors measured on constants are meaningless",
             )
-
-
-def warn_of_random(calibration: Calibration, step: Pass, diagnostics: Diagnostics) -> None:
-    """Warn of a pass that measured trained weights on random inputs."""
-    if calibration.asked and calibration.trained and not calibration.real:
-        diagnostics.warn(
-            "random-calibration",
-            f"the pass `{step}` ran the model on random inputs to measure it, and the weights are trained",
-            help="give inputs that the model will see: `--calib FILE`, an .npz file with an array for each input",
-        )
 
 
 def _check_range(graph: Graph, value: Value, array: np.ndarray, sizes: Mapping[str, int], where: str) -> None:
@@ -220,8 +215,8 @@ def _check_range(graph: Graph, value: Value, array: np.ndarray, sizes: Mapping[s
         raise error(
             "calibration-range",
             f"{where}: `{value.name}` holds integers from {least} to {most},"
-            f" and the model takes those from {accepted.start} to {accepted.stop - 1}",
-            help="give data of this model, or make room in it, such as more rows in an `embedding`",
+            f" but the model accepts integers from {accepted.start} to {accepted.stop - 1}",
+            help="give data of this model, or enlarge it: more rows in the `embedding`, for instance",
         )
 
 
@@ -233,31 +228,31 @@ def _converted(array: np.ndarray, value: Value, where: str) -> np.ndarray:
     wanted = numpy_dtype(value.type.dtype.value)
     if value.type.dtype.value == "bf16":
         wanted = np.dtype(np.float32)
-    if name_of_numpy(array.dtype) == "bf16":  # no float type of numpy's own
+    if name_of_numpy(array.dtype) == "bf16":  # not a subtype of np.floating
         array = array.astype(np.float32)
     floats = np.issubdtype(array.dtype, np.floating) and value.type.dtype.floating
     integers = np.issubdtype(array.dtype, np.integer) and value.type.dtype.integral
     if not (floats or integers or array.dtype == wanted):
         raise error(
             "calibration-dtype",
-            f"{where}: `{value.name}` is {array.dtype}, and the input is {value.type}",
+            f"{where}: `{value.name}` is {array.dtype}, but the input is {value.type}",
             help=f"convert it with numpy: `{value.name}.astype({wanted.name!r})`",
         )
     if floats and not is_finite(array):
         raise error(
             "calibration-not-finite",
             f"{where}: `{value.name}` holds a NaN or an infinity",
-            help="leave out the samples that have one: no range of integers covers them",
+            help="remove the samples with one: no quantization range covers them",
         )
     with np.errstate(over="ignore"):
         converted = np.asarray(array, wanted, order="C")
-    # PyTorch converts from f32 to bf16 later, and that may overflow as well.
+    # PyTorch converts from f32 to bf16 later, which may overflow as well.
     stored = converted.astype(numpy_dtype("bf16")) if value.type.dtype.value == "bf16" else converted
     if floats and not is_finite(stored):
         raise error(
             "calibration-not-finite",
             f"{where}: `{value.name}` holds {_most_extreme(array)}, which overflows {value.type.dtype}",
-            help=f"leave out the samples that {value.type.dtype} cannot hold, or scale the data",
+            help=f"remove the samples that overflow {value.type.dtype}, or scale the data",
         )
     return converted
 
@@ -265,3 +260,41 @@ def _converted(array: np.ndarray, value: Value, where: str) -> np.ndarray:
 def _most_extreme(array: np.ndarray) -> str:
     least, most = array.min(), array.max()
     return f"{most if abs(most) >= abs(least) else least:.5g}"
+
+
+def failed_run(graph: Graph, failure: NodeFailure, real: bool) -> ArchcError:
+    """Error for a node that cannot run: the layer, the sizes of its operands, and a way out.
+
+    Args:
+        real: True for data of the user, False for random inputs.
+    """
+    node = failure.node
+    operands = " and ".join("×".join(map(str, shape)) or "a single number" for shape in failure.shapes)
+    sizes = {name: size for name, size in failure.sizes.items() if name in size_names(graph)}
+    notes = [f"its operands are {operands}"] if operands else []
+    if sizes:
+        notes.append(f"the inputs have {settings_text(sizes)}")
+    larger = settings_text(_large_enough(graph, sizes))
+    if larger and real:
+        help = f"give larger samples with `--calib`: at least {larger}"
+    elif larger:
+        help = f"for passes, give samples with `--calib`: at least {larger}; without passes, use `--no-check`"
+    elif real:
+        help = "give samples on which the model runs with `--calib`, or omit `--calib` for random inputs"
+    else:
+        help = "for passes, give samples with `--calib` on which the model runs; without passes, use `--no-check`"
+    what = "the calibration data" if real else "seeded random inputs"
+    message = f"{node.title} cannot run on {what}: {failure.reason}"
+    return error("calibration-failed", message, node.span, notes, help)
+
+
+def _large_enough(graph: Graph, sizes: Mapping[str, int]) -> dict[str, int]:
+    """The smallest value of one size with which the model runs, with all others unchanged; empty if there is none."""
+    needed = size_minimums(graph)
+    missing = [(dim, least) for dim, least in needed if evaluate(dim, sizes=sizes) < least]
+    for name in sizes if missing else ():
+        for size in range(sizes[name] + 1, _LARGEST_SIZE):
+            trial = {**sizes, name: size}
+            if all(evaluate(dim, sizes=trial) >= least for dim, least in (*missing, *needed)):
+                return {name: size}
+    return {}

@@ -1,7 +1,7 @@
-"""Whether the passes of a pipeline can run in the order that it has, and in which order they could.
+"""The order of passes in a pipeline: detection of a wrong order, and a correct one.
 
-A pass says in which states it must find the graph (`Pass.needs`), and which are over once it ran (`Pass.ends`).  That
-is all: no pass knows another one.
+A pass declares the states of the graph that it needs (`Pass.needs`) and those that it ends (`Pass.ends`).  No pass
+refers to another one.
 """
 
 from __future__ import annotations
@@ -18,39 +18,39 @@ class Misplaced:
     """A pass that comes too late.
 
     Attributes:
-        position: its place in the pipeline.
-        ended_by: the place of the pass before it that ended a state which it needs.
+        position: its position in the pipeline.
+        ended_by: position of the earlier pass that ended a state which it needs.
         state: that state.
-        mended: all passes in an order that will do, or None where there is none.
+        reordered: all passes in a correct order, or None if there is none.
     """
 
     position: int
     ended_by: int
     state: str
-    mended: tuple[Pass, ...] | None
+    reordered: tuple[Pass, ...] | None
 
 
 def check_order(passes: Sequence[Pass], spans: Sequence[Span] = ()) -> None:
     """Refuse a pipeline in which a pass comes too late.
 
     Args:
-        spans: where the text has each pass, if a text has them.
+        spans: the place of each pass in the text, if there is one.
 
     Raises:
-        ArchcError: `pass-order`, with an order that will do, where there is one.
+        ArchcError: the order is wrong (`pass-order`); the help has a correct one, if there is one.
     """
     found = misplaced(passes)
     if found is None:
         return
     late, early = passes[found.position], passes[found.ended_by]
     notes = [Note(f"`{early}` is here", spans[found.ended_by])] if spans else []
-    if found.mended is not None:
-        way = f"write `{' -> '.join(map(str, found.mended))}`"
+    if found.reordered is not None:
+        way = f"write `{' -> '.join(map(str, found.reordered))}`"
     else:
-        way = "no order will do: leave one of the two out"
+        way = "no order works: remove one of the two"
     raise error(
         "pass-order",
-        f"`{late.name}` needs {found.state}, and `{early.name}` before it puts an end to that",
+        f"`{late.name}` needs {found.state}, and `{early.name}` before it ends that state",
         spans[found.position] if spans else None,
         notes,
         way,
@@ -58,24 +58,24 @@ def check_order(passes: Sequence[Pass], spans: Sequence[Span] = ()) -> None:
 
 
 def misplaced(passes: Sequence[Pass]) -> Misplaced | None:
-    """The first pass of a pipeline that comes too late; None where the order is right."""
+    """The first pass that comes too late; None if the order is correct."""
     ended: dict[str, int] = {}
     for position, step in enumerate(passes):
         for state in step.needs:
             if state in ended:
-                return Misplaced(position, ended[state], state, _mended(passes))
+                return Misplaced(position, ended[state], state, _reordered(passes))
         for state in step.ends:
             ended.setdefault(state, position)
     return None
 
 
-def _mended(passes: Sequence[Pass]) -> tuple[Pass, ...] | None:
-    """The passes, each after those that need what it ends, and otherwise where they were."""
+def _reordered(passes: Sequence[Pass]) -> tuple[Pass, ...] | None:
+    """The passes in an order in which each comes after those that need a state which it ends; otherwise unchanged."""
     found: dict[int, None] = {}
     waiting: set[int] = set()
 
     def place(position: int) -> bool:
-        """Put a pass in its place, after those that must come before it; whether that can be done."""
+        """Append a pass after those that must come before it; return False if there is a cycle."""
         if position in found:
             return True
         if position in waiting:

@@ -1,24 +1,49 @@
-"""Which passes there are, and a pass from its name and options.
+"""The registry of passes: their names, a pass from its name and options, and help for unknown names.
 
-`importlib.metadata` takes long to import, and is imported where it is used: most texts that are checked name no pass.
+`importlib.metadata` is slow to import and needed by few texts, so functions import it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from archc.diagnostics import error
+from archc.diagnostics import did_you_mean, error, squashed
 from archc.passmanager.base import REGISTERED, Pass
-from archc.passmanager.spellings import pass_help
 from archc.types.attributes import AttributeProblem, bind
 
 GROUP = "archc.passes"
-"""The entry-point group in which packages announce their passes."""
+"""The entry-point group of passes in other packages."""
+
+_QUANT = "write `quant`"
+_WEIGHTS_ONLY = 'write `quant(scheme = "weight")`'
+_LOWRANK = "write `lowrank(energy = 0.95)`"
+_PRUNE = "write `prune(0.5)`, for the share of the weights to mask"
+_CHANNELS = 'write `prune(0.5, scheme = "channel")`'
+_FOLD = "write `fold`"
+_SIMPLIFY = "write `simplify`"
+_PARTITION = "write `partition(2)`, for the number of stages"
+_NONE = "leave it out: without passes the model is compiled as it is written"
+
+_FOREIGN_NAMES = {
+    **dict.fromkeys(("quantize", "quantization", "quantise", "int8", "ptq", "static_quant", "qdq"), _QUANT),
+    "dynamic_quant": 'write `quant(scheme = "dynamic")`',
+    "quantize_dynamic": 'write `quant(scheme = "dynamic")`',
+    **dict.fromkeys(("weight_only", "w8", "w8a16", "quantize_weights"), _WEIGHTS_ONLY),
+    **dict.fromkeys(("svd", "factorize", "low_rank", "decompose", "rank"), _LOWRANK),
+    **dict.fromkeys(("sparsify", "sparsity", "sparse", "pruning", "mask", "magnitude"), _PRUNE),
+    **dict.fromkeys(("structured", "channel", "channels", "slim", "channel_pruning"), _CHANNELS),
+    **dict.fromkeys(("fuse", "fusion", "fuse_bn", "fold_bn", "batch_norm", "constant_folding", "folding"), _FOLD),
+    **dict.fromkeys(("optimize", "optimise", "cse", "dce", "dead_code", "simplification", "cleanup"), _SIMPLIFY),
+    **dict.fromkeys(("split", "shard", "pipeline", "stages", "parallel", "divide"), _PARTITION),
+    **dict.fromkeys(("none", "null", "default"), _NONE),
+}
+"""Names of passes in other tools, with the text to write instead; case and underscores are ignored."""
+_BY_SQUASHED = {squashed(name): told for name, told in _FOREIGN_NAMES.items()}
 
 
 def pass_names() -> list[str]:
-    """The names of all passes; none of them is imported for it."""
+    """Names of all passes; none is imported."""
     from importlib.metadata import entry_points
 
     return sorted({*REGISTERED, *(entry.name for entry in entry_points(group=GROUP))})
@@ -34,7 +59,7 @@ def known_passes() -> dict[str, type[Pass]]:
 
 
 def load_pass(name: str) -> type[Pass]:
-    """One of `pass_names`; what is broken in others does no harm.
+    """Load a pass by name; errors in other passes have no effect.
 
     Raises:
         ArchcError: it cannot be imported (`pass-not-loadable`).
@@ -44,7 +69,7 @@ def load_pass(name: str) -> type[Pass]:
     if name in REGISTERED:
         return REGISTERED[name]
     for entry in entry_points(group=GROUP, name=name):
-        reason = "defining it gives no pass of that name"
+        reason = "its module defines no pass of that name"
         try:
             entry.load()
         except (ImportError, AttributeError) as failure:
@@ -53,16 +78,16 @@ def load_pass(name: str) -> type[Pass]:
             raise error(
                 "pass-not-loadable",
                 f"the pass `{name}` cannot be loaded from `{entry.value}`: {reason}",
-                help="install the package that has it again, or remove it",
+                help="reinstall its package, or remove it",
             )
     return REGISTERED[name]
 
 
 def make_pass(name: str, positional: Sequence[Any] = (), named: Mapping[str, Any] | None = None) -> Pass:
-    """A pass by name with its options.
+    """Construct a pass from its name and options.
 
     Raises:
-        AttributeProblem: an unknown pass (code `unknown-pass`), or options that do not fit.
+        AttributeProblem: the pass is unknown (code `unknown-pass`), or an option does not fit.
         ArchcError: it cannot be imported (`pass-not-loadable`).
     """
     # Reading the entry points takes milliseconds, and a pipeline may have a thousand passes.
@@ -71,3 +96,14 @@ def make_pass(name: str, positional: Sequence[Any] = (), named: Mapping[str, Any
     made = bind(load_pass(name), f"`{name}`", positional, named or {}, "option")
     made.check()
     return made
+
+
+def pass_help(name: str, known: Iterable[str]) -> str:
+    """Help for the unknown name of a pass.
+
+    Args:
+        known: the names of passes, and of the pipelines of a file.
+    """
+    names = list(known)
+    answer = _BY_SQUASHED.get(squashed(name)) or did_you_mean(name, names)
+    return answer or f"the passes are {', '.join(f'`{one}`' for one in names)}"

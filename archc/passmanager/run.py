@@ -1,29 +1,28 @@
-"""Running a pipeline of passes over a graph.
+"""Execution of a pipeline of passes over a graph.
 
-The graph is verified after each, the error at the outputs measured, and the remarks collected: what was rewritten,
-and what was left alone and why.
+After each pass the graph is verified, the error at the outputs is measured, and the remarks on layers are collected.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from archc.analysis.cost import Cost, cost
+from archc.analysis.cost import cost
 from archc.analysis.devices import Devices
 from archc.diagnostics import ArchcError, Diagnostics, error, silent
 from archc.ir.graph import Graph
 from archc.ir.rewriter import Rewriter
 from archc.ir.selector import LONGEST, SelectorError
 from archc.ir.verifier import InvalidGraph, verify
-from archc.passmanager.agreement import largest_error
-from archc.passmanager.base import Context, Pass, Preserves, Remark, select
-from archc.passmanager.calibration import Calibration, warn_of_random
-from archc.passmanager.idle import warn_of_idle, warn_of_options
+from archc.passmanager.base import Context, Pass, Remark, select
+from archc.passmanager.calibration import Calibration
+from archc.passmanager.comparison import largest_error
+from archc.passmanager.effect_warnings import warn_of_idle, warn_of_options, warn_of_random
 from archc.passmanager.order import check_order
+from archc.passmanager.report import PassReport
 from archc.passmanager.sizes import choose_sizes
 from archc.passmanager.threads import one_thread
 from archc.types.attributes import AttributeProblem
@@ -31,41 +30,6 @@ from archc.types.tensor_type import TensorType
 
 if TYPE_CHECKING:
     from archc.weights.tensor import LazyTensor
-
-
-@dataclass(frozen=True)
-class PassReport:
-    """What one pass did.
-
-    Attributes:
-        error: relative error at the outputs against the graph before this pass; total_error: against the graph
-            before the first pass.  Both are ‖y' - y‖₂ / ‖y‖₂, the largest over the outputs; for integer outputs
-            the fraction of elements that differ.  Infinite (null in JSON) where a pass made a NaN or an infinity.
-    """
-
-    text: str
-    preserves: Preserves
-    before: Cost
-    after: Cost
-    error: float
-    total_error: float
-    remarks: tuple[Remark, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "pass": self.text,
-            "preserves": self.preserves,
-            "before": self.before.to_json(),
-            "after": self.after.to_json(),
-            "error": _finite(self.error),
-            "total_error": _finite(self.total_error),
-            "remarks": [remark.to_json() for remark in self.remarks],
-        }
-
-
-def _finite(error: float) -> float | None:
-    """JSON has no infinity."""
-    return error if math.isfinite(error) else None
 
 
 def run_passes(
@@ -77,18 +41,17 @@ def run_passes(
     sizes: Mapping[str, int] | None = None,
     diagnostics: Diagnostics | None = None,
 ) -> Iterator[PassReport]:
-    """Run passes over a graph, in place; gives the report of each as it ends.
+    """Run passes over a graph, in place, and yield the report of each.
 
     Args:
         progress: called with a pass's text before it runs.
-        devices: the machines that passes may name.
+        devices: machines by name, to which options of passes refer.
         sizes: the symbolic sizes at which costs are counted; by default those of the calibration data.
-        diagnostics: takes the warnings.
+        diagnostics: collects the warnings.
 
     Raises:
-        ArchcError: options that do not go together, or an order that makes no sense, before anything runs; a
-            selector matches nothing, a pass broke the graph, or made weights or outputs infinite or NaN
-            (`pass-not-finite`).
+        ArchcError: before any pass runs, for contradictory options or a wrong order; later, if a selector matches
+            nothing, a pass breaks the graph, or weights or outputs become infinite or NaN (`pass-not-finite`).
     """
     _admit(passes)
     if passes:  # later passes may select layers that earlier ones make
@@ -120,7 +83,7 @@ def run_passes(
 
 
 def _run(graph: Graph, step: Pass, context: Context) -> tuple[Remark, ...]:
-    """Run one pass, clear away what it left unused, and verify the graph; returns what it remarked."""
+    """Run one pass, remove dead nodes and weights, verify the graph, and return the remarks."""
     import numpy as np
 
     interface = _interface(graph)
@@ -131,7 +94,7 @@ def _run(graph: Graph, step: Pass, context: Context) -> tuple[Remark, ...]:
     except SelectorError as problem:
         raise _wrong_selector(step, problem) from None
     except Exception as bug:
-        bug.add_note(f"while the pass `{step}` ran")  # for whoever gets it: which of the passes it was
+        bug.add_note(f"while the pass `{step}` ran")  # a traceback does not show which pass ran
         raise
     context.rewriter.remove_unused_nodes()
     context.rewriter.remove_unused_weights()
@@ -157,7 +120,7 @@ def _wrong_selector(step: Pass, problem: SelectorError) -> ArchcError:
 
 
 def _admit(passes: Sequence[Pass]) -> None:
-    """Refuse what cannot run: passes that Python made have not been checked yet."""
+    """Refuse passes that cannot run; those constructed in Python are not checked yet."""
     for step in passes:
         try:
             step.check()
@@ -167,7 +130,7 @@ def _admit(passes: Sequence[Pass]) -> None:
 
 
 def _interface(graph: Graph) -> list[tuple[str, str, TensorType]]:
-    """What a graph takes and gives, in order."""
+    """Kind, name and type of the inputs and outputs of a graph, in order."""
     inputs = [("input", str(value.name), value.type) for value in graph.inputs]
     return inputs + [("output", name, value.type) for name, value in graph.outputs.items()]
 
@@ -184,9 +147,9 @@ def _verify(graph: Graph, step: Pass, interface: list[tuple[str, str, TensorType
 
 
 PROMISES = {"exact": 1e-5, "rounding": 0.05}
-"""The error at the outputs beyond which a pass has broken its promise.
+"""Largest error at the outputs of a pass, by what it preserves.
 
-Rounding can turn a comparison round, and what follows from it; but hardly so often.
+Rounding can change the outcome of a comparison, and every value that depends on it, but only for few elements.
 """
 
 
@@ -199,11 +162,10 @@ def _hold_to_promise(step: Pass, change: float) -> None:
 def _refuse_infinite_weights(graph: Graph, step: Pass, made: Collection[str], before: Mapping[str, LazyTensor]) -> None:
     """Refuse stored tensors with a NaN or an infinity that a pass made from finite ones.
 
-    The tensors that a pass replaced or removed count as those that it computed with.  They are read only where there is
-    something to refuse.
+    The tensors that the pass replaced or removed count as its operands.  They are read only if a result is not finite.
 
     Raises:
-        ArchcError: there are such tensors (`pass-not-finite`).
+        ArchcError: a tensor became infinite or NaN (`pass-not-finite`).
     """
     from archc.weights.dtype_conversion import is_finite
 
@@ -225,7 +187,7 @@ def _refuse_infinite(step: Pass, change: float) -> None:
     if not math.isfinite(change):
         raise error(
             "pass-not-finite",
-            f"the pass `{step}` makes outputs infinite or NaN that were not",
+            f"the pass `{step}` makes outputs infinite or NaN that were finite",
             help="leave layers out with `keep`, give calibration data with `--calib`, or leave the pass out",
         )
 
@@ -234,5 +196,5 @@ def _broken(step: Pass, what: str) -> ArchcError:
     return error(
         "pass-broke-graph",
         f"the pass `{step}` {what}",
-        help="this is a bug in the pass; compile without it, or with the passes before it alone",
+        help="this is a bug in the pass; remove it from the pipeline",
     )

@@ -1,4 +1,4 @@
-"""The values of symbolic sizes at which costs are counted: given, read off calibration data, or assumed."""
+"""Values of symbolic sizes at which costs are counted: given, taken from calibration data, or assumed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Sizes:
 
     Attributes:
         values: the sizes by name.
-        assumed: those that neither the user nor calibration data gave; a batch of one sample is not among them.
+        assumed: the sizes that were neither given nor in calibration data, without a batch of one sample.
     """
 
     values: Mapping[str, int] = field(default_factory=dict)
@@ -37,17 +37,17 @@ def choose_sizes(
 ) -> Sizes:
     """The sizes at which a graph's costs are counted.
 
-    A size is taken from `given`, else from calibration data, else it is assumed: the smallest of a few with which every
-    tensor has elements.  The batch, the first axis of an input, is one sample unless it is given.
+    A size is taken from `given`, else from calibration data.  Otherwise it is assumed: the smallest of a few values
+    for which no tensor is empty.  The batch, the first axis of an input, is one sample unless it is given.
 
     Args:
-        given: sizes that the user gave.
+        given: sizes given by the user.
         shapes: the shapes of the calibration data by input name; None without data.
         option: name of the option that gives sizes, for the help.
 
     Raises:
         ArchcError: the model has no such size (`unknown-size`), a size is above its bound (`size-above-bound`),
-            differs from that of the data (`size-conflict`), or leaves a tensor without elements (`size-too-small`).
+            differs from that of the data (`size-conflict`), or makes a tensor empty (`size-too-small`).
     """
     check_sizes(graph, given, option)
     batch = {s.name for value in graph.inputs if value.type.shape and (s := as_symbol(value.type.shape[0]))}
@@ -57,8 +57,8 @@ def choose_sizes(
         if data.get(name, size) != size:
             raise error(
                 "size-conflict",
-                f"`{name}` is {data[name]} in the calibration data, and is given as {size}",
-                help=f"leave `{name}` out of `{option}`, or give calibration data of that size",
+                f"`{name}` is {data[name]} in the calibration data, but {size} was given",
+                help=f"remove `{name}` from `{option}`, or give calibration data of that size",
             )
     known = {**data, **given}
     values = {name: size for name, size in sample_sizes(graph, 1, known).items() if name in size_names(graph)}
@@ -69,10 +69,10 @@ def choose_sizes(
 
 
 def check_data(graph: Graph, sizes: Sizes) -> None:
-    """Refuse calibration data that leave a tensor without elements, where no pass runs the model on them.
+    """Refuse calibration data for which a tensor is empty, if no pass runs the model on them.
 
     Raises:
-        ArchcError: they do (`size-too-small`).
+        ArchcError: a tensor is empty (`size-too-small`).
     """
     empty = first_empty(graph, sizes.values)
     if empty is not None:
@@ -83,15 +83,15 @@ def check_data(graph: Graph, sizes: Sizes) -> None:
 
 
 def larger_sizes(graph: Graph, small: Mapping[str, int], option: str | None = "--sizes") -> str:
-    """Help for sizes that leave a tensor without elements: some within their bounds that do not.
+    """Help for sizes with which a tensor is empty: larger sizes within their bounds.
 
     Args:
-        small: the sizes that leave a tensor without elements; the help has none below them.
-        option: name of the option that gives sizes; None where the calibration data have them.
+        small: the sizes with which a tensor is empty.
+        option: name of the option that gives sizes; None for sizes of calibration data.
     """
     sizes = {name: max(size, small[name]) for name, size in sample_sizes(graph, 1).items() if name in small}
     if first_empty(graph, sizes) is not None:
-        return f"no sizes that were tried leave elements everywhere, such as {settings_text(sizes)}: change the model"
+        return f"a tensor is empty at all sizes that were tried, such as {settings_text(sizes)}: change the model"
     if option is None:
         return f"give calibration data of larger sizes, such as {settings_text(sizes)}"
     return f"give larger ones: `{sizes_option(sizes, option)}`"

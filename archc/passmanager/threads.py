@@ -1,4 +1,4 @@
-"""Computing so that the same input gives the same bytes."""
+"""Computation on one thread, so that equal inputs give equal bytes."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Let PyTorch compute on one thread.
+    """Limit PyTorch to one thread.
 
-    What a sum of floating-point numbers comes to depends on how many threads share it.  Scales that were measured go
-    into the files, so without this what a compilation gives would depend on how many cores it may use.
+    The rounding of a floating-point sum depends on the number of threads.  Measured scales are part of the output, so
+    otherwise the output would depend on the number of cores.
     """
     import torch
 

@@ -21,8 +21,8 @@ from archc.driver.graph_files import write_weights
 from archc.driver.tolerance import FLOORS
 from archc.driver.weight_scaling import scaling_factors, with_factors
 from archc.interpreter.evaluate import values
-from archc.passmanager.agreement import largest_error, spreads
 from archc.passmanager.calibration import Calibration
+from archc.passmanager.comparison import largest_error, spreads
 
 TEXT = "model net { input x: f32[N, 8]  output y = x -> fc1: linear(8) -> relu -> fc2: linear(4) }"
 

@@ -15,8 +15,8 @@ from archc.diagnostics import ArchcError
 from archc.driver.checking import check_agreement
 from archc.driver.emitted_programs import Programs
 from archc.driver.tolerance import FLOORS, disturbed
-from archc.passmanager.agreement import largest_error
 from archc.passmanager.calibration import Calibration
+from archc.passmanager.comparison import largest_error
 from tests.driver.test_checking import DEEP, TEXT
 
 # What magnifies rounding -------------------------------------------------------------------------------------

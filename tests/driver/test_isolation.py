@@ -183,7 +183,7 @@ def test_a_model_above_the_budget_is_checked_only_on_demand(
     assert "errors" in compiled.write(tmp_path)["check"]
     monkeypatch.setattr(budget, name, most)
     reason = compiled.write(tmp_path)["check"]["unchecked"]
-    assert reason.endswith("; `--check` checks it all the same")
+    assert reason.endswith("; `--check` checks it nevertheless")
     assert f"{most:,}" in reason and "at N = 8" in reason
     assert "errors" in compiled.write(tmp_path, check=True)["check"]
     assert compiled.write(tmp_path, check=False)["check"] == {"unchecked": "`--no-check` was given"}
@@ -192,4 +192,4 @@ def test_a_model_above_the_budget_is_checked_only_on_demand(
 def test_what_cannot_be_run_is_unchecked(tmp_path: Path) -> None:
     assert archc.compile(TEXT, weights="none").write(tmp_path)["check"] == {"unchecked": "there are no weights"}
     arch = archc.compile(TEXT).write(tmp_path, emit=("arch",), check=True)["check"]
-    assert arch == {"unchecked": "nothing that was written can be run"}
+    assert arch == {"unchecked": "no emitted file can be run"}

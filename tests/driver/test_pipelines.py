@@ -13,8 +13,8 @@ from archc.compiler import open_module, parse_settings
 from archc.diagnostics import ArchcError, Diagnostics, Source
 from archc.driver.pipelines import check_pipelines, parse_passes
 from archc.passmanager import load_pass, pass_names
-from archc.passmanager.spellings import PASSES as FOREIGN
-from archc.passmanager.spellings import pass_help
+from archc.passmanager.registry import PASSES as FOREIGN
+from archc.passmanager.registry import pass_help
 from archc.types.tensor_type import DType
 
 MODEL = "model m { input x: f32[N, 8]  output y = x -> fc1: linear(8) -> relu -> fc2: linear(4) }\n"

@@ -19,7 +19,7 @@ from archc.codegen import onnx
 from archc.codegen.onnx.runtime import run_session
 from archc.driver.emitted_programs import load_module
 from archc.interpreter.sample_inputs import random_inputs
-from archc.passmanager.agreement import largest_error
+from archc.passmanager.comparison import largest_error
 from archc.weights.dtype_conversion import from_torch, to_torch
 from tests.ops.runtimes import sessions
 

@@ -23,8 +23,8 @@ from archc.driver.pipelines import parse_passes
 from archc.interpreter.evaluate import NodeFailure, evaluate, values
 from archc.ir.graph import Graph, Value
 from archc.passmanager import Pass
-from archc.passmanager.agreement import largest_error
 from archc.passmanager.calibration import Calibration
+from archc.passmanager.comparison import largest_error
 from tests.fuzz import programs
 from tests.fuzz.data import Sizes, bind_scaled_weights, large_sizes, random_inputs, random_sizes
 from tests.fuzz.rounding import Reference, reference, without_small_weights

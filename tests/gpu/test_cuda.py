@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import archc
 from archc.driver.emitted_programs import load_module
 from archc.interpreter.sample_inputs import random_inputs
-from archc.passmanager.agreement import largest_error
+from archc.passmanager.comparison import largest_error
 from tests.specs.siblings import SPECS, sibling
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")

@@ -92,7 +92,7 @@ def test_integers_that_the_model_cannot_look_up() -> None:
     graph = archc.parse("model m { input k: i64[N, T <= 6]  output y = k -> e: embedding(5, 2) }")
     read_calibration(graph, {"k": np.array([[0, 4]])})
     for wrong in ([[0, 5]], [[-1, 0]]):
-        with pytest.raises(ArchcError, match="takes those from 0 to 4"):
+        with pytest.raises(ArchcError, match="accepts integers from 0 to 4"):
             read_calibration(graph, {"k": np.array(wrong)})
     with pytest.raises(ArchcError, match="`T` is at most 6, and is 7 in `k`"):
         read_calibration(graph, {"k": np.zeros((1, 7), np.int64)})
@@ -104,9 +104,9 @@ def test_places_beyond_the_end_of_an_axis() -> None:
     graph = archc.parse(text.format(places="k"))
     data = {"x": np.ones((2, 5)), "k": np.array([0, 4, 4])}
     read_calibration(graph, data)
-    with pytest.raises(ArchcError, match="holds integers from 0 to 5, and the model takes those from 0 to 4"):
+    with pytest.raises(ArchcError, match="holds integers from 0 to 5, but the model accepts integers from 0 to 4"):
         read_calibration(graph, {**data, "k": np.array([0, 4, 5])})
-    with pytest.raises(ArchcError, match="holds integers from 0 to 4, and the model takes those from 0 to 2"):
+    with pytest.raises(ArchcError, match="holds integers from 0 to 4, but the model accepts integers from 0 to 2"):
         read_calibration(archc.parse(text.format(places="k * 2")), data)
     graph = archc.parse(text.format(places="k * k"))
     for calibration in (Calibration(graph, read_calibration(graph, data)), Calibration(graph)):

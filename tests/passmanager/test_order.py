@@ -79,7 +79,7 @@ def test_passes_of_anybody_are_held_to_what_they_say() -> None:
     found = refused([Remembering("a"), Papering("b"), Painting("c")])
     assert (found.code, found.message) == (
         "pass-order",
-        "`test_painting` needs a wall without paper, and `test_papering` before it puts an end to that",
+        "`test_painting` needs a wall without paper, and `test_papering` before it ends that state",
     )
     assert found.help == (
         'write `test_remembering(label = "a") -> test_painting(label = "c") -> test_papering(label = "b")`'
@@ -92,11 +92,11 @@ def test_every_pass_needs_an_undivided_graph_unless_it_says_otherwise() -> None:
     for other in (Remembering("a"), Quant(), LowRank(), Prune(0.5)):
         assert misplaced([other, Splitting("b")]) is None
         found = misplaced([Splitting("b"), other])
-        assert found is not None and found.state == UNDIVIDED and found.mended == (other, Splitting("b"))
+        assert found is not None and found.state == UNDIVIDED and found.reordered == (other, Splitting("b"))
 
 
 def test_where_no_order_will_do_the_help_says_so() -> None:
-    assert refused([Splitting("a"), Splitting("b")]).help == "no order will do: leave one of the two out"
+    assert refused([Splitting("a"), Splitting("b")]).help == "no order works: remove one of the two"
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_what_needs_floats_comes_before_quant(late: str) -> None:
     found = refused(f"quant, {late}")
     assert found.code == "pass-order" and found.span is not None
     assert (
-        found.message == f"`{late.partition('(')[0]}` needs {FLOAT_WEIGHTS}, and `quant` before it puts an end to that"
+        found.message == f"`{late.partition('(')[0]}` needs {FLOAT_WEIGHTS}, and `quant` before it ends that state"
     )
     assert found.span.text == late
     assert found.notes[0].span is not None and found.notes[0].span.text == "quant"
@@ -145,10 +145,10 @@ def test_a_mended_order_is_right_and_is_found_where_there_is_one(passes: list[ar
     if found is None:
         return
     some_order = any(misplaced(order) is None for order in permutations(passes))
-    assert (found.mended is not None) == some_order
-    if found.mended is not None:
-        assert misplaced(found.mended) is None
-        assert sorted(map(repr, found.mended)) == sorted(map(repr, passes))
+    assert (found.reordered is not None) == some_order
+    if found.reordered is not None:
+        assert misplaced(found.reordered) is None
+        assert sorted(map(repr, found.reordered)) == sorted(map(repr, passes))
 
 
 def test_options_of_passes_that_python_made_are_checked() -> None:

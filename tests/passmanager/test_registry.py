@@ -29,7 +29,7 @@ def test_every_announced_pass_has_its_name() -> None:
     [
         ("nothing_of_that_name:Sway", "No module named 'nothing_of_that_name'"),
         ("archc.passes.fold:Sway", "has no attribute 'Sway'"),
-        ("archc.passes.fold:Fold", "defining it gives no pass of that name"),
+        ("archc.passes.fold:Fold", "its module defines no pass of that name"),
     ],
 )
 def test_a_pass_that_is_not_there_is_told(value: str, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,8 +10,8 @@ import torch
 
 import archc
 from archc.diagnostics import ArchcError
-from archc.passmanager.agreement import largest_error
 from archc.passmanager.base import REGISTERED
+from archc.passmanager.comparison import largest_error
 
 TEXT = "model net { input x: f32[N, 8]  output y = x -> fc1: linear(8) -> relu -> fc2: linear(4) }"
 

@@ -29,7 +29,7 @@ from archc.interpreter.sample_inputs import random_inputs
 from archc.ir.graph import Graph
 from archc.language.syntax.formatter import format as format_file
 from archc.language.syntax.parser import parse as parse_syntax
-from archc.passmanager.agreement import largest_error
+from archc.passmanager.comparison import largest_error
 from archc.types.dims import as_symbol
 
 FOLDER = Path(__file__).parent / "architectures"

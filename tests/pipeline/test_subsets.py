@@ -17,7 +17,7 @@ from archc.diagnostics import ArchcError
 from archc.driver.emitted_programs import load_module
 from archc.driver.pipelines import parse_passes
 from archc.interpreter.evaluate import evaluate
-from archc.passmanager.agreement import largest_error
+from archc.passmanager.comparison import largest_error
 from archc.passmanager.order import misplaced
 from benchmarks import digits as job
 

@@ -1,16 +1,13 @@
-"""Warnings of passes, and of their options, that had no effect."""
+"""Warnings of passes and options without effect, and of measurements on random inputs."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 from archc.diagnostics import Diagnostics
 from archc.ir.selector import Selector
 from archc.passmanager.base import Pass
+from archc.passmanager.calibration import Calibration
+from archc.passmanager.report import PassReport
 from archc.types.attributes import attributes, value_text
-
-if TYPE_CHECKING:
-    from archc.passmanager.run import PassReport
 
 
 def warn_of_options(step: Pass, diagnostics: Diagnostics) -> None:
@@ -30,16 +27,16 @@ def warn_of_options(step: Pass, diagnostics: Diagnostics) -> None:
 
 
 def warn_of_idle(step: Pass, report: PassReport, diagnostics: Diagnostics) -> None:
-    """Warn of a pass that changed nothing, else of globs of its `on` and `keep` that had no effect.
+    """Warn of a pass that changed nothing, or of globs in `on` and `keep` without effect.
 
-    A pass makes a remark on every layer that it could rewrite, whether it did or not, so the remarks are the evidence.
+    The remarks show that: a pass remarks on every layer that it could rewrite.
     """
     rewrote = [remark.layer for remark in report.remarks if remark.kind == "rewrote"]
     if not rewrote and report.before == report.after and report.error == 0:
         diagnostics.warn(
             "pass-without-effect",
             f"the pass `{step}` changed nothing",
-            help="`archc compile --explain` says why for each layer",
+            help="`archc compile --explain` shows the reason for each layer",
         )
         return
     possible = [remark.layer for remark in report.remarks if remark.kind != "note" and remark.applicable]
@@ -49,5 +46,15 @@ def warn_of_idle(step: Pass, report: PassReport, diagnostics: Diagnostics) -> No
                 diagnostics.warn(
                     "option-without-effect",
                     f'`{option} = "{glob}"` has no effect: it selects no layer that `{step.name}` {what}',
-                    help="`archc compile --explain` says why for each layer",
+                    help="`archc compile --explain` shows the reason for each layer",
                 )
+
+
+def warn_of_random(calibration: Calibration, step: Pass, diagnostics: Diagnostics) -> None:
+    """Warn of a pass that measured trained weights on random inputs."""
+    if calibration.asked and calibration.trained and not calibration.real:
+        diagnostics.warn(
+            "random-calibration",
+            f"the pass `{step}` measured the model on random inputs, although the weights are trained",
+            help="give representative inputs: `--calib FILE`, an .npz file with an array for each input",
+        )

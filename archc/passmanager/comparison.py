@@ -1,4 +1,4 @@
-"""How far two runs of a model are apart: of the same inputs, or of others."""
+"""Comparison of the outputs of two runs: relative errors, and the spread over different inputs."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ def largest_error(
 ) -> float:
     """The largest relative error over the outputs; see `PassReport`.
 
-    It is infinite where one side has a NaN or an infinity that the other has not.
+    It is infinite if one side has a NaN or an infinity where the other has none.
 
     Args:
-        shares: for each output the part of its size that an error is relative to; all of it by default.
+        shares: the share of each output's norm that errors are relative to; by default 1.
     """
     worst = 0.0
     for name, expected in before.items():
@@ -32,9 +32,10 @@ def largest_error(
 
 
 def spreads(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> dict[str, float]:
-    """How much each output varies over the inputs, relative to its size, by its values for two independent ones.
+    """Spread of each output over the inputs, relative to its norm, estimated from two independent inputs.
 
-    Two independent values of one deviation are √2 of it apart.  For integers it is the share that differs.
+    Two independent values with standard deviation σ differ by √2 σ.  For integer outputs the spread is the share of
+    elements that differ.
     """
     found = {}
     for name, first in one.items():
@@ -56,6 +57,6 @@ def _relative_error(expected: torch.Tensor, actual: torch.Tensor) -> float:
     finite = expected.isfinite()
     same = (actual == expected) | (actual.isnan() & expected.isnan())
     if not bool((same | (finite & actual.isfinite())).all()):
-        return math.inf  # and not NaN, which is smaller than nothing and hides
+        return math.inf  # not NaN, which no comparison finds
     difference, scale = (float(side[finite].norm()) for side in (actual - expected, expected))
     return difference / scale if scale else difference
