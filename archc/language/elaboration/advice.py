@@ -1,18 +1,46 @@
-"""Notes and help for shapes that do not fit: where a tensor comes from, and what would have made it fit."""
+"""Help for operators that do not fit their operands."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from archc.diagnostics import Diagnostics, Span
 from archc.ir.graph import Node, Value
-from archc.operator.base import Operator, OperatorError
-from archc.types.attributes import attributes
+from archc.language.syntax import tree
+from archc.operator.base import FORMULAS, Operator, OperatorError
+from archc.operator.registry import find_operator
+from archc.types.attributes import AttributeInfo, AttributeProblem, attributes
+from archc.types.dims import SymbolicDim
+from archc.types.signature import Index, Pattern, Spread, parse_signature
 from archc.types.tensor_type import TensorType
 
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six")
+
+
 _LONGEST_SEARCH = 200  # nodes; advice must not cost more than the mistake
+
+
+_MANY = 16
+"""Least second argument that is more likely a width than a kernel size or a number of layers."""
+
+
+_LONG_STRIDE = 3
+"""Least third argument that is more likely a kernel size than a stride, if it differs from the second."""
+
+
+_LONGEST_CALL = 60  # characters of a call that a help text repeats
+
+
+_SIGNS = ("+", "-", "*", "/", "%", "<", "<=", "==", "!=")
+
+
+_JOINED = re.compile(r"\s*,?\s*\)\s*(\.|\[|-(?!>)|[+*/%<>]|==|!=)")
+
+
+_LONGEST = 40  # characters of an operand that a help text repeats
 
 
 def describe(value: Value) -> list[str]:
@@ -90,3 +118,282 @@ def help_for_results(value: Any, wanted: int) -> str | None:
             more = "" if len(results) == wanted else f", which gives {len(results)} tensors"
             return f"write `{info.name} = true` in the parentheses of `{node.op.name}`{more}"
     return None
+
+
+# Input sizes ---------------------------------------------------------------------------------------------
+
+
+def input_axis(operator: type[Operator]) -> int | None:
+    """The axis of the first operand that is contracted with the weights; None where there is no such axis."""
+    if not operator.signature:
+        return None
+    signature = parse_signature(operator.signature)
+    owned = _indices(pattern.axes for pattern in signature.operands if pattern.name in operator.parameters)
+    summed = owned - _indices(pattern.axes for pattern in signature.results)
+    data = [pattern for pattern in signature.operands if pattern.name not in operator.parameters]
+    axes = data[0].axes if data else ()
+    for number, axis in enumerate(axes):
+        if _indices([[axis]]) & summed:
+            has_spread = any(isinstance(factor, Spread) for before in axes[:number] for factor in before.factors)
+            return number - len(axes) if has_spread else number
+    return None
+
+
+def _indices(shapes: Any) -> set[Index]:
+    return {factor for axes in shapes for axis in axes for factor in axis.factors if isinstance(factor, Index)}
+
+
+def help_for_arguments(
+    operator: type[Operator],
+    arguments: Sequence[tree.Argument],
+    positional: Sequence[Any],
+    named: Mapping[str, Any],
+    types: Sequence[TensorType],
+) -> str | None:
+    """Help for arguments that do not fit an operator, if they fit without the first of them.
+
+    Args:
+        positional, named: the values of the arguments.
+        types: the types of the operands.
+    """
+    sizes = positional[:2]
+    if not sizes or not types or not all(_is_count(size) for size in sizes):
+        return None
+    axis = input_axis(operator)
+    is_input_size = sizes[0] == _size(types[0], -1 if axis is None else axis)
+    if not is_input_size and (axis is None or len(sizes) == 1):
+        return None
+    if _without_first(operator, positional, named, types) is None:
+        return None
+    return _way_out(operator.name, arguments)
+
+
+def help_for_operands(op: Operator, arguments: Sequence[tree.Argument], types: Sequence[TensorType]) -> str | None:
+    """Help for an operator that does not fit its operands, if it fits without the first of its arguments."""
+    slots = _positional(op, arguments)
+    if len(slots) < 2 or not _begins_with_input_size(op, slots, types):
+        return None
+    values = [getattr(op, info.name) for info in slots]
+    if _without_first(type(op), values, _named(op, arguments), types) is None:
+        return None
+    return _way_out(op.name, arguments)
+
+
+def warn_of_input_size(
+    diagnostics: Diagnostics,
+    op: Operator,
+    arguments: Sequence[tree.Argument],
+    types: Sequence[TensorType],
+    span: Span,
+) -> None:
+    """Warn of an operator that fits its operands, but whose first argument was probably meant as an input size.
+
+    The conditions are a first argument equal to the input size, more positional arguments than are required, and
+    unusual values of these.
+    """
+    slots = _positional(op, arguments)
+    needed = sum(info.required for info in slots)
+    if len(slots) <= needed or not _begins_with_input_size(op, slots, types):
+        return
+    values = [getattr(op, info.name) for info in slots]
+    second, third = values[1], values[2] if len(values) > 2 else None
+    if not _is_count(second) or (third is not None and not _is_count(third)):
+        return
+    if second < _MANY and (third is None or third < _LONG_STRIDE or third == second):
+        return
+    if second == third or _without_first(type(op), values, _named(op, arguments), types) is None:
+        return
+    read = [f"`{info.name}` is {value}" for info, value in zip(slots, values, strict=True)]
+    by_name = ", ".join(f"`{info.name} = {value}`" for info, value in zip(slots[needed:], values[needed:], strict=True))
+    diagnostics.warn(
+        "input-size-first",
+        f"the input of `{op.name}` has size {values[0]} already; here {', '.join(read[:-1])} and {read[-1]}",
+        span,
+        help=f"{_way_out(op.name, arguments)}; if this is meant, write {by_name}",
+    )
+
+
+def _positional(op: Operator, arguments: Sequence[tree.Argument]) -> list[AttributeInfo]:
+    """The attributes that a text gives by position."""
+    count = sum(argument.name is None for argument in arguments)
+    return [info for info in attributes(type(op)) if not info.keyword][:count]
+
+
+def _named(op: Operator, arguments: Sequence[tree.Argument]) -> dict[str, Any]:
+    """The values of the attributes that a text gives by name."""
+    own = {info.name for info in attributes(type(op))}
+    return {argument.name: getattr(op, argument.name) for argument in arguments if argument.name in own}
+
+
+def _begins_with_input_size(op: Operator, slots: Sequence[AttributeInfo], types: Sequence[TensorType]) -> bool:
+    axis = input_axis(type(op))
+    value = getattr(op, slots[0].name)
+    return axis is not None and bool(types) and _is_count(value) and bool(value == _size(types[0], axis))
+
+
+def _size(operand: TensorType, axis: int) -> int | SymbolicDim | None:
+    return operand.shape[axis] if -operand.rank <= axis < operand.rank else None
+
+
+def _without_first(
+    operator: type[Operator], positional: Sequence[Any], named: Mapping[str, Any], types: Sequence[TensorType]
+) -> Operator | None:
+    """The operator of the other arguments, if it fits the operands, else None."""
+    try:
+        op = operator.from_arguments(positional[1:], named)
+    except AttributeProblem:
+        return None
+    try:
+        op.infer(types)
+    except OperatorError as problem:
+        return op if problem.code == "operand-count" else None  # another error, which is reported next
+    return op
+
+
+def _way_out(name: str, arguments: Sequence[tree.Argument]) -> str:
+    first = next(argument for argument in arguments if argument.name is None)
+    others = ", ".join(" ".join(argument.span.text.split()) for argument in arguments if argument is not first)
+    call = f"{name}({others})"
+    return f"leave the input size out: `{call if len(call) <= _LONGEST_CALL else f'{name}(...)'}`"
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+# Tensors among arguments ---------------------------------------------------------------------------------
+
+
+def holds_tensors(value: Any) -> bool:
+    """Return whether the value of an argument is a tensor, or a tuple or list with tensors."""
+    items = value if isinstance(value, tuple | list) else (value,)
+    return any(isinstance(item, Value) for item in items)
+
+
+def as_chain(
+    operator: type[Operator],
+    arguments: Sequence[tree.Argument],
+    tensors: Sequence[tree.Argument],
+    operands: Sequence[Value],
+    span: Span,
+) -> str | None:
+    """Help that writes an operator with tensors among its arguments as a chain.
+
+    Args:
+        tensors: those of the arguments that are tensors, or tuples or lists with tensors.
+        operands: the operands that the operator has already.
+        span: the place of the operator's name.
+    """
+    patterns = _data_patterns(operator)
+    if not patterns:
+        return f"`{operator.name}` takes no tensor: `{operator.example}`" if operator.example else None
+    others = [argument for argument in arguments if argument not in tensors]
+    chain = _formula(operator, arguments, operands) or _reduction(operator, patterns, tensors, others, operands)
+    if chain is None:
+        chain = f"`{_within(_stage(operator, patterns, tensors, others, operands), arguments, span)}`"
+    return f"write {chain}"
+
+
+def _formula(operator: type[Operator], arguments: Sequence[tree.Argument], operands: Sequence[Value]) -> str | None:
+    """Formula for an operator that has a symbol: `x + 1` for `add(x, 1)`."""
+    if operator.formula != "binary" or FORMULAS["binary"].get(operator.symbol) is not operator:
+        return None
+    sides = [value.name or "x" for value in operands] + [_side(argument.value) for argument in arguments]
+    if len(sides) != 2 or any(argument.name is not None for argument in arguments):
+        return None
+    return f"`{sides[0]} {operator.symbol} {sides[1]}`"
+
+
+def _side(node: tree.Expression | tree.SliceExpression) -> str:
+    plain = isinstance(node, tree.Name | tree.Number | tree.MemberExpression | tree.IndexExpression)
+    return _short(node.span) if plain else f"({_short(node.span)})"
+
+
+def _reduction(
+    operator: type[Operator],
+    patterns: Sequence[Pattern],
+    tensors: Sequence[tree.Argument],
+    others: Sequence[tree.Argument],
+    operands: Sequence[Value],
+) -> str | None:
+    """Pairwise operator for a reduction of two tensors: `(x, y) -> maximum` for `max(x, y)`."""
+    pairwise = find_operator(f"{operator.name}imum")
+    if pairwise is None or len(patterns) != 1:
+        return None
+    flowing = _flowing(patterns, tensors, operands, 0)
+    if len(flowing) > 1:
+        return f"`{_tuple(flowing)} -> {pairwise.name}`"
+    if len(others) != 1 or others[0].name is not None:
+        return None
+    number = _short(others[0].span)
+    reduced = f"`{flowing[0]} -> {operator.name}({number})` for an axis"
+    return f"{reduced}, or `{flowing[0]} -> {pairwise.name}(scalar = {number})` for a number"
+
+
+def _stage(
+    operator: type[Operator],
+    patterns: Sequence[Pattern],
+    tensors: Sequence[tree.Argument],
+    others: Sequence[tree.Argument],
+    operands: Sequence[Value],
+) -> str:
+    """Chain for a call with tensors: `(x, y) -> concat(1)` for `concat(x, y, 1)`."""
+    infos = attributes(operator)
+    texts = [_short(argument.span) for argument in others]
+    is_number = len(others) == 1 and others[0].name is None and bool(infos) and all(info.keyword for info in infos)
+    if is_number:  # in the place of an operand, as in `maximum(x, 0)`
+        texts = [f"{infos[0].name} = {texts[0]}"]
+    call = f"{operator.name}({', '.join(texts)})" if texts else operator.name
+    return f"{_tuple(_flowing(patterns, tensors, operands, _required(patterns) - is_number))} -> {call}"
+
+
+def _within(chain: str, arguments: Sequence[tree.Argument], span: Span) -> str:
+    """A chain in place of a call, in parentheses within an expression: arrows bind loosest of all."""
+    text = span.source.text
+    before, behind = text[: span.start].rstrip(), text[arguments[-1].span.end :]
+    joins = before.endswith(_SIGNS) or _JOINED.match(behind)
+    return f"({chain})" if joins else chain
+
+
+def _data_patterns(operator: type[Operator]) -> list[Pattern]:
+    signature = parse_signature(operator.signature)
+    return [pattern for pattern in signature.operands if pattern.name not in operator.parameters]
+
+
+def _flowing(
+    patterns: Sequence[Pattern], tensors: Sequence[tree.Argument], operands: Sequence[Value], required: int
+) -> list[str]:
+    """Operands as texts, in their order: those before the arrow, those by position, and those by name."""
+    names = [pattern.name for pattern in patterns]
+    texts = [value.name or name for value, name in zip(operands, names)]
+    texts += [value.name or "x" for value in operands[len(names) :]]
+    places = {argument: names.index(argument.name) for argument in tensors if argument.name in names}
+    for argument in sorted(tensors, key=lambda one: (one.name is not None, places.get(one, len(names)))):
+        if argument.name is not None:
+            _fill(texts, names[: places.get(argument, required)])
+        texts += _parts(argument.value)
+    _fill(texts, names[:required])
+    return texts
+
+
+def _fill(texts: list[str], names: Sequence[str]) -> None:
+    """Add missing operands to texts: the only given operand again, or the names in the signature."""
+    only = texts[0] if len(texts) == 1 and len(names) > 2 else None
+    texts += [only or name for name in names[len(texts) :]]
+
+
+def _required(patterns: Sequence[Pattern]) -> int:
+    return sum(not pattern.optional for pattern in patterns)
+
+
+def _parts(node: tree.Expression | tree.SliceExpression) -> list[str]:
+    items = node.items if isinstance(node, tree.Tuple | tree.List) else (node,)
+    return [_short(item.span) for item in items]
+
+
+def _tuple(operands: Sequence[str]) -> str:
+    return operands[0] if len(operands) == 1 else f"({', '.join(operands)})"
+
+
+def _short(span: Span) -> str:
+    return span.text if len(span.text) <= _LONGEST and "\n" not in span.text else "..."

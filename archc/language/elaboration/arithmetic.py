@@ -73,7 +73,9 @@ def binary(symbol: str, left: Any, right: Any) -> Any:
     numbers = _is_number(left) and _is_number(right)
     sequences = isinstance(left, (str, tuple, list)) and type(left) is type(right)
     if not (numbers or (sequences and symbol in ("+", "==", "!=")) or symbol in ("==", "!=")):
-        raise ArithmeticProblem("wrong-type", f"`{symbol}` does not apply to {kind(left)} and {kind(right)}")
+        raise ArithmeticProblem(
+            "wrong-type", f"`{symbol}` does not apply to {describe_kind(left)} and {describe_kind(right)}"
+        )
     if symbol in ("==", "!="):
         return _BINARY[symbol](left, right)
     longest = LONGEST_TEXT if isinstance(left, str) else LONGEST_LIST
@@ -160,7 +162,8 @@ def _symbolic(symbol: str, left: Any, right: Any) -> Any:
     if not sizes:
         raise ArithmeticProblem(
             "not-known-yet",
-            f"`{symbol}` needs {kind(left)} and {kind(right)} as numbers, and a size is known only when the model runs",
+            f"`{symbol}` needs {describe_kind(left)} and {describe_kind(right)} as numbers,"
+            " and a size is known only when the model runs",
         )
     if symbol == "**":
         if type(right) is not int or not 0 <= right <= 8:
@@ -230,7 +233,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def kind(value: Any) -> str:
+def describe_kind(value: Any) -> str:
     """What a message calls a value's kind."""
     if isinstance(value, bool):
         return "a truth value"
@@ -293,7 +296,7 @@ def call_function(name: str, arguments: list[Any]) -> Any:
     Raises:
         ArithmeticProblem: the arguments do not fit.
     """
-    shown = ", ".join(kind(argument) for argument in arguments)
+    shown = ", ".join(describe_kind(argument) for argument in arguments)
     if name not in ("len", "min", "max", "int", "floor", "ceil", "round") and any(
         isinstance(argument, SymbolicDim) for argument in arguments
     ):

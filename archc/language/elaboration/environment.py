@@ -1,34 +1,37 @@
-"""What names mean while a definition is elaborated."""
+"""Names and values of an instance during elaboration, and warnings on values that are not used."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from archc.diagnostics import Span
+from archc.diagnostics import Diagnostics, Span
+from archc.ir.graph import Value
+from archc.language.elaboration.arithmetic import describe_kind
+from archc.language.elaboration.modules import Module
 from archc.language.syntax import tree
 from archc.operator.base import Operator
 from archc.types.storage import Storage
 
-if TYPE_CHECKING:
-    from archc.language.elaboration.modules import Module
+# Values ---------------------------------------------------------------------------------------------------
 
 
 class Poison:
-    """The value of a name whose statement failed: whoever uses it fails too, and says nothing more."""
+    """Value of a name whose statement failed: statements that use it fail without a report."""
 
 
 POISON = Poison()
 
 
 class Failed(Exception):
-    """Something that was already reported; whoever depends on it is silent."""
+    """Failure of a statement or an expression, already reported."""
 
 
 class Absent:
-    """The value of an optional input that a use does not give."""
+    """Value of an optional input that a use does not give."""
 
 
 ABSENT = Absent()
@@ -36,7 +39,7 @@ ABSENT = Absent()
 
 @dataclass(frozen=True, eq=False, slots=True)
 class BlockRef:
-    """A block, and the module whose names its body sees."""
+    """A block, and the module in which the names of its body are looked up."""
 
     definition: tree.Definition
     module: Module
@@ -50,27 +53,27 @@ class BlockRef:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class LayerRef:
-    """A layer declared with `layer`: used by its name, as often as one likes, with one set of weights.
+    """A layer declared with `layer`: all uses share its weights.
 
     Attributes:
-        meanings: what the names in its arguments mean where it is declared; where it is used, they may mean others.
+        captured: the bindings of the names in its arguments at the declaration, as in a closure.
     """
 
     name: str
     callee: type[Operator] | BlockRef
     arguments: tuple[tree.Argument, ...]
     span: Span
-    meanings: Mapping[str, Binding]
+    captured: Mapping[str, Binding]
 
 
 @dataclass(frozen=True, slots=True)
 class WeightRef:
-    """A parameter of a layer: `wte.weight`, or `wte.weight.T`.
+    """A parameter of a layer: `wte.weight`, or its transpose `wte.weight.T`.
 
     Attributes:
-        path: its path in the model.
-        storage: how it is stored, if the layer is declared with that.
-        transposed: whether it is wanted the other way round.
+        path: the path of the weight in the model.
+        storage: the storage that the declaration of its layer gives it, if any.
+        transposed: whether the reference is to the transpose.
     """
 
     path: str
@@ -79,40 +82,63 @@ class WeightRef:
     transposed: bool = False
 
 
+def describe_value(value: Any) -> str:
+    """Phrase for the value of any expression, for messages: "a tensor (f32[8])", "the block `B`"."""
+    if value is ABSENT:
+        return "an input that is not given"
+    if isinstance(value, Value):
+        return f"a tensor ({value.type})"
+    if isinstance(value, type) and issubclass(value, Operator):
+        return f"the operator `{value.name}`"
+    if isinstance(value, BlockRef):
+        return f"the block `{value.definition.name.name}`"
+    if isinstance(value, LayerRef):
+        return f"the layer `{value.name}`"
+    if isinstance(value, WeightRef):
+        return f"the weight `{value.path}`"
+    return describe_kind(value)
+
+
+# Names ----------------------------------------------------------------------------------------------------
+
+
 @dataclass(eq=False, slots=True)
 class Binding:
-    """A name with its value, the place that gave it, and whether anybody asked.
+    """Value of a name.
 
     Attributes:
-        statement: the whole statement that gave the value, of a tensor; the name alone is `span`.
+        span: the place of the name.
+        kind: "tensor", "size", "attribute", "input" or "layer".
+        used: whether the name was looked up.
+        statement: the place of the whole statement, for a tensor.
     """
 
     value: Any
     span: Span | None
-    kind: str  # "tensor", "size", "attribute", "input", "layer"
+    kind: str
     used: bool = False
     statement: Span | None = None
 
 
 @dataclass(eq=False)
 class Environment:
-    """The names of one definition at work.
+    """Names of one instance.
 
-    A name can be bound again (`x = x -> relu`); what was bound before stays in `history`, so that a value that
-    nobody used can be told, whatever took its name later.
+    A name can be bound again (`x = x -> relu`).  `history` keeps the earlier bindings too, so that each value that is
+    not used has a warning.
     """
 
     bindings: dict[str, Binding] = field(default_factory=dict)
     history: list[tuple[str, Binding]] = field(default_factory=list)
 
     def bind(self, name: str, value: Any, span: Span | None, kind: str, statement: Span | None = None) -> None:
-        """Give a name a value, in the place of the one it may have had."""
+        """Bind a name, in place of an earlier binding."""
         binding = Binding(value, span, kind, statement=statement)
         self.bindings[name] = binding
         self.history.append((name, binding))
 
     def get(self, name: str) -> Any | None:
-        """The value of a name, or None; marks it as used."""
+        """Value of a name, which is marked as used; None if the name is not bound."""
         binding = self.bindings.get(name)
         if binding is None:
             return None
@@ -120,10 +146,10 @@ class Environment:
         return binding.value
 
     @contextmanager
-    def meaning(self, meanings: Mapping[str, Binding]) -> Iterator[None]:
-        """Within this, these names mean what they meant elsewhere."""
-        covered = {name: self.bindings.get(name) for name in meanings}
-        self.bindings.update(meanings)
+    def rebound(self, bindings: Mapping[str, Binding]) -> Iterator[None]:
+        """Replace the bindings of some names inside a `with` statement."""
+        covered = {name: self.bindings.get(name) for name in bindings}
+        self.bindings.update(bindings)
         try:
             yield
         finally:
@@ -132,3 +158,61 @@ class Environment:
                     del self.bindings[name]
                 else:
                     self.bindings[name] = binding
+
+
+def names_in(nodes: tuple[tree.SyntaxNode, ...]) -> Iterator[str]:
+    """Yield the bare names in statements or expressions, in the order of the text."""
+    stack: list[object] = list(reversed(nodes))
+    while stack:
+        item = stack.pop()
+        if isinstance(item, tree.Name):
+            yield item.name
+        elif isinstance(item, tree.SyntaxNode):
+            parts = [getattr(item, field.name) for field in dataclasses.fields(item) if field.name != "span"]
+            stack.extend(reversed(parts))
+        elif isinstance(item, tuple):
+            stack.extend(reversed(item))
+
+
+# Unused values --------------------------------------------------------------------------------------------
+
+_Place = tuple[str, int, int]  # name of the file, start, end
+
+
+class UnusedValues:
+    """Collector of the names in a model that are never looked up.
+
+    A block is elaborated once for each use, and each instance may take other branches.  A place in the text counts as
+    unused if no instance uses it.  Names in a branch that is not taken, and in the body of a loop with no iterations,
+    count as used.  Names that begin with `_` have no warning.
+    """
+
+    def __init__(self) -> None:
+        self._used: set[_Place] = set()
+        self._unused: dict[_Place, tuple[str, str, Span]] = {}
+        self._statements: dict[_Place, Span] = {}
+        self.reported: list[Span] = []
+        """Statements of the unused tensors that have a warning."""
+
+    def gather(self, environment: Environment) -> None:
+        """Collect the names of one instance, after its statements ran."""
+        for name, binding in environment.history:
+            if binding.span is None or name.startswith("_"):
+                continue
+            place = (binding.span.source.name, binding.span.start, binding.span.end)
+            if binding.used or binding.value is POISON:
+                self._used.add(place)
+            else:
+                self._unused.setdefault(place, (name, binding.kind, binding.span))
+                if binding.statement is not None:
+                    self._statements[place] = binding.statement
+
+    def warn(self, diagnostics: Diagnostics) -> None:
+        """Add a warning for each unused name, in the order of the text."""
+        words = {"input": "the input", "attribute": "the attribute", "layer": "the layer", "size": "the value"}
+        for place in sorted(self._unused.keys() - self._used):
+            name, kind, span = self._unused[place]
+            what = words.get(kind, "the tensor")
+            diagnostics.warn("unused-value", f"{what} `{name}` is never used", span)
+            if place in self._statements:
+                self.reported.append(self._statements[place])

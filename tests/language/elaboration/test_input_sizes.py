@@ -6,7 +6,7 @@ import pytest
 
 from archc.compiler import parse
 from archc.diagnostics import ArchcError, Diagnostic, Diagnostics, Source
-from archc.language.elaboration.input_sizes import input_axis
+from archc.language.elaboration.advice import input_axis
 from archc.operator.registry import known_operators
 
 TEXT = """model m {{

@@ -9,7 +9,7 @@ import pytest
 
 from archc.compiler import choose_model, open_module
 from archc.diagnostics import ArchcError, Diagnostics
-from archc.language.elaboration.elaborate import Elaborator
+from archc.language.elaboration.elaborate import build_graph
 from archc.language.elaboration.limits import MOST_ITERATIONS, MOST_PARTS, ModelSize, size_bound
 
 SPECS = sorted((Path(__file__).parents[3] / "specs").glob("*.arch"))
@@ -27,10 +27,9 @@ def true_extent(text: str | Path, name: str | None = None) -> tuple[ModelSize, M
     diagnostics = Diagnostics()
     module = open_module(text, diagnostics)
     model = module.definitions[name] if name is not None else choose_model(module, None)
-    elaborator = Elaborator(diagnostics)
-    elaborator.model(module, model, {})
+    elaboration = build_graph(module, model, {}, diagnostics)
     diagnostics.check()
-    true = ModelSize(elaborator.application.parts, elaborator.statements.iterations)
+    true = ModelSize(elaboration.parts, elaboration.iterations)
     return size_bound(module, model, {}).size, true
 
 
@@ -109,11 +108,11 @@ def doubling(levels: int, use: str) -> str:
     ],
 )
 def test_refused_before_anything_is_built(text: str, code: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("archc.language.elaboration.apply.Application.add", None)
+    monkeypatch.setattr("archc.ir.rewriter.Rewriter.add", None)
     diagnostics = Diagnostics()
     module = open_module(text, diagnostics)
     try:
-        Elaborator(diagnostics).model(module, choose_model(module, None), {})
+        build_graph(module, choose_model(module, None), {}, diagnostics)
     except ArchcError as problem:
         diagnostics.extend(problem.diagnostics)
     assert [one.code for one in diagnostics.errors] == [code]

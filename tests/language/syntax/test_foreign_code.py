@@ -8,7 +8,7 @@ import pytest
 
 from archc.compiler import parse
 from archc.diagnostics import ArchcError, Diagnostic, Source
-from archc.language.elaboration.expressions import SCAN
+from archc.language.elaboration.expressions import SCAN_HELP
 from archc.language.syntax import syntax_errors
 from archc.language.syntax.foreign_names import ATTRIBUTES, NAMES, OPEN_SIZE
 from archc.language.syntax.foreign_operators import OPERATORS, TRANSPOSE
@@ -140,8 +140,8 @@ def test_a_mistake_is_answered_from_the_table(
         ("z = x[:, np.newaxis]", "write `x -> unsqueeze(1)`"),
         ("z = x[N]", "indices start at 0; the last one is `-1`"),
         ("for i in n { z = x }", "write `for i in 0..n { ... }`"),
-        ("for i in 0..N { z = x }", SCAN),
-        ("for i in x { z = x }", SCAN),
+        ("for i in 0..N { z = x }", SCAN_HELP),
+        ("for i in x { z = x }", SCAN_HELP),
         ("a, b = x -> chunk(4, 1)", "give 4 names; one that begins with `_` may stay unused"),
         (
             "a, b = x -> unsqueeze(1) -> lstm(8)",

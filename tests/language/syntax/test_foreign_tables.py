@@ -17,7 +17,7 @@ from archc.compiler import parse
 from archc.diagnostics import ArchcError, squashed
 from archc.interpreter.evaluate import evaluate
 from archc.language.elaboration.arithmetic import FUNCTIONS
-from archc.language.elaboration.expressions import SCAN
+from archc.language.elaboration.expressions import SCAN_HELP
 from archc.language.syntax import parser as language
 from archc.language.syntax import syntax_errors
 from archc.language.syntax.foreign_names import ATTRIBUTES, DTYPES, NAMES, OPEN_SIZE, RENAMED
@@ -186,7 +186,7 @@ def test_a_reversed_and_a_rolled_axis_are_those_of_pytorch() -> None:
         torch.testing.assert_close(evaluate(graph, {"x": x})["y"], wanted)
 
 
-@pytest.mark.parametrize("text", [OPEN_SIZE, TRANSPOSE, SCAN, *HINTS])
+@pytest.mark.parametrize("text", [OPEN_SIZE, TRANSPOSE, SCAN_HELP, *HINTS])
 def test_help_that_stands_in_no_table_is_valid(text: str) -> None:
     for snippet in re.findall("`([^`]+)`", text):
         number = re.fullmatch(r"[0-9.]+", snippet)

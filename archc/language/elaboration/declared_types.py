@@ -1,16 +1,16 @@
-"""Tensor types in the text: declared for a model's inputs, matched against what a block receives."""
+"""Types"""
 
 from __future__ import annotations
 
 import keyword
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from archc.diagnostics import Note, Span, did_you_mean
 from archc.ir.graph import Value
 from archc.language.elaboration.advice import describe
 from archc.language.elaboration.arithmetic import LARGEST_SIZE
-from archc.language.elaboration.expressions import Expressions
+from archc.language.elaboration.context import Elaboration, Instance
 from archc.language.elaboration.references import known_names, lookup
 from archc.language.syntax import tree
 from archc.language.syntax.foreign_names import NAMES, OPEN_SIZE, dtype_help
@@ -19,30 +19,27 @@ from archc.types import dim_bounds, dims
 from archc.types.dims import SymbolicDim, as_linear, divide
 from archc.types.tensor_type import MOST_AXES, DType, TensorType
 
-if TYPE_CHECKING:
-    from archc.language.elaboration.frames import Frame
 
-
-def declare(expressions: Expressions, frame: Frame, node: tree.TypeExpression) -> TensorType:
+def declare(elaboration: Elaboration, instance: Instance, node: tree.TypeExpression) -> TensorType:
     """The type that a text declares; names that mean nothing yet become symbolic sizes.
 
     Raises:
         Failed: it is no type; that was reported.
     """
-    dtype = _dtype(expressions, frame, node)
+    dtype = _dtype(elaboration, instance, node)
     if len(node.dims) > MOST_AXES:
         problem = too_many_axes(len(node.dims))
-        expressions.report(frame, problem.code, problem.message, node.span, help="declare fewer, longer axes")
+        elaboration.report(instance, problem.code, problem.message, node.span, help="declare fewer, longer axes")
     shape: dict[int, int | SymbolicDim] = {}
     for axis, dim in sorted(enumerate(node.dims), key=lambda item: not _stands_alone(item[1])):
         bound = None
         if dim.bound is not None:
-            bound = expressions.size(frame, dim.bound)
+            bound = elaboration.evaluate_size(instance, dim.bound)
             if not isinstance(bound, int):
-                expressions.report(frame, "wrong-type", "a bound must be a number", dim.bound.span)
+                elaboration.report(instance, "wrong-type", "a bound must be a number", dim.bound.span)
             if bound < 1:
-                expressions.report(frame, "bad-size", f"a bound is at least 1, and this is {bound}", dim.bound.span)
-        shape[axis] = _size(expressions, frame, dim, bound)
+                elaboration.report(instance, "bad-size", f"a bound is at least 1, and this is {bound}", dim.bound.span)
+        shape[axis] = _size(elaboration, instance, dim, bound)
     return TensorType(dtype, tuple(shape[axis] for axis in range(len(shape))))
 
 
@@ -54,11 +51,11 @@ def _stands_alone(dim: tree.Dim) -> bool:
     return isinstance(dim.value, tree.Name)
 
 
-def _dtype(expressions: Expressions, frame: Frame, node: tree.TypeExpression) -> DType:
+def _dtype(elaboration: Elaboration, instance: Instance, node: tree.TypeExpression) -> DType:
     if node.dtype not in DType.__members__:
         known = ", ".join(DType.__members__)
-        expressions.report(
-            frame,
+        elaboration.report(
+            instance,
             "unknown-dtype",
             f"there is no dtype `{node.dtype}`",
             Span(node.span.source, node.span.start, node.span.start + len(node.dtype)),
@@ -67,34 +64,34 @@ def _dtype(expressions: Expressions, frame: Frame, node: tree.TypeExpression) ->
     return DType(node.dtype)
 
 
-def _size(expressions: Expressions, frame: Frame, node: tree.Dim, bound: int | None) -> int | SymbolicDim:
+def _size(elaboration: Elaboration, instance: Instance, node: tree.Dim, bound: int | None) -> int | SymbolicDim:
     value = node.value
-    if isinstance(value, tree.Name) and _means_nothing(frame, value.name):
-        _check_name(expressions, frame, value)
+    if isinstance(value, tree.Name) and _means_nothing(instance, value.name):
+        _check_name(elaboration, instance, value)
         own = dims.symbol(value.name, bound)
-        frame.environment.bind(value.name, own, None, "size")
+        instance.environment.bind(value.name, own, None, "size")
         return own
-    new = _new_symbol(expressions, frame, value)
-    size = expressions.size(frame, value)
+    new = _new_symbol(elaboration, instance, value)
+    size = elaboration.evaluate_size(instance, value)
     if new is not None:
-        _check_linear(expressions, frame, value, size)
+        _check_linear(elaboration, instance, value, size)
         if bound is not None:
-            size = _bounded(expressions, frame, node, size, bound)
+            size = _bounded(elaboration, instance, node, size, bound)
     if isinstance(size, int):
         if size < 1:
             message = f"a size is at least 1, and this is {size}"
-            expressions.report(frame, "bad-size", message, value.span, help=OPEN_SIZE if size == -1 else None)
+            elaboration.report(instance, "bad-size", message, value.span, help=OPEN_SIZE if size == -1 else None)
         if size > LARGEST_SIZE:
-            expressions.report(
-                frame, "size-too-large", f"a size is at most {LARGEST_SIZE:,}, and this is {size:,}", value.span
+            elaboration.report(
+                instance, "size-too-large", f"a size is at most {LARGEST_SIZE:,}, and this is {size:,}", value.span
             )
         if bound is not None and size > bound:
-            expressions.report(frame, "bound-exceeded", f"the size is {size}, and its bound {bound}", node.span)
+            elaboration.report(instance, "bound-exceeded", f"the size is {size}, and its bound {bound}", node.span)
     elif bound is not None:
         most = dim_bounds.largest(size)
         if most is None or most > bound:
-            expressions.report(
-                frame,
+            elaboration.report(
+                instance,
                 "bound-unknown",
                 f"`{size}` has no bound that would keep it to {bound}",
                 node.span,
@@ -104,36 +101,38 @@ def _size(expressions: Expressions, frame: Frame, node: tree.Dim, bound: int | N
     return checked
 
 
-def _check_name(expressions: Expressions, frame: Frame, name: tree.Name) -> None:
+def _check_name(elaboration: Elaboration, instance: Instance, name: tree.Name) -> None:
     """Refuse a size's name that is a word of Python, such as `None`."""
     if keyword.iskeyword(name.name) or NAMES.get(name.name) == NAMES["None"]:
-        expressions.report(frame, "reserved-name", f"`{name.name}` is no size", name.span, help=OPEN_SIZE)
+        elaboration.report(instance, "reserved-name", f"`{name.name}` is no size", name.span, help=OPEN_SIZE)
 
 
-def _new_symbol(expressions: Expressions, frame: Frame, value: tree.Expression) -> str | None:
+def _new_symbol(elaboration: Elaboration, instance: Instance, value: tree.Expression) -> str | None:
     """Make the one name that means nothing yet a symbol; of two, no backend could tell either from their sum."""
-    unknown = list({name.name: name for name in _names(value) if lookup(frame, name.name) is None}.values())
+    unknown = list({name.name: name for name in _names(value) if lookup(instance, name.name) is None}.values())
     if len(unknown) > 1:
-        expressions.report(
-            frame,
+        elaboration.report(
+            instance,
             "unknown-name",
             f"nothing is called `{unknown[0].name}` here, nor `{unknown[1].name}`",
             unknown[0].span,
-            help=did_you_mean(unknown[0].name, known_names(frame))
+            help=did_you_mean(unknown[0].name, known_names(instance))
             or "an axis tells the value of one new size: let the other have an axis of its own",
         )
     for name in unknown:
-        _check_name(expressions, frame, name)
-        frame.environment.bind(name.name, dims.symbol(name.name), None, "size")
+        _check_name(elaboration, instance, name)
+        instance.environment.bind(name.name, dims.symbol(name.name), None, "size")
     return unknown[0].name if unknown else None
 
 
-def _check_linear(expressions: Expressions, frame: Frame, value: tree.Expression, size: int | SymbolicDim) -> None:
+def _check_linear(
+    elaboration: Elaboration, instance: Instance, value: tree.Expression, size: int | SymbolicDim
+) -> None:
     """Refuse arithmetic on a new size that cannot be undone, or that leaves nothing of a size of 1."""
     part = as_linear(size)
     if part is None or part[1] < 1 or part[1] + part[2] < 1:
-        expressions.report(
-            frame,
+        elaboration.report(
+            instance,
             "bad-size",
             f"the new size in `{value.span.text}` does not follow from the length of the axis",
             value.span,
@@ -142,27 +141,27 @@ def _check_linear(expressions: Expressions, frame: Frame, value: tree.Expression
 
 
 def _bounded(
-    expressions: Expressions, frame: Frame, node: tree.Dim, size: int | SymbolicDim, bound: int
+    elaboration: Elaboration, instance: Instance, node: tree.Dim, size: int | SymbolicDim, bound: int
 ) -> int | SymbolicDim:
     """The size k · H + c, with `H` bounded so that the size is at most `bound`."""
     part = as_linear(size)
     assert part is not None, "a new size was checked to be linear"
     own, scale, offset = part
     if bound < scale + offset:
-        expressions.report(
-            frame, "bound-exceeded", f"the size is at least {scale + offset}, and its bound {bound}", node.span
+        elaboration.report(
+            instance, "bound-exceeded", f"the size is at least {scale + offset}, and its bound {bound}", node.span
         )
     bounded = dims.symbol(own.name, (bound - offset) // scale)
-    frame.environment.bind(own.name, bounded, None, "size")
+    instance.environment.bind(own.name, bounded, None, "size")
     return bounded * scale + offset
 
 
-def _means_nothing(frame: Frame, name: str) -> bool:
-    return name not in frame.environment.bindings
+def _means_nothing(instance: Instance, name: str) -> bool:
+    return name not in instance.environment.bindings
 
 
 def unify(
-    expressions: Expressions, frame: Frame, statement: tree.Input, received: Value
+    elaboration: Elaboration, instance: Instance, statement: tree.Input, received: Value
 ) -> dict[str, int | SymbolicDim]:
     """Match a block's input against the type of what it receives, and bind the sizes that it names.
 
@@ -175,11 +174,11 @@ def unify(
     node = statement.type
     assert node is not None
     actual: TensorType = received.type
-    dtype = _dtype(expressions, frame, node)
+    dtype = _dtype(elaboration, instance, node)
     name = statement.name.name
     if dtype is not actual.dtype:
-        expressions.report(
-            frame,
+        elaboration.report(
+            instance,
             "dtype-mismatch",
             f"the input `{name}` is declared as {dtype}, got {actual}",
             Span(node.span.source, node.span.start, node.span.start + len(node.dtype)),
@@ -188,8 +187,8 @@ def unify(
         )
     if len(node.dims) != actual.rank:
         count = f"{len(node.dims)} size{'s' if len(node.dims) != 1 else ''}"
-        expressions.report(
-            frame,
+        elaboration.report(
+            instance,
             "rank-mismatch",
             f"the input `{name}` is declared with {count}, got {actual}",
             node.span,
@@ -197,14 +196,14 @@ def unify(
         )
     bound: dict[str, int | SymbolicDim] = {}
     for dim, size in sorted(zip(node.dims, actual.shape), key=lambda axis: not _stands_alone(axis[0])):
-        if isinstance(dim.value, tree.Name) and _means_nothing(frame, dim.value.name):
-            _check_name(expressions, frame, dim.value)
+        if isinstance(dim.value, tree.Name) and _means_nothing(instance, dim.value.name):
+            _check_name(elaboration, instance, dim.value)
             bound[dim.value.name] = size
-            frame.environment.bind(dim.value.name, size, None, "size")
+            instance.environment.bind(dim.value.name, size, None, "size")
         else:
-            _match(expressions, frame, name, dim, size, bound, received)
+            _match(elaboration, instance, name, dim, size, bound, received)
         if dim.bound is not None:
-            _check_bound(expressions, frame, name, dim, size)
+            _check_bound(elaboration, instance, name, dim, size)
     return bound
 
 
@@ -215,8 +214,8 @@ def axis_names(node: tree.TypeExpression, sizes: Mapping[str, Any]) -> tuple[str
 
 
 def _match(
-    expressions: Expressions,
-    frame: Frame,
+    elaboration: Elaboration,
+    instance: Instance,
     name: str,
     dim: tree.Dim,
     size: int | SymbolicDim,
@@ -224,28 +223,28 @@ def _match(
     received: Value,
 ) -> None:
     """Match one axis; an expression with a single unknown name (`2*D`, `D + 1`) binds it."""
-    unknown = [free.name for free in _names(dim.value) if _means_nothing(frame, free.name)]
+    unknown = [free.name for free in _names(dim.value) if _means_nothing(instance, free.name)]
     for free in unknown:
-        frame.environment.bind(free, dims.symbol(free), None, "size")
-    declared = expressions.size(frame, dim.value)
+        instance.environment.bind(free, dims.symbol(free), None, "size")
+    declared = elaboration.evaluate_size(instance, dim.value)
     if len(unknown) == 1 and isinstance(declared, SymbolicDim):
         solved = _solve(declared, unknown[0], size)
         if solved is not None:
             bound[unknown[0]] = solved
-            frame.environment.bind(unknown[0], solved, None, "size")
+            instance.environment.bind(unknown[0], solved, None, "size")
             return
     if declared != size:
         shown = f"`{dim.value.span.text}`" + (f" = {declared}" if not isinstance(dim.value, tree.Number) else "")
         sizes = [
             f"`{known}` = {binding.value}"
-            for known, binding in frame.environment.bindings.items()
+            for known, binding in instance.environment.bindings.items()
             if binding.kind == "size"
             and isinstance(binding.value, int | SymbolicDim)
             and known not in unknown
             and str(binding.value) != known
         ]
-        expressions.report(
-            frame,
+        elaboration.report(
+            instance,
             "shape-mismatch",
             f"the input `{name}` is declared with the size {shown}, got {size}",
             dim.span,
@@ -281,15 +280,17 @@ def _names(node: tree.Expression) -> list[tree.Name]:
     return names
 
 
-def _check_bound(expressions: Expressions, frame: Frame, name: str, dim: tree.Dim, size: int | SymbolicDim) -> None:
+def _check_bound(
+    elaboration: Elaboration, instance: Instance, name: str, dim: tree.Dim, size: int | SymbolicDim
+) -> None:
     assert dim.bound is not None
-    limit: Any = expressions.size(frame, dim.bound)
+    limit: Any = elaboration.evaluate_size(instance, dim.bound)
     if not isinstance(limit, int):
-        expressions.report(frame, "wrong-type", "a bound must be a number", dim.bound.span)
+        elaboration.report(instance, "wrong-type", "a bound must be a number", dim.bound.span)
     largest = dim_bounds.largest(size)
     if largest is None:
-        expressions.report(
-            frame,
+        elaboration.report(
+            instance,
             "bound-unknown",
             f"the input `{name}` needs `{dim.value.span.text} <= {limit}`, and `{size}` has no bound",
             dim.span,
@@ -297,8 +298,8 @@ def _check_bound(expressions: Expressions, frame: Frame, name: str, dim: tree.Di
             notes=[Note("the bound is asked for here", dim.bound.span)],
         )
     if largest > limit:
-        expressions.report(
-            frame,
+        elaboration.report(
+            instance,
             "bound-exceeded",
             f"the input `{name}` takes at most {limit}, got up to {largest}",
             dim.span,

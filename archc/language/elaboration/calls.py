@@ -1,0 +1,355 @@
+"""Calls"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, NoReturn
+
+from archc.diagnostics import Note, Span
+from archc.ir.graph import Value
+from archc.language.elaboration.advice import holds_tensors
+from archc.language.elaboration.context import Elaboration, Instance
+from archc.language.elaboration.environment import ABSENT, POISON, BlockRef, Failed, LayerRef, describe_value
+from archc.language.elaboration.instantiation import given_attributes, instantiate_block
+from archc.language.elaboration.operators import add_node, configure_operator
+from archc.language.elaboration.references import lookup, lookup_global
+from archc.language.elaboration.user_names import label_path, name_layer
+from archc.language.syntax import tree
+from archc.language.syntax.foreign_names import axis_text, operator_help
+from archc.language.syntax.foreign_operators import OPERATORS
+from archc.operator.base import FORMULAS, Operator
+from archc.types.dims import SymbolicDim
+from archc.types.storage import Storage
+from archc.types.tensor_type import DType
+
+LONGEST_CHAIN = 60  # characters of a chain that a help text repeats
+
+
+Callee = type[Operator] | BlockRef | LayerRef
+
+
+_HELP = {"//": OPERATORS["floor_divide"], "%": OPERATORS["remainder"]}
+
+
+def evaluate_chain(elaboration: Elaboration, instance: Instance, node: tree.Chain) -> Any:
+    """The value of `source -> stage -> stage`: a tensor, or a tuple of several."""
+    done = 0
+    try:
+        value = elaboration.evaluate(instance, node.source)
+        for stage in node.steps:
+            source = node.source if done == 0 else node.steps[done - 1]
+            operands = _operands(elaboration, instance, value, source, stage)
+            done += 1
+            fresh = stage.called or stage.label is not None
+            callee = evaluate_callee(elaboration, instance, stage.callee, fresh, stage.arguments)
+            results = _apply(elaboration, instance, callee, operands, stage.arguments, stage.label, stage)
+            value = results[0] if len(results) == 1 else results
+    except Failed:
+        # Nothing flows on, but what means nothing further down is a mistake of its own.
+        for stage in node.steps[done:]:
+            _look_at(elaboration, instance, stage)
+        for stage in node.steps[max(done - 1, 0) :]:
+            if stage.label is not None:
+                with contextlib.suppress(Failed):
+                    instance.failed_layers.add(label_path(elaboration, instance, stage.label))
+        raise
+    return value
+
+
+def _look_at(elaboration: Elaboration, instance: Instance, stage: tree.ChainStep) -> None:
+    """Report the names without meaning in a stage that nothing reaches."""
+    with contextlib.suppress(Failed):
+        evaluate_callee(elaboration, instance, stage.callee, stage.called or stage.label is not None, stage.arguments)
+    for argument in stage.arguments:
+        with contextlib.suppress(Failed):
+            elaboration.evaluate_argument(instance, argument)
+
+
+def apply_call(elaboration: Elaboration, instance: Instance, node: tree.Call, callee: Any) -> Any:
+    """The value of `arange(T)`: an operator or block that receives no tensors."""
+    if isinstance(node.callee, tree.Name):
+        callee = _called(instance, node.callee.name, callee, bool(node.arguments))
+    callee = _callable(elaboration, instance, callee, node.callee.span)
+    results = _apply(elaboration, instance, callee, (), node.arguments, None, node)
+    return results[0] if len(results) == 1 else results
+
+
+def _operands(
+    elaboration: Elaboration,
+    instance: Instance,
+    value: Any,
+    source: tree.Expression | tree.ChainStep,
+    stage: tree.ChainStep,
+) -> tuple[Value, ...]:
+    items = value if isinstance(value, tuple) else (value,)
+    while len(items) > 1 and items[-1] is ABSENT:  # what is optional stands last, here as in signatures
+        items = items[:-1]
+    parts = source.items if isinstance(source, tree.Tuple) and len(source.items) >= len(items) else None
+    for number, item in enumerate(items):
+        if isinstance(item, Value):
+            continue
+        elaboration.report(
+            instance,
+            "wrong-type",
+            f"only tensors flow along arrows, and this is {describe_value(item)}",
+            parts[number].span if parts is not None else source.span,
+            help=_help_for_operand(item, source, stage),
+        )
+    return items
+
+
+def evaluate_callee(
+    elaboration: Elaboration,
+    instance: Instance,
+    node: tree.Expression,
+    fresh: bool = False,
+    arguments: Sequence[tree.Argument] = (),
+) -> Callee:
+    """Operator, block or layer that a stage calls.
+
+    Args:
+        fresh: whether the stage has attributes or a label, which a declared layer cannot take.
+        arguments: arguments of the stage, for the help about an unknown operator.
+    """
+    if isinstance(node, tree.Name):
+        value = lookup(instance, node.name)
+        is_storage = isinstance(value, type) and issubclass(value, Storage)
+        if value is None or is_storage:  # `dense` is a storage here, and a layer in Keras
+            elaboration.report(
+                instance,
+                "unknown-operator",
+                f"there is no operator, block or layer `{node.name}`",
+                node.span,
+                help=operator_help(node.name, [*instance.module.blocks, *_layer_names(instance)], axis_text(arguments))
+                or "`archc ops` lists the operators",
+            )
+        return _callable(elaboration, instance, _called(instance, node.name, value, fresh), node.span)
+    return _callable(elaboration, instance, elaboration.evaluate(instance, node), node.span)
+
+
+def _called(instance: Instance, name: str, value: Any, fresh: bool) -> Any:
+    """What is called by a name: an operator or block, where `value` bears its name and is not what is called.
+
+    So `dropout(dropout)` takes an attribute of the operator's name, and `linear(3)` is a fresh layer beside a
+    declared one called `linear`.
+    """
+    if value is POISON or isinstance(value, BlockRef | type) or (isinstance(value, LayerRef) and not fresh):
+        return value
+    other = lookup_global(instance, name)
+    is_callable = isinstance(other, BlockRef) or (isinstance(other, type) and issubclass(other, Operator))
+    return other if is_callable else value
+
+
+def _layer_names(instance: Instance) -> list[str]:
+    return [name for name, binding in instance.environment.bindings.items() if isinstance(binding.value, LayerRef)]
+
+
+def _callable(elaboration: Elaboration, instance: Instance, value: Any, span: Span) -> Callee:  # noqa: RET503 - `report` never returns
+    if value is POISON:
+        raise Failed
+    if isinstance(value, BlockRef | LayerRef) or (isinstance(value, type) and issubclass(value, Operator)):
+        return value
+    elaboration.report(
+        instance,
+        "not-callable",
+        f"a stage is an operator, a block or a layer, and this is {describe_value(value)}",
+        span,
+    )
+
+
+def _apply(
+    elaboration: Elaboration,
+    instance: Instance,
+    callee: Callee,
+    operands: tuple[Value, ...],
+    arguments: Sequence[tree.Argument],
+    label: tree.Label | None,
+    node: tree.ChainStep | tree.Call,
+) -> tuple[Value, ...]:
+    callee_span = node.callee.span
+    span = callee_span if label is None else label.span.to(callee_span)
+    if isinstance(callee, LayerRef):
+        if label is not None or arguments:
+            elaboration.report(
+                instance,
+                "layer-redefined",
+                f"`{callee.name}` is a layer already, and takes neither a label nor attributes",
+                node.span,
+                notes=[Note("it is declared here", callee.span)],
+                help=f"a tensor flows into it: `x -> {callee.name}`",
+            )
+        with instance.environment.rebound(callee.captured):
+            return _use(elaboration, instance, callee.callee, operands, callee.arguments, callee.name, span)
+    path = name_layer(elaboration, instance, callee, label, span)
+    return _use(elaboration, instance, callee, operands, arguments, path, span)
+
+
+def _use(
+    elaboration: Elaboration,
+    instance: Instance,
+    target: type[Operator] | BlockRef,
+    operands: tuple[Value, ...],
+    arguments: Sequence[tree.Argument],
+    path: str | None,
+    span: Span,
+) -> tuple[Value, ...]:
+    if isinstance(target, BlockRef):
+        assert path is not None
+        return _use_block(elaboration, instance, target, operands, arguments, path, span)
+    return _use_operator(elaboration, instance, target, operands, arguments, path, span)
+
+
+def _use_block(
+    elaboration: Elaboration,
+    instance: Instance,
+    block: BlockRef,
+    operands: tuple[Value, ...],
+    arguments: Sequence[tree.Argument],
+    path: str,
+    span: Span,
+) -> tuple[Value, ...]:
+    elaboration.count_part(instance, span)
+    values = given_attributes(elaboration, instance, block, arguments)
+    return instantiate_block(elaboration, instance, block, values, operands, path, span)
+
+
+def _use_operator(
+    elaboration: Elaboration,
+    instance: Instance,
+    operator: type[Operator],
+    operands: tuple[Value, ...],
+    arguments: Sequence[tree.Argument],
+    name: str | None,
+    span: Span,
+) -> tuple[Value, ...]:
+    configured = configure_operator(elaboration, instance, operator, arguments, name, span, operands)
+    if configured.weights and name is not None:
+        instance.layers[name] = replace(instance.layers[name], ties=configured.weights)
+    return add_node(
+        elaboration, instance, configured.op, operands, name, span, arguments, configured.weights, configured.storages
+    )
+
+
+def _help_for_operand(item: Any, source: tree.Expression | tree.ChainStep, stage: tree.ChainStep) -> str:
+    """Help for an operand that is not a tensor."""
+    if isinstance(item, list) and holds_tensors(item):
+        chain = f"({source.span.text[1:-1].strip()}) -> {stage.span.text}"
+        is_short = isinstance(source, tree.List) and len(chain) <= LONGEST_CHAIN and "\n" not in chain
+        return f"several tensors are a tuple: `{chain if is_short else '(x, y) -> concat(1)'}`"
+    if item is ABSENT:
+        return "an optional input must be last in a tuple, or inside `if given(...)`"
+    if isinstance(item, type | BlockRef):
+        return "an operator that makes a tensor of numbers is called: `arange(n) -> ...`"
+    if isinstance(item, list):
+        return "a tensor of numbers is `constant((3,))`, which the weights file holds, or `full((3,), 0.5)`"
+    return "attributes go in parentheses after an operator: `x -> linear(8)`"
+
+
+# Symbols and indices -------------------------------------------------------------------------------------
+
+
+def apply_symbol(
+    elaboration: Elaboration, instance: Instance, node: tree.SyntaxNode, symbol: str, operands: Sequence[Any]
+) -> Value:
+    """The tensor that `a + b`, `x * 0.5` or `-x` makes."""
+    if len(operands) == 1:
+        return add_node(elaboration, instance, FORMULAS["unary"][symbol].from_sides(None), operands, None, node.span)[0]
+    if symbol not in FORMULAS["binary"]:
+        elaboration.report(
+            instance,
+            "wrong-type",
+            f"`{symbol}` does not apply to tensors",
+            node.span,
+            help=f"write `(a, b) -> logical_{symbol}`" if symbol in ("and", "or") else _HELP.get(symbol),
+        )
+    for operand in operands:
+        if isinstance(operand, bool) or not isinstance(operand, Value | int | float | SymbolicDim):
+            elaboration.report(
+                instance,
+                "wrong-type",
+                f"`{symbol}` combines a tensor with a tensor or a number, and this is {describe_value(operand)}",
+                node.span,
+                help="a tuple grows by a tuple: `keys = keys + (x,)`"
+                if symbol == "+" and isinstance(operand, tuple)
+                else None,
+            )
+    tensors = [operand for operand in operands if isinstance(operand, Value)]
+    sides = [None if isinstance(operand, Value) else operand for operand in operands]
+    return add_node(elaboration, instance, FORMULAS["binary"][symbol].from_sides(*sides), tensors, None, node.span)[0]
+
+
+def apply_index(elaboration: Elaboration, instance: Instance, node: tree.IndexExpression, value: Value) -> Value:
+    """The tensor that `x[:, 0]` makes."""
+    items: list[Any] = []
+    for item in node.items:
+        if isinstance(item, tree.Name) and item.name == "None" and instance.environment.get("None") is None:
+            _report_new_axis(elaboration, instance, node, item)
+        if isinstance(item, tree.SliceExpression):
+            parts = (item.start, item.stop, item.step)
+            bounds = [None if part is None else _bound(elaboration, instance, part) for part in parts]
+            if isinstance(bounds[2], int) and bounds[2] < 0:
+                _report_descending(elaboration, instance, node, item, value, bounds)
+            items.append(tuple(bounds))
+        elif isinstance(item, tree.Ellipsis):
+            items.append(Ellipsis)
+        else:
+            items.append(_bound(elaboration, instance, item))
+    op = FORMULAS["index"]["[]"].from_arguments(items, {})
+    return add_node(elaboration, instance, op, (value,), None, node.span)[0]
+
+
+def _report_descending(
+    elaboration: Elaboration,
+    instance: Instance,
+    node: tree.IndexExpression,
+    item: tree.SliceExpression,
+    value: Value,
+    bounds: Sequence[int | SymbolicDim | None],
+) -> NoReturn:
+    """Report `x[:, ::-1]`, which reverses an axis in Python."""
+    place = _axis(node, item)
+    help_ = OPERATORS["flip"]
+    if bounds == [None, None, -1] and -value.type.rank <= place < value.type.rank:
+        size = value.type.shape[place]
+        help_ = f"write `({_tensor_text(node)}, {size} - 1 - arange({size})) -> index_select({place})`"
+    elaboration.report(instance, "bad-attribute", "the step of a slice must be at least 1", item.span, help=help_)
+
+
+def _axis(node: tree.IndexExpression, item: tree.Expression | tree.SliceExpression) -> int:
+    """Axis of an item of an index, counted from the end after `...`."""
+    place = next(number for number, other in enumerate(node.items) if other is item)
+    after_ellipsis = any(isinstance(other, tree.Ellipsis) for other in node.items[:place])
+    return place - len(node.items) if after_ellipsis else place
+
+
+def _tensor_text(node: tree.IndexExpression) -> str:
+    text = node.value.span.text
+    return text if len(text) <= 40 else "x"
+
+
+def _report_new_axis(
+    elaboration: Elaboration, instance: Instance, node: tree.IndexExpression, item: tree.Name
+) -> NoReturn:
+    """Report `x[:, None]`, which makes a new axis in Python."""
+    help_ = f"write `{_tensor_text(node)} -> unsqueeze({_axis(node, item)})`"
+    elaboration.report(instance, "wrong-type", "an index cannot insert an axis", item.span, help=help_)
+
+
+def _bound(elaboration: Elaboration, instance: Instance, node: tree.Expression) -> int | SymbolicDim:
+    value = elaboration.evaluate(instance, node)
+    if isinstance(value, bool) or not isinstance(value, int | SymbolicDim):
+        is_mask = isinstance(value, Value) and value.type.dtype is DType.bool
+        elaboration.report(
+            instance,
+            "wrong-type",
+            f"an index is an integer, and this is {describe_value(value)}",
+            node.span,
+            help="write `(mask, x) -> where(other = 0.0)` to keep the shape and clear the others"
+            if is_mask
+            else "write `(x, index) -> index_select(1)`, with the places in a vector"
+            if isinstance(value, Value | list | tuple)
+            else None,
+        )
+    return value

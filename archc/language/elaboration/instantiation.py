@@ -1,0 +1,364 @@
+"""Instances"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any, NoReturn
+
+from archc.diagnostics import Note, Span, did_you_mean
+from archc.ir.graph import Scope, Value
+from archc.language.elaboration.context import Elaboration, Instance
+from archc.language.elaboration.declared_types import axis_names, unify
+from archc.language.elaboration.environment import ABSENT, POISON, BlockRef, Failed, LayerRef, describe_value
+from archc.language.elaboration.modules import Default, Module
+from archc.language.elaboration.references import lookup_global
+from archc.language.elaboration.user_names import check_instance_name, check_name, check_new
+from archc.language.syntax import tree
+from archc.operator.base import Operator
+from archc.operator.registry import find_operator, operator_names
+
+DEEPEST_NESTING = 64  # of blocks in blocks
+
+
+def instantiate_block(
+    elaboration: Elaboration,
+    instance: Instance,
+    block: BlockRef,
+    values: Mapping[str, Any],
+    operands: tuple[Value, ...],
+    path: str,
+    use: Span,
+) -> tuple[Value, ...]:
+    """The outputs of one use of a block.
+
+    Args:
+        path: the layer's path within the instance that uses it.
+
+    Raises:
+        Failed: it gives none; that was reported.
+    """
+    definition = block.definition
+    _check_use(elaboration, instance, definition, use)
+    arguments: dict[str, Any] = {}
+    sizes: dict[str, Any] = {}
+    scope = Scope(instance.path_in_model(path), definition.name.name, instance.scope, arguments, sizes, definition.doc)
+    inner = Instance(definition, block.module, scope, use=use, parent=instance)
+    errors = len(elaboration.diagnostics.errors)
+    check_instance_name(elaboration, inner)
+    if not bind_attributes(elaboration, inner, values, use):
+        raise Failed
+    given = {a.name.name: inner.environment.bindings[a.name.name].value for a in definition.attributes}
+    arguments.update({name: value for name, value in given.items() if not holds_callables(value)})
+    scope.defaults.update({name: value for name, value in arguments.items() if name not in values})
+    sizes.update(_bind_inputs(elaboration, instance, inner, operands, use))
+    elaboration.run(inner, [part for part in definition.body if not isinstance(part, tree.Input)])
+    instance.layers[path].inner.update(inner.layers)
+    elaboration.unused.gather(inner.environment)
+    if len(elaboration.diagnostics.errors) > errors or _failed_silently(inner):
+        raise Failed
+    if not inner.outputs:
+        report_no_output(elaboration, inner)
+    return tuple(value for _, value, _ in inner.outputs)
+
+
+def _check_use(elaboration: Elaboration, instance: Instance, definition: tree.Definition, use: Span) -> None:
+    name = definition.name.name
+    if definition.kind == "model":
+        elaboration.report(
+            instance,
+            "not-a-block",
+            f"`{name}` is a model, and cannot be used inside another",
+            use,
+            notes=[Note("it is defined here", definition.name.span)],
+            help=f"write `block {name}`; a model can use it then",
+        )
+    if any(around.definition is definition for around in instance.enclosing()):
+        elaboration.report(
+            instance,
+            "recursive-block",
+            f"the block `{name}` uses itself",
+            use,
+            help=f"it hides the operator `{name}`: give the block another name, such as `{name}_block`"
+            if find_operator(name)
+            else "repeat a block with `for i in 0..n { ... }`",
+        )
+    if instance.depth >= DEEPEST_NESTING:
+        elaboration.report(instance, "nesting-too-deep", f"blocks are nested more than {DEEPEST_NESTING} deep", use)
+
+
+def _bind_inputs(
+    elaboration: Elaboration, instance: Instance, inner: Instance, operands: tuple[Value, ...], use: Span
+) -> dict[str, Any]:
+    """Bind a block's inputs to what it receives; gives the sizes that their types name."""
+    definition = inner.definition
+    inputs = [statement for statement in definition.body if isinstance(statement, tree.Input)]
+    _check_optional(elaboration, inner, inputs)
+    needed = sum(not statement.optional for statement in inputs)
+    if not needed <= len(operands) <= len(inputs):
+        names = ", ".join(f"{statement.name.name}{'?' * statement.optional}" for statement in inputs)
+        elaboration.report(
+            instance,
+            "operand-count",
+            f"the block `{definition.name.name}` has {len(inputs)} input{'s' if len(inputs) != 1 else ''}"
+            f" ({names or 'none'}), got {len(operands)}",
+            use,
+            notes=[Note(f"`{definition.name.name}` is defined here", definition.name.span)],
+            help=_help_for_inputs(definition.name.name, [one.name.name for one in inputs], len(operands)),
+        )
+    sizes: dict[str, Any] = {}
+    for statement, value in zip(inputs, operands):
+        check_name(elaboration, inner, statement.name, "an input")
+        check_new(elaboration, inner, statement.name, "inputs", "input")
+        if statement.type is not None:
+            sizes.update(unify(elaboration, inner, statement, value))
+        inner.scope.inputs.append(value)
+        inner.scope.axes.append(axis_names(statement.type, sizes) if statement.type is not None else None)
+        inner.scope.names.setdefault(value, statement.name.name)
+        inner.environment.bind(statement.name.name, value, statement.name.span, "input")
+    for statement in inputs[len(operands) :]:
+        check_name(elaboration, inner, statement.name, "an input")
+        check_new(elaboration, inner, statement.name, "inputs", "input")
+        inner.environment.bind(statement.name.name, ABSENT, statement.name.span, "input")
+    return sizes
+
+
+def _check_optional(elaboration: Elaboration, inner: Instance, inputs: Sequence[tree.Input]) -> None:
+    """Refuse an input that must be given behind one that need not."""
+    for before, statement in pairwise(inputs):
+        if before.optional and not statement.optional:
+            elaboration.report(
+                inner,
+                "input-misplaced",
+                f"the input `{statement.name.name}` must be given, and comes after one that is optional",
+                statement.name.span,
+                notes=[Note(f"`{before.name.name}` need not be given", before.name.span)],
+                help="the optional inputs of a block are its last",
+            )
+
+
+def _failed_silently(instance: Instance) -> bool:
+    """Whether a mistake that was reported at another use of the block kept this use from its outputs."""
+    expected = any(isinstance(statement, tree.Output) for statement in instance.definition.body)
+    return expected and not instance.outputs
+
+
+def report_no_output(elaboration: Elaboration, instance: Instance) -> NoReturn:
+    definition = instance.definition
+    elaboration.report(
+        instance,
+        "no-output",
+        f"the {definition.kind} `{definition.name.name}` has no output",
+        definition.name.span,
+        help="end it with `output ...`",
+    )
+
+
+def _help_for_inputs(block: str, names: Sequence[str], received: int) -> str | None:
+    """Help for a block that receives too few or too many tensors."""
+    if not names:
+        return "what a block receives is named in its body: `input x`"
+    if received >= len(names):
+        return None
+    return (
+        f"several inputs flow as a tuple: `({', '.join(names)}) -> {block}`"
+        if len(names) > 1
+        else (f"a tensor flows into it: `{names[0]} -> {block}`")
+    )
+
+
+# Attributes ----------------------------------------------------------------------------------------------
+
+
+def is_callable(value: Any) -> bool:
+    """Whether a value is an operator or a block, which an attribute may be as well as a number."""
+    return isinstance(value, BlockRef) or (isinstance(value, type) and issubclass(value, Operator))
+
+
+def holds_callables(value: Any) -> bool:
+    """Whether a value is an operator or a block, or has one among its items."""
+    return any(map(holds_callables, value)) if isinstance(value, tuple | list) else is_callable(value)
+
+
+def given_attributes(
+    elaboration: Elaboration, instance: Instance, block: BlockRef, arguments: Sequence[tree.Argument]
+) -> dict[str, Any]:
+    """The attribute values that a use of a block gives, by name.
+
+    Raises:
+        Failed: an argument is none of the block's; that was reported.
+    """
+    names = [attribute.name.name for attribute in block.definition.attributes]
+    count = f"{len(names)} attribute{'s' if len(names) != 1 else ''}"
+    values: dict[str, Any] = {}
+    for position, argument in enumerate(arguments):
+        if argument.name is None and position >= len(names):
+            is_tensor = isinstance(elaboration.evaluate_argument(instance, argument), Value)
+            elaboration.report(
+                instance,
+                "too-many-attributes",
+                f"the block `{block.definition.name.name}` takes {count}",
+                argument.span,
+                help=_as_input(block, argument) if is_tensor else None,
+            )
+        name = argument.name or names[position]
+        if name in values:
+            elaboration.report(instance, "duplicate-attribute", f"`{name}` is given twice", argument.span)
+        if name not in names:
+            elaboration.report(
+                instance,
+                "unknown-attribute",
+                f"the block `{block.definition.name.name}` has no attribute `{name}`",
+                argument.span,
+                help=_known_attributes(name, names),
+            )
+        value = elaboration.evaluate_argument(instance, argument)
+        if _is_no_attribute(value):
+            elaboration.report(
+                instance,
+                "wrong-type",
+                f"`{name}` is an attribute, and this is {describe_value(value)}",
+                argument.span,
+                help=_as_input(block, argument) if isinstance(value, Value) else None,
+            )
+        values[name] = value
+    return values
+
+
+def _as_input(block: BlockRef, argument: tree.Argument) -> str:
+    """Help for a tensor among the attributes of a block."""
+    text = argument.value.span.text
+    short = text if len(text) <= 40 and "\n" not in text else "..."
+    return f"tensors flow along arrows, into the inputs of a block: `{short} -> {block.definition.name.name}`"
+
+
+def bind_attributes(
+    elaboration: Elaboration,
+    instance: Instance,
+    values: Mapping[str, Any],
+    use: Span,
+    defaults: Mapping[str, Default] | None = None,
+    asked: Module | None = None,
+) -> bool:
+    """Bind a definition's attributes to the values given, or their defaults; False where one has none.
+
+    Args:
+        defaults: those of a derived model.
+        asked: the file of a model that is compiled; words that `values` gives for operators and blocks mean its own.
+    """
+    names = [attribute.name.name for attribute in instance.definition.attributes]
+    whole = True
+    for name in values:
+        if name not in names:
+            whole = False
+            _unknown_attribute(elaboration, instance, name, names, use)
+    for attribute in instance.definition.attributes:
+        name = attribute.name.name
+        value: Any = POISON
+        try:
+            check_new(elaboration, instance, attribute.name, "attributes", "attribute")
+            check_name(elaboration, instance, attribute.name, "an attribute")
+            if name in values:
+                value = _given(elaboration, instance, attribute, values[name], use, asked)
+            else:
+                value = _default(elaboration, instance, attribute, use, (defaults or {}).get(name))
+        except Failed:
+            whole = False
+        instance.environment.bind(name, value, attribute.name.span, "attribute")
+    return whole
+
+
+def _unknown_attribute(elaboration: Elaboration, instance: Instance, name: str, names: list[str], use: Span) -> None:
+    definition = instance.definition
+    with contextlib.suppress(Failed):  # the others may be wrong too
+        elaboration.report(
+            instance.parent or instance,
+            "unknown-attribute",
+            f"the {definition.kind} `{definition.name.name}` has no attribute `{name}`",
+            use,
+            help=_known_attributes(name, names),
+        )
+
+
+def _given(  # noqa: RET503 - `report` never returns
+    elaboration: Elaboration, instance: Instance, attribute: tree.Attribute, value: Any, use: Span, asked: Module | None
+) -> Any:
+    """The value that a use gives an attribute; where the default is an operator or a block, it must be one too."""
+    default, name = attribute.default, attribute.name.name
+    if not isinstance(default, tree.Name | tree.MemberExpression) or is_callable(value):
+        return value
+    if not is_callable(elaboration.evaluate(instance, default)):
+        return value
+    if isinstance(value, str) and asked is not None:
+        return _meant(elaboration, instance, attribute, value, asked)
+    elaboration.report(
+        instance.parent or instance,
+        "wrong-type",
+        f"`{name}` is an operator or a block, and is given {describe_value(value)}",
+        use if instance.parent else attribute.name.span,
+        notes=[Note("its default is one", default.span)],
+    )
+
+
+def _meant(elaboration: Elaboration, instance: Instance, attribute: tree.Attribute, word: str, asked: Module) -> Any:
+    """The operator or block that a word of the command line names."""
+    alias, dot, name = word.rpartition(".")
+    if dot:
+        module = asked.imports.get(alias)
+        definition = module.definitions.get(name) if module is not None else None
+        found: Any = BlockRef(definition, module) if module is not None and definition is not None else None
+    else:
+        found = lookup_global(Instance(instance.definition, asked, instance.scope), word)
+    if not is_callable(found):
+        imported = [f"{alias}.{block}" for alias, other in asked.imports.items() for block in other.blocks]
+        elaboration.report(
+            instance,
+            "unknown-operator",
+            f"`{attribute.name.name}` is an operator or a block, and there is none called `{word}`",
+            attribute.name.span,
+            help=did_you_mean(word, [*asked.blocks, *imported, *operator_names()]) or "`archc ops` lists the operators",
+        )
+    return found
+
+
+def _default(
+    elaboration: Elaboration, instance: Instance, attribute: tree.Attribute, use: Span, derived: Default | None
+) -> Any:
+    """The value of an attribute that is not given; a derived model's own default may use the attributes before it."""
+    name, definition = attribute.name.name, instance.definition
+    default = attribute.default if derived is None else derived.value
+    if default is None:
+        takes_tensors = definition.kind == "model" or any(isinstance(part, tree.Input) for part in definition.body)
+        way = f"`--set {name}=...`" if definition.kind == "model" else f"`{definition.name.name}({name} = ...)`"
+        elaboration.report(
+            instance.parent or instance,
+            "missing-attribute",
+            f"the {definition.kind} `{definition.name.name}` needs a value for `{name}`",
+            use if instance.parent else attribute.name.span,
+            notes=[Note("it has no default", attribute.name.span)] if instance.parent else (),
+            help=f"give one: {way}, or a default"
+            + ("" if takes_tensors else f"; what it receives is an `input {name}` in its body"),
+        )
+    around = instance if derived is None else Instance(definition, derived.module, instance.scope, instance.environment)
+    value = elaboration.evaluate(around, default)
+    if _is_no_attribute(value):
+        elaboration.report(
+            instance,
+            "wrong-type",
+            f"`{name}` is an attribute, and its default is {describe_value(value)}",
+            default.span,
+        )
+    return value
+
+
+def _is_no_attribute(value: Any) -> bool:
+    if isinstance(value, tuple | list):
+        return any(map(_is_no_attribute, value))
+    return value is ABSENT or isinstance(value, Value | LayerRef)
+
+
+def _known_attributes(name: str, names: Sequence[str]) -> str:
+    """Help for an attribute that there is not."""
+    known = ", ".join(f"`{own}`" for own in names)
+    return did_you_mean(name, names) or (f"it has {known}" if names else "it has none")

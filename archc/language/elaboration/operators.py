@@ -1,0 +1,322 @@
+"""Operators"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NoReturn, get_args, get_origin
+
+from archc.diagnostics import Span
+from archc.ir.graph import Value
+from archc.language.elaboration.advice import (
+    advise,
+    as_chain,
+    describe,
+    help_for_arguments,
+    help_for_operands,
+    holds_tensors,
+    warn_of_input_size,
+)
+from archc.language.elaboration.arithmetic import LARGEST_SIZE
+from archc.language.elaboration.context import Elaboration, Instance
+from archc.language.elaboration.environment import WeightRef
+from archc.language.elaboration.limits import STEPS_OF_A_RESULT, STEPS_OF_AN_OPERAND, steps_of
+from archc.language.syntax import tree
+from archc.language.syntax.foreign_names import attribute_help, dtype_help
+from archc.operator.base import Inference, Operator, OperatorError
+from archc.types.attributes import AttributeProblem, attributes
+from archc.types.dims import SymbolicDim
+from archc.types.storage import Storage
+from archc.types.tensor_type import DType, TensorType
+
+LARGEST_WEIGHT = 2**36  # elements: 256 GiB in f32, more than the largest layer that anybody trains
+
+
+@dataclass(frozen=True)
+class ConfiguredOperator:
+    """What a text says of an operator.
+
+    Attributes:
+        op: the operator with its attributes.
+        weights: the parameters that are other layers'; storages: how parameters are stored; both by name.
+    """
+
+    op: Operator
+    weights: dict[str, WeightRef] = field(default_factory=dict)
+    storages: dict[str, Storage] = field(default_factory=dict)
+
+
+def configure_operator(
+    elaboration: Elaboration,
+    instance: Instance,
+    operator: type[Operator],
+    arguments: Sequence[tree.Argument],
+    name: str | None,
+    span: Span,
+    operands: Sequence[Value] = (),
+) -> ConfiguredOperator:
+    """An operator with the attributes that a stage, or the declaration of a layer, gives it.
+
+    Args:
+        name: the layer's, within the definition.
+        span: where to report what no single argument is to blame for.
+        operands: the operands of the operator, for the help.
+
+    Raises:
+        Failed: they make no sense; that was reported.
+    """
+    weights: dict[str, WeightRef] = {}
+    storages: dict[str, Storage] = {}
+    positional: list[Any] = []
+    named: dict[str, Any] = {}
+    tensors: list[tree.Argument] = []
+    for argument in arguments:
+        value = elaboration.evaluate_argument(instance, argument)
+        if isinstance(value, type) and issubclass(value, Storage):
+            value = value()
+        parameter = argument.name if argument.name in operator.parameters else None
+        if parameter is not None and isinstance(value, WeightRef):
+            if name is not None and value.path == f"{instance.path_in_model(name)}.{parameter}":
+                elaboration.report(
+                    instance,
+                    "circular-weight",
+                    f"`{name}` owns `{value.path}`, and cannot have it from itself",
+                    argument.value.span,
+                    help=f"leave out `{parameter} = ...`: every layer has a weight of its own",
+                )
+            weights[parameter] = value
+            if value.storage is not None:
+                storages[parameter] = value.storage
+        elif parameter is not None and isinstance(value, Storage):
+            storages[parameter] = value
+        elif holds_tensors(value):
+            tensors.append(argument)
+        elif argument.name is None:
+            positional.append(value)
+        else:
+            named[argument.name] = value
+    if tensors:
+        elaboration.report(
+            instance,
+            "wrong-type",
+            "tensors flow along arrows, and are no attributes",
+            tensors[0].span,
+            help=as_chain(operator, arguments, tensors, operands, span),
+        )
+    try:
+        return ConfiguredOperator(operator.from_arguments(positional, named), weights, storages)
+    except AttributeProblem as problem:
+        place = _argument_span(arguments, problem.argument) or span
+        help_ = (
+            help_for_arguments(operator, arguments, positional, named, [value.type for value in operands])
+            or _help_for_argument(operator, problem, positional, named)
+            or problem.help
+        )
+        elaboration.report(instance, problem.code, problem.message, place, help=help_)
+
+
+def _help_for_argument(
+    operator: type[Operator], problem: AttributeProblem, positional: Sequence[Any], named: Mapping[str, Any]
+) -> str | None:
+    """Help for the name or the value of an attribute in the spelling of another library."""
+    infos = attributes(operator)
+    argument = problem.argument
+    if problem.code == "unknown-attribute" and isinstance(argument, str):
+        return attribute_help(argument, [info.name for info in infos])
+    if problem.code != "wrong-type" or argument is None:
+        return None
+    slots = [info for info in infos if not info.keyword]
+    value = positional[argument] if isinstance(argument, int) else named.get(argument)
+    asked = slots[argument : argument + 1] if isinstance(argument, int) else [i for i in infos if i.name == argument]
+    if isinstance(value, SymbolicDim) and any(int in (info.type, *get_args(info.type)) for info in asked):
+        return f"`{value}` is known only when the model runs: give a number or an attribute"
+    if type(value) is int and all(info.type is tuple or get_origin(info.type) is tuple for info in asked):
+        return f"a tuple has parentheses of its own: `({value}, {value})`"
+    wants_dtype = any(DType in (info.type, *get_args(info.type)) for info in asked)
+    return dtype_help(value.rpartition(".")[2]) if wants_dtype and isinstance(value, str) else None
+
+
+# Nodes ---------------------------------------------------------------------------------------------------
+
+
+def add_node(
+    elaboration: Elaboration,
+    instance: Instance,
+    op: Operator,
+    operands: Sequence[Value],
+    name: str | None,
+    span: Span,
+    arguments: Sequence[tree.Argument] = (),
+    weights: Mapping[str, WeightRef] | None = None,
+    storages: Mapping[str, Storage] | None = None,
+) -> tuple[Value, ...]:
+    """The results of a new node; whatever does not fit is reported at the place that is at fault."""
+    elaboration.count_part(instance, span)
+    rewriter = elaboration.rewriter
+    paths = {parameter: weight.path for parameter, weight in (weights or {}).items()}
+    turned = {parameter for parameter, weight in (weights or {}).items() if weight.transposed}
+    try:
+        _count_operands(elaboration, operands)
+        inference = op.infer([value.type for value in operands])
+        elaboration.budget.count(STEPS_OF_A_RESULT * len(inference.results))
+        if inference.parameters:
+            own = instance.path_in_model(name or op.name)
+            paths = {parameter: f"{own}.{parameter}" for parameter in inference.parameters} | paths
+            _check_weights(elaboration, instance, op, inference, paths, turned, operands, span)
+            _check_storages(elaboration, instance, inference, storages or {}, arguments, span)
+        _check_sizes(elaboration, instance, op, inference, operands, span)
+        warn_of_input_size(elaboration.diagnostics, op, arguments, [value.type for value in operands], span)
+        node = rewriter.add(
+            op,
+            operands,
+            name=name,
+            scope=instance.scope,
+            span=span,
+            weights=paths,
+            transposed=turned,
+            storages=storages,
+        )
+    except OperatorError as problem:
+        _report_misfit(elaboration, instance, op, operands, problem, arguments, span)
+    return node.results
+
+
+def _count_operands(elaboration: Elaboration, operands: Sequence[Value]) -> None:
+    symbolic = (dim for value in operands for dim in value.type.shape if isinstance(dim, SymbolicDim))
+    elaboration.budget.count(STEPS_OF_AN_OPERAND * max(0, len(operands) - 2) + steps_of(*symbolic))
+
+
+def _check_weights(
+    elaboration: Elaboration,
+    instance: Instance,
+    op: Operator,
+    inference: Inference,
+    paths: Mapping[str, str],
+    turned: Collection[str],
+    operands: Sequence[Value],
+    span: Span,
+) -> None:
+    """Check a node's weights: no larger than anybody can hold, and where one exists already, of its shape and dtype.
+
+    Args:
+        paths: where each parameter is, or will be.
+        turned: the parameters that are the transpose of what lies there.
+    """
+
+    def refuse(code: str, message: str, help: str | None = None) -> NoReturn:
+        # What the operands are is found here and not before: the way up to a named one may be as long as the model.
+        notes = [note for value in operands for note in describe(value)]
+        elaboration.report(instance, code, message, span, notes=notes, help=help)
+
+    for parameter, needed in inference.parameters.items():
+        path = paths[parameter]
+        weight = elaboration.rewriter.graph.weights.get(path)
+        if parameter in turned and len(needed.shape) != 2:
+            message = f"only a weight of two axes has a transpose, and `{op.name}` needs {needed} here"
+            refuse("shape-mismatch", message, "leave out `.T`")
+        shape = None if weight is None else weight.shape[::-1] if parameter in turned else weight.shape
+        if weight is not None and shape is not None and shape != needed.shape:
+            what = f"the transpose of the weight `{path}`" if parameter in turned else f"the weight `{path}`"
+            help = "layers share a weight only where its shape fits both"
+            if len(shape) == 2 and shape[::-1] == needed.shape:
+                help = "leave out `.T`" if parameter in turned else "hang `.T` on it to take it the other way round"
+            refuse(
+                "shape-mismatch",
+                f"{what} is {TensorType(weight.dtype, shape)}, and `{op.name}` needs {needed} here",
+                help,
+            )
+        if weight is not None and weight.dtype is not needed.dtype:
+            refuse(
+                "dtype-mismatch",
+                f"the weight `{path}` is {weight.dtype}, and `{op.name}` needs {needed.dtype} here",
+                f"convert the operand with `cast({weight.dtype})`, or give the layer a weight of its own",
+            )
+        if math.prod(dim for dim in needed.shape if isinstance(dim, int)) > LARGEST_WEIGHT:
+            refuse(
+                "weight-too-large",
+                f"`{op.name}` would own a `{parameter}` of {needed}; the limit is {LARGEST_WEIGHT:,} elements",
+            )
+
+
+def _check_storages(
+    elaboration: Elaboration,
+    instance: Instance,
+    inference: Inference,
+    storages: Mapping[str, Storage],
+    arguments: Sequence[tree.Argument],
+    span: Span,
+) -> None:
+    """Check that each parameter can be stored as the text asks."""
+    for parameter, storage in storages.items():
+        needed = inference.parameters.get(parameter)
+        if needed is None:
+            continue
+        reason = storage.misfit(tuple(dim for dim in needed.shape if isinstance(dim, int)), needed.dtype)
+        if reason is not None:
+            elaboration.report(
+                instance,
+                "bad-storage",
+                f"a `{parameter}` of {needed} cannot be stored as `{storage}`: {reason}",
+                _argument_span(arguments, parameter) or span,
+            )
+
+
+def _check_sizes(
+    elaboration: Elaboration,
+    instance: Instance,
+    op: Operator,
+    inference: Inference,
+    operands: Sequence[Value],
+    span: Span,
+) -> None:
+    """Check that no axis of a result is empty, or longer than what the kernels can count."""
+    for result in inference.results:
+        for size in result.shape:
+            if isinstance(size, SymbolicDim) or 1 <= size <= LARGEST_SIZE:
+                continue
+            elaboration.report(
+                instance,
+                "size-too-large" if size > LARGEST_SIZE else "bad-size",
+                f"`{op.name}` would make {result}; a size is at least 1 and at most {LARGEST_SIZE:,}",
+                span,
+                notes=[note for value in operands for note in describe(value)],
+            )
+
+
+def _report_misfit(
+    elaboration: Elaboration,
+    instance: Instance,
+    op: Operator,
+    operands: Sequence[Value],
+    problem: OperatorError,
+    arguments: Sequence[tree.Argument],
+    span: Span,
+) -> NoReturn:
+    """Report operands or attributes that do not fit, at the place that is at fault."""
+    place = None
+    notes = list(problem.notes)
+    if problem.code != "shape-mismatch":
+        place = _argument_span(arguments, problem.attribute)
+        if place is None:
+            place = _argument_span(arguments, _position(op, problem.attribute))
+    if problem.operand is not None or place is None:
+        for value in operands:
+            notes += describe(value)
+    types = [value.type for value in operands]
+    advice = help_for_operands(op, arguments, types) or problem.help or advise(op, operands, problem)
+    elaboration.report(instance, problem.code, str(problem), place or span, notes=dict.fromkeys(notes), help=advice)
+
+
+def _position(op: Operator, attribute: str | None) -> int | None:
+    """The position of an attribute among those that may be given by position."""
+    slots = [info.name for info in attributes(type(op)) if not info.keyword]
+    return slots.index(attribute) if attribute in slots else None
+
+
+def _argument_span(arguments: Sequence[tree.Argument], which: str | int | None) -> Span | None:
+    """The place of an argument, by its name or position."""
+    positional = [argument for argument in arguments if argument.name is None]
+    if isinstance(which, int):
+        return positional[which].span if which < len(positional) else None
+    return next((argument.span for argument in arguments if which is not None and argument.name == which), None)
