@@ -86,7 +86,7 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """What completion offers, though not loaded yet."""
+    """Names for completion, loaded or not."""
     return sorted({*globals(), *__all__})
 
 

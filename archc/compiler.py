@@ -1,4 +1,4 @@
-"""The front door: what the command line and Python both call.
+"""The front door of Python and of the command line: parse, bind weights, run passes, emit.
 
 graph = archc.parse(text)
 compiled = archc.compile("specs/cnn.arch", passes="lowrank, quant", weights="cnn.safetensors")
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 NO_WEIGHTS = "none"
-"""In the place of a weights file: the model is compiled without weights.  A file of that name is `./none`."""
+"""Value of `weights` that compiles a model without any.  A file of that name is `./none`."""
 
 
 @with_former_names(values="set")
@@ -53,9 +53,9 @@ def parse(
 
     Args:
         text: the text itself, or a path (a `Path`, or a one-line string that ends in `.arch`) to it.
-        model: which model of the file; may be left out where there is one, or one named like the file.
+        model: name of the model; by default the only one, or the one with the name of the file.
         set: attribute values that replace the defaults.
-        diagnostics: takes the warnings.
+        diagnostics: collects the warnings.
 
     Raises:
         TypeError: an argument has a wrong type.
@@ -68,7 +68,7 @@ def parse(
 
 
 def open_module(text: str | Path | Source, diagnostics: Diagnostics, allow_absolute_imports: bool = False) -> Module:
-    """The file of a path or text, parsed, with what it imports.
+    """Parse a file or text, and the files that it imports.
 
     Raises:
         ArchcError: it cannot be read or parsed.
@@ -87,7 +87,7 @@ def _source(text: str | Path | Source) -> Source:
 
 
 def checked(module: Module, model: str | None, values: Mapping[str, Any], diagnostics: Diagnostics) -> Graph:
-    """The graph of one model of a file, whose pipelines and devices are checked too.
+    """The graph of one model of a file, after a check of the pipelines and devices.
 
     Raises:
         ArchcError: the text has errors; all of them are reported.
@@ -150,10 +150,10 @@ def build(
 
 
 def choose_model(module: Module, name: str | None) -> tree.Definition:
-    """The model that is meant.
+    """Choose a model of a file: by name, the only one, or the one with the name of the file.
 
     Raises:
-        ArchcError: there is none of that name, or no telling which.
+        ArchcError: there is no such model, or several and none is chosen.
     """
     where = module.source.name
     stem = module.source.path.stem if module.source.path is not None else ""
@@ -162,7 +162,7 @@ def choose_model(module: Module, name: str | None) -> tree.Definition:
         return chosen
     models = module.models
     if name is not None:
-        way = did_you_mean(name, models) or (f"it has {listed(models)}" if models else "it has no model at all")
+        way = did_you_mean(name, models) or (f"it has {listed(models)}" if models else "it has no models")
         raise error("unknown-model", f"{where} has no model `{name}`", help=way)
     if len(models) == 1:
         return module.definitions[models[0]]
@@ -170,7 +170,7 @@ def choose_model(module: Module, name: str | None) -> tree.Definition:
         raise error(
             "no-model",
             f"{where} has no model",
-            help="write `model name { ... }`; a file of blocks alone is there to be imported",
+            help="write `model name { ... }`; a file of blocks alone can be imported",
         )
     raise error(
         "which-model", f"{where} has several models", help=f"choose one with `--model`: {listed(sorted(models))}"
@@ -178,10 +178,10 @@ def choose_model(module: Module, name: str | None) -> tree.Definition:
 
 
 def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
-    """Attribute values from `name=value` texts, the values written as in the language.
+    """Parse `name=value` texts, with values as in the language.
 
     Raises:
-        ArchcError: one is not of that form.
+        ArchcError: a text has another form.
     """
     values: dict[str, Any] = {}
     diagnostics = Diagnostics()
@@ -220,24 +220,26 @@ def compile(
     diagnostics: Diagnostics | None = None,
     progress: Callable[[str], None] = silent,
 ) -> Compiled:
-    """Compile a model: parse, bind weights, run passes.  The arguments have the names of the command line's options.
+    """Compile a model: parse the text, bind weights, run passes.
+
+    The arguments have the names of the options of the command line.
 
     Args:
         text, model, set: as for `parse`.
         passes: a pipeline as text, a pass, or a list of texts and passes.
         weights: a .safetensors or .npz file (or a PyTorch one, with `allow_pickle`), or arrays or tensors by name,
-            such as a state dict, which are copied; by default fresh weights.  With "none", the model has no weights:
-            for the sources of a model that does not fit into memory.
+            such as a state dict, which are copied; by default weights are initialized.  With "none" the model has no
+            weights, for the sources of a model that does not fit into memory.
         rename: a file that maps the names in `weights` to those of the text.
         calib: an .npz file, or arrays or tensors by input name, samples along the first axis; by default random inputs.
         sizes: values of symbolic sizes, at which passes compare costs, as `"H=224,W=224"` or by name; others are taken
             from the calibration data, else assumed, with a warning.
-        seed: of fresh weights and random inputs.
+        seed: seed of initial weights and random inputs.
         progress: called with the name of each task as it begins.
 
     Raises:
         TypeError: an argument has a wrong type.
-        ArchcError: anything that is the user's to mend.
+        ArchcError: the text, the weights, the data or the options have errors.
     """
     from archc.driver.binding import bind_fresh, bind_given
     from archc.passmanager.calibration import Calibration, read_calibration, warn_of_constant
@@ -258,14 +260,14 @@ def compile(
     if without_weights and pipeline:
         raise error(
             "needs-weights",
-            f"the pass `{pipeline[0].name}` needs weights, and there are none",
-            help="leave `--weights none` or `--passes` out",
+            f"the pass `{pipeline[0].name}` needs weights, but there are none",
+            help="remove `--weights none` or `--passes`",
         )
     if rename is not None and (weights is None or without_weights):
         raise error(
             "rename-without-weights",
-            f"`{file_title(Path(rename))}` renames the weights of a file, and no file is given",
-            help="give it with `--weights`",
+            f"`{file_title(Path(rename))}` renames the weights of a file, but no file is given",
+            help="give the file with `--weights`",
         )
     if without_weights:
         weights_text = "none; the model was compiled without any"
@@ -305,7 +307,7 @@ def compile(
 
 
 def texts_of(module: Module) -> frozenset[Path]:
-    """The file of a module, and those of all that it imports."""
+    """Paths of a module and of all modules that it imports."""
     found: set[Path] = set()
     waiting = [module]
     while waiting:

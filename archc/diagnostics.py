@@ -2,7 +2,7 @@
 
 A mistake of the user's is a `Diagnostic`: a stable code, the smallest span, notes, and help.
 Diagnostics are collected in a `Diagnostics` sink, so that one run reports several, and rendered
-with the source line and a caret.  `ArchcError` carries them to whoever asked.
+with the source line and a caret.  `ArchcError` carries them to the caller.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Span:
 
     @property
     def text(self) -> str:
-        """What the source has there."""
+        """Text of the source at this place."""
         return self.source.text[self.start : self.end]
 
     def to(self, other: Span) -> Span:
@@ -209,10 +209,12 @@ class Diagnostics:
 
     @property
     def errors(self) -> list[Diagnostic]:
+        """The errors."""
         return [diagnostic for diagnostic in self.found if diagnostic.severity == "error"]
 
     @property
     def warnings(self) -> list[Diagnostic]:
+        """The warnings."""
         return [diagnostic for diagnostic in self.found if diagnostic.severity == "warning"]
 
     def check(self) -> None:
@@ -343,7 +345,7 @@ def render(diagnostic: Diagnostic, color: bool = False) -> str:
 
 
 def _printable(text: str) -> str:
-    """A text with its control characters escaped: names and messages from a file must not command the terminal."""
+    """Escape control characters, so that text from a file cannot control the terminal."""
     return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
@@ -357,7 +359,7 @@ def _excerpt(span: Span, gutter: int, arrow: str, mark: str) -> list[str]:
         text = text[cut : cut + _MAXIMUM_WIDTH]
         start -= cut
         length = max(1, min(length, len(text) - start))
-    # Tabs keep their place, so that the caret stands below its character whatever their width;
+    # Tabs are kept, so that the caret is below its character at any tab width;
     # other control characters would move the terminal's cursor.
     text = "".join(c if c.isprintable() or c == "\t" else "�" for c in text)
     indent = "".join("\t" if character == "\t" else " " for character in text[:start])

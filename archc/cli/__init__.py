@@ -1,4 +1,4 @@
-"""The command line: `archc compile`, `check`, `fmt`, `show`, `draw`, `ops`, `passes`, `explain`, `completion`.
+"""The command line: one file for each command, and `main`.
 
 Each command is one file with an `add_parser` and a `run`.  This file runs the command, and reports its outcome by an
 exit status: 0 success, 1 errors in the input, 2 wrong usage, 70 internal error, 130 interrupted, 143 terminated.  With

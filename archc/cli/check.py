@@ -26,6 +26,7 @@ Every model of a file is checked with the default values of its attributes; bloc
 
 
 def add_parser(commands: Any) -> None:
+    """Add the command and its options to the command line."""
     parser = commands.add_parser(
         "check",
         help="report errors in .arch files",
@@ -42,6 +43,7 @@ def add_parser(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    """Run the command and return its exit status."""
     from archc.compiler import parse_settings
 
     load_plugins(arguments.load)

@@ -34,6 +34,7 @@ For a model in stages (`partition`), the command also writes a module, weights a
 
 
 def add_parser(commands: Any) -> None:
+    """Add the command and its options to the command line."""
     parser = commands.add_parser(
         "compile",
         help="compile a model to PyTorch and ONNX, with passes",
@@ -67,6 +68,7 @@ def add_parser(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    """Run the command and return its exit status."""
     load_plugins(arguments.load)
     found = Diagnostics()
     folder = arguments.output
@@ -88,7 +90,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _print(arguments: argparse.Namespace, compiled: Compiled, report: dict[str, Any], found: Diagnostics) -> None:
-    """Print the report before the files are moved into place, so that a failure to print it leaves no files.
+    """Print the report, before the files are moved into place: a failure to print leaves no files.
 
     A closed pipe is not a failure: its reader has read enough, and the files are written.
 

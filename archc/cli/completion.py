@@ -17,6 +17,7 @@ examples:
 
 
 def add_parser(commands: Any) -> None:
+    """Add the command and its options to the command line."""
     parser = commands.add_parser(
         "completion",
         help="print a script for shell completion",
@@ -29,6 +30,7 @@ def add_parser(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    """Run the command and return its exit status."""
     import shtab
 
     from archc.cli.explanations import codes

@@ -1,4 +1,4 @@
-"""What there is to say of an operator or a pass, all of it from its class."""
+"""Descriptions of operators and passes for people and for JSON, derived from their classes."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def parameters_json(cls: type[Operator]) -> list[dict[str, Any]]:
 
 
 def dtypes_json(cls: type[Operator]) -> list[dict[str, Any]]:
-    """Accepted dtypes of each operand, or of all operands that share one, and those in which ONNX Runtime computes."""
+    """Accepted dtypes of each operand, and the dtypes in which ONNX Runtime computes."""
     from archc.operator.dtype_table import dtype_rows, row_text
 
     return [
@@ -110,7 +110,7 @@ def dtypes_json(cls: type[Operator]) -> list[dict[str, Any]]:
 
 
 def _initializer_text(initializer: Any) -> str:
-    """What an initializer declares itself as: the name of the function that made it, with what it was given."""
+    """Text of an initializer: the name of its constructor, with the arguments."""
     name = initializer.__qualname__.partition(".")[0]
     given = inspect.getclosurevars(initializer).nonlocals if inspect.isfunction(initializer) else {}
     values = (", ".join(value) if isinstance(value, tuple) else str(value) for value in given.values())

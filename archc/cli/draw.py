@@ -31,6 +31,7 @@ KINDS = (".svg", ".mmd", ".dot")
 
 
 def add_parser(commands: Any) -> None:
+    """Add the command and its options to the command line."""
     parser = commands.add_parser(
         "draw",
         help="draw a model as a picture",
@@ -69,6 +70,7 @@ def add_parser(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    """Run the command and return its exit status."""
     from archc.drawing.compose import compose
     from archc.driver.output_folder import OutputFolder
 

@@ -22,6 +22,7 @@ _MOST_SUGGESTIONS = 6
 
 
 def add_parser(commands: Any) -> None:
+    """Add the command and its options to the command line."""
     parser = commands.add_parser(
         "explain",
         help="explain a diagnostic code",
@@ -34,6 +35,7 @@ def add_parser(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    """Run the command and return its exit status."""
     from archc.cli import explanations
 
     if arguments.code is None:

@@ -73,6 +73,7 @@ class Run:
     output: str = ""
 
     def to_json(self) -> dict[str, Any]:
+        """JSON object for `--json`."""
         return {"files": self.files, "commands": list(self.commands), "output": self.output}
 
 
@@ -101,6 +102,7 @@ class Explanation:
     body: str
 
     def to_json(self) -> dict[str, Any]:
+        """JSON object for `--json`."""
         return {
             **self.summary_json(),
             "text": self.text,
@@ -110,6 +112,7 @@ class Explanation:
         }
 
     def summary_json(self) -> dict[str, Any]:
+        """JSON object of code, severity and title."""
         return {"code": self.code, "severity": self.severity, "group": GROUPS[self.group], "summary": self.summary}
 
 

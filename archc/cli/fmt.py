@@ -23,6 +23,7 @@ Lines end as most of them do, with LF or with CRLF.
 
 
 def add_parser(commands: Any) -> None:
+    """Add the command and its options to the command line."""
     parser = commands.add_parser(
         "fmt",
         help="lay .arch files out in the one canonical way",
@@ -38,6 +39,7 @@ def add_parser(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    """Run the command and return its exit status."""
     if "-" in arguments.files and arguments.json and not arguments.check:
         raise options.UsageError("- writes the text to standard output, where --json would write too")
     reports = []

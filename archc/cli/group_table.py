@@ -31,7 +31,7 @@ def to_json(coupling: Coupling) -> dict[str, Any]:
 
 
 def text(coupling: Coupling) -> str:
-    """A section for the groups of the same layers, with the elements of one of them, and one for what stays."""
+    """Sections of the table: one for each set of layers with coupled channels, and one for fixed channels."""
     sections = []
     for family in coupling.families():
         layers = ", ".join(family[0].producers) or "no layer of its own"

@@ -15,7 +15,7 @@ from archc.passmanager.sizes import Sizes, larger_sizes, warn_of_assumed
 
 @dataclass(frozen=True)
 class Row:
-    """One node: its layer's path (empty for one that nobody named), what it is, and what it costs.
+    """One node: the path of its layer (empty without a name), its operator and its costs.
 
     A weight counts where it is used first.
     """
@@ -28,6 +28,7 @@ class Row:
     activation_bytes: int
 
     def to_json(self) -> dict[str, Any]:
+        """JSON object for `--json`."""
         return {
             "layer": self.layer or None,
             "operator": self.operator,

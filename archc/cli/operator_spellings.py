@@ -1,4 +1,4 @@
-"""How PyTorch and ONNX spell an operator, shown on its own example.
+"""PyTorch and ONNX spellings of an operator, for its example.
 
 The example is elaborated with a type for each name in it, the first of a few that fits; the operator's methods do the
 rest.  So what `archc ops` shows is what the emitters write, for a user's own operators too.
@@ -28,7 +28,7 @@ _NAME = re.compile(r"\b[a-z_][a-z_0-9]*\b(?!\s*[(:])")
 
 
 def spellings(cls: type[Operator]) -> dict[str, Any]:
-    """`torch`: an expression; `torch_module`: a constructor, where it has one; `onnx`: the nodes it becomes.
+    """Spellings by target: a PyTorch expression and constructor, and the ONNX nodes.
 
     None where the operator has no example that can be built on its own.
     """
@@ -111,7 +111,7 @@ def _torch_spelling(node: Node) -> TorchSpelling:
 
 
 def _operand_names(node: Node) -> list[str]:
-    """What the example calls the operands, else what the signature does."""
+    """Names of the operands in the example, else those in the signature."""
     patterns = [p for p in node.op.signature_for(node.types).operands if p.name not in node.op.parameters]
     return [value.name or pattern.name for value, pattern in zip(node.operands, patterns)]
 

@@ -23,6 +23,7 @@ examples:
 
 
 def add_parser(commands: Any) -> None:
+    """Add the command and its options to the command line."""
     parser = commands.add_parser(
         "ops",
         help="list the operators of the language, or explain one",
@@ -36,6 +37,7 @@ def add_parser(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    """Run the command and return its exit status."""
     from archc.language.syntax.foreign_names import operator_help
     from archc.operator.registry import find_operator, known_operators
 

@@ -41,7 +41,7 @@ class Parser(argparse.ArgumentParser):
         self._intermixed = False
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Accept options between files, as in `archc check a.arch --json b.arch`, which argparse itself refuses."""
+        """Accept options between files, as in `check a.arch --json b.arch`, which argparse refuses."""
         several = any(action.nargs == "+" and not action.option_strings for action in self._actions)
         if not several or self._intermixed:
             return super().parse_known_args(args, namespace)
@@ -215,7 +215,7 @@ def hold_to_strict(arguments: argparse.Namespace, diagnostics: Diagnostics) -> N
 
 
 def asks_for_compilation(arguments: argparse.Namespace) -> bool:
-    """Return whether the options of `add_compilation` name passes, weights or data: parsing is then not enough."""
+    """Return whether the options ask for passes, weights or data, so that the model must be compiled."""
     return bool(arguments.passes) or any(
         given is not None for given in (arguments.weights, arguments.rename, arguments.calib)
     )

@@ -1,4 +1,4 @@
-"""What commands print: results to standard output, all else to standard error, colour only where a person looks."""
+"""Output of commands: results on standard output, messages on standard error, colour in terminals."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NARROWEST = 16  # characters; a narrower column of text cuts names beyond recog
 
 
 def colourful(stream: TextIO | None) -> bool:
-    """Whether a stream is a terminal whose user has not asked for plain text (https://no-color.org)."""
+    """Return whether a stream is a terminal, and plain text is not requested (https://no-color.org)."""
     plain = os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb"
     return stream is not None and stream.isatty() and not plain
 
@@ -31,7 +31,7 @@ def diagnostics(found: Iterable[Diagnostic]) -> None:
 
 
 def failure(error: ArchcError, as_json: bool) -> None:
-    """Say why a command failed: to people on standard error, to programs as an object on standard output."""
+    """Print the diagnostics of a failure: on standard error, or as JSON on standard output."""
     if as_json:
         try:
             print_json({"diagnostics": [diagnostic.to_json() for diagnostic in error.diagnostics]})
@@ -46,11 +46,12 @@ def failure(error: ArchcError, as_json: bool) -> None:
 
 
 def message(text: str) -> None:
-    """A line of the program's own on standard error."""
+    """Print a line on standard error, after `archc:`."""
     print(f"archc: {text}", file=sys.stderr)
 
 
 def print_json(value: Any) -> None:
+    """Print a value as JSON on standard output."""
     print(json.dumps(value, indent=2, ensure_ascii=False))
 
 
@@ -73,12 +74,12 @@ def abandon_stdout() -> None:
 
 
 def heading(text: str) -> str:
-    """A line that stands out in a terminal."""
+    """A line in bold type, if the output is a terminal."""
     return f"\033[1m{text}\033[0m" if colourful(sys.stdout) else text
 
 
 def terminal_width() -> int | None:
-    """Width of the terminal in characters; None where the output is no terminal."""
+    """Width of the terminal in characters; None if the output is not a terminal."""
     if sys.stdout is None or not sys.stdout.isatty():
         return None
     return shutil.get_terminal_size().columns
@@ -87,11 +88,10 @@ def terminal_width() -> int | None:
 def table(
     columns: Sequence[tuple[str, Align]], rows: Sequence[Sequence[str]], totals: Sequence[Sequence[str]] = ()
 ) -> str:
-    """Rows below a heading, in columns as wide as they must be; totals stand below a line.
+    """Format rows below a heading, with totals below a line.
 
-    In a terminal that is too narrow, long texts are cut, and columns that do not fit follow in another table, which
-    repeats the first columns.  A column without a heading stays beside the one before it.  Outside a terminal nothing
-    is cut, so that programs read whole texts.
+    In a narrow terminal, long texts are truncated, and columns that do not fit continue in another table, which repeats
+    the first columns.  A column without a heading follows the one before it.  Outside a terminal no text is truncated.
     """
     names = [name for name, _ in columns]
     widths = [max(map(len, cells)) for cells in zip(names, *rows, *totals, strict=True)]
@@ -140,10 +140,10 @@ def _line_width(widths: Sequence[int]) -> int:
 
 
 def _narrowed(widths: Sequence[int], texts: Sequence[bool], limit: int) -> list[int]:
-    """Widths with columns of text made narrower, the widest first, until a line fits or all are `_NARROWEST`.
+    """Column widths after the widest text columns are narrowed until a line fits, to `_NARROWEST` at least.
 
     Args:
-        texts: whether each column may be made narrower.
+        texts: True for each column that may be narrowed.
         limit: characters of a line.
     """
     narrow = list(widths)
@@ -156,7 +156,7 @@ def _narrowed(widths: Sequence[int], texts: Sequence[bool], limit: int) -> list[
 
 
 def _blocks(names: Sequence[str], aligned: Sequence[Align], widths: Sequence[int], limit: int) -> list[list[int]]:
-    """Column indices of each table, so that each fits; the leading columns of narrow text are in all of them."""
+    """Column indices of tables that each fit; the leading narrow text columns are in all of them."""
     lead = 1
     while lead < len(names) and aligned[lead] == "left" and _line_width(widths[: lead + 1]) <= limit // 2:
         lead += 1
@@ -187,14 +187,14 @@ def prose(text: str) -> str:
     return "\n".join(part for line in text.split("\n") for part in wrapped(line, len(line) - len(line.lstrip())))
 
 
-def wrapped(line: str, hanging: int, indent: int = 0) -> list[str]:
-    """A line wrapped to the width of the terminal; further lines are indented by `hanging` spaces."""
+def wrapped(line: str, continuation: int, indent: int = 0) -> list[str]:
+    """A line wrapped to the width of the terminal; further lines are indented by `continuation` spaces."""
     limit = terminal_width()
     if limit is None or indent + len(line) <= limit:
         return [line]
     room = max(limit - indent, 1)
-    hang = " " * (hanging if hanging <= room // 2 else 4 if room > 8 else 0)
-    return textwrap.wrap(line, room, subsequent_indent=hang, drop_whitespace=True, break_on_hyphens=False) or [line]
+    further = " " * (continuation if continuation <= room // 2 else 4 if room > 8 else 0)
+    return textwrap.wrap(line, room, subsequent_indent=further, drop_whitespace=True, break_on_hyphens=False) or [line]
 
 
 def section(title: str, lines: Iterable[str]) -> str:

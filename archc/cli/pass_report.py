@@ -1,4 +1,4 @@
-"""What passes did, as `compile` and `show` tell it: a table, and each remark on request."""
+"""Reports of passes for `compile` and `show`: a table, and on request each remark."""
 
 from __future__ import annotations
 

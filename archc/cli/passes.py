@@ -23,6 +23,7 @@ Passes come from the entry-point group `archc.passes` of installed packages, and
 
 
 def add_parser(commands: Any) -> None:
+    """Add the command and its options to the command line."""
     parser = commands.add_parser(
         "passes",
         help="list the passes, or explain one",
@@ -40,6 +41,7 @@ def add_parser(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    """Run the command and return its exit status."""
     from archc.passmanager import known_passes, load_pass, pass_names
     from archc.passmanager.registry import pass_help
 

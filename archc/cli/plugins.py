@@ -1,4 +1,4 @@
-"""`--load`: Python files of a user's own that define operators or passes."""
+"""`--load`: Python files with operators or passes of the user."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _load(path: Path) -> None:
     sys.modules[name] = module  # where dataclasses look the annotations up
     try:
         exec(compile(source.text, str(path), "exec"), module.__dict__)
-    except Exception as failure:  # whatever the user's own code raises is the user's to mend
+    except Exception as failure:  # an error in the user's code is reported as such
         del sys.modules[name]
         line = _line(failure, str(path))
         raise error(

@@ -1,4 +1,4 @@
-"""`archc show`: a model layer by layer."""
+"""`archc show`: a table of the layers of a model."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ grows.
 
 
 def add_parser(commands: Any) -> None:
+    """Add the command and its options to the command line."""
     parser = commands.add_parser(
         "show",
         help="print a model's layers, shapes and costs",
@@ -59,6 +60,7 @@ def add_parser(commands: Any) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    """Run the command and return its exit status."""
     from archc.cli import layer_table, stage_table, width_table
     from archc.passmanager.sizes import choose_sizes
 
@@ -153,7 +155,7 @@ def _parsed(arguments: argparse.Namespace, found: Diagnostics) -> Graph:
 
 
 def _machines(arguments: argparse.Namespace) -> Iterator[Devices]:
-    """The machines that the file describes; it is read only if somebody asks."""
+    """Devices declared in the file, which is read only if they are needed."""
     from archc.compiler import open_module
     from archc.language.elaboration.device_statements import devices_of
 

@@ -31,7 +31,7 @@ def costs(graph: Graph, machines: Iterable[Devices], sizes: Mapping[str, int]) -
 
 
 def _places(names: Sequence[str | None], machines: Iterable[Devices]) -> list[StageDevice]:
-    """The devices by PyTorch's names: those of a machine that has them all, else what their kinds are by default."""
+    """Devices by PyTorch's names: those of a declared machine with all of them, else defaults of their kinds."""
     for machine in machines:
         known = {place.device.torch: place for place in machine.places()}
         if all(name in known for name in names):

@@ -1,4 +1,4 @@
-"""`archc show --sweep depth=2..48`: what a model costs as one attribute grows, as a table and as a figure."""
+"""`archc show --sweep depth=2..48`: costs of a model over the values of one attribute."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Sweep:
 
 @dataclass(frozen=True)
 class Point:
-    """What the model costs at one value."""
+    """Costs of the model at one value."""
 
     value: int | float
     parameters: int

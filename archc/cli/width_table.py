@@ -1,4 +1,4 @@
-"""How wide layers are before and after passes, as `archc show --passes` prints it."""
+"""Widths of layers before and after passes, as `archc show --passes` prints them."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Width:
-    """How many channels a layer's result has; `before` or `after` is None where there is no such layer."""
+    """Channels of a layer's result; `before` or `after` is None if the layer does not exist."""
 
     layer: str
     before: int | None
     after: int | None
 
     def to_json(self) -> dict[str, Any]:
+        """JSON object for `--json`."""
         return {"layer": self.layer, "before": self.before, "after": self.after}
 
 
 def compare(before: Graph, after: Graph) -> list[Width]:
-    """The widths of all layers of both graphs, in the order of the first; new layers where they have come to be."""
+    """Widths of all layers of both graphs, in the order of the first, with new layers inserted."""
     was, now = _widths(before), _widths(after)
     order = list(was)
     following = len(order)

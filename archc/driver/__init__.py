@@ -1,1 +1,1 @@
-"""The steps of a compilation around the graph: pipelines from text, weights bound, files written and checked."""
+"""Steps of a compilation: binding of weights, pipelines from text, emission of files, and their check."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def bind_fresh(graph: Graph, seed: int) -> None:
-    """Bind freshly initialized weights, which are computed when they are read; equal seeds give equal weights."""
+    """Bind initial weights, which are computed when they are read; equal seeds give equal weights."""
     graph.tensors = Weights(_fresh(graph, seed))
 
 
@@ -96,7 +96,7 @@ def _decoded(weight: Weight, tensors: Mapping[str, LazyTensor]) -> np.ndarray:
 
 
 def _optional(graph: Graph) -> set[str]:
-    """Tensors that a weights file may hold or lack: counters of training steps, and tensors of dead layers."""
+    """Tensors that a weights file may lack: counters of training steps, and tensors of dead layers."""
     counters = {
         path
         for node in graph.nodes()

@@ -1,4 +1,4 @@
-"""Budget of a check: the most expensive model that is checked by default, and the time limit of a check."""
+"""Budget of a check: limits on the cost of a model that is checked by default, and on time."""
 
 from __future__ import annotations
 

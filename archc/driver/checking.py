@@ -1,4 +1,4 @@
-"""Run the emitted programs in PyTorch and in ONNX Runtime, and compare their outputs with those of the graph."""
+"""The check: run emitted programs in PyTorch and ONNX Runtime, and compare them with the graph."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _GRAPH = "graph"
 
 
 def check_isolated(compiled: Compilation, files: Files, stages: Sequence[Files], folder: Path) -> dict[str, Any]:
-    """Run `check_agreement` in a process of its own, so that a crash inside a runtime becomes a diagnostic.
+    """Run `check_agreement` in a separate process, so that a crash of a runtime becomes a diagnostic.
 
     Args:
         folder: an empty folder for temporary files of the check.
@@ -221,7 +221,7 @@ def _trained_outputs(graph: Graph) -> set[str]:
 
 
 def _integers(graph: Graph) -> bool:
-    """Return whether a graph has weights or values in integers that stand for floats."""
+    """Return whether a graph has quantized weights or values."""
     return any(not weight.storage.elementwise for weight in graph.weights.values()) or any(
         quantized(value) for node in graph.nodes() for value in node.results
     )

@@ -97,7 +97,7 @@ class Compiled(Compilation):
             return report
 
     def sources(self) -> dict[str, str]:
-        """The texts that would be written, by file name: the `.arch` file, the PyTorch module, those of stages.
+        """Sources by file name: the `.arch` text, the PyTorch module, and those of stages.
 
         The modules of stages lack the hash that tells one compile from others; it is made with the weights' file.
         """

@@ -151,7 +151,7 @@ def _send(answer: int, kind: str, value: object) -> None:
 
 
 def _result(answers: int, deadline: float, steps: list[str]) -> object:
-    """Receive the result of the child, and add the names of its steps to `steps`; raises the exception of `work`.
+    """Receive the result of the child, or raise its exception; append the names of its steps to `steps`.
 
     Args:
         deadline: a time of `time.monotonic`, in seconds.

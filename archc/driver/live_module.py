@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def live_module(compiled: Compilation, device: str | torch.device) -> nn.Module:
-    """The emitted module with its weights, in evaluation mode; all stages of a divided model are on one device.
+    """The emitted module with its weights, in evaluation mode, with all stages on one device.
 
     Raises:
         TypeError: `device` is neither a string nor a `torch.device`.

@@ -113,7 +113,7 @@ class OutputFolder:
             self._discard()
 
     def prepare(self) -> None:
-        """Flush all files to the disk, and check that they can be moved into place, so that a commit rarely fails.
+        """Flush all files to the disk, and check that they can be moved into place.
 
         Raises:
             ArchcError: the disk is full, or a folder has the name of a file (`output-disk-full`,

@@ -29,7 +29,7 @@ MOST_PASSES = 1000  # of one pipeline, with those of the pipelines in it
 
 
 def parse_passes(text: str, module: Module | None = None) -> list[Pass]:
-    """The passes of `lowrank(energy=0.95, on='fc*'), quant(int8)`; a pipeline of the file may be named among them.
+    """Parse a pipeline such as `lowrank(energy=0.95, on='fc*'), quant(int8)`, or the name of one of the file.
 
     Raises:
         ArchcError: the text is no pipeline, names a pass or an option that there is not, or has passes in an order
@@ -211,7 +211,7 @@ def _name(stage: tree.ChainStep) -> str:
 
 
 def value_of(node: tree.Expression | tree.SliceExpression, argument: str | int | None = None) -> Any:
-    """The value of a literal; a bare word that is no dtype stands for the string of its letters (`quant(int8)`).
+    """The value of a literal; a bare word that is not a dtype is a string, as in `quant(scheme = weight)`.
 
     A quantity is taken in its base unit: `2GB` is 2000000000.
 

@@ -1,4 +1,4 @@
-"""Files of a model in stages: module, weights and ONNX model of each stage, and the program that runs them."""
+"""Files of a model in stages: module, weights and ONNX model of each stage, and the program."""
 
 from __future__ import annotations
 

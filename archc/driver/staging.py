@@ -91,7 +91,7 @@ def _free(folder: Path) -> bool:
 
 
 def _is_old(folder: Path) -> bool:
-    """Return whether a folder without a lock will never get one: its process was killed while it made the folder."""
+    """Return whether a folder without a lock was left by a process that was killed."""
     try:
         age = time.time() - folder.stat().st_mtime
         return age > _UNLOCKED_AGE_LIMIT and {path.name for path in folder.iterdir()} <= {*_PARTS, f"{_LOCK}.new"}

@@ -136,7 +136,7 @@ def _title(layer: str | Node) -> str:
 
 
 def select(graph: Graph, on: str | tuple[str, ...] | None, keep: str | tuple[str, ...] | None) -> Callable[[str], bool]:
-    """Predicate of the layers that a pass may rewrite: those that `on` selects, by default all, except `keep`.
+    """Predicate of the layers that a pass may rewrite: those in `on`, by default all, except `keep`.
 
     Raises:
         SelectorError: a glob matches no layer.

@@ -78,7 +78,7 @@ class Calibration:
 
     @property
     def _batched(self) -> bool:
-        """True if one symbol is the first size of every input and no other size, so that samples are independent.
+        """True if one symbol is the first size of every input, and no other size of any.
 
         An input without axes has one value for all samples.  An operator with a minimum on that size combines samples,
         so the inputs are not divided.
@@ -289,7 +289,7 @@ def failed_run(graph: Graph, failure: NodeFailure, real: bool) -> ArchcError:
 
 
 def _large_enough(graph: Graph, sizes: Mapping[str, int]) -> dict[str, int]:
-    """The smallest value of one size with which the model runs, with all others unchanged; empty if there is none."""
+    """The smallest value of one size with which the model runs, others unchanged; empty if none does."""
     needed = size_minimums(graph)
     missing = [(dim, least) for dim, least in needed if evaluate(dim, sizes=sizes) < least]
     for name in sizes if missing else ():

@@ -70,7 +70,7 @@ def misplaced(passes: Sequence[Pass]) -> Misplaced | None:
 
 
 def _reordered(passes: Sequence[Pass]) -> tuple[Pass, ...] | None:
-    """The passes in an order in which each comes after those that need a state which it ends; otherwise unchanged."""
+    """The passes in an order in which each comes after those that need a state which it ends."""
     found: dict[int, None] = {}
     waiting: set[int] = set()
 

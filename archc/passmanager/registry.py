@@ -50,7 +50,7 @@ def pass_names() -> list[str]:
 
 
 def known_passes() -> dict[str, type[Pass]]:
-    """All passes by name: those of the entry-point group `archc.passes`, and those defined in this process.
+    """All passes by name, of the entry-point group `archc.passes` and of this process.
 
     Raises:
         ArchcError: the package of one cannot be imported (`pass-not-loadable`).
