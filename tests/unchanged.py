@@ -65,6 +65,9 @@ CATALOGS = ["ops", "passes"]
 Hashes = dict[str, dict[str, str]]
 """Hashes by case (`spec|pipeline`) and file."""
 
+COMPILATION = rb"""(COMPILATION = "|"compilation":")[0-9a-f]{32}"""
+"""Identifier of a compilation, in the programs of stages and in the metadata of their weights."""
+
 MESSAGE = "…"
 """Replacement of messages."""
 
@@ -78,6 +81,8 @@ def normal_forms(name: str, content: bytes) -> dict[str, bytes]:
     Args:
         name: the file name, whose suffix selects the normal form; a file of an unknown kind is its own.
     """
+    # The identifier of a compilation is a hash of the printed graph, comments included.
+    content = re.sub(COMPILATION, rb"\g<1>" + b"0" * 32, content)
     if name == "report.json":
         return {name: dump(normal_report(json.loads(content)))}
     suffix = Path(name).suffix
