@@ -283,7 +283,7 @@ class Operator(Notation, Traits):
         return True
 
     def torch_integers(self, spell: TorchSpelling) -> TorchModule | str | None:
-        """How it works on integers that stand for numbers, in terms of what `integer.py.jinja` defines.
+        """How it works on integers that stand for numbers, in terms of `archc.runtime.int8`.
 
         A module has kernels that multiply integers; an expression over `spell.operands` makes integers, or takes and
         gives them.  By default None: it wants the numbers themselves.

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from archc.codegen.pipeline.split import Stage
-from archc.codegen.python import compiled
+from archc.codegen.python_source import compiled
 from archc.codegen.templates import template
 from archc.codegen.torch.formatting import lines_of, safe_text
 from archc.codegen.torch.names import identifier

@@ -11,14 +11,13 @@ from collections.abc import Callable, Hashable, Sequence
 
 from archc.codegen.outline.outline import outline
 from archc.codegen.outline.program import Apply, Local, Program
-from archc.codegen.python import compiled
+from archc.codegen.python_source import compiled, copied, exported
 from archc.codegen.templates import template
 from archc.codegen.torch.class_plan import ClassPlan, ModuleContext
 from archc.codegen.torch.classes import plan
 from archc.codegen.torch.formatting import docstring, has_name, lines_of, signature
-from archc.codegen.torch.int8.integer_layers import HELPERS, find_integer_layers, needed
-from archc.codegen.torch.layer_classes import add_layer_classes, module_of
-from archc.codegen.torch.masked import masked_layers
+from archc.codegen.torch.int8.integer_layers import find_integer_layers
+from archc.codegen.torch.layer_classes import MASKED, add_layer_classes, module_of
 from archc.codegen.torch.memory_format import channels_last, image_outputs, safe
 from archc.codegen.torch.names import VARIABLES, PythonNames, class_name, is_reserved_member
 from archc.codegen.torch.parameters import DECODABLE
@@ -53,11 +52,10 @@ def emit(graph: Graph, *, source_name: str, weights_name: str, compilation: str 
     code = "\n".join(classes)
     placement = context.placement
     place = "" if placement.stages is None else _place(placement, model.name)
-    used = needed(h for h in HELPERS if has_name(code, h, called=h.islower()))
-    helpers = template("archc.codegen.torch.int8", "integer.py.jinja").render(used=used, moved=bool(place))
-    for layers in ("integer_layers.py.jinja", "integer_line.py.jinja"):
-        helpers += template("archc.codegen.torch.int8", layers).render(used=used, channels_last=safe(graph))
-    helpers += template("archc.codegen.torch", "masked.py.jinja").render(layers=masked_layers(graph))
+    used = [name for name in exported("int8") if has_name(code, name, called=name.islower())]
+    features = {"stages": bool(place), "channels_last": safe(graph)}
+    helpers = copied("int8", used, {name for name, on in features.items() if on})
+    helpers += copied("masked", _masked_layers(graph))
     helpers += template("archc.codegen.torch", "to_stage.py.jinja").render() if place else ""
     called = _called(graph, code)
     helpers += "".join(f"\n\n{helper.source}\n" for helper in called)
@@ -85,6 +83,12 @@ def _called(graph: Graph, code: str) -> list[TorchHelper]:
     """The functions that operators bring along, and that the classes call."""
     helpers = {helper.name: helper for node in graph.nodes() for helper in node.op.torch_helpers}
     return [helpers[name] for name in sorted(helpers) if has_name(code, name, called=True)]
+
+
+def _masked_layers(graph: Graph) -> set[str]:
+    """The classes of `archc.runtime.masked` that the layers of a graph need."""
+    modules = (module_of(node, graph) for node in graph.nodes())
+    return {module.function for module in modules if module is not None and module.function.startswith(MASKED)}
 
 
 def _imports(helpers: Sequence[TorchHelper]) -> list[str]:
@@ -122,7 +126,7 @@ def _classes(graph: Graph, images: tuple[int, ...]) -> tuple[Program, ModuleCont
     for definition in program.definitions:
         definition.name = definition.name if definition.name[:1].isupper() else class_name(definition.name)
     program.model.name = model_name
-    names = PythonNames([*VARIABLES, model_name, *(layer.name for layer in masked_layers(graph))])
+    names = PythonNames([*VARIABLES, model_name, *_masked_layers(graph)])
     context = ModuleContext(
         graph, local_types(program), lowered.own, integer_layers, names, Placement.of(graph), images
     )

@@ -154,3 +154,21 @@ def test_what_a_file_has_where_the_mask_leaves_out_is_zero_from_then_on(tmp_path
     for path in masked(graph):
         mask = arrays[f"{path}_mask"]
         assert np.array_equal(again.tensors[path].numpy(), np.where(mask, arrays[path], 0))
+
+
+@pytest.mark.parametrize(
+    ("type", "layer"),
+    [
+        ("f32[N, 8]", "linear(4)"),
+        ("i64[N, 8]", "embedding(9, 4)"),
+        *((f"f32[N, 4, {'9, ' * n}]".replace(", ]", "]"), f"conv{n}d(6, 3)") for n in (1, 2, 3)),
+        *((f"f32[N, 4, {'9, ' * n}]".replace(", ]", "]"), f"conv_transpose{n}d(6, 3)") for n in (1, 2, 3)),
+    ],
+)
+def test_the_runtime_computes_what_the_operator_says(type: str, layer: str) -> None:
+    text = f"model net {{ input x: {type}  output y = x -> fc: {layer} }}".replace("3)", "3, weight = masked)")
+    graph = graph_of(text.replace("4) }", "4, weight = masked) }"))
+    (node,) = graph.layers().values()
+    forward = node.op.torch_forward("weight")
+    assert forward is not None
+    assert f"return{forward}".replace(" ", "") in "".join(source_of(graph).split()).replace(",)", ")")

@@ -23,26 +23,6 @@ from archc.codegen.torch.layer_classes import owns, spelling
 from archc.ir.graph import Graph, Node
 from archc.operator.spelling import TorchModule, atom
 
-_NEEDS = {
-    "Scale": (),
-    "Quantized": ("Scale",),
-    "Keeping": (),
-    "Grid": ("Keeping", "Scale"),
-    "OnGrid": ("Grid", "Quantized"),
-    "Quantize": ("Grid", "Quantized"),
-    "quantize": ("Quantized",),
-    "Int8Weight": ("Keeping",),
-    "Int8Layer": ("Int8Weight", "Quantize", "Quantized"),
-    "Int8Linear": ("Int8Layer",),
-    "Int8Conv2d": ("Int8Layer",),
-    "pooled": ("Quantized",),
-    "Line": ("Keeping",),
-    "fixed_line": ("Line", "Int8Linear"),
-    "ranged_line": ("Line", "Int8Linear", "quantize"),
-}
-HELPERS = frozenset(_NEEDS)
-"""The names that the template of the integer layers defines."""
-
 
 @dataclass(frozen=True)
 class OutputQuantizer:
@@ -326,15 +306,3 @@ def _entries(quantize: Apply, readers: Mapping[Local, Sequence[Apply]]) -> tuple
         return ()
     stages = {node.op.enters_stage() for (entry,) in found for node in entry.nodes}
     return tuple(entry for (entry,) in found) if len(stages) == 1 and None not in stages else ()
-
-
-def needed(names: Iterable[str]) -> frozenset[str]:
-    """The helpers that these need, and they themselves."""
-    found: set[str] = set()
-    waiting = list(names)
-    while waiting:
-        name = waiting.pop()
-        if name not in found:
-            found.add(name)
-            waiting += _NEEDS[name]
-    return frozenset(found)

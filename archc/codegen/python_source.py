@@ -1,0 +1,145 @@
+"""Python source of emitted modules: definitions copied from `archc.runtime`, and a check that the result compiles.
+
+`copied` returns definitions of a runtime module as text, with all module-level definitions that they refer to, in the
+order of the file.  It leaves out these lines:
+
+- a statement below a comment `# if: NAME`, unless NAME is a feature of the program or a copied definition.  The
+  feature `whole_file` marks statements that only the runtime module itself has;
+- blocks `if TYPE_CHECKING:`;
+- the comments `# type: ignore` and `# fmt: skip`.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+_CONDITION = re.compile(r"\s*# if: (\w+)\n?")
+_DIRECTIVE = re.compile(r"\s*# (?:type: ignore\[[\w-]+\]|fmt: skip)")
+FEATURES = frozenset({"stages", "channels_last"})
+"""The features of a program that conditions may name: it has stages, its convolutions compute channels-last."""
+
+
+def compiled(source: str, name: str) -> str:
+    """Compile the source of a module as a check, and return it unchanged.
+
+    Args:
+        name: the name of the module, for the message.
+
+    Raises:
+        RuntimeError: it does not compile, which is a bug of the emitter, never of the model.
+    """
+    try:
+        compile(source, f"{name}.py", "exec", dont_inherit=True)
+    except (SyntaxError, ValueError) as mistake:
+        raise RuntimeError(f"the module emitted for `{name}` does not compile: {mistake}") from mistake
+    return source
+
+
+def copied(module: str, names: Iterable[str], features: Collection[str] = ()) -> str:
+    """The source of definitions of a runtime module and of all that they refer to.
+
+    Args:
+        module: the name of the module in `archc.runtime`.
+        names: the definitions that the program refers to.
+        features: the features of the program, of `FEATURES`.
+
+    Raises:
+        KeyError: the module does not define a name.
+    """
+    source = _source(module)
+    selected: set[str] = set()
+    wanted = set(names)
+    while wanted != selected:
+        selected = wanted
+        enabled = {*features, *selected}
+        wanted = selected | {name for each in selected for name in source.references(source.definitions[each], enabled)}
+    return "".join(
+        source.text(definition, {*features, *selected})
+        for name, definition in source.definitions.items()
+        if name in selected
+    )
+
+
+def exported(module: str) -> tuple[str, ...]:
+    """The names in `__all__` of a runtime module, those that emitted classes may refer to."""
+    return _source(module).exported
+
+
+@dataclass(frozen=True)
+class _Definition:
+    """A module-level definition with its first line, which follows the statement before, and its last line."""
+
+    statement: ast.stmt
+    start: int
+    end: int
+
+
+class _RuntimeSource:
+    """The source text of a runtime module, by definition."""
+
+    def __init__(self, text: str):
+        self.lines = text.splitlines(keepends=True)
+        self.definitions: dict[str, _Definition] = {}
+        self.exported: tuple[str, ...] = ()
+        end = 0
+        for statement in ast.parse(text).body:
+            name = _defined(statement)
+            start, end = end, statement.end_lineno or 0
+            if name == "__all__" and isinstance(statement, ast.Assign):
+                self.exported = tuple(ast.literal_eval(statement.value))
+            elif name is not None:
+                self.definitions[name] = _Definition(statement, start, end)
+        conditions = {found[1] for line in self.lines if (found := _CONDITION.fullmatch(line))}
+        unknown = conditions - FEATURES - {"whole_file"} - self.definitions.keys()
+        assert not unknown, f"conditions on unknown names: {unknown}"
+
+    def references(self, definition: _Definition, enabled: Collection[str]) -> Iterator[str]:
+        """The other definitions that a definition refers to."""
+        left_out = set(self._left_out(definition.statement, enabled))
+        for node in ast.walk(definition.statement):
+            if isinstance(node, ast.Name) and node.id in self.definitions and node.lineno not in left_out:
+                yield node.id
+
+    def text(self, definition: _Definition, enabled: Collection[str]) -> str:
+        """The lines of a definition, blank lines before it included."""
+        left_out = set(self._left_out(definition.statement, enabled))
+        numbered = enumerate(self.lines[definition.start : definition.end], definition.start + 1)
+        kept = (line for number, line in numbered if number not in left_out and not _CONDITION.fullmatch(line))
+        return "".join(_DIRECTIVE.sub("", line) for line in kept)
+
+    def _left_out(self, statement: ast.stmt, enabled: Collection[str]) -> Iterator[int]:
+        """The numbers of the lines within a statement that the copy leaves out."""
+        end = 0
+        for inner in getattr(statement, "body", []):
+            assert isinstance(inner, ast.stmt)
+            start, end = end, inner.end_lineno or 0
+            if self._is_copied(inner, enabled):
+                yield from self._left_out(inner, enabled)
+            else:
+                yield from range(start + 1, end + 1)
+
+    def _is_copied(self, statement: ast.stmt, enabled: Collection[str]) -> bool:
+        if isinstance(statement, ast.If) and isinstance(statement.test, ast.Name):
+            return statement.test.id != "TYPE_CHECKING"
+        first = min((statement, *getattr(statement, "decorator_list", ())), key=lambda node: node.lineno).lineno
+        condition = _CONDITION.fullmatch(self.lines[first - 2])
+        return condition is None or condition[1] in enabled
+
+
+@cache
+def _source(module: str) -> _RuntimeSource:
+    return _RuntimeSource((files("archc.runtime") / f"{module}.py").read_text(encoding="utf-8"))
+
+
+def _defined(statement: ast.stmt) -> str | None:
+    """The name that a module-level statement defines."""
+    if isinstance(statement, (ast.FunctionDef, ast.ClassDef)):
+        return statement.name
+    if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
+        return statement.targets[0].id
+    return None

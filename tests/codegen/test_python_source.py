@@ -1,0 +1,85 @@
+"""Definitions copied from runtime modules: all that they refer to comes along, and conditions hold."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import itertools
+
+import pytest
+
+from archc.codegen.python_source import FEATURES, compiled, copied, exported
+from archc.codegen.torch.names import MODULE_NAMES
+
+IMPORTS = {"torch", "nn", "F", "Tensor", "Any", "Callable", "Iterable", "Sequence", "math", "c_float"}
+INT8 = ["OnGrid", "Quantize", "quantize", "Int8Weight", "Int8Linear", "Int8Conv2d", "pooled", "fixed_line"]
+
+
+def defined(source: str) -> list[str]:
+    names = []
+    for statement in ast.parse(source).body:
+        if isinstance(statement, ast.Assign):
+            assert isinstance(statement.targets[0], ast.Name)
+            names.append(statement.targets[0].id)
+        else:
+            assert isinstance(statement, (ast.ClassDef, ast.FunctionDef))
+            names.append(statement.name)
+    return names
+
+
+@pytest.mark.parametrize("features", [(), ("stages",), ("channels_last",), tuple(FEATURES)])
+@pytest.mark.parametrize("names", [*itertools.combinations(INT8, 1), *itertools.combinations(INT8, 2), INT8])
+def test_a_copy_is_complete(names: tuple[str, ...], features: tuple[str, ...]) -> None:
+    source = copied("int8", names, features)
+    own = set(defined(source))
+    tree = ast.parse(source)
+    loaded = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+    stored = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    stored |= {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
+    stored |= {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+    assert loaded <= own | stored | IMPORTS | set(dir(builtins))
+    assert set(names) <= own <= MODULE_NAMES
+
+
+def test_a_copy_has_no_directives() -> None:
+    for module in ("int8", "masked"):
+        source = copied(module, exported(module), FEATURES)
+        assert set(exported(module)) <= set(defined(source)) <= MODULE_NAMES
+        for text in ("# if:", "TYPE_CHECKING", "type: ignore", "fmt: skip", "self.channels_last", "archc"):
+            assert text not in source
+
+
+@pytest.mark.parametrize(
+    ("names", "features", "texts"),
+    [
+        (["Quantized"], ["stages"], ["    def to(self", "    @property\n    def device(self"]),
+        (["Int8Conv2d"], ["channels_last"], ["        return weight.clone(memory_format=torch.channels_last), bias\n"]),
+        (["fixed_line", "Int8Linear"], [], ["        self.line: Line | None = None", '"line": None']),
+        (["quantize", "Int8Linear"], [], ["        if not x.scale.fixed:\n", "    def rows(self"]),
+    ],
+)
+def test_a_condition_holds_for_its_feature_or_definition(
+    names: list[str], features: list[str], texts: list[str]
+) -> None:
+    with_condition, without = copied("int8", names, features), copied("int8", names[-1:])
+    for text in texts:
+        assert text in with_condition and text not in without
+
+
+def test_order_and_blank_lines_are_those_of_the_file() -> None:
+    source = copied("int8", ["Int8Linear", "Scale"])
+    assert defined(source)[:4] == ["Scale", "Quantized", "ONE", "Keeping"]
+    assert source.startswith('\n\nclass Scale:\n    """')
+    assert "\n\n\nONES = Scale(1.0, 0, fixed=True)\nMKLDNN = " in source
+    assert "\n\n\n\n" not in source
+
+
+def test_an_unknown_name_is_refused() -> None:
+    with pytest.raises(KeyError, match="Int9"):
+        copied("int8", ["Int9"])
+
+
+def test_source_that_does_not_compile_is_a_bug_of_the_emitter() -> None:
+    assert compiled("x = 1\n", "net") == "x = 1\n"
+    with pytest.raises(RuntimeError, match="emitted for `net` does not compile"):
+        compiled("x = = 1\n", "net")

@@ -1,0 +1,26 @@
+"""The runtime files run without archc: each is imported as a single file, in a process of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import archc.runtime
+
+FILES = sorted(path for path in Path(archc.runtime.__file__).parent.glob("*.py") if path.name != "__init__.py")
+RUN = """
+import runpy, sys
+names = runpy.run_path(sys.argv[1])
+assert all(name in names for name in names["__all__"])
+assert not [name for name in sys.modules if name.partition(".")[0] in ("archc", "onnx", "jinja2", "safetensors")]
+"""
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_file_needs_torch_alone(path: Path, tmp_path: Path) -> None:
+    copy = tmp_path / path.name
+    copy.write_bytes(path.read_bytes())
+    subprocess.run([sys.executable, "-c", RUN, str(copy)], check=True)
