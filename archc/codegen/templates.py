@@ -1,4 +1,7 @@
-"""The jinja2 templates of a room of code generation: they lay out, and decide nothing."""
+"""Access to jinja2 templates of archc's packages.
+
+Templates only lay out text; all decisions are made in Python.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,11 @@ if TYPE_CHECKING:
 
 @cache
 def template(package: str, name: str) -> jinja2.Template:
-    """The template of a name that lies in a package; a variable that nobody gives it is an error."""
+    """The template of a file in a package; rendering it raises for variables without a value.
+
+    Raises:
+        jinja2.TemplateNotFound: the package has no such file.
+    """
     return _environment(package).get_template(name)
 
 

@@ -1,4 +1,4 @@
-"""The PyTorch backend: `emit` writes the source of a module."""
+"""PyTorch target: `emit` gives the source of a module."""
 
 from archc.codegen.torch.emit import emit
 from archc.codegen.torch.names import class_name, reserved_member_names

@@ -1,4 +1,4 @@
-"""The steps of loops and scans in one class of the emitted module."""
+"""Steps of the loops and scans in a class."""
 
 from __future__ import annotations
 
@@ -14,19 +14,27 @@ from archc.codegen.torch.nesting import Repeat, ScanSteps, Step, results_of, tex
 
 
 class LoopPlanner:
-    """Plans loops for the planner of a class, which plans the statements within them."""
+    """Translates the loops and scans of one class into steps.
+
+    Args:
+        body: translates the statements of a loop's body; the second argument names the loop variables in scope.
+    """
 
     def __init__(self, draft: ClassDraft, body: Callable[[Sequence[Statement], Bases], list[Step | Repeat]]):
         self.draft, self.body = draft, body
         self.loop_variables: set[str] = set()
 
     def loop(self, loop: Loop, bases: Bases) -> list[Step | Repeat]:
-        """The loop, or its iterations one after the other where they differ in more than the layers that they use."""
+        """The steps of a loop: a `for` loop, or the unrolled iterations if they differ in more than their layers.
+
+        Raises:
+            Mismatch: the instances have different iteration counts and no common text.
+        """
         counts = [loop.counts[k] for k in self.draft.instances]
         if any(count != counts[0] for count in counts):
             self._take_elements(loop, counts)
         elif loop.first and counts[0] == 2:
-            return self._unrolled(loop, bases)  # the rest of a list is worth no loop if it is that short
+            return self._unrolled(loop, bases)  # two remaining elements need no loop
         for parameters, entering in zip(loop.parameters, (loop.carried, *loop.yields)):
             for slot, local in enumerate(parameters):
                 if all(row[slot] is own[slot] for row, own in zip(loop.yields, loop.parameters)):
@@ -73,7 +81,7 @@ class LoopPlanner:
         ]
 
     def _take_elements(self, loop: Loop, counts: Sequence[int]) -> None:
-        """Find the constructors of the elements of lists that have not the same length in all instances."""
+        """Find one constructor text for the elements of lists whose lengths differ between instances."""
         lists = [name for name in loop.lists if name in self.draft.modules]
         if not lists or any(self.draft.members.at(name).has_names for name in lists):
             check_same(counts)
@@ -88,7 +96,7 @@ class LoopPlanner:
             self.draft.members.at(name).length = self.draft.arguments.take(lengths, "depth", name)
 
     def recurrence(self, scan: Recurrence, bases: Bases) -> list[Step | Repeat]:
-        """The loop over the steps of a scan, and what puts together again what is kept of them."""
+        """The loop over the steps of a scan, and the stacking of the values that each step keeps."""
         body = self.body(scan.body, bases)
         read = [(kept, stacked) for kept, stacked in zip(scan.kept, scan.stacked) if stacked.uses]
         lists = tuple(
@@ -121,7 +129,7 @@ class LoopPlanner:
         return [loop, *stacks]
 
     def _unrolled(self, loop: Loop, bases: Bases) -> list[Step | Repeat]:
-        """The steps of all iterations one after the other: they differ in more than the layers that they use."""
+        """The steps of all iterations, one after the other."""
         steps: list[Step | Repeat] = []
         entering = loop.carried
         for iteration, parameters, yields in zip(self.draft.iterations(loop), loop.parameters, loop.yields):
@@ -132,7 +140,7 @@ class LoopPlanner:
         return steps
 
     def _loop_variable(self, name: str, loop: Loop, taken: Collection[str]) -> str:
-        """What to call an element of a list: after its block, or the list's name in the singular."""
+        """A variable for the elements of a list, named after their block or by the singular of the list's name."""
         last = next((part for part in reversed(name.split(".")) if not part.isdigit()), "layer")
         singular = last[:-1] if len(last) > 3 and last.endswith("s") and not last.endswith("ss") else last
         for statement in loop.iterations[0]:
@@ -142,7 +150,7 @@ class LoopPlanner:
         singular = identifier(singular)
         clashes = singular in self.draft.variables and singular not in self.loop_variables
         base = "layer" if len(singular) == 1 or clashes else singular
-        # The variable of another loop serves again, if that loop is not around this one.
+        # Loops that are not nested can share a variable.
         if base not in self.loop_variables or base in taken:
             base = self.draft.variables.take(base)
             self.loop_variables.add(base)
@@ -150,7 +158,7 @@ class LoopPlanner:
 
 
 def steps_of(body: Sequence[Statement]) -> Iterator[Apply | Use]:
-    """The statements of a body, and of the statements within it."""
+    """Yield the operators and block uses of a body, nested bodies included."""
     for statement in body:
         if isinstance(statement, (Loop, Recurrence)):
             for inner in statement.bodies:

@@ -1,7 +1,8 @@
-"""One class of the emitted module: the members of `__init__`, the lines of `forward`, and the arguments of both.
+"""Translation of a definition into one or more classes.
 
-All instances of a definition share the class.  Each statement is spelled for every instance; where the texts differ
-in a literal, an argument takes its place, and where they differ in more, the instances get classes of their own.
+All instances of a definition share a class where possible.  Each statement is translated for every instance.  Where
+the texts differ in a literal, a constructor argument replaces it; where they differ in more, the instances are split
+into several classes.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from archc.types.storage import Int8
 
 
 def plan(definition: Definition, context: ModuleContext) -> None:
-    """Enter the classes of a definition into the context; those that it uses are there already."""
+    """Add the classes of a definition to the context, which has the classes of all inner definitions."""
     groups = [tuple(range(len(definition.scopes)))]
     while groups:
         instances = groups.pop(0)
@@ -36,12 +37,12 @@ def plan(definition: Definition, context: ModuleContext) -> None:
 
 
 def call_module(module: str, operands: Sequence[str]) -> str:
-    """The expression of a module that takes the operands as they come."""
+    """The call of a module with its operands as arguments."""
     return f"{module}({', '.join(operands)})"
 
 
 class ClassPlanner:
-    """Plans the class of some instances of a definition, statement by statement."""
+    """Translates the statements of one class."""
 
     def __init__(self, draft: ClassDraft):
         self.draft, self.context = draft, draft.context
@@ -50,10 +51,10 @@ class ClassPlanner:
         self.init: list[str] = []
 
     def plan(self) -> ClassPlan:
-        """The class.
+        """The finished class.
 
         Raises:
-            Mismatch: no one class can serve all instances.
+            Mismatch: the instances need different classes.
         """
         for parameter in self.draft.own:
             self.init += self.draft.expressions.registration(parameter)
@@ -79,7 +80,7 @@ class ClassPlanner:
         )
 
     def _outputs(self, steps: list[Step | Repeat]) -> list[Local]:
-        """What `forward` returns; a step more for each image that is to be in the usual order."""
+        """The results of `forward`; adds a step that makes each image output contiguous."""
         outputs = [self.draft.resolved(local) for local in self.draft.definition.outputs]
         if self.draft.definition.scopes[0] is self.context.graph.scope:
             for position in self.context.images:
@@ -90,11 +91,11 @@ class ClassPlanner:
         return outputs
 
     def _reserved(self, name: str) -> bool:
-        """Whether a variable of `forward` is no tensor made by a step, but a size, an argument or a loop's."""
+        """Return whether a variable of `forward` is a size, an argument or a loop variable."""
         return name in VARIABLES or (name in self.draft.variables and name not in self.draft.tensor_names)
 
     def _base(self) -> tuple[str, tuple[str, ...]]:
-        """The class to extend, and what it is to know of this one."""
+        """The base class and the lines of the class attributes."""
         path = f"{self.draft.definition.scopes[0].path}.weight"
         storage = self.context.graph.weights[path].storage if "weight" in self.draft.own else None
         if not isinstance(storage, Int8):
@@ -104,7 +105,7 @@ class ClassPlanner:
     # Statements -------------------------------------------------------------------------------------------
 
     def body(self, body: Sequence[Statement], bases: Bases) -> list[Step | Repeat]:
-        """The steps of statements; `bases` holds the variables of the loops around, by the path they stand for."""
+        """The steps of statements; `bases` has the loop variables in scope, by the path of the element."""
         steps: list[Step | Repeat] = []
         position = 0
         while position < len(body):
@@ -124,7 +125,7 @@ class ClassPlanner:
         return steps
 
     def _line(self, line: Line, bases: Bases) -> Step:
-        """The step that stands for all of a line of layers."""
+        """The step that calls a line of layers."""
         for statement in line.statements:
             self._statement(statement, bases)  # for the members
 
@@ -141,7 +142,7 @@ class ClassPlanner:
         return Step((self.draft.resolved(line.parts[0].operand),), (line.result,), spell, True)
 
     def _sequence(self, chain: Chain, bases: Bases) -> Step:
-        """The step that stands for all of a chain."""
+        """The step that calls the `nn.Sequential` of a chain."""
         path = container(chain)
         function = self.draft.access(path, bases)
         operands = tuple(self.draft.resolved(local) for local in chain[0].operands)
@@ -200,18 +201,18 @@ class ClassPlanner:
         return step
 
     def _target(self, statement: Apply, bases: Bases) -> list[str]:
-        """The arguments that tell an integer layer what becomes of its result."""
+        """The arguments of an integer layer that quantizes its result."""
         target = self.context.integer_layers.output_quantizers.get(statement)
         if target is None:
             return []
-        assert target.quantize.member is not None, "what has buffers has a name"
+        assert target.quantize.member is not None, "modules with buffers have names"
         return [
             self.draft.access(target.quantize.member.name, bases),
             *(["relu=True"] if target.relu else []),
         ]
 
     def _anonymous(self, wanted: str, text: str) -> str:
-        """The member for a layer without name or weights; those with equal constructors are one."""
+        """The member for a layer without name and weights; layers with equal constructors share one."""
         if text not in self.anonymous:
             name = PythonNames([*self.draft.arguments.members, *self.draft.arguments.kept.values()]).take(wanted)
             self.draft.arguments.members.add(name)

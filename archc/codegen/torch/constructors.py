@@ -1,6 +1,7 @@
-"""Constructors of modules, with a literal for each instance of a block: one text for all of them.
+"""Constructor calls and constructor arguments: one text for all instances of a class.
 
-The elements of a list that has more of them in one instance than in another need one text as well:
+Where literals differ between instances, they become arguments of the class (`ConstructorArguments`).  The elements of
+a list whose length differs between instances need one text as well:
 `nn.ModuleList(DenseLayer(C=C + 32 * i) for i in range(depth))`.
 """
 
@@ -22,18 +23,22 @@ from archc.operator.spelling import TorchModule, atom, literal
 
 @dataclass(frozen=True, slots=True)
 class ConstructorArgument:
-    """An argument of a constructor, with its literal for each instance."""
+    """An argument of the constructor of a class, with its literal in each instance."""
 
     name: str
     values: Values
 
 
 class ConstructorArguments:
-    """The arguments of one class, collected while its code is made.
+    """The constructor arguments of one class, collected while its code is written.
 
     Args:
-        members: the names of its modules so far, which attributes that keep arguments must not reuse.
-        classes: the names of the classes of its modules, which arguments must not shadow.
+        members: the names of its modules; attributes that store arguments must not have one of them.
+        classes: the names of other classes, which arguments must not shadow.
+
+    Attributes:
+        found: the arguments, by their values.
+        kept: the attributes that store arguments for `forward`, by the name of the argument.
     """
 
     def __init__(
@@ -46,15 +51,16 @@ class ConstructorArguments:
         self.definition = replace(definition, scopes=tuple(definition.scopes[k] for k in instances))
         self.members = members
         self.found: dict[Values, ConstructorArgument] = {}
-        self.kept: dict[str, str] = {}  # the arguments that `forward` reads, with the attributes that hold them
+        self.kept: dict[str, str] = {}
         self._names = PythonNames((*IN_CONSTRUCTORS, *classes))
 
     def take(self, values: Values, hint: str, layer: str = "") -> str:
-        """The text for a value in the constructor: the literal that all instances share, or an argument.
+        """The text of a value in the constructor: the literal that all instances share, or an argument.
 
         Args:
-            hint: what PyTorch or the operator calls it; layer: whose it is, in case that name is taken, or the
-                block's own for something else.
+            values: the literal in each instance.
+            hint: the name of the value in PyTorch or in the operator.
+            layer: the layer of the value; its name is added where `hint` is taken or has another meaning in the block.
         """
         first = values[0]
         if all(value == first for value in values):
@@ -72,18 +78,18 @@ class ConstructorArguments:
         return self.found[values].name
 
     def known(self, values: Sequence[str | None]) -> Values | None:
-        """The values of an argument that is there already, given some of them."""
+        """The values of an existing argument that agree with the given ones; None matches any value."""
         for found in self.found:
             if all(value is None or value == own for value, own in zip(values, found)):
                 return found
         return None
 
     def reserve(self, name: str) -> None:
-        """Let no argument have a name."""
+        """Reserve a name, so that no argument gets it."""
         self._names.take(name)
 
     def keep(self, values: Values, hint: str, layer: str = "") -> str:
-        """The text for a value in `forward`: the argument is kept as an attribute."""
+        """The text of a value in `forward`; an argument is stored as an attribute.  For the arguments, see `take`."""
         text = self.take(values, hint, layer)
         if values not in self.found:
             return text
@@ -92,7 +98,7 @@ class ConstructorArguments:
         return f"self.{self.kept[text]}"
 
     def _attribute(self, argument: str) -> str:
-        """Name of the attribute that keeps an argument; no other member of the module has it."""
+        """The name of the attribute that stores an argument; it differs from all other members of the module."""
         name = argument
         while name in self.members or name in self.kept.values() or is_reserved_member(name):
             name += "_"
@@ -113,14 +119,15 @@ class ConstructorArguments:
         return sorted(self.found.values(), key=lambda argument: own_order(self.definition, argument.name))
 
     def default(self, argument: ConstructorArgument) -> str | None:
-        """The literal that an argument has where it is not given; None where it must be."""
+        """The default of an argument; None for a required argument."""
         instance = defaulting(self.definition, argument.name, [_value(text) for text in argument.values])
         return None if instance is None else argument.values[instance]
 
     def of(self, instances: Sequence[int]) -> list[tuple[str, Values, bool]]:
-        """What instances pass: name, literals, and whether they are all the default.
+        """The arguments that instances pass: name, literals, and whether all literals are the default.
 
-        Instances are counted within the class.
+        Args:
+            instances: positions among the instances of the class.
         """
         found = []
         for argument in self._in_order():
@@ -143,7 +150,7 @@ def _annotation(values: Values) -> str:
 
 
 def _kind(value: object) -> str:
-    """`int`, `list[int]` or `tuple[int, int]`; nothing for what has no simple type."""
+    """The type of a value: `int`, `list[int]`, `tuple[int, int]`; empty for other types."""
     if isinstance(value, list):
         kinds = {_kind(item) for item in value}
         return "" if "" in kinds or not kinds else f"list[{' | '.join(sorted(kinds))}]"
@@ -154,17 +161,17 @@ def _kind(value: object) -> str:
 
 
 INDEX = "i"
-"""The number of an element of a list."""
+"""The loop variable for the number of a list element."""
 
 
 class PassedArgument(NamedTuple):
-    """An argument of a constructor.
+    """An argument that a constructor call passes.
 
     Attributes:
-        keyword: the name that it is passed by; empty for one by position.
-        hint: what it is called where it becomes an argument of the class around.
-        values: its literal for each instance.
-        usual: it is what it would be if it was left out.
+        keyword: its name in the call; empty for a positional argument.
+        hint: the preferred name if it becomes an argument of the calling class.
+        values: its literal in each instance.
+        usual: it equals the default in all instances.
     """
 
     keyword: str
@@ -173,34 +180,41 @@ class PassedArgument(NamedTuple):
     usual: bool = False
 
     def text(self, value: str) -> str:
+        """The text of the argument with a value."""
         return f"{self.keyword}={value}" if self.keyword else value
 
 
 @dataclass(frozen=True)
 class ConstructorCall:
-    """The call of a constructor in all instances; `layer` tells whose it is."""
+    """A constructor call in all instances.
+
+    Attributes:
+        function: the class or function that is called.
+        given: its arguments.
+        layer: the path of the constructed layer.
+    """
 
     function: str
     given: tuple[PassedArgument, ...]
     layer: str
 
     def text(self, arguments: ConstructorArguments) -> str:
-        """One text for all instances, with arguments of the class for what differs."""
+        """One text for all instances; values that differ become constructor arguments of the class."""
         given = [each for each in self.given if not each.usual]
         texts = [each.text(arguments.take(each.values, each.hint, self.layer)) for each in given]
         return f"{self.function}({', '.join(texts)})"
 
     @property
     def form(self) -> tuple[object, ...]:
-        """What is the same in calls that differ in values alone."""
+        """The function and argument names, which are equal in calls that differ only in values."""
         return self.function, tuple((each.keyword, each.hint) for each in self.given)
 
 
 def constructor_call(modules: Sequence[TorchModule], layer: str) -> ConstructorCall:
-    """The constructor of a layer, given the modules of all instances.
+    """The constructor call of a layer, from its module in each instance.
 
     Raises:
-        Mismatch: they differ in more than the values of arguments.
+        Mismatch: the modules differ in more than the values of arguments.
     """
     first = modules[0]
     check_same([(module.function, tuple(module.positional), tuple(module.named)) for module in modules])
@@ -217,17 +231,18 @@ def constructor_call(modules: Sequence[TorchModule], layer: str) -> ConstructorC
 def element_texts(
     calls: Sequence[ConstructorCall], counts: Sequence[int], first: int, arguments: ConstructorArguments
 ) -> list[str]:
-    """The constructors of consecutive elements of a list: from some element on, which all instances have, one text.
+    """The constructor texts of consecutive list elements; from some element on, all have the same text.
 
     Args:
-        calls: one for each element of the longest list.
-        counts: how many of them each instance has; first: the number of the first one in the list.
+        calls: the constructor calls of the longest instance, one for each element.
+        counts: the number of these elements in each instance.
+        first: the number of the first of them in the list.
 
     Raises:
-        Mismatch: an instance is too short for that.
+        Mismatch: an instance ends before the elements with the same text.
     """
     common = next(k for k in range(len(calls)) if all(call.form == calls[k].form for call in calls[k:]))
-    # One element more by itself, if what follows can do without a list of values then.
+    # One more element with a text of its own can save an argument that is a list of values.
     tails = [_Tail(calls, counts, start, first) for start in (common, common + 1) if start < len(calls)]
     fitting = [tail for tail in tails if tail.start <= min(counts)]
     if not fitting:
@@ -239,7 +254,7 @@ def element_texts(
 
 
 class _Tail:
-    """The elements of a list from some element on, which is one that all instances have, or the one after it."""
+    """The elements of a list from element `start` on, which have one text."""
 
     def __init__(self, calls: Sequence[ConstructorCall], counts: Sequence[int], start: int, first: int):
         self.calls, self.start, self.first = calls[start:], start, first
@@ -253,10 +268,11 @@ class _Tail:
 
     @property
     def is_regular(self) -> bool:
-        """Whether every argument is the same in all elements, or grows in equal steps."""
+        """Return whether every argument is constant over the elements or grows in equal steps."""
         return all(_steps(columns) is not None for columns in self.columns)
 
     def text(self, arguments: ConstructorArguments) -> str:
+        """The common text of the elements."""
         call = self.calls[0]
         texts = []
         for position, columns in enumerate(self.columns):
@@ -295,7 +311,7 @@ def _multiple(step: str) -> str:
 
 
 def _steps(columns: Sequence[Sequence[str]]) -> list[int] | None:
-    """By how much a value grows from element to element, in each instance; None where it does not so."""
+    """The step between the values of consecutive elements in each instance; None without a constant step."""
     found: list[int | None] = []
     for column in columns:
         if all(text == column[0] for text in column):

@@ -1,7 +1,7 @@
-"""The source of a PyTorch module: ordinary Python that imports torch, and nothing of archc.
+"""Source of a PyTorch module for a graph: ordinary Python that imports torch and nothing of archc.
 
-The graph is folded back into the definitions of its text; each becomes a class.  Everything is decided here and in
-the modules that this one calls; the template only puts the parts in their places.
+`outline` folds the graph back into the definitions of its text, and each definition becomes a class.  The template
+only lays out the parts that this module collects.
 """
 
 from __future__ import annotations
@@ -36,12 +36,13 @@ def emit(graph: Graph, *, source_name: str, weights_name: str, compilation: str 
     """The Python source of a module for a graph.
 
     Args:
-        source_name: what the docstring calls the text that it was made from.
-        weights_name: the safetensors file beside the module.
-        compilation: for a stage of a pipeline, what tells its compile from others (empty: it is left out).
+        source_name: the name of the source text, for the module's docstring.
+        weights_name: the name of the safetensors file beside the module.
+        compilation: for a stage of a pipeline, an identifier of the compilation; None for a whole model.  An empty
+            identifier is not written.
 
     Raises:
-        ArchcError: a layer has a name that PyTorch needs for itself.
+        ArchcError: a layer has the name of a member of `nn.Module`, or has weights that PyTorch code cannot decode.
     """
     _check(graph)
     images_last = compilation is None and channels_last(graph)
@@ -80,7 +81,7 @@ def emit(graph: Graph, *, source_name: str, weights_name: str, compilation: str 
 
 
 def _called(graph: Graph, code: str) -> list[TorchHelper]:
-    """The functions that operators bring along, and that the classes call."""
+    """The helper functions of operators that the classes call, by name."""
     helpers = {helper.name: helper for node in graph.nodes() for helper in node.op.torch_helpers}
     return [helpers[name] for name in sorted(helpers) if has_name(code, name, called=True)]
 
@@ -92,7 +93,7 @@ def _masked_layers(graph: Graph) -> set[str]:
 
 
 def _imports(helpers: Sequence[TorchHelper]) -> list[str]:
-    """The lines that import what functions of operators need."""
+    """The import lines of helper functions."""
     names: dict[str, set[str]] = defaultdict(set)
     for helper in helpers:
         for module, _, name in (each.rpartition(".") for each in helper.imports):
@@ -101,7 +102,7 @@ def _imports(helpers: Sequence[TorchHelper]) -> list[str]:
 
 
 def _place(placement: Placement, model: str) -> str:
-    """What puts the stages of a model on their devices."""
+    """The code that moves the stages of a model to their devices."""
     guests = placement.guests()
     parameters = (f"model: {model}", "devices: Sequence[str | torch.device]")
     return template("archc.codegen.torch", "placement.py.jinja").render(
@@ -113,7 +114,11 @@ def _place(placement: Placement, model: str) -> str:
 
 
 def _classes(graph: Graph, images: tuple[int, ...]) -> tuple[Program, ModuleContext]:
-    """The program that a graph folds back into, and the classes of its definitions; see `Context.images`."""
+    """The outline of a graph, and the context with the classes of its definitions.
+
+    Args:
+        images: see `ModuleContext.images`.
+    """
     program = outline(graph, distinguish=_distinguish(graph))
     integer_layers = find_integer_layers(program, graph)
 
@@ -138,9 +143,10 @@ def _classes(graph: Graph, images: tuple[int, ...]) -> tuple[Program, ModuleCont
 
 
 def _distinguish(graph: Graph) -> Callable[[Node], Hashable]:
-    """What nodes must share besides their structure: in a block that is used twice, the sizes of what they receive.
+    """A key for nodes; nodes that share a statement of the outline must have equal keys.
 
-    The two uses are one module, whose arguments are fixed; blocks of different paths may take sizes as arguments.
+    The key of a node in a shared block is its types: all uses of the block are one module, whose constructor
+    arguments are fixed.  Blocks of different paths can take sizes as constructor arguments, so their key is None.
     """
     scopes: dict[str, set[Scope]] = defaultdict(set)
     for node in graph.nodes():
@@ -157,36 +163,40 @@ def _distinguish(graph: Graph) -> Callable[[Node], Hashable]:
 
 
 def _check(graph: Graph) -> None:
+    """Raise an error for weights, names and layers that PyTorch code cannot have."""
     found = Diagnostics()
     for weight in graph.weights.values():
         if not isinstance(weight.storage, DECODABLE):
-            found.error("not-emittable", f"PyTorch cannot read `{weight.path}`, which is stored as {weight.storage}")
+            found.error(
+                "not-emittable", f"emitted PyTorch cannot decode `{weight.path}`, which is stored as {weight.storage}"
+            )
     for path, node in graph.layers().items():
         for segment in path.split("."):
             if is_reserved_member(segment):
                 found.error(
                     "reserved-name",
-                    f"`{path}` cannot be a layer in PyTorch: `{segment}` is a name that modules have themselves",
+                    f"`{path}` is no valid layer path in PyTorch: `nn.Module` has a member `{segment}`",
                     node.span,
-                    help="choose another name",
+                    help=f"rename it, for example to `{segment.strip('_') or 'layer'}_`",
                 )
         if _trains_otherwise(node) and module_of(node, graph) is None:
             found.error(
                 "not-emittable",
-                f"`{path}` keeps statistics in training: in PyTorch it can neither share nor encode its parameters",
+                f"`{path}` updates statistics in training, so PyTorch cannot share or encode its parameters",
                 node.span,
-                help="give it parameters of its own",
+                help="remove `weight = ...`: the layer then has its own dense parameters",
             )
     found.check()
 
 
 def _trains_otherwise(node: Node) -> bool:
-    """Whether only a module of PyTorch's own says what a layer does in training."""
+    """Return whether a layer updates buffers in training, as only its `torch.nn` module can."""
     keeps = any(not node.op.parameters[name].trainable for name in node.weights)
     return keeps and type(node.op).torch_module is not Operator.torch_module
 
 
 def _class(made: ClassPlan, is_model: bool) -> list[str]:
+    """The lines of a class."""
     definition = made.definition
     lines = [f"class {made.name}({made.base}):"]
     lines += docstring(_class_docstring(made, is_model), 1)
@@ -205,7 +215,7 @@ def _class(made: ClassPlan, is_model: bool) -> list[str]:
 def _class_docstring(made: ClassPlan, is_model: bool) -> list[str]:
     definition = made.definition
     name = definition.scopes[0].definition
-    if is_model:  # what the text says of it is the module's docstring
+    if is_model:  # the module's docstring has its comment
         return [f"The model `{name}`."]
     title = _sentence(definition.doc) or f"The block `{name}`."
     shapes = made.shapes()

@@ -1,4 +1,8 @@
-"""The expressions of one class: functions, weights, constructors; one text for all of its instances."""
+"""Expressions of one class: operators, weights, symbolic sizes; one text for all instances.
+
+`forward` reads a symbolic size from the shape of an input.  A size that no input has, and a weight outside the class,
+are arguments of `forward` after the tensors.
+"""
 
 from __future__ import annotations
 
@@ -24,11 +28,11 @@ from archc.types.tensor_type import TensorType
 
 @dataclass(frozen=True, slots=True)
 class ExtraArgument:
-    """An argument of `forward` besides the tensors.
+    """An argument of `forward` after the tensors: a size or a weight.
 
     Attributes:
-        symbol: the size that it is, or None.
-        weights: the path of the weight that it is, for each instance.
+        symbol: the symbolic size; None for a weight.
+        weights: the path of the weight in each instance.
     """
 
     name: str
@@ -37,12 +41,16 @@ class ExtraArgument:
 
 
 class OuterReferences:
-    """The sizes and extra arguments of one class.
+    """Sizes and outer weights that the code of one class refers to.
 
     Args:
         types: the types of each input, one for each instance.
         inputs: the names of the inputs.
-        names: the variables of `forward`; what is made here is entered.
+        names: the variables of `forward`; new variables are added.
+
+    Attributes:
+        extras: the arguments of `forward` after the tensors.
+        lines: the variables for sizes, and the expressions that `forward` assigns to them.
     """
 
     def __init__(
@@ -61,7 +69,7 @@ class OuterReferences:
         self._sources: list[dict[SymbolicDim, str] | None] = [None] * len(instances)
 
     def size(self, instance: int, dim: int | SymbolicDim) -> str:
-        """A size as text for one instance; `forward` reads what it needs of it."""
+        """The text of a size in one instance; adds the variables and arguments that it needs."""
         if isinstance(dim, int):
             return str(dim)
         sources = self._source(instance)
@@ -74,7 +82,7 @@ class OuterReferences:
         return str(substitute(dim, names))
 
     def _source(self, instance: int) -> dict[SymbolicDim, str]:
-        """The text of each size that an input of an instance shows, and of each symbol that follows from one."""
+        """The text of each size on an axis of an input, and of each symbol that such a size determines."""
         known = self._sources[instance]
         if known is None:
             known = self._sources[instance] = {}
@@ -104,10 +112,13 @@ class OuterReferences:
         return self.extras[found].name
 
     def weight(self, paths: tuple[str, ...]) -> str | None:
-        """A weight's path below the class's own, or None where it lies outside.
+        """The path of a weight relative to the class; None for a weight outside the class.
+
+        Args:
+            paths: the path of the weight in each instance.
 
         Raises:
-            Mismatch: the instances differ.
+            Mismatch: the relative paths of the instances differ.
         """
         relative = []
         for path, scope in zip(paths, self.scopes):
@@ -117,7 +128,7 @@ class OuterReferences:
         return relative[0]
 
     def extra_weight(self, paths: tuple[str, ...]) -> str:
-        """The argument of `forward` that hands in a weight from outside."""
+        """The name of the `forward` argument for a weight outside the class."""
         if paths not in self.extras:
             base = "_".join(paths[0].split(".")[-2:])
             self.extras[paths] = ExtraArgument(self.names.take(base), weights=paths)
@@ -125,12 +136,12 @@ class OuterReferences:
 
     @property
     def device(self) -> str | None:
-        """The device of the tensors here."""
+        """The expression of the inputs' device; None without inputs."""
         return f"{self.inputs[0]}.device" if self.inputs else None
 
 
 def _solved(dim: SymbolicDim, text: str) -> list[tuple[SymbolicDim, str]]:
-    """The symbol of a size such as `2*N + 1`, given the text of the size."""
+    """The symbol of a linear size such as `2*N + 1` and its text, from the text of the size."""
     part = as_linear(dim)
     if part is None:
         return []
@@ -142,14 +153,14 @@ def _solved(dim: SymbolicDim, text: str) -> list[tuple[SymbolicDim, str]]:
 
 
 Bases = Mapping[str, str]
-"""The variables of the loops around a statement, by the path of the member that each stands for."""
+"""The loop variables in scope, by the path of the list element that each holds."""
 
 
 class ExpressionWriter:
-    """Spells what the statements of one class say.
+    """Writes the expressions in the statements of one class.
 
     Args:
-        instances: which instances of the definition the class serves.
+        instances: the instances of the definition that the class serves.
     """
 
     def __init__(
@@ -167,7 +178,7 @@ class ExpressionWriter:
         self.paths = [definition.scopes[k].path for k in instances]
 
     def access(self, path: str, bases: Bases) -> str:
-        """The expression of the member at a path."""
+        """The expression of the member at a path, through a loop variable where one holds it or its owner."""
         for base, variable in bases.items():
             if path == base or path.startswith(f"{base}."):
                 inner = self.members.at(base)
@@ -175,7 +186,11 @@ class ExpressionWriter:
         return access(self.members, path)
 
     def extra(self, extra: ExtraArgument, instances: Sequence[int], bases: Bases) -> str:
-        """What is handed to a use of a class for an extra argument; `instances` are numbers within that class."""
+        """The expression that a use of a class passes for an extra argument.
+
+        Args:
+            instances: the numbers of the used instances within that class, one for each instance of this class.
+        """
         if extra.symbol is not None:
             texts = [self.around.size(k, symbol(extra.symbol.name)) for k in range(len(instances))]
             check_same(texts)
@@ -183,10 +198,14 @@ class ExpressionWriter:
         return self.weight(tuple(extra.weights[k] for k in instances), bases)
 
     def function(self, nodes: Sequence[Node], bases: Bases, layer: str) -> Callable[[Sequence[str]], str]:
-        """What makes the expression of a node out of those of its operands; `nodes` has one for each instance.
+        """A function from the expressions of operands to the expression of a node.
+
+        Args:
+            nodes: the node in each instance.
+            layer: the layer or operator, after which new constructor arguments are named.
 
         Raises:
-            Mismatch: no one text serves all instances.
+            Mismatch: the texts of the instances differ in more than literals.
         """
         first = nodes[0]
         paths = {name: tuple(node.weights[name] for node in nodes) for name in first.weights}
@@ -219,7 +238,7 @@ class ExpressionWriter:
         return node.op.torch(spell)
 
     def weight(self, paths: tuple[str, ...], bases: Bases) -> str:
-        """The expression of what a weight decodes to."""
+        """The expression of a decoded weight; `paths` has its path in each instance."""
         relative = self.around.weight(paths)
         if relative is None:
             return self.around.extra_weight(paths)
@@ -229,7 +248,7 @@ class ExpressionWriter:
         return decoded(weight.storage, module, name, len(weight.shape), weight.dtype)
 
     def registration(self, parameter: str) -> list[str]:
-        """The lines of `__init__` for a parameter that the class holds itself, or for what is stored for it."""
+        """The lines of `__init__` that register the stored tensors of a parameter of the class itself."""
         weights = [self.graph.weights[f"{path}.{parameter}"] for path in self.paths]
         rows = [registrations(weight, parameter) for weight in weights]
         lines: list[str] = []
@@ -245,7 +264,7 @@ class ExpressionWriter:
 
 
 def attribute_names(nodes: Sequence[Node]) -> dict[tuple[str, ...], str]:
-    """The attributes of an operator by their literals in all instances."""
+    """The names of an operator's attributes, by their literals in all instances."""
     found: dict[tuple[str, ...], str] = {}
     for info in attributes(type(nodes[0].op)):
         values = [getattr(node.op, info.name) for node in nodes]

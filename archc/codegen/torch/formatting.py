@@ -1,8 +1,8 @@
-"""Lines of Python as ruff's formatter leaves them at its default width.
+"""Formatting of emitted Python: lines as ruff formats them at its default width, and docstrings.
 
-An expression that is too long is split at its brackets.  The contents of a call go to a line of their own where they
-fit there, and to one line an argument where they do not; a chain of several method calls gets a line for each;
-operands of infix operators stand below one another, each behind its operator.
+A long expression is split at its brackets.  The arguments of a call go to one line if they fit, or else to one line
+each.  A chain of several method calls gets a line for each call.  Operands of infix operators get a line each, which
+begins with the operator.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _LEADING = re.compile(r"(?:[-+*/%@&|<>=!]+|if|else|in|is|not|and|or) ")
 def lines_of(prefix: str, expression: str, indent: int, comment: str = "") -> list[str]:
     """The lines of a statement: a prefix (`x = `, `return `) and an expression, indented by `indent` levels.
 
-    A comment is left out where it does not fit: it is a service to the reader, not worth a split.
+    A comment that does not fit on the line is left out.
     """
     line = f"{_INDENT * indent}{prefix}{expression}"
     if len(line) <= WIDTH:
@@ -34,7 +34,7 @@ def lines_of(prefix: str, expression: str, indent: int, comment: str = "") -> li
 
 
 def assignment(targets: str, expression: str, indent: int, comment: str = "") -> list[str]:
-    """The lines of `targets = expression`, where the targets are one name or several with commas between."""
+    """The lines of `targets = expression`; the targets are one name or several, separated by commas."""
     prefix = f"{targets} = "
     if "," not in targets or len(_INDENT) * indent + len(f"{prefix}(") <= WIDTH:
         return lines_of(prefix, expression, indent, comment)
@@ -49,19 +49,19 @@ def loop_header(targets: str, iterable: str, indent: int) -> list[str]:
         return [line]
     groups = _outline(iterable).groups
     opening = iterable[: groups[0].opening + 1] if groups else f"{iterable}:"
-    # One name in brackets of its own line would get a comma, which makes it a tuple.
+    # A single name in brackets on its own line would get a comma, which makes it a tuple.
     if "," not in targets or len(_INDENT) * indent + len(prefix + opening) <= WIDTH:
         return _broken(prefix, iterable, ":", indent)
     return [*_bracketed("for ", targets, indent), *_broken(") in ", iterable, ":", indent)]
 
 
 def _bracketed(prefix: str, targets: str, indent: int) -> list[str]:
-    """Targets after an opening bracket, a line each; the caller writes the closing bracket."""
+    """An opening bracket and one line for each target; the caller adds the closing bracket."""
     return [f"{_INDENT * indent}{prefix}(", *_elements(targets, indent + 1)]
 
 
 def signature(head: str, parameters: Sequence[str], result: str, indent: int) -> list[str]:
-    """`def head(parameters)result:`, where the result is nothing or ` -> ` and a type."""
+    """The lines of `def head(parameters)result:`; the result is empty, or ` -> ` and a type."""
     pad = _INDENT * indent
     line = f"{pad}def {head}({', '.join(parameters)}){result}:"
     if len(line) <= WIDTH:
@@ -72,7 +72,7 @@ def signature(head: str, parameters: Sequence[str], result: str, indent: int) ->
 
 
 def has_name(code: str, name: str, called: bool = False) -> bool:
-    """Whether code mentions a name outside string literals and comments; with `called`, as what is called."""
+    """Return whether code has a name outside strings and comments; with `called`, only as a called function."""
     end = r"\(" if called else r"\b"
     pattern = re.compile(rf"(?<![\w.]){re.escape(name)}{end}")
     lines = (line for line in code.split("\n") if name in line)
@@ -81,7 +81,7 @@ def has_name(code: str, name: str, called: bool = False) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """A pair of brackets that no other is around: the offsets of both."""
+    """The offsets of an outermost pair of brackets."""
 
     opening: int
     closing: int
@@ -89,7 +89,7 @@ class _Group:
 
 @dataclass(frozen=True, slots=True)
 class _Outline:
-    """What stands outside all brackets: the groups, and the blanks before infix operators and commas."""
+    """The outermost structure of an expression: offsets of bracket pairs, blanks before infix operators, commas."""
 
     groups: tuple[_Group, ...]
     operators: tuple[int, ...]
@@ -120,7 +120,7 @@ def _broken(prefix: str, text: str, suffix: str, indent: int, bracketed: bool = 
     """The lines of an expression between a prefix and a suffix such as a comma.
 
     Args:
-        bracketed: brackets stand around it already, so that it may go over several lines as it is.
+        bracketed: the expression is inside brackets already, so that it may take several lines.
     """
     pad = _INDENT * indent
     whole = f"{pad}{prefix}{text}{suffix}"
@@ -149,7 +149,7 @@ def _broken(prefix: str, text: str, suffix: str, indent: int, bracketed: bool = 
 
 
 def _stacked(prefix: str, pieces: Sequence[str], suffix: str, indent: int) -> list[str]:
-    """Pieces of an expression, one below the other."""
+    """The lines of an expression in pieces, one line or more for each piece."""
     lines: list[str] = []
     for number, piece in enumerate(pieces):
         operator = _LEADING.match(piece)
@@ -160,7 +160,7 @@ def _stacked(prefix: str, pieces: Sequence[str], suffix: str, indent: int) -> li
 
 
 def _opened(prefix: str, text: str, group: _Group, suffix: str, indent: int) -> list[str]:
-    """An expression with one pair of brackets opened."""
+    """The lines of an expression that is split at one pair of brackets."""
     pad = _INDENT * indent
     head, body, tail = text[: group.opening + 1], text[group.opening + 1 : group.closing], text[group.closing :]
     first = f"{pad}{prefix}{head}"
@@ -179,14 +179,14 @@ def _opened(prefix: str, text: str, group: _Group, suffix: str, indent: int) -> 
 
 
 def _is_comprehension(text: str, outline: _Outline) -> bool:
-    """Whether the last `for` of a text belongs to it, and not to what stands in brackets."""
+    """Return whether the last `for` of a text is outside all brackets."""
     place = text.rfind(" for ")
     inside = any(group.opening < place < group.closing for group in outline.groups)
     return place >= 0 and not inside and not outline.commas
 
 
 def _elements(body: str, indent: int) -> list[str]:
-    """The elements of a comma-separated text, a line each."""
+    """The lines of a comma-separated text, one or more for each element."""
     lines: list[str] = []
     for element in _cut(body, _outline(body).commas):
         element = element.lstrip(",").strip()
@@ -202,13 +202,13 @@ def _cut(text: str, places: Sequence[int]) -> list[str]:
 
 
 def _links(text: str, outline: _Outline) -> list[str]:
-    """The links of a chain of method calls: `F.pad(x)`, `.abs()`, `.sum(0)`; a plain name goes with its first call."""
+    """The links of a chain of method calls: `F.pad(x)`, `.abs()`, `.sum(0)`; a plain name belongs to its first call."""
     starts = [group.closing + 1 for group in outline.groups if text[group.closing + 1 : group.closing + 2] == "."]
     return [piece for piece in _cut(text, starts) if piece]
 
 
 def _first_too_long(whole: str, text: str, outline: _Outline, before: str) -> _Group:
-    """The first pair of brackets after which the line has no room even for the opening of the next one."""
+    """The first pair of brackets after which the opening of the next pair does not fit on the line."""
     groups = outline.groups
     for group, following in pairwise(groups):
         if len(before) + following.opening + 1 > WIDTH:
@@ -220,11 +220,11 @@ _INDENT = "    "
 
 
 def docstring(paragraphs: Sequence[str], indent: int) -> list[str]:
-    """The lines of a docstring; a paragraph's lines that begin with a blank are kept apart, the others are filled."""
+    """The lines of a docstring; paragraphs are filled, except for lines that begin with a blank."""
     pad = _INDENT * indent
     blocks = _filled(paragraphs, WIDTH - len(pad))
     if len(blocks) == 1 and len(blocks[0]) == 1:
-        # The quotes that end a single line stand behind it, and need their room there.
+        # A single line needs room for the closing quotes.
         blocks = _filled(paragraphs, WIDTH - len(pad) - 3)
         if len(blocks[0]) == 1:
             return [f'{pad}{blocks[0][0]}"""']
@@ -235,7 +235,7 @@ def docstring(paragraphs: Sequence[str], indent: int) -> list[str]:
 
 
 def _filled(paragraphs: Sequence[str], width: int) -> list[list[str]]:
-    """The lines of each paragraph, the first one behind its quotes."""
+    """The lines of each paragraph; the first line has the opening quotes."""
     blocks: list[list[str]] = []
     for paragraph in (part for text in paragraphs for part in re.split(r"\n{2,}", safe_text(text))):
         lines: list[str] = []
@@ -254,7 +254,7 @@ def _filled(paragraphs: Sequence[str], width: int) -> list[list[str]]:
 
 
 def _joined(lines: Sequence[str]) -> list[str]:
-    """Lines that go on in the next one as one; a line that is indented, or an item of a list, begins anew."""
+    """Lines with continuation lines joined; an indented line and a list item begin a new line."""
     found = [lines[0]]
     for line in lines[1:]:
         if line.startswith((" ", "- ", "* ")) or found[-1].startswith(" "):
@@ -265,9 +265,9 @@ def _joined(lines: Sequence[str]) -> list[str]:
 
 
 def safe_text(text: str) -> str:
-    """Text of a user's as it may stand in a docstring: it can neither end it nor escape from it."""
+    """User text, escaped so that it cannot end a docstring or contain escape sequences."""
     kept = "".join(c if c == "\n" or c.isprintable() else " " for c in text.replace("\r\n", "\n").expandtabs(4))
     kept = "\n".join(line.rstrip() for line in kept.split("\n")).strip()
     kept = kept.replace("\\", "\\\\")
-    # Runs of quotes, and those that would touch the docstring's own.
+    # Runs of quotes, and quotes next to those of the docstring.
     return re.sub(r'"{3,}|\A"+|"+\Z', lambda match: '\\"' * len(match.group()), kept)

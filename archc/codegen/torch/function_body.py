@@ -1,6 +1,6 @@
-"""The lines of a function's body: what each value is called, so that no name is taken whose tensor is still needed.
+"""Lines of a function body, and the variables for its values.
 
-A value has the user's name where there is one, else a common one that is free.
+A value gets the user's name for it, or else a free common name.  A name is free if no later line reads its value.
 """
 
 from __future__ import annotations
@@ -15,22 +15,24 @@ from archc.codegen.torch.names import identifier
 from archc.codegen.torch.nesting import ExpressionTree, Repeat, Step, nest, reads
 from archc.operator.spelling import method
 
-COMMON = ("x", "h", "y", "z")  # what a value without a name is called: the first of these that is free
+COMMON = ("x", "h", "y", "z")
+"""Names for unnamed values, in order of preference."""
 
 Note = Callable[[Local, "Local | None"], str]
-"""The comment for a line that makes a result mainly out of a source, or out of nothing."""
+"""Returns the comment for a line, from its result and the main operand, if it has one."""
 Reserved = Callable[[str], bool]
-"""Whether a variable has another use in the function."""
+"""Returns whether a variable has another meaning in the function."""
 
 
 def function_body(
     inputs: dict[Local, str], items: Sequence[Step | Repeat], outputs: Sequence[Local], reserved: Reserved, note: Note
 ) -> list[str]:
-    """The lines of a method's body, indented by two levels.
+    """The lines of a method body, indented by two levels.
 
     Args:
-        inputs: the parameters with their names.
-        reserved: whether a variable is there for something else.
+        inputs: the tensor parameters with their names.
+        items: the steps and loops of the body.
+        outputs: the tensors to return.
     """
     called = dict(inputs)
     end = Step(tuple(outputs), (), lambda texts: ", ".join(texts))
@@ -46,14 +48,18 @@ def _guess(local: Local, called: dict[Local, str]) -> str:
 
 
 class _FunctionBody:
-    """The body of the function, or of a loop in it.
+    """The body of a function or of a loop.
 
     Args:
-        ends: what is still needed when it is over.
-        called: the name of each tensor; held: the tensors that are still needed, by name.  Both are shared with the
-            bodies around this one.
-        own: the tensors that enter it as its own: inputs, or parameters of the loop.
-        wishes: names that some results had better have.
+        ends: the tensors that are read at the end of the body.
+        called: the name of each tensor, shared with the outer bodies.
+        held: the live tensors by name, shared with the outer bodies.
+        own: the tensors that the body may release: inputs or loop parameters.
+        wishes: preferred names of some results.
+
+    Attributes:
+        last: the position of the last use of each tensor.
+        made: the positions at which a name from the text or a preferred name is assigned.
     """
 
     def __init__(
@@ -72,7 +78,7 @@ class _FunctionBody:
         self.indent, self.wishes = indent, wishes or {}
         self.own = {*own, *(local for tree in trees for local in tree.results)}
         self.last: dict[Local, int] = {}
-        self.made: dict[str, list[int]] = defaultdict(list)  # where a name is going to be wanted
+        self.made: dict[str, list[int]] = defaultdict(list)
         for position, tree in enumerate(trees):
             self.last |= dict.fromkeys(tree.leaves if isinstance(tree, ExpressionTree) else reads(tree), position)
             if isinstance(tree, Repeat):
@@ -87,6 +93,7 @@ class _FunctionBody:
         self.last |= dict.fromkeys(ends, len(trees))
 
     def lines(self) -> list[str]:
+        """The lines of the body."""
         found: list[str] = []
         for position, tree in enumerate(self.trees):
             found += self._repeat(tree, position) if isinstance(tree, Repeat) else self._statement(tree, position)
@@ -112,19 +119,19 @@ class _FunctionBody:
         source = next(tree.leaves, None)
         (operand, *others) = tree.operands or (None,)
         if not tree.results and isinstance(operand, ExpressionTree) and not others:
-            return self.note(operand.results[0], source)  # a `return` of what is made right there
+            return self.note(operand.results[0], source)  # a `return` of an expression
         return self.note(tree.results[0], source) if len(tree.results) == 1 else ""
 
     # Names ------------------------------------------------------------------------------------------------
 
     def _release(self, read: Iterable[Local], position: int) -> None:
-        """Give back the names of what is read for the last time; what a loop reads from outside it reads again."""
+        """Release the names of tensors at their last use; outer tensors stay, since later iterations read them."""
         for local in read:
             if self.last[local] == position and local in self.own:
                 self.held[self.called[local]].discard(local)
 
     def _name(self, local: Local, step: Step | None, position: int, until: int) -> str:
-        """Name a tensor that is made at a position (by a step, if not by a loop) and read until another."""
+        """Name a tensor that is assigned at `position` and read until `until`; `step` is None in loop headers."""
         wish = self.wishes.get(local)
         own = identifier(local.name) if local.name else None
         place = step.results.index(local) if step is not None else 0
@@ -136,12 +143,12 @@ class _FunctionBody:
             self.called[local] = candidate
             self.held[candidate].add(local)
             return candidate
-        raise AssertionError("there is always another number")
+        raise AssertionError("the candidates do not end")
 
     def _means_another(self, name: str, position: int, until: int) -> bool:
-        """Whether a reader would take what is made at a position, and read until another, for a tensor of the text's.
+        """Return whether a reader could mistake a tensor of this name for a tensor that the text names so.
 
-        `x` is everybody's: people use it again and again.  It only has to be free when the text's own is made.
+        `x` is reused freely: it only must not be live where the text's own `x` is assigned.
         """
         made = self.made.get(name, [])
         if name != COMMON[0]:
@@ -153,10 +160,10 @@ class _FunctionBody:
 
     def _repeat(self, loop: Repeat, position: int) -> list[str]:
         entering = [self.called[local] for local in loop.carried]
-        invariants = loop.invariants()  # read again in every iteration, whether or not they are needed afterwards
+        invariants = loop.invariants()  # every iteration reads them
         sequences = loop.steps.sequences if loop.steps is not None else ()
         through = [self.called[local] for local in sequences]
-        # The sequences are read when the first states and the lists have their names already.
+        # The sequences are read after the states and the lists are assigned.
         self._release((local for local in loop.carried if local not in {*invariants, *sequences}), position)
         slots = []
         for parameter, result, name in zip(loop.parameters, loop.results, entering):
@@ -216,7 +223,7 @@ def _candidates(wish: str | None, own: str | None, step: Step | None, place: int
 
 
 def _moved(targets: Sequence[str], sources: Sequence[str], indent: int) -> list[str]:
-    """`a, b = c, d` for the names that differ."""
+    """The assignment `a, b = c, d` of the pairs whose names differ."""
     pairs = [(target, source) for target, source in zip(targets, sources) if target != source]
     if not pairs:
         return []

@@ -1,8 +1,8 @@
-"""Layers that no `torch.nn` module stands for get classes of their own.
+"""Module of a layer: one of `torch.nn`, or a class that the emitted module defines.
 
-Such a layer has parameters, and either PyTorch has no module for its operator, or a weight of it is another layer's,
-or is stored encoded.  It becomes the use of a small definition whose only statement is the operator; from there on
-it is a block like any other.
+A layer with parameters needs a class if PyTorch has no module for its operator, if it shares a weight with another
+layer, or if a weight is stored encoded.  Such a layer becomes the use of a small definition whose only statement is
+the operator; the emitter then treats it like a block.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from archc.types.dims import SymbolicDim
 from archc.types.storage import Dense, Masked
 
 TO_STAGE = "ToStage"
-"""The class that moves a tensor to the device of a stage; see `archc.codegen.torch.placement`."""
+"""The class of modules that move a tensor to the device of a stage; see `archc.codegen.torch.placement`."""
 
 MASKED = "Masked"
-"""What the name of a class begins with that extends a module of `torch.nn` by a mask: `MaskedLinear`."""
+"""Prefix of the classes in `archc.runtime.masked`: `MaskedLinear` is `nn.Linear` with a mask on its weight."""
 
 
 def spelling(
@@ -35,7 +35,13 @@ def spelling(
     device: str | None = None,
     training: str | None = None,
 ) -> TorchSpelling:
-    """The surroundings of a node whose operands and weights are these expressions."""
+    """The input of an operator's PyTorch spelling, for a node with these operand and weight expressions.
+
+    Args:
+        size_text: returns the text of a symbolic size.
+        device: the expression of the device of new tensors; None for the default device.
+        training: the expression of the training mode; None for inference.
+    """
     inference = node.op.infer(node.types)
     return TorchSpelling(
         operands=operands,
@@ -51,16 +57,16 @@ def spelling(
 
 
 def module_of(node: Node, graph: Graph) -> TorchModule | None:
-    """The `torch.nn` module that stands for a node.
+    """The module of a node: one of `torch.nn`, `ToStage`, or one of `archc.runtime.masked` for a masked weight.
 
-    None where the operator has none, where a weight is another layer's, or where one is stored encoded.  For a masked
-    weight a class that extends the module stands for it; see `archc.codegen.torch.masked`.
+    None if the operator has no module, if a weight belongs to another layer, or if a weight is stored encoded
+    otherwise.
     """
     stage = node.op.enters_stage()
     if stage is not None:
         return TorchModule(TO_STAGE, {"stage": stage})
     if type(node.op).torch_module is Operator.torch_module:
-        return None  # no operator of this kind has one
+        return None
     if not all(owns(node, parameter) for parameter in node.weights):
         return None
     module = node.op.torch_module(spelling(node, graph, ("",) * len(node.operands), dict.fromkeys(node.weights, "")))
@@ -74,20 +80,20 @@ def module_of(node: Node, graph: Graph) -> TorchModule | None:
 
 
 def owns(node: Node, parameter: str) -> bool:
-    """Whether a parameter is the layer's own, and not that of another."""
+    """Return whether a parameter belongs to the layer itself, not to another layer."""
     return node.weights[parameter] == f"{node.path}.{parameter}"
 
 
 HasModule = Callable[[Apply], bool]
-"""Whether modules stand for the nodes of a statement."""
+"""Returns whether all nodes of a statement have modules."""
 
 
 @dataclass
 class LoweredProgram:
-    """A program whose layers with parameters are all modules.
+    """A program in which every layer with parameters is a module.
 
     Attributes:
-        own: for each definition made here, the names of the parameters that it holds itself.
+        own: the parameters that a class registers itself, for each definition added for a layer.
     """
 
     program: Program
@@ -95,7 +101,7 @@ class LoweredProgram:
 
 
 def add_layer_classes(program: Program, graph: Graph, has_module: HasModule) -> LoweredProgram:
-    """Let definitions stand for the layers with parameters that have no module; changes the program in place."""
+    """Replace layers that have parameters but no module by uses of new definitions; changes the program in place."""
     lowering = _Lowering(graph, has_module)
     bodies = [(definition, lowering.body(definition.body)) for definition in program.definitions]
     for definition, body in bodies:
@@ -105,6 +111,8 @@ def add_layer_classes(program: Program, graph: Graph, has_module: HasModule) -> 
 
 
 class _Lowering:
+    """State of `add_layer_classes`: the new definitions, with their nodes and own parameters."""
+
     def __init__(self, graph: Graph, has_module: HasModule):
         self.graph, self.has_module = graph, has_module
         self.definitions: dict[Hashable, Definition] = {}
@@ -112,6 +120,7 @@ class _Lowering:
         self.own: dict[Definition, tuple[str, ...]] = {}
 
     def body(self, statements: tuple[Statement, ...]) -> tuple[Statement, ...]:
+        """The statements of a body, with layers replaced."""
         return tuple(self._statement(statement) for statement in statements)
 
     def _statement(self, statement: Statement) -> Statement:
@@ -128,7 +137,7 @@ class _Lowering:
         first = len(self.nodes[definition])
         self.nodes[definition] += statement.nodes
         member = statement.member
-        assert isinstance(member, Member), "what owns parameters has a name"
+        assert isinstance(member, Member), "layers with parameters have names"
         instances = tuple(range(first, first + len(statement.nodes)))
         return Use(definition, instances, member, statement.operands, statement.results)
 
@@ -152,7 +161,7 @@ class _Lowering:
         return self.definitions[key]
 
     def finish(self, definition: Definition) -> Definition:
-        """Give a definition what only follows from all its nodes."""
+        """Complete a definition, once all its nodes are known."""
         nodes = self.nodes[definition]
         first = nodes[0]
         inputs = tuple(Local(value.type, name) for value, name in zip(first.operands, _operand_names(first)))
@@ -166,7 +175,7 @@ class _Lowering:
 
 
 def _scope(node: Node) -> Scope:
-    """A scope for one layer, whose attributes are those of its operator."""
+    """A scope for one layer; its arguments are the attributes of the operator."""
     arguments = {info.name: getattr(node.op, info.name) for info in attributes(type(node.op))}
     return Scope(node.path or "", node.op.name, node.scope, arguments)
 

@@ -1,4 +1,4 @@
-"""The modules that a class owns, as a tree of their paths, and the lines of `__init__` that make them."""
+"""Modules of a class: the tree of their paths, their constructors, and the chains that form an `nn.Sequential`."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ from archc.codegen.torch.formatting import has_name, lines_of
 from archc.codegen.torch.names import CONTAINER_MEMBERS, is_attribute
 from archc.operator.spelling import literal
 
-_LONG_RUN = 4  # so many equal elements of a list, and they are written as a comprehension
+_LONG_RUN = 4  # equal elements of a list from which on they are written as a comprehension
 
 
 @dataclass(eq=False)
 class ModuleMember:
-    """A module at a path: a layer, a block, or the container of those whose paths go through it.
+    """A module at a path: a layer, a block, or a container of modules at longer paths.
 
     Attributes:
-        text: the constructor; None for a container.  Empty until it is known.
-        inside: members of the emitted class that the constructor calls, if it calls one.
-        chained: its children are called one after the other, in order, and in no other way.
-        length: for a list that has more elements in some instances than in others, how many it has; they are as many
-            as in the longest here, the last ones all alike.
+        text: the constructor call, empty until it is known; None for a container.
+        inside: the members of the emitted class that the constructor calls, if any.
+        children: the modules below it, by the next segment of their paths.
+        chained: `forward` only calls its children one after the other, in order.
+        length: the number of elements of a list, where it differs between instances.  `children` has the elements of
+            the longest instance, of which the last ones have equal constructors.
     """
 
     text: str | None = None
@@ -36,7 +37,7 @@ class ModuleMember:
     length: str = ""
 
     def at(self, path: str) -> ModuleMember:
-        """The member at a path below this one; made where it is missing."""
+        """The member at a path below this one, added if it is missing."""
         member = self
         for segment in path.split("."):
             member = member.children.setdefault(segment, ModuleMember())
@@ -44,9 +45,9 @@ class ModuleMember:
 
     @cached_property
     def kind(self) -> str:
-        """`list`, `dict`, or `module`, whose children are attributes; `sequence`, whose children are in line.
+        """The kind of container: `list`, `dict`, `sequence` (an `nn.Sequential`), or `module` (plain attributes).
 
-        To be asked for when all children are there.
+        It is cached: all children must be present at the first call.
         """
         if self.text is not None:
             return "module"
@@ -59,11 +60,11 @@ class ModuleMember:
 
     @property
     def has_names(self) -> bool:
-        """Return whether it has named members beside its numbered elements: `enc.norm` beside `enc[0]`."""
+        """Return whether it has named members besides numbered elements, such as `enc.norm` besides `enc[0]`."""
         return self.kind in ("dict", "module")
 
     def elements(self, access: str, first: int, end: int) -> str:
-        """Iterable over its numbered elements from `first` to before `end`, given the expression of this member."""
+        """The iterable over its numbered elements `first` to `end - 1`; `access` is the expression of this member."""
         if not self.has_names:
             return f"{access}[{first}:]" if first else access
         numbers = f"{first}, {end}" if first else f"{end}"
@@ -71,7 +72,7 @@ class ModuleMember:
         return f"({element} for k in range({numbers}))"
 
     def expression(self) -> str:
-        """The text that makes this member, all but what `grafts` adds."""
+        """The constructor expression of this member, without the members of `grafts`."""
         if self.text is not None:
             return self.text
         elements = {name: child.expression() for name, child in self.children.items()}
@@ -89,14 +90,14 @@ class ModuleMember:
         return "nn.Module()"
 
     def grafts(self, access: str) -> Iterator[tuple[str, str, ModuleMember]]:
-        """What can only be set once this member stands: the expression of the owner, the name, the member."""
+        """Yield the members to assign after construction, each with the expression of its owner and its name."""
         for name, child in self.children.items():
             if self.kind == "module":
                 yield access, name, child
             yield from child.grafts(self.step(access, name))
 
     def step(self, access: str, name: str) -> str:
-        """The expression of a child, given that of this member."""
+        """The expression of a child; `access` is the expression of this member."""
         if self.kind == "list" or (name.isdigit() and self.kind == "sequence"):
             return f"{access}[{name}]"
         if self.kind == "dict":
@@ -105,7 +106,7 @@ class ModuleMember:
 
 
 def access(root: ModuleMember, path: str, base: str = "self") -> str:
-    """The expression of the member at a path, through emitted classes as far as it goes; `base` is the root's."""
+    """The expression of the member at a path; `base` is the expression of the root."""
     member, expression = root, base
     for segment in path.split(".") if path else ():
         expression = member.step(expression, segment)
@@ -116,7 +117,7 @@ def access(root: ModuleMember, path: str, base: str = "self") -> str:
 
 
 def init_lines(root: ModuleMember) -> list[str]:
-    """The assignments of `__init__`, indented by two levels, for all children of a class."""
+    """The lines of `__init__` that construct all modules of a class, indented by two levels."""
     lines: list[str] = []
     for name, child in root.children.items():
         lines += _assignment("self", name, child.expression())
@@ -132,7 +133,7 @@ def _assignment(owner: str, name: str, expression: str) -> list[str]:
 
 
 def _list_of_length(elements: Sequence[str], length: str) -> str:
-    """The list whose last elements, all alike, are so many that it has a length which is an argument."""
+    """An `nn.ModuleList` of a given length, in which the last element is repeated."""
     last = elements[-1]
     alone = list(dropwhile(lambda text: text == last, reversed(elements)))[::-1]
     if has_name(last, INDEX):
@@ -160,11 +161,13 @@ Chain = list[Apply | Use]
 def find_chains(
     body: Sequence[Statement], modules: Iterable[str], callable_alone: Callable[[Apply | Use], bool]
 ) -> dict[Statement, Chain]:
-    """The chains of a definition by their first statements, or the loops that they are; those within loops included.
+    """The chains of a definition: statements that call all modules of one container, one after the other.
+
+    A chain is keyed by its first statement, or by the loop whose iterations it consists of.
 
     Args:
         modules: the paths of all modules of the definition.
-        callable_alone: whether a statement's module takes nothing but the statement's operand.
+        callable_alone: returns whether a statement only calls its module with its operand.
     """
     inside: dict[str, set[str]] = defaultdict(set)
     for path in modules:
@@ -183,7 +186,7 @@ def find_chains(
 
 
 def container(chain: Chain) -> str:
-    """The path of what the modules of a chain stand in."""
+    """The path of the container of a chain's modules."""
     assert chain[0].member is not None
     return chain[0].member.name.rpartition(".")[0]
 
@@ -202,7 +205,7 @@ def _chain_at(
     inside: dict[str, set[str]],
     callable_alone: Callable[[Apply | Use], bool],
 ) -> Chain:
-    """The chain that begins at a position: all that is in one container; else nothing."""
+    """The chain of all modules of a container that begins at a position; empty if no chain begins there."""
     first = body[position]
     if isinstance(first, Loop):
         return _chain_of(first, inside, callable_alone)
@@ -226,7 +229,7 @@ def _chain_at(
 
 
 def _chain_of(loop: Loop, inside: dict[str, set[str]], callable_alone: Callable[[Apply | Use], bool]) -> Chain:
-    """The chain that a loop's iterations are, if the text has them so: without a name for what one gives the next."""
+    """The chain that the iterations of a loop form, if the text does not name the values between them."""
     if loop.first or loop.counts.count(loop.count) < len(loop.counts) or len(loop.carried) != 1:
         return []
     if any(local.name is not None for (local,) in loop.yields[:-1]):
@@ -246,7 +249,7 @@ def _chain_of(loop: Loop, inside: dict[str, set[str]], callable_alone: Callable[
 
 
 def _in_line(chain: Chain) -> bool:
-    """Whether an `nn.Sequential` can hold the modules of a chain by these names, and calls them in this order."""
+    """Return whether an `nn.Sequential` can have the names of a chain's modules, and calls them in this order."""
     prefix = f"{container(chain)}."
     names = [statement.member.name.removeprefix(prefix) for statement in chain if statement.member is not None]
     if names == [str(number) for number in range(len(names))]:

@@ -1,9 +1,9 @@
-"""Whether a module has the channels of images last in memory.
+"""Choice of the channels-last layout for a module's convolutions on the CPU.
 
-oneDNN, which convolves on the CPU, computes with channels last, and reorders what each convolution reads and writes
-where they are not.  PyTorch keeps the order of a convolution's weight in its result, so that it is enough to order the
-weights: `load` does, for the CPU.  ResNet-50 takes three quarters of the time then, a convolution of one channel a
-third (`docs/reference/benchmarks.md`, `memory_format`).  Keys, shapes and values are the same, and so are gradients.
+oneDNN, the CPU's convolution library, computes in channels-last layout and converts the operands and results of each
+convolution from other layouts.  A convolution of PyTorch returns the layout of its weight, so it suffices that `load`
+converts the weights.  ResNet-50 then takes 3/4 of the time, a convolution of one channel 1/3
+(`docs/reference/benchmarks.md`, `memory_format`).  The state dict, values and gradients are the same.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from __future__ import annotations
 from archc.ir.graph import Graph
 
 _IMAGE = 4
-"""The axes of a tensor that `torch.channels_last` is for."""
+"""The rank of tensors that `torch.channels_last` applies to."""
 
 
 def channels_last(graph: Graph) -> bool:
     """Return whether to load the weights of a model in channels-last layout.
 
-    It is not used for models with weights of five axes, since `Module.to` converts all or none.  It is not used for
-    models in stages either, which send tensors in their memory layout.  A single convolution that is not safe in this
-    layout excludes the model, since it would receive images in the layout of the others.
+    Models with weights of five axes keep the default layout, since `Module.to` converts all weights or none.  Models
+    with stages keep it, since they send tensors in their memory layout.  A single convolution that is not safe in
+    channels-last layout excludes the whole model, since the other convolutions determine the layout of its operands.
     """
     if not safe(graph):
         return False
@@ -37,6 +37,6 @@ def safe(graph: Graph) -> bool:
 
 
 def image_outputs(graph: Graph) -> tuple[int, ...]:
-    """The positions of the outputs that may have channels last, and that callers had better get in the usual order."""
+    """The positions of outputs of rank 4, which `forward` converts from channels-last to the default layout."""
     outputs = enumerate(graph.outputs.values())
     return tuple(position for position, value in outputs if value.type.rank == _IMAGE)

@@ -1,4 +1,4 @@
-"""One text for several instances of a block: where their texts differ in literals, an argument takes their place."""
+"""Merging of the texts of several instances: where they differ in literals, an argument replaces the literals."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from functools import lru_cache
 from archc.operator.spelling import atom
 
 Values = tuple[str, ...]
-"""One literal for each instance."""
+"""The literal of a value in each instance."""
 
 
 class Mismatch(Exception):
-    """Instances whose texts differ in more than literals; `groups` holds the numbers of those that agree."""
+    """Instances whose texts differ in more than literals; `groups` has the numbers of instances that agree."""
 
     def __init__(self, groups: Sequence[tuple[int, ...]]):
         super().__init__(f"{len(groups)} kinds of instances")
@@ -21,7 +21,7 @@ class Mismatch(Exception):
 
 
 def check_same(keys: Sequence[object]) -> None:
-    """Raise a `Mismatch` where instances differ in something that no argument can express."""
+    """Raise a `Mismatch` if the keys of the instances are not all equal."""
     if any(key != keys[0] for key in keys):
         groups: dict[object, list[int]] = {}
         for number, key in enumerate(keys):
@@ -33,12 +33,11 @@ def merge(texts: Sequence[str], argument: Callable[[Values, str], str]) -> str:
     """The text that all instances share.
 
     Args:
-        texts: an expression for each instance.
-        argument: given the literals that differ and the keyword that they stand under (or ""),
-            returns what takes their place.
+        texts: the expression in each instance.
+        argument: returns the replacement for literals that differ, from the literals and their keyword (or "").
 
     Raises:
-        Mismatch: they differ in more than literals.
+        Mismatch: the texts differ in more than literals.
     """
     first = texts[0]
     if all(text == first for text in texts):
@@ -56,8 +55,8 @@ def merge(texts: Sequence[str], argument: Callable[[Values, str], str]) -> str:
 
 @lru_cache(maxsize=4096)
 def _skeleton(text: str) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
-    """The text between its outermost literals, these literals, and the keyword that each stands under."""
-    encoded = text.encode()  # offsets in a syntax tree count bytes
+    """The text between the outermost literals, the literals, and the keyword of each."""
+    encoded = text.encode()  # `ast` counts offsets in bytes
     gaps, literals, keywords = [], [], []
     end = 0
     spans = sorted((node.col_offset, node.end_col_offset or 0, keyword) for node, keyword in _literals(text))
@@ -91,12 +90,12 @@ def _is_literal(node: ast.AST) -> bool:
 
 
 def placeholders(count: int) -> list[str]:
-    """Names for operands in a text that is going to be compared, or filled in later."""
+    """Names for operands in a text, to be replaced later by `fill_placeholders`."""
     return [f"operand_{number}_" for number in range(count)]
 
 
 def fill_placeholders(text: str, operands: Sequence[str]) -> str:
-    """A text over `placeholders` with the operands in their places, in parentheses where they need them."""
+    """A text with its `placeholders` replaced by operands, in parentheses where necessary."""
     encoded = text.encode()
     pieces, end = [], 0
     for start, stop, number, tight in _holes(text):
@@ -108,7 +107,7 @@ def fill_placeholders(text: str, operands: Sequence[str]) -> str:
 
 @lru_cache(maxsize=4096)
 def _holes(text: str) -> tuple[tuple[int, int, int, bool], ...]:
-    """Where the placeholders of a text are, which they are, and whether something binds tighter than an operator."""
+    """Start, end and number of each placeholder, and whether an infix operand needs parentheses there."""
     found = []
     stack: list[tuple[ast.AST, bool]] = [(ast.parse(text, mode="eval").body, False)]
     while stack:

@@ -1,6 +1,6 @@
 """Names in emitted PyTorch source: classes, members and variables.
 
-State-dict names are the paths of the text, so a member can never be renamed; variables and arguments can.
+Members cannot be renamed, since the names in the state dict are the paths of the text; variables and arguments can.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _MODULE_MEMBERS = frozenset({
     "training", "type", "xpu", "zero_grad",
 })  # fmt: skip
 CONTAINER_MEMBERS = frozenset({"append", "clear", "extend", "insert", "items", "keys", "pop", "update", "values"})
-"""What `nn.ModuleDict` and `nn.Sequential` have besides: a layer of such a name cannot stand in one of those."""
+"""Methods of `nn.ModuleDict` and `nn.Sequential`, which therefore cannot contain a layer of such a name."""
 
 MODULE_NAMES = frozenset({
     "torch", "nn", "F", "Tensor", "Path", "OrderedDict", "Any", "Callable", "Iterable", "Sequence", "math", "c_float",
@@ -35,37 +35,37 @@ MODULE_NAMES = frozenset({
     "product_of_bytes", "Int8Conv2d", "Line", "line_of", "relus_of", "fixed_line", "CACHED", "fixed_steps",
     "ranged_line", "LEVELS", "ranged_steps",
 })  # fmt: skip
-"""The names that an emitted module imports or defines, besides the classes of the model and its blocks."""
+"""Names that an emitted module imports or defines, except the classes of the model and its blocks."""
 
 VARIABLES = MODULE_NAMES | {
     "self", "super", "range", "zip", "min", "max", "round", "float", "int", "tuple", "str",
 }  # fmt: skip
-"""Names that the body of an emitted class may refer to, so that no variable must shadow them."""
+"""Names that the methods of an emitted class may refer to, so that variables must not shadow them."""
 
 
 IN_CONSTRUCTORS = VARIABLES - {
     "load", "place", "stay_home", "quantize", "pooled", "fixed_line", "ranged_line", "c_float",
     "zip", "min", "max", "round",
 }  # fmt: skip
-"""The same for the constructor alone."""
+"""Names that the constructor of an emitted class may refer to."""
 
 
 def reserved_member_names() -> frozenset[str]:
-    """Names that `torch.nn.Module` has itself: no layer of a model can be called so.
+    """Names of members of `torch.nn.Module`, which no layer of a model can have.
 
-    Names that start with an underscore are reserved as well, and not listed.
+    Names with a leading underscore are reserved as well, and not listed.
     """
     return _MODULE_MEMBERS
 
 
 def class_name(model_name: str, doc: str = "") -> str:
-    """The class of a model or block: `cnn` becomes `CNN`, `linear_regression` becomes `LinearRegression`.
+    """The class name of a model or block: `CNN` for `cnn`, `LinearRegression` for `linear_regression`.
 
-    Names of at most three letters are taken for abbreviations, if they cannot be spoken as `net` can; one that has
-    capitals keeps them.  A name that the module has for something else gets an ending: `path` becomes `PathModel`.
+    A name of at most three letters is an abbreviation, except consonant-vowel-consonant names such as `net`.
+    Capitals are kept.  A name that emitted modules use otherwise gets an ending: `PathModel` for `path`.
 
     Args:
-        doc: the comment above it; where it has the name as `ResNet-50`, `resnet50` becomes `ResNet50`.
+        doc: the comment above the definition; with `ResNet-50` in it, `resnet50` becomes `ResNet50`.
     """
     words = _spelled(model_name, doc) or _words(model_name)
     if len(words) == 1 and len(words[0]) <= 3 and words[0].islower() and words[0].isalpha():
@@ -83,7 +83,7 @@ def _words(text: str) -> list[str]:
 
 
 def _spelled(name: str, doc: str) -> list[str]:
-    """The words of a comment that are a name but for case and punctuation, if they tell where its capitals are."""
+    """The words of a comment that equal a name except for case and punctuation, if they have capitals."""
     wanted, words = "".join(_words(name)).lower(), _words(doc)
     for start in range(len(words)):
         for end in range(start + 1, len(words) + 1):
@@ -96,7 +96,7 @@ def _spelled(name: str, doc: str) -> list[str]:
 
 
 def identifier(name: str, fallback: str = "x") -> str:
-    """The nearest Python identifier that is neither a keyword nor mangled within a class."""
+    """A Python identifier similar to a name, neither a keyword nor with a leading underscore."""
     cleaned = re.sub(r"\W", "_", unicodedata.normalize("NFKC", name)).lstrip("_") or fallback
     if not cleaned.isidentifier():
         cleaned = f"{fallback}_{cleaned}"
@@ -104,7 +104,7 @@ def identifier(name: str, fallback: str = "x") -> str:
 
 
 def is_attribute(name: str) -> bool:
-    """Whether `self.<name>` means exactly this name: no keyword, no mangling, no Unicode normalization."""
+    """Return whether `self.<name>` refers to exactly this name: no keyword, mangling or Unicode normalization."""
     return (
         name.isidentifier()
         and not keyword.iskeyword(name)
@@ -114,13 +114,13 @@ def is_attribute(name: str) -> bool:
 
 
 class PythonNames:
-    """Names in one scope of Python, handed out once each."""
+    """Unique names in one Python scope."""
 
     def __init__(self, taken: Iterable[str] = VARIABLES):
         self.taken = set(taken)
 
     def take(self, name: str) -> str:
-        """The name itself where it is free, else a numbered one."""
+        """Take a name as an identifier, with a number appended if it is taken already."""
         base = identifier(name)
         candidate, number = base, 1
         while candidate in self.taken:
@@ -130,7 +130,7 @@ class PythonNames:
         return candidate
 
     def copy(self) -> PythonNames:
-        """The same names, for another scope."""
+        """A copy, for a scope in which more names will be taken."""
         return PythonNames(self.taken)
 
     def __contains__(self, name: str) -> bool:
@@ -143,5 +143,5 @@ def snake_case(name: str) -> str:
 
 
 def is_reserved_member(name: str) -> bool:
-    """Whether a layer cannot have this name in PyTorch."""
+    """Return whether a layer cannot have a name in PyTorch."""
     return name in _MODULE_MEMBERS or name.startswith("_")

@@ -1,7 +1,7 @@
-"""The body of a function, step by step, and which steps stand within others.
+"""Steps of a function body, and the nesting of their expressions.
 
-Values that nobody named and that one step alone reads are nested into that step, as far as a reader likes it and
-without changing the order of execution.
+An unnamed value with a single use is nested into the expression that uses it, up to a readable depth and without
+changing the order of execution.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from archc.codegen.torch.formatting import WIDTH
 from archc.codegen.torch.merge import placeholders
 from archc.operator.spelling import Infix, call, method
 
-_CALLS = 3  # as many calls stand in one another
-_LEVELS = 4  # the same, operators counted too
+_CALLS = 3  # nested calls
+_LEVELS = 4  # nested calls and infix operators
 _ROOM = WIDTH - len("        features = ")
 
 
 @dataclass(eq=False)
 class Step:
-    """An operator or a block at work.
+    """A call of an operator, layer or block.
 
     Attributes:
-        operands, results: the tensors that it reads and makes.
-        spell: its expression, given those of the operands.
-        layer: it has state of its own; such a step rather begins a line than stands within one.
-        names: what unnamed results may be called: one name, or one for each result.
-        light: it makes integers out of numbers: nothing that a reader counts as a call, and no tensor.
-        unpack: how several results are nested, as `{}, ({}, {})`; empty for a plain tuple.
+        operands, results: the tensors that it reads and computes.
+        spell: returns its expression, from the expressions of the operands.
+        layer: it has weights; a layer is not nested into another one.
+        names: names for unnamed results: one for all, or one for each.
+        light: it quantizes; it does not count as a call, and its result is no tensor.
+        unpack: the pattern of nested results, such as `{}, ({}, {})`; empty for a plain tuple.
     """
 
     operands: tuple[Local, ...]
@@ -44,12 +44,12 @@ class Step:
 
 @dataclass(eq=False)
 class ScanSteps:
-    """What a loop goes through that is the steps of a scan.
+    """Sequences, items and kept values of a loop over the steps of a scan.
 
     Attributes:
-        sequences, items: the tensors that it goes through along their second axis, and what they are in a step.
-        kept, lists: what is kept of each step, and the lists that it is put into.
-        names: what is kept had better be called so in a step.
+        sequences, items: the tensors that it iterates over along axis 1, and their values in a step.
+        kept, lists: the values to keep of each step, and the lists that they are appended to.
+        names: the preferred names of the kept values within a step.
     """
 
     sequences: tuple[Local, ...]
@@ -59,7 +59,7 @@ class ScanSteps:
     names: tuple[str, ...]
 
     def header(self, sequences: Sequence[str], items: Sequence[str]) -> tuple[str, str]:
-        """`x_t, m_t` and `zip(x.unbind(1), m.unbind(1))`: the targets and the iterable of the loop."""
+        """The targets and the iterable of the loop: `x_t, m_t` and `zip(x.unbind(1), m.unbind(1))`."""
         unbound = [method(name, "unbind", 1) for name in sequences]
         return ", ".join(items), unbound[0] if len(unbound) == 1 else call("zip", *unbound)
 
@@ -69,11 +69,11 @@ class Repeat:
     """A loop.
 
     Attributes:
-        targets, iterable: `block` and `self.h`, of `for block in self.h`; empty for the steps of a scan.
+        targets, iterable: `block` and `self.h` of `for block in self.h`; empty for the steps of a scan.
         body: the steps of one iteration.
-        carried, parameters, yields, results: what enters the loop, what it is called within, what an iteration hands
-            on, and what it is called afterwards.  What stays the same in all iterations is not among them.
-        steps: what it goes through, where that is tensors.
+        carried: the tensors that enter the first iteration and change from iteration to iteration.
+        parameters, yields, results: the carried tensors at the start of an iteration, at its end, and after the loop.
+        steps: the sequences of a scan; None for other loops.
     """
 
     targets: str
@@ -86,7 +86,7 @@ class Repeat:
     steps: ScanSteps | None = None
 
     def invariants(self) -> dict[Local, None]:
-        """What it reads of the tensors around it, in every iteration anew."""
+        """The outer tensors that every iteration reads."""
         made = set(self.parameters if self.steps is None else (*self.parameters, *self.steps.items))
         found: dict[Local, None] = {}
         for item in self.body:
@@ -97,7 +97,7 @@ class Repeat:
 
 
 def reads(item: Step | Repeat) -> Iterable[Local]:
-    """The tensors around it that a step or a loop reads."""
+    """The outer tensors that a step or a loop reads."""
     if isinstance(item, Step):
         return item.operands
     return (*item.carried, *(item.steps.sequences if item.steps is not None else ()), *item.invariants())
@@ -105,12 +105,14 @@ def reads(item: Step | Repeat) -> Iterable[Local]:
 
 @dataclass(eq=False)
 class ExpressionTree:
-    """A step with the steps that are nested into it.
+    """A step with the steps that are nested into its expression.
 
     Attributes:
-        guesses: what its operands will look like, about; estimate: its text with them.
-        calls, levels: how many calls, and how many steps, stand in one another.
-        has_layer: a layer is among the steps.
+        operands: nested steps, and tensors that have a variable.
+        guesses: approximate texts of the operands.
+        estimate: the text of the step with these operands.
+        calls, levels: the depth of nested calls, and of nested steps.
+        has_layer: the step or a nested one is a layer.
     """
 
     step: Step
@@ -123,11 +125,12 @@ class ExpressionTree:
 
     @property
     def results(self) -> tuple[Local, ...]:
+        """The results of the outermost step."""
         return self.step.results
 
     @property
     def leaves(self) -> Iterator[Local]:
-        """The tensors that it reads, from left to right."""
+        """The tensors that the expression reads, from left to right."""
         for operand in self.operands:
             if isinstance(operand, Local):
                 yield operand
@@ -138,29 +141,32 @@ class ExpressionTree:
 def nest(
     items: Sequence[Step | Repeat], keep: Iterable[Local], guess: Callable[[Local], str]
 ) -> list[ExpressionTree | Repeat]:
-    """The steps of a body as trees, in order; the loops stay what they are.
+    """Nest the steps of a body into expression trees; loops are unchanged.
 
     Args:
-        items: the last one may be the function's `return`, a step without results.
-        keep: results that must have a name.
-        guess: what a tensor will be called, about.
+        items: steps and loops in order; the last one may be the `return` statement, a step without results.
+        keep: results that need a variable.
+        guess: returns the probable name of a tensor.
     """
     return _Nesting(items, set(keep), guess).roots()
 
 
 class _Nesting:
+    """State of `nest`: `pending` has the trees that a later step may still take in, by result in execution order."""
+
     def __init__(self, items: Sequence[Step | Repeat], keep: set[Local], guess: Callable[[Local], str]):
         self.items, self.keep, self.guess = items, keep, guess
         self.uses = Counter(local for item in items for local in reads(item))
-        self.pending: dict[Local, ExpressionTree] = {}  # by result, in the order of execution
-        # `x = f(x)` then `x = g(x)`: such a name is worth no line of its own.
+        self.pending: dict[Local, ExpressionTree] = {}
+        # Results with a reused name (`x = f(x)`, then `x = g(x)`) are nested like unnamed ones.
         named = Counter(local.name for item in items for local in dict.fromkeys((*reads(item), *item.results)))
         self.nameless = {None, *(name for name, count in named.items() if count > 2)}
         self.done: list[ExpressionTree | Repeat] = []
 
     def roots(self) -> list[ExpressionTree | Repeat]:
+        """The trees and loops of the body, in order."""
         last = self.items[-1] if self.items else None
-        # The result of the model has a name in the text, and needs none where it is returned at once.
+        # The named result of a model needs no variable if it is returned at once.
         returned = set(last.operands) if isinstance(last, Step) and not last.results else set()
         for item in self.items:
             if isinstance(item, Repeat):
@@ -187,14 +193,14 @@ class _Nesting:
         self.pending.clear()
 
     def _grow(self, step: Step) -> ExpressionTree:
-        """A step with those pending trees that fit into it; if it needs others as well, all become roots."""
+        """A tree of a step and the pending trees that fit into it; the other pending trees become roots if used."""
         wanted = [local for local in step.operands if local in self.pending]
         nested: list[ExpressionTree] = []
-        # The order of execution stays: the tree that was made last is nested first, and rightmost.
+        # To keep the order of execution, nest the latest tree first, at the rightmost operand.
         while wanted and wanted[-1] is next(reversed(self.pending)) and self._fits(step, self.pending[wanted[-1]]):
             nested.insert(0, self.pending.pop(wanted.pop()))
         tree = self._tree(step, nested)
-        # What is too long by itself gains nothing from a name before it is returned.
+        # A single long operand of `return` gains nothing from a variable.
         long = len(tree.estimate) > _ROOM and (step.results or len(step.operands) > 1)
         if nested and (long or tree.calls > _CALLS + (not step.results)):
             self.pending |= {inner.results[0]: inner for inner in nested}
@@ -210,9 +216,9 @@ class _Nesting:
             return False
         plain = not inner.step.layer and not isinstance(inner.estimate, Infix)
         if step.layer and inner.has_layer and plain:
-            return False  # a layer upon an activation upon a layer: a new line
+            return False  # a layer of an activation of a layer begins a new line
         if _repeats(step, inner.results[0]):
-            return False  # it would be computed twice, and dropout would not even give the same
+            return False  # it would be computed twice, with different dropout
         return inner.levels < _LEVELS + ends and inner.calls <= _CALLS
 
     def _tree(self, step: Step, nested: Sequence[ExpressionTree]) -> ExpressionTree:
@@ -233,14 +239,14 @@ class _Nesting:
 
 
 def _repeats(step: Step, local: Local) -> bool:
-    """Whether a step's text has an operand in it more than once."""
+    """Return whether the text of a step contains an operand more than once."""
     names = placeholders(len(step.operands))
     text = step.spell(names)
     return sum(text.count(name) for name, operand in zip(names, step.operands) if operand is local) > 1
 
 
 def texts_of(steps: Sequence[Step | Repeat]) -> list[str]:
-    """The texts of steps, whatever their operands are called."""
+    """The texts of steps, with placeholders for their operands."""
     found = []
     for step in steps:
         if isinstance(step, Repeat):
@@ -251,7 +257,7 @@ def texts_of(steps: Sequence[Step | Repeat]) -> list[str]:
 
 
 def results_of(steps: Sequence[Step | Repeat]) -> Iterator[Local]:
-    """The results of steps, and of the steps within them."""
+    """Yield the results of steps, nested steps included."""
     for step in steps:
         yield from step.results
         if isinstance(step, Repeat):

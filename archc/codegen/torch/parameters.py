@@ -1,4 +1,8 @@
-"""Parameters and buffers that an emitted class makes itself, and what encoded ones decode to."""
+"""Parameters and buffers that a class registers itself, their initialization, and the decoding of stored weights.
+
+In one stage of a pipeline, no layer owns a weight whose layer is in another stage.  The stage has a copy of it under
+the same path, in a module that only holds weights: a `WeightHolder`.
+"""
 
 from __future__ import annotations
 
@@ -25,11 +29,11 @@ from archc.weights.initializers import (
 )
 
 DECODABLE = (Dense, Masked, Int8, LowRankStorage)
-"""The storages that emitted code can read."""
+"""The storages that emitted code can decode."""
 
 
 def registrations(weight: Weight, name: str) -> dict[str, str]:
-    """The expressions that make what is stored for a weight called `name`; a parameter says so itself."""
+    """The initial value of each stored tensor of a weight, by name; an `nn.Parameter(...)` if it is trainable."""
     if isinstance(weight.storage, Dense | Masked):
         made = _fresh(weight.initializer, weight.shape, weight.dtype)
         found = {name: f"nn.Parameter({made})" if weight.trainable else made}
@@ -37,19 +41,26 @@ def registrations(weight: Weight, name: str) -> dict[str, str]:
             found[f"{name}_mask"] = call("torch.ones", *_sizes(weight.shape), dtype=DType.bool)
         return found
     if isinstance(weight.storage, LowRankStorage):
-        # The product then has the variance of a dense weight.
+        # With this scale, the product has the variance of a dense weight.
         (left, _), (right, _) = weight.storage.tensors(name, weight.shape, weight.dtype).values()
         scale = Normal(0.0, weight.storage.rank**-0.5)
         factors = {name: (scale, left), f"{name}_right": (weight.initializer, right)}
         texts = {stored: _fresh(how, shape, weight.dtype) for stored, (how, shape) in factors.items()}
         return {stored: f"nn.Parameter({text})" if weight.trainable else text for stored, text in texts.items()}
-    # IntegerLayers cannot be drawn: a fresh layer holds zeros until it is loaded.
+    # Integer weights have no random initialization: a new layer has zeros until its weights are loaded.
     stored = weight.storage.tensors(name, weight.shape, weight.dtype)
     return {path: call("torch.zeros", *_sizes(shape), **_dtype(dtype)) for path, (shape, dtype) in stored.items()}
 
 
 def decoded(storage: Storage, owner: str, name: str, rank: int, dtype: DType) -> str:
-    """The expression of what layers compute with, given that of the module that has the stored weight."""
+    """The expression of a decoded weight.
+
+    Args:
+        owner: the expression of the module that has the stored tensors.
+        name: the name of the weight in that module.
+        rank: the number of axes of the weight.
+        dtype: the dtype of the decoded weight.
+    """
     access = f"{owner}.{name}"
     if isinstance(storage, Masked):
         return Infix(f"{access} * {access}_mask")
@@ -60,7 +71,7 @@ def decoded(storage: Storage, owner: str, name: str, rank: int, dtype: DType) ->
     if not isinstance(storage, Int8):
         return access
     if name == "weight":
-        return f"{owner}.decoded()"  # of `Int8Weight`, which keeps it
+        return f"{owner}.decoded()"  # a method of `Int8Weight`, which caches the result
     scale = f"{access}_scale"
     if storage.axis is not None:
         axes = ", ".join(":" if axis == storage.axis else "None" for axis in range(rank))
@@ -70,7 +81,7 @@ def decoded(storage: Storage, owner: str, name: str, rank: int, dtype: DType) ->
 
 
 def _fresh(initializer: Initializer | None, shape: tuple[int, ...], dtype: DType) -> str:
-    """A new tensor as PyTorch initializes it."""
+    """The expression of a new tensor, initialized as PyTorch does it."""
     sizes = _sizes(shape)
     options = _dtype(dtype)
     match initializer:
@@ -93,6 +104,7 @@ def _fresh(initializer: Initializer | None, shape: tuple[int, ...], dtype: DType
 
 
 def _bound(initializer: Initializer) -> str:
+    """The bound of a symmetric uniform initialization, as text."""
     match initializer:
         case KaimingUniform(fan_in, a) if math.isclose(a, math.sqrt(5)) and fan_in > 0:
             return Infix(f"{fan_in}**-0.5")
@@ -118,13 +130,13 @@ _PARAMETER = "nn.Parameter("
 
 @dataclass
 class WeightHolder:
-    """A module for the borrowed weights of one layer.
+    """A module for the weights of one layer that lives in another stage.
 
     Attributes:
-        path: of the layer.
-        tensors: the expression of each stored tensor, by name.
-        base: the class to make it of.
-        axis: of a weight stored as int8, where there is a scale for each place.
+        path: the path of the layer.
+        tensors: the initial value of each stored tensor, by name.
+        base: the class of the module.
+        axis: the axis of a weight stored as int8 along which each index has a scale.
     """
 
     path: str
@@ -134,11 +146,11 @@ class WeightHolder:
 
     @property
     def is_dict(self) -> bool:
-        """Whether it has parameters and nothing else."""
+        """Return whether all its tensors are parameters."""
         return all(text.startswith(_PARAMETER) for text in self.tensors.values())
 
     def constructor(self) -> str:
-        """What makes the module; `registrations` add the tensors where it is no dictionary of them."""
+        """The constructor call; `registrations` add the tensors unless it is a `ParameterDict`."""
         if self.is_dict:
             return (
                 f"nn.ParameterDict({{{', '.join(f'{literal(name)}: {text}' for name, text in self.tensors.items())}}})"
@@ -146,7 +158,7 @@ class WeightHolder:
         return f"{self.base}()"
 
     def registrations(self, access: str) -> Iterator[str]:
-        """The lines of `__init__` that give the module its tensors; `access` is its expression."""
+        """Yield the lines of `__init__` that register the tensors; `access` is the expression of the module."""
         if self.is_dict:
             return
         if self.axis:
@@ -159,7 +171,7 @@ class WeightHolder:
 
 
 def weight_holders(graph: Graph) -> list[WeightHolder]:
-    """The holders that a graph needs, in the order of its weights."""
+    """The holders for the weights that no layer of a graph owns, in the order of the weights."""
     own = {path for node in graph.nodes() for name, path in node.weights.items() if owns(node, name)}
     found: dict[str, WeightHolder] = {}
     for path, weight in graph.weights.items():

@@ -1,7 +1,8 @@
-"""Where the layers of a model with stages live, when one process runs all of them.
+"""Placement of layers on the devices of stages, for a model whose stages all run in one process.
 
-`to_stage` is a module that moves a tensor to the device of its stage.  Every layer lives in one stage, that of its
-first use.  A weight that another layer uses in a later stage goes there with each call, so that it stays one parameter.
+The module of `to_stage` moves a tensor to the device of its stage.  Every layer is placed in the stage of its first
+use.  If a layer in another stage shares its weight, each call copies the weight to that stage's device: it stays one
+parameter.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from archc.ir.stages import Stages, has_stages
 
 @dataclass(frozen=True)
 class Placement:
-    """What an emitted module has to know of stages.
+    """The stages of a model's layers.
 
     Attributes:
         stages: the stage of each node; None for a model of one stage.
@@ -31,13 +32,13 @@ class Placement:
         """The placement of a graph.
 
         Raises:
-            ArchcError: its stages do not fit together; see `archc.ir.stages.Stages`.
+            ArchcError: its stages are inconsistent; see `archc.ir.stages.Stages`.
         """
         return cls(graph, Stages(graph) if has_stages(graph) else None)
 
     @cached_property
     def homes(self) -> dict[str, int]:
-        """The stage that each layer with weights of its own lives in, by path."""
+        """The stage of each layer that owns weights, by path."""
         found: dict[str, int] = {}
         if self.stages is not None:
             for node, stage in self.stages.of_node.items():
@@ -46,7 +47,7 @@ class Placement:
         return found
 
     def away(self, node: Node) -> frozenset[str]:
-        """The parameters of a node that live in another stage, in layers that are not this one."""
+        """The parameters of a node that belong to layers in another stage."""
         if self.stages is None:
             return frozenset()
         stage = self.stages.of_node[node]
@@ -57,26 +58,26 @@ class Placement:
         )
 
     def layers(self) -> list[tuple[str, ...]]:
-        """The layers that live in each stage; a path stands for all below it where that is one stage."""
+        """The paths of the layers in each stage; a path includes all layers below it."""
         assert self.stages is not None
         found: list[list[str]] = [[] for _ in range(self.stages.count)]
         _collect("", self.homes, found)
         return [tuple(paths) for paths in found]
 
     def guests(self) -> tuple[str, ...]:
-        """The layers that are at work in more than one stage."""
+        """The layers that are called in more than one stage."""
         assert self.stages is not None
         at_work = ((node.path or "", stage) for node, stage in self.stages.of_node.items())
         return tuple(dict.fromkeys(path for path, stage in at_work if self.homes.get(path, stage) != stage))
 
     def devices(self) -> tuple[str, ...]:
-        """The device of each stage unless the user says otherwise."""
+        """The default device of each stage."""
         assert self.stages is not None
         return tuple(device or "cpu" for device in self.stages.devices)
 
 
 def _collect(prefix: str, homes: Mapping[str, int], found: list[list[str]]) -> None:
-    """Enter the layers below a path, in their order."""
+    """Add the layers below a path to the stages in `found`, in order."""
     below: dict[str, dict[str, int]] = {}
     for path, stage in homes.items():
         segment = path.removeprefix(prefix).partition(".")[0]
@@ -86,6 +87,6 @@ def _collect(prefix: str, homes: Mapping[str, int], found: list[list[str]]) -> N
         if len(stages) == 1:
             found[stages.pop()].append(path)
             continue
-        if path in layers:  # a layer that has others below its own name
+        if path in layers:  # a layer with further layers below its path
             found[layers.pop(path)].append(path)
         _collect(f"{path}.", layers, found)

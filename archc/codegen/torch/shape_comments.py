@@ -1,4 +1,4 @@
-"""Shapes for the reader: in comments at the ends of lines, and in docstrings."""
+"""Shapes in the comments and docstrings of emitted code, and the types of locals that they are derived from."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Types = tuple[TensorType, ...]
 
 
 def local_types(program: Program) -> dict[Local, Types]:
-    """For each local of each definition, its type in each instance."""
+    """The types of all locals of all definitions, one for each instance; a `Local` has that of the first alone."""
     found: dict[Local, Types] = {}
     for definition in program.definitions:
         pending: list[Statement] = list(definition.body)
@@ -45,7 +45,7 @@ def _enter(found: dict[Local, Types], locals_: tuple[Local, ...], rows: list[Typ
 
 
 def _fill(found: dict[Local, Types], definition: Definition) -> None:
-    """Types of what only enters or leaves loops, or is read by nothing."""
+    """Add the types of locals that only enter or leave loops, or that have no uses."""
     pending: list[Statement] = list(definition.body)
     while pending:
         statement = pending.pop(0)
@@ -66,19 +66,22 @@ def _same(found: dict[Local, Types], local: Local, other: Local, definition: Def
 
 
 class ShapeComments:
-    """The shapes within one class, as its text calls their sizes.
+    """Writes the shapes of tensors in one class, with the names of sizes from its text.
 
     Args:
-        definition: with the scopes of the instances that the class serves.
-        types: the types of a local in these instances.
+        definition: the definition, with the scopes of the instances that the class serves.
+        types: returns the types of a local in these instances.
+
+    Attributes:
+        silent: tensors without a comment, since their shape changes from iteration to iteration of a loop.
     """
 
     def __init__(self, definition: Definition, types: Callable[[Local], Types]):
         self.definition, self.types = definition, types
-        self.silent: set[Local] = set()  # tensors whose shape changes with the iteration of a loop
+        self.silent: set[Local] = set()
 
     def line(self, result: Local, source: Local | None) -> str:
-        """The comment for a line that makes a result mainly out of a source: its shape, if that is news."""
+        """The comment for a line: the shape of its result, unless its main operand `source` has the same shape."""
         types = self.types(result)
         if result in self.silent:
             return ""
@@ -89,7 +92,7 @@ class ShapeComments:
         return self.shape(types) or ""
 
     def shape(self, types: Types) -> str | None:
-        """`[N, 32, 13, 13]`; None where the instances differ and nobody has a name for it."""
+        """`[N, 32, 13, 13]`; None if the instances differ in a size that has no name."""
         if any(own.rank != types[0].rank for own in types):
             return None
         sizes = []
@@ -106,7 +109,7 @@ class ShapeComments:
         return f"[{', '.join(sizes)}]"
 
     def described(self, local: Local, name: str) -> str:
-        """`image: float32 [N, 1, 28, 28]`, for a docstring."""
+        """The description of a tensor for a docstring: `image: float32 [N, 1, 28, 28]`."""
         types = self.types(local)
         return f"{name}: {_dtype(types[0])} {self.shape(types) or f'of {types[0].rank} axes'}"
 

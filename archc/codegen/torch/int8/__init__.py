@@ -1,1 +1,1 @@
-"""Layers that compute in integers in emitted PyTorch."""
+"""int8 layers in emitted PyTorch."""

@@ -1,15 +1,14 @@
-"""Layers that compute in integers.
+"""Selection of layers that compute in int8.
 
-`quantize`, `dequantize` and a layer with an int8 weight compute what the layer would compute on the decoded numbers.
-Where the three stand together in a program, the layer takes the integers as they are: `self.fc1(self.fc1_q(x))`.
-They may enter another stage in between.  The classes for it are emitted with the module; their kernels ship with torch.
-Every other layer with an int8 weight decodes it, and keeps the result.
+In the graph, `quantize`, `dequantize` and a layer with an int8 weight follow one another.  The emitted layer takes the
+quantized operand directly: `self.fc1(self.fc1_q(x))`, also where the operand enters another stage in between.  Its
+class is in `archc.runtime.int8`.  Every other layer with an int8 weight decodes the weight and caches the result.
 
-Where what a layer makes is rounded next, after no more than clipping, pooling or flattening it, its kernel makes
-integers itself: `self.conv1(self.conv1_in(image), self.conv2_in, relu=True)`.  Linear layers one after the other are
-called as one, and so are those alone, and convolutions before them: `archc.codegen.torch.int8.lines`.
+If the result of a layer is quantized next, after at most a `relu`, pooling or flattening, the layer's kernel quantizes
+it: `self.conv1(self.conv1_in(image), self.conv2_in, relu=True)`.  Linear layers one after the other, with convolutions
+before them, are called as one line: `archc.codegen.torch.int8.lines`.
 
-Which operators have such a form, and which, they say themselves: `Operator.torch_integers`.
+Operators declare their int8 form in `Operator.torch_integers`.
 """
 
 from __future__ import annotations
@@ -26,10 +25,11 @@ from archc.operator.spelling import TorchModule, atom
 
 @dataclass(frozen=True)
 class OutputQuantizer:
-    """What rounds the result of a layer: a statement, for whose module the layer's kernel makes integers.
+    """The quantization of a layer's result by the layer's kernel.
 
     Attributes:
-        relu: the result is clipped at zero before.
+        quantize: the statement that quantizes; its module is an argument of the layer's call.
+        relu: the kernel applies a `relu` before.
     """
 
     quantize: Apply
@@ -38,15 +38,15 @@ class OutputQuantizer:
 
 @dataclass
 class IntegerLayers:
-    """How statements are spelled that work on integers.
+    """PyTorch forms of the statements that compute on integers.
 
     Attributes:
-        modules: the constructor for each node of a statement.
-        functions: the expression, given those of the operands, where no module is needed.
-        quantizers: the statements that make integers.
-        output_quantizers: for layers whose kernels make integers, where these go.
-        absorbed: the statements that such kernels do as well: their results are what they receive.
-        lines: those that begin a line of layers.
+        modules: for statements that become modules, a function from a node to its module.
+        functions: for other statements, a function from the expressions of operands to the statement's expression.
+        quantizers: the statements that quantize.
+        output_quantizers: the quantization of the result, for layers whose kernel does it.
+        absorbed: the statements that such kernels compute as well; their results equal their operands.
+        lines: the lines of layers, by their first statement.
     """
 
     modules: dict[Apply, Callable[[Node], TorchModule]] = field(default_factory=dict)
@@ -58,9 +58,9 @@ class IntegerLayers:
 
 
 def find_integer_layers(program: Program, graph: Graph) -> IntegerLayers:
-    """Let layers take integers where they can; changes the program in place.
+    """Find the layers that can compute on integers; changes the program in place.
 
-    The three results of a `quantize` become one tensor's worth of a tuple.
+    Their `dequantize` statements are removed, and the three results of a `quantize` become one local.
     """
     search = _Search(graph, IntegerLayers())
     search.exclude_mixed(program)
@@ -71,11 +71,11 @@ def find_integer_layers(program: Program, graph: Graph) -> IntegerLayers:
 
 @dataclass(frozen=True)
 class _Search:
-    """Looks through the statements of definitions.
+    """Search in the statements of definitions.
 
     Attributes:
-        found: what it has found so far.
-        excluded: the weights of shared layers of which some uses cannot work on integers: a module has one form.
+        found: the result.
+        excluded: the weights of shared layers that cannot compute on integers in all uses; a module has one form.
     """
 
     graph: Graph
@@ -83,7 +83,7 @@ class _Search:
     excluded: set[tuple[str, ...]] = field(default_factory=set)
 
     def exclude_mixed(self, program: Program) -> None:
-        """Find the shared layers of which some uses could work on integers, and others could not."""
+        """Exclude shared layers that could compute on integers in some uses only."""
         bodies = [(body, _readers(body)) for body in _bodies(program)]
         applied = [(one, readers) for body, readers in bodies for one in body if isinstance(one, Apply)]
         self.excluded.update(
@@ -102,7 +102,7 @@ class _Search:
         self.excluded.update(_mixed((_weights(one), one in taking) for one, _ in applied if not _quantizes(one)))
 
     def body(self, body: Sequence[Statement]) -> tuple[Statement, ...]:
-        """The statements that are needed still."""
+        """Rewrite a body, and return the statements that remain."""
         for statement in body:
             if isinstance(statement, (Loop, Recurrence)):
                 statement.bodies = tuple(map(self.body, statement.bodies))
@@ -127,7 +127,7 @@ class _Search:
         return left
 
     def _rounding(self, statement: Apply) -> str | None:
-        """The member that makes integers of numbers, "" for a function that does, or None."""
+        """The module that quantizes; "" for the function `quantize`, None for other statements."""
         if statement not in self.found.quantizers:
             return None
         if statement not in self.found.modules or statement.member is None:
@@ -136,14 +136,14 @@ class _Search:
         return statement.member.name if known else None
 
     def _layer(self, statement: Apply) -> str | None:
-        """The class of a layer that takes integers, for other statements None."""
+        """The class of a layer that computes on integers; None for other statements."""
         if statement not in self.found.modules or statement in self.found.quantizers:
             return None
         kinds = {self._needed_module(node).function for node in statement.nodes}
         return kinds.pop() if len(kinds) == 1 else None
 
     def _moves(self, statement: Apply) -> bool:
-        """Whether a statement only moves elements, of integers as well as of numbers."""
+        """Return whether a statement only moves elements, so that it works on integers as well."""
         first = statement.nodes[0]
         if (
             statement in self.found.quantizers
@@ -154,7 +154,7 @@ class _Search:
         return isinstance(self._form(first), str)
 
     def _take_integers(self, quantize: Apply, readers: dict[Local, list[Apply]]) -> list[Apply]:
-        """Rewrite what follows a statement that makes integers; returns the decoders that are not needed any more."""
+        """Rewrite the uses of a quantizer's results; returns the statements that are no longer needed."""
         chain = self._chain(quantize, readers)
         if chain is None:
             return []
@@ -192,9 +192,9 @@ class _Search:
     def _chain(
         self, quantize: Apply, readers: Mapping[Local, Sequence[Apply]]
     ) -> tuple[Sequence[Apply], Sequence[Apply]] | None:
-        """The statements by which all results of one enter a stage, and those that decode them.
+        """The statements by which the results of a quantizer enter a stage, and those that dequantize them.
 
-        None where the statement has no form for integers, or something else reads a result.
+        None if the quantizer has no form for integers, or if a result has another use.
         """
         entries = _entries(quantize, readers)
         parts = tuple(entry.results[0] for entry in entries) or quantize.results
@@ -207,8 +207,8 @@ class _Search:
         return (entries, decoders) if has_form else None
 
     def _takes_integers(self, layer: Apply, decoder: Apply) -> bool:
-        """Return whether a layer that reads decoded numbers can read the integers instead."""
-        # Another quantizer takes numbers: it has several results, which a layer for integers has not.
+        """Return whether a layer with a dequantized operand can take the integers instead."""
+        # A quantizer, which has several results, needs the dequantized operand.
         return (
             layer.operands == decoder.results
             and len(layer.results) == 1
@@ -217,7 +217,7 @@ class _Search:
         )
 
     def _round_in_kernel(self, quantize: Apply, makers: dict[Local, Apply]) -> None:
-        """Let the layer whose result is rounded give integers, if only such steps lie between as integers can take."""
+        """Quantize in the kernel of the producing layer, if all steps in between work on integers."""
         between: list[Apply] = []
         local = quantize.operands[0]
         while local.uses == 1 and local in makers:
@@ -236,28 +236,29 @@ class _Search:
             local = maker.operands[0]
 
     def _form(self, node: Node, operands: Sequence[str] = ()) -> TorchModule | str | None:
-        """How a node works on integers; only a layer with weights of its own may."""
+        """The int8 form of a node: a module, an expression, or None; a layer must own its weights."""
         if not all(owns(node, name) for name in node.weights):
             return None
         operands = operands or ("",) * len(node.operands)
         return node.op.torch_integers(spelling(node, self.graph, operands, dict.fromkeys(node.weights, "")))
 
     def _module(self, node: Node) -> TorchModule | None:
+        """The int8 module of a node, if it has one."""
         form = self._form(node)
         return form if isinstance(form, TorchModule) else None
 
     def _needed_module(self, node: Node) -> TorchModule:
         module = self._module(node)
-        assert module is not None, "it was asked for before"
+        assert module is not None, "the caller has checked it"
         return module
 
     def _function(self, statement: Apply) -> Callable[[Sequence[str]], str]:
-        """The spelling of a step that takes integers, or makes them, without a module."""
+        """The expression of a step on integers that is no module."""
         return lambda texts: str(self._form(statement.nodes[0], texts))
 
 
 def _bodies(program: Program) -> Iterator[Sequence[Statement]]:
-    """All lists of statements of a program, those of loops and recurrences included."""
+    """Yield all bodies of a program, those of loops and scans included."""
     waiting: list[Sequence[Statement]] = [definition.body for definition in program.definitions]
     while waiting:
         body = waiting.pop()
@@ -266,7 +267,7 @@ def _bodies(program: Program) -> Iterator[Sequence[Statement]]:
 
 
 def _readers(body: Sequence[Statement]) -> dict[Local, list[Apply]]:
-    """The statements of a body that read each local."""
+    """The operator statements of a body that use each local."""
     readers: dict[Local, list[Apply]] = {}
     for statement in body:
         if isinstance(statement, Apply):
@@ -276,17 +277,21 @@ def _readers(body: Sequence[Statement]) -> dict[Local, list[Apply]]:
 
 
 def _quantizes(statement: Apply) -> bool:
-    """Return whether a statement may be a quantizer: it has several results, and no layer that takes integers has."""
+    """Return whether a statement may be a quantizer, which has several results, unlike a layer."""
     return len(statement.results) > 1
 
 
 def _weights(statement: Apply) -> set[tuple[str, ...]]:
-    """The weights of each node of a statement: those of a layer name it."""
+    """The weights of each node of a statement, which identify the layer."""
     return {tuple(node.weights.values()) for node in statement.nodes if node.weights}
 
 
 def _mixed(uses: Iterable[tuple[set[tuple[str, ...]], bool]]) -> set[tuple[str, ...]]:
-    """The layers of which one use cannot work on integers; a statement that stands for several is one use of each."""
+    """The layers with at least one use that cannot compute on integers.
+
+    Args:
+        uses: the layers of a statement, and whether it can compute on integers.
+    """
     fit: list[set[tuple[str, ...]]] = []
     found: set[tuple[str, ...]] = set()
     for weights, fits in uses:
@@ -300,7 +305,7 @@ def _mixed(uses: Iterable[tuple[set[tuple[str, ...]], bool]]) -> set[tuple[str, 
 
 
 def _entries(quantize: Apply, readers: Mapping[Local, Sequence[Apply]]) -> tuple[Apply, ...]:
-    """The statements by which all results of one enter the same stage, if nobody else reads them; else none."""
+    """The statements by which all results of a quantizer enter the same stage; empty if there are other uses."""
     found = [readers.get(local, []) for local in quantize.results]
     if any(len(entries) != 1 or local.uses != 1 for local, entries in zip(quantize.results, found)):
         return ()

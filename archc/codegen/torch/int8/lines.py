@@ -1,14 +1,16 @@
-"""Layers on integers, called as one: `fixed_line(x, self.hidden_in, self.hidden, relu=True)`.
+"""Lines of int8 layers that are called as one function: `fixed_line(x, self.hidden_in, self.hidden, relu=True)`.
 
-A layer on integers in PyTorch is some ten operators, each of a microsecond, and what stands around them costs as much
-again: calls of modules, and checks whether a weight has changed.  At one row the layers of a perceptron of width 384
-took 42 microseconds each, where floats take 29.  As a line they take 23.  A layer alone gains, too: a network with
-`tanh` between such layers of width 512 became 1.2 times as fast as floats, and was 0.9 times as fast.  The digit
-classifier, two convolutions and two linear layers, takes 155 microseconds for an image, and took 210; floats take 167.
+In PyTorch, an int8 layer consists of about ten operators of a microsecond each; calling modules and checking weights
+for changes takes as long again.  A line runs its layers without these calls.  Measured at one row:
 
-A line is a rounding, a layer, perhaps a `relu`, a rounding, a layer and so on, and it may pool and flatten in between.
-Loops of linear layers that are nothing else are part of it.  With convolutions it ends in a linear layer: what rounds
-the result of a last convolution does so in its kernel (`archc.codegen.torch.int8.integer_layers`), which is worth more.
+- a perceptron of width 384: 42 us a layer with modules, 29 us in floating point, 23 us as a line;
+- single layers of width 512 with `tanh` in between: 0.9 times the speed of floating point, 1.2 times as lines;
+- the digit classifier, two convolutions and two linear layers: 210 us an image, 167 us in floating point, 155 us as a
+  line.
+
+A line is a quantizer, a layer, optionally a `relu`, the next quantizer and layer and so on, with pooling and
+flattening in between.  It includes loops of linear layers that contain nothing else.  A line with convolutions ends in
+a linear layer: the last convolution of others quantizes its result in its kernel, which saves more.
 """
 
 from __future__ import annotations
@@ -21,15 +23,17 @@ from archc.codegen.outline.program import Apply, Local, Loop, Statement
 
 @dataclass(frozen=True)
 class Part:
-    """A rounding and a layer, or as many as a loop has.
+    """A quantizer and a layer, or a loop of them.
 
     Attributes:
-        statements: those that it is, first to last.
-        rounding, layer: the members of the two, or the lists of them; where the range is not fixed, the rounding is "".
-        operand, result: what it receives and gives.
-        count: how many layers; relu: a `relu` follows each of them.
-        linear: whether the layers are linear.
-        before, after: what only moves elements between the rounding and the layer, and behind the layer.
+        statements: the statements of the part, in order.
+        rounding, layer: the members of the quantizer and the layer, or of their lists; with dynamic ranges, `rounding`
+            is "".
+        operand, result: the tensors that it takes and returns.
+        count: the number of layers.
+        relu: a `relu` follows each layer.
+        linear: the layers are linear.
+        before, after: the statements that only move elements, before and after the layer.
     """
 
     statements: tuple[Statement, ...]
@@ -58,25 +62,28 @@ class Part:
 
 @dataclass(frozen=True)
 class Line:
-    """Parts of which each receives what the one before gives."""
+    """Parts in sequence: the operand of each is the result of the one before."""
 
     parts: tuple[Part, ...]
 
     @property
     def statements(self) -> tuple[Statement, ...]:
+        """The statements of all parts, in order."""
         return tuple(statement for part in self.parts for statement in part.statements)
 
     @property
     def moves(self) -> tuple[Apply, ...]:
-        """What moves elements between the layers."""
+        """The statements that move elements between the layers."""
         return tuple(step for part in self.parts for step in (*part.before, *part.after))
 
     @property
     def result(self) -> Local:
+        """The result of the last part."""
         return self.parts[-1].result
 
     @property
     def fixed(self) -> bool:
+        """Return whether the quantization ranges are constants."""
         return bool(self.parts[0].rounding)
 
     def spell(
@@ -86,12 +93,13 @@ class Line:
         elements: Callable[[str, int], str],
         move: Callable[[Apply, str], str],
     ) -> str:
-        """The call.
+        """The expression that calls the line.
 
         Args:
-            access: gives the expression of a member, from its path.
-            elements: gives the iterable over the first elements of a list, from its path and their number.
-            move: gives the expression of a step that only moves elements, from the step and its operand.
+            operand: the expression of the operand.
+            access: returns the expression of the member at a path.
+            elements: returns the iterable over the first elements of a list, from its path and their number.
+            move: returns the expression of a statement that only moves elements, from the statement and its operand.
         """
         members = [[part.layer for part in self.parts]]
         if self.fixed:
@@ -106,7 +114,7 @@ class Line:
         return f"F.relu({text})" if self.parts[-1].relu else text
 
     def _moves(self, move: Callable[[Apply, str], str]) -> list[str]:
-        """What stands behind each layer before the next one, as functions."""
+        """The functions that move elements after each layer, as texts; "None" for layers without one."""
         texts: list[str] = []
         for part, following in zip(self.parts, (*self.parts[1:], None)):
             text = "x"
@@ -129,13 +137,12 @@ class Line:
 
 @dataclass(frozen=True)
 class Lines:
-    """Finds lines.
+    """Search for lines.
 
     Attributes:
-        rounding: for a statement that makes integers of numbers, the member that does it, or "" where that is a
-            function; None for others.
-        layer: the class of a layer that takes integers; None for other statements.
-        moves: whether a statement only moves elements, of integers as well as of numbers.
+        rounding: returns the module of a quantizer, "" for the function `quantize`, None for other statements.
+        layer: returns the class of a layer that computes on integers, None for other statements.
+        moves: returns whether a statement only moves elements, so that it works on integers as well.
     """
 
     rounding: Callable[[Apply], str | None]
@@ -143,7 +150,7 @@ class Lines:
     moves: Callable[[Apply], bool]
 
     def at(self, body: Sequence[Statement], position: int) -> Line | None:
-        """The line that begins with a statement."""
+        """The line that begins at a position of a body; None if no line begins there."""
         parts: list[Part] = []
         while position < len(body):
             part = self._loop(body[position]) or self._single(body, position)
@@ -159,7 +166,7 @@ class Lines:
         return Line(tuple(parts)) if _is_flat(parts) else None
 
     def _single(self, body: Sequence[Statement], position: int) -> Part | None:
-        """A rounding, a layer and, where they follow, a `relu` and pools."""
+        """The part that begins at a position: a quantizer, a layer, and a following `relu` and pooling."""
         rounding = body[position]
         name = self.rounding(rounding) if isinstance(rounding, Apply) else None
         if not isinstance(rounding, Apply) or name is None:
@@ -191,7 +198,7 @@ class Lines:
     def _chain(
         self, body: Sequence[Statement], position: int, local: Local, wanted: Callable[[Apply], bool]
     ) -> tuple[Apply, ...]:
-        """The statements from a position on that are wanted, each the only reader of what the one before gives."""
+        """The statements from a position on that are `wanted`, each the only use of the result before it."""
         found: list[Apply] = []
         for step in body[position:]:
             if not isinstance(step, Apply) or step.operands != (local,) or local.uses != 1 or not wanted(step):
@@ -201,7 +208,7 @@ class Lines:
         return tuple(found)
 
     def _loop(self, loop: Statement) -> Part | None:
-        """A loop whose iterations are such a part each."""
+        """The part of a loop whose iterations are one part each."""
         if not isinstance(loop, Loop) or loop.first or len(loop.carried) != 1 or set(loop.counts) != {loop.count}:
             return None
         parts = [self._single(iteration, 0) for iteration in loop.iterations]
@@ -226,20 +233,20 @@ def _rectifies(step: Apply) -> bool:
 
 
 def _follows(part: Part, parts: Sequence[Part]) -> bool:
-    """Whether a part continues a line of others."""
+    """Return whether a part continues a line of other parts."""
     before = parts[-1]
     alike = bool(part.rounding) == bool(before.rounding)
-    # Where the range is found anew for each operand, nothing may come between.
+    # With dynamic ranges, only layers and `relu` can be in a line.
     alike &= bool(part.rounding) or not (before.after or part.before)
     return alike and part.operand is before.result and before.result.uses == 1
 
 
 def _is_flat(parts: Sequence[Part]) -> bool:
-    """Whether linear layers among convolutions, or behind what moves elements, have one row for a sample."""
+    """Return whether linear layers next to convolutions or moves of elements have one row for each sample."""
     plain = all(part.linear and not (part.before or part.after) for part in parts)
     return plain or all(not part.linear or _operand(part).type.rank == 2 for part in parts)
 
 
 def _operand(part: Part) -> Local:
-    """What the layer of a part reads."""
+    """The operand of a part's layer."""
     return part.before[-1].results[0] if part.before else part.operand
