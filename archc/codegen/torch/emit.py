@@ -17,7 +17,7 @@ from archc.codegen.torch.class_plan import ClassPlan, ModuleContext
 from archc.codegen.torch.classes import plan
 from archc.codegen.torch.formatting import docstring, has_name, lines_of, signature
 from archc.codegen.torch.int8.integer_layers import find_integer_layers
-from archc.codegen.torch.layer_classes import MASKED, add_layer_classes, module_of
+from archc.codegen.torch.layer_classes import MASKED, add_layer_classes, module_of, owns
 from archc.codegen.torch.memory_format import channels_last, image_outputs, safe
 from archc.codegen.torch.names import VARIABLES, PythonNames, class_name, is_reserved_member
 from archc.codegen.torch.parameters import DECODABLE
@@ -27,6 +27,7 @@ from archc.diagnostics import Diagnostics
 from archc.ir.graph import Graph, Node, Scope
 from archc.operator.base import Operator
 from archc.operator.spelling import TorchHelper, literal
+from archc.types.storage import Dense
 
 _LOAD = ("path: str | Path | None = None", 'device: str | torch.device = "cpu"')
 _LOAD_STAGES = ("path: str | Path | None = None", "devices: Sequence[str | torch.device] = DEVICES")
@@ -184,9 +185,16 @@ def _check(graph: Graph) -> None:
                 "not-emittable",
                 f"`{path}` updates statistics in training, so PyTorch cannot share or encode its parameters",
                 node.span,
-                help="remove `weight = ...`: the layer then has its own dense parameters",
+                help=f"remove {_shared_or_encoded(node, graph)}: the layer then has its own dense parameters",
             )
     found.check()
+
+
+def _shared_or_encoded(node: Node, graph: Graph) -> str:
+    """The attributes that share or encode parameters of a layer, as text: `weight = ...`."""
+    stored = graph.weights
+    names = [name for name, path in node.weights.items() if not owns(node, name) or stored[path].storage != Dense()]
+    return ", ".join(f"`{name} = ...`" for name in names)
 
 
 def _trains_otherwise(node: Node) -> bool:
