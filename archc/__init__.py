@@ -6,7 +6,7 @@
     compiled = archc.compile("specs/cnn.arch", passes="lowrank, quant")
     compiled.write("out")
 
-Names are loaded when they are first used, so that `import archc` costs nothing.
+Modules are imported when their names are first used, so `import archc` is fast.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """Names for completion, loaded or not."""
+    """Return all public names, also those that are not imported yet, for completion."""
     return sorted({*globals(), *__all__})
 
 

@@ -1,4 +1,4 @@
-"""`python -m archc` is `archc`."""
+"""Entry point of `python -m archc`, which is the command `archc`."""
 
 import sys
 

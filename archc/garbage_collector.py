@@ -1,7 +1,7 @@
-"""Python's garbage collector, and when to leave it alone.
+"""Pausing of Python's garbage collector.
 
-It looks through all objects again and again as their number grows.  A tree, a graph or a model under construction
-holds no garbage, and looking for it there takes a third to two thirds of the time of large ones.
+The collector visits all objects again and again while their number grows.  The construction of a tree, a graph or a
+model produces no garbage, and the visits take one to two thirds of the construction time of large models.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def paused_collector() -> Iterator[None]:
-    """No search for garbage meanwhile; what is not part of a cycle is freed at once, as always."""
+    """Pause the garbage collector in the context; reference counting still frees objects outside cycles."""
     enabled = gc.isenabled()
     gc.disable()
     try:

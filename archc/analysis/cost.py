@@ -1,6 +1,6 @@
-"""What a graph costs: parameters, bytes, multiply-adds and activations, all from the signatures.
+"""Cost of a graph: parameters, bytes, multiply-adds and bytes of activations.
 
-The steps of a scan are counted as often as they are done.
+Multiply-adds and activations follow from the operators' signatures.  Each step of a scan counts.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from archc.types.tensor_type import TensorType
 
 @frozen_dataclass
 class Cost:
-    """Figures of a graph or of a part of it.
+    """Cost of a graph.
 
     Attributes:
-        nodes: operators.
-        parameters: elements of trainable weights, each weight counted once.
-        bytes: bytes of everything stored, buffers, scales and masks included.
-        multiply_adds: of one run with symbolic sizes as given.
+        nodes: number of operators.
+        parameters: number of elements of trainable weights; shared weights count once.
+        bytes: bytes of all stored tensors, including buffers, scales and masks.
+        multiply_adds: multiply-adds of one run with the given symbolic sizes.
     """
 
     nodes: int
@@ -32,6 +32,7 @@ class Cost:
     multiply_adds: int
 
     def to_json(self) -> dict[str, int]:
+        """Return the fields as an object of `report.json`."""
         return {
             "nodes": self.nodes,
             "parameters": self.parameters,
@@ -41,7 +42,7 @@ class Cost:
 
 
 def cost(graph: Graph, sizes: Mapping[str, int] | None = None) -> Cost:
-    """The figures of a whole graph; symbolic sizes are 1 where `sizes` does not give them."""
+    """Return the cost of a graph; symbolic sizes that are not in `sizes` are 1."""
     costs = NodeCosts(graph, sizes)
     return Cost(
         nodes=len(graph),
@@ -52,35 +53,35 @@ def cost(graph: Graph, sizes: Mapping[str, int] | None = None) -> Cost:
 
 
 class NodeCosts:
-    """What single nodes of a graph cost in one run; symbolic sizes are 1 where `sizes` does not give them."""
+    """Costs of single nodes in one run of a graph; symbolic sizes that are not in `sizes` are 1."""
 
     def __init__(self, graph: Graph, sizes: Mapping[str, int] | None = None):
         self._sizes = sizes
         self._times = {node: evaluate(times, sizes=sizes) for node, times in repetition_counts(graph).items()}
 
     def times(self, node: Node) -> int:
-        """How often a node is run: once, or in each step of a scan."""
+        """Return the number of executions of a node: 1, or the number of steps of its scan."""
         return self._times.get(node, 1)
 
     def multiply_adds(self, node: Node) -> int:
-        """Multiply-adds."""
+        """Return the multiply-adds of all executions of a node."""
         return self.times(node) * multiply_adds(node, self._sizes)
 
     def activations(self, node: Node) -> int:
-        """Bytes of all that it makes."""
+        """Return the bytes of the results of all executions of a node."""
         return self.times(node) * activation_bytes(node, self._sizes)
 
 
 def multiply_adds(node: Node, sizes: Mapping[str, int] | None = None) -> int:
-    """Multiply-adds of one node, done once; symbolic sizes are 1 where `sizes` does not give them."""
+    """Return the multiply-adds of one execution of a node; symbolic sizes that are not in `sizes` are 1."""
     return evaluate(node.op.multiply_adds(node.op.infer(node.types), node.types), sizes=sizes)
 
 
 def activation_bytes(node: Node, sizes: Mapping[str, int] | None = None) -> int:
-    """Bytes of the results of one node, done once; symbolic sizes are 1 where `sizes` does not give them."""
+    """Return the bytes of the results of one execution; symbolic sizes that are not in `sizes` are 1."""
     return sum(tensor_bytes(value.type, sizes) for value in node.results)
 
 
 def tensor_bytes(type: TensorType, sizes: Mapping[str, int] | None = None) -> int:
-    """Bytes of one tensor; symbolic sizes are 1 where `sizes` does not give them."""
+    """Return the bytes of a tensor; symbolic sizes that are not in `sizes` are 1."""
     return type.dtype.size * math.prod(evaluate(dim, sizes=sizes) for dim in type.shape)

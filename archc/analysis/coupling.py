@@ -1,11 +1,12 @@
-"""What must go together when channels are removed, exactly, element by element.
+"""Coupled channels: groups of elements that pruning can remove only together.
 
-Every axis that can shrink is a vector of elements, and so is every index of a node that can.  An element of a product
-belongs to the element of its one free factor that it has as a coordinate; in a sum it is found by its offset.  The
-connected components of all that, over the whole graph, are the groups: heads, channels of a residual, a value and its
-two copies in a concatenation, a row of one weight and a column of the next.  No operator is known by name.
+Every shrinkable axis of a tensor and every shrinkable index of a node is a range of elements.  An element of an axis
+`g*i` with the free factor `g` is linked to the element of `g` that is its coordinate.  An element of an axis `p + q` is
+linked to an element of `p` or of `q`, by its offset.  The connected components of these links over the whole graph are
+the groups: attention heads, channels of a residual connection, a row of one weight and the column of the next weight.
+The links follow from the signatures, so the analysis has no cases for single operators.
 
-Which factor is free is what `archc.analysis.shrinkable_axes` says.  A group that has an element which must stay, stays.
+`archc.analysis.shrinkable_axes` determines the free factor of each product.  A group with a fixed element is fixed.
 """
 
 from __future__ import annotations
@@ -28,14 +29,14 @@ Numbers = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class ChannelGroup:
-    """Elements that go together, or not at all.
+    """Elements that can be removed only together.
 
     Attributes:
-        number: what the group is called in `removed`.
-        slices: for each axis of a weight, by path and number, the elements that are in the group.
-        index_counts: for each index of a node how many of its elements are.
-        producers: the layers that make these channels by a weight of theirs, rather than pass them on.
-        reason: why they must stay; None where they can go.
+        number: number of the group, used in arguments `removed`.
+        slices: elements of the axes of weights in the group, by path and axis.
+        index_counts: number of elements in the group of each index of a node.
+        producers: names of the layers that produce these channels with their weights.
+        reason: reason that the group cannot be removed; None for a removable group.
     """
 
     number: int
@@ -46,12 +47,12 @@ class ChannelGroup:
 
 
 class Coupling:
-    """The groups of a graph.
+    """The channel groups of a graph.
 
     Attributes:
-        freedom: what can shrink at all.
+        shrinkable: the axes and indices that can shrink.
         groups: all groups, in the order of their first elements.
-        sizes: how many elements each free index has.
+        sizes: number of elements of each free index.
     """
 
     def __init__(self, graph: Graph):
@@ -65,7 +66,7 @@ class Coupling:
         self.groups = self._gather()
 
     def families(self) -> list[list[ChannelGroup]]:
-        """The groups that can go, those together that the same layers make: one could go in place of another."""
+        """Return the removable groups in lists of interchangeable groups, which have the same producers."""
         found: dict[tuple[str, ...], list[ChannelGroup]] = {}
         for group in self.groups:
             if group.reason is None:
@@ -73,13 +74,13 @@ class Coupling:
         return list(found.values())
 
     def kept(self, place: TensorAxis, removed: Collection[int]) -> Numbers:
-        """The elements of an axis that are left without some groups."""
+        """Return the elements of an axis that remain after the removal of groups."""
         size = self.shrinkable.size(place)
-        assert isinstance(size, int), "an axis of unknown size does not shrink"
+        assert isinstance(size, int), "axes of symbolic size do not shrink"
         return self._kept(self._first.get(place), size, removed)
 
     def extents(self, node: Node, removed: Collection[int]) -> dict[str, Extent]:
-        """The extents of a node's indices without some groups."""
+        """Return the extents of a node's indices after the removal of groups."""
         uses = self.shrinkable.of_node(node)
         extents = dict(uses[0].extents) if uses else {}
         for name in extents:
@@ -89,7 +90,10 @@ class Coupling:
         return extents
 
     def produced_axes(self) -> list[tuple[AxisUse, list[NodeIndex]]]:
-        """The axes of results with indices that come from a weight, and from no operand; and these indices."""
+        """Return the result axes whose channels a layer produces, each with the indices of its channels.
+
+        These are indices of a weight that are in no operand.
+        """
         given = {spot for use in self.shrinkable.uses if use.data for spot in use.indices()}
         weighted = {spot for use in self.shrinkable.uses if isinstance(use.place[0], str) for spot in use.indices()}
         new = weighted - given
@@ -106,7 +110,7 @@ class Coupling:
     # Building ---------------------------------------------------------------------------------------------
 
     def _connect(self) -> Numbers:
-        """The component of each element."""
+        """Return the number of the group of each element."""
         left, right = [], []
         for use in self.shrinkable.uses:
             if use.place in self.shrinkable.fixed_axes or self.shrinkable.size(use.place) == 1:
@@ -118,9 +122,9 @@ class Coupling:
         return _components(self._count, np.concatenate([none, *left]), np.concatenate([none, *right]))
 
     def _links(self, use: AxisUse) -> Iterator[tuple[Numbers, Numbers]]:
-        """The elements of an axis, and those of the indices that they have as coordinates."""
+        """Yield elements of an axis with the linked elements of an index, for each term of the axis."""
         size = self.shrinkable.size(use.place)
-        assert isinstance(size, int), "an axis of unknown size is fixed"
+        assert isinstance(size, int), "axes of symbolic size are fixed"
         offset = self._place(use.place, size)
         for term in use.axis.terms:
             shape = [_extent(factor, use.extents) for factor in term]
@@ -144,7 +148,7 @@ class Coupling:
             yield elements, self._place(spot, shape[number]) + coordinates
 
     def _place(self, place: TensorAxis | NodeIndex, size: int) -> int:
-        """Where the elements of an axis or index begin in the numbering of all."""
+        """Return the number of the first element of an axis or index in the numbering of all elements."""
         if place not in self._first:
             self._first[place] = self._count
             self._count += size
@@ -185,7 +189,7 @@ class Coupling:
 
 
 def _components(count: int, left: Numbers, right: Numbers) -> Numbers:
-    """The number of the component of each vertex of an undirected graph, counted by their first vertices."""
+    """Return the component of each vertex of an undirected graph, numbered in the order of first vertices."""
     links = coo_matrix((np.ones(len(left), np.int8), (left, right)), shape=(count, count))
     _, labels = connected_components(links, directed=False)
     _, firsts, inverse = np.unique(labels, return_index=True, return_inverse=True)
@@ -196,5 +200,5 @@ def _components(count: int, left: Numbers, right: Numbers) -> Numbers:
 
 def _extent(factor: Factor, extents: Mapping[str, Extent]) -> int:
     size = factor if isinstance(factor, int) else extents[factor.name] if isinstance(factor, Index) else None
-    assert isinstance(size, int), "what is no number of elements is held"
+    assert isinstance(size, int), "indices of symbolic extent are fixed"
     return size

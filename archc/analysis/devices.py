@@ -1,4 +1,4 @@
-"""Devices that a model may be spread over: what each holds, how fast it is, and what links them."""
+"""Devices for pipeline stages, with memory and speed, and the links between them."""
 
 from __future__ import annotations
 
@@ -11,52 +11,58 @@ from archc.types.attributes import attribute
 from archc.types.frozen_dataclass import frozen_dataclass
 
 DEFAULT_LINK = 25e9
-"""Bytes a second between two devices that no `link` names: what PCIe 4.0 x16 (32 GB/s) gives in practice."""
+"""Bytes per second between two devices without a `link`: the practical rate of PCIe 4.0 x16 (32 GB/s)."""
 
 
 @frozen_dataclass
 class Device:
-    """A device; the fields are what a text may say of it."""
+    """A device; the fields are its attributes in the language."""
 
     kind: ClassVar[str] = ""
     numbered: ClassVar[bool] = False
-    """Whether a machine has one device of each number.  Of processes on its processor there may be many."""
+    """True if a machine has one device of each number, unlike processes on its CPU."""
 
-    memory: int | None = attribute(None, keyword=True, doc="the bytes that it holds; no limit where it is not given")
-    speed: float = attribute(0.0, keyword=True, doc="multiply-adds a second")
-    bandwidth: float = attribute(0.0, keyword=True, doc="bytes a second between its memory and its arithmetic")
+    memory: int | None = attribute(None, keyword=True, doc="bytes of memory; unlimited by default")
+    speed: float = attribute(0.0, keyword=True, doc="multiply-adds per second")
+    bandwidth: float = attribute(0.0, keyword=True, doc="bytes per second between memory and arithmetic")
 
     @property
     def torch(self) -> str:
-        """What PyTorch calls it: `cpu`, `cuda:1`."""
+        """Name in PyTorch: `cpu`, `cuda:1`."""
         return self.kind
 
     @property
     def limit(self) -> float:
-        """The bytes that it holds; infinite where nobody said."""
+        """Bytes of memory; infinite if `memory` is not given."""
         return float("inf") if self.memory is None else self.memory
 
 
 @frozen_dataclass
 class Cpu(Device):
-    """A process on the machine's processor.  By default that of a small server: 100 G multiply-adds, 20 GB a second."""
+    """A process on a CPU; the defaults are those of a small server.
+
+    They are 100 billion multiply-adds per second and 20 GB per second.
+    """
 
     kind: ClassVar[str] = "cpu"
 
-    speed: float = attribute(100e9, keyword=True, doc="multiply-adds a second")
-    bandwidth: float = attribute(20e9, keyword=True, doc="bytes a second between its memory and its arithmetic")
+    speed: float = attribute(100e9, keyword=True, doc="multiply-adds per second")
+    bandwidth: float = attribute(20e9, keyword=True, doc="bytes per second between memory and arithmetic")
 
 
 @frozen_dataclass
 class Cuda(Device):
-    """An NVIDIA GPU.  By default an A100 in f32: 9.75 T multiply-adds, 1,555 GB a second (NVIDIA's data sheet)."""
+    """An NVIDIA GPU; the defaults are those of an A100 in f32.
+
+    They are 9.75 trillion multiply-adds per second and 1,555 GB per second, from NVIDIA's data sheet.
+    """
 
     kind: ClassVar[str] = "cuda"
     numbered: ClassVar[bool] = True
 
-    speed: float = attribute(9.75e12, keyword=True, doc="multiply-adds a second")
-    bandwidth: float = attribute(1555e9, keyword=True, doc="bytes a second between its memory and its arithmetic")
-    index: int = attribute(0, doc="its number, from 0")
+    speed: float = attribute(9.75e12, keyword=True, doc="multiply-adds per second")
+    bandwidth: float = attribute(1555e9, keyword=True, doc="bytes per second between memory and arithmetic")
+    index: int = attribute(0, doc="number of the GPU, from 0")
 
     @property
     def torch(self) -> str:
@@ -64,16 +70,18 @@ class Cuda(Device):
 
 
 KINDS: dict[str, type[Device]] = {"cpu": Cpu, "cuda": Cuda}
-"""The kinds of devices by their names in the language."""
+"""Kinds of devices by their names in the language."""
 
 
 @frozen_dataclass
 class StageDevice:
-    """A device as a stage of a pipeline has it.
+    """The device of a pipeline stage.
 
     Attributes:
-        title: what to call it in a message; `named` tells whether a text names it.
-        link: bytes a second to and from its neighbours in the pipeline.
+        title: name in messages.
+        device: the device with its memory and speed.
+        link: bytes per second to and from the neighbouring stages.
+        named: True if the text names the device.
     """
 
     title: str
@@ -84,10 +92,12 @@ class StageDevice:
 
 @dataclass(frozen=True)
 class Devices:
-    """The devices of a machine, by name in the order of the text, and the links between them.
+    """A declaration `devices` of the language: the devices of a machine, and the links between them.
 
     Attributes:
-        links: bytes a second between two of them, by the set of their names.
+        name: name of the declaration.
+        members: devices by name, in the order of the text.
+        links: bytes per second between two devices, by the set of their names.
     """
 
     name: str
@@ -95,17 +105,17 @@ class Devices:
     links: Mapping[frozenset[str], float] = field(default_factory=dict)
 
     def link(self, one: str, other: str) -> float:
-        """Bytes a second between two devices."""
+        """Return the bytes per second between two devices."""
         return self.links.get(frozenset((one, other)), DEFAULT_LINK)
 
     @property
     def alike_linked(self) -> bool:
-        """Whether all links are equally fast, so that it does not matter who stands beside whom."""
+        """True if all links are equally fast, so that the order of the devices does not affect transfers."""
         pairs = itertools.combinations(self.members, 2)
         return len({self.link(one, other) for one, other in pairs}) <= 1
 
     def places(self) -> tuple[StageDevice, ...]:
-        """The devices as a chain in the order of the text; the slower link to a neighbour counts."""
+        """Return the devices as a chain in the order of the text, each with its slower link to a neighbour."""
         names = list(self.members)
         found = []
         for number, name in enumerate(names):

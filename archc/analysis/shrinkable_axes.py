@@ -1,11 +1,12 @@
-"""Which axes of a graph can shrink at all, and by which of their factors.
+"""Shrinkable axes of a graph: the axes and indices from which pruning can remove elements.
 
-An index of a node is held where something needs all its elements: an input or output of the model, a softmax, a
-window that slides over it, an attribute that cannot follow.  An axis all of whose indices are held is held itself,
-and holds the indices that other nodes see in it, and so on through the graph.
+An index of a node is fixed if the node needs all its elements: an index of a softmax, a spatial axis of a convolution,
+the size that an attribute gives and that cannot change.  Axes of the model's inputs and outputs are fixed.  An axis is
+fixed if all its indices are fixed, and then all indices in this axis of other nodes are fixed.  So fixed indices
+propagate through the graph.  All other indices are free.
 
-What is left is free.  Where a product has several free factors (heads times width), only one of them may shrink, for
-what is left must be a product again; `_settle` chooses it and holds the others.
+If an axis is a product with several free factors (heads · width), only one factor may shrink, since the remaining
+elements must be a product again.  `_settle` chooses this factor and fixes the others.
 """
 
 from __future__ import annotations
@@ -23,20 +24,25 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 Tensor = Value | str
-"""A value, or the path of a weight."""
+"""A value or the path of a weight."""
 TensorAxis = tuple[Tensor, int]
-"""An axis of a tensor, by number."""
+"""A tensor and the number of an axis."""
 NodeIndex = tuple[Hashable, str]
-"""An index of a node.  Nodes that are one layer, and must stay it, have their indices in common."""
+"""An owner and the name of an index of its signature.  Nodes that must shrink together have one owner; see `_owner`."""
 
 
 @dataclass(frozen=True, eq=False)
 class AxisUse:
-    """How a node sees an axis of a tensor.
+    """An axis of a tensor as an axis in the signature of a node that uses or produces the tensor.
 
     Attributes:
-        owner: what the node's indices are filed under; see `NodeIndex`.
-        made: whether the tensor is a result of the node; data: whether it is a data operand.
+        node: the node.
+        owner: owner of the node's indices; see `NodeIndex`.
+        place: the axis of the tensor.
+        axis: the axis in the expanded signature.
+        extents: extents of the node's indices.
+        made: True if the tensor is a result of the node.
+        data: True if the tensor is an operand of the node, not a weight.
     """
 
     node: Node
@@ -48,21 +54,21 @@ class AxisUse:
     data: bool
 
     def wide(self, term: tuple[Factor, ...]) -> list[str]:
-        """The indices of a term that have more than one element."""
+        """Return the indices of a term that have more than one element."""
         return [factor.name for factor in term if isinstance(factor, Index) and self.extents[factor.name] != 1]
 
     def indices(self) -> list[NodeIndex]:
-        """All its indices that have more than one element."""
+        """Return all indices of the axis that have more than one element."""
         return [(self.owner, name) for term in self.axis.terms for name in self.wide(term)]
 
 
 class ShrinkableAxes:
-    """What can shrink in a graph, and why the rest cannot.
+    """The fixed and the shrinkable axes and indices of a graph.
 
     Attributes:
-        uses: how nodes see axes, in the order of the nodes.
-        held: for each index that cannot shrink the reason.
-        fixed: the same for axes.
+        uses: all uses of axes, in the order of the nodes.
+        fixed_indices: reasons of the indices that cannot shrink.
+        fixed_axes: reasons of the axes that cannot shrink.
     """
 
     def __init__(self, graph: Graph):
@@ -82,47 +88,47 @@ class ShrinkableAxes:
         self._hold_weights()
         for use in self.uses:
             if not use.indices() and self.size(use.place) != 1:
-                self._fix(use.place, f"`{use.node.title}` needs each of them")
+                self._fix(use.place, f"`{use.node.title}` needs all of them")
         for node in graph.nodes():
             self._hold_rigid(node)
         for node in graph.nodes():
             self._settle(node)
 
     def size(self, place: TensorAxis) -> Extent:
-        """The extent of an axis."""
+        """Return the extent of an axis."""
         tensor, number = place
         shape = self.graph.weights[tensor].shape if isinstance(tensor, str) else tensor.type.shape
         return shape[number]
 
     def of_node(self, node: Node) -> list[AxisUse]:
-        """How a node sees the axes of its operands, weights and results."""
+        """Return the uses of axes by one node."""
         return self._by_node[node]
 
     def free(self, use: AxisUse, term: tuple[Factor, ...]) -> list[str]:
-        """The indices of a term that can shrink; one at most, once all is settled."""
+        """Return the indices of a term that can shrink, at most one after `__init__`."""
         return [name for name in use.wide(term) if (use.owner, name) not in self.fixed_indices]
 
-    # Holding ----------------------------------------------------------------------------------------------
+    # Fixing -----------------------------------------------------------------------------------------------
 
     def _fix(self, place: TensorAxis, reason: str) -> None:
-        """Hold a whole axis, and all that follows from it."""
+        """Fix an axis, and propagate."""
         stack: list[TensorAxis | NodeIndex] = [place]
         while stack:
             at = stack.pop()
             if isinstance(at[1], int):
                 if at in self.fixed_axes:
                     continue
-                self.fixed_axes[at] = reason  # type: ignore[index]  # the number says that it is a place
-                uses = self._at.get(at, ())  # type: ignore[call-overload]  # a place, as above
+                self.fixed_axes[at] = reason  # type: ignore[index]  # a `TensorAxis`, as its second item is a number
+                uses = self._at.get(at, ())  # type: ignore[call-overload]  # a `TensorAxis`
                 stack += [spot for use in uses for spot in use.indices()]
             elif at not in self.fixed_indices:
-                self.fixed_indices[at] = reason  # type: ignore[index]  # a spot, as it has a name and no number
-                for use in self._of.get(at, ()):  # type: ignore[call-overload]  # a spot, as above
+                self.fixed_indices[at] = reason  # type: ignore[index]  # a `NodeIndex`, as its second item is a name
+                for use in self._of.get(at, ()):  # type: ignore[call-overload]  # a `NodeIndex`
                     if all(spot in self.fixed_indices for spot in use.indices()):
                         stack.append(use.place)
 
     def _hold(self, spot: NodeIndex, reason: str) -> None:
-        """Hold an index, and all that follows from it."""
+        """Fix an index, and propagate."""
         if spot in self.fixed_indices:
             return
         self.fixed_indices[spot] = reason
@@ -138,7 +144,7 @@ class ShrinkableAxes:
                 self._fix((value, number), reason)
         for place in self._at:
             if not isinstance(self.size(place), int):
-                self._fix(place, "how many there are is known when the model runs")
+                self._fix(place, "their number is known only at run time")
 
     def _hold_weights(self) -> None:
         for path, weight in self.graph.weights.items():
@@ -147,7 +153,7 @@ class ShrinkableAxes:
                     self._fix((path, number), f"`{path}` is stored as {weight.storage}: prune before that")
 
     def _hold_rigid(self, node: Node) -> None:
-        """Hold the indices that the operator needs whole, or cannot say otherwise of."""
+        """Fix the indices of which the operator needs all elements, or whose extents its attributes fix."""
         uses = self._by_node[node]
         if not uses:
             return
@@ -156,37 +162,37 @@ class ShrinkableAxes:
         rigid = node.op.rigid_for(node.types)
         for name in extents:
             if name in rigid or name.rpartition(".")[0] in rigid:
-                self._hold((owner, name), f"`{node.title}` works on all of them together")
+                self._hold((owner, name), f"`{node.title}` combines all of them")
             elif name in given and (name not in flexible or node.path in self._torn):
-                self._hold((owner, name), f"`{node.title}` says how many there are")
+                self._hold((owner, name), f"`{node.title}` has an attribute for their number")
         for name in _applied(uses):
-            self._hold((owner, name), f"`{node.title}` makes another number of them")
+            self._hold((owner, name), f"`{node.title}` changes their number")
         for name in _absorbed(uses):
             if name not in node.op.ignored(node.types):
-                self._hold((owner, name), f"`{node.title}` takes them together")
+                self._hold((owner, name), f"`{node.title}` combines them")
 
     # Choosing ---------------------------------------------------------------------------------------------
 
     def _settle(self, node: Node) -> None:
-        """Leave one free factor to every product of a node, and hold the others."""
+        """Choose one free factor of every product of a node, and fix the others."""
         uses = self._by_node[node]
         alone = {names[0] for use in uses for term in use.axis.terms if len(names := use.wide(term)) == 1}
         for use in uses:
             for term in use.axis.terms:
                 free = self.free(use, term)
                 if len(free) > 1:
-                    # What the operator calls a block; what other nodes shrink the axis by; then a factor that is an
-                    # axis of its own elsewhere, the slowest of those, for it is no mere detail of a layout.
+                    # In this order: a block of the operator; the factor that other nodes choose for this axis; the
+                    # slowest factor that is a whole axis elsewhere, which is not only a detail of a layout.
                     agreed = self._agreed(use)
                     chosen = next((name for name in node.op.blocks if name in free), None)
                     chosen = chosen or next((name for name in free if _stride(use, term, name) in agreed), None)
                     chosen = chosen or next((name for name in free if name in alone), free[-1])
                     for name in free:
                         if name != chosen:
-                            self._hold((use.owner, name), f"`{node.title}` keeps them whole, and drops blocks of them")
+                            self._hold((use.owner, name), f"`{node.title}` removes whole blocks of them")
 
     def _agreed(self, use: AxisUse) -> set[tuple[Extent, Extent]]:
-        """By which factors other nodes can shrink the same axis, where it is a single product for them too."""
+        """Return the factors by which other nodes shrink an axis that is a single product for them, too."""
         others = [other for other in self._at[use.place] if other.node is not use.node and len(other.axis.terms) == 1]
         products = [(other, other.axis.terms[0]) for other in others if len(other.indices()) > 1]
         frees = [(other, term, self.free(other, term)) for other, term in products]
@@ -194,7 +200,7 @@ class ShrinkableAxes:
 
 
 def _stride(use: AxisUse, term: tuple[Factor, ...], name: str) -> tuple[Extent, Extent]:
-    """The extent of a factor of a product, and how far apart its elements are; none of the factors is a function."""
+    """Return the extent and the stride of a factor of a product without functions."""
     names = use.wide(term)
     inner: Extent = 1
     for other in names[names.index(name) + 1 :]:
@@ -203,7 +209,7 @@ def _stride(use: AxisUse, term: tuple[Factor, ...], name: str) -> tuple[Extent, 
 
 
 def _uses(node: Node) -> Iterator[AxisUse]:
-    """How a node sees the axes of its operands, weights and results."""
+    """Yield the uses of the axes of a node's operands, weights and results."""
     solution = node.op.infer(node.types).solution
     owner = _owner(node, solution.extents)
     for pattern, tensor, made in _patterns(node, solution.signature):
@@ -213,9 +219,10 @@ def _uses(node: Node) -> Iterator[AxisUse]:
 
 
 def _owner(node: Node, extents: Mapping[str, Extent]) -> Hashable:
-    """Nodes of one path are one layer, with one set of attributes: where these say sizes, they shrink as one.
+    """Return the owner of a node's indices: the node, or the layer if several nodes must shrink together.
 
-    Those with weights do so by the weights that they share.
+    Nodes with one path are one layer, with one set of attributes.  If attributes give sizes, these nodes shrink
+    together.  Nodes with weights are coupled by their shared weights instead.
     """
     if node.path is None or node.weights or not node.op.extents(node.types):
         return node
@@ -235,19 +242,19 @@ def _patterns(node: Node, signature: Signature) -> Iterator[tuple[Pattern, Tenso
 
 
 def _applied(uses: list[AxisUse]) -> list[str]:
-    """The indices that stand within a function, which hides their elements."""
+    """Return the indices in functions, whose results do not correspond to elements."""
     return [factor.index.name for use in uses for factor in use.axis.factors if isinstance(factor, Apply)]
 
 
 def _absorbed(uses: list[AxisUse]) -> list[str]:
-    """The indices that no result has, and one tensor alone: reduced, picked from, looked up."""
+    """Return the indices of one operand that are in no result: reduced or indexed."""
     made = {name for use in uses if use.made for _, name in use.indices()}
     taken = Counter(name for use in uses if not use.made for _, name in use.indices())
     return [name for name, count in taken.items() if name not in made and count < 2]
 
 
 def _torn(uses: list[AxisUse]) -> set[str | None]:
-    """The paths of layers whose uses differ in sizes, so that attributes that fit one may not fit another."""
+    """Return the paths of layers whose uses differ in sizes; one set of attributes may not fit all uses."""
     owners: dict[str | None, set[Hashable]] = {}
     for use in uses:
         if use.owner is not use.node:

@@ -1,10 +1,11 @@
-"""What the stages of a pipeline cost: work, transfers and memory, from the signatures and what the devices can do.
+"""Costs of pipeline stages: computation, transfers and memory.
 
 The time of an operator follows the roofline model (Williams, Waterman, Patterson 2009, "Roofline: An Insightful Visual
-Performance Model for Multicore Architectures"): it is the time of its arithmetic or that of moving its operands, its
-weights and its results, whichever is longer.  A tensor travels along the chain: every stage between the one that makes
-it and the last one that needs it receives it once and sends it once.  Inputs come in at the first stage, and outputs
-leave from the last.
+Performance Model for Multicore Architectures"): the maximum of the time of its arithmetic and the time to move its
+operands, weights and results.
+
+Tensors are sent from stage to stage.  Every stage between the producer of a tensor and its last consumer receives and
+sends it once.  The first stage receives the inputs of the model, and the last stage sends its outputs.
 """
 
 from __future__ import annotations
@@ -24,15 +25,19 @@ Sizes = Mapping[str, int]
 
 @dataclass(frozen=True)
 class StageCost:
-    """Figures of one stage.
+    """Costs of one stage.
 
     Attributes:
-        device: what it is meant for, or what was assumed.
-        layers: the paths of its named nodes.
-        weights: bytes of the weights, one that several layers share counted once; activations: bytes of all
-            results, as training keeps them.
-        received, sent: bytes; the first stage receives the inputs of the model, the last one sends its outputs.
-        work, transfer: seconds.
+        stage: number of the stage, from 0.
+        device: name of the device in messages.
+        operators: number of operators.
+        layers: paths of the named nodes.
+        multiply_adds: multiply-adds of one run.
+        weights: bytes of the weights; shared weights count once.
+        activations: bytes of all results, which training keeps in memory.
+        received, sent: bytes of the transferred tensors.
+        work: seconds of computation.
+        transfer: seconds of transfers.
     """
 
     stage: int
@@ -49,20 +54,21 @@ class StageCost:
 
     @property
     def load(self) -> float:
-        """Seconds for one run: work and transfers."""
+        """Seconds of one run: computation and transfers."""
         return self.work + self.transfer
 
     @property
     def ends(self) -> str:
-        """The first and the last of its layers, to call it by."""
+        """Paths of the first and the last layer, as a name in messages."""
         return " … ".join(dict.fromkeys((*self.layers[:1], *self.layers[-1:])))
 
     @property
     def memory(self) -> int:
-        """Bytes: weights and activations."""
+        """Bytes of weights and activations."""
         return self.weights + self.activations
 
     def to_json(self) -> dict[str, Any]:
+        """Return the costs as a JSON object."""
         return {
             "stage": self.stage,
             "device": self.device,
@@ -80,14 +86,14 @@ class StageCost:
 
 
 class DeviceNodeCosts(NodeCosts):
-    """What single nodes of a graph cost in one run, and how long they take."""
+    """Costs of single nodes in one run of a graph, including their times on devices."""
 
     def __init__(self, graph: Graph, sizes: Sizes):
         super().__init__(graph, sizes)
         self._weights, self._given = graph.weights, sizes
 
     def seconds(self, node: Node, device: Device) -> float:
-        """The time on a device; entering a stage is no work."""
+        """Return the seconds of all executions of a node on a device; 0 for an operator that enters a stage."""
         if node.op.enters_stage() is not None:
             return 0.0
         moved = sum(tensor_bytes(value.type, self._given) for value in (*node.operands, *node.results))
@@ -96,11 +102,11 @@ class DeviceNodeCosts(NodeCosts):
 
 
 def stage_costs(graph: Graph, stages: Stages, places: Sequence[StageDevice], sizes: Sizes) -> list[StageCost]:
-    """The figures of each stage.
+    """Return the costs of each stage.
 
     Args:
-        places: the device of each stage.
-        sizes: values of symbolic sizes; those that it lacks are 1.
+        places: device of each stage.
+        sizes: values of symbolic sizes; missing sizes are 1.
     """
     received, sent = _transfers(graph, stages, sizes)
     costs = DeviceNodeCosts(graph, sizes)
@@ -128,7 +134,7 @@ def stage_costs(graph: Graph, stages: Stages, places: Sequence[StageDevice], siz
 
 
 def _transfers(graph: Graph, stages: Stages, sizes: Sizes) -> tuple[list[int], list[int]]:
-    """The bytes that each stage receives and sends."""
+    """Return the bytes that each stage receives, and the bytes that it sends."""
     received, sent = [0] * stages.count, [0] * stages.count
     sources = values_before_stages(graph)
     outputs = {sources.get(value, value) for value in graph.outputs.values()}
@@ -137,7 +143,7 @@ def _transfers(graph: Graph, stages: Stages, sizes: Sizes) -> tuple[list[int], l
         if value.producer is not None:
             first = stages.of_node[value.producer]
         elif graph.consumers(value) or value in outputs:
-            first = -1  # it comes from outside
+            first = -1  # the first stage receives it from outside
         else:
             continue
         for stage in range(first + 1, last + 1):
@@ -148,7 +154,7 @@ def _transfers(graph: Graph, stages: Stages, sizes: Sizes) -> tuple[list[int], l
 
 
 def duration(seconds: float) -> str:
-    """A time as a person reads it: `1.25 ms`."""
+    """Return a time with a suitable unit: `1.25 ms`."""
     for unit, factor in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
         if seconds >= factor:
             return f"{seconds / factor:.3g} {unit}"

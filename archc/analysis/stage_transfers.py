@@ -1,4 +1,4 @@
-"""Which tensors the stages of a pipeline hand on, from the stage that makes each to the last one that needs it."""
+"""Transfers between pipeline stages: the tensors that later stages need."""
 
 from __future__ import annotations
 
@@ -18,7 +18,14 @@ RequiredSizes = Mapping[Node, tuple[SymbolicDim, ...]]
 
 @dataclass(frozen=True)
 class SizeSource:
-    """An input of the model that goes to a later stage only because it tells a size that a node there asks for."""
+    """An input of the model that is sent to a later stage only because its shape determines a size.
+
+    Attributes:
+        node: node in the later stage that requires the size.
+        stage: the later stage.
+        size: name of the symbolic size.
+        input: the input.
+    """
 
     node: Node
     stage: int
@@ -28,11 +35,11 @@ class SizeSource:
 
 @dataclass(frozen=True)
 class StageTransfers:
-    """The way of each tensor.
+    """The transferred tensors of a graph.
 
     Attributes:
-        last_stages: the last stage that needs each tensor; the model's outputs are needed in the last stage of all.
-        size_sources: the inputs that tell sizes.
+        last_stages: last stage that needs each tensor; outputs of the model are needed in the last stage of all.
+        size_sources: inputs that are sent because of their shapes.
     """
 
     last_stages: Mapping[Value, int]
@@ -40,15 +47,19 @@ class StageTransfers:
 
 
 def required_sizes_by_node(graph: Graph) -> RequiredSizes:
-    """The sizes that nodes ask for; those that ask for none are left out."""
+    """Return the symbolic sizes that nodes require at run time, for nodes that require some."""
     return {node: dims for node in graph.nodes() if (dims := required_sizes(node))}
 
 
 def stage_transfers(graph: Graph, stage_of: Mapping[Node, int], required: RequiredSizes) -> StageTransfers:
-    """The way of each tensor of a graph, divided or about to be.
+    """Determine the transferred tensors of a graph.
 
-    A stage reads the sizes that it asks for off the tensors that it receives; where none of them tells a size, the
-    first input of the model that does goes there too.
+    A stage computes the sizes that it requires from the shapes of its inputs.  If they do not determine a size, the
+    first input of the model that determines it is sent to the stage, too.
+
+    Args:
+        stage_of: stage of each node; the graph itself need not have stages yet.
+        required: result of `required_sizes_by_node`.
     """
     last = max(stage_of.values(), default=0)
     sources = values_before_stages(graph)
@@ -81,20 +92,23 @@ def stage_transfers(graph: Graph, stage_of: Mapping[Node, int], required: Requir
 
 
 def recomputation(value: Value) -> tuple[Node, Operator] | None:
-    """The node that makes a value and others, and what makes them again where its first result is received, if any."""
+    """Return the producer of a value and the operator that recomputes its results from the first result.
+
+    The result is None for an input, and if `Operator.from_first_result` returns None.
+    """
     maker = value.producer
     op = None if maker is None else maker.op.from_first_result(maker.types)
     return None if maker is None or op is None else (maker, op)
 
 
 def transferred_value(value: Value) -> Value:
-    """The value to send for a later stage: itself, or its source (see `Operator.from_first_result`)."""
+    """Return the value that is sent to a later stage in place of a value; see `recomputation`."""
     again = recomputation(value)
     return value if again is None else again[0].results[0]
 
 
 def values_before_stages(graph: Graph) -> dict[Value, Value]:
-    """What a tensor was before it entered a stage, for those that did."""
+    """Return the original value of each value that enters a stage."""
     found: dict[Value, Value] = {}
     for node in graph.nodes():
         if node.op.enters_stage() is not None:
@@ -103,6 +117,6 @@ def values_before_stages(graph: Graph) -> dict[Value, Value]:
 
 
 def determined_symbols(types: Iterable[TensorType]) -> set[str]:
-    """The symbols that can be told from the shapes of tensors: `N`, and `T` from `2*T + 1`, but none from `N*T`."""
+    """Return the symbols that shapes determine: `N` by `N`, `T` by `2*T + 1`, but no symbol by `N*T`."""
     parts = (as_linear(dim) for type in types for dim in type.shape)
     return {part[0].name for part in parts if part is not None}

@@ -1,7 +1,7 @@
-"""Running a graph without compiling it: each node's own PyTorch spelling, one after the other.
+"""Interpreter: execution of a graph node by node, with the PyTorch spelling of each operator.
 
-This is what calibration, constant folding and the measured error of a pass run on.  It takes the inference
-meaning of every operator, computes with decoded weights, and frees each value after its last use.
+Calibration, constant folding and error measurements use it.  Operators run in inference mode with decoded weights.
+Each value is freed after its last use.
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ if TYPE_CHECKING:
 
 
 def evaluate(graph: Graph, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The outputs of a graph by name, for inputs by name; their shapes bind the symbolic sizes.
+    """Compute the outputs of a graph by name; the shapes of the inputs determine the symbolic sizes.
 
     Raises:
         KeyError: an input is missing.
-        ValueError: an input's shape does not fit.
+        ValueError: the shape of an input does not fit.
+        NodeFailure: PyTorch rejects the operands of a node.
     """
     wanted = set(graph.outputs.values())
     found = {value: tensor for value, tensor in values(graph, inputs, wanted) if value in wanted}
@@ -35,21 +36,23 @@ def evaluate(graph: Graph, inputs: Mapping[str, torch.Tensor]) -> dict[str, torc
 
 
 REFUSALS = (RuntimeError, IndexError, ValueError)
-"""The exceptions that PyTorch raises for operands of wrong values or sizes.
+"""Exceptions that PyTorch raises for operands with wrong values or sizes.
 
-It raises TypeError for arguments of a wrong form, which are a bug of the operator, and for sizes beyond `LARGEST_SIZE`.
+PyTorch raises TypeError for wrong types of arguments, which are a bug of the operator, and for sizes above
+`LARGEST_SIZE`.
 """
 LARGEST_SIZE = 2**63 - 1
-"""The largest size of an axis in PyTorch."""
+"""Largest size of an axis in PyTorch."""
 
 
 class NodeFailure(RuntimeError):
-    """A node that cannot run on these operands.
+    """Error of a node that cannot run on its operands.
 
     Attributes:
-        node: the node that failed.
-        shapes: the shapes of its operands; sizes: the value of every symbolic size.
-        reason: the first line of PyTorch's message.
+        node: the failed node.
+        shapes: shapes of its operands.
+        sizes: values of all symbolic sizes.
+        reason: first line of PyTorch's message.
     """
 
     def __init__(self, node: Node, shapes: list[list[int]], sizes: Mapping[str, int], reason: str):
@@ -68,13 +71,13 @@ def _unchanged(value: Value, tensor: torch.Tensor) -> torch.Tensor:
 def values(
     graph: Graph, inputs: Mapping[str, torch.Tensor], keep: Collection[Value] = (), change: Change = _unchanged
 ) -> Iterator[tuple[Value, torch.Tensor]]:
-    """Every value of a graph with its tensor, in the order in which they are computed.
+    """Yield all values of a graph with their tensors, in the order of execution.
 
-    A consumer sees each tensor once, those within a scan once a step; those that no later node needs are freed, unless
-    they are to be kept.
+    Values in a scan are yielded in every step.  A tensor is freed after its last use.
 
     Args:
-        change: replaces each input and each result of a node before its consumers are computed.
+        keep: values whose tensors are not freed.
+        change: replaces the tensor of each input and each result before its consumers run.
     """
     import torch
 
@@ -117,7 +120,7 @@ def _steps(
     sizes: Mapping[str, int],
     change: Change,
 ) -> Iterator[tuple[Value, torch.Tensor]]:
-    """The values of all steps of a scan, then its results."""
+    """Yield the values of all steps of a scan, and then its results."""
     import torch
 
     sequences = [tensors[value] for value in scan.sequences]
@@ -125,7 +128,7 @@ def _steps(
     kept: list[list[torch.Tensor]] = [[] for _ in scan.kept]
     if kept and not sequences[0].shape[1]:
         shapes = [list(sequence.shape) for sequence in sequences]
-        raise NodeFailure(scan.enter, shapes, sizes, "PyTorch cannot stack the values of no steps")
+        raise NodeFailure(scan.enter, shapes, sizes, "PyTorch cannot stack the values of 0 steps")
     for step in range(sequences[0].shape[1]):
         items = [sequence[:, step] for sequence in sequences]
         entering = [torch.tensor(step), *items, *states]
@@ -149,14 +152,14 @@ def _steps(
 def run_node(
     node: Node, operands: list[torch.Tensor], weights: Mapping[str, torch.Tensor], sizes: Mapping[str, int]
 ) -> tuple[torch.Tensor, ...]:
-    """The results of one node.
+    """Compute the results of one node.
 
     Args:
-        weights: decoded values by path, at least for the node's own.
-        sizes: the value of every symbolic size.
+        weights: decoded values of the node's weights by path.
+        sizes: values of all symbolic sizes.
 
     Raises:
-        NodeFailure: PyTorch refuses the operands.
+        NodeFailure: PyTorch rejects the operands.
     """
 
     def failure(reason: str) -> NodeFailure:
@@ -183,13 +186,13 @@ def run_node(
 
 
 def _weights(graph: Graph, node: Node) -> dict[str, torch.Tensor]:
-    """The decoded weights of one node; nobody keeps them, so that one node's are in memory at a time."""
+    """Return the decoded weights of one node, without a cache, so memory holds the weights of one node."""
     return {path: to_torch(graph.weight_values(path)) for path in node.weights.values()}
 
 
 @lru_cache(maxsize=4096)
 def _function(expression: str, helpers: tuple[TorchHelper, ...] = ()) -> Callable[..., Any]:
-    """A spelling as a function; the text comes from operators, with literals for all that a user wrote."""
+    """Compile a PyTorch spelling; it comes from an operator, and user input in it is limited to literals."""
     import torch
     from torch import nn
     from torch.nn import functional
@@ -199,7 +202,7 @@ def _function(expression: str, helpers: tuple[TorchHelper, ...] = ()) -> Callabl
 
 
 def defined(helpers: Iterable[TorchHelper]) -> dict[str, Any]:
-    """The functions that operators' spellings may call, by name, with what they need themselves."""
+    """Return the namespace of operators' helper functions and their imports."""
     import torch
     from torch import nn
 
@@ -212,11 +215,11 @@ def defined(helpers: Iterable[TorchHelper]) -> dict[str, Any]:
 
 
 def bind_sizes(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
-    """The value of each symbolic size of the inputs, from the shapes of actual inputs.
+    """Compute the values of the symbolic sizes of a graph's inputs from the shapes of actual inputs.
 
     Raises:
         KeyError: an input is missing.
-        ValueError: a shape has another rank, contradicts a known or bounded size, or another input.
+        ValueError: a shape has a wrong rank, or contradicts a known size, a bound or another input.
     """
     sizes: dict[str, int] = {}
     pending: list[tuple[str, SymbolicDim, int]] = []
@@ -224,11 +227,11 @@ def bind_sizes(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> dict[str,
         name = value.name or ""
         shape = shapes[name]
         if len(shape) != value.type.rank:
-            raise ValueError(f"input `{name}` must be {value.type}, and has the shape {list(shape)}")
+            raise ValueError(f"input `{name}` must be {value.type}, got the shape {list(shape)}")
         for dim, actual in zip(value.type.shape, shape):
             if isinstance(dim, int):
                 if dim != actual:
-                    raise ValueError(f"input `{name}` must be {value.type}, and has the shape {list(shape)}")
+                    raise ValueError(f"input `{name}` must be {value.type}, got the shape {list(shape)}")
                 continue
             symbol = as_symbol(dim)
             if symbol is None:
@@ -237,11 +240,11 @@ def bind_sizes(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> dict[str,
             if sizes.setdefault(symbol.name, actual) != actual:
                 raise ValueError(f"`{symbol.name}` is {sizes[symbol.name]} in one input and {actual} in `{name}`")
             if symbol.maximum is not None and actual > symbol.maximum:
-                raise ValueError(f"`{symbol.name}` is at most {symbol.maximum}, and is {actual} in `{name}`")
+                raise ValueError(f"`{symbol.name}` must be at most {symbol.maximum}, got {actual} in `{name}`")
     for name, dim, actual in pending:
         part = as_linear(dim)
-        if part is not None:  # where it leaves a rest, the comparison below tells
+        if part is not None:  # the comparison below reports a remainder of the division
             sizes.setdefault(part[0].name, (actual - part[2]) // part[1])
         if all(symbol in sizes for symbol in symbols(dim)) and evaluate_dim(dim, sizes=sizes) != actual:
-            raise ValueError(f"`{dim}` of input `{name}` must be {evaluate_dim(dim, sizes=sizes)}, and is {actual}")
+            raise ValueError(f"`{dim}` of input `{name}` must be {evaluate_dim(dim, sizes=sizes)}, got {actual}")
     return sizes

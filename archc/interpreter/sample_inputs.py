@@ -1,4 +1,4 @@
-"""Inputs to try a graph on: seeded random ones, where nobody gives real ones."""
+"""Random inputs of a graph, used if the user gives no calibration data."""
 
 from __future__ import annotations
 
@@ -18,15 +18,18 @@ _SIZES = (16, 32, 64, 128, 224, 512, 8, 4, 2, 1)
 _MOST_TRIED = 500
 _MOST_INTEGERS = 100
 DATA_MOVEMENT = ("rearrange", "reshape", "index", "combine", "placement")
-"""The families whose results hold elements of their operands."""
+"""Families of operators whose results consist of elements of their operands."""
 
 
 def random_inputs(graph: Graph, seed: int = 0, batch: int = BATCH) -> dict[str, np.ndarray]:
-    """One array for each input: normally distributed floats, integers within what their consumers look up.
+    """Draw an array for each input: normal floats, Booleans, and integers that consumers accept.
 
-    Symbolic sizes get a value that keeps every tensor of the graph at least one element long: `batch` for those
-    that are the first axis of an input, else the first of a few that fits.  They are larger where an operator needs
-    more places than that (`topk`).
+    Symbolic sizes get values for which no tensor of the graph is empty and every operator has enough elements
+    (`topk`): `batch` for the first axis of an input, otherwise the first of several candidates that fits.
+
+    Args:
+        seed: seed of the random generator.
+        batch: size of symbolic first axes.
     """
     import numpy as np
 
@@ -49,10 +52,10 @@ def random_inputs(graph: Graph, seed: int = 0, batch: int = BATCH) -> dict[str, 
 
 
 def sample_sizes(graph: Graph, batch: int = BATCH, known: Mapping[str, int] | None = None) -> dict[str, int]:
-    """A value for every symbolic size of the inputs; see `random_inputs`.
+    """Choose values for the symbolic sizes of a graph's inputs; see `random_inputs`.
 
     Args:
-        known: sizes that are given; the others are chosen.
+        known: values of given sizes, which are not chosen.
     """
     leading = {s.name for value in graph.inputs if value.type.shape and (s := as_symbol(value.type.shape[0]))}
     bounds = {}
@@ -77,7 +80,7 @@ def sample_sizes(graph: Graph, batch: int = BATCH, known: Mapping[str, int] | No
 
 
 def _candidates(names: Iterable[str], leading: Collection[str], batch: int) -> Iterator[dict[str, int]]:
-    """Sizes to try: first one size for all symbols but those of leading axes, then all combinations."""
+    """Yield candidate sizes: first one size for all symbols except first axes, then all combinations."""
     names = list(names)
     for size in _SIZES:
         yield {name: batch if name in leading else size for name in names}
@@ -86,16 +89,16 @@ def _candidates(names: Iterable[str], leading: Collection[str], batch: int) -> I
 
 
 def size_minimums(graph: Graph) -> list[tuple[SymbolicDim, int]]:
-    """Symbolic sizes that a graph computes, each with the minimum at which the graph runs."""
+    """Return symbolic sizes of results in a graph, each with the minimum for which the graph runs."""
     dims = {dim for node in graph.nodes() for value in node.results for dim in value.type.shape}
     return [*((dim, 1) for dim in dims if not isinstance(dim, int)), *_needed(graph)]
 
 
 def symbol_minimums(graph: Graph) -> dict[str, int]:
-    """The least that symbolic sizes must be for the operators that need more than one element along an axis."""
+    """Return minimums of symbols that follow from operators with minimums for axes."""
     least: dict[str, int] = {}
     for dim, fewest in _needed(graph):
-        linear = as_linear(dim)  # of other sizes nobody can tell; they are tried
+        linear = as_linear(dim)  # minimums of other sizes are tested with candidates
         if linear is not None and linear[1] > 0:
             symbol, scale, offset = linear
             least[symbol.name] = max(least.get(symbol.name, 0), -((offset - fewest) // scale))
@@ -103,22 +106,23 @@ def symbol_minimums(graph: Graph) -> dict[str, int]:
 
 
 def _needed(graph: Graph) -> list[tuple[SymbolicDim, int]]:
-    """The sizes of which operators need so many places, and that are not known yet."""
+    """Return the symbolic sizes for which operators have minimums, with these minimums."""
     wanted = (pair for node in graph.nodes() for pair in node.op.minimum_sizes(node.types))
     return [(dim, fewest) for dim, fewest in wanted if not isinstance(dim, int)]
 
 
 def accepted_integers(graph: Graph, value: Value, sizes: Mapping[str, int]) -> range | None:
-    """The integers that everything accepts which looks up an input's elements; None where all will do.
+    """Return the integers that are valid elements of an input, or None if all integers are valid.
 
-    They come to it through what moves elements, and through sums and products with numbers that are known: the third
-    field's ids + 3000, where every field has 1000 rows of one table.
+    Operators such as `embedding` limit their indices.  The limits are traced back to the input through operators that
+    move elements, and through sums and products with known integers.  For example, the ids of the third field are
+    added to 3000 if every field has 1000 rows of one table.
 
     Args:
-        sizes: the value of every symbolic size: how many places an axis has is what limits an index.
+        sizes: values of all symbolic sizes, which limit indices.
     """
     accepted: range | None = None
-    # Beside each value: the nodes that computed with its elements so far, and as which of their operands.
+    # Each value with the arithmetic nodes between the input and the value, and the operand positions in them.
     stack: list[tuple[Value, tuple[tuple[Node, int], ...]]] = [(value, ())]
     seen = {value}
     while stack:
@@ -147,13 +151,13 @@ def accepted_integers(graph: Graph, value: Value, sizes: Mapping[str, int]) -> r
 
 
 def _before(graph: Graph, node: Node, position: int, wanted: range, sizes: Mapping[str, int]) -> range | None:
-    """What an operand of a node may hold so that its result is among what is wanted; None where nobody knows."""
+    """Return the integers of an operand for which the result of a node is in a range, or None if unknown."""
     operands = [_known(graph, operand, sizes) for operand in node.operands]
     return node.op.operand_integers(position, operands, wanted, lambda dim: evaluate(dim, sizes=sizes))
 
 
 def _known(graph: Graph, value: Value, sizes: Mapping[str, int]) -> range | None:
-    """The integers among which a tensor's elements are, where that does not depend on the inputs."""
+    """Return a range that contains all elements of a tensor and does not depend on the inputs, or None."""
     node = value.producer
     if node is None or not value.type.dtype.integral:
         return None
@@ -170,7 +174,7 @@ def _known(graph: Graph, value: Value, sizes: Mapping[str, int]) -> range | None
 
 
 def _moved(node: Node, position: int) -> Sequence[Value]:
-    """The values that hold elements of an operand of a node as they are."""
+    """Return the values that contain unchanged elements of an operand of a node."""
     if node.op.scan_end:
         return scan_destinations(node, position)
     return node.results if node.op.family in DATA_MOVEMENT else ()

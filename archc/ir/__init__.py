@@ -1,5 +1,4 @@
-"""The graph that everything is about: values with types, nodes, weights, and how all of it is read and changed.
+"""The graph: typed values, nodes and weights, and the operations that read and change them.
 
-Read `graph`, then `rewriter`; `signature` and `solve` are where shapes come from, `attributes` where operators' and
-passes' arguments are bound.
+Read `graph` first, then `rewriter`.
 """

@@ -1,9 +1,9 @@
-"""The graph: operators, the values between them, and the weights that they own.
+"""The graph of a network: nodes, the values between them, and the weights that nodes own.
 
-Nodes hold their operands, in order; who uses them is kept in `archc.ir.graph`.  Nodes come in a fixed order: the order
-of the text as far as the data allows, so that whatever is made from a graph is the same on every run.
+The order of nodes is deterministic: the order of the text, as far as the data flow allows.  Therefore all emitted
+files are the same on every run.
 
-A graph is read through this class and changed through `archc.ir.rewriter.Rewriter` alone.
+This module reads graphs.  Only `archc.ir.rewriter.Rewriter` changes them.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ Order = tuple[int, ...]
 
 @dataclass(frozen=True, eq=False)
 class Scope:
-    """One use of a block, or the model itself: where a node stands in the text's own structure.
+    """An instance of a block, or the model: the place of nodes in the structure of the text.
 
-    A layer of type block that is used twice gives two scopes of one path.
+    A layer whose type is a block and that is used twice has two scopes with one path.
 
     Attributes:
-        path: the module's path (`h.0`, `h.0.attn`); empty for the model.
-        definition: the name of the block or model.
-        parent: the scope that uses it; None for the model.
-        arguments: the block's attributes by name, as evaluated here.
-        defaults: those of them that this use leaves to their defaults.
-        sizes: the sizes that the block's inputs bound (`D`).
-        doc: the comment above the definition.
-        inputs: the tensors that this use receives, in the order of the block's inputs; passes may leave some unused.
-        axes: for each of them, the sizes that its type gives names to, axis by axis (None for another); None for one
-            without a type.
-        names: what this definition calls tensors that it did not make itself: its inputs, and what its blocks return.
+        path: path of the module (`h.0`, `h.0.attn`); empty for the model.
+        definition: name of the block or model.
+        parent: scope that contains this one; None for the model.
+        arguments: values of the block's attributes by name.
+        sizes: values of the sizes that the types of the block's inputs name (`D`).
+        doc: comment before the definition.
+        inputs: operands of the instance, in the order of the block's inputs; passes may leave some of them unused.
+        axes: for each input, the names that its type gives to the sizes of its axes, None for an unnamed size; None
+            for an input without a type.
+        names: names in this definition of values from other scopes: inputs, and results of inner blocks.
+        defaults: the attributes in `arguments` that have their defaults.
     """
 
     path: str
@@ -59,11 +59,11 @@ class Scope:
     defaults: dict[str, Any] = field(default_factory=dict)
 
     def within(self, path: str) -> str:
-        """The path in the model of a path in this scope: `h.0.attn` for `attn` in `h.0`."""
+        """Return the path in the model of a path in this scope: `h.0.attn` for `attn` in `h.0`."""
         return f"{self.path}.{path}" if self.path else path
 
     def ancestors(self) -> list[Scope]:
-        """This scope and all around it, the model first."""
+        """Return this scope and all scopes that contain it, outermost first."""
         chain: list[Scope] = []
         scope: Scope | None = self
         while scope is not None:
@@ -74,9 +74,12 @@ class Scope:
 
 @dataclass(eq=False, slots=True)
 class Value:
-    """A tensor in the graph: a result of a node, or an input (whose `producer` is None).
+    """A tensor in the graph: a result of a node, or an input of the model.
 
-    `name` is the user's name for it, where the text has one; it means nothing to the graph.
+    Attributes:
+        producer: node that has this result; None for an input.
+        index: position among the results of `producer`.
+        name: name in the text, or None; it has no effect on the graph.
     """
 
     type: TensorType
@@ -90,19 +93,19 @@ class Value:
 
 @dataclass(eq=False, slots=True)
 class Node:
-    """An operator at its place.
+    """An operator in a graph, with its operands and results.
 
     Attributes:
-        op: the operator with its attributes.
-        operands: the values it uses, in order.
-        results: the values it makes.
-        weights: the path of each parameter, by the parameter's name.
-        transposed: the parameters that are the transpose of the weight at their path, which another layer owns.
-        name: the layer's name within its scope (`conv1`, `h.0`), or None for one that nobody named.
-        scope: the use of a block that it belongs to.
-        span: where the text has it; None for what a pass made out of nothing in the text.
-        origin: the passes that made or changed it, the last one last.
-        order: its place among the nodes, as far as the data allows.
+        op: operator with its attributes.
+        operands: used values, in order.
+        results: produced values, in order.
+        weights: path of the weight of each parameter, by the parameter's name.
+        name: name of the layer in its scope (`conv1`, `h.0`); None for an unnamed node.
+        scope: instance of a block that contains the node.
+        span: position in the text; None for a node that a pass inserted for no single position.
+        origin: names of the passes that inserted or changed the node, the latest last.
+        order: sort key of the node, applied as far as the data flow allows.
+        transposed: parameters that are the transpose of a weight that another layer owns.
     """
 
     op: Operator
@@ -118,30 +121,30 @@ class Node:
 
     @property
     def path(self) -> str | None:
-        """The layer's whole path, or None for a node without a name."""
+        """Path of the layer in the model; None for an unnamed node."""
         if self.name is None:
             return None
         return self.scope.within(self.name)
 
     @property
     def bindings(self) -> tuple[tuple[str, str, bool], ...]:
-        """Which weights it has: each parameter with its path, and whether it is transposed; comparable."""
+        """Name, path and transposition of each parameter's weight, as a comparable value."""
         return tuple((name, path, name in self.transposed) for name, path in sorted(self.weights.items()))
 
     @property
     def result(self) -> Value:
-        """The only result."""
+        """Result of a node with one result."""
         (value,) = self.results
         return value
 
     @property
     def types(self) -> tuple[TensorType, ...]:
-        """The types of the operands."""
+        """Types of the operands."""
         return tuple(value.type for value in self.operands)
 
     @property
     def title(self) -> str:
-        """What to call it in a message: its path, or its operator and line."""
+        """Name in messages: the path, or the operator and its line."""
         if self.path is not None:
             return self.path
         where = f" (line {self.span.line})" if self.span is not None else ""
@@ -155,17 +158,17 @@ class Graph:
     """A network: inputs, nodes, outputs and weights.
 
     Attributes:
-        name: the model's name.
-        inputs: the input values, each with its name, in order.
-        outputs: the output values by name, in order.
-        weights: what is known of each weight, by path.
-        tensors: the values of the stored tensors, once they are bound; None before.
-        scope: the scope of the model itself.
-        dead_weights: paths of the stored tensors of dead layers, which were removed; a weights file may hold them.
+        name: name of the model.
+        scope: scope of the model.
+        inputs: input values, each with its name, in order.
+        outputs: output values by name, in order.
+        weights: declarations of the weights by path.
+        tensors: stored tensors of the weights by path; None until weights are bound.
+        dead_weights: paths of the stored tensors of removed dead layers; a weights file may contain them.
     """
 
     renderer: ClassVar[Callable[[Graph], str] | None] = None
-    """Function that draws a graph as SVG for notebooks; `archc.driver.graph_views` sets it."""
+    """Function that draws a graph as SVG, set by `archc.driver.graph_views`, since drawing must not be imported."""
 
     def __init__(self, name: str, scope: Scope | None = None):
         self.name = name
@@ -178,14 +181,14 @@ class Graph:
         self._nodes: dict[Node, None] = {}
         self._edges: _Edges | None = None
         self._sorted: list[Node] | None = None
-        # Nodes that were only ever appended, each after those it uses, need no sorting.
+        # A graph whose nodes were only appended, each after its operands' producers, is sorted.
         self._in_order = True
         self._last: Order | None = None
 
     # Reading ----------------------------------------------------------------------------------------------
 
     def nodes(self) -> list[Node]:
-        """All nodes, each after those it uses; otherwise in the order of the text."""
+        """Return all nodes in topological order, otherwise in the order of the text."""
         if self._sorted is None:
             self._sorted = list(self._nodes if self._in_order else self._index().sort())
         return list(self._sorted)
@@ -200,26 +203,26 @@ class Graph:
         return f"<Graph {self.name}: {inputs} -> {', '.join(self.outputs)}; {counts}>"
 
     def _repr_svg_(self) -> str | None:
-        """SVG of the graph, for notebooks."""
+        """Return an SVG of the graph for notebooks, or None before `archc.driver.graph_views` is imported."""
         return None if Graph.renderer is None else Graph.renderer(self)
 
     def __contains__(self, node: Node) -> bool:
         return node in self._nodes
 
     def consumers(self, value: Value) -> list[Node]:
-        """The nodes that use a value, in the order in which they came to; outputs are not among them."""
+        """Return the nodes that use a value, in the order in which their uses were added."""
         return self._index().consumers(value)
 
     def users(self, node: Node) -> list[Node]:
-        """The nodes that use any result of a node."""
+        """Return the nodes that use any result of a node."""
         return self._index().users(node)
 
     def is_output(self, value: Value) -> bool:
-        """Whether a value is an output of the model."""
+        """Return True if a value is an output of the model."""
         return any(output is value for output in self.outputs.values())
 
     def layers(self) -> dict[str, Node]:
-        """The named nodes by path, in order; a layer used twice stands once, at its first use."""
+        """Return the named nodes by path, in order; a layer with several uses is represented by its first."""
         found: dict[str, Node] = {}
         for node in self.nodes():
             if node.path is not None:
@@ -227,33 +230,34 @@ class Graph:
         return found
 
     def weight_values(self, path: str) -> np.ndarray:
-        """Values of a weight as layers compute with them, decoded from its stored tensors, which are read now.
+        """Read the stored tensors of a weight and return the decoded values.
 
         Raises:
             ValueError: no weights are bound to the graph.
             KeyError: the graph has no such weight.
         """
         if self.tensors is None:
-            raise ValueError("no weights are bound to this graph: `archc.compile(...).graph` has some")
+            raise ValueError("no weights are bound to this graph: use `archc.compile(...).graph`, which has weights")
         weight = self.weights[path]
         return weight.storage.decode(path, {stored: self.tensors[stored].numpy() for stored in weight.tensors})
 
     def __eq__(self, other: object) -> bool:
-        """Equality as a network: what feeds the outputs is the same, by the same names.
-
-        The order of unrelated nodes, names of intermediate values, spans and the weights' values do not count.
-        """
+        """Compare two networks by their canonical forms; see `canonical`."""
         if not isinstance(other, Graph):
             return NotImplemented
         return self.canonical() == other.canonical()
 
-    __hash__ = None  # type: ignore[assignment]  # graphs change
+    __hash__ = None  # type: ignore[assignment]  # graphs are mutable
 
     def canonical(self) -> tuple[Any, ...]:
-        """A comparable form of the network, without the values of its weights; see `archc.ir.graph`."""
+        """Return a form of the graph that is equal for graphs of the same network.
+
+        The form contains the live nodes: operators, paths of layers, types and weights, and operands by number.  It
+        does not contain the order of independent nodes, names of intermediate values, spans, and values of weights.
+        """
         return canonical_form(self)
 
-    # Changing: for the rewriter alone ---------------------------------------------------------------------
+    # Changing: only for the rewriter ----------------------------------------------------------------------
 
     def _add(self, node: Node) -> None:
         self._in_order = self._in_order and (self._last is None or self._last < node.order)
@@ -284,7 +288,12 @@ class Graph:
 
 
 class _Edges:
-    """The edges between nodes, and from inputs to nodes."""
+    """Edges between nodes, and from inputs to nodes.
+
+    An edge from one node to another means that the second uses a result of the first.  Nodes have the order of their
+    operands.  A graph creates its edges at the first query: `archc check` queries no edges, and the import of networkx
+    would take a quarter of its time.
+    """
 
     def __init__(self, nodes: Iterable[Node]):
         import networkx as nx
@@ -295,17 +304,17 @@ class _Edges:
             self.add(node)
 
     def add(self, node: Node) -> None:
-        """Enter a node with the edges from what it uses."""
+        """Add a node and the edges from its operands."""
         self._graph.add_node(node)
         self.connect(node)
 
     def remove(self, node: Node) -> None:
-        """Take a node out, with all its edges."""
+        """Remove a node and all its edges."""
         self.disconnect(node)
         self._graph.remove_node(node)
 
     def connect(self, node: Node) -> None:
-        """Draw the edges from a node's operands."""
+        """Add the edges from a node's operands."""
         for value in node.operands:
             if value.producer is not None:
                 self._graph.add_edge(value.producer, node)
@@ -313,7 +322,7 @@ class _Edges:
                 self._input_users.setdefault(value, {})[node] = None
 
     def disconnect(self, node: Node) -> None:
-        """Erase the edges from a node's operands."""
+        """Remove the edges from a node's operands."""
         for value in node.operands:
             if value.producer is None:
                 self._input_users.get(value, {}).pop(node, None)
@@ -321,20 +330,20 @@ class _Edges:
                 self._graph.remove_edge(value.producer, node)
 
     def consumers(self, value: Value) -> list[Node]:
-        """The nodes that use a value, in the order in which they came to."""
+        """Return the nodes that use a value, in the order in which their uses were added."""
         if value.producer is None:
             return list(self._input_users.get(value, {}))
         return [node for node in self._graph.successors(value.producer) if value in node.operands]
 
     def users(self, node: Node) -> list[Node]:
-        """The nodes that use any result of a node."""
+        """Return the nodes that use any result of a node."""
         return list(self._graph.successors(node))
 
     def sort(self) -> Iterator[Node]:
-        """Kahn's algorithm with a heap on `order`: linear but for the heap, and the same on every run.
+        """Yield the nodes in topological order, by Kahn's algorithm with a heap on `Node.order`.
 
         Raises:
-            ValueError: the nodes form a cycle.
+            ValueError: the graph has a cycle.
         """
         missing = {node: self._graph.in_degree(node) for node in self._graph}
         ready = [(node.order, number, node) for number, node in enumerate(self._graph) if not missing[node]]
@@ -355,11 +364,7 @@ class _Edges:
 
 
 def canonical_form(graph: Graph) -> tuple[Any, ...]:
-    """A form of a graph that equals another's where both are the same network.
-
-    It holds what feeds the outputs: operators, layers' paths, types and weights, operands by number.  It leaves out
-    the order of unrelated nodes, the names of intermediate values, spans, and the weights' values.
-    """
+    """Return the canonical form of a graph; see `Graph.canonical`."""
     numbers: dict[Value, int] = {value: -1 - position for position, value in enumerate(graph.inputs)}
     rows = []
     used: set[str] = set()
@@ -381,7 +386,7 @@ def canonical_form(graph: Graph) -> tuple[Any, ...]:
 
 
 def _upstream_first(graph: Graph) -> Iterator[Node]:
-    """The nodes that feed the outputs, each after its operands, in an order that depends on the data flow alone."""
+    """Yield the live nodes in a topological order that depends only on the data flow."""
     stack = [value.producer for value in reversed(graph.outputs.values()) if value.producer is not None]
     done: set[Node] = set()
     while stack:

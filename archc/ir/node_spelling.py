@@ -1,4 +1,4 @@
-"""Which sizes a node must know when it runs."""
+"""PyTorch spelling of a single node, and the symbolic sizes in it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from archc.types.dims import SymbolicDim
 def node_spelling(
     node: Node, operands: Sequence[str], weight: Callable[[str], str], size_text: Callable[[SymbolicDim], str]
 ) -> TorchSpelling:
-    """The surroundings of a node that is spelled by itself.
+    """Return the `TorchSpelling` from which a node's operator spells itself.
 
     Args:
-        operands: an expression for each operand.
-        weight: the expression for a weight, from its path.
-        size_text: how a symbolic size is written.
+        operands: expression of each operand.
+        weight: returns the expression of the weight at a path.
+        size_text: returns the expression of a symbolic size.
     """
     inference = node.op.infer(node.types)
     return TorchSpelling(
@@ -32,9 +32,9 @@ def node_spelling(
 
 
 def required_sizes(node: Node) -> tuple[SymbolicDim, ...]:
-    """The symbolic sizes that stand in a node's PyTorch spelling: those of `reshape((N, T, 64))`, not of a `relu`."""
+    """Return the symbolic sizes in a node's PyTorch spelling: `N` and `T` of `reshape((N, T, 64))`."""
     if node.op.scan_end:
-        return ()  # its length is that of a sequence that it receives
+        return ()  # the length of the scan is that of its operand
     asked: dict[SymbolicDim, None] = {}
 
     def note(dim: SymbolicDim) -> str:

@@ -1,7 +1,7 @@
-"""The one way to change a graph.
+"""The rewriter: all operations that change a graph.
 
-The elaborator builds graphs with it and passes rewrite them with it, so operand order, edges, inferred types and
-provenance are right by construction.
+Elaboration builds graphs and passes rewrite graphs with the rewriter.  It keeps operand order, edges, inferred types
+and provenance correct.
 
     rewriter = Rewriter(graph, by="lowrank")
     down = rewriter.add(Linear(rank, bias=False), node.operands, name=f"{node.name}.a", near=node)
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 
 
 class Rewriter:
-    """Changes one graph, and signs what it changes.
+    """Changes of one graph, in place.
 
     Args:
-        graph: the graph to change, in place.
-        by: the pass's name, for the nodes' `origin`; empty while a graph is built from a text.
+        graph: graph to change.
+        by: name of the pass, which is added to `Node.origin` of changed nodes; empty in elaboration.
 
     Attributes:
-        not_finite: names of the stored tensors that were made with a NaN or an infinity.
+        not_finite: paths of the stored tensors that were set to values with a NaN or an infinity.
     """
 
     def __init__(self, graph: Graph, by: str = ""):
@@ -55,7 +55,7 @@ class Rewriter:
         return value
 
     def output(self, name: str, value: Value) -> None:
-        """Make a value an output of the model under a name, or replace the output of that name."""
+        """Add an output of the model, or replace the output of that name."""
         self.graph.outputs[name] = value
 
     def add(
@@ -71,18 +71,18 @@ class Rewriter:
         transposed: Collection[str] = (),
         storages: Mapping[str, Storage] | None = None,
     ) -> Node:
-        """Add a node; its results are inferred, and weights that the graph lacks are declared.
+        """Add a node, infer its results, and declare weights that the graph does not have yet.
 
         Args:
-            name: the layer's name in its scope; needed where the operator owns parameters.
-            near: the node that it stands for: gives scope, span and place where they are not given.
-            weights: paths for parameters that are not the layer's own (`{"weight": "wte.weight"}`).
-            transposed: those of them that are the transpose of what lies there.
-            storages: how parameters are stored; dense by default.
+            name: name of the layer in its scope; required if the node owns weights.
+            near: node that the new node replaces or extends; default of scope, span and order.
+            weights: paths of weights that other layers own, by parameter (`{"weight": "wte.weight"}`).
+            transposed: parameters that are the transpose of these weights.
+            storages: storage formats by parameter; the default is `Dense`.
 
         Raises:
             OperatorError: the operands do not fit.
-            ValueError: it owns parameters and has no name.
+            ValueError: the node owns weights and has no name.
         """
         operands = tuple(operands)
         inference = op.infer([value.type for value in operands])
@@ -116,7 +116,7 @@ class Rewriter:
     # Rewriting --------------------------------------------------------------------------------------------
 
     def replace_value(self, old: Value, new: Value) -> None:
-        """Let all that used one value use another; the new one takes the user's name if it has none."""
+        """Replace all uses of a value by another value, which takes the user's name if it is unnamed."""
         if old is new:
             return
         self._rename(old, new)
@@ -130,7 +130,7 @@ class Rewriter:
                 self.graph.outputs[name] = new
 
     def _rename(self, old: Value, new: Value) -> None:
-        """Let a value be called what another was called, in every definition that had a name for it."""
+        """Transfer the names of a value to another value, in all definitions."""
         if new.producer is not None:
             new.name = new.name or old.name
         around = [old.producer] if old.producer is not None else []
@@ -141,23 +141,23 @@ class Rewriter:
                 scope.inputs[:] = (new if value is old else value for value in scope.inputs)
 
     def replace(self, node: Node, values: Sequence[Value]) -> None:
-        """Let other values stand for a node's results, and remove it."""
+        """Replace all uses of a node's results by other values, and remove the node."""
         for old, new in zip(node.results, values, strict=True):
             self.replace_value(old, new)
         self.remove(node)
 
     def remove(self, node: Node) -> None:
-        """Remove a node that nothing uses; its weights stay until `remove_unused_weights`.
+        """Remove a node without uses; `remove_unused_weights` removes its weights.
 
         Raises:
-            ValueError: something still uses it.
+            ValueError: a result of the node is used.
         """
         if any(self.graph.consumers(value) or self.graph.is_output(value) for value in node.results):
             raise ValueError(f"{node.title} is still in use")
         self.graph._remove(node)
 
     def remove_unused_nodes(self) -> list[Node]:
-        """Remove what feeds no output; returns the nodes removed, in the order of the graph."""
+        """Remove dead nodes, and return them in the order of the graph."""
         live: set[Node] = set()
         stack = [value.producer for value in self.graph.outputs.values() if value.producer is not None]
         while stack:
@@ -171,16 +171,16 @@ class Rewriter:
         return dead
 
     def set_operands(self, node: Node, operands: Sequence[Value]) -> None:
-        """Give a node other operands; its results keep their values, with newly inferred types."""
+        """Replace the operands of a node, and infer the types of its results again."""
         before = node.types
         self.graph._set_operands(node, tuple(operands))
         if node.types != before:
             self._infer([node])
 
     def reroute(self, old: Value, new: Value, users: Sequence[Node]) -> None:
-        """Let some of the users of a value use another one of its type.
+        """Replace a value by another value of its type in some of its uses.
 
-        Blocks in which nothing uses the old one any more call the new one by its name.
+        In a block without remaining uses of the old value, the new value takes the name of the old one.
         """
         for node in users:
             self.set_operands(node, tuple(new if value is old else value for value in node.operands))
@@ -191,7 +191,7 @@ class Rewriter:
             scope.inputs[:] = (new if value is old else value for value in scope.inputs)
 
     def set_operator(self, node: Node, op: Operator, storages: Mapping[str, Storage] | None = None) -> None:
-        """Give a node another operator, or other attributes; parameters that it lacked are declared."""
+        """Replace the operator of a node, and declare weights of new parameters."""
         inference = op.infer(node.types)
         node.op = op
         given = dict(node.weights)
@@ -200,9 +200,13 @@ class Rewriter:
         self._infer([node])
 
     def resize(self, operators: Mapping[Node, Operator], kept: Mapping[str, Sequence[np.ndarray]]) -> None:
-        """Give nodes operators of other sizes, and leave of weights the elements kept on each axis, all at once.
+        """Replace operators by operators of other sizes and slice weights, in one step.
 
-        One without the other would not fit; results get the types that follow.
+        Either change alone would make the graph invalid.  The types of all results are inferred again.
+
+        Args:
+            operators: new operators by node.
+            kept: for each path of a weight and each of its axes, the indices of the elements to keep.
         """
         for node, op in operators.items():
             node.op = op
@@ -212,39 +216,39 @@ class Rewriter:
             inference = node.op.infer(node.types)
             for name in inference.parameters:
                 path = node.weights[name]
-                if path in kept and path == f"{node.path}.{name}":  # its own, not one that it shares
+                if path in kept and path == f"{node.path}.{name}":  # the layer owns the weight
                     fresh = node.op.parameters[name].initializer(inference.solution.extents)
                     self.graph.weights[path] = replace(self.graph.weights[path], initializer=fresh)
         for path, elements in kept.items():
             self._slice(path, elements)
 
     def become(self, node: Node, op: Operator, operands: Sequence[Value]) -> None:
-        """Give a node without weights another operator and other operands at once."""
-        assert not node.weights and not op.parameters, "weights have an owner: replace the node instead"
+        """Replace the operator and the operands of a node without weights, in one step."""
+        assert not node.weights and not op.parameters, "a node with weights must be replaced instead"
         self.graph._set_operands(node, tuple(operands))
         node.op = op
         self._sign(node)
         self._infer([node])
 
     def lift(self, node: Node, scope: Scope) -> None:
-        """Let a node without a name belong to the innermost scope that is around its own and around another one."""
+        """Move an unnamed node to the innermost common ancestor of its scope and another scope."""
         if node.name is None:
             around = scope.ancestors()
             node.scope = next(own for own in reversed(node.scope.ancestors()) if own in around)
 
     def _infer(self, nodes: Sequence[Node]) -> None:
-        """Infer the results' types again, here and downstream as far as they change."""
+        """Infer the types of results again, and downstream as far as types change."""
         stale = set(nodes)
-        if len(nodes) == 1:  # mostly it makes what it made before, and nobody need put the graph in order
+        if len(nodes) == 1:  # the types are usually the same, so the graph need not be sorted
             stale = set(self.graph.users(nodes[0])) if self._retype(nodes[0]) else set()
         if stale:
-            # In order, so that a node whose operands all change (`x + f(x)`) is asked when all of them have.
+            # In topological order, so that all operands of a node are final when its types are inferred.
             for node in self.graph.nodes():
                 if node in stale and self._retype(node):
                     stale.update(self.graph.users(node))
 
     def _retype(self, node: Node) -> bool:
-        """Infer the types of one node's results; whether they changed."""
+        """Infer the types of one node's results, and return True if they changed."""
         changed = False
         for value, type in zip(node.results, node.op.infer(node.types).results, strict=True):
             if value.type != type:
@@ -258,15 +262,16 @@ class Rewriter:
     # Weights ----------------------------------------------------------------------------------------------
 
     def set_weight(self, path: str, values: np.ndarray, evaluated: bool = False) -> None:
-        """Give a weight values that a pass computed; they are encoded as its storage says.
+        """Set the values of a weight, encoded in its storage format; the shape may change.
 
-        The shape may change with them; the graph's tensors must be bound.
+        Weights must be bound.
 
         Args:
-            evaluated: whether the graph itself computes these values, so that a NaN or an infinity is not the pass's.
+            evaluated: True for values that the graph computed, whose NaNs and infinities are not attributed to the
+                pass.
 
         Raises:
-            ArchcError: they go to a temporary file, and that cannot be written.
+            ArchcError: a temporary file for large values cannot be written.
         """
         weight = self.graph.weights[path]
         if weight.shape != values.shape:
@@ -277,10 +282,10 @@ class Rewriter:
                 self.not_finite.discard(stored)
 
     def set_storage(self, path: str, storage: Storage, stored: Mapping[str, np.ndarray] | None = None) -> None:
-        """Store a weight in another way, encoding the values that it has.
+        """Change the storage format of a weight.
 
         Args:
-            stored: the tensors to store, keys as in `Storage.tensors`, where its values do not say all of them.
+            stored: stored tensors with keys as in `Storage.tensors`; by default the current values are encoded.
         """
         tensors = storage.encode(path, self.graph.weight_values(path)) if stored is None else stored
         self._drop_tensors(path)
@@ -289,18 +294,18 @@ class Rewriter:
             self._keep(name, array)
 
     def _slice(self, path: str, kept: Sequence[np.ndarray]) -> None:
-        """Leave of a weight, whose storage is elementwise, the elements kept on each axis."""
+        """Slice a weight with an elementwise storage format to the elements kept on each axis."""
         import numpy as np
 
         weight, tensors = self.graph.weights[path], self.graph.tensors
         assert tensors is not None, "weights are bound before passes run"
-        assert weight.storage.elementwise, "what shares a scale cannot be taken apart"
+        assert weight.storage.elementwise, "only elementwise storage formats can be sliced"
         for stored in weight.tensors:
             self._keep(stored, np.ascontiguousarray(tensors[stored].numpy()[np.ix_(*kept)]))
         self.graph.weights[path] = replace(weight, shape=tuple(map(len, kept)))
 
     def remove_unused_weights(self) -> list[str]:
-        """Forget the weights that no node has any more; returns their paths."""
+        """Remove the weights that no node uses, and return their paths."""
         used = {path for node in self.graph._nodes for path in node.weights.values()}
         unused = [path for path in self.graph.weights if path not in used]
         for path in unused:
@@ -316,17 +321,17 @@ class Rewriter:
         given: Mapping[str, str] | None,
         storages: Mapping[str, Storage] | None,
     ) -> dict[str, str]:
-        """The paths of a node's parameters; weights that the graph lacks come to be."""
+        """Return the paths of a node's weights by parameter, and declare weights that the graph does not have."""
         paths = {}
         for name, type in parameters.items():
             path = (given or {}).get(name) or f"{node.path}.{name}"
             if node.path is None and name not in (given or {}):
-                raise ValueError(f"{node.title} owns a {name}, and has no name that its path could begin with")
+                raise ValueError(f"{node.title} owns a {name} and needs a name, with which the path begins")
             paths[name] = path
             if path in self.graph.weights:
                 continue
             shape = tuple(dim for dim in type.shape if isinstance(dim, int))
-            assert len(shape) == type.rank, "inference refuses weights of symbolic shape"
+            assert len(shape) == type.rank, "inference rejects weights of symbolic shape"
             if name in node.transposed:
                 shape = shape[::-1]
             declared = node.op.parameters[name]

@@ -1,7 +1,8 @@
-"""Which operators are repeated: the steps of a `scan`.
+"""Scans of a graph: nodes that are repeated in the steps of a recurrence.
 
-A graph is flat.  A scan is two nodes, where a step begins and where it ends, and what depends on the one and leads to
-the other is the step.  What a step uses without depending on it is computed once, before the first.
+A graph is flat.  A scan has two end nodes: `enter` begins a step, and `exit` ends it.  Nodes that depend on `enter`
+and on which `exit` depends are the body of a step.  Operands of the body that do not depend on `enter` are computed
+once, before the first step.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ from archc.types.extent_solver import Extent
 
 @dataclass(frozen=True, eq=False)
 class Scan:
-    """A recurrence.
+    """A recurrence over a sequence.
 
     Attributes:
-        enter, exit: where a step begins and ends.
-        body: the nodes and scans of a step, each after what it uses.
+        enter, exit: nodes at the beginning and the end of a step.
+        body: nodes and inner scans of a step, in topological order.
     """
 
     enter: Node
@@ -28,7 +29,7 @@ class Scan:
 
     @property
     def nodes(self) -> Iterator[Node]:
-        """All nodes, the two ends and those of inner scans included."""
+        """All nodes, including the two ends and the nodes of inner scans."""
         yield self.enter
         for item in self.body:
             if isinstance(item, Scan):
@@ -39,44 +40,45 @@ class Scan:
 
     @property
     def sequences(self) -> tuple[Value, ...]:
-        """What it goes through, step by step."""
+        """Operands of which each step gets one element."""
         return self.enter.operands[: self.enter.op.scan_parts]
 
     @property
     def first_states(self) -> tuple[Value, ...]:
+        """Operands that are the states of the first step."""
         return self.enter.operands[self.enter.op.scan_parts :]
 
     @property
     def next_states(self) -> tuple[Value, ...]:
-        """What each state becomes in a step."""
+        """Values in the body that are the states of the next step."""
         return self.exit.operands[2 : 2 + 2 * self.exit.op.scan_parts : 2]
 
     @property
     def kept(self) -> tuple[Value, ...]:
-        """What is kept of each step."""
+        """Values in the body whose values of all steps are stacked into results."""
         return self.exit.operands[1 + 2 * self.exit.op.scan_parts :]
 
     @property
     def operands(self) -> dict[Value, None]:
-        """What it uses from outside, the operands of `enter` first."""
+        """Values from outside that the scan uses, the operands of `enter` first."""
         made = {value for node in self.nodes for value in node.results}
         return {value: None for node in self.nodes for value in node.operands if value not in made}
 
 
 def schedule(graph: Graph) -> list[Node | Scan]:
-    """The nodes of a graph in order, those of a scan together in it.
+    """Return the nodes and the scans of a graph in topological order.
 
     Raises:
-        ValueError: an end without its other, or a scan whose insides are used outside of it.
+        ValueError: a scan has only one end, or a value of its body is used outside of it.
     """
     nodes = graph.nodes()
     items: list[Node | Scan] = list(nodes)
-    # The ends of inner scans come first: a scan's nodes are put together from the inside out.
+    # The ends of inner scans come first, so scans are assembled from the inside out.
     for end in [node for node in nodes if node.op.scan_end == "exit"]:
         items = _gathered(items, end)
     for item in items:
         if isinstance(item, Node) and item.op.scan_end:
-            raise ValueError(f"{item.title} begins steps that do not end")
+            raise ValueError(f"{item.title} begins a scan without an end")
         if isinstance(item, Scan):
             made = {value for node in item.nodes if node is not item.exit for value in node.results}
             for name, value in graph.outputs.items():
@@ -86,10 +88,10 @@ def schedule(graph: Graph) -> list[Node | Scan]:
 
 
 def _gathered(items: list[Node | Scan], end: Node) -> list[Node | Scan]:
-    """The items with those of one scan in it."""
+    """Replace the items of one scan by the scan."""
     enter = end.operands[0].producer
     if enter is None or enter.op.scan_end != "enter":
-        raise ValueError(f"{end.title} ends steps that do not begin")
+        raise ValueError(f"{end.title} ends a scan without a beginning")
     maker = {value: item for item in items for value in _results(item)}
     position = {id(item): number for number, item in enumerate(items)}
     needed: set[int] = set()
@@ -125,14 +127,14 @@ def _gathered(items: list[Node | Scan], end: Node) -> list[Node | Scan]:
 
 
 def repetition_counts(graph: Graph) -> dict[Node, Extent]:
-    """How often each node is repeated in one run, for those that are."""
+    """Return the number of executions in one run of each node that is executed repeatedly."""
     found: dict[Node, Extent] = {}
 
     def count(items: Sequence[Node | Scan], times: Extent) -> None:
         for item in items:
             if isinstance(item, Scan):
                 inner = times * item.exit.op.infer(item.exit.types).solution.extents["t"]
-                found[item.enter] = inner  # what the other end makes is there once
+                found[item.enter] = inner  # `exit` is executed once for each run of the scan
                 if times != 1:
                     found[item.exit] = times
                 count(item.body, inner)
@@ -144,13 +146,13 @@ def repetition_counts(graph: Graph) -> dict[Node, Extent]:
 
 
 def scan_destinations(end: Node, position: int) -> list[Value]:
-    """What an operand of one end of a scan is called later: within a step, in the next one, or after all of them."""
+    """Return the values that an operand of a scan's end becomes: in a step, the next step, or the results."""
     if end.op.scan_end == "enter":
         return [end.results[1 + position]]
     states = end.op.scan_parts
     if position > 2 * states:
         return [end.results[position - 1 - states]]
-    if position == 0 or position % 2:  # the mark of the beginning, and what a state was
+    if position == 0 or position % 2:  # the reference to `enter`, and states before the step
         return []
     return [end.operands[position - 1], end.results[position // 2 - 1]]
 

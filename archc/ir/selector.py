@@ -1,8 +1,12 @@
-"""Selectors: which layers a pass may touch, as globs over paths.
+"""Selectors: sets of layers, as globs over paths.
 
-`fc*` is every layer of the model whose name begins with `fc`; `h.*.up` the `up` of every block; `**.query` a
-`query` at any depth; `h**up` every path that begins with `h` and ends with `up`.  `*` and `?` stay within one
-name between dots, so `layers.1.*` does not reach `layers.10`.  A selector that names a block selects all layers in it.
+- `fc*` selects every layer of the model whose name begins with `fc`.
+- `h.*.up` selects the layer `up` of every block `h.0`, `h.1`, …
+- `**.query` selects every layer `query`, at any depth.
+- `h**up` selects every path that begins with `h` and ends with `up`.
+
+`*` and `?` match characters of one name between dots, so `layers.1.*` does not select layers of `layers.10`.  A
+selector that matches a block selects all layers in the block.
 """
 
 from __future__ import annotations
@@ -15,14 +19,15 @@ from archc.diagnostics import nearest
 from archc.types.frozen_dataclass import frozen_dataclass
 
 LONGEST = 1000
-"""Limit on the characters of a glob: the compilation of its regular expression takes time."""
+"""Maximum number of characters of a glob, which limits the time to compile its regular expression."""
 
 
 class SelectorError(Exception):
-    """A selector that matches nothing, or is too long, with the code of its diagnostic.
+    """Error for a selector that matches no layer or is too long.
 
     Attributes:
-        help: what to write, such as the nearest paths.
+        code: code of the diagnostic.
+        help: a way to correct the selector, such as the nearest paths.
     """
 
     def __init__(self, code: str, message: str, help: str):
@@ -31,28 +36,29 @@ class SelectorError(Exception):
 
     @classmethod
     def nothing(cls, pattern: str, paths: Sequence[str]) -> SelectorError:
-        """The error for a glob that matches none of the paths."""
+        """Return the error for a glob that matches none of the paths."""
         close = nearest(pattern.replace("*", ""), [*paths, *{path.rpartition(".")[2] for path in paths}])
         shown = ", ".join(f"`{path}`" for path in paths[:6]) + (", ..." if len(paths) > 6 else "")
-        help = f"did you mean `{close}`?" if close else f"the layers are {shown}" if paths else "it has no layers"
+        known = f"the layers are {shown}" if paths else "the model has no layers"
+        help = f"did you mean `{close}`?" if close else known
         return cls("selector-matches-nothing", f"the selector `{pattern}` matches no layer", help)
 
     @classmethod
     def too_long(cls, pattern: str) -> SelectorError:
-        """The error for a glob of more than `LONGEST` characters."""
-        message = f"a selector has at most {LONGEST:,} characters, and `{pattern[:20]}...` has {len(pattern):,}"
-        return cls("selector-too-long", message, 'give several globs: `on = ("enc.*", "head")`')
+        """Return the error for a glob of more than `LONGEST` characters."""
+        message = f"a selector must have at most {LONGEST:,} characters, and `{pattern[:20]}...` has {len(pattern):,}"
+        return cls("selector-too-long", message, 'use several globs: `on = ("enc.*", "head")`')
 
 
 @frozen_dataclass
 class Selector:
-    """One or several globs; a path is selected when any of them matches it or a block around it."""
+    """One or several globs; a path is selected if one of them matches it or a block that contains it."""
 
     patterns: tuple[str, ...]
 
     @classmethod
     def of(cls, patterns: str | tuple[str, ...] | None) -> Selector:
-        """A selector from an option's value; None selects nothing."""
+        """Create a selector from the value of an option; None selects no layer."""
         if patterns is None:
             return cls(())
         return cls((patterns,) if isinstance(patterns, str) else tuple(patterns))
@@ -62,14 +68,14 @@ class Selector:
         return tuple(re.compile(_expression(pattern)) for pattern in self.patterns)
 
     def matches(self, path: str) -> bool:
-        """Whether a layer of this path is selected."""
+        """Return True if a layer with this path is selected."""
         return any(expression.match(path) for expression in self._expressions)
 
     def check(self, paths: Iterable[str]) -> None:
         """Check that every glob matches a path.
 
         Raises:
-            SelectorError: one matches none, or is too long.
+            SelectorError: a glob matches no path, or is too long.
         """
         known = list(paths)
         for pattern in self.patterns:
@@ -81,10 +87,10 @@ class Selector:
 
 
 def _expression(pattern: str) -> str:
-    """The regular expression of a glob; a match takes time in proportion to the path, for every glob.
+    """Return the regular expression of a glob.
 
-    After a wildcard, the earliest match of the next fixed text is as good as any later one, so no backtracking is
-    needed.  Atomic groups prevent it.
+    A match takes time proportional to the length of the path.  After a wildcard, the earliest match of the next fixed
+    text is as good as any later match, so backtracking is not needed.  Atomic groups prevent it.
     """
     first, *rest = re.split(r"((?<![^.])(?:\*\*\.)+|\*{2,})", pattern)
     parts = [_within_names(first)]
@@ -95,7 +101,7 @@ def _expression(pattern: str) -> str:
 
 
 def _within_names(pattern: str) -> str:
-    """The regular expression of a glob without `**`: `*` and `?` stay within one name."""
+    """Return the regular expression of a glob without `**`."""
     return r"\.".join(map(_within_name, pattern.split(".")))
 
 

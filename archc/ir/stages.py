@@ -1,7 +1,7 @@
-"""Which stage of a pipeline each node of a graph is in.
+"""Pipeline stages of the nodes of a graph.
 
-The stages are in the graph itself: an operator that enters a stage (`to_stage`) stands on every edge that crosses into
-one, and everything else is where its operands are.  What has no operands, and the inputs of the model, are in stage 0.
+The graph determines the stages.  Every edge into a later stage has an operator that enters a stage (`to_stage`).  Any
+other node is in the stage of its operands.  Nodes without operands and the inputs of the model are in stage 0.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ class Stages:
     """The stages of a graph.
 
     Attributes:
-        of_node: the stage of each node, in the graph's order.
-        count: how many there are; 1 for a model without stages.
-        devices: for each stage the device that the text names for it, or None.
+        of_node: stage of each node, in the order of the graph.
+        count: number of stages; 1 for a model without stages.
+        devices: for each stage, the device that the text names, or None.
 
     Raises:
-        ArchcError: an operator takes tensors of different stages (`mixed-stages`), a tensor goes back to an earlier
-            stage (`stage-backwards`), a stage is left out (`empty-stage`), or two devices are named for one stage
-            (`two-devices`).
+        ArchcError: an operator has operands of different stages (`mixed-stages`), a tensor is sent to an earlier
+            stage (`stage-backwards`), a stage has no operators (`empty-stage`), or the text names two devices for one
+            stage (`two-devices`).
     """
 
     def __init__(self, graph: Graph):
@@ -38,18 +38,18 @@ class Stages:
                 later = next(node for node, own in self.of_node.items() if own > stage)
                 raise error(
                     "empty-stage",
-                    f"`{graph.name}` has a stage {max(stages)}, and nothing in stage {stage}",
+                    f"`{graph.name}` has a stage {max(stages)}, but no operators in stage {stage}",
                     later.span,
-                    help="number the stages from 0 without a gap",
+                    help="number the stages from 0 without gaps",
                 )
         self.devices = tuple(self._devices.get(stage) for stage in range(self.count))
 
     def of_value(self, value: Value) -> int:
-        """The stage that has a value: where it is made, or 0 for an input."""
+        """Return the stage that produces a value; 0 for an input."""
         return 0 if value.producer is None else self.of_node[value.producer]
 
     def by_stage(self) -> Mapping[int, list[Node]]:
-        """The nodes of each stage, in the graph's order."""
+        """Return the nodes of each stage, in the order of the graph."""
         found: dict[int, list[Node]] = {stage: [] for stage in range(self.count)}
         for node, stage in self.of_node.items():
             found[stage].append(node)
@@ -65,9 +65,9 @@ class Stages:
         if stage < held[0]:
             raise error(
                 "stage-backwards",
-                f"a tensor of stage {held[0]} goes back to stage {stage}",
+                f"a tensor of stage {held[0]} is sent back to stage {stage}",
                 node.span,
-                help="a pipeline only goes forwards: give the later part the higher number",
+                help=f"tensors go only to later stages: use `to_stage({held[0]})` or a higher number",
             )
         self._name_device(node, stage)
         return stage
@@ -78,9 +78,9 @@ class Stages:
         name = f"`{early.name}`" if early.name else "the one of the earlier stage"
         return error(
             "mixed-stages",
-            f"`{node.op.name}` takes tensors of stages {' and '.join(map(str, sorted(set(held))))}",
+            f"`{node.op.name}` has operands of the stages {' and '.join(map(str, sorted(set(held))))}",
             node.span,
-            help=f"send {name} there first: `-> to_stage({last})`",
+            help=f"send {name} to stage {last} first: `-> to_stage({last})`",
         )
 
     def _name_device(self, node: Node, stage: int) -> None:
@@ -88,12 +88,12 @@ class Stages:
         if device is not None and self._devices.setdefault(stage, device) != device:
             raise error(
                 "two-devices",
-                f"stage {stage} is meant for `{self._devices[stage]}`, and here for `{device}`",
+                f"stage {stage} has the device `{self._devices[stage]}`, and here `{device}`",
                 node.span,
-                help="name one device for a stage",
+                help=f'name one device for a stage: `to_stage({stage}, device = "{self._devices[stage]}")`',
             )
 
 
 def has_stages(graph: Graph) -> bool:
-    """Whether a graph has stages at all."""
+    """Return True if a graph is divided into stages."""
     return any(node.op.enters_stage() is not None for node in graph.nodes())

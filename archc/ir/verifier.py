@@ -1,4 +1,4 @@
-"""What must hold of every graph; checked when a text became one, and after every pass."""
+"""Verifier of graphs, which runs after elaboration and after every pass."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from archc.types.extent_solver import Misfit
 
 
 class InvalidGraph(Exception):
-    """A graph that breaks a rule: a bug in whoever made it, never the user's mistake."""
+    """Error for an invalid graph: a bug of elaboration or of a pass, not a mistake of the user."""
 
 
 def verify(graph: Graph) -> None:
-    """Check a graph.
+    """Check the invariants of a graph.
 
     Raises:
-        InvalidGraph: a cycle; a value that nothing in the graph produces; operands that do not fit; results that are
-            not what their operator infers; a weight that is missing, of another shape, or unused; two different
-            layers of one path; a node that feeds no output; stored tensors that do not fit the weights; a scan
-            without its other end, or whose insides are used outside of it.
+        InvalidGraph: the graph has a cycle; a used value without a producer; operands that do not fit; results whose
+            types differ from the inferred types; a weight that is missing, unused or of a wrong shape; two different
+            layers with one path; a dead node; stored tensors that do not fit the weights; a scan with only one end, or
+            with a value that is used outside of it.
     """
     try:
-        nodes = graph.nodes()  # there may be a cycle
+        nodes = graph.nodes()  # raises ValueError for a cycle
         schedule(graph)
     except ValueError as problem:
         raise InvalidGraph(str(problem)) from None
@@ -31,12 +31,12 @@ def verify(graph: Graph) -> None:
     feeding: set[Value] = set(graph.outputs.values())
     for node in reversed(nodes):
         if not any(value in feeding for value in node.results):
-            raise InvalidGraph(f"{node.title} feeds no output")
+            raise InvalidGraph(f"{node.title} is dead: no output depends on it")
         feeding.update(node.operands)
     for node in nodes:
         for value in node.operands:
             if value not in known:
-                raise InvalidGraph(f"{node.title} uses a value that the graph does not have")
+                raise InvalidGraph(f"{node.title} uses a value without a producer in the graph")
         try:
             inference = node.op.infer(node.types)
         except Misfit as misfit:
@@ -48,7 +48,7 @@ def verify(graph: Graph) -> None:
         for name, type in inference.parameters.items():
             weight = graph.weights.get(node.weights[name])
             if weight is None:
-                raise InvalidGraph(f"{node.title} names the weight {node.weights[name]}, which the graph lacks")
+                raise InvalidGraph(f"{node.title} uses the weight {node.weights[name]}, which is not in the graph")
             needed = type.shape[::-1] if name in node.transposed else type.shape
             if weight.shape != needed or weight.dtype is not type.dtype:
                 raise InvalidGraph(
@@ -59,14 +59,14 @@ def verify(graph: Graph) -> None:
         if node.path is not None:
             kind = (node.op, node.bindings)
             if layers.setdefault(node.path, kind) != kind:
-                raise InvalidGraph(f"two different layers are called {node.path}")
+                raise InvalidGraph(f"two different layers have the path {node.path}")
         known.update(node.results)
     for name, value in graph.outputs.items():
         if value not in known:
-            raise InvalidGraph(f"the output {name} is not a value of the graph")
+            raise InvalidGraph(f"the output {name} has no producer in the graph")
     unused = [path for path in graph.weights if path not in used]
     if unused:
-        raise InvalidGraph(f"no layer has the weight {unused[0]}")
+        raise InvalidGraph(f"no layer uses the weight {unused[0]}")
     if graph.tensors is not None:
         _verify_tensors(graph)
 
@@ -76,10 +76,10 @@ def _verify_tensors(graph: Graph) -> None:
     expected = {path: spec for weight in graph.weights.values() for path, spec in weight.tensors.items()}
     for path, (shape, dtype) in expected.items():
         if path not in graph.tensors:
-            raise InvalidGraph(f"no values are bound to {path}")
+            raise InvalidGraph(f"no tensor is bound to {path}")
         tensor = graph.tensors[path]
         if tuple(tensor.shape) != shape or tensor.dtype != dtype.value:
             raise InvalidGraph(f"{path} is bound to {tensor.dtype}{list(tensor.shape)}, not {dtype}{list(shape)}")
     surplus = [path for path in graph.tensors if path not in expected]
     if surplus:
-        raise InvalidGraph(f"values are bound to {surplus[0]}, which is no weight")
+        raise InvalidGraph(f"a tensor is bound to {surplus[0]}, which is not a stored tensor of a weight")

@@ -1,7 +1,7 @@
-"""Attributes of operators, options of passes: the fields of frozen dataclasses, bound from text and printed back.
+"""Attributes of operators and options of passes: the fields of frozen dataclasses.
 
-An operator and a pass are declared the same way, so one module knows how `conv2d(32, 3, padding = 1)` and
-`lowrank(energy = 0.95, on = "fc*")` become instances, and how instances become that text again.
+Operators and passes are declared in the same way.  This module creates an instance from the arguments of a text, such
+as `conv2d(32, 3, padding = 1)` or `lowrank(energy = 0.95, on = "fc*")`, and prints these arguments for an instance.
 """
 
 from __future__ import annotations
@@ -22,7 +22,13 @@ T = TypeVar("T")
 
 
 class AttributeProblem(Exception):
-    """An argument that does not fit; `argument` tells which: a name, a position, or None for a missing one."""
+    """Error for an argument that does not fit.
+
+    Attributes:
+        code: code of the diagnostic.
+        argument: name or position of the argument; None for a missing one.
+        help: a way to correct it, or None.
+    """
 
     def __init__(self, code: str, message: str, argument: str | int | None = None, help: str | None = None):
         super().__init__(message)
@@ -38,15 +44,15 @@ def attribute(
     keyword: bool = False,
     element: bool = False,
 ) -> Any:
-    """A field of an operator or a pass.
+    """Declare a field of an operator or a pass.
 
     Args:
-        default: the value where the text gives none; without it the attribute is required.
+        default: value of an omitted attribute; an attribute without a default is required.
         doc: one line for `archc ops` and the reference page.
-        index: the index of the signature whose extent the attribute gives (`o` for `out_features`).
-        phrase: what a diagnostic calls that extent: "input features".
-        keyword: given by name only, never by position.
-        element: the attribute is a value among the data, such as a bound, so it must be representable in their dtype.
+        index: index of the signature whose extent is the attribute's value (`o` for `out_features`).
+        phrase: name of that extent in diagnostics, such as "input features".
+        keyword: the attribute is given by name only, not by position.
+        element: the attribute is an element of the data, such as a bound, and must be representable in their dtype.
     """
     metadata = {"doc": doc, "index": index, "phrase": phrase, "keyword": keyword, "element": element}
     return dataclasses.field(default=default, metadata=metadata)
@@ -54,7 +60,7 @@ def attribute(
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class AttributeInfo:
-    """One attribute as a class declares it; `type` is the annotation, resolved."""
+    """Declaration of one attribute: the arguments of `attribute`, and `type`, the resolved annotation."""
 
     name: str
     type: Any
@@ -67,17 +73,18 @@ class AttributeInfo:
 
     @property
     def required(self) -> bool:
+        """True if the attribute has no default."""
         return self.default is dataclasses.MISSING
 
     @property
     def type_text(self) -> str:
-        """The type in words: `an integer or a tuple of integers`, `"zeros" or "same"`."""
+        """Description of the type: `an integer or a tuple of integers`, `"zeros" or "same"`."""
         return type_text(self.type)
 
 
 def attributes(cls: type) -> tuple[AttributeInfo, ...]:
-    """The attributes of an operator or pass class, in the order of their positions."""
-    return _attributes(cls)  # a step of its own, since mypy doubts that every `type[T]` can be hashed
+    """Return the attributes of an operator or pass class, in the order of their positions."""
+    return _attributes(cls)  # separate, because mypy does not accept every `type[T]` as hashable
 
 
 @cache
@@ -102,27 +109,27 @@ def _attributes(cls: type) -> tuple[AttributeInfo, ...]:
 
 
 def bind(cls: type[T], noun: str, positional: Sequence[Any], named: Mapping[str, Any], word: str = "attribute") -> T:
-    """An instance of an operator or pass class from the arguments of a text.
+    """Create an instance of an operator or pass class from the arguments of a text.
 
     Args:
-        noun: what to call it in messages, for instance "`conv2d`".
-        word: what messages call an argument: an operator has attributes, a pass has options.
+        noun: name of the class in messages, such as "`conv2d`".
+        word: name of an argument in messages: "attribute" for operators, "option" for passes.
 
     Raises:
-        AttributeProblem: an unknown, missing, surplus or ill-typed argument; the first one found.
+        AttributeProblem: the first argument that is unknown, missing, surplus or of a wrong type.
     """
     infos = attributes(cls)
     by_name = {info.name: info for info in infos}
     slots = [info for info in infos if not info.keyword]
     if len(positional) > len(slots):
         takes = f"no {word}" if not slots else f"at most {len(slots)} {word}{'s' if len(slots) != 1 else ''}"
-        # `reshape(a, b)` for `reshape((a, b))`, as PyTorch has it
+        # PyTorch accepts `reshape(a, b)` for `reshape((a, b))`.
         sequence = slots[-1] if slots and type_text(slots[-1].type).startswith("a tuple") else None
         raise AttributeProblem(
             f"too-many-{word}s",
-            f"{noun} takes {takes} by position, and is given {len(positional)}",
+            f"{noun} takes {takes} by position, got {len(positional)}",
             len(slots),
-            f"`{sequence.name}` is a tuple, with parentheses of its own" if sequence is not None else _by_name(infos),
+            f"`{sequence.name}` is a tuple: enclose it in parentheses" if sequence is not None else _by_name(infos),
         )
     values: dict[str, Any] = {}
     for position, (info, value) in enumerate(zip(slots, positional)):
@@ -134,10 +141,10 @@ def bind(cls: type[T], noun: str, positional: Sequence[Any], named: Mapping[str,
                 f"unknown-{word}",
                 f"{noun} has no {word} `{name}`",
                 name,
-                did_you_mean(name, by_name) or (f"it has {known}" if known else "it has none"),
+                did_you_mean(name, by_name) or (f"it has {known}" if known else f"it has no {word}s"),
             )
         if name in values:
-            raise AttributeProblem(f"duplicate-{word}", f"{noun} is given `{name}` twice", name)
+            raise AttributeProblem(f"duplicate-{word}", f"{noun} gets `{name}` twice", name)
         values[name] = _coerced(by_name[name], noun, value, name)
     missing = [info.name for info in infos if info.required and info.name not in values]
     if missing:
@@ -147,9 +154,9 @@ def bind(cls: type[T], noun: str, positional: Sequence[Any], named: Mapping[str,
 
 
 def _by_name(infos: Sequence[AttributeInfo]) -> str | None:
-    """Help for too many positional arguments: the attributes given by name; None where there are none."""
+    """Help for too many positional arguments: the attributes given by name; None without such attributes."""
     names = ", ".join(f"`{info.name}`" for info in infos if info.keyword)
-    return f"others are given by name: {names}" if names else None
+    return f"give other attributes by name: {names}" if names else None
 
 
 def _coerced(info: AttributeInfo, noun: str, value: Any, argument: str | int) -> Any:
@@ -157,7 +164,7 @@ def _coerced(info: AttributeInfo, noun: str, value: Any, argument: str | int) ->
     if not fits:
         raise AttributeProblem(
             "wrong-type",
-            f"`{info.name}` of {noun} must be {info.type_text}, and is {_shown(value)}",
+            f"`{info.name}` of {noun} must be {info.type_text}, got {_shown(value)}",
             argument,
             nearest_choice(value, info.type) or unquoted(value, info.type),
         )
@@ -165,19 +172,20 @@ def _coerced(info: AttributeInfo, noun: str, value: Any, argument: str | int) ->
 
 
 def usage(cls: type, noun: str) -> str:
-    """How the class is written with its required attributes: `conv2d(out_channels, kernel_size)`."""
+    """Return a class with its required attributes as text: `conv2d(out_channels, kernel_size)`."""
     required = ", ".join(info.name for info in attributes(cls) if info.required)
     name = noun.strip("`")
     return f"`{name}({required})`" if required else f"`{name}`"
 
 
 def given_attributes(instance: Any, also: Collection[str] = ()) -> list[tuple[str | None, AttributeInfo]]:
-    """Attributes that a text must give to construct an equal instance, each with its keyword, None by position.
+    """Return the attributes that a text must give for an equal instance, each with its keyword.
 
-    Required attributes come first and by position, the others by name; those that have their default are left out.
+    Required attributes come first and are given by position, with the keyword None.  Others are given by name.
+    Attributes that have their default are omitted.
 
     Args:
-        also: attributes to give whatever their value.
+        also: attributes to include even if they have their default.
     """
     infos = attributes(type(instance))
     slots = [info for info in infos if not info.keyword]
@@ -191,18 +199,18 @@ def given_attributes(instance: Any, also: Collection[str] = ()) -> list[tuple[st
 
 
 def arguments_text(instance: Any) -> list[str]:
-    """Arguments that construct an equal instance, as the language writes them."""
+    """Return the arguments for an equal instance as text in the language."""
     texts = ((name, value_text(getattr(instance, info.name))) for name, info in given_attributes(instance))
     return [text if name is None else f"{name} = {text}" for name, text in texts]
 
 
 def _same_text(value: Any, default: Any) -> bool:
-    """Return whether a value is written as the default is: 1 is not `true`, and -0.0 is not 0.0."""
+    """Return True if a value has the text of the default: 1 is not `true`, and -0.0 is not 0.0."""
     return value == default and value_text(value) == value_text(default)
 
 
 def value_text(value: Any) -> str:
-    """An attribute's value as the language writes it; reading it back gives an equal value."""
+    """Return the value of an attribute as text in the language, which parses to an equal value."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, DType):
@@ -213,12 +221,12 @@ def value_text(value: Any) -> str:
         items = ", ".join(value_text(item) for item in value)
         return f"[{items}]" if isinstance(value, list) else f"({items},)" if len(value) == 1 else f"({items})"
     if isinstance(value, float):
-        return repr(value)  # `inf` and `-inf` are words of the language, too
+        return repr(value)  # `inf` and `-inf` are literals of the language, too
     return str(value)
 
 
 def string_literal(text: str) -> str:
-    """A string literal of the language."""
+    """Return a text as a string literal of the language."""
     escapes = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\t": "\\t"}
     body = "".join(escapes.get(c, c if c.isprintable() else f"\\u{{{ord(c):x}}}") for c in text)
     return f'"{body}"'
@@ -239,10 +247,13 @@ _NUMBER = re.compile(r"-?[0-9]{1,18}(\.[0-9]{1,18})?")
 
 
 def convert(value: Any, wanted: Any) -> tuple[bool, Any]:
-    """Whether a value of the language is one of a type, and the value as that type has it (2 as a float is 2.0).
+    """Convert a value of the language to a type, such as 2 to the float 2.0.
 
     Args:
-        wanted: an annotation: a class, a union, a `Literal` or a tuple of those.
+        wanted: an annotation: a class, a union, a `Literal` or a tuple of these.
+
+    Returns:
+        True and the converted value, or False if the value is not of the type.
     """
     origin = get_origin(wanted)
     if origin in (Union, types.UnionType):
@@ -252,7 +263,7 @@ def convert(value: Any, wanted: Any) -> tuple[bool, Any]:
                 return True, converted
         return False, None
     if origin is Literal:
-        # `int8` alone and `"int8"` both mean the choice: a bare name arrives here as a string.
+        # The parser makes the bare name `int8` the string "int8".
         choices = get_args(wanted)
         return (True, value) if any(value == c and type(value) is type(c) for c in choices) else (False, None)
     if origin is tuple:
@@ -290,11 +301,11 @@ _WORDS = {
 
 
 def type_text(wanted: Any) -> str:
-    """A type in words: `an integer`, `a tuple of integers`, `"zeros" or "same"`."""
+    """Return the description of a type: `an integer`, `a tuple of integers`, `"zeros" or "same"`."""
     origin = get_origin(wanted)
     if origin in (Union, types.UnionType):
         options = [option for option in get_args(wanted) if option is not type(None)]
-        if SymbolicDim in options and int in options:  # a size is an integer, or will be one
+        if SymbolicDim in options and int in options:  # "a size" includes integers
             options = [option for option in options if option is not int]
         return " or ".join(type_text(option) for option in options)
     if origin is Literal:
@@ -304,14 +315,14 @@ def type_text(wanted: Any) -> str:
         if len(items) == 2 and items[1] is Ellipsis:
             item = type_text(items[0])
             if " or " in item:
-                return f"a tuple, each of it {item}"
+                return f"a tuple with elements that are {item}"
             return f"a tuple of {item.removeprefix('an ').removeprefix('a ')}s"
         return f"({', '.join(type_text(item).removeprefix('an ').removeprefix('a ') for item in items)})"
     return _WORDS.get(wanted, getattr(wanted, "__name__", str(wanted)))
 
 
 def nearest_choice(value: Any, wanted: Any) -> str | None:
-    """Help for a string that is none of a `Literal`'s choices, or None where none is near."""
+    """Return help with the choice of a `Literal` that is most similar to a string, or None."""
     choices: Iterable[Any] = get_args(wanted) if get_origin(wanted) is Literal else ()
     if not choices and get_origin(wanted) in (Union, types.UnionType):
         choices = [c for option in get_args(wanted) if get_origin(option) is Literal for c in get_args(option)]
@@ -319,11 +330,11 @@ def nearest_choice(value: Any, wanted: Any) -> str | None:
 
 
 def unquoted(value: Any, wanted: Any) -> str | None:
-    """Help for a number or truth value in quotes, or None for any other value."""
+    """Return help for a number or Boolean in quotes; None for any other value."""
     if not isinstance(value, str):
         return None
     text = value.strip()
     inside: Any = {"true": True, "false": False}.get(text)
     if _NUMBER.fullmatch(text):
         inside = float(text) if "." in text else int(text)
-    return f"leave the quotes out: `{text}`" if inside is not None and convert(inside, wanted)[0] else None
+    return f"remove the quotes: `{text}`" if inside is not None and convert(inside, wanted)[0] else None

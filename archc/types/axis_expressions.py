@@ -1,11 +1,12 @@
-"""Sizes in terms of given axes: `2*((L - 10)//5 + 1)` is `2*K` if an axis has the size `(L - 10)//5 + 1`, named `K`.
+"""Sizes as expressions of the axes of given tensors.
 
-A stage of a pipeline may receive tensors whose sizes are expressions of symbols, none of which is the size of an axis.
-Such an axis becomes a symbol of its own, and other sizes become expressions of that symbol.
+The inputs of a pipeline stage can have an axis of size `(L - 10)//5 + 1`, and no axis of size `L`.  A new symbol `K`
+then names that axis, and the size `2*((L - 10)//5 + 1)` is rewritten as `2*K`.
 
-A size is a polynomial in symbols and functions (atoms) that the axes determine, and in others.  Each named axis gives
-an equation: a polynomial in the others equals one in the known symbols.  A size is rewritten by polynomial division:
-its terms are reduced by the leading terms of the equations until no unknown atom is left.
+The symbols and functions in a size are called atoms.  Atoms that the axes determine are known, others are unknown.
+Each named axis gives an equation: a polynomial in unknown atoms equals a polynomial in known symbols.  A size is
+rewritten by polynomial division, which reduces its terms by the leading terms of the equations until it has no
+unknown atoms.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ Size = int | SymbolicDim
 Unknown = Monomial[Atom]
 """A product of unknown atoms."""
 MOST_STEPS = 100
-"""Limit on the reductions of one size."""
+"""Maximum number of reductions of one size."""
 
 
 @frozen_dataclass
@@ -48,14 +49,14 @@ class _Equation:
 
 
 class AxisExpressions:
-    """Rewrites sizes as expressions of the axes of given tensors.
+    """Rewriting of sizes as expressions of the axes of given tensors.
 
     Args:
         types: the types of the tensors.
         fresh: returns a new name for the symbol of an axis.
 
     Attributes:
-        named: new symbols by the sizes of their axes, which no other axis determines.
+        named: new symbols, by the sizes of their axes, for axes that other axes do not determine.
     """
 
     def __init__(self, types: Iterable[TensorType], fresh: Callable[[], str]):
@@ -73,16 +74,16 @@ class AxisExpressions:
                 self._add(dim, self.named[dim])
 
     def express(self, dim: Size) -> Size | None:
-        """A size in terms of the symbols of axes and of `named`; None where they do not determine it."""
+        """Return a size in terms of the symbols of axes and of `named`, or None if they do not determine it."""
         if isinstance(dim, int) or self._is_known(dim):
             return dim
         if dim not in self._expressed:
-            self._expressed[dim] = None  # where its own functions have it as an operand
+            self._expressed[dim] = None  # ends the recursion if an operand of a function leads back to `dim`
             self._expressed[dim] = self.named.get(dim) or self._express(dim)
         return self._expressed[dim]
 
     def express_type(self, type: TensorType) -> TensorType:
-        """The type of one of the given tensors, with its sizes rewritten."""
+        """Return the type of one of the given tensors with its sizes rewritten."""
         shape = [self.express(dim) for dim in type.shape]
         return TensorType(type.dtype, tuple(dim for dim in shape if dim is not None))
 
@@ -92,7 +93,7 @@ class AxisExpressions:
     # Equations --------------------------------------------------------------------------------------------
 
     def _add(self, left: Size, value: Size) -> None:
-        """Add the equation of a named axis, reduced by the others, and reduce the others by it."""
+        """Add the equation of a named axis, reduced by the other equations, and reduce these by it."""
         pending = [(left, value)]
         for _ in range(MOST_STEPS):
             if not pending:
@@ -109,7 +110,7 @@ class AxisExpressions:
                     pending.append((old.left, old.value))
 
     def _equation(self, left: Size, value: Size) -> _Equation | None:
-        """The equation of two sizes, of which the second is known; None where it says nothing of unknown atoms."""
+        """Return the equation of a size and a known size, or None if it has no unknown atoms."""
         terms = self._by_unknown(self._reduced(left, self._equations))
         value = value - terms.pop((), 0)
         if not terms:
@@ -120,7 +121,7 @@ class AxisExpressions:
         total: Size = 0
         for unknown, own in terms.items():
             total = total + _as_size(unknown) * own * sign
-        assert isinstance(total, SymbolicDim), "it has unknown atoms"
+        assert isinstance(total, SymbolicDim), "the sum has unknown atoms"
         return _Equation(total, leading, coefficient * sign, value * sign)
 
     # Reduction --------------------------------------------------------------------------------------------
@@ -142,9 +143,9 @@ class AxisExpressions:
         return None
 
     def _multiple_reduced(self, dim: Size, leading: Unknown, coefficient: Size) -> tuple[Size, Size] | None:
-        """A multiple of a size without its leading term, and the factor: `2*S1 - B` and 2 for `A` with `2*A + B = S1`.
+        """Return a multiple of a size without its leading term, and the factor.
 
-        A factor that is no number counts as at least 1, never 0.
+        For `A` and the equation `2*A + B = S1`, these are `2*S1 - B` and 2.  A symbolic factor is taken as at least 1.
         """
         for equation in self._equations:
             rest = divide(_as_size(leading), _as_size(equation.leading))
@@ -157,7 +158,7 @@ class AxisExpressions:
         return None
 
     def _reduced(self, dim: Size, equations: Iterable[_Equation]) -> Size:
-        """A size with all terms replaced that an equation determines, or of which it has a multiple."""
+        """Replace all terms of a size that are multiples of the leading term of an equation."""
         dim = self._with_known_functions(dim)
         for _ in range(MOST_STEPS):
             terms = self._by_unknown(dim)
@@ -169,7 +170,7 @@ class AxisExpressions:
         return dim
 
     def _step(self, dim: Size, unknown: Unknown, coefficient: Size, equations: Iterable[_Equation]) -> Size | None:
-        """A size with one term replaced by smaller ones; None where only a multiple of the size has such a form."""
+        """Replace one term of a size by smaller terms; None if only a multiple of the size can be reduced."""
         product = _as_size(unknown)
         dividing = [(own, divide(product, _as_size(own.leading))) for own in equations]
         for equation, rest in dividing:
@@ -183,7 +184,7 @@ class AxisExpressions:
         return None
 
     def _with_known_functions(self, dim: Size) -> Size:
-        """A size whose functions of determined sizes are expressed by known symbols."""
+        """Rewrite the functions in a size whose operands are determined, as functions of known symbols."""
         if isinstance(dim, int) or self._is_known(dim):
             return dim
         total: Size = 0
@@ -207,7 +208,7 @@ class AxisExpressions:
         return size if left is None or right is None else dims.apply(atom.name, left, right)
 
     def _by_unknown(self, dim: Size) -> dict[Unknown, Size]:
-        """The known coefficients of a size by products of unknown atoms; () stands for none of these."""
+        """Return the known coefficients of a size by products of unknown atoms; () is the empty product."""
         found: dict[Unknown, Size] = {}
         for monomial, coefficient in () if isinstance(dim, int) else dim.terms:
             known = {atom for atom, _ in monomial if self._is_known(_as_size(((atom, 1),)))}

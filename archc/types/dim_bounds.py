@@ -1,4 +1,4 @@
-"""Inequalities of symbolic sizes that hold for all values of their symbols, which are 0 or more."""
+"""Bounds and inequalities of symbolic sizes, for all values of their symbols from 0 on."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from archc.types.dims import Function, Scaled, Symbol, SymbolicDim, as_linear, s
 
 
 def bounds(dims: Iterable[int | SymbolicDim]) -> tuple[int | None, ...]:
-    """The bounds of all symbols in some sizes: what equal sizes may differ in."""
+    """Return the upper bounds of all symbols in sizes; equal sizes may have different bounds."""
     return tuple(own.maximum for dim in dims if not isinstance(dim, int) for own in symbols(dim).values())
 
 
 def largest(dim: int | SymbolicDim) -> int | None:
-    """Upper bound on a size: on a number, or on scale · symbol + offset where the symbol is bounded, else None."""
+    """Return the largest value of a number or of scale · symbol + offset with a bounded symbol, else None."""
     if isinstance(dim, int):
         return dim
     part = as_linear(dim)
@@ -25,7 +25,7 @@ def largest(dim: int | SymbolicDim) -> int | None:
 
 
 def never_negative(dim: int | SymbolicDim) -> bool:
-    """Return whether a size is seen to be 0 or more: a sum of products of sizes that are, with no minus sign."""
+    """Return True if a size is a sum of products of sizes that are 0 or more, without a minus sign."""
     if isinstance(dim, int):
         return dim >= 0
     return all(
@@ -45,7 +45,10 @@ def _never_negative_atom(atom: Symbol | Function | Scaled) -> bool:
 
 
 def never_exceeds(dim: int | SymbolicDim, size: int | SymbolicDim) -> bool:
-    """Return whether a size is seen to be at most another: `T <= 2*T`, and `2*(T//2) <= T`."""
+    """Return True if the forms of two sizes show that the first is at most the second.
+
+    Examples are `T <= 2*T` and `2*(T//2) <= T`.
+    """
     if never_negative(size - dim):
         return True
     if isinstance(dim, SymbolicDim) and len(dim.terms) == 1:

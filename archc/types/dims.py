@@ -1,10 +1,11 @@
 """Symbolic sizes: `N`, `T`, `2*D + 1`, `(H - 3) // 2 + 1`.
 
-A size is a plain `int` where it is known, else a `SymbolicDim`: a polynomial over symbols and over the
-few functions that are no polynomials (floor division, remainder, minimum, maximum, rounded products with
-fractions) with integer coefficients.  Polynomials are kept in one canonical form, so `==` on them is
-equality of polynomials: `N + N == 2 * N`, `(N + 1) * 2 == 2 * N + 2`.  Two different forms may still be
-equal as functions (`N // 2 * 2` and `N - N % 2`); nothing here claims to see that.
+A known size is an `int`.  A symbolic size is a `SymbolicDim`: a polynomial with integer coefficients in symbols and
+functions of sizes (floor division, remainder, minimum, maximum, products with fractions that are rounded down).
+
+Polynomials have a canonical form, so `==` decides the equality of polynomials: `N + N == 2 * N`,
+`(N + 1) * 2 == 2 * N + 2`.  Different polynomials may be equal for all values of the symbols (`N // 2 * 2` and
+`N - N % 2`); `==` does not detect this.
 """
 
 from __future__ import annotations
@@ -18,18 +19,19 @@ from archc.types import polynomials
 from archc.types.frozen_dataclass import frozen_dataclass
 
 MOST_ATOMS = 1000
-"""Limit on the symbols and functions in one size, each counted as often as it occurs.
+"""Maximum number of symbols and functions in one size, with every occurrence counted.
 
-Canonical forms are sorted by their texts, so each operation takes time in proportion to the length of a size.
+Canonical forms are sorted by text, so the time of each operation is proportional to the length of a size.
 """
 DEEPEST_FUNCTION = 50
-"""Limit on the nesting of functions in one size: its text and its value are computed by recursion."""
+"""Maximum nesting of functions in one size, whose text and value are computed by recursion."""
 LARGEST_COEFFICIENT = 2**63 - 1
+"""Maximum absolute value of a coefficient."""
 
 
 @frozen_dataclass
 class Symbol:
-    """A size known when the model runs.  `maximum`, where given, bounds it (`T <= 1024`)."""
+    """A size that is known at run time, with an optional upper bound `maximum` (`T <= 1024`)."""
 
     name: str
     maximum: int | None = field(default=None, compare=False)
@@ -40,11 +42,11 @@ class Symbol:
 
 @frozen_dataclass
 class Function:
-    """A function of sizes that is no polynomial: `//`, `%`, `min` or `max` of two sizes.
+    """A function of two sizes that is not a polynomial: `//`, `%`, `min` or `max`.
 
     Attributes:
-        atoms: number of symbols and functions in it, itself included, each counted as often as it occurs.
-        depth: levels of nested functions, itself included.
+        atoms: number of symbols and functions, this one included, with every occurrence counted.
+        depth: levels of nested functions, this one included.
     """
 
     name: str
@@ -61,10 +63,10 @@ class Function:
 
 @frozen_dataclass
 class Scaled:
-    """A size times a fraction, rounded down: `int(W * 2.6)`.
+    """Product of a size and a fraction, rounded down: `int(W * 2.6)`.
 
-    The product is that of 64-bit floats.  90 * 0.7 is below 63 there, so no quotient of integers equals it for all W.
-    `atoms` and `depth` are those of a `Function`.
+    The product is computed in 64-bit floats.  There 90 * 0.7 is below 63, so no quotient of integers equals it for
+    all W.  `atoms` and `depth` have the same meaning as in `Function`.
     """
 
     size: SymbolicDim
@@ -128,7 +130,7 @@ class SymbolicDim:
             sign = "-" if coefficient < 0 else "+"
             factors = [str(abs(coefficient))] if abs(coefficient) != 1 or not monomial else []
             for atom, power in monomial:
-                # A quotient needs its parentheses beside another factor; symbols and calls never do.
+                # A quotient needs parentheses next to another factor; symbols and calls do not.
                 alone = len(monomial) == 1 and power == 1 and coefficient == 1
                 spelled = str(atom) if alone or isinstance(atom, Symbol | Scaled) else f"({atom})"
                 factors += [spelled] * power
@@ -140,16 +142,16 @@ class SymbolicDim:
 
 
 _EXACT_DENOMINATOR = 1024
-"""Largest denominator, a power of two, with which products of factors and sizes are exact in 64-bit floats."""
+"""Largest denominator, a power of two, for which products of factors and sizes are exact in 64-bit floats."""
 
 
 def symbol(name: str, maximum: int | None = None) -> SymbolicDim:
-    """The size that is one symbol."""
+    """Return the size that consists of one symbol."""
     return SymbolicDim(((((Symbol(name, maximum), 1),), 1),))
 
 
 def as_symbol(dim: int | SymbolicDim) -> Symbol | None:
-    """The symbol that a size consists of, or None where it is anything else."""
+    """Return the symbol that a size consists of, or None for any other size."""
     if isinstance(dim, int) or len(dim.terms) != 1:
         return None
     monomial, coefficient = dim.terms[0]
@@ -160,7 +162,7 @@ def as_symbol(dim: int | SymbolicDim) -> Symbol | None:
 
 
 def as_linear(dim: int | SymbolicDim) -> tuple[Symbol, int, int] | None:
-    """Symbol, scale and offset of a size that is scale · symbol + offset; None where it is anything else."""
+    """Return symbol, scale and offset of a size scale · symbol + offset, or None for any other size."""
     if isinstance(dim, int):
         return None
     powers = [(monomial, coefficient) for monomial, coefficient in dim.terms if monomial]
@@ -172,7 +174,7 @@ def as_linear(dim: int | SymbolicDim) -> tuple[Symbol, int, int] | None:
 
 
 def symbols(dim: int | SymbolicDim) -> dict[str, Symbol]:
-    """All symbols in a size, by name, in the order in which they are written."""
+    """Return all symbols in a size by name, in the order of its text."""
     found: dict[str, Symbol] = {}
     if isinstance(dim, int):
         return found
@@ -188,7 +190,7 @@ def symbols(dim: int | SymbolicDim) -> dict[str, Symbol]:
 
 
 def substitute(dim: int | SymbolicDim, sizes: Mapping[str, int | SymbolicDim]) -> int | SymbolicDim:
-    """The size with symbols replaced; those that `sizes` lacks stay."""
+    """Replace the symbols of a size that `sizes` contains."""
     if isinstance(dim, int):
         return dim
     total: int | SymbolicDim = 0
@@ -208,7 +210,7 @@ def substitute(dim: int | SymbolicDim, sizes: Mapping[str, int | SymbolicDim]) -
 
 
 def evaluate(dim: int | SymbolicDim, default: int = 1, sizes: Mapping[str, int] | None = None) -> int:
-    """The size as a number, with `default` for every symbol that `sizes` does not give."""
+    """Return a size as a number, with `default` for every symbol that is not in `sizes`."""
     bound = {name: (sizes or {}).get(name, default) for name in symbols(dim)}
     value = substitute(dim, bound)
     assert isinstance(value, int)
@@ -216,7 +218,7 @@ def evaluate(dim: int | SymbolicDim, default: int = 1, sizes: Mapping[str, int] 
 
 
 def divide(dim: int | SymbolicDim, by: int | SymbolicDim) -> int | SymbolicDim | None:
-    """The exact quotient, or None where it cannot be seen that `by` divides the size."""
+    """Return the exact quotient, or None if the canonical forms do not show that `by` divides the size."""
     if isinstance(dim, int) and isinstance(by, int):
         return dim // by if by != 0 and dim % by == 0 else None
     if by == 0:
@@ -230,7 +232,9 @@ def divide(dim: int | SymbolicDim, by: int | SymbolicDim) -> int | SymbolicDim |
 
 
 def floor_divide(dim: int | SymbolicDim, by: int | SymbolicDim) -> int | SymbolicDim:
-    """`dim // by`, rounding down; the part that `by` divides leaves the quotient: `(2*N + 1) // 2 == N`.
+    """Return `dim // by`, rounded down.
+
+    Terms that `by` divides are divided exactly: `(2*N + 1) // 2 == N`.
 
     Raises:
         ZeroDivisionError: `by` is 0.
@@ -245,7 +249,7 @@ def floor_divide(dim: int | SymbolicDim, by: int | SymbolicDim) -> int | Symboli
     if isinstance(by, int) and isinstance(dim, SymbolicDim) and by > 0:
         outer = _mapped(dim, lambda coefficient: coefficient // by)
         inner = _mapped(dim, lambda coefficient: coefficient % by)
-        # A rest without symbols is below `by`: nothing is left of it.
+        # A remainder without symbols is less than `by`, so its quotient is 0.
         if isinstance(inner, int):
             return outer
         return outer + _function("//", inner, by)
@@ -253,7 +257,7 @@ def floor_divide(dim: int | SymbolicDim, by: int | SymbolicDim) -> int | Symboli
 
 
 def remainder(dim: int | SymbolicDim, by: int | SymbolicDim) -> int | SymbolicDim:
-    """`dim % by`, with the sign of `by`.
+    """Return `dim % by`, with the sign of `by`.
 
     Raises:
         ZeroDivisionError: `by` is 0.
@@ -271,14 +275,14 @@ def remainder(dim: int | SymbolicDim, by: int | SymbolicDim) -> int | SymbolicDi
 
 
 def minimum(left: int | SymbolicDim, right: int | SymbolicDim) -> int | SymbolicDim:
-    """The smaller of two sizes."""
+    """Return the smaller of two sizes."""
     if isinstance(left, int) and isinstance(right, int):
         return min(left, right)
     return left if left == right else _function("min", left, right)
 
 
 def maximum(left: int | SymbolicDim, right: int | SymbolicDim) -> int | SymbolicDim:
-    """The larger of two sizes."""
+    """Return the larger of two sizes."""
     if isinstance(left, int) and isinstance(right, int):
         return max(left, right)
     return left if left == right else _function("max", left, right)
@@ -288,12 +292,12 @@ _FUNCTIONS = {"//": floor_divide, "%": remainder, "min": minimum, "max": maximum
 
 
 def apply(name: str, left: int | SymbolicDim, right: int | SymbolicDim) -> int | SymbolicDim:
-    """The function of a `Function` atom, applied to two sizes."""
+    """Apply the function of a `Function`, given by its name, to two sizes."""
     return _FUNCTIONS[name](left, right)
 
 
 def scaled(dim: int | SymbolicDim, factor: float) -> int | SymbolicDim:
-    """The size `int(dim * factor)`, for a positive factor."""
+    """Return the size `int(dim * factor)` for a positive factor."""
     if isinstance(dim, int):
         return int(dim * factor)
     exact = Fraction(factor)
@@ -303,7 +307,7 @@ def scaled(dim: int | SymbolicDim, factor: float) -> int | SymbolicDim:
 
 
 def product(dims: tuple[int | SymbolicDim, ...] | list[int | SymbolicDim]) -> int | SymbolicDim:
-    """The product of sizes; 1 for none."""
+    """Return the product of sizes, which is 1 for an empty sequence."""
     total: int | SymbolicDim = 1
     for dim in dims:
         total = total * dim
@@ -311,19 +315,19 @@ def product(dims: tuple[int | SymbolicDim, ...] | list[int | SymbolicDim]) -> in
 
 
 def _function(name: str, left: int | SymbolicDim, right: int | SymbolicDim) -> SymbolicDim:
-    """The size that is one function.
+    """Return the size that consists of one function.
 
     Raises:
-        ArchcError: its operands are too long or too deep (`size-too-complex`).
+        ArchcError: `size-too-complex`; see `_around`.
     """
     return SymbolicDim(((((Function(name, left, right, *_around(left, right)), 1),), 1),))
 
 
 def _around(*operands: int | SymbolicDim) -> tuple[int, int]:
-    """The atoms and the depth of a function of these sizes.
+    """Return the number of atoms and the depth of a function of these sizes.
 
     Raises:
-        ArchcError: they are beyond the limits (`size-too-complex`).
+        ArchcError: they exceed `MOST_ATOMS` or `DEEPEST_FUNCTION` (`size-too-complex`).
     """
     inner = [_extent_of(size.terms) for size in operands if isinstance(size, SymbolicDim)]
     atoms, depth = 1 + sum(count for count, _ in inner), 1 + max((deep for _, deep in inner), default=0)
@@ -335,12 +339,12 @@ def _around(*operands: int | SymbolicDim) -> tuple[int, int]:
 
 
 def atom_count(size: SymbolicDim) -> int:
-    """Number of symbols and functions in a size, each counted as often as it occurs."""
+    """Return the number of symbols and functions in a size, with every occurrence counted."""
     return _extent_of(size.terms)[0]
 
 
 def _extent_of(terms: Terms) -> tuple[int, int]:
-    """Number of atoms of a polynomial, and levels of nested functions in it."""
+    """Return the number of atoms of a polynomial and its levels of nested functions."""
     atoms = depth = 0
     for monomial, _ in terms:
         for atom, power in monomial:
@@ -355,7 +359,7 @@ def _too_complex(what: str, limit: str) -> ArchcError:
     return error(
         "size-too-complex",
         f"the size of an axis {what}; {limit}",
-        help="give the sizes of the model's inputs as numbers: `input x: f32[N, 3, 224, 224]`",
+        help="use numbers for the sizes of the model's inputs: `input x: f32[N, 3, 224, 224]`",
     )
 
 
@@ -366,10 +370,10 @@ def _terms(dim: int | SymbolicDim) -> Terms:
 
 
 def _size(terms: Terms) -> int | SymbolicDim:
-    """A polynomial as a size: a number where it has no symbols.
+    """Return a polynomial as a size, which is an `int` if the polynomial is constant.
 
     Raises:
-        ArchcError: it is too long, or a coefficient is too large (`size-too-complex`).
+        ArchcError: the polynomial is too long, or a coefficient is too large (`size-too-complex`).
     """
     if not terms:
         return 0
@@ -385,7 +389,7 @@ def _size(terms: Terms) -> int | SymbolicDim:
 
 
 def _mapped(dim: SymbolicDim, function: Callable[[int], int]) -> int | SymbolicDim:
-    """The size with other coefficients."""
+    """Apply a function to the coefficients of a size."""
     return _size(polynomials.canonical({monomial: function(coefficient) for monomial, coefficient in dim.terms}))
 
 

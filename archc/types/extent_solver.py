@@ -1,8 +1,8 @@
-"""Finding the extent of every index of a signature from the shapes of the operands.
+"""Computation of the extents of a signature's indices from the shapes of the operands.
 
-This is the shape check and the shape inference of every operator: known extents (from attributes) and the
-sizes of operands go in; the extents of all indices come out, or the first contradiction.  What is left over
-(an axis whose index nothing determines) is a contradiction too.
+This is the shape check and the shape inference of every operator.  It takes the extents that attributes give and the
+shapes of the operands, and returns the extents of all indices or raises the first contradiction.  An index that
+remains undetermined is a contradiction, too.
 """
 
 from __future__ import annotations
@@ -15,14 +15,17 @@ from archc.types.signature import UNIT, Apply, Axis, Index, Pattern, Signature, 
 
 Extent = int | SymbolicDim
 ExtentFunctions = Callable[[str, str, Extent, int], Extent]
-"""Gives the extent of `function(index)`, the `position`-th function of the result: `conv(w)` is number 1 of conv2d."""
+"""Function (name, index, extent, position) -> extent of `name(index)`.
+
+`position` numbers the functions in the results: `conv(w)` of conv2d has the position 1.
+"""
 
 
 @frozen_dataclass
 class Solution:
-    """An expanded signature and the extent of each of its indices.
+    """An expanded signature, the extents of its indices, and the shapes of the results.
 
-    Axes of size 1 that were broadcast stand in `signature` as the constant 1: they link to nothing.
+    Axes of size 1 that are broadcast are `UNIT` in `signature`, because they have no index.
     """
 
     signature: Signature
@@ -30,12 +33,12 @@ class Solution:
     results: tuple[tuple[Extent, ...], ...]
 
     def shape(self, pattern: Pattern) -> tuple[Extent, ...]:
-        """The shape of an operand or parameter of `signature`."""
+        """Return the shape of an operand or parameter of `signature`."""
         return tuple(_extent(axis, self.extents) for axis in pattern.axes)
 
     @property
     def contracted(self) -> tuple[str, ...]:
-        """The indices that are summed over, if two operands share one (`i` of a linear); else nothing is contracted."""
+        """Indices of operands that are in no result, if two operands share one of them (`i` of a linear)."""
         kept = {name for pattern in self.signature.results for name in _indices(pattern)}
         places: dict[str, int] = {}
         for pattern in self.signature.operands:
@@ -46,7 +49,7 @@ class Solution:
 
     @property
     def multiply_adds(self) -> Extent:
-        """One for each element of the results and of the contracted indices; 0 where nothing is contracted."""
+        """Multiply-accumulates: size of the first result times contracted extents; 0 without contraction."""
         contracted = self.contracted
         if not contracted:
             return 0
@@ -59,15 +62,18 @@ class Solution:
 
 
 class Misfit(Exception):
-    """Operands or attributes that do not fit an operator; what its inference raises, in words for a person."""
+    """Error of type inference for operands or attributes that do not fit, with a message for users."""
 
 
 class Contradiction(Exception):
-    """Shapes that do not fit a signature.
+    """Error for shapes that do not fit a signature.
 
     Attributes:
-        operand: the pattern at fault, axis: the number of its axis, index: the index that contradicts (or None),
-        expected: the extent that is known, actual: the one that the operand has (None where nothing determines it).
+        operand: pattern of the operand.
+        axis: number of the axis in the pattern.
+        index: name of the contradictory index, or None.
+        expected: extent from attributes or other axes; None if the axis remains undetermined.
+        actual: extent of the operand's axis.
     """
 
     def __init__(self, operand: Pattern, axis: int, index: str | None, expected: Extent | None, actual: Extent | None):
@@ -82,15 +88,17 @@ def solve_extents(
     known: Mapping[str, Extent],
     functions: ExtentFunctions,
 ) -> Solution:
-    """Solve a signature for operands of these shapes.
+    """Compute the extents of all indices of a signature for operands of given shapes.
 
     Args:
-        shapes: the shape of each data operand, by its name in the signature; parameters are left out.
+        shapes: shapes of the data operands by their names in the signature, without parameters.
         known: extents that the attributes give.
+        functions: computes the extents of functions in the results.
 
     Raises:
         RankMismatch: an operand has the wrong number of axes.
-        Contradiction: two sizes of one index differ, a product does not divide, or an extent stays unknown.
+        Contradiction: an index has two different extents, a product does not divide an extent, or an extent remains
+            unknown.
     """
     broadcast = broadcasts(signature)
     expanded = expand(signature, {name: len(shape) for name, shape in shapes.items()})
@@ -101,7 +109,7 @@ def solve_extents(
         for pattern in operands
         for number, (axis, size) in enumerate(zip(pattern.axes, shapes[pattern.name]))
     ]
-    # Each round settles the axes with at most one unknown; a round that settles none ends it.
+    # Each iteration solves the axes with at most one unknown index, until no axis is left or none can be solved.
     while pending:
         waiting = []
         for entry in pending:
@@ -148,7 +156,7 @@ def _is_broadcast(axis: Axis, broadcast: frozenset[str]) -> bool:
 
 
 def _broadcast(pattern: Pattern, number: int, axis: Axis, size: Extent, extents: dict[str, Extent]) -> None:
-    name = axis.index.name  # type: ignore[union-attr]  # `_is_broadcast` saw an index
+    name = axis.index.name  # type: ignore[union-attr]  # `_is_broadcast` has checked the index
     have = extents.get(name, 1)
     if have == 1 or have == size:
         extents[name] = size
@@ -157,7 +165,7 @@ def _broadcast(pattern: Pattern, number: int, axis: Axis, size: Extent, extents:
 
 
 def _settle(pattern: Pattern, number: int, axis: Axis, size: Extent, extents: dict[str, Extent]) -> bool:
-    """Bind the one unknown index of an axis, or compare; False where more than one is unknown."""
+    """Solve an axis for its only unknown index, or check it; False if more than one index is unknown."""
     unknown = [f.name for f in axis.factors if isinstance(f, Index) and f.name not in extents]
     if len(unknown) > 1:
         return False
@@ -197,7 +205,7 @@ def _extent(axis: Axis, extents: Mapping[str, Extent]) -> Extent:
 def _factor_extent(factor: Index | Apply | int | Spread, extents: Mapping[str, Extent]) -> Extent:
     if isinstance(factor, int):
         return factor
-    assert isinstance(factor, Index), f"{factor} has no extent of its own"
+    assert isinstance(factor, Index), f"{factor} has no extent"
     return extents[factor.name]
 
 

@@ -1,11 +1,11 @@
-"""Frozen dataclasses that cost nothing until they are used.
+"""Frozen dataclasses whose methods are compiled when they are first called.
 
-archc declares its operators, the nodes of its syntax tree and much else as dataclasses, some three hundred of them,
-and any one text uses a few.  `dataclasses.dataclass(frozen=True)` writes and compiles six methods for each class
-when the module is imported, which took half of the time of `archc check`.  A `record` is the same thing made
-lazily: a method is compiled when it is first called, and takes its place then.
+archc declares about three hundred dataclasses, such as operators and nodes of the syntax tree, and one text uses few
+of them.  `dataclasses.dataclass(frozen=True)` compiles six methods of each class during the import of the module,
+which took half of the time of `archc check`.  `frozen_dataclass` makes the same class, but compiles a method at its
+first call.
 
-`dataclasses.fields` and `dataclasses.replace` work on records.
+`dataclasses.fields` and `dataclasses.replace` work on these classes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 @dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field,))
 def frozen_dataclass(cls: type[T]) -> type[T]:
-    """Make a class a frozen dataclass: fields from its annotations, equality and hash by their values."""
+    """Make a class a frozen dataclass, with fields from its annotations and equality by their values."""
     make: Callable[[Any], Any] = dataclasses.dataclass(init=False, repr=False, eq=False)
     made: Any = make(cls)
     made.__init__ = _on_first_call(made, "__init__", _init)
@@ -28,11 +28,11 @@ def frozen_dataclass(cls: type[T]) -> type[T]:
     if "__repr__" not in cls.__dict__:
         made.__repr__ = _repr
     made.__setattr__ = made.__delattr__ = _refuse
-    return made  # type: ignore[no-any-return]  # `cls`, as dataclasses return it
+    return made  # type: ignore[no-any-return]  # the same object as `cls`
 
 
 def _on_first_call(cls: Any, name: str, write: Callable[[Any], tuple[str, dict[str, Any]]]) -> Callable[..., Any]:
-    """A method that compiles the real one, puts it in its own place, and calls it."""
+    """Return a method that compiles the final method, replaces itself with it, and calls it."""
 
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         source, namespace = write(cls)

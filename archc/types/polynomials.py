@@ -1,6 +1,6 @@
-"""Polynomials with integer coefficients, in one canonical form: sums of products of atoms.
+"""Polynomials with integer coefficients in a canonical form: sums of products of atoms.
 
-An atom is whatever can be hashed and has a text that no other atom has.
+An atom is any hashable object whose text is unique among the atoms.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from typing import TypeVar
 A = TypeVar("A", bound=Hashable)
 
 Monomial = tuple[tuple[A, int], ...]
-"""Atoms with their powers, in the order of their texts; without any it is 1."""
+"""Atoms with their powers, sorted by the atoms' texts; the empty product is 1."""
 Terms = tuple[tuple[Monomial[A], int], ...]
-"""Monomials with their coefficients, none of them 0; without any it is 0."""
+"""Monomials with their coefficients, which are not 0; the empty sum is 0."""
 
 
 def canonical(terms: Mapping[Monomial[A], int]) -> Terms[A]:
-    """The one form of a sum: higher powers first and the constant last, as one writes a polynomial.
+    """Return the canonical form of a sum: higher powers first, the constant last.
 
-    Texts order the rest, for they say nothing of a symbol's bound: `T` and a bounded `T` are one symbol.
+    Monomials of one degree are sorted by text, which does not depend on bounds: `T` and a bounded `T` are one symbol.
     """
     kept = [(monomial, coefficient) for monomial, coefficient in terms.items() if coefficient]
     return tuple(sorted(kept, key=_rank) if len(kept) > 1 else kept)
@@ -31,7 +31,7 @@ def _rank(term: tuple[Monomial[A], int]) -> tuple[int, list[tuple[str, int]]]:
 
 
 def added(left: Terms[A], right: Terms[A]) -> Terms[A]:
-    """The sum of two polynomials."""
+    """Return the sum of two polynomials."""
     terms = dict(left)
     for monomial, coefficient in right:
         terms[monomial] = terms.get(monomial, 0) + coefficient
@@ -39,7 +39,7 @@ def added(left: Terms[A], right: Terms[A]) -> Terms[A]:
 
 
 def multiplied(left: Terms[A], right: Terms[A]) -> Terms[A]:
-    """The product of two polynomials."""
+    """Return the product of two polynomials."""
     terms: dict[Monomial[A], int] = {}
     for first, a in left:
         for second, b in right:
@@ -52,11 +52,17 @@ def multiplied(left: Terms[A], right: Terms[A]) -> Terms[A]:
 
 
 MOST_STEPS = 100
-"""Limit on the terms of a quotient by a polynomial of several terms; each takes time in proportion to both lengths."""
+"""Maximum number of terms of a quotient by a polynomial of several terms.
+
+The time for each term is proportional to the lengths of both polynomials.
+"""
 
 
 def divided(terms: Terms[A], by: Terms[A]) -> Terms[A] | None:
-    """The exact quotient by a polynomial other than 0; None where there is none, or it is too long to compute."""
+    """Return the exact quotient by a polynomial other than 0.
+
+    The result is None if the division leaves a remainder, or if the quotient has more than `MOST_STEPS` terms.
+    """
     if len(by) == 1:
         return _divided_by_term(terms, by[0])
     leading = min(by, key=lambda term: leading_rank(term[0]))
@@ -73,9 +79,10 @@ def divided(terms: Terms[A], by: Terms[A]) -> Terms[A] | None:
 
 
 def leading_rank(monomial: Monomial[A]) -> tuple[int, list[str]]:
-    """Sort key of the graded lexicographic order, largest first.
+    """Return the sort key of the graded lexicographic order, largest monomial first.
 
-    The order is kept by products with a monomial, unlike that of `canonical`: division by leading terms ends.
+    Unlike the order of `canonical`, this order is preserved by products with a monomial, so that division by leading
+    terms terminates.
     """
     texts = [text for atom, power in monomial for text in [str(atom)] * power]
     return -len(texts), texts

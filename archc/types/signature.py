@@ -1,10 +1,11 @@
 """Index signatures: `x[*b, i], weight[o, i], bias[o]? -> y[*b, o]`.
 
-A signature names the index of every axis of an operator's operands and results, in the spirit of einsum.
-An axis is a sum of products of indices (`p + q`, `g*i`), or a function of them that the operator defines
-(`conv(h)`).  `*b` stands for any number of axes, the same in all places; `~s` for axes that broadcast.
-This module holds the signature itself, its text form, and its expansion for operands of given ranks;
-`archc.types.extent_solver` finds the extents of the indices.
+A signature names the index of every axis of an operator's operands and results, as einsum does.  An axis is a sum of
+products of indices (`p + q`, `g*i`), or a function of an index that the operator defines (`conv(h)`).  `*b` is any
+number of axes, equal at all occurrences.  `~s` is any number of axes that broadcast.
+
+This module has the classes of a signature, its parser, and its expansion for operands of given ranks.
+`archc.types.extent_solver` computes the extents of the indices.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from archc.types.frozen_dataclass import frozen_dataclass
 
 @frozen_dataclass
 class Index:
-    """An index: elements of two axes with equal coordinates in it belong together."""
+    """An index: axes that share it have equal extents, and their elements correspond by coordinate."""
 
     name: str
 
@@ -28,7 +29,7 @@ class Index:
 
 @frozen_dataclass
 class Apply:
-    """An extent that only the operator knows: `conv(h)`, from its method of that name."""
+    """An extent that the operator's method of this name computes: `conv(h)`."""
 
     function: str
     index: Index
@@ -39,7 +40,7 @@ class Apply:
 
 @frozen_dataclass
 class Spread:
-    """Any number of axes: `*b` (equal everywhere) or `~s` (broadcast); `prod(d)` is one axis made of all of them."""
+    """Any number of axes: `*b` (equal everywhere), `~s` (broadcast) or `prod(d)` (flattened to one)."""
 
     name: str
     kind: str  # "*", "~" or "prod"
@@ -53,18 +54,18 @@ Factor = Index | Apply | int | Spread
 
 @frozen_dataclass
 class Axis:
-    """A sum of products; the first factor of a product is the slowest, as in a row-major reshape."""
+    """A sum of products; the first factor of a product varies slowest, as in a row-major reshape."""
 
     terms: tuple[tuple[Factor, ...], ...]
 
     @property
     def factors(self) -> tuple[Factor, ...]:
-        """All factors of all terms."""
+        """Factors of all terms."""
         return tuple(factor for term in self.terms for factor in term)
 
     @property
     def index(self) -> Index | None:
-        """The index that the axis consists of, or None where it is anything else."""
+        """The index that the axis consists of; None for any other axis."""
         factor = self.factors[0] if len(self.terms) == 1 and len(self.terms[0]) == 1 else None
         return factor if isinstance(factor, Index) else None
 
@@ -73,7 +74,7 @@ class Axis:
 
 
 UNIT = Axis(((),))
-"""An axis of size 1, which links to nothing."""
+"""An axis of size 1 without an index."""
 
 
 @frozen_dataclass
@@ -90,7 +91,7 @@ class Pattern:
 
 @frozen_dataclass
 class Signature:
-    """The patterns of operands and parameters, and those of results."""
+    """Patterns of operands and parameters, and patterns of results."""
 
     operands: tuple[Pattern, ...]
     results: tuple[Pattern, ...]
@@ -100,12 +101,12 @@ class Signature:
         return f"{left} -> {', '.join(str(pattern) for pattern in self.results)}"
 
     def operand(self, name: str) -> Pattern:
-        """The pattern of an operand or parameter by its name."""
+        """Return the pattern of an operand or parameter by its name."""
         return next(pattern for pattern in self.operands if pattern.name == name)
 
 
 class SignatureSyntaxError(ValueError):
-    """A signature's text that does not parse: a mistake of the operator's author."""
+    """Syntax error in the text of a signature: a mistake in the declaration of an operator."""
 
 
 _TOKEN = re.compile(r"\s*(?:(?P<name>[A-Za-z_]\w*)|(?P<number>\d+)|(?P<arrow>->)|(?P<mark>[\[\](),+*~?]))")
@@ -113,16 +114,16 @@ _TOKEN = re.compile(r"\s*(?:(?P<name>[A-Za-z_]\w*)|(?P<number>\d+)|(?P<arrow>->)
 
 @cache
 def parse_signature(text: str) -> Signature:
-    """The signature of a text such as `x[*b, i], weight[o, i], bias[o]? -> y[*b, o]`.
+    """Parse a signature such as `x[*b, i], weight[o, i], bias[o]? -> y[*b, o]`.
 
     Raises:
-        SignatureSyntaxError: the text is no signature.
+        SignatureSyntaxError: the text is not a signature.
     """
     return _Parser(text).signature()
 
 
 class _Parser:
-    """Recursive descent over the few tokens of a signature."""
+    """Recursive-descent parser of a signature."""
 
     def __init__(self, text: str):
         self.text = text
@@ -207,13 +208,14 @@ class _Parser:
 
 
 def expand(signature: Signature, ranks: Mapping[str, int]) -> Signature:
-    """The signature with every spread written out for operands of these ranks.
+    """Replace every spread of a signature by single axes, for operands of given ranks.
 
-    `*b` becomes `b.0, b.1, …`, counted from the left; `~s` becomes `s.0, s.1, …` for the broadcast result,
-    aligned from the right; a parameter's or result's spread takes the length that the operands gave it.
+    `*b` becomes `b.0, b.1, …`, numbered from the left.  `~s` becomes `s.0, s.1, …`, numbered by the axes of the
+    broadcast result and aligned from the right.  The operands determine the length of a spread in parameters and
+    results.
 
     Raises:
-        RankMismatch: an operand has too few or too many axes, or two operands disagree on a spread.
+        RankMismatch: an operand has too few or too many axes, or a spread has different lengths in two operands.
     """
     lengths: dict[str, int] = {}
     for pattern in signature.operands:
@@ -239,7 +241,7 @@ def expand(signature: Signature, ranks: Mapping[str, int]) -> Signature:
                 continue
             length = lengths.get(spread.name, 0)
             first = 0
-            if spread.kind == "~" and own is not None:  # a shorter operand lacks the leading axes
+            if spread.kind == "~" and own is not None:  # an operand of lower rank omits the leading axes
                 first = length - (own - len(pattern.axes) + 1)
             axes += [Axis(((Index(f"{spread.name}.{k}"),),)) for k in range(first, length)]
         return Pattern(pattern.name, tuple(axes), pattern.optional)
@@ -251,7 +253,11 @@ def expand(signature: Signature, ranks: Mapping[str, int]) -> Signature:
 
 
 class RankMismatch(Exception):
-    """An operand of `rank` axes does not fit its pattern; `expected` where the other operands fix the number."""
+    """Error for an operand whose rank does not fit its pattern.
+
+    Attributes:
+        expected: rank that the other operands require, or None.
+    """
 
     def __init__(self, pattern: Pattern, rank: int, expected: int | None = None):
         super().__init__(f"{pattern} cannot have {rank} axes")
@@ -259,7 +265,7 @@ class RankMismatch(Exception):
 
 
 def broadcasts(signature: Signature) -> frozenset[str]:
-    """The names of the spreads of an unexpanded signature that broadcast."""
+    """Return the names of the broadcasting spreads of an unexpanded signature."""
     spreads = (_spread(axis) for pattern in signature.operands for axis in pattern.axes)
     return frozenset(spread.name for spread in spreads if spread is not None and spread.kind == "~")
 

@@ -1,7 +1,7 @@
-"""How a weight is stored: dense, with a mask, or as integers with a scale.
+"""Storage formats of weights: dense, masked, 8-bit integers with scales, low-rank factors.
 
-A layer computes with what the storage decodes to.  A storage is named in the text (`weight = int8(axis = 0)`)
-and knows which tensors it consists of; the first keeps the weight's own path, the others hang a suffix on it
+A layer computes with the decoded values.  The text of a layer names the format (`weight = int8(axis = 0)`).  A format
+defines the stored tensors.  The first has the path of the weight, the others have this path with a suffix
 (`fc1.weight`, `fc1.weight_scale`).
 """
 
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 Shape = tuple[int, ...]
 
 STORAGES: dict[str, type[Storage]] = {}
-"""All storages by their names in the language; subclasses of `Storage` enter themselves."""
+"""Storage formats by their names in the language; subclasses of `Storage` are registered automatically."""
 
 
 @frozen_dataclass
 class Storage:
-    """One way to store a weight; the fields are the options."""
+    """A storage format of weights; the fields are its options."""
 
     name: ClassVar[str] = ""
     elementwise: ClassVar[bool] = False
-    """Whether every stored tensor has an element for each of the weight, and the numbers are floats as they are.
+    """True if every stored tensor has the shape of the weight, and values are stored without rounding.
 
-    Then a slice of the weight is the same slice of its tensors, and no pass loses anything by changing the numbers.
+    Then a slice of the weight is the same slice of its stored tensors, and changes of the values are stored exactly.
     """
 
     def __init_subclass__(cls, **kwargs: Any):
@@ -39,23 +39,23 @@ class Storage:
         STORAGES[cls.name] = cls
 
     def tensors(self, path: str, shape: Shape, dtype: DType) -> dict[str, tuple[Shape, DType]]:
-        """The stored tensors of a weight: path to shape and dtype, the weight's own path first."""
+        """Return shape and dtype of the stored tensors by path, with the weight's own path first."""
         return {path: (shape, dtype)}
 
     def misfit(self, shape: Shape, dtype: DType) -> str | None:
-        """Why no weight of this type can be stored so; None where it can."""
+        """Return the reason that a weight of this type cannot be stored in this format, or None."""
         return None
 
     def parameters(self, shape: Shape) -> int:
-        """Number of trainable elements that a weight of this shape has."""
+        """Return the number of trainable elements of a weight of this shape."""
         return math.prod(shape)
 
     def encode(self, path: str, values: np.ndarray) -> dict[str, np.ndarray]:
-        """The stored tensors for a weight's values, of whatever shape; keys as in `tensors`."""
+        """Return the stored tensors for the values of a weight, by path as in `tensors`."""
         return {path: values}
 
     def decode(self, path: str, stored: dict[str, np.ndarray]) -> np.ndarray:
-        """The values that layers compute with."""
+        """Return the values that layers compute with, from the stored tensors by path."""
         return stored[path]
 
     def __str__(self) -> str:
@@ -65,7 +65,7 @@ class Storage:
 
 @frozen_dataclass
 class Dense(Storage):
-    """Every element as it is."""
+    """One tensor with the values of the weight."""
 
     name: ClassVar[str] = "dense"
     elementwise: ClassVar[bool] = True
@@ -73,9 +73,9 @@ class Dense(Storage):
 
 @frozen_dataclass
 class Masked(Storage):
-    """Every element as it is, beside a mask: w = values · mask, so that what is masked is zero and stays zero.
+    """Values and a Boolean mask: w = values · mask.
 
-    No gradient reaches a masked element, whatever the optimizer does with the rest.
+    Masked elements are zero and get no gradient, so they remain zero in training.
     (Han et al. 2015, "Learning both Weights and Connections for Efficient Neural Networks", section 3.)
     """
 
@@ -86,7 +86,7 @@ class Masked(Storage):
         return {path: (shape, dtype), f"{path}_mask": (shape, DType.bool)}
 
     def misfit(self, shape: Shape, dtype: DType) -> str | None:
-        return None if dtype.floating else f"only floating-point weights are masked, and this one is {dtype}"
+        return None if dtype.floating else f"`masked` expects a floating-point weight, got {dtype}"
 
     def encode(self, path: str, values: np.ndarray) -> dict[str, np.ndarray]:
         return {path: values, f"{path}_mask": values != 0}
@@ -103,7 +103,7 @@ class Masked(Storage):
 class Int8(Storage):
     """Symmetric signed integers: w ≈ scale · q with q in -127..127 and scale = max|w| / 127.
 
-    One scale for each slice along `axis`, or a single one where `axis` is left out.
+    Each slice along `axis` has a scale; without `axis` the weight has a single scale.
     (Jacob et al. 2018, "Quantization and Training of Neural Networks", section 2.1, with zero point 0.)
     """
 
@@ -116,22 +116,25 @@ class Int8(Storage):
 
     def misfit(self, shape: Shape, dtype: DType) -> str | None:
         if not dtype.floating:
-            return f"only floating-point weights have a scale, and this one is {dtype}"
+            return f"`int8` expects a floating-point weight, got {dtype}"
         if self.axis is not None and not 0 <= self.axis < len(shape):
             return f"its axes are 0 to {len(shape) - 1}" if shape else "it has no axes"
         return None
 
     def encode(self, path: str, values: np.ndarray, least: np.ndarray | float = 0.0) -> dict[str, np.ndarray]:
-        """Quantize as `Storage.encode`, with no scale below `least`, a number or one for each slice.
+        """Quantize the values of a weight, with scales that are at least `least`.
 
-        A slice of zeros has the scale `least`, or if that is 0 the largest scale of all slices: every scale is exact.
+        A slice of zeros gets the scale `least`, or the largest scale of all slices if `least` is 0.
+
+        Args:
+            least: lower bound on the scales, a number or an array with a number for each slice.
         """
         import numpy as np
 
         others = tuple(k for k in range(values.ndim) if k != self.axis)
         largest = np.abs(values).max(axis=others if self.axis is not None else None, initial=0)
         scale = np.maximum(np.asarray(largest / 127, values.dtype), np.asarray(least, values.dtype))
-        # A scale of 0 cannot divide.  It also results where a 127th of the largest number underflows.
+        # A scale of 0 cannot divide.  It also results if max|w| / 127 underflows.
         other = scale.max(initial=0)
         scale = np.where(scale > 0, scale, np.asarray(other if other > 0 else 1, values.dtype))
         quantized = np.clip(np.rint(values / self._spread(scale, values.ndim)), -127, 127).astype(np.int8)
@@ -150,9 +153,9 @@ class Int8(Storage):
 
 @frozen_dataclass
 class LowRankStorage(Storage):
-    """Two factors of a matrix: w = left · right, with w taken as its first axis against all others.
+    """Two factors of a matrix: w = left · right, where w is reshaped to [first axis, all other axes].
 
-    The factors are stored and trained; layers compute with their product.  The left one has the weight's own path.
+    The factors are stored and trained, and layers compute with their product.  The left factor has the weight's path.
     (Denil et al. 2013, "Predicting Parameters in Deep Learning".)
     """
 
@@ -167,11 +170,11 @@ class LowRankStorage(Storage):
 
     def misfit(self, shape: Shape, dtype: DType) -> str | None:
         if not dtype.floating:
-            return f"only floating-point weights have factors, and this one is {dtype}"
+            return f"`low_rank` expects a floating-point weight, got {dtype}"
         if len(shape) < 2:
             return "it has fewer than two axes"
         most = min(shape[0], math.prod(shape[1:]))
-        return None if 1 <= self.rank <= most else f"its rank is from 1 to {most}"
+        return None if 1 <= self.rank <= most else f"`rank` must be from 1 to {most}"
 
     def encode(self, path: str, values: np.ndarray) -> dict[str, np.ndarray]:
         import numpy as np
@@ -191,12 +194,12 @@ class LowRankStorage(Storage):
 
 @frozen_dataclass
 class Weight:
-    """A tensor that a layer owns: a parameter, or a buffer where `trainable` is False.
+    """A tensor that a layer owns: a parameter, or a buffer if `trainable` is False.
 
     Attributes:
-        path: its name in the text, the state dict, the safetensors file and the ONNX initializers.
-        shape, dtype: what layers compute with, whatever the storage.
-        initializer: how a fresh one is made; see `archc.weights.initializers`.
+        path: name in the text, the state dict, the safetensors file and the ONNX initializers.
+        shape, dtype: shape and dtype of the decoded values.
+        initializer: distribution of new values; see `archc.weights.initializers`.
     """
 
     path: str
@@ -208,20 +211,20 @@ class Weight:
 
     @property
     def size(self) -> int:
-        """The number of elements."""
+        """Number of elements."""
         return math.prod(self.shape)
 
     @property
     def parameters(self) -> int:
-        """The number of trainable elements; 0 for a buffer."""
+        """Number of trainable elements; 0 for a buffer."""
         return self.storage.parameters(self.shape) if self.trainable else 0
 
     @property
     def tensors(self) -> dict[str, tuple[Shape, DType]]:
-        """The tensors that are stored for it: path to shape and dtype."""
+        """Shape and dtype of the stored tensors by path."""
         return self.storage.tensors(self.path, self.shape, self.dtype)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all that is stored for it."""
+        """Bytes of all stored tensors."""
         return sum(dtype.size * math.prod(shape) for shape, dtype in self.tensors.values())

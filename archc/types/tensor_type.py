@@ -1,4 +1,4 @@
-"""What flows along an edge: a dtype and a shape, whose sizes may be symbolic."""
+"""Tensor types: a dtype and a shape, whose sizes may be symbolic."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from archc.types.dims import SymbolicDim
 from archc.types.frozen_dataclass import frozen_dataclass
 
 MOST_AXES = 64
-"""Limit on the axes of one tensor, that of PyTorch's kernels and of NumPy."""
+"""Maximum number of axes of one tensor, the limit of PyTorch's kernels and of NumPy."""
 
 
 class DType(StrEnum):
-    """An element type, under the name that the language gives it."""
+    """An element type, by its name in the language."""
 
     f64 = "f64"
     f32 = "f32"
@@ -33,15 +33,17 @@ class DType(StrEnum):
 
     @property
     def floating(self) -> builtins.bool:
+        """True for floating-point types."""
         return self.value in ("f64", "f32", "f16", "bf16")
 
     @property
     def integral(self) -> builtins.bool:
+        """True for integer types, not for `bool`."""
         return not self.floating and self is not DType.bool
 
     @property
     def largest(self) -> int | float:
-        """The largest finite number that an element can be."""
+        """Largest finite value of an element."""
         if self in _SIGNIFICANT_BITS:
             precision, exponent = _SIGNIFICANT_BITS[self]
             return (2 - 2.0 ** (1 - precision)) * 2.0**exponent
@@ -49,24 +51,24 @@ class DType(StrEnum):
 
     @property
     def smallest(self) -> int | float:
-        """The lowest finite value of an element."""
+        """Lowest finite value of an element."""
         if self in (DType.bool, DType.u8):
             return 0
         return -self.largest - self.integral
 
     @property
     def torch(self) -> str:
-        """PyTorch's name: `float32`, `int64`."""
+        """Name in PyTorch: `float32`, `int64`."""
         return _TORCH[self.value]
 
     @property
     def onnx(self) -> str:
-        """ONNX's name in `TensorProto.DataType`: `FLOAT`, `INT64`."""
+        """Name in ONNX's `TensorProto.DataType`: `FLOAT`, `INT64`."""
         return _ONNX[self.value]
 
 
 _SIGNIFICANT_BITS = {DType.f64: (53, 1023), DType.f32: (24, 127), DType.f16: (11, 15), DType.bf16: (8, 127)}
-"""The bits of a float's significand, the leading one included, and its largest exponent (IEEE 754; bf16: 8 and 127)."""
+"""Bits of a float's significand, the leading bit included, and its largest exponent (IEEE 754; bf16: 8 and 127)."""
 
 _TORCH = {
     "f64": "float64",
@@ -104,6 +106,7 @@ class TensorType:
 
     @property
     def rank(self) -> int:
+        """Number of axes."""
         return len(self.shape)
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""Lazy tensors and the files that they are in: nothing is read before something needs it.
+"""Lazy tensors, weights files, initializers and renaming.
 
-`tensor` says what a lazy tensor is, `store` what a graph holds of them, `load` reads any file by its kind.
+`tensor` defines lazy tensors and the weights of a graph.  `load` reads files of all formats.
 """

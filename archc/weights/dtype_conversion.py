@@ -1,4 +1,4 @@
-"""Names and sizes of element types, and conversion between numpy's arrays and PyTorch's tensors."""
+"""Conversion of dtypes, arrays, tensors and bytes between archc, numpy and PyTorch."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ ITEM_SIZE = {dtype.value: dtype.size for dtype in DType}
 """Bytes of one element, by dtype name."""
 
 FLOATS = frozenset(dtype.value for dtype in DType if dtype.floating)
+"""Names of the floating-point dtypes."""
 
-_NUMPY_NAME = {dtype.value: dtype.torch for dtype in DType}  # numpy and PyTorch agree on all of them
+_NUMPY_NAME = {dtype.value: dtype.torch for dtype in DType}  # numpy and PyTorch have the same names
 _NAME_OF_NUMPY = {numpy_name: name for name, numpy_name in _NUMPY_NAME.items()}
 
 
 def numpy_dtype(name: str) -> np.dtype[Any]:
-    """numpy's dtype, in the machine's byte order; `bf16` is `ml_dtypes.bfloat16`."""
+    """Return the numpy dtype of a name, in native byte order; `bf16` is `ml_dtypes.bfloat16`."""
     import numpy as np
 
     if name == "bf16":
@@ -33,12 +34,12 @@ def numpy_dtype(name: str) -> np.dtype[Any]:
 
 
 def name_of_numpy(dtype: np.dtype[Any]) -> str | None:
-    """The name of a numpy dtype of either byte order, or None for one that archc has no name for."""
+    """Return the name of a numpy dtype of either byte order, or None for an unsupported dtype."""
     return _NAME_OF_NUMPY.get(dtype.name)
 
 
 def is_finite(array: np.ndarray[Any, Any]) -> bool:
-    """Return whether an array of any dtype holds no NaN and no infinity."""
+    """Return True if an array of any dtype contains no NaN and no infinity."""
     import numpy as np
 
     return name_of_numpy(array.dtype) not in FLOATS or bool(np.isfinite(array).all())
@@ -47,7 +48,7 @@ def is_finite(array: np.ndarray[Any, Any]) -> bool:
 def to_torch(array: np.ndarray[Any, Any]) -> torch.Tensor:
     """Convert an array to a tensor, which shares the memory of a writeable array.
 
-    PyTorch refuses arrays of `ml_dtypes.bfloat16`, so their bits are reinterpreted.
+    PyTorch rejects arrays of `ml_dtypes.bfloat16`, so their bits are reinterpreted.
     """
     import numpy as np
     import torch
@@ -60,7 +61,7 @@ def to_torch(array: np.ndarray[Any, Any]) -> torch.Tensor:
 
 
 def from_torch(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
-    """Convert a tensor on any device to an array, the reverse of `to_torch`; shares its memory if possible."""
+    """Convert a tensor on any device to an array, which shares its memory if possible."""
     import torch
 
     dense = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
@@ -71,7 +72,7 @@ def from_torch(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
 
 
 def to_little_endian(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """The bytes of a contiguous flat array as a `uint8` array, least significant byte first; a view where possible."""
+    """Return the little-endian bytes of a contiguous flat array as a `uint8` array, if possible a view."""
     import numpy as np
 
     if sys.byteorder == "big":
@@ -80,9 +81,9 @@ def to_little_endian(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 
 def from_little_endian(raw: np.ndarray[Any, Any], name: str) -> np.ndarray[Any, Any]:
-    """The reverse of `to_little_endian`: a flat array of the dtype over `uint8` bytes; a view where possible.
+    """Return a flat array of a dtype from little-endian bytes in a `uint8` array, if possible a view.
 
-    A `bool` is true for every byte but zero: numpy misbehaves on other bytes than 0 and 1.
+    Every byte except 0 becomes true in a `bool` array, since numpy has undefined behaviour for bytes above 1.
     """
     if name == "bool":
         return raw.astype(bool)

@@ -1,8 +1,8 @@
-"""How the weights of a fresh layer are drawn, as PyTorch draws them.
+"""Initializers: the distributions of new weights, equal to those of PyTorch.
 
-The formulas are those of `torch.nn.init` and of the layers' `reset_parameters`; the numbers differ, since
-PyTorch's depend on the order in which layers are made.  Here every weight has a generator of its own, seeded
-from the seed and the weight's path.
+The formulas are those of `torch.nn.init` and of `reset_parameters` of PyTorch's layers.  The random numbers differ:
+PyTorch's depend on the order in which layers are constructed.  Here each weight has a random generator, which is
+seeded from the seed and the path of the weight.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-_CHUNK = 1 << 18  # elements drawn at a time: bounds memory, and belongs to no result
+_CHUNK = 1 << 18  # elements of one draw; bounds the memory, and does not affect the numbers
 
 
 def generator(seed: int, path: str) -> np.random.Generator:
-    """The random numbers of one weight: Philox (Salmon et al. 2011, counter based), keyed by seed and path."""
+    """Return the random generator of one weight: Philox (Salmon et al. 2011), keyed by seed and path."""
     import numpy as np
 
     key = blake2b(f"{seed}\0{path}".encode("utf-8", "surrogatepass"), digest_size=16).digest()
@@ -32,19 +32,19 @@ def generator(seed: int, path: str) -> np.random.Generator:
 
 
 class Initializer(ABC):
-    """A distribution that the elements of a weight are drawn from, each on its own."""
+    """A distribution of the elements of a weight, which are independent."""
 
     @abstractmethod
     def draw(self, count: int, dtype: str, rng: np.random.Generator) -> npt.NDArray[Any]:
-        """The next `count` elements, flat.  Random ones are drawn as float32, then rounded to the dtype."""
+        """Return the next `count` elements as a flat array; random elements are drawn in float32 and rounded."""
 
     def chunks(self, count: int, dtype: str, rng: np.random.Generator) -> Iterator[npt.NDArray[Any]]:
-        """`count` elements as flat arrays, the same numbers as `sample` gives."""
+        """Yield `count` elements in flat arrays, with the same numbers as in `sample`."""
         for start in range(0, count, _CHUNK):
             yield self.draw(min(_CHUNK, count - start), dtype, rng)
 
     def sample(self, shape: tuple[int, ...], dtype: str, rng: np.random.Generator) -> npt.NDArray[Any]:
-        """A whole weight.  Beside the result only a chunk is held."""
+        """Return a whole weight; apart from the result, only one chunk is in memory."""
         import numpy as np
 
         flat = np.empty(math.prod(shape), numpy_dtype(dtype))
@@ -68,9 +68,9 @@ class Uniform(Initializer):
 
 @dataclass(frozen=True)
 class UniformFanIn(Initializer):
-    """U(-1/√fan_in, 1/√fan_in): the biases in `torch.nn.Linear.reset_parameters` and that of the convolutions.
+    """U(-1/√fan_in, 1/√fan_in), for biases: `reset_parameters` of `torch.nn.Linear` and of convolutions.
 
-    `fan_in` is the number of inputs that one output sums over; with none the bias is zero.
+    `fan_in` is the number of inputs of one output.  If it is 0, the bias is 0.
     """
 
     fan_in: int
@@ -82,9 +82,10 @@ class UniformFanIn(Initializer):
 
 @dataclass(frozen=True)
 class KaimingUniform(Initializer):
-    """U(-b, b) with b = √(6 / ((1 + a²) · fan_in)); He et al. 2015, "Delving Deep into Rectifiers", eq. 10 and 15.
+    """U(-b, b) with b = √(6 / ((1 + a²) · fan_in)).
 
-    `torch.nn.Linear` and the convolutions call `kaiming_uniform_` with a = √5, which makes b = 1/√fan_in.
+    From He et al. 2015, "Delving Deep into Rectifiers", eq. 10 and 15.  `torch.nn.Linear` and convolutions call
+    `kaiming_uniform_` with a = √5, so b = 1/√fan_in.
     """
 
     fan_in: int
@@ -97,7 +98,10 @@ class KaimingUniform(Initializer):
 
 @dataclass(frozen=True)
 class XavierUniform(Initializer):
-    """U(-b, b) with b = √(6 / (fan_in + fan_out)); Glorot and Bengio 2010, eq. 16; `torch.nn.MultiheadAttention`."""
+    """U(-b, b) with b = √(6 / (fan_in + fan_out)), for `torch.nn.MultiheadAttention`.
+
+    From Glorot and Bengio 2010, "Understanding the difficulty of training deep feedforward neural networks", eq. 16.
+    """
 
     fan_in: int
     fan_out: int
@@ -110,7 +114,7 @@ class XavierUniform(Initializer):
 
 @dataclass(frozen=True)
 class Normal(Initializer):
-    """N(mean, std²); `torch.nn.Embedding.reset_parameters` with mean 0 and std 1."""
+    """N(mean, std²); `torch.nn.Embedding.reset_parameters` has mean 0 and std 1."""
 
     mean: float = 0.0
     std: float = 1.0
@@ -126,7 +130,7 @@ class Normal(Initializer):
 
 @dataclass(frozen=True)
 class ConstantInitializer(Initializer):
-    """The same value everywhere."""
+    """One value for all elements."""
 
     value: float
 
@@ -138,7 +142,7 @@ class ConstantInitializer(Initializer):
 
 @dataclass(frozen=True)
 class ZerosInitializer(Initializer):
-    """Zeros: the biases of the norms, running means, counters."""
+    """Zeros, for biases of normalization layers, running means and counters."""
 
     def draw(self, count: int, dtype: str, rng: np.random.Generator) -> npt.NDArray[Any]:
         import numpy as np
@@ -148,7 +152,7 @@ class ZerosInitializer(Initializer):
 
 @dataclass(frozen=True)
 class OnesInitializer(Initializer):
-    """Ones: the weights of the norms, running variances."""
+    """Ones, for weights of normalization layers and running variances."""
 
     def draw(self, count: int, dtype: str, rng: np.random.Generator) -> npt.NDArray[Any]:
         import numpy as np

@@ -1,4 +1,4 @@
-"""Does a file hold what a graph expects?  Every mismatch is told, all of them in one go."""
+"""Comparison of the tensors in a weights file with the weights of a graph."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from archc.weights.tensor import ComputedTensor, LazyTensor
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-_CONVERTIBLE = {"f32": frozenset({"f16", "bf16", "f64"})}  # expected dtype, and what is turned into it unasked
-_MOST_OF_A_KIND = 20  # a wrong file has hundreds of mismatches: the first ones say it
-_MOST_PREFIXES = 20  # that are tried; one takes as long as there are names
-_MOST_SUGGESTIONS = 1000  # names that are compared; a comparison takes microseconds, and all pairs would be compared
+_CONVERTIBLE = {"f32": frozenset({"f16", "bf16", "f64"})}  # expected dtypes, and dtypes that are converted to them
+_MOST_OF_A_KIND = 20  # reported mismatches of one code; a wrong file has hundreds
+_MOST_PREFIXES = 20  # tested prefixes; the time for each is proportional to the number of names
+_MOST_SUGGESTIONS = 1000  # names that are compared with each missing name; a comparison takes microseconds
 
 
 def match(
@@ -26,13 +26,19 @@ def match(
     optional: Container[str] = (),
     remarks: Diagnostics | None = None,
 ) -> dict[str, LazyTensor]:
-    """The given tensors that are expected, in the order of `expected`, each of the expected shape and dtype.
+    """Return the expected tensors in the order of `expected`, each with the expected shape and dtype.
 
-    `expected` is path to (shape, dtype).  An `optional` path may be missing, and may be surplus.  A tensor of f16, bf16
-    or f64 where f32 is expected is converted when it is read, and a warning about it goes to `remarks`.
+    A tensor in f16, bf16 or f64 is converted to f32 if that is expected.
 
-    Raises `ArchcError` with one diagnostic a mismatch: `weights-missing`, `weights-surplus`, `weights-shape`,
-    `weights-dtype-mismatch`, `weights-not-finite` (NaN or infinity, also by conversion).
+    Args:
+        expected: shapes and dtypes by path.
+        given: tensors of the file by name.
+        optional: paths that may be missing, and may be surplus.
+        remarks: collects a warning about converted tensors.
+
+    Raises:
+        ArchcError: a diagnostic for each mismatch: `weights-missing`, `weights-surplus`, `weights-shape`,
+            `weights-dtype-mismatch`, or `weights-not-finite` (NaN or infinity, also by conversion).
     """
     found = Diagnostics()
     _match_names(expected, given, optional, found)
@@ -45,8 +51,8 @@ def match(
         if tensor.shape != shape:
             found.error(
                 "weights-shape",
-                f"weight {quoted(path)} is {_type(shape, dtype)},"
-                f" and the file holds {_type(tensor.shape, tensor.dtype)}",
+                f"weight {quoted(path)} must be {_type(shape, dtype)},"
+                f" got {_type(tensor.shape, tensor.dtype)} in the file",
                 help="the transposed weight is expected" if tensor.shape == shape[::-1] and len(shape) == 2 else None,
             )
         elif tensor.dtype == dtype:
@@ -56,7 +62,7 @@ def match(
             converted.append(path)
         else:
             found.error(
-                "weights-dtype-mismatch", f"weight {quoted(path)} is {dtype}, and the file holds {tensor.dtype}"
+                "weights-dtype-mismatch", f"weight {quoted(path)} must be {dtype}, got {tensor.dtype} in the file"
             )
     for path, tensor in matched.items():
         _check_finite(path, tensor, found)
@@ -71,7 +77,7 @@ def match(
 def _match_names(
     expected: Mapping[str, object], given: Mapping[str, object], optional: Container[str], found: Diagnostics
 ) -> None:
-    """Report what is missing and what is surplus; a surplus name that is likely a missing one, misspelt, once."""
+    """Report missing and surplus names; a surplus name similar to a missing name is reported with it."""
     missing = [path for path in expected if path not in given and path not in optional]
     surplus = [path for path in given if path not in expected and path not in optional]
     prefix = _common_prefix(missing, given)
@@ -79,8 +85,8 @@ def _match_names(
         found.error(
             "weights-missing",
             f"the names in the file begin with {quoted(prefix)}, and those of the model do not",
-            help=f"drop it with `--rename RULES`, a file with the line {quoted(prefix + '* -> *')}"
-            "; a wrapper such as `DataParallel` or `torch.compile` puts it there",
+            help=f"remove the prefix with `--rename RULES`, a file with the line {quoted(prefix + '* -> *')}"
+            "; wrappers such as `DataParallel` or `torch.compile` add it",
         )
         _match_names(expected, {path.removeprefix(prefix): tensor for path, tensor in given.items()}, optional, found)
         return
@@ -89,7 +95,7 @@ def _match_names(
         found.error(
             "weights-missing",
             f"the names of the model begin with {quoted(lacking)}, and those in the file do not",
-            help=f"add it with `--rename RULES`, a file with the line {quoted('* -> ' + lacking + '*')}",
+            help=f"add the prefix with `--rename RULES`, a file with the line {quoted('* -> ' + lacking + '*')}",
         )
         missing = [path for path in missing if path.removeprefix(lacking) not in given]
         surplus = [path for path in surplus if lacking + path not in expected]
@@ -101,21 +107,21 @@ def _match_names(
             surplus.remove(meant)
         found.error(
             "weights-missing",
-            f"the file holds no weight {quoted(path)}",
-            help=None if meant is None else f"it holds {quoted(meant)}, which the model does not know: rename that one",
+            f"the file has no weight {quoted(path)}",
+            help=None if meant is None else f"rename {quoted(meant)} in the file, which is not a weight of the model",
         )
     for path in surplus[:_MOST_OF_A_KIND]:
-        found.error("weights-surplus", f"the file holds a weight {quoted(path)}, which the model does not know")
+        found.error("weights-surplus", f"the file has a weight {quoted(path)}, which is not in the model")
     for code, paths, what in (
         ("weights-missing", missing, "are missing"),
-        ("weights-surplus", surplus, "are unknown to the model"),
+        ("weights-surplus", surplus, "are not in the model"),
     ):
         if len(paths) > _MOST_OF_A_KIND:
             found.error(code, f"{len(paths) - _MOST_OF_A_KIND} more weights {what}")
 
 
 def _common_prefix(paths: Sequence[str], others: Mapping[str, object]) -> str | None:
-    """The shortest prefix that turns at least half of several paths into other ones; None if there is none."""
+    """Return the shortest prefix with which at least half of several paths become other paths, or None."""
     if len(paths) < 2:
         return None
     prefixes = {path.removesuffix(first) for first in paths[:10] for path in others if path.endswith("." + first)}
@@ -129,14 +135,14 @@ def _converted(tensor: LazyTensor, dtype: str) -> LazyTensor:
     def convert() -> npt.NDArray[Any]:
         import numpy as np
 
-        with np.errstate(over="ignore"):  # what becomes infinite is reported, with its name
+        with np.errstate(over="ignore"):  # `_check_finite` reports infinities with their weight
             return tensor.numpy().astype(numpy_dtype(dtype))
 
     return ComputedTensor(tensor.shape, dtype, convert)
 
 
 def _check_finite(path: str, tensor: LazyTensor, found: Diagnostics) -> None:
-    """Report the first NaN or infinity of a tensor, reading it chunk by chunk."""
+    """Report the first NaN or infinity of a tensor, which is read in chunks."""
     if tensor.dtype not in FLOATS:
         return
     import numpy as np
@@ -147,7 +153,7 @@ def _check_finite(path: str, tensor: LazyTensor, found: Diagnostics) -> None:
         if not finite.all():
             first = int(np.argmin(finite))
             index = ", ".join(str(int(i)) for i in np.unravel_index(start + first, tensor.shape))
-            found.error("weights-not-finite", f"weight {quoted(path)} holds {float(chunk[first])} at [{index}]")
+            found.error("weights-not-finite", f"weight {quoted(path)} is {float(chunk[first])} at [{index}]")
             return
         start += chunk.size
 

@@ -1,6 +1,6 @@
-"""numpy's archives: a zip of `.npy` files, read member by member, never unpickled.
+"""numpy archives: zip archives of `.npy` files, read by member, without pickles.
 
-The format: `numpy.lib.format` and NEP 1.
+`numpy.lib.format` and NEP 1 define the format.
 """
 
 from __future__ import annotations
@@ -27,15 +27,16 @@ if TYPE_CHECKING:
 LARGEST_CALIBRATION = 400 << 20  # bytes of all arrays: 512 images of 3 × 224 × 224 take 308 MB
 MOST_CALIBRATION_ARRAYS = 1_000
 _SUFFIX = ".npy"
-_ENCRYPTED = 0x1  # a bit of a member's flags
+_ENCRYPTED = 0x1  # bit of a member's flags
 
 
 @dataclass(frozen=True)
 class Archive:
-    """An archive that the user named.
+    """An archive that the user names.
 
     Attributes:
-        kind: what it is read for, with which the codes of its diagnostics begin: `weights-malformed`.
+        path: path of the file.
+        kind: prefix of the codes of its diagnostics, such as `weights` in `weights-malformed`.
     """
 
     path: Path
@@ -43,39 +44,41 @@ class Archive:
 
     @contextmanager
     def opened(self) -> Iterator[zipfile.ZipFile]:
-        """The opened archive; whatever zipfile, zlib and numpy find wrong in it becomes a diagnostic."""
+        """Open the archive; exceptions of zipfile, zlib and numpy in the context become diagnostics."""
         with opened(self.path) as stream:
             try:
                 with zipfile.ZipFile(stream) as archive:
                     yield archive
             except EOFError:
-                raise self.error("truncated", f"{self.title} is cut short within an array") from None
+                raise self.error("truncated", f"{self.title} is truncated within an array") from None
             except _DAMAGED as reason:
                 why = str(reason).splitlines()[0] if str(reason) else type(reason).__name__
                 raise self.malformed(why[0].lower() + why[1:]) from None
 
     @property
     def title(self) -> str:
-        """What messages call it."""
+        """Name in messages."""
         return quoted(str(self.path))
 
     def malformed(self, why: str) -> ArchcError:
-        return self.error("malformed", f"{self.title} is not a sound numpy archive: {why}")
+        """Return the error for an invalid archive."""
+        return self.error("malformed", f"{self.title} is not a valid numpy archive: {why}")
 
     def error(self, code: str, message: str, help: str | None = None) -> ArchcError:
+        """Return an error with the code `KIND-CODE`."""
         return error(f"{self.kind}-{code}", message, help=help)
 
 
 _DAMAGED = (
     zipfile.BadZipFile, zlib.error, ValueError, KeyError, NotImplementedError,
-    # numpy reads the header of an array, which is a Python literal, with `ast` and `tokenize`
+    # numpy parses the header of an array, which is a Python literal, with `ast` and `tokenize`
     SyntaxError, tokenize.TokenError, TypeError, MemoryError, RecursionError,
 )  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class NpzTensor(LazyTensor):
-    """One array of an archive, unpacked when asked for."""
+    """One array of an archive, decompressed on demand."""
 
     archive: Archive
     member: str
@@ -87,24 +90,26 @@ class NpzTensor(LazyTensor):
             return self.read(archive)
 
     def read(self, archive: zipfile.ZipFile) -> npt.NDArray[Any]:
-        """Read the array from its archive, which must be open."""
+        """Read the array from its open archive."""
         import numpy as np
 
         with archive.open(self.member) as stream:
             array = np.lib.format.read_array(stream, allow_pickle=False)
         if array.shape != self.shape or name_of_numpy(array.dtype) != self.dtype:
-            raise self.archive.malformed(f"its array {quoted(self.member)} has changed since its header was read")
+            raise self.archive.malformed(f"the array {quoted(self.member)} has changed since its header was read")
         return array.astype(numpy_dtype(self.dtype), order="C", copy=False)
 
 
 def read(path: Path | str, kind: str = "weights", most: int | None = None) -> dict[str, NpzTensor]:
-    """The arrays of an archive by name, in its order.  Only their headers are read.
+    """Return the arrays of an archive by name, in the order of the archive; only headers are read.
 
     Args:
-        most: the largest number of arrays (`KIND-too-large`).
+        kind: prefix of the codes of diagnostics.
+        most: maximum number of arrays.
 
-    Raises `ArchcError`, with codes that begin with `kind`: `weights-malformed`, `weights-truncated`, `weights-dtype`
-    (also for arrays of Python objects, which would have to be unpickled), and those of `file_size`.
+    Raises:
+        ArchcError: `KIND-malformed`, `KIND-truncated`, `KIND-dtype` (also for arrays of Python objects, which are
+            pickled), `KIND-too-large`, or an error of `file_size`.
     """
     source = Archive(Path(path), kind)
     file_size(source.path)
@@ -112,14 +117,14 @@ def read(path: Path | str, kind: str = "weights", most: int | None = None) -> di
     with source.opened() as archive:
         if most is not None and len(archive.infolist()) > most:
             raise source.error(
-                "too-large", f"{source.title} holds {len(archive.infolist()):,} arrays; {most:,} are the most allowed"
+                "too-large", f"{source.title} has {len(archive.infolist()):,} arrays; the limit is {most:,}"
             )
         for info in archive.infolist():
             if not info.filename.endswith(_SUFFIX):
-                raise source.malformed(f"its member {quoted(info.filename)} is no `{_SUFFIX}` file")
+                raise source.malformed(f"the member {quoted(info.filename)} is not a `{_SUFFIX}` file")
             name = info.filename.removesuffix(_SUFFIX)
             if name in tensors:
-                raise source.malformed(f"it holds {quoted(name)} twice")
+                raise source.malformed(f"it has two arrays {quoted(name)}")
             shape, dtype = _header(source, archive, info)
             tensors[name] = NpzTensor(source, info.filename, shape, dtype)
     return tensors
@@ -130,47 +135,51 @@ def _header(source: Archive, archive: zipfile.ZipFile, info: zipfile.ZipInfo) ->
 
     name = quoted(info.filename)
     if info.flag_bits & _ENCRYPTED or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise source.malformed(f"its member {name} is encrypted, or packed as numpy does not pack")
+        raise source.malformed(f"the member {name} is encrypted, or has a compression that numpy does not use")
     with archive.open(info) as stream:
         version = np.lib.format.read_magic(stream)
         if version == (1, 0):
             shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
         elif version == (2, 0):
             shape, _, dtype = np.lib.format.read_array_header_2_0(stream)
-        else:  # (3, 0) exists for structured arrays with field names beyond Latin-1
-            raise source.malformed(f"its member {name} is a `{_SUFFIX}` file of version {version[0]}.{version[1]}")
+        else:  # (3, 0) is for structured arrays with field names outside Latin-1
+            raise source.malformed(f"the member {name} is a `{_SUFFIX}` file of version {version[0]}.{version[1]}")
         data_starts_at = stream.tell()
     if dtype.hasobject:
         raise source.error(
             "dtype",
-            f"array {name} of {source.title} holds Python objects, which are not unpickled",
+            f"array {name} of {source.title} has pickled Python objects, which can run code when they are read",
             help="store arrays of numbers: `numpy.savez(file, name=array.astype('float32'))`",
         )
     known = name_of_numpy(dtype)
     if known is None:
         raise source.error(
             "dtype",
-            f"array {name} of {source.title} is of dtype {quoted(str(dtype))}",
+            f"array {name} of {source.title} has the dtype {quoted(str(dtype))}",
             help=f"archc reads {', '.join(ITEM_SIZE)}",
         )
     if any(extent < 0 for extent in shape) or data_starts_at + math.prod(shape) * dtype.itemsize != info.file_size:
-        raise source.malformed(f"its array {name} has not the size that its shape {list(shape)} asks for")
+        raise source.malformed(f"the size of array {name} does not fit its shape {list(shape)}")
     return shape, known
 
 
 def load_npz_arrays(path: Path | str, *, limit: int = LARGEST_CALIBRATION) -> dict[str, np.ndarray[Any, Any]]:
-    """All arrays of an archive in memory: calibration data.
+    """Read all arrays of an archive of calibration data into memory.
 
-    `limit` bounds their bytes together once unpacked (400 MiB), and is checked before anything is unpacked: a small
-    archive can unpack to any size.  Raises `ArchcError`: `calibration-too-large`, and as `read` (`calibration-dtype`).
+    Args:
+        limit: maximum number of bytes of all decompressed arrays (400 MiB).  It is checked before decompression,
+            because a small archive can decompress to any size.
+
+    Raises:
+        ArchcError: `calibration-too-large`, or an error of `read` (`calibration-dtype`, …).
     """
     tensors = read(path, "calibration", MOST_CALIBRATION_ARRAYS)
     total = sum(tensor.nbytes for tensor in tensors.values())
     if total > limit:
         raise error(
             "calibration-too-large",
-            f"the arrays of {quoted(str(path))} take {total} bytes unpacked; {limit} is the most allowed",
-            help="some hundred samples are enough: `numpy.savez(file, x=x[:512])`",
+            f"the decompressed arrays of {quoted(str(path))} have {total} bytes; the limit is {limit}",
+            help="a few hundred samples are enough: `numpy.savez(file, x=x[:512])`",
         )
     with Archive(Path(path), "calibration").opened() as archive:
         return {name: tensor.read(archive) for name, tensor in tensors.items()}

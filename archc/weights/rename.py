@@ -1,14 +1,14 @@
-"""Weights that somebody else named: maps from their names to the paths of a text.
+"""Renaming of weights from other sources, by rules that map their names to the paths of a text.
 
     embeddings.word_embeddings.weight         -> wte.weight
-    encoder.layer.{i}.attention.self.query.*  -> h[{i}].attn.q.*     # {i} and * stand for the same on both sides
+    encoder.layer.{i}.attention.self.query.*  -> h[{i}].attn.q.*     # {i} and * have the same value on both sides
     h.{i}.mlp.c_fc.bias                       -> h[{i}].up.bias
-    transpose(h.{i}.mlp.c_fc.weight)          -> h[{i}].up.weight    # for what stores them the other way round
-    (l.{i}.q.weight, l.{i}.k.weight)          -> h[{i}].qk.weight    # several into one, below one another
+    transpose(h.{i}.mlp.c_fc.weight)          -> h[{i}].up.weight    # transposed weight
+    (l.{i}.q.weight, l.{i}.k.weight)          -> h[{i}].qk.weight    # concatenated along the first axis
     transpose(h.{i}.attn.c_attn.weight)       -> (h[{i}].attn.q.weight, h[{i}].attn.k.weight, h[{i}].attn.v.weight)
-    *.position_ids                            -> nothing
+    *.position_ids                            -> nothing             # dropped
 
-The first rule that fits a name holds; a name that none fits stays what it is.
+The first matching rule applies.  A name without a matching rule remains unchanged.  Renamed tensors are lazy.
 """
 
 from __future__ import annotations
@@ -29,22 +29,23 @@ Shapes = Mapping[str, tuple[tuple[int, ...], str]]
 
 
 MOST_IDLE_RULES = 20
-"""The most rules without effect that are reported one by one; a map for another model has hundreds."""
+"""Maximum number of rules without effect that are reported separately; a map for another model has hundreds."""
 
 
 def rename(
     given: Mapping[str, LazyTensor], rules: Sequence[Rule], expected: Shapes, remarks: Diagnostics | None = None
 ) -> dict[str, LazyTensor]:
-    """The tensors of a file under the paths of a text.
+    """Return the tensors of a file by the paths of a text.
 
     Args:
-        given: by the names that the file has.
-        expected: shape and dtype by path: what several targets of one rule share of it.
-        remarks: receives a warning for each rule that matches no name (`rename-without-effect`).
+        given: tensors by the names in the file.
+        rules: rules of the map, in order.
+        expected: shapes and dtypes by path, which determine how a rule splits a tensor.
+        remarks: collects a warning for each rule that matches no name (`rename-without-effect`).
 
     Raises:
-        ArchcError: two tensors become one path (`rename-clash`), or what a rule joins or splits is not all there or
-            does not fit (`rename-mismatch`).
+        ArchcError: two tensors get one path (`rename-clash`), or the tensors of a rule that concatenates or splits are
+            missing or do not fit (`rename-mismatch`).
     """
     renaming = _Renaming(given, expected)
     book = _RuleBook(rules)
@@ -57,7 +58,7 @@ def rename(
 
 
 class _RuleBook:
-    """Index of the rules of a map: names without holes in a dictionary, names with holes in order."""
+    """Index of the rules of a map: patterns without holes in a dictionary, patterns with holes in order."""
 
     def __init__(self, rules: Sequence[Rule]):
         self._exact: dict[str, tuple[int, Rule]] = {}
@@ -66,14 +67,14 @@ class _RuleBook:
             holes = rule.sources[0].holes
             for source in rule.sources:
                 if not source.holes >= holes:
-                    continue  # it does not tell what the other names are
+                    continue  # it does not determine the other names of the rule
                 if holes:
                     self._holed.append((source.fixed, number, rule, source))
                 else:
                     self._exact.setdefault(source.fill({}), (number, rule))
 
     def first(self, name: str) -> tuple[Rule, Captures] | None:
-        """The first rule that matches a name, with its captures; None without a match."""
+        """Return the first rule that matches a name, with its captures, or None."""
         number, exact = self._exact.get(name, (None, None))
         for fixed, own, rule, source in self._holed:
             if number is not None and own > number:
@@ -90,12 +91,12 @@ class _Renaming:
         self.given, self.expected = given, expected
         self.made: dict[str, LazyTensor] = {}
         self.sources: dict[str, str] = {}
-        self.applied: set[int] = set()  # the rules that matched, by identity: equal rules have different spans
-        self.used: set[str] = set()  # by a rule that joins several, of which another was met first
+        self.applied: set[int] = set()  # identities of the rules that matched; equal rules have different spans
+        self.used: set[str] = set()  # names that a concatenation has used
         self.diagnostics = Diagnostics()
 
     def take(self, name: str, book: _RuleBook) -> None:
-        """Enter what a name becomes."""
+        """Apply the rule of a name."""
         if name in self.used:
             return
         found = book.first(name)
@@ -113,7 +114,7 @@ class _Renaming:
         missing = [name for name in names if name not in self.given]
         if missing:
             self._mismatch(
-                rule, f"the file has {_listed(n for n in names if n in self.given)}, and no {quoted(missing[0])}"
+                rule, f"the file has {_listed(n for n in names if n in self.given)}, but not {quoted(missing[0])}"
             )
             return
         parts = [
@@ -134,7 +135,9 @@ class _Renaming:
         for name, part in zip(names, parts, strict=True):
             if part.dtype != first.dtype or not part.shape or part.shape[1:] != first.shape[1:]:
                 self._mismatch(
-                    rule, f"{quoted(names[0])} is {_type(first)}, and {quoted(name)} is {_type(part)}: they do not join"
+                    rule,
+                    f"{quoted(names[0])} is {_type(first)}, and {quoted(name)} is {_type(part)}: "
+                    "they cannot be concatenated",
                 )
                 return None
         shape = (sum(part.shape[0] for part in parts), *first.shape[1:])
@@ -143,11 +146,11 @@ class _Renaming:
     def _split(self, rule: Rule, name: str, targets: Sequence[str], whole: LazyTensor) -> list[LazyTensor]:
         rows = [self.expected[target][0][:1] for target in targets if target in self.expected]
         sizes = [size for (size,) in (row for row in rows if row)]
-        if len(sizes) != len(targets):  # a path that the text does not know is reported when all is matched
+        if len(sizes) != len(targets):  # `match` reports paths that are not in the text
             sizes = [whole.shape[0] // len(targets)] * len(targets) if whole.shape else []
         if sum(sizes) != (whole.shape or (0,))[0]:
             shown = " + ".join(map(str, sizes)) or "several"
-            self._mismatch(rule, f"{quoted(name)} is {_type(whole)}, which does not split into {shown} rows")
+            self._mismatch(rule, f"{quoted(name)} is {_type(whole)}, which cannot be split into {shown} rows")
             return []
         starts = [sum(sizes[:number]) for number in range(len(sizes))]
         return [
@@ -162,7 +165,7 @@ class _Renaming:
                 "rename-clash",
                 f"{quoted(other)} and {quoted(source)} both become {quoted(target)}",
                 rule.span if rule is not None else None,
-                help="the first rule that fits holds: put the narrower one first, or `-> nothing` for one of them",
+                help="the first matching rule applies: move the more specific rule up, or drop one with `-> nothing`",
             )
             return
         self.made[target] = tensor
@@ -176,7 +179,7 @@ def _warn_of_idle(idle: Sequence[Rule], remarks: Diagnostics) -> None:
         names = _listed(str(source) for source in rule.sources)
         remarks.warn(
             "rename-without-effect",
-            f"the file holds no weight that fits {names}, or an earlier rule took it",
+            f"no weight in the file matches {names}, or an earlier rule applies to it",
             rule.span,
             help="remove the rule, or correct its name",
         )

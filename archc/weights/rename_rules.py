@@ -1,4 +1,4 @@
-"""The rules of a renaming map, and their text."""
+"""Rules of a renaming map, and their parser."""
 
 from __future__ import annotations
 
@@ -17,39 +17,42 @@ _PART = re.compile(r"\{([A-Za-z_]\w*)\}|(\*)|\[(\{[A-Za-z_]\w*\}|\d+)\]|([^{}*\[
 _TRANSPOSE = re.compile(r"transpose\s*\((.*)\)", re.DOTALL)
 _STAR = "*"
 MOST_RULES = 10_000
-"""The most rules of one map; each rule with holes is tried on each name of a file."""
+"""Maximum number of rules of one map; each rule with holes is tested with each name of a file."""
 MOST_HOLES = 3
-"""The most holes of a name between two dots; a match tries each way to divide the text among them."""
+"""Maximum number of holes between two dots; a match tests each division of the text among them."""
 
 
 @dataclass(frozen=True, slots=True)
 class NamePattern:
-    """A weight's name with holes: `h.{i}.attn.*`.
+    """A pattern of names of weights, with holes: `h.{i}.attn.*`.
 
     Attributes:
-        parts: texts, and holes as a tuple of one: the name of a capture, or `*`.
+        parts: texts, and holes as tuples of one item: the name of a capture, or `*`.
     """
 
     parts: tuple[str | tuple[str], ...]
 
     @property
     def holes(self) -> set[str]:
-        """The names of its holes."""
+        """Names of the holes."""
         return {part[0] for part in self.parts if isinstance(part, tuple)}
 
     @property
     def fixed(self) -> str:
-        """The text before its first hole."""
+        """Text before the first hole."""
         first = self.parts[0]
         return first if isinstance(first, str) else ""
 
     def match(self, name: str) -> Captures | None:
-        """Captures of the holes in a name, or None; a hole matches a part between two dots, `*` any text."""
+        """Return the captures of the holes in a name, or None.
+
+        A named hole matches text without dots, `*` matches any text.
+        """
         found = _expression(self).fullmatch(name)
         return None if found is None else {hole: found[_group(hole)] for hole in self.holes}
 
     def fill(self, captures: Captures) -> str:
-        """The name with its holes filled."""
+        """Replace the holes by captures."""
         return "".join(part if isinstance(part, str) else captures[part[0]] for part in self.parts)
 
     def __str__(self) -> str:
@@ -81,10 +84,11 @@ class Rule:
     """One line of a map.
 
     Attributes:
-        sources: the names in the file; several are joined along their first axis.
-        transposed: for each of them, whether its axes are reversed first.
-        targets: the paths in the text; several share what there is along its first axis; none: it is left out.
-        span: where the rule stands.
+        sources: patterns of names in the file; several tensors are concatenated along their first axis.
+        transposed: for each source, True if its axes are reversed first.
+        targets: patterns of paths in the text; the tensor is split along its first axis for several targets, and
+            dropped for no targets.
+        span: position of the rule in the map.
     """
 
     sources: tuple[NamePattern, ...]
@@ -94,10 +98,10 @@ class Rule:
 
 
 def read_rules(path: Path) -> list[Rule]:
-    """The rules of a map file.
+    """Read the rules of a map file.
 
     Raises:
-        ArchcError: it cannot be read (`file-not-found`, …) or is wrong (`rename-syntax`).
+        ArchcError: the file cannot be read (`file-not-found`, …) or has a syntax error (`rename-syntax`).
     """
     file_size(path)
     with opened(path) as stream:
@@ -106,16 +110,16 @@ def read_rules(path: Path) -> list[Rule]:
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError:
-        diagnostics.error("rename-syntax", f"{quoted(str(path))} is no text in UTF-8")
+        diagnostics.error("rename-syntax", f"{quoted(str(path))} is not a text in UTF-8")
     diagnostics.check()
     return parse_rules(Source(text, str(path), path))
 
 
 def parse_rules(source: Source) -> list[Rule]:
-    """The rules of a map's text, a line each; `#` begins a comment.
+    """Parse the text of a map, with one rule on each line and comments that begin with `#`.
 
     Raises:
-        ArchcError: lines that are no rules (`rename-syntax`), all of them.
+        ArchcError: a diagnostic `rename-syntax` for each invalid line, or `too-many-rules`.
     """
     diagnostics = Diagnostics()
     rules: list[Rule] = []
@@ -131,7 +135,7 @@ def parse_rules(source: Source) -> list[Rule]:
                     "too-many-rules",
                     f"the map has more than {MOST_RULES:,} rules",
                     rules[-1].span,
-                    help="`{i}` and `*` stand for parts of names: one rule renames the layers of all blocks",
+                    help="use `{i}` and `*` for parts of names, so that one rule renames the layers of all blocks",
                 )
                 break
         start += len(line)
@@ -143,32 +147,32 @@ def _rule(text: str, span: Span, diagnostics: Diagnostics) -> Rule | None:
     left, arrow, right = (part.strip() for part in text.partition("->"))
     try:
         if not arrow or not left or not right:
-            raise ValueError("a rule is a name, `->`, and the path that it becomes")
+            raise ValueError("a rule must be a name, `->`, and a path")
         written = [_untransposed(item) for item in _items(left)]
         sources = tuple(_name(item) for item, _ in written)
         targets = () if right == "nothing" else tuple(_name(item) for item in _items(right))
         if len(sources) > 1 and len(targets) > 1:
-            raise ValueError("a rule maps several names to one, or one to several, not several to several")
+            raise ValueError("a rule must map several names to one path, or one name to several paths")
         known = sources[0].holes
         for other in (*sources[1:], *targets):
             if other.holes - known:
                 hole = min(other.holes - known)
                 shown = hole if hole == _STAR else f"{{{hole}}}"
-                raise ValueError(f"`{shown}` of `{other}` does not occur in `{sources[0]}`")
+                raise ValueError(f"`{shown}` in `{other}` is not in `{sources[0]}`")
         return Rule(sources, tuple(transposed for _, transposed in written), targets, span)
     except ValueError as problem:
         diagnostics.error(
-            "rename-syntax", str(problem), span, help="for instance `encoder.layer.{i}.output.* -> h[{i}].down.*`"
+            "rename-syntax", str(problem), span, help="for example, `encoder.layer.{i}.output.* -> h[{i}].down.*`"
         )
         return None
 
 
 def _items(text: str) -> list[str]:
-    """What stands between parentheses, or the one thing that there is."""
+    """Return the items of a list in parentheses, or a list with the only item."""
     if not text.startswith("("):
         return [text]
     if not text.endswith(")"):
-        raise ValueError("`(` without its `)`")
+        raise ValueError("`(` is not closed: write `)` at the end")
     depth, items = 0, [""]
     for character in text[1:-1]:
         depth += {"(": 1, ")": -1}.get(character, 0)
@@ -190,9 +194,9 @@ def _name(text: str) -> NamePattern:
     while position < len(text):
         found = _PART.match(text, position)
         if found is None:
-            raise ValueError(f"`{text}` is no name of a weight")
+            raise ValueError(f"`{text}` is not the name of a weight")
         capture, star, index, plain = found.groups()
-        if index is not None:  # `h[{i}]` is how a text writes what is called `h.0` in files
+        if index is not None:  # `h[{i}]` in a text is `h.0` in a file
             parts.append(".")
             parts.append((index[1:-1],) if index.startswith("{") else index)
         else:
@@ -203,12 +207,12 @@ def _name(text: str) -> NamePattern:
     if any(count > MOST_HOLES for count in _holes_between_dots(parts)):
         raise ValueError(f"`{text}` has more than {MOST_HOLES} holes between two dots")
     if parts.count((_STAR,)) > 1:
-        raise ValueError(f"`{text}` has more than one `*`; `{{name}}` stands for one part between dots")
+        raise ValueError(f"`{text}` has more than one `*`: use `{{name}}` for a part between dots")
     return NamePattern(tuple(parts))
 
 
 def _holes_between_dots(parts: Sequence[str | tuple[str]]) -> list[int]:
-    """Number of holes in each part of a name between dots."""
+    """Return the number of holes in each part of a name between dots."""
     counts = [0]
     for part in parts:
         if isinstance(part, tuple):

@@ -1,8 +1,8 @@
-"""safetensors files: read strictly and lazily, written tensor by tensor.
+"""safetensors files: a strict lazy reader, and a writer that streams tensors.
 
-Eight bytes of header length, a JSON header, then the bytes of the tensors without gaps
-(https://github.com/huggingface/safetensors, "Format").  The header is parsed here and not by the library, because
-it is user input: the library accepts duplicate names, and its errors name neither tensor nor way out.
+A file consists of the length of the header in eight bytes, a JSON header, and the bytes of the tensors without gaps
+(https://github.com/huggingface/safetensors, "Format").  This module does not use the library `safetensors`, which
+accepts duplicate names and whose errors do not contain the name of the tensor.
 """
 
 from __future__ import annotations
@@ -25,28 +25,29 @@ _DTYPE_OF_FORMAT = {
 }  # fmt: skip
 _FORMAT_OF_DTYPE = {dtype: name for name, dtype in _DTYPE_OF_FORMAT.items()}
 _LENGTH = struct.Struct("<Q")
-_LONGEST_HEADER = 100_000_000  # the library's limit, too
-_HIGHEST_RANK = 32  # numpy 1's limit
+_LONGEST_HEADER = 100_000_000  # the limit of the library `safetensors`
+_HIGHEST_RANK = 32  # the limit of numpy 1
 _LARGEST_EXTENT = 2**63 - 1
 _METADATA = "__metadata__"
-_ALIGNMENT = 64  # a cache line: the data starts on one, so that a mapped tensor suits vector loads
+_ALIGNMENT = 64  # a cache line; the data begin at a multiple, so that mapped tensors are aligned for vector loads
 
 
 def read(path: Path | str) -> dict[str, LazyTensor]:
-    """The tensors of a file in the order of its header.  Only the header is read.
+    """Return the tensors of a file in the order of its header; only the header is read.
 
-    Raises `ArchcError`: `weights-truncated` for a file that ends too early, `weights-malformed` for one that
-    contradicts the format or itself, `weights-dtype` for elements that archc has no name for, and those of `file_size`.
+    Raises:
+        ArchcError: `weights-truncated` for an incomplete file, `weights-malformed` for an invalid file,
+            `weights-dtype` for a dtype that archc does not support, or an error of `file_size`.
     """
     path = Path(path)
     size = file_size(path)
     with opened(path) as stream:
         prefix = stream.read(_LENGTH.size)
         if len(prefix) < _LENGTH.size:
-            raise _truncated(path, f"it has {size} bytes, and the length of the header alone takes {_LENGTH.size}")
+            raise _truncated(path, f"it has {size} bytes, and the length of the header takes {_LENGTH.size}")
         (length,) = _LENGTH.unpack(prefix)
         if length > _LONGEST_HEADER:
-            raise _malformed(path, f"its header claims {length} bytes; {_LONGEST_HEADER} is the most allowed")
+            raise _malformed(path, f"its header has {length} bytes; the limit is {_LONGEST_HEADER}")
         start = _LENGTH.size + length
         if start > size:
             raise _truncated(path, f"it has {size} bytes, and its header ends at byte {start}")
@@ -67,7 +68,7 @@ def _parse(path: Path, header: bytes) -> dict[str, Any]:
         members: dict[str, Any] = {}
         for key, value in pairs:
             if key in members:
-                raise _malformed(path, f"its header says {quoted(key)} twice")
+                raise _malformed(path, f"its header has the key {quoted(key)} twice")
             members[key] = value
         return members
 
@@ -80,8 +81,8 @@ def _parse(path: Path, header: bytes) -> dict[str, Any]:
     except json.JSONDecodeError as reason:
         place = f"at byte {_LENGTH.size + reason.pos}"
         raise _malformed(path, f"its header is not JSON: {reason.msg[0].lower() + reason.msg[1:]} {place}") from None
-    except (ValueError, RecursionError):  # an integer of thousands of digits; nesting without end
-        raise _malformed(path, "its header is not one that a safetensors file can have") from None
+    except (ValueError, RecursionError):  # an integer with thousands of digits, or deep nesting
+        raise _malformed(path, "its header is not a header of a safetensors file") from None
     metadata = entries.pop(_METADATA, {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise _malformed(path, f"its `{_METADATA}` is not an object of strings")
@@ -89,10 +90,10 @@ def _parse(path: Path, header: bytes) -> dict[str, Any]:
 
 
 def _entry(path: Path, name: str, entry: object) -> tuple[str, tuple[int, ...], int, int]:
-    """dtype, shape, first byte and last byte (exclusive, both counted from the start of the data) of one tensor."""
-    where = f"its tensor {quoted(name)}"
+    """Return dtype, shape, begin and end of one tensor, as offsets from the start of the data."""
+    where = f"tensor {quoted(name)}"
     if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
-        raise _malformed(path, f"{where} is not described by exactly `dtype`, `shape` and `data_offsets`")
+        raise _malformed(path, f"the entry of {where} must have the keys `dtype`, `shape` and `data_offsets`")
     written, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(written, str):
         raise _malformed(path, f"{where} has a dtype that is not a string")
@@ -100,7 +101,7 @@ def _entry(path: Path, name: str, entry: object) -> tuple[str, tuple[int, ...], 
     if dtype is None:
         raise error(
             "weights-dtype",
-            f"tensor {quoted(name)} of {quoted(str(path))} is of dtype {quoted(written)}",
+            f"tensor {quoted(name)} of {quoted(str(path))} has the dtype {quoted(written)}",
             help=f"archc reads {', '.join(_DTYPE_OF_FORMAT)}",
         )
     if not _are_sizes(shape):
@@ -108,8 +109,8 @@ def _entry(path: Path, name: str, entry: object) -> tuple[str, tuple[int, ...], 
     if not _are_sizes(offsets) or len(offsets) != 2:
         raise _malformed(path, f"{where} has `data_offsets` that are not two sizes")
     if len(shape) > _HIGHEST_RANK:
-        raise _malformed(path, f"{where} has {len(shape)} axes; {_HIGHEST_RANK} is the most allowed")
-    # An axis of extent zero must not hide that the others overflow: numpy multiplies these first.
+        raise _malformed(path, f"{where} has {len(shape)} axes; the limit is {_HIGHEST_RANK}")
+    # An axis of size 0 must not hide an overflow of the other axes, whose sizes numpy multiplies first.
     count, room = 1, ITEM_SIZE[dtype]
     for extent in shape:
         count *= extent
@@ -118,46 +119,46 @@ def _entry(path: Path, name: str, entry: object) -> tuple[str, tuple[int, ...], 
         raise _malformed(path, f"{where} has a shape of more than 2^63 bytes")
     begin, end = offsets
     if begin > end:
-        raise _malformed(path, f"{where} ends at {end}, before it begins at {begin}")
+        raise _malformed(path, f"{where} begins at {begin} and ends before, at {end}")
     if end - begin != count * ITEM_SIZE[dtype]:
         needed = count * ITEM_SIZE[dtype]
-        raise _malformed(path, f"{where} is {dtype}{list(shape)}, which takes {needed} bytes, and has {end - begin}")
+        raise _malformed(path, f"{where} is {dtype}{list(shape)}, which takes {needed} bytes, got {end - begin}")
     return dtype, tuple(shape), begin, end
 
 
 def _are_sizes(values: object) -> bool:
     return isinstance(values, list) and all(
-        type(value) is int and 0 <= value <= _LARGEST_EXTENT  # `type`: JSON's `true` is an `int` to isinstance
+        type(value) is int and 0 <= value <= _LARGEST_EXTENT  # not `isinstance`, which accepts JSON's `true`
         for value in values
     )
 
 
 def _check_layout(path: Path, stretches: list[tuple[int, int, str]], size: int) -> None:
-    """Refuse overlaps and gaps: bytes of two meanings, and bytes of none."""
+    """Check that the tensors cover the data without overlaps and gaps."""
     reached, previous = 0, ""
     for begin, end, name in sorted(stretches):
         if end > size:
             missing = end - size
-            raise _truncated(path, f"its tensor {quoted(name)} ends {missing} bytes after the end of the file")
+            raise _truncated(path, f"tensor {quoted(name)} ends {missing} bytes after the end of the file")
         if begin < reached:
-            raise _malformed(path, f"its tensors {quoted(previous)} and {quoted(name)} overlap")
+            raise _malformed(path, f"the tensors {quoted(previous)} and {quoted(name)} overlap")
         if begin > reached:
-            raise _malformed(path, f"no tensor owns the {begin - reached} bytes before its tensor {quoted(name)}")
+            raise _malformed(path, f"no tensor contains the {begin - reached} bytes before tensor {quoted(name)}")
         reached, previous = end, name
     if reached < size:
-        raise _malformed(path, f"no tensor owns its last {size - reached} bytes")
+        raise _malformed(path, f"no tensor contains its last {size - reached} bytes")
 
 
 def _truncated(path: Path, why: str) -> ArchcError:
     return error(
         "weights-truncated",
-        f"{quoted(str(path))} is cut short: {why}",
+        f"{quoted(str(path))} is truncated: {why}",
         help="copy or download the file again",
     )
 
 
 def _malformed(path: Path, why: str) -> ArchcError:
-    return error("weights-malformed", f"{quoted(str(path))} is not a sound safetensors file: {why}")
+    return error("weights-malformed", f"{quoted(str(path))} is not a valid safetensors file: {why}")
 
 
 def write(
@@ -165,15 +166,17 @@ def write(
     tensors: Mapping[str, LazyTensor],
     metadata: Mapping[str, str] | None = None,
 ) -> dict[str, tuple[int, int]]:
-    """Write a file, and return where each tensor stands in it: absolute offset and length in bytes.
+    """Write a file, and return the offset in the file and the length in bytes of each tensor.
 
-    The same tensors in the same order make the same bytes.  The header names the tensors in the given order.  The
-    data holds those of wide elements first, each width in the given order: as there are no gaps, every tensor then
-    starts at a multiple of its element's width, which readers that map the file rely on.
-    Raises ValueError for a tensor called `__metadata__`.
+    The output is deterministic.  The header has the tensors in the given order.  The data are sorted by the size of
+    elements, largest first, and then in the given order.  So every tensor is aligned to its elements without gaps,
+    which is required for memory mapping.
+
+    Raises:
+        ValueError: a tensor has the name `__metadata__`.
     """
     if _METADATA in tensors:
-        raise ValueError(f"`{_METADATA}` is no name for a tensor")
+        raise ValueError(f"`{_METADATA}` must not be the name of a tensor")
     layout = sorted(tensors.items(), key=lambda item: -ITEM_SIZE[item[1].dtype])
     begins: dict[str, int] = {}
     reached = 0

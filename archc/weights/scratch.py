@@ -1,9 +1,8 @@
-"""Room on the disk for the tensors that passes make.
+"""Temporary storage of the tensors that passes compute.
 
-What a pass computes costs too much to be computed whenever somebody asks, and all of it together is as large as the
-model.  So the first of it stays in memory, and what comes after goes into a temporary file, from where it is read like
-the weights of any other file.  That file has no name: it is gone when the last of its tensors is, or when the process
-ends, however it ends.
+These tensors are too expensive to be recomputed at each use, and can together be as large as the model.  The first of
+them stay in memory.  Others are written to a temporary file and memory-mapped.  The file has no name, so the operating
+system deletes it with its last tensor, or at the end of the process.
 """
 
 from __future__ import annotations
@@ -23,16 +22,16 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 HELD_BYTES = 32 << 20
-"""How much of what goes into one scratch stays in memory: most models need no file at all."""
+"""Bytes of one `Scratch` that stay in memory; most models need no file."""
 
-_FOLDER = "/var/tmp"  # for large temporary files; what is in /tmp may well be in memory
+_FOLDER = "/var/tmp"  # for large temporary files; /tmp may be in memory
 
 
 class Scratch:
-    """Keeps tensors: the first `held` bytes of them in memory, all others in one temporary file.
+    """Storage of tensors: the first `held` bytes in memory, others in one temporary file.
 
-    The file is in the folder that `TMPDIR` names; without that in `/var/tmp`, or wherever the system has such files.
-    Its bytes are not used again: who makes several generations of tensors takes a scratch for each.
+    The file is in the folder `TMPDIR`, by default in `/var/tmp` or the folder of the system for temporary files.  The
+    space of deleted tensors is not reused, so each generation of tensors needs a new `Scratch`.
     """
 
     def __init__(self, held: int = HELD_BYTES):
@@ -40,11 +39,12 @@ class Scratch:
         self._file: IO[bytes] | None = None
 
     def keep(self, array: npt.ArrayLike) -> LazyTensor:
-        """A tensor with the elements of an array, which must not be written to afterwards.
+        """Return a tensor with the elements of an array, which must not be changed afterwards.
 
         Raises:
-            ArchcError: no temporary file can be made (`scratch-not-writable`), or its disk is full (`scratch-full`).
-            ValueError: archc has no name for the dtype.
+            ArchcError: the temporary file cannot be written (`scratch-not-writable`), or the disk is full
+                (`scratch-full`).
+            ValueError: archc does not support the dtype.
         """
         tensor = ArrayTensor(array)
         if tensor.nbytes <= self._room:
@@ -61,7 +61,7 @@ class Scratch:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ScratchTensor(LazyTensor):
-    """A stretch of a scratch's file, which lives as long as one of its tensors does.  Mapped, not copied, when read."""
+    """A tensor in the file of a `Scratch`, which is memory-mapped when it is read."""
 
     file: IO[bytes]
     offset: int
@@ -73,19 +73,19 @@ class ScratchTensor(LazyTensor):
 
 
 def _folder() -> str | None:
-    """Where to put large temporary files; None for where Python puts all of them."""
+    """Return the folder for large temporary files; None for the default of `tempfile`."""
     return _FOLDER if "TMPDIR" not in os.environ and os.access(_FOLDER, os.W_OK) else None
 
 
 @contextmanager
 def _writing() -> Iterator[None]:
-    """Whatever the system refuses becomes a diagnostic."""
+    """Convert errors of the operating system in the context to diagnostics."""
     try:
         yield
     except OSError as reason:
         full = reason.errno in DISK_FULL
         raise error(
             "scratch-full" if full else "scratch-not-writable",
-            f"the tensors that a pass made do not fit into a temporary file: {reason.strerror or reason}",
-            help="let the variable `TMPDIR` name a folder with room for the whole model",
+            f"the tensors of a pass cannot be written to a temporary file: {reason.strerror or reason}",
+            help="set the environment variable `TMPDIR` to a folder with space for the whole model",
         ) from None

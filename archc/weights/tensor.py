@@ -1,7 +1,7 @@
-"""Tensors that are known by shape and dtype, and whose numbers are had only when somebody asks.
+"""Lazy tensors, whose elements are read or computed on demand, and the weights of a graph.
 
-A model of many gigabytes is thus a small object.  What asks for the numbers reads one tensor at a time and
-lets it go again, so that peak memory follows the largest tensor, not the model.
+Shape and dtype are always in memory, the elements are not.  Users of the elements read one tensor at a time and free
+it, so peak memory depends on the largest tensor, not on the model.
 """
 
 from __future__ import annotations
@@ -23,19 +23,20 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 CHUNK_BYTES = 4 << 20
-"""How much of a tensor is handled at a time where it is streamed."""
+"""Bytes of one chunk of a streamed tensor."""
 
 
 class ByteSink(Protocol):
-    """Whatever bytes can be written to: a file, a socket's file, a hash in a coat."""
+    """An object to which bytes can be written, such as a file."""
 
-    def write(self, data: memoryview, /) -> object: ...
+    def write(self, data: memoryview, /) -> object:
+        """Write bytes."""
 
 
 class LazyTensor(ABC):
-    """A tensor whose shape and dtype are known and whose elements are had on demand.
+    """A tensor with a known shape and dtype, whose elements are read or computed on demand.
 
-    `shape` counts elements per axis; `dtype` is one of the names in `archc.weights.dtype_conversion.ITEM_SIZE`.
+    `dtype` is one of the names in `archc.weights.dtype_conversion.ITEM_SIZE`.
     """
 
     shape: tuple[int, ...]
@@ -43,7 +44,7 @@ class LazyTensor(ABC):
 
     @property
     def size(self) -> int:
-        """The number of elements."""
+        """Number of elements."""
         return math.prod(self.shape)
 
     @property
@@ -53,17 +54,17 @@ class LazyTensor(ABC):
 
     @abstractmethod
     def numpy(self) -> npt.NDArray[Any]:
-        """The elements, read or computed now.  The array may be a read-only view: copy it before writing to it."""
+        """Read or compute the elements; the array may be a read-only view."""
 
     def chunks(self) -> Iterator[npt.NDArray[Any]]:
-        """The elements in row-major order, as flat arrays of at most `CHUNK_BYTES`."""
+        """Yield the elements in row-major order, in flat arrays of at most `CHUNK_BYTES`."""
         flat = self.numpy().reshape(-1)
         step = CHUNK_BYTES // ITEM_SIZE[self.dtype]
         for start in range(0, flat.size, step):
             yield flat[start : start + step]
 
     def write_to(self, stream: ByteSink) -> None:
-        """Write the elements as raw bytes: row-major, little-endian, `nbytes` of them."""
+        """Write the elements as `nbytes` raw bytes, row-major and little-endian."""
         import numpy as np
 
         for chunk in self.chunks():
@@ -74,7 +75,11 @@ class LazyTensor(ABC):
 
 
 class ArrayTensor(LazyTensor):
-    """A tensor that is in memory already.  Raises ValueError for a dtype that archc has no name for."""
+    """A tensor in memory.
+
+    Raises:
+        ValueError: archc does not support the dtype.
+    """
 
     def __init__(self, array: npt.ArrayLike):
         import numpy as np
@@ -82,7 +87,7 @@ class ArrayTensor(LazyTensor):
         given = np.asarray(array)
         dtype = name_of_numpy(given.dtype)
         if dtype is None:
-            raise ValueError(f"no archc dtype stands for numpy's {given.dtype}")
+            raise ValueError(f"archc does not support numpy's dtype {given.dtype}")
         self._array: np.ndarray[Any, Any] = given.astype(given.dtype.newbyteorder("="), copy=False)
         self.shape = given.shape
         self.dtype = dtype
@@ -94,14 +99,14 @@ class ArrayTensor(LazyTensor):
 
 
 def mapped(stream: IO[bytes], offset: int, shape: tuple[int, ...], dtype: str) -> npt.NDArray[Any]:
-    """Row-major, little-endian elements from byte `offset` of a file on, as a read-only view of it.
+    """Return a read-only view of row-major, little-endian elements in a file, beginning at byte `offset`.
 
-    The view stays good when the file is closed.
+    The view remains valid after the file is closed.
     """
     import numpy as np
 
     size = math.prod(shape) * ITEM_SIZE[dtype]
-    if size == 0:  # an empty stretch cannot be mapped
+    if size == 0:  # an empty range cannot be mapped
         return np.empty(shape, numpy_dtype(dtype))
     raw = np.memmap(stream, dtype=np.uint8, mode="r", offset=offset, shape=(size,))
     return from_little_endian(np.asarray(raw), dtype).reshape(shape)
@@ -109,9 +114,9 @@ def mapped(stream: IO[bytes], offset: int, shape: tuple[int, ...], dtype: str) -
 
 @dataclass(frozen=True, eq=False, repr=False)
 class FileTensor(LazyTensor):
-    """A stretch of a file: row-major, little-endian elements from byte `offset` on.  Mapped, not copied, when read.
+    """Row-major, little-endian elements in a file, beginning at byte `offset`, which are memory-mapped.
 
-    Reading raises `ArchcError` (`weights-truncated`) where the file has become too short since it was looked at.
+    Reading raises `ArchcError` (`weights-truncated`) if the file has become too short since its header was read.
     """
 
     path: Path
@@ -126,7 +131,7 @@ class FileTensor(LazyTensor):
             return mapped(stream, self.offset, self.shape, self.dtype)
 
     def chunks(self) -> Iterator[npt.NDArray[Any]]:
-        # Plain reads: pages of a mapping would count as this process's memory until they are dropped.
+        # Not mapped: the pages of a mapping count as memory of the process until the kernel drops them.
         import numpy as np
 
         left = self.nbytes
@@ -142,17 +147,16 @@ class FileTensor(LazyTensor):
     def _truncated(self) -> ArchcError:
         return error(
             "weights-truncated",
-            f"{quoted(str(self.path))} ends before byte {self.offset + self.nbytes}, where a tensor of it ends",
-            notes=["the file was longer when its header was read: something wrote to it meanwhile"],
+            f"{quoted(str(self.path))} ends before byte {self.offset + self.nbytes}, the end of a tensor in it",
+            notes=["the file has become shorter since its header was read"],
         )
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class InitializedTensor(LazyTensor):
-    """The weights of a fresh layer, drawn when asked for.
+    """A new weight, drawn from its initializer on demand.
 
-    `seed_key` is the seed and the path of the weight.  The numbers depend on these two and on nothing else:
-    neither on the order in which tensors are asked for nor on which others there are.
+    `seed_key` is the seed and the path of the weight.  The numbers depend only on these, not on other tensors.
     """
 
     shape: tuple[int, ...]
@@ -169,9 +173,9 @@ class InitializedTensor(LazyTensor):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ComputedTensor(LazyTensor):
-    """What a pass makes of other tensors: computed anew by `function` whenever it is asked for, and never kept.
+    """A tensor that `function` computes from other tensors at each use.
 
-    Raises ValueError where the function returns another shape or dtype than was promised.
+    `numpy` raises ValueError if the function returns a wrong shape or dtype.
     """
 
     shape: tuple[int, ...]
@@ -181,15 +185,12 @@ class ComputedTensor(LazyTensor):
     def numpy(self) -> npt.NDArray[Any]:
         array = self.function()
         if array.shape != self.shape or name_of_numpy(array.dtype) != self.dtype:
-            raise ValueError(f"{self!r} was computed as {array.dtype} of shape {array.shape}")
+            raise ValueError(f"{self!r} is computed as {array.dtype} of shape {array.shape}")
         return array
 
 
 class Weights(Mapping[str, LazyTensor]):
-    """Path to tensor (`blocks.3.attn.query.weight`), in the order of insertion.
-
-    Only names and tensors that are yet to be read are held here, so that a pass that replaces one touches no other.
-    """
+    """The stored tensors of a graph by path (`blocks.3.attn.query.weight`), in the order of insertion."""
 
     def __init__(self, tensors: Mapping[str, LazyTensor] | None = None):
         self._tensors: dict[str, LazyTensor] = dict(tensors or {})
@@ -204,16 +205,20 @@ class Weights(Mapping[str, LazyTensor]):
         return len(self._tensors)
 
     def set(self, path: str, tensor: LazyTensor) -> None:
-        """Put a tensor at a path: at the end if the path is new, else in the place of the one that stood there."""
+        """Set the tensor of a path; a new path is inserted at the end."""
         self._tensors[path] = tensor
 
     def remove(self, path: str) -> LazyTensor:
-        """Take a tensor out and return it.  Raises KeyError for an unknown path."""
+        """Remove a tensor and return it.
+
+        Raises:
+            KeyError: the path is unknown.
+        """
         return self._tensors.pop(path)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all tensors together."""
+        """Bytes of all tensors."""
         return sum(tensor.nbytes for tensor in self._tensors.values())
 
     def __repr__(self) -> str:

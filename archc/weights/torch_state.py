@@ -1,6 +1,7 @@
-"""PyTorch's own files, which are pickles: read only where the user asks, and with the restricted unpickler.
+"""PyTorch's checkpoint files, which are pickles, read with PyTorch's restricted unpickler.
 
-An unrestricted pickle runs whatever code it names.  `torch.load(weights_only=True)` builds tensors and containers only.
+An unrestricted unpickler runs any code that the pickle names.  `torch.load(weights_only=True)` constructs only tensors
+and containers.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import torch
 
-# Where checkpoints of Lightning, timm and many scripts keep the state dict.
+# Keys of the state dict in checkpoints of Lightning, timm and many scripts.
 _WRAPPERS = ("state_dict", "model", "model_state")
-_SAFE_SINCE = (2, 10)  # CVE-2025-32434 and CVE-2026-24747 got past `weights_only` before
+_SAFE_SINCE = (2, 10)  # CVE-2025-32434 and CVE-2026-24747 circumvent `weights_only` in older versions
 _DTYPE_OF_TORCH = {
     "torch.float64": "f64", "torch.float32": "f32", "torch.float16": "f16", "torch.bfloat16": "bf16",
     "torch.int64": "i64", "torch.int32": "i32", "torch.int16": "i16", "torch.int8": "i8",
@@ -33,9 +34,10 @@ _DTYPE_OF_TORCH = {
 
 
 class TorchTensor(LazyTensor):
-    """A tensor of PyTorch's, on any device; a mapped one is read when asked for.
+    """A PyTorch tensor on any device; a memory-mapped tensor is read on demand.
 
-    Raises ValueError for one that is not dense, that has no elements (device `meta`), or of an unknown dtype.
+    Raises:
+        ValueError: the tensor is not dense, is on the device `meta`, or has a dtype that archc does not support.
     """
 
     def __init__(self, tensor: torch.Tensor):
@@ -43,7 +45,7 @@ class TorchTensor(LazyTensor):
 
         dtype = _DTYPE_OF_TORCH.get(str(tensor.dtype))
         if dtype is None or tensor.layout != torch.strided or tensor.is_meta:
-            raise ValueError(f"a tensor of {tensor.dtype} on {tensor.device}, laid out as {tensor.layout}")
+            raise ValueError(f"a tensor of {tensor.dtype} on {tensor.device} with the layout {tensor.layout}")
         self._tensor = tensor.detach()
         self.shape = tuple(tensor.shape)
         self.dtype = dtype
@@ -62,10 +64,13 @@ class TorchTensor(LazyTensor):
 
 
 def read(path: Path | str) -> dict[str, LazyTensor]:
-    """The tensors of a state dict that `torch.save` wrote, alone or below `state_dict`, `model` or `model_state`.
+    """Read a state dict from a file of `torch.save`.
 
-    Raises `ArchcError`: `weights-malformed` for what is no state dict, `weights-dtype`, `torch-too-old`, and those
-    of `file_size`.
+    The state dict may be the value of a key `state_dict`, `model` or `model_state`.
+
+    Raises:
+        ArchcError: `weights-malformed` if the file is not a state dict, `weights-dtype`, `torch-too-old`, or an error
+            of `file_size`.
     """
     import torch
 
@@ -76,16 +81,16 @@ def read(path: Path | str) -> dict[str, LazyTensor]:
         raise error(
             "torch-too-old",
             f"torch {torch.__version__} cannot read pickles safely",
-            help=f"install torch {'.'.join(map(str, _SAFE_SINCE))} or later, or save the weights as safetensors",
+            help=f"install torch {'.'.join(map(str, _SAFE_SINCE))} or later, or use a safetensors file",
         )
     try:
         content = _unpickle(path)
     except _UNPICKLING_ERRORS:
-        # torch's own text advises to switch its protection off: not repeated here.
+        # PyTorch's message, which advises to disable the protection, is not repeated.
         raise error(
             "weights-malformed",
             f"{quoted(str(path))} is not a state dict that PyTorch's restricted unpickler accepts",
-            notes=["it is damaged, or it holds more than tensors, numbers, strings and containers of these"],
+            notes=["the file is damaged, or has objects other than tensors, numbers, strings and containers"],
             help="save `model.state_dict()` with `safetensors.torch.save_file`",
         ) from None
     tensors: dict[str, LazyTensor] = {}
@@ -99,19 +104,19 @@ def read(path: Path | str) -> dict[str, LazyTensor]:
 
 
 def _unpickle(path: Path) -> object:
-    """What the file holds; the tensors of a zip are mapped, those of the format before it (torch < 1.6) are read."""
+    """Unpickle a file; tensors of zip archives are memory-mapped, those of files of torch < 1.6 are read."""
     import torch
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about pickle protocols, to whoever saved the file
+        warnings.simplefilter("ignore")  # about the pickle protocol of the file
         if zipfile.is_zipfile(path) and path.suffix != ".safetensors":
             return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        # Given a path of that suffix, torch trusts it and not the content; given a stream, it cannot map it.
+        # `torch.load` detects the format of a path by its suffix `.safetensors`, and cannot map a stream.
         with path.open("rb") as stream:
             return torch.load(stream, map_location="cpu", weights_only=True)
 
 
-# What a damaged or hostile pickle makes the unpickler and torch's rebuilding functions raise.
+# Exceptions of the unpickler and of PyTorch's functions for damaged or malicious pickles.
 _UNPICKLING_ERRORS = (
     pickle.UnpicklingError, struct.error, zipfile.BadZipFile, RuntimeError, ValueError, TypeError, LookupError,
     AttributeError, AssertionError, EOFError, ImportError, OSError, OverflowError, MemoryError,
@@ -126,12 +131,12 @@ def _state_dict(path: Path, content: object) -> Mapping[str, torch.Tensor]:
             content = content[wrapper]
             break
     if not isinstance(content, Mapping):
-        raise error("weights-malformed", f"{quoted(str(path))} holds a {type(content).__name__}, not a state dict")
+        raise error("weights-malformed", f"{quoted(str(path))} is a {type(content).__name__}, not a state dict")
     for name, value in content.items():
         if not isinstance(name, str) or not isinstance(value, torch.Tensor):
             raise error(
                 "weights-malformed",
-                f"{quoted(str(path))} is no state dict: its {quoted(str(name))} is a {type(value).__name__}",
+                f"{quoted(str(path))} is not a state dict: {quoted(str(name))} is a {type(value).__name__}",
                 help="save `model.state_dict()`, alone or as `{'state_dict': model.state_dict()}`",
             )
     return content

@@ -111,7 +111,7 @@ def test_reasons_name_what_needs_the_channels() -> None:
     }
     assert reasons == {
         "a": None,
-        "b": "`softmax` works on all of them together",
+        "b": "`softmax` combines all of them",
         "c": "the output `y0` has them",
         "d": "the output `y0` has them",
     }

@@ -66,7 +66,7 @@ def test_version(run: Run) -> None:
         (["compile", "x.arch", "--pass", "quant"], "--pass"),  # no abbreviations: they break when an option is added
         (["show", "x.arch", "--sizes", "N"], "`N` is not a size such as N=32"),
         (["show", "x.arch", "--sizes", "N=0"], "`N` must be at least 1"),
-        (["show", "x.arch", "--sizes", "N=4 T=3"], "write a comma between two, `N=4,T=3`"),
+        (["show", "x.arch", "--sizes", "N=4 T=3"], "separate sizes by commas, `N=4,T=3`"),
         (["show", "x.arch", "--set", "classes", "10"], "`--set classes=10`"),
         (["completion", "bsh"], "did you mean `bash`?"),
         (["fmt", "-", "--json"], "standard output"),

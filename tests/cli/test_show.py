@@ -83,7 +83,7 @@ def test_a_shared_weight_counts_once(run: Run, write: Write) -> None:
 def test_sizes_that_the_model_lacks_or_forbids(run: Run, write: Write) -> None:
     path = write("m.arch", "model m {\n    input x: f32[B, T <= 16]\n    output y = x -> relu\n}\n")
     assert "error[unknown-size]: `m` has no size `N`" in run("show", path, "--sizes", "N=2").err
-    assert "error[size-above-bound]: `T` is at most 16, and is given as 17" in run("show", path, "--sizes", "T=17").err
+    assert "error[size-above-bound]: `T` must be at most 16, got 17" in run("show", path, "--sizes", "T=17").err
     assert run("show", path, "--sizes", "T=16,B=2").status == 0
 
 

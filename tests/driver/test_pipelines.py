@@ -98,7 +98,7 @@ def test_an_option_in_quotes_is_told_to_leave_them_out(passes: str, plain: str) 
     with pytest.raises(ArchcError) as failure:
         parse_passes(passes)
     (mistake,) = failure.value.diagnostics
-    assert mistake.help == f"leave the quotes out: `{plain}`"
+    assert mistake.help == f"remove the quotes: `{plain}`"
     assert parse_passes(passes.replace(f"'{plain}'", plain))
 
 

@@ -115,13 +115,13 @@ def test_arguments_have_the_names_of_the_options() -> None:
         ({"weights": nn.Linear(2, 2)}, "`weights` takes .*, not Linear"),
         (
             {"weights": {"one.weight": [1.0]}},
-            "`weights` takes numpy arrays or torch tensors by name, and 'one.weight' is list",
+            "`weights` expects numpy arrays or torch tensors; 'one.weight' is list",
         ),
         ({"weights": {3: np.ones(3)}}, "3 is no string"),
         ({"weights": {"one.weight": np.ones(3, complex)}}, "no dtype for the complex128 of 'one.weight'"),
         ({"rename": {}}, "`rename` takes a path"),
         ({"calib": [1.0]}, "`calib` takes a path to an .npz file, or a mapping"),
-        ({"calib": {"x": "data"}}, "`calib` takes numpy arrays or torch tensors by name, and 'x' is str"),
+        ({"calib": {"x": "data"}}, "`calib` expects numpy arrays or torch tensors; 'x' is str"),
         ({"set": "width=3"}, "`set` takes a mapping from attributes' names"),
         ({"set": {3: 3}}, "not the name 3"),
         ({"sizes": 3}, "`sizes` takes"),
@@ -253,7 +253,7 @@ def test_the_module_is_a_copy_and_can_be_trained() -> None:
 def test_tensors_that_numpy_cannot_take_are_named(tensor: torch.Tensor, problem: str) -> None:
     text = "model m { input x: f32[N, 8]  output y = x -> a: linear(4, bias = false) }"
     for argument, name in (("weights", "a.weight"), ("calib", "x")):
-        with pytest.raises(TypeError, match=f"`{argument}` takes dense tensors with values, and '{name}' .*{problem}"):
+        with pytest.raises(TypeError, match=f"`{argument}` expects dense tensors with values; '{name}' .*{problem}"):
             archc.compile(text, **{argument: {name: tensor}})  # type: ignore[arg-type]
 
 

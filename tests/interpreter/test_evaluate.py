@@ -52,9 +52,9 @@ def test_several_inputs_of_shared_sizes() -> None:
 
 
 SHAPES: list[tuple[Mapping[str, tuple[int, ...]], str]] = [
-    ({"x": (2, 9), "y": (18,)}, r"`T` is at most 8, and is 9 in `x`"),
-    ({"x": (2, 8, 1), "y": (16,)}, r"input `x` must be f32\[N, T\], and has the shape \[2, 8, 1\]"),
-    ({"x": (2, 8), "y": (17,)}, r"`2\*T` of input `y` must be 16, and is 17"),
+    ({"x": (2, 9), "y": (18,)}, r"`T` must be at most 8, got 9 in `x`"),
+    ({"x": (2, 8, 1), "y": (16,)}, r"input `x` must be f32\[N, T\], got the shape \[2, 8, 1\]"),
+    ({"x": (2, 8), "y": (17,)}, r"`2\*T` of input `y` must be 16, got 17"),
 ]
 
 

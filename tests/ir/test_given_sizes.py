@@ -22,7 +22,7 @@ def test_names_with_numbers() -> None:
 def test_integers_of_numpy() -> None:
     found = sizes_from({"H": np.int64(9)})
     assert found == {"H": 9} and type(found["H"]) is int
-    with pytest.raises(TypeError, match="takes integers by name"):
+    with pytest.raises(TypeError, match="expects integers by name"):
         sizes_from({"H": np.float64(9)})
 
 

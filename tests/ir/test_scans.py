@@ -122,7 +122,7 @@ def test_a_value_of_a_step_cannot_be_an_output() -> None:
 def test_steps_must_end() -> None:
     broken = Broken()
     broken.rewriter.output("y", broken.step.result)
-    with pytest.raises(InvalidGraph, match="begins steps that do not end"):
+    with pytest.raises(InvalidGraph, match="begins a scan without an end"):
         verify(broken.graph)
 
 
@@ -132,5 +132,5 @@ def test_steps_must_begin() -> None:
     mark = rewriter.input("mark", TensorType(DType.i64, ()))
     x = rewriter.input("x", TensorType(DType.f32, (symbol("B"), 4)))
     rewriter.output("y", rewriter.add(ScanExit(0, symbol("T")), [mark, x]).result)
-    with pytest.raises(InvalidGraph, match="ends steps that do not begin"):
+    with pytest.raises(InvalidGraph, match="ends a scan without a beginning"):
         verify(graph)

@@ -70,7 +70,7 @@ def test_each_glob_must_match_something() -> None:
     assert problem.value.help == "did you mean `conv1`?"
     with pytest.raises(SelectorError) as problem:
         Selector.of("zz").check([])
-    assert problem.value.help == "it has no layers"
+    assert problem.value.help == "the model has no layers"
 
 
 def test_a_glob_may_not_be_endless() -> None:

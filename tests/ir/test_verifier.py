@@ -101,20 +101,20 @@ def surplus_tensor(graph: Graph) -> None:
 
 BREAKS: list[tuple[Callable[[Graph], None], str]] = [
     (cycle, "the graph has a cycle"),
-    (foreign_operand, "fc1 uses a value that the graph does not have"),
+    (foreign_operand, "fc1 uses a value without a producer in the graph"),
     (wrong_result, "fc1 has results .* and its operator infers"),
     (misfit, "fc1 has operands that do not fit: "),
-    (lost_weight, "fc2 names the weight fc2.bias, which the graph lacks"),
+    (lost_weight, "fc2 uses the weight fc2.bias, which is not in the graph"),
     (other_weights, r"fc2 has the weights \['weight'\], not \['weight', 'bias'\]"),
     (misshapen_weight, r"fc2.weight is f32\[4, 5\], and fc2 needs f32\[4, 4\]"),
     (mistyped_weight, r"fc2.weight is f16\[4, 4\], and fc2 needs f32\[4, 4\]"),
-    (unused_weight, "no layer has the weight left.over"),
-    (two_of_a_name, "two different layers are called fc1"),
-    (dead_node, "tanh feeds no output"),
-    (foreign_output, "the output z is not a value of the graph"),
-    (unbound_tensor, "no values are bound to fc1.bias"),
+    (unused_weight, "no layer uses the weight left.over"),
+    (two_of_a_name, "two different layers have the path fc1"),
+    (dead_node, "tanh is dead: no output depends on it"),
+    (foreign_output, "the output z has no producer in the graph"),
+    (unbound_tensor, "no tensor is bound to fc1.bias"),
     (misshapen_tensor, r"fc1.bias is bound to f32\[5\], not f32\[4\]"),
-    (surplus_tensor, "values are bound to left.over, which is no weight"),
+    (surplus_tensor, "a tensor is bound to left.over, which is not a stored tensor of a weight"),
 ]
 
 

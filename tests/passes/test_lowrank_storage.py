@@ -105,5 +105,5 @@ def test_a_text_may_store_any_matrix_so(tmp_path: Path) -> None:
 @pytest.mark.parametrize("storage", ["low_rank(9)", "low_rank(0)"])
 def test_ranks_that_no_matrix_has_are_refused(storage: str) -> None:
     text = "model m {\n    input x: f32[N, 8]\n    output y = x -> f: linear(16, weight = STORAGE)\n}\n"
-    with pytest.raises(archc.ArchcError, match="its rank is from 1 to 8"):
+    with pytest.raises(archc.ArchcError, match="`rank` must be from 1 to 8"):
         archc.parse(text.replace("STORAGE", storage))

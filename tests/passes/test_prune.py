@@ -141,7 +141,7 @@ def test_the_channels_of_a_layer_norm_stay_and_a_remark_says_why() -> None:
     graph = build.done(build.layer("linear", build.layer("linear", x, 6, name="fc2"), 3, name="fc3"))
     (report,) = run(graph, channels(0.5))
     assert remarks(report, "left") == {
-        "fc1": "its channels stay: `norm` works on all of them together",
+        "fc1": "its channels stay: `norm` combines all of them",
         "fc3": "its channels stay: the output `y0` has them",
     }
     assert remarks(report, "rewrote") == {"fc2": "3 of 6 channels are left"}

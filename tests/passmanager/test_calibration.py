@@ -94,7 +94,7 @@ def test_integers_that_the_model_cannot_look_up() -> None:
     for wrong in ([[0, 5]], [[-1, 0]]):
         with pytest.raises(ArchcError, match="accepts integers from 0 to 4"):
             read_calibration(graph, {"k": np.array(wrong)})
-    with pytest.raises(ArchcError, match="`T` is at most 6, and is 7 in `k`"):
+    with pytest.raises(ArchcError, match="`T` must be at most 6, got 7 in `k`"):
         read_calibration(graph, {"k": np.zeros((1, 7), np.int64)})
 
 

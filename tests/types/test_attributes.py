@@ -131,7 +131,7 @@ def test_a_near_name_or_choice_is_suggested() -> None:
 
 
 def test_a_number_in_quotes_is_told_to_leave_them_out() -> None:
-    for positional, way in ((("3", 1), "leave the quotes out: `3`"), (("0.5", 1), None), (("three", 1), None)):
+    for positional, way in ((("3", 1), "remove the quotes: `3`"), (("0.5", 1), None), (("three", 1), None)):
         with pytest.raises(AttributeProblem) as problem:
             bind(Sample, "`sample`", positional, {})
         assert problem.value.help == way

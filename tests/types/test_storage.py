@@ -72,7 +72,7 @@ def test_numbers_too_small_to_be_divided(value: float) -> None:
         (2, (4, 8), DType.f32, "its axes are 0 to 1"),
         (-1, (4, 8), DType.f32, "its axes are 0 to 1"),
         (0, (), DType.f32, "it has no axes"),
-        (0, (4, 8), DType.i64, "only floating-point weights have a scale, and this one is i64"),
+        (0, (4, 8), DType.i64, "`int8` expects a floating-point weight, got i64"),
     ],
 )
 def test_what_int8_can_store(axis: int | None, shape: tuple[int, ...], dtype: DType, reason: str | None) -> None:
@@ -97,7 +97,7 @@ def test_what_a_mask_leaves_out_is_zero_whatever_is_stored_there(values: np.ndar
 
 def test_only_floats_are_masked() -> None:
     assert Masked().misfit((4, 8), DType.f16) is None
-    assert Masked().misfit((4, 8), DType.i64) == "only floating-point weights are masked, and this one is i64"
+    assert Masked().misfit((4, 8), DType.i64) == "`masked` expects a floating-point weight, got i64"
 
 
 def test_bytes_and_sizes() -> None:

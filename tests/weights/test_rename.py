@@ -103,13 +103,13 @@ def test_one_becomes_several_in_the_sizes_that_the_text_expects() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a b", "a rule is a name"),
-        ("a -> ", "a rule is a name"),
-        ("a.{i} -> b.{j}", "`{j}` of `b.{j}` does not occur in `a.{i}`"),
-        ("(a, b) -> (c, d)", "not several to several"),
+        ("a b", "a rule must be a name"),
+        ("a -> ", "a rule must be a name"),
+        ("a.{i} -> b.{j}", "`{j}` in `b.{j}` is not in `a.{i}`"),
+        ("(a, b) -> (c, d)", "or one name to several paths"),
         ("a.*.* -> b", "more than one `*`"),
-        ("(a, b -> c", "`(` without its `)`"),
-        ("a.{1x} -> b", "is no name of a weight"),
+        ("(a, b -> c", "`(` is not closed"),
+        ("a.{1x} -> b", "is not the name of a weight"),
         ("(a, ) -> b", "a name is missing"),
     ],
 )

@@ -186,9 +186,9 @@ HOSTILE = {
     "integer of 10,000 digits": (file_of('{"w":' + "9" * 10_000 + "}"), "weights-malformed", "not one that"),
     "metadata of numbers": (file_of({"__metadata__": {"a": 1}}, b""), "weights-malformed", "object of strings"),
     "metadata is a list": (file_of({"__metadata__": []}, b""), "weights-malformed", "object of strings"),
-    "entry is a number": (file_of({"w": 1}), "weights-malformed", "`w` is not described"),
-    "key missing": (file_of({"w": {"dtype": "F32", "shape": [2]}}), "weights-malformed", "`w` is not described"),
-    "key too many": (file_of({"w": {**entry(), "x": 1}}), "weights-malformed", "`w` is not described"),
+    "entry is a number": (file_of({"w": 1}), "weights-malformed", "`w` must have the keys"),
+    "key missing": (file_of({"w": {"dtype": "F32", "shape": [2]}}), "weights-malformed", "`w` must have the keys"),
+    "key too many": (file_of({"w": {**entry(), "x": 1}}), "weights-malformed", "`w` must have the keys"),
     "dtype unknown": (file_of({"w": entry("F8_E4M3", (8,))}), "weights-dtype", "`F8_E4M3`"),
     "dtype is no string": (file_of({"w": entry(["F32"])}), "weights-malformed", "dtype that is not a string"),
     "shape is no list": (file_of({"w": entry(shape=2)}), "weights-malformed", "not a list of sizes"),
@@ -203,9 +203,9 @@ HOSTILE = {
         file_of({"w": entry(shape=(0, 2**62, 2**62), offsets=(0, 0))}, b""), "weights-malformed", "more than 2^63",
     ),
     "a thousand axes": (file_of({"w": entry(shape=(1,) * 1000)}), "weights-malformed", "has 1000 axes"),
-    "shape does not fit": (file_of({"w": entry(shape=(3,))}), "weights-malformed", "takes 12 bytes, and has 8"),
+    "shape does not fit": (file_of({"w": entry(shape=(3,))}), "weights-malformed", "takes 12 bytes, got 8"),
     "negative offset": (file_of({"w": entry(offsets=(-8, 0))}), "weights-malformed", "not two sizes"),
-    "ends before it begins": (file_of({"w": entry(offsets=(8, 0))}), "weights-malformed", "before it begins"),
+    "ends before it begins": (file_of({"w": entry(offsets=(8, 0))}), "weights-malformed", "begins at 8 and ends before"),
     "offset of 2^62": (
         file_of({"w": entry(offsets=(2**62, 2**62 + 8))}), "weights-truncated", "after the end of the file",
     ),
@@ -215,7 +215,7 @@ HOSTILE = {
     ),
     "the same bytes twice": (file_of({"v": entry(), "w": entry()}), "weights-malformed", "`v` and `w` overlap"),
     "gap before the first": (
-        file_of({"w": entry(offsets=(4, 12))}, b"\0" * 12), "weights-malformed", "4 bytes before its tensor `w`",
+        file_of({"w": entry(offsets=(4, 12))}, b"\0" * 12), "weights-malformed", "4 bytes before tensor `w`",
     ),
     "gap between": (
         file_of({"v": entry(), "w": entry(offsets=(9, 17))}, b"\0" * 17), "weights-malformed", "1 bytes before",

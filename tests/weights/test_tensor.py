@@ -108,7 +108,7 @@ def test_a_computed_tensor_is_computed_each_time_and_must_keep_its_promise() -> 
     tensor.numpy()
     assert len(calls) == 2
     for shape, dtype in (((4,), "f32"), ((2, 2), "f64")):
-        with pytest.raises(ValueError, match="was computed as"):
+        with pytest.raises(ValueError, match="is computed as"):
             ComputedTensor(shape, dtype, compute).numpy()
 
 
