@@ -205,7 +205,7 @@ HOSTILE = {
     "a thousand axes": (file_of({"w": entry(shape=(1,) * 1000)}), "weights-malformed", "has 1000 axes"),
     "shape does not fit": (file_of({"w": entry(shape=(3,))}), "weights-malformed", "takes 12 bytes, got 8"),
     "negative offset": (file_of({"w": entry(offsets=(-8, 0))}), "weights-malformed", "not two sizes"),
-    "ends before it begins": (file_of({"w": entry(offsets=(8, 0))}), "weights-malformed", "begins at 8 and ends before"),
+    "ends before it begins": (file_of({"w": entry(offsets=(8, 0))}), "weights-malformed", "begins at 8 and ends"),
     "offset of 2^62": (
         file_of({"w": entry(offsets=(2**62, 2**62 + 8))}), "weights-truncated", "after the end of the file",
     ),
