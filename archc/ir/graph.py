@@ -203,7 +203,7 @@ class Graph:
         return f"<Graph {self.name}: {inputs} -> {', '.join(self.outputs)}; {counts}>"
 
     def _repr_svg_(self) -> str | None:
-        """Return an SVG of the graph for notebooks, or None before `archc.driver.graph_views` is imported."""
+        """Return an SVG of the graph, for notebooks."""
         return None if Graph.renderer is None else Graph.renderer(self)
 
     def __contains__(self, node: Node) -> bool:

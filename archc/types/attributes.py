@@ -315,7 +315,7 @@ def type_text(wanted: Any) -> str:
         if len(items) == 2 and items[1] is Ellipsis:
             item = type_text(items[0])
             if " or " in item:
-                return f"a tuple with elements that are {item}"
+                return f"a tuple of items, each {item}"
             return f"a tuple of {item.removeprefix('an ').removeprefix('a ')}s"
         return f"({', '.join(type_text(item).removeprefix('an ').removeprefix('a ') for item in items)})"
     return _WORDS.get(wanted, getattr(wanted, "__name__", str(wanted)))

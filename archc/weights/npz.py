@@ -124,7 +124,7 @@ def read(path: Path | str, kind: str = "weights", most: int | None = None) -> di
                 raise source.malformed(f"the member {quoted(info.filename)} is not a `{_SUFFIX}` file")
             name = info.filename.removesuffix(_SUFFIX)
             if name in tensors:
-                raise source.malformed(f"it has two arrays {quoted(name)}")
+                raise source.malformed(f"it has the array {quoted(name)} twice")
             shape, dtype = _header(source, archive, info)
             tensors[name] = NpzTensor(source, info.filename, shape, dtype)
     return tensors

@@ -181,7 +181,7 @@ def test_values_that_a_pass_sets_do_not_pile_up_in_memory() -> None:
 
 def test_owners_of_weights_need_a_name() -> None:
     graph, rewriter, x = start(4)
-    with pytest.raises(ValueError, match="has no name"):
+    with pytest.raises(ValueError, match="needs a name"):
         rewriter.add(OPERATORS["linear"](3), [x])
     assert not len(graph) and not graph.weights
     rewriter.add(OPERATORS["linear"](3), [x], weights={"weight": "w", "bias": "b"})

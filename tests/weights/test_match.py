@@ -135,7 +135,7 @@ def test_the_first_bad_element_is_found_beyond_the_first_chunk(value: float, dty
     array[rows - 2, 7] = array[rows - 1, 3] = value
     name = "f32" if dtype is np.float32 else "bf16"
     (diagnostic,) = mismatches({"w": ArrayTensor(array)}, {"w": ((rows, columns), name)})
-    assert diagnostic.message == f"weight `w` holds {value} at [{rows - 2}, 7]"
+    assert diagnostic.message == f"weight `w` is {value} at [{rows - 2}, 7]"
 
 
 def test_nothing_of_the_wrong_shape_is_read() -> None:

@@ -175,15 +175,15 @@ HOSTILE = {
     "duplicate tensor": (
         file_of('{"w":{"dtype":"U8","shape":[8],"data_offsets":[0,8]},"w":{"dtype":"I8","shape":[8],"data_offsets":[0,8]}}'),
         "weights-malformed",
-        "says `w` twice",
+        "the key `w` twice",
     ),
     "duplicate key": (
         file_of('{"w":{"dtype":"U8","dtype":"I8","shape":[8],"data_offsets":[0,8]}}'),
         "weights-malformed",
-        "says `dtype` twice",
+        "the key `dtype` twice",
     ),
-    "deep nesting": (file_of('{"w":' + "[" * 100_000), "weights-malformed", "not one that"),
-    "integer of 10,000 digits": (file_of('{"w":' + "9" * 10_000 + "}"), "weights-malformed", "not one that"),
+    "deep nesting": (file_of('{"w":' + "[" * 100_000), "weights-malformed", "not a header of"),
+    "integer of 10,000 digits": (file_of('{"w":' + "9" * 10_000 + "}"), "weights-malformed", "not a header of"),
     "metadata of numbers": (file_of({"__metadata__": {"a": 1}}, b""), "weights-malformed", "object of strings"),
     "metadata is a list": (file_of({"__metadata__": []}, b""), "weights-malformed", "object of strings"),
     "entry is a number": (file_of({"w": 1}), "weights-malformed", "`w` must have the keys"),
@@ -221,9 +221,9 @@ HOSTILE = {
         file_of({"v": entry(), "w": entry(offsets=(9, 17))}, b"\0" * 17), "weights-malformed", "1 bytes before",
     ),
     "bytes after the last": (SOUND + b"\0", "weights-malformed", "its last 1 bytes"),
-    "control characters in a name": (file_of({"\x1b[2J\n": 1}), "weights-malformed", "`\\x1b[2J\\n` is not"),
-    "endless name": (file_of({"n" * 10_000: 1}), "weights-malformed", "n…` is not"),
-    "half a surrogate": (file_of('{"\\ud800": 1}'), "weights-malformed", "`\\ud800` is not"),
+    "control characters in a name": (file_of({"\x1b[2J\n": 1}), "weights-malformed", "`\\x1b[2J\\n` must have"),
+    "endless name": (file_of({"n" * 10_000: 1}), "weights-malformed", "n…` must have"),
+    "half a surrogate": (file_of('{"\\ud800": 1}'), "weights-malformed", "`\\ud800` must have"),
 }  # fmt: skip
 
 
