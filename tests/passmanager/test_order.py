@@ -110,9 +110,7 @@ def test_order_that_makes_sense(passes: str) -> None:
 def test_what_needs_floats_comes_before_quant(late: str) -> None:
     found = refused(f"quant, {late}")
     assert found.code == "pass-order" and found.span is not None
-    assert (
-        found.message == f"`{late.partition('(')[0]}` needs {FLOAT_WEIGHTS}, and `quant` before it ends that state"
-    )
+    assert found.message == f"`{late.partition('(')[0]}` needs {FLOAT_WEIGHTS}, and `quant` before it ends that state"
     assert found.span.text == late
     assert found.notes[0].span is not None and found.notes[0].span.text == "quant"
     assert found.help == f"write `{late} -> quant`"
