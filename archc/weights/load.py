@@ -54,7 +54,7 @@ def load(path: Path | str, *, allow_pickle: bool = False) -> dict[str, LazyTenso
         raise error(
             "weights-unknown-format",
             f"{quoted(str(path))} is {kind}",
-            help="weights are read from `.safetensors`, `.npz`, and with `--allow-pickle` `.pt`",
+            help="weights are read from `.safetensors`, `.npz`, and also `.pt` with `--allow-pickle`",
         )
     if not allow_pickle:
         raise error(
