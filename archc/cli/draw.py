@@ -95,11 +95,11 @@ def run(arguments: argparse.Namespace) -> int:
 def written(scene: Scene, kind: str) -> str:
     """A scene as the text of a file of a kind."""
     if kind == ".mmd":
-        from archc.drawing.mermaid import draw_mermaid
+        from archc.drawing.text_formats import draw_mermaid
 
         return draw_mermaid(scene)
     if kind == ".dot":
-        from archc.drawing.dot import draw_dot
+        from archc.drawing.text_formats import draw_dot
 
         return draw_dot(scene)
     from archc.drawing.svg import draw_svg

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from archc.drawing.scene import Edge, Node
+from archc.drawing.scene import Edge, SceneNode
 
 Point = tuple[float, float]
 
@@ -14,7 +14,7 @@ Point = tuple[float, float]
 class Box:
     """A node at its place; for a frame, `inner` is what is in it, relative to the same corner as the box itself."""
 
-    node: Node
+    node: SceneNode
     x: float
     y: float
     width: float

@@ -8,8 +8,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from archc.codegen.outline.program import Apply, Definition, Local, Loop, Recurrence, Statement, Use
-from archc.ir.graph import Node, Scope
+from archc.codegen.outline.definitions import (
+    BlockDefinition,
+    BlockStep,
+    CompoundStatement,
+    Local,
+    Loop,
+    OperatorStep,
+    Recurrence,
+    Statement,
+)
+from archc.ir.graph import Graph, Node, Scope
+from archc.ir.stages import Stages, has_stages
 from archc.types.extent_solver import Extent
 from archc.types.tensor_type import TensorType
 
@@ -49,7 +59,7 @@ def nodes_of(peers: Peers) -> list[Node]:
     """The operators that a statement stands for."""
     found = []
     for statement, instances in peers:
-        assert isinstance(statement, Apply)
+        assert isinstance(statement, OperatorStep)
         found += [statement.nodes[instance] for instance in instances]
     return found
 
@@ -58,7 +68,7 @@ def scopes_of(peers: Peers) -> list[Scope]:
     """The uses of a block that a statement stands for."""
     found = []
     for statement, instances in peers:
-        assert isinstance(statement, Use)
+        assert isinstance(statement, BlockStep)
         found += [statement.definition.scopes[statement.instances[instance]] for instance in instances]
     return found
 
@@ -67,7 +77,7 @@ def used_instances(peers: Peers) -> tuple[int, ...]:
     """Which instances of a block's definition a statement uses."""
     found = []
     for statement, instances in peers:
-        assert isinstance(statement, Use)
+        assert isinstance(statement, BlockStep)
         found += [statement.instances[instance] for instance in instances]
     return tuple(dict.fromkeys(found))
 
@@ -77,18 +87,18 @@ def result_types(peers: Peers, number: int) -> list[TensorType]:
     return [_result_type(statement, number, instance) for statement, own in peers for instance in own]
 
 
-def sizes_of(definition: Definition, peers: Peers) -> dict[str, tuple[Extent, ...]]:
+def sizes_of(definition: BlockDefinition, peers: Peers) -> dict[str, tuple[Extent, ...]]:
     """What the names of a definition's sizes stand for, instance by instance as `result_types` has them."""
     instances = [instance for _, own in peers for instance in own]
     return {name: tuple(values[instance] for instance in instances) for name, values in definition.sizes.items()}
 
 
 def _result_type(statement: Statement, number: int, instance: int) -> TensorType:
-    if isinstance(statement, Apply):
+    if isinstance(statement, OperatorStep):
         return statement.nodes[instance].results[number].type
     if isinstance(statement, Recurrence):
         return statement.exit.nodes[instance].results[number].type
-    if isinstance(statement, Use):
+    if isinstance(statement, BlockStep):
         inner = statement.definition
         return _type_of(inner.outputs[number], inner.body, statement.instances[instance])
     last = statement.counts[instance] - 1
@@ -109,3 +119,39 @@ def _flat(body: Sequence[Statement]) -> Iterator[Statement]:
         if isinstance(statement, (Loop, Recurrence)):
             for inner in statement.bodies:
                 yield from _flat(inner)
+
+
+class StageFinder:
+    """Looks stages up.
+
+    Attributes:
+        count: how many there are; devices: what the text calls the device of each.
+    """
+
+    def __init__(self, graph: Graph):
+        self._spans: dict[Scope, tuple[int, int]] = {}
+        self._stages = Stages(graph) if has_stages(graph) else None
+        self.count = self._stages.count if self._stages is not None else 1
+        self.devices = self._stages.devices if self._stages is not None else ()
+        if self._stages is not None:
+            for node, stage in self._stages.of_node.items():
+                for scope in node.scope.ancestors():
+                    first, last = self._spans.get(scope, (stage, stage))
+                    self._spans[scope] = min(first, stage), max(last, stage)
+
+    def of(self, peers: Peers) -> tuple[int, int]:
+        """The first and the last stage of a statement."""
+        if self._stages is None:
+            return 0, 0
+        spans = [span for statement, own in peers for instance in own for span in self._of(statement, instance)]
+        return (min(first for first, _ in spans), max(last for _, last in spans)) if spans else (0, 0)
+
+    def _of(self, statement: Statement, instance: int) -> list[tuple[int, int]]:
+        assert self._stages is not None
+        if isinstance(statement, OperatorStep):
+            stage = self._stages.of_node[statement.nodes[instance]]
+            return [(stage, stage)]
+        if isinstance(statement, BlockStep):
+            return [self._spans[statement.definition.scopes[statement.instances[instance]]]]
+        assert isinstance(statement, CompoundStatement)
+        return [span for body in statement.bodies for inner in body for span in self._of(inner, instance)]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from archc.drawing.columns import place_columns
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from archc.drawing.coordinates import assign_coordinates
 from archc.drawing.geometry import Band, Box, Geometry, Path, Point
-from archc.drawing.metrics import HEADER, SYMBOL, badges_width, node_size, row_width
-from archc.drawing.ports import Ports
-from archc.drawing.ranks import Item, Link, Rows, arrange, band_numbers
-from archc.drawing.routing import Tracks
-from archc.drawing.scene import Edge, Node, Panel
+from archc.drawing.layering import LayeredGraph, Segment, Vertex, band_numbers, layered_graph
+from archc.drawing.routing import Ports, Tracks
+from archc.drawing.scene import Edge, Panel, Scene, SceneNode
+from archc.drawing.style import HEADER, LABEL, SMALL, SYMBOL, badges_width, node_size, row_width, text_width
 
 _GAP, _BEFORE_TRACKS, _BEHIND_TRACKS, _TRACK = 18.0, 9.0, 13.0, 8.0
 _FRAME = 10.0
@@ -27,19 +29,19 @@ def lay_out(panel: Panel, framed: bool = False) -> Geometry:
         framed: it is in a frame.
     """
     inner = {node.key: lay_out(node.inner, framed=True) for node in panel.nodes if node.inner is not None}
-    rows = arrange(panel, framed)
+    rows = layered_graph(panel, framed)
     sizes = {node.key: _size(node, inner) for node in panel.nodes}
     _make_alike(rows, sizes)
     for item in rows.items():
         item.width = 0.0 if item.node is None else sizes[item.node.key][0]
     for key, geometry in inner.items():
         geometry.move((sizes[key][0] - geometry.width) / 2, HEADER + _BELOW_HEADER)
-    place_columns(rows, inner)
+    assign_coordinates(rows, inner)
     ports = Ports(rows, inner)
     return _Placing(panel, rows, sizes, inner, ports, Tracks(rows, ports)).geometry()
 
 
-def _size(node: Node, inner: dict[str, Geometry]) -> tuple[float, float]:
+def _size(node: SceneNode, inner: dict[str, Geometry]) -> tuple[float, float]:
     if node.inner is None:
         return node_size(node)
     title = max(map(row_width, node.rows)) + badges_width(node) + 2 * _FRAME
@@ -48,7 +50,7 @@ def _size(node: Node, inner: dict[str, Geometry]) -> tuple[float, float]:
     return 2.0 * -(-width // 2), geometry.height + HEADER + _BELOW_HEADER + _FRAME
 
 
-def _make_alike(rows: Rows, sizes: dict[str, tuple[float, float]]) -> None:
+def _make_alike(rows: LayeredGraph, sizes: dict[str, tuple[float, float]]) -> None:
     """Let all boxes that stand alone in their rows be equally wide."""
     alone = [row for row in rows.rows if sum(item.node is not None for item in row) == 1]
     boxes = [item.node.key for row in alone for item in row if item.node is not None and item.node.kind == "layer"]
@@ -63,7 +65,7 @@ class _Placing:
     def __init__(
         self,
         panel: Panel,
-        rows: Rows,
+        rows: LayeredGraph,
         sizes: dict[str, tuple[float, float]],
         inner: dict[str, Geometry],
         ports: Ports,
@@ -107,7 +109,7 @@ class _Placing:
         self._stubs(found)
         return found
 
-    def _box(self, item: Item) -> Box:
+    def _box(self, item: Vertex) -> Box:
         node = item.node
         assert node is not None
         height = self.sizes[node.key][1]
@@ -117,7 +119,7 @@ class _Placing:
             box.inner.move(box.x, box.y)
         return box
 
-    def _corners(self, links: list[Link]) -> list[Point]:
+    def _corners(self, links: list[Segment]) -> list[Point]:
         """The corners of an edge, from the bottom of its source to the top of its target."""
         first = links[0].source
         points: list[Point] = [(self.ports.leaving[links[0]], self._edge(first, below=True))]
@@ -134,7 +136,7 @@ class _Placing:
             return [*points, (x, y), (side, y)]
         return [*points, (self.ports.entering[last], self._edge(last.target, below=False))]
 
-    def _edge(self, item: Item, below: bool) -> float:
+    def _edge(self, item: Vertex, below: bool) -> float:
         assert item.node is not None
         middle, half = (self.tops[item.rank] + self.bottoms[item.rank]) / 2, self.sizes[item.node.key][1] / 2
         return middle + half if below else middle - half
@@ -174,3 +176,89 @@ class _Placing:
             Band(stages[number], self.tops[first] - 6, self.bottoms[last] - self.tops[first] + 12)
             for number, (first, last) in sorted(spans.items())
         ]
+
+
+TITLE = 30.0
+"""The height of a panel's title."""
+PADDING = 14.0
+_BETWEEN = 14.0
+_WIDEST = 860.0
+"""What a page may measure from side to side, unless a single panel is wider: more would be hard to read in a text."""
+
+
+@dataclass(eq=False)
+class Card:
+    """A panel with its frame, at its place on the page."""
+
+    panel: Panel
+    geometry: Geometry
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+@dataclass(eq=False)
+class Page:
+    """A whole picture."""
+
+    scene: Scene
+    width: float
+    height: float
+    cards: list[Card]
+
+
+def make_page(scene: Scene) -> Page:
+    """Lay out all panels of a scene, and put them on a page."""
+    cards: list[Card] = []
+    for panel in scene.panels:
+        geometry = lay_out(panel)
+        title = text_width(panel.title, LABEL, bold=True) + text_width(panel.note, SMALL) + 30
+        if not cards:
+            title += text_width(scene.note, SMALL)
+        width = max(geometry.width, title) + 2 * PADDING
+        cards.append(Card(panel, geometry, 0.0, 0.0, width, geometry.height + TITLE + 2 * PADDING))
+    width, height = _arrange(cards)
+    for card in cards:
+        inside = card.width - 2 * PADDING
+        card.geometry.move(card.x + PADDING + (inside - card.geometry.width) / 2, card.y + TITLE + PADDING)
+    return Page(scene, width, height, cards)
+
+
+def _arrange(cards: Sequence[Card]) -> tuple[float, float]:
+    """Try pages of several widths, keep the one that is read best, and return its size."""
+    least = max(card.width for card in cards) + 2 * _BETWEEN
+    widths = [least + 20 * step for step in range(int(max(0.0, _WIDEST - least) / 20) + 1)]
+    best = min(widths, key=lambda width: _cost(_fill(cards, width)))
+    return _fill(cards, best)
+
+
+def _fill(cards: Sequence[Card], limit: float) -> tuple[float, float]:
+    """Put cards into a page of a width, the first one first, then whichever goes highest; the size of the page."""
+    ground = [(_BETWEEN, limit, _BETWEEN)]  # from the left to the right, and what is free below
+    waiting = list(cards)
+    while waiting:
+        choices = waiting if len(waiting) < len(cards) else waiting[:1]
+        (y, x), card = min(((_place(ground, card), card) for card in choices), key=lambda choice: choice[0][0])
+        waiting.remove(card)
+        card.x, card.y = x, y
+        right = x + card.width + _BETWEEN
+        kept = [(a, min(b, x), depth) for a, b, depth in ground if a < x]
+        kept += [(x, right, y + card.height + _BETWEEN)]
+        kept += [(max(a, right), b, depth) for a, b, depth in ground if b > right]
+        ground = kept
+    return max(card.x + card.width for card in cards) + _BETWEEN, max(card.y + card.height for card in cards) + _BETWEEN
+
+
+def _place(ground: Sequence[tuple[float, float, float]], card: Card) -> tuple[float, float]:
+    """The highest place for a card, and there the one farthest left, as (y, x)."""
+    limit, width = ground[-1][1], card.width + _BETWEEN
+    lefts = [left for left, _, _ in ground if left + width <= limit] or [_BETWEEN]
+    return min((max(depth for a, b, depth in ground if a < left + width and b > left), left) for left in lefts)
+
+
+def _cost(size: tuple[float, float]) -> float:
+    """How hard a page is to read: how high it is once it has been scaled to fit into a text."""
+    width, height = size
+    scale = max(1.0, width / _WIDEST)
+    return height / scale * scale**4 + 0.1 * width

@@ -7,7 +7,7 @@ scan, a block that somebody wanted to see inside) is a node with a panel within 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 Kind = Literal["input", "output", "layer", "symbol", "bar", "frame"]
@@ -15,7 +15,7 @@ Kind = Literal["input", "output", "layer", "symbol", "bar", "frame"]
 
 
 @dataclass(frozen=True)
-class Row:
+class BoxRow:
     """A line of a box: an operator, or a use of a block.
 
     Attributes:
@@ -36,7 +36,7 @@ class Row:
 
 
 @dataclass(eq=False)
-class Node:
+class SceneNode:
     """A thing in a panel.
 
     Attributes:
@@ -53,7 +53,7 @@ class Node:
 
     key: str
     kind: Kind
-    rows: tuple[Row, ...] = ()
+    rows: tuple[BoxRow, ...] = ()
     shape: str = ""
     repeat: str = ""
     marks: tuple[int, ...] = ()
@@ -98,11 +98,11 @@ class Panel:
 
     title: str
     note: str = ""
-    nodes: list[Node] = field(default_factory=list)
+    nodes: list[SceneNode] = field(default_factory=list)
     edges: list[Edge] = field(default_factory=list)
     banded: bool = False
 
-    def node(self, key: str) -> Node:
+    def node(self, key: str) -> SceneNode:
         """The node of a key."""
         return next(node for node in self.nodes if node.key == key)
 
@@ -126,3 +126,52 @@ class Scene:
     note: str
     panels: list[Panel]
     devices: tuple[str | None, ...] = ()
+
+
+_JOINED = 36
+"""Characters of the longest row that two operators of one family share."""
+
+
+def fold_chains(panel: Panel) -> None:
+    """Put each light operator that alone takes all that a box gives into that box."""
+    panel.edges = list(dict.fromkeys(panel.edges))
+    nodes = {node.key: node for node in panel.nodes}
+    leaving: dict[str, list[Edge]] = {key: [] for key in nodes}
+    arriving: dict[str, list[Edge]] = {key: [] for key in nodes}
+    for edge in panel.edges:
+        leaving[edge.source].append(edge)
+        arriving[edge.target].append(edge)
+    into: dict[str, str] = {}
+    for node in panel.nodes:
+        sources = {edge.source for edge in arriving[node.key]}
+        if len(sources) != 1:
+            continue
+        (source,) = sources
+        holder = nodes[into.get(source, source)]
+        if _takes(holder, node) and {edge.target for edge in leaving[source]} == {node.key}:
+            into[node.key] = holder.key
+            holder.rows = _joined(holder.rows, node.rows)
+            holder.shape = node.shape or holder.shape
+            holder.marks = tuple(dict.fromkeys((*holder.marks, *node.marks)))
+            holder.outlets = node.outlets
+    kept = [replace(edge, source=into.get(edge.source, edge.source)) for edge in panel.edges if edge.target not in into]
+    panel.edges = list(dict.fromkeys(kept))
+    panel.nodes = [node for node in panel.nodes if node.key not in into]
+
+
+def _takes(holder: SceneNode, node: SceneNode) -> bool:
+    """Whether a node can be a further row of another one; a block's shape stays that of the block."""
+    if holder.rows[0].family == "block" and node.shape:
+        return False
+    light = node.kind == "layer" and not node.repeat and all(row.light for row in node.rows)
+    return light and holder.kind == "layer" and not holder.repeat and holder.stage == node.stage
+
+
+def _joined(above: tuple[BoxRow, ...], below: tuple[BoxRow, ...]) -> tuple[BoxRow, ...]:
+    """The rows together; two short operators of one family share a row."""
+    last, first = above[-1], below[0]
+    text = f"{last.text} → {first.text}"
+    alike = last.light and first.light and last.family == first.family and not first.label
+    if alike and len(text) <= _JOINED:
+        return (*above[:-1], replace(last, text=text), *below[1:])
+    return (*above, *below)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from archc.codegen.templates import template
-from archc.drawing import palette
+from archc.drawing import style
 from archc.drawing.geometry import Box, Geometry, Path, Point
-from archc.drawing.metrics import HEADER, LABEL, SHAPE_ROW, SMALL, TEXT, badges_width, row_height, row_width, text_width
-from archc.drawing.pages import TITLE, Card, Page, make_page
-from archc.drawing.scene import Row, Scene
+from archc.drawing.layout import TITLE, Card, Page, make_page
+from archc.drawing.scene import BoxRow, Scene
+from archc.drawing.style import HEADER, LABEL, SHAPE_ROW, SMALL, TEXT, badges_width, row_height, row_width, text_width
 
 _ROUND = 7.0
 """The radius of a line's corner."""
@@ -17,7 +17,7 @@ _BADGE = 6.5
 
 
 @dataclass
-class Shape:
+class SvgElement:
     """Something to paint: the name of an element, its attributes in order, and the text in it."""
 
     name: str
@@ -37,7 +37,7 @@ def draw_svg(scene: Scene) -> str:
         height=_number(page.height),
         title=_clean(scene.title),
         shapes=painter.shapes,
-        palette=palette,
+        style=style,
         sizes={"label": _number(LABEL), "text": _number(TEXT), "small": _number(SMALL)},
     )
 
@@ -45,12 +45,12 @@ def draw_svg(scene: Scene) -> str:
 class _Painter:
     def __init__(self, page: Page):
         self.page = page
-        self.shapes: list[Shape] = []
-        self.colours = {card.panel.title: palette.block(number) for number, card in enumerate(page.cards)}
+        self.shapes: list[SvgElement] = []
+        self.colours = {card.panel.title: style.block_colours(number) for number, card in enumerate(page.cards)}
 
     def card(self, card: Card, number: int) -> None:
         """A panel with its frame and title."""
-        self._rect(card.x, card.y, card.width, card.height, 8, palette.CARD, palette.BORDER)
+        self._rect(card.x, card.y, card.width, card.height, 8, style.CARD, style.BORDER)
         if number:
             fill, line = self.colours[card.panel.title]
             self._rect(card.x + 10, card.y + 9, 5, 14, 2, fill, line)
@@ -64,7 +64,7 @@ class _Painter:
     def _geometry(self, geometry: Geometry, x: float, width: float) -> None:
         for band in geometry.bands:
             first, last = band.stages
-            self._rect(x + 1, band.y, width - 2, band.height, 0, palette.stage(first + last))
+            self._rect(x + 1, band.y, width - 2, band.height, 0, style.stage_colour(first + last))
             name = f"stage {first}" if first == last else f"stages {first}–{last}"
             self._text(x + 10, band.y + 15, [("s", name)], "start")
             devices = self.page.scene.devices
@@ -85,7 +85,7 @@ class _Painter:
         fill, line = self._colour(row)
         if box.node.repeat:
             self._sheets(box, fill, line)
-        self._rect(box.x, box.y, box.width, box.height, 6, palette.CARD, line)
+        self._rect(box.x, box.y, box.width, box.height, 6, style.CARD, line)
         self._rect(box.x, box.y, box.width, HEADER, 6, fill, line)
         spans = [*([("b", row.label)] if row.label else []), ("t", row.text)]
         self._text(box.x + 10, box.y + HEADER / 2 + 4, spans, "start")
@@ -98,7 +98,7 @@ class _Painter:
         attributes = {"class": kind, "d": rounded(path.points)}
         if path.arrow:
             attributes["marker-end"] = "url(#b)" if path.edge.back else "url(#a)"
-        self.shapes.append(Shape("path", attributes))
+        self.shapes.append(SvgElement("path", attributes))
 
     # Nodes ------------------------------------------------------------------------------------------------
 
@@ -107,17 +107,17 @@ class _Painter:
         middle = box.x + box.width / 2
         if node.kind == "symbol":
             centre = {"cx": _number(middle), "cy": _number(box.y + box.height / 2), "r": _number(box.height / 2)}
-            self.shapes.append(Shape("circle", {**centre, "fill": palette.CARD, "stroke": palette.INK}))
+            self.shapes.append(SvgElement("circle", {**centre, "fill": style.CARD, "stroke": style.INK}))
             self._text(middle, box.y + box.height / 2 + 5, [("m", node.rows[0].text)])
             return
         if node.kind in ("input", "output"):
-            self._rect(box.x, box.y, box.width, box.height, box.height / 2, palette.PAGE, palette.FAINT)
+            self._rect(box.x, box.y, box.width, box.height, box.height / 2, style.PAGE, style.FAINT)
             (row,) = node.rows
             spans = [("b", row.label), *([("t", row.text)] if row.text else [])]
             self._text(middle, box.y + box.height / 2 + 4, spans)
             return
         if node.kind == "bar":
-            fill, line = palette.family(node.rows[0].family)
+            fill, line = style.family_colours(node.rows[0].family)
             self._rect(box.x, box.y, box.width, box.height, 3, fill, line)
             spans = [("l", node.rows[0].text), *([("s", node.shape)] if node.shape else [])]
             self._text(middle, box.y + box.height / 2 + 3.5, spans)
@@ -132,13 +132,13 @@ class _Painter:
         fill, line = self._colour(first)
         if node.repeat:
             self._sheets(box, fill, line)
-        self._rect(box.x, box.y, box.width, box.height, 5, palette.CARD, "none")
+        self._rect(box.x, box.y, box.width, box.height, 5, style.CARD, "none")
         y = box.y
         for number, row in enumerate(node.rows):
             height = row_height(row)
             ends = (number == 0, number == len(node.rows) - 1 and not node.shape)
             self.shapes.append(
-                Shape("path", {"d": _strip(box.x, y, box.width, height, ends), "fill": self._colour(row)[0]})
+                SvgElement("path", {"d": _strip(box.x, y, box.width, height, ends), "fill": self._colour(row)[0]})
             )
             self._row(box, row, y + height / 2, number == 0)
             y += height
@@ -146,14 +146,14 @@ class _Painter:
             self._text(box.x + box.width / 2, y + SHAPE_ROW / 2 + 3.5, [("s", node.shape)])
         self._rect(box.x, box.y, box.width, box.height, 5, "none", line)
 
-    def _row(self, box: Box, row: Row, y: float, is_first: bool) -> None:
+    def _row(self, box: Box, row: BoxRow, y: float, is_first: bool) -> None:
         letters = "l" if row.light else "t"
         spans = [*([("c" if row.light else "b", row.label)] if row.label else []), (letters, row.text)]
         middle = box.x + box.width / 2 - (badges_width(box.node) / 2 if is_first else 0.0)
         if row.storage:
             width = text_width(row.storage, SMALL) + 8
             start = middle + row_width(row) / 2 - width
-            self._rect(start, y - 7, width, 14, 3, palette.CARD, palette.STORED[1])
+            self._rect(start, y - 7, width, 14, 3, style.CARD, style.STORED[1])
             self._text(start + width / 2, y + 3.5, [("s", row.storage)])
             middle -= (width + 6) / 2
         self._text(middle, y + 4, spans)
@@ -168,7 +168,7 @@ class _Painter:
             x -= text_width(f"× {box.node.repeat}", LABEL, bold=True) + 4
         for mark in reversed(box.node.marks):
             centre = {"cx": _number(x - _BADGE), "cy": _number(box.y + height), "r": _number(_BADGE)}
-            self.shapes.append(Shape("circle", {**centre, "fill": palette.BACK}))
+            self.shapes.append(SvgElement("circle", {**centre, "fill": style.BACK}))
             self._text(x - _BADGE, box.y + height + 3.5, [("n", str(mark))])
             x -= 2 * _BADGE + 2
 
@@ -177,25 +177,25 @@ class _Painter:
         for shift in (6.0, 3.0):
             self._rect(box.x + shift, box.y + shift, box.width, box.height, 5, fill, line)
 
-    def _colour(self, row: Row) -> tuple[str, str]:
+    def _colour(self, row: BoxRow) -> tuple[str, str]:
         if row.storage:
-            return palette.STORED
+            return style.STORED
         if row.family == "block":
-            return self.colours.get(row.block, palette.block(0))
-        return palette.family(row.family)
+            return self.colours.get(row.block, style.block_colours(0))
+        return style.family_colours(row.family)
 
     # Shapes -----------------------------------------------------------------------------------------------
 
     def _rect(self, x: float, y: float, width: float, height: float, r: float, fill: str, line: str = "none") -> None:
         place = {"x": x, "y": y, "width": width, "height": height, **({"rx": r} if r else {})}
         colours = {"fill": fill, **({"stroke": line} if line != "none" else {})}
-        self.shapes.append(Shape("rect", {**{name: _number(value) for name, value in place.items()}, **colours}))
+        self.shapes.append(SvgElement("rect", {**{name: _number(value) for name, value in place.items()}, **colours}))
 
     def _text(self, x: float, y: float, spans: list[tuple[str, str]], anchor: str = "middle") -> None:
         attributes = {"x": _number(x), "y": _number(y)}
         if anchor != "middle":
             attributes["text-anchor"] = anchor
-        self.shapes.append(Shape("text", attributes, [(kind, _clean(text)) for kind, text in spans]))
+        self.shapes.append(SvgElement("text", attributes, [(kind, _clean(text)) for kind, text in spans]))
 
 
 def rounded(points: list[Point]) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from archc.analysis.cost import cost
-from archc.codegen.pipeline import Stage, shared, split
+from archc.codegen.pipeline import ModelStage, shared, split
 from archc.driver.graph_files import write_onnx, write_weights
 from archc.ir.stages import has_stages
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class StageFiles:
     """A stage and its files by suffix (`.py`, `.safetensors`, `.onnx`)."""
 
-    stage: Stage
+    stage: ModelStage
     files: Mapping[str, Path]
 
 
@@ -45,7 +45,7 @@ class PipelineFiles:
         return found if self.program is None else [*found, self.program]
 
 
-def stages_of(compiled: Compilation) -> list[Stage]:
+def stages_of(compiled: Compilation) -> list[ModelStage]:
     """Stages of a compiled model; an empty list for a model of one stage."""
     stages = split(compiled.graph) if has_stages(compiled.graph) else []
     return stages if len(stages) > 1 else []
@@ -86,7 +86,7 @@ def write_stages(
     return PipelineFiles(written, program)
 
 
-def _pipeline_source(compiled: Compilation, stages: Sequence[Stage], compilation: str) -> str:
+def _pipeline_source(compiled: Compilation, stages: Sequence[ModelStage], compilation: str) -> str:
     """The program that runs the stages, a process for each."""
     from archc.codegen import pipeline
 
@@ -132,7 +132,7 @@ def _types(values: Mapping[str, Value]) -> dict[str, str]:
     return {name: str(value.type) for name, value in values.items()}
 
 
-def _stage_source(compiled: Compilation, stage: Stage, compilation: str) -> str:
+def _stage_source(compiled: Compilation, stage: ModelStage, compilation: str) -> str:
     from archc.codegen.torch import emit
 
     weights_name = f"{stage.name}.safetensors"

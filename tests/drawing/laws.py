@@ -5,8 +5,8 @@ from __future__ import annotations
 from itertools import pairwise
 
 from archc.drawing.geometry import Box, Geometry, Path
-from archc.drawing.metrics import HEADER
-from archc.drawing.pages import Page
+from archc.drawing.layout import Page
+from archc.drawing.style import HEADER
 
 Rect = tuple[float, float, float, float]
 SLACK = 0.6  # lines and boxes are rounded to whole pixels

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from hypothesis import strategies as st
 
-from archc.drawing.scene import Edge, Kind, Node, Panel, Row, Scene
+from archc.drawing.scene import BoxRow, Edge, Kind, Panel, Scene, SceneNode
 
 KINDS: list[Kind] = ["layer", "layer", "layer", "symbol", "bar", "frame"]
 TEXTS = st.text(max_size=30)
 
 
 @st.composite
-def rows(draw: st.DrawFn) -> Row:
-    return Row(draw(TEXTS), draw(TEXTS), draw(st.sampled_from(["conv", "norm", ""])), draw(st.booleans()))
+def rows(draw: st.DrawFn) -> BoxRow:
+    return BoxRow(draw(TEXTS), draw(TEXTS), draw(st.sampled_from(["conv", "norm", ""])), draw(st.booleans()))
 
 
 @st.composite
@@ -20,10 +20,10 @@ def panels(draw: st.DrawFn, depth: int = 1, banded: bool = False, framed: bool =
     """A panel with inputs, some nodes each of which reads from those before, and outputs."""
     panel = Panel(draw(TEXTS), banded=banded)
     for number in range(draw(st.integers(1, 3))):
-        panel.nodes.append(Node(f"i{number}", "input", (draw(rows()),)))
+        panel.nodes.append(SceneNode(f"i{number}", "input", (draw(rows()),)))
     for number in range(draw(st.integers(0, 9))):
         kind = draw(st.sampled_from(KINDS[: len(KINDS) if depth else -1]))
-        node = Node(f"n{number}", kind, tuple(draw(st.lists(rows(), min_size=1, max_size=3))), draw(TEXTS))
+        node = SceneNode(f"n{number}", kind, tuple(draw(st.lists(rows(), min_size=1, max_size=3))), draw(TEXTS))
         if kind == "frame":
             node.inner = draw(panels(depth=depth - 1, framed=True))
             node.entries = tuple(inner.key for inner in node.inner.nodes if inner.kind == "input")
@@ -34,7 +34,7 @@ def panels(draw: st.DrawFn, depth: int = 1, banded: bool = False, framed: bool =
         _connect(draw, panel, node)
         panel.nodes.append(node)
     for number in range(draw(st.integers(1, 3))):
-        node = Node(f"o{number}", "output", (draw(rows()),))
+        node = SceneNode(f"o{number}", "output", (draw(rows()),))
         _connect(draw, panel, node, most=1)
         panel.nodes.append(node)
     if framed and draw(st.booleans()):
@@ -46,7 +46,7 @@ def panels(draw: st.DrawFn, depth: int = 1, banded: bool = False, framed: bool =
     return panel
 
 
-def _connect(draw: st.DrawFn, panel: Panel, node: Node, most: int = 4) -> None:
+def _connect(draw: st.DrawFn, panel: Panel, node: SceneNode, most: int = 4) -> None:
     """Let a node read from nodes that are there; a frame has one value for each of its entries."""
     count = len(node.entries) if node.inner is not None else draw(st.integers(1, most))
     for entry in range(count):

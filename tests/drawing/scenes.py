@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import archc
 from archc.drawing.compose import compose
-from archc.drawing.scene import Node, Panel, Scene
+from archc.drawing.scene import Panel, Scene, SceneNode
 
 
 def scene_of(text: str, depth: int = 0, opened: tuple[str, ...] = (), passes: str = "") -> Scene:
@@ -18,7 +18,7 @@ def words(panel: Panel) -> list[str]:
     return [word(node) for node in panel.nodes]
 
 
-def word(node: Node) -> str:
+def word(node: SceneNode) -> str:
     repeat = f" × {node.repeat}" if node.repeat else ""
     shape = f" [{node.shape}]" if node.shape else ""
     return f"{node.kind} {node.title}{repeat}{shape}"

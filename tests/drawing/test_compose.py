@@ -9,7 +9,7 @@ import pytest
 import archc
 from archc.diagnostics import ArchcError
 from archc.drawing.compose import compose
-from archc.drawing.pages import make_page
+from archc.drawing.layout import make_page
 from archc.drawing.scene import Edge
 from tests.drawing.laws import violations
 from tests.drawing.scenes import scene_of, wires, word, words

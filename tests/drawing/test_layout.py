@@ -9,14 +9,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 import archc
-from archc.drawing import columns
+from archc.drawing import coordinates
 from archc.drawing.compose import compose
 from archc.drawing.geometry import Box, Geometry
 from archc.drawing.geometry import Path as Line
-from archc.drawing.layout import lay_out
-from archc.drawing.pages import make_page
-from archc.drawing.programs import Program
-from archc.drawing.scene import Edge, Node, Panel, Row, Scene
+from archc.drawing.layering import LinearProgram
+from archc.drawing.layout import lay_out, make_page
+from archc.drawing.scene import BoxRow, Edge, Panel, Scene, SceneNode
 from archc.drawing.svg import draw_svg
 from tests.drawing.laws import merged_lines, panel_violations, violations
 from tests.drawing.panels import scenes
@@ -41,7 +40,7 @@ def test_nothing_overlaps_whatever_comes(scene: Scene) -> None:
 
 def test_the_laws_find_what_is_wrong() -> None:
     """Boxes on one another, a line through one, a line into nowhere, things outside."""
-    boxes = [Box(Node(key, "layer", (Row(key),)), 0, y, 50, 20) for key, y in (("a", 0), ("b", 40), ("c", 80))]
+    boxes = [Box(SceneNode(key, "layer", (BoxRow(key),)), 0, y, 50, 20) for key, y in (("a", 0), ("b", 40), ("c", 80))]
     room = (0.0, 0.0, 60.0, 100.0)
 
     def found(*lines: Line, moved: float = 0.0) -> list[str]:
@@ -61,7 +60,7 @@ def test_the_laws_find_what_is_wrong() -> None:
 def chain(*edges: tuple[str, str], **kinds: str) -> Geometry:
     """A small panel laid out."""
     keys = dict.fromkeys(key for edge in edges for key in edge)
-    nodes = [Node(key, kinds.get(key, "layer"), (Row(key),)) for key in keys]  # type: ignore[arg-type]
+    nodes = [SceneNode(key, kinds.get(key, "layer"), (BoxRow(key),)) for key in keys]  # type: ignore[arg-type]
     return lay_out(Panel("m", nodes=nodes, edges=[Edge(*edge) for edge in edges]))
 
 
@@ -106,7 +105,7 @@ def test_boxes_that_stand_alone_are_equally_wide() -> None:
 @pytest.mark.parametrize("many", [0, 2000])
 def test_many_lines_over_many_rows(many: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Places that are found without the linear program keep the laws too."""
-    monkeypatch.setattr(columns, "_MANY_LANES", many)
+    monkeypatch.setattr(coordinates, "_MANY_DUMMIES", many)
     for depth in (0, 9):
         for spec in ("unet", "ssd300", "whisper", "densenet121"):
             page = make_page(compose(archc.parse(SPECS[0].parent / f"{spec}.arch"), depth))
@@ -116,8 +115,8 @@ def test_many_lines_over_many_rows(many: int, monkeypatch: pytest.MonkeyPatch) -
 def test_a_picture_of_very_many_lines_takes_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each layer reads all before it: as many lanes as the square of the layers."""
     sizes: list[int] = []
-    solve = Program.solve
-    monkeypatch.setattr(Program, "solve", lambda program: (sizes.append(len(program._rows)), solve(program))[1])
+    solve = LinearProgram.solve
+    monkeypatch.setattr(LinearProgram, "solve", lambda program: (sizes.append(len(program._rows)), solve(program))[1])
     scene = scene_of(
         "model m { input x: f32[N, 8]\n xs = (x,)\n"
         " for i in 0..50 { xs = xs + (xs -> concat(1) -> l[i]: linear(8),) }\n output y = xs -> concat(1) }"

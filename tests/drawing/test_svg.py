@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 
 import archc
 from archc.drawing.compose import compose
-from archc.drawing.metrics import text_width
-from archc.drawing.scene import Edge, Node, Panel, Row, Scene
+from archc.drawing.scene import BoxRow, Edge, Panel, Scene, SceneNode
+from archc.drawing.style import text_width
 from archc.drawing.svg import draw_svg, rounded
 from tests.drawing.panels import scenes
 from tests.drawing.scenes import scene_of
@@ -31,9 +31,11 @@ def texts(svg: str) -> list[str]:
 def of_names(*names: str) -> Scene:
     """A scene in which names stand in every place that takes some."""
     nodes = [
-        Node("a", "input", (Row(names[0], names[0]),)),
-        Node("b", "layer", (Row(names[0], names[0], storage=names[0]),), shape=names[0], repeat="2", marks=(1, 2)),
-        Node("c", "output", (Row(names[0], names[0]),)),
+        SceneNode("a", "input", (BoxRow(names[0], names[0]),)),
+        SceneNode(
+            "b", "layer", (BoxRow(names[0], names[0], storage=names[0]),), shape=names[0], repeat="2", marks=(1, 2)
+        ),
+        SceneNode("c", "output", (BoxRow(names[0], names[0]),)),
     ]
     return Scene(names[0], names[0], [Panel(names[0], names[0], nodes, [Edge("a", "b"), Edge("b", "c")])])
 
@@ -91,10 +93,15 @@ def test_a_spec_makes_a_picture_that_a_page_can_show(spec: Path) -> None:
 
 def test_texts_fit_into_their_boxes_by_the_widths_of_a_wide_font() -> None:
     """Each row of a box is no wider than it, whether names or operators are long."""
-    from archc.drawing.metrics import node_size, row_width
+    from archc.drawing.style import node_size, row_width
 
-    for row in (Row("conv2d(64, 3)", "conv1"), Row("x" * 50), Row("", "M" * 20), Row("a", "b", storage="int8")):
-        assert node_size(Node("n", "layer", (row,), repeat="12", marks=(1,)))[0] > row_width(row)
+    for row in (
+        BoxRow("conv2d(64, 3)", "conv1"),
+        BoxRow("x" * 50),
+        BoxRow("", "M" * 20),
+        BoxRow("a", "b", storage="int8"),
+    ):
+        assert node_size(SceneNode("n", "layer", (row,), repeat="12", marks=(1,)))[0] > row_width(row)
 
 
 def test_corners_are_round_and_nothing_else() -> None:

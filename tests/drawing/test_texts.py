@@ -6,8 +6,7 @@ import re
 
 import pytest
 
-from archc.drawing.dot import draw_dot
-from archc.drawing.mermaid import draw_mermaid
+from archc.drawing.text_formats import draw_dot, draw_mermaid
 from tests.drawing.scenes import scene_of
 from tests.drawing.test_svg import HOSTILE, of_names
 

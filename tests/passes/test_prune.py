@@ -253,7 +253,7 @@ MODELS = [
         pytest.param(path, marks=() if path.stem in QUICK else pytest.mark.slow)
         for path in sorted((ROOT / "specs").glob("*.arch"))
     ),
-    *sorted((ROOT / "tests/pipeline/architectures").glob("*.arch")),
+    *sorted((ROOT / "tests/end_to_end/architectures").glob("*.arch")),
 ]
 
 

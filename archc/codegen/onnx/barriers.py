@@ -19,10 +19,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator
-from typing import Protocol
 
-from archc.codegen.onnx.nodes import Record
-from archc.codegen.onnx.unique_names import UniqueNames
+from archc.codegen.onnx.initializers import Initializers, UniqueNames
+from archc.codegen.onnx.onnx_graph import NodeRecord
 from archc.types.tensor_type import DType
 
 _DECODER = "DequantizeLinear"
@@ -37,14 +36,9 @@ _NEUTRAL = frozenset(("Add", "Div", "Mul", "Sub"))
 """Operators that it removes where their other operand is a neutral constant."""
 
 
-class Constants(Protocol):
-    """The initializers of a graph."""
-
-    def dtype_of(self, name: str) -> DType | None:
-        """The dtype of an initializer; None for any other name."""
-
-
-def separate(records: list[Record], outputs: Collection[str], names: UniqueNames, constants: Constants) -> list[Record]:
+def separate(
+    records: list[NodeRecord], outputs: Collection[str], names: UniqueNames, constants: Initializers
+) -> list[NodeRecord]:
     """Insert copies between nodes that must not be fused; return all nodes.
 
     Args:
@@ -58,7 +52,7 @@ def separate(records: list[Record], outputs: Collection[str], names: UniqueNames
     for record, positions in zip(records, guarded):
         for position in positions:
             name = names.unique(f"{record.outputs[0]}/Max")
-            made.append(Record("Max", [record.inputs[position]], [name], {}, name=name))
+            made.append(NodeRecord("Max", [record.inputs[position]], [name], {}, name=name))
             record.inputs[position] = name
         made.append(record)
     return made
@@ -67,7 +61,7 @@ def separate(records: list[Record], outputs: Collection[str], names: UniqueNames
 class _Surroundings:
     """Producers and consumers of values, before anything is inserted."""
 
-    def __init__(self, records: list[Record], outputs: Collection[str], constants: Constants):
+    def __init__(self, records: list[NodeRecord], outputs: Collection[str], constants: Initializers):
         self._producers = {name: record for record in records for name in record.outputs}
         self._uses = Counter(name for record in records for name in record.inputs)
         self._uses.update(outputs)
@@ -78,7 +72,7 @@ class _Surroundings:
             if record.inputs and all(self._is_constant(name) for name in record.inputs if name):
                 self._computed.update(dict.fromkeys(record.outputs, self._dtype(record.inputs[0])))
 
-    def unsafe(self, record: Record) -> Iterator[int]:
+    def unsafe(self, record: NodeRecord) -> Iterator[int]:
         """The positions of the operands of a node that ONNX Runtime must not fuse with it."""
         if record.op_type == "QuantizeLinear" and self._regrids(record):
             yield 0
@@ -93,7 +87,7 @@ class _Surroundings:
         if position is not None and (self._is_scaled_again(record, position) or self._scales_f64(record, position)):
             yield position
 
-    def _origin(self, op_type: str, name: str) -> Record | None:
+    def _origin(self, op_type: str, name: str) -> NodeRecord | None:
         """The nearest node of a type that produces a value, through nodes that ONNX Runtime may remove or move."""
         while name in self._producers:
             made = self._producers[name]
@@ -105,14 +99,14 @@ class _Surroundings:
             name = passed
         return None
 
-    def _passed(self, record: Record) -> str | None:
+    def _passed(self, record: NodeRecord) -> str | None:
         """The operand that is the result where ONNX Runtime moves or removes the node; None for any other node."""
         if record.op_type in _MOVES | _REMOVED:
             return record.inputs[0]
         varying = [name for name in record.inputs if not self._is_constant(name)]
         return varying[0] if record.op_type in _NEUTRAL and len(varying) == 1 else None
 
-    def _decodes_alone(self, product: Record) -> bool:
+    def _decodes_alone(self, product: NodeRecord) -> bool:
         """Return whether the first operand of a product is dequantized, and the second is not, transposed or not."""
         weight = product.inputs[1]
         integer = any(made.op_type == _DECODER for _, made in self._moved(weight))
@@ -125,13 +119,13 @@ class _Surroundings:
             return False
         return not self._is_constant(made.inputs[0])
 
-    def _regrids(self, quantizer: Record) -> bool:
+    def _regrids(self, quantizer: NodeRecord) -> bool:
         """Return whether a quantizer has a scale along an axis, or another scale than the dequantizer before it."""
         made = self._origin(_DECODER, quantizer.inputs[0])
         other = made is not None and made.inputs[1:] != quantizer.inputs[1:]
         return other or quantizer.attributes.get("axis") is not None
 
-    def _is_scaled_again(self, record: Record, position: int) -> bool:
+    def _is_scaled_again(self, record: NodeRecord, position: int) -> bool:
         """Return whether the operand that a node scales is the result of another scaling with further uses."""
         shared = False
         for name, made in self._moved(record.inputs[position]):
@@ -140,7 +134,7 @@ class _Surroundings:
                 return True
         return False
 
-    def _scales_f64(self, record: Record, position: int) -> bool:
+    def _scales_f64(self, record: NodeRecord, position: int) -> bool:
         """Return whether a node scales a product of f64."""
         if self._dtype(record.inputs[1 - position]) is not DType.f64:
             return False
@@ -153,7 +147,7 @@ class _Surroundings:
                 return True
         return False
 
-    def _scaled(self, record: Record) -> int | None:
+    def _scaled(self, record: NodeRecord) -> int | None:
         """The position of the operand that a node multiplies or divides by a constant; None for any other node."""
         if record.op_type not in _SCALES:
             return None
@@ -162,7 +156,7 @@ class _Surroundings:
             return 0
         return 1 if known == [True, False] and record.op_type == "Mul" else None
 
-    def _moved(self, name: str) -> Iterator[tuple[str, Record]]:
+    def _moved(self, name: str) -> Iterator[tuple[str, NodeRecord]]:
         """A value and its sources through nodes that ONNX Runtime moves or removes, each with its producer."""
         while name in self._producers:
             made = self._producers[name]

@@ -6,16 +6,22 @@ no weight is written twice and none passes through protobuf, which ends at 2 GB.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import onnx
 
-from archc.codegen.onnx.build import build
-from archc.codegen.onnx.external import external
-from archc.codegen.onnx.initializers import Fill, embed
-from archc.codegen.onnx.versions import CONTRIB_DOMAIN, IR_VERSION, OPSET, PRODUCER
-from archc.ir.graph import Graph
+from archc.codegen.onnx.decode import DecodedWeights
+from archc.codegen.onnx.initializers import Fill, embed, external
+from archc.codegen.onnx.node_spelling import NodeSpelling, ValueNames
+from archc.codegen.onnx.onnx_graph import OnnxGraph
+from archc.codegen.onnx.rewrites import rewritten
+from archc.codegen.onnx.runtime_sizes import RuntimeSizes
+from archc.codegen.onnx.scans import scan_records
+from archc.diagnostics import ArchcError, Diagnostic, Note, error
+from archc.ir.graph import Graph, Node
+from archc.ir.scans import Scan, schedule
+from archc.operator.base import Operator, OperatorError
 
 LARGE = 100_000_000
 """Bytes of weights from which on they are left outside the model."""
@@ -81,3 +87,127 @@ def _model(graph: Graph, fill: Fill) -> onnx.ModelProto:
     if CONTRIB_DOMAIN in domains:
         model.opset_import.add(domain=CONTRIB_DOMAIN, version=1)
     return model
+
+
+OPSET = 21
+"""The version of the default operator set: the first whose DequantizeLinear and Cast know all of archc's dtypes."""
+
+IR_VERSION = 10
+"""The version of the file format that came with `OPSET`; newer ones would shut out older runtimes for nothing."""
+
+PRODUCER = "archc"
+
+CONTRIB_DOMAIN = "com.microsoft"
+"""The operators that only ONNX Runtime has; their version is 1, always."""
+
+
+def build(graph: Graph, proto: onnx.GraphProto, fill: Fill) -> set[str]:
+    """Emit a graph into an empty message, and return the domains of the operators used.
+
+    Args:
+        graph: its tensors must be bound.
+        fill: function that gives stored weights their elements.
+
+    Raises:
+        ArchcError: operators without a form in ONNX (`no-onnx-form`), all of them; an output with the name of an
+            input (`onnx-name`).
+    """
+    return _Emitter(OnnxGraph(graph, proto, fill)).emit()
+
+
+class _Emitter:
+    """The walk over a graph."""
+
+    def __init__(self, onnx: OnnxGraph):
+        self._onnx = onnx
+        self._weights = DecodedWeights(onnx)
+        self._sizes = RuntimeSizes(onnx)
+        self._values = ValueNames(onnx, self._spell)
+        self._lacking: list[Diagnostic] = []
+
+    def emit(self) -> set[str]:
+        graph = self._onnx.graph
+        self._interface()
+        self._items(schedule(graph))
+        for name, value in graph.outputs.items():
+            have = self._values[value]
+            if have != name:
+                self._onnx.copy(have, name)
+        if self._lacking:
+            raise ArchcError(dict.fromkeys(self._lacking))  # several instances of a block have the same error
+        records = rewritten(self._weights, self._onnx.records, graph.outputs, body=False)
+        self._onnx.write(self._onnx.proto, records)
+        return self._onnx.domains
+
+    def _interface(self) -> None:
+        """Declare inputs and outputs."""
+        graph, proto = self._onnx.graph, self._onnx.proto
+        for value in graph.inputs:
+            name = self._values.assign(value, value.name or "", value.type)
+            self._onnx.declare(proto.input.add(), name, value.type)
+        inputs = {value.name: value for value in graph.inputs}
+        for name, value in graph.outputs.items():
+            if inputs.get(name, value) is not value:
+                raise error(
+                    "onnx-name",
+                    f"ONNX cannot tell the output `{name}` from the input `{name}`",
+                    value.producer.span if value.producer else None,
+                    help="give the output another name",
+                )
+            self._onnx.declare(proto.output.add(), name, value.type)
+            if value.producer is not None:
+                self._values.reserve(value, name)
+
+    def _items(self, items: Sequence[Node | Scan]) -> None:
+        """Spell nodes and scans, one after the other."""
+        for item in items:
+            if isinstance(item, Scan):
+                self._onnx.records += scan_records(self._weights, self._values, item, self._items)
+            elif item.op.decodes:
+                self._values.postpone(item)
+            else:
+                self._spell(item)
+
+    def _spell(self, node: Node) -> None:
+        prefix = self._onnx.node_name(node.path or node.scope.within(node.op.name))
+        names = [self._values.name_for(value, node) for value in node.results]
+        try:
+            spelling = NodeSpelling(self._weights, self._sizes, self._values, node, prefix)
+            made = spelling.finished(_as_tuple(_onnx(node, spelling)))
+        except OperatorError as problem:
+            self._lacking.append(_lack(node, problem))
+            for value, name in zip(node.results, names, strict=True):
+                self._values.assign(value, name)
+            return
+        renamed: dict[str, str] = {}
+        copies = []
+        for value, name, result in zip(node.results, names, made, strict=True):
+            source = renamed.get(result, result)
+            if result not in renamed and spelling.rename(result, name):
+                renamed[result] = source = name
+            # Otherwise the result is another name for an existing value, as that of dropout is.
+            elif self._values.is_output(value):
+                copies.append((source, name))
+                source = name
+            self._values.assign(value, source, value.type)
+        if len(spelling.records) == 1:
+            spelling.records[0].name = prefix
+        self._onnx.records += spelling.records
+        for source, name in copies:
+            self._onnx.copy(source, name)
+
+
+def _onnx(node: Node, spelling: NodeSpelling) -> str | tuple[str, ...]:
+    if type(node.op).onnx is Operator.onnx and not node.op.onnx_name:
+        raise OperatorError("no-onnx-form", f"ONNX has no form of `{node.op.name}`")
+    return node.op.onnx(spelling)
+
+
+def _as_tuple(names: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else names
+
+
+def _lack(node: Node, problem: OperatorError) -> Diagnostic:
+    help = problem.help or f"emit PyTorch alone, or write the model without `{node.op.name}`"
+    notes = tuple(Note(note) for note in problem.notes)
+    return Diagnostic("error", problem.code, f"{node.title}: {problem.message}", node.span, notes, help)

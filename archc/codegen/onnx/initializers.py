@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import onnx
 from onnx import TensorProto
 
-from archc.codegen.onnx.unique_names import UniqueNames
 from archc.types.tensor_type import DType
 from archc.weights.dtype_conversion import name_of_numpy, numpy_dtype, to_little_endian
 from archc.weights.tensor import LazyTensor
@@ -107,3 +106,47 @@ def _dtype_of(value: Any) -> DType:
         return DType.i64
     kind = np.asarray(value).dtype.kind
     return {"b": DType.bool, "i": DType.i64, "u": DType.i64}.get(kind, DType.f32)
+
+
+class UniqueNames:
+    """The names taken in one namespace.  A name asked for again becomes `x_1`, `x_2`, …, each in constant time."""
+
+    def __init__(self, taken: Iterable[str] = ()):
+        self._taken = set(taken)
+        self._next: dict[str, int] = {}
+
+    def unique(self, wanted: str) -> str:
+        """The name itself, or with the first number that makes it new; it is taken from now on."""
+        name = wanted
+        while name in self._taken:
+            number = self._next.get(wanted, 1)
+            self._next[wanted] = number + 1
+            name = f"{wanted}_{number}"
+        self._taken.add(name)
+        return name
+
+
+SMALL = 1024
+"""Bytes up to which a tensor is embedded all the same: readers want scales and biases at hand."""
+
+
+def external(location: str, offsets: Mapping[str, tuple[int, int]]) -> Fill:
+    """The `Fill` that points into a file.
+
+    Args:
+        location: the file's name; ONNX takes it relative to the model's own folder.
+        offsets: offset and length in bytes of each stored tensor.
+    """
+
+    def fill(proto: TensorProto, tensor: LazyTensor) -> None:
+        if tensor.nbytes <= SMALL:
+            embed(proto, tensor)
+            return
+        offset, length = offsets[proto.name]
+        if length != tensor.nbytes:
+            raise ValueError(f"{proto.name} takes {tensor.nbytes} bytes, and {length} are set aside for it")
+        proto.data_location = TensorProto.EXTERNAL
+        for key, value in (("location", location), ("offset", str(offset)), ("length", str(length))):
+            proto.external_data.add(key=key, value=value)
+
+    return fill

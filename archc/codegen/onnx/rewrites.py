@@ -8,18 +8,18 @@ from functools import partial
 from archc.codegen.onnx.barriers import separate
 from archc.codegen.onnx.decode import DecodedWeights
 from archc.codegen.onnx.int8.channels_last import flatten_channels_last
-from archc.codegen.onnx.int8.fusible import make_fusible
-from archc.codegen.onnx.int8.moves import decode_late
+from archc.codegen.onnx.int8.fusible import decode_late, make_fusible
 from archc.codegen.onnx.int8.stems import pooled_stems
-from archc.codegen.onnx.nodes import Record, captured
-from archc.codegen.onnx.onnx_graph import OnnxGraph
+from archc.codegen.onnx.onnx_graph import NodeRecord, OnnxGraph, captured
 from archc.types.tensor_type import DType
 
-Rewrite = Callable[[DecodedWeights, list[Record], set[str]], list[Record]]
+Rewrite = Callable[[DecodedWeights, list[NodeRecord], set[str]], list[NodeRecord]]
 """A function of the weights, the nodes (each after its producers), and the names that are used outside these nodes."""
 
 
-def rewritten(weights: DecodedWeights, records: list[Record], outputs: Iterable[str], body: bool) -> list[Record]:
+def rewritten(
+    weights: DecodedWeights, records: list[NodeRecord], outputs: Iterable[str], body: bool
+) -> list[NodeRecord]:
     """The nodes after all rewrites.
 
     Args:
@@ -31,21 +31,21 @@ def rewritten(weights: DecodedWeights, records: list[Record], outputs: Iterable[
     return records
 
 
-def _used_elsewhere(records: Iterable[Record], outputs: Iterable[str]) -> set[str]:
+def _used_elsewhere(records: Iterable[NodeRecord], outputs: Iterable[str]) -> set[str]:
     """Names with uses besides the inputs of these nodes: outputs of the graph, and names that bodies capture."""
     return {*outputs, *(name for record in records for name in captured(record))}
 
 
-def _make_fusible(weights: DecodedWeights, records: list[Record], used: set[str]) -> list[Record]:
+def _make_fusible(weights: DecodedWeights, records: list[NodeRecord], used: set[str]) -> list[NodeRecord]:
     onnx = weights.onnx
     return make_fusible(records, used, onnx.names, lambda: onnx.constant(0.0), partial(_is_int8, onnx))
 
 
-def _decode_late(weights: DecodedWeights, records: list[Record], used: set[str]) -> list[Record]:
+def _decode_late(weights: DecodedWeights, records: list[NodeRecord], used: set[str]) -> list[NodeRecord]:
     return decode_late(records, used, weights.onnx.names, partial(_is_int8, weights.onnx))
 
 
-def _separate(weights: DecodedWeights, records: list[Record], used: set[str]) -> list[Record]:
+def _separate(weights: DecodedWeights, records: list[NodeRecord], used: set[str]) -> list[NodeRecord]:
     return separate(records, used, weights.onnx.names, weights.onnx.initializers)
 
 

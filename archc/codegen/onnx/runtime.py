@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import onnx
+
 from archc.codegen.onnx.initializers import onnx_dtype
 from archc.types.tensor_type import DType
 from archc.weights.dtype_conversion import from_torch, name_of_numpy, numpy_dtype, to_torch
@@ -85,3 +87,22 @@ def _array(value: onnxruntime.OrtValue, copy: bool) -> np.ndarray[Any, Any]:
         return np.array(value.numpy(), copy=copy or None)
     raw = ctypes.string_at(value.data_ptr(), value.tensor_size_in_bytes())
     return np.frombuffer(bytearray(raw), numpy_dtype("bf16")).reshape(value.shape())
+
+
+class InvalidModel(Exception):
+    """A model that ONNX refuses: a bug in an operator's spelling, never the user's mistake."""
+
+
+def check(model: onnx.ModelProto | Path | str) -> None:
+    """Check a model: in memory, or in a file (with its weights beside it), which may be of any size.
+
+    Raises:
+        InvalidModel: ONNX's checker or its strict shape inference refuses the model, or the weights that it
+            points to are not there.
+    """
+    # The checker serializes a model that it is given in memory, and protobuf ends at 2 GB; it reads a path itself.
+    subject = str(model) if isinstance(model, (Path, str)) else model
+    try:
+        onnx.checker.check_model(subject, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as refusal:
+        raise InvalidModel(str(refusal)) from None

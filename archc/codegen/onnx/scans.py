@@ -13,10 +13,9 @@ from collections.abc import Callable, Sequence
 import onnx
 
 from archc.codegen.onnx.decode import DecodedWeights
-from archc.codegen.onnx.nodes import Record
-from archc.codegen.onnx.onnx_graph import OnnxGraph
+from archc.codegen.onnx.node_spelling import ValueNames
+from archc.codegen.onnx.onnx_graph import NodeRecord, OnnxGraph
 from archc.codegen.onnx.rewrites import rewritten
-from archc.codegen.onnx.values import ValueNames
 from archc.ir.graph import Node
 from archc.ir.scans import Scan
 from archc.types.tensor_type import TensorType
@@ -24,7 +23,7 @@ from archc.types.tensor_type import TensorType
 
 def scan_records(
     weights: DecodedWeights, values: ValueNames, scan: Scan, emit: Callable[[Sequence[Node | Scan]], None]
-) -> list[Record]:
+) -> list[NodeRecord]:
     """Emit a scan, and name its results.
 
     Args:
@@ -39,7 +38,7 @@ def scan_records(
     started = [values[value] for value in scan.first_states]
     entered = {value: onnx_graph.fresh(f"{title}.{value.name or value.index}.steps") for value in scan.sequences}
     made = [_transpose(values[value], steps, value.type.rank) for value, steps in entered.items()]
-    records: list[Record] = []
+    records: list[NodeRecord] = []
     with onnx_graph.recording(records):
         for value in (*states, *items):
             name = onnx_graph.fresh(f"{title}.{value.name or value.index}")
@@ -53,21 +52,21 @@ def scan_records(
     steps = [onnx_graph.fresh(f"{name}.steps") for name in kept]
     attributes = {"body": body, "num_scan_inputs": len(scan.sequences)}
     inputs = [*started, *(entered[value] for value in scan.sequences)]
-    made.append(Record("Scan", inputs, [*last, *steps], attributes, name=prefix))
+    made.append(NodeRecord("Scan", inputs, [*last, *steps], attributes, name=prefix))
     for source, result, value in zip(steps, kept, scan.kept, strict=True):
         made.append(_transpose(source, result, value.type.rank + 1))
     return made
 
 
-def _transpose(source: str, result: str, rank: int) -> Record:
+def _transpose(source: str, result: str, rank: int) -> NodeRecord:
     """The node that exchanges the first two axes: batch and steps."""
-    return Record("Transpose", [source], [result], {"perm": [1, 0, *range(2, rank)]}, name=result)
+    return NodeRecord("Transpose", [source], [result], {"perm": [1, 0, *range(2, rank)]}, name=result)
 
 
 def _declare_outputs(
     onnx_graph: OnnxGraph,
     body: onnx.GraphProto,
-    records: list[Record],
+    records: list[NodeRecord],
     ends: Sequence[tuple[str, TensorType]],
     title: str,
 ) -> None:
@@ -77,6 +76,6 @@ def _declare_outputs(
         output = name
         if name not in made:
             output = onnx_graph.fresh(f"{title}.{name}")
-            records.append(Record("Identity", [name], [output], {}, name=output))
+            records.append(NodeRecord("Identity", [name], [output], {}, name=output))
         made.discard(name)
         onnx_graph.declare(body.output.add(), output, type)

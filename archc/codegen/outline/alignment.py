@@ -12,11 +12,10 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from archc.codegen.outline.folding import Unit, fold, levels
-from archc.codegen.outline.lengths import Stretch, Structure, stretches
-from archc.codegen.outline.own_sizes import operator_in_own_sizes, sizes_of
-from archc.codegen.outline.program import Tie
-from archc.codegen.outline.repetition import Row
+from archc.codegen.outline.argument_names import block_sizes, operator_with_block_sizes
+from archc.codegen.outline.definitions import Tie
+from archc.codegen.outline.folding import BlockUse, fold, levels
+from archc.codegen.outline.repetition import Extension, StepSequence, StepSummary, extensions
 from archc.ir.graph import Graph, Node, Order, Scope, Value
 from archc.operator.base import Operator
 from archc.types.attributes import attributes
@@ -28,7 +27,7 @@ Distinguish = Callable[[Node], Hashable]
 
 
 @dataclass(eq=False)
-class Group:
+class UseGroup:
     """Units that one definition describes.
 
     Attributes:
@@ -37,14 +36,14 @@ class Group:
         ties: see `Definition`.
     """
 
-    units: list[Shape] = field(default_factory=list)
-    instances: dict[str, Shape] = field(default_factory=dict)
+    units: list[UseStructure] = field(default_factory=list)
+    instances: dict[str, UseStructure] = field(default_factory=dict)
     outputs: tuple[int, ...] = ()
     ties: tuple[Tie, ...] = ()
 
 
 @dataclass(eq=False)
-class Shape:
+class UseStructure:
     """Properties of a unit that are compared with those of others.
 
     Attributes:
@@ -62,17 +61,17 @@ class Shape:
     """
 
     scope: Scope
-    items: list[Node | Shape] = field(default_factory=list)
+    items: list[Node | UseStructure] = field(default_factory=list)
     rows: list[tuple[str | None, Hashable]] = field(default_factory=list)
     inputs: list[Value] = field(default_factory=list)
     positions: list[int | None] = field(default_factory=list)
     values: list[Value] = field(default_factory=list)
     ties: tuple[Tie, ...] = ()
     unresolved: tuple[tuple[str, str], ...] = ()
-    group: Group = field(default_factory=Group)
+    group: UseGroup = field(default_factory=UseGroup)
     lengths: Mapping[str, int] = field(default_factory=dict)
 
-    def stretch(self, stretch: Stretch) -> None:
+    def stretch(self, stretch: Extension) -> None:
         """Become as long as the longest of those that are alike but for their length."""
         made = {item: item.results if isinstance(item, Node) else item.outputs for item in self.items}
         self.items = [self.items[position] for position in stretch.positions]
@@ -89,12 +88,12 @@ class Shape:
         return path[len(self.scope.path) + 1 :] if self.scope.path else path
 
 
-class Form(NamedTuple):
+class StructureKey(NamedTuple):
     """The structure of a unit; units of equal forms are instances of one definition.
 
     Attributes:
         wiring: for each item its operands, by the number of the value made inside, or below 0 of the input.
-        rows, ties: see `Shape`.
+        rows, ties: see `UseStructure`.
     """
 
     definition: str
@@ -103,7 +102,7 @@ class Form(NamedTuple):
     ties: tuple[Tie, ...]
 
 
-def align(graph: Graph, order: Mapping[Node, Order], distinguish: Distinguish, self_contained: bool) -> list[Group]:
+def align(graph: Graph, order: Mapping[Node, Order], distinguish: Distinguish, self_contained: bool) -> list[UseGroup]:
     """Groups of units that are alike, inner ones first; the last is the model.
 
     Args:
@@ -133,26 +132,26 @@ class _Aligner:
     def __init__(self, graph: Graph, distinguish: Distinguish, resized: set[str]):
         self.graph = graph
         self.distinguish = distinguish
-        self.groups: list[Group] = []
-        self.shapes: dict[Unit, Shape] = {}
+        self.groups: list[UseGroup] = []
+        self.shapes: dict[BlockUse, UseStructure] = {}
         self.apart: set[str] = set()
         self.resized = resized
 
-    def align_level(self, units: list[Unit]) -> None:
+    def align_level(self, units: list[BlockUse]) -> None:
         """Group the units of one height, at whatever depth they are used; what is inside them is grouped already."""
-        alike: dict[Form, list[Unit]] = defaultdict(list)
+        alike: dict[StructureKey, list[BlockUse]] = defaultdict(list)
         for unit in units:
             shape, form = self._describe(unit)
             self.shapes[unit] = shape
             alike[form].append(unit)
         self._join_repeated(alike)
         stretched = self._join_lengths(alike)
-        keys: dict[str, set[Form]] = defaultdict(set)
+        keys: dict[str, set[StructureKey]] = defaultdict(set)
         for form, members in alike.items():
             for unit in members:
                 keys[unit.scope.path].add(form)
         for members in alike.values():
-            group = Group()
+            group = UseGroup()
             escaping: set[int] = set()
             for unit in members:
                 shape = self.shapes[unit]
@@ -172,19 +171,19 @@ class _Aligner:
                 group.ties = group.units[0].ties
                 self.groups.append(group)
 
-    def _join_lengths(self, alike: dict[Form, list[Unit]]) -> dict[Unit, Stretch]:
+    def _join_lengths(self, alike: dict[StructureKey, list[BlockUse]]) -> dict[BlockUse, Extension]:
         """Let uses in which something repeats a different number of times be uses of one definition.
 
         The longest come first in its group.  Returns how the units are to be stretched.
         """
-        blocks: dict[str, list[Form]] = defaultdict(list)
+        blocks: dict[str, list[StructureKey]] = defaultdict(list)
         for form, members in alike.items():
             if members and not form.ties:
                 blocks[form.definition].append(form)
-        found: dict[Unit, Stretch] = {}
+        found: dict[BlockUse, Extension] = {}
         for forms in blocks.values():
             structures = [self._structure(form, alike[form]) for form in forms] if len(forms) > 1 else []
-            stretched = stretches(structures)
+            stretched = extensions(structures)
             for number, stretch in stretched.items():
                 found |= dict.fromkeys(alike[forms[number]], stretch)
             for number, stretch in stretched.items():
@@ -193,18 +192,18 @@ class _Aligner:
                     alike[forms[number]] = []
         return found
 
-    def _structure(self, form: Form, units: list[Unit]) -> Structure:
-        rows: list[Row] = []
+    def _structure(self, form: StructureKey, units: list[BlockUse]) -> StepSequence:
+        rows: list[StepSummary] = []
         number = 0
         for item, (name, kind), operands in zip(self.shapes[units[0]].items, form.rows, form.wiring, strict=True):
             count = len(item.results if isinstance(item, Node) else item.outputs)
             end = item.op.scan_end if isinstance(item, Node) else ""
-            rows.append(Row(name, kind, operands, range(number, number + count), end))
+            rows.append(StepSummary(name, kind, operands, range(number, number + count), end))
             number += count
         outputs = {n for unit in units for n, value in enumerate(self.shapes[unit].values) if value in unit.escaping}
-        return Structure(form.definition, rows, outputs)
+        return StepSequence(form.definition, rows, outputs)
 
-    def _join_repeated(self, alike: dict[Form, list[Unit]]) -> None:
+    def _join_repeated(self, alike: dict[StructureKey, list[BlockUse]]) -> None:
         """Let uses that receive one tensor twice, `(x, x)`, be uses of what others receive two for, `(x, memory)`.
 
         In the graph one tensor for two inputs does not tell which of them an operator reads; the other use does.
@@ -225,7 +224,7 @@ class _Aligner:
                     members.remove(unit)
                     alike[model].append(unit)
 
-    def _fits(self, shape: Shape, form: Form, other: Form, unit: Unit) -> bool:
+    def _fits(self, shape: UseStructure, form: StructureKey, other: StructureKey, unit: BlockUse) -> bool:
         """Whether a use is what another one would be if it received the same tensors."""
         model, received = self.shapes[unit], shape.scope.inputs
         if (form.definition, form.rows, form.ties) != (other.definition, other.rows, other.ties):
@@ -238,9 +237,9 @@ class _Aligner:
         numbers = {-number: own.get(received[place]) for number, place in enumerate(places, 1)}
         return form.wiring == tuple(tuple(numbers.get(n, n) for n in operands) for operands in other.wiring)
 
-    def _describe(self, unit: Unit) -> tuple[Shape, Form]:
-        shape = Shape(unit.scope)
-        shape.items = [self.shapes[item] if isinstance(item, Unit) else item for item in unit.items]
+    def _describe(self, unit: BlockUse) -> tuple[UseStructure, StructureKey]:
+        shape = UseStructure(unit.scope)
+        shape.items = [self.shapes[item] if isinstance(item, BlockUse) else item for item in unit.items]
         shape.inputs = _received(shape)
         places = {value: place for place, value in reversed(list(enumerate(shape.scope.inputs)))}
         shape.positions = [places.get(value) for value in shape.inputs]
@@ -256,19 +255,19 @@ class _Aligner:
         inside = [pair for pair in foreign if _inside(pair[1], shape.scope)]
         shape.ties = tuple(Tie(shape.relative(own), shape.relative(actual)) for own, actual in inside)
         shape.unresolved = tuple(pair for pair in foreign if not _inside(pair[1], shape.scope))
-        return shape, Form(unit.scope.definition, tuple(wiring), tuple(shape.rows), shape.ties)
+        return shape, StructureKey(unit.scope.definition, tuple(wiring), tuple(shape.rows), shape.ties)
 
-    def _foreign(self, item: Node | Shape) -> Iterable[tuple[str, str]]:
+    def _foreign(self, item: Node | UseStructure) -> Iterable[tuple[str, str]]:
         """The weights that are not an item's own, as pairs of own and actual path."""
-        if isinstance(item, Shape):
+        if isinstance(item, UseStructure):
             return item.unresolved
         if item.path is None:
             return ()
         own = ((f"{item.path}.{parameter}", path) for parameter, path in item.weights.items())
         return (pair for pair in own if pair[0] != pair[1])
 
-    def _row(self, item: Node | Shape, shape: Shape) -> tuple[str | None, Hashable]:
-        if isinstance(item, Shape):
+    def _row(self, item: Node | UseStructure, shape: UseStructure) -> tuple[str | None, Hashable]:
+        if isinstance(item, UseStructure):
             return shape.relative(item.scope.path), item.group
         member = None if item.path is None else shape.relative(item.path)
         weights: list[Hashable] = []
@@ -286,10 +285,10 @@ class _Aligner:
         """The operator with sizes under its block's names; under the model's for a layer used at several sizes."""
         if scope.parent is None:
             return op
-        return operator_in_own_sizes(op, {} if scope.path in self.resized else sizes_of(scope))
+        return operator_with_block_sizes(op, {} if scope.path in self.resized else block_sizes(scope))
 
 
-def _received(shape: Shape) -> list[Value]:
+def _received(shape: UseStructure) -> list[Value]:
     """The values that flow into a unit, in the order of the block's inputs."""
     made = {value for item in shape.items for value in (item.results if isinstance(item, Node) else item.outputs)}
     used = dict.fromkeys(value for item in shape.items for value in _operands(item) if value not in made)
@@ -297,11 +296,11 @@ def _received(shape: Shape) -> list[Value]:
     return list(dict.fromkeys((*known, *used)))
 
 
-def _operands(item: Node | Shape) -> Sequence[Value]:
+def _operands(item: Node | UseStructure) -> Sequence[Value]:
     return item.operands if isinstance(item, Node) else item.inputs
 
 
-def _resized(units: Iterable[Unit]) -> set[str]:
+def _resized(units: Iterable[BlockUse]) -> set[str]:
     """The paths of the layers that are used with inputs of different sizes."""
     sizes: dict[str, Mapping[str, Any]] = {}
     return {

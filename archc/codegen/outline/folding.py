@@ -19,7 +19,7 @@ Item = "Node | Scope"
 
 
 @dataclass(eq=False)
-class Unit:
+class BlockUse:
     """A use of a block that is executed as one step (or the whole model).
 
     Attributes:
@@ -29,11 +29,11 @@ class Unit:
     """
 
     scope: Scope
-    items: list[Node | Unit] = field(default_factory=list)
+    items: list[Node | BlockUse] = field(default_factory=list)
     escaping: set[Value] = field(default_factory=set)
 
 
-def fold(graph: Graph, order: Mapping[Node, Order], apart: Collection[str]) -> list[Unit]:
+def fold(graph: Graph, order: Mapping[Node, Order], apart: Collection[str]) -> list[BlockUse]:
     """Units of a graph in the order of their first nodes, outer ones before inner ones; the first is the model.
 
     Args:
@@ -43,12 +43,12 @@ def fold(graph: Graph, order: Mapping[Node, Order], apart: Collection[str]) -> l
     return _Folding(graph, order, apart).run()
 
 
-def levels(units: Sequence[Unit]) -> Iterator[list[Unit]]:
+def levels(units: Sequence[BlockUse]) -> Iterator[list[BlockUse]]:
     """Units grouped by height, lowest first; the height of a unit is the number of levels nested in it."""
-    heights: dict[Unit, int] = {}
-    found: dict[int, list[Unit]] = defaultdict(list)
+    heights: dict[BlockUse, int] = {}
+    found: dict[int, list[BlockUse]] = defaultdict(list)
     for unit in reversed(units):
-        inner = (heights[item] for item in unit.items if isinstance(item, Unit))
+        inner = (heights[item] for item in unit.items if isinstance(item, BlockUse))
         heights[unit] = max(inner, default=-1) + 1
     for unit in units:
         found[heights[unit]].append(unit)
@@ -70,15 +70,15 @@ class _Folding:
         self._place_nodes()
         self._place_edges()
 
-    def run(self) -> list[Unit]:
-        units: list[Unit] = []
-        waiting = [Unit(self.root)]
+    def run(self) -> list[BlockUse]:
+        units: list[BlockUse] = []
+        waiting = [BlockUse(self.root)]
         while waiting:
             unit = waiting.pop()
             units.append(unit)
             for item in self._body(unit.scope):
-                unit.items.append(Unit(item, escaping=self.escaping[item]) if isinstance(item, Scope) else item)
-            waiting += (item for item in reversed(unit.items) if isinstance(item, Unit))
+                unit.items.append(BlockUse(item, escaping=self.escaping[item]) if isinstance(item, Scope) else item)
+            waiting += (item for item in reversed(unit.items) if isinstance(item, BlockUse))
         return units
 
     # The tree of scopes -----------------------------------------------------------------------------------

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 
-from archc.codegen.outline.program import Apply, Definition, Local, Loop, Statement, Use
-from archc.codegen.outline.repetition import Row, Run, find_runs
+from archc.codegen.outline.definitions import (
+    BlockDefinition,
+    BlockStep,
+    Local,
+    Loop,
+    OperatorStep,
+    Recurrence,
+    Statement,
+    all_reads,
+    count_uses,
+)
+from archc.codegen.outline.repetition import Repetition, StepSummary, find_repetitions
 
-Step = Apply | Use
+SingleStep = OperatorStep | BlockStep
 Lengths = Mapping[str, int]
 """The number of elements of lists that have not the same number in all instances."""
 
 
 def find_loops(
-    definition: Definition, body: Sequence[Step], kinds: Sequence[Hashable], lengths: Sequence[Lengths]
+    definition: BlockDefinition, body: Sequence[SingleStep], kinds: Sequence[Hashable], lengths: Sequence[Lengths]
 ) -> None:
     """Give a definition its body, with what repeats in it as loops.
 
@@ -22,15 +32,17 @@ def find_loops(
         lengths: those of each instance, where they differ.
     """
     rows = [_row(step, kind) for step, kind in zip(body, kinds, strict=True)]
-    _lay_out(definition, body, find_runs(rows, definition.outputs, definition.ties), lengths)
+    _lay_out(definition, body, find_repetitions(rows, definition.outputs, definition.ties), lengths)
 
 
-def _row(step: Step, kind: Hashable) -> Row:
-    end = step.nodes[0].op.scan_end if isinstance(step, Apply) else ""
-    return Row(step.member.name if step.member is not None else None, kind, step.operands, step.results, end)
+def _row(step: SingleStep, kind: Hashable) -> StepSummary:
+    end = step.nodes[0].op.scan_end if isinstance(step, OperatorStep) else ""
+    return StepSummary(step.member.name if step.member is not None else None, kind, step.operands, step.results, end)
 
 
-def _lay_out(definition: Definition, body: Sequence[Step], runs: Sequence[Run], lengths: Sequence[Lengths]) -> None:
+def _lay_out(
+    definition: BlockDefinition, body: Sequence[SingleStep], runs: Sequence[Repetition], lengths: Sequence[Lengths]
+) -> None:
     statements: list[Statement] = []
     renamed: dict[Local, Local] = {}
     position = 0
@@ -43,12 +55,12 @@ def _lay_out(definition: Definition, body: Sequence[Step], runs: Sequence[Run], 
     definition.outputs = tuple(renamed.get(local, local) for local in definition.outputs)
 
 
-def _reading(step: Step, renamed: dict[Local, Local]) -> Step:
+def _reading(step: SingleStep, renamed: dict[Local, Local]) -> SingleStep:
     step.operands = tuple(renamed.get(local, local) for local in step.operands)
     return step
 
 
-def _loop(run: Run, body: Sequence[Step], renamed: dict[Local, Local], lengths: Sequence[Lengths]) -> Loop:
+def _loop(run: Repetition, body: Sequence[SingleStep], renamed: dict[Local, Local], lengths: Sequence[Lengths]) -> Loop:
     """The loop that stands for a run; what it leaves behind is entered into `renamed`."""
     iterations = [body[start : start + run.period] for start in range(run.start, run.end, run.period)]
     yields = [tuple(steps[row].results[result] for row, result, _ in run.carried) for steps in iterations]
@@ -80,3 +92,93 @@ def _loop(run: Run, body: Sequence[Step], renamed: dict[Local, Local], lengths: 
         run.first,
         tuple(own.get(run.lists[0], run.first + run.count) - run.first for own in lengths),
     )
+
+
+def unroll(definition: BlockDefinition, loops: Collection[Loop]) -> None:
+    """Put the iterations of some loops, which are as many in all instances, in the places of these."""
+    if not loops:
+        return
+    for local in (*definition.outputs, *(local for statement in definition.body for local in all_reads(statement))):
+        local.uses = 0
+    renamed: dict[Local, Local] = {}
+    definition.body = _unrolled(definition.body, loops, renamed)
+    definition.outputs = _resolved(definition.outputs, renamed)
+    count_uses(definition)
+
+
+def _unrolled(body: Sequence[Statement], loops: Collection[Loop], renamed: dict[Local, Local]) -> tuple[Statement, ...]:
+    found: list[Statement] = []
+    for statement in body:
+        if isinstance(statement, Loop):
+            statement.carried = _resolved(statement.carried, renamed)
+            if statement in loops:
+                entering = statement.carried
+                for iteration, parameters, yields in zip(statement.iterations, statement.parameters, statement.yields):
+                    renamed.update(zip(parameters, entering))
+                    found += _unrolled(iteration, loops, renamed)
+                    entering = _resolved(yields, renamed)
+                for local, result in zip(entering, statement.results):
+                    local.name = local.name or result.name
+                    renamed[result] = local
+                continue
+            statement.iterations = tuple(_unrolled(iteration, loops, renamed) for iteration in statement.iterations)
+            statement.yields = tuple(_resolved(yields, renamed) for yields in statement.yields)
+        elif isinstance(statement, Recurrence):
+            statement.enter.operands = _resolved(statement.enter.operands, renamed)
+            statement.body = _unrolled(statement.body, loops, renamed)
+            statement.exit.operands = _resolved(statement.exit.operands, renamed)
+        else:
+            statement.operands = _resolved(statement.operands, renamed)
+        found.append(statement)
+    return tuple(found)
+
+
+def _resolved(locals_: Sequence[Local], renamed: dict[Local, Local]) -> tuple[Local, ...]:
+    return tuple(renamed.get(local, local) for local in locals_)
+
+
+def find_scans(body: Sequence[Statement], outputs: Collection[Local]) -> tuple[Statement, ...]:
+    """The statements of a definition, or of a loop in it, with those of each scan within one.
+
+    What stands in the text between the ends of a scan without taking part in it, and is read after it, goes before it.
+
+    Args:
+        outputs: what is read when all is done.
+    """
+    open_scans: list[list[Statement]] = [[]]
+    for position, statement in enumerate(body):
+        if isinstance(statement, Loop):
+            bodies = zip(statement.iterations, statement.yields, strict=True)
+            statement.iterations = tuple(find_scans(iteration, yields) for iteration, yields in bodies)
+        if _end(statement) == "enter":
+            open_scans.append([statement])
+        elif _end(statement) == "exit":
+            assert isinstance(statement, OperatorStep), "the ends of scans are operators"
+            enter, *inside = open_scans.pop()
+            assert isinstance(enter, OperatorStep) and statement.operands[0] is enter.results[0], (
+                "scans stand in one another"
+            )
+            read_later = {*outputs, *(local for later in body[position + 1 :] for local in all_reads(later))}
+            before, steps = _parted(inside, read_later)
+            open_scans[-1] += [*before, Recurrence(enter, statement, tuple(steps))]
+        else:
+            open_scans[-1].append(statement)
+    (found,) = open_scans
+    return tuple(found)
+
+
+def _end(statement: Statement) -> str:
+    return statement.nodes[0].op.scan_end if isinstance(statement, OperatorStep) else ""
+
+
+def _parted(inside: Sequence[Statement], wanted: set[Local]) -> tuple[list[Statement], list[Statement]]:
+    """The statements of which something is read outside, with all that they need, and the others."""
+    before: list[Statement] = []
+    steps: list[Statement] = []
+    for statement in reversed(inside):
+        if wanted.intersection(statement.results):
+            before.insert(0, statement)
+            wanted.update(all_reads(statement))
+        else:
+            steps.insert(0, statement)
+    return before, steps

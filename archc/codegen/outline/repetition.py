@@ -7,23 +7,23 @@ the list.  What an iteration reads is what came before the loop, its own, or wha
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 from typing import Any, NamedTuple
 
-from archc.codegen.outline.program import Tie
+from archc.codegen.outline.definitions import Tie
 
 _PATIENCE = 4
 """So many stretches of a list that repeat, but make no loop, and no more are tried: each takes as long as it is."""
 
-Value = Any
+ValueKey = Any
 """Whatever stands for a tensor."""
-Source = tuple[int, int, int]
+OperandSource = tuple[int, int, int]
 """Where an operand comes from: how many iterations ago, from which statement, and which of its results."""
 
 
-class Row(NamedTuple):
+class StepSummary(NamedTuple):
     """What is to be known of a statement.
 
     Attributes:
@@ -34,13 +34,13 @@ class Row(NamedTuple):
 
     name: str | None
     kind: Hashable
-    operands: Sequence[Value]
-    results: Sequence[Value]
+    operands: Sequence[ValueKey]
+    results: Sequence[ValueKey]
     end: str = ""
 
 
 @dataclass(eq=False)
-class Run:
+class Repetition:
     """A stretch of statements found to repeat.
 
     Attributes:
@@ -56,7 +56,7 @@ class Run:
     count: int
     first: int
     lists: tuple[str, ...]
-    carried: dict[tuple[int, int, Value], int] = field(default_factory=dict)
+    carried: dict[tuple[int, int, ValueKey], int] = field(default_factory=dict)
     slots: dict[tuple[int, int], int] = field(default_factory=dict)
 
     @property
@@ -67,10 +67,12 @@ class Run:
 class _Before(NamedTuple):
     """An operand that was there before a run."""
 
-    value: Value
+    value: ValueKey
 
 
-def find_runs(rows: Sequence[Row], outputs: Collection[Value], ties: Iterable[Tie]) -> list[Run]:
+def find_repetitions(
+    rows: Sequence[StepSummary], outputs: Collection[ValueKey], ties: Iterable[Tie]
+) -> list[Repetition]:
     """The stretches that repeat, in order; none is within another.
 
     Args:
@@ -81,7 +83,7 @@ def find_runs(rows: Sequence[Row], outputs: Collection[Value], ties: Iterable[Ti
 
 
 class _Finder:
-    def __init__(self, rows: Sequence[Row], outputs: Collection[Value], ties: Iterable[Tie]):
+    def __init__(self, rows: Sequence[StepSummary], outputs: Collection[ValueKey], ties: Iterable[Tie]):
         self.rows = rows
         self.names = [row.name.split(".") if row.name is not None else None for row in rows]
         self.produced = {value: (p, k) for p, row in enumerate(rows) for k, value in enumerate(row.results)}
@@ -101,8 +103,8 @@ class _Finder:
             owner = next(k for k in range(len(parts), 0, -1) if tuple(parts[:k]) in self.first)
             self.ties.setdefault(tuple(parts[:owner]), {})[".".join(parts[owner:])] = tie.source.split(".")
 
-    def runs(self) -> list[Run]:
-        found: list[Run] = []
+    def runs(self) -> list[Repetition]:
+        found: list[Repetition] = []
         position = free = 0
         while position < len(self.rows):
             run = self._run_at(position, free)
@@ -113,7 +115,7 @@ class _Finder:
                 position = free = run.end
         return found
 
-    def _run_at(self, position: int, free: int) -> Run | None:
+    def _run_at(self, position: int, free: int) -> Repetition | None:
         """A run whose first element of a list is at a position; it may begin earlier, where nothing is taken yet."""
         name = self.names[position]
         if name is None or self.first[tuple(name)] != position:
@@ -129,14 +131,14 @@ class _Finder:
                     return run
         return None
 
-    def _run(self, start: int, period: int, first: int) -> Run | None:
+    def _run(self, start: int, period: int, first: int) -> Repetition | None:
         running = self._running(start, period, first)
         if running is None or not _balanced(self.rows[start : start + period]):
             return None
         most = (len(self.rows) - start) // period
         count = 1 + sum(1 for _ in takewhile(lambda i: self._alike(start, period, i, running, first), range(1, most)))
         lists = {tuple((self.names[start + r] or [])[:k]): None for r, k in enumerate(running) if k is not None}
-        run = Run(start, period, count, first, tuple(".".join(prefix) for prefix in lists))
+        run = Repetition(start, period, count, first, tuple(".".join(prefix) for prefix in lists))
         numbers = {str(number) for number in range(first + count)}
         if all(self.numbers[prefix] == numbers for prefix in lists) and self._wire(run):
             return run
@@ -187,7 +189,7 @@ class _Finder:
 
     # Wiring -----------------------------------------------------------------------------------------------
 
-    def _wire(self, run: Run) -> bool:
+    def _wire(self, run: Repetition) -> bool:
         """Find what is handed on from iteration to iteration; False where the wiring is no loop's."""
         pattern = [self._sources(run, 1, row) for row in range(run.period)]
         for iteration in range(2, run.count):
@@ -207,9 +209,9 @@ class _Finder:
                 run.slots[row, slot] = run.carried.setdefault(key, len(run.carried))
         return self._leaves_well(run)
 
-    def _sources(self, run: Run, iteration: int, row: int) -> list[Source | _Before | None]:
+    def _sources(self, run: Repetition, iteration: int, row: int) -> list[OperandSource | _Before | None]:
         """Where a statement's operands come from; None for what no loop can reach."""
-        found: list[Source | _Before | None] = []
+        found: list[OperandSource | _Before | None] = []
         for value in self.rows[run.start + iteration * run.period + row].operands:
             position, result = self.produced.get(value, (-1, 0))
             if position < run.start:
@@ -220,7 +222,7 @@ class _Finder:
             found.append((age, statement, result) if age in (0, 1) else None)
         return found
 
-    def _leaves_well(self, run: Run) -> bool:
+    def _leaves_well(self, run: Repetition) -> bool:
         """Whether nothing is read after the run but what its last iteration hands on."""
         handed_on = {(row, result) for row, result, _ in run.carried}
         for position in range(run.start, run.end):
@@ -238,7 +240,7 @@ def _numbers(name: Sequence[str]) -> Iterator[int]:
     return (k for k, part in enumerate(name) if k > 0 and part.isdecimal())
 
 
-def _balanced(rows: Iterable[Row]) -> bool:
+def _balanced(rows: Iterable[StepSummary]) -> bool:
     """Whether statements have both ends of each scan, or neither."""
     depth = 0
     for row in rows:
@@ -246,3 +248,128 @@ def _balanced(rows: Iterable[Row]) -> bool:
         if depth < 0:
             return False
     return depth == 0
+
+
+@dataclass(frozen=True)
+class StepSequence:
+    """What is to be known of a use of a block.
+
+    Attributes:
+        block: whose use it is.
+        rows: its statements; tensors are numbers: those made inside as they come, inputs below 0.
+        outputs: what is used outside.
+    """
+
+    block: Hashable
+    rows: Sequence[StepSummary]
+    outputs: Collection[int]
+
+
+@dataclass(frozen=True)
+class Extension:
+    """How a structure is made as long as another.
+
+    Attributes:
+        longest: the number of that other one.
+        positions: for each of its statements, the own one that stands for it.
+        lengths: how many elements the lists have whose layers repeat.
+    """
+
+    longest: int
+    positions: tuple[int, ...]
+    lengths: Mapping[str, int]
+
+
+def extensions(structures: Sequence[StepSequence]) -> dict[int, Extension]:
+    """How to stretch those structures, by number, that have one length with others then."""
+    alike: dict[Hashable, list[tuple[int, _Folded]]] = defaultdict(list)
+    for number, structure in enumerate(structures):
+        folded = _Folded(structure)
+        alike[folded.key].append((number, folded))
+    found: dict[int, Extension] = {}
+    for versions in alike.values():
+        longest, model = max(versions, key=lambda version: len(version[1].rows))
+        fitting = {number: counts for number, version in versions if (counts := version.counts_in(model)) is not None}
+        for number, version in versions if len(fitting) > 1 else ():
+            if number in fitting:
+                lengths = {
+                    name: run.first + count for run, count in zip(model.runs, fitting[number]) for name in run.lists
+                }
+                found[number] = Extension(longest, version.positions(model, fitting[number]), lengths)
+    return found
+
+
+class _Folded:
+    """A structure with one iteration of what repeats.
+
+    Attributes:
+        kept: the positions of its statements; key: what makes it equal to another.
+        patterns: for each run, by where it starts in the folded structure, all that its iterations have in common.
+    """
+
+    def __init__(self, structure: StepSequence):
+        self.rows = structure.rows
+        self.runs = find_repetitions(self.rows, structure.outputs, ())
+        self.kept = [position for position in range(len(self.rows)) if not self._is_repetition(position)]
+        self.numbers = self._numbers()
+        self.outputs = {self.numbers[number] for number in structure.outputs}
+        rows = [self.rows[position] for position in self.kept]
+        wiring = tuple(tuple(self._number(value) for value in row.operands) for row in rows)
+        self.key = (structure.block, wiring, tuple((row.name, row.kind) for row in rows))
+        starts = {position: number for number, position in enumerate(self.kept)}
+        self.patterns = {starts[run.start]: (run.period, run.first, run.lists, self._slots(run)) for run in self.runs}
+
+    def counts_in(self, model: _Folded) -> list[int] | None:
+        """How often each run of an equal structure that is longer repeats here; None where something else does."""
+        if any(model.patterns.get(start) != pattern for start, pattern in self.patterns.items()):
+            return None
+        counts = []
+        own = dict(zip(self.patterns, self.runs))
+        for start, run in zip(model.patterns, model.runs):
+            count = own[start].count if start in own else 1
+            if count > run.count or not self._leaves_well(model, run):
+                return None
+            counts.append(count)
+        return counts
+
+    def positions(self, model: _Folded, counts: Sequence[int]) -> tuple[int, ...]:
+        """For each statement of an equal structure that is longer, the one that stands for it."""
+        found: list[int] = []
+        folded = 0
+        for start, run, count in zip(model.patterns, model.runs, counts):
+            found += self.kept[folded:start]
+            for iteration in range(run.count):
+                begin = self.kept[start] + min(iteration, count - 1) * run.period
+                found += range(begin, begin + run.period)
+            folded = start + run.period
+        return (*found, *self.kept[folded:])
+
+    def _is_repetition(self, position: int) -> bool:
+        return any(run.start + run.period <= position < run.end for run in self.runs)
+
+    def _numbers(self) -> dict[int, int]:
+        """The tensors, numbered anew; what the last iteration of a run makes is what the one that is kept makes."""
+        made = (value for position in self.kept for value in self.rows[position].results)
+        found = {value: number for number, value in enumerate(made)}
+        for run in self.runs:
+            for row in range(run.period):
+                last = self.rows[run.end - run.period + row].results
+                found.update(zip(last, (found[value] for value in self.rows[run.start + row].results)))
+        return found
+
+    def _number(self, value: int) -> int:
+        return value if value < 0 else self.numbers[value]
+
+    def _slots(self, run: Repetition) -> Hashable:
+        """Which operands are what an iteration hands on to the next, and what they are at first."""
+        carried = [(row, result, self._number(value)) for row, result, value in run.carried]
+        return frozenset((place, carried[slot]) for place, slot in run.slots.items())
+
+    def _leaves_well(self, model: _Folded, run: Repetition) -> bool:
+        """Whether nothing is used outside of what a run makes but what its iterations hand on."""
+        carried = {(row, result) for row, result, _ in run.carried}
+        for row in range(run.period):
+            for result, value in enumerate(model.rows[run.start + row].results):
+                if model.numbers[value] in self.outputs and (row, result) not in carried:
+                    return False
+        return True

@@ -12,11 +12,12 @@ stage has them too, and the layer with another operator (`Operator.from_first_re
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from itertools import count
+from typing import Any
 
 from archc.analysis.stage_transfers import recomputation, required_sizes_by_node, stage_transfers, values_before_stages
-from archc.codegen.pipeline.stage_sizes import express_operator, express_scope, stage_sizes
 from archc.codegen.torch.names import PythonNames
 from archc.diagnostics import ArchcError, error
 from archc.ir.graph import Graph, Node, Scope, Value
@@ -24,12 +25,14 @@ from archc.ir.rewriter import Rewriter
 from archc.ir.stages import Stages
 from archc.operator.base import Operator
 from archc.operator.errors import OperatorError
-from archc.types.dims import symbol, symbols
+from archc.types.axis_expressions import AxisExpressions
+from archc.types.dims import SymbolicDim, symbol, symbols
+from archc.types.tensor_type import TensorType
 from archc.weights.tensor import Weights
 
 
 @dataclass(frozen=True)
-class Stage:
+class ModelStage:
     """One stage of a model.
 
     Attributes:
@@ -49,7 +52,7 @@ class Stage:
         return self.graph.name
 
 
-def split(graph: Graph) -> list[Stage]:
+def split(graph: Graph) -> list[ModelStage]:
     """The stages of a divided graph, in order; the graph itself stays as it is.
 
     Raises:
@@ -73,9 +76,9 @@ class _Splitter:
         """The tensor itself, as it is called where it is made."""
         return self.sources.get(value, value)
 
-    def stages(self) -> list[Stage]:
+    def stages(self) -> list[ModelStage]:
         count = self.known.count
-        return [Stage(number, count, self._part(number), self.known.devices[number]) for number in range(count)]
+        return [ModelStage(number, count, self._part(number), self.known.devices[number]) for number in range(count)]
 
     # What crosses -----------------------------------------------------------------------------------------
 
@@ -209,3 +212,36 @@ def _made_name(value: Value) -> str:
     assert node is not None, "inputs have names"
     name = node.path or node.op.name
     return name if len(node.results) == 1 else f"{name}_{node.op.signature_for(node.types).results[value.index].name}"
+
+
+def stage_sizes(graph: Graph, types: Iterable[TensorType]) -> AxisExpressions:
+    """Sizes that a stage reads from inputs of these types; those without a name become `S1`, `S2`, ..."""
+    shapes = (
+        value.type.shape for value in (*graph.inputs, *(result for node in graph.nodes() for result in node.results))
+    )
+    taken = {name for shape in shapes for dim in shape for name in symbols(dim)}
+    free = (name for number in count(1) if (name := f"S{number}") not in taken)
+    return AxisExpressions(types, lambda: next(free))
+
+
+def express_operator(op: Operator, sizes: AxisExpressions) -> Operator:
+    """The operator with the sizes in its attributes expressed by those of the inputs."""
+    given = {info.name: getattr(op, info.name) for info in fields(op)}
+    changed = {name: new for name, value in given.items() if (new := express(value, sizes)) != value}
+    return replace(op, **changed) if changed else op
+
+
+def express_scope(scope: Scope, sizes: AxisExpressions) -> Scope:
+    """The scope with its sizes and arguments expressed by the sizes of the inputs."""
+    arguments = {name: express(value, sizes) for name, value in scope.arguments.items()}
+    return replace(scope, arguments=arguments, sizes={name: express(dim, sizes) for name, dim in scope.sizes.items()})
+
+
+def express(value: Any, sizes: AxisExpressions) -> Any:
+    """The value of an attribute with its sizes expressed by those of the inputs, where they determine them."""
+    if isinstance(value, SymbolicDim):
+        found = sizes.express(value)
+        return value if found is None else found
+    if isinstance(value, tuple | list):
+        return type(value)(express(item, sizes) for item in value)
+    return value

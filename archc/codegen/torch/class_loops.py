@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 
-from archc.codegen.outline.program import Apply, Local, Loop, Recurrence, Statement, Use
+from archc.codegen.outline.definitions import BlockStep, Local, Loop, OperatorStep, Recurrence, Statement
 from archc.codegen.torch.class_plan import ClassDraft
 from archc.codegen.torch.constructors import INDEX, element_texts
 from archc.codegen.torch.expressions import Bases
@@ -144,7 +144,7 @@ class LoopPlanner:
         last = next((part for part in reversed(name.split(".")) if not part.isdigit()), "layer")
         singular = last[:-1] if len(last) > 3 and last.endswith("s") and not last.endswith("ss") else last
         for statement in loop.iterations[0]:
-            if isinstance(statement, Use) and statement.member.name == f"{name}.0":
+            if isinstance(statement, BlockStep) and statement.member.name == f"{name}.0":
                 # `block` for a `BasicBlock`
                 singular = snake_case(statement.definition.scopes[0].definition).rpartition("_")[2]
         singular = identifier(singular)
@@ -157,7 +157,7 @@ class LoopPlanner:
         return base
 
 
-def steps_of(body: Sequence[Statement]) -> Iterator[Apply | Use]:
+def steps_of(body: Sequence[Statement]) -> Iterator[OperatorStep | BlockStep]:
     """Yield the operators and block uses of a body, nested bodies included."""
     for statement in body:
         if isinstance(statement, (Loop, Recurrence)):

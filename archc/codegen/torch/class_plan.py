@@ -10,7 +10,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from archc.codegen.outline.program import Apply, Definition, Local, Loop, Recurrence, Statement, Use
+from archc.codegen.outline.definitions import (
+    BlockDefinition,
+    BlockStep,
+    Local,
+    Loop,
+    OperatorStep,
+    Recurrence,
+    Statement,
+)
 from archc.codegen.torch.constructors import ConstructorArguments, ConstructorCall, PassedArgument, constructor_call
 from archc.codegen.torch.expressions import Bases, ExpressionWriter, ExtraArgument, OuterReferences
 from archc.codegen.torch.function_body import COMMON
@@ -42,12 +50,12 @@ class ModuleContext:
 
     graph: Graph
     types: dict[Local, Types]
-    own: Mapping[Definition, tuple[str, ...]]
+    own: Mapping[BlockDefinition, tuple[str, ...]]
     integer_layers: IntegerLayers
     names: PythonNames
     placement: Placement
     images: tuple[int, ...] = ()
-    plans: dict[Definition, list[ClassPlan]] = field(default_factory=dict)
+    plans: dict[BlockDefinition, list[ClassPlan]] = field(default_factory=dict)
     _known: dict[object, str] = field(default_factory=dict)
 
     def enter(self, made: ClassPlan) -> None:
@@ -59,7 +67,7 @@ class ModuleContext:
             made.name = self._known[key] = self.names.take(made.name)
         self.plans.setdefault(made.definition, []).append(made)
 
-    def modules_of(self, statement: Apply) -> list[TorchModule] | None:
+    def modules_of(self, statement: OperatorStep) -> list[TorchModule] | None:
         """The module for each node of a statement; None if a node is emitted as an expression."""
         if statement in self.integer_layers.modules:
             return [self.integer_layers.modules[statement](node) for node in statement.nodes]
@@ -89,7 +97,7 @@ class ClassPlan:
     """
 
     name: str
-    definition: Definition
+    definition: BlockDefinition
     instances: tuple[int, ...]
     members: ModuleMember
     arguments: ConstructorArguments
@@ -147,7 +155,7 @@ class ClassDraft:
         element_constructors: the constructors of list elements, for lists whose length differs between instances.
     """
 
-    def __init__(self, definition: Definition, instances: tuple[int, ...], context: ModuleContext):
+    def __init__(self, definition: BlockDefinition, instances: tuple[int, ...], context: ModuleContext):
         self.definition, self.instances, self.context = definition, instances, context
         self.members = ModuleMember("")
         self.modules: set[str] = set()
@@ -193,21 +201,21 @@ class ClassDraft:
         """The iterations that at least one instance of the class has."""
         return loop.iterations[: max(loop.counts[k] for k in self.instances)]
 
-    def construction(self, statement: Apply | Use) -> ConstructorCall:
+    def construction(self, statement: OperatorStep | BlockStep) -> ConstructorCall:
         """The constructor call of a statement's module.
 
         Raises:
             Mismatch: the instances need different classes, or calls that differ in more than argument values.
         """
         layer = statement.member.name if statement.member is not None else ""
-        if isinstance(statement, Apply):
+        if isinstance(statement, OperatorStep):
             modules = self.context.modules_of(statement)
             assert modules is not None, "only modules are constructed"
             return constructor_call([modules[k] for k in self.instances], layer)
         made = self.class_of(statement)
         return ConstructorCall(made.name, made.given([statement.instances[k] for k in self.instances]), layer)
 
-    def constructor(self, statement: Apply | Use) -> str:
+    def constructor(self, statement: OperatorStep | BlockStep) -> str:
         """The text of the constructor call of a statement's module."""
         return self.element_constructors.get(statement) or self.construction(statement).text(self.arguments)
 
@@ -215,7 +223,7 @@ class ClassDraft:
         """The expression of the member at a path; see `ExpressionWriter.access`."""
         return self.expressions.access(path, bases)
 
-    def class_of(self, use: Use) -> ClassPlan:
+    def class_of(self, use: BlockStep) -> ClassPlan:
         """The class of a used definition.
 
         Raises:
@@ -226,9 +234,9 @@ class ClassDraft:
         check_same([id(plan) for plan in chosen])
         return chosen[0]
 
-    def _called_alone(self, statement: Apply | Use) -> bool:
+    def _called_alone(self, statement: OperatorStep | BlockStep) -> bool:
         """Return whether a statement is a plain call of its module, without further arguments."""
-        if isinstance(statement, Use):
+        if isinstance(statement, BlockStep):
             return not any(made.extras for made in self.context.plans[statement.definition])
         integer_layers = self.context.integer_layers
         if statement in integer_layers.output_quantizers or statement in integer_layers.absorbed:
@@ -244,7 +252,9 @@ class ClassDraft:
             if isinstance(statement, (Loop, Recurrence)):
                 for inner in self.iterations(statement) if isinstance(statement, Loop) else statement.bodies:
                     yield from self._module_paths(inner)
-            elif statement.member is not None and (isinstance(statement, Use) or self.context.modules_of(statement)):
+            elif statement.member is not None and (
+                isinstance(statement, BlockStep) or self.context.modules_of(statement)
+            ):
                 yield statement.member.name
 
 

@@ -9,7 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from archc.codegen.outline.program import Apply, Definition, Local, Loop, Recurrence, Statement, Use
+from archc.codegen.outline.definitions import (
+    BlockDefinition,
+    BlockStep,
+    Local,
+    Loop,
+    OperatorStep,
+    Recurrence,
+    Statement,
+)
 from archc.codegen.torch.class_loops import LoopPlanner
 from archc.codegen.torch.class_plan import ClassDraft, ClassPlan, ModuleContext
 from archc.codegen.torch.expressions import Bases
@@ -23,7 +31,7 @@ from archc.operator.spelling import method
 from archc.types.storage import Int8
 
 
-def plan(definition: Definition, context: ModuleContext) -> None:
+def plan(definition: BlockDefinition, context: ModuleContext) -> None:
     """Add the classes of a definition to the context, which has the classes of all inner definitions."""
     groups = [tuple(range(len(definition.scopes)))]
     while groups:
@@ -155,7 +163,7 @@ class ClassPlanner:
             return self.loops.loop(statement, bases)
         if isinstance(statement, Recurrence):
             return self.loops.recurrence(statement, bases)
-        if isinstance(statement, Use):
+        if isinstance(statement, BlockStep):
             return [self._use(statement, bases)]
         step = self._apply(statement, bases)
         if statement in self.context.integer_layers.absorbed:
@@ -163,7 +171,7 @@ class ClassPlanner:
             return []
         return [step]
 
-    def _use(self, use: Use, bases: Bases) -> Step:
+    def _use(self, use: BlockStep, bases: Bases) -> Step:
         instances = [use.instances[k] for k in self.draft.instances]
         made = self.draft.class_of(use)
         member = self.draft.members.at(use.member.name)
@@ -177,7 +185,7 @@ class ClassPlanner:
         function = self.draft.access(use.member.name, bases)
         return self._step(use, lambda texts: f"{function}({', '.join([*texts, *extras])})", True, use.member.name)
 
-    def _apply(self, statement: Apply, bases: Bases) -> Step:
+    def _apply(self, statement: OperatorStep, bases: Bases) -> Step:
         nodes = [statement.nodes[k] for k in self.draft.instances]
         spelled = self.context.integer_layers.functions.get(statement)
         if spelled is not None:
@@ -200,7 +208,7 @@ class ClassPlanner:
         step.unpack = modules[0].unpack
         return step
 
-    def _target(self, statement: Apply, bases: Bases) -> list[str]:
+    def _target(self, statement: OperatorStep, bases: Bases) -> list[str]:
         """The arguments of an integer layer that quantizes its result."""
         target = self.context.integer_layers.output_quantizers.get(statement)
         if target is None:
@@ -219,13 +227,15 @@ class ClassPlanner:
             self.anonymous[text] = name
         return self.anonymous[text]
 
-    def _step(self, statement: Apply | Use, spell: Callable[[Sequence[str]], str], layer: bool, name: str) -> Step:
+    def _step(
+        self, statement: OperatorStep | BlockStep, spell: Callable[[Sequence[str]], str], layer: bool, name: str
+    ) -> Step:
         operands = tuple(self.draft.resolved(local) for local in statement.operands)
         names: tuple[str, ...] = (name.rpartition(".")[2],)
         light = statement in self.context.integer_layers.quantizers
         if light:
             names = ("quantized",)
-        elif isinstance(statement, Apply) and len(statement.results) > 1:
+        elif isinstance(statement, OperatorStep) and len(statement.results) > 1:
             node = statement.nodes[0]
             names = tuple(pattern.name for pattern in node.op.signature_for(node.types).results)
         return Step(operands, statement.results, spell, layer, names, light)

@@ -13,9 +13,15 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import NamedTuple
 
-from archc.codegen.outline.argument_names import defaulting, means_another, own_order, parameter_name, stands_for
-from archc.codegen.outline.multiples import multiple_of
-from archc.codegen.outline.program import Definition
+from archc.codegen.outline.argument_names import (
+    has_other_values,
+    has_values,
+    instance_with_default,
+    multiple_of,
+    parameter_name,
+    position_in_text,
+)
+from archc.codegen.outline.definitions import BlockDefinition
 from archc.codegen.torch.merge import Values, check_same
 from archc.codegen.torch.names import IN_CONSTRUCTORS, PythonNames, identifier, is_reserved_member
 from archc.operator.spelling import TorchModule, atom, literal
@@ -43,7 +49,7 @@ class ConstructorArguments:
 
     def __init__(
         self,
-        definition: Definition,
+        definition: BlockDefinition,
         instances: tuple[int, ...],
         members: set[str],
         classes: Iterable[str] = (),
@@ -68,11 +74,11 @@ class ConstructorArguments:
         if values not in self.found:
             given = [_value(text) for text in values]
             wanted = parameter_name(self.definition, given, hint)
-            multiple = None if stands_for(self.definition, wanted, given) else multiple_of(self.definition, given)
+            multiple = None if has_values(self.definition, wanted, given) else multiple_of(self.definition, given)
             if multiple is not None:
                 base = self.take(tuple(map(str, multiple.base)), multiple.name)
                 return f"{multiple.factor} * {base}" if multiple.factor > 0 else f"{base} // {-multiple.factor}"
-            taken = wanted in self._names or (bool(layer) and means_another(self.definition, wanted, given))
+            taken = wanted in self._names or (bool(layer) and has_other_values(self.definition, wanted, given))
             name = f"{layer.replace('.', '_')}_{hint}" if taken else wanted
             self.found[values] = ConstructorArgument(self._names.take(identifier(name)), values)
         return self.found[values].name
@@ -116,11 +122,11 @@ class ConstructorArguments:
         return required + others
 
     def _in_order(self) -> list[ConstructorArgument]:
-        return sorted(self.found.values(), key=lambda argument: own_order(self.definition, argument.name))
+        return sorted(self.found.values(), key=lambda argument: position_in_text(self.definition, argument.name))
 
     def default(self, argument: ConstructorArgument) -> str | None:
         """The default of an argument; None for a required argument."""
-        instance = defaulting(self.definition, argument.name, [_value(text) for text in argument.values])
+        instance = instance_with_default(self.definition, argument.name, [_value(text) for text in argument.values])
         return None if instance is None else argument.values[instance]
 
     def of(self, instances: Sequence[int]) -> list[tuple[str, Values, bool]]:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
 
-from archc.codegen.outline.outline import outline
-from archc.codegen.outline.program import Apply, Local, Program
+from archc.codegen.outline.build import outline
+from archc.codegen.outline.definitions import Local, OperatorStep, Outline
 from archc.codegen.python_source import compiled, copied, exported
 from archc.codegen.templates import template
 from archc.codegen.torch.class_plan import ClassPlan, ModuleContext
@@ -114,7 +114,7 @@ def _place(placement: Placement, model: str) -> str:
     )
 
 
-def _classes(graph: Graph, images: tuple[int, ...]) -> tuple[Program, ModuleContext]:
+def _classes(graph: Graph, images: tuple[int, ...]) -> tuple[Outline, ModuleContext]:
     """The outline of a graph, and the context with the classes of its definitions.
 
     Args:
@@ -123,7 +123,7 @@ def _classes(graph: Graph, images: tuple[int, ...]) -> tuple[Program, ModuleCont
     program = outline(graph, distinguish=_distinguish(graph))
     integer_layers = find_integer_layers(program, graph)
 
-    def has_module(statement: Apply) -> bool:
+    def has_module(statement: OperatorStep) -> bool:
         return statement in integer_layers.modules or all(module_of(node, graph) for node in statement.nodes)
 
     lowered = add_layer_classes(program, graph, has_module)

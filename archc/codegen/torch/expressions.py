@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from archc.codegen.outline.alignment import is_argument
-from archc.codegen.outline.program import Definition, Local
+from archc.codegen.outline.definitions import BlockDefinition, Local
 from archc.codegen.torch.constructors import ConstructorArguments
 from archc.codegen.torch.formatting import lines_of
 from archc.codegen.torch.layer_classes import spelling
@@ -55,7 +55,7 @@ class OuterReferences:
 
     def __init__(
         self,
-        definition: Definition,
+        definition: BlockDefinition,
         instances: tuple[int, ...],
         types: Sequence[Sequence[TensorType]],
         inputs: dict[Local, str],
@@ -165,7 +165,7 @@ class ExpressionWriter:
 
     def __init__(
         self,
-        definition: Definition,
+        definition: BlockDefinition,
         instances: tuple[int, ...],
         graph: Graph,
         placement: Placement,

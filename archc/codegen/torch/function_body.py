@@ -9,7 +9,7 @@ from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from archc.codegen.outline.program import Local
+from archc.codegen.outline.definitions import Local
 from archc.codegen.torch.formatting import assignment, lines_of, loop_header
 from archc.codegen.torch.names import identifier
 from archc.codegen.torch.nesting import ExpressionTree, Repeat, Step, nest, reads

@@ -11,7 +11,17 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from archc.codegen.outline.program import Apply, Definition, Local, Loop, Member, Program, Recurrence, Statement, Use
+from archc.codegen.outline.definitions import (
+    BlockDefinition,
+    BlockStep,
+    Local,
+    Loop,
+    Member,
+    OperatorStep,
+    Outline,
+    Recurrence,
+    Statement,
+)
 from archc.ir.graph import Graph, Node, Scope
 from archc.operator.base import Operator
 from archc.operator.spelling import TorchModule, TorchSpelling
@@ -84,7 +94,7 @@ def owns(node: Node, parameter: str) -> bool:
     return node.weights[parameter] == f"{node.path}.{parameter}"
 
 
-HasModule = Callable[[Apply], bool]
+HasModule = Callable[[OperatorStep], bool]
 """Returns whether all nodes of a statement have modules."""
 
 
@@ -96,18 +106,18 @@ class LoweredProgram:
         own: the parameters that a class registers itself, for each definition added for a layer.
     """
 
-    program: Program
-    own: dict[Definition, tuple[str, ...]] = field(default_factory=dict)
+    program: Outline
+    own: dict[BlockDefinition, tuple[str, ...]] = field(default_factory=dict)
 
 
-def add_layer_classes(program: Program, graph: Graph, has_module: HasModule) -> LoweredProgram:
+def add_layer_classes(program: Outline, graph: Graph, has_module: HasModule) -> LoweredProgram:
     """Replace layers that have parameters but no module by uses of new definitions; changes the program in place."""
     lowering = _Lowering(graph, has_module)
     bodies = [(definition, lowering.body(definition.body)) for definition in program.definitions]
     for definition, body in bodies:
         definition.body = body
     made = [lowering.finish(definition) for definition in lowering.definitions.values()]
-    return LoweredProgram(Program([*made, *program.definitions], program.whole), lowering.own)
+    return LoweredProgram(Outline([*made, *program.definitions], program.whole), lowering.own)
 
 
 class _Lowering:
@@ -115,9 +125,9 @@ class _Lowering:
 
     def __init__(self, graph: Graph, has_module: HasModule):
         self.graph, self.has_module = graph, has_module
-        self.definitions: dict[Hashable, Definition] = {}
-        self.nodes: dict[Definition, list[Node]] = defaultdict(list)
-        self.own: dict[Definition, tuple[str, ...]] = {}
+        self.definitions: dict[Hashable, BlockDefinition] = {}
+        self.nodes: dict[BlockDefinition, list[Node]] = defaultdict(list)
+        self.own: dict[BlockDefinition, tuple[str, ...]] = {}
 
     def body(self, statements: tuple[Statement, ...]) -> tuple[Statement, ...]:
         """The statements of a body, with layers replaced."""
@@ -127,7 +137,7 @@ class _Lowering:
         if isinstance(statement, (Loop, Recurrence)):
             statement.bodies = tuple(self.body(body) for body in statement.bodies)
             return statement
-        if isinstance(statement, Use) or not any(
+        if isinstance(statement, BlockStep) or not any(
             owns(node, parameter) for node in statement.nodes for parameter in node.weights
         ):
             return statement
@@ -139,9 +149,9 @@ class _Lowering:
         member = statement.member
         assert isinstance(member, Member), "layers with parameters have names"
         instances = tuple(range(first, first + len(statement.nodes)))
-        return Use(definition, instances, member, statement.operands, statement.results)
+        return BlockStep(definition, instances, member, statement.operands, statement.results)
 
-    def _definition(self, node: Node) -> Definition:
+    def _definition(self, node: Node) -> BlockDefinition:
         storages = tuple(self.graph.weights[path].storage for path in node.weights.values())
         own = tuple(parameter for parameter in node.weights if owns(node, parameter))
         types = tuple((value.type.dtype, value.type.rank) for value in node.operands)
@@ -156,11 +166,11 @@ class _Lowering:
                 if len(own) == len(node.weights)
                 else "Tied"
             )
-            self.definitions[key] = Definition(f"{kind}{name}", ())
+            self.definitions[key] = BlockDefinition(f"{kind}{name}", ())
             self.own[self.definitions[key]] = own
         return self.definitions[key]
 
-    def finish(self, definition: Definition) -> Definition:
+    def finish(self, definition: BlockDefinition) -> BlockDefinition:
         """Complete a definition, once all its nodes are known."""
         nodes = self.nodes[definition]
         first = nodes[0]
@@ -170,7 +180,7 @@ class _Lowering:
         definition.doc = (type(first.op).__doc__ or "").partition("\n")[0]
         definition.inputs, definition.outputs = inputs, outputs
         definition.output_names = (None,) * len(outputs)
-        definition.body = (Apply(tuple(nodes), inputs, outputs),)
+        definition.body = (OperatorStep(tuple(nodes), inputs, outputs),)
         return definition
 
 

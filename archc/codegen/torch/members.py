@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import dropwhile, groupby
 
-from archc.codegen.outline.program import Apply, Loop, Recurrence, Statement, Use
+from archc.codegen.outline.definitions import BlockStep, Loop, OperatorStep, Recurrence, Statement
 from archc.codegen.torch.constructors import INDEX
 from archc.codegen.torch.formatting import has_name, lines_of
 from archc.codegen.torch.names import CONTAINER_MEMBERS, is_attribute
@@ -155,11 +155,11 @@ def _module_list(elements: Sequence[str]) -> str:
     return f"nn.ModuleList([{', '.join(texts)}])"
 
 
-Chain = list[Apply | Use]
+Chain = list[OperatorStep | BlockStep]
 
 
 def find_chains(
-    body: Sequence[Statement], modules: Iterable[str], callable_alone: Callable[[Apply | Use], bool]
+    body: Sequence[Statement], modules: Iterable[str], callable_alone: Callable[[OperatorStep | BlockStep], bool]
 ) -> dict[Statement, Chain]:
     """The chains of a definition: statements that call all modules of one container, one after the other.
 
@@ -203,7 +203,7 @@ def _chain_at(
     body: Sequence[Statement],
     position: int,
     inside: dict[str, set[str]],
-    callable_alone: Callable[[Apply | Use], bool],
+    callable_alone: Callable[[OperatorStep | BlockStep], bool],
 ) -> Chain:
     """The chain of all modules of a container that begins at a position; empty if no chain begins there."""
     first = body[position]
@@ -228,7 +228,9 @@ def _chain_at(
     return chain if len(chain) == len(wanted) > 1 and _in_line(chain) else []
 
 
-def _chain_of(loop: Loop, inside: dict[str, set[str]], callable_alone: Callable[[Apply | Use], bool]) -> Chain:
+def _chain_of(
+    loop: Loop, inside: dict[str, set[str]], callable_alone: Callable[[OperatorStep | BlockStep], bool]
+) -> Chain:
     """The chain that the iterations of a loop form, if the text does not name the values between them."""
     if loop.first or loop.counts.count(loop.count) < len(loop.counts) or len(loop.carried) != 1:
         return []

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from archc.codegen.outline.program import Local
+from archc.codegen.outline.definitions import Local
 from archc.codegen.torch.formatting import WIDTH
 from archc.codegen.torch.merge import placeholders
 from archc.operator.spelling import Infix, call, method

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from archc.codegen.outline.argument_names import parameter_name
-from archc.codegen.outline.program import Apply, Definition, Local, Loop, Program, Recurrence, Statement
+from archc.codegen.outline.definitions import BlockDefinition, Local, Loop, OperatorStep, Outline, Recurrence, Statement
 from archc.ir.graph import Node
 from archc.types.tensor_type import TensorType
 
 Types = tuple[TensorType, ...]
 
 
-def local_types(program: Program) -> dict[Local, Types]:
+def local_types(program: Outline) -> dict[Local, Types]:
     """The types of all locals of all definitions, one for each instance; a `Local` has that of the first alone."""
     found: dict[Local, Types] = {}
     for definition in program.definitions:
@@ -23,7 +23,7 @@ def local_types(program: Program) -> dict[Local, Types]:
                 pending += [inner for iteration in statement.iterations for inner in iteration]
             elif isinstance(statement, Recurrence):
                 pending += [statement.enter, *statement.body, statement.exit]
-            elif isinstance(statement, Apply):
+            elif isinstance(statement, OperatorStep):
                 _enter(found, statement.operands, [_operands(node) for node in statement.nodes])
                 _enter(found, statement.results, [tuple(v.type for v in node.results) for node in statement.nodes])
             else:
@@ -44,7 +44,7 @@ def _enter(found: dict[Local, Types], locals_: tuple[Local, ...], rows: list[Typ
             found[local] = tuple(row[position] for row in rows)
 
 
-def _fill(found: dict[Local, Types], definition: Definition) -> None:
+def _fill(found: dict[Local, Types], definition: BlockDefinition) -> None:
     """Add the types of locals that only enter or leave loops, or that have no uses."""
     pending: list[Statement] = list(definition.body)
     while pending:
@@ -59,7 +59,7 @@ def _fill(found: dict[Local, Types], definition: Definition) -> None:
         found.setdefault(local, (local.type,) * len(definition.scopes))
 
 
-def _same(found: dict[Local, Types], local: Local, other: Local, definition: Definition) -> None:
+def _same(found: dict[Local, Types], local: Local, other: Local, definition: BlockDefinition) -> None:
     types = found.get(local) or found.get(other) or (local.type,) * len(definition.scopes)
     found.setdefault(local, types)
     found.setdefault(other, types)
@@ -76,7 +76,7 @@ class ShapeComments:
         silent: tensors without a comment, since their shape changes from iteration to iteration of a loop.
     """
 
-    def __init__(self, definition: Definition, types: Callable[[Local], Types]):
+    def __init__(self, definition: BlockDefinition, types: Callable[[Local], Types]):
         self.definition, self.types = definition, types
         self.silent: set[Local] = set()
 

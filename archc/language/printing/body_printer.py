@@ -12,17 +12,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
-from archc.codegen.outline.program import (
-    Apply,
-    Definition,
+from archc.codegen.outline.definitions import (
+    BlockDefinition,
+    BlockStep,
     Local,
     Loop,
+    OperatorStep,
     Recurrence,
     Statement,
-    Use,
-    executed,
-    read_by,
-    reads_of,
+    all_reads,
+    executed_steps,
+    operands_of,
 )
 from archc.language.printing import syntax_nodes
 from archc.language.printing.parameterization import Parameters
@@ -47,8 +47,8 @@ class PrintContext:
     """
 
     weights: Mapping[str, Weight]
-    names: Mapping[Definition, str]
-    parameters: Mapping[Definition, Parameters]
+    names: Mapping[BlockDefinition, str]
+    parameters: Mapping[BlockDefinition, Parameters]
     reserved: frozenset[str]
 
 
@@ -65,7 +65,7 @@ class PendingExpression:
     """
 
     operands: list[PendingExpression] = field(default_factory=list)
-    steps: list[Apply | Use] = field(default_factory=list)
+    steps: list[OperatorStep | BlockStep] = field(default_factory=list)
     form: Form = "step"
     local: Local | None = None
     depth: int = 0
@@ -77,7 +77,7 @@ class BodyPrinter:
     `written` has the statements of the definition in the order of the text, which is the order of elaboration.
     """
 
-    def __init__(self, definition: Definition, is_model: bool, context: PrintContext):
+    def __init__(self, definition: BlockDefinition, is_model: bool, context: PrintContext):
         self.definition, self.is_model = definition, is_model
         parameters = context.parameters[definition]
         self.parameters = parameters
@@ -105,7 +105,7 @@ class BodyPrinter:
         self.positions = {name: k for k, name in enumerate(definition.output_names) if name is not None}
         self.last_readers = _last_readers(definition)
         self.loops_with_lists: set[Loop] = set()
-        self.written: list[Apply | Use] = []
+        self.written: list[OperatorStep | BlockStep] = []
 
     def statements(self) -> list[tree.Statement]:
         """Statements of the definition, in order."""
@@ -147,7 +147,7 @@ class BodyPrinter:
     def _add_statements(self, statements: Sequence[Statement]) -> None:
         """Add statements to the body, or to `pending` if their result is written at its use."""
         for statement in statements:
-            for local in read_by(statement):
+            for local in operands_of(statement):
                 self.readers[local] = statement
         for statement in statements:
             if isinstance(statement, Loop):
@@ -163,7 +163,7 @@ class BodyPrinter:
             else:
                 self._assign(statement.results, expression)
 
-    def _is_written_at_its_use(self, step: Apply | Use) -> bool:
+    def _is_written_at_its_use(self, step: OperatorStep | BlockStep) -> bool:
         """Return whether the results of a statement are written at their use, without a name."""
         if any(local.uses != 1 or local in self.wanted_names for local in step.results):
             return False
@@ -172,10 +172,12 @@ class BodyPrinter:
             return local.name is None or (local.name == self.outputs.get(local))
         # Several results have no names if all of them are the operands of one chain step, in order.
         reader = self.readers.get(step.results[0])
-        together = isinstance(reader, (Apply, Use)) and reader.operands == step.results and form(reader) == "step"
+        together = (
+            isinstance(reader, (OperatorStep, BlockStep)) and reader.operands == step.results and form(reader) == "step"
+        )
         return together and all(local.name is None for local in step.results)
 
-    def _expression(self, step: Apply | Use) -> PendingExpression:
+    def _expression(self, step: OperatorStep | BlockStep) -> PendingExpression:
         """Expression of a statement; a chain step extends the chain of its only operand."""
         kind = form(step)
         pending = {self.pending[local] for local in step.operands if local in self.pending}
@@ -216,7 +218,7 @@ class BodyPrinter:
         self.written += expression.steps
         first, *others = expression.steps
         if expression.form != "step":
-            assert isinstance(first, Apply)
+            assert isinstance(first, OperatorStep)
             return self.step_printer.formula(first, expression.form, operands)
         if not operands:
             source, steps = self.step_printer.source(first), others
@@ -287,17 +289,17 @@ class BodyPrinter:
         self._repeat(loop, self.written[start:])
         self.step_printer.leave(loop)
         for iteration in loop.iterations[1:]:
-            for local in (local for step in iteration for local in reads_of(step)):
+            for local in (local for step in iteration for local in all_reads(step)):
                 if local in self.variables:
                     self.remaining_uses[local] -= 1
         for local, name in zip(loop.results, names):
             self._bind(local, name)
 
-    def _repeat(self, loop: Loop, written: Sequence[Apply | Use]) -> None:
+    def _repeat(self, loop: Loop, written: Sequence[OperatorStep | BlockStep]) -> None:
         """Add the other iterations of a loop to `written`, in the order of the first."""
-        first = list(executed(loop.iterations[0]))
+        first = list(executed_steps(loop.iterations[0]))
         for iteration in loop.iterations[1:]:
-            alike = dict(zip(first, executed(iteration), strict=True))
+            alike = dict(zip(first, executed_steps(iteration), strict=True))
             self.written += (alike[step] for step in written if step in alike)
 
     def _header(self, loop: Loop) -> tuple[tree.Name, tree.RangeExpression]:
@@ -391,10 +393,10 @@ def _overlap(loop: Loop, position: int) -> bool:
     """Return whether an iteration reads a loop-carried tensor after computing its new value: they need two names."""
     old, new = loop.parameters[0][position], loop.yields[0][position]
     made = next(number for number, step in enumerate(loop.iterations[0]) if new in step.results)
-    return any(old is local for step in loop.iterations[0][made + 1 :] for local in reads_of(step))
+    return any(old is local for step in loop.iterations[0][made + 1 :] for local in all_reads(step))
 
 
-def _last_readers(definition: Definition) -> dict[Local | None, int]:
+def _last_readers(definition: BlockDefinition) -> dict[Local | None, int]:
     """Position of the last output whose expression may read each tensor by name; others are left out."""
     last: dict[Local | None, int] = {local: position for position, local in enumerate(definition.outputs)}
     for step in reversed(definition.body):
@@ -436,7 +438,7 @@ def _reads_later(scan: Recurrence, new: Local, old: Local) -> bool:
 
 def _read(statement: Statement) -> Iterator[Local]:
     """Tensors that a statement reads, including its inner statements."""
-    yield from read_by(statement)
+    yield from operands_of(statement)
     for body in getattr(statement, "bodies", ()):
         for inner in body:
             yield from _read(inner)

@@ -8,11 +8,30 @@ from dataclasses import dataclass, field
 from string import digits
 from typing import Any
 
-from archc.codegen.outline.argument_names import defaulting, means_another, own_order, parameter_name, same, stands_for
-from archc.codegen.outline.multiples import multiple_of
-from archc.codegen.outline.own_sizes import MODEL, in_own_sizes, operator_in_own_sizes, renamed, sizes_of
-from archc.codegen.outline.program import Apply, Definition, Loop, Program, Recurrence, Statement, Use
-from archc.codegen.outline.unrolling import unroll
+from archc.codegen.outline.argument_names import (
+    MODEL_PREFIX,
+    block_sizes,
+    has_other_values,
+    has_values,
+    instance_with_default,
+    multiple_of,
+    operator_with_block_sizes,
+    parameter_name,
+    position_in_text,
+    same_value,
+    with_block_sizes,
+    with_renamed_sizes,
+)
+from archc.codegen.outline.definitions import (
+    BlockDefinition,
+    BlockStep,
+    Loop,
+    OperatorStep,
+    Outline,
+    Recurrence,
+    Statement,
+)
+from archc.codegen.outline.loops import unroll
 from archc.language.printing import syntax_nodes
 from archc.language.syntax import tree
 from archc.operator.base import Operator
@@ -44,21 +63,21 @@ class Parameters:
 
     values: dict[str, tuple[Any, ...]] = field(default_factory=dict)
     defaults: dict[str, Any] = field(default_factory=dict)
-    given: dict[Apply | Use, dict[str, tree.Expression]] = field(default_factory=dict)
+    given: dict[OperatorStep | BlockStep, dict[str, tree.Expression]] = field(default_factory=dict)
     lists: dict[Loop, dict[str, list[Any]]] = field(default_factory=dict)
     ends: dict[Loop, tree.Expression] = field(default_factory=dict)
     variable: str = "i"
     sizes: Mapping[str, tuple[Any, ...]] | None = None
-    operators: dict[Apply, Operator] = field(default_factory=dict)
+    operators: dict[OperatorStep, Operator] = field(default_factory=dict)
 
-    def operator(self, step: Apply) -> Operator:
+    def operator(self, step: OperatorStep) -> Operator:
         """Operator of a statement, with the names of sizes in the definition."""
         return self.operators.get(step, step.nodes[0].op)
 
 
-def parameterize(program: Program, reserved: frozenset[str]) -> dict[Definition, Parameters]:
+def parameterize(program: Outline, reserved: frozenset[str]) -> dict[BlockDefinition, Parameters]:
     """Attributes of every definition of a program; their names are not in `reserved`."""
-    found: dict[Definition, Parameters] = {}
+    found: dict[BlockDefinition, Parameters] = {}
     for definition in program.definitions:
         found[definition] = _Parameterizer(definition, found, reserved).run()
     return found
@@ -67,7 +86,9 @@ def parameterize(program: Program, reserved: frozenset[str]) -> dict[Definition,
 class _Parameterizer:
     """Parameterization of one definition, after those that it uses (`inner`)."""
 
-    def __init__(self, definition: Definition, inner: Mapping[Definition, Parameters], reserved: frozenset[str]):
+    def __init__(
+        self, definition: BlockDefinition, inner: Mapping[BlockDefinition, Parameters], reserved: frozenset[str]
+    ):
         self.definition, self.inner, self.reserved = definition, inner, reserved
         self.found = Parameters()
         self.taken = set(_declarable(definition))
@@ -88,10 +109,12 @@ class _Parameterizer:
             self._step(steps, loop)
         self.found.values |= handed
         for name, values in self.found.values.items():
-            instance = defaulting(self.definition, name, values)
+            instance = instance_with_default(self.definition, name, values)
             if instance is not None:
                 self.found.defaults[name] = values[instance]
-        order = {name: (name in self.found.defaults, own_order(self.definition, name)) for name in self.found.values}
+        order = {
+            name: (name in self.found.defaults, position_in_text(self.definition, name)) for name in self.found.values
+        }
         in_order = sorted(order, key=lambda name: order[name])
         self.found.values = {name: self.found.values[name] for name in in_order}
         return self.found
@@ -105,15 +128,15 @@ class _Parameterizer:
                 continue
             given = 0
             for name, rows, _ in self._attributes(steps):
-                if not all(same(list(row), list(rows[0])) for row in rows):
+                if not all(same_value(list(row), list(rows[0])) for row in rows):
                     # A list for each instance becomes an attribute, and the uses of the block have the lists.
-                    lists[loop] += 1 if all(same(list(row), [row[0]] * len(row)) for row in rows) else 3
+                    lists[loop] += 1 if all(same_value(list(row), [row[0]] * len(row)) for row in rows) else 3
                 use = steps[0]
-                given += isinstance(use, Use) and not self._is_default(use, name, rows[0][0])
+                given += isinstance(use, BlockStep) and not self._is_default(use, name, rows[0][0])
             lines[loop] += 1 if given <= _ON_ONE_LINE else given + 2
         return {loop for loop in lines if lists[loop] and 1 + lists[loop] + lines[loop] >= loop.count * lines[loop]}
 
-    def _statements(self) -> Iterable[tuple[Sequence[Apply | Use], Loop | None]]:
+    def _statements(self) -> Iterable[tuple[Sequence[OperatorStep | BlockStep], Loop | None]]:
         """Statements by their place in the text: one of each iteration with the loop, or a single one with None."""
         for statement in innermost(self.definition.body):
             if isinstance(statement, Loop):
@@ -124,7 +147,7 @@ class _Parameterizer:
     # Sizes ------------------------------------------------------------------------------------------------
 
     def _mentioned(self) -> dict[str, SymbolicDim]:
-        """Sizes in attributes, by their names in the definition; see `archc.codegen.outline.own_sizes`."""
+        """Sizes in attributes, by their names in the definition; see `archc.codegen.outline.argument_names`."""
         found: dict[str, SymbolicDim] = {}
         for steps, _ in self._statements():
             for _, rows, _ in self._attributes(steps):
@@ -147,14 +170,14 @@ class _Parameterizer:
             self.taken |= mentioned.keys()
             return {}
         handed: dict[str, tuple[Any, ...]] = {}
-        for name, size in sorted(mentioned.items(), key=lambda item: item[0].startswith(MODEL)):
-            of_model = name.removeprefix(MODEL)
+        for name, size in sorted(mentioned.items(), key=lambda item: item[0].startswith(MODEL_PREFIX)):
+            of_model = name.removeprefix(MODEL_PREFIX)
             if name == of_model and self.found.sizes is not None and name in self.found.sizes:
                 continue
             chosen = self._free(f"{of_model}_size") if of_model in self.taken else of_model
             self.taken.add(chosen)
             self.size_names[name] = chosen
-            handed[chosen] = tuple(size if name != of_model else sizes_of(scope)[name] for scope in scopes)
+            handed[chosen] = tuple(size if name != of_model else block_sizes(scope)[name] for scope in scopes)
         return handed
 
     def _in_own_sizes(self, value: Any, instance: int) -> Any:
@@ -162,7 +185,7 @@ class _Parameterizer:
         scope = self.definition.scopes[instance]
         if scope.parent is None:
             return value
-        return renamed(in_own_sizes(value, sizes_of(scope)), self.size_names)
+        return with_renamed_sizes(with_block_sizes(value, block_sizes(scope)), self.size_names)
 
     def _end(self, loop: Loop) -> tree.Expression:
         """End of the range of a loop; an attribute if it differs between instances."""
@@ -171,36 +194,40 @@ class _Parameterizer:
             return syntax_nodes.value(ends[0])
         return syntax_nodes.name(self._parameter("depth", loop.lists[0].rpartition(".")[2], ends))
 
-    def _step(self, steps: Sequence[Apply | Use], loop: Loop | None) -> None:
+    def _step(self, steps: Sequence[OperatorStep | BlockStep], loop: Loop | None) -> None:
         """Parameterize one statement of the text; `steps` has it for each iteration."""
         first = steps[0]
         if loop is not None:
             self.found.lists.setdefault(loop, {})
         given = self.found.given[first] = {}
-        if isinstance(first, Apply):
+        if isinstance(first, OperatorStep):
             scope = self.definition.scopes[0]
             op = first.nodes[0].op
-            own = op if scope.parent is None else renamed(operator_in_own_sizes(op, sizes_of(scope)), self.size_names)
+            own = (
+                op
+                if scope.parent is None
+                else with_renamed_sizes(operator_with_block_sizes(op, block_sizes(scope)), self.size_names)
+            )
             if own is not op:
                 self.found.operators[first] = own
         for name, rows, values in self._attributes(steps):
             if all(value == rows[0][0] for row in rows for value in row):
-                is_default = isinstance(first, Use) and all(
+                is_default = isinstance(first, BlockStep) and all(
                     self._is_default(first, name, value) for row in values for value in row
                 )
-                if isinstance(first, Use) and not is_default:
+                if isinstance(first, BlockStep) and not is_default:
                     given[name] = syntax_nodes.value(rows[0][0])
             else:
                 parts = first.member.name.split(".") if first.member is not None else []
                 prefix = next((part for part in reversed(parts) if not part.isdecimal()), "")
                 given[name] = self._varying(name, prefix, values, loop)
 
-    def _is_default(self, use: Use, name: str, value: Any) -> bool:
+    def _is_default(self, use: BlockStep, name: str, value: Any) -> bool:
         """Return whether a value is the default of a block's attribute."""
         defaults = self.inner[use.definition].defaults
-        return name in defaults and same(defaults[name], value)
+        return name in defaults and same_value(defaults[name], value)
 
-    def _attributes(self, steps: Sequence[Apply | Use]) -> Iterable[tuple[str, list[Row], list[Row]]]:
+    def _attributes(self, steps: Sequence[OperatorStep | BlockStep]) -> Iterable[tuple[str, list[Row], list[Row]]]:
         """Attributes of a statement, with two tables of values by iteration and instance.
 
         The first has the names of sizes in the definition, the second the original values.
@@ -208,18 +235,18 @@ class _Parameterizer:
         for name, values in self._values(steps):
             yield name, [[self._in_own_sizes(value, k) for k, value in enumerate(row)] for row in values], values
 
-    def _values(self, steps: Sequence[Apply | Use]) -> Iterable[tuple[str, list[Row]]]:
+    def _values(self, steps: Sequence[OperatorStep | BlockStep]) -> Iterable[tuple[str, list[Row]]]:
         """Attributes of a statement, with their values by iteration and instance."""
         first = steps[0]
-        if isinstance(first, Apply):
+        if isinstance(first, OperatorStep):
             for info in attributes(type(first.nodes[0].op)):
                 yield (
                     info.name,
-                    [[getattr(node.op, info.name) for node in s.nodes] for s in steps if isinstance(s, Apply)],
+                    [[getattr(node.op, info.name) for node in s.nodes] for s in steps if isinstance(s, OperatorStep)],
                 )
             return
         for name, values in self.inner[first.definition].values.items():
-            yield name, [[values[instance] for instance in s.instances] for s in steps if isinstance(s, Use)]
+            yield name, [[values[instance] for instance in s.instances] for s in steps if isinstance(s, BlockStep)]
 
     def _varying(self, name: str, prefix: str, rows: list[Row], loop: Loop | None) -> tree.Expression:
         """Expression for an attribute whose values differ: an attribute of the block, or an element of a list."""
@@ -232,7 +259,7 @@ class _Parameterizer:
         columns = [list(column[:count]) for column, count in zip(zip(*rows), loop.counts)]
         if all(column == columns[0] for column in columns):
             lists = self.found.lists[loop]
-            found = next((own for own, values in lists.items() if same(values, columns[0])), None)
+            found = next((own for own, values in lists.items() if same_value(values, columns[0])), None)
             if found is None:
                 found = self._free(plural, f"{prefix}_{plural}")
                 lists[found] = columns[0]
@@ -245,7 +272,7 @@ class _Parameterizer:
 
     def _multiple(self, wanted: str, values: Row) -> tree.Expression | None:
         """Multiple of another attribute, `4 * channels`; None if the values are none or have an attribute."""
-        if stands_for(self.definition, parameter_name(self.definition, values, wanted), values):
+        if has_values(self.definition, parameter_name(self.definition, values, wanted), values):
             return None
         multiple = multiple_of(self.definition, values)
         if multiple is None or (multiple.name in self.definition.sizes and self.found.sizes is None):
@@ -259,12 +286,12 @@ class _Parameterizer:
         """Name of the attribute, or size, that has the given values; adds an attribute if there is none."""
         # Values that are equal in all instances share one attribute, however many the source had.
         for known, own in self.found.values.items():
-            if same(own, values):
+            if same_value(own, values):
                 return known
         chosen = parameter_name(self.definition, values, name)
-        if self.found.sizes is not None and same(self.found.sizes.get(chosen), values):
+        if self.found.sizes is not None and same_value(self.found.sizes.get(chosen), values):
             return chosen
-        misleading = means_another(self.definition, chosen, values)
+        misleading = has_other_values(self.definition, chosen, values)
         chosen = self._free(*([] if misleading else [chosen]), f"{prefix}_{name}")
         self.found.values[chosen] = values
         return chosen
@@ -280,10 +307,10 @@ class _Parameterizer:
 
 
 def _note_sizes(value: Any, found: dict[str, SymbolicDim]) -> None:
-    """Add the symbols in a value to `found`; a marked name of the model (`MODEL`) maps to the model's symbol."""
+    """Add the symbols in a value to `found`; a marked name of the model (`MODEL_PREFIX`) maps to the model's symbol."""
     if isinstance(value, SymbolicDim):
         for own in symbols(value).values():
-            found.setdefault(own.name, symbol(own.name.removeprefix(MODEL), own.maximum))
+            found.setdefault(own.name, symbol(own.name.removeprefix(MODEL_PREFIX), own.maximum))
     elif isinstance(value, (tuple, list)):
         for item in value:
             _note_sizes(item, found)
@@ -292,7 +319,7 @@ def _note_sizes(value: Any, found: dict[str, SymbolicDim]) -> None:
             _note_sizes(item, found)
 
 
-def innermost(body: Iterable[Statement]) -> Iterator[Apply | Use | Loop]:
+def innermost(body: Iterable[Statement]) -> Iterator[OperatorStep | BlockStep | Loop]:
     """Statements of a body; a scan is replaced by the statements in it."""
     for statement in body:
         if isinstance(statement, Recurrence):
@@ -301,19 +328,19 @@ def innermost(body: Iterable[Statement]) -> Iterator[Apply | Use | Loop]:
             yield statement
 
 
-def flat(iteration: Iterable[Statement]) -> Iterator[Apply | Use]:
+def flat(iteration: Iterable[Statement]) -> Iterator[OperatorStep | BlockStep]:
     """Statements of an iteration of a loop; a scan is replaced by the statements in it."""
     for statement in innermost(iteration):
         assert not isinstance(statement, Loop), "loops do not nest"
         yield statement
 
 
-def is_declared(step: Apply | Use) -> bool:
+def is_declared(step: OperatorStep | BlockStep) -> bool:
     """Return whether a layer needs a declaration: it has several uses, or it is a block without operands."""
-    return step.member is not None and (step.member.shared or (isinstance(step, Use) and not step.operands))
+    return step.member is not None and (step.member.shared or (isinstance(step, BlockStep) and not step.operands))
 
 
-def _declarable(definition: Definition) -> Iterable[str]:
+def _declarable(definition: BlockDefinition) -> Iterable[str]:
     """First parts of the paths of layers that are declared, or whose weights other layers use."""
     for statement in innermost(definition.body):
         for step in flat(statement.iterations[0]) if isinstance(statement, Loop) else (statement,):

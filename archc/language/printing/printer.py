@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import keyword
 
-from archc.codegen.outline.outline import outline
-from archc.codegen.outline.program import Apply, Definition, Program, Use
+from archc.codegen.outline.build import outline
+from archc.codegen.outline.definitions import BlockDefinition, BlockStep, OperatorStep, Outline
 from archc.ir.graph import Graph, Node, Order
 from archc.language.elaboration.arithmetic import FUNCTIONS
 from archc.language.printing import syntax_nodes
@@ -40,7 +40,7 @@ def print_graph(graph: Graph) -> str:
     return text
 
 
-def _write(graph: Graph, program: Program) -> tuple[str, dict[Definition, list[Apply | Use]]]:
+def _write(graph: Graph, program: Outline) -> tuple[str, dict[BlockDefinition, list[OperatorStep | BlockStep]]]:
     """Text of a program, and the statements of each definition in the order of the text."""
     words = keywords() | frozenset(keyword.kwlist) | {"self"}
     builtins = frozenset((*OPERATORS, *STORAGES, *DType.__members__, *FUNCTIONS))
@@ -51,7 +51,7 @@ def _write(graph: Graph, program: Program) -> tuple[str, dict[Definition, list[A
     parameters = parameterize(program, words | sizes)
     context = PrintContext(graph.weights, names, parameters, reserved | sizes)
     texts: list[str] = []
-    written: dict[Definition, list[Apply | Use]] = {}
+    written: dict[BlockDefinition, list[OperatorStep | BlockStep]] = {}
     for definition in program.definitions:
         is_model = definition is program.model
         printer = BodyPrinter(definition, is_model, context)
@@ -69,7 +69,7 @@ def _block_name(name: str, taken: frozenset[str]) -> str:
 
 
 def _text(
-    definition: Definition,
+    definition: BlockDefinition,
     kind: str,
     name: str,
     parameters: Parameters,

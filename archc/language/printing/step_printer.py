@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Literal
 
-from archc.codegen.outline.program import Apply, Definition, Loop, Use
+from archc.codegen.outline.definitions import BlockDefinition, BlockStep, Loop, OperatorStep
 from archc.language.printing import syntax_nodes
 from archc.language.printing.parameterization import Parameters, flat, innermost, is_declared
 from archc.language.printing.syntax_nodes import NOWHERE
@@ -17,7 +17,7 @@ from archc.operator.notation import Kind
 from archc.operator.table import snake_case
 from archc.types.storage import Dense, Weight
 
-Step = Apply | Use
+Step = OperatorStep | BlockStep
 """Statement of an outlined program, except loops and scans."""
 
 Form = Literal["step"] | Kind
@@ -26,7 +26,7 @@ Form = Literal["step"] | Kind
 
 def form(step: Step) -> Form:
     """Form of a statement: `x -> relu`, `a + b`, `-a` or `x[:, 0]`."""
-    if isinstance(step, Use) or step.member is not None:
+    if isinstance(step, BlockStep) or step.member is not None:
         return "step"
     return formula_of(step.nodes[0].op) or "step"
 
@@ -65,11 +65,11 @@ class StepPrinter:
 
     def __init__(
         self,
-        definition: Definition,
+        definition: BlockDefinition,
         parameters: Parameters,
         weights: Mapping[str, Weight],
-        names: Mapping[Definition, str],
-        first_attributes: Mapping[Definition, list[str]],
+        names: Mapping[BlockDefinition, str],
+        first_attributes: Mapping[BlockDefinition, list[str]],
         emit: Callable[[tree.LayerStatement | tree.For], None],
         header: Callable[[Loop], tuple[tree.Name, tree.RangeExpression]],
     ):
@@ -147,7 +147,7 @@ class StepPrinter:
             return tree.Call(NOWHERE, syntax_nodes.reference(self._parts(step)), ())
         return tree.Call(NOWHERE, *self._call(step))
 
-    def formula(self, step: Apply, kind: Form, operands: Sequence[tree.Expression]) -> tree.Expression:
+    def formula(self, step: OperatorStep, kind: Form, operands: Sequence[tree.Expression]) -> tree.Expression:
         """Formula of a statement: `a + b`, `x * 0.5`, `-a` or `x[:, 0]`."""
         op = self.parameters.operator(step)
         if kind == "index":
@@ -165,7 +165,7 @@ class StepPrinter:
             stand_in_for: path of a tied weight that becomes the layer's own, since its owner was removed.
         """
         given = self.parameters.given[step]
-        if isinstance(step, Use):
+        if isinstance(step, BlockStep):
             alone = [*given] == self.first_attributes[step.definition]
             arguments = [tree.Argument(NOWHERE, None if alone else name, value) for name, value in given.items()]
             return syntax_nodes.name(self.names[step.definition]), tuple(arguments)
@@ -250,7 +250,7 @@ class StepPrinter:
     def _named_by_itself(self, step: Step) -> bool:
         """Return whether the layer has the name that elaboration gives it without a label; registers it if so."""
         assert step.member is not None
-        if isinstance(step, Apply):
+        if isinstance(step, OperatorStep):
             if not step.nodes[0].op.parameters:
                 return False
             base = step.nodes[0].op.name
@@ -271,7 +271,7 @@ class StepPrinter:
 
     def _tied(self, step: Step) -> dict[str, str]:
         """Parameters tied to weights of other layers, each with the path of that weight in the definition."""
-        if isinstance(step, Use) or step.member is None:
+        if isinstance(step, BlockStep) or step.member is None:
             return {}
         ties = {parameter: self.ties.get(f"{step.member.name}.{parameter}") for parameter in step.nodes[0].weights}
         return {parameter: source for parameter, source in ties.items() if source is not None}
@@ -298,4 +298,4 @@ class StepPrinter:
 
 def _is_transposed(step: Step, parameter: str) -> bool:
     """Return whether a parameter is the transpose of its weight."""
-    return isinstance(step, Apply) and parameter in step.nodes[0].transposed
+    return isinstance(step, OperatorStep) and parameter in step.nodes[0].transposed

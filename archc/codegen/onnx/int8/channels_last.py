@@ -14,8 +14,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from archc.codegen.onnx.decode import DecodedWeights
-from archc.codegen.onnx.nodes import Record
-from archc.codegen.onnx.onnx_graph import OnnxGraph
+from archc.codegen.onnx.onnx_graph import NodeRecord, OnnxGraph
 
 LARGEST = 1_000_000
 """Elements of a weight up to which it is done: beside a larger product the `Transpose` takes no time."""
@@ -31,12 +30,14 @@ class Flattened:
     """
 
     title: str
-    decoder: Record
-    weight: Record
+    decoder: NodeRecord
+    weight: NodeRecord
     extents: tuple[int, ...]
 
 
-def flatten_channels_last(weights: DecodedWeights, records: list[Record], outputs: Collection[str]) -> list[Record]:
+def flatten_channels_last(
+    weights: DecodedWeights, records: list[NodeRecord], outputs: Collection[str]
+) -> list[NodeRecord]:
     """The nodes with those changes; some of them are changed in place.
 
     Args:
@@ -48,12 +49,12 @@ def flatten_channels_last(weights: DecodedWeights, records: list[Record], output
     producers = {name: record for record in records for name in record.outputs}
     uses = Counter(name for record in records for name in record.inputs)
     uses.update(outputs)
-    before: dict[int, Record] = {}
+    before: dict[int, NodeRecord] = {}
     for gemm in records:
         found = _flattened(onnx, gemm, producers, uses) if gemm.op_type == "Gemm" else None
         if found is not None:
             name = onnx.fresh(f"{found.title}/Transpose")
-            moved = Record("Transpose", [found.decoder.inputs[0]], [name], {"perm": [0, 2, 3, 1]}, name=name)
+            moved = NodeRecord("Transpose", [found.decoder.inputs[0]], [name], {"perm": [0, 2, 3, 1]}, name=name)
             found.decoder.inputs[0] = name
             before[id(found.decoder)] = moved
             _reorder(onnx, found)
@@ -69,7 +70,9 @@ def _reorder(onnx: OnnxGraph, found: Flattened) -> None:
     onnx.initializers.drop(path)
 
 
-def _flattened(onnx: OnnxGraph, gemm: Record, producers: dict[str, Record], uses: Counter[str]) -> Flattened | None:
+def _flattened(
+    onnx: OnnxGraph, gemm: NodeRecord, producers: dict[str, NodeRecord], uses: Counter[str]
+) -> Flattened | None:
     """What a product has before it, if that is integers of an integer convolution, flattened."""
     weight, decoded = producers.get(gemm.inputs[1]), gemm.inputs[0]
     chain = []
@@ -96,7 +99,7 @@ def _flattened(onnx: OnnxGraph, gemm: Record, producers: dict[str, Record], uses
     return Flattened(flatten.outputs[0], decoder, weight, extents) if _is_of_integers(quantizer, producers) else None
 
 
-def _is_own(onnx: OnnxGraph, weight: Record, uses: Counter[str]) -> bool:
+def _is_own(onnx: OnnxGraph, weight: NodeRecord, uses: Counter[str]) -> bool:
     """Whether a weight is decoded from integers for one product alone, and not too large."""
     if weight.op_type != "DequantizeLinear" or uses[weight.outputs[0]] != 1 or uses[weight.inputs[0]] != 1:
         return False
@@ -105,9 +108,9 @@ def _is_own(onnx: OnnxGraph, weight: Record, uses: Counter[str]) -> bool:
     return onnx.tensors[weight.inputs[0]].size <= LARGEST
 
 
-def _is_of_integers(quantizer: Record, producers: dict[str, Record]) -> bool:
+def _is_of_integers(quantizer: NodeRecord, producers: dict[str, NodeRecord]) -> bool:
     """Whether a quantizer rounds what an integer convolution gave, pooled or not."""
-    record: Record | None = quantizer
+    record: NodeRecord | None = quantizer
     while record is not None and record.op_type in ("MaxPool", "QuantizeLinear", "Relu"):
         record = producers.get(record.inputs[0])
     if record is None or record.op_type != "Conv":

@@ -16,9 +16,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection
 
-from archc.codegen.onnx.int8.moves import INT8_MOVES
-from archc.codegen.onnx.nodes import Record
-from archc.codegen.onnx.unique_names import UniqueNames
+from archc.codegen.onnx.initializers import UniqueNames
+from archc.codegen.onnx.onnx_graph import NodeRecord
 
 _MOVES = frozenset(("Flatten", "Reshape", "Squeeze", "Transpose", "Unsqueeze"))
 """Operators that only move the elements of their first input."""
@@ -28,12 +27,12 @@ _PRODUCTS = frozenset(("Conv", "Gemm"))
 
 
 def make_fusible(
-    records: list[Record],
+    records: list[NodeRecord],
     outputs: Collection[str],
     names: UniqueNames,
     zero: Callable[[], str],
     is_int8: Callable[[str], bool],
-) -> list[Record]:
+) -> list[NodeRecord]:
     """The nodes with those rewrites; models that quantize nothing come back as they are.
 
     Args:
@@ -57,7 +56,7 @@ def make_fusible(
             if product is not None and product.op_type in _PRODUCTS and _is_quantized(product, producers):
                 record.op_type = "Max"
                 record.inputs.append(zero())
-    before: dict[int, list[Record]] = {}
+    before: dict[int, list[NodeRecord]] = {}
     for quantizer in quantizers:
         moved = _first_move(quantizer, producers, uses, INT8_MOVES if is_int8(quantizer.inputs[2]) else _MOVES)
         target = quantizer if moved is None else moved
@@ -71,20 +70,20 @@ def make_fusible(
     return [one for record in records for one in (*before.get(id(record), ()), record)]
 
 
-def _insert(steps: list[tuple[str, list[str]]], target: Record, names: UniqueNames) -> list[Record]:
+def _insert(steps: list[tuple[str, list[str]]], target: NodeRecord, names: UniqueNames) -> list[NodeRecord]:
     """The nodes that stand between a node and its first input from now on: operators with their further inputs."""
     source = target.inputs[0]
     new = []
     for op_type, further in steps:
         name = names.unique(f"{source}/{op_type}")
-        new.append(Record(op_type, [target.inputs[0], *further], [name], {}, name=name))
+        new.append(NodeRecord(op_type, [target.inputs[0], *further], [name], {}, name=name))
         target.inputs[0] = name
     return new
 
 
 def _first_move(
-    quantizer: Record, producers: dict[str, Record], uses: Counter[str], moves: Collection[str]
-) -> Record | None:
+    quantizer: NodeRecord, producers: dict[str, NodeRecord], uses: Counter[str], moves: Collection[str]
+) -> NodeRecord | None:
     """The first of the moves whose result goes to a quantizer and to nobody else."""
     found = None
     name = quantizer.inputs[0]
@@ -94,7 +93,7 @@ def _first_move(
     return found
 
 
-def _before_quantizers(quantizers: list[Record], producers: dict[str, Record]) -> set[str]:
+def _before_quantizers(quantizers: list[NodeRecord], producers: dict[str, NodeRecord]) -> set[str]:
     """The values that quantizers take, or would take if they were moved in front of what only picks elements."""
     found = set()
     for quantizer in quantizers:
@@ -106,13 +105,13 @@ def _before_quantizers(quantizers: list[Record], producers: dict[str, Record]) -
     return found
 
 
-def _is_quantized(product: Record, producers: dict[str, Record]) -> bool:
+def _is_quantized(product: NodeRecord, producers: dict[str, NodeRecord]) -> bool:
     """Whether the weight of a product is decoded from integers in the way that integer kernels are found by."""
     weight = producers.get(product.inputs[1])
     return weight is not None and weight.op_type == "DequantizeLinear"
 
 
-def _is_pooled_in_floats(name: str, producers: dict[str, Record]) -> bool:
+def _is_pooled_in_floats(name: str, producers: dict[str, NodeRecord]) -> bool:
     """Whether a value comes out of a `MaxPool` of a `Relu` of a `Conv` whose weight is not quantized."""
     for op_type in ("MaxPool", "Relu", "Conv"):
         record = producers.get(name)
@@ -121,3 +120,36 @@ def _is_pooled_in_floats(name: str, producers: dict[str, Record]) -> bool:
         name = record.inputs[0]
     assert record is not None
     return not _is_quantized(record, producers)
+
+
+INT8_MOVES = frozenset(("Flatten", "MaxPool", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"))
+"""Operators past which ONNX Runtime moves quantize and dequantize nodes, and `Flatten`."""
+
+
+def decode_late(
+    records: list[NodeRecord], outputs: Collection[str], names: UniqueNames, is_int8: Callable[[str], bool]
+) -> list[NodeRecord]:
+    """Replace dequantize nodes before moves by such nodes after them, for int8; return all nodes.
+
+    Args:
+        records: the nodes, each after those it uses; changed in place.
+        outputs: the names that are used outside these nodes.
+        names: the names in use, to which new ones are added.
+        is_int8: whether a zero point, given by its name, is a single int8.
+    """
+    decoded: dict[str, NodeRecord] = {}
+    made: list[NodeRecord] = []
+    for record in records:
+        made.append(record)
+        if record.op_type == "DequantizeLinear" and is_int8(record.inputs[2]):
+            decoded[record.outputs[0]] = record
+        elif record.op_type in INT8_MOVES and record.inputs[0] in decoded:
+            before, result = decoded[record.inputs[0]], record.outputs[0]
+            record.inputs[0], record.outputs[0] = before.inputs[0], names.unique(f"{result}/int8")
+            inputs = [record.outputs[0], *before.inputs[1:]]
+            after = NodeRecord("DequantizeLinear", inputs, [result], {}, name=names.unique(f"{result}/decode"))
+            decoded[result] = after
+            made.append(after)
+    uses = Counter(name for record in made for name in record.inputs)
+    uses.update(outputs)
+    return [one for one in made if one.outputs[0] not in decoded or uses[one.outputs[0]]]

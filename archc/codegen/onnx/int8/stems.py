@@ -33,7 +33,7 @@ import numpy as np
 
 from archc.codegen.onnx.decode import DecodedWeights, IntegerBias, rounded_bias
 from archc.codegen.onnx.int8.patches import Along, Patches
-from archc.codegen.onnx.nodes import Record
+from archc.codegen.onnx.onnx_graph import NodeRecord
 from archc.types.storage import Int8, Weight
 from archc.types.tensor_type import DType, TensorType
 
@@ -66,13 +66,13 @@ class Stem:
     """
 
     image: list[str]
-    replaced: list[Record]
+    replaced: list[NodeRecord]
     patches: Patches
     weight: Weight
     bias: IntegerBias | None
 
 
-def pooled_stems(weights: DecodedWeights, records: list[Record], outputs: Collection[str]) -> list[Record]:
+def pooled_stems(weights: DecodedWeights, records: list[NodeRecord], outputs: Collection[str]) -> list[NodeRecord]:
     """The nodes of a graph with its stems in integers.
 
     Args:
@@ -86,7 +86,7 @@ def pooled_stems(weights: DecodedWeights, records: list[Record], outputs: Collec
     producers = {name: record for record in records for name in record.outputs}
     uses = Counter(name for record in records for name in record.inputs)
     uses.update(outputs)
-    made: dict[int, list[Record]] = {}
+    made: dict[int, list[NodeRecord]] = {}
     for quantizer in quantizers:
         stem = _stem(weights, quantizer, producers, uses)
         if stem is not None:
@@ -101,7 +101,9 @@ def pooled_stems(weights: DecodedWeights, records: list[Record], outputs: Collec
 # Finding ------------------------------------------------------------------------------------------------------
 
 
-def _stem(weights: DecodedWeights, quantizer: Record, producers: dict[str, Record], uses: Counter[str]) -> Stem | None:
+def _stem(
+    weights: DecodedWeights, quantizer: NodeRecord, producers: dict[str, NodeRecord], uses: Counter[str]
+) -> Stem | None:
     """The stem that ends in a quantizer, if there is one."""
     replaced = [quantizer]
     while replaced[0].op_type != "Conv":
@@ -133,7 +135,7 @@ def _is_by_channel(weight: Weight | None) -> TypeGuard[Weight]:
     return weight is not None and isinstance(weight.storage, Int8) and weight.storage.axis in (None, 0)
 
 
-def _is_on_a_grid(weights: DecodedWeights, record: Record) -> bool:
+def _is_on_a_grid(weights: DecodedWeights, record: NodeRecord) -> bool:
     """Whether a node changes to or from bytes without sign of one known scale; with signed ones no kernel is fast."""
     scale, zero_point = record.inputs[1:]
     tensors = weights.onnx.tensors
@@ -170,14 +172,14 @@ def _pays(patches: Patches, out_channels: int) -> bool:
 # Spelling -----------------------------------------------------------------------------------------------------
 
 
-def _spelled(weights: DecodedWeights, stem: Stem) -> list[Record]:
+def _spelled(weights: DecodedWeights, stem: Stem) -> list[NodeRecord]:
     """The nodes of a stem; the last gives what its quantizer gave."""
     conv, quantizer = stem.replaced[0], stem.replaced[-1]
     patches, out = stem.patches, stem.weight.shape[0]
     chain = _Chain(weights, conv.outputs[0])
     x = chain.title
     inputs = [chain.patches(stem), *chain.weights(stem)]
-    chain.records.append(Record("Conv", inputs, [x], {"kernel_shape": [1]}, name=x))
+    chain.records.append(NodeRecord("Conv", inputs, [x], {"kernel_shape": [1]}, name=x))
     if any(record.op_type == "Relu" for record in stem.replaced):
         x = chain.add("Relu", x)
     x = chain.add("QuantizeLinear", x, *quantizer.inputs[1:])
@@ -194,12 +196,12 @@ class _Chain:
     """Nodes that follow each other, named after the convolution that they stand for."""
 
     def __init__(self, weights: DecodedWeights, title: str):
-        self.records: list[Record] = []
+        self.records: list[NodeRecord] = []
         self._weights, self._onnx, self.title = weights, weights.onnx, title
 
     def add(self, op_type: str, *inputs: str, **attributes: Any) -> str:
         name = self._onnx.fresh(f"{self.title}/{op_type}")
-        self.records.append(Record(op_type, list(inputs), [name], attributes, name=name))
+        self.records.append(NodeRecord(op_type, list(inputs), [name], attributes, name=name))
         return name
 
     def reshaped(self, x: str, shape: list[int]) -> str:
@@ -250,8 +252,8 @@ class _Chain:
 
 
 def _without_unused(
-    weights: DecodedWeights, records: list[Record], replaced: list[Record], outputs: Collection[str]
-) -> list[Record]:
+    weights: DecodedWeights, records: list[NodeRecord], replaced: list[NodeRecord], outputs: Collection[str]
+) -> list[NodeRecord]:
     """The nodes without those that only the replaced ones used; their initializers are dropped as well."""
     uses = Counter(name for record in records for name in record.inputs)
     uses.update(outputs)

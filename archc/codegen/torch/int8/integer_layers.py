@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from archc.codegen.outline.program import Apply, Local, Loop, Program, Recurrence, Statement
+from archc.codegen.outline.definitions import Local, Loop, OperatorStep, Outline, Recurrence, Statement
 from archc.codegen.torch.int8.lines import Line, Lines
 from archc.codegen.torch.layer_classes import owns, spelling
 from archc.ir.graph import Graph, Node
@@ -32,7 +32,7 @@ class OutputQuantizer:
         relu: the kernel applies a `relu` before.
     """
 
-    quantize: Apply
+    quantize: OperatorStep
     relu: bool
 
 
@@ -49,15 +49,15 @@ class IntegerLayers:
         lines: the lines of layers, by their first statement.
     """
 
-    modules: dict[Apply, Callable[[Node], TorchModule]] = field(default_factory=dict)
-    functions: dict[Apply, Callable[[Sequence[str]], str]] = field(default_factory=dict)
+    modules: dict[OperatorStep, Callable[[Node], TorchModule]] = field(default_factory=dict)
+    functions: dict[OperatorStep, Callable[[Sequence[str]], str]] = field(default_factory=dict)
     quantizers: set[Statement] = field(default_factory=set)
     output_quantizers: dict[Statement, OutputQuantizer] = field(default_factory=dict)
     absorbed: set[Statement] = field(default_factory=set)
     lines: dict[Statement, Line] = field(default_factory=dict)
 
 
-def find_integer_layers(program: Program, graph: Graph) -> IntegerLayers:
+def find_integer_layers(program: Outline, graph: Graph) -> IntegerLayers:
     """Find the layers that can compute on integers; changes the program in place.
 
     Their `dequantize` statements are removed, and the three results of a `quantize` become one local.
@@ -82,10 +82,10 @@ class _Search:
     found: IntegerLayers
     excluded: set[tuple[str, ...]] = field(default_factory=set)
 
-    def exclude_mixed(self, program: Program) -> None:
+    def exclude_mixed(self, program: Outline) -> None:
         """Exclude shared layers that could compute on integers in some uses only."""
         bodies = [(body, _readers(body)) for body in _bodies(program)]
-        applied = [(one, readers) for body, readers in bodies for one in body if isinstance(one, Apply)]
+        applied = [(one, readers) for body, readers in bodies for one in body if isinstance(one, OperatorStep)]
         self.excluded.update(
             _mixed(
                 (_weights(one), self._chain(one, readers) is not None) for one, readers in applied if _quantizes(one)
@@ -106,7 +106,7 @@ class _Search:
         for statement in body:
             if isinstance(statement, (Loop, Recurrence)):
                 statement.bodies = tuple(map(self.body, statement.bodies))
-        applied = [statement for statement in body if isinstance(statement, Apply)]
+        applied = [statement for statement in body if isinstance(statement, OperatorStep)]
         readers = _readers(body)
         dropped = {decoder for statement in applied for decoder in self._take_integers(statement, readers)}
         makers = {local: statement for statement in applied for local in statement.results}
@@ -126,7 +126,7 @@ class _Search:
                 makers = {local: maker for local, maker in makers.items() if maker not in within}
         return left
 
-    def _rounding(self, statement: Apply) -> str | None:
+    def _rounding(self, statement: OperatorStep) -> str | None:
         """The module that quantizes; "" for the function `quantize`, None for other statements."""
         if statement not in self.found.quantizers:
             return None
@@ -135,14 +135,14 @@ class _Search:
         known = all(self._needed_module(node).function == "Quantize" for node in statement.nodes)
         return statement.member.name if known else None
 
-    def _layer(self, statement: Apply) -> str | None:
+    def _layer(self, statement: OperatorStep) -> str | None:
         """The class of a layer that computes on integers; None for other statements."""
         if statement not in self.found.modules or statement in self.found.quantizers:
             return None
         kinds = {self._needed_module(node).function for node in statement.nodes}
         return kinds.pop() if len(kinds) == 1 else None
 
-    def _moves(self, statement: Apply) -> bool:
+    def _moves(self, statement: OperatorStep) -> bool:
         """Return whether a statement only moves elements, so that it works on integers as well."""
         first = statement.nodes[0]
         if (
@@ -153,7 +153,7 @@ class _Search:
             return False
         return isinstance(self._form(first), str)
 
-    def _take_integers(self, quantize: Apply, readers: dict[Local, list[Apply]]) -> list[Apply]:
+    def _take_integers(self, quantize: OperatorStep, readers: dict[Local, list[OperatorStep]]) -> list[OperatorStep]:
         """Rewrite the uses of a quantizer's results; returns the statements that are no longer needed."""
         chain = self._chain(quantize, readers)
         if chain is None:
@@ -190,8 +190,8 @@ class _Search:
         return dropped
 
     def _chain(
-        self, quantize: Apply, readers: Mapping[Local, Sequence[Apply]]
-    ) -> tuple[Sequence[Apply], Sequence[Apply]] | None:
+        self, quantize: OperatorStep, readers: Mapping[Local, Sequence[OperatorStep]]
+    ) -> tuple[Sequence[OperatorStep], Sequence[OperatorStep]] | None:
         """The statements by which the results of a quantizer enter a stage, and those that dequantize them.
 
         None if the quantizer has no form for integers, or if a result has another use.
@@ -206,7 +206,7 @@ class _Search:
         has_form = all(map(self._module, quantize.nodes)) or all(map(self._form, quantize.nodes))
         return (entries, decoders) if has_form else None
 
-    def _takes_integers(self, layer: Apply, decoder: Apply) -> bool:
+    def _takes_integers(self, layer: OperatorStep, decoder: OperatorStep) -> bool:
         """Return whether a layer with a dequantized operand can take the integers instead."""
         # A quantizer, which has several results, needs the dequantized operand.
         return (
@@ -216,9 +216,9 @@ class _Search:
             and all(map(self._module, layer.nodes))
         )
 
-    def _round_in_kernel(self, quantize: Apply, makers: dict[Local, Apply]) -> None:
+    def _round_in_kernel(self, quantize: OperatorStep, makers: dict[Local, OperatorStep]) -> None:
         """Quantize in the kernel of the producing layer, if all steps in between work on integers."""
-        between: list[Apply] = []
+        between: list[OperatorStep] = []
         local = quantize.operands[0]
         while local.uses == 1 and local in makers:
             maker = makers[local]
@@ -252,12 +252,12 @@ class _Search:
         assert module is not None, "the caller has checked it"
         return module
 
-    def _function(self, statement: Apply) -> Callable[[Sequence[str]], str]:
+    def _function(self, statement: OperatorStep) -> Callable[[Sequence[str]], str]:
         """The expression of a step on integers that is no module."""
         return lambda texts: str(self._form(statement.nodes[0], texts))
 
 
-def _bodies(program: Program) -> Iterator[Sequence[Statement]]:
+def _bodies(program: Outline) -> Iterator[Sequence[Statement]]:
     """Yield all bodies of a program, those of loops and scans included."""
     waiting: list[Sequence[Statement]] = [definition.body for definition in program.definitions]
     while waiting:
@@ -266,22 +266,22 @@ def _bodies(program: Program) -> Iterator[Sequence[Statement]]:
         waiting += [inner for one in body if isinstance(one, (Loop, Recurrence)) for inner in one.bodies]
 
 
-def _readers(body: Sequence[Statement]) -> dict[Local, list[Apply]]:
+def _readers(body: Sequence[Statement]) -> dict[Local, list[OperatorStep]]:
     """The operator statements of a body that use each local."""
-    readers: dict[Local, list[Apply]] = {}
+    readers: dict[Local, list[OperatorStep]] = {}
     for statement in body:
-        if isinstance(statement, Apply):
+        if isinstance(statement, OperatorStep):
             for local in dict.fromkeys(statement.operands):
                 readers.setdefault(local, []).append(statement)
     return readers
 
 
-def _quantizes(statement: Apply) -> bool:
+def _quantizes(statement: OperatorStep) -> bool:
     """Return whether a statement may be a quantizer, which has several results, unlike a layer."""
     return len(statement.results) > 1
 
 
-def _weights(statement: Apply) -> set[tuple[str, ...]]:
+def _weights(statement: OperatorStep) -> set[tuple[str, ...]]:
     """The weights of each node of a statement, which identify the layer."""
     return {tuple(node.weights.values()) for node in statement.nodes if node.weights}
 
@@ -304,7 +304,7 @@ def _mixed(uses: Iterable[tuple[set[tuple[str, ...]], bool]]) -> set[tuple[str, 
     return found
 
 
-def _entries(quantize: Apply, readers: Mapping[Local, Sequence[Apply]]) -> tuple[Apply, ...]:
+def _entries(quantize: OperatorStep, readers: Mapping[Local, Sequence[OperatorStep]]) -> tuple[OperatorStep, ...]:
     """The statements by which all results of a quantizer enter the same stage; empty if there are other uses."""
     found = [readers.get(local, []) for local in quantize.results]
     if any(len(entries) != 1 or local.uses != 1 for local, entries in zip(quantize.results, found)):

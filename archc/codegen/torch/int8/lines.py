@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from archc.codegen.outline.program import Apply, Local, Loop, Statement
+from archc.codegen.outline.definitions import Local, Loop, OperatorStep, Statement
 
 
 @dataclass(frozen=True)
@@ -44,19 +44,22 @@ class Part:
     count: int
     relu: bool
     linear: bool = True
-    before: tuple[Apply, ...] = ()
-    after: tuple[Apply, ...] = ()
+    before: tuple[OperatorStep, ...] = ()
+    after: tuple[OperatorStep, ...] = ()
 
     @property
     def bare(self) -> Part:
         """The part without what follows its layer."""
         if self.count > 1 or not (self.relu or self.after):
             return self
-        end = next(k for k, step in enumerate(self.statements) if isinstance(step, Apply) and self._is_layer(step)) + 1
+        end = (
+            next(k for k, step in enumerate(self.statements) if isinstance(step, OperatorStep) and self._is_layer(step))
+            + 1
+        )
         (result,) = self.statements[end - 1].results
         return replace(self, statements=self.statements[:end], result=result, relu=False, after=())
 
-    def _is_layer(self, step: Apply) -> bool:
+    def _is_layer(self, step: OperatorStep) -> bool:
         return step.member is not None and step.member.name == self.layer
 
 
@@ -72,7 +75,7 @@ class Line:
         return tuple(statement for part in self.parts for statement in part.statements)
 
     @property
-    def moves(self) -> tuple[Apply, ...]:
+    def moves(self) -> tuple[OperatorStep, ...]:
         """The statements that move elements between the layers."""
         return tuple(step for part in self.parts for step in (*part.before, *part.after))
 
@@ -91,7 +94,7 @@ class Line:
         operand: str,
         access: Callable[[str], str],
         elements: Callable[[str, int], str],
-        move: Callable[[Apply, str], str],
+        move: Callable[[OperatorStep, str], str],
     ) -> str:
         """The expression that calls the line.
 
@@ -113,7 +116,7 @@ class Line:
         text = f"{'fixed_line' if self.fixed else 'ranged_line'}({', '.join([operand, *lists, *options])})"
         return f"F.relu({text})" if self.parts[-1].relu else text
 
-    def _moves(self, move: Callable[[Apply, str], str]) -> list[str]:
+    def _moves(self, move: Callable[[OperatorStep, str], str]) -> list[str]:
         """The functions that move elements after each layer, as texts; "None" for layers without one."""
         texts: list[str] = []
         for part, following in zip(self.parts, (*self.parts[1:], None)):
@@ -145,9 +148,9 @@ class Lines:
         moves: returns whether a statement only moves elements, so that it works on integers as well.
     """
 
-    rounding: Callable[[Apply], str | None]
-    layer: Callable[[Apply], str | None]
-    moves: Callable[[Apply], bool]
+    rounding: Callable[[OperatorStep], str | None]
+    layer: Callable[[OperatorStep], str | None]
+    moves: Callable[[OperatorStep], bool]
 
     def at(self, body: Sequence[Statement], position: int) -> Line | None:
         """The line that begins at a position of a body; None if no line begins there."""
@@ -168,15 +171,15 @@ class Lines:
     def _single(self, body: Sequence[Statement], position: int) -> Part | None:
         """The part that begins at a position: a quantizer, a layer, and a following `relu` and pooling."""
         rounding = body[position]
-        name = self.rounding(rounding) if isinstance(rounding, Apply) else None
-        if not isinstance(rounding, Apply) or name is None:
+        name = self.rounding(rounding) if isinstance(rounding, OperatorStep) else None
+        if not isinstance(rounding, OperatorStep) or name is None:
             return None
         before = self._chain(body, position + 1, rounding.results[0], self.moves)
         position += 1 + len(before)
         given = before[-1].results[0] if before else rounding.results[0]
         layer = body[position] if position < len(body) else None
-        kind = self.layer(layer) if isinstance(layer, Apply) else None
-        if not isinstance(layer, Apply) or kind is None or layer.member is None or layer.member.shared:
+        kind = self.layer(layer) if isinstance(layer, OperatorStep) else None
+        if not isinstance(layer, OperatorStep) or kind is None or layer.member is None or layer.member.shared:
             return None
         if layer.operands != (given,) or given.uses != 1:
             return None
@@ -196,12 +199,12 @@ class Lines:
         )
 
     def _chain(
-        self, body: Sequence[Statement], position: int, local: Local, wanted: Callable[[Apply], bool]
-    ) -> tuple[Apply, ...]:
+        self, body: Sequence[Statement], position: int, local: Local, wanted: Callable[[OperatorStep], bool]
+    ) -> tuple[OperatorStep, ...]:
         """The statements from a position on that are `wanted`, each the only use of the result before it."""
-        found: list[Apply] = []
+        found: list[OperatorStep] = []
         for step in body[position:]:
-            if not isinstance(step, Apply) or step.operands != (local,) or local.uses != 1 or not wanted(step):
+            if not isinstance(step, OperatorStep) or step.operands != (local,) or local.uses != 1 or not wanted(step):
                 break
             found.append(step)
             local = step.results[0]
@@ -228,7 +231,7 @@ class Lines:
         return Part((loop,), roundings, layers, loop.carried[0], loop.results[0], loop.count, first.relu)
 
 
-def _rectifies(step: Apply) -> bool:
+def _rectifies(step: OperatorStep) -> bool:
     return step.nodes[0].op.is_relu
 
 

@@ -1,0 +1,247 @@
+"""What one operator is given to spell itself in ONNX: `archc.operator.spelling.OnnxSpelling`, made true."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, overload
+
+from archc.codegen.onnx.decode import DecodedWeights
+from archc.codegen.onnx.onnx_graph import NodeRecord, OnnxGraph
+from archc.codegen.onnx.runtime_sizes import RuntimeSizes
+from archc.ir.graph import Node, Value
+from archc.operator.spelling import Quantized
+from archc.types.dims import SymbolicDim
+from archc.types.storage import Dense, Storage
+from archc.types.tensor_type import DType, TensorType
+
+
+class NodeSpelling:
+    """The surroundings of one node.
+
+    The operator sees the dtypes in which its ONNX form is computed: operands and weights of other dtypes are cast to
+    them, and results are cast back; see `Operator.onnx_dtypes`.
+
+    Attributes:
+        records: the nodes that the operator has added so far.
+
+    Raises:
+        OperatorError: ONNX Runtime has no kernel for the operands' dtypes (`no-onnx-form`).
+    """
+
+    def __init__(
+        self, decoded: DecodedWeights, runtime_sizes: RuntimeSizes, values: ValueNames, node: Node, prefix: str
+    ):
+        self._onnx, self._decoded, self._sizes, self._values = decoded.onnx, decoded, runtime_sizes, values
+        self._node, self._prefix = node, prefix
+        self.records: list[NodeRecord] = []
+        self.operands: Sequence[str] = _LazySequence(len(node.operands), self._operand)
+        self.weights: Mapping[str, str] = _LazyMapping(node.weights, self._weight)
+        self.types: Sequence[TensorType] = node.op.onnx_types(node.types)
+        self._casts: dict[int, str] = {}
+        self._before: dict[str, tuple[str, DType]] = {}
+        self._inference = node.op.infer(self.types)
+        self.results: Sequence[TensorType] = self._inference.results
+
+    @property
+    def sizes(self) -> Mapping[str, Any]:
+        return self._inference.solution.extents
+
+    @property
+    def storages(self) -> Mapping[str, Storage]:
+        weights = self._onnx.graph.weights
+        stored = {name: weights[path].storage for name, path in self._node.weights.items()}
+        return stored | dict.fromkeys(self._node.transposed, Dense())  # the numbers are transposed, not the integers
+
+    @overload
+    def add(self, op_type: str, *inputs: str, outputs: int, domain: str = "", **attributes: Any) -> tuple[str, ...]: ...
+    @overload
+    def add(self, op_type: str, *inputs: str, domain: str = "", **attributes: Any) -> str: ...
+    def add(
+        self, op_type: str, *inputs: str, outputs: int | None = None, domain: str = "", **attributes: Any
+    ) -> str | tuple[str, ...]:
+        name = self._onnx.fresh(f"{self._prefix}/{op_type}")
+        names = (name,) if outputs is None else tuple(f"{name}.{k}" for k in range(outputs))
+        self.records.append(NodeRecord(op_type, list(inputs), list(names), attributes, domain, name))
+        return name if outputs is None else names
+
+    def constant(self, value: Any, dtype: DType | None = None) -> str:
+        return self._onnx.constant(value, dtype)
+
+    def size(self, dim: int | SymbolicDim) -> str:
+        return self._sizes.scalar(dim)
+
+    def shape(self, dims: Sequence[int | SymbolicDim]) -> str:
+        return self._sizes.shape(dims)
+
+    def reshape(self, value: str, dims: Sequence[int | SymbolicDim]) -> str:
+        known = self._onnx.types.get(value)
+        sizes, zeros = self._sizes.reshaped(dims, known.shape if known else ())
+        return self.add("Reshape", value, sizes, allowzero=1 if zeros else None)
+
+    def quantized(self, position: int) -> Quantized | None:
+        if self._widened(position):
+            return None  # integer kernels do not match an operand that is cast after it is dequantized
+        return self._values.quantized(self._node.operands[position])
+
+    def _widened(self, position: int) -> bool:
+        return self.types[position].dtype is not self._node.operands[position].type.dtype
+
+    def _operand(self, position: int) -> str:
+        name = self._values[self._node.operands[position]]
+        if not self._widened(position):
+            return name
+        if position not in self._casts:
+            self._casts[position] = self.add("Cast", name, to=self.types[position].dtype)
+            self._before[self._casts[position]] = name, self._node.operands[position].type.dtype
+        return self._casts[position]
+
+    def _weight(self, name: str) -> str:
+        path = self._node.weights[name]
+        kept = self._decoded.transposed(path) if name in self._node.transposed else self._decoded[path]
+        return self._of_dtype(name, kept)
+
+    def _of_dtype(self, name: str, kept: str) -> str:
+        """The name of a weight's value in the dtype in which the operator is computed."""
+        dtype = self._inference.parameters[name].dtype
+        have = self._onnx.graph.weights[self._node.weights[name]].dtype
+        made = self._decoded.cast(kept, have, dtype)
+        self._before[made] = kept, have
+        return made
+
+    def finished(self, names: Sequence[str]) -> Sequence[str]:
+        """The names of the results in the dtypes that the graph has for them."""
+        wanted = [value.type.dtype for value in self._node.results]
+        return [
+            name if made.dtype is dtype else self._cast_back(name, dtype)
+            for name, made, dtype in zip(names, self.results, wanted, strict=True)
+        ]
+
+    def _cast_back(self, name: str, dtype: DType) -> str:
+        """Cast a result to a dtype; undo the cast if the result is an operand or weight that had this dtype."""
+        before, have = self._before.get(name, (name, None))
+        return before if have is dtype else self.add("Cast", name, to=dtype)
+
+    def stored(self, name: str) -> tuple[str, ...]:
+        return self._onnx.stored(self._node.weights[name])
+
+    def oriented(self, name: str) -> tuple[str, bool]:
+        kept = self._decoded[self._node.weights[name]]
+        return self._of_dtype(name, kept), name in self._node.transposed
+
+    def dequantized(self, name: str) -> str:
+        return self._decoded.dequantized(self._node.weights[name])
+
+    def integer_bias(self, operand: Quantized) -> str | None:
+        paths = self._node.weights
+        return self._decoded.integer_bias(paths["bias"], paths["weight"], operand.scale) if "bias" in paths else ""
+
+    def rename(self, old: str, new: str) -> bool:
+        """Give a value that the operator made another name; False where the operator did not make it."""
+        if not any(old in record.outputs for record in self.records):
+            return False
+        for record in self.records:
+            record.inputs = [new if name == old else name for name in record.inputs]
+            record.outputs = [new if name == old else name for name in record.outputs]
+        return True
+
+
+class _LazySequence(Sequence[str]):
+    """Names that are made when they are read."""
+
+    def __init__(self, length: int, make: Callable[[int], str]):
+        self._length, self._make = length, make
+
+    @overload
+    def __getitem__(self, position: int) -> str: ...
+    @overload
+    def __getitem__(self, position: slice) -> Sequence[str]: ...
+    def __getitem__(self, position: int | slice) -> str | Sequence[str]:
+        chosen = range(self._length)[position]
+        return self._make(chosen) if isinstance(chosen, int) else [self._make(k) for k in chosen]
+
+    def __len__(self) -> int:
+        return self._length
+
+
+class _LazyMapping(Mapping[str, str]):
+    """Names by name that are made when they are read."""
+
+    def __init__(self, keys: Mapping[str, Any], make: Callable[[str], str]):
+        self._keys, self._make = keys, make
+
+    def __getitem__(self, key: str) -> str:
+        if key not in self._keys:
+            raise KeyError(key)
+        return self._make(key)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._keys
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._keys)
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+
+class ValueNames:
+    """Names of values: those that the user gave, else the path of the layer, else the operator's name.
+
+    Args:
+        onnx: the graph under construction.
+        spell: adds the ONNX nodes of a node, and assigns the names of its results.
+    """
+
+    def __init__(self, onnx: OnnxGraph, spell: Callable[[Node], None]):
+        self._onnx, self._spell = onnx, spell
+        self._names: dict[Value, str] = {}
+        self._outputs: dict[Value, str] = {}
+        self._postponed: dict[Value, tuple[Node, list[NodeRecord]]] = {}  # with the list that receives the node
+
+    def __getitem__(self, value: Value) -> str:
+        """The name of a value; adds the node that computes it first if that was postponed."""
+        if value not in self._names and value in self._postponed:
+            node, records = self._postponed[value]
+            with self._onnx.recording(records):
+                self._spell(node)
+        return self._names[value]
+
+    def assign(self, value: Value, name: str, type: TensorType | None = None) -> str:
+        """Give a value a name; an earlier type under that name is kept."""
+        self._names[value] = name
+        if type is not None:
+            self._onnx.types.setdefault(name, type)
+        return name
+
+    def reserve(self, value: Value, output: str) -> None:
+        """Reserve the name of a model output for the value that it is."""
+        self._outputs.setdefault(value, output)
+
+    def is_output(self, value: Value) -> bool:
+        """Return whether a value must have the name of a model output."""
+        return value in self._outputs
+
+    def postpone(self, node: Node) -> None:
+        """Add the node when one of its results is first used."""
+        for value in node.results:
+            self._postponed[value] = node, self._onnx.records
+
+    def name_for(self, value: Value, node: Node) -> str:
+        """Choose the name of a result of a node."""
+        if value in self._outputs:
+            return self._outputs[value]
+        if value.name is not None:
+            return self._onnx.fresh(node.scope.within(value.name))
+        name = node.path or node.scope.within(node.op.name)
+        return self._onnx.fresh(name if len(node.results) == 1 else f"{name}.{value.index}")
+
+    def quantized(self, value: Value) -> Quantized | None:
+        """See `OnnxSpelling.quantized`."""
+        if value not in self._postponed:
+            return None
+        node, _ = self._postponed[value]
+        if node.operands[1].type.rank:
+            return None
+        q, scale, zero_point = (self[operand] for operand in node.operands)
+        static = scale in self._onnx.initializers and zero_point in self._onnx.initializers
+        return Quantized(q, scale, zero_point, static)

@@ -1,0 +1,143 @@
+"""The flat graph folded back into the definitions of its text.
+
+Nodes are grouped by the uses of blocks that they belong to (`folding`), uses that are alike become instances of one
+definition (`alignment`), definitions get names (`naming`), and repeated statements become loops (`loops`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+
+from archc.codegen.outline.alignment import Distinguish, UseGroup, UseStructure, align
+from archc.codegen.outline.definition_names import AxisNames, name_axes, name_groups
+from archc.codegen.outline.definitions import (
+    BlockDefinition,
+    BlockStep,
+    Local,
+    Member,
+    Occurrence,
+    OperatorStep,
+    Outline,
+    count_uses,
+)
+from archc.codegen.outline.loops import find_loops, find_scans
+from archc.ir.graph import Graph, Node, Order, Value
+
+
+def outline(
+    graph: Graph,
+    *,
+    distinguish: Distinguish = lambda node: None,
+    self_contained: bool = False,
+    mixed_loops: bool = True,
+    order: Mapping[Node, Order] | None = None,
+) -> Outline:
+    """The definitions that a graph consists of.
+
+    Args:
+        distinguish: what must be equal in two nodes, beyond operator, wiring and names, if one statement is to
+            stand for both; a backend whose text for a node depends on more, such as sizes, says so here.
+        self_contained: keep no definition that shares a weight with what is outside it; its content then stands
+            in what surrounds it.
+        mixed_loops: let the iterations of a loop use different definitions of one block, where passes made them differ.
+        order: the execution order of nodes, as far as dependences allow it; `Node.order` by default.
+    """
+    groups = align(graph, order or {}, distinguish, self_contained)
+    names = name_groups(groups)
+    definitions: dict[UseGroup, BlockDefinition] = {}
+    numbers: dict[str, int] = {}
+    uses: dict[UseStructure, Occurrence] = {}
+    for group in groups:
+        definitions[group] = _Builder(group, names[group], definitions, numbers, graph, mixed_loops).definition()
+        numbers.update((path, number) for number, path in enumerate(group.instances))
+        for shape in group.units:
+            items = (item if isinstance(item, Node) else uses[item] for item in shape.items)
+            uses[shape] = Occurrence(definitions[group], tuple(items))
+    return Outline(list(definitions.values()), uses[groups[-1].units[0]])
+
+
+class _Builder:
+    """Builds one definition; those inside it are there already."""
+
+    def __init__(
+        self,
+        group: UseGroup,
+        name: str,
+        definitions: dict[UseGroup, BlockDefinition],
+        numbers: dict[str, int],
+        graph: Graph,
+        mixed_loops: bool,
+    ):
+        self.mixed_loops = mixed_loops
+        self.group, self.name, self.definitions, self.numbers, self.graph = group, name, definitions, numbers, graph
+        self.shapes = list(group.instances.values())
+        self.members: dict[str, Member] = {}
+        self.locals: dict[Value, Local] = {}
+
+    def definition(self) -> BlockDefinition:
+        first = self.shapes[0]
+        is_model = first.scope is self.graph.scope
+        inputs = self.graph.inputs if is_model else first.inputs
+        naming = AxisNames((None,) * len(inputs)) if is_model else name_axes(self.group)
+        # What a use receives twice has the name of only one of its inputs.
+        telling = [shape for shape in self.shapes if len(set(shape.inputs)) == len(shape.inputs)]
+        for number, value in enumerate(inputs):
+            name = value.name if is_model else first.scope.names.get(value)
+            same = is_model or all(shape.scope.names.get(shape.inputs[number]) == name for shape in telling)
+            self.locals[value] = Local(value.type, name if same else None, axes=naming.inputs[number])
+        body = [self._statement(tuple(shape.items[row] for shape in self.shapes)) for row in range(len(first.items))]
+        outputs = list(self.graph.outputs.values()) if is_model else first.outputs
+        definition = BlockDefinition(
+            self.name,
+            tuple(shape.scope for shape in self.shapes),
+            first.scope.doc,
+            inputs=tuple(self.locals[value] for value in inputs),
+            outputs=tuple(self.locals[value] for value in outputs),
+            sizes=naming.sizes,
+            output_names=tuple(self.graph.outputs) if is_model else (None,) * len(outputs),
+            rows=tuple(body),
+            ties=self.group.ties,
+        )
+        lengths = [shape.lengths for shape in self.shapes]
+        find_loops(definition, body, [self._kind(row) for row in range(len(body))], lengths)
+        definition.body = find_scans(definition.body, definition.outputs)
+        count_uses(definition)
+        return definition
+
+    def _statement(self, items: tuple[Node | UseStructure, ...]) -> OperatorStep | BlockStep:
+        first = items[0]
+        if isinstance(first, Node):
+            operands = tuple(self.locals[value] for value in first.operands)
+            member = None if first.path is None else self._member(first.path)
+            names = [value.name for value in first.results]
+            nodes = tuple(item for item in items if isinstance(item, Node))
+            return OperatorStep(nodes, operands, self._results(first.results, names), member)
+        operands = tuple(self.locals[value] for value in first.inputs)
+        instances = tuple(self.numbers[item.scope.path] for item in items if isinstance(item, UseStructure))
+        member = self._member(first.scope.path)
+        names = [self.shapes[0].scope.names.get(value) for value in first.outputs]
+        return BlockStep(
+            self.definitions[first.group], instances, member, operands, self._results(first.outputs, names)
+        )
+
+    def _kind(self, row: int) -> Hashable:
+        """What a statement has in common with those that a loop may take together with it."""
+        item = self.shapes[0].items[row]
+        if isinstance(item, Node):
+            return self.shapes[0].rows[row][1]
+        # A pass may have split a block's uses into several definitions; they still make a list.
+        kind: object = item.scope.definition if self.mixed_loops else item.group
+        return kind, len(item.inputs), len(item.outputs)
+
+    def _results(self, values: Sequence[Value], names: Sequence[str | None]) -> tuple[Local, ...]:
+        for value, name in zip(values, names, strict=True):
+            self.locals[value] = Local(value.type, name)
+        return tuple(self.locals[value] for value in values)
+
+    def _member(self, path: str) -> Member:
+        name = self.shapes[0].relative(path)
+        if name in self.members:
+            self.members[name].shared = True
+        else:
+            self.members[name] = Member(name)
+        return self.members[name]

@@ -1,0 +1,203 @@
+"""What is written in boxes: operators with their telling attributes, shapes, uses of blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from archc.drawing.scene import BoxRow
+from archc.ir.graph import Node, Scope
+from archc.operator.base import Operator, formula_of
+from archc.types import attributes as language
+from archc.types.attributes import attributes
+from archc.types.extent_solver import Extent
+from archc.types.storage import Dense, Weight
+from archc.types.tensor_type import TensorType
+
+if TYPE_CHECKING:
+    from archc.codegen.outline.definitions import Loop
+
+
+LONGEST = 40
+"""Characters of the longest text in a box."""
+_LONGEST_DIM = 7
+"""Characters of the longest size: what a convolution leaves of a symbol is a formula that says little."""
+_SIGNS = {"*": "×", "/": "÷", "-": "−", "**": "^", "<=": "≤", ">=": "≥", "!=": "≠", "not": "¬"}
+
+
+def sign(symbol: str) -> str:
+    """A symbol of the language as one writes it by hand."""
+    return _SIGNS.get(symbol, symbol)
+
+
+def cut(text: str, longest: int = LONGEST) -> str:
+    """A text in one line, without what would make it too long."""
+    text = " ".join(text.split())
+    return text if len(text) <= longest else text[: longest - 1].rstrip(" ,(") + "…"
+
+
+def call(name: str, arguments: Sequence[str]) -> str:
+    """A call with as many of its arguments as there is room for."""
+    shown = list(arguments)
+    while len(shown) > 1 and len(name) + len(", ".join(shown)) + 2 > LONGEST:
+        shown.pop()
+    more = ["…"] if len(shown) < len(arguments) else []
+    return cut(f"{name}({', '.join([*shown, *more])})" if shown else name, LONGEST + 3)
+
+
+def operator_text(nodes: Sequence[Node]) -> str:
+    """An operator as a reader wants it: what it must be given, and what else shapes its result."""
+    op = nodes[0].op
+    kind = formula_of(op)
+    if kind == "unary":
+        return f"{sign(op.symbol)} x"
+    if kind == "index":
+        return cut(f"[{', '.join(op.arguments())}]")
+    if kind == "binary":
+        left, right = op.sides() or (None, None)
+        scalar = right if left is None else left
+        if scalar is not None:
+            number = value_text([_scalar(node) for node in nodes], nodes)
+            return cut(f"{sign(op.symbol)} {number}" if left is None else f"{number} {sign(op.symbol)} x")
+    if type(op).arguments is not Operator.arguments:
+        arguments = op.arguments()
+    else:
+        arguments = [text for info in attributes(type(op)) if (text := _argument(info, nodes))]
+    return call(op.name, arguments)
+
+
+def _scalar(node: Node) -> Any:
+    left, right = node.op.sides() or (None, None)
+    return right if left is None else left
+
+
+def _argument(info: Any, nodes: Sequence[Node]) -> str:
+    """An attribute as it is given, or nothing where a reader of a picture can do without it."""
+    values = [getattr(node.op, info.name) for node in nodes]
+    if info.required:
+        text = value_text(values, nodes)
+        return f"{info.name} {text}" if info.keyword else text
+    if all(value == info.default for value in values):
+        return ""
+    if all(isinstance(value, float) for value in values):  # a rate or an epsilon shapes nothing
+        return ""
+    if all(isinstance(value, bool) or value is None for value in values):
+        return str(info.name) if all(value is True for value in values) else ""
+    text = value_text(values, nodes)
+    return text if text == info.name else f"{info.name} {text}"
+
+
+def value_text(values: Sequence[Any], nodes: Sequence[Node]) -> str:
+    """A value where all instances have it; else the block's attribute that it is, or the range that it is in."""
+    if all(value == values[0] for value in values):
+        return _number(values[0])
+    for name in nodes[0].scope.arguments:
+        given = [node.scope.arguments.get(name) for node in nodes]
+        if given == list(values):
+            return name
+    return range_text(values)
+
+
+def range_text(values: Sequence[Any]) -> str:
+    """`64…256` for numbers, `…` for all else."""
+    if all(isinstance(value, int) and not isinstance(value, bool) for value in values):
+        low, high = min(values), max(values)
+        return str(low) if low == high else f"{low}…{high}"
+    return "…"
+
+
+def _number(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_number, value))})"
+    return language.value_text(value)
+
+
+def use_text(name: str, scopes: Sequence[Scope]) -> str:
+    """A use of a block with the numbers that it is given: `Block(128, stride 2)`."""
+    found: list[str] = []
+    for argument in scopes[0].arguments:
+        if all(_left_out(scope, argument) for scope in scopes):
+            continue
+        values = [scope.arguments.get(argument) for scope in scopes]
+        if all(isinstance(value, int) and not isinstance(value, bool) for value in values):
+            found.append(range_text(values) if not found else f"{argument} {range_text(values)}")
+        elif all(value is True for value in values):
+            found.append(argument)
+    return call(name, found)
+
+
+def _left_out(scope: Scope, argument: str) -> bool:
+    """Whether nobody gives an argument: it has its default, or that of what is around and hands it on."""
+    if argument in scope.defaults:
+        return True
+    parent = scope.parent
+    if parent is None or argument not in parent.arguments:
+        return False
+    return scope.arguments[argument] == parent.arguments[argument] and _left_out(parent, argument)
+
+
+def shape_text(types: Sequence[TensorType], sizes: dict[str, tuple[Extent, ...]]) -> str:
+    """`N × 64 × 26 × 26`; the block's name for a size, or `·`, where instances differ."""
+    if any(type_.rank != types[0].rank for type_ in types):
+        return ""
+    if not types[0].shape:
+        return "scalar"
+    names: list[str] = []
+    for dims in zip(*(type_.shape for type_ in types)):
+        names.append(_dim(dims, sizes, names))
+    if len(names) > 1 and set(names[1:]) == {"·"}:  # nothing is known but the batch
+        return ""
+    return " × ".join(names)
+
+
+def _dim(dims: tuple[Extent, ...], sizes: dict[str, tuple[Extent, ...]], taken: list[str]) -> str:
+    """A size; of two names that fit, the one that no axis before it has."""
+    text = str(dims[0])
+    if all(dim == dims[0] for dim in dims) and len(text) <= _LONGEST_DIM:
+        return text
+    fitting = [name for name, own in sizes.items() if own == dims]
+    return next((name for name in fitting if name not in taken), fitting[0] if fitting else "·")
+
+
+def bracketed(path: str) -> str:
+    """A path as the language writes it: `h[0].attn` for `h.0.attn`."""
+    head, *rest = path.split(".")
+    return head + "".join(
+        f"[{part}]" if part.isdecimal() else part if part.startswith("[") else f".{part}" for part in rest
+    )
+
+
+def is_symbol(node: Node) -> bool:
+    """Whether an operator is drawn as a sign in a circle: a formula of two tensors."""
+    return node.name is None and formula_of(node.op) == "binary" and len(node.operands) == 2
+
+
+def layer_row(nodes: Sequence[Node], label: str, weights: Mapping[str, Weight]) -> BoxRow:
+    """The row of an operator."""
+    stored = {weights[path].storage for node in nodes for path in node.weights.values()}
+    names = sorted({storage.name for storage in stored if not isinstance(storage, Dense)})
+    return BoxRow(
+        operator_text(nodes),
+        cut(label, 28),
+        nodes[0].op.family,
+        light=_is_light(nodes[0], weights),
+        storage=", ".join(names),
+    )
+
+
+def _is_light(node: Node, weights: Mapping[str, Weight]) -> bool:
+    """Whether an operator takes what comes from one other, and mixes it with no matrix of its own."""
+    producers = {value.producer for value in node.operands}
+    return len(producers) == 1 and all(len(weights[path].shape) < 2 for path in node.weights.values())
+
+
+def member_label(name: str, loops: Sequence[tuple[Loop, str]]) -> str:
+    """A layer's name as the text has it, with the letters of the loops that it is in."""
+    for loop, letter in reversed(loops):
+        for one in loop.lists:
+            first = f"{one}.{loop.first}"
+            if name == first or name.startswith(f"{first}."):
+                name = f"{one}.[{letter}]{name[len(first) :]}"
+    return bracketed(name)

@@ -1,0 +1,135 @@
+"""Large models: the weights stay in the .safetensors file, and the model points into it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto
+
+from archc.codegen.onnx import InvalidModel, as_text, check, emit
+from archc.ir.graph import Graph
+from archc.ops.linear import Linear
+from archc.types.storage import Int8
+from archc.types.tensor_type import DType
+from archc.weights import safetensors
+from archc.weights.tensor import FileTensor, Weights
+
+from .cases import Model, N, Rectify, agree, floats
+
+
+def network(width: int = 64) -> Graph:
+    model = Model("net")
+    x = model.input("x", N, width)
+    x = model.add(Rectify(), model.add(Linear(width), x, name="fc1"))
+    return model.done(y=model.add(Linear(width), x, name="fc2", storages={"weight": Int8(0)}))
+
+
+def written(graph: Graph, folder: Path, large: int) -> Path:
+    assert graph.tensors is not None
+    offsets = safetensors.write(folder / "net.safetensors", graph.tensors)
+    emit(graph, folder / "net.onnx", weights_file=folder / "net.safetensors", offsets=offsets, large=large)
+    return folder / "net.onnx"
+
+
+def external(path: Path) -> list[str]:
+    proto = onnx.load(path, load_external_data=False)
+    return [tensor.name for tensor in proto.graph.initializer if tensor.data_location == TensorProto.EXTERNAL]
+
+
+def test_large_models_point_into_the_weights_file(tmp_path: Path) -> None:
+    graph = network()
+    path = written(graph, tmp_path, large=1000)
+    assert external(path) == ["fc1.weight", "fc2.weight"]
+    assert path.stat().st_size < 4096
+    agree(graph, {"x": floats(3, 64)}, path)
+
+
+def test_small_models_are_whole(tmp_path: Path) -> None:
+    graph = network()
+    path = written(graph, tmp_path, large=1_000_000)
+    (tmp_path / "net.safetensors").unlink()
+    assert external(path) == []
+    agree(graph, {"x": floats(3, 64)}, path)
+
+
+def test_a_model_can_be_moved_with_its_weights(tmp_path: Path) -> None:
+    graph = network()
+    written(graph, tmp_path, large=1000)
+    moved = tmp_path / "elsewhere"
+    moved.mkdir()
+    for file in ("net.onnx", "net.safetensors"):
+        (tmp_path / file).rename(moved / file)
+    agree(graph, {"x": floats(1, 64)}, moved / "net.onnx")
+
+
+def test_a_place_must_be_as_long_as_its_tensor(tmp_path: Path) -> None:
+    """The weights file and the graph are of two generations: whoever runs the model would get other numbers."""
+    graph = network()
+    assert graph.tensors is not None
+    file = tmp_path / "net.safetensors"
+    offsets = safetensors.write(file, graph.tensors)
+    begin, length = offsets["fc1.weight"]
+    offsets["fc1.weight"] = begin, length - 4
+    with pytest.raises(ValueError, match=f"fc1.weight takes {length} bytes, and {length - 4} are set aside"):
+        emit(graph, tmp_path / "net.onnx", weights_file=file, offsets=offsets, large=1000)
+
+
+def test_the_check_misses_weights_that_are_not_there(tmp_path: Path) -> None:
+    path = written(network(), tmp_path, large=1000)
+    (tmp_path / "net.safetensors").unlink()
+    with pytest.raises(InvalidModel, match="safetensors"):
+        check(path)
+
+
+def test_large_weights_need_a_file(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="file"):
+        emit(network(), tmp_path / "net.onnx", large=1000)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_same_graph_makes_the_same_file(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        written(network(), tmp_path / name, large=1000)
+    assert (tmp_path / "a/net.onnx").read_bytes() == (tmp_path / "b/net.onnx").read_bytes()
+
+
+def test_models_above_2_gb_are_emitted_and_checked(tmp_path: Path) -> None:
+    """A weight of 2.4 GB, in a file with a hole; no element of it is ever read."""
+    model = Model("net")
+    graph = model.done(y=model.add(Linear(8, bias=False), model.input("x", N, 4), name="fc"))
+    model = Model("net")
+    x = model.input("x", N, 20_000)
+    node = model.rewriter.add(Linear(30_000, bias=False), [x], name="fc")
+    model.rewriter.output("y", node.result)
+    graph = model.graph
+    size = 20_000 * 30_000 * 4
+    weights = tmp_path / "net.safetensors"
+    with weights.open("wb") as stream:
+        stream.truncate(64 + size)
+    graph.tensors = Weights({"fc.weight": FileTensor(weights, 64, (30_000, 20_000), DType.f32.value)})
+    emit(graph, tmp_path / "net.onnx", weights_file=weights, offsets={"fc.weight": (64, size)})
+    check(tmp_path / "net.onnx")
+    assert (tmp_path / "net.onnx").stat().st_size < 1000
+    assert "weight fc.weight: f32[30000, 20000] (external)" in as_text(
+        onnx.load(tmp_path / "net.onnx", load_external_data=False)
+    )
+
+
+def test_weights_may_stand_beyond_2_gb_of_their_file(tmp_path: Path) -> None:
+    graph = network()
+    assert graph.tensors is not None
+    weights = tmp_path / "net.safetensors"
+    offsets = {}
+    with weights.open("wb") as stream:
+        place = 2**31 + 64
+        for name, tensor in graph.tensors.items():
+            stream.seek(place)
+            stream.write(np.ascontiguousarray(tensor.numpy()).tobytes())
+            offsets[name] = (place, tensor.nbytes)
+            place += tensor.nbytes
+    emit(graph, tmp_path / "net.onnx", weights_file=weights, offsets=offsets, large=1000)
+    agree(graph, {"x": floats(2, 64)}, tmp_path / "net.onnx")
