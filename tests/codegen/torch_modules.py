@@ -1,4 +1,4 @@
-"""Emitting a module, importing it, and running it beside the graph that it was made from."""
+"""Emission and import of modules, and comparison with their graphs."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ _numbers = itertools.count()
 
 
 def graph_of(text: str | Path, passes: str = "", **values: Any) -> Graph:
-    """The graph of a text after passes, its weights fresh but none of them trivial."""
+    """The graph of a text after passes, with new nontrivial weights."""
     if passes:
         return compile_text(text, passes=passes, values=values).graph
     graph = parse(text, values=values)
@@ -100,13 +100,13 @@ def imported(graph: Graph, folder: Path, source: str | None = None) -> ModuleTyp
 
 
 def fresh(graph: Graph, folder: Path) -> torch.nn.Module:
-    """A fresh model of the emitted class."""
+    """A new model of the emitted class."""
     made: torch.nn.Module = getattr(imported(graph, folder), class_name(graph.name, graph.scope.doc))()
     return made
 
 
 def inputs_of(graph: Graph, seed: int = 0, **sizes: int) -> dict[str, torch.Tensor]:
-    """Seeded inputs; symbolic sizes are 2 unless given, integers small enough for what looks them up."""
+    """Seeded inputs; symbolic sizes are 2 unless given, integers are valid indices."""
     generator = torch.Generator().manual_seed(seed)
     found = {}
     for value in graph.inputs:
@@ -125,7 +125,7 @@ def inputs_of(graph: Graph, seed: int = 0, **sizes: int) -> dict[str, torch.Tens
 
 
 def assert_agrees(graph: Graph, folder: Path, atol: float = 1e-5, **sizes: int) -> torch.nn.Module:
-    """The loaded module computes what the graph's own nodes compute, one after the other."""
+    """Assert that the loaded module and the interpreter of the graph agree."""
     model: torch.nn.Module = imported(graph, folder).load()
     assert not model.training
     inputs = inputs_of(graph, **sizes)
@@ -142,7 +142,7 @@ def assert_agrees(graph: Graph, folder: Path, atol: float = 1e-5, **sizes: int) 
 
 
 def assert_paths(model: torch.nn.Module, graph: Graph) -> None:
-    """The state dict has the names, shapes and dtypes of the graph's stored tensors, and no others."""
+    """Assert that the state dict has the names, shapes and dtypes of the graph's stored tensors, and no others."""
     state: Mapping[str, torch.Tensor] = model.state_dict()
     expected = {path: spec for weight in graph.weights.values() for path, spec in weight.tensors.items()}
     assert set(state) == set(expected)
@@ -152,6 +152,6 @@ def assert_paths(model: torch.nn.Module, graph: Graph) -> None:
 
 
 def with_exact_sums(model: torch.nn.Module) -> torch.nn.Module:
-    """Let a model choose its kernels as on a CPU whose integer kernels add up exactly, whatever CPU this is."""
+    """Make a model choose its kernels as on a CPU whose integer kernels are exact."""
     type(model).forward.__globals__["EXACT"] = True
     return model

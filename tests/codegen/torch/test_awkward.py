@@ -1,4 +1,4 @@
-"""Modules whose lists, loops and symbolic sizes are awkward: they load, run, and keep the paths of the text."""
+"""Unusual lists, loops and symbolic sizes: the modules load, run, and have the paths of the text."""
 
 from __future__ import annotations
 
@@ -171,5 +171,5 @@ TEXTS = {name.lower(): text for name, text in globals().items() if name.isupper(
 def test_an_awkward_text_runs_and_is_well_formed(name: str, tmp_path: Path) -> None:
     graph = graph_of(TEXTS[name])
     assert_agrees(graph, tmp_path, T=5, S=3, H=6, W=4)
-    if name not in ("sizes_in_every_attribute", "long_names"):  # products are written without blanks, names are not cut
+    if name not in ("sizes_in_every_attribute", "long_names"):  # products have no blanks, names are not truncated
         assert_well_formed(source_of(graph), tmp_path)

@@ -1,4 +1,4 @@
-"""What blocks take as arguments: their names, their defaults, and what follows from others."""
+"""Constructor arguments of blocks: names, defaults, and arguments that are multiples of others."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_two_uses_are_too_few_to_tell_a_multiple_from_a_coincidence() -> None:
 
 
 def test_a_chain_through_a_list_is_a_sequence(tmp_path: Path) -> None:
-    """A `for` of the text is a loop; what it writes as a chain is one."""
+    """A `for` of the text becomes a loop, a chain becomes an `nn.Sequential`."""
     text = """
     model m {
         input x: f32[N, 8]

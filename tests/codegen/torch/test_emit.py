@@ -1,4 +1,4 @@
-"""The emitted PyTorch module: it runs, it is right, and its classes are those of the text."""
+"""Emitted PyTorch modules run, agree with the interpreter, and have the classes of the text."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_every_spec_computes_what_its_graph_does(spec: Path, tmp_path: Path) -> 
 def test_passes_leave_modules_that_compute_what_their_graphs_do(spec: Path, passes: str, tmp_path: Path) -> None:
     if "dynamic" in passes and spec.stem == "cnn":
         passes = passes.replace(")", ", on = 'fc*')")
-    # What the layers of integers add up is exact; a number at a tie may be rounded to its other neighbour.
+    # Integer sums are exact, but a number at a tie may be rounded to either neighbour.
     assert_agrees(graph_of(spec, passes), tmp_path, atol=0.02 if "quant" in passes else 1e-4, N=3)
 
 
@@ -188,7 +188,7 @@ def test_symbolic_sizes_are_read_off_the_inputs(tmp_path: Path) -> None:
 
 
 def chain(depth: int) -> Graph:
-    """Alternating activations and sums, without a name anywhere."""
+    """Alternating activations and sums without names."""
     graph = Graph("deep")
     rewriter = Rewriter(graph)
     x = rewriter.input("x", TensorType(DType.f32, (symbol("N"), 4)))

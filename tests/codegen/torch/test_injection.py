@@ -1,4 +1,4 @@
-"""Text that a user wrote reaches emitted source as literals, names and comments only."""
+"""User text appears in emitted source only in literals, names, comments and docstrings."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_a_docstring_holds_any_text(text: str) -> None:
 def test_strings_in_attributes_are_literals(text: str) -> None:
     @operator
     class Echo(Operator, abstract=True):
-        """What it gets."""
+        """The operand, unchanged."""
 
         name = "echo"
         signature = "x[*s] -> y[*s]"

@@ -1,4 +1,4 @@
-"""Integer layers in emitted modules: they compute what the decoded numbers give, and keep up with their weights."""
+"""Integer layers in emitted modules compute the result of the decoded numbers, and follow changes of weights."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ model net(width = 16, depth = 3) {
 
 
 def quantized(text: str, axis: int | None = 0, scheme: str = "static") -> Graph:
-    """A text with int8 weights in all layers, and integers for what linear layers and convolutions receive.
+    """A graph with int8 weights in all layers, and quantized operands of linear layers and convolutions.
 
-    The scales suit standard normal numbers; a value that several layers receive is quantized once.
+    The scales suit standard normal numbers; an operand of several layers is quantized once.
     """
     graph = graph_of(text if "model" in text else f"model net {{ {text} }}")
     rewriter = Rewriter(graph)
@@ -71,7 +71,7 @@ def quantized(text: str, axis: int | None = 0, scheme: str = "static") -> Graph:
 
 @pytest.fixture(autouse=True, params=["onednn", "_int_mm", "floats"])
 def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """All that follows holds with the integer kernels, and with what takes their place where little is to be done."""
+    """Run the tests with integer kernels, and with the floating-point code for small layers."""
 
     def patched(*arguments: Any) -> ModuleType:
         module = original(*arguments)
@@ -110,7 +110,7 @@ def test_an_integer_layer_computes_what_its_decoded_numbers_give(
     text: str, axis: int | None, rows: int, tmp_path: Path
 ) -> None:
     graph = quantized(text, axis)
-    # One layer alone rounds its input as its graph does, and adds up integers: nothing is left to differ.
+    # A single layer quantizes its operand as the graph does and adds integers: the results are equal.
     assert_agrees(graph, tmp_path, atol=1e-5, N=rows)
 
 
@@ -132,7 +132,7 @@ def test_a_convolution_may_follow_the_range_of_its_data(text: str, tmp_path: Pat
 
 @pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this processor has no integer kernels")
 def test_the_kernel_is_chosen_by_what_there_is_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.undo()  # the choice is that of the module
+    monkeypatch.undo()  # the module makes this choice
     kernels = {"aten::linear", "aten::_int_mm", "onednn::qlinear_pointwise", "aten::conv2d", "onednn::qconv_pointwise"}
     for text, few, many in [
         ("input x: f32[N, 256]  output y = x -> fc: linear(256)", "aten::linear", "aten::_int_mm"),
@@ -222,7 +222,7 @@ def test_packed_weights_follow_the_state_dict(text: str, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("text", [LINEAR, CONVOLUTIONS[0]])
 def test_what_is_kept_follows_changes_in_place(text: str, tmp_path: Path) -> None:
-    """As when somebody corrects a bias after quantization, or widens a range."""
+    """Examples are a bias correction after quantization, and a wider range."""
     model, x = loaded(tmp_path, text)
     before = model(x)
     (layer,) = (child for child in model.children() if hasattr(child, "weight"))
@@ -290,7 +290,7 @@ def test_an_encoding_of_another_parameter_is_decoded_in_place(tmp_path: Path) ->
 
 
 def test_an_integer_module_is_as_good_on_another_path_of_computation(tmp_path: Path) -> None:
-    """Without the CPU's kernels, as on a device that has none."""
+    """Without the CPU's kernels, as on other devices."""
     for text in (LINEAR, CONVOLUTIONS[1]):
         graph = quantized(text)
         module = torch_modules.imported(graph, tmp_path)
@@ -315,12 +315,12 @@ def test_kernels_make_the_integers_that_the_next_layer_takes(tmp_path: Path) -> 
     assert forward.count("relu=True") == 3 and "F.relu" not in forward
     assert "pooled(x, 3, stride=2, padding=1)" in forward and "pooled(x, (2, 1), ceil_mode=True)" in forward
     assert forward.count("_in(") == 1, "what arrives is rounded, and all else where it is made"
-    # Sums that lie at a tie may be rounded to either side: a step of one scale each.
+    # Sums at a tie may be rounded to either neighbour: a difference of one step each.
     assert_agrees(graph, tmp_path, atol=0.1, N=3)
 
 
 def test_kernels_round_as_the_graph_does(tmp_path: Path) -> None:
-    """Against the same program with every step of its own."""
+    """Compared with the same program without fusion."""
     graph = quantized(NETWORK)
     module = torch_modules.imported(graph, tmp_path)
     model = module.load()

@@ -1,4 +1,4 @@
-"""Layers on integers in a line: a single sample passes them as one piece, with the results of the layers."""
+"""Lines of integer layers: for a single sample, one function computes the results of the separate layers."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ ALONE = LOOP.replace("output y = x -> head: linear(5)", "output y = x")
 
 @pytest.fixture(autouse=True, params=["integers", "floats", "both"])
 def kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All that follows holds with kernels for integers, in floats, and where the one follows the other."""
+    """Run the tests with integer kernels, in floating point, and with both in one line."""
 
     def patched(*arguments: Any) -> ModuleType:
         module = original(*arguments)
-        # Of `ROW`, the layers `a` and `b` have 6 x 24 x 16 units of work at one row, and `c` has 6 x 24 x 5.
-        module.CACHED = 0  # layers of these sizes would all be computed in floats
+        # At one row of `ROW`, the layers `a` and `b` have 6 x 24 x 16 MACs, and `c` has 6 x 24 x 5.
+        module.CACHED = 0  # layers of these sizes would all compute in floating point
         module.Int8Linear.least = {"integers": 1, "floats": math.inf, "both": 1000}[request.param]
         return module
 
@@ -54,7 +54,7 @@ def rounded(text: str, scheme: str = "static") -> Graph:
 
 
 def loaded(tmp_path: Path, scheme: str = "static") -> tuple[ModuleType, torch.nn.Module, torch.Tensor]:
-    """A model that a row has passed, and the row."""
+    """A model after a call with one row, and the row."""
     module = torch_modules.imported(quantized(ROW, scheme=scheme), tmp_path)
     sys.modules[module.__name__] = module  # where pickle looks for the classes
     model, x = module.load(), torch.randn(1, 24, generator=torch.Generator().manual_seed(0))
@@ -63,7 +63,7 @@ def loaded(tmp_path: Path, scheme: str = "static") -> tuple[ModuleType, torch.nn
 
 
 def one_by_one(module: ModuleType, model: torch.nn.Module, x: torch.Tensor, scheme: str = "static") -> torch.Tensor:
-    """What the layers of `ROW` give where each is called."""
+    """The result of `ROW` with separate calls of its layers."""
     for name in "abc":
         rounding = getattr(model, f"{name}_in") if scheme == "static" else module.quantize
         x = getattr(model, name)(rounding(x if name == "a" else torch.nn.functional.relu(x)))
@@ -117,7 +117,7 @@ def test_a_convolution_whose_kernel_is_worth_its_call_is_called(tmp_path: Path) 
     exact, module.Int8Conv2d.least = module.EXACT, 1
     with_exact_sums(model).e.line = None
     found = model(x)
-    if exact:  # without VNNI the kernel clips the sums
+    if exact:  # without VNNI the kernel saturates
         torch.testing.assert_close(found, expected, atol=0.02, rtol=0)
     called.clear()
     model(x)
@@ -141,7 +141,7 @@ def test_layers_that_share_are_called_each() -> None:
 @pytest.mark.parametrize("scheme", ["static", "dynamic"])
 @pytest.mark.parametrize("text", [ROW, PLAIN, LOOP, ALONE, CONVOLUTIONS, FLATTENED])
 def test_a_line_computes_what_the_graph_does(text: str, scheme: str, rows: int, tmp_path: Path) -> None:
-    # Sums that lie at a tie may be rounded to either side.
+    # Sums at a tie may be rounded to either neighbour.
     assert_agrees(rounded(text, scheme), tmp_path, atol=0.02, N=rows)
 
 
@@ -169,7 +169,7 @@ def test_a_row_calls_no_layer_and_asks_all_of_them_for_changes(scheme: str, tmp_
     for name, buffer in model.named_buffers():
         before, kept = model(x), buffer.clone()
         if name.endswith("zero_point"):
-            buffer.fill_(0)  # what is below zero is clipped
+            buffer.fill_(0)  # numbers below zero are clamped
         elif buffer.dtype == torch.int8:
             buffer.neg_()
         else:
@@ -209,7 +209,7 @@ def test_a_row_survives_copies_and_passes_without_gradients_and_with(tmp_path: P
 
 
 def test_a_row_multiplies_integers_where_that_pays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.undo()  # the choice is that of the module
+    monkeypatch.undo()  # the module makes this choice
     for width, wanted in ((128, {"aten::linear"}), (512, {"aten::_int_mm"})):
         text = f"input x: f32[N, {width}]  output y = x -> a: linear({width}) -> relu -> b: linear({width})"
         model = with_exact_sums(torch_modules.imported(rounded(text), tmp_path).load())
@@ -226,7 +226,7 @@ def test_a_row_multiplies_integers_where_that_pays(tmp_path: Path, monkeypatch: 
     ],
 )
 def test_a_list_with_named_members(tail: str, scheme: str, tmp_path: Path) -> None:
-    """The line takes the numbered layers: `enc.norm` beside `enc[0]` is none of them."""
+    """The line has the numbered layers only, not `enc.norm` besides `enc[0]`."""
     graph = rounded(LOOP.replace("output y = x -> head: linear(5)", tail), scheme)
     assert "for k in range(3)" in source_of(graph)
     assert_agrees(graph, tmp_path, atol=0.02)

@@ -1,4 +1,4 @@
-"""Emitted programs with masks: what is masked stays zero however long PyTorch trains, and ONNX has the zeros alone."""
+"""Emitted programs with masks: masked elements stay zero in training, and ONNX has the zeros without masks."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def test_onnx_has_the_zeros_and_no_masks() -> None:
 
 
 def test_what_a_file_has_where_the_mask_leaves_out_is_zero_from_then_on(tmp_path: Path) -> None:
-    """Else an ONNX file that points into the weights would compute with it."""
+    """An ONNX file that refers to the weight file would compute with other values."""
     compiled = archc.compile(TEXT, passes=PRUNE)
     compiled.write(tmp_path / "pruned")
     graph = archc.compile(tmp_path / "pruned/net.arch", weights=tmp_path / "pruned/net.safetensors").graph

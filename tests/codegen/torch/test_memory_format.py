@@ -1,4 +1,4 @@
-"""Convolutions with channels last on the CPU: the same values, gradients, keys and shapes, and no reordering."""
+"""Channels-last convolutions on the CPU: same values, gradients, keys and shapes, and no layout conversions."""
 
 from __future__ import annotations
 
@@ -79,11 +79,11 @@ def test_what_is_trained_loads_again(tmp_path: Path) -> None:
         "model m { input x: f32[N, 4] output y = x -> linear(3) }",
         "model m { input x: f32[N, 4, 8] output y = x -> conv1d(3, 3) }",
         "model m { input x: f32[N, 1, 4, 8, 8] output y = x -> conv3d(3, 3) }",
-        # `Module.to` takes all weights of four axes and more, and this format is for four.
+        # `Module.to` converts weights of four axes and more, but the layout is for four.
         "model m { input x: f32[N, 1, 4, 8, 8] output y = x -> conv3d(3, (4, 1, 1)) -> squeeze(2) -> conv2d(3, 3) }",
-        # Stages send images as they lie in memory.
+        # Stages send images in their memory layout.
         "model m { input x: f32[N, 1, 8, 8] output y = x -> conv2d(3, 3) -> to_stage(1) -> conv2d(3, 3) }",
-        # Kernels that oneDNN gets wrong with channels last, or may.
+        # Shapes for which the channels-last kernels of oneDNN are wrong, or may be.
         "model m { input x: f32[N, 187, 80, 1] output y = x -> conv2d(64, (64, 1)) }",
         "model m { input x: f32[N, 3, 80, 8] output y = x -> conv2d(4, 3) -> conv2d(64, (24, 1)) }",
         "model m { input x: f32[N, 3, 8, 1] output y = x -> conv2d(4, (3, 1)) }",
@@ -123,7 +123,7 @@ def test_integer_convolutions_with_tall_kernels_keep_the_usual_order() -> None:
 def test_nothing_is_read_that_nobody_wrote(
     groups: int, height: int, width: int, kernel: tuple[int, int], tmp_path: Path
 ) -> None:
-    """Freed memory is filled with NaN before each call, in blocks as large as what the kernels may use."""
+    """Fill freed memory with NaN before each call, in blocks of the sizes that the kernels may use."""
     for channels in (61, 89):
         text = (
             f"model m {{ input x: f32[N, {groups * channels}, {height}, {width}]"
@@ -161,7 +161,7 @@ torch.testing.assert_close(model.conv.weight.grad.double(), weight.grad, rtol=1e
 
 
 def test_a_strided_convolution_of_few_channels_trains(tmp_path: Path) -> None:
-    """With channels last the process ends by SIGSEGV in the gradient of the weight."""
+    """In channels-last layout, the gradient of the weight ends the process by SIGSEGV."""
     text = "model m { input x: f32[N, 4, 32, 32] output y = x -> conv: conv2d(8, 1, stride = 2, bias = false) }"
     (tmp_path / "m.arch").write_text(text)
     compile_path(tmp_path / "m.arch").write(tmp_path / "out")
@@ -191,7 +191,7 @@ def test_it_can_be_exported(text: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("spec", ["resnet18", "densenet121"])
 def test_a_deep_network_trains_with_the_same_gradients_but_for_rounding(spec: str, tmp_path: Path) -> None:
-    """In float64, since in float32 batch statistics of few elements make much of it."""
+    """In float64, since batch statistics of few elements amplify the rounding of float32."""
     module = imported(graph_of(Path(f"specs/{spec}.arch")), tmp_path)
     ordered, usual = module.load().double(), module.load().double().to(memory_format=torch.contiguous_format)
     image = torch.randn(4, 3, 64, 64, dtype=torch.float64, generator=torch.manual_seed(0))

@@ -1,4 +1,4 @@
-"""Every operator on its own, emitted, imported and run: the cases are those of the operators' own tests."""
+"""Every operator alone, emitted, imported and run, with the cases of the operators' tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names that Python, PyTorch or the emitted module itself has for something else, at every place of a text.
+"""Names that Python, PyTorch or the emitted module uses otherwise, at every place of a text.
 
 A text is either refused with a diagnostic, or its module is imported, loads its weights and computes what the
 interpreter computes.
@@ -104,7 +104,7 @@ def agrees(name: str, place: str, folder: Path) -> bool:
 
 @pytest.mark.parametrize("place", PLACES)
 def test_names_that_the_module_needs(place: str, tmp_path: Path) -> None:
-    """Each name at one place or two; the slow test takes all."""
+    """Each name at one place or two; the slow test has all places."""
     names = FEW[list(PLACES).index(place) % 6 :: 6]
     accepted = [name for name in names if agrees(name, place, tmp_path)]
     assert len(accepted) > len(names) / 2
@@ -150,7 +150,7 @@ PASSES = (
 
 @cache
 def defined() -> set[str]:
-    """Names that emitted modules define or import, other than their own classes."""
+    """Names that emitted modules define or import, except the classes of the model."""
     sources = (source_of(quantized(("Part",), passes)) for passes in PASSES)
     return {name for source in sources for name in top_level(source) if name[0] != "_"}
 

@@ -1,4 +1,4 @@
-"""Integers on CPUs whose kernels clip sums of products: those without VNNI, which oneDNN can be told to play."""
+"""Integer layers on CPUs whose kernels saturate: CPUs without VNNI, which oneDNN can emulate."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ print("exact" if net["EXACT"] else "clips")
 
 
 def write_largest(text: str, shape: tuple[int, ...], scheme: str, folder: Path) -> None:
-    """A module of which all weights and inputs are the largest that integers can say, so that nothing averages out."""
+    """Write a module whose weights and inputs all have the largest integer values, so that errors cannot cancel."""
     weights = {
         path: np.full(weight.shape, 0.0 if path.endswith("bias") else 0.01, np.float32)
         for path, weight in archc.parse(text).weights.items()

@@ -1,4 +1,4 @@
-"""Layers that several stages use: every kind of layer, stored and computed in every way."""
+"""Layers that several stages call: every kind of layer, in every storage and form."""
 
 from __future__ import annotations
 
@@ -108,6 +108,6 @@ block B {
 
 @pytest.mark.parametrize("body", MIXED.values(), ids=MIXED)
 def test_a_shared_layer_may_work_on_integers_and_on_numbers(body: str, tmp_path: Path) -> None:
-    """A module has one form, which all of its uses take."""
+    """A module has one form for all of its uses."""
     compiled = archc.compile(f"{BLOCK}model m {{ input x: f32[N, 8] {body} }}")
     compiled.write(tmp_path, emit=("torch", "onnx"), check=True)

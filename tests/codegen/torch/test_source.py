@@ -1,4 +1,4 @@
-"""The emitted PyTorch source: it reads as if a person had written it, and says what a reader asks."""
+"""Emitted PyTorch source reads like hand-written code, with shapes in comments and docstrings."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_integer_layers_are_as_the_formatter_and_the_linter_want_them(passes: st
     assert_well_formed(source_of(graph_of(Path("specs/cnn.arch"), passes)), tmp_path)
 
 
-@pytest.mark.parametrize("count", [8, 9, 10, 11])  # the type of the results fits beside, below, and not on one line
+@pytest.mark.parametrize("count", [8, 9, 10, 11])  # the result type fits, fits on its own line, does not fit
 def test_many_results_are_as_the_formatter_wants_them(count: int, tmp_path: Path) -> None:
     outputs = " ".join(f"output y{number} = x -> linear({number + 1})" for number in range(count))
     assert_well_formed(source_of(graph_of(f"model net {{ input x: f32[N, 4] {outputs} }}")), tmp_path)
@@ -84,7 +84,7 @@ def test_class_names() -> None:
 
 
 def test_reserved_names_are_those_of_modules() -> None:
-    # Asked in another process: in this one, other packages may have hung more on it.
+    # In another process: in this one, other packages may have added members.
     asked = "import torch; print(*dir(torch.nn.Module()))"
     members = subprocess.run([sys.executable, "-c", asked], check=True, capture_output=True, text=True).stdout.split()
     assert {name for name in members if not name.startswith("_")} <= reserved_member_names()
@@ -117,7 +117,7 @@ def test_the_comment_above_the_model_is_told_once() -> None:
 
 
 def test_no_value_of_its_own_has_a_name_of_the_text_s() -> None:
-    """`h` is somebody's name; what has none is not called so, though that tensor is not needed any more."""
+    """`h` is a name of the text: unnamed values do not get it, even after the last use of that tensor."""
     source = source_of(
         graph_of(
             """

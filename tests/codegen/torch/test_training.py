@@ -1,4 +1,4 @@
-"""The emitted PyTorch module trains as a hand-written one does."""
+"""Emitted PyTorch modules train like hand-written ones."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_dropout_works_in_training_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("operator", ["scaled_dot_product_attention(dropout_p = 0.3)", "attention(1, dropout = 0.3)"])
 def test_attention_drops_probabilities_in_training_alone(operator: str, tmp_path: Path) -> None:
-    """Values that are the unit matrix bring the probabilities to light."""
+    """With the unit matrix as values, the results are the probabilities."""
     inputs = "input q: f32[B, T, 8]  input k: f32[B, S, 8]  input v: f32[B, S, 40]"
     compiled = archc.compile(f"model net {{ {inputs}  output (q, k, v) -> {operator} }}")
     model = fresh(compiled.graph, tmp_path)
