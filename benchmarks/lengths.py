@@ -110,7 +110,7 @@ def main() -> None:
     for spec in chosen:
         if spec not in PEERS:
             parser.error(f"there is no model to compare `{spec}` with; there are {', '.join(PEERS)}")
-    head = ["lines of code", "spec", "with its blocks", "PyTorch from it", "the other: in use", "its file", "of"]
+    head = ["lines of code", "spec", "with blocks", "generated PyTorch", "reference in use", "its file", "package"]
     rows = [row(spec) for spec in chosen]
     print(markdown(head, rows))
     for page in PAGES if options.write else ():
