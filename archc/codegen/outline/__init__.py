@@ -1,1 +1,1 @@
-"""The flat graph folded back into the definitions and loops of its text."""
+"""The outline of a graph: its blocks as definitions with instances, and its repeated layers as loops."""

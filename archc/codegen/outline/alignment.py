@@ -1,8 +1,8 @@
-"""Which uses of blocks are alike, so that one definition serves them all.
+"""Groups of block uses with equal structure, one group for each definition.
 
-Each unit gets a key that spells out its structure: operators, wiring, names of layers and weights relative to the
-unit's own path.  Units of equal keys are instances of one definition; nothing is compared pairwise.
-Attributes of a layer may differ between instances, where they can be handed over as arguments.
+Each use gets a `StructureKey`: operators, wiring, and the names of layers and weights relative to the path of the use.
+Uses with equal keys are instances of one definition, so no pairs are compared.  Attributes of a layer may differ
+between instances if they can be arguments.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from archc.ir.graph import Graph, Node, Order, Scope, Value
 from archc.operator.base import Operator
 from archc.types.attributes import attributes
 
-_ANY = object()  # stands for whatever can be an argument: `3` as well as `(1, 7)` or "same"
+_ANY = object()  # marks any value that can be an argument: `3`, `(1, 7)` or "same"
 
 Distinguish = Callable[[Node], Hashable]
-"""What must be equal in two nodes, beyond their structure, if they are to share a statement."""
+"""A key of a node; two nodes share a statement only if their keys are equal."""
 
 
 @dataclass(eq=False)
 class UseGroup:
-    """Units that one definition describes.
+    """Block uses with one definition.
 
     Attributes:
-        units: all of them; instances: the first one of each path, which is the number of layers that there are.
-        outputs: which of the values, counted as the statements make them, are used outside some unit.
-        ties: see `Definition`.
+        units: all uses; instances: the first use of each path, one for each layer.
+        outputs: the positions, among the values of a use, of those with uses outside.
+        ties: see `BlockDefinition`.
     """
 
     units: list[UseStructure] = field(default_factory=list)
@@ -44,20 +44,20 @@ class UseGroup:
 
 @dataclass(eq=False)
 class UseStructure:
-    """Properties of a unit that are compared with those of others.
+    """The structure of a block use.
 
     Attributes:
-        scope: the use of the block; group: the units that are alike.
-        items: its nodes and inner units.
-        rows: for each item its name, and a key of its structure; operands are not counted.
-        inputs: the values it receives, in the order of the block's inputs, others as they are first used; one value
-            stands twice where another use tells which operators read it as which input.
-        positions: for each of these its number among the block's inputs; None for what is no input of the text's.
-        values: those it makes, in order.
-        ties: weights of layers inside that are those of other layers inside.
-        lengths: how many elements lists have, where others that are alike have more or fewer; `items` and what follows
-            from them count the last ones again, until they are as many as in the longest.
-        unresolved: weights that are those of layers elsewhere in the model, as pairs of own and actual path.
+        scope: the use of the block; group: the uses with the same structure.
+        items: its nodes and inner uses.
+        rows: for each item its name and a key of its structure, without its operands.
+        inputs: the operands, in the order of the block's inputs, then in the order of first use; a value may occur
+            twice if another use tells its operators apart.
+        positions: for each input, its position among the block's inputs; None if the text does not declare it.
+        values: the results of the items, in order.
+        ties: ties between weights of layers inside.
+        lengths: the lengths of lists, if they differ between uses of the group; `items`, `rows` and `values` repeat the
+            last elements up to the longest length.
+        unresolved: ties to weights outside, as pairs of the path inside and the stored path.
     """
 
     scope: Scope
@@ -72,7 +72,7 @@ class UseStructure:
     lengths: Mapping[str, int] = field(default_factory=dict)
 
     def stretch(self, stretch: Extension) -> None:
-        """Become as long as the longest of those that are alike but for their length."""
+        """Repeat the last elements of lists, up to the length of the longest use of the group."""
         made = {item: item.results if isinstance(item, Node) else item.outputs for item in self.items}
         self.items = [self.items[position] for position in stretch.positions]
         self.rows = [self.rows[position] for position in stretch.positions]
@@ -81,18 +81,19 @@ class UseStructure:
 
     @property
     def outputs(self) -> list[Value]:
+        """The values with uses outside."""
         return [self.values[position] for position in self.group.outputs]
 
     def relative(self, path: str) -> str:
-        """The path of something inside, as it is called from here."""
+        """A path relative to this use."""
         return path[len(self.scope.path) + 1 :] if self.scope.path else path
 
 
 class StructureKey(NamedTuple):
-    """The structure of a unit; units of equal forms are instances of one definition.
+    """The structure of a block use as a key; uses with equal keys are instances of one definition.
 
     Attributes:
-        wiring: for each item its operands, by the number of the value made inside, or below 0 of the input.
+        wiring: for each item its operands: the number of a value from inside, or -1 - k for input k.
         rows, ties: see `UseStructure`.
     """
 
@@ -103,11 +104,11 @@ class StructureKey(NamedTuple):
 
 
 def align(graph: Graph, order: Mapping[Node, Order], distinguish: Distinguish, self_contained: bool) -> list[UseGroup]:
-    """Groups of units that are alike, inner ones first; the last is the model.
+    """Group the block uses of a graph by structure; inner groups first, the model last.
 
     Args:
         order: see `fold`.
-        self_contained: take apart what has a weight from outside itself.
+        self_contained: inline blocks that share a weight with layers outside.
     """
     apart = _leaking(graph) if self_contained else set()
     while True:
@@ -123,10 +124,10 @@ def align(graph: Graph, order: Mapping[Node, Order], distinguish: Distinguish, s
 
 
 class _Aligner:
-    """Groups like units, level by level.
+    """Groups block uses level by level.
 
     Attributes:
-        apart: the paths of the uses that cannot be units, since a layer used several times differs between uses.
+        apart: the paths of uses to inline, because two uses of one layer differ in structure.
     """
 
     def __init__(self, graph: Graph, distinguish: Distinguish, resized: set[str]):
@@ -138,7 +139,7 @@ class _Aligner:
         self.resized = resized
 
     def align_level(self, units: list[BlockUse]) -> None:
-        """Group the units of one height, at whatever depth they are used; what is inside them is grouped already."""
+        """Group the uses of one height; the uses inside them have groups already."""
         alike: dict[StructureKey, list[BlockUse]] = defaultdict(list)
         for unit in units:
             shape, form = self._describe(unit)
@@ -156,7 +157,7 @@ class _Aligner:
             for unit in members:
                 shape = self.shapes[unit]
                 path = unit.scope.path
-                # A layer used several times must be the same each time.
+                # All uses of one layer must have the same structure.
                 if len(keys[path]) > 1:
                     self.apart.add(path)
                 if unit in stretched:
@@ -172,9 +173,9 @@ class _Aligner:
                 self.groups.append(group)
 
     def _join_lengths(self, alike: dict[StructureKey, list[BlockUse]]) -> dict[BlockUse, Extension]:
-        """Let uses in which something repeats a different number of times be uses of one definition.
+        """Join uses that differ only in the lengths of lists.
 
-        The longest come first in its group.  Returns how the units are to be stretched.
+        The longest use is the first of its group.  Returns the extension of each use.
         """
         blocks: dict[str, list[StructureKey]] = defaultdict(list)
         for form, members in alike.items():
@@ -204,9 +205,9 @@ class _Aligner:
         return StepSequence(form.definition, rows, outputs)
 
     def _join_repeated(self, alike: dict[StructureKey, list[BlockUse]]) -> None:
-        """Let uses that receive one tensor twice, `(x, x)`, be uses of what others receive two for, `(x, memory)`.
+        """Join uses with one tensor for two inputs, `(x, x)`, with uses of two tensors, `(x, memory)`.
 
-        In the graph one tensor for two inputs does not tell which of them an operator reads; the other use does.
+        With one tensor for two inputs, the graph does not tell the inputs of the operators apart; the other use does.
         """
         for form, members in list(alike.items()):
             for unit in list(members):
@@ -225,7 +226,7 @@ class _Aligner:
                     alike[model].append(unit)
 
     def _fits(self, shape: UseStructure, form: StructureKey, other: StructureKey, unit: BlockUse) -> bool:
-        """Whether a use is what another one would be if it received the same tensors."""
+        """Return whether another use would have this structure if its inputs were the same tensors."""
         model, received = self.shapes[unit], shape.scope.inputs
         if (form.definition, form.rows, form.ties) != (other.definition, other.rows, other.ties):
             return False
@@ -258,7 +259,7 @@ class _Aligner:
         return shape, StructureKey(unit.scope.definition, tuple(wiring), tuple(shape.rows), shape.ties)
 
     def _foreign(self, item: Node | UseStructure) -> Iterable[tuple[str, str]]:
-        """The weights that are not an item's own, as pairs of own and actual path."""
+        """The tied weights of an item, as pairs of the path inside and the stored path."""
         if isinstance(item, UseStructure):
             return item.unresolved
         if item.path is None:
@@ -274,7 +275,7 @@ class _Aligner:
         for parameter, path in item.weights.items():
             if path == f"{item.path}.{parameter}":
                 weights.append((parameter, self.graph.weights[path].storage))
-            else:  # a layer's tie is told apart where both ends are in sight
+            else:  # ties of a layer are compared at the block with both ends
                 weights.append((parameter, path if member is None else None, parameter in item.transposed))
         types = tuple((value.type.dtype, value.type.rank) for value in item.operands)
         op = self._in_own_sizes(item.op, shape.scope)
@@ -282,14 +283,14 @@ class _Aligner:
         return member, (type(item.op), tuple(weights), options, types, len(item.results), self.distinguish(item))
 
     def _in_own_sizes(self, op: Operator, scope: Scope) -> Operator:
-        """The operator with sizes under its block's names; under the model's for a layer used at several sizes."""
+        """The operator with sizes by the block's names, or by the model's for a layer used at several sizes."""
         if scope.parent is None:
             return op
         return operator_with_block_sizes(op, {} if scope.path in self.resized else block_sizes(scope))
 
 
 def _received(shape: UseStructure) -> list[Value]:
-    """The values that flow into a unit, in the order of the block's inputs."""
+    """The operands of a use, in the order of the block's inputs, then of first use."""
     made = {value for item in shape.items for value in (item.results if isinstance(item, Node) else item.outputs)}
     used = dict.fromkeys(value for item in shape.items for value in _operands(item) if value not in made)
     known = [value for value in dict.fromkeys(shape.scope.inputs) if value in used]
@@ -309,7 +310,7 @@ def _resized(units: Iterable[BlockUse]) -> set[str]:
 
 
 def _leaking(graph: Graph) -> set[str]:
-    """The paths of the uses of blocks that share a weight with something outside them, either way."""
+    """The paths of the uses of blocks that share a weight with a layer outside."""
     found: set[str] = set()
     for node in graph.nodes():
         for parameter, path in node.weights.items():
@@ -327,7 +328,7 @@ def _prefixes(path: str) -> Iterable[str]:
 
 def structure(op: Operator) -> Hashable:
     """Key of the attributes that instances share: values that cannot be arguments, markers for those that can."""
-    if type(op).arguments is not Operator.arguments:  # its text is not simply its attributes
+    if type(op).arguments is not Operator.arguments:  # the text of its arguments is not the list of its attributes
         return op
     return tuple(_marker(getattr(op, info.name)) for info in attributes(type(op)))
 
@@ -337,7 +338,7 @@ def _marker(value: Any) -> Hashable:
 
 
 def is_argument(value: Any) -> bool:
-    """Whether a value can be an argument of a definition: a number, a string, a truth value, or a tuple of such."""
+    """Return whether a value can be an argument: a number, a string, a boolean, or a tuple of them."""
     if isinstance(value, tuple):
         return all(is_argument(item) for item in value)
     return type(value) in (int, float, bool, str)

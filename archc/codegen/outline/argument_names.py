@@ -1,4 +1,10 @@
-"""What an argument of a definition is called: the name that the text has for its values, its place and its default."""
+"""Arguments and sizes of a definition by the names of the text.
+
+- An argument of a definition takes its name, position and default from the attributes and sizes of the block.
+- An argument may be a multiple of an attribute or size: `4 * channels`, `C // 2`.
+- Sizes in attributes are expressed by the block's own names: `arange(T)`, where the model has `arange(S)` and the
+  block's input binds T to S.  Two uses of a block that differ only in sizes then have the same definition.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +21,10 @@ from archc.types.extent_solver import Extent
 
 
 def parameter_name(definition: BlockDefinition, values: Sequence[object], fallback: str) -> str:
-    """A name for an argument of a definition that takes `values`, one for each instance.
+    """The name of an argument with these values, one for each instance.
 
-    The block's own attribute that had those values, if possible the one called `fallback`, or the size that its
-    inputs bound to them, or `fallback`.
+    It is the name of an attribute of the block with these values, `fallback` first; else of a size of its inputs; else
+    `fallback`.
     """
     for known in ([scope.arguments for scope in definition.scopes], [scope.sizes for scope in definition.scopes]):
         for name in sorted(known[0], key=lambda name: name != fallback):
@@ -28,7 +34,7 @@ def parameter_name(definition: BlockDefinition, values: Sequence[object], fallba
 
 
 def position_in_text(definition: BlockDefinition, name: str) -> int:
-    """The place of an argument in the order that the text has: sizes of the inputs, then the block's attributes."""
+    """The position of an argument in the order of the text: sizes of the inputs, then attributes."""
     if name in definition.scopes[0].sizes:
         return 0
     names = list(definition.scopes[0].arguments)
@@ -36,7 +42,7 @@ def position_in_text(definition: BlockDefinition, name: str) -> int:
 
 
 def has_values(definition: BlockDefinition, name: str, values: Sequence[object]) -> bool:
-    """Whether a name is that of a block's attribute, or of a size that its inputs bind, which has these values."""
+    """Return whether an attribute or a size of the block has this name and these values."""
     for known in ([scope.arguments for scope in definition.scopes], [scope.sizes for scope in definition.scopes]):
         if name in known[0]:
             return all(same_value(own.get(name), value) for own, value in zip(known, values, strict=True))
@@ -44,17 +50,17 @@ def has_values(definition: BlockDefinition, name: str, values: Sequence[object])
 
 
 def has_other_values(definition: BlockDefinition, name: str, values: Sequence[object]) -> bool:
-    """Whether a block has an attribute of a name that stands for other values, so that these need another name."""
+    """Return whether the block has an attribute of this name with other values."""
     return name in definition.scopes[0].arguments and not all(
         same_value(scope.arguments.get(name), value) for scope, value in zip(definition.scopes, values, strict=True)
     )
 
 
 def instance_with_default(definition: BlockDefinition, name: str, values: Sequence[object]) -> int | None:
-    """An instance that leaves an argument to its default; None where the text knows of no default.
+    """The number of an instance that uses the default of an argument; None if the text has no default.
 
     Args:
-        values: the argument's, one for each instance.
+        values: the values of the argument, one for each instance.
     """
     scopes = definition.scopes
     if not all(same_value(scope.arguments.get(name), value) for scope, value in zip(scopes, values, strict=True)):
@@ -64,21 +70,21 @@ def instance_with_default(definition: BlockDefinition, name: str, values: Sequen
 
 
 def same_value(value: object, other: object) -> bool:
-    """Whether one value can stand for another: Python's `True == 1 == 1.0` is not enough."""
+    """Return whether two values are equal and of one type; in Python `True == 1 == 1.0`."""
     if isinstance(value, (tuple, list)) and isinstance(other, (tuple, list)):
         return type(value) is type(other) and len(value) == len(other) and all(map(same_value, value, other))
     return type(value) is type(other) and value == other
 
 
-_ENOUGH = 3  # that many different pairs, and it is no coincidence
+_ENOUGH = 3  # different values from which on a multiple is no coincidence
 
 
 class Multiple(NamedTuple):
-    """Values that are one multiple of others in all instances of a definition.
+    """Values that are the same multiple of an attribute or size in all instances of a definition.
 
     Attributes:
-        name: what the text calls those others; base: their values.
-        factor: what they are multiplied by, or divided by if it is negative.
+        name: the name of the attribute or size; base: its values.
+        factor: the factor, or the negative divisor.
     """
 
     name: str
@@ -87,7 +93,7 @@ class Multiple(NamedTuple):
 
 
 def multiple_of(definition: BlockDefinition, values: Sequence[object]) -> Multiple | None:
-    """The attribute, or the size, of which values are a multiple; None where it might be a coincidence."""
+    """The attribute or size of which the values are a multiple; None if it may be a coincidence."""
     numbers = _positive(values)
     for known in ([scope.arguments for scope in definition.scopes], [scope.sizes for scope in definition.scopes]):
         for name in known[0]:
@@ -99,7 +105,7 @@ def multiple_of(definition: BlockDefinition, values: Sequence[object]) -> Multip
 
 
 def _positive(values: Sequence[object]) -> tuple[int, ...]:
-    """The values, if they are positive integers."""
+    """The values if all are positive integers, else an empty tuple."""
     found = tuple(value for value in values if isinstance(value, int) and not isinstance(value, bool) and value > 0)
     return found if len(found) == len(values) else ()
 
@@ -116,20 +122,20 @@ def _factor(values: Sequence[int], base: Sequence[int]) -> int | None:
 
 
 MODEL_PREFIX = "model."
-"""Prefix of a size that only the model has a name for."""
+"""Prefix of the name of a size that the block has no name for."""
 
 Sizes = Mapping[str, Extent]
-"""Sizes by the names that a block has for them."""
+"""Sizes by the names of a block."""
 
 
 def block_sizes(scope: Scope) -> Sizes:
-    """Sizes that a use of a block has names for: those of its inputs, and its symbolic attributes."""
+    """The named sizes of a use of a block: sizes of its inputs, and symbolic attributes."""
     given = {name: value for name, value in scope.arguments.items() if isinstance(value, SymbolicDim)}
     return {**scope.sizes, **given} if given else scope.sizes
 
 
 def operator_with_block_sizes(op: Operator, sizes: Sizes) -> Operator:
-    """The operator with the sizes in its attributes under a block's own names."""
+    """The operator with the sizes in its attributes expressed by the block's names."""
     changed = {}
     for info in attributes(type(op)):
         value = getattr(op, info.name)
@@ -140,7 +146,7 @@ def operator_with_block_sizes(op: Operator, sizes: Sizes) -> Operator:
 
 
 def with_block_sizes(value: Any, sizes: Sizes) -> Any:
-    """The value with its sizes under a block's own names; the same object if it has no symbolic size."""
+    """The value with its sizes expressed by the block's names; the same object if it has no symbolic size."""
     if isinstance(value, SymbolicDim):
         own = _own(value, sizes)
         return (
@@ -170,7 +176,7 @@ def _each(value: Any, change: Any) -> Any:
 
 
 def _own(size: int | SymbolicDim, sizes: Sizes) -> int | SymbolicDim | None:
-    """A size under a block's own names; None if they do not determine it."""
+    """A size expressed by the block's names; None if they do not determine it."""
     if isinstance(size, int):
         return size
     for name, bound in sizes.items():

@@ -1,7 +1,7 @@
-"""The flat graph folded back into the definitions of its text.
+"""From a flat graph to its outline.
 
-Nodes are grouped by the uses of blocks that they belong to (`folding`), uses that are alike become instances of one
-definition (`alignment`), definitions get names (`naming`), and repeated statements become loops (`loops`).
+Nodes are grouped by block use (`folding`).  Uses of equal structure become instances of one definition (`alignment`,
+`repetition`).  Definitions get names (`definition_names`).  Repeated statements become loops (`loops`).
 """
 
 from __future__ import annotations
@@ -32,15 +32,14 @@ def outline(
     mixed_loops: bool = True,
     order: Mapping[Node, Order] | None = None,
 ) -> Outline:
-    """The definitions that a graph consists of.
+    """The outline of a graph.
 
     Args:
-        distinguish: what must be equal in two nodes, beyond operator, wiring and names, if one statement is to
-            stand for both; a backend whose text for a node depends on more, such as sizes, says so here.
-        self_contained: keep no definition that shares a weight with what is outside it; its content then stands
-            in what surrounds it.
-        mixed_loops: let the iterations of a loop use different definitions of one block, where passes made them differ.
-        order: the execution order of nodes, as far as dependences allow it; `Node.order` by default.
+        distinguish: a key of a node; two nodes with different keys do not share a statement.  A backend whose text of
+            a node depends on more than operator, wiring and names includes the rest here.
+        self_contained: inline blocks that share a weight with layers outside.
+        mixed_loops: let the iterations of a loop use different definitions of one block, if passes made them differ.
+        order: the preferred execution order of nodes; `Node.order` by default.
     """
     groups = align(graph, order or {}, distinguish, self_contained)
     names = name_groups(groups)
@@ -57,7 +56,7 @@ def outline(
 
 
 class _Builder:
-    """Builds one definition; those inside it are there already."""
+    """Builds one definition; the definitions inside it exist already."""
 
     def __init__(
         self,
@@ -75,11 +74,12 @@ class _Builder:
         self.locals: dict[Value, Local] = {}
 
     def definition(self) -> BlockDefinition:
+        """The definition of the group."""
         first = self.shapes[0]
         is_model = first.scope is self.graph.scope
         inputs = self.graph.inputs if is_model else first.inputs
         naming = AxisNames((None,) * len(inputs)) if is_model else name_axes(self.group)
-        # What a use receives twice has the name of only one of its inputs.
+        # A use with one tensor for two inputs has the name of only one of them.
         telling = [shape for shape in self.shapes if len(set(shape.inputs)) == len(shape.inputs)]
         for number, value in enumerate(inputs):
             name = value.name if is_model else first.scope.names.get(value)
@@ -121,11 +121,11 @@ class _Builder:
         )
 
     def _kind(self, row: int) -> Hashable:
-        """What a statement has in common with those that a loop may take together with it."""
+        """The key of a statement, equal for statements that a loop may join."""
         item = self.shapes[0].items[row]
         if isinstance(item, Node):
             return self.shapes[0].rows[row][1]
-        # A pass may have split a block's uses into several definitions; they still make a list.
+        # Passes may split the uses of a block into several definitions, which may still form a list.
         kind: object = item.scope.definition if self.mixed_loops else item.group
         return kind, len(item.inputs), len(item.outputs)
 

@@ -1,4 +1,8 @@
-"""Names for definitions: the block's own for the most frequent form, and for the others what sets them apart."""
+"""Names of definitions, and of the axes of their inputs.
+
+The most frequent definition of a block has the name of the block; the others have a suffix for the difference.  Axes
+have the names of the text (`x: f32[N, C, H, W]`), if these hold for all uses.
+"""
 
 from __future__ import annotations
 
@@ -12,15 +16,15 @@ from archc.types.extent_solver import Extent
 
 
 def name_groups(groups: list[UseGroup]) -> dict[UseGroup, str]:
-    """A name for each group, unique and an identifier; the last group is the model."""
+    """A unique identifier for each group; the last group is the model."""
     names: dict[UseGroup, str] = {groups[-1]: _identifier(groups[-1].units[0].scope.definition)}
     taken = set(names.values())
     blocks: dict[str, list[UseGroup]] = defaultdict(list)
     for group in groups[:-1]:
         blocks[_identifier(group.units[0].scope.definition)].append(group)
-    # First those that keep a block's name, so that no lengthened name takes it from them.
+    # Names without a suffix first, so that no name with a suffix takes them.
     for name, forms in blocks.items():
-        main = max(forms, key=lambda group: len(group.instances))  # the first one among equals
+        main = max(forms, key=lambda group: len(group.instances))  # ties: the first one
         forms.remove(main)
         forms.insert(0, main)
         names[main] = _unique(name, taken)
@@ -31,7 +35,7 @@ def name_groups(groups: list[UseGroup]) -> dict[UseGroup, str]:
 
 
 def _lengthened(name: str, group: UseGroup, main: UseGroup) -> str:
-    """`BasicBlockWithDownsample`, where having a `downsample` sets it apart from the main form."""
+    """The name with a suffix: `BasicBlockWithDownsample` if only this group has a `downsample`."""
     own, usual = _members(group.units[0]), _members(main.units[0])
     for word, extra in (("with", [m for m in own if m not in usual]), ("without", [m for m in usual if m not in own])):
         if extra:
@@ -43,7 +47,7 @@ def _lengthened(name: str, group: UseGroup, main: UseGroup) -> str:
 
 
 def _members(shape: UseStructure) -> list[str]:
-    """The members by the first part of their names: a list that is longer elsewhere sets nothing apart."""
+    """First parts of the names of the members, so that lists of different lengths are equal."""
     paths = (item.scope.path if isinstance(item, UseStructure) else item.path for item in shape.items)
     return [shape.relative(path).partition(".")[0] for path in paths if path is not None]
 
@@ -62,7 +66,7 @@ def _unique(name: str, taken: set[str]) -> str:
 
 
 Axes = tuple[str | int, ...]
-"""For each axis the name of its size, or the number that the size always is."""
+"""For each axis the name of its size, or the size if it is the same in all uses."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +74,8 @@ class AxisNames:
     """The names of the sizes of a definition's inputs.
 
     Attributes:
-        inputs: the axes of each input; None for one whose type the text does not tell.
-        sizes: for each name the size that it stands for in each instance.
+        inputs: the axes of each input; None if the text does not declare its type.
+        sizes: for each name the size in each instance.
     """
 
     inputs: tuple[Axes | None, ...]
@@ -79,13 +83,13 @@ class AxisNames:
 
 
 def name_axes(group: UseGroup) -> AxisNames:
-    """The names that a group's inputs have; none at all where some use contradicts them, as after a pass it may."""
+    """The axis names of a group's inputs; no names if a use contradicts them, which passes may cause."""
     count = len(group.units[0].inputs)
     axes = tuple(
         _axes([_written(unit, number) for unit in group.units], group.units, number) for number in range(count)
     )
     nameless = AxisNames((None,) * count)
-    bound: dict[str, dict[str, Extent]] = {}  # by path: a layer that is used twice has one set of attributes
+    bound: dict[str, dict[str, Extent]] = {}  # by path: all uses of a layer share its attributes
     for unit in group.units:
         sizes = bound.setdefault(unit.scope.path, {})
         for value, names in zip(unit.inputs, axes):
@@ -97,14 +101,14 @@ def name_axes(group: UseGroup) -> AxisNames:
 
 
 def _written(unit: UseStructure, number: int) -> tuple[str | None, ...] | None:
-    """What the text of a use calls the axes of one of its inputs."""
+    """The names of the axes of one input in the text of a use; None if the text does not declare them."""
     position, axes = unit.positions[number], unit.scope.axes
     names = axes[position] if position is not None and position < len(axes) else None
     return names if names is not None and len(names) == unit.inputs[number].type.rank else None
 
 
 def _axes(written: Sequence[tuple[str | None, ...] | None], units: Sequence[UseStructure], number: int) -> Axes | None:
-    """The axes of one input, given what each use calls them; None where the uses do not agree."""
+    """The axes of one input, from the names of each use; None if the uses disagree."""
     names = written[0]
     types = [unit.inputs[number].type for unit in units]
     if names is None or any(other != names for other in written) or len({type_.dtype for type_ in types}) > 1:

@@ -1,11 +1,11 @@
-"""A graph folded back into the definitions of its text: what the printer and the PyTorch emitter lay out.
+"""The data types of an outline: definitions, their statements and their instances.
 
-The graph is flat; people are not.  A `Outline` has a definition for the model and one for each kind of block,
-each with all its instances side by side.  Statement k of a definition stands for the k-th node (or use of an
-inner definition) of *every* instance, so whoever lays it out can see which attributes differ between instances
-and must become arguments.
+A graph is flat.  An `Outline` has one definition for the model and one for each kind of block, with all instances of
+the block side by side.  Statement k of a definition is the k-th node (or use of an inner definition) of *every*
+instance.  So a printer or an emitter sees the attributes that differ between instances, which become arguments.
 
-`archc.codegen.outline.build` makes programs; the data types here say no more than what both consumers need.
+`archc.codegen.outline.build` makes outlines.  The printer of the language, the PyTorch emitter and the drawings read
+them.
 """
 
 from __future__ import annotations
@@ -20,14 +20,13 @@ from archc.types.tensor_type import TensorType
 
 @dataclass(eq=False)
 class Local:
-    """A tensor within a definition.
+    """A tensor in a definition.
 
     Attributes:
-        name: the user's name for it, or None for a value that the text does not name.
+        name: the user's name, or None for a value without a name in the text.
         type: its type in the first instance.
-        axes: for an input, what the text calls the sizes of its axes (or the numbers that they are); None where it
-            does not tell.
-        uses: how often statements and outputs of this definition read it.
+        axes: for an input, the name or the number of the size of each axis; None if the text does not tell.
+        uses: number of uses by statements and outputs of this definition.
     """
 
     type: TensorType
@@ -41,9 +40,9 @@ class Member:
     """A layer that a definition owns: a node with a name or with weights, or an instance of an inner definition.
 
     Attributes:
-        name: the path below the definition's own: `conv1`, `h.0`, `attn.query` (the last where `attn` could not be
-            folded into a definition of its own, and its layers are used from here).
-        shared: used by more than one statement (a layer declared once and used twice).
+        name: the path relative to the definition: `conv1`, `h.0`, or `attn.query` if `attn` could not become a
+            definition and its layers belong to this one.
+        shared: more than one statement uses the layer.
     """
 
     name: str
@@ -52,12 +51,12 @@ class Member:
 
 @dataclass(eq=False)
 class OperatorStep:
-    """An operator at work.
+    """A statement that applies an operator.
 
     Attributes:
-        nodes: the node that this statement stands for in each instance, all of one operator class.
-        operands, results: the tensors it reads and makes.
-        member: the layer, where the node has a name; None for a plain function.
+        nodes: the node of this statement in each instance, all of one operator class.
+        operands, results: its tensors.
+        member: the layer of a named node; None for a function.
     """
 
     nodes: tuple[Node, ...]
@@ -68,11 +67,11 @@ class OperatorStep:
 
 @dataclass(eq=False)
 class BlockStep:
-    """An inner definition at work.
+    """A statement that applies an inner definition.
 
     Attributes:
-        definition: what is used.
-        instances: which instance of `definition` it is (a number into its `instances`), for each of ours.
+        definition: the inner definition.
+        instances: for each instance of the outer definition, the number of the instance of the inner one.
     """
 
     definition: BlockDefinition
@@ -86,18 +85,18 @@ class BlockStep:
 class Loop:
     """Statements repeated over the elements of lists of members: `for i in 0..12 { x = x -> h[i]: Block }`.
 
-    All iterations have the same shape: operators, wiring, and names of members but for the number.  There are as many
-    as in the instance that has most; in the others, the last one stands for those that they lack.
+    All iterations have the same operators, wiring and member names, except for the number in the names.  The number of
+    iterations is that of the longest instance; in shorter instances the last iteration repeats.
 
     Attributes:
         lists: the names of the lists of members (`h`), each with elements up to first + count - 1.
         first: the number of the element that the first iteration uses.
-        counts: how many iterations there are in each instance of the definition.
-        iterations: the statements of each iteration, over locals of its own; all alike.
-        carried: the tensors that enter the first iteration, in order.
-        parameters: for each iteration, the locals that the carried tensors are within it.
-        yields: for each iteration, the locals that it hands to the next one.
-        results: what the last iteration's yields are called after the loop.
+        counts: the number of iterations in each instance of the definition.
+        iterations: the statements of each iteration, each with locals of its own.
+        carried: the operands of the first iteration, in order.
+        parameters: for each iteration, the locals of the carried tensors at its start.
+        yields: for each iteration, the locals that it passes to the next one.
+        results: the locals of the last iteration's yields after the loop.
     """
 
     lists: tuple[str, ...]
@@ -111,12 +110,12 @@ class Loop:
 
     @property
     def count(self) -> int:
-        """The iterations of the longest instance."""
+        """Number of iterations in the longest instance."""
         return len(self.iterations)
 
     @property
     def bodies(self) -> tuple[tuple[Statement, ...], ...]:
-        """The statements within it, one body for each iteration."""
+        """The nested statements, one body for each iteration."""
         return self.iterations
 
     @bodies.setter
@@ -125,18 +124,19 @@ class Loop:
 
     @property
     def uniform(self) -> bool:
-        """Whether all iterations use the same definitions; a pass may have left them different ones."""
+        """Return whether all iterations use the same definitions; passes may make them differ."""
         used = [tuple(s.definition for s in iteration if isinstance(s, BlockStep)) for iteration in self.iterations]
         return all(definitions == used[0] for definitions in used)
 
 
 @dataclass(eq=False)
 class Recurrence:
-    """The steps of a scan: `scan x_t in x, h = h0 { ... }`.
+    """A scan with the statements of one step: `scan x_t in x, h = h0 { ... }`.
 
     Attributes:
-        enter: where a step begins; its results are a mark for its end, the pieces of the sequences, the states.
-        exit: where a step ends; its operands are that mark, each state with what it becomes, and what is kept.
+        enter: the operator at the start of a step; its results are a token, the items of the sequences, and the states.
+        exit: the operator at the end of a step; its operands are the token, pairs of a state and its next value, and
+            the values to stack.
         body: the statements of a step.
     """
 
@@ -147,7 +147,7 @@ class Recurrence:
 
     @property
     def bodies(self) -> tuple[tuple[Statement, ...], ...]:
-        """The statements within it, as one body."""
+        """The nested statements, as one body."""
         return (self.body,)
 
     @bodies.setter
@@ -164,62 +164,68 @@ class Recurrence:
 
     @property
     def sequences(self) -> tuple[Local, ...]:
-        """What it goes through, and `items` what that is in a step."""
+        """The sequences over which the scan iterates."""
         return self.enter.operands[: self._sequence_count]
 
     @property
     def items(self) -> tuple[Local, ...]:
+        """The elements of the sequences in a step."""
         return self.enter.results[1 : 1 + self._sequence_count]
 
     @property
     def first_states(self) -> tuple[Local, ...]:
-        """What the states are at first; `states` within a step, `next_states` after it, `last_states` at last."""
+        """The states before the first step."""
         return self.enter.operands[self._sequence_count :]
 
     @property
     def states(self) -> tuple[Local, ...]:
+        """The states at the start of a step."""
         return self.enter.results[1 + self._sequence_count :]
 
     @property
     def next_states(self) -> tuple[Local, ...]:
+        """The states at the end of a step."""
         return self.exit.operands[2 : 2 + 2 * self._state_count : 2]
 
     @property
     def last_states(self) -> tuple[Local, ...]:
+        """The states after the last step."""
         return self.exit.results[: self._state_count]
 
     @property
     def kept(self) -> tuple[Local, ...]:
-        """What is kept of each step; `stacked` of all steps together."""
+        """The values of a step that are stacked over all steps."""
         return self.exit.operands[1 + 2 * self._state_count :]
 
     @property
     def stacked(self) -> tuple[Local, ...]:
+        """The stacked values after the scan, one for each of `kept`."""
         return self.exit.results[self._state_count :]
 
     @property
     def operands(self) -> tuple[Local, ...]:
-        """What it reads from around it."""
+        """The values from outside that the scan uses."""
         made = {*self.exit.results, *(local for inner in (self.enter, *self.body) for local in all_results(inner))}
         return tuple(dict.fromkeys(local for local in all_reads(self) if local not in made))
 
     @property
     def results(self) -> tuple[Local, ...]:
+        """The last states and the stacked values."""
         return self.exit.results
 
 
 Statement = OperatorStep | BlockStep | Loop | Recurrence
 CompoundStatement = (Loop, Recurrence)
-"""The statements that have others within them, in `bodies`."""
+"""The classes of statements with nested statements, in `bodies`."""
 
 
 def operands_of(statement: Statement) -> tuple[Local, ...]:
-    """The tensors that a statement begins with; those that a loop's iterations read besides are not among them."""
+    """The operands of a statement; for a loop the carried tensors, without the other values that iterations use."""
     return statement.carried if isinstance(statement, Loop) else statement.operands
 
 
 def all_reads(statement: Statement) -> Iterator[Local]:
-    """Every reading of a tensor by a statement and the statements within it, and by what these hand on."""
+    """Every use of a tensor by a statement, by nested statements, and by the yields of loops."""
     if isinstance(statement, Recurrence):
         for inner in (statement.enter, *statement.body, statement.exit):
             yield from all_reads(inner)
@@ -233,7 +239,7 @@ def all_reads(statement: Statement) -> Iterator[Local]:
 
 
 def executed_steps(statements: Iterable[Statement]) -> Iterator[OperatorStep | BlockStep]:
-    """Operators and uses of blocks in the order of execution, including both ends of each scan."""
+    """Operators and uses of blocks in the order of execution, with both ends of each scan."""
     for statement in statements:
         if isinstance(statement, Recurrence):
             yield statement.enter
@@ -247,7 +253,7 @@ def executed_steps(statements: Iterable[Statement]) -> Iterator[OperatorStep | B
 
 
 def all_results(statement: Statement) -> Iterator[Local]:
-    """The results of a statement and of the statements within it, and what these are given."""
+    """The results of a statement and of nested statements, with the parameters of loops and scans."""
     yield from statement.results
     if isinstance(statement, Recurrence):
         yield from statement.enter.results
@@ -261,11 +267,11 @@ def all_results(statement: Statement) -> Iterator[Local]:
 
 @dataclass(frozen=True)
 class Tie:
-    """A weight that is another layer's, as paths below the definition's own.
+    """A weight tied to a weight of another layer, as paths relative to the definition.
 
     Attributes:
-        weight: where it is used (`head.weight`).
-        source: whose it is (`wte.weight`).
+        weight: the path of the weight that is tied (`head.weight`).
+        source: the path of the weight that is stored (`wte.weight`).
     """
 
     weight: str
@@ -277,16 +283,16 @@ class BlockDefinition:
     """The model, or a kind of block.
 
     Attributes:
-        name: unique in the program, and an identifier; the block's own, lengthened where its uses had to be told apart.
-        scopes: the scope of each instance; its length is the number of instances.
-        doc: the comment above it in the text.
-        inputs, outputs: the tensors that enter and leave.
-        sizes: for each name that the axes of the inputs have, the size that it stands for in each instance.
-        output_names: the outputs' names; all are known for the model, a block may have None.
+        name: a unique identifier: the name of the block, with a suffix if the block has several definitions.
+        scopes: the scope of each instance.
+        doc: the comment before it in the text.
+        inputs, outputs: its tensors.
+        sizes: for each named size of the inputs, its value in each instance.
+        output_names: the names of the outputs; those of a block may be None.
         body: the statements, in order.
-        rows: the operators and uses of blocks in the order of execution, before any of them became a loop.
-        ties: the weights of members, or of members' members, that are one and the same; a weight that a definition
-            shares with one outside stands among the ties of the innermost definition that holds both.
+        rows: the operators and uses of blocks in the order of execution, before loops are found.
+        ties: the tied weights of members, nested ones included.  A tie to a weight outside belongs to the innermost
+            definition with both weights.
     """
 
     name: str
@@ -303,10 +309,10 @@ class BlockDefinition:
 
 @dataclass(eq=False)
 class Occurrence:
-    """A use of a definition at its place in the graph; a layer that is used twice has two.
+    """A use of a definition at one place in the graph; a layer that is used twice has two.
 
     Attributes:
-        items: for each row of the definition, the node or the use of a block at this place.
+        items: for each row of the definition, the node or the occurrence at this place.
     """
 
     definition: BlockDefinition
@@ -314,7 +320,7 @@ class Occurrence:
 
 
 def count_uses(definition: BlockDefinition) -> None:
-    """Count how often each local is read: by statements, as what a loop begins with and hands on, as output."""
+    """Count the uses of each local: by statements, as carried tensors and yields of loops, and as outputs."""
     for local in definition.outputs:
         local.uses += 1
     for statement in definition.body:
@@ -324,10 +330,10 @@ def count_uses(definition: BlockDefinition) -> None:
 
 @dataclass(eq=False)
 class Outline:
-    """A model's definitions, inner ones first; the last one is the model itself, with a single instance.
+    """The definitions of a model, inner ones first; the last one is the model itself, with a single instance.
 
     Attributes:
-        whole: the use of the model's definition, which contains all others.
+        whole: the occurrence of the model's definition, with all others inside.
     """
 
     definitions: list[BlockDefinition]
@@ -335,10 +341,11 @@ class Outline:
 
     @property
     def model(self) -> BlockDefinition:
+        """The definition of the model."""
         return self.definitions[-1]
 
     def nodes(self, rows: Mapping[BlockDefinition, Sequence[OperatorStep | BlockStep]]) -> list[Node]:
-        """The nodes of the graph, given the order in which the rows of each definition are executed."""
+        """The nodes of the graph in order, given the order of execution of the rows of each definition."""
         order: dict[BlockDefinition, list[int]] = {}
         for definition, own in rows.items():
             places = {row: place for place, row in enumerate(definition.rows)}

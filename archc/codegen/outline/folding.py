@@ -1,7 +1,7 @@
-"""Which uses of blocks can be executed as one step, and the order of the steps within each.
+"""The tree of block uses of a graph, each with its nodes in an order of execution.
 
-A pass may have moved nodes so that data leaves a block and comes back to it.  Such a block is no step any more;
-its content stands in what surrounds it.
+A pass may move nodes so that a path leaves a block and returns to it.  Such a block is no single step any more: it is
+inlined into the block around it.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ Item = "Node | Scope"
 
 @dataclass(eq=False)
 class BlockUse:
-    """A use of a block that is executed as one step (or the whole model).
+    """A use of a block that runs as one step, or the whole model.
 
     Attributes:
         scope: the use of the block.
-        items: its nodes and the units within it, in the order of execution.
-        escaping: the values made inside that are used outside, or are outputs of the model.
+        items: its nodes and the uses inside it, in the order of execution.
+        escaping: the values from inside with uses outside, or that are outputs of the model.
     """
 
     scope: Scope
@@ -34,17 +34,17 @@ class BlockUse:
 
 
 def fold(graph: Graph, order: Mapping[Node, Order], apart: Collection[str]) -> list[BlockUse]:
-    """Units of a graph in the order of their first nodes, outer ones before inner ones; the first is the model.
+    """Block uses of a graph in the order of their first nodes, outer ones first; the first is the model.
 
     Args:
         order: the execution order of some nodes; `Node.order` holds for the others.
-        apart: the paths of the uses of blocks to inline into the unit around them.
+        apart: the paths of the uses of blocks to inline.
     """
     return _Folding(graph, order, apart).run()
 
 
 def levels(units: Sequence[BlockUse]) -> Iterator[list[BlockUse]]:
-    """Units grouped by height, lowest first; the height of a unit is the number of levels nested in it."""
+    """Block uses grouped by height, lowest first; the height is the number of levels nested inside."""
     heights: dict[BlockUse, int] = {}
     found: dict[int, list[BlockUse]] = defaultdict(list)
     for unit in reversed(units):
@@ -93,7 +93,7 @@ class _Folding:
                 scope = self.parents[scope]
 
     def _known(self, scope: Scope) -> Scope:
-        """The scope, entered into the tree together with those around it."""
+        """Add a scope and its parents to the tree; return the scope, or the root for a scope of another graph."""
         missing: list[Scope] = []
         above: Scope | None = scope
         while above is not None and above not in self.depths:
@@ -106,13 +106,13 @@ class _Folding:
             self.items[inner] = []
             self.items[parent].append(inner)
             nowhere = not inner.path.startswith(_prefix(parent)) or inner.path == parent.path
-            if nowhere or inner.path in self.apart:  # its layers have no path below the parent's, or it is inlined
+            if nowhere or inner.path in self.apart:  # its layers have no path inside the parent's
                 self.inlined.add(inner)
             parent = inner
         return scope if scope in self.depths else self.root
 
     def _place_edges(self) -> None:
-        """Enter every edge at the innermost scope that holds both ends, and mark what it crosses on the way."""
+        """Add each edge to the innermost scope with both ends; mark its value as escaping in the scopes it leaves."""
         for consumer in self.graph.nodes():
             for value in consumer.operands:
                 producer = value.producer
@@ -135,7 +135,7 @@ class _Folding:
     # The order within one scope ---------------------------------------------------------------------------
 
     def _body(self, scope: Scope) -> list[Node | Scope]:
-        """The items of a scope in an order of execution, without the scopes that cannot be one step."""
+        """The items of a scope in an order of execution; scopes on a cycle are inlined."""
         while True:
             inside = [scope]
             items: list[Node | Scope] = []
@@ -156,7 +156,7 @@ class _Folding:
             self._inline_cycles({item: users for item, users in following.items() if item not in done})
 
     def _item(self, node: Node, scope: Scope) -> Node | Scope:
-        """What stands for a node in the body of a scope."""
+        """The item of a scope's body that contains a node: the node itself, or an inner scope."""
         item: Node | Scope = node
         current = node.scope
         while current is not scope:
@@ -177,7 +177,7 @@ def _ordered(
     following: dict[Node | Scope, list[Node | Scope]],
     first: dict[Node | Scope, tuple[Order, int]],
 ) -> list[Node | Scope]:
-    """The items, each after those it needs, otherwise as in the text; those on or behind a cycle are left out."""
+    """The items in topological order, ties as in the text; without those on a cycle and their consumers."""
     missing = dict.fromkeys(items, 0)
     for users in following.values():
         for user in users:

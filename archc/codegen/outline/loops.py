@@ -1,4 +1,4 @@
-"""Repeated statements become a loop over the list of their layers."""
+"""Loops and scans among the statements of a definition: found, and unrolled again."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from archc.codegen.outline.repetition import Repetition, StepSummary, find_repet
 
 SingleStep = OperatorStep | BlockStep
 Lengths = Mapping[str, int]
-"""The number of elements of lists that have not the same number in all instances."""
+"""The lengths of the lists whose length differs between instances."""
 
 
 def find_loops(
     definition: BlockDefinition, body: Sequence[SingleStep], kinds: Sequence[Hashable], lengths: Sequence[Lengths]
 ) -> None:
-    """Give a definition its body, with what repeats in it as loops.
+    """Set the body of a definition, with repeated statements as loops.
 
     Args:
-        body: the statements; kinds: what must be equal for two of them to be alike, besides names and wiring.
-        lengths: those of each instance, where they differ.
+        body: the statements; kinds: a key of each, equal for statements that differ only in names and wiring.
+        lengths: the lengths of lists in each instance, if they differ.
     """
     rows = [_row(step, kind) for step, kind in zip(body, kinds, strict=True)]
     _lay_out(definition, body, find_repetitions(rows, definition.outputs, definition.ties), lengths)
@@ -61,14 +61,14 @@ def _reading(step: SingleStep, renamed: dict[Local, Local]) -> SingleStep:
 
 
 def _loop(run: Repetition, body: Sequence[SingleStep], renamed: dict[Local, Local], lengths: Sequence[Lengths]) -> Loop:
-    """The loop that stands for a run; what it leaves behind is entered into `renamed`."""
+    """The loop of a repetition; its results replace the yields of the last iteration in `renamed`."""
     iterations = [body[start : start + run.period] for start in range(run.start, run.end, run.period)]
     yields = [tuple(steps[row].results[result] for row, result, _ in run.carried) for steps in iterations]
     first: tuple[Local, ...] = tuple(renamed.get(local) or local for _, _, local in run.carried)
     parameters: list[tuple[Local, ...]] = []
     for number, steps in enumerate(iterations):
         entering = yields[number - 1] if number else first
-        # A tensor that changes from iteration to iteration has one name throughout.
+        # A carried tensor has one name in all iterations.
         own = tuple(
             Local(local.type, made.name or last.name or start.name)
             for local, made, last, start in zip(entering, yields[0], yields[-1], first)
@@ -95,7 +95,7 @@ def _loop(run: Repetition, body: Sequence[SingleStep], renamed: dict[Local, Loca
 
 
 def unroll(definition: BlockDefinition, loops: Collection[Loop]) -> None:
-    """Put the iterations of some loops, which are as many in all instances, in the places of these."""
+    """Replace loops by their iterations; their counts must be the same in all instances."""
     if not loops:
         return
     for local in (*definition.outputs, *(local for statement in definition.body for local in all_reads(statement))):
@@ -138,12 +138,13 @@ def _resolved(locals_: Sequence[Local], renamed: dict[Local, Local]) -> tuple[Lo
 
 
 def find_scans(body: Sequence[Statement], outputs: Collection[Local]) -> tuple[Statement, ...]:
-    """The statements of a definition, or of a loop in it, with those of each scan within one.
+    """Nest the statements of each scan in a `Recurrence`.
 
-    What stands in the text between the ends of a scan without taking part in it, and is read after it, goes before it.
+    Statements between the ends of a scan that are no part of it, and have uses after it, move before it.
 
     Args:
-        outputs: what is read when all is done.
+        body: the statements of a definition or of a loop.
+        outputs: the values used after the body.
     """
     open_scans: list[list[Statement]] = [[]]
     for position, statement in enumerate(body):
@@ -156,7 +157,7 @@ def find_scans(body: Sequence[Statement], outputs: Collection[Local]) -> tuple[S
             assert isinstance(statement, OperatorStep), "the ends of scans are operators"
             enter, *inside = open_scans.pop()
             assert isinstance(enter, OperatorStep) and statement.operands[0] is enter.results[0], (
-                "scans stand in one another"
+                "scans are properly nested"
             )
             read_later = {*outputs, *(local for later in body[position + 1 :] for local in all_reads(later))}
             before, steps = _parted(inside, read_later)
@@ -172,7 +173,7 @@ def _end(statement: Statement) -> str:
 
 
 def _parted(inside: Sequence[Statement], wanted: set[Local]) -> tuple[list[Statement], list[Statement]]:
-    """The statements of which something is read outside, with all that they need, and the others."""
+    """The statements with uses outside, with their producers; and the other statements."""
     before: list[Statement] = []
     steps: list[Statement] = []
     for statement in reversed(inside):

@@ -1,7 +1,11 @@
-"""Which statements repeat: `h.0`, `h.1`, … one after the other.
+"""Repeated statements, `h.0`, `h.1`, …: found, and compared between uses of a block.
 
-Iterations are alike in operators, wiring and names but for one running number, which goes up to the last element of
-the list.  What an iteration reads is what came before the loop, its own, or what the iteration before it made.
+Iterations have equal operators, wiring and names, except for one running number in the names, which covers the list up
+to its last element.  The operands of an iteration are values from before the loop, its own values, or results of the
+previous iteration.
+
+Uses of a block that differ only in the number of iterations share one definition: each repetition is folded to one
+iteration, and uses that are then equal are versions of the longest one (`extensions`).
 """
 
 from __future__ import annotations
@@ -15,21 +19,21 @@ from typing import Any, NamedTuple
 from archc.codegen.outline.definitions import Tie
 
 _PATIENCE = 4
-"""So many stretches of a list that repeat, but make no loop, and no more are tried: each takes as long as it is."""
+"""Failed candidates after which a list is given up; each costs time proportional to its length."""
 
 ValueKey = Any
-"""Whatever stands for a tensor."""
+"""Any hashable identifier of a tensor."""
 OperandSource = tuple[int, int, int]
-"""Where an operand comes from: how many iterations ago, from which statement, and which of its results."""
+"""Origin of an operand: number of iterations back, statement in the iteration, and position of the result."""
 
 
 class StepSummary(NamedTuple):
-    """What is to be known of a statement.
+    """The properties of a statement that decide on repetition.
 
     Attributes:
-        name: of its layer, if it has one.
-        kind: what must be equal in two statements if they are to be alike, besides names and wiring.
-        end: `enter` or `exit` for the ends of a scan, else nothing.
+        name: the name of its layer, if it has one.
+        kind: a key, equal for statements that differ only in names and wiring.
+        end: `enter` or `exit` for the ends of a scan, else empty.
     """
 
     name: str | None
@@ -41,14 +45,14 @@ class StepSummary(NamedTuple):
 
 @dataclass(eq=False)
 class Repetition:
-    """A stretch of statements found to repeat.
+    """A range of statements that repeats.
 
     Attributes:
         start: its first statement; period: statements in an iteration; count: iterations.
         first: the number in the names of the first iteration.
-        lists: the lists that the iterations run over.
-        carried: for each tensor handed on: the statement and result that make it, and what it is at first.
-        slots: which of `carried` an operand is, by statement and operand; others are read as they are.
+        lists: the lists over which the iterations run.
+        carried: the carried tensors, each as the statement and the result that produce it, and the initial value.
+        slots: the carried tensor of an operand, by statement and operand; other operands are not carried.
     """
 
     start: int
@@ -61,11 +65,12 @@ class Repetition:
 
     @property
     def end(self) -> int:
+        """The position after the last statement."""
         return self.start + self.period * self.count
 
 
 class _Before(NamedTuple):
-    """An operand that was there before a run."""
+    """An operand from before a repetition."""
 
     value: ValueKey
 
@@ -73,11 +78,11 @@ class _Before(NamedTuple):
 def find_repetitions(
     rows: Sequence[StepSummary], outputs: Collection[ValueKey], ties: Iterable[Tie]
 ) -> list[Repetition]:
-    """The stretches that repeat, in order; none is within another.
+    """The repetitions in a list of statements, in order and disjoint.
 
     Args:
-        outputs: what is read when all is done.
-        ties: the weights that are other layers'.
+        outputs: the values used after the statements.
+        ties: the tied weights.
     """
     return _Finder(rows, outputs, ties).runs()
 
@@ -96,7 +101,7 @@ class _Finder:
                 self.first.setdefault(tuple(name), position)
                 for k in _numbers(name):
                     self.numbers[tuple(name[:k])].add(name[k])
-        self.failures: Counter[tuple[str, ...]] = Counter()  # stretches of a list that repeat, but make no loop
+        self.failures: Counter[tuple[str, ...]] = Counter()  # candidates of a list that are no loop
         self.ties: dict[tuple[str, ...], dict[str, list[str]]] = {}
         for tie in ties:
             parts = tie.weight.split(".")
@@ -104,6 +109,7 @@ class _Finder:
             self.ties.setdefault(tuple(parts[:owner]), {})[".".join(parts[owner:])] = tie.source.split(".")
 
     def runs(self) -> list[Repetition]:
+        """All repetitions, from the first statement on."""
         found: list[Repetition] = []
         position = free = 0
         while position < len(self.rows):
@@ -116,7 +122,7 @@ class _Finder:
         return found
 
     def _run_at(self, position: int, free: int) -> Repetition | None:
-        """A run whose first element of a list is at a position; it may begin earlier, where nothing is taken yet."""
+        """A repetition with the first element of a list at a position; it may begin earlier, at `free` or later."""
         name = self.names[position]
         if name is None or self.first[tuple(name)] != position:
             return None
@@ -148,7 +154,7 @@ class _Finder:
     # Names and kinds --------------------------------------------------------------------------------------
 
     def _running(self, start: int, period: int, first: int) -> list[int | None] | None:
-        """Which part of each statement's name counts the iterations, judged by the first two; None if they differ."""
+        """The part of each statement's name that numbers the iterations; None if the first two iterations differ."""
         running: list[int | None] = []
         for position in range(start, start + period):
             if position + period >= len(self.rows) or self.rows[position].kind != self.rows[position + period].kind:
@@ -162,7 +168,7 @@ class _Finder:
         return running if iteration and any(k is not None for k in running) else None
 
     def _alike(self, start: int, period: int, iteration: int, running: list[int | None], first: int) -> bool:
-        """Whether an iteration is like the first one, but for its number in the names."""
+        """Return whether an iteration equals the first one, except for its number in the names."""
         for row, k in enumerate(running):
             position = start + row
             other = position + iteration * period
@@ -190,7 +196,7 @@ class _Finder:
     # Wiring -----------------------------------------------------------------------------------------------
 
     def _wire(self, run: Repetition) -> bool:
-        """Find what is handed on from iteration to iteration; False where the wiring is no loop's."""
+        """Find the carried tensors; return False if the wiring is not that of a loop."""
         pattern = [self._sources(run, 1, row) for row in range(run.period)]
         for iteration in range(2, run.count):
             if any(self._sources(run, iteration, row) != pattern[row] for row in range(run.period)):
@@ -210,7 +216,7 @@ class _Finder:
         return self._leaves_well(run)
 
     def _sources(self, run: Repetition, iteration: int, row: int) -> list[OperandSource | _Before | None]:
-        """Where a statement's operands come from; None for what no loop can reach."""
+        """The origins of a statement's operands; None for one that a loop cannot carry."""
         found: list[OperandSource | _Before | None] = []
         for value in self.rows[run.start + iteration * run.period + row].operands:
             position, result = self.produced.get(value, (-1, 0))
@@ -223,7 +229,7 @@ class _Finder:
         return found
 
     def _leaves_well(self, run: Repetition) -> bool:
-        """Whether nothing is read after the run but what its last iteration hands on."""
+        """Return whether only carried tensors of the last iteration have uses after the repetition."""
         handed_on = {(row, result) for row, result, _ in run.carried}
         for position in range(run.start, run.end):
             iteration, row = divmod(position - run.start, run.period)
@@ -236,12 +242,12 @@ class _Finder:
 
 
 def _numbers(name: Sequence[str]) -> Iterator[int]:
-    """The parts of a name that number the elements of a list."""
+    """Positions of the parts of a name that are list indices."""
     return (k for k, part in enumerate(name) if k > 0 and part.isdecimal())
 
 
 def _balanced(rows: Iterable[StepSummary]) -> bool:
-    """Whether statements have both ends of each scan, or neither."""
+    """Return whether statements have both ends of each scan, or neither."""
     depth = 0
     for row in rows:
         depth += {"enter": 1, "exit": -1, "": 0}[row.end]
@@ -252,12 +258,12 @@ def _balanced(rows: Iterable[StepSummary]) -> bool:
 
 @dataclass(frozen=True)
 class StepSequence:
-    """What is to be known of a use of a block.
+    """The statements of a block use.
 
     Attributes:
-        block: whose use it is.
-        rows: its statements; tensors are numbers: those made inside as they come, inputs below 0.
-        outputs: what is used outside.
+        block: the name of the block.
+        rows: the statements; tensors are numbers: results from 0 in order, inputs below 0.
+        outputs: the tensors with uses outside.
     """
 
     block: Hashable
@@ -267,12 +273,12 @@ class StepSequence:
 
 @dataclass(frozen=True)
 class Extension:
-    """How a structure is made as long as another.
+    """The extension of a step sequence to the length of the longest one.
 
     Attributes:
-        longest: the number of that other one.
-        positions: for each of its statements, the own one that stands for it.
-        lengths: how many elements the lists have whose layers repeat.
+        longest: the number of the longest sequence.
+        positions: for each statement of the longest sequence, the position of the corresponding one here.
+        lengths: the lengths of the lists whose layers repeat.
     """
 
     longest: int
@@ -281,7 +287,7 @@ class Extension:
 
 
 def extensions(structures: Sequence[StepSequence]) -> dict[int, Extension]:
-    """How to stretch those structures, by number, that have one length with others then."""
+    """Extensions, by number, of the sequences that differ from others only in length."""
     alike: dict[Hashable, list[tuple[int, _Folded]]] = defaultdict(list)
     for number, structure in enumerate(structures):
         folded = _Folded(structure)
@@ -300,11 +306,11 @@ def extensions(structures: Sequence[StepSequence]) -> dict[int, Extension]:
 
 
 class _Folded:
-    """A structure with one iteration of what repeats.
+    """A step sequence with one iteration of each repetition.
 
     Attributes:
-        kept: the positions of its statements; key: what makes it equal to another.
-        patterns: for each run, by where it starts in the folded structure, all that its iterations have in common.
+        kept: the positions of its statements; key: equal for equal sequences.
+        patterns: the common properties of the iterations of each repetition, by its start in the folded sequence.
     """
 
     def __init__(self, structure: StepSequence):
@@ -320,7 +326,7 @@ class _Folded:
         self.patterns = {starts[run.start]: (run.period, run.first, run.lists, self._slots(run)) for run in self.runs}
 
     def counts_in(self, model: _Folded) -> list[int] | None:
-        """How often each run of an equal structure that is longer repeats here; None where something else does."""
+        """The count here of each repetition of a longer equal sequence; None if another one repeats here."""
         if any(model.patterns.get(start) != pattern for start, pattern in self.patterns.items()):
             return None
         counts = []
@@ -333,7 +339,7 @@ class _Folded:
         return counts
 
     def positions(self, model: _Folded, counts: Sequence[int]) -> tuple[int, ...]:
-        """For each statement of an equal structure that is longer, the one that stands for it."""
+        """For each statement of a longer equal sequence, the position of the corresponding one here."""
         found: list[int] = []
         folded = 0
         for start, run, count in zip(model.patterns, model.runs, counts):
@@ -348,7 +354,7 @@ class _Folded:
         return any(run.start + run.period <= position < run.end for run in self.runs)
 
     def _numbers(self) -> dict[int, int]:
-        """The tensors, numbered anew; what the last iteration of a run makes is what the one that is kept makes."""
+        """New numbers of the tensors; results of the last iteration get the numbers of the kept iteration."""
         made = (value for position in self.kept for value in self.rows[position].results)
         found = {value: number for number, value in enumerate(made)}
         for run in self.runs:
@@ -361,12 +367,12 @@ class _Folded:
         return value if value < 0 else self.numbers[value]
 
     def _slots(self, run: Repetition) -> Hashable:
-        """Which operands are what an iteration hands on to the next, and what they are at first."""
+        """The carried operands with their origins and initial values, as a key."""
         carried = [(row, result, self._number(value)) for row, result, value in run.carried]
         return frozenset((place, carried[slot]) for place, slot in run.slots.items())
 
     def _leaves_well(self, model: _Folded, run: Repetition) -> bool:
-        """Whether nothing is used outside of what a run makes but what its iterations hand on."""
+        """Return whether only carried tensors of a repetition have uses outside."""
         carried = {(row, result) for row, result, _ in run.carried}
         for row in range(run.period):
             for result, value in enumerate(model.rows[run.start + row].results):
