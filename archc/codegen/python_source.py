@@ -1,4 +1,4 @@
-"""Python source of emitted modules: definitions copied from `archc.runtime`, and a check that the result compiles.
+"""Python source of emitted modules: definitions copied from `archc.runtime`, and a check.
 
 `copied` returns definitions of a runtime module as text, with all module-level definitions that they refer to, in the
 order of the file.  It leaves out these lines:
@@ -72,7 +72,7 @@ def exported(module: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class _Definition:
-    """A module-level definition with its first line, which follows the statement before, and its last line."""
+    """A module-level definition; its lines begin after the statement before it."""
 
     statement: ast.stmt
     start: int

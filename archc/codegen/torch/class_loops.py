@@ -25,7 +25,7 @@ class LoopPlanner:
         self.loop_variables: set[str] = set()
 
     def loop(self, loop: Loop, bases: Bases) -> list[Step | Repeat]:
-        """The steps of a loop: a `for` loop, or the unrolled iterations if they differ in more than their layers.
+        """The steps of a loop: a `for` loop, or unrolled if iterations differ in more than their layers.
 
         Raises:
             Mismatch: the instances have different iteration counts and no common text.
@@ -140,7 +140,7 @@ class LoopPlanner:
         return steps
 
     def _loop_variable(self, name: str, loop: Loop, taken: Collection[str]) -> str:
-        """A variable for the elements of a list, named after their block or by the singular of the list's name."""
+        """A variable for the elements of a list, named after their block or after the list."""
         last = next((part for part in reversed(name.split(".")) if not part.isdigit()), "layer")
         singular = last[:-1] if len(last) > 3 and last.endswith("s") and not last.endswith("ss") else last
         for statement in loop.iterations[0]:

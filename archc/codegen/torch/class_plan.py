@@ -1,4 +1,4 @@
-"""State of the emitted classes: of the module as a whole, of a class under construction, of a finished class.
+"""State of the emitted module, of a class under construction, and of a finished class.
 
 `ModuleContext` is shared by all classes of a module.  `ClassDraft` collects the modules, constructor arguments and
 names of one class while its statements are translated.  `ClassPlan` is a finished class.

@@ -31,7 +31,7 @@ from archc.operator.spelling import method
 from archc.types.storage import Int8
 
 
-def plan(definition: BlockDefinition, context: ModuleContext) -> None:
+def add_classes(definition: BlockDefinition, context: ModuleContext) -> None:
     """Add the classes of a definition to the context, which has the classes of all inner definitions."""
     groups = [tuple(range(len(definition.scopes)))]
     while groups:
@@ -172,6 +172,7 @@ class ClassPlanner:
         return [step]
 
     def _use(self, use: BlockStep, bases: Bases) -> Step:
+        """The step of a block use; adds the block to the modules of the class."""
         instances = [use.instances[k] for k in self.draft.instances]
         made = self.draft.class_of(use)
         member = self.draft.members.at(use.member.name)
@@ -186,6 +187,7 @@ class ClassPlanner:
         return self._step(use, lambda texts: f"{function}({', '.join([*texts, *extras])})", True, use.member.name)
 
     def _apply(self, statement: OperatorStep, bases: Bases) -> Step:
+        """The step of an operator: a call of a module, which is added to the class, or an expression."""
         nodes = [statement.nodes[k] for k in self.draft.instances]
         spelled = self.context.integer_layers.functions.get(statement)
         if spelled is not None:

@@ -95,7 +95,7 @@ class ConstructorArguments:
         self._names.take(name)
 
     def keep(self, values: Values, hint: str, layer: str = "") -> str:
-        """The text of a value in `forward`; an argument is stored as an attribute.  For the arguments, see `take`."""
+        """The text of a value in `forward`, where an argument is read from an attribute; see `take`."""
         text = self.take(values, hint, layer)
         if values not in self.found:
             return text

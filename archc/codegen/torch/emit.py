@@ -14,7 +14,7 @@ from archc.codegen.outline.definitions import Local, OperatorStep, Outline
 from archc.codegen.python_source import compiled, copied, exported
 from archc.codegen.templates import template
 from archc.codegen.torch.class_plan import ClassPlan, ModuleContext
-from archc.codegen.torch.classes import plan
+from archc.codegen.torch.classes import add_classes
 from archc.codegen.torch.formatting import docstring, has_name, lines_of, signature
 from archc.codegen.torch.int8.integer_layers import find_integer_layers
 from archc.codegen.torch.layer_classes import MASKED, add_layer_classes, module_of, owns
@@ -137,9 +137,9 @@ def _classes(graph: Graph, images: tuple[int, ...]) -> tuple[Outline, ModuleCont
         graph, local_types(program), lowered.own, integer_layers, names, Placement.of(graph), images
     )
     for definition in program.definitions[:-1]:
-        plan(definition, context)
+        add_classes(definition, context)
     names.taken.discard(model_name)
-    plan(program.model, context)
+    add_classes(program.model, context)
     return program, context
 
 

@@ -22,7 +22,7 @@ _LEADING = re.compile(r"(?:[-+*/%@&|<>=!]+|if|else|in|is|not|and|or) ")
 
 
 def lines_of(prefix: str, expression: str, indent: int, comment: str = "") -> list[str]:
-    """The lines of a statement: a prefix (`x = `, `return `) and an expression, indented by `indent` levels.
+    """The lines of a statement of a prefix (`x = `, `return `) and an expression.
 
     A comment that does not fit on the line is left out.
     """
@@ -72,7 +72,7 @@ def signature(head: str, parameters: Sequence[str], result: str, indent: int) ->
 
 
 def has_name(code: str, name: str, called: bool = False) -> bool:
-    """Return whether code has a name outside strings and comments; with `called`, only as a called function."""
+    """Return whether code has a name outside strings and comments; with `called`, as a function call."""
     end = r"\(" if called else r"\b"
     pattern = re.compile(rf"(?<![\w.]){re.escape(name)}{end}")
     lines = (line for line in code.split("\n") if name in line)
@@ -89,7 +89,7 @@ class _Group:
 
 @dataclass(frozen=True, slots=True)
 class _Outline:
-    """The outermost structure of an expression: offsets of bracket pairs, blanks before infix operators, commas."""
+    """Offsets outside inner brackets: bracket pairs, blanks before infix operators, commas."""
 
     groups: tuple[_Group, ...]
     operators: tuple[int, ...]
@@ -202,7 +202,7 @@ def _cut(text: str, places: Sequence[int]) -> list[str]:
 
 
 def _links(text: str, outline: _Outline) -> list[str]:
-    """The links of a chain of method calls: `F.pad(x)`, `.abs()`, `.sum(0)`; a plain name belongs to its first call."""
+    """The links of a chain of method calls: `F.pad(x)`, `.abs()`, `.sum(0)`."""
     starts = [group.closing + 1 for group in outline.groups if text[group.closing + 1 : group.closing + 2] == "."]
     return [piece for piece in _cut(text, starts) if piece]
 

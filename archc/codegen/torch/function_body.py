@@ -125,7 +125,10 @@ class _FunctionBody:
     # Names ------------------------------------------------------------------------------------------------
 
     def _release(self, read: Iterable[Local], position: int) -> None:
-        """Release the names of tensors at their last use; outer tensors stay, since later iterations read them."""
+        """Release the names of tensors at their last use.
+
+        Outer tensors keep their names, since later iterations read them.
+        """
         for local in read:
             if self.last[local] == position and local in self.own:
                 self.held[self.called[local]].discard(local)
@@ -159,6 +162,7 @@ class _FunctionBody:
     # LoopPlanner ------------------------------------------------------------------------------------------------
 
     def _repeat(self, loop: Repeat, position: int) -> list[str]:
+        """The lines of a loop, with the assignments before it."""
         entering = [self.called[local] for local in loop.carried]
         invariants = loop.invariants()  # every iteration reads them
         sequences = loop.steps.sequences if loop.steps is not None else ()

@@ -67,7 +67,7 @@ def spelling(
 
 
 def module_of(node: Node, graph: Graph) -> TorchModule | None:
-    """The module of a node: one of `torch.nn`, `ToStage`, or one of `archc.runtime.masked` for a masked weight.
+    """The module of a node: from `torch.nn`, from `archc.runtime.masked` (masked weight), or `ToStage`.
 
     None if the operator has no module, if a weight belongs to another layer, or if a weight is stored encoded
     otherwise.
@@ -111,7 +111,10 @@ class LoweredProgram:
 
 
 def add_layer_classes(program: Outline, graph: Graph, has_module: HasModule) -> LoweredProgram:
-    """Replace layers that have parameters but no module by uses of new definitions; changes the program in place."""
+    """Replace layers that have parameters but no module by uses of new definitions.
+
+    Changes the program in place.
+    """
     lowering = _Lowering(graph, has_module)
     bodies = [(definition, lowering.body(definition.body)) for definition in program.definitions]
     for definition, body in bodies:

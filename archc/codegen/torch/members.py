@@ -1,4 +1,4 @@
-"""Modules of a class: the tree of their paths, their constructors, and the chains that form an `nn.Sequential`."""
+"""Modules of a class: the tree of their paths, constructors, and chains for `nn.Sequential`."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class ModuleMember:
 
     @cached_property
     def kind(self) -> str:
-        """The kind of container: `list`, `dict`, `sequence` (an `nn.Sequential`), or `module` (plain attributes).
+        """The kind of container: `list`, `dict`, `sequence` (`nn.Sequential`), `module` (attributes).
 
         It is cached: all children must be present at the first call.
         """
@@ -64,7 +64,11 @@ class ModuleMember:
         return self.kind in ("dict", "module")
 
     def elements(self, access: str, first: int, end: int) -> str:
-        """The iterable over its numbered elements `first` to `end - 1`; `access` is the expression of this member."""
+        """The iterable over its numbered elements `first` to `end - 1`.
+
+        Args:
+            access: the expression of this member.
+        """
         if not self.has_names:
             return f"{access}[{first}:]" if first else access
         numbers = f"{first}, {end}" if first else f"{end}"
@@ -251,7 +255,7 @@ def _chain_of(
 
 
 def _in_line(chain: Chain) -> bool:
-    """Return whether an `nn.Sequential` can have the names of a chain's modules, and calls them in this order."""
+    """Return whether an `nn.Sequential` can have the names of a chain's modules in this order."""
     prefix = f"{container(chain)}."
     names = [statement.member.name.removeprefix(prefix) for statement in chain if statement.member is not None]
     if names == [str(number) for number in range(len(names))]:

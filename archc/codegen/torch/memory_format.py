@@ -37,6 +37,6 @@ def safe(graph: Graph) -> bool:
 
 
 def image_outputs(graph: Graph) -> tuple[int, ...]:
-    """The positions of outputs of rank 4, which `forward` converts from channels-last to the default layout."""
+    """The positions of outputs of rank 4, which `forward` converts to the default layout."""
     outputs = enumerate(graph.outputs.values())
     return tuple(position for position, value in outputs if value.type.rank == _IMAGE)

@@ -1,4 +1,4 @@
-"""Merging of the texts of several instances: where they differ in literals, an argument replaces the literals."""
+"""Merging of the texts of instances: an argument replaces literals that differ."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Values = tuple[str, ...]
 
 
 class Mismatch(Exception):
-    """Instances whose texts differ in more than literals; `groups` has the numbers of instances that agree."""
+    """Instances that differ in more than literals; `groups` has the numbers of those that agree."""
 
     def __init__(self, groups: Sequence[tuple[int, ...]]):
         super().__init__(f"{len(groups)} kinds of instances")

@@ -104,7 +104,10 @@ def identifier(name: str, fallback: str = "x") -> str:
 
 
 def is_attribute(name: str) -> bool:
-    """Return whether `self.<name>` refers to exactly this name: no keyword, mangling or Unicode normalization."""
+    """Return whether `self.<name>` refers to exactly this name.
+
+    It does not for keywords, and for names that Python mangles or normalizes.
+    """
     return (
         name.isidentifier()
         and not keyword.iskeyword(name)

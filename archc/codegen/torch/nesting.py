@@ -152,7 +152,7 @@ def nest(
 
 
 class _Nesting:
-    """State of `nest`: `pending` has the trees that a later step may still take in, by result in execution order."""
+    """State of `nest`; `pending` has the trees that a later step may nest, by result in order."""
 
     def __init__(self, items: Sequence[Step | Repeat], keep: set[Local], guess: Callable[[Local], str]):
         self.items, self.keep, self.guess = items, keep, guess
@@ -193,7 +193,10 @@ class _Nesting:
         self.pending.clear()
 
     def _grow(self, step: Step) -> ExpressionTree:
-        """A tree of a step and the pending trees that fit into it; the other pending trees become roots if used."""
+        """The tree of a step, with the pending trees that fit into it.
+
+        If the step uses a pending tree that does not fit, all pending trees become roots.
+        """
         wanted = [local for local in step.operands if local in self.pending]
         nested: list[ExpressionTree] = []
         # To keep the order of execution, nest the latest tree first, at the rightmost operand.

@@ -1,4 +1,4 @@
-"""Parameters and buffers that a class registers itself, their initialization, and the decoding of stored weights.
+"""Parameters and buffers of a class: registration, initialization, and decoding of stored weights.
 
 In one stage of a pipeline, no layer owns a weight whose layer is in another stage.  The stage has a copy of it under
 the same path, in a module that only holds weights: a `WeightHolder`.
@@ -33,7 +33,7 @@ DECODABLE = (Dense, Masked, Int8, LowRankStorage)
 
 
 def registrations(weight: Weight, name: str) -> dict[str, str]:
-    """The initial value of each stored tensor of a weight, by name; an `nn.Parameter(...)` if it is trainable."""
+    """The initial value of each stored tensor of a weight by name; trainable ones in `nn.Parameter(...)`."""
     if isinstance(weight.storage, Dense | Masked):
         made = _fresh(weight.initializer, weight.shape, weight.dtype)
         found = {name: f"nn.Parameter({made})" if weight.trainable else made}

@@ -1,4 +1,4 @@
-"""Shapes in the comments and docstrings of emitted code, and the types of locals that they are derived from."""
+"""Shapes in the comments and docstrings of emitted code, from the types of locals."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ Types = tuple[TensorType, ...]
 
 
 def local_types(program: Outline) -> dict[Local, Types]:
-    """The types of all locals of all definitions, one for each instance; a `Local` has that of the first alone."""
+    """The types of all locals of all definitions, one for each instance.
+
+    A `Local` itself only has the type in the first instance.
+    """
     found: dict[Local, Types] = {}
     for definition in program.definitions:
         pending: list[Statement] = list(definition.body)
@@ -81,7 +84,7 @@ class ShapeComments:
         self.silent: set[Local] = set()
 
     def line(self, result: Local, source: Local | None) -> str:
-        """The comment for a line: the shape of its result, unless its main operand `source` has the same shape."""
+        """The comment for a line: the shape of its result, if its main operand `source` has another shape."""
         types = self.types(result)
         if result in self.silent:
             return ""

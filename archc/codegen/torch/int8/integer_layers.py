@@ -305,7 +305,10 @@ def _mixed(uses: Iterable[tuple[set[tuple[str, ...]], bool]]) -> set[tuple[str, 
 
 
 def _entries(quantize: OperatorStep, readers: Mapping[Local, Sequence[OperatorStep]]) -> tuple[OperatorStep, ...]:
-    """The statements by which all results of a quantizer enter the same stage; empty if there are other uses."""
+    """The statements by which all results of a quantizer enter the same stage.
+
+    Empty if a result has another use.
+    """
     found = [readers.get(local, []) for local in quantize.results]
     if any(len(entries) != 1 or local.uses != 1 for local, entries in zip(quantize.results, found)):
         return ()

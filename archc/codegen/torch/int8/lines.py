@@ -1,4 +1,4 @@
-"""Lines of int8 layers that are called as one function: `fixed_line(x, self.hidden_in, self.hidden, relu=True)`.
+"""Lines of int8 layers that one function calls: `fixed_line(x, self.a_in, self.a, relu=True)`.
 
 In PyTorch, an int8 layer consists of about ten operators of a microsecond each; calling modules and checking weights
 for changes takes as long again.  A line runs its layers without these calls.  Measured at one row:
