@@ -1,4 +1,4 @@
-"""The ONNX backend: `emit` and `to_model` make models, `check` checks them, `as_text` shows them, `run` runs one."""
+"""The ONNX backend: `emit` and `to_model` make models; `check`, `as_text` and `run` use them."""
 
 from archc.codegen.onnx.emit import emit, to_model
 from archc.codegen.onnx.runtime import InvalidModel, check, run, run_session, run_tensors, session

@@ -88,7 +88,7 @@ class _Surroundings:
             yield position
 
     def _origin(self, op_type: str, name: str) -> NodeRecord | None:
-        """The nearest node of a type that produces a value, through nodes that ONNX Runtime may remove or move."""
+        """The nearest producer of a type, through nodes that ONNX Runtime may remove or move."""
         while name in self._producers:
             made = self._producers[name]
             if made.op_type == op_type:
@@ -100,14 +100,14 @@ class _Surroundings:
         return None
 
     def _passed(self, record: NodeRecord) -> str | None:
-        """The operand that is the result where ONNX Runtime moves or removes the node; None for any other node."""
+        """The operand that equals the result of a node which ONNX Runtime moves or removes, or None."""
         if record.op_type in _MOVES | _REMOVED:
             return record.inputs[0]
         varying = [name for name in record.inputs if not self._is_constant(name)]
         return varying[0] if record.op_type in _NEUTRAL and len(varying) == 1 else None
 
     def _decodes_alone(self, product: NodeRecord) -> bool:
-        """Return whether the first operand of a product is dequantized, and the second is not, transposed or not."""
+        """Return whether only the first operand of a product is dequantized, through moves or not."""
         weight = product.inputs[1]
         integer = any(made.op_type == _DECODER for _, made in self._moved(weight))
         return self._origin(_DECODER, product.inputs[0]) is not None and not integer
@@ -120,7 +120,7 @@ class _Surroundings:
         return not self._is_constant(made.inputs[0])
 
     def _regrids(self, quantizer: NodeRecord) -> bool:
-        """Return whether a quantizer has a scale along an axis, or another scale than the dequantizer before it."""
+        """Return whether a quantizer differs in scale from the dequantizer before it, or has an axis."""
         made = self._origin(_DECODER, quantizer.inputs[0])
         other = made is not None and made.inputs[1:] != quantizer.inputs[1:]
         return other or quantizer.attributes.get("axis") is not None
@@ -148,7 +148,7 @@ class _Surroundings:
         return False
 
     def _scaled(self, record: NodeRecord) -> int | None:
-        """The position of the operand that a node multiplies or divides by a constant; None for any other node."""
+        """The position of the operand that a node multiplies or divides by a constant, or None."""
         if record.op_type not in _SCALES:
             return None
         known = [self._is_constant(name) for name in record.inputs]

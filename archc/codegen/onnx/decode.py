@@ -43,7 +43,7 @@ class DecodedWeights:
         """The name of a weight's decoded value, for float kernels.
 
         Raises:
-            OperatorError: ONNX cannot decode such a storage.
+            OperatorError: ONNX cannot decode this storage.
         """
         if path not in self._decoded:
             self._decoded[path] = self._decode(self.onnx.graph.weights[path])
@@ -69,7 +69,7 @@ class DecodedWeights:
         return self._cast[key]
 
     def dequantized(self, path: str) -> str:
-        """The name of a weight's decoded value for integer kernels: the result of a `DequantizeLinear` if stored so."""
+        """The name of a weight's decoded value for integer kernels: of a `DequantizeLinear` for int8."""
         if path not in self._dequantized:
             self._dequantized[path] = self._dequantize(self.onnx.graph.weights[path])
         return self._dequantized[path]
@@ -160,7 +160,7 @@ LARGEST_BIAS_ERROR = 2.0**-20
 
 
 class IntegerBias(NamedTuple):
-    """A bias in the integers that the products of a weight and a quantized operand add up to: b ≈ steps · counts."""
+    """A bias in the integers in which products are accumulated: b ≈ steps · counts."""
 
     counts: np.ndarray[Any, Any]
     steps: np.ndarray[Any, Any]

@@ -1,7 +1,11 @@
 """From a graph to an ONNX model, in memory or in a file.
 
-Small models hold their weights.  Large ones point into the model's .safetensors file, which lies beside them, so that
-no weight is written twice and none passes through protobuf, which ends at 2 GB.
+The emitter walks the graph once, and lets every operator spell itself through a `NodeSpelling`.  A value is named by
+the user, else after its layer, else after its operator; the nodes of an operator that takes several are called
+`fc1/MatMul`, `fc1/Add`.
+
+Small models contain their weights.  Large models refer to the .safetensors file next to them: no weight is written
+twice, and none passes through protobuf, whose limit is 2 GB.
 """
 
 from __future__ import annotations
@@ -24,21 +28,21 @@ from archc.ir.scans import Scan, schedule
 from archc.operator.base import Operator, OperatorError
 
 LARGE = 100_000_000
-"""Bytes of weights from which on they are left outside the model."""
+"""Bytes of weights from which on they are external data."""
 
 
 def to_model(graph: Graph) -> onnx.ModelProto:
-    """The model, with its weights inside.
+    """The model of a graph, with its weights inside.
 
     Raises:
-        ArchcError: operators that ONNX has no form of (`no-onnx-form`), one error for each.
+        ArchcError: operators without a form in ONNX (`no-onnx-form`), one error for each.
         ValueError: no weights are bound to the graph.
     """
     return _model(graph, embed)
 
 
 def without_elements(graph: Graph) -> onnx.ModelProto:
-    """The model with the names and shapes of its weights, none of which is read: enough to show it.
+    """The model without the elements of its weights, none of which is read.
 
     Raises:
         ArchcError, ValueError: as `to_model`.
@@ -54,16 +58,16 @@ def emit(
     offsets: Mapping[str, tuple[int, int]] | None = None,
     large: int = LARGE,
 ) -> onnx.ModelProto:
-    """Write the model into a file, and return it as it was written.
+    """Write the model of a graph into a file, and return it as written.
 
     Args:
-        weights_file: the file that holds the graph's stored tensors, in the folder that `path` will be read from.
-        offsets: where each of them stands in it: offset and length in bytes, as `safetensors.write` returns them.
-        large: the bytes of weights from which on the model points into that file; smaller models are whole.
+        weights_file: the file with the graph's stored tensors, in the folder of `path`.
+        offsets: the offset and length of each tensor in that file, in bytes, as `safetensors.write` returns them.
+        large: bytes of weights from which on the model refers to that file.
 
     Raises:
         ArchcError: as `to_model`; nothing is written then.
-        ValueError: no weights are bound to the graph, or they are large and there is no file to point into.
+        ValueError: no weights are bound to the graph, or they are large and `weights_file` is missing.
     """
     model = _model(graph, _fill(graph, weights_file, offsets, large))
     path.write_bytes(model.SerializeToString(deterministic=True))
@@ -74,7 +78,7 @@ def _fill(graph: Graph, file: Path | None, offsets: Mapping[str, tuple[int, int]
     if sum(weight.nbytes for weight in graph.weights.values()) < large:
         return embed
     if file is None or offsets is None:
-        raise ValueError(f"weights of {large} bytes and more need a file to stand in")
+        raise ValueError(f"weights of {large} bytes and more need `weights_file` and `offsets`")
     return external(file.name, offsets)
 
 
@@ -90,15 +94,15 @@ def _model(graph: Graph, fill: Fill) -> onnx.ModelProto:
 
 
 OPSET = 21
-"""The version of the default operator set: the first whose DequantizeLinear and Cast know all of archc's dtypes."""
+"""Version of the default operator set: the first with all of archc's dtypes in DequantizeLinear and Cast."""
 
 IR_VERSION = 10
-"""The version of the file format that came with `OPSET`; newer ones would shut out older runtimes for nothing."""
+"""Version of the file format of `OPSET`; a newer one would exclude older runtimes without need."""
 
 PRODUCER = "archc"
 
 CONTRIB_DOMAIN = "com.microsoft"
-"""The operators that only ONNX Runtime has; their version is 1, always."""
+"""Domain of the operators that only ONNX Runtime has; its version is always 1."""
 
 
 def build(graph: Graph, proto: onnx.GraphProto, fill: Fill) -> set[str]:
@@ -116,7 +120,7 @@ def build(graph: Graph, proto: onnx.GraphProto, fill: Fill) -> set[str]:
 
 
 class _Emitter:
-    """The walk over a graph."""
+    """Walks over a graph and emits its nodes."""
 
     def __init__(self, onnx: OnnxGraph):
         self._onnx = onnx
@@ -126,6 +130,7 @@ class _Emitter:
         self._lacking: list[Diagnostic] = []
 
     def emit(self) -> set[str]:
+        """Emit the graph; return the domains of the operators used."""
         graph = self._onnx.graph
         self._interface()
         self._items(schedule(graph))
@@ -185,7 +190,7 @@ class _Emitter:
             source = renamed.get(result, result)
             if result not in renamed and spelling.rename(result, name):
                 renamed[result] = source = name
-            # Otherwise the result is another name for an existing value, as that of dropout is.
+            # Otherwise the result is an existing value, as with dropout.
             elif self._values.is_output(value):
                 copies.append((source, name))
                 source = name
@@ -208,6 +213,6 @@ def _as_tuple(names: str | tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _lack(node: Node, problem: OperatorError) -> Diagnostic:
-    help = problem.help or f"emit PyTorch alone, or write the model without `{node.op.name}`"
+    help = problem.help or f"emit PyTorch alone with `--emit torch`, or remove `{node.op.name}` from the model"
     notes = tuple(Note(note) for note in problem.notes)
     return Diagnostic("error", problem.code, f"{node.title}: {problem.message}", node.span, notes, help)

@@ -1,4 +1,4 @@
-"""The tensors of an ONNX model: stored weights under their paths, and the constants that operators need."""
+"""The initializers of an ONNX model (stored weights and constants), and unique names."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ from archc.weights.dtype_conversion import name_of_numpy, numpy_dtype, to_little
 from archc.weights.tensor import LazyTensor
 
 Fill = Callable[[TensorProto, LazyTensor], None]
-"""Gives a tensor that has name, shape and dtype its elements, or the place where they can be had."""
+"""Sets the elements of a tensor with name, shape and dtype, or their place in another file."""
 
-_LONGEST_NAME = 24  # of a constant that is named after its value
+_LONGEST_NAME = 24  # characters of a constant that is named after its value
 
 
 def onnx_dtype(dtype: DType) -> int:
-    """ONNX's number of an element type."""
+    """The number of an element type in ONNX."""
     return int(TensorProto.DataType.Value(dtype.onnx))
 
 
 def embed(proto: TensorProto, tensor: LazyTensor) -> None:
-    """The `Fill` that puts the elements into the model itself."""
+    """Put the elements into the model; a `Fill`."""
     proto.raw_data = raw_bytes(tensor.numpy())
 
 
 def raw_bytes(array: np.ndarray[Any, Any]) -> bytes:
-    """The elements as ONNX has them: row-major, little-endian."""
+    """The elements in the byte order of ONNX: row-major, little-endian."""
     return to_little_endian(np.ascontiguousarray(array).reshape(-1)).tobytes()
 
 
 class Initializers:
-    """The initializers of one graph, each once.
+    """The initializers of one graph, without duplicates.
 
     Args:
-        graph: receives them.
-        fill: where the elements of stored weights go.
-        names: the names that are taken.
+        graph: the message that receives them.
+        fill: function that sets the elements of stored weights.
+        names: the names in use.
     """
 
     def __init__(self, graph: onnx.GraphProto, fill: Fill, names: UniqueNames):
@@ -50,7 +50,7 @@ class Initializers:
         self._dtypes: dict[str, DType] = {}
 
     def __contains__(self, name: str) -> bool:
-        """Whether a name is that of a stored weight."""
+        """Return whether a stored weight has this name."""
         return name in self._stored
 
     def dtype_of(self, name: str) -> DType | None:
@@ -58,7 +58,7 @@ class Initializers:
         return self._dtypes.get(name)
 
     def stored(self, path: str, tensor: LazyTensor) -> str:
-        """The name of a stored weight's tensor, which is its path."""
+        """Add the tensor of a stored weight on first use; return its name, which is its path."""
         if path not in self._stored:
             self._stored.add(path)
             proto = self._new(path, DType(tensor.dtype), tensor.shape)
@@ -66,7 +66,7 @@ class Initializers:
         return path
 
     def constant(self, value: Any, dtype: DType | None = None) -> str:
-        """The name of a constant: a number, a (nested) list of them, or an array."""
+        """Add a constant on first use: a number, a nested list, or an array; return its name."""
         if dtype is None:
             dtype = _dtype_of(value)
         array = np.asarray(value).astype(numpy_dtype(dtype.value))
@@ -80,14 +80,14 @@ class Initializers:
         return self._constants[key]
 
     def derived(self, name: str, array: np.ndarray[Any, Any]) -> str:
-        """Add what was computed from stored weights; the name is the caller's to make unique."""
+        """Add a tensor computed from stored weights, under a unique name; return the name."""
         dtype = name_of_numpy(array.dtype)
         assert dtype is not None, "numpy arrays of archc's dtypes"
         self._new(name, DType(dtype), array.shape).raw_data = raw_bytes(array)
         return name
 
     def drop(self, name: str) -> None:
-        """Remove one that nothing uses any more; the name stays taken."""
+        """Remove an initializer without uses; its name remains in use."""
         for position, proto in enumerate(self._graph.initializer):
             if proto.name == name:
                 del self._graph.initializer[position]
@@ -109,14 +109,14 @@ def _dtype_of(value: Any) -> DType:
 
 
 class UniqueNames:
-    """The names taken in one namespace.  A name asked for again becomes `x_1`, `x_2`, …, each in constant time."""
+    """The names in use in one namespace.  A duplicate becomes `x_1`, `x_2`, …, each in constant time."""
 
     def __init__(self, taken: Iterable[str] = ()):
         self._taken = set(taken)
         self._next: dict[str, int] = {}
 
     def unique(self, wanted: str) -> str:
-        """The name itself, or with the first number that makes it new; it is taken from now on."""
+        """Return the name, with a number if it is in use, and mark it as used."""
         name = wanted
         while name in self._taken:
             number = self._next.get(wanted, 1)
@@ -127,14 +127,14 @@ class UniqueNames:
 
 
 SMALL = 1024
-"""Bytes up to which a tensor is embedded all the same: readers want scales and biases at hand."""
+"""Bytes up to which a tensor is embedded all the same: viewers show scales and biases."""
 
 
 def external(location: str, offsets: Mapping[str, tuple[int, int]]) -> Fill:
-    """The `Fill` that points into a file.
+    """A `Fill` that refers to a file.
 
     Args:
-        location: the file's name; ONNX takes it relative to the model's own folder.
+        location: the path of the file relative to the folder of the model.
         offsets: offset and length in bytes of each stored tensor.
     """
 
@@ -144,7 +144,7 @@ def external(location: str, offsets: Mapping[str, tuple[int, int]]) -> Fill:
             return
         offset, length = offsets[proto.name]
         if length != tensor.nbytes:
-            raise ValueError(f"{proto.name} takes {tensor.nbytes} bytes, and {length} are set aside for it")
+            raise ValueError(f"`{proto.name}` has {tensor.nbytes} bytes, but the file has {length}")
         proto.data_location = TensorProto.EXTERNAL
         for key, value in (("location", location), ("offset", str(offset)), ("length", str(length))):
             proto.external_data.add(key=key, value=value)

@@ -1,4 +1,8 @@
-"""What one operator is given to spell itself in ONNX: `archc.operator.spelling.OnnxSpelling`, made true."""
+"""The implementation of `archc.operator.spelling.OnnxSpelling`, and the ONNX names of values.
+
+A value gets its name when it is first used.  `dequantize` is lazy: its node is added when an operator first needs the
+floats, so an operator with an integer form leaves no dequantization in the model.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,7 @@ from archc.types.tensor_type import DType, TensorType
 
 
 class NodeSpelling:
-    """The surroundings of one node.
+    """The operands, weights and sizes of one node by their ONNX names, and the nodes that it adds.
 
     The operator sees the dtypes in which its ONNX form is computed: operands and weights of other dtypes are cast to
     them, and results are cast back; see `Operator.onnx_dtypes`.
@@ -44,13 +48,15 @@ class NodeSpelling:
 
     @property
     def sizes(self) -> Mapping[str, Any]:
+        """The sizes of the indices of the operator's signature."""
         return self._inference.solution.extents
 
     @property
     def storages(self) -> Mapping[str, Storage]:
+        """The storages of the weights; transposed weights count as dense."""
         weights = self._onnx.graph.weights
         stored = {name: weights[path].storage for name, path in self._node.weights.items()}
-        return stored | dict.fromkeys(self._node.transposed, Dense())  # the numbers are transposed, not the integers
+        return stored | dict.fromkeys(self._node.transposed, Dense())  # transposed after decoding
 
     @overload
     def add(self, op_type: str, *inputs: str, outputs: int, domain: str = "", **attributes: Any) -> tuple[str, ...]: ...
@@ -59,26 +65,32 @@ class NodeSpelling:
     def add(
         self, op_type: str, *inputs: str, outputs: int | None = None, domain: str = "", **attributes: Any
     ) -> str | tuple[str, ...]:
+        """Add a node; return the name of its result, or the names of several."""
         name = self._onnx.fresh(f"{self._prefix}/{op_type}")
         names = (name,) if outputs is None else tuple(f"{name}.{k}" for k in range(outputs))
         self.records.append(NodeRecord(op_type, list(inputs), list(names), attributes, domain, name))
         return name if outputs is None else names
 
     def constant(self, value: Any, dtype: DType | None = None) -> str:
+        """The name of a constant."""
         return self._onnx.constant(value, dtype)
 
     def size(self, dim: int | SymbolicDim) -> str:
+        """The name of a size as an i64 scalar."""
         return self._sizes.scalar(dim)
 
     def shape(self, dims: Sequence[int | SymbolicDim]) -> str:
+        """The name of a shape as an i64 vector."""
         return self._sizes.shape(dims)
 
     def reshape(self, value: str, dims: Sequence[int | SymbolicDim]) -> str:
+        """Add a `Reshape`; return the name of its result."""
         known = self._onnx.types.get(value)
         sizes, zeros = self._sizes.reshaped(dims, known.shape if known else ())
         return self.add("Reshape", value, sizes, allowzero=1 if zeros else None)
 
     def quantized(self, position: int) -> Quantized | None:
+        """The quantized form of an operand; None if it is not dequantized, or cast to another dtype."""
         if self._widened(position):
             return None  # integer kernels do not match an operand that is cast after it is dequantized
         return self._values.quantized(self._node.operands[position])
@@ -122,21 +134,25 @@ class NodeSpelling:
         return before if have is dtype else self.add("Cast", name, to=dtype)
 
     def stored(self, name: str) -> tuple[str, ...]:
+        """The names of the stored tensors of a weight."""
         return self._onnx.stored(self._node.weights[name])
 
     def oriented(self, name: str) -> tuple[str, bool]:
+        """The name of a weight as stored, and whether the operator uses its transpose."""
         kept = self._decoded[self._node.weights[name]]
         return self._of_dtype(name, kept), name in self._node.transposed
 
     def dequantized(self, name: str) -> str:
+        """The name of a weight for integer kernels; see `DecodedWeights.dequantized`."""
         return self._decoded.dequantized(self._node.weights[name])
 
     def integer_bias(self, operand: Quantized) -> str | None:
+        """The name of the bias in integers; empty without a bias, None if it has no such form."""
         paths = self._node.weights
         return self._decoded.integer_bias(paths["bias"], paths["weight"], operand.scale) if "bias" in paths else ""
 
     def rename(self, old: str, new: str) -> bool:
-        """Give a value that the operator made another name; False where the operator did not make it."""
+        """Rename a result of the nodes added so far; return False for any other value."""
         if not any(old in record.outputs for record in self.records):
             return False
         for record in self.records:
@@ -146,7 +162,7 @@ class NodeSpelling:
 
 
 class _LazySequence(Sequence[str]):
-    """Names that are made when they are read."""
+    """A sequence of names, each computed when it is read."""
 
     def __init__(self, length: int, make: Callable[[int], str]):
         self._length, self._make = length, make
@@ -164,7 +180,7 @@ class _LazySequence(Sequence[str]):
 
 
 class _LazyMapping(Mapping[str, str]):
-    """Names by name that are made when they are read."""
+    """A mapping to names, each computed when it is read."""
 
     def __init__(self, keys: Mapping[str, Any], make: Callable[[str], str]):
         self._keys, self._make = keys, make
@@ -185,7 +201,7 @@ class _LazyMapping(Mapping[str, str]):
 
 
 class ValueNames:
-    """Names of values: those that the user gave, else the path of the layer, else the operator's name.
+    """Names of values: the name in the text, else the path of the layer, else the operator's name.
 
     Args:
         onnx: the graph under construction.
@@ -214,7 +230,7 @@ class ValueNames:
         return name
 
     def reserve(self, value: Value, output: str) -> None:
-        """Reserve the name of a model output for the value that it is."""
+        """Reserve the name of a model output for its value."""
         self._outputs.setdefault(value, output)
 
     def is_output(self, value: Value) -> bool:
@@ -236,7 +252,7 @@ class ValueNames:
         return self._onnx.fresh(name if len(node.results) == 1 else f"{name}.{value.index}")
 
     def quantized(self, value: Value) -> Quantized | None:
-        """See `OnnxSpelling.quantized`."""
+        """The quantized form of a value; see `OnnxSpelling.quantized`."""
         if value not in self._postponed:
             return None
         node, _ = self._postponed[value]

@@ -1,4 +1,8 @@
-"""An ONNX graph under construction: its protobuf message, names, initializers and nodes."""
+"""An ONNX graph under construction: its protobuf message, names, initializers and nodes.
+
+Nodes are written into the message directly: `onnx.helper.make_node` takes four times as long, which matters at 100,000
+nodes.
+"""
 
 from __future__ import annotations
 
@@ -80,11 +84,11 @@ class OnnxGraph:
         return self.initializers.derived(self.names.unique(name), array)
 
     def constant(self, value: Any, dtype: DType | None = None) -> str:
-        """See `OnnxSpelling.constant`."""
+        """The name of a constant; see `OnnxSpelling.constant`."""
         return self.initializers.constant(value, dtype)
 
     def shared(self, name: str, op_type: str, *inputs: str, **attributes: Any) -> str:
-        """Add a node to the outermost graph, so that any later node may use its result; return the result's name."""
+        """Add a node to the outermost graph, for use by any later node; return the name of its result."""
         unique = self.names.unique(name)
         self._outermost.append(NodeRecord(op_type, list(inputs), [unique], attributes, name=unique))
         return unique
@@ -114,7 +118,7 @@ class OnnxGraph:
 
 @dataclass(slots=True)
 class NodeRecord:
-    """A node to be, whose names may still change."""
+    """A node before it is written, whose names may change."""
 
     op_type: str
     inputs: list[str]
@@ -125,7 +129,7 @@ class NodeRecord:
 
 
 def captured(record: NodeRecord) -> set[str]:
-    """Names that the body of a node captures from outside, possibly with names of its own."""
+    """The names that the body of a node uses: those from outside, and some of its own."""
     bodies = [value for value in record.attributes.values() if isinstance(value, onnx.GraphProto)]
     return {name for body in bodies for name in _used(body)}
 
@@ -140,7 +144,7 @@ def _used(body: onnx.GraphProto) -> set[str]:
 
 
 def write(proto: onnx.NodeProto, record: NodeRecord) -> None:
-    """Fill an empty `NodeProto`.  Absent optional inputs at the end are dropped, as are attributes that are None."""
+    """Fill an empty `NodeProto`, without missing optional inputs at the end and attributes that are None."""
     inputs = record.inputs
     while inputs and not inputs[-1]:
         inputs.pop()
@@ -165,7 +169,7 @@ def _attribute(name: str, value: Any) -> AttributeProto:
     return _scalar_attribute(name, value, type(value).__name__)
 
 
-# True and 1 and 1.0 are one key to a cache, and three attributes: their type is part of the key.
+# `True == 1 == 1.0` would be one key of the cache, so the type is part of the key.
 @lru_cache(maxsize=4096)
 def _scalar_attribute(name: str, value: Any, kind: str) -> AttributeProto:
     if isinstance(value, DType):
@@ -176,7 +180,7 @@ def _scalar_attribute(name: str, value: Any, kind: str) -> AttributeProto:
         return AttributeProto(name=name, type=AttributeProto.FLOAT, f=value)
     if isinstance(value, str):
         return AttributeProto(name=name, type=AttributeProto.STRING, s=value.encode())
-    raise TypeError(f"{name} = {value!r} is no attribute that ONNX knows")
+    raise TypeError(f"ONNX has no attribute type for `{name} = {value!r}`")
 
 
 @lru_cache(maxsize=4096)
@@ -191,7 +195,7 @@ def _list_attribute(name: str, values: tuple[Any, ...], floating: bool) -> Attri
 def _tensor_attribute(name: str, array: np.ndarray[Any, Any]) -> AttributeProto:
     dtype = name_of_numpy(array.dtype)
     if dtype is None:
-        raise TypeError(f"{name} = {array!r} is no attribute that ONNX knows")
+        raise TypeError(f"ONNX has no attribute type for `{name} = {array!r}`")
     attribute = AttributeProto(name=name, type=AttributeProto.TENSOR)
     attribute.t.data_type = onnx_dtype(DType(dtype))
     attribute.t.dims.extend(array.shape)

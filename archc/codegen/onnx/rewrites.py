@@ -32,7 +32,7 @@ def rewritten(
 
 
 def _used_elsewhere(records: Iterable[NodeRecord], outputs: Iterable[str]) -> set[str]:
-    """Names with uses besides the inputs of these nodes: outputs of the graph, and names that bodies capture."""
+    """Names used by outputs of the graph and by bodies, besides the inputs of these nodes."""
     return {*outputs, *(name for record in records for name in captured(record))}
 
 

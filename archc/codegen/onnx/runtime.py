@@ -1,4 +1,4 @@
-"""Running an emitted model in ONNX Runtime, for checks and measurements."""
+"""Check an emitted model, and run it in ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 
 
 def session(model: onnx.ModelProto | Path | str, threads: int = 1, exact: bool = False) -> onnxruntime.InferenceSession:
-    """A session on the CPU.  A model above 2 GB, or with weights in another file, must be given as a path.
+    """A session on the CPU; a model above 2 GB, or with external data, must be given as a path.
 
     Args:
-        exact: add products of 8-bit integers without saturation on CPUs without VNNI as well, which is slower there.
+        exact: accumulate 8-bit products without saturation on CPUs without VNNI too, which is slower there.
     """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = threads
-    options.log_severity_level = 3  # errors; its warnings are about what it optimizes
+    options.log_severity_level = 3  # errors; its warnings concern its own optimizations
     if exact:
         options.add_session_config_entry("session.x64quantprecision", "1")
     source = str(model) if isinstance(model, (Path, str)) else model.SerializeToString(deterministic=True)
@@ -43,14 +43,14 @@ def run(
     threads: int = 1,
     exact: bool = False,
 ) -> dict[str, np.ndarray[Any, Any]]:
-    """Outputs by name; inputs and outputs of bf16 have the dtype `ml_dtypes.bfloat16`.  See `session`."""
+    """The outputs of a model by name; arrays of bf16 have the dtype `ml_dtypes.bfloat16`.  See `session`."""
     return run_session(session(model, threads, exact), inputs)
 
 
 def run_tensors(
     model: onnx.ModelProto | Path | str, inputs: Mapping[str, torch.Tensor], threads: int = 1, exact: bool = False
 ) -> dict[str, torch.Tensor]:
-    """Outputs by name, as `run`, for tensors on the CPU."""
+    """The outputs of a model by name, as `run`, for tensors on the CPU."""
     outputs = run(model, {name: from_torch(tensor) for name, tensor in inputs.items()}, threads, exact)
     return {name: to_torch(array) for name, array in outputs.items()}
 
@@ -58,9 +58,9 @@ def run_tensors(
 def run_session(
     ready: onnxruntime.InferenceSession, inputs: Mapping[str, np.ndarray[Any, Any]]
 ) -> dict[str, np.ndarray[Any, Any]]:
-    """Outputs by name of one run of a session.
+    """The outputs of one run of a session, by name.
 
-    ONNX Runtime neither takes nor returns numpy arrays of bf16, so tensors pass as `OrtValue`.
+    ONNX Runtime does not support numpy arrays of bf16, so tensors pass as `OrtValue`.
     """
     names = [output.name for output in ready.get_outputs()]
     values = {name: _value(array) for name, array in inputs.items()}  # an array must outlive its value
@@ -90,17 +90,16 @@ def _array(value: onnxruntime.OrtValue, copy: bool) -> np.ndarray[Any, Any]:
 
 
 class InvalidModel(Exception):
-    """A model that ONNX refuses: a bug in an operator's spelling, never the user's mistake."""
+    """A model that ONNX refuses, which is a bug in the spelling of an operator."""
 
 
 def check(model: onnx.ModelProto | Path | str) -> None:
-    """Check a model: in memory, or in a file (with its weights beside it), which may be of any size.
+    """Check a model in memory, or in a file of any size, by ONNX's checker and strict shape inference.
 
     Raises:
-        InvalidModel: ONNX's checker or its strict shape inference refuses the model, or the weights that it
-            points to are not there.
+        InvalidModel: the checker or the shape inference refuses the model, or its external data are missing.
     """
-    # The checker serializes a model that it is given in memory, and protobuf ends at 2 GB; it reads a path itself.
+    # The checker serializes a model in memory, and protobuf is limited to 2 GB; a path has no limit.
     subject = str(model) if isinstance(model, (Path, str)) else model
     try:
         onnx.checker.check_model(subject, full_check=True)

@@ -1,7 +1,7 @@
-"""Symbolic sizes computed while the model runs: from the shapes of the inputs, by integer arithmetic.
+"""Symbolic sizes computed at run time, from the shapes of the inputs by integer arithmetic.
 
-Every size is a vector of one element, because `Concat` puts shapes together from such vectors and because `Shape`
-gives them; `scalar` drops the axis.  Sizes hang on the inputs alone, so one computation serves the whole graph.
+Every size is a vector of one element, the result of `Shape` and the operand of `Concat`; `scalar` removes the axis.
+Sizes depend only on the inputs, so each is computed once for the whole graph.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ class RuntimeSizes:
         self._places = _places(onnx.graph)
 
     def scalar(self, dim: Extent) -> str:
-        """The name of an i64 scalar.
+        """The name of a size as an i64 scalar.
 
         Raises:
-            OperatorError: a symbol in it cannot be had from the shapes of the inputs.
+            OperatorError: the shapes of the inputs do not determine one of its symbols.
         """
         if isinstance(dim, int):
             return self._onnx.constant(dim)
@@ -42,7 +42,7 @@ class RuntimeSizes:
         return self._scalars[dim]
 
     def vector(self, dim: Extent) -> str:
-        """The name of an i64 vector of one element; raises as `scalar` does."""
+        """The name of a size as an i64 vector of one element; raises as `scalar`."""
         if isinstance(dim, int):
             return self._onnx.constant([dim])
         if dim not in self._vectors:
@@ -50,7 +50,7 @@ class RuntimeSizes:
         return self._vectors[dim]
 
     def shape(self, dims: Sequence[Extent]) -> str:
-        """The name of an i64 vector of all the sizes; raises as `scalar` does."""
+        """The name of a shape as an i64 vector; raises as `scalar`."""
         if all(isinstance(dim, int) for dim in dims):
             return self._onnx.constant([dim for dim in dims if isinstance(dim, int)])
         key = tuple(dims)
@@ -126,7 +126,7 @@ class RuntimeSizes:
             return self._vectors[dim]
         left, right = self.vector(function.left), self.vector(function.right)
         if function.name == "//":
-            # ONNX divides towards zero, and Python downwards; without the remainder both are the same.
+            # ONNX rounds towards zero, Python rounds down; without the remainder both are equal.
             whole = self._node(dim, "Sub", left, self._node(dim, "Mod", left, right))
             result = self._node(dim, "Div", whole, right)
         else:
@@ -147,15 +147,15 @@ class RuntimeSizes:
         if wanted.name not in self._places:
             raise OperatorError(
                 "no-onnx-form",
-                f"the size `{wanted.name}` cannot be computed from the shapes of the inputs",
-                help=f"give the size as a number, or let an input have an axis of size `{wanted.name}`",
+                f"the shapes of the inputs do not determine the size `{wanted.name}`",
+                help=f"write a number for `{wanted.name}`, or add an axis of size `{wanted.name}` to an input",
             )
         dim, value, axis = self._places[wanted.name]
         name = f"size/{wanted.name}"
         if as_symbol(dim) is not None:
             return self._onnx.shared(name, "Shape", value, start=axis, end=axis + 1)
         part = as_linear(dim)
-        assert part is not None, "`_places` holds no other axes"
+        assert part is not None, "`_places` has no other axes"
         _, scale, offset = part
         found = self._onnx.shared(f"{name}/Shape", "Shape", value, start=axis, end=axis + 1)
         if offset:
@@ -173,9 +173,9 @@ def _text(dim: Extent) -> str:
 
 
 def _places(graph: Graph) -> dict[str, tuple[SymbolicDim, str, int]]:
-    """Where each symbol can be read off: the size of an axis, the input that has it, and the axis.
+    """For each symbol an axis that determines it: its size, the input, and the number of the axis.
 
-    An axis that is the symbol itself comes before one of which it is a linear part (`2*N + 1`).
+    An axis of the size `N` is preferred to one of a linear size such as `2*N + 1`.
     """
     exact: dict[str, tuple[SymbolicDim, str, int]] = {}
     linear: dict[str, tuple[SymbolicDim, str, int]] = {}

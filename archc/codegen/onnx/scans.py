@@ -1,9 +1,9 @@
-"""A `scan` in ONNX: one `Scan` node, whose body is a graph of its own.
+"""A `scan` in ONNX: one `Scan` node with a graph as its body.
 
-What the steps use from outside, weights among it, the body takes from the graph around it by name.
+The body captures values from outside, such as weights, by name.
 
 `Scan` runs along the first axis, with a `Transpose` of each sequence before and after it.  Along another axis ONNX
-Runtime transposes in `Scan` itself, no faster, and crashes on a sequence without elements: it divides by zero.
+Runtime transposes in `Scan` itself, no faster, and divides by zero for a sequence without elements.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from archc.types.tensor_type import TensorType
 def scan_records(
     weights: DecodedWeights, values: ValueNames, scan: Scan, emit: Callable[[Sequence[Node | Scan]], None]
 ) -> list[NodeRecord]:
-    """Emit a scan, and name its results.
+    """Emit a scan, name its results, and return the nodes outside its body.
 
     Args:
         emit: emits the nodes and scans of the body.
@@ -70,7 +70,7 @@ def _declare_outputs(
     ends: Sequence[tuple[str, TensorType]],
     title: str,
 ) -> None:
-    """The outputs of a body: names that it makes itself, each once, which takes a copy where it does not."""
+    """Declare the outputs of a body; values from outside, and duplicates, become copies."""
     made = {name for record in records for name in record.outputs}
     for name, type in ends:
         output = name

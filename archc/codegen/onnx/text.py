@@ -1,4 +1,4 @@
-"""An ONNX model as readable lines, for golden files and reviews: a line for each tensor and for each node.
+"""An ONNX model as text, for golden files and reviews: a line for each tensor and for each node.
 
     onnx cnn (opset 21)
     input image: f32[N, 1, 28, 28]
@@ -6,7 +6,7 @@
     conv1 = Conv(image, conv1.weight, conv1.bias, strides=[1, 1])
     output logits: f32[N, 10]
 
-The bytes of weights do not appear; constants stand where they are used, and the steps of a `Scan` below it.
+The elements of weights are omitted.  Constants are inlined, and the body of a `Scan` follows it.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from archc.ir.graph import Graph
 from archc.types.tensor_type import DType
 from archc.weights.dtype_conversion import from_little_endian
 
-_LONGEST_CONSTANT = 16  # elements; a longer one is shown by its type
+_LONGEST_CONSTANT = 16  # elements; a longer constant is shown by its type
 _DTYPES = {TensorProto.DataType.Value(dtype.onnx): dtype.value for dtype in DType}
 
 
 def as_text(subject: Graph | onnx.ModelProto) -> str:
-    """The text of a model, or of the model that a graph becomes; ends with a line break."""
+    """The text of a model, or of the model of a graph; ends with a line break."""
     model = without_elements(subject) if isinstance(subject, Graph) else subject
     graph = model.graph
     versions = ", ".join(f"{o.domain} {o.version}" if o.domain else f"opset {o.version}" for o in model.opset_import)
@@ -37,7 +37,7 @@ def as_text(subject: Graph | onnx.ModelProto) -> str:
 
 
 def _lines(graph: onnx.GraphProto, constants: dict[str, str]) -> Iterator[str]:
-    """A graph's lines; `constants` are those of the graphs around it, and receives its own."""
+    """The lines of a graph; its constants are added to `constants`, which has those of outer graphs."""
     yield from (f"input {_declared(value)}" for value in graph.input)
     for tensor in graph.initializer:
         if tensor.name.startswith("constant/"):
@@ -92,7 +92,7 @@ def _nested(value: Any) -> str:
 
 
 def _number(value: float) -> str:
-    """The shortest text that is this number in f32, which is what attributes and most constants are."""
+    """The shortest text of a number in f32, the dtype of attributes and most constants."""
     return str(np.float32(value)) if np.float32(value) == value or value != value else repr(value)
 
 

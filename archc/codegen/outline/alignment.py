@@ -327,7 +327,7 @@ def _prefixes(path: str) -> Iterable[str]:
 
 
 def structure(op: Operator) -> Hashable:
-    """Key of the attributes that instances share: values that cannot be arguments, markers for those that can."""
+    """Key of the attributes of an operator, with a marker for each value that can be an argument."""
     if type(op).arguments is not Operator.arguments:  # the text of its arguments is not the list of its attributes
         return op
     return tuple(_marker(getattr(op, info.name)) for info in attributes(type(op)))

@@ -37,7 +37,7 @@ class Local:
 
 @dataclass(eq=False)
 class Member:
-    """A layer that a definition owns: a node with a name or with weights, or an instance of an inner definition.
+    """A layer of a definition: a node with a name or weights, or an instance of an inner definition.
 
     Attributes:
         name: the path relative to the definition: `conv1`, `h.0`, or `attn.query` if `attn` could not become a
@@ -83,7 +83,7 @@ class BlockStep:
 
 @dataclass(eq=False)
 class Loop:
-    """Statements repeated over the elements of lists of members: `for i in 0..12 { x = x -> h[i]: Block }`.
+    """Statements repeated over lists of members: `for i in 0..12 { x = x -> h[i]: Block }`.
 
     All iterations have the same operators, wiring and member names, except for the number in the names.  The number of
     iterations is that of the longest instance; in shorter instances the last iteration repeats.
@@ -120,6 +120,7 @@ class Loop:
 
     @bodies.setter
     def bodies(self, bodies: tuple[tuple[Statement, ...], ...]) -> None:
+        """Replace the nested statements."""
         self.iterations = bodies
 
     @property
@@ -152,6 +153,7 @@ class Recurrence:
 
     @bodies.setter
     def bodies(self, bodies: tuple[tuple[Statement, ...], ...]) -> None:
+        """Replace the nested statements."""
         (self.body,) = bodies
 
     @property
@@ -220,7 +222,7 @@ CompoundStatement = (Loop, Recurrence)
 
 
 def operands_of(statement: Statement) -> tuple[Local, ...]:
-    """The operands of a statement; for a loop the carried tensors, without the other values that iterations use."""
+    """The operands of a statement; for a loop only the carried tensors."""
     return statement.carried if isinstance(statement, Loop) else statement.operands
 
 
@@ -330,7 +332,7 @@ def count_uses(definition: BlockDefinition) -> None:
 
 @dataclass(eq=False)
 class Outline:
-    """The definitions of a model, inner ones first; the last one is the model itself, with a single instance.
+    """The definitions of a model, inner ones first; the last is the model, with one instance.
 
     Attributes:
         whole: the occurrence of the model's definition, with all others inside.

@@ -112,7 +112,7 @@ class _Folding:
         return scope if scope in self.depths else self.root
 
     def _place_edges(self) -> None:
-        """Add each edge to the innermost scope with both ends; mark its value as escaping in the scopes it leaves."""
+        """Add each edge to the innermost scope with both ends; its value escapes from the others."""
         for consumer in self.graph.nodes():
             for value in consumer.operands:
                 producer = value.producer

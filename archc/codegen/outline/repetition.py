@@ -122,7 +122,7 @@ class _Finder:
         return found
 
     def _run_at(self, position: int, free: int) -> Repetition | None:
-        """A repetition with the first element of a list at a position; it may begin earlier, at `free` or later."""
+        """A repetition with the first element of a list at `position`, which begins at `free` or later."""
         name = self.names[position]
         if name is None or self.first[tuple(name)] != position:
             return None
@@ -154,7 +154,7 @@ class _Finder:
     # Names and kinds --------------------------------------------------------------------------------------
 
     def _running(self, start: int, period: int, first: int) -> list[int | None] | None:
-        """The part of each statement's name that numbers the iterations; None if the first two iterations differ."""
+        """The part of each name that numbers the iterations; None if the first two iterations differ."""
         running: list[int | None] = []
         for position in range(start, start + period):
             if position + period >= len(self.rows) or self.rows[position].kind != self.rows[position + period].kind:

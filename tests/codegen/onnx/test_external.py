@@ -73,7 +73,7 @@ def test_a_place_must_be_as_long_as_its_tensor(tmp_path: Path) -> None:
     offsets = safetensors.write(file, graph.tensors)
     begin, length = offsets["fc1.weight"]
     offsets["fc1.weight"] = begin, length - 4
-    with pytest.raises(ValueError, match=f"fc1.weight takes {length} bytes, and {length - 4} are set aside"):
+    with pytest.raises(ValueError, match=f"`fc1.weight` has {length} bytes, but the file has {length - 4}"):
         emit(graph, tmp_path / "net.onnx", weights_file=file, offsets=offsets, large=1000)
 
 

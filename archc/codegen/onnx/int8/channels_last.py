@@ -1,9 +1,9 @@
-"""Flattening in the order in which ONNX Runtime has the numbers, so that it need not bring them into another.
+"""Flattening in channels-last order, which saves a transposition.
 
-Its integer convolutions and pools keep the channels of a pixel together, whatever ONNX says, and a `Transpose` is
-left where something else takes their result.  Before a `Flatten` and a product it can go: flatten in that order, and
-put the columns of the product's weight into the same.  The sums have the same terms, and as integers they are exact.
-In the digit classifier at batch 32 (Emerald Rapids, one thread) that saves 10 µs of 530.
+Integer convolutions and pools of ONNX Runtime compute in channels-last layout, and transpose their results for other
+operators.  No transposition is needed before a `Flatten` and a product: flatten in channels-last order, and permute the
+columns of the product's weight.  The sums have the same terms, and sums of integers are exact.  In the digit classifier
+at batch 32 (Emerald Rapids, one thread) that saves 10 µs of 530.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from archc.codegen.onnx.decode import DecodedWeights
 from archc.codegen.onnx.onnx_graph import NodeRecord, OnnxGraph
 
 LARGEST = 1_000_000
-"""Elements of a weight up to which it is done: beside a larger product the `Transpose` takes no time."""
+"""Largest weight, in elements, to rewrite; for a larger product the `Transpose` takes little time."""
 
 
 @dataclass(frozen=True)
 class Flattened:
-    """A flattening of integers and the product behind it.
+    """A flattening of integers and the product after it.
 
     Attributes:
-        title: what the flattening is called; decoder: what takes the integers to it.
-        weight: what decodes the weight of the product; extents: of channels, rows and columns.
+        title: the name of the flattening; decoder: the node that dequantizes its operand.
+        weight: the node that decodes the weight of the product; extents: numbers of channels, rows and columns.
     """
 
     title: str
@@ -38,12 +38,12 @@ class Flattened:
 def flatten_channels_last(
     weights: DecodedWeights, records: list[NodeRecord], outputs: Collection[str]
 ) -> list[NodeRecord]:
-    """The nodes with those changes; some of them are changed in place.
+    """Flatten in channels-last order; some nodes are changed in place.
 
     Args:
         weights: receives the weights in their new order.
         records: the nodes, each after those it uses.
-        outputs: the names that are used elsewhere.
+        outputs: the names that are used outside these nodes.
     """
     onnx = weights.onnx
     producers = {name: record for record in records for name in record.outputs}
@@ -62,7 +62,7 @@ def flatten_channels_last(
 
 
 def _reorder(onnx: OnnxGraph, found: Flattened) -> None:
-    """Give the product its weight with the columns in the new order."""
+    """Permute the columns of the product's weight."""
     path = found.weight.inputs[0]
     values = onnx.tensors[path].numpy()
     ordered = values.reshape(-1, *found.extents).transpose(0, 2, 3, 1).reshape(values.shape)
@@ -73,7 +73,7 @@ def _reorder(onnx: OnnxGraph, found: Flattened) -> None:
 def _flattened(
     onnx: OnnxGraph, gemm: NodeRecord, producers: dict[str, NodeRecord], uses: Counter[str]
 ) -> Flattened | None:
-    """What a product has before it, if that is integers of an integer convolution, flattened."""
+    """The flattening before a product, if its operand is quantized by an integer convolution; else None."""
     weight, decoded = producers.get(gemm.inputs[1]), gemm.inputs[0]
     chain = []
     for op_types in (("DequantizeLinear",), ("QuantizeLinear",), ("Flatten", "Reshape"), ("DequantizeLinear",)):
@@ -100,7 +100,7 @@ def _flattened(
 
 
 def _is_own(onnx: OnnxGraph, weight: NodeRecord, uses: Counter[str]) -> bool:
-    """Whether a weight is decoded from integers for one product alone, and not too large."""
+    """Return whether a weight is decoded from integers, has one use, and is not too large."""
     if weight.op_type != "DequantizeLinear" or uses[weight.outputs[0]] != 1 or uses[weight.inputs[0]] != 1:
         return False
     if weight.inputs[0] not in onnx.initializers or weight.attributes.get("axis") not in (None, 0):
@@ -109,7 +109,7 @@ def _is_own(onnx: OnnxGraph, weight: NodeRecord, uses: Counter[str]) -> bool:
 
 
 def _is_of_integers(quantizer: NodeRecord, producers: dict[str, NodeRecord]) -> bool:
-    """Whether a quantizer rounds what an integer convolution gave, pooled or not."""
+    """Return whether the operand of a quantizer is the result of an integer convolution, pooled or not."""
     record: NodeRecord | None = quantizer
     while record is not None and record.op_type in ("MaxPool", "QuantizeLinear", "Relu"):
         record = producers.get(record.inputs[0])

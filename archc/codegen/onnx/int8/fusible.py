@@ -1,14 +1,18 @@
-"""Quantized models in the form that ONNX Runtime runs with integer kernels, without changing what they compute.
+"""Rewrites of quantized models that let ONNX Runtime fuse integer kernels, with equal results.
 
-ONNX Runtime finds its integer kernels by patterns: an operator between `DequantizeLinear` and `QuantizeLinear`.  Three
-rewrites that change no result let it find them; all were measured on a small convolutional network.
+ONNX Runtime finds its integer kernels by patterns: an operator between `DequantizeLinear` and `QuantizeLinear`.  Four
+rewrites let it find them; the first three were measured on a small convolutional network.
 
-- Rounding twice to one grid is rounding once.  So where a `QuantizeLinear` follows a `Reshape`, another pair is put
-  before the `Reshape`: the layer before it ends in integers too, and not the one after it alone.
-- `Relu` twice is `Relu` once.  A `QuantizeLinear` after a `MaxPool` is moved in front of it, which puts the pool of a
-  convolution that stays in floats into a slow integer form; a second `Relu` behind the pool stands in its way.
-- `Relu` is the maximum with zero.  Where no `QuantizeLinear` takes it up, a `Relu` is merged with the product before
-  it, which then stays in floats and decodes its weight on every run; a `Max` is not.
+- Quantization to one grid is idempotent.  If a `QuantizeLinear` follows a `Reshape`, another quantize/dequantize pair
+  is inserted before the `Reshape`, so the layer before it has integer results too.
+- `Relu` is idempotent.  ONNX Runtime moves a `QuantizeLinear` from after a `MaxPool` to before it, which gives the pool
+  of a float convolution a slow integer form.  A second `Relu` after the pool prevents that.
+- `Relu` is the maximum with zero.  Without a `QuantizeLinear` after it, ONNX Runtime fuses a `Relu` with the product
+  before it, which then runs in floats and decodes its weight in each run.  It does not fuse a `Max`.
+- Int8 values are dequantized after the operators that only move elements.  ONNX Runtime 1.31 does the same: it inserts
+  a `QuantizeLinear` with the `output_dtype` INT8 after the move.  Then it converts int8 to uint8, keeps that attribute,
+  and refuses its own graph.  It inserts nothing if the model already dequantizes after the move.  The results are
+  equal: a move creates no values, and dequantization is monotone, which `MaxPool` needs.
 """
 
 from __future__ import annotations
@@ -33,16 +37,16 @@ def make_fusible(
     zero: Callable[[], str],
     is_int8: Callable[[str], bool],
 ) -> list[NodeRecord]:
-    """The nodes with those rewrites; models that quantize nothing come back as they are.
+    """Apply the first three rewrites; models without quantization are unchanged.
 
     Args:
         records: the nodes, each after those it uses; changed in place.
         outputs: the names of the model's outputs.
-        names: the names of values that are taken.
-        zero: gives the name of a constant 0 of f32.
+        names: the names in use, to which new ones are added.
+        zero: returns the name of a constant 0 of f32.
         is_int8: whether a zero point, given by its name, is a single int8.
     """
-    # One with a scale for each place along an axis must stay where that axis is.
+    # A quantizer with a scale along an axis cannot move past a change of that axis.
     quantizers = [r for r in records if r.op_type == "QuantizeLinear" and r.attributes.get("axis") is None]
     if not quantizers:
         return records
@@ -71,7 +75,7 @@ def make_fusible(
 
 
 def _insert(steps: list[tuple[str, list[str]]], target: NodeRecord, names: UniqueNames) -> list[NodeRecord]:
-    """The nodes that stand between a node and its first input from now on: operators with their further inputs."""
+    """Insert nodes before the first input of a node, given as operators with their further inputs."""
     source = target.inputs[0]
     new = []
     for op_type, further in steps:
@@ -84,7 +88,7 @@ def _insert(steps: list[tuple[str, list[str]]], target: NodeRecord, names: Uniqu
 def _first_move(
     quantizer: NodeRecord, producers: dict[str, NodeRecord], uses: Counter[str], moves: Collection[str]
 ) -> NodeRecord | None:
-    """The first of the moves whose result goes to a quantizer and to nobody else."""
+    """The first of the moves before a quantizer whose results have no other use."""
     found = None
     name = quantizer.inputs[0]
     while uses[name] == 1 and name in producers and producers[name].op_type in moves:
@@ -94,7 +98,7 @@ def _first_move(
 
 
 def _before_quantizers(quantizers: list[NodeRecord], producers: dict[str, NodeRecord]) -> set[str]:
-    """The values that quantizers take, or would take if they were moved in front of what only picks elements."""
+    """The operands of quantizers, and of the moves and pools before them."""
     found = set()
     for quantizer in quantizers:
         name = quantizer.inputs[0]
@@ -106,13 +110,13 @@ def _before_quantizers(quantizers: list[NodeRecord], producers: dict[str, NodeRe
 
 
 def _is_quantized(product: NodeRecord, producers: dict[str, NodeRecord]) -> bool:
-    """Whether the weight of a product is decoded from integers in the way that integer kernels are found by."""
+    """Return whether the weight of a product is the result of a `DequantizeLinear`."""
     weight = producers.get(product.inputs[1])
     return weight is not None and weight.op_type == "DequantizeLinear"
 
 
 def _is_pooled_in_floats(name: str, producers: dict[str, NodeRecord]) -> bool:
-    """Whether a value comes out of a `MaxPool` of a `Relu` of a `Conv` whose weight is not quantized."""
+    """Return whether a value is the `MaxPool` of a `Relu` of a `Conv` with a float weight."""
     for op_type in ("MaxPool", "Relu", "Conv"):
         record = producers.get(name)
         if record is None or record.op_type != op_type:

@@ -1,12 +1,12 @@
-"""A convolution with the pool behind it, as one product of patches: the arithmetic of it, without any node.
+"""A convolution with a max pool, as one product of im2col patches: the arithmetic, without nodes.
 
-The maximum over a pool's window of a convolution's results is the maximum over several convolutions, one for each
-place in the window, its *phases*.  All of them look at one patch of the image, at the same kernel in different places:
+The maximum of a convolution over the window of a pool is the maximum of several convolutions, one for each position in
+the window, its *phases*.  All phases use one patch of the image, with the kernel at different positions:
 
     y[i, j] = max over p, q < 2 of Σ w[k, l] · x[2i + p + k, 2j + q + l]
             = max over p, q of Σ w'[p, q][k, l] · x[2i + k, 2j + l],  w'[p, q][k, l] = w[k - p, l - q]
 
-So the patches are taken out of the image once, and a single product with the weights of all phases remains.
+So the patches are gathered once, and multiplied with the weights of all phases in one product.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ class Along:
     """Convolution and pool along one axis.
 
     Args:
-        extent: of the image, without padding.
+        extent: the size of the image, without padding.
         before, after: the padding.
-        kernel, stride: of the convolution.
-        pool: the pool's window, and its stride.
+        kernel, stride: the kernel size and the stride of the convolution.
+        pool: the window of the pool, equal to its stride.
     """
 
     extent: int
@@ -41,18 +41,18 @@ class Along:
 
     @property
     def count(self) -> int:
-        """The results of the pool: windows that are not full give none."""
+        """Number of results of the pool, from full windows only."""
         places = (self.extent + self.before + self.after - self.kernel) // self.stride + 1
         return max(0, places // self.pool)
 
     @property
     def step(self) -> int:
-        """From one patch to the next."""
+        """Distance between patches."""
         return self.stride * self.pool
 
     @property
     def size(self) -> int:
-        """The elements of a patch."""
+        """Size of a patch."""
         return self.stride * (self.pool - 1) + self.kernel
 
 
@@ -61,9 +61,9 @@ class Patches:
     """The patches of an image [N, C, H, W], and the weights of the phases for them.
 
     Args:
-        channels: of the image.
+        channels: number of channels of the image.
         rows, columns: convolution and pool along H and W.
-        multiple: the size of a patch is brought to a multiple of it by further columns, whose weights are zero.
+        multiple: the size of a patch is padded to a multiple of this number, by columns with zero weights.
     """
 
     channels: int
@@ -120,12 +120,12 @@ class Patches:
 
     @property
     def row_indices(self) -> Array:
-        """Which rows each patch has: [patches along H, rows of a patch]."""
+        """The rows of each patch: [patches along H, rows of a patch]."""
         return np.arange(self.rows.count)[:, None] * self.rows.step + np.arange(self.height)
 
     @property
     def block_indices(self) -> Array:
-        """Which blocks of columns each patch has: [patches along W, blocks of a patch]."""
+        """The blocks of columns of each patch: [patches along W, blocks of a patch]."""
         first = np.arange(self.columns.count)[:, None] * (self.columns.step // self.block)
         return first + np.arange(self.width // self.block)
 

@@ -1,25 +1,25 @@
-"""A first convolution and its pool in integers, where the convolution alone would be slower in them than in floats.
+"""The first convolution of an image and its max pool in integers, by im2col.
 
-ONNX Runtime's integer kernel for convolutions wants four input channels at a time; with the one or the three of an
-image it is ten times as slow as the float one, so these convolutions stay in floats (see `archc.ops.conv`).  With a
-pool of maxima behind it, and integers asked for behind that, there is another way: take patches of the image,
-multiply them with the weights of all phases of the pool, and take the largest phase (`patches`).
+ONNX Runtime's integer convolution processes four input channels at a time.  With one or three channels it is ten times
+slower than the float kernel, so such convolutions stay in floats (see `archc.ops.conv`).  With a max pool and a
+quantizer after it, an im2col form is faster: gather patches of the image, multiply them with the weights of all phases
+of the pool, and take the maximum over the phases (`patches`).
 
     QuantizeLinear ─ patches ─ Conv 1×1 ─ Relu ─ QuantizeLinear ─ MaxPool over the phases
 
-It is the same function: rounding to a grid keeps the order of numbers, so it makes no difference whether the largest
-is chosen before or after.  The bias is rounded to the integers that products add up to, as in every integer layer.
+The function is the same: quantization is monotone, so it commutes with the maximum.  The bias is rounded to the
+integers in which products are accumulated, as in every integer layer.
 
-How it is spelled was measured on the digit classifier's first convolution at batch 32 (Emerald Rapids, one thread):
+The form was measured on the digit classifier's first convolution at batch 32 (Emerald Rapids, one thread):
 
-- In floats convolution, pool, and the way to integers took 430 µs of 770; in this form 220 of 530.  At batch 1 the
-  whole network takes 39 µs where it took 37.
-- Patches of 16 and a kernel of 1×1 take 110 µs where blocks of 2×2 pixels (`SpaceToDepth`) and a kernel of 2×2 take
-  170: an integer kernel that is not 1×1 looks up each pixel by a pointer of its own.
-- With the samples innermost a patch is put together from few long copies.  One `Gather` in the usual layout would copy
-  single bytes, and take longer than the convolution.
-- A pool over one axis takes 60 µs, the same over two 80: pointers again.  Phases that lie in tensors of their own,
-  joined by `Max`, take 500, for ONNX Runtime has no `Max` of bytes and decodes them.
+- Convolution, pool and quantization take 430 µs of 770 in floats, and 220 of 530 in this form.  At batch 1 the whole
+  network takes 39 µs instead of 37.
+- Patches of 16 and a kernel of 1×1 take 110 µs; blocks of 2×2 pixels (`SpaceToDepth`) and a kernel of 2×2 take 170.  An
+  integer kernel that is not 1×1 loads each pixel through a pointer.
+- With the samples innermost a patch consists of few long copies.  One `Gather` in the usual layout would copy single
+  bytes, and take longer than the convolution.
+- A pool over one axis takes 60 µs, over two axes 80, because of the same pointers.  Separate tensors for the phases,
+  joined by `Max`, take 500: ONNX Runtime has no `Max` of bytes and decodes them.
 """
 
 from __future__ import annotations
@@ -38,21 +38,21 @@ from archc.types.storage import Int8, Weight
 from archc.types.tensor_type import DType, TensorType
 
 LANES = 4
-"""Of the terms of a sum, and of the results, ONNX Runtime's integer kernels take a multiple of so many."""
+"""Number of terms and of results that an integer kernel of ONNX Runtime processes at a time."""
 
 LONGEST_PATCH = 16
-"""Elements of a patch up to which it pays at every batch.
+"""Elements of a patch up to which the form is faster at every batch size.
 
-Measured with networks of two convolutions: at batch 32 a patch of 36 (a kernel of 5, or three channels) still made
-them 1.35 times as fast as they were, but at batch 1, where putting patches together counts for more, 0.86 times.
+Measured with networks of two convolutions: a patch of 36 (a kernel of 5, or three channels) makes them 1.35 times as
+fast at batch 32, but 0.86 times at batch 1, where gathering patches matters more.
 """
 
 LEAST_RESULTS = 128
-"""Results of all phases from which on it pays: with 64 these networks became 1.13 and 0.85 times as fast as before."""
+"""Results of all phases from which on the form is faster; 64 made these networks 1.13 and 0.85 times as fast."""
 
 _OF_CONV = frozenset(("kernel_shape", "pads", "strides"))
 _OF_POOL = frozenset(("kernel_shape", "strides"))
-"""The attributes that are understood; the others are left out where they say nothing."""
+"""The supported attributes; the spelling omits others that have their default."""
 
 
 @dataclass(frozen=True)
@@ -60,9 +60,9 @@ class Stem:
     """The nodes that are replaced, and what they compute.
 
     Attributes:
-        image: the integers that the convolution gets, their scale and their zero point.
-        replaced: the convolution, what rectifies and pools its results in any order, and what rounds these.
-        weight, bias: what the convolution is given; the bias is in the integers that products add up to, or None.
+        image: the quantized operand of the convolution, its scale and its zero point.
+        replaced: the convolution, the `Relu` and `MaxPool` after it in any order, and the quantizer.
+        weight, bias: the parameters of the convolution; the bias is in accumulated integers, or None.
     """
 
     image: list[str]
@@ -73,12 +73,12 @@ class Stem:
 
 
 def pooled_stems(weights: DecodedWeights, records: list[NodeRecord], outputs: Collection[str]) -> list[NodeRecord]:
-    """The nodes of a graph with its stems in integers.
+    """Replace the first convolutions and pools of a graph by their integer form.
 
     Args:
-        weights: receives further initializers.
+        weights: the weights, to which initializers are added.
         records: the nodes, each after those it uses.
-        outputs: the names that are used elsewhere.
+        outputs: the names that are used outside these nodes.
     """
     quantizers = [record for record in records if record.op_type == "QuantizeLinear"]
     if not quantizers:
@@ -131,12 +131,12 @@ def _stem(
 
 
 def _is_by_channel(weight: Weight | None) -> TypeGuard[Weight]:
-    """Whether a weight is stored as integers that integer kernels take."""
+    """Return whether a weight is stored as int8 with a scale per tensor or per output channel."""
     return weight is not None and isinstance(weight.storage, Int8) and weight.storage.axis in (None, 0)
 
 
 def _is_on_a_grid(weights: DecodedWeights, record: NodeRecord) -> bool:
-    """Whether a node changes to or from bytes without sign of one known scale; with signed ones no kernel is fast."""
+    """Return whether a node quantizes or dequantizes u8 with one stored scale; kernels for i8 are slow."""
     scale, zero_point = record.inputs[1:]
     tensors = weights.onnx.tensors
     known = scale in weights.onnx.initializers and zero_point in weights.onnx.initializers
@@ -146,7 +146,7 @@ def _is_on_a_grid(weights: DecodedWeights, record: NodeRecord) -> bool:
 def _patches(
     image: TensorType | None, conv: Mapping[str, Any], pool: Mapping[str, Any], kernel: Sequence[int]
 ) -> Patches | None:
-    """The patches of a convolution and a pool over two axes, from their attributes; None where these are others."""
+    """The patches of a 2D convolution and pool, from their attributes; None for unsupported attributes."""
     if image is None or image.rank != 4:
         return None
     channels, *extents = image.shape[1:]
@@ -164,7 +164,7 @@ def _patches(
 
 
 def _pays(patches: Patches, out_channels: int) -> bool:
-    """Whether ONNX Runtime has a fast kernel for it, and the patches are not too large."""
+    """Return whether ONNX Runtime has a fast kernel for the patches."""
     results = patches.phases * out_channels
     return patches.count > 0 and patches.size <= LONGEST_PATCH and results >= LEAST_RESULTS and results % LANES == 0
 
@@ -173,7 +173,7 @@ def _pays(patches: Patches, out_channels: int) -> bool:
 
 
 def _spelled(weights: DecodedWeights, stem: Stem) -> list[NodeRecord]:
-    """The nodes of a stem; the last gives what its quantizer gave."""
+    """The nodes of a stem; the last has the result of its quantizer."""
     conv, quantizer = stem.replaced[0], stem.replaced[-1]
     patches, out = stem.patches, stem.weight.shape[0]
     chain = _Chain(weights, conv.outputs[0])
@@ -193,7 +193,7 @@ def _spelled(weights: DecodedWeights, stem: Stem) -> list[NodeRecord]:
 
 
 class _Chain:
-    """Nodes that follow each other, named after the convolution that they stand for."""
+    """A chain of nodes, named after the convolution that they replace."""
 
     def __init__(self, weights: DecodedWeights, title: str):
         self.records: list[NodeRecord] = []
@@ -221,7 +221,7 @@ class _Chain:
             x = self.add("Pad", x, ends, zero_point)
         x = self.add("Gather", x, self._onnx.constant(patches.row_indices), axis=1)
         channels, rows, height, blocks = patches.channels, patches.rows.count, patches.height, patches.blocks
-        if channels == 1:  # with an axis of extent 1 among them the same takes twice as long at one sample
+        if channels == 1:  # a further axis of size 1 would take twice as long at batch 1
             x = self.moved(self.reshaped(x, [rows, height, blocks, -1]), [0, 2, 1, 3])
         else:
             x = self.moved(self.reshaped(x, [channels, rows, height, blocks, -1]), [1, 3, 0, 2, 4])
@@ -230,7 +230,7 @@ class _Chain:
         return self.add("DequantizeLinear", x, scale, zero_point)
 
     def weights(self, stem: Stem) -> list[str]:
-        """The weight of all phases, and their bias where there is one."""
+        """The weight of all phases, and their bias if there is one."""
         phases = stem.patches.phases
         tensors = self._onnx.tensors
         kernel, scale = (tensors[name].numpy() for name in stem.weight.tensors)
@@ -254,7 +254,7 @@ class _Chain:
 def _without_unused(
     weights: DecodedWeights, records: list[NodeRecord], replaced: list[NodeRecord], outputs: Collection[str]
 ) -> list[NodeRecord]:
-    """The nodes without those that only the replaced ones used; their initializers are dropped as well."""
+    """Remove nodes and initializers that only the replaced nodes used."""
     uses = Counter(name for record in records for name in record.inputs)
     uses.update(outputs)
     producers = {name: record for record in records for name in record.outputs}
