@@ -23,9 +23,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from archc.partitioning import Infeasible, Kind, Problem, Split, Task, Tensor, solve
-from archc.partitioning.dag import condense
-from archc.partitioning.measure import measure
+from archc.partitioning import DeviceKind, Infeasible, PipelineSplit, Problem, Task, Tensor, solve
+from archc.partitioning.problem import measure_stages
+from archc.partitioning.task_graph import build_task_graph
 from benchmarks.tables import markdown
 
 PROVEN = {
@@ -77,7 +77,10 @@ def _problem(graph: dict[str, Any]) -> Problem:
         Tensor(tasks[source].name, source, tuple(sorted(needing)), (cost[source], 0.0))
         for source, needing in consumers.items()
     ]
-    kinds = Kind("accelerator", graph["maxFPGAs"], graph["maxSizePerFPGA"]), Kind("processor", graph["maxCPUs"])
+    kinds = (
+        DeviceKind("accelerator", graph["maxFPGAs"], graph["maxSizePerFPGA"]),
+        DeviceKind("processor", graph["maxCPUs"]),
+    )
     return Problem(tuple(tasks), tuple(tensors), kinds)
 
 
@@ -108,7 +111,7 @@ def _made(operators: int, edges: dict[int, list[int]], devices: int) -> Problem:
         consumers = tuple(consumer for consumer in needing if consumer < operators)
         if consumers:
             tensors.append(Tensor(f"result {at}", at, consumers, (random_.uniform(0.1, 1.0),)))
-    return Problem(tasks, tuple(tensors), (Kind("device", devices),))
+    return Problem(tasks, tuple(tensors), (DeviceKind("device", devices),))
 
 
 MADE = {
@@ -121,7 +124,7 @@ MADE = {
 
 def even(problem: Problem) -> float:
     """The bottleneck of the even split over devices of the first kind; infinite where they cannot run or hold it."""
-    dag = condense(problem)
+    dag = build_task_graph(problem)
     device = problem.kinds[0]
     total = math.fsum(dag.work[:, 0].tolist())
     if not 0 < total < math.inf:
@@ -132,11 +135,11 @@ def even(problem: Problem) -> float:
         stages[min(int((done + work / 2) / total * device.count), device.count - 1)] += dag.tasks([group])
         done += work
     stages = [tasks for tasks in stages if tasks]
-    measured = measure(problem, stages, [0] * len(stages), list(range(len(stages))))
+    measured = measure_stages(problem, stages, [0] * len(stages), list(range(len(stages))))
     return max(stage.load if stage.memory <= device.memory else math.inf for stage in measured)
 
 
-def timed(problem: Problem, runs: int, limit: float | None) -> tuple[Split, float]:
+def timed(problem: Problem, runs: int, limit: float | None) -> tuple[PipelineSplit, float]:
     """The best split, and the median of the process time of some runs, in seconds."""
     samples = []
     for _ in range(runs):
@@ -180,7 +183,7 @@ def row(name: str, problem: Problem, options: argparse.Namespace) -> list[str]:
         "not known" if proven is None else f"{proven:g}",
         f"{seconds:.2f} s",
         f"{split.downsets:,}",
-        f"{split.weighed:,}",
+        f"{split.stages_tried:,}",
     ]
 
 
@@ -196,7 +199,17 @@ def files(paths: list[Path]) -> Iterator[Path]:
 
 def run(options: argparse.Namespace) -> str:
     """Solve all, and give the table."""
-    head = ["graph", "tasks", "edges", "even split", "found", "proven by others", "time", "downsets", "stages weighed"]
+    head = [
+        "graph",
+        "tasks",
+        "edges",
+        "even split",
+        "found",
+        "proven by others",
+        "time",
+        "downsets",
+        "stages stages_tried",
+    ]
     if not options.graphs:
         return markdown(head, [row(name, make(), options) for name, make in MADE.items()])
     rows = []

@@ -72,7 +72,7 @@ def _tied_to(node: Node, users: Mapping[str, Iterable[str]]) -> str | None:
     return others[0] if others else None
 
 
-class Names:
+class LayerNames:
     """The names of a graph's layers, to find free ones."""
 
     def __init__(self, graph: Graph):

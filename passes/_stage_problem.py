@@ -10,7 +10,7 @@ from archc.analysis.stage_costs import DeviceNodeCosts
 from archc.analysis.stage_transfers import SizeSource, required_sizes_by_node, stage_transfers, transferred_value
 from archc.ir.graph import Graph, Node, Value
 from archc.ir.scans import Scan, schedule
-from archc.partitioning import Kind, Problem, Shared, Task, Tensor
+from archc.partitioning import DeviceKind, Problem, SharedMemory, Task, Tensor
 
 
 class StageProblem:
@@ -98,10 +98,12 @@ class StageProblem:
             tasks=tuple(self._task(node, kinds) for node in self.nodes),
             tensors=tuple(self._tensors(kinds)),
             kinds=tuple(
-                Kind(place.title, len(numbers), min(self._limit, place.device.limit))
+                DeviceKind(place.title, len(numbers), min(self._limit, place.device.limit))
                 for place, numbers in zip(kinds, self._kinds.values())
             ),
-            shared=tuple(Shared(path, self._graph.weights[path].nbytes, users) for path, users in self._shared.items()),
+            shared=tuple(
+                SharedMemory(path, self._graph.weights[path].nbytes, users) for path, users in self._shared.items()
+            ),
             relayed=True,
             all_used=self._all_used,
             first=frozenset(self._first),

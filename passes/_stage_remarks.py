@@ -11,7 +11,7 @@ from archc.analysis.stage_transfers import required_sizes_by_node, stage_transfe
 from archc.diagnostics import ArchcError, error
 from archc.ir.graph import Graph, Node
 from archc.ir.stages import Stages
-from archc.partitioning import Infeasible, Shared
+from archc.partitioning import Infeasible, SharedMemory
 from archc.passmanager import Context
 
 from ._stage_problem import StageProblem
@@ -20,7 +20,7 @@ LITTLE_GAIN = 1.1
 """A pipeline that is less than this many times as fast as one device hardly pays for its second device."""
 
 
-def remark(
+def remark_on_stages(
     graph: Graph,
     context: Context,
     taken: Sequence[StageDevice],
@@ -101,7 +101,7 @@ def does_not_fit(graph: Graph, asked: StageProblem, failure: Infeasible) -> Arch
             help="every stage needs an operator of its own: ask for fewer",
         )
     culprit = failure.culprit
-    if isinstance(culprit, Shared):
+    if isinstance(culprit, SharedMemory):
         node = next(node for node in asked.nodes if culprit.name in node.weights.values())
         return error("does-not-fit", str(failure), node.span, help=f"it is a weight of `{node.title}`")
     if culprit is not None:

@@ -12,9 +12,8 @@ from archc.passmanager import FLOAT_WEIGHTS, UNDIVIDED, Context, Pass, select
 from archc.types.attributes import AttributeProblem, attribute
 from archc.types.storage import Dense
 
-from ._factors import store_factors
 from ._layers import Layer, layers_with_weights, work_at
-from ._svd import Svd
+from ._low_rank_factors import Svd, store_factors
 
 DEFAULT_ENERGY = 0.85
 

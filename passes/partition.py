@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from archc.analysis.devices import Cpu, StageDevice
 from archc.diagnostics import did_you_mean, error
 from archc.ir.given_sizes import read_sizes
-from archc.ir.graph import Graph
+from archc.ir.graph import Graph, Node, Value
+from archc.ir.rewriter import Rewriter
 from archc.ir.stages import has_stages
-from archc.partitioning import Infeasible, Stage, solve
+from archc.ops.stage import ToStage
+from archc.partitioning import Infeasible, PipelineStage, solve
 from archc.passmanager import UNDIVIDED, Context, Pass
 from archc.passmanager.sizes import choose_sizes
 from archc.types.attributes import AttributeProblem, attribute
 
-from ._settling import settle, stage_numbers
-from ._stage_cuts import cut
 from ._stage_problem import StageProblem
-from ._stage_remarks import does_not_fit, remark
+from ._stage_refinement import refine_stages, stage_numbers
+from ._stage_remarks import does_not_fit, remark_on_stages
 
 
 @dataclass(frozen=True)
@@ -92,8 +93,8 @@ class Partition(Pass):
         taken = [asked.place_of(stage.device) for stage in stages]
         undivided = asked.undivided()
         names = [place.device.torch if place.named else None for place in taken]
-        cut(graph, context.rewriter, stage_numbers(asked.nodes, stages), names)
-        remark(graph, context, taken, sizes, undivided, bound)
+        insert_transfers(graph, context.rewriter, stage_numbers(asked.nodes, stages), names)
+        remark_on_stages(graph, context, taken, sizes, undivided, bound)
 
     def _places(self, context: Context) -> Sequence[StageDevice]:
         if self.devices is None:
@@ -126,7 +127,7 @@ class Partition(Pass):
         return {**own, **{name: size for name, size in context.sizes.items() if name not in given}}
 
 
-def _split(asked: StageProblem) -> tuple[Sequence[Stage], float]:
+def _split(asked: StageProblem) -> tuple[Sequence[PipelineStage], float]:
     """The best stages, and the seconds that no split stays below.
 
     Raises:
@@ -136,4 +137,84 @@ def _split(asked: StageProblem) -> tuple[Sequence[Stage], float]:
     bound = split.lower_bound  # what inputs tell only adds to it
     while asked.tell(stage_numbers(asked.nodes, split.stages)):
         split = solve(asked.problem())
-    return settle(asked.problem(), asked.nodes, split, lambda stage_of: not asked.lacking(stage_of)), bound
+    return refine_stages(asked.problem(), asked.nodes, split, lambda stage_of: not asked.lacking(stage_of)), bound
+
+
+def insert_transfers(
+    graph: Graph, rewriter: Rewriter, stage_of: Mapping[Node, int], devices: Sequence[str | None]
+) -> None:
+    """Divide a graph.
+
+    A tensor enters a later stage once, whoever needs it there.  What is only unpacked from smaller tensors is not sent:
+    they are, and it is unpacked again where they arrive.  The inputs of the model enter stage 0 where that has a
+    device.
+
+    Args:
+        stage_of: the stage of each node.
+        devices: for each stage the device to name, or None.
+    """
+    _TransferInserter(graph, rewriter, devices).run(stage_of)
+
+
+class _TransferInserter:
+    def __init__(self, graph: Graph, rewriter: Rewriter, devices: Sequence[str | None]):
+        self._graph, self._rewriter, self._devices = graph, rewriter, devices
+        self._arrived: dict[tuple[Value, int], Value] = {}
+        # What nodes used before anything was cut: an unpacker may be cut from its operands itself.
+        self._operands = {node: node.operands for node in graph.nodes()}
+
+    def run(self, stage_of: Mapping[Node, int]) -> None:
+        for value, stage, users in _crossings(self._graph, stage_of):
+            maker = value.producer
+            if maker is not None and maker.op.decodes:
+                arrived = self._unpacked(maker, stage, users)
+            else:
+                arrived = self._arrival(value, stage, users)
+            self._rewriter.reroute(value, arrived, users)
+        self._name_first_device()
+
+    def _arrival(self, value: Value, stage: int, users: Sequence[Node]) -> Value:
+        """A value in a later stage; it enters in the innermost block around its maker and all its users."""
+        arrived = self._arrived.get((value, stage))
+        if arrived is None:
+            entry = ToStage(stage, device=self._devices[stage])
+            scope = self._graph.scope if value.producer is None else None
+            near = users[0] if value.producer is None else value.producer
+            node = self._rewriter.add(entry, [value], scope=scope, near=near)
+            arrived = self._arrived[value, stage] = node.result
+        assert arrived.producer is not None
+        for user in users:
+            self._rewriter.lift(arrived.producer, user.scope)
+        return arrived
+
+    def _unpacked(self, maker: Node, stage: int, users: Sequence[Node]) -> Value:
+        """The result of an unpacker, made again in a later stage."""
+        operands = [self._arrival(value, stage, users) for value in self._operands[maker]]
+        again = self._rewriter.add(maker.op, operands, near=maker)
+        for user in users:
+            self._rewriter.lift(again, user.scope)
+        return again.result
+
+    def _name_first_device(self) -> None:
+        if self._devices[0] is None:
+            return
+        for value in self._graph.inputs:
+            users = self._graph.consumers(value)
+            if users:
+                entry = self._rewriter.add(
+                    ToStage(0, device=self._devices[0]), [value], scope=self._graph.scope, near=users[0]
+                )
+                self._rewriter.reroute(value, entry.result, users)
+
+
+def _crossings(graph: Graph, stage_of: Mapping[Node, int]) -> list[tuple[Value, int, list[Node]]]:
+    """Every value with each later stage that needs it, and who does so there."""
+    found = []
+    for value in (*graph.inputs, *(value for node in graph.nodes() for value in node.results)):
+        made = 0 if value.producer is None else stage_of[value.producer]
+        later: dict[int, list[Node]] = {}
+        for node in graph.consumers(value):
+            if stage_of[node] > made:
+                later.setdefault(stage_of[node], []).append(node)
+        found += [(value, stage, users) for stage, users in sorted(later.items())]
+    return found

@@ -10,8 +10,8 @@ from archc.ir.graph import Graph
 from archc.passmanager import FLOAT_WEIGHTS, UNDIVIDED, Context, Pass, select
 from archc.types.attributes import AttributeProblem, attribute
 
-from . import _channel_groups as channel_groups
-from . import _magnitudes as magnitudes
+from ._channel_pruning import choose_groups, remark_on_channels, remove_groups
+from ._magnitude_pruning import mask_smallest
 
 
 @dataclass(frozen=True)
@@ -76,12 +76,10 @@ class Prune(Pass):
     def run(self, graph: Graph, context: Context) -> None:
         wanted = select(graph, self.on, self.keep)
         if self.scheme == "magnitude":
-            magnitudes.mask(graph, context, self.sparsity, self.scope, wanted)
+            mask_smallest(graph, context, self.sparsity, self.scope, wanted)
             return
         coupling = Coupling(graph)
-        removed = {
-            group.number for group in channel_groups.choose(coupling, self.sparsity, self.scope, wanted, self.multiple)
-        }
-        channel_groups.remark(context, coupling, removed, wanted)
+        removed = {group.number for group in choose_groups(coupling, self.sparsity, self.scope, wanted, self.multiple)}
+        remark_on_channels(context, coupling, removed, wanted)
         if removed:
-            channel_groups.remove(context, coupling, removed)
+            remove_groups(context, coupling, removed)

@@ -11,10 +11,10 @@ from archc.ir.graph import Graph, Node, Value
 from archc.passmanager import FLOAT_WEIGHTS, Context, Pass, select
 from archc.types.attributes import AttributeProblem, attribute
 
-from ._calibrate import Range, observe
-from ._integer_weights import Stored, least_scales, obstacles, store
+from ._int8_weights import StoredWeights, minimum_scales, obstacles, store_as_int8
 from ._layers import Layer, Work, layers_with_weights, work_at
-from ._quantizers import Rounder, feeding, joined, results_to_round
+from ._observers import Range, observe
+from ._quantize_dequantize import QdqInserter, integer_producer, linked_by_integers, results_to_quantize
 
 Scheme = Literal["static", "dynamic", "weight"]
 
@@ -132,15 +132,15 @@ class Quant(Pass):
             for layer, scheme in schemes.items()
             if scheme == "static"
         }
-        rounder = Rounder(graph, context, ranges)
+        inserter = QdqInserter(graph, context, ranges)
         for value, node in results.items():
-            rounder.result(value, node)
+            inserter.result(value, node)
         for node in (node for layer, scheme in schemes.items() if scheme != "weight" for node in layer.nodes):
-            rounder.operand(node)
-        least = least_scales(graph, schemes)
+            inserter.operand(node)
+        least = minimum_scales(graph, schemes)
         for layer, scheme in schemes.items():
             names = [name for name in layer.weights if name not in unfit[layer]]
-            stored = store(graph, context, layer, names, self.granularity == "channel", least)
+            stored = store_as_int8(graph, context, layer, names, self.granularity == "channel", least)
             _remark(context, layer, scheme, received.get(layer, []), stored)
 
     def _calibrate(
@@ -150,7 +150,7 @@ class Quant(Pass):
         told = context.calibration.real
         while True:
             static = [node for layer, scheme in schemes.items() if scheme == "static" for node in layer.nodes]
-            results = results_to_round(graph, static)
+            results = results_to_quantize(graph, static)
             if static and not told:
                 context.note(graph.name, "calibrated on random inputs: give calibration data for ranges that are real")
                 told = True
@@ -210,11 +210,11 @@ class Quant(Pass):
         """The static layers that are not worth the change from floats to integers and back."""
         static = [layer for layer, scheme in schemes.items() if scheme == "static"]
         nodes = {node: None for layer in static for node in layer.nodes}
-        rounding = set(results_to_round(graph, nodes).values())
+        rounding = set(results_to_quantize(graph, nodes).values())
         lonely = [layer for layer in static if work(layer.node) < LONELY and not rounding.isdisjoint(layer.nodes)]
         if self.least is None:
             small = [layer for layer in static if not layer.op.integer_result and work(layer.node) < LEAST_ALONE]
-            linked = joined(nodes)
+            linked = linked_by_integers(nodes)
             lonely += [layer for layer in small if linked.isdisjoint(layer.nodes)]
         return lonely
 
@@ -241,7 +241,7 @@ class Quant(Pass):
         least = LEAST[self.scheme] if self.least is None else self.least
         if layer.op.integer_result:
             least = min(least, LEAST_OF_KERNELS_THAT_ROUND)
-        if work >= least or (self.scheme == "static" and all(feeding(node, static) for node in layer.nodes)):
+        if work >= least or (self.scheme == "static" and all(integer_producer(node, static) for node in layer.nodes)):
             return self.scheme
         return "weight"
 
@@ -265,7 +265,7 @@ def _demote(context: Context, schemes: dict[Layer, Scheme], seen: Mapping[Layer,
     return bool(unclear)
 
 
-def _remark(context: Context, layer: Layer, scheme: Scheme, received: list[Range], stored: Stored) -> None:
+def _remark(context: Context, layer: Layer, scheme: Scheme, received: list[Range], stored: StoredWeights) -> None:
     seen = "".join(f", receives {span.low:.4g} to {span.high:.4g}" for span in dict.fromkeys(received))
     figures: dict[str, float | int | str] = {
         "scheme": scheme,

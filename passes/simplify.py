@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
 from archc.ir.graph import Graph, Node, Value
 from archc.operator.base import Operator
 from archc.passmanager import Context, Pass
 
-from ._constants import Constants
-from ._steps import drop_unread
+from ._constant_folding import ConstantFolder
 
 
 @dataclass(frozen=True)
@@ -33,9 +32,9 @@ class Simplify(Pass):
     example = "simplify -> fold"
 
     def run(self, graph: Graph, context: Context) -> None:
-        drop_unread(graph, context)
+        drop_unused_scan_results(graph, context)
         _remove_dead(context)
-        constants = Constants(graph)
+        constants = ConstantFolder(graph)
         seen: dict[tuple[Any, ...], Node] = {}
         computed: list[Node] = []
         # Every node comes after those that it uses, so what it looks back on is as simple as it gets.
@@ -57,7 +56,7 @@ def _remove_dead(context: Context) -> None:
         context.rewrote(node, "removed: it feeds no output")
 
 
-def _leave_out(graph: Graph, context: Context, node: Node, constants: Constants) -> bool:
+def _leave_out(graph: Graph, context: Context, node: Node, constants: ConstantFolder) -> bool:
     """Replace a node by something simpler, as often as there is; whether it is gone."""
     while True:
         inner = node.operands[0].producer if len(node.operands) == 1 and not node.weights else None
@@ -105,3 +104,54 @@ def _merge(context: Context, node: Node, seen: dict[tuple[Any, ...], Node]) -> b
     context.rewriter.lift(first, node.scope)
     context.rewriter.replace(node, first.results)
     return True
+
+
+def drop_unused_scan_results(graph: Graph, context: Context) -> None:
+    """Leave out the states and sequences of scans that no output depends on; what made them is dead then."""
+    for end in graph.nodes():
+        if end.op.scan_end == "exit":
+            _drop_unused_results(graph, context, end)
+
+
+def _drop_unused_results(graph: Graph, context: Context, end: Node) -> None:
+    enter = cast("Node", end.operands[0].producer)
+    states, sequences = end.op.scan_parts, enter.op.scan_parts
+    read = [bool(graph.consumers(value)) or graph.is_output(value) for value in end.results]
+    kept = [number for number in range(states, len(read)) if read[number]]
+    live = {number for number in range(states) if read[number]}
+    while True:  # a state that nobody reads at last may still be read by the steps
+        wanted = [end.operands[2 + 2 * number] for number in live]
+        needed = _needed([*wanted, *(end.operands[1 + states + number] for number in kept)])
+        more = {number for number in range(states) if end.operands[1 + 2 * number] in needed}
+        if more <= live:
+            break
+        live |= more
+    left = [*sorted(live), *kept]
+    if not left or len(left) == len(read):
+        return
+    rewriter = context.rewriter
+    begins = [*range(sequences), *(sequences + number for number in sorted(live))]
+    begin = rewriter.add(enter.op, [enter.operands[number] for number in begins], near=enter)
+    for old, new in zip((0, *(1 + number for number in begins)), begin.results, strict=True):
+        rewriter.replace_value(enter.results[old], new)
+    pairs = [value for number in sorted(live) for value in end.operands[1 + 2 * number : 3 + 2 * number]]
+    operands = [begin.results[0], *pairs, *(end.operands[1 + states + number] for number in kept)]
+    op = replace(end.op, states=len(live))  # type: ignore[call-arg]  # the end of a scan has it
+    shorter = rewriter.add(op, operands, near=end)
+    for number, new in zip(left, shorter.results, strict=True):
+        rewriter.replace_value(end.results[number], new)
+    unread = len(read) - len(left)
+    context.rewrote(shorter, f"without {unread} of {len(read)} results: no output depends on them")
+
+
+def _needed(values: Iterable[Value]) -> set[Value]:
+    """The values with all that they are made of."""
+    found = set(values)
+    stack = list(found)
+    while stack:
+        producer = stack.pop().producer
+        for value in producer.operands if producer is not None else ():
+            if value not in found:
+                found.add(value)
+                stack.append(value)
+    return found

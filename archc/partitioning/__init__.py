@@ -5,7 +5,26 @@ Nothing here knows of networks: `problem` says what is asked and answered, `solv
 
 from __future__ import annotations
 
-from archc.partitioning.problem import Infeasible, Kind, Problem, Shared, Split, Stage, Task, Tensor
+from archc.partitioning.problem import (
+    DeviceKind,
+    Infeasible,
+    PipelineSplit,
+    PipelineStage,
+    Problem,
+    SharedMemory,
+    Task,
+    Tensor,
+)
 from archc.partitioning.solver import solve
 
-__all__ = ["Infeasible", "Kind", "Problem", "Shared", "Split", "Stage", "Task", "Tensor", "solve"]
+__all__ = [
+    "DeviceKind",
+    "Infeasible",
+    "PipelineSplit",
+    "PipelineStage",
+    "Problem",
+    "SharedMemory",
+    "Task",
+    "Tensor",
+    "solve",
+]

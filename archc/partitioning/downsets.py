@@ -4,31 +4,35 @@ Groups are decided one after the other, in topological order: in, if all predece
 partial downsets are those of the graph so far, so there are never more of them than there are downsets; and one goes
 as soon as no state of the devices suits it, because what is in, with the transfers over the cut, is more than the
 devices before the cut can carry, or what is out is more than those behind it can.
+
+A family of downsets, and what its members hold, in arrays.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
+from functools import cached_property
+from time import monotonic
 from typing import TYPE_CHECKING
 
-from archc.partitioning.bounds import ROUNDING, Bounds
-from archc.partitioning.clock import Clock
-from archc.partitioning.dag import Dag
-from archc.partitioning.family import pack
+from archc.partitioning.lower_bounds import ROUNDING, Bounds
+from archc.partitioning.task_graph import TaskGraph
 
 if TYPE_CHECKING:
     import numpy as np
 
 
-def downsets(dag: Dag, bounds: Bounds, limit: float, most: int, clock: Clock) -> np.ndarray | None:
+def enumerate_downsets(graph: TaskGraph, bounds: Bounds, limit: float, most: int, deadline: float) -> np.ndarray | None:
     """The downsets that a cut of a split with a bottleneck below the limit can be at, as members [groups, downsets].
 
     None where there are more than `most`, or where the time is over.
     """
     import numpy as np
 
-    masks = _masks(dag.predecessors)
-    paid = _paid(dag, bounds)
-    descending = _descendants(dag, bounds.weights)
+    masks = _masks(graph.predecessors)
+    paid = _paid(graph, bounds)
+    descending = _descendants(graph, bounds.weights)
     # What is spent before a cut and what is left behind it add up to all, in every state: the one that just carries
     # what is in leaves the most for what is out.
     before = np.unique(bounds.before) * limit * (1 + ROUNDING)
@@ -36,8 +40,8 @@ def downsets(dag: Dag, bounds: Bounds, limit: float, most: int, clock: Clock) ->
 
     words = np.zeros((masks.shape[0], 1), dtype=np.uint64)
     inside, outside, surely_out, crossing = np.zeros((4, 1))
-    for group in range(len(dag)):
-        if clock.over():
+    for group in range(len(graph)):
+        if monotonic() >= deadline:
             return None
         weight = bounds.weights[group]
         can = _holds(words, masks[:, group])
@@ -61,7 +65,7 @@ def downsets(dag: Dag, bounds: Bounds, limit: float, most: int, clock: Clock) ->
         if words.shape[1] > most:
             return None
     bits = np.unpackbits(np.ascontiguousarray(words.T).view(np.uint8), axis=1, bitorder="little")
-    return bits[:, : len(dag)].T.astype(bool)
+    return bits[:, : len(graph)].T.astype(bool)
 
 
 def _masks(predecessors: list[list[int]]) -> np.ndarray:
@@ -84,7 +88,7 @@ def _holds(words: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return all_in
 
 
-def _paid(dag: Dag, bounds: Bounds) -> list[list[tuple[np.ndarray, float]]]:
+def _paid(graph: TaskGraph, bounds: Bounds) -> list[list[tuple[np.ndarray, float]]]:
     """For each group that stays out, the tensors that then cross the cut, and what either side carries for them.
 
     A tensor is listed for each of its consumers, with its producer and the consumers decided earlier as a mask: it
@@ -92,12 +96,12 @@ def _paid(dag: Dag, bounds: Bounds) -> list[list[tuple[np.ndarray, float]]]:
     """
     import numpy as np
 
-    found: list[list[tuple[np.ndarray, float]]] = [[] for _ in range(len(dag))]
-    kinds = np.flatnonzero(bounds.lineup.total)
-    carried = (dag.time[:, kinds] * bounds.rates[kinds]).min(axis=1, initial=np.inf) * (1 - ROUNDING)
-    for producer, consumers, time in zip(dag.producers, dag.consumers, carried.tolist()):
+    found: list[list[tuple[np.ndarray, float]]] = [[] for _ in range(len(graph))]
+    kinds = np.flatnonzero(bounds.devices.total)
+    carried = (graph.time[:, kinds] * bounds.rates[kinds]).min(axis=1, initial=np.inf) * (1 - ROUNDING)
+    for producer, consumers, time in zip(graph.producers, graph.consumers, carried.tolist()):
         if producer >= 0 and time > 0:
-            member = np.zeros((len(dag), 1), dtype=bool)
+            member = np.zeros((len(graph), 1), dtype=bool)
             member[producer] = True
             for consumer in consumers:
                 found[consumer].append((pack(member)[:, 0], time))
@@ -105,14 +109,142 @@ def _paid(dag: Dag, bounds: Bounds) -> list[list[tuple[np.ndarray, float]]]:
     return found
 
 
-def _descendants(dag: Dag, weights: np.ndarray) -> np.ndarray:
+def _descendants(graph: TaskGraph, weights: np.ndarray) -> np.ndarray:
     """The weight of each group and of all that needs it, at any distance [groups]."""
     import numpy as np
 
-    below = np.zeros((len(dag), len(dag)), dtype=bool)
-    for group in range(len(dag) - 1, -1, -1):
+    below = np.zeros((len(graph), len(graph)), dtype=bool)
+    for group in range(len(graph) - 1, -1, -1):
         below[group, group] = True
-        for after in dag.successors[group]:
+        for after in graph.successors[group]:
             below[group] |= below[after]
     # Lowered, since it is summed in another order than what it is compared with.
     return np.asarray((below @ weights) * (1 - ROUNDING))
+
+
+class DownsetFamily:
+    """Downsets between which a split may be cut, from the empty one to the whole graph.
+
+    Attributes:
+        member: whether a group is in a downset [groups, downsets].
+        weights: of each group, not negative.
+        weight: of each downset.  Downsets are sorted by it and then by size, so that each comes after all that it
+            contains: sums of the same terms in the same order never fall when one is added.
+    """
+
+    def __init__(self, graph: TaskGraph, member: np.ndarray, weights: np.ndarray):
+        import numpy as np
+
+        ends = np.zeros((len(graph), 2), dtype=bool)
+        ends[:, 1] = True
+        member = np.concatenate([ends, member], axis=1)
+        words = pack(member)
+        _, distinct = np.unique(words, axis=1, return_index=True)
+        weight = _sums(member[:, distinct], weights)
+        order = np.lexsort((member[:, distinct].sum(axis=0), weight))
+        self.graph = graph
+        self.weights = weights
+        self.member = member[:, distinct[order]]
+        self.weight = weight[order]
+
+    def __len__(self) -> int:
+        return int(self.member.shape[1])
+
+    @cached_property
+    def words(self) -> np.ndarray:
+        """The members as bits [words, downsets]."""
+        return pack(self.member)
+
+    @cached_property
+    def work(self) -> np.ndarray:
+        """Seconds on each kind of device, where a group can run there [kinds, downsets]."""
+        import numpy as np
+
+        return np.array([_sums(self.member, np.where(np.isfinite(work), work, 0.0)) for work in self.graph.work.T])
+
+    @cached_property
+    def barred(self) -> np.ndarray:
+        """How many groups cannot run on each kind of device [kinds, downsets]."""
+        import numpy as np
+
+        return np.array([_counts(self.member, np.flatnonzero(np.isinf(work)).tolist()) for work in self.graph.work.T])
+
+    @cached_property
+    def memory(self) -> np.ndarray:
+        """Bytes that are not shared [downsets]."""
+        return _sums(self.member, self.graph.memory)
+
+    @cached_property
+    def shared(self) -> np.ndarray:
+        """How many groups of each that share memory are in a downset [shared, downsets]."""
+        return self._counted(list(self.graph.shared))
+
+    @cached_property
+    def consumed(self) -> np.ndarray:
+        """How many consumers of each tensor are in a downset [tensors, downsets]."""
+        return self._counted(self.graph.consumers)
+
+    def _counted(self, sets: list[tuple[int, ...]]) -> np.ndarray:
+        import numpy as np
+
+        most = max(map(len, sets), default=0)
+        counts = np.zeros((len(sets), len(self)), dtype=np.min_scalar_type(most))
+        for row, groups in enumerate(sets):
+            counts[row] = _counts(self.member, groups)
+        return counts
+
+    @cached_property
+    def needs(self) -> np.ndarray:
+        """How many consumers each tensor has, the one beyond the last stage included [tensors]."""
+        import numpy as np
+
+        pairs = zip(self.graph.consumers, self.graph.outputs)
+        return np.array([len(consumers) + output for consumers, output in pairs], dtype=np.int64)
+
+    @cached_property
+    def crossing(self) -> np.ndarray:
+        """Whether a tensor is there after a downset and still needed, beyond the last stage too [tensors, downsets]."""
+        import numpy as np
+
+        there = np.ones_like(self.consumed, dtype=bool)
+        made = np.array(self.graph.producers, dtype=np.int64)
+        there[made >= 0] = self.member[made[made >= 0]]
+        return there & (self.consumed < self.needs[:, None])
+
+    def cut(self, time: np.ndarray) -> np.ndarray:
+        """The sum over the crossing tensors of a time each [downsets]."""
+        return _sums(self.crossing, time)
+
+    def keep(self, columns: np.ndarray) -> DownsetFamily:
+        """The family with only some of its downsets, given by their numbers; the ends always stay."""
+        return DownsetFamily(self.graph, self.member[:, columns], self.weights)
+
+
+def pack(member: np.ndarray) -> np.ndarray:
+    """Booleans [groups, downsets] as bits [words, downsets]."""
+    import numpy as np
+
+    words = math.ceil(max(1, member.shape[0]) / 64)
+    packed = np.zeros((words * 8, member.shape[1]), dtype=np.uint8)
+    bits = np.packbits(member, axis=0, bitorder="little")
+    packed[: bits.shape[0]] = bits
+    return np.ascontiguousarray(packed.T).view(np.uint64).T.copy()
+
+
+def _sums(member: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """The weight of each column, added row by row."""
+    import numpy as np
+
+    total = np.zeros(member.shape[1])
+    for row in np.flatnonzero(weights).tolist():
+        total += member[row] * weights[row]
+    return total
+
+
+def _counts(member: np.ndarray, rows: Iterable[int]) -> np.ndarray:
+    import numpy as np
+
+    total = np.zeros(member.shape[1], dtype=np.int32)
+    for row in rows:
+        total += member[row]
+    return total

@@ -4,6 +4,8 @@ A split is a chain of downsets of the graph: each stage is the difference of two
 an earlier stage.  The load of a stage is the work of its tasks and the time of its transfers; the split is as good as
 its largest load is small.  (Tarnawski et al. 2020, "Efficient Algorithms for Device Placement of DNN Graph
 Operators", call this max-load, and the stages contiguous.)
+
+The load and the memory of stages, as they are defined; what the search finds is measured here in the end.
 """
 
 from __future__ import annotations
@@ -50,7 +52,7 @@ class Tensor:
 
 
 @dataclass(frozen=True)
-class Shared:
+class SharedMemory:
     """Memory that several tasks have in common, such as a tied weight: each device with one of them holds it once."""
 
     name: str
@@ -59,7 +61,7 @@ class Shared:
 
 
 @dataclass(frozen=True)
-class Kind:
+class DeviceKind:
     """Devices that are alike.
 
     Attributes:
@@ -94,8 +96,8 @@ class Problem:
 
     tasks: tuple[Task, ...]
     tensors: tuple[Tensor, ...]
-    kinds: tuple[Kind, ...]
-    shared: tuple[Shared, ...] = ()
+    kinds: tuple[DeviceKind, ...]
+    shared: tuple[SharedMemory, ...] = ()
     relayed: bool = False
     all_used: bool = False
     first: frozenset[int] = frozenset()
@@ -130,7 +132,7 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class Stage:
+class PipelineStage:
     """What one device does.
 
     Attributes:
@@ -152,7 +154,7 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Split:
+class PipelineSplit:
     """The answer.
 
     Attributes:
@@ -160,15 +162,15 @@ class Split:
         bottleneck: the largest load.
         exact: whether no split has a smaller one.
         lower_bound: no split has a bottleneck below this one.
-        downsets, weighed: how many downsets and how many stages between two of them were looked at.
+        downsets, stages_tried: how many downsets and how many stages between two of them were looked at.
     """
 
-    stages: tuple[Stage, ...]
+    stages: tuple[PipelineStage, ...]
     bottleneck: float
     exact: bool
     lower_bound: float
     downsets: int = 0
-    weighed: int = 0
+    stages_tried: int = 0
 
 
 class Infeasible(Exception):
@@ -179,7 +181,53 @@ class Infeasible(Exception):
         proven: False where the search was not complete.
     """
 
-    def __init__(self, message: str, culprit: Task | Shared | None = None, proven: bool = True):
+    def __init__(self, message: str, culprit: Task | SharedMemory | None = None, proven: bool = True):
         super().__init__(message)
         self.culprit = culprit
         self.proven = proven
+
+
+def measure_stages(
+    problem: Problem, stages: Sequence[Sequence[int]], kinds: Sequence[int], devices: Sequence[int]
+) -> list[PipelineStage]:
+    """What each stage of a split takes.
+
+    Args:
+        stages: the tasks of each, along the chain; every task is in one of them.
+        kinds, devices: of each stage.
+    """
+    where = {task: number for number, tasks in enumerate(stages) for task in tasks}
+    received, sent, memory = ([0.0] * len(stages) for _ in range(3))
+    for tensor in problem.tensors:
+        made = -1 if tensor.producer is None else where[tensor.producer]
+        needed = {where[task] for task in tensor.consumers} - {made}
+        beyond = tensor.output
+        if problem.relayed:
+            last = len(stages) if beyond else max(needed, default=made)
+            receivers = list(range(made + 1, min(last + 1, len(stages))))
+            senders = list(range(max(made, 0), last))
+        else:
+            receivers, senders = sorted(needed), [made] if made >= 0 and (needed or beyond) else []
+        for stage in receivers:
+            received[stage] += tensor.time[kinds[stage]]
+        for stage in senders:
+            sent[stage] += tensor.time[kinds[stage]]
+    for shared in problem.shared:
+        for stage in {where[task] for task in shared.tasks}:
+            memory[stage] += shared.memory
+    measured = []
+    for number, (tasks, kind) in enumerate(zip(stages, kinds)):
+        work = sum(problem.tasks[task].work[kind] for task in tasks)
+        measured.append(
+            PipelineStage(
+                tasks=tuple(sorted(tasks)),
+                kind=kind,
+                device=devices[number],
+                work=work,
+                received=received[number],
+                sent=sent[number],
+                load=work + received[number] + sent[number],
+                memory=memory[number] + sum(problem.tasks[task].memory for task in tasks),
+            )
+        )
+    return measured

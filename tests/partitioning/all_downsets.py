@@ -6,7 +6,7 @@ import math
 from functools import cache
 
 from archc.partitioning import Problem
-from archc.partitioning.measure import measure
+from archc.partitioning.problem import measure_stages
 
 
 def least_bottleneck(problem: Problem) -> float:
@@ -30,7 +30,7 @@ def least_bottleneck(problem: Problem) -> float:
         # What lies before and behind the stage, as two stages of their own: the load asks no more of them.
         parts = [part for part in (low, high - low, whole - high) if part]
         here = parts.index(high - low)
-        return measure(problem, [sorted(part) for part in parts], [0] * len(parts), [0] * len(parts))[here].load
+        return measure_stages(problem, [sorted(part) for part in parts], [0] * len(parts), [0] * len(parts))[here].load
 
     best = {empty: 0.0}
     for _ in range(problem.kinds[0].count):

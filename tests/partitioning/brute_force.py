@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from archc.partitioning import Problem, Shared, Task
+from archc.partitioning import Problem, SharedMemory, Task
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,9 @@ class Placed:
         able = all(self.problem.tasks[task].work[kind] < float("inf") for task in tasks)
         return able and memory <= self.problem.kinds[kind].memory
 
-    def holds(self, item: Task | Shared, stage: int) -> bool:
+    def holds(self, item: Task | SharedMemory, stage: int) -> bool:
         """Whether a task, or one that uses some shared memory, is in a stage."""
-        if isinstance(item, Shared):
+        if isinstance(item, SharedMemory):
             return bool(self.stages[stage].intersection(item.tasks))
         return self.problem.tasks.index(item) in self.stages[stage]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 
-from archc.partitioning import Kind, Problem, Task, Tensor
+from archc.partitioning import DeviceKind, Problem, Task, Tensor
 
 
 def linked(
@@ -19,7 +19,7 @@ def linked(
     return Problem(
         tasks=tuple(Task(f"task{at}", (seconds,), sizes[at]) for at, seconds in enumerate(work)),
         tensors=tuple(Tensor(f"from{at}", at, tuple(needing), (times[at],)) for at, needing in edges.items()),
-        kinds=(Kind("device", devices, holds),),
+        kinds=(DeviceKind("device", devices, holds),),
         **options,  # type: ignore[arg-type]
     )
 

@@ -7,7 +7,7 @@ from random import Random
 
 from hypothesis import strategies as st
 
-from archc.partitioning import Kind, Problem, Shared, Task, Tensor
+from archc.partitioning import DeviceKind, Problem, SharedMemory, Task, Tensor
 
 SECONDS = [0.0, 1.0, 2.0, 3.0, 5.0, 8.0] * 8 + [math.inf]
 TRANSFERS = [0.0, 0.5, 1.0, 2.0, 4.0]
@@ -46,13 +46,15 @@ def random_problem(draw: Random) -> Problem:
             time = tuple(draw.choice(TRANSFERS) for _ in range(kinds))
             tensors.append(Tensor(f"tensor{place}", None if place < 0 else rank[place], consumers, time, output))
     shared = tuple(
-        Shared(f"shared{number}", draw.choice(BYTES), tuple(draw.sample(range(count), min(count, draw.randint(1, 3)))))
+        SharedMemory(
+            f"shared{number}", draw.choice(BYTES), tuple(draw.sample(range(count), min(count, draw.randint(1, 3))))
+        )
         for number in range(draw.randint(0, 2))
     )
     return Problem(
         tasks=tasks,
         tensors=tuple(tensors),
-        kinds=tuple(Kind(f"kind{kind}", order.count(kind), limit) for kind, limit in enumerate(limits)),
+        kinds=tuple(DeviceKind(f"kind{kind}", order.count(kind), limit) for kind, limit in enumerate(limits)),
         shared=shared,
         relayed=draw.random() < 0.5,
         all_used=draw.random() < 0.3,

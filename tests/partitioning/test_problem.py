@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from archc.partitioning import Infeasible, Kind, Problem, Shared, Task, Tensor, solve
+from archc.partitioning import DeviceKind, Infeasible, Problem, SharedMemory, Task, Tensor, solve
 from tests.partitioning.graphs import linked
 
 CHAIN = linked([1.0] * 3, {0: [1], 1: [2]}, [1.0] * 3, memory=[4.0, 5.0, 6.0], holds=10.0)
@@ -25,7 +25,7 @@ TASK, TENSOR = CHAIN.tasks[0], CHAIN.tensors[0]
         ({"tensors": (replace(TENSOR, time=(math.inf,)),)}, "`from0`: time is finite"),
         ({"tensors": (replace(TENSOR, consumers=(7,)),)}, "`from0` names a task that there is not"),
         ({"tensors": (replace(TENSOR, producer=-1),)}, "`from0` names a task that there is not"),
-        ({"shared": (Shared("w", 1.0, (3,)),)}, "`w` names a task that there is not"),
+        ({"shared": (SharedMemory("w", 1.0, (3,)),)}, "`w` names a task that there is not"),
         ({"first": frozenset({9})}, "names a task that there is not"),
         ({"order": (0, 1)}, "the order names kinds from 0 to 0"),
     ],
@@ -49,13 +49,13 @@ def failure(problem: Problem) -> Infeasible:
 
 
 def test_task_that_is_too_large_is_named() -> None:
-    found = failure(replace(CHAIN, kinds=(Kind("device", 5, 5.0),)))
+    found = failure(replace(CHAIN, kinds=(DeviceKind("device", 5, 5.0),)))
     assert found.culprit == CHAIN.tasks[2]
     assert str(found) == "`task2` needs 6 bytes, and a device holds 5 bytes"
 
 
 def test_shared_memory_that_is_too_large_is_named() -> None:
-    weight = Shared("weight", 11.0, (0, 2))
+    weight = SharedMemory("weight", 11.0, (0, 2))
     assert failure(replace(CHAIN, shared=(weight,))).culprit == weight
 
 
@@ -75,13 +75,13 @@ def test_task_that_runs_nowhere_is_named() -> None:
 
 def test_tasks_that_run_nowhere_together_are_told() -> None:
     tasks = Task("a", (1.0, math.inf), together=1), Task("b", (math.inf, 1.0), together=1)
-    found = failure(Problem(tasks, (), (Kind("one", 1), Kind("other", 1))))
+    found = failure(Problem(tasks, (), (DeviceKind("one", 1), DeviceKind("other", 1))))
     assert found.culprit in tasks
     assert "no device can run them all" in str(found)
 
 
 def test_all_devices_may_be_too_small() -> None:
-    found = failure(replace(CHAIN, kinds=(Kind("device", 2, 7.0),)))
+    found = failure(replace(CHAIN, kinds=(DeviceKind("device", 2, 7.0),)))
     assert found.culprit is None
     assert str(found) == "all tasks need 15 bytes, and all devices together hold 14 bytes"
 
@@ -89,11 +89,13 @@ def test_all_devices_may_be_too_small() -> None:
 def test_no_cut_may_fit() -> None:
     """4, 5 and 6 fit two devices of 9 only as 4 + 5 and 6; a tensor from the last to the first forbids that."""
     back = (Tensor("x", 2, (0,), (1.0,)), Tensor("y", 0, (1,), (1.0,)))
-    assert solve(replace(CHAIN, kinds=(Kind("device", 2, 9.0),))).exact
-    assert solve(replace(CHAIN, tensors=back, kinds=(Kind("device", 2, 10.0),))).exact
+    assert solve(replace(CHAIN, kinds=(DeviceKind("device", 2, 9.0),))).exact
+    assert solve(replace(CHAIN, tensors=back, kinds=(DeviceKind("device", 2, 10.0),))).exact
     found = failure(
         replace(
-            CHAIN, tensors=(Tensor("x", 0, (2,), (1.0,)), Tensor("y", 2, (1,), (1.0,))), kinds=(Kind("device", 2, 9.0),)
+            CHAIN,
+            tensors=(Tensor("x", 0, (2,), (1.0,)), Tensor("y", 2, (1,), (1.0,))),
+            kinds=(DeviceKind("device", 2, 9.0),),
         )
     )
     assert found.culprit is None
@@ -101,10 +103,10 @@ def test_no_cut_may_fit() -> None:
 
 
 def test_more_devices_than_tasks_cannot_all_be_used() -> None:
-    found = failure(replace(CHAIN, kinds=(Kind("device", 4),), all_used=True))
+    found = failure(replace(CHAIN, kinds=(DeviceKind("device", 4),), all_used=True))
     assert str(found) == "4 devices are to be used, and only 3 tasks can be apart"
 
 
 def test_no_device() -> None:
-    assert str(failure(replace(CHAIN, kinds=(Kind("device", 0),)))) == "there is no device"
+    assert str(failure(replace(CHAIN, kinds=(DeviceKind("device", 0),)))) == "there is no device"
     assert str(failure(replace(CHAIN, order=()))) == "there is no device"

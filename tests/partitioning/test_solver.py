@@ -12,14 +12,14 @@ from dataclasses import replace
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
-from archc.partitioning import Infeasible, Kind, Problem, Shared, Split, Task, Tensor, solve
+from archc.partitioning import DeviceKind, Infeasible, PipelineSplit, Problem, SharedMemory, Task, Tensor, solve
 from tests.partitioning import all_downsets
 from tests.partitioning.brute_force import Placed, least_bottleneck, splits
 from tests.partitioning.graphs import linked, skipping, tangled
 from tests.partitioning.problems import problems
 
 
-def check_split(problem: Problem, split: Split) -> None:
+def check_split(problem: Problem, split: PipelineSplit) -> None:
     """A split is one, fits, and takes what it says."""
     assert sorted(task for stage in split.stages for task in stage.tasks) == list(range(len(problem.tasks)))
     where = {task: number for number, stage in enumerate(split.stages) for task in stage.tasks}
@@ -156,7 +156,7 @@ def test_skip_is_paid_where_it_passes() -> None:
 def test_processor_takes_what_accelerators_cannot() -> None:
     tasks = Task("a", (1.0, 9.0)), Task("look up", (math.inf, 4.0)), Task("b", (1.0, 9.0))
     tensors = Tensor("x", 0, (1,), (0.5, 0.0)), Tensor("y", 1, (2,), (0.5, 0.0))
-    split = solve(Problem(tasks, tensors, (Kind("accelerator", 2), Kind("processor", 1))))
+    split = solve(Problem(tasks, tensors, (DeviceKind("accelerator", 2), DeviceKind("processor", 1))))
     assert [(stage.kind, stage.device, stage.load) for stage in split.stages] == [(0, 0, 1.5), (1, 2, 4.0), (0, 1, 1.5)]
 
 
@@ -171,11 +171,11 @@ def test_first_task_is_in_the_first_stage() -> None:
 
 def test_tied_weight_is_held_once() -> None:
     tasks = tuple(Task(f"task{at}", (1.0,)) for at in range(2))
-    kinds = (Kind("device", 2, 10.0),)
-    tied = Problem(tasks, (), kinds, shared=(Shared("weight", 10.0, (0, 1)),))
+    kinds = (DeviceKind("device", 2, 10.0),)
+    tied = Problem(tasks, (), kinds, shared=(SharedMemory("weight", 10.0, (0, 1)),))
     (stage, other) = solve(tied).stages
     assert stage.memory == other.memory == 10.0
-    both = solve(Problem(tasks, (), (Kind("device", 1, 10.0),), shared=tied.shared)).stages
+    both = solve(Problem(tasks, (), (DeviceKind("device", 1, 10.0),), shared=tied.shared)).stages
     assert [stage.memory for stage in both] == [10.0]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from archc.passes._calibrate import BINS, observe
+from archc.passes._observers import BINS, observe
 from archc.passmanager.calibration import Calibration
 from tests.passes.graphs import Build
 

@@ -18,7 +18,7 @@ from archc.driver.binding import bind_fresh
 from archc.ir.graph import Graph
 from archc.ir.rewriter import Rewriter
 from archc.language.printing.printer import print_graph
-from archc.passes._channel_groups import choose, remove
+from archc.passes._channel_pruning import choose_groups, remove_groups
 from archc.passes.prune import Prune
 from archc.passmanager import Context, make_pass
 from archc.passmanager.calibration import Calibration
@@ -63,7 +63,7 @@ def mask(graph: Graph, groups: list[ChannelGroup]) -> Graph:
 def test_a_pruned_model_is_the_model_with_those_channels_set_to_zero(name: str, scope: str) -> None:
     graph, masked = GRAPHS[name](), GRAPHS[name]()
     step = channels(0.5, scope=scope)
-    chosen = choose(Coupling(masked), step.sparsity, step.scope)
+    chosen = choose_groups(Coupling(masked), step.sparsity, step.scope)
     mask(masked, chosen)
     before = sum(weight.size for weight in graph.weights.values())
     (report,) = run(graph, step)
@@ -235,7 +235,7 @@ def test_a_layer_used_twice_is_pruned_once() -> None:
         return build.done(build.layer("linear", x, 3, name="fc3"))
 
     graph, masked = build(), build()
-    mask(masked, choose(Coupling(masked), 0.5, "global"))
+    mask(masked, choose_groups(Coupling(masked), 0.5, "global"))
     run(graph, channels(0.5))
     assert widths(graph) == {"fc1.weight": (4, 4), "fc2.weight": (4, 4), "fc3.weight": (3, 4)}
     assert torch.allclose(outputs(graph)["y0"], outputs(masked)["y0"], atol=1e-5)
@@ -260,7 +260,7 @@ MODELS = [
 @pytest.mark.parametrize("path", MODELS, ids=lambda path: path.stem)
 def test_a_whole_architecture_is_itself_with_channels_set_to_zero_and_prints(path: Path) -> None:
     graph, masked = (archc.compile(path, values=sibling(path)).graph for _ in range(2))
-    chosen = choose(Coupling(masked), 0.5, "global")
+    chosen = choose_groups(Coupling(masked), 0.5, "global")
     mask(masked, chosen)
     run(graph, channels(0.5))
     assert archc.parse(print_graph(graph)) == graph
@@ -273,23 +273,23 @@ def test_a_whole_architecture_is_itself_with_channels_set_to_zero_and_prints(pat
 @settings(max_examples=60, deadline=None)
 def test_any_network_is_itself_with_channels_set_to_zero(graph: Graph, sparsity: float) -> None:
     step = channels(sparsity, scope="layer")
-    removed = choose(Coupling(graph), step.sparsity, step.scope)
+    removed = choose_groups(Coupling(graph), step.sparsity, step.scope)
     unpruned = outputs(graph)["y0"]
     mask(graph, removed)
     expected = outputs(graph)["y0"]
-    remove(Context(Rewriter(graph), Calibration(graph)), Coupling(graph), {group.number for group in removed})
+    remove_groups(Context(Rewriter(graph), Calibration(graph)), Coupling(graph), {group.number for group in removed})
     assert torch.allclose(outputs(graph)["y0"], expected, atol=1e-4 * float(unpruned.abs().max()))
 
 
 def test_channels_with_numbers_that_are_none_stay() -> None:
     first = np.diag([np.nan, 1.0, 3.0, 2.0])
     graph = mlp(4, 4, 3, weights={"fc1.weight": first, "fc1.bias": np.zeros(4), "fc2.weight": np.ones((3, 4))})
-    remove(Context(Rewriter(graph), Calibration(graph)), Coupling(graph), numbers(channels(0.4), graph))
+    remove_groups(Context(Rewriter(graph), Calibration(graph)), Coupling(graph), numbers(channels(0.4), graph))
     assert np.array_equal(graph.weight_values("fc1.weight"), first[[0, 2, 3]], equal_nan=True)
 
 
 def numbers(step: Prune, graph: Graph) -> set[int]:
-    return {group.number for group in choose(Coupling(graph), step.sparsity, step.scope)}
+    return {group.number for group in choose_groups(Coupling(graph), step.sparsity, step.scope)}
 
 
 def test_an_axis_that_becomes_one_is_not_squeezed_away() -> None:

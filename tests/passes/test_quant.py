@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import archc
 from archc.ir.graph import Graph
-from archc.passes._calibrate import Range
+from archc.passes._observers import Range
 from archc.passes.quant import Quant
 from archc.passmanager import make_pass
 from archc.types.attributes import AttributeProblem

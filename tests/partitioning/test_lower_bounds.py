@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from random import Random
 
@@ -9,14 +10,12 @@ import numpy as np
 import pytest
 
 from archc.partitioning import Infeasible, Problem, solve
-from archc.partitioning.bounds import bounds, needed
-from archc.partitioning.clock import Clock
-from archc.partitioning.dag import Dag, condense
-from archc.partitioning.downsets import downsets
-from archc.partitioning.family import Family
-from archc.partitioning.fits import check_fits
-from archc.partitioning.lineup import Lineup, lineup
-from archc.partitioning.narrowing import narrow
+from archc.partitioning.chain_search import cut_bounds
+from archc.partitioning.contraction import contract_inseparable
+from archc.partitioning.downsets import DownsetFamily, enumerate_downsets
+from archc.partitioning.feasibility import check_feasible
+from archc.partitioning.lower_bounds import DeviceStates, compute_bounds, device_states
+from archc.partitioning.task_graph import TaskGraph, build_task_graph
 from tests.partitioning.brute_force import Placed, splits
 from tests.partitioning.graphs import linked
 from tests.partitioning.problems import random_problem
@@ -24,10 +23,10 @@ from tests.partitioning.problems import random_problem
 MOST_TASKS = 6
 
 
-def fits(dag: Dag) -> bool:
+def fits(dag: TaskGraph) -> bool:
     """Whether nothing is in the way of any split, as the search may count on."""
     try:
-        check_fits(dag)
+        check_feasible(dag)
     except Infeasible:
         return False
     return True
@@ -41,7 +40,7 @@ def fitting(problem: Problem) -> Iterator[tuple[Placed, float]]:
             yield placed, max(map(placed.load, stages))
 
 
-def cuts(dag: Dag, line: Lineup, placed: Placed) -> Iterator[tuple[int, frozenset[int]]]:
+def cuts(dag: TaskGraph, line: DeviceStates, placed: Placed) -> Iterator[tuple[int, frozenset[int]]]:
     """The state of the devices and the groups before each cut of a split."""
     group = {task: number for number, tasks in enumerate(dag.groups) for task in tasks}
     state, before = 0, frozenset[int]()
@@ -60,15 +59,15 @@ def test_no_split_is_below_its_bounds(part: int) -> None:
     seen = 0
     for seed in range(part * 40, part * 40 + 40):
         problem = random_problem(Random(seed))
-        dag = condense(problem)
+        dag = build_task_graph(problem)
         if len(problem.tasks) > MOST_TASKS or not fits(dag):
             continue
-        line = lineup(problem, len(dag), problem.all_used)
-        bound = bounds(dag, line)
-        everything = downsets(dag, bound, 1e9, 10**6, Clock(None))
+        line = device_states(problem, len(dag), problem.all_used)
+        bound = compute_bounds(dag, line)
+        everything = enumerate_downsets(dag, bound, 1e9, 10**6, math.inf)
         assert everything is not None
-        family = Family(dag, everything, bound.weights)
-        least, number = needed(family, bound), columns(family.member)
+        family = DownsetFamily(dag, everything, bound.weights)
+        least, number = cut_bounds(family, bound), columns(family.member)
         for placed, bottleneck in fitting(problem):
             seen += 1
             assert bound.lower <= bottleneck
@@ -82,18 +81,18 @@ def test_no_cut_of_a_split_below_the_limit_is_lost(part: int) -> None:
     seen = 0
     for seed in range(part * 40, part * 40 + 40):
         problem = random_problem(Random(seed))
-        dag = condense(problem)
+        dag = build_task_graph(problem)
         if len(problem.tasks) > MOST_TASKS or not fits(dag):
             continue
-        line = lineup(problem, len(dag), problem.all_used)
-        bound = bounds(dag, line)
+        line = device_states(problem, len(dag), problem.all_used)
+        bound = compute_bounds(dag, line)
         # The best splits, and some that are not: whatever the limit, its own splits must be left.
         for placed, bottleneck in sorted(fitting(problem), key=lambda found: found[1])[:6]:
             limit = bottleneck * (1 + 1e-6) + 1e-6
-            member = downsets(dag, bound, limit, 10**6, Clock(None))
+            member = enumerate_downsets(dag, bound, limit, 10**6, math.inf)
             assert member is not None
-            found = columns(Family(dag, member, bound.weights).member)
-            _, place = narrow(dag, bound, limit)
+            found = columns(DownsetFamily(dag, member, bound.weights).member)
+            _, place = contract_inseparable(dag, bound, limit)
             for _, before in cuts(dag, line, placed):
                 seen += 1
                 assert before in found
@@ -106,8 +105,10 @@ def test_no_cut_of_a_split_below_the_limit_is_lost(part: int) -> None:
 def test_the_one_split_that_fills_all_devices_is_left(devices: int) -> None:
     """Tasks of like work in a chain: with any device a little slower there would be no split at all."""
     problem = linked([1.0] * 8, {at: [at + 1] for at in range(7)}, [0.0] * 8, devices)
-    dag, each = condense(problem), 8 // devices
-    _, place = narrow(dag, bounds(dag, lineup(problem, len(dag), False)), each * (1 + 1e-6))
+    dag, each = build_task_graph(problem), 8 // devices
+    _, place = contract_inseparable(
+        dag, compute_bounds(dag, device_states(problem, len(dag), False)), each * (1 + 1e-6)
+    )
     ends = range(each, 8, each)
     assert all(place[end - 1] != place[end] for end in ends)
     assert solve(problem).bottleneck == each
@@ -116,7 +117,7 @@ def test_the_one_split_that_fills_all_devices_is_left(devices: int) -> None:
 def test_what_is_beside_a_task_is_not_before_it() -> None:
     """0 → 1 → 3 and 0 → 2 → 3: tasks 0 and 2 are the best first stage, though task 1 has the smaller number."""
     problem = linked([1.0, 4.0, 2.0, 0.0], {0: [1, 2], 1: [3], 2: [3]}, [0.0] * 4)
-    dag = condense(problem)
+    dag = build_task_graph(problem)
     assert solve(problem).bottleneck == 4.0
-    _, place = narrow(dag, bounds(dag, lineup(problem, len(dag), False)), 4.0 * (1 + 1e-6))
+    _, place = contract_inseparable(dag, compute_bounds(dag, device_states(problem, len(dag), False)), 4.0 * (1 + 1e-6))
     assert place[2] != place[1]

@@ -13,7 +13,7 @@ from archc.types.attributes import attributes
 from archc.types.dims import SymbolicDim
 from archc.weights.dtype_conversion import from_torch
 
-from ._layers import Names
+from ._layers import LayerNames
 
 if TYPE_CHECKING:
     import torch
@@ -22,13 +22,13 @@ LARGEST = 65_536
 """Bytes of a value that is stored rather than computed: more would make files grow for a few microseconds."""
 
 
-class Constants:
+class ConstantFolder:
     """The values of a graph that depend on no input and on no weight, and those among them that are uniform."""
 
     def __init__(self, graph: Graph):
         self._graph = graph
         self._tensors: dict[Value, torch.Tensor] = {}
-        self._names: Names | None = None
+        self._names: LayerNames | None = None
 
     def __contains__(self, value: Value) -> bool:
         return value in self._tensors
@@ -71,7 +71,7 @@ class Constants:
                 context.left(node, f"it is constant, but storing it would take {size:,} bytes", bytes=size)
                 continue
             else:
-                self._names = self._names or Names(self._graph)
+                self._names = self._names or LayerNames(self._graph)
                 name = self._names.free(node.scope, "constant")
                 made = context.rewriter.add(Constant(shape, value.type.dtype), (), name=name, near=node)
                 context.rewriter.set_weight(made.weights["value"], from_torch(tensor), evaluated=True)

@@ -11,11 +11,11 @@ from archc.ops.quantize import Dequantize, Quantize
 from archc.passmanager import Context
 from archc.types.tensor_type import DType
 
-from ._calibrate import Range
-from ._layers import Names
+from ._layers import LayerNames
+from ._observers import Range
 
 
-def results_to_round(graph: Graph, integer: Iterable[Node]) -> dict[Value, Node]:
+def results_to_quantize(graph: Graph, integer: Iterable[Node]) -> dict[Value, Node]:
     """The values that must become integers because a kernel gives nothing else, and that nobody rounds anyway.
 
     Each comes with the node whose kernel it is.
@@ -31,14 +31,14 @@ def results_to_round(graph: Graph, integer: Iterable[Node]) -> dict[Value, Node]
         if not node.op.integer_result:
             continue
         value: Value | None = node.result
-        while value is not None and not _goes_to(graph, value, nodes):
+        while value is not None and not _is_operand_of_all(graph, value, nodes):
             value = _carried(graph, value)
         if value is None:
             found[_clipped(graph, node.result)] = node
     return found
 
 
-def feeding(node: Node, integer: Collection[Node]) -> Node | None:
+def integer_producer(node: Node, integer: Collection[Node]) -> Node | None:
     """The layer of integers whose result a node receives, clipped or moved about; rounding it costs nothing more."""
     value = node.operands[0]
     while value.producer is not None and value.producer not in integer:
@@ -49,13 +49,13 @@ def feeding(node: Node, integer: Collection[Node]) -> Node | None:
     return value.producer
 
 
-def joined(integer: Collection[Node]) -> set[Node]:
+def linked_by_integers(integer: Collection[Node]) -> set[Node]:
     """The layers that receive integers from another layer of the set, or are the producer for one."""
-    pairs = ((node, feeding(node, integer)) for node in integer)
+    pairs = ((node, integer_producer(node, integer)) for node in integer)
     return {node for receiver, source in pairs if source is not None for node in (receiver, source)}
 
 
-def _goes_to(graph: Graph, value: Value, nodes: Collection[Node]) -> bool:
+def _is_operand_of_all(graph: Graph, value: Value, nodes: Collection[Node]) -> bool:
     users = graph.consumers(value)
     return bool(users) and not graph.is_output(value) and all(user in nodes for user in users)
 
@@ -74,7 +74,7 @@ def _clipped(graph: Graph, value: Value) -> Value:
     return after if after is not None and after.producer is not None and after.producer.op.clips else value
 
 
-class Rounder:
+class QdqInserter:
     """Puts a `quantize` and a `dequantize` behind values, once for each value.
 
     Args:
@@ -85,7 +85,7 @@ class Rounder:
         self._graph = graph
         self._rewriter = context.rewriter
         self._ranges = ranges
-        self._names = Names(graph)
+        self._names = LayerNames(graph)
         self._rounded: dict[Value, Value] = {}
 
     def operand(self, node: Node) -> None:

@@ -4,67 +4,67 @@ from __future__ import annotations
 
 import math
 
-from archc.partitioning.dag import Dag
-from archc.partitioning.problem import Infeasible, Kind, Shared, Task
+from archc.partitioning.problem import DeviceKind, Infeasible, SharedMemory, Task
+from archc.partitioning.task_graph import TaskGraph
 
 
-def check_fits(dag: Dag) -> None:
+def check_feasible(graph: TaskGraph) -> None:
     """See whether each group fits a device, and all of them fit all devices.
 
     Raises:
         Infeasible: with the task or the shared memory that fits nowhere, or without one if it is all of them.
     """
-    problem = dag.problem
+    problem = graph.problem
     order = problem.order
     counts = [kind.count if order is None else order.count(number) for number, kind in enumerate(problem.kinds)]
     kinds = [number for number, count in enumerate(counts) if count]
     if not kinds:
         raise Infeasible("there is no device")
-    needs = dag.memory.copy()
-    for groups, size in dag.shared.items():
+    needs = graph.memory.copy()
+    for groups, size in graph.shared.items():
         needs[list(groups)] += size
-    for group in range(len(dag)):
+    for group in range(len(graph)):
         # Where every device of a sequence is used, the first stage is on the first of them.
-        bound = [order[0]] if order and problem.all_used and group == dag.first else kinds
-        able = [kind for kind in bound if math.isfinite(dag.work[group, kind])]
+        bound = [order[0]] if order and problem.all_used and group == graph.first else kinds
+        able = [kind for kind in bound if math.isfinite(graph.work[group, kind])]
         if not able or needs[group] > max(problem.kinds[kind].memory for kind in able):
-            raise _misfit(dag, group, bound, float(needs[group]))
-    if problem.all_used and sum(counts) > len(dag):
-        raise Infeasible(f"{sum(counts)} devices are to be used, and only {len(dag)} tasks can be apart")
-    total = float(dag.memory.sum()) + sum(dag.shared.values())
+            raise _misfit(graph, group, bound, float(needs[group]))
+    if problem.all_used and sum(counts) > len(graph):
+        raise Infeasible(f"{sum(counts)} devices are to be used, and only {len(graph)} tasks can be apart")
+    total = float(graph.memory.sum()) + sum(graph.shared.values())
     held = sum(count * problem.kinds[kind].memory for kind, count in enumerate(counts) if count)
     if total > held:
         raise Infeasible(f"all tasks need {_bytes(total)}, and all devices together hold {_bytes(held)}")
 
 
-def _misfit(dag: Dag, group: int, bound: list[int], needs: float) -> Infeasible:
+def _misfit(graph: TaskGraph, group: int, bound: list[int], needs: float) -> Infeasible:
     """Why a group fits none of some kinds of devices: for the smallest reason that there is."""
-    problem = dag.problem
+    problem = graph.problem
     kinds = [problem.kinds[kind] for kind in bound]
-    tasks = [problem.tasks[task] for task in dag.groups[group]]
+    tasks = [problem.tasks[task] for task in graph.groups[group]]
     largest = max(tasks, key=lambda task: task.memory)
     for task in tasks:
         able = [problem.kinds[kind] for kind in bound if math.isfinite(task.work[kind])]
         if not able:
             return Infeasible(f"`{task.name}` can run on no device", task)
-    held = [shared for shared in problem.shared if not set(shared.tasks).isdisjoint(dag.groups[group])]
-    items: list[Task | Shared] = [*tasks, *held]
+    held = [shared for shared in problem.shared if not set(shared.tasks).isdisjoint(graph.groups[group])]
+    items: list[Task | SharedMemory] = [*tasks, *held]
     for item in sorted(items, key=lambda item: -item.memory):
         if item.memory > _most(kinds):
             return Infeasible(
                 f"`{item.name}` needs {_bytes(item.memory)}, and a device holds {_bytes(_most(kinds))}", item
             )
     names = ", ".join(f"`{item.name}`" for item in items[:4]) + (", ..." if len(items) > 4 else "")
-    if not any(math.isfinite(dag.work[group, kind]) for kind in bound):
+    if not any(math.isfinite(graph.work[group, kind]) for kind in bound):
         return Infeasible(f"{names} must share a device, and no device can run them all", largest)
-    able = [problem.kinds[kind] for kind in bound if math.isfinite(dag.work[group, kind])]
+    able = [problem.kinds[kind] for kind in bound if math.isfinite(graph.work[group, kind])]
     reason = f"needs {_bytes(needs)}, and a device that can run it holds {_bytes(_most(able))}"
     if len(items) == 1:
         return Infeasible(f"`{largest.name}` {reason}", largest)
     return Infeasible(f"what must share a device, {names}, {reason}", largest)
 
 
-def _most(kinds: list[Kind]) -> float:
+def _most(kinds: list[DeviceKind]) -> float:
     return max(kind.memory for kind in kinds)
 
 

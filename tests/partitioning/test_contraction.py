@@ -9,14 +9,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from archc.partitioning import Problem, Shared, Tensor, solve
-from archc.partitioning.bounds import bounds
-from archc.partitioning.clock import Clock
-from archc.partitioning.dag import Dag, condense
-from archc.partitioning.downsets import downsets
-from archc.partitioning.lineup import lineup
-from archc.partitioning.narrowing import narrow
-from archc.partitioning.reduction import reduce
+from archc.partitioning import Problem, SharedMemory, Tensor, solve
+from archc.partitioning.contraction import contract_dominated, contract_inseparable
+from archc.partitioning.downsets import enumerate_downsets
+from archc.partitioning.lower_bounds import compute_bounds, device_states
+from archc.partitioning.task_graph import TaskGraph, build_task_graph
 from tests.partitioning.graphs import linked, skipping, tangled
 
 # Two layers, 1 and 3, each with a weight that is a task of its own, and a reshape between them.
@@ -24,7 +21,7 @@ WORK = [0.0, 5.0, 0.0, 5.0, 0.0]
 EDGES = {0: [1], 1: [2], 2: [3], 4: [3]}
 
 
-def groups(dag: Dag) -> set[tuple[int, ...]]:
+def groups(dag: TaskGraph) -> set[tuple[int, ...]]:
     return set(dag.groups)
 
 
@@ -33,58 +30,62 @@ def layers(**options: object) -> Problem:
 
 
 def test_weights_and_reshapes_go_with_their_neighbours() -> None:
-    assert len(reduce(condense(layers()))) == 2
+    assert len(contract_dominated(build_task_graph(layers()))) == 2
     assert solve(layers()).bottleneck == 6.0
 
 
 def test_what_holds_memory_stays_where_it_binds() -> None:
     memory = [4.0, 1.0, 0.0, 1.0, 4.0]
-    assert len(reduce(condense(layers(memory=memory, holds=math.inf)))) == 2
-    apart = {group for group in reduce(condense(layers(memory=memory, holds=6.0))).groups if len(group) == 1}
+    assert len(contract_dominated(build_task_graph(layers(memory=memory, holds=math.inf)))) == 2
+    apart = {
+        group
+        for group in contract_dominated(build_task_graph(layers(memory=memory, holds=6.0))).groups
+        if len(group) == 1
+    }
     assert {(0,), (4,)} <= apart
 
 
 def test_what_shares_memory_stays_where_it_binds() -> None:
-    problem = layers(holds=6.0, shared=(Shared("weight", 7.0, (0, 4)),))
-    assert {(0,), (4,)} <= groups(reduce(condense(problem)))
+    problem = layers(holds=6.0, shared=(SharedMemory("weight", 7.0, (0, 4)),))
+    assert {(0,), (4,)} <= groups(contract_dominated(build_task_graph(problem)))
 
 
 def test_cheap_transfer_keeps_tasks_apart() -> None:
     """Task 1 has less work than its result takes to send, and its operand takes longer."""
     problem = linked([5.0, 0.5, 5.0], {0: [1], 1: [2]}, [2.0, 1.0, 0.0])
-    assert groups(reduce(condense(problem))) == {(0, 1), (2,)}
+    assert groups(contract_dominated(build_task_graph(problem))) == {(0, 1), (2,)}
     assert solve(problem).bottleneck == 6.5
 
 
 def test_dear_result_keeps_a_task_from_its_operand() -> None:
     """Task 1 has no work, but beside task 0 its result would be sent, to two, in place of the cheap operand."""
     problem = linked([5.0, 0.0, 2.5, 2.5], {0: [1], 1: [2, 3]}, [1.0, 3.0, 0.0, 0.0])
-    assert (1,) in groups(reduce(condense(problem)))
+    assert (1,) in groups(contract_dominated(build_task_graph(problem)))
     assert solve(problem).bottleneck == 6.0
-    assert (0, 1) in groups(reduce(condense(replace(problem, tensors=(problem.tensors[0],)))))
+    assert (0, 1) in groups(contract_dominated(build_task_graph(replace(problem, tensors=(problem.tensors[0],)))))
 
 
 def test_output_is_sent_wherever_its_other_consumer_is() -> None:
     """The operand of task 1 is an output too: that saves no transfer if task 1 comes to where it is made."""
     tensor = Tensor("x", 0, (1,), (3.0,), output=True)
     problem = replace(linked([5.0, 2.0], {}, []), tensors=(tensor,))
-    assert groups(reduce(condense(problem))) == {(0,), (1,)}
+    assert groups(contract_dominated(build_task_graph(problem))) == {(0,), (1,)}
     assert solve(problem).bottleneck == 8.0
-    assert len(reduce(condense(replace(problem, tensors=(replace(tensor, output=False),))))) == 1
+    assert len(contract_dominated(build_task_graph(replace(problem, tensors=(replace(tensor, output=False),))))) == 1
 
 
 def test_what_is_first_is_not_moved_to_a_later_task() -> None:
     """Task 0 has no work and a dear result for task 1 alone, which may be later: task 0 may not."""
     edges = {0: [1], 2: [1]}
     problem = linked([0.0, 5.0, 5.0], edges, [1.0, 0.0, 0.0], first=frozenset({0}))
-    assert len(reduce(condense(problem))) == 3
+    assert len(contract_dominated(build_task_graph(problem))) == 3
     assert solve(problem).bottleneck == 6.0
-    assert len(reduce(condense(replace(problem, first=frozenset())))) == 2
+    assert len(contract_dominated(build_task_graph(replace(problem, first=frozenset())))) == 2
 
 
 def test_all_that_is_first_is_in_the_first_stage_together() -> None:
     problem = linked([3.0] * 5, {4: [0]}, [0.0] * 5, first=frozenset({0, 1, 2}))
-    assert groups(condense(problem)) == {(0, 1, 2, 4), (3,)}
+    assert groups(build_task_graph(problem)) == {(0, 1, 2, 4), (3,)}
     split = solve(problem)
     assert split.bottleneck == 12.0
     assert split.stages[0].tasks == (0, 1, 2, 4)
@@ -103,12 +104,12 @@ def test_what_is_on_a_path_between_is_together() -> None:
         task if at not in (first, last) else type(task)(task.name, task.work, together="both")
         for at, task in enumerate(problem.tasks)
     )
-    dag = condense(type(problem)(tasks, problem.tensors, problem.kinds))
+    dag = build_task_graph(type(problem)(tasks, problem.tensors, problem.kinds))
     assert tuple(range(first, last + 1)) in groups(dag)
     assert len(dag) == 6
 
 
-def all_downsets(dag: Dag) -> set[frozenset[int]]:
+def all_downsets(dag: TaskGraph) -> set[frozenset[int]]:
     found, todo = {frozenset[int]()}, [frozenset[int]()]
     while todo:
         downset = todo.pop()
@@ -125,20 +126,20 @@ def as_sets(member: np.ndarray) -> list[frozenset[int]]:
 
 
 def test_all_downsets_are_found_without_a_limit() -> None:
-    dag = condense(tangled(14, 3))
-    bound = bounds(dag, lineup(dag.problem, len(dag), False))
-    member = downsets(dag, bound, 1e6, 10**6, Clock(None))
+    dag = build_task_graph(tangled(14, 3))
+    bound = compute_bounds(dag, device_states(dag.problem, len(dag), False))
+    member = enumerate_downsets(dag, bound, 1e6, 10**6, math.inf)
     assert member is not None
     found = as_sets(member)
     assert len(found) == len(set(found))
     assert set(found) == all_downsets(dag)
-    assert downsets(dag, bound, 1e6, len(found) - 1, Clock(None)) is None
+    assert enumerate_downsets(dag, bound, 1e6, len(found) - 1, math.inf) is None
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_limits_keep_the_cuts_of_the_best_split(seed: int) -> None:
     problem = tangled(16, 3, seed)
-    dag = condense(problem)
+    dag = build_task_graph(problem)
     split = solve(problem)
     owner = {task: group for group, tasks in enumerate(dag.groups) for task in tasks}
     cuts: list[frozenset[int]] = []
@@ -146,14 +147,14 @@ def test_limits_keep_the_cuts_of_the_best_split(seed: int) -> None:
     for stage in split.stages[:-1]:
         done = {*done, *(owner[task] for task in stage.tasks)}
         cuts.append(frozenset(done))
-    bound = bounds(dag, lineup(problem, len(dag), False))
+    bound = compute_bounds(dag, device_states(problem, len(dag), False))
     limit = split.bottleneck * (1 + 1e-6)
-    member = downsets(dag, bound, limit, 10**6, Clock(None))
+    member = enumerate_downsets(dag, bound, limit, 10**6, math.inf)
     assert member is not None
     found = set(as_sets(member))
     assert found.issuperset(cuts)
     assert len(found) < len(all_downsets(dag))
-    _, place = narrow(dag, bound, limit)
+    _, place = contract_inseparable(dag, bound, limit)
     for one in range(len(dag)):
         for two in range(len(dag)):
             if place[one] == place[two]:
@@ -162,9 +163,11 @@ def test_limits_keep_the_cuts_of_the_best_split(seed: int) -> None:
 
 def test_narrowing_leaves_little_of_a_long_chain() -> None:
     problem = skipping(2000, 4)
-    dag = reduce(condense(problem))
+    dag = contract_dominated(build_task_graph(problem))
     split = solve(problem)
-    narrowed, place = narrow(dag, bounds(dag, lineup(problem, len(dag), False)), split.bottleneck)
+    narrowed, place = contract_inseparable(
+        dag, compute_bounds(dag, device_states(problem, len(dag), False)), split.bottleneck
+    )
     assert len(narrowed) < 0.1 * len(dag)
     assert [len(tasks) for tasks in narrowed.groups] == [
         sum(len(dag.groups[group]) for group in np.flatnonzero(place == number)) for number in range(len(narrowed))

@@ -18,7 +18,9 @@ Wanted = Callable[[str], bool]
 """Whether a layer may lose weights, by its path."""
 
 
-def mask(graph: Graph, context: Context, sparsity: float, scope: Literal["global", "layer"], wanted: Wanted) -> None:
+def mask_smallest(
+    graph: Graph, context: Context, sparsity: float, scope: Literal["global", "layer"], wanted: Wanted
+) -> None:
     """Mask the smallest weights of the wanted layers, and remark on every layer that has weights."""
     layers = _layers(graph)
     obstacles, always = _obstacles(graph, layers, wanted), _obstacles(graph, layers, lambda layer: True)
@@ -27,7 +29,7 @@ def mask(graph: Graph, context: Context, sparsity: float, scope: Literal["global
     after = dict(before)
     for pool in [free] if scope == "global" else [[path] for path in free]:
         wished = round(sparsity * sum(graph.weights[path].size for path in pool))
-        least = _Least(graph, pool, wished - sum(before[path] for path in pool))
+        least = _SmallestElements(graph, pool, wished - sum(before[path] for path in pool))
         for path in pool:
             after[path] += least.mask(context, path)
     size, zeros = sum(graph.weights[path].size for path in free), sum(after.values())
@@ -150,7 +152,7 @@ def _magnitudes(graph: Graph, path: str) -> npt.NDArray[np.uint32]:
     return np.abs(graph.weight_values(path).astype(np.float32)).view(np.uint32)
 
 
-class _Least:
+class _SmallestElements:
     """The elements of the smallest magnitude in a pool of weights, so many of them, masked ones not counted.
 
     The largest of these magnitudes is found from how often each upper half of its bits occurs, and then each lower

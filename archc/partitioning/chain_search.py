@@ -17,57 +17,57 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from time import monotonic
 from typing import TYPE_CHECKING
 
-from archc.partitioning.bounds import Bounds, needed
-from archc.partitioning.clock import Clock
-from archc.partitioning.family import Family
+from archc.partitioning.downsets import DownsetFamily
+from archc.partitioning.lower_bounds import ROUNDING, Bounds
 
 if TYPE_CHECKING:
     import numpy as np
 
 
 @dataclass(frozen=True, eq=False)
-class Chain:
+class DownsetChain:
     """What was found.
 
     Attributes:
         bottleneck: the largest load; infinite where there is no chain below the bound.
         cuts: the downset at each end of a stage but the first, as members [groups] each; the last one is the whole.
         states: the state of the devices after each stage.
-        weighed: how many stages were looked at.
+        stages_tried: how many stages were looked at.
         complete: whether the time sufficed.
     """
 
     bottleneck: float
     cuts: list[np.ndarray]
     states: list[int]
-    weighed: int
+    stages_tried: int
     complete: bool
 
 
-class Search:
+class ChainSearch:
     """One run of the dynamic program."""
 
-    def __init__(self, family: Family, bounds: Bounds, limit: float, clock: Clock):
+    def __init__(self, family: DownsetFamily, bounds: Bounds, limit: float, deadline: float):
         import numpy as np
 
-        bottlenecks = needed(family, bounds)
+        bottlenecks = cut_bounds(family, bounds)
         promising = np.flatnonzero((bottlenecks < limit).any(axis=0))
         self.family = family.keep(promising)
         self.needed = bottlenecks[:, np.union1d(promising, [0, len(family) - 1])]
         self.bounds = bounds
         self.limit = limit
-        self.clock = clock
-        self.dag = family.dag
-        self.kinds = [kind for kind, count in enumerate(bounds.lineup.total) if count]
+        self.deadline = deadline
+        self.graph = family.graph
+        self.kinds = [kind for kind, count in enumerate(bounds.devices.total) if count]
         self.best = np.full(self.needed.shape, np.inf)
         self.best[0, 0] = 0.0
         self.origin = np.zeros((*self.needed.shape, 2), dtype=np.int32)
         self.end: int | None = None
-        self.weighed = 0
+        self.stages_tried = 0
 
-    def run(self) -> Chain:
+    def run(self) -> DownsetChain:
         """The best chain below the limit."""
         import numpy as np
 
@@ -75,10 +75,10 @@ class Search:
         reach = float(self.bounds.rates.max(initial=0.0))
         for start in range(len(self.family) - 1):
             states = np.flatnonzero(self.best[:, start] < self.limit).tolist()
-            states = [state for state in states if self.bounds.lineup.moves[state]]
+            states = [state for state in states if self.bounds.devices.moves[state]]
             if not states:
                 continue
-            if self.clock.over():
+            if monotonic() >= self.deadline:
                 complete = False
                 break
             furthest = (self.family.weight[start] + reach * self.limit) * (1 + 1e-9)
@@ -97,28 +97,28 @@ class Search:
             if word[start]:
                 numbers = numbers[(word[ends] & word[start]) == word[start]]
                 ends = numbers
-        if start == 0 and self.dag.first is not None:
-            numbers = numbers[self.family.member[self.dag.first, numbers]]
+        if start == 0 and self.graph.first is not None:
+            numbers = numbers[self.family.member[self.graph.first, numbers]]
         return numbers
 
     def _extend(self, start: int, states: list[int], ends: np.ndarray) -> None:
         """Try all stages from one downset."""
         import numpy as np
 
-        self.weighed += len(ends)
+        self.stages_tried += len(ends)
         transfers = self._transfers(start, ends)
         memory = self._memory(start, ends)
         for kind in self.kinds:
             load = self.family.work[kind, ends] - self.family.work[kind, start] + transfers[kind]
             possible = (load < self.limit) & (self.family.barred[kind, ends] == self.family.barred[kind, start])
             if memory is not None:
-                possible &= memory <= self.dag.problem.kinds[kind].memory
+                possible &= memory <= self.graph.problem.kinds[kind].memory
             chosen = np.flatnonzero(possible)
             if not len(chosen):
                 continue
             load, places = load[chosen], ends[chosen]
             for state in states:
-                for by, after in self.bounds.lineup.moves[state]:
+                for by, after in self.bounds.devices.moves[state]:
                     if by == kind:
                         self._improve(start, state, after, places, np.maximum(load, self.best[state, start]))
 
@@ -129,7 +129,7 @@ class Search:
         self.best[after, places] = bottleneck[better]
         self.origin[after, places] = start, state
         whole = len(self.family) - 1
-        if len(places) and places[-1] == whole and after in self.bounds.lineup.final:
+        if len(places) and places[-1] == whole and after in self.bounds.devices.final:
             self.limit, self.end = float(self.best[after, whole]), after
 
     @cached_property
@@ -137,9 +137,9 @@ class Search:
         """The time of all that is sent over each cut [kinds, downsets]."""
         import numpy as np
 
-        time = self.dag.time
-        if not self.dag.problem.relayed:
-            time = np.where(np.array(self.dag.producers, dtype=np.int64)[:, None] < 0, 0.0, time)
+        time = self.graph.time
+        if not self.graph.problem.relayed:
+            time = np.where(np.array(self.graph.producers, dtype=np.int64)[:, None] < 0, 0.0, time)
         return np.asarray((self.family.crossing.T @ time).T)
 
     def _transfers(self, start: int, ends: np.ndarray) -> np.ndarray:
@@ -147,40 +147,81 @@ class Search:
         import numpy as np
 
         sent: np.ndarray = self._cut[:, ends]
-        if self.dag.problem.relayed:
+        if self.graph.problem.relayed:
             return np.asarray(sent + self._cut[:, start, None])
         family = self.family
         for tensor in np.flatnonzero(family.crossing[:, start]).tolist():
             consumed = family.consumed[tensor, ends]
             counted = (consumed > family.consumed[tensor, start]).astype(float)
-            if self.dag.producers[tensor] >= 0:
+            if self.graph.producers[tensor] >= 0:
                 counted -= consumed < family.needs[tensor]
-            sent += self.dag.time[tensor, :, None] * counted
+            sent += self.graph.time[tensor, :, None] * counted
         return sent
 
     def _memory(self, start: int, ends: np.ndarray) -> np.ndarray | None:
         """Bytes that stages hold [ends], None where no device can be too small."""
         import numpy as np
 
-        if not self.dag.memory_binds:
+        if not self.graph.memory_binds:
             return None
         memory: np.ndarray = self.family.memory[ends] - self.family.memory[start]
-        for row, (groups, size) in enumerate(self.dag.shared.items()):
+        for row, (groups, size) in enumerate(self.graph.shared.items()):
             before = self.family.shared[row, start]
             if before < len(groups):
                 memory += size * (self.family.shared[row, ends] > before)
         # Bytes are whole numbers, or nearly; a difference of sums is only nearly so.
         return np.asarray(memory - 1e-12 * self.family.memory[-1])
 
-    def _result(self, complete: bool) -> Chain:
+    def _result(self, complete: bool) -> DownsetChain:
         cuts: list[np.ndarray] = []
         states: list[int] = []
         if self.end is None:
-            return Chain(float("inf"), cuts, states, self.weighed, complete)
+            return DownsetChain(float("inf"), cuts, states, self.stages_tried, complete)
         place, state = len(self.family) - 1, self.end
         bottleneck = float(self.best[state, place])
         while place:
             cuts.append(self.family.member[:, place])
             states.append(state)
             place, state = self.origin[state, place].tolist()
-        return Chain(bottleneck, cuts[::-1], states[::-1], self.weighed, complete)
+        return DownsetChain(bottleneck, cuts[::-1], states[::-1], self.stages_tried, complete)
+
+
+def cut_bounds(family: DownsetFamily, bound: Bounds) -> np.ndarray:
+    """For a cut at each downset in each state, what no split with such a cut is below [states, downsets]."""
+    import numpy as np
+
+    states, relayed = bound.devices, family.graph.problem.relayed
+    inputs = np.array([producer < 0 for producer in family.graph.producers], dtype=bool)
+    consumers = np.array([len(groups) for groups in family.graph.consumers], dtype=np.int64)
+    sent = family.crossing if relayed else family.crossing & ~inputs[:, None]
+    received = family.crossing if relayed else family.crossing & (family.consumed < consumers[:, None])
+    scaled = family.graph.time * bound.rates
+
+    rest = family.weight[-1] - family.weight
+    rest[rest <= family.weight[-1] * ROUNDING] = 0.0
+    known: dict[tuple[bytes, bool], np.ndarray] = {}
+
+    def carried(devices: np.ndarray, rate: float, is_before: bool) -> np.ndarray:
+        """What devices on one side of each cut must carry, over what they can in a second."""
+        kinds = devices > 0
+        key = kinds.tobytes(), is_before
+        if key not in known:
+            # The cheapest device on that side may be the one that pays.
+            cheapest = scaled[:, kinds].min(axis=1, initial=np.inf) if kinds.any() else np.zeros(len(scaled))
+            sums = (sent if is_before else received).T @ cheapest
+            known[key] = (family.weight if is_before else rest) + sums
+        carry = known[key]
+        return np.asarray(np.divide(carry, rate, out=np.where(carry > 0, np.inf, 0.0), where=rate > 0))
+
+    bottlenecks = np.empty((len(states.states), len(family)))
+    for state, (spent, before, behind) in enumerate(zip(states.states, bound.before, bound.behind)):
+        devices = np.array(spent)
+        ahead = carried(devices, before, True)
+        after = carried(np.array(states.total) - devices, behind, False)
+        # Nobody is behind the whole, and nobody before nothing.
+        after[-1] = ahead[0] = 0.0
+        bottlenecks[state] = np.maximum(ahead, after) * (1 - ROUNDING)
+    bottlenecks[:, 0] = np.inf
+    bottlenecks[0, :] = np.inf
+    bottlenecks[0, 0] = 0.0
+    return bottlenecks

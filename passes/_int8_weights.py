@@ -27,7 +27,7 @@ SCALES = 0.1
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredWeights:
     """Result of storing the weights of a layer.
 
     Attributes:
@@ -60,9 +60,9 @@ def _obstacle(graph: Graph, layer: Layer, name: str) -> str | None:
     return None
 
 
-def store(
+def store_as_int8(
     graph: Graph, context: Context, layer: Layer, names: Iterable[str], by_channel: bool, least: Mapping[str, Array]
-) -> Stored:
+) -> StoredWeights:
     """Store weights of a layer as int8, unless an earlier layer shares them: they are stored already.
 
     Args:
@@ -84,10 +84,10 @@ def store(
         after += graph.weights[path].nbytes
         errors.append(_norm(graph.weight_values(path) - values))
         norms.append(_norm(values))
-    return Stored(before, after, math.hypot(*errors) / (math.hypot(*norms) or 1.0))
+    return StoredWeights(before, after, math.hypot(*errors) / (math.hypot(*norms) or 1.0))
 
 
-def least_scales(graph: Graph, layers: Iterable[Layer]) -> dict[str, Array]:
+def minimum_scales(graph: Graph, layers: Iterable[Layer]) -> dict[str, Array]:
     """Lower bounds on the scales of weights, by path and output channel, so that int32 can hold the biases.
 
     Integer kernels add the bias as a multiple of s_x s_w, the scales of operand and weight.

@@ -12,14 +12,12 @@ from archc.analysis.shrinkable_axes import NodeIndex
 from archc.ir.graph import Graph
 from archc.passmanager import Context
 
-from ._widths import align
-
 Scope = Literal["global", "layer"]
 Wanted = Callable[[str], bool]
 """Whether a layer's results may become narrower, by its path."""
 
 
-def choose(
+def choose_groups(
     coupling: Coupling, sparsity: float, scope: Scope, wanted: Wanted = lambda path: True, multiple: int = 1
 ) -> list[ChannelGroup]:
     """The groups to remove, family by family, the least important first.
@@ -45,11 +43,11 @@ def choose(
     aligned: list[ChannelGroup] = []
     for pool in pools:
         ranking = [group for _, group in sorted(pool, key=lambda ranked: ranked[0])]
-        aligned += align(coupling, ranking, [group for group in ranking if group.number in numbers], multiple)
+        aligned += align_width(coupling, ranking, [group for group in ranking if group.number in numbers], multiple)
     return aligned
 
 
-def remove(context: Context, coupling: Coupling, removed: set[int]) -> None:
+def remove_groups(context: Context, coupling: Coupling, removed: set[int]) -> None:
     """Take groups out of all weights, and let the operators follow."""
     graph = coupling.graph
     operators, weights = {}, {}
@@ -109,7 +107,7 @@ def _least(pool: Sequence[tuple[float, ChannelGroup]], count: int, left: dict[No
     return chosen
 
 
-def remark(context: Context, coupling: Coupling, removed: set[int], wanted: Wanted) -> None:
+def remark_on_channels(context: Context, coupling: Coupling, removed: set[int], wanted: Wanted) -> None:
     """Say of every layer that makes channels how many it keeps, and why not fewer."""
     having: dict[NodeIndex, list[ChannelGroup]] = {}
     for group in coupling.groups:
@@ -146,3 +144,44 @@ def _obstacle(coupling: Coupling, layer: str, groups: Sequence[ChannelGroup], wa
     if not any(_spare(coupling, group) for group in free):
         return "all its channels form one group, and a layer keeps at least one channel"
     return "too few of its channels are among the least important"
+
+
+def align_width(
+    coupling: Coupling, ranking: Sequence[ChannelGroup], chosen: Sequence[ChannelGroup], multiple: int
+) -> list[ChannelGroup]:
+    """The groups of one family to remove, so that the width of the layer that makes them is a multiple.
+
+    The nearest width is chosen, the wider of two.  No group is removed if no narrower width is a multiple.
+
+    Args:
+        ranking: the groups of the family that may be removed, the least important first.
+        chosen: the groups to remove if any width is allowed.
+    """
+    axis = _axis(coupling, ranking)
+    if not chosen or axis is None:
+        return list(chosen)
+    size, each = axis
+    counts = [count for count in range(len(ranking) + 1) if count == 0 or (size - count * each) % multiple == 0]
+    fits = [count for count in counts if size - count * each > 0 and _leaves_some(coupling, ranking[:count])]
+    nearest = min(fits, key=lambda count: (abs(count - len(chosen)), count))
+    return list(ranking[:nearest])
+
+
+def _axis(coupling: Coupling, family: Sequence[ChannelGroup]) -> tuple[int, int] | None:
+    """The width of the layer that makes a family of groups, and that of one group; None without such a layer."""
+    for use, _ in coupling.produced_axes():
+        size = coupling.shrinkable.size(use.place)
+        if family and use.node.title in family[0].producers and isinstance(size, int):
+            each = size - len(coupling.kept(use.place, {family[0].number}))
+            if each:
+                return size, each
+    return None
+
+
+def _leaves_some(coupling: Coupling, removed: Sequence[ChannelGroup]) -> bool:
+    """Return whether no index loses its last element."""
+    gone: dict[NodeIndex, int] = {}
+    for group in removed:
+        for spot, count in group.index_counts.items():
+            gone[spot] = gone.get(spot, 0) + count
+    return all(count < coupling.sizes[spot] for spot, count in gone.items())

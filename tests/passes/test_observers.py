@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from archc.interpreter.evaluate import evaluate
-from archc.passes._calibrate import Range, observe
+from archc.passes._observers import Range, observe
 from archc.passes.quant import Quant
 from archc.passmanager.calibration import Calibration
 from archc.types.storage import Int8

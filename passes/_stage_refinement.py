@@ -8,16 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from archc.ir.graph import Node, Scope
-from archc.partitioning import Problem, Split, Stage
-from archc.partitioning.measure import measure
+from archc.partitioning import PipelineSplit, PipelineStage, Problem
+from archc.partitioning.problem import measure_stages
 
 FARTHEST = 64
 """How many operators an end of a stage moves at most, at once."""
 
 
-def settle(
-    problem: Problem, nodes: Sequence[Node], split: Split, allowed: Callable[[Mapping[Node, int]], bool]
-) -> Sequence[Stage]:
+def refine_stages(
+    problem: Problem, nodes: Sequence[Node], split: PipelineSplit, allowed: Callable[[Mapping[Node, int]], bool]
+) -> Sequence[PipelineStage]:
     """The stages of a split, their ends moved along the order of the text while that makes them cheaper to part.
 
     Args:
@@ -31,19 +31,19 @@ def settle(
     while improved:
         improved = False
         for candidate in list(_neighbours(problem, best, split.bottleneck)):
-            found = measure(problem, candidate, kinds, devices)
+            found = measure_stages(problem, candidate, kinds, devices)
             found_key = _key(problem, nodes, found)
             if found_key < key and _fits(problem, found, split.bottleneck) and allowed(stage_numbers(nodes, found)):
                 best, key, improved = found, found_key, True
     return best
 
 
-def stage_numbers(nodes: Sequence[Node], stages: Sequence[Stage]) -> dict[Node, int]:
+def stage_numbers(nodes: Sequence[Node], stages: Sequence[PipelineStage]) -> dict[Node, int]:
     """The stage of each node."""
     return {nodes[task]: number for number, stage in enumerate(stages) for task in stage.tasks}
 
 
-def _neighbours(problem: Problem, stages: Sequence[Stage], bottleneck: float) -> Iterator[list[list[int]]]:
+def _neighbours(problem: Problem, stages: Sequence[PipelineStage], bottleneck: float) -> Iterator[list[list[int]]]:
     """The splits in which one end of a stage is somewhere else; no stage becomes empty, and none plainly too large."""
     tasks = [list(stage.tasks) for stage in stages]
     for number in range(len(stages) - 1):
@@ -54,7 +54,7 @@ def _neighbours(problem: Problem, stages: Sequence[Stage], bottleneck: float) ->
             yield [*tasks[:number], before[:-count], before[-count:] + after, *tasks[number + 2 :]]
 
 
-def _movable(problem: Problem, tasks: Sequence[int], stage: Stage, bottleneck: float) -> Iterator[int]:
+def _movable(problem: Problem, tasks: Sequence[int], stage: PipelineStage, bottleneck: float) -> Iterator[int]:
     """How many tasks, one after the other, a stage could take over by its work alone."""
     work = stage.work
     for count, task in enumerate(tasks[:FARTHEST], 1):
@@ -64,7 +64,7 @@ def _movable(problem: Problem, tasks: Sequence[int], stage: Stage, bottleneck: f
         yield count
 
 
-def _fits(problem: Problem, stages: Sequence[Stage], bottleneck: float) -> bool:
+def _fits(problem: Problem, stages: Sequence[PipelineStage], bottleneck: float) -> bool:
     """Whether a split is as fast as it must be, and keeps what it must."""
     where = {task: number for number, stage in enumerate(stages) for task in stage.tasks}
     together: dict[object, int] = {}
@@ -80,7 +80,7 @@ def _fits(problem: Problem, stages: Sequence[Stage], bottleneck: float) -> bool:
     )
 
 
-def _key(problem: Problem, nodes: Sequence[Node], stages: Sequence[Stage]) -> tuple[float, int]:
+def _key(problem: Problem, nodes: Sequence[Node], stages: Sequence[PipelineStage]) -> tuple[float, int]:
     """What is less the better: the time of all transfers, and how deep in blocks the cuts are."""
     transfers = sum(stage.received + stage.sent for stage in stages)
     where = {task: number for number, stage in enumerate(stages) for task in stage.tasks}

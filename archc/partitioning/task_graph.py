@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Dag:
+class TaskGraph:
     """Groups of tasks, numbered so that every edge goes up.
 
     Attributes:
@@ -82,7 +82,7 @@ class Dag:
         return [task for group in groups for task in self.groups[group]]
 
 
-def condense(problem: Problem) -> Dag:
+def build_task_graph(problem: Problem) -> TaskGraph:
     """The graph of a problem, with what must be together in one group.
 
     Raises:
@@ -90,7 +90,7 @@ def condense(problem: Problem) -> Dag:
     """
     import numpy as np
 
-    dag = Dag(
+    graph = TaskGraph(
         problem=problem,
         groups=[(task,) for task in range(len(problem.tasks))],
         work=np.array([task.work for task in problem.tasks], dtype=float),
@@ -102,48 +102,48 @@ def condense(problem: Problem) -> Dag:
         shared=_sum((tuple(sorted(set(shared.tasks))), shared.memory) for shared in problem.shared),
         first=None,
     )
-    if any(producer in consumers for producer, consumers in zip(dag.producers, dag.consumers)) or _cyclic(dag):
+    if any(producer in consumers for producer, consumers in zip(graph.producers, graph.consumers)) or _cyclic(graph):
         raise ValueError("the graph has a cycle")
     labels: dict[Hashable, int] = {}
     together = [
         task if tasks.together is None else labels.setdefault(tasks.together, task)
         for task, tasks in enumerate(problem.tasks)
     ]
-    dag = merge(dag, together)
-    return _first(merge(dag, _components(dag)) if _cyclic(dag) else dag)
+    graph = contract(graph, together)
+    return _first(contract(graph, _components(graph)) if _cyclic(graph) else graph)
 
 
-def _first(dag: Dag) -> Dag:
+def _first(graph: TaskGraph) -> TaskGraph:
     """What must be in the first stage, with all that it needs, as one group: no stage is before the first."""
-    todo = [group for group, tasks in enumerate(dag.groups) if not dag.problem.first.isdisjoint(tasks)]
+    todo = [group for group, tasks in enumerate(graph.groups) if not graph.problem.first.isdisjoint(tasks)]
     if not todo:
-        return dag
+        return graph
     found = set(todo)
     while todo:
-        new = set(dag.predecessors[todo.pop()]) - found
+        new = set(graph.predecessors[todo.pop()]) - found
         found |= new
         todo += new
     one = min(found)
-    return merge(dag, [one if group in found else group for group in range(len(dag))])
+    return contract(graph, [one if group in found else group for group in range(len(graph))])
 
 
-def _cyclic(dag: Dag) -> bool:
-    return len(_topological([set(after) for after in dag.successors])) < len(dag)
+def _cyclic(graph: TaskGraph) -> bool:
+    return len(_topological([set(after) for after in graph.successors])) < len(graph)
 
 
-def _components(dag: Dag) -> list[int]:
+def _components(graph: TaskGraph) -> list[int]:
     """The strongly connected component of each group."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    edges = [(group, after) for group, successors in enumerate(dag.successors) for after in successors]
+    edges = [(group, after) for group, successors in enumerate(graph.successors) for after in successors]
     rows, columns = zip(*edges) if edges else ((), ())
-    matrix = coo_array(([1] * len(edges), (rows, columns)), shape=(len(dag), len(dag)))
+    matrix = coo_array(([1] * len(edges), (rows, columns)), shape=(len(graph), len(graph)))
     found: list[int] = connected_components(matrix, connection="strong")[1].tolist()
     return found
 
 
-def merge(dag: Dag, labels: Sequence[int]) -> Dag:
+def contract(graph: TaskGraph, labels: Sequence[int]) -> TaskGraph:
     """The graph with the groups of each label in one.
 
     Tensors between the same groups are paid for together, always, and become one.  Groups are numbered in a
@@ -154,7 +154,7 @@ def merge(dag: Dag, labels: Sequence[int]) -> Dag:
     number = {label: place for place, label in enumerate(sorted(set(labels)))}
     place = [number[label] for label in labels]
     after: list[set[int]] = [set() for _ in number]
-    for producer, consumers in zip(dag.producers, dag.consumers):
+    for producer, consumers in zip(graph.producers, graph.consumers):
         if producer >= 0:
             after[place[producer]].update(place[consumer] for consumer in consumers)
     order = _topological([groups - {group} for group, groups in enumerate(after)])
@@ -164,30 +164,30 @@ def merge(dag: Dag, labels: Sequence[int]) -> Dag:
     place = [rank[group] for group in place]
 
     members: list[list[int]] = [[] for _ in number]
-    for group, tasks in enumerate(dag.groups):
+    for group, tasks in enumerate(graph.groups):
         members[place[group]] += tasks
-    work, memory = np.zeros((len(number), dag.work.shape[1])), np.zeros(len(number))
-    np.add.at(work, place, dag.work)
-    np.add.at(memory, place, dag.memory)
+    work, memory = np.zeros((len(number), graph.work.shape[1])), np.zeros(len(number))
+    np.add.at(work, place, graph.work)
+    np.add.at(memory, place, graph.memory)
 
     rows: dict[tuple[int, tuple[int, ...], bool], list[int]] = {}
-    for row, (producer, consumers, output) in enumerate(zip(dag.producers, dag.consumers, dag.outputs)):
+    for row, (producer, consumers, output) in enumerate(zip(graph.producers, graph.consumers, graph.outputs)):
         made = place[producer] if producer >= 0 else -1
         needed = tuple(sorted({place[consumer] for consumer in consumers} - {made}))
         if needed or output:
             rows.setdefault((made, needed, output), []).append(row)
-    time = np.zeros((len(rows), dag.time.shape[1]))
+    time = np.zeros((len(rows), graph.time.shape[1]))
     kept = [row for same in rows.values() for row in same]
-    np.add.at(time, [index for index, same in enumerate(rows.values()) for _ in same], dag.time[kept])
+    np.add.at(time, [index for index, same in enumerate(rows.values()) for _ in same], graph.time[kept])
 
-    shared = _sum((tuple(sorted({place[group] for group in groups})), size) for groups, size in dag.shared.items())
+    shared = _sum((tuple(sorted({place[group] for group in groups})), size) for groups, size in graph.shared.items())
     for groups in [groups for groups in shared if len(groups) < 2]:
         size = shared.pop(groups)
         if groups:
             memory[groups[0]] += size
-    first = dag.problem.first
-    return Dag(
-        problem=dag.problem,
+    first = graph.problem.first
+    return TaskGraph(
+        problem=graph.problem,
         groups=[tuple(sorted(tasks)) for tasks in members],
         work=work,
         memory=memory,
