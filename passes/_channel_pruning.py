@@ -119,8 +119,10 @@ def remark_on_channels(context: Context, coupling: Coupling, removed: set[int], 
         if layer in said:
             continue
         said.add(layer)
-        size = coupling.shrinkable.size(use.place)
-        left = None if use.place in coupling.shrinkable.fixed_axes else len(coupling.kept(use.place, removed))
+        size = coupling.shrinkable.size(use.tensor_axis)
+        left = (
+            None if use.tensor_axis in coupling.shrinkable.fixed_axes else len(coupling.kept(use.tensor_axis, removed))
+        )
         if left is not None and left != size:
             message = f"{left} of {size} channels are left"
             context.rewrote(layer, message, channels_before=str(size), channels_after=left)

@@ -75,11 +75,11 @@ def observe(
 
 
 def _extremes(graph: Graph, wanted: set[Value], calibration: Calibration) -> dict[Value, tuple[float, float]]:
-    from archc.interpreter.evaluate import values
+    from archc.interpreter.evaluate import evaluate_all
 
     found: dict[Value, tuple[float, float]] = {}
     for batch in calibration.batches():
-        for value, tensor in values(graph, batch):
+        for value, tensor in evaluate_all(graph, batch):
             if value not in wanted or not tensor.numel():
                 continue
             low, high = (float(end) for end in tensor.aminmax())
@@ -94,11 +94,11 @@ def _histograms(
 ) -> dict[Value, torch.Tensor]:
     import torch
 
-    from archc.interpreter.evaluate import values
+    from archc.interpreter.evaluate import evaluate_all
 
     counts = {value: torch.zeros(BINS, dtype=torch.float64) for value in extremes}
     for batch in calibration.batches():
-        for value, tensor in values(graph, batch):
+        for value, tensor in evaluate_all(graph, batch):
             if value in counts and tensor.numel():
                 low, high = extremes[value]
                 counts[value] += torch.histc(tensor.double(), BINS, low, high)

@@ -107,7 +107,7 @@ class Partition(Pass):
                 help=did_you_mean(self.devices, context.devices)
                 or (f"it has {known}" if known else "write `devices box { a = cuda(0)  b = cuda(1) }` into the file"),
             )
-        return context.devices[self.devices].places()
+        return context.devices[self.devices].stage_devices()
 
     def _check_count(self, graph: Graph) -> None:
         wanted = self.stages or 1

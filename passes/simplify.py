@@ -87,7 +87,7 @@ def _becomes(context: Context, node: Node, op: Operator, operands: Sequence[Valu
     same = op == node.op and tuple(operands) == node.operands
     if same or op.infer([value.type for value in operands]).results != tuple(value.type for value in node.results):
         return False
-    context.rewriter.become(node, op, operands)
+    context.rewriter.set_operator_and_operands(node, op, operands)
     return True
 
 
@@ -101,7 +101,7 @@ def _merge(context: Context, node: Node, seen: dict[tuple[Any, ...], Node]) -> b
     if first is node or (node.weights and first.path != node.path):
         return False
     context.rewrote(node, f"removed: `{first.title}` computes the same")
-    context.rewriter.lift(first, node.scope)
+    context.rewriter.move_to_common_scope(first, node.scope)
     context.rewriter.replace(node, first.results)
     return True
 

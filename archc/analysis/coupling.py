@@ -73,11 +73,11 @@ class Coupling:
                 found.setdefault(group.producers, []).append(group)
         return list(found.values())
 
-    def kept(self, place: TensorAxis, removed: Collection[int]) -> Numbers:
+    def kept(self, tensor_axis: TensorAxis, removed: Collection[int]) -> Numbers:
         """Return the elements of an axis that remain after the removal of groups."""
-        size = self.shrinkable.size(place)
+        size = self.shrinkable.size(tensor_axis)
         assert isinstance(size, int), "axes of symbolic size do not shrink"
-        return self._kept(self._first.get(place), size, removed)
+        return self._kept(self._first.get(tensor_axis), size, removed)
 
     def extents(self, node: Node, removed: Collection[int]) -> dict[str, Extent]:
         """Return the extents of a node's indices after the removal of groups."""
@@ -94,11 +94,12 @@ class Coupling:
 
         These are indices of a weight that are in no operand.
         """
-        given = {spot for use in self.shrinkable.uses if use.data for spot in use.indices()}
-        weighted = {spot for use in self.shrinkable.uses if isinstance(use.place[0], str) for spot in use.indices()}
-        new = weighted - given
-        found = ((use, [spot for spot in use.indices() if spot in new]) for use in self.shrinkable.uses if use.made)
-        return [(use, spots) for use, spots in found if spots]
+        uses = self.shrinkable.uses
+        of_operands = {index for use in uses if use.is_operand for index in use.indices()}
+        of_weights = {index for use in uses if isinstance(use.tensor_axis[0], str) for index in use.indices()}
+        new = of_weights - of_operands
+        found = ((use, [index for index in use.indices() if index in new]) for use in uses if use.is_result)
+        return [(use, indices) for use, indices in found if indices]
 
     def _kept(self, first: int | None, size: int, removed: Collection[int]) -> Numbers:
         everything = np.arange(size)
@@ -113,7 +114,7 @@ class Coupling:
         """Return the number of the group of each element."""
         left, right = [], []
         for use in self.shrinkable.uses:
-            if use.place in self.shrinkable.fixed_axes or self.shrinkable.size(use.place) == 1:
+            if use.tensor_axis in self.shrinkable.fixed_axes or self.shrinkable.size(use.tensor_axis) == 1:
                 continue
             for elements, coordinates in self._links(use):
                 left.append(elements)
@@ -123,9 +124,9 @@ class Coupling:
 
     def _links(self, use: AxisUse) -> Iterator[tuple[Numbers, Numbers]]:
         """Yield elements of an axis with the linked elements of an index, for each term of the axis."""
-        size = self.shrinkable.size(use.place)
+        size = self.shrinkable.size(use.tensor_axis)
         assert isinstance(size, int), "axes of symbolic size are fixed"
-        offset = self._place(use.place, size)
+        offset = self._first_element(use.tensor_axis, size)
         for term in use.axis.terms:
             shape = [_extent(factor, use.extents) for factor in term]
             elements = offset + np.arange(int(np.prod(shape, dtype=np.int64)))
@@ -141,43 +142,42 @@ class Coupling:
                 self._stays |= {int(element): reason for element in elements}
                 continue
             number = term.index(Index(free[0]))
-            spot = (use.owner, free[0])
-            self.sizes[spot] = shape[number]
+            index = (use.owner, free[0])
+            self.sizes[index] = shape[number]
             within = int(np.prod(shape[number + 1 :], dtype=np.int64))
             coordinates = np.arange(len(elements)) // within % shape[number]
-            yield elements, self._place(spot, shape[number]) + coordinates
+            yield elements, self._first_element(index, shape[number]) + coordinates
 
-    def _place(self, place: TensorAxis | NodeIndex, size: int) -> int:
+    def _first_element(self, item: TensorAxis | NodeIndex, size: int) -> int:
         """Return the number of the first element of an axis or index in the numbering of all elements."""
-        if place not in self._first:
-            self._first[place] = self._count
+        if item not in self._first:
+            self._first[item] = self._count
             self._count += size
-        return self._first[place]
+        return self._first[item]
 
     def _gather(self) -> list[ChannelGroup]:
         slices: dict[int, dict[tuple[str, int], Numbers]] = {}
-        spots: dict[int, dict[NodeIndex, int]] = {}
-        for place, first in self._first.items():
-            tensor, number = place
+        indices: dict[int, dict[NodeIndex, int]] = {}
+        for (tensor, number), first in self._first.items():
             if isinstance(tensor, str) and isinstance(number, int):
                 for label, elements in self._by_label(first, self.graph.weights[tensor].shape[number]):
                     slices.setdefault(label, {})[tensor, number] = elements
             elif not isinstance(number, int):
                 for label, elements in self._by_label(first, self.sizes[tensor, number]):
-                    spots.setdefault(label, {})[tensor, number] = len(elements)
+                    indices.setdefault(label, {})[tensor, number] = len(elements)
         reasons: dict[int, str] = {}
         for element, reason in sorted(self._stays.items()):
             reasons.setdefault(int(self._labels[element]), reason)
-        makers = {spot: use.node.title for use, spots in self.produced_axes() for spot in spots}
+        producers = {index: use.node.title for use, indices in self.produced_axes() for index in indices}
         return [
             ChannelGroup(
                 label,
                 slices.get(label, {}),
                 having,
-                tuple(dict.fromkeys(makers[spot] for spot in having if spot in makers)),
+                tuple(dict.fromkeys(producers[index] for index in having if index in producers)),
                 reasons.get(label),
             )
-            for label, having in sorted(spots.items())
+            for label, having in sorted(indices.items())
         ]
 
     def _by_label(self, first: int, size: int) -> Iterator[tuple[int, Numbers]]:

@@ -109,12 +109,12 @@ class Devices:
         return self.links.get(frozenset((one, other)), DEFAULT_LINK)
 
     @property
-    def alike_linked(self) -> bool:
+    def uniform_links(self) -> bool:
         """True if all links are equally fast, so that the order of the devices does not affect transfers."""
         pairs = itertools.combinations(self.members, 2)
         return len({self.link(one, other) for one, other in pairs}) <= 1
 
-    def places(self) -> tuple[StageDevice, ...]:
+    def stage_devices(self) -> tuple[StageDevice, ...]:
         """Return the devices as a chain in the order of the text, each with its slower link to a neighbour."""
         names = list(self.members)
         found = []

@@ -6,7 +6,7 @@ fixed if all its indices are fixed, and then all indices in this axis of other n
 propagate through the graph.  All other indices are free.
 
 If an axis is a product with several free factors (heads · width), only one factor may shrink, since the remaining
-elements must be a product again.  `_settle` chooses this factor and fixes the others.
+elements must be a product again.  `_choose_free_factors` chooses this factor and fixes the others.
 """
 
 from __future__ import annotations
@@ -38,20 +38,20 @@ class AxisUse:
     Attributes:
         node: the node.
         owner: owner of the node's indices; see `NodeIndex`.
-        place: the axis of the tensor.
+        tensor_axis: the axis of the tensor.
         axis: the axis in the expanded signature.
         extents: extents of the node's indices.
-        made: True if the tensor is a result of the node.
-        data: True if the tensor is an operand of the node, not a weight.
+        is_result: True if the tensor is a result of the node.
+        is_operand: True if the tensor is an operand of the node, not a weight.
     """
 
     node: Node
     owner: Hashable
-    place: TensorAxis
+    tensor_axis: TensorAxis
     axis: Axis
     extents: Mapping[str, Extent]
-    made: bool
-    data: bool
+    is_result: bool
+    is_operand: bool
 
     def wide(self, term: tuple[Factor, ...]) -> list[str]:
         """Return the indices of a term that have more than one element."""
@@ -77,26 +77,26 @@ class ShrinkableAxes:
         self.fixed_axes: dict[TensorAxis, str] = {}
         self._by_node = {node: list(_uses(node)) for node in graph.nodes()}
         self.uses = [use for uses in self._by_node.values() for use in uses]
-        self._at: dict[TensorAxis, list[AxisUse]] = {}
-        self._of: dict[NodeIndex, list[AxisUse]] = {}
+        self._axis_uses: dict[TensorAxis, list[AxisUse]] = {}
+        self._index_uses: dict[NodeIndex, list[AxisUse]] = {}
         for use in self.uses:
-            self._at.setdefault(use.place, []).append(use)
-            for spot in use.indices():
-                self._of.setdefault(spot, []).append(use)
-        self._torn = _torn(self.uses)
-        self._hold_ends()
-        self._hold_weights()
+            self._axis_uses.setdefault(use.tensor_axis, []).append(use)
+            for index in use.indices():
+                self._index_uses.setdefault(index, []).append(use)
+        self._varying_layers = _varying_layers(self.uses)
+        self._fix_inputs_and_outputs()
+        self._fix_encoded_weights()
         for use in self.uses:
-            if not use.indices() and self.size(use.place) != 1:
-                self._fix(use.place, f"`{use.node.title}` needs all of them")
+            if not use.indices() and self.size(use.tensor_axis) != 1:
+                self._fix_axis(use.tensor_axis, f"`{use.node.title}` needs all of them")
         for node in graph.nodes():
-            self._hold_rigid(node)
+            self._fix_rigid(node)
         for node in graph.nodes():
-            self._settle(node)
+            self._choose_free_factors(node)
 
-    def size(self, place: TensorAxis) -> Extent:
+    def size(self, tensor_axis: TensorAxis) -> Extent:
         """Return the extent of an axis."""
-        tensor, number = place
+        tensor, number = tensor_axis
         shape = self.graph.weights[tensor].shape if isinstance(tensor, str) else tensor.type.shape
         return shape[number]
 
@@ -110,49 +110,49 @@ class ShrinkableAxes:
 
     # Fixing -----------------------------------------------------------------------------------------------
 
-    def _fix(self, place: TensorAxis, reason: str) -> None:
+    def _fix_axis(self, tensor_axis: TensorAxis, reason: str) -> None:
         """Fix an axis, and propagate."""
-        stack: list[TensorAxis | NodeIndex] = [place]
+        stack: list[TensorAxis | NodeIndex] = [tensor_axis]
         while stack:
             at = stack.pop()
             if isinstance(at[1], int):
                 if at in self.fixed_axes:
                     continue
                 self.fixed_axes[at] = reason  # type: ignore[index]  # a `TensorAxis`, as its second item is a number
-                uses = self._at.get(at, ())  # type: ignore[call-overload]  # a `TensorAxis`
-                stack += [spot for use in uses for spot in use.indices()]
+                uses = self._axis_uses.get(at, ())  # type: ignore[call-overload]  # a `TensorAxis`
+                stack += [index for use in uses for index in use.indices()]
             elif at not in self.fixed_indices:
                 self.fixed_indices[at] = reason  # type: ignore[index]  # a `NodeIndex`, as its second item is a name
-                for use in self._of.get(at, ()):  # type: ignore[call-overload]  # a `NodeIndex`
-                    if all(spot in self.fixed_indices for spot in use.indices()):
-                        stack.append(use.place)
+                for use in self._index_uses.get(at, ()):  # type: ignore[call-overload]  # a `NodeIndex`
+                    if all(index in self.fixed_indices for index in use.indices()):
+                        stack.append(use.tensor_axis)
 
-    def _hold(self, spot: NodeIndex, reason: str) -> None:
+    def _fix_index(self, index: NodeIndex, reason: str) -> None:
         """Fix an index, and propagate."""
-        if spot in self.fixed_indices:
+        if index in self.fixed_indices:
             return
-        self.fixed_indices[spot] = reason
-        for use in self._of.get(spot, ()):
+        self.fixed_indices[index] = reason
+        for use in self._index_uses.get(index, ()):
             if all(other in self.fixed_indices for other in use.indices()):
-                self._fix(use.place, reason)
+                self._fix_axis(use.tensor_axis, reason)
 
-    def _hold_ends(self) -> None:
+    def _fix_inputs_and_outputs(self) -> None:
         ends = [(value, f"the input `{value.name}` has them") for value in self.graph.inputs]
         ends += [(value, f"the output `{name}` has them") for name, value in self.graph.outputs.items()]
         for value, reason in ends:
             for number in range(value.type.rank):
-                self._fix((value, number), reason)
-        for place in self._at:
-            if not isinstance(self.size(place), int):
-                self._fix(place, "their number is known only at run time")
+                self._fix_axis((value, number), reason)
+        for tensor_axis in self._axis_uses:
+            if not isinstance(self.size(tensor_axis), int):
+                self._fix_axis(tensor_axis, "their number is known only at run time")
 
-    def _hold_weights(self) -> None:
+    def _fix_encoded_weights(self) -> None:
         for path, weight in self.graph.weights.items():
             if not weight.storage.elementwise:
                 for number in range(len(weight.shape)):
-                    self._fix((path, number), f"`{path}` is stored as {weight.storage}: prune before that")
+                    self._fix_axis((path, number), f"`{path}` is stored as {weight.storage}: prune before that")
 
-    def _hold_rigid(self, node: Node) -> None:
+    def _fix_rigid(self, node: Node) -> None:
         """Fix the indices of which the operator needs all elements, or whose extents its attributes fix."""
         uses = self._by_node[node]
         if not uses:
@@ -162,18 +162,18 @@ class ShrinkableAxes:
         rigid = node.op.rigid_for(node.types)
         for name in extents:
             if name in rigid or name.rpartition(".")[0] in rigid:
-                self._hold((owner, name), f"`{node.title}` combines all of them")
-            elif name in given and (name not in flexible or node.path in self._torn):
-                self._hold((owner, name), f"`{node.title}` has an attribute for their number")
-        for name in _applied(uses):
-            self._hold((owner, name), f"`{node.title}` changes their number")
-        for name in _absorbed(uses):
+                self._fix_index((owner, name), f"`{node.title}` combines all of them")
+            elif name in given and (name not in flexible or node.path in self._varying_layers):
+                self._fix_index((owner, name), f"`{node.title}` has an attribute for their number")
+        for name in _function_indices(uses):
+            self._fix_index((owner, name), f"`{node.title}` changes their number")
+        for name in _reduced_indices(uses):
             if name not in node.op.ignored(node.types):
-                self._hold((owner, name), f"`{node.title}` combines them")
+                self._fix_index((owner, name), f"`{node.title}` combines them")
 
     # Choosing ---------------------------------------------------------------------------------------------
 
-    def _settle(self, node: Node) -> None:
+    def _choose_free_factors(self, node: Node) -> None:
         """Choose one free factor of every product of a node, and fix the others."""
         uses = self._by_node[node]
         alone = {names[0] for use in uses for term in use.axis.terms if len(names := use.wide(term)) == 1}
@@ -183,23 +183,29 @@ class ShrinkableAxes:
                 if len(free) > 1:
                     # In this order: a block of the operator; the factor that other nodes choose for this axis; the
                     # slowest factor that is a whole axis elsewhere, which is not only a detail of a layout.
-                    agreed = self._agreed(use)
+                    agreed = self._agreed_factors(use)
                     chosen = next((name for name in node.op.blocks if name in free), None)
-                    chosen = chosen or next((name for name in free if _stride(use, term, name) in agreed), None)
+                    chosen = chosen or next(
+                        (name for name in free if _extent_and_stride(use, term, name) in agreed), None
+                    )
                     chosen = chosen or next((name for name in free if name in alone), free[-1])
                     for name in free:
                         if name != chosen:
-                            self._hold((use.owner, name), f"`{node.title}` removes whole blocks of them")
+                            self._fix_index((use.owner, name), f"`{node.title}` removes whole blocks of them")
 
-    def _agreed(self, use: AxisUse) -> set[tuple[Extent, Extent]]:
+    def _agreed_factors(self, use: AxisUse) -> set[tuple[Extent, Extent]]:
         """Return the factors by which other nodes shrink an axis that is a single product for them, too."""
-        others = [other for other in self._at[use.place] if other.node is not use.node and len(other.axis.terms) == 1]
+        others = [
+            other
+            for other in self._axis_uses[use.tensor_axis]
+            if other.node is not use.node and len(other.axis.terms) == 1
+        ]
         products = [(other, other.axis.terms[0]) for other in others if len(other.indices()) > 1]
         frees = [(other, term, self.free(other, term)) for other, term in products]
-        return {_stride(other, term, free[0]) for other, term, free in frees if len(free) == 1}
+        return {_extent_and_stride(other, term, free[0]) for other, term, free in frees if len(free) == 1}
 
 
-def _stride(use: AxisUse, term: tuple[Factor, ...], name: str) -> tuple[Extent, Extent]:
+def _extent_and_stride(use: AxisUse, term: tuple[Factor, ...], name: str) -> tuple[Extent, Extent]:
     """Return the extent and the stride of a factor of a product without functions."""
     names = use.wide(term)
     inner: Extent = 1
@@ -241,19 +247,19 @@ def _patterns(node: Node, signature: Signature) -> Iterator[tuple[Pattern, Tenso
         yield pattern, result, True
 
 
-def _applied(uses: list[AxisUse]) -> list[str]:
+def _function_indices(uses: list[AxisUse]) -> list[str]:
     """Return the indices in functions, whose results do not correspond to elements."""
     return [factor.index.name for use in uses for factor in use.axis.factors if isinstance(factor, Apply)]
 
 
-def _absorbed(uses: list[AxisUse]) -> list[str]:
+def _reduced_indices(uses: list[AxisUse]) -> list[str]:
     """Return the indices of one operand that are in no result: reduced or indexed."""
-    made = {name for use in uses if use.made for _, name in use.indices()}
-    taken = Counter(name for use in uses if not use.made for _, name in use.indices())
+    made = {name for use in uses if use.is_result for _, name in use.indices()}
+    taken = Counter(name for use in uses if not use.is_result for _, name in use.indices())
     return [name for name, count in taken.items() if name not in made and count < 2]
 
 
-def _torn(uses: list[AxisUse]) -> set[str | None]:
+def _varying_layers(uses: list[AxisUse]) -> set[str | None]:
     """Return the paths of layers whose uses differ in sizes; one set of attributes may not fit all uses."""
     owners: dict[str | None, set[Hashable]] = {}
     for use in uses:

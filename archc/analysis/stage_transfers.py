@@ -18,7 +18,7 @@ RequiredSizes = Mapping[Node, tuple[SymbolicDim, ...]]
 
 @dataclass(frozen=True)
 class SizeSource:
-    """An input of the model that is sent to a later stage only because its shape determines a size.
+    """An input of the model that is transferred to a later stage only because its shape determines a size.
 
     Attributes:
         node: node in the later stage that requires the size.
@@ -39,7 +39,7 @@ class StageTransfers:
 
     Attributes:
         last_stages: last stage that needs each tensor; outputs of the model are needed in the last stage of all.
-        size_sources: inputs that are sent because of their shapes.
+        size_sources: inputs that are transferred because of their shapes.
     """
 
     last_stages: Mapping[Value, int]
@@ -55,7 +55,7 @@ def stage_transfers(graph: Graph, stage_of: Mapping[Node, int], required: Requir
     """Determine the transferred tensors of a graph.
 
     A stage computes the sizes that it requires from the shapes of its inputs.  If they do not determine a size, the
-    first input of the model that determines it is sent to the stage, too.
+    first input of the model that determines it is transferred to the stage, too.
 
     Args:
         stage_of: stage of each node; the graph itself need not have stages yet.
@@ -71,23 +71,23 @@ def stage_transfers(graph: Graph, stage_of: Mapping[Node, int], required: Requir
         if node.op.enters_stage() is None:
             for value in node.operands:
                 source = sources.get(value, value)
-                made = 0 if source.producer is None else stage_of[source.producer]
-                sent = transferred_value(source) if made < stage else source
-                last_stages[sent] = max(last_stages[sent], stage)
+                produced = 0 if source.producer is None else stage_of[source.producer]
+                transferred = transferred_value(source) if produced < stage else source
+                last_stages[transferred] = max(last_stages[transferred], stage)
     last_stages |= {sources.get(value, value): last for value in graph.outputs.values()}
     size_sources: list[SizeSource] = []
     first = {value: 0 if value.producer is None else stage_of[value.producer] for value in last_stages}
     for stage in range(1, last + 1):
         types = [value.type for value, end in last_stages.items() if first[value] < stage <= end]
-        shown, sizes = determined_symbols(types), AxisExpressions(types, map("axis {}".format, count()).__next__)
+        determined, sizes = determined_symbols(types), AxisExpressions(types, map("axis {}".format, count()).__next__)
         for node, dims in required.items():
             required_here = (dim for dim in dims if stage_of[node] == stage and sizes.express(dim) is None)
             for size in (name for dim in required_here for name in symbols(dim)):
-                teller = next((value for value in graph.inputs if size in determined_symbols([value.type])), None)
-                if size not in shown and teller is not None:
-                    size_sources.append(SizeSource(node, stage, size, teller))
-                    last_stages[teller] = max(last_stages[teller], stage)
-                    shown |= determined_symbols([teller.type])
+                provider = next((value for value in graph.inputs if size in determined_symbols([value.type])), None)
+                if size not in determined and provider is not None:
+                    size_sources.append(SizeSource(node, stage, size, provider))
+                    last_stages[provider] = max(last_stages[provider], stage)
+                    determined |= determined_symbols([provider.type])
     return StageTransfers(last_stages, tuple(size_sources))
 
 
@@ -96,15 +96,15 @@ def recomputation(value: Value) -> tuple[Node, Operator] | None:
 
     The result is None for an input, and if `Operator.from_first_result` returns None.
     """
-    maker = value.producer
-    op = None if maker is None else maker.op.from_first_result(maker.types)
-    return None if maker is None or op is None else (maker, op)
+    producer = value.producer
+    op = None if producer is None else producer.op.from_first_result(producer.types)
+    return None if producer is None or op is None else (producer, op)
 
 
 def transferred_value(value: Value) -> Value:
-    """Return the value that is sent to a later stage in place of a value; see `recomputation`."""
-    again = recomputation(value)
-    return value if again is None else again[0].results[0]
+    """Return the value that is transferred to a later stage in place of a value; see `recomputation`."""
+    found = recomputation(value)
+    return value if found is None else found[0].results[0]
 
 
 def values_before_stages(graph: Graph) -> dict[Value, Value]:

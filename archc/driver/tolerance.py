@@ -119,7 +119,7 @@ def disturbed(graph: Graph, inputs: Tensors, seed: int = 0) -> dict[str, torch.T
     """The outputs with inputs and computed results disturbed by `UNITS` or `FLIPS`, in random directions."""
     import torch
 
-    from archc.interpreter.evaluate import values
+    from archc.interpreter.evaluate import evaluate_all
     from archc.interpreter.sample_inputs import DATA_MOVEMENT
 
     generator = torch.Generator().manual_seed(seed)
@@ -138,7 +138,7 @@ def disturbed(graph: Graph, inputs: Tensors, seed: int = 0) -> dict[str, torch.T
         return (tensor * (1 + signs * sizes * UNITS[value.type.dtype.value])).to(tensor.dtype)
 
     wanted, found = set(graph.outputs.values()), {}
-    for value, result in values(graph, inputs, wanted, change):
+    for value, result in evaluate_all(graph, inputs, wanted, change):
         if value in wanted:
             found[value] = result
     return {name: found[value] for name, value in graph.outputs.items()}

@@ -30,11 +30,11 @@ def scaling_factors(graph: Graph, inputs: Mapping[str, torch.Tensor]) -> dict[st
     The result of such a layer is proportional to its weights and bias together, so one run of the graph gives all
     factors.
     """
-    from archc.interpreter.evaluate import values
+    from archc.interpreter.evaluate import evaluate_all
 
     users = Counter(path for node in graph.nodes() for path in node.weights.values())
     factors: dict[str, float] = {}
-    for value, result in values(graph, inputs):
+    for value, result in evaluate_all(graph, inputs):
         node = value.producer
         if node is None or not node.op.affine_in_weight or not result.numel():
             continue

@@ -31,11 +31,11 @@ def evaluate(graph: Graph, inputs: Mapping[str, torch.Tensor]) -> dict[str, torc
         NodeFailure: PyTorch rejects the operands of a node.
     """
     wanted = set(graph.outputs.values())
-    found = {value: tensor for value, tensor in values(graph, inputs, wanted) if value in wanted}
+    found = {value: tensor for value, tensor in evaluate_all(graph, inputs, wanted) if value in wanted}
     return {name: found[value] for name, value in graph.outputs.items()}
 
 
-REFUSALS = (RuntimeError, IndexError, ValueError)
+OPERAND_ERRORS = (RuntimeError, IndexError, ValueError)
 """Exceptions that PyTorch raises for operands with wrong values or sizes.
 
 PyTorch raises TypeError for wrong types of arguments, which are a bug of the operator, and for sizes above
@@ -68,7 +68,7 @@ def _unchanged(value: Value, tensor: torch.Tensor) -> torch.Tensor:
     return tensor
 
 
-def values(
+def evaluate_all(
     graph: Graph, inputs: Mapping[str, torch.Tensor], keep: Collection[Value] = (), change: Change = _unchanged
 ) -> Iterator[tuple[Value, torch.Tensor]]:
     """Yield all values of a graph with their tensors, in the order of execution.
@@ -180,7 +180,7 @@ def run_node(
     function = _function(node.op.torch(spelling), node.op.torch_helpers)
     try:
         result = function(operands, weights)
-    except REFUSALS as refusal:
+    except OPERAND_ERRORS as refusal:
         raise failure((str(refusal).strip() or type(refusal).__name__).splitlines()[0]) from refusal
     return tuple(result) if len(node.results) > 1 else (result,)
 
@@ -197,11 +197,11 @@ def _function(expression: str, helpers: tuple[TorchHelper, ...] = ()) -> Callabl
     from torch import nn
     from torch.nn import functional
 
-    namespace = {"torch": torch, "nn": nn, "F": functional, **defined(helpers)}
+    namespace = {"torch": torch, "nn": nn, "F": functional, **helper_namespace(helpers)}
     return eval(f"lambda operands, weights: {expression}", namespace)  # type: ignore[no-any-return]
 
 
-def defined(helpers: Iterable[TorchHelper]) -> dict[str, Any]:
+def helper_namespace(helpers: Iterable[TorchHelper]) -> dict[str, Any]:
     """Return the namespace of operators' helper functions and their imports."""
     import torch
     from torch import nn

@@ -177,7 +177,7 @@ class Rewriter:
         if node.types != before:
             self._infer([node])
 
-    def reroute(self, old: Value, new: Value, users: Sequence[Node]) -> None:
+    def replace_uses(self, old: Value, new: Value, users: Sequence[Node]) -> None:
         """Replace a value by another value of its type in some of its uses.
 
         In a block without remaining uses of the old value, the new value takes the name of the old one.
@@ -222,7 +222,7 @@ class Rewriter:
         for path, elements in kept.items():
             self._slice(path, elements)
 
-    def become(self, node: Node, op: Operator, operands: Sequence[Value]) -> None:
+    def set_operator_and_operands(self, node: Node, op: Operator, operands: Sequence[Value]) -> None:
         """Replace the operator and the operands of a node without weights, in one step."""
         assert not node.weights and not op.parameters, "a node with weights must be replaced instead"
         self.graph._set_operands(node, tuple(operands))
@@ -230,7 +230,7 @@ class Rewriter:
         self._sign(node)
         self._infer([node])
 
-    def lift(self, node: Node, scope: Scope) -> None:
+    def move_to_common_scope(self, node: Node, scope: Scope) -> None:
         """Move an unnamed node to the innermost common ancestor of its scope and another scope."""
         if node.name is None:
             around = scope.ancestors()

@@ -32,15 +32,15 @@ def test_links_go_both_ways_and_are_slow_where_nobody_says() -> None:
 
 
 def test_the_slower_link_to_a_neighbour_counts() -> None:
-    places = box(ab=300e9, bc=10e9, ac=1e9).places()
+    places = box(ab=300e9, bc=10e9, ac=1e9).stage_devices()
     assert [(place.title, place.link) for place in places] == [("a", 300e9), ("b", 10e9), ("c", 10e9)]
     assert all(place.named for place in places)
 
 
 def test_the_order_does_not_matter_where_all_links_are_alike() -> None:
-    assert box().alike_linked
-    assert box(ab=5e9, bc=5e9, ac=5e9).alike_linked
-    assert not box(ab=300e9).alike_linked
+    assert box().uniform_links
+    assert box(ab=5e9, bc=5e9, ac=5e9).uniform_links
+    assert not box(ab=300e9).uniform_links
 
 
 def test_every_kind_has_defaults_to_work_with() -> None:

@@ -20,7 +20,7 @@ from archc.driver.emitted_programs import Programs
 from archc.driver.graph_files import write_weights
 from archc.driver.tolerance import FLOORS
 from archc.driver.weight_scaling import scaling_factors, with_factors
-from archc.interpreter.evaluate import values
+from archc.interpreter.evaluate import evaluate_all
 from archc.passmanager.calibration import Calibration
 from archc.passmanager.comparison import largest_error, spreads
 
@@ -222,6 +222,6 @@ def test_scaled_layers_make_numbers_of_deviation_1() -> None:
     factors = scaling_factors(graph, inputs)
     assert {path.partition(".")[0] for path in factors} == {"first", "last"}
     scaled = with_factors(graph, factors)
-    for value, result in values(scaled, inputs):
+    for value, result in evaluate_all(scaled, inputs):
         if value.producer is not None and value.producer.path in ("first", "last"):
             assert float(result.std(correction=0)) == pytest.approx(1, abs=1e-4)

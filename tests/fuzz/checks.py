@@ -20,7 +20,7 @@ from archc.compiler import open_module
 from archc.diagnostics import ArchcError, Diagnostics
 from archc.driver.graph_files import write_weights
 from archc.driver.pipelines import parse_passes
-from archc.interpreter.evaluate import NodeFailure, evaluate, values
+from archc.interpreter.evaluate import NodeFailure, evaluate, evaluate_all
 from archc.ir.graph import Graph, Value
 from archc.passmanager import Pass
 from archc.passmanager.calibration import Calibration
@@ -369,7 +369,7 @@ def _calibration_refusals(graph: Graph, seed: int) -> set[str]:
     """
     inputs = next(Calibration(graph, seed=seed).batches())
     try:
-        computed = [tensor for _, tensor in values(graph, inputs)]
+        computed = [tensor for _, tensor in evaluate_all(graph, inputs)]
     except NodeFailure:
         return {"calibration-failed"}
     computed += without_small_weights(graph, inputs).values()
@@ -393,5 +393,5 @@ def _with_equal_strides(graph: Graph, inputs: Mapping[str, torch.Tensor]) -> dic
     def plain(value: Value, tensor: torch.Tensor) -> torch.Tensor:
         return tensor.new_empty(tensor.shape).copy_(tensor)
 
-    tensors = dict(values(graph, inputs, set(graph.outputs.values()), plain))
+    tensors = dict(evaluate_all(graph, inputs, set(graph.outputs.values()), plain))
     return {name: tensors[value] for name, value in graph.outputs.items()}

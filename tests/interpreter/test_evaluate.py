@@ -11,7 +11,7 @@ from torch import nn
 
 import archc
 from archc.driver.binding import bind_fresh
-from archc.interpreter.evaluate import NodeFailure, bind_sizes, evaluate, values
+from archc.interpreter.evaluate import NodeFailure, bind_sizes, evaluate, evaluate_all
 
 
 def bound(text: str, **tensors: torch.Tensor) -> archc.Graph:
@@ -92,7 +92,7 @@ def test_sizes_in_attributes_take_their_values() -> None:
 def test_values_come_in_order_and_an_input_may_be_an_output() -> None:
     graph = bound("model m { input x: f32[N]  h = x + 1  output y = h * h  output z = x }")
     x = torch.tensor([1.0, 2.0])
-    assert [tensor.tolist() for _, tensor in values(graph, {"x": x})] == [[1, 2], [2, 3], [4, 9]]
+    assert [tensor.tolist() for _, tensor in evaluate_all(graph, {"x": x})] == [[1, 2], [2, 3], [4, 9]]
     assert evaluate(graph, {"x": x})["z"] is x
 
 
@@ -115,7 +115,7 @@ def test_activations_are_freed() -> None:
     graph = bound("model m { input x: f32[N]  output y = x -> relu -> tanh -> sigmoid -> relu }")
     seen: list[weakref.ref[torch.Tensor]] = []
     alive = []
-    for value, tensor in values(graph, {"x": torch.ones(4)}):
+    for value, tensor in evaluate_all(graph, {"x": torch.ones(4)}):
         if value.producer is not None:
             seen.append(weakref.ref(tensor))
         del tensor

@@ -202,7 +202,7 @@ def test_nodes_are_signed_by_the_pass() -> None:
     assert node.origin == ()
     made = Rewriter(graph, by="fold").add(OPERATORS["relu"](), [x], near=node)
     Rewriter(graph, by="quant").set_operator(made, OPERATORS["tanh"]())
-    Rewriter(graph, by="quant").become(made, OPERATORS["relu"](), [x])
+    Rewriter(graph, by="quant").set_operator_and_operands(made, OPERATORS["relu"](), [x])
     assert made.origin == ("fold", "quant")
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from archc.interpreter.evaluate import defined
+from archc.interpreter.evaluate import helper_namespace
 from archc.operator.base import Operator
 from archc.operator.spelling import TorchModule, TorchSpelling
 from tests.ops.comparing import as_tuple, close
@@ -57,7 +57,7 @@ def called_as_spelled(op: Operator, module: nn.Module, spelled: TorchModule, cou
     assert spelled.use is not None
     text = spelled.use("forward", [f"operands[{number}]" for number in range(count)])
     forward = module.forward
-    helpers = defined(op.torch_helpers)
+    helpers = helper_namespace(op.torch_helpers)
     module.forward = lambda *operands: eval(text, {**helpers, "forward": forward, "operands": operands})
     if spelled.unpack:
         names = [f"result{number}" for number in range(spelled.unpack.count("{}"))]

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 import tests.ops
-from archc.interpreter.evaluate import defined
+from archc.interpreter.evaluate import helper_namespace
 from archc.operator import OPERATORS
 from archc.types.attributes import attributes
 from archc.types.signature import parse_signature
@@ -55,6 +55,6 @@ def test_helpers_have_names_that_no_text_can_take_and_are_laid_out() -> None:
     helpers = {helper.name: helper for op in OPERATORS.values() for helper in op.torch_helpers}
     assert helpers
     for name, helper in helpers.items():
-        assert name.startswith("_") and f"def {name}(" in helper.source and callable(defined([helper])[name])
+        assert name.startswith("_") and f"def {name}(" in helper.source and callable(helper_namespace([helper])[name])
         command = [sys.executable, "-m", "ruff", "format", "--isolated", "--check", "-"]
         subprocess.run(command, input=f"{helper.source}\n", text=True, check=True, capture_output=True)

@@ -25,7 +25,7 @@ def test_only_the_users_that_are_meant_change() -> None:
     one, other = graph.consumers(x)
     rewriter = Rewriter(graph)
     copy = rewriter.add(Identity(), [x]).result
-    rewriter.reroute(x, copy, [other])
+    rewriter.replace_uses(x, copy, [other])
     assert (one.operands, other.operands) == ((x,), (copy,))
     assert graph.consumers(copy) == [other]
     assert set(graph.consumers(x)) == {one, copy.producer}
@@ -38,7 +38,7 @@ def test_a_block_calls_the_new_value_by_the_old_name() -> None:
     _, other = graph.consumers(x)
     rewriter = Rewriter(graph)
     copy = rewriter.add(Identity(), [x]).result
-    rewriter.reroute(x, copy, [other])
+    rewriter.replace_uses(x, copy, [other])
     assert other.scope.names[copy] == "value" and other.scope.inputs == [copy]
     printed = archc.print_graph(graph)
     assert "input value" in printed and printed.count("block") == 1
@@ -51,5 +51,5 @@ def test_a_value_used_twice_by_one_node_changes_in_both_places() -> None:
     (add,) = graph.nodes()
     rewriter = Rewriter(graph)
     copy = rewriter.add(Identity(), [x]).result
-    rewriter.reroute(x, copy, [add])
+    rewriter.replace_uses(x, copy, [add])
     assert add.operands == (copy, copy)
