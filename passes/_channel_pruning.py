@@ -172,9 +172,9 @@ def align_width(
 def _axis(coupling: Coupling, family: Sequence[ChannelGroup]) -> tuple[int, int] | None:
     """The width of the layer that makes a family of groups, and that of one group; None without such a layer."""
     for use, _ in coupling.produced_axes():
-        size = coupling.shrinkable.size(use.place)
+        size = coupling.shrinkable.size(use.tensor_axis)
         if family and use.node.title in family[0].producers and isinstance(size, int):
-            each = size - len(coupling.kept(use.place, {family[0].number}))
+            each = size - len(coupling.kept(use.tensor_axis, {family[0].number}))
             if each:
                 return size, each
     return None

@@ -170,7 +170,7 @@ class _TransferInserter:
                 arrived = self._unpacked(maker, stage, users)
             else:
                 arrived = self._arrival(value, stage, users)
-            self._rewriter.reroute(value, arrived, users)
+            self._rewriter.replace_uses(value, arrived, users)
         self._name_first_device()
 
     def _arrival(self, value: Value, stage: int, users: Sequence[Node]) -> Value:
@@ -184,7 +184,7 @@ class _TransferInserter:
             arrived = self._arrived[value, stage] = node.result
         assert arrived.producer is not None
         for user in users:
-            self._rewriter.lift(arrived.producer, user.scope)
+            self._rewriter.move_to_common_scope(arrived.producer, user.scope)
         return arrived
 
     def _unpacked(self, maker: Node, stage: int, users: Sequence[Node]) -> Value:
@@ -192,7 +192,7 @@ class _TransferInserter:
         operands = [self._arrival(value, stage, users) for value in self._operands[maker]]
         again = self._rewriter.add(maker.op, operands, near=maker)
         for user in users:
-            self._rewriter.lift(again, user.scope)
+            self._rewriter.move_to_common_scope(again, user.scope)
         return again.result
 
     def _name_first_device(self) -> None:
@@ -204,7 +204,7 @@ class _TransferInserter:
                 entry = self._rewriter.add(
                     ToStage(0, device=self._devices[0]), [value], scope=self._graph.scope, near=users[0]
                 )
-                self._rewriter.reroute(value, entry.result, users)
+                self._rewriter.replace_uses(value, entry.result, users)
 
 
 def _crossings(graph: Graph, stage_of: Mapping[Node, int]) -> list[tuple[Value, int, list[Node]]]:
