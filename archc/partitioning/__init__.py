@@ -1,6 +1,7 @@
-"""Splitting a graph of tasks into the stages of a pipeline, so that the largest stage is as small as can be.
+"""Split a graph of tasks into the stages of a pipeline with the smallest bottleneck.
 
-Nothing here knows of networks: `problem` says what is asked and answered, `solver` answers it.
+The package does not depend on the graphs of neural networks.  `problem` has the data structures, `solver` the entry
+point.  The method follows Tarnawski et al. 2020, "Efficient Algorithms for Device Placement of DNN Graph Operators".
 """
 
 from __future__ import annotations

@@ -1,16 +1,16 @@
-"""The best chain of downsets out of a family: a dynamic program over pairs of nested downsets.
+r"""Best chain of downsets in a family, by dynamic programming over pairs of nested downsets.
 
-For each downset D and each state of the devices, the least bottleneck with which they do all of D:
+For each downset D and each state of the devices, the smallest bottleneck with which they carry all of D is
 
     best(D, state) = min over D' ⊂ D and moves state' → state of max(best(D', state'), load(D \\ D'))
 
-This is the program of Tarnawski et al. 2020, which goes over all downsets.  Here it is given the family,
-and a bound; it finds the best chain below the bound, and passes over each cut that no such chain can have (`bounds`).
-With a family of all downsets that pass this test, the chain is the best of all.
+This is the dynamic program of Tarnawski et al. 2020, which runs over all downsets.  Here it runs over a family and
+finds the best chain with a bottleneck below a limit.  It skips each cut whose lower bound exceeds the limit
+(`cut_bounds`).  If the family has all downsets within these bounds, the chain is optimal.
 
-The load of all stages that begin at one downset is computed at once.  Where tensors are relayed, a stage receives what
-crosses its lower end and sends what crosses its upper end.  Where they go through a host, it receives of what crosses
-the lower end only what it consumes, and it does not send what was made before.
+The loads of all stages that begin at one downset are computed at once.  If tensors are relayed, a stage receives the
+tensors that cross its lower end and sends those that cross its upper end.  If they go through a host, it receives only
+the tensors that it consumes, and sends only those that it computes.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class DownsetChain:
-    """What was found.
+    """Result of a search.
 
     Attributes:
-        bottleneck: the largest load; infinite where there is no chain below the bound.
-        cuts: the downset at each end of a stage but the first, as members [groups] each; the last one is the whole.
+        bottleneck: the largest load; infinite without a chain below the limit.
+        cuts: the downset at the end of each stage, as members [groups]; the last one is the whole graph.
         states: the state of the devices after each stage.
-        stages_tried: how many stages were looked at.
-        complete: whether the time sufficed.
+        stages_tried: number of stages whose load was computed.
+        complete: whether the search ended before the deadline.
     """
 
     bottleneck: float
@@ -68,7 +68,7 @@ class ChainSearch:
         self.stages_tried = 0
 
     def run(self) -> DownsetChain:
-        """The best chain below the limit."""
+        """Find the best chain with a bottleneck below the limit."""
         import numpy as np
 
         complete = True
@@ -88,7 +88,7 @@ class ChainSearch:
         return self._result(complete)
 
     def _above(self, start: int, stop: int) -> np.ndarray:
-        """The promising downsets that contain that of `start`, up to a number."""
+        """Numbers of the promising downsets that contain the downset `start`, below the number `stop`."""
         import numpy as np
 
         ends: np.ndarray | slice = slice(start + 1, stop)
@@ -102,7 +102,7 @@ class ChainSearch:
         return numbers
 
     def _extend(self, start: int, states: list[int], ends: np.ndarray) -> None:
-        """Try all stages from one downset."""
+        """Try all stages that begin at one downset."""
         import numpy as np
 
         self.stages_tried += len(ends)
@@ -134,7 +134,7 @@ class ChainSearch:
 
     @cached_property
     def _cut(self) -> np.ndarray:
-        """The time of all that is sent over each cut [kinds, downsets]."""
+        """Time of all transfers over each cut [kinds, downsets]."""
         import numpy as np
 
         time = self.graph.time
@@ -159,7 +159,7 @@ class ChainSearch:
         return sent
 
     def _memory(self, start: int, ends: np.ndarray) -> np.ndarray | None:
-        """Bytes that stages hold [ends], None where no device can be too small."""
+        """Bytes that stages hold [ends]; None if the memory of no device binds."""
         import numpy as np
 
         if not self.graph.memory_binds:
@@ -169,7 +169,7 @@ class ChainSearch:
             before = self.family.shared[row, start]
             if before < len(groups):
                 memory += size * (self.family.shared[row, ends] > before)
-        # Bytes are whole numbers, or nearly; a difference of sums is only nearly so.
+        # The tolerance covers the rounding error of the difference of two sums.
         return np.asarray(memory - 1e-12 * self.family.memory[-1])
 
     def _result(self, complete: bool) -> DownsetChain:
@@ -187,7 +187,10 @@ class ChainSearch:
 
 
 def cut_bounds(family: DownsetFamily, bound: Bounds) -> np.ndarray:
-    """For a cut at each downset in each state, what no split with such a cut is below [states, downsets]."""
+    """Lower bound on the bottleneck of a split with a cut, for each pair [states, downsets].
+
+    The bound is that of `lower_bounds`, for the devices before and after the cut, with the transfers over the cut.
+    """
     import numpy as np
 
     states, relayed = bound.devices, family.graph.problem.relayed
@@ -202,11 +205,11 @@ def cut_bounds(family: DownsetFamily, bound: Bounds) -> np.ndarray:
     known: dict[tuple[bytes, bool], np.ndarray] = {}
 
     def carried(devices: np.ndarray, rate: float, is_before: bool) -> np.ndarray:
-        """What devices on one side of each cut must carry, over what they can in a second."""
+        """Load of the devices on one side of each cut: their weight and transfers over their rate [downsets]."""
         kinds = devices > 0
         key = kinds.tobytes(), is_before
         if key not in known:
-            # The cheapest device on that side may be the one that pays.
+            # The transfer may be on the device of that side for which it is cheapest.
             cheapest = scaled[:, kinds].min(axis=1, initial=np.inf) if kinds.any() else np.zeros(len(scaled))
             sums = (sent if is_before else received).T @ cheapest
             known[key] = (family.weight if is_before else rest) + sums
@@ -214,13 +217,13 @@ def cut_bounds(family: DownsetFamily, bound: Bounds) -> np.ndarray:
         return np.asarray(np.divide(carry, rate, out=np.where(carry > 0, np.inf, 0.0), where=rate > 0))
 
     bottlenecks = np.empty((len(states.states), len(family)))
-    for state, (spent, before, behind) in enumerate(zip(states.states, bound.before, bound.behind)):
+    for state, (spent, rate_before, rate_after) in enumerate(zip(states.states, bound.rate_before, bound.rate_after)):
         devices = np.array(spent)
-        ahead = carried(devices, before, True)
-        after = carried(np.array(states.total) - devices, behind, False)
-        # Nobody is behind the whole, and nobody before nothing.
-        after[-1] = ahead[0] = 0.0
-        bottlenecks[state] = np.maximum(ahead, after) * (1 - ROUNDING)
+        load_before = carried(devices, rate_before, True)
+        load_after = carried(np.array(states.total) - devices, rate_after, False)
+        # The whole graph needs no devices after it, and the empty downset none before it.
+        load_after[-1] = load_before[0] = 0.0
+        bottlenecks[state] = np.maximum(load_before, load_after) * (1 - ROUNDING)
     bottlenecks[:, 0] = np.inf
     bottlenecks[0, :] = np.inf
     bottlenecks[0, 0] = 0.0

@@ -1,35 +1,8 @@
-"""Groups that are on the same side of every cut, merged before the search for a split below some bottleneck.
+"""Contraction of groups that some best split, or every split below a limit, has in one stage.
 
-In a split with a bottleneck below the limit, the devices before a cut carry all ancestors of what is before it, and
-those behind it all descendants of what is behind.  So a group with too heavy ancestors is behind the cut, and one with
-too heavy descendants before it.  Of two groups that this decides alike for each state of the devices, every such split
-has both in one stage.  In a long graph it decides all but those near the cuts.
-
-How heavy the ancestors are is counted along the heaviest path, from the last group that everything passes: those
-before it are all its ancestors, and those after it all its descendants.
-
-Groups that some best split has in one stage, merged before the search.
-
-Both rules move one group u over a tensor that is dearer than what u would bring along, in all ways at once, so that no
-load grows:
-
-*Back*: everything that u makes goes to v alone.  Say that a split has u in stage A and v in a later stage B.  With u
-in B instead, A does not do u, does not send u's results X, and sends or relays at most u's operands Y; B does u and
-receives at most Y, and does not receive X; the stages between, where tensors are relayed, pass on Y at most and X no
-more; who sent Y to A sends it still.  So if work(u) + time(Y) ≤ time(X) on every kind of device, no load grows, and no
-edge goes back, since all that u made went to v.
-
-*Forward*: everything that v needs comes from u alone, and X is what goes to v and to no other.  The same holds of v in
-the stage of u, if work(v) + time(Z) ≤ time(X) on every kind for v's results Z.
-
-Weights that are nodes of their own (no work, one result) and reshapes (no work, as much out as in) go this way; the
-special case of a group without work and with one neighbour is in the program of Tarnawski et al. 2020.
-
-Memory: moving must not overfill a device, so either no device could ever be too full or the group holds nothing.
-A moved group may leave a stage empty, so none of this holds where every device must be used; `solver` knows.
-
-Several groups move in one step if none of them is also moved to: a condition speaks only of the group's own work and
-tensors and of their other ends, and stays true when those ends grow.
+`contract_dominated` generalizes the preprocessing of Tarnawski et al. 2020, who contract a group without work into its
+only neighbour.  `contract_inseparable` is specific to this solver: it depends on a limit for the
+bottleneck.
 """
 
 from __future__ import annotations
@@ -45,19 +18,28 @@ if TYPE_CHECKING:
 
 
 def contract_inseparable(graph: TaskGraph, bounds: Bounds, limit: float) -> tuple[TaskGraph, np.ndarray]:
-    """The graph with those merged that any split below the limit has in one stage, and the new group of each."""
+    """Contract the groups that every split with a bottleneck below the limit has in one stage.
+
+    In such a split, the devices before a cut carry all ancestors of the groups before it, and the devices after the cut
+    carry all descendants of the groups after it.  A group with too heavy ancestors is therefore after the cut, and a
+    group with too heavy descendants before it.  Two groups that this decides equally in each state of the devices are
+    in one stage.  In a long graph, only groups near the cuts remain undecided.
+
+    Returns:
+        The contracted graph, and the new group of each group [groups].
+    """
     import numpy as np
 
     above, below = _weights(graph, bounds.weights)
     inner = enumerate(bounds.devices.states)
     states = [state for state, spent in inner if any(spent) and spent != bounds.devices.total]
-    before = bounds.before[states] * limit * (1 + ROUNDING)
-    behind = bounds.behind[states] * limit * (1 + ROUNDING)
-    is_behind = np.asarray(np.greater.outer(above, before))
-    is_before = np.asarray(np.greater.outer(below, behind))
-    # No cut is in a state in which a group would be on both sides.
-    possible = ~(is_behind & is_before).any(axis=0)
-    decided = (is_behind | is_before)[:, possible].all(axis=1)
+    before = bounds.rate_before[states] * limit * (1 + ROUNDING)
+    after = bounds.rate_after[states] * limit * (1 + ROUNDING)
+    is_after = np.asarray(np.greater.outer(above, before))
+    is_before = np.asarray(np.greater.outer(below, after))
+    # A state in which a group would be on both sides has no cut.
+    possible = ~(is_after & is_before).any(axis=0)
+    decided = (is_after | is_before)[:, possible].all(axis=1)
     sides = np.packbits(is_before[:, possible], axis=1)
     first: dict[bytes, int] = {}
     labels = [first.setdefault(side.tobytes(), at) if decided[at] else at for at, side in enumerate(sides)]
@@ -69,9 +51,13 @@ def contract_inseparable(graph: TaskGraph, bounds: Bounds, limit: float) -> tupl
 
 
 def _weights(graph: TaskGraph, weights: np.ndarray) -> tuple[list[float], list[float]]:
-    """At most the weight of each group with its ancestors, and at most that with its descendants."""
+    """Lower bounds on the weight of each group with its ancestors, and with its descendants.
+
+    The weight is summed along the heaviest path.  At a group that `_passed` finds, all earlier groups are ancestors and
+    all later groups are descendants, so their sum is exact.
+    """
     passed = _passed(graph)
-    # One sum serves from either end, so both are lowered by what rounding can do to it.
+    # Both directions use one cumulative sum; the slack covers its rounding error.
     sums = list(accumulate(weights.tolist()))
     slack = sums[-1] * ROUNDING
     above, below = list(weights.tolist()), list(weights.tolist())
@@ -87,9 +73,9 @@ def _weights(graph: TaskGraph, weights: np.ndarray) -> tuple[list[float], list[f
 
 
 def _passed(graph: TaskGraph) -> list[bool]:
-    """Whether all groups of smaller numbers are ancestors of each, and all others descendants.
+    """Whether all groups with smaller numbers are ancestors of each group, and all others are descendants.
 
-    So it is where no edge leads over it, none before it is an end, and none after it a beginning.
+    This is the case if no edge passes over the group, no group before it is a sink, and no group after it is a source.
     """
     count = len(graph)
     over = [0] * (count + 1)
@@ -103,7 +89,28 @@ def _passed(graph: TaskGraph) -> list[bool]:
 
 
 def contract_dominated(graph: TaskGraph) -> TaskGraph:
-    """The graph with all groups merged that the two rules allow."""
+    """Contract pairs of groups that some best split has in one stage, until no pair is left.
+
+    Both rules move one group u across a tensor whose transfer takes longer than everything that u adds to the other
+    stage, so that no load grows:
+
+    *Backward rule*: all results of u go to one group v.  Let a split have u in stage A and v in a later stage B, and
+    move u to B.  Stage A no longer computes u nor sends its results X; it sends or relays at most the operands Y of u.
+    Stage B computes u and receives at most Y instead of X.  If tensors are relayed, each stage between relays at most Y
+    instead of X.  The senders of Y are unchanged.  No load grows if work(u) + time(Y) ≤ time(X) on every kind of
+    device.  No edge turns back, since all results of u go to v.
+
+    *Forward rule*: all operands of v come from one group u, and X are those that go to v alone.  By the same argument,
+    v moves to the stage of u if work(v) + time(Z) ≤ time(X) on every kind of device, for the results Z of v.
+
+    Weights that are nodes (no work, one result) and reshapes (no work, equal sizes) are contracted by these rules.
+
+    A move must not overfill a device: either the memory of no device binds, or the moved group holds no memory.  A move
+    may leave a stage empty, so the rules do not hold if every device must be used; `solver.solve` handles that case.
+
+    Several groups may move in one step if none of them is also a target: the conditions depend only on the group's own
+    work, its tensors and their other ends, and stay true when the other ends grow.
+    """
     while True:
         labels = _step(graph)
         if labels == list(range(len(graph))):
@@ -112,7 +119,7 @@ def contract_dominated(graph: TaskGraph) -> TaskGraph:
 
 
 def _step(graph: TaskGraph) -> list[int]:
-    """A label for each group; those of one label are merged."""
+    """Label of each group after one step; groups of one label are contracted."""
     import numpy as np
 
     made, needed, alone = (np.zeros_like(graph.work) for _ in range(3))

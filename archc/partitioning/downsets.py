@@ -1,11 +1,6 @@
-"""All downsets of a graph at which a split below some bottleneck can be cut.
+"""Enumeration of downsets, and a family of them with the sums that the search needs.
 
-Groups are decided one after the other, in topological order: in, if all predecessors are in, and out.  After each the
-partial downsets are those of the graph so far, so there are never more of them than there are downsets; and one goes
-as soon as no state of the devices suits it, because what is in, with the transfers over the cut, is more than the
-devices before the cut can carry, or what is out is more than those behind it can.
-
-A family of downsets, and what its members hold, in arrays.
+A downset (order ideal) of the task graph contains every producer of its members.  A split is a chain of downsets.
 """
 
 from __future__ import annotations
@@ -24,19 +19,31 @@ if TYPE_CHECKING:
 
 
 def enumerate_downsets(graph: TaskGraph, bounds: Bounds, limit: float, most: int, deadline: float) -> np.ndarray | None:
-    """The downsets that a cut of a split with a bottleneck below the limit can be at, as members [groups, downsets].
+    """Enumerate the downsets at which a split with a bottleneck below the limit can have a cut.
 
-    None where there are more than `most`, or where the time is over.
+    Groups are decided in topological order: a group may be inside if all its predecessors are.  After each group, the
+    partial downsets are the downsets of the graph so far, so their number never exceeds the number of all downsets.  A
+    partial downset is discarded (branch and bound) if no state of the devices admits it: the inside with the transfers
+    over the cut exceeds the capacity of the devices before the cut, or the outside that of the devices after it
+    (`lower_bounds`).
+
+    Args:
+        limit: upper limit of the bottleneck, in seconds.
+        most: maximum number of downsets.
+        deadline: time of `time.monotonic` at which the enumeration stops.
+
+    Returns:
+        Members [groups, downsets]; None if there are more than `most`, or after the deadline.
     """
     import numpy as np
 
     masks = _masks(graph.predecessors)
     paid = _paid(graph, bounds)
     descending = _descendants(graph, bounds.weights)
-    # What is spent before a cut and what is left behind it add up to all, in every state: the one that just carries
-    # what is in leaves the most for what is out.
-    before = np.unique(bounds.before) * limit * (1 + ROUNDING)
-    behind = (before[-1] - before) + before[-1] * ROUNDING
+    # The capacities before and after a cut have the same sum in every state, so the state that just carries the inside
+    # leaves the largest capacity for the outside.
+    before = np.unique(bounds.rate_before) * limit * (1 + ROUNDING)
+    after = (before[-1] - before) + before[-1] * ROUNDING
 
     words = np.zeros((masks.shape[0], 1), dtype=np.uint64)
     inside, outside, surely_out, crossing = np.zeros((4, 1))
@@ -58,7 +65,7 @@ def enumerate_downsets(graph: TaskGraph, bounds: Bounds, limit: float, most: int
         inside = np.concatenate([inside, inside[can] + weight])
         state = np.searchsorted(before, inside + crossing)
         possible = state < len(before)
-        left = behind[np.minimum(state, len(before) - 1)]
+        left = after[np.minimum(state, len(before) - 1)]
         possible &= np.maximum(outside, surely_out) + crossing <= left
         words, surely_out, crossing = words[:, possible], surely_out[possible], crossing[possible]
         outside, inside = outside[possible], inside[possible]
@@ -69,7 +76,7 @@ def enumerate_downsets(graph: TaskGraph, bounds: Bounds, limit: float, most: int
 
 
 def _masks(predecessors: list[list[int]]) -> np.ndarray:
-    """The predecessors of each group as bits [words, groups]."""
+    """Predecessors of each group as bits [words, groups]."""
     import numpy as np
 
     member = np.zeros((len(predecessors), len(predecessors)), dtype=bool)
@@ -89,10 +96,10 @@ def _holds(words: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def _paid(graph: TaskGraph, bounds: Bounds) -> list[list[tuple[np.ndarray, float]]]:
-    """For each group that stays out, the tensors that then cross the cut, and what either side carries for them.
+    """Tensors that cross the cut if a group stays outside, with the weight of their transfer.
 
-    A tensor is listed for each of its consumers, with its producer and the consumers decided earlier as a mask: it
-    counts once, for the first consumer that stays out.
+    A tensor is listed for each of its consumers, with a mask of its producer and of the consumers decided before.  It
+    counts once, for the first consumer that stays outside.
     """
     import numpy as np
 
@@ -110,7 +117,7 @@ def _paid(graph: TaskGraph, bounds: Bounds) -> list[list[tuple[np.ndarray, float
 
 
 def _descendants(graph: TaskGraph, weights: np.ndarray) -> np.ndarray:
-    """The weight of each group and of all that needs it, at any distance [groups]."""
+    """Weight of each group and all its descendants [groups]."""
     import numpy as np
 
     below = np.zeros((len(graph), len(graph)), dtype=bool)
@@ -118,18 +125,19 @@ def _descendants(graph: TaskGraph, weights: np.ndarray) -> np.ndarray:
         below[group, group] = True
         for after in graph.successors[group]:
             below[group] |= below[after]
-    # Lowered, since it is summed in another order than what it is compared with.
+    # Lowered because the sums that it is compared with are added in another order.
     return np.asarray((below @ weights) * (1 - ROUNDING))
 
 
 class DownsetFamily:
-    """Downsets between which a split may be cut, from the empty one to the whole graph.
+    """Downsets at which a split may be cut, from the empty one to the whole graph.
 
     Attributes:
+        graph: the task graph.
         member: whether a group is in a downset [groups, downsets].
-        weights: of each group, not negative.
-        weight: of each downset.  Downsets are sorted by it and then by size, so that each comes after all that it
-            contains: sums of the same terms in the same order never fall when one is added.
+        weights: weight of each group, not negative [groups].
+        weight: weight of each downset [downsets].  Downsets are sorted by weight and then by size, so that each comes
+            after its subsets: adding a term to a sum in a fixed order never lowers it.
     """
 
     def __init__(self, graph: TaskGraph, member: np.ndarray, weights: np.ndarray):
@@ -152,19 +160,19 @@ class DownsetFamily:
 
     @cached_property
     def words(self) -> np.ndarray:
-        """The members as bits [words, downsets]."""
+        """Members as bits [words, downsets]."""
         return pack(self.member)
 
     @cached_property
     def work(self) -> np.ndarray:
-        """Seconds on each kind of device, where a group can run there [kinds, downsets]."""
+        """Seconds on each kind of device of the groups that can run there [kinds, downsets]."""
         import numpy as np
 
         return np.array([_sums(self.member, np.where(np.isfinite(work), work, 0.0)) for work in self.graph.work.T])
 
     @cached_property
     def barred(self) -> np.ndarray:
-        """How many groups cannot run on each kind of device [kinds, downsets]."""
+        """Number of groups that cannot run on each kind of device [kinds, downsets]."""
         import numpy as np
 
         return np.array([_counts(self.member, np.flatnonzero(np.isinf(work)).tolist()) for work in self.graph.work.T])
@@ -176,12 +184,12 @@ class DownsetFamily:
 
     @cached_property
     def shared(self) -> np.ndarray:
-        """How many groups of each that share memory are in a downset [shared, downsets]."""
+        """Number of members among the groups of each shared memory [shared, downsets]."""
         return self._counted(list(self.graph.shared))
 
     @cached_property
     def consumed(self) -> np.ndarray:
-        """How many consumers of each tensor are in a downset [tensors, downsets]."""
+        """Number of consumers of each tensor in a downset [tensors, downsets]."""
         return self._counted(self.graph.consumers)
 
     def _counted(self, sets: list[tuple[int, ...]]) -> np.ndarray:
@@ -195,7 +203,7 @@ class DownsetFamily:
 
     @cached_property
     def needs(self) -> np.ndarray:
-        """How many consumers each tensor has, the one beyond the last stage included [tensors]."""
+        """Number of consumers of each tensor; an output of the model has one more [tensors]."""
         import numpy as np
 
         pairs = zip(self.graph.consumers, self.graph.outputs)
@@ -203,7 +211,7 @@ class DownsetFamily:
 
     @cached_property
     def crossing(self) -> np.ndarray:
-        """Whether a tensor is there after a downset and still needed, beyond the last stage too [tensors, downsets]."""
+        """Whether a tensor is available after a downset and still needed [tensors, downsets]."""
         import numpy as np
 
         there = np.ones_like(self.consumed, dtype=bool)
@@ -212,16 +220,16 @@ class DownsetFamily:
         return there & (self.consumed < self.needs[:, None])
 
     def cut(self, time: np.ndarray) -> np.ndarray:
-        """The sum over the crossing tensors of a time each [downsets]."""
+        """Sum of a time over the crossing tensors [downsets]."""
         return _sums(self.crossing, time)
 
     def keep(self, columns: np.ndarray) -> DownsetFamily:
-        """The family with only some of its downsets, given by their numbers; the ends always stay."""
+        """Subfamily of the given column numbers; the empty and the whole downset always stay."""
         return DownsetFamily(self.graph, self.member[:, columns], self.weights)
 
 
 def pack(member: np.ndarray) -> np.ndarray:
-    """Booleans [groups, downsets] as bits [words, downsets]."""
+    """Pack booleans [groups, downsets] into 64-bit words [words, downsets]."""
     import numpy as np
 
     words = math.ceil(max(1, member.shape[0]) / 64)
@@ -232,7 +240,7 @@ def pack(member: np.ndarray) -> np.ndarray:
 
 
 def _sums(member: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """The weight of each column, added row by row."""
+    """Weight of each column, added row by row."""
     import numpy as np
 
     total = np.zeros(member.shape[1])

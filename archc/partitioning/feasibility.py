@@ -1,4 +1,4 @@
-"""What is in the way of any split, before one is looked for, with the name of the task where it is one."""
+"""Check that a problem is feasible before the search, with the responsible task in the message."""
 
 from __future__ import annotations
 
@@ -9,36 +9,39 @@ from archc.partitioning.task_graph import TaskGraph
 
 
 def check_feasible(graph: TaskGraph) -> None:
-    """See whether each group fits a device, and all of them fit all devices.
+    """Check that each group fits a device, and that all groups fit all devices.
 
     Raises:
-        Infeasible: with the task or the shared memory that fits nowhere, or without one if it is all of them.
+        Infeasible: with the task or the shared memory that fits no device as `culprit`, or None if it is not a single
+            one.
     """
     problem = graph.problem
     order = problem.order
     counts = [kind.count if order is None else order.count(number) for number, kind in enumerate(problem.kinds)]
     kinds = [number for number, count in enumerate(counts) if count]
     if not kinds:
-        raise Infeasible("there is no device")
+        raise Infeasible("the problem has no device")
     needs = graph.memory.copy()
     for groups, size in graph.shared.items():
         needs[list(groups)] += size
     for group in range(len(graph)):
-        # Where every device of a sequence is used, the first stage is on the first of them.
+        # If every device of a sequence is used, the first stage is on the first device.
         bound = [order[0]] if order and problem.all_used and group == graph.first else kinds
         able = [kind for kind in bound if math.isfinite(graph.work[group, kind])]
         if not able or needs[group] > max(problem.kinds[kind].memory for kind in able):
             raise _misfit(graph, group, bound, float(needs[group]))
     if problem.all_used and sum(counts) > len(graph):
-        raise Infeasible(f"{sum(counts)} devices are to be used, and only {len(graph)} tasks can be apart")
+        raise Infeasible(
+            f"{sum(counts)} devices need a stage each, but the tasks form only {len(graph)} separate groups"
+        )
     total = float(graph.memory.sum()) + sum(graph.shared.values())
     held = sum(count * problem.kinds[kind].memory for kind, count in enumerate(counts) if count)
     if total > held:
-        raise Infeasible(f"all tasks need {_bytes(total)}, and all devices together hold {_bytes(held)}")
+        raise Infeasible(f"all tasks need {_bytes(total)}, but all devices together hold {_bytes(held)}")
 
 
 def _misfit(graph: TaskGraph, group: int, bound: list[int], needs: float) -> Infeasible:
-    """Why a group fits none of some kinds of devices: for the smallest reason that there is."""
+    """Error for a group that fits none of some kinds of devices, with the smallest reason."""
     problem = graph.problem
     kinds = [problem.kinds[kind] for kind in bound]
     tasks = [problem.tasks[task] for task in graph.groups[group]]
@@ -52,16 +55,16 @@ def _misfit(graph: TaskGraph, group: int, bound: list[int], needs: float) -> Inf
     for item in sorted(items, key=lambda item: -item.memory):
         if item.memory > _most(kinds):
             return Infeasible(
-                f"`{item.name}` needs {_bytes(item.memory)}, and a device holds {_bytes(_most(kinds))}", item
+                f"`{item.name}` needs {_bytes(item.memory)}, but a device holds {_bytes(_most(kinds))}", item
             )
     names = ", ".join(f"`{item.name}`" for item in items[:4]) + (", ..." if len(items) > 4 else "")
     if not any(math.isfinite(graph.work[group, kind]) for kind in bound):
-        return Infeasible(f"{names} must share a device, and no device can run them all", largest)
+        return Infeasible(f"{names} must share a device, but no device can run them all", largest)
     able = [problem.kinds[kind] for kind in bound if math.isfinite(graph.work[group, kind])]
-    reason = f"needs {_bytes(needs)}, and a device that can run it holds {_bytes(_most(able))}"
+    reason = f"{_bytes(needs)}, but a device that can run it holds {_bytes(_most(able))}"
     if len(items) == 1:
-        return Infeasible(f"`{largest.name}` {reason}", largest)
-    return Infeasible(f"what must share a device, {names}, {reason}", largest)
+        return Infeasible(f"`{largest.name}` needs {reason}", largest)
+    return Infeasible(f"{names} must share a device and need {reason}", largest)
 
 
 def _most(kinds: list[DeviceKind]) -> float:

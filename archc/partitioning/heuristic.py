@@ -1,10 +1,9 @@
-"""Good splits, fast: the best along a few topological orders, then the best near what was found.
+"""Heuristic for a good split: the best along a few topological orders, improved by local search.
 
-Along an order the downsets are its prefixes.  Of a large graph only some are tried at first: the cheapest cut in each
-of so many stretches of like work; then more of them around the cuts that were chosen.  What lies between two tried
-cuts is one group for the search, so its cost does not grow with the graph.
-
-Topological orders; the prefixes of one are a chain of downsets, and the best split along it is easy to find.
+The prefixes of a topological order are a chain of downsets, so the best split along one order is cheap to find.  For a
+large graph only some prefixes are candidates: first the cheapest cut in each of many intervals of similar work, then
+more cuts around the chosen ones.  All groups between two candidate cuts are contracted into one, so the cost of the
+search does not grow with the graph.
 """
 
 from __future__ import annotations
@@ -24,19 +23,25 @@ if TYPE_CHECKING:
 
 
 WHOLE_ORDERS = 400
-"""Up to how many groups all prefixes of all orders are tried at once."""
+"""Number of groups up to which all prefixes of all orders are candidates."""
 STRETCHES = 256
+"""Number of intervals of a large graph with one candidate cut each."""
 FINE = 32
-"""How many cuts are tried on either side of a cut chosen before."""
+"""Number of candidate cuts on either side of a chosen cut."""
 NEAR = 96
-"""How many downsets near a cut are tried."""
+"""Number of candidate downsets near a cut."""
 NEAR_GROUPS = 5000
+"""Number of groups up to which the local search runs."""
 FACTORS = 1.05, 1.2, 1.5, 2.5, 6.0
-"""Bottlenecks to try first, over the lower bound: the lower the one that suffices, the fewer cuts can be."""
+"""Limits of the bottleneck to try first, relative to the lower bound: a low limit admits fewer cuts."""
 
 
 def heuristic_chain(graph: TaskGraph, bound: Bounds, deadline: float) -> DownsetChain | None:
-    """A good split, None where none was found; the clock only ends its improvement."""
+    """Find a good split; None if none was found.
+
+    Args:
+        deadline: time of `time.monotonic` at which the improvement ends; the first split may take longer.
+    """
     if len(graph) <= WHOLE_ORDERS:
         found = best_chain(DownsetFamily(graph, _prefixes(topological_orders(graph)), bound.weights), bound)
     else:
@@ -52,7 +57,7 @@ def heuristic_chain(graph: TaskGraph, bound: Bounds, deadline: float) -> Downset
 
 
 def best_chain(family: DownsetFamily, bound: Bounds) -> DownsetChain | None:
-    """The best chain of a family, None where it has none."""
+    """Best chain of a family; None if it has none."""
     for limit in [*(bound.lower * factor for factor in FACTORS), load_ceiling(family.graph)]:
         found = ChainSearch(family, bound, limit, math.inf).run()
         if found.states:
@@ -61,7 +66,7 @@ def best_chain(family: DownsetFamily, bound: Bounds) -> DownsetChain | None:
 
 
 def load_ceiling(graph: TaskGraph) -> float:
-    """More than any load."""
+    """Upper bound on every load, in seconds."""
     import numpy as np
 
     work = np.where(np.isfinite(graph.work), graph.work, 0.0).sum(axis=0)
@@ -81,7 +86,7 @@ def _prefixes(found: list[list[int]]) -> np.ndarray:
 
 
 def _along(graph: TaskGraph, order: list[int], bound: Bounds, deadline: float) -> DownsetChain | None:
-    """A good split along one order."""
+    """Good split along one order."""
     import numpy as np
 
     place = np.empty(len(order), dtype=np.int64)
@@ -109,7 +114,7 @@ def _along(graph: TaskGraph, order: list[int], bound: Bounds, deadline: float) -
 
 
 def _crossing_time(graph: TaskGraph, place: np.ndarray) -> np.ndarray:
-    """The time of all tensors that cross a cut after each place of an order [places]."""
+    """Time of all tensors that cross a cut after each position of an order [positions]."""
     import numpy as np
 
     steps = np.zeros(len(graph) + 1)
@@ -123,7 +128,7 @@ def _crossing_time(graph: TaskGraph, place: np.ndarray) -> np.ndarray:
 
 
 def _coarse(graph: TaskGraph, place: np.ndarray, cuts: list[int], bound: Bounds) -> DownsetChain | None:
-    """The best split along an order with cuts only after some of its places."""
+    """Best split along an order with cuts only after some of its positions."""
     import numpy as np
 
     run = np.searchsorted(cuts, place)
@@ -139,7 +144,7 @@ def _coarse(graph: TaskGraph, place: np.ndarray, cuts: list[int], bound: Bounds)
 
 
 def _near(graph: TaskGraph, cuts: list[np.ndarray]) -> np.ndarray:
-    """Downsets that a few moves of single groups make of some, with those themselves [groups, downsets]."""
+    """Given downsets and those that a few moves of single groups lead to [groups, downsets]."""
     import numpy as np
 
     found: dict[frozenset[int], None] = {}
@@ -158,7 +163,7 @@ def _near(graph: TaskGraph, cuts: list[np.ndarray]) -> np.ndarray:
 
 
 def _moves(graph: TaskGraph, inside: frozenset[int]) -> list[frozenset[int]]:
-    """The downsets with one group more, or one less."""
+    """Downsets with one group more or one group less."""
     more = [
         inside | {group}
         for group in range(len(graph))
@@ -168,7 +173,7 @@ def _moves(graph: TaskGraph, inside: frozenset[int]) -> list[frozenset[int]]:
 
 
 def topological_orders(graph: TaskGraph) -> list[list[int]]:
-    """Up to five topological orders: the given one, and depth and breadth first from either end."""
+    """Up to five topological orders: the given one, and depth first and breadth first from either end."""
     found = [list(range(len(graph)))]
     for deep in True, False:
         found.append(_sorted(graph.predecessors, graph.successors, deep))
@@ -177,7 +182,7 @@ def topological_orders(graph: TaskGraph) -> list[list[int]]:
 
 
 def _sorted(before: list[list[int]], after: list[list[int]], deep: bool) -> list[int]:
-    """What becomes ready last comes next (deep), or what has been ready longest."""
+    """Topological order by a stack (depth first) or a queue (breadth first) of ready groups."""
     waiting = [len(groups) for groups in before]
     ready = deque(group for group, count in enumerate(waiting) if not count)
     order = []

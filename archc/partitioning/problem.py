@@ -1,11 +1,10 @@
-"""What is split, over what, and the answer.
+"""Partitioning problem and its solution, with the load and memory of each stage.
 
-A split is a chain of downsets of the graph: each stage is the difference of two, so that no tensor ever goes back to
-an earlier stage.  The load of a stage is the work of its tasks and the time of its transfers; the split is as good as
-its largest load is small.  (Tarnawski et al. 2020, "Efficient Algorithms for Device Placement of DNN Graph
-Operators", call this max-load, and the stages contiguous.)
-
-The load and the memory of stages, as they are defined; what the search finds is measured here in the end.
+A split is a chain of downsets (order ideals) of the task graph: sets that contain every producer of their members.
+A stage is the difference of two successive downsets, so no tensor returns to an earlier stage.  The load of a stage is
+the work of its tasks plus the time of its transfers.  The bottleneck of a split is its largest load.  Tarnawski et al.
+2020, "Efficient Algorithms for Device Placement of DNN Graph Operators", call the bottleneck max-load and such stages
+contiguous.
 """
 
 from __future__ import annotations
@@ -17,13 +16,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Task:
-    """Something that one device does.
+    """Unit of work that runs on one device.
 
     Attributes:
-        name: for messages.
-        work: seconds on each kind of device; `math.inf` where it cannot run.
-        memory: bytes of its own.
-        together: tasks of one value share a device.
+        name: text for messages.
+        work: seconds on each kind of device; `math.inf` if the task cannot run there.
+        memory: bytes that no other task shares.
+        together: key of tasks that share a device; None for a task that is free.
     """
 
     name: str
@@ -34,14 +33,14 @@ class Task:
 
 @dataclass(frozen=True)
 class Tensor:
-    """What one task makes and others need.
+    """Result of a task or input of the model.
 
     Attributes:
-        name: for messages.
-        producer: the task that makes it, None for an input of the model.
-        consumers: the tasks that need it.
-        time: seconds to send it, or to receive it, once, on each kind of device.
-        output: whether it is needed beyond the last stage.
+        name: text for messages.
+        producer: the task that computes the tensor, None for an input of the model.
+        consumers: the tasks that need the tensor.
+        time: seconds to send or to receive the tensor once, on each kind of device.
+        output: whether the tensor is an output of the model.
     """
 
     name: str
@@ -53,7 +52,7 @@ class Tensor:
 
 @dataclass(frozen=True)
 class SharedMemory:
-    """Memory that several tasks have in common, such as a tied weight: each device with one of them holds it once."""
+    """Memory that several tasks share, such as a tied weight; each device with such a task holds it once."""
 
     name: str
     memory: float
@@ -62,12 +61,12 @@ class SharedMemory:
 
 @dataclass(frozen=True)
 class DeviceKind:
-    """Devices that are alike.
+    """Devices that are equal.
 
     Attributes:
-        name: for messages.
-        count: how many there are; not asked where the problem gives an order.
-        memory: bytes that one of them holds.
+        name: text for messages.
+        count: number of devices; unused if the problem has an order.
+        memory: bytes that one device holds.
     """
 
     name: str
@@ -80,18 +79,18 @@ class Problem:
     """Tasks to split over devices.
 
     Attributes:
-        tasks, tensors: the graph; it has no cycles.
+        tasks, tensors: the graph, without cycles.
         kinds: the kinds of devices.
-        shared: memory in common.
-        relayed: how tensors travel.  False: through the memory of a host; a stage receives once what it needs and
-            does not make, and sends once what it makes and others need.  True: along the chain; a stage also
-            receives and sends what only passes it.
-        all_used: whether every device has a stage; else devices may stay idle.
+        shared: memory that tasks share.
+        relayed: route of the tensors.  False: through the memory of a host; a stage receives each tensor that it needs
+            and does not compute once, and sends each tensor that it computes and other stages need once.  True: along
+            the chain; a stage also receives and sends each tensor that only passes through it.
+        all_used: whether every device gets a stage; if False, devices may stay idle.
         first: tasks that must be in the first stage.
-        order: the kind of each device along the chain.  Without it, any device may take any stage.
+        order: the kind of each device along the chain; None if any device may take any stage.
 
     Raises:
-        ValueError: it contradicts itself.
+        ValueError: a size or time is negative, a table has the wrong length, or an index is out of range.
     """
 
     tasks: tuple[Task, ...]
@@ -113,10 +112,10 @@ class Problem:
                 raise ValueError(f"`{name}`: memory must not be negative")
         for task in self.tasks:
             if len(task.work) != kinds or not all(seconds >= 0 for seconds in task.work):
-                raise ValueError(f"`{task.name}`: work is a time for each of {kinds} kinds, and not negative")
+                raise ValueError(f"`{task.name}`: work must be one non-negative time for each of {kinds} kinds")
         for tensor in self.tensors:
             if len(tensor.time) != kinds or not all(0 <= seconds < math.inf for seconds in tensor.time):
-                raise ValueError(f"`{tensor.name}`: time is finite for each of {kinds} kinds, and not negative")
+                raise ValueError(f"`{tensor.name}`: time must be finite and not negative for each of {kinds} kinds")
             self._check(tensor.name, tensor.consumers)
             if tensor.producer is not None:
                 self._check(tensor.name, [tensor.producer])
@@ -124,22 +123,23 @@ class Problem:
             self._check(shared.name, shared.tasks)
         self._check("first", list(self.first))
         if self.order is not None and not all(0 <= kind < kinds for kind in self.order):
-            raise ValueError(f"the order names kinds from 0 to {kinds - 1}")
+            raise ValueError(f"the order must contain kinds from 0 to {kinds - 1}")
 
     def _check(self, name: str, tasks: Sequence[int]) -> None:
         if not all(0 <= task < len(self.tasks) for task in tasks):
-            raise ValueError(f"`{name}` names a task that there is not")
+            raise ValueError(f"`{name}` refers to a task that does not exist")
 
 
 @dataclass(frozen=True)
 class PipelineStage:
-    """What one device does.
+    """Tasks of one device.
 
     Attributes:
-        tasks: in ascending order.
+        tasks: numbers of the tasks, ascending.
         kind: the kind of device.
-        device: the place in the problem's order; without one, devices count on from kind to kind.
-        work, received, sent: seconds; `load` is their sum.
+        device: the position in the problem's order; without an order, devices are numbered kind after kind.
+        work, received, sent: seconds.
+        load: the sum of `work`, `received` and `sent`.
         memory: bytes.
     """
 
@@ -155,14 +155,15 @@ class PipelineStage:
 
 @dataclass(frozen=True)
 class PipelineSplit:
-    """The answer.
+    """Solution of a problem.
 
     Attributes:
-        stages: those that have tasks, along the chain.
+        stages: the stages that have tasks, along the chain.
         bottleneck: the largest load.
-        exact: whether no split has a smaller one.
-        lower_bound: no split has a bottleneck below this one.
-        downsets, stages_tried: how many downsets and how many stages between two of them were looked at.
+        exact: whether the bottleneck is proven to be the smallest.
+        lower_bound: lower bound on the bottleneck of every split.
+        downsets: number of downsets that the search enumerated.
+        stages_tried: number of stages, pairs of nested downsets, whose load the search computed.
     """
 
     stages: tuple[PipelineStage, ...]
@@ -174,11 +175,11 @@ class PipelineSplit:
 
 
 class Infeasible(Exception):
-    """There is no split, or none was found.
+    """Error for a problem without a split, or without a known one.
 
     Attributes:
-        culprit: the task, tensor or shared memory that fits on no device, where a single one can be named.
-        proven: False where the search was not complete.
+        culprit: the task or shared memory that fits no device, if it is a single one.
+        proven: whether the search was complete.
     """
 
     def __init__(self, message: str, culprit: Task | SharedMemory | None = None, proven: bool = True):
@@ -190,11 +191,11 @@ class Infeasible(Exception):
 def measure_stages(
     problem: Problem, stages: Sequence[Sequence[int]], kinds: Sequence[int], devices: Sequence[int]
 ) -> list[PipelineStage]:
-    """What each stage of a split takes.
+    """Compute the load and the memory of each stage from their definitions.
 
     Args:
-        stages: the tasks of each, along the chain; every task is in one of them.
-        kinds, devices: of each stage.
+        stages: the tasks of each stage, along the chain; every task is in one stage.
+        kinds, devices: the kind and the number of each stage's device.
     """
     where = {task: number for number, tasks in enumerate(stages) for task in tasks}
     received, sent, memory = ([0.0] * len(stages) for _ in range(3))

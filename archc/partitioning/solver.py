@@ -1,9 +1,9 @@
-"""From a problem to its split: what may be merged is merged, a good split found, and a better one looked for.
+"""Solver: contract the graph, find a good split, and improve it until it is proven optimal.
 
-The search that makes a split exact takes all downsets at which a split better than the best known can be cut
-(`downsets`) and the best chain of them (`chain`).  It first asks whether there is one far below the best known, since
-that is quick to deny, and a denial is a lower bound.  Where there are too many downsets, the best known stays the
-answer, with that bound.
+The exact search enumerates the downsets at which a split better than the best known one can have a cut (`downsets`),
+and finds the best chain of them (`chain_search`).  It first searches for a split far below the best known one: that
+search is fast, and its failure is a lower bound.  If the downsets are too many, the best known split is returned with
+that bound.
 """
 
 from __future__ import annotations
@@ -23,23 +23,26 @@ from archc.partitioning.problem import Infeasible, PipelineSplit, Problem, measu
 from archc.partitioning.task_graph import TaskGraph, build_task_graph
 
 MOST_GROUPS = 3000
+"""Number of groups up to which the exact search runs."""
 MOST_DOWNSETS = 250_000
+"""Maximum number of downsets in a search."""
 MOST_CELLS = 200_000_000
-"""Downsets times groups and tensors, of which the search keeps a byte each."""
+"""Maximum number of downsets times groups and tensors; each takes a byte of memory."""
 MOST_STAGES = 2_000_000_000
-"""Pairs of downsets, one above the other by weight."""
+"""Maximum number of pairs of downsets that may be the ends of a stage by their weight."""
 PARTS = 0.25, 0.5, 1.0
-"""Where between the lower bound and the best known the search asks."""
+"""Limits of the searches, as fractions of the way from the lower bound to the best known bottleneck."""
 
 
 @dataclass
 class _Found:
-    """What is known so far.
+    """Progress of the search.
 
     Attributes:
-        chain: the best split, None where none is known.
-        lower: no split has a smaller bottleneck.
-        proven: whether the chain is the best, or there is none.
+        chain: the best known split, None if none is known.
+        lower: lower bound on the bottleneck.
+        proven: whether the chain is optimal, or no split exists.
+        upper: bottleneck of the best known split, or an upper bound on every load.
     """
 
     graph: TaskGraph
@@ -56,10 +59,10 @@ class _Found:
 
 
 def solve(problem: Problem, *, seconds: float | None = None) -> PipelineSplit:
-    """The split with the smallest bottleneck.
+    """Find the split with the smallest bottleneck.
 
     Args:
-        seconds: after so long, the best one found so far; finding the first one may take longer.
+        seconds: time after which the best known split is returned; finding a first split may take longer.
 
     Raises:
         Infeasible: no split fits the devices, or, for a large problem, none was found.
@@ -74,8 +77,8 @@ def _solve(problem: Problem, deadline: float) -> PipelineSplit:
     small = contract_dominated(graph)
     if not problem.all_used or len(small) == len(graph):
         return _split(_search(small, problem.all_used, 0.0, deadline))
-    # What is merged may leave a device without a task.  A split that need not use all of them is a bound,
-    # and the answer if it does.
+    # Contraction may leave a device without a task.  The best split that may leave devices idle is a lower bound,
+    # and the solution if it uses all devices.
     eased = _search(small, False, 0.0, deadline)
     if eased.chain is not None and len(eased.chain.cuts) == sum(device_states(problem, len(small), True).total):
         return _split(eased)
@@ -83,22 +86,22 @@ def _solve(problem: Problem, deadline: float) -> PipelineSplit:
 
 
 def _search(graph: TaskGraph, all_used: bool, lower: float, deadline: float) -> _Found:
-    """The best split of some groups."""
+    """Find the best split of a contracted graph."""
     bound = compute_bounds(graph, device_states(graph.problem, len(graph), all_used))
     found = _Found(graph, bound, heuristic_chain(graph, bound, deadline), max(lower, bound.lower))
     for part in PARTS:
         if found.proven or found.upper <= found.lower * (1 + 2 * ROUNDING):
             found.proven = found.chain is not None
             break
-        if not _ask(found, found.lower + part * (found.upper - found.lower), deadline):
+        if not _search_below(found, found.lower + part * (found.upper - found.lower), deadline):
             break
     else:
         found.proven = True
     return found
 
 
-def _ask(found: _Found, limit: float, deadline: float) -> bool:
-    """See whether there is a split below a limit; False where that was too much to ask."""
+def _search_below(found: _Found, limit: float, deadline: float) -> bool:
+    """Search for a split below a limit; return False if the search was too large or did not end in time."""
     import numpy as np
 
     graph, place = contract_inseparable(found.graph, found.bound, limit)
@@ -125,16 +128,16 @@ def _ask(found: _Found, limit: float, deadline: float) -> bool:
 
 
 def _split(found: _Found) -> PipelineSplit:
-    """What was found, measured.
+    """Build the split of a finished search, with measured loads.
 
     Raises:
-        Infeasible: nothing was.
+        Infeasible: the search found no split.
     """
     import numpy as np
 
     graph, chain = found.graph, found.chain
     if chain is None:
-        how = "there is no split" if found.proven else "no split was found"
+        how = "no split exists" if found.proven else "no split was found"
         raise Infeasible(f"{how} in which every stage fits the memory of its device", proven=found.proven)
     states, problem = found.bound.devices, graph.problem
     stages: list[list[int]] = []

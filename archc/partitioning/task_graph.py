@@ -1,8 +1,8 @@
-"""The graph in arrays, its tasks merged into groups that share a stage.
+"""Task graph in arrays, with tasks contracted into groups that share a stage.
 
-The number of a task's stage never falls along an edge.  So tasks that must share a device
-also share it with everything on a path between them: a cycle among groups is one group.  (The program of Tarnawski
-et al. 2020 does the same with colour classes.)
+The stage numbers never decrease along an edge.  Tasks that must share a device therefore share it with every task on a
+path between them, so each strongly connected component of the contracted graph becomes one group.  Tarnawski et al.
+2020 contract colour classes in the same way.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class TaskGraph:
-    """Groups of tasks, numbered so that every edge goes up.
+    """Groups of tasks in topological order.
 
     Attributes:
-        problem: whose tasks they are; it has the devices and says how tensors travel.
-        groups: the tasks of each.
+        problem: the problem, with the devices and the route of the tensors.
+        groups: the tasks of each group.
         work: seconds [groups, kinds].
-        memory: bytes of its own [groups].
-        producers: the group that makes each tensor, -1 for an input of the model.
-        consumers: the other groups that need each, ascending.
-        outputs: whether each is needed beyond the last stage.
-        time: seconds [tensors, kinds] of one transfer of each.
-        shared: groups that have memory in common, and how much; each is of two groups at least.
+        memory: bytes that no other group shares [groups].
+        producers: the group that computes each tensor, -1 for an input of the model.
+        consumers: the other groups that need each tensor, ascending.
+        outputs: whether each tensor is an output of the model.
+        time: seconds of one transfer of each tensor [tensors, kinds].
+        shared: bytes of shared memory, by the groups that share it; at least two groups each.
         first: the group that must be in the first stage, if any.
     """
 
@@ -52,12 +52,12 @@ class TaskGraph:
 
     @cached_property
     def predecessors(self) -> list[list[int]]:
-        """The groups that each needs a tensor of."""
+        """Groups that compute a tensor that each group needs."""
         return self._neighbours[0]
 
     @cached_property
     def successors(self) -> list[list[int]]:
-        """The groups that need a tensor of each."""
+        """Groups that need a tensor of each group."""
         return self._neighbours[1]
 
     @cached_property
@@ -73,17 +73,17 @@ class TaskGraph:
 
     @cached_property
     def memory_binds(self) -> bool:
-        """Whether some device could hold too little for all tasks together."""
+        """Whether the smallest device holds less than all tasks together."""
         total = float(self.memory.sum()) + sum(self.shared.values())
         return total > min(kind.memory for kind in self.problem.kinds)
 
     def tasks(self, groups: Iterable[int]) -> list[int]:
-        """The tasks of groups."""
+        """Tasks of some groups."""
         return [task for group in groups for task in self.groups[group]]
 
 
 def build_task_graph(problem: Problem) -> TaskGraph:
-    """The graph of a problem, with what must be together in one group.
+    """Build the graph of a problem; tasks that must share a stage form one group.
 
     Raises:
         ValueError: the graph has a cycle.
@@ -114,7 +114,7 @@ def build_task_graph(problem: Problem) -> TaskGraph:
 
 
 def _first(graph: TaskGraph) -> TaskGraph:
-    """What must be in the first stage, with all that it needs, as one group: no stage is before the first."""
+    """Contract the tasks of the first stage with all their ancestors: no stage is before the first one."""
     todo = [group for group, tasks in enumerate(graph.groups) if not graph.problem.first.isdisjoint(tasks)]
     if not todo:
         return graph
@@ -132,7 +132,7 @@ def _cyclic(graph: TaskGraph) -> bool:
 
 
 def _components(graph: TaskGraph) -> list[int]:
-    """The strongly connected component of each group."""
+    """Strongly connected component of each group."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -144,10 +144,10 @@ def _components(graph: TaskGraph) -> list[int]:
 
 
 def contract(graph: TaskGraph, labels: Sequence[int]) -> TaskGraph:
-    """The graph with the groups of each label in one.
+    """Contract the groups of each label into one.
 
-    Tensors between the same groups are paid for together, always, and become one.  Groups are numbered in a
-    topological order where there is one, and keep the order of their labels as far as that allows.
+    Tensors with the same producer and consumers are always transferred together, so they become one.  The new groups
+    are in topological order if the contracted graph has no cycle; ties keep the order of the labels.
     """
     import numpy as np
 
@@ -158,7 +158,7 @@ def contract(graph: TaskGraph, labels: Sequence[int]) -> TaskGraph:
         if producer >= 0:
             after[place[producer]].update(place[consumer] for consumer in consumers)
     order = _topological([groups - {group} for group, groups in enumerate(after)])
-    # What a cycle holds up comes last, until it is merged too.
+    # Groups on a cycle come last; the caller contracts them next.
     order += sorted(set(range(len(number))) - set(order))
     rank = {group: position for position, group in enumerate(order)}
     place = [rank[group] for group in place]
@@ -203,7 +203,7 @@ def contract(graph: TaskGraph, labels: Sequence[int]) -> TaskGraph:
 
 
 def _topological(after: list[set[int]]) -> list[int]:
-    """A topological order that prefers small numbers, without what a cycle holds up."""
+    """Topological order that prefers small numbers; groups on or after a cycle are left out."""
     waiting = [0] * len(after)
     for successors in after:
         for group in successors:

@@ -19,15 +19,18 @@ TASK, TENSOR = CHAIN.tasks[0], CHAIN.tensors[0]
     [
         ({"tasks": ()}, "needs tasks and devices"),
         ({"kinds": ()}, "needs tasks and devices"),
-        ({"tasks": (replace(TASK, work=()), *CHAIN.tasks[1:])}, "`task0`: work is a time for each of 1 kinds"),
+        (
+            {"tasks": (replace(TASK, work=()), *CHAIN.tasks[1:])},
+            "`task0`: work must be one non-negative time for each of 1 kinds",
+        ),
         ({"tasks": (replace(TASK, work=(math.nan,)), *CHAIN.tasks[1:])}, "`task0`: work"),
         ({"tasks": (replace(TASK, memory=-1.0), *CHAIN.tasks[1:])}, "`task0`: memory must not be negative"),
-        ({"tensors": (replace(TENSOR, time=(math.inf,)),)}, "`from0`: time is finite"),
-        ({"tensors": (replace(TENSOR, consumers=(7,)),)}, "`from0` names a task that there is not"),
-        ({"tensors": (replace(TENSOR, producer=-1),)}, "`from0` names a task that there is not"),
-        ({"shared": (SharedMemory("w", 1.0, (3,)),)}, "`w` names a task that there is not"),
-        ({"first": frozenset({9})}, "names a task that there is not"),
-        ({"order": (0, 1)}, "the order names kinds from 0 to 0"),
+        ({"tensors": (replace(TENSOR, time=(math.inf,)),)}, "`from0`: time must be finite"),
+        ({"tensors": (replace(TENSOR, consumers=(7,)),)}, "`from0` refers to a task that does not exist"),
+        ({"tensors": (replace(TENSOR, producer=-1),)}, "`from0` refers to a task that does not exist"),
+        ({"shared": (SharedMemory("w", 1.0, (3,)),)}, "`w` refers to a task that does not exist"),
+        ({"first": frozenset({9})}, "refers to a task that does not exist"),
+        ({"order": (0, 1)}, "the order must contain kinds from 0 to 0"),
     ],
 )
 def test_contradiction_is_refused(change: dict[str, object], message: str) -> None:
@@ -51,7 +54,7 @@ def failure(problem: Problem) -> Infeasible:
 def test_task_that_is_too_large_is_named() -> None:
     found = failure(replace(CHAIN, kinds=(DeviceKind("device", 5, 5.0),)))
     assert found.culprit == CHAIN.tasks[2]
-    assert str(found) == "`task2` needs 6 bytes, and a device holds 5 bytes"
+    assert str(found) == "`task2` needs 6 bytes, but a device holds 5 bytes"
 
 
 def test_shared_memory_that_is_too_large_is_named() -> None:
@@ -63,7 +66,7 @@ def test_largest_of_what_must_be_together_is_named() -> None:
     tasks = tuple(replace(task, together="all") for task in CHAIN.tasks)
     found = failure(replace(CHAIN, tasks=tasks))
     assert found.culprit == tasks[2]
-    assert "what must share a device, `task0`, `task1`, `task2`, needs 15 bytes" in str(found)
+    assert "`task0`, `task1`, `task2` must share a device and need 15 bytes" in str(found)
 
 
 def test_task_that_runs_nowhere_is_named() -> None:
@@ -83,7 +86,7 @@ def test_tasks_that_run_nowhere_together_are_told() -> None:
 def test_all_devices_may_be_too_small() -> None:
     found = failure(replace(CHAIN, kinds=(DeviceKind("device", 2, 7.0),)))
     assert found.culprit is None
-    assert str(found) == "all tasks need 15 bytes, and all devices together hold 14 bytes"
+    assert str(found) == "all tasks need 15 bytes, but all devices together hold 14 bytes"
 
 
 def test_no_cut_may_fit() -> None:
@@ -99,14 +102,14 @@ def test_no_cut_may_fit() -> None:
         )
     )
     assert found.culprit is None
-    assert "there is no split" in str(found)
+    assert "no split exists" in str(found)
 
 
 def test_more_devices_than_tasks_cannot_all_be_used() -> None:
     found = failure(replace(CHAIN, kinds=(DeviceKind("device", 4),), all_used=True))
-    assert str(found) == "4 devices are to be used, and only 3 tasks can be apart"
+    assert str(found) == "4 devices need a stage each, but the tasks form only 3 separate groups"
 
 
 def test_no_device() -> None:
-    assert str(failure(replace(CHAIN, kinds=(DeviceKind("device", 0),)))) == "there is no device"
-    assert str(failure(replace(CHAIN, order=()))) == "there is no device"
+    assert str(failure(replace(CHAIN, kinds=(DeviceKind("device", 0),)))) == "the problem has no device"
+    assert str(failure(replace(CHAIN, order=()))) == "the problem has no device"
