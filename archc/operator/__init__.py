@@ -1,4 +1,4 @@
-"""The base class of operators, the parts of an operator's declaration, and the table of all operators."""
+"""Definition of operators: the base class, the parts of a declaration, and the table of all operators."""
 
 from archc.operator.base import OPERATORS, Operator, OperatorError
 

@@ -1,8 +1,9 @@
-"""What an operator is: one frozen dataclass that says all there is to say about it.
+"""Base class of operators: one frozen dataclass is the complete declaration of an operator.
 
-A subclass gives a signature, its attributes (the dataclass fields), its parameters, and how PyTorch and ONNX
-spell it.  From these follow the checker, shape inference, cost, the emitters, `archc ops` and the reference page.
-Only what the signature cannot say is written by hand, in the same class.
+A subclass declares a signature, its attributes (the dataclass fields), its parameters, and its spelling in PyTorch
+and in ONNX.  The checker, shape inference, cost, the emitters, `archc ops` and the reference page derive from these.
+The class overrides a method only where the signature cannot express the rule.  The decorator `operator` makes it a
+frozen dataclass.
 
     @operator
     class Linear(Operator):
@@ -40,10 +41,10 @@ from archc.types.signature import Pattern, RankMismatch, Signature, parse_signat
 from archc.types.tensor_type import MOST_AXES, DType, TensorType
 
 SizeOf = Callable[[Extent], int]
-"""Gives the number of a size."""
+"""Function that evaluates a size to a number."""
 
 OPERATORS: OperatorTable[type[Operator]] = OperatorTable()
-"""All operators by name; a subclass that is not abstract enters itself."""
+"""All operators by name; the definition of a subclass registers it, unless it is abstract."""
 FORMULAS: dict[Kind, OperatorTable[type[Operator]]] = {
     "binary": OperatorTable(),
     "unary": OperatorTable(),
@@ -54,10 +55,11 @@ FORMULAS: dict[Kind, OperatorTable[type[Operator]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Inference:
-    """What an operator makes of operands of given types.
+    """Result of the inference of an operator for operands of given types.
 
     Attributes:
-        results: the types of the results; parameters: shape and dtype of each parameter by name;
+        results: types of the results.
+        parameters: shape and dtype of each parameter, by name.
         solution: the solved signature.
     """
 
@@ -68,35 +70,38 @@ class Inference:
 
 @operator
 class Operator(Notation, Traits):
-    """The base of all operators; an instance is an operator with its attributes."""
+    """Base of all operators; an instance is an operator with its attributes."""
 
     signature: ClassVar[str] = ""
+    """The signature: the axes of the operands, of the parameters and of the results."""
     parameters: ClassVar[Mapping[str, Parameter]] = {}
-    """The operands of the signature that the operator owns."""
+    """Operands of the signature that the operator owns: weights and buffers."""
     dtypes: ClassVar[Declared] = ANY
-    """The dtypes of data operands: a set from which all have one dtype, or a set for each; see `archc.operator.dtypes`.
+    """Accepted dtypes of the data operands; see `archc.operator.dtypes`.
 
-    Operands that a mapping does not name may be of any dtype.  Without operands it limits the attribute `dtype`.
+    A set: all operands have one dtype from it.  A mapping: dtypes of each operand; operands that it does not name may
+    be of any dtype.  For operators without operands, it limits the attribute `dtype`.
     """
     onnx_dtypes: ClassVar[Kernels] = ONNX_MOST
-    """The dtypes in which ONNX Runtime's CPU kernels compute the ONNX form, of the first operand or by name.
+    """Dtypes in which ONNX Runtime's CPU kernels compute the ONNX form, of the first operand or by name.
 
-    Operands of another dtype, and those declared like them, are cast to a wider one; results are cast back.
+    Operands of another dtype are cast to a wider one, and so are operands that share their dtype.  Results are cast
+    back.
     """
     family: ClassVar[str] = ""
-    """The heading under which `archc ops` lists it: the name of the module, unless the class or its base gives one."""
+    """The group in `archc ops`; by default the name of the module. Subclasses inherit it."""
     torch_name: ClassVar[str] = ""
-    """The function that spells it in PyTorch (`F.relu`), where calling it with the attributes is all."""
+    """The PyTorch function (`F.relu`), if the spelling is a call with the attributes as arguments."""
     torch_helpers: ClassVar[tuple[TorchHelper, ...]] = ()
-    """Functions of its own that its PyTorch text may call."""
+    """Functions that its PyTorch text may call, and that PyTorch lacks."""
     torch_channels_last: ClassVar[bool] = False
-    """Whether PyTorch computes it on the CPU in `torch.channels_last`, and reorders what comes in another order."""
+    """PyTorch's CPU kernel computes in `torch.channels_last` and reorders operands in other layouts."""
     onnx_name: ClassVar[str] = ""
-    """The operator that spells it in ONNX (`Relu`), where it needs no attributes."""
+    """The ONNX operator (`Relu`), if the spelling is one node without attributes."""
     example: ClassVar[str] = ""
-    """A use of it for `archc ops`: `x -> conv1: conv2d(32, 3)`."""
+    """An example for `archc ops`: `x -> conv1: conv2d(32, 3)`."""
     concatenates: ClassVar[bool] = False
-    """Whether all it does is to put its operands side by side, which a picture shows by a bar."""
+    """The result is its operands side by side; pictures draw it as a bar."""
 
     def __init_subclass__(cls, abstract: bool = False, **kwargs: Any):
         super().__init_subclass__(**kwargs)
@@ -111,11 +116,14 @@ class Operator(Notation, Traits):
     # Meaning ----------------------------------------------------------------------------------------------
 
     def signature_for(self, types: Sequence[TensorType]) -> Signature:
-        """The signature for operands of these types; override where the attributes shape it (`concat`)."""
+        """Signature for operands of these types.
+
+        Override it if the attributes change the signature (`concat`).
+        """
         return parse_signature(self.signature)
 
     def extents(self, types: Sequence[TensorType]) -> dict[str, Extent]:
-        """Extents that the attributes give: of every attribute that declares an `index` and is not None."""
+        """Extents of the indices that attributes declare (`index`), for attributes that are not None."""
         found = {}
         for info in attributes(type(self)):
             value = getattr(self, info.name)
@@ -124,64 +132,80 @@ class Operator(Notation, Traits):
         return found
 
     def has_parameter(self, name: str) -> bool:
-        """Whether an instance owns a parameter: `bias = false` goes without; see `Parameter.when`."""
+        """Return whether this instance owns a parameter: `bias = false` removes it (see `Parameter.when`)."""
         switch = self.parameters[name].when or name
         return getattr(self, switch, True) is not False
 
     def parameter_dtype(self, name: str, floating: DType) -> DType:
-        """The dtype of a parameter: as declared, else `floating`, that of the data (f32 where none is floating)."""
+        """Dtype of a parameter: the declared one, else `floating`.
+
+        Args:
+            floating: the dtype of the first floating-point operand; f32 if none is floating.
+        """
         return self.parameters[name].dtype or floating
 
     def result_dtypes(self, types: Sequence[TensorType]) -> tuple[DType, ...]:
-        """The dtypes of the results: by default that of the first operand."""
+        """Dtypes of the results; by default the dtype of the first operand."""
         return (types[0].dtype,)
 
     def check(self, types: Sequence[TensorType]) -> None:
-        """Raise an `OperatorError` for what neither types nor signature can say; nothing by default."""
+        """Check the constraints that neither dtypes nor signature express.
+
+        Raises:
+            OperatorError: the operands or attributes violate one.
+        """
 
     def function_extent(self, function: str, index: str, extent: Extent, position: int) -> Extent:
-        """The extent of a function axis: by default the method of that name, called with extent and position."""
+        """Extent of a function axis, such as `conv(h)`.
+
+        By default it calls the method of that name with extent and position.
+        """
         return getattr(self, function)(extent, position)  # type: ignore[no-any-return]  # the method of a function axis
 
     def operand_range(self, types: Sequence[TensorType], position: int) -> tuple[int, Extent] | None:
-        """The integers that an operand may hold, the end exclusive, where not all will do (the ids of an embedding).
+        """Integers that an operand may hold, end exclusive; None if all are valid.
 
-        Such an operand tells places; its elements are not among those of the results.
+        Such an operand holds indices (the ids of an embedding), so its elements are not elements of the results.
         """
         return None
 
     def minimum_sizes(self, types: Sequence[TensorType]) -> Sequence[tuple[Extent, int]]:
-        """Sizes of the operands' axes, each with the least that it must be while the model runs (`topk`: k).
+        """Sizes of operands, each with the minimum that it must have at run time (`topk`: k).
 
-        None by default: one element is enough.
+        Other axes need one element.
         """
         return ()
 
     def result_integers(self, operands: Sequence[range | None], size: SizeOf) -> range | None:
-        """The integers among which all elements of the result are, where those of the operands are among these.
+        """Range of all elements of the result, from the ranges of the operands; None if unknown.
 
-        None where nobody knows.  `size` gives the number of a size while the model runs.
+        Args:
+            size: evaluates a size at run time.
         """
         return None
 
     def operand_integers(
         self, position: int, operands: Sequence[range | None], wanted: range, size: SizeOf
     ) -> range | None:
-        """The integers that an operand may hold so that all elements of the result are among those wanted.
+        """Range of an operand's elements for which the result is in a wanted range; None if unknown.
 
-        None where nobody knows.  The others hold those among `operands`.
+        Args:
+            operands: ranges of the other operands.
         """
         return None
 
     def multiply_adds(self, inference: Inference, types: Sequence[TensorType]) -> Extent:
-        """Multiply-adds of one run, from the signature; override where the signature does not show the work."""
+        """Multiply-accumulates (MACs) of one run, from the signature.
+
+        Override it if the signature does not show them.
+        """
         return inference.solution.multiply_adds
 
     def infer(self, types: Sequence[TensorType]) -> Inference:
-        """Check the operands and infer results and parameters.
+        """Check the operands, and infer results and parameters.
 
         Raises:
-            OperatorError: they do not fit.
+            OperatorError: operands or attributes do not fit.
         """
         types = tuple(types)
         sizes = [dim for operand in types for dim in operand.shape]
@@ -189,12 +213,12 @@ class Operator(Notation, Traits):
             sizes += _sizes_in(getattr(self, info.name))
         try:
             return _infer(self, types, bounds(sizes))
-        except ArchcError as limit:  # a size of the result is too complex
+        except ArchcError as limit:  # the expression of a size is too complex
             (problem,) = limit.diagnostics
             raise OperatorError(problem.code, f"`{self.name}`: {problem.message}", help=problem.help) from None
 
     def onnx_types(self, types: Sequence[TensorType]) -> tuple[TensorType, ...]:
-        """The types of the operands in which the ONNX form is computed; see `onnx_dtypes`.
+        """Types of the operands in which the ONNX form is computed; see `onnx_dtypes`.
 
         Raises:
             OperatorError: ONNX Runtime has no kernel for the dtype or a wider one (`no-onnx-form`).
@@ -203,110 +227,118 @@ class Operator(Notation, Traits):
         return onnx_types(self.name, self.dtypes, self.onnx_dtypes, names, types)
 
     def data_operands(self, types: Sequence[TensorType]) -> list[Pattern]:
-        """The operands of the signature that are no parameters."""
+        """Operands of the signature that are not parameters."""
         return [pattern for pattern in self.signature_for(types).operands if pattern.name not in self.parameters]
 
     # Rewriting ---------------------------------------------------------------------------------------------
 
     def with_extents(self, types: Sequence[TensorType], extents: Mapping[str, Any]) -> Operator:
-        """This operator where its indices have other extents than for operands of these types.
+        """The operator with other extents of its indices than for operands of these types.
 
-        By default the attributes that declare an index take its extent.
+        By default it sets the attributes that declare an index.
         """
         infos = [info for info in attributes(type(self)) if getattr(self, info.name) is not None]
         changes = {info.name: extents[info.index] for info in infos if info.index is not None and info.index in extents}
         return replace(self, **changes)
 
     def with_same_padding(self) -> tuple[Operator, int] | None:
-        """This with enough zeros around its operand that no size shrinks, and how many on each side.
+        """The operator with zero padding that keeps the size of every axis, and the padding of each side.
 
-        None where there is nothing to pad, or padding is given.  A diagnostic tries it as a way out of a mismatch.
+        None if there is no padding to add.  A diagnostic tries it as a fix for a mismatch.
         """
         return None
 
     def simplified(self, types: Sequence[TensorType], uniform: Uniform) -> Operator | int | None:
-        """A simpler way to the same result: another operator on the same operands, or the number of an operand.
+        """A simpler form with equal results: an operator on the same operands, or the number of an operand.
 
-        None where there is none.  A weight of the operator must not be lost over it.
+        None if no form is simpler.  A form must not drop a weight of the operator.
+
+        Args:
+            uniform: for each operand, the number that all its elements equal, if known.
         """
         return None
 
     def after(self, inner: Operator, types: Sequence[TensorType]) -> Operator | int | None:
-        """What this does to the result of `inner`, at once: an operator on the operands of `inner`, or one of them.
+        """Composition with the operator before it, as one operator on the operands of `inner`.
 
-        `types` are those of `inner`'s operands; this operator takes its result and nothing else, and neither
-        has weights.  None where it takes both.  By default what is `idempotent` needs doing once.
+        An int is the number of an operand of `inner` that equals the result.  None if the composition needs both.  The
+        result of `inner` has no other consumer, and neither operator has weights.  By default `inner` itself, if this
+        operator is equal and `idempotent`.
+
+        Args:
+            types: the types of the operands of `inner`.
         """
         return inner if self.idempotent and inner == self else None
 
     def from_first_result(self, types: Sequence[TensorType]) -> Operator | None:
-        """An operator of the same weights that makes all its results from the first one; None where there is none.
+        """An operator with the same weights that computes all results from the first one; None if none exists.
 
-        A later stage that has its weights too, which are not trained, need not be sent the other results.
+        A later stage of a pipeline that has the weights, untrained, then receives the first result only.
         """
         return None
 
     def factors(self, rank: int) -> tuple[Operator, Operator] | None:
-        """Two operators, done one after the other, that compute any map of this kind whose weight has that rank.
+        """Two operators in sequence that compute every map of this kind whose weight has the given rank.
 
-        The weight W is taken as a matrix: its first axis against all others.  With W = B A the first operator's
-        weight is A and the second's is B, in whatever shapes they have; a bias belongs to the second.
+        The weight W is a matrix of its first axis by all other axes.  With W = B A, the weight of the first operator is
+        A and that of the second is B, each in its own shape.  The second has the bias.  None if there is no such pair.
         """
         return None
 
     # Spelling ---------------------------------------------------------------------------------------------
 
     def torch(self, spell: TorchSpelling) -> str:
-        """The operator as a PyTorch expression over `spell.operands` and `spell.weights`.
+        """PyTorch expression over `spell.operands` and `spell.weights`.
 
-        It has its inference meaning, unless `spell.training` tells how to ask.  Several results: the expression gives a
-        tuple of them.
+        It has inference semantics, unless `spell.training` is an expression for the mode.  With several results, the
+        expression is a tuple.
         """
-        assert self.torch_name, f"{type(self).__name__} gives neither `torch_name` nor `torch`"
+        assert self.torch_name, f"{type(self).__name__} declares neither `torch_name` nor `torch`"
         options = {info.name: getattr(self, info.name) for info in attributes(type(self))}
         defaults = {info.name: info.default for info in attributes(type(self))}
         changed = {name: value for name, value in options.items() if value != defaults[name]}
         return call(self.torch_name, *spell.operands, *spell.weights.values(), **changed)
 
     def torch_module(self, spell: TorchSpelling) -> TorchModule | None:
-        """The `torch.nn` constructor, for what has state or trains differently; None where `torch` is all.
+        """Constructor of a `torch.nn` module, for operators with state or another training semantics.
 
-        A module's own parameter names are the operator's; it is called with the data operands.
+        None if `torch` is the complete spelling.  The module's parameters have the operator's names, and its call takes
+        the data operands.
         """
         return None
 
     def safe_channels_last(self, types: Sequence[TensorType]) -> bool:
-        """Return whether PyTorch's channels-last CPU kernels are known to be right for operands of these types.
+        """Return whether PyTorch's channels-last CPU kernels are known to be correct for these types.
 
         Only used for operators with `torch_channels_last` and weights.
         """
         return True
 
     def torch_integers(self, spell: TorchSpelling) -> TorchModule | str | None:
-        """How it works on integers that stand for numbers, in terms of `archc.runtime.int8`.
+        """Spelling with integer kernels, in terms of `archc.runtime.int8`.
 
-        A module has kernels that multiply integers; an expression over `spell.operands` makes integers, or takes and
-        gives them.  By default None: it wants the numbers themselves.
+        A module contains kernels that multiply integers.  An expression over `spell.operands` quantizes, or maps
+        quantized values to quantized values.  None if the operator needs floating-point operands.
         """
         return None
 
     def torch_forward(self, weight: str) -> str | None:
-        """What the `forward` of its `torch.nn` module returns for `x`, if `weight` were its weight.
+        """Return value of the `forward` of its `torch.nn` module for an input `x` and a given weight.
 
-        A class that extends the module computes so with a weight that has a mask.  By default None: nobody knows.
+        A subclass of the module uses it to apply a masked weight.  None if the operator has no such form.
         """
         return None
 
     def onnx(self, spell: OnnxSpelling) -> str | tuple[str, ...]:
-        """Add the ONNX nodes that compute it, and return the name (or names) of the result."""
-        assert self.onnx_name, f"{type(self).__name__} gives neither `onnx_name` nor `onnx`"
+        """Add the ONNX nodes that compute it, and return the name (or names) of the results."""
+        assert self.onnx_name, f"{type(self).__name__} declares neither `onnx_name` nor `onnx`"
         return spell.add(self.onnx_name, *spell.operands, *spell.weights.values())
 
 
 @lru_cache(maxsize=65536)
 def _infer(op: Operator, types: tuple[TensorType, ...], limits: tuple[int | None, ...]) -> Inference:
-    # Types and operators are equal whatever bounds their sizes: `limits` keeps one model's bounds out of another's
-    # results.
+    # Types and operators are equal for any bounds of their sizes.  `limits` is part of the cache key, so that the
+    # bounds of one model do not affect the results of another.
     signature = op.signature_for(types)
     data = [pattern for pattern in signature.operands if pattern.name not in op.parameters]
     required = sum(1 for pattern in data if not pattern.optional)
@@ -340,7 +372,7 @@ def _infer(op: Operator, types: tuple[TensorType, ...], limits: tuple[int | None
         if symbolic(*parameter.shape):
             raise OperatorError(
                 "symbolic-weight",
-                f"`{op.name}` would own a `{name}` of shape {parameter}, and a weight's shape must be known",
+                f"`{op.name}` needs a `{name}` of known shape, got {parameter}",
                 help="give the size as a number or an attribute",
             )
     rank = max((tensor.rank for tensor in (*results, *parameters.values())), default=0)
@@ -352,28 +384,28 @@ def _infer(op: Operator, types: tuple[TensorType, ...], limits: tuple[int | None
 def _operands_help(op: Operator, names: Sequence[str]) -> str:
     """Help for an operator that receives too few operands."""
     if len(names) == 1:
-        return f"a tensor flows into it: `{names[0]} -> {op}`"
-    return f"several operands flow as a tuple: `({', '.join(names)}) -> {op}`"
+        return f"write `{names[0]} -> {op}`"
+    return f"write the operands as a tuple: `({', '.join(names)}) -> {op}`"
 
 
 def _sizes_in(value: Any) -> Sequence[SymbolicDim]:
-    """The symbolic sizes in an attribute: `N` and `T` in `reshape((N, T, 64))`."""
+    """Symbolic sizes in an attribute: `N` and `T` in `reshape((N, T, 64))`."""
     if isinstance(value, SymbolicDim):
         return (value,)
     return [size for item in value for size in _sizes_in(item)] if isinstance(value, (tuple, list)) else ()
 
 
 def formula_of(op: Operator) -> Kind | None:
-    """The kind of formula that expresses an operator completely; None if it is written as a call.
+    """Kind of formula that expresses an operator completely; None if the language writes it as a call.
 
-    An operator that inherits a symbol is not the meaning of the symbol.
+    An operator that inherits a symbol is not the meaning of that symbol.
     """
     kind = op.formula
     return kind if kind is not None and FORMULAS[kind].get(op.symbol) is type(op) and op.sides() is not None else None
 
 
 def symbolic(*dims: Extent) -> bool:
-    """Whether any of the sizes is not known yet."""
+    """Return whether any of the sizes is symbolic."""
     return any(isinstance(dim, SymbolicDim) for dim in dims)
 
 

@@ -1,4 +1,4 @@
-"""Table of the dtypes that operators accept, and in which ONNX Runtime computes them, as the classes declare."""
+"""Table of the dtypes that an operator accepts, and of those in which ONNX Runtime computes it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from archc.types.tensor_type import DType
 
 @dataclass(frozen=True)
 class DtypeRow:
-    """The dtypes of one operand, or of several that share one.
+    """The dtypes of one operand, or of several that share one dtype.
 
     Attributes:
-        operand: its name; empty where all operands share one dtype.
-        like: the operand whose dtype it may have as well; empty where there is none.
-        onnx: for each dtype of its own, the dtype in which ONNX Runtime computes; None without a kernel.
+        operand: its name; empty if all operands share one dtype.
+        like: the operand whose dtype it may have as well; empty if none.
+        onnx: for each dtype of its own set, the dtype in which ONNX Runtime computes; None without a kernel.
     """
 
     operand: str
@@ -52,13 +52,13 @@ def _onnx(own: DTypes, known: frozenset[DType]) -> dict[DType, DType | None]:
 
 
 def _takes_data(cls: type[Operator]) -> bool:
-    """Return whether an operator has data operands; without them `dtypes` limits its attribute `dtype`."""
+    """Return whether an operator has data operands; without them, `dtypes` limits its attribute `dtype`."""
     operands = parse_signature(cls.signature).operands if cls.signature else ()
     return any(pattern.name not in cls.parameters for pattern in operands)
 
 
 def row_text(row: DtypeRow) -> str:
-    """A row in words: `f64, f32, f16, bf16; ONNX Runtime: bf16 in f32, no f64`."""
+    """Text of a row: `f64, f32, f16, bf16; ONNX Runtime: bf16 in f32, no f64`."""
     own = ", ".join(dtype.value for dtype in row.onnx) if len(row.onnx) < len(DType) else "any"
     texts = [own] if row.onnx else []
     accepted = " or ".join([f"that of {row.like}", *texts] if row.like else texts)

@@ -1,11 +1,11 @@
-"""Dtypes that operands may have, as an operator's class declares them.
+"""Dtypes of operands: the sets that operators declare, and the checks against them.
 
     dtypes = FLOATS                                                    # one floating-point dtype for all operands
     dtypes = {"condition": BOOL, "input": ANY, "other": "input"}       # `other` has the dtype of `input`
     dtypes = {"q": FLOATS, "k": "q", "v": "q", "mask": ("q", BOOL)}    # a mask may be bool as well
 
 ONNX Runtime's CPU kernels support fewer dtypes than PyTorch's.  `onnx_dtypes` declares those in which an operator's
-ONNX form is computed; operands of another dtype are cast to the nearest wider one of them, and results are cast back.
+ONNX form is computed.  Operands of another dtype are cast to the nearest wider one, and results are cast back.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ class DTypes:
     """A set of dtypes.
 
     Attributes:
-        noun: the set in the words of a diagnostic; help: the way out for an operand of another dtype.
+        noun: name of the set in diagnostics.
+        help: help for an operand of another dtype.
     """
 
     noun: str
@@ -33,7 +34,7 @@ class DTypes:
     help: str
 
     def without(self, *names: str) -> DTypes:
-        """The set without some dtypes, for which PyTorch lacks a kernel."""
+        """The set without the named dtypes, for which PyTorch has no kernel."""
         left = self.members - dtype_set(" ".join(names))
         return replace(self, noun=" or ".join(dtype.value for dtype in DType if dtype in left), members=left)
 
@@ -55,7 +56,7 @@ Accepted = DTypes | str | tuple[str, DTypes]
 Declared = DTypes | Mapping[str, Accepted]
 """Dtypes of all operands: a set from which all have one dtype, or the dtypes of each by name."""
 Kernels = frozenset[DType] | Mapping[str, frozenset[DType]]
-"""Dtypes of ONNX Runtime's kernels: those of the first operand, or of each by name."""
+"""Dtypes of ONNX Runtime's kernels: of the first operand, or of each by name."""
 
 ONNX_ALL = frozenset(DType)
 """For kernels that only move elements."""
@@ -76,21 +77,21 @@ _WIDER = {
     DType.i16: DType.i32,
     DType.i32: DType.i64,
 }
-"""The next dtype that holds every element of one; a cast back is exact, and takes integers modulo their range."""
+"""The next dtype that represents every element; a cast back is exact, and wraps integers modulo their range."""
 
 
 class Requirement(NamedTuple):
-    """Dtypes of an operand: those of `own`, or the dtype of operand number `like`."""
+    """Dtypes of an operand: the set `own`, or the dtype of operand number `like`."""
 
     own: DTypes | None
     like: int | None
 
 
 def requirements(declared: Declared, names: Sequence[str]) -> list[Requirement]:
-    """Dtypes of each data operand; operands without a declaration take any.
+    """Dtypes of each data operand; operands without a declaration may be of any dtype.
 
     Args:
-        names: their names in the signature.
+        names: names of the operands in the signature.
     """
     if isinstance(declared, DTypes):
         return [Requirement(None, 0) if number else Requirement(declared, None) for number in range(len(names))]
@@ -106,9 +107,15 @@ def requirements(declared: Declared, names: Sequence[str]) -> list[Requirement]:
 
 
 def check_dtypes(op: Notation, declared: Declared, names: Sequence[str], types: Sequence[TensorType]) -> None:
-    """Raise where an operand's dtype is not among those that the operator declares (`dtype-mismatch`).
+    """Check the dtypes of the operands.
 
-    Of operators without operands `dtypes` limits the attribute `dtype` (`bad-attribute`).
+    For operators without operands it checks the attribute `dtype`.
+
+    Args:
+        names: names of the operands in the signature.
+
+    Raises:
+        OperatorError: a dtype is not declared (`dtype-mismatch`; `bad-attribute` for the attribute).
     """
     made = getattr(op, "dtype", None)
     if not types and isinstance(made, DType) and isinstance(declared, DTypes) and made not in declared.members:
@@ -139,10 +146,14 @@ def check_dtypes(op: Notation, declared: Declared, names: Sequence[str], types: 
 def onnx_types(
     name: str, declared: Declared, kernels: Kernels, names: Sequence[str], types: Sequence[TensorType]
 ) -> tuple[TensorType, ...]:
-    """The types of the operands in which the ONNX form is computed.
+    """Types of the operands in which the ONNX form is computed.
+
+    Args:
+        name: name of the operator.
+        names: names of the operands in the signature.
 
     Raises:
-        OperatorError: no dtype that ONNX Runtime has a kernel for holds all elements of an operand (`no-onnx-form`).
+        OperatorError: ONNX Runtime has no kernel for the dtype or a wider one (`no-onnx-form`).
     """
     found = list(types)
     needs = requirements(declared, names)
@@ -162,24 +173,24 @@ def onnx_types(
 
 
 def onnx_kernels(kernels: Kernels, names: Sequence[str]) -> dict[int, frozenset[DType]]:
-    """The dtypes of `onnx_dtypes` for the operands that it limits, by position; those like them follow."""
+    """Dtypes of the kernels for the operands that `kernels` limits, by position."""
     if isinstance(kernels, Mapping):
         return {names.index(name): known for name, known in kernels.items() if name in names}
     return {0: kernels} if names else {}
 
 
 def as_element(number: bool | int | float, dtype: DType) -> bool | int | float:
-    """A number as an element of a dtype, so that operators with `2`, `2.0` and `true` compare equal if it is one."""
+    """A number converted to a dtype, so that operators with `2`, `2.0` and `true` may be equal."""
     return bool(number) if dtype is DType.bool else float(number) if dtype.floating else int(number)
 
 
 def as_f32(number: float) -> float:
-    """A number rounded as ONNX rounds attributes."""
+    """A number rounded to f32, as ONNX rounds attributes."""
     return float(struct.unpack("f", struct.pack("f", number))[0])
 
 
 def wider(dtype: DType, known: frozenset[DType]) -> DType | None:
-    """The dtype itself if it is among the known ones, else the nearest of them that holds all its elements."""
+    """The dtype itself if known, else the nearest known one that represents all its elements; else None."""
     found: DType | None = dtype
     while found is not None and found not in known:
         found = _WIDER.get(found)

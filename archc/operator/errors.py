@@ -1,4 +1,4 @@
-"""Operands and attributes that do not fit an operator, and the words for it."""
+"""Errors for operands and attributes that do not fit an operator, and their messages."""
 
 from __future__ import annotations
 
@@ -15,11 +15,14 @@ from archc.types.tensor_type import MOST_AXES, DType, TensorType
 
 
 class OperatorError(Misfit):
-    """Operands or attributes that do not fit; whoever knows the text turns it into a diagnostic.
+    """Operands or attributes that do not fit an operator.
+
+    The caller adds the position in the text and makes a diagnostic of it.
 
     Attributes:
-        code: stable and kebab-case, as of a diagnostic; help, notes: as there.
-        attribute: the attribute at fault, if one is; operand: the number of the data operand at fault, if one is.
+        code, help, notes: as in a diagnostic.
+        attribute: the wrong attribute, if it is one.
+        operand: the number of the wrong data operand, if it is one.
     """
 
     def __init__(
@@ -38,19 +41,22 @@ class OperatorError(Misfit):
 
 
 def too_many_axes(count: int) -> OperatorError:
-    """The error for a tensor of more axes than a kernel takes."""
-    message = f"a tensor has at most {MOST_AXES} axes, and this takes {count:,}"
+    """The error for a tensor with more axes than kernels support."""
+    message = f"a tensor has at most {MOST_AXES} axes, got {count:,}"
     return OperatorError("too-many-axes", message, help="merge axes with `flatten` or `reshape`")
 
 
 def check_representable(op: Notation, dtypes: Iterable[DType]) -> None:
-    """Raise where an attribute that stands for elements is no number of their dtype.
+    """Check that attributes with element values are representable in the dtype of the data.
 
-    A floating-point dtype has infinity, NaN and all numbers up to its largest, with rounding.  Only attributes that may
-    be floats stand for elements: a kernel size may exceed the largest i8.
+    A floating-point dtype represents infinity, NaN and, rounded, all numbers up to its largest.  Only attributes that
+    may be floats are checked: a kernel size may exceed the largest i8.
 
     Args:
-        dtypes: those of the operands and of the results.
+        dtypes: dtypes of the operands and the results.
+
+    Raises:
+        OperatorError: an attribute is not representable (`number-too-large`, `dtype-mismatch`).
     """
     computed = sorted(set(dtypes) - {DType.bool}, key=lambda dtype: (not dtype.floating, dtype.largest))
     dtype = computed[0] if computed else DType.bool
@@ -72,7 +78,7 @@ def check_representable(op: Notation, dtypes: Iterable[DType]) -> None:
 
 
 def _check_size(op: Notation, info: AttributeInfo, value: int | float, dtype: DType) -> None:
-    """Raise where a finite number is outside the range of a dtype (`number-too-large`)."""
+    """Check that a number is infinite or in the range of a dtype (`number-too-large`)."""
     if dtype.largest < abs(value) < math.inf and value != dtype.smallest:
         raise OperatorError(
             "number-too-large",
@@ -84,7 +90,7 @@ def _check_size(op: Notation, info: AttributeInfo, value: int | float, dtype: DT
 
 
 def _check_integer(op: Notation, info: AttributeInfo, value: int | float, dtype: DType) -> None:
-    """Raise where a number is not an element of an integer dtype or of bool."""
+    """Check that a number is an element of an integer dtype or of bool."""
     whole = math.isfinite(value) and value == int(value)
     if whole and abs(value) > dtype.largest:
         _check_size(op, info, value, dtype)
@@ -101,7 +107,7 @@ def _check_integer(op: Notation, info: AttributeInfo, value: int | float, dtype:
 
 
 def _called(op: Notation, info: AttributeInfo) -> str:
-    """An attribute in the words of a user, who writes `x * 2`."""
+    """Name of an attribute in a message; users write `x * 2`, not `scalar`."""
     return f"{info.phrase or f'`{info.name}`'} of `{op.name}`"
 
 
@@ -115,11 +121,12 @@ def rank_error(
     """The error for an operand with too many or too few axes.
 
     Args:
-        data: the patterns of the data operands; types: what the operator received for them.
+        data: patterns of the data operands.
+        types: types of the data operands.
     """
     operand = next(number for number, pattern in enumerate(data) if pattern.name == mismatch.pattern.name)
     axes = ", ".join(str(axis) for axis in mismatch.pattern.axes)
-    # A spread stands for any number of axes; what else is in the pattern is one each.
+    # A spread matches any number of axes, every other item of the pattern one.
     fixed = [axis for axis in mismatch.pattern.axes if not str(axis).startswith(("*", "~"))]
     least = "at least " if len(fixed) < len(mismatch.pattern.axes) else ""
     expected = len(fixed) if mismatch.expected is None else mismatch.expected
@@ -139,10 +146,13 @@ def shape_error(
     data: Sequence[Pattern],
     types: Sequence[TensorType],
 ) -> OperatorError:
-    """The error for sizes that contradict the signature, in the words of the attribute that said otherwise.
+    """The error for sizes that contradict the signature.
+
+    It names the attribute that gives the expected size, if there is one.
 
     Args:
-        data: the patterns of the data operands; types: what the operator received for them.
+        data: patterns of the data operands.
+        types: types of the data operands.
     """
     operand = next(number for number, pattern in enumerate(data) if pattern.name == found.operand.name)
     phrases = {info.index: info for info in attributes(type(op)) if info.index is not None}
@@ -172,7 +182,7 @@ def shape_error(
         expected = f", which {divisor} does not divide"
     reason = f"axis {found.axis} (`{axis}`) is {found.actual}{expected}"
     if found.expected is None:
-        reason = f"axis {found.axis} (`{axis}`) of size {found.actual} does not tell the sizes of its factors"
+        reason = f"axis {found.axis} (`{axis}`) of size {found.actual} does not determine the sizes of its factors"
     which = f"`{found.operand.name}` of " if len(data) > 1 else ""
     return OperatorError(
         "shape-mismatch",

@@ -1,4 +1,4 @@
-"""When a layer may compute with integers: what `linear` and the convolutions share of it."""
+"""Integer kernels of layers: the parts that `linear` and the convolutions share."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from archc.types.tensor_type import DType
 
 
 def quantized_operand(spell: OnnxSpelling) -> Quantized | None:
-    """The first operand's integers, where the weight is stored as integers too; else None."""
+    """Quantized form of the first operand, if the weight is stored as integers too; else None."""
     return spell.quantized(0) if integer_weight(spell) is not None else None
 
 
 def onnx_product(spell: OnnxSpelling, operand: Quantized, product: Callable[[str], str], spatial: int = 0) -> str:
     """Add the product of a quantized operand and the weight, with the bias.
 
-    A bias that int32 cannot hold is added in floats.  A copy of the product before it keeps ONNX Runtime from fusing
-    the bias into the product, where it would be rounded to int32; see `archc.codegen.onnx.barriers`.
+    A bias that int32 cannot represent is added in floats.  The node `Max` between product and bias prevents ONNX
+    Runtime from fusing the bias into the product, which would round it to int32; see `archc.codegen.onnx.barriers`.
 
     Args:
         product: adds the node, given the name of the bias, empty for none.
-        spatial: the number of axes after the one of the channels.
+        spatial: number of axes after the channel axis.
     """
     bias = spell.integer_bias(operand)
     if bias is not None:
@@ -34,9 +34,9 @@ def onnx_product(spell: OnnxSpelling, operand: Quantized, product: Callable[[str
 
 
 def integer_module(function: str, module: TorchModule, spell: TorchSpelling) -> TorchModule | None:
-    """The module that computes on integers, from that of floating-point numbers; None where its kernels do not fit.
+    """The module with integer kernels in place of a floating-point module; None if the kernels do not fit.
 
-    It takes the same arguments, and whether there is a scale for each output channel.
+    It takes the same arguments, and `per_channel`, which is True if each output channel has a scale.
     """
     storage = integer_weight(spell)
     others = [stored for name, stored in spell.storages.items() if name != "weight"]
@@ -46,10 +46,9 @@ def integer_module(function: str, module: TorchModule, spell: TorchSpelling) -> 
 
 
 def integer_weight(spell: OnnxSpelling | TorchSpelling) -> Int8 | None:
-    """How the weight is stored, if that is as integers that kernels take; else None.
+    """Storage of the weight, if integer kernels support it; else None.
 
-    It must have one scale, or one for each output channel: a scale inside the sum would have to be applied before
-    adding up.
+    They need one scale, or one for each output channel: a scale inside the sum would apply before the addition.
     """
     storage = spell.storages["weight"]
     if not isinstance(storage, Int8) or storage.axis not in (None, 0) or spell.results[0].dtype is not DType.f32:

@@ -49,7 +49,10 @@ class Notation:
         return cls()
 
     def sides(self) -> tuple[Side, ...] | None:
-        """The sides of the formula; None if a formula cannot express the attributes. The inverse of `from_sides`."""
+        """The sides of the formula; None if a formula cannot express the attributes.
+
+        The inverse of `from_sides`.
+        """
         if self.formula is None or self != type(self)():
             return None
         return (None, None) if self.formula == "binary" else (None,)

@@ -1,7 +1,7 @@
-"""Vectors of numbers that are known when ONNX is emitted, or computed by nodes of the model.
+"""Vectors of numbers that are known at emission, or computed by nodes of the ONNX model.
 
-One formula serves both: `OnnxVector` folds known numbers, and adds nodes for those that depend on symbolic sizes.  All
-arithmetic is in 64-bit floats.
+One formula serves both: `OnnxVector` folds known numbers, and adds nodes for numbers that depend on symbolic sizes.
+All arithmetic is in 64-bit floats.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ class OnnxVector:
         return self._binary("Div", lambda a, b: a / b, other)
 
     def minimum(self, other: OnnxVector | float) -> OnnxVector:
-        """The smaller of each pair."""
+        """Elementwise minimum."""
         import numpy as np
 
         return self._binary("Min", np.minimum, other)
 
     def maximum(self, other: OnnxVector | float) -> OnnxVector:
-        """The larger of each pair."""
+        """Elementwise maximum."""
         import numpy as np
 
         return self._binary("Max", np.maximum, other)
@@ -73,7 +73,7 @@ class OnnxVector:
         return OnnxVector(self._spell, self._held.astype(np.float32).astype(np.float64))
 
     def where(self, condition: Condition, otherwise: OnnxVector) -> OnnxVector:
-        """The numbers where a condition holds, else those of another vector."""
+        """These numbers where a condition holds, else those of another vector."""
         if isinstance(condition, bool):
             return self if condition else otherwise
         return OnnxVector(self._spell, self._spell.add("Where", condition, self._name(), otherwise._name()))
@@ -87,13 +87,13 @@ class OnnxVector:
         return self._compare("LessOrEqual", lambda a, b: a <= b, known(self._spell, other))
 
     def as_indices(self) -> str:
-        """The name of the numbers as i64, for `Gather`."""
+        """Name of the numbers as i64, for `Gather`."""
         if isinstance(self._held, str):
             return self._spell.add("Cast", self._held, to=7)  # TensorProto.INT64
         return self._spell.constant(self._held, DType.i64)
 
     def as_weights(self, dtype: DType, trailing: int) -> str:
-        """The name of the numbers as factors of an axis that has `trailing` axes after it."""
+        """Name of the numbers as factors of an axis, with `trailing` axes after it."""
         if not isinstance(self._held, str):
             return self._spell.constant(self._held.reshape(-1, *[1] * trailing), dtype)
         cast = self._held if dtype is DType.f64 else self._spell.add("Cast", self._held, to=_SINGLE)
@@ -128,14 +128,14 @@ def known(spell: OnnxSpelling, number: float) -> OnnxVector:
 
 
 def size(spell: OnnxSpelling, dim: int | SymbolicDim) -> OnnxVector:
-    """The size of an axis, as a number."""
+    """Size of an axis, as a number."""
     if isinstance(dim, int):
         return known(spell, dim)
     return OnnxVector(spell, spell.add("Cast", spell.size(dim), to=_DOUBLE))
 
 
 def counting(spell: OnnxSpelling, length: int | SymbolicDim) -> OnnxVector:
-    """The numbers 0, 1, 2, ... below a size."""
+    """The numbers 0, 1, 2, … below a size."""
     import numpy as np
 
     if isinstance(length, int):

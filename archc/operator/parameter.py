@@ -1,7 +1,7 @@
-"""Parameters and buffers as operators declare them, and how fresh ones are made.
+"""Declarations of parameters and buffers, and of their initializers.
 
-An operator names an initializer by the indices of its signature (`kaiming_uniform("i", "kh", "kw")`), and the
-extents of those indices, once known, make it the concrete one of `archc.weights.initializers`.
+An operator names an initializer by the indices of its signature (`kaiming_uniform("i", "kh", "kw")`).  The extents of
+those indices give the concrete one of `archc.weights.initializers`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from archc.types.tensor_type import DType
 from archc.weights import initializers
 
 InitializerFor = Callable[[Mapping[str, Any]], initializers.Initializer]
-"""Makes an initializer from the extents of a signature's indices."""
+"""Function from the extents of a signature's indices to an initializer."""
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,11 @@ class Parameter:
     """An operand that the operator owns.
 
     Attributes:
-        initializer: how a fresh one is made.
+        initializer: the initializer of a fresh one.
         trainable: False for a buffer, such as a running mean.
-        dtype: where it is not that of the data.
-        when: the boolean attribute that switches it; by default the one of its own name.
-        optional_in_files: a weights file may lack it (a counter that inference does not need).
+        dtype: its dtype, if not that of the data.
+        when: the boolean attribute that enables it; by default the attribute of its own name.
+        optional_in_files: a weights file may omit it (a counter that inference does not need).
     """
 
     initializer: InitializerFor
@@ -38,32 +38,32 @@ class Parameter:
 
 
 def kaiming_uniform(*fan_in: str) -> InitializerFor:
-    """The initializer of PyTorch's linear and convolution weights; the indices' product is the fan-in."""
+    """Initializer of PyTorch's linear and convolution weights; the fan-in is the product of the indices."""
     return lambda sizes: initializers.KaimingUniform(fan_in=_product(sizes, fan_in))
 
 
 def uniform_fan_in(*fan_in: str) -> InitializerFor:
-    """The initializer of PyTorch's linear and convolution biases."""
+    """Initializer of PyTorch's linear and convolution biases."""
     return lambda sizes: initializers.UniformFanIn(fan_in=_product(sizes, fan_in))
 
 
 def normal(mean: float = 0.0, std: float = 1.0) -> InitializerFor:
-    """Normally distributed values."""
+    """Initializer with normally distributed values."""
     return lambda sizes: initializers.Normal(mean, std)
 
 
 def zeros(sizes: Mapping[str, Any]) -> initializers.Initializer:
-    """All zeros."""
+    """Initializer with zeros."""
     return initializers.ZerosInitializer()
 
 
 def ones(sizes: Mapping[str, Any]) -> initializers.Initializer:
-    """All ones."""
+    """Initializer with ones."""
     return initializers.OnesInitializer()
 
 
 def constant(value: float) -> InitializerFor:
-    """One value everywhere."""
+    """Initializer with one value."""
     return lambda sizes: initializers.ConstantInitializer(value)
 
 

@@ -1,8 +1,8 @@
-"""Patterns of `rearrange`: how they are parsed, and the moves of axes that they mean.
+"""Patterns of `rearrange`: their parser, and their meaning as moves of axes.
 
-A pattern names the axes of the operand and of the result: `b t (h e) -> b h t e`.  Axes in parentheses are one
-axis, the first of them the slowest; `1` is an axis of size 1; `*d` is any number of axes, and `(*d)` all of them
-as one.  The pattern is the operator's signature, exactly.
+A pattern names the axes of the operand and of the result: `b t (h e) -> b h t e`.  Axes in parentheses form one
+axis, the first of them the slowest.  `1` is an axis of size 1, `*d` any number of axes, and `(*d)` all of them merged
+into one.  The pattern is the operator's exact signature.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ _TOKEN = re.compile(r"\s*(->|[()]|\*?[A-Za-z_]\w*|\d+|\S)")
 
 @lru_cache(maxsize=4096)
 def parse_pattern(text: str) -> Signature:
-    """The signature that a pattern means.
+    """Signature that a pattern means.
 
     Raises:
-        OperatorError: the text is no pattern, or loses or invents elements.
+        OperatorError: the text is not a pattern, or a name is on one side only (`bad-pattern`).
     """
     sides = text.split("->")
     if len(sides) != 2:
-        raise _bad(f"a pattern has one `->`, and {literal(text)} has {len(sides) - 1}", "write `b t c -> b c t`")
+        raise _bad(f"a pattern has one `->`, got {len(sides) - 1} in {literal(text)}", "write `b t c -> b c t`")
     operand, result = (_side(side, number == 1) for number, side in enumerate(sides))
     left, right = (_all_names(axes) for axes in (operand, result))
     for axes, names in ((operand, left), (result, right)):
@@ -39,13 +39,13 @@ def parse_pattern(text: str) -> Signature:
             raise too_many_axes(count)
         for name in names:
             if names.count(name) > 1:
-                raise _bad(f"`{name}` is twice on one side of {literal(text)}")
+                raise _bad(f"`{name}` is on one side of {literal(text)} twice")
     for name in (*left, *right):
         if (name in left) != (name in right):
             side, other = ("left", "right") if name in left else ("right", "left")
             raise _bad(
-                f"`{name}` is on the {side} of {literal(text)}, and not on the {other}",
-                "an axis of size 1 is written `1`; use `sum`, `mean` or `expand` to drop or repeat elements",
+                f"`{name}` is on the {side} side of {literal(text)}, not on the {other} side",
+                "write `1` for an axis of size 1; use `sum`, `mean` or `expand` to remove or repeat elements",
             )
     return Signature((Pattern("x", tuple(operand)),), (Pattern("y", tuple(result)),))
 
@@ -60,7 +60,7 @@ def _side(text: str, right: bool) -> list[Axis]:
             group = []
         elif token == ")":
             if group is None:
-                raise _bad("a `)` in the pattern closes nothing")
+                raise _bad("a `)` in the pattern has no `(`")
             axes.append(Axis((tuple(group),)))
             group = None
         elif token == "1":
@@ -68,22 +68,22 @@ def _side(text: str, right: bool) -> list[Axis]:
                 axes.append(Axis(((),)))
         elif token.startswith("*") and len(token) > 1:
             if group is not None and not right:
-                raise _bad(f"`({token})` can be on the right alone: its axes could not be told apart")
+                raise _bad(f"`({token})` is valid on the right side only: the sizes of its axes would be unknown")
             if group is None and any(_spreads(axis) for axis in axes):
-                raise _bad(f"one `*` is enough for a side; `{token}` is the second")
+                raise _bad(f"a side of a pattern has at most one `*`, got `{token}` as the second")
             spread = Spread(token[1:], "*" if group is None else "prod")
             _put(spread, axes, group)
         elif token.isidentifier():
             _put(Index(token), axes, group)
         else:
-            raise _bad(f"`{token}` means nothing in a pattern", "it holds names, `1`, `*name` and parentheses")
+            raise _bad(f"`{token}` is not valid in a pattern", "use names, `1`, `*name` and parentheses")
     if group is not None:
-        raise _bad("a `(` in the pattern is not closed")
+        raise _bad("a `(` in the pattern has no `)`")
     return axes
 
 
 def _put(factor: Index | Spread, axes: list[Axis], group: list[Any] | None) -> None:
-    """Enter a name as an axis, or into the parentheses that are open."""
+    """Append a name as an axis, or to the open parentheses."""
     if group is None:
         axes.append(Axis(((factor,),)))
     else:
@@ -98,7 +98,7 @@ def _all_names(axes: Sequence[Axis]) -> list[str]:
     names = []
     for axis in axes:
         for factor in axis.factors:
-            assert isinstance(factor, (Index, Spread)), f"{factor} does not come from a pattern"
+            assert isinstance(factor, (Index, Spread)), f"{factor} is not part of a pattern"
             names.append(factor.name if isinstance(factor, Index) else f"*{factor.name}")
     return names
 
@@ -113,12 +113,12 @@ def _bad(message: str, help: str | None = None) -> OperatorError:
 
 @dataclass(frozen=True, slots=True)
 class Moves:
-    """A pattern as three moves: split axes, permute what came out, merge.
+    """A pattern as three moves: split axes, permute the parts, merge.
 
     Attributes:
-        split: for each axis of the operand, the names it falls into; none for a unit axis, which goes.
+        split: for each axis of the operand, the names that it splits into; none for a unit axis, which is removed.
         permutation: for each axis after the permutation, its number before.
-        merged: for each axis of the result, the names it is made of; none for a new unit axis.
+        merged: for each axis of the result, the names that it merges; none for a new unit axis.
     """
 
     split: list[list[str]]
@@ -127,7 +127,7 @@ class Moves:
 
     @staticmethod
     def of(signature: Signature, rank: int) -> Moves:
-        """The moves that a pattern means for an operand of that rank."""
+        """The moves of a pattern for an operand of the given rank."""
         written_out = expand(signature, {"x": rank})
         split = [_names(axis) for axis in written_out.operands[0].axes]
         merged = [_names(axis) for axis in written_out.results[0].axes]

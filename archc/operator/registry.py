@@ -1,10 +1,10 @@
-"""The operators of other packages, found through the entry-point group `archc.operators`.
+"""Operators of other packages, from the entry-point group `archc.operators`.
 
     [project.entry-points."archc.operators"]
     swish = "my_package.operators:Swish"
 
-Such a package is imported when a text uses the operator, or when somebody asks for all there are: a text that uses
-archc's own pays nothing for it.
+The package is imported when a text uses the operator, or when all operators are listed.  Texts that use archc's own
+operators do not load it.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ GROUP = "archc.operators"
 
 
 def find_operator(name: str) -> type[Operator] | None:
-    """The operator of a name: archc's own, one defined in this process, or an installed one; None for none.
+    """Operator of a name: archc's own, one defined in this process, or an installed one; None if unknown.
 
     Raises:
-        ArchcError: a package promises it and cannot be imported, or does not have it (`operator-not-loadable`).
+        ArchcError: the package that declares it cannot be imported or lacks it (`operator-not-loadable`).
     """
     known = OPERATORS.get(name)
     if known is not None:
@@ -36,7 +36,7 @@ def find_operator(name: str) -> type[Operator] | None:
 
 
 def operator_names() -> list[str]:
-    """The names of all operators; no package is imported for it."""
+    """Names of all operators; it imports no package."""
     return sorted({*OPERATORS, *_installed(tuple(sys.path))})
 
 
@@ -52,14 +52,14 @@ def known_operators() -> dict[str, type[Operator]]:
 
 @cache
 def _installed(path: tuple[str, ...]) -> dict[str, EntryPoint]:
-    """The entry points of the packages on `sys.path`, which is the argument so that a change of it is noticed."""
+    """Entry points of the packages on `sys.path`, the key of the cache."""
     from importlib.metadata import entry_points
 
     return {entry.name: entry for entry in entry_points(group=GROUP)}
 
 
 def _load(name: str, entry: EntryPoint) -> type[Operator]:
-    reason = "defining it gives no operator of that name"
+    reason = "it defines no operator of that name"
     try:
         entry.load()
     except (ImportError, AttributeError, ValueError) as failure:  # ValueError: the name is one of archc's own

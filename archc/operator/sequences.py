@@ -1,4 +1,7 @@
-"""Recurrent operators of ONNX over batches without sequences, and over sequences without steps.
+"""Batches of sequences for recurrent layers: packing in PyTorch, and empty batches in ONNX.
+
+PyTorch packs padded sequences of different lengths: a packed batch holds only their valid steps.  It needs the lengths
+on the CPU, which determine the number of sequences in each step.
 
 ONNX Runtime crashes on `LSTM` and `GRU` with a batch of 0, and on `GRU` with neither steps nor lengths.  So an empty
 batch is reshaped to one sequence of 0 steps, which has no elements either; `Reshape` copies nothing.
@@ -23,19 +26,19 @@ RUN_PACKED = TorchHelper(
 def _run_packed(
     layer: nn.RNNBase, x: Tensor, lengths: Tensor, first: Any = None
 ) -> tuple[Tensor, Any]:
-    """Run a recurrent layer over padded sequences, each up to its own end.
+    """Run a recurrent layer over padded sequences, each up to its own length.
 
-    x: [N, T, C], lengths: [N] -> [N, T, H], zero behind each end, and the last states.
+    x: [N, T, C], lengths: [N] -> [N, T, H], zero after each length, and the last states.
     """
     if x.shape[0] == 0:
-        return layer(x, first)  # PyTorch packs no empty batch
+        return layer(x, first)  # PyTorch cannot pack an empty batch
     lengths = lengths.cpu()
     packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
     packed, last = layer(packed, first)
     y, _ = pad_packed_sequence(packed, batch_first=True, total_length=x.shape[1])
     return y, last''',
 )
-"""For a module: what it makes is nested as what the module makes."""
+"""For a module; the results are nested like the results of the module."""
 
 CALL_PACKED = TorchHelper(
     "_call_packed",
@@ -48,16 +51,16 @@ def _call_packed(
     first: Sequence[Tensor],
     *options: Any,
 ) -> tuple[Tensor, ...]:
-    """Call `torch.lstm` or the like on padded sequences, each up to its own end.
+    """Call `torch.lstm` or a similar function on padded sequences, each up to its own length.
 
-    x: [N, T, C], lengths: [N] -> [N, T, H], zero behind each end, and the last states.
+    x: [N, T, C], lengths: [N] -> [N, T, H], zero after each length, and the last states.
     """
-    if x.shape[0] == 0:  # PyTorch packs no empty batch
+    if x.shape[0] == 0:  # PyTorch cannot pack an empty batch
         state = first if len(first) > 1 else first[0]
         return function(x, state, *options, True)
     lengths = lengths.cpu()
     packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
-    # Packed sequences are sorted by length, and so must be the states.
+    # Packed sequences are sorted by length; the states must have the same order.
     first = [state.index_select(1, packed.sorted_indices) for state in first]
     state = first if len(first) > 1 else first[0]
     data, *last = function(packed.data, packed.batch_sizes, state, *options)
@@ -65,15 +68,16 @@ def _call_packed(
     y, _ = pad_packed_sequence(packed, batch_first=True, total_length=x.shape[1])
     return y, *(state.index_select(1, packed.unsorted_indices) for state in last)''',
 )
-"""For a function of `torch` and its weights: states go in as a list, and come out beside what else it makes."""
+"""For a function of `torch` with weights: it takes states as a list, and returns them after the results."""
 
 
 @dataclass(frozen=True)
 class Sequences:
-    """The batch and the steps of a recurrent operator; no node is added where both are known to be at least 1.
+    """Batch and steps of a recurrent operator of ONNX; it adds no node if both are known to be at least 1.
 
     Attributes:
-        batch: the number of sequences; steps: the length of the padded sequences.
+        batch: the number of sequences.
+        steps: the length of the padded sequences.
     """
 
     spell: OnnxSpelling
@@ -82,38 +86,40 @@ class Sequences:
 
     @property
     def may_lack_batch(self) -> bool:
+        """Return whether the batch may be empty."""
         return _may_be_empty(self.batch)
 
     @property
     def may_lack_steps(self) -> bool:
+        """Return whether the sequences may have no steps."""
         return _may_be_empty(self.steps)
 
     def entering(self, x: str) -> str:
-        """The sequences [t, b, i] of the operator, at least one; takes those of the model."""
+        """Sequences [t, b, i] of the operator, at least one, from those of the model."""
         if not self.may_lack_batch:
             return x
         width = self.spell.types[0].shape[2]
         return self.spell.add("Reshape", x, self.spell.shape((-1, maximum(self.batch, 1), width)))
 
     def first(self, states: Sequence[str]) -> list[str]:
-        """The first states [n, b, h] of the operator, at least one row; takes those of the model."""
+        """Initial states [n, b, h] of the operator, at least one row, from those of the model."""
         return [self._padded(state, axis=1, rank=3) for state in states]
 
     def lengths(self, given: str) -> str:
-        """The lengths [b] of the operator, at least one; takes those of the model."""
+        """Lengths [b] of the operator, at least one, from those of the model."""
         return self._padded(given, axis=0, rank=1)
 
     def full_lengths(self, entering: str) -> str:
-        """Lengths [b] of sequences without padding; takes the result of `entering`."""
+        """Lengths [b] of sequences without padding, from the result of `entering`."""
         steps = self.spell.add("Cast", self.spell.add("Shape", entering, start=0, end=1), to=DType.i32)
         return self.spell.add("Expand", steps, self.spell.shape((maximum(self.batch, 1),)))
 
     def last(self, states: Sequence[str], first: Sequence[str]) -> list[str]:
-        """The last states [n, b, h] of the model, which are the first ones where there are no steps.
+        """Last states [n, b, h] of the model, which equal the initial states if there are no steps.
 
         Args:
             states: the results of the operator.
-            first: the first states of the model; none where they are zeros.
+            first: the initial states of the model; none if they are zeros.
         """
         spell = self.spell
         if self.may_lack_batch:
@@ -125,7 +131,7 @@ class Sequences:
         return list(states)
 
     def _padded(self, tensor: str, axis: int, rank: int) -> str:
-        """The tensor with zeros for one sequence where the batch, its axis of this number, is empty."""
+        """The tensor with zeros for one sequence if the batch, on the given axis, is empty."""
         if not self.may_lack_batch:
             return tensor
         added = maximum(self.batch, 1) - self.batch

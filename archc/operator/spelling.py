@@ -1,6 +1,6 @@
-"""What an operator is given to spell itself in PyTorch and in ONNX.
+"""Interfaces with which an operator spells itself in PyTorch and in ONNX.
 
-Spelling needs neither library: PyTorch is spelled as text, ONNX through a builder that the emitter passes in.
+Neither library is imported: the PyTorch spelling is text, and ONNX nodes go through a builder of the emitter.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from archc.types.tensor_type import DType, TensorType
 
 
 class Infix(str):
-    """PyTorch text that needs parentheses where something binds tighter: `a + b`, `-a`, `a == b`.
+    """PyTorch text that needs parentheses as the operand of a tighter operator: `a + b`, `-a`, `a == b`.
 
-    `binding` tells how tight its own operator binds; 0 where it is parted from any other operator by parentheses.
+    `binding` is the precedence of its own operator; 0 if it needs parentheses next to any operator.
     """
 
     __slots__ = ()
@@ -26,14 +26,14 @@ class Infix(str):
 
 
 class SumText(Infix):
-    """Text whose loosest operator is `+` or `-`."""
+    """Text whose operator of lowest precedence is `+` or `-`."""
 
     __slots__ = ()
     binding = 2
 
 
 class ProductText(Infix):
-    """Text whose loosest operator is `*`, `/` or `@`."""
+    """Text whose operator of lowest precedence is `*`, `/` or `@`."""
 
     __slots__ = ()
     binding = 3
@@ -46,16 +46,18 @@ _COMPARISONS = ("==", "!=", "<", "<=", ">", ">=")
 
 @dataclass(frozen=True, slots=True)
 class TorchSpelling:
-    """The surroundings of one operator in PyTorch.
+    """Context of one operator in PyTorch.
 
     Attributes:
-        operands: an expression for each data operand; types: their types; results: the types of the results.
-        weights: an expression for each parameter that the operator has, by name, in the signature's order.
-        sizes: the extents of the signature's indices.
-        size_text: how a symbolic size is written here (`T`, `x.shape[1]`).
-        storages: how each parameter is stored.
-        device: an expression for the device on which new tensors (`arange`) belong, or None for PyTorch's default.
-        training: an expression for whether the model trains, or None where the inference meaning is wanted.
+        operands: an expression for each data operand.
+        weights: an expression for each parameter of the operator, by name, in the order of the signature.
+        types: types of the operands.
+        results: types of the results.
+        sizes: extents of the signature's indices.
+        size_text: text of a symbolic size at this place (`T`, `x.shape[1]`).
+        storages: storage of each parameter.
+        device: an expression for the device of new tensors (`arange`); None for PyTorch's default.
+        training: an expression that is true in training; None for inference semantics.
     """
 
     operands: Sequence[str]
@@ -74,9 +76,9 @@ class TorchSpelling:
 
 
 class Quantized(NamedTuple):
-    """The names of the integers behind a float value, and of what they are decoded with: scale · (q - zero_point).
+    """Quantized form of a float value, scale · (q - zero_point), as names of ONNX values.
 
-    `static` says that scale and zero point are weights; else they are computed from the data when the model runs.
+    `static` is True if scale and zero point are weights, and False if they are computed from the data at run time.
     """
 
     q: str
@@ -86,15 +88,18 @@ class Quantized(NamedTuple):
 
 
 class OnnxSpelling(Protocol):
-    """The surroundings of one operator in ONNX, and the graph that it adds its nodes to.
+    """Context of one operator in ONNX, and the graph that it adds nodes to.
 
-    Names are made when they are asked for: an operator that takes a quantized operand's integers, and not
-    `operands[0]`, leaves no decoding behind; the same holds of weights.
+    Names are made on demand: an operator that uses the integers of a quantized operand, and not `operands[0]`, adds no
+    node that decodes it.  The same holds for weights.
 
     Attributes:
-        operands: the names of the data operands; types: their types; results: the types of the results.
-        weights: the name of each parameter's (decoded) value, by name, in the signature's order.
-        sizes: the extents of the signature's indices; storages: how each parameter is stored.
+        operands: names of the data operands.
+        weights: name of each parameter's (decoded) value, by name, in the order of the signature.
+        types: types of the operands.
+        results: types of the results.
+        sizes: extents of the signature's indices.
+        storages: storage of each parameter.
     """
 
     operands: Sequence[str]
@@ -103,9 +108,12 @@ class OnnxSpelling(Protocol):
     results: Sequence[TensorType]
 
     @property
-    def sizes(self) -> Mapping[str, Any]: ...
+    def sizes(self) -> Mapping[str, Any]:
+        """Extents of the signature's indices."""
+
     @property
-    def storages(self) -> Mapping[str, Storage]: ...
+    def storages(self) -> Mapping[str, Storage]:
+        """Storage of each parameter."""
 
     @overload
     def add(self, op_type: str, *inputs: str, outputs: int, domain: str = "", **attributes: Any) -> tuple[str, ...]: ...
@@ -114,59 +122,65 @@ class OnnxSpelling(Protocol):
     def add(
         self, op_type: str, *inputs: str, outputs: int | None = None, domain: str = "", **attributes: Any
     ) -> str | tuple[str, ...]:
-        """Add a node; an empty input name is an absent optional one.
+        """Add a node, and return the name of its result, or a tuple of `outputs` names.
 
-        Attributes that are None are left out.  Returns the result's name, or a tuple of them where `outputs` tells
-        how many there are.
+        An empty input name is an absent optional input.  Attributes that are None are omitted.
         """
 
     def constant(self, value: Any, dtype: DType | None = None) -> str:
-        """The name of a constant: a number or (nested) list; integers are i64, numbers f32, unless `dtype` is given."""
+        """Name of a constant: a number or a (nested) list.
+
+        Integers are i64 and other numbers f32, unless `dtype` is given.
+        """
 
     def size(self, dim: int | SymbolicDim) -> str:
-        """The name of an i64 scalar that holds a size, computed from the inputs' shapes where it is symbolic."""
+        """Name of an i64 scalar with a size, computed from the inputs' shapes if it is symbolic."""
 
     def shape(self, dims: Sequence[int | SymbolicDim]) -> str:
-        """The name of an i64 vector of sizes, as `Expand` takes it."""
+        """Name of an i64 vector of sizes, as `Expand` takes it."""
 
     def reshape(self, value: str, dims: Sequence[int | SymbolicDim]) -> str:
-        """Add a `Reshape` to a shape whose symbolic sizes may be 0 when the model runs."""
+        """Add a `Reshape` to a shape whose symbolic sizes may be 0 at run time."""
 
     def quantized(self, position: int) -> Quantized | None:
-        """What stands behind a data operand that `dequantize` made with a single scale; None for any other operand."""
+        """Quantized form of a data operand that `dequantize` made with a single scale.
+
+        None for any other operand.
+        """
 
     def stored(self, name: str) -> tuple[str, ...]:
-        """The names of a parameter's stored tensors, in the order of `Storage.tensors`: integers, then their scale."""
+        """Names of a parameter's stored tensors, in the order of `Storage.tensors`: integers, scale."""
 
     def oriented(self, name: str) -> tuple[str, bool]:
-        """The name of a weight's (decoded) value as it is kept, and whether the parameter is the transpose of that.
+        """Name of a weight's (decoded) value as it is stored, and whether the parameter is its transpose.
 
-        For operators that can take a matrix either way; `weights[name]` is always the parameter itself.
+        For operators that take a matrix in either orientation; `weights[name]` is always the parameter itself.
         """
 
     def dequantized(self, name: str) -> str:
-        """The name of a parameter's value as `DequantizeLinear` decodes it, for products of two quantized operands.
+        """Name of a parameter's value decoded by `DequantizeLinear`, for products of two quantized operands.
 
-        Elsewhere it costs more than `weights[name]`; see `archc.codegen.onnx.decode`.
+        Other uses are slower than with `weights[name]`; see `archc.codegen.onnx.decode`.
         """
 
     def integer_bias(self, operand: Quantized) -> str | None:
-        """The name of the parameter `bias` as integer kernels add it to the sums of products of `weight` and `operand`.
+        """Name of the parameter `bias` as int32, which integer kernels add to the products of the integers.
 
-        It is rounded to multiples of the product of their scales, by half of one at most.  Empty where the operator
-        has no bias, None if int32 cannot hold it; `operand` must be static, and `weight` stored as int8.
+        It is rounded to multiples of the product of their scales, by at most half of one.  `operand` must be static,
+        and `weight` stored as int8.  The name is empty if the operator has no bias, and None if int32 cannot represent
+        it.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class TorchHelper:
-    """A function that PyTorch has not, and that an operator's text calls: it stands in an emitted module once.
+    """A function that PyTorch lacks and that an operator's text calls; an emitted module defines it once.
 
     Attributes:
-        name: begins with an underscore, as no other name in the module does.
-        imports: what it takes from modules of torch, as `torch.nn.utils.rnn.pad_sequence`; `torch`, `nn`, `Tensor`,
-            `Any`, `Callable` and `Sequence` are there.
-        source: its text, as the formatter leaves it.
+        name: begins with an underscore, unlike all other names in the module.
+        imports: names that it needs from modules of torch, such as `torch.nn.utils.rnn.pad_sequence`; `torch`, `nn`,
+            `Tensor`, `Any`, `Callable` and `Sequence` are always available.
+        source: its source, formatted.
     """
 
     name: str
@@ -175,9 +189,9 @@ class TorchHelper:
 
 
 def call(function: str, *positional: Any, **named: Any) -> str:
-    """The text of a call: strings given by position are expressions and stand as they are; the rest are literals.
+    """Text of a call; positional strings are expressions, all other arguments literals.
 
-    None among the positional arguments is left out together with all that follow it, so what follows must be None too.
+    A positional None is omitted together with all positional arguments after it, which must be None as well.
     """
     texts = []
     for argument in positional:
@@ -189,29 +203,29 @@ def call(function: str, *positional: Any, **named: Any) -> str:
 
 
 def method(receiver: str, name: str, *positional: Any, **named: Any) -> str:
-    """The text of a method call on an expression."""
+    """Text of a method call on an expression."""
     return call(f"{atom(receiver)}.{name}", *positional, **named)
 
 
 def infix(left: str, operator: str, right: str) -> Infix:
-    """The text of a binary operator, with parentheses where an operand needs them.
+    """Text of a binary operator, with parentheses around operands that need them.
 
     `a * b + c - d` needs none; `a + (b + c)` keeps them, because rounding depends on the order.
     """
     kind = _KINDS.get(operator, Infix)
-    # Nothing else is trusted to be known by heart: powers, comparisons of comparisons, `&` and `|`.
+    # Readers may not know the precedence of powers, chained comparisons, `&` and `|`: they keep parentheses.
     least = kind.binding or (1 if operator in _COMPARISONS else 9)
     left_text, right_text = (
         text if getattr(text, "binding", 9) >= tight else atom(text)
         for text, tight in ((left, least), (right, least + 1))
     )
-    # The formatter of Python code has no blanks around a power of plain names and numbers.
+    # The formatter has no blanks around a power of plain names and numbers.
     blank = "" if operator == "**" and all(map(_PLAIN.fullmatch, (left_text, right_text))) else " "
     return kind(f"{left_text}{blank}{operator}{blank}{right_text}")
 
 
 def atom(expression: str) -> str:
-    """An expression that anything may be hung on: in parentheses where it is an operator's."""
+    """An expression as the operand of any operator or attribute access: in parentheses if it is `Infix`."""
     return f"({expression})" if isinstance(expression, Infix) else expression
 
 
@@ -221,13 +235,13 @@ def as_parameters(weights: Mapping[str, str], transposed: Collection[str]) -> di
 
 
 class Verbatim(str):
-    """Text that stands in a keyword argument as it is, such as the name of a tensor."""
+    """Text of a keyword argument that is inserted unchanged, such as the name of a tensor."""
 
     __slots__ = ()
 
 
 def literal(value: Any) -> str:
-    """A Python literal.  Attribute values reach generated source through here and in no other way.
+    """A Python literal; the only way of attribute values into generated source.
 
     Raises:
         TypeError: the value has no literal form.
@@ -245,7 +259,7 @@ def literal(value: Any) -> str:
     if isinstance(value, str):
         import json
 
-        # Double quotes, as the formatter of Python code has them; JSON's escapes are Python's too.
+        # Double quotes, like the formatter; JSON escapes are valid in Python.
         return json.dumps(str(value), ensure_ascii=False)
     if isinstance(value, tuple):
         items = ", ".join(literal(item) for item in value)
@@ -257,18 +271,17 @@ def literal(value: Any) -> str:
 
 @dataclass(frozen=True, slots=True)
 class TorchModule:
-    """A `torch.nn` module's constructor, argument by argument.
+    """Constructor call of a `torch.nn` module, by argument.
 
-    It is kept apart from its text because the arguments that differ between the instances of a block become
-    arguments of the block's class.
+    The arguments are separate because those that differ between the instances of a block become arguments of the
+    block's class.
 
     Attributes:
         function: `nn.Conv2d`.
-        positional: the arguments by position, with the names that PyTorch gives them.
-        named: the arguments by name, each with PyTorch's default; an argument equal to it is left out.
-        use: the expression of a call, from that of the module and those of the operands; None where they are all
-            that it is called with.
-        unpack: how several results are nested: `{}, ({}, {})`; empty where they are a plain tuple.
+        positional: the positional arguments, with PyTorch's names.
+        named: the keyword arguments, each with PyTorch's default; an argument equal to it is omitted.
+        use: makes the expression of a call from those of the module and the operands; None for a plain call.
+        unpack: nesting of several results: `{}, ({}, {})`; empty for a plain tuple.
     """
 
     function: str

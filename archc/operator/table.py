@@ -1,8 +1,8 @@
-"""Tables of operators that load a family when one of its operators is first asked for.
+"""Tables of operators that import a family at the first lookup of one of its operators.
 
-A text uses a dozen operators of a hundred and fifty, and importing all of them took a quarter of the time of
-`archc check`.  Which file has which operator is read off the files themselves: an operator is a class at the margin,
-called after its name in the language, so a table needs no list that somebody would have to keep.
+A text uses a dozen operators of a hundred and fifty; importing all of them took a quarter of the time of `archc check`.
+The table finds the module of an operator by searching the source files for classes and names, so that no list of
+operators exists.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _DECLARATION = re.compile(r'^class (\w+)\(|^    (?:name|symbol) = "([^"]+)"', re
 
 
 class OperatorTable(MutableMapping[str, T], Generic[T]):
-    """Operator classes by name or by symbol; classes enter themselves when their module is imported."""
+    """Operator classes by name or by symbol; the import of a module registers its classes."""
 
     def __init__(self) -> None:
         self._loaded: dict[str, T] = {}
@@ -32,11 +32,11 @@ class OperatorTable(MutableMapping[str, T], Generic[T]):
         return self._loaded[key]
 
     def __setitem__(self, key: str, cls: T) -> None:
-        """Enter a class.
+        """Register a class.
 
         Raises:
-            ValueError: archc has an operator of that name or symbol, which nobody else's may displace: what a text
-                means would hang on what is installed.
+            ValueError: archc itself has an operator of that name or symbol; the meaning of a text must not depend on
+                installed packages.
         """
         if cls.__module__ not in _modules() and key in self and self[key].__module__ in _modules():
             raise ValueError(f"`{key}` is an operator of archc itself: give `{cls.__name__}` another name")
@@ -59,7 +59,7 @@ class OperatorTable(MutableMapping[str, T], Generic[T]):
 
 
 def snake_case(name: str) -> str:
-    """The name in the language of a class: `Conv2d` is `conv2d`, `LayerNorm` is `layer_norm`."""
+    """Name in the language of a class: `Conv2d` is `conv2d`, `LayerNorm` is `layer_norm`."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
 
 
@@ -72,7 +72,7 @@ def _modules() -> dict[str, Path]:
 
 @cache
 def _families() -> dict[str, list[str]]:
-    """For each name and symbol the modules that declare it; a class that is no operator does no harm here."""
+    """For each name and symbol, the modules that declare it; other classes have no effect here."""
     found: dict[str, list[str]] = {}
     for module, path in _modules().items():
         for class_name, given in _DECLARATION.findall(path.read_text(encoding="utf-8")):

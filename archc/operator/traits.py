@@ -1,6 +1,6 @@
-"""What an operator tells the passes about itself, so that no pass holds a table of operators.
+"""Traits of operators: declarations that passes read, so that no pass has a table of operators.
 
-Everything here has a default that promises nothing; an operator overrides what holds for it, in its own class.
+The default of each trait is the conservative one.  An operator overrides it in its own class.
 """
 
 from __future__ import annotations
@@ -15,85 +15,86 @@ if TYPE_CHECKING:
     import numpy as np
 
 Number = bool | int | float
+"""A Python number as the value of an element."""
 Uniform = Sequence[Number | None]
-"""For each operand the one number that all its elements are, or None where they differ or nobody knows."""
+"""For each operand, the number that all its elements equal; None if they differ or are unknown."""
 
 
 class Traits:
-    """The part of an operator that passes ask.
+    """The part of an operator that passes read.
 
-    A rewritten operator must compute the same to the bit, with the sign of a zero as the only liberty
-    (x + 0 is x), both in training and in inference.
+    A rewritten operator has bit-equal results in training and in inference.  The sign of a zero may change: x + 0 is x.
     """
 
     affine_in_weight: ClassVar[bool] = False
-    """Whether it is linear in its parameter `weight`, and adds a `bias` along the channels of the result."""
+    """It is linear in its parameter `weight`, and adds a `bias` along the channels of the result."""
     pointwise: ClassVar[bool] = False
-    """Whether a result element depends on the operand elements at its own place alone."""
+    """Each element of the result depends only on the operand elements at the same position."""
     idempotent: ClassVar[bool] = False
-    """Whether doing it to its own result changes nothing more."""
+    """A second application does not change the result."""
     pure: bool = True
-    """Whether doing it once is as good as twice: false for what draws random numbers or keeps statistics."""
+    """Equal operands give equal results; False with random numbers or running statistics."""
     inference_identity: ClassVar[bool] = False
-    """Whether it passes its operand through when the model does not train, as dropout does."""
+    """In inference it returns its operand, like dropout."""
     integer_schemes: ClassVar[tuple[str, ...]] = ()
-    """The schemes of `quant` that make it no slower: `static`, `dynamic`, `weight`."""
+    """The schemes of `quant` with which it is not slower: `static`, `dynamic`, `weight`."""
     integer_result: ClassVar[bool] = False
-    """Whether its integer kernels give integers only, so that what it makes must be quantized too."""
+    """Its integer kernels return integers only, so that its result must be quantized too."""
     clips: ClassVar[bool] = False
-    """Whether it brings elements into a range and does nothing else, so that rounding them can do the same."""
+    """It only clamps elements to a range, which a quantizer can do as well."""
     is_relu: ClassVar[bool] = False
-    """Whether it is max(0, x), which kernels do to their results for nothing."""
+    """It is max(0, x), which kernels fuse at no cost."""
     commutes_with_rounding: ClassVar[bool] = False
-    """Whether rounding all elements to one grid before it or after it is the same: it picks and moves them."""
+    """It only selects and moves elements, so quantizing before and after it is the same."""
     decodes: ClassVar[bool] = False
-    """Whether its operands say all that its result says, in fewer bytes: they are what is sent to another device."""
+    """Its operands hold the content of its result in fewer bytes; a pipeline sends the operands."""
     factored_storage: ClassVar[bool] = False
-    """Flag of operators whose weights may be stored as two factors; the layer is not split."""
+    """Its weights may be stored as two factors without splitting the layer."""
     holds_weight: ClassVar[bool] = False
-    """Whether its result is its one weight, and it has no operands."""
+    """Its result is its one weight, and it has no operands."""
     scan_end: ClassVar[Literal["", "enter", "exit"]] = ""
-    """Whether it begins or ends the steps of a scan; see `archc.ir.scans`."""
+    """The end of a scan that it marks, if any; see `archc.ir.scans`."""
     scan_parts: int = 0
-    """How many sequences a scan that it begins has, or how many states one that it ends."""
+    """Number of sequences of a scan that it enters, or of states of a scan that it exits."""
     channel_axis: ClassVar[int | None] = 0
-    """The axis of its weights that has a scale for each slice in int8; None if any axis may have them."""
+    """The axis of its weights along which int8 has a scale for each slice; None for any axis."""
     blocks: ClassVar[tuple[str, ...]] = ()
-    """The indices that shrink by whole blocks before other factors of their product do: the heads of attention."""
+    """Indices that shrink in whole blocks before the other factors of their product: attention heads."""
     rigid: ClassVar[tuple[str, ...]] = ()
-    """The indices whose elements all have a say in each result, and not in a sum of products: none of them can go.
+    """Indices whose elements all affect every result, other than by a sum of products: none can be removed.
 
-    A spread's name stands for all its axes.  An index that no result has, and one operand alone, need not be named.
+    The name of a spread covers all its axes.  Indices of a single operand that no result has need no entry.
     """
 
     def rigid_for(self, types: Sequence[TensorType]) -> tuple[str, ...]:
-        """The rigid indices for operands of these types; override where the attributes tell (`softmax`)."""
+        """Rigid indices for operands of these types; override it if attributes decide (`softmax`)."""
         return self.rigid
 
     def ignored(self, types: Sequence[TensorType]) -> tuple[str, ...]:
-        """The indices whose elements no result depends on: what a slice cuts off."""
+        """Indices whose elements no result depends on: the part that a slice removes."""
         return ()
 
     def flexible(self, types: Sequence[TensorType]) -> tuple[str, ...]:
-        """Of the indices whose extents the attributes give, those that `with_extents` can give another one."""
+        """Indices whose extents attributes give, and that `with_extents` can change."""
         infos = attributes(type(self))
         return tuple(info.index for info in infos if info.index is not None and getattr(self, info.name) is not None)
 
     def channel_map(self, weights: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:
-        """Scale and shift, where in inference all it does is y[n, c, …] = scale[c] · x[n, c, …] + shift[c].
+        """Scale and shift, if in inference y[n, c, …] = scale[c] · x[n, c, …] + shift[c]; else None.
 
-        `weights` are its parameters by name, in float64, as the results are.
+        Args:
+            weights: its parameters by name, in float64, as are scale and shift.
         """
         return None
 
     def uniform(self) -> Number | None:
-        """The number that every element of the result is, where the attributes alone say so (`full`)."""
+        """The number that all elements of the result equal, if attributes alone determine it (`full`)."""
         return None
 
     def enters_stage(self) -> int | None:
-        """The stage of a pipeline that its result is in, whatever its operand is in; None for what stays with it."""
+        """The pipeline stage of its result; None if it is the stage of its operand."""
         return None
 
     def names_device(self) -> str | None:
-        """The device that it names for the stage that it enters."""
+        """The device that it assigns to the stage that it enters, if any."""
         return None

@@ -1,4 +1,4 @@
-"""Arithmetic of windows that slide over spatial axes: what convolutions and pooling share."""
+"""Sliding windows over spatial axes: the arithmetic that convolutions and pooling share."""
 
 from __future__ import annotations
 
@@ -12,16 +12,20 @@ from archc.types.extent_solver import Extent
 SpatialSizes = int | tuple[int, ...]
 """One number for all spatial axes, or one for each."""
 
-LARGEST = 2**31 - 1  # the kernels of PyTorch and ONNX Runtime count with 32 bits in places
+LARGEST = 2**31 - 1  # some kernels of PyTorch and ONNX Runtime have 32-bit sizes
 
 
 def per_axis(sizes: SpatialSizes, rank: int) -> tuple[int, ...]:
-    """The numbers for each of `rank` spatial axes."""
+    """The number of each of `rank` spatial axes."""
     return (sizes,) * rank if isinstance(sizes, int) else sizes
 
 
 def check_sizes(op: Operator, rank: int, least: int, *names: str) -> None:
-    """Raise an `OperatorError` unless the named attributes have a number from `least` on for each spatial axis."""
+    """Check that the named attributes have a number of at least `least` for each spatial axis.
+
+    Raises:
+        OperatorError: a number is too small or too large, or the count is wrong (`bad-attribute`).
+    """
     for name in names:
         sizes: SpatialSizes | None = getattr(op, name)
         if sizes is None:
@@ -34,17 +38,20 @@ def check_sizes(op: Operator, rank: int, least: int, *names: str) -> None:
 
 
 def window_span(kernel: int, dilation: int) -> int:
-    """How many elements a dilated window reaches over: d(k - 1) + 1."""
+    """Extent of a dilated window: d(k - 1) + 1."""
     return dilation * (kernel - 1) + 1
 
 
 def window_count(extent: Extent, span: int, stride: int, padding: int) -> Extent:
-    """How many windows fit: ⌊(L + P - span) / s⌋ + 1, with P elements of padding before and after together."""
+    """Number of windows: ⌊(L + P - span) / s⌋ + 1, with P the total padding of the axis."""
     return floor_divide(extent + padding - span, stride) + 1
 
 
 def end_padding(span: int, stride: int, padding: int, ceil_mode: bool) -> int:
-    """The padding after an axis that makes `windows` count as PyTorch counts, with `padding` before the axis.
+    """Padding after an axis for which `window_count` agrees with PyTorch.
+
+    Args:
+        padding: the padding before the axis.
 
     In `ceil_mode` PyTorch takes ⌈(L + 2p - span) / s⌉ + 1 windows, less the last one if it starts beyond L + p, that
     is, at most ⌈(L + p) / s⌉.  Since ⌈a / s⌉ = ⌊(a + s - 1) / s⌋, the first is the count with p + s - 1 elements
@@ -54,15 +61,19 @@ def end_padding(span: int, stride: int, padding: int, ceil_mode: bool) -> int:
 
 
 def check_window(op: Operator, count: Extent, extent: Extent, span: int, padding: int, axis: str) -> None:
-    """Raise an `OperatorError` if not a single window fits into an axis."""
+    """Check that at least one window fits into an axis.
+
+    Raises:
+        OperatorError: the axis is smaller than the window (`shape-mismatch`).
+    """
     if isinstance(count, int) and count < 1:
-        padded = f" and {padding} of padding" if padding else ""
+        padded = f" and a padding of {padding}" if padding else ""
         raise OperatorError(
             "shape-mismatch",
-            f"a window of `{op.name}` reaches over {span} elements of `{axis}`, which has {extent}{padded}",
+            f"`{op.name}` expects at least {span} elements along `{axis}`, got {extent}{padded}",
             operand=0,
             attribute="kernel_size",
-            help="use a smaller kernel, or more padding",
+            help="use a smaller `kernel_size`, or more `padding`",
         )
 
 
@@ -73,7 +84,7 @@ def onnx_window(
     dilations: tuple[int, ...],
     groups: int = 1,
 ) -> dict[str, Any]:
-    """The attributes by which ONNX describes a sliding window; those that have their default on all axes are left out.
+    """ONNX attributes of a sliding window; an attribute that has its default on all axes is omitted.
 
     Args:
         pads: the padding before and after each axis; ONNX lists the starts of all axes, then the ends.

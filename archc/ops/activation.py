@@ -1,4 +1,4 @@
-"""Activations, functions of single elements without state: what all share, and the smooth ones."""
+"""Activations: functions of single elements without state."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from archc.types.tensor_type import TensorType
 
 @operator
 class Activation(Operator, abstract=True):
-    """A function of each element: `x[*s] -> y[*s]`; its attributes are the arguments of the function in PyTorch."""
+    """Base of activations: a function of each element, with the attributes of PyTorch's function."""
 
     signature = "x[*s] -> y[*s]"
     family = "activation"
@@ -39,7 +39,7 @@ class Gelu(Activation):
     onnx_dtypes = ONNX_F32
     example = "x -> gelu"
 
-    approximate: Literal["none", "tanh"] = attribute("none", doc='"tanh" for the cheaper formula')
+    approximate: Literal["none", "tanh"] = attribute("none", doc='"tanh" selects the cheaper formula')
 
     def onnx(self, spell: OnnxSpelling) -> str:
         return spell.add("Gelu", *spell.operands, approximate=self.approximate)
@@ -107,8 +107,8 @@ class Softplus(Activation):
     onnx_dtypes = ONNX_F32
     example = "x -> softplus"
 
-    beta: float = attribute(1.0, doc="how sharp the bend at 0 is")
-    threshold: float = attribute(20.0, doc="beta · x above it is taken as linear")
+    beta: float = attribute(1.0, doc="sharpness of the bend at 0")
+    threshold: float = attribute(20.0, doc="linear where beta · x is above it")
 
     def check(self, types: Sequence[TensorType]) -> None:
         if not self.beta > 0:
@@ -121,7 +121,7 @@ class Softplus(Activation):
         result = spell.add("Softplus", scaled)
         if self.beta != 1:
             result = spell.add("Div", result, beta)
-        if self.threshold < 20:  # above 20 the two branches differ by less than a float32 can tell
+        if self.threshold < 20:  # above 20 both branches are equal in f32
             linear = spell.add("Greater", scaled, spell.constant(self.threshold, dtype))
             result = spell.add("Where", linear, x, result)
         return result
@@ -150,14 +150,14 @@ class Glu(Activation):
     onnx_dtypes = ONNX_WIDE
     example = "x -> glu"
 
-    dim: int = attribute(-1, doc="the axis that is halved")
+    dim: int = attribute(-1, doc="axis that is split into halves")
 
     def signature_for(self, types: Sequence[TensorType]) -> Signature:
         if len(types) != 1:
             return super().signature_for(types)
         axis = axis_number(self, self.dim, types[0].rank)
-        behind = "".join(f", b{number}" for number in range(types[0].rank - axis - 1))
-        return parse_signature(f"x[*a, 2*d{behind}] -> y[*a, d{behind}]")
+        following = "".join(f", b{number}" for number in range(types[0].rank - axis - 1))
+        return parse_signature(f"x[*a, 2*d{following}] -> y[*a, d{following}]")
 
     def onnx(self, spell: OnnxSpelling) -> str:
         values, gates = spell.add("Split", *spell.operands, outputs=2, axis=self.dim, num_outputs=2)
@@ -193,8 +193,8 @@ class Hardtanh(Activation):
     torch_name = "F.hardtanh"
     example = "x -> hardtanh(-2, 2)"
 
-    min_val: float = attribute(-1.0, doc="the least result")
-    max_val: float = attribute(1.0, doc="the greatest result")
+    min_val: float = attribute(-1.0, doc="minimum of the result")
+    max_val: float = attribute(1.0, doc="maximum of the result")
 
     def check(self, types: Sequence[TensorType]) -> None:
         if not self.min_val < self.max_val:
@@ -212,7 +212,7 @@ class Hardshrink(Activation):
     onnx_dtypes = ONNX_SINGLE  # `lambd` of `Shrink` is an f32
     example = "x -> hardshrink"
 
-    lambd: float = attribute(0.5, doc="half the width of the band that becomes 0")
+    lambd: float = attribute(0.5, doc="elements from -lambd to lambd become 0")
 
     def check(self, types: Sequence[TensorType]) -> None:
         _check_not_negative(self, "lambd")
@@ -229,7 +229,7 @@ class Softshrink(Activation):
     onnx_dtypes = ONNX_SINGLE
     example = "x -> softshrink"
 
-    lambd: float = attribute(0.5, doc="how far results are moved towards 0")
+    lambd: float = attribute(0.5, doc="shift of the results towards 0")
 
     def check(self, types: Sequence[TensorType]) -> None:
         _check_not_negative(self, "lambd")
@@ -258,7 +258,10 @@ def _check_not_negative(op: Operator, name: str) -> None:
 
 @operator
 class Relu(Activation):
-    """max(0, x).  (Nair and Hinton 2010, "Rectified Linear Units Improve Restricted Boltzmann Machines".)"""
+    """max(0, x).
+
+    (Nair and Hinton 2010, "Rectified Linear Units Improve Restricted Boltzmann Machines".)
+    """
 
     clips = True
     is_relu = True
@@ -283,13 +286,16 @@ class Relu6(Activation):
 
 @operator
 class LeakyRelu(Activation):
-    """x where x > 0, else negative_slope · x.  (Maas et al. 2013, "Rectifier Nonlinearities Improve ...")"""
+    """x where x > 0, else negative_slope · x.
+
+    (Maas et al. 2013, "Rectifier Nonlinearities Improve Neural Network Acoustic Models".)
+    """
 
     torch_name = "F.leaky_relu"
     onnx_dtypes = ONNX_SINGLE
     example = "x -> leaky_relu(0.2)"
 
-    negative_slope: float = attribute(0.01, doc="the slope below 0")
+    negative_slope: float = attribute(0.01, doc="slope below 0")
 
     def onnx(self, spell: OnnxSpelling) -> str:
         return spell.add("LeakyRelu", *spell.operands, alpha=self.negative_slope)
@@ -299,7 +305,7 @@ class LeakyRelu(Activation):
 class Prelu(Activation):
     """x where x > 0, else weight · x, with one learned slope for all elements or one for each channel.
 
-    (He et al. 2015, "Delving Deep into Rectifiers".)  A fresh slope is 0.25.
+    A fresh slope is 0.25.  (He et al. 2015, "Delving Deep into Rectifiers".)
     """
 
     signature = "x[*s], weight[p] -> y[*s]"
@@ -326,17 +332,18 @@ class Prelu(Activation):
 
     def onnx(self, spell: OnnxSpelling) -> str:
         weight, rank = spell.weights["weight"], spell.types[0].rank
-        if self.num_parameters != 1:  # ONNX aligns the slopes from the right, so the channels need axes behind them
+        if self.num_parameters != 1:  # ONNX broadcasts the slopes from the right
             weight = spell.add("Reshape", weight, spell.constant([self.num_parameters, *[1] * (rank - 2)]))
-        elif rank == 0:  # a slope of rank 1 would make the result one of rank 1
+        elif rank == 0:  # a slope of rank 1 would give the result rank 1
             weight = spell.add("Squeeze", weight)
         return spell.add("PRelu", spell.operands[0], weight)
 
 
 @operator
 class Rrelu(Activation):
-    """x where x > 0, else a · x, with a drawn from U(lower, upper) in training; a is their mean in inference.
+    """x where x > 0, else a · x, with a drawn from U(lower, upper) in training.
 
+    In inference a is the mean, (lower + upper) / 2.
     (Xu et al. 2015, "Empirical Evaluation of Rectified Activations in Convolutional Network".)
     """
 
@@ -345,8 +352,8 @@ class Rrelu(Activation):
     pure = False
     example = "x -> rrelu"
 
-    lower: float = attribute(1 / 8, doc="the least slope below 0")
-    upper: float = attribute(1 / 3, doc="the greatest slope below 0")
+    lower: float = attribute(1 / 8, doc="minimum of the slope below 0")
+    upper: float = attribute(1 / 3, doc="maximum of the slope below 0")
 
     def check(self, types: Sequence[TensorType]) -> None:
         if not self.lower <= self.upper:
@@ -362,7 +369,10 @@ class Rrelu(Activation):
 
 @operator
 class Elu(Activation):
-    """x where x > 0, else alpha · (eˣ - 1).  (Clevert et al. 2016, "Fast and Accurate Deep Network Learning ...")"""
+    """x where x > 0, else alpha · (eˣ - 1).
+
+    (Clevert et al. 2016, "Fast and Accurate Deep Network Learning by Exponential Linear Units (ELUs)".)
+    """
 
     torch_name = "F.elu"
     onnx_dtypes = ONNX_SINGLE
@@ -376,7 +386,10 @@ class Elu(Activation):
 
 @operator
 class Celu(Activation):
-    """max(0, x) + min(0, alpha · (e^(x / alpha) - 1)).  (Barron 2017, "Continuously Differentiable ... Units".)"""
+    """max(0, x) + min(0, alpha · (e^(x / alpha) - 1)).
+
+    (Barron 2017, "Continuously Differentiable Exponential Linear Units".)
+    """
 
     torch_name = "F.celu"
     onnx_dtypes = ONNX_F32
@@ -394,9 +407,9 @@ class Celu(Activation):
 
 @operator
 class Selu(Activation):
-    """λ · (max(0, x) + min(0, α · (eˣ - 1))) with λ ≈ 1.0507 and α ≈ 1.6733, which keep mean 0 and variance 1.
+    """λ · (max(0, x) + min(0, α · (eˣ - 1))), which keeps mean 0 and variance 1.
 
-    (Klambauer et al. 2017, "Self-Normalizing Neural Networks".)
+    λ ≈ 1.0507 and α ≈ 1.6733.  (Klambauer et al. 2017, "Self-Normalizing Neural Networks".)
     """
 
     torch_name = "F.selu"
@@ -412,12 +425,14 @@ class Threshold(Activation):
     torch_name = "F.threshold"
     example = "x -> threshold(0.1, 20)"
 
-    threshold: float = attribute(element=True, doc="elements above it are kept")
-    value: float = attribute(element=True, doc="replaces all other elements")
+    threshold: float = attribute(element=True, doc="elements above it are unchanged")
+    value: float = attribute(element=True, doc="replacement of all other elements")
 
     def onnx(self, spell: OnnxSpelling) -> str:
         x, dtype = spell.operands[0], spell.types[0].dtype
-        replaced = spell.add("LessOrEqual", x, spell.constant(self.threshold, dtype))  # NaN is not, and stays
+        replaced = spell.add(
+            "LessOrEqual", x, spell.constant(self.threshold, dtype)
+        )  # false for NaN, which is unchanged
         return spell.add("Where", replaced, spell.constant(self.value, dtype), x)
 
 

@@ -1,4 +1,4 @@
-"""Arithmetic, element by element."""
+"""Elementwise arithmetic."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from archc.types.tensor_type import DType, TensorType
 
 @operator
 class Binary(Operator, abstract=True):
-    """A function of two tensors, element by element, that broadcast from the right.
+    """Base of binary operators: a function of two tensors that broadcast from the right, elementwise.
 
-    `x * 0.5` and `2 / x` are one operand and `scalar`, which counts as a tensor of the operand's dtype.
+    `x * 0.5` and `2 / x` have one operand and `scalar`, which has the dtype of the operand.
     """
 
     signature = "a[~s], b[~s] -> y[~s]"
     formula = "binary"
     dtypes = replace(NUMBERS, help="convert with `cast(f32)`, or use `logical_and`, `logical_or`, `where`")
     neutral: ClassVar[int | None] = None
-    """The number that as the second operand changes nothing."""
+    """The neutral number of the second operand, if any."""
     commutes: ClassVar[bool] = False
-    """Whether the two sides may change places."""
+    """The operator is commutative."""
     pointwise = True
 
     scalar: int | float | SymbolicDim | None = attribute(
-        None, keyword=True, element=True, phrase="the number", doc="a number (or a size) in place of the second operand"
+        None, keyword=True, element=True, phrase="the number", doc="number or size in place of the second operand"
     )
     reverse: bool = attribute(False, keyword=True, doc="the number is on the left: `2 / x`")
 
@@ -46,7 +46,7 @@ class Binary(Operator, abstract=True):
 
     def sides(self) -> tuple[Side, Side] | None:
         if self != type(self).from_sides(*self._sides()):
-            return None  # it has attributes besides these
+            return None  # a subclass has more attributes
         unwritten = isinstance(self.scalar, float) and not math.isfinite(self.scalar)
         return None if unwritten else self._sides()
 
@@ -57,7 +57,7 @@ class Binary(Operator, abstract=True):
         return parse_signature(self.signature if self.scalar is None else "a[*s] -> y[*s]")
 
     def simplified(self, types: Sequence[TensorType], uniform: Uniform) -> int | None:
-        """The side beside the neutral number."""
+        """The other side, if one side is the neutral number."""
         if self.neutral is None:
             return None
         if self.scalar is not None:
@@ -68,7 +68,7 @@ class Binary(Operator, abstract=True):
         return None
 
     def sides_integers(self, operands: Sequence[range | None], size: SizeOf) -> list[range | None]:
-        """The integers among which the left side is, and the right one; of a number that one."""
+        """Ranges of the left and the right side; a number is a range of one."""
         if self.scalar is None:
             return list(operands)
         number = size(self.scalar) if not isinstance(self.scalar, float) else int(self.scalar)
@@ -76,7 +76,7 @@ class Binary(Operator, abstract=True):
         return sides[::-1] if self.reverse else sides
 
     def other_integers(self, position: int, operands: Sequence[range | None], size: SizeOf) -> range | None:
-        """The integers among which the side beside an operand is."""
+        """Range of the other side of an operand."""
         left, right = self.sides_integers(operands, size)
         return left if (position == 1 or (self.scalar is not None and self.reverse)) else right
 
@@ -94,7 +94,7 @@ class Binary(Operator, abstract=True):
         return spell.add(self.onnx_name, *self.onnx_sides(spell))
 
     def onnx_sides(self, spell: OnnxSpelling) -> tuple[str, str]:
-        """The names of the two sides in ONNX."""
+        """Names of the two sides in ONNX."""
         if self.scalar is None:
             return spell.operands[0], spell.operands[1]
         dtype = spell.types[0].dtype
@@ -112,7 +112,7 @@ class Binary(Operator, abstract=True):
         if isinstance(scalar, SymbolicDim):
             text = spell.size(scalar)
             return text if as_symbol(scalar) else Infix(text)
-        assert scalar is not None, "asked for the number of an operator of two tensors"
+        assert scalar is not None, "an operator of two tensors has no number"
         dtype = spell.types[0].dtype
         text = literal(scalar if dtype.floating else as_element(scalar, dtype))
         return Infix(text) if text.startswith("-") else text
@@ -171,14 +171,14 @@ class Mul(Binary):
     ) -> range | None:
         other = self.other_integers(position, operands, size)
         if not other or other.start < 0 or other.stop < 2 or 0 not in wanted:
-            return None  # signs turn; nobody has asked for it
+            return None  # negative factors change signs: no model needs them
         most = other.stop - 1
         return range(-(-wanted.start // most), (wanted.stop - 1) // most + 1)
 
 
 @operator
 class Div(Binary):
-    """The quotient: y = a / b, of floating-point numbers."""
+    """The quotient of floating-point numbers: y = a / b."""
 
     symbol = "/"
     dtypes = FLOATS
@@ -191,9 +191,9 @@ class Div(Binary):
 class Pow(Binary):
     """The power: y = aᵇ.
 
-    The exponents of integers must not be negative.  Integer results beyond the dtype's range wrap around, as products
-    do.  For exponents that are tensors or sizes, ONNX Runtime computes in f64: it rounds integers beyond 2⁵³, and
-    returns the dtype's least number for those beyond its range.
+    The exponents of integers must not be negative.  Integer results beyond the range of the dtype wrap around, as
+    products do.  For exponents that are tensors or sizes, ONNX Runtime computes in f64: it rounds integers beyond 2⁵³,
+    and returns the minimum of the dtype for those beyond its range.
     """
 
     symbol = "**"
@@ -207,7 +207,7 @@ class Pow(Binary):
         if negative and not types[0].dtype.floating:
             raise OperatorError(
                 "bad-attribute",
-                f"`pow` of {types[0]} needs an exponent from 0, and is given {self.scalar}",
+                f"`pow` of {types[0]} expects an exponent of at least 0, got {self.scalar}",
                 attribute="scalar",
                 help="convert with `cast(f32)`",
             )
@@ -220,7 +220,10 @@ class Pow(Binary):
 
 
 def _product(spell: OnnxSpelling, x: str, count: int) -> str:
-    """The product of `count` factors x; ONNX Runtime's `Pow` computes integers in f64, and rounds those beyond 2⁵³."""
+    """Product of `count` factors x.
+
+    ONNX Runtime's `Pow` computes integers in f64, and rounds those beyond 2⁵³.
+    """
     if count == 1:
         return x
     half = _product(spell, x, count // 2)
@@ -230,7 +233,7 @@ def _product(spell: OnnxSpelling, x: str, count: int) -> str:
 
 @operator
 class Minimum(Binary):
-    """The smaller of two: y = min(a, b)."""
+    """The minimum of two: y = min(a, b)."""
 
     onnx_name = "Min"
     onnx_dtypes = ONNX_MOST - {DType.i16}
@@ -242,7 +245,7 @@ class Minimum(Binary):
 
 @operator
 class Maximum(Binary):
-    """The larger of two: y = max(a, b)."""
+    """The maximum of two: y = max(a, b)."""
 
     onnx_name = "Max"
     onnx_dtypes = ONNX_MOST - {DType.i16}
@@ -253,7 +256,7 @@ class Maximum(Binary):
 
 
 def _bounded(function: str, bound: str, op: Binary, spell: TorchSpelling) -> str:
-    """PyTorch's minimum and maximum take no number; `clamp` does."""
+    """PyTorch text of a minimum or maximum: `clamp` for a number, which `torch.minimum` does not take."""
     left, right = op.torch_sides(spell)
     if op.scalar is None:
         return call(function, left, right)
@@ -263,7 +266,7 @@ def _bounded(function: str, bound: str, op: Binary, spell: TorchSpelling) -> str
 
 @operator
 class Unary(Operator, abstract=True):
-    """A function of each element."""
+    """Base of unary operators: a function of each element."""
 
     signature = "x[*s] -> y[*s]"
     pointwise = True
@@ -272,7 +275,7 @@ class Unary(Operator, abstract=True):
 
 @operator
 class Neg(Unary):
-    """The negative: y = -x."""
+    """The negation: y = -x."""
 
     formula = "unary"
     symbol = "-"
@@ -310,7 +313,7 @@ class Sqrt(Unary):
 
 @operator
 class Rsqrt(Unary):
-    """The inverse of the square root: y = 1 / √x."""
+    """The reciprocal of the square root: y = 1 / √x."""
 
     torch_name = "torch.rsqrt"
     onnx_dtypes = ONNX_WIDE
@@ -380,7 +383,7 @@ class Square(Unary):
 
 @operator
 class Clamp(Unary):
-    """Every element brought into a range: y = min(max(x, lower), upper)."""
+    """The elements limited to a range: y = min(max(x, lower), upper)."""
 
     dtypes = NUMBERS
     onnx_dtypes = ONNX_MOST - {DType.i16}
@@ -388,15 +391,15 @@ class Clamp(Unary):
     idempotent = True
     example = "x -> clamp(0, 6)"
 
-    min: int | float | None = attribute(None, element=True, doc="the lower end; none without it")
-    max: int | float | None = attribute(None, element=True, doc="the upper end; none without it")
+    min: int | float | None = attribute(None, element=True, doc="lower bound; none by default")
+    max: int | float | None = attribute(None, element=True, doc="upper bound; none by default")
 
     def check(self, types: Sequence[TensorType]) -> None:
         if self.min is None and self.max is None:
-            raise OperatorError("bad-attribute", "`clamp` needs `min`, `max` or both")
+            raise OperatorError("bad-attribute", "`clamp` expects `min`, `max` or both")
 
     def torch(self, spell: TorchSpelling) -> str:
-        # For integers a bound of 2.0 is the number 2, lest PyTorch make floating-point numbers of them.
+        # A float as a bound would make PyTorch convert integers to floats.
         low, high = (self._bound(bound, spell.types[0].dtype, exact=True) for bound in (self.min, self.max))
         if low is None:
             return method(spell.operands[0], "clamp", max=high)

@@ -24,12 +24,12 @@ _UNSEEN = float("-inf")
 
 @operator
 class ScaledDotProductAttention(Operator):
-    """Values mixed by how well keys fit queries: y = softmax(q kᵀ · scale + mask) v.
+    """Weighted sums of values, with weights from queries and keys: y = softmax(q kᵀ · scale + mask) v.
 
-    Shapes: q[..., t, e], k[..., s, e], v[..., s, f] -> y[..., t, f].  A mask broadcasts to [..., t, s]; a bool one
-    marks the visible keys, any other is added.  `is_causal` lets query i see the keys 0 to i.  The result is zero for
-    a query whose row of the mask is false, or -inf, throughout.  In training each weight that softmax gives becomes 0
-    with probability p = `dropout_p`, and the others are scaled by 1 / (1 - p).
+    Shapes: q[..., t, e], k[..., s, e], v[..., s, f] -> y[..., t, f].  A mask broadcasts to [..., t, s]; a bool mask
+    marks the visible keys, any other is added.  `is_causal` masks the keys after i for query i.  The result is zero for
+    a query whose row of the mask is false, or -inf, throughout.  In training each weight of softmax becomes 0 with
+    probability p = `dropout_p`, and the others are scaled by 1 / (1 - p).
     """
 
     signature = "q[*b, t, e], k[*b, s, e], v[*b, s, f], mask[*m]? -> y[*b, t, f]"
@@ -39,12 +39,13 @@ class ScaledDotProductAttention(Operator):
 
     rigid = ("t", "s", "e")
 
-    is_causal: bool = attribute(False, keyword=True, doc="a query sees no key after its own position")
-    scale: float | None = attribute(None, keyword=True, doc="the factor of the scores, above 0; 1/√e without it")
-    dropout_p: float = attribute(0.0, keyword=True, doc="how likely a key is dropped for a query, while training")
+    is_causal: bool = attribute(False, keyword=True, doc="mask the keys after the position of the query")
+    scale: float | None = attribute(None, keyword=True, doc="factor of the scores, above 0; by default 1/√e")
+    dropout_p: float = attribute(0.0, keyword=True, doc="probability that a weight becomes 0 in training")
 
     @property
     def pure(self) -> bool:  # type: ignore[override]  # a class attribute elsewhere
+        """Return whether it has no dropout."""
         return self.dropout_p == 0
 
     def signature_for(self, types: Sequence[TensorType]) -> Signature:
@@ -82,13 +83,13 @@ class ScaledDotProductAttention(Operator):
 
 @operator
 class Attention(Operator):
-    """Attention in several heads side by side, each on its part of the last axis.
+    """Multi-head attention, each head on its part of the last axis.
 
-    Shapes: q[b, t, h·e], k[b, s, h·e], v[b, s, h·f] -> y[b, t, h·f].  With `kv_heads` = g < h keys and values have
-    g heads, each for h/g heads of the queries (Ainslie et al. 2023).  A mask broadcasts to [b, h, t, s]; a bool one
-    marks the visible keys, any other is added.  `causal` lets query i see the keys 0 to i.  The result is zero for a
-    query whose row of the mask is false, or -inf, throughout.  In training each weight that softmax gives becomes 0
-    with probability p = `dropout`, and the others are scaled by 1 / (1 - p).
+    Shapes: q[b, t, h·e], k[b, s, h·e], v[b, s, h·f] -> y[b, t, h·f].  With `kv_heads` = g < h keys and values have g
+    heads, each shared by h/g heads of the queries (Ainslie et al. 2023).  A mask broadcasts to [b, h, t, s]; a bool
+    mask marks the visible keys, any other is added.  `causal` masks the keys after i for query i.  The result is zero
+    for a query whose row of the mask is false, or -inf, throughout.  In training each weight of softmax becomes 0 with
+    probability p = `dropout`, and the others are scaled by 1 / (1 - p).
     """
 
     signature = "q[b, t, h*e], k[b, s, h*e], v[b, s, h*f], mask[*m]? -> y[b, t, h*f]"
@@ -99,19 +100,20 @@ class Attention(Operator):
     blocks = ("h", "g")
     rigid = ("t", "s", "e")
 
-    heads: int = attribute(doc="how many heads the queries have")
-    causal: bool = attribute(False, keyword=True, doc="a query sees no key after its own position")
-    kv_heads: int | None = attribute(None, keyword=True, doc="how many heads keys and values have; as many without it")
-    scale: float | None = attribute(None, keyword=True, doc="the factor of the scores, above 0; 1/√e without it")
-    dropout: float = attribute(0.0, keyword=True, doc="how likely a key is dropped for a query, while training")
+    heads: int = attribute(doc="number of heads of the queries")
+    causal: bool = attribute(False, keyword=True, doc="mask the keys after the position of the query")
+    kv_heads: int | None = attribute(None, keyword=True, doc="number of heads of keys and values; by default `heads`")
+    scale: float | None = attribute(None, keyword=True, doc="factor of the scores, above 0; by default 1/√e")
+    dropout: float = attribute(0.0, keyword=True, doc="probability that a weight becomes 0 in training")
 
     @property
     def pure(self) -> bool:  # type: ignore[override]  # a class attribute elsewhere
+        """Return whether it has no dropout."""
         return self.dropout == 0
 
     @property
     def grouped(self) -> bool:
-        """Whether several heads of the queries share one of the keys."""
+        """Return whether several heads of the queries share a head of the keys."""
         return self.kv_heads not in (None, self.heads)
 
     def signature_for(self, types: Sequence[TensorType]) -> Signature:
@@ -138,11 +140,13 @@ class Attention(Operator):
 
     def check(self, types: Sequence[TensorType]) -> None:
         if self.heads < 1:
-            raise OperatorError("bad-attribute", f"`attention` cannot have {self.heads} heads", attribute="heads")
+            raise OperatorError(
+                "bad-attribute", f"`attention` expects at least 1 head, got {self.heads}", attribute="heads"
+            )
         if self.kv_heads is not None and (self.kv_heads < 1 or self.heads % self.kv_heads):
             raise OperatorError(
                 "bad-attribute",
-                f"{self.kv_heads} heads of keys cannot serve {self.heads} heads of queries evenly",
+                f"`attention` expects `kv_heads` to divide {self.heads} heads, got {self.kv_heads}",
                 attribute="kv_heads",
             )
         for position, operand in enumerate(types[:3]):
@@ -177,7 +181,7 @@ class Attention(Operator):
         (b, t, query_width), (_, s, _) = spell.types[0].shape, spell.types[1].shape
         keys = self.kv_heads or self.heads
         width, value_width = divide(query_width, self.heads), divide(spell.types[2].shape[2], keys)
-        assert width is not None and value_width is not None, "checked before"
+        assert width is not None and value_width is not None, "`check` accepts divisible widths only"
         query = spell.reshape(q, (b, t, self.heads, width))
         query = spell.add("Transpose", query, perm=[0, 2, 1, 3])
         key = spell.add("Transpose", spell.reshape(k, (b, s, keys, width)), perm=[0, 2, 3, 1])
@@ -193,7 +197,7 @@ class Attention(Operator):
         return spell.reshape(joined, spell.results[0].shape)
 
     def _repeated(self, spell: OnnxSpelling, value: str, shape: Sequence[Extent]) -> str:
-        """Each head of keys or values as often as heads of queries share it: [b, g, …] to [b, g·r, …]."""
+        """Repeat each head of keys or values for the heads of queries that share it: [b, g, …] to [b, g·r, …]."""
         b, g, *rest = shape
         shared = self.heads // (self.kv_heads or self.heads)
         wider = spell.add("Unsqueeze", value, spell.constant([2]))
@@ -202,7 +206,7 @@ class Attention(Operator):
 
 
 def _with_mask(text: str, mask: TensorType, leading: Sequence[Axis]) -> Signature:
-    """A signature with a mask that is aligned from the right with the scores [*leading, t, s]."""
+    """A signature with a mask that broadcasts from the right to the scores [*leading, t, s]."""
     known = parse_signature(text)
     scores = [*leading, plain_axis("t"), plain_axis("s")]
     own = scores[len(scores) - mask.rank :] if mask.rank <= len(scores) else scores
@@ -211,7 +215,7 @@ def _with_mask(text: str, mask: TensorType, leading: Sequence[Axis]) -> Signatur
 
 
 def _check_mask(op: Operator, types: Sequence[TensorType], causal: bool, leading: Sequence[Extent]) -> None:
-    """Refuse a mask that does not broadcast to the scores [*leading, t, s].
+    """Check that a mask broadcasts to the scores [*leading, t, s].
 
     Raises:
         OperatorError: the mask does not broadcast (`shape-mismatch`), or the operator is causal as well.
@@ -223,22 +227,22 @@ def _check_mask(op: Operator, types: Sequence[TensorType], causal: bool, leading
             "bad-attribute",
             f"`{op.name}` takes a mask or is causal, not both",
             operand=3,
-            help="put both into the mask",
+            help="add the causal mask to the mask",
         )
     rank = len(leading) + 2
     if not 2 <= types[3].rank <= rank:
         raise OperatorError(
-            "rank-mismatch", f"the mask of `{op.name}` has 2 to {rank} axes, and is {types[3]}", operand=3
+            "rank-mismatch", f"`{op.name}` expects a mask of 2 to {rank} axes, got {types[3]}", operand=3
         )
     if min(types[0].rank, types[1].rank) > 2:
         _check_batch_of_masks(op, types[3], (*leading, types[0].shape[-2], types[1].shape[-2]))
 
 
 def _check_batch_of_masks(op: Operator, mask: TensorType, scores: Sequence[Extent]) -> None:
-    """Refuse a mask [b, s] or [b, t, s] that lacks the axes between the batch and its own.
+    """Check that a mask [b, s] or [b, t, s] does not lack axes after the batch axis.
 
     Raises:
-        OperatorError: the mask lacks axes (`shape-mismatch`); the help says where to insert them.
+        OperatorError: the mask lacks axes (`shape-mismatch`); the help inserts them.
     """
 
     def broadcasts(shape: Sequence[Extent]) -> bool:
@@ -250,7 +254,7 @@ def _check_batch_of_masks(op: Operator, mask: TensorType, scores: Sequence[Exten
         way = " -> ".join(["unsqueeze(1)"] * (len(scores) - mask.rank))
         raise OperatorError(
             "shape-mismatch",
-            f"the mask of `{op.name}` is {mask}, which does not broadcast to [{', '.join(map(str, scores))}]",
+            f"`{op.name}` expects a mask that broadcasts to [{', '.join(map(str, scores))}], got {mask}",
             operand=3,
             help=f"insert axes after the batch axis: `mask -> {way}`",
         )
@@ -280,7 +284,7 @@ def _torch_attention(
 
 
 def _scale(spell: OnnxSpelling, scale: float | None, width: Extent) -> str:
-    """The name of the factor of the scores."""
+    """Name of the factor of the scores."""
     dtype = spell.types[0].dtype
     if scale is not None:
         return spell.constant(scale, dtype)
@@ -297,7 +301,11 @@ def _onnx_attention(
     scale: str,
     causal: tuple[Extent, Extent] | None,
 ) -> str:
-    """softmax(q k · scale + mask) v, of keys that are transposed already; `causal` holds t and s."""
+    """softmax(q k · scale + mask) v, for transposed keys.
+
+    Args:
+        causal: t and s, for a causal mask.
+    """
     query, key, value = operands
     dtype = spell.types[0].dtype
     scores = spell.add("MatMul", spell.add("Mul", query, scale), key)
@@ -316,7 +324,10 @@ def _onnx_attention(
 
 
 def _fully_masked(spell: OnnxSpelling, mask: str) -> str:
-    """Mask of the queries that see no key: [..., t, 1], or [..., 1, 1] where all queries share a row of the mask."""
+    """Mask of the queries that see no key: [..., t, 1].
+
+    It is [..., 1, 1] if all queries share a row of the mask.
+    """
     dtype = spell.types[3].dtype
     last = spell.constant([spell.types[3].rank - 1])  # ONNX Runtime does not reduce an empty axis -1
     if dtype is DType.bool:

@@ -1,4 +1,4 @@
-"""Several tensors to one, and one to several: `concat` and `stack`, `split` and `chunk`."""
+"""Joining and splitting tensors: `concat` and `stack`, `split` and `chunk`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from archc.types.tensor_type import DType, TensorType
 
 @operator
 class Concat(Operator):
-    """Tensors one after another along an axis; their other sizes are equal.
+    """Concatenation of tensors along an axis; their other sizes are equal.
 
     Shapes: a[..., p, ...], b[..., q, ...], … -> y[..., p + q + …, ...].
     """
@@ -30,7 +30,7 @@ class Concat(Operator):
     example = "(a, b) -> concat(1)"
     concatenates = True
 
-    dim: int = attribute(0, doc="the axis along which they follow each other")
+    dim: int = attribute(0, doc="axis of the concatenation")
 
     def signature_for(self, types: Sequence[TensorType]) -> Signature:
         if not types:
@@ -56,7 +56,7 @@ class Concat(Operator):
 
 @operator
 class Stack(Operator):
-    """Tensors of one shape side by side along a new axis.
+    """Concatenation of tensors of one shape along a new axis.
 
     Shapes: n operands [...] -> y[..., n, ...].
     """
@@ -85,28 +85,28 @@ class Stack(Operator):
     def onnx(self, spell: OnnxSpelling) -> str:
         axes = spell.constant([self.dim])
         parts = [spell.add("Unsqueeze", operand, axes) for operand in spell.operands]
-        # A negative place counts in the result, whose rank the unsqueezed operands have already.
+        # A negative position counts in the result, and the unsqueezed operands have its rank.
         return spell.add("Concat", *parts, axis=self.dim)
 
 
 MOST_RESULTS = 10_000
-"""The most parts of one `split` or `chunk`; each part is a value of the graph."""
+"""Limit on the parts of one `split` or `chunk`; each part is a value of the graph."""
 
 
 @operator
 class Splitter(Operator, abstract=True):
-    """What `split` and `chunk` share: the parts' sizes, from which all else follows."""
+    """Base of `split` and `chunk`, whose signature follows from the sizes of the parts."""
 
     signature = "x[*s, p + q] -> a[*s, p], b[*s, q]"
     onnx_dtypes = ONNX_ALL
 
     def parts(self, operand: TensorType, axis: int) -> tuple[Extent, ...]:
-        """The size of each part."""
-        raise AssertionError(f"{type(self).__name__} gives no parts")
+        """Size of each part."""
+        raise AssertionError(f"{type(self).__name__} implements no `parts`")
 
     def axis(self, types: Sequence[TensorType]) -> int:
-        """The axis that is cut."""
-        raise AssertionError(f"{type(self).__name__} gives no axis")
+        """The axis that is split."""
+        raise AssertionError(f"{type(self).__name__} implements no `axis`")
 
     def signature_for(self, types: Sequence[TensorType]) -> Signature:
         if len(types) != 1:
@@ -128,12 +128,12 @@ class Splitter(Operator, abstract=True):
         return tuple(self.extents(types))
 
     def with_extents(self, types: Sequence[TensorType], extents: Mapping[str, Any]) -> Operator:
-        """With parts of these sizes: as it is spelled where they are equal, else each by its size."""
+        """Parts of these sizes: one size if they are equal, else a size for each."""
         sizes = tuple(extents[name] for name in self.extents(types))
         return self.divided(sizes, self.axis(types))
 
     def divided(self, sizes: tuple[Extent, ...], axis: int) -> Operator:
-        """The operator that cuts an axis into parts of these sizes."""
+        """The operator that splits an axis into parts of these sizes."""
         return Split(sizes, axis)
 
     def result_dtypes(self, types: Sequence[TensorType]) -> tuple[DType, ...]:
@@ -149,11 +149,14 @@ class Splitter(Operator, abstract=True):
 
 @operator
 class Split(Splitter):
-    """One tensor in parts along an axis: parts of a size (the last may be smaller), or parts of the sizes given."""
+    """Parts of a tensor along an axis, all of one size or of the sizes given.
+
+    With one size, the last part may be smaller.
+    """
 
     example = "q, k, v = x -> split(768, dim = 2)"
 
-    split_size: int | SymbolicDim | tuple[int | SymbolicDim, ...] = attribute(doc="the size of a part, or of each part")
+    split_size: int | SymbolicDim | tuple[int | SymbolicDim, ...] = attribute(doc="size of all parts, or of each part")
     dim: int = attribute(0, doc="the axis to cut")
 
     def axis(self, types: Sequence[TensorType]) -> int:
@@ -167,12 +170,12 @@ class Split(Splitter):
         whole = operand.shape[axis]
         if isinstance(self.split_size, tuple):
             if not self.split_size or any(isinstance(size, int) and size < 0 for size in self.split_size):
-                raise OperatorError("bad-attribute", "`split` needs sizes from 0", attribute="split_size")
+                raise OperatorError("bad-attribute", "`split` expects sizes of at least 0", attribute="split_size")
             total = sum(self.split_size, start=0)
             if total != whole:
                 raise OperatorError(
                     "shape-mismatch",
-                    f"the parts of `split` add up to {total}, and axis {axis} of {operand} is {whole}",
+                    f"`split` expects sizes with the sum {whole} for axis {axis} of {operand}, got {total}",
                     operand=0,
                     attribute="split_size",
                 )
@@ -189,14 +192,14 @@ class Split(Splitter):
 
 @operator
 class Chunk(Splitter):
-    """One tensor in a number of equal parts along an axis.
+    """A number of equal parts of a tensor along an axis.
 
-    Where the number does not divide the axis, the last part is smaller, or there are fewer, as in PyTorch.
+    If the number does not divide the axis, the last part is smaller, or the parts are fewer, as in PyTorch.
     """
 
     example = "q, k, v = x -> chunk(3, dim = 2)"
 
-    chunks: int = attribute(doc="how many parts")
+    chunks: int = attribute(doc="number of parts")
     dim: int = attribute(0, doc="the axis to cut")
 
     def axis(self, types: Sequence[TensorType]) -> int:
@@ -208,7 +211,9 @@ class Chunk(Splitter):
     def parts(self, operand: TensorType, axis: int) -> tuple[Extent, ...]:
         whole = operand.shape[axis]
         if self.chunks < 1:
-            raise OperatorError("bad-attribute", f"`chunk` cannot make {self.chunks} parts", attribute="chunks")
+            raise OperatorError(
+                "bad-attribute", f"`chunk` expects at least 1 part, got {self.chunks}", attribute="chunks"
+            )
         exact = divide(whole, self.chunks)
         if exact is not None:
             _check_count(self, self.chunks, "chunks")
@@ -217,7 +222,7 @@ class Chunk(Splitter):
             return _equal_parts(self, operand, axis, -(-whole // self.chunks))
         raise OperatorError(
             "shape-mismatch",
-            f"`chunk` cannot cut axis {axis} of {operand} into {self.chunks}: nothing says that it divides {whole}",
+            f"`chunk` cannot split axis {axis} of {operand} into {self.chunks}: it may not divide {whole}",
             operand=0,
             attribute="chunks",
         )
@@ -227,10 +232,12 @@ class Chunk(Splitter):
 
 
 def _equal_parts(op: Operator, operand: TensorType, axis: int, size: Extent) -> tuple[Extent, ...]:
-    """Parts of one size, the last one smaller where it does not divide the axis."""
+    """Parts of one size, the last one smaller if the size does not divide the axis."""
     whole = operand.shape[axis]
     if isinstance(size, int) and size < 1:
-        raise OperatorError("bad-attribute", f"`{op.name}` needs parts of at least 1", attribute="split_size")
+        raise OperatorError(
+            "bad-attribute", f"`{op.name}` expects a size of at least 1, got {size}", attribute="split_size"
+        )
     count = divide(whole, size)
     if isinstance(count, int) and count > 0:
         _check_count(op, count, next(iter(attributes(type(op)))).name)
@@ -240,26 +247,30 @@ def _equal_parts(op: Operator, operand: TensorType, axis: int, size: Extent) -> 
         return (*((size,) * (whole // size)), *((whole % size,) if whole % size or not whole else ()))
     raise OperatorError(
         "shape-mismatch",
-        f"how many parts of {size} axis {axis} of {operand} has is not known",
+        f"`{op.name}` has an unknown number of parts: axis {axis} of {operand} in parts of {size}",
         operand=0,
         attribute="split_size",
-        help="give the size of each part: `split((1, T - 1))`, or their number: `chunk(3)`",
+        help="give a size for each part, `split((1, T - 1))`, or their number, `chunk(3)`",
     )
 
 
 def _check_count(op: Operator, count: int, attribute: str) -> None:
-    """Raise if an operator would have more than `MOST_RESULTS` results (`model-too-large`)."""
+    """Check that an operator has at most `MOST_RESULTS` results.
+
+    Raises:
+        OperatorError: it has more (`model-too-large`).
+    """
     if count > MOST_RESULTS:
         raise OperatorError(
             "model-too-large",
             f"`{op.name}` would make {count:,} tensors; the limit is {MOST_RESULTS:,}",
             attribute=attribute,
-            help="make fewer and larger parts, or `reshape` the axis into two",
+            help="use fewer and larger parts, or `reshape` the axis into two",
         )
 
 
 def _single(spell: TorchSpelling, parts: str) -> str:
-    """The only part itself, where there is one: several results are a tuple, one is not."""
+    """The only part itself: a single result is not a tuple."""
     return f"{parts}[0]" if len(spell.results) == 1 else parts
 
 

@@ -1,4 +1,4 @@
-"""Comparisons, choices and logic: what makes truth values, and what uses them."""
+"""Comparisons, logic and selection: operators with boolean results or operands."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from archc.types.tensor_type import DType, TensorType
 
 @operator
 class Comparison(Binary, abstract=True):
-    """A comparison of two tensors, or of a tensor and a number; the result is bool."""
+    """Base of comparisons of two tensors, or of a tensor and a number; the result is bool."""
 
     def result_dtypes(self, types: Sequence[TensorType]) -> tuple[DType, ...]:
         return (DType.bool,)
@@ -23,7 +23,7 @@ class Comparison(Binary, abstract=True):
 
 @operator
 class Eq(Comparison):
-    """Whether the elements are equal: y = (a == b)."""
+    """Elementwise equality: y = (a == b)."""
 
     symbol = "=="
     dtypes = ANY
@@ -33,7 +33,7 @@ class Eq(Comparison):
 
 @operator
 class Ne(Comparison):
-    """Whether the elements differ: y = (a != b)."""
+    """Elementwise inequality: y = (a != b)."""
 
     symbol = "!="
     dtypes = ANY
@@ -45,7 +45,7 @@ class Ne(Comparison):
 
 @operator
 class Lt(Comparison):
-    """Whether the left element is smaller: y = (a < b)."""
+    """Elementwise less-than: y = (a < b)."""
 
     symbol = "<"
     onnx_name = "Less"
@@ -54,7 +54,7 @@ class Lt(Comparison):
 
 @operator
 class Le(Comparison):
-    """Whether the left element is not larger: y = (a <= b)."""
+    """Elementwise less-or-equal: y = (a <= b)."""
 
     symbol = "<="
     onnx_name = "LessOrEqual"
@@ -63,7 +63,7 @@ class Le(Comparison):
 
 @operator
 class Gt(Comparison):
-    """Whether the left element is larger: y = (a > b)."""
+    """Elementwise greater-than: y = (a > b)."""
 
     symbol = ">"
     onnx_name = "Greater"
@@ -72,7 +72,7 @@ class Gt(Comparison):
 
 @operator
 class Ge(Comparison):
-    """Whether the left element is not smaller: y = (a >= b)."""
+    """Elementwise greater-or-equal: y = (a >= b)."""
 
     symbol = ">="
     onnx_name = "GreaterOrEqual"
@@ -81,16 +81,14 @@ class Ge(Comparison):
 
 @operator
 class Where(Operator):
-    """A choice for each element: y = input where condition, else other.  All three broadcast."""
+    """Elementwise selection: y = input where condition, else other; all three broadcast."""
 
     signature = "condition[~s], input[~s], other[~s] -> y[~s]"
     dtypes = {"condition": BOOL, "input": ANY, "other": "input"}
     onnx_dtypes = {"input": dtype_set("f64 f32 f16 i64 i32 i8 u8")}
     example = "(mask, x) -> where(other = 0.0)"
 
-    other: int | float | None = attribute(
-        None, keyword=True, element=True, doc="a number in place of the third operand"
-    )
+    other: int | float | None = attribute(None, keyword=True, element=True, doc="number in place of the third operand")
 
     def signature_for(self, types: Sequence[TensorType]) -> Signature:
         return parse_signature(self.signature if self.other is None else "condition[~s], input[~s] -> y[~s]")
@@ -114,14 +112,14 @@ class Where(Operator):
 
 @operator
 class Logical(Operator, abstract=True):
-    """A function of truth values."""
+    """Base of functions of truth values."""
 
     dtypes = BOOL
 
 
 @operator
 class LogicalAnd(Logical):
-    """Whether both hold: y = a ∧ b."""
+    """Elementwise conjunction: y = a ∧ b."""
 
     signature = "a[~s], b[~s] -> y[~s]"
     onnx_name = "And"
@@ -133,7 +131,7 @@ class LogicalAnd(Logical):
 
 @operator
 class LogicalOr(Logical):
-    """Whether any of both holds: y = a ∨ b."""
+    """Elementwise disjunction: y = a ∨ b."""
 
     signature = "a[~s], b[~s] -> y[~s]"
     onnx_name = "Or"
@@ -145,7 +143,7 @@ class LogicalOr(Logical):
 
 @operator
 class LogicalNot(Logical):
-    """Whether it does not hold: y = ¬x."""
+    """Elementwise negation: y = ¬x."""
 
     formula = "unary"
     symbol = "not"

@@ -1,4 +1,4 @@
-"""Convolutions over one, two and three spatial axes."""
+"""Convolutions and transposed convolutions over one, two and three spatial axes."""
 
 from __future__ import annotations
 
@@ -27,22 +27,23 @@ from archc.types.extent_solver import Extent
 from archc.types.tensor_type import TensorType
 
 _LONGEST_KERNEL = 16
-"""The longest side of a kernel for which channels-last layout is used: that of vision transformers' patches."""
+"""Longest side of a kernel with channels-last layout: the patches of vision transformers."""
 _REGISTER = 16
 """Number of 32-bit floats in the widest vector registers (AVX-512)."""
 
 
 @operator
 class BaseConvolution(Operator, abstract=True):
-    """The base of both kinds, of all ranks; a kind declares the attributes, in PyTorch's own order."""
+    """Base of convolutions and transposed ones; each declares the attributes in PyTorch's order."""
 
     dtypes = FLOATS
     onnx_dtypes = ONNX_SINGLE
     affine_in_weight = True
     integer_schemes: ClassVar[tuple[str, ...]] = ("weight",)
     spatial: ClassVar[tuple[str, ...]] = ()
-    """The indices of the spatial axes; each has a `k` before it for the kernel's."""
+    """Indices of the spatial axes; the axes of the kernel have the prefix `k`."""
     module: ClassVar[str] = ""
+    """The `torch.nn` module."""
 
     if TYPE_CHECKING:
         out_channels: int
@@ -76,25 +77,25 @@ class BaseConvolution(Operator, abstract=True):
 
     @property
     def kernel(self) -> tuple[int, ...]:
-        """The kernel's size on each spatial axis."""
+        """Size of the kernel on each spatial axis."""
         return per_axis(self.kernel_size, len(self.spatial))
 
     @property
     def strides(self) -> tuple[int, ...]:
-        """The stride on each spatial axis."""
+        """Stride on each spatial axis."""
         return per_axis(self.stride, len(self.spatial))
 
     @property
     def dilations(self) -> tuple[int, ...]:
-        """The dilation on each spatial axis."""
+        """Dilation on each spatial axis."""
         return per_axis(self.dilation, len(self.spatial))
 
     def safe_channels_last(self, types: Sequence[TensorType]) -> bool:
-        """Return whether oneDNN's channels-last kernels are known to be right for operands of these types.
+        """Return whether oneDNN's channels-last kernels are known to be correct for these types.
 
-        For tall kernels over images one pixel wide, the AVX-512 kernels read uninitialized memory: seen from 24 rows
-        on, with channels that 16 does not divide.  In training, strided kernels of one pixel write out of bounds if
-        there are fewer channels than floats in a vector register, 8 or 16
+        For tall kernels over images one pixel wide, the AVX-512 kernels read uninitialized memory: observed from 24
+        rows on, with channels that 16 does not divide.  In training, strided kernels of one pixel write out of bounds
+        if there are fewer channels than floats in a vector register, 8 or 16
         (github.com/uxlfoundation/oneDNN/issues/6035).  The conditions here exclude more cases than these.
         """
         if max(self.kernel) > _LONGEST_KERNEL:
@@ -115,31 +116,31 @@ class BaseConvolution(Operator, abstract=True):
         return TorchModule(self.module, positional, {**self._options(), "bias": (self.bias, True)})
 
     def _options(self) -> dict[str, tuple[Any, Any]]:
-        """The arguments that PyTorch's function and module share, with their defaults, in the function's order."""
-        raise AssertionError(f"{type(self).__name__} gives no options")
+        """Arguments of both PyTorch's function and module, with defaults, in the order of the function."""
+        raise AssertionError(f"{type(self).__name__} implements no `_options`")
 
 
 SHORT_SUM = 32
-"""Terms of a convolution's sums below which ONNX Runtime's integer kernel is slower than its float one (measured).
+"""Terms of a convolution's sums below which ONNX Runtime's integer kernel is slower than its float kernel (measured).
 
-With a pool behind them some of these find another way into integers: `archc.codegen.onnx.int8.stems`.
+Before a pool, `archc.codegen.onnx.int8.stems` computes some of these in integers in another way.
 """
 
 
 @operator
 class Convolution(BaseConvolution, abstract=True):
-    """What the convolutions of all ranks share; a concrete one says its signature."""
+    """Base of convolutions; each rank declares the signature."""
 
-    out_channels: int = attribute(doc="channels of the result")
-    kernel_size: SpatialSizes = attribute(doc="size of the window: one number, or one for each spatial axis")
-    stride: SpatialSizes = attribute(1, doc="step from one window to the next")
+    out_channels: int = attribute(doc="output channels")
+    kernel_size: SpatialSizes = attribute(doc="size of the kernel: one number, or one for each spatial axis")
+    stride: SpatialSizes = attribute(1, doc="step between windows")
     padding: SpatialSizes | Literal["same", "valid"] = attribute(
-        0, doc='zeros put on both sides; "same" keeps the size (stride 1 only), "valid" is 0'
+        0, doc='zeros added on both sides; "same" keeps the size (stride 1 only), "valid" is 0'
     )
     dilation: SpatialSizes = attribute(1, doc="distance between the elements of a window")
-    groups: int = attribute(1, index="g", phrase="groups", doc="input and output channels fall into as many groups")
-    bias: bool = attribute(True, doc="add a learned number to each channel")
-    in_channels: int | None = attribute(None, keyword=True, doc="checked against the operand where given")
+    groups: int = attribute(1, index="g", phrase="groups", doc="number of groups of input and output channels")
+    bias: bool = attribute(True, doc="add a learned bias to each channel")
+    in_channels: int | None = attribute(None, keyword=True, doc="expected number of input channels, if given")
 
     def check(self, types: Sequence[TensorType]) -> None:
         super().check(types)
@@ -151,7 +152,10 @@ class Convolution(BaseConvolution, abstract=True):
 
     @property
     def pads(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """The zeros before and after each spatial axis; "same" puts the odd one after, as PyTorch does."""
+        """Zeros before and after each spatial axis.
+
+        "same" adds the odd one after the axis, as PyTorch does.
+        """
         if self.padding == "same":
             totals = tuple(window_span(*sizes) - 1 for sizes in zip(self.kernel, self.dilations))
             return tuple(total // 2 for total in totals), tuple(total - total // 2 for total in totals)
@@ -159,7 +163,7 @@ class Convolution(BaseConvolution, abstract=True):
         return sizes, sizes
 
     def conv(self, extent: Extent, position: int) -> Extent:
-        """The extent of a spatial axis of the result: ⌊(L + P - d(k - 1) - 1) / s⌋ + 1."""
+        """Extent of a spatial axis of the result: ⌊(L + P - d(k - 1) - 1) / s⌋ + 1."""
         span = window_span(self.kernel[position], self.dilations[position])
         before, after = self.pads
         padding = before[position] + after[position]
@@ -194,7 +198,7 @@ class Convolution(BaseConvolution, abstract=True):
         return onnx_product(spell, operand, lambda bias: spell.add("Conv", *inputs, bias, **options), len(self.spatial))
 
     def factors(self, rank: int) -> tuple[Self, Self] | None:
-        """This kernel to `rank` channels, then a kernel of size 1; groups would need a factorization each."""
+        """A convolution with `rank` output channels, then a pointwise one; None for grouped convolutions."""
         if self.groups != 1:
             return None
         return replace(self, out_channels=rank, bias=False), type(self)(self.out_channels, 1, bias=self.bias)
@@ -202,9 +206,10 @@ class Convolution(BaseConvolution, abstract=True):
 
 @operator
 class Conv1d(Convolution):
-    """A convolution over one spatial axis: y[n, o, t] = bias[o] + Σ_{i, k} weight[o, i, k] · x[n, i, s·t + d·k - p].
+    """Convolution over one spatial axis.
 
-    Without groups every output channel o sums over all input channels i; with them, over those of its group.
+    y[n, o, t] = bias[o] + Σ_{i, k} weight[o, i, k] · x[n, i, s·t + d·k - p].
+    Without groups each output channel o sums over all input channels i; with groups, over the channels of its group.
     The size of the result is ⌊(L + 2·padding - dilation·(kernel_size - 1) - 1) / stride⌋ + 1.
     """
 
@@ -217,7 +222,7 @@ class Conv1d(Convolution):
 
 @operator
 class Conv2d(Convolution):
-    """A convolution over two spatial axes, height and width.
+    """Convolution over two spatial axes, height and width.
 
     y[n, o, t, u] = bias[o] + Σ_{i, k, l} weight[o, i, k, l] · x[n, i, s·t + d·k - p, s·u + d·l - p]; with groups, i
     runs over the input channels of o's group.  `groups = in_channels` is a depthwise convolution.
@@ -247,7 +252,7 @@ class Conv2d(Convolution):
 
 @operator
 class Conv3d(Convolution):
-    """A convolution over three spatial axes, depth, height and width; `conv2d` with one axis more."""
+    """Convolution over three spatial axes, depth, height and width; see `conv2d`."""
 
     signature = "x[n, g*i, d, h, w], weight[g*o, i, kd, kh, kw], bias[g*o]? -> y[n, g*o, conv(d), conv(h), conv(w)]"
     parameters = {
@@ -260,27 +265,27 @@ class Conv3d(Convolution):
 
 
 def _terms(spell: OnnxSpelling) -> int:
-    """How many products each element of the result is the sum of: input channels of a group times the window."""
+    """Number of products in each sum: input channels of a group times the elements of the kernel."""
     kernel = [size for index, size in spell.sizes.items() if index.startswith("k")]
     return int(math.prod([spell.sizes["i"], *kernel]))
 
 
 @operator
 class TransposedConvolution(BaseConvolution, abstract=True):
-    """What the transposed convolutions of all ranks share; a concrete one says its signature."""
+    """Base of transposed convolutions; each rank declares the signature."""
 
     family = "conv"
     channel_axis = 1
 
-    out_channels: int = attribute(doc="channels of the result")
-    kernel_size: SpatialSizes = attribute(doc="size of the window: one number, or one for each spatial axis")
-    stride: SpatialSizes = attribute(1, doc="step from one window of the result to the next")
-    padding: SpatialSizes = attribute(0, doc="elements cut off from both sides of the result")
+    out_channels: int = attribute(doc="output channels")
+    kernel_size: SpatialSizes = attribute(doc="size of the kernel: one number, or one for each spatial axis")
+    stride: SpatialSizes = attribute(1, doc="step between windows of the result")
+    padding: SpatialSizes = attribute(0, doc="elements removed from both sides of the result")
     output_padding: SpatialSizes = attribute(0, doc="extra elements at the end of the result; below stride or dilation")
-    groups: int = attribute(1, index="g", phrase="groups", doc="input and output channels fall into as many groups")
-    bias: bool = attribute(True, doc="add a learned number to each channel")
+    groups: int = attribute(1, index="g", phrase="groups", doc="number of groups of input and output channels")
+    bias: bool = attribute(True, doc="add a learned bias to each channel")
     dilation: SpatialSizes = attribute(1, doc="distance between the elements of a window")
-    in_channels: int | None = attribute(None, keyword=True, doc="checked against the operand where given")
+    in_channels: int | None = attribute(None, keyword=True, doc="expected number of input channels, if given")
 
     def check(self, types: Sequence[TensorType]) -> None:
         super().check(types)
@@ -298,21 +303,21 @@ class TransposedConvolution(BaseConvolution, abstract=True):
         return per_axis(self.output_padding, len(self.spatial))
 
     def transposed(self, extent: Extent, position: int) -> Extent:
-        """The extent of a spatial axis of the result: (L - 1)·s - 2p + d(k - 1) + 1 + output_padding."""
+        """Extent of a result axis: (L - 1)·s - 2p + d(k - 1) + 1 + output_padding."""
         span = window_span(self.kernel[position], self.dilations[position])
         size = (extent - 1) * self.strides[position] - 2 * self._padding[position] + span + self._end_padding[position]
         if isinstance(size, int) and size < 1:
             raise OperatorError(
                 "shape-mismatch",
-                f"`padding` of `{self.name}` leaves nothing of `{self.spatial[position]}`, which has {extent}",
+                f"`padding` of `{self.name}` removes all of `{self.spatial[position]}`, of size {extent}",
                 operand=0,
                 attribute="padding",
-                help="use less padding, or a larger kernel",
+                help="use a smaller `padding`, or a larger `kernel_size`",
             )
         return size
 
     def multiply_adds(self, inference: Inference, types: Sequence[TensorType]) -> Extent:
-        """Every element of the operand meets every element of the kernel once, whatever the stride."""
+        """Each element of the operand times each element of the kernel, for any stride."""
         sizes = inference.solution.extents
         total: Extent = 1
         for name in ("n", "g", "i", "o", *self.spatial, *(f"k{index}" for index in self.spatial)):
@@ -333,7 +338,7 @@ class TransposedConvolution(BaseConvolution, abstract=True):
         }
 
     def onnx(self, spell: OnnxSpelling) -> str:
-        """Spell `ConvTranspose`, also for an `output_padding` of the stride or more.
+        """Add `ConvTranspose`, also for an `output_padding` of at least the stride.
 
         PyTorch allows it below the dilation, ONNX Runtime does not.  Zeros appended to the operand then lengthen the
         result, and a larger padding at its end crops it to size.
@@ -345,7 +350,7 @@ class TransposedConvolution(BaseConvolution, abstract=True):
             for one, pad, stride in zip(extra, self._padding, self.strides)
         ]
         if any(zeros):
-            before = [0] * (4 + len(zeros))  # none before any axis, none after batch and channels
+            before = [0] * (4 + len(zeros))  # no padding before any axis, nor after batch and channels
             value = spell.add("Pad", value, spell.constant([*before, *zeros]))
         end = self._padding
         if longer:
@@ -360,14 +365,14 @@ class TransposedConvolution(BaseConvolution, abstract=True):
 
 @operator
 class ConvTranspose1d(TransposedConvolution):
-    """The transpose of `conv1d` as a linear map: each element of x adds its multiple of the kernel to the result.
+    """Transpose of `conv1d` as a linear map: each element of x adds a multiple of the kernel.
 
-    y[n, o, s·t + d·k - p] += weight[i, o, k] · x[n, i, t].  The weight has the input channels first.
+    y[n, o, s·t + d·k - p] += weight[i, o, k] · x[n, i, t].  The first axis of the weight is the input channels.
     The size of the result is (L - 1)·stride - 2·padding + dilation·(kernel_size - 1) + 1 + output_padding.
     """
 
     signature = "x[n, g*i, l], weight[g*i, o, kl], bias[g*o]? -> y[n, g*o, transposed(l)]"
-    # PyTorch takes the fan-in from axis 1 of the weight, which here is that of the output channels.
+    # PyTorch takes the fan-in from axis 1 of the weight, which here is the output channels.
     parameters = {"weight": Parameter(kaiming_uniform("o", "kl")), "bias": Parameter(uniform_fan_in("o", "kl"))}
     example = "signal -> up: conv_transpose1d(16, 4, stride = 2, padding = 1)"
     spatial = ("l",)
@@ -376,7 +381,7 @@ class ConvTranspose1d(TransposedConvolution):
 
 @operator
 class ConvTranspose2d(TransposedConvolution):
-    """The transpose of `conv2d` as a linear map, often used to enlarge images; see `conv_transpose1d`.
+    """Transpose of `conv2d` as a linear map, often used to enlarge images; see `conv_transpose1d`.
 
     (Zeiler et al. 2010, "Deconvolutional Networks".)
     """
@@ -394,7 +399,7 @@ class ConvTranspose2d(TransposedConvolution):
 
 @operator
 class ConvTranspose3d(TransposedConvolution):
-    """The transpose of `conv3d` as a linear map; see `conv_transpose1d`."""
+    """Transpose of `conv3d` as a linear map; see `conv_transpose1d`."""
 
     signature = (
         "x[n, g*i, d, h, w], weight[g*i, o, kd, kh, kw], bias[g*o]?"

@@ -1,4 +1,4 @@
-"""Tensors out of nothing, and tensors in another dtype."""
+"""Tensors without operands: ranges, filled tensors, constants, parameters; and conversion of dtypes."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ from archc.types.signature import Pattern, Signature
 from archc.types.tensor_type import DType, TensorType
 
 _COUNTING = dtype_set("f64 f32 i64 i32")
-"""The dtypes in which `torch.arange` takes every end that a size can be."""
+"""Dtypes in which `torch.arange` accepts every size as an end."""
 
 
 @operator
 class Arange(Operator):
-    """The integers from `start` up to `end`, without `end`: start, start + step, …"""
+    """The integers from `start` up to, but not including, `end`: start, start + step, …"""
 
     signature = " -> y[n]"
     dtypes = NUMBERS
     example = "positions = arange(T)"
 
-    end: int | SymbolicDim = attribute(doc="where to stop, itself left out")
-    start: int | SymbolicDim = attribute(0, doc="the first number")
-    step: int = attribute(1, doc="the distance of two neighbours; not 0")
-    dtype: DType = attribute(DType.i64, keyword=True, doc="the dtype of the result")
+    end: int | SymbolicDim = attribute(doc="end of the range, excluded")
+    start: int | SymbolicDim = attribute(0, doc="first number")
+    step: int = attribute(1, doc="difference of consecutive numbers; not 0")
+    dtype: DType = attribute(DType.i64, keyword=True, doc="dtype of the result")
 
     def extents(self, types: Sequence[TensorType]) -> dict[str, Extent]:
         if self.step == 0:
-            raise OperatorError("bad-attribute", "`arange` cannot go in steps of 0", attribute="step")
+            raise OperatorError("bad-attribute", "`arange` expects a step other than 0", attribute="step")
         distance, step = (self.end - self.start, self.step) if self.step > 0 else (self.start - self.end, -self.step)
         count = floor_divide(distance + step - 1, step)  # rounded up
         if isinstance(count, int) and count < 0:
             raise OperatorError(
-                "bad-attribute", f"`arange` does not get from {self.start} to {self.end} in steps of {self.step}"
+                "bad-attribute", f"`arange` cannot reach {self.end} from {self.start} in steps of {self.step}"
             )
         return {"n": count}
 
@@ -59,7 +59,7 @@ class Arange(Operator):
             numbers.insert(0, spell.size(self.start))
         if self.step != 1:
             numbers.append(str(self.step))
-        # PyTorch refuses ends beyond the dtype's range; a cast wraps the numbers around or makes them infinite.
+        # PyTorch rejects ends beyond the range of the dtype; a cast wraps numbers or makes them infinite.
         direct = self.dtype in _COUNTING
         made = call("torch.arange", *numbers, **_kind(self.dtype if direct else DType.i64, DType.i64, spell))
         return made if direct else method(made, "to", Verbatim(literal(self.dtype)))
@@ -71,18 +71,18 @@ class Arange(Operator):
 
 @operator
 class Filled(Operator, abstract=True):
-    """What tensors of one value share."""
+    """Base of tensors with one value."""
 
     signature = " -> y[*d]"
 
-    shape: tuple[int | SymbolicDim, ...] = attribute(doc="the sizes")
+    shape: tuple[int | SymbolicDim, ...] = attribute(doc="shape of the result")
     _: KW_ONLY
-    dtype: DType = attribute(DType.f32, keyword=True, doc="the dtype of the result")
+    dtype: DType = attribute(DType.f32, keyword=True, doc="dtype of the result")
 
     def element(self) -> Number:
-        """The value of every element, as the dtype has it."""
+        """The value of every element, converted to the dtype."""
         value = self.uniform()
-        assert value is not None, f"{type(self).__name__} gives no value"
+        assert value is not None, f"{type(self).__name__} implements no `uniform`"
         return as_element(value, self.dtype)
 
     def signature_for(self, types: Sequence[TensorType]) -> Signature:
@@ -91,7 +91,9 @@ class Filled(Operator, abstract=True):
     def extents(self, types: Sequence[TensorType]) -> dict[str, Extent]:
         for size in self.shape:
             if isinstance(size, int) and size < 0:
-                raise OperatorError("bad-attribute", f"`{self.name}` cannot have the size {size}", attribute="shape")
+                raise OperatorError(
+                    "bad-attribute", f"`{self.name}` expects sizes of at least 0, got {size}", attribute="shape"
+                )
         return {f"d{number}": size for number, size in enumerate(self.shape)}
 
     def flexible(self, types: Sequence[TensorType]) -> tuple[str, ...]:
@@ -107,7 +109,7 @@ class Filled(Operator, abstract=True):
         return call(self.torch_name, self.torch_sizes(spell), **_kind(self.dtype, DType.f32, spell))
 
     def torch_sizes(self, spell: TorchSpelling) -> Verbatim:
-        """The shape in PyTorch."""
+        """The shape as PyTorch text."""
         return Verbatim(literal(tuple(Verbatim(spell.size(size)) for size in self.shape)))
 
     def onnx(self, spell: OnnxSpelling) -> str:
@@ -118,11 +120,11 @@ class Filled(Operator, abstract=True):
 
 @operator
 class Full(Filled):
-    """One value everywhere."""
+    """A tensor with one value."""
 
     example = "mask = full((T, T), 1.0)"
 
-    value: int | float | bool = attribute(element=True, doc="the value of every element")
+    value: int | float | bool = attribute(element=True, doc="value of every element")
 
     def uniform(self) -> Number | None:
         return self.value
@@ -134,7 +136,7 @@ class Full(Filled):
 
 @operator
 class Zeros(Filled):
-    """Zero everywhere."""
+    """A tensor of zeros."""
 
     torch_name = "torch.zeros"
     example = "x = zeros((N, 64))"
@@ -145,7 +147,7 @@ class Zeros(Filled):
 
 @operator
 class Ones(Filled):
-    """One everywhere."""
+    """A tensor of ones."""
 
     torch_name = "torch.ones"
     example = "x = ones((N, 64))"
@@ -156,10 +158,10 @@ class Ones(Filled):
 
 @operator
 class Cast(Operator):
-    """The same values in another dtype: fractions are cut off, and truth values become 0 and 1.
+    """The same values in another dtype; fractions are truncated, and truth values become 0 and 1.
 
-    Integers beyond the range of the dtype wrap around.  The result for floating-point numbers beyond it, infinity and
-    NaN depends on the CPU: on x86 PyTorch and ONNX Runtime agree.
+    Integers beyond the range of the dtype wrap around.  The result for infinity, NaN and floating-point numbers beyond
+    it depends on the CPU: on x86 PyTorch and ONNX Runtime agree.
     """
 
     signature = "x[*s] -> y[*s]"
@@ -167,7 +169,7 @@ class Cast(Operator):
     onnx_dtypes = ONNX_ALL
     example = "x -> cast(f16)"
 
-    dtype: DType = attribute(doc="the dtype of the result")
+    dtype: DType = attribute(doc="dtype of the result")
 
     def result_dtypes(self, types: Sequence[TensorType]) -> tuple[DType, ...]:
         return (self.dtype,)
@@ -200,21 +202,21 @@ class Identity(Operator):
 
 
 def _kind(dtype: DType, default: DType | None, spell: TorchSpelling) -> dict[str, Any]:
-    """The keyword arguments that say what is made, and where."""
+    """Keyword arguments for dtype and device."""
     kind: dict[str, Any] = {} if dtype is default else {"dtype": dtype}
     return kind if spell.device is None else kind | {"device": Verbatim(spell.device)}
 
 
 @operator
 class OwnedTensor(Operator, abstract=True):
-    """Numbers that depend on nothing."""
+    """Base of operators whose result is a tensor that they own."""
 
     family = "create"
     holds_weight = True
     factored_storage = True
 
-    shape: tuple[int, ...] = attribute(doc="the sizes")
-    dtype: DType = attribute(DType.f32, doc="the dtype of the numbers")
+    shape: tuple[int, ...] = attribute(doc="shape of the result")
+    dtype: DType = attribute(DType.f32, doc="dtype of the result")
 
     def signature_for(self, types: Sequence[TensorType]) -> Signature:
         axes = tuple(plain_axes(len(self.shape)))
@@ -223,7 +225,9 @@ class OwnedTensor(Operator, abstract=True):
 
     def extents(self, types: Sequence[TensorType]) -> dict[str, Extent]:
         if any(size < 0 for size in self.shape):
-            raise OperatorError("bad-attribute", f"`{self.name}` cannot have the shape {self.shape}", attribute="shape")
+            raise OperatorError(
+                "bad-attribute", f"`{self.name}` expects sizes of at least 0, got {self.shape}", attribute="shape"
+            )
         return {f"d{number}": size for number, size in enumerate(self.shape)}
 
     def flexible(self, types: Sequence[TensorType]) -> tuple[str, ...]:
@@ -249,9 +253,11 @@ class OwnedTensor(Operator, abstract=True):
 
 @operator
 class Constant(OwnedTensor):
-    """Fixed numbers, kept with the weights and not trained; `simplify` leaves them where it computed something.
+    """A fixed tensor that is stored with the weights and not trained.
 
-    A fresh one is all zeros, so it needs a weights file to mean something.
+    `simplify` stores the results of constant folding in it.
+
+    A fresh one is zero: load its value from a weights file.
     """
 
     signature = "value[*d] -> y[*d]"
@@ -261,7 +267,7 @@ class Constant(OwnedTensor):
 
 @operator
 class LearnedTensor(OwnedTensor):
-    """Numbers that are learned, and depend on nothing: the vector of a class, a position, a temperature.
+    """A learned tensor without operands, such as a class token, position embeddings or a temperature.
 
     A fresh one is drawn from N(0, 0.02²), as BERT draws its weights.
     """

@@ -1,4 +1,4 @@
-"""Dropout: noise while a network trains, nothing at all when it is used."""
+"""Dropout: noise in training, and the identity in inference."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ from archc.types.tensor_type import TensorType
 
 @operator
 class BaseDropout(Operator, abstract=True):
-    """What all kinds of dropout share: the identity for inference, a module for training."""
+    """Base of dropout operators: the identity in inference, a module in training."""
 
     module: ClassVar[str] = ""
+    """The `torch.nn` module."""
     dtypes = FLOATS
     onnx_dtypes = ONNX_ALL
     pure = False
     inference_identity = True
 
-    p: float = attribute(0.5, doc="how likely an element (or channel) is dropped, from 0 to 1")
+    p: float = attribute(0.5, doc="probability that an element (or channel) becomes 0")
 
     def check(self, types: Sequence[TensorType]) -> None:
         check_probability(self, "p")
@@ -44,7 +45,7 @@ class BaseDropout(Operator, abstract=True):
 
 @operator
 class Dropout(BaseDropout):
-    """In training each element becomes 0 with probability p, and the others are scaled by 1 / (1 - p).
+    """In training, set each element to 0 with probability p, and scale the others by 1 / (1 - p).
 
     (Srivastava et al. 2014, "Dropout: A Simple Way to Prevent Neural Networks from Overfitting".)
     """
@@ -68,7 +69,10 @@ class Dropout1d(BaseDropout):
 
 @operator
 class Dropout2d(BaseDropout):
-    """`dropout` of whole channels of an image: x[n, c, :, :] becomes 0 with probability p; see `dropout1d`."""
+    """`dropout` of whole channels of an image: x[n, c, :, :] becomes 0 with probability p.
+
+    See `dropout1d`.
+    """
 
     signature = "x[n, c, h, w] -> y[n, c, h, w]"
     example = "features -> dropout2d(0.1)"
@@ -77,7 +81,10 @@ class Dropout2d(BaseDropout):
 
 @operator
 class Dropout3d(BaseDropout):
-    """`dropout` of whole channels of a volume: x[n, c, :, :, :] becomes 0 with probability p; see `dropout1d`."""
+    """`dropout` of whole channels of a volume: x[n, c, :, :, :] becomes 0 with probability p.
+
+    See `dropout1d`.
+    """
 
     signature = "x[n, c, d, h, w] -> y[n, c, d, h, w]"
     example = "video -> dropout3d(0.1)"
@@ -86,7 +93,9 @@ class Dropout3d(BaseDropout):
 
 @operator
 class AlphaDropout(BaseDropout):
-    """`dropout` that keeps mean and variance after `selu`: dropped elements take its negative saturation.
+    """`dropout` that keeps mean and variance after `selu`.
+
+    Dropped elements become the negative saturation of `selu`.
 
     (Klambauer et al. 2017, "Self-Normalizing Neural Networks".)
     """

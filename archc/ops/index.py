@@ -1,4 +1,4 @@
-"""Parts of a tensor: slices and single places, and places that are data themselves."""
+"""Slices and single elements of tensors, at fixed positions or at positions from a tensor."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ _TO_THE_END = 2**63 - 1
 
 @operator
 class Slice(Operator):
-    """Some places of each axis: y = x[:, 0, 1:-1, ::2].
+    """Selected positions of each axis: y = x[:, 0, 1:-1, ::2].
 
-    An integer takes one place and drops the axis; `start:stop:step` takes a range; `...` stands for all axes that
-    are not mentioned otherwise, as does the end of the list.  Negative places count from the end.  A symbolic size
-    is taken to be no smaller than what a slice cuts off at its ends.
+    An integer selects one position and removes the axis; `start:stop:step` selects a range.  `...` selects all axes
+    that have no item of their own, and so does the end of the list.  Negative positions count from the end.  A symbolic
+    size is assumed to be at least the number of elements that a slice removes at its ends.
     """
 
     signature = "x[*d] -> y[*e]"
@@ -38,15 +38,15 @@ class Slice(Operator):
     symbol = "[]"
     example = "y = x[:, 0]"
 
-    items: tuple[Item, ...] = attribute((), doc="for each axis an integer or `start:stop:step`")
+    items: tuple[Item, ...] = attribute((), doc="an integer or `start:stop:step` for each axis")
 
     def __post_init__(self) -> None:
-        # `:`, `0:` and `::1` are the same: one form for one meaning.
+        # `:`, `0:` and `::1` are equal: normalize them to one form.
         object.__setattr__(self, "items", tuple(_normal(item) for item in self.items))
 
     @classmethod
     def from_arguments(cls, positional: Sequence[Any], named: Mapping[str, Any]) -> Self:
-        """From what stands between the brackets: integers, sizes, `...`, and ranges as (start, stop, step)."""
+        """Make a slice from the items in brackets; ranges are (start, stop, step)."""
         for name in named:
             raise AttributeProblem("unknown-attribute", f"`slice` has no attribute `{name}`", name)
         return cls(tuple(_item(value, position) for position, value in enumerate(positional)))
@@ -55,21 +55,19 @@ class Slice(Operator):
         return [_item_text(item, value_text) for item in self.items]
 
     def sides(self) -> tuple[Side] | None:
-        return (None,) if self.items else None  # empty brackets are no index
+        return (None,) if self.items else None  # the language has no empty brackets
 
     def per_axis(self, rank: int) -> list[Item]:
-        """One item for each axis, with `...` written out."""
+        """One item for each axis, with `...` expanded."""
         if self.items.count(...) > 1:
-            raise OperatorError("bad-attribute", "an index has room for one `...`", attribute="items")
+            raise OperatorError("bad-attribute", "an index has at most one `...`", attribute="items")
         given = [item for item in self.items if item is not ...]
         if len(given) > rank:
-            raise OperatorError(
-                "rank-mismatch", f"{len(given)} axes are indexed, and the operand has {rank}", operand=0
-            )
+            raise OperatorError("rank-mismatch", f"the index expects at least {len(given)} axes, got {rank}", operand=0)
         if any(isinstance(item, tuple) and _step(item) < 1 for item in given):
-            raise OperatorError("bad-attribute", "the step of a slice must be at least 1", attribute="items")
-        place = self.items.index(...) if ... in self.items else len(given)
-        return [*given[:place], *[None] * (rank - len(given)), *given[place:]]
+            raise OperatorError("bad-attribute", "a slice expects a step of at least 1", attribute="items")
+        split = self.items.index(...) if ... in self.items else len(given)
+        return [*given[:split], *[None] * (rank - len(given)), *given[split:]]
 
     def signature_for(self, types: Sequence[TensorType]) -> Signature:
         if len(types) != 1:
@@ -83,13 +81,13 @@ class Slice(Operator):
                 if _step(item) != 1:
                     right.append(Axis(((Apply("steps", Index(f"d{number}")),),)))
                     continue
-                # What is cut off and what stays are the parts of a sum: each element is followed exactly.
+                # An axis as a sum of removed and selected parts: analyses follow each element exactly.
                 parts = {f"a{number}": start, f"d{number}": length, f"b{number}": rest}
                 present = [name for name, part in parts.items() if part != 0 or name == f"d{number}"]
                 left[number] = Axis(tuple((Index(name),) for name in present))
                 right.append(plain_axis(f"d{number}"))
             else:
-                self._check_place(item, number, types[0])
+                self._check_position(item, number, types[0])
         return Signature((Pattern("x", tuple(left)),), (Pattern("y", tuple(right)),))
 
     def extents(self, types: Sequence[TensorType]) -> dict[str, Extent]:
@@ -116,19 +114,19 @@ class Slice(Operator):
         return Slice(tuple(items))
 
     def function_extent(self, function: str, index: str, extent: Extent, position: int) -> Extent:
-        """The size of a slice with a step; `position` counts such slices."""
+        """Size of a slice with a step; `position` counts such slices."""
         stepped = [item for item in self.items if isinstance(item, tuple) and _step(item) != 1]
         item = stepped[position]
         return floor_divide(_range(item, extent)[1] + _step(item) - 1, _step(item))  # rounded up
 
-    def _check_place(self, place: int | SymbolicDim | EllipsisType, number: int, operand: TensorType) -> None:
-        assert place is not ..., "an ellipsis is no place"
+    def _check_position(self, position: int | SymbolicDim | EllipsisType, number: int, operand: TensorType) -> None:
+        assert position is not ..., "an ellipsis is not a position"
         size = operand.shape[number]
-        behind, before = place - size, place + size  # the place does not exist from 0 on; nor below 0
-        if (isinstance(behind, int) and behind >= 0) or (isinstance(before, int) and before < 0):
+        above, below = position - size, position + size
+        if (isinstance(above, int) and above >= 0) or (isinstance(below, int) and below < 0):
             raise OperatorError(
                 "bad-attribute",
-                f"index {place} is out of range for axis {number} of {operand}",
+                f"index {position} is out of range for axis {number} of {operand}",
                 operand=0,
                 attribute="items",
                 help="indices start at 0; the last one is `-1`",
@@ -151,7 +149,7 @@ class Slice(Operator):
             steps = [_step(item) for item in ranges.values()]
             vectors = [spell.shape(starts), spell.shape(stops), spell.constant(list(ranges)), spell.constant(steps)]
             value = spell.add("Slice", value, *vectors)
-        # From the last axis, so that the numbers of the others stay.
+        # From the last axis, so that the numbers of the other axes do not change.
         for number, item in reversed(list(enumerate(items))):
             if isinstance(item, (int, SymbolicDim)):
                 value = spell.add("Gather", value, spell.size(item), axis=number)
@@ -159,10 +157,10 @@ class Slice(Operator):
 
 
 def _item(value: Any, position: int) -> Item:
-    """An item that a text gives.
+    """Check an item of a text.
 
     Raises:
-        AttributeProblem: it is none.
+        AttributeProblem: the value is not an item.
     """
 
     def is_size(bound: Any) -> bool:
@@ -173,9 +171,9 @@ def _item(value: Any, position: int) -> Item:
     if isinstance(value, tuple) and len(value) == 3:
         if all(bound is None or is_size(bound) for bound in value) and not isinstance(value[2], SymbolicDim):
             return value
-        raise AttributeProblem("wrong-type", "a slice goes from a size to a size, by an integer", position)
+        raise AttributeProblem("wrong-type", "a slice expects sizes as its ends, and an integer as its step", position)
     if value is None or value is ... or is_size(value):
-        return value  # type: ignore[no-any-return]  # an `Item`, as the line above says
+        return value  # type: ignore[no-any-return]  # an `Item`, by the line above
     raise AttributeProblem("wrong-type", "an index must be an integer, a size, a slice or `...`", position)
 
 
@@ -203,29 +201,29 @@ def _step(item: Bounds) -> int:
 
 
 def _range(item: Bounds, size: Extent) -> tuple[Extent, Extent, Extent]:
-    """How much of an axis lies before a range, in it, and behind it; the step does not count."""
-    start = _place(item[0] if item[0] is not None else 0, size)
-    stop = size if item[1] is None else _place(item[1], size)
+    """Number of elements of an axis before a range, in it, and after it; the step does not count."""
+    start = _position(item[0] if item[0] is not None else 0, size)
+    stop = size if item[1] is None else _position(item[1], size)
     length = stop - start
     if isinstance(length, int) and length < 0:
         length, stop = 0, start
     return start, length, size - stop
 
 
-def _place(bound: Extent, size: Extent) -> Extent:
-    """A bound counted from the start of an axis, and within it."""
+def _position(bound: Extent, size: Extent) -> Extent:
+    """A bound counted from the start of an axis, limited to the axis."""
     if isinstance(bound, int) and isinstance(size, int):
         return min(max(bound + size if bound < 0 else bound, 0), size)
     if isinstance(bound, int):
-        # `x[:1]` and `x[1:]` go unquestioned: no axis is empty.
+        # No axis is empty, so `x[:1]` and `x[1:]` need no `min`.
         return size + bound if bound < 0 else bound if bound <= 1 else _at_most(bound, size)
     if bound.terms[0][1] < 0 and not isinstance(size - bound, int):
-        return size + bound  # `-T`: so many from the end
+        return size + bound  # `-T`: counted from the end
     return _at_most(bound, size)
 
 
 def _at_most(bound: Extent, size: Extent) -> Extent:
-    """The smaller of a bound and a size, without a `min` where one of them never exceeds the other."""
+    """Minimum of a bound and a size, without a `min` if one of them never exceeds the other."""
     if never_exceeds(bound, size):
         return bound
     if never_exceeds(size, bound):
@@ -238,16 +236,16 @@ def _at_most(bound: Extent, size: Extent) -> Extent:
 
 @operator
 class IndexedByTensor(Operator, abstract=True):
-    """What operators that are told the places by a tensor share."""
+    """Base of operators whose positions are in a tensor."""
 
     dtypes = {"x": ANY, "index": INDICES}
     onnx_dtypes = ONNX_ALL
     onnx_name: ClassVar[str] = "Gather"
 
-    dim: int = attribute(doc="the axis along which the places count")
+    dim: int = attribute(doc="axis of the positions")
 
     def axis(self, types: Sequence[TensorType]) -> int:
-        """That axis, counted from 0."""
+        """The axis, counted from 0."""
         return axis_number(self, self.dim, types[0].rank)
 
     def operand_range(self, types: Sequence[TensorType], position: int) -> tuple[int, Extent] | None:
@@ -259,7 +257,7 @@ class IndexedByTensor(Operator, abstract=True):
 
 @operator
 class IndexSelect(IndexedByTensor):
-    """Some places of an axis, told by a vector: y[..., k, ...] = x[..., index[k], ...]."""
+    """The positions of an axis that a vector lists: y[..., k, ...] = x[..., index[k], ...]."""
 
     signature = "x[*a, n, *b], index[k] -> y[*a, k, *b]"
     example = "(x, index) -> index_select(1)"
@@ -277,7 +275,7 @@ class IndexSelect(IndexedByTensor):
 
 @operator
 class Gather(IndexedByTensor):
-    """One place of an axis for each element: y[i, j] = x[index[i, j], j] for `dim` 0."""
+    """One position of an axis for each element: y[i, j] = x[index[i, j], j] for `dim` 0."""
 
     signature = "x[*a], index[*b] -> y[*b]"
     onnx_name = "GatherElements"
@@ -286,18 +284,20 @@ class Gather(IndexedByTensor):
 
     def check(self, types: Sequence[TensorType]) -> None:
         if types[0].rank != types[1].rank:
-            raise OperatorError("rank-mismatch", f"`gather` needs indices for {types[0]}, got {types[1]}", operand=1)
+            raise OperatorError(
+                "rank-mismatch", f"`gather` expects indices of rank {types[0].rank}, got {types[1]}", operand=1
+            )
         if any(isinstance(surplus, int) and surplus < 0 for surplus, _ in self.minimum_sizes(types)):
             raise OperatorError(
                 "shape-mismatch",
-                f"`gather` expects indices no larger than {types[0]} on all other axes, got {types[1]}",
+                f"`gather` expects indices no larger than {types[0]} along all other axes, got {types[1]}",
                 operand=1,
             )
 
     def minimum_sizes(self, types: Sequence[TensorType]) -> Sequence[tuple[Extent, int]]:
         axis = self.axis(types)
         pairs = enumerate(zip(types[0].shape, types[1].shape))
-        return [(there - looked_up, 0) for number, (there, looked_up) in pairs if number != axis]
+        return [(size - count, 0) for number, (size, count) in pairs if number != axis]
 
     def torch(self, spell: TorchSpelling) -> str:
         index = spell.operands[1]
@@ -312,9 +312,9 @@ def _two_operands() -> Signature:
 
 @operator
 class Scatter(IndexedByTensor):
-    """One place of an axis written for each element: y is x, but y[index[i, j], j] = src[i, j] for `dim` 0.
+    """Elements written to positions of an axis: y is x, but y[index[i, j], j] = src[i, j] for `dim` 0.
 
-    The counterpart of `gather`.  Where two elements are written to one place, which one stays is left to the backend.
+    The inverse of `gather`.  If two elements have one position, the backend decides which one is written.
     """
 
     signature = "x[*a], index[*b], src[*b] -> y[*a]"
@@ -330,31 +330,31 @@ class Scatter(IndexedByTensor):
             if operand.rank != types[0].rank:
                 raise OperatorError(
                     "rank-mismatch",
-                    f"`scatter` needs as many axes as {types[0]} has, got {operand}",
+                    f"`scatter` expects rank {types[0].rank}, got {operand}",
                     operand=position,
                 )
-        for number, (given, there) in enumerate(zip(types[1].shape, types[0].shape)):
-            if number != axis and isinstance(given, int) and isinstance(there, int) and given > there:
+        for number, (count, size) in enumerate(zip(types[1].shape, types[0].shape)):
+            if number != axis and isinstance(count, int) and isinstance(size, int) and count > size:
                 raise OperatorError(
                     "shape-mismatch",
-                    f"`scatter` finds places {types[1]} for {types[0]}, which has fewer along axis {number}",
+                    f"`scatter` expects indices no larger than {types[0]} along axis {number}, got {types[1]}",
                     operand=1,
-                    help="`dim` names the axis along which places count; along the others elements keep theirs",
+                    help="`dim` is the axis of the positions; along the other axes each element keeps its position",
                 )
         if types[1].shape != types[2].shape:
             raise OperatorError(
                 "shape-mismatch",
-                f"`scatter` needs an index for each element, got {types[1]} for {types[2]}",
+                f"`scatter` expects an index for each element of {types[2]}, got {types[1]}",
                 operand=2,
             )
 
     def minimum_sizes(self, types: Sequence[TensorType]) -> Sequence[tuple[Extent, int]]:
         axis = self.axis(types)
         pairs = enumerate(zip(types[0].shape, types[1].shape))
-        return [(there - given, 0) for number, (there, given) in pairs if number != axis]
+        return [(size - count, 0) for number, (size, count) in pairs if number != axis]
 
     def multiply_adds(self, inference: Inference, types: Sequence[TensorType]) -> Extent:
-        # Places and elements have their indices in common, as the operands of a product have.
+        # Indices and elements share signature indices like the operands of a product.
         return 0
 
     def torch(self, spell: TorchSpelling) -> str:

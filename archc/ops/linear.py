@@ -1,4 +1,4 @@
-"""Layers that multiply by a matrix: `linear`, and `embedding`, which picks its rows."""
+"""Layers with a weight matrix: `linear`, and `embedding`, which selects its rows."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from archc.types.tensor_type import DType, TensorType
 
 @operator
 class Linear(Operator):
-    """An affine map of the last axis: y = x Wᵀ + b, with W of shape [out_features, in_features].
+    """Affine map of the last axis: y = x Wᵀ + b, with W of shape [out_features, in_features].
 
     A fresh weight is drawn as torch.nn.Linear draws it: uniformly within ±1/√in_features.
     """
@@ -35,7 +35,7 @@ class Linear(Operator):
     out_features: int = attribute(index="o", phrase="output features", doc="size of the last axis of the result")
     bias: bool = attribute(True, doc="add a learned vector")
     in_features: int | None = attribute(
-        None, index="i", phrase="input features", keyword=True, doc="checked against the operand where given"
+        None, index="i", phrase="input features", keyword=True, doc="expected size of the last axis, if given"
     )
 
     def torch(self, spell: TorchSpelling) -> str:
@@ -59,18 +59,21 @@ class Linear(Operator):
         if operand is not None and not operand.static:
             return self._onnx_integers(spell, operand)
         x = spell.operands[0]
-        weight, turned = spell.oriented("weight") if operand is None else (spell.dequantized("weight"), False)
+        weight, transposed = spell.oriented("weight") if operand is None else (spell.dequantized("weight"), False)
         if spell.types[0].rank == 2:
 
             def gemm(bias: str) -> str:
-                return spell.add("Gemm", x, weight, bias, transB=int(not turned))
+                return spell.add("Gemm", x, weight, bias, transB=int(not transposed))
 
             return gemm(spell.weights.get("bias", "")) if operand is None else onnx_product(spell, operand, gemm)
-        product = spell.add("MatMul", x, weight if turned else spell.add("Transpose", weight, perm=[1, 0]))
+        product = spell.add("MatMul", x, weight if transposed else spell.add("Transpose", weight, perm=[1, 0]))
         return spell.add("Add", product, spell.weights["bias"]) if self.bias else product
 
     def _onnx_integers(self, spell: OnnxSpelling, operand: Quantized) -> str:
-        """The product of the integers, scaled afterwards; ONNX Runtime makes one DynamicQuantizeMatMul of it."""
+        """Product of the integers, scaled afterwards.
+
+        ONNX Runtime fuses these nodes into one DynamicQuantizeMatMul.
+        """
         weight, weight_scale = spell.stored("weight")
         sums = spell.add("MatMulInteger", operand.q, spell.add("Transpose", weight, perm=[1, 0]), operand.zero_point)
         scale = spell.add("Mul", operand.scale, weight_scale)
@@ -94,7 +97,7 @@ class Embedding(Operator):
     example = "tokens -> wte: embedding(50257, 768)"
     integer_schemes = ("weight",)
 
-    num_embeddings: int = attribute(index="v", doc="how many vectors there are")
+    num_embeddings: int = attribute(index="v", doc="number of vectors")
     embedding_dim: int = attribute(index="d", doc="size of each vector")
 
     def check(self, types: Sequence[TensorType]) -> None:
@@ -119,7 +122,7 @@ class Embedding(Operator):
         storage, ids = spell.storages["weight"], spell.operands[0]
         if not isinstance(storage, Int8):
             return spell.add("Gather", spell.weights["weight"], ids, axis=0)
-        # Only the vectors that are looked up are decoded, never the whole table.
+        # Decode only the selected vectors, not the whole table.
         table, scale = spell.stored("weight")
         vectors = spell.add("Cast", spell.add("Gather", table, ids, axis=0), to=spell.results[0].dtype)
         if storage.axis == 0:

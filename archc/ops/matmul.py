@@ -1,4 +1,4 @@
-"""The product of matrices that are data; with a weight it is `linear`."""
+"""Matrix products of two data operands; with a weight, use `linear`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from archc.types.dims import minimum, product
 
 @operator
 class Matmul(Operator):
-    """The matrix product over the last two axes: y = a b; the leading axes broadcast.
+    """Matrix product over the last two axes: y = a b; the leading axes broadcast.
 
     Shapes: a[..., m, k], b[..., k, n] -> y[..., m, n]; both operands have at least two axes.
     """
@@ -28,9 +28,9 @@ class Matmul(Operator):
 
 
 def _with_empty_axes(spell: OnnxSpelling, position: int) -> str:
-    """An operand whose leading axes of size 1 are empty where those of the result are.
+    """An operand with empty leading axes in place of axes of size 1, where those of the result are empty.
 
-    ONNX Runtime broadcasts no such axis to one of size 0, except for a single matrix on the right.
+    ONNX Runtime broadcasts no axis of size 1 to size 0, except for a single matrix on the right.
     """
     operand, batch = spell.operands[position], spell.results[0].shape[:-2]
     own = spell.types[position].shape[:-2]

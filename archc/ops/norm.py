@@ -1,4 +1,4 @@
-"""Normalization of channels: over the batch, within each sample, or within groups."""
+"""Normalization: over the batch, within a sample, within groups of channels, and over the last axes."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ _AFFINE = {"weight": Parameter(ones, when="affine"), "bias": Parameter(zeros, wh
 
 @operator
 class BatchNorm(Operator):
-    """Normalizes each channel, then scales and shifts it: y = (x - mean) / √(var + eps) · weight + bias.
+    """Normalization of each channel, with scale and shift: y = (x - mean) / √(var + eps) · weight + bias.
 
-    In training, mean and variance are those of the batch over all axes but the channels', and the running ones
-    follow them: running = (1 - momentum) · running + momentum · batch (with the unbiased variance).  In inference
-    they are the running ones.
+    In training, mean and variance are those of the batch over all axes except the channels, and the running statistics
+    follow them: running = (1 - momentum) · running + momentum · batch (with the unbiased variance).  In inference,
+    mean and variance are the running statistics.
     (Ioffe and Szegedy 2015, "Batch Normalization".)
     """
 
@@ -49,11 +49,11 @@ class BatchNorm(Operator):
     rigid = ("n", "s")
 
     num_features: int | None = attribute(
-        None, index="c", phrase="channels", doc="checked against the operand where given"
+        None, index="c", phrase="channels", doc="expected number of channels, if given"
     )
     eps: float = attribute(1e-5, doc="added to the variance")
-    momentum: float = attribute(0.1, doc="share of the batch in the running statistics")
-    affine: bool = attribute(True, doc="scale and shift by learned numbers")
+    momentum: float = attribute(0.1, doc="weight of the batch in the running statistics")
+    affine: bool = attribute(True, doc="multiply by a learned weight and add a learned bias")
 
     def check(self, types: Sequence[TensorType]) -> None:
         check_rank(self, types[0], 2, 5)
@@ -78,7 +78,7 @@ class BatchNorm(Operator):
     def onnx(self, spell: OnnxSpelling) -> str:
         scale, shift = _onnx_affine(spell, [spell.sizes["c"]])
         mean, variance = spell.weights["running_mean"], spell.weights["running_var"]
-        if spell.types[0].dtype is DType.f64:  # ONNX's `epsilon` is an f32
+        if spell.types[0].dtype is DType.f64:  # the attribute `epsilon` is an f32
             variance = spell.add("Add", variance, spell.constant(self.eps - as_f32(self.eps), DType.f64))
         return spell.add("BatchNormalization", *spell.operands, scale, shift, mean, variance, epsilon=self.eps)
 
@@ -89,10 +89,10 @@ class BatchNorm(Operator):
 
 @operator
 class InstanceNorm(Operator):
-    """Normalizes each channel of each sample over its spatial axes: y = (x - mean) / √(var + eps) · weight + bias.
+    """Normalization of each channel of each sample: y = (x - mean) / √(var + eps) · weight + bias.
 
+    Mean and variance are over the spatial axes.  As in PyTorch, weight and bias are off by default.
     (Ulyanov et al. 2016, "Instance Normalization: The Missing Ingredient for Fast Stylization".)
-    As in PyTorch, weight and bias are there only on demand.
     """
 
     signature = "x[n, c, *s], weight[c]?, bias[c]? -> y[n, c, *s]"
@@ -103,10 +103,10 @@ class InstanceNorm(Operator):
     rigid = ("s",)
 
     num_features: int | None = attribute(
-        None, index="c", phrase="channels", doc="checked against the operand where given"
+        None, index="c", phrase="channels", doc="expected number of channels, if given"
     )
     eps: float = attribute(1e-5, doc="added to the variance")
-    affine: bool = attribute(False, doc="scale and shift by learned numbers")
+    affine: bool = attribute(False, doc="multiply by a learned weight and add a learned bias")
 
     def check(self, types: Sequence[TensorType]) -> None:
         check_rank(self, types[0], 3, 5)
@@ -114,7 +114,7 @@ class InstanceNorm(Operator):
         if all(size == 1 for size in types[0].shape[2:]):
             raise OperatorError(
                 "shape-mismatch",
-                f"`instance_norm` needs more than one element in a channel, got {types[0]}",
+                f"`instance_norm` expects more than one element in a channel, got {types[0]}",
                 operand=0,
             )
 
@@ -142,9 +142,9 @@ class InstanceNorm(Operator):
 
 @operator
 class GroupNorm(Operator):
-    """Normalizes each group of channels of each sample: y = (x - mean) / √(var + eps) · weight + bias.
+    """Normalization of groups of channels of each sample: y = (x - mean) / √(var + eps) · weight + bias.
 
-    Mean and variance run over the group's channels and all spatial axes; weight and bias are per channel.
+    Mean and variance are over the channels of the group and all spatial axes; weight and bias are per channel.
     (Wu and He 2018, "Group Normalization".)
     """
 
@@ -155,10 +155,10 @@ class GroupNorm(Operator):
     example = "x -> norm1: group_norm(8)"
     rigid = ("c", "s")
 
-    num_groups: int = attribute(index="g", phrase="groups", doc="how many groups the channels fall into")
-    num_channels: int | None = attribute(None, doc="checked against the operand where given")
+    num_groups: int = attribute(index="g", phrase="groups", doc="number of groups of channels")
+    num_channels: int | None = attribute(None, doc="expected number of channels, if given")
     eps: float = attribute(1e-5, doc="added to the variance")
-    affine: bool = attribute(True, doc="scale and shift by learned numbers")
+    affine: bool = attribute(True, doc="multiply by a learned weight and add a learned bias")
 
     def check(self, types: Sequence[TensorType]) -> None:
         check_positive(self, "num_groups", "eps")
@@ -166,7 +166,7 @@ class GroupNorm(Operator):
         if self._elements(types[0]) == 1:
             raise OperatorError(
                 "shape-mismatch",
-                f"`group_norm` needs more than one element in its groups, got {types[0]}",
+                f"`group_norm` expects more than one element in a group, got {types[0]}",
                 operand=0,
             )
 
@@ -174,7 +174,7 @@ class GroupNorm(Operator):
         return [(self._elements(types[0]), 2)]
 
     def _elements(self, operand: TensorType) -> Extent:
-        """Number of elements in the first group, of all samples together; PyTorch refuses 1."""
+        """Number of elements in the first group, of all samples together; PyTorch rejects 1."""
         samples, channels, *spatial = operand.shape
         return product([samples, channels // self.num_groups, *spatial])
 
@@ -196,10 +196,10 @@ class GroupNorm(Operator):
         )
 
     def onnx(self, spell: OnnxSpelling) -> str:
-        """`InstanceNormalization` of the groups.
+        """Add `InstanceNormalization` of the groups.
 
         ONNX Runtime has no kernel for `GroupNormalization`.  It expands it to nodes that take 1.5 to 2 times as long,
-        refuse an empty batch, and compute the variance as E[x²] - E[x]².  That has no correct digit for a mean of 1000
+        reject an empty batch, and compute the variance as E[x²] - E[x]².  That has no correct digit for a mean of 1000
         standard deviations.
         """
         shape, groups = spell.types[0].shape, self.num_groups
@@ -216,52 +216,52 @@ class GroupNorm(Operator):
 
 
 def _spatial_rank(operand: TensorType) -> int:
-    """Which of PyTorch's modules is meant: 1 also for an operand without spatial axes."""
+    """The rank of PyTorch's module; 1 also for an operand without spatial axes."""
     return max(1, operand.rank - 2)
 
 
 def _onnx_affine(spell: OnnxSpelling, shape: Sequence[Extent]) -> tuple[str, str]:
-    """Scale and shift, which ONNX always wants: ones and zeros where there are no weights."""
+    """Scale and shift, which ONNX requires: ones and zeros if the operator has no weights."""
     if "weight" in spell.weights:
         return spell.weights["weight"], spell.weights["bias"]
     return _onnx_full(spell, 1.0, shape), _onnx_full(spell, 0.0, shape)
 
 
 def _onnx_full(spell: OnnxSpelling, value: float, shape: Sequence[Extent]) -> str:
-    """A tensor of one value, in the dtype of the first operand."""
+    """A tensor with one value, in the dtype of the first operand."""
     number = spell.constant(value, spell.types[0].dtype)
     return spell.add("Expand", number, spell.shape(shape))
 
 
 @operator
 class LastAxesNorm(Operator, abstract=True):
-    """What `layer_norm` and `rms_norm` share: which axes they normalize."""
+    """Base of normalizations of the last axes."""
 
     family = "norm"
     dtypes = FLOATS
     onnx_dtypes = ONNX_FLOATS
 
     normalized_shape: int | tuple[int, ...] | None = attribute(
-        None, doc="sizes of the axes that are normalized, checked where given; by default the last axis, of any size"
+        None, doc="expected sizes of the normalized axes; by default the last axis, of any size"
     )
-    dims: int | None = attribute(None, keyword=True, doc="how many of the last axes are normalized")
+    dims: int | None = attribute(None, keyword=True, doc="number of normalized axes, the last ones")
 
     def check(self, types: Sequence[TensorType]) -> None:
         check_positive(self, "dims", "eps")
         if self.dims is not None and self.normalized_shape is not None and self.dims != len(self._sizes):
-            raise bad_attribute(self, "dims", f"{len(self._sizes)}, as many as `normalized_shape` has")
+            raise bad_attribute(self, "dims", f"{len(self._sizes)}, the number of sizes in `normalized_shape`")
         if self._dims == 0:
             raise bad_attribute(self, "normalized_shape", "at least one size")
         if self._dims > types[0].rank:
             raise OperatorError(
-                "rank-mismatch", f"`{self.name}` normalizes {self._dims} axes, got {types[0]}", operand=0
+                "rank-mismatch", f"`{self.name}` expects at least {self._dims} axes, got {types[0]}", operand=0
             )
         last = types[0].shape[types[0].rank - self._dims :]
         if self.normalized_shape is not None and self._sizes != last:
             wanted, found = (", ".join(str(size) for size in sizes) for sizes in (self._sizes, last))
             raise OperatorError(
                 "shape-mismatch",
-                f"`{self.name}` expects {wanted} as the size of the last axes, got {found}",
+                f"`{self.name}` expects {wanted} as the sizes of the last axes, got {found}",
                 operand=0,
                 attribute="normalized_shape",
             )
@@ -281,7 +281,7 @@ class LastAxesNorm(Operator, abstract=True):
         if self._dims > types[0].rank:
             raise OperatorError(
                 "rank-mismatch",
-                f"`{self.name}` normalizes {self._dims} axes, got {types[0]}",
+                f"`{self.name}` expects at least {self._dims} axes, got {types[0]}",
                 operand=0,
             )
         axes = ", ".join(f"d{number}" for number in range(self._dims))
@@ -303,14 +303,14 @@ class LastAxesNorm(Operator, abstract=True):
         return f"[{', '.join(spell.size(dim) for dim in self._last(spell.types[0].shape))}]"
 
     def _module_shape(self, spell: TorchSpelling) -> Extent | tuple[Extent, ...]:
-        """The normalized sizes as PyTorch's modules take them; all are known where there are weights."""
+        """The normalized sizes as PyTorch's modules take them; all are known if there are weights."""
         sizes = self._last(spell.types[0].shape)
         return sizes[0] if len(sizes) == 1 else sizes
 
 
 @operator
 class LayerNorm(LastAxesNorm):
-    """Normalizes each vector of the last axis (or last axes): y = (x - mean) / √(var + eps) · weight + bias.
+    """Normalization of vectors of the last axis (or axes): y = (x - mean) / √(var + eps) · weight + bias.
 
     (Ba et al. 2016, "Layer Normalization".)
     """
@@ -320,8 +320,8 @@ class LayerNorm(LastAxesNorm):
     example = "x -> ln1: layer_norm"
 
     eps: float = attribute(1e-5, doc="added to the variance")
-    elementwise_affine: bool = attribute(True, doc="scale and shift by learned numbers")
-    bias: bool = attribute(True, doc="shift as well as scale")
+    elementwise_affine: bool = attribute(True, doc="multiply by a learned weight and add a learned bias")
+    bias: bool = attribute(True, doc="add the learned bias")
 
     def has_parameter(self, name: str) -> bool:
         return self.elementwise_affine and (name == "weight" or self.bias)
@@ -360,9 +360,9 @@ class LayerNorm(LastAxesNorm):
 
 @operator
 class RmsNorm(LastAxesNorm):
-    """Divides each vector of the last axis (or last axes) by its root mean square: y = x / √(mean(x²) + eps) · weight.
+    """Division of each vector by its root mean square: y = x / √(mean(x²) + eps) · weight.
 
-    (Zhang and Sennrich 2019, "Root Mean Square Layer Normalization".)
+    A vector is the last axis, or the last axes.  (Zhang and Sennrich 2019, "Root Mean Square Layer Normalization".)
     """
 
     signature = "x[*b, d], weight[d]? -> y[*b, d]"
@@ -370,8 +370,8 @@ class RmsNorm(LastAxesNorm):
     onnx_dtypes = ONNX_WIDE
     example = "x -> norm1: rms_norm"
 
-    eps: float | None = attribute(None, doc="added to the mean square; by default the dtype's machine epsilon")
-    elementwise_affine: bool = attribute(True, doc="scale by learned numbers")
+    eps: float | None = attribute(None, doc="added to the mean square; by default the machine epsilon of the dtype")
+    elementwise_affine: bool = attribute(True, doc="multiply by a learned weight")
 
     def torch(self, spell: TorchSpelling) -> str:
         options = {} if self.eps is None else {"eps": self.eps}
@@ -392,4 +392,4 @@ class RmsNorm(LastAxesNorm):
 
 
 MACHINE_EPSILON = {DType.f64: 2.0**-52, DType.f32: 2.0**-23, DType.f16: 2.0**-10, DType.bf16: 2.0**-7}
-"""The distance from 1 to the next number, as `torch.finfo(dtype).eps`."""
+"""Difference between 1 and the next larger number, as `torch.finfo(dtype).eps`."""

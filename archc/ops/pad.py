@@ -1,4 +1,4 @@
-"""Padding: more elements around a tensor, or fewer."""
+"""Padding and cropping of tensors."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ _ONNX_MODES = {"constant": "constant", "reflect": "reflect", "replicate": "edge"
 
 @operator
 class Pad(Operator):
-    """Elements added at the ends of the last axes: of one value, or as the mode says.
+    """Elements added at the ends of the last axes, with one value or as the mode says.
 
-    `padding` is PyTorch's: left and right of the last axis, then of the axis before, and so on.  Negative numbers
-    remove elements, where the mode is "constant".
+    `padding` has PyTorch's order: start and end of the last axis, then of the axis before it, and so on.  Negative
+    numbers remove elements, in mode "constant" only.
     """
 
     signature = "x[*d] -> y[*e]"
     onnx_dtypes = ONNX_MOST - {DType.i16}
     example = "x -> pad((1, 1, 2, 2))"
 
-    padding: tuple[int, ...] = attribute(doc="left and right of the last axis, of the one before, …")
+    padding: tuple[int, ...] = attribute(doc="start and end of the last axis, then of the axis before it, …")
     mode: Literal["constant", "reflect", "replicate", "circular"] = attribute(
-        "constant", doc="what the new elements are"
+        "constant", doc="source of the new elements"
     )
-    value: float = attribute(0.0, element=True, doc='the new elements, where the mode is "constant"')
+    value: float = attribute(0.0, element=True, doc='value of the new elements in mode "constant"')
 
     def ends(self, rank: int) -> list[tuple[int, int]]:
-        """How much is added before and behind each axis."""
+        """Number of elements added before and after each axis."""
         pairs = list(zip(self.padding[0::2], self.padding[1::2]))[::-1]
         return [(0, 0)] * (rank - len(pairs)) + pairs
 
@@ -46,23 +46,23 @@ class Pad(Operator):
         if len(self.padding) % 2 or not 0 < padded <= rank:
             raise OperatorError(
                 "bad-attribute",
-                f"`padding` holds {len(self.padding)} numbers, and {types[0]} takes an even count up to {2 * rank}",
+                f"`padding` expects an even count of numbers up to {2 * rank} for {types[0]}, got {len(self.padding)}",
                 attribute="padding",
             )
         if self.mode == "constant":
             for axis, ends in enumerate(self.ends(rank)):
-                size, taken = types[0].shape[axis], _taken(ends)
-                if isinstance(size, int) and size < taken:
+                size, removed = types[0].shape[axis], _removed(ends)
+                if isinstance(size, int) and size < removed:
                     raise OperatorError(
                         "bad-attribute",
-                        f"`padding` removes {taken} element{'s' if taken > 1 else ''} from axis {axis} of {types[0]}",
+                        f"`padding` expects axis {axis} of {types[0]} to have at least {removed} elements, got {size}",
                         attribute="padding",
                     )
             return
         if types[0].dtype is DType.bool and self.mode != "circular":
             raise OperatorError(
                 "dtype-mismatch",
-                f'mode "{self.mode}" pads numbers, got {types[0]}',
+                f'mode "{self.mode}" expects numbers, got {types[0]}',
                 operand=0,
                 help="convert with `cast(u8)`, and back with `cast(bool)`",
             )
@@ -85,8 +85,8 @@ class Pad(Operator):
     def minimum_sizes(self, types: Sequence[TensorType]) -> Sequence[tuple[Extent, int]]:
         if self.mode == "constant":
             constant = zip(types[0].shape, self.ends(types[0].rank))
-            return [(size, _taken(both)) for size, both in constant if _taken(both)]
-        # A reflection leaves out the element at the border; going around takes at most all of them.
+            return [(size, _removed(both)) for size, both in constant if _removed(both)]
+        # A reflection omits the border element; circular padding uses each element at most once.
         reach = {"reflect": 1, "circular": 0}.get(self.mode)
         if reach is None:
             return ()
@@ -110,17 +110,17 @@ class Pad(Operator):
 
     def extents(self, types: Sequence[TensorType]) -> dict[str, Extent]:
         found: dict[str, Extent] = {}
-        for number, (before, behind) in enumerate(self.ends(types[0].rank)):
-            found |= {f"a{number}": before, f"b{number}": behind}
+        for number, (before, after) in enumerate(self.ends(types[0].rank)):
+            found |= {f"a{number}": before, f"b{number}": after}
         return found
 
     def function_extent(self, function: str, index: str, extent: Extent, position: int) -> Extent:
-        """The size of an axis whose elements are no plain sum; `position` counts such axes."""
+        """Size of an axis that is not a sum of elements; `position` counts such axes."""
         pairs = list(zip(self.padding[0::2], self.padding[1::2]))[::-1]
         return extent + sum([ends for ends in pairs if not self._adds(ends) and ends != (0, 0)][position])
 
     def _adds(self, ends: tuple[int, int]) -> bool:
-        """Whether an axis becomes a sum: constant elements, its own, and constant ones again."""
+        """Return whether an axis becomes a sum: constant elements, its own, and constant elements."""
         return self.mode == "constant" and min(ends) >= 0
 
     def simplified(self, types: Sequence[TensorType], uniform: Uniform) -> int | None:
@@ -133,27 +133,30 @@ class Pad(Operator):
 
     def onnx(self, spell: OnnxSpelling) -> str:
         if self.mode == "circular" and any(not isinstance(size, int) for size in spell.types[0].shape):
-            return self._onnx_around(spell)
+            return self._onnx_circular(spell)
         ends = self.ends(spell.types[0].rank)
-        pads = spell.constant([before for before, _ in ends] + [behind for _, behind in ends])
+        pads = spell.constant([before for before, _ in ends] + [after for _, after in ends])
         dtype = spell.types[0].dtype
         value = spell.constant(as_element(self.value, dtype), dtype) if self.mode == "constant" and self.value else ""
         return spell.add("Pad", spell.operands[0], pads, value, mode=_ONNX_MODES[self.mode])
 
-    def _onnx_around(self, spell: OnnxSpelling) -> str:
-        """Circular padding, axis by axis: ONNX Runtime refuses `Pad` of a tensor without elements in this mode."""
+    def _onnx_circular(self, spell: OnnxSpelling) -> str:
+        """Circular padding by slices and concatenation, axis by axis.
+
+        ONNX Runtime rejects `Pad` of a tensor without elements in this mode.
+        """
         x = spell.operands[0]
-        for axis, (before, behind) in reversed(list(enumerate(self.ends(spell.types[0].rank)))):
+        for axis, (before, after) in reversed(list(enumerate(self.ends(spell.types[0].rank)))):
             parts, along = [x], spell.constant([axis])
             if before:
                 end = spell.constant([2**63 - 1])
                 parts.insert(0, spell.add("Slice", x, spell.constant([-before]), end, along))
-            if behind:
-                parts.append(spell.add("Slice", x, spell.constant([0]), spell.constant([behind]), along))
+            if after:
+                parts.append(spell.add("Slice", x, spell.constant([0]), spell.constant([after]), along))
             x = spell.add("Concat", *parts, axis=axis) if len(parts) > 1 else x
         return x
 
 
-def _taken(ends: tuple[int, int]) -> int:
-    """Number of elements that negative padding removes from an axis: the axis must have as many."""
+def _removed(ends: tuple[int, int]) -> int:
+    """Number of elements that negative padding removes from an axis, which must have as many."""
     return -sum(min(end, 0) for end in ends)

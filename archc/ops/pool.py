@@ -1,4 +1,4 @@
-"""Pooling with windows of a given size, over one, two and three spatial axes."""
+"""Pooling over one, two and three spatial axes, by windows or to a given size."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ from archc.types.tensor_type import TensorType
 
 @operator
 class Pooling(Operator, abstract=True):
-    """What max and average pooling share; a concrete one says its signature."""
+    """Base of max and average pooling; each rank declares the signature."""
 
     spatial: ClassVar[tuple[str, ...]] = ()
-    """The indices of the spatial axes."""
+    """Indices of the spatial axes."""
 
     dtypes = FLOATS
     onnx_dtypes = ONNX_FLOATS
 
     kernel_size: SpatialSizes = attribute(doc="size of the window: one number, or one for each spatial axis")
-    stride: SpatialSizes | None = attribute(None, doc="step from one window to the next; by default the kernel's size")
-    padding: SpatialSizes = attribute(0, doc="elements put on both sides; at most half of the kernel's size")
-    ceil_mode: bool = attribute(False, keyword=True, doc="let a last window reach over the end")
+    stride: SpatialSizes | None = attribute(None, doc="step between windows; by default `kernel_size`")
+    padding: SpatialSizes = attribute(0, doc="elements added on both sides; at most half of `kernel_size`")
+    ceil_mode: bool = attribute(False, keyword=True, doc="let the last window extend beyond the end")
 
     def check(self, types: Sequence[TensorType]) -> None:
         rank = len(self.spatial)
         check_sizes(self, rank, 1, "kernel_size", "stride")
         check_sizes(self, rank, 0, "padding")
         if any(2 * padding > kernel for padding, kernel in zip(self._pads, self._kernel)):
-            raise bad_attribute(self, "padding", "at most half of the kernel's size")
+            raise bad_attribute(self, "padding", "at most half of `kernel_size`")
 
     @property
     def _kernel(self) -> tuple[int, ...]:
@@ -68,12 +68,12 @@ class Pooling(Operator, abstract=True):
 
     @property
     def _ends(self) -> tuple[int, ...]:
-        """The padding after each axis: more than before it where `ceil_mode` lets a window reach over the end."""
+        """Padding after each axis; in `ceil_mode` it may exceed the padding before the axis."""
         sizes = zip(self._spans, self._strides, self._pads)
         return tuple(end_padding(span, stride, padding, self.ceil_mode) for span, stride, padding in sizes)
 
     def pool(self, extent: Extent, position: int) -> Extent:
-        """The extent of a spatial axis of the result: ⌊(L + 2p - d(k - 1) - 1) / s⌋ + 1, or with ⌈ ⌉ in `ceil_mode`."""
+        """Extent of a result axis: ⌊(L + 2p - d(k - 1) - 1) / s⌋ + 1, or with ⌈ ⌉ in `ceil_mode`."""
         span, padding = self._spans[position], self._pads[position] + self._ends[position]
         count = window_count(extent, span, self._strides[position], padding)
         check_window(self, count, extent, span, padding, self.spatial[position])
@@ -87,13 +87,13 @@ class Pooling(Operator, abstract=True):
         return call(function, *spell.operands, self.kernel_size, **named)
 
     def _options(self) -> dict[str, tuple[Any, Any]]:
-        """The arguments by name that PyTorch's function takes, with their defaults."""
+        """Keyword arguments of PyTorch's function, with their defaults."""
         return {"stride": (self.stride, None), "padding": (self.padding, 0), "ceil_mode": (self.ceil_mode, False)}
 
 
 @operator
 class MaxPooling(Pooling, abstract=True):
-    """What max pooling of all ranks shares."""
+    """Base of max pooling."""
 
     commutes_with_rounding = True
 
@@ -113,7 +113,7 @@ class MaxPooling(Pooling, abstract=True):
     def onnx(self, spell: OnnxSpelling) -> str:
         x, pads, ends = spell.operands[0], self._pads, self._ends
         if any(end >= kernel for end, kernel in zip(ends, self._kernel)):
-            # ONNX Runtime wants padding below the kernel's size, however far the kernel is dilated.
+            # ONNX Runtime requires padding below the size of the kernel, with any dilation.
             lowest = spell.constant(float("-inf"), spell.types[0].dtype)
             x = spell.add("Pad", x, spell.constant([0, 0, *pads, 0, 0, *ends]), lowest)
             pads = ends = (0,) * len(pads)
@@ -124,17 +124,20 @@ class MaxPooling(Pooling, abstract=True):
 
 @operator
 class AveragePooling(Pooling, abstract=True):
-    """What average pooling of all ranks shares."""
+    """Base of average pooling."""
 
     onnx_dtypes = ONNX_SINGLE
 
-    count_include_pad: bool = attribute(True, keyword=True, doc="the padding's zeros count as elements of a window")
+    count_include_pad: bool = attribute(True, keyword=True, doc="count the zeros of the padding as elements")
 
     def _options(self) -> dict[str, tuple[Any, Any]]:
         return {**super()._options(), "count_include_pad": (self.count_include_pad, True)}
 
     def onnx(self, spell: OnnxSpelling) -> str:
-        """Zeros that count where the padding does, and none where a window reaches over the end in `ceil_mode`."""
+        """Add `AveragePool`, with zeros that count as elements only in the padding.
+
+        In `ceil_mode` a window may extend beyond the padding; the elements there do not count.
+        """
         x, pads, ends = spell.operands[0], self._pads, self._ends
         counted: dict[str, Any] = {}
         if self.count_include_pad and any(pads):
@@ -151,7 +154,10 @@ class AveragePooling(Pooling, abstract=True):
 
 @operator
 class MaxPool1d(MaxPooling):
-    """The largest element of each window: y[n, c, t] = max_k x[n, c, s·t + d·k - p]; padding never wins."""
+    """Maximum of each window: y[n, c, t] = max_k x[n, c, s·t + d·k - p].
+
+    Padding is never the maximum.
+    """
 
     signature = "x[n, c, l] -> y[n, c, pool(l)]"
     example = "signal -> max_pool1d(2)"
@@ -160,7 +166,7 @@ class MaxPool1d(MaxPooling):
 
 @operator
 class MaxPool2d(MaxPooling):
-    """The largest element of each window of height and width; padding never wins."""
+    """Maximum of each window of height and width; padding is never the maximum."""
 
     signature = "x[n, c, h, w] -> y[n, c, pool(h), pool(w)]"
     example = "features -> max_pool2d(3, stride = 2, padding = 1)"
@@ -172,7 +178,7 @@ class MaxPool2d(MaxPooling):
 
 @operator
 class MaxPool3d(MaxPooling):
-    """The largest element of each window of depth, height and width; padding never wins."""
+    """Maximum of each window of depth, height and width; padding is never the maximum."""
 
     signature = "x[n, c, d, h, w] -> y[n, c, pool(d), pool(h), pool(w)]"
     example = "video -> max_pool3d((1, 2, 2))"
@@ -181,7 +187,7 @@ class MaxPool3d(MaxPooling):
 
 @operator
 class AvgPool1d(AveragePooling):
-    """The mean of each window: y[n, c, t] = 1/k · Σ_k x[n, c, s·t + k - p]."""
+    """Mean of each window: y[n, c, t] = 1/k · Σ_k x[n, c, s·t + k - p]."""
 
     signature = "x[n, c, l] -> y[n, c, pool(l)]"
     example = "signal -> avg_pool1d(4)"
@@ -190,7 +196,7 @@ class AvgPool1d(AveragePooling):
 
 @operator
 class AvgPool2d(AveragePooling):
-    """The mean of each window of height and width."""
+    """Mean of each window of height and width."""
 
     signature = "x[n, c, h, w] -> y[n, c, pool(h), pool(w)]"
     example = "features -> avg_pool2d(2)"
@@ -199,7 +205,7 @@ class AvgPool2d(AveragePooling):
 
 @operator
 class AvgPool3d(AveragePooling):
-    """The mean of each window of depth, height and width."""
+    """Mean of each window of depth, height and width."""
 
     signature = "x[n, c, d, h, w] -> y[n, c, pool(d), pool(h), pool(w)]"
     dtypes = FLOATS.without("f16", "bf16")
@@ -212,11 +218,11 @@ class AvgPool3d(AveragePooling):
             if isinstance(size, int) and size < kernel:
                 raise OperatorError(
                     "shape-mismatch",
-                    f"the window of `{self.name}` has {kernel} elements along `{axis}`, which has {size}",
+                    f"`{self.name}` expects at least {kernel} elements along `{axis}`, got {size}",
                     operand=0,
                     attribute="kernel_size",
-                    help="PyTorch accepts no axis smaller than the window, even with `padding`: use a smaller kernel,"
-                    " or `pad` before it",
+                    help="PyTorch accepts no axis smaller than the window, even with `padding`: use a smaller"
+                    " `kernel_size`, or `pad` before it",
                 )
 
     def minimum_sizes(self, types: Sequence[TensorType]) -> Sequence[tuple[Extent, int]]:
@@ -225,18 +231,18 @@ class AvgPool3d(AveragePooling):
 
 @operator
 class AdaptivePooling(Operator, abstract=True):
-    """What adaptive pooling of all kinds shares.
+    """Base of adaptive pooling, whose windows follow from the sizes of operand and result.
 
-    Element t of an axis of m elements, made from L, stands for those from ⌊t·L/m⌋ to ⌈(t + 1)·L/m⌉ - 1.
+    Element t of m pools the elements from ⌊t·L/m⌋ to ⌈(t + 1)·L/m⌉ - 1 of an axis of size L.
     """
 
     family = "pool"
     spatial: ClassVar[tuple[str, ...]] = ()
-    """The indices of the spatial axes."""
+    """Indices of the spatial axes."""
     pooling: ClassVar[str] = ""
-    """The ONNX operator that pools by windows; with `Global` before it, over whole axes."""
+    """The ONNX operator for windows; with the prefix `Global`, for whole axes."""
     reduction: ClassVar[str] = ""
-    """The ONNX operator that reduces a whole axis."""
+    """The ONNX operator that reduces an axis."""
 
     dtypes = FLOATS
     onnx_dtypes = ONNX_SINGLE
@@ -247,7 +253,7 @@ class AdaptivePooling(Operator, abstract=True):
         check_sizes(self, len(self.spatial), 1, "output_size")
 
     def adaptive(self, extent: Extent, position: int) -> Extent:
-        """The extent of a spatial axis of the result: the one asked for."""
+        """Extent of a spatial axis of the result: the output size."""
         return self._outputs[position]
 
     @property
@@ -258,7 +264,10 @@ class AdaptivePooling(Operator, abstract=True):
         return call(f"F.{self.name}", *spell.operands, self.output_size)
 
     def onnx(self, spell: OnnxSpelling) -> str:
-        """Pool by windows where the sizes divide, else axis by axis: the windows are boxes, so axes are independent."""
+        """Pool by windows if the sizes divide, else axis by axis.
+
+        The axes are independent, because the windows are boxes.
+        """
         x, extents = spell.operands[0], spell.types[0].shape[2:]
         if all(size == 1 for size in self._outputs):
             return spell.add(f"Global{self.pooling}", x)
@@ -273,17 +282,17 @@ class AdaptivePooling(Operator, abstract=True):
             else:
                 raise OperatorError(
                     "no-onnx-form",
-                    f"ONNX cannot spell `{self.name}` to {size} elements of `{self.spatial[number]}`,"
-                    f" whose size {extent} is not known",
+                    f"ONNX has no form of `{self.name}` to {size} elements of `{self.spatial[number]}`,"
+                    f" of symbolic size {extent}",
                     attribute="output_size",
-                    help="give the input a fixed size there, or use an output size of 1",
+                    help="give the axis of the input a fixed size, or use `output_size = 1`",
                 )
         if any(size != 1 for size in kernel):
             x = spell.add(self.pooling, x, kernel_shape=kernel, strides=kernel)
         return x
 
     def _uneven(self, spell: OnnxSpelling, x: str, number: int, extent: int, size: int) -> str:
-        """One axis whose windows differ in length: a slice and a reduction each, side by side."""
+        """Pool an axis with windows of different lengths: a slice and a reduction for each, concatenated."""
         axis = spell.constant([2 + number])
         parts = []
         for t in range(size):
@@ -295,7 +304,7 @@ class AdaptivePooling(Operator, abstract=True):
 
 @operator
 class AdaptiveAveragePooling(AdaptivePooling, abstract=True):
-    """What adaptive average pooling of all ranks shares."""
+    """Base of adaptive average pooling."""
 
     pooling = "AveragePool"
     reduction = "ReduceMean"
@@ -303,7 +312,7 @@ class AdaptiveAveragePooling(AdaptivePooling, abstract=True):
 
 @operator
 class AdaptiveMaxPooling(AdaptivePooling, abstract=True):
-    """What adaptive max pooling of all ranks shares."""
+    """Base of adaptive max pooling."""
 
     pooling = "MaxPool"
     reduction = "ReduceMax"
@@ -311,7 +320,10 @@ class AdaptiveMaxPooling(AdaptivePooling, abstract=True):
 
 @operator
 class AdaptiveAvgPool1d(AdaptiveAveragePooling):
-    """The means of `output_size` windows, which cover the axis: y[t] = mean of x[⌊tL/m⌋ : ⌈(t+1)L/m⌉]."""
+    """Means of `output_size` windows that cover the axis: y[t] = mean of x[⌊tL/m⌋ : ⌈(t+1)L/m⌉].
+
+    m is `output_size`, and L the size of the axis.
+    """
 
     signature = "x[n, c, l] -> y[n, c, adaptive(l)]"
     example = "signal -> adaptive_avg_pool1d(8)"
@@ -320,7 +332,7 @@ class AdaptiveAvgPool1d(AdaptiveAveragePooling):
 
 @operator
 class AdaptiveAvgPool2d(AdaptiveAveragePooling):
-    """The means of windows that cover height and width; `output_size = 1` is global average pooling.
+    """Means of windows that cover height and width; `output_size = 1` is global average pooling.
 
     (Lin et al. 2014, "Network In Network", section 3.2.)
     """
@@ -332,7 +344,7 @@ class AdaptiveAvgPool2d(AdaptiveAveragePooling):
 
 @operator
 class AdaptiveAvgPool3d(AdaptiveAveragePooling):
-    """The means of windows that cover depth, height and width."""
+    """Means of windows that cover depth, height and width."""
 
     signature = "x[n, c, d, h, w] -> y[n, c, adaptive(d), adaptive(h), adaptive(w)]"
     example = "video -> adaptive_avg_pool3d((1, 7, 7))"
@@ -341,7 +353,10 @@ class AdaptiveAvgPool3d(AdaptiveAveragePooling):
 
 @operator
 class AdaptiveMaxPool1d(AdaptiveMaxPooling):
-    """The largest elements of `output_size` windows, which cover the axis: y[t] = max of x[⌊tL/m⌋ : ⌈(t+1)L/m⌉]."""
+    """Maxima of `output_size` windows that cover the axis: y[t] = max of x[⌊tL/m⌋ : ⌈(t+1)L/m⌉].
+
+    m is `output_size`, and L the size of the axis.
+    """
 
     signature = "x[n, c, l] -> y[n, c, adaptive(l)]"
     example = "signal -> adaptive_max_pool1d(8)"
@@ -350,7 +365,7 @@ class AdaptiveMaxPool1d(AdaptiveMaxPooling):
 
 @operator
 class AdaptiveMaxPool2d(AdaptiveMaxPooling):
-    """The largest elements of windows that cover height and width."""
+    """Maxima of windows that cover height and width."""
 
     signature = "x[n, c, h, w] -> y[n, c, adaptive(h), adaptive(w)]"
     example = "features -> adaptive_max_pool2d(1)"
@@ -359,7 +374,7 @@ class AdaptiveMaxPool2d(AdaptiveMaxPooling):
 
 @operator
 class AdaptiveMaxPool3d(AdaptiveMaxPooling):
-    """The largest elements of windows that cover depth, height and width."""
+    """Maxima of windows that cover depth, height and width."""
 
     signature = "x[n, c, d, h, w] -> y[n, c, adaptive(d), adaptive(h), adaptive(w)]"
     example = "video -> adaptive_max_pool3d((1, 7, 7))"

@@ -1,4 +1,4 @@
-"""Integers in place of floating-point numbers: x ≈ scale · (q - zero_point).
+"""Quantization to 8-bit integers: x ≈ scale · (q - zero_point).
 
 The semantics are those of ONNX's QuantizeLinear, DynamicQuantizeLinear and DequantizeLinear.
 """
@@ -23,11 +23,11 @@ _RANGES = {DType.u8: (0, 255), DType.i8: (-128, 127)}
 
 @operator
 class Quantize(Operator):
-    """Rounding to 8-bit integers: q = saturate(round(x / scale) + zero_point), halves to the even neighbour.
+    """Quantization to 8 bits: q = saturate(round(x / scale) + zero_point), with halves rounded to even.
 
-    The results are q, scale and zero_point, which `dequantize` takes.  Scale and zero point are buffers, one of
-    each or one for each place along `axis`.  With `dynamic` there are none: they follow from the least and the
-    largest element, which both are counted as 0 where they would leave it out.
+    The results are q, scale and zero_point, the operands of `dequantize`.  Scale and zero point are buffers: one of
+    each, or one for each position along `axis`.  With `dynamic` there are no buffers: scale and zero point follow from
+    the minimum and maximum of the data, extended to include 0.
     """
 
     signature = "x[*s], scale[], zero_point[] -> q[*s], scale_of[], zero_point_of[]"
@@ -37,8 +37,8 @@ class Quantize(Operator):
     example = "x -> q0: quantize(u8) -> dequantize"
 
     dtype: DType = attribute(doc="u8 or i8")
-    axis: int | None = attribute(None, keyword=True, doc="the axis with a scale for each place; without it one scale")
-    dynamic: bool = attribute(False, keyword=True, doc="take scale and zero point from the data when the model runs")
+    axis: int | None = attribute(None, keyword=True, doc="axis with a scale for each position; by default one scale")
+    dynamic: bool = attribute(False, keyword=True, doc="compute scale and zero point from the data at run time")
 
     def has_parameter(self, name: str) -> bool:
         return not self.dynamic
@@ -52,16 +52,16 @@ class Quantize(Operator):
     def check(self, types: Sequence[TensorType]) -> None:
         if self.dtype not in _RANGES:
             made = self.dtype.value
-            raise OperatorError("bad-attribute", f"`quantize` makes u8 or i8, not {made}", attribute="dtype")
+            raise OperatorError("bad-attribute", f"`quantize` expects u8 or i8, got {made}", attribute="dtype")
         if self.dynamic and (self.dtype is not DType.u8 or self.axis is not None):
             raise OperatorError(
                 "bad-attribute",
-                "a dynamic `quantize` makes u8 with a single scale",
+                "a dynamic `quantize` expects u8 and a single scale",
                 attribute="dtype" if self.dtype is not DType.u8 else "axis",
                 help="write `quantize(u8, dynamic = true)`",
             )
         if self.dynamic and types[0].dtype is not DType.f32:
-            raise OperatorError("dtype-mismatch", f"a dynamic `quantize` needs f32, got {types[0]}", operand=0)
+            raise OperatorError("dtype-mismatch", f"a dynamic `quantize` expects f32, got {types[0]}", operand=0)
 
     def result_dtypes(self, types: Sequence[TensorType]) -> tuple[DType, ...]:
         return (self.dtype, types[0].dtype, self.dtype)
@@ -75,38 +75,38 @@ class Quantize(Operator):
             return _dynamic(x)
         scale, zero_point = spell.weights["scale"], spell.weights["zero_point"]
         low, high = _RANGES[self.dtype]
-        divided, divisor = x, self._spread(scale, spell)
-        if spell.types[0].dtype in _NARROW:  # a quotient rounded to f16 may be rounded to another integer then
+        divided, divisor = x, self._broadcast(scale, spell)
+        if spell.types[0].dtype in _NARROW:  # rounding the quotient to f16 first may give another integer
             divided, divisor = method(divided, "float"), method(divisor, "float")
         steps = method(infix(divided, "/", divisor), "round")
-        shifted = infix(steps, "+", self._spread(zero_point, spell))
+        shifted = infix(steps, "+", self._broadcast(zero_point, spell))
         q = method(method(shifted, "clamp", low, high), "to", f"torch.{self.dtype.torch}")
         return f"({q}, {scale}, {zero_point})"
 
     def torch_integers(self, spell: TorchSpelling) -> TorchModule | str | None:
-        """For what kernels take: bytes without a sign, and a single scale."""
+        """Quantizer for integer kernels, which take u8 and a single scale."""
         if self.dtype is not DType.u8 or self.axis is not None or spell.types[0].dtype is not DType.f32:
             return None
         return call("quantize", *spell.operands) if self.dynamic else TorchModule("Quantize", {})
 
-    def _spread(self, parameter: str, spell: TorchSpelling) -> str:
-        return _beside(self, parameter, spell.types[0].rank)
+    def _broadcast(self, parameter: str, spell: TorchSpelling) -> str:
+        return _broadcast(self, parameter, spell.types[0].rank)
 
     def onnx(self, spell: OnnxSpelling) -> tuple[str, ...]:
         (x,) = spell.operands
         if self.dynamic:
             return tuple(spell.add("DynamicQuantizeLinear", x, outputs=3))
         scale, zero_point = spell.weights["scale"], spell.weights["zero_point"]
-        # An attribute that is None is left out.
+        # The builder omits attributes that are None.
         return spell.add("QuantizeLinear", x, scale, zero_point, axis=self.axis), scale, zero_point
 
 
 @operator
 class OnGrid(Operator):
-    """Integers that were rounded elsewhere, beside the scale and the zero point by which they are read.
+    """Integers that were quantized elsewhere, with their scale and zero point.
 
-    The results are q, scale and zero_point, as `quantize` has them.  A later stage of a pipeline begins so: it is
-    sent the integers alone, and has scale and zero point among its weights.
+    The results are q, scale and zero_point, as those of `quantize`.  A later stage of a pipeline begins with it: the
+    stage receives the integers only, and has scale and zero point among its weights.
     """
 
     signature = "x[*s], scale[], zero_point[] -> q[*s], scale_of[], zero_point_of[]"
@@ -115,9 +115,9 @@ class OnGrid(Operator):
     onnx_dtypes = ONNX_ALL
     example = "q -> q0: on_grid(u8) -> dequantize"
 
-    dtype: DType = attribute(doc="u8 or i8, that of the integers")
-    axis: int | None = attribute(None, keyword=True, doc="the axis with a scale for each place; without it one scale")
-    scale: DType = attribute(DType.f32, keyword=True, doc="the dtype of the scale")
+    dtype: DType = attribute(doc="dtype of the integers, u8 or i8")
+    axis: int | None = attribute(None, keyword=True, doc="axis with a scale for each position; by default one scale")
+    scale: DType = attribute(DType.f32, keyword=True, doc="dtype of the scale")
 
     def parameter_dtype(self, name: str, floating: DType) -> DType:
         return self.scale if name == "scale" else self.dtype
@@ -128,13 +128,15 @@ class OnGrid(Operator):
     def check(self, types: Sequence[TensorType]) -> None:
         if self.dtype not in _RANGES:
             made = self.dtype.value
-            raise OperatorError("bad-attribute", f"`on_grid` takes u8 or i8, not {made}", attribute="dtype")
+            raise OperatorError("bad-attribute", f"`on_grid` expects u8 or i8, got {made}", attribute="dtype")
         if not self.scale.floating:
             made = self.scale.value
-            raise OperatorError("bad-attribute", f"a scale is of floats, not of {made}", attribute="scale")
+            raise OperatorError(
+                "bad-attribute", f"`on_grid` expects a floating-point scale, got {made}", attribute="scale"
+            )
         if types[0].dtype is not self.dtype:
             wanted = self.dtype.value
-            raise OperatorError("dtype-mismatch", f"`on_grid` needs {wanted}, got {types[0]}", operand=0)
+            raise OperatorError("dtype-mismatch", f"`on_grid` expects {wanted}, got {types[0]}", operand=0)
 
     def result_dtypes(self, types: Sequence[TensorType]) -> tuple[DType, ...]:
         return (self.dtype, self.scale, self.dtype)
@@ -164,7 +166,7 @@ class Dequantize(Operator):
     decodes = True
     example = "x -> q0: quantize(u8) -> dequantize"
 
-    axis: int | None = attribute(None, keyword=True, doc="the axis with a scale for each place; without it one scale")
+    axis: int | None = attribute(None, keyword=True, doc="axis with a scale for each position; by default one scale")
 
     def signature_for(self, types: Sequence[TensorType]) -> Signature:
         return _signature("q", "y", self, types, ("scale", "zero_point"), ())
@@ -176,16 +178,16 @@ class Dequantize(Operator):
         q, scale, zero_point = spell.operands
         rank = spell.types[0].rank
         number = method(q, "to", f"torch.{spell.types[1].dtype.torch}")
-        return infix(infix(number, "-", _beside(self, zero_point, rank)), "*", _beside(self, scale, rank))
+        return infix(infix(number, "-", _broadcast(self, zero_point, rank)), "*", _broadcast(self, scale, rank))
 
     def onnx(self, spell: OnnxSpelling) -> str:
         return spell.add(self.onnx_name, *spell.operands, axis=self.axis)
 
 
 def _dynamic(x: str) -> str:
-    """The three results in one expression, which names what it needs again.
+    """The three results of a dynamic quantizer as one expression, with assignments for repeated terms.
 
-    Data of nothing but zeros have the range 0, by which nothing can be divided: their scale is 1, as in ONNX Runtime.
+    Data of zeros have the range 0, which cannot be a divisor: their scale is 1, as in ONNX Runtime.
     """
     again = x if x.isidentifier() else "_x"
     first = x if x.isidentifier() else f"(_x := {x})"
@@ -205,7 +207,7 @@ def _signature(
     scales: Sequence[str],
     copies: Sequence[str],
 ) -> Signature:
-    """The operand and the result of equal shape, beside scales along the axis, or single ones."""
+    """Operand and result of equal shape, with scales along the axis, or single ones."""
     axes = tuple(plain_axes(types[0].rank if types else 0))
     along = () if op.axis is None or not types else (axes[axis_number(op, op.axis, len(axes), "axis")],)
     return Signature(
@@ -214,9 +216,9 @@ def _signature(
     )
 
 
-def _beside(op: Quantize | OnGrid | Dequantize, parameter: str, rank: int) -> str:
-    """A vector along the axis, with axes behind it so that it broadcasts against the data."""
+def _broadcast(op: Quantize | OnGrid | Dequantize, parameter: str, rank: int) -> str:
+    """A vector along the axis, reshaped to broadcast against the data."""
     if op.axis is None:
         return parameter
-    behind = rank - 1 - axis_number(op, op.axis, rank, "axis")
-    return method(parameter, "reshape", -1, *([1] * behind)) if behind else parameter
+    following = rank - 1 - axis_number(op, op.axis, rank, "axis")
+    return method(parameter, "reshape", -1, *([1] * following)) if following else parameter

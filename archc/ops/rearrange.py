@@ -1,4 +1,4 @@
-"""`rearrange`, and the operators that are sugar for it."""
+"""Operators that only move elements: `rearrange`, and the operators that are special cases of it."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from archc.types.tensor_type import TensorType
 
 @operator
 class Rearrangement(Operator, abstract=True):
-    """An operator that `rearrange` could write: it gives the pattern, and perhaps a spelling of its own."""
+    """Base of operators with a pattern of `rearrange`, and optionally a spelling of their own."""
 
     signature = "x[*d] -> y[*e]"
     onnx_dtypes = ONNX_ALL
     commutes_with_rounding = True
 
     def pattern_for(self, types: Sequence[TensorType]) -> str:
-        """The pattern for an operand of that type."""
-        raise AssertionError(f"{type(self).__name__} gives no pattern")
+        """Pattern for an operand of that type; see `archc.operator.pattern`."""
+        raise AssertionError(f"{type(self).__name__} implements no `pattern_for`")
 
     def pattern_sizes(self, types: Sequence[TensorType]) -> Mapping[str, Extent]:
-        """The sizes of axes of the pattern that the attributes give."""
+        """Sizes of axes of the pattern that attributes give."""
         return {}
 
     def signature_for(self, types: Sequence[TensorType]) -> Signature:
-        if len(types) != 1:  # the count is reported before the pattern is asked for
+        if len(types) != 1:  # the count of operands is checked before the pattern is used
             return super().signature_for(types)
         return parse_pattern(self.pattern_for(types))
 
@@ -43,12 +43,12 @@ class Rearrangement(Operator, abstract=True):
         return dict(self.pattern_sizes(types))
 
     def in_order(self, types: Sequence[TensorType]) -> bool:
-        """Whether the elements keep their row-major order, and only the axes are others."""
+        """Return whether the elements keep their row-major order, and only the axes change."""
         permutation = Moves.of(self.signature_for(types), types[0].rank).permutation
         return permutation == sorted(permutation)
 
     def order(self, types: Sequence[TensorType]) -> tuple[int, ...] | None:
-        """For each axis of the result its number in the operand, where axes change places and nothing else."""
+        """Number in the operand of each axis of the result, if the pattern only permutes axes; else None."""
         moves = Moves.of(self.signature_for(types), types[0].rank)
         whole = all(len(names) == 1 for names in (*moves.split, *moves.merged))
         return tuple(moves.permutation) if whole else None
@@ -57,7 +57,7 @@ class Rearrangement(Operator, abstract=True):
         return 0 if self.in_order(types) and self.infer(types).results[0] == types[0] else None
 
     def after(self, inner: Operator, types: Sequence[TensorType]) -> Operator | int | None:
-        """Both at once where they undo each other, or where both do nothing but put axes in another order."""
+        """The operand if both cancel, or one permutation if both only permute axes."""
         if not isinstance(inner, Rearrangement):
             return None
         between = inner.infer(types).results
@@ -69,13 +69,13 @@ class Rearrangement(Operator, abstract=True):
 
     @staticmethod
     def permuted(order: tuple[int, ...]) -> Operator | int:
-        """The operator that puts axes into an order; 0, the operand itself, where they are in it."""
+        """The permutation of axes into an order; 0, the operand itself, if they have it."""
         return Permute(order) if order != tuple(range(len(order))) else 0
 
     def torch(self, spell: TorchSpelling) -> str:
         moves = Moves.of(self.signature_for(spell.types), spell.types[0].rank)
         text = spell.operands[0]
-        # From the last axis to the first, so that the numbers of those to come stay as they are.
+        # From the last axis to the first, so that the numbers of the remaining axes do not change.
         for number, names in reversed(list(enumerate(moves.split))):
             if not names:
                 text = method(text, "squeeze", number)
@@ -90,13 +90,13 @@ class Rearrangement(Operator, abstract=True):
             if not names:
                 text = method(text, "unsqueeze", number)
             elif len(names) > 1:
-                # Merged axes stand side by side, and those to the left of them are merged already.
+                # Merged axes are adjacent, and all axes to their left are merged already.
                 last = not any(moves.merged[number + 1 :])
                 text = method(text, "flatten", number, None if last else number + len(names) - 1)
         return text
 
     def _torch_sizes(self, names: Sequence[str], spell: TorchSpelling) -> Verbatim:
-        """The sizes that an axis is split into, with a -1 for the one that the text leaves open."""
+        """Sizes of the parts of an axis, with -1 for one that the text does not give."""
         given = self.pattern_sizes(spell.types)
         sizes = [spell.sizes[name] for name in names]
         free = [k for k, size in enumerate(sizes) if isinstance(size, SymbolicDim)]
@@ -123,20 +123,21 @@ class Rearrangement(Operator, abstract=True):
 
 @operator
 class Rearrange(Rearrangement):
-    """The same elements in other axes, as a pattern says: `b t (h e) -> b h t e`.
+    """The same elements with other axes, by a pattern: `b t (h e) -> b h t e`.
 
-    Axes in parentheses are one axis, the first of them the slowest; `1` is an axis of size 1; `*d` is any number
-    of axes, `(*d)` all of them as one.  Sizes that the operand does not tell are given by name: `h = 12`.
+    Axes in parentheses form one axis, the first of them the slowest.  `1` is an axis of size 1, `*d` any number of
+    axes, and `(*d)` all of them merged into one.  Sizes that the operand does not determine are given by name: `h =
+    12`.
     """
 
     example = 'x -> rearrange("b t (h e) -> b h t e", h = 12)'
 
-    pattern: str = attribute(doc="the axes of the operand and of the result; sizes of axes follow by name")
+    pattern: str = attribute(doc="axes of the operand and of the result; sizes of axes follow by name")
     sizes: tuple[tuple[str, int | SymbolicDim], ...] = attribute((), keyword=True, doc="sizes of axes, by name")
 
     @classmethod
     def from_arguments(cls, positional: Sequence[Any], named: Mapping[str, Any]) -> Self:
-        # Whatever is given by name, apart from the pattern itself, is the size of an axis.
+        # Every argument by name, except `pattern`, is the size of an axis.
         for name, value in named.items():
             if name != "pattern" and (isinstance(value, bool) or not isinstance(value, (int, SymbolicDim))):
                 raise AttributeProblem("wrong-type", f"`{name}` of `rearrange` must be a size", name)
@@ -168,22 +169,24 @@ class Rearrange(Rearrangement):
                 spread = any(isinstance(factor, Spread) and factor.name == name for factor in factors)
                 raise OperatorError(
                     "unknown-attribute",
-                    f"`{name}` is no single axis of the pattern {string_literal(self.pattern)}",
+                    f"`{name}` is not a single axis of the pattern {string_literal(self.pattern)}",
                     attribute=name,
-                    help="`*` stands for several axes, which have no one size" if spread else None,
+                    help="`*` matches several axes, which have no common size" if spread else None,
                 )
             if isinstance(size, int) and size < 1:
-                raise OperatorError("bad-attribute", f"the size of `{name}` is {size}", attribute=name)
+                raise OperatorError(
+                    "bad-attribute", f"`rearrange` expects a positive size of `{name}`, got {size}", attribute=name
+                )
 
 
 @operator
 class Flatten(Rearrangement):
-    """Several axes as one: y[n, (c h w)] = x[n, c, h, w]."""
+    """Several axes merged into one: y[n, (c h w)] = x[n, c, h, w]."""
 
     example = "features -> flatten"
 
-    start_dim: int = attribute(1, doc="the first axis to merge")
-    end_dim: int = attribute(-1, doc="the last axis to merge")
+    start_dim: int = attribute(1, doc="first axis to merge")
+    end_dim: int = attribute(-1, doc="last axis to merge")
 
     def pattern_for(self, types: Sequence[TensorType]) -> str:
         start, end = self._ends(types[0].rank)
@@ -215,17 +218,17 @@ class Flatten(Rearrangement):
 
 @operator
 class Unflatten(Rearrangement):
-    """One axis as several, the first the slowest; one of the sizes may be -1, what is left."""
+    """One axis split into several, the first the slowest; one of the sizes may be -1, the rest."""
 
     example = "x -> unflatten(2, (12, 64))"
 
-    dim: int = attribute(doc="the axis to split")
-    sizes: tuple[int | SymbolicDim, ...] = attribute(doc="the sizes that it is split into")
+    dim: int = attribute(doc="axis to split")
+    sizes: tuple[int | SymbolicDim, ...] = attribute(doc="sizes of the new axes; one may be -1")
 
     def pattern_for(self, types: Sequence[TensorType]) -> str:
         axis = axis_number(self, self.dim, types[0].rank)
         if not self.sizes or sum(1 for size in self.sizes if size == -1) > 1:
-            raise OperatorError("bad-attribute", "`unflatten` needs sizes, of which one may be -1", attribute="sizes")
+            raise OperatorError("bad-attribute", "`unflatten` expects sizes, of which one may be -1", attribute="sizes")
         names = _names(types[0].rank)
         factors = [f"u{number}" for number in range(len(self.sizes))]
         split = [*names[:axis], f"({' '.join(factors)})", *names[axis + 1 :]]
@@ -251,12 +254,12 @@ class Unflatten(Rearrangement):
 
 @operator
 class Transpose(Rearrangement):
-    """Two axes in each other's place."""
+    """Exchange of two axes."""
 
     example = "x -> transpose(1, 2)"
 
-    dim0: int = attribute(doc="one axis")
-    dim1: int = attribute(doc="the other axis")
+    dim0: int = attribute(doc="first axis")
+    dim1: int = attribute(doc="second axis")
 
     def pattern_for(self, types: Sequence[TensorType]) -> str:
         names = _names(types[0].rank)
@@ -272,18 +275,18 @@ class Transpose(Rearrangement):
 
 @operator
 class Permute(Rearrangement):
-    """The axes in another order: axis k of the result is axis dims[k] of the operand."""
+    """Permutation of the axes: axis k of the result is axis dims[k] of the operand."""
 
     example = "x -> permute((0, 2, 3, 1))"
 
-    dims: tuple[int, ...] = attribute(doc="for each axis of the result, its number in the operand")
+    dims: tuple[int, ...] = attribute(doc="number in the operand of each axis of the result")
 
     def pattern_for(self, types: Sequence[TensorType]) -> str:
         numbers = axis_numbers(self, self.dims, types[0].rank, "dims")
         if len(numbers) != types[0].rank:
             raise OperatorError(
                 "bad-attribute",
-                f"`permute` names {len(numbers)} axes, got {types[0]}",
+                f"`permute` expects {len(numbers)} axes, got {types[0]}",
                 attribute="dims",
             )
         names = _names(types[0].rank)
@@ -295,23 +298,23 @@ class Permute(Rearrangement):
 
 @operator
 class Squeeze(Rearrangement):
-    """Without axes of size 1: those given, or all of them."""
+    """Removal of axes of size 1: the given axes, or all of them."""
 
     example = "x -> squeeze(1)"
 
-    dim: int | tuple[int, ...] | None = attribute(None, doc="the axis, or axes, to drop; all of size 1 without it")
+    dim: int | tuple[int, ...] | None = attribute(None, doc="axis or axes to remove; by default all of size 1")
 
     def pattern_for(self, types: Sequence[TensorType]) -> str:
-        dropped = self._dropped(types[0])
+        removed = self._removed(types[0])
         names = _names(types[0].rank)
-        left = ["1" if number in dropped else name for number, name in enumerate(names)]
-        return _pattern(left, [name for number, name in enumerate(names) if number not in dropped])
+        left = ["1" if number in removed else name for number, name in enumerate(names)]
+        return _pattern(left, [name for number, name in enumerate(names) if number not in removed])
 
     def with_extents(self, types: Sequence[TensorType], extents: Mapping[str, Any]) -> Squeeze:
-        """By number, where an axis that is now of size 1 must not go with the others."""
-        return Squeeze(self._dropped(types[0])) if self.dim is None and 1 in extents.values() else self
+        """The removed axes by number, so that other axes stay if their size becomes 1."""
+        return Squeeze(self._removed(types[0])) if self.dim is None and 1 in extents.values() else self
 
-    def _dropped(self, operand: TensorType) -> tuple[int, ...]:
+    def _removed(self, operand: TensorType) -> tuple[int, ...]:
         if self.dim is None:
             return tuple(number for number, size in enumerate(operand.shape) if size == 1)
         dims = (self.dim,) if isinstance(self.dim, int) else self.dim
@@ -320,7 +323,7 @@ class Squeeze(Rearrangement):
             if operand.shape[number] != 1:
                 raise OperatorError(
                     "shape-mismatch",
-                    f"`squeeze` drops axes of size 1, and axis {number} of {operand} is {operand.shape[number]}",
+                    f"`squeeze` expects axis {number} of {operand} to have size 1, got {operand.shape[number]}",
                     attribute="dim",
                 )
         return numbers
@@ -329,24 +332,24 @@ class Squeeze(Rearrangement):
         dim = self.dim
         if dim is None and any(symbolic(size) for size in spell.types[0].shape):
             # The types decide which axes are removed: an axis of symbolic size stays even if the size is 1.
-            dropped = self._dropped(spell.types[0])
-            dim = dropped[0] if len(dropped) == 1 else dropped
+            removed = self._removed(spell.types[0])
+            dim = removed[0] if len(removed) == 1 else removed
         return method(spell.operands[0], "squeeze", dim)
 
     def onnx(self, spell: OnnxSpelling) -> str:
-        dropped = self._dropped(spell.types[0])
-        if not dropped:  # without axes `Squeeze` drops all that are 1 when the model runs
+        removed = self._removed(spell.types[0])
+        if not removed:  # without axes `Squeeze` removes all axes of size 1 at run time
             return spell.add("Identity", spell.operands[0])
-        return spell.add("Squeeze", spell.operands[0], spell.constant(list(dropped)))
+        return spell.add("Squeeze", spell.operands[0], spell.constant(list(removed)))
 
 
 @operator
 class Unsqueeze(Rearrangement):
-    """With one more axis, of size 1, at a place of the result."""
+    """Insertion of an axis of size 1."""
 
     example = "x -> unsqueeze(1)"
 
-    dim: int = attribute(doc="position of the axis in the result")
+    dim: int = attribute(doc="position of the new axis in the result")
 
     def pattern_for(self, types: Sequence[TensorType]) -> str:
         place = axis_number(self, self.dim, types[0].rank + 1)

@@ -1,4 +1,8 @@
-"""Recurrent layers: `rnn`, `lstm` and `gru`, several of them on top of one another, in one direction or in both."""
+"""Recurrent layers: `rnn`, `lstm` and `gru`, of several layers, in one direction or both.
+
+Weights have the names and the layout of PyTorch's (`weight_ih_l0`, `weight_hh_l1_reverse`): the rows of all gates,
+concatenated.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +25,9 @@ _DIRECTIONS = ("", "_reverse")
 
 
 class LayerParameters(Mapping[str, Parameter]):
-    """The parameters of any number of layers: `weight_ih_l0`, `weight_ih_l0_reverse`, `weight_ih_l1`, and so on.
+    """Parameters of any number of layers: `weight_ih_l0`, `weight_ih_l0_reverse`, `weight_ih_l1`, …
 
-    Only those of the first layer are listed.  PyTorch draws all of them from ±1/√h.
+    Iteration lists those of the first layer only.  PyTorch draws all of them from ±1/√h.
     """
 
     _KINDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
@@ -50,12 +54,10 @@ LENGTHS = INDICES.without("i32")
 
 @operator
 class Recurrent(Operator, abstract=True):
-    """What the recurrent layers share.
+    """Base of recurrent layers; a subclass declares its gates and the names of its states.
 
-    A subclass gives the order of its gates, and the names of its states.
-
-    Operands are x, the first states where they are given, and the lengths of the sequences where they differ.  The
-    dtype tells lengths from states: they are the last operand if that is one of integers.
+    Operands are x, optionally the initial states, and optionally the lengths of the sequences.  The dtype distinguishes
+    lengths from states: an integer operand at the end is the lengths.
     """
 
     family = "recurrent"
@@ -70,20 +72,22 @@ class Recurrent(Operator, abstract=True):
     factored_storage = True
     integer_schemes = ("weight",)
     gates: ClassVar[int] = 1
+    """Number of gates."""
     states: ClassVar[tuple[str, ...]] = ("h",)
+    """Names of the states."""
     onnx_gates: ClassVar[tuple[int, ...]] = (0,)
-    """For each gate of ONNX, in its order, its place among those of PyTorch."""
+    """For each gate of ONNX, in its order, its position in PyTorch's order."""
     onnx_lengths: ClassVar[bool] = False
-    """Flag of operators that ONNX Runtime runs on an empty time axis only if sequence lengths are given."""
+    """ONNX Runtime runs it on an empty time axis only if sequence lengths are given."""
 
-    hidden_size: int = attribute(index="h", phrase="hidden features", doc="the size of the state")
-    num_layers: int = attribute(1, doc="so many layers, each on the results of the one below")
-    bias: bool = attribute(True, keyword=True, doc="add a bias, in fact two")
+    hidden_size: int = attribute(index="h", phrase="hidden features", doc="size of the state")
+    num_layers: int = attribute(1, doc="number of layers, each on the results of the one before")
+    bias: bool = attribute(True, keyword=True, doc="add the biases `bias_ih` and `bias_hh`")
     bidirectional: bool = attribute(
-        False, keyword=True, doc="a second layer reads from the end; both results are side by side"
+        False, keyword=True, doc="add a layer that reads from the end; the results are concatenated"
     )
-    dropout: float = attribute(0.0, keyword=True, doc="between the layers, while training")
-    return_state: bool = attribute(False, keyword=True, doc="give the last state of each layer as well")
+    dropout: float = attribute(0.0, keyword=True, doc="probability of dropout between the layers, in training")
+    return_state: bool = attribute(False, keyword=True, doc="return the last state of each layer as well")
 
     def check(self, types: Sequence[TensorType]) -> None:
         numbers = types[:-1] if _has_lengths(types) else types
@@ -91,25 +95,28 @@ class Recurrent(Operator, abstract=True):
             if operand.dtype.integral and operand.rank == 1:
                 raise OperatorError(
                     "operand-order",
-                    f"`{self.name}` takes lengths after all other operands, got {operand} before them",
+                    f"`{self.name}` expects lengths as the last operand, got {operand} before others",
                     operand=position,
                 )
         check_positive(self, "hidden_size", "num_layers")
         if not 0 <= self.dropout < 1:
             raise OperatorError(
-                "bad-attribute", f"`dropout` of `{self.name}` must be from 0 to below 1", attribute="dropout"
+                "bad-attribute",
+                f"`dropout` of `{self.name}` must be from 0 to below 1, got {self.dropout}",
+                attribute="dropout",
             )
         if len(numbers) not in (1, 1 + len(self.states)):
             states = "".join(f", {state}" for state in self.states)
             raise OperatorError(
                 "operand-count",
-                f"`{self.name}` takes x, or x and the first {' and '.join(self.states)}, and then lengths where they"
-                f" differ; it receives {len(types)} operands",
-                help=f"several operands flow as a tuple: `(x{states}) -> ...`, `(x, lengths) -> ...`",
+                f"`{self.name}` expects x, optionally the initial {' and '.join(self.states)}, and optionally lengths,"
+                f" got {len(types)} operands",
+                help=f"write the operands as a tuple: `(x{states}) -> ...`, `(x, lengths) -> ...`",
             )
 
     @property
     def pure(self) -> bool:  # type: ignore[override]  # a class attribute elsewhere
+        """Return whether it has no dropout."""
         return self.dropout == 0 or self.num_layers == 1
 
     # The signature ----------------------------------------------------------------------------------------
@@ -134,7 +141,7 @@ class Recurrent(Operator, abstract=True):
         return super().result_dtypes(types) * (1 + len(self.states) * self.return_state)
 
     def operand_range(self, types: Sequence[TensorType], position: int) -> tuple[int, Extent] | None:
-        # PyTorch refuses sequences of no steps.
+        # PyTorch rejects sequences without steps.
         return (1, types[0].shape[1] + 1) if types[position].dtype.integral else None
 
     def multiply_adds(self, inference: Inference, types: Sequence[TensorType]) -> Extent:
@@ -147,7 +154,7 @@ class Recurrent(Operator, abstract=True):
         return total
 
     def _parts(self) -> Iterator[tuple[int, str]]:
-        """Each layer's number with the suffix of each of its directions."""
+        """Number of each layer, with the suffix of each of its directions."""
         directions = _DIRECTIONS[: 1 + self.bidirectional]
         return ((layer, suffix) for layer in range(self.num_layers) for suffix in directions)
 
@@ -206,7 +213,7 @@ class Recurrent(Operator, abstract=True):
 
     @property
     def _unpack(self) -> str:
-        """How the results of PyTorch's module are nested."""
+        """Nesting of the results of PyTorch's module."""
         return "{}, {}" if len(self.states) == 1 else "{}, ({}, {})"
 
     # ONNX -------------------------------------------------------------------------------------------------
@@ -244,7 +251,7 @@ class Recurrent(Operator, abstract=True):
         return sequences.may_lack_steps and self.return_state and not first
 
     def _rows(self, spell: OnnxSpelling, state: str, layer: int) -> str:
-        """The first state of one layer, out of those of all."""
+        """Initial state of one layer, from those of all layers."""
         if self.num_layers == 1:
             return state
         directions = 1 + self.bidirectional
@@ -252,7 +259,7 @@ class Recurrent(Operator, abstract=True):
         return spell.add("Slice", state, *bounds)
 
     def _onnx_layer(self, spell: OnnxSpelling, x: str, layer: int, lengths: str, states: Sequence[str]) -> list[str]:
-        """One layer, both directions at once: its results, then its last states; x[t, b, i] -> y[t, d, b, h]."""
+        """One layer, with both directions: its results, then its last states; x[t, b, i] -> y[t, d, b, h]."""
         suffixes = [suffix for number, suffix in self._parts() if number == layer]
 
         def stacked(kind: str) -> str:
@@ -298,7 +305,7 @@ class Recurrent(Operator, abstract=True):
         return {}
 
     def _in_onnx_order(self, spell: OnnxSpelling, weight: str) -> str:
-        """The rows of the gates in the order that ONNX has them in; runtimes do it once, when they load the model."""
+        """Rows of the gates in ONNX's order; runtimes reorder them once, when they load the model."""
         if self.onnx_gates == tuple(range(self.gates)):
             return weight
         gates = spell.add("Split", weight, spell.constant([self.hidden_size] * self.gates), outputs=self.gates, axis=0)
@@ -306,12 +313,12 @@ class Recurrent(Operator, abstract=True):
 
 
 def _has_lengths(types: Sequence[TensorType]) -> bool:
-    """Whether the last operand holds the lengths of the sequences."""
+    """Return whether the last operand is the lengths of the sequences."""
     return len(types) > 1 and types[-1].dtype.integral
 
 
 def _apart(operands: Sequence[str], types: Sequence[TensorType]) -> tuple[str, list[str], str | None]:
-    """The sequences, the first states, of which there may be none, and the lengths."""
+    """The sequences, the initial states, if any, and the lengths."""
     x, *rest = operands
     return (x, rest[:-1], rest[-1]) if _has_lengths(types) else (x, rest, None)
 
@@ -323,19 +330,19 @@ def _nested(states: Sequence[str]) -> str:
 
 @operator
 class Rnn(Recurrent):
-    """A plain recurrent layer: h_t = tanh(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh), and y_t = h_t.
+    """Elman recurrent layer: h_t = tanh(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh), and y_t = h_t.
 
     (Elman 1990, "Finding Structure in Time".)  Shapes: x[b, t, i], h0[n, b, h] -> y[b, t, h], h[n, b, h], with n the
-    number of layers; reading in both directions doubles n, and the last axis of y.
+    number of layers; with two directions, n and the last axis of y are twice as large.
 
-    Sequences of several lengths lie padded in one tensor, and an i64[b] behind all other operands says how long each
-    is: `(x, lengths)`, `(x, h0, lengths)`.  Then the last state is the one at a sequence's own end, the reverse
-    direction begins there, and results behind it are 0.  A length is at least 1: PyTorch refuses others when it runs.
+    Sequences of different lengths are padded to one tensor, and an i64[b] as the last operand holds their lengths: `(x,
+    lengths)`, `(x, h0, lengths)`.  The last state is then the state at the end of each sequence, the reverse direction
+    begins there, and results after it are 0.  A length must be at least 1: PyTorch rejects others at run time.
     """
 
     example = "x -> rnn(128) -> head: linear(10)"
 
-    nonlinearity: Literal["tanh", "relu"] = attribute("tanh", keyword=True, doc="what the sum goes through")
+    nonlinearity: Literal["tanh", "relu"] = attribute("tanh", keyword=True, doc="activation function")
 
     @property
     def _torch_function(self) -> str:
@@ -355,8 +362,8 @@ class Lstm(Recurrent):
 
     The gates i, f, o = σ(W x_t + b + U h_{t-1} + b') and g = tanh(…) have their rows in the order i, f, g, o.
     (Hochreiter and Schmidhuber 1997; Gers et al. 2000 for f.)  Shapes: x[b, t, i], h0[n, b, h], c0[n, b, h] ->
-    y[b, t, h], h[n, b, h], c[n, b, h], with n the number of layers; reading in both directions doubles n, and the
-    last axis of y.  Lengths, the last operand, are as in `rnn`: `(x, lengths)`, `(x, h0, c0, lengths)`.
+    y[b, t, h], h[n, b, h], c[n, b, h], with n the number of layers; with two directions, n and the last axis of y are
+    twice as large.  Lengths, the last operand, are as in `rnn`: `(x, lengths)`, `(x, h0, c0, lengths)`.
     """
 
     gates = 4
@@ -368,12 +375,12 @@ class Lstm(Recurrent):
 
 @operator
 class Gru(Recurrent):
-    """Gated recurrent units: y_t = h_t = (1 - z) ⊙ n + z ⊙ h_{t-1} with n = tanh(W x_t + b + r ⊙ (U h_{t-1} + b')).
+    """Gated recurrent units: y_t = h_t = (1 - z) ⊙ n + z ⊙ h_{t-1}.
 
-    The gates r, z = σ(…) and n have their rows in the order r, z, n.  (Cho et al. 2014, with the reset gate behind the
-    product, as PyTorch and cuDNN have it.)  Shapes: x[b, t, i], h0[n, b, h] -> y[b, t, h], h[n, b, h], with n the
-    number of layers; reading in both directions doubles n, and the last axis of y.  Lengths, the last operand, are as
-    in `rnn`: `(x, lengths)`, `(x, h0, lengths)`.
+    The gates r, z = σ(W x_t + b + U h_{t-1} + b') and n = tanh(W x_t + b + r ⊙ (U h_{t-1} + b')) have their rows in the
+    order r, z, n.  (Cho et al. 2014, with the reset gate after the product, as in PyTorch and cuDNN.)  Shapes: x[b, t,
+    i], h0[n, b, h] -> y[b, t, h], h[n, b, h], with n the number of layers; with two directions, n and the last axis of
+    y are twice as large.  Lengths, the last operand, are as in `rnn`: `(x, lengths)`, `(x, h0, lengths)`.
     """
 
     gates = 3

@@ -1,4 +1,4 @@
-"""Reductions: many elements to one, along some axes or all."""
+"""Reductions along some axes or all, and the k largest elements of an axis."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from archc.types.tensor_type import DType, TensorType
 
 @operator
 class Reduction(Operator, abstract=True):
-    """What reductions share: which axes go, and which stay."""
+    """Base of reductions; it selects the axes."""
 
     signature = "x[*d] -> y[*e]"
     dtypes = NUMBERS
 
-    dim: int | tuple[int, ...] | None = attribute(None, doc="the axis, or axes, to reduce; all without it")
-    keepdim: bool = attribute(False, doc="leave the reduced axes as axes of size 1")
+    dim: int | tuple[int, ...] | None = attribute(None, doc="axis or axes to reduce; all by default")
+    keepdim: bool = attribute(False, doc="keep the reduced axes with size 1")
 
     def axes(self, rank: int) -> tuple[int, ...]:
         """The reduced axes, in order."""
         if self.dim is None:
             return tuple(range(rank))
-        if self.dim == ():  # PyTorch takes it for all axes, NumPy for none
+        if self.dim == ():  # PyTorch reduces all axes, NumPy none
             raise OperatorError(
                 "bad-attribute",
-                f"`dim` of `{self.name}` is empty",
+                f"`{self.name}` expects at least one axis in `dim`, got `()`",
                 attribute="dim",
-                help="leave `dim` out for all axes",
+                help="omit `dim` to reduce all axes",
             )
         return tuple(sorted(axis_numbers(self, (self.dim,) if isinstance(self.dim, int) else self.dim, rank)))
 
@@ -55,16 +55,16 @@ class Reduction(Operator, abstract=True):
         return (self.result_dtype(types[0].dtype),)
 
     def result_dtype(self, dtype: DType) -> DType:
-        """The result's dtype for an operand's; the same by default."""
+        """Dtype of the result for that of the operand; the same by default."""
         return dtype
 
     def torch(self, spell: TorchSpelling) -> str:
-        # PyTorch keeps reduced axes only where they are named.
+        # PyTorch keeps reduced axes only if they are listed.
         dim = self.axes(spell.types[0].rank) if self.keepdim and self.dim is None else self.dim
         return self.torch_reduce(spell, dim)
 
     def torch_reduce(self, spell: TorchSpelling, dim: int | tuple[int, ...] | None, **named: Any) -> str:
-        """The method that does it: `x.mean((2, 3))`."""
+        """Text of the method call: `x.mean((2, 3))`."""
         kept = {"keepdim": True} if self.keepdim else {}
         return method(spell.operands[0], self.torch_name.rpartition(".")[2], dim, **named, **kept)
 
@@ -72,7 +72,7 @@ class Reduction(Operator, abstract=True):
         return self.onnx_reduce(spell, self.onnx_name, spell.operands[0])
 
     def onnx_reduce(self, spell: OnnxSpelling, op_type: str, value: str, keepdim: bool | None = None) -> str:
-        """Add an ONNX reduction over this one's axes."""
+        """Add an ONNX reduction over the axes."""
         axes = self.axes(spell.types[0].rank)
         keep = int(self.keepdim if keepdim is None else keepdim)
         if not axes:
@@ -83,9 +83,9 @@ class Reduction(Operator, abstract=True):
 
 @operator
 class Sum(Reduction):
-    """The sum: y = Σ x.  Integers and truth values add up to i64.
+    """The sum: y = Σ x; integers and truth values have an i64 sum.
 
-    ONNX Runtime adds i64 up in f64: beyond 2⁵³ its sums are rounded.
+    ONNX Runtime adds i64 in f64: it rounds sums beyond 2⁵³.
     """
 
     dtypes = ANY
@@ -105,7 +105,7 @@ class Sum(Reduction):
 
 @operator
 class Mean(Reduction):
-    """The mean: y = Σ x / n; of no elements it is NaN."""
+    """The mean: y = Σ x / n; NaN without elements."""
 
     dtypes = FLOATS
     torch_name = "torch.mean"
@@ -123,7 +123,7 @@ class Mean(Reduction):
 
 @operator
 class Max(Reduction):
-    """The largest element."""
+    """The maximum."""
 
     torch_name = "torch.amax"
     onnx_name = "ReduceMax"
@@ -133,7 +133,7 @@ class Max(Reduction):
 
 @operator
 class Min(Reduction):
-    """The smallest element."""
+    """The minimum."""
 
     torch_name = "torch.amin"
     onnx_name = "ReduceMin"
@@ -182,17 +182,17 @@ class Std(Var):
 
 @operator
 class Norm(Reduction):
-    """The p-norm: y = (Σ |x|ᵖ)^(1/p); with p = inf the largest |x|."""
+    """The p-norm: y = (Σ |x|ᵖ)^(1/p); with p = inf the maximum of |x|."""
 
     dtypes = FLOATS
     onnx_dtypes = ONNX_WIDE
     example = "x -> norm(1, p = 1)"
 
-    p: float = attribute(2.0, keyword=True, doc="the order, above 0")
+    p: float = attribute(2.0, keyword=True, doc="order of the norm, above 0")
 
     def check(self, types: Sequence[TensorType]) -> None:
         if not self.p > 0:
-            raise OperatorError("bad-attribute", f"the order of `norm` is {self.p}, and must be above 0", attribute="p")
+            raise OperatorError("bad-attribute", f"`p` of `norm` must be above 0, got {self.p}", attribute="p")
 
     def torch(self, spell: TorchSpelling) -> str:
         named = {"dim": self.dim, "keepdim": self.keepdim}
@@ -215,14 +215,17 @@ class Norm(Reduction):
 
 @operator
 class Argmax(Reduction):
-    """The place of the largest element along an axis, the first one of several; of all elements without an axis."""
+    """Index of the maximum along an axis, the first one of several.
+
+    Without an axis, the index among all elements.
+    """
 
     torch_name = "torch.argmax"
     onnx_name = "ArgMax"
     onnx_dtypes = ONNX_MOST - {DType.i16}
     example = "logits -> argmax(1)"
 
-    dim: int | None = attribute(None, doc="the axis to reduce; all, taken as one, without it")
+    dim: int | None = attribute(None, doc="axis to reduce; by default all elements")
 
     def result_dtype(self, dtype: DType) -> DType:
         return DType.i64
@@ -243,7 +246,10 @@ class Argmax(Reduction):
 
 @operator
 class Argmin(Argmax):
-    """The place of the smallest element along an axis, the first one of several; of all elements without an axis."""
+    """Index of the minimum along an axis, the first one of several.
+
+    Without an axis, the index among all elements.
+    """
 
     torch_name = "torch.argmin"
     onnx_name = "ArgMin"
@@ -252,10 +258,10 @@ class Argmin(Argmax):
 
 @operator
 class Topk(Operator):
-    """The k largest elements along an axis, the largest first, and their places, which are i64.
+    """The k largest elements along an axis, in descending order, and their indices, which are i64.
 
-    Shapes: x[..., n, ...] -> values[..., k, ...], indices[..., k, ...].  Which of several equal elements comes first is
-    left to the backend, as in PyTorch.
+    Shapes: x[..., n, ...] -> values[..., k, ...], indices[..., k, ...].  The order of equal elements depends on the
+    backend, as in PyTorch.
     """
 
     signature = "x[*s, n] -> values[*s, k], indices[*s, k]"
@@ -264,9 +270,9 @@ class Topk(Operator):
     example = "values, indices = scores -> topk(5)"
     rigid = ("n", "k")
 
-    k: int = attribute(doc="how many elements to take")
-    dim: int = attribute(-1, doc="the axis to look along")
-    largest: bool = attribute(True, doc="false for the smallest elements, the smallest first")
+    k: int = attribute(doc="number of elements")
+    dim: int = attribute(-1, doc="axis to search")
+    largest: bool = attribute(True, doc="false for the smallest elements, in ascending order")
 
     def signature_for(self, types: Sequence[TensorType]) -> Signature:
         if len(types) != 1:
@@ -286,17 +292,17 @@ class Topk(Operator):
     def check(self, types: Sequence[TensorType]) -> None:
         check_positive(self, "k")
         axis = axis_number(self, self.dim, types[0].rank)
-        there = types[0].shape[axis]
-        symbol = as_symbol(there)
-        most = there if isinstance(there, int) else symbol.maximum if symbol else None
+        size = types[0].shape[axis]
+        symbol = as_symbol(size)
+        most = size if isinstance(size, int) else symbol.maximum if symbol else None
         if most is not None and self.k > most:
-            there_are = f"{most}" if isinstance(there, int) else f"at most {most}"
+            count = f"{most}" if isinstance(size, int) else f"at most {most}"
             raise OperatorError(
                 "bad-attribute",
-                f"`topk` cannot take {self.k} elements along axis {axis} of {types[0]}: there are {there_are}",
+                f"`topk` expects at least {self.k} elements along axis {axis} of {types[0]}, got {count}",
                 operand=0,
                 attribute="k",
-                help="`dim` names the axis to look along, the last one without it",
+                help="use a smaller `k`, or set `dim`, by default the last axis",
             )
 
     def minimum_sizes(self, types: Sequence[TensorType]) -> Sequence[tuple[Extent, int]]:

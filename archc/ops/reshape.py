@@ -1,4 +1,4 @@
-"""Shapes given as numbers: `reshape` and `expand`."""
+"""New shapes given as sizes: `reshape` and `expand`."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from archc.types.tensor_type import TensorType
 
 @operator
 class Reshape(Operator):
-    """The same elements, in row-major order, in a shape given as numbers; one of them may be -1, what is left.
+    """The same elements, in row-major order, in a given shape; one of the sizes may be -1, the rest.
 
-    Where the new axes are parts and products of the old ones, the signature says so, as `rearrange` would; from
+    If the new axes are parts and products of the old ones, the signature links them, as that of `rearrange` does.  From
     [2, 3] to [3, 2] no axis has a counterpart, and none is linked.
     """
 
     signature = "x[*d] -> y[*e]"
     example = "x -> reshape((-1, 3, 32, 32))"
 
-    shape: tuple[int | SymbolicDim, ...] = attribute(doc="the sizes; one may be -1")
+    shape: tuple[int | SymbolicDim, ...] = attribute(doc="sizes of the result; one may be -1")
 
     def signature_for(self, types: Sequence[TensorType]) -> Signature:
         if len(types) != 1:
@@ -54,16 +54,16 @@ class Reshape(Operator):
 
     def with_extents(self, types: Sequence[TensorType], extents: Mapping[str, Any]) -> Reshape:
         factors = common_factors(types[0].shape, self._sizes(types[0]))
-        assert factors is not None, "an axis without a counterpart does not shrink"
+        assert factors is not None, "an axis without a counterpart is not flexible"
         sizes = (product([extents[name] for name in names]) for names in factors[1])
         return Reshape(tuple(-1 if given == -1 else size for given, size in zip(self.shape, sizes)))
 
     def _sizes(self, operand: TensorType) -> tuple[Extent, ...]:
-        """The new shape, with the -1 worked out."""
+        """The new shape, with the -1 computed."""
         old, open_places = product(operand.shape), [k for k, size in enumerate(self.shape) if size == -1]
         if len(open_places) > 1 or any(isinstance(size, int) and size < -1 for size in self.shape):
             raise OperatorError(
-                "bad-attribute", "the sizes of `reshape` are not negative, but for one -1", attribute="shape"
+                "bad-attribute", "`reshape` expects sizes of at least 0, and at most one -1", attribute="shape"
             )
         known = product([size for size in self.shape if size != -1])
         missing = divide(old, known) if open_places and known != 0 else 1 if old == known else None
@@ -71,7 +71,7 @@ class Reshape(Operator):
             wanted = ", ".join(str(size) for size in self.shape)
             raise OperatorError(
                 "shape-mismatch",
-                f"`reshape` cannot make [{wanted}] of {operand}, which has {old} elements",
+                f"`reshape` cannot reshape {operand}, of {old} elements, to [{wanted}]",
                 operand=0,
                 attribute="shape",
             )
@@ -81,7 +81,7 @@ class Reshape(Operator):
         return 0 if self._sizes(types[0]) == types[0].shape else None
 
     def after(self, inner: Operator, types: Sequence[TensorType]) -> Reshape | None:
-        # The sizes themselves: a -1 may mean something else for another operand.
+        # Use the computed sizes: a -1 may differ for another operand.
         moves = isinstance(inner, Reshape) or (isinstance(inner, Rearrangement) and inner.in_order(types))
         return Reshape(self._sizes(inner.infer(types).results[0])) if moves else None
 
@@ -99,10 +99,12 @@ Names = list[list[str]]
 
 
 def common_factors(old: Sequence[Extent], new: Sequence[Extent]) -> tuple[Names, Names, dict[str, Extent]] | None:
-    """The axes of two shapes of equally many elements as products of common factors, and the factors' sizes.
+    """Axes of two shapes as products of common factors, and the sizes of the factors.
 
-    [4, 6] and [2, 12] are [(a b), c] and [a, (b c)] with a = 2, b = 2, c = 6.  None where there are no such
-    factors, as for [2, 3] and [3, 2], or where symbolic sizes do not tell.
+    The shapes have equally many elements.
+
+    [4, 6] and [2, 12] are [(a b), c] and [a, (b c)] with a = 2, b = 2, c = 6.  None if there are no such factors, as
+    for [2, 3] and [3, 2], or if symbolic sizes leave them unknown.
     """
     left: Names = [[] for _ in old]
     right: Names = [[] for _ in new]
@@ -110,7 +112,7 @@ def common_factors(old: Sequence[Extent], new: Sequence[Extent]) -> tuple[Names,
     ours = [(number, size) for number, size in enumerate(old) if size != 1]
     theirs = [(number, size) for number, size in enumerate(new) if size != 1]
     while ours and theirs:
-        # The last factors of both sides; the smaller divides the larger, or there is no common one.
+        # Compare the last factors: the smaller divides the larger, or no common factor exists.
         (i, a), (j, b) = ours.pop(), theirs.pop()
         if a == 0 or b == 0:
             return None
@@ -129,7 +131,7 @@ def common_factors(old: Sequence[Extent], new: Sequence[Extent]) -> tuple[Names,
 
 
 def _torch_shape(spell: TorchSpelling, shape: Sequence[Extent]) -> list[Any]:
-    """Sizes as arguments of `reshape` and its like: a single symbolic one is -1, which PyTorch works out."""
+    """Sizes as arguments of `reshape`: a single symbolic one is -1, which PyTorch computes."""
     unknown = [k for k, dim in enumerate(shape) if symbolic(dim)]
     if len(unknown) == 1 and 0 not in shape:
         return [-1 if k in unknown else dim for k, dim in enumerate(shape)]
@@ -138,15 +140,15 @@ def _torch_shape(spell: TorchSpelling, shape: Sequence[Extent]) -> list[Any]:
 
 @operator
 class Expand(Operator):
-    """Axes of size 1 repeated without a copy; new axes come in front.
+    """Axes of size 1 repeated to the given sizes; new axes are in front.
 
-    Shapes: an axis of size 1 takes the size given for it, -1 keeps an axis as it is.
+    -1 keeps the size of an axis.
     """
 
     signature = "x[*d] -> y[*e]"
     example = "x -> expand((-1, 12, -1))"
 
-    sizes: tuple[int | SymbolicDim, ...] = attribute(doc="the sizes of the result, -1 for those that stay")
+    sizes: tuple[int | SymbolicDim, ...] = attribute(doc="sizes of the result; -1 keeps a size")
 
     def signature_for(self, types: Sequence[TensorType]) -> Signature:
         if len(types) != 1:
@@ -154,18 +156,22 @@ class Expand(Operator):
         operand, added = types[0], len(self.sizes) - types[0].rank
         if added < 0:
             raise OperatorError(
-                "bad-attribute", f"`expand` is given {len(self.sizes)} sizes for {operand}", attribute="sizes"
+                "bad-attribute",
+                f"`expand` expects at least {operand.rank} sizes for {operand}, got {len(self.sizes)}",
+                attribute="sizes",
             )
         left, right = [], []
         for number, size in enumerate(self.sizes):
             old = operand.shape[number - added] if number >= added else 1
             if size == -1 and number < added:
-                raise OperatorError("bad-attribute", "a new axis of `expand` needs a size", attribute="sizes")
+                raise OperatorError(
+                    "bad-attribute", "`expand` expects a size for a new axis, got -1", attribute="sizes"
+                )
             stays = size == -1 or old == size
             if not stays and old != 1:
                 raise OperatorError(
                     "shape-mismatch",
-                    f"`expand` repeats axes of size 1, and axis {number - added} of {operand} is {old}, not {size}",
+                    f"`expand` expects axis {number - added} of {operand} to have size 1 or {size}, got {old}",
                     operand=0,
                     attribute="sizes",
                 )

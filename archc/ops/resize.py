@@ -1,4 +1,10 @@
-"""Images of another size: `upsample`, and the shuffles between channels and pixels."""
+"""Resized images: `upsample`, and shuffles between channels and pixels.
+
+`upsample` reproduces the source elements of PyTorch.  PyTorch computes positions in the dtype of the data, 32-bit
+floats for f16 and bytes, and rounds intermediate results.  Rounding at other places selects other elements.  `single`
+marks where PyTorch rounds.  The formulas are those of `aten/src/ATen/native/UpSample.h` and
+`native/cpu/UpSampleKernel.cpp`.
+"""
 
 from __future__ import annotations
 
@@ -27,17 +33,17 @@ _MODES = {
     "trilinear": ("linear", (5,)),
     "bicubic": ("cubic", (4,)),
 }
-"""ONNX's name of each mode, and the ranks that PyTorch has it for."""
+"""ONNX's name of each mode, and the ranks that PyTorch supports for it."""
 _DEPTH_TO_SPACE = dtype_set("f64 f32 f16 i8 u8")
-"""The dtypes that ONNX Runtime's kernel of `DepthToSpace` has."""
+"""Dtypes of ONNX Runtime's kernel for `DepthToSpace`."""
 
 
 @operator
 class Upsample(Operator):
-    """An image (or sequence, or volume) at another size, by interpolation: x[n, c, ...] -> y[n, c, ...].
+    """Interpolation of an image (or sequence, or volume) to another size: x[n, c, ...] -> y[n, c, ...].
 
-    Either the size or a factor is given, for all spatial axes or for each; size' = ⌊size · factor⌋.  Without
-    `align_corners` the corners of the corner pixels coincide, with it their centres do.  The size may be that of
+    It takes either the size or a factor, for all spatial axes or for each; size' = ⌊size · factor⌋.  Without
+    `align_corners` the corners of the corner pixels coincide, with it their centres.  The size may be that of
     another tensor: `upsample((H, W))` in a block that has `input skip: f32[B, C, H, W]`.
     """
 
@@ -46,24 +52,22 @@ class Upsample(Operator):
     onnx_dtypes = ONNX_FLOATS
     example = 'x -> upsample(scale_factor = 2, mode = "bilinear")'
 
-    size: int | SymbolicDim | tuple[int | SymbolicDim, ...] | None = attribute(None, doc="the size of the result")
+    size: int | SymbolicDim | tuple[int | SymbolicDim, ...] | None = attribute(None, doc="size of the result")
     scale_factor: int | float | tuple[int | float, ...] | None = attribute(
-        None, doc="how many times larger the result is"
+        None, doc="ratio of the size of the result to that of the operand"
     )
-    mode: Literal["nearest", "linear", "bilinear", "trilinear", "bicubic"] = attribute(
-        "nearest", doc="the interpolation"
-    )
-    align_corners: bool = attribute(False, doc="let the centres of the corner pixels coincide")
+    mode: Literal["nearest", "linear", "bilinear", "trilinear", "bicubic"] = attribute("nearest", doc="interpolation")
+    align_corners: bool = attribute(False, doc="align the centres of the corner pixels")
 
     def check(self, types: Sequence[TensorType]) -> None:
         rank = types[0].rank
         if (self.size is None) == (self.scale_factor is None):
-            raise OperatorError("bad-attribute", "`upsample` needs either `size` or `scale_factor`")
+            raise OperatorError("bad-attribute", "`upsample` expects either `size` or `scale_factor`")
         if rank not in _MODES[self.mode][1]:
             fitting = next((name for name in ("linear", "bilinear", "trilinear") if rank in _MODES[name][1]), None)
             raise OperatorError(
                 "bad-attribute",
-                f'mode "{self.mode}" of `upsample` is for {" or ".join(map(str, _MODES[self.mode][1]))} axes,'
+                f'mode "{self.mode}" of `upsample` expects {" or ".join(map(str, _MODES[self.mode][1]))} axes,'
                 f" got {types[0]}",
                 attribute="mode",
                 help=f'write `mode = "{fitting}"`' if fitting else None,
@@ -83,10 +87,10 @@ class Upsample(Operator):
             if self.resized(extent, position) == 0:
                 raise OperatorError(
                     "shape-mismatch",
-                    f"`scale_factor` of `upsample` makes an axis of {extent} empty",
+                    f"`upsample` resizes an axis of {extent} to 0 elements",
                     operand=0,
                     attribute="scale_factor",
-                    help="give a larger `scale_factor`, or `size`",
+                    help="use a larger `scale_factor`, or `size`",
                 )
 
     def signature_for(self, types: Sequence[TensorType]) -> Signature:
@@ -97,11 +101,11 @@ class Upsample(Operator):
         return Signature((Pattern("x", tuple(axes)),), (Pattern("y", (*axes[:2], *sized)),))
 
     def resized(self, extent: Extent, position: int) -> Extent:
-        """The size of a spatial axis of the result."""
+        """Size of a spatial axis of the result."""
         if self.size is not None:
             return self.size[position] if isinstance(self.size, tuple) else self.size
         factor = self.scale_factor[position] if isinstance(self.scale_factor, tuple) else self.scale_factor
-        assert factor is not None, "checked before"
+        assert factor is not None, "`check` requires `size` or `scale_factor`"
         return scaled(extent, factor)
 
     def torch(self, spell: TorchSpelling) -> str:
@@ -133,7 +137,7 @@ class Upsample(Operator):
         ]
 
     def _resize(self, spell: OnnxSpelling, factors: Sequence[float]) -> str:
-        """Spell `Resize`, for factors that are powers of two.
+        """Add `Resize`, for factors that are powers of two.
 
         Positions are then exact in the 32-bit floats of ONNX Runtime's kernel, which takes half the time of `resample`.
         """
@@ -159,11 +163,11 @@ def _spelled(size: Extent | tuple[Extent, ...], spell: TorchSpelling) -> Verbati
 
 @operator
 class PixelShuffle(Rearrangement):
-    """Channels become pixels: y[n, c, h·r + i, w·r + j] = x[n, (c·r + i)·r + j, h, w]."""
+    """Channels moved to pixels: y[n, c, h·r + i, w·r + j] = x[n, (c·r + i)·r + j, h, w]."""
 
     example = "x -> pixel_shuffle(2)"
 
-    upscale_factor: int = attribute(doc="how many times higher and wider the result is")
+    upscale_factor: int = attribute(doc="factor of height and width")
 
     def pattern_for(self, types: Sequence[TensorType]) -> str:
         return "*b (c i j) h w -> *b c (h i) (w j)"
@@ -185,11 +189,11 @@ class PixelShuffle(Rearrangement):
 
 @operator
 class PixelUnshuffle(Rearrangement):
-    """Pixels become channels; the inverse of `pixel_shuffle`."""
+    """Pixels moved to channels; the inverse of `pixel_shuffle`."""
 
     example = "x -> pixel_unshuffle(2)"
 
-    downscale_factor: int = attribute(doc="how many times lower and narrower the result is")
+    downscale_factor: int = attribute(doc="divisor of height and width")
 
     def pattern_for(self, types: Sequence[TensorType]) -> str:
         return "*b c (h i) (w j) -> *b (c i j) h w"
@@ -208,11 +212,14 @@ class PixelUnshuffle(Rearrangement):
 
 @operator
 class ChannelShuffle(Rearrangement):
-    """The channels of all groups in turn: [n, (g c), ...] becomes [n, (c g), ...] (ShuffleNet, Zhang et al. 2018)."""
+    """Transposition of groups and channels: [n, (g c), ...] becomes [n, (c g), ...].
+
+    (Zhang et al. 2018, "ShuffleNet".)
+    """
 
     example = "x -> channel_shuffle(4)"
 
-    groups: int = attribute(doc="how many groups the channels are in")
+    groups: int = attribute(doc="number of groups of channels")
 
     def pattern_for(self, types: Sequence[TensorType]) -> str:
         return "n (g c) *s -> n (c g) *s"
@@ -223,20 +230,22 @@ class ChannelShuffle(Rearrangement):
     def check(self, types: Sequence[TensorType]) -> None:
         check_positive(self, "groups")
         if types[0].rank < 3:
-            raise OperatorError("rank-mismatch", f"`channel_shuffle` needs at least 3 axes, got {types[0]}", operand=0)
+            raise OperatorError(
+                "rank-mismatch", f"`channel_shuffle` expects at least 3 axes, got {types[0]}", operand=0
+            )
 
     def torch(self, spell: TorchSpelling) -> str:
         return call("F.channel_shuffle", *spell.operands, self.groups)
 
 
 Tap = tuple[OnnxVector, OnnxVector | None]
-"""The indices of source elements, and their weights; None for weights of 1."""
+"""Indices of source elements, and their weights; None for weights of 1."""
 
 _SINGLE = 1  # TensorProto.FLOAT
 _SMALL = 128
-"""The largest sum of height and width for which PyTorch uses its kernel for small images."""
+"""Largest sum of height and width for which PyTorch uses its kernel for small images."""
 KEYS = -0.75
-"""PyTorch's coefficient of cubic interpolation, a free parameter in Keys, "Cubic convolution interpolation"."""
+"""PyTorch's coefficient of cubic interpolation (Keys 1981, "Cubic convolution interpolation")."""
 
 
 @dataclass(frozen=True)
@@ -244,9 +253,11 @@ class Resampling:
     """One axis to resample.
 
     Attributes:
-        before, after: its size; factor: the factor from which the size was computed, or None.
-        corners: whether the centres of the corner elements coincide.
-        double: whether PyTorch computes positions in 64-bit floats.
+        before: its size.
+        after: its new size.
+        factor: the factor that gave the size, or None.
+        corners: align the centres of the corner elements.
+        double: PyTorch computes positions in 64-bit floats.
     """
 
     before: int | SymbolicDim
@@ -262,14 +273,14 @@ class Resampling:
 
     @property
     def may_copy(self) -> bool:
-        """Return whether the size may stay the same; PyTorch then copies elements in some modes."""
+        """Return whether the size may be unchanged; PyTorch then copies elements in some modes."""
         if isinstance(self.before, int) and isinstance(self.after, int):
             return self.before == self.after
         return self.factor is None or 1 < self.factor < 2
 
     @property
     def power_of_two(self) -> float | None:
-        """The factor, if it is a power of two, by which positions have no rounding errors; None for any other."""
+        """The factor, if it is a power of two, with exact positions; None for any other."""
         if self.factor is not None:
             exact = self.factor
         elif isinstance(self.before, int) and isinstance(self.after, int) and self.before:
@@ -281,7 +292,7 @@ class Resampling:
 
 
 class Positions:
-    """Spells the source positions of one axis."""
+    """Source positions of one axis."""
 
     def __init__(self, spell: OnnxSpelling, axis: Resampling):
         self._spell, self._axis = spell, axis
@@ -293,8 +304,8 @@ class Positions:
         """Taps of nearest-neighbour resampling: one for each element.
 
         Args:
-            special: whether PyTorch uses the kernel that copies where the size stays the same, repeats each element
-                where it doubles, and computes in 32-bit floats.
+            special: the condition under which PyTorch uses its kernel for small images.  It copies elements if the
+                size is unchanged, repeats each element if the size doubles, and computes in 32-bit floats.
         """
         index = self._nearest(self._axis.double)
         if special is not False:
@@ -336,7 +347,7 @@ class Positions:
         axis = self._axis
         if axis.corners:
             steps = (self._after - 1).maximum(1)
-            step = _rounded(self._last / steps, axis.double)  # of a single element the index is 0
+            step = _rounded(self._last / steps, axis.double)  # the index of a single element is 0
             return _rounded(self._indices * step, axis.double)
         # A single rounding, as compilers emit a fused multiply-add for this expression.
         return _rounded((self._indices + 0.5) * self._step(axis.double) - 0.5, axis.double)
@@ -380,7 +391,7 @@ def _gathered(spell: OnnxSpelling, x: str, taps: Sequence[Tap], axis: int, trail
 
 
 def _is_small_image(spell: OnnxSpelling, axes: Sequence[Resampling]) -> Condition:
-    """Return whether PyTorch uses its kernel for small images, which `Positions.nearest` describes."""
+    """Condition under which PyTorch uses its kernel for small images; see `Positions.nearest`."""
     if not layout_matters(axes):
         return False
     height, width = (size(spell, axis.after) for axis in axes)
@@ -388,14 +399,14 @@ def _is_small_image(spell: OnnxSpelling, axes: Sequence[Resampling]) -> Conditio
 
 
 def layout_matters(axes: Sequence[Resampling]) -> bool:
-    """Return whether the nearest elements depend on the kernel that PyTorch selects by image size and layout."""
+    """Return whether the nearest elements depend on the kernel that PyTorch selects by size and layout."""
     if len(axes) != 2:
         return False
     return any(special_multiples(axis) or (axis.double and axis.power_of_two is None) for axis in axes)
 
 
 def special_multiples(axis: Resampling) -> tuple[int, ...]:
-    """Multiples of the size at which PyTorch's kernels select other nearest elements than the factor does."""
+    """Multiples of the size at which PyTorch's kernels and the factor select different elements."""
     return tuple(multiple for multiple in (1, 2) if axis.factor is not None and multiple < axis.factor < multiple + 0.5)
 
 

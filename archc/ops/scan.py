@@ -1,13 +1,13 @@
-"""The two ends of a `scan`: recurrence over a sequence, with named state.
+"""Begin and end of a `scan`: recurrence over a sequence, with named state.
 
     scan x_t in x, h = h0 {
         h = (x_t -> w_xh: linear(64)) + (h -> w_hh: linear(64, bias = false)) -> tanh
         yield y = h -> w_hy: linear(10)
     }
 
-What happens in one step stands between `ScanEnter` and `ScanExit` as ordinary operators on the tensors of that step, so
-that passes see them as they see all others.  `archc.ir.scans` finds what is between; whoever runs or emits a graph
-repeats it.
+The body of a step is ordinary operators on the tensors of that step, between `ScanEnter` and `ScanExit`, so that
+passes treat it like any other part of the graph.  `archc.ir.scans` finds the body; the interpreter and the emitters
+repeat it.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from archc.types.tensor_type import DType, TensorType
 
 @operator
 class ScanEnter(Operator, abstract=True):
-    """Where a step begins.
+    """Begin of a step.
 
-    Results: a mark for its end, the step's piece of each sequence, and the states that the step before left.
+    Results: a mark for the end of the scan, the item of each sequence, and the states after the step before.
     Shapes: x[b, t, ...] -> x_t[b, ...] for each sequence, h0[...] -> h[...] for each state.
     """
 
@@ -36,17 +36,18 @@ class ScanEnter(Operator, abstract=True):
     signature = "x[b, t, *s], h0[*r] -> mark[], x_t[b, *s], h[*r]"
     dtypes: ClassVar[Mapping[str, Accepted]] = {}
     scan_end = "enter"
-    pure = False  # two scans over the same are not one
+    pure = False  # two scans over equal operands are different scans
     rigid = ("t",)
 
-    sequences: int = attribute(doc="how many of the operands are sequences; the others are first states")
+    sequences: int = attribute(doc="number of sequences among the operands; the others are initial states")
 
     @property
     def scan_parts(self) -> int:  # type: ignore[override]  # a class attribute elsewhere
+        """Number of sequences."""
         return self.sequences
 
     def arguments(self) -> list[str]:
-        return []  # no text has them
+        return []  # the language has no text for them
 
     def signature_for(self, types: Sequence[TensorType]) -> Signature:
         operands, results = [], ["mark[]"]
@@ -65,11 +66,11 @@ class ScanEnter(Operator, abstract=True):
 
 @operator
 class ScanExit(Operator, abstract=True):
-    """Where a step ends: the states for the next step, and what is kept of this one.
+    """End of a step: the states for the next step, and the results to keep of this one.
 
-    Operands: the mark of the step's beginning; for each state what it was and what it becomes; what is kept.
-    Results: the last states, and for each tensor that is kept the sequence of all steps.
-    Shapes: h[...], next[...] -> last[...] for each state, y_t[b, ...] -> y[b, t, ...] for each that is kept.
+    Operands: the mark of the begin; for each state its old and its new value; the results to keep.
+    Results: the last states, and for each kept result the sequence of all steps.
+    Shapes: h[...], next[...] -> last[...] for each state, y_t[b, ...] -> y[b, t, ...] for each kept result.
     """
 
     name: ClassVar[str] = "scan_end"
@@ -79,11 +80,12 @@ class ScanExit(Operator, abstract=True):
     pure = False
     rigid = ("t",)
 
-    states: int = attribute(doc="how many states there are")
-    length: int | SymbolicDim = attribute(doc="how many steps there are", index="t")
+    states: int = attribute(doc="number of states")
+    length: int | SymbolicDim = attribute(doc="number of steps", index="t")
 
     @property
     def scan_parts(self) -> int:  # type: ignore[override]  # a class attribute elsewhere
+        """Number of states."""
         return self.states
 
     def arguments(self) -> list[str]:

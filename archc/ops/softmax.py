@@ -1,4 +1,4 @@
-"""Softmax and its logarithm."""
+"""Softmax, its logarithm, and softmin."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from archc.types.tensor_type import TensorType
 
 @operator
 class Softmax(Operator):
-    """Positive numbers of sum 1 along an axis: y_i = exp(x_i) / Σ_j exp(x_j)."""
+    """Positive numbers with sum 1 along an axis: y_i = exp(x_i) / Σ_j exp(x_j)."""
 
     signature = "x[*s] -> y[*s]"
     dtypes = FLOATS
@@ -23,7 +23,7 @@ class Softmax(Operator):
     onnx_name = "Softmax"
     example = "logits -> softmax"
 
-    dim: int = attribute(-1, doc="the axis along which the results add up to 1")
+    dim: int = attribute(-1, doc="axis along which the results have the sum 1")
 
     def check(self, types: Sequence[TensorType]) -> None:
         axis_number(self, self.dim, types[0].rank)
@@ -40,7 +40,7 @@ class Softmax(Operator):
 
 @operator
 class LogSoftmax(Softmax):
-    """The logarithm of softmax, without the loss of precision: y_i = x_i - ln Σ_j exp(x_j)."""
+    """Logarithm of softmax, without its loss of precision: y_i = x_i - ln Σ_j exp(x_j)."""
 
     torch_name = "F.log_softmax"
     onnx_name = "LogSoftmax"
@@ -49,7 +49,7 @@ class LogSoftmax(Softmax):
 
 @operator
 class Softmin(Softmax):
-    """e^(-xᵢ) / Σⱼ e^(-xⱼ) along an axis: `softmax` of -x."""
+    """`softmax` of -x along an axis: e^(-xᵢ) / Σⱼ e^(-xⱼ)."""
 
     family = "activation"
     torch_name = "F.softmin"

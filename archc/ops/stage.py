@@ -1,4 +1,4 @@
-"""Where a model is cut into the stages of a pipeline."""
+"""Cuts between the stages of a pipeline."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from archc.types.tensor_type import TensorType
 
 @operator
 class ToStage(Operator):
-    """The operand itself, for a later stage of a pipeline: y = x.
+    """The operand itself, in a later stage of a pipeline: y = x.
 
-    What uses the result is in that stage, and so is what uses theirs, up to the next `to_stage`.  Inputs of the model,
-    and what has no operands, are in stage 0.  `partition` writes these; so can a person.
+    All consumers of the result are in that stage, and so are their consumers, up to the next `to_stage`.  Inputs of the
+    model and operators without operands are in stage 0.  The pass `partition` inserts it; it may also be written by
+    hand.
     """
 
     signature = "x[*s] -> y[*s]"
@@ -25,14 +26,12 @@ class ToStage(Operator):
     onnx_dtypes = ONNX_ALL
     example = "x -> conv2: conv2d(64, 3) -> relu -> to_stage(1) -> fc1: linear(128)"
 
-    stage: int = attribute(doc="the number of the stage, from 0")
-    device: str | None = attribute(
-        None, keyword=True, doc="the device that the stage is meant for, as PyTorch calls it, `cuda:1`"
-    )
+    stage: int = attribute(doc="number of the stage, from 0")
+    device: str | None = attribute(None, keyword=True, doc="PyTorch name of the device of the stage: `cuda:1`")
 
     def check(self, types: Sequence[TensorType]) -> None:
         if self.stage < 0:
-            raise OperatorError("bad-attribute", f"the stages of `to_stage` count from 0, and this is {self.stage}")
+            raise OperatorError("bad-attribute", f"`to_stage` expects a stage of at least 0, got {self.stage}")
 
     def enters_stage(self) -> int:
         return self.stage
