@@ -1,4 +1,8 @@
-"""Help for operators that do not fit their operands."""
+"""Help for operators that do not fit their operands.
+
+Two mistakes are common in texts translated from PyTorch.  Input sizes are given first: `conv2d(3, 32, 3)` instead of
+`conv2d(32, 3)`.  Tensors are given as arguments: `concat(x, y)` instead of `(x, y) -> concat`.
+"""
 
 from __future__ import annotations
 
@@ -20,18 +24,20 @@ from archc.types.tensor_type import TensorType
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six")
 
 
-_LONGEST_SEARCH = 200  # nodes; advice must not cost more than the mistake
+_LONGEST_SEARCH = 200
+"""Limit on the nodes that a search for advice visits."""
 
 
 _MANY = 16
-"""Least second argument that is more likely a width than a kernel size or a number of layers."""
+"""Smallest second argument that is more likely a width than a kernel size or a number of layers."""
 
 
 _LONG_STRIDE = 3
-"""Least third argument that is more likely a kernel size than a stride, if it differs from the second."""
+"""Smallest third argument that is more likely a kernel size than a stride, if it differs from the second."""
 
 
-_LONGEST_CALL = 60  # characters of a call that a help text repeats
+_LONGEST_CALL = 60
+"""Limit on the characters of a call that a help text repeats."""
 
 
 _SIGNS = ("+", "-", "*", "/", "%", "<", "<=", "==", "!=")
@@ -40,11 +46,12 @@ _SIGNS = ("+", "-", "*", "/", "%", "<", "<=", "==", "!=")
 _JOINED = re.compile(r"\s*,?\s*\)\s*(\.|\[|-(?!>)|[+*/%<>]|==|!=)")
 
 
-_LONGEST = 40  # characters of an operand that a help text repeats
+_LONGEST_OPERAND = 40
+"""Limit on the characters of an operand that a help text repeats."""
 
 
 def describe(value: Value) -> list[str]:
-    """A note that names the nearest tensor upstream that has a name or is a layer's, its type, and that layer."""
+    """Note on the nearest tensor upstream that has a name or is the result of a layer."""
     named: Value | None = value
     while named is not None and named.name is None and (named.producer is None or named.producer.path is None):
         named = _upstream(named)
@@ -69,14 +76,14 @@ def _upstream(value: Value) -> Value | None:
 
 
 def advise(op: Operator, operands: Sequence[Value], problem: OperatorError) -> str | None:
-    """A way out of a shape mismatch, if a simple one is seen to work."""
+    """Help for a shape mismatch, if padding the convolutions before it would fix it; None otherwise."""
     if problem.attribute is None or problem.operand is None:
         return None
     return _pad_convolutions(op, operands, problem)
 
 
 def _pad_convolutions(op: Operator, operands: Sequence[Value], problem: OperatorError) -> str | None:
-    """Would it fit if the convolutions before had padded their inputs?  Then that was meant."""
+    """Help for operands that fit if the convolutions before them pad their inputs; None otherwise."""
     assert problem.operand is not None
     chain: list[Node] = []
     value: Value | None = operands[problem.operand]
@@ -96,18 +103,20 @@ def _pad_convolutions(op: Operator, operands: Sequence[Value], problem: Operator
     spatial = next((n.operands[0].type.shape[2:] for n in chain if n.operands[0].type.rank > 2), ())
     paddings = {padding for _, padding in padded.values()}
     only = paddings.pop() if len(paddings) == 1 else None
-    kernel = f" of kernel {2 * only + 1}" if only is not None else ""  # the one whose size p zeros on a side keep
+    kernel = (
+        f" of kernel {2 * only + 1}" if only is not None else ""
+    )  # the kernel size for which this padding keeps the size
     way = f"`padding = {only}`" if only is not None else "padding"
     count = _NUMBERS[len(padded)] if len(padded) < len(_NUMBERS) else str(len(padded))
     noun, verb = ("convolution", "leaves") if len(padded) == 1 else ("convolutions", "leave")
     size = "×".join(str(dim) for dim in spatial)
-    return f"{count} {noun}{kernel} without padding {verb} {size}; add {way}, or drop `{problem.attribute}`"
+    return f"{count} {noun}{kernel} without padding {verb} {size}; add {way}, or remove `{problem.attribute}`"
 
 
 def help_for_results(value: Any, wanted: int) -> str | None:
-    """Help for an assignment to `wanted` names of a value that has another number of tensors."""
+    """Help for an assignment of a value to `wanted` names that has another number of tensors."""
     if isinstance(value, tuple):
-        return f"give {len(value)} names; one that begins with `_` may stay unused" if len(value) > 1 else None
+        return f"write {len(value)} names; a name that begins with `_` can be unused" if len(value) > 1 else None
     node = value.producer if isinstance(value, Value) else None
     if node is None:
         return None
@@ -115,7 +124,7 @@ def help_for_results(value: Any, wanted: int) -> str | None:
     for info in flags:
         results = replace(node.op, **{info.name: True}).infer(node.types).results
         if len(results) > 1:
-            more = "" if len(results) == wanted else f", which gives {len(results)} tensors"
+            more = "" if len(results) == wanted else f", for {len(results)} results"
             return f"write `{info.name} = true` in the parentheses of `{node.op.name}`{more}"
     return None
 
@@ -124,7 +133,10 @@ def help_for_results(value: Any, wanted: int) -> str | None:
 
 
 def input_axis(operator: type[Operator]) -> int | None:
-    """The axis of the first operand that is contracted with the weights; None where there is no such axis."""
+    """Axis of the first operand that is contracted with the weights; None if no axis is.
+
+    PyTorch's layers take the size of this axis first.
+    """
     if not operator.signature:
         return None
     signature = parse_signature(operator.signature)
@@ -150,10 +162,11 @@ def help_for_arguments(
     named: Mapping[str, Any],
     types: Sequence[TensorType],
 ) -> str | None:
-    """Help for arguments that do not fit an operator, if they fit without the first of them.
+    """Help for arguments that fit an operator only without the first; None otherwise.
 
     Args:
-        positional, named: the values of the arguments.
+        positional: the values of the arguments by position.
+        named: the values of the arguments by name.
         types: the types of the operands.
     """
     sizes = positional[:2]
@@ -169,7 +182,7 @@ def help_for_arguments(
 
 
 def help_for_operands(op: Operator, arguments: Sequence[tree.Argument], types: Sequence[TensorType]) -> str | None:
-    """Help for an operator that does not fit its operands, if it fits without the first of its arguments."""
+    """Help for an operator that fits its operands only without its first argument; None otherwise."""
     slots = _positional(op, arguments)
     if len(slots) < 2 or not _begins_with_input_size(op, slots, types):
         return None
@@ -186,10 +199,10 @@ def warn_of_input_size(
     types: Sequence[TensorType],
     span: Span,
 ) -> None:
-    """Warn of an operator that fits its operands, but whose first argument was probably meant as an input size.
+    """Warn of an operator whose first argument is valid, but probably meant as an input size.
 
-    The conditions are a first argument equal to the input size, more positional arguments than are required, and
-    unusual values of these.
+    The warning needs three conditions: the first argument equals the input size, more positional arguments are given
+    than are required, and their values are unusual.
     """
     slots = _positional(op, arguments)
     needed = sum(info.required for info in slots)
@@ -207,20 +220,20 @@ def warn_of_input_size(
     by_name = ", ".join(f"`{info.name} = {value}`" for info, value in zip(slots[needed:], values[needed:], strict=True))
     diagnostics.warn(
         "input-size-first",
-        f"the input of `{op.name}` has size {values[0]} already; here {', '.join(read[:-1])} and {read[-1]}",
+        f"the first argument of `{op.name}` is its input size; here {', '.join(read[:-1])} and {read[-1]}",
         span,
-        help=f"{_way_out(op.name, arguments)}; if this is meant, write {by_name}",
+        help=f"{_way_out(op.name, arguments)}; if the values are intended, write {by_name}",
     )
 
 
 def _positional(op: Operator, arguments: Sequence[tree.Argument]) -> list[AttributeInfo]:
-    """The attributes that a text gives by position."""
+    """Attributes that a text gives by position."""
     count = sum(argument.name is None for argument in arguments)
     return [info for info in attributes(type(op)) if not info.keyword][:count]
 
 
 def _named(op: Operator, arguments: Sequence[tree.Argument]) -> dict[str, Any]:
-    """The values of the attributes that a text gives by name."""
+    """Values of the attributes that a text gives by name."""
     own = {info.name for info in attributes(type(op))}
     return {argument.name: getattr(op, argument.name) for argument in arguments if argument.name in own}
 
@@ -238,7 +251,7 @@ def _size(operand: TensorType, axis: int) -> int | SymbolicDim | None:
 def _without_first(
     operator: type[Operator], positional: Sequence[Any], named: Mapping[str, Any], types: Sequence[TensorType]
 ) -> Operator | None:
-    """The operator of the other arguments, if it fits the operands, else None."""
+    """Operator without its first argument, if it fits the operands; None otherwise."""
     try:
         op = operator.from_arguments(positional[1:], named)
     except AttributeProblem:
@@ -246,7 +259,7 @@ def _without_first(
     try:
         op.infer(types)
     except OperatorError as problem:
-        return op if problem.code == "operand-count" else None  # another error, which is reported next
+        return op if problem.code == "operand-count" else None  # reported next
     return op
 
 
@@ -265,7 +278,7 @@ def _is_count(value: Any) -> bool:
 
 
 def holds_tensors(value: Any) -> bool:
-    """Return whether the value of an argument is a tensor, or a tuple or list with tensors."""
+    """Return whether a value is a tensor, or a tuple or list with a tensor."""
     items = value if isinstance(value, tuple | list) else (value,)
     return any(isinstance(item, Value) for item in items)
 
@@ -277,11 +290,11 @@ def as_chain(
     operands: Sequence[Value],
     span: Span,
 ) -> str | None:
-    """Help that writes an operator with tensors among its arguments as a chain.
+    """Help that writes a call with tensors as arguments as a chain; None if no chain is known.
 
     Args:
-        tensors: those of the arguments that are tensors, or tuples or lists with tensors.
-        operands: the operands that the operator has already.
+        tensors: the arguments that are tensors, or tuples or lists with tensors.
+        operands: the operands before the arrow.
         span: the place of the operator's name.
     """
     patterns = _data_patterns(operator)
@@ -290,12 +303,12 @@ def as_chain(
     others = [argument for argument in arguments if argument not in tensors]
     chain = _formula(operator, arguments, operands) or _reduction(operator, patterns, tensors, others, operands)
     if chain is None:
-        chain = f"`{_within(_stage(operator, patterns, tensors, others, operands), arguments, span)}`"
+        chain = f"`{_parenthesized(_chain(operator, patterns, tensors, others, operands), arguments, span)}`"
     return f"write {chain}"
 
 
 def _formula(operator: type[Operator], arguments: Sequence[tree.Argument], operands: Sequence[Value]) -> str | None:
-    """Formula for an operator that has a symbol: `x + 1` for `add(x, 1)`."""
+    """Formula for an operator with a symbol: `x + 1` for `add(x, 1)`; None for others."""
     if operator.formula != "binary" or FORMULAS["binary"].get(operator.symbol) is not operator:
         return None
     sides = [value.name or "x" for value in operands] + [_side(argument.value) for argument in arguments]
@@ -330,7 +343,7 @@ def _reduction(
     return f"{reduced}, or `{flowing[0]} -> {pairwise.name}(scalar = {number})` for a number"
 
 
-def _stage(
+def _chain(
     operator: type[Operator],
     patterns: Sequence[Pattern],
     tensors: Sequence[tree.Argument],
@@ -341,17 +354,17 @@ def _stage(
     infos = attributes(operator)
     texts = [_short(argument.span) for argument in others]
     is_number = len(others) == 1 and others[0].name is None and bool(infos) and all(info.keyword for info in infos)
-    if is_number:  # in the place of an operand, as in `maximum(x, 0)`
+    if is_number:  # in place of an operand, as in `maximum(x, 0)`
         texts = [f"{infos[0].name} = {texts[0]}"]
     call = f"{operator.name}({', '.join(texts)})" if texts else operator.name
     return f"{_tuple(_flowing(patterns, tensors, operands, _required(patterns) - is_number))} -> {call}"
 
 
-def _within(chain: str, arguments: Sequence[tree.Argument], span: Span) -> str:
-    """A chain in place of a call, in parentheses within an expression: arrows bind loosest of all."""
+def _parenthesized(chain: str, arguments: Sequence[tree.Argument], span: Span) -> str:
+    """Chain in place of a call, in parentheses within an expression: arrows have the lowest precedence."""
     text = span.source.text
-    before, behind = text[: span.start].rstrip(), text[arguments[-1].span.end :]
-    joins = before.endswith(_SIGNS) or _JOINED.match(behind)
+    before, after = text[: span.start].rstrip(), text[arguments[-1].span.end :]
+    joins = before.endswith(_SIGNS) or _JOINED.match(after)
     return f"({chain})" if joins else chain
 
 
@@ -363,7 +376,7 @@ def _data_patterns(operator: type[Operator]) -> list[Pattern]:
 def _flowing(
     patterns: Sequence[Pattern], tensors: Sequence[tree.Argument], operands: Sequence[Value], required: int
 ) -> list[str]:
-    """Operands as texts, in their order: those before the arrow, those by position, and those by name."""
+    """Texts of the operands: those before the arrow, then those by position, then those by name."""
     names = [pattern.name for pattern in patterns]
     texts = [value.name or name for value, name in zip(operands, names)]
     texts += [value.name or "x" for value in operands[len(names) :]]
@@ -377,7 +390,7 @@ def _flowing(
 
 
 def _fill(texts: list[str], names: Sequence[str]) -> None:
-    """Add missing operands to texts: the only given operand again, or the names in the signature."""
+    """Add missing operands: the only given operand again, or the names in the signature."""
     only = texts[0] if len(texts) == 1 and len(names) > 2 else None
     texts += [only or name for name in names[len(texts) :]]
 
@@ -396,4 +409,4 @@ def _tuple(operands: Sequence[str]) -> str:
 
 
 def _short(span: Span) -> str:
-    return span.text if len(span.text) <= _LONGEST and "\n" not in span.text else "..."
+    return span.text if len(span.text) <= _LONGEST_OPERAND and "\n" not in span.text else "..."

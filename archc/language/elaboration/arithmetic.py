@@ -1,4 +1,4 @@
-"""Arithmetic on attribute values: numbers, sizes, strings, tuples.  Tensors have operators instead."""
+"""Arithmetic on attribute values: numbers, symbolic sizes, strings and tuples."""
 
 from __future__ import annotations
 
@@ -14,14 +14,18 @@ from archc.types.dims import SymbolicDim
 from archc.types.frozen_dataclass import frozen_dataclass
 
 LARGEST_NUMBER = 2**63 - 1
-LONGEST_TEXT = 1_000_000  # characters
-LONGEST_LIST = 4_000  # items; a loop that appends one at a time copies the list each time
-MOST_ITEMS = 20_000  # of a tuple or list, nested items included
-LARGEST_SIZE = 2**31 - 1  # what an index of PyTorch's or ONNX Runtime's kernels can count
+LONGEST_TEXT = 1_000_000
+"""Limit on the characters of a string."""
+LONGEST_LIST = 4_000
+"""Limit on the items of a list that `+` makes: a loop that appends to a list copies it each time."""
+MOST_ITEMS = 20_000
+"""Limit on the items of a tuple or list, with nested items."""
+LARGEST_SIZE = 2**31 - 1
+"""Limit on a size: the largest index in the kernels of PyTorch and ONNX Runtime."""
 
 
 class ArithmeticProblem(Exception):
-    """An operation that has no value; `code` and `help` are for the diagnostic."""
+    """Failure of an operation; `code`, `message` and `help` are those of the diagnostic."""
 
     def __init__(self, code: str, message: str, help: str | None = None):
         super().__init__(message)
@@ -47,7 +51,7 @@ _BINARY: dict[str, Callable[[Any, Any], Any]] = {
 
 @frozen_dataclass
 class ScaledSize:
-    """A size times a fraction; `int` or `floor` of it is a size."""
+    """Symbolic size times a fraction; `int` or `floor` of it is a size."""
 
     size: SymbolicDim
     factor: float
@@ -61,11 +65,11 @@ _MIRRORED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
 
 
 def binary(symbol: str, left: Any, right: Any) -> Any:
-    """The value of `left symbol right`.
+    """Value of `left symbol right`.
 
     Raises:
-        ArithmeticProblem: the operands have no such operation, a division by 0, a number out of bounds, or a
-            comparison that only a run of the model can decide.
+        ArithmeticProblem: the operation is not defined for the operands, divides by 0, gives a number out of bounds,
+            or compares sizes that are known only when the model runs.
     """
     if isinstance(left, SymbolicDim) or isinstance(right, SymbolicDim):
         with _within_limits():
@@ -92,16 +96,16 @@ def binary(symbol: str, left: Any, right: Any) -> Any:
     except OverflowError:
         raise ArithmeticProblem("number-too-large", f"the result of `{symbol}` is too large") from None
     if isinstance(value, complex):
-        raise ArithmeticProblem("wrong-type", "a root of a negative number is no number here")
+        raise ArithmeticProblem("wrong-type", "the root of a negative number is not a real number")
     if isinstance(value, int) and abs(value) > LARGEST_NUMBER:
         raise ArithmeticProblem(
-            "number-too-large", f"the result of `{symbol}` is too large", "integers go up to 2**63 - 1"
+            "number-too-large", f"the result of `{symbol}` is too large", "the largest integer is 2**63 - 1"
         )
     return check_number(value)
 
 
 def item_count(value: Any) -> int:
-    """Number of items of a tuple or list, nested items included; counting ends beyond `MOST_ITEMS`."""
+    """Number of items of a tuple or list, with nested items; the count stops above `MOST_ITEMS`."""
     count, waiting = 0, [value]
     while waiting and count <= MOST_ITEMS:
         one = waiting.pop()
@@ -111,25 +115,25 @@ def item_count(value: Any) -> int:
 
 
 def check_items(values: Sequence[Any], written: int = 0) -> None:
-    """Refuse a tuple or list of these values, if it has too many items.
+    """Check that a tuple or list of these values does not have too many items.
 
     Args:
-        written: characters of the text that spells it out; each allows for one more item.
+        written: the characters of the text of the tuple or list; each allows one more item.
 
     Raises:
-        ArithmeticProblem: it has too many (`number-too-large`).
+        ArithmeticProblem: it has too many items (`number-too-large`).
     """
     nested = sum(item_count(value) for value in values if isinstance(value, tuple | list))
     if nested > MOST_ITEMS + written:
-        message = f"a tuple or list has at most {MOST_ITEMS:,} items, those of the tuples and lists in it included"
-        raise ArithmeticProblem("number-too-large", message, "do not nest a list in itself again and again")
+        message = f"a tuple or list has more than {MOST_ITEMS:,} items, with nested items"
+        raise ArithmeticProblem("number-too-large", message, "use a shorter list")
 
 
 def check_number(value: Any) -> Any:
-    """The value, if it is within bounds.
+    """Return a value if it is within bounds.
 
     Raises:
-        ArithmeticProblem: an integer beyond 64 bits, or a float that is infinite or no number.
+        ArithmeticProblem: an integer exceeds 64 bits, or a float is infinite or NaN.
     """
     if isinstance(value, int) and abs(value) > LARGEST_NUMBER:
         raise ArithmeticProblem("number-too-large", f"an integer is at most {LARGEST_NUMBER}")
@@ -144,7 +148,7 @@ def _symbolic(symbol: str, left: Any, right: Any) -> Any:
         if left == right:
             return symbol == "=="
         difference = left - right
-        if isinstance(difference, int):  # `N == N + 1`: never, whatever N is
+        if isinstance(difference, int):  # `N == N + 1` is false for all N
             return symbol == "!="
         raise _undecided(symbol, left, right)
     if symbol in _ORDER and sizes:
@@ -167,7 +171,7 @@ def _symbolic(symbol: str, left: Any, right: Any) -> Any:
         )
     if symbol == "**":
         if type(right) is not int or not 0 <= right <= 8:
-            raise ArithmeticProblem("wrong-type", "a size can be raised to a whole power from 0 to 8")
+            raise ArithmeticProblem("wrong-type", f"the power of a size is an integer from 0 to 8, got {right}")
         return _power(left, right)
     if symbol == "/" and right != 0:
         exact = dims.divide(left, right)
@@ -191,7 +195,7 @@ def _power(size: Any, exponent: int) -> Any:
 
 @contextmanager
 def _within_limits() -> Iterator[None]:
-    """Report a size beyond the limits of `archc.types.dims` as a problem of this operation."""
+    """Turn a size that exceeds the limits of `archc.types.dims` into an `ArithmeticProblem`."""
     try:
         yield
     except ArchcError as limit:
@@ -200,7 +204,10 @@ def _within_limits() -> Iterator[None]:
 
 
 def _bounded(symbol: str, left: Any, right: Any) -> bool | None:
-    """Decide `T <= 1024` from the bound of T, where it decides it; a size is at least 1."""
+    """Value of a comparison such as `T <= 1024` that follows from bounds; None otherwise.
+
+    The bounds are the declared maximum of T, and T >= 1.
+    """
     if isinstance(left, int):
         symbol, left, right = _MIRRORED[symbol], right, left
     own = dims.as_symbol(left)
@@ -221,7 +228,7 @@ def _undecided(symbol: str, left: Any, right: Any) -> ArithmeticProblem:
     return ArithmeticProblem(
         "not-known-yet",
         f"whether `{left} {symbol} {right}` holds is known only when the model runs",
-        help="`if` and `assert` decide when the text is compiled; give the size as a number",
+        help="`if` and `assert` are evaluated at compile time; declare the size as a number",
     )
 
 
@@ -234,7 +241,7 @@ def _is_number(value: Any) -> bool:
 
 
 def describe_kind(value: Any) -> str:
-    """What a message calls a value's kind."""
+    """Phrase for the kind of a value, for messages: "an integer", "a list"."""
     if isinstance(value, bool):
         return "a truth value"
     if isinstance(value, int):
@@ -291,10 +298,10 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 
 
 def call_function(name: str, arguments: list[Any]) -> Any:
-    """The value of a function of `FUNCTIONS`.
+    """Value of a function of `FUNCTIONS`.
 
     Raises:
-        ArithmeticProblem: the arguments do not fit.
+        ArithmeticProblem: the function is not defined for the arguments.
     """
     shown = ", ".join(describe_kind(argument) for argument in arguments)
     if name not in ("len", "min", "max", "int", "floor", "ceil", "round") and any(
@@ -309,4 +316,4 @@ def call_function(name: str, arguments: list[Any]) -> Any:
     except TypeError:
         raise ArithmeticProblem("wrong-type", f"`{name}` does not apply to {shown or 'nothing'}") from None
     except (ValueError, OverflowError):
-        raise ArithmeticProblem("wrong-type", f"`{name}` has no value here") from None
+        raise ArithmeticProblem("wrong-type", f"`{name}` is not defined for {shown} of this value") from None

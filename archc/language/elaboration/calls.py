@@ -1,4 +1,4 @@
-"""Calls"""
+"""Calls of operators, blocks and layers: steps of chains, calls without operands, symbols and indices."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from archc.ir.graph import Value
 from archc.language.elaboration.advice import holds_tensors
 from archc.language.elaboration.context import Elaboration, Instance
 from archc.language.elaboration.environment import ABSENT, POISON, BlockRef, Failed, LayerRef, describe_value
-from archc.language.elaboration.instantiation import given_attributes, instantiate_block
+from archc.language.elaboration.instantiation import block_arguments, instantiate_block
 from archc.language.elaboration.operators import add_node, configure_operator
 from archc.language.elaboration.references import lookup, lookup_global
 from archc.language.elaboration.user_names import label_path, name_layer
@@ -24,7 +24,8 @@ from archc.types.dims import SymbolicDim
 from archc.types.storage import Storage
 from archc.types.tensor_type import DType
 
-LONGEST_CHAIN = 60  # characters of a chain that a help text repeats
+LONGEST_CHAIN = 60
+"""Limit on the characters of a chain that a help text repeats."""
 
 
 Callee = type[Operator] | BlockRef | LayerRef
@@ -34,41 +35,49 @@ _HELP = {"//": OPERATORS["floor_divide"], "%": OPERATORS["remainder"]}
 
 
 def evaluate_chain(elaboration: Elaboration, instance: Instance, node: tree.Chain) -> Any:
-    """The value of `source -> stage -> stage`: a tensor, or a tuple of several."""
+    """Value of `source -> step -> step`: a tensor, or a tuple of several.
+
+    Raises:
+        Failed: a step has no value, which is reported.
+    """
     done = 0
     try:
         value = elaboration.evaluate(instance, node.source)
-        for stage in node.steps:
+        for step in node.steps:
             source = node.source if done == 0 else node.steps[done - 1]
-            operands = _operands(elaboration, instance, value, source, stage)
+            operands = _operands(elaboration, instance, value, source, step)
             done += 1
-            fresh = stage.called or stage.label is not None
-            callee = evaluate_callee(elaboration, instance, stage.callee, fresh, stage.arguments)
-            results = _apply(elaboration, instance, callee, operands, stage.arguments, stage.label, stage)
+            fresh = step.called or step.label is not None
+            callee = evaluate_callee(elaboration, instance, step.callee, fresh, step.arguments)
+            results = _apply(elaboration, instance, callee, operands, step.arguments, step.label, step)
             value = results[0] if len(results) == 1 else results
     except Failed:
-        # Nothing flows on, but what means nothing further down is a mistake of its own.
-        for stage in node.steps[done:]:
-            _look_at(elaboration, instance, stage)
-        for stage in node.steps[max(done - 1, 0) :]:
-            if stage.label is not None:
+        # The other steps have no operands, but their unknown names are mistakes too.
+        for step in node.steps[done:]:
+            _report_unknown_names(elaboration, instance, step)
+        for step in node.steps[max(done - 1, 0) :]:
+            if step.label is not None:
                 with contextlib.suppress(Failed):
-                    instance.failed_layers.add(label_path(elaboration, instance, stage.label))
+                    instance.failed_layers.add(label_path(elaboration, instance, step.label))
         raise
     return value
 
 
-def _look_at(elaboration: Elaboration, instance: Instance, stage: tree.ChainStep) -> None:
-    """Report the names without meaning in a stage that nothing reaches."""
+def _report_unknown_names(elaboration: Elaboration, instance: Instance, step: tree.ChainStep) -> None:
+    """Report the unknown names in a step that has no operands because an earlier step failed."""
     with contextlib.suppress(Failed):
-        evaluate_callee(elaboration, instance, stage.callee, stage.called or stage.label is not None, stage.arguments)
-    for argument in stage.arguments:
+        evaluate_callee(elaboration, instance, step.callee, step.called or step.label is not None, step.arguments)
+    for argument in step.arguments:
         with contextlib.suppress(Failed):
             elaboration.evaluate_argument(instance, argument)
 
 
 def apply_call(elaboration: Elaboration, instance: Instance, node: tree.Call, callee: Any) -> Any:
-    """The value of `arange(T)`: an operator or block that receives no tensors."""
+    """Value of `arange(T)`: the result of an operator or block without operands.
+
+    Raises:
+        Failed: the call has no value, which is reported.
+    """
     if isinstance(node.callee, tree.Name):
         callee = _called(instance, node.callee.name, callee, bool(node.arguments))
     callee = _callable(elaboration, instance, callee, node.callee.span)
@@ -81,10 +90,10 @@ def _operands(
     instance: Instance,
     value: Any,
     source: tree.Expression | tree.ChainStep,
-    stage: tree.ChainStep,
+    step: tree.ChainStep,
 ) -> tuple[Value, ...]:
     items = value if isinstance(value, tuple) else (value,)
-    while len(items) > 1 and items[-1] is ABSENT:  # what is optional stands last, here as in signatures
+    while len(items) > 1 and items[-1] is ABSENT:  # optional operands are last, here as in signatures
         items = items[:-1]
     parts = source.items if isinstance(source, tree.Tuple) and len(source.items) >= len(items) else None
     for number, item in enumerate(items):
@@ -93,9 +102,9 @@ def _operands(
         elaboration.report(
             instance,
             "wrong-type",
-            f"only tensors flow along arrows, and this is {describe_value(item)}",
+            f"`->` expects a tensor, got {describe_value(item)}",
             parts[number].span if parts is not None else source.span,
-            help=_help_for_operand(item, source, stage),
+            help=_help_for_operand(item, source, step),
         )
     return items
 
@@ -107,11 +116,14 @@ def evaluate_callee(
     fresh: bool = False,
     arguments: Sequence[tree.Argument] = (),
 ) -> Callee:
-    """Operator, block or layer that a stage calls.
+    """Operator, block or layer that a step calls.
 
     Args:
-        fresh: whether the stage has attributes or a label, which a declared layer cannot take.
-        arguments: arguments of the stage, for the help about an unknown operator.
+        fresh: the step has attributes or a label, which a declared layer cannot take.
+        arguments: the arguments of the step, for the help about an unknown operator.
+
+    Raises:
+        Failed: the expression is none of these, which is reported.
     """
     if isinstance(node, tree.Name):
         value = lookup(instance, node.name)
@@ -130,10 +142,10 @@ def evaluate_callee(
 
 
 def _called(instance: Instance, name: str, value: Any, fresh: bool) -> Any:
-    """What is called by a name: an operator or block, where `value` bears its name and is not what is called.
+    """Callee of a step: `value`, or the operator or block of the name if it cannot be called.
 
-    So `dropout(dropout)` takes an attribute of the operator's name, and `linear(3)` is a fresh layer beside a
-    declared one called `linear`.
+    In `dropout(dropout)`, the argument is an attribute named like the operator.  `linear(3)` is a new layer even if
+    a layer `linear` is declared.
     """
     if value is POISON or isinstance(value, BlockRef | type) or (isinstance(value, LayerRef) and not fresh):
         return value
@@ -154,7 +166,7 @@ def _callable(elaboration: Elaboration, instance: Instance, value: Any, span: Sp
     elaboration.report(
         instance,
         "not-callable",
-        f"a stage is an operator, a block or a layer, and this is {describe_value(value)}",
+        f"a chain expects an operator, a block or a layer, got {describe_value(value)}",
         span,
     )
 
@@ -175,10 +187,10 @@ def _apply(
             elaboration.report(
                 instance,
                 "layer-redefined",
-                f"`{callee.name}` is a layer already, and takes neither a label nor attributes",
+                f"`{callee.name}` is a declared layer, and takes neither a label nor attributes",
                 node.span,
                 notes=[Note("it is declared here", callee.span)],
-                help=f"a tensor flows into it: `x -> {callee.name}`",
+                help=f"write `x -> {callee.name}`",
             )
         with instance.environment.rebound(callee.captured):
             return _use(elaboration, instance, callee.callee, operands, callee.arguments, callee.name, span)
@@ -211,7 +223,7 @@ def _use_block(
     span: Span,
 ) -> tuple[Value, ...]:
     elaboration.count_part(instance, span)
-    values = given_attributes(elaboration, instance, block, arguments)
+    values = block_arguments(elaboration, instance, block, arguments)
     return instantiate_block(elaboration, instance, block, values, operands, path, span)
 
 
@@ -232,19 +244,19 @@ def _use_operator(
     )
 
 
-def _help_for_operand(item: Any, source: tree.Expression | tree.ChainStep, stage: tree.ChainStep) -> str:
+def _help_for_operand(item: Any, source: tree.Expression | tree.ChainStep, step: tree.ChainStep) -> str:
     """Help for an operand that is not a tensor."""
     if isinstance(item, list) and holds_tensors(item):
-        chain = f"({source.span.text[1:-1].strip()}) -> {stage.span.text}"
+        chain = f"({source.span.text[1:-1].strip()}) -> {step.span.text}"
         is_short = isinstance(source, tree.List) and len(chain) <= LONGEST_CHAIN and "\n" not in chain
-        return f"several tensors are a tuple: `{chain if is_short else '(x, y) -> concat(1)'}`"
+        return f"write several tensors as a tuple: `{chain if is_short else '(x, y) -> concat(1)'}`"
     if item is ABSENT:
-        return "an optional input must be last in a tuple, or inside `if given(...)`"
+        return "put the optional input last in the tuple, or the chain inside `if given(...)`"
     if isinstance(item, type | BlockRef):
-        return "an operator that makes a tensor of numbers is called: `arange(n) -> ...`"
+        return "call an operator that makes a tensor of numbers: `arange(n) -> ...`"
     if isinstance(item, list):
-        return "a tensor of numbers is `constant((3,))`, which the weights file holds, or `full((3,), 0.5)`"
-    return "attributes go in parentheses after an operator: `x -> linear(8)`"
+        return "for a tensor of numbers write `constant((3,))`, stored with the weights, or `full((3,), 0.5)`"
+    return "write attributes in parentheses after an operator: `x -> linear(8)`"
 
 
 # Symbols and indices -------------------------------------------------------------------------------------
@@ -253,7 +265,11 @@ def _help_for_operand(item: Any, source: tree.Expression | tree.ChainStep, stage
 def apply_symbol(
     elaboration: Elaboration, instance: Instance, node: tree.SyntaxNode, symbol: str, operands: Sequence[Any]
 ) -> Value:
-    """The tensor that `a + b`, `x * 0.5` or `-x` makes."""
+    """Value of `a + b`, `x * 0.5` or `-x` with a tensor among the operands.
+
+    Raises:
+        Failed: an operand does not fit, which is reported.
+    """
     if len(operands) == 1:
         return add_node(elaboration, instance, FORMULAS["unary"][symbol].from_sides(None), operands, None, node.span)[0]
     if symbol not in FORMULAS["binary"]:
@@ -269,9 +285,9 @@ def apply_symbol(
             elaboration.report(
                 instance,
                 "wrong-type",
-                f"`{symbol}` combines a tensor with a tensor or a number, and this is {describe_value(operand)}",
+                f"`{symbol}` with a tensor expects a tensor or a number, got {describe_value(operand)}",
                 node.span,
-                help="a tuple grows by a tuple: `keys = keys + (x,)`"
+                help="add a tuple to a tuple: `keys = keys + (x,)`"
                 if symbol == "+" and isinstance(operand, tuple)
                 else None,
             )
@@ -281,7 +297,11 @@ def apply_symbol(
 
 
 def apply_index(elaboration: Elaboration, instance: Instance, node: tree.IndexExpression, value: Value) -> Value:
-    """The tensor that `x[:, 0]` makes."""
+    """Value of `x[:, 0]` for a tensor.
+
+    Raises:
+        Failed: the index does not fit, which is reported.
+    """
     items: list[Any] = []
     for item in node.items:
         if isinstance(item, tree.Name) and item.name == "None" and instance.environment.get("None") is None:
@@ -308,7 +328,7 @@ def _report_descending(
     value: Value,
     bounds: Sequence[int | SymbolicDim | None],
 ) -> NoReturn:
-    """Report `x[:, ::-1]`, which reverses an axis in Python."""
+    """Report a negative step, as in `x[:, ::-1]`."""
     place = _axis(node, item)
     help_ = OPERATORS["flip"]
     if bounds == [None, None, -1] and -value.type.rank <= place < value.type.rank:
@@ -318,7 +338,7 @@ def _report_descending(
 
 
 def _axis(node: tree.IndexExpression, item: tree.Expression | tree.SliceExpression) -> int:
-    """Axis of an item of an index, counted from the end after `...`."""
+    """Axis of an item of an index; negative after `...`."""
     place = next(number for number, other in enumerate(node.items) if other is item)
     after_ellipsis = any(isinstance(other, tree.Ellipsis) for other in node.items[:place])
     return place - len(node.items) if after_ellipsis else place
@@ -332,7 +352,7 @@ def _tensor_text(node: tree.IndexExpression) -> str:
 def _report_new_axis(
     elaboration: Elaboration, instance: Instance, node: tree.IndexExpression, item: tree.Name
 ) -> NoReturn:
-    """Report `x[:, None]`, which makes a new axis in Python."""
+    """Report `None` in an index, as in `x[:, None]`."""
     help_ = f"write `{_tensor_text(node)} -> unsqueeze({_axis(node, item)})`"
     elaboration.report(instance, "wrong-type", "an index cannot insert an axis", item.span, help=help_)
 
@@ -344,11 +364,11 @@ def _bound(elaboration: Elaboration, instance: Instance, node: tree.Expression) 
         elaboration.report(
             instance,
             "wrong-type",
-            f"an index is an integer, and this is {describe_value(value)}",
+            f"an index expects an integer, got {describe_value(value)}",
             node.span,
-            help="write `(mask, x) -> where(other = 0.0)` to keep the shape and clear the others"
+            help="write `(mask, x) -> where(other = 0.0)` to keep the shape and set the others to 0"
             if is_mask
-            else "write `(x, index) -> index_select(1)`, with the places in a vector"
+            else "write `(x, index) -> index_select(1)` with a vector of indices"
             if isinstance(value, Value | list | tuple)
             else None,
         )

@@ -1,8 +1,9 @@
 """Elaboration context: the state of building one graph, and the instances of definitions in it.
 
-All other steps of elaboration take this context as an argument, and import nothing from each other but downward.
-Expressions contain calls, a call instantiates a block, a block runs statements, and statements contain expressions.
-The context closes this recursion: it holds the handlers of all syntax nodes, in two tables that `elaborate` fills.
+All steps of elaboration take this context as an argument.  They are mutually recursive: expressions contain calls, a
+call instantiates a block, a block runs statements, and statements contain expressions.  The recursion goes through the
+context, so that no file imports another that imports it: `Elaboration.evaluate` and `Elaboration.run` call the handler
+of a node's type, from the tables in `Semantics`.  `elaborate` joins the tables.
 """
 
 from __future__ import annotations
@@ -282,9 +283,9 @@ class Elaboration:
             self.report(
                 instance,
                 "wrong-type",
-                "a slice is no attribute",
+                "a slice cannot be an attribute",
                 node.value.span,
-                help="slices are written in indices: `x[0:2]`",
+                help="write a slice in an index: `x[0:2]`",
             )
         return self.evaluate(instance, node.value)
 
@@ -296,7 +297,7 @@ class Elaboration:
         """
         value = self.evaluate(instance, node)
         if isinstance(value, bool) or not isinstance(value, int | SymbolicDim):
-            message = f"a size is needed here, and this is {describe_kind(value)}"
+            message = f"expected a size, got {describe_kind(value)}"
             self.report(instance, "wrong-type", message, node.span)
         return value
 
@@ -323,7 +324,7 @@ class Elaboration:
 
 
 def _poison(instance: Instance, statement: tree.Statement) -> None:
-    """Bind the names of a failed statement to `POISON`, so that statements that use them fail without a report."""
+    """Bind the names of a failed statement to `POISON`."""
     if isinstance(statement, tree.Assign):
         targets = [(target.name, target.span) for target in statement.targets]
     elif isinstance(statement, tree.Let | tree.Input | tree.LayerStatement):

@@ -1,4 +1,4 @@
-"""Control flow"""
+"""Control flow: `for`, `if` and `assert` run at compile time, and `scan` becomes operators."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from archc.types.dims import SymbolicDim
 
 
 def _run_for(elaboration: Elaboration, instance: Instance, node: tree.For) -> None:
-    """Run the body once for each value; what it binds stays."""
+    """Run the body of a loop once for each value; names that the body binds stay bound after the loop."""
     check_name(elaboration, instance, node.variable, "a loop variable")
     values = elaboration.evaluate(instance, node.iterable)
     if not isinstance(values, range | list | tuple):
         elaboration.report(
             instance,
             "wrong-type",
-            f"`for` goes over a range or a list, and this is {describe_value(values)}",
+            f"`for` expects a range or a list, got {describe_value(values)}",
             node.iterable.span,
             help=SCAN_HELP
             if isinstance(values, Value | SymbolicDim)
@@ -35,7 +35,7 @@ def _run_for(elaboration: Elaboration, instance: Instance, node: tree.For) -> No
             if isinstance(values, int)
             else "write `for i in 0..n { ... }`",
         )
-    # A range of 10^20 has no `len`.
+    # `len` fails for a range of 10^20 values.
     count = max(0, values.stop - values.start) if isinstance(values, range) else len(values)
     elaboration.count_iterations(instance, count, node.iterable.span)
     if not count:
@@ -53,28 +53,28 @@ def _run_for(elaboration: Elaboration, instance: Instance, node: tree.For) -> No
 
 
 def _run_if(elaboration: Elaboration, instance: Instance, node: tree.If) -> None:
-    """Run the body that the condition chooses."""
+    """Run the branch that the condition selects."""
     value = elaboration.evaluate(instance, node.condition)
     holds = require_bool(elaboration, instance, value, node.condition.span)
     chosen, other = (node.body, node.otherwise) if holds else (node.otherwise, node.body)
     mark_skipped(elaboration, instance, other)
-    whole = elaboration.run(instance, chosen)
-    _leave_out(instance, other)
-    if not whole:
+    succeeded = elaboration.run(instance, chosen)
+    _bind_absent_inputs(instance, other)
+    if not succeeded:
         raise Failed
 
 
-def _leave_out(instance: Instance, body: tuple[tree.Statement, ...]) -> None:
-    """Make the inputs of a branch that is not taken known as absent."""
+def _bind_absent_inputs(instance: Instance, body: tuple[tree.Statement, ...]) -> None:
+    """Bind the inputs of a branch that is not taken to `ABSENT`."""
     for statement in body:
         if isinstance(statement, tree.If):
-            _leave_out(instance, (*statement.body, *statement.otherwise))
+            _bind_absent_inputs(instance, (*statement.body, *statement.otherwise))
         elif isinstance(statement, tree.Input) and statement.name.name not in instance.environment.bindings:
             instance.environment.bind(statement.name.name, ABSENT, None, "input")
 
 
 def _run_assert(elaboration: Elaboration, instance: Instance, node: tree.Assert) -> None:
-    """Hold the assertion, and tell what its names are where it fails."""
+    """Check an assertion; a failure is reported with the values of its names."""
     value = elaboration.evaluate(instance, node.condition)
     message = elaboration.evaluate(instance, node.message) if node.message is not None else ""
     if not isinstance(message, str):
@@ -82,7 +82,7 @@ def _run_assert(elaboration: Elaboration, instance: Instance, node: tree.Assert)
         elaboration.report(
             instance,
             "wrong-type",
-            f"an assertion's message is a string, and this is {describe_value(message)}",
+            f"the message of `assert` expects a string, got {describe_value(message)}",
             node.message.span,
         )
     if require_bool(elaboration, instance, value, node.condition.span):
@@ -90,7 +90,7 @@ def _run_assert(elaboration: Elaboration, instance: Instance, node: tree.Assert)
     bound = []
     for name in dict.fromkeys(names_in((node.condition,))):
         binding = instance.environment.bindings.get(name)
-        # A size that is known by its own name alone says nothing.
+        # A symbolic size whose value is its own name adds no information.
         if binding is not None and not isinstance(binding.value, Value) and str(binding.value) != name:
             bound.append(f"`{name}` is {value_text(binding.value)}")
     elaboration.report(
@@ -106,7 +106,7 @@ def _run_assert(elaboration: Elaboration, instance: Instance, node: tree.Assert)
 
 
 def _run_scan(elaboration: Elaboration, instance: Instance, node: tree.ScanStatement) -> None:
-    """Run a scan: its scan once, between the two operators that are its ends."""
+    """Run the statements of a scan once, between the operators that enter and leave the scan."""
     starts: list[tree.ScanSequence | tree.ScanState] = [*node.sequences, *node.states]
     for part in starts:
         check_name(elaboration, instance, part.name, "a tensor of a step" if part in node.sequences else "a state")
@@ -115,49 +115,52 @@ def _run_scan(elaboration: Elaboration, instance: Instance, node: tree.ScanState
     values = [_tensor(elaboration, instance, part) for part in starts]
     _check_sequences(elaboration, instance, node, values[: len(node.sequences)])
     head = node.parts[0].span.to(node.parts[-1].span)
-    mark, *given = add_node(elaboration, instance, ScanEnter(len(node.sequences)), values, None, head)
-    around = dict(instance.environment.bindings)
-    for part, value in zip(starts, given):
+    mark, *entered = add_node(elaboration, instance, ScanEnter(len(node.sequences)), values, None, head)
+    outer = dict(instance.environment.bindings)
+    for part, value in zip(starts, entered):
         instance.environment.bind(part.name.name, value, part.name.span, "tensor")
         name_value(instance, value, part.name.name)
     scan = OpenScan({part.name.name: part.name.span for part in node.states})
     instance.scans.append(scan)
     try:
-        whole = elaboration.run(instance, node.body)
+        succeeded = elaboration.run(instance, node.body)
     finally:
         instance.scans.pop()
-    ends = [_next(elaboration, instance, part, state) for part, state in zip(node.states, given[len(node.sequences) :])]
-    _leave(instance, around)
-    if not whole:
+    ends = [
+        _next_state(elaboration, instance, part, state)
+        for part, state in zip(node.states, entered[len(node.sequences) :])
+    ]
+    _leave(instance, outer)
+    if not succeeded:
         raise Failed
     if not ends and not scan.yields:
         elaboration.report(
             instance,
             "scan-without-result",
-            "nothing is left of this scan when it is over",
+            "the scan has no result",
             head,
-            help="`yield y = ...` in it keeps what each step makes, as a sequence; a state stays as it is at last",
+            help="add `yield y = ...` for a sequence of one tensor per step, or a state `h = h0` for its last value",
         )
     length = values[0].type.shape[1]
-    between = [value for pair in zip(given[len(node.sequences) :], ends) for value in pair]
-    kept = [value for value, _ in scan.yields.values()]
-    results = add_node(elaboration, instance, ScanExit(len(ends), length), [mark, *between, *kept], None, node.span)
+    states = [value for pair in zip(entered[len(node.sequences) :], ends) for value in pair]
+    yields = [value for value, _ in scan.yields.values()]
+    results = add_node(elaboration, instance, ScanExit(len(ends), length), [mark, *states, *yields], None, node.span)
     spans = {**scan.states, **{name: span for name, (_, span) in scan.yields.items()}}
     for (name, span), value in zip(spans.items(), results, strict=True):
         name_value(instance, value, name)
-        instance.environment.bind(name, value, None if name in around else span, "tensor")
+        instance.environment.bind(name, value, None if name in outer else span, "tensor")
 
 
 def _run_yield(elaboration: Elaboration, instance: Instance, node: tree.Yield) -> None:
-    """Run a `yield`: the sequence of what it is in all scan has the name when the scan is over."""
+    """Run a `yield`: after the scan, its name is the sequence of the tensors of all steps."""
     check_name(elaboration, instance, node.name, "a tensor")
     if not instance.scans:
         elaboration.report(
             instance,
             "yield-misplaced",
-            "`yield` is outside of a `scan`",
+            "`yield` is outside a `scan`",
             node.span,
-            help="write `output` for what a block or model gives",
+            help="write `output` for a result of a block or model",
         )
     check_free(elaboration, instance, node.name, "sequence")
     scan = instance.scans[-1]
@@ -167,7 +170,7 @@ def _run_yield(elaboration: Elaboration, instance: Instance, node: tree.Yield) -
         elaboration.report(
             instance,
             "duplicate-name",
-            f"`{name}` is yielded twice" if yielded else f"`{name}` is a state, and is what that is at last",
+            f"`{name}` is yielded twice" if yielded else f"`{name}` is a state, and cannot be yielded",
             node.name.span,
             notes=[Note("this is the first", scan.yields[name][1] if yielded else scan.states[name])],
             help=None if yielded else "give the sequence another name",
@@ -175,13 +178,13 @@ def _run_yield(elaboration: Elaboration, instance: Instance, node: tree.Yield) -
     value = elaboration.evaluate(instance, node.value)
     if not isinstance(value, Value):
         elaboration.report(
-            instance, "wrong-type", f"a step yields a tensor, and this is {describe_value(value)}", node.value.span
+            instance, "wrong-type", f"`yield` expects a tensor, got {describe_value(value)}", node.value.span
         )
     if value.type.rank < 1:
         elaboration.report(
             instance,
             "rank-mismatch",
-            f"what a step yields has a batch as its first axis, and this is {value.type}",
+            f"`yield` expects a tensor with a batch axis, got {value.type}",
             node.value.span,
             notes=describe(value),
         )
@@ -191,34 +194,34 @@ def _run_yield(elaboration: Elaboration, instance: Instance, node: tree.Yield) -
 def _check_sequences(
     elaboration: Elaboration, instance: Instance, node: tree.ScanStatement, values: Sequence[Value]
 ) -> None:
-    """Refuse a scan without a sequence, and sequences that are none or are not equally long."""
+    """Check that a scan has a sequence, and that all sequences have a time axis of one length."""
     if not values:
         elaboration.report(
             instance,
             "scan-without-sequence",
-            "this scan goes through no sequence",
+            "the scan has no sequence",
             node.parts[0].span.to(node.parts[-1].span),
-            help="`scan x_t in x, ...` does a step for each element of the second axis of `x`",
+            help="write `scan x_t in x, ...` for one step per element of the second axis of `x`",
         )
     for part, value in zip(node.sequences, values):
         if value.type.rank < 2:
             elaboration.report(
                 instance,
                 "rank-mismatch",
-                f"`scan` goes through the second axis, got {value.type}",
+                f"`scan` expects a sequence of at least two axes, got {value.type}",
                 part.value.span,
                 notes=describe(value),
-                help="a sequence is of shape [batch, time, ...]; `rearrange` brings its axes into that order",
+                help="a sequence has the shape [batch, time, ...]; use `rearrange` to order its axes",
             )
         length, first = value.type.shape[1], values[0].type.shape[1]
         if length != first:
             elaboration.report(
                 instance,
                 "shape-mismatch",
-                f"`scan` goes through sequences side by side; this one has {length} elements, the first {first}",
+                f"`scan` expects sequences of equal length, got {length} after {first}",
                 part.value.span,
                 notes=[*describe(values[0]), *describe(value)],
-                help="their second axes must be of one size",
+                help="make the second axes of the sequences equal, for instance with `x[:, 0:n]`",
             )
 
 
@@ -229,7 +232,7 @@ def _check_distinct(elaboration: Elaboration, instance: Instance, names: list[tr
             elaboration.report(
                 instance,
                 "duplicate-name",
-                f"`{name.name}` is given twice",
+                f"the `scan` has two names `{name.name}`",
                 name.span,
                 notes=[Note("this is the first", seen[name.name])],
             )
@@ -239,21 +242,21 @@ def _check_distinct(elaboration: Elaboration, instance: Instance, names: list[tr
 def _tensor(elaboration: Elaboration, instance: Instance, part: tree.ScanSequence | tree.ScanState) -> Value:
     value = elaboration.evaluate(instance, part.value)
     if not isinstance(value, Value):
-        what = "`scan` goes through a tensor" if isinstance(part, tree.ScanSequence) else "a state is a tensor"
+        what = "`scan`" if isinstance(part, tree.ScanSequence) else "a state"
         elaboration.report(
             instance,
             "wrong-type",
-            f"{what}, and this is {describe_value(value)}",
+            f"{what} expects a tensor, got {describe_value(value)}",
             part.value.span,
-            help="`for i in 0..n { ... }` repeats layers"
+            help="write `for i in 0..n { ... }` to repeat layers"
             if isinstance(part, tree.ScanSequence)
-            else "begin with zeros, for instance: `zeros((N, 8))`",
+            else "start with zeros, for instance: `zeros((N, 8))`",
         )
     return value
 
 
-def _next(elaboration: Elaboration, instance: Instance, part: tree.ScanState, state: Value) -> Value:
-    """What a step makes of a state."""
+def _next_state(elaboration: Elaboration, instance: Instance, part: tree.ScanState, state: Value) -> Value:
+    """Value of a state after the statements of a step."""
     value = instance.environment.get(part.name.name)
     if value is POISON or not isinstance(value, Value):
         return state
@@ -261,22 +264,26 @@ def _next(elaboration: Elaboration, instance: Instance, part: tree.ScanState, st
         elaboration.report(
             instance,
             "state-mismatch",
-            f"the state `{part.name.name}` begins as {state.type}, and a step makes it {value.type}",
+            f"the state `{part.name.name}` is {state.type} before a step and {value.type} after it",
             part.name.span,
             notes=describe(value),
-            help="a state has one type throughout",
+            help="give the state the same type in all steps",
         )
     return value
 
 
-def _leave(instance: Instance, around: dict[str, Binding]) -> None:
-    """Take back the names of tensors that the scan gave."""
+def _leave(instance: Instance, outer: dict[str, Binding]) -> None:
+    """Restore the tensor names of an instance after a scan.
+
+    Args:
+        outer: the bindings before the scan.
+    """
     bindings = instance.environment.bindings
     for name, binding in list(bindings.items()):
-        if binding is not around.get(name) and binding.kind == "tensor":
+        if binding is not outer.get(name) and binding.kind == "tensor":
             del bindings[name]
-            if name in around:
-                bindings[name] = around[name]
+            if name in outer:
+                bindings[name] = outer[name]
 
 
 CONTROL_FLOW: dict[type[tree.SyntaxNode], Callable[[Elaboration, Instance, Any], None]] = {
@@ -286,4 +293,4 @@ CONTROL_FLOW: dict[type[tree.SyntaxNode], Callable[[Elaboration, Instance, Any],
     tree.ScanStatement: _run_scan,
     tree.Yield: _run_yield,
 }
-"""Functions that run each kind of control flow."""
+"""Functions that run statements with control flow, by node type."""

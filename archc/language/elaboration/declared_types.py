@@ -1,4 +1,4 @@
-"""Types"""
+"""Declared tensor types: types of a model's inputs, and types that a block's operands must match."""
 
 from __future__ import annotations
 
@@ -21,32 +21,32 @@ from archc.types.tensor_type import MOST_AXES, DType, TensorType
 
 
 def declare(elaboration: Elaboration, instance: Instance, node: tree.TypeExpression) -> TensorType:
-    """The type that a text declares; names that mean nothing yet become symbolic sizes.
+    """Tensor type that a text declares; unknown names become symbolic sizes.
 
     Raises:
-        Failed: it is no type; that was reported.
+        Failed: the type is not valid, which is reported.
     """
     dtype = _dtype(elaboration, instance, node)
     if len(node.dims) > MOST_AXES:
         problem = too_many_axes(len(node.dims))
         elaboration.report(instance, problem.code, problem.message, node.span, help="declare fewer, longer axes")
     shape: dict[int, int | SymbolicDim] = {}
-    for axis, dim in sorted(enumerate(node.dims), key=lambda item: not _stands_alone(item[1])):
+    for axis, dim in sorted(enumerate(node.dims), key=lambda item: not _is_name(item[1])):
         bound = None
         if dim.bound is not None:
             bound = elaboration.evaluate_size(instance, dim.bound)
             if not isinstance(bound, int):
-                elaboration.report(instance, "wrong-type", "a bound must be a number", dim.bound.span)
+                elaboration.report(instance, "wrong-type", f"a bound expects a number, got `{bound}`", dim.bound.span)
             if bound < 1:
-                elaboration.report(instance, "bad-size", f"a bound is at least 1, and this is {bound}", dim.bound.span)
+                elaboration.report(instance, "bad-size", f"a bound is at least 1, got {bound}", dim.bound.span)
         shape[axis] = _size(elaboration, instance, dim, bound)
     return TensorType(dtype, tuple(shape[axis] for axis in range(len(shape))))
 
 
-def _stands_alone(dim: tree.Dim) -> bool:
-    """Whether an axis is a name and nothing more.
+def _is_name(dim: tree.Dim) -> bool:
+    """Return whether an axis is a single name.
 
-    Such axes come first: an expression such as `2*D` may need a name that a later axis binds.
+    These axes are bound first: an expression such as `2*D` may need the name of a later axis.
     """
     return isinstance(dim.value, tree.Name)
 
@@ -66,7 +66,7 @@ def _dtype(elaboration: Elaboration, instance: Instance, node: tree.TypeExpressi
 
 def _size(elaboration: Elaboration, instance: Instance, node: tree.Dim, bound: int | None) -> int | SymbolicDim:
     value = node.value
-    if isinstance(value, tree.Name) and _means_nothing(instance, value.name):
+    if isinstance(value, tree.Name) and _is_unbound(instance, value.name):
         _check_name(elaboration, instance, value)
         own = dims.symbol(value.name, bound)
         instance.environment.bind(value.name, own, None, "size")
@@ -79,36 +79,41 @@ def _size(elaboration: Elaboration, instance: Instance, node: tree.Dim, bound: i
             size = _bounded(elaboration, instance, node, size, bound)
     if isinstance(size, int):
         if size < 1:
-            message = f"a size is at least 1, and this is {size}"
+            message = f"a size is at least 1, got {size}"
             elaboration.report(instance, "bad-size", message, value.span, help=OPEN_SIZE if size == -1 else None)
         if size > LARGEST_SIZE:
             elaboration.report(
-                instance, "size-too-large", f"a size is at most {LARGEST_SIZE:,}, and this is {size:,}", value.span
+                instance, "size-too-large", f"a size is at most {LARGEST_SIZE:,}, got {size:,}", value.span
             )
         if bound is not None and size > bound:
-            elaboration.report(instance, "bound-exceeded", f"the size is {size}, and its bound {bound}", node.span)
+            elaboration.report(
+                instance, "bound-exceeded", f"the size {size} is larger than its bound {bound}", node.span
+            )
     elif bound is not None:
         most = dim_bounds.largest(size)
         if most is None or most > bound:
             elaboration.report(
                 instance,
                 "bound-unknown",
-                f"`{size}` has no bound that would keep it to {bound}",
+                f"`{size}` can be larger than {bound}",
                 node.span,
-                help="a symbol is bounded where it is first named",
+                help="bound each symbol at its first use, such as `N <= 64`",
             )
     checked: int | SymbolicDim = size
     return checked
 
 
 def _check_name(elaboration: Elaboration, instance: Instance, name: tree.Name) -> None:
-    """Refuse a size's name that is a word of Python, such as `None`."""
+    """Refuse the name of a size if it is a keyword, such as `None`."""
     if keyword.iskeyword(name.name) or NAMES.get(name.name) == NAMES["None"]:
-        elaboration.report(instance, "reserved-name", f"`{name.name}` is no size", name.span, help=OPEN_SIZE)
+        elaboration.report(instance, "reserved-name", f"`{name.name}` cannot name a size", name.span, help=OPEN_SIZE)
 
 
 def _new_symbol(elaboration: Elaboration, instance: Instance, value: tree.Expression) -> str | None:
-    """Make the one name that means nothing yet a symbol; of two, no backend could tell either from their sum."""
+    """Bind the unknown name of an axis to a symbol, and return it; None if all names are known.
+
+    Two unknown names are refused: the length of one axis does not determine both.
+    """
     unknown = list({name.name: name for name in _names(value) if lookup(instance, name.name) is None}.values())
     if len(unknown) > 1:
         elaboration.report(
@@ -117,7 +122,7 @@ def _new_symbol(elaboration: Elaboration, instance: Instance, value: tree.Expres
             f"nothing is called `{unknown[0].name}` here, nor `{unknown[1].name}`",
             unknown[0].span,
             help=did_you_mean(unknown[0].name, known_names(instance))
-            or "an axis tells the value of one new size: let the other have an axis of its own",
+            or "give each new size an axis that is just its name",
         )
     for name in unknown:
         _check_name(elaboration, instance, name)
@@ -128,7 +133,7 @@ def _new_symbol(elaboration: Elaboration, instance: Instance, value: tree.Expres
 def _check_linear(
     elaboration: Elaboration, instance: Instance, value: tree.Expression, size: int | SymbolicDim
 ) -> None:
-    """Refuse arithmetic on a new size that cannot be undone, or that leaves nothing of a size of 1."""
+    """Check that a new size k · H + c follows from the length of its axis: k and k + c are positive."""
     part = as_linear(size)
     if part is None or part[1] < 1 or part[1] + part[2] < 1:
         elaboration.report(
@@ -136,40 +141,43 @@ def _check_linear(
             "bad-size",
             f"the new size in `{value.span.text}` does not follow from the length of the axis",
             value.span,
-            help="a new size is alone, or is multiplied by a number, with another one added: `16 * H + 1`",
+            help="write a new size as a name, or as a number times it plus a number: `16 * H + 1`",
         )
 
 
 def _bounded(
     elaboration: Elaboration, instance: Instance, node: tree.Dim, size: int | SymbolicDim, bound: int
 ) -> int | SymbolicDim:
-    """The size k · H + c, with `H` bounded so that the size is at most `bound`."""
+    """Bound H of a size k · H + c so that the size is at most `bound`, and return the size."""
     part = as_linear(size)
-    assert part is not None, "a new size was checked to be linear"
+    assert part is not None, "_check_linear holds"
     own, scale, offset = part
     if bound < scale + offset:
         elaboration.report(
-            instance, "bound-exceeded", f"the size is at least {scale + offset}, and its bound {bound}", node.span
+            instance,
+            "bound-exceeded",
+            f"the size is at least {scale + offset}, larger than its bound {bound}",
+            node.span,
         )
     bounded = dims.symbol(own.name, (bound - offset) // scale)
     instance.environment.bind(own.name, bounded, None, "size")
     return bounded * scale + offset
 
 
-def _means_nothing(instance: Instance, name: str) -> bool:
+def _is_unbound(instance: Instance, name: str) -> bool:
     return name not in instance.environment.bindings
 
 
 def unify(
     elaboration: Elaboration, instance: Instance, statement: tree.Input, received: Value
 ) -> dict[str, int | SymbolicDim]:
-    """Match a block's input against the type of what it receives, and bind the sizes that it names.
+    """Match the declared type of a block's input with its operand, and bind its sizes.
 
     Returns:
-        The sizes that were bound here.
+        The sizes that are bound.
 
     Raises:
-        Failed: they do not match; that was reported.
+        Failed: the types do not match, which is reported.
     """
     node = statement.type
     assert node is not None
@@ -183,7 +191,7 @@ def unify(
             f"the input `{name}` is declared as {dtype}, got {actual}",
             Span(node.span.source, node.span.start, node.span.start + len(node.dtype)),
             notes=describe(received),
-            help=f"convert it with `cast({dtype})` where the block is used",
+            help=f"convert the operand of the block with `cast({dtype})`",
         )
     if len(node.dims) != actual.rank:
         count = f"{len(node.dims)} size{'s' if len(node.dims) != 1 else ''}"
@@ -195,8 +203,8 @@ def unify(
             notes=describe(received),
         )
     bound: dict[str, int | SymbolicDim] = {}
-    for dim, size in sorted(zip(node.dims, actual.shape), key=lambda axis: not _stands_alone(axis[0])):
-        if isinstance(dim.value, tree.Name) and _means_nothing(instance, dim.value.name):
+    for dim, size in sorted(zip(node.dims, actual.shape), key=lambda axis: not _is_name(axis[0])):
+        if isinstance(dim.value, tree.Name) and _is_unbound(instance, dim.value.name):
             _check_name(elaboration, instance, dim.value)
             bound[dim.value.name] = size
             instance.environment.bind(dim.value.name, size, None, "size")
@@ -208,7 +216,7 @@ def unify(
 
 
 def axis_names(node: tree.TypeExpression, sizes: Mapping[str, Any]) -> tuple[str | None, ...]:
-    """For each axis of a type the name of its size, if it is just one of `sizes`."""
+    """Name of each axis that is a single name in `sizes`; None for other axes."""
     names = (dim.value.name if isinstance(dim.value, tree.Name) else None for dim in node.dims)
     return tuple(name if name in sizes else None for name in names)
 
@@ -222,8 +230,8 @@ def _match(
     bound: dict[str, int | SymbolicDim],
     received: Value,
 ) -> None:
-    """Match one axis; an expression with a single unknown name (`2*D`, `D + 1`) binds it."""
-    unknown = [free.name for free in _names(dim.value) if _means_nothing(instance, free.name)]
+    """Match one axis; an expression with a single unknown name (`2*D`, `D + 1`) is solved for it."""
+    unknown = [free.name for free in _names(dim.value) if _is_unbound(instance, free.name)]
     for free in unknown:
         instance.environment.bind(free, dims.symbol(free), None, "size")
     declared = elaboration.evaluate_size(instance, dim.value)
@@ -253,7 +261,10 @@ def _match(
 
 
 def _solve(declared: SymbolicDim, unknown: str, size: int | SymbolicDim) -> int | SymbolicDim | None:
-    """The value of `unknown` for which `declared`, linear in it, is `size`; None where there is none."""
+    """Positive value of `unknown` for which `declared` equals `size`; None if no value does.
+
+    `declared` must be linear in `unknown`.
+    """
     for monomial, _ in declared.terms:
         for atom, power in monomial:
             plain = isinstance(atom, dims.Symbol) and power == 1
@@ -266,7 +277,10 @@ def _solve(declared: SymbolicDim, unknown: str, size: int | SymbolicDim) -> int 
 
 
 def _names(node: tree.Expression) -> list[tree.Name]:
-    """The names in a sum or product, in the order of the text; without recursion, as a long sum is nested deeply."""
+    """Names in a sum or product, in the order of the text.
+
+    The search is iterative, because a long sum is a deep tree.
+    """
     names: list[tree.Name] = []
     waiting = [node]
     while waiting:
@@ -286,7 +300,7 @@ def _check_bound(
     assert dim.bound is not None
     limit: Any = elaboration.evaluate_size(instance, dim.bound)
     if not isinstance(limit, int):
-        elaboration.report(instance, "wrong-type", "a bound must be a number", dim.bound.span)
+        elaboration.report(instance, "wrong-type", f"a bound expects a number, got `{limit}`", dim.bound.span)
     largest = dim_bounds.largest(size)
     if largest is None:
         elaboration.report(
@@ -294,13 +308,13 @@ def _check_bound(
             "bound-unknown",
             f"the input `{name}` needs `{dim.value.span.text} <= {limit}`, and `{size}` has no bound",
             dim.span,
-            help=f"bound it where it is declared: `{size} <= {limit}`",
-            notes=[Note("the bound is asked for here", dim.bound.span)],
+            help=f"bound it in its declaration: `{size} <= {limit}`",
+            notes=[Note("the bound is declared here", dim.bound.span)],
         )
     if largest > limit:
         elaboration.report(
             instance,
             "bound-exceeded",
-            f"the input `{name}` takes at most {limit}, got up to {largest}",
+            f"the input `{name}` takes sizes up to {limit}, got up to {largest}",
             dim.span,
         )

@@ -1,4 +1,4 @@
-"""`devices box { a = cuda(0)  b = cuda(1)  link a <-> b = 50GB/s }`: from the text to what a machine is."""
+"""Statements such as `devices box { a = cuda(0)  b = cuda(1)  link a <-> b = 50GB/s }`."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ _MEASURES = {"memory": "bytes", "bandwidth": "bytes a second", "speed": "a numbe
 _EXAMPLES = {"bytes": "24GB", "bytes a second": "50GB/s", "a number": "100T"}
 
 
-class _Mistaken(Exception):
-    """An item of a `devices` that is wrong; that was reported."""
+class _ItemFailed(Exception):
+    """Failure of one item of a `devices` statement, already reported."""
 
 
 def devices_of(module: Module, diagnostics: Diagnostics) -> dict[str, Devices]:
-    """The machines that a file describes, by name; mistakes are reported, and leave out what they spoil."""
-    return {name: _Reader(item, diagnostics).read() for name, item in module.devices.items()}
+    """Devices that a file describes, by name of the statement; wrong items are reported and left out."""
+    return {name: _StatementReader(item, diagnostics).read() for name, item in module.devices.items()}
 
 
-class _Reader:
+class _StatementReader:
     def __init__(self, item: tree.DevicesStatement, diagnostics: Diagnostics):
         self._item, self._diagnostics = item, diagnostics
         self._members: dict[str, Device] = {}
         self._links: dict[frozenset[str], float] = {}
-        # Devices and links by name, those that are wrong as well: nothing that names one is wrong for that.
+        # All devices and links, wrong ones too: a reference to a wrong device is no second mistake.
         self._places: dict[str, Span] = {}
         self._linked: dict[frozenset[str], Span] = {}
 
@@ -37,21 +37,21 @@ class _Reader:
         for item in self._item.items:
             try:
                 if isinstance(item, tree.Assign):
-                    self._device(item)
-            except _Mistaken:
+                    self._add_device(item)
+            except _ItemFailed:
                 continue
         for item in self._item.items:
             try:
                 if isinstance(item, tree.LinkStatement):
-                    self._link(item)
-            except _Mistaken:
+                    self._add_link(item)
+            except _ItemFailed:
                 continue
         if not self._item.items:
             self._diagnostics.error(
                 "no-devices",
                 f"`{self._item.name.name}` has no devices",
                 self._item.name.span,
-                help="write, for instance, `a = cuda(0)`",
+                help="add a device, such as `a = cuda(0)`",
             )
         return Devices(self._item.name.name, self._members, self._links)
 
@@ -59,11 +59,11 @@ class _Reader:
         self, code: str, message: str, span: Span, notes: tuple[Note, ...] = (), help: str | None = None
     ) -> NoReturn:
         self._diagnostics.error(code, message, span, notes, help)
-        raise _Mistaken
+        raise _ItemFailed
 
     # Devices ----------------------------------------------------------------------------------------------
 
-    def _device(self, item: tree.Assign) -> None:
+    def _add_device(self, item: tree.Assign) -> None:
         (name,) = item.targets
         earlier = self._places.setdefault(name.name, name.span)
         if earlier is not name.span:
@@ -74,24 +74,24 @@ class _Reader:
                 (Note("this is the first", earlier),),
                 "give one of them another name",
             )
-        device = self._made(item.value)
+        device = self._parse_device(item.value)
         same = next((other for other, own in self._members.items() if own.numbered and own.torch == device.torch), None)
         if same is not None:
             self._fail(
                 "duplicate-device",
                 f"`{same}` and `{name.name}` are the same device",
                 item.value.span,
-                help="its memory would count twice: name each device once",
+                help="remove one of them: its memory would count twice",
             )
         self._members[name.name] = device
 
-    def _made(self, value: tree.Expression) -> Device:
+    def _parse_device(self, value: tree.Expression) -> Device:
         callee = value.callee if isinstance(value, tree.Call) else value
         if not isinstance(callee, tree.Name) or callee.name not in KINDS:
             kinds = " or ".join(f"`{kind}`" for kind in KINDS)
             mistyped = did_you_mean(callee.name, KINDS) if isinstance(callee, tree.Name) else None
-            what = f"`{callee.name}` is no kind of device" if isinstance(callee, tree.Name) else "this is no device"
-            self._fail("unknown-device-kind", what, callee.span, help=mistyped or f"a device is {kinds}: `cuda(0)`")
+            what = f"unknown kind of device `{callee.name}`" if isinstance(callee, tree.Name) else "expected a device"
+            self._fail("unknown-device-kind", what, callee.span, help=mistyped or f"write {kinds}, such as `cuda(0)`")
         cls = KINDS[callee.name]
         positional: list[int | float] = []
         named: dict[str, int | float] = {}
@@ -113,7 +113,7 @@ class _Reader:
 
     # Links ------------------------------------------------------------------------------------------------
 
-    def _link(self, item: tree.LinkStatement) -> None:
+    def _add_link(self, item: tree.LinkStatement) -> None:
         for end in (item.left, item.right):
             if end.name not in self._places:
                 known = ", ".join(f"`{name}`" for name in self._places) or "none"
@@ -132,7 +132,7 @@ class _Reader:
                 f"`{item.left.name}` and `{item.right.name}` are linked twice",
                 item.span,
                 (Note("this is the first link", self._linked[pair]),),
-                "a link carries in both directions: keep one",
+                "remove one of them: a link has both directions",
             )
         self._linked[pair] = item.span
         self._links[pair] = self._number(item.value, "bytes a second")
@@ -140,15 +140,20 @@ class _Reader:
     def _number(
         self, value: tree.Expression | tree.SliceExpression, wanted: str | None, least: int | None = None
     ) -> int | float:
-        """A number of what is wanted (None: of anything), in its base unit; above 0, or from `least`."""
+        """Number in its base unit.
+
+        Args:
+            wanted: the measure, a key of `_EXAMPLES`; None for any.
+            least: the smallest number; None for any above 0.
+        """
         example = _EXAMPLES.get(wanted or "", "100")
         if not isinstance(value, tree.Number):
-            self._fail("wrong-type", "a number is needed here", value.span, help=f"write a literal such as `{example}`")
+            self._fail("wrong-type", "expected a number", value.span, help=f"write a literal such as `{example}`")
         if wanted is not None and measure(value) != wanted:
-            said = "has no unit" if value.unit is None else f"is {measure(value)}"
-            message = f"{wanted} {'is' if wanted == 'a number' else 'are'} needed here, and `{value.span.text}` {said}"
-            self._fail("bad-unit", message, value.span, help=f"write, for instance, `{example}`")
+            got = "a number without a unit" if value.unit is None else measure(value)
+            message = f"expected {wanted}, got {got}"
+            self._fail("bad-unit", message, value.span, help=f"write a number such as `{example}`")
         number = quantity(value)
         if number <= 0 if least is None else number < least:
-            self._fail("bad-quantity", f"`{value.span.text}` is too little to work with", value.span)
+            self._fail("bad-quantity", f"`{value.span.text}` is too small", value.span)
         return number

@@ -107,7 +107,7 @@ def _report_budget(elaboration: Elaboration, definition: tree.Definition) -> Non
     name = definition.name.name
     elaboration.diagnostics.error(
         "model-too-large",
-        f"`{name}` takes more than {elaboration.budget.allowed:,} steps to build, the most for this text",
+        f"`{name}` takes more than {elaboration.budget.allowed:,} steps to build, the limit for this text",
         definition.name.span,
         help="use shorter loops, shorter tuples, or sizes with fewer terms",
     )
@@ -121,7 +121,7 @@ def _add_outputs(elaboration: Elaboration, instance: Instance) -> None:
     names = [name or name_of(instance, value) for name, value, _ in instance.outputs]
     received = {value.name for value in elaboration.rewriter.graph.inputs}
     for number, (name, _, _) in enumerate(instance.outputs):
-        if name is None and names[number] in received:  # `x = x -> relu  output x`: ONNX tells all names apart
+        if name is None and names[number] in received:  # `x = x -> relu  output x`: names in ONNX are unique
             names[number] = None
     places: dict[str, Span] = {}
     for number, (name, (_, value, span)) in enumerate(zip(names, instance.outputs)):
@@ -146,14 +146,14 @@ def _add_outputs(elaboration: Elaboration, instance: Instance) -> None:
 
 
 MOST_NAMED = 4
-"""Limit on the layers that one warning names: a block with a hundred instances may leave a hundred dead layers."""
+"""Limit on the layers that one warning names: a block with 100 instances may have 100 dead layers."""
 
 
 def remove_dead_layers(graph: Graph, diagnostics: Diagnostics, reported: Collection[Span] = ()) -> None:
     """Remove dead nodes, and warn of the layers with weights among them.
 
     Args:
-        reported: statements with an `unused-value` warning; a layer in one of them has no second warning.
+        reported: statements with an `unused-value` warning, whose layers have no second warning.
     """
     rewriter = Rewriter(graph)
     stored = {path: frozenset(weight.tensors) for path, weight in graph.weights.items()}

@@ -1,4 +1,4 @@
-"""Expressions"""
+"""Expressions: literals, names, arithmetic, tuples, conditions and calls of functions."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from archc.types.dims import SymbolicDim
 from archc.types.storage import Storage
 
 SCAN_HELP = "a loop over data is a `scan`: `scan x_t in x { yield y = x_t -> tanh }`"
-"""Help for a loop over a tensor, or over a size that is known only when the model runs."""
+"""Help for a loop over a tensor or over a symbolic size."""
 
 
 def _number(elaboration: Elaboration, instance: Instance, node: tree.Number) -> Any:
     if node.unit is not None:
-        where = "only `devices` and the options of passes have quantities with units"
-        elaboration.report(instance, "unit-misplaced", where, node.span, help="drop the unit")
+        where = "only `devices` and the options of passes take numbers with units"
+        elaboration.report(instance, "unit-misplaced", where, node.span, help="leave out the unit")
     return _checked(elaboration, instance, node.span, lambda: check_number(node.value))
 
 
@@ -58,7 +58,7 @@ def _name_help(instance: Instance, node: tree.Name) -> str | None:
     """Help for an unknown name: the text to write instead."""
     text, start = node.span.source.text, node.span.start
     before = text[text.rfind("\n", 0, start) + 1 : start].strip()
-    if before == "//":  # a comment that reads as a division of the line above
+    if before == "//":  # a comment of C, which is parsed as a division of the line before it
         return SYMBOLS["//"]
     return name_help(node.name, visible_names(instance)) or (SYMBOLS["//"] if before.endswith("//") else None)
 
@@ -71,23 +71,23 @@ def _index(elaboration: Elaboration, instance: Instance, node: tree.IndexExpress
     if isinstance(value, Value):
         return apply_index(elaboration, instance, node, value)
     if not isinstance(value, (tuple, list)):
-        is_stage = isinstance(value, type | BlockRef)
-        way = f"attributes go in parentheses: `x -> {node.value.span.text}(...)`" if is_stage else None
+        is_callee = isinstance(value, type | BlockRef)
+        way = f"write attributes in parentheses: `x -> {node.value.span.text}(...)`" if is_callee else None
         elaboration.report(instance, "wrong-type", f"{describe_value(value)} cannot be indexed", node.span, help=way)
     if len(node.items) != 1 or isinstance(node.items[0], (tree.SliceExpression, tree.Ellipsis)):
-        elaboration.report(instance, "wrong-type", "a tuple is indexed by one integer", node.span)
+        elaboration.report(instance, "wrong-type", "the index of a tuple is one integer", node.span)
     position = elaboration.evaluate(instance, node.items[0])
     if not isinstance(position, int) or isinstance(position, bool):
         elaboration.report(
-            instance, "wrong-type", f"an index is an integer, and this is {describe_kind(position)}", node.span
+            instance, "wrong-type", f"an index expects an integer, got {describe_kind(position)}", node.span
         )
     if not -len(value) <= position < len(value):
         elaboration.report(
             instance,
             "index-out-of-range",
-            f"there is no item {position} among {len(value)}",
+            f"the index {position} is out of range for {len(value)} item{'s' if len(value) != 1 else ''}",
             node.items[0].span,
-            help="items are counted from 0" if value else None,
+            help="the first index is 0" if value else None,
         )
     return value[position]
 
@@ -99,7 +99,7 @@ def _items(elaboration: Elaboration, instance: Instance, node: tree.Tuple | tree
 
 
 def _conditional(elaboration: Elaboration, instance: Instance, node: tree.Conditional) -> Any:
-    """The value that the condition chooses; the other is not looked at, and makes no layers."""
+    """Value of the branch that the condition selects; the other branch is not evaluated."""
     holds = require_bool(elaboration, instance, elaboration.evaluate(instance, node.condition), node.condition.span)
     chosen, other = (node.value, node.otherwise) if holds else (node.otherwise, node.value)
     mark_skipped(elaboration, instance, (other,))
@@ -107,7 +107,7 @@ def _conditional(elaboration: Elaboration, instance: Instance, node: tree.Condit
 
 
 def mark_skipped(elaboration: Elaboration, instance: Instance, body: tuple[tree.SyntaxNode, ...]) -> None:
-    """Mark the names in statements that do not run as used."""
+    """Mark the names in statements or expressions that are not evaluated as used."""
     for node in body:
         elaboration.budget.count(node.span.end - node.span.start)
     for name in names_in(body):
@@ -115,14 +115,14 @@ def mark_skipped(elaboration: Elaboration, instance: Instance, body: tuple[tree.
 
 
 def _given(elaboration: Elaboration, instance: Instance, node: tree.Call) -> bool:
-    """`given(mask)`: whether an optional input is there."""
+    """Value of `given(mask)`: true if the optional input is given."""
     names = [argument.value for argument in node.arguments if argument.name is None]
     value = (
         elaboration.evaluate_argument(instance, node.arguments[0]) if len(names) == len(node.arguments) == 1 else None
     )
     if value is not ABSENT and not isinstance(value, Value):
         elaboration.report(
-            instance, "wrong-type", "`given` asks whether an input is there", node.span, help="write `given(mask)`"
+            instance, "wrong-type", "`given` expects the name of an input", node.span, help="write `given(mask)`"
         )
     return value is not ABSENT
 
@@ -165,7 +165,7 @@ def _unary(elaboration: Elaboration, instance: Instance, node: tree.UnaryExpress
 
 
 def _binary(elaboration: Elaboration, instance: Instance, node: tree.BinaryExpression) -> Any:
-    # A long sum leans to the left, as deep as it is long: go down its spine, then come back up.
+    # A sum of n terms is a tree of depth n on the left: iterate, because recursion may be too deep.
     spine = []
     left: tree.Expression = node
     while isinstance(left, tree.BinaryExpression):
@@ -201,25 +201,29 @@ def _range(elaboration: Elaboration, instance: Instance, node: tree.RangeExpress
             elaboration.report(
                 instance,
                 "wrong-type",
-                f"a range needs integers, and this is {describe_value(bound)}",
+                f"a range expects integers, got {describe_value(bound)}",
                 part.span,
-                help="`//` divides and rounds down" if fraction else SCAN_HELP if is_size else None,
+                help="use `//` to divide and round down" if fraction else SCAN_HELP if is_size else None,
             )
     return range(bounds[0], bounds[1])
 
 
 def require_bool(elaboration: Elaboration, instance: Instance, value: Any, span: Span) -> bool:
-    """A truth value; nothing else counts as one."""
+    """Return a value if it is a truth value; no other value counts as true or false.
+
+    Raises:
+        Failed: it is not a truth value, which is reported.
+    """
     if not isinstance(value, bool):
         number = isinstance(value, int | float) and len(span.text) <= 40
         elaboration.report(
             instance,
             "wrong-type",
-            f"`true` or `false` is needed here, and this is {describe_value(value)}",
+            f"a condition expects `true` or `false`, got {describe_value(value)}",
             span,
-            help="`if` decides when the text is compiled; by data chooses `(mask, x, y) -> where`"
+            help="conditions are evaluated at compile time; use `(mask, x, y) -> where` to select by data"
             if isinstance(value, Value)
-            else f"compare it: `{span.text} > 0`"
+            else f"write a comparison: `{span.text} > 0`"
             if number
             else None,
         )
@@ -249,4 +253,4 @@ EXPRESSIONS: dict[type[tree.SyntaxNode], Callable[[Elaboration, Instance, Any], 
     tree.Conditional: _conditional,
     tree.Chain: evaluate_chain,
 }
-"""Functions that evaluate each kind of expression."""
+"""Functions that evaluate expressions, by node type."""

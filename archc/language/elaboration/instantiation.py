@@ -1,4 +1,4 @@
-"""Instances"""
+"""Instances of blocks: attributes, inputs and statements of one use; attributes of models too."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from archc.language.syntax import tree
 from archc.operator.base import Operator
 from archc.operator.registry import find_operator, operator_names
 
-DEEPEST_NESTING = 64  # of blocks in blocks
+DEEPEST_NESTING = 64
+"""Limit on the depth of blocks within blocks."""
 
 
 def instantiate_block(
@@ -31,13 +32,16 @@ def instantiate_block(
     path: str,
     use: Span,
 ) -> tuple[Value, ...]:
-    """The outputs of one use of a block.
+    """Elaborate one use of a block, and return its outputs.
 
     Args:
-        path: the layer's path within the instance that uses it.
+        instance: the instance that uses the block.
+        values: the attribute values that the use gives, by name.
+        path: the path of the block as a layer of `instance`.
+        use: the place of the use.
 
     Raises:
-        Failed: it gives none; that was reported.
+        Failed: the use is not valid or a statement of the block failed, which is reported.
     """
     definition = block.definition
     _check_use(elaboration, instance, definition, use)
@@ -69,10 +73,10 @@ def _check_use(elaboration: Elaboration, instance: Instance, definition: tree.De
         elaboration.report(
             instance,
             "not-a-block",
-            f"`{name}` is a model, and cannot be used inside another",
+            f"`{name}` is a model, and cannot be used in another definition",
             use,
             notes=[Note("it is defined here", definition.name.span)],
-            help=f"write `block {name}`; a model can use it then",
+            help=f"define it as `block {name}`",
         )
     if any(around.definition is definition for around in instance.enclosing()):
         elaboration.report(
@@ -80,9 +84,9 @@ def _check_use(elaboration: Elaboration, instance: Instance, definition: tree.De
             "recursive-block",
             f"the block `{name}` uses itself",
             use,
-            help=f"it hides the operator `{name}`: give the block another name, such as `{name}_block`"
+            help=f"it hides the operator `{name}`: rename the block, for instance to `{name}_block`"
             if find_operator(name)
-            else "repeat a block with `for i in 0..n { ... }`",
+            else "write `for i in 0..n { ... }` to repeat a block",
         )
     if instance.depth >= DEEPEST_NESTING:
         elaboration.report(instance, "nesting-too-deep", f"blocks are nested more than {DEEPEST_NESTING} deep", use)
@@ -91,7 +95,12 @@ def _check_use(elaboration: Elaboration, instance: Instance, definition: tree.De
 def _bind_inputs(
     elaboration: Elaboration, instance: Instance, inner: Instance, operands: tuple[Value, ...], use: Span
 ) -> dict[str, Any]:
-    """Bind a block's inputs to what it receives; gives the sizes that their types name."""
+    """Bind the inputs of a block to its operands, and return the sizes that their types bind.
+
+    Args:
+        instance: the instance that uses the block.
+        inner: the instance of the block.
+    """
     definition = inner.definition
     inputs = [statement for statement in definition.body if isinstance(statement, tree.Input)]
     _check_optional(elaboration, inner, inputs)
@@ -125,46 +134,51 @@ def _bind_inputs(
 
 
 def _check_optional(elaboration: Elaboration, inner: Instance, inputs: Sequence[tree.Input]) -> None:
-    """Refuse an input that must be given behind one that need not."""
+    """Refuse a required input after an optional one."""
     for before, statement in pairwise(inputs):
         if before.optional and not statement.optional:
             elaboration.report(
                 inner,
                 "input-misplaced",
-                f"the input `{statement.name.name}` must be given, and comes after one that is optional",
+                f"the required input `{statement.name.name}` is after an optional input",
                 statement.name.span,
-                notes=[Note(f"`{before.name.name}` need not be given", before.name.span)],
-                help="the optional inputs of a block are its last",
+                notes=[Note(f"`{before.name.name}` is optional", before.name.span)],
+                help="move the optional inputs to the end",
             )
 
 
 def _failed_silently(instance: Instance) -> bool:
-    """Whether a mistake that was reported at another use of the block kept this use from its outputs."""
+    """Return whether outputs are missing because of a mistake that another use reported."""
     expected = any(isinstance(statement, tree.Output) for statement in instance.definition.body)
     return expected and not instance.outputs
 
 
 def report_no_output(elaboration: Elaboration, instance: Instance) -> NoReturn:
+    """Report a definition without outputs.
+
+    Raises:
+        Failed: always.
+    """
     definition = instance.definition
     elaboration.report(
         instance,
         "no-output",
         f"the {definition.kind} `{definition.name.name}` has no output",
         definition.name.span,
-        help="end it with `output ...`",
+        help="add `output ...` as its last statement",
     )
 
 
 def _help_for_inputs(block: str, names: Sequence[str], received: int) -> str | None:
-    """Help for a block that receives too few or too many tensors."""
+    """Help for a use of a block with too few or too many operands."""
     if not names:
-        return "what a block receives is named in its body: `input x`"
+        return "declare an input in the body of the block: `input x`"
     if received >= len(names):
         return None
     return (
-        f"several inputs flow as a tuple: `({', '.join(names)}) -> {block}`"
+        f"write several inputs as a tuple: `({', '.join(names)}) -> {block}`"
         if len(names) > 1
-        else (f"a tensor flows into it: `{names[0]} -> {block}`")
+        else f"write `{names[0]} -> {block}`"
     )
 
 
@@ -172,22 +186,22 @@ def _help_for_inputs(block: str, names: Sequence[str], received: int) -> str | N
 
 
 def is_callable(value: Any) -> bool:
-    """Whether a value is an operator or a block, which an attribute may be as well as a number."""
+    """Return whether a value is an operator or a block."""
     return isinstance(value, BlockRef) or (isinstance(value, type) and issubclass(value, Operator))
 
 
 def holds_callables(value: Any) -> bool:
-    """Whether a value is an operator or a block, or has one among its items."""
+    """Return whether a value is an operator or a block, or has one among its items."""
     return any(map(holds_callables, value)) if isinstance(value, tuple | list) else is_callable(value)
 
 
-def given_attributes(
+def block_arguments(
     elaboration: Elaboration, instance: Instance, block: BlockRef, arguments: Sequence[tree.Argument]
 ) -> dict[str, Any]:
-    """The attribute values that a use of a block gives, by name.
+    """Evaluate the arguments of a use of a block, and return the attribute values by name.
 
     Raises:
-        Failed: an argument is none of the block's; that was reported.
+        Failed: an argument is not an attribute of the block, which is reported.
     """
     names = [attribute.name.name for attribute in block.definition.attributes]
     count = f"{len(names)} attribute{'s' if len(names) != 1 else ''}"
@@ -218,7 +232,7 @@ def given_attributes(
             elaboration.report(
                 instance,
                 "wrong-type",
-                f"`{name}` is an attribute, and this is {describe_value(value)}",
+                f"the attribute `{name}` cannot be {describe_value(value)}",
                 argument.span,
                 help=_as_input(block, argument) if isinstance(value, Value) else None,
             )
@@ -227,10 +241,10 @@ def given_attributes(
 
 
 def _as_input(block: BlockRef, argument: tree.Argument) -> str:
-    """Help for a tensor among the attributes of a block."""
+    """Help for a tensor among the arguments of a block."""
     text = argument.value.span.text
     short = text if len(text) <= 40 and "\n" not in text else "..."
-    return f"tensors flow along arrows, into the inputs of a block: `{short} -> {block.definition.name.name}`"
+    return f"pass a tensor to an input of the block: `{short} -> {block.definition.name.name}`"
 
 
 def bind_attributes(
@@ -239,19 +253,22 @@ def bind_attributes(
     values: Mapping[str, Any],
     use: Span,
     defaults: Mapping[str, Default] | None = None,
-    asked: Module | None = None,
+    compiled: Module | None = None,
 ) -> bool:
-    """Bind a definition's attributes to the values given, or their defaults; False where one has none.
+    """Bind the attributes of a definition, and return whether all of them have a value.
 
     Args:
-        defaults: those of a derived model.
-        asked: the file of a model that is compiled; words that `values` gives for operators and blocks mean its own.
+        values: the given values, by name.
+        use: the place of the use, or of the model's name.
+        defaults: the defaults of a derived model, which replace those of its definition.
+        compiled: the file of the model that is compiled.  Strings in `values` that name operators or blocks, from the
+            command line, are looked up in it.
     """
     names = [attribute.name.name for attribute in instance.definition.attributes]
-    whole = True
+    complete = True
     for name in values:
         if name not in names:
-            whole = False
+            complete = False
             _unknown_attribute(elaboration, instance, name, names, use)
     for attribute in instance.definition.attributes:
         name = attribute.name.name
@@ -260,18 +277,18 @@ def bind_attributes(
             check_new(elaboration, instance, attribute.name, "attributes", "attribute")
             check_name(elaboration, instance, attribute.name, "an attribute")
             if name in values:
-                value = _given(elaboration, instance, attribute, values[name], use, asked)
+                value = _given_value(elaboration, instance, attribute, values[name], use, compiled)
             else:
-                value = _default(elaboration, instance, attribute, use, (defaults or {}).get(name))
+                value = _default_value(elaboration, instance, attribute, use, (defaults or {}).get(name))
         except Failed:
-            whole = False
+            complete = False
         instance.environment.bind(name, value, attribute.name.span, "attribute")
-    return whole
+    return complete
 
 
 def _unknown_attribute(elaboration: Elaboration, instance: Instance, name: str, names: list[str], use: Span) -> None:
     definition = instance.definition
-    with contextlib.suppress(Failed):  # the others may be wrong too
+    with contextlib.suppress(Failed):  # other attributes may be wrong too
         elaboration.report(
             instance.parent or instance,
             "unknown-attribute",
@@ -281,51 +298,62 @@ def _unknown_attribute(elaboration: Elaboration, instance: Instance, name: str, 
         )
 
 
-def _given(  # noqa: RET503 - `report` never returns
-    elaboration: Elaboration, instance: Instance, attribute: tree.Attribute, value: Any, use: Span, asked: Module | None
+def _given_value(  # noqa: RET503 - `report` never returns
+    elaboration: Elaboration,
+    instance: Instance,
+    attribute: tree.Attribute,
+    value: Any,
+    use: Span,
+    compiled: Module | None,
 ) -> Any:
-    """The value that a use gives an attribute; where the default is an operator or a block, it must be one too."""
+    """Value that a use gives an attribute; an operator or a block if the default is one."""
     default, name = attribute.default, attribute.name.name
     if not isinstance(default, tree.Name | tree.MemberExpression) or is_callable(value):
         return value
     if not is_callable(elaboration.evaluate(instance, default)):
         return value
-    if isinstance(value, str) and asked is not None:
-        return _meant(elaboration, instance, attribute, value, asked)
+    if isinstance(value, str) and compiled is not None:
+        return _named_callable(elaboration, instance, attribute, value, compiled)
     elaboration.report(
         instance.parent or instance,
         "wrong-type",
-        f"`{name}` is an operator or a block, and is given {describe_value(value)}",
+        f"`{name}` expects an operator or a block, got {describe_value(value)}",
         use if instance.parent else attribute.name.span,
-        notes=[Note("its default is one", default.span)],
+        notes=[Note("the default is here", default.span)],
     )
 
 
-def _meant(elaboration: Elaboration, instance: Instance, attribute: tree.Attribute, word: str, asked: Module) -> Any:
-    """The operator or block that a word of the command line names."""
+def _named_callable(
+    elaboration: Elaboration, instance: Instance, attribute: tree.Attribute, word: str, compiled: Module
+) -> Any:
+    """Operator or block that a string of the command line names."""
     alias, dot, name = word.rpartition(".")
     if dot:
-        module = asked.imports.get(alias)
+        module = compiled.imports.get(alias)
         definition = module.definitions.get(name) if module is not None else None
         found: Any = BlockRef(definition, module) if module is not None and definition is not None else None
     else:
-        found = lookup_global(Instance(instance.definition, asked, instance.scope), word)
+        found = lookup_global(Instance(instance.definition, compiled, instance.scope), word)
     if not is_callable(found):
-        imported = [f"{alias}.{block}" for alias, other in asked.imports.items() for block in other.blocks]
+        imported = [f"{alias}.{block}" for alias, other in compiled.imports.items() for block in other.blocks]
         elaboration.report(
             instance,
             "unknown-operator",
-            f"`{attribute.name.name}` is an operator or a block, and there is none called `{word}`",
+            f"`{attribute.name.name}` expects an operator or a block, and `{word}` is none",
             attribute.name.span,
-            help=did_you_mean(word, [*asked.blocks, *imported, *operator_names()]) or "`archc ops` lists the operators",
+            help=did_you_mean(word, [*compiled.blocks, *imported, *operator_names()])
+            or "`archc ops` lists the operators",
         )
     return found
 
 
-def _default(
+def _default_value(
     elaboration: Elaboration, instance: Instance, attribute: tree.Attribute, use: Span, derived: Default | None
 ) -> Any:
-    """The value of an attribute that is not given; a derived model's own default may use the attributes before it."""
+    """Default value of an attribute.
+
+    The default of a derived model is looked up in the file of the derivation; it can use the attributes before it.
+    """
     name, definition = attribute.name.name, instance.definition
     default = attribute.default if derived is None else derived.value
     if default is None:
@@ -336,9 +364,9 @@ def _default(
             "missing-attribute",
             f"the {definition.kind} `{definition.name.name}` needs a value for `{name}`",
             use if instance.parent else attribute.name.span,
-            notes=[Note("it has no default", attribute.name.span)] if instance.parent else (),
-            help=f"give one: {way}, or a default"
-            + ("" if takes_tensors else f"; what it receives is an `input {name}` in its body"),
+            notes=[Note("the attribute has no default", attribute.name.span)] if instance.parent else (),
+            help=f"give {way}, or a default"
+            + ("" if takes_tensors else f"; if it is a tensor, declare `input {name}` in the body"),
         )
     around = instance if derived is None else Instance(definition, derived.module, instance.scope, instance.environment)
     value = elaboration.evaluate(around, default)
@@ -346,7 +374,7 @@ def _default(
         elaboration.report(
             instance,
             "wrong-type",
-            f"`{name}` is an attribute, and its default is {describe_value(value)}",
+            f"the default of the attribute `{name}` cannot be {describe_value(value)}",
             default.span,
         )
     return value
@@ -359,6 +387,6 @@ def _is_no_attribute(value: Any) -> bool:
 
 
 def _known_attributes(name: str, names: Sequence[str]) -> str:
-    """Help for an attribute that there is not."""
+    """Help for an unknown attribute."""
     known = ", ".join(f"`{own}`" for own in names)
-    return did_you_mean(name, names) or (f"it has {known}" if names else "it has none")
+    return did_you_mean(name, names) or (f"its attributes are {known}" if names else "it has no attributes")

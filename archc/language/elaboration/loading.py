@@ -1,4 +1,4 @@
-"""Reading of files: bytes to a source, and a source to a module with all that it imports."""
+"""Loading of files: bytes to a source, and a source to a module with its imports."""
 
 from __future__ import annotations
 
@@ -12,17 +12,20 @@ from archc.language.elaboration.modules import Module, derive
 from archc.language.syntax import tree
 from archc.language.syntax.parser import parse
 
-LARGEST_FILE = 64 * 2**20  # bytes; the largest text that a person wrote is far smaller
+LARGEST_FILE = 64 * 2**20
+"""Limit on the bytes of a file."""
 DEEPEST_IMPORTS = 64
-SUFFIX = ".arch"  # of files that may be imported
+SUFFIX = ".arch"
+"""Suffix of files that can be imported."""
 Defined = tree.Definition | tree.Derivation | tree.PipelineStatement | tree.DevicesStatement
 STANDARD_LIBRARY = Path(__file__).resolve().parents[1] / "std"
 
 
 def load(path: str | Path, name: str | None = None) -> Source:
-    """The text of a file, a byte order mark left out.
+    """Read a text from a file, without its byte order mark.
 
-    `name` is what diagnostics call it, if not by its path.
+    Args:
+        name: the name of the file in diagnostics; its path by default.
 
     Raises:
         ArchcError: `file-not-found`, `not-a-file`, `file-too-large`, `unreadable-file` or `invalid-utf8`.
@@ -30,7 +33,7 @@ def load(path: str | Path, name: str | None = None) -> Source:
     path = Path(path)
     try:
         status = path.stat()
-        # Whatever is not a regular file might never end.
+        # A pipe or a device may not end.
         if not stat.S_ISREG(status.st_mode):
             what = "a directory" if stat.S_ISDIR(status.st_mode) else "not a regular file"
             raise error("not-a-file", f"`{path}` is {what}", help=_content_of(path))
@@ -38,21 +41,21 @@ def load(path: str | Path, name: str | None = None) -> Source:
             raise error(
                 "file-too-large",
                 f"`{path}` has {status.st_size:,} bytes; the limit is {LARGEST_FILE:,}",
-                help="is this a description of a network?",
+                help="give a text of archc, a file that ends in `.arch`",
             )
         content = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
-        raise error("file-not-found", f"there is no file `{path}`", help=_similar_to(path)) from None
+        raise error("file-not-found", f"the file `{path}` does not exist", help=_similar_to(path)) from None
     except OSError as failure:
         reason = failure.strerror or type(failure).__name__
         raise error("unreadable-file", f"`{path}` cannot be read: {reason}") from None
     except ValueError:  # a NUL character in the path
-        raise error("file-not-found", f"no file can be named {str(path)!r}") from None
+        raise error("file-not-found", f"{str(path)!r} is not a valid path") from None
     return decode(content, name or str(path), path)
 
 
 def decode(content: bytes, name: str, path: Path | None = None) -> Source:
-    """The text that bytes hold, a byte order mark left out.
+    """Decode a text from UTF-8, without its byte order mark.
 
     Raises:
         ArchcError: `invalid-utf8`.
@@ -61,22 +64,22 @@ def decode(content: bytes, name: str, path: Path | None = None) -> Source:
     try:
         return Source(content.decode("utf-8"), name, path)
     except UnicodeDecodeError as failure:
-        # What stands before the wrong byte is sound; the rest is only made showable.
+        # The text before the invalid byte is valid; the rest is only shown in the diagnostic.
         source = Source(content.decode("utf-8", "replace"), name, path)
         start = len(content[: failure.start].decode("utf-8"))
         raise error(
             "invalid-utf8",
             f"the byte {content[failure.start]:#04x} at offset {failure.start} is not UTF-8",
             Span(source, start, start + 1),
-            help="is this a binary file?" if 0 in content else "save the file as UTF-8",
+            help="give a text file; this one is binary" if 0 in content else "save the file as UTF-8",
         ) from None
 
 
 def _similar_to(path: Path) -> str | None:
-    """Help that names the file most like a missing one."""
+    """Help that names the existing file nearest to a missing one."""
     folder = path.parent
     if not folder.is_dir():
-        return f"there is no folder `{folder}` either"
+        return f"the folder `{folder}` does not exist either"
     try:
         help_ = did_you_mean(path.name, sorted(entry.name for entry in folder.iterdir()))
     except OSError:
@@ -85,7 +88,7 @@ def _similar_to(path: Path) -> str | None:
 
 
 def _content_of(path: Path) -> str | None:
-    """Help that names a description in a folder, where there is one."""
+    """Help that names a text in a folder; None if the folder has none."""
     if not path.is_dir():
         return None
     try:
@@ -99,16 +102,16 @@ def _content_of(path: Path) -> str | None:
 
 
 def load_module(source: Source, diagnostics: Diagnostics, allow_absolute: bool = False) -> Module:
-    """The module of a source, with all that it imports.
+    """Parse a source, and load the files that it imports.
 
     Args:
-        allow_absolute: let `import` name files by absolute paths.
+        allow_absolute: allow absolute paths in `import`.
     """
     return _Loader(diagnostics, allow_absolute).module(source)
 
 
 class _Loader:
-    """Loads each file once, and knows which ones it is in the middle of."""
+    """Loader that reads each file once, and detects import cycles."""
 
     def __init__(self, diagnostics: Diagnostics, allow_absolute: bool):
         self.diagnostics = diagnostics
@@ -134,7 +137,7 @@ class _Loader:
         return module
 
     def _defined(self, module: Module, derivations: dict[str, tree.Derivation], item: Defined) -> bool:
-        """Whether another item of the file has a name already; that is reported."""
+        """Report a name that another item of the file has, and return whether it has."""
         name = item.name
         items = (module.definitions, module.pipelines, module.devices, derivations)
         earlier = next((others[name.name].name for others in items if name.name in others), None)
@@ -169,7 +172,7 @@ class _Loader:
                 "duplicate-name",
                 f"two imports are called `{alias}`",
                 item.span,
-                help='name one otherwise: `import "..." as other`',
+                help='give one another name: `import "..." as other`',
             )
             return
         if path in self.loaded:
@@ -180,10 +183,10 @@ class _Loader:
             start = next(k for k, (opened, _) in enumerate(self.open) if opened == path)
             self.diagnostics.error(
                 "import-cycle",
-                f"importing {path.name} leads back to itself",
+                f"{path.name} imports itself",
                 item.path.span,
-                notes=["the way is " + " -> ".join([*names[start:], path.name])],
-                help="move what both need into a third file",
+                notes=["the cycle is " + " -> ".join([*names[start:], path.name])],
+                help="move the definitions that both use into a third file",
             )
             return
         if len(self.open) >= DEEPEST_IMPORTS:
@@ -206,9 +209,9 @@ class _Loader:
         if Path(given).is_absolute() and not self.allow_absolute:
             self.diagnostics.error(
                 "import-absolute",
-                "an import is relative to the file that it is in",
+                "the path of an import is absolute",
                 item.path.span,
-                help="write a relative path, or allow it with `--allow-absolute-imports`",
+                help="write a path relative to this file, or allow absolute paths with `--allow-absolute-imports`",
             )
             return None
         folder = source.path.parent if source.path is not None else Path()
@@ -217,8 +220,8 @@ class _Loader:
             candidates.append(STANDARD_LIBRARY / given.removeprefix("std/"))
         try:
             found = next((candidate for candidate in candidates if candidate.is_file()), None)
-        except OSError as problem:  # a name that is too long, a folder that may not be entered
-            reason = f"`{_short(given)}` cannot be looked for: {problem.strerror}"
+        except OSError as problem:  # a name that is too long, or a folder without permission
+            reason = f"`{_short(given)}` cannot be found: {problem.strerror}"
             self.diagnostics.error("import-not-found", reason, item.path.span)
             return None
         if found is None:
@@ -226,12 +229,12 @@ class _Loader:
             return None
         path = found.resolve()
         if path.suffix != SUFFIX:
-            # Diagnostics quote the lines of a text, so other files, which may hold secrets, are not read as one.
+            # Diagnostics quote lines of the file, which may be secrets in files of other kinds.
             self.diagnostics.error(
                 "import-not-arch",
-                f"`{_short(given)}` is no `{SUFFIX}` file, and only these are imported",
+                f"`{_short(given)}` is not a `{SUFFIX}` file, and cannot be imported",
                 item.path.span,
-                help=f"rename the file to `{path.stem}{SUFFIX}` if it is a text of archc",
+                help=f"if it is a text of archc, rename it to `{path.stem}{SUFFIX}`",
             )
             return None
         return path
@@ -239,13 +242,16 @@ class _Loader:
     def _not_found(self, source: Source, item: tree.Import, path: Path) -> None:
         given = item.path.value
         if path.is_dir():
-            message, names = f"`{given}` is a folder; a file is imported", [f"{given}/{name}" for name in _texts(path)]
+            message, names = (
+                f"`{given}` is a folder, and cannot be imported",
+                [f"{given}/{name}" for name in _texts(path)],
+            )
         else:
             others = [name for name in _texts(path.parent) if source.path is None or name != source.path.name]
-            message, names = f"there is no file `{given}` beside {source.name}", others
-        way = did_you_mean(Path(given).name, names) or "the path is relative to the file that imports it"
+            message, names = f"the file `{given}` does not exist beside {source.name}", others
+        way = did_you_mean(Path(given).name, names) or "write a path relative to this file"
         if not given.endswith(SUFFIX):
-            way = f"the names of files end in `{SUFFIX}`: `{_short(given)}{SUFFIX}`"
+            way = f"add the suffix: `{_short(given)}{SUFFIX}`"
         self.diagnostics.error("import-not-found", message, item.path.span, help=way)
 
 
@@ -254,12 +260,12 @@ def _short(text: str) -> str:
 
 
 def _texts(folder: Path) -> list[str]:
-    """The names of the descriptions in a folder."""
+    """Names of the texts in a folder."""
     return sorted(other.name for other in folder.glob("*.arch") if other.is_file())
 
 
 def _shown_path(importer: Source, given: str, path: Path) -> str:
-    """What diagnostics call an imported file: its path as seen from where the importer's is seen, or in the library."""
+    """Name of an imported file in diagnostics: `std/...`, or a path like that of the importer."""
     if path.parent == STANDARD_LIBRARY:
         return f"std/{path.name}"
     return str(Path(importer.name).parent / given) if not importer.name.startswith("<") else given

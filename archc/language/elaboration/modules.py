@@ -9,14 +9,19 @@ from archc.diagnostics import Diagnostics, Note, Source, did_you_mean
 from archc.language.syntax import tree
 
 MOST_DERIVED = 200
-"""Limit on the derived models of one file: `archc check` builds a whole model for each line that derives one."""
+"""Limit on the derived models of one file: `archc check` builds a model for each."""
 
 
 @dataclass(eq=False)
 class Module:
-    """One file: its own definitions by name, and the modules that it imports by the names it gives them.
+    """Contents of one file.
 
-    A derived model is among the definitions too; what it has besides is in `derived`.
+    Attributes:
+        definitions: the blocks and models, with the derived models, by name.
+        derived: the defaults of derived models, by name.
+        pipelines: the pipelines, by name.
+        devices: the `devices` statements, by name.
+        imports: the imported modules, by the names that the file gives them.
     """
 
     source: Source
@@ -28,21 +33,23 @@ class Module:
 
     @property
     def models(self) -> list[str]:
+        """Names of the models."""
         return [name for name, item in self.definitions.items() if item.kind == "model"]
 
     @property
     def blocks(self) -> list[str]:
+        """Names of the blocks."""
         return [name for name, item in self.definitions.items() if item.kind == "block"]
 
     def model(self, name: str) -> tree.Definition | None:
-        """The model of this name; None where the file has none."""
+        """Model of this name; None if the file does not define it."""
         found = self.definitions.get(name)
         return found if found is not None and found.kind == "model" else None
 
 
 @dataclass(frozen=True, eq=False)
 class Default:
-    """The default that a derived model gives an attribute, and the file whose names the expression sees."""
+    """Default that a derivation gives an attribute, and the file in which its names are looked up."""
 
     value: tree.Expression
     module: Module
@@ -50,11 +57,13 @@ class Default:
 
 @dataclass(frozen=True, eq=False)
 class DerivedModel:
-    """What a derived model has besides its definition, which is that of its base under another name.
+    """A derived model: its base with other defaults, as in `model bert_large = bert(width = 1024)`.
+
+    Its definition is that of the base under another name.
 
     Attributes:
-        home: the file that the text of its base stands in.
-        defaults: those given on the way from there, by attribute.
+        home: the file of the base's definition.
+        defaults: the defaults of all derivations from the base on, by attribute.
     """
 
     home: Module
@@ -65,16 +74,16 @@ class DerivedModel:
 
 
 def derive(module: Module, derivations: Mapping[str, tree.Derivation], diagnostics: Diagnostics) -> None:
-    """Enter the derived models of a file among its definitions; those whose base is wrong are reported."""
+    """Add the derived models of a file to its definitions; a wrong base or argument is reported."""
     if len(derivations) > MOST_DERIVED:
         diagnostics.error(
             "too-many-models",
-            f"{len(derivations):,} models are derived in this file; the limit is {MOST_DERIVED}",
+            f"the file derives {len(derivations):,} models; the limit is {MOST_DERIVED}",
             list(derivations.values())[MOST_DERIVED].name.span,
-            help="give attributes on the command line: `--set width=1024`",
+            help="give attributes on the command line instead: `--set width=1024`",
         )
         return
-    _Deriver(module, derivations, diagnostics).all()
+    _Deriver(module, derivations, diagnostics).add_all()
 
 
 class _Deriver:
@@ -84,39 +93,39 @@ class _Deriver:
         self.failed: set[str] = set()
         self.diagnostics = diagnostics
 
-    def all(self) -> None:
+    def add_all(self) -> None:
         while self.waiting:
             chain = self._chain(next(iter(self.waiting.values())))
             for name in chain:
                 del self.waiting[name]
             for derivation in reversed(chain.values()):
-                self._one(derivation)
+                self._add(derivation)
         in_order = sorted(self.module.definitions.items(), key=lambda item: item[1].name.span.start)
         self.module.definitions = dict(in_order)
 
     def _chain(self, derivation: tree.Derivation) -> dict[str, tree.Derivation]:
-        """A derivation and those that it waits for, each behind what is derived from it."""
+        """A derivation, its base, the base of that and so on, as far as they are derivations that wait."""
         chain: dict[str, tree.Derivation] = {}
         waiting: tree.Derivation | None = derivation
         while waiting is not None:
             name = waiting.name.name
             if name in chain:
                 names = list(chain)
-                circle = names[names.index(name) :]
-                self.failed.update(circle)
+                cycle = names[names.index(name) :]
+                self.failed.update(cycle)
                 self.diagnostics.error(
                     "derivation-cycle",
-                    f"deriving the model `{name}` leads back to itself",
+                    f"the model `{name}` is derived from itself",
                     waiting.name.span,
-                    notes=["the way is " + " -> ".join([*circle, name])],
-                    help="one of them must be written out: `model name(...) { ... }`",
+                    notes=["the cycle is " + " -> ".join([*cycle, name])],
+                    help="write one of them out: `model name(...) { ... }`",
                 )
                 break
             chain[name] = waiting
             waiting = self.waiting.get(waiting.base.name) if isinstance(waiting.base, tree.Name) else None
         return chain
 
-    def _one(self, derivation: tree.Derivation) -> None:
+    def _add(self, derivation: tree.Derivation) -> None:
         name = derivation.name.name
         found = self._base(derivation) if name not in self.failed else None
         if found is None:
@@ -136,7 +145,7 @@ class _Deriver:
         self.module.definitions[name] = replace(definition, name=derivation.name, doc=derivation.doc or definition.doc)
 
     def _base(self, derivation: tree.Derivation) -> tuple[tree.Definition, Module] | None:
-        """The model that another is derived from, and the file that has it; None where that was reported."""
+        """Base of a derivation, and its file; None if it is wrong, which is reported."""
         base, module = derivation.base, self.module
         written = base.span.text
         if isinstance(base, tree.Name):
@@ -148,24 +157,25 @@ class _Deriver:
             module = module.imports.get(alias, module)
             definition = module.definitions.get(base.name) if alias in self.module.imports else None
         if definition is None:
-            if not self.diagnostics.errors:  # a broken head or import may be what defines it
+            if not self.diagnostics.errors:  # a definition or import with a syntax error may define it
                 imports = self.module.imports.items()
                 imported = [f"{alias}.{name}" for alias, other in imports for name in other.models]
                 known = [*self.module.models, *imported]
                 self.diagnostics.error(
                     "unknown-model",
-                    f"there is no model `{written}` to derive from",
+                    f"unknown model `{written}`",
                     base.span,
-                    help=did_you_mean(written, known) or "a model of this file, or of an imported one: `other.model`",
+                    help=did_you_mean(written, known)
+                    or "derive from a model of this file, or of an imported file: `other.model`",
                 )
             return None
         if definition.kind != "model":
             self.diagnostics.error(
                 "not-a-model",
-                f"`{written}` is a block; a model is derived from a model",
+                f"a model is derived from a model, and `{written}` is a block",
                 base.span,
                 notes=[Note("it is defined here", definition.name.span)],
-                help="write a model that uses the block",
+                help="write a model that uses the block: `model name { ... }`",
             )
             return None
         return definition, module
@@ -175,9 +185,11 @@ class _Deriver:
         if argument.name is None:
             self.diagnostics.error(
                 "positional-attribute",
-                f"what the model changes of `{base}` is given by name",
+                f"attributes of `{base}` are given by name in a derivation",
                 argument.span,
-                help=f"for instance `{known[0]} = {argument.span.text}`" if known else f"`{base}` has no attributes",
+                help=f"write a name, such as `{known[0]} = {argument.span.text}`"
+                if known
+                else f"`{base}` has no attributes",
             )
         elif argument.name not in known:
             self.diagnostics.error(
@@ -185,7 +197,9 @@ class _Deriver:
                 f"the model `{base}` has no attribute `{argument.name}`",
                 argument.span,
                 help=did_you_mean(argument.name, known)
-                or (f"it has {', '.join(f'`{own}`' for own in known)}" if known else "it has none"),
+                or (
+                    f"its attributes are {', '.join(f'`{own}`' for own in known)}" if known else "it has no attributes"
+                ),
             )
         elif isinstance(argument.value, tree.SliceExpression):
-            self.diagnostics.error("wrong-type", "a slice is no attribute", argument.value.span)
+            self.diagnostics.error("wrong-type", "a slice cannot be an attribute", argument.value.span)

@@ -1,4 +1,4 @@
-"""Operators"""
+"""Operators in a text: their attributes, shared weights and storages, and the nodes that they become."""
 
 from __future__ import annotations
 
@@ -30,16 +30,18 @@ from archc.types.dims import SymbolicDim
 from archc.types.storage import Storage
 from archc.types.tensor_type import DType, TensorType
 
-LARGEST_WEIGHT = 2**36  # elements: 256 GiB in f32, more than the largest layer that anybody trains
+LARGEST_WEIGHT = 2**36
+"""Limit on the elements of a weight: 256 GiB in f32, more than the largest layers in use."""
 
 
 @dataclass(frozen=True)
 class ConfiguredOperator:
-    """What a text says of an operator.
+    """An operator with the arguments of a text.
 
     Attributes:
         op: the operator with its attributes.
-        weights: the parameters that are other layers'; storages: how parameters are stored; both by name.
+        weights: weights of other layers, by parameter.
+        storages: storages that are given, by parameter.
     """
 
     op: Operator
@@ -56,15 +58,15 @@ def configure_operator(
     span: Span,
     operands: Sequence[Value] = (),
 ) -> ConfiguredOperator:
-    """An operator with the attributes that a stage, or the declaration of a layer, gives it.
+    """Bind the arguments of a step or of a layer's declaration to an operator.
 
     Args:
-        name: the layer's, within the definition.
-        span: where to report what no single argument is to blame for.
-        operands: the operands of the operator, for the help.
+        name: the path of the layer within the instance.
+        span: the place of mistakes that belong to no single argument.
+        operands: the operands of the operator, for help texts.
 
     Raises:
-        Failed: they make no sense; that was reported.
+        Failed: the arguments do not fit the operator, which is reported.
     """
     weights: dict[str, WeightRef] = {}
     storages: dict[str, Storage] = {}
@@ -81,9 +83,9 @@ def configure_operator(
                 elaboration.report(
                     instance,
                     "circular-weight",
-                    f"`{name}` owns `{value.path}`, and cannot have it from itself",
+                    f"`{name}` owns `{value.path}`, and cannot share it with itself",
                     argument.value.span,
-                    help=f"leave out `{parameter} = ...`: every layer has a weight of its own",
+                    help=f"leave out `{parameter} = ...`: a layer owns its weight by default",
                 )
             weights[parameter] = value
             if value.storage is not None:
@@ -100,7 +102,7 @@ def configure_operator(
         elaboration.report(
             instance,
             "wrong-type",
-            "tensors flow along arrows, and are no attributes",
+            "a tensor cannot be an attribute",
             tensors[0].span,
             help=as_chain(operator, arguments, tensors, operands, span),
         )
@@ -119,7 +121,7 @@ def configure_operator(
 def _help_for_argument(
     operator: type[Operator], problem: AttributeProblem, positional: Sequence[Any], named: Mapping[str, Any]
 ) -> str | None:
-    """Help for the name or the value of an attribute in the spelling of another library."""
+    """Help for an attribute whose name or value is in the spelling of another library."""
     infos = attributes(operator)
     argument = problem.argument
     if problem.code == "unknown-attribute" and isinstance(argument, str):
@@ -132,7 +134,7 @@ def _help_for_argument(
     if isinstance(value, SymbolicDim) and any(int in (info.type, *get_args(info.type)) for info in asked):
         return f"`{value}` is known only when the model runs: give a number or an attribute"
     if type(value) is int and all(info.type is tuple or get_origin(info.type) is tuple for info in asked):
-        return f"a tuple has parentheses of its own: `({value}, {value})`"
+        return f"write a tuple: `({value}, {value})`"
     wants_dtype = any(DType in (info.type, *get_args(info.type)) for info in asked)
     return dtype_help(value.rpartition(".")[2]) if wants_dtype and isinstance(value, str) else None
 
@@ -151,11 +153,22 @@ def add_node(
     weights: Mapping[str, WeightRef] | None = None,
     storages: Mapping[str, Storage] | None = None,
 ) -> tuple[Value, ...]:
-    """The results of a new node; whatever does not fit is reported at the place that is at fault."""
+    """Add a node to the graph, and return its results.
+
+    Args:
+        name: the path of the layer within the instance; None for an operator without a name.
+        span: the place of the operator.
+        arguments: the arguments of the operator, for places of mistakes.
+        weights: weights of other layers, by parameter.
+        storages: storages that are given, by parameter.
+
+    Raises:
+        Failed: the operands, weights or storages do not fit, which is reported.
+    """
     elaboration.count_part(instance, span)
     rewriter = elaboration.rewriter
     paths = {parameter: weight.path for parameter, weight in (weights or {}).items()}
-    turned = {parameter for parameter, weight in (weights or {}).items() if weight.transposed}
+    transposed = {parameter for parameter, weight in (weights or {}).items() if weight.transposed}
     try:
         _count_operands(elaboration, operands)
         inference = op.infer([value.type for value in operands])
@@ -163,7 +176,7 @@ def add_node(
         if inference.parameters:
             own = instance.path_in_model(name or op.name)
             paths = {parameter: f"{own}.{parameter}" for parameter in inference.parameters} | paths
-            _check_weights(elaboration, instance, op, inference, paths, turned, operands, span)
+            _check_weights(elaboration, instance, op, inference, paths, transposed, operands, span)
             _check_storages(elaboration, instance, inference, storages or {}, arguments, span)
         _check_sizes(elaboration, instance, op, inference, operands, span)
         warn_of_input_size(elaboration.diagnostics, op, arguments, [value.type for value in operands], span)
@@ -174,7 +187,7 @@ def add_node(
             scope=instance.scope,
             span=span,
             weights=paths,
-            transposed=turned,
+            transposed=transposed,
             storages=storages,
         )
     except OperatorError as problem:
@@ -193,49 +206,49 @@ def _check_weights(
     op: Operator,
     inference: Inference,
     paths: Mapping[str, str],
-    turned: Collection[str],
+    transposed: Collection[str],
     operands: Sequence[Value],
     span: Span,
 ) -> None:
-    """Check a node's weights: no larger than anybody can hold, and where one exists already, of its shape and dtype.
+    """Check the size of weights, and the shape and dtype of shared weights.
 
     Args:
-        paths: where each parameter is, or will be.
-        turned: the parameters that are the transpose of what lies there.
+        paths: the path of each parameter's weight.
+        transposed: the parameters that are the transpose of their weight.
     """
 
     def refuse(code: str, message: str, help: str | None = None) -> NoReturn:
-        # What the operands are is found here and not before: the way up to a named one may be as long as the model.
+        # Only computed on failure: the search for a named tensor may visit all nodes of the model.
         notes = [note for value in operands for note in describe(value)]
         elaboration.report(instance, code, message, span, notes=notes, help=help)
 
     for parameter, needed in inference.parameters.items():
         path = paths[parameter]
         weight = elaboration.rewriter.graph.weights.get(path)
-        if parameter in turned and len(needed.shape) != 2:
-            message = f"only a weight of two axes has a transpose, and `{op.name}` needs {needed} here"
+        if parameter in transposed and len(needed.shape) != 2:
+            message = f"only a weight of two axes has a transpose; `{op.name}` expects {needed}"
             refuse("shape-mismatch", message, "leave out `.T`")
-        shape = None if weight is None else weight.shape[::-1] if parameter in turned else weight.shape
+        shape = None if weight is None else weight.shape[::-1] if parameter in transposed else weight.shape
         if weight is not None and shape is not None and shape != needed.shape:
-            what = f"the transpose of the weight `{path}`" if parameter in turned else f"the weight `{path}`"
-            help = "layers share a weight only where its shape fits both"
+            what = f"the transpose of `{path}`" if parameter in transposed else f"`{path}`"
+            help = "layers can share a weight only if its shape fits both"
             if len(shape) == 2 and shape[::-1] == needed.shape:
-                help = "leave out `.T`" if parameter in turned else "hang `.T` on it to take it the other way round"
+                help = "leave out `.T`" if parameter in transposed else "use `.T` for the transpose"
             refuse(
                 "shape-mismatch",
-                f"{what} is {TensorType(weight.dtype, shape)}, and `{op.name}` needs {needed} here",
+                f"`{op.name}` expects a `{parameter}` of {needed}, got {what} of {TensorType(weight.dtype, shape)}",
                 help,
             )
         if weight is not None and weight.dtype is not needed.dtype:
             refuse(
                 "dtype-mismatch",
-                f"the weight `{path}` is {weight.dtype}, and `{op.name}` needs {needed.dtype} here",
-                f"convert the operand with `cast({weight.dtype})`, or give the layer a weight of its own",
+                f"`{op.name}` expects a `{parameter}` of {needed.dtype}, got `{path}` of {weight.dtype}",
+                f"convert the operand with `cast({weight.dtype})`, or leave out `{parameter} = ...`",
             )
         if math.prod(dim for dim in needed.shape if isinstance(dim, int)) > LARGEST_WEIGHT:
             refuse(
                 "weight-too-large",
-                f"`{op.name}` would own a `{parameter}` of {needed}; the limit is {LARGEST_WEIGHT:,} elements",
+                f"the `{parameter}` of `{op.name}` is {needed}; the limit is {LARGEST_WEIGHT:,} elements",
             )
 
 
@@ -247,7 +260,7 @@ def _check_storages(
     arguments: Sequence[tree.Argument],
     span: Span,
 ) -> None:
-    """Check that each parameter can be stored as the text asks."""
+    """Check that each parameter fits the storage that the text gives it."""
     for parameter, storage in storages.items():
         needed = inference.parameters.get(parameter)
         if needed is None:
@@ -270,7 +283,7 @@ def _check_sizes(
     operands: Sequence[Value],
     span: Span,
 ) -> None:
-    """Check that no axis of a result is empty, or longer than what the kernels can count."""
+    """Check that each axis of the results has a size from 1 to `LARGEST_SIZE`."""
     for result in inference.results:
         for size in result.shape:
             if isinstance(size, SymbolicDim) or 1 <= size <= LARGEST_SIZE:
@@ -278,7 +291,7 @@ def _check_sizes(
             elaboration.report(
                 instance,
                 "size-too-large" if size > LARGEST_SIZE else "bad-size",
-                f"`{op.name}` would make {result}; a size is at least 1 and at most {LARGEST_SIZE:,}",
+                f"the result of `{op.name}` is {result}; a size is at least 1 and at most {LARGEST_SIZE:,}",
                 span,
                 notes=[note for value in operands for note in describe(value)],
             )
@@ -293,7 +306,7 @@ def _report_misfit(
     arguments: Sequence[tree.Argument],
     span: Span,
 ) -> NoReturn:
-    """Report operands or attributes that do not fit, at the place that is at fault."""
+    """Report operands or attributes that do not fit, at the wrong argument or at the operator."""
     place = None
     notes = list(problem.notes)
     if problem.code != "shape-mismatch":
@@ -309,13 +322,13 @@ def _report_misfit(
 
 
 def _position(op: Operator, attribute: str | None) -> int | None:
-    """The position of an attribute among those that may be given by position."""
+    """Position of an attribute among those that can be given by position; None if it cannot."""
     slots = [info.name for info in attributes(type(op)) if not info.keyword]
     return slots.index(attribute) if attribute in slots else None
 
 
 def _argument_span(arguments: Sequence[tree.Argument], which: str | int | None) -> Span | None:
-    """The place of an argument, by its name or position."""
+    """Place of an argument, by its name or position; None if it is not given."""
     positional = [argument for argument in arguments if argument.name is None]
     if isinstance(which, int):
         return positional[which].span if which < len(positional) else None

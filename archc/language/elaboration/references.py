@@ -1,4 +1,4 @@
-"""References"""
+"""References: the meaning of names, and of paths such as `h[0].attn` and `wte.weight`."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from archc.types.tensor_type import DType
 
 
 def lookup(instance: Instance, name: str) -> Any | None:
-    """What a name means: a value of the instance, a block of the file, an operator, a dtype, a storage; or None."""
+    """Meaning of a name in an instance, or outside it; None if unknown."""
     value = instance.environment.get(name)
     return lookup_global(instance, name) if value is None else value
 
 
 def lookup_global(instance: Instance, name: str) -> Any | None:
-    """Meaning of a name that the definition itself does not bind.
+    """Block, model, operator, dtype or storage that a name means; None if unknown.
 
-    A block hides an operator of its name.  A model does not: no other text can use it.
+    A block hides an operator of the same name.  A model does not, because no other definition can use a model.
     """
     definition = instance.module.definitions.get(name)
     own = None if definition is None else BlockRef(definition, instance.module)
@@ -40,7 +40,7 @@ def lookup_global(instance: Instance, name: str) -> Any | None:
 
 
 def _builtin(name: str) -> Any | None:
-    """Meaning of a name in the language itself."""
+    """Meaning of a name that the language defines; None if unknown."""
     if name in STORAGES:
         return STORAGES[name]
     if name in DType.__members__:
@@ -49,17 +49,17 @@ def _builtin(name: str) -> Any | None:
 
 
 def known_names(instance: Instance) -> Iterable[str]:
-    """All names that mean something here, for suggestions."""
+    """All names that are known in an instance, for suggestions."""
     return [*visible_names(instance), *operator_names()]
 
 
 def visible_names(instance: Instance) -> list[str]:
-    """User-defined names that are visible in a instance."""
+    """User-defined names that are visible in an instance."""
     return [*instance.environment.bindings, *instance.module.definitions, *instance.module.imports]
 
 
 def _find_layer(layers: Mapping[str, NamedLayer], path: str) -> NamedLayer | None:
-    """The layer of a path, which may lead into blocks (`h.0.attn.query`); None where there is none."""
+    """Layer of a path, which may lead into blocks (`h.0.attn.query`); None if unknown."""
     parts = path.split(".")
     for count in range(len(parts), 0, -1):
         found = layers.get(".".join(parts[:count]))
@@ -69,17 +69,17 @@ def _find_layer(layers: Mapping[str, NamedLayer], path: str) -> NamedLayer | Non
 
 
 def _layer_paths(layers: Mapping[str, NamedLayer]) -> Iterator[str]:
-    """The paths of all layers, those within blocks behind the block."""
+    """Yield the paths of all layers, each block before the layers in it."""
     for path, layer in layers.items():
         yield path
         yield from (f"{path}.{inner}" for inner in _layer_paths(layer.inner))
 
 
 def evaluate_member(elaboration: Elaboration, instance: Instance, node: tree.MemberExpression) -> Any:
-    """The value of `att.SelfAttention`, `encoder.first`, `wte.weight` or `wte.weight.T`.
+    """Value of `att.SelfAttention`, `encoder.first`, `wte.weight` or `wte.weight.T`.
 
     Raises:
-        Failed: it has none; that was reported.
+        Failed: it has no value, which is reported.
     """
     declared = declared_layer(elaboration, instance, node)
     if declared is not None:
@@ -132,13 +132,17 @@ def _root_is_unknown(instance: Instance, node: tree.MemberExpression) -> bool:
 def declared_layer(
     elaboration: Elaboration, instance: Instance, node: tree.MemberExpression | tree.IndexExpression
 ) -> Any | None:
-    """The layer `h[0]` or `encoder.first`, if it was declared with `layer`."""
+    """Layer `h[0]` or `encoder.first`, if it is declared with `layer`; None otherwise."""
     path = _path(elaboration, instance, node)
     return instance.environment.get(path) if path is not None else None
 
 
 def _weight(elaboration: Elaboration, instance: Instance, node: tree.MemberExpression, path: str) -> WeightRef:
-    """`wte.weight` or `h[0].up.weight`: the layer must be known here, and own such a parameter."""
+    """Reference to `wte.weight` or `h[0].up.weight`.
+
+    Args:
+        path: the path of the layer.
+    """
     layer = _find_layer(instance.layers, path)
     if layer is None and any(path == lost or path.startswith(f"{lost}.") for lost in instance.failed_layers):
         raise Failed
@@ -149,16 +153,16 @@ def _weight(elaboration: Elaboration, instance: Instance, node: tree.MemberExpre
             f"no layer or import is called `{_written(path)}` here",
             node.value.span,
             help=did_you_mean(_written(path), [*map(_written, _layer_paths(instance.layers)), *instance.module.imports])
-            or "a layer is known below the line that names it, and those of a block below its first use",
+            or "a layer is known after the line that names it, and the layers of a block after its first use",
         )
     if isinstance(layer.callee, BlockRef):
         inner = ", ".join(f"`{_written(f'{path}.{name}')}`" for name in _layer_paths(layer.inner))
         elaboration.report(
             instance,
             "unknown-parameter",
-            f"`{_written(path)}` is a block, and owns no parameter `{node.name}` itself",
+            f"`{_written(path)}` is a block, and has no parameter `{node.name}` of its own",
             node.span,
-            help=f"its layers do: {inner}" if inner else "its layers are known below its first use",
+            help=f"its layers have: {inner}" if inner else "its layers are known after its first use",
         )
     if node.name not in layer.callee.parameters:
         owned = ", ".join(f"`{name}`" for name in layer.callee.parameters)
@@ -170,11 +174,11 @@ def _weight(elaboration: Elaboration, instance: Instance, node: tree.MemberExpre
             help=did_you_mean(node.name, layer.callee.parameters) or (f"it has {owned}" if owned else None),
         )
     declared = instance.environment.get(path)
-    if isinstance(declared, LayerRef):  # perhaps used for the first time here, so its own say counts
+    if isinstance(declared, LayerRef):  # it may have no use yet, so its declaration has the weight
         own = _declared_weight(elaboration, instance, declared, node)
     else:
         own = layer.ties.get(node.name)
-    if isinstance(own, WeightRef):  # not this layer's own either
+    if isinstance(own, WeightRef):  # a weight that this layer shares
         return replace(own, span=node.span)
     return WeightRef(f"{instance.path_in_model(path)}.{node.name}", node.span, own)
 
@@ -182,15 +186,15 @@ def _weight(elaboration: Elaboration, instance: Instance, node: tree.MemberExpre
 def _declared_weight(
     elaboration: Elaboration, instance: Instance, layer: LayerRef, node: tree.MemberExpression
 ) -> WeightRef | Storage | None:
-    """What a layer that is declared says of one of its parameters."""
+    """Weight or storage in the declaration of a layer for a parameter; None if it has neither."""
     parameter = (layer, node.name)
     if parameter in elaboration.open_weights:
         elaboration.report(
             instance,
             "circular-weight",
-            f"`{_written(layer.name)}.{node.name}` is the weight of a layer that has it from this one",
+            f"`{_written(layer.name)}.{node.name}` refers back to itself: no layer owns it",
             node.span,
-            help="one of them has to own it",
+            help=f"leave out `{node.name} = ...` in one of the layers",
         )
     elaboration.open_weights.append(parameter)
     try:
@@ -203,7 +207,7 @@ def _declared_weight(
 
 
 def _path(elaboration: Elaboration, instance: Instance, node: tree.Expression) -> str | None:
-    """The path that `h[3].attn` writes, or None for what writes none."""
+    """Path `h.3.attn` of an expression `h[3].attn`; None if the expression is not a path of a layer."""
     if isinstance(node, tree.Name):
         value = instance.environment.bindings.get(node.name)
         layer = value is None or isinstance(value.value, LayerRef) or node.name in instance.layers
@@ -222,5 +226,5 @@ def _path(elaboration: Elaboration, instance: Instance, node: tree.Expression) -
 
 
 def _written(path: str) -> str:
-    """A layer's path as the text has it: `h[0].attn` for `h.0.attn`."""
+    """Path of a layer in the syntax of the language: `h[0].attn` for `h.0.attn`."""
     return re.sub(r"\.([0-9]+)(?=\.|$)", r"[\1]", path)

@@ -1,4 +1,4 @@
-"""Statements"""
+"""Statements without control flow: inputs, outputs, layers, sizes and tensors."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _input(elaboration: Elaboration, instance: Instance, node: tree.Input) -> No
             "input-misplaced",
             f"the input `{name}` is inside a `scan`",
             node.name.span,
-            help="put it among the first statements",
+            help="move it before the `scan`",
         )
     if instance.parent is not None:
         elaboration.report(
@@ -42,16 +42,16 @@ def _input(elaboration: Elaboration, instance: Instance, node: tree.Input) -> No
             "input-misplaced",
             f"the input `{name}` of a block is inside a `for` or an `if`",
             node.name.span,
-            help="a block's inputs are always the same: put it among the block's first statements",
+            help=f"move it to the first statements of the block; `input {name}?` makes it optional",
         )
     check_new(elaboration, instance, node.name, "inputs", "input")
     if node.optional:
         elaboration.report(
             instance,
             "input-misplaced",
-            f"the input `{name}` of a model is optional; a program takes all of its inputs",
+            f"the input `{name}` of a model cannot be optional",
             node.name.span,
-            help=f"let an attribute decide: `if with_{name} {{ input {name}: ... }}`; it is absent otherwise",
+            help=f"make it depend on an attribute: `if with_{name} {{ input {name}: ... }}`",
         )
     if node.type is None:
         elaboration.report(
@@ -59,10 +59,10 @@ def _input(elaboration: Elaboration, instance: Instance, node: tree.Input) -> No
             "missing-type",
             f"the input `{name}` of a model needs a type",
             node.name.span,
-            help=f"write `input {name}: f32[N, ...]`; only a block's input takes the type of what it is given",
+            help=f"write `input {name}: f32[N, ...]`; only an input of a block can be without a type",
         )
     type = declare(elaboration, instance, node.type)
-    check_new(elaboration, instance, node.name, "inputs", "input")  # of a size in its own type
+    check_new(elaboration, instance, node.name, "inputs", "input")  # the type may bind a size of the same name
     instance.environment.bind(name, elaboration.rewriter.input(name, type), node.name.span, "input")
 
 
@@ -73,18 +73,16 @@ def _output(elaboration: Elaboration, instance: Instance, node: tree.Output) -> 
         elaboration.report(
             instance,
             "output-misplaced",
-            "an output is inside a `scan`, where there is one in each step",
+            "an output is inside a `scan`",
             node.span,
-            help="`yield` keeps what all steps make; put the output after the `scan`",
+            help="write `yield y = ...` in the `scan`, and `output y` after it",
         )
     value = elaboration.evaluate(instance, node.value)
     values = value if isinstance(value, tuple) else (value,)
     for item in values:
         _needs_tensor(elaboration, instance, item, node.value.span, "an output")
     if not values:
-        elaboration.report(
-            instance, "wrong-type", "an output must be a tensor, and this is an empty tuple", node.value.span
-        )
+        elaboration.report(instance, "wrong-type", "an output expects a tensor, got an empty tuple", node.value.span)
     if node.type is not None:
         _check_type(elaboration, instance, node, node.type, values)
     for item in values:
@@ -106,12 +104,12 @@ def _check_type(
     declared = declare(elaboration, instance, type_node)
     actual: TensorType = values[0].type
     if len(values) != 1:
-        elaboration.report(instance, "result-count", f"one type is given to {len(values)} outputs", type_node.span)
+        elaboration.report(instance, "result-count", f"{len(values)} outputs have one type", type_node.span)
     if declared != actual:
         elaboration.report(
             instance,
             "shape-mismatch" if declared.dtype is actual.dtype else "dtype-mismatch",
-            f"the output is declared as {declared}, and is {actual}",
+            f"the output is declared as {declared}, got {actual}",
             type_node.span,
             notes=describe(values[0]),
             help="correct the type, or leave it out",
@@ -126,10 +124,10 @@ def _layer(elaboration: Elaboration, instance: Instance, node: tree.LayerStateme
         elaboration.report(
             instance,
             "layer-redefined",
-            f"`{callee.name}` is a layer already",
+            f"`{callee.name}` is a declared layer, and cannot be declared again",
             callee_node.span,
             notes=[Note("it is declared here", callee.span)],
-            help="a layer is declared from an operator or a block, and shared by its name",
+            help=f"declare a layer from an operator or a block; to share `{callee.name}`, use its name",
         )
     path = label_path(elaboration, instance, node.name)
     check_layer_name(elaboration, instance, node.name)
@@ -148,7 +146,7 @@ def _let(elaboration: Elaboration, instance: Instance, node: tree.Let) -> None:
         elaboration.report(
             instance,
             "wrong-type",
-            f"`let` names a size or an attribute value, and this is {describe_value(value)}",
+            f"`let` expects a size or an attribute value, got {describe_value(value)}",
             node.value.span,
             help=f"write `{node.name.name} = ...` for a tensor",
         )
@@ -168,7 +166,7 @@ def _assign(elaboration: Elaboration, instance: Instance, node: tree.Assign) -> 
         elaboration.report(
             instance,
             "result-count",
-            f"{len(node.targets)} names are given to {count} tensor{'s' if count != 1 else ''}",
+            f"{len(node.targets)} names are assigned {count} tensor{'s' if count != 1 else ''}",
             node.targets[0].span.to(node.targets[-1].span),
             help=help_for_results(value, len(node.targets)),
         )
@@ -187,19 +185,19 @@ def _bind_tensor(elaboration: Elaboration, instance: Instance, target: tree.Name
 def _needs_tensor(
     elaboration: Elaboration, instance: Instance, value: Any, span: Span, what: str, assign: tree.Assign | None = None
 ) -> None:
-    grows = assign is not None  # `keys = ()` begins a tuple that a loop adds to
+    grows = assign is not None  # `keys = ()` is an empty tuple, to which a loop adds tensors
     items = value if isinstance(value, tuple) and (value or grows) else (value,)
     if all(isinstance(item, Value) for item in items):
         return
     help_ = None
     if isinstance(value, type | BlockRef | LayerRef):
-        help_ = f"let a tensor flow through it: `x -> {span.text}`"
+        help_ = f"apply it to a tensor: `x -> {span.text}`"
     elif isinstance(value, list):
-        help_ = "several tensors are a tuple: `keys = ()`, then `keys = keys + (x,)`"
+        help_ = "write several tensors as a tuple: `keys = ()`, then `keys = keys + (x,)`"
     elif assign is not None and len(assign.targets) == 1:
         help_ = f"write `let {assign.targets[0].name} = ...` for a size"
     elaboration.report(
-        instance, "wrong-type", f"{what} must be a tensor, and this is {describe_value(value)}", span, help=help_
+        instance, "wrong-type", f"{what} expects a tensor, got {describe_value(value)}", span, help=help_
     )
 
 
@@ -210,4 +208,4 @@ STATEMENTS: dict[type[tree.SyntaxNode], Callable[[Elaboration, Instance, Any], N
     tree.Let: _let,
     tree.Assign: _assign,
 }
-"""Functions that run each kind of statement, without control flow."""
+"""Functions that run statements without control flow, by node type."""

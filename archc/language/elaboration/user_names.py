@@ -25,7 +25,7 @@ RESERVED_LAYER_NAMES = frozenset(
     set_extra_state set_submodule share_memory state_dict to to_empty train training type xpu zero_grad
     """.split()  # noqa: SIM905 - a paragraph reads better than a list of quotes
 )
-"""What `torch.nn.Module` itself calls its members: a layer of that name would take its place."""
+"""Members of `torch.nn.Module`: a layer of that name would replace the member."""
 
 
 _IMPORTED = frozenset({
@@ -33,38 +33,40 @@ _IMPORTED = frozenset({
     "filelock", "fsspec", "functorch", "google", "jinja2", "markupsafe", "ml_dtypes", "mpmath", "networkx", "packaging",
     "setuptools", "sympy", "torchgen", "triton", "typing_extensions",
 })  # fmt: skip
-"""Packages that emitted modules import, with their dependencies."""
+"""Packages that emitted modules import, and the dependencies of these packages."""
 
 
-LONGEST_NAME = 100  # characters; a model's name becomes one of a file, and a path of twenty a line
+LONGEST_NAME = 100
+"""Limit on the characters of a name: the name of a model is the name of a file, and 20 names make a path."""
 
 
-LARGEST_INDEX = 1_000_000  # of a layer in a list
+LARGEST_INDEX = 1_000_000
+"""Limit on the index of a layer in a list."""
 
 
 def check_name(
     elaboration: Elaboration, instance: Instance, name: tree.Name | tree.Label | tree.Field, what: str
 ) -> None:
-    """Refuse a name that the generated Python could not have.
+    """Refuse a name that is not valid in emitted Python.
 
     Raises:
-        Failed: the name was refused.
+        Failed: the name is refused, which is reported.
     """
     if keyword.iskeyword(name.name) or name.name == "self":
         elaboration.report(
             instance,
             "reserved-name",
-            f"`{name.name}` is a word of Python and cannot name {what}",
+            f"`{name.name}` is a keyword of Python and cannot name {what}",
             name.span,
-            help=f"for instance `{name.name}_`",
+            help=f"rename it, for instance to `{name.name}_`",
         )
     if name.name.startswith("__"):
         elaboration.report(
             instance,
             "reserved-name",
-            f"`{name.name}` cannot name {what}: Python keeps names that begin with two underscores to itself",
+            f"`{name.name}` cannot name {what}: names that begin with two underscores are reserved in Python",
             name.span,
-            help=f"for instance `{name.name.strip('_') or 'x'}_`",
+            help=f"rename it, for instance to `{name.name.strip('_') or 'x'}_`",
         )
     if len(name.name) > LONGEST_NAME:
         elaboration.report(
@@ -76,10 +78,10 @@ def check_name(
 
 
 def check_definition_name(elaboration: Elaboration, instance: Instance, definition: tree.Definition) -> None:
-    """Refuse the name of a definition that its class could not have, or of a model whose file would hide a module.
+    """Refuse a name of a definition that is not valid in Python, or hides a module of Python.
 
     Raises:
-        Failed: the name was refused.
+        Failed: the name is refused, which is reported.
     """
     name = definition.name
     check_name(elaboration, instance, name, f"a {definition.kind}")
@@ -89,21 +91,21 @@ def check_definition_name(elaboration: Elaboration, instance: Instance, definiti
             "reserved-name",
             f"`{name.name}` cannot name a model: its file `{name.name}.py` would hide Python's module of that name",
             name.span,
-            help=f"for instance `{name.name}_net`",
+            help=f"rename it, for instance to `{name.name}_net`",
         )
 
 
 def check_instance_name(elaboration: Elaboration, instance: Instance) -> None:
-    """Report a bad name of a definition, and go on: its body may have mistakes too."""
+    """Report a name of a definition that is not valid, without failing."""
     with contextlib.suppress(Failed):
         check_definition_name(elaboration, instance, instance.definition)
 
 
 def check_layer_name(elaboration: Elaboration, instance: Instance, label: tree.Label) -> None:
-    """Refuse a name that a layer's attribute in the generated module could not have.
+    """Refuse a label that is not valid as an attribute of a PyTorch module.
 
     Raises:
-        Failed: the name was refused.
+        Failed: the label is refused, which is reported.
     """
     named: list[tree.Label | tree.Field] = [label]
     named += (part for part in label.parts if isinstance(part, tree.Field))
@@ -115,9 +117,9 @@ def check_layer_name(elaboration: Elaboration, instance: Instance, label: tree.L
                 "reserved-name",
                 f"`{part.name}` cannot name a layer: every PyTorch module has a member of that name"
                 if part.name in RESERVED_LAYER_NAMES
-                else f"`{part.name}` cannot name a layer: PyTorch keeps names with a leading underscore to itself",
+                else f"`{part.name}` cannot name a layer: names that begin with an underscore are reserved in PyTorch",
                 part.span,
-                help=f"for instance `{part.name.strip('_') or 'x'}_layer`",
+                help=f"rename it, for instance to `{part.name.strip('_') or 'x'}_layer`",
             )
 
 
@@ -125,7 +127,15 @@ def check_layer_name(elaboration: Elaboration, instance: Instance, label: tree.L
 
 
 def check_new(elaboration: Elaboration, instance: Instance, name: tree.Name, plural: str, kind: str) -> None:
-    """Refuse an input or attribute whose name another one has."""
+    """Refuse the name of an input, attribute or layer if it is bound already.
+
+    Args:
+        plural: the kind of the new name, in the plural, for the message.
+        kind: the kind of the new binding.
+
+    Raises:
+        Failed: the name is bound, which is reported.
+    """
     earlier = instance.environment.bindings.get(name.name)
     if earlier is not None and (earlier.span is not None or earlier.value not in (POISON, ABSENT)):
         elaboration.report(
@@ -141,7 +151,11 @@ def check_new(elaboration: Elaboration, instance: Instance, name: tree.Name, plu
 
 
 def check_free(elaboration: Elaboration, instance: Instance, name: tree.Name, what: str) -> None:
-    """Refuse a tensor's name that stands for something else; another tensor's may be given again."""
+    """Refuse the name of a tensor if it names something other than a tensor.
+
+    Raises:
+        Failed: the name is refused, which is reported.
+    """
     previous = instance.environment.bindings.get(name.name)
     if previous is not None and previous.kind in ("size", "attribute", "layer") and previous.value is not POISON:
         other = "the attribute" if previous.kind == "attribute" else describe_value(previous.value)
@@ -158,7 +172,7 @@ def check_free(elaboration: Elaboration, instance: Instance, name: tree.Name, wh
 
 
 def name_value(instance: Instance, value: Value, name: str) -> None:
-    """Keep the user's name for a tensor: the first one that a definition gives to what it or its blocks made."""
+    """Keep the first name that an instance gives to a tensor of its own or of its blocks."""
     if value.producer is None:
         return
     if value.producer.scope is instance.scope:
@@ -168,7 +182,7 @@ def name_value(instance: Instance, value: Value, name: str) -> None:
 
 
 def name_of(instance: Instance, value: Value) -> str | None:
-    """The name that a definition knows a tensor by."""
+    """Name of a tensor in an instance; None if it has no name there."""
     own = value.producer is None or value.producer.scope is instance.scope
     return value.name if own else instance.scope.names.get(value)
 
@@ -177,7 +191,11 @@ def name_of(instance: Instance, value: Value) -> str | None:
 
 
 def label_path(elaboration: Elaboration, instance: Instance, label: tree.Label) -> str:
-    """The path that a label gives: `h[3]` is `h.3`."""
+    """Path of a label within the instance: `h.3` for `h[3]`.
+
+    Raises:
+        Failed: an index is not an integer in range, which is reported.
+    """
     path = label.name
     for part in label.parts:
         if isinstance(part, tree.Field):
@@ -202,7 +220,13 @@ def name_layer(
     label: tree.Label | None,
     span: Span,
 ) -> str | None:
-    """The path of a fresh layer; None for an operator without weights that nobody named."""
+    """Name a new layer, and return its path; None for an operator without weights or label.
+
+    A layer without a label is named after its operator or block, with a number from the second on.
+
+    Raises:
+        Failed: the label is not valid or in use, which is reported.
+    """
     if label is not None:
         check_layer_name(elaboration, instance, label)
         path = label_path(elaboration, instance, label)
@@ -225,7 +249,11 @@ def name_layer(
 def register_layer(
     elaboration: Elaboration, instance: Instance, path: str, callee: type[Operator] | BlockRef, span: Span
 ) -> None:
-    """Enter a layer's path in its definition; it must be new, and no list of layers may have its name."""
+    """Add a layer to an instance under a path.
+
+    Raises:
+        Failed: another layer or a list of layers has the path, which is reported.
+    """
     parts = path.split(".")
     around = [".".join(parts[:count]) for count in range(1, len(parts))]
     if path in instance.layers:
@@ -253,9 +281,9 @@ def register_layer(
 
 
 def _taken(elaboration: Elaboration, instance: Instance, message: str, span: Span, earlier: Span) -> None:
-    """Report a name that is taken already."""
+    """Report a path that is in use."""
     if earlier == span:
-        way = f"a loop makes it again: number it, `{span.text}[i]: ...`; to share weights, declare it with `layer`"
+        way = f"a loop repeats it: number it, `{span.text}[i]: ...`; to share weights, declare it with `layer`"
         elaboration.report(instance, "duplicate-label", message, span, help=way)
     elaboration.report(
         instance,
