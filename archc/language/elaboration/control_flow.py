@@ -82,7 +82,7 @@ def _run_assert(elaboration: Elaboration, instance: Instance, node: tree.Assert)
         elaboration.report(
             instance,
             "wrong-type",
-            f"the message of `assert` expects a string, got {describe_value(message)}",
+            f"`assert` expects a string as its message, got {describe_value(message)}",
             node.message.span,
         )
     if require_bool(elaboration, instance, value, node.condition.span):

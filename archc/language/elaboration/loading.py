@@ -45,7 +45,7 @@ def load(path: str | Path, name: str | None = None) -> Source:
             )
         content = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
-        raise error("file-not-found", f"the file `{path}` does not exist", help=_similar_to(path)) from None
+        raise error("file-not-found", f"there is no file `{path}`", help=_similar_to(path)) from None
     except OSError as failure:
         reason = failure.strerror or type(failure).__name__
         raise error("unreadable-file", f"`{path}` cannot be read: {reason}") from None
@@ -79,7 +79,7 @@ def _similar_to(path: Path) -> str | None:
     """Help that names the existing file nearest to a missing one."""
     folder = path.parent
     if not folder.is_dir():
-        return f"the folder `{folder}` does not exist either"
+        return f"there is no folder `{folder}` either"
     try:
         help_ = did_you_mean(path.name, sorted(entry.name for entry in folder.iterdir()))
     except OSError:
@@ -248,7 +248,7 @@ class _Loader:
             )
         else:
             others = [name for name in _texts(path.parent) if source.path is None or name != source.path.name]
-            message, names = f"the file `{given}` does not exist beside {source.name}", others
+            message, names = f"there is no file `{given}` beside {source.name}", others
         way = did_you_mean(Path(given).name, names) or "write a path relative to this file"
         if not given.endswith(SUFFIX):
             way = f"add the suffix: `{_short(given)}{SUFFIX}`"

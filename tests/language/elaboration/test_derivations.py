@@ -91,5 +91,5 @@ def test_only_so_many_models_are_derived_in_one_file() -> None:
         return BASE + "".join(f"model m{k} = base(width = {k + 1})\n" for k in range(count))
 
     assert shapes(text(200), "m199")["up.0.weight"] == (400, 200)
-    with pytest.raises(ArchcError, match="201 models are derived in this file; the limit is 200"):
+    with pytest.raises(ArchcError, match="the file derives 201 models; the limit is 200"):
         archc.parse(text(201), "base")

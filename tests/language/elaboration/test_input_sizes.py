@@ -31,17 +31,17 @@ def told(chain: str) -> list[Diagnostic]:
 @pytest.mark.parametrize(
     ("chain", "severity", "way"),
     [
-        ("sequence -> lstm(64, 128)", "warning", "`lstm(128)`; if this is meant, write `num_layers = 128`"),
+        ("sequence -> lstm(64, 128)", "warning", "`lstm(128)`; if the values are intended, write `num_layers = 128`"),
         ("sequence -> gru(64, 128, 2)", "error", "`gru(128, 2)`"),
         ("sequence -> gru(64, hidden_size = 128)", "error", "`gru(hidden_size = 128)`"),
-        ("image -> conv2d(3, 32, 3)", "warning", "`conv2d(32, 3)`; if this is meant, write `stride = 3`"),
-        ("image -> conv2d(3, 6, 5)", "warning", "`conv2d(6, 5)`; if this is meant, write `stride = 5`"),
+        ("image -> conv2d(3, 32, 3)", "warning", "`conv2d(32, 3)`; if the values are intended, write `stride = 3`"),
+        ("image -> conv2d(3, 6, 5)", "warning", "`conv2d(6, 5)`; if the values are intended, write `stride = 5`"),
         ("image -> conv2d(3, 128, 3, padding = 1)", "error", "`conv2d(128, 3, padding = 1)`"),
         ("image -> conv2d(3, 64, kernel_size = 3)", "error", "`conv2d(64, kernel_size = 3)`"),
         (
             "image -> conv_transpose2d(3, 32, 4)",
             "warning",
-            "`conv_transpose2d(32, 4)`; if this is meant, write `stride = 4`",
+            "`conv_transpose2d(32, 4)`; if the values are intended, write `stride = 4`",
         ),
         ("x -> linear(8, 10)", "error", "`linear(10)`"),
         ("x -> linear(9, 10)", "error", "`linear(10)`"),
