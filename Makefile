@@ -6,7 +6,7 @@ BIN := .venv/bin
 # The tests start hundreds of processes: each would compile archc again.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-slow coverage fuzz unchanged lint types format golden reference pictures bench clean
+.PHONY: demo test test-slow test-newer coverage fuzz unchanged lint types format golden reference pictures bench clean
 
 demo: .venv/installed  ## compile, train, compress and compare the digits network
 	$(BIN)/python -m benchmarks.digits
@@ -16,6 +16,9 @@ test: .venv/installed  ## all tests but the slow ones
 
 test-slow: .venv/installed  ## the slow tests
 	$(BIN)/python -m pytest -m slow
+
+test-newer: .venv/installed  ## tests without PyTorch on a Python newer than 3.11, if one is found
+	.ci/newer
 
 coverage: .venv/installed  ## `make test` with the lines that no test runs; twice the time
 	$(BIN)/python -m pytest -n 2 -m "not slow" --cov=archc --cov=passes --cov-report=term:skip-covered
@@ -51,7 +54,7 @@ bench: .venv/installed  ## every figure of the README and the docs
 	$(BIN)/python -m benchmarks
 
 clean:
-	rm -rf .venv build dist *.egg-info out
+	rm -rf .venv .venv-newer build dist *.egg-info out
 
 # torch comes first and alone: the constraint takes the CPU build, and nothing later replaces it.  Of resemblyzer the tests
 # take the network and its weights; what it needs to read sound files they do without.

@@ -32,8 +32,10 @@ def update_golden(request: pytest.FixtureRequest) -> bool:
 @pytest.fixture(autouse=True, scope="session")
 def one_thread() -> None:
     """Two workers of pytest-xdist on two cores: more threads would only wait for each other."""
-    import torch
-
+    try:
+        import torch
+    except ModuleNotFoundError:  # in the environment of `make test-newer`
+        return
     torch.set_num_threads(1)
 
 
