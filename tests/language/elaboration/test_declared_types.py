@@ -120,7 +120,7 @@ def test_an_input_may_have_a_multiple_of_a_new_size() -> None:
     assert archc.parse(print_graph(graph)) == graph
     sizes = bind_sizes(graph, {"x": (3, 3, 32, 9)})
     assert sizes == {"N": 3, "H": 2, "W": 4}
-    with pytest.raises(ValueError, match="must be 32, and is 33"):
+    with pytest.raises(ValueError, match="must be 32, got 33"):
         bind_sizes(graph, {"x": (3, 3, 33, 9)})
 
 
