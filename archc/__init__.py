@@ -12,20 +12,18 @@ Modules are imported when their names are first used, so `import archc` is fast.
 from __future__ import annotations
 
 import importlib
-import sys
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from archc.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from archc.compiler import compile, parse
+    from archc.declaration.base import Operator, OperatorError, operator
+    from archc.declaration.parameter import Parameter
     from archc.diagnostics import ArchcError, Diagnostic, Diagnostics
     from archc.driver.compiled import Compiled
     from archc.driver.graph_views import draw, print_graph
     from archc.ir.graph import Graph, Node, Value
-    from archc.operator.base import Operator, OperatorError, operator
-    from archc.operator.parameter import Parameter
     from archc.passmanager import Context, Pass
     from archc.types.attributes import attribute
     from archc.types.tensor_type import DType, TensorType
@@ -39,16 +37,16 @@ _HOMES = {
     "Diagnostics": "archc.diagnostics",
     "Graph": "archc.ir.graph",
     "Node": "archc.ir.graph",
-    "Operator": "archc.operator.base",
-    "OperatorError": "archc.operator.base",
-    "Parameter": "archc.operator.parameter",
+    "Operator": "archc.declaration.base",
+    "OperatorError": "archc.declaration.base",
+    "Parameter": "archc.declaration.parameter",
     "Pass": "archc.passmanager",
     "TensorType": "archc.types.tensor_type",
     "Value": "archc.ir.graph",
     "attribute": "archc.types.attributes",
     "compile": "archc.compiler",
     "draw": "archc.driver.graph_views",
-    "operator": "archc.operator.base",
+    "operator": "archc.declaration.base",
     "parse": "archc.compiler",
     "print_graph": "archc.driver.graph_views",
 }
@@ -88,22 +86,3 @@ def __getattr__(name: str) -> Any:
 def __dir__() -> list[str]:
     """Return all public names, also those that are not imported yet, for completion."""
     return sorted({*globals(), *__all__})
-
-
-class _Package(ModuleType):
-    """The package, whose `operator` is the decorator and not the subpackage of that name.
-
-    The import system sets the attribute to the subpackage whenever that is first imported.
-    """
-
-    @property
-    def operator(self) -> Any:
-        """The decorator of operator classes."""
-        return importlib.import_module("archc.operator.base").operator
-
-    @operator.setter
-    def operator(self, subpackage: ModuleType) -> None:
-        """Ignore the subpackage."""
-
-
-sys.modules[__name__].__class__ = _Package

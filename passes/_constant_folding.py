@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from archc.declaration.traits import Number
 from archc.interpreter.evaluate import run_node
 from archc.ir.graph import Graph, Node, Value
-from archc.operator.traits import Number
 from archc.ops.create import Constant, Full
 from archc.passmanager import Context
 from archc.types.attributes import attributes

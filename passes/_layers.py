@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from archc.analysis.cost import NodeCosts
+from archc.declaration.base import Operator
 from archc.ir.graph import Graph, Node, Scope
-from archc.operator.base import Operator
 
 
 @dataclass(frozen=True, eq=False)

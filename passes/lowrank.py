@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from archc.declaration.base import Operator
 from archc.ir.graph import Graph, Node
-from archc.operator.base import Operator
 from archc.passmanager import FLOAT_WEIGHTS, UNDIVIDED, Context, Pass, select
 from archc.types.attributes import AttributeProblem, attribute
 from archc.types.storage import Dense

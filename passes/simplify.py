@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
+from archc.declaration.base import Operator
 from archc.ir.graph import Graph, Node, Value
-from archc.operator.base import Operator
 from archc.passmanager import Context, Pass
 
 from ._constant_folding import ConstantFolder

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import count
 
+from archc.declaration.base import Operator
 from archc.ir.graph import Graph, Node, Value
 from archc.ir.node_spelling import required_sizes
-from archc.operator.base import Operator
 from archc.types.axis_expressions import AxisExpressions
 from archc.types.dims import SymbolicDim, as_linear, symbols
 from archc.types.tensor_type import TensorType

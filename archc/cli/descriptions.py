@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from archc.types.attributes import AttributeInfo, attributes, value_text
 
 if TYPE_CHECKING:
-    from archc.operator.base import Operator
+    from archc.declaration.base import Operator
     from archc.passmanager import Pass
 
 
@@ -95,7 +95,7 @@ def parameters_json(cls: type[Operator]) -> list[dict[str, Any]]:
 
 def dtypes_json(cls: type[Operator]) -> list[dict[str, Any]]:
     """Accepted dtypes of each operand, and the dtypes in which ONNX Runtime computes."""
-    from archc.operator.dtype_table import dtype_rows, row_text
+    from archc.declaration.dtype_table import dtype_rows, row_text
 
     return [
         {

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from archc.diagnostics import ArchcError, Diagnostics, Source
 
 if TYPE_CHECKING:
+    from archc.declaration.base import Operator
+    from archc.declaration.spelling import Quantized, TorchSpelling
     from archc.ir.graph import Graph, Node
-    from archc.operator.base import Operator
-    from archc.operator.spelling import Quantized, TorchSpelling
     from archc.types.dims import SymbolicDim
     from archc.types.storage import Storage
     from archc.types.tensor_type import DType, TensorType
@@ -71,7 +71,7 @@ def _example_graphs(example: str) -> Iterator[Graph]:
 
 def _operands(value: str) -> list[str]:
     """The names in an expression that are neither operators, dtypes nor words of the language."""
-    from archc.operator import OPERATORS
+    from archc.declaration import OPERATORS
     from archc.types.tensor_type import DType
 
     others = {*OPERATORS, *DType, "true", "false", "none"}
@@ -96,7 +96,7 @@ def _elaborated(text: str) -> Graph | None:
 
 
 def _torch_spelling(node: Node) -> TorchSpelling:
-    from archc.operator.spelling import TorchSpelling
+    from archc.declaration.spelling import TorchSpelling
 
     inference = node.op.infer(node.types)
     return TorchSpelling(

@@ -12,7 +12,7 @@ from archc.cli.plugins import load_plugins
 from archc.diagnostics import error
 
 if TYPE_CHECKING:
-    from archc.operator.base import Operator
+    from archc.declaration.base import Operator
 
 _EPILOG = """\
 examples:
@@ -38,8 +38,8 @@ def add_parser(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command and return its exit status."""
+    from archc.declaration.registry import find_operator, known_operators
     from archc.language.syntax.foreign_names import operator_help
-    from archc.operator.registry import find_operator, known_operators
 
     load_plugins(arguments.load)
     if arguments.name is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import inspect
 from collections.abc import Iterator
 from typing import Any
@@ -42,8 +41,7 @@ def python_page() -> str:
     for title, names in _SECTIONS.items():
         sections.append(f"## {title}")
         for name in names:
-            # `archc.operator` is also the name of a package, which may be imported already.
-            sections += _entry(name, getattr(importlib.import_module(archc._HOMES[name]), name))
+            sections += _entry(name, getattr(archc, name))
     return "\n\n".join(sections) + "\n"
 
 

@@ -80,7 +80,7 @@ def pages() -> dict[str, str]:
 
 def operators_page() -> str:
     """All operators of archc's own, by family."""
-    from archc.operator import OPERATORS
+    from archc.declaration import OPERATORS
 
     shipped = [cls for cls in OPERATORS.values() if cls.__module__.startswith("archc.ops.")]
     families: dict[str, list[dict[str, Any]]] = {}
@@ -99,7 +99,7 @@ def operators_page() -> str:
 
 def dtypes_page() -> str:
     """Table of archc's own operators: a row for each operand, a column for each dtype."""
-    from archc.operator import OPERATORS
+    from archc.declaration import OPERATORS
     from archc.types.tensor_type import DType
 
     shipped = [cls for cls in OPERATORS.values() if cls.__module__.startswith("archc.ops.")]

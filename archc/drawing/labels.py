@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from archc.declaration.base import Operator, formula_of
 from archc.drawing.scene import BoxRow
 from archc.ir.graph import Node, Scope
-from archc.operator.base import Operator, formula_of
 from archc.types import attributes as language
 from archc.types.attributes import attributes
 from archc.types.extent_solver import Extent

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from archc.codegen.target import TARGETS
+from archc.declaration.base import Operator
 from archc.diagnostics import Diagnostics, Source
 from archc.driver.pipelines import parse_passes
 from archc.ir.graph import Graph
 from archc.language.elaboration.modules import Module
-from archc.operator.base import Operator
 from archc.passmanager import Pass
 from archc.passmanager.order import check_order
 from archc.types.tensor_type import DType

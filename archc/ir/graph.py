@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import networkx as nx
     import numpy as np
 
-    from archc.operator.base import Operator
+    from archc.declaration.base import Operator
     from archc.weights.tensor import Weights
 
 Order = tuple[int, ...]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from archc.declaration.spelling import TorchSpelling, as_parameters
 from archc.ir.graph import Node
-from archc.operator.spelling import TorchSpelling, as_parameters
 from archc.types.dims import SymbolicDim
 
 

@@ -23,7 +23,7 @@ from archc.types.tensor_type import TensorType
 if TYPE_CHECKING:
     import numpy as np
 
-    from archc.operator.base import Operator
+    from archc.declaration.base import Operator
     from archc.weights.scratch import Scratch
 
 

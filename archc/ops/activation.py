@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from archc.operator.axes import axis_number
-from archc.operator.base import Operator, operator
-from archc.operator.checks import bad_attribute
-from archc.operator.dtypes import FLOATS, ONNX_F32, ONNX_FLOATS, ONNX_SINGLE, ONNX_WIDE
-from archc.operator.parameter import Parameter, constant
-from archc.operator.spelling import OnnxSpelling, TorchModule, TorchSpelling, call
+from archc.declaration.axes import axis_number
+from archc.declaration.base import Operator, operator
+from archc.declaration.checks import bad_attribute
+from archc.declaration.dtypes import FLOATS, ONNX_F32, ONNX_FLOATS, ONNX_SINGLE, ONNX_WIDE
+from archc.declaration.parameter import Parameter, constant
+from archc.declaration.spelling import OnnxSpelling, TorchModule, TorchSpelling, call
 from archc.types.attributes import attribute
 from archc.types.signature import Signature, parse_signature
 from archc.types.tensor_type import TensorType

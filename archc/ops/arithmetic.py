@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import ClassVar, Self
 
-from archc.operator.base import Operator, OperatorError, SizeOf, operator
-from archc.operator.dtypes import FLOATS, NUMBERS, ONNX_MOST, ONNX_SINGLE, ONNX_WIDE, as_element, dtype_set
-from archc.operator.notation import Side
-from archc.operator.spelling import Infix, OnnxSpelling, TorchSpelling, atom, call, infix, literal, method
-from archc.operator.traits import Uniform
+from archc.declaration.base import Operator, OperatorError, SizeOf, operator
+from archc.declaration.dtypes import FLOATS, NUMBERS, ONNX_MOST, ONNX_SINGLE, ONNX_WIDE, as_element, dtype_set
+from archc.declaration.notation import Side
+from archc.declaration.spelling import Infix, OnnxSpelling, TorchSpelling, atom, call, infix, literal, method
+from archc.declaration.traits import Uniform
 from archc.types.attributes import attribute
 from archc.types.dims import SymbolicDim, as_symbol
 from archc.types.signature import Signature, parse_signature

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from archc.operator.axes import plain_axis
-from archc.operator.base import Inference, Operator, OperatorError, operator
-from archc.operator.checks import check_positive, check_probability
-from archc.operator.dtypes import BOOL, FLOATS, ONNX_WIDE
-from archc.operator.spelling import OnnxSpelling, TorchSpelling, Verbatim, call, literal, method
+from archc.declaration.axes import plain_axis
+from archc.declaration.base import Inference, Operator, OperatorError, operator
+from archc.declaration.checks import check_positive, check_probability
+from archc.declaration.dtypes import BOOL, FLOATS, ONNX_WIDE
+from archc.declaration.spelling import OnnxSpelling, TorchSpelling, Verbatim, call, literal, method
 from archc.types.attributes import attribute
 from archc.types.dims import divide
 from archc.types.extent_solver import Extent

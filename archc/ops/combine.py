@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from archc.operator.axes import axis_number, plain_axes, plain_axis
-from archc.operator.base import Operator, OperatorError, operator
-from archc.operator.dtypes import ONNX_ALL
-from archc.operator.spelling import OnnxSpelling, TorchSpelling, Verbatim, call, literal, method
-from archc.operator.traits import Uniform
+from archc.declaration.axes import axis_number, plain_axes, plain_axis
+from archc.declaration.base import Operator, OperatorError, operator
+from archc.declaration.dtypes import ONNX_ALL
+from archc.declaration.spelling import OnnxSpelling, TorchSpelling, Verbatim, call, literal, method
+from archc.declaration.traits import Uniform
 from archc.types.attributes import attribute, attributes
 from archc.types.dims import SymbolicDim, divide
 from archc.types.extent_solver import Extent

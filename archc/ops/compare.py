@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from archc.operator.base import Operator, operator
-from archc.operator.dtypes import ANY, BOOL, as_element, dtype_set
-from archc.operator.spelling import Infix, OnnxSpelling, TorchSpelling, atom, call, infix
+from archc.declaration.base import Operator, operator
+from archc.declaration.dtypes import ANY, BOOL, as_element, dtype_set
+from archc.declaration.spelling import Infix, OnnxSpelling, TorchSpelling, atom, call, infix
 from archc.ops.arithmetic import Binary
 from archc.types.attributes import attribute
 from archc.types.signature import Signature, parse_signature

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from archc.operator.base import Inference, Operator, OperatorError, operator
-from archc.operator.checks import bad_attribute, check_channels
-from archc.operator.dtypes import FLOATS, ONNX_SINGLE
-from archc.operator.integer_kernels import integer_module, onnx_product, quantized_operand
-from archc.operator.parameter import Parameter, kaiming_uniform, uniform_fan_in
-from archc.operator.spelling import OnnxSpelling, TorchModule, TorchSpelling, call
-from archc.operator.windows import (
+from archc.declaration.base import Inference, Operator, OperatorError, operator
+from archc.declaration.checks import bad_attribute, check_channels
+from archc.declaration.dtypes import FLOATS, ONNX_SINGLE
+from archc.declaration.integer_kernels import integer_module, onnx_product, quantized_operand
+from archc.declaration.parameter import Parameter, kaiming_uniform, uniform_fan_in
+from archc.declaration.spelling import OnnxSpelling, TorchModule, TorchSpelling, call
+from archc.declaration.windows import (
     SpatialSizes,
     check_sizes,
     check_window,

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, replace
 from typing import Any, Self
 
-from archc.operator.axes import plain_axes
-from archc.operator.base import Operator, OperatorError, SizeOf, operator
-from archc.operator.dtypes import FLOATS, NUMBERS, ONNX_ALL, ONNX_MOST, as_element, dtype_set, wider
-from archc.operator.parameter import Parameter, normal, zeros
-from archc.operator.spelling import OnnxSpelling, TorchSpelling, Verbatim, call, literal, method
-from archc.operator.traits import Number
+from archc.declaration.axes import plain_axes
+from archc.declaration.base import Operator, OperatorError, SizeOf, operator
+from archc.declaration.dtypes import FLOATS, NUMBERS, ONNX_ALL, ONNX_MOST, as_element, dtype_set, wider
+from archc.declaration.parameter import Parameter, normal, zeros
+from archc.declaration.spelling import OnnxSpelling, TorchSpelling, Verbatim, call, literal, method
+from archc.declaration.traits import Number
 from archc.types.attributes import attribute
 from archc.types.dims import SymbolicDim, floor_divide
 from archc.types.extent_solver import Extent

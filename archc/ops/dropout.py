@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from archc.operator.base import Operator, operator
-from archc.operator.checks import check_probability
-from archc.operator.dtypes import FLOATS, ONNX_ALL
-from archc.operator.spelling import OnnxSpelling, TorchModule, TorchSpelling
-from archc.operator.traits import Uniform
+from archc.declaration.base import Operator, operator
+from archc.declaration.checks import check_probability
+from archc.declaration.dtypes import FLOATS, ONNX_ALL
+from archc.declaration.spelling import OnnxSpelling, TorchModule, TorchSpelling
+from archc.declaration.traits import Uniform
 from archc.types.attributes import attribute
 from archc.types.tensor_type import TensorType
 

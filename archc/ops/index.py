@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from types import EllipsisType
 from typing import Any, ClassVar, Self
 
-from archc.operator.axes import axis_number, plain_axes, plain_axis
-from archc.operator.base import Inference, Operator, OperatorError, operator
-from archc.operator.dtypes import ANY, INDICES, ONNX_ALL
-from archc.operator.notation import Side
-from archc.operator.spelling import OnnxSpelling, TorchSpelling, atom, method
-from archc.operator.traits import Uniform
+from archc.declaration.axes import axis_number, plain_axes, plain_axis
+from archc.declaration.base import Inference, Operator, OperatorError, operator
+from archc.declaration.dtypes import ANY, INDICES, ONNX_ALL
+from archc.declaration.notation import Side
+from archc.declaration.spelling import OnnxSpelling, TorchSpelling, atom, method
+from archc.declaration.traits import Uniform
 from archc.types.attributes import AttributeProblem, attribute, value_text
 from archc.types.dim_bounds import never_exceeds
 from archc.types.dims import SymbolicDim, as_symbol, floor_divide, minimum

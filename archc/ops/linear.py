@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from archc.operator.base import Operator, operator
-from archc.operator.checks import check_positive
-from archc.operator.dtypes import FLOATS, INDICES, ONNX_FLOATS
-from archc.operator.integer_kernels import integer_module, onnx_product, quantized_operand
-from archc.operator.parameter import Parameter, kaiming_uniform, normal, uniform_fan_in
-from archc.operator.spelling import OnnxSpelling, Quantized, TorchModule, TorchSpelling, call
+from archc.declaration.base import Operator, operator
+from archc.declaration.checks import check_positive
+from archc.declaration.dtypes import FLOATS, INDICES, ONNX_FLOATS
+from archc.declaration.integer_kernels import integer_module, onnx_product, quantized_operand
+from archc.declaration.parameter import Parameter, kaiming_uniform, normal, uniform_fan_in
+from archc.declaration.spelling import OnnxSpelling, Quantized, TorchModule, TorchSpelling, call
 from archc.types.attributes import attribute
 from archc.types.storage import Int8
 from archc.types.tensor_type import DType, TensorType

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from archc.operator.base import Operator, operator
-from archc.operator.dtypes import NUMBERS, dtype_set
-from archc.operator.spelling import OnnxSpelling, TorchSpelling, infix
+from archc.declaration.base import Operator, operator
+from archc.declaration.dtypes import NUMBERS, dtype_set
+from archc.declaration.spelling import OnnxSpelling, TorchSpelling, infix
 from archc.types.dims import minimum, product
 
 

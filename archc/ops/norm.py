@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
-from archc.operator.base import Operator, OperatorError, operator
-from archc.operator.checks import bad_attribute, check_channels, check_positive, check_probability, check_rank
-from archc.operator.dtypes import FLOATS, ONNX_FLOATS, ONNX_SINGLE, ONNX_WIDE, as_f32
-from archc.operator.parameter import Parameter, ones, zeros
-from archc.operator.spelling import OnnxSpelling, TorchModule, TorchSpelling, Verbatim, call
+from archc.declaration.base import Operator, OperatorError, operator
+from archc.declaration.checks import bad_attribute, check_channels, check_positive, check_probability, check_rank
+from archc.declaration.dtypes import FLOATS, ONNX_FLOATS, ONNX_SINGLE, ONNX_WIDE, as_f32
+from archc.declaration.parameter import Parameter, ones, zeros
+from archc.declaration.spelling import OnnxSpelling, TorchModule, TorchSpelling, Verbatim, call
 from archc.types.attributes import attribute
 from archc.types.dims import SymbolicDim, product
 from archc.types.extent_solver import Extent

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from archc.operator.axes import plain_axes
-from archc.operator.base import Operator, OperatorError, operator
-from archc.operator.dtypes import ONNX_MOST, as_element
-from archc.operator.spelling import OnnxSpelling, TorchSpelling, call
-from archc.operator.traits import Uniform
+from archc.declaration.axes import plain_axes
+from archc.declaration.base import Operator, OperatorError, operator
+from archc.declaration.dtypes import ONNX_MOST, as_element
+from archc.declaration.spelling import OnnxSpelling, TorchSpelling, call
+from archc.declaration.traits import Uniform
 from archc.types.attributes import attribute
 from archc.types.extent_solver import Extent
 from archc.types.signature import Apply, Axis, Index, Pattern, Signature

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from archc.operator.base import Operator, OperatorError, operator
-from archc.operator.checks import bad_attribute
-from archc.operator.dtypes import FLOATS, ONNX_FLOATS, ONNX_SINGLE
-from archc.operator.spelling import OnnxSpelling, TorchSpelling, call
-from archc.operator.windows import (
+from archc.declaration.base import Operator, OperatorError, operator
+from archc.declaration.checks import bad_attribute
+from archc.declaration.dtypes import FLOATS, ONNX_FLOATS, ONNX_SINGLE
+from archc.declaration.spelling import OnnxSpelling, TorchSpelling, call
+from archc.declaration.windows import (
     SpatialSizes,
     check_sizes,
     check_window,

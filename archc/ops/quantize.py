@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from archc.operator.axes import axis_number, plain_axes
-from archc.operator.base import Operator, OperatorError, operator
-from archc.operator.dtypes import EIGHT_BIT, FLOATS, ONNX_ALL, ONNX_F32, ONNX_SINGLE, dtype_set
-from archc.operator.parameter import Parameter, ones, zeros
-from archc.operator.spelling import OnnxSpelling, TorchModule, TorchSpelling, call, infix, method
+from archc.declaration.axes import axis_number, plain_axes
+from archc.declaration.base import Operator, OperatorError, operator
+from archc.declaration.dtypes import EIGHT_BIT, FLOATS, ONNX_ALL, ONNX_F32, ONNX_SINGLE, dtype_set
+from archc.declaration.parameter import Parameter, ones, zeros
+from archc.declaration.spelling import OnnxSpelling, TorchModule, TorchSpelling, call, infix, method
 from archc.types.attributes import attribute
 from archc.types.signature import Pattern, Signature
 from archc.types.tensor_type import DType, TensorType

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
-from archc.operator.axes import axis_number, axis_numbers
-from archc.operator.base import Operator, OperatorError, operator, symbolic
-from archc.operator.dtypes import ONNX_ALL
-from archc.operator.pattern import Moves, parse_pattern
-from archc.operator.spelling import OnnxSpelling, TorchSpelling, Verbatim, method
-from archc.operator.traits import Uniform
+from archc.declaration.axes import axis_number, axis_numbers
+from archc.declaration.base import Operator, OperatorError, operator, symbolic
+from archc.declaration.dtypes import ONNX_ALL
+from archc.declaration.pattern import Moves, parse_pattern
+from archc.declaration.spelling import OnnxSpelling, TorchSpelling, Verbatim, method
+from archc.declaration.traits import Uniform
 from archc.types.attributes import AttributeProblem, attribute, string_literal, value_text
 from archc.types.dims import SymbolicDim
 from archc.types.extent_solver import Extent
@@ -27,7 +27,7 @@ class Rearrangement(Operator, abstract=True):
     commutes_with_rounding = True
 
     def pattern_for(self, types: Sequence[TensorType]) -> str:
-        """Pattern for an operand of that type; see `archc.operator.pattern`."""
+        """Pattern for an operand of that type; see `archc.declaration.pattern`."""
         raise AssertionError(f"{type(self).__name__} implements no `pattern_for`")
 
     def pattern_sizes(self, types: Sequence[TensorType]) -> Mapping[str, Extent]:

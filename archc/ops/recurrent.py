@@ -10,12 +10,12 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
-from archc.operator.base import Inference, Operator, OperatorError, operator
-from archc.operator.checks import check_positive
-from archc.operator.dtypes import FLOATS, INDICES, ONNX_F32
-from archc.operator.parameter import Parameter, uniform_fan_in
-from archc.operator.sequences import CALL_PACKED, RUN_PACKED, Sequences
-from archc.operator.spelling import OnnxSpelling, TorchModule, TorchSpelling, call, method
+from archc.declaration.base import Inference, Operator, OperatorError, operator
+from archc.declaration.checks import check_positive
+from archc.declaration.dtypes import FLOATS, INDICES, ONNX_F32
+from archc.declaration.parameter import Parameter, uniform_fan_in
+from archc.declaration.sequences import CALL_PACKED, RUN_PACKED, Sequences
+from archc.declaration.spelling import OnnxSpelling, TorchModule, TorchSpelling, call, method
 from archc.types.attributes import attribute
 from archc.types.extent_solver import Extent
 from archc.types.signature import Signature, parse_signature

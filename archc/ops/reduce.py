@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from archc.operator.axes import axis_number, axis_numbers, plain_axes, plain_axis
-from archc.operator.base import Operator, OperatorError, operator, symbolic
-from archc.operator.checks import check_positive
-from archc.operator.dtypes import ANY, FLOATS, NUMBERS, ONNX_MOST, ONNX_WIDE
-from archc.operator.spelling import OnnxSpelling, TorchSpelling, call, method
+from archc.declaration.axes import axis_number, axis_numbers, plain_axes, plain_axis
+from archc.declaration.base import Operator, OperatorError, operator, symbolic
+from archc.declaration.checks import check_positive
+from archc.declaration.dtypes import ANY, FLOATS, NUMBERS, ONNX_MOST, ONNX_WIDE
+from archc.declaration.spelling import OnnxSpelling, TorchSpelling, call, method
 from archc.types.attributes import attribute
 from archc.types.dims import as_symbol, maximum, product
 from archc.types.extent_solver import Extent

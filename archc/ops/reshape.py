@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from archc.operator.axes import plain_axes, plain_axis
-from archc.operator.base import Operator, OperatorError, operator, symbolic
-from archc.operator.spelling import OnnxSpelling, TorchSpelling, Verbatim, method
-from archc.operator.traits import Uniform
+from archc.declaration.axes import plain_axes, plain_axis
+from archc.declaration.base import Operator, OperatorError, operator, symbolic
+from archc.declaration.spelling import OnnxSpelling, TorchSpelling, Verbatim, method
+from archc.declaration.traits import Uniform
 from archc.ops.rearrange import Rearrangement
 from archc.types.attributes import attribute
 from archc.types.dims import SymbolicDim, divide, product

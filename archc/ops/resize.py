@@ -12,13 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from archc.operator.axes import plain_axes
-from archc.operator.base import Operator, OperatorError, operator, symbolic
-from archc.operator.checks import check_positive
-from archc.operator.dtypes import FLOATS, ONNX_FLOATS, dtype_set
-from archc.operator.onnx_vector import Condition, OnnxVector, counting, known, size
-from archc.operator.spelling import OnnxSpelling, TorchSpelling, Verbatim, call, literal, method
-from archc.operator.windows import LARGEST
+from archc.declaration.axes import plain_axes
+from archc.declaration.base import Operator, OperatorError, operator, symbolic
+from archc.declaration.checks import check_positive
+from archc.declaration.dtypes import FLOATS, ONNX_FLOATS, dtype_set
+from archc.declaration.onnx_vector import Condition, OnnxVector, counting, known, size
+from archc.declaration.spelling import OnnxSpelling, TorchSpelling, Verbatim, call, literal, method
+from archc.declaration.windows import LARGEST
 from archc.ops.rearrange import Rearrangement
 from archc.types.attributes import attribute
 from archc.types.dims import SymbolicDim, scaled

@@ -15,8 +15,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-from archc.operator.base import Operator, operator
-from archc.operator.dtypes import Accepted
+from archc.declaration.base import Operator, operator
+from archc.declaration.dtypes import Accepted
 from archc.types.attributes import attribute
 from archc.types.dims import SymbolicDim
 from archc.types.extent_solver import Extent

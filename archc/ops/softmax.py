@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from archc.operator.axes import axis_number
-from archc.operator.base import Operator, operator
-from archc.operator.dtypes import FLOATS, ONNX_FLOATS
-from archc.operator.spelling import OnnxSpelling, TorchSpelling, call
+from archc.declaration.axes import axis_number
+from archc.declaration.base import Operator, operator
+from archc.declaration.dtypes import FLOATS, ONNX_FLOATS
+from archc.declaration.spelling import OnnxSpelling, TorchSpelling, call
 from archc.types.attributes import attribute
 from archc.types.tensor_type import TensorType
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from archc.operator.base import Operator, OperatorError, operator
-from archc.operator.dtypes import ONNX_ALL
-from archc.operator.spelling import OnnxSpelling, TorchSpelling
+from archc.declaration.base import Operator, OperatorError, operator
+from archc.declaration.dtypes import ONNX_ALL
+from archc.declaration.spelling import OnnxSpelling, TorchSpelling
 from archc.types.attributes import attribute
 from archc.types.tensor_type import TensorType
 

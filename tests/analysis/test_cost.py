@@ -6,7 +6,7 @@ import torch
 
 import archc
 from archc.analysis.cost import activation_bytes, cost, multiply_adds
-from archc.operator import OPERATORS
+from archc.declaration import OPERATORS
 
 TEXT = """
 model m {

@@ -15,10 +15,10 @@ import torch
 
 from archc.analysis.coupling import ChannelGroup, Coupling
 from archc.analysis.shrinkable_axes import ShrinkableAxes, Tensor
+from archc.declaration.base import Operator
 from archc.interpreter.evaluate import evaluate
 from archc.ir.graph import Graph
 from archc.ir.rewriter import Rewriter
-from archc.operator.base import Operator
 from archc.types.tensor_type import DType, TensorType
 from archc.weights.tensor import ArrayTensor, Weights
 from tests.ops.harness import Case

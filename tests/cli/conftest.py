@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from archc.cli import main
-from archc.operator import OPERATORS
+from archc.declaration import OPERATORS
 from archc.passmanager.base import REGISTERED
 
 SPECS = Path(__file__).parents[2] / "specs"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from archc.cli.operator_spellings import spellings
-from archc.operator import OPERATORS
+from archc.declaration import OPERATORS
 from archc.passmanager import pass_names
 from archc.types.attributes import attributes
 from tests.cli.conftest import SPECS, Run

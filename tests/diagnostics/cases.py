@@ -17,7 +17,7 @@ import pytest
 from archc.cli import main
 from archc.cli.explanations import FOLDER as CODES
 from archc.cli.explanations import Run, parse
-from archc.operator import OPERATORS
+from archc.declaration import OPERATORS
 
 FOLDER = Path(__file__).parent / "cases"
 BUILT = Path(__file__).parent / "built"

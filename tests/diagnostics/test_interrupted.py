@@ -22,7 +22,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from archc.operator.base import Operator, operator
+from archc.declaration.base import Operator, operator
 
 
 @operator
@@ -48,7 +48,7 @@ TORCH_ONLY = '''\
 """Operators that PyTorch has and ONNX has not."""
 from __future__ import annotations
 
-from archc.operator.base import Operator, operator
+from archc.declaration.base import Operator, operator
 
 
 @operator
@@ -119,7 +119,7 @@ def test_an_interrupt_while_files_are_written_leaves_what_stood_there(
 def test_what_onnx_lacks_is_listed_before_anything_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], update_golden: bool
 ) -> None:
-    from archc.operator.base import OPERATORS as KNOWN
+    from archc.declaration.base import OPERATORS as KNOWN
 
     monkeypatch.chdir(tmp_path)
     Path("net.arch").write_text(

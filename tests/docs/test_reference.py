@@ -9,7 +9,7 @@ import pytest
 import archc
 from archc.cli import command_line_page, make_parser
 from archc.cli.reference import pages
-from archc.operator import OPERATORS
+from archc.declaration import OPERATORS
 from archc.passmanager import pass_names
 from tests.docs.examples import ROOT
 

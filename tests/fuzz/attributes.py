@@ -8,7 +8,7 @@ from random import Random
 from string import ascii_lowercase
 from typing import Any, Literal, Union, get_args, get_origin
 
-from archc.operator.base import Operator
+from archc.declaration.base import Operator
 from archc.types.attributes import AttributeInfo, attributes
 from archc.types.dims import SymbolicDim, as_symbol, product
 from archc.types.tensor_type import DType, TensorType

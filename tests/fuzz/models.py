@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
-from archc.operator.base import OPERATORS
+from archc.declaration.base import OPERATORS
 from archc.types.dims import SymbolicDim, symbol
 from archc.types.dims import evaluate as number_of
 from archc.types.tensor_type import DType, TensorType

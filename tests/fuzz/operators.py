@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING
 
-from archc.operator.base import OPERATORS, Operator, OperatorError
+from archc.declaration.base import OPERATORS, Operator, OperatorError
 from archc.types.attributes import AttributeProblem
 from archc.types.dims import SymbolicDim
 from archc.types.dims import evaluate as number_of

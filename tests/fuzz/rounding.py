@@ -16,9 +16,9 @@ from dataclasses import dataclass
 
 import torch
 
+from archc.declaration.base import OPERATORS
 from archc.interpreter import evaluate as interpreter
 from archc.ir.graph import Graph, Node
-from archc.operator.base import OPERATORS
 
 FACTOR = 16
 """The allowed error, in units of the measured movement: one run finds a typical movement, not the largest."""

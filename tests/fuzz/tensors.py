@@ -8,10 +8,10 @@ from random import Random
 
 import torch
 
+from archc.declaration.base import Operator
 from archc.interpreter.evaluate import NodeFailure, run_node
 from archc.ir.graph import Graph
 from archc.ir.rewriter import Rewriter
-from archc.operator.base import Operator
 from archc.types.dims import evaluate as number_of
 from archc.types.tensor_type import DType, TensorType
 from archc.weights.tensor import InitializedTensor

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 import archc
+from archc.declaration.base import OPERATORS
 from archc.interpreter.evaluate import NodeFailure
-from archc.operator.base import OPERATORS
 from archc.ops.activation import Tanh
 from archc.ops.scan import ScanEnter
 from archc.passmanager import Pass

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from random import Random
 
-from archc.operator.base import formula_of
+from archc.declaration.base import formula_of
 from archc.types.dim_bounds import largest
 from archc.types.tensor_type import TensorType
 from tests.fuzz.operators import Choice, owns_parameters

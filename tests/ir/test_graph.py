@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from archc.declaration import OPERATORS
 from archc.ir.graph import Graph, Node, Value
 from archc.ir.rewriter import Rewriter
-from archc.operator import OPERATORS
 from archc.types.dims import symbol
 from archc.types.tensor_type import DType, TensorType
 from tests.language.random_graphs import random_graph

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from archc.declaration import OPERATORS
+from archc.declaration.base import OperatorError
 from archc.driver.binding import bind_fresh
 from archc.ir.graph import Graph, Value
 from archc.ir.rewriter import Rewriter
 from archc.ir.verifier import verify
-from archc.operator import OPERATORS
-from archc.operator.base import OperatorError
 from archc.types.dims import symbol
 from archc.types.storage import Int8
 from archc.types.tensor_type import DType, TensorType

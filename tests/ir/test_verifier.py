@@ -8,11 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from archc.declaration import OPERATORS
 from archc.driver.binding import bind_fresh
 from archc.ir.graph import Graph, Node, Value
 from archc.ir.rewriter import Rewriter
 from archc.ir.verifier import InvalidGraph, verify
-from archc.operator import OPERATORS
 from archc.types.dims import symbol
 from archc.types.tensor_type import DType, TensorType
 from archc.weights.tensor import ArrayTensor

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import random
 
+from archc.declaration.base import OPERATORS
 from archc.ir.graph import Graph, Node, Scope, Value
 from archc.ir.rewriter import Rewriter
 from archc.ir.verifier import verify
-from archc.operator.base import OPERATORS
 from archc.ops.linear import Linear
 from archc.types.dims import symbol
 from archc.types.storage import Int8, Masked, Storage

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
+from archc.declaration.base import Operator
 from archc.ir.graph import Graph
 from archc.ir.rewriter import Rewriter
 from archc.ir.verifier import verify
-from archc.operator.base import Operator
 from archc.types.dims import symbol
 from archc.types.tensor_type import DType, TensorType
 from archc.weights.tensor import ArrayTensor, Weights

@@ -11,10 +11,10 @@ from functools import cached_property
 import torch
 
 import tests.ops
+from archc.declaration.base import Operator
+from archc.declaration.dtypes import requirements
 from archc.ir.graph import Graph
 from archc.ir.rewriter import Rewriter
-from archc.operator.base import Operator
-from archc.operator.dtypes import requirements
 from archc.types.tensor_type import DType
 from archc.weights.dtype_conversion import from_torch
 from archc.weights.tensor import ArrayTensor, Weights

@@ -25,10 +25,10 @@ import torch
 from onnx.reference import ReferenceEvaluator
 from onnxruntime import InferenceSession
 
+from archc.declaration.base import Operator
 from archc.diagnostics import ArchcError
 from archc.interpreter.evaluate import bind_sizes, evaluate
 from archc.ir.graph import Graph
-from archc.operator.base import Operator
 from archc.types.dims import evaluate as evaluate_dim
 from tests.ops.comparing import as_tuple, close, to_tensors
 from tests.ops.drawing import Symbols, draw_weights, integers, one_node, random, symbolic_batch

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from archc.declaration.base import Operator
+from archc.declaration.spelling import TorchModule, TorchSpelling
 from archc.interpreter.evaluate import helper_namespace
-from archc.operator.base import Operator
-from archc.operator.spelling import TorchModule, TorchSpelling
 from tests.ops.comparing import as_tuple, close
 from tests.ops.drawing import random, type_of
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from archc.operator import OPERATORS
-from archc.operator.base import Operator, OperatorError
+from archc.declaration import OPERATORS
+from archc.declaration.base import Operator, OperatorError
 from archc.ops.activation import (
     Celu,
     Elu,

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from archc.codegen.onnx import to_model
+from archc.declaration import OPERATORS
+from archc.declaration.base import FORMULAS, OperatorError, formula_of
 from archc.interpreter.evaluate import evaluate
-from archc.operator import OPERATORS
-from archc.operator.base import FORMULAS, OperatorError, formula_of
 from archc.ops.arithmetic import (
     Abs,
     Add,

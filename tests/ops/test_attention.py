@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from archc.operator.base import Operator, OperatorError
-from archc.operator.spelling import TorchSpelling
+from archc.declaration.base import Operator, OperatorError
+from archc.declaration.spelling import TorchSpelling
 from archc.ops.attention import Attention, ScaledDotProductAttention
 from archc.types.dims import symbol
 from archc.types.tensor_type import DType, TensorType

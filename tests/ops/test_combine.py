@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import archc
+from archc.declaration.base import Operator, OperatorError
 from archc.diagnostics import ArchcError
 from archc.interpreter.evaluate import evaluate
-from archc.operator.base import Operator, OperatorError
 from archc.ops.combine import Chunk, Concat, Split, Stack
 from archc.types.dims import symbol
 from archc.types.tensor_type import DType, TensorType

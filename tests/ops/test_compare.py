@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from archc.operator.base import Operator, OperatorError
+from archc.declaration.base import Operator, OperatorError
 from archc.ops.compare import Eq, Ge, Gt, Le, LogicalAnd, LogicalNot, LogicalOr, Lt, Ne, Where
 from archc.types.tensor_type import DType, TensorType
 from tests.ops.harness import Case, case, integers, random

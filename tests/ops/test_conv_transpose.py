@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
-from archc.operator.base import Operator, OperatorError
+from archc.declaration.base import Operator, OperatorError
 from archc.ops.conv import ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 from archc.types.dims import evaluate, symbol
 from archc.types.tensor_type import DType, TensorType

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from archc.codegen.onnx import to_model
+from archc.declaration.base import Operator, OperatorError
+from archc.declaration.spelling import TorchSpelling
 from archc.interpreter.evaluate import evaluate
 from archc.ir.graph import Graph
 from archc.ir.rewriter import Rewriter
-from archc.operator.base import Operator, OperatorError
-from archc.operator.spelling import TorchSpelling
 from archc.ops.create import Arange, Cast, Full, Identity, Ones, Zeros
 from archc.types.dims import symbol
 from archc.types.tensor_type import DType, TensorType

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from torch import nn
 
-from archc.operator.base import OperatorError
+from archc.declaration.base import OperatorError
 from archc.ops.dropout import AlphaDropout, Dropout, Dropout1d, Dropout2d, Dropout3d
 from archc.types.tensor_type import DType, TensorType
 from tests.ops.harness import Case, case, random

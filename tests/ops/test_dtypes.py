@@ -11,13 +11,13 @@ import torch
 
 import archc
 from archc.codegen.onnx import run_session, run_tensors, to_model
+from archc.declaration import OPERATORS
+from archc.declaration.base import OperatorError
+from archc.declaration.dtype_table import dtype_rows
 from archc.diagnostics import ArchcError
 from archc.driver.binding import bind_fresh
 from archc.interpreter.evaluate import evaluate
 from archc.ir.graph import Graph
-from archc.operator import OPERATORS
-from archc.operator.base import OperatorError
-from archc.operator.dtype_table import dtype_rows
 from archc.types.tensor_type import DType, TensorType
 from archc.weights.dtype_conversion import from_torch, to_torch
 from archc.weights.tensor import ArrayTensor, Weights

@@ -10,8 +10,8 @@ import sys
 import pytest
 
 import tests.ops
+from archc.declaration import OPERATORS
 from archc.interpreter.evaluate import helper_namespace
-from archc.operator import OPERATORS
 from archc.types.attributes import attributes
 from archc.types.signature import parse_signature
 from tests.ops.harness import COVERED

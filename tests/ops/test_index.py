@@ -10,8 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from archc.declaration.base import OperatorError
 from archc.interpreter.evaluate import evaluate
-from archc.operator.base import OperatorError
 from archc.ops.index import Gather, IndexSelect, Slice
 from archc.types.attributes import AttributeProblem
 from archc.types.dims import symbol

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from archc.operator.base import OperatorError
+from archc.declaration.base import OperatorError
 from archc.ops.matmul import Matmul
 from archc.types.dims import symbol
 from archc.types.tensor_type import DType, TensorType

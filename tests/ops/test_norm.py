@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from archc.operator.base import Operator, OperatorError
+from archc.declaration.base import Operator, OperatorError
 from archc.ops.norm import MACHINE_EPSILON, BatchNorm, GroupNorm, InstanceNorm, LayerNorm, RmsNorm
 from archc.types.dims import symbol
 from archc.types.tensor_type import DType, TensorType

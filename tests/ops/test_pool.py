@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
-from archc.operator.base import Operator, OperatorError
+from archc.declaration.base import Operator, OperatorError
 from archc.ops.pool import (
     AdaptiveAvgPool1d,
     AdaptiveAvgPool2d,

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from archc.operator.base import Operator, OperatorError
+from archc.declaration.base import Operator, OperatorError
 from archc.ops.quantize import Dequantize, OnGrid, Quantize
 from archc.types.tensor_type import DType, TensorType
 from tests.ops.harness import Case, case, integers, random

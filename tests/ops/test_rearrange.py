@@ -11,9 +11,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from archc.declaration.base import Operator, OperatorError
+from archc.declaration.spelling import TorchSpelling
 from archc.interpreter.evaluate import evaluate
-from archc.operator.base import Operator, OperatorError
-from archc.operator.spelling import TorchSpelling
 from archc.ops.rearrange import Flatten, Permute, Rearrange, Squeeze, Transpose, Unflatten, Unsqueeze
 from archc.types.attributes import AttributeProblem
 from archc.types.dims import symbol

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 import archc
 from archc.analysis.coupling import Coupling
 from archc.codegen import onnx
+from archc.declaration.base import OperatorError
 from archc.diagnostics import ArchcError
 from archc.driver.emitted_programs import load_module
 from archc.interpreter.evaluate import evaluate
-from archc.operator.base import OperatorError
 from archc.ops.recurrent import Gru, Lstm, Rnn
 from archc.types.tensor_type import DType, TensorType
 from tests.codegen.torch_modules import graph_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from archc.operator.base import Operator, OperatorError
+from archc.declaration.base import Operator, OperatorError
 from archc.ops.reduce import Argmax, Argmin, Max, Mean, Min, Norm, Std, Sum, Var
 from archc.types.tensor_type import DType, TensorType
 from tests.ops.harness import Case, case, integers, random

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archc.operator.base import Operator, OperatorError
+from archc.declaration.base import Operator, OperatorError
 from archc.ops.reshape import Expand, Reshape, common_factors
 from archc.types.dims import symbol
 from archc.types.tensor_type import DType, TensorType

@@ -9,8 +9,8 @@ from torch.nn import functional
 
 import archc
 from archc.codegen.onnx import to_model
+from archc.declaration.base import Operator, OperatorError
 from archc.interpreter.evaluate import evaluate
-from archc.operator.base import Operator, OperatorError
 from archc.ops.resize import ChannelShuffle, PixelShuffle, PixelUnshuffle, Upsample
 from archc.types.dims import symbol
 from archc.types.tensor_type import DType, TensorType

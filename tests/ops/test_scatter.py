@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from archc.operator.base import OperatorError
+from archc.declaration.base import OperatorError
 from archc.ops.index import Scatter
 from archc.types.tensor_type import DType, TensorType
 from tests.ops.harness import Case, case, random

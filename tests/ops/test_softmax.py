@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from archc.operator.base import OperatorError
+from archc.declaration.base import OperatorError
 from archc.ops.softmax import LogSoftmax, Softmax, Softmin
 from archc.types.tensor_type import DType, TensorType
 from tests.ops.harness import Case, case, random

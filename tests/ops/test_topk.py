@@ -9,7 +9,7 @@ import torch
 
 import archc
 from archc.codegen import onnx
-from archc.operator.base import OperatorError
+from archc.declaration.base import OperatorError
 from archc.ops.reduce import Topk
 from archc.types.dims import symbol
 from archc.types.tensor_type import DType, TensorType

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from archc.declaration import OPERATORS
 from archc.ir.graph import Graph, Value
 from archc.ir.rewriter import Rewriter
-from archc.operator import OPERATORS
 from archc.passmanager import Pass
 from archc.passmanager.calibration import Calibration
 from archc.passmanager.run import PassReport, run_passes

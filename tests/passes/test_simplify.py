@@ -177,7 +177,7 @@ def test_what_two_blocks_compute_alike_moves_around_them() -> None:
 
 
 def type_of(name: str) -> object:
-    from archc.operator import OPERATORS
+    from archc.declaration import OPERATORS
 
     return OPERATORS[name]()
 

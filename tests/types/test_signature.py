@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archc.operator import OPERATORS
+from archc.declaration import OPERATORS
 from archc.types.signature import (
     Apply,
     Axis,

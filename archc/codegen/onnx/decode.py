@@ -12,8 +12,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from archc.codegen.onnx.onnx_graph import OnnxGraph
-from archc.operator.base import OperatorError
-from archc.operator.dtypes import ONNX_MOST, wider
+from archc.declaration.base import OperatorError
+from archc.declaration.dtypes import ONNX_MOST, wider
 from archc.types.storage import Dense, Int8, LowRankStorage, Masked, Weight
 from archc.types.tensor_type import DType
 from archc.weights.tensor import ComputedTensor

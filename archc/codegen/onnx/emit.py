@@ -22,10 +22,10 @@ from archc.codegen.onnx.onnx_graph import OnnxGraph
 from archc.codegen.onnx.rewrites import rewritten
 from archc.codegen.onnx.runtime_sizes import RuntimeSizes
 from archc.codegen.onnx.scans import scan_records
+from archc.declaration.base import Operator, OperatorError
 from archc.diagnostics import ArchcError, Diagnostic, Note, error
 from archc.ir.graph import Graph, Node
 from archc.ir.scans import Scan, schedule
-from archc.operator.base import Operator, OperatorError
 
 LARGE = 100_000_000
 """Bytes of weights from which on they are external data."""

@@ -1,4 +1,4 @@
-"""The implementation of `archc.operator.spelling.OnnxSpelling`, and the ONNX names of values.
+"""The implementation of `archc.declaration.spelling.OnnxSpelling`, and the ONNX names of values.
 
 A value gets its name when it is first used.  `dequantize` is lazy: its node is added when an operator first needs the
 floats, so an operator with an integer form leaves no dequantization in the model.
@@ -12,8 +12,8 @@ from typing import Any, overload
 from archc.codegen.onnx.decode import DecodedWeights
 from archc.codegen.onnx.onnx_graph import NodeRecord, OnnxGraph
 from archc.codegen.onnx.runtime_sizes import RuntimeSizes
+from archc.declaration.spelling import Quantized
 from archc.ir.graph import Node, Value
-from archc.operator.spelling import Quantized
 from archc.types.dims import SymbolicDim
 from archc.types.storage import Dense, Storage
 from archc.types.tensor_type import DType, TensorType

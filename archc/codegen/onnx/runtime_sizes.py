@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from archc.codegen.onnx.onnx_graph import OnnxGraph
+from archc.declaration.base import OperatorError
 from archc.ir.graph import Graph
-from archc.operator.base import OperatorError
 from archc.types.dims import Atom, Function, Scaled, Symbol, SymbolicDim, as_linear, as_symbol, symbol
 from archc.types.tensor_type import DType
 

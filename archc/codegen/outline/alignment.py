@@ -16,8 +16,8 @@ from archc.codegen.outline.argument_names import block_sizes, operator_with_bloc
 from archc.codegen.outline.definitions import Tie
 from archc.codegen.outline.folding import BlockUse, fold, levels
 from archc.codegen.outline.repetition import Extension, StepSequence, StepSummary, extensions
+from archc.declaration.base import Operator
 from archc.ir.graph import Graph, Node, Order, Scope, Value
-from archc.operator.base import Operator
 from archc.types.attributes import attributes
 
 _ANY = object()  # marks any value that can be an argument: `3`, `(1, 7)` or "same"

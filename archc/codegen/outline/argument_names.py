@@ -13,8 +13,8 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from archc.codegen.outline.definitions import BlockDefinition
+from archc.declaration.base import Operator
 from archc.ir.graph import Scope
-from archc.operator.base import Operator
 from archc.types.attributes import attributes
 from archc.types.dims import SymbolicDim, as_symbol, divide, substitute, symbol, symbols
 from archc.types.extent_solver import Extent

@@ -12,8 +12,8 @@ from archc.codegen.python_source import compiled
 from archc.codegen.templates import template
 from archc.codegen.torch.formatting import lines_of, safe_text
 from archc.codegen.torch.names import identifier
+from archc.declaration.spelling import literal
 from archc.ir.graph import Graph
-from archc.operator.spelling import literal
 from archc.types.dims import as_symbol
 from archc.types.storage import Int8
 from archc.types.tensor_type import TensorType

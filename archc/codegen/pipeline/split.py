@@ -19,12 +19,12 @@ from typing import Any
 
 from archc.analysis.stage_transfers import recomputation, required_sizes_by_node, stage_transfers, values_before_stages
 from archc.codegen.torch.names import PythonNames
+from archc.declaration.base import Operator
+from archc.declaration.errors import OperatorError
 from archc.diagnostics import ArchcError, error
 from archc.ir.graph import Graph, Node, Scope, Value
 from archc.ir.rewriter import Rewriter
 from archc.ir.stages import Stages
-from archc.operator.base import Operator
-from archc.operator.errors import OperatorError
 from archc.types.axis_expressions import AxisExpressions
 from archc.types.dims import SymbolicDim, symbol, symbols
 from archc.types.tensor_type import TensorType

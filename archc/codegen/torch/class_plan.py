@@ -30,8 +30,8 @@ from archc.codegen.torch.names import VARIABLES, PythonNames, identifier
 from archc.codegen.torch.parameters import weight_holders
 from archc.codegen.torch.placement import Placement
 from archc.codegen.torch.shape_comments import ShapeComments, Types
+from archc.declaration.spelling import TorchModule
 from archc.ir.graph import Graph
-from archc.operator.spelling import TorchModule
 
 
 @dataclass

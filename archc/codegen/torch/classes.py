@@ -27,7 +27,7 @@ from archc.codegen.torch.members import Chain, access, container, init_lines
 from archc.codegen.torch.merge import Mismatch
 from archc.codegen.torch.names import VARIABLES, PythonNames
 from archc.codegen.torch.nesting import Repeat, Step
-from archc.operator.spelling import method
+from archc.declaration.spelling import method
 from archc.types.storage import Int8
 
 

@@ -24,7 +24,7 @@ from archc.codegen.outline.argument_names import (
 from archc.codegen.outline.definitions import BlockDefinition
 from archc.codegen.torch.merge import Values, check_same
 from archc.codegen.torch.names import IN_CONSTRUCTORS, PythonNames, identifier, is_reserved_member
-from archc.operator.spelling import TorchModule, atom, literal
+from archc.declaration.spelling import TorchModule, atom, literal
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,10 +23,10 @@ from archc.codegen.torch.names import VARIABLES, PythonNames, class_name, is_res
 from archc.codegen.torch.parameters import DECODABLE
 from archc.codegen.torch.placement import Placement
 from archc.codegen.torch.shape_comments import local_types
+from archc.declaration.base import Operator
+from archc.declaration.spelling import TorchHelper, literal
 from archc.diagnostics import Diagnostics
 from archc.ir.graph import Graph, Node, Scope
-from archc.operator.base import Operator
-from archc.operator.spelling import TorchHelper, literal
 from archc.types.storage import Dense
 
 _LOAD = ("path: str | Path | None = None", 'device: str | torch.device = "cpu"')

@@ -19,8 +19,8 @@ from archc.codegen.torch.merge import check_same, fill_placeholders, merge, plac
 from archc.codegen.torch.names import PythonNames
 from archc.codegen.torch.parameters import decoded, registrations
 from archc.codegen.torch.placement import Placement
+from archc.declaration.spelling import as_parameters, atom, literal, method
 from archc.ir.graph import Graph, Node
-from archc.operator.spelling import as_parameters, atom, literal, method
 from archc.types.attributes import attributes
 from archc.types.dims import Symbol, SymbolicDim, as_linear, as_symbol, substitute, symbol, symbols
 from archc.types.tensor_type import TensorType

@@ -13,7 +13,7 @@ from archc.codegen.outline.definitions import Local
 from archc.codegen.torch.formatting import assignment, lines_of, loop_header
 from archc.codegen.torch.names import identifier
 from archc.codegen.torch.nesting import ExpressionTree, Repeat, Step, nest, reads
-from archc.operator.spelling import method
+from archc.declaration.spelling import method
 
 COMMON = ("x", "h", "y", "z")
 """Names for unnamed values, in order of preference."""

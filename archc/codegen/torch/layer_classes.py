@@ -22,9 +22,9 @@ from archc.codegen.outline.definitions import (
     Recurrence,
     Statement,
 )
+from archc.declaration.base import Operator
+from archc.declaration.spelling import TorchModule, TorchSpelling
 from archc.ir.graph import Graph, Node, Scope
-from archc.operator.base import Operator
-from archc.operator.spelling import TorchModule, TorchSpelling
 from archc.types.attributes import attributes
 from archc.types.dims import SymbolicDim
 from archc.types.storage import Dense, Masked

@@ -12,7 +12,7 @@ from archc.codegen.outline.definitions import BlockStep, Loop, OperatorStep, Rec
 from archc.codegen.torch.constructors import INDEX
 from archc.codegen.torch.formatting import has_name, lines_of
 from archc.codegen.torch.names import CONTAINER_MEMBERS, is_attribute
-from archc.operator.spelling import literal
+from archc.declaration.spelling import literal
 
 _LONG_RUN = 4  # equal elements of a list from which on they are written as a comprehension
 

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 
-from archc.operator.spelling import atom
+from archc.declaration.spelling import atom
 
 Values = tuple[str, ...]
 """The literal of a value in each instance."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from archc.codegen.outline.definitions import Local
 from archc.codegen.torch.formatting import WIDTH
 from archc.codegen.torch.merge import placeholders
-from archc.operator.spelling import Infix, call, method
+from archc.declaration.spelling import Infix, call, method
 
 _CALLS = 3  # nested calls
 _LEVELS = 4  # nested calls and infix operators

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 
 from archc.codegen.torch.formatting import lines_of
 from archc.codegen.torch.layer_classes import owns
+from archc.declaration.spelling import Infix, atom, call, literal
 from archc.ir.graph import Graph
-from archc.operator.spelling import Infix, atom, call, literal
 from archc.types.storage import Dense, Int8, LowRankStorage, Masked, Storage, Weight
 from archc.types.tensor_type import DType
 from archc.weights.initializers import (

@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from archc.declaration.base import FORMULAS, Operator, OperatorError
+from archc.declaration.registry import find_operator
 from archc.diagnostics import Diagnostics, Span
 from archc.ir.graph import Node, Value
 from archc.language.syntax import tree
-from archc.operator.base import FORMULAS, Operator, OperatorError
-from archc.operator.registry import find_operator
 from archc.types.attributes import AttributeInfo, AttributeProblem, attributes
 from archc.types.dims import SymbolicDim
 from archc.types.signature import Index, Pattern, Spread, parse_signature

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NoReturn
 
+from archc.declaration.base import FORMULAS, Operator
 from archc.diagnostics import Note, Span
 from archc.ir.graph import Value
 from archc.language.elaboration.advice import holds_tensors
@@ -19,7 +20,6 @@ from archc.language.elaboration.user_names import label_path, name_layer
 from archc.language.syntax import tree
 from archc.language.syntax.foreign_names import axis_text, operator_help
 from archc.language.syntax.foreign_operators import OPERATORS
-from archc.operator.base import FORMULAS, Operator
 from archc.types.dims import SymbolicDim
 from archc.types.storage import Storage
 from archc.types.tensor_type import DType

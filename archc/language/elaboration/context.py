@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
+from archc.declaration.base import Operator
 from archc.diagnostics import ArchcError, Diagnostics, Note, Span
 from archc.ir.graph import Scope, Value
 from archc.ir.rewriter import Rewriter
@@ -37,7 +38,6 @@ from archc.language.elaboration.limits import (
 )
 from archc.language.elaboration.modules import Module
 from archc.language.syntax import tree
-from archc.operator.base import Operator
 from archc.types.dims import SymbolicDim
 
 LONGEST_MESSAGE = 1000

@@ -6,6 +6,7 @@ import keyword
 from collections.abc import Mapping
 from typing import Any
 
+from archc.declaration.errors import too_many_axes
 from archc.diagnostics import Note, Span, did_you_mean
 from archc.ir.graph import Value
 from archc.language.elaboration.advice import describe
@@ -14,7 +15,6 @@ from archc.language.elaboration.context import Elaboration, Instance
 from archc.language.elaboration.references import known_names, lookup
 from archc.language.syntax import tree
 from archc.language.syntax.foreign_names import NAMES, OPEN_SIZE, dtype_help
-from archc.operator.errors import too_many_axes
 from archc.types import dim_bounds, dims
 from archc.types.dims import SymbolicDim, as_linear, divide
 from archc.types.tensor_type import MOST_AXES, DType, TensorType

@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from archc.declaration.base import Operator
 from archc.diagnostics import Diagnostics, Span
 from archc.ir.graph import Value
 from archc.language.elaboration.arithmetic import describe_kind
 from archc.language.elaboration.modules import Module
 from archc.language.syntax import tree
-from archc.operator.base import Operator
 from archc.types.storage import Storage
 
 # Values ---------------------------------------------------------------------------------------------------

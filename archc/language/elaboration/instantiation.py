@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any, NoReturn
 
+from archc.declaration.base import Operator
+from archc.declaration.registry import find_operator, operator_names
 from archc.diagnostics import Note, Span, did_you_mean
 from archc.ir.graph import Scope, Value
 from archc.language.elaboration.context import Elaboration, Instance
@@ -16,8 +18,6 @@ from archc.language.elaboration.modules import Default, Module
 from archc.language.elaboration.references import lookup_global
 from archc.language.elaboration.user_names import check_instance_name, check_name, check_new
 from archc.language.syntax import tree
-from archc.operator.base import Operator
-from archc.operator.registry import find_operator, operator_names
 
 DEEPEST_NESTING = 64
 """Limit on the depth of blocks within blocks."""

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, get_args, get_origin
 
+from archc.declaration.base import Inference, Operator, OperatorError
 from archc.diagnostics import Span
 from archc.ir.graph import Value
 from archc.language.elaboration.advice import (
@@ -24,7 +25,6 @@ from archc.language.elaboration.environment import WeightRef
 from archc.language.elaboration.limits import STEPS_OF_A_RESULT, STEPS_OF_AN_OPERAND, steps_of
 from archc.language.syntax import tree
 from archc.language.syntax.foreign_names import attribute_help, dtype_help
-from archc.operator.base import Inference, Operator, OperatorError
 from archc.types.attributes import AttributeProblem, attributes
 from archc.types.dims import SymbolicDim
 from archc.types.storage import Storage

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from archc.declaration.registry import find_operator, operator_names
 from archc.diagnostics import did_you_mean
 from archc.ir.graph import Value
 from archc.language.elaboration.arithmetic import describe_kind
@@ -15,7 +16,6 @@ from archc.language.elaboration.context import Elaboration, Instance, NamedLayer
 from archc.language.elaboration.environment import BlockRef, Failed, LayerRef, WeightRef
 from archc.language.syntax import tree
 from archc.language.syntax.foreign_names import dotted_help, member_help
-from archc.operator.registry import find_operator, operator_names
 from archc.types.storage import STORAGES, Storage
 from archc.types.tensor_type import DType
 

@@ -6,13 +6,13 @@ import contextlib
 import keyword
 import sys
 
+from archc.declaration.base import Operator
+from archc.declaration.table import snake_case
 from archc.diagnostics import Note, Span
 from archc.ir.graph import Value
 from archc.language.elaboration.context import Elaboration, Instance, NamedLayer
 from archc.language.elaboration.environment import ABSENT, POISON, BlockRef, Failed, describe_value
 from archc.language.syntax import tree
-from archc.operator.base import Operator
-from archc.operator.table import snake_case
 
 RESERVED_LAYER_NAMES = frozenset(
     """

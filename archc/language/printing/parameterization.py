@@ -32,9 +32,9 @@ from archc.codegen.outline.definitions import (
     Statement,
 )
 from archc.codegen.outline.loops import unroll
+from archc.declaration.base import Operator
 from archc.language.printing import syntax_nodes
 from archc.language.syntax import tree
-from archc.operator.base import Operator
 from archc.types.attributes import attributes
 from archc.types.dims import SymbolicDim, symbol, symbols
 

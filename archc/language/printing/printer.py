@@ -6,6 +6,7 @@ import keyword
 
 from archc.codegen.outline.build import outline
 from archc.codegen.outline.definitions import BlockDefinition, BlockStep, OperatorStep, Outline
+from archc.declaration.base import OPERATORS
 from archc.ir.graph import Graph, Node, Order
 from archc.language.elaboration.arithmetic import FUNCTIONS
 from archc.language.printing import syntax_nodes
@@ -14,7 +15,6 @@ from archc.language.printing.parameterization import Parameters, parameterize
 from archc.language.syntax import tree
 from archc.language.syntax.formatter import format as format_file
 from archc.language.syntax.parser import keywords
-from archc.operator.base import OPERATORS
 from archc.types.dims import symbols
 from archc.types.storage import STORAGES
 from archc.types.tensor_type import DType

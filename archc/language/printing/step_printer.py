@@ -8,13 +8,13 @@ from itertools import groupby
 from typing import Literal
 
 from archc.codegen.outline.definitions import BlockDefinition, BlockStep, Loop, OperatorStep
+from archc.declaration.base import formula_of
+from archc.declaration.notation import Kind
+from archc.declaration.table import snake_case
 from archc.language.printing import syntax_nodes
 from archc.language.printing.parameterization import Parameters, flat, innermost, is_declared
 from archc.language.printing.syntax_nodes import NOWHERE
 from archc.language.syntax import tree
-from archc.operator.base import formula_of
-from archc.operator.notation import Kind
-from archc.operator.table import snake_case
 from archc.types.storage import Dense, Weight
 
 Step = OperatorStep | BlockStep

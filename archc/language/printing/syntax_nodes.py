@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
+from archc.declaration.base import Operator
 from archc.diagnostics import Diagnostics, Source, Span
 from archc.language.syntax import tree
 from archc.language.syntax.parser import parse_value
-from archc.operator.base import Operator
 from archc.types.attributes import given_attributes, value_text
 from archc.types.dim_bounds import largest
 from archc.types.dims import as_linear

@@ -10,10 +10,10 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cache
 
+from archc.declaration.registry import find_operator, operator_names
 from archc.diagnostics import did_you_mean, squashed
 from archc.language.syntax import tree
 from archc.language.syntax.foreign_operators import OPERATORS, TRAINING, TRANSPOSE, WITH_AXIS
-from archc.operator.registry import find_operator, operator_names
 from archc.types.tensor_type import DType
 
 _INTEGER = re.compile(r"-?[0-9]{1,9}")

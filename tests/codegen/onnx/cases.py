@@ -12,13 +12,13 @@ import torch
 from onnx.reference import ReferenceEvaluator
 
 from archc.codegen.onnx import check, run, to_model
+from archc.declaration.base import Operator, operator
+from archc.declaration.parameter import Parameter, ones, zeros
+from archc.declaration.spelling import OnnxSpelling, TorchSpelling
 from archc.interpreter.evaluate import evaluate
 from archc.ir.graph import Graph, Value
 from archc.ir.rewriter import Rewriter
 from archc.ir.verifier import verify
-from archc.operator.base import Operator, operator
-from archc.operator.parameter import Parameter, ones, zeros
-from archc.operator.spelling import OnnxSpelling, TorchSpelling
 from archc.types.attributes import attribute
 from archc.types.dims import symbol
 from archc.types.tensor_type import DType, TensorType

@@ -15,8 +15,8 @@ import pytest
 import torch
 
 from archc.codegen.onnx import check, to_model
+from archc.declaration import OPERATORS
 from archc.ir.graph import Graph
-from archc.operator import OPERATORS
 from archc.ops.quantize import Dequantize, Quantize
 from archc.types.storage import Int8
 from archc.types.tensor_type import DType

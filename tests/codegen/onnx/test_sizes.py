@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from onnx.reference import ReferenceEvaluator
 
 from archc.codegen.onnx import check, run, to_model
+from archc.declaration.base import Operator, operator
+from archc.declaration.spelling import OnnxSpelling
 from archc.diagnostics import ArchcError
-from archc.operator.base import Operator, operator
-from archc.operator.spelling import OnnxSpelling
 from archc.types import dims
 from archc.types.attributes import attribute
 from archc.types.dims import SymbolicDim, symbol
@@ -114,7 +114,7 @@ class Reshape(Operator, abstract=True):
     to: tuple[Any, ...] = attribute()
 
     def infer(self, types: Sequence[TensorType]) -> Any:
-        from archc.operator.base import Inference
+        from archc.declaration.base import Inference
         from archc.types.extent_solver import Solution
 
         solution = Solution(self.signature_for(types), {}, (self.to,))

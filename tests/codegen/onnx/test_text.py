@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from archc.codegen.onnx import as_text, to_model
-from archc.operator.base import Operator, operator
-from archc.operator.spelling import OnnxSpelling
+from archc.declaration.base import Operator, operator
+from archc.declaration.spelling import OnnxSpelling
 from archc.ops.linear import Embedding, Linear
 from archc.types.storage import Int8
 from archc.types.tensor_type import DType

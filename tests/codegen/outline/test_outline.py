@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 import archc
 from archc.codegen.outline.build import outline
 from archc.codegen.outline.definitions import BlockDefinition, BlockStep, Local, Loop, OperatorStep, Outline, Statement
+from archc.declaration.base import OPERATORS
 from archc.ir.graph import Graph, Node, Scope
 from archc.ir.rewriter import Rewriter
-from archc.operator.base import OPERATORS
 from archc.ops.linear import Linear
 from archc.types.dims import symbol
 from archc.types.tensor_type import DType, TensorType

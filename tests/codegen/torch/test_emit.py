@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from archc.declaration import OPERATORS, Operator
+from archc.declaration.base import operator
+from archc.declaration.parameter import Parameter, normal, ones
+from archc.declaration.spelling import TorchSpelling, infix
 from archc.diagnostics import ArchcError
 from archc.driver.binding import bind_fresh
 from archc.ir.graph import Graph
 from archc.ir.rewriter import Rewriter
-from archc.operator import OPERATORS, Operator
-from archc.operator.base import operator
-from archc.operator.parameter import Parameter, normal, ones
-from archc.operator.spelling import TorchSpelling, infix
 from archc.types.dims import symbol
 from archc.types.tensor_type import DType, TensorType
 from tests.codegen.torch_modules import (

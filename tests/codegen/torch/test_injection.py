@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from archc.codegen.torch import emit
 from archc.codegen.torch.formatting import docstring
+from archc.declaration import OPERATORS, Operator
+from archc.declaration.base import operator
+from archc.declaration.spelling import TorchSpelling, method
 from archc.driver.binding import bind_fresh
 from archc.ir.graph import Graph, Scope
 from archc.ir.rewriter import Rewriter
-from archc.operator import OPERATORS, Operator
-from archc.operator.base import operator
-from archc.operator.spelling import TorchSpelling, method
 from archc.types.attributes import attribute
 from archc.types.tensor_type import DType, TensorType
 from tests.codegen.torch_modules import assert_paths, imported

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 import torch
 
+from archc.declaration import OPERATORS
 from archc.interpreter.evaluate import evaluate
 from archc.ir.graph import Graph, Value
 from archc.ir.rewriter import Rewriter
 from archc.ir.verifier import verify
-from archc.operator import OPERATORS
 from archc.types.storage import Dense, Int8
 from archc.types.tensor_type import DType
 from tests.codegen import torch_modules

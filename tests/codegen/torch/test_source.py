@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from archc.codegen.torch import class_name, reserved_member_names
+from archc.declaration import OPERATORS
 from archc.diagnostics import ArchcError
 from archc.ir.graph import Graph
 from archc.ir.rewriter import Rewriter
 from archc.language.printing.printer import print_graph
-from archc.operator import OPERATORS
 from archc.types.tensor_type import DType, TensorType
 from tests.codegen.torch_modules import (
     CONVOLUTIONS,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from archc.compiler import parse
+from archc.declaration.registry import known_operators
 from archc.diagnostics import ArchcError, Diagnostic, Diagnostics, Source
 from archc.language.elaboration.advice import input_axis
-from archc.operator.registry import known_operators
 
 TEXT = """model m {{
     input x: f32[N, 8]

@@ -10,12 +10,12 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 import archc
+from archc.declaration.base import OPERATORS, Operator
 from archc.diagnostics import Diagnostics, Source
 from archc.driver.pipelines import parse_passes, value_of
 from archc.language.printing.printer import print_graph
 from archc.language.syntax import tree
 from archc.language.syntax.parser import parse_value
-from archc.operator.base import OPERATORS, Operator
 from archc.passmanager import Pass, known_passes
 from archc.types.attributes import AttributeInfo, AttributeProblem, attributes
 from archc.types.dims import SymbolicDim

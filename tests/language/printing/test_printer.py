@@ -7,13 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import archc
+from archc.declaration.base import OPERATORS
 from archc.diagnostics import Diagnostics, Source
 from archc.ir.graph import Graph
 from archc.ir.rewriter import Rewriter
 from archc.language.printing.printer import print_graph
 from archc.language.syntax.formatter import format as format_file
 from archc.language.syntax.parser import parse as parse_syntax
-from archc.operator.base import OPERATORS
 from archc.ops.linear import Embedding, Linear
 from archc.types.dims import symbol
 from archc.types.storage import Int8

@@ -14,6 +14,7 @@ import torch
 
 from archc.cli import make_parser
 from archc.compiler import parse
+from archc.declaration.registry import known_operators, operator_names
 from archc.diagnostics import ArchcError, squashed
 from archc.interpreter.evaluate import evaluate
 from archc.language.elaboration.arithmetic import FUNCTIONS
@@ -23,7 +24,6 @@ from archc.language.syntax import syntax_errors
 from archc.language.syntax.foreign_names import ATTRIBUTES, DTYPES, NAMES, OPEN_SIZE, RENAMED
 from archc.language.syntax.foreign_operators import OPERATORS, TRANSPOSE, WITH_AXIS
 from archc.language.syntax.foreign_syntax import KEYWORDS, SYMBOLS
-from archc.operator.registry import known_operators, operator_names
 from archc.types.attributes import attributes
 from archc.types.tensor_type import DType
 from tests.language.syntax.statement_diagnostics import diagnose

@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 from archc.codegen.outline.definitions import Local, Loop, OperatorStep, Outline, Recurrence, Statement
 from archc.codegen.torch.int8.lines import Line, Lines
 from archc.codegen.torch.layer_classes import owns, spelling
+from archc.declaration.spelling import TorchModule, atom
 from archc.ir.graph import Graph, Node
-from archc.operator.spelling import TorchModule, atom
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from archc.operator.spelling import OnnxSpelling, Quantized, TorchModule, TorchSpelling
+from archc.declaration.spelling import OnnxSpelling, Quantized, TorchModule, TorchSpelling
 from archc.types.storage import Dense, Int8
 from archc.types.tensor_type import DType
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from archc.operator.spelling import OnnxSpelling
+from archc.declaration.spelling import OnnxSpelling
 from archc.types.dims import SymbolicDim
 from archc.types.tensor_type import DType
 

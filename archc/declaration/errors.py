@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import get_args
 
-from archc.operator.notation import Notation
+from archc.declaration.notation import Notation
 from archc.types.attributes import AttributeInfo, attributes
 from archc.types.dims import SymbolicDim
 from archc.types.extent_solver import Contradiction, Misfit

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from archc.operator.errors import OperatorError, too_many_axes
-from archc.operator.spelling import literal
+from archc.declaration.errors import OperatorError, too_many_axes
+from archc.declaration.spelling import literal
 from archc.types.signature import Axis, Index, Pattern, Signature, Spread, expand
 from archc.types.tensor_type import MOST_AXES
 

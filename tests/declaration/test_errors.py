@@ -10,8 +10,8 @@ import pytest
 import torch
 
 import archc
+from archc.declaration import OPERATORS
 from archc.diagnostics import ArchcError
-from archc.operator import OPERATORS
 from archc.types.tensor_type import DType, TensorType
 
 

@@ -24,14 +24,14 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, ClassVar
 
+from archc.declaration.dtypes import ANY, ONNX_MOST, Declared, Kernels, check_dtypes, onnx_types
+from archc.declaration.errors import OperatorError, check_representable, rank_error, shape_error, too_many_axes
+from archc.declaration.notation import Kind, Notation
+from archc.declaration.parameter import Parameter
+from archc.declaration.spelling import OnnxSpelling, TorchHelper, TorchModule, TorchSpelling, call
+from archc.declaration.table import OperatorTable, snake_case
+from archc.declaration.traits import Traits, Uniform
 from archc.diagnostics import ArchcError
-from archc.operator.dtypes import ANY, ONNX_MOST, Declared, Kernels, check_dtypes, onnx_types
-from archc.operator.errors import OperatorError, check_representable, rank_error, shape_error, too_many_axes
-from archc.operator.notation import Kind, Notation
-from archc.operator.parameter import Parameter
-from archc.operator.spelling import OnnxSpelling, TorchHelper, TorchModule, TorchSpelling, call
-from archc.operator.table import OperatorTable, snake_case
-from archc.operator.traits import Traits, Uniform
 from archc.types.attributes import attributes
 from archc.types.dim_bounds import bounds
 from archc.types.dims import SymbolicDim
@@ -77,7 +77,7 @@ class Operator(Notation, Traits):
     parameters: ClassVar[Mapping[str, Parameter]] = {}
     """Operands of the signature that the operator owns: weights and buffers."""
     dtypes: ClassVar[Declared] = ANY
-    """Accepted dtypes of the data operands; see `archc.operator.dtypes`.
+    """Accepted dtypes of the data operands; see `archc.declaration.dtypes`.
 
     A set: all operands have one dtype from it.  A mapping: dtypes of each operand; operands that it does not name may
     be of any dtype.  For operators without operands, it limits the attribute `dtype`.

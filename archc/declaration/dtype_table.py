@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from archc.operator.base import Operator
-from archc.operator.dtypes import Accepted, DTypes, wider
+from archc.declaration.base import Operator
+from archc.declaration.dtypes import Accepted, DTypes, wider
 from archc.types.signature import parse_signature
 from archc.types.tensor_type import DType
 

@@ -15,8 +15,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from archc.operator.errors import OperatorError
-from archc.operator.notation import Notation
+from archc.declaration.errors import OperatorError
+from archc.declaration.notation import Notation
 from archc.types.tensor_type import DType, TensorType
 
 

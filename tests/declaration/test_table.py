@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from archc.operator import OPERATORS
-from archc.operator.base import FORMULAS
-from archc.operator.table import snake_case
+from archc.declaration import OPERATORS
+from archc.declaration.base import FORMULAS
+from archc.declaration.table import snake_case
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,7 @@ def test_names(name: str, snake: str) -> None:
 
 
 def test_every_operator_is_found_by_its_name_alone() -> None:
-    program = "import sys\nfrom archc.operator import OPERATORS\nassert OPERATORS[sys.argv[1]].name == sys.argv[1]"
+    program = "import sys\nfrom archc.declaration import OPERATORS\nassert OPERATORS[sys.argv[1]].name == sys.argv[1]"
     for name in ("max_pool2d", "relu", "rms_norm"):  # each in a process that has loaded nothing yet
         subprocess.run([sys.executable, "-c", program, name], check=True)
     assert all(OPERATORS[name].name == name for name in OPERATORS)
@@ -29,7 +29,7 @@ def test_every_operator_is_found_by_its_name_alone() -> None:
 def test_a_family_is_loaded_when_it_is_used() -> None:
     program = """
 import sys
-from archc.operator import OPERATORS
+from archc.declaration import OPERATORS
 assert "archc.ops.pool" not in sys.modules
 assert "max_pool2d" in OPERATORS
 assert "archc.ops.pool" in sys.modules and "archc.ops.attention" not in sys.modules
@@ -48,10 +48,10 @@ def test_symbols() -> None:
 
 
 TAKEN = """
-from archc.operator import OPERATORS
+from archc.declaration import OPERATORS
 from archc.ops.arithmetic import Binary
-from archc.operator.base import FORMULAS
-from archc.operator.base import Operator
+from archc.declaration.base import FORMULAS
+from archc.declaration.base import Operator
 
 def take(base, **names):
     try:

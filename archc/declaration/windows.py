@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from archc.operator.base import Operator, OperatorError
-from archc.operator.checks import bad_attribute
+from archc.declaration.base import Operator, OperatorError
+from archc.declaration.checks import bad_attribute
 from archc.types.dims import floor_divide
 from archc.types.extent_solver import Extent
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from archc.operator.base import Operator, OperatorError
+from archc.declaration.base import Operator, OperatorError
 from archc.types.attributes import value_text
 from archc.types.tensor_type import TensorType
 

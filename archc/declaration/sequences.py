@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from archc.operator.spelling import OnnxSpelling, TorchHelper
+from archc.declaration.spelling import OnnxSpelling, TorchHelper
 from archc.types.dims import maximum
 from archc.types.extent_solver import Extent
 from archc.types.tensor_type import DType

@@ -13,8 +13,8 @@ import sys
 from functools import cache
 from typing import TYPE_CHECKING
 
+from archc.declaration.base import OPERATORS, Operator
 from archc.diagnostics import error
-from archc.operator.base import OPERATORS, Operator
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archc.operator.spelling import Infix, infix, method
+from archc.declaration.spelling import Infix, infix, method
 
 TREE = st.recursive(
     st.sampled_from(["a", "b", "c"]),
