@@ -78,7 +78,7 @@ def _check(file: str, values: dict[str, Any], arguments: argparse.Namespace) -> 
         blocks = module.blocks
         check_surroundings(module, found)
         names = module.models if arguments.model is None else [arguments.model]
-        _check_extents(module, names, values)
+        _check_sizes(module, names, values)
         budget = StepBudget()
         for name in names:
             models += _model(module, name, values, found, budget)
@@ -96,11 +96,11 @@ def _check(file: str, values: dict[str, Any], arguments: argparse.Namespace) -> 
     return report, found
 
 
-def _check_extents(module: Module, names: Sequence[str], values: Mapping[str, Any]) -> None:
+def _check_sizes(module: Module, names: Sequence[str], values: Mapping[str, Any]) -> None:
     """Refuse to check models that are too large in total, before any of them is built.
 
     Raises:
-        ArchcError: the lower bounds on their extents exceed the limit together (`too-many-models`).
+        ArchcError: the lower bounds on their sizes together exceed the limit (`too-many-models`).
     """
     from archc.language.elaboration.limits import MOST_PARTS_TOGETHER, allowed_parts, size_bound
 

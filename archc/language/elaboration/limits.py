@@ -182,11 +182,11 @@ class _SizeCounter:
             self._note(total, statement.span)
         return total
 
-    def _note(self, extent: ModelSize, span: Span) -> None:
+    def _note(self, size: ModelSize, span: Span) -> None:
         """Store the first place where a size exceeds a limit; inner bodies are counted first."""
-        if extent.parts > self._allowed and self.bound.parts_span is None:
+        if size.parts > self._allowed and self.bound.parts_span is None:
             self.bound.parts_span = span
-        if extent.iterations > MOST_ITERATIONS and self.bound.iterations_span is None:
+        if size.iterations > MOST_ITERATIONS and self.bound.iterations_span is None:
             self.bound.iterations_span = span
 
     def _for(self, env: _KnownNames, node: tree.For) -> ModelSize:

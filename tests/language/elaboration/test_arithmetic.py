@@ -1,4 +1,4 @@
-"""Arithmetic on attribute values agrees with Python's, within bounds."""
+"""Arithmetic on attribute values: agreement with Python, and limits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tensor types: what inputs declare, and how a block's inputs bind their sizes."""
+"""Declared tensor types: inputs of models, and sizes that inputs of blocks bind."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def codes(text: str) -> list[str]:
 
 
 def block(declared: str, received: str, attributes: str = "") -> str:
-    """A block that makes its width from the sizes it binds, used on an input of a type."""
+    """Model with an input of a type, and a block whose layer has a width of the bound sizes."""
     return (
         f"block B({attributes}) {{ input x: f32[{declared}]  output x -> fc: linear(D) }}\n"
         f"model m {{ input x: f32[{received}]  output y = x -> b: B }}"
@@ -87,7 +87,7 @@ def test_a_bound_may_be_said_again() -> None:
 
 
 def test_one_model_s_bounds_are_not_another_s() -> None:
-    """What an operator infers is remembered by the operands' types, which are equal whatever bounds their sizes."""
+    """Inferred types are cached by operand types, which are equal for different bounds of a size."""
     other = "block B { input x: f32[T <= 16]  output x -> relu }\n"
     other += "model m { input x: f32[T%s]  output y = x -> relu -> b: B }"
     for _ in range(2):
@@ -98,7 +98,7 @@ def test_one_model_s_bounds_are_not_another_s() -> None:
 
 @pytest.mark.parametrize("chain", ["full((N, 3), 2.0)", "x -> reshape((N, 2, 2))", "(x -> unsqueeze(0))[:, :N]"])
 def test_nor_are_those_in_attributes(chain: str) -> None:
-    """Operators are equal whatever bounds the sizes in their attributes."""
+    """Operators are equal for different bounds of the sizes in their attributes."""
     for declared, bound in (("N <= 16", 16), ("N", None), ("N <= 8", 8)):
         graph = archc.parse(f"model m {{ input x: f32[{declared}, 4]  output y = {chain} }}")
         (size,) = (dim for dim in graph.outputs["y"].type.shape if not isinstance(dim, int) and dim == dims.symbol("N"))
@@ -157,6 +157,6 @@ def test_a_multiple_of_a_new_size_may_have_a_bound() -> None:
 
 @pytest.mark.parametrize("symbol", ["+", "*"])
 def test_long_sums_and_products(symbol: str) -> None:
-    """A sum is nested as deep as it is long."""
+    """A sum of n terms is a tree of depth n."""
     new = f" {symbol} ".join(f"A{k}" for k in range(3000))
     assert codes(f"model m {{ input x: f32[{new}]  output x -> relu }}") == ["unknown-name"]

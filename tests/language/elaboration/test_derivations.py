@@ -1,4 +1,4 @@
-"""Models that are derived from others: their defaults, their text, and that they print as whole models."""
+"""Derived models: defaults, names and printed text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`devices`: from the text to devices, and what is wrong with them."""
+"""`devices` statements: parsed devices, and mistakes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What statements mean: names, layers, loops and blocks, and mistakes told once."""
+"""Elaboration of statements: names, layers, loops, blocks, and mistakes reported once."""
 
 from __future__ import annotations
 

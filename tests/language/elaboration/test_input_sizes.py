@@ -1,4 +1,4 @@
-"""Input sizes that are given first, as PyTorch's layers take them."""
+"""Input sizes given as first arguments, as in PyTorch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TEXT = """model m {{
 
 
 def told(chain: str) -> list[Diagnostic]:
-    """All that is said of a chain, but for the inputs that it does not use."""
+    """Diagnostics of a chain, without those on unused inputs."""
     found = Diagnostics()
     try:
         parse(Source(TEXT.format(chain)), diagnostics=found)

@@ -1,4 +1,4 @@
-"""Work has limits: a short text that describes much of it, or a long one of mistakes, ends soon in a diagnostic."""
+"""Limits on the work of elaboration and on the number of mistakes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from archc.language.syntax.scanner import Token
 from archc.types.tensor_type import MOST_AXES
 
 MOST_CALLS = 400_000
-"""Calls of functions until a text is refused; a microsecond each, or less."""
+"""Limit on function calls until a text is refused, each of at most a microsecond."""
 
 
 class TooManyCalls(Exception):
@@ -24,7 +24,7 @@ class TooManyCalls(Exception):
 
 
 def refused(text: str) -> list[str]:
-    """The codes of what is wrong with a text, found in fewer than `MOST_CALLS` calls."""
+    """Codes of the mistakes in a text, found in fewer than `MOST_CALLS` calls."""
     count = 0
 
     def called(frame: FrameType, event: str, argument: Any) -> None:
@@ -116,7 +116,7 @@ def test_a_long_string_takes_no_more_memory_than_its_characters(quote: str) -> N
 
 
 class Characters(str):
-    """A text of which no part is copied."""
+    """String whose slices raise an error."""
 
     def __getitem__(self, key: Any) -> str:
         assert isinstance(key, int)

@@ -1,4 +1,4 @@
-"""Files that are not texts end in diagnostics."""
+"""Files that cannot be loaded, and their diagnostics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files that import files."""
+"""Imports of files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Inputs that need not be given: of blocks, by their uses, and of models, by an attribute."""
+"""Optional inputs of blocks, and inputs of models that depend on an attribute."""
 
 from __future__ import annotations
 

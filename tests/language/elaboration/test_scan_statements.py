@@ -1,4 +1,4 @@
-"""`scan` in the language: what names mean in it and after it, and that it is printed as a person writes it."""
+"""`scan` statements: names inside and after them, and their printed text."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_random_scans_read_back_as_the_same_graph(seed: int) -> None:
 
 
 def codes(text: str) -> list[str]:
-    """What is wrong with the statements of a model that has an input x."""
+    """Mistakes in the statements of a model with an input x."""
     with pytest.raises(ArchcError) as raised:
         archc.parse(f"model m {{ input x: f32[B, T, 4]  {text} }}")
     return [found.code for found in raised.value.diagnostics]

@@ -1,4 +1,4 @@
-"""The bound on a model's extent: never above the true one, found before anything is built."""
+"""Lower bound on the size of a model, computed before the model is built."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def bound(text: str | Path, **values: Any) -> ModelSize:
     return size_bound(module, choose_model(module, None), values).size
 
 
-def true_extent(text: str | Path, name: str | None = None) -> tuple[ModelSize, ModelSize]:
-    """The bound of a model, and what elaboration makes of it."""
+def true_size(text: str | Path, name: str | None = None) -> tuple[ModelSize, ModelSize]:
+    """Lower bound on the size of a model, and its size after elaboration."""
     diagnostics = Diagnostics()
     module = open_module(text, diagnostics)
     model = module.definitions[name] if name is not None else choose_model(module, None)
@@ -34,9 +34,9 @@ def true_extent(text: str | Path, name: str | None = None) -> tuple[ModelSize, M
 
 
 @pytest.mark.parametrize("path", SPECS, ids=lambda path: path.stem)
-def test_never_above_the_true_extent_of_a_spec(path: Path) -> None:
+def test_never_above_the_true_size_of_a_spec(path: Path) -> None:
     for name in open_module(path, Diagnostics()).models:
-        least, true = true_extent(path, name)
+        least, true = true_size(path, name)
         assert 0 < least.parts <= true.parts and least.iterations <= true.iterations
 
 
@@ -75,7 +75,7 @@ def test_counts(body: str, parts: int, iterations: int) -> None:
 def test_never_above_what_names_become(body: str) -> None:
     text = LAYERS + MODEL % body
     try:
-        least, true = true_extent(text)
+        least, true = true_size(text)
     except ArchcError:
         return
     assert least.parts <= true.parts and least.iterations <= true.iterations
@@ -87,7 +87,7 @@ def test_attributes_given_count() -> None:
 
 def test_derived_models_have_their_defaults() -> None:
     text = LAYERS + MODEL % "x = x -> A(n)" + "\nmodel large = m(n = 100)"
-    assert true_extent(text, "large")[0].parts == 102
+    assert true_size(text, "large")[0].parts == 102
 
 
 def doubling(levels: int, use: str) -> str:

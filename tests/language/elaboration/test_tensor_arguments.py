@@ -1,4 +1,4 @@
-"""Tensors between the parentheses of an operator: the chain that is suggested is valid and drops none of them."""
+"""Tensors as arguments of an operator: the suggested chain is valid and has all tensors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TEXT = """model m {{
 
 
 def suggested(expression: str) -> list[str]:
-    """The code in the help for the one mistake of an expression."""
+    """Code in the help for the only mistake of an expression."""
     with pytest.raises(ArchcError) as failure:
         parse(Source(TEXT.format(expression)))
     (found,) = (one for one in failure.value.diagnostics if one.severity == "error")
