@@ -1,4 +1,4 @@
-"""A graph as a scene: the model from its outline, and each block that it uses drawn once, beside it."""
+"""From a graph to a scene: a panel for the model, and one for each block that it uses."""
 
 from __future__ import annotations
 
@@ -40,21 +40,21 @@ from archc.ir.graph import Graph
 
 
 def compose(graph: Graph, depth: int = 0, opened: Collection[str] = ()) -> Scene:
-    """What there is to draw of a model.
+    """The scene of a model.
 
     Args:
-        depth: how many levels of blocks are open in the places where they are used.
-        opened: names of blocks that are open wherever they are used.
+        depth: the number of levels of blocks to expand in place.
+        opened: names of blocks to expand in place at any level.
 
     Raises:
-        ArchcError: a block of that name is not used (`unknown-block`), or the stages are wrong.
+        ArchcError: the model has no block of a name (`unknown-block`), or the stages are inconsistent.
     """
     program = outline(graph, self_contained=True, mixed_loops=False)
     _check(program, opened)
     book = SceneContext(graph, depth, frozenset(opened))
     panels: dict[BlockDefinition, Panel] = {}
     waiting = [program.model]
-    for definition in waiting:  # grows meanwhile
+    for definition in waiting:  # grows during the loop
         panels[definition] = book.panel(definition, definition is program.model)
         waiting += [inner for inner in book.closed if inner not in waiting]
     figures = cost(graph)
@@ -63,7 +63,7 @@ def compose(graph: Graph, depth: int = 0, opened: Collection[str] = ()) -> Scene
 
 
 class SceneContext:
-    """What the panels of a scene have in common: numbers of marks, stages, and which blocks they show closed."""
+    """State shared by the panels of a scene: numbers of marks, stages, and the blocks that need a panel."""
 
     def __init__(self, graph: Graph, depth: int, opened: frozenset[str]):
         self.graph, self.depth, self.opened = graph, depth, opened
@@ -72,7 +72,7 @@ class SceneContext:
         self.closed: dict[BlockDefinition, None] = {}
 
     def panel(self, definition: BlockDefinition, is_model: bool) -> Panel:
-        """The panel of a definition in all its instances."""
+        """The panel of a definition, for all its instances."""
         instances = tuple(range(len(definition.scopes)))
         note = "" if is_model else f"{len(instances)} uses" if len(instances) > 1 else "1 use"
         panel = Panel(definition.name, note, banded=is_model and self.stages.count > 1)
@@ -80,12 +80,12 @@ class SceneContext:
         return panel
 
     def opens(self, definition: BlockDefinition, level: int) -> bool:
-        """Whether a use of a block stands open, that many levels of open blocks deep."""
+        """Return whether a block is expanded in place, inside `level` other expanded blocks."""
         return level < self.depth or bool(self.opened & _names(definition))
 
 
 def _names(definition: BlockDefinition) -> set[str]:
-    """What a person may call a definition: as it is titled, or as the text calls it."""
+    """The names of a definition: its title, and the name of the block in the text."""
     return {definition.name, definition.scopes[0].definition}
 
 
@@ -95,19 +95,19 @@ def _check(program: Outline, opened: Collection[str]) -> None:
         if name not in known:
             listed = ", ".join(f"`{one}`" for one in dict.fromkeys(known))
             way = did_you_mean(name, known) or (f"it uses {listed}" if known else "it uses no blocks")
-            raise error("unknown-block", f"`{program.model.name}` uses no block `{name}`", help=way)
+            raise error("unknown-block", f"`{program.model.name}` has no block `{name}`", help=way)
 
 
 LETTERS = "ijkmn"
-"""What the numbers of loops within loops are called."""
+"""Names of the loop indices of nested loops."""
 
 
 class PanelBuilder:
-    """Draws into one panel.
+    """Adds the nodes and edges of a definition to a panel.
 
     Args:
-        level: how many open blocks are around it.
-        loops: the loops around it in the same definition, with what their numbers are called.
+        level: the number of expanded blocks around the panel.
+        loops: the outer loops in the same definition, each with the name of its index.
     """
 
     def __init__(
@@ -122,11 +122,11 @@ class PanelBuilder:
         self.book, self.definition, self.panel, self.level, self.is_model = book, definition, panel, level, is_model
         self.loops = list(loops)
         self.places: dict[Local, tuple[str, int]] = {}
-        self.members: dict[str, str] = {}  # the node that shows a layer
-        self.repeated: dict[str, list[str]] = {}  # the nodes of each layer that is declared once and used twice
+        self.members: dict[str, str] = {}  # the node of a layer
+        self.repeated: dict[str, list[str]] = {}  # all nodes of a layer with several uses
 
     def draw_definition(self, instances: tuple[int, ...]) -> None:
-        """Draw all that a definition has in some of its instances."""
+        """Draw a definition for some of its instances."""
         for local in self.definition.inputs:
             self._begin(local, self._input_text(local))
         self._draw([[Peer(statement, instances)] for statement in self.definition.body])
@@ -185,13 +185,13 @@ class PanelBuilder:
         return node
 
     def _show(self, statements: Sequence[Statement], node: SceneNode) -> None:
-        """Take note that a node shows the layers of some statements."""
+        """Record a node as that of the layers of some statements."""
         for name in (name for statement in statements for name in names_in(statement)):
             self.members.setdefault(name, node.key)
             self.repeated.setdefault(name, []).append(node.key)
 
     def _shape(self, peers: Peers, operands: Sequence[Local]) -> str:
-        """The shape of the first result, where it differs from that of what comes in."""
+        """The text of the shape of the first result; empty if it equals that of the only operand."""
         statement = peers[0].statement
         own = result_types(peers, 0)
         same = len(operands) == 1 and statement.results[0].type.shape == operands[0].type.shape
@@ -202,7 +202,7 @@ class PanelBuilder:
     def _apply(self, apply: OperatorStep, peers: Peers) -> None:
         nodes = nodes_of(peers)
         op = nodes[0].op
-        if op.enters_stage() is not None and self.panel.banded:  # the edge into another band says as much
+        if op.enters_stage() is not None and self.panel.banded:  # the bands show the stages already
             self.places[apply.results[0]] = self.places[apply.operands[0]]
             return
         if is_symbol(nodes[0]):
@@ -244,7 +244,7 @@ class PanelBuilder:
         return self._add("frame", [row], peers, inner=panel, **more)
 
     def _within(self, title: str, loops: Sequence[tuple[Loop, str]] = ()) -> PanelBuilder:
-        """A draft of what stands within a statement of this definition."""
+        """A builder for the panel inside a statement of this definition."""
         return PanelBuilder(self.book, self.definition, Panel(title), self.level, loops=[*self.loops, *loops])
 
     def _loop(self, loop: Loop, peers: Peers) -> None:
@@ -278,7 +278,7 @@ class PanelBuilder:
     def _stack(
         self, loop: Loop, peers: Peers, free: Sequence[Local], panel: Panel, core: SceneNode, letter: str, repeat: str
     ) -> None:
-        """Draw a loop that does one thing again and again as that thing, with how often."""
+        """Draw a loop over a single node as that node, with the number of iterations."""
         numbers = f"[{loop.first}..{loop.first + loop.count}]"
         rows = [replace(row, label=row.label.replace(letter, numbers)) for row in core.rows]
         more = {"inner": core.inner, "entries": core.entries, "exits": core.exits}
@@ -319,9 +319,9 @@ class PanelBuilder:
 
 
 def _free(nest: Loop | Recurrence) -> list[Local]:
-    """What the body of a loop or scan reads from around it, besides what it is handed.
+    """The values from outside that the body of a loop or scan uses directly.
 
-    What it is handed at first, or goes through, may be read so as well: then it comes in twice.
+    Carried values and sequences are included only if the body uses them directly too; then they are operands twice.
     """
     made = set(all_results(nest))
     read = [local for statement in nest.bodies[0] for local in all_reads(statement)]
@@ -330,7 +330,7 @@ def _free(nest: Loop | Recurrence) -> list[Local]:
 
 
 def _single(definition: BlockDefinition) -> OperatorStep | None:
-    """The operator that is all there is in a block; it is drawn in the place of its use."""
+    """The operator of a block with one operator and nothing else, which is drawn in place of the block."""
     alone = definition.body[0] if len(definition.body) == 1 else None
     plain = (
         isinstance(alone, OperatorStep) and alone.operands == definition.inputs and alone.results == definition.outputs
@@ -339,12 +339,12 @@ def _single(definition: BlockDefinition) -> OperatorStep | None:
 
 
 def mark_shared(draft: PanelBuilder) -> None:
-    """Mark the nodes of a panel, before chains are folded."""
+    """Mark nodes that share weights with a common number; call it before chains are folded."""
     together = [list(dict.fromkeys(keys)) for keys in draft.repeated.values()]
     for tie in draft.definition.ties:
         holders = [_holder(draft.members, path) for path in (tie.source, tie.weight)]
         together.append([holder for holder in holders if holder is not None])
-    groups: dict[str, set[str]] = {}  # of each node, those that share with it, and with one another
+    groups: dict[str, set[str]] = {}  # for each node, the nodes with shared weights
     for keys in together:
         joined = set(keys).union(*(groups.get(key, ()) for key in keys))
         groups.update((key, joined) for key in joined)
@@ -359,7 +359,7 @@ def mark_shared(draft: PanelBuilder) -> None:
 
 
 def _holder(members: dict[str, str], path: str) -> str | None:
-    """The node that shows the layer of a weight: of the longest name that the path begins with."""
+    """The node of the layer of a weight: of the longest layer name that is a prefix of the path."""
     while path:
         if path in members:
             return members[path]
@@ -368,7 +368,7 @@ def _holder(members: dict[str, str], path: str) -> str | None:
 
 
 def names_in(statement: Statement) -> list[str]:
-    """The names of the layers at work in a statement."""
+    """The names of the layers in a statement."""
     if isinstance(statement, CompoundStatement):
         return [name for body in statement.bodies for inner in body for name in names_in(inner)]
     assert isinstance(statement, (OperatorStep, BlockStep))

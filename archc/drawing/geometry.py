@@ -1,4 +1,4 @@
-"""Where everything of a picture is, in pixels."""
+"""Coordinates of the parts of a picture, in pixels."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Point = tuple[float, float]
 
 @dataclass(eq=False)
 class Box:
-    """A node at its place; for a frame, `inner` is what is in it, relative to the same corner as the box itself."""
+    """A placed node; `inner` is the layout inside a frame, in the same coordinates."""
 
     node: SceneNode
     x: float
@@ -23,19 +23,21 @@ class Box:
 
     @property
     def right(self) -> float:
+        """The coordinate of the right side."""
         return self.x + self.width
 
     @property
     def bottom(self) -> float:
+        """The coordinate of the lower side."""
         return self.y + self.height
 
 
 @dataclass(eq=False)
 class Path:
-    """An edge at its place: horizontal and vertical lines from corner to corner.
+    """A routed edge: a polyline of horizontal and vertical lines.
 
     Attributes:
-        arrow: whether it ends in one.
+        arrow: True if it ends with an arrowhead.
     """
 
     edge: Edge
@@ -45,7 +47,7 @@ class Path:
 
 @dataclass(eq=False)
 class Band:
-    """The nodes of some stages, from side to side."""
+    """A horizontal band with the nodes of some stages."""
 
     stages: tuple[int, int]
     y: float
@@ -54,7 +56,7 @@ class Band:
 
 @dataclass(eq=False)
 class Geometry:
-    """A panel at its place; `x` and `y` are its corner, all else is relative to what these are relative to."""
+    """The layout of a panel, with coordinates relative to a common origin."""
 
     width: float
     height: float
@@ -63,7 +65,7 @@ class Geometry:
     bands: list[Band] = field(default_factory=list)
 
     def move(self, x: float, y: float) -> None:
-        """Move everything."""
+        """Move all parts by an offset."""
         for box in self.boxes:
             box.x += x
             box.y += y
@@ -79,7 +81,7 @@ class Geometry:
         return next(box for box in self.boxes if box.node.key == key)
 
     def within(self) -> Iterator[Geometry]:
-        """This, and what is in its frames."""
+        """This layout, and those inside its frames."""
         yield self
         for box in self.boxes:
             if box.inner is not None:

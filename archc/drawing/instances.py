@@ -1,6 +1,7 @@
-"""What a statement stands for: its operators, and the types of its results, in each instance of its definition.
+"""Nodes, types and stages of a statement in the instances of its definition.
 
-Statements of a loop stand for those of all iterations besides, side by side: peers.
+A node of a picture can represent one statement in several instances, and the statements of all iterations of a loop:
+its peers.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from archc.types.tensor_type import TensorType
 
 
 class Peer(NamedTuple):
-    """A statement, and the instances of its definition in which it is looked at."""
+    """A statement in some instances of its definition."""
 
     statement: Statement
     instances: tuple[int, ...]
@@ -35,7 +36,7 @@ Peers = Sequence[Peer]
 
 
 def iterations(peers: Peers) -> list[list[Peer]]:
-    """For each statement of a loop's body its peers in all iterations, in those instances that get as far."""
+    """For each statement of a loop's body its peers in all iterations, in instances with that many."""
     bodies = []
     for loop, instances in peers:
         assert isinstance(loop, Loop)
@@ -47,7 +48,7 @@ def iterations(peers: Peers) -> list[list[Peer]]:
 
 
 def steps(peers: Peers) -> list[list[Peer]]:
-    """For each statement of a step of a scan its peers."""
+    """For each statement in the step of a scan its peers."""
     bodies = []
     for scan, instances in peers:
         assert isinstance(scan, Recurrence)
@@ -56,7 +57,7 @@ def steps(peers: Peers) -> list[list[Peer]]:
 
 
 def nodes_of(peers: Peers) -> list[Node]:
-    """The operators that a statement stands for."""
+    """The graph nodes of peers."""
     found = []
     for statement, instances in peers:
         assert isinstance(statement, OperatorStep)
@@ -65,7 +66,7 @@ def nodes_of(peers: Peers) -> list[Node]:
 
 
 def scopes_of(peers: Peers) -> list[Scope]:
-    """The uses of a block that a statement stands for."""
+    """The block uses of peers."""
     found = []
     for statement, instances in peers:
         assert isinstance(statement, BlockStep)
@@ -74,7 +75,7 @@ def scopes_of(peers: Peers) -> list[Scope]:
 
 
 def used_instances(peers: Peers) -> tuple[int, ...]:
-    """Which instances of a block's definition a statement uses."""
+    """The instances of a block's definition that peers use."""
     found = []
     for statement, instances in peers:
         assert isinstance(statement, BlockStep)
@@ -83,12 +84,12 @@ def used_instances(peers: Peers) -> tuple[int, ...]:
 
 
 def result_types(peers: Peers, number: int) -> list[TensorType]:
-    """The types of a result."""
+    """The types of a result of peers, one for each statement and instance."""
     return [_result_type(statement, number, instance) for statement, own in peers for instance in own]
 
 
 def sizes_of(definition: BlockDefinition, peers: Peers) -> dict[str, tuple[Extent, ...]]:
-    """What the names of a definition's sizes stand for, instance by instance as `result_types` has them."""
+    """The values of the named sizes of a definition, in the order of `result_types`."""
     instances = [instance for _, own in peers for instance in own]
     return {name: tuple(values[instance] for instance in instances) for name, values in definition.sizes.items()}
 
@@ -106,7 +107,7 @@ def _result_type(statement: Statement, number: int, instance: int) -> TensorType
 
 
 def _type_of(local: Local, body: Sequence[Statement], instance: int) -> TensorType:
-    """A tensor's type in an instance; that of the first one where it is made elsewhere."""
+    """The type of a tensor in an instance; for a tensor from elsewhere that of the first instance."""
     for statement in _flat(body):
         if local in statement.results:
             return _result_type(statement, statement.results.index(local), instance)
@@ -122,10 +123,10 @@ def _flat(body: Sequence[Statement]) -> Iterator[Statement]:
 
 
 class StageFinder:
-    """Looks stages up.
+    """The stages of a graph, by statement.
 
     Attributes:
-        count: how many there are; devices: what the text calls the device of each.
+        count: the number of stages; devices: the device of each in the text.
     """
 
     def __init__(self, graph: Graph):
@@ -140,7 +141,7 @@ class StageFinder:
                     self._spans[scope] = min(first, stage), max(last, stage)
 
     def of(self, peers: Peers) -> tuple[int, int]:
-        """The first and the last stage of a statement."""
+        """The first and the last stage of peers."""
         if self._stages is None:
             return 0, 0
         spans = [span for statement, own in peers for instance in own for span in self._of(statement, instance)]

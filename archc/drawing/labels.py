@@ -1,4 +1,4 @@
-"""What is written in boxes: operators with their telling attributes, shapes, uses of blocks."""
+"""Texts of boxes: operators with their main attributes, shapes, uses of blocks."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ if TYPE_CHECKING:
 LONGEST = 40
 """Characters of the longest text in a box."""
 _LONGEST_DIM = 7
-"""Characters of the longest size: what a convolution leaves of a symbol is a formula that says little."""
+"""Characters of the longest size; longer formulas, as after convolutions, are omitted."""
 _SIGNS = {"*": "×", "/": "÷", "-": "−", "**": "^", "<=": "≤", ">=": "≥", "!=": "≠", "not": "¬"}
 
 
 def sign(symbol: str) -> str:
-    """A symbol of the language as one writes it by hand."""
+    """The mathematical sign of an operator of the language."""
     return _SIGNS.get(symbol, symbol)
 
 
 def cut(text: str, longest: int = LONGEST) -> str:
-    """A text in one line, without what would make it too long."""
+    """A text in one line, truncated to a length."""
     text = " ".join(text.split())
     return text if len(text) <= longest else text[: longest - 1].rstrip(" ,(") + "…"
 
 
 def call(name: str, arguments: Sequence[str]) -> str:
-    """A call with as many of its arguments as there is room for."""
+    """The text of a call with as many arguments as fit."""
     shown = list(arguments)
     while len(shown) > 1 and len(name) + len(", ".join(shown)) + 2 > LONGEST:
         shown.pop()
@@ -46,7 +46,7 @@ def call(name: str, arguments: Sequence[str]) -> str:
 
 
 def operator_text(nodes: Sequence[Node]) -> str:
-    """An operator as a reader wants it: what it must be given, and what else shapes its result."""
+    """The text of an operator: its required attributes, and others that affect shapes."""
     op = nodes[0].op
     kind = formula_of(op)
     if kind == "unary":
@@ -72,14 +72,14 @@ def _scalar(node: Node) -> Any:
 
 
 def _argument(info: Any, nodes: Sequence[Node]) -> str:
-    """An attribute as it is given, or nothing where a reader of a picture can do without it."""
+    """The text of an attribute; empty for defaults and values that do not affect shapes."""
     values = [getattr(node.op, info.name) for node in nodes]
     if info.required:
         text = value_text(values, nodes)
         return f"{info.name} {text}" if info.keyword else text
     if all(value == info.default for value in values):
         return ""
-    if all(isinstance(value, float) for value in values):  # a rate or an epsilon shapes nothing
+    if all(isinstance(value, float) for value in values):  # a rate or an epsilon
         return ""
     if all(isinstance(value, bool) or value is None for value in values):
         return str(info.name) if all(value is True for value in values) else ""
@@ -88,7 +88,7 @@ def _argument(info: Any, nodes: Sequence[Node]) -> str:
 
 
 def value_text(values: Sequence[Any], nodes: Sequence[Node]) -> str:
-    """A value where all instances have it; else the block's attribute that it is, or the range that it is in."""
+    """The value common to all instances; else the block's attribute with these values, or their range."""
     if all(value == values[0] for value in values):
         return _number(values[0])
     for name in nodes[0].scope.arguments:
@@ -99,7 +99,7 @@ def value_text(values: Sequence[Any], nodes: Sequence[Node]) -> str:
 
 
 def range_text(values: Sequence[Any]) -> str:
-    """`64…256` for numbers, `…` for all else."""
+    """The range of integers, `64…256`; `…` for other values."""
     if all(isinstance(value, int) and not isinstance(value, bool) for value in values):
         low, high = min(values), max(values)
         return str(low) if low == high else f"{low}…{high}"
@@ -115,7 +115,7 @@ def _number(value: Any) -> str:
 
 
 def use_text(name: str, scopes: Sequence[Scope]) -> str:
-    """A use of a block with the numbers that it is given: `Block(128, stride 2)`."""
+    """The text of a block use with its numeric arguments: `Block(128, stride 2)`."""
     found: list[str] = []
     for argument in scopes[0].arguments:
         if all(_left_out(scope, argument) for scope in scopes):
@@ -129,7 +129,7 @@ def use_text(name: str, scopes: Sequence[Scope]) -> str:
 
 
 def _left_out(scope: Scope, argument: str) -> bool:
-    """Whether nobody gives an argument: it has its default, or that of what is around and hands it on."""
+    """Return whether an argument has its default, or passes on a default of the outer block."""
     if argument in scope.defaults:
         return True
     parent = scope.parent
@@ -139,7 +139,10 @@ def _left_out(scope: Scope, argument: str) -> bool:
 
 
 def shape_text(types: Sequence[TensorType], sizes: dict[str, tuple[Extent, ...]]) -> str:
-    """`N × 64 × 26 × 26`; the block's name for a size, or `·`, where instances differ."""
+    """The text of a shape: `N × 64 × 26 × 26`.
+
+    A size that differs between instances is the block's name for it, or `·`.
+    """
     if any(type_.rank != types[0].rank for type_ in types):
         return ""
     if not types[0].shape:
@@ -147,13 +150,13 @@ def shape_text(types: Sequence[TensorType], sizes: dict[str, tuple[Extent, ...]]
     names: list[str] = []
     for dims in zip(*(type_.shape for type_ in types)):
         names.append(_dim(dims, sizes, names))
-    if len(names) > 1 and set(names[1:]) == {"·"}:  # nothing is known but the batch
+    if len(names) > 1 and set(names[1:]) == {"·"}:  # only the batch is known
         return ""
     return " × ".join(names)
 
 
 def _dim(dims: tuple[Extent, ...], sizes: dict[str, tuple[Extent, ...]], taken: list[str]) -> str:
-    """A size; of two names that fit, the one that no axis before it has."""
+    """The text of a size; of several names for it, one that no earlier axis has."""
     text = str(dims[0])
     if all(dim == dims[0] for dim in dims) and len(text) <= _LONGEST_DIM:
         return text
@@ -162,7 +165,7 @@ def _dim(dims: tuple[Extent, ...], sizes: dict[str, tuple[Extent, ...]], taken: 
 
 
 def bracketed(path: str) -> str:
-    """A path as the language writes it: `h[0].attn` for `h.0.attn`."""
+    """A path in the syntax of the language: `h[0].attn` for `h.0.attn`."""
     head, *rest = path.split(".")
     return head + "".join(
         f"[{part}]" if part.isdecimal() else part if part.startswith("[") else f".{part}" for part in rest
@@ -170,12 +173,12 @@ def bracketed(path: str) -> str:
 
 
 def is_symbol(node: Node) -> bool:
-    """Whether an operator is drawn as a sign in a circle: a formula of two tensors."""
+    """Return whether an operator is drawn as a sign in a circle: an unnamed binary one of two tensors."""
     return node.name is None and formula_of(node.op) == "binary" and len(node.operands) == 2
 
 
 def layer_row(nodes: Sequence[Node], label: str, weights: Mapping[str, Weight]) -> BoxRow:
-    """The row of an operator."""
+    """The row of an operator in a box."""
     stored = {weights[path].storage for node in nodes for path in node.weights.values()}
     names = sorted({storage.name for storage in stored if not isinstance(storage, Dense)})
     return BoxRow(
@@ -188,13 +191,13 @@ def layer_row(nodes: Sequence[Node], label: str, weights: Mapping[str, Weight]) 
 
 
 def _is_light(node: Node, weights: Mapping[str, Weight]) -> bool:
-    """Whether an operator takes what comes from one other, and mixes it with no matrix of its own."""
+    """Return whether an operator has operands of one producer, and no weight of two or more axes."""
     producers = {value.producer for value in node.operands}
     return len(producers) == 1 and all(len(weights[path].shape) < 2 for path in node.weights.values())
 
 
 def member_label(name: str, loops: Sequence[tuple[Loop, str]]) -> str:
-    """A layer's name as the text has it, with the letters of the loops that it is in."""
+    """The name of a layer in the syntax of the language, with the indices of loops."""
     for loop, letter in reversed(loops):
         for one in loop.lists:
             first = f"{one}.{loop.first}"

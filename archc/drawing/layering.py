@@ -1,8 +1,8 @@
-"""Which row of a panel each node stands in, and in what order: the first two steps of a layered drawing.
+"""Layering and ordering: the first two steps of a layered drawing.
 
-(Sugiyama, Tagawa, Toda 1981; rows by the least total length of edges, as Gansner et al. 1993, "A Technique for Drawing
-Directed Graphs", and orders by barycenters.)  Library code for it (igraph's `layout_sugiyama`) places points and not
-boxes; rows and places here are linear programs of scipy's, and only the order is searched for.
+The method is that of Sugiyama, Tagawa and Toda (1981).  Ranks minimize the total length of the edges, as in Gansner et
+al., "A Technique for Drawing Directed Graphs" (1993), and the order in each row follows barycenters.  Ranks and
+coordinates are linear programs, solved by scipy.  Libraries such as igraph (`layout_sugiyama`) place points, not boxes.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from archc.drawing.scene import Edge, Panel, SceneNode
 
 @dataclass(eq=False)
 class Vertex:
-    """What has a place in a row: a node, or the lane of a value that passes by.
+    """A vertex of the layered graph: a node, or a dummy where a long edge crosses a row.
 
     Attributes:
-        node: None for a lane.
-        above, below: what it is connected to in the rows beside its own.
-        x: where most of its lines end: its middle, but for a bar that is drawn out.
+        node: the node; None for a dummy.
+        rank: the number of its row.
+        above, below: the segments to the adjacent rows.
+        x: the center, at which most segments end; a widened bar keeps its x.
         left, right: its sides.
     """
 
@@ -38,11 +39,11 @@ class Vertex:
 
 @dataclass(eq=False)
 class Segment:
-    """A part of an edge, from one row to the next one.
+    """The part of an edge from one row to the next.
 
     Attributes:
-        net: the value that it carries: source and outlet; links of one net may share lines.
-        entry: which value of a frame it is for the node that it ends in.
+        net: the value of the edge, as source and outlet; segments of one net may share lines.
+        entry: the number of the input of a frame at which it ends.
     """
 
     source: Vertex
@@ -53,62 +54,63 @@ class Segment:
 
 @dataclass(eq=False)
 class LayeredGraph:
-    """A panel in rows, from the top down.
+    """A panel as rows of vertices, from top to bottom.
 
     Attributes:
-        routes: the edges that lead on, each with the links that it goes along.
+        routes: the forward edges, each with its segments.
     """
 
     rows: list[list[Vertex]]
-    links: list[Segment]
+    segments: list[Segment]
     routes: list[tuple[Edge, list[Segment]]]
 
-    def items(self) -> list[Vertex]:
-        return [item for row in self.rows for item in row]
+    def vertices(self) -> list[Vertex]:
+        """All vertices, row by row."""
+        return [vertex for row in self.rows for vertex in row]
 
 
 def layered_graph(panel: Panel, framed: bool = False) -> LayeredGraph:
-    """Rows and orders; edges that lead back are left out.
+    """The layered graph of a panel, without back edges.
 
     Args:
-        framed: it is in a frame, at whose bottom its outputs stand.
+        framed: the panel is inside a frame, with its outputs in the last row.
     """
     ranks = _ranks(panel, framed)
-    items = {node.key: Vertex(node, ranks[node.key]) for node in panel.nodes}
+    vertices = {node.key: Vertex(node, ranks[node.key]) for node in panel.nodes}
     rows: list[list[Vertex]] = [[] for _ in range(max(ranks.values(), default=-1) + 1)]
-    for item in items.values():
-        rows[item.rank].append(item)
+    for vertex in vertices.values():
+        rows[vertex.rank].append(vertex)
     routes: list[tuple[Edge, list[Segment]]] = []
-    links: list[Segment] = []
-    lanes: dict[tuple[tuple[str, int], int], Segment] = {}  # what leads into each lane
+    segments: list[Segment] = []
+    dummies: dict[tuple[tuple[str, int], int], Segment] = {}  # the segment into each dummy
     for edge in panel.edges:
         if edge.back:
             continue
         net = edge.source, edge.outlet
-        last, target = items[edge.source], items[edge.target]
+        last, target = vertices[edge.source], vertices[edge.target]
         route = []
         for rank in range(last.rank + 1, target.rank):
-            if (net, rank) not in lanes:
-                lane = Vertex(None, rank)
-                rows[rank].append(lane)
-                links.append(_linked(Segment(last, lane, net)))
-                lanes[net, rank] = links[-1]
-            route.append(lanes[net, rank])
+            if (net, rank) not in dummies:
+                dummy = Vertex(None, rank)
+                rows[rank].append(dummy)
+                segments.append(_linked(Segment(last, dummy, net)))
+                dummies[net, rank] = segments[-1]
+            route.append(dummies[net, rank])
             last = route[-1].target
-        links.append(_linked(Segment(last, target, net, edge.entry)))
-        routes.append((edge, [*route, links[-1]]))
+        segments.append(_linked(Segment(last, target, net, edge.entry)))
+        routes.append((edge, [*route, segments[-1]]))
     _order(rows)
-    return LayeredGraph(rows, links, routes)
+    return LayeredGraph(rows, segments, routes)
 
 
-def _linked(link: Segment) -> Segment:
-    link.source.below.append(link)
-    link.target.above.append(link)
-    return link
+def _linked(segment: Segment) -> Segment:
+    segment.source.below.append(segment)
+    segment.target.above.append(segment)
+    return segment
 
 
 def _ranks(panel: Panel, framed: bool) -> dict[str, int]:
-    """Rows by the least total length of edges; inputs stand at the top, and stages one below the other."""
+    """The ranks of least total edge length, with inputs at the top and stages in order."""
     program = LinearProgram()
     places = {node.key: program.variable(cost=0.001) for node in panel.nodes}
     for edge in panel.edges:
@@ -134,7 +136,7 @@ def _ranks(panel: Panel, framed: bool) -> dict[str, int]:
 
 
 def band_numbers(panel: Panel) -> dict[str, int]:
-    """The band of each node, counted from the top: by its stages, and never above what it needs."""
+    """The number of the band of each node from the top: by stage, and not above its producers."""
     spans = sorted({node.stage for node in panel.nodes}, key=lambda span: (sum(span), span))
     bands = {node.key: spans.index(node.stage) for node in panel.nodes}
     for _ in panel.nodes:
@@ -148,11 +150,11 @@ def band_numbers(panel: Panel) -> dict[str, int]:
 
 
 def _order(rows: list[list[Vertex]]) -> None:
-    """Sort each row so that few lines cross: sweeps down and up, and the best of them all."""
+    """Sort each row for few crossings: the best order of several barycenter sweeps."""
     position: dict[Vertex, int] = {}
 
     def note(row: Sequence[Vertex]) -> None:
-        position.update((item, number) for number, item in enumerate(row))
+        position.update((vertex, number) for number, vertex in enumerate(row))
 
     for row in rows:
         note(row)
@@ -160,9 +162,9 @@ def _order(rows: list[list[Vertex]]) -> None:
     for sweep in range(24):
         down = sweep % 2 == 0
         for row in rows[1:] if down else rows[-2::-1]:
-            keys = {item: _barycenter(item, down, position) for item in row}
-            # What has nothing on that side keeps its place; a lane goes right of a box.
-            row.sort(key=lambda item: (keys[item], item.node is None, position[item]))
+            keys = {vertex: _barycenter(vertex, down, position) for vertex in row}
+            # A vertex without neighbours there keeps its position; ties: a dummy goes right of a box.
+            row.sort(key=lambda vertex: (keys[vertex], vertex.node is None, position[vertex]))
             note(row)
         crossings = _crossings(rows, position)
         if crossings < fewest:
@@ -171,26 +173,26 @@ def _order(rows: list[list[Vertex]]) -> None:
         row[:] = found
 
 
-def _barycenter(item: Vertex, down: bool, position: dict[Vertex, int]) -> float:
-    """The mean place of what an item is connected to on one side; its own place where that is nothing."""
-    links = item.above if down else item.below
-    places = [position[link.source if down else link.target] + link.entry / 100 for link in links]
+def _barycenter(vertex: Vertex, down: bool, position: dict[Vertex, int]) -> float:
+    """The mean position of the neighbours on one side; without neighbours its own position."""
+    segments = vertex.above if down else vertex.below
+    places = [position[segment.source if down else segment.target] + segment.entry / 100 for segment in segments]
     if not places:
-        return float(position[item])
+        return float(position[vertex])
     return sum(places) / len(places)
 
 
 def _crossings(rows: Sequence[Sequence[Vertex]], position: dict[Vertex, int]) -> int:
-    """How many pairs of lines cross, with those counted that end in the wrong order in a frame."""
+    """The number of crossings, with those of segments that enter a frame in the wrong order."""
     count = 0
     by_rank: dict[int, list[tuple[float, float]]] = defaultdict(list)
     for row in rows:
-        for item in row:
-            for link in item.below:
-                end = position[link.target] + link.entry / 100
-                by_rank[item.rank].append((position[item] + link.net[1] / 100, end))
+        for vertex in row:
+            for segment in vertex.below:
+                end = position[segment.target] + segment.entry / 100
+                by_rank[vertex.rank].append((position[vertex] + segment.net[1] / 100, end))
     for ends in by_rank.values():
-        before: list[float] = []  # where lines end that begin further left, or in the same place and end further left
+        before: list[float] = []  # ends of the segments that begin further left
         for _, end in sorted(ends):
             count += len(before) - bisect_right(before, end)
             insort(before, end)
@@ -198,10 +200,10 @@ def _crossings(rows: Sequence[Sequence[Vertex]], position: dict[Vertex, int]) ->
 
 
 class LinearProgram:
-    """A linear program in the making; variables are numbers from 0.
+    """A linear program over nonnegative variables, numbered from 0.
 
-    Small costs of the variables themselves leave few solutions to choose from.  Where there are several, the one that
-    is found is the same on every run, and may be another one with another release of scipy.
+    Small costs of the variables reduce the number of optimal solutions.  The solution is the same on every run, but
+    may change with the release of scipy.
     """
 
     def __init__(self) -> None:
@@ -209,31 +211,31 @@ class LinearProgram:
         self._rows: list[tuple[Mapping[int, float], float]] = []
 
     def variable(self, cost: float = 0.0) -> int:
-        """A new variable, not negative."""
+        """Add a nonnegative variable; return its number."""
         self._costs.append(cost)
         return len(self._costs) - 1
 
     def at_least(self, terms: Mapping[int, float], bound: float) -> None:
-        """Demand that a weighted sum is at least so much."""
+        """Constrain a weighted sum to a lower bound."""
         self._rows.append((terms, bound))
 
     def apart(self, low: int, high: int, distance: float) -> None:
-        """Demand that one variable is larger than another one by a distance."""
+        """Constrain two variables to a least distance."""
         self.at_least({high: 1.0, low: -1.0}, distance)
 
     def pull(self, low: int, high: int, weight: float) -> None:
-        """Make the difference of two variables, which is known not to be negative, small."""
+        """Minimize the difference of two variables, which must be nonnegative."""
         self._costs[high] += weight
         self._costs[low] -= weight
 
     def near(self, terms: Mapping[int, float], constant: float, weight: float) -> None:
-        """Make the absolute value of a weighted sum plus a constant small."""
+        """Minimize the absolute value of a weighted sum plus a constant."""
         size = self.variable(weight)
         self.at_least({size: 1.0, **{name: -factor for name, factor in terms.items()}}, constant)
         self.at_least({size: 1.0, **terms}, -constant)
 
     def solve(self) -> list[float]:
-        """The values of all variables."""
+        """Solve the program; return the values of all variables."""
         import numpy as np
         from scipy.optimize import linprog
         from scipy.sparse import csr_array

@@ -1,4 +1,8 @@
-"""A panel laid out: rows, orders, columns, lines; what is in a frame first."""
+"""The layout of panels, inner ones first, and of a page of panels.
+
+The steps of a panel are layering and ordering (`layering`), x coordinates (`coordinates`), and edge routing
+(`routing`); the heights of rows and tracks give the y coordinates.
+"""
 
 from __future__ import annotations
 
@@ -12,33 +16,33 @@ from archc.drawing.routing import Ports, Tracks
 from archc.drawing.scene import Edge, Panel, Scene, SceneNode
 from archc.drawing.style import HEADER, LABEL, SMALL, SYMBOL, badges_width, node_size, row_width, text_width
 
-_GAP, _BEFORE_TRACKS, _BEHIND_TRACKS, _TRACK = 18.0, 9.0, 13.0, 8.0
+_GAP, _BEFORE_TRACKS, _AFTER_TRACKS, _TRACK = 18.0, 9.0, 13.0, 8.0
 _FRAME = 10.0
-"""Between the sides of a frame and what is in it."""
+"""Distance between the sides of a frame and its content."""
 _BELOW_HEADER = 8.0
 _BAND_LABEL = 62.0
 _BACK = 10.0
-"""Between the lines that lead back, and from them to all else."""
+"""Distance between back edges, and from them to other parts."""
 _WIDEST_ALIKE = 300.0
 
 
 def lay_out(panel: Panel, framed: bool = False) -> Geometry:
-    """Where everything of a panel is, from the corner (0, 0).
+    """The layout of a panel, with its corner at (0, 0).
 
     Args:
-        framed: it is in a frame.
+        framed: the panel is inside a frame.
     """
     inner = {node.key: lay_out(node.inner, framed=True) for node in panel.nodes if node.inner is not None}
-    rows = layered_graph(panel, framed)
+    graph = layered_graph(panel, framed)
     sizes = {node.key: _size(node, inner) for node in panel.nodes}
-    _make_alike(rows, sizes)
-    for item in rows.items():
-        item.width = 0.0 if item.node is None else sizes[item.node.key][0]
+    _equalize_widths(graph, sizes)
+    for vertex in graph.vertices():
+        vertex.width = 0.0 if vertex.node is None else sizes[vertex.node.key][0]
     for key, geometry in inner.items():
         geometry.move((sizes[key][0] - geometry.width) / 2, HEADER + _BELOW_HEADER)
-    assign_coordinates(rows, inner)
-    ports = Ports(rows, inner)
-    return _Placing(panel, rows, sizes, inner, ports, Tracks(rows, ports)).geometry()
+    assign_coordinates(graph, inner)
+    ports = Ports(graph, inner)
+    return _PanelLayout(panel, graph, sizes, inner, ports, Tracks(graph, ports)).geometry()
 
 
 def _size(node: SceneNode, inner: dict[str, Geometry]) -> tuple[float, float]:
@@ -50,30 +54,32 @@ def _size(node: SceneNode, inner: dict[str, Geometry]) -> tuple[float, float]:
     return 2.0 * -(-width // 2), geometry.height + HEADER + _BELOW_HEADER + _FRAME
 
 
-def _make_alike(rows: LayeredGraph, sizes: dict[str, tuple[float, float]]) -> None:
-    """Let all boxes that stand alone in their rows be equally wide."""
-    alone = [row for row in rows.rows if sum(item.node is not None for item in row) == 1]
-    boxes = [item.node.key for row in alone for item in row if item.node is not None and item.node.kind == "layer"]
+def _equalize_widths(graph: LayeredGraph, sizes: dict[str, tuple[float, float]]) -> None:
+    """Give boxes that are alone in their rows equal widths."""
+    alone = [row for row in graph.rows if sum(vertex.node is not None for vertex in row) == 1]
+    boxes = [
+        vertex.node.key for row in alone for vertex in row if vertex.node is not None and vertex.node.kind == "layer"
+    ]
     widest = max((sizes[key][0] for key in boxes if sizes[key][0] <= _WIDEST_ALIKE), default=0.0)
     for key in boxes:
         sizes[key] = max(sizes[key][0], widest), sizes[key][1]
 
 
-class _Placing:
-    """Gives rows their heights, and lines their corners."""
+class _PanelLayout:
+    """Computes the heights of rows and the corners of edges."""
 
     def __init__(
         self,
         panel: Panel,
-        rows: LayeredGraph,
+        graph: LayeredGraph,
         sizes: dict[str, tuple[float, float]],
         inner: dict[str, Geometry],
         ports: Ports,
         tracks: Tracks,
     ):
-        self.panel, self.rows, self.sizes, self.inner, self.ports, self.tracks = (
+        self.panel, self.graph, self.sizes, self.inner, self.ports, self.tracks = (
             panel,
-            rows,
+            graph,
             sizes,
             inner,
             ports,
@@ -83,19 +89,20 @@ class _Placing:
         self.tops: list[float] = []
         self.bottoms: list[float] = []
         y = _BACK * (len(self.backs) + 1) if self.backs else 0.0
-        for row, count in zip(rows.rows, tracks.counts):
-            height = max((self.sizes[item.node.key][1] for item in row if item.node is not None), default=0.0)
+        for row, count in zip(graph.rows, tracks.counts):
+            height = max((self.sizes[vertex.node.key][1] for vertex in row if vertex.node is not None), default=0.0)
             self.tops.append(y)
             self.bottoms.append(y + height)
-            y += height + (_BEFORE_TRACKS + _BEHIND_TRACKS + _TRACK * (count - 1) if count else _GAP)
+            y += height + (_BEFORE_TRACKS + _AFTER_TRACKS + _TRACK * (count - 1) if count else _GAP)
 
     def geometry(self) -> Geometry:
-        boxes = [self._box(item) for item in self.rows.items() if item.node is not None]
-        right = max([item.right for item in self.rows.items()], default=0.0)
-        left = min([item.left for item in self.rows.items()], default=0.0)
+        """The finished layout."""
+        boxes = [self._box(vertex) for vertex in self.graph.vertices() if vertex.node is not None]
+        right = max([vertex.right for vertex in self.graph.vertices()], default=0.0)
+        left = min([vertex.left for vertex in self.graph.vertices()], default=0.0)
         bottom = self.bottoms[-1] if self.bottoms else 0.0
         found = Geometry(right, bottom, boxes)
-        found.paths = [Path(edge, self._corners(links)) for edge, links in self.rows.routes]
+        found.paths = [Path(edge, self._corners(segments)) for edge, segments in self.graph.routes]
         for number, edge in enumerate(self.backs):
             found.paths.append(Path(edge, self._back(found, edge, number, right, bottom)))
         if self.backs:
@@ -109,26 +116,26 @@ class _Placing:
         self._stubs(found)
         return found
 
-    def _box(self, item: Vertex) -> Box:
-        node = item.node
+    def _box(self, vertex: Vertex) -> Box:
+        node = vertex.node
         assert node is not None
         height = self.sizes[node.key][1]
-        middle = (self.tops[item.rank] + self.bottoms[item.rank]) / 2
-        box = Box(node, item.left, middle - height / 2, item.right - item.left, height, self.inner.get(node.key))
+        middle = (self.tops[vertex.rank] + self.bottoms[vertex.rank]) / 2
+        box = Box(node, vertex.left, middle - height / 2, vertex.right - vertex.left, height, self.inner.get(node.key))
         if box.inner is not None:
             box.inner.move(box.x, box.y)
         return box
 
-    def _corners(self, links: list[Segment]) -> list[Point]:
+    def _corners(self, segments: list[Segment]) -> list[Point]:
         """The corners of an edge, from the bottom of its source to the top of its target."""
-        first = links[0].source
-        points: list[Point] = [(self.ports.leaving[links[0]], self._edge(first, below=True))]
-        for link in links:
-            start, end = self.ports.leaving[link], self.ports.entering[link]
-            if link in self.tracks.track:
-                y = self.bottoms[link.source.rank] + _BEFORE_TRACKS + _TRACK * self.tracks.track[link]
+        first = segments[0].source
+        points: list[Point] = [(self.ports.leaving[segments[0]], self._edge(first, below=True))]
+        for segment in segments:
+            start, end = self.ports.leaving[segment], self.ports.entering[segment]
+            if segment in self.tracks.track:
+                y = self.bottoms[segment.source.rank] + _BEFORE_TRACKS + _TRACK * self.tracks.track[segment]
                 points += [(start, y), (end, y)]
-        last = links[-1]
+        last = segments[-1]
         if last in self.ports.sideways:
             x = self.ports.leaving[last]
             side = last.target.x + (SYMBOL / 2 if x > last.target.x else -SYMBOL / 2)
@@ -136,13 +143,13 @@ class _Placing:
             return [*points, (x, y), (side, y)]
         return [*points, (self.ports.entering[last], self._edge(last.target, below=False))]
 
-    def _edge(self, item: Vertex, below: bool) -> float:
-        assert item.node is not None
-        middle, half = (self.tops[item.rank] + self.bottoms[item.rank]) / 2, self.sizes[item.node.key][1] / 2
+    def _edge(self, vertex: Vertex, below: bool) -> float:
+        assert vertex.node is not None
+        middle, half = (self.tops[vertex.rank] + self.bottoms[vertex.rank]) / 2, self.sizes[vertex.node.key][1] / 2
         return middle + half if below else middle - half
 
     def _back(self, found: Geometry, edge: Edge, number: int, right: float, bottom: float) -> list[Point]:
-        """From the end of a step around everything to the beginning of the next."""
+        """The corners of a back edge, around all other parts."""
         source, target = found.box(edge.source), found.box(edge.target)
         start, end = source.right - _BACK, target.right - _BACK
         lane = right + _BACK * (number + 1)
@@ -150,7 +157,7 @@ class _Placing:
         return [(start, source.bottom), (start, low), (lane, low), (lane, high), (end, high), (end, target.y)]
 
     def _stubs(self, found: Geometry) -> None:
-        """Lines from the ends within frames to where the frames' own lines begin."""
+        """Add lines from the outputs inside frames to the lower sides of the frames."""
         for box in found.boxes:
             if box.inner is None:
                 continue
@@ -163,7 +170,7 @@ class _Placing:
 
     def _bands(self) -> list[Band]:
         numbers = band_numbers(self.panel)
-        rank = {item.node.key: item.rank for item in self.rows.items() if item.node is not None}
+        rank = {vertex.node.key: vertex.rank for vertex in self.graph.vertices() if vertex.node is not None}
         spans: dict[int, tuple[int, int]] = {}
         stages: dict[int, tuple[int, int]] = {}
         for node in self.panel.nodes:
@@ -183,12 +190,12 @@ TITLE = 30.0
 PADDING = 14.0
 _BETWEEN = 14.0
 _WIDEST = 860.0
-"""What a page may measure from side to side, unless a single panel is wider: more would be hard to read in a text."""
+"""Largest width of a page, unless a single panel is wider; wider pages are scaled down in documents."""
 
 
 @dataclass(eq=False)
 class Card:
-    """A panel with its frame, at its place on the page."""
+    """A panel with its border, placed on the page."""
 
     panel: Panel
     geometry: Geometry
@@ -200,7 +207,7 @@ class Card:
 
 @dataclass(eq=False)
 class Page:
-    """A whole picture."""
+    """A placed picture: the panels of a scene on a page."""
 
     scene: Scene
     width: float
@@ -209,7 +216,7 @@ class Page:
 
 
 def make_page(scene: Scene) -> Page:
-    """Lay out all panels of a scene, and put them on a page."""
+    """Lay out all panels of a scene and place them on a page."""
     cards: list[Card] = []
     for panel in scene.panels:
         geometry = lay_out(panel)
@@ -226,7 +233,7 @@ def make_page(scene: Scene) -> Page:
 
 
 def _arrange(cards: Sequence[Card]) -> tuple[float, float]:
-    """Try pages of several widths, keep the one that is read best, and return its size."""
+    """Place the cards on the page of least `_cost`, of several widths; return its size."""
     least = max(card.width for card in cards) + 2 * _BETWEEN
     widths = [least + 20 * step for step in range(int(max(0.0, _WIDEST - least) / 20) + 1)]
     best = min(widths, key=lambda width: _cost(_fill(cards, width)))
@@ -234,8 +241,8 @@ def _arrange(cards: Sequence[Card]) -> tuple[float, float]:
 
 
 def _fill(cards: Sequence[Card], limit: float) -> tuple[float, float]:
-    """Put cards into a page of a width, the first one first, then whichever goes highest; the size of the page."""
-    ground = [(_BETWEEN, limit, _BETWEEN)]  # from the left to the right, and what is free below
+    """Place cards on a page of a width, first the model, then those that fit highest; return the size."""
+    ground = [(_BETWEEN, limit, _BETWEEN)]  # intervals of x, each with the y from which it is free
     waiting = list(cards)
     while waiting:
         choices = waiting if len(waiting) < len(cards) else waiting[:1]
@@ -251,14 +258,14 @@ def _fill(cards: Sequence[Card], limit: float) -> tuple[float, float]:
 
 
 def _place(ground: Sequence[tuple[float, float, float]], card: Card) -> tuple[float, float]:
-    """The highest place for a card, and there the one farthest left, as (y, x)."""
+    """The highest position of a card, the leftmost of equals, as (y, x)."""
     limit, width = ground[-1][1], card.width + _BETWEEN
     lefts = [left for left, _, _ in ground if left + width <= limit] or [_BETWEEN]
     return min((max(depth for a, b, depth in ground if a < left + width and b > left), left) for left in lefts)
 
 
 def _cost(size: tuple[float, float]) -> float:
-    """How hard a page is to read: how high it is once it has been scaled to fit into a text."""
+    """The cost of a page: its height when scaled to the width of a document."""
     width, height = size
     scale = max(1.0, width / _WIDEST)
     return height / scale * scale**4 + 0.1 * width

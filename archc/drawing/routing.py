@@ -1,4 +1,8 @@
-"""The lines between rows: each value that has to go sideways does so on a track of its own."""
+"""Edge routing: ports at the vertices, and tracks between the rows.
+
+Ports are the x coordinates at which segments leave and enter vertices.  A track is the y coordinate of a horizontal
+line; every value that moves sideways between two rows has a separate track.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from archc.drawing.geometry import Geometry
 from archc.drawing.layering import LayeredGraph, Segment, Vertex
 
 _NEAR = 5.0
-"""Two upright lines nearer than this look like one."""
+"""Vertical lines nearer than this look like one."""
 Net = tuple[str, int]
 
 
@@ -18,29 +22,29 @@ class Tracks:
     """The tracks in each gap between two rows.
 
     Attributes:
-        counts: how many there are below each row.
-        track: of each link that goes sideways, counted from the top of its gap.
+        counts: the number of tracks below each row.
+        track: the track of each segment with a horizontal part, from the top of its gap.
     """
 
-    def __init__(self, rows: LayeredGraph, ports: Ports):
+    def __init__(self, graph: LayeredGraph, ports: Ports):
         self.ports = ports
         self.counts: list[int] = []
         self.track: dict[Segment, int] = {}
-        by_row: list[list[Segment]] = [[] for _ in rows.rows]
-        for link in rows.links:
-            by_row[link.source.rank].append(link)
-        for links in by_row:
-            self.counts.append(self._assign(links))
+        by_row: list[list[Segment]] = [[] for _ in graph.rows]
+        for segment in graph.segments:
+            by_row[segment.source.rank].append(segment)
+        for segments in by_row:
+            self.counts.append(self._assign(segments))
 
-    def _turns(self, link: Segment) -> bool:
-        return link not in self.ports.sideways and self.ports.leaving[link] != self.ports.entering[link]
+    def _turns(self, segment: Segment) -> bool:
+        return segment not in self.ports.sideways and self.ports.leaving[segment] != self.ports.entering[segment]
 
-    def _assign(self, links: list[Segment]) -> int:
-        """Share out the tracks of one gap, and return how many it takes."""
+    def _assign(self, segments: list[Segment]) -> int:
+        """Assign the tracks of one gap; return their number."""
         nets: dict[Net, list[Segment]] = {}
-        for link in links:
-            if self._turns(link):
-                nets.setdefault(link.net, []).append(link)
+        for segment in segments:
+            if self._turns(segment):
+                nets.setdefault(segment.net, []).append(segment)
         spans = {net: self._interval(own) for net, own in nets.items()}
         above = self._above(nets)
         placed: dict[Net, int] = {}
@@ -56,28 +60,30 @@ class Tracks:
             while number in used:
                 number += 1
             placed[net] = number
-            for link in nets[net]:
-                self.track[link] = number
+            for segment in nets[net]:
+                self.track[segment] = number
         return max(placed.values(), default=-1) + 1
 
-    def _interval(self, links: list[Segment]) -> tuple[float, float]:
-        ends = [self.ports.leaving[link] for link in links] + [self.ports.entering[link] for link in links]
+    def _interval(self, segments: list[Segment]) -> tuple[float, float]:
+        ends = [self.ports.leaving[segment] for segment in segments] + [
+            self.ports.entering[segment] for segment in segments
+        ]
         return min(ends), max(ends)
 
     def _above(self, nets: dict[Net, list[Segment]]) -> dict[Net, set[Net]]:
-        """What must turn above each net: what comes down where that goes on down."""
-        starts = sorted({(self.ports.leaving[link], net) for net, links in nets.items() for link in links})
+        """The nets with tracks above each net: those that start where a segment of the net ends."""
+        starts = sorted({(self.ports.leaving[segment], net) for net, segments in nets.items() for segment in segments})
         places = [start for start, _ in starts]
         found: dict[Net, set[Net]] = {}
-        for net, links in nets.items():
-            ends = [self.ports.entering[link] for link in links]
+        for net, segments in nets.items():
+            ends = [self.ports.entering[segment] for segment in segments]
             spans = [(bisect_right(places, end - _NEAR), bisect_left(places, end + _NEAR)) for end in ends]
             found[net] = {other for low, high in spans for _, other in starts[low:high]} - {net}
         return found
 
 
 def _ordered(spans: dict[Net, tuple[float, float]], above: dict[Net, set[Net]]) -> list[Net]:
-    """From the top track down; where two must each be above the other, one of them is not."""
+    """The nets in the order of tracks, from the top; cycles of `above` are broken."""
     left = sorted(spans, key=lambda net: (spans[net][1] - spans[net][0], net))
     found: list[Net] = []
     done: set[Net] = set()
@@ -90,7 +96,7 @@ def _ordered(spans: dict[Net, tuple[float, float]], above: dict[Net, set[Net]]) 
 
 
 _EDGE = 10.0
-"""How near to the corner of a box a line may end."""
+"""Least distance of the end of a line from the corner of a box."""
 _APART = 10.0
 _BAR_END = 14.0
 _STRAIGHT = 0.75
@@ -100,97 +106,97 @@ class Ports:
     """The ends of all links of a panel.
 
     Attributes:
-        leaving: where a link leaves its row; entering: where it enters the next one;
-        sideways: the links that enter a circle from the side, at the height of its middle.
+        leaving, entering: the x coordinates at which a segment leaves its row and enters the next.
+        sideways: the segments that enter a circle from the side, at the height of its center.
     """
 
-    def __init__(self, rows: LayeredGraph, inner: Mapping[str, Geometry]):
-        self.rows, self.inner = rows, inner
+    def __init__(self, graph: LayeredGraph, inner: Mapping[str, Geometry]):
+        self.graph, self.inner = graph, inner
         self.leaving: dict[Segment, float] = {}
         self.entering: dict[Segment, float] = {}
         self.sideways: set[Segment] = set()
-        for row in rows.rows:
-            for item in row:
-                self._enter(item)
-            for item in row:
-                self._leave(item)
+        for row in graph.rows:
+            for vertex in row:
+                self._enter(vertex)
+            for vertex in row:
+                self._leave(vertex)
 
-    def _leave(self, item: Vertex) -> None:
+    def _leave(self, vertex: Vertex) -> None:
         outlets: dict[tuple[str, int], list[Segment]] = {}
-        for link in item.below:
-            outlets.setdefault(link.net, []).append(link)
-        if item.node is None or item.node.inner is not None or len(outlets) == 1:
-            for link in item.below:
-                self.leaving[link] = item.x + leaving_offset(link, self.inner)
+        for segment in vertex.below:
+            outlets.setdefault(segment.net, []).append(segment)
+        if vertex.node is None or vertex.node.inner is not None or len(outlets) == 1:
+            for segment in vertex.below:
+                self.leaving[segment] = vertex.x + leaving_offset(segment, self.inner)
             return
-        # Several values: side by side in the order of where they go.
+        # Several values: ordered by the mean position of their targets.
         nets = sorted(
-            outlets, key=lambda net: (sum(link.target.x for link in outlets[net]) / len(outlets[net]), net[1])
+            outlets, key=lambda net: (sum(segment.target.x for segment in outlets[net]) / len(outlets[net]), net[1])
         )
-        wanted = [sum(link.target.x for link in outlets[net]) / len(outlets[net]) for net in nets]
-        for net, x in zip(nets, _spread(wanted, item.left + _EDGE, item.right - _EDGE)):
-            for link in outlets[net]:
-                self.leaving[link] = x
+        wanted = [sum(segment.target.x for segment in outlets[net]) / len(outlets[net]) for net in nets]
+        for net, x in zip(nets, _spread(wanted, vertex.left + _EDGE, vertex.right - _EDGE)):
+            for segment in outlets[net]:
+                self.leaving[segment] = x
 
-    def _enter(self, item: Vertex) -> None:
-        node = item.node
-        if node is None or not item.above:
-            for link in item.above:
-                self.entering[link] = item.x
+    def _enter(self, vertex: Vertex) -> None:
+        node = vertex.node
+        if node is None or not vertex.above:
+            for segment in vertex.above:
+                self.entering[segment] = vertex.x
             return
         if node.inner is not None:
-            for link in item.above:
-                self._finish(link, item.x + entering_offset(link, self.inner))
+            for segment in vertex.above:
+                self._finish(segment, vertex.x + entering_offset(segment, self.inner))
             return
         if node.kind == "symbol":
-            self._enter_circle(item)
+            self._enter_circle(vertex)
             return
-        links = sorted(item.above, key=lambda link: (self.leaving[link], link.net))
+        segments = sorted(vertex.above, key=lambda segment: (self.leaving[segment], segment.net))
         if node.kind == "bar":
-            self._draw_out(item, links)
-        if len(links) == 1:
-            x = self.leaving[links[0]]
-            inside = item.left + _EDGE <= x <= item.right - _EDGE
-            self._finish(links[0], x if inside and node.kind != "input" else item.x)
+            self._draw_out(vertex, segments)
+        if len(segments) == 1:
+            x = self.leaving[segments[0]]
+            inside = vertex.left + _EDGE <= x <= vertex.right - _EDGE
+            self._finish(segments[0], x if inside and node.kind != "input" else vertex.x)
             return
-        wanted = [self.leaving[link] for link in links]
-        for link, x in zip(links, _spread(wanted, item.left + _EDGE, item.right - _EDGE)):
-            self._finish(link, x)
+        wanted = [self.leaving[segment] for segment in segments]
+        for segment, x in zip(segments, _spread(wanted, vertex.left + _EDGE, vertex.right - _EDGE)):
+            self._finish(segment, x)
 
-    def _finish(self, link: Segment, x: float) -> None:
-        start = self.leaving[link]
-        self.entering[link] = start if abs(start - x) < _STRAIGHT else x
+    def _finish(self, segment: Segment, x: float) -> None:
+        start = self.leaving[segment]
+        self.entering[segment] = start if abs(start - x) < _STRAIGHT else x
 
-    def _enter_circle(self, item: Vertex) -> None:
-        """One line from each side at most, where nothing stands in between; the others from above."""
+    def _enter_circle(self, vertex: Vertex) -> None:
+        """Enter a circle: at most one line from each side, if the way is free; the others from above."""
         taken: set[bool] = set()
-        for link in sorted(item.above, key=lambda link: (abs(self.leaving[link] - item.x), link.net)):
-            x = self.leaving[link]
-            right = x > item.x
-            if abs(x - item.x) >= item.width and right not in taken and self._free(item, x):
+        for segment in sorted(vertex.above, key=lambda segment: (abs(self.leaving[segment] - vertex.x), segment.net)):
+            x = self.leaving[segment]
+            right = x > vertex.x
+            if abs(x - vertex.x) >= vertex.width and right not in taken and self._free(vertex, x):
                 taken.add(right)
-                self.sideways.add(link)
-                self.entering[link] = x
+                self.sideways.add(segment)
+                self.entering[segment] = x
             else:
-                self._finish(link, item.x)
+                self._finish(segment, vertex.x)
 
-    def _free(self, item: Vertex, x: float) -> bool:
-        """Whether nothing else in the row of a circle is in the way of a line that comes from the side."""
-        low, high = min(x, item.x) - _EDGE, max(x, item.x) + _EDGE
-        return all(other is item or other.right < low or other.left > high for other in self.rows.rows[item.rank])
+    def _free(self, vertex: Vertex, x: float) -> bool:
+        """Return whether a horizontal line in the row reaches a circle without crossing other vertices."""
+        low, high = min(x, vertex.x) - _EDGE, max(x, vertex.x) + _EDGE
+        return all(other is vertex or other.right < low or other.left > high for other in self.graph.rows[vertex.rank])
 
-    def _draw_out(self, item: Vertex, links: list[Segment]) -> None:
-        """Let a bar reach over all that it joins, as far as its neighbours leave room."""
-        row = self.rows.rows[item.rank]
-        number = row.index(item)
+    def _draw_out(self, vertex: Vertex, segments: list[Segment]) -> None:
+        """Widen a bar over all its segments, up to its neighbours."""
+        row = self.graph.rows[vertex.rank]
+        number = row.index(vertex)
         low = row[number - 1].right + _BAR_END if number else float("-inf")
         high = row[number + 1].left - _BAR_END if number + 1 < len(row) else float("inf")
-        item.left = min(item.left, max(low, min(self.leaving[link] for link in links) - _BAR_END))
-        item.right = max(item.right, min(high, max(self.leaving[link] for link in links) + _BAR_END))
+        vertex.left = min(vertex.left, max(low, min(self.leaving[segment] for segment in segments) - _BAR_END))
+        vertex.right = max(vertex.right, min(high, max(self.leaving[segment] for segment in segments) + _BAR_END))
 
 
 def _spread(wanted: list[float], low: float, high: float) -> list[float]:
-    """Places near to those wanted, in their order, within limits and apart."""
+    """Coordinates near the wanted ones, in their order, within limits and with a least distance."""
     apart = min(_APART, (high - low) / (len(wanted) - 1)) if len(wanted) > 1 else 0.0
     places = [min(max(x, low), high) for x in wanted]
     for number in range(1, len(places)):

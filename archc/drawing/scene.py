@@ -1,7 +1,7 @@
-"""What a picture shows, before anybody knows where: panels of nodes and edges.
+"""The content of a picture before layout: panels of nodes and edges.
 
-A panel is a definition: the model, or a block that is drawn once for all of its uses.  What stands open in its place (a
-scan, a block that somebody wanted to see inside) is a node with a panel within it.
+A panel is a definition: the model, or a block that is drawn once for all its uses.  A scan, or a block that is expanded
+in place, is a node with an inner panel.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 Kind = Literal["input", "output", "layer", "symbol", "bar", "frame"]
-"""What a node looks like: a rounded end, a box with rows, a circle with a sign, a bar, or a box with a panel in it."""
+"""The look of a node: a rounded end, a box with rows, a circle with a sign, a bar, or a box with an inner panel."""
 
 
 @dataclass(frozen=True)
@@ -19,12 +19,12 @@ class BoxRow:
     """A line of a box: an operator, or a use of a block.
 
     Attributes:
-        label: the layer's name, where it has one.
-        text: the operator with its telling attributes, or the block.
-        family: what its colour follows: the family of the operator, or `block`.
-        light: drawn thin, as what does little to what flows through.
-        storage: how its weights are stored, where not as plain numbers: `int8`.
-        block: the title of the panel that shows what is inside.
+        label: the name of the layer, or empty.
+        text: the operator with its main attributes, or the block.
+        family: the family of the operator, or `block`; it determines the colour.
+        light: True for a low row, of an operator without matrix weights.
+        storage: the storage of its weights if it is not dense: `int8`.
+        block: the title of the panel of the block.
     """
 
     text: str
@@ -37,18 +37,18 @@ class BoxRow:
 
 @dataclass(eq=False)
 class SceneNode:
-    """A thing in a panel.
+    """A node of a panel.
 
     Attributes:
-        key: its name within the panel, unique.
-        rows: what is written in it, one below the other.
-        shape: of what leaves it; empty where it says nothing new.
-        repeat: how often it is done, one after the other: `12`, or `6…24` where uses differ; empty for once.
-        marks: numbers of the weights that it shares with other nodes, which have the same number.
-        stage: the first and the last stage of a pipeline that it takes part in.
-        outlets: how many different values leave it.
-        inner: for a frame, what is in it; `entries` and `exits` are the keys of the inner nodes that its operands flow
-            into, and that its results come from, in order.
+        key: its unique key in the panel.
+        rows: its lines of text.
+        shape: the text of the shape of its result; empty if it equals that of the operand.
+        repeat: the number of repetitions, `12`, or `6…24` if uses differ; empty for one.
+        marks: numbers of the weights that it shares; nodes with a common number share a weight.
+        stage: its first and last pipeline stage.
+        outlets: the number of its results with uses.
+        inner: the inner panel of a frame; `entries` and `exits` are the keys of its input and output nodes, in the
+            order of operands and results.
     """
 
     key: str
@@ -65,18 +65,18 @@ class SceneNode:
 
     @property
     def title(self) -> str:
-        """What to call it where there is but one line."""
+        """Its rows as one line of text."""
         return "; ".join(": ".join(part for part in (row.label, row.text) if part) for row in self.rows)
 
 
 @dataclass(frozen=True)
 class Edge:
-    """A value on its way.
+    """A use of a value.
 
     Attributes:
-        source, target: keys of nodes; outlet: which of the values that leave the source; entry: which of those that
-            enter a frame.
-        back: it goes from the end of a step to the beginning of the next one.
+        source, target: keys of nodes; outlet: the number of the result of the source; entry: the number of the input
+            of a frame.
+        back: True for the edge from the end of a step to the start of the next.
     """
 
     source: str
@@ -88,12 +88,12 @@ class Edge:
 
 @dataclass(eq=False)
 class Panel:
-    """A definition, or what a node has within it.
+    """The nodes and edges of a definition, or of the inside of a node.
 
     Attributes:
-        title: unique among the panels of a scene; the first line of the legend that it is.
-        note: what is said beside the title: `12 uses`.
-        banded: whether stages are drawn as bands behind its nodes.
+        title: its unique title in the scene.
+        note: a note after the title: `12 uses`.
+        banded: True if the stages are drawn as bands in the background.
     """
 
     title: str
@@ -103,11 +103,11 @@ class Panel:
     banded: bool = False
 
     def node(self, key: str) -> SceneNode:
-        """The node of a key."""
+        """The node with a key."""
         return next(node for node in self.nodes if node.key == key)
 
     def within(self) -> Iterator[Panel]:
-        """This panel, and those of its nodes."""
+        """This panel and all inner panels."""
         yield self
         for node in self.nodes:
             if node.inner is not None:
@@ -116,10 +116,10 @@ class Panel:
 
 @dataclass(eq=False)
 class Scene:
-    """A picture: the model, and each block that it shows closed.
+    """The panels of a picture: the model, and each block that is not expanded in place.
 
     Attributes:
-        devices: what the text calls the device of each stage, where there are several stages.
+        devices: the device of each stage in the text, if there are several stages.
     """
 
     title: str
@@ -133,7 +133,7 @@ _JOINED = 36
 
 
 def fold_chains(panel: Panel) -> None:
-    """Put each light operator that alone takes all that a box gives into that box."""
+    """Merge each light operator into the box before it, if it is the only consumer of the box."""
     panel.edges = list(dict.fromkeys(panel.edges))
     nodes = {node.key: node for node in panel.nodes}
     leaving: dict[str, list[Edge]] = {key: [] for key in nodes}
@@ -160,7 +160,7 @@ def fold_chains(panel: Panel) -> None:
 
 
 def _takes(holder: SceneNode, node: SceneNode) -> bool:
-    """Whether a node can be a further row of another one; a block's shape stays that of the block."""
+    """Return whether a node can be a row of another one; a block keeps its own shape."""
     if holder.rows[0].family == "block" and node.shape:
         return False
     light = node.kind == "layer" and not node.repeat and all(row.light for row in node.rows)
@@ -168,7 +168,7 @@ def _takes(holder: SceneNode, node: SceneNode) -> bool:
 
 
 def _joined(above: tuple[BoxRow, ...], below: tuple[BoxRow, ...]) -> tuple[BoxRow, ...]:
-    """The rows together; two short operators of one family share a row."""
+    """The rows of both nodes; two short operators of one family share a row."""
     last, first = above[-1], below[0]
     text = f"{last.text} → {first.text}"
     alike = last.light and first.light and last.family == first.family and not first.label

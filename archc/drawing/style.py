@@ -1,7 +1,7 @@
-"""How large texts and nodes are, in pixels.
+"""Sizes of texts and nodes in pixels, and colours.
 
-Nobody knows which font will show a picture, so widths are those of DejaVu Sans, one of the widest, for the characters
-of ASCII, and generous for all others.
+The font of the viewer is unknown, so the widths of ASCII characters are those of DejaVu Sans, one of the widest fonts;
+those of other characters are upper estimates.  Each family of operators, each block and each stage has a colour.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ import unicodedata
 from archc.drawing.scene import BoxRow, SceneNode
 
 LABEL, TEXT, SMALL = 12.0, 11.0, 10.0
-"""Sizes of letters: of names and titles, of operators, and of what is less important."""
+"""Font sizes: of names and titles, of operators, and of secondary texts."""
 ROW, LIGHT_ROW, SHAPE_ROW = 24.0, 17.0, 15.0
 """Heights of the rows of a box."""
 MARGIN = 10.0
-"""Within a box, beside its text."""
+"""Space at the sides of a text in a box."""
 SYMBOL = 22.0
 """The diameter of a circle with a sign in it."""
 HEADER = 22.0
 """The height of the title of a frame."""
 _BADGE = 15.0
 
-# Hundredths of the size of the letters, from the space to the tilde.
+# Hundredths of the font size, from the space to the tilde.
 _WIDTHS = [
     *(32, 40, 46, 84, 64, 95, 78, 27, 39, 39, 50, 84, 32, 36, 32, 34, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 34, 34),
     *(84, 84, 84, 53, 100, 68, 69, 70, 77, 63, 58, 77, 75, 29, 29, 66, 56, 86, 75, 79, 60, 79, 69, 63, 61, 73, 68, 99),
@@ -54,7 +54,7 @@ def row_height(row: BoxRow) -> float:
 
 
 def row_width(row: BoxRow) -> float:
-    """The width of what is written in a row: name, operator, and how its weights are stored."""
+    """The width of the texts of a row: name, operator, and storage."""
     size = SMALL if row.light else TEXT
     width = text_width(row.text, size)
     if row.label:
@@ -63,7 +63,7 @@ def row_width(row: BoxRow) -> float:
 
 
 def node_size(node: SceneNode) -> tuple[float, float]:
-    """Width and height of a node that has no panel in it."""
+    """Width and height of a node without an inner panel."""
     if node.kind == "symbol":
         return SYMBOL, SYMBOL
     if node.kind in ("input", "output"):
@@ -79,13 +79,13 @@ def node_size(node: SceneNode) -> tuple[float, float]:
 
 
 def badges_width(node: SceneNode) -> float:
-    """The room for marks and for how often a node is repeated, beside its first row."""
+    """The width of the marks and the repetition count in the first row of a node."""
     repeat = text_width(f"× {node.repeat}", LABEL, bold=True) + 12 if node.repeat else 0.0
     return repeat + _BADGE * len(node.marks)
 
 
 def _even(number: float) -> float:
-    """Rounded up, so that halves are whole pixels."""
+    """The number rounded up to an even integer, so that its half is a whole pixel."""
     return 2.0 * math.ceil(number / 2)
 
 
@@ -110,7 +110,7 @@ _BLOCKS = ["#e8e3fb", "#dcefe9", "#fde6d8", "#dde9fb", "#fbe1ec", "#eef0d3", "#e
 _BLOCK_LINES = ["#7a68c8", "#3f9579", "#cf7a3c", "#4a80cc", "#c8598a", "#8d9436", "#69768c", "#a85cc0"]
 _STAGES = ["#eaf2fd", "#eaf8ee", "#fdf1e4", "#f4ecfb", "#fdebec", "#eff5e1"]
 STORED = ("#9fc0ef", "#2f66b8")
-"""Of layers whose weights are not stored as plain numbers."""
+"""Fill and line of layers whose weights are not dense."""
 
 
 def family_colours(name: str) -> tuple[str, str]:
@@ -119,7 +119,7 @@ def family_colours(name: str) -> tuple[str, str]:
 
 
 def block_colours(number: int) -> tuple[str, str]:
-    """Fill and line of a block, by its place among the panels."""
+    """Fill and line of a block, by the number of its panel."""
     return _BLOCKS[number % len(_BLOCKS)], _BLOCK_LINES[number % len(_BLOCKS)]
 
 

@@ -1,4 +1,4 @@
-"""A scene as SVG: a picture that stands for itself, on a ground of its own, with no script and no font in it."""
+"""A scene as a self-contained SVG with a background, without scripts and embedded fonts."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _BADGE = 6.5
 
 @dataclass
 class SvgElement:
-    """Something to paint: the name of an element, its attributes in order, and the text in it."""
+    """An SVG element: its name, its attributes in order, and its text."""
 
     name: str
     attributes: dict[str, str]
     spans: list[tuple[str, str]] = field(default_factory=list)
-    """Texts with their classes."""
+    """Texts with their CSS classes."""
 
 
 def draw_svg(scene: Scene) -> str:
-    """The picture as the text of a file."""
+    """The SVG of a scene as text."""
     page = make_page(scene)
     painter = _Painter(page)
     for number, card in enumerate(page.cards):
@@ -49,7 +49,7 @@ class _Painter:
         self.colours = {card.panel.title: style.block_colours(number) for number, card in enumerate(page.cards)}
 
     def card(self, card: Card, number: int) -> None:
-        """A panel with its frame and title."""
+        """Draw a panel with its border and title."""
         self._rect(card.x, card.y, card.width, card.height, 8, style.CARD, style.BORDER)
         if number:
             fill, line = self.colours[card.panel.title]
@@ -126,7 +126,7 @@ class _Painter:
         self._rows(box)
 
     def _rows(self, box: Box) -> None:
-        """A box of rows: the first one's colour is that of the box, and each has its own strip."""
+        """Draw a box of rows; the first row gives the border its colour."""
         node = box.node
         first = node.rows[0]
         fill, line = self._colour(first)
@@ -161,7 +161,7 @@ class _Painter:
             self._badges(box, row_height(row) / 2)
 
     def _badges(self, box: Box, height: float) -> None:
-        """How often a node is repeated, and the numbers of the weights that it shares, at the right."""
+        """Draw the repetition count and the marks of a node, at the right."""
         x = box.right - 5
         if box.node.repeat:
             self._text(x, box.y + height + 4, [("b", f"× {box.node.repeat}")], "end")
@@ -173,7 +173,7 @@ class _Painter:
             x -= 2 * _BADGE + 2
 
     def _sheets(self, box: Box, fill: str, line: str) -> None:
-        """Two more sheets behind a box that is done several times."""
+        """Draw two more sheets in the background of a repeated box."""
         for shift in (6.0, 3.0):
             self._rect(box.x + shift, box.y + shift, box.width, box.height, 5, fill, line)
 
@@ -199,7 +199,7 @@ class _Painter:
 
 
 def rounded(points: list[Point]) -> str:
-    """A line from corner to corner, with its corners rounded, as the `d` of a path."""
+    """A polyline with rounded corners, as the attribute `d` of a path."""
     corners = [points[0]]
     for before, point, after in zip(points, points[1:], points[2:]):
         level = before[1] == point[1] == after[1] or before[0] == point[0] == after[0]
@@ -214,7 +214,7 @@ def rounded(points: list[Point]) -> str:
 
 
 def _strip(x: float, y: float, width: float, height: float, ends: tuple[bool, bool]) -> str:
-    """A row of a box: a rectangle that is round where the box is."""
+    """The `d` of a row of a box: a rectangle with the rounded corners of the box."""
     top, bottom = (5.0 if end else 0.0 for end in ends)
     arcs = {True: "a5 5 0 0 1 ", False: ""}
     right_top = f"h{_number(width - 2 * top)}{arcs[ends[0]]}{'5 5' if top else ''}"
@@ -225,7 +225,7 @@ def _strip(x: float, y: float, width: float, height: float, ends: tuple[bool, bo
 
 
 def _distance(one: Point, other: Point) -> float:
-    return abs(one[0] - other[0]) + abs(one[1] - other[1])  # lines are level or upright
+    return abs(one[0] - other[0]) + abs(one[1] - other[1])  # lines are horizontal or vertical
 
 
 def _towards(point: Point, other: Point, distance: float) -> Point:
@@ -246,5 +246,5 @@ def _number(number: float) -> str:
 
 
 def _clean(text: str) -> str:
-    """A text without the characters that XML has no room for."""
+    """A text with characters that XML forbids replaced."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

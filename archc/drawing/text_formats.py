@@ -1,4 +1,8 @@
-"""A scene as Mermaid, which pages on GitHub and many editors draw by themselves."""
+"""A scene as Mermaid or DOT, for programs with their own layout.
+
+GitHub and many editors render Mermaid; Graphviz renders DOT.  Inner panels become subgraphs, and edges of frames end at
+the nodes inside.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +21,7 @@ _MERMAID_SHAPES = {
 
 
 def draw_mermaid(scene: Scene) -> str:
-    """The picture as the text of a file."""
+    """The Mermaid flowchart of a scene."""
     lines = ["flowchart TD"]
     families: dict[str, list[str]] = {}
     for number, panel in enumerate(scene.panels):
@@ -55,7 +59,7 @@ def _family(node: SceneNode) -> str:
 
 
 def _escaped(text: str) -> str:
-    """A text in quotes; Mermaid has HTML's entities, with another sign before them."""
+    """A text for quotes in Mermaid, with other characters as its entities, `#34;`."""
     return "".join(c if c.isalnum() or c in " _.,:()[]=×+−÷·…→" else f"#{ord(c)};" for c in text)
 
 
@@ -67,7 +71,7 @@ _DOT_SHAPES = {
 
 
 def draw_dot(scene: Scene) -> str:
-    """The picture as the text of a file."""
+    """The DOT graph of a scene."""
     lines = [
         f"digraph {_quoted(scene.title)} {{",
         '    node [fontname="sans-serif", fontsize=11, shape=box, height=0.3];',
@@ -107,12 +111,12 @@ def _look(node: SceneNode) -> str:
 
 
 def _quoted(text: str) -> str:
-    """A string of DOT: quotes and backslashes with a backslash, lines apart by `\\n`."""
+    """A quoted string of DOT: quotes and backslashes are escaped, line breaks are `\\n`."""
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") + '"'
 
 
 def node_lines(node: SceneNode) -> list[str]:
-    """What is written in a node, line by line."""
+    """The lines of text of a node."""
     marks = "".join(f" ({mark})" for mark in node.marks)
     lines = []
     for number, row in enumerate(node.rows):
@@ -129,7 +133,7 @@ def panel_title(panel: Panel) -> str:
 
 
 def edges_of(panel: Panel, prefix: str) -> Iterator[tuple[str, str, bool]]:
-    """The edges of a panel, what is in its frames left out: the names of their ends, and whether they lead back."""
+    """The edges of a panel without those of inner panels: source, target, and whether it is a back edge."""
     nodes = {node.key: node for node in panel.nodes}
     for edge in panel.edges:
         source, target = nodes[edge.source], nodes[edge.target]

@@ -107,7 +107,7 @@ def test_levels_and_blocks_are_opened_where_they_are_used() -> None:
 
 
 def test_a_block_that_is_not_there() -> None:
-    with pytest.raises(ArchcError, match="`net` uses no block `Lyer`") as problem:
+    with pytest.raises(ArchcError, match="`net` has no block `Lyer`") as problem:
         scene_of(BLOCKS, opened=("Lyer",))
     assert problem.value.diagnostics[0].code == "unknown-block"
 

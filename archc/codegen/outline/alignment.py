@@ -31,12 +31,12 @@ class UseGroup:
     """Block uses with one definition.
 
     Attributes:
-        units: all uses; instances: the first use of each path, one for each layer.
+        uses: all uses; instances: the first use of each path, one for each layer.
         outputs: the positions, among the values of a use, of those with uses outside.
         ties: see `BlockDefinition`.
     """
 
-    units: list[UseStructure] = field(default_factory=list)
+    uses: list[UseStructure] = field(default_factory=list)
     instances: dict[str, UseStructure] = field(default_factory=dict)
     outputs: tuple[int, ...] = ()
     ties: tuple[Tie, ...] = ()
@@ -112,9 +112,9 @@ def align(graph: Graph, order: Mapping[Node, Order], distinguish: Distinguish, s
     """
     apart = _leaking(graph) if self_contained else set()
     while True:
-        units = fold(graph, order, apart)
-        aligner = _Aligner(graph, distinguish, _resized(units))
-        for level in levels(units):
+        uses = fold(graph, order, apart)
+        aligner = _Aligner(graph, distinguish, _resized(uses))
+        for level in levels(uses):
             aligner.align_level(level)
             if aligner.apart:
                 break
@@ -134,42 +134,42 @@ class _Aligner:
         self.graph = graph
         self.distinguish = distinguish
         self.groups: list[UseGroup] = []
-        self.shapes: dict[BlockUse, UseStructure] = {}
+        self.structures: dict[BlockUse, UseStructure] = {}
         self.apart: set[str] = set()
         self.resized = resized
 
-    def align_level(self, units: list[BlockUse]) -> None:
+    def align_level(self, uses: list[BlockUse]) -> None:
         """Group the uses of one height; the uses inside them have groups already."""
         alike: dict[StructureKey, list[BlockUse]] = defaultdict(list)
-        for unit in units:
-            shape, form = self._describe(unit)
-            self.shapes[unit] = shape
-            alike[form].append(unit)
+        for use in uses:
+            structure, form = self._describe(use)
+            self.structures[use] = structure
+            alike[form].append(use)
         self._join_repeated(alike)
         stretched = self._join_lengths(alike)
         keys: dict[str, set[StructureKey]] = defaultdict(set)
         for form, members in alike.items():
-            for unit in members:
-                keys[unit.scope.path].add(form)
+            for use in members:
+                keys[use.scope.path].add(form)
         for members in alike.values():
             group = UseGroup()
             escaping: set[int] = set()
-            for unit in members:
-                shape = self.shapes[unit]
-                path = unit.scope.path
+            for use in members:
+                structure = self.structures[use]
+                path = use.scope.path
                 # All uses of one layer must have the same structure.
                 if len(keys[path]) > 1:
                     self.apart.add(path)
-                if unit in stretched:
-                    shape.stretch(stretched[unit])
-                shape.group = group
-                group.units.append(shape)
-                group.instances.setdefault(path, shape)
-                last = {value: n for n, value in enumerate(shape.values)}
-                escaping.update(n for value, n in last.items() if value in unit.escaping)
-            if group.units:
+                if use in stretched:
+                    structure.stretch(stretched[use])
+                structure.group = group
+                group.uses.append(structure)
+                group.instances.setdefault(path, structure)
+                last = {value: n for n, value in enumerate(structure.values)}
+                escaping.update(n for value, n in last.items() if value in use.escaping)
+            if group.uses:
                 group.outputs = tuple(sorted(escaping))
-                group.ties = group.units[0].ties
+                group.ties = group.uses[0].ties
                 self.groups.append(group)
 
     def _join_lengths(self, alike: dict[StructureKey, list[BlockUse]]) -> dict[BlockUse, Extension]:
@@ -193,15 +193,15 @@ class _Aligner:
                     alike[forms[number]] = []
         return found
 
-    def _structure(self, form: StructureKey, units: list[BlockUse]) -> StepSequence:
+    def _structure(self, form: StructureKey, uses: list[BlockUse]) -> StepSequence:
         rows: list[StepSummary] = []
         number = 0
-        for item, (name, kind), operands in zip(self.shapes[units[0]].items, form.rows, form.wiring, strict=True):
+        for item, (name, kind), operands in zip(self.structures[uses[0]].items, form.rows, form.wiring, strict=True):
             count = len(item.results if isinstance(item, Node) else item.outputs)
             end = item.op.scan_end if isinstance(item, Node) else ""
             rows.append(StepSummary(name, kind, operands, range(number, number + count), end))
             number += count
-        outputs = {n for unit in units for n, value in enumerate(self.shapes[unit].values) if value in unit.escaping}
+        outputs = {n for use in uses for n, value in enumerate(self.structures[use].values) if value in use.escaping}
         return StepSequence(form.definition, rows, outputs)
 
     def _join_repeated(self, alike: dict[StructureKey, list[BlockUse]]) -> None:
@@ -210,53 +210,53 @@ class _Aligner:
         With one tensor for two inputs, the graph does not tell the inputs of the operators apart; the other use does.
         """
         for form, members in list(alike.items()):
-            for unit in list(members):
-                shape = self.shapes[unit]
-                received = shape.scope.inputs
+            for use in list(members):
+                structure = self.structures[use]
+                received = structure.scope.inputs
                 if len(set(received)) == len(received):
                     continue
                 fitting = (
-                    known for known, others in alike.items() if others and self._fits(shape, form, known, others[0])
+                    known for known, others in alike.items() if others and self._fits(structure, form, known, others[0])
                 )
                 model = next(fitting, None)
                 if model is not None:
-                    shape.positions = self.shapes[alike[model][0]].positions
-                    shape.inputs = [received[place] for place in shape.positions if place is not None]
-                    members.remove(unit)
-                    alike[model].append(unit)
+                    structure.positions = self.structures[alike[model][0]].positions
+                    structure.inputs = [received[place] for place in structure.positions if place is not None]
+                    members.remove(use)
+                    alike[model].append(use)
 
-    def _fits(self, shape: UseStructure, form: StructureKey, other: StructureKey, unit: BlockUse) -> bool:
+    def _fits(self, structure: UseStructure, form: StructureKey, other: StructureKey, use: BlockUse) -> bool:
         """Return whether another use would have this structure if its inputs were the same tensors."""
-        model, received = self.shapes[unit], shape.scope.inputs
+        model, received = self.structures[use], structure.scope.inputs
         if (form.definition, form.rows, form.ties) != (other.definition, other.rows, other.ties):
             return False
         distinct = len(set(model.scope.inputs)) == len(model.scope.inputs) == len(received)
         places = [position for position in model.positions if position is not None]
         if not distinct or len(places) < len(model.positions):
             return False
-        own = {value: -position for position, value in enumerate(shape.inputs, 1)}
+        own = {value: -position for position, value in enumerate(structure.inputs, 1)}
         numbers = {-number: own.get(received[place]) for number, place in enumerate(places, 1)}
         return form.wiring == tuple(tuple(numbers.get(n, n) for n in operands) for operands in other.wiring)
 
-    def _describe(self, unit: BlockUse) -> tuple[UseStructure, StructureKey]:
-        shape = UseStructure(unit.scope)
-        shape.items = [self.shapes[item] if isinstance(item, BlockUse) else item for item in unit.items]
-        shape.inputs = _received(shape)
-        places = {value: place for place, value in reversed(list(enumerate(shape.scope.inputs)))}
-        shape.positions = [places.get(value) for value in shape.inputs]
-        numbers = {value: -position for position, value in enumerate(shape.inputs, 1)}
+    def _describe(self, use: BlockUse) -> tuple[UseStructure, StructureKey]:
+        structure = UseStructure(use.scope)
+        structure.items = [self.structures[item] if isinstance(item, BlockUse) else item for item in use.items]
+        structure.inputs = _received(structure)
+        places = {value: place for place, value in reversed(list(enumerate(structure.scope.inputs)))}
+        structure.positions = [places.get(value) for value in structure.inputs]
+        numbers = {value: -position for position, value in enumerate(structure.inputs, 1)}
         wiring: list[tuple[int, ...]] = []
-        for item in shape.items:
+        for item in structure.items:
             wiring.append(tuple(numbers[value] for value in _operands(item)))
             for value in item.results if isinstance(item, Node) else item.outputs:
-                numbers[value] = len(shape.values)
-                shape.values.append(value)
-            shape.rows.append(self._row(item, shape))
-        foreign = dict.fromkeys(pair for item in shape.items for pair in self._foreign(item))
-        inside = [pair for pair in foreign if _inside(pair[1], shape.scope)]
-        shape.ties = tuple(Tie(shape.relative(own), shape.relative(actual)) for own, actual in inside)
-        shape.unresolved = tuple(pair for pair in foreign if not _inside(pair[1], shape.scope))
-        return shape, StructureKey(unit.scope.definition, tuple(wiring), tuple(shape.rows), shape.ties)
+                numbers[value] = len(structure.values)
+                structure.values.append(value)
+            structure.rows.append(self._row(item, structure))
+        foreign = dict.fromkeys(pair for item in structure.items for pair in self._foreign(item))
+        inside = [pair for pair in foreign if _inside(pair[1], structure.scope)]
+        structure.ties = tuple(Tie(structure.relative(own), structure.relative(actual)) for own, actual in inside)
+        structure.unresolved = tuple(pair for pair in foreign if not _inside(pair[1], structure.scope))
+        return structure, StructureKey(use.scope.definition, tuple(wiring), tuple(structure.rows), structure.ties)
 
     def _foreign(self, item: Node | UseStructure) -> Iterable[tuple[str, str]]:
         """The tied weights of an item, as pairs of the path inside and the stored path."""
@@ -267,10 +267,10 @@ class _Aligner:
         own = ((f"{item.path}.{parameter}", path) for parameter, path in item.weights.items())
         return (pair for pair in own if pair[0] != pair[1])
 
-    def _row(self, item: Node | UseStructure, shape: UseStructure) -> tuple[str | None, Hashable]:
+    def _row(self, item: Node | UseStructure, structure: UseStructure) -> tuple[str | None, Hashable]:
         if isinstance(item, UseStructure):
-            return shape.relative(item.scope.path), item.group
-        member = None if item.path is None else shape.relative(item.path)
+            return structure.relative(item.scope.path), item.group
+        member = None if item.path is None else structure.relative(item.path)
         weights: list[Hashable] = []
         for parameter, path in item.weights.items():
             if path == f"{item.path}.{parameter}":
@@ -278,8 +278,8 @@ class _Aligner:
             else:  # ties of a layer are compared at the block with both ends
                 weights.append((parameter, path if member is None else None, parameter in item.transposed))
         types = tuple((value.type.dtype, value.type.rank) for value in item.operands)
-        op = self._in_own_sizes(item.op, shape.scope)
-        options = structure(op) if member is not None else op.scan_parts if op.scan_end else op
+        op = self._in_own_sizes(item.op, structure.scope)
+        options = attribute_key(op) if member is not None else op.scan_parts if op.scan_end else op
         return member, (type(item.op), tuple(weights), options, types, len(item.results), self.distinguish(item))
 
     def _in_own_sizes(self, op: Operator, scope: Scope) -> Operator:
@@ -289,11 +289,11 @@ class _Aligner:
         return operator_with_block_sizes(op, {} if scope.path in self.resized else block_sizes(scope))
 
 
-def _received(shape: UseStructure) -> list[Value]:
+def _received(structure: UseStructure) -> list[Value]:
     """The operands of a use, in the order of the block's inputs, then of first use."""
-    made = {value for item in shape.items for value in (item.results if isinstance(item, Node) else item.outputs)}
-    used = dict.fromkeys(value for item in shape.items for value in _operands(item) if value not in made)
-    known = [value for value in dict.fromkeys(shape.scope.inputs) if value in used]
+    made = {value for item in structure.items for value in (item.results if isinstance(item, Node) else item.outputs)}
+    used = dict.fromkeys(value for item in structure.items for value in _operands(item) if value not in made)
+    known = [value for value in dict.fromkeys(structure.scope.inputs) if value in used]
     return list(dict.fromkeys((*known, *used)))
 
 
@@ -301,12 +301,10 @@ def _operands(item: Node | UseStructure) -> Sequence[Value]:
     return item.operands if isinstance(item, Node) else item.inputs
 
 
-def _resized(units: Iterable[BlockUse]) -> set[str]:
+def _resized(uses: Iterable[BlockUse]) -> set[str]:
     """The paths of the layers that are used with inputs of different sizes."""
     sizes: dict[str, Mapping[str, Any]] = {}
-    return {
-        unit.scope.path for unit in units if sizes.setdefault(unit.scope.path, unit.scope.sizes) != unit.scope.sizes
-    }
+    return {use.scope.path for use in uses if sizes.setdefault(use.scope.path, use.scope.sizes) != use.scope.sizes}
 
 
 def _leaking(graph: Graph) -> set[str]:
@@ -326,7 +324,7 @@ def _prefixes(path: str) -> Iterable[str]:
     return (".".join(parts[:k]) for k in range(1, len(parts)))
 
 
-def structure(op: Operator) -> Hashable:
+def attribute_key(op: Operator) -> Hashable:
     """Key of the attributes of an operator, with a marker for each value that can be an argument."""
     if type(op).arguments is not Operator.arguments:  # the text of its arguments is not the list of its attributes
         return op

@@ -45,14 +45,14 @@ def outline(
     names = name_groups(groups)
     definitions: dict[UseGroup, BlockDefinition] = {}
     numbers: dict[str, int] = {}
-    uses: dict[UseStructure, Occurrence] = {}
+    occurrences: dict[UseStructure, Occurrence] = {}
     for group in groups:
         definitions[group] = _Builder(group, names[group], definitions, numbers, graph, mixed_loops).definition()
         numbers.update((path, number) for number, path in enumerate(group.instances))
-        for shape in group.units:
-            items = (item if isinstance(item, Node) else uses[item] for item in shape.items)
-            uses[shape] = Occurrence(definitions[group], tuple(items))
-    return Outline(list(definitions.values()), uses[groups[-1].units[0]])
+        for structure in group.uses:
+            items = (item if isinstance(item, Node) else occurrences[item] for item in structure.items)
+            occurrences[structure] = Occurrence(definitions[group], tuple(items))
+    return Outline(list(definitions.values()), occurrences[groups[-1].uses[0]])
 
 
 class _Builder:
@@ -69,27 +69,30 @@ class _Builder:
     ):
         self.mixed_loops = mixed_loops
         self.group, self.name, self.definitions, self.numbers, self.graph = group, name, definitions, numbers, graph
-        self.shapes = list(group.instances.values())
+        self.structures = list(group.instances.values())
         self.members: dict[str, Member] = {}
         self.locals: dict[Value, Local] = {}
 
     def definition(self) -> BlockDefinition:
         """The definition of the group."""
-        first = self.shapes[0]
+        first = self.structures[0]
         is_model = first.scope is self.graph.scope
         inputs = self.graph.inputs if is_model else first.inputs
         naming = AxisNames((None,) * len(inputs)) if is_model else name_axes(self.group)
         # A use with one tensor for two inputs has the name of only one of them.
-        telling = [shape for shape in self.shapes if len(set(shape.inputs)) == len(shape.inputs)]
+        telling = [structure for structure in self.structures if len(set(structure.inputs)) == len(structure.inputs)]
         for number, value in enumerate(inputs):
             name = value.name if is_model else first.scope.names.get(value)
-            same = is_model or all(shape.scope.names.get(shape.inputs[number]) == name for shape in telling)
+            same = is_model or all(structure.scope.names.get(structure.inputs[number]) == name for structure in telling)
             self.locals[value] = Local(value.type, name if same else None, axes=naming.inputs[number])
-        body = [self._statement(tuple(shape.items[row] for shape in self.shapes)) for row in range(len(first.items))]
+        body = [
+            self._statement(tuple(structure.items[row] for structure in self.structures))
+            for row in range(len(first.items))
+        ]
         outputs = list(self.graph.outputs.values()) if is_model else first.outputs
         definition = BlockDefinition(
             self.name,
-            tuple(shape.scope for shape in self.shapes),
+            tuple(structure.scope for structure in self.structures),
             first.scope.doc,
             inputs=tuple(self.locals[value] for value in inputs),
             outputs=tuple(self.locals[value] for value in outputs),
@@ -98,7 +101,7 @@ class _Builder:
             rows=tuple(body),
             ties=self.group.ties,
         )
-        lengths = [shape.lengths for shape in self.shapes]
+        lengths = [structure.lengths for structure in self.structures]
         find_loops(definition, body, [self._kind(row) for row in range(len(body))], lengths)
         definition.body = find_scans(definition.body, definition.outputs)
         count_uses(definition)
@@ -115,16 +118,16 @@ class _Builder:
         operands = tuple(self.locals[value] for value in first.inputs)
         instances = tuple(self.numbers[item.scope.path] for item in items if isinstance(item, UseStructure))
         member = self._member(first.scope.path)
-        names = [self.shapes[0].scope.names.get(value) for value in first.outputs]
+        names = [self.structures[0].scope.names.get(value) for value in first.outputs]
         return BlockStep(
             self.definitions[first.group], instances, member, operands, self._results(first.outputs, names)
         )
 
     def _kind(self, row: int) -> Hashable:
         """The key of a statement, equal for statements that a loop may join."""
-        item = self.shapes[0].items[row]
+        item = self.structures[0].items[row]
         if isinstance(item, Node):
-            return self.shapes[0].rows[row][1]
+            return self.structures[0].rows[row][1]
         # Passes may split the uses of a block into several definitions, which may still form a list.
         kind: object = item.scope.definition if self.mixed_loops else item.group
         return kind, len(item.inputs), len(item.outputs)
@@ -135,7 +138,7 @@ class _Builder:
         return tuple(self.locals[value] for value in values)
 
     def _member(self, path: str) -> Member:
-        name = self.shapes[0].relative(path)
+        name = self.structures[0].relative(path)
         if name in self.members:
             self.members[name].shared = True
         else:

@@ -17,11 +17,11 @@ from archc.types.extent_solver import Extent
 
 def name_groups(groups: list[UseGroup]) -> dict[UseGroup, str]:
     """A unique identifier for each group; the last group is the model."""
-    names: dict[UseGroup, str] = {groups[-1]: _identifier(groups[-1].units[0].scope.definition)}
+    names: dict[UseGroup, str] = {groups[-1]: _identifier(groups[-1].uses[0].scope.definition)}
     taken = set(names.values())
     blocks: dict[str, list[UseGroup]] = defaultdict(list)
     for group in groups[:-1]:
-        blocks[_identifier(group.units[0].scope.definition)].append(group)
+        blocks[_identifier(group.uses[0].scope.definition)].append(group)
     # Names without a suffix first, so that no name with a suffix takes them.
     for name, forms in blocks.items():
         main = max(forms, key=lambda group: len(group.instances))  # ties: the first one
@@ -36,7 +36,7 @@ def name_groups(groups: list[UseGroup]) -> dict[UseGroup, str]:
 
 def _lengthened(name: str, group: UseGroup, main: UseGroup) -> str:
     """The name with a suffix: `BasicBlockWithDownsample` if only this group has a `downsample`."""
-    own, usual = _members(group.units[0]), _members(main.units[0])
+    own, usual = _members(group.uses[0]), _members(main.uses[0])
     for word, extra in (("with", [m for m in own if m not in usual]), ("without", [m for m in usual if m not in own])):
         if extra:
             parts = [word, *re.findall(r"[A-Za-z]+[0-9]*", extra[0])]
@@ -46,10 +46,10 @@ def _lengthened(name: str, group: UseGroup, main: UseGroup) -> str:
     return name
 
 
-def _members(shape: UseStructure) -> list[str]:
+def _members(structure: UseStructure) -> list[str]:
     """First parts of the names of the members, so that lists of different lengths are equal."""
-    paths = (item.scope.path if isinstance(item, UseStructure) else item.path for item in shape.items)
-    return [shape.relative(path).partition(".")[0] for path in paths if path is not None]
+    paths = (item.scope.path if isinstance(item, UseStructure) else item.path for item in structure.items)
+    return [structure.relative(path).partition(".")[0] for path in paths if path is not None]
 
 
 def _identifier(text: str) -> str:
@@ -84,15 +84,13 @@ class AxisNames:
 
 def name_axes(group: UseGroup) -> AxisNames:
     """The axis names of a group's inputs; no names if a use contradicts them, which passes may cause."""
-    count = len(group.units[0].inputs)
-    axes = tuple(
-        _axes([_written(unit, number) for unit in group.units], group.units, number) for number in range(count)
-    )
+    count = len(group.uses[0].inputs)
+    axes = tuple(_axes([_written(use, number) for use in group.uses], group.uses, number) for number in range(count))
     nameless = AxisNames((None,) * count)
     bound: dict[str, dict[str, Extent]] = {}  # by path: all uses of a layer share its attributes
-    for unit in group.units:
-        sizes = bound.setdefault(unit.scope.path, {})
-        for value, names in zip(unit.inputs, axes):
+    for use in group.uses:
+        sizes = bound.setdefault(use.scope.path, {})
+        for value, names in zip(use.inputs, axes):
             for name, size in zip(names or (), value.type.shape):
                 if isinstance(name, str) and sizes.setdefault(name, size) != size:
                     return nameless
@@ -100,17 +98,17 @@ def name_axes(group: UseGroup) -> AxisNames:
     return AxisNames(axes, {name: tuple(sizes[name] for sizes in instances) for name in instances[0]})
 
 
-def _written(unit: UseStructure, number: int) -> tuple[str | None, ...] | None:
+def _written(use: UseStructure, number: int) -> tuple[str | None, ...] | None:
     """The names of the axes of one input in the text of a use; None if the text does not declare them."""
-    position, axes = unit.positions[number], unit.scope.axes
+    position, axes = use.positions[number], use.scope.axes
     names = axes[position] if position is not None and position < len(axes) else None
-    return names if names is not None and len(names) == unit.inputs[number].type.rank else None
+    return names if names is not None and len(names) == use.inputs[number].type.rank else None
 
 
-def _axes(written: Sequence[tuple[str | None, ...] | None], units: Sequence[UseStructure], number: int) -> Axes | None:
+def _axes(written: Sequence[tuple[str | None, ...] | None], uses: Sequence[UseStructure], number: int) -> Axes | None:
     """The axes of one input, from the names of each use; None if the uses disagree."""
     names = written[0]
-    types = [unit.inputs[number].type for unit in units]
+    types = [use.inputs[number].type for use in uses]
     if names is None or any(other != names for other in written) or len({type_.dtype for type_ in types}) > 1:
         return None
     found: list[str | int] = []

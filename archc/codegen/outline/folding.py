@@ -43,15 +43,15 @@ def fold(graph: Graph, order: Mapping[Node, Order], apart: Collection[str]) -> l
     return _Folding(graph, order, apart).run()
 
 
-def levels(units: Sequence[BlockUse]) -> Iterator[list[BlockUse]]:
+def levels(uses: Sequence[BlockUse]) -> Iterator[list[BlockUse]]:
     """Block uses grouped by height, lowest first; the height is the number of levels nested inside."""
     heights: dict[BlockUse, int] = {}
     found: dict[int, list[BlockUse]] = defaultdict(list)
-    for unit in reversed(units):
-        inner = (heights[item] for item in unit.items if isinstance(item, BlockUse))
-        heights[unit] = max(inner, default=-1) + 1
-    for unit in units:
-        found[heights[unit]].append(unit)
+    for use in reversed(uses):
+        inner = (heights[item] for item in use.items if isinstance(item, BlockUse))
+        heights[use] = max(inner, default=-1) + 1
+    for use in uses:
+        found[heights[use]].append(use)
     return (found[height] for height in sorted(found))
 
 
@@ -71,15 +71,15 @@ class _Folding:
         self._place_edges()
 
     def run(self) -> list[BlockUse]:
-        units: list[BlockUse] = []
+        uses: list[BlockUse] = []
         waiting = [BlockUse(self.root)]
         while waiting:
-            unit = waiting.pop()
-            units.append(unit)
-            for item in self._body(unit.scope):
-                unit.items.append(BlockUse(item, escaping=self.escaping[item]) if isinstance(item, Scope) else item)
-            waiting += (item for item in reversed(unit.items) if isinstance(item, BlockUse))
-        return units
+            use = waiting.pop()
+            uses.append(use)
+            for item in self._body(use.scope):
+                use.items.append(BlockUse(item, escaping=self.escaping[item]) if isinstance(item, Scope) else item)
+            waiting += (item for item in reversed(use.items) if isinstance(item, BlockUse))
+        return uses
 
     # The tree of scopes -----------------------------------------------------------------------------------
 

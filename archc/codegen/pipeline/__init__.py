@@ -1,4 +1,4 @@
-"""The pipeline backend: `split` takes a divided graph apart, `emit` writes the program that runs the stages."""
+"""The pipeline backend: `split` makes a graph for each stage, `emit` the program that runs them."""
 
 from archc.codegen.pipeline.emit import emit, shared
 from archc.codegen.pipeline.split import ModelStage, split

@@ -1,6 +1,6 @@
-"""The program that runs the stages of a model, a process for each, on `torch.distributed.pipelining`.
+"""The program that runs the stages of a model in one process each, on `torch.distributed.pipelining`.
 
-Nearly all of it is the same for every model; what differs are the names and the constants at its head.
+The program is the same for every model, except for names and the constants at its start.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ def emit(graph: Graph, stages: Sequence[ModelStage], *, source_name: str, compil
     """The source of the program.
 
     Args:
-        graph: the whole model; stages: the same taken apart.
-        source_name: what the docstring calls the text that it was made from.
-        compilation: what tells the compile from others; the modules of the stages have it, too.
+        graph: the whole model; stages: its stages.
+        source_name: the name of the source text, for the docstring.
+        compilation: identifier of the compilation, which the modules of the stages have too.
     """
     names = [identifier(value.name or "x") for value in graph.inputs]
     batched = has_samples(graph)
@@ -50,14 +50,14 @@ def emit(graph: Graph, stages: Sequence[ModelStage], *, source_name: str, compil
 
 
 def has_samples(graph: Graph) -> bool:
-    """Whether the first axis of everything that goes in or out counts samples, so that a batch can be parted."""
+    """Return whether the first axis of all inputs and outputs is the batch, which can be split."""
     types = [value.type for value in (*graph.inputs, *graph.outputs.values())]
     first = [as_symbol(type.shape[0]) if type.rank else None for type in types]
     return first[0] is not None and all(found == first[0] for found in first)
 
 
 def shared(stages: Sequence[ModelStage]) -> dict[str, tuple[int, ...]]:
-    """The parameters of which several stages have a copy, each with the stages."""
+    """The parameters with copies in several stages, each with the numbers of the stages."""
     found: dict[str, list[int]] = {}
     for stage in stages:
         for path, weight in stage.graph.weights.items():
@@ -76,7 +76,7 @@ def _constant(name: str, value: object) -> str:
 
 
 def _dictionary(name: str, items: dict[str, str]) -> str:
-    """A dictionary whose values are expressions."""
+    """The source of a dictionary whose values are expressions."""
     text = ", ".join(f"{literal(key)}: {value}" for key, value in items.items())
     annotation = "" if items else ": dict[str, tuple[int, ...]]"
     return "\n".join(lines_of(f"{name}{annotation} = ", f"{{{text}}}", 0))

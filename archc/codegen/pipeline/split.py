@@ -1,13 +1,13 @@
-"""A graph with stages taken apart: one graph for each stage, with inputs for what it receives and outputs for what it
-sends.
+"""Split a graph with stages into one graph for each stage.
 
-A stage talks to its neighbours alone.  What an early stage makes and a late one needs (a skip over a cut) is relayed:
-it is an input and an output of every stage between.  A tensor has one name on its whole way, so the outputs of one
-stage are the inputs of the next, in the same order.  Sizes are read from the axes of a stage's own inputs.
-`to_stage` itself is gone: the cut is between the graphs.
+Inputs and outputs of these graphs are the transferred tensors.
 
-Scale and zero point of integers that a stage receives are weights of the layer that rounds, so they are not sent: the
-stage has them too, and the layer with another operator (`Operator.from_first_result`).
+A stage communicates only with its neighbours.  A tensor that skips stages is relayed: it is an input and an output of
+every stage between.  A tensor has the same name in all stages, so the outputs of one stage are the inputs of the next,
+in the same order.  Sizes are computed from the axes of a stage's own inputs.  The graphs contain no `to_stage`.
+
+The scale and zero point of transferred integers are weights of the quantizing layer, and are not transferred: the
+receiving stage has copies of them, and the layer with another operator (`Operator.from_first_result`).
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ class ModelStage:
     """One stage of a model.
 
     Attributes:
-        number: counted from 0; count: how many stages there are.
-        graph: what the stage computes, called `<model>_stage<number>`; it has the layers' names of the whole model.
-        device: what the text names for it, or None.
+        number: its number, from 0; count: the number of stages.
+        graph: the graph of the stage, called `<model>_stage<number>`, with the layer names of the whole model.
+        device: the device in the text, or None.
     """
 
     number: int
@@ -48,16 +48,16 @@ class ModelStage:
 
     @property
     def name(self) -> str:
-        """What the files of the stage are called."""
+        """The name of the stage's files."""
         return self.graph.name
 
 
 def split(graph: Graph) -> list[ModelStage]:
-    """The stages of a divided graph, in order; the graph itself stays as it is.
+    """The stages of a graph, in order; the graph is not changed.
 
     Raises:
-        ArchcError: the stages do not fit together; see `archc.ir.stages.Stages`.  Or a stage cannot compute sizes that
-            it needs (`stage-size`).
+        ArchcError: the stages are inconsistent, see `archc.ir.stages.Stages`; or the inputs of a stage do not
+            determine its sizes (`stage-size`).
     """
     return _Splitter(graph).stages()
 
@@ -73,7 +73,7 @@ class _Splitter:
         self.names = self._names()
 
     def source(self, value: Value) -> Value:
-        """The tensor itself, as it is called where it is made."""
+        """The value before its transfers between stages."""
         return self.sources.get(value, value)
 
     def stages(self) -> list[ModelStage]:
@@ -83,7 +83,7 @@ class _Splitter:
     # What crosses -----------------------------------------------------------------------------------------
 
     def _crossing(self) -> list[list[Value]]:
-        """For each stage but the last the tensors that it hands to the next, in the order in which they are made."""
+        """For each stage but the last the tensors that it sends, in the order of their producers."""
         until = stage_transfers(self.graph, self.known.of_node, required_sizes_by_node(self.graph)).last_stages
         return [
             [value for value in until if self.known.of_value(value) <= stage < until[value]]
@@ -91,11 +91,11 @@ class _Splitter:
         ]
 
     def _work(self, stage: int) -> list[Node]:
-        """What a stage computes."""
+        """The nodes of a stage, without transfers."""
         return [node for node in self.nodes[stage] if node.op.enters_stage() is None]
 
     def _names(self) -> dict[Value, str]:
-        """What each tensor that crosses is called: as in the text where that is one name for one tensor."""
+        """The names of the transferred tensors: unique, and those of the text where possible."""
         found: dict[Value, str] = {value: value.name or "" for value in self.graph.inputs}
         stored = [path for weight in self.graph.weights.values() for path in weight.tensors]
         names = PythonNames([*found.values(), *self.graph.outputs, *stored])
@@ -137,13 +137,13 @@ class _Splitter:
     def _received(
         self, number: int, rewriter: Rewriter, values: Mapping[Value, Value], scopes: dict[Scope, Scope]
     ) -> dict[Value, Value]:
-        """What a stage makes again of what it receives, for itself."""
+        """Results of nodes that a stage recomputes from its inputs."""
         makers = (recomputation(source) for node in self._work(number) for source in map(self.source, node.operands))
         layers = {node.path for node in self._work(number)}
         found: dict[Value, Value] = {}
         for maker, op in dict(one for one in makers if one is not None).items():
             if self.known.of_node[maker] < number:
-                # A layer that is used again here is what it was; this one only has its weights.
+                # A layer with another use here keeps its name; the recomputation only shares its weights.
                 name = None if maker.path in layers else maker.name
                 layers.add(maker.path)
                 found |= self._copy(maker, name, op, [values[maker.results[0]]], rewriter, scopes)
@@ -158,7 +158,7 @@ class _Splitter:
         rewriter: Rewriter,
         scopes: dict[Scope, Scope],
     ) -> dict[Value, Value]:
-        """Put a node into a part, by this name and with this operator; its results there by those here."""
+        """Copy a node into the graph of a stage; return its results there, by those here."""
         part = rewriter.graph
         for path in node.weights.values():
             part.weights[path] = self.graph.weights[path]
@@ -183,7 +183,7 @@ class _Splitter:
         return dict(zip(node.results, copy.results))
 
     def _undetermined(self, node: Node, problem: OperatorError) -> ArchcError:
-        """The error for a node whose sizes agree in the model, but not as expressions of the inputs of its stage."""
+        """The error for a node whose sizes the inputs of its stage do not determine."""
         stage = self.known.of_node[node]
         wanted = dict.fromkeys(
             name for dim in self.sizes.named for name in symbols(dim) if self.sizes.express(symbol(name)) is None
@@ -192,10 +192,10 @@ class _Splitter:
         listed = f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else "".join(names) or "all sizes"
         return error(
             "stage-size",
-            f"stage {stage} cannot compute the sizes of `{node.op.name}` from the shapes of its inputs",
+            f"the inputs of stage {stage} do not determine the sizes of `{node.op.name}`",
             node.span,
             notes=[str(problem), *(f"`{name}` is `{dim}`" for dim, name in self.sizes.named.items())],
-            help=f"give {listed} as numbers in the types of the model's inputs, or begin stage {stage} after this",
+            help=f"write numbers for {listed} in the types of the model's inputs, or begin stage {stage} after this",
         )
 
     def _copied(self, scope: Scope, scopes: dict[Scope, Scope]) -> Scope:
@@ -207,7 +207,7 @@ class _Splitter:
 
 
 def _made_name(value: Value) -> str:
-    """What to call a result that the text has no name for: after its layer, or its operator."""
+    """A name for a result without a name in the text, after its layer or operator."""
     node = value.producer
     assert node is not None, "inputs have names"
     name = node.path or node.op.name
@@ -215,7 +215,7 @@ def _made_name(value: Value) -> str:
 
 
 def stage_sizes(graph: Graph, types: Iterable[TensorType]) -> AxisExpressions:
-    """Sizes that a stage reads from inputs of these types; those without a name become `S1`, `S2`, ..."""
+    """Sizes as expressions of the axes of a stage's inputs; further ones become `S1`, `S2`, ..."""
     shapes = (
         value.type.shape for value in (*graph.inputs, *(result for node in graph.nodes() for result in node.results))
     )
@@ -238,7 +238,7 @@ def express_scope(scope: Scope, sizes: AxisExpressions) -> Scope:
 
 
 def express(value: Any, sizes: AxisExpressions) -> Any:
-    """The value of an attribute with its sizes expressed by those of the inputs, where they determine them."""
+    """The value of an attribute with its sizes expressed by those of the inputs, if determined."""
     if isinstance(value, SymbolicDim):
         found = sizes.express(value)
         return value if found is None else found

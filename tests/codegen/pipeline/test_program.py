@@ -107,13 +107,13 @@ BAD_DATA = {
     "without an input": ({"y": X}, "lacks `x`; it has y"),
     "of text": ({"x": np.full((SAMPLES, 20), "a")}, "`x` of"),
     "of another shape": ({"x": X[:, 1:]}, "has the shape [8, 19], not [N, 20]"),
-    "of objects": ({"x": np.array([None] * SAMPLES)}, "is no sound .npz file"),
-    "without samples": ({"x": X[:0]}, "0 samples cannot be taken 0 at a time"),
+    "of objects": ({"x": np.array([None] * SAMPLES)}, "is not a valid .npz file"),
+    "without samples": ({"x": X[:0]}, "0 samples do not form batches of 0"),
 }
 BAD_TARGETS = {
     "missing": ({"x": X}, "lacks `target`; it has x"),
     "single": ({"x": X, "target": np.array(3)}, "is a single number"),
-    "too few": ({"x": X, "target": np.zeros(5, np.int64)}, "there are 8 samples and 5 targets"),
+    "too few": ({"x": X, "target": np.zeros(5, np.int64)}, "8 samples have 5 targets"),
     "no class": ({"x": X, "target": np.full(SAMPLES, 9)}, "stage 1 failed: Target 9 is out of bounds"),
 }
 
@@ -137,9 +137,9 @@ def test_bad_targets_are_one_line_of_the_whole_program(name: str, copy: Path) ->
 
 @pytest.mark.slow
 def test_files_that_are_not_there_are_one_line_of_the_whole_program(copy: Path) -> None:
-    assert "there is no folder for" in refused(copy, "--output", str(copy / "none" / "y.npz"))
+    assert "does not exist: create the folder first" in refused(copy, "--output", str(copy / "none" / "y.npz"))
     assert "cannot be written" in refused(copy, "--output", str(copy))
-    assert "there is no mlp_stage0.safetensors" in refused(copy, "--output", "y.npz", "--weights", str(copy / "none"))
+    assert "none has no mlp_stage0.safetensors" in refused(copy, "--output", "y.npz", "--weights", str(copy / "none"))
     (copy / "x.npz").unlink()
     assert "cannot be read: No such file or directory" in refused(copy, "--output", str(copy / "y.npz"))
 
@@ -162,7 +162,8 @@ def test_microbatches_must_divide_a_batch(folder: Path, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_missing_stage_is_named(copy: Path) -> None:
     (copy / "mlp_stage1.py").unlink()
-    assert "stage 1: there is no mlp_stage1.py" in refused(copy, "--output", str(copy / "y.npz"))
+    line = refused(copy, "--output", str(copy / "y.npz"))
+    assert line.startswith("error: stage 1: ") and line.endswith(" has no mlp_stage1.py")
 
 
 @pytest.mark.slow
@@ -179,7 +180,7 @@ def test_a_port_in_use_is_named(folder: Path, tmp_path: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
-        assert f"port {port} cannot be had" in refused(folder, "--output", str(tmp_path / "y"), "--port", port)
+        assert f"port {port} is in use" in refused(folder, "--output", str(tmp_path / "y"), "--port", port)
 
 
 @pytest.mark.slow
@@ -268,7 +269,7 @@ def test_it_tells_how_it_is_started(program) -> None:  # type: ignore[no-untyped
 def test_the_number_of_processes_is_that_of_stages(program, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "3")
-    with pytest.raises(program.Failure, match="has 2 stages, and takes as many processes; 3 were started"):
+    with pytest.raises(program.Failure, match="has 2 stages, one for each process; 3 processes were started"):
         program.connect()
 
 
@@ -310,13 +311,13 @@ def npy() -> bytes:
 @pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04", npy()])
 def test_a_file_that_is_no_archive_is_refused(program, content: bytes, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     (tmp_path / "x.npz").write_bytes(content)
-    with pytest.raises(program.Failure, match=r"is no sound \.npz file"):
+    with pytest.raises(program.Failure, match=r"is not a valid \.npz file"):
         program.read_inputs(tmp_path / "x.npz")
 
 
 @pytest.mark.parametrize(
     ("rows", "batch", "microbatches", "message"),
-    [(8, 8, 3, "not divisible by 3"), (8, 3, 1, "taken 3 at a time"), (0, 0, 1, "taken 0 at a time")],
+    [(8, 8, 3, "not divisible by 3"), (8, 3, 1, "batches of 3"), (0, 0, 1, "batches of 0")],
 )
 def test_numbers_that_do_not_divide_are_refused(
     program, rows: int, batch: int, microbatches: int, message: str

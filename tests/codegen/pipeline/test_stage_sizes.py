@@ -194,7 +194,7 @@ def test_sizes_that_no_input_determines_are_an_error_with_a_way_out() -> None:
     assert found.code == "stage-size"
     assert found.span is not None
     assert found.help == (
-        "give `A`, `B`, `C` and `D` as numbers in the types of the model's inputs, or begin stage 1 after this"
+        "write numbers for `A`, `B`, `C` and `D` in the types of the model's inputs, or begin stage 1 after this"
     )
 
 
