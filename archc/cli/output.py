@@ -140,7 +140,7 @@ def _line_width(widths: Sequence[int]) -> int:
 
 
 def _narrowed(widths: Sequence[int], texts: Sequence[bool], limit: int) -> list[int]:
-    """Column widths after the widest text columns are narrowed until a line fits, to `_NARROWEST` at least.
+    """Column widths after narrowing the widest text columns until a line fits, to `_NARROWEST` at least.
 
     Args:
         texts: True for each column that may be narrowed.

@@ -31,7 +31,7 @@ def costs(graph: Graph, machines: Iterable[Devices], sizes: Mapping[str, int]) -
 
 
 def _places(names: Sequence[str | None], machines: Iterable[Devices]) -> list[StageDevice]:
-    """Devices by PyTorch's names: those of a declared machine with all of them, else defaults of their kinds."""
+    """Devices by PyTorch's names: those of a declared machine with all of them, else defaults."""
     for machine in machines:
         known = {place.device.torch: place for place in machine.stage_devices()}
         if all(name in known for name in names):

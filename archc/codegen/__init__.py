@@ -1,1 +1,1 @@
-"""From a graph to programs: `outline` finds blocks and loops, `torch`, `onnx` and `pipeline` write the targets."""
+"""Code generation: `outline` recovers blocks and loops; `torch`, `onnx` and `pipeline` write programs."""

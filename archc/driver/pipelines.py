@@ -29,7 +29,7 @@ MOST_PASSES = 1000  # of one pipeline, with those of the pipelines in it
 
 
 def parse_passes(text: str, module: Module | None = None) -> list[Pass]:
-    """Parse a pipeline such as `lowrank(energy=0.95, on='fc*'), quant(int8)`, or the name of one of the file.
+    """Parse a pipeline such as `lowrank(energy=0.95), quant(int8)`, or the name of one of the file.
 
     Raises:
         ArchcError: the text is no pipeline, names a pass or an option that there is not, or has passes in an order

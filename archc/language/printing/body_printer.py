@@ -312,7 +312,7 @@ class BodyPrinter:
         return syntax_nodes.name(self.parameters.variable), limits
 
     def _enter(self, loop: Loop, position: int) -> str:
-        """Name of a loop-carried tensor; adds the assignment of its initial value, unless the name has that value."""
+        """Name of a loop-carried tensor; adds the assignment of its initial value if necessary."""
         first, inside = loop.carried[position], loop.parameters[0][position]
         wanted = None if _overlap(loop, position) else inside.name or loop.results[position].name
         known = self.variables.get(first)
@@ -390,7 +390,7 @@ class BodyPrinter:
 
 
 def _overlap(loop: Loop, position: int) -> bool:
-    """Return whether an iteration reads a loop-carried tensor after computing its new value: they need two names."""
+    """Return whether an iteration reads a loop-carried tensor after its new value, so both need names."""
     old, new = loop.parameters[0][position], loop.yields[0][position]
     made = next(number for number, step in enumerate(loop.iterations[0]) if new in step.results)
     return any(old is local for step in loop.iterations[0][made + 1 :] for local in all_reads(step))
@@ -428,7 +428,7 @@ def _candidates(wanted: str | None) -> Iterator[str]:
 
 
 def _reads_later(scan: Recurrence, new: Local, old: Local) -> bool:
-    """Return whether a scan reads the old value of a state after computing the new one: they need two names."""
+    """Return whether a scan reads the old value of a state after the new one, so both need names."""
     made = next((number for number, step in enumerate(scan.body) if new in step.results), None)
     if made is None:  # the value of another state, or from outside the scan
         return True

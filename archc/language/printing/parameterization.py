@@ -1,4 +1,4 @@
-"""Parameterization of printed blocks: attributes for values that differ between instances, and for sizes."""
+"""Parameterization of printed blocks: attributes for sizes and for values that differ in instances."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ class _Parameterizer:
         return {loop for loop in lines if lists[loop] and 1 + lists[loop] + lines[loop] >= loop.count * lines[loop]}
 
     def _statements(self) -> Iterable[tuple[Sequence[OperatorStep | BlockStep], Loop | None]]:
-        """Statements by their place in the text: one of each iteration with the loop, or a single one with None."""
+        """Statements by place: one of each iteration with the loop, or a single one with None."""
         for statement in innermost(self.definition.body):
             if isinstance(statement, Loop):
                 yield from ((steps, statement) for steps in zip(*map(flat, statement.iterations)))
@@ -164,7 +164,7 @@ class _Parameterizer:
         )
 
     def _name_sizes(self, mentioned: Mapping[str, SymbolicDim]) -> dict[str, tuple[Any, ...]]:
-        """Choose names for the sizes in the body; returns those that are attributes, with the instances' values."""
+        """Choose names for the sizes in the body; return the attributes, with the values of instances."""
         scopes = self.definition.scopes
         if scopes[0].parent is None:  # the model's inputs declare its sizes
             self.taken |= mentioned.keys()
@@ -307,7 +307,7 @@ class _Parameterizer:
 
 
 def _note_sizes(value: Any, found: dict[str, SymbolicDim]) -> None:
-    """Add the symbols in a value to `found`; a marked name of the model (`MODEL_PREFIX`) maps to the model's symbol."""
+    """Add the symbols in a value to `found`; names with `MODEL_PREFIX` map to symbols of the model."""
     if isinstance(value, SymbolicDim):
         for own in symbols(value).values():
             found.setdefault(own.name, symbol(own.name.removeprefix(MODEL_PREFIX), own.maximum))

@@ -1,4 +1,4 @@
-"""Graph printer: the text of a graph, with the blocks, loops and names of its source as far as passes keep them."""
+"""Graph printer: the text of a graph, with the blocks, loops and names that passes keep."""
 
 from __future__ import annotations
 

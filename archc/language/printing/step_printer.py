@@ -33,7 +33,7 @@ def form(step: Step) -> Form:
 
 @dataclass(frozen=True, eq=False)
 class Column:
-    """Same statement of all iterations of a loop, with a different element of a list of layers in each: `l[i]`."""
+    """Same statement of all iterations of a loop, each with its own element of a list: `l[i]`."""
 
     loop: Loop
     steps: tuple[Step, ...]
@@ -104,7 +104,7 @@ class StepPrinter:
     # Loops ------------------------------------------------------------------------------------------------
 
     def enter(self, loop: Loop) -> None:
-        """Begin the first iteration of a loop, which represents all; declare the layers that all iterations share."""
+        """Begin the first iteration of a loop, which represents all; declare the shared layers."""
         for step, other in zip(flat(loop.iterations[0]), flat(loop.iterations[1]), strict=True):
             self.counterparts[step] = other
             if step.member is not None and other.member is not None:

@@ -1,4 +1,4 @@
-"""Names of values, attributes and dtypes in PyTorch, Keras, NumPy and Python, and help for unknown names.
+"""Names of values, attributes and dtypes in other languages, and help for unknown names.
 
 The values of the tables are help texts.  All code in backticks is valid, where `x` and `y` are tensors and `n` is an
 integer; a test checks each snippet.  `foreign_operators` has the table of layers and functions.
@@ -192,7 +192,7 @@ def member_help(name: str) -> str | None:
 
 
 def dotted_help(node: tree.Expression) -> str | None:
-    """Help for a dotted name of another library: `nn.ReLU`, `torch.float32`; None for any other expression."""
+    """Help for a dotted name of another library such as `nn.ReLU`; None for any other expression."""
     parts: list[str] = []
     while isinstance(node, tree.MemberExpression):
         parts.append(node.name)
@@ -217,7 +217,7 @@ def attribute_help(name: str, known: Collection[str]) -> str | None:
 
 
 def _operator(name: str) -> str | None:
-    """Help from the table of operators, or for an operator whose name differs only in case and underscores."""
+    """Help from the table of operators, or for an operator with other case or underscores."""
     key = squashed(name)
     help_ = _squashed_operators().get(key)
     if help_ is not None:

@@ -280,7 +280,7 @@ def _is_long(previous: tree.Item, item: tree.Item) -> bool:
 
 
 def _blank_lines(body: Sequence[tree.SyntaxNode], heights: Sequence[int]) -> Iterator[int]:
-    """Positions of the statements of a definition that have a blank line above, in a tree without a source.
+    """Positions of statements with a blank line above them, for a tree without a source.
 
     Blank lines separate the declarations, the computation and the outputs, unless these are short.  They also separate
     statements of several lines.

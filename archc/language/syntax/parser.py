@@ -69,7 +69,7 @@ def parse(source: Source, diagnostics: Diagnostics) -> tree.File:
 
 
 def parse_pipeline(source: Source, diagnostics: Diagnostics) -> tuple[tree.ChainStep, ...]:
-    """Passes of the command-line option `--passes`: `lowrank(energy=0.95), quant(int8)`; empty after an error."""
+    """Passes of the option `--passes`: `lowrank(energy=0.95), quant(int8)`; empty after an error."""
     steps: tuple[tree.ChainStep, ...] | None = _parse("pipeline_text", source, diagnostics)
     return steps or ()
 
@@ -268,7 +268,7 @@ class _Recovery:
         return token
 
     def _next_statement(self, token: Token, parts: list[Any]) -> Token:
-        """Skip to the next statement, or into the body of the broken one after inserting `if true` for its head."""
+        """Skip to the next statement, or into the body of the broken one, with `if true` as its head."""
         headed = bool(parts) and isinstance(parts[0], Token) and parts[0].type in ("FOR", "SCAN", "IF")
         braces = parentheses = 0
         while token.type != "$END" and token.type not in TOP_LEVEL:

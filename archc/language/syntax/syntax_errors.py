@@ -122,7 +122,7 @@ def is_keyword_as_name(failure: Failure) -> bool:
 
 
 def only_lacks_an_inserted_brace(failure: Failure) -> bool:
-    """Return whether the only missing token is the `}` for a `{` that the parser inserted, after reporting it."""
+    """Return whether the only missing token is the `}` for a `{` that the parser inserted."""
     opener = failure.open[-1] if failure.open else None
     return opener is not None and opener.start == opener.end and _ends_all(failure.token)
 

@@ -1,4 +1,4 @@
-"""Text of expressions: canonical spacing, line breaks, and parentheses only where precedence requires them.
+"""Text of expressions, with canonical spacing, line breaks, and only necessary parentheses.
 
 Left operands are traversed with a loop: `a + b + c + …` is nested one level an operator.
 """
@@ -80,7 +80,7 @@ def breaks(steps: Sequence[tree.ChainStep], wanted: ChainBreaks) -> set[int]:
 
 
 def has_groups(statement: tree.SyntaxNode) -> bool:
-    """Return whether a statement is a chain of at least two groups, which includes the branches of its source."""
+    """Return whether a statement is a chain of at least two groups, branches of its source included."""
     if not isinstance(statement, tree.Assign | tree.Output) or not isinstance(statement.value, tree.Chain):
         return False
     source = statement.value.source

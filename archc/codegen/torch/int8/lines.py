@@ -183,8 +183,8 @@ class Lines:
             return None
         if layer.operands != (given,) or given.uses != 1:
             return None
-        behind = self._chain(body, position + 1, layer.results[0], lambda step: _rectifies(step) or self.moves(step))
-        steps = (rounding, *before, layer, *behind)
+        later = self._chain(body, position + 1, layer.results[0], lambda step: _rectifies(step) or self.moves(step))
+        steps = (rounding, *before, layer, *later)
         return Part(
             steps,
             name,
@@ -192,10 +192,10 @@ class Lines:
             rounding.operands[0],
             steps[-1].results[0],
             count=1,
-            relu=any(map(_rectifies, behind)),
+            relu=any(map(_rectifies, later)),
             linear=kind == "Int8Linear",
             before=before,
-            after=tuple(step for step in behind if not _rectifies(step)),
+            after=tuple(step for step in later if not _rectifies(step)),
         )
 
     def _chain(
