@@ -47,9 +47,9 @@ def emit(graph: Graph, *, source_name: str, weights_name: str, compilation: str 
     """
     _check(graph)
     images_last = compilation is None and channels_last(graph)
-    program, context = _classes(graph, image_outputs(graph) if images_last else ())
-    (model,) = context.plans[program.model]
-    plans = [made for definition in program.definitions for made in context.plans[definition]]
+    outlined, context = _classes(graph, image_outputs(graph) if images_last else ())
+    (model,) = context.plans[outlined.model]
+    plans = [made for definition in outlined.definitions for made in context.plans[definition]]
     classes = ["\n".join(_class(made, made is model)) for made in plans if not made.repeats]
     code = "\n".join(classes)
     placement = context.placement
@@ -120,27 +120,27 @@ def _classes(graph: Graph, images: tuple[int, ...]) -> tuple[Outline, ModuleCont
     Args:
         images: see `ModuleContext.images`.
     """
-    program = outline(graph, distinguish=_distinguish(graph))
-    integer_layers = find_integer_layers(program, graph)
+    outlined = outline(graph, distinguish=_distinguish(graph))
+    integer_layers = find_integer_layers(outlined, graph)
 
     def has_module(statement: OperatorStep) -> bool:
         return statement in integer_layers.modules or all(module_of(node, graph) for node in statement.nodes)
 
-    lowered = add_layer_classes(program, graph, has_module)
-    program = lowered.program
-    model_name = class_name(graph.name, program.model.doc)
-    for definition in program.definitions:
+    lowered = add_layer_classes(outlined, graph, has_module)
+    outlined = lowered.outline
+    model_name = class_name(graph.name, outlined.model.doc)
+    for definition in outlined.definitions:
         definition.name = definition.name if definition.name[:1].isupper() else class_name(definition.name)
-    program.model.name = model_name
+    outlined.model.name = model_name
     names = PythonNames([*VARIABLES, model_name, *_masked_layers(graph)])
     context = ModuleContext(
-        graph, local_types(program), lowered.own, integer_layers, names, Placement.of(graph), images
+        graph, local_types(outlined), lowered.own, integer_layers, names, Placement.of(graph), images
     )
-    for definition in program.definitions[:-1]:
+    for definition in outlined.definitions[:-1]:
         add_classes(definition, context)
     names.taken.discard(model_name)
-    add_classes(program.model, context)
-    return program, context
+    add_classes(outlined.model, context)
+    return outlined, context
 
 
 def _distinguish(graph: Graph) -> Callable[[Node], Hashable]:

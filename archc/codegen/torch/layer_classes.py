@@ -99,28 +99,28 @@ HasModule = Callable[[OperatorStep], bool]
 
 
 @dataclass
-class LoweredProgram:
-    """A program in which every layer with parameters is a module.
+class LoweredOutline:
+    """An outline in which every layer with parameters is a module.
 
     Attributes:
         own: the parameters that a class registers itself, for each definition added for a layer.
     """
 
-    program: Outline
+    outline: Outline
     own: dict[BlockDefinition, tuple[str, ...]] = field(default_factory=dict)
 
 
-def add_layer_classes(program: Outline, graph: Graph, has_module: HasModule) -> LoweredProgram:
+def add_layer_classes(outline: Outline, graph: Graph, has_module: HasModule) -> LoweredOutline:
     """Replace layers that have parameters but no module by uses of new definitions.
 
-    Changes the program in place.
+    Changes the outline in place.
     """
     lowering = _Lowering(graph, has_module)
-    bodies = [(definition, lowering.body(definition.body)) for definition in program.definitions]
+    bodies = [(definition, lowering.body(definition.body)) for definition in outline.definitions]
     for definition, body in bodies:
         definition.body = body
     made = [lowering.finish(definition) for definition in lowering.definitions.values()]
-    return LoweredProgram(Outline([*made, *program.definitions], program.whole), lowering.own)
+    return LoweredOutline(Outline([*made, *outline.definitions], outline.whole), lowering.own)
 
 
 class _Lowering:

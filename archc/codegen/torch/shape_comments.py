@@ -12,13 +12,13 @@ from archc.types.tensor_type import TensorType
 Types = tuple[TensorType, ...]
 
 
-def local_types(program: Outline) -> dict[Local, Types]:
+def local_types(outline: Outline) -> dict[Local, Types]:
     """The types of all locals of all definitions, one for each instance.
 
     A `Local` itself only has the type in the first instance.
     """
     found: dict[Local, Types] = {}
-    for definition in program.definitions:
+    for definition in outline.definitions:
         pending: list[Statement] = list(definition.body)
         while pending:
             statement = pending.pop()

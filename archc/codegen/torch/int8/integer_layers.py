@@ -57,14 +57,14 @@ class IntegerLayers:
     lines: dict[Statement, Line] = field(default_factory=dict)
 
 
-def find_integer_layers(program: Outline, graph: Graph) -> IntegerLayers:
-    """Find the layers that can compute on integers; changes the program in place.
+def find_integer_layers(outline: Outline, graph: Graph) -> IntegerLayers:
+    """Find the layers that can compute on integers; changes the outline in place.
 
     Their `dequantize` statements are removed, and the three results of a `quantize` become one local.
     """
     search = _Search(graph, IntegerLayers())
-    search.exclude_mixed(program)
-    for definition in program.definitions:
+    search.exclude_mixed(outline)
+    for definition in outline.definitions:
         definition.body = search.body(definition.body)
     return search.found
 
@@ -82,9 +82,9 @@ class _Search:
     found: IntegerLayers
     excluded: set[tuple[str, ...]] = field(default_factory=set)
 
-    def exclude_mixed(self, program: Outline) -> None:
+    def exclude_mixed(self, outline: Outline) -> None:
         """Exclude shared layers that could compute on integers in some uses only."""
-        bodies = [(body, _readers(body)) for body in _bodies(program)]
+        bodies = [(body, _readers(body)) for body in _bodies(outline)]
         applied = [(one, readers) for body, readers in bodies for one in body if isinstance(one, OperatorStep)]
         self.excluded.update(
             _mixed(
@@ -257,9 +257,9 @@ class _Search:
         return lambda texts: str(self._form(statement.nodes[0], texts))
 
 
-def _bodies(program: Outline) -> Iterator[Sequence[Statement]]:
-    """Yield all bodies of a program, those of loops and scans included."""
-    waiting: list[Sequence[Statement]] = [definition.body for definition in program.definitions]
+def _bodies(outline: Outline) -> Iterator[Sequence[Statement]]:
+    """Yield all bodies of an outline, those of loops and scans included."""
+    waiting: list[Sequence[Statement]] = [definition.body for definition in outline.definitions]
     while waiting:
         body = waiting.pop()
         yield body
