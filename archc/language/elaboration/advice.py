@@ -26,20 +26,12 @@ _NUMBERS = ("no", "one", "two", "three", "four", "five", "six")
 
 _LONGEST_SEARCH = 200
 """Limit on the nodes that a search for advice visits."""
-
-
 _MANY = 16
 """Smallest second argument that is more likely a width than a kernel size or a number of layers."""
-
-
 _LONG_STRIDE = 3
 """Smallest third argument that is more likely a kernel size than a stride, if it differs from the second."""
-
-
 _LONGEST_CALL = 60
 """Limit on the characters of a call that a help text repeats."""
-
-
 _SIGNS = ("+", "-", "*", "/", "%", "<", "<=", "==", "!=")
 
 
@@ -50,7 +42,7 @@ _LONGEST_OPERAND = 40
 """Limit on the characters of an operand that a help text repeats."""
 
 
-def describe(value: Value) -> list[str]:
+def origin_notes(value: Value) -> list[str]:
     """Note on the nearest tensor upstream that has a name or is the result of a layer."""
     named: Value | None = value
     while named is not None and named.name is None and (named.producer is None or named.producer.path is None):
@@ -103,9 +95,8 @@ def _pad_convolutions(op: Operator, operands: Sequence[Value], problem: Operator
     spatial = next((n.operands[0].type.shape[2:] for n in chain if n.operands[0].type.rank > 2), ())
     paddings = {padding for _, padding in padded.values()}
     only = paddings.pop() if len(paddings) == 1 else None
-    kernel = (
-        f" of kernel {2 * only + 1}" if only is not None else ""
-    )  # the kernel size for which this padding keeps the size
+    # A kernel of size 2 p + 1 keeps the size of its input with a padding of p.
+    kernel = f" of kernel {2 * only + 1}" if only is not None else ""
     way = f"`padding = {only}`" if only is not None else "padding"
     count = _NUMBERS[len(padded)] if len(padded) < len(_NUMBERS) else str(len(padded))
     noun, verb = ("convolution", "leaves") if len(padded) == 1 else ("convolutions", "leave")

@@ -26,11 +26,7 @@ from archc.types.tensor_type import DType
 
 LONGEST_CHAIN = 60
 """Limit on the characters of a chain that a help text repeats."""
-
-
 Callee = type[Operator] | BlockRef | LayerRef
-
-
 _HELP = {"//": OPERATORS["floor_divide"], "%": OPERATORS["remainder"]}
 
 

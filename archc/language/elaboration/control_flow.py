@@ -7,7 +7,7 @@ from typing import Any
 
 from archc.diagnostics import Note, Span
 from archc.ir.graph import Value
-from archc.language.elaboration.advice import describe
+from archc.language.elaboration.advice import origin_notes
 from archc.language.elaboration.context import Elaboration, Instance, OpenScan
 from archc.language.elaboration.environment import ABSENT, POISON, Binding, Failed, describe_value, names_in
 from archc.language.elaboration.expressions import SCAN_HELP, mark_skipped, require_bool
@@ -186,7 +186,7 @@ def _run_yield(elaboration: Elaboration, instance: Instance, node: tree.Yield) -
             "rank-mismatch",
             f"`yield` expects a tensor with a batch axis, got {value.type}",
             node.value.span,
-            notes=describe(value),
+            notes=origin_notes(value),
         )
     scan.yields[name] = (value, node.name.span)
 
@@ -210,7 +210,7 @@ def _check_sequences(
                 "rank-mismatch",
                 f"`scan` expects a sequence of at least two axes, got {value.type}",
                 part.value.span,
-                notes=describe(value),
+                notes=origin_notes(value),
                 help="a sequence has the shape [batch, time, ...]; use `rearrange` to order its axes",
             )
         length, first = value.type.shape[1], values[0].type.shape[1]
@@ -220,7 +220,7 @@ def _check_sequences(
                 "shape-mismatch",
                 f"`scan` expects sequences of equal length, got {length} after {first}",
                 part.value.span,
-                notes=[*describe(values[0]), *describe(value)],
+                notes=[*origin_notes(values[0]), *origin_notes(value)],
                 help="make the second axes of the sequences equal, for instance with `x[:, 0:n]`",
             )
 
@@ -266,7 +266,7 @@ def _next_state(elaboration: Elaboration, instance: Instance, part: tree.ScanSta
             "state-mismatch",
             f"the state `{part.name.name}` is {state.type} before a step and {value.type} after it",
             part.name.span,
-            notes=describe(value),
+            notes=origin_notes(value),
             help="give the state the same type in all steps",
         )
     return value

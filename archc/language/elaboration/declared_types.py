@@ -9,7 +9,7 @@ from typing import Any
 from archc.declaration.errors import too_many_axes
 from archc.diagnostics import Note, Span, did_you_mean
 from archc.ir.graph import Value
-from archc.language.elaboration.advice import describe
+from archc.language.elaboration.advice import origin_notes
 from archc.language.elaboration.arithmetic import LARGEST_SIZE
 from archc.language.elaboration.context import Elaboration, Instance
 from archc.language.elaboration.references import known_names, lookup
@@ -190,7 +190,7 @@ def unify(
             "dtype-mismatch",
             f"the input `{name}` is declared as {dtype}, got {actual}",
             Span(node.span.source, node.span.start, node.span.start + len(node.dtype)),
-            notes=describe(received),
+            notes=origin_notes(received),
             help=f"convert the operand of the block with `cast({dtype})`",
         )
     if len(node.dims) != actual.rank:
@@ -200,7 +200,7 @@ def unify(
             "rank-mismatch",
             f"the input `{name}` is declared with {count}, got {actual}",
             node.span,
-            notes=describe(received),
+            notes=origin_notes(received),
         )
     bound: dict[str, int | SymbolicDim] = {}
     for dim, size in sorted(zip(node.dims, actual.shape), key=lambda axis: not _is_name(axis[0])):
@@ -256,7 +256,7 @@ def _match(
             "shape-mismatch",
             f"the input `{name}` is declared with the size {shown}, got {size}",
             dim.span,
-            notes=[*describe(received), *(["bound so far: " + ", ".join(sizes)] if sizes else [])],
+            notes=[*origin_notes(received), *(["bound so far: " + ", ".join(sizes)] if sizes else [])],
         )
 
 

@@ -70,7 +70,7 @@ class DerivedModel:
     defaults: Mapping[str, Default]
 
 
-# DerivedModel models -----------------------------------------------------------------------------------------
+# Derived models -------------------------------------------------------------------------------------------
 
 
 def derive(module: Module, derivations: Mapping[str, tree.Derivation], diagnostics: Diagnostics) -> None:

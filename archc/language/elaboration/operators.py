@@ -13,10 +13,10 @@ from archc.ir.graph import Value
 from archc.language.elaboration.advice import (
     advise,
     as_chain,
-    describe,
     help_for_arguments,
     help_for_operands,
     holds_tensors,
+    origin_notes,
     warn_of_input_size,
 )
 from archc.language.elaboration.arithmetic import LARGEST_SIZE
@@ -219,7 +219,7 @@ def _check_weights(
 
     def refuse(code: str, message: str, help: str | None = None) -> NoReturn:
         # Only computed on failure: the search for a named tensor may visit all nodes of the model.
-        notes = [note for value in operands for note in describe(value)]
+        notes = [note for value in operands for note in origin_notes(value)]
         elaboration.report(instance, code, message, span, notes=notes, help=help)
 
     for parameter, needed in inference.parameters.items():
@@ -293,7 +293,7 @@ def _check_sizes(
                 "size-too-large" if size > LARGEST_SIZE else "bad-size",
                 f"the result of `{op.name}` is {result}; a size is at least 1 and at most {LARGEST_SIZE:,}",
                 span,
-                notes=[note for value in operands for note in describe(value)],
+                notes=[note for value in operands for note in origin_notes(value)],
             )
 
 
@@ -315,7 +315,7 @@ def _report_misfit(
             place = _argument_span(arguments, _position(op, problem.attribute))
     if problem.operand is not None or place is None:
         for value in operands:
-            notes += describe(value)
+            notes += origin_notes(value)
     types = [value.type for value in operands]
     advice = help_for_operands(op, arguments, types) or problem.help or advise(op, operands, problem)
     elaboration.report(instance, problem.code, str(problem), place or span, notes=dict.fromkeys(notes), help=advice)

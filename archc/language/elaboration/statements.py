@@ -7,7 +7,7 @@ from typing import Any
 
 from archc.diagnostics import Note, Span
 from archc.ir.graph import Value
-from archc.language.elaboration.advice import describe, help_for_results
+from archc.language.elaboration.advice import help_for_results, origin_notes
 from archc.language.elaboration.calls import evaluate_callee
 from archc.language.elaboration.context import Elaboration, Instance
 from archc.language.elaboration.declared_types import declare
@@ -111,7 +111,7 @@ def _check_type(
             "shape-mismatch" if declared.dtype is actual.dtype else "dtype-mismatch",
             f"the output is declared as {declared}, got {actual}",
             type_node.span,
-            notes=describe(values[0]),
+            notes=origin_notes(values[0]),
             help="correct the type, or leave it out",
         )
 

@@ -26,20 +26,14 @@ RESERVED_LAYER_NAMES = frozenset(
     """.split()  # noqa: SIM905 - a paragraph reads better than a list of quotes
 )
 """Members of `torch.nn.Module`: a layer of that name would replace the member."""
-
-
 _IMPORTED = frozenset({
     "torch", "numpy", "onnx", "onnxruntime", "safetensors",
     "filelock", "fsspec", "functorch", "google", "jinja2", "markupsafe", "ml_dtypes", "mpmath", "networkx", "packaging",
     "setuptools", "sympy", "torchgen", "triton", "typing_extensions",
 })  # fmt: skip
 """Packages that emitted modules import, and the dependencies of these packages."""
-
-
 LONGEST_NAME = 100
 """Limit on the characters of a name: the name of a model is the name of a file, and 20 names make a path."""
-
-
 LARGEST_INDEX = 1_000_000
 """Limit on the index of a layer in a list."""
 
