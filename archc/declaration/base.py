@@ -26,7 +26,7 @@ from typing import Any, ClassVar
 
 from archc.declaration.dtypes import ANY, ONNX_MOST, Declared, Kernels, check_dtypes, onnx_types
 from archc.declaration.errors import OperatorError, check_representable, rank_error, shape_error, too_many_axes
-from archc.declaration.notation import Kind, Notation
+from archc.declaration.notation import FormulaKind, Notation
 from archc.declaration.parameter import Parameter
 from archc.declaration.spelling import OnnxSpelling, TorchHelper, TorchModule, TorchSpelling, call
 from archc.declaration.table import OperatorTable, snake_case
@@ -45,7 +45,7 @@ SizeOf = Callable[[Extent], int]
 
 OPERATORS: OperatorTable[type[Operator]] = OperatorTable()
 """All operators by name; the definition of a subclass registers it, unless it is abstract."""
-FORMULAS: dict[Kind, OperatorTable[type[Operator]]] = {
+FORMULAS: dict[FormulaKind, OperatorTable[type[Operator]]] = {
     "binary": OperatorTable(),
     "unary": OperatorTable(),
     "index": OperatorTable(),
@@ -395,7 +395,7 @@ def _sizes_in(value: Any) -> Sequence[SymbolicDim]:
     return [size for item in value for size in _sizes_in(item)] if isinstance(value, (tuple, list)) else ()
 
 
-def formula_of(op: Operator) -> Kind | None:
+def formula_of(op: Operator) -> FormulaKind | None:
     """Kind of formula that expresses an operator completely; None if the language writes it as a call.
 
     An operator that inherits a symbol is not the meaning of that symbol.

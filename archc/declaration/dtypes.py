@@ -119,7 +119,9 @@ def check_dtypes(op: Notation, declared: Declared, names: Sequence[str], types: 
     """
     made = getattr(op, "dtype", None)
     if not types and isinstance(made, DType) and isinstance(declared, DTypes) and made not in declared.members:
-        raise OperatorError("bad-attribute", f"`{op.name}` makes {declared.noun}, not {made.value}", attribute="dtype")
+        raise OperatorError(
+            "bad-attribute", f"`{op.name}` expects {declared.noun}, got {made.value}", attribute="dtype"
+        )
     for position, (operand, need) in enumerate(zip(types, requirements(declared, names))):
         shared = need.like is not None and operand.dtype is types[need.like].dtype
         if shared or (need.own is not None and operand.dtype in need.own.members):
@@ -128,11 +130,11 @@ def check_dtypes(op: Notation, declared: Declared, names: Sequence[str], types: 
             first = types[need.like]
             raise OperatorError(
                 "dtype-mismatch",
-                f"`{op.name}` needs operands of one dtype, got {first} and {operand}",
+                f"`{op.name}` expects operands of one dtype, got {first} and {operand}",
                 operand=position,
                 help=f"convert one with `cast({first.dtype.value})`",
             )
-        assert need.own is not None, "an operand without a declaration may be anything"
+        assert need.own is not None, "an operand without a declaration accepts any dtype"
         wanted = need.own.noun if need.like is None else f"{types[need.like].dtype.value} or {need.own.noun}"
         which = f" as `{names[position]}`" if len(types) > 1 and not isinstance(declared, DTypes) else ""
         raise OperatorError(

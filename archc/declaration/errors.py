@@ -65,7 +65,7 @@ def check_representable(op: Notation, dtypes: Iterable[DType]) -> None:
         if isinstance(value, SymbolicDim) and info.element and dtype is DType.bool:
             raise OperatorError(
                 "dtype-mismatch",
-                f"{_called(op, info)} is the symbolic size {value}, and bool holds only 0 and 1",
+                f"{_attribute_noun(op, info)} is the symbolic size {value}, and bool holds only 0 and 1",
                 attribute=info.name,
                 help="`dtype = i64`" if getattr(op, "dtype", None) is dtype else "convert with `cast(i64)`",
             )
@@ -82,9 +82,9 @@ def _check_size(op: Notation, info: AttributeInfo, value: int | float, dtype: DT
     if dtype.largest < abs(value) < math.inf and value != dtype.smallest:
         raise OperatorError(
             "number-too-large",
-            f"{_called(op, info)} is {_short(value)}, and the largest {dtype} is {_short(dtype.largest)}",
+            f"{_attribute_noun(op, info)} is {_text(value)}, and the largest {dtype} is {_text(dtype.largest)}",
             attribute=info.name,
-            help=f"write a number from {_short(dtype.smallest)} to {_short(dtype.largest)}"
+            help=f"write a number from {_text(dtype.smallest)} to {_text(dtype.largest)}"
             + (f", or `{math.copysign(math.inf, value)}`" if dtype.floating else ""),
         )
 
@@ -100,18 +100,18 @@ def _check_integer(op: Notation, info: AttributeInfo, value: int | float, dtype:
         converted = f"`dtype = {needed}`" if getattr(op, "dtype", None) is dtype else f"convert with `cast({needed})`"
         raise OperatorError(
             "dtype-mismatch",
-            f"{_called(op, info)} is {_short(value)}, and {dtype} holds {holds}",
+            f"{_attribute_noun(op, info)} is {_text(value)}, and {dtype} holds {holds}",
             attribute=info.name,
             help=f"{converted}, or another number",
         )
 
 
-def _called(op: Notation, info: AttributeInfo) -> str:
+def _attribute_noun(op: Notation, info: AttributeInfo) -> str:
     """Name of an attribute in a message; users write `x * 2`, not `scalar`."""
     return f"{info.phrase or f'`{info.name}`'} of `{op.name}`"
 
 
-def _short(number: int | float) -> str:
+def _text(number: int | float) -> str:
     return str(number) if isinstance(number, int) else f"{number:.6g}"
 
 

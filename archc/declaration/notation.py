@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal, Self
 from archc.types.attributes import arguments_text, bind
 from archc.types.dims import SymbolicDim
 
-Kind = Literal["binary", "unary", "index"]
+FormulaKind = Literal["binary", "unary", "index"]
 """Position of a symbol: between two sides, before one, or after one as brackets."""
 Side = int | float | SymbolicDim | None
 """A side of a formula: a number or size, or None for a tensor."""
@@ -23,7 +23,7 @@ class Notation:
 
     name: ClassVar[str] = ""
     """The name in the language; by default the class name in snake case (`Conv2d`: `conv2d`)."""
-    formula: ClassVar[Kind | None] = None
+    formula: ClassVar[FormulaKind | None] = None
     """The kind of formula; None for operators that are always written as calls."""
     symbol: ClassVar[str] = ""
     """The symbol of the formula: `+`, `not`, `[]`."""

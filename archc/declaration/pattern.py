@@ -30,7 +30,7 @@ def parse_pattern(text: str) -> Signature:
     """
     sides = text.split("->")
     if len(sides) != 2:
-        raise _bad(f"a pattern has one `->`, got {len(sides) - 1} in {literal(text)}", "write `b t c -> b c t`")
+        raise _bad_pattern(f"a pattern has one `->`, got {len(sides) - 1} in {literal(text)}", "write `b t c -> b c t`")
     operand, result = (_side(side, number == 1) for number, side in enumerate(sides))
     left, right = (_all_names(axes) for axes in (operand, result))
     for axes, names in ((operand, left), (result, right)):
@@ -39,11 +39,11 @@ def parse_pattern(text: str) -> Signature:
             raise too_many_axes(count)
         for name in names:
             if names.count(name) > 1:
-                raise _bad(f"`{name}` is on one side of {literal(text)} twice")
+                raise _bad_pattern(f"`{name}` is on one side of {literal(text)} twice")
     for name in (*left, *right):
         if (name in left) != (name in right):
             side, other = ("left", "right") if name in left else ("right", "left")
-            raise _bad(
+            raise _bad_pattern(
                 f"`{name}` is on the {side} side of {literal(text)}, not on the {other} side",
                 "write `1` for an axis of size 1; use `sum`, `mean` or `expand` to remove or repeat elements",
             )
@@ -56,11 +56,11 @@ def _side(text: str, right: bool) -> list[Axis]:
     for token in _TOKEN.findall(text):
         if token == "(":
             if group is not None:
-                raise _bad("parentheses in a pattern do not nest")
+                raise _bad_pattern("parentheses in a pattern do not nest")
             group = []
         elif token == ")":
             if group is None:
-                raise _bad("a `)` in the pattern has no `(`")
+                raise _bad_pattern("a `)` in the pattern has no `(`")
             axes.append(Axis((tuple(group),)))
             group = None
         elif token == "1":
@@ -68,21 +68,23 @@ def _side(text: str, right: bool) -> list[Axis]:
                 axes.append(Axis(((),)))
         elif token.startswith("*") and len(token) > 1:
             if group is not None and not right:
-                raise _bad(f"`({token})` is valid on the right side only: the sizes of its axes would be unknown")
-            if group is None and any(_spreads(axis) for axis in axes):
-                raise _bad(f"a side of a pattern has at most one `*`, got `{token}` as the second")
+                raise _bad_pattern(
+                    f"`({token})` is valid on the right side only: the sizes of its axes would be unknown"
+                )
+            if group is None and any(_is_spread(axis) for axis in axes):
+                raise _bad_pattern(f"a side of a pattern has at most one `*`, got `{token}` as the second")
             spread = Spread(token[1:], "*" if group is None else "prod")
-            _put(spread, axes, group)
+            _append(spread, axes, group)
         elif token.isidentifier():
-            _put(Index(token), axes, group)
+            _append(Index(token), axes, group)
         else:
-            raise _bad(f"`{token}` is not valid in a pattern", "use names, `1`, `*name` and parentheses")
+            raise _bad_pattern(f"`{token}` is not valid in a pattern", "use names, `1`, `*name` and parentheses")
     if group is not None:
-        raise _bad("a `(` in the pattern has no `)`")
+        raise _bad_pattern("a `(` in the pattern has no `)`")
     return axes
 
 
-def _put(factor: Index | Spread, axes: list[Axis], group: list[Any] | None) -> None:
+def _append(factor: Index | Spread, axes: list[Axis], group: list[Any] | None) -> None:
     """Append a name as an axis, or to the open parentheses."""
     if group is None:
         axes.append(Axis(((factor,),)))
@@ -90,7 +92,7 @@ def _put(factor: Index | Spread, axes: list[Axis], group: list[Any] | None) -> N
         group.append(factor)
 
 
-def _spreads(axis: Axis) -> bool:
+def _is_spread(axis: Axis) -> bool:
     return any(isinstance(factor, Spread) and factor.kind == "*" for factor in axis.factors)
 
 
@@ -107,12 +109,12 @@ def _names(axis: Axis) -> list[str]:
     return [factor.name for factor in axis.factors if isinstance(factor, Index)]
 
 
-def _bad(message: str, help: str | None = None) -> OperatorError:
+def _bad_pattern(message: str, help: str | None = None) -> OperatorError:
     return OperatorError("bad-pattern", message, attribute="pattern", help=help)
 
 
 @dataclass(frozen=True, slots=True)
-class Moves:
+class AxisMoves:
     """A pattern as three moves: split axes, permute the parts, merge.
 
     Attributes:
@@ -126,10 +128,10 @@ class Moves:
     merged: list[list[str]]
 
     @staticmethod
-    def of(signature: Signature, rank: int) -> Moves:
+    def of(signature: Signature, rank: int) -> AxisMoves:
         """The moves of a pattern for an operand of the given rank."""
         written_out = expand(signature, {"x": rank})
         split = [_names(axis) for axis in written_out.operands[0].axes]
         merged = [_names(axis) for axis in written_out.results[0].axes]
         place = {name: number for number, name in enumerate(name for names in split for name in names)}
-        return Moves(split, [place[name] for names in merged for name in names], merged)
+        return AxisMoves(split, [place[name] for names in merged for name in names], merged)

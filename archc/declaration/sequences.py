@@ -72,7 +72,7 @@ def _call_packed(
 
 
 @dataclass(frozen=True)
-class Sequences:
+class OnnxSequences:
     """Batch and steps of a recurrent operator of ONNX; it adds no node if both are known to be at least 1.
 
     Attributes:
@@ -85,23 +85,23 @@ class Sequences:
     steps: Extent
 
     @property
-    def may_lack_batch(self) -> bool:
+    def batch_may_be_empty(self) -> bool:
         """Return whether the batch may be empty."""
         return _may_be_empty(self.batch)
 
     @property
-    def may_lack_steps(self) -> bool:
+    def steps_may_be_empty(self) -> bool:
         """Return whether the sequences may have no steps."""
         return _may_be_empty(self.steps)
 
-    def entering(self, x: str) -> str:
+    def non_empty(self, x: str) -> str:
         """Sequences [t, b, i] of the operator, at least one, from those of the model."""
-        if not self.may_lack_batch:
+        if not self.batch_may_be_empty:
             return x
         width = self.spell.types[0].shape[2]
         return self.spell.add("Reshape", x, self.spell.shape((-1, maximum(self.batch, 1), width)))
 
-    def first(self, states: Sequence[str]) -> list[str]:
+    def initial_states(self, states: Sequence[str]) -> list[str]:
         """Initial states [n, b, h] of the operator, at least one row, from those of the model."""
         return [self._padded(state, axis=1, rank=3) for state in states]
 
@@ -109,12 +109,12 @@ class Sequences:
         """Lengths [b] of the operator, at least one, from those of the model."""
         return self._padded(given, axis=0, rank=1)
 
-    def full_lengths(self, entering: str) -> str:
-        """Lengths [b] of sequences without padding, from the result of `entering`."""
-        steps = self.spell.add("Cast", self.spell.add("Shape", entering, start=0, end=1), to=DType.i32)
+    def full_lengths(self, x: str) -> str:
+        """Lengths [b] of sequences without padding, from the result of `non_empty`."""
+        steps = self.spell.add("Cast", self.spell.add("Shape", x, start=0, end=1), to=DType.i32)
         return self.spell.add("Expand", steps, self.spell.shape((maximum(self.batch, 1),)))
 
-    def last(self, states: Sequence[str], first: Sequence[str]) -> list[str]:
+    def final_states(self, states: Sequence[str], first: Sequence[str]) -> list[str]:
         """Last states [n, b, h] of the model, which equal the initial states if there are no steps.
 
         Args:
@@ -122,17 +122,17 @@ class Sequences:
             first: the initial states of the model; none if they are zeros.
         """
         spell = self.spell
-        if self.may_lack_batch:
+        if self.batch_may_be_empty:
             bounds = (spell.constant([0]), spell.shape((self.batch,)), spell.constant([1]))
             states = [spell.add("Slice", state, *bounds) for state in states]
-        if first and self.may_lack_steps:
+        if first and self.steps_may_be_empty:
             empty = spell.add("Equal", spell.shape((self.steps,)), spell.constant([0]))
             states = [spell.add("Where", empty, *both) for both in zip(first, states, strict=True)]
         return list(states)
 
     def _padded(self, tensor: str, axis: int, rank: int) -> str:
         """The tensor with zeros for one sequence if the batch, on the given axis, is empty."""
-        if not self.may_lack_batch:
+        if not self.batch_may_be_empty:
             return tensor
         added = maximum(self.batch, 1) - self.batch
         ends = [added if number == axis else 0 for number in range(rank)]

@@ -12,7 +12,7 @@ from archc.types.extent_solver import Extent
 SpatialSizes = int | tuple[int, ...]
 """One number for all spatial axes, or one for each."""
 
-LARGEST = 2**31 - 1  # some kernels of PyTorch and ONNX Runtime have 32-bit sizes
+LARGEST_SIZE = 2**31 - 1  # some kernels of PyTorch and ONNX Runtime have 32-bit sizes
 
 
 def per_axis(sizes: SpatialSizes, rank: int) -> tuple[int, ...]:
@@ -33,8 +33,8 @@ def check_sizes(op: Operator, rank: int, least: int, *names: str) -> None:
         if isinstance(sizes, tuple) and len(sizes) != rank:
             count = "one number" if rank == 1 else f"one number, or {rank} of them"
             raise bad_attribute(op, name, count)
-        if not all(least <= size <= LARGEST for size in per_axis(sizes, rank)):
-            raise bad_attribute(op, name, "positive" if least == 1 else f"from {least} to {LARGEST}")
+        if not all(least <= size <= LARGEST_SIZE for size in per_axis(sizes, rank)):
+            raise bad_attribute(op, name, "positive" if least == 1 else f"from {least} to {LARGEST_SIZE}")
 
 
 def window_span(kernel: int, dilation: int) -> int:

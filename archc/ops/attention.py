@@ -18,7 +18,7 @@ from archc.types.extent_solver import Extent
 from archc.types.signature import UNIT, Axis, Index, Pattern, Signature, parse_signature
 from archc.types.tensor_type import DType, TensorType
 
-_UNSEEN = float("-inf")
+_MASKED_SCORE = float("-inf")
 """Number added to the score of a masked key."""
 
 
@@ -76,9 +76,9 @@ class ScaledDotProductAttention(Operator):
         width = spell.types[0].shape[-1]
         scale = _scale(spell, self.scale, width)
         axes = list(range(spell.types[1].rank))
-        turned = spell.add("Transpose", k, perm=[*axes[:-2], axes[-1], axes[-2]])
+        transposed = spell.add("Transpose", k, perm=[*axes[:-2], axes[-1], axes[-2]])
         sizes = spell.types[0].shape[-2], spell.types[1].shape[-2]
-        return _onnx_attention(spell, (q, turned, v), mask, scale, sizes if self.is_causal else None)
+        return _onnx_attention(spell, (q, transposed, v), mask, scale, sizes if self.is_causal else None)
 
 
 @operator
@@ -310,11 +310,11 @@ def _onnx_attention(
     dtype = spell.types[0].dtype
     scores = spell.add("MatMul", spell.add("Mul", query, scale), key)
     if causal is not None:
-        every = spell.add("Expand", spell.constant(1.0, DType.f32), spell.shape(causal))
-        seen = spell.add("Cast", spell.add("Trilu", every, upper=0), to=DType.bool)
-        scores = spell.add("Where", seen, scores, spell.constant(_UNSEEN, dtype))
+        ones = spell.add("Expand", spell.constant(1.0, DType.f32), spell.shape(causal))
+        visible = spell.add("Cast", spell.add("Trilu", ones, upper=0), to=DType.bool)
+        scores = spell.add("Where", visible, scores, spell.constant(_MASKED_SCORE, dtype))
     elif mask and spell.types[3].dtype is DType.bool:
-        scores = spell.add("Where", mask[0], scores, spell.constant(_UNSEEN, dtype))
+        scores = spell.add("Where", mask[0], scores, spell.constant(_MASKED_SCORE, dtype))
     elif mask:
         scores = spell.add("Add", scores, mask[0])
     result = spell.add("MatMul", spell.add("Softmax", scores, axis=-1), value)
@@ -334,4 +334,4 @@ def _fully_masked(spell: OnnxSpelling, mask: str) -> str:
         count = spell.add("ReduceSum", spell.add("Cast", mask, to=DType.f32), last, keepdims=1)
         return spell.add("Equal", count, spell.constant(0.0, DType.f32))
     largest = spell.add("ReduceMax", mask, last, keepdims=1)
-    return spell.add("Equal", largest, spell.constant(_UNSEEN, dtype))
+    return spell.add("Equal", largest, spell.constant(_MASKED_SCORE, dtype))

@@ -61,7 +61,7 @@ class Arange(Operator):
             numbers.append(str(self.step))
         # PyTorch rejects ends beyond the range of the dtype; a cast wraps numbers or makes them infinite.
         direct = self.dtype in _COUNTING
-        made = call("torch.arange", *numbers, **_kind(self.dtype if direct else DType.i64, DType.i64, spell))
+        made = call("torch.arange", *numbers, **_tensor_options(self.dtype if direct else DType.i64, DType.i64, spell))
         return made if direct else method(made, "to", Verbatim(literal(self.dtype)))
 
     def onnx(self, spell: OnnxSpelling) -> str:
@@ -106,7 +106,7 @@ class Filled(Operator, abstract=True):
         return (self.dtype,)
 
     def torch(self, spell: TorchSpelling) -> str:
-        return call(self.torch_name, self.torch_sizes(spell), **_kind(self.dtype, DType.f32, spell))
+        return call(self.torch_name, self.torch_sizes(spell), **_tensor_options(self.dtype, DType.f32, spell))
 
     def torch_sizes(self, spell: TorchSpelling) -> Verbatim:
         """The shape as PyTorch text."""
@@ -131,7 +131,9 @@ class Full(Filled):
 
     def torch(self, spell: TorchSpelling) -> str:
         natural = {bool: DType.bool, int: DType.i64, float: DType.f32}[type(self.element())]
-        return call("torch.full", self.torch_sizes(spell), self.element(), **_kind(self.dtype, natural, spell))
+        return call(
+            "torch.full", self.torch_sizes(spell), self.element(), **_tensor_options(self.dtype, natural, spell)
+        )
 
 
 @operator
@@ -201,7 +203,7 @@ class Identity(Operator):
         return spell.operands[0]
 
 
-def _kind(dtype: DType, default: DType | None, spell: TorchSpelling) -> dict[str, Any]:
+def _tensor_options(dtype: DType, default: DType | None, spell: TorchSpelling) -> dict[str, Any]:
     """Keyword arguments for dtype and device."""
     kind: dict[str, Any] = {} if dtype is default else {"dtype": dtype}
     return kind if spell.device is None else kind | {"device": Verbatim(spell.device)}

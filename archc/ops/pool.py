@@ -80,9 +80,9 @@ class Pooling(Operator, abstract=True):
         return count
 
     def torch(self, spell: TorchSpelling) -> str:
-        return self._called(f"F.{self.name}", spell)
+        return self._torch_call(f"F.{self.name}", spell)
 
-    def _called(self, function: str, spell: TorchSpelling) -> str:
+    def _torch_call(self, function: str, spell: TorchSpelling) -> str:
         named = {name: value for name, (value, default) in self._options().items() if value != default}
         return call(function, *spell.operands, self.kernel_size, **named)
 
@@ -173,7 +173,7 @@ class MaxPool2d(MaxPooling):
     spatial = ("h", "w")
 
     def torch_integers(self, spell: TorchSpelling) -> str:
-        return self._called("pooled", spell)
+        return self._torch_call("pooled", spell)
 
 
 @operator

@@ -8,7 +8,7 @@ from typing import Any, Self
 from archc.declaration.axes import axis_number, axis_numbers
 from archc.declaration.base import Operator, OperatorError, operator, symbolic
 from archc.declaration.dtypes import ONNX_ALL
-from archc.declaration.pattern import Moves, parse_pattern
+from archc.declaration.pattern import AxisMoves, parse_pattern
 from archc.declaration.spelling import OnnxSpelling, TorchSpelling, Verbatim, method
 from archc.declaration.traits import Uniform
 from archc.types.attributes import AttributeProblem, attribute, string_literal, value_text
@@ -44,12 +44,12 @@ class Rearrangement(Operator, abstract=True):
 
     def in_order(self, types: Sequence[TensorType]) -> bool:
         """Return whether the elements keep their row-major order, and only the axes change."""
-        permutation = Moves.of(self.signature_for(types), types[0].rank).permutation
+        permutation = AxisMoves.of(self.signature_for(types), types[0].rank).permutation
         return permutation == sorted(permutation)
 
     def order(self, types: Sequence[TensorType]) -> tuple[int, ...] | None:
         """Number in the operand of each axis of the result, if the pattern only permutes axes; else None."""
-        moves = Moves.of(self.signature_for(types), types[0].rank)
+        moves = AxisMoves.of(self.signature_for(types), types[0].rank)
         whole = all(len(names) == 1 for names in (*moves.split, *moves.merged))
         return tuple(moves.permutation) if whole else None
 
@@ -73,7 +73,7 @@ class Rearrangement(Operator, abstract=True):
         return Permute(order) if order != tuple(range(len(order))) else 0
 
     def torch(self, spell: TorchSpelling) -> str:
-        moves = Moves.of(self.signature_for(spell.types), spell.types[0].rank)
+        moves = AxisMoves.of(self.signature_for(spell.types), spell.types[0].rank)
         text = spell.operands[0]
         # From the last axis to the first, so that the numbers of the remaining axes do not change.
         for number, names in reversed(list(enumerate(moves.split))):
@@ -107,7 +107,7 @@ class Rearrangement(Operator, abstract=True):
         return Verbatim(f"({', '.join(texts)})")
 
     def onnx(self, spell: OnnxSpelling) -> str:
-        moves = Moves.of(self.signature_for(spell.types), spell.types[0].rank)
+        moves = AxisMoves.of(self.signature_for(spell.types), spell.types[0].rank)
         value = spell.operands[0]
         shape: list[Extent] = list(spell.types[0].shape)
         factors = [spell.sizes[name] for names in moves.split for name in names]
@@ -126,8 +126,8 @@ class Rearrange(Rearrangement):
     """The same elements with other axes, by a pattern: `b t (h e) -> b h t e`.
 
     Axes in parentheses form one axis, the first of them the slowest.  `1` is an axis of size 1, `*d` any number of
-    axes, and `(*d)` all of them merged into one.  Sizes that the operand does not determine are given by name: `h =
-    12`.
+    axes, and `(*d)` all of them merged into one.  Sizes that the operand does not determine are given by name:
+    `h = 12`.
     """
 
     example = 'x -> rearrange("b t (h e) -> b h t e", h = 12)'

@@ -14,7 +14,7 @@ from archc.declaration.base import Inference, Operator, OperatorError, operator
 from archc.declaration.checks import check_positive
 from archc.declaration.dtypes import FLOATS, INDICES, ONNX_F32
 from archc.declaration.parameter import Parameter, uniform_fan_in
-from archc.declaration.sequences import CALL_PACKED, RUN_PACKED, Sequences
+from archc.declaration.sequences import CALL_PACKED, RUN_PACKED, OnnxSequences
 from archc.declaration.spelling import OnnxSpelling, TorchModule, TorchSpelling, call, method
 from archc.types.attributes import attribute
 from archc.types.extent_solver import Extent
@@ -161,7 +161,7 @@ class Recurrent(Operator, abstract=True):
     # PyTorch ----------------------------------------------------------------------------------------------
 
     def torch(self, spell: TorchSpelling) -> str:
-        x, states, lengths = _apart(spell.operands, spell.types)
+        x, states, lengths = _split_operands(spell.operands, spell.types)
         if not states:
             rows = (1 + self.bidirectional) * self.num_layers
             batch = spell.size(spell.types[0].shape[0])
@@ -219,22 +219,22 @@ class Recurrent(Operator, abstract=True):
     # ONNX -------------------------------------------------------------------------------------------------
 
     def onnx(self, spell: OnnxSpelling) -> str | tuple[str, ...]:
-        x, first, given = _apart(spell.operands, spell.types)
+        x, first, given = _split_operands(spell.operands, spell.types)
         batch, steps, _ = spell.types[0].shape
-        sequences = Sequences(spell, batch, steps)
-        y = sequences.entering(spell.add("Transpose", x, perm=[1, 0, 2]))
+        sequences = OnnxSequences(spell, batch, steps)
+        y = sequences.non_empty(spell.add("Transpose", x, perm=[1, 0, 2]))
         lengths = ""
         if given is not None:
             lengths = sequences.lengths(spell.add("Cast", given, to=DType.i32))
         elif self._needs_lengths(sequences, first):
             lengths = sequences.full_lengths(y)
-        entering = sequences.first(first)
+        entering = sequences.initial_states(first)
         last: list[list[str]] = []
         for layer in range(self.num_layers):
             states = [self._rows(spell, state, layer) for state in entering]
             made, *ended = self._onnx_layer(spell, y, layer, lengths, states)
-            outermost = layer == self.num_layers - 1 and sequences.may_lack_batch
-            y = self._joined(spell, made, (steps, batch) if outermost else None)
+            outermost = layer == self.num_layers - 1 and sequences.batch_may_be_empty
+            y = self._concatenated(spell, made, (steps, batch) if outermost else None)
             last.append(ended)
         y = spell.add("Transpose", y, perm=[1, 0, 2])
         if not self.return_state:
@@ -242,13 +242,13 @@ class Recurrent(Operator, abstract=True):
         ends = last[0]
         if self.num_layers > 1:
             ends = [spell.add("Concat", *rows, axis=0) for rows in zip(*last, strict=True)]
-        return (y, *sequences.last(ends, first))
+        return (y, *sequences.final_states(ends, first))
 
-    def _needs_lengths(self, sequences: Sequences, first: Sequence[str]) -> bool:
+    def _needs_lengths(self, sequences: OnnxSequences, first: Sequence[str]) -> bool:
         """Return whether the ONNX operator needs lengths for an empty time axis, to run or to zero its states."""
         if self.onnx_lengths:
-            return sequences.may_lack_batch or sequences.may_lack_steps
-        return sequences.may_lack_steps and self.return_state and not first
+            return sequences.batch_may_be_empty or sequences.steps_may_be_empty
+        return sequences.steps_may_be_empty and self.return_state and not first
 
     def _rows(self, spell: OnnxSpelling, state: str, layer: int) -> str:
         """Initial state of one layer, from those of all layers."""
@@ -263,7 +263,7 @@ class Recurrent(Operator, abstract=True):
         suffixes = [suffix for number, suffix in self._parts() if number == layer]
 
         def stacked(kind: str) -> str:
-            parts = [self._in_onnx_order(spell, spell.weights[f"{kind}_l{layer}{suffix}"]) for suffix in suffixes]
+            parts = [self._reordered_gates(spell, spell.weights[f"{kind}_l{layer}{suffix}"]) for suffix in suffixes]
             axis = spell.constant([0])
             parts = [spell.add("Unsqueeze", part, axis) for part in parts]
             return parts[0] if len(parts) == 1 else spell.add("Concat", *parts, axis=0)
@@ -282,7 +282,7 @@ class Recurrent(Operator, abstract=True):
         )
         return list(results)
 
-    def _joined(self, spell: OnnxSpelling, y: str, sizes: tuple[Extent, Extent] | None) -> str:
+    def _concatenated(self, spell: OnnxSpelling, y: str, sizes: tuple[Extent, Extent] | None) -> str:
         """Concatenate the directions: y[t, d, b, h] -> y[t, b, d*h].
 
         Args:
@@ -304,7 +304,7 @@ class Recurrent(Operator, abstract=True):
     def _onnx_options(self) -> dict[str, Any]:
         return {}
 
-    def _in_onnx_order(self, spell: OnnxSpelling, weight: str) -> str:
+    def _reordered_gates(self, spell: OnnxSpelling, weight: str) -> str:
         """Rows of the gates in ONNX's order; runtimes reorder them once, when they load the model."""
         if self.onnx_gates == tuple(range(self.gates)):
             return weight
@@ -317,7 +317,7 @@ def _has_lengths(types: Sequence[TensorType]) -> bool:
     return len(types) > 1 and types[-1].dtype.integral
 
 
-def _apart(operands: Sequence[str], types: Sequence[TensorType]) -> tuple[str, list[str], str | None]:
+def _split_operands(operands: Sequence[str], types: Sequence[TensorType]) -> tuple[str, list[str], str | None]:
     """The sequences, the initial states, if any, and the lengths."""
     x, *rest = operands
     return (x, rest[:-1], rest[-1]) if _has_lengths(types) else (x, rest, None)
@@ -335,9 +335,10 @@ class Rnn(Recurrent):
     (Elman 1990, "Finding Structure in Time".)  Shapes: x[b, t, i], h0[n, b, h] -> y[b, t, h], h[n, b, h], with n the
     number of layers; with two directions, n and the last axis of y are twice as large.
 
-    Sequences of different lengths are padded to one tensor, and an i64[b] as the last operand holds their lengths: `(x,
-    lengths)`, `(x, h0, lengths)`.  The last state is then the state at the end of each sequence, the reverse direction
-    begins there, and results after it are 0.  A length must be at least 1: PyTorch rejects others at run time.
+    OnnxSequences of different lengths are padded to one tensor, and an i64[b] as the last operand holds their lengths:
+    `(x, lengths)`, `(x, h0, lengths)`.  The last state is then the state at the end of each sequence, the reverse
+    direction begins there, and results after it are 0.  A length must be at least 1: PyTorch rejects others at run
+    time.
     """
 
     example = "x -> rnn(128) -> head: linear(10)"
@@ -378,9 +379,9 @@ class Gru(Recurrent):
     """Gated recurrent units: y_t = h_t = (1 - z) ⊙ n + z ⊙ h_{t-1}.
 
     The gates r, z = σ(W x_t + b + U h_{t-1} + b') and n = tanh(W x_t + b + r ⊙ (U h_{t-1} + b')) have their rows in the
-    order r, z, n.  (Cho et al. 2014, with the reset gate after the product, as in PyTorch and cuDNN.)  Shapes: x[b, t,
-    i], h0[n, b, h] -> y[b, t, h], h[n, b, h], with n the number of layers; with two directions, n and the last axis of
-    y are twice as large.  Lengths, the last operand, are as in `rnn`: `(x, lengths)`, `(x, h0, lengths)`.
+    order r, z, n.  (Cho et al. 2014, with the reset gate after the product, as in PyTorch and cuDNN.)  Shapes:
+    x[b, t, i], h0[n, b, h] -> y[b, t, h], h[n, b, h], with n the number of layers; with two directions, n and the last
+    axis of y are twice as large.  Lengths, the last operand, are as in `rnn`: `(x, lengths)`, `(x, h0, lengths)`.
     """
 
     gates = 3

@@ -18,7 +18,7 @@ from archc.declaration.checks import check_positive
 from archc.declaration.dtypes import FLOATS, ONNX_FLOATS, dtype_set
 from archc.declaration.onnx_vector import Condition, OnnxVector, counting, known, size
 from archc.declaration.spelling import OnnxSpelling, TorchSpelling, Verbatim, call, literal, method
-from archc.declaration.windows import LARGEST
+from archc.declaration.windows import LARGEST_SIZE
 from archc.ops.rearrange import Rearrangement
 from archc.types.attributes import attribute
 from archc.types.dims import SymbolicDim, scaled
@@ -77,10 +77,10 @@ class Upsample(Operator):
         given, name = (self.size, "size") if self.size is not None else (self.scale_factor, "scale_factor")
         values = given if isinstance(given, tuple) else (given,) * (rank - 2)
         known = [value for value in values if not isinstance(value, SymbolicDim)]
-        if len(values) != rank - 2 or any(value is None or not 0 < value <= LARGEST for value in known):
+        if len(values) != rank - 2 or any(value is None or not 0 < value <= LARGEST_SIZE for value in known):
             raise OperatorError(
                 "bad-attribute",
-                f"`{name}` must be one positive number up to {LARGEST}, or one for each of the {rank - 2} spatial axes",
+                f"`{name}` must be positive and at most {LARGEST_SIZE}: one number, or {rank - 2} of them",
                 attribute=name,
             )
         for position, extent in enumerate(types[0].shape[2:]):
@@ -150,7 +150,7 @@ class Upsample(Operator):
             mode=kind,
             coordinate_transformation_mode="asymmetric" if kind == "nearest" else "half_pixel",
             nearest_mode="floor" if kind == "nearest" else None,
-            cubic_coeff_a=KEYS if kind == "cubic" else None,
+            cubic_coeff_a=CUBIC_COEFFICIENT if kind == "cubic" else None,
         )
 
 
@@ -244,7 +244,7 @@ Tap = tuple[OnnxVector, OnnxVector | None]
 _SINGLE = 1  # TensorProto.FLOAT
 _SMALL = 128
 """Largest sum of height and width for which PyTorch uses its kernel for small images."""
-KEYS = -0.75
+CUBIC_COEFFICIENT = -0.75
 """PyTorch's coefficient of cubic interpolation (Keys 1981, "Cubic convolution interpolation")."""
 
 
@@ -291,7 +291,7 @@ class Resampling:
         return float(exact) if numerator & (numerator - 1) == denominator & (denominator - 1) == 0 else None
 
 
-class Positions:
+class SourcePositions:
     """Source positions of one axis."""
 
     def __init__(self, spell: OnnxSpelling, axis: Resampling):
@@ -311,7 +311,7 @@ class Positions:
         if special is not False:
             index = self._nearest(False).where(special, index) if self._axis.double else index
             for multiple in special_multiples(self._axis):
-                same = _both(self._spell, special, self._after.equals(self._before * multiple))
+                same = _conjunction(self._spell, special, self._after.equals(self._before * multiple))
                 index = (self._indices / multiple).floor().where(same, index)
         return [(index, None)]
 
@@ -373,13 +373,13 @@ def resample(spell: OnnxSpelling, kind: str, axes: Sequence[Resampling]) -> str:
     for number, axis in reversed(list(enumerate(axes))):
         if axis.unchanged:
             continue
-        positions = Positions(spell, axis)
+        positions = SourcePositions(spell, axis)
         taps = positions.nearest(special) if kind == "nearest" else getattr(positions, kind)()
-        result = _gathered(spell, result, taps, number + 2, len(axes) - number - 1, computed)
+        result = _weighted_sum(spell, result, taps, number + 2, len(axes) - number - 1, computed)
     return result if computed is dtype else spell.add("CastLike", result, spell.operands[0])
 
 
-def _gathered(spell: OnnxSpelling, x: str, taps: Sequence[Tap], axis: int, trailing: int, dtype: DType) -> str:
+def _weighted_sum(spell: OnnxSpelling, x: str, taps: Sequence[Tap], axis: int, trailing: int, dtype: DType) -> str:
     """Weighted sum of source elements along an axis."""
     total = ""
     for indices, weights in taps:
@@ -391,7 +391,7 @@ def _gathered(spell: OnnxSpelling, x: str, taps: Sequence[Tap], axis: int, trail
 
 
 def _is_small_image(spell: OnnxSpelling, axes: Sequence[Resampling]) -> Condition:
-    """Condition under which PyTorch uses its kernel for small images; see `Positions.nearest`."""
+    """Condition under which PyTorch uses its kernel for small images; see `SourcePositions.nearest`."""
     if not layout_matters(axes):
         return False
     height, width = (size(spell, axis.after) for axis in axes)
@@ -410,7 +410,7 @@ def special_multiples(axis: Resampling) -> tuple[int, ...]:
     return tuple(multiple for multiple in (1, 2) if axis.factor is not None and multiple < axis.factor < multiple + 0.5)
 
 
-def _both(spell: OnnxSpelling, left: Condition, right: Condition) -> Condition:
+def _conjunction(spell: OnnxSpelling, left: Condition, right: Condition) -> Condition:
     if isinstance(left, bool):
         return right if left else False
     if isinstance(right, bool):
@@ -424,9 +424,9 @@ def _rounded(vector: OnnxVector, double: bool) -> OnnxVector:
 
 def _inner(x: OnnxVector) -> OnnxVector:
     """Keys' kernel for distances up to 1."""
-    return (x * (KEYS + 2) - (KEYS + 3)) * x * x + 1
+    return (x * (CUBIC_COEFFICIENT + 2) - (CUBIC_COEFFICIENT + 3)) * x * x + 1
 
 
 def _outer(x: OnnxVector) -> OnnxVector:
     """Keys' kernel for distances from 1 to 2."""
-    return ((x * KEYS - 5 * KEYS) * x + 8 * KEYS) * x - 4 * KEYS
+    return ((x * CUBIC_COEFFICIENT - 5 * CUBIC_COEFFICIENT) * x + 8 * CUBIC_COEFFICIENT) * x - 4 * CUBIC_COEFFICIENT

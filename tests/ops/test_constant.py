@@ -36,5 +36,5 @@ def test_one_is_trained_and_the_other_is_not() -> None:
 
 
 def test_integers_are_not_learned() -> None:
-    with pytest.raises(OperatorError, match="floating-point numbers, not i64"):
+    with pytest.raises(OperatorError, match="floating-point numbers, got i64"):
         LearnedTensor((2,), DType.i64).infer([])

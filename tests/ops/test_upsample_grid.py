@@ -15,7 +15,7 @@ from torch.nn import functional
 from archc.codegen.onnx import to_model
 from archc.interpreter.evaluate import evaluate as run
 from archc.language.printing.printer import print_graph
-from archc.ops.resize import Positions, Resampling, Upsample
+from archc.ops.resize import Resampling, SourcePositions, Upsample
 from archc.types.dims import evaluate, symbol
 from archc.types.tensor_type import DType, TensorType
 from tests.codegen.torch_modules import graph_of
@@ -72,7 +72,7 @@ class Known:
 
 def known_indices(before: int, after: int, factor: float | None, special: bool) -> np.ndarray[Any, Any]:
     axis = Resampling(before, after, factor, corners=False, double=False)
-    ((indices, _),) = Positions(Known(), axis).nearest(special)  # type: ignore[arg-type]
+    ((indices, _),) = SourcePositions(Known(), axis).nearest(special)  # type: ignore[arg-type]
     return np.asarray(indices.as_indices(), np.int64)
 
 

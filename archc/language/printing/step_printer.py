@@ -9,7 +9,7 @@ from typing import Literal
 
 from archc.codegen.outline.definitions import BlockDefinition, BlockStep, Loop, OperatorStep
 from archc.declaration.base import formula_of
-from archc.declaration.notation import Kind
+from archc.declaration.notation import FormulaKind
 from archc.declaration.table import snake_case
 from archc.language.printing import syntax_nodes
 from archc.language.printing.parameterization import Parameters, flat, innermost, is_declared
@@ -20,7 +20,7 @@ from archc.types.storage import Dense, Weight
 Step = OperatorStep | BlockStep
 """Statement of an outlined program, except loops and scans."""
 
-Form = Literal["step"] | Kind
+Form = Literal["step"] | FormulaKind
 """Syntax of a statement: a chain step, or a kind of formula."""
 
 
