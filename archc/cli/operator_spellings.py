@@ -15,7 +15,7 @@ from archc.diagnostics import ArchcError, Diagnostics, Source
 
 if TYPE_CHECKING:
     from archc.declaration.base import Operator
-    from archc.declaration.spelling import Quantized, TorchSpelling
+    from archc.declaration.spelling import QuantizedValue, TorchSpelling
     from archc.ir.graph import Graph, Node
     from archc.types.dims import SymbolicDim
     from archc.types.storage import Storage
@@ -150,7 +150,7 @@ class _Recorder:
     def reshape(self, value: str, dims: Sequence[int | SymbolicDim]) -> str:
         return str(self.add("Reshape", value, "shape"))
 
-    def quantized(self, position: int) -> Quantized | None:
+    def quantized(self, position: int) -> QuantizedValue | None:
         return None
 
     def stored(self, name: str) -> tuple[str, ...]:
@@ -162,5 +162,5 @@ class _Recorder:
     def dequantized(self, name: str) -> str:
         return name
 
-    def integer_bias(self, operand: Quantized) -> str:
+    def integer_bias(self, operand: QuantizedValue) -> str:
         return "bias"

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from archc.declaration.spelling import OnnxSpelling, Quantized, TorchModule, TorchSpelling
+from archc.declaration.spelling import OnnxSpelling, QuantizedValue, TorchModule, TorchSpelling
 from archc.types.storage import Dense, Int8
 from archc.types.tensor_type import DType
 
 
-def quantized_operand(spell: OnnxSpelling) -> Quantized | None:
+def quantized_operand(spell: OnnxSpelling) -> QuantizedValue | None:
     """Quantized form of the first operand, if the weight is stored as integers too; else None."""
     return spell.quantized(0) if integer_weight(spell) is not None else None
 
 
-def onnx_product(spell: OnnxSpelling, operand: Quantized, product: Callable[[str], str], spatial: int = 0) -> str:
+def onnx_product(spell: OnnxSpelling, operand: QuantizedValue, product: Callable[[str], str], spatial: int = 0) -> str:
     """Add the product of a quantized operand and the weight, with the bias.
 
     A bias that int32 cannot represent is added in floats.  The node `Max` between product and bias prevents ONNX

@@ -75,7 +75,7 @@ class TorchSpelling:
         return str(dim) if isinstance(dim, int) else self.size_text(dim)
 
 
-class Quantized(NamedTuple):
+class QuantizedValue(NamedTuple):
     """Quantized form of a float value, scale · (q - zero_point), as names of ONNX values.
 
     `static` is True if scale and zero point are weights, and False if they are computed from the data at run time.
@@ -142,7 +142,7 @@ class OnnxSpelling(Protocol):
     def reshape(self, value: str, dims: Sequence[int | SymbolicDim]) -> str:
         """Add a `Reshape` to a shape whose symbolic sizes may be 0 at run time."""
 
-    def quantized(self, position: int) -> Quantized | None:
+    def quantized(self, position: int) -> QuantizedValue | None:
         """Quantized form of a data operand that `dequantize` made with a single scale.
 
         None for any other operand.
@@ -163,7 +163,7 @@ class OnnxSpelling(Protocol):
         Other uses are slower than with `weights[name]`; see `archc.codegen.onnx.decode`.
         """
 
-    def integer_bias(self, operand: Quantized) -> str | None:
+    def integer_bias(self, operand: QuantizedValue) -> str | None:
         """Name of the parameter `bias` as int32, which integer kernels add to the products of the integers.
 
         It is rounded to multiples of the product of their scales, by at most half of one.  `operand` must be static,

@@ -10,7 +10,7 @@ from archc.declaration.checks import check_positive
 from archc.declaration.dtypes import FLOATS, INDICES, ONNX_FLOATS
 from archc.declaration.integer_kernels import integer_module, onnx_product, quantized_operand
 from archc.declaration.parameter import Parameter, kaiming_uniform, normal, uniform_fan_in
-from archc.declaration.spelling import OnnxSpelling, Quantized, TorchModule, TorchSpelling, call
+from archc.declaration.spelling import OnnxSpelling, QuantizedValue, TorchModule, TorchSpelling, call
 from archc.types.attributes import attribute
 from archc.types.storage import Int8
 from archc.types.tensor_type import DType, TensorType
@@ -69,7 +69,7 @@ class Linear(Operator):
         product = spell.add("MatMul", x, weight if transposed else spell.add("Transpose", weight, perm=[1, 0]))
         return spell.add("Add", product, spell.weights["bias"]) if self.bias else product
 
-    def _onnx_integers(self, spell: OnnxSpelling, operand: Quantized) -> str:
+    def _onnx_integers(self, spell: OnnxSpelling, operand: QuantizedValue) -> str:
         """Product of the integers, scaled afterwards.
 
         ONNX Runtime fuses these nodes into one DynamicQuantizeMatMul.

@@ -12,7 +12,7 @@ from typing import Any, overload
 from archc.codegen.onnx.decode import DecodedWeights
 from archc.codegen.onnx.onnx_graph import NodeRecord, OnnxGraph
 from archc.codegen.onnx.runtime_sizes import RuntimeSizes
-from archc.declaration.spelling import Quantized
+from archc.declaration.spelling import QuantizedValue
 from archc.ir.graph import Node, Value
 from archc.types.dims import SymbolicDim
 from archc.types.storage import Dense, Storage
@@ -89,7 +89,7 @@ class NodeSpelling:
         sizes, zeros = self._sizes.reshaped(dims, known.shape if known else ())
         return self.add("Reshape", value, sizes, allowzero=1 if zeros else None)
 
-    def quantized(self, position: int) -> Quantized | None:
+    def quantized(self, position: int) -> QuantizedValue | None:
         """The quantized form of an operand; None if it is not dequantized, or cast to another dtype."""
         if self._widened(position):
             return None  # integer kernels do not match an operand that is cast after it is dequantized
@@ -146,7 +146,7 @@ class NodeSpelling:
         """The name of a weight for integer kernels; see `DecodedWeights.dequantized`."""
         return self._decoded.dequantized(self._node.weights[name])
 
-    def integer_bias(self, operand: Quantized) -> str | None:
+    def integer_bias(self, operand: QuantizedValue) -> str | None:
         """The name of the bias in integers; empty without a bias, None if it has no such form."""
         paths = self._node.weights
         return self._decoded.integer_bias(paths["bias"], paths["weight"], operand.scale) if "bias" in paths else ""
@@ -251,7 +251,7 @@ class ValueNames:
         name = node.path or node.scope.within(node.op.name)
         return self._onnx.fresh(name if len(node.results) == 1 else f"{name}.{value.index}")
 
-    def quantized(self, value: Value) -> Quantized | None:
+    def quantized(self, value: Value) -> QuantizedValue | None:
         """The quantized form of a value; see `OnnxSpelling.quantized`."""
         if value not in self._postponed:
             return None
@@ -260,4 +260,4 @@ class ValueNames:
             return None
         q, scale, zero_point = (self[operand] for operand in node.operands)
         static = scale in self._onnx.initializers and zero_point in self._onnx.initializers
-        return Quantized(q, scale, zero_point, static)
+        return QuantizedValue(q, scale, zero_point, static)
