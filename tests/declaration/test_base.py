@@ -1,4 +1,4 @@
-"""The base class of operators and its decorator."""
+"""The base class of operators, and its decorator."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Numbers that the data's dtype does not have are refused where they stand, and not when the model runs."""
+"""Attributes that the dtype of the data cannot represent are rejected before the model runs."""
 
 from __future__ import annotations
 
@@ -59,6 +59,6 @@ def test_numbers_that_are_not(type: str, use: str) -> None:
 
 
 def test_infinity_is_a_number_of_every_float() -> None:
-    """Passes may make it, though no text can write it."""
+    """Passes may use it, although no text can express it."""
     operand = TensorType(DType.f16, (2, 4))
     assert OPERATORS["hardtanh"](-math.inf, math.inf).infer([operand]).results == (operand,)

@@ -1,4 +1,4 @@
-"""The texts that operators are spelled with."""
+"""Texts of the PyTorch spelling."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Tree = str | tuple["Tree", str, "Tree"]
 
 @given(TREE)
 def test_parentheses_keep_the_meaning(tree: Tree) -> None:
-    """What Python parses out of the text is the tree that it was made of."""
+    """Python parses the text back to the original tree."""
 
     def spelled(node: Tree) -> str:
         return node if isinstance(node, str) else infix(spelled(node[0]), node[1], spelled(node[2]))

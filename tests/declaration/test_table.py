@@ -1,4 +1,4 @@
-"""The tables of operators know every operator, and load a family only when one of it is asked for."""
+"""The tables of operators know every operator, and import a family at its first lookup."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def test_names(name: str, snake: str) -> None:
 
 
 def test_every_operator_is_found_by_its_name_alone() -> None:
-    program = "import sys\nfrom archc.declaration import OPERATORS\nassert OPERATORS[sys.argv[1]].name == sys.argv[1]"
-    for name in ("max_pool2d", "relu", "rms_norm"):  # each in a process that has loaded nothing yet
+    program = "import sys\nfrom archc.operator import OPERATORS\nassert OPERATORS[sys.argv[1]].name == sys.argv[1]"
+    for name in ("max_pool2d", "relu", "rms_norm"):  # each in a new process
         subprocess.run([sys.executable, "-c", program, name], check=True)
     assert all(OPERATORS[name].name == name for name in OPERATORS)
 
@@ -68,7 +68,7 @@ assert OPERATORS["mine"] is second
 
 
 def test_a_name_of_archcs_own_is_taken_whether_its_family_is_loaded_or_not() -> None:
-    """A user's own names are theirs: a cell of a notebook that runs again defines the operator again."""
+    """Users may redefine their own names: a notebook cell that runs again defines its operator again."""
     run = subprocess.run([sys.executable, "-c", TAKEN], check=True, capture_output=True, text=True)
     assert run.stdout.splitlines() == [
         f"`{name}` is an operator of archc itself: give `Usurper` another name" for name in ("max_pool2d", "+")

@@ -1,1 +1,1 @@
-"""One file a family of operators; `harness` is what they share."""
+"""Tests of the operators, one file a family; `harness` has the shared checks."""

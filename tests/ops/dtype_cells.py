@@ -1,4 +1,4 @@
-"""The cells of the table of operators × dtypes: the cases of all operators, their operands converted to each dtype."""
+"""Cells of the table of operators × dtypes: cases of all operators, with operands of each dtype."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from archc.ir.rewriter import Rewriter
 from archc.types.tensor_type import DType
 from archc.weights.dtype_conversion import from_torch
 from archc.weights.tensor import ArrayTensor, Weights
-from tests.ops.comparing import as_tuple
-from tests.ops.drawing import draw_weights, type_of
+from tests.ops.comparison import as_tuple
 from tests.ops.harness import Case
 from tests.ops.modules import Reference, call_reference
+from tests.ops.operands import draw_weights, type_of
 
 Tensor = torch.Tensor
 
 EACH = 3
-"""So many cases of each operator, the first ones."""
+"""Number of cases of each operator."""
 
 
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """An operator with one operand, and those that share its dtype, in one dtype.
+    """An operator with one operand, and the operands that share its dtype, in one dtype.
 
     Attributes:
-        operand: the operand's name in the signature.
+        operand: name of the operand in the signature.
     """
 
     op: Operator
@@ -55,9 +55,9 @@ class Cell:
 
     @cached_property
     def expected(self) -> tuple[Tensor, ...]:
-        """The results of the case's reference in f64 or i64, rounded to the dtypes of the operator's results.
+        """Results of the case's reference in f64 or i64, rounded to the dtypes of the operator's results.
 
-        Integers wrap around; bool has no wider dtype in which it means the same.
+        Integers wrap around; bool has no wider dtype with the same meaning.
         """
         results = as_tuple(
             call_reference(
@@ -86,7 +86,7 @@ def all_cases() -> dict[str, list[Case]]:
 
 
 def cells(cases: Sequence[Case], dtype: DType) -> Iterator[Cell]:
-    """The cells of one operator: each operand that has a dtype of its own in this one."""
+    """Cells of one operator: each operand that has its own declaration for this dtype."""
     for one in cases:
         names = [pattern.name for pattern in one.op.data_operands([type_of(tensor, {}) for tensor in one.inputs])]
         needs = requirements(one.op.dtypes, names)[: len(one.inputs)]
@@ -103,7 +103,7 @@ def cells(cases: Sequence[Case], dtype: DType) -> Iterator[Cell]:
 
 
 def converted(tensor: Tensor, dtype: DType, op: Operator) -> Tensor:
-    """The same numbers in a dtype; fractions become integers three times as large, without a sign in u8."""
+    """The same numbers in a dtype; fractions become integers three times as large, unsigned in u8."""
     wanted = torch_dtype(dtype)
     if tensor.dtype is wanted:
         return tensor
@@ -111,7 +111,7 @@ def converted(tensor: Tensor, dtype: DType, op: Operator) -> Tensor:
         return tensor > 0 if tensor.is_floating_point() else tensor % 2 > 0
     if not tensor.is_floating_point() or dtype.floating:
         return tensor.to(wanted)
-    if op.name == "topk":  # of equal elements any may come first
+    if op.name == "topk":  # the order of equal elements is undefined
         tensor = tensor.flatten().argsort().argsort().reshape(tensor.shape)
         return tensor.to(wanted)
     tensor = tensor if torch.equal(tensor, tensor.round()) else (tensor * 3).round()
@@ -119,7 +119,7 @@ def converted(tensor: Tensor, dtype: DType, op: Operator) -> Tensor:
 
 
 def together(many: Sequence[Cell]) -> tuple[Graph, dict[str, Tensor]]:
-    """One graph of many cells, and its inputs; results of cell k are called `y{k}_0` and so on."""
+    """Graph of many cells, and its inputs; the results of cell k are `y{k}_0` and so on."""
     graph = Graph("cells")
     rewriter = Rewriter(graph)
     feeds: dict[str, Tensor] = {}
@@ -137,7 +137,7 @@ def together(many: Sequence[Cell]) -> tuple[Graph, dict[str, Tensor]]:
 
 
 def results_of(k: int, found: Mapping[str, Tensor]) -> list[Tensor]:
-    """The results of cell k among the outputs of a graph made by `together`."""
+    """Results of cell k among the outputs of a graph from `together`."""
     return [tensor for name, tensor in found.items() if name.startswith(f"y{k}_")]
 
 

@@ -1,4 +1,4 @@
-"""What every operator is held to: one case, checked through every way of running it.
+"""Checks of one operator in every way of running it.
 
 A test file lists its cases and parametrizes over them:
 
@@ -11,7 +11,7 @@ A test file lists its cases and parametrizes over them:
     def test_operator(one: Case) -> None:
         one.check()
 
-`case` also enters the operator's name into `COVERED`, from which `test_every_operator` knows who has no case.
+`case` adds the name of the operator to `COVERED`, with which `test_every_operator` finds operators without a case.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ from archc.diagnostics import ArchcError
 from archc.interpreter.evaluate import bind_sizes, evaluate
 from archc.ir.graph import Graph
 from archc.types.dims import evaluate as evaluate_dim
-from tests.ops.comparing import as_tuple, close, to_tensors
-from tests.ops.drawing import Symbols, draw_weights, integers, one_node, random, symbolic_batch
+from tests.ops.comparison import as_tuple, close, to_tensors
 from tests.ops.modules import Reference, call_reference, check_torch_module
+from tests.ops.operands import Symbols, draw_weights, integers, one_node, random, symbolic_batch
 from tests.ops.other_sizes import check_other_sizes
 from tests.ops.runtimes import sessions
 
 Tensor = torch.Tensor
 
 COVERED: set[str] = set()
-"""The names of the operators that have a case in a module imported so far."""
+"""Names of the operators that have a case in a module imported so far."""
 
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """An operator with inputs, weights and what it must equal; made by `case`."""
+    """An operator with inputs, weights and a reference; made by `case`."""
 
     op: Operator
     inputs: tuple[Tensor, ...]
@@ -58,7 +58,7 @@ class Case:
     gradients: bool
 
     def check(self) -> None:
-        """Check everything; raises AssertionError."""
+        """Run all checks; raises AssertionError."""
         check_operator(
             self.op,
             self.inputs,
@@ -89,7 +89,7 @@ def case(
     onnx_reference: bool = True,
     gradients: bool = True,
 ) -> Case:
-    """A case, entered as covering its operator; the arguments are those of `check_operator`."""
+    """Make a case and mark its operator as covered; the arguments are those of `check_operator`."""
     COVERED.add(op.name)
     tensors = (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
     symbols = symbolic_batch(tensors) if symbolic is None else symbolic
@@ -112,12 +112,12 @@ def check_operator(
     """Compare every way of running an operator with a reference.
 
     Args:
-        weights: values for parameters, by name; the others are drawn from a fixed seed.
-        symbolic: axes to repeat the check with symbolic sizes on; by default the first axes of the inputs that are
-            as long as the first input's.  An empty sequence leaves the repetition out.
-        onnx: False where the operator has no ONNX form for these inputs; then it must say so.
-        onnx_reference: False where `onnx.reference` itself computes something else than the ONNX standard says.
-        gradients: False for what has no useful gradient.
+        weights: values of parameters, by name; the others are drawn from a fixed seed.
+        symbolic: axes to make symbolic in a second run; by default the first axes of the inputs that are as long as the
+            first input's.  An empty sequence omits the second run.
+        onnx: False if the operator has no ONNX form for these inputs; the emitter must then report it.
+        onnx_reference: False if `onnx.reference` deviates from the ONNX standard.
+        gradients: False for operators without a useful gradient.
     """
     symbols = symbolic_batch(inputs) if symbolic is None else symbolic
     values = draw_weights(op, inputs, weights or {})
@@ -137,7 +137,7 @@ def check_operator(
 
 
 def check_types(graph: Graph, inputs: Sequence[Tensor], expected: Sequence[Tensor]) -> None:
-    """The inferred types, with the symbols replaced by the actual sizes, are those of the results."""
+    """Compare the inferred types, with actual sizes for the symbols, with the types of the results."""
     sizes = bind_sizes(graph, {f"x{number}": tuple(tensor.shape) for number, tensor in enumerate(inputs)})
     inferred = [value.type for value in graph.outputs.values()]
     found = [(t.dtype.torch, tuple(evaluate_dim(dim, sizes=sizes) for dim in t.shape)) for t in inferred]
@@ -152,7 +152,7 @@ def check_onnx(
     atol: float,
     reference: bool,
 ) -> dict[str, InferenceSession]:
-    """ONNX Runtime, at each optimization level, and `onnx.reference` compute the expected results from the model.
+    """Compare ONNX Runtime, at each optimization level, and `onnx.reference` with the expected results.
 
     Returns:
         The sessions of ONNX Runtime, by name.
@@ -171,7 +171,7 @@ def check_onnx(
 
 
 def check_has_no_onnx_form(graph: Graph) -> None:
-    """The emitter refuses the graph because of the operator."""
+    """Check that the emitter rejects the graph because of the operator."""
     from archc.codegen.onnx import to_model
 
     with pytest.raises(ArchcError) as caught:

@@ -1,4 +1,4 @@
-"""The module of torch.nn that an operator spells, held to another one: forward, backward, and in training."""
+"""Comparison of an operator's `torch.nn` module with a reference: forward, backward, training."""
 
 from __future__ import annotations
 
@@ -11,27 +11,26 @@ from torch.nn import functional
 
 from archc.declaration.base import Operator
 from archc.declaration.spelling import TorchModule, TorchSpelling
-from archc.interpreter.evaluate import helper_namespace
-from tests.ops.comparing import as_tuple, close
-from tests.ops.drawing import random, type_of
+from tests.ops.comparison import as_tuple, close
+from tests.ops.operands import random, type_of
 
 Tensor = torch.Tensor
 Reference = Callable[..., Any]
-"""What the operator must equal: a `torch.nn` module with parameters of the same names, or a function.
+"""The reference: a `torch.nn` module with parameters of the same names, or a function.
 
 A function is called with the inputs by position and the weights by name.
 """
 
 
 def call_reference(reference: Reference, inputs: Sequence[Tensor], weights: Mapping[str, Tensor]) -> Any:
-    """The reference in its inference meaning."""
+    """Result of the reference in inference."""
     if isinstance(reference, nn.Module):
         return torch.func.functional_call(reference.eval(), dict(weights), tuple(inputs))
     return reference(*inputs, **weights)
 
 
 def build_module(op: Operator, inputs: Sequence[Tensor]) -> nn.Module | None:
-    """The module that the operator spells, built from its text as generated code would build it."""
+    """The module that the operator spells, built from its text as generated code builds it."""
     types = [type_of(tensor, {}) for tensor in inputs]
     inference = op.infer(types)
     spelling = TorchSpelling(
@@ -53,7 +52,7 @@ def build_module(op: Operator, inputs: Sequence[Tensor]) -> nn.Module | None:
 
 
 def called_as_spelled(op: Operator, module: nn.Module, spelled: TorchModule, count: int) -> nn.Module:
-    """A module whose call is what generated code would write, with the results unpacked."""
+    """A module whose call is that of generated code, with the results unpacked."""
     assert spelled.use is not None
     text = spelled.use("forward", [f"operands[{number}]" for number in range(count)])
     forward = module.forward
@@ -78,7 +77,7 @@ def check_torch_module(
     atol: float,
     gradients: bool,
 ) -> None:
-    """The module has the operator's parameters, computes the same forward and backward, and trains alike."""
+    """Check that the module has the operator's parameters and equals the reference in all modes."""
     module = build_module(op, inputs)
     parameters = op.infer([type_of(tensor, {}) for tensor in inputs]).parameters
     if module is None:
@@ -101,7 +100,7 @@ def check_torch_module(
 def gradients_of(
     function: Reference, inputs: Sequence[Tensor], weights: Mapping[str, Tensor], trainable: Sequence[str]
 ) -> tuple[Tensor, ...]:
-    """The gradients of a random combination of the results, by the floating inputs and the trainable weights."""
+    """Gradients of a random combination of the results by the float inputs and trainable weights."""
     leaves = [tensor.clone().requires_grad_(tensor.is_floating_point()) for tensor in inputs]
     values = {name: tensor.clone().requires_grad_(name in trainable) for name, tensor in weights.items()}
     results = as_tuple(call_reference(function, leaves, values))
@@ -118,7 +117,7 @@ def check_training(
     rtol: float,
     atol: float,
 ) -> None:
-    """With one seed, both give the same in `train()` and leave the same buffers behind."""
+    """Check that both give equal results in `train()` with one seed, and equal buffers after it."""
     outcomes = []
     for module in (ours, theirs):
         module.load_state_dict(weights)

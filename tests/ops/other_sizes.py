@@ -1,4 +1,4 @@
-"""An operator at other sizes than those it was checked with: 0, 1 and more, for each symbol of its inputs."""
+"""Checks of an operator at other sizes of its symbolic axes: 0, 1 and more."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import torch
 from archc.interpreter.evaluate import bind_sizes, evaluate
 from archc.ir.graph import Graph
 from archc.types.dims import evaluate as evaluate_dim
-from tests.ops.comparing import close, to_tensors
-from tests.ops.drawing import Symbols
+from tests.ops.comparison import close, to_tensors
+from tests.ops.operands import Symbols
 
 Tensor = torch.Tensor
 
 PYTORCH_REFUSES = (
-    "index .* out of (bounds|range)",  # the indices of the case are not in the shorter axis
+    "index .* out of (bounds|range)",  # the indices of the case exceed the shorter axis
     "Expected index .* to be no larger than self",
     "selected index k out of range",
     "Kernel size can't be greater than actual input size",
@@ -25,19 +25,19 @@ PYTORCH_REFUSES = (
     "optional 0 dim batch size",  # pooling and padding of empty axes
     "non-zero size for non-batch dimensions",
     "Only zero batch or zero channel inputs",
-    "Expected reduction dim",  # the largest element of none
+    "Expected reduction dim",  # maximum without elements
     "Expected sequence length to be larger than 0",
     "Cannot pack empty tensors",  # sequences with lengths and without steps
-    "start .* length .* exceeds dimension size",  # the lengths of the case are those of a longer sequence
+    "start .* length .* exceeds dimension size",  # the lengths of the case exceed a shorter sequence
 )
-"""Messages of PyTorch where it has no result for such a size; no other spelling would have one."""
+"""Messages with which PyTorch rejects a size; no other spelling would have a result."""
 
 ONNX_RUNTIME_REFUSES = (
     "Computed output shape is inconsistent",  # ConvTranspose with an empty spatial axis
     "pool_attributes",  # pooling over an empty axis
     "Size of X.shape\\[axis:\\] must be at least 1",  # LayerNormalization over an empty axis
 )
-"""Messages of ONNX Runtime where it has no kernel for a size of 0."""
+"""Messages of ONNX Runtime without a kernel for a size of 0."""
 
 
 def check_other_sizes(
@@ -48,11 +48,12 @@ def check_other_sizes(
     rtol: float,
     atol: float,
 ) -> None:
-    """PyTorch and ONNX Runtime give results of the shapes that the types say, and the same values.
+    """Check that PyTorch and ONNX Runtime give equal values, with the shapes of the types.
 
     Args:
-        graph: of the operator, whose inputs have the symbols; inputs: at the sizes that they were drawn with.
-        sessions: by what they are called.
+        graph: the graph of the operator, whose inputs have the symbols.
+        inputs: the inputs at their original sizes.
+        sessions: sessions of ONNX Runtime by name.
     """
     for size, tensors in _resized(inputs, symbols):
         feeds = {f"x{number}": tensor for number, tensor in enumerate(tensors)}
@@ -60,7 +61,7 @@ def check_other_sizes(
         types = [value.type for value in graph.outputs.values()]
         shapes = [tuple(evaluate_dim(dim, sizes=sizes) for dim in one.shape) for one in types]
         if any(extent < 0 for shape in shapes for extent in shape):
-            continue  # the operator takes a symbolic size to be no smaller than what it cuts off, and says so
+            continue  # the operator assumes that a symbolic size is at least the part that it removes
         try:
             expected = tuple(evaluate(graph, feeds).values())
         except (RuntimeError, IndexError) as problem:

@@ -18,7 +18,7 @@ LEVELS = {
         onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL,
     )
 }
-"""Each level fuses more nodes than the one before it; a default session has the last."""
+"""Each level fuses more nodes than the level before it; the default is the last."""
 
 
 def session(source: onnx.ModelProto | Path | bytes, level: str = "ORT_ENABLE_ALL") -> onnxruntime.InferenceSession:

@@ -1,4 +1,4 @@
-"""The activations against `torch.nn`."""
+"""Activations against `torch.nn`."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from archc.types.tensor_type import DType, TensorType
 from tests.ops.harness import Case, case, random
 
 X = torch.cat([random(4, 30) * 3, torch.tensor([[-50.0, -0.5, -0.0, 0.0, 0.5, 50.0]] * 4)], 1)
-"""Random numbers, and those at which formulas bend or overflow."""
+"""Random numbers, and numbers at which formulas bend or overflow."""
 EXTREMES = torch.tensor([[math.nan, math.inf, -math.inf]])
 
 CASES = [

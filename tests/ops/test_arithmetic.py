@@ -32,7 +32,7 @@ from archc.ops.arithmetic import (
 )
 from archc.types.dims import symbol
 from archc.types.tensor_type import DType, TensorType
-from tests.ops.comparing import to_tensors
+from tests.ops.comparison import to_tensors
 from tests.ops.harness import Case, case, integers, one_node, random
 
 X = random(3, 4)
@@ -83,7 +83,7 @@ def test_operator(one: Case) -> None:
 
 
 def test_a_size_as_a_number() -> None:
-    """`x * N` multiplies by what the size is when the model runs."""
+    """`x * N` multiplies by the size at run time."""
     for op, expected in ((Mul(scalar=symbol("N")), X * 3), (Sub(scalar=2 * symbol("N") + 1, reverse=True), 7 - X)):
         graph = one_node(op, [X], {}, [{0: "N"}])
         torch.testing.assert_close(evaluate(graph, {"x0": X})["y0"], expected)

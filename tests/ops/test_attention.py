@@ -14,8 +14,8 @@ from archc.declaration.spelling import TorchSpelling
 from archc.ops.attention import Attention, ScaledDotProductAttention
 from archc.types.dims import symbol
 from archc.types.tensor_type import DType, TensorType
-from tests.ops.drawing import type_of
 from tests.ops.harness import Case, case, integers, random
+from tests.ops.operands import type_of
 
 Q, K, V = random(2, 5, 24), random(2, 7, 24, seed=1), random(2, 7, 12, seed=2)
 ROWS = torch.ones(5, 7).tril().bool()
@@ -24,7 +24,7 @@ ROWS = torch.ones(5, 7).tril().bool()
 def by_hand(
     heads: int, kv_heads: int, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: float | None = None
 ) -> Tensor:
-    """Head after head, as the formula has it."""
+    """The formula, head by head."""
     results = []
     for head in range(heads):
         own = head // (heads // kv_heads)
@@ -38,7 +38,7 @@ def by_hand(
 
 
 def zero_where_blind(result: Tensor) -> Tensor:
-    """The formula with 0 for the queries that see no key, for which it has 0/0."""
+    """The formula with 0 for queries that see no key, for which it gives 0/0."""
     return result.nan_to_num()
 
 
@@ -46,7 +46,7 @@ EVERY = torch.ones(5, 7).bool()
 PADDING = (integers(2, 1, 1, 7, below=3) > 0) | (torch.arange(7) == 0)
 BIAS = random(4, 5, 7, seed=3)
 PADDED = (torch.arange(7) < torch.tensor([[4], [0]]))[:, None, None]
-"""The second sample is padding throughout."""
+"""The second sample consists of padding."""
 PADDED_SIDES = PADDED & PADDED[..., :5].transpose(2, 3)
 BLIND = ROWS & (torch.arange(5) != 2)[:, None]
 HALVES = [tensor.half() for tensor in (Q, K, V)]

@@ -32,7 +32,7 @@ CASES = [
     case(Split((3,), 2), X, lambda x: x),
     case(Chunk(3, 2), X, lambda x: x.chunk(3, 2)),
     case(Chunk(3, 1), X, lambda x: x.chunk(3, 1)),
-    case(Chunk(5, 1), X, lambda x: x.chunk(5, 1)),  # gives four
+    case(Chunk(5, 1), X, lambda x: x.chunk(5, 1)),  # four chunks
 ]
 
 

@@ -1,4 +1,4 @@
-"""`constant` and `parameter` give the numbers that they own."""
+"""`constant` and `parameter` return the tensors that they own."""
 
 from __future__ import annotations
 

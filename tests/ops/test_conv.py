@@ -92,7 +92,7 @@ def test_symbolic_sizes_stay_formulas() -> None:
 
 def test_multiply_adds_count_every_product() -> None:
     op, types = Conv2d(8, (3, 5), groups=2), [f32(2, 6, 10, 11)]
-    # 8 × 7 places of 2 samples and 8 channels, each with 3 input channels under a kernel of 3 × 5
+    # 8 × 7 positions of 2 samples and 8 channels, each with 3 input channels and a kernel of 3 × 5
     assert op.multiply_adds(op.infer(types), types) == 2 * 8 * (8 * 7) * 3 * (3 * 5)
 
 

@@ -1,4 +1,4 @@
-"""The transposed convolutions against `torch.nn`."""
+"""Transposed convolutions against `torch.nn`."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_sizes_are_those_of_torch(size: int, kernel: int, stride: int, padding: 
 
 def test_multiply_adds_count_every_product() -> None:
     op, types = ConvTranspose2d(8, (3, 5), stride=4, groups=2), [TensorType(DType.f32, (2, 6, 10, 11))]
-    # each of the 2 × 6 × 10 × 11 elements meets the kernels of the 4 output channels of its group
+    # each of the 2 × 6 × 10 × 11 elements times the kernels of the 4 output channels of its group
     assert op.multiply_adds(op.infer(types), types) == (2 * 6 * 10 * 11) * 4 * (3 * 5)
 
 

@@ -1,4 +1,4 @@
-"""What makes tensors out of nothing, and `cast`, against PyTorch."""
+"""Operators without operands, and `cast`, against PyTorch."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_operator(one: Case) -> None:
 
 
 def test_symbolic_sizes() -> None:
-    """Sizes that the input tells when the model runs."""
+    """Sizes that are known at run time."""
     t = symbol("T")
     graph = Graph("sizes")
     rewriter = Rewriter(graph)

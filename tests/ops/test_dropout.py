@@ -1,4 +1,4 @@
-"""Dropout: the identity for inference, that of `torch.nn` in training (the harness compares both)."""
+"""Dropout: the identity in inference, that of `torch.nn` in training (the harness compares both)."""
 
 from __future__ import annotations
 

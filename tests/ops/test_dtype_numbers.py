@@ -1,4 +1,4 @@
-"""Numbers of each dtype: those that stand beside the data, and those that a dtype cannot hold."""
+"""Numbers of each dtype: attributes next to data, and numbers that a dtype cannot represent."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ WHOLE = {
 
 @pytest.mark.parametrize("dtype", [dtype for dtype in DType if dtype.integral])
 def test_integers_wrap_around(dtype: DType) -> None:
-    """As the same arithmetic in i64 does, cast to the dtype; also in kernels of a wider dtype."""
+    """They equal i64 arithmetic, cast to the dtype, also in kernels of a wider dtype."""
     known = torch_dtype(dtype)
     generator = torch.Generator().manual_seed(0)
     a = torch.randint(int(dtype.smallest), int(dtype.largest), (6, 6), generator=generator, dtype=known)
@@ -111,7 +111,7 @@ AWKWARD = [
 
 @pytest.mark.parametrize("source", DType)
 def test_casts_agree_beyond_the_range(source: DType) -> None:
-    """PyTorch and ONNX Runtime convert the same way, short vectors and long ones, what no dtype defines included."""
+    """PyTorch and ONNX Runtime convert equally, for short and long vectors, also beyond the standards."""
     targets = [dtype for dtype in DType if dtype is not source]
     outputs = "  ".join(f"output y_{dtype} = x -> cast({dtype})" for dtype in targets)
     graph = archc.parse(f"model m {{ input x: {source}[N]  {outputs} }}")

@@ -1,4 +1,4 @@
-"""Every operator × every dtype: it runs and agrees everywhere, or is refused with a code."""
+"""Every operator × every dtype: it runs and agrees everywhere, or is rejected with a code."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from tests.ops.runtimes import session
 CASES = all_cases()
 EPSILONS = {DType.f64: 2.0**-52, DType.f32: 2.0**-23, DType.f16: 2.0**-10, DType.bf16: 2.0**-7}
 ROUNDINGS = {DType.f64: 64, DType.f32: 64, DType.f16: 3, DType.bf16: 3}
-"""Tolerance in multiples of epsilon: sums are taken in f64, or in f32, and then rounded."""
+"""Tolerance in multiples of epsilon: sums are computed in f64, or in f32, and then rounded."""
 STEPS = 12
-"""So many times more for layers that round their state in each step."""
+"""Factor of the tolerance for layers that round their state in each step."""
 REFUSALS = {"dtype-mismatch", "number-too-large", "bad-attribute", "operand-count", "rank-mismatch"}
 
 
 def refusal(cell: Cell) -> str | None:
-    """The code with which `check` refuses a cell, or None."""
+    """Code with which inference rejects a cell, or None."""
     try:
         cell.op.infer([TensorType(dtype_of(tensor), tuple(tensor.shape)) for tensor in cell.inputs])
     except OperatorError as error:
@@ -53,7 +53,7 @@ def has_onnx_form(cell: Cell) -> bool:
 
 
 def assert_agrees(cell: Cell, got: Sequence[Tensor], expected: Sequence[Tensor], what: str) -> None:
-    """Equal, or as near as rounding in the cell's dtype lets them be, relative to the size of all elements."""
+    """Check that results are equal up to rounding in the cell's dtype, relative to their mean."""
     assert len(got) == len(expected), f"{what} gives {len(got)} results of {cell}"
     for one, other in zip(got, expected, strict=True):
         assert (one.dtype, one.shape) == (other.dtype, other.shape), f"{what}: {cell}"
@@ -75,7 +75,7 @@ def assert_agrees(cell: Cell, got: Sequence[Tensor], expected: Sequence[Tensor],
 
 
 def torch_outputs(many: Sequence[Cell], folder: Path) -> dict[str, dict[str, Tensor]]:
-    """The outputs of a graph of cells in the interpreter, and of the module that is emitted for it."""
+    """Outputs of a graph of cells in the interpreter, and of the emitted module."""
     graph, feeds = together(many)
     with torch.no_grad():
         results = imported(graph, folder).load()(*feeds.values())
@@ -83,7 +83,7 @@ def torch_outputs(many: Sequence[Cell], folder: Path) -> dict[str, dict[str, Ten
 
 
 def onnx_outputs(many: Sequence[Cell]) -> dict[str, dict[str, Tensor]]:
-    """The outputs of a graph of cells in ONNX Runtime, as it is and after all of its fusions."""
+    """Outputs of a graph of cells in ONNX Runtime, without and with all fusions."""
     graph, feeds = together(many)
     model, arrays = to_model(graph), {name: from_torch(tensor) for name, tensor in feeds.items()}
     found = {}
@@ -94,7 +94,7 @@ def onnx_outputs(many: Sequence[Cell]) -> dict[str, dict[str, Tensor]]:
 
 
 def onnx_refusals(graph: Graph) -> list[str]:
-    """The codes with which ONNX is refused."""
+    """Codes with which the ONNX emitter rejects a graph."""
     try:
         to_model(graph)
     except ArchcError as error:
@@ -122,7 +122,7 @@ def test_every_operator(dtype: DType, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", sorted(name for name, cls in OPERATORS.items() if cls.__module__[:10] == "archc.ops."))
 def test_the_table_says_what_is_accepted(name: str) -> None:
-    """A dtype is in the table where some case of the operator runs in it, and not where none does."""
+    """The table has a dtype if and only if some case of the operator runs in it."""
     rows = {row.operand: row for row in dtype_rows(OPERATORS[name])}
     for dtype in DType:
         runs: dict[str, set[bool]] = {}
@@ -134,7 +134,7 @@ def test_the_table_says_what_is_accepted(name: str) -> None:
 
 @pytest.mark.parametrize("dtype", DType)
 def test_operators_without_operands(dtype: DType) -> None:
-    """They make every dtype that the table says, and no other."""
+    """They accept exactly the dtypes in the table."""
     made = {
         "arange": "arange(T, dtype = {})",
         "full": "full((2, T), 1, dtype = {})",
@@ -174,7 +174,7 @@ def test_stored_weights_decode_in_narrow_dtypes(dtype: str, storage: str) -> Non
 
 @pytest.mark.parametrize("dtype", ["f16", "bf16"])
 def test_narrow_data_are_rounded_to_the_same_integers(dtype: str) -> None:
-    """x / scale rounded to f16 first would go to another integer where it comes to lie half-way between two."""
+    """x / scale rounded to f16 first may give another integer if it is then half-way between two."""
     graph = archc.parse(f"model m {{ input x: {dtype}[N]  q, s, z = x -> q0: quantize(u8)  output y = q }}")
     known = torch_dtype(DType(dtype))
     scale = torch.tensor(0.0123).to(known)

@@ -1,4 +1,4 @@
-"""What every operator must have: a docstring, an example, documented attributes, and a case in the harness."""
+"""Requirements of operators: docstring, example, documented attributes, a case in the harness."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SIGNS = {
     "add": "+", "sub": "-", "mul": "*", "div": "/", "pow": "**", "neg": "-", "slice": "[",
     "eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">=",
 }  # fmt: skip
-"""How the language writes the operators that it does not write by name."""
+"""Notation of operators that the language writes as formulas."""
 
 SHIPPED = sorted(name for name, operator in OPERATORS.items() if operator.__module__.startswith("archc.ops."))
 
@@ -33,7 +33,7 @@ SHIPPED = sorted(name for name, operator in OPERATORS.items() if operator.__modu
 def test_operator_is_documented(name: str) -> None:
     operator = OPERATORS[name]
     inherited = next((base.__doc__ for base in operator.__mro__[1:] if base.__doc__), None)
-    generated = f"{operator.__name__}("  # what `dataclass` puts where a class has no docstring
+    generated = f"{operator.__name__}("  # the docstring that `dataclass` generates
     assert operator.__doc__ and operator.__doc__ != inherited and not operator.__doc__.startswith(generated)
     assert operator.family
     assert SIGNS.get(name, name) in operator.example

@@ -22,7 +22,7 @@ X = random(4, 5, 6)
 
 
 class Brackets:
-    """`at[:, 0]` is the operator that `x[:, 0]` makes."""
+    """`at[:, 0]` is the operator of `x[:, 0]`."""
 
     def __getitem__(self, items: Any) -> Slice:
         return Slice.from_arguments(items if isinstance(items, tuple) else (items,), {})
@@ -81,7 +81,7 @@ def test_symbolic_sizes() -> None:
     assert shape(at[:-1]) == "f32[T - 1, 8]"
     assert shape(at[-1:]) == "f32[1, 8]"
     assert shape(at[:5]) == "f32[min(T, 5), 8]" or shape(at[:5]) == "f32[min(5, T), 8]"
-    assert shape(at[:, :t]) == "f32[T, T]"  # no more than 8
+    assert shape(at[:, :t]) == "f32[T, T]"  # T is at most 8
     assert shape(at[:, t:]) == "f32[T, -T + 8]"
     assert shape(at[: t // 2]) == "f32[T // 2, 8]"
     assert shape(at[: 2 * t]) == "f32[T, 8]"

@@ -1,4 +1,4 @@
-"""`matmul` against PyTorch, and what it costs."""
+"""`matmul` against PyTorch, and its cost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The norms against `torch.nn`."""
+"""Normalizations against `torch.nn`."""
 
 from __future__ import annotations
 

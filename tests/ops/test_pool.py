@@ -133,7 +133,7 @@ def test_max_pooling_agrees_everywhere(
         op,
         [random(2, 3, size)],
         nn.MaxPool1d(kernel, stride, padding, dilation, ceil_mode=ceil_mode),
-        # onnx.reference loses the padding where neither stride nor dilation keeps it off its short cut
+        # onnx.reference omits the padding with stride and dilation 1
         onnx_reference=stride > 1 or dilation > 1 or padding == 0,
     )
 
@@ -141,7 +141,7 @@ def test_max_pooling_agrees_everywhere(
 @settings(deadline=None, max_examples=40)
 @given(size=st.integers(1, 12), output=st.integers(1, 14))
 def test_adaptive_pooling_agrees_everywhere(size: int, output: int) -> None:
-    # GlobalMaxPool of onnx.reference reduces two axes whatever the rank
+    # GlobalMaxPool of onnx.reference reduces two axes for any rank
     check_operator(
         AdaptiveMaxPool1d(output), [random(2, 3, size)], nn.AdaptiveMaxPool1d(output), onnx_reference=output != 1
     )
@@ -195,7 +195,7 @@ def test_what_does_not_fit_is_refused(op: Operator, code: str, attribute: str) -
 
 @pytest.mark.parametrize("size", [2, 3, 4])
 def test_a_volume_is_at_least_as_large_as_the_window_padded_or_not(size: int) -> None:
-    """The law is PyTorch's, which has it for means of volumes alone."""
+    """PyTorch has this requirement, for means of volumes only."""
     op, x = AvgPool3d(3, padding=1), random(1, 2, size, 3, 4)
     if size >= 3:
         assert op.infer([f32(*x.shape)]).results[0].shape == functional.avg_pool3d(x, 3, padding=1).shape

@@ -1,4 +1,4 @@
-"""`quantize` and `dequantize` against what ONNX's standard says, in NumPy."""
+"""`quantize` and `dequantize` against the definitions of the ONNX standard, in NumPy."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from archc.types.tensor_type import DType, TensorType
 from tests.ops.harness import Case, case, integers, random
 
 X = random(3, 4, 5) * 50
-# Halves, of which every other one is rounded down.
+# Halves: every other one is rounded down.
 TIES = torch.tensor([[-2.5, -1.5, -0.5, 0.5, 1.5, 2.5, 1000.0, -1000.0]])
 
 
@@ -32,7 +32,7 @@ def quantized(axis: int | None, low: int, high: int) -> Any:
 
 
 def dynamically(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The function body of DynamicQuantizeLinear in the standard."""
+    """Function body of DynamicQuantizeLinear in the standard."""
     array = x.numpy()
     low, high = np.minimum(array.min(), np.float32(0)), np.maximum(array.max(), np.float32(0))
     scale = (high - low) / np.float32(255)
@@ -99,7 +99,7 @@ def test_what_is_received_has_the_same_weights_and_results(op: Quantize) -> None
 
 
 def test_nothing_but_zeros() -> None:
-    """A range of 0 has no steps: PyTorch and ONNX Runtime give it the scale 1."""
+    """A range of 0 has the scale 1 in PyTorch and in ONNX Runtime."""
     zeros = torch.zeros(2, 3)
     expected = zeros.to(torch.uint8), torch.tensor(1.0), torch.tensor(0, dtype=torch.uint8)
     case(Quantize(DType.u8, dynamic=True), zeros, lambda x: expected, onnx_reference=False).check()

@@ -1,4 +1,4 @@
-"""`rearrange` against reshape and transpose computed by hand, and its sugar against PyTorch."""
+"""`rearrange` against reshape and transpose by hand, and its special cases against PyTorch."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_operator(one: Case) -> None:
 
 @st.composite
 def rearrangements(draw: st.DrawFn) -> tuple[str, dict[str, int], tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
-    """A pattern, its sizes, and the same by hand: the factors' sizes, their permutation, the operand's shape."""
+    """A pattern and its sizes; by hand: sizes of the factors, their permutation, the operand's shape."""
     names = list("abcde")[: draw(st.integers(1, 5))]
     sizes = {name: draw(st.integers(1, 3)) for name in names}
     order = draw(st.permutations(names))
@@ -113,7 +113,7 @@ def test_any_pattern(drawn: tuple[str, dict[str, int], tuple[int, ...], tuple[in
     ids=str,
 )
 def test_torch_text(op: Operator, shape: tuple[Any, ...], text: str) -> None:
-    """The emitted code reads as one writes it, without symbolic sizes and steps that do nothing."""
+    """The emitted text reads like hand-written code, without symbolic sizes and steps without effect."""
     operand = TensorType(DType.f32, tuple(symbol(size) if isinstance(size, str) else size for size in shape))
     inference = op.infer([operand])
     spelling = TorchSpelling(["x"], {}, [operand], inference.results, inference.solution.extents, str, {})

@@ -1,4 +1,4 @@
-"""Recurrent layers against `torch.nn`, and a formula written out."""
+"""Recurrent layers against `torch.nn`, and against the formula."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.ops.runtimes import at_every_level
 
 
 class Flat:
-    """PyTorch's module with its results as a plain tuple, or the first of them alone."""
+    """PyTorch's module with its results as a plain tuple, or the first of them only."""
 
     state = False
 
@@ -47,7 +47,7 @@ class GRU(Flat, nn.GRU): ...
 
 
 class Alone:
-    """PyTorch's module on one sequence after the other, each without its padding: nothing is packed here."""
+    """PyTorch's module on one sequence at a time, without padding and packing."""
 
     def forward(self, x: Tensor, *operands: Tensor) -> Tensor | tuple[Tensor, ...]:
         *states, lengths = operands
@@ -90,7 +90,7 @@ CASES = [
         Rnn(6, 2, nonlinearity="relu", bidirectional=True),
         X,
         reference(RNN, 2, nonlinearity="relu", bidirectional=True),
-        onnx_reference=False,  # it knows no ReLU here
+        onnx_reference=False,  # it supports no ReLU here
     ),
     case(Lstm(6), X, reference(LSTM), symbolic=SYMBOLIC),
     case(Lstm(6, 3), X, reference(LSTM, 3)),
@@ -112,8 +112,8 @@ CASES = [
     ),
 ]
 
-LENGTHS = torch.tensor([4, 7, 1])  # neither sorted nor all of one length
-PACKED = {"onnx_reference": False}  # it reads on behind the ends
+LENGTHS = torch.tensor([4, 7, 1])  # unsorted, with different lengths
+PACKED = {"onnx_reference": False}  # it does not stop at the lengths
 
 CASES += [
     case(Rnn(6), (X, LENGTHS), reference(AloneRNN), symbolic=[*SYMBOLIC, {0: "B"}], **PACKED),
@@ -165,7 +165,7 @@ def test_operator(one: Case) -> None:
         (Gru(6), [(3, 7, 5), (3,), (3,)], "f32 i64 i64", "operand-order"),
         (Gru(6), [(3,), (3, 7, 5)], "i64 f32", "operand-order"),
         (Gru(6), [(3,), (3, 7, 5), (1, 3, 6)], "i32 f32 f32", "operand-order"),
-        (Gru(6), [(3, 7), (3,)], "i64 i64", "dtype-mismatch"),  # ids, of which an embedding was forgotten
+        (Gru(6), [(3, 7), (3,)], "i64 i64", "dtype-mismatch"),  # ids without an embedding
         (Gru(6), [(3,)], "i64", "dtype-mismatch"),
         (Gru(6), [(3, 7, 5), (4,)], "f32 i64", "shape-mismatch"),
         (Gru(6), [(3, 7, 5), (3, 1)], "f32 i64", "rank-mismatch"),
@@ -248,7 +248,7 @@ def test_lengths_are_packed_in_the_emitted_module() -> None:
 
 @pytest.mark.parametrize("lengths", [[7, 7, 7], [1, 6, 3], []])
 def test_programs_with_lengths_agree(lengths: list[int], tmp_path: Path) -> None:
-    """Modules, functions with weights of another layer, and ONNX."""
+    """Modules, functions with weights of another layer, and ONNX agree."""
     made = archc.compile(PACKED_TAGGER)
     made.write(tmp_path, emit=("torch", "onnx"))
     feeds = {"x": random(len(lengths), 7, 4), "lengths": torch.tensor(lengths, dtype=torch.int64)}
@@ -299,7 +299,7 @@ WITHOUT_STEPS = {
 @pytest.mark.parametrize("op", WITHOUT_STEPS)
 @pytest.mark.parametrize("batch", [0, 2])
 def test_without_steps_the_last_states_are_the_first_ones(op: str, batch: int) -> None:
-    """In ONNX; PyTorch refuses sequences without steps."""
+    """In ONNX; PyTorch rejects sequences without steps."""
     graph = graph_of(WITHOUT_STEPS[op])
     model = onnx.to_model(graph)
     arrays = {"x": np.zeros((batch, 0, 4), "f"), "lengths": np.zeros(batch, "i8")}
@@ -314,7 +314,7 @@ def test_without_steps_the_last_states_are_the_first_ones(op: str, batch: int) -
 
 
 def test_pruning_follows_states_beside_lengths() -> None:
-    """The lengths couple nothing but the batch, which cannot shrink."""
+    """The lengths couple only the batch, which cannot shrink."""
     inside = PACKED_TAGGER.replace("h + c", "h[-1] + c[-1] -> linear(2)")
     plain, packed = (
         sorted((group.reason or "", sorted(group.slices)) for group in Coupling(archc.parse(text)).groups)

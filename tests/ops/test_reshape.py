@@ -1,4 +1,4 @@
-"""`reshape` and `expand` against PyTorch, and which axes they link."""
+"""`reshape` and `expand` against PyTorch, and the axes that they link."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_the_axes_that_it_links(shape: tuple[int, ...], wanted: tuple[int, ...],
 
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=5), st.data())
 def test_merging_and_splitting_is_always_linked(factors: list[int], data: st.DataObject) -> None:
-    """Two ways to group one list of factors have common factors, and their products are the axes again."""
+    """Two groupings of one list of factors have common factors, whose products are the axes."""
 
     def grouped() -> list[int]:
         cuts = sorted(data.draw(st.sets(st.integers(1, len(factors)))) | {len(factors)})
@@ -59,8 +59,8 @@ def test_merging_and_splitting_is_always_linked(factors: list[int], data: st.Dat
 
     old, new = grouped(), grouped()
     found = common_factors(old, new)
-    # Groupings of one list share its boundaries, but other factors may come to stand side by side: [2, 3] and [6]
-    # do, and so do [2, 6] and [4, 3] only where one of two neighbours divides the other.
+    # Two groupings of one list have common factors, unless neither of two neighbours divides the other: [2, 6] and
+    # [4, 3].
     if found is None:
         assert any(a % b and b % a for a in old for b in new)
         return

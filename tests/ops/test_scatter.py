@@ -17,12 +17,12 @@ X = random(4, 5, 6)
 
 
 def permutation(*shape: int, dim: int) -> torch.Tensor:
-    """Places of an axis of which none stands twice."""
+    """Different positions of an axis."""
     return random(*shape, seed=7).argsort(dim)
 
 
 def written(dim: int) -> Callable[..., torch.Tensor]:
-    """`scatter` element by element."""
+    """`scatter`, element by element."""
 
     def scattered(x: torch.Tensor, index: torch.Tensor, src: torch.Tensor) -> torch.Tensor:
         y = x.clone()

@@ -1,4 +1,4 @@
-"""Entering a stage changes nothing of a tensor, and refuses what is no stage."""
+"""`to_stage` returns its operand, and rejects numbers that are not stages."""
 
 from __future__ import annotations
 

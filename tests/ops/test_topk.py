@@ -19,7 +19,7 @@ X = random(4, 5, 6)
 
 
 def ordered(x: torch.Tensor, k: int, dim: int, descending: bool = True) -> tuple[torch.Tensor, torch.Tensor]:
-    """All elements along an axis in order, and then the first k."""
+    """The first k elements of each sorted axis, and their indices."""
     values, places = x.sort(dim=dim, descending=descending)
     return values.narrow(dim, 0, k), places.narrow(dim, 0, k)
 
@@ -41,7 +41,7 @@ def test_operator(one: Case) -> None:
 
 
 def test_bf16_in_onnx(tmp_path: Path) -> None:
-    """ONNX's own operator does not know it."""
+    """ONNX's operator does not support it."""
     text = """model m {
         input x: f32[N, 8]
         values, places = x -> cast(bf16) -> topk(3)
@@ -49,7 +49,7 @@ def test_bf16_in_onnx(tmp_path: Path) -> None:
         output places
     }"""
     archc.compile(text).write(tmp_path, ["onnx"])
-    x = torch.randperm(40).reshape(5, 8).float() / 8  # all different, and numbers of bf16
+    x = torch.randperm(40).reshape(5, 8).float() / 8  # all different, and representable in bf16
     values, places = ordered(x, 3, 1)
     found = onnx.run(tmp_path / "m.onnx", {"x": x.numpy()})
     assert (found["y"] == values.numpy()).all() and (found["places"] == places.numpy()).all()

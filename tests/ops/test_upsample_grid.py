@@ -1,4 +1,4 @@
-"""`upsample` takes the elements that PyTorch takes, over a grid of sizes and factors."""
+"""`upsample` selects the elements that PyTorch selects, over a grid of sizes and factors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from archc.ops.resize import Resampling, SourcePositions, Upsample
 from archc.types.dims import evaluate, symbol
 from archc.types.tensor_type import DType, TensorType
 from tests.codegen.torch_modules import graph_of
-from tests.ops.drawing import one_node
+from tests.ops.operands import one_node
 
 SIZES = range(1, 301)
 TARGETS = range(1, 129)
@@ -31,7 +31,7 @@ LEVELS = [
 
 
 def image(rank: int, width: int, dtype: torch.dtype = torch.float32, channels: int = 2) -> torch.Tensor:
-    """An image of one row, no two of whose elements are equal."""
+    """An image of one row with different elements."""
     shape = (1, channels, *[1] * (rank - 3), width)
     return torch.arange(channels * width, dtype=torch.float64).reshape(shape).sin().to(dtype)
 
@@ -48,7 +48,7 @@ def in_torch(op: Upsample, x: torch.Tensor) -> torch.Tensor:
 
 
 def check_symbolic(op: Upsample, images: Iterable[torch.Tensor], level: int, atol: float) -> None:
-    """One ONNX model of a symbolic width gives what PyTorch gives at every width."""
+    """Check that one ONNX model of a symbolic width equals PyTorch at every width."""
     session = None
     for x in images:
         if isinstance(op.scale_factor, float | tuple) and op.resized(x.shape[-1], x.dim() - 3) == 0:
@@ -64,7 +64,7 @@ def check_symbolic(op: Upsample, images: Iterable[torch.Tensor], level: int, ato
 
 
 class Known:
-    """Stands for an `OnnxSpelling`, of which sizes that are known need nothing but constants."""
+    """The part of an `OnnxSpelling` that known sizes need: constants."""
 
     def constant(self, value: Any, dtype: DType | None = None) -> Any:
         return value
@@ -77,7 +77,7 @@ def known_indices(before: int, after: int, factor: float | None, special: bool) 
 
 
 def check_known(sizes: Iterable[int], targets: Iterable[int | float]) -> None:
-    """The indices that the emitter computes are those of the elements that PyTorch takes."""
+    """Check that the emitter computes the indices of the elements that PyTorch selects."""
     for before, target in product(sizes, targets):
         factor = None if isinstance(target, int) else target
         after = target if isinstance(target, int) else int(before * target)
@@ -139,7 +139,7 @@ def test_the_type_has_the_size_that_pytorch_computes() -> None:
 
 
 def test_channels_last_takes_the_same_elements() -> None:
-    """PyTorch's kernel for large images takes others in this layout, where the size stays the same."""
+    """PyTorch's kernel for large images selects others in this layout, if a size is unchanged."""
     op = Upsample(scale_factor=(1.0, 1.25))
     x = image(4, 3, channels=8).expand(1, 8, 200, 3).contiguous()
     last = x.contiguous(memory_format=torch.channels_last)

@@ -13,8 +13,8 @@ import torch
 import tests.ops
 from archc.interpreter.evaluate import evaluate
 from tests.codegen.torch_modules import assert_paths, imported
-from tests.ops.drawing import draw_weights, one_node
 from tests.ops.harness import Case
+from tests.ops.operands import draw_weights, one_node
 
 MODULES = sorted(info.name for info in pkgutil.iter_modules(tests.ops.__path__) if info.name.startswith("test_"))
 

@@ -1,4 +1,4 @@
-"""Results compared, whatever gave them."""
+"""Comparison of results."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ def close(got: Sequence[Tensor], expected: Sequence[Tensor], rtol: float, atol: 
             rtol=rtol,
             atol=atol,
             equal_nan=True,
-            msg=lambda text: f"{what}, result {number}: {text}",  # noqa: B023  called before the next turn of the loop
+            msg=lambda text: f"{what}, result {number}: {text}",  # noqa: B023  called before the next iteration
         )
 
 
 def as_tuple(results: Any) -> tuple[Tensor, ...]:
-    """The results of a call, be it one tensor or several."""
+    """Results of a call as a tuple, also for a single tensor."""
     return tuple(results) if isinstance(results, (tuple, list)) else (results,)
 
 
 def to_tensors(arrays: Any) -> tuple[Tensor, ...]:
-    """NumPy results as tensors; scalars may come as numbers."""
+    """NumPy results as tensors; scalars may be numbers."""
     return tuple(torch.as_tensor(array) for array in arrays)

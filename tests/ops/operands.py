@@ -1,4 +1,4 @@
-"""Inputs, weights and graphs for an operator on its own, the same on every run."""
+"""Random inputs and weights, and graphs of a single operator, the same on every run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from archc.weights.tensor import ArrayTensor, Weights
 
 Tensor = torch.Tensor
 Symbols = Sequence[Mapping[int, str]]
-"""For each input, the axes whose sizes are symbolic, with the symbols' names."""
+"""For each input, the names of its symbolic axes."""
 
 
 def random(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -30,17 +30,17 @@ def integers(*shape: int, below: int, seed: int = 0, dtype: torch.dtype = torch.
 
 
 def symbolic_batch(inputs: Sequence[Tensor]) -> Symbols:
-    """`N` for the first axis of every input where it is as long as that of the first."""
+    """`N` for the first axis of every input that is as long as that of the first."""
     if not inputs or inputs[0].dim() < 2:
         return [{} for _ in inputs]
     size = inputs[0].shape[0]
-    # An axis that broadcasts against a shorter operand stays a number: `N` would not be known to equal it.
+    # An axis that broadcasts against a shorter operand keeps its number: `N` may differ from it.
     rank = inputs[0].dim()
     return [{0: "N"} if tensor.dim() == rank and tensor.shape[0] == size else {} for tensor in inputs]
 
 
 def one_node(op: Operator, inputs: Sequence[Tensor], weights: Mapping[str, Tensor], symbolic: Symbols = ()) -> Graph:
-    """A graph of inputs `x0`, `x1`, …, the operator as layer `layer`, and outputs `y0`, `y1`, …"""
+    """Graph with inputs `x0`, `x1`, …, the operator as layer `layer`, and outputs `y0`, `y1`, …"""
     graph = Graph("one")
     rewriter = Rewriter(graph)
     operands = [
@@ -62,7 +62,7 @@ def type_of(tensor: Tensor, symbolic: Mapping[int, str]) -> TensorType:
 
 
 def draw_weights(op: Operator, inputs: Sequence[Tensor], given: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Values for all parameters of an operator that differ from what a fresh layer has."""
+    """Values for all parameters of an operator, other than those of a fresh layer."""
     parameters = op.infer([type_of(tensor, {}) for tensor in inputs]).parameters
     values = {}
     for seed, (name, wanted) in enumerate(parameters.items(), start=100):
