@@ -133,7 +133,7 @@ def test_senseless_attributes_are_refused(op: Operator, attribute: str) -> None:
 @pytest.mark.parametrize(
     ("op", "shape", "code", "message"),
     [
-        (Conv2d(8, 3), (1, 3, 2, 9), "shape-mismatch", "reaches over 3 elements of `h`, which has 2"),
+        (Conv2d(8, 3), (1, 3, 2, 9), "shape-mismatch", "expects at least 3 elements along `h`, got 2"),
         (Conv2d(8, 3, in_channels=3), (1, 4, 9, 9), "shape-mismatch", "expects 3 input channels, got 4"),
         (Conv2d(8, 3, groups=2), (1, 3, 9, 9), "shape-mismatch", "which 2 does not divide"),
         (Conv2d(8, 3), (3, 9, 9), "rank-mismatch", "expects 4 axes [n, g*i, h, w], got 3: f32[3, 9, 9]"),

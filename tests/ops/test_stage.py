@@ -21,5 +21,5 @@ def test_operator(one: Case) -> None:
 
 
 def test_stages_count_from_0() -> None:
-    with pytest.raises(ArchcError, match="count from 0"):
+    with pytest.raises(ArchcError, match="expects a stage of at least 0"):
         archc.parse("model m { input x: f32[N, 4]  output y = x -> to_stage(-1) }")

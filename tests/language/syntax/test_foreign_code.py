@@ -148,7 +148,7 @@ def test_a_mistake_is_answered_from_the_table(
             "write `return_state = true` in the parentheses of `lstm`, for 3 results",
         ),
         ("a, b = x -> unsqueeze(1) -> gru(8)", "write `return_state = true` in the parentheses of `gru`"),
-        ("z = linear(10)(x)", "a tensor flows into it: `x -> linear(10)`"),
+        ("z = linear(10)(x)", "write `x -> linear(10)`"),
         ("for i in 0..3:", "write the body between braces, `{` and `}`"),
     ],
 )
