@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from archc.declaration.base import Operator
 from archc.declaration.spelling import TorchModule, TorchSpelling
+from archc.interpreter.evaluate import helper_namespace
 from tests.ops.comparison import as_tuple, close
 from tests.ops.operands import random, type_of
 
