@@ -8,7 +8,7 @@ from itertools import count
 
 from archc.declaration.base import Operator
 from archc.ir.graph import Graph, Node, Value
-from archc.ir.node_spelling import required_sizes
+from archc.ir.torch_spelling import required_sizes
 from archc.types.axis_expressions import AxisExpressions
 from archc.types.dims import SymbolicDim, as_linear, symbols
 from archc.types.tensor_type import TensorType

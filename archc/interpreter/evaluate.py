@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from archc.declaration.spelling import TorchHelper
 from archc.ir.graph import Graph, Node, Value
-from archc.ir.node_spelling import node_spelling
 from archc.ir.scans import Scan, schedule
+from archc.ir.torch_spelling import node_spelling
 from archc.types.dims import SymbolicDim, as_linear, as_symbol, symbols
 from archc.types.dims import evaluate as evaluate_dim
 from archc.weights.dtype_conversion import to_torch

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import archc
-from archc.ir.node_spelling import required_sizes
+from archc.ir.torch_spelling import required_sizes
 
 
 @pytest.mark.parametrize(
