@@ -196,7 +196,7 @@ class Rewriter:
         node.op = op
         given = dict(node.weights)
         node.weights = self._declare(node, inference.parameters, inference.solution.extents, given, storages)
-        self._sign(node)
+        self._record_pass(node)
         self._infer([node])
 
     def resize(self, operators: Mapping[Node, Operator], kept: Mapping[str, Sequence[np.ndarray]]) -> None:
@@ -210,7 +210,7 @@ class Rewriter:
         """
         for node, op in operators.items():
             node.op = op
-            self._sign(node)
+            self._record_pass(node)
         for node in self.graph.nodes():
             self._retype(node)
             inference = node.op.infer(node.types)
@@ -227,7 +227,7 @@ class Rewriter:
         assert not node.weights and not op.parameters, "a node with weights must be replaced instead"
         self.graph._set_operands(node, tuple(operands))
         node.op = op
-        self._sign(node)
+        self._record_pass(node)
         self._infer([node])
 
     def move_to_common_scope(self, node: Node, scope: Scope) -> None:
@@ -255,7 +255,7 @@ class Rewriter:
                 value.type, changed = type, True
         return changed
 
-    def _sign(self, node: Node) -> None:
+    def _record_pass(self, node: Node) -> None:
         if self.by and (not node.origin or node.origin[-1] != self.by):
             node.origin = (*node.origin, self.by)
 
@@ -277,7 +277,7 @@ class Rewriter:
         if weight.shape != values.shape:
             self.graph.weights[path] = weight = replace(weight, shape=values.shape)
         for stored, array in weight.storage.encode(path, values).items():
-            self._keep(stored, array)
+            self._store(stored, array)
             if evaluated:
                 self.not_finite.discard(stored)
 
@@ -291,7 +291,7 @@ class Rewriter:
         self._drop_tensors(path)
         self.graph.weights[path] = replace(self.graph.weights[path], storage=storage)
         for name, array in tensors.items():
-            self._keep(name, array)
+            self._store(name, array)
 
     def _slice(self, path: str, kept: Sequence[np.ndarray]) -> None:
         """Slice a weight with an elementwise storage format to the elements kept on each axis."""
@@ -301,7 +301,7 @@ class Rewriter:
         assert tensors is not None, "weights are bound before passes run"
         assert weight.storage.elementwise, "only elementwise storage formats can be sliced"
         for stored in weight.tensors:
-            self._keep(stored, np.ascontiguousarray(tensors[stored].numpy()[np.ix_(*kept)]))
+            self._store(stored, np.ascontiguousarray(tensors[stored].numpy()[np.ix_(*kept)]))
         self.graph.weights[path] = replace(weight, shape=tuple(map(len, kept)))
 
     def remove_unused_weights(self) -> list[str]:
@@ -345,7 +345,7 @@ class Rewriter:
             )
         return paths
 
-    def _keep(self, stored: str, array: np.ndarray) -> None:
+    def _store(self, stored: str, array: np.ndarray) -> None:
         from archc.weights.dtype_conversion import is_finite
         from archc.weights.scratch import Scratch
 
