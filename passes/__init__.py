@@ -1,1 +1,1 @@
-"""The passes that come with archc, one a file."""
+"""Built-in passes, one module each; modules with a leading underscore are their helpers."""

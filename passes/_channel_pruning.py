@@ -1,4 +1,4 @@
-"""Taking whole channels out of a graph, by the groups that its signatures couple."""
+"""Removal of whole channels from a graph, by the groups that the operators' signatures couple."""
 
 from __future__ import annotations
 
@@ -14,29 +14,31 @@ from archc.passmanager import Context
 
 Scope = Literal["global", "layer"]
 Wanted = Callable[[str], bool]
-"""Whether a layer's results may become narrower, by its path."""
+"""Predicate on the path of a layer: whether the layer may lose channels."""
 
 
 def choose_groups(
     coupling: Coupling, sparsity: float, scope: Scope, wanted: Wanted = lambda path: True, multiple: int = 1
 ) -> list[ChannelGroup]:
-    """The groups to remove, family by family, the least important first.
+    """Choose the groups to remove, the least important first.
 
     Args:
-        multiple: the width of each layer that becomes narrower is a multiple of it.
+        sparsity: share of the removable groups of each pool.
+        scope: one pool for the whole model, or one for each set of groups that the same layers produce.
+        multiple: the width of each layer that becomes narrower is rounded to a multiple of it.
     """
     norms = _Norms(coupling.graph)
     pools: list[list[tuple[float, ChannelGroup]]] = []
     for family in coupling.families():
-        groups = [group for group in family if _spare(coupling, group) and all(map(wanted, group.producers))]
+        groups = [group for group in family if _is_removable(coupling, group) and all(map(wanted, group.producers))]
         importances = np.array([norms.of(group) for group in groups])
-        finite = np.isfinite(importances)  # a group with numbers that are none is not for comparing, and stays
+        finite = np.isfinite(importances)  # groups with NaN or infinite weights have no rank, and stay
         if scope == "global" and finite.any():
             importances /= importances[finite].mean() or 1.0
         pools.append([(float(importances[k]), groups[k]) for k in np.flatnonzero(finite)])
-    rivals = [[ranked for pool in pools for ranked in pool]] if scope == "global" else pools
+    candidates = [[ranked for pool in pools for ranked in pool]] if scope == "global" else pools
     left = dict(coupling.sizes)
-    chosen = [group for pool in rivals for group in _least(pool, int(sparsity * len(pool)), left)]
+    chosen = [group for pool in candidates for group in _least_important(pool, int(sparsity * len(pool)), left)]
     if multiple == 1:
         return chosen
     numbers = {group.number for group in chosen}
@@ -48,7 +50,7 @@ def choose_groups(
 
 
 def remove_groups(context: Context, coupling: Coupling, removed: set[int]) -> None:
-    """Take groups out of all weights, and let the operators follow."""
+    """Remove groups from all weights, and change the extents of the operators accordingly."""
     graph = coupling.graph
     operators, weights = {}, {}
     for node in graph.nodes():
@@ -63,14 +65,14 @@ def remove_groups(context: Context, coupling: Coupling, removed: set[int]) -> No
 
 
 class _Norms:
-    """The squared norms of the slices of trainable weights, worked out once for each axis."""
+    """Squared norms of the slices of trainable weights, computed once for each axis."""
 
     def __init__(self, graph: Graph):
         self._graph = graph
         self._squares: dict[tuple[str, int], np.ndarray] = {}
 
     def of(self, group: ChannelGroup) -> float:
-        """The importance of a group."""
+        """Importance of a group: the L2 norm of its trainable weights."""
         return float(
             np.sqrt(
                 sum(
@@ -89,13 +91,15 @@ class _Norms:
         return self._squares[path, axis]
 
 
-def _spare(coupling: Coupling, group: ChannelGroup) -> bool:
-    """Whether anything would be left without the group."""
+def _is_removable(coupling: Coupling, group: ChannelGroup) -> bool:
+    """Return whether each axis of the group has elements outside it."""
     return all(count < coupling.sizes[spot] for spot, count in group.index_counts.items())
 
 
-def _least(pool: Sequence[tuple[float, ChannelGroup]], count: int, left: dict[NodeIndex, int]) -> list[ChannelGroup]:
-    """The least important groups of a pool, as many as asked for if no index loses its last element."""
+def _least_important(
+    pool: Sequence[tuple[float, ChannelGroup]], count: int, left: dict[NodeIndex, int]
+) -> list[ChannelGroup]:
+    """Up to `count` least important groups of a pool, such that no index loses its last element."""
     chosen: list[ChannelGroup] = []
     for _, group in sorted(pool, key=lambda ranked: ranked[0]):
         if len(chosen) == count:
@@ -108,17 +112,17 @@ def _least(pool: Sequence[tuple[float, ChannelGroup]], count: int, left: dict[No
 
 
 def remark_on_channels(context: Context, coupling: Coupling, removed: set[int], wanted: Wanted) -> None:
-    """Say of every layer that makes channels how many it keeps, and why not fewer."""
-    having: dict[NodeIndex, list[ChannelGroup]] = {}
+    """Add a remark on every layer with result channels: the number it keeps, or why it keeps all."""
+    groups_of: dict[NodeIndex, list[ChannelGroup]] = {}
     for group in coupling.groups:
         for spot in group.index_counts:
-            having.setdefault(spot, []).append(group)
-    said: set[str] = set()
+            groups_of.setdefault(spot, []).append(group)
+    seen: set[str] = set()
     for use, spots in coupling.produced_axes():
         layer = use.node.title
-        if layer in said:
+        if layer in seen:
             continue
-        said.add(layer)
+        seen.add(layer)
         size = coupling.shrinkable.size(use.tensor_axis)
         left = (
             None if use.tensor_axis in coupling.shrinkable.fixed_axes else len(coupling.kept(use.tensor_axis, removed))
@@ -127,23 +131,23 @@ def remark_on_channels(context: Context, coupling: Coupling, removed: set[int], 
             message = f"{left} of {size} channels are left"
             context.rewrote(layer, message, channels_before=str(size), channels_after=left)
         else:
-            groups = [group for spot in spots for group in having.get(spot, [])]
+            groups = [group for spot in spots for group in groups_of.get(spot, [])]
             if all(group.reason is not None for group in groups):
                 reason = groups[0].reason if groups else coupling.shrinkable.fixed_indices[spots[0]]
-                context.inapplicable(layer, f"its channels stay: {reason}")
+                context.inapplicable(layer, f"its channels are fixed: {reason}")
             else:
                 context.left(layer, _obstacle(coupling, layer, groups, wanted))
 
 
 def _obstacle(coupling: Coupling, layer: str, groups: Sequence[ChannelGroup], wanted: Wanted) -> str:
-    """Reason that a layer keeps all channels, though some of its groups could be removed."""
+    """Reason why a layer keeps all channels, though some of its groups could be removed."""
     free = [group for group in groups if group.reason is None]
     if not wanted(layer):
         return "not selected"
     others = [other for group in free for other in group.producers if not wanted(other)]
     if others:
         return f"coupled with `{others[0]}`, which is not selected"
-    if not any(_spare(coupling, group) for group in free):
+    if not any(_is_removable(coupling, group) for group in free):
         return "all its channels form one group, and a layer keeps at least one channel"
     return "too few of its channels are among the least important"
 
@@ -151,12 +155,12 @@ def _obstacle(coupling: Coupling, layer: str, groups: Sequence[ChannelGroup], wa
 def align_width(
     coupling: Coupling, ranking: Sequence[ChannelGroup], chosen: Sequence[ChannelGroup], multiple: int
 ) -> list[ChannelGroup]:
-    """The groups of one family to remove, so that the width of the layer that makes them is a multiple.
+    """Groups of one family to remove, so that the width of the layer that produces them is a multiple.
 
     The nearest width is chosen, the wider of two.  No group is removed if no narrower width is a multiple.
 
     Args:
-        ranking: the groups of the family that may be removed, the least important first.
+        ranking: the removable groups of the family, the least important first.
         chosen: the groups to remove if any width is allowed.
     """
     axis = _axis(coupling, ranking)
@@ -164,13 +168,13 @@ def align_width(
         return list(chosen)
     size, each = axis
     counts = [count for count in range(len(ranking) + 1) if count == 0 or (size - count * each) % multiple == 0]
-    fits = [count for count in counts if size - count * each > 0 and _leaves_some(coupling, ranking[:count])]
+    fits = [count for count in counts if size - count * each > 0 and _leaves_elements(coupling, ranking[:count])]
     nearest = min(fits, key=lambda count: (abs(count - len(chosen)), count))
     return list(ranking[:nearest])
 
 
 def _axis(coupling: Coupling, family: Sequence[ChannelGroup]) -> tuple[int, int] | None:
-    """The width of the layer that makes a family of groups, and that of one group; None without such a layer."""
+    """Width of the layer that produces a family of groups, and of one group; None without such a layer."""
     for use, _ in coupling.produced_axes():
         size = coupling.shrinkable.size(use.tensor_axis)
         if family and use.node.title in family[0].producers and isinstance(size, int):
@@ -180,8 +184,8 @@ def _axis(coupling: Coupling, family: Sequence[ChannelGroup]) -> tuple[int, int]
     return None
 
 
-def _leaves_some(coupling: Coupling, removed: Sequence[ChannelGroup]) -> bool:
-    """Return whether no index loses its last element."""
+def _leaves_elements(coupling: Coupling, removed: Sequence[ChannelGroup]) -> bool:
+    """Return whether every index keeps an element."""
     gone: dict[NodeIndex, int] = {}
     for group in removed:
         for spot, count in group.index_counts.items():

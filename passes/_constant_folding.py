@@ -1,4 +1,4 @@
-"""Values that can be worked out before the model runs."""
+"""Constant folding: values that depend on no input and no weight are computed at compile time."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     import torch
 
 LARGEST = 65_536
-"""Bytes of a value that is stored rather than computed: more would make files grow for a few microseconds."""
+"""Maximum bytes of a stored value: larger ones would make files grow to save a few microseconds."""
 
 
 class ConstantFolder:
-    """The values of a graph that depend on no input and on no weight, and those among them that are uniform."""
+    """Constant values of a graph, and those among them with equal elements."""
 
     def __init__(self, graph: Graph):
         self._graph = graph
@@ -34,7 +34,7 @@ class ConstantFolder:
         return value in self._tensors
 
     def uniform(self, value: Value) -> Number | None:
-        """The number that every element of a value is, if that is so and known."""
+        """Number that every element of a value equals, or None if there is none or it is unknown."""
         producer = value.producer
         if producer is not None and not producer.operands and not producer.weights:
             number = producer.op.uniform()
@@ -44,7 +44,7 @@ class ConstantFolder:
         return None if tensor is None else _uniform(tensor)
 
     def visit(self, node: Node) -> None:
-        """Work out the results of a node, if they are constants."""
+        """Compute the results of a node if they are constants."""
         if node.weights or not node.op.pure or node.op.inference_identity or _symbolic(node):
             return
         if any(value not in self._tensors for value in node.operands):
@@ -56,11 +56,11 @@ class ConstantFolder:
         self._tensors.update(zip(node.results, tensors, strict=True))
 
     def replace(self, context: Context, node: Node) -> None:
-        """Let stored numbers stand for the results of a constant node; they take the node's place."""
+        """Replace the results of a constant node by stored numbers."""
         for value in node.results:
             users = self._graph.consumers(value)
             if all(user.results[0] in self for user in users) and not self._graph.is_output(value):
-                continue  # whoever uses it is a constant too, and is replaced itself
+                continue  # all consumers are constants and are replaced themselves
             tensor = self._tensors[value].contiguous()
             number = _uniform(tensor)
             shape = tuple(tensor.shape)
@@ -77,11 +77,11 @@ class ConstantFolder:
                 context.rewriter.set_weight(made.weights["value"], from_torch(tensor), evaluated=True)
             self._tensors[made.result] = tensor
             context.rewriter.replace_value(value, made.result)
-            context.rewrote(node, f"computed: {made.op}", bytes=size)
+            context.rewrote(node, f"constant folded: {made.op}", bytes=size)
 
 
 def _symbolic(node: Node) -> bool:
-    """Whether a size that is not known yet has a part in it."""
+    """Return whether a symbolic size occurs in the types or attributes of a node."""
     shapes = [value.type.shape for value in (*node.operands, *node.results)]
     values = [getattr(node.op, info.name) for info in attributes(type(node.op))]
     return any(map(_is_symbolic, [*shapes, *values]))
@@ -94,7 +94,7 @@ def _is_symbolic(value: Any) -> bool:
 
 
 def _uniform(tensor: torch.Tensor) -> Number | None:
-    """The number that every element is, to the bit; None for others, and for NaN, which no text can say."""
+    """Number that every element bitwise equals, or None; None for NaN, which no literal can express."""
     import torch
 
     if not tensor.numel():

@@ -1,4 +1,4 @@
-"""Store the weights of layers as int8."""
+"""Storage of layers' weights as int8."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from ._layers import Layer
 Array = npt.NDArray[Any]
 
 LARGEST_BIAS = 2.0**30
-"""The largest bias, in units of s_x s_w: it leaves half the range of int32 to the sum of products."""
+"""Largest bias, in units of s_x s_w: it leaves half the range of int32 to the sum of products."""
 
 SCALES = 0.1
-"""The most bytes of a weight's scales relative to its int8 elements, for an axis that `_best_axis` chooses."""
+"""Maximum bytes of a weight's scales relative to its int8 elements, for an axis that `_best_axis` chooses."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class StoredWeights:
     """Result of storing the weights of a layer.
 
     Attributes:
-        before, after: the bytes of the weights.
-        error: the relative error of all weights together, in the Frobenius norm.
+        before, after: bytes of the weights.
+        error: relative error of all weights together, in the Frobenius norm.
     """
 
     before: int
@@ -41,32 +41,32 @@ class StoredWeights:
 
 
 def obstacles(graph: Graph, layer: Layer) -> dict[str, str]:
-    """The weights of a layer that cannot be stored as integers, by name, each with the reason."""
+    """Weights of a layer that cannot be stored as integers, by name, each with the reason."""
     reasons = ((name, _obstacle(graph, layer, name)) for name in layer.weights)
     return {name: reason for name, reason in reasons if reason is not None}
 
 
 def _obstacle(graph: Graph, layer: Layer, name: str) -> str | None:
     path = layer.weights[name]
-    weight, said = graph.weights[path], "its weight" if name == "weight" else f"its `{name}`"
+    weight, title = graph.weights[path], "its weight" if name == "weight" else f"its `{name}`"
     if not weight.storage.elementwise:
-        return f"{said} is stored as {weight.storage} already"
+        return f"{title} is stored as {weight.storage} already"
     if name in layer.node.transposed:
-        return f"{said} is the transpose of `{path}`: its scales are along the summed axis"
+        return f"{title} is the transpose of `{path}`: its scales are along the summed axis"
     if weight.dtype is not DType.f32:
-        return f"{said} is {weight.dtype}, and integer kernels take f32"
+        return f"{title} is {weight.dtype}, but integer kernels take f32"
     if not np.isfinite(graph.weight_values(path)).all():
-        return f"{said} holds numbers that are not finite"
+        return f"{title} has NaN or infinite elements"
     return None
 
 
 def store_as_int8(
     graph: Graph, context: Context, layer: Layer, names: Iterable[str], by_channel: bool, least: Mapping[str, Array]
 ) -> StoredWeights:
-    """Store weights of a layer as int8, unless an earlier layer shares them: they are stored already.
+    """Store weights of a layer as int8, unless an earlier layer shares them and has stored them.
 
     Args:
-        least: lower bounds on the scales of some weights, by path; see `least_scales`.
+        least: lower bounds on the scales of some weights, by path; see `minimum_scales`.
     """
     before = after = 0
     errors, norms = [], []
@@ -88,28 +88,28 @@ def store_as_int8(
 
 
 def minimum_scales(graph: Graph, layers: Iterable[Layer]) -> dict[str, Array]:
-    """Lower bounds on the scales of weights, by path and output channel, so that int32 can hold the biases.
+    """Lower bounds on weight scales, by path and output channel, so that int32 can hold the biases.
 
     Integer kernels add the bias as a multiple of s_x s_w, the scales of operand and weight.
     """
     found: dict[str, Array] = {}
     for layer in layers:
-        grids = [grid for node in layer.nodes if (grid := _grid_of(graph, node)) is not None]
-        if not grids or "bias" not in layer.node.weights or "weight" not in layer.weights:
+        scales = [scale for node in layer.nodes if (scale := _operand_scale(graph, node)) is not None]
+        if not scales or "bias" not in layer.node.weights or "weight" not in layer.weights:
             continue
         path = layer.weights["weight"]
         bias = graph.weight_values(layer.node.weights["bias"])
         if layer.op.channel_axis is None or graph.weights[path].shape[layer.op.channel_axis] != len(bias):
             continue
         with np.errstate(over="ignore"):
-            least = np.abs(bias).astype(np.float64) / (min(grids) * LARGEST_BIAS)
+            least = np.abs(bias).astype(np.float64) / (min(scales) * LARGEST_BIAS)
         least = np.where(least < np.finfo(np.float32).max, least, 0).astype(np.float32)
         found[path] = np.maximum(found[path], least) if path in found else least
     return found
 
 
-def _grid_of(graph: Graph, node: Node) -> float | None:
-    """The static scale from which a layer's first operand is dequantized, or None."""
+def _operand_scale(graph: Graph, node: Node) -> float | None:
+    """Static scale from which a layer's first operand is dequantized, or None."""
     decoder = node.operands[0].producer if node.operands else None
     if decoder is None or not decoder.op.decodes:
         return None
@@ -120,16 +120,16 @@ def _grid_of(graph: Graph, node: Node) -> float | None:
 
 
 def _best_axis(values: np.ndarray) -> int | None:
-    """The axis whose scales give the smallest error, of those with few elements; None for a single scale."""
+    """Axis whose scales give the smallest error, of those with few elements; None for a single scale."""
     axes: list[int | None] = [None]
     axes += [axis for axis, extent in enumerate(values.shape) if extent > 1 and 4 * extent <= SCALES * values.size]
-    return min(axes, key=lambda axis: _norm(_stored_as(Int8(axis), values) - values))
+    return min(axes, key=lambda axis: _norm(_round_trip(Int8(axis), values) - values))
 
 
-def _stored_as(storage: Int8, values: np.ndarray) -> np.ndarray:
+def _round_trip(storage: Int8, values: np.ndarray) -> np.ndarray:
     return storage.decode("w", storage.encode("w", values))
 
 
 def _norm(values: np.ndarray) -> float:
-    """The Frobenius norm, in float64 and without BLAS, whose sums depend on the number of its threads."""
+    """Frobenius norm, in float64 and without BLAS, whose sums depend on the number of its threads."""
     return math.sqrt(np.square(values, dtype=np.float64).sum())

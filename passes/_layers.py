@@ -1,4 +1,4 @@
-"""What several passes ask about a graph's layers."""
+"""Layers of a graph with their weights, free names for new layers, and multiply-adds."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from archc.ir.graph import Graph, Node, Scope
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """A layer with trained parameters, and all its uses.
+    """Layer with trained parameters, with all its nodes.
 
     Attributes:
-        nodes: one for each use, in order; all have one operator and the same weights.
-        weights: the trained parameters of two or more axes, by name, each with the path of its weight: one for
+        nodes: one node for each use, in order; all have the same operator and weights.
+        weights: paths of the trained parameters of two or more axes, by name: one for
             `linear`, all `weight_ih_*` and `weight_hh_*` for `lstm`, none for `layer_norm`.
         sharing: the other layers that use one of these weights.
-        tied_to: a layer that has one of its parameters too, or None where all are its own.
+        tied_to: another layer that has one of its parameters, or None.
     """
 
     path: str
@@ -30,15 +30,17 @@ class Layer:
 
     @property
     def node(self) -> Node:
+        """First node of the layer."""
         return self.nodes[0]
 
     @property
     def op(self) -> Operator:
+        """Operator of the layer."""
         return self.nodes[0].op
 
 
 def layers_with_weights(graph: Graph) -> list[Layer]:
-    """The layers with trained parameters, in order; `Layer.weights` is empty for those with vectors alone."""
+    """Layers with trained parameters, in order; `Layer.weights` is empty for those with vectors alone."""
     uses: dict[str, list[Node]] = {}
     users: dict[str, dict[str, None]] = {}
     for node in graph.nodes():
@@ -61,7 +63,7 @@ def _weights(graph: Graph, node: Node) -> dict[str, str]:
 
 
 def _users(node: Node, parameters: Iterable[str], users: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
-    """The other layers that have any of these parameters of a node."""
+    """Other layers that have any of these parameters of a node."""
     paths = dict.fromkeys(path for name in parameters for path in users[node.weights[name]])
     return tuple(path for path in paths if path != node.path)
 
@@ -73,13 +75,13 @@ def _tied_to(node: Node, users: Mapping[str, Iterable[str]]) -> str | None:
 
 
 class LayerNames:
-    """The names of a graph's layers, to find free ones."""
+    """Names of a graph's layers, to find free ones."""
 
     def __init__(self, graph: Graph):
         self._taken = {node.path for node in graph.nodes() if node.path is not None}
 
     def free(self, scope: Scope, wanted: str) -> str:
-        """A name for a new layer of a scope: the one wanted, with a number where another layer has it.
+        """Free name for a new layer of a scope: the wanted name, with a number if another layer has it.
 
         `fc_in` becomes `fc_in2`, and `h_in.0`, an element of a list, `h_in2.0`.
         """
@@ -94,9 +96,9 @@ class LayerNames:
 
 
 Work = Callable[[Node], int]
-"""The multiply-adds of a node."""
+"""Function that gives the multiply-adds of a node."""
 
 
 def work_at(graph: Graph, sizes: Mapping[str, int]) -> Work:
-    """The multiply-adds of each node in one run at these sizes."""
+    """Multiply-adds of each node in one run at these sizes."""
     return NodeCosts(graph, sizes).multiply_adds

@@ -1,4 +1,4 @@
-"""The best approximation of a matrix by one of lower rank."""
+"""Best low-rank approximation of a matrix, and its storage as two factors."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Svd:
-    """The singular value decomposition of an m × n matrix, for truncation to any rank r ≤ min(m, n).
+    """Singular value decomposition of an m × n matrix, for truncation to any rank r ≤ min(m, n).
 
     Attributes:
         values: the singular values, the largest first.
-        left: U · diag(values), m × min(m, n); right: V, n × min(m, n).
+        left: U · diag(values), m × min(m, n).
+        right: V, n × min(m, n).
     """
 
     values: Array
@@ -33,12 +34,12 @@ class Svd:
 
     @classmethod
     def of(cls, matrix: Array) -> Svd:
-        """Decompose a finite matrix; works in float64.
+        """Decompose a finite matrix, in float64.
 
-        The singular vectors of the smaller side are the eigenvectors of W Wᵀ or WᵀW, which takes a third of the time
-        of a full decomposition (0.5 s for 4096 × 1024 on one core).  Squaring costs half the digits of the
-        *smallest* singular values, about 1e-8 of the largest one: less than a float32 weight has.  The factors
-        are projections of the matrix itself, so at full rank they give it back to all digits.
+        The singular vectors of the smaller side are the eigenvectors of W Wᵀ or WᵀW, which takes a third of the time of
+        a full decomposition (0.5 s for 4096 × 1024 on one core).  Squaring costs half the digits of the *smallest*
+        singular values, about 1e-8 of the largest one: less than the precision of a float32 weight.  The factors are
+        projections of the matrix itself, so at full rank they reproduce it to all digits.
         """
         import torch
 
@@ -47,36 +48,36 @@ class Svd:
         vectors = torch.linalg.eigh(tall.T @ tall).eigenvectors.flip(1)
         images = tall @ vectors
         values = images.norm(dim=0)
-        if wide:  # tallᵀ = vectors · imagesᵀ: the sides change places, and with them who carries the values
+        if wide:  # tallᵀ = vectors · imagesᵀ: left and right are swapped, so the values move to the other factor
             unit = images / values.where(values > 0, 1)
             return cls(values.numpy(), (vectors * values).numpy(), unit.numpy())
         return cls(values.numpy(), images.numpy(), vectors.numpy())
 
     @property
     def total(self) -> float:
-        """The squared Frobenius norm of the matrix."""
+        """Squared Frobenius norm of the matrix."""
         return float(np.square(self.values).sum())
 
     def kept(self, rank: int) -> float:
-        """The share of the squared Frobenius norm that rank r keeps; the rest is the squared error."""
+        """Share of the squared Frobenius norm that rank r keeps; the rest is the squared error."""
         return float(np.square(self.values[:rank]).sum()) / self.total if self.total else 1.0
 
     def error(self, rank: int) -> float:
-        """‖W - BA‖ / ‖W‖ in the Frobenius norm: what no approximation of that rank undercuts (Eckart, Young 1936)."""
+        """Relative error ‖W - BA‖ / ‖W‖ in the Frobenius norm, the minimum for the rank (Eckart, Young 1936)."""
         return float(np.sqrt(np.square(self.values[rank:]).sum() / self.total)) if self.total else 0.0
 
     def rank_for(self, energy: float) -> int:
-        """The smallest rank that keeps this share of the squared norm."""
+        """Smallest rank that keeps this share of the squared norm."""
         if not self.total:
             return 1
         shares = np.cumsum(np.square(self.values)) / self.total
         return min(int(np.searchsorted(shares, energy - 1e-12)) + 1, len(self.values))
 
     def factors(self, rank: int) -> tuple[Array, Array]:
-        """A (r × n) and B (m × r) with W ≈ BA.
+        """Factors A (r × n) and B (m × r) with W ≈ BA.
 
-        Each takes the square root of the singular values, so that the two have elements of like sizes: integers
-        with one scale a row would lose the weak directions of a factor that carries all of them.
+        Each takes the square root of the singular values, so that both have elements of similar magnitude: if one
+        factor had all singular values, int8 with one scale per row would lose its weak directions.
         """
         root = np.sqrt(self.values[:rank])
         safe = np.where(root > 0, root, 1)
@@ -97,7 +98,7 @@ def store_factors(graph: Graph, context: Context, layer: Layer, ranks: Ranks) ->
         matrix = values.reshape(len(values), -1)
         title = name if len(layer.weights) > 1 else "its weight"
         if not np.isfinite(matrix).all():
-            context.left(layer.path, f"{title} holds numbers that are not finite")
+            context.left(layer.path, f"{title} has NaN or infinite elements")
             continue
         svd = Svd.of(matrix)
         m, n = matrix.shape

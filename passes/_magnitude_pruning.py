@@ -1,4 +1,4 @@
-"""Masking the smallest weights of a graph."""
+"""Masks for the smallest weights of a graph."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from archc.types.storage import Masked
 
 Array = npt.NDArray[Any]
 Wanted = Callable[[str], bool]
-"""Whether a layer may lose weights, by its path."""
+"""Predicate on the path of a layer: whether the layer may lose weights."""
 
 
 def mask_smallest(
     graph: Graph, context: Context, sparsity: float, scope: Literal["global", "layer"], wanted: Wanted
 ) -> None:
-    """Mask the smallest weights of the wanted layers, and remark on every layer that has weights."""
+    """Mask the smallest weights of the selected layers, and add a remark on every layer that has weights."""
     layers = _layers(graph)
     obstacles, always = _obstacles(graph, layers, wanted), _obstacles(graph, layers, lambda layer: True)
     free = [path for path, obstacle in obstacles.items() if obstacle is None]
@@ -33,7 +33,7 @@ def mask_smallest(
         for path in pool:
             after[path] += least.mask(context, path)
     size, zeros = sum(graph.weights[path].size for path in free), sum(after.values())
-    context.note(graph.name, f"{zeros:,} of {size:,} weights that may go are zero", weights=size, zeros=zeros)
+    context.note(graph.name, f"{zeros:,} of {size:,} selected weights are zero", weights=size, zeros=zeros)
     for layer, paths in layers.items():
         parts = [path for path in paths if path in after]
         if parts:
@@ -47,19 +47,20 @@ def mask_smallest(
             context.left(layer, reason if wanted(layer) else "not selected")
         else:
             obstacle = next((obstacle for path in paths if (obstacle := always.get(path))), None)
-            context.inapplicable(layer, obstacle or "it sums over none of its weights")
+            context.inapplicable(layer, obstacle or "none of its weights is contracted with data")
 
 
 def _remark(context: Context, layer: str, size: int, before: int, after: int) -> None:
-    """Say how many of a layer's weights are zero.
+    """Add a remark on the number of zero weights of a layer.
 
     Args:
-        size: how many there are; before, after: how many were masked, and are now.
+        size: number of weights.
+        before, after: number of masked weights before and after the pass.
     """
     share = after / max(size, 1)
     figures = {"weights": size, "zeros": after, "sparsity": round(share, 6)}
     if after == size > before:
-        context.rewrote(layer, f'all {size:,} weights are zero: `scope = "layer"` would spare some', **figures)
+        context.rewrote(layer, f'all {size:,} weights are zero: `scope = "layer"` keeps some', **figures)
     elif after > before:
         context.rewrote(layer, f"{after:,} of {size:,} weights are zero ({share:.1%})", **figures)
     elif after:
@@ -69,32 +70,32 @@ def _remark(context: Context, layer: str, size: int, before: int, after: int) ->
 
 
 def _warn_of_share(context: Context, layer: str, share: float, sparsity: float) -> None:
-    """Warn of a layer that loses far more than its share of weights (`layer-nearly-masked`)."""
+    """Warn if a layer loses far more than its share of weights (`layer-nearly-masked`)."""
     if share <= most_of_a_layer(sparsity):
         return
-    message = f"`{layer}` loses {share:.1%} of its weights, where {sparsity:.1%} of all go"
-    way = f'`keep = "{layer}"` spares it, `scope = "layer"` takes the same share of each layer'
+    message = f"`{layer}` loses {share:.1%} of its weights; the sparsity of the model is {sparsity:.1%}"
+    way = f'`keep = "{layer}"` excludes it; `scope = "layer"` masks the same share of every layer'
     context.note(layer, f"{message}: {way}", share=round(share, 6))
     context.diagnostics.warn("layer-nearly-masked", message, help=way)
 
 
 def most_of_a_layer(sparsity: float) -> float:
-    """The largest share of a layer's weights that is masked without a warning: half of 1 - sparsity must stay."""
+    """Largest share of a layer's weights that is masked without a warning: half of 1 - sparsity must stay."""
     return (1 + sparsity) / 2
 
 
-# Which weights ------------------------------------------------------------------------------------------------
+# Candidate weights ---------------------------------------------------------------------------------------------
 
 
 def _layers(graph: Graph) -> dict[str, list[str]]:
-    """The layers that have trainable weights, in order, with the paths of these."""
+    """Layers that have trainable weights, in order, with the paths of these weights."""
     layers = {path: list(dict.fromkeys(node.weights.values())) for path, node in graph.layers().items()}
     trained = {layer: [path for path in paths if graph.weights[path].trainable] for layer, paths in layers.items()}
     return {layer: paths for layer, paths in trained.items() if paths}
 
 
 def _obstacles(graph: Graph, layers: Mapping[str, Sequence[str]], wanted: Wanted) -> dict[str, str | None]:
-    """The weights that products with data are summed over, in order; for each why it stays, or None."""
+    """Weights that are contracted with data, in order; each with the reason why it stays, or None."""
     users: dict[str, list[str]] = {}
     for layer, paths in layers.items():
         for path in paths:
@@ -109,19 +110,19 @@ def _obstacle(graph: Graph, path: str, users: Sequence[str], wanted: Wanted) -> 
     if unwanted:
         return f"it shares `{path}` with `{unwanted[0]}`, which is not selected"
     if not weight.storage.elementwise:
-        return f"`{path}` is stored as {weight.storage}: prune before that"
+        return f"`{path}` is stored as {weight.storage}: run `prune` before that"
     if not weight.dtype.floating:
-        return f"`{path}` is {weight.dtype}, and not of floats"
+        return f"`{path}` is {weight.dtype}, not a floating dtype"
     if not np.isfinite(graph.weight_values(path)).all():
-        return f"`{path}` holds numbers that are not finite"
+        return f"`{path}` has NaN or infinite elements"
     return None
 
 
 def _summed(node: Node) -> Iterator[str]:
-    """The parameters of a node that products with data are summed over.
+    """Parameters of a node that are contracted with data.
 
-    They have an index in common with the data that no result has (`weight[o, i]`), or one twice: what the node makes
-    in one step it multiplies with them in the next (`weight_hh[g*h, h]`).
+    Such a parameter shares an index with the data that no result has (`weight[o, i]`), or has an index twice, which
+    contracts it with the state of the previous step (`weight_hh[g*h, h]`).
     """
     signature = node.op.infer(node.types).solution.signature
     data = {name for pattern in signature.operands if pattern.name not in node.weights for name in _names(pattern)}
@@ -136,11 +137,11 @@ def _names(pattern: Pattern) -> list[str]:
     return [factor.name for axis in pattern.axes for factor in axis.factors if isinstance(factor, Index)]
 
 
-# How many of each ---------------------------------------------------------------------------------------------
+# Selection by magnitude -----------------------------------------------------------------------------------------
 
 
 def _alive(graph: Graph, path: str) -> Array:
-    """Which elements of a weight no mask leaves out."""
+    """Mask of the elements of a weight that are not masked yet."""
     if not isinstance(graph.weights[path].storage, Masked):
         return np.ones(graph.weights[path].shape, np.bool_)
     assert graph.tensors is not None, "weights are bound before passes run"
@@ -148,15 +149,16 @@ def _alive(graph: Graph, path: str) -> Array:
 
 
 def _magnitudes(graph: Graph, path: str) -> npt.NDArray[np.uint32]:
-    """Absolute values as float32, by the bits of these: as integers they are in the same order."""
+    """Bits of the absolute values as float32; as integers they have the same order."""
     return np.abs(graph.weight_values(path).astype(np.float32)).view(np.uint32)
 
 
 class _SmallestElements:
-    """The elements of the smallest magnitude in a pool of weights, so many of them, masked ones not counted.
+    """Selection of the elements with the smallest magnitudes in a pool, masked elements excluded.
 
-    The largest of these magnitudes is found from how often each upper half of its bits occurs, and then each lower
-    half below that upper one: exactly, with a single weight in memory at a time.
+    The largest selected magnitude is found exactly with one weight in memory at a time: a histogram of the upper half
+    of the bits gives the upper half, and a histogram of the lower half of the elements with that upper half gives the
+    rest (a radix selection).
     """
 
     def __init__(self, graph: Graph, pool: Sequence[str], count: int):
@@ -172,14 +174,14 @@ class _SmallestElements:
         return (_magnitudes(self._graph, path)[_alive(self._graph, path)] for path in pool)
 
     def _take(self, counts: Array | int) -> int:
-        """The number that the last element has, where so many elements have each number; how many of it are left."""
+        """Key of the last selected element, given the count of each key; subtract the counts of smaller keys."""
         totals = np.cumsum(counts)
         number = int(np.searchsorted(totals, self._ties))
         self._ties -= int(totals[number - 1]) if number else 0
         return number
 
     def mask(self, context: Context, path: str) -> int:
-        """Mask those of one weight; of equal ones the first.  Returns how many there are."""
+        """Mask the selected elements of one weight, the first of equal ones, and return their number."""
         alive, magnitudes = _alive(self._graph, path), _magnitudes(self._graph, path)
         below = alive & (magnitudes < self._bound)
         ties = np.flatnonzero(alive & (magnitudes == self._bound))[: self._ties]

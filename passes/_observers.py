@@ -1,4 +1,4 @@
-"""The ranges of values in a graph, seen while calibration data flow through it."""
+"""Observers: the ranges of values in a graph over the calibration data."""
 
 from __future__ import annotations
 
@@ -14,22 +14,24 @@ if TYPE_CHECKING:
     import torch
 
 BINS = 2048
+"""Number of bins of the histograms for percentiles."""
 LARGEST = (2 - 2.0**-23) * 2.0**127
-"""The largest float32."""
+"""Largest float32."""
 SMALLEST = 2.0**-126
-"""The smallest normal float32; processors may flush smaller numbers to 0."""
+"""Smallest normal float32; processors may flush smaller numbers to 0."""
 
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """The interval that a value's elements fall into; it always holds 0, so that 0 is an integer exactly."""
+    """Quantization range of a value; it always contains 0, so that 0 has an exact integer."""
 
     low: float
     high: float
 
     @classmethod
     def around(cls, low: float, high: float) -> Range:
-        return cls(min(low, 0.0), max(high, 0.0))  # a NaN stays: it is the first argument
+        """Smallest range that contains both numbers and 0; NaN if one of them is."""
+        return cls(min(low, 0.0), max(high, 0.0))  # `min` and `max` return a NaN in the first argument
 
     @property
     def finite(self) -> bool:
@@ -42,7 +44,7 @@ class Range:
         return self.low == self.high == 0
 
     def affine(self, levels: int = 256) -> tuple[float, int]:
-        """Scale and zero point of unsigned integers that cover it: x ≈ scale · (q - zero_point).
+        """Scale and zero point of unsigned integers that cover the range: x ≈ scale · (q - zero_point).
 
         (Jacob et al. 2018, "Quantization and Training of Neural Networks", section 2.1.)
         """
@@ -55,13 +57,13 @@ class Range:
 def observe(
     graph: Graph, wanted: Iterable[Value], calibration: Calibration, percentile: float | None
 ) -> dict[Value, Range]:
-    """The ranges of values over all calibration data: smallest to largest element, or between two percentiles.
+    """Ranges of values over all calibration data: minimum to maximum, or between two percentiles.
 
-    One batch of activations is alive at a time.  Percentiles take a second run, which counts what falls into each
-    of `BINS` parts of the whole range: memory does not grow with the data.
+    One batch of activations is alive at a time.  Percentiles take a second run, which counts the elements in `BINS`
+    bins between the extremes, so memory does not grow with the data.
 
     Args:
-        percentile: how many per cent of the elements lie below the upper end, and above the lower one.
+        percentile: percentage of the elements below the upper end, and above the lower end; None for the extremes.
     """
     extremes = _extremes(graph, set(wanted), calibration)
     if percentile is None:
@@ -106,7 +108,7 @@ def _histograms(
 
 
 def _between(counts: torch.Tensor, low: float, high: float, share: float) -> Range:
-    """The range from the bin below which 1 - share of the elements lie to the one below which `share` of them do."""
+    """Range between the percentiles 1 - share and share of a histogram from `low` to `high`."""
     import torch
 
     shares = counts.cumsum(0) / counts.sum()

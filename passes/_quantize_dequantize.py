@@ -1,4 +1,4 @@
-"""Where `quantize` and `dequantize` go, and putting them there."""
+"""Positions of `quantize` and `dequantize` pairs, and their insertion."""
 
 from __future__ import annotations
 
@@ -16,14 +16,12 @@ from ._observers import Range
 
 
 def results_to_quantize(graph: Graph, integer: Iterable[Node]) -> dict[Value, Node]:
-    """The values that must become integers because a kernel gives nothing else, and that nobody rounds anyway.
+    """Results that must be quantized because their kernels return integers, with the kernels' nodes.
 
-    Each comes with the node whose kernel it is.
-
-    A layer of integers whose result flows, clipped or moved about, into the next one is rounded there.
+    The result of an integer layer that reaches the next one through clipping or data movement alone is quantized there.
 
     Args:
-        integer: the nodes that are to compute with integers that a calibration fixed.
+        integer: the nodes that compute with statically quantized operands.
     """
     nodes = dict.fromkeys(integer)
     found: dict[Value, Node] = {}
@@ -32,14 +30,17 @@ def results_to_quantize(graph: Graph, integer: Iterable[Node]) -> dict[Value, No
             continue
         value: Value | None = node.result
         while value is not None and not _is_operand_of_all(graph, value, nodes):
-            value = _carried(graph, value)
+            value = _passed_on(graph, value)
         if value is None:
-            found[_clipped(graph, node.result)] = node
+            found[_after_clipping(graph, node.result)] = node
     return found
 
 
 def integer_producer(node: Node, integer: Collection[Node]) -> Node | None:
-    """The layer of integers whose result a node receives, clipped or moved about; rounding it costs nothing more."""
+    """Integer layer whose result reaches a node through clipping or data movement alone, or None.
+
+    Quantizing the operand of such a node has no extra cost.
+    """
     value = node.operands[0]
     while value.producer is not None and value.producer not in integer:
         op = value.producer.op
@@ -50,7 +51,7 @@ def integer_producer(node: Node, integer: Collection[Node]) -> Node | None:
 
 
 def linked_by_integers(integer: Collection[Node]) -> set[Node]:
-    """The layers that receive integers from another layer of the set, or are the producer for one."""
+    """Layers that receive integers from another layer of the set, or produce them for one."""
     pairs = ((node, integer_producer(node, integer)) for node in integer)
     return {node for receiver, source in pairs if source is not None for node in (receiver, source)}
 
@@ -60,25 +61,25 @@ def _is_operand_of_all(graph: Graph, value: Value, nodes: Collection[Node]) -> b
     return bool(users) and not graph.is_output(value) and all(user in nodes for user in users)
 
 
-def _carried(graph: Graph, value: Value) -> Value | None:
-    """The value that a value becomes where it goes to one operator that clips or moves it, and nowhere else."""
+def _passed_on(graph: Graph, value: Value) -> Value | None:
+    """Result of the only consumer of a value, if it clips or moves the value; else None."""
     users = graph.consumers(value)
     if len(users) != 1 or graph.is_output(value) or len(users[0].operands) != 1:
         return None
     return users[0].result if users[0].op.clips or users[0].op.commutes_with_rounding else None
 
 
-def _clipped(graph: Graph, value: Value) -> Value:
-    """The value after the operator that clips it, if that is all that becomes of it: kernels do both at once."""
-    after = _carried(graph, value)
+def _after_clipping(graph: Graph, value: Value) -> Value:
+    """Result of the only consumer of a value if it clips, since kernels clip while they requantize."""
+    after = _passed_on(graph, value)
     return after if after is not None and after.producer is not None and after.producer.op.clips else value
 
 
 class QdqInserter:
-    """Puts a `quantize` and a `dequantize` behind values, once for each value.
+    """Inserter of `quantize`/`dequantize` pairs on edges, once for each value.
 
     Args:
-        ranges: of the values with a fixed scale; the others get one that follows the data.
+        ranges: the ranges of the values with a static scale; other values get a dynamic scale.
     """
 
     def __init__(self, graph: Graph, context: Context, ranges: Mapping[Value, Range]):
@@ -86,43 +87,43 @@ class QdqInserter:
         self._rewriter = context.rewriter
         self._ranges = ranges
         self._names = LayerNames(graph)
-        self._rounded: dict[Value, Value] = {}
+        self._quantized: dict[Value, Value] = {}
 
-    def operand(self, node: Node) -> None:
-        """Let a layer receive its first operand rounded."""
+    def quantize_operand(self, node: Node) -> None:
+        """Quantize the first operand of a layer."""
         value = node.operands[0]
-        rounded = self._rounded.get(value) or self._insert(value, node, "in")
-        self._rewriter.set_operands(node, (rounded, *node.operands[1:]))
+        quantized = self._quantized.get(value) or self._insert(value, node, "in")
+        self._rewriter.set_operands(node, (quantized, *node.operands[1:]))
 
-    def result(self, value: Value, node: Node) -> None:
-        """Let all that use a value receive it rounded; it is what becomes of a layer's result."""
+    def quantize_result(self, value: Value, node: Node) -> None:
+        """Replace all uses of a layer's result by its quantized value."""
         users = self._graph.consumers(value)
-        rounded = self._insert(value, node, "out")
-        self._rounded[rounded] = rounded
+        quantized = self._insert(value, node, "out")
+        self._quantized[quantized] = quantized
         for user in users:
-            self._rewriter.set_operands(user, tuple(rounded if v is value else v for v in user.operands))
+            self._rewriter.set_operands(user, tuple(quantized if v is value else v for v in user.operands))
         for name, output in self._graph.outputs.items():
             if output is value:
-                self._rewriter.output(name, rounded)
+                self._rewriter.output(name, quantized)
 
     def _insert(self, value: Value, layer: Node, role: str) -> Value:
-        received = self._ranges.get(value)
-        # A result is rounded where it is made, an operand where it is used: the text reads best so.
+        static_range = self._ranges.get(value)
+        # For readable text, a result is quantized next to its producer, and an operand next to its consumer.
         near = layer if role == "in" else value.producer
         name = self._names.free(layer.scope, _name(layer.name or layer.op.name, role))
         quantize = self._rewriter.add(
-            Quantize(DType.u8, dynamic=received is None), [value], name=name, scope=layer.scope, near=near
+            Quantize(DType.u8, dynamic=static_range is None), [value], name=name, scope=layer.scope, near=near
         )
-        if received is not None:
-            scale, zero_point = received.affine()
+        if static_range is not None:
+            scale, zero_point = static_range.affine()
             self._rewriter.set_weight(quantize.weights["scale"], np.asarray(scale, np.float32))
             self._rewriter.set_weight(quantize.weights["zero_point"], np.asarray(zero_point, np.uint8))
         decoded = self._rewriter.add(Dequantize(), quantize.results, scope=layer.scope, near=near)
-        self._rounded[value] = decoded.result
+        self._quantized[value] = decoded.result
         return decoded.result
 
 
 def _name(layer: str, role: str) -> str:
-    """What rounds the operand or the result of a layer: `fc1_in`, and `hidden_in.0` for an element of a list."""
+    """Name of a quantizer: `fc1_in`, `fc1_out`, and `hidden_in.0` for an element of a list."""
     stem, dot, number = layer.rpartition(".")
     return f"{stem}_{role}.{number}" if dot and number.isdigit() else f"{layer}_{role}"

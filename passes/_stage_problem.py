@@ -1,4 +1,4 @@
-"""A graph as a problem of the partitioner: a task for each node, a tensor for each value."""
+"""Partitioning problem of a graph: a task for each node, a tensor for each value."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from archc.partitioning import DeviceKind, Problem, SharedMemory, Task, Tensor
 
 
 class StageProblem:
-    """What a graph asks of the partitioner.
+    """Partitioning problem of a graph.
 
     Attributes:
         nodes: the node of each task.
         places: the devices.
-        told: the inputs that go to later stages for the sizes that they tell.
+        size_sources: the inputs that are transferred to later stages because these read a size from them.
 
     Args:
-        limit: bytes that a stage may take, whatever its device holds.
+        limit: maximum bytes of a stage, in addition to the limit of its device.
         all_used: whether every device gets a stage.
     """
 
@@ -32,12 +32,12 @@ class StageProblem:
         self.nodes = graph.nodes()
         self.places = tuple(places)
         self._graph, self._sizes, self._limit, self._all_used = graph, sizes, limit, all_used
-        self.told: list[SizeSource] = []
-        self._asked = required_sizes_by_node(graph)
+        self.size_sources: list[SizeSource] = []
+        self._required_sizes = required_sizes_by_node(graph)
         self._number = {node: number for number, node in enumerate(self.nodes)}
         self._first = {number for number, node in enumerate(self.nodes) if not node.operands}
         self._groups = list(range(len(self.nodes)))
-        # In a chain whose links differ it matters who stands beside whom: then the order of the text is kept.
+        # If the links differ, the order of the devices matters: then the order of the text is kept.
         self._in_order = len({place.link for place in places}) > 1
         self._kinds: dict[tuple[object, ...], list[int]] = {}
         for number, place in enumerate(places):
@@ -46,38 +46,38 @@ class StageProblem:
         self._shared = _shared(self.nodes)
         self._costs = DeviceNodeCosts(graph, sizes)
         for item in schedule(graph):
-            if isinstance(item, Scan):  # the state goes round in it
+            if isinstance(item, Scan):  # the state is carried from step to step
                 self.tie(item.nodes)
-        for nodes in _keepers_of_state(self.nodes).values():
+        for nodes in _sharing_state(self.nodes).values():
             self.tie(nodes)
         for node in self.nodes:
             if node.op.decodes and len(users := graph.users(node)) == 1 and not graph.is_output(node.result):
-                self.tie((node, *users))  # where it arrives: nobody else needs it
+                self.tie((node, *users))  # the decoder runs in the stage of its only consumer
 
     def tie(self, nodes: Iterable[Node]) -> None:
-        """Let nodes share a stage."""
+        """Make nodes share a stage."""
         numbers = {self._groups[self._number[node]] for node in nodes}
         self._groups = [min(numbers) if group in numbers else group for group in self._groups]
 
-    def tell(self, stage_of: Mapping[Node, int]) -> bool:
-        """Let inputs go where a split needs them to tell sizes; whether any did not already."""
-        fresh = self.lacking(stage_of)
-        self.told += fresh
-        return bool(fresh)
+    def add_size_sources(self, stage_of: Mapping[Node, int]) -> bool:
+        """Add the inputs that a split needs as size sources; return whether any was missing."""
+        missing = self.missing_size_sources(stage_of)
+        self.size_sources += missing
+        return bool(missing)
 
-    def lacking(self, stage_of: Mapping[Node, int]) -> list[SizeSource]:
-        """What a split needs told that this problem does not count yet."""
-        known = {(told.node, told.input) for told in self.told}
-        found = stage_transfers(self._graph, stage_of, self._asked).size_sources
-        return [told for told in found if (told.node, told.input) not in known]
+    def missing_size_sources(self, stage_of: Mapping[Node, int]) -> list[SizeSource]:
+        """Size sources that a split needs and the problem does not have."""
+        known = {(source.node, source.input) for source in self.size_sources}
+        found = stage_transfers(self._graph, stage_of, self._required_sizes).size_sources
+        return [source for source in found if (source.node, source.input) not in known]
 
     def place_of(self, device: int) -> StageDevice:
-        """The place of a device as the partitioner numbers them."""
+        """Device of a number of the partitioner."""
         ordered = [number for numbers in self._kinds.values() for number in numbers]
         return self.places[ordered[device]]
 
-    def undivided(self) -> float:
-        """The seconds that the whole model takes on the one device that is the fastest for it, if it fits there."""
+    def seconds_undivided(self) -> float:
+        """Seconds that the whole model takes on the single fastest device, regardless of memory."""
         problem = self.problem()
         return min(
             sum(task.work[kind] for task in problem.tasks)
@@ -86,13 +86,13 @@ class StageProblem:
         )
 
     def tensors_of(self, node: Node) -> dict[str, int]:
-        """What a node keeps in memory, its weights and its result, with the bytes of each."""
+        """Weights and results that a node holds in memory, with their bytes."""
         found = {f"its weight `{path}`": self._graph.weights[path].nbytes for path in node.weights.values()}
         results = ", ".join(str(value.type) for value in node.results)
         return found | {f"its result {results}": self._costs.activations(node)}
 
     def problem(self) -> Problem:
-        """The problem as it stands."""
+        """Build the problem from the current groups and size sources."""
         kinds = [self.places[numbers[0]] for numbers in self._kinds.values()]
         return Problem(
             tasks=tuple(self._task(node, kinds) for node in self.nodes),
@@ -121,7 +121,7 @@ class StageProblem:
 
     def _tensors(self, kinds: Sequence[StageDevice]) -> Iterable[Tensor]:
         for value in (*self._graph.inputs, *(value for node in self.nodes for value in node.results)):
-            users = (*self._receivers(value), *(told.node for told in self.told if told.input is value))
+            users = (*self._receivers(value), *(source.node for source in self.size_sources if source.input is value))
             output = self._graph.is_output(value)
             if not users and not output:
                 continue
@@ -135,7 +135,10 @@ class StageProblem:
             )
 
     def _receivers(self, value: Value) -> Sequence[Node]:
-        """The nodes that a value is sent to: none for one that is made from another again, and that one's too."""
+        """Nodes that a value is transferred to.
+
+        Consumers of a value that is recomputed from another one count for that one.
+        """
         maker = value.producer
         results = (value,) if maker is None else maker.results
         same = (other for other in results if transferred_value(other) is value)
@@ -143,7 +146,7 @@ class StageProblem:
 
 
 def _sent(value: Value) -> tuple[Value, ...]:
-    """What is sent where a value is needed elsewhere: itself, or what it is unpacked from."""
+    """Values to transfer if a value is used in a later stage: itself, or the operands of its decoder."""
     maker = value.producer
     parts = maker.operands if maker is not None and maker.op.decodes else (value,)
     return tuple(dict.fromkeys(map(transferred_value, parts)))
@@ -155,7 +158,7 @@ def _abilities(place: StageDevice) -> tuple[object, ...]:
 
 
 def _shared(nodes: Sequence[Node]) -> dict[str, tuple[int, ...]]:
-    """The weights that several nodes have, with the numbers of these."""
+    """Weights that several nodes use, with the numbers of these nodes."""
     users: dict[str, list[int]] = {}
     for number, node in enumerate(nodes):
         for path in dict.fromkeys(node.weights.values()):
@@ -163,8 +166,11 @@ def _shared(nodes: Sequence[Node]) -> dict[str, tuple[int, ...]]:
     return {path: tuple(numbers) for path, numbers in users.items() if len(numbers) > 1}
 
 
-def _keepers_of_state(nodes: Sequence[Node]) -> dict[str, list[Node]]:
-    """The nodes that train the same buffer, the running mean of a batch norm used twice: two copies would part."""
+def _sharing_state(nodes: Sequence[Node]) -> dict[str, list[Node]]:
+    """Nodes that update the same buffer, such as the running mean of a batch norm used twice.
+
+    They share a stage, since two copies of the buffer would diverge.
+    """
     found: dict[str, list[Node]] = {}
     for node in nodes:
         if not node.op.pure:

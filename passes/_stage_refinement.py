@@ -1,6 +1,6 @@
-"""Of splits that are equally fast, one that sends less and cuts fewer blocks.
+"""Refinement of a split by local search: fewer transfers and cut blocks at the same bottleneck.
 
-The search minimizes the largest stage alone; where the other stages end, it leaves to chance.
+The partitioner minimizes the bottleneck alone, so the ends of the other stages are arbitrary.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from archc.partitioning import PipelineSplit, PipelineStage, Problem
 from archc.partitioning.problem import measure_stages
 
 FARTHEST = 64
-"""How many operators an end of a stage moves at most, at once."""
+"""Maximum number of operators by which the end of a stage moves in one step."""
 
 
 def refine_stages(
     problem: Problem, nodes: Sequence[Node], split: PipelineSplit, allowed: Callable[[Mapping[Node, int]], bool]
 ) -> Sequence[PipelineStage]:
-    """The stages of a split, their ends moved along the order of the text while that makes them cheaper to part.
+    """Move the ends of stages along the order of the text to reduce transfers, then the depth of cuts.
 
     Args:
         nodes: the node of each task.
-        allowed: whether a split will do.
+        allowed: whether a split, as the stage of each node, is admissible.
     """
     kinds, devices = ([getattr(stage, name) for stage in split.stages] for name in ("kind", "device"))
     best = list(split.stages)
@@ -39,12 +39,12 @@ def refine_stages(
 
 
 def stage_numbers(nodes: Sequence[Node], stages: Sequence[PipelineStage]) -> dict[Node, int]:
-    """The stage of each node."""
+    """Stage of each node."""
     return {nodes[task]: number for number, stage in enumerate(stages) for task in stage.tasks}
 
 
 def _neighbours(problem: Problem, stages: Sequence[PipelineStage], bottleneck: float) -> Iterator[list[list[int]]]:
-    """The splits in which one end of a stage is somewhere else; no stage becomes empty, and none plainly too large."""
+    """Splits in which one end of a stage has moved; no stage is empty or too large by its work alone."""
     tasks = [list(stage.tasks) for stage in stages]
     for number in range(len(stages) - 1):
         before, after = tasks[number], tasks[number + 1]
@@ -55,7 +55,7 @@ def _neighbours(problem: Problem, stages: Sequence[PipelineStage], bottleneck: f
 
 
 def _movable(problem: Problem, tasks: Sequence[int], stage: PipelineStage, bottleneck: float) -> Iterator[int]:
-    """How many tasks, one after the other, a stage could take over by its work alone."""
+    """Numbers of successive tasks that a stage could take over by its work alone."""
     work = stage.work
     for count, task in enumerate(tasks[:FARTHEST], 1):
         work += problem.tasks[task].work[stage.kind]
@@ -65,7 +65,7 @@ def _movable(problem: Problem, tasks: Sequence[int], stage: PipelineStage, bottl
 
 
 def _fits(problem: Problem, stages: Sequence[PipelineStage], bottleneck: float) -> bool:
-    """Whether a split is as fast as it must be, and keeps what it must."""
+    """Return whether a split keeps the bottleneck and satisfies all constraints of the problem."""
     where = {task: number for number, stage in enumerate(stages) for task in stage.tasks}
     together: dict[object, int] = {}
     return (
@@ -81,7 +81,7 @@ def _fits(problem: Problem, stages: Sequence[PipelineStage], bottleneck: float) 
 
 
 def _key(problem: Problem, nodes: Sequence[Node], stages: Sequence[PipelineStage]) -> tuple[float, int]:
-    """What is less the better: the time of all transfers, and how deep in blocks the cuts are."""
+    """Sort key of a split: the time of all transfers, then the depth of its cuts in blocks."""
     transfers = sum(stage.received + stage.sent for stage in stages)
     where = {task: number for number, stage in enumerate(stages) for task in stage.tasks}
     depth = 0
@@ -94,5 +94,5 @@ def _key(problem: Problem, nodes: Sequence[Node], stages: Sequence[PipelineStage
 
 
 def _depth(one: Scope, other: Scope) -> int:
-    """How many blocks are around both of two places."""
+    """Number of blocks that contain both scopes."""
     return sum(own is another for own, another in zip(one.ancestors(), other.ancestors())) - 1

@@ -1,4 +1,4 @@
-"""What `partition` says of the stages that it made, and why there are none."""
+"""Remarks of `partition` on the stages, and the diagnostic for a model that does not fit."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from archc.passmanager import Context
 from ._stage_problem import StageProblem
 
 LITTLE_GAIN = 1.1
-"""A pipeline that is less than this many times as fast as one device hardly pays for its second device."""
+"""Speedup over one device below which the report says that splitting gains little."""
 
 
 def remark_on_stages(
@@ -28,18 +28,18 @@ def remark_on_stages(
     undivided: float,
     bound: float,
 ) -> None:
-    """Say what became of a graph.
+    """Add a remark on each stage and one on the whole split.
 
     Args:
         taken: the device of each stage.
         undivided: seconds that the whole model takes on one device.
-        bound: seconds that no split stays below.
+        bound: lower bound on the seconds of the slowest stage of every split.
     """
     stages = Stages(graph)
     costs = stage_costs(graph, stages, taken, sizes)
     total = sum(cost.load for cost in costs)
     for cost in costs:
-        # One stage without a device of its own is the model as it was.
+        # One stage without a named device leaves the model unchanged.
         say = context.rewrote if len(costs) > 1 or taken[cost.stage].named else context.note
         _stage(say, cost, taken[cost.stage], total)
     slowest = max(costs, key=lambda cost: cost.load)
@@ -50,31 +50,31 @@ def remark_on_stages(
     how = "no split is faster" if best else f"at most {slowest.load / bound - 1:.1%} above the fastest split"
     context.note(
         graph.name,
-        f"{count}{f' at {at}' if at else ''}: one run each {duration(slowest.load)}, {gain:.2f} times as fast as one"
+        f"{count}{f' at {at}' if at else ''}: one run every {duration(slowest.load)}, {gain:.2f} times as fast as one"
         f" device; {how}",
         bottleneck=slowest.load,
         undivided=undivided,
         gain=round(gain, 4),
         lower_bound=slowest.load if best else bound,
     )
-    for told in stage_transfers(graph, stages.of_node, required_sizes_by_node(graph)).size_sources:
+    for source in stage_transfers(graph, stages.of_node, required_sizes_by_node(graph)).size_sources:
         context.note(
-            graph.name, f"stage {told.stage} receives `{told.input.name}` too, which tells the size {told.size}"
+            graph.name, f"stage {source.stage} also receives `{source.input.name}`, to read the size {source.size}"
         )
     if gain < LITTLE_GAIN:
-        context.note(graph.name, _little(gain, slowest))
+        context.note(graph.name, _little_gain(gain, slowest))
 
 
-def _little(gain: float, slowest: StageCost) -> str:
-    """That it hardly pays, and what is in the way."""
+def _little_gain(gain: float, slowest: StageCost) -> str:
+    """Text of the note that splitting gains little, with the reason."""
     where = f"stage {slowest.stage} takes {duration(slowest.load)}"
     if slowest.transfer > slowest.work:
-        return f"splitting hardly pays ({gain:.2f}x): {where}, {duration(slowest.transfer)} of it for transfers"
-    return f"splitting hardly pays ({gain:.2f}x): {where}, nearly all that there is to do"
+        return f"splitting gains little ({gain:.2f}x): {where}, {duration(slowest.transfer)} of it for transfers"
+    return f"splitting gains little ({gain:.2f}x): {where}, nearly all of the work"
 
 
 def _stage(say: Callable[..., None], cost: StageCost, place: StageDevice, total: float) -> None:
-    """The remark on one stage."""
+    """Add the remark on one stage."""
     where = f" on `{place.title}`" if place.named else ""
     share = cost.load / total if total else 0.0
     say(
@@ -92,28 +92,28 @@ def _stage(say: Callable[..., None], cost: StageCost, place: StageDevice, total:
     )
 
 
-def does_not_fit(graph: Graph, asked: StageProblem, failure: Infeasible) -> ArchcError:
-    """The diagnostic for a model that finds no room; it names what is too large, or else what is the largest."""
-    if all(kind.memory == math.inf for kind in asked.problem().kinds):
+def does_not_fit(graph: Graph, stage_problem: StageProblem, failure: Infeasible) -> ArchcError:
+    """Diagnostic for a model without a feasible split, with the tensor that is too large or the largest."""
+    if all(kind.memory == math.inf for kind in stage_problem.problem().kinds):
         return error(
             "too-many-stages",
-            f"`{graph.name}` does not split into {len(asked.places)} stages: {failure}",
-            help="every stage needs an operator of its own: ask for fewer",
+            f"`{graph.name}` does not split into {len(stage_problem.places)} stages: {failure}",
+            help="every stage needs at least one operator: reduce `stages`",
         )
     culprit = failure.culprit
     if isinstance(culprit, SharedMemory):
-        node = next(node for node in asked.nodes if culprit.name in node.weights.values())
+        node = next(node for node in stage_problem.nodes if culprit.name in node.weights.values())
         return error("does-not-fit", str(failure), node.span, help=f"it is a weight of `{node.title}`")
     if culprit is not None:
-        node = next(node for node in asked.nodes if node.title == culprit.name)
-        return error("does-not-fit", str(failure), node.span, help=f"most of it is {_largest(asked, node)}")
-    node = max(asked.nodes, key=lambda node: sum(asked.tensors_of(node).values()))
-    notes = [] if failure.proven else ["the search was not complete: there may be a split that it did not find"]
-    way = f"the largest operator is `{node.title}`; most of it is {_largest(asked, node)}"
-    return error("does-not-fit", f"`{graph.name}` finds no room: {failure}", node.span, notes, way)
+        node = next(node for node in stage_problem.nodes if node.title == culprit.name)
+        return error("does-not-fit", str(failure), node.span, help=f"most of it is {_largest(stage_problem, node)}")
+    node = max(stage_problem.nodes, key=lambda node: sum(stage_problem.tensors_of(node).values()))
+    notes = [] if failure.proven else ["the search was incomplete: a split may exist"]
+    way = f"the largest operator is `{node.title}`; most of it is {_largest(stage_problem, node)}"
+    return error("does-not-fit", f"`{graph.name}` does not fit: {failure}", node.span, notes, way)
 
 
-def _largest(asked: StageProblem, node: Node) -> str:
-    """What takes most of the memory of a node."""
-    what, size = max(asked.tensors_of(node).items(), key=lambda item: item[1])
+def _largest(stage_problem: StageProblem, node: Node) -> str:
+    """Text that names the largest tensor of a node."""
+    what, size = max(stage_problem.tensors_of(node).items(), key=lambda item: item[1])
     return f"{what} with {size:,} bytes"

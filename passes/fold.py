@@ -1,4 +1,4 @@
-"""What training needs and inference does not."""
+"""Pass `fold`: fold batch norms into adjacent layers and remove dropout."""
 
 from __future__ import annotations
 
@@ -20,27 +20,29 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Fold(Pass):
-    """Fold batch norm into the layer beside it, and drop dropout: the inference meaning, for inference.
+    """Fold batch norms into adjacent layers and remove dropout, for inference.
 
-    In inference a batch norm multiplies each channel by a number and adds another.  A convolution (also a transposed
-    one) or a linear layer before it can do that itself:
+    In inference a batch norm multiplies each channel by a constant and adds another.  A convolution (also a transposed
+    one) or a linear layer before it can absorb both:
 
         scale · (W x + b) + shift = (scale · W) x + (scale · b + shift)
 
-    and so can a linear layer behind it: W (scale · x + shift) + b = (W · scale) x + (W shift + b).  A convolution
-    behind it cannot: the zeros that it pads with are not shifted.  The new weights are computed in float64; the layer
-    keeps its name, and gets a bias if it had none.
+    So can a linear layer after it: W (scale · x + shift) + b = (W · scale) x + (W shift + b).  A convolution after it
+    cannot, because its zero padding is not shifted.  The new weights are computed in float64.  The layer keeps its
+    name, and gets a bias if it had none.
 
-    A batch norm stays where the value between the two is used elsewhere too, and where the layer's weights belong
-    to more than one node.  The result is a network to use, not to train further.
+    A batch norm stays if the value between the two has other uses, or if the weights of the layer belong to more than
+    one node.  The resulting network is for inference, not for further training.
     """
 
     preserves = "rounding"
     needs = (UNDIVIDED, FLOAT_WEIGHTS)
     example = "fold -> quant(int8)"
 
-    on: str | tuple[str, ...] | None = attribute(None, doc="the layers to fold away: one glob or several", keyword=True)
-    keep: str | tuple[str, ...] | None = attribute(None, doc="the layers to leave alone", keyword=True)
+    on: str | tuple[str, ...] | None = attribute(
+        None, doc="layers to fold or remove: one glob or several", keyword=True
+    )
+    keep: str | tuple[str, ...] | None = attribute(None, doc="layers to exclude", keyword=True)
 
     def run(self, graph: Graph, context: Context) -> None:
         wanted = select(graph, self.on, self.keep)
@@ -53,7 +55,7 @@ class Fold(Pass):
             if node.op.inference_identity:
                 if wanted(node.title):
                     context.rewriter.replace(node, node.operands)
-                    context.rewrote(node, "removed: in inference it passes on what it receives")
+                    context.rewrote(node, "removed: it is the identity in inference")
                 else:
                     context.left(node, "not selected")
             found = node.op.channel_map(_Values(graph, node)) if node.weights else None
@@ -63,7 +65,7 @@ class Fold(Pass):
                 self._fold(graph, context, node, found, owners)
                 continue
             obstacle = _obstacle_before(graph, node, owners)
-            if obstacle is not None and _obstacle_behind(graph, node, owners) is not None:
+            if obstacle is not None and _obstacle_after(graph, node, owners) is not None:
                 context.inapplicable(node, obstacle)
             else:
                 context.left(node, "not selected")
@@ -78,59 +80,59 @@ class Fold(Pass):
             context.rewriter.replace(node, before.results)
             context.rewrote(node, f"folded into `{before.title}` before it")
             return
-        behind = graph.consumers(node.result)
-        if _obstacle_behind(graph, node, owners) is None:
-            _set(graph, context, behind[0], *_into_operand(graph, behind[0], *found))
+        after = graph.consumers(node.result)
+        if _obstacle_after(graph, node, owners) is None:
+            _set(graph, context, after[0], *_into_operand(graph, after[0], *found))
             context.rewriter.replace(node, node.operands)
-            context.rewrote(node, f"folded into `{behind[0].title}` behind it")
+            context.rewrote(node, f"folded into `{after[0].title}` after it")
             return
         context.inapplicable(node, obstacle or "")
 
 
-# Where it can go ----------------------------------------------------------------------------------------------
+# Obstacles ----------------------------------------------------------------------------------------------------
 
 
 def _obstacle_before(graph: Graph, node: Node, owners: Mapping[str, list[Node]]) -> str | None:
-    """Why a batch norm does not go into the layer before it, or None."""
+    """Reason why a batch norm cannot be folded into the layer before it, or None."""
     value = node.operands[0]
     before = value.producer
     if before is None:
-        return "nothing is before it that could take it"
+        return "its operand is not the result of a layer"
     if not before.op.affine_in_weight:
-        return f"`{before.title}` before it is no layer that could take it"
+        return f"`{before.title}` before it has no weight to fold into"
     if len(graph.consumers(value)) != 1 or graph.is_output(value):
-        return f"the result of `{before.title}` is used elsewhere too"
+        return f"the result of `{before.title}` has other uses"
     if not Channels.of_result(before).weighted:
-        return f"its channels are not those of the weight of `{before.title}`"
+        return f"its channels are not an axis of the weight of `{before.title}`"
     return _weights_obstacle(graph, before, owners)
 
 
-def _obstacle_behind(graph: Graph, node: Node, owners: Mapping[str, list[Node]]) -> str | None:
-    """Why a batch norm does not go into the layer behind it, or None."""
-    behind = graph.consumers(node.result)
-    if len(behind) != 1 or graph.is_output(node.result) or not behind[0].op.affine_in_weight:
-        return "there is no single layer behind it that could take it"
-    channels = Channels.of_operand(behind[0])
-    windows = behind[0].op.infer(behind[0].types).solution.signature.results[0].axes
+def _obstacle_after(graph: Graph, node: Node, owners: Mapping[str, list[Node]]) -> str | None:
+    """Reason why a batch norm cannot be folded into the layer after it, or None."""
+    after = graph.consumers(node.result)
+    if len(after) != 1 or graph.is_output(node.result) or not after[0].op.affine_in_weight:
+        return "it is not followed by a single layer with a weight to fold into"
+    channels = Channels.of_operand(after[0])
+    windows = after[0].op.infer(after[0].types).solution.signature.results[0].axes
     if not channels.weighted or any(isinstance(factor, Apply) for axis in windows for factor in axis.factors):
-        return f"`{behind[0].title}` does not treat all elements of a channel alike"
-    return _weights_obstacle(graph, behind[0], owners)
+        return f"`{after[0].title}` does not treat all elements of a channel alike"
+    return _weights_obstacle(graph, after[0], owners)
 
 
 def _weights_obstacle(graph: Graph, layer: Node, owners: Mapping[str, list[Node]]) -> str | None:
     if layer.transposed:
-        return f"`{layer.title}` has a weight of another layer, transposed"
+        return f"`{layer.title}` uses the transposed weight of another layer"
     for path in layer.weights.values():
-        users = owners.get(path, ())  # a bias made here has none
+        users = owners.get(path, ())  # a bias that this pass has added has no owners
         if len(users) > 1:
             other = next((node.title for node in users if node is not layer and node.title != layer.title), None)
-            return f"`{layer.title}` is used more than once" if other is None else f"`{other}` has `{path}` too"
+            return f"`{layer.title}` is used more than once" if other is None else f"`{other}` shares `{path}`"
         if not graph.weights[path].storage.elementwise:
             return f"`{path}` is stored as {graph.weights[path].storage}"
     return None
 
 
-# What becomes of the weights ----------------------------------------------------------------------------------
+# Folded weights -----------------------------------------------------------------------------------------------
 
 
 def _into_result(graph: Graph, layer: Node, scale: Array, shift: Array) -> tuple[Array, Array]:
@@ -161,7 +163,7 @@ def _set(graph: Graph, context: Context, layer: Node, weight: Array, bias: Array
 
 @dataclass(frozen=True)
 class _Values(Mapping[str, Array]):
-    """A layer's parameters by name, in float64; each is read when it is asked for."""
+    """Parameters of a layer by name, in float64; each is read on access."""
 
     graph: Graph
     node: Node
@@ -178,10 +180,10 @@ class _Values(Mapping[str, Array]):
 
 
 class Channels:
-    """The channels of a layer's result or operand (axis 1), and the elements of its weight that belong to each.
+    """Channels of a layer's result or operand (axis 1), with the weight elements of each.
 
-    The signature tells: `y[n, g*o, …]` and `weight[g*i, o, …]` share g and o, so channel g·o of a grouped transposed
-    convolution belongs to certain elements of two axes of its weight.
+    The signature gives the elements: `y[n, g*o, …]` and `weight[g*i, o, …]` share g and o, so channel g·o of a grouped
+    transposed convolution belongs to elements of two axes of its weight.
     """
 
     def __init__(self, solution: Solution, of: Pattern):
@@ -191,27 +193,29 @@ class Channels:
 
     @classmethod
     def of_result(cls, node: Node) -> Channels:
+        """Channels of the result of a node."""
         solution = node.op.infer(node.types).solution
         return cls(solution, solution.signature.results[0])
 
     @classmethod
     def of_operand(cls, node: Node) -> Channels:
+        """Channels of the first operand of a node."""
         solution = node.op.infer(node.types).solution
         return cls(solution, solution.signature.operands[0])
 
     @property
     def weighted(self) -> bool:
-        """Whether every channel has elements of the weight of its own."""
+        """Whether every channel has separate elements of the weight."""
         inner = _names(self._weight)
         return all(isinstance(f, Index) and f.name in inner for f in self.axis.factors) and len(self.axis.terms) == 1
 
     def scaled(self, weight: Array, scale: Array) -> Array:
-        """The weight with the elements of each channel multiplied by that channel's number."""
+        """Multiply the elements of each channel of the weight by the channel's number."""
         products: Array = self._split(weight) * self._spread(scale)
         return products.reshape(weight.shape)
 
     def summed(self, weight: Array, numbers: Array, result: Axis) -> Array:
-        """For each channel of the result the sum of its weights, each times the number of its channel here."""
+        """For each channel of the result, sum its weights, each times the number of its channel here."""
         kept = _factor_names(result)
         products: Array = self._split(weight) * self._spread(numbers)
         others = tuple(place for place, name in enumerate(_names(self._weight)) if name not in kept)
@@ -222,7 +226,7 @@ class Channels:
         return weight.reshape([self._extent(name) for name in _names(self._weight)])
 
     def _spread(self, vector: Array) -> Array:
-        """A number for each channel, with its axes where the split weight has them."""
+        """Reshape a vector with a number per channel for broadcasting with the split weight."""
         own, inner = _factor_names(self.axis), _names(self._weight)
         parts = vector.reshape([self._extent(name) for name in own])
         order = sorted(own, key=inner.index)
@@ -231,7 +235,7 @@ class Channels:
 
     def _extent(self, name: str) -> int:
         size = self._solution.extents[name]
-        assert isinstance(size, int), "the sizes of weights are known"
+        assert isinstance(size, int), "weights have constant sizes"
         return size
 
 

@@ -1,4 +1,4 @@
-"""Two thin layers for a fat one."""
+"""Pass `lowrank`: factorize weights into two of low rank."""
 
 from __future__ import annotations
 
@@ -18,37 +18,37 @@ from ._low_rank_factors import Svd, store_factors
 DEFAULT_ENERGY = 0.85
 
 ALIGNMENTS = (16, 8)
-"""Ranks found by energy are rounded up to a multiple of the first, or of the second where that is too large to pay.
+"""Multiples to which ranks found by energy are rounded up; the second one is tried if the first gives no gain.
 
 These are the lanes of vectors of 512 and 256 bits.  Measured on the digit classifier's second convolution in int8
 (ONNX Runtime, one core, batch 32): rank 32 makes it 1.2 times as fast as it is, rank 34 0.9 times.
 """
 
-# What the second operator costs, in multiply-adds.  Measured with ONNX Runtime on one core at batch 1 and 32: with less
-# saved than this, layers from 128 → 10 to 1024 → 1024, and convolutions, came out slower than they were.
+# Cost of the second operator in multiply-adds.  Measured with ONNX Runtime on one core at batch 1 and 32: with less
+# saved than this, layers from 128 → 10 to 1024 → 1024, and convolutions, became slower.
 OPERATOR_COST = 16_384
-"""For calling it at all, each time."""
+"""Cost of a kernel call."""
 ELEMENT_COST = 100
-"""For each element of the tensor between the two, which is written once and read once."""
+"""Cost of each element of the tensor between the two operators, which is written once and read once."""
 
 
 @dataclass(frozen=True)
 class LowRank(Pass):
-    """Replace a layer's weight W (m × n) by a product BA of rank r, and the layer by two.
+    """Factorize a layer's weight W (m × n) into two of low rank, W ≈ BA, and replace the layer by two.
 
-    `linear` n → m becomes `linear` n → r without bias, named `fc1.a`, and `linear` r → m, named `fc1.b`.  A
-    convolution becomes one of the same kernel with r output channels, and one of kernel 1 (Zhang et al. 2015,
-    "Accelerating Very Deep Convolutional Networks", section 3.1, without the data).  A and B come from the
-    truncated singular value decomposition of W, taken as a matrix of output channels against all else: of all matrices
-    of rank r it is the nearest (Eckart, Young 1936).
+    `linear` n → m becomes `linear` n → r without bias, named `fc1.a`, and `linear` r → m, named `fc1.b`.  A convolution
+    becomes one with the same kernel size and r output channels, and one of kernel size 1 (Zhang et al. 2015,
+    "Accelerating Very Deep Convolutional Networks", section 3.1, without the data).  A and B come from the truncated
+    singular value decomposition of W, as a matrix of output channels by all other axes.  BA is the best approximation
+    of rank r in the Frobenius norm (Eckart, Young 1936).
 
     Recurrent layers (`lstm`, `gru`, `rnn`) and `parameter` are not split: each of their matrices is stored as two
-    factors, `weight_ih_l0 = low_rank(16)`.  They have fewer parameters and bytes, and as many multiply-adds.
+    factors, `weight_ih_l0 = low_rank(16)`.  They have fewer parameters and bytes, but as many multiply-adds as before.
 
-    The rank is given by one of `rank`, `ratio` and `energy`; one found by energy is rounded up to what vector units
-    like.  A layer is left alone where r(m + n) ≥ mn, which would make it larger; where, unless `rank` is given, it
-    would save less work than one more operator costs; and where its weight belongs to other layers too.  Train for
-    an epoch afterwards to win back what is lost.
+    The rank is given by one of `rank`, `ratio` and `energy`.  A rank found by energy is rounded up to a multiple of the
+    vector width.  A layer is not factorized if r(m + n) ≥ mn, which would make it larger; if, unless `rank` is given,
+    the saved multiply-adds are fewer than the cost of one more operator; or if other layers share its weight.  Train
+    for an epoch afterwards to recover accuracy.
     """
 
     name = "lowrank"
@@ -56,32 +56,32 @@ class LowRank(Pass):
     needs = (UNDIVIDED, FLOAT_WEIGHTS)
     example = 'lowrank(energy = 0.95, on = "fc*") -> quant(int8)'
 
-    rank: int | None = attribute(None, doc="the rank of every layer")
-    ratio: float | None = attribute(None, doc="the rank as a fraction of the smaller side of the weight", keyword=True)
+    rank: int | None = attribute(None, doc="rank of every factorized layer")
+    ratio: float | None = attribute(None, doc="rank as a fraction of the smaller side of the weight", keyword=True)
     energy: float | None = attribute(
         None,
-        doc=f"the least share of the squared singular values to keep; {DEFAULT_ENERGY} where nothing is given",
+        doc=f"least share of the squared singular values to keep; default: {DEFAULT_ENERGY}",
         keyword=True,
     )
-    on: str | tuple[str, ...] | None = attribute(None, doc="the layers to factorize: one glob or several", keyword=True)
-    keep: str | tuple[str, ...] | None = attribute(None, doc="the layers to leave alone", keyword=True)
+    on: str | tuple[str, ...] | None = attribute(None, doc="layers to factorize: one glob or several", keyword=True)
+    keep: str | tuple[str, ...] | None = attribute(None, doc="layers to exclude", keyword=True)
 
     def check(self) -> None:
         given = [name for name in ("rank", "ratio", "energy") if getattr(self, name) is not None]
         if len(given) > 1:
             raise AttributeProblem(
                 "conflicting-options",
-                f"`lowrank` takes one of `rank`, `ratio` and `energy`, and is given `{given[0]}` and `{given[1]}`",
+                f"`lowrank` takes one of `rank`, `ratio` and `energy`, got `{given[0]}` and `{given[1]}`",
                 given[1],
-                f"drop `{given[1]}`",
+                f"remove `{given[1]}`",
             )
         if self.rank is not None and self.rank < 1:
-            raise AttributeProblem("bad-option", f"`rank` of `lowrank` must be at least 1, and is {self.rank}", "rank")
+            raise AttributeProblem("bad-option", f"`rank` of `lowrank` must be at least 1, got {self.rank}", "rank")
         for name in ("ratio", "energy"):
             share = getattr(self, name)
             if share is not None and not 0 < share <= 1:
                 raise AttributeProblem(
-                    "bad-option", f"`{name}` of `lowrank` must be above 0 and at most 1, and is {share}", name
+                    "bad-option", f"`{name}` of `lowrank` must be above 0 and at most 1, got {share}", name
                 )
 
     def run(self, graph: Graph, context: Context) -> None:
@@ -101,16 +101,16 @@ class LowRank(Pass):
                 self._factorize(graph, context, layer, work(layer.node))
 
     def _factorize(self, graph: Graph, context: Context, layer: Layer, work: int) -> None:
-        """Factorize a layer, if it pays; `work` are its multiply-adds."""
+        """Factorize a layer if that makes it smaller and faster; `work` is its number of multiply-adds."""
         (path,) = layer.weights.values()
         weight, values = graph.weights[path], graph.weight_values(path)
         matrix = values.reshape(len(values), -1)
         if not np.isfinite(matrix).all():
-            context.left(layer.path, "its weight holds numbers that are not finite")
+            context.left(layer.path, "its weight has NaN or infinite elements")
             return
         svd = Svd.of(matrix)
         m, n = matrix.shape
-        reasons = {rank: self._reason(work, rank, m, n) for rank in self._ranks(svd)}
+        reasons = {rank: self._obstacle_to_rank(work, rank, m, n) for rank in self._ranks(svd)}
         rank = next((rank for rank, reason in reasons.items() if reason is None), min(reasons))
         reason, before, after = reasons[rank], m * n, rank * (m + n)
         figures = {"rank": rank, "full_rank": min(m, n), "parameters_before": before, "parameters_after": after}
@@ -119,7 +119,7 @@ class LowRank(Pass):
             context.left(layer.path, f"{shape} {reason}", **figures)
             return
         pair = layer.op.factors(rank)
-        assert pair is not None, "`_obstacle` saw that it has factors"
+        assert pair is not None, "`_obstacle` has checked that the operator has factors"
         down, up = svd.factors(rank)
         nodes = [_split(context, node, pair) for node in layer.nodes]
         for node, factor in zip(nodes[0], (down, up)):
@@ -142,7 +142,7 @@ class LowRank(Pass):
         )
 
     def _ranks(self, svd: Svd) -> list[int]:
-        """The ranks that would do, the best one first."""
+        """Candidate ranks, the best one first."""
         full = len(svd.values)
         if self.rank is not None:
             return [min(self.rank, full)]
@@ -151,8 +151,8 @@ class LowRank(Pass):
         enough = svd.rank_for(self.energy if self.energy is not None else DEFAULT_ENERGY)
         return [min(-(-enough // step) * step, full) for step in ALIGNMENTS]
 
-    def _reason(self, work: int, rank: int, m: int, n: int) -> str | None:
-        """Why that rank is no gain, or None."""
+    def _obstacle_to_rank(self, work: int, rank: int, m: int, n: int) -> str | None:
+        """Reason why a rank gives no gain, or None."""
         before, after = m * n, rank * (m + n)
         if after >= before:
             return f"would not make it smaller: r(m + n) = {after:,} ≥ mn = {before:,}"
@@ -161,7 +161,7 @@ class LowRank(Pass):
         saved = work * (1 - after / before)
         needed = max(OPERATOR_COST, ELEMENT_COST * work * rank / before)
         if saved < needed:
-            return f"would not pay: it saves {saved:,.0f} multiply-adds, and a second operator costs {needed:,.0f}"
+            return f"would be slower: it saves {saved:,.0f} multiply-adds, but a second operator costs {needed:,.0f}"
         return None
 
 
@@ -173,15 +173,15 @@ def _split(context: Context, node: Node, pair: tuple[Operator, Operator]) -> tup
 
 
 def _obstacle(graph: Graph, layer: Layer) -> str | None:
-    """Why a layer cannot be factorized at all, or None."""
+    """Reason why a layer cannot be factorized at any rank, or None."""
     if layer.op.factored_storage and not layer.weights:
         return "it has no matrix to factorize"
     if layer.op.factors(1) is None and not layer.op.factored_storage:
-        return f"`{layer.op.name}` as it is here does not split into two"
+        return f"`{layer.op.name}` with these attributes does not split into two"
     if layer.tied_to is not None:
         return f"it shares its weight with `{layer.tied_to}`"
     storages = (graph.weights[path].storage for path in layer.weights.values())
     storage = next((storage for storage in storages if storage != Dense()), None)
     if storage is not None:
-        return f"its weight is stored as {storage}: factorize first, and store it so afterwards"
+        return f"its weight is stored as {storage}: run `lowrank` before that"
     return None

@@ -1,4 +1,4 @@
-"""The stages of a pipeline."""
+"""Pass `partition`: split a model into the stages of a pipeline."""
 
 from __future__ import annotations
 
@@ -25,50 +25,47 @@ from ._stage_remarks import does_not_fit, remark_on_stages
 
 @dataclass(frozen=True)
 class Partition(Pass):
-    """Divide the model into the stages of a pipeline, so that the largest stage takes as little time as can be.
+    """Split a model into the stages of a pipeline, so that the slowest stage is as fast as possible.
 
-    Stages follow one another: no tensor goes back to an earlier one.  `to_stage` stands on every edge that crosses
-    into a later stage, so the stages are in the text.  A stage's time is its work and its transfers.  The work of an
-    operator is the time of its multiply-adds or that of moving its operands, weights and results, whichever is longer
-    (the roofline model; Williams et al. 2009); a transfer takes the bytes of the tensor over the speed of the link.
-    What skips a stage passes through it, inputs come in at the first stage, and outputs leave from the last one.
-    The split that the search finds is the best one, unless the remarks say otherwise.  (Tarnawski et al. 2020,
-    "Efficient Algorithms for Device Placement of DNN Graph Operators".)
+    Stages are in sequence: no tensor goes back to an earlier stage.  The pass inserts `to_stage` on every edge into a
+    later stage, so the text shows the stages.  The time of a stage is the time of its operators plus that of its
+    transfers.  An operator takes the time of its multiply-adds or that of moving its operands, weights and results,
+    whichever is longer (the roofline model; Williams et al. 2009).  A transfer takes the bytes of the tensor over the
+    bandwidth of the link.  A tensor that skips a stage passes through it.  Inputs enter at the first stage, and outputs
+    leave from the last one.  The search finds the optimal split unless the remarks say otherwise (Tarnawski et al.
+    2020, "Efficient Algorithms for Device Placement of DNN Graph Operators").
 
-    Give a number of `stages`, which are then taken as alike, each on a `cpu` as `devices` has it by default; or the
-    name of a `devices` of the file.  Those may take any stage; where their links differ, they follow one another as
-    the file lists them, and one that does not help has no stage.  A stage takes no more memory than its device holds:
-    weights, a shared one counted once, and the results of all its operators.  What `dequantize` makes is not sent:
-    its integers are, and decoded where they arrive.
+    Give a number of `stages`, which then run on equal devices, each a `cpu` with the default values of `devices`; or
+    the name of a `devices` statement of the file.  Those devices may take any stage.  If their links differ, they are
+    used in the order of the file, and a device that does not help gets no stage.  A stage takes at most the memory of
+    its device: its weights, a shared weight once, and the results of all its operators.  Results of `dequantize` are
+    not transferred: the integers are, and they are dequantized in the later stage.
     """
 
     ends = (UNDIVIDED,)
     example = "quant -> partition(2)"
 
-    stages: int | None = attribute(None, doc="how many")
-    devices: str | None = attribute(None, keyword=True, doc="the `devices` of the file to spread it over")
-    memory: int | None = attribute(None, keyword=True, doc="the most bytes that a stage may take, such as `2GB`")
+    stages: int | None = attribute(None, doc="number of stages")
+    devices: str | None = attribute(None, keyword=True, doc="name of the `devices` statement to use")
+    memory: int | None = attribute(None, keyword=True, doc="maximum bytes of a stage, such as `2GB`")
     sizes: str | None = attribute(
         None,
         keyword=True,
-        doc='values of symbolic sizes, `"N=8,T=128"`; by default those of the compile: see `--sizes`',
+        doc='values of symbolic sizes, `"N=8,T=128"`; default: those of the compilation, see `--sizes`',
     )
 
     def check(self) -> None:
         if (self.stages is None) == (self.devices is None):
             raise AttributeProblem(
                 "missing-option" if self.stages is None else "conflicting-options",
-                "`partition` takes a number of stages or the name of a `devices`"
-                + ("" if self.stages is None else ", and is given both"),
+                "`partition` takes either `stages` or `devices`" + ("" if self.stages is None else ", got both"),
                 None if self.stages is None else "devices",
                 "write `partition(2)`, or `partition(devices = box)` for a `devices box { … }` of the file",
             )
         for name in ("stages", "memory"):
             number = getattr(self, name)
             if number is not None and number < 1:
-                raise AttributeProblem(
-                    "bad-option", f"`{name}` of `partition` must be at least 1, and is {number}", name
-                )
+                raise AttributeProblem("bad-option", f"`{name}` of `partition` must be at least 1, got {number}", name)
         try:
             read_sizes(self.sizes or "N=1")
         except ValueError as problem:
@@ -78,22 +75,22 @@ class Partition(Pass):
         if has_stages(graph):
             raise error(
                 "already-divided",
-                f"`{graph.name}` has stages already",
-                help="a model is divided once: drop the second `partition`, or the `to_stage` of the text",
+                f"`{graph.name}` is already divided into stages",
+                help="remove the second `partition`, or the `to_stage` operators of the text",
             )
         places = self._places(context)
         self._check_count(graph)
         sizes = self._sizes(graph, context)
         limit = math.inf if self.memory is None else self.memory
-        asked = StageProblem(graph, places, sizes, limit, all_used=self.stages is not None)
+        stage_problem = StageProblem(graph, places, sizes, limit, all_used=self.stages is not None)
         try:
-            stages, bound = _split(asked)
+            stages, bound = _split(stage_problem)
         except Infeasible as failure:
-            raise does_not_fit(graph, asked, failure) from None
-        taken = [asked.place_of(stage.device) for stage in stages]
-        undivided = asked.undivided()
+            raise does_not_fit(graph, stage_problem, failure) from None
+        taken = [stage_problem.place_of(stage.device) for stage in stages]
+        undivided = stage_problem.seconds_undivided()
         names = [place.device.torch if place.named else None for place in taken]
-        insert_transfers(graph, context.rewriter, stage_numbers(asked.nodes, stages), names)
+        insert_transfers(graph, context.rewriter, stage_numbers(stage_problem.nodes, stages), names)
         remark_on_stages(graph, context, taken, sizes, undivided, bound)
 
     def _places(self, context: Context) -> Sequence[StageDevice]:
@@ -114,12 +111,12 @@ class Partition(Pass):
         if wanted > len(graph):
             raise error(
                 "too-many-stages",
-                f"`{graph.name}` is {len(graph)} operator{'s' if len(graph) != 1 else ''}, too few for {wanted} stages",
-                help="every stage needs an operator: ask for fewer",
+                f"`{graph.name}` has {len(graph)} operator{'s' * (len(graph) != 1)}, too few for {wanted} stages",
+                help="every stage needs at least one operator: reduce `stages`",
             )
 
     def _sizes(self, graph: Graph, context: Context) -> dict[str, int]:
-        """The values of symbolic sizes: those given to this pass, and those of the compile for the others."""
+        """Values of symbolic sizes: those given to this pass, and those of the compilation for the others."""
         if self.sizes is None:
             return dict(context.sizes)
         given = read_sizes(self.sizes)
@@ -127,31 +124,36 @@ class Partition(Pass):
         return {**own, **{name: size for name, size in context.sizes.items() if name not in given}}
 
 
-def _split(asked: StageProblem) -> tuple[Sequence[PipelineStage], float]:
-    """The best stages, and the seconds that no split stays below.
+def _split(stage_problem: StageProblem) -> tuple[Sequence[PipelineStage], float]:
+    """Optimal stages, and a lower bound on the seconds of the slowest stage of every split.
 
     Raises:
-        Infeasible: there are none.
+        Infeasible: no split fits the devices.
     """
-    split = solve(asked.problem())
-    bound = split.lower_bound  # what inputs tell only adds to it
-    while asked.tell(stage_numbers(asked.nodes, split.stages)):
-        split = solve(asked.problem())
-    return refine_stages(asked.problem(), asked.nodes, split, lambda stage_of: not asked.lacking(stage_of)), bound
+    split = solve(stage_problem.problem())
+    bound = split.lower_bound  # transfers of inputs for their sizes can only raise it
+    while stage_problem.add_size_sources(stage_numbers(stage_problem.nodes, split.stages)):
+        split = solve(stage_problem.problem())
+    return refine_stages(
+        stage_problem.problem(),
+        stage_problem.nodes,
+        split,
+        lambda stage_of: not stage_problem.missing_size_sources(stage_of),
+    ), bound
 
 
 def insert_transfers(
     graph: Graph, rewriter: Rewriter, stage_of: Mapping[Node, int], devices: Sequence[str | None]
 ) -> None:
-    """Divide a graph.
+    """Insert `to_stage` on every edge that crosses into a later stage.
 
-    A tensor enters a later stage once, whoever needs it there.  What is only unpacked from smaller tensors is not sent:
-    they are, and it is unpacked again where they arrive.  The inputs of the model enter stage 0 where that has a
-    device.
+    A tensor enters a later stage once, for all its consumers there.  The result of an operator that only decodes
+    smaller tensors is not transferred: its operands are, and the operator is repeated in the later stage.  The inputs
+    of the model enter stage 0 if that stage has a device.
 
     Args:
         stage_of: the stage of each node.
-        devices: for each stage the device to name, or None.
+        devices: the device to name for each stage, or None.
     """
     _TransferInserter(graph, rewriter, devices).run(stage_of)
 
@@ -160,21 +162,24 @@ class _TransferInserter:
     def __init__(self, graph: Graph, rewriter: Rewriter, devices: Sequence[str | None]):
         self._graph, self._rewriter, self._devices = graph, rewriter, devices
         self._arrived: dict[tuple[Value, int], Value] = {}
-        # What nodes used before anything was cut: an unpacker may be cut from its operands itself.
+        # The operands before any insertion: a transfer may be inserted between a decoder and its operands, too.
         self._operands = {node: node.operands for node in graph.nodes()}
 
     def run(self, stage_of: Mapping[Node, int]) -> None:
         for value, stage, users in _crossings(self._graph, stage_of):
-            maker = value.producer
-            if maker is not None and maker.op.decodes:
-                arrived = self._unpacked(maker, stage, users)
+            producer = value.producer
+            if producer is not None and producer.op.decodes:
+                arrived = self._decoded(producer, stage, users)
             else:
                 arrived = self._arrival(value, stage, users)
             self._rewriter.replace_uses(value, arrived, users)
         self._name_first_device()
 
     def _arrival(self, value: Value, stage: int, users: Sequence[Node]) -> Value:
-        """A value in a later stage; it enters in the innermost block around its maker and all its users."""
+        """Transfer a value to a later stage, once.
+
+        The transfer is in the innermost scope that contains its producer and all its consumers.
+        """
         arrived = self._arrived.get((value, stage))
         if arrived is None:
             entry = ToStage(stage, device=self._devices[stage])
@@ -187,10 +192,10 @@ class _TransferInserter:
             self._rewriter.move_to_common_scope(arrived.producer, user.scope)
         return arrived
 
-    def _unpacked(self, maker: Node, stage: int, users: Sequence[Node]) -> Value:
-        """The result of an unpacker, made again in a later stage."""
-        operands = [self._arrival(value, stage, users) for value in self._operands[maker]]
-        again = self._rewriter.add(maker.op, operands, near=maker)
+    def _decoded(self, producer: Node, stage: int, users: Sequence[Node]) -> Value:
+        """Result of a decoder that is repeated in a later stage."""
+        operands = [self._arrival(value, stage, users) for value in self._operands[producer]]
+        again = self._rewriter.add(producer.op, operands, near=producer)
         for user in users:
             self._rewriter.move_to_common_scope(again, user.scope)
         return again.result
@@ -208,7 +213,7 @@ class _TransferInserter:
 
 
 def _crossings(graph: Graph, stage_of: Mapping[Node, int]) -> list[tuple[Value, int, list[Node]]]:
-    """Every value with each later stage that needs it, and who does so there."""
+    """Every value with each later stage that uses it, and its consumers there."""
     found = []
     for value in (*graph.inputs, *(value for node in graph.nodes() for value in node.results)):
         made = 0 if value.producer is None else stage_of[value.producer]

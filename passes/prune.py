@@ -1,4 +1,4 @@
-"""Less of what counts least."""
+"""Pass `prune`: set small weights to zero, or remove whole channels."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ from ._magnitude_pruning import mask_smallest
 
 @dataclass(frozen=True)
 class Prune(Pass):
-    """Set the smallest weights to zero for good, or remove whole channels.
+    """Set the smallest weights to zero permanently, or remove whole channels.
 
-    With `scheme = "magnitude"` single weights go, those of the smallest absolute value (Han et al. 2015, "Learning
-    both Weights and Connections for Efficient Neural Networks").  The text says `weight = masked`, and a mask lies
-    beside the weight: what it leaves out is zero, and stays so when the program is trained further.  Weights are
-    pruned that products are summed over; biases and norms are not.  With `scope = "global"` one threshold holds
-    for all selected layers; with "layer" each loses the same share.  What an earlier `prune` masked counts towards
-    the share.  Under a global threshold, a layer that loses more than (1 + sparsity) / 2 of its weights gets a
-    warning.  Masks make neither PyTorch nor ONNX Runtime faster, but files compress better.
+    `scheme = "magnitude"` masks single weights, those with the smallest absolute values (Han et al. 2015, "Learning
+    both Weights and Connections for Efficient Neural Networks").  The text says `weight = masked`.  A mask is stored
+    with the weight, so masked elements stay zero in further training.  Weights that are contracted with data are
+    pruned; biases and norms are not.  With `scope = "global"`, one threshold holds for all selected layers; with
+    `"layer"`, each layer loses the same share.  Weights that an earlier `prune` masked count towards the share.  Under
+    a global threshold, a layer that loses more than (1 + sparsity) / 2 of its weights gives a warning.  Masks make
+    neither PyTorch nor ONNX Runtime faster, but files compress better.
 
-    With `scheme = "channel"` whole channels go, so that layers become narrower, smaller and faster.  Channels that
-    must go together form a group: those of two tensors that are added up, the parts of a head of attention, a channel
-    and all its pixels behind a flatten, a row of one weight and the column of the next.  The groups follow from the
-    operators' signatures.  What is left computes what the model computed with the channels of the removed groups
-    set to zero where they are used.
+    `scheme = "channel"` removes whole channels, so that layers become narrower, smaller and faster.  Channels that can
+    only be removed together form a group: the channels of two tensors that are added, the parts of an attention head, a
+    channel and all its pixels after a flatten, a row of one weight and the column of the next.  The groups follow from
+    the index signatures of the operators.  The pruned model computes the same function as the model with the removed
+    channels set to zero at their uses.
 
-    A group's importance is the L2 norm of all weights that would go with it (Li et al. 2017, "Pruning Filters for
-    Efficient ConvNets", with the 2-norm).  With `scope = "global"` the groups of the whole model compete, each with
-    its importance relative to the mean of those that the same layers make; with "layer" each layer loses
-    the same share.  Widths are rounded to the nearest `multiple`: kernels compute whole blocks of channels, so a width
-    between two multiples saves little time (`benchmarks.pruned_widths`).  A layer keeps its width if no narrower one is
-    a multiple.  No layer loses its last channel.  A group stays where removing it would change the function: if
-    an input or output of the model has it, or a layer norm.
+    The importance of a group is the L2 norm of all its weights (Li et al. 2017, "Pruning Filters for Efficient
+    ConvNets", with the 2-norm).  With `scope = "global"`, the groups of the whole model are ranked together, each by
+    its importance relative to the mean over the groups of the same layers; with `"layer"`, each layer loses the same
+    share.  Widths are rounded to the nearest `multiple`: kernels compute whole blocks of channels, so a width between
+    two multiples saves little time (`benchmarks.pruned_widths`).  A layer keeps its width if no narrower one is a
+    multiple.  No layer loses its last channel.  A group stays if its removal would change the function: if an input or
+    output of the model has it, or a layer norm.
 
-    Train for an epoch or two after either.
+    Train for an epoch or two after either scheme.
     """
 
     preserves = "approximate"
@@ -48,29 +48,29 @@ class Prune(Pass):
     effective_with = {"multiple": ("scheme", ("channel",))}
     example = 'prune(0.5, scheme = "channel", keep = "stem")'
 
-    sparsity: float = attribute(doc="the share of the weights, or of the groups, that goes: from 0 to below 1")
+    sparsity: float = attribute(doc="share of the weights, or of the channel groups, to remove: from 0 to below 1")
     scheme: Literal["magnitude", "channel"] = attribute(
-        "magnitude", keyword=True, doc="what goes: single weights, or whole channels"
+        "magnitude", keyword=True, doc="mask single weights (`magnitude`) or remove channels (`channel`)"
     )
     scope: Literal["global", "layer"] = attribute(
-        "global", keyword=True, doc="whether all of the model compete, or those of each layer"
+        "global", keyword=True, doc="rank the weights or groups of the whole model together, or those of each layer"
     )
     on: str | tuple[str, ...] | None = attribute(
-        None, doc="the layers whose weights, or whose results' channels, may go: one glob or several", keyword=True
+        None, doc="layers to prune, by their weights or their result channels: one glob or several", keyword=True
     )
-    keep: str | tuple[str, ...] | None = attribute(None, doc="the layers to leave alone", keyword=True)
+    keep: str | tuple[str, ...] | None = attribute(None, doc="layers to exclude", keyword=True)
     multiple: int = attribute(
-        8, keyword=True, doc="the widths of layers that lose channels are rounded to multiples of it"
+        8, keyword=True, doc="multiple to which the widths of layers that lose channels are rounded"
     )
 
     def check(self) -> None:
         if not 0 <= self.sparsity < 1:
             raise AttributeProblem(
-                "bad-option", f"`sparsity` of `prune` must be from 0 to below 1, and is {self.sparsity}", "sparsity"
+                "bad-option", f"`sparsity` of `prune` must be from 0 to below 1, got {self.sparsity}", "sparsity"
             )
         if self.multiple < 1:
             raise AttributeProblem(
-                "bad-option", f"`multiple` of `prune` must be at least 1, and is {self.multiple}", "multiple"
+                "bad-option", f"`multiple` of `prune` must be at least 1, got {self.multiple}", "multiple"
             )
 
     def run(self, graph: Graph, context: Context) -> None:

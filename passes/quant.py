@@ -19,28 +19,28 @@ from ._quantize_dequantize import QdqInserter, integer_producer, linked_by_integ
 Scheme = Literal["static", "dynamic", "weight"]
 
 LEAST = {"static": 100_000, "dynamic": 250_000, "weight": 0}
-"""Multiply-adds a sample below which a linear layer costs less than quantizing its operand, by scheme.
+"""Multiply-adds per sample below which a linear layer is faster in floats, by scheme.
 
 Measured by `benchmarks.int8_models --widths`, at batch 1.  In ONNX Runtime, int8 makes perceptrons of width 256 slower
 and those of 384 more than twice as fast.  In PyTorch, those of 256 are no faster, those of 384 slightly, and those of
 512 by half.  PyTorch computes a dynamic range by an extra call for each layer, which pays from width 512 on.
 """
 
-LEAST_OF_KERNELS_THAT_ROUND = 65_536
-"""The same for a layer whose kernels give integers: what it receives is rounded already more often than not."""
+LEAST_INTEGER_RESULT = 65_536
+"""`LEAST` for a layer whose kernels return integers: its operand is usually quantized already."""
 
-LEAST_ALONE = 200_000
-"""The same, in the scheme `static`, for a linear layer that neither receives integers nor hands them on.
+LEAST_ISOLATED = 200_000
+"""`LEAST` in the scheme `static` for a linear layer that neither receives integers nor passes them on.
 
-Measured by `benchmarks.int8_models --widths 384 512 --between tanh`: at batch 1 in PyTorch perceptrons of width 384
-became slower, and those of 512 faster.  ONNX Runtime gains from 384 on, which `least` can ask for.
+Measured by `benchmarks.int8_models --widths 384 512 --between tanh`: at batch 1 in PyTorch, perceptrons of width 384
+became slower, and those of 512 faster.  ONNX Runtime gains from 384 on, which `least` can select.
 """
 
-LONELY = 1_000_000
-"""Multiply-adds a sample below which a convolution does not pay that gives its integers to no other such layer.
+LEAST_ISOLATED_CONVOLUTION = 1_000_000
+"""Multiply-adds per sample below which a convolution is faster in floats if no other integer layer uses its result.
 
 Measured with ONNX Runtime on one core: LeNet-5, whose convolutions of 120,000 and 240,000 each end in a `tanh`, ran
-half as fast with them in integers; those of ResNet-18 have ten times as many, and gain.
+half as fast with int8 convolutions.  The convolutions of ResNet-18 have ten times as many, and gain.
 """
 
 
@@ -48,18 +48,19 @@ half as fast with them in integers; those of ResNet-18 have ten times as many, a
 class Quant(Pass):
     """Quantize layers to int8.
 
-    Weights become signed integers with a scale: w ≈ s·q, s = max|w| / 127, one s for each output channel, so the
-    error of an element is at most s/2.  The operands of layers become unsigned integers, x ≈ s·(q - z), in one
-    of three schemes:
+    Weights become signed integers with a scale: w ≈ s·q, s = max|w| / 127, one s for each output channel, so the error
+    of an element is at most s/2.  The operands of layers become unsigned integers with a zero point, x ≈ s·(q - z), in
+    one of three schemes:
 
-    - `static`: s and z are constants, from the range of x over the calibration data.  The fastest; the
-      text shows a `quantize` and a `dequantize` before each layer.
-    - `dynamic`: s and z are computed from x whenever the model runs.  Needs no data, and follows inputs that vary.
-    - `weight`: x stays as it is.  A quarter of the bytes, and no gain in time.
+    - `static`: s and z are constants, computed from the range of x over the calibration data.  This is the fastest
+      scheme; the text shows a `quantize` and a `dequantize` before each layer.
+    - `dynamic`: s and z are computed from x in each run.  It needs no calibration data, and follows inputs that vary.
+    - `weight`: x stays in floats.  The weights take a quarter of the bytes; the latency does not improve.
 
-    `observer = "minmax"` takes the whole range seen, `"percentile"` cuts off its ends: finer steps for most numbers,
-    at the cost of the few that are clipped.  (Jacob et al. 2018, "Quantization and Training of Neural Networks for
-    Efficient Integer-Arithmetic-Only Inference"; Wu et al. 2020, "Integer Quantization for Deep Learning Inference".)
+    `observer = "minmax"` uses the whole range of the calibration data; `"percentile"` clips both ends of it, which
+    gives a finer resolution at the cost of a few saturated elements (Jacob et al. 2018, "Quantization and Training of
+    Neural Networks for Efficient Integer-Arithmetic-Only Inference"; Wu et al. 2020, "Integer Quantization for Deep
+    Learning Inference").
 
     Some layers get `weight` under any scheme: those without integer kernels for the scheme, such as recurrent layers,
     embeddings, learned tensors, and under `dynamic` convolutions; those with fewer multiply-adds than `least`; small
@@ -67,18 +68,18 @@ class Quant(Pass):
     recurrent layer become integers.  A learned tensor has its scales along the axis with the smallest error.
     Vectors stay in floats, and so does a weight that is shared with a layer that stays in floats.
 
-    The result of a convolution is quantized as well, unless it flows into another such layer, since its kernels return
-    integers.  Biases stay in floats.  If int32 cannot hold a bias in units of the product of the scales of operand and
-    weight, the scale of that channel is larger.
+    The result of a convolution is requantized as well, unless another integer layer quantizes it, since its kernels
+    return integers.  Biases stay in floats.  If int32 cannot hold a bias in units of the product of the scales of
+    operand and weight, the scale of that channel is larger.
 
     Kernels accumulate exactly on CPUs with VNNI and on GPUs.  On older CPUs, sums of two products saturate at 16
     bits: an emitted PyTorch module computes in floats there; ONNX Runtime needs the session option
     `session.x64quantprecision` = "1", which has no effect at its optimization levels below EXTENDED,
     and with which ONNX Runtime 1.23 refuses models that use an integer layer twice.
 
-    Without `least`, linear layers are rounded from 100,000 multiply-adds on where they follow one another, with at most
-    a `relu` between, and from 200,000 on elsewhere: smaller ones are slower in integers in PyTorch, one
-    sample at a time.  ONNX Runtime gains from 100,000 on with both: for that, give `least = 100_000`.
+    Without `least`, linear layers in sequence, with at most a `relu` between, are quantized from 100,000 multiply-adds
+    on, and other linear layers from 200,000 on: smaller ones are slower in int8 in PyTorch, at batch size 1.  ONNX
+    Runtime gains from 100,000 on for both: for ONNX, give `least = 100_000`.
     """
 
     preserves = "approximate"
@@ -90,42 +91,40 @@ class Quant(Pass):
     }
     example = 'quant(int8, keep = "head")'
 
-    format: Literal["int8"] = attribute("int8", doc="what numbers become")
+    format: Literal["int8"] = attribute("int8", doc="dtype of the quantized weights")
     granularity: Literal["channel", "tensor"] = attribute(
-        "channel", doc="one scale for each output channel of a weight, or one for all of it", keyword=True
+        "channel", doc="one scale for each output channel of a weight, or one for the whole weight", keyword=True
     )
-    scheme: Scheme = attribute("static", doc="where the scale of what a layer receives comes from", keyword=True)
-    on: str | tuple[str, ...] | None = attribute(None, doc="the layers to quantize: one glob or several", keyword=True)
-    keep: str | tuple[str, ...] | None = attribute(None, doc="the layers to leave alone", keyword=True)
+    scheme: Scheme = attribute("static", doc="how the operands of layers are quantized", keyword=True)
+    on: str | tuple[str, ...] | None = attribute(None, doc="layers to quantize: one glob or several", keyword=True)
+    keep: str | tuple[str, ...] | None = attribute(None, doc="layers to exclude", keyword=True)
     observer: Literal["minmax", "percentile"] = attribute(
-        "minmax", doc="which range of what was seen integers cover", keyword=True
+        "minmax", doc="quantization range: the whole range of the calibration data, or two percentiles", keyword=True
     )
     percentile: float = attribute(
-        99.99, doc="how many per cent of the numbers lie below the upper end, and above the lower", keyword=True
+        99.99, doc="percentage of the elements below the upper end of the range, and above the lower end", keyword=True
     )
     least: int | None = attribute(
         None,
-        doc="the multiply-adds a sample for which it pays to round what a linear layer receives; where nothing is "
-        f"given, {LEAST['static']:,} in the scheme `static`, {LEAST_ALONE:,} for one alone, and {LEAST['dynamic']:,} "
+        doc="least multiply-adds per sample of a linear layer whose operand is quantized; default: "
+        f"{LEAST['static']:,} in the scheme `static`, {LEAST_ISOLATED:,} for an isolated layer, {LEAST['dynamic']:,} "
         "in `dynamic`",
         keyword=True,
     )
 
     def check(self) -> None:
         if self.least is not None and self.least < 0:
-            raise AttributeProblem(
-                "bad-option", f"`least` of `quant` must not be below 0, and is {self.least}", "least"
-            )
+            raise AttributeProblem("bad-option", f"`least` of `quant` must not be below 0, got {self.least}", "least")
         if not 50 < self.percentile <= 100:
             raise AttributeProblem(
                 "bad-option",
-                f"`percentile` of `quant` must be above 50 and at most 100, and is {self.percentile}",
+                f"`percentile` of `quant` must be above 50 and at most 100, got {self.percentile}",
                 "percentile",
             )
 
     def run(self, graph: Graph, context: Context) -> None:
-        unfit = {layer: obstacles(graph, layer) for layer in layers_with_weights(graph)}
-        schemes = self._schemes(graph, context, unfit)
+        obstacles_of = {layer: obstacles(graph, layer) for layer in layers_with_weights(graph)}
+        schemes = self._schemes(graph, context, obstacles_of)
         results, ranges = self._calibrate(graph, context, schemes)
         received = {
             layer: [ranges[node.operands[0]] for node in layer.nodes if node.operands[0] in ranges]
@@ -134,30 +133,33 @@ class Quant(Pass):
         }
         inserter = QdqInserter(graph, context, ranges)
         for value, node in results.items():
-            inserter.result(value, node)
+            inserter.quantize_result(value, node)
         for node in (node for layer, scheme in schemes.items() if scheme != "weight" for node in layer.nodes):
-            inserter.operand(node)
+            inserter.quantize_operand(node)
         least = minimum_scales(graph, schemes)
         for layer, scheme in schemes.items():
-            names = [name for name in layer.weights if name not in unfit[layer]]
+            names = [name for name in layer.weights if name not in obstacles_of[layer]]
             stored = store_as_int8(graph, context, layer, names, self.granularity == "channel", least)
             _remark(context, layer, scheme, received.get(layer, []), stored)
 
     def _calibrate(
         self, graph: Graph, context: Context, schemes: dict[Layer, Scheme]
     ) -> tuple[dict[Value, Node], dict[Value, Range]]:
-        """Results to quantize, and quantization ranges; layers without a range change their scheme or are removed."""
-        told = context.calibration.real
+        """Results to quantize, and quantization ranges.
+
+        Layers without a range change their scheme or are removed.
+        """
+        warned = context.calibration.real
         while True:
             static = [node for layer, scheme in schemes.items() if scheme == "static" for node in layer.nodes]
             results = results_to_quantize(graph, static)
-            if static and not told:
-                context.note(graph.name, "calibrated on random inputs: give calibration data for ranges that are real")
-                told = True
+            if static and not warned:
+                context.note(graph.name, "calibrated on random inputs: pass calibration data to get realistic ranges")
+                warned = True
             ranges = self._ranges(graph, context, [*(node.operands[0] for node in static), *results])
             layers = [layer for layer, scheme in schemes.items() if scheme == "static"]
             seen = {layer: _ranges_of(layer, results, ranges) for layer in layers}
-            if not _demote(context, schemes, seen):
+            if not _change_unclear(context, schemes, seen):
                 return results, ranges
 
     def _ranges(self, graph: Graph, context: Context, values: list[Value]) -> dict[Value, Range]:
@@ -165,12 +167,12 @@ class Quant(Pass):
         seen = observe(graph, values, context.calibration, percentile) if values else {}
         return {value: seen.get(value, Range(math.nan, math.nan)) for value in values}
 
-    # Which layers -----------------------------------------------------------------------------------------
+    # Selection of layers ------------------------------------------------------------------------------------
 
     def _schemes(
         self, graph: Graph, context: Context, obstacles: Mapping[Layer, Mapping[str, str]]
     ) -> dict[Layer, Scheme]:
-        """The layers to quantize, in order, each with its scheme; remarks on the others."""
+        """Layers to quantize, in order, each with its scheme; add remarks on the others."""
         wanted = select(graph, self.on, self.keep)
         work = work_at(graph, context.sizes)
         inapplicable = {layer.path: self._obstacle(layer, found) for layer, found in obstacles.items()}
@@ -184,7 +186,7 @@ class Quant(Pass):
             reason = reasons[layer.path]
             if reason is None:
                 stays = [other for other in layer.sharing if reasons.get(other, "it has another role") is not None]
-                reason = f"it shares its weight with `{stays[0]}`, which stays as it is" if stays else None
+                reason = f"it shares its weight with `{stays[0]}`, which is not quantized" if stays else None
             if inapplicable[layer.path] is not None:
                 context.inapplicable(layer.path, inapplicable[layer.path] or "")
                 continue
@@ -194,32 +196,36 @@ class Quant(Pass):
             schemes[layer] = self._scheme_for(layer, work(layer.node), static)
             if schemes[layer] == "static":
                 static.update(layer.nodes)
-        while lonely := self._lonely(graph, schemes, work):
-            schemes |= dict.fromkeys(lonely, "weight")
+        while isolated := self._isolated(graph, schemes, work):
+            schemes |= dict.fromkeys(isolated, "weight")
         for layer, scheme in schemes.items():
             amount = work(layer.node)
             if scheme != self.scheme and self.scheme in layer.op.integer_schemes:
-                context.note(layer.path, f"`{self.scheme}` would not pay for its {amount:,} multiply-adds")
+                context.note(layer.path, f"`{self.scheme}` would be slower for its {amount:,} multiply-adds")
             elif scheme != self.scheme and amount:
                 context.note(layer.path, f"`{layer.op.name}` has no integer kernels in the scheme `{self.scheme}`")
             for reason in obstacles[layer].values():
                 context.note(layer.path, reason)
         return schemes
 
-    def _lonely(self, graph: Graph, schemes: Mapping[Layer, Scheme], work: Work) -> list[Layer]:
-        """The static layers that are not worth the change from floats to integers and back."""
+    def _isolated(self, graph: Graph, schemes: Mapping[Layer, Scheme], work: Work) -> list[Layer]:
+        """Static layers for which converting floats to integers and back takes longer than it saves."""
         static = [layer for layer, scheme in schemes.items() if scheme == "static"]
         nodes = {node: None for layer in static for node in layer.nodes}
         rounding = set(results_to_quantize(graph, nodes).values())
-        lonely = [layer for layer in static if work(layer.node) < LONELY and not rounding.isdisjoint(layer.nodes)]
+        isolated = [
+            layer
+            for layer in static
+            if work(layer.node) < LEAST_ISOLATED_CONVOLUTION and not rounding.isdisjoint(layer.nodes)
+        ]
         if self.least is None:
-            small = [layer for layer in static if not layer.op.integer_result and work(layer.node) < LEAST_ALONE]
+            small = [layer for layer in static if not layer.op.integer_result and work(layer.node) < LEAST_ISOLATED]
             linked = linked_by_integers(nodes)
-            lonely += [layer for layer in small if linked.isdisjoint(layer.nodes)]
-        return lonely
+            isolated += [layer for layer in small if linked.isdisjoint(layer.nodes)]
+        return isolated
 
     def _obstacle(self, layer: Layer, obstacles: Mapping[str, str]) -> str | None:
-        """The reason why a layer stays in floats, whatever is selected, or None.
+        """Reason why a layer stays in floats even if it is selected, or None.
 
         Args:
             obstacles: the weights that cannot become integers, by name, each with the reason.
@@ -231,28 +237,29 @@ class Quant(Pass):
         return next(iter(obstacles.values())) if len(obstacles) == len(layer.weights) else None
 
     def _scheme_for(self, layer: Layer, work: int, static: set[Node]) -> Scheme:
-        """The scheme of a layer that has no obstacle.
+        """Scheme of a layer that has no obstacle.
 
         Args:
-            work: its multiply-adds; static: the nodes of the layers before it that have that scheme.
+            work: multiply-adds of the layer.
+            static: nodes of the earlier layers that have the scheme `static`.
         """
         if self.scheme not in layer.op.integer_schemes:
             return "weight"
         least = LEAST[self.scheme] if self.least is None else self.least
         if layer.op.integer_result:
-            least = min(least, LEAST_OF_KERNELS_THAT_ROUND)
+            least = min(least, LEAST_INTEGER_RESULT)
         if work >= least or (self.scheme == "static" and all(integer_producer(node, static) for node in layer.nodes)):
             return self.scheme
         return "weight"
 
 
 def _ranges_of(layer: Layer, results: Mapping[Value, Node], ranges: Mapping[Value, Range]) -> list[Range]:
-    """The ranges of a layer's quantized operands and results."""
+    """Ranges of a layer's quantized operands and results."""
     made = [ranges[value] for value, node in results.items() if node in layer.nodes]
     return [ranges[node.operands[0]] for node in layer.nodes] + made
 
 
-def _demote(context: Context, schemes: dict[Layer, Scheme], seen: Mapping[Layer, list[Range]]) -> bool:
+def _change_unclear(context: Context, schemes: dict[Layer, Scheme], seen: Mapping[Layer, list[Range]]) -> bool:
     """Change or remove the scheme of layers without a quantization range; return whether there are any."""
     unclear = {layer: spans for layer, spans in seen.items() if any(not one.finite or one.empty for one in spans)}
     for layer, spans in unclear.items():
@@ -261,12 +268,13 @@ def _demote(context: Context, schemes: dict[Layer, Scheme], seen: Mapping[Layer,
             context.note(layer.path, "its calibration data are all zero: scheme `weight`")
         else:
             del schemes[layer]
-            context.left(layer.path, "the calibration data gave no finite range for it")
+            context.left(layer.path, "its calibration data have no finite range")
     return bool(unclear)
 
 
 def _remark(context: Context, layer: Layer, scheme: Scheme, received: list[Range], stored: StoredWeights) -> None:
-    seen = "".join(f", receives {span.low:.4g} to {span.high:.4g}" for span in dict.fromkeys(received))
+    """Add the remark on a quantized layer."""
+    seen = "".join(f", operand range {span.low:.4g} to {span.high:.4g}" for span in dict.fromkeys(received))
     figures: dict[str, float | int | str] = {
         "scheme": scheme,
         "bytes_before": stored.before,

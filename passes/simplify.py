@@ -1,4 +1,4 @@
-"""The same network with less in it."""
+"""Pass `simplify`: constant folding, common subexpressions, identities and dead code."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ from ._constant_folding import ConstantFolder
 
 @dataclass(frozen=True)
 class Simplify(Pass):
-    """Compute what can be computed now, compute nothing twice, and leave out what does nothing.
+    """Fold constants, merge common subexpressions, and remove identities and dead code.
 
-    - What depends on no input, no weight and no open size becomes numbers: `full`, or a `constant` among the weights.
-    - Two operators with equal attributes, operands and weights become one.  Dropout is not among them, since it
-      draws anew each time, nor is what keeps statistics.
-    - What changes nothing goes: x * 1, x + 0, a cast to the same dtype, a slice of everything.  What undoes what is
-      before it goes with it (two negations, two transposes), and what does the same once more (two relus).
-    - What feeds no output goes, states and sequences of a `scan` too.
+    - Constant folding: a value that depends on no input, no weight and no symbolic size becomes `full`, or a `constant`
+      among the weights.
+    - Common subexpressions: two operators with equal attributes, operands and weights become one.  Dropout is excluded,
+      since it draws new random numbers each time, and so are operators that update statistics.
+    - Identities: x * 1, x + 0, a cast to the same dtype and a slice of everything are removed.  An operator that undoes
+      the one before it is removed with it (two negations, two transposes), and so is one that repeats it (two relus).
+    - Dead code: operators that no output depends on are removed, states and sequences of a `scan` included.
 
-    Each operator says for itself what is simpler.  The results stay the same to the bit, in training too; only the
-    sign of a zero may change, since x + 0 is taken for x.
+    Each operator declares its own simplifications.  The results stay bitwise the same, also in training, with one
+    exception: the sign of a zero may change, since x + 0 becomes x.
     """
 
     preserves = "exact"
@@ -34,18 +35,18 @@ class Simplify(Pass):
     def run(self, graph: Graph, context: Context) -> None:
         drop_unused_scan_results(graph, context)
         _remove_dead(context)
-        constants = ConstantFolder(graph)
+        folder = ConstantFolder(graph)
         seen: dict[tuple[Any, ...], Node] = {}
         computed: list[Node] = []
-        # Every node comes after those that it uses, so what it looks back on is as simple as it gets.
+        # In topological order, the operands of a node are already simplified.
         for node in graph.nodes():
-            if _leave_out(graph, context, node, constants) or _merge(context, node, seen):
+            if _simplify_node(graph, context, node, folder) or _merge_common(context, node, seen):
                 continue
-            constants.visit(node)
-            if node.operands and node.results[0] in constants:
+            folder.visit(node)
+            if node.operands and node.results[0] in folder:
                 computed.append(node)
         for node in computed:
-            constants.replace(context, node)
+            folder.replace(context, node)
         _remove_dead(context)
         if not context.remarks:
             context.note(graph.name, "nothing to simplify")
@@ -53,22 +54,22 @@ class Simplify(Pass):
 
 def _remove_dead(context: Context) -> None:
     for node in context.rewriter.remove_unused_nodes():
-        context.rewrote(node, "removed: it feeds no output")
+        context.rewrote(node, "removed: no output depends on it")
 
 
-def _leave_out(graph: Graph, context: Context, node: Node, constants: ConstantFolder) -> bool:
-    """Replace a node by something simpler, as often as there is; whether it is gone."""
+def _simplify_node(graph: Graph, context: Context, node: Node, folder: ConstantFolder) -> bool:
+    """Simplify a node until no rule applies; return whether it was removed."""
     while True:
         inner = node.operands[0].producer if len(node.operands) == 1 and not node.weights else None
-        uniform = [constants.uniform(value) for value in node.operands]
+        uniform = [folder.uniform(value) for value in node.operands]
         simpler = node.op.simplified(node.types, uniform)
         if simpler is not None:
             operands: Sequence[Value] = node.operands
-            why = "it changes nothing" if isinstance(simpler, int) else f"now `{simpler}`"
+            why = "it has no effect" if isinstance(simpler, int) else f"replaced by `{simpler}`"
         elif inner is not None and not inner.weights and len(inner.results) == 1:
             simpler = node.op.after(inner.op, inner.types)
             operands = inner.operands
-            why = f"at once with `{inner.op.name}` before it"
+            why = f"merged with `{inner.op.name}` before it"
         if simpler is None:
             return False
         if isinstance(simpler, int):
@@ -77,13 +78,13 @@ def _leave_out(graph: Graph, context: Context, node: Node, constants: ConstantFo
             context.rewrote(node, f"removed: {why}")
             context.rewriter.replace(node, [operands[simpler]])
             return True
-        if not _becomes(context, node, simpler, operands):
+        if not _change_operator(context, node, simpler, operands):
             return False
         context.rewrote(node, why)
 
 
-def _becomes(context: Context, node: Node, op: Operator, operands: Sequence[Value]) -> bool:
-    """Let a node be another operator on other operands; whether that is a change, and of one type."""
+def _change_operator(context: Context, node: Node, op: Operator, operands: Sequence[Value]) -> bool:
+    """Change the operator and operands of a node; return False if nothing changes or the type would."""
     same = op == node.op and tuple(operands) == node.operands
     if same or op.infer([value.type for value in operands]).results != tuple(value.type for value in node.results):
         return False
@@ -91,23 +92,26 @@ def _becomes(context: Context, node: Node, op: Operator, operands: Sequence[Valu
     return True
 
 
-def _merge(context: Context, node: Node, seen: dict[tuple[Any, ...], Node]) -> bool:
-    """Replace a node by an earlier one that computes the same; whether it is gone."""
+def _merge_common(context: Context, node: Node, seen: dict[tuple[Any, ...], Node]) -> bool:
+    """Replace a node by an earlier one that computes the same value; return whether it was replaced."""
     if not node.op.pure:
         return False
     key = (node.op, node.operands, node.bindings)
     first = seen.setdefault(key, node)
-    # A layer with weights stays under its own name: another may share them by it.
+    # A layer with weights keeps its name: another layer may share the weights by that name.
     if first is node or (node.weights and first.path != node.path):
         return False
-    context.rewrote(node, f"removed: `{first.title}` computes the same")
+    context.rewrote(node, f"removed: common subexpression with `{first.title}`")
     context.rewriter.move_to_common_scope(first, node.scope)
     context.rewriter.replace(node, first.results)
     return True
 
 
 def drop_unused_scan_results(graph: Graph, context: Context) -> None:
-    """Leave out the states and sequences of scans that no output depends on; what made them is dead then."""
+    """Remove the states and sequences of scans that no output depends on.
+
+    Their producers become dead code.
+    """
     for end in graph.nodes():
         if end.op.scan_end == "exit":
             _drop_unused_results(graph, context, end)
@@ -119,7 +123,7 @@ def _drop_unused_results(graph: Graph, context: Context, end: Node) -> None:
     read = [bool(graph.consumers(value)) or graph.is_output(value) for value in end.results]
     kept = [number for number in range(states, len(read)) if read[number]]
     live = {number for number in range(states) if read[number]}
-    while True:  # a state that nobody reads at last may still be read by the steps
+    while True:  # the steps may use a state whose final value is unused
         wanted = [end.operands[2 + 2 * number] for number in live]
         needed = _needed([*wanted, *(end.operands[1 + states + number] for number in kept)])
         more = {number for number in range(states) if end.operands[1 + 2 * number] in needed}
@@ -141,11 +145,11 @@ def _drop_unused_results(graph: Graph, context: Context, end: Node) -> None:
     for number, new in zip(left, shorter.results, strict=True):
         rewriter.replace_value(end.results[number], new)
     unread = len(read) - len(left)
-    context.rewrote(shorter, f"without {unread} of {len(read)} results: no output depends on them")
+    context.rewrote(shorter, f"removed {unread} of {len(read)} results: no output depends on them")
 
 
 def _needed(values: Iterable[Value]) -> set[Value]:
-    """The values with all that they are made of."""
+    """Values and all their ancestors."""
     found = set(values)
     stack = list(found)
     while stack:

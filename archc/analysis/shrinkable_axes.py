@@ -150,7 +150,7 @@ class ShrinkableAxes:
         for path, weight in self.graph.weights.items():
             if not weight.storage.elementwise:
                 for number in range(len(weight.shape)):
-                    self._fix_axis((path, number), f"`{path}` is stored as {weight.storage}: prune before that")
+                    self._fix_axis((path, number), f"`{path}` is stored as {weight.storage}: run `prune` before that")
 
     def _fix_rigid(self, node: Node) -> None:
         """Fix the indices of which the operator needs all elements, or whose extents its attributes fix."""

@@ -73,7 +73,7 @@ def _weights(graph: TaskGraph, weights: np.ndarray) -> tuple[list[float], list[f
 
 
 def _passed(graph: TaskGraph) -> list[bool]:
-    """Whether all groups with smaller numbers are ancestors of each group, and all others are descendants.
+    """Return, for each group, whether all earlier groups are ancestors and all later ones descendants.
 
     This is the case if no edge passes over the group, no group before it is a sink, and no group after it is a source.
     """

@@ -86,7 +86,7 @@ def _masks(predecessors: list[list[int]]) -> np.ndarray:
 
 
 def _holds(words: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Whether all groups of a mask are in a downset [downsets]."""
+    """Return whether all groups of a mask are in a downset [downsets]."""
     import numpy as np
 
     all_in = np.ones(words.shape[1], dtype=bool)
@@ -211,7 +211,7 @@ class DownsetFamily:
 
     @cached_property
     def crossing(self) -> np.ndarray:
-        """Whether a tensor is available after a downset and still needed [tensors, downsets]."""
+        """Return whether a tensor is available after a downset and still needed [tensors, downsets]."""
         import numpy as np
 
         there = np.ones_like(self.consumed, dtype=bool)

@@ -73,7 +73,7 @@ class TaskGraph:
 
     @cached_property
     def memory_binds(self) -> bool:
-        """Whether the smallest device holds less than all tasks together."""
+        """Return whether the smallest device holds less than all tasks together."""
         total = float(self.memory.sum()) + sum(self.shared.values())
         return total > min(kind.memory for kind in self.problem.kinds)
 

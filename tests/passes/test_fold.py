@@ -84,10 +84,10 @@ def test_a_batch_norm_stays_where_folding_would_change_something_else() -> None:
     (report,) = run(graph, Fold())
     assert graph.canonical() == before
     assert remarks(report, "left") == {
-        "bn_first": "nothing is before it that could take it",
-        "bn_seen": "the result of `seen` is used elsewhere too",
+        "bn_first": "its operand is not the result of a layer",
+        "bn_seen": "the result of `seen` has other uses",
         "bn_shared": "`shared` is used more than once",
-        "bn_relu": "`relu` before it is no layer that could take it",
+        "bn_relu": "`relu` before it has no weight to fold into",
     }
 
 
@@ -96,7 +96,7 @@ def test_the_channels_of_a_batch_norm_must_be_those_of_the_weight() -> None:
     x = build.layer("linear", build.input(7, 5), 6, name="fc")  # [N, 7, 6]: the channels are the 7
     graph = build.done(build.layer("batch_norm", x, name="bn"))
     (report,) = run(graph, Fold())
-    assert remarks(report, "left") == {"bn": "its channels are not those of the weight of `fc`"}
+    assert remarks(report, "left") == {"bn": "its channels are not an axis of the weight of `fc`"}
 
 
 def test_what_is_kept_stays() -> None:

@@ -141,8 +141,8 @@ def test_the_channels_of_a_layer_norm_stay_and_a_remark_says_why() -> None:
     graph = build.done(build.layer("linear", build.layer("linear", x, 6, name="fc2"), 3, name="fc3"))
     (report,) = run(graph, channels(0.5))
     assert remarks(report, "left") == {
-        "fc1": "its channels stay: `norm` combines all of them",
-        "fc3": "its channels stay: the output `y0` has them",
+        "fc1": "its channels are fixed: `norm` combines all of them",
+        "fc3": "its channels are fixed: the output `y0` has them",
     }
     assert remarks(report, "rewrote") == {"fc2": "3 of 6 channels are left"}
 
@@ -152,7 +152,7 @@ def test_what_is_stored_as_integers_stays() -> None:
     Rewriter(graph).set_storage("fc1.weight", Int8(0))
     (report,) = run(graph, channels(0.5))
     assert remarks(report, "left")["fc1"] == (
-        "its channels stay: `fc1.weight` is stored as int8(axis = 0): prune before that"
+        "its channels are fixed: `fc1.weight` is stored as int8(axis = 0): run `prune` before that"
     )
 
 

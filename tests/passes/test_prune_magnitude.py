@@ -83,7 +83,7 @@ def test_biases_and_norms_stay() -> None:
     graph = residual()
     (report,) = run(graph, Prune(0.7))
     assert masked_paths(graph) == {"stem.weight", "conv1.weight", "conv2.weight", "fc.weight"}
-    assert remarks(report, "left") == dict.fromkeys(("bn1", "bn2"), "it sums over none of its weights")
+    assert remarks(report, "left") == dict.fromkeys(("bn1", "bn2"), "none of its weights is contracted with data")
 
 
 @pytest.mark.parametrize(
@@ -134,8 +134,8 @@ def test_what_cannot_be_masked_stays_and_a_remark_says_why() -> None:
     Rewriter(graph).set_storage("fc2.weight", Int8(0))
     (report,) = run(graph, Prune(0.5))
     assert remarks(report, "left") == {
-        "fc1": "`fc1.weight` holds numbers that are not finite",
-        "fc2": "`fc2.weight` is stored as int8(axis = 0): prune before that",
+        "fc1": "`fc1.weight` has NaN or infinite elements",
+        "fc2": "`fc2.weight` is stored as int8(axis = 0): run `prune` before that",
     }
     assert masked_paths(graph) == {"fc3.weight"}
 
@@ -230,6 +230,6 @@ def test_a_masked_weight_is_not_factorized() -> None:
     run(graph, Prune(0.5, on="fc1"))
     (report,) = run(graph, LowRank(rank=2))
     assert remarks(report, "left") == {
-        "fc1": "its weight is stored as masked: factorize first, and store it so afterwards"
+        "fc1": "its weight is stored as masked: run `lowrank` before that"
     }
     assert isinstance(graph.weights["fc2.a.weight"].storage, Dense)

@@ -131,7 +131,7 @@ def test_the_gates_of_a_feature_go_together(tmp_path: Path) -> None:
 def test_a_state_that_is_an_output_keeps_its_channels() -> None:
     compiled = archc.compile(ELMAN, passes='prune(0.5, scheme = "channel", multiple = 1)')
     said = {remark.layer: remark.message for report in compiled.passes for remark in report.remarks}
-    assert said["w_xh"] == "its channels stay: the output `last` has them"
+    assert said["w_xh"] == "its channels are fixed: the output `last` has them"
 
 
 # Stages -------------------------------------------------------------------------------------------------------

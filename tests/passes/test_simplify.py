@@ -235,7 +235,7 @@ def test_what_feeds_no_output_goes() -> None:
     graph = build.done(build.layer("sin", x))
     (report,) = run(graph, Simplify())
     assert operators(graph) == ["sin"]
-    assert remarks(report, "rewrote") == {"dead": "removed: it feeds no output"}
+    assert remarks(report, "rewrote") == {"dead": "removed: no output depends on it"}
     assert not graph.weights
 
 
