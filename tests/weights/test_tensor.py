@@ -143,7 +143,7 @@ def test_arrays_of_other_dtypes_are_refused() -> None:
 
 def test_importing_the_package_imports_nothing_heavy() -> None:
     program = (
-        "import sys, archc.driver.output;"
+        "import sys, archc.driver.output_folder;"
         "from archc.weights import tensor, scratch, load, match;"
         "print(sorted({'numpy', 'torch', 'onnx', 'ml_dtypes', 'safetensors', 'rich'} & sys.modules.keys()))"
     )
