@@ -1,4 +1,4 @@
-# Everything runs in `.venv`, which is made when it is missing.
+# All targets run in `.venv`, which is created if it is missing.
 PYTHON ?= python3
 SEEDS ?= 0:1000
 COMMIT ?= HEAD~1
@@ -23,8 +23,8 @@ test-newer: .venv/installed  ## tests without PyTorch on a Python newer than 3.1
 coverage: .venv/installed  ## `make test` with the lines that no test runs; twice the time
 	$(BIN)/python -m pytest -n 2 -m "not slow" --cov=archc --cov=passes --cov-report=term:skip-covered
 
-# For instance `make fuzz SEEDS=0:10000`; what is done is kept in `.fuzz`, and the same command does the rest.
-fuzz: .venv/installed  ## random models, run in every way there is and compared
+# For instance `make fuzz SEEDS=0:10000`; finished seeds are recorded in `.fuzz`, and the same command runs the others.
+fuzz: .venv/installed  ## compile random models in every way, run and compare them
 	$(BIN)/python -m tests.fuzz $(SEEDS)
 
 unchanged: .venv/installed  ## emitted programs, graphs and reports against another commit: make unchanged COMMIT=HEAD~1
@@ -37,17 +37,17 @@ lint: .venv/installed  ## ruff: lint and layout
 types: .venv/installed  ## mypy over archc and passes
 	$(BIN)/mypy
 
-format: .venv/installed  ## let ruff lay the code out
+format: .venv/installed  ## format the code with ruff
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-golden: .venv/installed  ## write the golden files anew; read the diff
+golden: .venv/installed  ## regenerate the golden files; read the diff
 	$(BIN)/python -m pytest tests/test_golden.py --update-golden
 
-reference: .venv/installed  ## write the generated pages of docs/reference anew
+reference: .venv/installed  ## regenerate the pages of docs/reference
 	$(BIN)/python -m archc.cli.reference docs/reference
 
-pictures: .venv/installed  ## draw docs/explanation/architectures/pictures anew
+pictures: .venv/installed  ## regenerate docs/explanation/architectures/pictures
 	$(BIN)/python -m archc.cli.pictures
 
 bench: .venv/installed  ## every figure of the README and the docs
@@ -56,8 +56,8 @@ bench: .venv/installed  ## every figure of the README and the docs
 clean:
 	rm -rf .venv .venv-newer build dist *.egg-info out
 
-# torch comes first and alone: the constraint takes the CPU build, and nothing later replaces it.  Of resemblyzer the tests
-# take the network and its weights; what it needs to read sound files they do without.
+# torch comes first and alone: the constraint takes the CPU build, and nothing later replaces it.  The tests use
+# only the network and the weights of resemblyzer, so its dependencies for sound files are not installed.
 .venv/installed: pyproject.toml constraints.txt
 	test -d .venv || $(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch

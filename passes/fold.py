@@ -205,7 +205,7 @@ class Channels:
 
     @property
     def weighted(self) -> bool:
-        """Whether every channel has separate elements of the weight."""
+        """Return whether every channel has separate elements of the weight."""
         inner = _names(self._weight)
         return all(isinstance(f, Index) and f.name in inner for f in self.axis.factors) and len(self.axis.terms) == 1
 
