@@ -3,7 +3,7 @@ PYTHON ?= python3
 SEEDS ?= 0:1000
 COMMIT ?= HEAD~1
 BIN := .venv/bin
-# The tests start hundreds of processes: each would compile archc again.
+# The tests start hundreds of processes, which reuse the cached bytecode of archc.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test test-slow test-newer coverage fuzz unchanged lint types format golden reference pictures bench clean
@@ -11,30 +11,30 @@ unexport PYTHONDONTWRITEBYTECODE
 demo: .venv/installed  ## compile, train, compress and compare the digits network
 	$(BIN)/python -m benchmarks.digits
 
-test: .venv/installed  ## all tests but the slow ones
+test: .venv/installed  ## all tests except the slow ones
 	$(BIN)/python -m pytest -n 2 -m "not slow"
 
 test-slow: .venv/installed  ## the slow tests
 	$(BIN)/python -m pytest -m slow
 
-test-newer: .venv/installed  ## tests without PyTorch on a Python newer than 3.11, if one is found
+test-newer: .venv/installed  ## tests without PyTorch on a Python newer than 3.11, if available
 	.ci/newer
 
-coverage: .venv/installed  ## `make test` with the lines that no test runs; twice the time
+coverage: .venv/installed  ## `make test` with coverage of lines; takes twice as long
 	$(BIN)/python -m pytest -n 2 -m "not slow" --cov=archc --cov=passes --cov-report=term:skip-covered
 
 # For instance `make fuzz SEEDS=0:10000`; finished seeds are recorded in `.fuzz`, and the same command runs the others.
 fuzz: .venv/installed  ## compile random models in every way, run and compare them
 	$(BIN)/python -m tests.fuzz $(SEEDS)
 
-unchanged: .venv/installed  ## emitted programs, graphs and reports against another commit: make unchanged COMMIT=HEAD~1
+unchanged: .venv/installed  ## compare emitted programs and reports with a commit: make unchanged COMMIT=HEAD~1
 	$(BIN)/python -m tests.unchanged against $(COMMIT)
 
-lint: .venv/installed  ## ruff: lint and layout
+lint: .venv/installed  ## ruff: lint and format check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: .venv/installed  ## mypy over archc and passes
+types: .venv/installed  ## mypy on archc and passes
 	$(BIN)/mypy
 
 format: .venv/installed  ## format the code with ruff
@@ -50,7 +50,7 @@ reference: .venv/installed  ## regenerate the pages of docs/reference
 pictures: .venv/installed  ## regenerate docs/explanation/architectures/pictures
 	$(BIN)/python -m archc.cli.pictures
 
-bench: .venv/installed  ## every figure of the README and the docs
+bench: .venv/installed  ## measure all figures of the README and the docs
 	$(BIN)/python -m benchmarks
 
 clean:

@@ -1,4 +1,4 @@
-"""All benchmarks, one after the other, as Markdown.
+"""Run the benchmarks in sequence and print their results as Markdown.
 
 python -m benchmarks [perceptron check_time ...]
 """
@@ -30,7 +30,7 @@ SCRIPTS = {
     "int8_stem": "A first convolution in int8",
     "int8_kernels": "int8 kernels in PyTorch",
 }
-"""The scripts that make a figure each, with their headings; those not of Markdown stand in code blocks."""
+"""Heading of each benchmark script."""
 
 
 def main() -> None:
@@ -44,7 +44,7 @@ def main() -> None:
     failed = []
     for name in chosen:
         print(f"\n## {SCRIPTS[name]}\n\n`python -m benchmarks.{name}`\n", flush=True)
-        # A process each: what one imports shall not weigh on the next.
+        # A separate process for each script: its imports must not affect the next measurement.
         if subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], cwd=ROOT).returncode:
             failed.append(name)
     if failed:

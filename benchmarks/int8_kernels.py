@@ -1,14 +1,14 @@
-"""Which of torch's int8 kernels should an emitted program call? The choices side by side, in one run.
+"""Latency of the int8 kernels of PyTorch that an emitted program could call.
 
-For each shape and batch: the float operator against `torch._int_mm`, the oneDNN operators on plain tensors
+For each shape and batch, the float operator is compared with `torch._int_mm`, the oneDNN operators on plain tensors
 (`torch.ops.onednn.qlinear_pointwise`, `qconv_pointwise`) and the fbgemm ones on packed parameters
-(`torch.ops.quantized.linear`, `linear_dynamic`, `conv2d`). Every row takes float32 and gives float32, so the time
-includes what it costs to quantize the input and scale the output; rows marked "kernel" leave the input's
-quantization out. The runs of one shape are interleaved; the table shows the median, the ratio to float (larger is
-faster) and the largest error against the float operator, relative to its largest output.
+(`torch.ops.quantized.linear`, `linear_dynamic`, `conv2d`). Every row has float32 operands and
+results, so its time includes input quantization and output scaling; rows marked "kernel" exclude input quantization.
+The runs of one shape are interleaved. The table has the median, the speedup over float (larger is faster), and the
+largest error against the float operator, relative to its largest output.
 
-Not in the table, because they would take the day: `qlinear_pointwise` with int8 activations falls back to a reference
-loop (about 100 times slower than float at batch 1, 800 at batch 256). Use uint8.
+`qlinear_pointwise` with int8 activations is omitted, because it falls back to a reference loop: about 100 times slower
+than float at batch 1, and 800 times at batch 256. Use uint8.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from torch import Tensor
 Contenders = dict[str, Callable[[], Tensor]]
 
 LINEARS = ((384, 384), (1024, 4096), (4096, 1024))
-CONVS = ((1, 32, 28), (32, 64, 13), (256, 256, 4))  # channels in and out, side: the MNIST cnn, a late layer of a ResNet
+CONVS = ((1, 32, 28), (32, 64, 13), (256, 256, 4))  # channels in and out, side: two of the MNIST cnn, one of a ResNet
 KERNEL = 3
 
 
 @dataclass(frozen=True)
 class Int8:
-    """What a layer in int8 is made of: `weight` s8 with a scale a row, `x` u8 with a scale and a zero point."""
+    """Quantized layer: s8 `weight` with one scale per row, and the scale and zero point of its u8 input."""
 
     weight: Tensor
     weight_scale: Tensor
@@ -56,7 +56,7 @@ class Int8:
         )
 
     def quantize_s8(self, x: Tensor) -> Tensor:
-        """The codes less 128. The conversion of float to int8 is vectorised, the one to uint8 is not."""
+        """Quantize to u8 codes minus 128: PyTorch vectorizes the cast from float to int8, not to uint8."""
         return (x / self.scale).round_().add_(self.zero_point - 128).clamp_(-128, 127).to(torch.int8)
 
     def quantize_u8(self, x: Tensor) -> Tensor:
@@ -67,7 +67,7 @@ class Int8:
 
 
 def dynamic_range(x: Tensor) -> tuple[float, int]:
-    """Scale and zero point of ONNX's DynamicQuantizeLinear."""
+    """Scale and zero point as in DynamicQuantizeLinear of ONNX."""
     low, high = (bound.item() for bound in torch.aminmax(x))
     scale = (max(high, 0.0) - min(low, 0.0)) / 255
     return scale, round(-min(low, 0.0) / scale)
@@ -79,7 +79,7 @@ def linear_contenders(in_features: int, out_features: int, batch: int) -> Conten
     q = Int8.of(x, weight)
     codes = q.quantize_u8(x)
     combined_scale = q.weight_scale * q.scale
-    # The zero point times the sum of each row is known beforehand: it goes into the bias.
+    # The zero point times each row sum is constant, so it is folded into the bias.
     shifted_bias = bias - (q.zero_point - 128) * combined_scale * q.weight.sum(1, dtype=torch.int32)
     onednn_weight = torch.ops.onednn.qlinear_prepack(q.weight, None)
     fbgemm_weight = torch.ops.quantized.linear_prepack(q.fbgemm_weight(), bias)
@@ -141,7 +141,7 @@ def conv_contenders(in_channels: int, out_channels: int, side: int, batch: int) 
     q = Int8.of(x, weight)
     codes = q.quantize_u8(x)
     onednn_weight = torch.ops.onednn.qconv_prepack(q.weight, q.weight_scale, 1.0, 0, *geometry, None)
-    # With the zero point in the bias, and an order that suits the input, no call has to convert the weight.
+    # With the zero point in the bias and a weight layout for this input shape, calls do not convert the weight.
     fitting_weight = torch.ops.onednn.qconv_prepack(q.weight, q.weight_scale, 1.0, 0, *geometry, list(x.shape))
     row_sums = q.weight.flatten(1).sum(1, dtype=torch.int32)
     fitting_bias = bias - q.zero_point * q.scale * q.weight_scale * row_sums
@@ -182,7 +182,7 @@ def conv_contenders(in_channels: int, out_channels: int, side: int, batch: int) 
 
 
 def measure(contenders: Contenders, rounds: int, seconds: float) -> dict[str, float]:
-    """Median seconds a call. Every round runs all contenders in turn, so that a busy machine slows them alike."""
+    """Median seconds per call, measured in interleaved rounds: machine load affects all contenders."""
     repeats: dict[str, int] = {}
     for name, run in contenders.items():
         run()  # the first call packs, allocates and compiles
@@ -218,7 +218,7 @@ def main() -> None:
 
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    # fbgemm's operators need quantized tensors, which torch has deprecated: a reason against them, not news here.
+    # The fbgemm operators need quantized tensors, which PyTorch has deprecated.
     warnings.filterwarnings("ignore", message=".*quantized tensor creation functions.*")
     print(f"torch {torch.__version__}, {torch.get_num_threads()} thread(s), {torch.backends.cpu.get_cpu_capability()}")
     with torch.inference_mode():

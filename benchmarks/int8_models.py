@@ -1,11 +1,11 @@
-"""Are quantized programs ever slower than the float ones? Whole models, in PyTorch and in ONNX Runtime, on one thread.
+"""Latency of quantized models relative to float ones, in PyTorch and ONNX Runtime, on one thread.
 
-Every model is compiled with fresh weights, as it is and with each pipeline; all its programs then take turns. The
-table gives the median and, in brackets, the speed relative to the float program in the same runtime; what is below
-0.95 is marked.
+Every model is compiled with fresh weights, without passes and with each pipeline; the runs of its programs are
+interleaved. The table has the median latency and, in brackets, the speed relative to the float program in the same
+runtime. Speeds below 0.95 are marked as slower.
 
-With `--widths`, perceptrons of five layers of these widths instead: from which size on does int8 pay? `--between` puts
-another function in the place of the `relu` between their layers.
+With `--widths`, the models are perceptrons of five layers of these widths, which show the width from which int8 is
+faster. `--between` replaces the `relu` between their layers by another function.
 
     python -m benchmarks.int8_models [--models cnn resnet18] [--batches 1 32] [--pipelines quant]
     python -m benchmarks.int8_models --widths 256 512 [--between tanh]
@@ -37,7 +37,7 @@ MODELS: Mapping[str, tuple[int, ...]] = {
     "lenet5": (1, 28, 28),
     "resnet18": (3, 64, 64),
 }
-"""The specs, each with the size of one input."""
+"""Shape of one input, without the batch axis, by spec."""
 WIDE = ("quant(least = 0)", 'quant(scheme = "dynamic", least = 0)', "quant")
 PIPELINES = ("quant", 'quant(scheme = "dynamic")', 'quant(scheme = "weight")', "lowrank(ratio = 0.25), quant")
 SLOWER = 0.95
@@ -45,7 +45,7 @@ SLOWER = 0.95
 
 @dataclass(frozen=True)
 class Model:
-    """A spec, its attributes, the size of one input, and the function that replaces each `relu`."""
+    """Spec, values of its parameters, shape of one input, and function that replaces each `relu`."""
 
     spec: str
     size: tuple[int, ...]
@@ -69,7 +69,7 @@ def perceptron(width: int, between: str) -> Model:
 
 @dataclass(frozen=True)
 class Program:
-    """A compiled model, loaded into both runtimes."""
+    """Compiled model, loaded in both runtimes."""
 
     title: str
     in_torch: Callable[[np.ndarray[Any, Any]], object]
@@ -77,7 +77,7 @@ class Program:
 
 
 def load(model: Model, passes: str, folder: Path) -> Program:
-    """Compile, write and load one program."""
+    """Compile a model with a pipeline, write the programs, and load them."""
     feed = next(iter(archc.parse(model.text).inputs)).name or ""
     calibration = {feed: np.random.default_rng(1).standard_normal((16, *model.size), np.float32)}
     compiled = archc.compile(model.text, set=model.values, passes=passes, calib=calibration if passes else None)
@@ -93,7 +93,7 @@ def load(model: Model, passes: str, folder: Path) -> Program:
 
 
 def compare(model: Model, batch: int, programs: list[Program], rounds: int, seconds: float) -> list[list[str]]:
-    """The rows of one model at one batch size; the first program is what the others are compared with."""
+    """Rows of one model at one batch size; the first program is the reference of the speeds."""
     x = np.random.default_rng(0).standard_normal((batch, *model.size), np.float32)
     times = [
         interleaved({program.title: partial(run, x) for program, run in runs}, rounds, seconds)

@@ -1,10 +1,13 @@
-"""Speed of the ONNX emitter's integer form of a first convolution, and the nodes that then take most time.
+"""Latency of the int8 im2col form of a first convolution, and a profile of the digit classifier.
 
-Networks of two convolutions on small images, quantized, in ONNX Runtime on one thread: as floats, with the first
-convolution and its pool in floats (which is what ONNX Runtime's kernels would have), and as one product of patches in
-integers, whether the emitter would choose that or not. The programs take turns; in brackets is the speed relative to
-the float one. Behind them the same with and without flattening in the kernels' own order, and then the nodes of the
-digit classifier that take most of its time.
+The script prints three tables, measured in ONNX Runtime on one thread with interleaved runs; speeds in brackets are
+relative to the float program:
+
+1. Networks of two convolutions on small images: in float, in int8 with the first convolution and its pool in float
+   (the form for the convolution kernels of ONNX Runtime), and in int8 with the first convolution as one integer matrix
+   product of im2col patches, even where the emitter would not choose that form.
+2. The digit classifier in float, and in int8 with `flatten` in the usual and in channels-last order.
+3. The slowest nodes of the compressed digit classifier.
 
     python -m benchmarks.int8_stem [--batches 1 8 32] [--rounds 31] [--nodes 12]
 """
@@ -37,7 +40,7 @@ from benchmarks.tables import markdown
 from benchmarks.timing import interleaved
 
 NETS = ((1, 3, 32), (1, 3, 16), (1, 5, 32), (3, 3, 32))
-"""Channels of the image, kernel and channels of the first convolution."""
+"""Image channels, kernel size and output channels of the first convolution."""
 TEXT = """
 model net {{
     input image: f32[N, {channels}, 28, 28]
@@ -50,13 +53,13 @@ NEVER = {"LONGEST_PATCH": 0}
 
 
 def compiled(text: str | Path, channels: int, passes: str) -> Compiled:
-    """A network with fresh weights, calibrated on images of noise."""
+    """Compile a network with fresh weights, calibrated on random images."""
     images = np.random.default_rng(1).standard_normal((16, channels, 28, 28), np.float32)
     return archc.compile(text, passes=passes, calib={"image": images} if passes else None)
 
 
 def session(model: Compiled, limits: Mapping[str, int], in_order: bool = True) -> onnxruntime.InferenceSession:
-    """Session of its ONNX model, with other limits for the im2col form of a first convolution."""
+    """ONNX Runtime session of a model, emitted with other limits for im2col of a first convolution."""
     with ExitStack() as changed, tempfile.TemporaryDirectory() as folder:
         for name, value in limits.items():
             changed.enter_context(patch.object(stems, name, value))
@@ -70,7 +73,7 @@ def session(model: Compiled, limits: Mapping[str, int], in_order: bool = True) -
 def row(
     title: str, sessions: Mapping[str, onnxruntime.InferenceSession], channels: int, batch: int, rounds: int
 ) -> list[str]:
-    """Row of milliseconds for each session, with speeds relative to the first."""
+    """Table row with the latency of each session, and speeds relative to the first."""
     x = np.random.default_rng(0).standard_normal((batch, channels, 28, 28), np.float32)
     runs = {name: partial(made.run, None, {"image": x}) for name, made in sessions.items()}
     seconds = interleaved(runs, rounds)
@@ -94,7 +97,7 @@ def stem_rows(batches: Sequence[int], rounds: int) -> list[list[str]]:
 
 
 def order_rows(batches: Sequence[int], rounds: int) -> list[list[str]]:
-    """Rows of the digit classifier: in float, and in int8 with both layouts of `flatten`."""
+    """Table rows of the digit classifier: in float, and in int8 with both layouts of `flatten`."""
     spec = ROOT / "specs" / "cnn.arch"
     floats, integers = compiled(spec, 1, ""), compiled(spec, 1, "quant")
     sessions = {
@@ -106,7 +109,7 @@ def order_rows(batches: Sequence[int], rounds: int) -> list[list[str]]:
 
 
 def nodes(batch: int, count: int) -> list[list[str]]:
-    """The nodes that take most of the time of the classifier with `lowrank(ratio = 0.5), quant`, in microseconds."""
+    """Slowest nodes of the digit classifier with `lowrank(ratio = 0.5), quant`, in microseconds."""
     model = compiled(ROOT / "specs" / "cnn.arch", 1, "lowrank(ratio = 0.5), quant")
     x = np.random.default_rng(0).standard_normal((batch, 1, 28, 28), np.float32)
     with tempfile.TemporaryDirectory() as folder:

@@ -1,7 +1,7 @@
-"""What the largest specs take to become PyTorch source and `.arch` text, and to be shown; no weight is allocated.
+"""Time and memory to compile and show the largest specs, without allocating weights.
 
-Process time on one thread, the least of several runs, and the peak of memory, each of a process of its own, and so
-with the start of Python.
+Compiling emits PyTorch source and `.arch` text.  Each run is a separate process, so figures include the start of
+Python.  The table has the minimum process time on one thread and the maximum peak memory over several runs.
 
     python -m benchmarks.large_specs [--runs 3]
 """
@@ -16,16 +16,16 @@ from benchmarks.processes import ROOT, Usage, measure
 from benchmarks.tables import markdown
 
 MODELS = {"gpt2_xl": "gpt2", "bert_large": "bert", "llama": "llama", "llama3_8b": "llama"}
-"""The specs by the names of their models."""
+"""Spec of each model."""
 
 
 def sources(spec: str, model: str) -> Usage:
-    """What it takes to make the texts."""
+    """Measure the generation of all source texts."""
     return measure(["-c", f"import archc; archc.compile('specs/{spec}.arch', model={model!r}).sources()"])
 
 
 def show(spec: str, model: str) -> Usage:
-    """What `archc show` takes."""
+    """Measure `archc show`."""
     return measure(["-m", "archc", "show", f"specs/{spec}.arch", "--model", model])
 
 

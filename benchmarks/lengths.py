@@ -1,10 +1,10 @@
-"""How long specs are, beside what they compile to and the source of the same networks elsewhere.
+"""Lines of code of specs, of the generated PyTorch, and of reference implementations.
 
-Lines of code are counted, not blank ones, comments and docstrings.  A spec's are those of its file and of the blocks
-that it uses from elsewhere, or of the model that it derives from.  Of the other source there are two figures: of the
-network, the classes that it is made of with the functions that they call, and the whole file, where it holds nothing
-else; what the file imports from the rest of its package counts in neither.  A file of `transformers` does more than a
-spec: it keeps keys and values for generation, loads published weights, and knows the heads of a dozen tasks.
+Blank lines, comments and docstrings do not count.  The lines of a spec are those of its file and, in a second figure,
+also of the imported blocks that it uses or of its base model.  A reference implementation has two figures: the classes
+in use with the functions that they call, and the whole file, if the file has no other network.  Imports from the rest
+of the package count in neither figure.  A file of `transformers` does more than a spec: it implements a key-value
+cache, loads published weights, and defines heads for many tasks.
 
     python -m benchmarks.lengths [bert gpt2 ...] [--write]
 """
@@ -30,7 +30,7 @@ _NO_CODE = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, to
 
 
 def python_lines(source: str) -> int:
-    """The lines of code of a Python source."""
+    """Count the lines of code of a Python source."""
     lines = {
         line
         for token in tokenize.generate_tokens(io.StringIO(source).readline)
@@ -44,12 +44,12 @@ def python_lines(source: str) -> int:
 
 
 def arch_lines(text: str) -> int:
-    """The lines of code of a text in archc's language."""
+    """Count the lines of code of an `.arch` text."""
     return sum(bool(line.partition("#")[0].strip()) for line in text.splitlines())
 
 
 def spec_lines(spec: str) -> tuple[int, int]:
-    """The lines of a spec's file, and with them those of all that it uses from other files."""
+    """Count the lines of code of a spec: without and with the definitions it uses from other files."""
     path = ROOT / "specs" / f"{spec}.arch"
     graph = archc.parse(path)
     used = {scope.definition for node in graph.nodes() for scope in node.scope.ancestors()}
@@ -86,13 +86,13 @@ PAGES = [
     ROOT / "docs" / "reference" / "benchmarks.md",
     *sorted((ROOT / "docs" / "explanation" / "architectures").glob("*.md")),
 ]
-"""The pages that have a part of the table."""
+"""Pages that contain rows of the table."""
 
 _TABLE = re.compile(r"^\| lines of code \|.*\n\|[-: |]+\n(?:\|.*\n?)+", re.MULTILINE)
 
 
 def renewed(page: str, rows: Iterable[Sequence[str]]) -> str:
-    """The text of a page whose tables of lengths have these rows in the place of those of the same specs."""
+    """Replace the rows of the same specs in the length tables of a page."""
     by_name = {cells[0]: f"| {' | '.join(cells)} |" for cells in rows}
 
     def renew(table: re.Match[str]) -> str:

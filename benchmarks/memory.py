@@ -1,9 +1,9 @@
-"""Peak memory of compiling: one process, for models that grow and layers that do not.
+"""Peak memory of compilation for models of growing depth and layers of constant size.
 
-A model is a chain of layers of 4 MB each, 128 → 8192 and back, with fresh weights, which are drawn when asked for.
-`archc compile --no-check` runs in a process of its own and writes all that it can.  A model of two layers shows what
-starting takes, and PyTorch, which passes are measured with.  An ONNX file of less than 100 MB holds its weights, and
-protobuf and ONNX's checker hold copies of it: 300 MB at most, from however large a model it was made.
+A model is a chain of layers of 4 MB each, 128 → 8192 and back, with fresh weights that are generated lazily.
+`archc compile --no-check` runs in a separate process and writes all output formats.  A model of two layers shows the
+memory of the interpreter, the imports, and PyTorch, which measures the effect of passes.  An ONNX file below 100 MB
+contains its weights, and protobuf and the ONNX checker copy it: this takes at most 300 MB for a model of any size.
 
     python -m benchmarks.memory [--megabytes 100 400 1600] [--passes "" "lowrank(ratio=0.5), quant"]
 """
@@ -24,7 +24,7 @@ PIPELINES = ["", "quant", "lowrank(ratio=0.5), quant"]
 
 
 def chain(megabytes: int) -> str:
-    """A model of about that many million bytes of weights: pairs of layers, at least one pair."""
+    """Text of a model with about `megabytes` million bytes of weights, and at least one pair of layers."""
     pairs = max(1, round(megabytes * MILLION / (2 * LAYER_BYTES)))
     return (
         f"model chain {{\n    input x: f32[N, {NARROW}]\n"
@@ -34,14 +34,14 @@ def chain(megabytes: int) -> str:
 
 
 def compile_model(megabytes: int, passes: str, folder: Path) -> Usage:
-    """What `archc compile` takes for a model of that size."""
+    """Measure `archc compile` on a model of this size."""
     file = folder / "chain.arch"
     file.write_text(chain(megabytes))
     return measure(["-m", "archc", "compile", file, "--passes", passes, "-o", folder / "out", "--no-check"])
 
 
 def run(pipelines: list[str], sizes: list[int]) -> str:
-    """Compile all, and give the table."""
+    """Compile every size with every pipeline, and return the table."""
     rows = []
     with tempfile.TemporaryDirectory() as name:
         for passes in pipelines:

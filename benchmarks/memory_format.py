@@ -1,7 +1,7 @@
-"""Networks for images on the CPU with channels last, as `load` puts them, beside the usual order, on one thread.
+"""Inference time of image networks in channels-last and contiguous layout, on one CPU thread.
 
-Inference with fresh weights, process time, in turns.  Below a ratio of 1 channels last is faster: it is the median over
-the pairs, with the least and the most of it.
+`load` returns modules in channels-last layout.  Weights are fresh, times are process times, and runs are interleaved.
+The ratio is the median over the pairs of runs, with its minimum and maximum; below 1, channels-last is faster.
 
     python -m benchmarks.memory_format [--models resnet50 unet] [--batches 1 32] [--pixels 224] [--pairs 5]
 """
@@ -31,14 +31,14 @@ MODELS: Mapping[str, tuple[int, int]] = {
     "ssd300": (3, 300),
     "vit": (3, 224),
 }
-"""The specs, with the channels and the pixels of an image."""
+"""Channels and side of an image, by spec."""
 
 
 def row(spec: str, pixels: int, batch: int, pairs: int) -> list[str]:
-    """The times of both orders, and their ratio."""
+    """Table row with the times of both layouts and their ratio."""
     ordered, usual = load(spec), load(spec).to(memory_format=torch.contiguous_format)
     images = torch.randn(batch, MODELS[spec][0], pixels, pixels)
-    repeats = 1 if pixels > 64 else 20  # a call of a small network is too short for the clock
+    repeats = 1 if pixels > 64 else 20  # one call of a small network is below the clock resolution
 
     def own() -> None:
         for _ in range(repeats):
@@ -48,7 +48,7 @@ def row(spec: str, pixels: int, batch: int, pairs: int) -> list[str]:
         for _ in range(repeats):
             usual(images)
 
-    for run in (own, other):  # the first runs are longer
+    for run in (own, other):  # warm-up: first runs are slower
         run()
     times = [in_turns(own, other, "cpu", first=pair % 2) for pair in range(pairs)]
     ratios = [mine / theirs for mine, theirs in times]

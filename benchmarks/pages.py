@@ -1,13 +1,13 @@
-"""Run a page of the documentation in an empty folder, as a reader does.
+"""Run the examples of a documentation page in an empty folder.
 
-A page has blocks of five kinds:
+A page has code blocks of five kinds:
 
-- a code block below a line "`name`:" is a file;
-- `sh` is run by bash, with the environment's `archc` and `python`; `$CHECKOUT` is the repository;
-- `text` right after it is what the commands print: `...` stands for any lines, or for the
-  rest of one, and numbers may differ by a share;
-- `python` without a name is run too, after those before it, in one process;
-- `bash` is shown and not run: commands that need a network or a second machine.
+- a block after a line "`name`:" is the content of this file;
+- bash runs an `sh` block, with the `archc` and `python` of the environment; `$CHECKOUT` is the repository;
+- a `text` block is the expected output of the `sh` block before it: `...` matches any lines, or the rest of a line, and
+  numbers may differ by a relative tolerance;
+- all `python` blocks without a name run in order in one process;
+- a `bash` block does not run: its commands need a network or a second machine.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 TOLERANCE = 0.03
-"""The largest relative difference of two numbers that count as equal: training differs between CPUs."""
+"""Relative tolerance for equal numbers: training results differ between CPUs."""
 
 _BLOCK = re.compile(r"(?:^`(?P<name>[^`\n]+)`:\n\n)?^```(?P<kind>\w*)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE)
 _NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?")
@@ -33,7 +33,7 @@ _NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?")
 
 @dataclass(frozen=True)
 class Block:
-    """A code block: the name of its file if it has one, its language, its text."""
+    """Code block: the name of its file, if any, its language, and its text."""
 
     name: str | None
     kind: str
@@ -41,7 +41,7 @@ class Block:
 
 
 def blocks(page: Path) -> Iterator[Block]:
-    """The code blocks of a page, in order."""
+    """Yield the code blocks of a page in order."""
     for found in _BLOCK.finditer(page.read_text(encoding="utf-8")):
         yield Block(found["name"], found["kind"], found["text"])
 
@@ -49,14 +49,14 @@ def blocks(page: Path) -> Iterator[Block]:
 def run_page(
     page: Path, folder: Path, say: Callable[[str], None] = lambda text: None, in_process: bool = False
 ) -> None:
-    """Write the files of a page into a folder, run its commands there, and compare what they print.
+    """Write the files of a page to a folder, run its commands there, and compare their output.
 
     Args:
         say: called with the output of each command.
-        in_process: run blocks of `archc` commands alone in this process, which saves importing torch for each.
+        in_process: run blocks that contain only `archc` commands in this process, which imports torch once.
 
     Raises:
-        SystemExit: a command fails, or prints something else.
+        SystemExit: a command fails, or its output differs.
     """
     printed, script = "", ""
     for block in blocks(page):
@@ -79,7 +79,7 @@ def run_page(
 
 
 def archc_commands(text: str) -> list[list[str]]:
-    """Arguments of the `archc` commands of a block, or none if it has anything else."""
+    """Arguments of the `archc` commands of a block; empty if it contains other commands."""
     lines = text.replace("\\\n", " ").splitlines()
     if not all(line.startswith("archc ") for line in lines) or re.search(r"[|<>;&$]", text):
         return []
@@ -109,7 +109,7 @@ def _run(command: list[str], folder: Path) -> str:
 
 
 def compare(expected: str, printed: str) -> None:
-    """Find the expected lines among those printed, in their order.
+    """Check that the output contains the expected lines in order.
 
     Raises:
         SystemExit: a line is missing.

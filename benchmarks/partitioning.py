@@ -1,10 +1,10 @@
-"""The partitioner on cost graphs: the optimum, how it compares with an even split, and how long it takes to prove.
+"""Bottleneck of the partitioner on cost graphs, compared with an even split, and its solving time.
 
-Files are those of https://github.com/msr-fiddle/dnn-partitioning, which goes with Tarnawski et al. 2020, "Efficient
-Algorithms for Device Placement of DNN Graph Operators"; a folder stands for all the files in it.  Without any, graphs
-are made: residual chains and blocks of parallel branches.  The even split cuts one topological order into as many
-stages as there are accelerators, of about the same work each.  Seconds are process time, the median of several runs.
-`--peer` runs the program of the paper's authors beside, as built from `throughput-dp`.
+Input files have the format of https://github.com/msr-fiddle/dnn-partitioning, which accompanies Tarnawski et al. 2020,
+"Efficient Algorithms for Device Placement of DNN Graph Operators"; a folder selects all files in it.  By default, the
+graphs are synthetic: residual chains and blocks of parallel branches.  The even split cuts one topological order into
+one stage per accelerator, of about equal work.  The time is the median process time of several runs.  `--peer` also
+runs the program of the authors, built from `throughput-dp`.
 
     python -m benchmarks.partitioning [FOLDER_OR_FILE ...] [--runs 3] [--seconds 60] [--peer PROGRAM]
 """
@@ -37,14 +37,16 @@ PROVEN = {
     ("resnet50_inference", 604): 124.349,
     ("gnmt_inference", 96): 32.9107,
 }
-"""What the authors' exact program prints, by name and number of nodes."""
+"""Optimal bottleneck from the exact program of the authors, by name and number of nodes."""
 
 
 def read(file: Path) -> Problem:
-    """A cost graph: accelerators, which pay for transfers, and processors with the host's memory, which do not.
+    """Read a cost graph.
+
+    Transfers cost time on accelerators, but not on processors, which share the host memory.
 
     Raises:
-        SystemExit: it is none.
+        SystemExit: the file is not a cost graph.
     """
     try:
         graph = json.loads(file.read_text(encoding="utf-8"))
@@ -85,13 +87,13 @@ def _problem(graph: dict[str, Any]) -> Problem:
 
 
 def residual(operators: int) -> Problem:
-    """A chain in which every fourth result is also needed four operators later, over eight devices."""
+    """Chain with a skip connection over four operators after every fourth one, for eight devices."""
     edges = {at: [at + 1, at + 4] if at % 4 == 0 else [at + 1] for at in range(operators)}
     return _made(operators, edges, devices=8)
 
 
 def branches(blocks: int, width: int, length: int) -> Problem:
-    """Blocks of parallel chains between one operator and the next, over six devices."""
+    """Sequence of blocks of `width` parallel chains of `length` operators, for six devices."""
     edges: dict[int, list[int]] = {}
     size = width * length + 1
     for start in range(0, blocks * size, size):
@@ -123,7 +125,7 @@ MADE = {
 
 
 def even(problem: Problem) -> float:
-    """The bottleneck of the even split over devices of the first kind; infinite where they cannot run or hold it."""
+    """Bottleneck of the even split over devices of the first kind; infinite if they cannot run it."""
     dag = build_task_graph(problem)
     device = problem.kinds[0]
     total = math.fsum(dag.work[:, 0].tolist())
@@ -140,7 +142,7 @@ def even(problem: Problem) -> float:
 
 
 def timed(problem: Problem, runs: int, limit: float | None) -> tuple[PipelineSplit, float]:
-    """The best split, and the median of the process time of some runs, in seconds."""
+    """Best split, and the median process time of several runs in seconds."""
     samples = []
     for _ in range(runs):
         start = time.process_time()
@@ -150,7 +152,7 @@ def timed(problem: Problem, runs: int, limit: float | None) -> tuple[PipelineSpl
 
 
 def ask_peer(program: Path, file: Path, limit: float | None) -> str:
-    """The bottleneck that the authors' program finds, and its process time."""
+    """Run the program of the authors; return its bottleneck and its process time as text."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
     try:
         with file.open() as stream:
@@ -164,7 +166,7 @@ def ask_peer(program: Path, file: Path, limit: float | None) -> str:
 
 
 def row(name: str, problem: Problem, options: argparse.Namespace) -> list[str]:
-    """What is known of one graph."""
+    """Table row of one graph."""
     edges = sum(len(tensor.consumers) for tensor in problem.tensors)
     try:
         split, seconds = timed(problem, options.runs, options.seconds)
@@ -192,13 +194,13 @@ def _figure(bottleneck: float) -> str:
 
 
 def files(paths: list[Path]) -> Iterator[Path]:
-    """The files that are named, those in a folder by name."""
+    """Yield the given files, and the files of folders in order of their names."""
     for path in paths:
         yield from sorted(path.glob("*.json")) if path.is_dir() else [path]
 
 
 def run(options: argparse.Namespace) -> str:
-    """Solve all, and give the table."""
+    """Solve all graphs, and return the table."""
     head = [
         "graph",
         "tasks",

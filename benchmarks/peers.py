@@ -1,7 +1,7 @@
-"""The same networks elsewhere: in `transformers`, `pytorchcv` and Resemblyzer, and written for the tests in torch.nn.
+"""Reference implementations of the specs: in `transformers`, `pytorchcv`, Resemblyzer, and the tests.
 
-Of each there is a file, and in it the names that the network is made of: the classes of its parts, or the function that
-builds it, with the functions and the tables that these use.
+A reference implementation is a source file and the names in it that implement the network: the classes of its modules
+or the function that builds it.  The functions and tables that these use belong to it too.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Peer:
-    """A network of somebody else.
+    """Reference implementation of a network.
 
     Attributes:
-        package: whose it is, as a table names it.
-        source: the text of its file.
-        names: the classes and functions of the file that it is made of.
-        alone: whether the file has no other networks, so that its length says something.
+        package: name of its package in tables.
+        source: text of its file.
+        names: classes and functions of the file that implement the network.
+        alone: the file has no other network, so its length is comparable.
     """
 
     package: str
@@ -38,7 +38,7 @@ class Peer:
     alone: bool = True
 
     def parts(self) -> list[str]:
-        """The texts of what is in use: the names, and with them the functions and tables of the file that they use."""
+        """Source of each definition in use: the names, and the functions and tables of the file that they use."""
         found = dict(_named(ast.parse(self.source).body))
         waiting, used = set(self.names), set[str]()
         while waiting:
@@ -56,7 +56,7 @@ _NOTHING = ast.Pass()
 
 
 def _named(body: Iterable[ast.stmt]) -> Iterable[tuple[str, ast.stmt]]:
-    """The classes, the functions and the tables, whose names are in capitals, of a file."""
+    """Yield the classes, functions and tables of a file; names of tables are in capitals."""
     for node in body:
         if isinstance(node, ast.ClassDef | ast.FunctionDef):
             yield node.name, node
@@ -65,7 +65,7 @@ def _named(body: Iterable[ast.stmt]) -> Iterable[tuple[str, ast.stmt]]:
 
 
 def in_transformers(name: str) -> Peer:
-    """A model of `transformers`, of its default size; its name is without a `Model` at its end."""
+    """Find a model of `transformers` in its default size; `name` omits a final `Model`."""
     import torch
     import transformers
 
@@ -77,7 +77,7 @@ def in_transformers(name: str) -> Peer:
 
 
 def in_pytorchcv(file: str, name: str) -> Peer:
-    """A network of `pytorchcv`, without the function that chooses among its sizes."""
+    """Find a network of `pytorchcv`, without the function that selects its size."""
     import torch
 
     module = f"pytorchcv.models.{file}"
@@ -92,13 +92,13 @@ def _of_module(package: str, module: str, built: nn.Module) -> Peer:
 
 
 def in_tests(file: str, *names: str, package: str = "torch.nn") -> Peer:
-    """A network that the tests have written for themselves."""
+    """Find a network that is implemented in the tests."""
     module = importlib.import_module(f"tests.specs.{file}")
     return Peer(package, inspect.getsource(module), names, alone=False)
 
 
 def in_resemblyzer() -> Peer:
-    """Its speaker encoder; the package is not imported, since it would read sound files."""
+    """Find the speaker encoder of Resemblyzer, without an import, which needs libraries for sound files."""
     package = find_spec("resemblyzer")
     assert package is not None and package.submodule_search_locations is not None
     file = Path(package.submodule_search_locations[0]) / "voice_encoder.py"
@@ -142,4 +142,4 @@ PEERS: Mapping[str, Callable[[], Peer]] = {
     "deepfm": partial(in_tests, "recommending", "DeepFM"),
     "two_tower": partial(in_tests, "recommending", "two_tower", package="numpy"),
 }
-"""By spec the network that it is compared with."""
+"""Reference implementation of each spec."""

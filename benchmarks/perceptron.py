@@ -1,9 +1,9 @@
-"""A perceptron at a quarter of its rank, and in int8 besides: what ONNX Runtime makes of it on one thread.
+"""Latency of a perceptron at a quarter of its rank, in float and int8, in ONNX Runtime on one thread.
 
-The perceptron is 1024 → 4096 → 1024 → 4096, with fresh weights.  Rank 25 % of the smaller side is 256, so each of
-its layers becomes two of 1.31 million multiply-adds in place of one of 4.19 million.  The three programs take turns,
-and the whole is repeated, since machines are noisy: the table gives the median over the repetitions and, in
-brackets, the least and the most.
+The perceptron is 1024 → 4096 → 1024 → 4096, with fresh weights.  Its rank is 25 % of the smaller side, which is 256,
+so two layers with 1.31 million multiply-adds in total replace each layer of 4.19 million.  Runs of the three programs
+are interleaved, and the measurement is repeated, because machines are noisy.  The table has the median over the
+repetitions and, in brackets, the minimum and maximum.
 
     python -m benchmarks.perceptron [--batch 32] [--repetitions 5]
 """
@@ -37,7 +37,7 @@ PIPELINES = {
 
 
 def compiled(folder: Path, width: int, hidden: int) -> dict[str, Path]:
-    """The ONNX file of each pipeline; calibrated on normally distributed inputs, as those that are timed."""
+    """Compile each pipeline to an ONNX file, calibrated on the distribution of the timed inputs."""
     calibration = {"x": np.random.default_rng(1).standard_normal((256, width), np.float32)}
     files = {}
     for number, (title, passes) in enumerate(PIPELINES.items()):
@@ -53,7 +53,7 @@ def compiled(folder: Path, width: int, hidden: int) -> dict[str, Path]:
 
 
 def run(width: int, hidden: int, batch: int, repetitions: int, rounds: int, seconds: float) -> str:
-    """Compile, time, and give the table."""
+    """Compile and time the programs, and return the table."""
     x = np.random.default_rng(0).standard_normal((batch, width), np.float32)
     with tempfile.TemporaryDirectory() as folder:
         sessions = {title: onnx.session(file) for title, file in compiled(Path(folder), width, hidden).items()}

@@ -1,7 +1,7 @@
-"""Measuring whole processes: the time that the processor spent on one, and the most memory that it held.
+"""Process time and peak memory of child processes.
 
-Whoever measures must be small itself, and so imports the standard library alone: what a process holds when it starts
-another one counts towards the other one's peak.
+This module imports only the standard library, to keep the measuring process small: the memory of a process counts
+towards the peak of the children that it starts.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ SINGLE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_T
 
 @dataclass(frozen=True)
 class Usage:
-    """What one process took.
+    """Resource usage of one process.
 
     Attributes:
-        seconds: process time, user and system together; it does not count waiting for others on the machine.
-        peak: the largest resident memory, in bytes.
+        seconds: user and system time together, without time spent waiting for other processes.
+        peak: maximum resident memory in bytes.
     """
 
     seconds: float
@@ -31,16 +31,16 @@ class Usage:
 
 
 def measure(arguments: Sequence[str | Path]) -> Usage:
-    """Run `python` with arguments, on one thread, from the root of the repository.
+    """Run `python` with arguments on one thread, in the root folder of the repository, and measure it.
 
     Raises:
-        SystemExit: it failed; its standard error is the message.
+        SystemExit: the process failed; the message contains its standard error.
     """
     command = [sys.executable, *map(str, arguments)]
     process = subprocess.Popen(
         command,
         cwd=ROOT,
-        # Whoever has installed archc has its bytecode too, and does not compile it anew each time.
+        # An installed archc has its bytecode cached, so the measurement uses cached bytecode too.
         env={**os.environ, **SINGLE_THREAD, "PYTHONDONTWRITEBYTECODE": ""},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,

@@ -1,8 +1,8 @@
-"""Latency of models that lost channels, with widths as they come and with widths rounded to multiples.
+"""Latency of models with pruned channels, with exact widths and with widths rounded to multiples.
 
-Each model is compiled as it is and pruned by 30 %, with `multiple` 1, 8 and 16, and run on one thread in PyTorch and in
-ONNX Runtime at batch 1.  The programs take turns; the median over the rounds is printed, and the speed relative to the
-model as it is.
+Each model is compiled unpruned and pruned by 30 % with `multiple` 1, 8 and 16.  It runs on one thread in PyTorch and in
+ONNX Runtime at batch 1, with interleaved runs.  The table has the median over the rounds, and the speed relative to the
+unpruned model.
 
     python -m benchmarks.pruned_widths [--rounds 15] [--out out/pruned_widths]
 """
@@ -38,13 +38,13 @@ MULTIPLES = (1, 8, 16)
 
 
 def variants() -> dict[str, str]:
-    """The passes of each variant by its title."""
+    """Passes of each variant, by title."""
     pruned = {f"multiple = {k}": f"prune(0.3, scheme = 'channel', multiple = {k})" for k in MULTIPLES}
     return {"as it is": "", **pruned}
 
 
 def measured(model: str, out: Path, rounds: int) -> list[list[str]]:
-    """Row for each variant of a model: multiply-adds, and milliseconds and relative speed in both runtimes."""
+    """Table row of each variant: multiply-adds, and latency and relative speed in both runtimes."""
     text, name, shape = MODELS[model]
     sizes = {"H": shape[2], "W": shape[3]} if isinstance(text, Path) else {}
     image = torch.randn(shape)

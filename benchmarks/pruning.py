@@ -1,10 +1,10 @@
-"""The digit classifier with half of its channels, and with a tenth of its weights.
+"""Accuracy and latency of the digit classifier with half of its channels, or a tenth of its weights.
 
-Trains `specs/cnn.arch` as `benchmarks.digits` does, prunes it, trains what is left for two more epochs in the same way,
-and compiles the text that pruning left with the weights that came of it.  A mask outlasts the training.  The table
-gives the accuracy on the 1,000 digits held out, before and after those epochs, and what ONNX Runtime takes for 32
-digits on one thread: the programs take turns, and the whole is repeated, since machines are noisy; the median, and the
-speed relative to the float program with the least and the most of it.
+The script trains `specs/cnn.arch` as `benchmarks.digits` does, prunes it, and fine-tunes the pruned module for two
+epochs, in which masks of pruned weights stay fixed.  It then compiles the pruned text with the fine-tuned weights.  The
+table has the accuracy on the 1,000 test digits before and after fine-tuning, and the latency for 32 digits in ONNX
+Runtime on one thread.  Runs are interleaved, and the measurement is repeated, because machines are noisy: the table
+has the median, and the speed relative to the float program with its minimum and maximum.
 
     python -m benchmarks.pruning [--epochs 6] [--further 2] [--repetitions 5] [--out out/pruning]
 """
@@ -35,10 +35,12 @@ BATCH = 32
 
 @dataclass(frozen=True)
 class Variant:
-    """A classifier: in PyTorch and in ONNX Runtime, right after its pass, and as it is in the end.
+    """Classifier of one pipeline, in PyTorch and in ONNX Runtime.
 
     Attributes:
-        nonzero: how many numbers of its trainable weights are not zero in the end.
+        untrained: its programs before fine-tuning.
+        programs: its programs after fine-tuning.
+        nonzero: number of nonzero elements of its trainable weights after fine-tuning.
     """
 
     title: str
@@ -50,7 +52,7 @@ class Variant:
 def build(
     out: Path, digits: Digits, weights: Path, further: int = 2, say: Callable[[str], None] = print
 ) -> list[Variant]:
-    """Prune the trained classifier, and train it further; the float one comes first."""
+    """Prune and fine-tune the trained classifier with each pipeline; the float variant comes first."""
     compiled = archc.compile(SPEC, weights=weights)
     compiled.write(out / FLOAT)
     programs = load_programs(out / FLOAT, FLOAT)
@@ -74,13 +76,13 @@ def _nonzero(graph: archc.Graph) -> int:
 
 
 def accuracy(programs: list[Program], digits: Digits) -> dict[str, float]:
-    """The share of the digits held out that each program gets right, by its title."""
+    """Accuracy of each program on the test digits, by program title."""
     labels = digits.test_labels.numpy()
     return {title: float(np.mean(picked == labels)) for title, picked in pick(programs, digits).items()}
 
 
 def table(variants: list[Variant], digits: Digits, repetitions: int) -> str:
-    """All that is compared, as a Markdown table."""
+    """Compare the variants in a Markdown table."""
     in_onnxruntime = [variant.programs[1] for variant in variants]
     times = [measure(in_onnxruntime, digits, BATCH) for _ in range(repetitions)]
     reference = in_onnxruntime[0].title

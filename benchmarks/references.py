@@ -1,8 +1,8 @@
-"""The PyTorch that specs compile to, beside the same model of `transformers`, without and with `torch.compile`.
+"""Inference time of the emitted PyTorch and of the same model in `transformers`.
 
-Inference with fresh weights.  On the CPU one thread, and process time, which leaves out the waiting for others on the
-machine; on a GPU the time until it is done.  The two take turns; the ratio is the median over the pairs, with the least
-and the most of it, and below 1 archc's is the faster one.
+Weights are fresh.  On the CPU, the time is process time on one thread, which excludes waiting for other processes; on a
+GPU, it is the time until the device is synchronized.  `--compile` adds rows with `torch.compile`.  Runs of the two are
+interleaved.  The ratio is the median over the pairs of runs, with its minimum and maximum; below 1, archc is faster.
 
     python -m benchmarks.references [--batches 1 32] [--length 128] [--pairs 7] [--compile] [--device cuda]
 """
@@ -30,7 +30,7 @@ Prepare = Callable[[nn.Module], nn.Module]
 
 
 def load(spec: str) -> nn.Module:
-    """What a spec compiles to, with fresh weights."""
+    """Compile a spec to a PyTorch module with fresh weights."""
     with tempfile.TemporaryDirectory() as folder:
         compiled = archc.compile(ROOT / "specs" / f"{spec}.arch")
         compiled.write(folder, emit=("torch",))
@@ -39,7 +39,7 @@ def load(spec: str) -> nn.Module:
 
 
 def bert(batch: int, length: int, device: str, prepare: Prepare) -> tuple[Run, Run]:
-    """Texts of which all but the first are padded."""
+    """Runs of BERT base on token sequences; all but the first sequence are padded."""
     own, other = prepare(load("bert").to(device)), prepare(BertModel(BertConfig()).eval().to(device))
     tokens = torch.randint(30_522, (batch, length), device=device)
     segments = torch.zeros_like(tokens)
@@ -48,7 +48,7 @@ def bert(batch: int, length: int, device: str, prepare: Prepare) -> tuple[Run, R
 
 
 def resnet50(batch: int, length: int, device: str, prepare: Prepare) -> tuple[Run, Run]:
-    """Images of 224 pixels."""
+    """Runs of ResNet-50 on images of 224 × 224 pixels."""
     images: Tensor = torch.randn(batch, 3, 224, 224, device=device)
     reference = ResNetForImageClassification(ResNetConfig(num_labels=1000)).eval()
     own, other = prepare(load("resnet50").to(device)), prepare(reference.to(device))
@@ -71,7 +71,7 @@ def seconds(run: Run, device: str) -> float:
 
 
 def in_turns(own: Run, other: Run, device: str, first: int) -> tuple[float, float]:
-    """What both take, the other one first where `first` is 1: whoever comes second may find things in the cache."""
+    """Seconds of both; `other` runs first if `first` is 1, since the second run may benefit from caches."""
     if first:
         theirs = seconds(other, device)
         return seconds(own, device), theirs
@@ -80,7 +80,7 @@ def in_turns(own: Run, other: Run, device: str, first: int) -> tuple[float, floa
 
 def row(name: str, batch: int, length: int, device: str, pairs: int, compiled: bool) -> list[str]:
     own, other = MODELS[name](batch, length, device, torch.compile if compiled else lambda model: model)
-    for _ in range(2):  # the first runs are longer
+    for _ in range(2):  # warm-up: first runs are slower
         own(), other()
     times = [in_turns(own, other, device, first=pair % 2) for pair in range(pairs)]
     ratios = [mine / theirs for mine, theirs in times]
@@ -93,12 +93,12 @@ def row(name: str, batch: int, length: int, device: str, pairs: int, compiled: b
 
 
 def milliseconds(time: float) -> str:
-    """Three digits at least."""
+    """Format seconds as milliseconds with at least three digits from 1 ms on."""
     return f"{1000 * time:,.{0 if time >= 0.1 else 1 if time >= 0.01 else 2}f}"
 
 
 def run(batches: Sequence[int], length: int, device: str, pairs: int, compiled: bool) -> str:
-    """Measure all, and give the table."""
+    """Measure all models, and return the table."""
     torch.set_num_threads(1)
     torch.manual_seed(0)
     kinds = (False, True) if compiled else (False,)

@@ -1,10 +1,10 @@
-"""Growth of compile time and memory with the model: process time and peak memory of 10,000 and 100,000 operators.
+"""Growth of compile time and peak memory with the number of operators.
 
-One model in four shapes, each a chain of `linear` and `relu` (in `residual` with additions): written as a loop, as
-one line an operator, as a loop over blocks, and as residual blocks.  `archc compile --no-check` runs in a process of
-its own and writes the weights and what `--emit` says; the ONNX model passes ONNX's full check.  The exponent is
-log(t₂ / t₁) / log(n₂ / n₁); the second one is of the times without that of a model of ten operators, which is what
-starting and importing take.
+Each model is a chain in one of four shapes: `loop` is a loop over `linear` and `relu`, `unrolled` has one line per
+layer, `layers` has only `linear` operators in one chain, and `residual` is a loop over residual blocks.  `archc compile
+--no-check` runs in a separate process and writes the weights and the formats of `--emit`; the ONNX model passes the
+full ONNX check.  The exponent is log(t₂ / t₁) / log(n₂ / n₁).  The second exponent subtracts the time of a model of ten
+operators, which is the time to start and import.
 
     python -m benchmarks.scaling [--operators 10000 100000] [--shapes loop unrolled] [--emit onnx torch,onnx]
 """
@@ -24,7 +24,7 @@ MILLION = 1_000_000
 
 
 def loop(operators: int) -> str:
-    """Every second operator is a layer with weights."""
+    """Text of a loop over pairs of `linear` and `relu`."""
     return (
         "model chain {\n    input x: f32[N, 8]\n"
         f"    for i in 0..{operators // 2} {{ x = x -> fc[i]: linear(8) -> relu }}\n"
@@ -33,19 +33,19 @@ def loop(operators: int) -> str:
 
 
 def unrolled(operators: int) -> str:
-    """The same without the loop: a long text."""
+    """Text of the same chain without a loop, one line per layer."""
     lines = "".join(f"    x = x -> fc{i}: linear(8) -> relu\n" for i in range(operators // 2))
     return f"model chain {{\n    input x: f32[N, 8]\n{lines}    output y = x\n}}\n"
 
 
 def layers(operators: int) -> str:
-    """Nothing but layers with weights, in one chain."""
+    """Text of one chain of `linear` operators only."""
     stages = " ".join(f"-> fc{i}: linear(8)" for i in range(operators))
     return f"model chain {{\n    input x: f32[N, 8]\n    output y = x {stages}\n}}\n"
 
 
 def residual(operators: int) -> str:
-    """Blocks of four operators."""
+    """Text of a loop over residual blocks of four operators."""
     return (
         "block Residual(width) {\n    input x: f32[B, D]\n"
         "    output x + (x -> up: linear(width) -> relu -> down: linear(D))\n}\n"
@@ -59,14 +59,14 @@ SHAPES = {shape.__name__: shape for shape in (loop, unrolled, layers, residual)}
 
 
 def compile_model(shape: str, operators: int, emit: str, folder: Path) -> Usage:
-    """What `archc compile` takes for a model of that many operators."""
+    """Measure `archc compile` on a model with this number of operators."""
     file = folder / "chain.arch"
     file.write_text(SHAPES[shape](operators))
     return measure(["-m", "archc", "compile", file, "--emit", emit, "-o", folder / "out", "--no-check"])
 
 
 def run(shapes: list[str], emits: list[str], small: int, large: int) -> str:
-    """Compile all, and give the table."""
+    """Compile all models, and return the table."""
     rows = []
     with tempfile.TemporaryDirectory() as name:
         for emit in emits:

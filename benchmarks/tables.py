@@ -1,4 +1,4 @@
-"""Tables in Markdown, as all benchmarks print them."""
+"""Markdown tables of benchmark results."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ from collections.abc import Sequence
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table: the first column to the left, the others, which hold figures, to the right."""
+    """Format a Markdown table: the first column left-aligned, the numeric columns right-aligned."""
     align = ["---", *["---:"] * (len(head) - 1)]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, align, *rows))

@@ -1,4 +1,4 @@
-"""Timing candidates side by side: in turns, several rounds, so that a machine that slows down slows down all."""
+"""Interleaved timing of candidates: changes in the speed of the machine affect all of them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any
 def interleaved(
     candidates: Mapping[str, Callable[[], Any]], rounds: int = 15, seconds: float = 0.02
 ) -> dict[str, float]:
-    """Seconds of one call of each candidate: the median over rounds in which each has its turn.
+    """Seconds per call of each candidate: the median over rounds that run each candidate in sequence.
 
     Args:
-        rounds: how many turns each gets, after one that does not count.
-        seconds: about how long a turn takes; short calls are repeated within it.
+        rounds: number of measured rounds; two warm-up calls precede them.
+        seconds: approximate duration of a candidate in one round; short calls are repeated.
     """
     repeats = {}
     for name, call in candidates.items():

@@ -1,4 +1,4 @@
-"""The tutorials of the documentation, run as they stand: the figures on their pages.
+"""Run the tutorials of the documentation and print the output of their commands.
 
 python -m benchmarks.tutorials [first-network quarter-size]
 """

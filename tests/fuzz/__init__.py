@@ -1,6 +1,6 @@
-"""Fuzzer: random models, run by the interpreter and emitted programs and compared: `make fuzz SEEDS=0:10000`.
+"""Differential fuzzer: compare the interpreter and the emitted programs on random models.
 
-`models` writes a text, `checks` compiles and runs it, `minimize` shrinks a text that fails, and `campaign` does so for
-many seeds in child processes.  Operators, attributes and dtypes come from the registry, so a new operator needs no
-change here.
+`make fuzz SEEDS=0:10000` runs it.  `models` generates a text, `checks` compiles and runs it, `minimize` shrinks a
+failing text, and `campaign` runs many seeds in child processes.  Operators, attributes and dtypes come from the
+registry, so a new operator needs no change here.
 """

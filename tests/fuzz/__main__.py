@@ -1,4 +1,4 @@
-"""`python -m tests.fuzz 0:10000`: try seeds, resuming where an earlier run of the same range ended."""
+"""Command `python -m tests.fuzz 0:10000`: test seeds, and resume an earlier run of the same range."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _say(text: str) -> None:
 
 
 def one(seed: int) -> int:
-    """Try one seed in this process, and shrink what fails."""
+    """Test one seed in this process, and shrink the text of each failure."""
     failures: list[dict[str, str]] = results(seed, random_model(seed))["failures"]  # type: ignore[assignment]
     for failure in failures:
         print(f"# {failure['signature']}\n# {failure['detail']}")

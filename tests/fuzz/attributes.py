@@ -1,4 +1,4 @@
-"""Random values for the attributes of an operator, by their declared types."""
+"""Random attribute values of operators, generated from their declared types."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from archc.types.tensor_type import DType, TensorType
 FLOATS = (0.1, 0.25, 0.5, 1.0, 1.5, 2.0, -0.5, -1.0, 3.0, 1e-3)
 DTYPES = ("f32", "f32", "f32", "i64", "i64", "bool", "f16", "f64", "i32", "bf16", "u8", "i8", "i16")
 KEEPS_DEFAULT = 0.6
-"""Share of attributes that keep their default."""
+"""Probability that an attribute keeps its default."""
 
 
 class Undrawable(Exception):
-    """Random values of an attribute's type are of no use."""
+    """No useful random value exists for the type of an attribute."""
 
 
 def draw_operator(cls: type[Operator], types: list[TensorType], chance: Random) -> Operator:
-    """An operator with random attributes, which may not accept operands of these types.
+    """Generate an operator with random attributes; it may reject operands of these types.
 
     Raises:
         Undrawable: a required attribute is a string, or a pattern has no operand.
@@ -66,7 +66,7 @@ def _draw(wanted: Any, info: AttributeInfo, types: list[TensorType], chance: Ran
 
 
 def _integer(types: list[TensorType], chance: Random) -> int:
-    """A small number, an axis, a size of an operand, or a divisor of one."""
+    """Random small number, axis, operand size, or divisor of an operand size."""
     sizes = [dim for operand in types for dim in operand.shape if isinstance(dim, int)]
     divisors = [k for k in range(1, 9) if any(size % k == 0 for size in sizes)]
     pools = [(1, 2, 3, 4, 6, 8), (0, 1, 2, 3), (-1, -2, -3), sizes or (5,), divisors or (1,)]
@@ -97,7 +97,7 @@ def _tuple(items: tuple[Any, ...], info: AttributeInfo, types: list[TensorType],
 
 
 def _shape(shape: tuple[int | SymbolicDim, ...], chance: Random) -> tuple[int | SymbolicDim, ...]:
-    """A shape derived from another one by random edits."""
+    """Random edit of a shape."""
     dims = list(shape)
     for _ in range(chance.randint(0, 3)):
         place = chance.randrange(len(dims) + 1)
@@ -120,10 +120,10 @@ def _shape(shape: tuple[int | SymbolicDim, ...], chance: Random) -> tuple[int | 
 
 
 def draw_pattern(operand: TensorType | None, chance: Random) -> tuple[str, dict[str, int]]:
-    """A pattern of `rearrange` for an operand, and the sizes of the axes that it splits.
+    """Random `rearrange` pattern for an operand, and the sizes of the axes that it splits.
 
     Raises:
-        Undrawable: there is no operand.
+        Undrawable: no operand is given.
     """
     if operand is None:
         raise Undrawable("pattern")

@@ -1,4 +1,4 @@
-"""Run many seeds, in blocks and child processes; a file has the finished blocks, so that a run can resume."""
+"""Fuzzing campaigns: blocks of seeds in child processes, with a file of finished blocks for resuming."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from tests.fuzz.worker import DIES
 ROOT = Path(__file__).parents[2]
 WORKER = ("-m", "tests.fuzz.worker")
 BLOCK = 100
-"""Seeds of one process: starting a process takes seconds, as long as about ten seeds."""
+"""Number of seeds per process: the start of a process takes as long as about ten seeds."""
 PATIENCE = 120.0
-"""Seconds that a seed may take."""
+"""Time limit of a seed, in seconds."""
 MINIMIZING = 25.0
-"""Seconds of processor time to shrink a text."""
+"""Processor time limit for shrinking a text, in seconds."""
 
 
 @dataclass
 class Tally:
-    """Results of some seeds."""
+    """Accumulated results of seeds."""
 
     seeds: int = 0
     counts: Counter[str] = field(default_factory=Counter)
@@ -43,7 +43,7 @@ class Tally:
 
 
 def run_seeds(start: int, end: int) -> Tally:
-    """Try seeds in a child process; if it crashes, go on after that seed in another one."""
+    """Test seeds in a child process; after a crash, continue with the next seed in a new process."""
     tally = Tally()
     for result in _results(start, end):
         tally.add(result)
@@ -63,13 +63,13 @@ def _results(start: int, end: int) -> Iterator[dict[str, Any]]:
                 yield said
                 start = said["seed"] + 1
         process.wait()
-        if start < end:  # the seed that had begun was not done
+        if start < end:  # the process ended within a seed
             yield {"seed": begun, "counts": {}, "failures": [_death(process, text)]}
             start = begun + 1
 
 
 def _death(process: subprocess.Popen[str], text: str | None) -> dict[str, str]:
-    """The failure of a seed that ended its process; without a text, the generator is at fault."""
+    """Failure of a seed that ended its process; without a text, the generator failed."""
     code = process.returncode
     reason = f"killed by signal {-code}" if code < 0 else f"exit status {code}"
     said = "".join(process.stderr or ()).strip().splitlines()[-1:] if process.stderr else []
@@ -89,7 +89,7 @@ def _child(*arguments: str) -> subprocess.Popen[str]:
 
 
 def _lines(process: subprocess.Popen[str]) -> Iterator[str]:
-    """Lines of a process, until it ends or is silent for too long."""
+    """Yield the output lines of a process until it ends or a timeout without output passes."""
     assert process.stdout is not None
     while True:
         ready, _, _ = select.select([process.stdout], [], [], PATIENCE)
@@ -106,7 +106,7 @@ def _lines(process: subprocess.Popen[str]) -> Iterator[str]:
 
 
 class Campaign:
-    """The seeds of a range, in blocks, with a file that says which are done.
+    """Range of seeds in blocks, with a file that records the finished blocks.
 
     Args:
         folder: holds `START-END.jsonl`, a line for each block, and `failures/`, a text for each kind of failure.
@@ -126,7 +126,7 @@ class Campaign:
         return [json.loads(line) for line in self.state.read_text().splitlines()]
 
     def run(self, jobs: int) -> bool:
-        """Run all blocks that are left; return whether nothing failed, in earlier runs either."""
+        """Run all remaining blocks; return whether no seed failed, earlier runs included."""
         (self.folder / "failures").mkdir(parents=True, exist_ok=True)
         before = self.done()
         known = {tuple(block["seeds"]) for block in before}
@@ -171,7 +171,7 @@ class Campaign:
         )
 
     def _save(self, failure: dict[str, Any]) -> None:
-        """Save the text of a failure; the first one of its kind is shrunk and shown."""
+        """Save the text of a failure; shrink and print the first one of its kind."""
         signature = failure["signature"]
         with self.lock:
             self.kinds[signature] += 1
@@ -202,7 +202,7 @@ class Campaign:
 
 
 def shrunk(path: Path, failure: dict[str, Any]) -> str:
-    """The text of a failure, shrunk in a child process; unchanged if that fails."""
+    """Shrink the text of a failure in a child process; return it unchanged if that fails."""
     child = _child("smallest", str(path), str(failure["seed"]), failure["signature"], str(MINIMIZING))
     try:
         text, _ = child.communicate(timeout=10 * MINIMIZING)
@@ -214,6 +214,6 @@ def shrunk(path: Path, failure: dict[str, Any]) -> str:
 
 
 def commit() -> str:
-    """The commit of the working tree, with a mark where files were changed."""
+    """Commit of the working tree, marked if it has uncommitted changes."""
     found = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True)
     return found.stdout.strip() or "unknown"

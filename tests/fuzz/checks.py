@@ -1,4 +1,4 @@
-"""Checks of one text: every way of compiling and running it agrees."""
+"""Checks of one text: the interpreter and all emitted programs agree, before and after passes."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ REFUSALS = {
     "torch": {"not-emittable"},
     "pass": {"selector-matches-nothing", "too-many-stages"},
 }
-"""The codes of diagnostics that a valid text may get, by stage; all others are failures.
+"""Diagnostic codes allowed for a valid text, by stage; all others are failures.
 
-Passes may also fail on the calibration data where the model itself does: see `_calibration_refusals`.
+Passes may also fail if the model itself fails on the calibration data: see `_calibration_refusals`.
 """
 LOSSY = (
     "lowrank(ratio = 0.5)",
@@ -56,7 +56,7 @@ ORDER = ("simplify", "fold", "prune", "lowrank", "quant", "partition")
 
 @dataclass(frozen=True)
 class Failure:
-    """A failed check: its stage, its kind, and the details."""
+    """Failed check: its stage, its kind, and the details."""
 
     stage: str
     kind: str
@@ -87,10 +87,10 @@ class Stop(Exception):
 
 
 def check(text: str, seed: int, only: str | None = None) -> Outcome:
-    """Check everything about a text.
+    """Run all checks of a text.
 
     Args:
-        seed: of weights, sizes, inputs and the pipeline.
+        seed: seed of weights, sizes, inputs and the pipeline.
         only: the single stage to check, to reproduce a failure; all stages by default.
     """
     return _Check(text, seed, only).outcome()
@@ -127,7 +127,7 @@ class _Check:
                 self.check_passes(name, passes, graph, cases, weights)
 
     def pipeline(self) -> str:
-        """A random pipeline in an order that makes sense."""
+        """Random pipeline, with its passes in the order of `ORDER`."""
         count = self.chance.choice((1, 1, 2, 3))
         picked = [self.chance.choice(LOSSY) for _ in range(count)] + self.chance.sample(["simplify", "fold"], 1)
         by_name = {one.split("(")[0]: one for one in picked}
@@ -136,7 +136,7 @@ class _Check:
     # Texts and graphs ---------------------------------------------------------------------------------------
 
     def check_text(self, stage: str, graph: Graph) -> None:
-        """Check that the printed text reads back as the graph, and prints unchanged."""
+        """Check that the printed text parses to the same graph, and that this graph prints the same text."""
         known = any(one.stage == "print" for one in self.found.failures)
         if known or self.only not in (None, stage):
             return
@@ -152,7 +152,7 @@ class _Check:
             pass
 
     def cases(self, stage: str, graph: Graph) -> list[Reference]:
-        """Results of the graph at some sizes; sizes that PyTorch refuses are counted."""
+        """Reference results of the graph at several sizes; sizes that PyTorch rejects are counted."""
         found: list[Reference] = []
         refused: Failure | None = None
         for number, sizes in enumerate([*random_sizes(graph, self.seed), large_sizes(graph)]):
@@ -188,14 +188,14 @@ class _Check:
     # Programs -----------------------------------------------------------------------------------------------
 
     def check_programs(self, stage: str, graph: Graph, cases: list[Reference]) -> None:
-        """Check that the emitted programs give the results of the graph."""
+        """Check the results of the emitted programs against those of the graph."""
         if self.wants(stage, "/torch"):
             self.check_torch(f"{stage}/torch", graph, cases)
         if self.wants(stage, "/onnx"):
             self.check_onnx(f"{stage}/onnx", graph, cases)
 
     def wants(self, stage: str, program: str) -> bool:
-        """Return whether to check a program: after passes only if it did not fail without them."""
+        """Return whether to check a program: after passes, only if it passed without them."""
         if self.only is not None:
             return program in self.only
         return stage == "plain" or not any(one.stage.startswith(f"plain{program}") for one in self.found.failures)
@@ -233,10 +233,10 @@ class _Check:
             except programs.NoExactSums:
                 self.found.counts["levels without exact sums"] += 1
             except Stop:
-                break  # mostly it fails in the same way at the next level
+                break  # the next level usually fails in the same way
 
     def takes_empty(self, stage: str, level: str, ready: InferenceSession, case: Reference) -> bool:
-        """Return whether ONNX Runtime runs with empty tensors; tried at one level only, since it forks a process."""
+        """Return whether ONNX Runtime runs with empty tensors; tested at one level, since it forks a process."""
         if (stage, level) != ("plain/onnx", "all"):
             return False
         taken = programs.survives(lambda: programs.run_onnx(ready, case.inputs))
@@ -279,10 +279,10 @@ class _Check:
         self.check_programs(stage, graph, cases)
 
     def check_same(self, stage: str, graph: Graph, cases: list[Reference]) -> None:
-        """Check that `simplify` keeps every bit except the sign of zeros, and `fold` all but rounding errors.
+        """Check that `simplify` is exact except for the sign of zeros, and `fold` up to rounding errors.
 
-        PyTorch chooses kernels by the strides of operands, those of axes of size 1 included, and `simplify` removes
-        steps that change strides alone.  Where bits differ, both graphs run again with equal strides.
+        PyTorch selects kernels by the strides of operands, even of axes of size 1, and `simplify` removes nodes that
+        only change strides.  If bits differ, both graphs run again with equal strides.
         """
         for case in cases:
             try:
@@ -302,7 +302,7 @@ class _Check:
                 return
 
     def check_error(self, stage: str, compiled: archc.Compiled, plain: Graph) -> None:
-        """Check that the error in the report is the measured one."""
+        """Check the error in the report against the measured one."""
         inputs = next(Calibration(plain, seed=self.seed).batches())
         with self.stage(f"{stage}/error"):
             measured = largest_error(evaluate(plain, inputs), evaluate(compiled.graph, inputs))
@@ -331,11 +331,11 @@ class _Check:
     def stage(
         self, stage: str, refusals: str | None = None, more: Callable[[], Collection[str]] = tuple
     ) -> Iterator[None]:
-        """Record a failure of the body, except for a diagnostic of an allowed code, which counts as a refusal.
+        """Record a failure of the body; a diagnostic with an allowed code counts as a refusal instead.
 
         Args:
             refusals: the key of the allowed codes in `REFUSALS`; by default the program of the stage.
-            more: further allowed codes; called only where the others do not suffice.
+            more: function that returns further allowed codes; called only if the code is not in `REFUSALS`.
 
         Raises:
             Stop: the body was refused, or failed.
@@ -363,9 +363,9 @@ class _Check:
 
 
 def _calibration_refusals(graph: Graph, seed: int) -> set[str]:
-    """The codes that passes may get because of the model on its calibration data, not because of a pass.
+    """Codes allowed for passes because the model itself fails on the calibration data.
 
-    A model that divides by a weight is not finite where int8 rounds the weight to 0.
+    A model that divides by a weight is not finite if int8 rounds the weight to 0.
     """
     inputs = next(Calibration(graph, seed=seed).batches())
     try:
@@ -378,17 +378,17 @@ def _calibration_refusals(graph: Graph, seed: int) -> set[str]:
 
 @cache
 def _passes(text: str) -> tuple[Pass, ...]:
-    """The passes of a pipeline; finding them asks every installed package."""
+    """Passes of a pipeline; cached, because the lookup reads the entry points of all packages."""
     return tuple(parse_passes(text, open_module("", Diagnostics(), False)))
 
 
 def _same_bits(found: torch.Tensor, expected: torch.Tensor) -> bool:
-    """Return whether two tensors are equal; zeros of both signs are, and all NaN."""
+    """Return whether two tensors are equal; zeros of both signs are equal, and so are all NaN."""
     return torch.equal(found.nan_to_num(7e7), expected.nan_to_num(7e7))
 
 
 def _with_equal_strides(graph: Graph, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The outputs of a graph whose tensors all have the strides that follow from their shapes."""
+    """Outputs of a graph, run with contiguous strides for all tensors."""
 
     def plain(value: Value, tensor: torch.Tensor) -> torch.Tensor:
         return tensor.new_empty(tensor.shape).copy_(tensor)

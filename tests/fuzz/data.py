@@ -1,4 +1,4 @@
-"""Data of a run: weights, sizes of the symbols, and inputs."""
+"""Random data of a run: weights, symbol sizes, and inputs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Sizes = dict[str, int]
 
 
 def bind_scaled_weights(graph: Graph, seed: int) -> None:
-    """Bind fresh weights; random amounts are added to weights whose elements are all equal."""
+    """Bind fresh weights, with random noise added to weights whose elements are all equal."""
     bind_fresh(graph, seed)
     assert graph.tensors is not None
     generator = np.random.default_rng(seed)
@@ -35,7 +35,7 @@ def bind_scaled_weights(graph: Graph, seed: int) -> None:
 
 
 def random_sizes(graph: Graph, seed: int) -> list[Sizes]:
-    """Values for the symbols of the inputs: usual ones, then those with a 1, with a 0, and others."""
+    """Values for the symbols of the inputs: usual sizes, sizes with a 1, sizes with a 0, and others."""
     names = symbols_of(graph)
     generator = np.random.default_rng(seed)
     usual = {name: bounded(names[name], int(generator.integers(3, 7))) for name in names}
@@ -54,7 +54,7 @@ def large_sizes(graph: Graph) -> Sizes:
 
 
 def symbols_of(graph: Graph) -> dict[str, int | None]:
-    """The symbols of the inputs, each with its bound."""
+    """Symbols of the inputs with their bounds."""
     dims = chain.from_iterable(value.type.shape for value in graph.inputs)
     return {name: own.maximum for dim in dims for name, own in symbols(dim).items()}
 
@@ -66,7 +66,7 @@ def bounded(maximum: int | None, size: int) -> int:
 def admits(graph: Graph, sizes: Mapping[str, int]) -> bool:
     """Return whether all tensors have valid sizes, and all operators their minimum sizes.
 
-    An axis is empty only where a symbol that is 0 makes it so.
+    An axis may be empty only because a symbol is 0.
     """
     empty = 0 in sizes.values()
     for node in graph.nodes():
@@ -79,7 +79,7 @@ def admits(graph: Graph, sizes: Mapping[str, int]) -> bool:
 
 
 def random_inputs(graph: Graph, sizes: Mapping[str, int], seed: int) -> Inputs | None:
-    """Inputs of these sizes, with integers in the range that lookups accept; None if that range is empty."""
+    """Random inputs of these sizes, with integers valid as lookup indices; None if that range is empty."""
     generator = np.random.default_rng(seed)
     found: Inputs = {}
     for value in graph.inputs:

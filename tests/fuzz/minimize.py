@@ -1,7 +1,7 @@
-"""Shrinking a text that fails: delta debugging over its statements, then over stages, attributes and numbers.
+"""Delta debugging of a failing text, over its statements, stages, attributes and numbers.
 
-(Zeller and Hildebrandt 2002, "Simplifying and Isolating Failure-Inducing Input".)  A smaller text is kept if it fails
-in the same way.
+The method is that of Zeller and Hildebrandt 2002, "Simplifying and Isolating Failure-Inducing Input".  A smaller text
+is kept if it fails in the same way.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ Fails = Callable[[str], bool]
 
 
 def minimized(text: str, fails: Fails, seconds: float = 60.0) -> str:
-    """The smallest text found that still fails; steps repeat until none makes it smaller, or time is up.
+    """Shrink a text until no step makes it smaller, or the time is up.
 
     Args:
-        fails: tells whether a text fails in the same way.
-        seconds: of processor time.
+        fails: returns whether a text fails in the same way.
+        seconds: processor time limit.
     """
     end = time.process_time() + seconds
     steps = (_without_lines, _inputs_for_statements, _inlined, _without_stages, _without_arguments, _smaller_numbers)
@@ -37,7 +37,7 @@ def minimized(text: str, fails: Fails, seconds: float = 60.0) -> str:
 
 
 def _shrunk(text: str, step: Callable[[str], Iterator[str]], fails: Fails, end: float) -> str:
-    """Repeat one kind of step while it helps."""
+    """Repeat one kind of step while it makes progress."""
     progress = True
     while progress:
         progress = False
@@ -56,12 +56,12 @@ def valid(text: str) -> bool:
     except ArchcError:
         return False
     except Exception:
-        return True  # a bug of the parser, perhaps the one to reproduce
+        return True  # a parser crash may be the failure to reproduce
     return True
 
 
 def _without_lines(text: str) -> Iterator[str]:
-    """Texts without a run of lines, long runs first; a braced statement is removed with or without its body."""
+    """Texts without a run of lines, long runs first; braced statements go with or without their body."""
     lines = text.splitlines()
     size = max(len(lines) // 2, 1)
     while size:
@@ -79,7 +79,7 @@ def _without_lines(text: str) -> Iterator[str]:
 
 
 def _without_assignments(lines: list[str]) -> Iterator[str]:
-    """Texts without one statement, with its first operand in place of its result."""
+    """Texts without one statement, with its result replaced by its first operand."""
     for number, line in enumerate(lines):
         match = re.match(r"\s+(\w+) = \(?(\w+)\b(?! = )", line)
         if match:
@@ -97,7 +97,7 @@ def _inlined(text: str) -> Iterator[str]:
 
 
 def _inputs_for_statements(text: str) -> Iterator[str]:
-    """Texts with inputs in place of one statement of the model."""
+    """Texts with one statement of the model replaced by inputs."""
     lines = text.splitlines()
     start = next((k for k, line in enumerate(lines) if line.startswith("model ")), len(lines))
     for number in range(len(lines) - 1, start, -1):
@@ -113,7 +113,7 @@ def _inputs_for_statements(text: str) -> Iterator[str]:
 
 
 def _types(text: str, names: list[str]) -> list[str] | None:
-    """The types of tensors at the end of an unfinished text; None if it is not valid."""
+    """Types of tensors at the end of an unfinished text; None if the text is invalid."""
     outputs = "\n".join(f"    output probe{number} = {name}" for number, name in enumerate(names))
     kept = "\n".join(line for line in text.splitlines() if not line.startswith("    output "))
     last = re.findall(r"^    (\w+(?:, \w+)*) = ", kept, re.MULTILINE)
@@ -146,7 +146,7 @@ def _without_arguments(text: str) -> Iterator[str]:
 
 
 def _smaller_numbers(text: str) -> Iterator[str]:
-    """Texts with one smaller number, or with a number in place of a symbolic size."""
+    """Texts with one smaller number, or with a symbolic size replaced by a number."""
     for match in re.finditer(r"(?<![\w.])\d+(?![\w.])", text):
         number = int(match[0])
         for smaller in dict.fromkeys((0, 1, 2, number // 2, number - 1)):

@@ -1,7 +1,7 @@
-"""Random valid models as texts: blocks, loops, scans, shared layers and tied weights over the whole operator table.
+"""Generator of random valid models, with blocks, loops, scans, shared layers and tied weights.
 
-A text is written statement by statement.  Each statement runs on sample data when it is written.  Statements that
-give NaN or huge numbers are dropped, since they would hide faults after them.
+The generator draws from the whole operator table and writes a text statement by statement.  It runs each statement on
+sample data, and drops statements that give NaN or huge numbers, since these would hide later faults.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from tests.fuzz.writing import Body, Names, declared_type, spelled
 MOST_INPUTS = 5
 SAMPLE_SIZES = {"N": 3, "T": 5, "H": 4, "S": 2}
 LARGE, MOST_STEPS = 16, 1000
-"""The largest value of a symbol, and the limit on the steps of a scan there: each operator takes some 20 µs a step."""
+"""Largest value of a symbol, and limit on scan steps at it: an operator takes 20 µs per step."""
 
 
 @dataclass
 class Model:
-    """A text, and the operators found while it was written.
+    """Generated text with its operators.
 
     Attributes:
-        operators: the names of the operators in it.
-        broken: texts of one operator that archc accepts and PyTorch cannot run, each with the reason.
+        operators: names of the operators in the text.
+        broken: texts of single operators that archc accepts and PyTorch cannot run, each with the reason.
     """
 
     text: str
@@ -39,13 +39,13 @@ class Model:
 
 
 def random_model(seed: int, operators: int | None = None) -> Model:
-    """The model of a seed, with 5 to 60 operators unless a number is given."""
+    """Generate the model of a seed, with 5 to 60 operators by default."""
     return _Writer(Random(seed), operators).model()
 
 
 @dataclass
 class _Recorded:
-    """A block: its inputs, its results, and the steps between them, to replay with other inputs."""
+    """Recorded block: inputs, results and nodes, to replay on other inputs."""
 
     name: str
     inputs: list[Tensor]
@@ -92,7 +92,7 @@ class _Writer:
         return lines
 
     def input(self, body: Body, dtype: DType, shape: Sequence[int | SymbolicDim] | None = None) -> Tensor:
-        """A new input of the model."""
+        """Add an input to the model."""
         type = TensorType(dtype, tuple(self.shape() if shape is None else shape))
         tensor = Tensor(self.names.new("input"), type, random_tensor(type, self.sizes, self.chance), given=True)
         self.inputs.append(f"input {tensor.name}: {declared_type(type)}")
@@ -120,14 +120,14 @@ class _Writer:
         return symbol(name, self.bounds[name])
 
     def derived(self, name: str) -> int | SymbolicDim:
-        """A symbolic size, sometimes scaled and with an offset."""
+        """Random symbolic size, sometimes scaled and with an offset."""
         scale, offset = self.chance.choice(((1, 0), (1, 0), (1, 0), (2, 0), (2, 1), (1, 2), (4, 3)))
         return self.symbol(name) * scale + offset
 
     # Statements ---------------------------------------------------------------------------------------------
 
     def node(self, body: Body) -> list[Tensor]:
-        """Write one operator on known tensors."""
+        """Write a random operator on known tensors."""
         for _ in range(8):
             choice = chosen(body, self.chance, self.floating, self.sizes, self.supply(body))
             if choice is None:
@@ -174,7 +174,7 @@ class _Writer:
         return results
 
     def done(self, choice: Choice, operands: Sequence[Tensor]) -> list[Tensor]:
-        """Results of a node, without names yet.
+        """Results of a node, still without names.
 
         Raises:
             Unsuitable, CannotRun: see `applied`.
@@ -190,7 +190,7 @@ class _Writer:
         return results
 
     def again(self, body: Body) -> list[Tensor]:
-        """Use a shared layer or an earlier block again."""
+        """Use a shared layer or an existing block again."""
         if body.shared and self.chance.random() < 0.7:
             name, choice = self.chance.choice(body.shared)
             wanted = [one.type for one in choice.operands]
@@ -212,7 +212,7 @@ class _Writer:
     # Blocks, loops and scans --------------------------------------------------------------------------------
 
     def block(self, body: Body, kept: bool = False) -> list[Tensor]:
-        """Define a block and use it; with `kept` only define it, with one result of the type of its first input."""
+        """Define a block and use it; with `kept`, only define it, with its first input type as result type."""
         count = self.chance.choice((1, 1, 2))
         operands = [self.operand(body) for _ in range(count)]
         inner = Body(Names(self.chance))
@@ -245,7 +245,7 @@ class _Writer:
         return f"input {tensor.name}: {declared_type(tensor.type, bounds=False)}"
 
     def bound(self, inputs: Sequence[Tensor]) -> set[str]:
-        """The sizes that inputs of these types bind in a block."""
+        """Sizes bound in a block by inputs of these types."""
         return {str(dim) for one in inputs for dim in one.type.shape if str(dim) in SAMPLE_SIZES}
 
     def use(self, body: Body, block: _Recorded, label: str, operands: Sequence[Tensor] | None = None) -> list[Tensor]:
@@ -279,7 +279,7 @@ class _Writer:
         return [Tensor("", one.type, meaning[one].sample) for one in block.results]
 
     def loop(self, body: Body) -> list[Tensor]:
-        """`for i in 0..3 { x = x -> h[i]: Block }`, sometimes with a layer in the list that has a name."""
+        """Write `for i in 0..3 { x = x -> h[i]: Block }`, sometimes with a named layer in the list."""
         block = next((one for one in self.blocks if self.repeats(one) and self.chance.random() < 0.5), None)
         if block is None:
             if not self.block(body, kept=True):
@@ -312,7 +312,7 @@ class _Writer:
         return len(block.results) == 1 and block.results[0].type == block.inputs[0].type
 
     def brought_back(self, body: Body, tensor: Tensor, wanted: Tensor) -> Tensor:
-        """A tensor of another's type that depends on both."""
+        """Tensor that depends on two tensors and has the type of one of them."""
         if tensor.type == wanted.type:
             return tensor
         try:
@@ -328,7 +328,7 @@ class _Writer:
             return wanted
 
     def scan(self, body: Body) -> list[Tensor]:
-        """Write a recurrence over a known sequence, with up to two states."""
+        """Write a scan over a known sequence, with up to two states."""
         sequences = [one for one in body.known if one.type.rank >= 2 and one.sample.shape[1] > 0]
         if not sequences:
             return []
@@ -371,7 +371,7 @@ class _Writer:
 
 
 def alone(choice: Choice, chance: Random) -> str:
-    """A text of one operator, on inputs."""
+    """Text of one operator on inputs."""
     body = Body(Names(chance))
     inputs = [Tensor(f"in{number}", one.type, one.sample) for number, one in enumerate(choice.operands)]
     result = Tensor("y", inputs[0].type, inputs[0].sample) if inputs else Tensor("y", TensorType(DType.f32, ()), None)

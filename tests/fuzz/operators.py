@@ -1,4 +1,4 @@
-"""Operators drawn from the registry, with operands that fit them."""
+"""Random operators of the registry, with valid operands."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from tests.fuzz.writing import Body
 
 STRUCTURAL = ("to_stage",)
-"""Operators that are not drawn, since they need others of their kind; `partition` inserts them."""
+"""Operators excluded from generation: they need matching operators, which `partition` inserts."""
 ATTEMPTS = 60
 UNAMBIGUOUS: Mapping[str, Callable[[Operator, Sequence[TensorType]], bool]] = {
-    # Of two elements written to one place, either may remain.
+    # If two elements are written to one index, either may remain.
     "scatter": lambda op, types: types[1].shape[op.dim] == 1,
-    # ONNX Runtime's `Pow` does not wrap integers around; archc replaces it by products for known exponents only.
+    # `Pow` of ONNX Runtime does not wrap integers; archc replaces it by products for constant exponents only.
     "pow": lambda op, types: types[0].dtype.floating or (isinstance(op.scalar, (int, float)) and not op.reverse),
 }
 """Conditions under which all backends give the same results."""
@@ -36,7 +36,7 @@ Dim = int | SymbolicDim
 
 @dataclass
 class Choice:
-    """An operator and its operands; `shared` is the declared layer that it is another use of."""
+    """Operator and its operands; `shared` names the declared layer that it reuses."""
 
     op: Operator
     operands: list[Tensor]
@@ -53,7 +53,7 @@ def owns_parameters(choice: Choice) -> bool:
 
 
 def chosen(body: Body, chance: Random, floating: DType, sizes: Mapping[str, int], supply: Supply) -> Choice | None:
-    """A random operator on tensors of a body, or on new ones; None if no attempt gave valid operands."""
+    """Choose a random operator on existing or new tensors; None if no attempt gave valid operands."""
     cls = OPERATORS[chance.choice(names())]
     for attempt in range(ATTEMPTS):
         try:
@@ -76,7 +76,7 @@ def _type(one: Tensor | TensorType) -> TensorType:
 def _operands(
     cls: type[Operator], body: Body, chance: Random, floating: DType, fresh: bool
 ) -> list[Tensor | TensorType]:
-    """Tensors, or types of tensors to make; `infer` then tells whether they are valid operands."""
+    """Candidate operands: tensors, or types of tensors to create; `infer` then validates them."""
     patterns = [one for one in parse_signature(cls.signature).operands if one.name not in cls.parameters]
     patterns = [one for one in patterns if not one.optional or chance.random() < 0.5]
     if not patterns:
@@ -145,7 +145,7 @@ def _spread(axis: object) -> Spread | None:
 
 
 def _note(pattern: Pattern, shape: tuple[Dim, ...], sizes: dict[str, Dim], spreads: dict[str, tuple[Dim, ...]]) -> None:
-    """Bind indices of the signature to the sizes of an operand."""
+    """Bind the axis names of a signature to the sizes of an operand."""
     length = len(shape) - (len(pattern.axes) - sum(1 for axis in pattern.axes if _spread(axis)))
     place = 0
     for axis in pattern.axes:
@@ -162,7 +162,7 @@ def _note(pattern: Pattern, shape: tuple[Dim, ...], sizes: dict[str, Dim], sprea
 def _like(
     pattern: Pattern, sizes: Mapping[str, Dim], spreads: Mapping[str, tuple[Dim, ...]], chance: Random
 ) -> tuple[Dim, ...]:
-    """A shape for a pattern, with the sizes that earlier operands bound to its indices."""
+    """Shape for a pattern, with the sizes that earlier operands bound to its axis names."""
     shape: list[Dim] = []
     for axis in pattern.axes:
         spread = _spread(axis)
@@ -180,10 +180,10 @@ def _like(
 def _settled(
     op: Operator, plan: Sequence[Tensor | TensorType], sizes: Mapping[str, int], chance: Random, supply: Supply
 ) -> list[Tensor]:
-    """The operands of a plan; tensors are made for types.
+    """Operands of a plan, with new tensors for its types.
 
     Raises:
-        Unsuitable: an operand of indices may lead out of range.
+        Unsuitable: an index operand may be out of range.
     """
     types = [_type(one) for one in plan]
     operands: list[Tensor] = []

@@ -1,4 +1,4 @@
-"""The programs emitted for a graph, in memory: a PyTorch module, and ONNX Runtime at every optimization level."""
+"""Emitted programs of a graph, run in memory: PyTorch, and ONNX Runtime at all optimization levels."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ LEVELS = {
 
 
 FORK_PATIENCE = 20.0
-"""Seconds after which a forked process is killed: it may wait for a lock that another thread held."""
+"""Timeout of a forked process in seconds: it may wait for a lock that another thread held at the fork."""
 
 
 class NoPython(Exception):
@@ -47,7 +47,7 @@ class NoPython(Exception):
 
 
 def torch_model(graph: Graph) -> torch.nn.Module:
-    """The model that the emitted module loads."""
+    """Model loaded by the emitted PyTorch module."""
     source = emit(graph, source_name="fuzzed.arch", weights_name="fuzzed.safetensors")
     try:
         code = compile(source, "fuzzed.py", "exec")
@@ -66,7 +66,7 @@ def torch_model(graph: Graph) -> torch.nn.Module:
 
 @contextmanager
 def _nothing_initialized() -> Iterator[None]:
-    """Skip the random initialization of modules, which takes most of the time: loading replaces the weights."""
+    """Skip the random initialization of modules: it is slow, and loading overwrites the weights."""
     initializers = [(nn.init, name) for name in vars(nn.init) if name.endswith("_") and not name.startswith("_")]
     initializers += [(torch.Tensor, name) for name in ("normal_", "uniform_")]
     kept = [getattr(owner, name) for owner, name in initializers]
@@ -87,17 +87,17 @@ def run_torch(model: torch.nn.Module, graph: Graph, inputs: Mapping[str, torch.T
 
 
 def onnx_bytes(graph: Graph) -> bytes:
-    """The emitted ONNX model, checked."""
+    """Emitted ONNX model as bytes, after the ONNX checker."""
     model = to_model(graph)
     onnx.checker.check_model(model, full_check=True)
     return model.SerializeToString(deterministic=True)
 
 
 def saturates(model: bytes, level: str) -> bool:
-    """Return whether this CPU may add up the integers of a model with saturation at a level.
+    """Return whether integer sums of a model may saturate on this CPU at an optimization level.
 
-    Without VNNI instructions the kernels do.  The session option against it has an effect from `extended` on, and none
-    on constant folding.
+    Kernels without VNNI instructions saturate.  The session option against it takes effect from `extended` on, and not
+    in constant folding.
     """
     if adds_exactly():
         return False
@@ -113,7 +113,7 @@ def saturates(model: bytes, level: str) -> bool:
 
 @cache
 def adds_exactly() -> bool:
-    """Return whether this CPU adds up the largest products of 8-bit integers without saturation."""
+    """Return whether this CPU sums the largest products of 8-bit integers without saturation."""
     text = "agraph (uint8[1, 64] x) => (int32[1, 8] y) <int8[64, 8] w = {%s}> { y = MatMulInteger(x, w) }"
     model = onnx.parser.parse_model('<ir_version: 8, opset_import: ["" : 17]>' + text % ", ".join(["127"] * 512))
     ready = session(model.SerializeToString(), "none")
@@ -122,7 +122,7 @@ def adds_exactly() -> bool:
 
 
 class NoExactSums(Exception):
-    """ONNX Runtime's option for exact sums fails where nodes share a weight of 8-bit integers (1.23)."""
+    """The option of ONNX Runtime 1.23 for exact sums fails if nodes share an 8-bit weight."""
 
 
 def session(model: bytes, level: str) -> onnxruntime.InferenceSession:
@@ -146,14 +146,14 @@ def run_onnx(ready: onnxruntime.InferenceSession, inputs: Mapping[str, torch.Ten
 
 
 def survives(run: Callable[[], object]) -> bool:
-    """Return whether a function returns, in a forked process: kernels may crash on a size of 0."""
+    """Return whether a function returns when run in a forked process: kernels may crash on a size of 0."""
     child = os.fork()
     if child == 0:
         try:
             faulthandler.disable()
             os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
             run()
-        except BaseException:  # whatever it is, the forked process must end here
+        except BaseException:  # the forked process must end here after any exception
             os._exit(1)
         os._exit(0)
     end = time.monotonic() + FORK_PATIENCE

@@ -1,9 +1,9 @@
-"""The distance allowed between two correct programs, measured by perturbing every tensor of the graph.
+"""Tolerance between two correct programs, measured by perturbing every tensor of the graph.
 
-Programs that add in another order, or use other kernels, differ by about one rounding at each operator, magnified by
-the operators after it.  So the graph runs again with each result off by one in its last digit, at random, and the
-movement of the outputs is the measure.  It follows dtype, depth, cancellation and magnification.  Where results are
-further apart than that, many such runs decide: they show where a comparison or an index depends on the last digit.
+Programs that sum in another order or use other kernels differ by about one rounding error at each operator, amplified
+by later operators.  The graph therefore runs again with random errors of one unit in the last place in each result, and
+the change of the outputs is the tolerance.  It accounts for dtype, depth, cancellation and amplification.  If a
+difference exceeds it, many perturbed runs decide: they reveal comparisons and indices that depend on the last digit.
 """
 
 from __future__ import annotations
@@ -21,35 +21,37 @@ from archc.interpreter import evaluate as interpreter
 from archc.ir.graph import Graph, Node
 
 FACTOR = 16
-"""The allowed error, in units of the measured movement: one run finds a typical movement, not the largest."""
+"""Allowed error as a multiple of the measured change: one run finds a typical change, not the largest."""
 CLOSER_DRAWS = 24
 CLOSER_SCALE = 4.0
 CLOSER_FACTOR = 8
 SUMS = frozenset(("mean", "norm", "std", "sum", "var"))
 LANES = 256
-"""Elements that a reduction adds without a loss beyond the last digit; n elements lose √(n / LANES) times as much.
-ONNX Runtime adds one after the other in several lanes, PyTorch in pairs."""
+"""Largest number of elements whose sum has an error in the last digit only.
+
+For n elements, the error grows by √(n / LANES).  ONNX Runtime sums sequentially in several lanes, PyTorch pairwise.
+"""
 NORM_FACTOR = 64
-"""ONNX Runtime's norms compute a variance in one pass, E[x²] - E[x]², which loses more digits than PyTorch's."""
+"""Tolerance factor of norms: ONNX Runtime computes E[x²] - E[x]², which loses more digits."""
 MOST_TIES = 5
-"""Among more candidates than this, a few runs do not find each value that an index may have."""
+"""Number of distinct index values above which a few runs may not find all of them."""
 FLIPS = 0.03
-"""The share of quantized elements that other kernels may round to the adjacent integer."""
+"""Share of quantized elements that other kernels may round to the adjacent integer."""
 
 ALMOST_EQUAL = 16.0
 """Units in the last place within which two numbers that differ here may be equal in another program."""
 BIAS_STEP = 1 / (255 * 127)
-"""ONNX rounds biases of integer layers to multiples of the product of the scales of operand and weight."""
+"""Bias rounding of integer layers in ONNX: to multiples of the operand scale times the weight scale."""
 CANCELLING = frozenset(("tanhshrink", *(name for name, op in OPERATORS.items() if op.family == "norm")))
-"""Operators whose results of 0 are differences of nearly equal numbers; other results of 0 are exact."""
+"""Operators with zero results from cancellation of nearly equal numbers; other zero results are exact."""
 
 
 @dataclass
 class Bounds:
-    """For each element of an output: the expected value, the distance allowed, and whether it is not determined.
+    """Expected value, tolerance and indeterminacy of each element of an output.
 
-    An integer or a truth value is one of those that the runs gave, or is near them where the runs gave many, such as
-    the place of the largest of many equal elements.
+    An integer or a boolean must equal the result of a run.  If the runs gave many values, as for the index of the
+    maximum of many equal elements, it may be near them.
     """
 
     expected: torch.Tensor
@@ -59,7 +61,7 @@ class Bounds:
 
     @staticmethod
     def of(expected: torch.Tensor, moved: Sequence[torch.Tensor], factor: float) -> Bounds:
-        """The bounds that follow from some disturbed runs."""
+        """Bounds from perturbed runs."""
         if not expected.is_floating_point():
             draws = torch.stack([expected, *moved]).long()
             many = draws.sort(0).values.diff(dim=0).ne(0).sum(0) >= MOST_TIES
@@ -78,7 +80,7 @@ class Bounds:
         return Bounds(wide, draws, allowed, unsure)
 
     def far(self, found: torch.Tensor) -> torch.Tensor:
-        """Mask of the elements that differ by too much."""
+        """Mask of the elements that exceed their tolerance."""
         if not self.expected.is_floating_point():
             return (found.long() != self.draws).all(0) & ((found.long() - self.expected).abs() > self.allowed)
         wide = found.double()
@@ -89,10 +91,10 @@ class Bounds:
 
 @dataclass
 class Reference:
-    """Results of a graph for some inputs, with their tolerances.
+    """Results of a graph for given inputs, with their tolerances.
 
     Attributes:
-        undecided: the runtimes are known to differ on the operands of some node; see `decided`.
+        undecided: the runtimes are known to differ on the operands of a node; see `decided`.
     """
 
     graph: Graph
@@ -108,7 +110,7 @@ class Reference:
         return any(tensor.numel() == 0 for tensor in self.inputs.values())
 
     def difference(self, name: str, found: torch.Tensor) -> str | None:
-        """Description of a difference that rounding does not explain; None without one."""
+        """Describe a difference that rounding does not explain; None if the results agree."""
         expected = self.expected[name]
         if found.dtype != expected.dtype:
             return f"`{name}` is {found.dtype}, not {expected.dtype}"
@@ -116,7 +118,7 @@ class Reference:
             return f"`{name}` has the shape {list(found.shape)}, not {list(expected.shape)}"
         if self.undecided:
             return None
-        if self.empty:  # what is left is reductions of nothing: a mean is NaN in PyTorch, and 0 in ONNX Runtime
+        if self.empty:  # reductions of no elements: a mean is NaN in PyTorch and 0 in ONNX Runtime
             return None
         if torch.equal(found, expected) or not bool(self.near[name].far(found).any()):
             return None
@@ -141,7 +143,7 @@ class Reference:
 
 
 def reference(graph: Graph, inputs: Mapping[str, torch.Tensor]) -> Reference:
-    """Results of a graph, with their tolerances."""
+    """Evaluate a graph, and determine the tolerances of its results."""
     undecided = False
     run = interpreter.run_node
 
@@ -160,7 +162,7 @@ def reference(graph: Graph, inputs: Mapping[str, torch.Tensor]) -> Reference:
 def decided(node: Node, operands: Sequence[torch.Tensor]) -> bool:
     """Return whether both runtimes must give the same results for a node.
 
-    `topk` may order equal elements in any way, and NaN is the largest number in PyTorch alone.  For groups of a single
+    `topk` may order equal elements in any way, and NaN is the largest number only in PyTorch.  For groups of a single
     element, `group_norm` of PyTorch gives the rounding error of x - mean, times 1 / √eps = 316.  In ONNX Runtime,
     recurrent kernels clip the operands of tanh and sigmoid, max pools replace NaN by the smallest number, and `Shrink`
     replaces it by 0.
@@ -177,11 +179,11 @@ def decided(node: Node, operands: Sequence[torch.Tensor]) -> bool:
 def disturbed(
     graph: Graph, inputs: Mapping[str, torch.Tensor], seed: int, scale: float = 1.0, floor: bool = False
 ) -> dict[str, torch.Tensor]:
-    """Outputs of a run in which the inputs and every result are off by about `scale` units in the last place.
+    """Outputs of a run with errors of about `scale` units in the last place in inputs and results.
 
     Args:
-        floor: move elements that are not 0 also by a share of the usual size of results, operands and weights: an
-            operator that takes a difference, such as x - tanh(x), rounds more than its result shows.
+        floor: also perturb nonzero elements by a share of the usual magnitude of results, operands and weights: an
+            operator with an internal difference, such as x - tanh(x), rounds more than its result shows.
     """
     generator = torch.Generator().manual_seed(seed)
 
@@ -236,7 +238,7 @@ def disturbed(
 
 
 def without_small_weights(graph: Graph, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Outputs of a run in which all weights are 0 that are below half a step of 8 bits, for one scale a tensor."""
+    """Outputs of a run with all weights below half a per-tensor 8-bit quantization step set to 0."""
     run = interpreter.run_node
 
     def run_rounded(
@@ -254,7 +256,7 @@ def without_small_weights(graph: Graph, inputs: Mapping[str, torch.Tensor]) -> d
 
 
 def _almost_equal(node: Node, operands: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Mask of the elements that `eq` and `ne` compare and that differ by a few units in the last place."""
+    """Mask of the operand elements of `eq` and `ne` that differ by a few units in the last place."""
     left = operands[0].double()
     other = operands[1] if len(operands) == 2 else getattr(node.op, "scalar", None)
     if not isinstance(other, (torch.Tensor, int, float)):
@@ -265,7 +267,7 @@ def _almost_equal(node: Node, operands: Sequence[torch.Tensor]) -> torch.Tensor:
 
 
 def _usual_size(tensor: torch.Tensor) -> float:
-    """The mean magnitude of the elements, with 0 for those that are not finite; 0 for other dtypes."""
+    """Mean magnitude of the elements, with 0 in place of infinities and NaN; 0 for other dtypes."""
     if not tensor.is_floating_point() or not tensor.numel():
         return 0.0
     return float(tensor.double().abs().nan_to_num(0.0, 0.0, 0.0).mean())

@@ -1,4 +1,4 @@
-"""Tensors of a text that is being written: types, and samples for one choice of inputs and weights."""
+"""Tensors of a text during generation: types, and samples for one choice of inputs and weights."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ MOST_ELEMENTS = 4096
 
 
 class Unsuitable(Exception):
-    """The operator cannot run at these sizes, or its results would hide what comes after: NaN, or huge numbers."""
+    """The operator cannot run at these sizes, or gives NaN or huge numbers, which hide later faults."""
 
 
 class CannotRun(Exception):
-    """PyTorch refuses operands that `infer` accepted: the operator promises too much."""
+    """PyTorch rejects operands that `infer` accepts: the declaration of the operator is too permissive."""
 
 
 @dataclass(eq=False)
 class Tensor:
-    """A tensor with a name.
+    """Named tensor.
 
     Attributes:
         sample: its elements for one choice of inputs and weights.
-        given: it is an input of the model, with elements in the range that lookups accept.
-        siblings: the results of the same operator, itself included.
-        uses: how many operators take it.
+        given: it is an input of the model, with elements that are valid lookup indices.
+        siblings: all results of the same operator.
+        uses: number of operators that use it.
     """
 
     name: str
@@ -59,7 +59,7 @@ def shape_of(type: TensorType, sizes: Mapping[str, int]) -> tuple[int, ...]:
 def random_tensor(
     type: TensorType, sizes: Mapping[str, int], chance: Random, accepted: range = range(100)
 ) -> torch.Tensor:
-    """Normal floats, integers within a range, truth values."""
+    """Random tensor of normal floats, integers in a range, or booleans."""
     generator = torch.Generator().manual_seed(chance.randrange(2**31))
     shape = shape_of(type, sizes)
     if type.dtype.floating:
@@ -74,12 +74,12 @@ def random_tensor(
 def applied(
     op: Operator, operands: Sequence[tuple[TensorType, torch.Tensor]], sizes: Mapping[str, int], seed: int = 0
 ) -> list[tuple[TensorType, torch.Tensor]]:
-    """The results of an operator with fresh weights.
+    """Apply an operator with fresh weights.
 
     Raises:
-        OperatorError: the operands do not fit.
-        Unsuitable: it needs larger symbolic sizes, or its results are empty, not finite or huge.
-        CannotRun: PyTorch refuses it for another reason.
+        OperatorError: the operands are invalid.
+        Unsuitable: the operator needs larger symbolic sizes, or its results are empty, not finite or huge.
+        CannotRun: PyTorch rejects the operator for another reason.
     """
     graph = Graph("sample")
     rewriter = Rewriter(graph)
@@ -94,7 +94,7 @@ def applied(
             results = run_node(node, [tensor for _, tensor in operands], _fresh_weights(graph, seed), sizes)
     except NodeFailure as failure:
         known = all(isinstance(dim, int) for type, _ in operands for dim in type.shape)
-        # A slice at a place computed from symbolic sizes may be outside of the axis at some of them.
+        # A slice with bounds from symbolic sizes may be out of range at some sizes.
         outside = not known and isinstance(failure.__cause__, IndexError)
         raise (Unsuitable if outside else CannotRun)(str(failure).splitlines()[0]) from failure
     for result in results:

@@ -1,4 +1,4 @@
-"""The fuzzer itself: it reaches every operator, finds planted faults, shrinks texts, and survives crashes."""
+"""Tests of the fuzzer: coverage of operators, planted faults, shrinking, and crashes."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_models_are_valid_and_made_by_their_seeds() -> None:
 
 
 def test_every_operator_is_reached() -> None:
-    """Valid texts count, and texts that PyTorch cannot run; there are no exceptions but `STRUCTURAL`."""
+    """All operators except `STRUCTURAL` occur in valid texts or in texts that PyTorch cannot run."""
     found: set[str] = set(STRUCTURAL)
     for seed in range(1000):
         model = random_model(seed)
@@ -94,9 +94,9 @@ FAULTS = {
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_planted_faults_are_found_and_shrunk(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A wrong spelling in one program or all of them, and a wrong type."""
+    """The faults are a wrong spelling in one program or in all of them, and a wrong type."""
     name, wrong = FAULTS[fault]
-    if fault == "PyTorch":  # the interpreter shares the spelling, so the emitted program alone is to be wrong
+    if fault == "PyTorch":  # the interpreter uses the same spelling, so only the emitted program is changed
         monkeypatch.setattr(programs, "emit", lambda graph, **names: _wrong_source(graph, **names))
     else:
         monkeypatch.setattr(Tanh, name, wrong)
@@ -126,7 +126,7 @@ def test_a_pass_that_breaks_its_promise_is_found(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("dtype", ["f32", "f64", "f16", "bf16"])
 def test_rounding_is_allowed_and_no_more(dtype: str) -> None:
-    """A sum in another order passes, and an error of some hundred units in the last place does not."""
+    """A sum in another order passes; an error of some hundred units in the last place fails."""
     text = f"model m {{ input x: {dtype}[N, 64]  output y = x -> sum(1)  output z = x -> argmax(1) }}"
     graph = archc.parse(text)
     bind_scaled_weights(graph, 0)
@@ -142,7 +142,7 @@ def test_rounding_is_allowed_and_no_more(dtype: str) -> None:
 
 
 def test_a_long_sum_may_lose_more_digits() -> None:
-    """Added one after the other, n numbers lose about √n units in the last place."""
+    """A sequential sum of n numbers has an error of about √n units in the last place."""
     graph = archc.parse("model m { input x: f32[1, T]  output y = x -> mean(1) }")
     x = torch.rand(1, 2**18, generator=torch.Generator().manual_seed(0))
     found = reference(graph, {"x": x})
@@ -162,7 +162,7 @@ def test_an_index_that_depends_on_the_last_digit_may_be_either() -> None:
 
 
 def test_numbers_that_are_almost_equal_may_be_equal() -> None:
-    """A mean of equal numbers is the number in one program, and a bit more in another."""
+    """A mean of equal numbers may differ from the number in the last place in another program."""
     graph = archc.parse("model m { input x: f32[N]  output z = (x -> relu) == 1.5 }")
     almost = torch.nextafter(torch.tensor(1.5), torch.tensor(2.0)).item()
     found = reference(graph, {"x": torch.tensor([almost, 1.6, 1.5])})
@@ -218,7 +218,7 @@ def test_the_place_of_the_least_of_many_equal_numbers_may_be_any() -> None:
 def test_a_process_that_dies_is_one_failure_and_the_rest_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Seed 1 dies by SIGSEGV, seed 3 before it has a text; what is done is not done again."""
+    """Seed 1 dies by SIGSEGV, and seed 3 before its text exists; finished seeds do not run again."""
     worker = tmp_path / "worker.py"
     worker.write_text(
         "import json, os, signal, sys\n"

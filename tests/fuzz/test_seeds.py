@@ -8,7 +8,7 @@ from tests.fuzz.campaign import run_seeds
 
 BLOCKS = [(0, 75), (75, 150)]
 LEAST_COMPARISONS = 15
-"""For each model, on average: outputs compared at some sizes and optimization levels."""
+"""Required comparisons per model on average: outputs at several sizes and optimization levels."""
 
 
 @pytest.mark.parametrize(("start", "end"), BLOCKS)

@@ -1,4 +1,4 @@
-"""Two modules in training: outputs, buffers and gradients."""
+"""Comparison of two modules in training: outputs, buffers and gradients."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ import torch
 FACTOR = 16
 UPWARD = 3
 CANCELLED = 10_000
-"""Units in the last place allowed for sums near 0: terms cancel in one order of addition, not in another."""
+"""Tolerance of sums near 0 in units in the last place: terms cancel in one order of addition only."""
 LARGEST_CANCELLED = 1e-3
 Leaves = dict[str, torch.Tensor]
 
 
 class NotTrainable(Exception):
-    """The model cannot be trained on these inputs: PyTorch refuses, or no output has a gradient."""
+    """The model cannot be trained on these inputs: PyTorch rejects it, or no output has a gradient."""
 
 
 def compare_training(
     plain: torch.nn.Module, other: torch.nn.Module, inputs: Mapping[str, torch.Tensor]
 ) -> tuple[str, str]:
-    """Compare a step of training; the verdict (`equal`, `mismatch`, or why there is none), and the details.
+    """Compare a training step; return a verdict and details.
 
-    Gradients are sums whose order may differ.  The bound is their movement when inputs and weights change in the last
-    digit.
+    The verdict is `equal`, `mismatch`, or the reason that no comparison is possible.  Gradients are sums whose order
+    may differ.  The tolerance is their change when inputs and weights change in the last digit.
     """
     try:
         expected = _step(plain, inputs, seed=1)

@@ -1,4 +1,4 @@
-"""Worker process of a campaign: try seeds in turn, and print a line for each seed, its text and its results.
+"""Worker process of a campaign: test seeds in sequence, and print the text and results of each.
 
 A crash of a runtime ends this process; the last line then names the seed.
 """
@@ -23,7 +23,7 @@ DIES = "dies"
 
 
 def results(seed: int, model: Model) -> dict[str, object]:
-    """Results of a seed: failures, each with a text that shows it, and counts."""
+    """Results of a seed: failures, each with a failing text, and counts."""
     outcome = check(model.text, seed)
     failures = [(failure, model.text) for failure in outcome.failures]
     failures += [(Failure("operator", "cannot run", reason), text) for text, reason in model.broken]
@@ -36,7 +36,7 @@ def results(seed: int, model: Model) -> dict[str, object]:
 
 
 def smallest(text: str, seed: int, signature: str, seconds: float) -> str:
-    """A text shrunk to what still fails in the same way."""
+    """Shrink a text to a smaller one that fails in the same way."""
     stage, kind = signature.split(": ")[:2]
     if stage == "operator":
         return text
@@ -54,10 +54,10 @@ def _survives(text: str, seed: int) -> bool:
 
 
 def main(arguments: list[str]) -> None:
-    """`seeds 0 100`, or `smallest FILE SEED SIGNATURE SECONDS`."""
+    """Run `seeds 0 100`, or `smallest FILE SEED SIGNATURE SECONDS`."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    gc.freeze()  # imported objects stay: the collector need not visit them
+    gc.freeze()  # imported objects live until the end: the collector can skip them
     gc.set_threshold(100_000)
     if arguments[0] == "smallest":
         path, seed, signature, seconds = arguments[1:]

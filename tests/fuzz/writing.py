@@ -1,4 +1,4 @@
-"""Statements as texts: names, types, and operators with their operands."""
+"""Text of statements: names, types, and operators with their operands."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.fuzz.operators import Choice, owns_parameters
 from tests.fuzz.tensors import Tensor
 
 AWKWARD = ("F", "torch", "nn", "x", "path", "shape", "model", "device", "class_", "lambda_", "id", "T0")
-"""Names that emitted Python may need itself."""
+"""Names that may collide with names in emitted Python."""
 
 
 class Names:
@@ -25,7 +25,7 @@ class Names:
         self._count = 0
 
     def new(self, kind: str) -> str:
-        """A name for something of a kind, sometimes an awkward one."""
+        """Unused name for an object of a kind, sometimes an unusual one."""
         prefix = {"model": "m", "block": "B", "label": "l", "input": "in", "tensor": "t", "output": "o"}.get(kind, kind)
         if kind in ("model", "block"):
             name = self._chance.choice(("Net", "net", "Model", "Block") * 5 + ("F", "Path"))
@@ -41,7 +41,7 @@ class Names:
 
 
 class Body:
-    """The statements of a model, a block or a step, and the tensors that they know."""
+    """Statements of a model, a block or a scan step, and the tensors in their scope."""
 
     def __init__(self, names: Names, inputs: bool = False):
         self.names = names
@@ -62,7 +62,7 @@ class Body:
 
 
 def declared_type(type: TensorType, bounds: bool = True) -> str:
-    """A type as an input declares it: `f32[N <= 16, 2*T + 1 <= 33]`."""
+    """Type in the syntax of an input: `f32[N <= 16, 2*T + 1 <= 33]`."""
     dims = []
     for dim in type.shape:
         bound = None if isinstance(dim, int) or not bounds else largest(dim)
@@ -71,7 +71,7 @@ def declared_type(type: TensorType, bounds: bool = True) -> str:
 
 
 def spelled(body: Body, choice: Choice, results: Sequence[Tensor], chance: Random, label: str | None = None) -> str:
-    """The statement of a node; a layer that is declared before it is recorded for sharing."""
+    """Statement of a node; a layer declared before it is recorded for sharing."""
     op, operands = choice.op, [one.name for one in choice.operands]
     left = ", ".join(one.name for one in results)
     arguments = sorted(op.arguments(), key=lambda text: re.match(r"\w+ = ", text) is not None)
@@ -93,7 +93,7 @@ def spelled(body: Body, choice: Choice, results: Sequence[Tensor], chance: Rando
 
 
 def _layer(body: Body, choice: Choice, left: str, operands: list[str], arguments: list[str], chance: Random) -> str:
-    """A layer with weights: declared to be shared, or on its own, sometimes with a weight of another."""
+    """Layer with weights: declared for sharing or anonymous, sometimes with the weight of another layer."""
     label = body.names.new("label")
     kind = chance.random()
     if kind < 0.15:
@@ -114,7 +114,7 @@ def _layer(body: Body, choice: Choice, left: str, operands: list[str], arguments
 
 
 def _storage(body: Body, shape: TensorType, chance: Random) -> str | None:
-    """Source or storage of a weight; None for a weight of its own."""
+    """Source or storage of a weight; None if the layer owns the weight."""
     turned = TensorType(shape.dtype, shape.shape[::-1])
     same = [f"{label}.weight" for label, _, own in body.owners if own == shape]
     same += [f"{label}.weight.T" for label, _, own in body.owners if own == turned and own.rank == 2]
