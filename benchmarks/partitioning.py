@@ -210,7 +210,7 @@ def run(options: argparse.Namespace) -> str:
         "proven by others",
         "time",
         "downsets",
-        "stages stages_tried",
+        "stages tried",
     ]
     if not options.graphs:
         return markdown(head, [row(name, make(), options) for name, make in MADE.items()])
