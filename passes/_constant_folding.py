@@ -23,7 +23,7 @@ LARGEST = 65_536
 
 
 class ConstantFolder:
-    """Constant values of a graph, and those among them with equal elements."""
+    """Constant values of a graph; recognizes those whose elements are all equal."""
 
     def __init__(self, graph: Graph):
         self._graph = graph
@@ -34,7 +34,7 @@ class ConstantFolder:
         return value in self._tensors
 
     def uniform(self, value: Value) -> Number | None:
-        """Number that every element of a value equals, or None if there is none or it is unknown."""
+        """Number that every element of a value equals, or None if no such number is known."""
         producer = value.producer
         if producer is not None and not producer.operands and not producer.weights:
             number = producer.op.uniform()

@@ -84,7 +84,7 @@ def _simplify_node(graph: Graph, context: Context, node: Node, folder: ConstantF
 
 
 def _change_operator(context: Context, node: Node, op: Operator, operands: Sequence[Value]) -> bool:
-    """Change the operator and operands of a node; return False if nothing changes or the type would."""
+    """Change the operator and operands of a node; return False if this would change nothing, or the result types."""
     same = op == node.op and tuple(operands) == node.operands
     if same or op.infer([value.type for value in operands]).results != tuple(value.type for value in node.results):
         return False
@@ -140,7 +140,7 @@ def _drop_unused_results(graph: Graph, context: Context, end: Node) -> None:
         rewriter.replace_value(enter.results[old], new)
     pairs = [value for number in sorted(live) for value in end.operands[1 + 2 * number : 3 + 2 * number]]
     operands = [begin.results[0], *pairs, *(end.operands[1 + states + number] for number in kept)]
-    op = replace(end.op, states=len(live))  # type: ignore[call-arg]  # the end of a scan has it
+    op = replace(end.op, states=len(live))  # type: ignore[call-arg]  # the operator `exit` has `states`
     shorter = rewriter.add(op, operands, near=end)
     for number, new in zip(left, shorter.results, strict=True):
         rewriter.replace_value(end.results[number], new)

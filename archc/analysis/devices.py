@@ -20,7 +20,7 @@ class Device:
 
     kind: ClassVar[str] = ""
     numbered: ClassVar[bool] = False
-    """True if a machine has one device of each number, unlike processes on its CPU."""
+    """True if `index` identifies one device of a machine; several devices may be processes on one CPU."""
 
     memory: int | None = attribute(None, keyword=True, doc="bytes of memory; unlimited by default")
     speed: float = attribute(0.0, keyword=True, doc="multiply-adds per second")

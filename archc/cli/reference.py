@@ -2,7 +2,7 @@
 
     python -m archc.cli.reference [docs/reference]
 
-Only what comes with archc is on them, not what else is installed on the machine.
+The pages have the operators and passes of archc, without those of installed packages.
 """
 
 from __future__ import annotations
@@ -35,15 +35,16 @@ a reference in f64, or in i64 (`tests/ops/test_dtypes.py`).
 | cell | PyTorch | ONNX Runtime on the CPU |
 |---|---|---|
 | ✓ | computes in it | computes in it |
-| f32, i32, … | computes in it | has no kernel, or would round in between: casts to this dtype, and back |
+| f32, i32, … | computes in it | has no kernel, or would round intermediate results: casts to this dtype, and back |
 | PyTorch | computes in it | has no form that is exact enough: the ONNX target refuses it (`no-onnx-form`) |
 | = | has the dtype of the operand named | the same |
 | empty | refused by `archc check` (`dtype-mismatch`) | |
 
-Parameters have the floating-point dtype of the data, else f32. Without operands the row is about the attribute `dtype`.
-Integers that leave their dtype's range wrap around in both. ONNX Runtime has two exceptions, which it computes in f64:
-i64 in `sum`, and `pow` with an exponent that is a tensor or a size. There results beyond 2⁵³ are rounded, and those
-beyond the range do not wrap around. The page is generated from the classes in `archc/ops/` by `make reference`.
+Parameters have the floating-point dtype of the data, else f32. For an operator without operands, the row shows its
+attribute `dtype`. Integers that leave their dtype's range wrap around in both. ONNX Runtime has two exceptions, which
+it computes in f64: i64 in `sum`, and `pow` with an exponent that is a tensor or a size. In both exceptions, results
+beyond 2⁵³ are rounded, and results beyond the range do not wrap around. The page is generated from the classes in
+`archc/ops/` by `make reference`.
 """
 
 _PASSES = """\

@@ -24,12 +24,12 @@ examples:
   archc show specs/cnn.arch --passes "partition(stages=2)" --sizes N=32
   archc show specs/large_model.arch --sweep depth=1..8 --plot depth.svg
 
-Costs are those of one sample at the sizes that --sizes gives; others are assumed, with a warning.  Multiply-adds are
-those of matrix products, convolutions and their like; activation bytes those of each result.  A shared weight counts
-once, at its first use.  With passes, the model is shown as they leave it, and how wide its layers are before and
-after.  Of a model with stages (`to_stage`) a second table shows what each takes: its load is its multiply-adds
-and its transfers, as `archc passes partition` explains.  A sweep shows what the whole model costs as one attribute
-grows.
+Costs are per sample, at the sizes that --sizes gives; a size that is not given is assumed, with a warning.
+Multiply-adds are counted for matrix products, convolutions and similar operators; activation bytes are the bytes of
+each result.  A shared weight counts once, at its first use.  With passes, the table shows the model after them, and
+another table compares the widths of the layers before and after.  For a model with stages (`to_stage`), a table shows
+the cost of each stage; `archc passes partition` defines the load of a stage, from its multiply-adds and transfers.  A
+sweep shows the cost of the whole model for each value of one attribute.
 """
 
 
@@ -137,7 +137,7 @@ def _title(arguments: argparse.Namespace) -> str:
 
 
 def _graph(arguments: argparse.Namespace, found: Diagnostics) -> tuple[Graph, Compiled | None]:
-    """The model, compiled only where passes, weights or data ask for it."""
+    """The model, compiled only if passes, weights or data are given."""
     options.warn_without_passes(arguments, found, ("seed",))
     if not options.asks_for_compilation(arguments):
         return _parsed(arguments, found), None
@@ -159,7 +159,7 @@ def _machines(arguments: argparse.Namespace) -> Iterator[Devices]:
     from archc.compiler import open_module
     from archc.language.elaboration.device_statements import devices_of
 
-    unheard = Diagnostics()  # the model was made of the same file, and said what there was to say
+    unheard = Diagnostics()  # the elaboration of the model has reported the diagnostics of this file
     yield from devices_of(
         open_module(options.text_of(arguments.file), unheard, arguments.allow_absolute_imports), unheard
     ).values()
@@ -201,5 +201,5 @@ def _print(graph: Graph, sizes: Mapping[str, int], given: bool) -> None:
 
 
 def _number(number: int) -> str:
-    """A figure of one layer; nothing is shown for none."""
+    """Text of a figure of one layer; empty for 0."""
     return f"{number:,}" if number else ""

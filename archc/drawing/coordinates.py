@@ -22,7 +22,7 @@ _CHAIN, _MIDDLE, _DUMMY_WEIGHT, _SHORT = 8.0, 4.0, 6.0, 0.5
 _STIFF = 1e4
 """Factor of the weight of long edges in sweeps; least squares would bend them a little in every row."""
 _MANY_DUMMIES = 2000
-"""Dummy vertices for which the linear program takes a second; its time grows more than quadratically."""
+"""Number of dummy vertices at which the linear program takes a second; its time grows more than quadratically."""
 
 
 def assign_coordinates(graph: LayeredGraph, inner: Mapping[str, Geometry]) -> None:
@@ -105,7 +105,7 @@ def _above(vertex: Vertex) -> list[Vertex]:
 
 
 def _main(others: list[Vertex], heights: Mapping[Vertex, int], graph: LayeredGraph) -> Vertex | None:
-    """The vertex of the longest branch, or None if it is not unique, or an outer one of three or more.
+    """The neighbour on the longest branch; None if two are longest, or if it is the first or last of three or more.
 
     So a trunk remains straight where a short branch leaves it.
     """
@@ -214,7 +214,7 @@ def swept_positions(
 
 
 def _stronger(before: Sequence[_Side], after: Sequence[_Side]) -> Sequence[_Side]:
-    """The attractions of a vertex in a sweep: the previous row, or the next one if its weight is larger."""
+    """Attractions of a vertex in a sweep: to the previous row, or to the next if one of those is stronger."""
     strongest = [max((weight for _, _, weight in side), default=0.0) for side in (before, after)]
     return before if strongest[0] >= strongest[1] else after
 

@@ -233,7 +233,7 @@ def make_page(scene: Scene) -> Page:
 
 
 def _arrange(cards: Sequence[Card]) -> tuple[float, float]:
-    """Place the cards on the page of least `_cost`, of several widths; return its size."""
+    """Place the cards on a page, of the width with the least `_cost` among several; return its size."""
     least = max(card.width for card in cards) + 2 * _BETWEEN
     widths = [least + 20 * step for step in range(int(max(0.0, _WIDEST - least) / 20) + 1)]
     best = min(widths, key=lambda width: _cost(_fill(cards, width)))
@@ -241,7 +241,7 @@ def _arrange(cards: Sequence[Card]) -> tuple[float, float]:
 
 
 def _fill(cards: Sequence[Card], limit: float) -> tuple[float, float]:
-    """Place cards on a page of a width, first the model, then those that fit highest; return the size."""
+    """Place the model, then repeatedly the card with the highest free position, within a width; return the size."""
     ground = [(_BETWEEN, limit, _BETWEEN)]  # intervals of x, each with the y from which it is free
     waiting = list(cards)
     while waiting:
@@ -258,7 +258,7 @@ def _fill(cards: Sequence[Card], limit: float) -> tuple[float, float]:
 
 
 def _place(ground: Sequence[tuple[float, float, float]], card: Card) -> tuple[float, float]:
-    """The highest position of a card, the leftmost of equals, as (y, x)."""
+    """The highest free position for a card as (y, x); of equally high positions, the leftmost."""
     limit, width = ground[-1][1], card.width + _BETWEEN
     lefts = [left for left, _, _ in ground if left + width <= limit] or [_BETWEEN]
     return min((max(depth for a, b, depth in ground if a < left + width and b > left), left) for left in lefts)

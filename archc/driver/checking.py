@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from archc.driver.compilation import Compilation
 
 LEAST_SHARE = 0.1
-"""Least spread for a comparison, as a share of an output's size: its rounding errors are proportional to the size."""
+"""Lower bound on the spread in relative errors, as a share of an output's norm, to which rounding is proportional."""
 FAINT = 1e-2
-"""Spread, as a share of its size, below which an output depends too little on the early layers to check them."""
+"""Relative spread of an output below which it depends too little on the early layers to check them."""
 _GRAPH = "graph"
 """Name of the first step, in which PyTorch runs the graph itself, node by node."""
 
@@ -90,15 +90,15 @@ def check_agreement(
 
     Returns:
         `errors`: the error of each program against the graph; `tolerance`: the largest allowed error; `bound`: the
-        origin of that; `spread`: the spread of each output, relative to its size; `faint`: the outputs whose spread is
-        too small, though they depend on inputs and trained weights; `not_finite`: the outputs without a finite element,
-        if any; `scaled`: the same entries with scaled weights, if these were tried, and None if no layer could be
-        scaled; `saturated`: errors of ONNX Runtime on this CPU
-        that are above the tolerance only because its kernels saturate; `undecided`: the share of elements that were not
-        compared, because rounding decides between a number and a NaN or an infinity.
+        origin of the tolerance; `spread`: the spread of each output, relative to its norm; `faint`: the outputs whose
+        spread is too small, though they depend on inputs and trained weights; `not_finite`: the outputs without a
+        finite element, if any; `scaled`: the same entries with scaled weights, if these were tried, and None if no
+        layer could be scaled; `saturated`: errors of ONNX Runtime on this CPU that are above the tolerance only because
+        its kernels saturate; `undecided`: the share of elements that were not compared, because rounding decides
+        between a number and a NaN or an infinity.
 
     Raises:
-        ArchcError: one is above the tolerance, or does not run (`check-failed`).
+        ArchcError: an error is above the tolerance, or a program does not run (`check-failed`).
     """
     if folder is None:
         with TemporaryDirectory(prefix="archc-check-") as temporary:
@@ -110,7 +110,7 @@ def check_agreement(
 def _outcome(
     compiled: Compilation, files: Files, stages: Sequence[Files], folder: Path, tell: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Compare the programs with the graph, and those of faint outputs also with scaled weights."""
+    """Compare the programs with the graph; if outputs are faint, compare them with scaled weights too."""
     graph = compiled.graph
     tell(_GRAPH)
     outcome = _compared(compiled, graph, Programs(files, stages), folder, tell)
@@ -208,7 +208,7 @@ def _refuse_errors(errors: Mapping[str, float], bound: Bound, where: str) -> Non
 def _trained_outputs(graph: Graph) -> set[str]:
     """Outputs that depend on both an input and a trainable weight.
 
-    Training could not increase the effect of the inputs on other outputs.
+    For the other outputs, training cannot increase the effect of the inputs.
     """
     trained = {node for node in graph.nodes() if any(graph.weights[path].trainable for path in node.weights.values())}
     # For each value: does it depend on an input, and on a trainable weight?

@@ -55,7 +55,7 @@ class Scan:
 
     @property
     def kept(self) -> tuple[Value, ...]:
-        """Values in the body whose values of all steps are stacked into results."""
+        """Values in the body that are stacked over all steps into results."""
         return self.exit.operands[1 + 2 * self.exit.op.scan_parts :]
 
     @property
@@ -127,7 +127,7 @@ def _gathered(items: list[Node | Scan], end: Node) -> list[Node | Scan]:
 
 
 def repetition_counts(graph: Graph) -> dict[Node, Extent]:
-    """Return the number of executions in one run of each node that is executed repeatedly."""
+    """Return the number of executions per run of the graph, for each node that is executed repeatedly."""
     found: dict[Node, Extent] = {}
 
     def count(items: Sequence[Node | Scan], times: Extent) -> None:
@@ -146,7 +146,11 @@ def repetition_counts(graph: Graph) -> dict[Node, Extent]:
 
 
 def scan_destinations(end: Node, position: int) -> list[Value]:
-    """Return the values that an operand of a scan's end becomes: in a step, the next step, or the results."""
+    """Return the values to which a scan passes an operand of `enter` or `exit`.
+
+    An operand of `enter` becomes a value of the step.  An operand of `exit` becomes a state of the next step and a
+    final state, or an element of a stacked result.
+    """
     if end.op.scan_end == "enter":
         return [end.results[1 + position]]
     states = end.op.scan_parts

@@ -1,4 +1,4 @@
-"""PyTorch spelling of a single node, and the symbolic sizes in it."""
+"""PyTorch expression of a single node (its spelling), and the symbolic sizes in it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from archc.types.dims import SymbolicDim
 def node_spelling(
     node: Node, operands: Sequence[str], weight: Callable[[str], str], size_text: Callable[[SymbolicDim], str]
 ) -> TorchSpelling:
-    """Return the `TorchSpelling` from which a node's operator spells itself.
+    """Return the `TorchSpelling` from which a node's operator generates its PyTorch expression.
 
     Args:
         operands: expression of each operand.

@@ -27,9 +27,9 @@ class ScaledDotProductAttention(Operator):
     """Weighted sums of values, with weights from queries and keys: y = softmax(q kᵀ · scale + mask) v.
 
     Shapes: q[..., t, e], k[..., s, e], v[..., s, f] -> y[..., t, f].  A mask broadcasts to [..., t, s]; a bool mask
-    marks the visible keys, any other is added.  `is_causal` masks the keys after i for query i.  The result is zero for
-    a query whose row of the mask is false, or -inf, throughout.  In training each weight of softmax becomes 0 with
-    probability p = `dropout_p`, and the others are scaled by 1 / (1 - p).
+    marks the visible keys, a floating-point mask is added to the scores (-inf hides a key).  `is_causal` masks the keys
+    after i for query i.  If a mask hides all keys from a query, its result is zero.  In training each weight of softmax
+    becomes 0 with probability p = `dropout_p`, and the others are scaled by 1 / (1 - p).
     """
 
     signature = "q[*b, t, e], k[*b, s, e], v[*b, s, f], mask[*m]? -> y[*b, t, f]"
@@ -60,7 +60,7 @@ class ScaledDotProductAttention(Operator):
         _check_mask(self, types, self.is_causal, types[0].shape[:-2])
 
     def multiply_adds(self, inference: Inference, types: Sequence[TensorType]) -> Extent:
-        # The signature names both products at once; they are done one after the other.
+        # The signature is one contraction of all indices, but the two matrix products are computed in sequence.
         q, v = types[0].shape, types[2].shape
         total = q[-2] * v[-2] * (q[-1] + v[-1])
         for size in q[:-2]:
@@ -87,9 +87,9 @@ class Attention(Operator):
 
     Shapes: q[b, t, h·e], k[b, s, h·e], v[b, s, h·f] -> y[b, t, h·f].  With `kv_heads` = g < h keys and values have g
     heads, each shared by h/g heads of the queries (Ainslie et al. 2023).  A mask broadcasts to [b, h, t, s]; a bool
-    mask marks the visible keys, any other is added.  `causal` masks the keys after i for query i.  The result is zero
-    for a query whose row of the mask is false, or -inf, throughout.  In training each weight of softmax becomes 0 with
-    probability p = `dropout`, and the others are scaled by 1 / (1 - p).
+    mask marks the visible keys, a floating-point mask is added to the scores (-inf hides a key).  `causal` masks the
+    keys after i for query i.  If a mask hides all keys from a query, its result is zero.  In training each weight of
+    softmax becomes 0 with probability p = `dropout`, and the others are scaled by 1 / (1 - p).
     """
 
     signature = "q[b, t, h*e], k[b, s, h*e], v[b, s, h*f], mask[*m]? -> y[b, t, h*f]"
@@ -163,7 +163,7 @@ class Attention(Operator):
         _check_mask(self, types, self.causal, (*types[0].shape[:1], self.heads))
 
     def multiply_adds(self, inference: Inference, types: Sequence[TensorType]) -> Extent:
-        # The signature names both products at once; they are done one after the other.
+        # The signature is one contraction of all indices, but the two matrix products are computed in sequence.
         (b, t, query_width), s = types[0].shape, types[1].shape[1]
         return b * t * s * (query_width + inference.results[0].shape[2])
 
@@ -242,7 +242,7 @@ def _check_batch_of_masks(op: Operator, mask: TensorType, scores: Sequence[Exten
     """Check that a mask [b, s] or [b, t, s] does not lack axes after the batch axis.
 
     Raises:
-        OperatorError: the mask lacks axes (`shape-mismatch`); the help inserts them.
+        OperatorError: the mask lacks axes (`shape-mismatch`); the help is code that inserts them.
     """
 
     def broadcasts(shape: Sequence[Extent]) -> bool:

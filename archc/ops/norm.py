@@ -174,7 +174,7 @@ class GroupNorm(Operator):
         return [(self._elements(types[0]), 2)]
 
     def _elements(self, operand: TensorType) -> Extent:
-        """Number of elements in the first group, of all samples together; PyTorch rejects 1."""
+        """Number of elements in one group over all samples; PyTorch rejects 1."""
         samples, channels, *spatial = operand.shape
         return product([samples, channels // self.num_groups, *spatial])
 
@@ -199,8 +199,8 @@ class GroupNorm(Operator):
         """Add `InstanceNormalization` of the groups.
 
         ONNX Runtime has no kernel for `GroupNormalization`.  It expands it to nodes that take 1.5 to 2 times as long,
-        reject an empty batch, and compute the variance as E[x²] - E[x]².  That has no correct digit for a mean of 1000
-        standard deviations.
+        reject an empty batch, and compute the variance as E[x²] - E[x]², which has no correct digit if the mean is
+        1000 times the standard deviation.
         """
         shape, groups = spell.types[0].shape, self.num_groups
         rows = spell.reshape(spell.operands[0], (shape[0], groups, spell.sizes["c"] * product(shape[2:])))
@@ -216,7 +216,7 @@ class GroupNorm(Operator):
 
 
 def _spatial_rank(operand: TensorType) -> int:
-    """The rank of PyTorch's module; 1 also for an operand without spatial axes."""
+    """Spatial rank of the PyTorch module, such as 2 of `BatchNorm2d`; 1 also for an operand without spatial axes."""
     return max(1, operand.rank - 2)
 
 

@@ -207,7 +207,7 @@ def _signature(
     scales: Sequence[str],
     copies: Sequence[str],
 ) -> Signature:
-    """Operand and result of equal shape, with scales along the axis, or single ones."""
+    """Signature in which operand and result have equal shapes; scales and zero points have the axis `axis`, or none."""
     axes = tuple(plain_axes(types[0].rank if types else 0))
     along = () if op.axis is None or not types else (axes[axis_number(op, op.axis, len(axes), "axis")],)
     return Signature(

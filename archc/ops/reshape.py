@@ -19,10 +19,10 @@ from archc.types.tensor_type import TensorType
 
 @operator
 class Reshape(Operator):
-    """The same elements, in row-major order, in a given shape; one of the sizes may be -1, the rest.
+    """The elements in row-major order, in a given shape; a size of -1 is computed from the other sizes.
 
-    If the new axes are parts and products of the old ones, the signature links them, as that of `rearrange` does.  From
-    [2, 3] to [3, 2] no axis has a counterpart, and none is linked.
+    If both shapes are products of common factors, the signature relates their axes, as the signature of `rearrange`
+    does.  [2, 3] and [3, 2] have no common factors, so their axes are unrelated.
     """
 
     signature = "x[*d] -> y[*e]"
@@ -131,7 +131,7 @@ def common_factors(old: Sequence[Extent], new: Sequence[Extent]) -> tuple[Names,
 
 
 def _torch_shape(spell: TorchSpelling, shape: Sequence[Extent]) -> list[Any]:
-    """Sizes as arguments of `reshape`: a single symbolic one is -1, which PyTorch computes."""
+    """Sizes as arguments of `reshape`: the only symbolic size becomes -1, which PyTorch computes."""
     unknown = [k for k, dim in enumerate(shape) if symbolic(dim)]
     if len(unknown) == 1 and 0 not in shape:
         return [-1 if k in unknown else dim for k, dim in enumerate(shape)]

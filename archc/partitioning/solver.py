@@ -1,9 +1,9 @@
 """Solver: contract the graph, find a good split, and improve it until it is proven optimal.
 
 The exact search enumerates the downsets at which a split better than the best known one can have a cut (`downsets`),
-and finds the best chain of them (`chain_search`).  It first searches for a split far below the best known one: that
-search is fast, and its failure is a lower bound.  If the downsets are too many, the best known split is returned with
-that bound.
+and finds the best chain of them (`chain_search`).  It first searches for a split with a much smaller bottleneck: that
+search is fast, and if it fails, its limit is a lower bound on the bottleneck.  If the downsets are too many, the best
+known split is returned with that bound.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ MOST_GROUPS = 3000
 MOST_DOWNSETS = 250_000
 """Maximum number of downsets in a search."""
 MOST_CELLS = 200_000_000
-"""Maximum number of downsets times groups and tensors; each takes a byte of memory."""
+"""Maximum of downsets · (groups + tensors), the size of the search's matrices in bytes."""
 MOST_STAGES = 2_000_000_000
-"""Maximum number of pairs of downsets that may be the ends of a stage by their weight."""
+"""Maximum number of pairs of downsets whose weights permit a stage between them."""
 PARTS = 0.25, 0.5, 1.0
 """Limits of the searches, as fractions of the way from the lower bound to the best known bottleneck."""
 

@@ -14,7 +14,7 @@ from archc.weights.dtype_conversion import name_of_numpy, numpy_dtype, to_little
 from archc.weights.tensor import LazyTensor
 
 Fill = Callable[[TensorProto, LazyTensor], None]
-"""Sets the elements of a tensor with name, shape and dtype, or their place in another file."""
+"""Function that stores elements, or a reference to a file with them, in a message that has name, shape and dtype."""
 
 _LONGEST_NAME = 24  # characters of a constant that is named after its value
 
@@ -127,7 +127,7 @@ class UniqueNames:
 
 
 SMALL = 1024
-"""Bytes up to which a tensor is embedded all the same: viewers show scales and biases."""
+"""Maximum bytes of a tensor that is embedded even with external data, so that viewers show scales and biases."""
 
 
 def external(location: str, offsets: Mapping[str, tuple[int, int]]) -> Fill:

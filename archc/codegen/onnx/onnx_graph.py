@@ -24,7 +24,7 @@ from archc.weights.tensor import Weights
 
 
 class OnnxGraph:
-    """The parts of an ONNX graph, to which operators, weights, sizes and scans add.
+    """An ONNX graph under construction; the emitters of operators, weights, sizes and scans add their parts to it.
 
     Args:
         graph: the graph that is emitted; its tensors must be bound.
@@ -33,7 +33,7 @@ class OnnxGraph:
 
     Attributes:
         names: names of values and initializers in use.
-        types: types of values by ONNX name; inner values of an operator have none.
+        types: types of values by ONNX name; intermediate values of an operator have none.
         records: the list that receives new nodes, of the graph or of the body of a scan.
         domains: domains of the operators used.
     """

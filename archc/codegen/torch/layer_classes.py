@@ -45,7 +45,7 @@ def spelling(
     device: str | None = None,
     training: str | None = None,
 ) -> TorchSpelling:
-    """The input of an operator's PyTorch spelling, for a node with these operand and weight expressions.
+    """Return the `TorchSpelling` from which a node's operator generates its PyTorch expression.
 
     Args:
         size_text: returns the text of a symbolic size.
@@ -69,8 +69,8 @@ def spelling(
 def module_of(node: Node, graph: Graph) -> TorchModule | None:
     """The module of a node: from `torch.nn`, from `archc.runtime.masked` (masked weight), or `ToStage`.
 
-    None if the operator has no module, if a weight belongs to another layer, or if a weight is stored encoded
-    otherwise.
+    None if the operator has no module, if a weight belongs to another layer, or if no module supports the storage of
+    a weight.
     """
     stage = node.op.enters_stage()
     if stage is not None:

@@ -14,7 +14,7 @@ from archc.codegen.torch.formatting import has_name, lines_of
 from archc.codegen.torch.names import CONTAINER_MEMBERS, is_attribute
 from archc.declaration.spelling import literal
 
-_LONG_RUN = 4  # equal elements of a list from which on they are written as a comprehension
+_LONG_RUN = 4  # minimum number of equal consecutive elements for a comprehension
 
 
 @dataclass(eq=False)
@@ -26,8 +26,8 @@ class ModuleMember:
         inside: the members of the emitted class that the constructor calls, if any.
         children: the modules below it, by the next segment of their paths.
         chained: `forward` only calls its children one after the other, in order.
-        length: the number of elements of a list, where it differs between instances.  `children` has the elements of
-            the longest instance, of which the last ones have equal constructors.
+        length: expression of the number of elements of a list, if it differs between instances.  `children` then has
+            the elements of the longest instance; the last elements have equal constructors.
     """
 
     text: str | None = None

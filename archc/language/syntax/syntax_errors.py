@@ -68,7 +68,7 @@ _WORDS = {
     "IN": "`in`",
     "LINK": "`link`",
 }
-# After and before an expression, these are left out too: its end is the likelier mistake.
+# Left out too: `_CONTINUES` after an expression, `_BEGINS` before one.  A missing token that ends it is likelier.
 _CONTINUES = frozenset({"LPAR", "LSQB", "ARROW", "RANGE", "COLON", "EQUAL"})
 _BEGINS = frozenset({"LPAR", "LSQB", "COLON"})
 _BINARY = frozenset(
@@ -406,7 +406,7 @@ def _wanted(accepted: frozenset[str]) -> str:
         words.append("a string")
     elif "NAME" in accepted and "LET" not in accepted:
         words.append("a name")
-    # The expression may be reduced already to a rule that accepts few operators, so each of these is enough.
+    # The parser may have reduced the expression to a rule with few operators: any of these shows that one has ended.
     after_expression = bool(accepted & {"PLUS", "OR", "ARROW"})
     for terminal, word in _WORDS.items():
         implied = _CONTINUES if after_expression else _BEGINS if "NUMBER" in accepted else frozenset()
