@@ -1,6 +1,6 @@
-"""Everything that archc has to say about a text: where, what, and the way out.
+"""Errors and warnings about a text, their collection, and their rendering.
 
-A mistake of the user's is a `Diagnostic`: a stable code, the smallest span, notes, and help.
+A `Diagnostic` reports a mistake of the user: it has a stable code, the smallest span, notes, and help.
 Diagnostics are collected in a `Diagnostics` sink, so that one run reports several, and rendered
 with the source line and a caret.  `ArchcError` carries them to the caller.
 """
@@ -21,7 +21,7 @@ Severity = Literal["error", "warning"]
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """One text, and the name by which diagnostics call it (a path, or `<string>`)."""
+    """One text, and its name in diagnostics (a path, or `<string>`)."""
 
     text: str
     name: str = "<string>"
@@ -87,7 +87,7 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Diagnostic:
-    """One mistake (or warning): `code` is stable and kebab-case, `help` is the way out."""
+    """An error or a warning; `code` is stable and kebab-case, `help` says how to resolve it."""
 
     severity: Severity
     code: str
@@ -99,7 +99,7 @@ class Diagnostic:
     def to_json(self) -> dict[str, Any]:
         """A JSON object with severity, code, message, file, line, column, end line and column, notes, help.
 
-        The end is exclusive, as that of a span: its column is the one after the last character.
+        The end is exclusive: `end_column` is the column after the last character of the span.
         """
         place: dict[str, Any] = {}
         if self.span is not None:
@@ -119,7 +119,7 @@ class Diagnostic:
 
 
 class ArchcError(Exception):
-    """A compile that cannot go on; `diagnostics` says why, and holds at least one error."""
+    """Error that ends a compilation; `diagnostics` has the causes, at least one of them an error."""
 
     def __init__(self, diagnostics: Iterable[Diagnostic]):
         self.diagnostics = tuple(diagnostics)
@@ -154,7 +154,8 @@ class Diagnostics:
 
     Attributes:
         most: limit on the errors, and on the warnings.  One more error raises `TooManyMistakes`, so that a phase ends
-            early on a text full of errors.  One warning replaces all further ones, and says that they are left out.
+            early on a text full of errors.  A single warning says that all
+            further warnings are left out.
     """
 
     found: list[Diagnostic] = field(default_factory=list)
@@ -203,7 +204,7 @@ class Diagnostics:
             self.found.append(_more_than(self.most, diagnostic))
 
     def extend(self, diagnostics: Iterable[Diagnostic]) -> None:
-        """Add several, those of an `ArchcError` for instance."""
+        """Add several diagnostics, such as those of an `ArchcError`."""
         for diagnostic in diagnostics:
             self.add(diagnostic)
 
@@ -218,7 +219,7 @@ class Diagnostics:
         return [diagnostic for diagnostic in self.found if diagnostic.severity == "warning"]
 
     def check(self) -> None:
-        """Raise what was found if an error is among it."""
+        """Raise an `ArchcError` with all diagnostics if one of them is an error."""
         if self.errors:
             raise ArchcError(self.found)
 
@@ -248,7 +249,7 @@ _EDITS = ((2, 1), (5, 2), (9, 3))
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name that is nearest to a mistyped one, the first of several; None where none is near.
+    """The known name nearest to a mistyped name, or None if no name is near; of equally near names, the first.
 
     The edit distance counts letters that are left out, added, replaced, or swapped with the next one.  It ignores case
     and underscores.
@@ -270,7 +271,7 @@ def squashed(name: str) -> str:
 
 
 def _edit_distance(left: str, right: str, most: int) -> int | None:
-    """The optimal string alignment distance of two texts, or None where it is above `most`.
+    """The optimal string alignment distance of two texts, or None if it is above `most`.
 
     (Boytsov 2011, "Indexing methods for approximate dictionary searching", section 2.2.)
     """
@@ -279,7 +280,7 @@ def _edit_distance(left: str, right: str, most: int) -> int | None:
     size = len(left)
     if most < 1 or abs(size - len(right)) > most:
         return None
-    # One of these pieces survives `most` edits, each of which changes at most two: a swap of neighbours.
+    # An edit changes at most two pieces (a swap across their border), so `most` edits leave at least one piece intact.
     pieces = 2 * most + 1
     cuts = [size * k // pieces for k in range(pieces + 1)]
     if size > 2 * pieces and all(left[start:end] not in right for start, end in pairwise(cuts)):
@@ -307,7 +308,7 @@ def _common_start(left: str, right: str) -> int:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str | None:
-    """Help for an unknown name, or None where nothing known is near."""
+    """Help for an unknown name, or None if no known name is near."""
     match = nearest(name, known)
     return None if match is None else f"did you mean `{match}`?"
 

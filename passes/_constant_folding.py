@@ -23,7 +23,7 @@ LARGEST = 65_536
 
 
 class ConstantFolder:
-    """Constant values of a graph; recognizes those whose elements are all equal."""
+    """Evaluator of the constant values of a graph, which replaces them by stored tensors or `full`."""
 
     def __init__(self, graph: Graph):
         self._graph = graph
@@ -56,7 +56,7 @@ class ConstantFolder:
         self._tensors.update(zip(node.results, tensors, strict=True))
 
     def replace(self, context: Context, node: Node) -> None:
-        """Replace the results of a constant node by stored numbers."""
+        """Replace the results of a constant node by stored tensors, or by `full` if all elements are equal."""
         for value in node.results:
             users = self._graph.consumers(value)
             if all(user.results[0] in self for user in users) and not self._graph.is_output(value):
@@ -94,7 +94,7 @@ def _is_symbolic(value: Any) -> bool:
 
 
 def _uniform(tensor: torch.Tensor) -> Number | None:
-    """Number that every element bitwise equals, or None; None for NaN, which no literal can express."""
+    """Number that all elements equal bitwise; None if they differ or are NaN, which no literal can express."""
     import torch
 
     if not tensor.numel():

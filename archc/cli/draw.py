@@ -17,14 +17,15 @@ if TYPE_CHECKING:
 _EPILOG = """\
 examples:
   archc draw specs/cnn.arch                                cnn.svg
-  archc draw specs/gpt2.arch -o gpt2.svg --depth 1         layers opened in their place
-  archc draw specs/cnn.arch --passes "lowrank, quant"      what the passes leave
-  archc draw specs/resnet18.arch -o resnet18.mmd           for a page that draws Mermaid; .dot is for Graphviz
+  archc draw specs/gpt2.arch -o gpt2.svg --depth 1         blocks expanded in place, one level
+  archc draw specs/cnn.arch --passes "lowrank, quant"      the model after the passes
+  archc draw specs/resnet18.arch -o resnet18.mmd           Mermaid; .dot for Graphviz
 
-The model is drawn as its text has it: a block once, in a panel beside the model, and what repeats as a stack of boxes
-with how often.  Colours tell the families of operators, and blocks; a layer whose weights are stored as integers has
-a shade of its own.  Boxes with the same number share weights.  A dashed line leads from a step of a `scan` to the next
-one.  `·` is a size that differs between uses, or that is a long formula of others.
+The picture has the structure of the text.  A block is drawn once, in a panel beside the model.  Repeated layers are a
+stack of boxes with the number of repetitions.  The colour of a box shows the family of its operator, or that it is a
+block; a layer whose weights are stored as integers has a different shade.  Boxes with the same number share weights.
+A dashed line leads from a step of a `scan` to the next one.  `·` stands for a size that differs between the uses of a
+block, or whose formula is too long.
 """
 
 KINDS = (".svg", ".mmd", ".dot")
@@ -53,19 +54,19 @@ def add_parser(commands: Any) -> None:
         metavar="N",
         type=_depth,
         default=0,
-        help="how many levels of blocks to open in their places; by default none, and each has a panel",
+        help="the number of levels of blocks to expand in place (default: 0, a panel for each block)",
     )
     parser.add_argument(
         "--open",
         metavar="BLOCK",
         action="append",
         default=[],
-        help="a block to open wherever it is used; may be given several times",
+        help="a block to expand in place at every use; may be given several times",
     )
     options.add_compilation(parser)
     options.add_strict(parser)
     options.add_load(parser)
-    options.add_json(parser, "what was written: the file, and the panels with what is in them,")
+    options.add_json(parser, "the written file, and the number of nodes and edges of each panel,")
     parser.set_defaults(run=run)
 
 
@@ -93,7 +94,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def written(scene: Scene, kind: str) -> str:
-    """A scene as the text of a file of a kind."""
+    """Return the file contents of a scene, in the format of a file suffix."""
     if kind == ".mmd":
         from archc.drawing.text_formats import draw_mermaid
 
@@ -108,7 +109,10 @@ def written(scene: Scene, kind: str) -> str:
 
 
 def _graph(arguments: argparse.Namespace, found: Diagnostics) -> tuple[Graph, frozenset[Path]]:
-    """The model, compiled only where passes, weights or data ask for it, and the files that it is from."""
+    """Return the graph of the model, and the files that were read.
+
+    The model is compiled only if the options ask for passes, weights or calibration data.
+    """
     options.warn_without_passes(arguments, found, ("sizes", "calib", "seed"))
     if options.asks_for_compilation(arguments):
         with output.progress() as progress:
@@ -120,7 +124,7 @@ def _graph(arguments: argparse.Namespace, found: Diagnostics) -> tuple[Graph, fr
     values = parse_settings(arguments.set)
     module = open_module(options.text_of(arguments.file), found, arguments.allow_absolute_imports)
     graph = checked(module, arguments.model, values, found)
-    choose_sizes(graph, arguments.sizes)  # refuses sizes that the model does not take
+    choose_sizes(graph, arguments.sizes)  # raises an error for sizes that the model does not have
     return graph, texts_of(module)
 
 
@@ -137,7 +141,7 @@ def _report(scene: Scene, path: Path, size: int) -> dict[str, Any]:
 
 
 def _picture(text: str) -> Path:
-    """A path that says what kind of picture is meant."""
+    """Parse the path of a picture, whose suffix determines the format."""
     path = Path(text)
     if path.suffix not in KINDS:
         way = did_you_mean(path.suffix, KINDS) or f"there are {', '.join(KINDS)}"
@@ -146,7 +150,7 @@ def _picture(text: str) -> Path:
 
 
 def _depth(text: str) -> int:
-    """A number of levels."""
+    """Parse a number of levels."""
     if not text.isascii() or not text.isdigit() or len(text) > 3:
         raise argparse.ArgumentTypeError(f"a depth is a number such as 0 or 2, and not `{text}`")
     return int(text)

@@ -13,12 +13,12 @@ from archc.diagnostics import ArchcError, Diagnostics, Source
 
 _EPILOG = """\
 examples:
-  archc fmt specs/*.arch                      rewrite those that need it
+  archc fmt specs/*.arch                      rewrite the files whose layout differs
   archc fmt --check specs/*.arch              for CI: show what would change, and fail if anything would
   archc fmt - < net.arch                      from standard input to standard output, for editors
 
 Comments stay, and the layout of a formatted file is left as it is.  A file with syntax errors is not touched.
-Lines end as most of them do, with LF or with CRLF.
+The most frequent line ending of a file, LF or CRLF, is used for all its lines.
 """
 
 
@@ -27,7 +27,7 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "fmt",
         help="lay .arch files out in the one canonical way",
-        description="Rewrite .arch files in the canonical layout, in place, all of a file or nothing.",
+        description="Rewrite .arch files in the canonical layout. A file is replaced as a whole, or not at all.",
         epilog=_EPILOG,
     )
     parser.add_argument("files", metavar="FILE", nargs="+", help="an .arch file, or - for standard input")
@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _format(file: str, arguments: argparse.Namespace, found: Diagnostics) -> bool:
-    """Format one file, or show how it would change; whether it does."""
+    """Format one file, or show its changes with `--check`; return whether the text changes."""
     from archc.language.elaboration.loading import load
     from archc.language.syntax.formatter import format
     from archc.language.syntax.parser import parse
@@ -71,7 +71,7 @@ def _format(file: str, arguments: argparse.Namespace, found: Diagnostics) -> boo
     source = given if isinstance(given, Source) else load(given)
     tree = parse(source, found)
     found.check()
-    # The source is without its byte order mark and may end its lines otherwise: what counts is the bytes.
+    # `source.text` has no byte order mark and may have other line endings, so the bytes of the file are compared.
     before = source.text if file == "-" else Path(file).read_bytes().decode("utf-8")
     text = format(tree).replace("\n", _line_end(before))
     changed = text != before
@@ -95,7 +95,7 @@ def _line_end(text: str) -> str:
 
 
 def _replace(path: Path, text: str) -> None:
-    """Put a text in a file's place in one step, with the permissions that the file has."""
+    """Replace the contents of a file atomically, and keep its permissions."""
     from archc.driver.output_folder import OutputFolder
 
     target = path.resolve()  # a link stays a link

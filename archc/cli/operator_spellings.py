@@ -1,7 +1,8 @@
 """PyTorch and ONNX spellings of an operator, for its example.
 
-The example is elaborated with a type for each name in it, the first of a few that fits; the operator's methods do the
-rest.  So what `archc ops` shows is what the emitters write, for a user's own operators too.
+The example does not declare the types of its operands, so a few combinations of types are tried; the first one that
+passes the type check is used.  The spellings come from the operator's own methods, as in the emitters, so `archc ops`
+is correct for user-defined operators too.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _NAME = re.compile(r"\b[a-z_][a-z_0-9]*\b(?!\s*[(:])")
 def spellings(cls: type[Operator]) -> dict[str, Any]:
     """Spellings by target: a PyTorch expression and constructor, and the ONNX nodes.
 
-    None where the operator has no example that can be built on its own.
+    Each value is None if the operator has no example, or its example fits none of the tried types.
     """
     node = _example_node(cls)
     if node is None:
@@ -47,7 +48,7 @@ def spellings(cls: type[Operator]) -> dict[str, Any]:
 
 
 def _example_node(cls: type[Operator]) -> Node | None:
-    """The operator as its example uses it, in a graph of its own."""
+    """The node of the operator in the graph of its example, or None."""
     for graph in _example_graphs(cls.example) if cls.example else ():
         for node in graph.nodes():
             if type(node.op) is cls:
@@ -56,7 +57,7 @@ def _example_node(cls: type[Operator]) -> Node | None:
 
 
 def _example_graphs(example: str) -> Iterator[Graph]:
-    """The graphs that an example makes with operands of different types; most types will not do."""
+    """The graphs of an example for operands of different types; types that the operator refuses are skipped."""
     statement = example if re.match(r"[a-z_, ]+ = ", example) else f"y = {example}"
     targets, _, value = statement.partition(" = ")
     names = _operands(value)
@@ -80,7 +81,7 @@ def _operands(value: str) -> list[str]:
 
 
 def _types(count: int) -> Iterator[list[str]]:
-    """Types for a number of operands: one shape for all, or vectors beside the first."""
+    """Types for a number of operands: one shape for all, or vectors for all operands except the first."""
     for shape, vectors, first, others in product(_SHAPES, (False, True), _DTYPES, _DTYPES):
         if count > 1 or (not vectors and others == first):
             yield [f"{first}[{shape}]", *[f"{others}[{_VECTOR if vectors else shape}]"] * (count - 1)][:count]
@@ -123,7 +124,7 @@ def _storages(node: Node) -> dict[str, Storage]:
 
 
 class _Recorder:
-    """An `OnnxSpelling` that only keeps which nodes were asked for."""
+    """An `OnnxSpelling` that only records the operators of the added nodes."""
 
     def __init__(self, node: Node):
         self.operands: Sequence[str] = _operand_names(node)

@@ -40,10 +40,10 @@ a reference in f64, or in i64 (`tests/ops/test_dtypes.py`).
 | = | has the dtype of the operand named | the same |
 | empty | refused by `archc check` (`dtype-mismatch`) | |
 
-Parameters have the floating-point dtype of the data, else f32. For an operator without operands, the row shows its
-attribute `dtype`. Integers that leave their dtype's range wrap around in both. ONNX Runtime has two exceptions, which
-it computes in f64: i64 in `sum`, and `pow` with an exponent that is a tensor or a size. In both exceptions, results
-beyond 2⁵³ are rounded, and results beyond the range do not wrap around. The page is generated from the classes in
+Parameters have the floating-point dtype of the data, else f32. The row of an operator without operands is about its
+attribute `dtype`. Integer overflow wraps around, in PyTorch and in ONNX Runtime. ONNX Runtime has two exceptions, which
+it computes in f64: i64 in `sum`, and `pow` with an exponent that is a tensor or a size. In these two, results beyond
+2⁵³ are rounded, and results beyond the range of the dtype do not wrap around. The page is generated from the classes in
 `archc/ops/` by `make reference`.
 """
 
@@ -61,9 +61,10 @@ classes in `passes/` by `make reference`.
 _DIAGNOSTICS = """\
 # Diagnostics
 
-Look up here what the code of a diagnostic means and how to resolve it: the word in brackets after `error` or `warning`.
-There are {count} codes. `archc explain CODE` prints the same in a terminal. The examples are tested: each yields its
-code, and its correction none. The page is generated from `archc/cli/codes/` by `make reference`.
+Look up here the meaning of a diagnostic and how to resolve it, by its code: the word in brackets after `error` or
+`warning`. There are {count} codes. `archc explain CODE` prints the same in a terminal. The examples are tested: each
+gives a diagnostic of its code, and its correction gives no diagnostic. The page is generated from
+`archc/cli/codes/` by `make reference`.
 """
 
 
@@ -80,7 +81,7 @@ def pages() -> dict[str, str]:
 
 
 def operators_page() -> str:
-    """All operators of archc's own, by family."""
+    """All operators that archc itself defines, by family."""
     from archc.declaration import OPERATORS
 
     shipped = [cls for cls in OPERATORS.values() if cls.__module__.startswith("archc.ops.")]
@@ -99,7 +100,7 @@ def operators_page() -> str:
 
 
 def dtypes_page() -> str:
-    """Table of archc's own operators: a row for each operand, a column for each dtype."""
+    """Table of the operators that archc itself defines: a row for each operand, a column for each dtype."""
     from archc.declaration import OPERATORS
     from archc.types.tensor_type import DType
 
@@ -122,7 +123,7 @@ def _cell(dtype: str, onnx: dict[str, str | None]) -> str:
 
 
 def passes_page() -> str:
-    """All passes of archc's own."""
+    """All passes that archc itself defines."""
     from archc.passmanager import known_passes
 
     shipped = [cls for cls in known_passes().values() if cls.__module__.startswith("archc.passes.")]

@@ -12,14 +12,14 @@ from archc.ir.graph import Graph
 from archc.ir.stages import Stages, has_stages
 
 UNKNOWN = "cpu"
-"""The kind of device that is assumed where the text names none."""
+"""The kind of device that is assumed if the text names no device."""
 
 
 def costs(graph: Graph, machines: Iterable[Devices], sizes: Mapping[str, int]) -> list[StageCost]:
-    """The figures of each stage; none for a model of one stage.
+    """The costs of each stage; empty for a model of one stage.
 
     Args:
-        machines: those that the file describes.
+        machines: the `devices` statements of the file.
 
     Raises:
         ArchcError: the stages are wrong; see `Stages`.
@@ -31,7 +31,10 @@ def costs(graph: Graph, machines: Iterable[Devices], sizes: Mapping[str, int]) -
 
 
 def _places(names: Sequence[str | None], machines: Iterable[Devices]) -> list[StageDevice]:
-    """Devices by PyTorch's names: those of a declared machine with all of them, else defaults."""
+    """Return the devices with these PyTorch names, from the first machine that has all of them.
+
+    Without such a machine, each device has the default speeds of its kind.
+    """
     for machine in machines:
         known = {place.device.torch: place for place in machine.stage_devices()}
         if all(name in known for name in names):

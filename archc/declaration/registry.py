@@ -52,7 +52,7 @@ def known_operators() -> dict[str, type[Operator]]:
 
 @cache
 def _installed(path: tuple[str, ...]) -> dict[str, EntryPoint]:
-    """Entry points of the packages on `sys.path`, the key of the cache."""
+    """Entry points of the packages on `path`, by name; `path` is `sys.path`, so that the cache follows its changes."""
     from importlib.metadata import entry_points
 
     return {entry.name: entry for entry in entry_points(group=GROUP)}

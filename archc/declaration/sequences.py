@@ -38,7 +38,7 @@ def _run_packed(
     y, _ = pad_packed_sequence(packed, batch_first=True, total_length=x.shape[1])
     return y, last''',
 )
-"""For a module; the results are nested like the results of the module."""
+"""Helper for a module such as `nn.LSTM`; it nests its results as the module does."""
 
 CALL_PACKED = TorchHelper(
     "_call_packed",
@@ -68,7 +68,7 @@ def _call_packed(
     y, _ = pad_packed_sequence(packed, batch_first=True, total_length=x.shape[1])
     return y, *(state.index_select(1, packed.unsorted_indices) for state in last)''',
 )
-"""For a function of `torch` with weights: it takes states as a list, and returns them after the results."""
+"""Helper for a function such as `torch.lstm`; it takes the states as a list, and returns them after the results."""
 
 
 @dataclass(frozen=True)
@@ -95,18 +95,18 @@ class OnnxSequences:
         return _may_be_empty(self.steps)
 
     def non_empty(self, x: str) -> str:
-        """Sequences [t, b, i] of the operator, at least one, from those of the model."""
+        """Reshape an empty batch of sequences [t, b, i], so that the operator gets at least one sequence."""
         if not self.batch_may_be_empty:
             return x
         width = self.spell.types[0].shape[2]
         return self.spell.add("Reshape", x, self.spell.shape((-1, maximum(self.batch, 1), width)))
 
     def initial_states(self, states: Sequence[str]) -> list[str]:
-        """Initial states [n, b, h] of the operator, at least one row, from those of the model."""
+        """Pad the initial states [n, b, h] of an empty batch, so that the operator gets at least one sequence."""
         return [self._padded(state, axis=1, rank=3) for state in states]
 
     def lengths(self, given: str) -> str:
-        """Lengths [b] of the operator, at least one, from those of the model."""
+        """Pad the lengths [b] of an empty batch, so that the operator gets at least one sequence."""
         return self._padded(given, axis=0, rank=1)
 
     def full_lengths(self, x: str) -> str:
@@ -131,7 +131,7 @@ class OnnxSequences:
         return list(states)
 
     def _padded(self, tensor: str, axis: int, rank: int) -> str:
-        """The tensor with zeros for one sequence if the batch, on the given axis, is empty."""
+        """Pad an empty batch, which is the given axis of the tensor, with zeros to one sequence."""
         if not self.batch_may_be_empty:
             return tensor
         added = maximum(self.batch, 1) - self.batch

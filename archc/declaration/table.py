@@ -1,8 +1,8 @@
 """Tables of operators that import a family at the first lookup of one of its operators.
 
 A text uses a dozen operators of a hundred and fifty; importing all of them took a quarter of the time of `archc check`.
-The table finds the module of an operator by searching the source files for classes and names, so that no list of
-operators exists.
+The table finds the module of an operator by searching the source files for classes and names, so there is no list
+of operators to maintain.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class OperatorTable(MutableMapping[str, T], Generic[T]):
 
 
 def snake_case(name: str) -> str:
-    """Name in the language of a class: `Conv2d` is `conv2d`, `LayerNorm` is `layer_norm`."""
+    """Convert the name of a class to the operator's name: `Conv2d` to `conv2d`, `LayerNorm` to `layer_norm`."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
 
 
@@ -72,7 +72,7 @@ def _modules() -> dict[str, Path]:
 
 @cache
 def _families() -> dict[str, list[str]]:
-    """For each name and symbol, the modules that declare it; other classes have no effect here."""
+    """For each name and symbol, the modules that declare it; classes that are not operators have unused entries."""
     found: dict[str, list[str]] = {}
     for module, path in _modules().items():
         for class_name, given in _DECLARATION.findall(path.read_text(encoding="utf-8")):

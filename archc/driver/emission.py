@@ -38,7 +38,7 @@ def check_weights(compiled: Compilation, emit: Sequence[str], check: bool | None
 
 
 def needs_weights(compiled: Compilation, what: str, help: str) -> ArchcError:
-    """The error for a result `what` that a model without weights cannot have (`needs-weights`)."""
+    """The error `needs-weights`: the model was compiled without weights, which the result `what` needs."""
     return error("needs-weights", f"{what} needs weights, and `{compiled.name}` was compiled without", help=help)
 
 
@@ -46,7 +46,7 @@ def unchecked_reason(compiled: Compilation, check: bool | None, runnable: bool) 
     """Reason why the emitted programs are not checked, or None if they are.
 
     Args:
-        check: whether to check them; None for a check within the budget.
+        check: whether to check them; None to check them unless that is too expensive (`archc.driver.budget`).
         runnable: whether a PyTorch module or an ONNX model is written.
     """
     from archc.driver.budget import over_budget
@@ -124,7 +124,7 @@ def report_text(report: Mapping[str, Any]) -> str:
 
 
 def torch_source(compiled: Compilation) -> str:
-    """The PyTorch module of a compiled model; it loads the weights file that `write_files` puts beside it."""
+    """The PyTorch module of a compiled model; it loads the weights file that `write_files` puts in its folder."""
     from archc.codegen.torch import emit
 
     return emit(compiled.graph, source_name=compiled.source_name, weights_name=f"{compiled.name}.safetensors")
@@ -150,7 +150,7 @@ def make_report(compiled: Compilation) -> dict[str, Any]:
 
 
 def source_title(source: Source) -> str:
-    """Name of a text in the output: that of its file, without folders."""
+    """Name of a text in the output; for a text from a file, the file name without its folder."""
     return source.name if source.path is None else file_title(source.path)
 
 

@@ -1,7 +1,7 @@
 """Run a function in a separate process, so that a crash of native code does not end archc.
 
 The process is a fork: all modules are loaded already, so it starts within some ten milliseconds, and only the result is
-sent back.  Where a fork is unsafe (macOS) or impossible (Windows), the function runs in the calling process.
+sent back.  If a fork is unsafe (macOS) or impossible (Windows), the function runs in the calling process.
 """
 
 from __future__ import annotations
@@ -70,7 +70,8 @@ def isolated(work: Callable[[Tell], Result], seconds: float) -> Result:
             stream.flush()  # otherwise the child has a second copy of the buffer
     with tempfile.TemporaryFile() as printed, ExitStack() as ends:
         answers, answer = _pipe(ends)
-        alive, lifeline = _pipe(ends)  # the child ends with the parent, which alone holds `lifeline`
+        # Only the parent keeps `lifeline` open: when the parent ends, the child reads the end of the pipe and ends too.
+        alive, lifeline = _pipe(ends)
         pid = _fork()
         if pid == 0:
             answers.close()
@@ -142,7 +143,7 @@ def _send(answer: int, kind: str, value: object) -> None:
     try:
         data = pickle.dumps((kind, value))
         pickle.loads(data)
-    except Exception:  # its class is local, or has an `__init__` of other arguments
+    except Exception:  # the class of the exception is local, or `__init__` does not take `args`
         assert kind == "failure" and isinstance(value, tuple)
         data = pickle.dumps((kind, (RuntimeError(f"{type(value[0]).__name__}: {value[0]}"), value[1])))
     data = _LENGTH.pack(len(data)) + data

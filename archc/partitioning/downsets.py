@@ -1,6 +1,7 @@
 """Enumeration of downsets, and a family of them with the sums that the search needs.
 
-A downset (order ideal) of the task graph contains every producer of its members.  A split is a chain of downsets.
+A downset (order ideal) of the task graph is a set of groups that contains every producer of its members.  A split is a
+chain of downsets.
 """
 
 from __future__ import annotations
@@ -21,11 +22,14 @@ if TYPE_CHECKING:
 def enumerate_downsets(graph: TaskGraph, bounds: Bounds, limit: float, most: int, deadline: float) -> np.ndarray | None:
     """Enumerate the downsets at which a split with a bottleneck below the limit can have a cut.
 
-    Groups are decided in topological order: a group may be inside if all its predecessors are.  After each group, the
-    partial downsets are the downsets of the graph so far, so their number never exceeds the number of all downsets.  A
-    partial downset is discarded (branch and bound) if no state of the devices admits it: the inside with the transfers
-    over the cut exceeds the capacity of the devices before the cut, or the outside that of the devices after it
-    (`lower_bounds`).
+    The groups are added in topological order.  Each downset is kept without the new group, and also extended by the new
+    group if it contains all predecessors.  The partial downsets are then the downsets of the subgraph of the groups
+    added so far, so their number never exceeds the number of all downsets.
+
+    A partial downset is discarded (branch and bound) if every state of the devices (`lower_bounds`) has too little
+    capacity: the weight of the groups in the downset plus the transfers over the cut exceeds the capacity of the
+    devices before the cut, or the weight of the other groups plus these transfers exceeds the capacity of the devices
+    after the cut.
 
     Args:
         limit: upper limit of the bottleneck, in seconds.
@@ -40,8 +44,8 @@ def enumerate_downsets(graph: TaskGraph, bounds: Bounds, limit: float, most: int
     masks = _masks(graph.predecessors)
     paid = _paid(graph, bounds)
     descending = _descendants(graph, bounds.weights)
-    # The capacities before and after a cut have the same sum in every state, so the state that just carries the inside
-    # leaves the largest capacity for the outside.
+    # The capacities before and after a cut have the same sum in every state.  So the state with the least sufficient
+    # capacity before the cut has the largest capacity after it.
     before = np.unique(bounds.rate_before) * limit * (1 + ROUNDING)
     after = (before[-1] - before) + before[-1] * ROUNDING
 
@@ -96,10 +100,10 @@ def _holds(words: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def _paid(graph: TaskGraph, bounds: Bounds) -> list[list[tuple[np.ndarray, float]]]:
-    """Tensors that cross the cut if a group stays outside, with the weight of their transfer.
+    """For each group, the tensors that cross the cut if it is not in the downset, with the weights of their transfers.
 
-    A tensor is listed for each of its consumers, with a mask of its producer and of the consumers decided before.  It
-    counts once, for the first consumer that stays outside.
+    A tensor is listed for each of its consumers, with a mask of its producer and its earlier consumers.  It counts
+    once, for the first consumer that is not in the downset.
     """
     import numpy as np
 
@@ -125,7 +129,7 @@ def _descendants(graph: TaskGraph, weights: np.ndarray) -> np.ndarray:
         below[group, group] = True
         for after in graph.successors[group]:
             below[group] |= below[after]
-    # Lowered because the sums that it is compared with are added in another order.
+    # Lowered because the sums that it is compared with have another order of additions.
     return np.asarray((below @ weights) * (1 - ROUNDING))
 
 
@@ -165,7 +169,7 @@ class DownsetFamily:
 
     @cached_property
     def work(self) -> np.ndarray:
-        """Seconds on each kind of device of the groups that can run there [kinds, downsets]."""
+        """Seconds of the groups on each kind of device, without groups that cannot run there [kinds, downsets]."""
         import numpy as np
 
         return np.array([_sums(self.member, np.where(np.isfinite(work), work, 0.0)) for work in self.graph.work.T])
@@ -179,12 +183,12 @@ class DownsetFamily:
 
     @cached_property
     def memory(self) -> np.ndarray:
-        """Bytes that are not shared [downsets]."""
+        """Bytes of memory, without shared memory [downsets]."""
         return _sums(self.member, self.graph.memory)
 
     @cached_property
     def shared(self) -> np.ndarray:
-        """Number of members among the groups of each shared memory [shared, downsets]."""
+        """For each shared memory, the number of its groups that are in a downset [shared, downsets]."""
         return self._counted(list(self.graph.shared))
 
     @cached_property
@@ -220,7 +224,7 @@ class DownsetFamily:
         return there & (self.consumed < self.needs[:, None])
 
     def cut(self, time: np.ndarray) -> np.ndarray:
-        """Sum of a time over the crossing tensors [downsets]."""
+        """Sum of the transfer times of the crossing tensors [downsets]."""
         return _sums(self.crossing, time)
 
     def keep(self, columns: np.ndarray) -> DownsetFamily:

@@ -67,7 +67,7 @@ class _RuleBook:
             holes = rule.sources[0].holes
             for source in rule.sources:
                 if not source.holes >= holes:
-                    continue  # it does not determine the other names of the rule
+                    continue  # a match would not give the values of all holes of the rule
                 if holes:
                     self._holed.append((source.fixed, number, rule, source))
                 else:
@@ -92,7 +92,7 @@ class _Renaming:
         self.made: dict[str, LazyTensor] = {}
         self.sources: dict[str, str] = {}
         self.applied: set[int] = set()  # identities of the rules that matched; equal rules have different spans
-        self.used: set[str] = set()  # names that a concatenation has used
+        self.used: set[str] = set()  # names of all sources of the applied rules: a concatenation has several
         self.diagnostics = Diagnostics()
 
     def take(self, name: str, book: _RuleBook) -> None:

@@ -2,8 +2,8 @@
 
 The body captures values from outside, such as weights, by name.
 
-`Scan` runs along the first axis, with a `Transpose` of each sequence before and after it.  Along another axis ONNX
-Runtime transposes in `Scan` itself, no faster, and divides by zero for a sequence without elements.
+`Scan` runs along the first axis, with a `Transpose` of each sequence before and after it.  For any
+other axis, ONNX Runtime transposes inside `Scan`, which is no faster, and divides by zero if a sequence is empty.
 """
 
 from __future__ import annotations

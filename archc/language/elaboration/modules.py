@@ -49,7 +49,7 @@ class Module:
 
 @dataclass(frozen=True, eq=False)
 class Default:
-    """Default that a derivation gives an attribute, and the file in which its names are looked up."""
+    """Default of an attribute in a derivation, and the file in which the names of its expression are looked up."""
 
     value: tree.Expression
     module: Module
@@ -59,11 +59,11 @@ class Default:
 class DerivedModel:
     """A derived model: its base with other defaults, as in `model bert_large = bert(width = 1024)`.
 
-    Its definition is that of the base under another name.
+    In `Module.definitions`, its definition is a copy of the base's definition with the name of the derived model.
 
     Attributes:
-        home: the file of the base's definition.
-        defaults: the defaults of all derivations from the base on, by attribute.
+        home: the file of the model at the start of the chain of derivations.
+        defaults: by attribute, the defaults of all derivations in the chain; later derivations override earlier ones.
     """
 
     home: Module
@@ -104,7 +104,7 @@ class _Deriver:
         self.module.definitions = dict(in_order)
 
     def _chain(self, derivation: tree.Derivation) -> dict[str, tree.Derivation]:
-        """A derivation, its base, the base of that and so on, as far as they are derivations that wait."""
+        """The chain of bases from a derivation on, by name, up to the first base that is not a pending derivation."""
         chain: dict[str, tree.Derivation] = {}
         waiting: tree.Derivation | None = derivation
         while waiting is not None:
@@ -145,7 +145,7 @@ class _Deriver:
         self.module.definitions[name] = replace(definition, name=derivation.name, doc=derivation.doc or definition.doc)
 
     def _base(self, derivation: tree.Derivation) -> tuple[tree.Definition, Module] | None:
-        """Base of a derivation, and its file; None if it is wrong, which is reported."""
+        """Return the base of a derivation and its file; report an invalid base and return None."""
         base, module = derivation.base, self.module
         written = base.span.text
         if isinstance(base, tree.Name):

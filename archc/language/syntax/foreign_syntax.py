@@ -13,7 +13,7 @@ from archc.language.syntax.foreign_names import member_help
 
 _FUNCTION = "write a block: `block Twice { input x output x + x }`"
 _IMPORT = (
-    'leave it out: operators need no import; files of blocks have names in quotes, `import "std/attention.arch" as att`'
+    'leave it out: operators need no import; to import blocks, quote the file: `import "std/attention.arch" as att`'
 )
 _NO_ERRORS = "check a condition of attributes with `assert n > 0`"
 KEYWORDS = {
@@ -75,7 +75,7 @@ SYMBOLS = {
     "++": "write `x = x + 1`",
     "--": "write `x = x - 1`",
     "===": "write `n == 3`",
-    "::": "write one point for a member, and one colon for a slice: `x[:, 0]`",
+    "::": "write a single `.` for a member, and a single `:` for a slice: `x[:, 0]`",
     "/*": "begin each line of a comment with `#`",
     "//": "begin a comment with `#`; `//` is integer division",
     "**": _KEYWORD_ARGUMENTS,
@@ -115,7 +115,7 @@ EQUIVALENTS = {
     "≥": ">=",
     "≠": "!=",
 }
-"""Operators of this language by their equivalents elsewhere."""
+"""Operators of this language, by the equivalent operator of another language."""
 
 _STRING = re.compile(r""""[^"\n]*"|'[^'\n]*'""")
 _COMMENT = re.compile(r"//(?!\s*[0-9])|/\*")
@@ -133,7 +133,7 @@ _LIST_METHODS = {"append": "({},)", "extend": "{}", "add": "({},)", "push": "({}
 
 
 def symbol_at(text: str, offset: int) -> str | None:
-    """Punctuation of another language that covers an offset of a text; None without one."""
+    """Punctuation of another language that covers an offset of a text, or None."""
     for symbol in sorted(SYMBOLS, key=len, reverse=True):
         for start in range(max(0, offset - len(symbol) + 1), offset + 1):
             if text.startswith(symbol, start):
@@ -142,9 +142,9 @@ def symbol_at(text: str, offset: int) -> str | None:
 
 
 def comment_start(text: str, offset: int) -> int | None:
-    """Start of a comment in C's syntax, `//` or `/*`, on the line of an offset and not after it.
+    """Start of a comment in C's syntax, `//` or `/*`, at or before an offset on the same line.
 
-    A `//` before a number is a division.  None without a comment.
+    A `//` before a number is a division.  Return None if there is no comment.
     """
     line = text.rfind("\n", 0, offset) + 1
     outside_strings = _STRING.sub(lambda match: " " * len(match.group()), text[line : offset + 2])
@@ -160,7 +160,7 @@ def comment_end(text: str, start: int) -> int:
 
 
 def foreign_word(text: str) -> str | None:
-    """First word of a statement that is a keyword of another language; None without one.
+    """First word of a statement that is a keyword of another language, or None.
 
     After the first word, only keywords of Python count.
     """
@@ -192,7 +192,7 @@ def foreign_statement(source: Source, offset: int) -> Diagnostic | None:
 
 
 def _target(span: Span) -> Diagnostic | None:
-    """Diagnostic for a target of an assignment that is not a list of names; None for any other target."""
+    """Diagnostic for an invalid assignment target: brackets, an item or a member; None for any other target."""
     target = span.text
     if _SEVERAL.fullmatch(target) and not target.replace(",", "").replace(" ", "").isidentifier():
         names = ", ".join(re.findall(r"[A-Za-z_]\w*", target))

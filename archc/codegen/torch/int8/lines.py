@@ -1,16 +1,18 @@
-"""Lines of int8 layers that one function calls: `fixed_line(x, self.a_in, self.a, relu=True)`.
+"""Lines: sequences of int8 layers that run in one function call, `fixed_line(x, self.a_in, self.a, relu=True)`.
 
 In PyTorch, an int8 layer consists of about ten operators of a microsecond each; calling modules and checking weights
 for changes takes as long again.  A line runs its layers without these calls.  Measured at one row:
 
 - a perceptron of width 384: 42 us a layer with modules, 29 us in floating point, 23 us as a line;
-- single layers of width 512 with `tanh` in between: 0.9 times the speed of floating point, 1.2 times as lines;
+- single layers of width 512 with `tanh` in between: 0.9 times the speed of floating point with modules, 1.2 times with
+  lines;
 - the digit classifier, two convolutions and two linear layers: 210 us an image, 167 us in floating point, 155 us as a
   line.
 
 A line is a quantizer, a layer, optionally a `relu`, the next quantizer and layer and so on, with pooling and
-flattening in between.  It includes loops of linear layers that contain nothing else.  A line with convolutions ends in
-a linear layer: the last convolution of others quantizes its result in its kernel, which saves more.
+flattening in between.  A loop can be part of a line if each iteration is a quantizer, a linear layer and optionally a
+`relu`.  A line with convolutions ends in a linear layer.  Other sequences of convolutions are not lines: their last
+convolution quantizes its result in its kernel, which saves more.
 """
 
 from __future__ import annotations
@@ -27,8 +29,8 @@ class Part:
 
     Attributes:
         statements: the statements of the part, in order.
-        rounding, layer: the members of the quantizer and the layer, or of their lists; with dynamic ranges, `rounding`
-            is "".
+        rounding, layer: the names of the members that hold the quantizer and the layer; for a loop, of the members that
+            hold the lists of them.  With dynamic ranges, `rounding` is "".
         operand, result: the tensors that it takes and returns.
         count: the number of layers.
         relu: a `relu` follows each layer.
@@ -49,7 +51,7 @@ class Part:
 
     @property
     def bare(self) -> Part:
-        """The part without what follows its layer."""
+        """The part without the statements after its layer."""
         if self.count > 1 or not (self.relu or self.after):
             return self
         end = (
