@@ -113,7 +113,7 @@ class Operator(Notation, Traits):
             cls.family = cls.family or cls.__module__.rpartition(".")[2]
             OPERATORS[cls.name] = cls
 
-    # Meaning ----------------------------------------------------------------------------------------------
+    # Semantics --------------------------------------------------------------------------------------------
 
     def signature_for(self, types: Sequence[TensorType]) -> Signature:
         """Signature for operands of these types.
