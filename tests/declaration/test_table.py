@@ -20,7 +20,7 @@ def test_names(name: str, snake: str) -> None:
 
 
 def test_every_operator_is_found_by_its_name_alone() -> None:
-    program = "import sys\nfrom archc.operator import OPERATORS\nassert OPERATORS[sys.argv[1]].name == sys.argv[1]"
+    program = "import sys\nfrom archc.declaration import OPERATORS\nassert OPERATORS[sys.argv[1]].name == sys.argv[1]"
     for name in ("max_pool2d", "relu", "rms_norm"):  # each in a new process
         subprocess.run([sys.executable, "-c", program, name], check=True)
     assert all(OPERATORS[name].name == name for name in OPERATORS)
