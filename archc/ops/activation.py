@@ -101,7 +101,7 @@ class Tanh(Activation):
 
 @operator
 class Softplus(Activation):
-    """ln(1 + e^(beta · x)) / beta, and x itself where beta · x > threshold."""
+    """ln(1 + e^(beta · x)) / beta, or x where beta · x > threshold."""
 
     torch_name = "F.softplus"
     onnx_dtypes = ONNX_F32
@@ -121,7 +121,7 @@ class Softplus(Activation):
         result = spell.add("Softplus", scaled)
         if self.beta != 1:
             result = spell.add("Div", result, beta)
-        if self.threshold < 20:  # above 20 both branches are equal in f32
+        if self.threshold < 20:  # if beta · x > 20, both branches are equal in f32
             linear = spell.add("Greater", scaled, spell.constant(self.threshold, dtype))
             result = spell.add("Where", linear, x, result)
         return result
@@ -305,7 +305,7 @@ class LeakyRelu(Activation):
 class Prelu(Activation):
     """x where x > 0, else weight · x, with one learned slope for all elements or one for each channel.
 
-    A fresh slope is 0.25.  (He et al. 2015, "Delving Deep into Rectifiers".)
+    The initial slope is 0.25.  (He et al. 2015, "Delving Deep into Rectifiers".)
     """
 
     signature = "x[*s], weight[p] -> y[*s]"
@@ -334,16 +334,16 @@ class Prelu(Activation):
         weight, rank = spell.weights["weight"], spell.types[0].rank
         if self.num_parameters != 1:  # ONNX broadcasts the slopes from the right
             weight = spell.add("Reshape", weight, spell.constant([self.num_parameters, *[1] * (rank - 2)]))
-        elif rank == 0:  # a slope of rank 1 would give the result rank 1
+        elif rank == 0:  # with a slope of rank 1, the result would have rank 1
             weight = spell.add("Squeeze", weight)
         return spell.add("PRelu", spell.operands[0], weight)
 
 
 @operator
 class Rrelu(Activation):
-    """x where x > 0, else a · x, with a drawn from U(lower, upper) in training.
+    """x where x > 0, else a · x; in training, a is drawn from U(lower, upper).
 
-    In inference a is the mean, (lower + upper) / 2.
+    In inference, a is the mean of that distribution, (lower + upper) / 2.
     (Xu et al. 2015, "Empirical Evaluation of Rectified Activations in Convolutional Network".)
     """
 
@@ -407,7 +407,7 @@ class Celu(Activation):
 
 @operator
 class Selu(Activation):
-    """λ · (max(0, x) + min(0, α · (eˣ - 1))), which keeps mean 0 and variance 1.
+    """λ · (max(0, x) + min(0, α · (eˣ - 1))), which preserves mean 0 and variance 1 of the activations.
 
     λ ≈ 1.0507 and α ≈ 1.6733.  (Klambauer et al. 2017, "Self-Normalizing Neural Networks".)
     """

@@ -22,16 +22,16 @@ from archc.types.tensor_type import DType, TensorType
 class Binary(Operator, abstract=True):
     """Base of binary operators: a function of two tensors that broadcast from the right, elementwise.
 
-    `x * 0.5` and `2 / x` have one operand and `scalar`, which has the dtype of the operand.
+    `x * 0.5` and `2 / x` have one operand and the attribute `scalar`; the number has the dtype of the operand.
     """
 
     signature = "a[~s], b[~s] -> y[~s]"
     formula = "binary"
     dtypes = replace(NUMBERS, help="convert with `cast(f32)`, or use `logical_and`, `logical_or`, `where`")
     neutral: ClassVar[int | None] = None
-    """The neutral number of the second operand, if any."""
+    """Neutral element of the operation as its second operand, if there is one."""
     commutes: ClassVar[bool] = False
-    """The operator is commutative."""
+    """Whether the operator is commutative."""
     pointwise = True
 
     scalar: int | float | SymbolicDim | None = attribute(
@@ -57,7 +57,7 @@ class Binary(Operator, abstract=True):
         return parse_signature(self.signature if self.scalar is None else "a[*s] -> y[*s]")
 
     def simplified(self, types: Sequence[TensorType], uniform: Uniform) -> int | None:
-        """The other side, if one side is the neutral number."""
+        """Number of the operand that is the result, if the other side is the neutral element; else None."""
         if self.neutral is None:
             return None
         if self.scalar is not None:
@@ -68,7 +68,7 @@ class Binary(Operator, abstract=True):
         return None
 
     def sides_integers(self, operands: Sequence[range | None], size: SizeOf) -> list[range | None]:
-        """Ranges of the left and the right side; a number is a range of one."""
+        """Ranges of the integers on the left and the right side; a number has a range of length 1."""
         if self.scalar is None:
             return list(operands)
         number = size(self.scalar) if not isinstance(self.scalar, float) else int(self.scalar)
@@ -76,7 +76,7 @@ class Binary(Operator, abstract=True):
         return sides[::-1] if self.reverse else sides
 
     def other_integers(self, position: int, operands: Sequence[range | None], size: SizeOf) -> range | None:
-        """Range of the other side of an operand."""
+        """Range of the integers on the side that is not the operand at `position`."""
         left, right = self.sides_integers(operands, size)
         return left if (position == 1 or (self.scalar is not None and self.reverse)) else right
 
@@ -171,7 +171,7 @@ class Mul(Binary):
     ) -> range | None:
         other = self.other_integers(position, operands, size)
         if not other or other.start < 0 or other.stop < 2 or 0 not in wanted:
-            return None  # negative factors change signs: no model needs them
+            return None  # negative factors, which reverse ranges, are not supported: no model needs them
         most = other.stop - 1
         return range(-(-wanted.start // most), (wanted.stop - 1) // most + 1)
 
@@ -191,9 +191,9 @@ class Div(Binary):
 class Pow(Binary):
     """The power: y = aᵇ.
 
-    The exponents of integers must not be negative.  Integer results beyond the range of the dtype wrap around, as
-    products do.  For exponents that are tensors or sizes, ONNX Runtime computes in f64: it rounds integers beyond 2⁵³,
-    and returns the minimum of the dtype for those beyond its range.
+    An integer tensor requires exponents of at least 0.  Integer results beyond the range of the dtype wrap around, like
+    integer products.  If the exponent is a tensor or a size, ONNX Runtime computes in f64: integers beyond 2⁵³ are
+    rounded, and integers beyond the range of the dtype become its minimum.
     """
 
     symbol = "**"
@@ -220,9 +220,9 @@ class Pow(Binary):
 
 
 def _product(spell: OnnxSpelling, x: str, count: int) -> str:
-    """Product of `count` factors x.
+    """Product of `count` factors x, in place of ONNX's `Pow`.
 
-    ONNX Runtime's `Pow` computes integers in f64, and rounds those beyond 2⁵³.
+    ONNX Runtime's `Pow` computes integers in f64, which rounds integers beyond 2⁵³.
     """
     if count == 1:
         return x
@@ -233,7 +233,7 @@ def _product(spell: OnnxSpelling, x: str, count: int) -> str:
 
 @operator
 class Minimum(Binary):
-    """The minimum of two: y = min(a, b)."""
+    """The elementwise minimum of two tensors: y = min(a, b)."""
 
     onnx_name = "Min"
     onnx_dtypes = ONNX_MOST - {DType.i16}
@@ -245,7 +245,7 @@ class Minimum(Binary):
 
 @operator
 class Maximum(Binary):
-    """The maximum of two: y = max(a, b)."""
+    """The elementwise maximum of two tensors: y = max(a, b)."""
 
     onnx_name = "Max"
     onnx_dtypes = ONNX_MOST - {DType.i16}
@@ -256,7 +256,7 @@ class Maximum(Binary):
 
 
 def _bounded(function: str, bound: str, op: Binary, spell: TorchSpelling) -> str:
-    """PyTorch text of a minimum or maximum: `clamp` for a number, which `torch.minimum` does not take."""
+    """PyTorch text of a minimum or maximum: `torch.minimum` accepts no number, so a number uses `clamp`."""
     left, right = op.torch_sides(spell)
     if op.scalar is None:
         return call(function, left, right)
@@ -343,7 +343,7 @@ class Log(Unary):
 
 @operator
 class Sin(Unary):
-    """The sine, of radians: y = sin x."""
+    """The sine of x in radians: y = sin x."""
 
     torch_name = "torch.sin"
     onnx_name = "Sin"
@@ -352,7 +352,7 @@ class Sin(Unary):
 
 @operator
 class Cos(Unary):
-    """The cosine, of radians: y = cos x."""
+    """The cosine of x in radians: y = cos x."""
 
     torch_name = "torch.cos"
     onnx_name = "Cos"

@@ -20,7 +20,7 @@ from archc.types.tensor_type import DType, TensorType
 
 @operator
 class Concat(Operator):
-    """Concatenation of tensors along an axis; their other sizes are equal.
+    """Concatenation of tensors along an axis; the sizes of all other axes must be equal.
 
     Shapes: a[..., p, ...], b[..., q, ...], … -> y[..., p + q + …, ...].
     """
@@ -85,7 +85,7 @@ class Stack(Operator):
     def onnx(self, spell: OnnxSpelling) -> str:
         axes = spell.constant([self.dim])
         parts = [spell.add("Unsqueeze", operand, axes) for operand in spell.operands]
-        # A negative position counts in the result, and the unsqueezed operands have its rank.
+        # A negative `dim` counts from the end of the result, and the unsqueezed operands have the rank of the result.
         return spell.add("Concat", *parts, axis=self.dim)
 
 
@@ -128,12 +128,12 @@ class Splitter(Operator, abstract=True):
         return tuple(self.extents(types))
 
     def with_extents(self, types: Sequence[TensorType], extents: Mapping[str, Any]) -> Operator:
-        """Parts of these sizes: one size if they are equal, else a size for each."""
+        """The operator that splits the axis into parts of the given sizes."""
         sizes = tuple(extents[name] for name in self.extents(types))
         return self.divided(sizes, self.axis(types))
 
     def divided(self, sizes: tuple[Extent, ...], axis: int) -> Operator:
-        """The operator that splits an axis into parts of these sizes."""
+        """The operator that splits an axis into parts of the given sizes."""
         return Split(sizes, axis)
 
     def result_dtypes(self, types: Sequence[TensorType]) -> tuple[DType, ...]:
@@ -149,7 +149,7 @@ class Splitter(Operator, abstract=True):
 
 @operator
 class Split(Splitter):
-    """Parts of a tensor along an axis, all of one size or of the sizes given.
+    """Parts of a tensor along an axis, with one size for all parts or a size for each part.
 
     With one size, the last part may be smaller.
     """
@@ -194,7 +194,8 @@ class Split(Splitter):
 class Chunk(Splitter):
     """A number of equal parts of a tensor along an axis.
 
-    If the number does not divide the axis, the last part is smaller, or the parts are fewer, as in PyTorch.
+    If the number does not divide the size of the axis, the last part is smaller, or there are fewer parts.  PyTorch
+    does the same.
     """
 
     example = "q, k, v = x -> chunk(3, dim = 2)"
@@ -232,7 +233,7 @@ class Chunk(Splitter):
 
 
 def _equal_parts(op: Operator, operand: TensorType, axis: int, size: Extent) -> tuple[Extent, ...]:
-    """Parts of one size, the last one smaller if the size does not divide the axis."""
+    """Parts of one size; the last part is smaller if that size does not divide the size of the axis."""
     whole = operand.shape[axis]
     if isinstance(size, int) and size < 1:
         raise OperatorError(
@@ -258,7 +259,7 @@ def _check_count(op: Operator, count: int, attribute: str) -> None:
     """Check that an operator has at most `MOST_RESULTS` results.
 
     Raises:
-        OperatorError: it has more (`model-too-large`).
+        OperatorError: the operator has more results (`model-too-large`).
     """
     if count > MOST_RESULTS:
         raise OperatorError(
@@ -270,7 +271,7 @@ def _check_count(op: Operator, count: int, attribute: str) -> None:
 
 
 def _single(spell: TorchSpelling, parts: str) -> str:
-    """The only part itself: a single result is not a tuple."""
+    """PyTorch text of the parts; a single part is taken out of its tuple."""
     return f"{parts}[0]" if len(spell.results) == 1 else parts
 
 

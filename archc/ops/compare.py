@@ -81,7 +81,7 @@ class Ge(Comparison):
 
 @operator
 class Where(Operator):
-    """Elementwise selection: y = input where condition, else other; all three broadcast."""
+    """Elementwise selection: y = input where condition is true, else other; all three operands broadcast."""
 
     signature = "condition[~s], input[~s], other[~s] -> y[~s]"
     dtypes = {"condition": BOOL, "input": ANY, "other": "input"}
@@ -112,7 +112,7 @@ class Where(Operator):
 
 @operator
 class Logical(Operator, abstract=True):
-    """Base of functions of truth values."""
+    """Base of logical operators, whose operands are bool."""
 
     dtypes = BOOL
 

@@ -27,14 +27,14 @@ from archc.types.extent_solver import Extent
 from archc.types.tensor_type import TensorType
 
 _LONGEST_KERNEL = 16
-"""Longest side of a kernel with channels-last layout: the patches of vision transformers."""
+"""Longest kernel side with channels-last layout: the patch size of vision transformers."""
 _REGISTER = 16
 """Number of 32-bit floats in the widest vector registers (AVX-512)."""
 
 
 @operator
 class BaseConvolution(Operator, abstract=True):
-    """Base of convolutions and transposed ones; each declares the attributes in PyTorch's order."""
+    """Base of convolutions and transposed convolutions, which declare attributes in PyTorch's order."""
 
     dtypes = FLOATS
     onnx_dtypes = ONNX_SINGLE
@@ -93,10 +93,10 @@ class BaseConvolution(Operator, abstract=True):
     def safe_channels_last(self, types: Sequence[TensorType]) -> bool:
         """Return whether oneDNN's channels-last kernels are known to be correct for these types.
 
-        For tall kernels over images one pixel wide, the AVX-512 kernels read uninitialized memory: observed from 24
-        rows on, with channels that 16 does not divide.  In training, strided kernels of one pixel write out of bounds
-        if there are fewer channels than floats in a vector register, 8 or 16
-        (github.com/uxlfoundation/oneDNN/issues/6035).  The conditions here exclude more cases than these.
+        If the image is one pixel wide and the kernel is tall, the AVX-512 kernels read uninitialized memory.  This was
+        observed for kernels of 24 or more rows and a number of channels that 16 does not divide.  In training, strided
+        kernels of one pixel write out of bounds if the image has fewer channels than a vector register has floats, 8 or
+        16 (github.com/uxlfoundation/oneDNN/issues/6035).  The conditions here also exclude some correct cases.
         """
         if max(self.kernel) > _LONGEST_KERNEL:
             return False
@@ -116,14 +116,16 @@ class BaseConvolution(Operator, abstract=True):
         return TorchModule(self.module, positional, {**self._options(), "bias": (self.bias, True)})
 
     def _options(self) -> dict[str, tuple[Any, Any]]:
-        """Arguments of both PyTorch's function and module, with defaults, in the order of the function."""
+        """Arguments that PyTorch's function and module share, with defaults, in the function's order."""
         raise AssertionError(f"{type(self).__name__} implements no `_options`")
 
 
 SHORT_SUM = 32
-"""Terms of a convolution's sums below which ONNX Runtime's integer kernel is slower than its float kernel (measured).
+"""Products per sum below which ONNX Runtime's integer kernel is slower than its float kernel.
 
-Before a pool, `archc.codegen.onnx.int8.stems` computes some of these in integers in another way.
+The number is measured.
+
+`archc.codegen.onnx.int8.stems` computes some of these convolutions in integers with another kernel, if a pool follows.
 """
 
 
@@ -152,9 +154,9 @@ class Convolution(BaseConvolution, abstract=True):
 
     @property
     def pads(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Zeros before and after each spatial axis.
+        """Number of zeros added before and after each spatial axis.
 
-        "same" adds the odd one after the axis, as PyTorch does.
+        If the total for padding "same" is odd, the additional zero is after the axis, as in PyTorch.
         """
         if self.padding == "same":
             totals = tuple(window_span(*sizes) - 1 for sizes in zip(self.kernel, self.dilations))
@@ -198,7 +200,7 @@ class Convolution(BaseConvolution, abstract=True):
         return onnx_product(spell, operand, lambda bias: spell.add("Conv", *inputs, bias, **options), len(self.spatial))
 
     def factors(self, rank: int) -> tuple[Self, Self] | None:
-        """A convolution with `rank` output channels, then a pointwise one; None for grouped convolutions."""
+        """A convolution with `rank` output channels and a pointwise one after it; None for grouped ones."""
         if self.groups != 1:
             return None
         return replace(self, out_channels=rank, bias=False), type(self)(self.out_channels, 1, bias=self.bias)
@@ -209,7 +211,7 @@ class Conv1d(Convolution):
     """Convolution over one spatial axis.
 
     y[n, o, t] = bias[o] + Σ_{i, k} weight[o, i, k] · x[n, i, s·t + d·k - p].
-    Without groups each output channel o sums over all input channels i; with groups, over the channels of its group.
+    The sum over i has all input channels, or with groups, the input channels of the group of output channel o.
     The size of the result is ⌊(L + 2·padding - dilation·(kernel_size - 1) - 1) / stride⌋ + 1.
     """
 
@@ -224,8 +226,9 @@ class Conv1d(Convolution):
 class Conv2d(Convolution):
     """Convolution over two spatial axes, height and width.
 
-    y[n, o, t, u] = bias[o] + Σ_{i, k, l} weight[o, i, k, l] · x[n, i, s·t + d·k - p, s·u + d·l - p]; with groups, i
-    runs over the input channels of o's group.  `groups = in_channels` is a depthwise convolution.
+    y[n, o, t, u] = bias[o] + Σ_{i, k, l} weight[o, i, k, l] · x[n, i, s·t + d·k - p, s·u + d·l - p].
+    The sum over i has all input channels, or with groups, the input channels of the group of output channel o.
+    `groups = in_channels` is a depthwise convolution.
     (LeCun et al. 1998, "Gradient-Based Learning Applied to Document Recognition".)
     """
 
@@ -265,7 +268,7 @@ class Conv3d(Convolution):
 
 
 def _terms(spell: OnnxSpelling) -> int:
-    """Number of products in each sum: input channels of a group times the elements of the kernel."""
+    """Number of products in each sum: the input channels of a group times the elements of the kernel."""
     kernel = [size for index, size in spell.sizes.items() if index.startswith("k")]
     return int(math.prod([spell.sizes["i"], *kernel]))
 
@@ -317,7 +320,7 @@ class TransposedConvolution(BaseConvolution, abstract=True):
         return size
 
     def multiply_adds(self, inference: Inference, types: Sequence[TensorType]) -> Extent:
-        """Each element of the operand times each element of the kernel, for any stride."""
+        """Number of operand elements times kernel elements (for each output channel), at any stride."""
         sizes = inference.solution.extents
         total: Extent = 1
         for name in ("n", "g", "i", "o", *self.spatial, *(f"k{index}" for index in self.spatial)):
@@ -340,8 +343,9 @@ class TransposedConvolution(BaseConvolution, abstract=True):
     def onnx(self, spell: OnnxSpelling) -> str:
         """Add `ConvTranspose`, also for an `output_padding` of at least the stride.
 
-        PyTorch allows it below the dilation, ONNX Runtime does not.  Zeros appended to the operand then lengthen the
-        result, and a larger padding at its end crops it to size.
+        PyTorch allows an `output_padding` below the dilation, even if it is not below the stride.  ONNX Runtime rejects
+        it.  In that case zeros appended to the operand lengthen the result, and a larger padding at the end of the
+        result crops it to the correct size.
         """
         extra, value = self._end_padding, spell.operands[0]
         longer = any(one >= stride for one, stride in zip(extra, self.strides))
@@ -367,12 +371,12 @@ class TransposedConvolution(BaseConvolution, abstract=True):
 class ConvTranspose1d(TransposedConvolution):
     """Transpose of `conv1d` as a linear map: each element of x adds a multiple of the kernel.
 
-    y[n, o, s·t + d·k - p] += weight[i, o, k] · x[n, i, t].  The first axis of the weight is the input channels.
+    y[n, o, s·t + d·k - p] += weight[i, o, k] · x[n, i, t].  The first axis of the weight has the input channels.
     The size of the result is (L - 1)·stride - 2·padding + dilation·(kernel_size - 1) + 1 + output_padding.
     """
 
     signature = "x[n, g*i, l], weight[g*i, o, kl], bias[g*o]? -> y[n, g*o, transposed(l)]"
-    # PyTorch takes the fan-in from axis 1 of the weight, which here is the output channels.
+    # PyTorch computes the fan-in from axis 1 of the weight, which has the output channels of a transposed convolution.
     parameters = {"weight": Parameter(kaiming_uniform("o", "kl")), "bias": Parameter(uniform_fan_in("o", "kl"))}
     example = "signal -> up: conv_transpose1d(16, 4, stride = 2, padding = 1)"
     spatial = ("l",)

@@ -19,7 +19,7 @@ from archc.types.signature import Pattern, Signature
 from archc.types.tensor_type import DType, TensorType
 
 _COUNTING = dtype_set("f64 f32 i64 i32")
-"""Dtypes in which `torch.arange` accepts every size as an end."""
+"""Dtypes for which `torch.arange` accepts every size as `end`."""
 
 
 @operator
@@ -59,7 +59,7 @@ class Arange(Operator):
             numbers.insert(0, spell.size(self.start))
         if self.step != 1:
             numbers.append(str(self.step))
-        # PyTorch rejects ends beyond the range of the dtype; a cast wraps numbers or makes them infinite.
+        # PyTorch rejects an `end` beyond the range of the dtype; a cast wraps integers, and floats become infinite.
         direct = self.dtype in _COUNTING
         made = call("torch.arange", *numbers, **_tensor_options(self.dtype if direct else DType.i64, DType.i64, spell))
         return made if direct else method(made, "to", Verbatim(literal(self.dtype)))
@@ -162,8 +162,8 @@ class Ones(Filled):
 class Cast(Operator):
     """The same values in another dtype; fractions are truncated, and truth values become 0 and 1.
 
-    Integers beyond the range of the dtype wrap around.  The result for infinity, NaN and floating-point numbers beyond
-    it depends on the CPU: on x86 PyTorch and ONNX Runtime agree.
+    Integers beyond the range of the dtype wrap around.  Infinity, NaN and floating-point numbers beyond the range
+    become integers that depend on the CPU; on x86, PyTorch and ONNX Runtime agree.
     """
 
     signature = "x[*s] -> y[*s]"
@@ -204,14 +204,14 @@ class Identity(Operator):
 
 
 def _tensor_options(dtype: DType, default: DType | None, spell: TorchSpelling) -> dict[str, Any]:
-    """Keyword arguments for dtype and device."""
+    """Keyword arguments of PyTorch functions for dtype and device."""
     kind: dict[str, Any] = {} if dtype is default else {"dtype": dtype}
     return kind if spell.device is None else kind | {"device": Verbatim(spell.device)}
 
 
 @operator
 class OwnedTensor(Operator, abstract=True):
-    """Base of operators whose result is a tensor that they own."""
+    """Base of operators that own a stored tensor and return it."""
 
     family = "create"
     holds_weight = True
@@ -257,9 +257,9 @@ class OwnedTensor(Operator, abstract=True):
 class Constant(OwnedTensor):
     """A fixed tensor that is stored with the weights and not trained.
 
-    `simplify` stores the results of constant folding in it.
+    The pass `simplify` stores the results of constant folding in constants.
 
-    A fresh one is zero: load its value from a weights file.
+    The initial value is zero: load another value from a weights file.
     """
 
     signature = "value[*d] -> y[*d]"
@@ -271,7 +271,7 @@ class Constant(OwnedTensor):
 class LearnedTensor(OwnedTensor):
     """A learned tensor without operands, such as a class token, position embeddings or a temperature.
 
-    A fresh one is drawn from N(0, 0.02²), as BERT draws its weights.
+    The initial elements are drawn from N(0, 0.02²), like the weights of BERT.
     """
 
     name = "parameter"

@@ -29,8 +29,8 @@ class Slice(Operator):
     """Selected positions of each axis: y = x[:, 0, 1:-1, ::2].
 
     An integer selects one position and removes the axis; `start:stop:step` selects a range.  `...` selects all axes
-    that have no item of their own, and so does the end of the list.  Negative positions count from the end.  A symbolic
-    size is assumed to be at least the number of elements that a slice removes at its ends.
+    without another item; without `...`, the axes after the last item are selected whole.  Negative positions count
+    from the end.  A symbolic size is assumed to be at least the number of elements that a slice removes at its ends.
     """
 
     signature = "x[*d] -> y[*e]"
@@ -81,7 +81,7 @@ class Slice(Operator):
                 if _step(item) != 1:
                     right.append(Axis(((Apply("steps", Index(f"d{number}")),),)))
                     continue
-                # An axis as a sum of removed and selected parts: analyses follow each element exactly.
+                # The axis is a sum of removed and selected parts, so that analyses follow each element exactly.
                 parts = {f"a{number}": start, f"d{number}": length, f"b{number}": rest}
                 present = [name for name, part in parts.items() if part != 0 or name == f"d{number}"]
                 left[number] = Axis(tuple((Index(name),) for name in present))
@@ -114,7 +114,7 @@ class Slice(Operator):
         return Slice(tuple(items))
 
     def function_extent(self, function: str, index: str, extent: Extent, position: int) -> Extent:
-        """Size of a slice with a step; `position` counts such slices."""
+        """Size of a slice with a step; `position` is its number among the slices with a step."""
         stepped = [item for item in self.items if isinstance(item, tuple) and _step(item) != 1]
         item = stepped[position]
         return floor_divide(_range(item, extent)[1] + _step(item) - 1, _step(item))  # rounded up
@@ -149,7 +149,7 @@ class Slice(Operator):
             steps = [_step(item) for item in ranges.values()]
             vectors = [spell.shape(starts), spell.shape(stops), spell.constant(list(ranges)), spell.constant(steps)]
             value = spell.add("Slice", value, *vectors)
-        # From the last axis, so that the numbers of the other axes do not change.
+        # The loop starts at the last axis, so that the numbers of the remaining axes do not change.
         for number, item in reversed(list(enumerate(items))):
             if isinstance(item, (int, SymbolicDim)):
                 value = spell.add("Gather", value, spell.size(item), axis=number)
@@ -201,7 +201,7 @@ def _step(item: Bounds) -> int:
 
 
 def _range(item: Bounds, size: Extent) -> tuple[Extent, Extent, Extent]:
-    """Number of elements of an axis before a range, in it, and after it; the step does not count."""
+    """Number of elements of an axis before, in and after a range; the step is ignored."""
     start = _position(item[0] if item[0] is not None else 0, size)
     stop = size if item[1] is None else _position(item[1], size)
     length = stop - start
@@ -211,11 +211,11 @@ def _range(item: Bounds, size: Extent) -> tuple[Extent, Extent, Extent]:
 
 
 def _position(bound: Extent, size: Extent) -> Extent:
-    """A bound counted from the start of an axis, limited to the axis."""
+    """A bound as a position from the start of an axis, clamped to the axis."""
     if isinstance(bound, int) and isinstance(size, int):
         return min(max(bound + size if bound < 0 else bound, 0), size)
     if isinstance(bound, int):
-        # No axis is empty, so `x[:1]` and `x[1:]` need no `min`.
+        # A symbolic size is assumed to be at least 1, so `x[:1]` and `x[1:]` need no `min`.
         return size + bound if bound < 0 else bound if bound <= 1 else _at_most(bound, size)
     if bound.terms[0][1] < 0 and not isinstance(size - bound, int):
         return size + bound  # `-T`: counted from the end
@@ -223,7 +223,7 @@ def _position(bound: Extent, size: Extent) -> Extent:
 
 
 def _at_most(bound: Extent, size: Extent) -> Extent:
-    """Minimum of a bound and a size, without a `min` if one of them never exceeds the other."""
+    """Minimum of a bound and a size; without a `min` if one of them is known to be the smaller one."""
     if never_exceeds(bound, size):
         return bound
     if never_exceeds(size, bound):
@@ -257,7 +257,7 @@ class IndexedByTensor(Operator, abstract=True):
 
 @operator
 class IndexSelect(IndexedByTensor):
-    """The positions of an axis that a vector lists: y[..., k, ...] = x[..., index[k], ...]."""
+    """Elements of an axis at the positions in a vector: y[..., k, ...] = x[..., index[k], ...]."""
 
     signature = "x[*a, n, *b], index[k] -> y[*a, k, *b]"
     example = "(x, index) -> index_select(1)"
@@ -275,7 +275,7 @@ class IndexSelect(IndexedByTensor):
 
 @operator
 class Gather(IndexedByTensor):
-    """One position of an axis for each element: y[i, j] = x[index[i, j], j] for `dim` 0."""
+    """Elements of an axis, each at its own position: y[i, j] = x[index[i, j], j] for `dim` 0."""
 
     signature = "x[*a], index[*b] -> y[*b]"
     onnx_name = "GatherElements"
@@ -312,9 +312,10 @@ def _two_operands() -> Signature:
 
 @operator
 class Scatter(IndexedByTensor):
-    """Elements written to positions of an axis: y is x, but y[index[i, j], j] = src[i, j] for `dim` 0.
+    """Elements written to positions of an axis: y[index[i, j], j] = src[i, j] for `dim` 0, else y = x.
 
-    The inverse of `gather`.  If two elements have one position, the backend decides which one is written.
+    `scatter` is the inverse of `gather`.  If two elements have the same position, the backend determines which one is
+    written.
     """
 
     signature = "x[*a], index[*b], src[*b] -> y[*a]"
@@ -354,7 +355,7 @@ class Scatter(IndexedByTensor):
         return [(size - count, 0) for number, (size, count) in pairs if number != axis]
 
     def multiply_adds(self, inference: Inference, types: Sequence[TensorType]) -> Extent:
-        # Indices and elements share signature indices like the operands of a product.
+        # Positions and elements have common indices in the signature, like operands of a product; none are multiplied.
         return 0
 
     def torch(self, spell: TorchSpelling) -> str:

@@ -1,4 +1,4 @@
-"""Layers with a weight matrix: `linear`, and `embedding`, which selects its rows."""
+"""Layers with a weight matrix: `linear`, and `embedding`, which selects rows of the matrix."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from archc.types.tensor_type import DType, TensorType
 class Linear(Operator):
     """Affine map of the last axis: y = x Wᵀ + b, with W of shape [out_features, in_features].
 
-    A fresh weight is drawn as torch.nn.Linear draws it: uniformly within ±1/√in_features.
+    The initial weight is that of torch.nn.Linear: uniform within ±1/√in_features.
     """
 
     signature = "x[*b, i], weight[o, i], bias[o]? -> y[*b, o]"
@@ -70,7 +70,7 @@ class Linear(Operator):
         return spell.add("Add", product, spell.weights["bias"]) if self.bias else product
 
     def _onnx_integers(self, spell: OnnxSpelling, operand: QuantizedValue) -> str:
-        """Product of the integers, scaled afterwards.
+        """Add a product of integers, with the scale applied to the result.
 
         ONNX Runtime fuses these nodes into one DynamicQuantizeMatMul.
         """
@@ -88,7 +88,7 @@ class Linear(Operator):
 class Embedding(Operator):
     """A learned vector for each integer: y = W[ids], with W of shape [num_embeddings, embedding_dim].
 
-    A fresh weight is drawn from N(0, 1), as torch.nn.Embedding draws it.
+    The initial weight is drawn from N(0, 1), as in torch.nn.Embedding.
     """
 
     signature = "ids[*b], weight[v, d] -> y[*b, d]"

@@ -1,4 +1,4 @@
-"""Matrix products of two data operands; with a weight, use `linear`."""
+"""Matrix products of two tensors of the graph; for a product with a weight, use `linear`."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class Matmul(Operator):
 
 
 def _with_empty_axes(spell: OnnxSpelling, position: int) -> str:
-    """An operand with empty leading axes in place of axes of size 1, where those of the result are empty.
+    """An operand whose leading axes of size 1 become empty if the result's axis is empty.
 
-    ONNX Runtime broadcasts no axis of size 1 to size 0, except for a single matrix on the right.
+    ONNX Runtime does not broadcast an axis of size 1 to size 0, except for a single matrix on the right.
     """
     operand, batch = spell.operands[position], spell.results[0].shape[:-2]
     own = spell.types[position].shape[:-2]

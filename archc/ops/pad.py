@@ -20,10 +20,10 @@ _ONNX_MODES = {"constant": "constant", "reflect": "reflect", "replicate": "edge"
 
 @operator
 class Pad(Operator):
-    """Elements added at the ends of the last axes, with one value or as the mode says.
+    """Elements added at both ends of the last axes; `mode` determines their values.
 
-    `padding` has PyTorch's order: start and end of the last axis, then of the axis before it, and so on.  Negative
-    numbers remove elements, in mode "constant" only.
+    `padding` has PyTorch's order: start and end of the last axis, then of the axis before it, and so on.  In mode
+    "constant", negative numbers remove elements; other modes reject them.
     """
 
     signature = "x[*d] -> y[*e]"
@@ -115,12 +115,12 @@ class Pad(Operator):
         return found
 
     def function_extent(self, function: str, index: str, extent: Extent, position: int) -> Extent:
-        """Size of an axis that is not a sum of elements; `position` counts such axes."""
+        """Size of an axis that the signature does not write as a sum; `position` is its number among them."""
         pairs = list(zip(self.padding[0::2], self.padding[1::2]))[::-1]
         return extent + sum([ends for ends in pairs if not self._adds(ends) and ends != (0, 0)][position])
 
     def _adds(self, ends: tuple[int, int]) -> bool:
-        """Return whether an axis becomes a sum: constant elements, its own, and constant elements."""
+        """Return whether the signature writes an axis as a sum: new elements, the axis, new elements."""
         return self.mode == "constant" and min(ends) >= 0
 
     def simplified(self, types: Sequence[TensorType], uniform: Uniform) -> int | None:
@@ -143,7 +143,7 @@ class Pad(Operator):
     def _onnx_circular(self, spell: OnnxSpelling) -> str:
         """Circular padding by slices and concatenation, axis by axis.
 
-        ONNX Runtime rejects `Pad` of a tensor without elements in this mode.
+        ONNX Runtime rejects a circular `Pad` of an empty tensor.
         """
         x = spell.operands[0]
         for axis, (before, after) in reversed(list(enumerate(self.ends(spell.types[0].rank)))):
@@ -158,5 +158,5 @@ class Pad(Operator):
 
 
 def _removed(ends: tuple[int, int]) -> int:
-    """Number of elements that negative padding removes from an axis, which must have as many."""
+    """Number of elements that negative padding removes from an axis; the axis must be that long."""
     return -sum(min(end, 0) for end in ends)

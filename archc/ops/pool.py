@@ -1,4 +1,4 @@
-"""Pooling over one, two and three spatial axes, by windows or to a given size."""
+"""Pooling over one, two and three spatial axes, with given windows or to a given output size."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Pooling(Operator, abstract=True):
 
     @property
     def _ends(self) -> tuple[int, ...]:
-        """Padding after each axis; in `ceil_mode` it may exceed the padding before the axis."""
+        """Padding after each axis; in `ceil_mode` this may exceed the padding before the axis."""
         sizes = zip(self._spans, self._strides, self._pads)
         return tuple(end_padding(span, stride, padding, self.ceil_mode) for span, stride, padding in sizes)
 
@@ -113,7 +113,7 @@ class MaxPooling(Pooling, abstract=True):
     def onnx(self, spell: OnnxSpelling) -> str:
         x, pads, ends = spell.operands[0], self._pads, self._ends
         if any(end >= kernel for end, kernel in zip(ends, self._kernel)):
-            # ONNX Runtime requires padding below the size of the kernel, with any dilation.
+            # ONNX Runtime requires a padding smaller than the kernel, even if a dilation makes the window larger.
             lowest = spell.constant(float("-inf"), spell.types[0].dtype)
             x = spell.add("Pad", x, spell.constant([0, 0, *pads, 0, 0, *ends]), lowest)
             pads = ends = (0,) * len(pads)
@@ -134,9 +134,9 @@ class AveragePooling(Pooling, abstract=True):
         return {**super()._options(), "count_include_pad": (self.count_include_pad, True)}
 
     def onnx(self, spell: OnnxSpelling) -> str:
-        """Add `AveragePool`, with zeros that count as elements only in the padding.
+        """Add `AveragePool`; with `count_include_pad`, zeros of the padding count as elements.
 
-        In `ceil_mode` a window may extend beyond the padding; the elements there do not count.
+        In `ceil_mode` a window may extend beyond the padding; the positions beyond the padding do not count.
         """
         x, pads, ends = spell.operands[0], self._pads, self._ends
         counted: dict[str, Any] = {}
@@ -233,14 +233,14 @@ class AvgPool3d(AveragePooling):
 class AdaptivePooling(Operator, abstract=True):
     """Base of adaptive pooling, whose windows follow from the sizes of operand and result.
 
-    Element t of m pools the elements from ⌊t·L/m⌋ to ⌈(t + 1)·L/m⌉ - 1 of an axis of size L.
+    For an axis of size L and m result elements, element t pools the elements from ⌊t·L/m⌋ to ⌈(t + 1)·L/m⌉ - 1.
     """
 
     family = "pool"
     spatial: ClassVar[tuple[str, ...]] = ()
     """Indices of the spatial axes."""
     pooling: ClassVar[str] = ""
-    """The ONNX operator for windows; with the prefix `Global`, for whole axes."""
+    """The ONNX operator for windows; its name with the prefix `Global` is the operator for whole axes."""
     reduction: ClassVar[str] = ""
     """The ONNX operator that reduces an axis."""
 
@@ -264,9 +264,9 @@ class AdaptivePooling(Operator, abstract=True):
         return call(f"F.{self.name}", *spell.operands, self.output_size)
 
     def onnx(self, spell: OnnxSpelling) -> str:
-        """Pool by windows if the sizes divide, else axis by axis.
+        """Pool with equal windows if the result sizes divide the operand sizes, else axis by axis.
 
-        The axes are independent, because the windows are boxes.
+        Axes can be pooled one after the other, because the windows are boxes.
         """
         x, extents = spell.operands[0], spell.types[0].shape[2:]
         if all(size == 1 for size in self._outputs):
@@ -292,7 +292,7 @@ class AdaptivePooling(Operator, abstract=True):
         return x
 
     def _uneven(self, spell: OnnxSpelling, x: str, number: int, extent: int, size: int) -> str:
-        """Pool an axis with windows of different lengths: a slice and a reduction for each, concatenated."""
+        """Pool an axis with unequal windows: slice and reduce each window, and concatenate the results."""
         axis = spell.constant([2 + number])
         parts = []
         for t in range(size):

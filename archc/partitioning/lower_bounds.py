@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 ROUNDING = 1e-9
-"""Relative amount by which bounds are lowered, so that rounding errors of sums do not exclude a best split."""
+"""Relative reduction of the bounds, so that rounding errors of sums do not exclude a best split."""
 
 
 @dataclass(frozen=True)

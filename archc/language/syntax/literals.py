@@ -17,7 +17,7 @@ class QuantityUnit:
 
     Attributes:
         measures: `bytes`, `bytes a second`, `seconds` or `a number`.
-        factor: size in the base unit: the byte, the byte a second, the second, or the plain number.
+        factor: number of base units in the unit.  The base units are the byte, the byte a second, the second, and 1.
     """
 
     measures: str
@@ -44,7 +44,7 @@ UNITS: dict[str, QuantityUnit] = {
     **{name: QuantityUnit("seconds", factor) for name, factor in _TIMES.items()},
     **{name: QuantityUnit("a number", factor) for name, factor in _COUNTS.items()},
 }
-"""Units by suffix: of bytes, bytes a second, time, and powers of 1000 for plain numbers."""
+"""Units by suffix, for bytes, bytes a second, time, and plain numbers times a power of 1000."""
 
 
 def quantity(number: tree.Number) -> int | float:
@@ -65,8 +65,8 @@ def measure(number: tree.Number) -> str:
 
 
 _NUMBER = re.compile(r"([0-9][0-9_]*)(\.[0-9][0-9_]*)?([eE][+-]?[0-9]+)?(.*)", re.DOTALL)
-_LARGEST = 2**63 - 1  # of int64, in which sizes and indices are counted
-_DIGITS = 19  # of the largest
+_LARGEST = 2**63 - 1  # the largest int64: sizes and indices are int64
+_DIGITS = 19  # number of digits of `_LARGEST`
 
 _ESCAPE = re.compile(r"\\u\{([0-9a-fA-F]{1,6})\}|\\(.)", re.DOTALL)
 _ESCAPES = {"n": "\n", "t": "\t", "\\": "\\", '"': '"', "'": "'"}

@@ -3,10 +3,10 @@
 lark's LALR(1) tables drive the parse, one token at a time.  The scanner provides the tokens, and the tree builder
 creates the nodes.
 
-Recovery takes place in the same pass, without reading a token twice.  At an unexpected token, the parser's stack is cut
-to the last complete statement of the innermost body, or to the last complete item of the file.  The tokens of the
-broken statement are skipped, and parsing continues at the next one.  If the head of a statement with a body is broken,
-a placeholder head is inserted, so that errors in the body are found too.
+Error recovery takes place in the same pass, and reads each token once.  At an unexpected token, the parser's stack is
+cut to the last complete statement of the innermost body, or to the last complete item of the file.  The tokens of the
+broken statement are skipped, and parsing continues at the next statement.  If the head of a statement with a body is
+broken, a placeholder head is inserted, so that errors in the body are also found.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ LONGEST_TEXT = 64 * 2**20
 MOST_SYNTAX_ERRORS = 20
 """Limit on the errors of a text; a text with more is probably not in this language."""
 
-# Limit on the parser's stack, which grows by one to six entries for each bracket, body, `else if` and sign.  It also
-# bounds the recursion of all traversals of the tree.
+# Limit on the depth of the parser's stack.  Each bracket, body, `else if` and sign adds one to six entries.  The limit
+# also bounds the recursion of all traversals of the tree.
 _DEEPEST = 160
 
 
@@ -62,7 +62,7 @@ _lock = threading.Lock()
 def parse(source: Source, diagnostics: Diagnostics) -> tree.File:
     """Tree of the text of a file.
 
-    Errors are added to `diagnostics`; the tree then has the statements that are correct.
+    Syntax errors are added to `diagnostics`, and the tree has only the correct statements.
     """
     file: tree.File = _parse("file", source, diagnostics)
     return file
@@ -75,7 +75,7 @@ def parse_pipeline(source: Source, diagnostics: Diagnostics) -> tuple[tree.Chain
 
 
 def parse_value(source: Source, diagnostics: Diagnostics) -> tree.Expression:
-    """Expression of the command-line option `--set`: the `100` of `classes=100`; 0 after an error."""
+    """Value of the command-line option `--set`, such as `100` in `classes=100`; 0 after an error."""
     value: tree.Expression | None = _parse("value_text", source, diagnostics)
     return value if value is not None else tree.Number(Token("", "", source, 0, len(source.text)).span, 0)
 
@@ -144,8 +144,8 @@ def _drive(start: str, source: Source, found: Diagnostics) -> Any:
 
 # Recovery -------------------------------------------------------------------------------------------------
 
-# A state that shifts one of these terminals is between two statements of a body, two lines of a `devices` item, or two
-# items of a file.
+# A terminal for each level, and the level.  A parser state that shifts the terminal is between two elements of the
+# level: statements of a body, lines of a `devices` item, or items of a file.
 _BETWEEN = {"LET": "body", "LINK": "devices", "MODEL": "file"}
 
 
@@ -168,7 +168,7 @@ class _Recovery:
             self._report(syntax_errors.explain(failure))
         comment = comment_start(self._source.text, token.start)
         if comment is not None and token.type != "$END":
-            at_once = comment == token.start  # no token of the comment was parsed: the statement continues after it
+            at_once = comment == token.start  # no token of it was parsed: the statement continues after the comment
             token = self._after_comment(token, comment_end(self._source.text, comment))
             if at_once:
                 return token
@@ -184,7 +184,7 @@ class _Recovery:
         return self._next_device(token)
 
     def finish(self, end: Token) -> Any:
-        """Result for the text so far, as if it ended here; only for the text of a file."""
+        """Parse result if the text ended at the token `end`; only for the text of a file."""
         while len(self._state.state_stack) > 1 and self._level(self._state.state_stack[-1]) != "file":
             self._cut(len(self._state.value_stack) - 1)
         return self._state.feed_token(end, True)  # type: ignore[arg-type]  # lark reads only the type
@@ -192,7 +192,7 @@ class _Recovery:
     # Parser stack ---------------------------------------------------------------------------------------
 
     def _level(self, state: Any) -> str | None:
-        """Level that a state is between two elements of: `body`, `devices` or `file`; None for other states."""
+        """Level whose next element a state accepts: `body`, `devices` or `file`; None for other states."""
         actions = self._state.parse_conf.states[state]
         for terminal, level in _BETWEEN.items():
             if terminal in actions and actions[terminal][0] is Shift:
@@ -200,7 +200,7 @@ class _Recovery:
         return None
 
     def _innermost(self) -> tuple[str | None, int]:
-        """Innermost level on the stack that accepts another element, and its depth."""
+        """Innermost level on the stack that accepts another element, and the stack depth of its state."""
         stack = self._state.state_stack
         for depth in range(len(stack) - 1, -1, -1):
             level = self._level(stack[depth])
@@ -219,7 +219,7 @@ class _Recovery:
         del self._state.value_stack[depth:]
 
     def _open_brackets(self) -> list[Token]:
-        """Opening brackets on the stack without their closing ones, the innermost last."""
+        """Opening brackets on the stack that are not closed, the innermost last."""
         unclosed: list[Token] = []
         for value in self._state.value_stack:
             if not isinstance(value, Token):
@@ -237,7 +237,7 @@ class _Recovery:
             self._state.feed_token(word)  # type: ignore[arg-type]  # lark reads only the type
 
     def _reported_since(self, start: int) -> bool:
-        """Return whether an error at or after an offset was reported: another one is then a consequence."""
+        """Return whether an error at or after an offset was reported; a further error is its consequence."""
         return any(diagnostic.span is not None and diagnostic.span.start >= start for diagnostic in self._found)
 
     def _report(self, error: Diagnostic) -> None:
@@ -255,7 +255,7 @@ class _Recovery:
     # Next element ---------------------------------------------------------------------------------------
 
     def _next_item(self, token: Token, parts: list[Any]) -> Token:
-        """Skip to the next item, or into the body of the broken one after inserting a head for it."""
+        """Skip to the next item, or into the body of the broken item after inserting a head for it."""
         head = parts[0].type if parts and isinstance(parts[0], Token) else None
         while token.type != "$END" and token.type not in TOP_LEVEL:
             if head in ("MODEL", "BLOCK") and token.type in STATEMENT:
@@ -268,7 +268,7 @@ class _Recovery:
         return token
 
     def _next_statement(self, token: Token, parts: list[Any]) -> Token:
-        """Skip to the next statement, or into the body of the broken one, with `if true` as its head."""
+        """Skip to the next statement, or insert `if true` as a head and skip into the broken one's body."""
         headed = bool(parts) and isinstance(parts[0], Token) and parts[0].type in ("FOR", "SCAN", "IF")
         braces = parentheses = 0
         while token.type != "$END" and token.type not in TOP_LEVEL:

@@ -17,7 +17,7 @@ from archc.language.syntax.foreign_syntax import EQUIVALENTS, SYMBOLS, comment_e
 
 
 class Token:
-    """Token of a text: its type, the name of a terminal, and its place.
+    """Token of a text: its type, which is the name of a terminal, and its place.
 
     The span is created on demand: a text has many tokens, and few of their spans are used.
     """
@@ -64,7 +64,7 @@ class Scanner:
                 self.keywords[terminal.pattern.value] = terminal.name
             else:
                 punctuation.append((terminal.name, terminal.pattern.value))
-        # Terminals with patterns (names, comments) precede punctuation, of which the longer precede: `->` before `-`.
+        # Terminals with patterns (names, comments) precede punctuation, and `->` precedes its prefix `-`.
         punctuation.sort(key=lambda pair: -len(pair[1]))
         patterns += [(name, re.escape(value)) for name, value in punctuation]
         self._types = self.keywords | {value: name for name, value in punctuation}
@@ -118,7 +118,7 @@ class Scanner:
 
 
 def _comment_around(text: str, offset: int) -> int | None:
-    """Start of a comment in C's syntax that begins before an offset and is open there; None without one."""
+    """Start of the C comment that begins before an offset and contains it; None if there is none."""
     start = comment_start(text, offset)
     return start if start != offset else None
 
@@ -146,7 +146,7 @@ def _report_wrong_character(span: Span, diagnostics: Diagnostics) -> str | None:
 
 
 def _without_hidden_characters(source: Source, diagnostics: Diagnostics) -> str:
-    """Text of a source with spaces for hidden characters, which keeps all offsets."""
+    """Text of a source with a space in place of each hidden character, so that offsets stay valid."""
     if _HIDDEN.search(source.text) is None:
         return source.text
     for match in _HIDDEN.finditer(source.text):

@@ -1,8 +1,8 @@
 """Syntax tree: the parser's result for a text, before elaboration.
 
 Every node has a span.  Nodes are frozen, and independent of graphs: elaboration creates a graph from them.
-A long operator chain such as `a + b + c + …` nests to the left, one level an operator.  Traverse it with a loop along
-`left`, not with recursion.
+A sum such as `a + b + c + …` nests to the left, one level for each operator.  Traverse it with a loop along `left`, not
+with recursion.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class SliceExpression(SyntaxNode):
 
 @frozen_dataclass
 class Ellipsis(SyntaxNode):
-    """`...` inside an index: full slices of all axes that the other items leave."""
+    """`...` inside an index: a full slice for each axis without another item."""
 
 
 @frozen_dataclass
@@ -135,7 +135,7 @@ class List(SyntaxNode):
 
 @frozen_dataclass
 class RangeExpression(SyntaxNode):
-    """Range of integers, without its end: `0..depth`."""
+    """Range of integers, with an exclusive end: `0..depth`."""
 
     start: Expression
     stop: Expression
@@ -163,8 +163,8 @@ class Label(SyntaxNode):
 class ChainStep(SyntaxNode):
     """Step of a chain, or pass of a pipeline: `label: callee(arguments)`.
 
-    `called` is true for `relu()` and false for `relu`, which have the same meaning.  An `IndexExpression` as callee is
-    a declared layer: `h[0]`.
+    `called` is true for `relu()` and false for `relu`; both have the same meaning.  A callee that is an
+    `IndexExpression`, such as `h[0]`, is a declared layer.
     """
 
     label: Label | None
@@ -307,7 +307,7 @@ class ScanState(SyntaxNode):
 
 @frozen_dataclass
 class ScanStatement(SyntaxNode):
-    """Recurrence over the second axis of sequences: `scan x_t in x, h = h0 { … }`."""
+    """Recurrence over axis 1 of sequences: `scan x_t in x, h = h0 { … }`."""
 
     parts: tuple[ScanSequence | ScanState, ...]
     body: tuple[Statement, ...]
@@ -325,7 +325,7 @@ class ScanStatement(SyntaxNode):
 
 @frozen_dataclass
 class Yield(SyntaxNode):
-    """Sequence result of a scan, `yield y = …`: after the scan, `y` is the values of all iterations."""
+    """Sequence result of a scan, `yield y = …`: after the scan, `y` holds the values of all iterations."""
 
     name: Name
     value: Expression
@@ -381,7 +381,7 @@ class Definition(SyntaxNode):
 
 @frozen_dataclass
 class Derivation(SyntaxNode):
-    """Model with other defaults for its attributes: `model bert_large = bert(width = 1024)`."""
+    """Model derived from a base with new attribute defaults: `model bert_large = bert(width = 1024)`."""
 
     name: Name
     base: Name | MemberExpression
@@ -399,7 +399,7 @@ class PipelineStatement(SyntaxNode):
 
 @frozen_dataclass
 class Import(SyntaxNode):
-    """Import of a file: `import "std/attention.arch" as att`; the default alias is the file's name."""
+    """Import of a file: `import "std/attention.arch" as att`; by default the alias is the file's name."""
 
     path: String
     alias: Name | None

@@ -1,7 +1,8 @@
 """Syntax tree nodes from the parser's reductions.
 
-During the parse, lark calls the method of each rule that it reduces, with the rule's parts: the tokens that the grammar
-keeps, and the results of earlier reductions.  The tree is built bottom-up in the same pass, without recursion.
+When the parser reduces by a grammar rule, lark calls the method of that rule with the rule's parts: the tokens that the
+grammar keeps, and the results of earlier reductions.  So the tree is built bottom-up during the parse, without
+recursion.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from archc.language.syntax.scanner import Token
 
 Parts = list[Any]
 
-_MOST_SUFFIXES = 100  # consecutive `.name`, `[index]` and `(arguments)`; each is a level of nesting in the tree
+_MOST_SUFFIXES = 100  # limit on consecutive `.name`, `[index]` and `(arguments)`: each nests the tree one level deeper
 
 
 class TooDeep(Exception):
-    """Raised for a text that is nested too deeply to parse, after reporting it."""
+    """Exception for a text that is nested too deeply to parse; the diagnostic is already reported."""
 
 
 class _ParsedBody(NamedTuple):
@@ -248,7 +249,7 @@ class TreeBuilder(Transformer[Token, Any]):
         return tree.ChainStep(span, label and self._label(label), callee, arguments, called is not None)
 
     def _label(self, path: tree.Expression) -> tree.Label:
-        """Label from an expression: the grammar reads a label as a path until the colon."""
+        """Label from the expression before a colon, which the grammar has parsed as a path."""
         parts: list[tree.Expression | tree.Field] = []
         inner = path
         while not isinstance(inner, tree.Name):
@@ -284,7 +285,7 @@ class TreeBuilder(Transformer[Token, Any]):
     def keyword_argument(self, parts: Parts) -> tree.Argument:
         """`name = value` in a call."""
         name, value = parts
-        # `devices` is a keyword, and an option of the pass `partition`: the grammar keeps its token.
+        # The name is a token if it is the keyword `devices`, which is also an option of the pass `partition`.
         text = name.text if isinstance(name, Token) else name.name
         return tree.Argument(self._span(name, value), text, value)
 
@@ -297,7 +298,7 @@ class TreeBuilder(Transformer[Token, Any]):
         """Limit the consecutive members, indices and calls of an expression to `_MOST_SUFFIXES`.
 
         Raises:
-            TooDeep: the expression has more; a diagnostic is added.
+            TooDeep: the expression has more than `_MOST_SUFFIXES`; a diagnostic is added.
         """
         length = 0
         while length <= _MOST_SUFFIXES and isinstance(value, tree.MemberExpression | tree.IndexExpression | tree.Call):
@@ -389,7 +390,7 @@ class TreeBuilder(Transformer[Token, Any]):
         return tree.Boolean(token.span, token.type == "TRUE")
 
     def parenthesized(self, parts: Parts) -> tree.Expression:
-        """Inner expression, with its span widened to the parentheses."""
+        """Expression inside parentheses; its span includes the parentheses."""
         start, inner, end = parts
         widened: tree.Expression = replace(inner, span=self._span(start, end))
         return widened

@@ -1,6 +1,6 @@
 """Text of expressions, with canonical spacing, line breaks, and only necessary parentheses.
 
-Left operands are traversed with a loop: `a + b + c + …` is nested one level an operator.
+Left operands are traversed with a loop, because `a + b + c + …` nests one level for each operator.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ WIDTH = 120
 """Limit on the columns of a line."""
 
 COMFORTABLE = 100
-"""Limit on the columns of a chain of several groups on one line, in a text without a source."""
+"""Limit on the columns of a one-line chain of several groups, if the tree was not parsed from a text."""
 
 
 class ChainBreaks(Enum):
@@ -34,11 +34,11 @@ class Style:
     """Rules for the line breaks of a statement.
 
     Attributes:
-        chains: depth of nesting to which chains are broken; 0 for none.
+        chains: nesting depth up to which chains are broken; 0 to break none.
         where: steps of a broken chain that begin a new line.
-        sums: break the outermost sum of the statement.
-        branches: put each chain of a tuple of chains on a separate line.
-        calls: columns beyond which each argument of a call is on a separate line; None for no limit.
+        sums: whether to break the outermost sum of the statement.
+        branches: whether to put each chain of a tuple of chains on a separate line.
+        calls: width of a call in columns beyond which each argument is on a separate line; None for no limit.
     """
 
     chains: int = 0
@@ -80,7 +80,7 @@ def breaks(steps: Sequence[tree.ChainStep], wanted: ChainBreaks) -> set[int]:
 
 
 def has_groups(statement: tree.SyntaxNode) -> bool:
-    """Return whether a statement is a chain of at least two groups, branches of its source included."""
+    """Return whether a statement is a chain of at least two groups, including branches of its source."""
     if not isinstance(statement, tree.Assign | tree.Output) or not isinstance(statement.value, tree.Chain):
         return False
     source = statement.value.source
@@ -135,15 +135,15 @@ def expression_text(expression: tree.Expression) -> str:
 class Unparser:
     """Text of the expressions of one statement, on one line by default.
 
-    Line breaks come from two places.  With a `source`, the author's line breaks before a `->`, and after the `(` of a
-    tuple of chains, are kept.  `style` adds further line breaks.  Each item on a separate line inside brackets has its
-    own style, the first that fits.
+    Line breaks have two origins.  If there is a `source`, its line breaks before a `->` and after the `(` of a tuple of
+    chains are kept.  `style` adds further line breaks.  An item on a separate line inside brackets is written in the
+    first style that fits, independently of the statement's style.
 
     Attributes:
         indent: columns before the statement.
-        source: text from which the nodes were parsed; None for a tree without a text.
-        comments: function of two offsets: the comments between them, to be written at a line break.
-        placed: comments that were written.
+        source: text from which the nodes were parsed; None for a tree that was not parsed.
+        comments: function that returns the comments between two offsets, which are written at a line break.
+        placed: comments that are already written.
         text: text of the statement, if `fitted` made this unparser.
     """
 
@@ -162,7 +162,7 @@ class Unparser:
         self._margin = self.indent
 
     def fitted(self, write: Callable[[Unparser], str], comfortable: int = WIDTH) -> Unparser:
-        """Unparser of the first style in which a text fits; `text` is the result of `write`.
+        """Unparser in the first style in which the text fits; its `text` is the result of `write`.
 
         Args:
             comfortable: limit on the columns of a text without line breaks.
@@ -241,7 +241,7 @@ class Unparser:
                 self._margin = self.indent + 4
                 gap = "\n" + " " * self._margin
             pieces.append(f"{gap}{current.operator} {self.expression(current.right, right)}")
-            # Power groups to the right, comparisons do not group at all; the others group to the left.
+            # Powers associate to the right, comparisons do not associate, all other operators associate to the left.
             least = precedence + 1 if precedence in (Precedence.POWER, Precedence.COMPARISON) else precedence
             current = current.left
         if broken:
@@ -288,7 +288,7 @@ class Unparser:
         pieces = ["("]
         for part in parts:
             key = (id(part), inner)
-            if key not in self._known:  # the same for all styles of the surrounding statement
+            if key not in self._known:  # cached, because it is equal in all styles of the statement
                 own = Unparser(inner, self.source, self.comments, _known=self._known)
                 self._known[key] = own.fitted(
                     lambda unparser, part=part: f"{write(unparser, part)},"  # type: ignore[misc]  # a default argument
@@ -361,19 +361,19 @@ class Unparser:
         return "".join(pieces)
 
     def _gap(self, previous: tree.SyntaxNode, following: tree.SyntaxNode) -> str:
-        """Source text between two nodes; empty if either was not parsed from the source."""
+        """Source text between two nodes; empty if one of them was not parsed from the source."""
         if self.source is None or not (self._is_read(previous) and self._is_read(following)):
             return ""
         return self.source.text[previous.span.end : following.span.start]
 
     def _comments_in_gap(self, previous: tree.SyntaxNode, gap: str, margin: str) -> str:
-        """Comments in the source text `gap`, which follows a node."""
+        """Comments in `gap`, the source text after the node `previous`."""
         return self._comments_between(previous.span.end, previous.span.end + len(gap), margin, True) if gap else ""
 
     def _comments_between(self, start: int, end: int, margin: str, follows: bool) -> str:
         """Comments between two offsets, each on a separate line.
 
-        If `follows`, the first may continue the line before it, as it does in the source.
+        If `follows` is true, the first comment may stay at the end of the line before it, as in the source.
         """
         comments = self.comments(start, end)
         self.placed.extend(comments)
