@@ -1,4 +1,4 @@
-"""The front door of Python and of the command line: parse, bind weights, run passes, emit.
+"""Entry points for Python and the command line: parse, bind weights, run passes, emit.
 
 graph = archc.parse(text)
 compiled = archc.compile("specs/cnn.arch", passes="lowrank, quant", weights="cnn.safetensors")
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 NO_WEIGHTS = "none"
-"""Value of `weights` that compiles a model without any.  A file of that name is `./none`."""
+"""Value of `weights` that compiles a model without weights.  A file of this name is given as `./none`."""
 
 
 @with_former_names(values="set")
@@ -52,8 +52,8 @@ def parse(
     """The checked graph of a model, with no weights bound.
 
     Args:
-        text: the text itself, or a path (a `Path`, or a one-line string that ends in `.arch`) to it.
-        model: name of the model; by default the only one, or the one with the name of the file.
+        text: the text itself, or the path of a file: a `Path`, or a one-line string that ends in `.arch`.
+        model: name of the model; by default the only model, or the model with the name of the file.
         set: attribute values that replace the defaults.
         diagnostics: collects the warnings.
 
@@ -71,7 +71,7 @@ def open_module(text: str | Path | Source, diagnostics: Diagnostics, allow_absol
     """Parse a file or text, and the files that it imports.
 
     Raises:
-        ArchcError: it cannot be read or parsed.
+        ArchcError: a file cannot be read or parsed.
     """
     module = load_module(_source(text), diagnostics, allow_absolute_imports)
     diagnostics.check()
@@ -87,7 +87,7 @@ def _source(text: str | Path | Source) -> Source:
 
 
 def checked(module: Module, model: str | None, values: Mapping[str, Any], diagnostics: Diagnostics) -> Graph:
-    """The graph of one model of a file, after a check of the pipelines and devices.
+    """Check the pipelines and devices of a file, and return the graph of one model.
 
     Raises:
         ArchcError: the text has errors; all of them are reported.
@@ -109,7 +109,7 @@ def checked_model(
         budget: counter of elaboration steps, shared by the models of a file.
 
     Raises:
-        ArchcError: the model has errors, or `diagnostics` has some; all of them are reported.
+        ArchcError: the model or `diagnostics` has errors; all of them are reported.
     """
     own = Diagnostics()  # errors elsewhere in the file must not stop the build of this model
     graph: Graph | None = None
@@ -125,7 +125,7 @@ def checked_model(
 
 
 def check_surroundings(module: Module, diagnostics: Diagnostics) -> None:
-    """Report errors in a file's pipelines and devices, which no model depends on."""
+    """Report errors in a file's pipelines and devices; no model depends on them."""
     check_pipelines(module, diagnostics)
     devices_of(module, diagnostics)
 
@@ -140,7 +140,7 @@ def build(
     """The graph of one model of a file; `budget` counts the steps of elaboration.
 
     Raises:
-        ArchcError: there is no such model, or it is wrong.
+        ArchcError: there is no such model, or the model has errors.
     """
     with paused_collector():
         graph = elaborate(module, choose_model(module, model), values, diagnostics, budget)
@@ -150,10 +150,10 @@ def build(
 
 
 def choose_model(module: Module, name: str | None) -> tree.Definition:
-    """Choose a model of a file: by name, the only one, or the one with the name of the file.
+    """Choose a model of a file: by name, else the only model, or the model with the name of the file.
 
     Raises:
-        ArchcError: there is no such model, or several and none is chosen.
+        ArchcError: there is no such model, or the file has several models and none is chosen.
     """
     where = module.source.name
     stem = module.source.path.stem if module.source.path is not None else ""
@@ -227,13 +227,13 @@ def compile(
     Args:
         text, model, set: as for `parse`.
         passes: a pipeline as text, a pass, or a list of texts and passes.
-        weights: a .safetensors or .npz file (or a PyTorch one, with `allow_pickle`), or arrays or tensors by name,
-            such as a state dict, which are copied; by default weights are initialized.  With "none" the model has no
-            weights, for the sources of a model that does not fit into memory.
+        weights: a .safetensors or .npz file (or a PyTorch file, with `allow_pickle`); or arrays or tensors by name,
+            such as a state dict, which are copied.  By default weights are initialized.  With "none" the model has no
+            weights: use it to write the sources of a model that does not fit into memory.
         rename: a file that maps the names in `weights` to those of the text.
         calib: an .npz file, or arrays or tensors by input name, samples along the first axis; by default random inputs.
-        sizes: values of symbolic sizes, at which passes compare costs, as `"H=224,W=224"` or by name; others are taken
-            from the calibration data, else assumed, with a warning.
+        sizes: values of symbolic sizes, as `"H=224,W=224"` or by name; passes compare costs at these sizes.  Sizes that
+            are not given are taken from the calibration data, or else assumed, with a warning.
         seed: seed of initial weights and random inputs.
         progress: called with the name of each task as it begins.
 

@@ -2,8 +2,8 @@
 
 A subclass declares a signature, its attributes (the dataclass fields), its parameters, and its spelling in PyTorch
 and in ONNX.  The checker, shape inference, cost, the emitters, `archc ops` and the reference page derive from these.
-The class overrides a method only where the signature cannot express the rule.  The decorator `operator` makes it a
-frozen dataclass.
+The subclass overrides a method only where the signature cannot express the rule.  The decorator `operator` makes the
+subclass a frozen dataclass.
 
     @operator
     class Linear(Operator):
@@ -44,7 +44,7 @@ SizeOf = Callable[[Extent], int]
 """Function that evaluates a size to a number."""
 
 OPERATORS: OperatorTable[type[Operator]] = OperatorTable()
-"""All operators by name; the definition of a subclass registers it, unless it is abstract."""
+"""All operators by name; the definition of a subclass registers the subclass, unless it is abstract."""
 FORMULAS: dict[FormulaKind, OperatorTable[type[Operator]]] = {
     "binary": OperatorTable(),
     "unary": OperatorTable(),
@@ -79,21 +79,21 @@ class Operator(Notation, Traits):
     dtypes: ClassVar[Declared] = ANY
     """Accepted dtypes of the data operands; see `archc.declaration.dtypes`.
 
-    A set: all operands have one dtype from it.  A mapping: dtypes of each operand; operands that it does not name may
-    be of any dtype.  For operators without operands, it limits the attribute `dtype`.
+    With a set, all operands share one dtype of the set.  A mapping gives the dtypes of each operand by name; an operand
+    that is not in the mapping may be of any dtype.  For operators without operands, a set limits the attribute `dtype`.
     """
     onnx_dtypes: ClassVar[Kernels] = ONNX_MOST
-    """Dtypes in which ONNX Runtime's CPU kernels compute the ONNX form, of the first operand or by name.
+    """Dtypes in which ONNX Runtime's CPU kernels compute the ONNX form.
 
-    Operands of another dtype are cast to a wider one, and so are operands that share their dtype.  Results are cast
-    back.
+    A set limits the first operand; a mapping limits operands by name.  An operand of another dtype is cast to a wider
+    dtype, together with the operands that must have the same dtype.  Results are cast back.
     """
     family: ClassVar[str] = ""
     """The group in `archc ops`; by default the name of the module. Subclasses inherit it."""
     torch_name: ClassVar[str] = ""
     """The PyTorch function (`F.relu`), if the spelling is a call with the attributes as arguments."""
     torch_helpers: ClassVar[tuple[TorchHelper, ...]] = ()
-    """Functions that its PyTorch text may call, and that PyTorch lacks."""
+    """Functions that PyTorch lacks and that the PyTorch spelling may call."""
     torch_channels_last: ClassVar[bool] = False
     """PyTorch's CPU kernel computes in `torch.channels_last` and reorders operands in other layouts."""
     onnx_name: ClassVar[str] = ""
@@ -101,7 +101,7 @@ class Operator(Notation, Traits):
     example: ClassVar[str] = ""
     """An example for `archc ops`: `x -> conv1: conv2d(32, 3)`."""
     concatenates: ClassVar[bool] = False
-    """The result is its operands side by side; pictures draw it as a bar."""
+    """The result is the concatenation of the operands; pictures draw the operator as a bar."""
 
     def __init_subclass__(cls, abstract: bool = False, **kwargs: Any):
         super().__init_subclass__(**kwargs)
@@ -123,7 +123,7 @@ class Operator(Notation, Traits):
         return parse_signature(self.signature)
 
     def extents(self, types: Sequence[TensorType]) -> dict[str, Extent]:
-        """Extents of the indices that attributes declare (`index`), for attributes that are not None."""
+        """Extents of the indices that attributes declare with `index=`; an attribute that is None gives none."""
         found = {}
         for info in attributes(type(self)):
             value = getattr(self, info.name)
@@ -152,27 +152,28 @@ class Operator(Notation, Traits):
         """Check the constraints that neither dtypes nor signature express.
 
         Raises:
-            OperatorError: the operands or attributes violate one.
+            OperatorError: the operands or attributes violate a constraint.
         """
 
     def function_extent(self, function: str, index: str, extent: Extent, position: int) -> Extent:
         """Extent of a function axis, such as `conv(h)`.
 
-        By default it calls the method of that name with extent and position.
+        By default, the result of the method with the function's name, called with extent and position.
         """
         return getattr(self, function)(extent, position)  # type: ignore[no-any-return]  # the method of a function axis
 
     def operand_range(self, types: Sequence[TensorType], position: int) -> tuple[int, Extent] | None:
-        """Integers that an operand may hold, end exclusive; None if all are valid.
+        """Integers that an operand may hold, end exclusive; None if all integers are valid.
 
-        Such an operand holds indices (the ids of an embedding), so its elements are not elements of the results.
+        An operand with a range holds indices (the ids of an embedding), so its elements are not elements of the
+        results.
         """
         return None
 
     def minimum_sizes(self, types: Sequence[TensorType]) -> Sequence[tuple[Extent, int]]:
-        """Sizes of operands, each with the minimum that it must have at run time (`topk`: k).
+        """Sizes of operands, each with its minimum at run time (`topk`: k).
 
-        Other axes need one element.
+        The minimum of all other sizes is 1.
         """
         return ()
 
@@ -187,7 +188,7 @@ class Operator(Notation, Traits):
     def operand_integers(
         self, position: int, operands: Sequence[range | None], wanted: range, size: SizeOf
     ) -> range | None:
-        """Range of an operand's elements for which the result is in a wanted range; None if unknown.
+        """Range of an operand's elements that keeps the result in a wanted range; None if unknown.
 
         Args:
             operands: ranges of the other operands.
@@ -197,7 +198,7 @@ class Operator(Notation, Traits):
     def multiply_adds(self, inference: Inference, types: Sequence[TensorType]) -> Extent:
         """Multiply-accumulates (MACs) of one run, from the signature.
 
-        Override it if the signature does not show them.
+        Override it if the signature does not show the MACs.
         """
         return inference.solution.multiply_adds
 
@@ -218,7 +219,7 @@ class Operator(Notation, Traits):
             raise OperatorError(problem.code, f"`{self.name}`: {problem.message}", help=problem.help) from None
 
     def onnx_types(self, types: Sequence[TensorType]) -> tuple[TensorType, ...]:
-        """Types of the operands in which the ONNX form is computed; see `onnx_dtypes`.
+        """Types to which the ONNX form casts its operands; see `onnx_dtypes`.
 
         Raises:
             OperatorError: ONNX Runtime has no kernel for the dtype or a wider one (`no-onnx-form`).
@@ -233,9 +234,9 @@ class Operator(Notation, Traits):
     # Rewriting ---------------------------------------------------------------------------------------------
 
     def with_extents(self, types: Sequence[TensorType], extents: Mapping[str, Any]) -> Operator:
-        """The operator with other extents of its indices than for operands of these types.
+        """The operator with new extents of some indices; `types` are the types of the present operands.
 
-        By default it sets the attributes that declare an index.
+        By default it sets the attributes that declare these indices.
         """
         infos = [info for info in attributes(type(self)) if getattr(self, info.name) is not None]
         changes = {info.name: extents[info.index] for info in infos if info.index is not None and info.index in extents}
@@ -244,14 +245,14 @@ class Operator(Notation, Traits):
     def with_same_padding(self) -> tuple[Operator, int] | None:
         """The operator with zero padding that keeps the size of every axis, and the padding of each side.
 
-        None if there is no padding to add.  A diagnostic tries it as a fix for a mismatch.
+        None if no padding keeps the sizes.  A diagnostic suggests the padding if it resolves a mismatch.
         """
         return None
 
     def simplified(self, types: Sequence[TensorType], uniform: Uniform) -> Operator | int | None:
         """A simpler form with equal results: an operator on the same operands, or the number of an operand.
 
-        None if no form is simpler.  A form must not drop a weight of the operator.
+        None if there is no simpler form.  The simpler form must keep all weights of the operator.
 
         Args:
             uniform: for each operand, the number that all its elements equal, if known.
@@ -261,9 +262,9 @@ class Operator(Notation, Traits):
     def after(self, inner: Operator, types: Sequence[TensorType]) -> Operator | int | None:
         """Composition with the operator before it, as one operator on the operands of `inner`.
 
-        An int is the number of an operand of `inner` that equals the result.  None if the composition needs both.  The
-        result of `inner` has no other consumer, and neither operator has weights.  By default `inner` itself, if this
-        operator is equal and `idempotent`.
+        An int is the number of an operand of `inner` that equals the result.  None if one operator cannot express the
+        composition.  The result of `inner` has no other consumer, and neither operator has weights.  By default `inner`
+        itself, if this operator equals `inner` and is `idempotent`.
 
         Args:
             types: the types of the operands of `inner`.
@@ -273,15 +274,17 @@ class Operator(Notation, Traits):
     def from_first_result(self, types: Sequence[TensorType]) -> Operator | None:
         """An operator with the same weights that computes all results from the first one; None if none exists.
 
-        A later stage of a pipeline that has the weights, untrained, then receives the first result only.
+        A later stage of a pipeline then receives the first result only, if it has the weights and they are not
+        trained.
         """
         return None
 
     def factors(self, rank: int) -> tuple[Operator, Operator] | None:
-        """Two operators in sequence that compute every map of this kind whose weight has the given rank.
+        """Two operators in sequence that equal this operator if its weight has the given rank.
 
-        The weight W is a matrix of its first axis by all other axes.  With W = B A, the weight of the first operator is
-        A and that of the second is B, each in its own shape.  The second has the bias.  None if there is no such pair.
+        The weight W is a matrix of its first axis by all other axes.  If W = B A, then A is the weight of the first
+        operator and B is the weight of the second, each in its own shape.  The second operator has the bias.  None if
+        there is no such pair.
         """
         return None
 
@@ -290,8 +293,8 @@ class Operator(Notation, Traits):
     def torch(self, spell: TorchSpelling) -> str:
         """PyTorch expression over `spell.operands` and `spell.weights`.
 
-        It has inference semantics, unless `spell.training` is an expression for the mode.  With several results, the
-        expression is a tuple.
+        The expression has inference semantics, unless `spell.training` is an expression for the mode.  For several
+        results, the expression is a tuple.
         """
         assert self.torch_name, f"{type(self).__name__} declares neither `torch_name` nor `torch`"
         options = {info.name: getattr(self, info.name) for info in attributes(type(self))}
@@ -300,7 +303,7 @@ class Operator(Notation, Traits):
         return call(self.torch_name, *spell.operands, *spell.weights.values(), **changed)
 
     def torch_module(self, spell: TorchSpelling) -> TorchModule | None:
-        """Constructor of a `torch.nn` module, for operators with state or another training semantics.
+        """Constructor of a `torch.nn` module, for operators with state or different semantics in training.
 
         None if `torch` is the complete spelling.  The module's parameters have the operator's names, and its call takes
         the data operands.
@@ -317,15 +320,16 @@ class Operator(Notation, Traits):
     def torch_integers(self, spell: TorchSpelling) -> TorchModule | str | None:
         """Spelling with integer kernels, in terms of `archc.runtime.int8`.
 
-        A module contains kernels that multiply integers.  An expression over `spell.operands` quantizes, or maps
-        quantized values to quantized values.  None if the operator needs floating-point operands.
+        A layer that multiplies integers returns a module.  An operator that quantizes, or maps quantized values to
+        quantized values, returns a module or an expression over `spell.operands`.  None if the operator needs
+        floating-point operands.
         """
         return None
 
     def torch_forward(self, weight: str) -> str | None:
-        """Return value of the `forward` of its `torch.nn` module for an input `x` and a given weight.
+        """The expression that `forward` of its `torch.nn` module returns, for an input `x` and a given weight.
 
-        A subclass of the module uses it to apply a masked weight.  None if the operator has no such form.
+        A subclass of the module uses the expression to apply a masked weight.  None if the operator has no such form.
         """
         return None
 
@@ -337,8 +341,8 @@ class Operator(Notation, Traits):
 
 @lru_cache(maxsize=65536)
 def _infer(op: Operator, types: tuple[TensorType, ...], limits: tuple[int | None, ...]) -> Inference:
-    # Types and operators are equal for any bounds of their sizes.  `limits` is part of the cache key, so that the
-    # bounds of one model do not affect the results of another.
+    # Types and operators compare equal even if the bounds of their sizes differ.  `limits` is therefore part of the
+    # cache key: the bounds of one model must not affect the results of another model.
     signature = op.signature_for(types)
     data = [pattern for pattern in signature.operands if pattern.name not in op.parameters]
     required = sum(1 for pattern in data if not pattern.optional)
@@ -398,7 +402,7 @@ def _sizes_in(value: Any) -> Sequence[SymbolicDim]:
 def formula_of(op: Operator) -> FormulaKind | None:
     """Kind of formula that expresses an operator completely; None if the language writes it as a call.
 
-    An operator that inherits a symbol is not the meaning of that symbol.
+    An operator that merely inherits a symbol is written as a call: the symbol denotes its base class.
     """
     kind = op.formula
     return kind if kind is not None and FORMULAS[kind].get(op.symbol) is type(op) and op.sides() is not None else None

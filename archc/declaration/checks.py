@@ -1,4 +1,4 @@
-"""Checks of attributes and operands that several families share; each raises an `OperatorError`."""
+"""Checks of attributes and operands that several families share; they raise `OperatorError`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def bad_attribute(op: Operator, name: str, must: str, help: str | None = None) -
 
 
 def check_positive(op: Operator, *names: str) -> None:
-    """Check that each of the named attributes is above 0 or None; NaN is not."""
+    """Check that each of the named attributes is above 0 or None; NaN fails."""
     for name in names:
         value = getattr(op, name)
         if value is not None and not value > 0:
@@ -30,7 +30,7 @@ def check_probability(op: Operator, name: str) -> None:
 
 
 def check_rank(op: Operator, operand: TensorType, least: int, most: int) -> None:
-    """Check that the first operand has from `least` to `most` axes."""
+    """Check that the first operand has at least `least` and at most `most` axes."""
     if not least <= operand.rank <= most:
         raise OperatorError("rank-mismatch", f"`{op.name}` expects {least} to {most} axes, got {operand}", operand=0)
 

@@ -1,4 +1,4 @@
-"""Table of the dtypes that an operator accepts, and of those in which ONNX Runtime computes it."""
+"""Table of the dtypes that an operator accepts, and of the dtypes in which ONNX Runtime computes."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from archc.types.tensor_type import DType
 
 @dataclass(frozen=True)
 class DtypeRow:
-    """The dtypes of one operand, or of several that share one dtype.
+    """The dtypes of one operand, or of all operands if they share one dtype.
 
     Attributes:
-        operand: its name; empty if all operands share one dtype.
-        like: the operand whose dtype it may have as well; empty if none.
-        onnx: for each dtype of its own set, the dtype in which ONNX Runtime computes; None without a kernel.
+        operand: the name of the operand; empty if all operands share one dtype.
+        like: the name of another operand; the operand may have the dtype of that one too; empty if there is none.
+        onnx: maps each accepted dtype to the dtype in which ONNX Runtime computes, or to None without a kernel.
     """
 
     operand: str

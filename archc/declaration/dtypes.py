@@ -4,8 +4,9 @@
     dtypes = {"condition": BOOL, "input": ANY, "other": "input"}       # `other` has the dtype of `input`
     dtypes = {"q": FLOATS, "k": "q", "v": "q", "mask": ("q", BOOL)}    # a mask may be bool as well
 
-ONNX Runtime's CPU kernels support fewer dtypes than PyTorch's.  `onnx_dtypes` declares those in which an operator's
-ONNX form is computed.  Operands of another dtype are cast to the nearest wider one, and results are cast back.
+ONNX Runtime's CPU kernels support fewer dtypes than PyTorch's.  `onnx_dtypes` declares the dtypes in which ONNX Runtime
+can compute an operator's ONNX form.  Operands of another dtype are cast to the nearest wider one of these dtypes, and
+results are cast back.
 """
 
 from __future__ import annotations
@@ -34,13 +35,13 @@ class DTypes:
     help: str
 
     def without(self, *names: str) -> DTypes:
-        """The set without the named dtypes, for which PyTorch has no kernel."""
+        """The set without some dtypes, such as those for which PyTorch has no kernel."""
         left = self.members - dtype_set(" ".join(names))
         return replace(self, noun=" or ".join(dtype.value for dtype in DType if dtype in left), members=left)
 
 
 def dtype_set(names: str) -> frozenset[DType]:
-    """The dtypes of names that are separated by spaces."""
+    """The set of dtypes with these names, which are separated by spaces."""
     return frozenset(map(DType, names.split()))
 
 
@@ -54,16 +55,16 @@ EIGHT_BIT = DTypes("u8 or i8", dtype_set("u8 i8"), "make them with `quantize(u8)
 Accepted = DTypes | str | tuple[str, DTypes]
 """Dtypes of one operand: a set, the dtype of a named operand, or both."""
 Declared = DTypes | Mapping[str, Accepted]
-"""Dtypes of all operands: a set from which all have one dtype, or the dtypes of each by name."""
+"""Dtypes of all operands: a set, of which they share one dtype, or dtypes for each operand by name."""
 Kernels = frozenset[DType] | Mapping[str, frozenset[DType]]
-"""Dtypes of ONNX Runtime's kernels: of the first operand, or of each by name."""
+"""Dtypes of ONNX Runtime's kernels: a set for the first operand, or sets for operands by name."""
 
 ONNX_ALL = frozenset(DType)
 """For kernels that only move elements."""
 ONNX_MOST = ONNX_ALL - {DType.bf16}
 ONNX_FLOATS = dtype_set("f64 f32 f16")
 ONNX_WIDE = dtype_set("f64 f32")
-"""For forms of several nodes, whose intermediate results would round or overflow in f16."""
+"""For ONNX forms of several nodes: their intermediate results would be rounded or overflow in f16."""
 ONNX_SINGLE = dtype_set("f32 f16")
 ONNX_F32 = dtype_set("f32")
 
@@ -77,7 +78,7 @@ _WIDER = {
     DType.i16: DType.i32,
     DType.i32: DType.i64,
 }
-"""The next dtype that represents every element; a cast back is exact, and wraps integers modulo their range."""
+"""The next wider dtype, which represents every element.  A cast back wraps integers out of range."""
 
 
 class Requirement(NamedTuple):
@@ -148,7 +149,7 @@ def check_dtypes(op: Notation, declared: Declared, names: Sequence[str], types: 
 def onnx_types(
     name: str, declared: Declared, kernels: Kernels, names: Sequence[str], types: Sequence[TensorType]
 ) -> tuple[TensorType, ...]:
-    """Types of the operands in which the ONNX form is computed.
+    """Types to which the ONNX form casts its operands.
 
     Args:
         name: name of the operator.
@@ -182,7 +183,7 @@ def onnx_kernels(kernels: Kernels, names: Sequence[str]) -> dict[int, frozenset[
 
 
 def as_element(number: bool | int | float, dtype: DType) -> bool | int | float:
-    """A number converted to a dtype, so that operators with `2`, `2.0` and `true` may be equal."""
+    """A number converted to a dtype, so that operators with attributes `2` and `2.0` can compare equal."""
     return bool(number) if dtype is DType.bool else float(number) if dtype.floating else int(number)
 
 
@@ -192,7 +193,7 @@ def as_f32(number: float) -> float:
 
 
 def wider(dtype: DType, known: frozenset[DType]) -> DType | None:
-    """The dtype itself if known, else the nearest known one that represents all its elements; else None."""
+    """The dtype itself if known; else the nearest known dtype that represents all its elements, or None."""
     found: DType | None = dtype
     while found is not None and found not in known:
         found = _WIDER.get(found)

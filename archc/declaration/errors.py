@@ -17,12 +17,12 @@ from archc.types.tensor_type import MOST_AXES, DType, TensorType
 class OperatorError(Misfit):
     """Operands or attributes that do not fit an operator.
 
-    The caller adds the position in the text and makes a diagnostic of it.
+    The caller adds the position in the text, and converts the error to a diagnostic.
 
     Attributes:
         code, help, notes: as in a diagnostic.
-        attribute: the wrong attribute, if it is one.
-        operand: the number of the wrong data operand, if it is one.
+        attribute: the name of the wrong attribute; None if no attribute is wrong.
+        operand: the number of the wrong data operand; None if no operand is wrong.
     """
 
     def __init__(
@@ -126,7 +126,7 @@ def rank_error(
     """
     operand = next(number for number, pattern in enumerate(data) if pattern.name == mismatch.pattern.name)
     axes = ", ".join(str(axis) for axis in mismatch.pattern.axes)
-    # A spread matches any number of axes, every other item of the pattern one.
+    # A spread matches any number of axes, and every other item of the pattern matches one axis.
     fixed = [axis for axis in mismatch.pattern.axes if not str(axis).startswith(("*", "~"))]
     least = "at least " if len(fixed) < len(mismatch.pattern.axes) else ""
     expected = len(fixed) if mismatch.expected is None else mismatch.expected
@@ -148,7 +148,7 @@ def shape_error(
 ) -> OperatorError:
     """The error for sizes that contradict the signature.
 
-    It names the attribute that gives the expected size, if there is one.
+    If an attribute gives the expected size, the error names the attribute.
 
     Args:
         data: patterns of the data operands.

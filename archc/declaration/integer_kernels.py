@@ -1,4 +1,4 @@
-"""Integer kernels of layers: the parts that `linear` and the convolutions share."""
+"""Integer kernels of layers: the code that `linear` and the convolutions share."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def onnx_product(spell: OnnxSpelling, operand: QuantizedValue, product: Callable
     Runtime from fusing the bias into the product, which would round it to int32; see `archc.codegen.onnx.barriers`.
 
     Args:
-        product: adds the node, given the name of the bias, empty for none.
+        product: adds the node of the product, from the name of the bias (empty without a bias).
         spatial: number of axes after the channel axis.
     """
     bias = spell.integer_bias(operand)
@@ -36,7 +36,7 @@ def onnx_product(spell: OnnxSpelling, operand: QuantizedValue, product: Callable
 def integer_module(function: str, module: TorchModule, spell: TorchSpelling) -> TorchModule | None:
     """The module with integer kernels in place of a floating-point module; None if the kernels do not fit.
 
-    It takes the same arguments, and `per_channel`, which is True if each output channel has a scale.
+    The module takes the same arguments and `per_channel`, which is True if each output channel has its own scale.
     """
     storage = integer_weight(spell)
     others = [stored for name, stored in spell.storages.items() if name != "weight"]
@@ -48,7 +48,8 @@ def integer_module(function: str, module: TorchModule, spell: TorchSpelling) -> 
 def integer_weight(spell: OnnxSpelling | TorchSpelling) -> Int8 | None:
     """Storage of the weight, if integer kernels support it; else None.
 
-    They need one scale, or one for each output channel: a scale inside the sum would apply before the addition.
+    The kernels need a single scale, or one scale for each output channel.  Scales along another axis would have to be
+    applied before the summation.
     """
     storage = spell.storages["weight"]
     if not isinstance(storage, Int8) or storage.axis not in (None, 0) or spell.results[0].dtype is not DType.f32:

@@ -13,13 +13,13 @@ from archc.types.attributes import arguments_text, bind
 from archc.types.dims import SymbolicDim
 
 FormulaKind = Literal["binary", "unary", "index"]
-"""Position of a symbol: between two sides, before one, or after one as brackets."""
+"""Position of the symbol: between two sides, before a side, or in brackets after a side."""
 Side = int | float | SymbolicDim | None
 """A side of a formula: a number or size, or None for a tensor."""
 
 
 class Notation:
-    """The part of an operator that says how the language writes it; the attributes are dataclass fields."""
+    """The part of an operator class that defines its notation in the language."""
 
     name: ClassVar[str] = ""
     """The name in the language; by default the class name in snake case (`Conv2d`: `conv2d`)."""
@@ -32,7 +32,7 @@ class Notation:
     def from_arguments(cls, positional: Sequence[Any], named: Mapping[str, Any]) -> Self:
         """Make an operator from the arguments of a call.
 
-        Override it where the arguments are not the attributes (`rearrange`).
+        Override it if the arguments differ from the attributes (`rearrange`).
 
         Raises:
             AttributeProblem: an argument does not fit.
@@ -40,7 +40,7 @@ class Notation:
         return bind(cls, f"`{cls.name}`", positional, named)
 
     def arguments(self) -> list[str]:
-        """The arguments of the call that makes an equal operator; the inverse of `from_arguments`."""
+        """The arguments of a call that constructs an equal operator; the inverse of `from_arguments`."""
         return arguments_text(self)
 
     @classmethod

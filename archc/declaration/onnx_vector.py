@@ -1,6 +1,7 @@
 """Vectors of numbers that are known at emission, or computed by nodes of the ONNX model.
 
-One formula serves both: `OnnxVector` folds known numbers, and adds nodes for numbers that depend on symbolic sizes.
+A formula is written once for both cases: `OnnxVector` folds known numbers, and adds nodes for numbers that depend on
+symbolic sizes.
 All arithmetic is in 64-bit floats.
 """
 
@@ -73,7 +74,7 @@ class OnnxVector:
         return OnnxVector(self._spell, self._held.astype(np.float32).astype(np.float64))
 
     def where(self, condition: Condition, otherwise: OnnxVector) -> OnnxVector:
-        """These numbers where a condition holds, else those of another vector."""
+        """This vector if a condition holds, else another vector, element by element."""
         if isinstance(condition, bool):
             return self if condition else otherwise
         return OnnxVector(self._spell, self._spell.add("Where", condition, self._name(), otherwise._name()))
@@ -87,13 +88,13 @@ class OnnxVector:
         return self._compare("LessOrEqual", lambda a, b: a <= b, known(self._spell, other))
 
     def as_indices(self) -> str:
-        """Name of the numbers as i64, for `Gather`."""
+        """Name of an ONNX value with the numbers as i64, for `Gather`."""
         if isinstance(self._held, str):
             return self._spell.add("Cast", self._held, to=7)  # TensorProto.INT64
         return self._spell.constant(self._held, DType.i64)
 
     def as_weights(self, dtype: DType, trailing: int) -> str:
-        """Name of the numbers as factors of an axis, with `trailing` axes after it."""
+        """Name of an ONNX value with the numbers as factors for an axis that has `trailing` axes after it."""
         if not isinstance(self._held, str):
             return self._spell.constant(self._held.reshape(-1, *[1] * trailing), dtype)
         cast = self._held if dtype is DType.f64 else self._spell.add("Cast", self._held, to=_SINGLE)

@@ -1,7 +1,7 @@
 """Declarations of parameters and buffers, and of their initializers.
 
-An operator names an initializer by the indices of its signature (`kaiming_uniform("i", "kh", "kw")`).  The extents of
-those indices give the concrete one of `archc.weights.initializers`.
+An operator declares an initializer in terms of the indices of its signature (`kaiming_uniform("i", "kh", "kw")`).  The
+extents of these indices determine the concrete initializer of `archc.weights.initializers`.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ class Parameter:
     """An operand that the operator owns.
 
     Attributes:
-        initializer: the initializer of a fresh one.
+        initializer: the initializer of a fresh parameter.
         trainable: False for a buffer, such as a running mean.
-        dtype: its dtype, if not that of the data.
-        when: the boolean attribute that enables it; by default the attribute of its own name.
-        optional_in_files: a weights file may omit it (a counter that inference does not need).
+        dtype: the dtype of the parameter; None for the dtype of the data.
+        when: the boolean attribute that enables the parameter; by default the attribute with the parameter's name.
+        optional_in_files: True if a weights file may omit it (a counter that inference does not need).
     """
 
     initializer: InitializerFor
@@ -38,7 +38,7 @@ class Parameter:
 
 
 def kaiming_uniform(*fan_in: str) -> InitializerFor:
-    """Initializer of PyTorch's linear and convolution weights; the fan-in is the product of the indices."""
+    """Initializer of PyTorch's linear and convolution weights; the fan-in is the product of the extents."""
     return lambda sizes: initializers.KaimingUniform(fan_in=_product(sizes, fan_in))
 
 

@@ -1,8 +1,8 @@
 """Patterns of `rearrange`: their parser, and their meaning as moves of axes.
 
 A pattern names the axes of the operand and of the result: `b t (h e) -> b h t e`.  Axes in parentheses form one
-axis, the first of them the slowest.  `1` is an axis of size 1, `*d` any number of axes, and `(*d)` all of them merged
-into one.  The pattern is the operator's exact signature.
+axis, and the first of them varies slowest.  `1` is an axis of size 1.  `*d` is any number of axes, and `(*d)` is the
+axis into which they are merged.  The pattern is the exact signature of the operator.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _TOKEN = re.compile(r"\s*(->|[()]|\*?[A-Za-z_]\w*|\d+|\S)")
 
 @lru_cache(maxsize=4096)
 def parse_pattern(text: str) -> Signature:
-    """Signature that a pattern means.
+    """The signature that a pattern denotes.
 
     Raises:
         OperatorError: the text is not a pattern, or a name is on one side only (`bad-pattern`).
@@ -115,12 +115,12 @@ def _bad_pattern(message: str, help: str | None = None) -> OperatorError:
 
 @dataclass(frozen=True, slots=True)
 class AxisMoves:
-    """A pattern as three moves: split axes, permute the parts, merge.
+    """A pattern as three moves: split axes, permute the parts, merge the parts into new axes.
 
     Attributes:
-        split: for each axis of the operand, the names that it splits into; none for a unit axis, which is removed.
-        permutation: for each axis after the permutation, its number before.
-        merged: for each axis of the result, the names that it merges; none for a new unit axis.
+        split: for each axis of the operand, the names of its parts; empty for an axis of size 1, which is removed.
+        permutation: for each axis after the permutation, its number before the permutation.
+        merged: for each axis of the result, the names of its parts; empty for a new axis of size 1.
     """
 
     split: list[list[str]]

@@ -1,7 +1,7 @@
-"""Expressions of one class: operators, weights, symbolic sizes; one text for all instances.
+"""Expressions of one emitted class, for operators, weights and sizes; all instances share the text.
 
-`forward` reads a symbolic size from the shape of an input.  A size that no input has, and a weight outside the class,
-are arguments of `forward` after the tensors.
+`forward` reads a symbolic size from the shape of an input.  If no input has the size, it is an argument of `forward`
+after the tensors.  A weight outside the class is such an argument too.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class OuterReferences:
 
     Attributes:
         extras: the arguments of `forward` after the tensors.
-        lines: the variables for sizes, and the expressions that `forward` assigns to them.
+        lines: the variables for sizes, each with the expression that `forward` assigns to it.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class OuterReferences:
         self._sources: list[dict[SymbolicDim, str] | None] = [None] * len(instances)
 
     def size(self, instance: int, dim: int | SymbolicDim) -> str:
-        """The text of a size in one instance; adds the variables and arguments that it needs."""
+        """The text of a size in one instance; adds the variables and arguments that the text refers to."""
         if isinstance(dim, int):
             return str(dim)
         sources = self._source(instance)
@@ -82,7 +82,7 @@ class OuterReferences:
         return str(substitute(dim, names))
 
     def _source(self, instance: int) -> dict[SymbolicDim, str]:
-        """The text of each size on an axis of an input, and of each symbol that such a size determines."""
+        """The text of each symbolic size of the inputs, and of each symbol that such a size determines."""
         known = self._sources[instance]
         if known is None:
             known = self._sources[instance] = {}
@@ -153,7 +153,7 @@ def _solved(dim: SymbolicDim, text: str) -> list[tuple[SymbolicDim, str]]:
 
 
 Bases = Mapping[str, str]
-"""The loop variables in scope, by the path of the list element that each holds."""
+"""The loop variables in scope, by the path of the list element that the variable holds."""
 
 
 class ExpressionWriter:
@@ -178,7 +178,7 @@ class ExpressionWriter:
         self.paths = [definition.scopes[k].path for k in instances]
 
     def access(self, path: str, bases: Bases) -> str:
-        """The expression of the member at a path, through a loop variable where one holds it or its owner."""
+        """The expression of the member at a path; a loop variable for the member or its owner is used if any."""
         for base, variable in bases.items():
             if path == base or path.startswith(f"{base}."):
                 inner = self.members.at(base)
@@ -186,10 +186,10 @@ class ExpressionWriter:
         return access(self.members, path)
 
     def extra(self, extra: ExtraArgument, instances: Sequence[int], bases: Bases) -> str:
-        """The expression that a use of a class passes for an extra argument.
+        """The expression that this class passes to another class for an extra argument.
 
         Args:
-            instances: the numbers of the used instances within that class, one for each instance of this class.
+            instances: for each instance of this class, the number of the instance of the other class that it uses.
         """
         if extra.symbol is not None:
             texts = [self.around.size(k, symbol(extra.symbol.name)) for k in range(len(instances))]
@@ -202,7 +202,7 @@ class ExpressionWriter:
 
         Args:
             nodes: the node in each instance.
-            layer: the layer or operator, after which new constructor arguments are named.
+            layer: the name of the layer or operator; new constructor arguments are named after it.
 
         Raises:
             Mismatch: the texts of the instances differ in more than literals.
@@ -248,7 +248,7 @@ class ExpressionWriter:
         return decoded(weight.storage, module, name, len(weight.shape), weight.dtype)
 
     def registration(self, parameter: str) -> list[str]:
-        """The lines of `__init__` that register the stored tensors of a parameter of the class itself."""
+        """The lines of `__init__` that register the stored tensors of a parameter that the class itself owns."""
         weights = [self.graph.weights[f"{path}.{parameter}"] for path in self.paths]
         rows = [registrations(weight, parameter) for weight in weights]
         lines: list[str] = []
@@ -264,7 +264,7 @@ class ExpressionWriter:
 
 
 def attribute_names(nodes: Sequence[Node]) -> dict[tuple[str, ...], str]:
-    """The names of an operator's attributes, by their literals in all instances."""
+    """The names of an operator's attributes; the keys are the literals of an attribute in all instances."""
     found: dict[tuple[str, ...], str] = {}
     for info in attributes(type(nodes[0].op)):
         values = [getattr(node.op, info.name) for node in nodes]

@@ -1,8 +1,8 @@
 """Formatting of emitted Python: lines as ruff formats them at its default width, and docstrings.
 
-A long expression is split at its brackets.  The arguments of a call go to one line if they fit, or else to one line
-each.  A chain of several method calls gets a line for each call.  Operands of infix operators get a line each, which
-begins with the operator.
+A long expression is split at its brackets.  The arguments of a call share one line if they fit on it; otherwise each
+argument has its own line.  In a chain of several method calls, each call has its own line.  Each operand of infix
+operators has its own line, and the line begins with the operator.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _LEADING = re.compile(r"(?:[-+*/%@&|<>=!]+|if|else|in|is|not|and|or) ")
 
 
 def lines_of(prefix: str, expression: str, indent: int, comment: str = "") -> list[str]:
-    """The lines of a statement of a prefix (`x = `, `return `) and an expression.
+    """The lines of a statement that consists of a prefix (`x = `, `return `) and an expression.
 
     A comment that does not fit on the line is left out.
     """
@@ -49,7 +49,7 @@ def loop_header(targets: str, iterable: str, indent: int) -> list[str]:
         return [line]
     groups = _outline(iterable).groups
     opening = iterable[: groups[0].opening + 1] if groups else f"{iterable}:"
-    # A single name in brackets on its own line would get a comma, which makes it a tuple.
+    # A bracketed name on its own line would get a trailing comma, and the comma would make it a tuple.
     if "," not in targets or len(_INDENT) * indent + len(prefix + opening) <= WIDTH:
         return _broken(prefix, iterable, ":", indent)
     return [*_bracketed("for ", targets, indent), *_broken(") in ", iterable, ":", indent)]
@@ -72,7 +72,7 @@ def signature(head: str, parameters: Sequence[str], result: str, indent: int) ->
 
 
 def has_name(code: str, name: str, called: bool = False) -> bool:
-    """Return whether code has a name outside strings and comments; with `called`, as a function call."""
+    """Return whether code has a name outside strings and comments; with `called`, whether it calls it."""
     end = r"\(" if called else r"\b"
     pattern = re.compile(rf"(?<![\w.]){re.escape(name)}{end}")
     lines = (line for line in code.split("\n") if name in line)
@@ -89,7 +89,7 @@ class _Group:
 
 @dataclass(frozen=True, slots=True)
 class _Outline:
-    """Offsets outside inner brackets: bracket pairs, blanks before infix operators, commas."""
+    """Offsets of the outermost brackets, and of commas and blanks before infix operators outside them."""
 
     groups: tuple[_Group, ...]
     operators: tuple[int, ...]
@@ -149,7 +149,7 @@ def _broken(prefix: str, text: str, suffix: str, indent: int, bracketed: bool = 
 
 
 def _stacked(prefix: str, pieces: Sequence[str], suffix: str, indent: int) -> list[str]:
-    """The lines of an expression in pieces, one line or more for each piece."""
+    """The lines of an expression that is split into pieces; each piece begins a new line."""
     lines: list[str] = []
     for number, piece in enumerate(pieces):
         operator = _LEADING.match(piece)
@@ -186,7 +186,7 @@ def _is_comprehension(text: str, outline: _Outline) -> bool:
 
 
 def _elements(body: str, indent: int) -> list[str]:
-    """The lines of a comma-separated text, one or more for each element."""
+    """The lines of a comma-separated text; each element begins a new line."""
     lines: list[str] = []
     for element in _cut(body, _outline(body).commas):
         element = element.lstrip(",").strip()
@@ -208,7 +208,7 @@ def _links(text: str, outline: _Outline) -> list[str]:
 
 
 def _first_too_long(whole: str, text: str, outline: _Outline, before: str) -> _Group:
-    """The first pair of brackets after which the opening of the next pair does not fit on the line."""
+    """The first pair of brackets for which the opening bracket of the next pair does not fit on the line."""
     groups = outline.groups
     for group, following in pairwise(groups):
         if len(before) + following.opening + 1 > WIDTH:
@@ -254,7 +254,7 @@ def _filled(paragraphs: Sequence[str], width: int) -> list[list[str]]:
 
 
 def _joined(lines: Sequence[str]) -> list[str]:
-    """Lines with continuation lines joined; an indented line and a list item begin a new line."""
+    """Join continuation lines to the line before; an indented line or a list item begins a new line."""
     found = [lines[0]]
     for line in lines[1:]:
         if line.startswith((" ", "- ", "* ")) or found[-1].startswith(" "):
@@ -269,5 +269,5 @@ def safe_text(text: str) -> str:
     kept = "".join(c if c == "\n" or c.isprintable() else " " for c in text.replace("\r\n", "\n").expandtabs(4))
     kept = "\n".join(line.rstrip() for line in kept.split("\n")).strip()
     kept = kept.replace("\\", "\\\\")
-    # Runs of quotes, and quotes next to those of the docstring.
+    # Escape runs of three or more quotes, and quotes next to the docstring's own quotes.
     return re.sub(r'"{3,}|\A"+|"+\Z', lambda match: '\\"' * len(match.group()), kept)

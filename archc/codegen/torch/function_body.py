@@ -1,6 +1,7 @@
-"""Lines of a function body, and the variables for its values.
+"""Lines of a function body, and the names of its variables.
 
-A value gets the user's name for it, or else a free common name.  A name is free if no later line reads its value.
+A value has the name from the user's text.  A value without such a name gets a free common name.  A name is free if no
+later line reads the value that has the name.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ COMMON = ("x", "h", "y", "z")
 """Names for unnamed values, in order of preference."""
 
 Note = Callable[[Local, "Local | None"], str]
-"""Returns the comment for a line, from its result and the main operand, if it has one."""
+"""Returns the comment for a line, from the result of the line and its main operand (or None)."""
 Reserved = Callable[[str], bool]
-"""Returns whether a variable has another meaning in the function."""
+"""Returns whether a name has another meaning in the function, so that no variable can have it."""
 
 
 def function_body(
@@ -54,12 +55,12 @@ class _FunctionBody:
         ends: the tensors that are read at the end of the body.
         called: the name of each tensor, shared with the outer bodies.
         held: the live tensors by name, shared with the outer bodies.
-        own: the tensors that the body may release: inputs or loop parameters.
+        own: the inputs or loop parameters; the body may reuse their names after their last use.
         wishes: preferred names of some results.
 
     Attributes:
         last: the position of the last use of each tensor.
-        made: the positions at which a name from the text or a preferred name is assigned.
+        made: for each name from the text and each preferred name, the positions at which it is assigned.
     """
 
     def __init__(
@@ -125,9 +126,9 @@ class _FunctionBody:
     # Names ------------------------------------------------------------------------------------------------
 
     def _release(self, read: Iterable[Local], position: int) -> None:
-        """Release the names of tensors at their last use.
+        """Make the names of tensors free at their last use.
 
-        Outer tensors keep their names, since later iterations read them.
+        Tensors from outside a loop keep their names, since later iterations read them.
         """
         for local in read:
             if self.last[local] == position and local in self.own:
@@ -149,9 +150,9 @@ class _FunctionBody:
         raise AssertionError("the candidates do not end")
 
     def _means_another(self, name: str, position: int, until: int) -> bool:
-        """Return whether a reader could mistake a tensor of this name for a tensor that the text names so.
+        """Return whether an unnamed tensor with this name could be mistaken for a named tensor of the text.
 
-        `x` is reused freely: it only must not be live where the text's own `x` is assigned.
+        `x` is reused freely, except while the text's own `x` is assigned.
         """
         made = self.made.get(name, [])
         if name != COMMON[0]:
@@ -159,7 +160,7 @@ class _FunctionBody:
         following = bisect_right(made, position)
         return following < len(made) and made[following] < until
 
-    # LoopPlanner ------------------------------------------------------------------------------------------------
+    # Loops ------------------------------------------------------------------------------------------------------
 
     def _repeat(self, loop: Repeat, position: int) -> list[str]:
         """The lines of a loop, with the assignments before it."""
@@ -167,7 +168,7 @@ class _FunctionBody:
         invariants = loop.invariants()  # every iteration reads them
         sequences = loop.steps.sequences if loop.steps is not None else ()
         through = [self.called[local] for local in sequences]
-        # The sequences are read after the states and the lists are assigned.
+        # The loop header reads the sequences after the lines before the loop have assigned the states and the lists.
         self._release((local for local in loop.carried if local not in {*invariants, *sequences}), position)
         slots = []
         for parameter, result, name in zip(loop.parameters, loop.results, entering):
@@ -227,7 +228,7 @@ def _candidates(wish: str | None, own: str | None, step: Step | None, place: int
 
 
 def _moved(targets: Sequence[str], sources: Sequence[str], indent: int) -> list[str]:
-    """The assignment `a, b = c, d` of the pairs whose names differ."""
+    """The assignment `a, b = c, d` for the pairs of target and source with different names."""
     pairs = [(target, source) for target, source in zip(targets, sources) if target != source]
     if not pairs:
         return []

@@ -1,4 +1,4 @@
-"""Merging of the texts of instances: an argument replaces literals that differ."""
+"""Merging of the texts of instances: an argument replaces each literal that differs between instances."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from functools import lru_cache
 from archc.declaration.spelling import atom
 
 Values = tuple[str, ...]
-"""The literal of a value in each instance."""
+"""The literals of one value, one for each instance."""
 
 
 class Mismatch(Exception):
-    """Instances that differ in more than literals; `groups` has the numbers of those that agree."""
+    """Instances that differ in more than literals; each of `groups` has the numbers of equal instances."""
 
     def __init__(self, groups: Sequence[tuple[int, ...]]):
         super().__init__(f"{len(groups)} kinds of instances")
@@ -34,7 +34,8 @@ def merge(texts: Sequence[str], argument: Callable[[Values, str], str]) -> str:
 
     Args:
         texts: the expression in each instance.
-        argument: returns the replacement for literals that differ, from the literals and their keyword (or "").
+        argument: returns the replacement for a literal that differs, from its value in each instance and its keyword
+            (or "").
 
     Raises:
         Mismatch: the texts differ in more than literals.
@@ -55,7 +56,7 @@ def merge(texts: Sequence[str], argument: Callable[[Values, str], str]) -> str:
 
 @lru_cache(maxsize=4096)
 def _skeleton(text: str) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
-    """The text between the outermost literals, the literals, and the keyword of each."""
+    """The text between the outermost literals, the literals, and the keyword of each literal."""
     encoded = text.encode()  # `ast` counts offsets in bytes
     gaps, literals, keywords = [], [], []
     end = 0
@@ -107,7 +108,7 @@ def fill_placeholders(text: str, operands: Sequence[str]) -> str:
 
 @lru_cache(maxsize=4096)
 def _holes(text: str) -> tuple[tuple[int, int, int, bool], ...]:
-    """Start, end and number of each placeholder, and whether an infix operand needs parentheses there."""
+    """Start, end and number of each placeholder; True if an infix operand in its place needs parentheses."""
     found = []
     stack: list[tuple[ast.AST, bool]] = [(ast.parse(text, mode="eval").body, False)]
     while stack:

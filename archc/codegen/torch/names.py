@@ -1,6 +1,7 @@
 """Names in emitted PyTorch source: classes, members and variables.
 
-Members cannot be renamed, since the names in the state dict are the paths of the text; variables and arguments can.
+Members keep their names from the text, since these are the names in the state dict.  Variables and arguments may be
+renamed.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _MODULE_MEMBERS = frozenset({
     "training", "type", "xpu", "zero_grad",
 })  # fmt: skip
 CONTAINER_MEMBERS = frozenset({"append", "clear", "extend", "insert", "items", "keys", "pop", "update", "values"})
-"""Methods of `nn.ModuleDict` and `nn.Sequential`, which therefore cannot contain a layer of such a name."""
+"""Methods of `nn.ModuleDict` and `nn.Sequential`; a layer in such a container cannot have these names."""
 
 MODULE_NAMES = frozenset({
     "torch", "nn", "F", "Tensor", "Path", "OrderedDict", "Any", "Callable", "Iterable", "Sequence", "math", "c_float",
@@ -51,9 +52,9 @@ IN_CONSTRUCTORS = VARIABLES - {
 
 
 def reserved_member_names() -> frozenset[str]:
-    """Names of members of `torch.nn.Module`, which no layer of a model can have.
+    """Names of the members of `torch.nn.Module`; no layer of a model can have these names.
 
-    Names with a leading underscore are reserved as well, and not listed.
+    Names with a leading underscore are reserved too, but are not in the set.
     """
     return _MODULE_MEMBERS
 
@@ -62,7 +63,8 @@ def class_name(model_name: str, doc: str = "") -> str:
     """The class name of a model or block: `CNN` for `cnn`, `LinearRegression` for `linear_regression`.
 
     A name of at most three letters is an abbreviation, except consonant-vowel-consonant names such as `net`.
-    Capitals are kept.  A name that emitted modules use otherwise gets an ending: `PathModel` for `path`.
+    Capitals are kept.  A class name that emitted modules need for another object gets an ending: `PathModel` for
+    `path`.
 
     Args:
         doc: the comment above the definition; with `ResNet-50` in it, `resnet50` becomes `ResNet50`.
@@ -83,7 +85,7 @@ def _words(text: str) -> list[str]:
 
 
 def _spelled(name: str, doc: str) -> list[str]:
-    """The words of a comment that equal a name except for case and punctuation, if they have capitals."""
+    """The words of a comment that equal a name except for case and punctuation; empty without capitals."""
     wanted, words = "".join(_words(name)).lower(), _words(doc)
     for start in range(len(words)):
         for end in range(start + 1, len(words) + 1):
@@ -106,7 +108,7 @@ def identifier(name: str, fallback: str = "x") -> str:
 def is_attribute(name: str) -> bool:
     """Return whether `self.<name>` refers to exactly this name.
 
-    It does not for keywords, and for names that Python mangles or normalizes.
+    It does not if the name is a keyword, or if Python mangles or normalizes the name.
     """
     return (
         name.isidentifier()
@@ -133,7 +135,7 @@ class PythonNames:
         return candidate
 
     def copy(self) -> PythonNames:
-        """A copy, for a scope in which more names will be taken."""
+        """A copy, for an inner scope that takes more names."""
         return PythonNames(self.taken)
 
     def __contains__(self, name: str) -> bool:
@@ -146,5 +148,5 @@ def snake_case(name: str) -> str:
 
 
 def is_reserved_member(name: str) -> bool:
-    """Return whether a layer cannot have a name in PyTorch."""
+    """Return whether PyTorch reserves a name, so that no layer can have it."""
     return name in _MODULE_MEMBERS or name.startswith("_")

@@ -25,11 +25,11 @@ class Step:
     """A call of an operator, layer or block.
 
     Attributes:
-        operands, results: the tensors that it reads and computes.
-        spell: returns its expression, from the expressions of the operands.
-        layer: it has weights; a layer is not nested into another one.
-        names: names for unnamed results: one for all, or one for each.
-        light: it quantizes; it does not count as a call, and its result is no tensor.
+        operands, results: the tensors that the call reads and computes.
+        spell: returns the expression of the call, from the expressions of the operands.
+        layer: True if the call has weights; a layer is not nested into another layer.
+        names: names for unnamed results: one name for all results, or one for each.
+        light: True for a quantizer, which does not count as a call; its result is not a tensor.
         unpack: the pattern of nested results, such as `{}, ({}, {})`; empty for a plain tuple.
     """
 
@@ -47,8 +47,8 @@ class ScanSteps:
     """Sequences, items and kept values of a loop over the steps of a scan.
 
     Attributes:
-        sequences, items: the tensors that it iterates over along axis 1, and their values in a step.
-        kept, lists: the values to keep of each step, and the lists that they are appended to.
+        sequences, items: the tensors that the loop iterates over along axis 1, and their values in a step.
+        kept, lists: the values of a step that the loop keeps, and the list to which each of them is appended.
         names: the preferred names of the kept values within a step.
     """
 
@@ -71,7 +71,7 @@ class Repeat:
     Attributes:
         targets, iterable: `block` and `self.h` of `for block in self.h`; empty for the steps of a scan.
         body: the steps of one iteration.
-        carried: the tensors that enter the first iteration and change from iteration to iteration.
+        carried: the initial values of the tensors that change from iteration to iteration.
         parameters, yields, results: the carried tensors at the start of an iteration, at its end, and after the loop.
         steps: the sequences of a scan; None for other loops.
     """
@@ -112,7 +112,7 @@ class ExpressionTree:
         guesses: approximate texts of the operands.
         estimate: the text of the step with these operands.
         calls, levels: the depth of nested calls, and of nested steps.
-        has_layer: the step or a nested one is a layer.
+        has_layer: True if the step or a nested step is a layer.
     """
 
     step: Step
@@ -152,13 +152,13 @@ def nest(
 
 
 class _Nesting:
-    """State of `nest`; `pending` has the trees that a later step may nest, by result in order."""
+    """State of `nest`; `pending` maps results to the trees that a later step may nest, in execution order."""
 
     def __init__(self, items: Sequence[Step | Repeat], keep: set[Local], guess: Callable[[Local], str]):
         self.items, self.keep, self.guess = items, keep, guess
         self.uses = Counter(local for item in items for local in reads(item))
         self.pending: dict[Local, ExpressionTree] = {}
-        # Results with a reused name (`x = f(x)`, then `x = g(x)`) are nested like unnamed ones.
+        # Results with a reused name (`x = f(x)`, then `x = g(x)`) are nested like unnamed results.
         named = Counter(local.name for item in items for local in dict.fromkeys((*reads(item), *item.results)))
         self.nameless = {None, *(name for name, count in named.items() if count > 2)}
         self.done: list[ExpressionTree | Repeat] = []
@@ -193,7 +193,7 @@ class _Nesting:
         self.pending.clear()
 
     def _grow(self, step: Step) -> ExpressionTree:
-        """The tree of a step, with the pending trees that fit into it.
+        """The tree of a step, in which the pending trees that fit are nested.
 
         If the step uses a pending tree that does not fit, all pending trees become roots.
         """
@@ -219,9 +219,9 @@ class _Nesting:
             return False
         plain = not inner.step.layer and not isinstance(inner.estimate, Infix)
         if step.layer and inner.has_layer and plain:
-            return False  # a layer of an activation of a layer begins a new line
+            return False  # a layer after an activation after a layer begins a new line
         if _repeats(step, inner.results[0]):
-            return False  # it would be computed twice, with different dropout
+            return False  # the operand would be computed twice, with different dropout
         return inner.levels < _LEVELS + ends and inner.calls <= _CALLS
 
     def _tree(self, step: Step, nested: Sequence[ExpressionTree]) -> ExpressionTree:

@@ -1,7 +1,7 @@
 """Parameters and buffers of a class: registration, initialization, and decoding of stored weights.
 
-In one stage of a pipeline, no layer owns a weight whose layer is in another stage.  The stage has a copy of it under
-the same path, in a module that only holds weights: a `WeightHolder`.
+A stage of a pipeline may read a weight of a layer in another stage.  The stage then has a copy of the weight under the
+same path, in a module that only holds weights: a `WeightHolder`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ DECODABLE = (Dense, Masked, Int8, LowRankStorage)
 
 
 def registrations(weight: Weight, name: str) -> dict[str, str]:
-    """The initial value of each stored tensor of a weight by name; trainable ones in `nn.Parameter(...)`."""
+    """The text of each stored tensor's initial value, by name; `nn.Parameter(...)` for trainable tensors."""
     if isinstance(weight.storage, Dense | Masked):
         made = _fresh(weight.initializer, weight.shape, weight.dtype)
         found = {name: f"nn.Parameter({made})" if weight.trainable else made}
@@ -41,7 +41,7 @@ def registrations(weight: Weight, name: str) -> dict[str, str]:
             found[f"{name}_mask"] = call("torch.ones", *_sizes(weight.shape), dtype=DType.bool)
         return found
     if isinstance(weight.storage, LowRankStorage):
-        # With this scale, the product has the variance of a dense weight.
+        # With this scale, the product of the two factors has the variance of a dense weight.
         (left, _), (right, _) = weight.storage.tensors(name, weight.shape, weight.dtype).values()
         scale = Normal(0.0, weight.storage.rank**-0.5)
         factors = {name: (scale, left), f"{name}_right": (weight.initializer, right)}
@@ -81,7 +81,7 @@ def decoded(storage: Storage, owner: str, name: str, rank: int, dtype: DType) ->
 
 
 def _fresh(initializer: Initializer | None, shape: tuple[int, ...], dtype: DType) -> str:
-    """The expression of a new tensor, initialized as PyTorch does it."""
+    """The expression of a new tensor with PyTorch's initialization."""
     sizes = _sizes(shape)
     options = _dtype(dtype)
     match initializer:
@@ -136,7 +136,7 @@ class WeightHolder:
         path: the path of the layer.
         tensors: the initial value of each stored tensor, by name.
         base: the class of the module.
-        axis: the axis of a weight stored as int8 along which each index has a scale.
+        axis: for a weight stored as int8, the axis along which each index has a scale.
     """
 
     path: str
@@ -146,11 +146,11 @@ class WeightHolder:
 
     @property
     def is_dict(self) -> bool:
-        """Return whether all its tensors are parameters."""
+        """Return whether all tensors of the module are parameters."""
         return all(text.startswith(_PARAMETER) for text in self.tensors.values())
 
     def constructor(self) -> str:
-        """The constructor call; `registrations` add the tensors unless it is a `ParameterDict`."""
+        """The constructor call, with the tensors if it is a `ParameterDict`; else `registrations` adds them."""
         if self.is_dict:
             return (
                 f"nn.ParameterDict({{{', '.join(f'{literal(name)}: {text}' for name, text in self.tensors.items())}}})"

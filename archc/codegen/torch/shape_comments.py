@@ -13,9 +13,9 @@ Types = tuple[TensorType, ...]
 
 
 def local_types(outline: Outline) -> dict[Local, Types]:
-    """The types of all locals of all definitions, one for each instance.
+    """The types of all locals of all definitions; each local has one type for each instance.
 
-    A `Local` itself only has the type in the first instance.
+    The attribute `Local.type` is the type in the first instance only.
     """
     found: dict[Local, Types] = {}
     for definition in outline.definitions:
@@ -69,14 +69,14 @@ def _same(found: dict[Local, Types], local: Local, other: Local, definition: Blo
 
 
 class ShapeComments:
-    """Writes the shapes of tensors in one class, with the names of sizes from its text.
+    """Writes the shapes of tensors in one class, with the names of sizes from the class's text.
 
     Args:
         definition: the definition, with the scopes of the instances that the class serves.
         types: returns the types of a local in these instances.
 
     Attributes:
-        silent: tensors without a comment, since their shape changes from iteration to iteration of a loop.
+        silent: tensors without a comment, because their shape changes between the iterations of a loop.
     """
 
     def __init__(self, definition: BlockDefinition, types: Callable[[Local], Types]):
@@ -84,7 +84,7 @@ class ShapeComments:
         self.silent: set[Local] = set()
 
     def line(self, result: Local, source: Local | None) -> str:
-        """The comment for a line: the shape of its result, if its main operand `source` has another shape."""
+        """The comment for a line: the shape of the result, if the main operand `source` has another shape."""
         types = self.types(result)
         if result in self.silent:
             return ""

@@ -1,12 +1,14 @@
 """Selection of layers that compute in int8.
 
 In the graph, `quantize`, `dequantize` and a layer with an int8 weight follow one another.  The emitted layer takes the
-quantized operand directly: `self.fc1(self.fc1_q(x))`, also where the operand enters another stage in between.  Its
-class is in `archc.runtime.int8`.  Every other layer with an int8 weight decodes the weight and caches the result.
+quantized operand directly: `self.fc1(self.fc1_q(x))`.  The operand may also enter another stage before the layer.  The
+class of the layer is in `archc.runtime.int8`.  Every other layer with an int8 weight decodes the weight and caches the
+decoded weight.
 
-If the result of a layer is quantized next, after at most a `relu`, pooling or flattening, the layer's kernel quantizes
-it: `self.conv1(self.conv1_in(image), self.conv2_in, relu=True)`.  Linear layers one after the other, with convolutions
-before them, are called as one line: `archc.codegen.torch.int8.lines`.
+If the result of a layer is quantized next, the layer's kernel quantizes it:
+`self.conv1(self.conv1_in(image), self.conv2_in, relu=True)`.  A `relu`, pooling or flattening may be between the layer
+and the quantizer.  Consecutive linear layers, with the convolutions before them, form a line, which one function
+calls: see `archc.codegen.torch.int8.lines`.
 
 Operators declare their int8 form in `Operator.torch_integers`.
 """
@@ -28,8 +30,8 @@ class OutputQuantizer:
     """The quantization of a layer's result by the layer's kernel.
 
     Attributes:
-        quantize: the statement that quantizes; its module is an argument of the layer's call.
-        relu: the kernel applies a `relu` before.
+        quantize: the `quantize` statement; its module is an argument of the layer's call.
+        relu: True if the kernel applies a `relu` before it quantizes.
     """
 
     quantize: OperatorStep
@@ -44,8 +46,8 @@ class IntegerLayers:
         modules: for statements that become modules, a function from a node to its module.
         functions: for other statements, a function from the expressions of operands to the statement's expression.
         quantizers: the statements that quantize.
-        output_quantizers: the quantization of the result, for layers whose kernel does it.
-        absorbed: the statements that such kernels compute as well; their results equal their operands.
+        output_quantizers: the quantization of a layer's result, for each layer that quantizes its result in its kernel.
+        absorbed: the `quantize` and `relu` statements that these kernels compute; they get no line in the emitted code.
         lines: the lines of layers, by their first statement.
     """
 
@@ -58,7 +60,7 @@ class IntegerLayers:
 
 
 def find_integer_layers(outline: Outline, graph: Graph) -> IntegerLayers:
-    """Find the layers that can compute on integers; changes the outline in place.
+    """Find the layers that can compute on integers, and change the outline in place.
 
     Their `dequantize` statements are removed, and the three results of a `quantize` become one local.
     """
@@ -127,7 +129,7 @@ class _Search:
         return left
 
     def _rounding(self, statement: OperatorStep) -> str | None:
-        """The module that quantizes; "" for the function `quantize`, None for other statements."""
+        """The member name of a quantizer's module; "" for the function `quantize`, None for other statements."""
         if statement not in self.found.quantizers:
             return None
         if statement not in self.found.modules or statement.member is None:
@@ -154,7 +156,7 @@ class _Search:
         return isinstance(self._form(first), str)
 
     def _take_integers(self, quantize: OperatorStep, readers: dict[Local, list[OperatorStep]]) -> list[OperatorStep]:
-        """Rewrite the uses of a quantizer's results; returns the statements that are no longer needed."""
+        """Let layers use a quantizer's results directly; return the statements that are no longer needed."""
         chain = self._chain(quantize, readers)
         if chain is None:
             return []
@@ -192,9 +194,9 @@ class _Search:
     def _chain(
         self, quantize: OperatorStep, readers: Mapping[Local, Sequence[OperatorStep]]
     ) -> tuple[Sequence[OperatorStep], Sequence[OperatorStep]] | None:
-        """The statements by which the results of a quantizer enter a stage, and those that dequantize them.
+        """The statements that move a quantizer's results to another stage, and those that dequantize them.
 
-        None if the quantizer has no form for integers, or if a result has another use.
+        None if the quantizer has no integer form, or if a result has another use.
         """
         entries = _entries(quantize, readers)
         parts = tuple(entry.results[0] for entry in entries) or quantize.results
@@ -207,8 +209,8 @@ class _Search:
         return (entries, decoders) if has_form else None
 
     def _takes_integers(self, layer: OperatorStep, decoder: OperatorStep) -> bool:
-        """Return whether a layer with a dequantized operand can take the integers instead."""
-        # A quantizer, which has several results, needs the dequantized operand.
+        """Return whether a layer with a dequantized operand can take the quantized operand instead."""
+        # A quantizer needs a dequantized operand; unlike a layer, it has several results.
         return (
             layer.operands == decoder.results
             and len(layer.results) == 1
@@ -217,7 +219,7 @@ class _Search:
         )
 
     def _round_in_kernel(self, quantize: OperatorStep, makers: dict[Local, OperatorStep]) -> None:
-        """Quantize in the kernel of the producing layer, if all steps in between work on integers."""
+        """Quantize in the kernel of the producing layer, if the steps before the quantizer accept integers."""
         between: list[OperatorStep] = []
         local = quantize.operands[0]
         while local.uses == 1 and local in makers:
@@ -236,7 +238,7 @@ class _Search:
             local = maker.operands[0]
 
     def _form(self, node: Node, operands: Sequence[str] = ()) -> TorchModule | str | None:
-        """The int8 form of a node: a module, an expression, or None; a layer must own its weights."""
+        """The int8 form of a node: a module or expression, or None; a layer must own its weights."""
         if not all(owns(node, name) for name in node.weights):
             return None
         operands = operands or ("",) * len(node.operands)
@@ -253,12 +255,12 @@ class _Search:
         return module
 
     def _function(self, statement: OperatorStep) -> Callable[[Sequence[str]], str]:
-        """The expression of a step on integers that is no module."""
+        """The expression of a step that computes on integers without a module."""
         return lambda texts: str(self._form(statement.nodes[0], texts))
 
 
 def _bodies(outline: Outline) -> Iterator[Sequence[Statement]]:
-    """Yield all bodies of an outline, those of loops and scans included."""
+    """Yield all bodies of an outline, including the bodies of loops and scans."""
     waiting: list[Sequence[Statement]] = [definition.body for definition in outline.definitions]
     while waiting:
         body = waiting.pop()
@@ -277,7 +279,7 @@ def _readers(body: Sequence[Statement]) -> dict[Local, list[OperatorStep]]:
 
 
 def _quantizes(statement: OperatorStep) -> bool:
-    """Return whether a statement may be a quantizer, which has several results, unlike a layer."""
+    """Return whether a statement may be a quantizer: unlike a layer, it has several results."""
     return len(statement.results) > 1
 
 
@@ -290,7 +292,7 @@ def _mixed(uses: Iterable[tuple[set[tuple[str, ...]], bool]]) -> set[tuple[str, 
     """The layers with at least one use that cannot compute on integers.
 
     Args:
-        uses: the layers of a statement, and whether it can compute on integers.
+        uses: for each statement, its layers, and whether the statement can compute on integers.
     """
     fit: list[set[tuple[str, ...]]] = []
     found: set[tuple[str, ...]] = set()
@@ -305,7 +307,7 @@ def _mixed(uses: Iterable[tuple[set[tuple[str, ...]], bool]]) -> set[tuple[str, 
 
 
 def _entries(quantize: OperatorStep, readers: Mapping[Local, Sequence[OperatorStep]]) -> tuple[OperatorStep, ...]:
-    """The statements by which all results of a quantizer enter the same stage.
+    """The statements that move all results of a quantizer to the same stage.
 
     Empty if a result has another use.
     """
