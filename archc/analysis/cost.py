@@ -1,6 +1,6 @@
 """Cost of a graph: parameters, bytes, multiply-adds and bytes of activations.
 
-Multiply-adds and activations follow from the operators' signatures.  Each step of a scan counts.
+Multiply-adds and activations follow from the operators' signatures.  A node in a scan counts once for each step.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def multiply_adds(node: Node, sizes: Mapping[str, int] | None = None) -> int:
 
 
 def activation_bytes(node: Node, sizes: Mapping[str, int] | None = None) -> int:
-    """Return the bytes of the results of one execution; symbolic sizes that are not in `sizes` are 1."""
+    """Return the bytes of a node's results in one execution; symbolic sizes that are not in `sizes` are 1."""
     return sum(tensor_bytes(value.type, sizes) for value in node.results)
 
 

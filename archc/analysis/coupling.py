@@ -1,10 +1,10 @@
 """Coupled channels: groups of elements that pruning can remove only together.
 
-Every shrinkable axis of a tensor and every shrinkable index of a node is a range of elements.  An element of an axis
-`g*i` with the free factor `g` is linked to the element of `g` that is its coordinate.  An element of an axis `p + q` is
-linked to an element of `p` or of `q`, by its offset.  The connected components of these links over the whole graph are
-the groups: attention heads, channels of a residual connection, a row of one weight and the column of the next weight.
-The links follow from the signatures, so the analysis has no cases for single operators.
+Every shrinkable axis of a tensor and every shrinkable index of a node is a range of elements.  Let `g` be the free
+factor of an axis `g*i`: each element of the axis is linked to the element of `g` at its coordinate.  Each element of an
+axis `p + q` is linked to an element of `p` or of `q`, depending on its offset.  The connected components of these links
+over the whole graph are the groups: attention heads, channels of a residual connection, a row of one weight and the
+column of the next weight.  The links follow from the signatures, so the analysis has no cases for single operators.
 
 `archc.analysis.shrinkable_axes` determines the free factor of each product.  A group with a fixed element is fixed.
 """
@@ -33,8 +33,8 @@ class ChannelGroup:
 
     Attributes:
         number: number of the group, used in arguments `removed`.
-        slices: elements of the axes of weights in the group, by path and axis.
-        index_counts: number of elements in the group of each index of a node.
+        slices: the elements of weights in the group, by the path of the weight and the axis.
+        index_counts: for each index of a node, the number of its elements in the group.
         producers: names of the layers that produce these channels with their weights.
         reason: reason that the group cannot be removed; None for a removable group.
     """
@@ -92,7 +92,7 @@ class Coupling:
     def produced_axes(self) -> list[tuple[AxisUse, list[NodeIndex]]]:
         """Return the result axes whose channels a layer produces, each with the indices of its channels.
 
-        These are indices of a weight that are in no operand.
+        An index of channels is an index of a weight that no operand has.
         """
         uses = self.shrinkable.uses
         of_operands = {index for use in uses if use.is_operand for index in use.indices()}
@@ -189,7 +189,7 @@ class Coupling:
 
 
 def _components(count: int, left: Numbers, right: Numbers) -> Numbers:
-    """Return the component of each vertex of an undirected graph, numbered in the order of first vertices."""
+    """Return the component of each vertex of an undirected graph; first vertices give the numbering."""
     links = coo_matrix((np.ones(len(left), np.int8), (left, right)), shape=(count, count))
     _, labels = connected_components(links, directed=False)
     _, firsts, inverse = np.unique(labels, return_index=True, return_inverse=True)

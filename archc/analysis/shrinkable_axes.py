@@ -1,12 +1,12 @@
 """Shrinkable axes of a graph: the axes and indices from which pruning can remove elements.
 
-An index of a node is fixed if the node needs all its elements: an index of a softmax, a spatial axis of a convolution,
-the size that an attribute gives and that cannot change.  Axes of the model's inputs and outputs are fixed.  An axis is
-fixed if all its indices are fixed, and then all indices in this axis of other nodes are fixed.  So fixed indices
-propagate through the graph.  All other indices are free.
+An index of a node is fixed if the node needs all its elements.  Examples are an index of a softmax, a spatial axis of a
+convolution, and an index whose size an attribute gives and cannot change.  Axes of the model's inputs and outputs are
+fixed.  An axis is fixed if all its indices are fixed; then the indices that other nodes have in this axis are fixed,
+too.  So fixed indices propagate through the graph.  All other indices are free.
 
-If an axis is a product with several free factors (heads · width), only one factor may shrink, since the remaining
-elements must be a product again.  `_choose_free_factors` chooses this factor and fixes the others.
+If an axis is a product with several free factors (heads · width), only one factor may shrink, so that the remaining
+elements are a product again.  `_choose_free_factors` chooses this factor and fixes the others.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Tensor = Value | str
 TensorAxis = tuple[Tensor, int]
 """A tensor and the number of an axis."""
 NodeIndex = tuple[Hashable, str]
-"""An owner and the name of an index of its signature.  Nodes that must shrink together have one owner; see `_owner`."""
+"""An owner and the name of an index.  Nodes that must shrink together have one owner; see `_owner`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,8 +67,8 @@ class ShrinkableAxes:
 
     Attributes:
         uses: all uses of axes, in the order of the nodes.
-        fixed_indices: reasons of the indices that cannot shrink.
-        fixed_axes: reasons of the axes that cannot shrink.
+        fixed_indices: the indices that cannot shrink, each with the reason.
+        fixed_axes: the axes that cannot shrink, each with the reason.
     """
 
     def __init__(self, graph: Graph):
@@ -111,7 +111,7 @@ class ShrinkableAxes:
     # Fixing -----------------------------------------------------------------------------------------------
 
     def _fix_axis(self, tensor_axis: TensorAxis, reason: str) -> None:
-        """Fix an axis, and propagate."""
+        """Fix an axis, and all axes and indices that follow from it."""
         stack: list[TensorAxis | NodeIndex] = [tensor_axis]
         while stack:
             at = stack.pop()
@@ -128,7 +128,7 @@ class ShrinkableAxes:
                         stack.append(use.tensor_axis)
 
     def _fix_index(self, index: NodeIndex, reason: str) -> None:
-        """Fix an index, and propagate."""
+        """Fix an index, and all axes and indices that follow from it."""
         if index in self.fixed_indices:
             return
         self.fixed_indices[index] = reason
@@ -181,8 +181,8 @@ class ShrinkableAxes:
             for term in use.axis.terms:
                 free = self.free(use, term)
                 if len(free) > 1:
-                    # In this order: a block of the operator; the factor that other nodes choose for this axis; the
-                    # slowest factor that is a whole axis elsewhere, which is not only a detail of a layout.
+                    # Preference: a block of the operator; the factor that other nodes choose for this axis; the slowest
+                    # factor that is a whole axis elsewhere, because other factors may be details of a layout.
                     agreed = self._agreed_factors(use)
                     chosen = next((name for name in node.op.blocks if name in free), None)
                     chosen = chosen or next(
@@ -194,7 +194,7 @@ class ShrinkableAxes:
                             self._fix_index((use.owner, name), f"`{node.title}` removes whole blocks of them")
 
     def _agreed_factors(self, use: AxisUse) -> set[tuple[Extent, Extent]]:
-        """Return the factors by which other nodes shrink an axis that is a single product for them, too."""
+        """Return the factors that other nodes shrink, among nodes in which the axis is a single product."""
         others = [
             other
             for other in self._axis_uses[use.tensor_axis]
@@ -227,7 +227,7 @@ def _uses(node: Node) -> Iterator[AxisUse]:
 def _owner(node: Node, extents: Mapping[str, Extent]) -> Hashable:
     """Return the owner of a node's indices: the node, or the layer if several nodes must shrink together.
 
-    Nodes with one path are one layer, with one set of attributes.  If attributes give sizes, these nodes shrink
+    Nodes with the same path are one layer and share its attributes.  If attributes give sizes, these nodes shrink
     together.  Nodes with weights are coupled by their shared weights instead.
     """
     if node.path is None or node.weights or not node.op.extents(node.types):
@@ -248,12 +248,12 @@ def _patterns(node: Node, signature: Signature) -> Iterator[tuple[Pattern, Tenso
 
 
 def _function_indices(uses: list[AxisUse]) -> list[str]:
-    """Return the indices in functions, whose results do not correspond to elements."""
+    """Return the arguments of functions: the results of a function do not correspond to elements."""
     return [factor.index.name for use in uses for factor in use.axis.factors if isinstance(factor, Apply)]
 
 
 def _reduced_indices(uses: list[AxisUse]) -> list[str]:
-    """Return the indices of one operand that are in no result: reduced or indexed."""
+    """Return the reduced or indexed indices, which occur in one operand and in no result."""
     made = {name for use in uses if use.is_result for _, name in use.indices()}
     taken = Counter(name for use in uses if not use.is_result for _, name in use.indices())
     return [name for name, count in taken.items() if name not in made and count < 2]

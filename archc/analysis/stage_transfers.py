@@ -39,7 +39,7 @@ class StageTransfers:
 
     Attributes:
         last_stages: last stage that needs each tensor; outputs of the model are needed in the last stage of all.
-        size_sources: inputs that are transferred because of their shapes.
+        size_sources: inputs that are transferred only because their shapes determine sizes.
     """
 
     last_stages: Mapping[Value, int]
@@ -47,15 +47,15 @@ class StageTransfers:
 
 
 def required_sizes_by_node(graph: Graph) -> RequiredSizes:
-    """Return the symbolic sizes that nodes require at run time, for nodes that require some."""
+    """Return the symbolic sizes that each node requires at run time; nodes without such sizes are omitted."""
     return {node: dims for node in graph.nodes() if (dims := required_sizes(node))}
 
 
 def stage_transfers(graph: Graph, stage_of: Mapping[Node, int], required: RequiredSizes) -> StageTransfers:
     """Determine the transferred tensors of a graph.
 
-    A stage computes the sizes that it requires from the shapes of its inputs.  If they do not determine a size, the
-    first input of the model that determines it is transferred to the stage, too.
+    A stage computes the sizes that it requires from the shapes of its inputs.  If these shapes do not determine a size,
+    the first input of the model that determines the size is transferred to the stage, too.
 
     Args:
         stage_of: stage of each node; the graph itself need not have stages yet.
@@ -94,7 +94,7 @@ def stage_transfers(graph: Graph, stage_of: Mapping[Node, int], required: Requir
 def recomputation(value: Value) -> tuple[Node, Operator] | None:
     """Return the producer of a value and the operator that recomputes its results from the first result.
 
-    The result is None for an input, and if `Operator.from_first_result` returns None.
+    Return None for an input of the model, or if `Operator.from_first_result` returns None.
     """
     producer = value.producer
     op = None if producer is None else producer.op.from_first_result(producer.types)

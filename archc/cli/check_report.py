@@ -7,7 +7,7 @@ from typing import Any
 from archc.cli.pass_report import error_text
 
 LOOSE = 5e-2
-"""Relative error; a check whose tolerance is larger does not show that the programs agree."""
+"""Relative error; a check with a larger tolerance does not show that the programs agree."""
 _SATURATED = """sums of 8-bit products saturate without VNNI instructions:
       set the session option `session.x64quantprecision` to `1`.  It does not support a layer that is used twice: then
       quantize by `quant(scheme = "weight")`"""
@@ -51,7 +51,7 @@ def _errors(errors: dict[str, float]) -> str:
 
 
 def _faint(outcome: dict[str, Any]) -> str:
-    """Clause on the outputs that hardly depend on the inputs."""
+    """Clause that names the outputs that hardly depend on the inputs."""
     spread = min(outcome["spread"][name] for name in outcome["faint"])
     names = " and ".join(f"`{name}`" for name in outcome["faint"])
     verb = "depends" if len(outcome["faint"]) == 1 else "depend"

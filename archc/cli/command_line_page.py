@@ -8,7 +8,7 @@ from collections.abc import Iterator
 _HEAD = """\
 # Command line
 
-Look up here what each command of `archc` does, and which arguments and options it takes. `archc COMMAND --help` prints
+Look up here the purpose, the arguments and the options of each command of `archc`. `archc COMMAND --help` prints
 the same in a terminal. `python -m archc` is the same program. `make reference` generates this page from the parsers.
 
 | exit status | meaning |

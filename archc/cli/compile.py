@@ -1,4 +1,4 @@
-"""`archc compile`: write a model as programs that run."""
+"""`archc compile`: write a model as executable programs."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
         compiled = options.compiled(arguments, found, progress)
         if arguments.strict and found.warnings and arguments.explain and not arguments.json and compiled.passes:
             watched.close()
-            print(pass_report.explanation(compiled.passes), end="\n\n")  # warnings refer to it; no report follows
+            print(pass_report.explanation(compiled.passes), end="\n\n")  # warnings refer to it
         options.hold_to_strict(arguments, found)
 
         def announce(report: dict[str, Any]) -> None:
@@ -90,9 +90,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _print(arguments: argparse.Namespace, compiled: Compiled, report: dict[str, Any], found: Diagnostics) -> None:
-    """Print the report, before the files are moved into place: a failure to print leaves no files.
+    """Print the report before the files are moved into place, so that a failure to print leaves no files.
 
-    A closed pipe is not a failure: its reader has read enough, and the files are written.
+    A closed pipe is not a failure: the reader wants no more output, and the files are written.
 
     Raises:
         ArchcError: the report cannot be printed (`report-not-printed`).
@@ -115,7 +115,7 @@ def _print(arguments: argparse.Namespace, compiled: Compiled, report: dict[str, 
 
 
 def _text(arguments: argparse.Namespace, compiled: Compiled, report: dict[str, Any]) -> str:
-    """Text of the report for people."""
+    """Text of the report for the terminal."""
     origins = [f"weights: {compiled.weights}"]
     if compiled.passes:
         origins.append(f"calibration: {compiled.calibration}")

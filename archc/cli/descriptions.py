@@ -1,4 +1,4 @@
-"""Descriptions of operators and passes for people and for JSON, derived from their classes."""
+"""Descriptions of operators and passes for the terminal and for JSON, derived from their classes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PRESERVES = {
     "rounding": "preserves the function up to rounding",
     "approximate": "preserves the function up to an error, which is measured",
 }
-"""What a pass promises, in words."""
+"""The text for each value of `Pass.preserves`."""
 
 
 def summary(cls: type) -> str:
@@ -28,7 +28,7 @@ def summary(cls: type) -> str:
 
 
 def operator_json(cls: type[Operator]) -> dict[str, Any]:
-    """All about an operator."""
+    """Complete description of an operator, as a JSON object."""
     from archc.cli.operator_spellings import spellings
 
     return {
@@ -46,7 +46,7 @@ def operator_json(cls: type[Operator]) -> dict[str, Any]:
 
 
 def pass_json(cls: type[Pass]) -> dict[str, Any]:
-    """All about a pass."""
+    """Complete description of a pass, as a JSON object."""
     return {
         "name": cls.name,
         "summary": summary(cls),
@@ -73,12 +73,12 @@ def attributes_json(cls: type) -> list[dict[str, Any]]:
 
 
 def default_text(info: AttributeInfo) -> str | None:
-    """A default as the language writes it; None where leaving the attribute out says something of its own."""
+    """A default as text of the language; None if an omitted attribute has a meaning of its own."""
     return None if info.default is None else value_text(info.default)
 
 
 def parameters_json(cls: type[Operator]) -> list[dict[str, Any]]:
-    """Shape, kind and initialization of each parameter, the shape by the indices of the signature."""
+    """Shape, kind and initialization of each parameter; shapes have the indices of the signature."""
     from archc.types.signature import parse_signature
 
     patterns = {pattern.name: pattern for pattern in parse_signature(cls.signature).operands} if cls.signature else {}

@@ -1,4 +1,4 @@
-"""`archc explain`: meaning, cause, example and way out of a diagnostic code."""
+"""`archc explain`: meaning, cause, example and correction of a diagnostic code."""
 
 from __future__ import annotations
 

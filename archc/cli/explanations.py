@@ -20,10 +20,10 @@
     model net { ... }
     ```
 
-The fences before and including the first `console` are the example: its files and its commands with their output.  A
-Python file of it may run first (`$ python make.py`).  The fences after it are the corrected files, and the commands if
-they change.  A code that cannot be shown has no fences: its last paragraph is the way out, and its summary ends with
-`(warning)` if it is one.  Tests run the example and the correction.
+The fences up to the first `console` fence are the example: its files, and its commands with their output.  The commands
+may run a Python file of the example first (`$ python make.py`).  The later fences are the correction: the corrected
+files, and the commands if these change.  Some codes have no example and no fences.  Then the last paragraph is the way
+out, and the summary of a warning ends with `(warning)`.  Tests run the example and the correction.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ GROUPS = {
     "output": "Output and its check",
     "commands": "Commands and the system",
 }
-"""Titles of the groups, by the names of their folders, in the order in which they are listed."""
+"""Titles of the groups, by the names of their folders, in the order of the list of codes."""
 
 _FENCE = re.compile(r"^```(?P<kind>\w+)(?: (?P<name>\S+))?\n(?P<body>.*?)^```$\n*", re.MULTILINE | re.DOTALL)
 _PROMPT = "$ "
@@ -64,8 +64,8 @@ class Run:
 
     Attributes:
         files: text by name.
-        commands: without the prompt; empty where a correction changes files alone.
-        output: ends with the line `exit status N`.
+        commands: the commands without the prompt; empty for a correction that changes only files.
+        output: the output of the last command; its last line is `exit status N`.
     """
 
     files: dict[str, str] = field(default_factory=dict)
@@ -83,11 +83,11 @@ class Explanation:
 
     Attributes:
         summary: one line without a final period.
-        severity: `warning` if the example shows a warning, or the summary of a code without example says so.
+        severity: `warning` if the example shows a warning, or if a summary without example ends with `(warning)`.
         text: what the code means and why it occurs.
-        example: files and commands that yield the diagnostic; None where it cannot be shown.
+        example: files and commands that yield the diagnostic; None for a code without example.
         way: the way out in words.
-        correction: the files that change, and the commands if they change.
+        correction: the corrected files, and the commands if these differ from the example's.
         body: the Markdown below the summary.
     """
 
@@ -122,7 +122,7 @@ def codes() -> list[str]:
 
 
 def explanation(code: str) -> Explanation | None:
-    """The explanation of a code; None where there is none."""
+    """The explanation of a code; None for a code without an explanation."""
     path = next((path for path in _paths() if path.stem == code), None)
     return None if path is None else _read(path)
 
@@ -144,7 +144,7 @@ def _read(path: Path) -> Explanation:
 
 
 def parse(markdown: str, code: str, group: str) -> Explanation:
-    """The explanation in a Markdown text of the form that the docstring of this module shows."""
+    """Parse an explanation from Markdown; the docstring of this module shows the form."""
     heading, _, body = markdown.partition("\n")
     summary = heading.removeprefix("# ")
     runs = [_Fences(), _Fences()]
@@ -181,7 +181,7 @@ def parse(markdown: str, code: str, group: str) -> Explanation:
 
 @dataclass
 class _Fences:
-    """The parts of one half of an explanation, as they are found."""
+    """The fences of the example or of the correction, collected while the text is parsed."""
 
     prose: str = ""
     files: dict[str, str] = field(default_factory=dict)

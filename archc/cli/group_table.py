@@ -1,4 +1,4 @@
-"""The groups of channels that go together, as `archc passes prune --groups` prints them."""
+"""The groups of coupled channels: the output of `archc passes prune --groups`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def to_json(coupling: Coupling) -> dict[str, Any]:
-    """Every group with its elements of every weight, and the layers of which channels stay."""
+    """The groups with their elements of each weight, and the layers with channels that cannot be removed."""
     return {
         "groups": [
             {
@@ -31,7 +31,7 @@ def to_json(coupling: Coupling) -> dict[str, Any]:
 
 
 def text(coupling: Coupling) -> str:
-    """Sections of the table: one for each set of layers with coupled channels, and one for fixed channels."""
+    """Sections of the table: one for each set of coupled layers, and one for fixed channels."""
     sections = []
     for family in coupling.families():
         layers = ", ".join(family[0].producers) or "no layer of its own"
@@ -49,7 +49,7 @@ def text(coupling: Coupling) -> str:
 
 
 def _stays(coupling: Coupling) -> dict[str, str]:
-    """The layers of which channels stay, with the reason."""
+    """The layers with channels that cannot be removed, each with the reason."""
     held = coupling.shrinkable.fixed_indices
     found = {
         use.node.title: held[spots[0]] for use, spots in coupling.produced_axes() if all(spot in held for spot in spots)
@@ -61,6 +61,6 @@ def _stays(coupling: Coupling) -> dict[str, str]:
 
 
 def _ranges(numbers: Sequence[int]) -> str:
-    """`0-3, 8, 10-11`."""
+    """Text of sorted numbers as ranges: `0-3, 8, 10-11`."""
     runs = [[n for _, n in run] for _, run in groupby(enumerate(numbers), key=lambda pair: pair[1] - pair[0])]
     return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)

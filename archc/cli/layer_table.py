@@ -1,4 +1,4 @@
-"""The figures of a graph, layer by layer, as `archc show` prints them."""
+"""The table of costs by layer that `archc show` prints."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from archc.passmanager.sizes import Sizes, larger_sizes, warn_of_assumed
 class Row:
     """One node: the path of its layer (empty without a name), its operator and its costs.
 
-    A weight counts where it is used first.
+    A shared weight counts only in the row of its first use.
     """
 
     layer: str
@@ -61,7 +61,7 @@ def rows(graph: Graph, sizes: Mapping[str, int]) -> list[Row]:
 
 
 def warn_of_sizes(graph: Graph, sizes: Sizes, diagnostics: Diagnostics) -> None:
-    """Warn of assumed sizes, and of sizes with which a tensor has no elements."""
+    """Warn of assumed sizes, and of sizes that make a tensor empty."""
     warn_of_assumed(sizes, diagnostics)
     empty = first_empty(graph, sizes.values)
     if empty is not None:
@@ -74,7 +74,7 @@ def warn_of_sizes(graph: Graph, sizes: Sizes, diagnostics: Diagnostics) -> None:
 
 
 def to_json(graph: Graph, sizes: Mapping[str, int]) -> dict[str, Any]:
-    """The object of `archc show --json`, but for what passes add to it."""
+    """The object of `archc show --json`, without the fields that passes add."""
     layers = rows(graph, sizes)
     figures = cost(graph, sizes)
     return {

@@ -1,4 +1,4 @@
-"""`archc ops`: the operators, all of it from their classes."""
+"""`archc ops`: descriptions of the operators, derived from their classes."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def _list(operators: list[type[Operator]]) -> str:
 
 
 def _page(described: dict[str, Any]) -> str:
-    """All about one operator."""
+    """The description of one operator, as text."""
     sections = [f"{output.heading(described['name'])}  ({described['family']})\n\n{output.prose(described['doc'])}"]
     if described["signature"]:
         sections.append(output.section("signature", [described["signature"]]))
@@ -100,7 +100,7 @@ def _page(described: dict[str, Any]) -> str:
 
 
 def attribute_lines(attributes: list[dict[str, Any]]) -> list[str]:
-    """Two lines for each attribute or option: name, type and default, then what it means."""
+    """Two lines for each attribute or option: name, type and default, then the meaning."""
     lines = []
     for info in attributes:
         default = " (required)" if info["required"] else "" if info["default"] is None else f" = {info['default']}"

@@ -32,7 +32,7 @@ COMMANDS_ELSEWHERE = {
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse's parser with suggestions for mistyped words; help texts keep their line breaks."""
+    """Argument parser that suggests corrections of mistyped words, and keeps line breaks in help texts."""
 
     def __init__(self, **options: Any):
         options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
@@ -86,7 +86,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def _command_help(word: str) -> str | None:
-    """Help for an unknown command: a file name, or another program's name for a command."""
+    """Help for an unknown command that is a file name, or the name of a command in other programs."""
     if word.endswith(".arch"):
         return f"a command comes first: `archc check {word}`"
     command = COMMANDS_ELSEWHERE.get(word.lower())
@@ -205,7 +205,7 @@ def add_strict(parser: argparse.ArgumentParser) -> None:
 
 
 def hold_to_strict(arguments: argparse.Namespace, diagnostics: Diagnostics) -> None:
-    """Raise all diagnostics as errors, if there are warnings and `--strict` is given.
+    """Raise all diagnostics as errors if there are warnings and `--strict` is given.
 
     Raises:
         ArchcError: there are warnings, and `--strict` is given.
@@ -278,7 +278,7 @@ def sizes(text: str) -> Mapping[str, int]:
 
 
 def words(choices: Sequence[str]) -> Any:
-    """Parser of a comma-separated list of `choices`, which it returns in their order."""
+    """Parser of a comma-separated list of words; the parsed words are in the order of `choices`."""
 
     def read(text: str) -> tuple[str, ...]:
         given = [word.strip() for word in text.split(",")]

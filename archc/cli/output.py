@@ -37,7 +37,7 @@ def failure(error: ArchcError, as_json: bool) -> None:
             print_json({"diagnostics": [diagnostic.to_json() for diagnostic in error.diagnostics]})
             flush()
             return
-        except OSError:  # a failure to write to standard output may be what is reported
+        except OSError:  # the reported failure may be that standard output cannot be written
             abandon_stdout()
     diagnostics(error.diagnostics)
     count = sum(diagnostic.severity == "error" for diagnostic in error.diagnostics)
@@ -66,7 +66,7 @@ def flush() -> None:
 
 
 def abandon_stdout() -> None:
-    """Redirect standard output to the null device, so that the flush at exit does not fail once more."""
+    """Redirect standard output to the null device, so that the flush at exit does not fail again."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())
@@ -140,7 +140,7 @@ def _line_width(widths: Sequence[int]) -> int:
 
 
 def _narrowed(widths: Sequence[int], texts: Sequence[bool], limit: int) -> list[int]:
-    """Column widths after narrowing the widest text columns until a line fits, to `_NARROWEST` at least.
+    """Column widths after the widest text columns are narrowed until a line fits; at least `_NARROWEST`.
 
     Args:
         texts: True for each column that may be narrowed.
@@ -156,7 +156,7 @@ def _narrowed(widths: Sequence[int], texts: Sequence[bool], limit: int) -> list[
 
 
 def _blocks(names: Sequence[str], aligned: Sequence[Align], widths: Sequence[int], limit: int) -> list[list[int]]:
-    """Column indices of tables that each fit; the leading narrow text columns are in all of them."""
+    """Column indices of each of several tables that fit; all tables have the leading narrow text columns."""
     lead = 1
     while lead < len(names) and aligned[lead] == "left" and _line_width(widths[: lead + 1]) <= limit // 2:
         lead += 1
@@ -198,19 +198,19 @@ def wrapped(line: str, continuation: int, indent: int = 0) -> list[str]:
 
 
 def section(title: str, lines: Iterable[str]) -> str:
-    """Lines below a heading, set in by two spaces."""
+    """A heading, and lines below it that are indented by two spaces."""
     parts = (part for line in lines for part in wrapped(line, len(line) - len(line.lstrip()) + 4, indent=2))
     return "\n".join([heading(title), *(f"  {part}" for part in parts)])
 
 
 def count(number: int, noun: str) -> str:
-    """`1 operator`, `1,024 operators`."""
+    """A number with a noun in the right form: `1 operator`, `1,024 operators`."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 @contextlib.contextmanager
 def progress() -> Iterator[Callable[[str], None]]:
-    """A function to be called with the name of each task as it begins; shown where a person looks."""
+    """A function to call with the name of each task as it begins; the names are shown in a terminal."""
     if not colourful(sys.stderr):
         yield lambda task: None
         return

@@ -1,4 +1,4 @@
-"""Reports of passes for `compile` and `show`: a table, and on request each remark."""
+"""Reports of passes for `compile` and `show`: a table, and with `--explain` each remark."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _FIGURES = ("nodes", "parameters", "bytes", "multiply_adds")
 
 
 def pass_table(steps: Sequence[PassReport]) -> str:
-    """A row for each pass: the figures before and after it, and the relative error at the outputs.
+    """A table with the costs before and after each pass, and the relative error at the outputs.
 
-    With several passes a last row tells what all of them did together.
+    With several passes, a last row shows the combined effect of all passes.
     """
     names = [*(name.replace("_", "-") for name in _FIGURES), "error"]
     columns: list[tuple[str, Align]] = [("pass", "left"), *((name, "right") for name in names)]
@@ -33,12 +33,12 @@ def _changes(before: Cost, after: Cost) -> list[str]:
 
 
 def error_text(error: float) -> str:
-    """A relative error with as many digits as mean something."""
+    """A relative error, with its significant digits only."""
     return "0" if error == 0 else f"{error:.1e}" if error < 1e-3 else f"{error:.2%}"
 
 
 def explanation(steps: Sequence[PassReport]) -> str:
-    """Every remark of every pass, with its figures."""
+    """The remarks of all passes, with their figures."""
     paragraphs = []
     for step in steps:
         lines = [heading(f"{step.text}  ({step.preserves})")]
@@ -49,7 +49,7 @@ def explanation(steps: Sequence[PassReport]) -> str:
 
 
 def _remark(remark: Remark, width: int) -> list[str]:
-    """A remark, and its figures on a line of their own."""
+    """The lines of a remark: its message, then its figures on a separate line."""
     lines = [f"{remark.kind:<8}{remark.layer:<{width}}  {remark.message}"]
     if remark.figures:
         figures = (f"{name.replace('_', ' ')} {_figure(value)}" for name, value in remark.figures.items())

@@ -1,4 +1,4 @@
-"""`archc passes`: what each pass is for, its options, an example."""
+"""`archc passes`: the purpose, the options and an example of each pass."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _groups(arguments: argparse.Namespace) -> int:
-    """Print the groups of a model, for which no weights are needed."""
+    """Print the channel groups of a model; this needs no weights."""
     from archc.analysis.coupling import Coupling
     from archc.cli import group_table
     from archc.compiler import parse, parse_settings

@@ -1,4 +1,4 @@
-"""The pictures of the documentation: one of each spec, made by what `archc draw` does.
+"""Draw the pictures of the documentation, one of each spec, as `archc draw` does.
 
 python -m archc.cli.pictures [specs [docs/explanation/architectures/pictures]]
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 def pictures(specs: Path) -> Iterator[tuple[str, str]]:
-    """The name and the text of each picture."""
+    """The file name and the text of each picture."""
     from archc.compiler import parse
     from archc.drawing.compose import compose
     from archc.drawing.svg import draw_svg
@@ -21,7 +21,7 @@ def pictures(specs: Path) -> Iterator[tuple[str, str]]:
 
 
 def main() -> None:
-    """Write the pictures into the folder that the command line names."""
+    """Write the pictures into the folder given on the command line."""
     given = [Path(argument) for argument in sys.argv[1:]]
     specs, folder = [*given, *(Path("specs"), Path("docs/explanation/architectures/pictures"))[len(given) :]][:2]
     folder.mkdir(parents=True, exist_ok=True)

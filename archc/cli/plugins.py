@@ -1,4 +1,4 @@
-"""`--load`: Python files with operators or passes of the user."""
+"""`--load`: Python files that define operators or passes of the user."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from archc.diagnostics import error
 
 
 def load_plugins(paths: Sequence[str]) -> None:
-    """Run the files; defining an operator or a pass makes it known.
+    """Run the files; the definition of an operator or a pass registers it.
 
     Raises:
         ArchcError: a file cannot be read (see `archc.language.elaboration.loading.load`) or fails (`plugin-failed`).
@@ -25,13 +25,13 @@ def _load(path: Path) -> None:
     from archc.language.elaboration.loading import load
 
     source = load(path)
-    # A name of its own, so that a file called `torch.py` hides nothing.
+    # With the prefix, a file called `torch.py` does not hide the module `torch`.
     name = f"archc_plugins.{path.stem}"
     spec = importlib.util.spec_from_loader(name, loader=None, origin=str(path))
     assert spec is not None, "without a loader there is always a spec"
     module = importlib.util.module_from_spec(spec)
     module.__file__ = str(path)
-    sys.modules[name] = module  # where dataclasses look the annotations up
+    sys.modules[name] = module  # dataclasses resolve annotations through it
     try:
         exec(compile(source.text, str(path), "exec"), module.__dict__)
     except Exception as failure:  # an error in the user's code is reported as such
@@ -45,7 +45,7 @@ def _load(path: Path) -> None:
 
 
 def _line(failure: Exception, path: str) -> int | None:
-    """The last line of the file that led to a failure."""
+    """The number of the last line of a file in the traceback of a failure."""
     if isinstance(failure, SyntaxError):
         return failure.lineno
     lines = [frame.lineno for frame in traceback.extract_tb(failure.__traceback__) if frame.filename == path]

@@ -10,8 +10,8 @@ from typing import Any
 _HEAD = """\
 # Python interface
 
-Look up here the names of `import archc`, with their signatures. The functions take the options of the
-[command line](command-line.md) under the same names. `make reference` generates this page from the docstrings.
+Look up here the names of `import archc`, with their signatures. The parameters of the functions have the
+names of the [command line](command-line.md)'s options. `make reference` generates this page from the docstrings.
 
 """
 
@@ -65,7 +65,7 @@ def _text(value: Any) -> str:
 
 
 def _methods(cls: type) -> Iterator[str]:
-    """Rows of a table: the public methods and properties of a class and of its bases in archc."""
+    """Table rows for the public methods and properties of a class, with those from its bases in archc."""
     bases = [base for base in cls.__mro__ if base.__module__.startswith("archc.")]
     members = {name: member for base in reversed(bases) for name, member in vars(base).items()}
     for name, member in members.items():
@@ -84,7 +84,7 @@ def _methods(cls: type) -> Iterator[str]:
 
 
 def _signature(name: str, value: Any, inline: bool = False) -> str:
-    """Call of a function, without annotations if it goes on one line."""
+    """The signature of a function as text; a signature on one line has no annotations."""
     found = inspect.signature(value)
     parameters = [one for one in found.parameters.values() if not one.name.startswith("_")]
     if inline:

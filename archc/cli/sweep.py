@@ -11,7 +11,7 @@ from typing import Any
 from archc.cli import output
 from archc.diagnostics import ArchcError, Diagnostics, Note, Source, error
 
-MOST_POINTS = 64  # that a range without a step is cut into
+MOST_POINTS = 64  # largest number of values of a range without a step
 _BAR = 24  # characters of the longest bar
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 _FIGURES = {"parameters": "parameters", "multiply_adds": "multiply-adds", "activation_bytes": "activation bytes"}
@@ -19,7 +19,7 @@ _FIGURES = {"parameters": "parameters", "multiply_adds": "multiply-adds", "activ
 
 @dataclass(frozen=True)
 class Sweep:
-    """An attribute, and the values that it is to have."""
+    """An attribute, and the values that the sweep gives it."""
 
     attribute: str
     values: tuple[int | float, ...]
@@ -36,9 +36,10 @@ class Point:
 
 
 def sweep(text: str) -> Sweep:
-    """The sweep of `depth=2..48`, `width=64..1024..64` or `heads=1,2,4,8`; ends are included.
+    """The sweep of `depth=2..48`, `width=64..1024..64` or `heads=1,2,4,8`.
 
-    A range without a step has the step 1, or one that cuts it into `MOST_POINTS`.
+    Both ends of a range are included.  A range without a step has the smallest step that gives at most `MOST_POINTS`
+    values.
     """
     name, equals, given = (part.strip() for part in text.partition("="))
     if not equals or not name.isidentifier():
@@ -71,10 +72,10 @@ def points(
     allow_absolute_imports: bool = False,
     progress: Callable[[str], None] = lambda task: None,
 ) -> list[Point]:
-    """The figures of a model at each value; nothing of its weights is made.
+    """The costs of a model at each value; no weights are allocated.
 
     Raises:
-        ArchcError: the text is wrong, or is at one of the values, which is then named.
+        ArchcError: the model has errors; for errors at one value of the sweep, a note names the value.
     """
     from archc.analysis.cost import NodeCosts, cost
     from archc.compiler import build, open_module
@@ -104,7 +105,7 @@ def to_json(over: Sweep, found: Sequence[Point]) -> dict[str, Any]:
 
 
 def text(over: Sweep, found: Sequence[Point]) -> str:
-    """A table, each figure with a bar as long as its share of the largest."""
+    """A table of costs, each with a bar that is proportional to it."""
     columns: list[tuple[str, output.Align]] = [(over.attribute, "right")]
     for title in _FIGURES.values():
         columns += [(title, "right"), ("", "left")]
@@ -120,13 +121,13 @@ def text(over: Sweep, found: Sequence[Point]) -> str:
 
 
 def bar(share: float) -> str:
-    """A bar of a share from 0 to 1, to an eighth of a character."""
+    """A bar for a share from 0 to 1, rounded to an eighth of a character."""
     eighths = round(share * _BAR * 8)
     return "█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip()
 
 
 def plot(over: Sweep, found: Sequence[Point], path: Path, title: str) -> None:
-    """Draw the figures into a file, of the kind that its name says (.svg, .png, .pdf).
+    """Plot the costs into a file; its suffix gives the format (.svg, .png, .pdf).
 
     Raises:
         ArchcError: matplotlib is not installed (`plot-needs-matplotlib`), or the file cannot be written.

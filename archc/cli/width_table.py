@@ -1,4 +1,4 @@
-"""Widths of layers before and after passes, as `archc show --passes` prints them."""
+"""The table of layer widths before and after passes that `archc show --passes` prints."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Width:
 
 
 def compare(before: Graph, after: Graph) -> list[Width]:
-    """Widths of all layers of both graphs, in the order of the first, with new layers inserted."""
+    """Widths of the layers of both graphs, in the order of the first graph; new layers are inserted."""
     was, now = _widths(before), _widths(after)
     order = list(was)
     following = len(order)
@@ -37,7 +37,7 @@ def compare(before: Graph, after: Graph) -> list[Width]:
 
 
 def text(widths: list[Width]) -> str:
-    """A table of the layers, and a line where none has another width than before."""
+    """A table of the layers, or one line if no width changed."""
     if not any(width.before != width.after for width in widths):
         return "all layers are as wide as before"
     cells = [[width.layer, _number(width.before), _number(width.after)] for width in widths]

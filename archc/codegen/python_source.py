@@ -21,7 +21,7 @@ from importlib.resources import files
 _CONDITION = re.compile(r"\s*# if: (\w+)\n?")
 _DIRECTIVE = re.compile(r"\s*# (?:type: ignore\[[\w-]+\]|fmt: skip)")
 FEATURES = frozenset({"stages", "channels_last"})
-"""The features of a program that conditions may name: it has stages, its convolutions compute channels-last."""
+"""The features of a program that conditions may name: stages, and channels-last convolutions."""
 
 
 def compiled(source: str, name: str) -> str:
@@ -31,7 +31,7 @@ def compiled(source: str, name: str) -> str:
         name: the name of the module, for the message.
 
     Raises:
-        RuntimeError: it does not compile, which is a bug of the emitter, never of the model.
+        RuntimeError: the source does not compile; this is always a bug of the emitter.
     """
     try:
         compile(source, f"{name}.py", "exec", dont_inherit=True)
@@ -41,12 +41,12 @@ def compiled(source: str, name: str) -> str:
 
 
 def copied(module: str, names: Iterable[str], features: Collection[str] = ()) -> str:
-    """The source of definitions of a runtime module and of all that they refer to.
+    """The source of definitions of a runtime module, and of all definitions that they refer to.
 
     Args:
         module: the name of the module in `archc.runtime`.
         names: the definitions that the program refers to.
-        features: the features of the program, of `FEATURES`.
+        features: the features of the program, from `FEATURES`.
 
     Raises:
         KeyError: the module does not define a name.
@@ -66,7 +66,7 @@ def copied(module: str, names: Iterable[str], features: Collection[str] = ()) ->
 
 
 def exported(module: str) -> tuple[str, ...]:
-    """The names in `__all__` of a runtime module, those that emitted classes may refer to."""
+    """The names in `__all__` of a runtime module; emitted classes may refer to these names."""
     return _source(module).exported
 
 

@@ -1,4 +1,4 @@
-"""Access to jinja2 templates of archc's packages.
+"""Access to the jinja2 templates in archc's packages.
 
 Templates only lay out text; all decisions are made in Python.
 """
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @cache
 def template(package: str, name: str) -> jinja2.Template:
-    """The template of a file in a package; rendering it raises for variables without a value.
+    """The template of a file in a package; rendering raises an error for a variable without a value.
 
     Raises:
         jinja2.TemplateNotFound: the package has no such file.

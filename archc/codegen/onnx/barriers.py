@@ -1,12 +1,12 @@
 """Copies between two nodes that ONNX Runtime would fuse wrongly.
 
-A copy is a `Max` of one operand: it keeps the values of every dtype that these nodes have, and no fusion matches it.
-`Identity`, `Dropout`, `Cast` and an empty `Pad` are removed before the fusions run: the rules look through such nodes.
-The cases, of ONNX Runtime 1.31:
+A copy is a `Max` of one operand: it supports every dtype of these nodes, keeps all values, and matches no fusion.
+Other no-ops do not prevent a fusion: ONNX Runtime removes `Identity`, `Dropout`, `Cast` and an empty `Pad` before the
+fusions run.  ONNX Runtime 1.31 has these wrong fusions:
 
-- `MatMulScaleFusion` fuses constant factors into a product.  If a scaled value is scaled again, and one product uses
-  the first value and another the second, it removes a node that is still used, and the model is refused.  It also
-  rounds factors of f64 to f32.
+- `MatMulScaleFusion` fuses constant factors into a product.  Suppose that a scaled value is scaled again, and that one
+  product uses the first result and another product the second.  Then the fusion removes a node that is still used, and
+  ONNX Runtime refuses the model.  The fusion also rounds factors of f64 to f32.
 - `DoubleQDQPairsRemover` merges two successive quantize/dequantize pairs of different scales, which rounds differently.
 - Integer kernels for activations support only a scalar scale.  ONNX Runtime selects them for a scale along an axis as
   well, and then refuses the model.
@@ -31,9 +31,9 @@ _SCALES = frozenset(("Div", "Mul"))
 _MOVES = frozenset(("Reshape", "Squeeze", "Transpose", "Unsqueeze"))
 """Operators that ONNX Runtime moves past a factor, fuses into a product, or removes as no-ops."""
 _REMOVED = frozenset(("Cast", "Concat", "Dropout", "Expand", "Flatten", "Identity", "Pad", "Slice"))
-"""Operators that ONNX Runtime removes where they change nothing."""
+"""Operators that ONNX Runtime removes if they have no effect."""
 _NEUTRAL = frozenset(("Add", "Div", "Mul", "Sub"))
-"""Operators that it removes where their other operand is a neutral constant."""
+"""Operators that ONNX Runtime removes if one operand is a neutral constant, such as 0 for `Add`."""
 
 
 def separate(
@@ -44,7 +44,7 @@ def separate(
     Args:
         records: the nodes, each after those it uses; changed in place.
         outputs: the names that are used outside these nodes.
-        names: the names in use, to which those of the copies are added.
+        names: the names in use, to which the names of the copies are added.
     """
     surroundings = _Surroundings(records, outputs, constants)
     guarded = [sorted(set(surroundings.unsafe(record))) for record in records]
@@ -59,7 +59,7 @@ def separate(
 
 
 class _Surroundings:
-    """Producers and consumers of values, before anything is inserted."""
+    """Producers and consumers of values, before copies are inserted."""
 
     def __init__(self, records: list[NodeRecord], outputs: Collection[str], constants: Initializers):
         self._producers = {name: record for record in records for name in record.outputs}
@@ -100,14 +100,14 @@ class _Surroundings:
         return None
 
     def _passed(self, record: NodeRecord) -> str | None:
-        """The operand that equals the result of a node which ONNX Runtime moves or removes, or None."""
+        """The operand whose elements a node passes on, if ONNX Runtime moves or removes the node; else None."""
         if record.op_type in _MOVES | _REMOVED:
             return record.inputs[0]
         varying = [name for name in record.inputs if not self._is_constant(name)]
         return varying[0] if record.op_type in _NEUTRAL and len(varying) == 1 else None
 
     def _decodes_alone(self, product: NodeRecord) -> bool:
-        """Return whether only the first operand of a product is dequantized, through moves or not."""
+        """Return whether only the first operand of a product is dequantized, directly or before moves."""
         weight = product.inputs[1]
         integer = any(made.op_type == _DECODER for _, made in self._moved(weight))
         return self._origin(_DECODER, product.inputs[0]) is not None and not integer
@@ -120,13 +120,13 @@ class _Surroundings:
         return not self._is_constant(made.inputs[0])
 
     def _regrids(self, quantizer: NodeRecord) -> bool:
-        """Return whether a quantizer differs in scale from the dequantizer before it, or has an axis."""
+        """Return whether a quantizer has an axis, or another scale than the dequantizer before it."""
         made = self._origin(_DECODER, quantizer.inputs[0])
         other = made is not None and made.inputs[1:] != quantizer.inputs[1:]
         return other or quantizer.attributes.get("axis") is not None
 
     def _is_scaled_again(self, record: NodeRecord, position: int) -> bool:
-        """Return whether the operand that a node scales is the result of another scaling with further uses."""
+        """Return whether the scaled operand of a node is the result of another scaling, and has other uses."""
         shared = False
         for name, made in self._moved(record.inputs[position]):
             shared |= self._uses[name] > 1
@@ -135,7 +135,7 @@ class _Surroundings:
         return False
 
     def _scales_f64(self, record: NodeRecord, position: int) -> bool:
-        """Return whether a node scales a product of f64."""
+        """Return whether a node scales a matrix product of f64."""
         if self._dtype(record.inputs[1 - position]) is not DType.f64:
             return False
         return any(made.op_type == "MatMul" for _, made in self._moved(record.inputs[position]))
@@ -157,7 +157,7 @@ class _Surroundings:
         return 1 if known == [True, False] and record.op_type == "Mul" else None
 
     def _moved(self, name: str) -> Iterator[tuple[str, NodeRecord]]:
-        """A value and its sources through nodes that ONNX Runtime moves or removes, each with its producer."""
+        """A value, and the values before the nodes that ONNX Runtime moves or removes, with their producers."""
         while name in self._producers:
             made = self._producers[name]
             yield name, made

@@ -1,9 +1,9 @@
 """Stored weights in ONNX: an initializer as it is, or integers with the nodes that decode them.
 
 ONNX Runtime treats two spellings of one decoding differently.  It computes a `Cast` and a `Mul` over constants once,
-when it loads the model.  It keeps a `DequantizeLinear` for its integer kernels, which match one on both operands of a
-product.  For a layer of which only the weight is stored as integers, `DequantizeLinear` would run in each inference (a
-linear layer from 1024 to 4096 takes four times as long at batch 1), or become a kernel that rounds activations too.
+when it loads the model.  It keeps a `DequantizeLinear` for its integer kernels, which need one on both operands of a
+product.  If only the weight of a layer is stored as integers, a `DequantizeLinear` would run in each inference (a
+linear layer from 1024 to 4096 takes four times as long at batch 1), or become a kernel that rounds activations, too.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class DecodedWeights:
     """The weights of an ONNX graph: `weights[path]` is the name of a weight's decoded value.
 
-    Each weight is decoded when an operator first asks for it, and once for all layers.
+    Each weight is decoded once, when an operator first asks for it.
 
     Attributes:
         onnx: the graph under construction.
@@ -50,7 +50,7 @@ class DecodedWeights:
         return self._decoded[path]
 
     def decoded_by(self, name: str) -> Weight | None:
-        """The weight that has this name for its decoded value."""
+        """The weight whose decoded value has this name; None if there is none."""
         return next((self.onnx.graph.weights[path] for path, made in self._decoded.items() if made == name), None)
 
     def transposed(self, path: str) -> str:
@@ -69,7 +69,7 @@ class DecodedWeights:
         return self._cast[key]
 
     def dequantized(self, path: str) -> str:
-        """The name of a weight's decoded value for integer kernels: of a `DequantizeLinear` for int8."""
+        """The name of a weight's decoded value for integer kernels; int8 is decoded by a `DequantizeLinear`."""
         if path not in self._dequantized:
             self._dequantized[path] = self._dequantize(self.onnx.graph.weights[path])
         return self._dequantized[path]
@@ -88,9 +88,9 @@ class DecodedWeights:
     def zero_points(self, path: str, shape: tuple[int, ...]) -> str:
         """The name of the zero points of a weight in int8.
 
-        Without them ONNX Runtime does not match the pattern of an integer layer, and computes in float.  Two weights
-        cannot share them: with the session option `x64quantprecision` it converts them once for each weight, under
-        the same name.
+        Without zero points ONNX Runtime does not match the pattern of an integer layer, and computes in float.  Two
+        weights cannot share zero points: with the session option `x64quantprecision`, ONNX Runtime converts them once
+        for each weight, under the same name.
         """
         import numpy as np
 
@@ -156,7 +156,7 @@ def _computed_in(weight: Weight) -> DType:
 
 
 LARGEST_BIAS_ERROR = 2.0**-20
-"""The largest relative error of a bias whose row of the weight is zero: the bias is the whole result of that row."""
+"""The largest relative error of a bias for an all-zero row of the weight: its result is the bias alone."""
 
 
 class IntegerBias(NamedTuple):
@@ -169,8 +169,9 @@ class IntegerBias(NamedTuple):
 def rounded_bias(onnx: OnnxGraph, path: str, weight: Weight, scale: str) -> IntegerBias | None:
     """A bias in integers, counts = round(b / (s_x s_w)), in int32.
 
-    None if int32 cannot hold the sum of the products and the bias, if a product of the scales is not a normal float32,
-    or if the bias of an all-zero row, whose scale is arbitrary, would have a relative error above `LARGEST_BIAS_ERROR`.
+    The result is None in three cases: int32 cannot hold the sum of the products and the bias; a product of the scales
+    is not a normal float32; or the bias of an all-zero row has a relative error above `LARGEST_BIAS_ERROR`, since the
+    scale of such a row is arbitrary.
 
     Args:
         path: the bias; scale: the stored scale of the operand.
@@ -184,7 +185,7 @@ def rounded_bias(onnx: OnnxGraph, path: str, weight: Weight, scale: str) -> Inte
     if not (np.isfinite(bias).all() and np.isfinite(steps).all() and (steps >= np.finfo(np.float32).tiny).all()):
         return None
     counts = np.rint(bias / steps)
-    # A u8 operand differs from its zero point by at most 255, which bounds each sum of products by 255 times its row.
+    # A u8 operand differs from its zero point by at most 255, so a sum of products is at most 255 times the row's sum.
     rows = np.abs(tensors[weight.path].numpy().astype(np.int16)).reshape(len(bias), -1).sum(1, dtype=np.int64)
     lost = (rows == 0) & (np.abs(counts * steps - bias) > LARGEST_BIAS_ERROR * np.abs(bias))
     if lost.any() or not (np.abs(counts) + 255 * rows < 2**31).all():

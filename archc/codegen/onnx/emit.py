@@ -1,8 +1,8 @@
-"""From a graph to an ONNX model, in memory or in a file.
+"""Translate a graph to an ONNX model, in memory or in a file.
 
-The emitter walks the graph once, and lets every operator spell itself through a `NodeSpelling`.  A value is named by
-the user, else after its layer, else after its operator; the nodes of an operator that takes several are called
-`fc1/MatMul`, `fc1/Add`.
+The emitter walks the graph once, and every operator adds its ONNX nodes through a `NodeSpelling`.  A value has the
+user's name, else the name of its layer, else the name of its operator.  If an operator becomes several nodes, they are
+called `fc1/MatMul`, `fc1/Add`.
 
 Small models contain their weights.  Large models refer to the .safetensors file next to them: no weight is written
 twice, and none passes through protobuf, whose limit is 2 GB.
@@ -28,7 +28,7 @@ from archc.ir.graph import Graph, Node
 from archc.ir.scans import Scan, schedule
 
 LARGE = 100_000_000
-"""Bytes of weights from which on they are external data."""
+"""Smallest size of the weights, in bytes, at which they become external data."""
 
 
 def to_model(graph: Graph) -> onnx.ModelProto:
@@ -42,7 +42,7 @@ def to_model(graph: Graph) -> onnx.ModelProto:
 
 
 def without_elements(graph: Graph) -> onnx.ModelProto:
-    """The model without the elements of its weights, none of which is read.
+    """The model without the elements of its weights; no weight is read.
 
     Raises:
         ArchcError, ValueError: as `to_model`.
@@ -63,7 +63,7 @@ def emit(
     Args:
         weights_file: the file with the graph's stored tensors, in the folder of `path`.
         offsets: the offset and length of each tensor in that file, in bytes, as `safetensors.write` returns them.
-        large: bytes of weights from which on the model refers to that file.
+        large: the size of the weights, in bytes, from which on the model refers to that file.
 
     Raises:
         ArchcError: as `to_model`; nothing is written then.
@@ -94,10 +94,10 @@ def _model(graph: Graph, fill: Fill) -> onnx.ModelProto:
 
 
 OPSET = 21
-"""Version of the default operator set: the first with all of archc's dtypes in DequantizeLinear and Cast."""
+"""Oldest default operator set in which DequantizeLinear and Cast have all dtypes of archc."""
 
 IR_VERSION = 10
-"""Version of the file format of `OPSET`; a newer one would exclude older runtimes without need."""
+"""Version of the file format of `OPSET`; a newer version would needlessly exclude older runtimes."""
 
 PRODUCER = "archc"
 
@@ -110,10 +110,10 @@ def build(graph: Graph, proto: onnx.GraphProto, fill: Fill) -> set[str]:
 
     Args:
         graph: its tensors must be bound.
-        fill: function that gives stored weights their elements.
+        fill: function that sets the elements of stored weights.
 
     Raises:
-        ArchcError: operators without a form in ONNX (`no-onnx-form`), all of them; an output with the name of an
+        ArchcError: operators without a form in ONNX (`no-onnx-form`), one error for each; an output with the name of an
             input (`onnx-name`).
     """
     return _Emitter(OnnxGraph(graph, proto, fill)).emit()
@@ -164,7 +164,7 @@ class _Emitter:
                 self._values.reserve(value, name)
 
     def _items(self, items: Sequence[Node | Scan]) -> None:
-        """Spell nodes and scans, one after the other."""
+        """Add the ONNX nodes of graph nodes and scans, in order."""
         for item in items:
             if isinstance(item, Scan):
                 self._onnx.records += scan_records(self._weights, self._values, item, self._items)
@@ -190,7 +190,7 @@ class _Emitter:
             source = renamed.get(result, result)
             if result not in renamed and spelling.rename(result, name):
                 renamed[result] = source = name
-            # Otherwise the result is an existing value, as with dropout.
+            # Otherwise the result is an existing value: `dropout` returns its operand.
             elif self._values.is_output(value):
                 copies.append((source, name))
                 source = name

@@ -20,10 +20,10 @@ from archc.types.tensor_type import DType, TensorType
 
 
 class NodeSpelling:
-    """The operands, weights and sizes of one node by their ONNX names, and the nodes that it adds.
+    """The ONNX names of one node's operands, weights and sizes, and the ONNX nodes that it adds.
 
     The operator sees the dtypes in which its ONNX form is computed: operands and weights of other dtypes are cast to
-    them, and results are cast back; see `Operator.onnx_dtypes`.
+    these dtypes, and results are cast back; see `Operator.onnx_dtypes`.
 
     Attributes:
         records: the nodes that the operator has added so far.
@@ -65,7 +65,7 @@ class NodeSpelling:
     def add(
         self, op_type: str, *inputs: str, outputs: int | None = None, domain: str = "", **attributes: Any
     ) -> str | tuple[str, ...]:
-        """Add a node; return the name of its result, or the names of several."""
+        """Add a node; return the name of its result, or a tuple of names if `outputs` is given."""
         name = self._onnx.fresh(f"{self._prefix}/{op_type}")
         names = (name,) if outputs is None else tuple(f"{name}.{k}" for k in range(outputs))
         self.records.append(NodeRecord(op_type, list(inputs), list(names), attributes, domain, name))
@@ -90,9 +90,9 @@ class NodeSpelling:
         return self.add("Reshape", value, sizes, allowzero=1 if zeros else None)
 
     def quantized(self, position: int) -> QuantizedValue | None:
-        """The quantized form of an operand; None if it is not dequantized, or cast to another dtype."""
+        """The quantized form of an operand; None if the operand is not dequantized, or is cast afterwards."""
         if self._widened(position):
-            return None  # integer kernels do not match an operand that is cast after it is dequantized
+            return None  # integer kernels do not match an operand with a cast after its dequantization
         return self._values.quantized(self._node.operands[position])
 
     def _widened(self, position: int) -> bool:
@@ -121,7 +121,7 @@ class NodeSpelling:
         return made
 
     def finished(self, names: Sequence[str]) -> Sequence[str]:
-        """The names of the results in the dtypes that the graph has for them."""
+        """The names of the results, after they are cast to their dtypes in the graph."""
         wanted = [value.type.dtype for value in self._node.results]
         return [
             name if made.dtype is dtype else self._cast_back(name, dtype)
@@ -147,7 +147,7 @@ class NodeSpelling:
         return self._decoded.dequantized(self._node.weights[name])
 
     def integer_bias(self, operand: QuantizedValue) -> str | None:
-        """The name of the bias in integers; empty without a bias, None if it has no such form."""
+        """The name of the bias in integers; empty without a bias, None if the bias has no integer form."""
         paths = self._node.weights
         return self._decoded.integer_bias(paths["bias"], paths["weight"], operand.scale) if "bias" in paths else ""
 
@@ -212,10 +212,10 @@ class ValueNames:
         self._onnx, self._spell = onnx, spell
         self._names: dict[Value, str] = {}
         self._outputs: dict[Value, str] = {}
-        self._postponed: dict[Value, tuple[Node, list[NodeRecord]]] = {}  # with the list that receives the node
+        self._postponed: dict[Value, tuple[Node, list[NodeRecord]]] = {}  # and the list to which the node is added
 
     def __getitem__(self, value: Value) -> str:
-        """The name of a value; adds the node that computes it first if that was postponed."""
+        """The name of a value; if the node that computes it is postponed, add this node first."""
         if value not in self._names and value in self._postponed:
             node, records = self._postponed[value]
             with self._onnx.recording(records):
@@ -223,7 +223,7 @@ class ValueNames:
         return self._names[value]
 
     def assign(self, value: Value, name: str, type: TensorType | None = None) -> str:
-        """Give a value a name; an earlier type under that name is kept."""
+        """Give a value a name; if the name has a type already, that type is kept."""
         self._names[value] = name
         if type is not None:
             self._onnx.types.setdefault(name, type)

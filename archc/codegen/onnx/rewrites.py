@@ -32,7 +32,7 @@ def rewritten(
 
 
 def _used_elsewhere(records: Iterable[NodeRecord], outputs: Iterable[str]) -> set[str]:
-    """Names used by outputs of the graph and by bodies, besides the inputs of these nodes."""
+    """Names that are outputs of the graph, or that bodies of scans among the nodes use."""
     return {*outputs, *(name for record in records for name in captured(record))}
 
 

@@ -1,6 +1,6 @@
 """Symbolic sizes computed at run time, from the shapes of the inputs by integer arithmetic.
 
-Every size is a vector of one element, the result of `Shape` and the operand of `Concat`; `scalar` removes the axis.
+Every size is a vector of one element, since `Shape` returns vectors and `Concat` takes them; `scalar` removes the axis.
 Sizes depend only on the inputs, so each is computed once for the whole graph.
 """
 
@@ -31,7 +31,7 @@ class RuntimeSizes:
         """The name of a size as an i64 scalar.
 
         Raises:
-            OperatorError: the shapes of the inputs do not determine one of its symbols.
+            OperatorError: the shapes of the inputs do not determine a symbol of the size.
         """
         if isinstance(dim, int):
             return self._onnx.constant(dim)
@@ -61,8 +61,9 @@ class RuntimeSizes:
     def reshaped(self, dims: Sequence[Extent], like: Sequence[Extent]) -> tuple[str, bool]:
         """The shape operand of a `Reshape`, and whether its zeros are sizes (`allowzero`).
 
-        Without `allowzero` a 0 keeps the size of the operand, and one -1 is inferred.  ONNX Runtime cannot infer -1
-        if another size is 0.  So beside symbolic sizes -1 is used only for a size that the graph cannot compute.
+        Without `allowzero` a 0 keeps the size of the operand, and one -1 is inferred.  ONNX Runtime cannot infer -1 if
+        another size is 0, which a symbolic size may be.  So a shape with other symbolic sizes has a -1 only for a size
+        that the graph cannot compute.
 
         Args:
             dims: the shape of the result; like: the shape of the operand.
@@ -126,7 +127,7 @@ class RuntimeSizes:
             return self._vectors[dim]
         left, right = self.vector(function.left), self.vector(function.right)
         if function.name == "//":
-            # ONNX rounds towards zero, Python rounds down; without the remainder both are equal.
+            # ONNX rounds towards zero, and Python rounds down.  Both agree if the remainder is subtracted first.
             whole = self._node(dim, "Sub", left, self._node(dim, "Mod", left, right))
             result = self._node(dim, "Div", whole, right)
         else:
@@ -173,7 +174,7 @@ def _text(dim: Extent) -> str:
 
 
 def _places(graph: Graph) -> dict[str, tuple[SymbolicDim, str, int]]:
-    """For each symbol an axis that determines it: its size, the input, and the number of the axis.
+    """For each symbol, an axis that determines it: the size of the axis, the input, and the axis number.
 
     An axis of the size `N` is preferred to one of a linear size such as `2*N + 1`.
     """

@@ -37,7 +37,7 @@ def as_text(subject: Graph | onnx.ModelProto) -> str:
 
 
 def _lines(graph: onnx.GraphProto, constants: dict[str, str]) -> Iterator[str]:
-    """The lines of a graph; its constants are added to `constants`, which has those of outer graphs."""
+    """The lines of a graph; add its constants to `constants`, which has those of outer graphs."""
     yield from (f"input {_declared(value)}" for value in graph.input)
     for tensor in graph.initializer:
         if tensor.name.startswith("constant/"):

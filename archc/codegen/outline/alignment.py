@@ -1,8 +1,8 @@
 """Groups of block uses with equal structure, one group for each definition.
 
 Each use gets a `StructureKey`: operators, wiring, and the names of layers and weights relative to the path of the use.
-Uses with equal keys are instances of one definition, so no pairs are compared.  Attributes of a layer may differ
-between instances if they can be arguments.
+Uses with equal keys are instances of one definition, so uses are not compared in pairs.  Attributes of a layer may
+differ between instances if they can be arguments.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class UseGroup:
 
     Attributes:
         uses: all uses; instances: the first use of each path, one for each layer.
-        outputs: the positions, among the values of a use, of those with uses outside.
+        outputs: positions in `UseStructure.values` of the values with uses outside.
         ties: see `BlockDefinition`.
     """
 
@@ -48,16 +48,16 @@ class UseStructure:
 
     Attributes:
         scope: the use of the block; group: the uses with the same structure.
-        items: its nodes and inner uses.
-        rows: for each item its name and a key of its structure, without its operands.
+        items: the nodes and the inner block uses.
+        rows: for each item, its name and a key of its structure without operands.
         inputs: the operands, in the order of the block's inputs, then in the order of first use; a value may occur
-            twice if another use tells its operators apart.
+            twice if another use of the block has two different values there.
         positions: for each input, its position among the block's inputs; None if the text does not declare it.
         values: the results of the items, in order.
         ties: ties between weights of layers inside.
         lengths: the lengths of lists, if they differ between uses of the group; `items`, `rows` and `values` repeat the
             last elements up to the longest length.
-        unresolved: ties to weights outside, as pairs of the path inside and the stored path.
+        unresolved: ties to weights outside, as pairs of the path inside the use and the path of the stored weight.
     """
 
     scope: Scope
@@ -93,7 +93,7 @@ class StructureKey(NamedTuple):
     """The structure of a block use as a key; uses with equal keys are instances of one definition.
 
     Attributes:
-        wiring: for each item its operands: the number of a value from inside, or -1 - k for input k.
+        wiring: the operands of each item, as numbers: k for value k of the use, -1 - k for input k.
         rows, ties: see `UseStructure`.
     """
 
@@ -207,7 +207,7 @@ class _Aligner:
     def _join_repeated(self, alike: dict[StructureKey, list[BlockUse]]) -> None:
         """Join uses with one tensor for two inputs, `(x, x)`, with uses of two tensors, `(x, memory)`.
 
-        With one tensor for two inputs, the graph does not tell the inputs of the operators apart; the other use does.
+        If both inputs are one tensor, the graph does not show which input an operator uses; the other use shows it.
         """
         for form, members in list(alike.items()):
             for use in list(members):
@@ -259,7 +259,7 @@ class _Aligner:
         return structure, StructureKey(use.scope.definition, tuple(wiring), tuple(structure.rows), structure.ties)
 
     def _foreign(self, item: Node | UseStructure) -> Iterable[tuple[str, str]]:
-        """The tied weights of an item, as pairs of the path inside and the stored path."""
+        """The tied weights of an item, as pairs of the path inside the use and the path of the stored weight."""
         if isinstance(item, UseStructure):
             return item.unresolved
         if item.path is None:
@@ -275,7 +275,7 @@ class _Aligner:
         for parameter, path in item.weights.items():
             if path == f"{item.path}.{parameter}":
                 weights.append((parameter, self.graph.weights[path].storage))
-            else:  # ties of a layer are compared at the block with both ends
+            else:  # ties of a layer are compared in the block that contains both weights
                 weights.append((parameter, path if member is None else None, parameter in item.transposed))
         types = tuple((value.type.dtype, value.type.rank) for value in item.operands)
         op = self._in_own_sizes(item.op, structure.scope)
@@ -283,7 +283,7 @@ class _Aligner:
         return member, (type(item.op), tuple(weights), options, types, len(item.results), self.distinguish(item))
 
     def _in_own_sizes(self, op: Operator, scope: Scope) -> Operator:
-        """The operator with sizes by the block's names, or by the model's for a layer used at several sizes."""
+        """The operator with the block's size names, or the model's names for a layer used at several sizes."""
         if scope.parent is None:
             return op
         return operator_with_block_sizes(op, {} if scope.path in self.resized else block_sizes(scope))
@@ -326,7 +326,7 @@ def _prefixes(path: str) -> Iterable[str]:
 
 def attribute_key(op: Operator) -> Hashable:
     """Key of the attributes of an operator, with a marker for each value that can be an argument."""
-    if type(op).arguments is not Operator.arguments:  # the text of its arguments is not the list of its attributes
+    if type(op).arguments is not Operator.arguments:  # the printed arguments are not just the attributes
         return op
     return tuple(_marker(getattr(op, info.name)) for info in attributes(type(op)))
 

@@ -1,9 +1,10 @@
-"""Arguments and sizes of a definition by the names of the text.
+"""Names of the arguments and sizes of a definition, taken from the text.
 
 - An argument of a definition takes its name, position and default from the attributes and sizes of the block.
 - An argument may be a multiple of an attribute or size: `4 * channels`, `C // 2`.
-- Sizes in attributes are expressed by the block's own names: `arange(T)`, where the model has `arange(S)` and the
-  block's input binds T to S.  Two uses of a block that differ only in sizes then have the same definition.
+- Sizes in attributes are expressed by the block's own names: `arange(T)` instead of `arange(S)`, if S is the model's
+  name of the size that the block's input binds to T.  Two uses of a block that differ only in sizes then have the same
+  definition.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from archc.types.extent_solver import Extent
 def parameter_name(definition: BlockDefinition, values: Sequence[object], fallback: str) -> str:
     """The name of an argument with these values, one for each instance.
 
-    It is the name of an attribute of the block with these values, `fallback` first; else of a size of its inputs; else
-    `fallback`.
+    It is the name of an attribute of the block with these values, with a preference for `fallback`.  Otherwise it is
+    the name of a size of the block's inputs with these values, or else `fallback`.
     """
     for known in ([scope.arguments for scope in definition.scopes], [scope.sizes for scope in definition.scopes]):
         for name in sorted(known[0], key=lambda name: name != fallback):
@@ -76,7 +77,7 @@ def same_value(value: object, other: object) -> bool:
     return type(value) is type(other) and value == other
 
 
-_ENOUGH = 3  # different values from which on a multiple is no coincidence
+_ENOUGH = 3  # number of different values with which a multiple is no coincidence
 
 
 class Multiple(NamedTuple):
@@ -93,7 +94,7 @@ class Multiple(NamedTuple):
 
 
 def multiple_of(definition: BlockDefinition, values: Sequence[object]) -> Multiple | None:
-    """The attribute or size of which the values are a multiple; None if it may be a coincidence."""
+    """The attribute or size that the values are a multiple of; None if the relation may be a coincidence."""
     numbers = _positive(values)
     for known in ([scope.arguments for scope in definition.scopes], [scope.sizes for scope in definition.scopes]):
         for name in known[0]:
@@ -105,7 +106,7 @@ def multiple_of(definition: BlockDefinition, values: Sequence[object]) -> Multip
 
 
 def _positive(values: Sequence[object]) -> tuple[int, ...]:
-    """The values if all are positive integers, else an empty tuple."""
+    """The values, if all of them are positive integers; else an empty tuple."""
     found = tuple(value for value in values if isinstance(value, int) and not isinstance(value, bool) and value > 0)
     return found if len(found) == len(values) else ()
 
@@ -122,10 +123,10 @@ def _factor(values: Sequence[int], base: Sequence[int]) -> int | None:
 
 
 MODEL_PREFIX = "model."
-"""Prefix of the name of a size that the block has no name for."""
+"""Prefix of the generated names of sizes without a name in the block."""
 
 Sizes = Mapping[str, Extent]
-"""Sizes by the names of a block."""
+"""The sizes of a block, by name."""
 
 
 def block_sizes(scope: Scope) -> Sizes:
@@ -176,7 +177,7 @@ def _each(value: Any, change: Any) -> Any:
 
 
 def _own(size: int | SymbolicDim, sizes: Sizes) -> int | SymbolicDim | None:
-    """A size expressed by the block's names; None if they do not determine it."""
+    """A size expressed by the block's names; None if these names do not determine the size."""
     if isinstance(size, int):
         return size
     for name, bound in sizes.items():

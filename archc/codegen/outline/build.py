@@ -1,4 +1,4 @@
-"""From a flat graph to its outline.
+"""Build the outline of a flat graph.
 
 Nodes are grouped by block use (`folding`).  Uses of equal structure become instances of one definition (`alignment`,
 `repetition`).  Definitions get names (`definition_names`).  Repeated statements become loops (`loops`).
@@ -35,8 +35,8 @@ def outline(
     """The outline of a graph.
 
     Args:
-        distinguish: a key of a node; two nodes with different keys do not share a statement.  A backend whose text of
-            a node depends on more than operator, wiring and names includes the rest here.
+        distinguish: a key of a node; two nodes with different keys do not share a statement.  If the text that a
+            backend emits for a node depends on more than operator, wiring and names, the key includes the rest.
         self_contained: inline blocks that share a weight with layers outside.
         mixed_loops: let the iterations of a loop use different definitions of one block, if passes made them differ.
         order: the preferred execution order of nodes; `Node.order` by default.
@@ -79,7 +79,7 @@ class _Builder:
         is_model = first.scope is self.graph.scope
         inputs = self.graph.inputs if is_model else first.inputs
         naming = AxisNames((None,) * len(inputs)) if is_model else name_axes(self.group)
-        # A use with one tensor for two inputs has the name of only one of them.
+        # If a use has one tensor for two inputs, this tensor has the name of only one input.
         telling = [structure for structure in self.structures if len(set(structure.inputs)) == len(structure.inputs)]
         for number, value in enumerate(inputs):
             name = value.name if is_model else first.scope.names.get(value)

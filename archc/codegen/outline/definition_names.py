@@ -1,7 +1,7 @@
 """Names of definitions, and of the axes of their inputs.
 
-The most frequent definition of a block has the name of the block; the others have a suffix for the difference.  Axes
-have the names of the text (`x: f32[N, C, H, W]`), if these hold for all uses.
+The most frequent definition of a block has the name of the block; the names of its other definitions have a suffix for
+the difference.  Axes have the names of the text (`x: f32[N, C, H, W]`), if these names fit all uses.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def name_groups(groups: list[UseGroup]) -> dict[UseGroup, str]:
         blocks[_identifier(group.uses[0].scope.definition)].append(group)
     # Names without a suffix first, so that no name with a suffix takes them.
     for name, forms in blocks.items():
-        main = max(forms, key=lambda group: len(group.instances))  # ties: the first one
+        main = max(forms, key=lambda group: len(group.instances))  # the first of equal ones
         forms.remove(main)
         forms.insert(0, main)
         names[main] = _unique(name, taken)
@@ -83,11 +83,11 @@ class AxisNames:
 
 
 def name_axes(group: UseGroup) -> AxisNames:
-    """The axis names of a group's inputs; no names if a use contradicts them, which passes may cause."""
+    """The axis names of a group's inputs; no names if a use contradicts them, as it may after passes."""
     count = len(group.uses[0].inputs)
     axes = tuple(_axes([_written(use, number) for use in group.uses], group.uses, number) for number in range(count))
     nameless = AxisNames((None,) * count)
-    bound: dict[str, dict[str, Extent]] = {}  # by path: all uses of a layer share its attributes
+    bound: dict[str, dict[str, Extent]] = {}  # by path, since all uses of a layer share its attributes
     for use in group.uses:
         sizes = bound.setdefault(use.scope.path, {})
         for value, names in zip(use.inputs, axes):

@@ -1,8 +1,8 @@
 """The data types of an outline: definitions, their statements and their instances.
 
 A graph is flat.  An `Outline` has one definition for the model and one for each kind of block, with all instances of
-the block side by side.  Statement k of a definition is the k-th node (or use of an inner definition) of *every*
-instance.  So a printer or an emitter sees the attributes that differ between instances, which become arguments.
+the block side by side.  Statement k of a definition stands for the k-th node (or use of an inner definition) of *every*
+instance.  So a printer or an emitter sees which attributes differ between instances; these become arguments.
 
 `archc.codegen.outline.build` makes outlines.  The printer of the language, the PyTorch emitter and the drawings read
 them.
@@ -25,7 +25,7 @@ class Local:
     Attributes:
         name: the user's name, or None for a value without a name in the text.
         type: its type in the first instance.
-        axes: for an input, the name or the number of the size of each axis; None if the text does not tell.
+        axes: for an input, the size of each axis as a name or a number; None if the text does not declare the sizes.
         uses: number of uses by statements and outputs of this definition.
     """
 
@@ -40,8 +40,8 @@ class Member:
     """A layer of a definition: a node with a name or weights, or an instance of an inner definition.
 
     Attributes:
-        name: the path relative to the definition: `conv1`, `h.0`, or `attn.query` if `attn` could not become a
-            definition and its layers belong to this one.
+        name: the path relative to the definition: `conv1`, `h.0`, or `attn.query` if `attn` is inlined into this
+            definition.
         shared: more than one statement uses the layer.
     """
 
@@ -94,9 +94,9 @@ class Loop:
         counts: the number of iterations in each instance of the definition.
         iterations: the statements of each iteration, each with locals of its own.
         carried: the operands of the first iteration, in order.
-        parameters: for each iteration, the locals of the carried tensors at its start.
-        yields: for each iteration, the locals that it passes to the next one.
-        results: the locals of the last iteration's yields after the loop.
+        parameters: for each iteration, the locals that hold the carried tensors at its start.
+        yields: for each iteration, the locals that it passes to the next iteration.
+        results: the locals after the loop, with the values that the last iteration yields.
     """
 
     lists: tuple[str, ...]
@@ -287,13 +287,13 @@ class BlockDefinition:
     Attributes:
         name: a unique identifier: the name of the block, with a suffix if the block has several definitions.
         scopes: the scope of each instance.
-        doc: the comment before it in the text.
+        doc: the comment before the definition in the text.
         inputs, outputs: its tensors.
         sizes: for each named size of the inputs, its value in each instance.
-        output_names: the names of the outputs; those of a block may be None.
+        output_names: the names of the outputs; None for an output of a block without a name.
         body: the statements, in order.
         rows: the operators and uses of blocks in the order of execution, before loops are found.
-        ties: the tied weights of members, nested ones included.  A tie to a weight outside belongs to the innermost
+        ties: the tied weights of members and of nested members.  A tie to a weight outside belongs to the innermost
             definition with both weights.
     """
 
@@ -311,7 +311,7 @@ class BlockDefinition:
 
 @dataclass(eq=False)
 class Occurrence:
-    """A use of a definition at one place in the graph; a layer that is used twice has two.
+    """A use of a definition at one place in the graph; a layer that is used twice has two occurrences.
 
     Attributes:
         items: for each row of the definition, the node or the occurrence at this place.
@@ -335,7 +335,7 @@ class Outline:
     """The definitions of a model, inner ones first; the last is the model, with one instance.
 
     Attributes:
-        whole: the occurrence of the model's definition, with all others inside.
+        whole: the occurrence of the model's definition, which contains all other occurrences.
     """
 
     definitions: list[BlockDefinition]

@@ -1,7 +1,7 @@
 """The tree of block uses of a graph, each with its nodes in an order of execution.
 
-A pass may move nodes so that a path leaves a block and returns to it.  Such a block is no single step any more: it is
-inlined into the block around it.
+A pass may move nodes so that a path leaves a block and returns to it.  Such a block can no longer run as a single step,
+so it is inlined into the block around it.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class BlockUse:
 
     Attributes:
         scope: the use of the block.
-        items: its nodes and the uses inside it, in the order of execution.
-        escaping: the values from inside with uses outside, or that are outputs of the model.
+        items: the nodes and inner uses, in the order of execution.
+        escaping: the values from inside that have uses outside, or are outputs of the model.
     """
 
     scope: Scope
@@ -37,7 +37,7 @@ def fold(graph: Graph, order: Mapping[Node, Order], apart: Collection[str]) -> l
     """Block uses of a graph in the order of their first nodes, outer ones first; the first is the model.
 
     Args:
-        order: the execution order of some nodes; `Node.order` holds for the others.
+        order: the execution order of some nodes; the other nodes have `Node.order`.
         apart: the paths of the uses of blocks to inline.
     """
     return _Folding(graph, order, apart).run()
@@ -106,13 +106,13 @@ class _Folding:
             self.items[inner] = []
             self.items[parent].append(inner)
             nowhere = not inner.path.startswith(_prefix(parent)) or inner.path == parent.path
-            if nowhere or inner.path in self.apart:  # its layers have no path inside the parent's
+            if nowhere or inner.path in self.apart:  # its layers have no path relative to the parent
                 self.inlined.add(inner)
             parent = inner
         return scope if scope in self.depths else self.root
 
     def _place_edges(self) -> None:
-        """Add each edge to the innermost scope with both ends; its value escapes from the others."""
+        """Add each edge to the innermost scope with both ends; its value escapes from the scopes with one end."""
         for consumer in self.graph.nodes():
             for value in consumer.operands:
                 producer = value.producer
@@ -139,7 +139,7 @@ class _Folding:
         while True:
             inside = [scope]
             items: list[Node | Scope] = []
-            for current in inside:  # grows meanwhile
+            for current in inside:  # the loop adds items
                 for item in self.items[current]:
                     if isinstance(item, Scope) and item in self.inlined:
                         inside.append(item)
@@ -177,7 +177,7 @@ def _ordered(
     following: dict[Node | Scope, list[Node | Scope]],
     first: dict[Node | Scope, tuple[Order, int]],
 ) -> list[Node | Scope]:
-    """The items in topological order, ties as in the text; without those on a cycle and their consumers."""
+    """The items in topological order, then text order, without items on a cycle and their consumers."""
     missing = dict.fromkeys(items, 0)
     for users in following.values():
         for user in users:

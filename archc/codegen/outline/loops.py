@@ -1,4 +1,4 @@
-"""Loops and scans among the statements of a definition: found, and unrolled again."""
+"""Find loops and scans among the statements of a definition, and unroll loops."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from archc.codegen.outline.repetition import Repetition, StepSummary, find_repet
 
 SingleStep = OperatorStep | BlockStep
 Lengths = Mapping[str, int]
-"""The lengths of the lists whose length differs between instances."""
+"""The lengths of lists in one instance, for lists whose length differs between instances."""
 
 
 def find_loops(
@@ -28,7 +28,7 @@ def find_loops(
     """Set the body of a definition, with repeated statements as loops.
 
     Args:
-        body: the statements; kinds: a key of each, equal for statements that differ only in names and wiring.
+        body: the statements; kinds: a key of each statement, equal if statements differ only in names and wiring.
         lengths: the lengths of lists in each instance, if they differ.
     """
     rows = [_row(step, kind) for step, kind in zip(body, kinds, strict=True)]
@@ -140,7 +140,8 @@ def _resolved(locals_: Sequence[Local], renamed: dict[Local, Local]) -> tuple[Lo
 def find_scans(body: Sequence[Statement], outputs: Collection[Local]) -> tuple[Statement, ...]:
     """Nest the statements of each scan in a `Recurrence`.
 
-    Statements between the ends of a scan that are no part of it, and have uses after it, move before it.
+    Statements between the ends of a scan may not belong to the scan.  If such a statement has uses after the scan, it
+    moves before the scan.
 
     Args:
         body: the statements of a definition or of a loop.
@@ -173,7 +174,7 @@ def _end(statement: Statement) -> str:
 
 
 def _parted(inside: Sequence[Statement], wanted: set[Local]) -> tuple[list[Statement], list[Statement]]:
-    """The statements with uses outside, with their producers; and the other statements."""
+    """The statements with uses outside and their producers, then the other statements."""
     before: list[Statement] = []
     steps: list[Statement] = []
     for statement in reversed(inside):

@@ -1,11 +1,11 @@
-"""Repeated statements, `h.0`, `h.1`, …: found, and compared between uses of a block.
+"""Find repeated statements, `h.0`, `h.1`, …, and compare them between uses of a block.
 
-Iterations have equal operators, wiring and names, except for one running number in the names, which covers the list up
-to its last element.  The operands of an iteration are values from before the loop, its own values, or results of the
+Iterations have equal operators, wiring and names, except for one number in the names.  This number runs up to the last
+element of the list.  The operands of an iteration are values from before the loop, its own values, or results of the
 previous iteration.
 
-Uses of a block that differ only in the number of iterations share one definition: each repetition is folded to one
-iteration, and uses that are then equal are versions of the longest one (`extensions`).
+Uses of a block that differ only in the number of iterations share one definition.  To find them, each repetition is
+folded to one iteration; uses that are then equal are extended to the length of the longest use (`extensions`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from archc.codegen.outline.definitions import Tie
 
 _PATIENCE = 4
-"""Failed candidates after which a list is given up; each costs time proportional to its length."""
+"""Number of failed candidates after which a list is skipped; each takes time linear in its length."""
 
 ValueKey = Any
 """Any hashable identifier of a tensor."""
@@ -28,7 +28,7 @@ OperandSource = tuple[int, int, int]
 
 
 class StepSummary(NamedTuple):
-    """The properties of a statement that decide on repetition.
+    """The properties of a statement that determine whether it is repeated.
 
     Attributes:
         name: the name of its layer, if it has one.
@@ -48,11 +48,11 @@ class Repetition:
     """A range of statements that repeats.
 
     Attributes:
-        start: its first statement; period: statements in an iteration; count: iterations.
+        start: its first statement; period: number of statements in an iteration; count: number of iterations.
         first: the number in the names of the first iteration.
         lists: the lists over which the iterations run.
-        carried: the carried tensors, each as the statement and the result that produce it, and the initial value.
-        slots: the carried tensor of an operand, by statement and operand; other operands are not carried.
+        carried: the carried tensors, each as its statement, the position of the result, and the initial value.
+        slots: for each carried operand, by statement and position, the number of the carried tensor.
     """
 
     start: int
@@ -101,7 +101,7 @@ class _Finder:
                 self.first.setdefault(tuple(name), position)
                 for k in _numbers(name):
                     self.numbers[tuple(name[:k])].add(name[k])
-        self.failures: Counter[tuple[str, ...]] = Counter()  # candidates of a list that are no loop
+        self.failures: Counter[tuple[str, ...]] = Counter()  # number of failed candidates, by list
         self.ties: dict[tuple[str, ...], dict[str, list[str]]] = {}
         for tie in ties:
             parts = tie.weight.split(".")
@@ -216,7 +216,7 @@ class _Finder:
         return self._leaves_well(run)
 
     def _sources(self, run: Repetition, iteration: int, row: int) -> list[OperandSource | _Before | None]:
-        """The origins of a statement's operands; None for one that a loop cannot carry."""
+        """The origins of a statement's operands; None for an operand that a loop cannot carry."""
         found: list[OperandSource | _Before | None] = []
         for value in self.rows[run.start + iteration * run.period + row].operands:
             position, result = self.produced.get(value, (-1, 0))
@@ -277,7 +277,7 @@ class Extension:
 
     Attributes:
         longest: the number of the longest sequence.
-        positions: for each statement of the longest sequence, the position of the corresponding one here.
+        positions: for each statement of the longest sequence, the position of the corresponding own statement.
         lengths: the lengths of the lists whose layers repeat.
     """
 
@@ -287,7 +287,7 @@ class Extension:
 
 
 def extensions(structures: Sequence[StepSequence]) -> dict[int, Extension]:
-    """Extensions, by number, of the sequences that differ from others only in length."""
+    """Extensions of the sequences that differ from longer ones only in length, by number of the sequence."""
     alike: dict[Hashable, list[tuple[int, _Folded]]] = defaultdict(list)
     for number, structure in enumerate(structures):
         folded = _Folded(structure)
@@ -326,7 +326,7 @@ class _Folded:
         self.patterns = {starts[run.start]: (run.period, run.first, run.lists, self._slots(run)) for run in self.runs}
 
     def counts_in(self, model: _Folded) -> list[int] | None:
-        """The count here of each repetition of a longer equal sequence; None if another one repeats here."""
+        """Own iteration counts of the repetitions of a longer sequence; None if the sequences do not match."""
         if any(model.patterns.get(start) != pattern for start, pattern in self.patterns.items()):
             return None
         counts = []
@@ -339,7 +339,7 @@ class _Folded:
         return counts
 
     def positions(self, model: _Folded, counts: Sequence[int]) -> tuple[int, ...]:
-        """For each statement of a longer equal sequence, the position of the corresponding one here."""
+        """For each statement of a longer sequence, the position of the corresponding own statement."""
         found: list[int] = []
         folded = 0
         for start, run, count in zip(model.patterns, model.runs, counts):

@@ -1,4 +1,4 @@
-"""The program that runs the stages of a model in one process each, on `torch.distributed.pipelining`.
+"""Emit the program that runs each stage of a model in a process, by `torch.distributed.pipelining`.
 
 The program is the same for every model, except for names and the constants at its start.
 """
@@ -25,7 +25,7 @@ def emit(graph: Graph, stages: Sequence[ModelStage], *, source_name: str, compil
     Args:
         graph: the whole model; stages: its stages.
         source_name: the name of the source text, for the docstring.
-        compilation: identifier of the compilation, which the modules of the stages have too.
+        compilation: identifier of the compilation; the modules of the stages have the same identifier.
     """
     names = [identifier(value.name or "x") for value in graph.inputs]
     batched = has_samples(graph)

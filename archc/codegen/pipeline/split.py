@@ -3,11 +3,11 @@
 Inputs and outputs of these graphs are the transferred tensors.
 
 A stage communicates only with its neighbours.  A tensor that skips stages is relayed: it is an input and an output of
-every stage between.  A tensor has the same name in all stages, so the outputs of one stage are the inputs of the next,
-in the same order.  Sizes are computed from the axes of a stage's own inputs.  The graphs contain no `to_stage`.
+every stage in between.  A tensor has the same name in all stages, so the outputs of one stage are the inputs of the
+next, in the same order.  Sizes are computed from the axes of a stage's own inputs.  The graphs contain no `to_stage`.
 
-The scale and zero point of transferred integers are weights of the quantizing layer, and are not transferred: the
-receiving stage has copies of them, and the layer with another operator (`Operator.from_first_result`).
+The scale and zero point of transferred integers are weights of the quantizing layer, and are not transferred.  The
+receiving stage has copies of these weights, and of the layer with another operator (`Operator.from_first_result`).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class ModelStage:
     Attributes:
         number: its number, from 0; count: the number of stages.
         graph: the graph of the stage, called `<model>_stage<number>`, with the layer names of the whole model.
-        device: the device in the text, or None.
+        device: the device that the text gives, or None.
     """
 
     number: int
@@ -83,7 +83,7 @@ class _Splitter:
     # What crosses -----------------------------------------------------------------------------------------
 
     def _crossing(self) -> list[list[Value]]:
-        """For each stage but the last the tensors that it sends, in the order of their producers."""
+        """For each stage except the last, the tensors that it sends, in the order of their producers."""
         until = stage_transfers(self.graph, self.known.of_node, required_sizes_by_node(self.graph)).last_stages
         return [
             [value for value in until if self.known.of_value(value) <= stage < until[value]]
@@ -95,7 +95,7 @@ class _Splitter:
         return [node for node in self.nodes[stage] if node.op.enters_stage() is None]
 
     def _names(self) -> dict[Value, str]:
-        """The names of the transferred tensors: unique, and those of the text where possible."""
+        """The names of the transferred tensors: unique, and equal to the names in the text where possible."""
         found: dict[Value, str] = {value: value.name or "" for value in self.graph.inputs}
         stored = [path for weight in self.graph.weights.values() for path in weight.tensors]
         names = PythonNames([*found.values(), *self.graph.outputs, *stored])
@@ -143,7 +143,7 @@ class _Splitter:
         found: dict[Value, Value] = {}
         for maker, op in dict(one for one in makers if one is not None).items():
             if self.known.of_node[maker] < number:
-                # A layer with another use here keeps its name; the recomputation only shares its weights.
+                # A layer with another use in this stage keeps its name; the recomputation only shares its weights.
                 name = None if maker.path in layers else maker.name
                 layers.add(maker.path)
                 found |= self._copy(maker, name, op, [values[maker.results[0]]], rewriter, scopes)
@@ -158,7 +158,7 @@ class _Splitter:
         rewriter: Rewriter,
         scopes: dict[Scope, Scope],
     ) -> dict[Value, Value]:
-        """Copy a node into the graph of a stage; return its results there, by those here."""
+        """Copy a node into the graph of a stage; return its new results by the original ones."""
         part = rewriter.graph
         for path in node.weights.values():
             part.weights[path] = self.graph.weights[path]
@@ -215,7 +215,7 @@ def _made_name(value: Value) -> str:
 
 
 def stage_sizes(graph: Graph, types: Iterable[TensorType]) -> AxisExpressions:
-    """Sizes as expressions of the axes of a stage's inputs; further ones become `S1`, `S2`, ..."""
+    """Sizes as expressions of the axes of a stage's inputs; other sizes become `S1`, `S2`, ..."""
     shapes = (
         value.type.shape for value in (*graph.inputs, *(result for node in graph.nodes() for result in node.results))
     )
@@ -225,7 +225,7 @@ def stage_sizes(graph: Graph, types: Iterable[TensorType]) -> AxisExpressions:
 
 
 def express_operator(op: Operator, sizes: AxisExpressions) -> Operator:
-    """The operator with the sizes in its attributes expressed by those of the inputs."""
+    """The operator with the sizes in its attributes expressed by the sizes of the inputs."""
     given = {info.name: getattr(op, info.name) for info in fields(op)}
     changed = {name: new for name, value in given.items() if (new := express(value, sizes)) != value}
     return replace(op, **changed) if changed else op
@@ -238,7 +238,7 @@ def express_scope(scope: Scope, sizes: AxisExpressions) -> Scope:
 
 
 def express(value: Any, sizes: AxisExpressions) -> Any:
-    """The value of an attribute with its sizes expressed by those of the inputs, if determined."""
+    """The value of an attribute, with its sizes expressed by the sizes of the inputs where possible."""
     if isinstance(value, SymbolicDim):
         found = sizes.express(value)
         return value if found is None else found

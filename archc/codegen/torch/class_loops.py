@@ -17,7 +17,7 @@ class LoopPlanner:
     """Translates the loops and scans of one class into steps.
 
     Args:
-        body: translates the statements of a loop's body; the second argument names the loop variables in scope.
+        body: function that translates the statements of a loop's body, given the loop variables in scope.
     """
 
     def __init__(self, draft: ClassDraft, body: Callable[[Sequence[Statement], Bases], list[Step | Repeat]]):
@@ -25,7 +25,7 @@ class LoopPlanner:
         self.loop_variables: set[str] = set()
 
     def loop(self, loop: Loop, bases: Bases) -> list[Step | Repeat]:
-        """The steps of a loop: a `for` loop, or unrolled if iterations differ in more than their layers.
+        """The steps of a loop: a `for` loop, or all iterations if they differ in more than their layers.
 
         Raises:
             Mismatch: the instances have different iteration counts and no common text.
@@ -34,7 +34,7 @@ class LoopPlanner:
         if any(count != counts[0] for count in counts):
             self._take_elements(loop, counts)
         elif loop.first and counts[0] == 2:
-            return self._unrolled(loop, bases)  # two remaining elements need no loop
+            return self._unrolled(loop, bases)  # a loop for two remaining elements would not be shorter
         for parameters, entering in zip(loop.parameters, (loop.carried, *loop.yields)):
             for slot, local in enumerate(parameters):
                 if all(row[slot] is own[slot] for row, own in zip(loop.yields, loop.parameters)):
@@ -81,7 +81,7 @@ class LoopPlanner:
         ]
 
     def _take_elements(self, loop: Loop, counts: Sequence[int]) -> None:
-        """Find one constructor text for the elements of lists whose lengths differ between instances."""
+        """Find a common constructor text for list elements, if the list lengths differ between instances."""
         lists = [name for name in loop.lists if name in self.draft.modules]
         if not lists or any(self.draft.members.at(name).has_names for name in lists):
             check_same(counts)
@@ -145,7 +145,7 @@ class LoopPlanner:
         singular = last[:-1] if len(last) > 3 and last.endswith("s") and not last.endswith("ss") else last
         for statement in loop.iterations[0]:
             if isinstance(statement, BlockStep) and statement.member.name == f"{name}.0":
-                # `block` for a `BasicBlock`
+                # `block` for the class `BasicBlock`
                 singular = snake_case(statement.definition.scopes[0].definition).rpartition("_")[2]
         singular = identifier(singular)
         clashes = singular in self.draft.variables and singular not in self.loop_variables

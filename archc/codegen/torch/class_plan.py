@@ -93,7 +93,7 @@ class ClassPlan:
         inputs: the names of the tensors that `forward` takes.
         base: the base class.
         attributes: the lines of its class attributes.
-        repeats: an identical class has the name already and is written instead.
+        repeats: True if an identical class has the name already; then only that class is written.
     """
 
     name: str
@@ -137,7 +137,7 @@ class ClassPlan:
 
 
 class ClassDraft:
-    """A class under construction: what its statements have in common.
+    """A class under construction, with the state that its statements share.
 
     Args:
         instances: the instances of the definition that the class serves.
@@ -145,8 +145,8 @@ class ClassDraft:
     Attributes:
         members: the tree of its modules.
         modules: the paths of the modules and of the containers around them.
-        chains: the statements that become one `nn.Sequential`, by the first of them.
-        holders: modules for weights of layers in other stages; the model's class alone has them.
+        chains: the chains of statements that become one `nn.Sequential`, by their first statement.
+        holders: modules for weights of layers in other stages; only the class of the model has such modules.
         own: the parameters that the class registers itself.
         inputs: the names of the tensors that `forward` takes.
         tensor_names: the names that tensors in `forward` may get.

@@ -1,8 +1,8 @@
 """Translation of a definition into one or more classes.
 
-All instances of a definition share a class where possible.  Each statement is translated for every instance.  Where
-the texts differ in a literal, a constructor argument replaces it; where they differ in more, the instances are split
-into several classes.
+All instances of a definition share a class where possible.  Each statement is translated for every instance.  If the
+texts of the instances differ only in literals, constructor arguments replace the literals; otherwise the instances are
+split into several classes.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class ClassPlanner:
     def __init__(self, draft: ClassDraft):
         self.draft, self.context = draft, draft.context
         self.loops = LoopPlanner(draft, self.body)
-        self.anonymous: dict[str, str] = {}  # the members for layers without a name, by their constructors
+        self.anonymous: dict[str, str] = {}  # members for layers without a name, by constructor text
         self.init: list[str] = []
 
     def plan(self) -> ClassPlan:
@@ -88,7 +88,7 @@ class ClassPlanner:
         )
 
     def _outputs(self, steps: list[Step | Repeat]) -> list[Local]:
-        """The results of `forward`; adds a step that makes each image output contiguous."""
+        """The results of `forward`; add a step to make each image output contiguous."""
         outputs = [self.draft.resolved(local) for local in self.draft.definition.outputs]
         if self.draft.definition.scopes[0] is self.context.graph.scope:
             for position in self.context.images:
@@ -113,7 +113,7 @@ class ClassPlanner:
     # Statements -------------------------------------------------------------------------------------------
 
     def body(self, body: Sequence[Statement], bases: Bases) -> list[Step | Repeat]:
-        """The steps of statements; `bases` has the loop variables in scope, by the path of the element."""
+        """The steps of statements; `bases` maps paths of list elements to the loop variables in scope."""
         steps: list[Step | Repeat] = []
         position = 0
         while position < len(body):
@@ -133,9 +133,9 @@ class ClassPlanner:
         return steps
 
     def _line(self, line: Line, bases: Bases) -> Step:
-        """The step that calls a line of layers."""
+        """The step that calls a `Line` of int8 layers with one function."""
         for statement in line.statements:
-            self._statement(statement, bases)  # for the members
+            self._statement(statement, bases)  # adds the members
 
         members = self.draft.members
 

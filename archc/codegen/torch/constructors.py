@@ -1,8 +1,8 @@
 """Constructor calls and constructor arguments: one text for all instances of a class.
 
-Where literals differ between instances, they become arguments of the class (`ConstructorArguments`).  The elements of
-a list whose length differs between instances need one text as well:
-`nn.ModuleList(DenseLayer(C=C + 32 * i) for i in range(depth))`.
+Literals that differ between instances become arguments of the class (`ConstructorArguments`).  The elements of a list
+whose length differs between instances need one text as well:  `nn.ModuleList(DenseLayer(C=C + 32 * i) for i in
+range(depth))`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class ConstructorArguments:
     """The constructor arguments of one class, collected while its code is written.
 
     Args:
-        members: the names of its modules; attributes that store arguments must not have one of them.
+        members: the names of its modules; attributes that store arguments must have other names.
         classes: the names of other classes, which arguments must not shadow.
 
     Attributes:
@@ -66,7 +66,7 @@ class ConstructorArguments:
         Args:
             values: the literal in each instance.
             hint: the name of the value in PyTorch or in the operator.
-            layer: the layer of the value; its name is added where `hint` is taken or has another meaning in the block.
+            layer: the layer of the value; its name is added if `hint` is taken or has another meaning in the block.
         """
         first = values[0]
         if all(value == first for value in values):
@@ -84,7 +84,7 @@ class ConstructorArguments:
         return self.found[values].name
 
     def known(self, values: Sequence[str | None]) -> Values | None:
-        """The values of an existing argument that agree with the given ones; None matches any value."""
+        """The values of an existing argument that equal the given values; a given None matches any value."""
         for found in self.found:
             if all(value is None or value == own for value, own in zip(values, found)):
                 return found
@@ -95,7 +95,7 @@ class ConstructorArguments:
         self._names.take(name)
 
     def keep(self, values: Values, hint: str, layer: str = "") -> str:
-        """The text of a value in `forward`, where an argument is read from an attribute; see `take`."""
+        """The text of a value in `forward`, which reads arguments from attributes; see `take`."""
         text = self.take(values, hint, layer)
         if values not in self.found:
             return text
@@ -175,9 +175,9 @@ class PassedArgument(NamedTuple):
 
     Attributes:
         keyword: its name in the call; empty for a positional argument.
-        hint: the preferred name if it becomes an argument of the calling class.
+        hint: the preferred name if the value becomes an argument of the calling class.
         values: its literal in each instance.
-        usual: it equals the default in all instances.
+        usual: True if the argument equals its default in all instances.
     """
 
     keyword: str
@@ -192,7 +192,7 @@ class PassedArgument(NamedTuple):
 
 @dataclass(frozen=True)
 class ConstructorCall:
-    """A constructor call in all instances.
+    """A constructor call, with its arguments in all instances.
 
     Attributes:
         function: the class or function that is called.
@@ -212,7 +212,7 @@ class ConstructorCall:
 
     @property
     def form(self) -> tuple[object, ...]:
-        """The function and argument names, which are equal in calls that differ only in values."""
+        """The function and the argument names; calls that differ only in values have equal forms."""
         return self.function, tuple((each.keyword, each.hint) for each in self.given)
 
 
@@ -242,13 +242,13 @@ def element_texts(
     Args:
         calls: the constructor calls of the longest instance, one for each element.
         counts: the number of these elements in each instance.
-        first: the number of the first of them in the list.
+        first: the position of the first of these elements in the list.
 
     Raises:
-        Mismatch: an instance ends before the elements with the same text.
+        Mismatch: the list of an instance ends before the elements with the same text.
     """
     common = next(k for k in range(len(calls)) if all(call.form == calls[k].form for call in calls[k:]))
-    # One more element with a text of its own can save an argument that is a list of values.
+    # A separate text for one more element can save an argument that is a list of values.
     tails = [_Tail(calls, counts, start, first) for start in (common, common + 1) if start < len(calls)]
     fitting = [tail for tail in tails if tail.start <= min(counts)]
     if not fitting:

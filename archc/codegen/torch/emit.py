@@ -144,10 +144,10 @@ def _classes(graph: Graph, images: tuple[int, ...]) -> tuple[Outline, ModuleCont
 
 
 def _distinguish(graph: Graph) -> Callable[[Node], Hashable]:
-    """A key for nodes; nodes that share a statement of the outline must have equal keys.
+    """A function that returns the key of a node; nodes that share a statement must have equal keys.
 
-    The key of a node in a shared block is its types: all uses of the block are one module, whose constructor
-    arguments are fixed.  Blocks of different paths can take sizes as constructor arguments, so their key is None.
+    The key of a node in a shared block consists of its types: all uses of such a block call one module with fixed
+    constructor arguments.  Blocks of different paths can take sizes as constructor arguments, so their key is None.
     """
     scopes: dict[str, set[Scope]] = defaultdict(set)
     for node in graph.nodes():
@@ -164,7 +164,7 @@ def _distinguish(graph: Graph) -> Callable[[Node], Hashable]:
 
 
 def _check(graph: Graph) -> None:
-    """Raise an error for weights, names and layers that PyTorch code cannot have."""
+    """Raise an error for weights, names and layers that PyTorch code cannot express."""
     found = Diagnostics()
     for weight in graph.weights.values():
         if not isinstance(weight.storage, DECODABLE):
@@ -198,7 +198,7 @@ def _shared_or_encoded(node: Node, graph: Graph) -> str:
 
 
 def _trains_otherwise(node: Node) -> bool:
-    """Return whether a layer updates buffers in training, as only its `torch.nn` module can."""
+    """Return whether a layer updates buffers in training, which only its `torch.nn` module can do."""
     keeps = any(not node.op.parameters[name].trainable for name in node.weights)
     return keeps and type(node.op).torch_module is not Operator.torch_module
 
@@ -223,7 +223,7 @@ def _class(made: ClassPlan, is_model: bool) -> list[str]:
 def _class_docstring(made: ClassPlan, is_model: bool) -> list[str]:
     definition = made.definition
     name = definition.scopes[0].definition
-    if is_model:  # the module's docstring has its comment
+    if is_model:  # the docstring of the module has the comment of the model
         return [f"The model `{name}`."]
     title = _sentence(definition.doc) or f"The block `{name}`."
     shapes = made.shapes()

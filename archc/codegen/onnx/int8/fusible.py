@@ -1,18 +1,18 @@
 """Rewrites of quantized models that let ONNX Runtime fuse integer kernels, with equal results.
 
 ONNX Runtime finds its integer kernels by patterns: an operator between `DequantizeLinear` and `QuantizeLinear`.  Four
-rewrites let it find them; the first three were measured on a small convolutional network.
+rewrites produce these patterns.  The first three were measured on a small convolutional network.
 
-- Quantization to one grid is idempotent.  If a `QuantizeLinear` follows a `Reshape`, another quantize/dequantize pair
-  is inserted before the `Reshape`, so the layer before it has integer results too.
+- Repeated quantization with the same scale and zero point is idempotent.  If a `QuantizeLinear` follows a `Reshape`,
+  another quantize/dequantize pair is inserted before the `Reshape`, so the layer before it has integer results too.
 - `Relu` is idempotent.  ONNX Runtime moves a `QuantizeLinear` from after a `MaxPool` to before it, which gives the pool
   of a float convolution a slow integer form.  A second `Relu` after the pool prevents that.
 - `Relu` is the maximum with zero.  Without a `QuantizeLinear` after it, ONNX Runtime fuses a `Relu` with the product
   before it, which then runs in floats and decodes its weight in each run.  It does not fuse a `Max`.
-- Int8 values are dequantized after the operators that only move elements.  ONNX Runtime 1.31 does the same: it inserts
-  a `QuantizeLinear` with the `output_dtype` INT8 after the move.  Then it converts int8 to uint8, keeps that attribute,
-  and refuses its own graph.  It inserts nothing if the model already dequantizes after the move.  The results are
-  equal: a move creates no values, and dequantization is monotone, which `MaxPool` needs.
+- Int8 values are dequantized after the operators that only move elements.  ONNX Runtime 1.31 attempts the same rewrite,
+  with a bug: it inserts a `QuantizeLinear` with the `output_dtype` INT8 after the move, converts int8 to uint8, keeps
+  that attribute, and refuses its own graph.  It inserts nothing if the model already dequantizes after the move.  The
+  results are equal: a move creates no values, and dequantization is monotone, which `MaxPool` needs.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def make_fusible(
         outputs: the names of the model's outputs.
         names: the names in use, to which new ones are added.
         zero: returns the name of a constant 0 of f32.
-        is_int8: whether a zero point, given by its name, is a single int8.
+        is_int8: returns whether the zero point of this name is a single int8.
     """
     # A quantizer with a scale along an axis cannot move past a change of that axis.
     quantizers = [r for r in records if r.op_type == "QuantizeLinear" and r.attributes.get("axis") is None]
@@ -75,7 +75,7 @@ def make_fusible(
 
 
 def _insert(steps: list[tuple[str, list[str]]], target: NodeRecord, names: UniqueNames) -> list[NodeRecord]:
-    """Insert nodes before the first input of a node, given as operators with their further inputs."""
+    """Insert nodes before the first input of a node; each step is an operator with its other inputs."""
     source = target.inputs[0]
     new = []
     for op_type, further in steps:
@@ -88,7 +88,7 @@ def _insert(steps: list[tuple[str, list[str]]], target: NodeRecord, names: Uniqu
 def _first_move(
     quantizer: NodeRecord, producers: dict[str, NodeRecord], uses: Counter[str], moves: Collection[str]
 ) -> NodeRecord | None:
-    """The first of the moves before a quantizer whose results have no other use."""
+    """The first move of the chain before a quantizer; no result in the chain has another use."""
     found = None
     name = quantizer.inputs[0]
     while uses[name] == 1 and name in producers and producers[name].op_type in moves:
@@ -116,7 +116,7 @@ def _is_quantized(product: NodeRecord, producers: dict[str, NodeRecord]) -> bool
 
 
 def _is_pooled_in_floats(name: str, producers: dict[str, NodeRecord]) -> bool:
-    """Return whether a value is the `MaxPool` of a `Relu` of a `Conv` with a float weight."""
+    """Return whether a value is the result of `Conv`, `Relu`, `MaxPool`, where the weight is a float."""
     for op_type in ("MaxPool", "Relu", "Conv"):
         record = producers.get(name)
         if record is None or record.op_type != op_type:
@@ -133,13 +133,13 @@ INT8_MOVES = frozenset(("Flatten", "MaxPool", "Reshape", "Slice", "Squeeze", "Tr
 def decode_late(
     records: list[NodeRecord], outputs: Collection[str], names: UniqueNames, is_int8: Callable[[str], bool]
 ) -> list[NodeRecord]:
-    """Replace dequantize nodes before moves by such nodes after them, for int8; return all nodes.
+    """Move dequantize nodes of int8 from before moves to after them; return all nodes.
 
     Args:
         records: the nodes, each after those it uses; changed in place.
         outputs: the names that are used outside these nodes.
         names: the names in use, to which new ones are added.
-        is_int8: whether a zero point, given by its name, is a single int8.
+        is_int8: returns whether the zero point of this name is a single int8.
     """
     decoded: dict[str, NodeRecord] = {}
     made: list[NodeRecord] = []

@@ -1,7 +1,7 @@
-"""A convolution with a max pool, as one product of im2col patches: the arithmetic, without nodes.
+"""Arithmetic of a convolution with a max pool as one product of im2col patches; it adds no ONNX nodes.
 
 The maximum of a convolution over the window of a pool is the maximum of several convolutions, one for each position in
-the window, its *phases*.  All phases use one patch of the image, with the kernel at different positions:
+the window, its *phases*.  All phases use the same patch of the image, with the kernel at different offsets:
 
     y[i, j] = max over p, q < 2 of Σ w[k, l] · x[2i + p + k, 2j + q + l]
             = max over p, q of Σ w'[p, q][k, l] · x[2i + k, 2j + l],  w'[p, q][k, l] = w[k - p, l - q]
@@ -73,39 +73,39 @@ class Patches:
 
     @property
     def count(self) -> int:
-        """Patches of an image."""
+        """Number of patches of an image."""
         return self.rows.count * self.columns.count
 
     @property
     def phases(self) -> int:
-        """Places in the window of the pool."""
+        """Number of phases: the positions in the window of the pool."""
         return self.rows.pool * self.columns.pool
 
     @property
     def height(self) -> int:
-        """Rows of a patch."""
+        """Number of rows of a patch."""
         return self.rows.size
 
     @cached_property
     def width(self) -> int:
-        """Columns of a patch."""
+        """Number of columns of a patch."""
         of_a_column = self.channels * self.height
         each = self.multiple // math.gcd(of_a_column, self.multiple)
         return -(-self.columns.size // each) * each
 
     @property
     def size(self) -> int:
-        """Elements of a patch."""
+        """Number of elements of a patch."""
         return self.channels * self.height * self.width
 
     @cached_property
     def block(self) -> int:
-        """Columns that are copied at once: every patch begins and ends at a multiple of it."""
+        """Number of columns that are copied at once; every patch begins and ends at a multiple of this number."""
         return math.gcd(self.columns.step, self.width)
 
     @property
     def padding(self) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Zeros before and after the rows, and before and after the columns, so that every patch is inside."""
+        """Zeros before and after the rows and the columns, so that the padded image contains every patch."""
         rows, columns = self.rows, self.columns
         height, width = rows.before + rows.extent, columns.before + columns.extent
         below = max(0, (rows.count - 1) * rows.step + self.height - height)
@@ -114,7 +114,7 @@ class Patches:
 
     @property
     def blocks(self) -> int:
-        """Blocks of columns in a row of the padded image."""
+        """Number of blocks of columns in a row of the padded image."""
         _, (left, right) = self.padding
         return (left + self.columns.extent + right) // self.block
 

@@ -3,7 +3,7 @@
 ONNX Runtime's integer convolution processes four input channels at a time.  With one or three channels it is ten times
 slower than the float kernel, so such convolutions stay in floats (see `archc.ops.conv`).  With a max pool and a
 quantizer after it, an im2col form is faster: gather patches of the image, multiply them with the weights of all phases
-of the pool, and take the maximum over the phases (`patches`).
+of the pool, and take the maximum over the phases (see `archc.codegen.onnx.int8.patches`).
 
     QuantizeLinear ─ patches ─ Conv 1×1 ─ Relu ─ QuantizeLinear ─ MaxPool over the phases
 
@@ -12,14 +12,14 @@ integers in which products are accumulated, as in every integer layer.
 
 The form was measured on the digit classifier's first convolution at batch 32 (Emerald Rapids, one thread):
 
-- Convolution, pool and quantization take 430 µs of 770 in floats, and 220 of 530 in this form.  At batch 1 the whole
-  network takes 39 µs instead of 37.
-- Patches of 16 and a kernel of 1×1 take 110 µs; blocks of 2×2 pixels (`SpaceToDepth`) and a kernel of 2×2 take 170.  An
-  integer kernel that is not 1×1 loads each pixel through a pointer.
-- With the samples innermost a patch consists of few long copies.  One `Gather` in the usual layout would copy single
-  bytes, and take longer than the convolution.
-- A pool over one axis takes 60 µs, over two axes 80, because of the same pointers.  Separate tensors for the phases,
-  joined by `Max`, take 500: ONNX Runtime has no `Max` of bytes and decodes them.
+- In floats, convolution, pool and quantization take 430 µs of the network's 770; in this form they take 220 µs of 530.
+  At batch 1 the whole network takes 39 µs instead of 37.
+- Patches of 16 and a kernel of 1×1 take 110 µs.  Blocks of 2×2 pixels (`SpaceToDepth`) and a kernel of 2×2 take 170.
+  An integer kernel that is not 1×1 loads each pixel through a pointer.
+- If the samples are the innermost axis, a patch consists of few long copies.  One `Gather` in the usual layout would
+  copy single bytes, and take longer than the convolution.
+- A pool over one axis takes 60 µs; a pool over two axes takes 80 µs, because it loads through pointers, too.  Separate
+  tensors for the phases, joined by `Max`, take 500 µs: ONNX Runtime has no `Max` of bytes, and decodes the tensors.
 """
 
 from __future__ import annotations
@@ -41,23 +41,24 @@ LANES = 4
 """Number of terms and of results that an integer kernel of ONNX Runtime processes at a time."""
 
 LONGEST_PATCH = 16
-"""Elements of a patch up to which the form is faster at every batch size.
+"""Largest patch, in elements, with which the form is faster at every batch size.
 
-Measured with networks of two convolutions: a patch of 36 (a kernel of 5, or three channels) makes them 1.35 times as
-fast at batch 32, but 0.86 times at batch 1, where gathering patches matters more.
+Measured with networks of two convolutions.  A patch of 36 elements (a kernel of 5, or three channels) makes the
+networks 1.35 times as fast at batch 32, but 0.86 times as fast at batch 1, where gathering the patches has a larger
+share.
 """
 
 LEAST_RESULTS = 128
-"""Results of all phases from which on the form is faster; 64 made these networks 1.13 and 0.85 times as fast."""
+"""Smallest number of results of all phases; 64 made these networks 1.13 and 0.85 times as fast."""
 
 _OF_CONV = frozenset(("kernel_shape", "pads", "strides"))
 _OF_POOL = frozenset(("kernel_shape", "strides"))
-"""The supported attributes; the spelling omits others that have their default."""
+"""The supported attributes; the emitter omits other attributes if they have their default."""
 
 
 @dataclass(frozen=True)
 class Stem:
-    """The nodes that are replaced, and what they compute.
+    """The nodes that are replaced, and their operands and parameters.
 
     Attributes:
         image: the quantized operand of the convolution, its scale and its zero point.
@@ -136,7 +137,7 @@ def _is_by_channel(weight: Weight | None) -> TypeGuard[Weight]:
 
 
 def _is_on_a_grid(weights: DecodedWeights, record: NodeRecord) -> bool:
-    """Return whether a node quantizes or dequantizes u8 with one stored scale; kernels for i8 are slow."""
+    """Return whether a node quantizes or dequantizes u8 with one stored scale; i8 kernels are slow."""
     scale, zero_point = record.inputs[1:]
     tensors = weights.onnx.tensors
     known = scale in weights.onnx.initializers and zero_point in weights.onnx.initializers
@@ -173,7 +174,7 @@ def _pays(patches: Patches, out_channels: int) -> bool:
 
 
 def _spelled(weights: DecodedWeights, stem: Stem) -> list[NodeRecord]:
-    """The nodes of a stem; the last has the result of its quantizer."""
+    """The nodes that replace a stem; the last one has the result name of the quantizer."""
     conv, quantizer = stem.replaced[0], stem.replaced[-1]
     patches, out = stem.patches, stem.weight.shape[0]
     chain = _Chain(weights, conv.outputs[0])
@@ -214,14 +215,14 @@ class _Chain:
         """The patches of all samples: [N, elements of a patch, patches]."""
         patches = stem.patches
         image, scale, zero_point = stem.image
-        x = self.moved(image, [1, 2, 3, 0])  # the samples innermost
+        x = self.moved(image, [1, 2, 3, 0])  # samples as the innermost axis
         (above, below), (left, right) = patches.padding
         if above or below or left or right:
             ends = self._onnx.constant([0, above, left, 0, 0, below, right, 0])
             x = self.add("Pad", x, ends, zero_point)
         x = self.add("Gather", x, self._onnx.constant(patches.row_indices), axis=1)
         channels, rows, height, blocks = patches.channels, patches.rows.count, patches.height, patches.blocks
-        if channels == 1:  # a further axis of size 1 would take twice as long at batch 1
+        if channels == 1:  # another axis of size 1 would double the latency at batch 1
             x = self.moved(self.reshaped(x, [rows, height, blocks, -1]), [0, 2, 1, 3])
         else:
             x = self.moved(self.reshaped(x, [channels, rows, height, blocks, -1]), [1, 3, 0, 2, 4])
