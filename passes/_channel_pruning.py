@@ -24,15 +24,15 @@ def choose_groups(
 
     Args:
         sparsity: share of the removable groups of each pool.
-        scope: one pool for the whole model, or one for each set of groups that the same layers produce.
-        multiple: the width of each layer that becomes narrower is rounded to a multiple of it.
+        scope: one pool for the whole model, or one pool for each set of groups that the same layers produce.
+        multiple: a layer that becomes narrower gets a width that is a multiple of this number.
     """
     norms = _Norms(coupling.graph)
     pools: list[list[tuple[float, ChannelGroup]]] = []
     for family in coupling.families():
         groups = [group for group in family if _is_removable(coupling, group) and all(map(wanted, group.producers))]
         importances = np.array([norms.of(group) for group in groups])
-        finite = np.isfinite(importances)  # groups with NaN or infinite weights have no rank, and stay
+        finite = np.isfinite(importances)  # groups with NaN or infinite weights cannot be ranked, and are kept
         if scope == "global" and finite.any():
             importances /= importances[finite].mean() or 1.0
         pools.append([(float(importances[k]), groups[k]) for k in np.flatnonzero(finite)])
@@ -92,7 +92,7 @@ class _Norms:
 
 
 def _is_removable(coupling: Coupling, group: ChannelGroup) -> bool:
-    """Return whether each axis of the group has elements outside it."""
+    """Return whether each axis of the group also has elements outside the group."""
     return all(count < coupling.sizes[spot] for spot, count in group.index_counts.items())
 
 
@@ -112,7 +112,7 @@ def _least_important(
 
 
 def remark_on_channels(context: Context, coupling: Coupling, removed: set[int], wanted: Wanted) -> None:
-    """Add a remark on every layer with result channels: the number it keeps, or why it keeps all."""
+    """Add a remark on every layer with result channels: the number of kept channels, or why all are kept."""
     groups_of: dict[NodeIndex, list[ChannelGroup]] = {}
     for group in coupling.groups:
         for spot in group.index_counts:
@@ -155,9 +155,10 @@ def _obstacle(coupling: Coupling, layer: str, groups: Sequence[ChannelGroup], wa
 def align_width(
     coupling: Coupling, ranking: Sequence[ChannelGroup], chosen: Sequence[ChannelGroup], multiple: int
 ) -> list[ChannelGroup]:
-    """Groups of one family to remove, so that the width of the layer that produces them is a multiple.
+    """Groups of one family to remove, so that the width of their layer is a multiple of `multiple`.
 
-    The nearest width is chosen, the wider of two.  No group is removed if no narrower width is a multiple.
+    The layer gets the nearest such width, or the wider one of two equally near widths.  If no narrower width is a
+    multiple, no group is removed.
 
     Args:
         ranking: the removable groups of the family, the least important first.
@@ -174,7 +175,7 @@ def align_width(
 
 
 def _axis(coupling: Coupling, family: Sequence[ChannelGroup]) -> tuple[int, int] | None:
-    """Width of the layer that produces a family of groups, and of one group; None without such a layer."""
+    """Width of the layer that produces a family of groups, and width of one group; None without a layer."""
     for use, _ in coupling.produced_axes():
         size = coupling.shrinkable.size(use.tensor_axis)
         if family and use.node.title in family[0].producers and isinstance(size, int):

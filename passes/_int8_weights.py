@@ -20,10 +20,10 @@ from ._layers import Layer
 Array = npt.NDArray[Any]
 
 LARGEST_BIAS = 2.0**30
-"""Largest bias, in units of s_x s_w: it leaves half the range of int32 to the sum of products."""
+"""Largest bias in units of s_x s_w; half of the range of int32 remains for the sum of products."""
 
 SCALES = 0.1
-"""Maximum bytes of a weight's scales relative to its int8 elements, for an axis that `_best_axis` chooses."""
+"""Largest ratio of the bytes of a weight's scales to the bytes of its int8 elements, for `_best_axis`."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def _obstacle(graph: Graph, layer: Layer, name: str) -> str | None:
 def store_as_int8(
     graph: Graph, context: Context, layer: Layer, names: Iterable[str], by_channel: bool, least: Mapping[str, Array]
 ) -> StoredWeights:
-    """Store weights of a layer as int8, unless an earlier layer shares them and has stored them.
+    """Store weights of a layer as int8, except shared weights that an earlier layer has stored.
 
     Args:
         least: lower bounds on the scales of some weights, by path; see `minimum_scales`.
@@ -120,7 +120,7 @@ def _operand_scale(graph: Graph, node: Node) -> float | None:
 
 
 def _best_axis(values: np.ndarray) -> int | None:
-    """Axis whose scales give the smallest error, of those with few elements; None for a single scale."""
+    """Axis along which scales give the smallest error, among the short axes; None for a single scale."""
     axes: list[int | None] = [None]
     axes += [axis for axis, extent in enumerate(values.shape) if extent > 1 and 4 * extent <= SCALES * values.size]
     return min(axes, key=lambda axis: _norm(_round_trip(Int8(axis), values) - values))
@@ -131,5 +131,5 @@ def _round_trip(storage: Int8, values: np.ndarray) -> np.ndarray:
 
 
 def _norm(values: np.ndarray) -> float:
-    """Frobenius norm, in float64 and without BLAS, whose sums depend on the number of its threads."""
+    """Frobenius norm in float64, without BLAS, because its sums depend on the number of threads."""
     return math.sqrt(np.square(values, dtype=np.float64).sum())

@@ -19,7 +19,7 @@ class Layer:
         weights: paths of the trained parameters of two or more axes, by name: one for
             `linear`, all `weight_ih_*` and `weight_hh_*` for `lstm`, none for `layer_norm`.
         sharing: the other layers that use one of these weights.
-        tied_to: another layer that has one of its parameters, or None.
+        tied_to: another layer that has a parameter of this layer, or None.
     """
 
     path: str
@@ -40,7 +40,7 @@ class Layer:
 
 
 def layers_with_weights(graph: Graph) -> list[Layer]:
-    """Layers with trained parameters, in order; `Layer.weights` is empty for those with vectors alone."""
+    """Layers with trained parameters, in order; `Layer.weights` is empty if all parameters are vectors."""
     uses: dict[str, list[Node]] = {}
     users: dict[str, dict[str, None]] = {}
     for node in graph.nodes():
@@ -75,7 +75,7 @@ def _tied_to(node: Node, users: Mapping[str, Iterable[str]]) -> str | None:
 
 
 class LayerNames:
-    """Names of a graph's layers, to find free ones."""
+    """Names of a graph's layers, for the choice of free names."""
 
     def __init__(self, graph: Graph):
         self._taken = {node.path for node in graph.nodes() if node.path is not None}

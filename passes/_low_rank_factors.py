@@ -37,9 +37,10 @@ class Svd:
         """Decompose a finite matrix, in float64.
 
         The singular vectors of the smaller side are the eigenvectors of W Wᵀ or WᵀW, which takes a third of the time of
-        a full decomposition (0.5 s for 4096 × 1024 on one core).  Squaring costs half the digits of the *smallest*
-        singular values, about 1e-8 of the largest one: less than the precision of a float32 weight.  The factors are
-        projections of the matrix itself, so at full rank they reproduce it to all digits.
+        a full decomposition (0.5 s for 4096 × 1024 on one core).  Squaring loses half of the digits of the *smallest*
+        singular values.  The loss is about 1e-8 of the largest singular value, which is less than the precision of a
+        float32 weight.  The factors are projections of the matrix itself, so at full rank they reproduce it to all
+        digits.
         """
         import torch
 
@@ -48,7 +49,7 @@ class Svd:
         vectors = torch.linalg.eigh(tall.T @ tall).eigenvectors.flip(1)
         images = tall @ vectors
         values = images.norm(dim=0)
-        if wide:  # tallᵀ = vectors · imagesᵀ: left and right are swapped, so the values move to the other factor
+        if wide:  # tallᵀ = vectors · imagesᵀ: left and right swap, so the singular values move to the other factor
             unit = images / values.where(values > 0, 1)
             return cls(values.numpy(), (vectors * values).numpy(), unit.numpy())
         return cls(values.numpy(), images.numpy(), vectors.numpy())
@@ -76,8 +77,8 @@ class Svd:
     def factors(self, rank: int) -> tuple[Array, Array]:
         """Factors A (r × n) and B (m × r) with W ≈ BA.
 
-        Each takes the square root of the singular values, so that both have elements of similar magnitude: if one
-        factor had all singular values, int8 with one scale per row would lose its weak directions.
+        Each factor is scaled by the square roots of the singular values, so both have elements of similar magnitude.
+        If one factor were scaled by all singular values, int8 with one scale per row would lose its weak directions.
         """
         root = np.sqrt(self.values[:rank])
         safe = np.where(root > 0, root, 1)
@@ -89,7 +90,7 @@ Ranks = Callable[[Svd], list[int]]
 
 
 def store_factors(graph: Graph, context: Context, layer: Layer, ranks: Ranks) -> None:
-    """Store each weight of a layer as two factors if that is smaller, and add a remark on each.
+    """Store each weight of a layer as two factors if these are smaller, and add a remark on each weight.
 
     The layer still computes with the product, so its multiply-adds do not change.
     """

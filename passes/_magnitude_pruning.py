@@ -80,7 +80,7 @@ def _warn_of_share(context: Context, layer: str, share: float, sparsity: float) 
 
 
 def most_of_a_layer(sparsity: float) -> float:
-    """Largest share of a layer's weights that is masked without a warning: half of 1 - sparsity must stay."""
+    """Largest share of a layer's weights that is masked without a warning: (1 - sparsity) / 2 must stay."""
     return (1 + sparsity) / 2
 
 
@@ -95,7 +95,7 @@ def _layers(graph: Graph) -> dict[str, list[str]]:
 
 
 def _obstacles(graph: Graph, layers: Mapping[str, Sequence[str]], wanted: Wanted) -> dict[str, str | None]:
-    """Weights that are contracted with data, in order; each with the reason why it stays, or None."""
+    """Weights that are contracted with data, in order, each with the reason to keep it, or None."""
     users: dict[str, list[str]] = {}
     for layer, paths in layers.items():
         for path in paths:
@@ -121,8 +121,8 @@ def _obstacle(graph: Graph, path: str, users: Sequence[str], wanted: Wanted) -> 
 def _summed(node: Node) -> Iterator[str]:
     """Parameters of a node that are contracted with data.
 
-    Such a parameter shares an index with the data that no result has (`weight[o, i]`), or has an index twice, which
-    contracts it with the state of the previous step (`weight_hh[g*h, h]`).
+    Such a parameter shares an index with the data, and no result has this index (`i` of `weight[o, i]`).  A parameter
+    with an index twice is contracted with the state of the previous step (`weight_hh[g*h, h]`).
     """
     signature = node.op.infer(node.types).solution.signature
     data = {name for pattern in signature.operands if pattern.name not in node.weights for name in _names(pattern)}
@@ -149,7 +149,7 @@ def _alive(graph: Graph, path: str) -> Array:
 
 
 def _magnitudes(graph: Graph, path: str) -> npt.NDArray[np.uint32]:
-    """Bits of the absolute values as float32; as integers they have the same order."""
+    """Absolute values in float32, reinterpreted as integers, which have the same order."""
     return np.abs(graph.weight_values(path).astype(np.float32)).view(np.uint32)
 
 
@@ -181,7 +181,7 @@ class _SmallestElements:
         return number
 
     def mask(self, context: Context, path: str) -> int:
-        """Mask the selected elements of one weight, the first of equal ones, and return their number."""
+        """Mask the selected elements of one weight, equal elements in order, and return their number."""
         alive, magnitudes = _alive(self._graph, path), _magnitudes(self._graph, path)
         below = alive & (magnitudes < self._bound)
         ties = np.flatnonzero(alive & (magnitudes == self._bound))[: self._ties]

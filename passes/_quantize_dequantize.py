@@ -16,9 +16,10 @@ from ._observers import Range
 
 
 def results_to_quantize(graph: Graph, integer: Iterable[Node]) -> dict[Value, Node]:
-    """Results that must be quantized because their kernels return integers, with the kernels' nodes.
+    """Results that must be quantized because their kernels return integers, each with its kernel's node.
 
-    The result of an integer layer that reaches the next one through clipping or data movement alone is quantized there.
+    If the result of an integer layer reaches the next integer layer through clipping or data movement alone, it is
+    quantized at the operand of that layer.
 
     Args:
         integer: the nodes that compute with statically quantized operands.
@@ -51,7 +52,7 @@ def integer_producer(node: Node, integer: Collection[Node]) -> Node | None:
 
 
 def linked_by_integers(integer: Collection[Node]) -> set[Node]:
-    """Layers that receive integers from another layer of the set, or produce them for one."""
+    """Layers that receive integers from another layer of the set, or send integers to one."""
     pairs = ((node, integer_producer(node, integer)) for node in integer)
     return {node for receiver, source in pairs if source is not None for node in (receiver, source)}
 

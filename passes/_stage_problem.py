@@ -19,7 +19,7 @@ class StageProblem:
     Attributes:
         nodes: the node of each task.
         places: the devices.
-        size_sources: the inputs that are transferred to later stages because these read a size from them.
+        size_sources: the inputs that are transferred to later stages because a later stage reads a size from them.
 
     Args:
         limit: maximum bytes of a stage, in addition to the limit of its device.
@@ -37,7 +37,7 @@ class StageProblem:
         self._number = {node: number for number, node in enumerate(self.nodes)}
         self._first = {number for number, node in enumerate(self.nodes) if not node.operands}
         self._groups = list(range(len(self.nodes)))
-        # If the links differ, the order of the devices matters: then the order of the text is kept.
+        # If the links differ, the order of the devices matters, so the devices keep their order in the text.
         self._in_order = len({place.link for place in places}) > 1
         self._kinds: dict[tuple[object, ...], list[int]] = {}
         for number, place in enumerate(places):
@@ -66,13 +66,13 @@ class StageProblem:
         return bool(missing)
 
     def missing_size_sources(self, stage_of: Mapping[Node, int]) -> list[SizeSource]:
-        """Size sources that a split needs and the problem does not have."""
+        """Size sources that a split needs and that `size_sources` lacks."""
         known = {(source.node, source.input) for source in self.size_sources}
         found = stage_transfers(self._graph, stage_of, self._required_sizes).size_sources
         return [source for source in found if (source.node, source.input) not in known]
 
     def place_of(self, device: int) -> StageDevice:
-        """Device of a number of the partitioner."""
+        """Device with this number in the partitioner."""
         ordered = [number for numbers in self._kinds.values() for number in numbers]
         return self.places[ordered[device]]
 
@@ -137,7 +137,7 @@ class StageProblem:
     def _receivers(self, value: Value) -> Sequence[Node]:
         """Nodes that a value is transferred to.
 
-        Consumers of a value that is recomputed from another one count for that one.
+        If another value is recomputed from this value, the consumers of the other value are included.
         """
         maker = value.producer
         results = (value,) if maker is None else maker.results
@@ -146,7 +146,7 @@ class StageProblem:
 
 
 def _sent(value: Value) -> tuple[Value, ...]:
-    """Values to transfer if a value is used in a later stage: itself, or the operands of its decoder."""
+    """Values to transfer if a later stage uses a value: the value, or the operands of its decoder."""
     maker = value.producer
     parts = maker.operands if maker is not None and maker.op.decodes else (value,)
     return tuple(dict.fromkeys(map(transferred_value, parts)))

@@ -1,6 +1,6 @@
 """Refinement of a split by local search: fewer transfers and cut blocks at the same bottleneck.
 
-The partitioner minimizes the bottleneck alone, so the ends of the other stages are arbitrary.
+The partitioner minimizes only the load of the slowest stage, so the boundaries of the other stages are arbitrary.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from archc.partitioning import PipelineSplit, PipelineStage, Problem
 from archc.partitioning.problem import measure_stages
 
 FARTHEST = 64
-"""Maximum number of operators by which the end of a stage moves in one step."""
+"""Maximum number of operators by which the boundary of two stages moves in one step."""
 
 
 def refine_stages(
     problem: Problem, nodes: Sequence[Node], split: PipelineSplit, allowed: Callable[[Mapping[Node, int]], bool]
 ) -> Sequence[PipelineStage]:
-    """Move the ends of stages along the order of the text to reduce transfers, then the depth of cuts.
+    """Move stage boundaries along the order of the text to reduce transfers, then the depth of cuts.
 
     Args:
         nodes: the node of each task.
@@ -44,7 +44,7 @@ def stage_numbers(nodes: Sequence[Node], stages: Sequence[PipelineStage]) -> dic
 
 
 def _neighbours(problem: Problem, stages: Sequence[PipelineStage], bottleneck: float) -> Iterator[list[list[int]]]:
-    """Splits in which one end of a stage has moved; no stage is empty or too large by its work alone."""
+    """Splits with one moved boundary; no stage is empty, or has operators that exceed the bottleneck."""
     tasks = [list(stage.tasks) for stage in stages]
     for number in range(len(stages) - 1):
         before, after = tasks[number], tasks[number + 1]
@@ -55,7 +55,7 @@ def _neighbours(problem: Problem, stages: Sequence[PipelineStage], bottleneck: f
 
 
 def _movable(problem: Problem, tasks: Sequence[int], stage: PipelineStage, bottleneck: float) -> Iterator[int]:
-    """Numbers of successive tasks that a stage could take over by its work alone."""
+    """Counts of first tasks that fit into a stage, if its operators alone may not exceed the bottleneck."""
     work = stage.work
     for count, task in enumerate(tasks[:FARTHEST], 1):
         work += problem.tasks[task].work[stage.kind]
@@ -90,7 +90,7 @@ def _key(problem: Problem, nodes: Sequence[Node], stages: Sequence[PipelineStage
             for task in tensor.consumers:
                 if where[task] != where[tensor.producer]:
                     depth += _depth(nodes[tensor.producer].scope, nodes[task].scope)
-    return float(f"{transfers:.9e}"), depth  # equal sums may differ in the last bits
+    return float(f"{transfers:.9e}"), depth  # sums of the same numbers in another order may differ in the last bits
 
 
 def _depth(one: Scope, other: Scope) -> int:

@@ -28,7 +28,7 @@ def remark_on_stages(
     undivided: float,
     bound: float,
 ) -> None:
-    """Add a remark on each stage and one on the whole split.
+    """Add a remark on each stage and a remark on the whole split.
 
     Args:
         taken: the device of each stage.
@@ -93,7 +93,7 @@ def _stage(say: Callable[..., None], cost: StageCost, place: StageDevice, total:
 
 
 def does_not_fit(graph: Graph, stage_problem: StageProblem, failure: Infeasible) -> ArchcError:
-    """Diagnostic for a model without a feasible split, with the tensor that is too large or the largest."""
+    """Diagnostic for a model without a feasible split, with the name of a large tensor."""
     if all(kind.memory == math.inf for kind in stage_problem.problem().kinds):
         return error(
             "too-many-stages",

@@ -22,17 +22,18 @@ Array = npt.NDArray[Any]
 class Fold(Pass):
     """Fold batch norms into adjacent layers and remove dropout, for inference.
 
-    In inference a batch norm multiplies each channel by a constant and adds another.  A convolution (also a transposed
-    one) or a linear layer before it can absorb both:
+    In inference, a batch norm multiplies each channel by a constant and adds a second constant.  A convolution, a
+    transposed convolution or a linear layer before the batch norm can absorb both constants:
 
         scale · (W x + b) + shift = (scale · W) x + (scale · b + shift)
 
-    So can a linear layer after it: W (scale · x + shift) + b = (W · scale) x + (W shift + b).  A convolution after it
-    cannot, because its zero padding is not shifted.  The new weights are computed in float64.  The layer keeps its
+    A linear layer after the batch norm can absorb them, too:
+    W (scale · x + shift) + b = (W · scale) x + (W shift + b).  A convolution after the batch norm cannot absorb them,
+    because its zero padding is not shifted.  The new weights are computed in float64.  The layer keeps its
     name, and gets a bias if it had none.
 
-    A batch norm stays if the value between the two has other uses, or if the weights of the layer belong to more than
-    one node.  The resulting network is for inference, not for further training.
+    A batch norm stays if the value between layer and batch norm has other uses, or if the weights of the layer belong
+    to more than one node.  The resulting network is for inference, not for further training.
     """
 
     preserves = "rounding"
@@ -136,14 +137,14 @@ def _weights_obstacle(graph: Graph, layer: Node, owners: Mapping[str, list[Node]
 
 
 def _into_result(graph: Graph, layer: Node, scale: Array, shift: Array) -> tuple[Array, Array]:
-    """Weight and bias of a layer that scales and shifts the channels of its own result."""
+    """New weight and bias of a layer that absorbs the scale and shift of its result's channels."""
     weights = _Values(graph, layer)
     weight = Channels.of_result(layer).scaled(weights["weight"], scale)
     return weight, weights.get("bias", 0.0) * scale + shift
 
 
 def _into_operand(graph: Graph, layer: Node, scale: Array, shift: Array) -> tuple[Array, Array]:
-    """Weight and bias of a layer that scales and shifts the channels of its own operand."""
+    """New weight and bias of a layer that absorbs the scale and shift of its operand's channels."""
     weights = _Values(graph, layer)
     channels = Channels.of_operand(layer)
     weight = channels.scaled(weights["weight"], scale)
@@ -153,7 +154,7 @@ def _into_operand(graph: Graph, layer: Node, scale: Array, shift: Array) -> tupl
 
 def _set(graph: Graph, context: Context, layer: Node, weight: Array, bias: Array) -> None:
     if "bias" not in layer.weights:
-        biased = replace(layer.op, bias=True)  # type: ignore[call-arg]  # the layers to fold into have it
+        biased = replace(layer.op, bias=True)  # type: ignore[call-arg]  # these layers have an attribute `bias`
         context.rewriter.set_operator(layer, biased)
     for name, values in (("weight", weight), ("bias", bias)):
         path = layer.weights[name]
@@ -215,7 +216,7 @@ class Channels:
         return products.reshape(weight.shape)
 
     def summed(self, weight: Array, numbers: Array, result: Axis) -> Array:
-        """For each channel of the result, sum its weights, each times the number of its channel here."""
+        """Sum the weights of each channel of `result`, each times the number of its channel in `self`."""
         kept = _factor_names(result)
         products: Array = self._split(weight) * self._spread(numbers)
         others = tuple(place for place, name in enumerate(_names(self._weight)) if name not in kept)

@@ -20,12 +20,12 @@ DEFAULT_ENERGY = 0.85
 ALIGNMENTS = (16, 8)
 """Multiples to which ranks found by energy are rounded up; the second one is tried if the first gives no gain.
 
-These are the lanes of vectors of 512 and 256 bits.  Measured on the digit classifier's second convolution in int8
-(ONNX Runtime, one core, batch 32): rank 32 makes it 1.2 times as fast as it is, rank 34 0.9 times.
+These are the lanes of vectors of 512 and 256 bits.  Measured on the second convolution of the digit classifier in int8
+(ONNX Runtime, one core, batch 32): the speed is 1.2 times the original one with rank 32, and 0.9 times with rank 34.
 """
 
-# Cost of the second operator in multiply-adds.  Measured with ONNX Runtime on one core at batch 1 and 32: with less
-# saved than this, layers from 128 → 10 to 1024 → 1024, and convolutions, became slower.
+# Cost of the second operator in multiply-adds, measured with ONNX Runtime on one core at batch 1 and 32.  Linear layers
+# from 128 → 10 to 1024 → 1024, and convolutions, became slower if the factors saved less than this cost.
 OPERATOR_COST = 16_384
 """Cost of a kernel call."""
 ELEMENT_COST = 100
@@ -37,18 +37,19 @@ class LowRank(Pass):
     """Factorize a layer's weight W (m × n) into two of low rank, W ≈ BA, and replace the layer by two.
 
     `linear` n → m becomes `linear` n → r without bias, named `fc1.a`, and `linear` r → m, named `fc1.b`.  A convolution
-    becomes one with the same kernel size and r output channels, and one of kernel size 1 (Zhang et al. 2015,
-    "Accelerating Very Deep Convolutional Networks", section 3.1, without the data).  A and B come from the truncated
-    singular value decomposition of W, as a matrix of output channels by all other axes.  BA is the best approximation
-    of rank r in the Frobenius norm (Eckart, Young 1936).
+    becomes a convolution with the same kernel size and r output channels, and a convolution of kernel size 1 (Zhang et
+    al. 2015, "Accelerating Very Deep Convolutional Networks", section 3.1, without the data).  A and B come from the
+    truncated singular value decomposition of W, as a matrix of output channels by all other axes.  BA is the best
+    approximation of rank r in the Frobenius norm (Eckart, Young 1936).
 
     Recurrent layers (`lstm`, `gru`, `rnn`) and `parameter` are not split: each of their matrices is stored as two
-    factors, `weight_ih_l0 = low_rank(16)`.  They have fewer parameters and bytes, but as many multiply-adds as before.
+    factors, `weight_ih_l0 = low_rank(16)`.  Such a layer has fewer parameters and bytes, but as many multiply-adds as
+    before.
 
     The rank is given by one of `rank`, `ratio` and `energy`.  A rank found by energy is rounded up to a multiple of the
-    vector width.  A layer is not factorized if r(m + n) ≥ mn, which would make it larger; if, unless `rank` is given,
-    the saved multiply-adds are fewer than the cost of one more operator; or if other layers share its weight.  Train
-    for an epoch afterwards to recover accuracy.
+    vector width.  A layer is not factorized if r(m + n) ≥ mn, because the factors would be larger, or if other layers
+    share its weight.  Without `rank`, a layer is also not factorized if the saved multiply-adds are fewer than the cost
+    of one more operator.  Train for an epoch afterwards to recover accuracy.
     """
 
     name = "lowrank"
@@ -101,7 +102,7 @@ class LowRank(Pass):
                 self._factorize(graph, context, layer, work(layer.node))
 
     def _factorize(self, graph: Graph, context: Context, layer: Layer, work: int) -> None:
-        """Factorize a layer if that makes it smaller and faster; `work` is its number of multiply-adds."""
+        """Factorize a layer if the factors are smaller and faster; `work` is the layer's multiply-adds."""
         (path,) = layer.weights.values()
         weight, values = graph.weights[path], graph.weight_values(path)
         matrix = values.reshape(len(values), -1)

@@ -29,17 +29,18 @@ class Partition(Pass):
 
     Stages are in sequence: no tensor goes back to an earlier stage.  The pass inserts `to_stage` on every edge into a
     later stage, so the text shows the stages.  The time of a stage is the time of its operators plus that of its
-    transfers.  An operator takes the time of its multiply-adds or that of moving its operands, weights and results,
-    whichever is longer (the roofline model; Williams et al. 2009).  A transfer takes the bytes of the tensor over the
-    bandwidth of the link.  A tensor that skips a stage passes through it.  Inputs enter at the first stage, and outputs
-    leave from the last one.  The search finds the optimal split unless the remarks say otherwise (Tarnawski et al.
-    2020, "Efficient Algorithms for Device Placement of DNN Graph Operators").
+    transfers.  The time of an operator is the longer of two times: the time of its multiply-adds, and the time of
+    moving its operands, weights and results (the roofline model; Williams et al. 2009).  The time of a transfer is the
+    bytes of the tensor divided by the bandwidth of the link.  A tensor that skips a stage passes through it.  Inputs
+    enter at the first stage, and outputs leave from the last one.  The search finds the optimal split unless the
+    remarks say otherwise (Tarnawski et al. 2020, "Efficient Algorithms for Device Placement of DNN Graph Operators").
 
-    Give a number of `stages`, which then run on equal devices, each a `cpu` with the default values of `devices`; or
-    the name of a `devices` statement of the file.  Those devices may take any stage.  If their links differ, they are
-    used in the order of the file, and a device that does not help gets no stage.  A stage takes at most the memory of
-    its device: its weights, a shared weight once, and the results of all its operators.  Results of `dequantize` are
-    not transferred: the integers are, and they are dequantized in the later stage.
+    Give a number of stages as `stages`, or the name of a `devices` statement in the file.  With a number, the stages
+    run on equal devices, each a `cpu` with the default values of `devices`.  With a `devices` statement, a device may
+    take any stage.  If the links of the devices differ, the devices are used in the order of the file.  A device that
+    does not help gets no stage.  The weights of a stage, with a shared weight counted once, and the results of all its
+    operators must fit in the memory of its device.  Results of `dequantize` are not transferred.  The integers are
+    transferred instead, and dequantized in the later stage.
     """
 
     ends = (UNDIVIDED,)
@@ -116,7 +117,7 @@ class Partition(Pass):
             )
 
     def _sizes(self, graph: Graph, context: Context) -> dict[str, int]:
-        """Values of symbolic sizes: those given to this pass, and those of the compilation for the others."""
+        """Values of symbolic sizes, from the options of this pass, or else from the compilation."""
         if self.sizes is None:
             return dict(context.sizes)
         given = read_sizes(self.sizes)
@@ -131,7 +132,7 @@ def _split(stage_problem: StageProblem) -> tuple[Sequence[PipelineStage], float]
         Infeasible: no split fits the devices.
     """
     split = solve(stage_problem.problem())
-    bound = split.lower_bound  # transfers of inputs for their sizes can only raise it
+    bound = split.lower_bound  # more transfers, of inputs as size sources, can only raise the lower bound
     while stage_problem.add_size_sources(stage_numbers(stage_problem.nodes, split.stages)):
         split = solve(stage_problem.problem())
     return refine_stages(
@@ -147,9 +148,9 @@ def insert_transfers(
 ) -> None:
     """Insert `to_stage` on every edge that crosses into a later stage.
 
-    A tensor enters a later stage once, for all its consumers there.  The result of an operator that only decodes
-    smaller tensors is not transferred: its operands are, and the operator is repeated in the later stage.  The inputs
-    of the model enter stage 0 if that stage has a device.
+    A tensor enters a later stage once, for all its consumers there.  If an operator only decodes smaller tensors, its
+    operands are transferred in place of its result, and the operator is repeated in the later stage.  The inputs of the
+    model enter stage 0 if that stage has a device.
 
     Args:
         stage_of: the stage of each node.
@@ -162,7 +163,7 @@ class _TransferInserter:
     def __init__(self, graph: Graph, rewriter: Rewriter, devices: Sequence[str | None]):
         self._graph, self._rewriter, self._devices = graph, rewriter, devices
         self._arrived: dict[tuple[Value, int], Value] = {}
-        # The operands before any insertion: a transfer may be inserted between a decoder and its operands, too.
+        # Read the operands before any insertion, because a transfer may be inserted between a decoder and its operands.
         self._operands = {node: node.operands for node in graph.nodes()}
 
     def run(self, stage_of: Mapping[Node, int]) -> None:

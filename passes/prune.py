@@ -18,27 +18,27 @@ from ._magnitude_pruning import mask_smallest
 class Prune(Pass):
     """Set the smallest weights to zero permanently, or remove whole channels.
 
-    `scheme = "magnitude"` masks single weights, those with the smallest absolute values (Han et al. 2015, "Learning
+    `scheme = "magnitude"` masks the single weights with the smallest absolute values (Han et al. 2015, "Learning
     both Weights and Connections for Efficient Neural Networks").  The text says `weight = masked`.  A mask is stored
     with the weight, so masked elements stay zero in further training.  Weights that are contracted with data are
     pruned; biases and norms are not.  With `scope = "global"`, one threshold holds for all selected layers; with
-    `"layer"`, each layer loses the same share.  Weights that an earlier `prune` masked count towards the share.  Under
-    a global threshold, a layer that loses more than (1 + sparsity) / 2 of its weights gives a warning.  Masks make
-    neither PyTorch nor ONNX Runtime faster, but files compress better.
+    `"layer"`, each layer loses the same share.  Weights that an earlier `prune` masked count towards the share.  The
+    pass warns if a global threshold removes more than (1 + sparsity) / 2 of the weights of a layer.  Masks do not make
+    PyTorch or ONNX Runtime faster, but the files compress better.
 
     `scheme = "channel"` removes whole channels, so that layers become narrower, smaller and faster.  Channels that can
-    only be removed together form a group: the channels of two tensors that are added, the parts of an attention head, a
-    channel and all its pixels after a flatten, a row of one weight and the column of the next.  The groups follow from
-    the index signatures of the operators.  The pruned model computes the same function as the model with the removed
-    channels set to zero at their uses.
+    only be removed together form a group.  Examples are the equal channels of two tensors that are added, the channels
+    of an attention head, a channel and its pixels after a flatten, and a row of one weight and the column of the next.
+    The groups follow from the index signatures of the operators.  The pruned model computes the same function as the
+    model with the removed channels set to zero at their uses.
 
     The importance of a group is the L2 norm of all its weights (Li et al. 2017, "Pruning Filters for Efficient
-    ConvNets", with the 2-norm).  With `scope = "global"`, the groups of the whole model are ranked together, each by
-    its importance relative to the mean over the groups of the same layers; with `"layer"`, each layer loses the same
-    share.  Widths are rounded to the nearest `multiple`: kernels compute whole blocks of channels, so a width between
-    two multiples saves little time (`benchmarks.pruned_widths`).  A layer keeps its width if no narrower one is a
-    multiple.  No layer loses its last channel.  A group stays if its removal would change the function: if an input or
-    output of the model has it, or a layer norm.
+    ConvNets", with the 2-norm).  With `scope = "global"`, the groups of the whole model are ranked together, by their
+    importance relative to the mean importance of the groups of the same layers.  With `"layer"`, each layer loses the
+    same share.  Widths are rounded to the nearest `multiple`: kernels compute whole blocks of channels, so a width
+    between two multiples saves little time (`benchmarks.pruned_widths`).  A layer keeps its width if no narrower one is
+    a multiple.  No layer loses its last channel.  A group stays if its removal would change the function, for example
+    because a channel of the group belongs to an input or output of the model, or to the operand of a layer norm.
 
     Train for an epoch or two after either scheme.
     """

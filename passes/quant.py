@@ -21,9 +21,10 @@ Scheme = Literal["static", "dynamic", "weight"]
 LEAST = {"static": 100_000, "dynamic": 250_000, "weight": 0}
 """Multiply-adds per sample below which a linear layer is faster in floats, by scheme.
 
-Measured by `benchmarks.int8_models --widths`, at batch 1.  In ONNX Runtime, int8 makes perceptrons of width 256 slower
-and those of 384 more than twice as fast.  In PyTorch, those of 256 are no faster, those of 384 slightly, and those of
-512 by half.  PyTorch computes a dynamic range by an extra call for each layer, which pays from width 512 on.
+Measured by `benchmarks.int8_models --widths`, at batch 1.  The models are perceptrons.  In ONNX Runtime, int8 makes
+width 256 slower, and width 384 more than twice as fast.  In PyTorch, width 256 is no faster, width 384 is slightly
+faster, and width 512 is 1.5 times as fast.  PyTorch computes a dynamic range by an extra call for each layer, so
+`dynamic` is faster from width 512 on.
 """
 
 LEAST_INTEGER_RESULT = 65_536
@@ -33,14 +34,16 @@ LEAST_ISOLATED = 200_000
 """`LEAST` in the scheme `static` for a linear layer that neither receives integers nor passes them on.
 
 Measured by `benchmarks.int8_models --widths 384 512 --between tanh`: at batch 1 in PyTorch, perceptrons of width 384
-became slower, and those of 512 faster.  ONNX Runtime gains from 384 on, which `least` can select.
+became slower, and perceptrons of width 512 became faster.  In ONNX Runtime, int8 is faster from width 384 on; users of
+ONNX Runtime can set `least` accordingly.
 """
 
 LEAST_ISOLATED_CONVOLUTION = 1_000_000
 """Multiply-adds per sample below which a convolution is faster in floats if no other integer layer uses its result.
 
-Measured with ONNX Runtime on one core: LeNet-5, whose convolutions of 120,000 and 240,000 each end in a `tanh`, ran
-half as fast with int8 convolutions.  The convolutions of ResNet-18 have ten times as many, and gain.
+Measured with ONNX Runtime on one core: LeNet-5 ran half as fast with int8 convolutions.  It has two
+convolutions, of 120,000 and 240,000 multiply-adds, each followed by a `tanh`.  The convolutions of ResNet-18 have ten
+times as many multiply-adds, and become faster.
 """
 
 
@@ -57,29 +60,35 @@ class Quant(Pass):
     - `dynamic`: s and z are computed from x in each run.  It needs no calibration data, and follows inputs that vary.
     - `weight`: x stays in floats.  The weights take a quarter of the bytes; the latency does not improve.
 
-    `observer = "minmax"` uses the whole range of the calibration data; `"percentile"` clips both ends of it, which
-    gives a finer resolution at the cost of a few saturated elements (Jacob et al. 2018, "Quantization and Training of
-    Neural Networks for Efficient Integer-Arithmetic-Only Inference"; Wu et al. 2020, "Integer Quantization for Deep
-    Learning Inference").
+    `observer = "minmax"` uses the whole range of the calibration data; `"percentile"` clips both ends of this range,
+    which gives a finer resolution at the cost of a few saturated elements (Jacob et al. 2018, "Quantization and
+    Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference"; Wu et al. 2020, "Integer Quantization
+    for Deep Learning Inference").
 
-    Some layers get `weight` under any scheme: those without integer kernels for the scheme, such as recurrent layers,
-    embeddings, learned tensors, and under `dynamic` convolutions; those with fewer multiply-adds than `least`; small
-    convolutions whose integers no other layer uses; and those whose calibration data are all zero.  All weights of a
-    recurrent layer become integers.  A learned tensor has its scales along the axis with the smallest error.
-    Vectors stay in floats, and so does a weight that is shared with a layer that stays in floats.
+    Under any scheme, some layers get the scheme `weight`:
 
-    The result of a convolution is requantized as well, unless another integer layer quantizes it, since its kernels
-    return integers.  Biases stay in floats.  If int32 cannot hold a bias in units of the product of the scales of
-    operand and weight, the scale of that channel is larger.
+    - layers without integer kernels for the scheme: recurrent layers, embeddings, learned tensors, and, under
+      `dynamic`, convolutions;
+    - layers with fewer multiply-adds than `least`;
+    - small convolutions, if no other integer layer uses their result;
+    - layers whose operand is zero in all calibration data.
 
-    Kernels accumulate exactly on CPUs with VNNI and on GPUs.  On older CPUs, sums of two products saturate at 16
-    bits: an emitted PyTorch module computes in floats there; ONNX Runtime needs the session option
-    `session.x64quantprecision` = "1", which has no effect at its optimization levels below EXTENDED,
-    and with which ONNX Runtime 1.23 refuses models that use an integer layer twice.
+    All weights of a recurrent layer become integers.  The scales of a learned tensor are along the axis with the
+    smallest error.  Vectors stay in floats.  A weight also stays in floats if it is shared with a layer that stays in
+    floats.
+
+    Kernels of convolutions return integers, so the result of a convolution is requantized as well, unless another
+    integer layer quantizes it.  Biases stay in floats.  If int32 cannot hold a bias as a multiple of the operand's
+    scale times the weight's scale, the weight's scale of that channel is increased.
+
+    Kernels accumulate exactly on CPUs with VNNI and on GPUs.  On other CPUs, sums of two products saturate at 16
+    bits.  An emitted PyTorch module therefore computes in floats on such a CPU.  ONNX Runtime accumulates exactly with
+    the session option `session.x64quantprecision` = "1".  The option has no effect at optimization levels below
+    EXTENDED, and with it ONNX Runtime 1.23 refuses models that use an integer layer twice.
 
     Without `least`, linear layers in sequence, with at most a `relu` between, are quantized from 100,000 multiply-adds
-    on, and other linear layers from 200,000 on: smaller ones are slower in int8 in PyTorch, at batch size 1.  ONNX
-    Runtime gains from 100,000 on for both: for ONNX, give `least = 100_000`.
+    on, and other linear layers from 200,000 on.  In PyTorch at batch size 1, smaller layers are slower in int8 than in
+    floats.  In ONNX Runtime, both kinds are faster in int8 from 100,000 on: for ONNX, give `least = 100_000`.
     """
 
     preserves = "approximate"
@@ -147,7 +156,7 @@ class Quant(Pass):
     ) -> tuple[dict[Value, Node], dict[Value, Range]]:
         """Results to quantize, and quantization ranges.
 
-        Layers without a range change their scheme or are removed.
+        A layer without a range gets another scheme, or is removed from `schemes`.
         """
         warned = context.calibration.real
         while True:
@@ -172,7 +181,7 @@ class Quant(Pass):
     def _schemes(
         self, graph: Graph, context: Context, obstacles: Mapping[Layer, Mapping[str, str]]
     ) -> dict[Layer, Scheme]:
-        """Layers to quantize, in order, each with its scheme; add remarks on the others."""
+        """Layers to quantize, in order, each with its scheme; add remarks on all other layers."""
         wanted = select(graph, self.on, self.keep)
         work = work_at(graph, context.sizes)
         inapplicable = {layer.path: self._obstacle(layer, found) for layer, found in obstacles.items()}
@@ -209,7 +218,7 @@ class Quant(Pass):
         return schemes
 
     def _isolated(self, graph: Graph, schemes: Mapping[Layer, Scheme], work: Work) -> list[Layer]:
-        """Static layers for which converting floats to integers and back takes longer than it saves."""
+        """Static layers for which the conversions from and to floats take longer than int8 saves."""
         static = [layer for layer, scheme in schemes.items() if scheme == "static"]
         nodes = {node: None for layer in static for node in layer.nodes}
         rounding = set(results_to_quantize(graph, nodes).values())

@@ -19,7 +19,7 @@ class Sizes:
 
     Attributes:
         values: the sizes by name.
-        assumed: the sizes that were neither given nor in calibration data, without a batch of one sample.
+        assumed: the sizes that were neither given nor in calibration data; a batch of one sample is not among them.
     """
 
     values: Mapping[str, int] = field(default_factory=dict)
@@ -46,8 +46,9 @@ def choose_sizes(
         option: name of the option that gives sizes, for the help.
 
     Raises:
-        ArchcError: the model has no such size (`unknown-size`), a size is above its bound (`size-above-bound`),
-            differs from that of the data (`size-conflict`), or makes a tensor empty (`size-too-small`).
+        ArchcError: a given size does not occur in the model (`unknown-size`), is above its bound
+            (`size-above-bound`), differs from the size in the calibration data (`size-conflict`), or makes a tensor
+            empty (`size-too-small`).
     """
     check_sizes(graph, given, option)
     batch = {s.name for value in graph.inputs if value.type.shape and (s := as_symbol(value.type.shape[0]))}
@@ -69,7 +70,7 @@ def choose_sizes(
 
 
 def check_data(graph: Graph, sizes: Sizes) -> None:
-    """Refuse calibration data for which a tensor is empty, if no pass runs the model on them.
+    """Refuse calibration data whose sizes make a tensor empty, if no pass runs the model on the data.
 
     Raises:
         ArchcError: a tensor is empty (`size-too-small`).
@@ -83,10 +84,10 @@ def check_data(graph: Graph, sizes: Sizes) -> None:
 
 
 def larger_sizes(graph: Graph, small: Mapping[str, int], option: str | None = "--sizes") -> str:
-    """Help for sizes with which a tensor is empty: larger sizes within their bounds.
+    """Help text for sizes that make a tensor empty: it suggests larger sizes within their bounds.
 
     Args:
-        small: the sizes with which a tensor is empty.
+        small: the sizes that make a tensor empty.
         option: name of the option that gives sizes; None for sizes of calibration data.
     """
     sizes = {name: max(size, small[name]) for name, size in sample_sizes(graph, 1).items() if name in small}
@@ -98,7 +99,7 @@ def larger_sizes(graph: Graph, small: Mapping[str, int], option: str | None = "-
 
 
 def warn_of_assumed(sizes: Sizes, diagnostics: Diagnostics) -> None:
-    """Warn of the sizes that a command assumed for its figures or for its passes."""
+    """Warn that a command assumed sizes to compute its figures or to run its passes."""
     if not sizes.assumed:
         return
     names = " and ".join(f"`{name}` = {size}" for name, size in sizes.assumed.items())

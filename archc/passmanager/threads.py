@@ -11,7 +11,7 @@ def one_thread() -> Iterator[None]:
     """Limit PyTorch to one thread.
 
     The rounding of a floating-point sum depends on the number of threads.  Measured scales are part of the output, so
-    otherwise the output would depend on the number of cores.
+    without this limit the output would depend on the number of cores.
     """
     import torch
 

@@ -1,7 +1,7 @@
 """Layers that compute in int8, and the quantization of their operands.
 
-Kernels of torch multiply the integers where they are exact and faster than floating
-point; elsewhere the same integers are multiplied in floating point.
+If a kernel of torch is exact and faster than floating point, it multiplies the
+integers.  Otherwise the same integers are multiplied in floating point.
 """
 
 import math
@@ -37,7 +37,7 @@ class Scale:
 
     def __init__(self, size: float, zero_point: int, fixed: bool):
         self.size, self.zero_point = size, zero_point
-        self.fixed = fixed  # a constant of the model: every call uses this object
+        self.fixed = fixed  # True for a constant of the model: the same object always
 
 
 class Quantized:
@@ -52,7 +52,7 @@ class Quantized:
         self.relu = relu  # clamp the steps at zero
 
     def with_held(self, held: Tensor) -> "Quantized":
-        """The same scale for other integers or steps."""
+        """A tensor with the same scale, and with `held` as its bytes or steps."""
         return Quantized(held, self.scale, self.relu)
 
     def integers(self) -> Tensor:
@@ -108,7 +108,7 @@ def pooled(
     dilation: int | tuple[int, int] = 1,
     ceil_mode: bool = False,
 ) -> Any:
-    """Max pooling of a tensor or of a quantized tensor, whose integers it keeps."""
+    """Max pooling of a tensor or of the integers of a quantized tensor."""
     numbers = x if isinstance(x, Tensor) else x.held
     stride = stride or kernel_size
     if numbers.dtype != torch.uint8:
@@ -135,7 +135,7 @@ class Keeping(nn.Module):
     def kept(self, form: Any, make: Callable[[], Any]) -> Any:
         """The cached value of key `form`, computed by `make` if it is missing."""
         buffers = self._buffers
-        for name, buffer, version in self._seen:  # fast: every call of a layer does it
+        for name, buffer, version in self._seen:  # runs in every call of a layer
             now = buffers[name]
             if now is not buffer or version is not None and now._version != version:
                 self._forms = {}
@@ -191,7 +191,7 @@ class Quantize(Grid):
 
     def forward(self, x: Tensor) -> Quantized:
         """q = round(x / scale) + zero_point, halves to even, clamped to 0..255."""
-        # `self.scale` would take a microsecond, as long as the division.
+        # `self.scale` would take a microsecond; the division takes no longer.
         return Quantized(x / self._buffers["scale"], self.grid())
 
 
@@ -203,10 +203,10 @@ def quantize(x: Tensor) -> Quantized:
 
 def range_of(x: Tensor) -> tuple[float, int]:
     """Scale and zero point that span the range of x and zero."""
-    # Three Python numbers: tensors of one element would cost as much as a small layer.
+    # Python numbers: tensors of one element would take as long as a small layer.
     low, high = (end.item() for end in torch.aminmax(x)) if x.numel() else (0.0, 0.0)
     low, high = min(low, 0.0), max(high, 0.0)
-    # Rounded to float32, as ONNX Runtime computes it from float32 numbers.
+    # Rounded to float32, the dtype of this computation in ONNX Runtime.
     scale = max(c_float(c_float(high - low).value / 255).value, 1e-30)
     known = math.isfinite(scale)
     return scale, min(round(c_float(-low / scale).value), 255) if known else 0
@@ -219,7 +219,7 @@ class Int8Weight(Keeping):
         weight: Tensor
         weight_scale: Tensor
 
-    axis = 0  # of the weight, if each index of it has a scale
+    axis = 0  # axis of the weight along which scales differ
 
     def decoded(self) -> Tensor:
         """The weight in floating point."""
@@ -237,8 +237,9 @@ class Int8Layer(Int8Weight):
 
     With `to`, the result is quantized at once, optionally after a `relu`.  Integer
     kernels have a high call overhead: below `least` units of work, or without an exact
-    kernel, the same integers are multiplied in floating point.  Each way caches its
-    form of the weight; the floating-point form takes four times the bytes.
+    kernel, the same integers are multiplied in floating point.  Each of the
+    two ways caches a form of the weight; the floating-point form takes four times the
+    bytes.
     """
 
     if TYPE_CHECKING:
@@ -253,8 +254,8 @@ class Int8Layer(Int8Weight):
         ) -> Any:
             """The result in units of `unit` from an integer kernel; quantized if `rounded`."""
 
-    least: float  # for one core, in multiply-accumulates
-    fewest = 1  # operand elements; fewer take as long
+    least: float  # multiply-accumulates, measured on one core
+    fewest = 1  # operand elements; smaller operands take as long
 
     def __init__(self, *shape: int, bias: bool, per_channel: bool):
         super().__init__()
@@ -333,7 +334,7 @@ def adds_exactly() -> bool:
     """
     most = torch.full((64, 64), 127, dtype=torch.int8, device="cpu")
     exact = (torch._int_mm(most, most.t()) == 64 * 127**2).all()
-    if MKLDNN:  # kernels for unsigned bytes may saturate where those for signed do not
+    if MKLDNN:  # kernels for unsigned bytes may saturate, others not
         q = torch.full((64, 64), 255, dtype=torch.uint8, device="cpu")
         packed = torch.ops.onednn.qlinear_prepack(most, None)
         ones = torch.ones(64, device="cpu")
@@ -360,7 +361,7 @@ def product_of_bytes(q: Tensor, weight: Tensor) -> Tensor:
         return torch._int_mm(F.pad(q, (0, 0, 0, 17 - rows)), weight.t())[:rows]
     if q.is_cuda or rows > 8:
         return torch._int_mm(q, weight.t())
-    # A tall matrix times a few columns is twice as fast as a few rows times a wide one.
+    # A tall matrix times few columns takes half the time of few rows times a wide one.
     return torch._int_mm(weight, q.t()).t().contiguous()
 
 
@@ -371,7 +372,7 @@ class Int8Linear(Int8Layer):
         work: int
 
     least = 600_000
-    many = 32_000  # results from which on oneDNN's own operator is faster
+    many = 32_000  # number of results above which oneDNN's own operator is faster
 
     def __init__(
         self,
@@ -422,7 +423,7 @@ class Int8Linear(Int8Layer):
 
     # if: quantize
     def rows(self, unit: float) -> tuple[Tensor, ...]:
-        """Weight, scale, row sums and bias, which hold for operands of any range."""
+        """Weight, scale, row sums and bias, independent of the operand's range."""
         sums = self.sums_of_rows()
         bias = torch.zeros_like(sums) if self.bias is None else self.bias / unit
         return self.weight, self.weight_scale, sums, bias
@@ -437,7 +438,7 @@ class Int8Conv2d(Int8Layer):
 
     least = 4_000_000
     # if: whole_file
-    channels_last = False  # oneDNN is wrong for some shapes: set it where it is right
+    channels_last = False  # set for shapes with correct results of oneDNN
 
     def __init__(
         self,
@@ -459,7 +460,7 @@ class Int8Conv2d(Int8Layer):
         super().__init__(*shape, bias=bias, per_channel=per_channel)
         self.groups = groups
         results = out_channels / in_channels / math.prod(self.stride)
-        # For each element of the operand.  A result costs 32 MACs besides its own.
+        # MACs for each operand element, with 32 more for each result as its overhead.
         self.work = results * (math.prod(shape[1:]) + 32)
 
     def product(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -468,7 +469,7 @@ class Int8Conv2d(Int8Layer):
 
     # if: channels_last
     def scaled(self, scale: float, unit: float) -> tuple[Tensor, Tensor | None]:
-        # The layout of the integer kernels, in which pooling is much faster, too.
+        # The integer kernels have this layout.  It also makes pooling much faster.
         weight, bias = super().scaled(scale, unit)
         # if: whole_file
         if not self.channels_last:
@@ -480,8 +481,8 @@ class Int8Conv2d(Int8Layer):
             return self.in_floats(x, unit)
         q, padding = x.integers(), self.padding
         if x.scale.zero_point and any(padding):
-            # The kernel pads with q = 0, but zero is q = zero_point.  With the zero
-            # point as its argument, it would convert the whole weight in each call.
+            # The kernel pads with q = 0, but zero is q = zero_point.  A kernel with the
+            # zero point as argument would convert the whole weight in each call.
             (h, w), padding = padding, [0, 0]
             q = F.pad(q, (w, w, h, h), value=x.scale.zero_point)
         steps = (self.stride, padding, self.dilation, self.groups)
@@ -494,7 +495,7 @@ class Int8Conv2d(Int8Layer):
         )
 
     def pack(self, steps: tuple, shape: list[int]) -> tuple[Tensor, Tensor, Tensor]:
-        """The weight in oneDNN's layout for images of a shape, scales, zero points."""
+        """Weight in oneDNN's layout for images of a shape, scales and zero points."""
         # Without a shape, each call may have to convert the layout.
         scales, zeros = self.scales()
         pack = torch.ops.onednn.qconv_prepack
@@ -524,7 +525,7 @@ class Line:
 def line_of(
     modules: list, relu: Any, x: Tensor, steps: Callable[[], list[tuple]]
 ) -> Line:
-    """The line of these modules, which the last module caches."""
+    """The line of these modules, cached in the last module."""
     line = modules[-1].line
     known = line is not None and line.modules == modules and line.relu == relu
     if not (known and line.shape == x.shape and line.holds()):
@@ -585,7 +586,7 @@ def fixed_line(
     return y.view(*x.shape[:-1], -1) if flat else y
 
 
-CACHED = 300_000  # weights that a core's cache holds in floating point
+CACHED = 300_000  # number of floating-point weights that fit in a core's cache
 
 
 def fixed_steps(
@@ -593,11 +594,11 @@ def fixed_steps(
 ) -> list[tuple]:
     """Kernel, weight, factor, shift and operand range of each layer of a line.
 
-    A layer computes the operand of the next one: its steps, or q - 128 for an int8
+    A layer computes the operand of the next layer: steps, or q - 128 for an int8
     kernel.  The list is empty if an int8 kernel is faster for a convolution.
     """
     q, pays = roundings[0](x), []
-    # A line with convolutions is a whole network, which int8 may not make faster.
+    # A line with convolutions is a whole network, and int8 may not make it faster.
     cached = layers[0].weight.dim() > 2
     cached = cached and sum(layer.weight.numel() for layer in layers) < CACHED
     for layer, to, on, move in zip(layers, [*roundings[1:], None], relus, moves):
@@ -620,7 +621,7 @@ def fixed_steps(
             shift = torch.zeros(len(weight), device="cpu")
         low = 0 if k and relus[k - 1] else -scale.zero_point
         ends = low + offsets[k], 255 - scale.zero_point + offsets[k]
-        first = 0 if k else offsets[0]  # later layers get it in the shift before them
+        first = 0 if k else offsets[0]  # the shift of the previous layer adds it later
         product = F.linear if layer.weight.dim() == 2 else layer.product
         shift = shift + offsets[k + 1]
         steps.append((product, weight, factor, shift, first, *ends, moves[k]))
@@ -630,7 +631,7 @@ def fixed_steps(
 def ranged_line(
     x: Tensor, layers: Iterable, relu: bool | Sequence[bool] = False
 ) -> Tensor:
-    """Call linear layers one after the other, each on operands quantized by range.
+    """Call linear layers one after the other, on operands quantized by their range.
 
     `relu` tells after which layers a relu follows.  A single row bypasses the modules
     and their hooks, since calling them would take as long as small layers do.
@@ -645,7 +646,7 @@ def ranged_line(
     y = x if x.dim() == 2 else x.view(1, -1)
     for k, terms in enumerate(line_of(layers, relu, x, lambda: ranged_steps(layers)).steps):  # fmt: skip
         weight, factor, rows, bias = terms
-        if k and relus[k - 1]:  # the range begins at zero, and the clamp is the relu
+        if k and relus[k - 1]:  # the range begins at 0: clamping is the relu
             divisor = y.amax().div_(LEVELS)
             scale, zero_point = divisor.item(), 0
             if scale < 1e-30:
@@ -663,7 +664,7 @@ def ranged_line(
     return y if x.dim() == 2 else y.view(*x.shape[:-1], -1)
 
 
-LEVELS = torch.full((), 255.0, device="cpu")  # dividing by a number takes twice as long
+LEVELS = torch.full((), 255.0, device="cpu")  # faster than a Python number
 
 
 def ranged_steps(layers: list) -> list[tuple]:

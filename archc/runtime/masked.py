@@ -1,8 +1,8 @@
 """Layers of `torch.nn` whose weight has a mask.
 
 `MaskedLinear(1600, 128)` has the parameters of `nn.Linear(1600, 128)` and a buffer
-`weight_mask`.  It computes with their product, so that masked elements are zero and
-receive no gradient.
+`weight_mask`.  The layer computes with the product of weight and mask, so
+masked elements are zero and receive no gradient.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -26,8 +26,8 @@ class AttributeProblem(Exception):
 
     Attributes:
         code: code of the diagnostic.
-        argument: name or position of the argument; None for a missing one.
-        help: a way to correct it, or None.
+        argument: name or position of the argument; None if the argument is missing.
+        help: a way to correct the argument, or None.
     """
 
     def __init__(self, code: str, message: str, argument: str | int | None = None, help: str | None = None):
@@ -84,7 +84,7 @@ class AttributeInfo:
 
 def attributes(cls: type) -> tuple[AttributeInfo, ...]:
     """Return the attributes of an operator or pass class, in the order of their positions."""
-    return _attributes(cls)  # separate, because mypy does not accept every `type[T]` as hashable
+    return _attributes(cls)  # a separate cached function, because mypy does not accept every `type[T]` as hashable
 
 
 @cache
@@ -181,11 +181,11 @@ def usage(cls: type, noun: str) -> str:
 def given_attributes(instance: Any, also: Collection[str] = ()) -> list[tuple[str | None, AttributeInfo]]:
     """Return the attributes that a text must give for an equal instance, each with its keyword.
 
-    Required attributes come first and are given by position, with the keyword None.  Others are given by name.
-    Attributes that have their default are omitted.
+    Required attributes come first and are given by position, with the keyword None.  Optional attributes are given by
+    name, and omitted if they have the default.
 
     Args:
-        also: attributes to include even if they have their default.
+        also: attributes that are included even with the default value.
     """
     infos = attributes(type(instance))
     slots = [info for info in infos if not info.keyword]
@@ -205,7 +205,7 @@ def arguments_text(instance: Any) -> list[str]:
 
 
 def _same_text(value: Any, default: Any) -> bool:
-    """Return True if a value has the text of the default: 1 is not `true`, and -0.0 is not 0.0."""
+    """Return True if a value and the default have the same text; 1 and `true` differ, as do -0.0 and 0.0."""
     return value == default and value_text(value) == value_text(default)
 
 

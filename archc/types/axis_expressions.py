@@ -3,7 +3,8 @@
 The inputs of a pipeline stage can have an axis of size `(L - 10)//5 + 1`, and no axis of size `L`.  A new symbol `K`
 then names that axis, and the size `2*((L - 10)//5 + 1)` is rewritten as `2*K`.
 
-The symbols and functions in a size are called atoms.  Atoms that the axes determine are known, others are unknown.
+The symbols and functions in a size are called atoms.  An atom is known if the axes determine it, and otherwise
+    unknown.
 Each named axis gives an equation: a polynomial in unknown atoms equals a polynomial in known symbols.  A size is
 rewritten by polynomial division, which reduces its terms by the leading terms of the equations until it has no
 unknown atoms.
@@ -32,7 +33,7 @@ class _Equation:
     """Equality of a polynomial in unknown atoms and a known size.
 
     Attributes:
-        left: the polynomial, each of whose terms has an unknown atom.
+        left: the polynomial; each of its terms has an unknown atom.
         leading, coefficient: the leading term of `left`; the coefficient is a known size.
         value: the known size.
     """
@@ -56,7 +57,7 @@ class AxisExpressions:
         fresh: returns a new name for the symbol of an axis.
 
     Attributes:
-        named: new symbols, by the sizes of their axes, for axes that other axes do not determine.
+        named: a new symbol for each axis that the other axes do not determine, by the size of the axis.
     """
 
     def __init__(self, types: Iterable[TensorType], fresh: Callable[[], str]):
@@ -93,7 +94,7 @@ class AxisExpressions:
     # Equations --------------------------------------------------------------------------------------------
 
     def _add(self, left: Size, value: Size) -> None:
-        """Add the equation of a named axis, reduced by the other equations, and reduce these by it."""
+        """Add the equation of a named axis, and reduce all equations by one another."""
         pending = [(left, value)]
         for _ in range(MOST_STEPS):
             if not pending:
@@ -110,7 +111,7 @@ class AxisExpressions:
                     pending.append((old.left, old.value))
 
     def _equation(self, left: Size, value: Size) -> _Equation | None:
-        """Return the equation of a size and a known size, or None if it has no unknown atoms."""
+        """Return the equation of two equal sizes, or None if it has no unknown atoms; `value` is a known size."""
         terms = self._by_unknown(self._reduced(left, self._equations))
         value = value - terms.pop((), 0)
         if not terms:
@@ -143,9 +144,10 @@ class AxisExpressions:
         return None
 
     def _multiple_reduced(self, dim: Size, leading: Unknown, coefficient: Size) -> tuple[Size, Size] | None:
-        """Return a multiple of a size without its leading term, and the factor.
+        """Return a multiple of a size in which an equation has eliminated the leading term, and its factor.
 
-        For `A` and the equation `2*A + B = S1`, these are `2*S1 - B` and 2.  A symbolic factor is taken as at least 1.
+        For `A` and the equation `2*A + B = S1`, the result is `2*S1 - B`, and the factor is 2.  A symbolic factor is
+        assumed to be at least 1.
         """
         for equation in self._equations:
             rest = divide(_as_size(leading), _as_size(equation.leading))
@@ -170,7 +172,7 @@ class AxisExpressions:
         return dim
 
     def _step(self, dim: Size, unknown: Unknown, coefficient: Size, equations: Iterable[_Equation]) -> Size | None:
-        """Replace one term of a size by smaller terms; None if only a multiple of the size can be reduced."""
+        """Replace one term of a size by smaller terms; return None if no equation can replace the term."""
         product = _as_size(unknown)
         dividing = [(own, divide(product, _as_size(own.leading))) for own in equations]
         for equation, rest in dividing:
@@ -184,7 +186,7 @@ class AxisExpressions:
         return None
 
     def _with_known_functions(self, dim: Size) -> Size:
-        """Rewrite the functions in a size whose operands are determined, as functions of known symbols."""
+        """Rewrite functions in a size as functions of known symbols, if the axes determine their operands."""
         if isinstance(dim, int) or self._is_known(dim):
             return dim
         total: Size = 0
@@ -208,7 +210,7 @@ class AxisExpressions:
         return size if left is None or right is None else dims.apply(atom.name, left, right)
 
     def _by_unknown(self, dim: Size) -> dict[Unknown, Size]:
-        """Return the known coefficients of a size by products of unknown atoms; () is the empty product."""
+        """Return the coefficient of each product of unknown atoms in a size; the key () is the empty product."""
         found: dict[Unknown, Size] = {}
         for monomial, coefficient in () if isinstance(dim, int) else dim.terms:
             known = {atom for atom, _ in monomial if self._is_known(_as_size(((atom, 1),)))}

@@ -1,4 +1,4 @@
-"""Bounds and inequalities of symbolic sizes, for all values of their symbols from 0 on."""
+"""Bounds and inequalities of symbolic sizes that hold for all symbol values of 0 or more."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ def bounds(dims: Iterable[int | SymbolicDim]) -> tuple[int | None, ...]:
 
 
 def largest(dim: int | SymbolicDim) -> int | None:
-    """Return the largest value of a number or of scale · symbol + offset with a bounded symbol, else None."""
+    """Return the largest value of a number or of scale · symbol + offset; None for any other size.
+
+    The result is also None if the symbol has no bound.
+    """
     if isinstance(dim, int):
         return dim
     part = as_linear(dim)

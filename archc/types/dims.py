@@ -19,12 +19,12 @@ from archc.types import polynomials
 from archc.types.frozen_dataclass import frozen_dataclass
 
 MOST_ATOMS = 1000
-"""Maximum number of symbols and functions in one size, with every occurrence counted.
+"""Maximum number of symbols and functions in one size, counted at every occurrence.
 
 Canonical forms are sorted by text, so the time of each operation is proportional to the length of a size.
 """
 DEEPEST_FUNCTION = 50
-"""Maximum nesting of functions in one size, whose text and value are computed by recursion."""
+"""Maximum nesting depth of functions in one size; text and value of a size are computed by recursion."""
 LARGEST_COEFFICIENT = 2**63 - 1
 """Maximum absolute value of a coefficient."""
 
@@ -65,8 +65,8 @@ class Function:
 class Scaled:
     """Product of a size and a fraction, rounded down: `int(W * 2.6)`.
 
-    The product is computed in 64-bit floats.  There 90 * 0.7 is below 63, so no quotient of integers equals it for
-    all W.  `atoms` and `depth` have the same meaning as in `Function`.
+    The product is computed in 64-bit floats.  In these floats, 90 * 0.7 is below 63, so no quotient of integers
+    equals `int(W * 0.7)` for all W.  `atoms` and `depth` have the same meaning as in `Function`.
     """
 
     size: SymbolicDim
@@ -130,7 +130,7 @@ class SymbolicDim:
             sign = "-" if coefficient < 0 else "+"
             factors = [str(abs(coefficient))] if abs(coefficient) != 1 or not monomial else []
             for atom, power in monomial:
-                # A quotient needs parentheses next to another factor; symbols and calls do not.
+                # Next to another factor, a quotient needs parentheses; a symbol or a call needs none.
                 alone = len(monomial) == 1 and power == 1 and coefficient == 1
                 spelled = str(atom) if alone or isinstance(atom, Symbol | Scaled) else f"({atom})"
                 factors += [spelled] * power
@@ -327,7 +327,7 @@ def _around(*operands: int | SymbolicDim) -> tuple[int, int]:
     """Return the number of atoms and the depth of a function of these sizes.
 
     Raises:
-        ArchcError: they exceed `MOST_ATOMS` or `DEEPEST_FUNCTION` (`size-too-complex`).
+        ArchcError: the number exceeds `MOST_ATOMS`, or the depth exceeds `DEEPEST_FUNCTION` (`size-too-complex`).
     """
     inner = [_extent_of(size.terms) for size in operands if isinstance(size, SymbolicDim)]
     atoms, depth = 1 + sum(count for count, _ in inner), 1 + max((deep for _, deep in inner), default=0)
@@ -344,7 +344,7 @@ def atom_count(size: SymbolicDim) -> int:
 
 
 def _extent_of(terms: Terms) -> tuple[int, int]:
-    """Return the number of atoms of a polynomial and its levels of nested functions."""
+    """Return the number of atoms of a polynomial, and its number of levels of nested functions."""
     atoms = depth = 0
     for monomial, _ in terms:
         for atom, power in monomial:

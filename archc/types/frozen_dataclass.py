@@ -1,9 +1,9 @@
 """Frozen dataclasses whose methods are compiled when they are first called.
 
-archc declares about three hundred dataclasses, such as operators and nodes of the syntax tree, and one text uses few
-of them.  `dataclasses.dataclass(frozen=True)` compiles six methods of each class during the import of the module,
-which took half of the time of `archc check`.  `frozen_dataclass` makes the same class, but compiles a method at its
-first call.
+archc declares about three hundred dataclasses, such as operators and nodes of the syntax tree, and one text uses only
+a few of them.  `dataclasses.dataclass(frozen=True)` compiles six methods of each class during the import of the module,
+and this compilation took half of the time of `archc check`.  `frozen_dataclass` makes the same class, but compiles a
+method at its first call.
 
 `dataclasses.fields` and `dataclasses.replace` work on these classes.
 """

@@ -19,7 +19,7 @@ Terms = tuple[tuple[Monomial[A], int], ...]
 def canonical(terms: Mapping[Monomial[A], int]) -> Terms[A]:
     """Return the canonical form of a sum: higher powers first, the constant last.
 
-    Monomials of one degree are sorted by text, which does not depend on bounds: `T` and a bounded `T` are one symbol.
+    Monomials of one degree are sorted by text.  The text has no bounds: `T` and a bounded `T` are one symbol.
     """
     kept = [(monomial, coefficient) for monomial, coefficient in terms.items() if coefficient]
     return tuple(sorted(kept, key=_rank) if len(kept) > 1 else kept)
@@ -52,7 +52,7 @@ def multiplied(left: Terms[A], right: Terms[A]) -> Terms[A]:
 
 
 MOST_STEPS = 100
-"""Maximum number of terms of a quotient by a polynomial of several terms.
+"""Maximum number of terms of a quotient whose divisor has several terms.
 
 The time for each term is proportional to the lengths of both polynomials.
 """

@@ -1,8 +1,8 @@
 """Storage formats of weights: dense, masked, 8-bit integers with scales, low-rank factors.
 
 A layer computes with the decoded values.  The text of a layer names the format (`weight = int8(axis = 0)`).  A format
-defines the stored tensors.  The first has the path of the weight, the others have this path with a suffix
-(`fc1.weight`, `fc1.weight_scale`).
+defines the stored tensors.  The first stored tensor has the path of the weight, and the others have this path with a
+suffix (`fc1.weight`, `fc1.weight_scale`).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Storage:
     elementwise: ClassVar[bool] = False
     """True if every stored tensor has the shape of the weight, and values are stored without rounding.
 
-    Then a slice of the weight is the same slice of its stored tensors, and changes of the values are stored exactly.
+    In such a format, a slice of the weight is the same slice of its stored tensors, and new values are stored exactly.
     """
 
     def __init_subclass__(cls, **kwargs: Any):
@@ -134,7 +134,7 @@ class Int8(Storage):
         others = tuple(k for k in range(values.ndim) if k != self.axis)
         largest = np.abs(values).max(axis=others if self.axis is not None else None, initial=0)
         scale = np.maximum(np.asarray(largest / 127, values.dtype), np.asarray(least, values.dtype))
-        # A scale of 0 cannot divide.  It also results if max|w| / 127 underflows.
+        # Division by a scale of 0 is undefined.  The scale is also 0 if max|w| / 127 underflows.
         other = scale.max(initial=0)
         scale = np.where(scale > 0, scale, np.asarray(other if other > 0 else 1, values.dtype))
         quantized = np.clip(np.rint(values / self._spread(scale, values.ndim)), -127, 127).astype(np.int8)

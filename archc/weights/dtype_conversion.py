@@ -81,9 +81,9 @@ def to_little_endian(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 
 def from_little_endian(raw: np.ndarray[Any, Any], name: str) -> np.ndarray[Any, Any]:
-    """Return a flat array of a dtype from little-endian bytes in a `uint8` array, if possible a view.
+    """Return a flat array of a dtype, if possible a view, from little-endian bytes in a `uint8` array.
 
-    Every byte except 0 becomes true in a `bool` array, since numpy has undefined behaviour for bytes above 1.
+    In a `bool` array, every byte except 0 becomes 1 (true): numpy has undefined behaviour for bytes above 1.
     """
     if name == "bool":
         return raw.astype(bool)

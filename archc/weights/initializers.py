@@ -1,8 +1,8 @@
-"""Initializers: the distributions of new weights, equal to those of PyTorch.
+"""Initializers: the distributions of new weights, equal to the distributions in PyTorch.
 
-The formulas are those of `torch.nn.init` and of `reset_parameters` of PyTorch's layers.  The random numbers differ:
-PyTorch's depend on the order in which layers are constructed.  Here each weight has a random generator, which is
-seeded from the seed and the path of the weight.
+The formulas come from `torch.nn.init` and from `reset_parameters` of PyTorch's layers.  The random numbers differ.
+In PyTorch, they depend on the order in which layers are constructed.  In archc, each weight has its own random
+generator, which is seeded from the seed of the compilation and the path of the weight.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-_CHUNK = 1 << 18  # elements of one draw; bounds the memory, and does not affect the numbers
+_CHUNK = 1 << 18  # elements of one draw; this limits the memory and does not affect the numbers
 
 
 def generator(seed: int, path: str) -> np.random.Generator:
@@ -32,7 +32,7 @@ def generator(seed: int, path: str) -> np.random.Generator:
 
 
 class Initializer(ABC):
-    """A distribution of the elements of a weight, which are independent."""
+    """Distribution of the elements of a weight; the elements are independent."""
 
     @abstractmethod
     def draw(self, count: int, dtype: str, rng: np.random.Generator) -> npt.NDArray[Any]:
@@ -44,7 +44,7 @@ class Initializer(ABC):
             yield self.draw(min(_CHUNK, count - start), dtype, rng)
 
     def sample(self, shape: tuple[int, ...], dtype: str, rng: np.random.Generator) -> npt.NDArray[Any]:
-        """Return a whole weight; apart from the result, only one chunk is in memory."""
+        """Return a whole weight; the memory holds only the result and one chunk."""
         import numpy as np
 
         flat = np.empty(math.prod(shape), numpy_dtype(dtype))
@@ -57,7 +57,7 @@ class Initializer(ABC):
 
 @dataclass(frozen=True)
 class Uniform(Initializer):
-    """U(low, high), as `torch.nn.init.uniform_`."""
+    """U(low, high), the distribution of `torch.nn.init.uniform_`."""
 
     low: float
     high: float

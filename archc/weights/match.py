@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _CONVERTIBLE = {"f32": frozenset({"f16", "bf16", "f64"})}  # expected dtypes, and dtypes that are converted to them
 _MOST_OF_A_KIND = 20  # reported mismatches of one code; a wrong file has hundreds
-_MOST_PREFIXES = 20  # tested prefixes; the time for each is proportional to the number of names
+_MOST_PREFIXES = 20  # tested prefixes; the time for each prefix is proportional to the number of names
 _MOST_SUGGESTIONS = 1000  # names that are compared with each missing name; a comparison takes microseconds
 
 
@@ -28,17 +28,17 @@ def match(
 ) -> dict[str, LazyTensor]:
     """Return the expected tensors in the order of `expected`, each with the expected shape and dtype.
 
-    A tensor in f16, bf16 or f64 is converted to f32 if that is expected.
+    A tensor in f16, bf16 or f64 is converted if the expected dtype is f32.
 
     Args:
         expected: shapes and dtypes by path.
         given: tensors of the file by name.
-        optional: paths that may be missing, and may be surplus.
+        optional: paths that may be missing from `given` or from `expected`.
         remarks: collects a warning about converted tensors.
 
     Raises:
         ArchcError: a diagnostic for each mismatch: `weights-missing`, `weights-surplus`, `weights-shape`,
-            `weights-dtype-mismatch`, or `weights-not-finite` (NaN or infinity, also by conversion).
+            `weights-dtype-mismatch`, or `weights-not-finite` (NaN or infinity in the file or after conversion).
     """
     found = Diagnostics()
     _match_names(expected, given, optional, found)
@@ -77,7 +77,7 @@ def match(
 def _match_names(
     expected: Mapping[str, object], given: Mapping[str, object], optional: Container[str], found: Diagnostics
 ) -> None:
-    """Report missing and surplus names; a surplus name similar to a missing name is reported with it."""
+    """Report missing and surplus names; a similar missing and surplus name share one report."""
     missing = [path for path in expected if path not in given and path not in optional]
     surplus = [path for path in given if path not in expected and path not in optional]
     prefix = _common_prefix(missing, given)
@@ -121,7 +121,7 @@ def _match_names(
 
 
 def _common_prefix(paths: Sequence[str], others: Mapping[str, object]) -> str | None:
-    """Return the shortest prefix with which at least half of several paths become other paths, or None."""
+    """Return the shortest prefix that turns at least half of `paths` into elements of `others`, or None."""
     if len(paths) < 2:
         return None
     prefixes = {path.removesuffix(first) for first in paths[:10] for path in others if path.endswith("." + first)}
@@ -135,7 +135,7 @@ def _converted(tensor: LazyTensor, dtype: str) -> LazyTensor:
     def convert() -> npt.NDArray[Any]:
         import numpy as np
 
-        with np.errstate(over="ignore"):  # `_check_finite` reports infinities with their weight
+        with np.errstate(over="ignore"):  # `_check_finite` reports infinities, with the path of the weight
             return tensor.numpy().astype(numpy_dtype(dtype))
 
     return ComputedTensor(tensor.shape, dtype, convert)

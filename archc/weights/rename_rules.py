@@ -17,9 +17,9 @@ _PART = re.compile(r"\{([A-Za-z_]\w*)\}|(\*)|\[(\{[A-Za-z_]\w*\}|\d+)\]|([^{}*\[
 _TRANSPOSE = re.compile(r"transpose\s*\((.*)\)", re.DOTALL)
 _STAR = "*"
 MOST_RULES = 10_000
-"""Maximum number of rules of one map; each rule with holes is tested with each name of a file."""
+"""Maximum number of rules of one map; each rule that has holes is tested with each name of a file."""
 MOST_HOLES = 3
-"""Maximum number of holes between two dots; a match tests each division of the text among them."""
+"""Maximum number of holes between two dots; a match tests each division of the text among the holes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class NamePattern:
     """A pattern of names of weights, with holes: `h.{i}.attn.*`.
 
     Attributes:
-        parts: texts, and holes as tuples of one item: the name of a capture, or `*`.
+        parts: literal texts as strings, and holes as tuples of one item, which is the name of a capture or `*`.
     """
 
     parts: tuple[str | tuple[str], ...]
@@ -86,8 +86,8 @@ class Rule:
     Attributes:
         sources: patterns of names in the file; several tensors are concatenated along their first axis.
         transposed: for each source, True if its axes are reversed first.
-        targets: patterns of paths in the text; the tensor is split along its first axis for several targets, and
-            dropped for no targets.
+        targets: patterns of paths in the text; several targets split the tensor along its first axis, and without
+            targets the tensor is dropped.
         span: position of the rule in the map.
     """
 
@@ -168,7 +168,7 @@ def _rule(text: str, span: Span, diagnostics: Diagnostics) -> Rule | None:
 
 
 def _items(text: str) -> list[str]:
-    """Return the items of a list in parentheses, or a list with the only item."""
+    """Return the items of a list in parentheses; any other text is a list of one item."""
     if not text.startswith("("):
         return [text]
     if not text.endswith(")"):
@@ -196,7 +196,7 @@ def _name(text: str) -> NamePattern:
         if found is None:
             raise ValueError(f"`{text}` is not the name of a weight")
         capture, star, index, plain = found.groups()
-        if index is not None:  # `h[{i}]` in a text is `h.0` in a file
+        if index is not None:  # the path `h[{i}]` of a text matches `h.0` in a file
             parts.append(".")
             parts.append((index[1:-1],) if index.startswith("{") else index)
         else:

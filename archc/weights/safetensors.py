@@ -1,8 +1,8 @@
 """safetensors files: a strict lazy reader, and a writer that streams tensors.
 
 A file consists of the length of the header in eight bytes, a JSON header, and the bytes of the tensors without gaps
-(https://github.com/huggingface/safetensors, "Format").  This module does not use the library `safetensors`, which
-accepts duplicate names and whose errors do not contain the name of the tensor.
+(https://github.com/huggingface/safetensors, "Format").  This module does not use the library `safetensors`,
+which accepts duplicate names, and reports errors without the name of the tensor.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _LONGEST_HEADER = 100_000_000  # the limit of the library `safetensors`
 _HIGHEST_RANK = 32  # the limit of numpy 1
 _LARGEST_EXTENT = 2**63 - 1
 _METADATA = "__metadata__"
-_ALIGNMENT = 64  # a cache line; the data begin at a multiple, so that mapped tensors are aligned for vector loads
+_ALIGNMENT = 64  # a cache line; the data begin at a multiple of it, which aligns mapped tensors for vector loads
 
 
 def read(path: Path | str) -> dict[str, LazyTensor]:
@@ -110,7 +110,7 @@ def _entry(path: Path, name: str, entry: object) -> tuple[str, tuple[int, ...], 
         raise _malformed(path, f"{where} has `data_offsets` that are not two sizes")
     if len(shape) > _HIGHEST_RANK:
         raise _malformed(path, f"{where} has {len(shape)} axes; the limit is {_HIGHEST_RANK}")
-    # An axis of size 0 must not hide an overflow of the other axes, whose sizes numpy multiplies first.
+    # An axis of size 0 must not hide an overflow: numpy first multiplies the sizes of the other axes.
     count, room = 1, ITEM_SIZE[dtype]
     for extent in shape:
         count *= extent
@@ -169,8 +169,8 @@ def write(
     """Write a file, and return the offset in the file and the length in bytes of each tensor.
 
     The output is deterministic.  The header has the tensors in the given order.  The data are sorted by the size of
-    elements, largest first, and then in the given order.  So every tensor is aligned to its elements without gaps,
-    which is required for memory mapping.
+    elements, largest first, and then in the given order.  With this order, every tensor is aligned to the size of its
+    elements without gaps.  Memory mapping requires this alignment.
 
     Raises:
         ValueError: a tensor has the name `__metadata__`.

@@ -1,8 +1,8 @@
 """Temporary storage of the tensors that passes compute.
 
-These tensors are too expensive to be recomputed at each use, and can together be as large as the model.  The first of
-them stay in memory.  Others are written to a temporary file and memory-mapped.  The file has no name, so the operating
-system deletes it with its last tensor, or at the end of the process.
+These tensors are too expensive to be recomputed at each use, and can together be as large as the model.  The first
+tensors stay in memory.  Later tensors are written to a temporary file and memory-mapped.  The file has no name,
+so the operating system deletes it when its last tensor is deleted, or at the end of the process.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _FOLDER = "/var/tmp"  # for large temporary files; /tmp may be in memory
 
 
 class Scratch:
-    """Storage of tensors: the first `held` bytes in memory, others in one temporary file.
+    """Storage of tensors: the first `held` bytes in memory, the rest in one temporary file.
 
     The file is in the folder `TMPDIR`, by default in `/var/tmp` or the folder of the system for temporary files.  The
     space of deleted tensors is not reused, so each generation of tensors needs a new `Scratch`.
