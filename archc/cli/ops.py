@@ -27,7 +27,7 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "ops",
         help="list the operators of the language, or explain one",
-        description="List the operators, or say all there is to say about one.",
+        description="List the operators, or describe one.",
         epilog=_EPILOG,
     )
     parser.add_argument("name", metavar="NAME", nargs="?", help="an operator, as the language names it")

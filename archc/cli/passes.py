@@ -16,7 +16,7 @@ _EPILOG = """\
 examples:
   archc passes                                all passes, a line each
   archc passes lowrank                        what it does, its options, an example
-  archc passes prune --groups cnn.arch        which channels of a model go together
+  archc passes prune --groups cnn.arch        the coupled channels of a model
 
 Passes come from the entry-point group `archc.passes` of installed packages, and from --load.
 """
@@ -27,12 +27,12 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser(
         "passes",
         help="list the passes, or explain one",
-        description="List the passes, or say all there is to say about one.",
+        description="List the passes, or describe one.",
         epilog=_EPILOG,
     )
     parser.add_argument("name", metavar="NAME", nargs="?", help="a pass, as pipelines name it")
     parser.add_argument(
-        "--groups", metavar="FILE", help="print the groups of channels of an .arch file's model that go together"
+        "--groups", metavar="FILE", help="print the groups of coupled channels of the model in an .arch file"
     )
     options.add_model(parser)
     options.add_load(parser)

@@ -1,8 +1,8 @@
 """Constructor calls and constructor arguments: one text for all instances of a class.
 
 Literals that differ between instances become arguments of the class (`ConstructorArguments`).  The elements of a list
-whose length differs between instances need one text as well:  `nn.ModuleList(DenseLayer(C=C + 32 * i) for i in
-range(depth))`.
+whose length differs between instances need one text as well:
+`nn.ModuleList(DenseLayer(C=C + 32 * i) for i in range(depth))`.
 """
 
 from __future__ import annotations
