@@ -1,7 +1,7 @@
 """The data types of an outline: definitions, their statements and their instances.
 
 A graph is flat.  An `Outline` has one definition for the model and one for each kind of block, with all instances of
-the block side by side.  Statement k of a definition stands for the k-th node (or use of an inner definition) of *every*
+the block side by side.  Statement k of a definition is the k-th node (or use of an inner definition) of *every*
 instance.  So a printer or an emitter sees which attributes differ between instances; these become arguments.
 
 `archc.codegen.outline.build` makes outlines.  The printer of the language, the PyTorch emitter and the drawings read
