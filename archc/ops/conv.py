@@ -123,9 +123,8 @@ class BaseConvolution(Operator, abstract=True):
 SHORT_SUM = 32
 """Products per sum below which ONNX Runtime's integer kernel is slower than its float kernel.
 
-The number is measured.
-
-`archc.codegen.onnx.int8.stems` computes some of these convolutions in integers with another kernel, if a pool follows.
+The number was measured.  `archc.codegen.onnx.int8.stems` computes some of these convolutions in integers with
+another kernel, if a pool follows.
 """
 
 

@@ -1,4 +1,4 @@
-"""Operators that only move elements: `rearrange`, and the operators that are special cases of it."""
+"""Operators that only move elements: `rearrange` and its special cases, such as `flatten`."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from archc.types.tensor_type import TensorType
 
 @operator
 class Rearrangement(Operator, abstract=True):
-    """Base of operators with a pattern of `rearrange`, and optionally a spelling of their own."""
+    """Base of operators with a `rearrange` pattern; a subclass may override the emitted text."""
 
     signature = "x[*d] -> y[*e]"
     onnx_dtypes = ONNX_ALL
     commutes_with_rounding = True
 
     def pattern_for(self, types: Sequence[TensorType]) -> str:
-        """Pattern for an operand of that type; see `archc.declaration.pattern`."""
+        """Pattern for an operand of the given type; see `archc.declaration.pattern`."""
         raise AssertionError(f"{type(self).__name__} implements no `pattern_for`")
 
     def pattern_sizes(self, types: Sequence[TensorType]) -> Mapping[str, Extent]:
-        """Sizes of axes of the pattern that attributes give."""
+        """Sizes of the pattern's axes that attributes determine."""
         return {}
 
     def signature_for(self, types: Sequence[TensorType]) -> Signature:
-        if len(types) != 1:  # the count of operands is checked before the pattern is used
+        if len(types) != 1:  # the base class reports a wrong number of operands
             return super().signature_for(types)
         return parse_pattern(self.pattern_for(types))
 
@@ -48,7 +48,7 @@ class Rearrangement(Operator, abstract=True):
         return permutation == sorted(permutation)
 
     def order(self, types: Sequence[TensorType]) -> tuple[int, ...] | None:
-        """Number in the operand of each axis of the result, if the pattern only permutes axes; else None."""
+        """Operand axis of each result axis, if the pattern only permutes axes; else None."""
         moves = AxisMoves.of(self.signature_for(types), types[0].rank)
         whole = all(len(names) == 1 for names in (*moves.split, *moves.merged))
         return tuple(moves.permutation) if whole else None
@@ -57,7 +57,7 @@ class Rearrangement(Operator, abstract=True):
         return 0 if self.in_order(types) and self.infer(types).results[0] == types[0] else None
 
     def after(self, inner: Operator, types: Sequence[TensorType]) -> Operator | int | None:
-        """The operand if both cancel, or one permutation if both only permute axes."""
+        """The operand (0) if `inner` and this operator cancel, or one permutation if both permute axes."""
         if not isinstance(inner, Rearrangement):
             return None
         between = inner.infer(types).results
@@ -69,13 +69,13 @@ class Rearrangement(Operator, abstract=True):
 
     @staticmethod
     def permuted(order: tuple[int, ...]) -> Operator | int:
-        """The permutation of axes into an order; 0, the operand itself, if they have it."""
+        """The permutation of axes into an order; 0, the operand itself, if the axes are already in that order."""
         return Permute(order) if order != tuple(range(len(order))) else 0
 
     def torch(self, spell: TorchSpelling) -> str:
         moves = AxisMoves.of(self.signature_for(spell.types), spell.types[0].rank)
         text = spell.operands[0]
-        # From the last axis to the first, so that the numbers of the remaining axes do not change.
+        # The loop starts at the last axis, so that the numbers of the remaining axes do not change.
         for number, names in reversed(list(enumerate(moves.split))):
             if not names:
                 text = method(text, "squeeze", number)
@@ -96,12 +96,12 @@ class Rearrangement(Operator, abstract=True):
         return text
 
     def _torch_sizes(self, names: Sequence[str], spell: TorchSpelling) -> Verbatim:
-        """Sizes of the parts of an axis, with -1 for one that the text does not give."""
+        """Sizes of the parts of an axis, with -1 for a size that PyTorch can infer."""
         given = self.pattern_sizes(spell.types)
         sizes = [spell.sizes[name] for name in names]
         free = [k for k, size in enumerate(sizes) if isinstance(size, SymbolicDim)]
         free += [k for k, name in enumerate(names) if name not in given and k not in free]
-        # PyTorch cannot infer -1 if another size is 0, as a symbolic size may be.
+        # PyTorch cannot infer -1 if another size is 0; a symbolic size may be 0.
         left = free[:1] if sum(isinstance(size, SymbolicDim) for size in sizes) <= 1 and 0 not in sizes else []
         texts = ["-1" if k in left else spell.size(size) for k, size in enumerate(sizes)]
         return Verbatim(f"({', '.join(texts)})")
@@ -125,9 +125,9 @@ class Rearrangement(Operator, abstract=True):
 class Rearrange(Rearrangement):
     """The same elements with other axes, by a pattern: `b t (h e) -> b h t e`.
 
-    Axes in parentheses form one axis, the first of them the slowest.  `1` is an axis of size 1, `*d` any number of
-    axes, and `(*d)` all of them merged into one.  Sizes that the operand does not determine are given by name:
-    `h = 12`.
+    Axes in parentheses form one axis, in which the first one varies slowest.  `1` is an axis of size 1, `*d` stands for
+    any number of axes, and `(*d)` for all these axes merged into one.  If the operand does not determine the size of an
+    axis, give the size by name: `h = 12`.
     """
 
     example = 'x -> rearrange("b t (h e) -> b h t e", h = 12)'
@@ -218,7 +218,7 @@ class Flatten(Rearrangement):
 
 @operator
 class Unflatten(Rearrangement):
-    """One axis split into several, the first the slowest; one of the sizes may be -1, the rest."""
+    """One axis split into several, in row-major order; a size of -1 is inferred from the other sizes."""
 
     example = "x -> unflatten(2, (12, 64))"
 
@@ -246,7 +246,7 @@ class Unflatten(Rearrangement):
 
     def torch(self, spell: TorchSpelling) -> str:
         place, sizes = axis_number(self, self.dim, spell.types[0].rank), self.sizes
-        if any(symbolic(size) for size in sizes):  # PyTorch cannot infer -1 if one is 0
+        if any(symbolic(size) for size in sizes):  # PyTorch cannot infer -1 if another size is 0
             sizes = spell.results[0].shape[place : place + len(sizes)]
         texts = ", ".join(spell.size(size) for size in sizes) + ("," if len(sizes) == 1 else "")
         return method(spell.operands[0], "unflatten", self.dim, Verbatim(f"({texts})"))
@@ -311,7 +311,7 @@ class Squeeze(Rearrangement):
         return _pattern(left, [name for number, name in enumerate(names) if number not in removed])
 
     def with_extents(self, types: Sequence[TensorType], extents: Mapping[str, Any]) -> Squeeze:
-        """The removed axes by number, so that other axes stay if their size becomes 1."""
+        """The removal of the same axes by number, so that no other axis is removed if its size becomes 1."""
         return Squeeze(self._removed(types[0])) if self.dim is None and 1 in extents.values() else self
 
     def _removed(self, operand: TensorType) -> tuple[int, ...]:
@@ -331,7 +331,7 @@ class Squeeze(Rearrangement):
     def torch(self, spell: TorchSpelling) -> str:
         dim = self.dim
         if dim is None and any(symbolic(size) for size in spell.types[0].shape):
-            # The types decide which axes are removed: an axis of symbolic size stays even if the size is 1.
+            # The types determine the removed axes: an axis of symbolic size is kept, even if its size is 1 at run time.
             removed = self._removed(spell.types[0])
             dim = removed[0] if len(removed) == 1 else removed
         return method(spell.operands[0], "squeeze", dim)

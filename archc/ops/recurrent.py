@@ -1,7 +1,7 @@
 """Recurrent layers: `rnn`, `lstm` and `gru`, of several layers, in one direction or both.
 
-Weights have the names and the layout of PyTorch's (`weight_ih_l0`, `weight_hh_l1_reverse`): the rows of all gates,
-concatenated.
+Weights have PyTorch's names (`weight_ih_l0`, `weight_hh_l1_reverse`) and PyTorch's layout: a weight has the rows of all
+gates, concatenated.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _DIRECTIONS = ("", "_reverse")
 class LayerParameters(Mapping[str, Parameter]):
     """Parameters of any number of layers: `weight_ih_l0`, `weight_ih_l0_reverse`, `weight_ih_l1`, …
 
-    Iteration lists those of the first layer only.  PyTorch draws all of them from ±1/√h.
+    Iteration lists only the parameters of the first layer.  As in PyTorch, all are drawn uniformly within ±1/√h.
     """
 
     _KINDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
@@ -56,8 +56,8 @@ LENGTHS = INDICES.without("i32")
 class Recurrent(Operator, abstract=True):
     """Base of recurrent layers; a subclass declares its gates and the names of its states.
 
-    Operands are x, optionally the initial states, and optionally the lengths of the sequences.  The dtype distinguishes
-    lengths from states: an integer operand at the end is the lengths.
+    The operands are x, optionally the initial states, and optionally the lengths of the sequences.  If the last operand
+    has an integer dtype, it holds the lengths; states are floating-point tensors.
     """
 
     family = "recurrent"
@@ -76,9 +76,9 @@ class Recurrent(Operator, abstract=True):
     states: ClassVar[tuple[str, ...]] = ("h",)
     """Names of the states."""
     onnx_gates: ClassVar[tuple[int, ...]] = (0,)
-    """For each gate of ONNX, in its order, its position in PyTorch's order."""
+    """Position in PyTorch's order of each gate in ONNX's order."""
     onnx_lengths: ClassVar[bool] = False
-    """ONNX Runtime runs it on an empty time axis only if sequence lengths are given."""
+    """Whether ONNX Runtime needs sequence lengths to run the operator on an empty time axis."""
 
     hidden_size: int = attribute(index="h", phrase="hidden features", doc="size of the state")
     num_layers: int = attribute(1, doc="number of layers, each on the results of the one before")
@@ -116,7 +116,7 @@ class Recurrent(Operator, abstract=True):
 
     @property
     def pure(self) -> bool:  # type: ignore[override]  # a class attribute elsewhere
-        """Return whether it has no dropout."""
+        """Return whether the layer has no dropout."""
         return self.dropout == 0 or self.num_layers == 1
 
     # The signature ----------------------------------------------------------------------------------------
@@ -141,7 +141,7 @@ class Recurrent(Operator, abstract=True):
         return super().result_dtypes(types) * (1 + len(self.states) * self.return_state)
 
     def operand_range(self, types: Sequence[TensorType], position: int) -> tuple[int, Extent] | None:
-        # PyTorch rejects sequences without steps.
+        # PyTorch rejects sequences of length 0.
         return (1, types[0].shape[1] + 1) if types[position].dtype.integral else None
 
     def multiply_adds(self, inference: Inference, types: Sequence[TensorType]) -> Extent:
@@ -154,7 +154,7 @@ class Recurrent(Operator, abstract=True):
         return total
 
     def _parts(self) -> Iterator[tuple[int, str]]:
-        """Number of each layer, with the suffix of each of its directions."""
+        """Pairs (number of a layer, suffix of one of its directions)."""
         directions = _DIRECTIONS[: 1 + self.bidirectional]
         return ((layer, suffix) for layer in range(self.num_layers) for suffix in directions)
 
@@ -213,7 +213,7 @@ class Recurrent(Operator, abstract=True):
 
     @property
     def _unpack(self) -> str:
-        """Nesting of the results of PyTorch's module."""
+        """Left side of an assignment that unpacks the nested results of PyTorch's module."""
         return "{}, {}" if len(self.states) == 1 else "{}, ({}, {})"
 
     # ONNX -------------------------------------------------------------------------------------------------
@@ -245,13 +245,13 @@ class Recurrent(Operator, abstract=True):
         return (y, *sequences.final_states(ends, first))
 
     def _needs_lengths(self, sequences: OnnxSequences, first: Sequence[str]) -> bool:
-        """Return whether the ONNX operator needs lengths for an empty time axis, to run or to zero its states."""
+        """Return whether the ONNX operator needs lengths to run on an empty time axis or zero its states."""
         if self.onnx_lengths:
             return sequences.batch_may_be_empty or sequences.steps_may_be_empty
         return sequences.steps_may_be_empty and self.return_state and not first
 
     def _rows(self, spell: OnnxSpelling, state: str, layer: int) -> str:
-        """Initial state of one layer, from those of all layers."""
+        """Initial state of one layer, sliced from the tensor with the states of all layers."""
         if self.num_layers == 1:
             return state
         directions = 1 + self.bidirectional
@@ -259,7 +259,7 @@ class Recurrent(Operator, abstract=True):
         return spell.add("Slice", state, *bounds)
 
     def _onnx_layer(self, spell: OnnxSpelling, x: str, layer: int, lengths: str, states: Sequence[str]) -> list[str]:
-        """One layer, with both directions: its results, then its last states; x[t, b, i] -> y[t, d, b, h]."""
+        """Add one layer and return its y and its last states: x[t, b, i] -> y[t, d, b, h], d directions."""
         suffixes = [suffix for number, suffix in self._parts() if number == layer]
 
         def stacked(kind: str) -> str:
@@ -286,7 +286,7 @@ class Recurrent(Operator, abstract=True):
         """Concatenate the directions: y[t, d, b, h] -> y[t, b, d*h].
 
         Args:
-            sizes: t and b of the result, for a batch that may be empty; those of `y` by default.
+            sizes: t and b of the result, needed if the batch may be empty; None for t and b of `y`.
         """
         width = (1 + self.bidirectional) * self.hidden_size
         if self.bidirectional:
@@ -305,7 +305,7 @@ class Recurrent(Operator, abstract=True):
         return {}
 
     def _reordered_gates(self, spell: OnnxSpelling, weight: str) -> str:
-        """Rows of the gates in ONNX's order; runtimes reorder them once, when they load the model."""
+        """The weight with its gates in ONNX's order; runtimes execute the added nodes once, at load time."""
         if self.onnx_gates == tuple(range(self.gates)):
             return weight
         gates = spell.add("Split", weight, spell.constant([self.hidden_size] * self.gates), outputs=self.gates, axis=0)
@@ -313,18 +313,18 @@ class Recurrent(Operator, abstract=True):
 
 
 def _has_lengths(types: Sequence[TensorType]) -> bool:
-    """Return whether the last operand is the lengths of the sequences."""
+    """Return whether the last operand has the lengths of the sequences."""
     return len(types) > 1 and types[-1].dtype.integral
 
 
 def _split_operands(operands: Sequence[str], types: Sequence[TensorType]) -> tuple[str, list[str], str | None]:
-    """The sequences, the initial states, if any, and the lengths."""
+    """The sequences, the initial states (empty without states), and the lengths (None without lengths)."""
     x, *rest = operands
     return (x, rest[:-1], rest[-1]) if _has_lengths(types) else (x, rest, None)
 
 
 def _nested(states: Sequence[str]) -> str:
-    """States as PyTorch takes them: several as a tuple."""
+    """PyTorch text of the states: a tuple if there are several, else the state itself."""
     return states[0] if len(states) == 1 else f"({', '.join(states)})"
 
 
@@ -335,10 +335,10 @@ class Rnn(Recurrent):
     (Elman 1990, "Finding Structure in Time".)  Shapes: x[b, t, i], h0[n, b, h] -> y[b, t, h], h[n, b, h], with n the
     number of layers; with two directions, n and the last axis of y are twice as large.
 
-    OnnxSequences of different lengths are padded to one tensor, and an i64[b] as the last operand holds their lengths:
+    Sequences of different lengths are padded to one tensor, and the last operand, of type i64[b], holds their lengths:
     `(x, lengths)`, `(x, h0, lengths)`.  The last state is then the state at the end of each sequence, the reverse
-    direction begins there, and results after it are 0.  A length must be at least 1: PyTorch rejects others at run
-    time.
+    direction begins at that end, and results after that end are 0.  Lengths must be at least 1: PyTorch rejects smaller
+    lengths at run time.
     """
 
     example = "x -> rnn(128) -> head: linear(10)"
@@ -362,9 +362,9 @@ class Lstm(Recurrent):
     """Long short-term memory: c_t = f ⊙ c_{t-1} + i ⊙ g and y_t = h_t = o ⊙ tanh(c_t).
 
     The gates i, f, o = σ(W x_t + b + U h_{t-1} + b') and g = tanh(…) have their rows in the order i, f, g, o.
-    (Hochreiter and Schmidhuber 1997; Gers et al. 2000 for f.)  Shapes: x[b, t, i], h0[n, b, h], c0[n, b, h] ->
-    y[b, t, h], h[n, b, h], c[n, b, h], with n the number of layers; with two directions, n and the last axis of y are
-    twice as large.  Lengths, the last operand, are as in `rnn`: `(x, lengths)`, `(x, h0, c0, lengths)`.
+    (Hochreiter and Schmidhuber 1997; Gers et al. 2000 for the forget gate f.)  Shapes: x[b, t, i], h0[n, b, h],
+    c0[n, b, h] -> y[b, t, h], h[n, b, h], c[n, b, h], with n the number of layers.  With two directions, n and the last
+    axis of y are twice as large.  The last operand may be lengths, as in `rnn`: `(x, lengths)`, `(x, h0, c0, lengths)`.
     """
 
     gates = 4
@@ -379,7 +379,7 @@ class Gru(Recurrent):
     """Gated recurrent units: y_t = h_t = (1 - z) ⊙ n + z ⊙ h_{t-1}.
 
     The gates r, z = σ(W x_t + b + U h_{t-1} + b') and n = tanh(W x_t + b + r ⊙ (U h_{t-1} + b')) have their rows in the
-    order r, z, n.  (Cho et al. 2014, with the reset gate after the product, as in PyTorch and cuDNN.)  Shapes:
+    order r, z, n.  (Cho et al. 2014, with the reset gate applied after the product, as in PyTorch and cuDNN.)  Shapes:
     x[b, t, i], h0[n, b, h] -> y[b, t, h], h[n, b, h], with n the number of layers; with two directions, n and the last
     axis of y are twice as large.  Lengths, the last operand, are as in `rnn`: `(x, lengths)`, `(x, h0, lengths)`.
     """

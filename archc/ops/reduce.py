@@ -1,4 +1,4 @@
-"""Reductions along some axes or all, and the k largest elements of an axis."""
+"""Reductions along given axes or all axes, and the k largest elements along an axis."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from archc.types.tensor_type import DType, TensorType
 
 @operator
 class Reduction(Operator, abstract=True):
-    """Base of reductions; it selects the axes."""
+    """Base of reductions, with the attributes that select the axes."""
 
     signature = "x[*d] -> y[*e]"
     dtypes = NUMBERS
@@ -31,7 +31,7 @@ class Reduction(Operator, abstract=True):
         """The reduced axes, in order."""
         if self.dim is None:
             return tuple(range(rank))
-        if self.dim == ():  # PyTorch reduces all axes, NumPy none
+        if self.dim == ():  # PyTorch would reduce all axes, NumPy none
             raise OperatorError(
                 "bad-attribute",
                 f"`{self.name}` expects at least one axis in `dim`, got `()`",
@@ -55,7 +55,7 @@ class Reduction(Operator, abstract=True):
         return (self.result_dtype(types[0].dtype),)
 
     def result_dtype(self, dtype: DType) -> DType:
-        """Dtype of the result for that of the operand; the same by default."""
+        """Dtype of the result for an operand of the given dtype; equal to the operand's by default."""
         return dtype
 
     def torch(self, spell: TorchSpelling) -> str:
@@ -83,9 +83,9 @@ class Reduction(Operator, abstract=True):
 
 @operator
 class Sum(Reduction):
-    """The sum: y = Σ x; integers and truth values have an i64 sum.
+    """The sum: y = Σ x; the sum of integers or truth values is i64.
 
-    ONNX Runtime adds i64 in f64: it rounds sums beyond 2⁵³.
+    ONNX Runtime adds i64 in f64, which rounds sums beyond 2⁵³.
     """
 
     dtypes = ANY
@@ -105,7 +105,7 @@ class Sum(Reduction):
 
 @operator
 class Mean(Reduction):
-    """The mean: y = Σ x / n; NaN without elements."""
+    """The mean of n elements: y = Σ x / n; NaN if there are no elements."""
 
     dtypes = FLOATS
     torch_name = "torch.mean"
@@ -215,9 +215,9 @@ class Norm(Reduction):
 
 @operator
 class Argmax(Reduction):
-    """Index of the maximum along an axis, the first one of several.
+    """Index of the maximum along an axis; the lowest index if there are several maxima.
 
-    Without an axis, the index among all elements.
+    Without `dim`, the result is the index in the flattened operand.
     """
 
     torch_name = "torch.argmax"
@@ -236,7 +236,7 @@ class Argmax(Reduction):
     def onnx(self, spell: OnnxSpelling) -> str:
         value, dim = spell.operands[0], self.dim
         if dim is not None:
-            axis = axis_number(self, dim, spell.types[0].rank)  # ONNX Runtime does not reduce an empty axis -1
+            axis = axis_number(self, dim, spell.types[0].rank)  # ONNX Runtime cannot reduce an empty axis -1
             return spell.add(self.onnx_name, value, axis=axis, keepdims=int(self.keepdim))
         flat = spell.add("Reshape", value, spell.constant([-1]))
         found: str = spell.add(self.onnx_name, flat, axis=0, keepdims=0)
@@ -246,9 +246,9 @@ class Argmax(Reduction):
 
 @operator
 class Argmin(Argmax):
-    """Index of the minimum along an axis, the first one of several.
+    """Index of the minimum along an axis; the lowest index if there are several minima.
 
-    Without an axis, the index among all elements.
+    Without `dim`, the result is the index in the flattened operand.
     """
 
     torch_name = "torch.argmin"
@@ -258,10 +258,10 @@ class Argmin(Argmax):
 
 @operator
 class Topk(Operator):
-    """The k largest elements along an axis, in descending order, and their indices, which are i64.
+    """The k largest elements along an axis, in descending order, and their i64 indices.
 
-    Shapes: x[..., n, ...] -> values[..., k, ...], indices[..., k, ...].  The order of equal elements depends on the
-    backend, as in PyTorch.
+    Shapes: x[..., n, ...] -> values[..., k, ...], indices[..., k, ...].  The backend determines the
+    order of equal elements, as in PyTorch.
     """
 
     signature = "x[*s, n] -> values[*s, k], indices[*s, k]"

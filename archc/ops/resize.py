@@ -1,9 +1,9 @@
 """Resized images: `upsample`, and shuffles between channels and pixels.
 
-`upsample` reproduces the source elements of PyTorch.  PyTorch computes positions in the dtype of the data, 32-bit
-floats for f16 and bytes, and rounds intermediate results.  Rounding at other places selects other elements.  `single`
-marks where PyTorch rounds.  The formulas are those of `aten/src/ATen/native/UpSample.h` and
-`native/cpu/UpSampleKernel.cpp`.
+`upsample` selects the same source elements as PyTorch.  PyTorch computes source positions in the dtype of the data (in
+f32 for f16 and bytes), and rounds intermediate results.  If intermediate results were rounded elsewhere, other elements
+would be selected.  A call of `single` marks each place where PyTorch rounds to f32.  The formulas come from
+`aten/src/ATen/native/UpSample.h` and `native/cpu/UpSampleKernel.cpp`.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _MODES = {
     "trilinear": ("linear", (5,)),
     "bicubic": ("cubic", (4,)),
 }
-"""ONNX's name of each mode, and the ranks that PyTorch supports for it."""
+"""ONNX's name of each mode, and the operand ranks for which PyTorch supports the mode."""
 _DEPTH_TO_SPACE = dtype_set("f64 f32 f16 i8 u8")
 """Dtypes of ONNX Runtime's kernel for `DepthToSpace`."""
 
@@ -42,9 +42,10 @@ _DEPTH_TO_SPACE = dtype_set("f64 f32 f16 i8 u8")
 class Upsample(Operator):
     """Interpolation of an image (or sequence, or volume) to another size: x[n, c, ...] -> y[n, c, ...].
 
-    It takes either the size or a factor, for all spatial axes or for each; size' = ⌊size · factor⌋.  Without
-    `align_corners` the corners of the corner pixels coincide, with it their centres.  The size may be that of
-    another tensor: `upsample((H, W))` in a block that has `input skip: f32[B, C, H, W]`.
+    Give either `size` or `scale_factor`: one number for all spatial axes, or one for each.  A factor gives the size
+    ⌊size · factor⌋.  By default the outer corners of the corner pixels of operand and result coincide; with
+    `align_corners` the centres of these pixels coincide.  The size may be the size of another tensor:
+    `upsample((H, W))` in a block that has `input skip: f32[B, C, H, W]`.
     """
 
     signature = "x[n, c, *s] -> y[n, c, *t]"
@@ -139,7 +140,8 @@ class Upsample(Operator):
     def _resize(self, spell: OnnxSpelling, factors: Sequence[float]) -> str:
         """Add `Resize`, for factors that are powers of two.
 
-        Positions are then exact in the 32-bit floats of ONNX Runtime's kernel, which takes half the time of `resample`.
+        For such factors, ONNX Runtime's kernel computes exact positions in f32.  The kernel takes half the time of
+        `resample`.
         """
         kind = _MODES[self.mode][0]
         return spell.add(
@@ -155,7 +157,7 @@ class Upsample(Operator):
 
 
 def _spelled(size: Extent | tuple[Extent, ...], spell: TorchSpelling) -> Verbatim:
-    """A size, or one for each axis, as a PyTorch expression."""
+    """PyTorch expression for a size, or for a tuple with a size for each axis."""
     if isinstance(size, tuple):
         return Verbatim(literal(tuple(_spelled(one, spell) for one in size)))
     return Verbatim(spell.size(size))
@@ -239,7 +241,7 @@ class ChannelShuffle(Rearrangement):
 
 
 Tap = tuple[OnnxVector, OnnxVector | None]
-"""Indices of source elements, and their weights; None for weights of 1."""
+"""Indices of source elements, and the weights of these elements; None if all weights are 1."""
 
 _SINGLE = 1  # TensorProto.FLOAT
 _SMALL = 128
@@ -253,11 +255,11 @@ class Resampling:
     """One axis to resample.
 
     Attributes:
-        before: its size.
-        after: its new size.
-        factor: the factor that gave the size, or None.
-        corners: align the centres of the corner elements.
-        double: PyTorch computes positions in 64-bit floats.
+        before: size of the axis in the operand.
+        after: size of the axis in the result.
+        factor: the factor that gave `after`; None if `after` was given.
+        corners: whether the centres of the corner elements are aligned.
+        double: whether PyTorch computes positions in f64.
     """
 
     before: int | SymbolicDim
@@ -268,19 +270,19 @@ class Resampling:
 
     @property
     def unchanged(self) -> bool:
-        """Return whether the axis keeps its size, and so its elements."""
+        """Return whether the size, and therefore every element, is unchanged."""
         return self.before == self.after and self.factor in (None, 1)
 
     @property
     def may_copy(self) -> bool:
-        """Return whether the size may be unchanged; PyTorch then copies elements in some modes."""
+        """Return whether the size may be unchanged, in which case PyTorch copies elements in some modes."""
         if isinstance(self.before, int) and isinstance(self.after, int):
             return self.before == self.after
         return self.factor is None or 1 < self.factor < 2
 
     @property
     def power_of_two(self) -> float | None:
-        """The factor, if it is a power of two, with exact positions; None for any other."""
+        """The factor if it is a power of two, so that positions are exact; otherwise None."""
         if self.factor is not None:
             exact = self.factor
         elif isinstance(self.before, int) and isinstance(self.after, int) and self.before:
@@ -304,8 +306,8 @@ class SourcePositions:
         """Taps of nearest-neighbour resampling: one for each element.
 
         Args:
-            special: the condition under which PyTorch uses its kernel for small images.  It copies elements if the
-                size is unchanged, repeats each element if the size doubles, and computes in 32-bit floats.
+            special: the condition under which PyTorch uses its kernel for small images.  That kernel copies elements if
+                the size is unchanged, repeats each element if the size doubles, and computes positions in f32.
         """
         index = self._nearest(self._axis.double)
         if special is not False:
@@ -339,7 +341,7 @@ class SourcePositions:
         ]
 
     def _nearest(self, double: bool) -> OnnxVector:
-        # PyTorch rounds positions of 64 bits to 32, too, before it takes the floor.
+        # Before the floor, PyTorch also rounds f64 positions to f32.
         position = (self._indices * self._step(double)).single()
         return position.floor().minimum(self._last)
 
@@ -347,9 +349,9 @@ class SourcePositions:
         axis = self._axis
         if axis.corners:
             steps = (self._after - 1).maximum(1)
-            step = _rounded(self._last / steps, axis.double)  # the index of a single element is 0
+            step = _rounded(self._last / steps, axis.double)  # unused if the only index is 0
             return _rounded(self._indices * step, axis.double)
-        # A single rounding, as compilers emit a fused multiply-add for this expression.
+        # The expression is rounded once, because compilers emit a fused multiply-add for it.
         return _rounded((self._indices + 0.5) * self._step(axis.double) - 0.5, axis.double)
 
     def _step(self, double: bool) -> OnnxVector:
@@ -359,7 +361,7 @@ class SourcePositions:
 
 
 def resample(spell: OnnxSpelling, kind: str, axes: Sequence[Resampling]) -> str:
-    """Resample the last axes of the operand, the last one first, in separate steps.
+    """Resample the spatial axes of the operand one after the other, from the last to the first.
 
     Args:
         kind: `nearest`, `linear` or `cubic`.
@@ -399,14 +401,14 @@ def _is_small_image(spell: OnnxSpelling, axes: Sequence[Resampling]) -> Conditio
 
 
 def layout_matters(axes: Sequence[Resampling]) -> bool:
-    """Return whether the nearest elements depend on the kernel that PyTorch selects by size and layout."""
+    """Return whether nearest-neighbour results depend on the kernel that PyTorch selects."""
     if len(axes) != 2:
         return False
     return any(special_multiples(axis) or (axis.double and axis.power_of_two is None) for axis in axes)
 
 
 def special_multiples(axis: Resampling) -> tuple[int, ...]:
-    """Multiples of the size at which PyTorch's kernels and the factor select different elements."""
+    """Size multiples at which PyTorch's special kernels select other elements than the given factor."""
     return tuple(multiple for multiple in (1, 2) if axis.factor is not None and multiple < axis.factor < multiple + 0.5)
 
 
@@ -423,10 +425,10 @@ def _rounded(vector: OnnxVector, double: bool) -> OnnxVector:
 
 
 def _inner(x: OnnxVector) -> OnnxVector:
-    """Keys' kernel for distances up to 1."""
+    """Keys' interpolation kernel for distances up to 1."""
     return (x * (CUBIC_COEFFICIENT + 2) - (CUBIC_COEFFICIENT + 3)) * x * x + 1
 
 
 def _outer(x: OnnxVector) -> OnnxVector:
-    """Keys' kernel for distances from 1 to 2."""
+    """Keys' interpolation kernel for distances from 1 to 2."""
     return ((x * CUBIC_COEFFICIENT - 5 * CUBIC_COEFFICIENT) * x + 8 * CUBIC_COEFFICIENT) * x - 4 * CUBIC_COEFFICIENT

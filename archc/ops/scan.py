@@ -5,9 +5,9 @@
         yield y = h -> w_hy: linear(10)
     }
 
-The body of a step is ordinary operators on the tensors of that step, between `ScanEnter` and `ScanExit`, so that
-passes treat it like any other part of the graph.  `archc.ir.scans` finds the body; the interpreter and the emitters
-repeat it.
+The body is made of ordinary operators on the tensors of one step, between `ScanEnter` and `ScanExit`.  Passes therefore
+treat the body like any other part of the graph.  `archc.ir.scans` finds the body; the interpreter and the emitters
+repeat it for each step.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from archc.types.tensor_type import DType, TensorType
 class ScanEnter(Operator, abstract=True):
     """Begin of a step.
 
-    Results: a mark for the end of the scan, the item of each sequence, and the states after the step before.
+    Results: a mark that is an operand of the `ScanExit`, the element of each sequence, and each state before the step.
     Shapes: x[b, t, ...] -> x_t[b, ...] for each sequence, h0[...] -> h[...] for each state.
     """
 
@@ -47,7 +47,7 @@ class ScanEnter(Operator, abstract=True):
         return self.sequences
 
     def arguments(self) -> list[str]:
-        return []  # the language has no text for them
+        return []  # the language has no text for scan operators
 
     def signature_for(self, types: Sequence[TensorType]) -> Signature:
         operands, results = [], ["mark[]"]
@@ -66,11 +66,11 @@ class ScanEnter(Operator, abstract=True):
 
 @operator
 class ScanExit(Operator, abstract=True):
-    """End of a step: the states for the next step, and the results to keep of this one.
+    """End of a step: the states for the next step, and the values that the step yields.
 
-    Operands: the mark of the begin; for each state its old and its new value; the results to keep.
-    Results: the last states, and for each kept result the sequence of all steps.
-    Shapes: h[...], next[...] -> last[...] for each state, y_t[b, ...] -> y[b, t, ...] for each kept result.
+    Operands: the mark of the `ScanEnter`; for each state, its old and its new value; the yielded values.
+    Results: the last states, and for each yielded value the sequence of its values in all steps.
+    Shapes: h[...], next[...] -> last[...] for each state, y_t[b, ...] -> y[b, t, ...] for each yielded value.
     """
 
     name: ClassVar[str] = "scan_end"

@@ -40,7 +40,7 @@ class Softmax(Operator):
 
 @operator
 class LogSoftmax(Softmax):
-    """Logarithm of softmax, without its loss of precision: y_i = x_i - ln Σ_j exp(x_j)."""
+    """Logarithm of softmax, more precise than `log` after `softmax`: y_i = x_i - ln Σ_j exp(x_j)."""
 
     torch_name = "F.log_softmax"
     onnx_name = "LogSoftmax"

@@ -15,9 +15,8 @@ from archc.types.tensor_type import TensorType
 class ToStage(Operator):
     """The operand itself, in a later stage of a pipeline: y = x.
 
-    All consumers of the result are in that stage, and so are their consumers, up to the next `to_stage`.  Inputs of the
-    model and operators without operands are in stage 0.  The pass `partition` inserts it; it may also be written by
-    hand.
+    Every operator that depends on the result is in that stage, up to the next `to_stage`.  Inputs of the model and
+    operators without operands are in stage 0.  The pass `partition` inserts `to_stage`; users may also write it.
     """
 
     signature = "x[*s] -> y[*s]"

@@ -1,16 +1,17 @@
 r"""Best chain of downsets in a family, by dynamic programming over pairs of nested downsets.
 
-For each downset D and each state of the devices, the smallest bottleneck with which they carry all of D is
+For each downset D and each state of the devices, let best(D, state) be the smallest bottleneck with which the devices
+that are used in this state run all groups of D:
 
     best(D, state) = min over D' ⊂ D and moves state' → state of max(best(D', state'), load(D \\ D'))
 
-This is the dynamic program of Tarnawski et al. 2020, which runs over all downsets.  Here it runs over a family and
-finds the best chain with a bottleneck below a limit.  It skips each cut whose lower bound exceeds the limit
-(`cut_bounds`).  If the family has all downsets within these bounds, the chain is optimal.
+Tarnawski et al. 2020 run this dynamic program over all downsets.  This module runs it over a family of downsets and
+finds the best chain with a bottleneck below a limit.  A cut is skipped if its lower bound exceeds the limit
+(`cut_bounds`).  If the family has every downset whose lower bound is below the limit, the chain is optimal.
 
 The loads of all stages that begin at one downset are computed at once.  If tensors are relayed, a stage receives the
-tensors that cross its lower end and sends those that cross its upper end.  If they go through a host, it receives only
-the tensors that it consumes, and sends only those that it computes.
+tensors that cross the cut before it, and sends the tensors that cross the cut after it.  If tensors go through a host,
+a stage receives only the tensors that it consumes, and sends only the tensors that it computes.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class DownsetChain:
     """Result of a search.
 
     Attributes:
-        bottleneck: the largest load; infinite without a chain below the limit.
+        bottleneck: the largest load; infinite if there is no chain below the limit.
         cuts: the downset at the end of each stage, as members [groups]; the last one is the whole graph.
         states: the state of the devices after each stage.
         stages_tried: number of stages whose load was computed.
@@ -88,7 +89,7 @@ class ChainSearch:
         return self._result(complete)
 
     def _above(self, start: int, stop: int) -> np.ndarray:
-        """Numbers of the promising downsets that contain the downset `start`, below the number `stop`."""
+        """Numbers below `stop` of the promising downsets that contain the downset `start`."""
         import numpy as np
 
         ends: np.ndarray | slice = slice(start + 1, stop)
@@ -143,7 +144,7 @@ class ChainSearch:
         return np.asarray((self.family.crossing.T @ time).T)
 
     def _transfers(self, start: int, ends: np.ndarray) -> np.ndarray:
-        """Seconds to receive and send [kinds, ends]."""
+        """Seconds in which a stage receives and sends its tensors [kinds, ends]."""
         import numpy as np
 
         sent: np.ndarray = self._cut[:, ends]
@@ -159,7 +160,7 @@ class ChainSearch:
         return sent
 
     def _memory(self, start: int, ends: np.ndarray) -> np.ndarray | None:
-        """Bytes that stages hold [ends]; None if the memory of no device binds."""
+        """Bytes that each stage holds [ends]; None if no device is too small for all tasks together."""
         import numpy as np
 
         if not self.graph.memory_binds:
@@ -187,9 +188,10 @@ class ChainSearch:
 
 
 def cut_bounds(family: DownsetFamily, bound: Bounds) -> np.ndarray:
-    """Lower bound on the bottleneck of a split with a cut, for each pair [states, downsets].
+    """Lower bound on the bottleneck of splits with each cut, in each state [states, downsets].
 
-    The bound is that of `lower_bounds`, for the devices before and after the cut, with the transfers over the cut.
+    The module `lower_bounds` explains the bound.  Here it is the larger of two bounds: one for the devices before the
+    cut, and one for the devices after it, both with the transfers over the cut.
     """
     import numpy as np
 
@@ -205,11 +207,11 @@ def cut_bounds(family: DownsetFamily, bound: Bounds) -> np.ndarray:
     known: dict[tuple[bytes, bool], np.ndarray] = {}
 
     def carried(devices: np.ndarray, rate: float, is_before: bool) -> np.ndarray:
-        """Load of the devices on one side of each cut: their weight and transfers over their rate [downsets]."""
+        """Load of the devices on one side of each cut: (weight + transfers) / rate [downsets]."""
         kinds = devices > 0
         key = kinds.tobytes(), is_before
         if key not in known:
-            # The transfer may be on the device of that side for which it is cheapest.
+            # The device with the cheapest transfer may be the device of this side that is next to the cut.
             cheapest = scaled[:, kinds].min(axis=1, initial=np.inf) if kinds.any() else np.zeros(len(scaled))
             sums = (sent if is_before else received).T @ cheapest
             known[key] = (family.weight if is_before else rest) + sums
@@ -221,7 +223,7 @@ def cut_bounds(family: DownsetFamily, bound: Bounds) -> np.ndarray:
         devices = np.array(spent)
         load_before = carried(devices, rate_before, True)
         load_after = carried(np.array(states.total) - devices, rate_after, False)
-        # The whole graph needs no devices after it, and the empty downset none before it.
+        # No device is needed after the whole graph, or before the empty downset.
         load_after[-1] = load_before[0] = 0.0
         bottlenecks[state] = np.maximum(load_before, load_after) * (1 - ROUNDING)
     bottlenecks[:, 0] = np.inf

@@ -1,8 +1,7 @@
-"""Contraction of groups that some best split, or every split below a limit, has in one stage.
+"""Contraction of groups that are in one stage of some best split, or of every split below a limit.
 
 `contract_dominated` generalizes the preprocessing of Tarnawski et al. 2020, who contract a group without work into its
-only neighbour.  `contract_inseparable` is specific to this solver: it depends on a limit for the
-bottleneck.
+only neighbour.  `contract_inseparable` is new in this solver, and depends on a limit for the bottleneck.
 """
 
 from __future__ import annotations
@@ -18,15 +17,16 @@ if TYPE_CHECKING:
 
 
 def contract_inseparable(graph: TaskGraph, bounds: Bounds, limit: float) -> tuple[TaskGraph, np.ndarray]:
-    """Contract the groups that every split with a bottleneck below the limit has in one stage.
+    """Contract groups that are in one stage of every split with a bottleneck below the limit.
 
-    In such a split, the devices before a cut carry all ancestors of the groups before it, and the devices after the cut
-    carry all descendants of the groups after it.  A group with too heavy ancestors is therefore after the cut, and a
-    group with too heavy descendants before it.  Two groups that this decides equally in each state of the devices are
-    in one stage.  In a long graph, only groups near the cuts remain undecided.
+    If a group is before a cut, the devices before the cut also run all its ancestors.  If a group is after a cut, the
+    devices after the cut also run all its descendants.  A group whose ancestors are too heavy is therefore after the
+    cut, and a group whose descendants are too heavy is before the cut.  Two groups are in one stage if in each state of
+    the devices both are before the cut, or both are after it.  In a long graph, only groups near the cuts stay
+    undecided.
 
     Returns:
-        The contracted graph, and the new group of each group [groups].
+        The contracted graph, and the number in that graph of each group [groups].
     """
     import numpy as np
 
@@ -37,7 +37,7 @@ def contract_inseparable(graph: TaskGraph, bounds: Bounds, limit: float) -> tupl
     after = bounds.rate_after[states] * limit * (1 + ROUNDING)
     is_after = np.asarray(np.greater.outer(above, before))
     is_before = np.asarray(np.greater.outer(below, after))
-    # A state in which a group would be on both sides has no cut.
+    # No cut has a state in which a group would have to be on both sides.
     possible = ~(is_after & is_before).any(axis=0)
     decided = (is_after | is_before)[:, possible].all(axis=1)
     sides = np.packbits(is_before[:, possible], axis=1)
@@ -53,11 +53,11 @@ def contract_inseparable(graph: TaskGraph, bounds: Bounds, limit: float) -> tupl
 def _weights(graph: TaskGraph, weights: np.ndarray) -> tuple[list[float], list[float]]:
     """Lower bounds on the weight of each group with its ancestors, and with its descendants.
 
-    The weight is summed along the heaviest path.  At a group that `_passed` finds, all earlier groups are ancestors and
-    all later groups are descendants, so their sum is exact.
+    The bound is the weight of the heaviest path.  For a group that `_passed` returns as true, all earlier groups are
+    ancestors and all later groups are descendants, so the exact sum of their weights is used.
     """
     passed = _passed(graph)
-    # Both directions use one cumulative sum; the slack covers its rounding error.
+    # Both directions use one cumulative sum; the slack covers the rounding error of the sum.
     sums = list(accumulate(weights.tolist()))
     slack = sums[-1] * ROUNDING
     above, below = list(weights.tolist()), list(weights.tolist())
@@ -89,27 +89,29 @@ def _passed(graph: TaskGraph) -> list[bool]:
 
 
 def contract_dominated(graph: TaskGraph) -> TaskGraph:
-    """Contract pairs of groups that some best split has in one stage, until no pair is left.
+    """Contract pairs of groups that are in one stage of some best split, until no pair is left.
 
-    Both rules move one group u across a tensor whose transfer takes longer than everything that u adds to the other
-    stage, so that no load grows:
+    Two rules find the pairs.  Each moves one group to another stage, if the transfer that the move saves takes at least
+    as long as the work and the transfers that the move adds.  So no load grows:
 
     *Backward rule*: all results of u go to one group v.  Let a split have u in stage A and v in a later stage B, and
     move u to B.  Stage A no longer computes u nor sends its results X; it sends or relays at most the operands Y of u.
-    Stage B computes u and receives at most Y instead of X.  If tensors are relayed, each stage between relays at most Y
-    instead of X.  The senders of Y are unchanged.  No load grows if work(u) + time(Y) ≤ time(X) on every kind of
-    device.  No edge turns back, since all results of u go to v.
+    Stage B computes u and receives at most Y instead of X.  If tensors are relayed, each stage between A and B relays
+    at most Y instead of X.  The senders of Y are unchanged.  No load grows if work(u) + time(Y) ≤ time(X) on every kind
+    of device.  No edge leads to an earlier stage, since all results of u go to v.
 
-    *Forward rule*: all operands of v come from one group u, and X are those that go to v alone.  By the same argument,
-    v moves to the stage of u if work(v) + time(Z) ≤ time(X) on every kind of device, for the results Z of v.
+    *Forward rule*: all operands of v come from one group u, and X are the operands that only v consumes.  By the same
+    argument, v moves to the stage of u if work(v) + time(Z) ≤ time(X) on every kind of device, for the results Z of v.
 
     Weights that are nodes (no work, one result) and reshapes (no work, equal sizes) are contracted by these rules.
 
-    A move must not overfill a device: either the memory of no device binds, or the moved group holds no memory.  A move
-    may leave a stage empty, so the rules do not hold if every device must be used; `solver.solve` handles that case.
+    A move must not exceed the memory of a device: the rules require that each device can hold all tasks, or that the
+    moved group holds no memory.  A move may leave a stage empty, so the rules do not hold if every device must be used;
+    `solver.solve` handles that case.
 
-    Several groups may move in one step if none of them is also a target: the conditions depend only on the group's own
-    work, its tensors and their other ends, and stay true when the other ends grow.
+    Several groups may move in one step if no group moves to a group that moves.  The conditions depend only on the work
+    of the moved group, on its tensors, and on the producers and consumers of these tensors.  They stay true when a
+    producer or consumer is contracted with other groups.
     """
     while True:
         labels = _step(graph)

@@ -1,4 +1,4 @@
-"""Check that a problem is feasible before the search, with the responsible task in the message."""
+"""Feasibility check before the search, with a message that names the task that fits no device."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from archc.partitioning.task_graph import TaskGraph
 
 
 def check_feasible(graph: TaskGraph) -> None:
-    """Check that each group fits a device, and that all groups fit all devices.
+    """Check that each group fits some device, and that all devices together can hold all groups.
 
     Raises:
-        Infeasible: with the task or the shared memory that fits no device as `culprit`, or None if it is not a single
-            one.
+        Infeasible: the check fails; `culprit` is the task or the shared memory that fits no device, or None if no
+            single one is the reason.
     """
     problem = graph.problem
     order = problem.order
@@ -25,7 +25,7 @@ def check_feasible(graph: TaskGraph) -> None:
     for groups, size in graph.shared.items():
         needs[list(groups)] += size
     for group in range(len(graph)):
-        # If every device of a sequence is used, the first stage is on the first device.
+        # If devices have an order and all are used, the first stage is on the first device.
         bound = [order[0]] if order and problem.all_used and group == graph.first else kinds
         able = [kind for kind in bound if math.isfinite(graph.work[group, kind])]
         if not able or needs[group] > max(problem.kinds[kind].memory for kind in able):
@@ -41,7 +41,7 @@ def check_feasible(graph: TaskGraph) -> None:
 
 
 def _misfit(graph: TaskGraph, group: int, bound: list[int], needs: float) -> Infeasible:
-    """Error for a group that fits none of some kinds of devices, with the smallest reason."""
+    """Error for a group that fits none of the given kinds of devices, with the most specific reason."""
     problem = graph.problem
     kinds = [problem.kinds[kind] for kind in bound]
     tasks = [problem.tasks[task] for task in graph.groups[group]]

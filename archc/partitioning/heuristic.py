@@ -1,9 +1,9 @@
-"""Heuristic for a good split: the best along a few topological orders, improved by local search.
+"""Heuristic for a good split: the best split along a few topological orders, then a local search.
 
-The prefixes of a topological order are a chain of downsets, so the best split along one order is cheap to find.  For a
-large graph only some prefixes are candidates: first the cheapest cut in each of many intervals of similar work, then
-more cuts around the chosen ones.  All groups between two candidate cuts are contracted into one, so the cost of the
-search does not grow with the graph.
+The prefixes of a topological order are a chain of downsets, so the best split along one order is cheap to find.  In
+a large graph, only some cuts of the order are candidates: first the cheapest cut in each of many intervals of similar
+work, then more cuts near the chosen cuts.  All groups between two candidate cuts are contracted into one, so the cost
+of the search does not grow with the graph.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ if TYPE_CHECKING:
 WHOLE_ORDERS = 400
 """Number of groups up to which all prefixes of all orders are candidates."""
 STRETCHES = 256
-"""Number of intervals of a large graph with one candidate cut each."""
+"""Number of intervals of a large graph; each has one candidate cut."""
 FINE = 32
 """Number of candidate cuts on either side of a chosen cut."""
 NEAR = 96
-"""Number of candidate downsets near a cut."""
+"""Number of downsets near a cut that the local search adds as candidates."""
 NEAR_GROUPS = 5000
 """Number of groups up to which the local search runs."""
 FACTORS = 1.05, 1.2, 1.5, 2.5, 6.0
-"""Limits of the bottleneck to try first, relative to the lower bound: a low limit admits fewer cuts."""
+"""Bottleneck limits to try first, as multiples of the lower bound: a low limit admits fewer cuts."""
 
 
 def heuristic_chain(graph: TaskGraph, bound: Bounds, deadline: float) -> DownsetChain | None:
     """Find a good split; None if none was found.
 
     Args:
-        deadline: time of `time.monotonic` at which the improvement ends; the first split may take longer.
+        deadline: value of `time.monotonic` at which the improvement ends; the first split may be found later.
     """
     if len(graph) <= WHOLE_ORDERS:
         found = best_chain(DownsetFamily(graph, _prefixes(topological_orders(graph)), bound.weights), bound)
@@ -57,7 +57,7 @@ def heuristic_chain(graph: TaskGraph, bound: Bounds, deadline: float) -> Downset
 
 
 def best_chain(family: DownsetFamily, bound: Bounds) -> DownsetChain | None:
-    """Best chain of a family; None if it has none."""
+    """Best chain of a family; None if the family has no chain."""
     for limit in [*(bound.lower * factor for factor in FACTORS), load_ceiling(family.graph)]:
         found = ChainSearch(family, bound, limit, math.inf).run()
         if found.states:
@@ -74,7 +74,7 @@ def load_ceiling(graph: TaskGraph) -> float:
 
 
 def _prefixes(found: list[list[int]]) -> np.ndarray:
-    """All prefixes of some orders, as members [groups, prefixes]."""
+    """All prefixes of the given orders, as members [groups, prefixes]."""
     import numpy as np
 
     columns = []
@@ -128,7 +128,7 @@ def _crossing_time(graph: TaskGraph, place: np.ndarray) -> np.ndarray:
 
 
 def _coarse(graph: TaskGraph, place: np.ndarray, cuts: list[int], bound: Bounds) -> DownsetChain | None:
-    """Best split along an order with cuts only after some of its positions."""
+    """Best split along an order with cuts only after the positions in `cuts`."""
     import numpy as np
 
     run = np.searchsorted(cuts, place)
@@ -144,7 +144,7 @@ def _coarse(graph: TaskGraph, place: np.ndarray, cuts: list[int], bound: Bounds)
 
 
 def _near(graph: TaskGraph, cuts: list[np.ndarray]) -> np.ndarray:
-    """Given downsets and those that a few moves of single groups lead to [groups, downsets]."""
+    """The given downsets, and downsets that differ from one of them by few groups [groups, downsets]."""
     import numpy as np
 
     found: dict[frozenset[int], None] = {}
@@ -163,7 +163,7 @@ def _near(graph: TaskGraph, cuts: list[np.ndarray]) -> np.ndarray:
 
 
 def _moves(graph: TaskGraph, inside: frozenset[int]) -> list[frozenset[int]]:
-    """Downsets with one group more or one group less."""
+    """Downsets that have one group more or one group less than `inside`."""
     more = [
         inside | {group}
         for group in range(len(graph))
@@ -173,7 +173,7 @@ def _moves(graph: TaskGraph, inside: frozenset[int]) -> list[frozenset[int]]:
 
 
 def topological_orders(graph: TaskGraph) -> list[list[int]]:
-    """Up to five topological orders: the given one, and depth first and breadth first from either end."""
+    """Up to five topological orders: the given one, depth first and breadth first from either end."""
     found = [list(range(len(graph)))]
     for deep in True, False:
         found.append(_sorted(graph.predecessors, graph.successors, deep))

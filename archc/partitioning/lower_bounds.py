@@ -1,13 +1,14 @@
 """States of the devices, and a lower bound on the bottleneck from the total work.
 
-Give each group a weight.  Let the rate of a kind of device be the largest quotient of a group's weight and its work
-there: a device of that kind carries at most rate · L weight in a stage of load L.  All devices together carry all
-groups, so the bottleneck is at least (sum of weights) / (sum of rates).
+Give each group a weight.  Let the rate of a kind of device be the maximum over the groups of weight / work on that
+kind.  Then the groups in a stage of load L on such a device have a total weight of at most rate · L.  All devices
+together run all groups, so the bottleneck is at least (sum of weights) / (sum of rates).
 
-The same bound holds for the devices before a cut and for those after it, with the transfers of the cut added: a device
-before the cut sends each tensor that crosses it, and a device after the cut receives it (`chain_search.cut_bounds`).
-Weights and rates are a feasible solution of the dual of the linear program for the makespan on unrelated machines
-(Lenstra, Shmoys, Tardos 1990, "Approximation algorithms for scheduling unrelated parallel machines").
+The same bound holds for the devices before a cut, and for the devices after a cut, with the transfers over the cut
+added.  A device before the cut sends each tensor that crosses the cut, and a device after the cut receives the tensor
+(`chain_search.cut_bounds`).  Weights and rates are a feasible solution of the dual of the linear program for the
+makespan on unrelated machines (Lenstra, Shmoys, Tardos 1990, "Approximation algorithms for scheduling unrelated
+parallel machines").
 """
 
 from __future__ import annotations
@@ -28,9 +29,9 @@ ROUNDING = 1e-9
 
 @dataclass(frozen=True)
 class DeviceStates:
-    """States of a set of devices that get stages one after the other.
+    """States of a set of devices to which stages are assigned one after the other.
 
-    States are numbered so that each comes before its successors.
+    The number of each state is smaller than the numbers of its successors.
 
     Attributes:
         states: for each state, the number of used or skipped devices of each kind.
@@ -45,12 +46,12 @@ class DeviceStates:
     final: list[int]
 
     def kind(self, before: int, after: int) -> int:
-        """Kind of the device that leads from one state to the next."""
+        """Kind of the device whose use leads from one state to the next."""
         return next(kind for kind, state in self.moves[before] if state == after)
 
 
 def device_states(problem: Problem, groups: int, all_used: bool) -> DeviceStates:
-    """States of a problem's devices, for at most as many stages as groups."""
+    """States of a problem's devices, if the number of stages is at most `groups`."""
     if problem.order is not None:
         return _fixed(problem.order, len(problem.kinds), all_used)
     total = tuple(kind.count if all_used else min(kind.count, groups) for kind in problem.kinds)
@@ -66,7 +67,8 @@ def device_states(problem: Problem, groups: int, all_used: bool) -> DeviceStates
 def _fixed(order: tuple[int, ...], kinds: int, all_used: bool) -> DeviceStates:
     """States of a fixed sequence of devices.
 
-    If a stage may skip devices, it takes the next device of its kind: a later one leaves fewer for the other stages.
+    If devices may be skipped, a stage takes the next device of its kind.  A later device of the same kind would leave
+    fewer devices for the other stages.
     """
     places = range(len(order) + 1)
     states = [tuple(order[:place].count(kind) for kind in range(kinds)) for place in places]
@@ -84,7 +86,7 @@ class Bounds:
     Attributes:
         devices: the states of the devices.
         weights: weight of each group [groups].
-        rates: weight that a device of each kind carries in a second [kinds]; 0 for a kind that can run no group.
+        rates: weight that a device of each kind runs in a second [kinds]; 0 for a kind that can run no group.
         lower: lower bound on the bottleneck of every split of all groups.
     """
 
@@ -102,7 +104,7 @@ class Bounds:
 
     @property
     def rate_after(self) -> np.ndarray:
-        """Sum of the rates of the devices that are left, for each state [states]."""
+        """Sum of the rates of the unused devices, for each state [states]."""
         import numpy as np
 
         left = np.array(self.devices.total) - np.array(self.devices.states, dtype=float)
@@ -110,16 +112,16 @@ class Bounds:
 
 
 def compute_bounds(graph: TaskGraph, devices: DeviceStates) -> Bounds:
-    """Compute the best bound of a few choices of weights.
+    """Compute the best bound over a few choices of the weights.
 
-    The weights of a choice are the smallest work of each group over all kinds, or its work on one kind.
+    The weight of a group is its smallest work over all kinds in one choice, and its work on one kind in the others.
     """
     import numpy as np
 
     kinds = np.flatnonzero(devices.total)
     work = graph.work[:, kinds]
     least = np.where(np.isfinite(work), work, np.inf).min(axis=1, initial=np.inf)
-    # A group without work on some kind has weight 0, otherwise the rate of that kind would be infinite.
+    # A group with work 0 on some kind has weight 0; otherwise the rate of that kind would be infinite.
     choices = [least] + [
         np.where(np.isfinite(work[:, kind]) & (least > 0), work[:, kind], least) for kind in range(len(kinds))
     ]

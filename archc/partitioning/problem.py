@@ -19,10 +19,10 @@ class Task:
     """Unit of work that runs on one device.
 
     Attributes:
-        name: text for messages.
+        name: name in messages.
         work: seconds on each kind of device; `math.inf` if the task cannot run there.
-        memory: bytes that no other task shares.
-        together: key of tasks that share a device; None for a task that is free.
+        memory: bytes that the task shares with no other task.
+        together: key that is equal for tasks that must share a device; None if the task may be on any device.
     """
 
     name: str
@@ -36,7 +36,7 @@ class Tensor:
     """Result of a task or input of the model.
 
     Attributes:
-        name: text for messages.
+        name: name in messages.
         producer: the task that computes the tensor, None for an input of the model.
         consumers: the tasks that need the tensor.
         time: seconds to send or to receive the tensor once, on each kind of device.
@@ -52,7 +52,7 @@ class Tensor:
 
 @dataclass(frozen=True)
 class SharedMemory:
-    """Memory that several tasks share, such as a tied weight; each device with such a task holds it once."""
+    """Memory that several tasks share, such as a tied weight; each device of these tasks holds it once."""
 
     name: str
     memory: float
@@ -61,11 +61,11 @@ class SharedMemory:
 
 @dataclass(frozen=True)
 class DeviceKind:
-    """Devices that are equal.
+    """Kind of device: a number of equal devices.
 
     Attributes:
-        name: text for messages.
-        count: number of devices; unused if the problem has an order.
+        name: name in messages.
+        count: number of devices; ignored if the problem has an order.
         memory: bytes that one device holds.
     """
 
@@ -82,9 +82,9 @@ class Problem:
         tasks, tensors: the graph, without cycles.
         kinds: the kinds of devices.
         shared: memory that tasks share.
-        relayed: route of the tensors.  False: through the memory of a host; a stage receives each tensor that it needs
-            and does not compute once, and sends each tensor that it computes and other stages need once.  True: along
-            the chain; a stage also receives and sends each tensor that only passes through it.
+        relayed: route of the tensors.  False: through the memory of a host.  A stage receives once each tensor that it
+            needs and does not compute, and sends once each tensor that it computes and other stages need.  True: along
+            the chain.  A stage also receives and sends each tensor that it passes on without use.
         all_used: whether every device gets a stage; if False, devices may stay idle.
         first: tasks that must be in the first stage.
         order: the kind of each device along the chain; None if any device may take any stage.
@@ -132,15 +132,15 @@ class Problem:
 
 @dataclass(frozen=True)
 class PipelineStage:
-    """Tasks of one device.
+    """Stage: the tasks of one device.
 
     Attributes:
         tasks: numbers of the tasks, ascending.
         kind: the kind of device.
-        device: the position in the problem's order; without an order, devices are numbered kind after kind.
-        work, received, sent: seconds.
+        device: the position in the problem's order; without an order, devices are numbered one kind after another.
+        work, received, sent: seconds to compute the tasks, receive tensors and send tensors.
         load: the sum of `work`, `received` and `sent`.
-        memory: bytes.
+        memory: bytes that the device holds.
     """
 
     tasks: tuple[int, ...]
@@ -160,10 +160,10 @@ class PipelineSplit:
     Attributes:
         stages: the stages that have tasks, along the chain.
         bottleneck: the largest load.
-        exact: whether the bottleneck is proven to be the smallest.
+        exact: whether the bottleneck is proven to be the smallest possible.
         lower_bound: lower bound on the bottleneck of every split.
         downsets: number of downsets that the search enumerated.
-        stages_tried: number of stages, pairs of nested downsets, whose load the search computed.
+        stages_tried: number of pairs of nested downsets (stages) for which the search computed the load.
     """
 
     stages: tuple[PipelineStage, ...]
@@ -175,11 +175,11 @@ class PipelineSplit:
 
 
 class Infeasible(Exception):
-    """Error for a problem without a split, or without a known one.
+    """Error for a problem that has no split, or for which none was found.
 
     Attributes:
-        culprit: the task or shared memory that fits no device, if it is a single one.
-        proven: whether the search was complete.
+        culprit: the task or shared memory that fits no device; None if no single one is the reason.
+        proven: whether it is proven that no split exists; False if the search was incomplete.
     """
 
     def __init__(self, message: str, culprit: Task | SharedMemory | None = None, proven: bool = True):

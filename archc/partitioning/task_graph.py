@@ -1,8 +1,8 @@
 """Task graph in arrays, with tasks contracted into groups that share a stage.
 
-The stage numbers never decrease along an edge.  Tasks that must share a device therefore share it with every task on a
-path between them, so each strongly connected component of the contracted graph becomes one group.  Tarnawski et al.
-2020 contract colour classes in the same way.
+The stage numbers never decrease along an edge.  Two tasks that must share a device therefore share it with every task
+on a path between the two, so each strongly connected component of the contracted graph becomes one group.  Tarnawski et
+al. 2020 contract their colour classes (tasks that must share a device) in the same way.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ class TaskGraph:
         problem: the problem, with the devices and the route of the tensors.
         groups: the tasks of each group.
         work: seconds [groups, kinds].
-        memory: bytes that no other group shares [groups].
+        memory: bytes that the group shares with no other group [groups].
         producers: the group that computes each tensor, -1 for an input of the model.
-        consumers: the other groups that need each tensor, ascending.
+        consumers: the groups that need each tensor, without its producer, ascending.
         outputs: whether each tensor is an output of the model.
         time: seconds of one transfer of each tensor [tensors, kinds].
-        shared: bytes of shared memory, by the groups that share it; at least two groups each.
+        shared: bytes of shared memory by the tuple of groups that share it, at least two.
         first: the group that must be in the first stage, if any.
     """
 
@@ -52,12 +52,12 @@ class TaskGraph:
 
     @cached_property
     def predecessors(self) -> list[list[int]]:
-        """Groups that compute a tensor that each group needs."""
+        """For each group, the groups that compute the tensors that it needs."""
         return self._neighbours[0]
 
     @cached_property
     def successors(self) -> list[list[int]]:
-        """Groups that need a tensor of each group."""
+        """For each group, the groups that need its tensors."""
         return self._neighbours[1]
 
     @cached_property
@@ -73,12 +73,12 @@ class TaskGraph:
 
     @cached_property
     def memory_binds(self) -> bool:
-        """Return whether the smallest device holds less than all tasks together."""
+        """Return whether the smallest device cannot hold all tasks together."""
         total = float(self.memory.sum()) + sum(self.shared.values())
         return total > min(kind.memory for kind in self.problem.kinds)
 
     def tasks(self, groups: Iterable[int]) -> list[int]:
-        """Tasks of some groups."""
+        """Tasks of the given groups."""
         return [task for group in groups for task in self.groups[group]]
 
 
@@ -114,7 +114,7 @@ def build_task_graph(problem: Problem) -> TaskGraph:
 
 
 def _first(graph: TaskGraph) -> TaskGraph:
-    """Contract the tasks of the first stage with all their ancestors: no stage is before the first one."""
+    """Contract the tasks of `Problem.first` with all ancestors, which must be in the first stage, too."""
     todo = [group for group, tasks in enumerate(graph.groups) if not graph.problem.first.isdisjoint(tasks)]
     if not todo:
         return graph
@@ -144,10 +144,10 @@ def _components(graph: TaskGraph) -> list[int]:
 
 
 def contract(graph: TaskGraph, labels: Sequence[int]) -> TaskGraph:
-    """Contract the groups of each label into one.
+    """Contract all groups with equal labels into one group.
 
-    Tensors with the same producer and consumers are always transferred together, so they become one.  The new groups
-    are in topological order if the contracted graph has no cycle; ties keep the order of the labels.
+    Tensors with the same producer and consumers are always transferred together, so they become one tensor.  The new
+    groups are in topological order if the contracted graph has no cycle; ties keep the order of the labels.
     """
     import numpy as np
 
@@ -158,7 +158,7 @@ def contract(graph: TaskGraph, labels: Sequence[int]) -> TaskGraph:
         if producer >= 0:
             after[place[producer]].update(place[consumer] for consumer in consumers)
     order = _topological([groups - {group} for group, groups in enumerate(after)])
-    # Groups on a cycle come last; the caller contracts them next.
+    # Groups on or after a cycle come last; the caller contracts cycles next.
     order += sorted(set(range(len(number))) - set(order))
     rank = {group: position for position, group in enumerate(order)}
     place = [rank[group] for group in place]

@@ -1,4 +1,4 @@
-"""The base class of passes, the context that a pass runs in, and its remarks on layers."""
+"""The base class of passes, the context in which a pass runs, and the remarks of a pass on layers."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ Preserves = Literal["exact", "rounding", "approximate"]
 """Guarantee of a pass: equal outputs, outputs equal up to rounding, or outputs with a measured error."""
 
 UNDIVIDED = "one undivided graph"
-"""A state for `Pass.needs` and `Pass.ends`: the model is not divided into stages."""
+"""State of a graph that is not divided into stages; used in `Pass.needs` and `Pass.ends`."""
 FLOAT_WEIGHTS = "float weights"
-"""A state for `Pass.needs` and `Pass.ends`: no weight is quantized."""
+"""State of a graph without quantized weights; used in `Pass.needs` and `Pass.ends`."""
 
 REGISTERED: dict[str, type[Pass]] = {}
 """Passes defined in this process, by name."""
@@ -31,20 +31,20 @@ REGISTERED: dict[str, type[Pass]] = {}
 class Pass(ABC):
     """Base class of passes.
 
-    A subclass is a frozen dataclass: its fields, declared with `attribute`, are the options.  `archc passes NAME` shows
-    its docstring.  A class definition registers the pass in the process; an entry point of the group `archc.passes`
-    registers it in every run of archc.
+    A subclass is a frozen dataclass: its fields, declared with `attribute`, are the options of the pass.  The command
+    `archc passes NAME` shows the docstring of the subclass.  A class definition registers the pass in the process; an
+    entry point of the group `archc.passes` registers the pass in every run of archc.
     """
 
     name: ClassVar[str] = ""
     """Name in pipelines; by default the name of the class in lower case."""
     preserves: ClassVar[Preserves] = "exact"
     needs: ClassVar[tuple[str, ...]] = (UNDIVIDED,)
-    """States of the graph that the pass needs: `UNDIVIDED`, `FLOAT_WEIGHTS`, or others in a few words."""
+    """States of the graph that the pass needs: `UNDIVIDED`, `FLOAT_WEIGHTS`, or another short phrase."""
     ends: ClassVar[tuple[str, ...]] = ()
-    """States that the pass ends.  A pipeline in which a later pass needs one of them is refused."""
+    """States that no longer hold after the pass; a pipeline in which a later pass needs one is refused."""
     effective_with: ClassVar[Mapping[str, tuple[str, tuple[Any, ...]]]] = {}
-    """Options that have an effect only with some values of another option: its name, and these values."""
+    """Options that have an effect only with certain values of another option: its name and the values."""
     example: ClassVar[str] = ""
     """A pipeline with the pass, for `archc passes`."""
 
@@ -55,11 +55,11 @@ class Pass(ABC):
         REGISTERED[cls.name] = cls
 
     def check(self) -> None:
-        """Raise an `AttributeProblem` for contradictory options; by default there are none."""
+        """Raise an `AttributeProblem` for contradictory options; by default, accept all options."""
 
     @abstractmethod
     def run(self, graph: Graph, context: Context) -> None:
-        """Rewrite the graph, and remark on every layer that was or could have been rewritten."""
+        """Rewrite the graph, and add a remark on every layer that the pass rewrote or could have rewritten."""
 
     def __str__(self) -> str:
         arguments = ", ".join(arguments_text(self))
@@ -68,7 +68,7 @@ class Pass(ABC):
 
 @dataclass(frozen=True, slots=True)
 class Remark:
-    """A remark of a pass on one layer: it was rewritten, left unchanged for a reason, or has a note.
+    """Remark of a pass on one layer: that it was rewritten, why it was left unchanged, or a note.
 
     Attributes:
         applicable: False for a layer that the pass never rewrites, so that `keep` has no effect on it.
@@ -87,15 +87,15 @@ class Remark:
 
 @dataclass
 class Context:
-    """Surrounding data of a pass.
+    """Data and services for a pass.
 
     Attributes:
-        rewriter: the only way to change the graph.
+        rewriter: the interface through which every change of the graph is made.
         calibration: inputs on which the graph can run.
         devices: the machines declared in the file, by name.
-        sizes: a value for each symbolic size, at which costs are counted.
-        diagnostics: collects warnings, which are always shown.
-        remarks: the remarks so far, which `--explain` shows.
+        sizes: the value of each symbolic size for which costs are counted.
+        diagnostics: collects the warnings; they are always shown.
+        remarks: the remarks so far; they are shown with `--explain`.
     """
 
     rewriter: Rewriter
@@ -106,15 +106,15 @@ class Context:
     remarks: list[Remark] = field(default_factory=list)
 
     def rewrote(self, layer: str | Node, message: str, **figures: float | int | str) -> None:
-        """Remark that a layer was rewritten."""
+        """Add a remark that a layer was rewritten."""
         self._remark("rewrote", layer, message, figures)
 
     def left(self, layer: str | Node, reason: str, **figures: float | int | str) -> None:
-        """Remark that a layer was left unchanged, with the reason."""
+        """Add a remark that a layer was left unchanged, with the reason."""
         self._remark("left", layer, reason, figures)
 
     def inapplicable(self, layer: str | Node, reason: str) -> None:
-        """Remark that the pass never rewrites such a layer, with the reason."""
+        """Add a remark that the pass never rewrites this kind of layer, with the reason."""
         self.remarks.append(Remark("left", _title(layer), reason, applicable=False))
 
     def note(self, layer: str | Node, message: str, **figures: float | int | str) -> None:
@@ -136,7 +136,7 @@ def _title(layer: str | Node) -> str:
 
 
 def select(graph: Graph, on: str | tuple[str, ...] | None, keep: str | tuple[str, ...] | None) -> Callable[[str], bool]:
-    """Predicate of the layers that a pass may rewrite: those in `on`, by default all, except `keep`.
+    """Predicate for layers that a pass may rewrite: layers in `on` (default: all) that are not in `keep`.
 
     Raises:
         SelectorError: a glob matches no layer.

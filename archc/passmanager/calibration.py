@@ -1,4 +1,4 @@
-"""Inputs on which passes run a graph: calibration data of the user, or seeded random inputs."""
+"""Inputs on which passes execute a graph: the user's calibration data, or seeded random inputs."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from archc.interpreter.evaluate import NodeFailure
 
 BATCH = 32
-"""Samples in a batch."""
+"""Maximum number of samples in a batch."""
 MAXIMUM_SAMPLES = 512
-"""Limit on the samples that are used."""
+"""Maximum number of samples that are used."""
 _LARGEST_SIZE = 4096
-"""Exclusive limit on the sizes that are tried in the search for one that is large enough."""
+"""Exclusive upper limit of the search for a size that is large enough for the model."""
 
 
 class Calibration:
@@ -33,12 +33,12 @@ class Calibration:
 
     Args:
         graph: the graph that takes the inputs; passes must not change its inputs.
-        arrays: data of the user, samples along the first axis; None for random inputs.
+        arrays: the user's data, with samples along the first axis; None for random inputs.
         seed: seed of the random inputs.
-        trained: True for weights of the user, for which measurements on random inputs are unreliable.
+        trained: True if the weights are the user's; measurements on random inputs are then unreliable.
 
     Attributes:
-        asked: True after a pass has read the samples; set it to False before a pass to detect a read.
+        asked: True after the samples were read; set to False before a pass to detect whether the pass reads them.
     """
 
     def __init__(
@@ -52,12 +52,12 @@ class Calibration:
 
     @property
     def real(self) -> bool:
-        """True for data of the user."""
+        """True if the inputs are the user's data."""
         return self._arrays is not None
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]] | None:
-        """Shapes of the user's data by input name; None for random inputs, whose sizes are arbitrary."""
+        """Shapes of the user's data by input name; None for random inputs, which have arbitrary sizes."""
         return None if self._arrays is None else {name: array.shape for name, array in self._arrays.items()}
 
     @property
@@ -78,10 +78,11 @@ class Calibration:
 
     @property
     def _batched(self) -> bool:
-        """True if one symbol is the first size of every input, and no other size of any.
+        """True if the inputs can be divided into batches along a common first axis.
 
-        An input without axes has one value for all samples.  An operator with a minimum on that size combines samples,
-        so the inputs are not divided.
+        One symbol must be the first size of every input, and must be in no other size of an input.  An input without
+        axes has one value for all samples.  If an operator requires a minimum of that symbol, the operator combines
+        samples, so the inputs are not divided.
         """
         from archc.interpreter.sample_inputs import symbol_minimums
 
@@ -97,7 +98,7 @@ class Calibration:
         import torch
 
         dtypes = {value.name or "": getattr(torch, value.type.dtype.torch) for value in self._graph.inputs}
-        # PyTorch accepts no bf16 arrays of numpy, so bf16 inputs are f32 arrays.
+        # PyTorch does not accept NumPy arrays of bf16, so the arrays of bf16 inputs are f32.
         tensors = {name: torch.from_numpy(array).to(dtypes[name]) for name, array in self.arrays.items()}
         if not self._batched:
             yield tensors
@@ -122,7 +123,7 @@ class Calibration:
         """Turn the failure of a node on these inputs into a diagnostic.
 
         Raises:
-            ArchcError: the model cannot run on them (`calibration-failed`).
+            ArchcError: the model cannot run on these inputs (`calibration-failed`).
         """
         from archc.interpreter.evaluate import NodeFailure
 
@@ -133,12 +134,12 @@ class Calibration:
 
 
 def read_calibration(graph: Graph, data: str | Path | Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Calibration data for a graph's inputs: from an .npz file, or arrays by input name, checked.
+    """Checked calibration data for a graph's inputs, from an .npz file or from arrays by input name.
 
-    Floats and integers are converted to the dtype of the input; only precision may be lost.
+    Floats and integers are converted to the dtype of the input.  The conversion may lose precision, but not overflow.
 
     Raises:
-        ArchcError: an input has no data, an array belongs to no input, or an array has a wrong kind, rank or shape.
+        ArchcError: an input has no data, an array belongs to no input, or an array has a wrong dtype, rank or shape.
     """
     from archc.interpreter.evaluate import bind_sizes
     from archc.weights.npz import load_npz_arrays
@@ -184,8 +185,8 @@ def read_calibration(graph: Graph, data: str | Path | Mapping[str, np.ndarray]) 
 def warn_of_constant(arrays: Mapping[str, np.ndarray], diagnostics: Diagnostics) -> None:
     """Warn of constant calibration data, which do not represent real inputs.
 
-    Integers and masks may be constant, since all samples may have one length; they are reported only if all inputs are
-    constant.
+    Integers and masks may be constant, for instance because all samples have one length.  They are reported only if all
+    inputs are constant.
     """
     import numpy as np
 
@@ -202,7 +203,7 @@ def warn_of_constant(arrays: Mapping[str, np.ndarray], diagnostics: Diagnostics)
 
 
 def _check_range(graph: Graph, value: Value, array: np.ndarray, sizes: Mapping[str, int], where: str) -> None:
-    """Refuse integers that a consumer cannot look up (the ids of an embedding)."""
+    """Refuse integers outside the range that a consumer accepts, such as ids beyond an embedding."""
     from archc.interpreter.sample_inputs import accepted_integers
 
     if not value.type.dtype.integral:
@@ -228,7 +229,7 @@ def _converted(array: np.ndarray, value: Value, where: str) -> np.ndarray:
     wanted = numpy_dtype(value.type.dtype.value)
     if value.type.dtype.value == "bf16":
         wanted = np.dtype(np.float32)
-    if name_of_numpy(array.dtype) == "bf16":  # not a subtype of np.floating
+    if name_of_numpy(array.dtype) == "bf16":  # its dtype is not a subtype of np.floating
         array = array.astype(np.float32)
     floats = np.issubdtype(array.dtype, np.floating) and value.type.dtype.floating
     integers = np.issubdtype(array.dtype, np.integer) and value.type.dtype.integral
@@ -246,7 +247,7 @@ def _converted(array: np.ndarray, value: Value, where: str) -> np.ndarray:
         )
     with np.errstate(over="ignore"):
         converted = np.asarray(array, wanted, order="C")
-    # PyTorch converts from f32 to bf16 later, which may overflow as well.
+    # The f32 array is converted to bf16 later; that conversion may also overflow.
     stored = converted.astype(numpy_dtype("bf16")) if value.type.dtype.value == "bf16" else converted
     if floats and not is_finite(stored):
         raise error(
@@ -266,7 +267,7 @@ def failed_run(graph: Graph, failure: NodeFailure, real: bool) -> ArchcError:
     """Error for a node that cannot run: the layer, the sizes of its operands, and a way out.
 
     Args:
-        real: True for data of the user, False for random inputs.
+        real: True for the user's data, False for random inputs.
     """
     node = failure.node
     operands = " and ".join("×".join(map(str, shape)) or "a single number" for shape in failure.shapes)
@@ -289,7 +290,7 @@ def failed_run(graph: Graph, failure: NodeFailure, real: bool) -> ArchcError:
 
 
 def _large_enough(graph: Graph, sizes: Mapping[str, int]) -> dict[str, int]:
-    """The smallest value of one size with which the model runs, others unchanged; empty if none does."""
+    """One size, increased to the smallest value with which the model runs; empty if no size suffices."""
     needed = size_minimums(graph)
     missing = [(dim, least) for dim, least in needed if evaluate(dim, sizes=sizes) < least]
     for name in sizes if missing else ():

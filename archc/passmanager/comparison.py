@@ -15,10 +15,10 @@ def largest_error(
 ) -> float:
     """The largest relative error over the outputs; see `PassReport`.
 
-    It is infinite if one side has a NaN or an infinity where the other has none.
+    The error is infinite if two compared elements differ and one of them is NaN or infinite; two NaNs count as equal.
 
     Args:
-        shares: the share of each output's norm that errors are relative to; by default 1.
+        shares: a fraction for each output; errors are relative to this fraction of the output's norm; by default 1.
     """
     worst = 0.0
     for name, expected in before.items():
@@ -32,10 +32,11 @@ def largest_error(
 
 
 def spreads(one: Mapping[str, torch.Tensor], other: Mapping[str, torch.Tensor]) -> dict[str, float]:
-    """Spread of each output over the inputs, relative to its norm, estimated from two independent inputs.
+    """Spread of each output over different inputs, relative to the norm of the output.
 
-    Two independent values with standard deviation σ differ by √2 σ.  For integer outputs the spread is the share of
-    elements that differ.
+    The spread is estimated from the outputs for two independent inputs: the root mean square difference of two
+    independent values with standard deviation σ is √2 σ.  For integer outputs the spread is the fraction of elements
+    that differ.
     """
     found = {}
     for name, first in one.items():
@@ -57,6 +58,6 @@ def _relative_error(expected: torch.Tensor, actual: torch.Tensor) -> float:
     finite = expected.isfinite()
     same = (actual == expected) | (actual.isnan() & expected.isnan())
     if not bool((same | (finite & actual.isfinite())).all()):
-        return math.inf  # not NaN, which no comparison finds
+        return math.inf  # not NaN: comparisons with NaN are false
     difference, scale = (float(side[finite].norm()) for side in (actual - expected, expected))
     return difference / scale if scale else difference

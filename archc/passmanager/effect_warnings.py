@@ -11,9 +11,9 @@ from archc.types.attributes import attributes, value_text
 
 
 def warn_of_options(step: Pass, diagnostics: Diagnostics) -> None:
-    """Warn of options of a pass that have no effect with its other options.
+    """Warn of options of a pass that have no effect with the values of its other options.
 
-    An option whose value is its default counts as not given.
+    An option that has its default value counts as not given.
     """
     defaults = {info.name: info.default for info in attributes(type(step))}
     for option, (other, values) in step.effective_with.items():
@@ -29,7 +29,7 @@ def warn_of_options(step: Pass, diagnostics: Diagnostics) -> None:
 def warn_of_idle(step: Pass, report: PassReport, diagnostics: Diagnostics) -> None:
     """Warn of a pass that changed nothing, or of globs in `on` and `keep` without effect.
 
-    The remarks show that: a pass remarks on every layer that it could rewrite.
+    The effect is determined from the remarks: a pass adds a remark on every layer that it rewrote or could rewrite.
     """
     rewrote = [remark.layer for remark in report.remarks if remark.kind == "rewrote"]
     if not rewrote and report.before == report.after and report.error == 0:

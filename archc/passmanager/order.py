@@ -1,7 +1,7 @@
 """The order of passes in a pipeline: detection of a wrong order, and a correct one.
 
-A pass declares the states of the graph that it needs (`Pass.needs`) and those that it ends (`Pass.ends`).  No pass
-refers to another one.
+A pass declares the states of the graph that it needs (`Pass.needs`) and the states that it ends (`Pass.ends`).  So no
+pass refers to another pass.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ class Misplaced:
     """A pass that comes too late.
 
     Attributes:
-        position: its position in the pipeline.
-        ended_by: position of the earlier pass that ended a state which it needs.
-        state: that state.
-        reordered: all passes in a correct order, or None if there is none.
+        position: position of the pass in the pipeline.
+        ended_by: position of the earlier pass that ended a state which the misplaced pass needs.
+        state: the ended state.
+        reordered: all passes in a correct order, or None if no order is correct.
     """
 
     position: int
@@ -34,10 +34,10 @@ def check_order(passes: Sequence[Pass], spans: Sequence[Span] = ()) -> None:
     """Refuse a pipeline in which a pass comes too late.
 
     Args:
-        spans: the place of each pass in the text, if there is one.
+        spans: the place of each pass in the text; empty if there is no text.
 
     Raises:
-        ArchcError: the order is wrong (`pass-order`); the help has a correct one, if there is one.
+        ArchcError: the order is wrong (`pass-order`); the help has a correct order, if there is one.
     """
     found = misplaced(passes)
     if found is None:
@@ -70,12 +70,12 @@ def misplaced(passes: Sequence[Pass]) -> Misplaced | None:
 
 
 def _reordered(passes: Sequence[Pass]) -> tuple[Pass, ...] | None:
-    """The passes in an order in which each comes after those that need a state which it ends."""
+    """The passes in a correct order: a pass that ends a state comes after all passes that need the state."""
     found: dict[int, None] = {}
     waiting: set[int] = set()
 
     def place(position: int) -> bool:
-        """Append a pass after those that must come before it; return False if there is a cycle."""
+        """Append a pass, after the passes that must precede it; return False if there is a cycle."""
         if position in found:
             return True
         if position in waiting:

@@ -1,6 +1,6 @@
-"""The registry of passes: their names, a pass from its name and options, and help for unknown names.
+"""Registry of passes: names, construction from a name and options, and help for unknown names.
 
-`importlib.metadata` is slow to import and needed by few texts, so functions import it.
+`importlib.metadata` is slow to import and few model files need it, so it is imported inside functions.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from archc.passmanager.base import REGISTERED, Pass
 from archc.types.attributes import AttributeProblem, bind
 
 GROUP = "archc.passes"
-"""The entry-point group of passes in other packages."""
+"""Entry-point group with which other packages register passes."""
 
 _QUANT = "write `quant`"
 _WEIGHTS_ONLY = 'write `quant(scheme = "weight")`'
@@ -38,31 +38,31 @@ _FOREIGN_NAMES = {
     **dict.fromkeys(("split", "shard", "pipeline", "stages", "parallel", "divide"), _PARTITION),
     **dict.fromkeys(("none", "null", "default"), _NONE),
 }
-"""Names of passes in other tools, with the text to write instead; case and underscores are ignored."""
+"""Names of passes in other tools, and the archc text to write instead; case and `_` are ignored."""
 _BY_SQUASHED = {squashed(name): told for name, told in _FOREIGN_NAMES.items()}
 
 
 def pass_names() -> list[str]:
-    """Names of all passes; none is imported."""
+    """Names of all passes, found without importing the passes."""
     from importlib.metadata import entry_points
 
     return sorted({*REGISTERED, *(entry.name for entry in entry_points(group=GROUP))})
 
 
 def known_passes() -> dict[str, type[Pass]]:
-    """All passes by name, of the entry-point group `archc.passes` and of this process.
+    """All passes by name: the entry points of group `archc.passes`, and passes defined in this process.
 
     Raises:
-        ArchcError: the package of one cannot be imported (`pass-not-loadable`).
+        ArchcError: the package of a pass cannot be imported (`pass-not-loadable`).
     """
     return {name: load_pass(name) for name in pass_names()}
 
 
 def load_pass(name: str) -> type[Pass]:
-    """Load a pass by name; errors in other passes have no effect.
+    """Load a pass by name, without importing other passes.
 
     Raises:
-        ArchcError: it cannot be imported (`pass-not-loadable`).
+        ArchcError: the pass cannot be imported (`pass-not-loadable`).
     """
     from importlib.metadata import entry_points
 
@@ -87,8 +87,8 @@ def make_pass(name: str, positional: Sequence[Any] = (), named: Mapping[str, Any
     """Construct a pass from its name and options.
 
     Raises:
-        AttributeProblem: the pass is unknown (code `unknown-pass`), or an option does not fit.
-        ArchcError: it cannot be imported (`pass-not-loadable`).
+        AttributeProblem: the pass is unknown (code `unknown-pass`), or an option is invalid.
+        ArchcError: the pass cannot be imported (`pass-not-loadable`).
     """
     # Reading the entry points takes milliseconds, and a pipeline may have a thousand passes.
     if name not in REGISTERED and name not in (passes := pass_names()):
@@ -99,10 +99,10 @@ def make_pass(name: str, positional: Sequence[Any] = (), named: Mapping[str, Any
 
 
 def pass_help(name: str, known: Iterable[str]) -> str:
-    """Help for the unknown name of a pass.
+    """Help for an unknown pass name.
 
     Args:
-        known: the names of passes, and of the pipelines of a file.
+        known: names of the passes, and of the pipelines in the file.
     """
     names = list(known)
     answer = _BY_SQUASHED.get(squashed(name)) or did_you_mean(name, names)

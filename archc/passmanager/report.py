@@ -15,9 +15,11 @@ class PassReport:
     """Outcome of one pass.
 
     Attributes:
-        error: relative error at the outputs against the graph before this pass; total_error: against the graph
-            before the first pass.  Both are ‖y' - y‖₂ / ‖y‖₂, the largest over the outputs; for integer outputs
-            the fraction of elements that differ.  An error is infinite (null in JSON) if an output is no longer finite.
+        error: relative error of the outputs, compared with the graph before this pass.
+        total_error: relative error of the outputs, compared with the graph before the first pass.
+
+    A relative error is the maximum over the outputs of ‖y' - y‖₂ / ‖y‖₂.  For an integer output, the fraction of
+    elements that differ is used instead.  An error is infinite (null in JSON) if an output is no longer finite.
     """
 
     text: str
@@ -42,5 +44,5 @@ class PassReport:
 
 
 def _finite(error: float) -> float | None:
-    """A number for JSON, which has no infinity."""
+    """An error as a JSON number; None (null) for infinity, which JSON does not have."""
     return error if math.isfinite(error) else None

@@ -1,6 +1,6 @@
 """Execution of a pipeline of passes over a graph.
 
-After each pass the graph is verified, the error at the outputs is measured, and the remarks on layers are collected.
+After each pass, the graph is verified, the error of the outputs is measured, and the remarks on layers are collected.
 """
 
 from __future__ import annotations
@@ -44,17 +44,17 @@ def run_passes(
     """Run passes over a graph, in place, and yield the report of each.
 
     Args:
-        progress: called with a pass's text before it runs.
+        progress: function that is called with the text of each pass before the pass runs.
         devices: machines by name, to which options of passes refer.
         sizes: the symbolic sizes at which costs are counted; by default those of the calibration data.
         diagnostics: collects the warnings.
 
     Raises:
-        ArchcError: before any pass runs, for contradictory options or a wrong order; later, if a selector matches
+        ArchcError: options are contradictory or the order is wrong, before any pass runs; or a selector matches
             nothing, a pass breaks the graph, or weights or outputs become infinite or NaN (`pass-not-finite`).
     """
     _admit(passes)
-    if passes:  # later passes may select layers that earlier ones make
+    if passes:  # only of the first pass: a later one may select layers that an earlier one makes
         _check_selectors(graph, passes[0])
     if sizes is None:
         sizes = choose_sizes(graph, {}, calibration.shapes).values
@@ -88,7 +88,7 @@ def _run(graph: Graph, step: Pass, context: Context) -> tuple[Remark, ...]:
 
     interface = _interface(graph)
     try:
-        # Values that overflow are refused by name once the pass is over.
+        # NumPy's warnings are ignored: overflowed weights are reported by name after the pass.
         with context.calibration.explained(), np.errstate(all="ignore"):
             step.run(graph, context)
     except SelectorError as problem:
@@ -103,7 +103,7 @@ def _run(graph: Graph, step: Pass, context: Context) -> tuple[Remark, ...]:
 
 
 def _check_selectors(graph: Graph, step: Pass) -> None:
-    """Refuse `on` and `keep` of a pass before the model runs, which imports PyTorch first.
+    """Refuse wrong selectors in `on` and `keep` early: running the model first imports PyTorch.
 
     Raises:
         ArchcError: a selector matches nothing, or is too long.
@@ -120,7 +120,7 @@ def _wrong_selector(step: Pass, problem: SelectorError) -> ArchcError:
 
 
 def _admit(passes: Sequence[Pass]) -> None:
-    """Refuse passes that cannot run; those constructed in Python are not checked yet."""
+    """Refuse contradictory options and a wrong order; passes constructed in Python are checked only here."""
     for step in passes:
         try:
             step.check()
@@ -147,9 +147,9 @@ def _verify(graph: Graph, step: Pass, interface: list[tuple[str, str, TensorType
 
 
 PROMISES = {"exact": 1e-5, "rounding": 0.05}
-"""Largest error at the outputs of a pass, by what it preserves.
+"""Largest accepted error of the outputs, by the guarantee in `Pass.preserves`.
 
-Rounding can change the outcome of a comparison, and every value that depends on it, but only for few elements.
+Rounding can change the result of a comparison and every value that depends on that result, but only in few elements.
 """
 
 
@@ -160,9 +160,10 @@ def _hold_to_promise(step: Pass, change: float) -> None:
 
 
 def _refuse_infinite_weights(graph: Graph, step: Pass, made: Collection[str], before: Mapping[str, LazyTensor]) -> None:
-    """Refuse stored tensors with a NaN or an infinity that a pass made from finite ones.
+    """Refuse stored tensors with a NaN or an infinity that a pass computed from finite tensors.
 
-    The tensors that the pass replaced or removed count as its operands.  They are read only if a result is not finite.
+    The tensors that the pass replaced or removed count as its operands.  They are read only if a new tensor is not
+    finite.
 
     Raises:
         ArchcError: a tensor became infinite or NaN (`pass-not-finite`).
