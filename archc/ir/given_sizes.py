@@ -22,7 +22,7 @@ def read_sizes(text: str) -> dict[str, int]:
     """Parse sizes such as `N=32,T=128`.
 
     Raises:
-        ValueError: a part is not a size; the message contains the part.
+        ValueError: an item between commas is not of the form `N=32`; the message contains the item.
     """
     found: dict[str, int] = {}
     for part in text.split(","):
@@ -43,7 +43,7 @@ def sizes_from(given: str | Mapping[str, int]) -> dict[str, int]:
     """Read the argument `sizes` of the Python API: a text such as `N=32,T=128`, or a mapping.
 
     Raises:
-        TypeError: the argument is neither, or a size is not an integer.
+        TypeError: the argument is neither a text nor a mapping, or a size is not an integer.
         ArchcError: a size is less than 1, or the text is wrong (`bad-size`).
     """
     if isinstance(given, str):
@@ -79,7 +79,7 @@ def size_names(graph: Graph) -> dict[str, Symbol]:
 
 
 def check_sizes(graph: Graph, sizes: Mapping[str, int], option: str = "--sizes") -> None:
-    """Check that a model has these sizes, and that they are within its bounds.
+    """Check that a model has sizes of these names, and that the values are within the declared bounds.
 
     Args:
         option: name of the option that gives the sizes, for the help.

@@ -1,7 +1,7 @@
 """The graph of a network: nodes, the values between them, and the weights that nodes own.
 
-The order of nodes is deterministic: the order of the text, as far as the data flow allows.  Therefore all emitted
-files are the same on every run.
+The order of nodes is deterministic.  It is the order of the text, except where the data flow requires another order.
+Therefore all emitted files are the same on every run.
 
 This module reads graphs.  Only `archc.ir.rewriter.Rewriter` changes them.
 """
@@ -29,22 +29,22 @@ Order = tuple[int, ...]
 
 @dataclass(frozen=True, eq=False)
 class Scope:
-    """An instance of a block, or the model: the place of nodes in the structure of the text.
+    """An instance of a block, or the model; each node belongs to one scope.
 
-    A layer whose type is a block and that is used twice has two scopes with one path.
+    If a declared layer is a block and has two uses, each use has a scope, and both scopes have the same path.
 
     Attributes:
         path: path of the module (`h.0`, `h.0.attn`); empty for the model.
         definition: name of the block or model.
         parent: scope that contains this one; None for the model.
         arguments: values of the block's attributes by name.
-        sizes: values of the sizes that the types of the block's inputs name (`D`).
+        sizes: values of the sizes with a name, such as `D`, in the types of the block's inputs.
         doc: comment before the definition.
         inputs: operands of the instance, in the order of the block's inputs; passes may leave some of them unused.
-        axes: for each input, the names that its type gives to the sizes of its axes, None for an unnamed size; None
-            for an input without a type.
-        names: names in this definition of values from other scopes: inputs, and results of inner blocks.
-        defaults: the attributes in `arguments` that have their defaults.
+        axes: for each input with a type, the name of each axis's size, or None for an unnamed size.  The entry of an
+            input without a type is None.
+        names: names that this definition gives to values of other scopes: to inputs, and to results of inner blocks.
+        defaults: the part of `arguments` that comes from the defaults of attributes.
     """
 
     path: str
@@ -59,7 +59,7 @@ class Scope:
     defaults: dict[str, Any] = field(default_factory=dict)
 
     def within(self, path: str) -> str:
-        """Return the path in the model of a path in this scope: `h.0.attn` for `attn` in `h.0`."""
+        """Convert a path in this scope to a path in the model: `attn` in `h.0` becomes `h.0.attn`."""
         return f"{self.path}.{path}" if self.path else path
 
     def ancestors(self) -> list[Scope]:
@@ -77,9 +77,9 @@ class Value:
     """A tensor in the graph: a result of a node, or an input of the model.
 
     Attributes:
-        producer: node that has this result; None for an input.
+        producer: node that produces the value; None for an input.
         index: position among the results of `producer`.
-        name: name in the text, or None; it has no effect on the graph.
+        name: name in the text, or None.  Names of values have no effect on the meaning of the graph.
     """
 
     type: TensorType
@@ -102,10 +102,10 @@ class Node:
         weights: path of the weight of each parameter, by the parameter's name.
         name: name of the layer in its scope (`conv1`, `h.0`); None for an unnamed node.
         scope: instance of a block that contains the node.
-        span: position in the text; None for a node that a pass inserted for no single position.
+        span: position in the text; None for a node that a pass inserted and that corresponds to no single position.
         origin: names of the passes that inserted or changed the node, the latest last.
-        order: sort key of the node, applied as far as the data flow allows.
-        transposed: parameters that are the transpose of a weight that another layer owns.
+        order: sort key among nodes that the data flow does not order.
+        transposed: parameters that use the transpose of a weight of another layer.
     """
 
     op: Operator
@@ -164,11 +164,14 @@ class Graph:
         outputs: output values by name, in order.
         weights: declarations of the weights by path.
         tensors: stored tensors of the weights by path; None until weights are bound.
-        dead_weights: paths of the stored tensors of removed dead layers; a weights file may contain them.
+        dead_weights: paths of the stored tensors of removed dead layers; a weights file may contain these tensors.
     """
 
     renderer: ClassVar[Callable[[Graph], str] | None] = None
-    """Function that draws a graph as SVG, set by `archc.driver.graph_views`, since drawing must not be imported."""
+    """Function that draws a graph as SVG.
+
+    `archc.driver.graph_views` sets it, because this module must not import `archc.drawing`.
+    """
 
     def __init__(self, name: str, scope: Scope | None = None):
         self.name = name
@@ -181,14 +184,17 @@ class Graph:
         self._nodes: dict[Node, None] = {}
         self._edges: _Edges | None = None
         self._sorted: list[Node] | None = None
-        # A graph whose nodes were only appended, each after its operands' producers, is sorted.
+        # True while nodes are appended in ascending order, each after the producers of its operands.
         self._in_order = True
         self._last: Order | None = None
 
     # Reading ----------------------------------------------------------------------------------------------
 
     def nodes(self) -> list[Node]:
-        """Return all nodes in topological order, otherwise in the order of the text."""
+        """Return all nodes in topological order.
+
+        Nodes that the data flow does not order are in the order of the text.
+        """
         if self._sorted is None:
             self._sorted = list(self._nodes if self._in_order else self._index().sort())
         return list(self._sorted)
@@ -222,7 +228,7 @@ class Graph:
         return any(output is value for output in self.outputs.values())
 
     def layers(self) -> dict[str, Node]:
-        """Return the named nodes by path, in order; a layer with several uses is represented by its first."""
+        """Return the named nodes by path, in order; for a layer with several uses, the node of its first use."""
         found: dict[str, Node] = {}
         for node in self.nodes():
             if node.path is not None:
@@ -252,8 +258,9 @@ class Graph:
     def canonical(self) -> tuple[Any, ...]:
         """Return a form of the graph that is equal for graphs of the same network.
 
-        The form contains the live nodes: operators, paths of layers, types and weights, and operands by number.  It
-        does not contain the order of independent nodes, names of intermediate values, spans, and values of weights.
+        For each live node, the form contains the operator, path, operands (as numbers), result types and weights.  The
+        form does not depend on the order of independent nodes, names of intermediate values, spans, or values of
+        weights.
         """
         return canonical_form(self)
 
@@ -290,9 +297,9 @@ class Graph:
 class _Edges:
     """Edges between nodes, and from inputs to nodes.
 
-    An edge from one node to another means that the second uses a result of the first.  Nodes have the order of their
-    operands.  A graph creates its edges at the first query: `archc check` queries no edges, and the import of networkx
-    would take a quarter of its time.
+    An edge from one node to another means that the second uses a result of the first.  A graph creates its edges at the
+    first query, because `archc check` queries no edges, and the import of networkx would take a quarter of the time
+    of `archc check`.
     """
 
     def __init__(self, nodes: Iterable[Node]):

@@ -32,10 +32,11 @@ class Rewriter:
 
     Args:
         graph: graph to change.
-        by: name of the pass, which is added to `Node.origin` of changed nodes; empty in elaboration.
+        by: name of the pass that changes the graph, which is added to `Node.origin` of changed nodes; empty in
+            elaboration.
 
     Attributes:
-        not_finite: paths of the stored tensors that were set to values with a NaN or an infinity.
+        not_finite: paths of the stored tensors to which the rewriter wrote a NaN or an infinity.
     """
 
     def __init__(self, graph: Graph, by: str = ""):
@@ -75,9 +76,10 @@ class Rewriter:
 
         Args:
             name: name of the layer in its scope; required if the node owns weights.
-            near: node that the new node replaces or extends; default of scope, span and order.
+            near: node that the new node replaces or extends.  Scope, span and order of the new node default to those of
+                `near`.
             weights: paths of weights that other layers own, by parameter (`{"weight": "wte.weight"}`).
-            transposed: parameters that are the transpose of these weights.
+            transposed: parameters that use the transpose of a weight in `weights`.
             storages: storage formats by parameter; the default is `Dense`.
 
         Raises:
@@ -116,7 +118,7 @@ class Rewriter:
     # Rewriting --------------------------------------------------------------------------------------------
 
     def replace_value(self, old: Value, new: Value) -> None:
-        """Replace all uses of a value by another value, which takes the user's name if it is unnamed."""
+        """Replace all uses of a value by another value; an unnamed new value takes the name of the old value."""
         if old is new:
             return
         self._rename(old, new)
@@ -130,7 +132,7 @@ class Rewriter:
                 self.graph.outputs[name] = new
 
     def _rename(self, old: Value, new: Value) -> None:
-        """Transfer the names of a value to another value, in all definitions."""
+        """Transfer the names of a value to another value, in all scopes that name the old value."""
         if new.producer is not None:
             new.name = new.name or old.name
         around = [old.producer] if old.producer is not None else []
@@ -147,7 +149,7 @@ class Rewriter:
         self.remove(node)
 
     def remove(self, node: Node) -> None:
-        """Remove a node without uses; `remove_unused_weights` removes its weights.
+        """Remove a node without uses, but not its weights; see `remove_unused_weights`.
 
         Raises:
             ValueError: a result of the node is used.
@@ -180,7 +182,7 @@ class Rewriter:
     def replace_uses(self, old: Value, new: Value, users: Sequence[Node]) -> None:
         """Replace a value by another value of its type in some of its uses.
 
-        In a block without remaining uses of the old value, the new value takes the name of the old one.
+        If a block has no remaining uses of the old value, the new value takes the name of the old value in that block.
         """
         for node in users:
             self.set_operands(node, tuple(new if value is old else value for value in node.operands))
@@ -200,13 +202,13 @@ class Rewriter:
         self._infer([node])
 
     def resize(self, operators: Mapping[Node, Operator], kept: Mapping[str, Sequence[np.ndarray]]) -> None:
-        """Replace operators by operators of other sizes and slice weights, in one step.
+        """Replace operators by operators with other sizes, and slice weights to match, in one step.
 
-        Either change alone would make the graph invalid.  The types of all results are inferred again.
+        One of the two changes without the other would make the graph invalid.  All result types are inferred again.
 
         Args:
             operators: new operators by node.
-            kept: for each path of a weight and each of its axes, the indices of the elements to keep.
+            kept: for each weight's path, the indices of the elements to keep on each axis.
         """
         for node, op in operators.items():
             node.op = op
@@ -231,18 +233,18 @@ class Rewriter:
         self._infer([node])
 
     def move_to_common_scope(self, node: Node, scope: Scope) -> None:
-        """Move an unnamed node to the innermost common ancestor of its scope and another scope."""
+        """Move an unnamed node to the innermost scope that contains both its own scope and another scope."""
         if node.name is None:
             around = scope.ancestors()
             node.scope = next(own for own in reversed(node.scope.ancestors()) if own in around)
 
     def _infer(self, nodes: Sequence[Node]) -> None:
-        """Infer the types of results again, and downstream as far as types change."""
+        """Infer the result types of nodes again, and of downstream nodes if their operand types change."""
         stale = set(nodes)
-        if len(nodes) == 1:  # the types are usually the same, so the graph need not be sorted
+        if len(nodes) == 1:  # usually no type changes, and the graph need not be sorted
             stale = set(self.graph.users(nodes[0])) if self._retype(nodes[0]) else set()
         if stale:
-            # In topological order, so that all operands of a node are final when its types are inferred.
+            # The order is topological, so that the operand types of a node are final before its results are inferred.
             for node in self.graph.nodes():
                 if node in stale and self._retype(node):
                     stale.update(self.graph.users(node))
@@ -267,8 +269,8 @@ class Rewriter:
         Weights must be bound.
 
         Args:
-            evaluated: True for values that the graph computed, whose NaNs and infinities are not attributed to the
-                pass.
+            evaluated: True if the graph itself computes these values; NaNs and infinities are then not attributed to
+                the pass.
 
         Raises:
             ArchcError: a temporary file for large values cannot be written.
@@ -285,7 +287,8 @@ class Rewriter:
         """Change the storage format of a weight.
 
         Args:
-            stored: stored tensors with keys as in `Storage.tensors`; by default the current values are encoded.
+            stored: tensors in the new format, with the keys of `Storage.tensors`.  By default the current values of the
+                weight are encoded in the new format.
         """
         tensors = storage.encode(path, self.graph.weight_values(path)) if stored is None else stored
         self._drop_tensors(path)
@@ -294,7 +297,7 @@ class Rewriter:
             self._store(name, array)
 
     def _slice(self, path: str, kept: Sequence[np.ndarray]) -> None:
-        """Slice a weight with an elementwise storage format to the elements kept on each axis."""
+        """Slice a weight with an elementwise storage format to the given indices on each axis."""
         import numpy as np
 
         weight, tensors = self.graph.weights[path], self.graph.tensors

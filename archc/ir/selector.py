@@ -19,7 +19,7 @@ from archc.diagnostics import nearest
 from archc.types.frozen_dataclass import frozen_dataclass
 
 LONGEST = 1000
-"""Maximum number of characters of a glob, which limits the time to compile its regular expression."""
+"""Maximum number of characters of a glob; the limit bounds the time to compile the regular expression."""
 
 
 class SelectorError(Exception):
@@ -52,7 +52,7 @@ class SelectorError(Exception):
 
 @frozen_dataclass
 class Selector:
-    """One or several globs; a path is selected if one of them matches it or a block that contains it."""
+    """One or several globs; a glob that matches a block selects all layers in the block."""
 
     patterns: tuple[str, ...]
 
@@ -90,7 +90,7 @@ def _expression(pattern: str) -> str:
     """Return the regular expression of a glob.
 
     A match takes time proportional to the length of the path.  After a wildcard, the earliest match of the next fixed
-    text is as good as any later match, so backtracking is not needed.  Atomic groups prevent it.
+    text is as good as any later match.  Backtracking is therefore not needed, and atomic groups prevent it.
     """
     first, *rest = re.split(r"((?<![^.])(?:\*\*\.)+|\*{2,})", pattern)
     parts = [_within_names(first)]

@@ -1,7 +1,7 @@
 """Pipeline stages of the nodes of a graph.
 
-The graph determines the stages.  Every edge into a later stage has an operator that enters a stage (`to_stage`).  Any
-other node is in the stage of its operands.  Nodes without operands and the inputs of the model are in stage 0.
+Operators determine the stages.  An operator such as `to_stage` is in the stage that it enters.  Any other node is in
+the stage of its operands.  Nodes without operands and the inputs of the model are in stage 0.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class Stages:
     Attributes:
         of_node: stage of each node, in the order of the graph.
         count: number of stages; 1 for a model without stages.
-        devices: for each stage, the device that the text names, or None.
+        devices: for each stage, the device that the text gives it, or None.
 
     Raises:
         ArchcError: an operator has operands of different stages (`mixed-stages`), a tensor is sent to an earlier

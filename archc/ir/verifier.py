@@ -15,10 +15,11 @@ def verify(graph: Graph) -> None:
     """Check the invariants of a graph.
 
     Raises:
-        InvalidGraph: the graph has a cycle; a used value without a producer; operands that do not fit; results whose
-            types differ from the inferred types; a weight that is missing, unused or of a wrong shape; two different
-            layers with one path; a dead node; stored tensors that do not fit the weights; a scan with only one end, or
-            with a value that is used outside of it.
+        InvalidGraph: the graph has one of these faults: a cycle; a used value without a producer; operands that do not
+            fit their operator; a result type that differs from the inferred type; a weight that is missing or unused,
+            or has a wrong shape or dtype; two different layers with the same path; a dead node; stored tensors that do
+            not fit the weights; a scan with a start and no end, or with an end and no start; a value of a scan's body
+            that is used outside the scan.
     """
     try:
         nodes = graph.nodes()  # raises ValueError for a cycle

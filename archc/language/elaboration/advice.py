@@ -1,7 +1,8 @@
 """Help for operators that do not fit their operands.
 
-Two mistakes are common in texts translated from PyTorch.  Input sizes are given first: `conv2d(3, 32, 3)` instead of
-`conv2d(32, 3)`.  Tensors are given as arguments: `concat(x, y)` instead of `(x, y) -> concat`.
+Two mistakes are common in texts translated from PyTorch.  The first is an input size as the first argument:
+`conv2d(3, 32, 3)` instead of `conv2d(32, 3)`.  The second is a tensor as an argument: `concat(x, y)` instead of
+`(x, y) -> concat`.
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ _NUMBERS = ("no", "one", "two", "three", "four", "five", "six")
 _LONGEST_SEARCH = 200
 """Limit on the nodes that a search for advice visits."""
 _MANY = 16
-"""Smallest second argument that is more likely a width than a kernel size or a number of layers."""
+"""Smallest second argument that is probably a width, not a kernel size or a number of layers."""
 _LONG_STRIDE = 3
-"""Smallest third argument that is more likely a kernel size than a stride, if it differs from the second."""
+"""Smallest third argument that is probably a kernel size, not a stride, if it differs from the second."""
 _LONGEST_CALL = 60
 """Limit on the characters of a call that a help text repeats."""
 _SIGNS = ("+", "-", "*", "/", "%", "<", "<=", "==", "!=")
@@ -43,7 +44,7 @@ _LONGEST_OPERAND = 40
 
 
 def origin_notes(value: Value) -> list[str]:
-    """Note on the nearest tensor upstream that has a name or is the result of a layer."""
+    """Note on the nearest upstream tensor that has a name or is the result of a layer; empty if none is."""
     named: Value | None = value
     while named is not None and named.name is None and (named.producer is None or named.producer.path is None):
         named = _upstream(named)
@@ -68,14 +69,14 @@ def _upstream(value: Value) -> Value | None:
 
 
 def advise(op: Operator, operands: Sequence[Value], problem: OperatorError) -> str | None:
-    """Help for a shape mismatch, if padding the convolutions before it would fix it; None otherwise."""
+    """Help for a shape mismatch that padding in the preceding convolutions would fix; None otherwise."""
     if problem.attribute is None or problem.operand is None:
         return None
     return _pad_convolutions(op, operands, problem)
 
 
 def _pad_convolutions(op: Operator, operands: Sequence[Value], problem: OperatorError) -> str | None:
-    """Help for operands that fit if the convolutions before them pad their inputs; None otherwise."""
+    """Help for operands that would fit if the preceding convolutions had padding; None otherwise."""
     assert problem.operand is not None
     chain: list[Node] = []
     value: Value | None = operands[problem.operand]
@@ -95,7 +96,7 @@ def _pad_convolutions(op: Operator, operands: Sequence[Value], problem: Operator
     spatial = next((n.operands[0].type.shape[2:] for n in chain if n.operands[0].type.rank > 2), ())
     paddings = {padding for _, padding in padded.values()}
     only = paddings.pop() if len(paddings) == 1 else None
-    # A kernel of size 2 p + 1 keeps the size of its input with a padding of p.
+    # A convolution with kernel size 2 p + 1 and padding p has a result of the size of its input.
     kernel = f" of kernel {2 * only + 1}" if only is not None else ""
     way = f"`padding = {only}`" if only is not None else "padding"
     count = _NUMBERS[len(padded)] if len(padded) < len(_NUMBERS) else str(len(padded))
@@ -105,7 +106,7 @@ def _pad_convolutions(op: Operator, operands: Sequence[Value], problem: Operator
 
 
 def help_for_results(value: Any, wanted: int) -> str | None:
-    """Help for an assignment of a value to `wanted` names that has another number of tensors."""
+    """Help for an assignment to `wanted` names of a value with another number of tensors."""
     if isinstance(value, tuple):
         return f"write {len(value)} names; a name that begins with `_` can be unused" if len(value) > 1 else None
     node = value.producer if isinstance(value, Value) else None
@@ -124,9 +125,9 @@ def help_for_results(value: Any, wanted: int) -> str | None:
 
 
 def input_axis(operator: type[Operator]) -> int | None:
-    """Axis of the first operand that is contracted with the weights; None if no axis is.
+    """First axis of the first operand that is contracted with the weights; None if there is no such axis.
 
-    PyTorch's layers take the size of this axis first.
+    The first argument of a PyTorch layer is the size of this axis.
     """
     if not operator.signature:
         return None
@@ -153,7 +154,7 @@ def help_for_arguments(
     named: Mapping[str, Any],
     types: Sequence[TensorType],
 ) -> str | None:
-    """Help for arguments that fit an operator only without the first; None otherwise.
+    """Help for arguments that fit an operator only without the first argument; None otherwise.
 
     Args:
         positional: the values of the arguments by position.
@@ -173,7 +174,7 @@ def help_for_arguments(
 
 
 def help_for_operands(op: Operator, arguments: Sequence[tree.Argument], types: Sequence[TensorType]) -> str | None:
-    """Help for an operator that fits its operands only without its first argument; None otherwise."""
+    """Help for an operator that would fit its operands without its first argument; None otherwise."""
     slots = _positional(op, arguments)
     if len(slots) < 2 or not _begins_with_input_size(op, slots, types):
         return None
@@ -190,10 +191,10 @@ def warn_of_input_size(
     types: Sequence[TensorType],
     span: Span,
 ) -> None:
-    """Warn of an operator whose first argument is valid, but probably meant as an input size.
+    """Warn of an operator with a valid first argument that is probably meant as an input size.
 
-    The warning needs three conditions: the first argument equals the input size, more positional arguments are given
-    than are required, and their values are unusual.
+    The warning has three conditions: the first argument equals the input size, there are more positional arguments
+    than the operator requires, and the values of the second and third arguments are unusual.
     """
     slots = _positional(op, arguments)
     needed = sum(info.required for info in slots)
@@ -242,7 +243,7 @@ def _size(operand: TensorType, axis: int) -> int | SymbolicDim | None:
 def _without_first(
     operator: type[Operator], positional: Sequence[Any], named: Mapping[str, Any], types: Sequence[TensorType]
 ) -> Operator | None:
-    """Operator without its first argument, if it fits the operands; None otherwise."""
+    """Operator without its first argument; None if that operator does not fit the operands."""
     try:
         op = operator.from_arguments(positional[1:], named)
     except AttributeProblem:
@@ -250,7 +251,7 @@ def _without_first(
     try:
         op.infer(types)
     except OperatorError as problem:
-        return op if problem.code == "operand-count" else None  # reported next
+        return op if problem.code == "operand-count" else None  # elaboration reports the count next
     return op
 
 
@@ -281,7 +282,9 @@ def as_chain(
     operands: Sequence[Value],
     span: Span,
 ) -> str | None:
-    """Help that writes a call with tensors as arguments as a chain; None if no chain is known.
+    """Help for a call with tensors as arguments: the chain to write instead.
+
+    The help is None if the operator takes no tensor and has no example.
 
     Args:
         tensors: the arguments that are tensors, or tuples or lists with tensors.
@@ -299,7 +302,7 @@ def as_chain(
 
 
 def _formula(operator: type[Operator], arguments: Sequence[tree.Argument], operands: Sequence[Value]) -> str | None:
-    """Formula for an operator with a symbol: `x + 1` for `add(x, 1)`; None for others."""
+    """Formula for an operator with a symbol: `x + 1` for `add(x, 1)`; None if it has no symbol."""
     if operator.formula != "binary" or FORMULAS["binary"].get(operator.symbol) is not operator:
         return None
     sides = [value.name or "x" for value in operands] + [_side(argument.value) for argument in arguments]
@@ -320,7 +323,7 @@ def _reduction(
     others: Sequence[tree.Argument],
     operands: Sequence[Value],
 ) -> str | None:
-    """Pairwise operator for a reduction of two tensors: `(x, y) -> maximum` for `max(x, y)`."""
+    """Chain with a pairwise operator for a reduction of two tensors: `(x, y) -> maximum` for `max(x, y)`."""
     pairwise = find_operator(f"{operator.name}imum")
     if pairwise is None or len(patterns) != 1:
         return None
@@ -345,14 +348,17 @@ def _chain(
     infos = attributes(operator)
     texts = [_short(argument.span) for argument in others]
     is_number = len(others) == 1 and others[0].name is None and bool(infos) and all(info.keyword for info in infos)
-    if is_number:  # in place of an operand, as in `maximum(x, 0)`
+    if is_number:  # the number is in place of an operand, as in `maximum(x, 0)`
         texts = [f"{infos[0].name} = {texts[0]}"]
     call = f"{operator.name}({', '.join(texts)})" if texts else operator.name
     return f"{_tuple(_flowing(patterns, tensors, operands, _required(patterns) - is_number))} -> {call}"
 
 
 def _parenthesized(chain: str, arguments: Sequence[tree.Argument], span: Span) -> str:
-    """Chain in place of a call, in parentheses within an expression: arrows have the lowest precedence."""
+    """Chain that replaces a call, in parentheses if the call is part of an expression.
+
+    Arrows have the lowest precedence.
+    """
     text = span.source.text
     before, after = text[: span.start].rstrip(), text[arguments[-1].span.end :]
     joins = before.endswith(_SIGNS) or _JOINED.match(after)
@@ -367,7 +373,7 @@ def _data_patterns(operator: type[Operator]) -> list[Pattern]:
 def _flowing(
     patterns: Sequence[Pattern], tensors: Sequence[tree.Argument], operands: Sequence[Value], required: int
 ) -> list[str]:
-    """Texts of the operands: those before the arrow, then those by position, then those by name."""
+    """Texts of the operands: those before the arrow, then positional arguments, then named arguments."""
     names = [pattern.name for pattern in patterns]
     texts = [value.name or name for value, name in zip(operands, names)]
     texts += [value.name or "x" for value in operands[len(names) :]]
@@ -381,7 +387,7 @@ def _flowing(
 
 
 def _fill(texts: list[str], names: Sequence[str]) -> None:
-    """Add missing operands: the only given operand again, or the names in the signature."""
+    """Add texts for missing operands: repeat the only given operand, or use the names in the signature."""
     only = texts[0] if len(texts) == 1 and len(names) > 2 else None
     texts += [only or name for name in names[len(texts) :]]
 

@@ -17,15 +17,18 @@ LARGEST_NUMBER = 2**63 - 1
 LONGEST_TEXT = 1_000_000
 """Limit on the characters of a string."""
 LONGEST_LIST = 4_000
-"""Limit on the items of a list that `+` makes: a loop that appends to a list copies it each time."""
+"""Limit on the items of a list that `+` returns.
+
+A loop that appends to a list copies the list in each iteration.
+"""
 MOST_ITEMS = 20_000
-"""Limit on the items of a tuple or list, with nested items."""
+"""Limit on the items of a tuple or list, including nested items."""
 LARGEST_SIZE = 2**31 - 1
-"""Limit on a size: the largest index in the kernels of PyTorch and ONNX Runtime."""
+"""Limit on the size of an axis: the largest index in the kernels of PyTorch and ONNX Runtime."""
 
 
 class ArithmeticProblem(Exception):
-    """Failure of an operation; `code`, `message` and `help` are those of the diagnostic."""
+    """Failure of an operation, with the code, message and help of the diagnostic."""
 
     def __init__(self, code: str, message: str, help: str | None = None):
         super().__init__(message)
@@ -51,7 +54,7 @@ _BINARY: dict[str, Callable[[Any, Any], Any]] = {
 
 @frozen_dataclass
 class ScaledSize:
-    """Symbolic size times a fraction; `int` or `floor` of it is a size."""
+    """Symbolic size times a fraction; `int` or `floor` converts the product to a size."""
 
     size: SymbolicDim
     factor: float
@@ -105,7 +108,7 @@ def binary(symbol: str, left: Any, right: Any) -> Any:
 
 
 def item_count(value: Any) -> int:
-    """Number of items of a tuple or list, with nested items; the count stops above `MOST_ITEMS`."""
+    """Number of items of a tuple or list, including nested items; the count stops above `MOST_ITEMS`."""
     count, waiting = 0, [value]
     while waiting and count <= MOST_ITEMS:
         one = waiting.pop()
@@ -115,13 +118,13 @@ def item_count(value: Any) -> int:
 
 
 def check_items(values: Sequence[Any], written: int = 0) -> None:
-    """Check that a tuple or list of these values does not have too many items.
+    """Check the number of items of a tuple or list of these values.
 
     Args:
-        written: the characters of the text of the tuple or list; each allows one more item.
+        written: the number of characters of the tuple or list in the text; each character allows one more item.
 
     Raises:
-        ArithmeticProblem: it has too many items (`number-too-large`).
+        ArithmeticProblem: the tuple or list has too many items (`number-too-large`).
     """
     nested = sum(item_count(value) for value in values if isinstance(value, tuple | list))
     if nested > MOST_ITEMS + written:
@@ -130,7 +133,7 @@ def check_items(values: Sequence[Any], written: int = 0) -> None:
 
 
 def check_number(value: Any) -> Any:
-    """Return a value if it is within bounds.
+    """Check that a number is within bounds, and return it.
 
     Raises:
         ArithmeticProblem: an integer exceeds 64 bits, or a float is infinite or NaN.
@@ -195,7 +198,7 @@ def _power(size: Any, exponent: int) -> Any:
 
 @contextmanager
 def _within_limits() -> Iterator[None]:
-    """Turn a size that exceeds the limits of `archc.types.dims` into an `ArithmeticProblem`."""
+    """Raise an `ArithmeticProblem` for a size that exceeds the limits of `archc.types.dims`."""
     try:
         yield
     except ArchcError as limit:
@@ -204,9 +207,9 @@ def _within_limits() -> Iterator[None]:
 
 
 def _bounded(symbol: str, left: Any, right: Any) -> bool | None:
-    """Value of a comparison such as `T <= 1024` that follows from bounds; None otherwise.
+    """Value of a comparison such as `T <= 1024`, if the bounds of T decide it; None otherwise.
 
-    The bounds are the declared maximum of T, and T >= 1.
+    The lower bound is 1, and the upper bound is the declared maximum of T.
     """
     if isinstance(left, int):
         symbol, left, right = _MIRRORED[symbol], right, left

@@ -1,4 +1,4 @@
-"""Calls of operators, blocks and layers: steps of chains, calls without operands, symbols and indices."""
+"""Calls of operators, blocks and layers: chain steps, calls without operands, symbols and indices."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _HELP = {"//": OPERATORS["floor_divide"], "%": OPERATORS["remainder"]}
 
 
 def evaluate_chain(elaboration: Elaboration, instance: Instance, node: tree.Chain) -> Any:
-    """Value of `source -> step -> step`: a tensor, or a tuple of several.
+    """Value of `source -> step -> step`: a tensor, or a tuple of tensors.
 
     Raises:
         Failed: a step has no value, which is reported.
@@ -48,7 +48,7 @@ def evaluate_chain(elaboration: Elaboration, instance: Instance, node: tree.Chai
             results = _apply(elaboration, instance, callee, operands, step.arguments, step.label, step)
             value = results[0] if len(results) == 1 else results
     except Failed:
-        # The other steps have no operands, but their unknown names are mistakes too.
+        # The steps after the failed one have no operands, but unknown names in these steps are mistakes too.
         for step in node.steps[done:]:
             _report_unknown_names(elaboration, instance, step)
         for step in node.steps[max(done - 1, 0) :]:
@@ -89,7 +89,7 @@ def _operands(
     step: tree.ChainStep,
 ) -> tuple[Value, ...]:
     items = value if isinstance(value, tuple) else (value,)
-    while len(items) > 1 and items[-1] is ABSENT:  # optional operands are last, here as in signatures
+    while len(items) > 1 and items[-1] is ABSENT:  # optional operands are last, as in signatures
         items = items[:-1]
     parts = source.items if isinstance(source, tree.Tuple) and len(source.items) >= len(items) else None
     for number, item in enumerate(items):
@@ -115,16 +115,16 @@ def evaluate_callee(
     """Operator, block or layer that a step calls.
 
     Args:
-        fresh: the step has attributes or a label, which a declared layer cannot take.
+        fresh: whether the step has attributes or a label; a declared layer takes neither.
         arguments: the arguments of the step, for the help about an unknown operator.
 
     Raises:
-        Failed: the expression is none of these, which is reported.
+        Failed: the expression is not an operator, block or layer, which is reported.
     """
     if isinstance(node, tree.Name):
         value = lookup(instance, node.name)
         is_storage = isinstance(value, type) and issubclass(value, Storage)
-        if value is None or is_storage:  # `dense` is a storage here, and a layer in Keras
+        if value is None or is_storage:  # `dense` names a storage in archc, and a layer in Keras
             elaboration.report(
                 instance,
                 "unknown-operator",
@@ -138,10 +138,10 @@ def evaluate_callee(
 
 
 def _called(instance: Instance, name: str, value: Any, fresh: bool) -> Any:
-    """Callee of a step: `value`, or the operator or block of the name if it cannot be called.
+    """Callee of a step: `value` if the step can call it, otherwise the operator or block of that name.
 
-    In `dropout(dropout)`, the argument is an attribute named like the operator.  `linear(3)` is a new layer even if
-    a layer `linear` is declared.
+    In `dropout(dropout)`, the callee is the operator, although an attribute has the same name.  `linear(3)` is a new
+    layer, although a declared layer `linear` may exist.
     """
     if value is POISON or isinstance(value, BlockRef | type) or (isinstance(value, LayerRef) and not fresh):
         return value
@@ -261,7 +261,7 @@ def _help_for_operand(item: Any, source: tree.Expression | tree.ChainStep, step:
 def apply_symbol(
     elaboration: Elaboration, instance: Instance, node: tree.SyntaxNode, symbol: str, operands: Sequence[Any]
 ) -> Value:
-    """Value of `a + b`, `x * 0.5` or `-x` with a tensor among the operands.
+    """Value of `a + b`, `x * 0.5` or `-x`, where at least one operand is a tensor.
 
     Raises:
         Failed: an operand does not fit, which is reported.
@@ -293,7 +293,7 @@ def apply_symbol(
 
 
 def apply_index(elaboration: Elaboration, instance: Instance, node: tree.IndexExpression, value: Value) -> Value:
-    """Value of `x[:, 0]` for a tensor.
+    """Value of `x[:, 0]`, where `x` is a tensor.
 
     Raises:
         Failed: the index does not fit, which is reported.
@@ -334,7 +334,7 @@ def _report_descending(
 
 
 def _axis(node: tree.IndexExpression, item: tree.Expression | tree.SliceExpression) -> int:
-    """Axis of an item of an index; negative after `...`."""
+    """Axis to which an item of an index applies; negative for an item after `...`."""
     place = next(number for number, other in enumerate(node.items) if other is item)
     after_ellipsis = any(isinstance(other, tree.Ellipsis) for other in node.items[:place])
     return place - len(node.items) if after_ellipsis else place

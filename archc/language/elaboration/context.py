@@ -1,9 +1,9 @@
-"""Elaboration context: the state of building one graph, and the instances of definitions in it.
+"""Elaboration context: the state of building one graph, and the instances of definitions in the graph.
 
-All steps of elaboration take this context as an argument.  They are mutually recursive: expressions contain calls, a
-call instantiates a block, a block runs statements, and statements contain expressions.  The recursion goes through the
-context, so that no file imports another that imports it: `Elaboration.evaluate` and `Elaboration.run` call the handler
-of a node's type, from the tables in `Semantics`.  `elaborate` joins the tables.
+All functions of elaboration take the context as an argument.  The functions are mutually recursive: expressions contain
+calls, a call instantiates a block, a block runs statements, and statements contain expressions.  The recursion goes
+through the context, which avoids circular imports: `Elaboration.evaluate` and `Elaboration.run` look up the handler of
+a node's type in the tables of `Semantics`.  `archc.language.elaboration.elaborate` fills the tables.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from archc.types.dims import SymbolicDim
 LONGEST_MESSAGE = 1000
 """Limit on the characters of a message: a name of ten thousand characters is not repeated in full."""
 LONGEST_NOTE = 240
-"""Limit on the characters of a note: the first terms of a size say as much as all thousand."""
+"""Limit on the characters of a note: the first terms of a size with a thousand terms are enough."""
 
 
 # Instances ------------------------------------------------------------------------------------------------
@@ -55,9 +55,9 @@ class NamedLayer:
 
     Attributes:
         callee: the operator or block of the layer.
-        span: the place of the name.
-        inner: the layers of the block, by path within it; known after its first use.
-        ties: weights of other layers that the layer uses as its parameters, by parameter.
+        span: the place of the layer's name.
+        inner: if the callee is a block, the layers in the block, by path within the block; empty before its first use.
+        ties: weights of other layers that this layer shares, by parameter of this layer.
     """
 
     callee: type[Operator] | BlockRef
@@ -68,11 +68,11 @@ class NamedLayer:
 
 @dataclass
 class OpenScan:
-    """A scan whose statements are running.
+    """A scan during the elaboration of its statements.
 
     Attributes:
         states: the place of each state's name.
-        yields: the tensor that a step yields under each name, and the place of the name.
+        yields: for each name in a `yield`, the tensor that a step yields, and the place of the name.
     """
 
     states: dict[str, Span]
@@ -85,11 +85,11 @@ class Instance:
 
     Attributes:
         layers: the named layers, by path within the instance.
-        failed_layers: paths of layers whose statement failed.
+        failed_layers: paths of the layers in failed statements.
         layer_lists: names that are prefixes of layer paths, such as `h` of `h[0]`, with their places.
-        name_counts: number of layers named after an operator or block, by that name.
-        scans: the scans whose statements are running, innermost last.
-        outputs: name (None if unnamed), value and place of each output.
+        name_counts: for each operator or block, by name, the number of the last layer named after it: 2 for `linear_2`.
+        scans: the scans during the elaboration of their statements, innermost last.
+        outputs: the name, value and place of each output; the name is None for an unnamed output.
         use: the place where the block is used; None for a model.
         parent: the instance that uses the block; None for a model.
     """
@@ -109,7 +109,7 @@ class Instance:
 
     @property
     def depth(self) -> int:
-        """Number of blocks around this one."""
+        """Number of instances that contain this one."""
         return sum(1 for _ in self.enclosing()) - 1
 
     def enclosing(self) -> Iterator[Instance]:
@@ -120,7 +120,7 @@ class Instance:
             instance = instance.parent
 
     def path_in_model(self, path: str) -> str:
-        """Path in the model of a layer of this instance."""
+        """Convert a path of a layer within this instance to a path within the model."""
         return self.scope.within(path)
 
 
@@ -145,7 +145,7 @@ class Elaboration:
 
     Args:
         budget: limit on steps, which all models of a file share.
-        derivation: note on the derivation of the model, for mistakes in the text of its base.
+        derivation: note for diagnostics in the text of a base model: where the derived model is defined.
 
     Attributes:
         parts: number of operators and block instances so far.
@@ -213,7 +213,7 @@ class Elaboration:
         """Count one more operator or block instance.
 
         Raises:
-            ArchcError: the model has too many.
+            ArchcError: the model has too many operators and block instances.
         """
         self.parts += 1
         self.budget.count(STEPS_OF_A_PART)
@@ -240,7 +240,7 @@ class Elaboration:
         """Count the iterations of a loop before it runs.
 
         Raises:
-            Failed: the loops of the model run too often, which is reported.
+            Failed: the loops of the model have too many iterations, which is reported.
         """
         self.iterations += count
         if self.iterations > MOST_ITERATIONS:
@@ -267,7 +267,7 @@ class Elaboration:
         """Value of an expression.
 
         Raises:
-            Failed: it has no value, which is reported.
+            Failed: the expression has no value, which is reported.
             BudgetExceeded: elaboration takes too many steps.
         """
         self.budget.count(1)
@@ -277,7 +277,7 @@ class Elaboration:
         """Value of an argument of a call.
 
         Raises:
-            Failed: it has no value, which is reported.
+            Failed: the argument has no value, which is reported.
         """
         if isinstance(node.value, tree.SliceExpression):
             self.report(
@@ -293,7 +293,7 @@ class Elaboration:
         """Value of an expression that must be an integer or a symbolic size.
 
         Raises:
-            Failed: it is neither, which is reported.
+            Failed: the value is neither an integer nor a symbolic size, which is reported.
         """
         value = self.evaluate(instance, node)
         if isinstance(value, bool) or not isinstance(value, int | SymbolicDim):
@@ -306,8 +306,8 @@ class Elaboration:
     def run(self, instance: Instance, body: Iterable[tree.Statement]) -> bool:
         """Run statements, and return whether all of them succeeded.
 
-        A failed statement binds its names to `POISON`.  After a failed assertion in a block, the other statements of
-        the block fail without a report, because the block may rely on the assertion.
+        A failed statement binds its names to `POISON`.  After a failed assertion in a block, the remaining
+        statements of the block fail without a report, because they may rely on the assertion.
         """
         succeeded = sound = True
         for statement in body:

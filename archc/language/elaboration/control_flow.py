@@ -1,4 +1,4 @@
-"""Control flow: `for`, `if` and `assert` run at compile time, and `scan` becomes operators."""
+"""Control flow: `for`, `if` and `assert`, which run at compile time, and `scan`, which adds operators."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _run_if(elaboration: Elaboration, instance: Instance, node: tree.If) -> None
 
 
 def _bind_absent_inputs(instance: Instance, body: tuple[tree.Statement, ...]) -> None:
-    """Bind the inputs of a branch that is not taken to `ABSENT`."""
+    """Bind the inputs that a skipped branch declares to `ABSENT`."""
     for statement in body:
         if isinstance(statement, tree.If):
             _bind_absent_inputs(instance, (*statement.body, *statement.otherwise))
@@ -74,7 +74,7 @@ def _bind_absent_inputs(instance: Instance, body: tuple[tree.Statement, ...]) ->
 
 
 def _run_assert(elaboration: Elaboration, instance: Instance, node: tree.Assert) -> None:
-    """Check an assertion; a failure is reported with the values of its names."""
+    """Check an assertion; the report of a failure has the values of the names in the condition."""
     value = elaboration.evaluate(instance, node.condition)
     message = elaboration.evaluate(instance, node.message) if node.message is not None else ""
     if not isinstance(message, str):
@@ -90,7 +90,7 @@ def _run_assert(elaboration: Elaboration, instance: Instance, node: tree.Assert)
     bound = []
     for name in dict.fromkeys(names_in((node.condition,))):
         binding = instance.environment.bindings.get(name)
-        # A symbolic size whose value is its own name adds no information.
+        # A symbolic size that is its own value (`N` is N) adds no information.
         if binding is not None and not isinstance(binding.value, Value) and str(binding.value) != name:
             bound.append(f"`{name}` is {value_text(binding.value)}")
     elaboration.report(
@@ -106,7 +106,7 @@ def _run_assert(elaboration: Elaboration, instance: Instance, node: tree.Assert)
 
 
 def _run_scan(elaboration: Elaboration, instance: Instance, node: tree.ScanStatement) -> None:
-    """Run the statements of a scan once, between the operators that enter and leave the scan."""
+    """Elaborate a scan: the operator that enters it, its statements once, and the operator that leaves it."""
     starts: list[tree.ScanSequence | tree.ScanState] = [*node.sequences, *node.states]
     for part in starts:
         check_name(elaboration, instance, part.name, "a tensor of a step" if part in node.sequences else "a state")
@@ -152,7 +152,7 @@ def _run_scan(elaboration: Elaboration, instance: Instance, node: tree.ScanState
 
 
 def _run_yield(elaboration: Elaboration, instance: Instance, node: tree.Yield) -> None:
-    """Run a `yield`: after the scan, its name is the sequence of the tensors of all steps."""
+    """Run a `yield`: after the scan, the yielded name refers to the sequence of the tensors of all steps."""
     check_name(elaboration, instance, node.name, "a tensor")
     if not instance.scans:
         elaboration.report(
@@ -194,7 +194,7 @@ def _run_yield(elaboration: Elaboration, instance: Instance, node: tree.Yield) -
 def _check_sequences(
     elaboration: Elaboration, instance: Instance, node: tree.ScanStatement, values: Sequence[Value]
 ) -> None:
-    """Check that a scan has a sequence, and that all sequences have a time axis of one length."""
+    """Check that a scan has a sequence, and that the time axes of all sequences have the same length."""
     if not values:
         elaboration.report(
             instance,
@@ -256,7 +256,7 @@ def _tensor(elaboration: Elaboration, instance: Instance, part: tree.ScanSequenc
 
 
 def _next_state(elaboration: Elaboration, instance: Instance, part: tree.ScanState, state: Value) -> Value:
-    """Value of a state after the statements of a step."""
+    """Value of a state at the end of a step."""
     value = instance.environment.get(part.name.name)
     if value is POISON or not isinstance(value, Value):
         return state
@@ -273,7 +273,7 @@ def _next_state(elaboration: Elaboration, instance: Instance, part: tree.ScanSta
 
 
 def _leave(instance: Instance, outer: dict[str, Binding]) -> None:
-    """Restore the tensor names of an instance after a scan.
+    """Restore the tensor names of an instance to their bindings before a scan.
 
     Args:
         outer: the bindings before the scan.

@@ -1,4 +1,7 @@
-"""Declared tensor types: types of a model's inputs, and types that a block's operands must match."""
+"""Declared tensor types of the inputs of models and blocks.
+
+The operands of a block must match the declared types of its inputs.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +49,7 @@ def declare(elaboration: Elaboration, instance: Instance, node: tree.TypeExpress
 def _is_name(dim: tree.Dim) -> bool:
     """Return whether an axis is a single name.
 
-    These axes are bound first: an expression such as `2*D` may need the name of a later axis.
+    Single names are bound first, because an expression such as `2*D` may use the name of a later axis.
     """
     return isinstance(dim.value, tree.Name)
 
@@ -110,9 +113,9 @@ def _check_name(elaboration: Elaboration, instance: Instance, name: tree.Name) -
 
 
 def _new_symbol(elaboration: Elaboration, instance: Instance, value: tree.Expression) -> str | None:
-    """Bind the unknown name of an axis to a symbol, and return it; None if all names are known.
+    """Bind the unknown name in an axis to a symbol, and return the name; None if all names are known.
 
-    Two unknown names are refused: the length of one axis does not determine both.
+    Two unknown names in one axis are refused, because the length of the axis does not determine both.
     """
     unknown = list({name.name: name for name in _names(value) if lookup(instance, name.name) is None}.values())
     if len(unknown) > 1:
@@ -133,7 +136,7 @@ def _new_symbol(elaboration: Elaboration, instance: Instance, value: tree.Expres
 def _check_linear(
     elaboration: Elaboration, instance: Instance, value: tree.Expression, size: int | SymbolicDim
 ) -> None:
-    """Check that a new size k · H + c follows from the length of its axis: k and k + c are positive."""
+    """Check that the length k · H + c of an axis determines the new size H: k and k + c are positive."""
     part = as_linear(size)
     if part is None or part[1] < 1 or part[1] + part[2] < 1:
         elaboration.report(
@@ -148,7 +151,7 @@ def _check_linear(
 def _bounded(
     elaboration: Elaboration, instance: Instance, node: tree.Dim, size: int | SymbolicDim, bound: int
 ) -> int | SymbolicDim:
-    """Bound H of a size k · H + c so that the size is at most `bound`, and return the size."""
+    """Bound the symbol H of a size k · H + c so that the size is at most `bound`, and return the size."""
     part = as_linear(size)
     assert part is not None, "_check_linear holds"
     own, scale, offset = part
@@ -171,10 +174,10 @@ def _is_unbound(instance: Instance, name: str) -> bool:
 def unify(
     elaboration: Elaboration, instance: Instance, statement: tree.Input, received: Value
 ) -> dict[str, int | SymbolicDim]:
-    """Match the declared type of a block's input with its operand, and bind its sizes.
+    """Match the declared type of a block's input with its operand, and bind the sizes in the type.
 
     Returns:
-        The sizes that are bound.
+        The bound sizes, by name.
 
     Raises:
         Failed: the types do not match, which is reported.
@@ -216,7 +219,7 @@ def unify(
 
 
 def axis_names(node: tree.TypeExpression, sizes: Mapping[str, Any]) -> tuple[str | None, ...]:
-    """Name of each axis that is a single name in `sizes`; None for other axes."""
+    """Name of each axis whose size is a single name in `sizes`; None for other axes."""
     names = (dim.value.name if isinstance(dim.value, tree.Name) else None for dim in node.dims)
     return tuple(name if name in sizes else None for name in names)
 
@@ -230,7 +233,7 @@ def _match(
     bound: dict[str, int | SymbolicDim],
     received: Value,
 ) -> None:
-    """Match one axis; an expression with a single unknown name (`2*D`, `D + 1`) is solved for it."""
+    """Match one axis; an expression with a single unknown name (`2*D`, `D + 1`) is solved for that name."""
     unknown = [free.name for free in _names(dim.value) if _is_unbound(instance, free.name)]
     for free in unknown:
         instance.environment.bind(free, dims.symbol(free), None, "size")
@@ -261,7 +264,7 @@ def _match(
 
 
 def _solve(declared: SymbolicDim, unknown: str, size: int | SymbolicDim) -> int | SymbolicDim | None:
-    """Positive value of `unknown` for which `declared` equals `size`; None if no value does.
+    """Positive value of `unknown` for which `declared` equals `size`; None if there is no such value.
 
     `declared` must be linear in `unknown`.
     """

@@ -1,4 +1,4 @@
-"""Statements such as `devices box { a = cuda(0)  b = cuda(1)  link a <-> b = 50GB/s }`."""
+"""`devices` statements, such as `devices box { a = cuda(0)  b = cuda(1)  link a <-> b = 50GB/s }`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class _ItemFailed(Exception):
 
 
 def devices_of(module: Module, diagnostics: Diagnostics) -> dict[str, Devices]:
-    """Devices that a file describes, by name of the statement; wrong items are reported and left out."""
+    """Devices of each `devices` statement of a file, by name; wrong items are reported and left out."""
     return {name: _StatementReader(item, diagnostics).read() for name, item in module.devices.items()}
 
 
@@ -29,7 +29,7 @@ class _StatementReader:
         self._item, self._diagnostics = item, diagnostics
         self._members: dict[str, Device] = {}
         self._links: dict[frozenset[str], float] = {}
-        # All devices and links, wrong ones too: a reference to a wrong device is no second mistake.
+        # These include wrong devices and links, so that a link to a wrong device is not reported as a second mistake.
         self._places: dict[str, Span] = {}
         self._linked: dict[frozenset[str], Span] = {}
 
@@ -140,11 +140,11 @@ class _StatementReader:
     def _number(
         self, value: tree.Expression | tree.SliceExpression, wanted: str | None, least: int | None = None
     ) -> int | float:
-        """Number in its base unit.
+        """Value of a number literal in its base unit.
 
         Args:
-            wanted: the measure, a key of `_EXAMPLES`; None for any.
-            least: the smallest number; None for any above 0.
+            wanted: the expected measure, a key of `_EXAMPLES`; None to accept any measure.
+            least: the smallest accepted number; None to accept every number above 0.
         """
         example = _EXAMPLES.get(wanted or "", "100")
         if not isinstance(value, tree.Number):

@@ -1,7 +1,7 @@
 """Elaboration of a model: syntax tree to graph.
 
-Elaboration continues after a mistake.  The names that a failed statement would have bound become `POISON`, and
-statements that use them fail without a report.  So one run reports each mistake once.
+Elaboration continues after a mistake.  The names that a failed statement would have bound are bound to `POISON`, and
+statements that use these names fail without a report.  Therefore one run reports every mistake, and each only once.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def build_graph(
     diagnostics: Diagnostics,
     budget: StepBudget | None = None,
 ) -> Elaboration:
-    """Elaborate a model; its graph is incomplete if errors were added to `diagnostics`."""
+    """Elaborate a model; the graph is incomplete if errors were added to `diagnostics`."""
     name = model.name.name
     scope = Scope("", name, doc=model.doc)
     derived = module.derived.get(name, DerivedModel(module, {}))
@@ -87,13 +87,13 @@ def build_graph(
         return elaboration
     _add_outputs(elaboration, instance)
     elaboration.unused.gather(instance.environment)
-    if not diagnostics.errors:  # a statement that failed has not looked up all of its names
+    if not diagnostics.errors:  # a failed statement may not have looked up all its names
         elaboration.unused.warn(diagnostics)
     return elaboration
 
 
 def _check_size(elaboration: Elaboration, instance: Instance, module: Module, values: Mapping[str, Any]) -> None:
-    """Refuse a model that nested blocks or loops make too large, before it is built."""
+    """Refuse a model with too many nested blocks or loops before its graph is built."""
     bound = size_bound(module, instance.definition, values)
     elaboration.allowed_parts = allowed_parts(module)
     elaboration.budget.allow(*bound.size, text_length(module))
@@ -114,9 +114,9 @@ def _report_budget(elaboration: Elaboration, definition: tree.Definition) -> Non
 
 
 def _add_outputs(elaboration: Elaboration, instance: Instance) -> None:
-    """Make the outputs of a model outputs of the graph.
+    """Add the outputs of a model to the graph.
 
-    An output without a name takes the name of its value, else `result`.
+    An output without a name takes the name of its value, or `result` if the value has no name either.
     """
     names = [name or name_of(instance, value) for name, value, _ in instance.outputs]
     received = {value.name for value in elaboration.rewriter.graph.inputs}
@@ -150,10 +150,10 @@ MOST_NAMED = 4
 
 
 def remove_dead_layers(graph: Graph, diagnostics: Diagnostics, reported: Collection[Span] = ()) -> None:
-    """Remove dead nodes, and warn of the layers with weights among them.
+    """Remove dead nodes, and warn of dead layers with weights.
 
     Args:
-        reported: statements with an `unused-value` warning, whose layers have no second warning.
+        reported: statements with an `unused-value` warning; there is no second warning for their layers.
     """
     rewriter = Rewriter(graph)
     stored = {path: frozenset(weight.tensors) for path, weight in graph.weights.items()}

@@ -1,4 +1,4 @@
-"""Names and values of an instance during elaboration, and warnings on values that are not used."""
+"""Names and values of an instance during elaboration, and warnings on unused values."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ from archc.types.storage import Storage
 
 
 class Poison:
-    """Value of a name whose statement failed: statements that use it fail without a report."""
+    """Value of the names that a failed statement binds.
+
+    Statements that use such a name fail without a report.
+    """
 
 
 POISON = Poison()
@@ -31,7 +34,7 @@ class Failed(Exception):
 
 
 class Absent:
-    """Value of an optional input that a use does not give."""
+    """Value of an optional input without an operand."""
 
 
 ABSENT = Absent()
@@ -39,7 +42,7 @@ ABSENT = Absent()
 
 @dataclass(frozen=True, eq=False, slots=True)
 class BlockRef:
-    """A block, and the module in which the names of its body are looked up."""
+    """A block, and the module in which names of the block's body are looked up."""
 
     definition: tree.Definition
     module: Module
@@ -56,7 +59,7 @@ class LayerRef:
     """A layer declared with `layer`: all uses share its weights.
 
     Attributes:
-        captured: the bindings of the names in its arguments at the declaration, as in a closure.
+        captured: the bindings, at the declaration, of the names in the arguments, as in a closure.
     """
 
     name: str
@@ -72,8 +75,8 @@ class WeightRef:
 
     Attributes:
         path: the path of the weight in the model.
-        storage: the storage that the declaration of its layer gives it, if any.
-        transposed: whether the reference is to the transpose.
+        storage: the storage of the weight in the declaration of its layer; None if the declaration has none.
+        transposed: whether the reference is to the transpose of the weight.
     """
 
     path: str
@@ -110,7 +113,7 @@ class Binding:
         span: the place of the name.
         kind: "tensor", "size", "attribute", "input" or "layer".
         used: whether the name was looked up.
-        statement: the place of the whole statement, for a tensor.
+        statement: the place of the statement that binds the name, for a tensor.
     """
 
     value: Any
@@ -124,21 +127,21 @@ class Binding:
 class Environment:
     """Names of one instance.
 
-    A name can be bound again (`x = x -> relu`).  `history` keeps the earlier bindings too, so that each value that is
-    not used has a warning.
+    A name can be bound again (`x = x -> relu`).  `history` also has the earlier bindings, so that there is a
+    warning for each unused value.
     """
 
     bindings: dict[str, Binding] = field(default_factory=dict)
     history: list[tuple[str, Binding]] = field(default_factory=list)
 
     def bind(self, name: str, value: Any, span: Span | None, kind: str, statement: Span | None = None) -> None:
-        """Bind a name, in place of an earlier binding."""
+        """Bind a name, and replace an earlier binding of the name."""
         binding = Binding(value, span, kind, statement=statement)
         self.bindings[name] = binding
         self.history.append((name, binding))
 
     def get(self, name: str) -> Any | None:
-        """Value of a name, which is marked as used; None if the name is not bound."""
+        """Value of a name; None if the name is not bound.  The binding is marked as used."""
         binding = self.bindings.get(name)
         if binding is None:
             return None
@@ -161,7 +164,7 @@ class Environment:
 
 
 def names_in(nodes: tuple[tree.SyntaxNode, ...]) -> Iterator[str]:
-    """Yield the bare names in statements or expressions, in the order of the text."""
+    """Yield the names in statements or expressions, without members such as `.T`, in textual order."""
     stack: list[object] = list(reversed(nodes))
     while stack:
         item = stack.pop()
@@ -182,8 +185,8 @@ _Place = tuple[str, int, int]  # name of the file, start, end
 class UnusedValues:
     """Collector of the names in a model that are never looked up.
 
-    A block is elaborated once for each use, and each instance may take other branches.  A place in the text counts as
-    unused if no instance uses it.  Names in a branch that is not taken, and in the body of a loop with no iterations,
+    A block is elaborated once for each use, and instances may take different branches.  A name at a place in the text
+    is unused if no instance looks it up.  Names in a skipped branch, and in the body of a loop without iterations,
     count as used.  Names that begin with `_` have no warning.
     """
 
@@ -192,7 +195,7 @@ class UnusedValues:
         self._unused: dict[_Place, tuple[str, str, Span]] = {}
         self._statements: dict[_Place, Span] = {}
         self.reported: list[Span] = []
-        """Statements of the unused tensors that have a warning."""
+        """Statements that bind unused tensors, for which a warning was added."""
 
     def gather(self, environment: Environment) -> None:
         """Collect the names of one instance, after its statements ran."""

@@ -58,7 +58,7 @@ def _name_help(instance: Instance, node: tree.Name) -> str | None:
     """Help for an unknown name: the text to write instead."""
     text, start = node.span.source.text, node.span.start
     before = text[text.rfind("\n", 0, start) + 1 : start].strip()
-    if before == "//":  # a comment of C, which is parsed as a division of the line before it
+    if before == "//":  # a comment in the syntax of C, which is parsed as a division of the previous line
         return SYMBOLS["//"]
     return name_help(node.name, visible_names(instance)) or (SYMBOLS["//"] if before.endswith("//") else None)
 
@@ -107,7 +107,7 @@ def _conditional(elaboration: Elaboration, instance: Instance, node: tree.Condit
 
 
 def mark_skipped(elaboration: Elaboration, instance: Instance, body: tuple[tree.SyntaxNode, ...]) -> None:
-    """Mark the names in statements or expressions that are not evaluated as used."""
+    """Mark the names in skipped statements or expressions as used."""
     for node in body:
         elaboration.budget.count(node.span.end - node.span.start)
     for name in names_in(body):
@@ -165,7 +165,7 @@ def _unary(elaboration: Elaboration, instance: Instance, node: tree.UnaryExpress
 
 
 def _binary(elaboration: Elaboration, instance: Instance, node: tree.BinaryExpression) -> Any:
-    # A sum of n terms is a tree of depth n on the left: iterate, because recursion may be too deep.
+    # A sum of n terms is a left-leaning tree of depth n, which is too deep for recursion if n is large.
     spine = []
     left: tree.Expression = node
     while isinstance(left, tree.BinaryExpression):
@@ -209,10 +209,10 @@ def _range(elaboration: Elaboration, instance: Instance, node: tree.RangeExpress
 
 
 def require_bool(elaboration: Elaboration, instance: Instance, value: Any, span: Span) -> bool:
-    """Return a value if it is a truth value; no other value counts as true or false.
+    """Check that a value is a truth value, and return it; other values are not converted.
 
     Raises:
-        Failed: it is not a truth value, which is reported.
+        Failed: the value is not a truth value, which is reported.
     """
     if not isinstance(value, bool):
         number = isinstance(value, int | float) and len(span.text) <= 40

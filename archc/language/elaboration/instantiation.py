@@ -1,4 +1,7 @@
-"""Instances of blocks: attributes, inputs and statements of one use; attributes of models too."""
+"""Instantiation of blocks: for each use, bind attributes and inputs, and elaborate the statements.
+
+`bind_attributes` also binds the attributes of models.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,7 @@ def instantiate_block(
 
     Args:
         instance: the instance that uses the block.
-        values: the attribute values that the use gives, by name.
+        values: the attribute values in the use, by name.
         path: the path of the block as a layer of `instance`.
         use: the place of the use.
 
@@ -95,7 +98,7 @@ def _check_use(elaboration: Elaboration, instance: Instance, definition: tree.De
 def _bind_inputs(
     elaboration: Elaboration, instance: Instance, inner: Instance, operands: tuple[Value, ...], use: Span
 ) -> dict[str, Any]:
-    """Bind the inputs of a block to its operands, and return the sizes that their types bind.
+    """Bind the inputs of a block to its operands, and return the sizes that the types of the inputs bind.
 
     Args:
         instance: the instance that uses the block.
@@ -148,7 +151,7 @@ def _check_optional(elaboration: Elaboration, inner: Instance, inputs: Sequence[
 
 
 def _failed_silently(instance: Instance) -> bool:
-    """Return whether outputs are missing because of a mistake that another use reported."""
+    """Return whether outputs are missing because of a mistake that is reported for another use."""
     expected = any(isinstance(statement, tree.Output) for statement in instance.definition.body)
     return expected and not instance.outputs
 
@@ -191,7 +194,7 @@ def is_callable(value: Any) -> bool:
 
 
 def holds_callables(value: Any) -> bool:
-    """Return whether a value is an operator or a block, or has one among its items."""
+    """Return whether a value is an operator or a block, or a tuple or list that contains one."""
     return any(map(holds_callables, value)) if isinstance(value, tuple | list) else is_callable(value)
 
 
@@ -260,9 +263,9 @@ def bind_attributes(
     Args:
         values: the given values, by name.
         use: the place of the use, or of the model's name.
-        defaults: the defaults of a derived model, which replace those of its definition.
-        compiled: the file of the model that is compiled.  Strings in `values` that name operators or blocks, from the
-            command line, are looked up in it.
+        defaults: the defaults of a derived model, which replace the defaults in the definition.
+        compiled: the file of the compiled model.  A string in `values` that names an operator or a block, from the
+            command line, is looked up in this file.
     """
     names = [attribute.name.name for attribute in instance.definition.attributes]
     complete = True
@@ -306,7 +309,10 @@ def _given_value(  # noqa: RET503 - `report` never returns
     use: Span,
     compiled: Module | None,
 ) -> Any:
-    """Value that a use gives an attribute; an operator or a block if the default is one."""
+    """Value of an attribute in a use.
+
+    If the default is an operator or a block, the value must be an operator or a block.
+    """
     default, name = attribute.default, attribute.name.name
     if not isinstance(default, tree.Name | tree.MemberExpression) or is_callable(value):
         return value
@@ -326,7 +332,7 @@ def _given_value(  # noqa: RET503 - `report` never returns
 def _named_callable(
     elaboration: Elaboration, instance: Instance, attribute: tree.Attribute, word: str, compiled: Module
 ) -> Any:
-    """Operator or block that a string of the command line names."""
+    """Operator or block that a string from the command line names."""
     alias, dot, name = word.rpartition(".")
     if dot:
         module = compiled.imports.get(alias)
@@ -352,7 +358,8 @@ def _default_value(
 ) -> Any:
     """Default value of an attribute.
 
-    The default of a derived model is looked up in the file of the derivation; it can use the attributes before it.
+    The names in a default of a derived model are looked up in the file of the derivation.  A default can use the
+    preceding attributes.
     """
     name, definition = attribute.name.name, instance.definition
     default = attribute.default if derived is None else derived.value

@@ -1,12 +1,13 @@
 """Limits on the size of a model, and on the steps of its elaboration.
 
-A few lines of blocks in blocks and loops in loops can describe billions of operators.  Before a model is built, a lower
-bound on its size is computed from the text: each definition is counted once for each set of attribute values.  Values
-that only elaboration knows, such as the sizes of operands, count as 0, so the bound does not exceed the true size.
+A few lines with nested blocks and nested loops can describe billions of operators.  Before a graph is built, a lower
+bound on its size is computed from the text: each definition is counted once for each set of attribute values.  A loop
+or branch that depends on a value that only elaboration computes, such as the size of an operand, adds as little as
+possible.  The bound therefore does not exceed the true size.
 
-Elaboration then counts its steps, of one to two microseconds each, because tuples that grow and sizes of a thousand
-terms take time too.  The limit on steps is proportional to the bound and to the length of the text; `FREE_STEPS` more
-are allowed for steps that the bound does not include.
+Elaboration then counts its steps, because growing tuples and sizes of a thousand terms take time too.  A step takes one
+to two microseconds.  The limit on steps has three terms: one is proportional to the lower bound, one is proportional to
+the length of the text, and the constant `FREE_STEPS` is for steps that the lower bound does not include.
 """
 
 from __future__ import annotations
@@ -30,26 +31,29 @@ from archc.types import dims
 from archc.types.dims import SymbolicDim
 
 MOST_PARTS = 150_000
-"""Limit on the parts of one model, without those that the length of its text allows."""
+"""Limit on the parts of one model; the length of its text allows additional parts."""
 MOST_PARTS_TOGETHER = 30_000
-"""Limit on the operators, block instances and iterations of all models of one `archc check`."""
+"""Limit on the operators, block instances and iterations of all models in one run of `archc check`."""
 MOST_ITERATIONS = 200_000
 """Limit on the iterations of all loops of one model."""
 CHARACTERS_OF_A_PART = 4
-"""Length of the shortest step of a chain (`->a` and a space): n characters write at most n / 4 parts."""
+"""Length of the shortest chain step, `->a` and a space.
+
+A text of n characters has at most n / 4 chain steps.
+"""
 MOST_VISITS = 10_000
-"""Limit on the (definition, attribute values) pairs that the bound counts; others count as 0."""
+"""Limit on the (definition, attribute values) pairs that the bound counts; further pairs count as 0."""
 
 FREE_STEPS = 500_000
-"""Steps that each file is allowed."""
+"""Number of steps that are allowed for every file, whatever its length."""
 ALLOWED_BY_A_PART = 100
-"""Steps that each operator or block instance in the bound allows."""
+"""Number of additional steps that are allowed for each operator or block instance in the lower bound."""
 ALLOWED_BY_AN_ITERATION = 9
 ALLOWED_BY_A_CHARACTER = 4
 STEPS_OF_A_PART = 60
-"""Steps of an operator or block instance, without its operands and results."""
+"""Number of steps for an operator or block instance, without its operands and results."""
 STEPS_OF_AN_OPERAND = 60
-"""Steps of each operand after the second."""
+"""Number of steps for each operand after the second."""
 STEPS_OF_A_RESULT = 3
 STEPS_OF_AN_ITERATION = 3
 STEPS_OF_A_STATEMENT = 4
@@ -85,8 +89,9 @@ class SizeBound:
 
     Attributes:
         size: the bound.
-        parts_span: the innermost place where the parts exceed their limit; None if they do not.
-        iterations_span: the innermost place where the iterations exceed their limit; None if they do not.
+        parts_span: the innermost place where the number of parts exceeds its limit; None if it is within the limit.
+        iterations_span: the innermost place where the number of iterations exceeds its limit; None if it is within
+            the limit.
     """
 
     size: ModelSize = ModelSize(0, 0)
@@ -99,7 +104,7 @@ Values = Mapping[str, Any]
 
 
 def allowed_parts(module: Module, most: int = MOST_PARTS) -> int:
-    """Limit on the parts of a model of a file: `most`, and one more for each 4 characters."""
+    """Limit on the parts of a model of a file: `most`, plus one part for each 4 characters of the text."""
     return most + text_length(module) // CHARACTERS_OF_A_PART
 
 
@@ -125,7 +130,7 @@ def size_bound(module: Module, model: tree.Definition, values: Values) -> SizeBo
 
 @dataclass(frozen=True)
 class _KnownNames:
-    """Known names of a definition while it is counted.
+    """Known names of a definition while its parts are counted.
 
     Attributes:
         layers: callee and arguments of each declared layer.
@@ -154,7 +159,7 @@ class _SizeCounter:
         }
 
     def definition(self, module: Module, definition: tree.Definition, values: Values) -> ModelSize:
-        # The defaults follow from the given values, so these are the key.
+        # The given values determine the defaults, so the key has only the given values.
         names = [attribute.name.name for attribute in definition.attributes]
         given = tuple((name, _hashable(values[name])) for name in names if name in values)
         key = (id(definition), given)
@@ -183,7 +188,10 @@ class _SizeCounter:
         return total
 
     def _note(self, size: ModelSize, span: Span) -> None:
-        """Store the first place where a size exceeds a limit; inner bodies are counted first."""
+        """Store the first place where a size exceeds a limit.
+
+        This is the innermost place, because inner bodies are counted first.
+        """
         if size.parts > self._allowed and self.bound.parts_span is None:
             self.bound.parts_span = span
         if size.iterations > MOST_ITERATIONS and self.bound.iterations_span is None:
@@ -228,7 +236,7 @@ class _SizeCounter:
         return NOTHING
 
     def _chains(self, env: _KnownNames, node: Any) -> ModelSize:
-        """Size of the chains in any other statement, and of the statements in a scan."""
+        """Size of the chains in a statement of any other type, including the statements in a scan."""
         total, waiting = NOTHING, [node]
         while waiting:
             one = waiting.pop()
@@ -274,7 +282,7 @@ def _block(env: _KnownNames, callee: Any) -> tuple[Module, tree.Definition] | No
 
 
 def _forget(env: _KnownNames, body: Iterable[tree.Statement]) -> None:
-    """Set the names that statements bind again, in any iteration or branch, to `UNKNOWN`."""
+    """Set the names that statements of a loop or branch bind with `let` to `UNKNOWN`."""
     for statement in body:
         if isinstance(statement, tree.Let):
             env.values[statement.name.name] = UNKNOWN
@@ -296,7 +304,7 @@ def _hashable(value: Any) -> Any:
 
 
 def _value(env: _KnownNames, node: Any) -> Any:
-    """Value of an expression of literals and known names; `UNKNOWN` for others."""
+    """Value of an expression of literals and known names; `UNKNOWN` for other expressions."""
     try:
         return _HANDLERS[type(node)](env, node)
     except (KeyError, ArithmeticProblem, TypeError, ValueError, IndexError):
@@ -322,7 +330,7 @@ def _unary(env: _KnownNames, node: tree.UnaryExpression) -> Any:
 
 
 def _binary(env: _KnownNames, node: tree.BinaryExpression) -> Any:
-    row: list[tree.BinaryExpression] = []  # a sum of n terms is a tree of depth n on the left
+    row: list[tree.BinaryExpression] = []  # a sum of n terms is a left-leaning tree of depth n
     inner: tree.Expression = node
     while isinstance(inner, tree.BinaryExpression):
         row.append(inner)
@@ -369,7 +377,7 @@ _HANDLERS: dict[type, Callable[[_KnownNames, Any], Any]] = {
 
 
 class BudgetExceeded(Exception):
-    """Failure of elaboration because it takes more steps than the text allows."""
+    """Failure of elaboration because it takes more steps than are allowed for the text."""
 
 
 @dataclass
@@ -386,12 +394,14 @@ class StepBudget:
     _characters: int = 0
 
     def allow(self, parts: int, iterations: int, characters: int) -> None:
-        """Allow the steps for one model, and once for each file the steps for its text.
+        """Raise the limit by the steps for one model.
+
+        The first call for a file also adds the steps for the text of the file.
 
         Args:
-            parts: the lower bound on the model's parts.
-            iterations: the lower bound on its loop iterations.
-            characters: the length of the text with its imports.
+            parts: the lower bound on the number of the model's parts.
+            iterations: the lower bound on the number of the model's loop iterations.
+            characters: the length of the file and of its imports.
         """
         more = max(0, characters - self._characters)
         self._characters += more
@@ -409,7 +419,7 @@ class StepBudget:
 
 
 def steps_of(*values: Any) -> int:
-    """Number of steps to copy values, compare them or compute with them."""
+    """Number of steps to copy, compare or compute with values."""
     steps = 0
     for value in values:
         if isinstance(value, tuple | list):

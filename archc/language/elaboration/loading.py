@@ -1,4 +1,4 @@
-"""Loading of files: bytes to a source, and a source to a module with its imports."""
+"""Loading of files: decode bytes to a source, and parse a source to a module with its imports."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def load(path: str | Path, name: str | None = None) -> Source:
     path = Path(path)
     try:
         status = path.stat()
-        # A pipe or a device may not end.
+        # A pipe or a device may never end, so only regular files are read.
         if not stat.S_ISREG(status.st_mode):
             what = "a directory" if stat.S_ISDIR(status.st_mode) else "not a regular file"
             raise error("not-a-file", f"`{path}` is {what}", help=_content_of(path))
@@ -76,7 +76,7 @@ def decode(content: bytes, name: str, path: Path | None = None) -> Source:
 
 
 def _similar_to(path: Path) -> str | None:
-    """Help that names the existing file nearest to a missing one."""
+    """Help that suggests the existing file with the name most similar to that of a missing file."""
     folder = path.parent
     if not folder.is_dir():
         return f"there is no folder `{folder}` either"
@@ -88,7 +88,7 @@ def _similar_to(path: Path) -> str | None:
 
 
 def _content_of(path: Path) -> str | None:
-    """Help that names a text in a folder; None if the folder has none."""
+    """Help that suggests a `.arch` file in a folder; None if the folder has no such file."""
     if not path.is_dir():
         return None
     try:
@@ -137,7 +137,7 @@ class _Loader:
         return module
 
     def _defined(self, module: Module, derivations: dict[str, tree.Derivation], item: Defined) -> bool:
-        """Report a name that another item of the file has, and return whether it has."""
+        """Return whether another item of the file already has this name; report the duplicate if so."""
         name = item.name
         items = (module.definitions, module.pipelines, module.devices, derivations)
         earlier = next((others[name.name].name for others in items if name.name in others), None)
@@ -229,7 +229,7 @@ class _Loader:
             return None
         path = found.resolve()
         if path.suffix != SUFFIX:
-            # Diagnostics quote lines of the file, which may be secrets in files of other kinds.
+            # Diagnostics quote lines of an imported file, and a file of another kind may contain secrets.
             self.diagnostics.error(
                 "import-not-arch",
                 f"`{_short(given)}` is not a `{SUFFIX}` file, and cannot be imported",
@@ -260,12 +260,12 @@ def _short(text: str) -> str:
 
 
 def _texts(folder: Path) -> list[str]:
-    """Names of the texts in a folder."""
+    """Names of the `.arch` files in a folder."""
     return sorted(other.name for other in folder.glob("*.arch") if other.is_file())
 
 
 def _shown_path(importer: Source, given: str, path: Path) -> str:
-    """Name of an imported file in diagnostics: `std/...`, or a path like that of the importer."""
+    """Name of an imported file in diagnostics: `std/...`, or a path in the same form as the importer's."""
     if path.parent == STANDARD_LIBRARY:
         return f"std/{path.name}"
     return str(Path(importer.name).parent / given) if not importer.name.startswith("<") else given

@@ -1,4 +1,4 @@
-"""Operators in a text: their attributes, shared weights and storages, and the nodes that they become."""
+"""Operators in a text: binding of attributes, shared weights and storages, and creation of nodes."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ LARGEST_WEIGHT = 2**36
 
 @dataclass(frozen=True)
 class ConfiguredOperator:
-    """An operator with the arguments of a text.
+    """An operator with its arguments in the text.
 
     Attributes:
         op: the operator with its attributes.
         weights: weights of other layers, by parameter.
-        storages: storages that are given, by parameter.
+        storages: storages of weights in the arguments, by parameter.
     """
 
     op: Operator
@@ -62,7 +62,7 @@ def configure_operator(
 
     Args:
         name: the path of the layer within the instance.
-        span: the place of mistakes that belong to no single argument.
+        span: the place to report a mistake that belongs to no single argument.
         operands: the operands of the operator, for help texts.
 
     Raises:
@@ -121,7 +121,7 @@ def configure_operator(
 def _help_for_argument(
     operator: type[Operator], problem: AttributeProblem, positional: Sequence[Any], named: Mapping[str, Any]
 ) -> str | None:
-    """Help for an attribute whose name or value is in the spelling of another library."""
+    """Help for an attribute with a name or value that belongs to another library."""
     infos = attributes(operator)
     argument = problem.argument
     if problem.code == "unknown-attribute" and isinstance(argument, str):
@@ -158,9 +158,9 @@ def add_node(
     Args:
         name: the path of the layer within the instance; None for an operator without a name.
         span: the place of the operator.
-        arguments: the arguments of the operator, for places of mistakes.
+        arguments: the arguments of the operator, to report a mistake at an argument.
         weights: weights of other layers, by parameter.
-        storages: storages that are given, by parameter.
+        storages: storages of weights in the arguments, by parameter.
 
     Raises:
         Failed: the operands, weights or storages do not fit, which is reported.
@@ -214,11 +214,11 @@ def _check_weights(
 
     Args:
         paths: the path of each parameter's weight.
-        transposed: the parameters that are the transpose of their weight.
+        transposed: the parameters that use the transpose of a shared weight.
     """
 
     def refuse(code: str, message: str, help: str | None = None) -> NoReturn:
-        # Only computed on failure: the search for a named tensor may visit all nodes of the model.
+        # The notes are only computed on failure: the search for a named tensor may visit all nodes of the model.
         notes = [note for value in operands for note in origin_notes(value)]
         elaboration.report(instance, code, message, span, notes=notes, help=help)
 
@@ -260,7 +260,7 @@ def _check_storages(
     arguments: Sequence[tree.Argument],
     span: Span,
 ) -> None:
-    """Check that each parameter fits the storage that the text gives it."""
+    """Check that each storage in the arguments fits the shape and dtype of its parameter."""
     for parameter, storage in storages.items():
         needed = inference.parameters.get(parameter)
         if needed is None:
@@ -306,7 +306,7 @@ def _report_misfit(
     arguments: Sequence[tree.Argument],
     span: Span,
 ) -> NoReturn:
-    """Report operands or attributes that do not fit, at the wrong argument or at the operator."""
+    """Report operands or attributes that do not fit; the place is the wrong argument, or the operator."""
     place = None
     notes = list(problem.notes)
     if problem.code != "shape-mismatch":
@@ -322,13 +322,13 @@ def _report_misfit(
 
 
 def _position(op: Operator, attribute: str | None) -> int | None:
-    """Position of an attribute among those that can be given by position; None if it cannot."""
+    """Position of an attribute among the positional attributes; None for a keyword-only attribute."""
     slots = [info.name for info in attributes(type(op)) if not info.keyword]
     return slots.index(attribute) if attribute in slots else None
 
 
 def _argument_span(arguments: Sequence[tree.Argument], which: str | int | None) -> Span | None:
-    """Place of an argument, by its name or position; None if it is not given."""
+    """Place of an argument, by its name or position; None if the text has no such argument."""
     positional = [argument for argument in arguments if argument.name is None]
     if isinstance(which, int):
         return positional[which].span if which < len(positional) else None

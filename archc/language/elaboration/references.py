@@ -21,7 +21,7 @@ from archc.types.tensor_type import DType
 
 
 def lookup(instance: Instance, name: str) -> Any | None:
-    """Meaning of a name in an instance, or outside it; None if unknown."""
+    """Meaning of a name in an instance, or in its module or the language; None if unknown."""
     value = instance.environment.get(name)
     return lookup_global(instance, name) if value is None else value
 
@@ -49,7 +49,7 @@ def _builtin(name: str) -> Any | None:
 
 
 def known_names(instance: Instance) -> Iterable[str]:
-    """All names that are known in an instance, for suggestions."""
+    """User-defined names that are visible in an instance, and the names of all operators, for suggestions."""
     return [*visible_names(instance), *operator_names()]
 
 
@@ -59,7 +59,7 @@ def visible_names(instance: Instance) -> list[str]:
 
 
 def _find_layer(layers: Mapping[str, NamedLayer], path: str) -> NamedLayer | None:
-    """Layer of a path, which may lead into blocks (`h.0.attn.query`); None if unknown."""
+    """Layer with a path, which may be inside blocks (`h.0.attn.query`); None if there is no such layer."""
     parts = path.split(".")
     for count in range(len(parts), 0, -1):
         found = layers.get(".".join(parts[:count]))
@@ -79,7 +79,7 @@ def evaluate_member(elaboration: Elaboration, instance: Instance, node: tree.Mem
     """Value of `att.SelfAttention`, `encoder.first`, `wte.weight` or `wte.weight.T`.
 
     Raises:
-        Failed: it has no value, which is reported.
+        Failed: the expression has no value, which is reported.
     """
     declared = declared_layer(elaboration, instance, node)
     if declared is not None:
@@ -174,11 +174,11 @@ def _weight(elaboration: Elaboration, instance: Instance, node: tree.MemberExpre
             help=did_you_mean(node.name, layer.callee.parameters) or (f"it has {owned}" if owned else None),
         )
     declared = instance.environment.get(path)
-    if isinstance(declared, LayerRef):  # it may have no use yet, so its declaration has the weight
+    if isinstance(declared, LayerRef):  # the layer may have no use yet, so its declaration determines the weight
         own = _declared_weight(elaboration, instance, declared, node)
     else:
         own = layer.ties.get(node.name)
-    if isinstance(own, WeightRef):  # a weight that this layer shares
+    if isinstance(own, WeightRef):  # the layer shares a weight of another layer
         return replace(own, span=node.span)
     return WeightRef(f"{instance.path_in_model(path)}.{node.name}", node.span, own)
 
@@ -186,7 +186,7 @@ def _weight(elaboration: Elaboration, instance: Instance, node: tree.MemberExpre
 def _declared_weight(
     elaboration: Elaboration, instance: Instance, layer: LayerRef, node: tree.MemberExpression
 ) -> WeightRef | Storage | None:
-    """Weight or storage in the declaration of a layer for a parameter; None if it has neither."""
+    """Weight or storage that the declaration of a layer gives to a parameter; None if it gives neither."""
     parameter = (layer, node.name)
     if parameter in elaboration.open_weights:
         elaboration.report(
@@ -207,7 +207,7 @@ def _declared_weight(
 
 
 def _path(elaboration: Elaboration, instance: Instance, node: tree.Expression) -> str | None:
-    """Path `h.3.attn` of an expression `h[3].attn`; None if the expression is not a path of a layer."""
+    """Path of an expression, such as `h.3.attn` for `h[3].attn`; None if it is not a path of a layer."""
     if isinstance(node, tree.Name):
         value = instance.environment.bindings.get(node.name)
         layer = value is None or isinstance(value.value, LayerRef) or node.name in instance.layers

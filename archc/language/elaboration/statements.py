@@ -185,7 +185,7 @@ def _bind_tensor(elaboration: Elaboration, instance: Instance, target: tree.Name
 def _needs_tensor(
     elaboration: Elaboration, instance: Instance, value: Any, span: Span, what: str, assign: tree.Assign | None = None
 ) -> None:
-    grows = assign is not None  # `keys = ()` is an empty tuple, to which a loop adds tensors
+    grows = assign is not None  # `keys = ()` is allowed: a loop adds tensors to the empty tuple
     items = value if isinstance(value, tuple) and (value or grows) else (value,)
     if all(isinstance(item, Value) for item in items):
         return

@@ -25,7 +25,7 @@ RESERVED_LAYER_NAMES = frozenset(
     set_extra_state set_submodule share_memory state_dict to to_empty train training type xpu zero_grad
     """.split()  # noqa: SIM905 - a paragraph reads better than a list of quotes
 )
-"""Members of `torch.nn.Module`: a layer of that name would replace the member."""
+"""Members of `torch.nn.Module`: a layer with such a name would replace the member."""
 _IMPORTED = frozenset({
     "torch", "numpy", "onnx", "onnxruntime", "safetensors",
     "filelock", "fsspec", "functorch", "google", "jinja2", "markupsafe", "ml_dtypes", "mpmath", "networkx", "packaging",
@@ -33,7 +33,10 @@ _IMPORTED = frozenset({
 })  # fmt: skip
 """Packages that emitted modules import, and the dependencies of these packages."""
 LONGEST_NAME = 100
-"""Limit on the characters of a name: the name of a model is the name of a file, and 20 names make a path."""
+"""Limit on the characters of a name.
+
+The name of a model is a file name, and the path of a layer may join 20 names.
+"""
 LARGEST_INDEX = 1_000_000
 """Limit on the index of a layer in a list."""
 
@@ -72,7 +75,7 @@ def check_name(
 
 
 def check_definition_name(elaboration: Elaboration, instance: Instance, definition: tree.Definition) -> None:
-    """Refuse a name of a definition that is not valid in Python, or hides a module of Python.
+    """Refuse a name of a definition that is not valid in Python, or that would hide a Python module.
 
     Raises:
         Failed: the name is refused, which is reported.
@@ -90,7 +93,7 @@ def check_definition_name(elaboration: Elaboration, instance: Instance, definiti
 
 
 def check_instance_name(elaboration: Elaboration, instance: Instance) -> None:
-    """Report a name of a definition that is not valid, without failing."""
+    """Report an invalid name of a definition, without raising `Failed`."""
     with contextlib.suppress(Failed):
         check_definition_name(elaboration, instance, instance.definition)
 
@@ -121,11 +124,11 @@ def check_layer_name(elaboration: Elaboration, instance: Instance, label: tree.L
 
 
 def check_new(elaboration: Elaboration, instance: Instance, name: tree.Name, plural: str, kind: str) -> None:
-    """Refuse the name of an input, attribute or layer if it is bound already.
+    """Refuse the name of an input, attribute or layer if the name is already bound.
 
     Args:
-        plural: the kind of the new name, in the plural, for the message.
-        kind: the kind of the new binding.
+        plural: the plural of the kind of the new name, for the message: "inputs".
+        kind: the kind of the new binding; see `Binding.kind`.
 
     Raises:
         Failed: the name is bound, which is reported.
@@ -145,7 +148,7 @@ def check_new(elaboration: Elaboration, instance: Instance, name: tree.Name, plu
 
 
 def check_free(elaboration: Elaboration, instance: Instance, name: tree.Name, what: str) -> None:
-    """Refuse the name of a tensor if it names something other than a tensor.
+    """Refuse the name of a tensor if it already names a size, an attribute or a layer.
 
     Raises:
         Failed: the name is refused, which is reported.
@@ -166,7 +169,7 @@ def check_free(elaboration: Elaboration, instance: Instance, name: tree.Name, wh
 
 
 def name_value(instance: Instance, value: Value, name: str) -> None:
-    """Keep the first name that an instance gives to a tensor of its own or of its blocks."""
+    """Name a tensor of an instance or of its blocks, unless the instance already gave it a name."""
     if value.producer is None:
         return
     if value.producer.scope is instance.scope:
@@ -176,7 +179,7 @@ def name_value(instance: Instance, value: Value, name: str) -> None:
 
 
 def name_of(instance: Instance, value: Value) -> str | None:
-    """Name of a tensor in an instance; None if it has no name there."""
+    """Name of a tensor in an instance; None if the instance gives it no name."""
     own = value.producer is None or value.producer.scope is instance.scope
     return value.name if own else instance.scope.names.get(value)
 
@@ -214,9 +217,9 @@ def name_layer(
     label: tree.Label | None,
     span: Span,
 ) -> str | None:
-    """Name a new layer, and return its path; None for an operator without weights or label.
+    """Name a new layer, and return its path; None for an operator with neither weights nor a label.
 
-    A layer without a label is named after its operator or block, with a number from the second on.
+    A layer without a label is named after its operator or block; the second and later ones have a number (`linear_2`).
 
     Raises:
         Failed: the label is not valid or in use, which is reported.
@@ -275,7 +278,7 @@ def register_layer(
 
 
 def _taken(elaboration: Elaboration, instance: Instance, message: str, span: Span, earlier: Span) -> None:
-    """Report a path that is in use."""
+    """Report that the path of a new layer is in use."""
     if earlier == span:
         way = f"a loop repeats it: number it, `{span.text}[i]: ...`; to share weights, declare it with `layer`"
         elaboration.report(instance, "duplicate-label", message, span, help=way)

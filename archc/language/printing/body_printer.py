@@ -1,7 +1,7 @@
 """Body of a printed definition: its statements, the names of values, and the nesting of expressions.
 
-A value with one use and without a name in the source is written at its use, so that chains and sums form.  A name is
-assigned again, as in `x = x -> relu`, once its previous value has no remaining use.
+A value with one use and without a name in the source is written at its use, which gives chains and sums.  A name can be
+assigned again, as in `x = x -> relu`, when its previous value has no remaining use.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from archc.language.syntax import tree
 from archc.types.dims import symbols
 from archc.types.storage import Weight
 
-_DEEPEST = 4  # nested expressions; a deeper one is assigned to a name
+_DEEPEST = 4  # levels of nested expressions; a deeper expression is assigned to a name
 
 
 @dataclass(frozen=True)
 class PrintContext:
-    """Program around a printed definition.
+    """Properties of the program that contains a printed definition.
 
     Attributes:
         weights: weights of the graph, by path.
@@ -54,13 +54,13 @@ class PrintContext:
 
 @dataclass(eq=False)
 class PendingExpression:
-    """Expression that is not written yet, since its place is not known.
+    """Expression that is not written yet, because its use is not reached.
 
     Attributes:
         operands: expressions of the operands of the first step.
-        steps: statements that are applied in order; a formula has exactly one.
+        steps: statements that are applied in order; a formula has exactly one statement.
         form: syntax of the statements.
-        local: tensor of an expression that is only a name.
+        local: tensor, if the expression is only a name; None otherwise.
         depth: nesting of the expression.
     """
 
@@ -74,7 +74,7 @@ class PendingExpression:
 class BodyPrinter:
     """Statements of one printed definition.
 
-    `written` has the statements of the definition in the order of the text, which is the order of elaboration.
+    `written` has the statements of the definition in the order of the printed text, in which they are elaborated.
     """
 
     def __init__(self, definition: BlockDefinition, is_model: bool, context: PrintContext):
@@ -99,7 +99,7 @@ class BodyPrinter:
         self.variables: dict[Local, str] = {}
         self.locals: dict[str, Local] = {}  # current tensor of each name
         self.remaining_uses: dict[Local, int] = {}
-        self.wanted_names: dict[Local, str | None] = {}  # preferred names of the tensors that an iteration yields
+        self.wanted_names: dict[Local, str | None] = {}  # preferred names of the tensors at the end of an iteration
         self.readers: dict[Local, Statement] = {}
         self.outputs = dict(zip(definition.outputs, definition.output_names))
         self.positions = {name: k for k, name in enumerate(definition.output_names) if name is not None}
@@ -117,7 +117,7 @@ class BodyPrinter:
         for local in self.definition.inputs:
             name = self.variables[local]
             if self.last_readers.get(local, -1) > self.positions.get(name, len(self.definition.outputs)):
-                # An output takes the name before the last use of the input: copy the input to another name.
+                # An output statement binds the name before the last use of the input: copy the input to another name.
                 self._bind(local, self._choose(None, local))
                 self._emit([self.variables[local]], syntax_nodes.name(name))
         self._add_statements(self.definition.body)
@@ -131,7 +131,7 @@ class BodyPrinter:
         return self.body
 
     def _input_type(self, local: Local, declared: set[str]) -> tree.TypeExpression | None:
-        """Type in the declaration of an input; None if it has none.
+        """Type in the declaration of an input; None if the declaration has no type.
 
         `declared` is the set of sizes that earlier inputs declare.
         """
@@ -145,7 +145,7 @@ class BodyPrinter:
     # Values -----------------------------------------------------------------------------------------------
 
     def _add_statements(self, statements: Sequence[Statement]) -> None:
-        """Add statements to the body, or to `pending` if their result is written at its use."""
+        """Add statements to the body; statements with results that are written at their use go to `pending`."""
         for statement in statements:
             for local in operands_of(statement):
                 self.readers[local] = statement
@@ -178,7 +178,7 @@ class BodyPrinter:
         return together and all(local.name is None for local in step.results)
 
     def _expression(self, step: OperatorStep | BlockStep) -> PendingExpression:
-        """Expression of a statement; a chain step extends the chain of its only operand."""
+        """Expression of a statement; a chain step with one operand extends the chain of the operand."""
         kind = form(step)
         pending = {self.pending[local] for local in step.operands if local in self.pending}
         if len(step.operands) > 1 and len(pending) == 1 and all(local in self.pending for local in step.operands):
@@ -199,7 +199,7 @@ class BodyPrinter:
         return self._finish(self.pending.pop(local, PendingExpression(local=local)))
 
     def _operand(self, local: Local) -> PendingExpression:
-        """Pending expression of an operand; a deeply nested one is assigned to a name first."""
+        """Pending expression of an operand; a deeply nested expression is assigned to a name first."""
         expression = self.pending.pop(local, None)
         if expression is not None and expression.depth >= _DEEPEST:
             self._assign((local,), expression)
@@ -209,7 +209,7 @@ class BodyPrinter:
     def _finish(self, expression: PendingExpression) -> tree.Expression:
         """Syntax of a pending expression at its final place.
 
-        Layers without labels get their names in the order of the text, so this is called in that order.
+        Layers without labels are named in the order of the text, so this method must be called in that order.
         """
         if expression.local is not None:
             self.remaining_uses[expression.local] -= 1
@@ -234,7 +234,7 @@ class BodyPrinter:
     def _assign(self, locals_: Sequence[Local], expression: PendingExpression) -> None:
         """Add an assignment of an expression to names for its results."""
         value = self._finish(expression)
-        # Names of loop-carried tensors are chosen first, so that another result does not take them.
+        # Names of loop-carried tensors are chosen first, so that no other result takes their names.
         names: dict[Local, str] = {}
         for local in sorted(locals_, key=lambda local: local not in self.wanted_names):
             names[local] = self._choose(self.wanted_names.get(local, local.name), local, list(names.values()))
@@ -247,16 +247,16 @@ class BodyPrinter:
         self.body.append(tree.Assign(NOWHERE, tuple(syntax_nodes.name(target) for target in targets), value))
 
     def _bind(self, local: Local, name: str, uses: int | None = None) -> None:
-        """Bind a name to a tensor, which has the given number of uses left."""
+        """Bind a name to a tensor with `uses` remaining uses, by default all of its uses."""
         self.variables[local] = name
         self.locals[name] = local
         self.remaining_uses[local] = local.uses if uses is None else uses
 
     def _choose(self, wanted: str | None, local: Local | None = None, besides: Sequence[str] = ()) -> str:
-        """Free name for a tensor: the wanted one, or a similar one.
+        """Free name for a tensor: the wanted name, or a similar name.
 
-        A name is free if its current tensor has no remaining use, and if no output takes the name before the last use
-        of `local`.
+        A name is free if its current tensor has no remaining use, and if no output statement binds the name before the
+        last use of `local`.
 
         Args:
             besides: names that are not free.
@@ -265,7 +265,7 @@ class BodyPrinter:
             current = self.locals.get(name)
             if name in besides or name in self.reserved or (current is not None and self.remaining_uses[current]):
                 continue
-            # Each output statement binds its name, and a later output may still read the tensor.
+            # An output statement binds its name, and a later output statement may still read the tensor.
             if self.last_readers.get(local, -1) > self.positions.get(name, len(self.definition.outputs)):
                 continue
             return name
@@ -274,7 +274,7 @@ class BodyPrinter:
     # Loops ------------------------------------------------------------------------------------------------
 
     def _loop(self, loop: Loop) -> None:
-        """Add a loop: the statements of its first iteration, with lists for the attributes that differ."""
+        """Add a loop: the statements of its first iteration, with lists for attributes that vary."""
         self.step_printer.enter(loop)
         names = [self._enter(loop, position) for position in range(len(loop.carried))]
         variable, limits = self._header(loop)
@@ -296,14 +296,14 @@ class BodyPrinter:
             self._bind(local, name)
 
     def _repeat(self, loop: Loop, written: Sequence[OperatorStep | BlockStep]) -> None:
-        """Add the other iterations of a loop to `written`, in the order of the first."""
+        """Add the statements of the other iterations of a loop to `written`, in the same order."""
         first = list(executed_steps(loop.iterations[0]))
         for iteration in loop.iterations[1:]:
             alike = dict(zip(first, executed_steps(iteration), strict=True))
             self.written += (alike[step] for step in written if step in alike)
 
     def _header(self, loop: Loop) -> tuple[tree.Name, tree.RangeExpression]:
-        """Variable and range of a loop; adds the lists that the loop indexes, if they are not written yet."""
+        """Variable and range of a loop; the first call for a loop adds the lists that the loop indexes."""
         if loop not in self.loops_with_lists:
             self.loops_with_lists.add(loop)
             for name, values in self.parameters.lists[loop].items():
@@ -312,7 +312,7 @@ class BodyPrinter:
         return syntax_nodes.name(self.parameters.variable), limits
 
     def _enter(self, loop: Loop, position: int) -> str:
-        """Name of a loop-carried tensor; adds the assignment of its initial value if necessary."""
+        """Name of a loop-carried tensor; adds an assignment of the initial value if that has another name."""
         first, inside = loop.carried[position], loop.parameters[0][position]
         wanted = None if _overlap(loop, position) else inside.name or loop.results[position].name
         known = self.variables.get(first)
@@ -328,16 +328,16 @@ class BodyPrinter:
         return name
 
     def _assign_yields(self, yields: Sequence[Local], names: Sequence[str]) -> None:
-        """Assign the yielded tensors to the names of the loop-carried ones, at the end of an iteration."""
+        """Assign the new values to the names of the loop-carried tensors, at the end of an iteration."""
         for local in yields:
-            if local in self.pending:  # a value from outside the loop, with this as its only use
+            if local in self.pending:  # a value from outside the loop, with no other use
                 self._assign((local,), self.pending.pop(local))
         moves = {name: self.variables[local] for local, name in zip(yields, names) if self.variables[local] != name}
         for local in yields:
             self.remaining_uses[local] -= 1
         targets = list(moves)
         if any(own in targets[:position] for position, own in enumerate(moves.values())):
-            # Consecutive assignments would overwrite a name before it is read: assign a tuple.
+            # Separate assignments would overwrite a name before a later assignment reads it: assign a tuple.
             self._emit(targets, tree.Tuple(NOWHERE, tuple(map(syntax_nodes.name, moves.values()))))
             return
         for name, own in moves.items():
@@ -361,7 +361,7 @@ class BodyPrinter:
         for local, name in zip(scan.items, names):
             self._bind(local, name)
         for local, name in zip(scan.states, states):
-            self._bind(local, name, local.uses - 1)  # one use is the end of the iteration, which has no text
+            self._bind(local, name, local.uses - 1)  # one use, the end of the scan, has no text
         self.written.append(scan.enter)
         outside, self.body = self.body, []
         for local, name, state in reversed(list(zip(scan.next_states, states, scan.states))):
@@ -390,17 +390,20 @@ class BodyPrinter:
 
 
 def _overlap(loop: Loop, position: int) -> bool:
-    """Return whether an iteration reads a loop-carried tensor after its new value, so both need names."""
+    """Return whether an iteration reads a loop-carried tensor after its new value is computed.
+
+    In this case, both tensors need names.
+    """
     old, new = loop.parameters[0][position], loop.yields[0][position]
     made = next(number for number, step in enumerate(loop.iterations[0]) if new in step.results)
     return any(old is local for step in loop.iterations[0][made + 1 :] for local in all_reads(step))
 
 
 def _last_readers(definition: BlockDefinition) -> dict[Local | None, int]:
-    """Position of the last output whose expression may read each tensor by name; others are left out."""
+    """For each tensor, the last output whose expression may read it by name; unread tensors are left out."""
     last: dict[Local | None, int] = {local: position for position, local in enumerate(definition.outputs)}
     for step in reversed(definition.body):
-        # A result with one use may be part of an output's expression, and so may its operands.
+        # A result with one use, and its operands, may be part of the expression of an output.
         if isinstance(step, (Loop, Recurrence)) or any(local.uses != 1 for local in step.results):
             continue
         reached = max((last.get(local, -1) for local in step.results), default=-1)
@@ -410,12 +413,12 @@ def _last_readers(definition: BlockDefinition) -> dict[Local | None, int]:
 
 
 def _bounded(local: Local) -> set[str]:
-    """Symbols of a tensor's type, whose bounds an output does not repeat."""
+    """Names of the symbols in a tensor's type; the type of an output does not repeat their bounds."""
     return {name for dim in local.type.shape for name in symbols(dim)}
 
 
 def _candidates(wanted: str | None) -> Iterator[str]:
-    """Names for a tensor in the order of preference, without end."""
+    """Infinite sequence of names for a tensor, in the order of preference."""
     if (
         wanted is not None
         and re.fullmatch(r"[A-Za-z]\w*|_[A-Za-z0-9]\w*", wanted, re.ASCII)
@@ -428,9 +431,12 @@ def _candidates(wanted: str | None) -> Iterator[str]:
 
 
 def _reads_later(scan: Recurrence, new: Local, old: Local) -> bool:
-    """Return whether a scan reads the old value of a state after the new one, so both need names."""
+    """Return whether a scan reads the old value of a state after the new value is computed.
+
+    In this case, both values need names.
+    """
     made = next((number for number, step in enumerate(scan.body) if new in step.results), None)
-    if made is None:  # the value of another state, or from outside the scan
+    if made is None:  # the new value is another state, or a value from outside the scan
         return True
     read = [local for step in scan.body[made + 1 :] for local in _read(step)]
     return old in read or old in scan.kept or any(other is old for other in scan.next_states)

@@ -1,4 +1,4 @@
-"""Parameterization of printed blocks: attributes for sizes and for values that differ in instances."""
+"""Parameterization of printed blocks: attributes for sizes and for values that vary between instances."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ from archc.language.syntax import tree
 from archc.types.attributes import attributes
 from archc.types.dims import SymbolicDim, symbol, symbols
 
-_ON_ONE_LINE = 4  # attributes with which the use of a block usually fits on one line
+_ON_ONE_LINE = 4  # maximum number of attributes with which the use of a block usually fits on one line
 
 Row = Sequence[Any]
-"""Values of the instances of a definition."""
+"""One value for each instance of a definition."""
 
 
 @dataclass(eq=False)
@@ -49,16 +49,17 @@ class Parameters:
     """Attributes of one printed definition.
 
     Attributes:
-        values: values of the instances, by attribute; attributes with defaults come last.
+        values: for each attribute, its value in each instance; attributes with defaults come last.
         defaults: defaults of attributes.
-        given: for each statement, expressions by attribute: for an operator, those that are not literals; for a block,
-            those that are not defaults.
-        lists: for each loop, values by iteration, by the name of the list.
-        ends: for each loop, the end of its range, which is exclusive.
+        given: for each statement, expressions by attribute.  For an operator, only attributes that are not literals
+            have an entry.  For a block, only attributes that differ from their defaults have an entry.
+        lists: for each loop, its lists by name; each list has one value for each iteration.
+        ends: for each loop, the exclusive end of its range.
         variable: name of the loop variable.
-        sizes: values of the instances for each size that the types of the inputs name.  None if the inputs have no
-            types, because a size would hide another name in the body.
-        operators: operators whose attributes refer to sizes, with the names of these in the definition.
+        sizes: for each size with a name in the types of the inputs, its value in each instance.  None if the inputs are
+            printed without types, because the name of a size would hide another name in the body.
+        operators: for each statement with attributes that refer to sizes, its operator with the names of these sizes
+            in the definition.
     """
 
     values: dict[str, tuple[Any, ...]] = field(default_factory=dict)
@@ -76,7 +77,7 @@ class Parameters:
 
 
 def parameterize(program: Outline, reserved: frozenset[str]) -> dict[BlockDefinition, Parameters]:
-    """Attributes of every definition of a program; their names are not in `reserved`."""
+    """Attributes of every definition of a program; no attribute has a name in `reserved`."""
     found: dict[BlockDefinition, Parameters] = {}
     for definition in program.definitions:
         found[definition] = _Parameterizer(definition, found, reserved).run()
@@ -84,7 +85,7 @@ def parameterize(program: Outline, reserved: frozenset[str]) -> dict[BlockDefini
 
 
 class _Parameterizer:
-    """Parameterization of one definition, after those that it uses (`inner`)."""
+    """Parameterization of one definition; `inner` has the definitions that it uses, which come first."""
 
     def __init__(
         self, definition: BlockDefinition, inner: Mapping[BlockDefinition, Parameters], reserved: frozenset[str]
@@ -120,7 +121,7 @@ class _Parameterizer:
         return self.found
 
     def _lengthy_loops(self) -> set[Loop]:
-        """Loops that would need more lines than their iterations, because of their lists of values."""
+        """Loops that would not be shorter than their unrolled statements, because of their lists of values."""
         lists: Counter[Loop] = Counter()
         lines: Counter[Loop] = Counter()
         for steps, loop in self._statements():
@@ -129,7 +130,7 @@ class _Parameterizer:
             given = 0
             for name, rows, _ in self._attributes(steps):
                 if not all(same_value(list(row), list(rows[0])) for row in rows):
-                    # A list for each instance becomes an attribute, and the uses of the block have the lists.
+                    # A list that differs between instances becomes an attribute, and each use of the block has a list.
                     lists[loop] += 1 if all(same_value(list(row), [row[0]] * len(row)) for row in rows) else 3
                 use = steps[0]
                 given += isinstance(use, BlockStep) and not self._is_default(use, name, rows[0][0])
@@ -137,7 +138,10 @@ class _Parameterizer:
         return {loop for loop in lines if lists[loop] and 1 + lists[loop] + lines[loop] >= loop.count * lines[loop]}
 
     def _statements(self) -> Iterable[tuple[Sequence[OperatorStep | BlockStep], Loop | None]]:
-        """Statements by place: one of each iteration with the loop, or a single one with None."""
+        """Statements of the text, each with its loop or None.
+
+        A statement in a loop is a sequence with the statement of each iteration.
+        """
         for statement in innermost(self.definition.body):
             if isinstance(statement, Loop):
                 yield from ((steps, statement) for steps in zip(*map(flat, statement.iterations)))
@@ -164,7 +168,7 @@ class _Parameterizer:
         )
 
     def _name_sizes(self, mentioned: Mapping[str, SymbolicDim]) -> dict[str, tuple[Any, ...]]:
-        """Choose names for the sizes in the body; return the attributes, with the values of instances."""
+        """Choose names for the sizes in the body; return attributes for sizes, with a value for each instance."""
         scopes = self.definition.scopes
         if scopes[0].parent is None:  # the model's inputs declare its sizes
             self.taken |= mentioned.keys()
@@ -188,14 +192,14 @@ class _Parameterizer:
         return with_renamed_sizes(with_block_sizes(value, block_sizes(scope)), self.size_names)
 
     def _end(self, loop: Loop) -> tree.Expression:
-        """End of the range of a loop; an attribute if it differs between instances."""
+        """End of the range of a loop: a number, or an attribute if the end differs between instances."""
         ends = tuple(loop.first + count for count in loop.counts)
         if all(end == ends[0] for end in ends):
             return syntax_nodes.value(ends[0])
         return syntax_nodes.name(self._parameter("depth", loop.lists[0].rpartition(".")[2], ends))
 
     def _step(self, steps: Sequence[OperatorStep | BlockStep], loop: Loop | None) -> None:
-        """Parameterize one statement of the text; `steps` has it for each iteration."""
+        """Parameterize one statement of the text; `steps` has the statement of each iteration."""
         first = steps[0]
         if loop is not None:
             self.found.lists.setdefault(loop, {})
@@ -228,15 +232,15 @@ class _Parameterizer:
         return name in defaults and same_value(defaults[name], value)
 
     def _attributes(self, steps: Sequence[OperatorStep | BlockStep]) -> Iterable[tuple[str, list[Row], list[Row]]]:
-        """Attributes of a statement, with two tables of values by iteration and instance.
+        """Attributes of a statement, each with two tables of values by iteration and instance.
 
-        The first has the names of sizes in the definition, the second the original values.
+        The first table has values with the names of sizes in the definition.  The second has the original values.
         """
         for name, values in self._values(steps):
             yield name, [[self._in_own_sizes(value, k) for k, value in enumerate(row)] for row in values], values
 
     def _values(self, steps: Sequence[OperatorStep | BlockStep]) -> Iterable[tuple[str, list[Row]]]:
-        """Attributes of a statement, with their values by iteration and instance."""
+        """Attributes of a statement, each with its values by iteration and instance."""
         first = steps[0]
         if isinstance(first, OperatorStep):
             for info in attributes(type(first.nodes[0].op)):
@@ -249,7 +253,7 @@ class _Parameterizer:
             yield name, [[values[instance] for instance in s.instances] for s in steps if isinstance(s, BlockStep)]
 
     def _varying(self, name: str, prefix: str, rows: list[Row], loop: Loop | None) -> tree.Expression:
-        """Expression for an attribute whose values differ: an attribute of the block, or an element of a list."""
+        """Expression for an attribute that varies: an attribute of the block, or an element of a list."""
         if all(list(row) == list(rows[0]) for row in rows):
             return self._multiple(name, tuple(rows[0])) or syntax_nodes.name(
                 self._parameter(name, prefix, tuple(rows[0]))
@@ -271,7 +275,10 @@ class _Parameterizer:
         return tree.IndexExpression(syntax_nodes.NOWHERE, syntax_nodes.name(found), (number,))
 
     def _multiple(self, wanted: str, values: Row) -> tree.Expression | None:
-        """Multiple of another attribute, `4 * channels`; None if the values are none or have an attribute."""
+        """Multiple of another attribute, such as `4 * channels`.
+
+        None if the values are not a multiple of an attribute, or are the values of an attribute themselves.
+        """
         if has_values(self.definition, parameter_name(self.definition, values, wanted), values):
             return None
         multiple = multiple_of(self.definition, values)
@@ -283,8 +290,8 @@ class _Parameterizer:
         return tree.BinaryExpression(syntax_nodes.NOWHERE, "//", base, syntax_nodes.value(-multiple.factor))
 
     def _parameter(self, name: str, prefix: str, values: tuple[Any, ...]) -> str:
-        """Name of the attribute, or size, that has the given values; adds an attribute if there is none."""
-        # Values that are equal in all instances share one attribute, however many the source had.
+        """Name of the attribute or size with the given values; adds an attribute if there is no such name."""
+        # Attributes with equal values in every instance become one attribute, even if the source has several.
         for known, own in self.found.values.items():
             if same_value(own, values):
                 return known
@@ -297,7 +304,7 @@ class _Parameterizer:
         return chosen
 
     def _free(self, *candidates: str) -> str:
-        """First candidate that is a free name, or the last candidate with a number; marks it as taken."""
+        """First free name among the candidates, or the last candidate with a number; marks the name as taken."""
         possible = [name for name in candidates if not name.startswith("_") and not name[:1].isdigit()]
         possible += [f"{possible[-1] if possible else 'value'}_{number}" for number in range(2, len(self.taken) + 4)]
         free = (name for name in possible if name not in self.taken and name not in self.reserved)
@@ -307,7 +314,7 @@ class _Parameterizer:
 
 
 def _note_sizes(value: Any, found: dict[str, SymbolicDim]) -> None:
-    """Add the symbols in a value to `found`; names with `MODEL_PREFIX` map to symbols of the model."""
+    """Add the symbols in a value to `found`, by name; the symbols in `found` are without `MODEL_PREFIX`."""
     if isinstance(value, SymbolicDim):
         for own in symbols(value).values():
             found.setdefault(own.name, symbol(own.name.removeprefix(MODEL_PREFIX), own.maximum))
@@ -336,12 +343,12 @@ def flat(iteration: Iterable[Statement]) -> Iterator[OperatorStep | BlockStep]:
 
 
 def is_declared(step: OperatorStep | BlockStep) -> bool:
-    """Return whether a layer needs a declaration: it has several uses, or it is a block without operands."""
+    """Return whether a layer needs a declaration: a layer with several uses, or a block without operands."""
     return step.member is not None and (step.member.shared or (isinstance(step, BlockStep) and not step.operands))
 
 
 def _declarable(definition: BlockDefinition) -> Iterable[str]:
-    """First parts of the paths of layers that are declared, or whose weights other layers use."""
+    """First parts of the paths of declared layers, and of layers with weights that other layers share."""
     for statement in innermost(definition.body):
         for step in flat(statement.iterations[0]) if isinstance(statement, Loop) else (statement,):
             if step.member is not None and is_declared(step):

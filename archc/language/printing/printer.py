@@ -1,4 +1,4 @@
-"""Graph printer: the text of a graph, with the blocks, loops and names that passes keep."""
+"""Graph printer: the text of a graph after passes, with blocks, loops and names."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from archc.types.storage import STORAGES
 from archc.types.tensor_type import DType
 
 _MOST_ORDERS = 5
-"""Limit on the orders that are tried; two are enough unless a new order leads to new loops."""
+"""Limit on the orders of nodes that are tried; two are enough unless a new order leads to new loops."""
 
 
 def print_graph(graph: Graph) -> str:
-    """Text of a graph; elaborating it gives an equal graph, which has the same text.
+    """Text of a graph; elaboration of the text gives an equal graph, and that graph has the same text.
 
     A value is written at its use, so the order of the text may differ from the order of the nodes.  Names, loops and
-    the order of blocks depend on the latter.  Therefore the graph is printed again in the order of the text until both
-    orders agree.
+    the order of blocks depend on the order of the nodes.  Therefore the graph is printed again, with its nodes in the
+    order of the text, until both orders agree.
     """
     order: dict[Node, Order] = {}
     for _ in range(_MOST_ORDERS):
@@ -75,7 +75,7 @@ def _text(
     parameters: Parameters,
     body: list[tree.Statement],
 ) -> str:
-    """Text of a definition, with its documentation as a comment above."""
+    """Text of a definition, after a comment with its documentation."""
     defaults = {attribute: syntax_nodes.value(value) for attribute, value in parameters.defaults.items()}
     attributes = tuple(
         tree.Attribute(syntax_nodes.NOWHERE, syntax_nodes.name(attribute), defaults.get(attribute))

@@ -25,7 +25,7 @@ Form = Literal["step"] | FormulaKind
 
 
 def form(step: Step) -> Form:
-    """Form of a statement: `x -> relu`, `a + b`, `-a` or `x[:, 0]`."""
+    """Form of a statement, for example of `x -> relu`, `a + b`, `-a` or `x[:, 0]`."""
     if isinstance(step, BlockStep) or step.member is not None:
         return "step"
     return formula_of(step.nodes[0].op) or "step"
@@ -33,7 +33,7 @@ def form(step: Step) -> Form:
 
 @dataclass(frozen=True, eq=False)
 class Column:
-    """Same statement of all iterations of a loop, each with its own element of a list: `l[i]`."""
+    """One statement of a loop in all iterations, each with its own layer of a list: `l[i]`."""
 
     loop: Loop
     steps: tuple[Step, ...]
@@ -53,14 +53,14 @@ def columns_of(loop: Loop) -> Iterator[Column]:
 
 
 class StepPrinter:
-    """Syntax of the statements of one definition, with a record of the layers that are named and declared.
+    """Syntax of the statements of one definition, with a record of named and declared layers.
 
     Args:
         weights: weights of the graph, by path.
         names: printed names of the definitions.
-        first_attributes: a list of the first attribute of each definition, empty if it has none.
-        emit: function that adds a declaration before the statement that is being written.
-        header: function that writes the lists of a loop, and returns its variable and its range.
+        first_attributes: for each definition, a list with its first attribute; empty if it has no attributes.
+        emit: function that adds a declaration before the current statement.
+        header: function that writes the lists of a loop, and returns the loop's variable and range.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class StepPrinter:
     # Loops ------------------------------------------------------------------------------------------------
 
     def enter(self, loop: Loop) -> None:
-        """Begin the first iteration of a loop, which represents all; declare the shared layers."""
+        """Begin the first iteration of a loop, which represents all iterations; declare the shared layers."""
         for step, other in zip(flat(loop.iterations[0]), flat(loop.iterations[1]), strict=True):
             self.counterparts[step] = other
             if step.member is not None and other.member is not None:
@@ -136,11 +136,11 @@ class StepPrinter:
             label = syntax_nodes.label(self._parts(step))
             self._register(step.member.name)
         callee, arguments = self._call(step)
-        # Parentheses mark the operator if a declared layer has the same name.
+        # If a declared layer has the name of the operator, `name()` is the operator and `name` is the layer.
         return tree.ChainStep(NOWHERE, label, callee, arguments, bool(arguments) or callee.name in self.declared)
 
     def source(self, step: Step) -> tree.Expression:
-        """Source of a chain, for a statement without operands: `arange(T)`."""
+        """Syntax of a statement without operands, as the source of a chain: `arange(T)`."""
         if step.member is not None and not self._is_declared(step) and not self._named_by_itself(step):
             self._declare(step)
         if self._is_declared(step):
@@ -162,7 +162,8 @@ class StepPrinter:
         """Callee and arguments of a statement.
 
         Args:
-            stand_in_for: path of a tied weight that becomes the layer's own, since its owner was removed.
+            stand_in_for: path of a tied weight with a removed owner.  The layer becomes the owner, so the weight is not
+                an argument of the layer.
         """
         given = self.parameters.given[step]
         if isinstance(step, BlockStep):
@@ -182,14 +183,14 @@ class StepPrinter:
     # Layers -----------------------------------------------------------------------------------------------
 
     def _parts(self, step: Step) -> list[syntax_nodes.Part]:
-        """Parts of the path of a layer, with the loop's variable for the parts that differ between iterations."""
+        """Parts of the path of a layer; the loop's variable replaces the parts that differ between iterations."""
         assert step.member is not None
         other = self.counterparts.get(step)
         counterpart = other.member.name if other is not None and other.member is not None else None
         return syntax_nodes.parts(step.member.name, counterpart, self.parameters.variable)
 
     def _is_declared(self, step: Step) -> bool:
-        """Return whether a layer is declared; a shared layer is declared first."""
+        """Return whether a layer is declared; a shared layer without a declaration is declared now."""
         if step.member is None:
             return False
         if step.member.shared and step.member.name not in self.declared:
@@ -248,7 +249,7 @@ class StepPrinter:
             self.lists.add(head)
 
     def _named_by_itself(self, step: Step) -> bool:
-        """Return whether the layer has the name that elaboration gives it without a label; registers it if so."""
+        """Return whether elaboration gives a layer the same name without a label, and register the name if so."""
         assert step.member is not None
         if isinstance(step, OperatorStep):
             if not step.nodes[0].op.parameters:
@@ -270,7 +271,7 @@ class StepPrinter:
     # Shared weights ---------------------------------------------------------------------------------------
 
     def _tied(self, step: Step) -> dict[str, str]:
-        """Parameters tied to weights of other layers, each with the path of that weight in the definition."""
+        """Parameters that share weights of other layers, each with the path of the weight in the definition."""
         if isinstance(step, BlockStep) or step.member is None:
             return {}
         ties = {parameter: self.ties.get(f"{step.member.name}.{parameter}") for parameter in step.nodes[0].weights}
@@ -285,17 +286,17 @@ class StepPrinter:
         return tree.MemberExpression(NOWHERE, weight, "T") if _is_transposed(step, parameter) else weight
 
     def _need(self, source: str, user: Step) -> None:
-        """Declare the layer that owns a tied weight, unless it is named already."""
+        """Declare the layer that owns a tied weight, unless the layer is already named."""
         owner, _, _ = source.rpartition(".")
         if owner in self.labels:
             return
         if owner in self.owners:
             self._declare(self.owners[owner])
-        else:  # a pass removed the owner: an unused layer with its name takes its place
+        else:  # a pass removed the owner: declare an unused layer with its path to own the weight
             self._register(owner)
             self._emit_layer(syntax_nodes.parts(owner), *self._call(user, stand_in_for=source))
 
 
 def _is_transposed(step: Step, parameter: str) -> bool:
-    """Return whether a parameter is the transpose of its weight."""
+    """Return whether a parameter uses the transpose of its weight."""
     return isinstance(step, OperatorStep) and parameter in step.nodes[0].transposed

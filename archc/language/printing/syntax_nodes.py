@@ -17,29 +17,29 @@ from archc.types.storage import Storage
 from archc.types.tensor_type import TensorType
 
 NOWHERE = Span(Source(""), 0, 0)
-"""Span of nodes that were not parsed from a text."""
+"""Span of all nodes that this package creates, which have no place in a text."""
 
 
 def name(text: str) -> tree.Name:
-    """Name."""
+    """Syntax node of a name."""
     return tree.Name(NOWHERE, text)
 
 
 def value(of: Any) -> tree.Expression:
-    """Number, string, truth value, symbolic dimension, dtype, tuple or list."""
+    """Syntax node of a number, string, truth value, symbolic dimension, dtype, tuple or list."""
     return _parsed(value_text(of))
 
 
 def storage(of: Storage) -> tree.Expression:
-    """Storage of a weight: `int8(axis = 0)`."""
+    """Syntax node of the storage of a weight: `int8(axis = 0)`."""
     return _parsed(str(of))
 
 
 def arguments(op: Operator, named: dict[str, tree.Expression]) -> list[tree.Argument]:
-    """Arguments of an operator: its attributes that differ from their defaults.
+    """Arguments of an operator: the attributes that differ from their defaults, and those in `named`.
 
     Args:
-        named: expressions to use in place of the values of some attributes.
+        named: expressions by attribute, which replace the values of these attributes.
     """
     if not named:
         call = _parsed(str(op))
@@ -60,7 +60,7 @@ def index_items(op: Operator) -> tuple[tree.Expression | tree.SliceExpression | 
 def tensor_type(of: TensorType, declared: set[str]) -> tree.TypeExpression:
     """Type of a tensor.
 
-    A symbolic dimension has its bound the first time; its name is added to `declared`.
+    The first dimension with a symbol has the bound; the name of the symbol is then added to `declared`.
     """
     dims = []
     for dim in of.shape:
@@ -79,7 +79,7 @@ Part = str | tree.Expression
 
 
 def parts(path: str, other: str | None = None, variable: str = "") -> list[Part]:
-    """Parts of a path; a part that differs from that of the path `other` is the variable of a loop."""
+    """Parts of a path; the loop variable replaces each part that differs from the same part of `other`."""
     found: list[Part] = []
     for part, counterpart in zip(path.split("."), (path if other is None else other).split("."), strict=True):
         if part != counterpart:
@@ -90,7 +90,7 @@ def parts(path: str, other: str | None = None, variable: str = "") -> list[Part]
 
 
 def label(path: Sequence[Part]) -> tree.Label:
-    """Path as a label, before a colon: `h[i].attn`."""
+    """Label of a layer from the parts of its path: the `h[i].attn` of `h[i].attn: linear(8)`."""
     head, *rest = path
     assert isinstance(head, str)
     return tree.Label(
@@ -99,7 +99,7 @@ def label(path: Sequence[Part]) -> tree.Label:
 
 
 def reference(path: Sequence[Part]) -> tree.Name | tree.MemberExpression | tree.IndexExpression:
-    """Path as an expression: `h[i].attn`."""
+    """Expression from the parts of a path: `h[i].attn`."""
     head, *rest = path
     assert isinstance(head, str)
     found: tree.Name | tree.MemberExpression | tree.IndexExpression = name(head)
@@ -113,7 +113,7 @@ def reference(path: Sequence[Part]) -> tree.Name | tree.MemberExpression | tree.
 
 @lru_cache(maxsize=65536)
 def _parsed(text: str) -> tree.Expression:
-    """Expression of a text."""
+    """Expression that a text parses to."""
     diagnostics = Diagnostics()
     expression = parse_value(Source(text), diagnostics)
     diagnostics.check()

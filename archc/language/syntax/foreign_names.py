@@ -1,7 +1,7 @@
 """Names of values, attributes and dtypes in other languages, and help for unknown names.
 
-The values of the tables are help texts.  All code in backticks is valid, where `x` and `y` are tensors and `n` is an
-integer; a test checks each snippet.  `foreign_operators` has the table of layers and functions.
+The values of the tables `NAMES` and `ATTRIBUTES` are help texts.  All code in backticks is valid if `x` and `y` are
+tensors and `n` is an integer; a test checks each snippet.  `foreign_operators` has the table of layers and functions.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ NAMES = {
     "isinstance": "leave it out; attributes have one type",
     "device": "choose the device where the emitted module runs, or with `devices` and the pass `partition`",
 }
-"""Help for values and functions of values, by their names elsewhere."""
+"""Help for values and functions of values, by their names in other languages."""
 
 OPEN_SIZE = "name a size that is known only at run time: `input z: f32[N, 8]`"
 """Help for `None`, `-1` and `?` in place of a symbolic dimension."""
@@ -79,7 +79,7 @@ ATTRIBUTES = {
     "mask_zero": "leave it out; pass a mask to `attention` as another operand",
     "dropout_rate": "write dropout as a separate step: `x -> linear(128) -> dropout(0.1)`",
 }
-"""Help for attributes that no operator has, by their names elsewhere."""
+"""Help for attributes of other libraries that no operator of archc has, by name."""
 
 RENAMED = {
     "filters": ("out_channels",),
@@ -117,7 +117,10 @@ RENAMED = {
     "target_shape": ("shape",),
     "layers": ("num_layers",),
 }
-"""Attributes of operators by their names elsewhere; the first that the operator has is suggested."""
+"""Attribute names in archc, by the name in other libraries.
+
+The help suggests the first name that is an attribute of the operator.
+"""
 
 DTYPES = {
     "float": "f32",
@@ -145,15 +148,15 @@ DTYPES = {
     "FloatTensor": "f32",
     "LongTensor": "i64",
 }
-"""Dtypes by their names elsewhere."""
+"""Dtypes of archc, by their names in other libraries."""
 
 
 def operator_help(name: str, own: Iterable[str] = (), axis: str | None = None) -> str | None:
     """Help for the unknown name of a layer or function.
 
     Args:
-        own: names that the user defined; a similar one takes precedence over the tables.
-        axis: axis in the arguments of the call, which replaces the axis in the help.
+        own: user-defined names; a user-defined name similar to `name` takes precedence over the tables.
+        axis: axis in the arguments of the call, which replaces the axis of the example in the help.
     """
     help_ = member_help(name)
     if help_ is not None and axis is not None and squashed(name) in _squashed_with_axis():
@@ -162,7 +165,7 @@ def operator_help(name: str, own: Iterable[str] = (), axis: str | None = None) -
 
 
 def axis_text(arguments: Sequence[tree.Argument]) -> str | None:
-    """Axis of a call whose only argument is an integer; None for other arguments."""
+    """Axis in a call with an integer as its only argument; None for a call with other arguments."""
     if len(arguments) != 1 or arguments[0].name not in (None, "dim", "axis"):
         return None
     text = arguments[0].value.span.text
@@ -170,7 +173,11 @@ def axis_text(arguments: Sequence[tree.Argument]) -> str | None:
 
 
 def name_help(name: str, own: Iterable[str] = ()) -> str | None:
-    """Help for the unknown name of a value; `own` as in `operator_help`."""
+    """Help for the unknown name of a value.
+
+    Args:
+        own: user-defined names; a user-defined name similar to `name` takes precedence over the tables.
+    """
     dtype = dtype_help(name)
     return (
         did_you_mean(name, own) or NAMES.get(name) or dtype or _operator(name) or did_you_mean(name, operator_names())
@@ -217,7 +224,7 @@ def attribute_help(name: str, known: Collection[str]) -> str | None:
 
 
 def _operator(name: str) -> str | None:
-    """Help from the table of operators, or for an operator with other case or underscores."""
+    """Help from the table of operators, or for an operator's name with different case or underscores."""
     key = squashed(name)
     help_ = _squashed_operators().get(key)
     if help_ is not None:

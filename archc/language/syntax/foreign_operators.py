@@ -1,8 +1,9 @@
 """Layers and functions of other libraries, each with the text to write instead.
 
-The values are help texts.  All code in backticks is valid, where `x` and `y` are tensors and `n` is an integer; a test
-checks each snippet.  Names match without case and underscores: `max_pooling2d` also matches `MaxPooling2D`.  A name
-that differs from an operator's only in case and underscores, such as `nn.Conv2d`, needs no row.
+The values of the table are help texts.  All code in backticks is valid if `x` and `y` are tensors and `n` is an
+integer; a test checks each snippet.  The lookup ignores case and underscores: `max_pooling2d` also matches
+`MaxPooling2D`.  A name that differs from an operator of archc only in case and underscores, such as `Conv2d`, needs no
+row.
 """
 
 from __future__ import annotations
@@ -287,4 +288,4 @@ WITH_AXIS = frozenset(
     reverse stddev variance
     """.split()  # noqa: SIM905 - a paragraph reads better than a list of quotes
 )
-"""Functions of one axis: their help has the axis as `(1)`, which the axis of the call replaces."""
+"""Functions with one axis: the axis in the user's call replaces the `(1)` in their help."""

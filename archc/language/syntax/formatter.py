@@ -1,10 +1,10 @@
 """Text of a syntax tree in the canonical layout, for `archc fmt` and the graph printer.
 
-The layout depends on the tree.  If the tree was parsed from a text, its comments, its blank lines and the author's line
-breaks in chains are kept.  The `File` of a tree that was not parsed has an empty source.
+The layout depends on the tree.  If the tree was parsed from a text, the comments, the blank lines and the line
+breaks in chains of that text are kept.  The `File` of a tree that was not parsed has an empty source.
 
-A comment between the lines of a chain stays there.  Any other comment inside a statement moves to the line above it.
-With a comment among the attributes of a definition, each attribute is on a separate line.
+A comment between the lines of a chain stays between these lines.  Any other comment inside a statement moves above
+the statement.  If there is a comment among the attributes of a definition, each attribute is on a separate line.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _INDENT = 4
 def format(file: tree.File) -> str:
     """Text of a tree.
 
-    Parsing the text gives an equal tree, which has the same text.
+    The text parses to an equal tree, and that tree has the same text.
     """
     return _Formatter(file).text()
 
@@ -37,9 +37,9 @@ class _Formatter:
         self._starts = [comment.span.start for comment in file.comments]
         self._placed = [False] * len(file.comments)
         self._next = 0  # position of the first comment that may not be placed yet
-        self._at = 0  # offset in the source up to which the text is written
+        self._at = 0  # offset in the source; the nodes and comments before it are written
         self._lines: list[str] = []
-        self._body_opened = 0  # number of lines at the start of the last body, which has no blank line there
+        self._body_opened = 0  # number of lines before the last opened body, which does not begin with a blank line
 
     def text(self) -> str:
         """Text of the file."""
@@ -56,7 +56,7 @@ class _Formatter:
     def _place(
         self, node: tree.Statement | tree.Item | tree.LinkStatement, indent: int, separate: bool = False
     ) -> None:
-        """Write a statement or an item, with the comments above it and at its end.
+        """Write a statement or an item, with the comments above it and at the end of its last line.
 
         `separate` requires a blank line above.
         """
@@ -83,7 +83,7 @@ class _Formatter:
     def _finish(self, end: int, separator: str = "") -> None:
         """Mark the source up to `end` as written, and write the comment that follows on the same line.
 
-        `separator` is a character that may be between them.
+        `separator` is a character that may be between `end` and the comment.
         """
         self._at = max(self._at, end)
         self._skip_placed()
@@ -113,9 +113,10 @@ class _Formatter:
         return written
 
     def _set_aside(self, comments: Sequence[tree.Comment]) -> None:
-        """Write the comments inside a derivation above it, and a blank line, so that they do not document it.
+        """Write the comments inside a derivation above the derivation, and then a blank line.
 
-        The comments before the derivation are not written yet, so `_at` does not change.
+        Without the blank line, the comments would become the documentation of the derivation.  The comments before the
+        derivation are not written yet, so `_at` does not change.
         """
         at = self._at
         if comments and self._lines and self._lines[-1]:
@@ -138,14 +139,14 @@ class _Formatter:
         self._at = max(self._at, comment.span.end)
 
     def _between(self, start: int, end: int) -> Sequence[tree.Comment]:
-        """Comments between two offsets that are not placed yet."""
+        """Comments between two offsets, without those that are already placed."""
         first, last = bisect_left(self._starts, start), bisect_left(self._starts, end)
         return [self._comments[position] for position in range(first, last) if not self._placed[position]]
 
     # Statements -----------------------------------------------------------------------------------------
 
     def _simple(self, node: tree.Statement | tree.Item | tree.LinkStatement, indent: int) -> None:
-        """Write a statement without a body, in the first style that fits."""
+        """Write a statement without a body, in the first layout of the `Unparser` that fits."""
         comfortable = COMFORTABLE if not self._text and has_groups(node) else WIDTH
         blank = Unparser(indent, self._source, self._between)
         unparser = blank.fitted(lambda unparser: _statement(node, unparser), comfortable)
@@ -222,9 +223,9 @@ class _Formatter:
     def _on_one_line(
         self, head: str, body: Sequence[tree.Statement], node: tree.For | tree.ScanStatement | tree.If, indent: int
     ) -> bool:
-        """Write a body of one short statement on the line of its head; returns False if it does not fit there.
+        """Write a head and a body of one short statement on one line; return False if they do not fit.
 
-        A line break in the source is kept.
+        Also return False if the source has a line break in this statement.
         """
         if len(body) != 1 or isinstance(body[0], tree.For | tree.ScanStatement | tree.If) or "\n" in node.span.text:
             return False
@@ -237,7 +238,10 @@ class _Formatter:
     def _braced(
         self, head: str, body: Sequence[tree.Statement | tree.LinkStatement], head_end: int, end: int, indent: int
     ) -> None:
-        """Write a head, and a body between braces; `head_end` and `end` are offsets in the source."""
+        """Write a head, and a body in braces.
+
+        `head_end` and `end` are the offsets in the source at which the head and the node end.
+        """
         margin = " " * indent
         brace = self._find("{", head_end) + 1
         has_comments = bool(self._text) and any(
@@ -274,7 +278,7 @@ class _Formatter:
 
 
 def _is_long(previous: tree.Item, item: tree.Item) -> bool:
-    """Return whether a blank line is required between two items: one of them has a body."""
+    """Return whether a blank line is required between two items, because one of them has a body."""
     bodies = tree.Definition | tree.DevicesStatement
     return isinstance(previous, bodies) or isinstance(item, bodies)
 
@@ -282,8 +286,8 @@ def _is_long(previous: tree.Item, item: tree.Item) -> bool:
 def _blank_lines(body: Sequence[tree.SyntaxNode], heights: Sequence[int]) -> Iterator[int]:
     """Positions of statements with a blank line above them, for a tree without a source.
 
-    Blank lines separate the declarations, the computation and the outputs, unless these are short.  They also separate
-    statements of several lines.
+    Blank lines separate the declarations, the computation and the outputs, unless these parts are short.  In the
+    computation, blank lines also separate statements of several lines from their neighbours.
 
     Args:
         heights: number of lines of each statement.
