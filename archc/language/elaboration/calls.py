@@ -34,7 +34,7 @@ def evaluate_chain(elaboration: Elaboration, instance: Instance, node: tree.Chai
     """Value of `source -> step -> step`: a tensor, or a tuple of tensors.
 
     Raises:
-        Failed: a step has no value, which is reported.
+        Failed: the source or a step has no value, which is reported.
     """
     done = 0
     try:

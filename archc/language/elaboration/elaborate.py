@@ -1,7 +1,7 @@
 """Elaboration of a model: syntax tree to graph.
 
 Elaboration continues after a mistake.  The names that a failed statement would have bound are bound to `POISON`, and
-statements that use these names fail without a report.  Therefore one run reports every mistake, and each only once.
+statements that use these names fail without a report.  Therefore one run reports several mistakes, each of them once.
 """
 
 from __future__ import annotations

@@ -219,7 +219,7 @@ def name_layer(
 ) -> str | None:
     """Name a new layer, and return its path; None for an operator with neither weights nor a label.
 
-    A layer without a label is named after its operator or block; the second and later ones have a number (`linear_2`).
+    A layer without a label is named after its operator or block, with a number if that name is taken (`linear_2`).
 
     Raises:
         Failed: the label is not valid or in use, which is reported.

@@ -312,7 +312,7 @@ class BodyPrinter:
         return syntax_nodes.name(self.parameters.variable), limits
 
     def _enter(self, loop: Loop, position: int) -> str:
-        """Name of a loop-carried tensor; adds an assignment of the initial value if that has another name."""
+        """Name of a loop-carried tensor; adds an assignment if the initial value has another name."""
         first, inside = loop.carried[position], loop.parameters[0][position]
         wanted = None if _overlap(loop, position) else inside.name or loop.results[position].name
         known = self.variables.get(first)

@@ -85,7 +85,7 @@ def parameterize(program: Outline, reserved: frozenset[str]) -> dict[BlockDefini
 
 
 class _Parameterizer:
-    """Parameterization of one definition; `inner` has the definitions that it uses, which come first."""
+    """Parameterization of one definition; `inner` has the attributes of the definitions in its body."""
 
     def __init__(
         self, definition: BlockDefinition, inner: Mapping[BlockDefinition, Parameters], reserved: frozenset[str]
