@@ -1,7 +1,7 @@
 """Pausing of Python's garbage collector.
 
-The collector visits all objects again and again while their number grows.  The construction of a tree, a graph or a
-model produces no garbage, and the visits take one to two thirds of the construction time of large models.
+While the number of objects grows, the collector repeatedly visits all objects.  The construction of a tree, a graph or
+a model produces no garbage, but the visits take one to two thirds of the construction time of large models.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Interfaces with which an operator spells itself in PyTorch and in ONNX.
+"""Interfaces with which an operator writes its PyTorch expression and its ONNX nodes: its spellings.
 
-Neither library is imported: the PyTorch spelling is text, and ONNX nodes go through a builder of the emitter.
+Neither library is imported: the PyTorch spelling is text, and a builder of the emitter creates the ONNX nodes.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from archc.types.tensor_type import DType, TensorType
 
 
 class Infix(str):
-    """PyTorch text that needs parentheses as the operand of a tighter operator: `a + b`, `-a`, `a == b`.
+    """PyTorch text that needs parentheses as an operand of a stronger operator: `a + b`, `-a`, `a == b`.
 
-    `binding` is the precedence of its own operator; 0 if it needs parentheses next to any operator.
+    `binding` is the precedence of the text's own operator; 0 if the text needs parentheses next to any operator.
     """
 
     __slots__ = ()
@@ -46,7 +46,7 @@ _COMPARISONS = ("==", "!=", "<", "<=", ">", ">=")
 
 @dataclass(frozen=True, slots=True)
 class TorchSpelling:
-    """Context of one operator in PyTorch.
+    """The texts and types from which one operator writes its PyTorch expression.
 
     Attributes:
         operands: an expression for each data operand.
@@ -54,7 +54,7 @@ class TorchSpelling:
         types: types of the operands.
         results: types of the results.
         sizes: extents of the signature's indices.
-        size_text: text of a symbolic size at this place (`T`, `x.shape[1]`).
+        size_text: returns the text of a symbolic size at this place (`T`, `x.shape[1]`).
         storages: storage of each parameter.
         device: an expression for the device of new tensors (`arange`); None for PyTorch's default.
         training: an expression that is true in training; None for inference semantics.
@@ -88,14 +88,14 @@ class QuantizedValue(NamedTuple):
 
 
 class OnnxSpelling(Protocol):
-    """Context of one operator in ONNX, and the graph that it adds nodes to.
+    """Context of one operator in ONNX, and the graph to which the operator adds nodes.
 
-    Names are made on demand: an operator that uses the integers of a quantized operand, and not `operands[0]`, adds no
-    node that decodes it.  The same holds for weights.
+    Names are made on demand: if an operator uses the integers of a quantized operand instead of `operands[0]`, no node
+    that decodes the operand is added.  The same holds for weights.
 
     Attributes:
         operands: names of the data operands.
-        weights: name of each parameter's (decoded) value, by name, in the order of the signature.
+        weights: for each parameter by name, the ONNX name of its decoded value, in the order of the signature.
         types: types of the operands.
         results: types of the results.
         sizes: extents of the signature's indices.
@@ -137,10 +137,10 @@ class OnnxSpelling(Protocol):
         """Name of an i64 scalar with a size, computed from the inputs' shapes if it is symbolic."""
 
     def shape(self, dims: Sequence[int | SymbolicDim]) -> str:
-        """Name of an i64 vector of sizes, as `Expand` takes it."""
+        """Name of an i64 vector of sizes, such as `Expand` takes as an operand."""
 
     def reshape(self, value: str, dims: Sequence[int | SymbolicDim]) -> str:
-        """Add a `Reshape` to a shape whose symbolic sizes may be 0 at run time."""
+        """Add a `Reshape` to a shape; symbolic sizes of the shape may be 0 at run time."""
 
     def quantized(self, position: int) -> QuantizedValue | None:
         """Quantized form of a data operand that `dequantize` made with a single scale.
@@ -152,23 +152,23 @@ class OnnxSpelling(Protocol):
         """Names of a parameter's stored tensors, in the order of `Storage.tensors`: integers, scale."""
 
     def oriented(self, name: str) -> tuple[str, bool]:
-        """Name of a weight's (decoded) value as it is stored, and whether the parameter is its transpose.
+        """Name of a weight's decoded value as stored; True if the parameter is the transpose of this value.
 
-        For operators that take a matrix in either orientation; `weights[name]` is always the parameter itself.
+        For operators that accept a matrix or its transpose; `weights[name]` is always the parameter itself.
         """
 
     def dequantized(self, name: str) -> str:
         """Name of a parameter's value decoded by `DequantizeLinear`, for products of two quantized operands.
 
-        Other uses are slower than with `weights[name]`; see `archc.codegen.onnx.decode`.
+        For other operators `weights[name]` is faster; see `archc.codegen.onnx.decode`.
         """
 
     def integer_bias(self, operand: QuantizedValue) -> str | None:
         """Name of the parameter `bias` as int32, which integer kernels add to the products of the integers.
 
-        It is rounded to multiples of the product of their scales, by at most half of one.  `operand` must be static,
-        and `weight` stored as int8.  The name is empty if the operator has no bias, and None if int32 cannot represent
-        it.
+        The bias is rounded to a multiple of the scale of `operand` times the scale of `weight`.  `operand` must be
+        static, and `weight` stored as int8.  The name is empty if the operator has no bias.  It is None if int32
+        cannot represent the bias.
         """
 
 
@@ -178,9 +178,9 @@ class TorchHelper:
 
     Attributes:
         name: begins with an underscore, unlike all other names in the module.
-        imports: names that it needs from modules of torch, such as `torch.nn.utils.rnn.pad_sequence`; `torch`, `nn`,
-            `Tensor`, `Any`, `Callable` and `Sequence` are always available.
-        source: its source, formatted.
+        imports: names that the function imports from torch, such as `torch.nn.utils.rnn.pad_sequence`; `torch`,
+            `nn`, `Tensor`, `Any`, `Callable` and `Sequence` are always available.
+        source: the formatted source of the function.
     """
 
     name: str
@@ -191,7 +191,7 @@ class TorchHelper:
 def call(function: str, *positional: Any, **named: Any) -> str:
     """Text of a call; positional strings are expressions, all other arguments literals.
 
-    A positional None is omitted together with all positional arguments after it, which must be None as well.
+    A positional argument that is None is omitted; all positional arguments after it must be None too.
     """
     texts = []
     for argument in positional:
@@ -210,10 +210,10 @@ def method(receiver: str, name: str, *positional: Any, **named: Any) -> str:
 def infix(left: str, operator: str, right: str) -> Infix:
     """Text of a binary operator, with parentheses around operands that need them.
 
-    `a * b + c - d` needs none; `a + (b + c)` keeps them, because rounding depends on the order.
+    `a * b + c - d` needs no parentheses; `a + (b + c)` keeps its parentheses, because rounding depends on the order.
     """
     kind = _KINDS.get(operator, Infix)
-    # Readers may not know the precedence of powers, chained comparisons, `&` and `|`: they keep parentheses.
+    # Powers, chained comparisons, `&` and `|` keep parentheses, since readers may not know their precedence.
     least = kind.binding or (1 if operator in _COMPARISONS else 9)
     left_text, right_text = (
         text if getattr(text, "binding", 9) >= tight else atom(text)
@@ -225,12 +225,12 @@ def infix(left: str, operator: str, right: str) -> Infix:
 
 
 def atom(expression: str) -> str:
-    """An expression as the operand of any operator or attribute access: in parentheses if it is `Infix`."""
+    """An expression as the operand of an operator or attribute access: in parentheses if it is `Infix`."""
     return f"({expression})" if isinstance(expression, Infix) else expression
 
 
 def as_parameters(weights: Mapping[str, str], transposed: Collection[str]) -> dict[str, str]:
-    """Expressions of a layer's parameters, from those of its weights; `.T` marks transposed weights."""
+    """Expressions of a layer's parameters, from those of its weights; `.T` for transposed weights."""
     return {name: f"{atom(text)}.T" if name in transposed else text for name, text in weights.items()}
 
 
@@ -241,7 +241,7 @@ class Verbatim(str):
 
 
 def literal(value: Any) -> str:
-    """A Python literal; the only way of attribute values into generated source.
+    """A Python literal; attribute values enter generated source only through this function.
 
     Raises:
         TypeError: the value has no literal form.
@@ -273,14 +273,15 @@ def literal(value: Any) -> str:
 class TorchModule:
     """Constructor call of a `torch.nn` module, by argument.
 
-    The arguments are separate because those that differ between the instances of a block become arguments of the
-    block's class.
+    The arguments are separate, because an argument that differs between the instances of a block becomes an argument of
+    the block's class.
 
     Attributes:
         function: `nn.Conv2d`.
         positional: the positional arguments, with PyTorch's names.
-        named: the keyword arguments, each with PyTorch's default; an argument equal to it is omitted.
-        use: makes the expression of a call from those of the module and the operands; None for a plain call.
+        named: the keyword arguments, each with PyTorch's default; an argument that equals its default is omitted.
+        use: returns the expression of a call, from the expressions of the module and the operands; None for a plain
+            call.
         unpack: nesting of several results: `{}, ({}, {})`; empty for a plain tuple.
     """
 

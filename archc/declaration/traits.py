@@ -1,6 +1,6 @@
 """Traits of operators: declarations that passes read, so that no pass has a table of operators.
 
-The default of each trait is the conservative one.  An operator overrides it in its own class.
+The default of each trait is conservative: it is correct for every operator.  An operator overrides it in its class.
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ Uniform = Sequence[Number | None]
 class Traits:
     """The part of an operator that passes read.
 
-    A rewritten operator has bit-equal results in training and in inference.  The sign of a zero may change: x + 0 is x.
+    Rewrites that follow from traits keep results bit-equal in training and in inference.  Only the sign of a zero may
+    change, since x + 0 is replaced by x.
     """
 
     affine_in_weight: ClassVar[bool] = False
-    """It is linear in its parameter `weight`, and adds a `bias` along the channels of the result."""
+    """The result is linear in the parameter `weight`, plus a `bias` along the channels of the result."""
     pointwise: ClassVar[bool] = False
     """Each element of the result depends only on the operand elements at the same position."""
     idempotent: ClassVar[bool] = False
@@ -35,47 +36,48 @@ class Traits:
     pure: bool = True
     """Equal operands give equal results; False with random numbers or running statistics."""
     inference_identity: ClassVar[bool] = False
-    """In inference it returns its operand, like dropout."""
+    """In inference the result is the operand, as for dropout."""
     integer_schemes: ClassVar[tuple[str, ...]] = ()
-    """The schemes of `quant` with which it is not slower: `static`, `dynamic`, `weight`."""
+    """The schemes of `quant` that do not make it slower: of `static`, `dynamic`, `weight`."""
     integer_result: ClassVar[bool] = False
-    """Its integer kernels return integers only, so that its result must be quantized too."""
+    """The integer kernels return integers only, so that the result must be quantized too."""
     clips: ClassVar[bool] = False
-    """It only clamps elements to a range, which a quantizer can do as well."""
+    """It only clamps elements to a range; a quantizer can clamp instead."""
     is_relu: ClassVar[bool] = False
-    """It is max(0, x), which kernels fuse at no cost."""
+    """The result is max(0, x), which kernels fuse at no cost."""
     commutes_with_rounding: ClassVar[bool] = False
-    """It only selects and moves elements, so quantizing before and after it is the same."""
+    """It only selects and moves elements, so quantization before or after it gives the same result."""
     decodes: ClassVar[bool] = False
-    """Its operands hold the content of its result in fewer bytes; a pipeline sends the operands."""
+    """Its operands encode its result in fewer bytes, so a pipeline sends the operands."""
     factored_storage: ClassVar[bool] = False
     """Its weights may be stored as two factors without splitting the layer."""
     holds_weight: ClassVar[bool] = False
-    """Its result is its one weight, and it has no operands."""
+    """It has no operands, and its result is its only weight."""
     scan_end: ClassVar[Literal["", "enter", "exit"]] = ""
-    """The end of a scan that it marks, if any; see `archc.ir.scans`."""
+    """`enter` or `exit` if the operator marks the start or the end of a scan; see `archc.ir.scans`."""
     scan_parts: int = 0
-    """Number of sequences of a scan that it enters, or of states of a scan that it exits."""
+    """For `enter`, the number of sequences of the scan; for `exit`, the number of its states."""
     channel_axis: ClassVar[int | None] = 0
-    """The axis of its weights along which int8 has a scale for each slice; None for any axis."""
+    """The axis of its weights along which int8 storage has a scale for each slice; None for any axis."""
     blocks: ClassVar[tuple[str, ...]] = ()
-    """Indices that shrink in whole blocks before the other factors of their product: attention heads."""
+    """Indices that `prune` shrinks before the other factors of the same product, such as attention heads."""
     rigid: ClassVar[tuple[str, ...]] = ()
-    """Indices whose elements all affect every result, other than by a sum of products: none can be removed.
+    """Indices of which no element can be removed, since every element affects all results (`softmax`).
 
-    The name of a spread covers all its axes.  Indices of a single operand that no result has need no entry.
+    Indices that are only summed over in a product are not rigid.  The name of a spread covers all its axes.  An index
+    that only one operand and no result has needs no entry.
     """
 
     def rigid_for(self, types: Sequence[TensorType]) -> tuple[str, ...]:
-        """Rigid indices for operands of these types; override it if attributes decide (`softmax`)."""
+        """Rigid indices for operands of these types; override it if they depend on attributes (`softmax`)."""
         return self.rigid
 
     def ignored(self, types: Sequence[TensorType]) -> tuple[str, ...]:
-        """Indices whose elements no result depends on: the part that a slice removes."""
+        """Indices with elements that affect no result, such as the part that a slice removes."""
         return ()
 
     def flexible(self, types: Sequence[TensorType]) -> tuple[str, ...]:
-        """Indices whose extents attributes give, and that `with_extents` can change."""
+        """Indices with extents that are given by attributes and that `with_extents` can change."""
         infos = attributes(type(self))
         return tuple(info.index for info in infos if info.index is not None and getattr(self, info.name) is not None)
 
@@ -83,7 +85,7 @@ class Traits:
         """Scale and shift, if in inference y[n, c, …] = scale[c] · x[n, c, …] + shift[c]; else None.
 
         Args:
-            weights: its parameters by name, in float64, as are scale and shift.
+            weights: the parameters of the operator by name, in float64; scale and shift are in float64 too.
         """
         return None
 
@@ -92,9 +94,9 @@ class Traits:
         return None
 
     def enters_stage(self) -> int | None:
-        """The pipeline stage of its result; None if it is the stage of its operand."""
+        """The pipeline stage of its result; None if the result stays in the stage of the operand."""
         return None
 
     def names_device(self) -> str | None:
-        """The device that it assigns to the stage that it enters, if any."""
+        """The device that the operator assigns to the stage of its result, if any."""
         return None

@@ -16,7 +16,7 @@ LARGEST_SIZE = 2**31 - 1  # some kernels of PyTorch and ONNX Runtime have 32-bit
 
 
 def per_axis(sizes: SpatialSizes, rank: int) -> tuple[int, ...]:
-    """The number of each of `rank` spatial axes."""
+    """The numbers for `rank` spatial axes, one for each axis."""
     return (sizes,) * rank if isinstance(sizes, int) else sizes
 
 
@@ -48,14 +48,14 @@ def window_count(extent: Extent, span: int, stride: int, padding: int) -> Extent
 
 
 def end_padding(span: int, stride: int, padding: int, ceil_mode: bool) -> int:
-    """Padding after an axis for which `window_count` agrees with PyTorch.
+    """Padding after an axis such that `window_count` agrees with PyTorch.
 
     Args:
         padding: the padding before the axis.
 
-    In `ceil_mode` PyTorch takes ⌈(L + 2p - span) / s⌉ + 1 windows, less the last one if it starts beyond L + p, that
-    is, at most ⌈(L + p) / s⌉.  Since ⌈a / s⌉ = ⌊(a + s - 1) / s⌋, the first is the count with p + s - 1 elements
-    after the axis, and the second that with span - 1.
+    In `ceil_mode` PyTorch takes ⌈(L + 2p - span) / s⌉ + 1 windows, but at most ⌈(L + p) / s⌉: it drops a last window
+    that starts at or beyond L + p.  Since ⌈a / s⌉ = ⌊(a + s - 1) / s⌋, the first count is that of a padding of
+    p + s - 1 after the axis, and the second is that of a padding of span - 1.
     """
     return min(padding + stride, span) - 1 if ceil_mode else padding
 

@@ -1,4 +1,4 @@
-"""From a graph to a scene: a panel for the model, and one for each block that it uses."""
+"""Conversion of a graph to a scene: a panel for the model, and a panel for each block that it uses."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def compose(graph: Graph, depth: int = 0, opened: Collection[str] = ()) -> Scene
         opened: names of blocks to expand in place at any level.
 
     Raises:
-        ArchcError: the model has no block of a name (`unknown-block`), or the stages are inconsistent.
+        ArchcError: a name of `opened` is no block of the model (`unknown-block`), or the stages are inconsistent.
     """
     program = outline(graph, self_contained=True, mixed_loops=False)
     _check(program, opened)
@@ -99,7 +99,7 @@ def _check(program: Outline, opened: Collection[str]) -> None:
 
 
 LETTERS = "ijkmn"
-"""Names of the loop indices of nested loops."""
+"""Names of loop indices, from the outermost loop."""
 
 
 class PanelBuilder:
@@ -185,13 +185,13 @@ class PanelBuilder:
         return node
 
     def _show(self, statements: Sequence[Statement], node: SceneNode) -> None:
-        """Record a node as that of the layers of some statements."""
+        """Record a node as the node of the layers in some statements."""
         for name in (name for statement in statements for name in names_in(statement)):
             self.members.setdefault(name, node.key)
             self.repeated.setdefault(name, []).append(node.key)
 
     def _shape(self, peers: Peers, operands: Sequence[Local]) -> str:
-        """The text of the shape of the first result; empty if it equals that of the only operand."""
+        """The text of the shape of the first result; empty if the only operand has the same shape."""
         statement = peers[0].statement
         own = result_types(peers, 0)
         same = len(operands) == 1 and statement.results[0].type.shape == operands[0].type.shape
@@ -202,7 +202,7 @@ class PanelBuilder:
     def _apply(self, apply: OperatorStep, peers: Peers) -> None:
         nodes = nodes_of(peers)
         op = nodes[0].op
-        if op.enters_stage() is not None and self.panel.banded:  # the bands show the stages already
+        if op.enters_stage() is not None and self.panel.banded:  # the bands already show the stages
             self.places[apply.results[0]] = self.places[apply.operands[0]]
             return
         if is_symbol(nodes[0]):
@@ -278,7 +278,7 @@ class PanelBuilder:
     def _stack(
         self, loop: Loop, peers: Peers, free: Sequence[Local], panel: Panel, core: SceneNode, letter: str, repeat: str
     ) -> None:
-        """Draw a loop over a single node as that node, with the number of iterations."""
+        """Draw a loop over a single node as the node with the number of iterations, without a frame."""
         numbers = f"[{loop.first}..{loop.first + loop.count}]"
         rows = [replace(row, label=row.label.replace(letter, numbers)) for row in core.rows]
         more = {"inner": core.inner, "entries": core.entries, "exits": core.exits}
@@ -321,7 +321,7 @@ class PanelBuilder:
 def _free(nest: Loop | Recurrence) -> list[Local]:
     """The values from outside that the body of a loop or scan uses directly.
 
-    Carried values and sequences are included only if the body uses them directly too; then they are operands twice.
+    A carried value or sequence is included only if the body also uses it directly; it is then an operand twice.
     """
     made = set(all_results(nest))
     read = [local for statement in nest.bodies[0] for local in all_reads(statement)]
@@ -330,7 +330,7 @@ def _free(nest: Loop | Recurrence) -> list[Local]:
 
 
 def _single(definition: BlockDefinition) -> OperatorStep | None:
-    """The operator of a block with one operator and nothing else, which is drawn in place of the block."""
+    """The only operator of a block, which is drawn in place of the block; None if the block has more."""
     alone = definition.body[0] if len(definition.body) == 1 else None
     plain = (
         isinstance(alone, OperatorStep) and alone.operands == definition.inputs and alone.results == definition.outputs
@@ -359,7 +359,7 @@ def mark_shared(draft: PanelBuilder) -> None:
 
 
 def _holder(members: dict[str, str], path: str) -> str | None:
-    """The node of the layer of a weight: of the longest layer name that is a prefix of the path."""
+    """The node of the layer that owns a weight: the layer whose name is the longest prefix of the path."""
     while path:
         if path in members:
             return members[path]

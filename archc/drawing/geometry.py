@@ -81,7 +81,7 @@ class Geometry:
         return next(box for box in self.boxes if box.node.key == key)
 
     def within(self) -> Iterator[Geometry]:
-        """This layout, and those inside its frames."""
+        """Yield this layout and all layouts inside its frames."""
         yield self
         for box in self.boxes:
             if box.inner is not None:

@@ -1,7 +1,7 @@
 """Nodes, types and stages of a statement in the instances of its definition.
 
-A node of a picture can represent one statement in several instances, and the statements of all iterations of a loop:
-its peers.
+A node of a picture can represent a statement in several instances, and in all iterations of a loop.  Each of these
+statements, with its instances, is a peer of the node.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from archc.types.tensor_type import TensorType
 
 
 class Peer(NamedTuple):
-    """A statement in some instances of its definition."""
+    """A statement, and some of the instances of its definition."""
 
     statement: Statement
     instances: tuple[int, ...]
@@ -36,7 +36,7 @@ Peers = Sequence[Peer]
 
 
 def iterations(peers: Peers) -> list[list[Peer]]:
-    """For each statement of a loop's body its peers in all iterations, in instances with that many."""
+    """For each statement of a loop's body, a peer for each iteration, with the instances that reach it."""
     bodies = []
     for loop, instances in peers:
         assert isinstance(loop, Loop)
@@ -48,7 +48,7 @@ def iterations(peers: Peers) -> list[list[Peer]]:
 
 
 def steps(peers: Peers) -> list[list[Peer]]:
-    """For each statement in the step of a scan its peers."""
+    """For each statement in the step of a scan, its peers."""
     bodies = []
     for scan, instances in peers:
         assert isinstance(scan, Recurrence)
@@ -66,7 +66,7 @@ def nodes_of(peers: Peers) -> list[Node]:
 
 
 def scopes_of(peers: Peers) -> list[Scope]:
-    """The block uses of peers."""
+    """The scopes of the blocks that peers use."""
     found = []
     for statement, instances in peers:
         assert isinstance(statement, BlockStep)
@@ -75,7 +75,7 @@ def scopes_of(peers: Peers) -> list[Scope]:
 
 
 def used_instances(peers: Peers) -> tuple[int, ...]:
-    """The instances of a block's definition that peers use."""
+    """The numbers of the instances of a block's definition that peers use."""
     found = []
     for statement, instances in peers:
         assert isinstance(statement, BlockStep)
@@ -84,7 +84,7 @@ def used_instances(peers: Peers) -> tuple[int, ...]:
 
 
 def result_types(peers: Peers, number: int) -> list[TensorType]:
-    """The types of a result of peers, one for each statement and instance."""
+    """The types of a numbered result of peers, one for each statement and instance."""
     return [_result_type(statement, number, instance) for statement, own in peers for instance in own]
 
 
@@ -107,7 +107,7 @@ def _result_type(statement: Statement, number: int, instance: int) -> TensorType
 
 
 def _type_of(local: Local, body: Sequence[Statement], instance: int) -> TensorType:
-    """The type of a tensor in an instance; for a tensor from elsewhere that of the first instance."""
+    """The type of a tensor in an instance; in the first instance if no statement of the body computes it."""
     for statement in _flat(body):
         if local in statement.results:
             return _result_type(statement, statement.results.index(local), instance)
@@ -126,7 +126,8 @@ class StageFinder:
     """The stages of a graph, by statement.
 
     Attributes:
-        count: the number of stages; devices: the device of each in the text.
+        count: the number of stages.
+        devices: the name in the text of each stage's device.
     """
 
     def __init__(self, graph: Graph):

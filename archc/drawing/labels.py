@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 
 LONGEST = 40
-"""Characters of the longest text in a box."""
+"""The maximum number of characters of a text in a box."""
 _LONGEST_DIM = 7
-"""Characters of the longest size; longer formulas, as after convolutions, are omitted."""
+"""The maximum number of characters of a size; longer formulas, as after convolutions, are omitted."""
 _SIGNS = {"*": "×", "/": "÷", "-": "−", "**": "^", "<=": "≤", ">=": "≥", "!=": "≠", "not": "¬"}
 
 
@@ -37,7 +37,7 @@ def cut(text: str, longest: int = LONGEST) -> str:
 
 
 def call(name: str, arguments: Sequence[str]) -> str:
-    """The text of a call with as many arguments as fit."""
+    """The text of a call with as many arguments as fit in a box."""
     shown = list(arguments)
     while len(shown) > 1 and len(name) + len(", ".join(shown)) + 2 > LONGEST:
         shown.pop()
@@ -46,7 +46,7 @@ def call(name: str, arguments: Sequence[str]) -> str:
 
 
 def operator_text(nodes: Sequence[Node]) -> str:
-    """The text of an operator: its required attributes, and others that affect shapes."""
+    """The text of an operator, with its required attributes, and its other attributes that affect shapes."""
     op = nodes[0].op
     kind = formula_of(op)
     if kind == "unary":
@@ -72,7 +72,7 @@ def _scalar(node: Node) -> Any:
 
 
 def _argument(info: Any, nodes: Sequence[Node]) -> str:
-    """The text of an attribute; empty for defaults and values that do not affect shapes."""
+    """The text of an attribute; empty for a default, and for a value that does not affect shapes."""
     values = [getattr(node.op, info.name) for node in nodes]
     if info.required:
         text = value_text(values, nodes)
@@ -88,7 +88,7 @@ def _argument(info: Any, nodes: Sequence[Node]) -> str:
 
 
 def value_text(values: Sequence[Any], nodes: Sequence[Node]) -> str:
-    """The value common to all instances; else the block's attribute with these values, or their range."""
+    """The value that all instances share; else the name of the block's attribute for it, or the range."""
     if all(value == values[0] for value in values):
         return _number(values[0])
     for name in nodes[0].scope.arguments:
@@ -99,7 +99,7 @@ def value_text(values: Sequence[Any], nodes: Sequence[Node]) -> str:
 
 
 def range_text(values: Sequence[Any]) -> str:
-    """The range of integers, `64…256`; `…` for other values."""
+    """The range of integer values, such as `64…256`; `…` for values of other types."""
     if all(isinstance(value, int) and not isinstance(value, bool) for value in values):
         low, high = min(values), max(values)
         return str(low) if low == high else f"{low}…{high}"
@@ -129,7 +129,7 @@ def use_text(name: str, scopes: Sequence[Scope]) -> str:
 
 
 def _left_out(scope: Scope, argument: str) -> bool:
-    """Return whether an argument has its default, or passes on a default of the outer block."""
+    """Return whether an argument equals its default, or a default of the outer block that is passed on."""
     if argument in scope.defaults:
         return True
     parent = scope.parent
@@ -141,7 +141,7 @@ def _left_out(scope: Scope, argument: str) -> bool:
 def shape_text(types: Sequence[TensorType], sizes: dict[str, tuple[Extent, ...]]) -> str:
     """The text of a shape: `N × 64 × 26 × 26`.
 
-    A size that differs between instances is the block's name for it, or `·`.
+    If a size differs between instances, its text is the block's name for the size, or `·` without such a name.
     """
     if any(type_.rank != types[0].rank for type_ in types):
         return ""
@@ -156,7 +156,7 @@ def shape_text(types: Sequence[TensorType], sizes: dict[str, tuple[Extent, ...]]
 
 
 def _dim(dims: tuple[Extent, ...], sizes: dict[str, tuple[Extent, ...]], taken: list[str]) -> str:
-    """The text of a size; of several names for it, one that no earlier axis has."""
+    """The text of a size; if the block has several names for it, a name that no earlier axis has."""
     text = str(dims[0])
     if all(dim == dims[0] for dim in dims) and len(text) <= _LONGEST_DIM:
         return text
@@ -173,7 +173,7 @@ def bracketed(path: str) -> str:
 
 
 def is_symbol(node: Node) -> bool:
-    """Return whether an operator is drawn as a sign in a circle: an unnamed binary one of two tensors."""
+    """Return whether an operator is drawn as a sign in a circle: unnamed, binary, and of two tensors."""
     return node.name is None and formula_of(node.op) == "binary" and len(node.operands) == 2
 
 
@@ -191,7 +191,7 @@ def layer_row(nodes: Sequence[Node], label: str, weights: Mapping[str, Weight]) 
 
 
 def _is_light(node: Node, weights: Mapping[str, Weight]) -> bool:
-    """Return whether an operator has operands of one producer, and no weight of two or more axes."""
+    """Return whether an operator's operands have one producer, and all its weights less than two axes."""
     producers = {value.producer for value in node.operands}
     return len(producers) == 1 and all(len(weights[path].shape) < 2 for path in node.weights.values())
 

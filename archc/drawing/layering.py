@@ -1,8 +1,9 @@
 """Layering and ordering: the first two steps of a layered drawing.
 
 The method is that of Sugiyama, Tagawa and Toda (1981).  Ranks minimize the total length of the edges, as in Gansner et
-al., "A Technique for Drawing Directed Graphs" (1993), and the order in each row follows barycenters.  Ranks and
-coordinates are linear programs, solved by scipy.  Libraries such as igraph (`layout_sugiyama`) place points, not boxes.
+al., "A Technique for Drawing Directed Graphs" (1993).  Barycenters determine the order in each row.  Ranks and
+coordinates are the solutions of linear programs, which scipy solves.  Libraries such as igraph (`layout_sugiyama`)
+place points, not boxes.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ class Vertex:
         node: the node; None for a dummy.
         rank: the number of its row.
         above, below: the segments to the adjacent rows.
-        x: the center, at which most segments end; a widened bar keeps its x.
-        left, right: its sides.
+        x: the coordinate of the center, at which most segments end; a widened bar keeps its x.
+        left, right: the coordinates of the sides.
     """
 
     node: SceneNode | None
@@ -42,8 +43,8 @@ class Segment:
     """The part of an edge from one row to the next.
 
     Attributes:
-        net: the value of the edge, as source and outlet; segments of one net may share lines.
-        entry: the number of the input of a frame at which it ends.
+        net: the value of the edge, as source and outlet; segments with the same net may share lines.
+        entry: the number of the frame input at which the segment ends.
     """
 
     source: Vertex
@@ -57,7 +58,7 @@ class LayeredGraph:
     """A panel as rows of vertices, from top to bottom.
 
     Attributes:
-        routes: the forward edges, each with its segments.
+        routes: the forward edges, each with the segments of the edge.
     """
 
     rows: list[list[Vertex]]
@@ -73,7 +74,7 @@ def layered_graph(panel: Panel, framed: bool = False) -> LayeredGraph:
     """The layered graph of a panel, without back edges.
 
     Args:
-        framed: the panel is inside a frame, with its outputs in the last row.
+        framed: True if the panel is inside a frame; its outputs are then in the last row.
     """
     ranks = _ranks(panel, framed)
     vertices = {node.key: Vertex(node, ranks[node.key]) for node in panel.nodes}
@@ -110,7 +111,7 @@ def _linked(segment: Segment) -> Segment:
 
 
 def _ranks(panel: Panel, framed: bool) -> dict[str, int]:
-    """The ranks of least total edge length, with inputs at the top and stages in order."""
+    """The ranks that minimize the total edge length, with inputs at the top and stages in order."""
     program = LinearProgram()
     places = {node.key: program.variable(cost=0.001) for node in panel.nodes}
     for edge in panel.edges:
@@ -136,7 +137,7 @@ def _ranks(panel: Panel, framed: bool) -> dict[str, int]:
 
 
 def band_numbers(panel: Panel) -> dict[str, int]:
-    """The number of the band of each node from the top: by stage, and not above its producers."""
+    """The band of each node, numbered from the top: by stage, and never above the band of a producer."""
     spans = sorted({node.stage for node in panel.nodes}, key=lambda span: (sum(span), span))
     bands = {node.key: spans.index(node.stage) for node in panel.nodes}
     for _ in panel.nodes:
@@ -150,7 +151,7 @@ def band_numbers(panel: Panel) -> dict[str, int]:
 
 
 def _order(rows: list[list[Vertex]]) -> None:
-    """Sort each row for few crossings: the best order of several barycenter sweeps."""
+    """Sort each row for few crossings: several barycenter sweeps, of which the best order is kept."""
     position: dict[Vertex, int] = {}
 
     def note(row: Sequence[Vertex]) -> None:
@@ -163,7 +164,7 @@ def _order(rows: list[list[Vertex]]) -> None:
         down = sweep % 2 == 0
         for row in rows[1:] if down else rows[-2::-1]:
             keys = {vertex: _barycenter(vertex, down, position) for vertex in row}
-            # A vertex without neighbours there keeps its position; ties: a dummy goes right of a box.
+            # A vertex without neighbours in that row keeps its position.  At equal keys, a dummy is right of a box.
             row.sort(key=lambda vertex: (keys[vertex], vertex.node is None, position[vertex]))
             note(row)
         crossings = _crossings(rows, position)
@@ -174,7 +175,7 @@ def _order(rows: list[list[Vertex]]) -> None:
 
 
 def _barycenter(vertex: Vertex, down: bool, position: dict[Vertex, int]) -> float:
-    """The mean position of the neighbours on one side; without neighbours its own position."""
+    """The mean position of a vertex's neighbours above or below; without neighbours, its own position."""
     segments = vertex.above if down else vertex.below
     places = [position[segment.source if down else segment.target] + segment.entry / 100 for segment in segments]
     if not places:
@@ -183,7 +184,7 @@ def _barycenter(vertex: Vertex, down: bool, position: dict[Vertex, int]) -> floa
 
 
 def _crossings(rows: Sequence[Sequence[Vertex]], position: dict[Vertex, int]) -> int:
-    """The number of crossings, with those of segments that enter a frame in the wrong order."""
+    """The number of crossings, including crossings of segments that enter a frame in the wrong order."""
     count = 0
     by_rank: dict[int, list[tuple[float, float]]] = defaultdict(list)
     for row in rows:

@@ -14,7 +14,7 @@ from archc.drawing.geometry import Geometry
 from archc.drawing.layering import LayeredGraph, Segment, Vertex
 
 _NEAR = 5.0
-"""Vertical lines nearer than this look like one."""
+"""Distance below which two vertical lines look like one."""
 Net = tuple[str, int]
 
 
@@ -23,7 +23,7 @@ class Tracks:
 
     Attributes:
         counts: the number of tracks below each row.
-        track: the track of each segment with a horizontal part, from the top of its gap.
+        track: the track number of each segment with a horizontal part; numbers count from the top of the gap.
     """
 
     def __init__(self, graph: LayeredGraph, ports: Ports):
@@ -71,7 +71,7 @@ class Tracks:
         return min(ends), max(ends)
 
     def _above(self, nets: dict[Net, list[Segment]]) -> dict[Net, set[Net]]:
-        """The nets with tracks above each net: those that start where a segment of the net ends."""
+        """For each net, the nets whose tracks must be above: those that start where a segment of the net ends."""
         starts = sorted({(self.ports.leaving[segment], net) for net, segments in nets.items() for segment in segments})
         places = [start for start, _ in starts]
         found: dict[Net, set[Net]] = {}
@@ -96,17 +96,17 @@ def _ordered(spans: dict[Net, tuple[float, float]], above: dict[Net, set[Net]]) 
 
 
 _EDGE = 10.0
-"""Least distance of the end of a line from the corner of a box."""
+"""Minimum distance between the end of a line and the corner of a box."""
 _APART = 10.0
 _BAR_END = 14.0
 _STRAIGHT = 0.75
 
 
 class Ports:
-    """The ends of all links of a panel.
+    """The ends of all segments of a panel.
 
     Attributes:
-        leaving, entering: the x coordinates at which a segment leaves its row and enters the next.
+        leaving, entering: the x coordinates at which a segment leaves its row and enters the next row.
         sideways: the segments that enter a circle from the side, at the height of its center.
     """
 
@@ -129,7 +129,7 @@ class Ports:
             for segment in vertex.below:
                 self.leaving[segment] = vertex.x + leaving_offset(segment, self.inner)
             return
-        # Several values: ordered by the mean position of their targets.
+        # Several values are ordered by the mean position of their targets.
         nets = sorted(
             outlets, key=lambda net: (sum(segment.target.x for segment in outlets[net]) / len(outlets[net]), net[1])
         )
@@ -168,7 +168,7 @@ class Ports:
         self.entering[segment] = start if abs(start - x) < _STRAIGHT else x
 
     def _enter_circle(self, vertex: Vertex) -> None:
-        """Enter a circle: at most one line from each side, if the way is free; the others from above."""
+        """Enter a circle with at most one line from each side, if its way is free, and other lines from above."""
         taken: set[bool] = set()
         for segment in sorted(vertex.above, key=lambda segment: (abs(self.leaving[segment] - vertex.x), segment.net)):
             x = self.leaving[segment]
@@ -181,12 +181,12 @@ class Ports:
                 self._finish(segment, vertex.x)
 
     def _free(self, vertex: Vertex, x: float) -> bool:
-        """Return whether a horizontal line in the row reaches a circle without crossing other vertices."""
+        """Return whether a horizontal line from x reaches a circle without crossing other vertices of the row."""
         low, high = min(x, vertex.x) - _EDGE, max(x, vertex.x) + _EDGE
         return all(other is vertex or other.right < low or other.left > high for other in self.graph.rows[vertex.rank])
 
     def _draw_out(self, vertex: Vertex, segments: list[Segment]) -> None:
-        """Widen a bar over all its segments, up to its neighbours."""
+        """Widen a bar to the ends of all its segments, but not beyond its neighbours."""
         row = self.graph.rows[vertex.rank]
         number = row.index(vertex)
         low = row[number - 1].right + _BAR_END if number else float("-inf")
@@ -196,7 +196,7 @@ class Ports:
 
 
 def _spread(wanted: list[float], low: float, high: float) -> list[float]:
-    """Coordinates near the wanted ones, in their order, within limits and with a least distance."""
+    """Coordinates near the wanted coordinates, in the same order, within limits, a least distance apart."""
     apart = min(_APART, (high - low) / (len(wanted) - 1)) if len(wanted) > 1 else 0.0
     places = [min(max(x, low), high) for x in wanted]
     for number in range(1, len(places)):

@@ -1,7 +1,7 @@
 """The content of a picture before layout: panels of nodes and edges.
 
-A panel is a definition: the model, or a block that is drawn once for all its uses.  A scan, or a block that is expanded
-in place, is a node with an inner panel.
+A panel shows a definition: the model, or a block that is drawn once for all its uses.  A scan, or a block that is
+expanded in place, is a node with an inner panel.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ class BoxRow:
         label: the name of the layer, or empty.
         text: the operator with its main attributes, or the block.
         family: the family of the operator, or `block`; it determines the colour.
-        light: True for a low row, of an operator without matrix weights.
-        storage: the storage of its weights if it is not dense: `int8`.
-        block: the title of the panel of the block.
+        light: True for an operator without matrix weights, which is drawn as a low row.
+        storage: the storage of the operator's weights, such as `int8`; empty for dense weights.
+        block: the title of the block's panel.
     """
 
     text: str
@@ -40,13 +40,13 @@ class SceneNode:
     """A node of a panel.
 
     Attributes:
-        key: its unique key in the panel.
-        rows: its lines of text.
-        shape: the text of the shape of its result; empty if it equals that of the operand.
-        repeat: the number of repetitions, `12`, or `6…24` if uses differ; empty for one.
-        marks: numbers of the weights that it shares; nodes with a common number share a weight.
-        stage: its first and last pipeline stage.
-        outlets: the number of its results with uses.
+        key: the unique key of the node in the panel.
+        rows: the lines of text in the node.
+        shape: the text of the shape of the result; empty if the operand has the same shape.
+        repeat: the number of repetitions: `12`, or `6…24` if it differs between uses; empty without repetition.
+        marks: the numbers of shared weights; nodes with a common number share a weight.
+        stage: the first and the last pipeline stage of the node.
+        outlets: the number of results with uses.
         inner: the inner panel of a frame; `entries` and `exits` are the keys of its input and output nodes, in the
             order of operands and results.
     """
@@ -65,7 +65,7 @@ class SceneNode:
 
     @property
     def title(self) -> str:
-        """Its rows as one line of text."""
+        """The rows as one line of text."""
         return "; ".join(": ".join(part for part in (row.label, row.text) if part) for row in self.rows)
 
 
@@ -74,9 +74,10 @@ class Edge:
     """A use of a value.
 
     Attributes:
-        source, target: keys of nodes; outlet: the number of the result of the source; entry: the number of the input
-            of a frame.
-        back: True for the edge from the end of a step to the start of the next.
+        source, target: keys of nodes.
+        outlet: the number of the result of the source.
+        entry: the number of the input, if the target is a frame.
+        back: True for the edge from the end of a step to the start of the next step.
     """
 
     source: str
@@ -91,7 +92,7 @@ class Panel:
     """The nodes and edges of a definition, or of the inside of a node.
 
     Attributes:
-        title: its unique title in the scene.
+        title: the unique title of the panel in the scene.
         note: a note after the title: `12 uses`.
         banded: True if the stages are drawn as bands in the background.
     """
@@ -119,7 +120,7 @@ class Scene:
     """The panels of a picture: the model, and each block that is not expanded in place.
 
     Attributes:
-        devices: the device of each stage in the text, if there are several stages.
+        devices: the name in the text of each stage's device; empty for a single stage.
     """
 
     title: str
@@ -129,11 +130,11 @@ class Scene:
 
 
 _JOINED = 36
-"""Characters of the longest row that two operators of one family share."""
+"""The maximum number of characters of a row that two operators of one family share."""
 
 
 def fold_chains(panel: Panel) -> None:
-    """Merge each light operator into the box before it, if it is the only consumer of the box."""
+    """Merge each light operator into the box before it, if the operator is the only consumer of the box."""
     panel.edges = list(dict.fromkeys(panel.edges))
     nodes = {node.key: node for node in panel.nodes}
     leaving: dict[str, list[Edge]] = {key: [] for key in nodes}
@@ -168,7 +169,7 @@ def _takes(holder: SceneNode, node: SceneNode) -> bool:
 
 
 def _joined(above: tuple[BoxRow, ...], below: tuple[BoxRow, ...]) -> tuple[BoxRow, ...]:
-    """The rows of both nodes; two short operators of one family share a row."""
+    """The rows of both nodes, of which two short operators of one family share a row."""
     last, first = above[-1], below[0]
     text = f"{last.text} → {first.text}"
     alike = last.light and first.light and last.family == first.family and not first.label

@@ -1,7 +1,8 @@
 """Sizes of texts and nodes in pixels, and colours.
 
-The font of the viewer is unknown, so the widths of ASCII characters are those of DejaVu Sans, one of the widest fonts;
-those of other characters are upper estimates.  Each family of operators, each block and each stage has a colour.
+The font of the viewer is unknown.  Text widths are therefore computed with the ASCII characters of DejaVu Sans, one of
+the widest fonts, and with upper estimates for other characters.  Each family of operators, each block and each stage
+has a colour.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import unicodedata
 from archc.drawing.scene import BoxRow, SceneNode
 
 LABEL, TEXT, SMALL = 12.0, 11.0, 10.0
-"""Font sizes: of names and titles, of operators, and of secondary texts."""
+"""Font sizes of names and titles, of operators, and of secondary texts."""
 ROW, LIGHT_ROW, SHAPE_ROW = 24.0, 17.0, 15.0
 """Heights of the rows of a box."""
 MARGIN = 10.0
@@ -23,7 +24,7 @@ HEADER = 22.0
 """The height of the title of a frame."""
 _BADGE = 15.0
 
-# Hundredths of the font size, from the space to the tilde.
+# Character widths in hundredths of the font size, from the space to the tilde.
 _WIDTHS = [
     *(32, 40, 46, 84, 64, 95, 78, 27, 39, 39, 50, 84, 32, 36, 32, 34, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 34, 34),
     *(84, 84, 84, 53, 100, 68, 69, 70, 77, 63, 58, 77, 75, 29, 29, 66, 56, 86, 75, 79, 60, 79, 69, 63, 61, 73, 68, 99),
@@ -85,7 +86,7 @@ def badges_width(node: SceneNode) -> float:
 
 
 def _even(number: float) -> float:
-    """The number rounded up to an even integer, so that its half is a whole pixel."""
+    """A number rounded up to an even integer, so that half of the result is a whole number of pixels."""
     return 2.0 * math.ceil(number / 2)
 
 
@@ -110,7 +111,7 @@ _BLOCKS = ["#e8e3fb", "#dcefe9", "#fde6d8", "#dde9fb", "#fbe1ec", "#eef0d3", "#e
 _BLOCK_LINES = ["#7a68c8", "#3f9579", "#cf7a3c", "#4a80cc", "#c8598a", "#8d9436", "#69768c", "#a85cc0"]
 _STAGES = ["#eaf2fd", "#eaf8ee", "#fdf1e4", "#f4ecfb", "#fdebec", "#eff5e1"]
 STORED = ("#9fc0ef", "#2f66b8")
-"""Fill and line of layers whose weights are not dense."""
+"""Fill and line of layers with weights in other storage than dense, such as int8."""
 
 
 def family_colours(name: str) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""A scene as a self-contained SVG with a background, without scripts and embedded fonts."""
+"""A scene as a self-contained SVG with a background, without scripts or embedded fonts."""
 
 from __future__ import annotations
 
@@ -246,5 +246,5 @@ def _number(number: float) -> str:
 
 
 def _clean(text: str) -> str:
-    """A text with characters that XML forbids replaced."""
+    """A text in which characters that XML forbids are replaced."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

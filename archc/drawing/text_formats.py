@@ -1,7 +1,7 @@
 """A scene as Mermaid or DOT, for programs with their own layout.
 
-GitHub and many editors render Mermaid; Graphviz renders DOT.  Inner panels become subgraphs, and edges of frames end at
-the nodes inside.
+GitHub and many editors render Mermaid; Graphviz renders DOT.  Inner panels become subgraphs.  Edges to or from a frame
+are connected to the nodes inside the frame.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def _family(node: SceneNode) -> str:
 
 
 def _escaped(text: str) -> str:
-    """A text for quotes in Mermaid, with other characters as its entities, `#34;`."""
+    """A text for a quoted Mermaid string, in which special characters are entities such as `#34;`."""
     return "".join(c if c.isalnum() or c in " _.,:()[]=×+−÷·…→" else f"#{ord(c)};" for c in text)
 
 
@@ -133,7 +133,7 @@ def panel_title(panel: Panel) -> str:
 
 
 def edges_of(panel: Panel, prefix: str) -> Iterator[tuple[str, str, bool]]:
-    """The edges of a panel without those of inner panels: source, target, and whether it is a back edge."""
+    """The edges of a panel, without inner panels: source, target, and True for a back edge."""
     nodes = {node.key: node for node in panel.nodes}
     for edge in panel.edges:
         source, target = nodes[edge.source], nodes[edge.target]

@@ -54,7 +54,7 @@ def check_types(**arguments: Any) -> None:
 
     Raises:
         TypeError: an argument has a wrong type; the message has its name and the accepted types.
-        ValueError: a number is negative that must not be.
+        ValueError: a number is negative that must be at least 0.
     """
     for name, value in arguments.items():
         types, what = _TAKES[name]
@@ -82,7 +82,7 @@ def plain_settings(given: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """The Python number of a numpy scalar, any other value as it is; numpy is not imported."""
+    """The Python number for a numpy scalar, and any other value unchanged; numpy is not imported."""
     if type(value).__module__ == "numpy" and hasattr(value, "dtype") and getattr(value, "shape", None) == ():
         return value.item()
     return [*map(_plain, value)] if isinstance(value, list) else value
@@ -93,7 +93,7 @@ def targets_of(emit: str | Sequence[str] | None, default: Sequence[str]) -> Sequ
 
     Raises:
         TypeError: `emit` is neither a string nor a list of strings.
-        ValueError: there is no such target, or none is given.
+        ValueError: a target does not exist, or no target is given.
     """
     check_types(emit=emit)
     if emit is None:
@@ -109,8 +109,8 @@ def passes_of(given: str | Pass | Sequence[str | Pass], module: Module) -> list[
     """The passes of a pipeline that is given as text, as a pass, or as a list of both.
 
     Raises:
-        TypeError: an item is neither.
-        ArchcError: as `parse_passes`.
+        TypeError: an item is neither a text nor a pass.
+        ArchcError: a text is not a valid pipeline; see `parse_passes`.
     """
     if isinstance(given, str):
         return parse_passes(given, module)
@@ -127,7 +127,7 @@ def passes_of(given: str | Pass | Sequence[str | Pass], module: Module) -> list[
 
 
 def with_former_names(**names: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Decorator that accepts former names of keyword arguments, given as `former="present"`."""
+    """Decorator for functions with renamed keyword arguments: `former="present"` accepts the former name."""
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         @functools.wraps(function)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def bind_fresh(graph: Graph, seed: int) -> None:
-    """Bind initial weights, which are computed when they are read; equal seeds give equal weights."""
+    """Bind initial weights, each computed when it is read; equal seeds give equal weights."""
     graph.tensors = Weights(_fresh(graph, seed))
 
 
@@ -31,14 +31,15 @@ def bind_given(
     allow_pickle: bool = False,
     renaming: Path | None = None,
 ) -> None:
-    """Bind the tensors of a weights file, or tensors by name; a tensor without a counterpart is an error.
+    """Bind the tensors of a weights file, or tensors by name; a missing or an extra tensor is an error.
 
     Args:
         given: the path of a weights file, or tensors by name.
-        seed: seed of tensors that a file may lack, such as the batch counter of batch normalization.
-        diagnostics: takes warnings, such as a conversion.
-        allow_pickle: read PyTorch's pickles too, with `weights_only`.
-        renaming: file of rules that map the names in the weights file to paths; see `archc.weights.rename`.
+        seed: seed for tensors that a file may lack, such as the batch counter of batch normalization.
+        diagnostics: collects the warnings, such as a warning of a dtype conversion.
+        allow_pickle: also read pickle files of PyTorch, with `weights_only`.
+        renaming: file of rules that map the names in the weights file to paths of the text; see
+            `archc.weights.rename`.
 
     Raises:
         ArchcError: the file cannot be read, or its tensors do not fit.
@@ -68,7 +69,7 @@ def bind_given(
 
 
 def _check_storages(graph: Graph, given: Mapping[str, LazyTensor]) -> None:
-    """Refuse a file of floats for a quantized text, by one error instead of one for each tensor.
+    """Reject a file of floats for a quantized text, with one error instead of an error for each tensor.
 
     Raises:
         ArchcError: the file has floats where the text stores integers with a scale (`weights-not-quantized`).
@@ -118,7 +119,7 @@ def _fresh(graph: Graph, seed: int) -> dict[str, LazyTensor]:
 
 
 def _encoded(weight: Weight, dense: LazyTensor) -> Mapping[str, LazyTensor]:
-    """Fresh tensors for a weight whose text already says that it is stored as integers."""
+    """Fresh stored tensors for a weight that the text stores as integers."""
 
     def part(stored: str) -> np.ndarray:
         return weight.storage.encode(weight.path, dense.numpy())[stored]

@@ -1,4 +1,4 @@
-"""Budget of a check: limits on the cost of a model that is checked by default, and on time."""
+"""Budget of a check: the highest cost of a model that is checked by default, and the time limit."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from archc.analysis.cost import NodeCosts, cost
 from archc.ir.graph import Graph
 
 MULTIPLY_ADDS = 20_000_000_000
-"""Limit on the multiply-adds of one run on the random inputs, for a model that is checked by default."""
+"""Limit on the multiply-adds of one run on random inputs; a model above it is not checked by default."""
 BYTES = 1_000_000_000
-"""Limit on the bytes of its weights and of all results of one run."""
+"""Limit on the bytes of the weights and of all results of one run, likewise."""
 SECONDS = 120.0
 """Time limit of a check in seconds, for a model without multiply-adds."""
 RATE = 100_000_000
@@ -18,7 +18,7 @@ RATE = 100_000_000
 
 
 def over_budget(graph: Graph) -> str | None:
-    """Reason why a model is too expensive to be checked by default, or None if it is not."""
+    """Reason why a model is too expensive to be checked by default; None if it is within the budget."""
     sizes = check_sizes(graph)
     multiply_adds, stored = _cost(graph, sizes)
     at = ", ".join(f"{name} = {size}" for name, size in sizes.items())
@@ -43,6 +43,6 @@ def check_sizes(graph: Graph) -> Mapping[str, int]:
 
 
 def _cost(graph: Graph, sizes: Mapping[str, int]) -> tuple[int, int]:
-    """Multiply-adds of one run, and bytes of the weights and of all its results."""
+    """Multiply-adds of one run, and bytes of the weights and of all results of the run."""
     figures, single = cost(graph, sizes), NodeCosts(graph, sizes)
     return figures.multiply_adds, figures.bytes + sum(map(single.activations, graph.nodes()))

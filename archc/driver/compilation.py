@@ -1,4 +1,4 @@
-"""The record of a compilation, which the steps after the passes read."""
+"""The record of a compilation, which the compiler's steps after the passes read."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ class Compilation:
         graph: the graph with its weights bound, unless it was compiled without any.
         source_name: name of the source file, without folders.
         seed: seed of all random numbers.
-        weights, calibration: one sentence each on the origin of the weights and of the calibration data.
+        weights: a phrase that states the origin of the weights.
+        calibration: a phrase that states the origin of the calibration data.
         passes: reports of the passes, in their order.
         diagnostics: the warnings.
         files: the files that were read, which `Compiled.write` never replaces.
-        sizes: values of the symbolic sizes, at which costs are counted.
+        sizes: values of the symbolic sizes; costs are counted at these sizes.
     """
 
     graph: Graph

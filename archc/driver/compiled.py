@@ -27,11 +27,12 @@ class Compiled(Compilation):
         name: name of the model.
         source_name: name of the source file, without folders.
         passes: reports of the passes, in their order.
-        weights, calibration: one sentence each on the origin of the weights and of the calibration data.
+        weights: a phrase that states the origin of the weights.
+        calibration: a phrase that states the origin of the calibration data.
         seed: seed of all random numbers.
         diagnostics: the warnings.
         files: the files that were read, which `write` never replaces.
-        sizes: values of the symbolic sizes, at which costs are counted.
+        sizes: values of the symbolic sizes; costs are counted at these sizes.
     """
 
     def __repr__(self) -> str:
@@ -65,22 +66,22 @@ class Compiled(Compilation):
         progress: Callable[[str], None] = silent,
         announce: Callable[[dict[str, Any]], None] | None = None,
     ) -> dict[str, Any]:
-        """Write the model into a folder, all of it or nothing, and return the report.
+        """Write the model into a folder, and return the report; on an error nothing is written.
 
         Args:
-            emit: targets to write, of `TARGETS`, as a list or as `"torch,arch"`; by default all, or all that need no
-                weights if the model has none.
+            emit: targets to write, of `TARGETS`, as a list or as `"torch,arch"`.  By default all targets are written;
+                for a model without weights, only the targets that need no weights.
             check: run the emitted programs, and compare PyTorch and ONNX Runtime with the graph.  With None, a model
                 within the budget of `archc.driver.budget` is checked.  The entry `check` of the report has the outcome,
                 or the reason why nothing was checked.
-            announce: called with the report when all files are ready, before they replace earlier files; if it raises,
-                the folder stays as it was.
+            announce: called with the report when all files are ready, before they replace earlier files; if `announce`
+                raises an exception, the folder stays as it was.
 
         Raises:
             TypeError: an argument has a wrong type.
             ValueError: there is no such target.
-            ArchcError: a target cannot express the model, the check fails, or the folder cannot be written, or
-                holds a file that the model was made from, where one of its own would go.
+            ArchcError: a target cannot express the model, the check fails, the folder cannot be written, or an output
+                would replace a file that the compilation read.
         """
         from archc.driver.emission import check_weights, write_files
         from archc.driver.output_folder import OutputFolder
@@ -97,9 +98,9 @@ class Compiled(Compilation):
             return report
 
     def sources(self) -> dict[str, str]:
-        """Sources by file name: the `.arch` text, the PyTorch module, and those of stages.
+        """Sources by file name: the `.arch` text, the PyTorch module, and the modules of stages.
 
-        The modules of stages lack the hash that tells one compile from others; it is made with the weights' file.
+        The modules of stages lack the hash that identifies the compilation, since it depends on the weights file.
         """
         from archc.driver.emission import torch_source
         from archc.driver.stage_files import stage_sources

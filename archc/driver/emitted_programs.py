@@ -33,15 +33,15 @@ TITLES = {
     "onnxruntime stages": "the stages in ONNX Runtime",
 }
 _WITHOUT = {"torch": "onnx,arch", "onnxruntime": "torch,arch"}
-"""The values of `--emit` that leave a program out, by the first word of its key."""
+"""The values of `--emit` that leave out a program, by the first word of the program's key in `TITLES`."""
 
 
 @dataclass(frozen=True)
 class Programs:
-    """The files of a model, and those of each of its stages.
+    """The files of a model, and the files of each of its stages.
 
     Attributes:
-        exact: whether ONNX Runtime adds up products of 8-bit integers without saturation on every CPU; see `exactly`.
+        exact: True if ONNX Runtime sums products of 8-bit integers without saturation on every CPU; see `exactly`.
     """
 
     files: Files
@@ -51,10 +51,10 @@ class Programs:
     def results(
         self, graph: Graph, inputs: Inputs, tell: Callable[[str], None] = silent
     ) -> Iterator[tuple[str, dict[str, torch.Tensor]]]:
-        """Run each program; yields its key in `TITLES` and its outputs by name.
+        """Run each program; yield its key in `TITLES` and its outputs by name.
 
         Args:
-            tell: called with that key before the program runs.
+            tell: called with the key of a program before the program runs.
 
         Raises:
             ArchcError: a program does not run (`check-failed`).
@@ -79,10 +79,11 @@ class Programs:
             yield "onnxruntime stages", values
 
     def exactly(self, folder: Path) -> Programs:
-        """Copies of the ONNX models in a folder, which run with exact sums of products of 8-bit integers.
+        """Programs with copies of the ONNX models in a folder, which sum products of 8-bit integers exactly.
 
-        Without VNNI instructions, x86 CPUs add two such products in 16 bits, and saturate.  The session option that
-        avoids it fails where nodes share an initializer (ONNX Runtime 1.23), so the copies share none.
+        Without VNNI instructions, x86 CPUs add two such products in 16 bits with saturation.  A session option avoids
+        the saturation, but fails if nodes share an initializer (ONNX Runtime 1.23).  Nodes of the copies therefore
+        share no initializer.
         """
         onnx_only = [{".onnx": files[".onnx"]} if ".onnx" in files else {} for files in (self.files, *self.stages)]
         files, *stages = ({suffix: _unshared(path, folder) for suffix, path in each.items()} for each in onnx_only)
@@ -103,12 +104,12 @@ def _run_torch(path: Path, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tens
         raise  # the command line reports it
     except Exception as failure:
         raise _refusal("torch", "PyTorch cannot run the module", failure) from failure
-    # A parameter that is an output requires gradients, whatever the mode.
+    # An output that is a parameter requires gradients in every mode.
     return tuple(result.detach() for result in (results if isinstance(results, tuple) else (results,)))
 
 
 def _run_onnx(path: Path, inputs: Inputs, exact: bool) -> dict[str, torch.Tensor]:
-    """The outputs that ONNX Runtime computes."""
+    """The outputs that ONNX Runtime computes, by name."""
     from onnxruntime.capi import onnxruntime_pybind11_state as refusals
 
     from archc.codegen import onnx
@@ -149,7 +150,7 @@ def load_module(path: Path) -> ModuleType:
 
 
 def _unshared(path: Path, folder: Path) -> Path:
-    """Copy an ONNX model with a separate initializer for each use, dequantized or not; return the path."""
+    """Copy an ONNX model with a separate initializer for each use, direct or dequantized; return the path."""
     import onnx
 
     model = onnx.load(path, load_external_data=False)

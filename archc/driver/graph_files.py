@@ -1,4 +1,4 @@
-"""Files of one graph: its weights and its ONNX model."""
+"""Files of one graph: the weights file and the ONNX model."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ def write_onnx(graph: Graph, path: Path, weights_file: Path, offsets: Offsets) -
     """Write the ONNX model of a graph and check it.
 
     Args:
-        weights_file, offsets: file of the weights, to which a model above the limit of protobuf refers.
+        weights_file, offsets: the weights file, and the offsets of its tensors; a model above protobuf's size limit
+            refers to them.
 
     Raises:
         ArchcError: ONNX cannot express the graph (`no-onnx-form`), or its checker refuses the model (`onnx-invalid`).

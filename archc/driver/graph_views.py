@@ -28,7 +28,7 @@ def draw(graph: Graph, depth: int = 0, open: Sequence[str] = ()) -> str:
 
 
 def print_graph(graph: Graph) -> str:
-    """The text of a graph: elaborating it gives an equal graph, which prints the same.
+    """The text of a graph; elaboration of the text gives an equal graph.
 
     Raises:
         TypeError: `graph` is not a `Graph`.

@@ -35,7 +35,7 @@ def live_module(compiled: Compilation, device: str | torch.device) -> nn.Module:
     emitted.__file__ = f"<{compiled.name}.py of archc>"
     linecache.cache[emitted.__file__] = (len(source), None, source.splitlines(keepends=True), emitted.__file__)
     tensors = {path: to_torch(tensor.numpy()) for path, tensor in stored_tensors(compiled.graph).items()}
-    # The emitted `load` calls `load_file` of safetensors, which is replaced here: it returns the tensors in memory.
+    # The emitted `load` calls `load_file` of safetensors.  The replacement here returns the tensors in memory.
     emitted.__dict__["__builtins__"] = {**vars(builtins), "__import__": _importer(tensors)}
     exec(compile(source, emitted.__file__, "exec"), emitted.__dict__)
     devices = getattr(emitted, "DEVICES", None)
@@ -46,11 +46,11 @@ def live_module(compiled: Compilation, device: str | torch.device) -> nn.Module:
 
 
 def _check_device(device: str | torch.device) -> None:
-    """Refuse a device on which PyTorch cannot allocate a tensor.
+    """Reject a device on which PyTorch cannot allocate a tensor.
 
     Raises:
-        TypeError: it is neither a string nor a `torch.device`.
-        ValueError: PyTorch does not know it, or it is not available on this machine.
+        TypeError: `device` is neither a string nor a `torch.device`.
+        ValueError: PyTorch does not know the device, or the device is not available on this machine.
     """
     import torch
 
@@ -64,7 +64,7 @@ def _check_device(device: str | torch.device) -> None:
 
 
 def _importer(tensors: Mapping[str, torch.Tensor]) -> Callable[..., Any]:
-    """An `__import__` whose `safetensors.torch` has a `load_file` that returns these tensors."""
+    """An `__import__` with a replaced `safetensors.torch.load_file`, which returns these tensors."""
 
     def load_file(path: object, device: str = "cpu") -> dict[str, torch.Tensor]:
         return {name: tensor.to(device) for name, tensor in tensors.items()}

@@ -1,6 +1,6 @@
-"""Write a folder of files: all of them, or none.
+"""Write a folder of files: either all files or none.
 
-The files are written to a hidden folder first.  When all of them are on the disk, each is moved into place by one
+The files are written to a hidden folder first.  When all files are on the disk, each file is moved into place by one
 rename.  An error before or during the renames leaves the earlier files in place.  The hidden folder of a killed process
 is removed by the next process that writes to the same folder; see `archc.driver.staging`.
 """
@@ -35,7 +35,7 @@ class OutputFolder:
 
     Args:
         keep: files that must not be replaced, such as the inputs of the compilation.
-        way: help text of the error if one would be replaced.
+        way: help text of the error if one of these files would be replaced.
 
     Raises `ArchcError`: `output-not-a-folder`, `output-not-writable`, `output-disk-full`, `output-replaces-input`.
     """
@@ -49,8 +49,8 @@ class OutputFolder:
         self._held: Staging | None = None
 
     def __enter__(self) -> Self:
-        # In the folder itself, or in its nearest existing parent: a rename works only within a file system, and the
-        # folder may be the root of one.
+        # The hidden folder is in the output folder, or in the nearest existing parent.  A rename works only within one
+        # file system, and the output folder may be the root of a file system.
         root = self.path.absolute()
         try:
             if "\0" in str(root):
@@ -76,7 +76,7 @@ class OutputFolder:
         return self._held.path
 
     def file(self, name: str) -> Path:
-        """Path to write the file `name` to, a name without folders."""
+        """Path for writing the file `name`; the name has no folders."""
         if name in ("", ".", "..") or Path(name).name != name:
             raise ValueError(f"{name!r} is not a file name without folders")
         if self.path.resolve() / name in self._kept:
@@ -141,7 +141,7 @@ class OutputFolder:
             for name in names:
                 if os.path.lexists(self.path / name):
                     _keep(self.path / name, old / name)
-                begun.append(name)  # before the rename: an interrupt may come right after it
+                begun.append(name)  # before the rename, since an interrupt may come right after the rename
                 os.replace(new / name, self.path / name)
             _flush(self.path)
         except BaseException:  # an interrupt, too: restore the earlier files
@@ -151,7 +151,7 @@ class OutputFolder:
                 elif not os.path.lexists(new / name):
                     (self.path / name).unlink(missing_ok=True)
             for folder in reversed(made):
-                with contextlib.suppress(OSError):  # it was not created, or has files of others
+                with contextlib.suppress(OSError):  # the folder was not created, or has files of other programs
                     folder.rmdir()
             raise
 
@@ -161,7 +161,7 @@ class OutputFolder:
             held.discard()
 
     def _not_writable(self, reason: OSError | ValueError, place: Path | None = None) -> ArchcError:
-        """The error for a refusal of the system; about `place`, or the path that the system names."""
+        """The error for an exception of the system, about `place`, or else about the path in the exception."""
         if isinstance(reason, OSError) and reason.errno in DISK_FULL:
             return error("output-disk-full", f"there is no room left for the output in `{self.path}`")
         named = reason.filename if isinstance(reason, OSError) else None

@@ -1,4 +1,4 @@
-"""Pipelines: from the text of a command line or a file to passes."""
+"""Pipelines: conversion of the text of a pipeline, from the command line or a file, to passes."""
 
 from __future__ import annotations
 
@@ -23,17 +23,16 @@ from archc.types.attributes import AttributeProblem
 from archc.types.tensor_type import DType
 
 _QUANTITY = re.compile(r"(?P<number>[0-9]{1,18}(\.[0-9]{1,18})?)(?P<unit>[A-Za-z/]+)")
-DEEPEST_PIPELINES = 64  # of pipelines in pipelines
+DEEPEST_PIPELINES = 64  # of pipelines that contain pipelines
 _FORM = 'passes are joined by commas, and options go in parentheses: `fold, prune(0.5), quant(scheme = "weight")`'
-MOST_PASSES = 1000  # of one pipeline, with those of the pipelines in it
+MOST_PASSES = 1000  # of one pipeline, including the passes of the pipelines in it
 
 
 def parse_passes(text: str, module: Module | None = None) -> list[Pass]:
-    """Parse a pipeline such as `lowrank(energy=0.95), quant(int8)`, or the name of one of the file.
+    """Parse a pipeline such as `lowrank(energy=0.95), quant(int8)`, or the name of a pipeline of the file.
 
     Raises:
-        ArchcError: the text is no pipeline, names a pass or an option that there is not, or has passes in an order
-            that makes no sense.
+        ArchcError: the text is not a pipeline, names an unknown pass or option, or has passes in a wrong order.
     """
     source = Source(text, "--passes")
     diagnostics = Diagnostics()
@@ -46,7 +45,7 @@ def parse_passes(text: str, module: Module | None = None) -> list[Pass]:
 
 
 def _stages(source: Source, diagnostics: Diagnostics) -> tuple[tree.ChainStep, ...]:
-    """Parse the text of a pipeline; syntax errors are reported with the form of a pipeline as help."""
+    """Parse the text of a pipeline; the help of a syntax error shows the form of a pipeline."""
     found = Diagnostics()
     stages = parse_pipeline(source, found)
     for one in found:
@@ -83,7 +82,7 @@ def _is_pipeline(module: Module, stage: tree.ChainStep) -> bool:
 
 
 def _loaded_pass(stage: tree.ChainStep, diagnostics: Diagnostics) -> Pass | None:
-    """The pass of a stage; None where it cannot be loaded or its options are wrong, which is reported."""
+    """The pass of a stage; None, with a diagnostic, if it cannot be loaded or its options are wrong."""
     try:
         return _pass(stage, diagnostics, ())
     except ArchcError as failure:
@@ -102,7 +101,7 @@ def _check_row(placed: Sequence[tuple[Pass, Span]], diagnostics: Diagnostics) ->
 
 
 def _first_of_cycles(module: Module) -> list[str]:
-    """The first pipeline, in the order of the file, of each cycle of pipelines that use one another."""
+    """For each cycle of pipelines that use one another, the pipeline that is first in the file."""
     places = {name: number for number, name in enumerate(module.pipelines)}
     done: set[str] = set()
     told: set[str] = set()
@@ -140,7 +139,7 @@ def _recursive(name: str) -> tuple[str, str]:
 def _passes(
     stages: Sequence[tree.ChainStep], module: Module | None, diagnostics: Diagnostics, open_pipelines: tuple[str, ...]
 ) -> list[tuple[Pass, Span]]:
-    """The passes of a pipeline, and of those in it, each with its place."""
+    """The passes of a pipeline, including the passes of pipelines in it, each with its place."""
     passes: list[tuple[Pass, Span]] = []
     pipelines = sorted(module.pipelines) if module is not None else []
     for stage in stages:
@@ -154,7 +153,7 @@ def _passes(
                 raise error("nesting-too-deep", deep, stage.span)
             passes += _passes(pipeline.passes, module, diagnostics, (*open_pipelines, name))
             if diagnostics.errors:
-                break  # a pipeline that is used again and again is wrong only once
+                break  # the errors of a pipeline with several uses are reported once
         elif (made := _pass(stage, diagnostics, pipelines)) is not None:
             passes.append((made, stage.span))
         if len(passes) > MOST_PASSES:
@@ -188,7 +187,7 @@ def _pass(stage: tree.ChainStep, diagnostics: Diagnostics, pipelines: Sequence[s
 def _unquoted(
     stage: tree.ChainStep, positional: list[Any], named: dict[str, Any], argument: str | int | None
 ) -> str | None:
-    """Help for a quantity in quotes, as in `memory = "2GB"`; None where the pass refuses the quantity too."""
+    """Help for a quantity in quotes, as in `memory = "2GB"`; None if the pass rejects the quantity too."""
     value = positional[argument] if isinstance(argument, int) else named.get(argument or "")
     found = _QUANTITY.fullmatch(value.strip()) if isinstance(value, str) else None
     if found is None or found["unit"] not in UNITS:
@@ -213,13 +212,13 @@ def _name(stage: tree.ChainStep) -> str:
 def value_of(node: tree.Expression | tree.SliceExpression, argument: str | int | None = None) -> Any:
     """The value of a literal; a bare word that is not a dtype is a string, as in `quant(scheme = weight)`.
 
-    A quantity is taken in its base unit: `2GB` is 2000000000.
+    A quantity is converted to its base unit: `2GB` is 2000000000.
 
     Args:
-        argument: whose value it is, for the problem.
+        argument: the argument that has the value, for the problem.
 
     Raises:
-        AttributeProblem: the expression is no literal.
+        AttributeProblem: the expression is not a literal.
     """
     if isinstance(node, tree.Number):
         return quantity(node)

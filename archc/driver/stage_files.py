@@ -1,4 +1,4 @@
-"""Files of a model in stages: module, weights and ONNX model of each stage, and the program."""
+"""Files of a model in stages: the module, weights and ONNX model of each stage, and the program."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class PipelineFiles:
     """Files of all stages.
 
     Attributes:
-        program: the program that runs them, if there is one.
+        program: the path of the program that runs the stages, if there is one.
     """
 
     stages: Sequence[StageFiles] = ()
@@ -54,10 +54,10 @@ def stages_of(compiled: Compilation) -> list[ModelStage]:
 def write_stages(
     compiled: Compilation, out: OutputFolder, emit: Sequence[str], weights_file: Path, progress: Callable[[str], None]
 ) -> PipelineFiles:
-    """Write the files of each stage and the program that runs them; nothing for a model of one stage.
+    """Write the files of each stage, and the program that runs them; nothing for a model of one stage.
 
     Args:
-        weights_file: weights of the whole model, which are written already.
+        weights_file: the weights file of the whole model, which is already written.
 
     Raises:
         ArchcError: a target cannot express a stage.
@@ -87,7 +87,7 @@ def write_stages(
 
 
 def _pipeline_source(compiled: Compilation, stages: Sequence[ModelStage], compilation: str) -> str:
-    """The program that runs the stages, a process for each."""
+    """The source of the program that runs each stage in a process."""
     from archc.codegen import pipeline
 
     return pipeline.emit(compiled.graph, stages, source_name=compiled.source_name, compilation=compilation)
@@ -96,7 +96,7 @@ def _pipeline_source(compiled: Compilation, stages: Sequence[ModelStage], compil
 def stage_sources(compiled: Compilation) -> dict[str, str]:
     """Sources of all stages and of the program that runs them, by file name.
 
-    They lack the identifier of the compilation, which depends on the weights.
+    The sources lack the identifier of the compilation, since it depends on the weights.
     """
     stages = stages_of(compiled)
     sources = {f"{stage.name}.py": _stage_source(compiled, stage, "") for stage in stages}
@@ -106,7 +106,7 @@ def stage_sources(compiled: Compilation) -> dict[str, str]:
 
 
 def stages_report(pipeline: PipelineFiles, sizes: Mapping[str, int]) -> dict[str, Any]:
-    """Entries of `report.json` on stages, with costs at these sizes; none for a model of one stage."""
+    """Entries of `report.json` for the stages, with costs at these sizes; none for a model of one stage."""
     if not pipeline.stages:
         return {}
     copies = shared([each.stage for each in pipeline.stages])

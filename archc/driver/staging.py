@@ -12,23 +12,23 @@ from pathlib import Path
 
 try:
     import fcntl
-except ImportError:  # Windows: nothing is removed there
+except ImportError:  # Windows, where no folder is removed
     fcntl = None  # type: ignore[assignment]  # a module elsewhere
 
 PREFIX = ".archc-"
 _NAME = re.compile(re.escape(PREFIX) + r"[a-z0-9_]{8}")
-"""Names that `tempfile` makes with the prefix, so that no folder of a user is removed."""
+"""Names that `tempfile` makes with the prefix; folders with other names are never removed."""
 _PARTS = {"new", "old"}
 _LOCK = "lock"
 _UNLOCKED_AGE_LIMIT = 60.0
-"""Age in seconds after which a folder without a lock file will not get one."""
+"""Age in seconds above which a folder without a lock file counts as abandoned."""
 
 
 class Staging:
     """A hidden folder that belongs to this process until `discard`.
 
-    The process holds a lock on a file in it, which the system releases when the process ends, however it ends.  So a
-    folder whose lock is free was left by a process that is gone.
+    The process holds a lock on a file in the folder.  The system releases the lock when the process ends, even if it is
+    killed.  If the lock of a folder is free, the process of the folder has ended.
     """
 
     def __init__(self, parent: Path):
@@ -50,21 +50,21 @@ class Staging:
 
 
 def _locked(folder: Path) -> int:
-    """Lock a folder; returns the file descriptor that holds the lock.
+    """Lock a folder; return the file descriptor that holds the lock.
 
-    The lock file gets its name after it is locked, so no process finds it unlocked while its owner lives.
+    The lock file gets its final name after it is locked.  No process finds the file unlocked while its owner runs.
     """
     early = folder / f"{_LOCK}.new"
     descriptor = os.open(early, os.O_RDWR | os.O_CREAT, 0o600)
     if fcntl is not None:
-        with contextlib.suppress(OSError):  # a file system without locks: `_free` finds none free there
+        with contextlib.suppress(OSError):  # on a file system without locks, `_free` finds no free folder
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     os.rename(early, folder / _LOCK)
     return descriptor
 
 
 def _remove_abandoned(parent: Path) -> None:
-    """Remove the folders of processes that are gone; those that cannot be removed stay."""
+    """Remove the folders of processes that have ended; a folder that cannot be removed stays."""
     if fcntl is None:
         return
     with contextlib.suppress(OSError):
@@ -79,7 +79,7 @@ def _free(folder: Path) -> bool:
         descriptor = os.open(folder / _LOCK, os.O_RDWR)
     except FileNotFoundError:
         return _is_old(folder)
-    except OSError:  # it belongs to another user
+    except OSError:  # the folder belongs to another user
         return False
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

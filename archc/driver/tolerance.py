@@ -2,8 +2,8 @@
 
 Kernels add in different orders and round at different places.  Each rounding is at most a unit in the last place of the
 dtype (Higham 2002, "Accuracy and Stability of Numerical Algorithms", chapter 3).  A number near the middle between two
-quantization steps may be quantized to either.  The effect on the outputs depends on the depth and the operators, so it
-is measured: the graph runs with every result disturbed by that much.
+quantization steps may be quantized to either step.  The effect on the outputs depends on the depth and the operators.
+It is measured: the graph runs with a disturbance of this size in every result.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ Tensors = Mapping[str, "torch.Tensor"]
 FLOORS = {"f64": 1e-6, "f32": 1e-4, "f16": 4 * 2.0**-10, "bf16": 4 * 2.0**-7}
 """The relative error that is always allowed, by the coarsest floating-point dtype of a graph.
 
-Below it nothing has to be measured.  Approximations of `exp`, `erf` and their like differ by about this much.
+An error below it needs no measurement.  Approximations of functions such as `exp` and `erf` differ by about this much.
 """
 UNITS = {"f64": 5 * 2.0**-52, "f32": 5 * 2.0**-23, "f16": 2.0**-10, "bf16": 2.0**-7}
-"""The largest relative disturbance of each result, by its dtype; the least is half of it.
+"""The largest relative disturbance of a result, by dtype; the smallest disturbance is half as large.
 
-Sums of f64 and f32 are rounded after each addition, in an order that is the kernel's own; those of 16 bits are
-accumulated in f32, and rounded once.
+Sums in f64 and f32 are rounded after each addition, and each kernel adds in its own order.  Sums in f16 and bf16 are
+accumulated in f32 and rounded once.
 """
 FLIPS = 1 / 64
-"""The share of the elements of each quantized tensor that are one step off, at least one of them.
+"""The share of the elements of a quantized tensor that are disturbed by one step; at least one element.
 
 In measurements, PyTorch and ONNX Runtime differ in at most one element of 1,000 of the first quantized tensor of a
 model.
 """
 DRAWS = 3
-"""Disturbed runs for a bound."""
+"""The number of disturbed runs from which a bound is computed."""
 MANY_DRAWS = 24
-"""Disturbed runs where rounding decides between a number and a NaN: each element must occur as both."""
+"""The number of disturbed runs if rounding decides between number and NaN; both must occur."""
 MARGIN = 2
-"""The bound relative to the largest error among `DRAWS` random disturbances."""
+"""The ratio of the bound to the largest error of the disturbed runs."""
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,11 @@ class Bound:
     """The largest relative error of a correct program.
 
     Attributes:
-        tolerance: that error, relative to the spread of an output.
+        tolerance: the error, relative to the spread of an output.
         origin: a phrase that says how the bound was found.
-        undecided: masks by output name of elements that are finite in one disturbed run and not in another, for
-            instance because rounding decides whether the operand of `log` is negative.  They are not compared.
+        undecided: for each output by name, a mask of the elements that are finite in one disturbed run and not in
+            another, for instance because rounding decides whether the operand of `log` is negative.  Undecided elements are not
+            compared.
     """
 
     tolerance: float
@@ -71,7 +72,7 @@ def least_bound(graph: Graph) -> Bound:
 def measured_bound(
     graph: Graph, inputs: Tensors, expected: Tensors, shares: Mapping[str, float], draws: int = DRAWS
 ) -> Bound:
-    """The bound for these inputs, from disturbed runs.
+    """The bound that disturbed runs on these inputs give.
 
     Args:
         expected: the undisturbed outputs.
@@ -98,7 +99,7 @@ def _disturbance(graph: Graph) -> str:
 
 
 def coarsest(graph: Graph) -> str:
-    """The floating-point dtype of lowest precision in a graph; `f32` where there is none."""
+    """The floating-point dtype of lowest precision in a graph; `f32` if the graph has none."""
     found = {value.type.dtype.value for value in _values(graph)}
     return max(found & set(FLOORS), key=FLOORS.__getitem__, default="f32")
 

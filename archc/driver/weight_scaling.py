@@ -1,9 +1,10 @@
 """Scaled copies of weights, for checks of networks whose initial weights attenuate the input.
 
 PyTorch initializes a layer so that its results are smaller than its operand.  In a deep network the outputs then depend
-on the last biases alone, and two programs agree whatever the early layers compute.  The check of such a network runs
-once more with each layer scaled until its results have the standard deviation 1 (Mishkin and Matas 2016, "All you need
-is a good init", without its orthogonal matrices).  The scaled weights are never part of the output.
+on the last biases alone, and two programs agree even if the early layers differ.  The check of such a
+network runs once more, with each layer scaled so that its results have the standard deviation 1.  The method is that of
+Mishkin and Matas (2016, "All you need is a good init"), without the orthogonal matrices.  The scaled weights are never
+part of the output.
 """
 
 from __future__ import annotations
@@ -25,10 +26,10 @@ if TYPE_CHECKING:
 
 
 def scaling_factors(graph: Graph, inputs: Mapping[str, torch.Tensor]) -> dict[str, float]:
-    """Factor of each weight by path, for affine layers that share no weight.
+    """The scaling factor of each weight by path, for affine layers that share no weight.
 
-    The result of such a layer is proportional to its weights and bias together, so one run of the graph gives all
-    factors.
+    If the weight and bias of such a layer are scaled by a factor, the result is scaled by the same factor.  One run of
+    the graph therefore gives all factors.
     """
     from archc.interpreter.evaluate import evaluate_all
 
@@ -50,7 +51,7 @@ def scaling_factors(graph: Graph, inputs: Mapping[str, torch.Tensor]) -> dict[st
 
 
 def with_factors(graph: Graph, factors: Mapping[str, float]) -> Graph:
-    """Copy of a graph with scaled weights, which are computed when they are read."""
+    """Copy of a graph with scaled weights; each weight is scaled when it is read."""
     assert graph.tensors is not None, "only models with weights are checked"
     made = copy.copy(graph)
     made.tensors = Weights(
@@ -73,7 +74,7 @@ def scaled_copies(files: Mapping[str, Path], factors: Mapping[str, float], folde
     """Copy programs into a folder and scale their weights, in the .safetensors file and in the ONNX model.
 
     Args:
-        files: paths by suffix, `.py` and `.onnx`; the weights are beside them.
+        files: paths of programs by suffix, `.py` and `.onnx`; the weights are in the same folder.
     """
     copies = {suffix: folder / path.name for suffix, path in files.items()}
     for suffix, path in files.items():
@@ -88,7 +89,7 @@ def scaled_copies(files: Mapping[str, Path], factors: Mapping[str, float], folde
 
 
 def _scale_safetensors(path: Path, factors: Mapping[str, float]) -> None:
-    """Scale tensors in place: ONNX models refer to them by offset."""
+    """Scale tensors in place, since ONNX models refer to the tensors by offset."""
     import numpy as np
 
     from archc.weights.safetensors import read

@@ -38,7 +38,7 @@ def evaluate(graph: Graph, inputs: Mapping[str, torch.Tensor]) -> dict[str, torc
 OPERAND_ERRORS = (RuntimeError, IndexError, ValueError)
 """Exceptions that PyTorch raises for operands with wrong values or sizes.
 
-PyTorch raises TypeError for wrong types of arguments, which are a bug of the operator, and for sizes above
+PyTorch raises TypeError for an argument of a wrong type, which is a bug in the operator, and for a size above
 `LARGEST_SIZE`.
 """
 LARGEST_SIZE = 2**63 - 1
@@ -186,13 +186,13 @@ def run_node(
 
 
 def _weights(graph: Graph, node: Node) -> dict[str, torch.Tensor]:
-    """Return the decoded weights of one node, without a cache, so memory holds the weights of one node."""
+    """Return the decoded weights of one node; without a cache, memory holds the weights of one node only."""
     return {path: to_torch(graph.weight_values(path)) for path in node.weights.values()}
 
 
 @lru_cache(maxsize=4096)
 def _function(expression: str, helpers: tuple[TorchHelper, ...] = ()) -> Callable[..., Any]:
-    """Compile a PyTorch spelling; it comes from an operator, and user input in it is limited to literals."""
+    """Compile an operator's PyTorch spelling, which has user input in literals only, to a function."""
     import torch
     from torch import nn
     from torch.nn import functional
@@ -202,7 +202,7 @@ def _function(expression: str, helpers: tuple[TorchHelper, ...] = ()) -> Callabl
 
 
 def helper_namespace(helpers: Iterable[TorchHelper]) -> dict[str, Any]:
-    """Return the namespace of operators' helper functions and their imports."""
+    """Return a namespace with operators' helper functions and the names that these import."""
     import torch
     from torch import nn
 
@@ -243,7 +243,7 @@ def bind_sizes(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> dict[str,
                 raise ValueError(f"`{symbol.name}` must be at most {symbol.maximum}, got {actual} in `{name}`")
     for name, dim, actual in pending:
         part = as_linear(dim)
-        if part is not None:  # the comparison below reports a remainder of the division
+        if part is not None:  # if the division has a remainder, the comparison below fails
             sizes.setdefault(part[0].name, (actual - part[2]) // part[1])
         if all(symbol in sizes for symbol in symbols(dim)) and evaluate_dim(dim, sizes=sizes) != actual:
             raise ValueError(f"`{dim}` of input `{name}` must be {evaluate_dim(dim, sizes=sizes)}, got {actual}")

@@ -24,8 +24,8 @@ DATA_MOVEMENT = ("rearrange", "reshape", "index", "combine", "placement")
 def random_inputs(graph: Graph, seed: int = 0, batch: int = BATCH) -> dict[str, np.ndarray]:
     """Draw an array for each input: normal floats, Booleans, and integers that consumers accept.
 
-    Symbolic sizes get values for which no tensor of the graph is empty and every operator has enough elements
-    (`topk`): `batch` for the first axis of an input, otherwise the first of several candidates that fits.
+    Symbolic sizes get values for which no tensor of the graph is empty and every operator has enough elements (`topk`).
+    The size of an input's first axis is `batch`; any other size is the first of several candidates that fits.
 
     Args:
         seed: seed of the random generator.
@@ -55,7 +55,7 @@ def sample_sizes(graph: Graph, batch: int = BATCH, known: Mapping[str, int] | No
     """Choose values for the symbolic sizes of a graph's inputs; see `random_inputs`.
 
     Args:
-        known: values of given sizes, which are not chosen.
+        known: the values of sizes that are given; other sizes are chosen.
     """
     leading = {s.name for value in graph.inputs if value.type.shape and (s := as_symbol(value.type.shape[0]))}
     bounds = {}
@@ -80,7 +80,7 @@ def sample_sizes(graph: Graph, batch: int = BATCH, known: Mapping[str, int] | No
 
 
 def _candidates(names: Iterable[str], leading: Collection[str], batch: int) -> Iterator[dict[str, int]]:
-    """Yield candidate sizes: first one size for all symbols except first axes, then all combinations."""
+    """Yield candidate sizes: first equal sizes for all symbols except first axes, then all combinations."""
     names = list(names)
     for size in _SIZES:
         yield {name: batch if name in leading else size for name in names}
@@ -89,16 +89,16 @@ def _candidates(names: Iterable[str], leading: Collection[str], batch: int) -> I
 
 
 def size_minimums(graph: Graph) -> list[tuple[SymbolicDim, int]]:
-    """Return symbolic sizes of results in a graph, each with the minimum for which the graph runs."""
+    """Return symbolic sizes in a graph, each with the minimum that it needs for the graph to run."""
     dims = {dim for node in graph.nodes() for value in node.results for dim in value.type.shape}
     return [*((dim, 1) for dim in dims if not isinstance(dim, int)), *_needed(graph)]
 
 
 def symbol_minimums(graph: Graph) -> dict[str, int]:
-    """Return minimums of symbols that follow from operators with minimums for axes."""
+    """Return the minimum of each symbol that follows from operators with minimum sizes."""
     least: dict[str, int] = {}
     for dim, fewest in _needed(graph):
-        linear = as_linear(dim)  # minimums of other sizes are tested with candidates
+        linear = as_linear(dim)  # for a nonlinear size, the minimum is only tested with candidates
         if linear is not None and linear[1] > 0:
             symbol, scale, offset = linear
             least[symbol.name] = max(least.get(symbol.name, 0), -((offset - fewest) // scale))
@@ -106,7 +106,7 @@ def symbol_minimums(graph: Graph) -> dict[str, int]:
 
 
 def _needed(graph: Graph) -> list[tuple[SymbolicDim, int]]:
-    """Return the symbolic sizes for which operators have minimums, with these minimums."""
+    """Return the symbolic sizes for which operators declare a minimum, each with its minimum."""
     wanted = (pair for node in graph.nodes() for pair in node.op.minimum_sizes(node.types))
     return [(dim, fewest) for dim, fewest in wanted if not isinstance(dim, int)]
 
@@ -115,14 +115,14 @@ def accepted_integers(graph: Graph, value: Value, sizes: Mapping[str, int]) -> r
     """Return the integers that are valid elements of an input, or None if all integers are valid.
 
     Operators such as `embedding` limit their indices.  The limits are traced back to the input through operators that
-    move elements, and through sums and products with known integers.  For example, the ids of the third field are
-    added to 3000 if every field has 1000 rows of one table.
+    move elements, and through sums and products with known integers.  For example, if several fields share one table
+    with 1000 rows for each field, an offset such as 2000 is added to the ids of a field.
 
     Args:
-        sizes: values of all symbolic sizes, which limit indices.
+        sizes: values of all symbolic sizes; the limits of indices may depend on them.
     """
     accepted: range | None = None
-    # Each value with the arithmetic nodes between the input and the value, and the operand positions in them.
+    # Each value, with the arithmetic nodes between the input and the value, and the operand position in each node.
     stack: list[tuple[Value, tuple[tuple[Node, int], ...]]] = [(value, ())]
     seen = {value}
     while stack:
@@ -151,7 +151,7 @@ def accepted_integers(graph: Graph, value: Value, sizes: Mapping[str, int]) -> r
 
 
 def _before(graph: Graph, node: Node, position: int, wanted: range, sizes: Mapping[str, int]) -> range | None:
-    """Return the integers of an operand for which the result of a node is in a range, or None if unknown."""
+    """Return the range of an operand that keeps a node's result in a wanted range, or None if unknown."""
     operands = [_known(graph, operand, sizes) for operand in node.operands]
     return node.op.operand_integers(position, operands, wanted, lambda dim: evaluate(dim, sizes=sizes))
 
@@ -174,7 +174,7 @@ def _known(graph: Graph, value: Value, sizes: Mapping[str, int]) -> range | None
 
 
 def _moved(node: Node, position: int) -> Sequence[Value]:
-    """Return the values that contain unchanged elements of an operand of a node."""
+    """Return the values into which a node or a scan moves the elements of an operand unchanged."""
     if node.op.scan_end:
         return scan_destinations(node, position)
     return node.results if node.op.family in DATA_MOVEMENT else ()
