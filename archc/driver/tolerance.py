@@ -33,7 +33,7 @@ Sums in f64 and f32 are rounded after each addition, and each kernel adds in its
 accumulated in f32 and rounded once.
 """
 FLIPS = 1 / 64
-"""The share of the elements of a quantized tensor that are disturbed by one step; at least one element.
+"""The share of the elements of a quantized tensor that are disturbed by one step; at least one is.
 
 In measurements, PyTorch and ONNX Runtime differ in at most one element of 1,000 of the first quantized tensor of a
 model.
@@ -54,8 +54,8 @@ class Bound:
         tolerance: the error, relative to the spread of an output.
         origin: a phrase that says how the bound was found.
         undecided: for each output by name, a mask of the elements that are finite in one disturbed run and not in
-            another, for instance because rounding decides whether the operand of `log` is negative.  Undecided elements are not
-            compared.
+            another, for instance because rounding decides whether the operand of `log` is negative.  Undecided elements
+            are not compared.
     """
 
     tolerance: float
