@@ -108,7 +108,7 @@ class Softplus(Activation):
     example = "x -> softplus"
 
     beta: float = attribute(1.0, doc="sharpness of the bend at 0")
-    threshold: float = attribute(20.0, doc="linear where beta · x is above it")
+    threshold: float = attribute(20.0, doc="value of beta · x above which the result is x")
 
     def check(self, types: Sequence[TensorType]) -> None:
         if not self.beta > 0:
@@ -378,7 +378,7 @@ class Elu(Activation):
     onnx_dtypes = ONNX_SINGLE
     example = "x -> elu"
 
-    alpha: float = attribute(1.0, doc="minus the limit towards -∞")
+    alpha: float = attribute(1.0, doc="negated limit of the result for x → -∞")
 
     def onnx(self, spell: OnnxSpelling) -> str:
         return spell.add("Elu", *spell.operands, alpha=self.alpha)
@@ -395,7 +395,7 @@ class Celu(Activation):
     onnx_dtypes = ONNX_F32
     example = "x -> celu"
 
-    alpha: float = attribute(1.0, doc="minus the limit towards -∞")
+    alpha: float = attribute(1.0, doc="negated limit of the result for x → -∞")
 
     def check(self, types: Sequence[TensorType]) -> None:
         if self.alpha == 0:

@@ -283,7 +283,7 @@ class TransposedConvolution(BaseConvolution, abstract=True):
     kernel_size: SpatialSizes = attribute(doc="size of the kernel: one number, or one for each spatial axis")
     stride: SpatialSizes = attribute(1, doc="step between windows of the result")
     padding: SpatialSizes = attribute(0, doc="elements removed from both sides of the result")
-    output_padding: SpatialSizes = attribute(0, doc="extra elements at the end of the result; below stride or dilation")
+    output_padding: SpatialSizes = attribute(0, doc="additional elements at the end of the result")
     groups: int = attribute(1, index="g", phrase="groups", doc="number of groups of input and output channels")
     bias: bool = attribute(True, doc="add a learned bias to each channel")
     dilation: SpatialSizes = attribute(1, doc="distance between the elements of a window")

@@ -81,10 +81,10 @@ class Recurrent(Operator, abstract=True):
     """Whether ONNX Runtime needs sequence lengths to run the operator on an empty time axis."""
 
     hidden_size: int = attribute(index="h", phrase="hidden features", doc="size of the state")
-    num_layers: int = attribute(1, doc="number of layers, each on the results of the one before")
+    num_layers: int = attribute(1, doc="number of stacked layers")
     bias: bool = attribute(True, keyword=True, doc="add the biases `bias_ih` and `bias_hh`")
     bidirectional: bool = attribute(
-        False, keyword=True, doc="add a layer that reads from the end; the results are concatenated"
+        False, keyword=True, doc="add a reverse direction; the results of both directions are concatenated"
     )
     dropout: float = attribute(0.0, keyword=True, doc="probability of dropout between the layers, in training")
     return_state: bool = attribute(False, keyword=True, doc="return the last state of each layer as well")
@@ -333,7 +333,7 @@ class Rnn(Recurrent):
     """Elman recurrent layer: h_t = tanh(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh), and y_t = h_t.
 
     (Elman 1990, "Finding Structure in Time".)  Shapes: x[b, t, i], h0[n, b, h] -> y[b, t, h], h[n, b, h], with n the
-    number of layers; with two directions, n and the last axis of y are twice as large.
+    number of layers.  With two directions, n and the last axis of y are twice as large.
 
     Sequences of different lengths are padded to one tensor, and the last operand, of type i64[b], holds their lengths:
     `(x, lengths)`, `(x, h0, lengths)`.  The last state is then the state at the end of each sequence, the reverse
@@ -380,8 +380,8 @@ class Gru(Recurrent):
 
     The gates r, z = σ(W x_t + b + U h_{t-1} + b') and n = tanh(W x_t + b + r ⊙ (U h_{t-1} + b')) have their rows in the
     order r, z, n.  (Cho et al. 2014, with the reset gate applied after the product, as in PyTorch and cuDNN.)  Shapes:
-    x[b, t, i], h0[n, b, h] -> y[b, t, h], h[n, b, h], with n the number of layers; with two directions, n and the last
-    axis of y are twice as large.  Lengths, the last operand, are as in `rnn`: `(x, lengths)`, `(x, h0, lengths)`.
+    x[b, t, i], h0[n, b, h] -> y[b, t, h], h[n, b, h], with n the number of layers.  With two directions, n and the last
+    axis of y are twice as large.  The last operand may be lengths, as in `rnn`: `(x, lengths)`, `(x, h0, lengths)`.
     """
 
     gates = 3
