@@ -125,8 +125,8 @@ class Rearrangement(Operator, abstract=True):
 class Rearrange(Rearrangement):
     """The same elements with other axes, by a pattern: `b t (h e) -> b h t e`.
 
-    Axes in parentheses form one axis, in which the first one varies slowest.  `1` is an axis of size 1, `*d` matches any
-    number of axes, and `(*d)` merges all these axes into one.  If the operand does not determine the size of an
+    Axes in parentheses form one axis, in which the first one varies slowest.  `1` is an axis of size 1, `*d` matches
+    any number of axes, and `(*d)` merges all these axes into one.  If the operand does not determine the size of an
     axis, give the size by name: `h = 12`.
     """
 
