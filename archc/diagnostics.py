@@ -249,7 +249,7 @@ _EDITS = ((2, 1), (5, 2), (9, 3))
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name nearest to a mistyped name, or None if no name is near; of equally near names, the first.
+    """The known name nearest to a mistyped name, the first of several; None if no name is near.
 
     The edit distance counts letters that are left out, added, replaced, or swapped with the next one.  It ignores case
     and underscores.

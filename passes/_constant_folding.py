@@ -94,7 +94,7 @@ def _is_symbolic(value: Any) -> bool:
 
 
 def _uniform(tensor: torch.Tensor) -> Number | None:
-    """Number that all elements equal bitwise; None if they differ or are NaN, which no literal can express."""
+    """Number that all elements equal bitwise; None if they differ or are NaN, which has no literal."""
     import torch
 
     if not tensor.numel():

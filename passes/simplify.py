@@ -84,7 +84,7 @@ def _simplify_node(graph: Graph, context: Context, node: Node, folder: ConstantF
 
 
 def _change_operator(context: Context, node: Node, op: Operator, operands: Sequence[Value]) -> bool:
-    """Change the operator and operands of a node; return False if this would change nothing, or the result types."""
+    """Change operator and operands of a node; return False if nothing or the result types would change."""
     same = op == node.op and tuple(operands) == node.operands
     if same or op.infer([value.type for value in operands]).results != tuple(value.type for value in node.results):
         return False

@@ -137,7 +137,7 @@ def _model(
 
 
 def _untold(own: Sequence[Diagnostic], found: Diagnostics) -> list[Diagnostic]:
-    """Diagnostics that no other model of the file has reported; models that use one block share its diagnostics."""
+    """Diagnostics that no other model of the file has reported; models may share the errors of a block."""
     if not own:
         return []
     told = {(known.code, known.span, known.message) for known in found}

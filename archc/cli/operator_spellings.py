@@ -57,7 +57,7 @@ def _example_node(cls: type[Operator]) -> Node | None:
 
 
 def _example_graphs(example: str) -> Iterator[Graph]:
-    """The graphs of an example for operands of different types; types that the operator refuses are skipped."""
+    """Graphs of an example for operands of several types, without types that the operator refuses."""
     statement = example if re.match(r"[a-z_, ]+ = ", example) else f"y = {example}"
     targets, _, value = statement.partition(" = ")
     names = _operands(value)

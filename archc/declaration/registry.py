@@ -52,7 +52,7 @@ def known_operators() -> dict[str, type[Operator]]:
 
 @cache
 def _installed(path: tuple[str, ...]) -> dict[str, EntryPoint]:
-    """Entry points of the packages on `path`, by name; `path` is `sys.path`, so that the cache follows its changes."""
+    """Entry points of the packages on `path` by name; the cache depends on `path`, which is `sys.path`."""
     from importlib.metadata import entry_points
 
     return {entry.name: entry for entry in entry_points(group=GROUP)}

@@ -59,7 +59,7 @@ class OperatorTable(MutableMapping[str, T], Generic[T]):
 
 
 def snake_case(name: str) -> str:
-    """Convert the name of a class to the operator's name: `Conv2d` to `conv2d`, `LayerNorm` to `layer_norm`."""
+    """Name of the operator of a class: `conv2d` of `Conv2d`, `layer_norm` of `LayerNorm`."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
 
 
@@ -72,7 +72,7 @@ def _modules() -> dict[str, Path]:
 
 @cache
 def _families() -> dict[str, list[str]]:
-    """For each name and symbol, the modules that declare it; classes that are not operators have unused entries."""
+    """Modules that declare each name and symbol; classes that are not operators have unused entries."""
     found: dict[str, list[str]] = {}
     for module, path in _modules().items():
         for class_name, given in _DECLARATION.findall(path.read_text(encoding="utf-8")):

@@ -105,7 +105,7 @@ def _above(vertex: Vertex) -> list[Vertex]:
 
 
 def _main(others: list[Vertex], heights: Mapping[Vertex, int], graph: LayeredGraph) -> Vertex | None:
-    """The neighbour on the longest branch; None if two are longest, or if it is the first or last of three or more.
+    """The neighbour on the longest branch, if it is unique and not the first or last of three or more.
 
     So a trunk remains straight where a short branch leaves it.
     """

@@ -241,7 +241,7 @@ def _arrange(cards: Sequence[Card]) -> tuple[float, float]:
 
 
 def _fill(cards: Sequence[Card], limit: float) -> tuple[float, float]:
-    """Place the model, then repeatedly the card with the highest free position, within a width; return the size."""
+    """Place the model, then repeatedly the card with the highest free position; return the size."""
     ground = [(_BETWEEN, limit, _BETWEEN)]  # intervals of x, each with the y from which it is free
     waiting = list(cards)
     while waiting:

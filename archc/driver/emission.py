@@ -124,7 +124,7 @@ def report_text(report: Mapping[str, Any]) -> str:
 
 
 def torch_source(compiled: Compilation) -> str:
-    """The PyTorch module of a compiled model; it loads the weights file that `write_files` puts in its folder."""
+    """Source of the PyTorch module of a compiled model, which loads the weights file beside it."""
     from archc.codegen.torch import emit
 
     return emit(compiled.graph, source_name=compiled.source_name, weights_name=f"{compiled.name}.safetensors")

@@ -216,7 +216,7 @@ class GroupNorm(Operator):
 
 
 def _spatial_rank(operand: TensorType) -> int:
-    """Spatial rank of the PyTorch module, such as 2 of `BatchNorm2d`; 1 also for an operand without spatial axes."""
+    """Spatial rank of the PyTorch module: 2 for `BatchNorm2d`, 1 for an operand without spatial axes."""
     return max(1, operand.rank - 2)
 
 

@@ -207,7 +207,7 @@ def _signature(
     scales: Sequence[str],
     copies: Sequence[str],
 ) -> Signature:
-    """Signature in which operand and result have equal shapes; scales and zero points have the axis `axis`, or none."""
+    """Signature with equal shapes of operand and result, and scales along `axis` or without axes."""
     axes = tuple(plain_axes(types[0].rank if types else 0))
     along = () if op.axis is None or not types else (axes[axis_number(op, op.axis, len(axes), "axis")],)
     return Signature(

@@ -100,7 +100,7 @@ def _holds(words: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def _paid(graph: TaskGraph, bounds: Bounds) -> list[list[tuple[np.ndarray, float]]]:
-    """For each group, the tensors that cross the cut if it is not in the downset, with the weights of their transfers.
+    """For each group, the tensors that cross the cut if it is outside, with the weights of transfers.
 
     A tensor is listed for each of its consumers, with a mask of its producer and its earlier consumers.  It counts
     once, for the first consumer that is not in the downset.
@@ -169,7 +169,7 @@ class DownsetFamily:
 
     @cached_property
     def work(self) -> np.ndarray:
-        """Seconds of the groups on each kind of device, without groups that cannot run there [kinds, downsets]."""
+        """Seconds of the groups on each kind of device that can run them [kinds, downsets]."""
         import numpy as np
 
         return np.array([_sums(self.member, np.where(np.isfinite(work), work, 0.0)) for work in self.graph.work.T])

@@ -38,7 +38,7 @@ class Solution:
 
     @property
     def contracted(self) -> tuple[str, ...]:
-        """Indices in operands but no result, such as `i` of `linear`; empty if no two operands share one of them."""
+        """Contracted indices, such as `i` of `linear`; empty if no two operands share one of them."""
         kept = {name for pattern in self.signature.results for name in _indices(pattern)}
         places: dict[str, int] = {}
         for pattern in self.signature.operands:

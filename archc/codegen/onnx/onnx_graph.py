@@ -24,7 +24,7 @@ from archc.weights.tensor import Weights
 
 
 class OnnxGraph:
-    """An ONNX graph under construction; the emitters of operators, weights, sizes and scans add their parts to it.
+    """An ONNX graph under construction, to which the emitters of operators, weights and scans add.
 
     Args:
         graph: the graph that is emitted; its tensors must be bound.

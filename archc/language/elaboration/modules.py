@@ -49,7 +49,7 @@ class Module:
 
 @dataclass(frozen=True, eq=False)
 class Default:
-    """Default of an attribute in a derivation, and the file in which the names of its expression are looked up."""
+    """Default of an attribute in a derivation, and the file that defines the names in its expression."""
 
     value: tree.Expression
     module: Module
@@ -104,7 +104,7 @@ class _Deriver:
         self.module.definitions = dict(in_order)
 
     def _chain(self, derivation: tree.Derivation) -> dict[str, tree.Derivation]:
-        """The chain of bases from a derivation on, by name, up to the first base that is not a pending derivation."""
+        """Bases of a derivation by name, up to the first base that is not a pending derivation."""
         chain: dict[str, tree.Derivation] = {}
         waiting: tree.Derivation | None = derivation
         while waiting is not None:

@@ -192,7 +192,7 @@ def foreign_statement(source: Source, offset: int) -> Diagnostic | None:
 
 
 def _target(span: Span) -> Diagnostic | None:
-    """Diagnostic for an invalid assignment target: brackets, an item or a member; None for any other target."""
+    """Diagnostic for an assignment to brackets, an item or a member; None for any other target."""
     target = span.text
     if _SEVERAL.fullmatch(target) and not target.replace(",", "").replace(" ", "").isidentifier():
         names = ", ".join(re.findall(r"[A-Za-z_]\w*", target))

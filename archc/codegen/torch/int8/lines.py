@@ -1,4 +1,4 @@
-"""Lines: sequences of int8 layers that run in one function call, `fixed_line(x, self.a_in, self.a, relu=True)`.
+"""Lines: sequences of int8 layers that run in one call, such as `fixed_line(x, self.a_in, self.a)`.
 
 In PyTorch, an int8 layer consists of about ten operators of a microsecond each; calling modules and checking weights
 for changes takes as long again.  A line runs its layers without these calls.  Measured at one row:
