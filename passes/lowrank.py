@@ -38,8 +38,8 @@ class LowRank(Pass):
 
     `linear` n → m becomes `linear` n → r without bias, named `fc1.a`, and `linear` r → m, named `fc1.b`.  A convolution
     becomes a convolution with the same kernel size and r output channels, and a convolution of kernel size 1 (Zhang et
-    al. 2015, "Accelerating Very Deep Convolutional Networks", section 3.1, without the data).  A and B come from the
-    truncated singular value decomposition of W, as a matrix of output channels by all other axes.  BA is the best
+    al. 2015, "Accelerating Very Deep Convolutional Networks", section 3.1, without its use of data).  A and B come from
+    the truncated singular value decomposition of W, as a matrix of output channels by all other axes.  BA is the best
     approximation of rank r in the Frobenius norm (Eckart, Young 1936).
 
     Recurrent layers (`lstm`, `gru`, `rnn`) and `parameter` are not split: each of their matrices is stored as two

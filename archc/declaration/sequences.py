@@ -3,8 +3,8 @@
 PyTorch packs padded sequences of different lengths: a packed batch holds only their valid steps.  It needs the lengths
 on the CPU, which determine the number of sequences in each step.
 
-ONNX Runtime crashes on `LSTM` and `GRU` with a batch of 0, and on `GRU` with neither steps nor lengths.  So an empty
-batch is reshaped to one sequence of 0 steps, which has no elements either; `Reshape` copies nothing.
+ONNX Runtime crashes on `LSTM` and `GRU` with a batch of 0, and on `GRU` with 0 steps if no lengths are given.  So an
+empty batch is reshaped to one sequence of 0 steps, which has no elements either; `Reshape` copies nothing.
 """
 
 from __future__ import annotations

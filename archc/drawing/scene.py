@@ -161,7 +161,7 @@ def fold_chains(panel: Panel) -> None:
 
 
 def _takes(holder: SceneNode, node: SceneNode) -> bool:
-    """Return whether a node can be a row of another one; a block keeps its own shape."""
+    """Return whether a node can be a row of another one; the box of a block takes only rows of its shape."""
     if holder.rows[0].family == "block" and node.shape:
         return False
     light = node.kind == "layer" and not node.repeat and all(row.light for row in node.rows)
@@ -169,7 +169,7 @@ def _takes(holder: SceneNode, node: SceneNode) -> bool:
 
 
 def _joined(above: tuple[BoxRow, ...], below: tuple[BoxRow, ...]) -> tuple[BoxRow, ...]:
-    """The rows of both nodes, of which two short operators of one family share a row."""
+    """The rows of both nodes; two adjacent short operators of one family are merged into one row."""
     last, first = above[-1], below[0]
     text = f"{last.text} → {first.text}"
     alike = last.light and first.light and last.family == first.family and not first.label

@@ -10,7 +10,7 @@ from archc.ir.graph import Graph
 MULTIPLY_ADDS = 20_000_000_000
 """Limit on the multiply-adds of one run on random inputs; a model above it is not checked by default."""
 BYTES = 1_000_000_000
-"""Limit on the bytes of the weights and of all results of one run, likewise."""
+"""Limit on the bytes of weights and results of one run; a model above it is not checked by default."""
 SECONDS = 120.0
 """Time limit of a check in seconds, for a model without multiply-adds."""
 RATE = 100_000_000

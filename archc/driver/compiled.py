@@ -47,7 +47,7 @@ class Compiled(Compilation):
         """The PyTorch module with its weights, in evaluation mode; no file is written.
 
         Args:
-            device: the device of the weights, for all stages of a divided model.
+            device: the device of all weights, also for a model of several stages.
 
         Raises:
             TypeError: `device` is neither a string nor a `torch.device`.

@@ -186,7 +186,7 @@ def run_node(
 
 
 def _weights(graph: Graph, node: Node) -> dict[str, torch.Tensor]:
-    """Return the decoded weights of one node; without a cache, memory holds the weights of one node only."""
+    """Return the decoded weights of a node, uncached, so that memory holds the weights of one node only."""
     return {path: to_torch(graph.weight_values(path)) for path in node.weights.values()}
 
 

@@ -27,7 +27,7 @@ from archc.types.extent_solver import Extent
 from archc.types.tensor_type import TensorType
 
 _LONGEST_KERNEL = 16
-"""Longest kernel side with channels-last layout: the patch size of vision transformers."""
+"""Longest kernel side that is safe in channels-last layout: a patch size of vision transformers."""
 _REGISTER = 16
 """Number of 32-bit floats in the widest vector registers (AVX-512)."""
 
@@ -210,7 +210,7 @@ class Conv1d(Convolution):
     """Convolution over one spatial axis.
 
     y[n, o, t] = bias[o] + Σ_{i, k} weight[o, i, k] · x[n, i, s·t + d·k - p].
-    The sum over i has all input channels, or with groups, the input channels of the group of output channel o.
+    The sum over i has all input channels; with groups, only the input channels in the group of o.
     The size of the result is ⌊(L + 2·padding - dilation·(kernel_size - 1) - 1) / stride⌋ + 1.
     """
 
@@ -226,7 +226,7 @@ class Conv2d(Convolution):
     """Convolution over two spatial axes, height and width.
 
     y[n, o, t, u] = bias[o] + Σ_{i, k, l} weight[o, i, k, l] · x[n, i, s·t + d·k - p, s·u + d·l - p].
-    The sum over i has all input channels, or with groups, the input channels of the group of output channel o.
+    The sum over i has all input channels; with groups, only the input channels in the group of o.
     `groups = in_channels` is a depthwise convolution.
     (LeCun et al. 1998, "Gradient-Based Learning Applied to Document Recognition".)
     """
@@ -319,7 +319,7 @@ class TransposedConvolution(BaseConvolution, abstract=True):
         return size
 
     def multiply_adds(self, inference: Inference, types: Sequence[TensorType]) -> Extent:
-        """Number of operand elements times kernel elements (for each output channel), at any stride."""
+        """Product of operand elements, kernel elements and output channels of a group, for any stride."""
         sizes = inference.solution.extents
         total: Extent = 1
         for name in ("n", "g", "i", "o", *self.spatial, *(f"k{index}" for index in self.spatial)):
@@ -343,8 +343,8 @@ class TransposedConvolution(BaseConvolution, abstract=True):
         """Add `ConvTranspose`, also for an `output_padding` of at least the stride.
 
         PyTorch allows an `output_padding` below the dilation, even if it is not below the stride.  ONNX Runtime rejects
-        it.  In that case zeros appended to the operand lengthen the result, and a larger padding at the end of the
-        result crops it to the correct size.
+        it.  In that case, the operand is padded with zeros, which lengthens the result, and a larger padding at the end
+        crops the result to the correct size.
         """
         extra, value = self._end_padding, spell.operands[0]
         longer = any(one >= stride for one, stride in zip(extra, self.strides))

@@ -37,7 +37,7 @@ class Scale:
 
     def __init__(self, size: float, zero_point: int, fixed: bool):
         self.size, self.zero_point = size, zero_point
-        self.fixed = fixed  # True for a constant of the model: the same object always
+        self.fixed = fixed  # True for a constant of the model, one object in all calls
 
 
 class Quantized:
@@ -191,7 +191,7 @@ class Quantize(Grid):
 
     def forward(self, x: Tensor) -> Quantized:
         """q = round(x / scale) + zero_point, halves to even, clamped to 0..255."""
-        # `self.scale` would take a microsecond; the division takes no longer.
+        # To read `self.scale` would take a microsecond, as long as the division.
         return Quantized(x / self._buffers["scale"], self.grid())
 
 
@@ -255,7 +255,7 @@ class Int8Layer(Int8Weight):
             """The result in units of `unit` from an integer kernel; quantized if `rounded`."""
 
     least: float  # multiply-accumulates, measured on one core
-    fewest = 1  # operand elements; smaller operands take as long
+    fewest = 1  # minimum of operand elements in `pays`: smaller operands take as long
 
     def __init__(self, *shape: int, bias: bool, per_channel: bool):
         super().__init__()
@@ -361,7 +361,7 @@ def product_of_bytes(q: Tensor, weight: Tensor) -> Tensor:
         return torch._int_mm(F.pad(q, (0, 0, 0, 17 - rows)), weight.t())[:rows]
     if q.is_cuda or rows > 8:
         return torch._int_mm(q, weight.t())
-    # A tall matrix times few columns takes half the time of few rows times a wide one.
+    # `weight @ q.T` takes half the time of `q @ weight.T` if q has few rows.
     return torch._int_mm(weight, q.t()).t().contiguous()
 
 
@@ -382,8 +382,9 @@ class Int8Linear(Int8Layer):
         per_channel: bool = True,
     ):
         super().__init__(out_features, in_features, bias=bias, per_channel=per_channel)
-        self.work = out_features  # for each element of the operand
-        self.fewest = 6 * in_features  # reading the weight takes as long as six rows
+        self.work = out_features  # MACs for each element of the operand
+        # To read the weight takes as long as the products of six rows.
+        self.fewest = 6 * in_features
         # if: Line
         self.line: Line | None = None  # the line that ends in this layer
 
@@ -438,7 +439,7 @@ class Int8Conv2d(Int8Layer):
 
     least = 4_000_000
     # if: whole_file
-    channels_last = False  # set for shapes with correct results of oneDNN
+    channels_last = False  # True only for shapes for which oneDNN is correct
 
     def __init__(
         self,
@@ -460,7 +461,7 @@ class Int8Conv2d(Int8Layer):
         super().__init__(*shape, bias=bias, per_channel=per_channel)
         self.groups = groups
         results = out_channels / in_channels / math.prod(self.stride)
-        # MACs for each operand element, with 32 more for each result as its overhead.
+        # MACs for each operand element; a result's overhead counts as 32 MACs.
         self.work = results * (math.prod(shape[1:]) + 32)
 
     def product(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -469,7 +470,7 @@ class Int8Conv2d(Int8Layer):
 
     # if: channels_last
     def scaled(self, scale: float, unit: float) -> tuple[Tensor, Tensor | None]:
-        # The integer kernels have this layout.  It also makes pooling much faster.
+        # Channels-last, the layout of the integer kernels, also makes pooling faster.
         weight, bias = super().scaled(scale, unit)
         # if: whole_file
         if not self.channels_last:
@@ -598,7 +599,8 @@ def fixed_steps(
     kernel.  The list is empty if an int8 kernel is faster for a convolution.
     """
     q, pays = roundings[0](x), []
-    # A line with convolutions is a whole network, and int8 may not make it faster.
+    # A line with convolutions is a whole network.  If the cache holds its weights,
+    # int8 may not make it faster.
     cached = layers[0].weight.dim() > 2
     cached = cached and sum(layer.weight.numel() for layer in layers) < CACHED
     for layer, to, on, move in zip(layers, [*roundings[1:], None], relus, moves):
@@ -621,7 +623,7 @@ def fixed_steps(
             shift = torch.zeros(len(weight), device="cpu")
         low = 0 if k and relus[k - 1] else -scale.zero_point
         ends = low + offsets[k], 255 - scale.zero_point + offsets[k]
-        first = 0 if k else offsets[0]  # the shift of the previous layer adds it later
+        first = 0 if k else offsets[0]  # other offsets are in the shift before them
         product = F.linear if layer.weight.dim() == 2 else layer.product
         shift = shift + offsets[k + 1]
         steps.append((product, weight, factor, shift, first, *ends, moves[k]))
@@ -646,7 +648,7 @@ def ranged_line(
     y = x if x.dim() == 2 else x.view(1, -1)
     for k, terms in enumerate(line_of(layers, relu, x, lambda: ranged_steps(layers)).steps):  # fmt: skip
         weight, factor, rows, bias = terms
-        if k and relus[k - 1]:  # the range begins at 0: clamping is the relu
+        if k and relus[k - 1]:  # the range begins at 0, so clamping computes the relu
             divisor = y.amax().div_(LEVELS)
             scale, zero_point = divisor.item(), 0
             if scale < 1e-30:

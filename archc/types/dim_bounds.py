@@ -8,7 +8,7 @@ from archc.types.dims import Function, Scaled, Symbol, SymbolicDim, as_linear, s
 
 
 def bounds(dims: Iterable[int | SymbolicDim]) -> tuple[int | None, ...]:
-    """Return the upper bounds of all symbols in sizes; equal sizes may have different bounds."""
+    """Return the upper bounds of all symbols in sizes, for cache keys: equal sizes may differ in bounds."""
     return tuple(own.maximum for dim in dims if not isinstance(dim, int) for own in symbols(dim).values())
 
 

@@ -3,7 +3,8 @@
 ONNX Runtime treats two spellings of one decoding differently.  It computes a `Cast` and a `Mul` over constants once,
 when it loads the model.  It keeps a `DequantizeLinear` for its integer kernels, which need one on both operands of a
 product.  If only the weight of a layer is stored as integers, a `DequantizeLinear` would run in each inference (a
-linear layer from 1024 to 4096 takes four times as long at batch 1), or become a kernel that rounds activations, too.
+linear layer from 1024 to 4096 takes four times as long at batch 1), or ONNX Runtime would fuse it into a kernel that
+also rounds the activations.
 """
 
 from __future__ import annotations
@@ -89,8 +90,8 @@ class DecodedWeights:
         """The name of the zero points of a weight in int8.
 
         Without zero points ONNX Runtime does not match the pattern of an integer layer, and computes in float.  Two
-        weights cannot share zero points: with the session option `x64quantprecision`, ONNX Runtime converts them once
-        for each weight, under the same name.
+        weights cannot share zero points: with the session option `x64quantprecision`, ONNX Runtime converts the zero
+        points once for each weight, and both conversions of shared zero points would get the same name.
         """
         import numpy as np
 
@@ -151,16 +152,16 @@ class DecodedWeights:
 def _computed_in(weight: Weight) -> DType:
     """The dtype in which ONNX Runtime decodes a weight."""
     dtype = wider(weight.dtype, ONNX_MOST)
-    assert dtype is not None, "a floating-point dtype has one that kernels know"
+    assert dtype is not None, "every floating-point dtype fits in a dtype with ONNX Runtime kernels"
     return dtype
 
 
 LARGEST_BIAS_ERROR = 2.0**-20
-"""The largest relative error of a bias for an all-zero row of the weight: its result is the bias alone."""
+"""The largest accepted relative error of a bias for an all-zero row, whose result is the bias alone."""
 
 
 class IntegerBias(NamedTuple):
-    """A bias in the integers in which products are accumulated: b ≈ steps · counts."""
+    """A bias as integers, in the units of the integer sums of products: b ≈ steps · counts."""
 
     counts: np.ndarray[Any, Any]
     steps: np.ndarray[Any, Any]

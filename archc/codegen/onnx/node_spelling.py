@@ -129,7 +129,7 @@ class NodeSpelling:
         ]
 
     def _cast_back(self, name: str, dtype: DType) -> str:
-        """Cast a result to a dtype; undo the cast if the result is an operand or weight that had this dtype."""
+        """Cast a result to a dtype; undo the cast of an operand or weight that had this dtype before."""
         before, have = self._before.get(name, (name, None))
         return before if have is dtype else self.add("Cast", name, to=dtype)
 
@@ -212,7 +212,7 @@ class ValueNames:
         self._onnx, self._spell = onnx, spell
         self._names: dict[Value, str] = {}
         self._outputs: dict[Value, str] = {}
-        self._postponed: dict[Value, tuple[Node, list[NodeRecord]]] = {}  # and the list to which the node is added
+        self._postponed: dict[Value, tuple[Node, list[NodeRecord]]] = {}  # node, and list for its records
 
     def __getitem__(self, value: Value) -> str:
         """The name of a value; if the node that computes it is postponed, add this node first."""

@@ -245,10 +245,10 @@ def element_texts(
         first: the position of the first of these elements in the list.
 
     Raises:
-        Mismatch: the list of an instance ends before the elements with the same text.
+        Mismatch: the list of an instance ends before the first element with the common text.
     """
     common = next(k for k in range(len(calls)) if all(call.form == calls[k].form for call in calls[k:]))
-    # A separate text for one more element can save an argument that is a list of values.
+    # If the common text starts one element later, it may not need an argument that is a list of values.
     tails = [_Tail(calls, counts, start, first) for start in (common, common + 1) if start < len(calls)]
     fitting = [tail for tail in tails if tail.start <= min(counts)]
     if not fitting:

@@ -20,8 +20,8 @@ def channels_last(graph: Graph) -> bool:
 
     Models with weights of five axes keep the default layout, since `Module.to` converts all weights or none.  Models
     with stages keep the default layout too, since a stage sends tensors in their memory layout.  A single convolution
-    that is not safe in channels-last layout excludes the whole model, since the other convolutions determine the layout
-    of its operands.
+    that is not safe in channels-last layout excludes the whole model: its operand would have the layout of the results
+    of the other convolutions.
     """
     if not safe(graph):
         return False
@@ -33,7 +33,7 @@ def channels_last(graph: Graph) -> bool:
 
 
 def safe(graph: Graph) -> bool:
-    """Return whether every convolution of a model is safe in channels-last layout."""
+    """Return whether all convolutions are safe in channels-last layout; see `Operator.safe_channels_last`."""
     convolutions = (node for node in graph.nodes() if node.op.torch_channels_last and node.weights)
     return all(node.op.safe_channels_last(node.types) for node in convolutions)
 

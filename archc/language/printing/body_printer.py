@@ -74,7 +74,7 @@ class PendingExpression:
 class BodyPrinter:
     """Statements of one printed definition.
 
-    `written` has the statements of the definition in the order of the printed text, in which they are elaborated.
+    `written` has the statements of the definition in the order of the printed text, the order of elaboration.
     """
 
     def __init__(self, definition: BlockDefinition, is_model: bool, context: PrintContext):

@@ -210,7 +210,7 @@ class _Search:
 
     def _takes_integers(self, layer: OperatorStep, decoder: OperatorStep) -> bool:
         """Return whether a layer with a dequantized operand can take the quantized operand instead."""
-        # A quantizer needs a dequantized operand; unlike a layer, it has several results.
+        # The operand of a quantizer may be dequantized, too, but a quantizer has several results, and a layer has one.
         return (
             layer.operands == decoder.results
             and len(layer.results) == 1
@@ -238,7 +238,7 @@ class _Search:
             local = maker.operands[0]
 
     def _form(self, node: Node, operands: Sequence[str] = ()) -> TorchModule | str | None:
-        """The int8 form of a node: a module or expression, or None; a layer must own its weights."""
+        """The module or expression of a node in int8, if it has one and uses no weight of another layer."""
         if not all(owns(node, name) for name in node.weights):
             return None
         operands = operands or ("",) * len(node.operands)
