@@ -28,7 +28,7 @@ def _run_packed(
 ) -> tuple[Tensor, Any]:
     """Run a recurrent layer over padded sequences, each up to its own length.
 
-    x: [N, T, C], lengths: [N] -> [N, T, H], zero after each length, and the last states.
+    x: [N, T, C], lengths: [N] -> [N, T, H], zero after each length; the last states.
     """
     if x.shape[0] == 0:
         return layer(x, first)  # PyTorch cannot pack an empty batch
@@ -53,7 +53,7 @@ def _call_packed(
 ) -> tuple[Tensor, ...]:
     """Call `torch.lstm` or a similar function on padded sequences, each up to its own length.
 
-    x: [N, T, C], lengths: [N] -> [N, T, H], zero after each length, and the last states.
+    x: [N, T, C], lengths: [N] -> [N, T, H], zero after each length; the last states.
     """
     if x.shape[0] == 0:  # PyTorch cannot pack an empty batch
         state = first if len(first) > 1 else first[0]

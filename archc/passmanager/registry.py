@@ -25,7 +25,7 @@ _SIMPLIFY = "write `simplify`"
 _PARTITION = "write `partition(2)`, for the number of stages"
 _NONE = "leave it out: without passes the model is compiled as it is written"
 
-_FOREIGN_NAMES = {
+FOREIGN_NAMES = {
     **dict.fromkeys(("quantize", "quantization", "quantise", "int8", "ptq", "static_quant", "qdq"), _QUANT),
     "dynamic_quant": 'write `quant(scheme = "dynamic")`',
     "quantize_dynamic": 'write `quant(scheme = "dynamic")`',
@@ -39,7 +39,7 @@ _FOREIGN_NAMES = {
     **dict.fromkeys(("none", "null", "default"), _NONE),
 }
 """Names of passes in other tools, and the archc text to write instead; case and `_` are ignored."""
-_BY_SQUASHED = {squashed(name): told for name, told in _FOREIGN_NAMES.items()}
+_BY_SQUASHED = {squashed(name): told for name, told in FOREIGN_NAMES.items()}
 
 
 def pass_names() -> list[str]:

@@ -117,7 +117,7 @@ def test_a_bug_is_one_message_and_a_traceback_on_request(run: Run, monkeypatch: 
 BROKEN = {
     "module": ("torch.emit", "_class", ()),
     "stages": ("torch.emit", "_class", ("--passes", "partition(2)")),
-    "pipeline program": ("pipeline.program", "_constant", ("--passes", "partition(2)")),
+    "pipeline program": ("pipeline.emit", "_constant", ("--passes", "partition(2)")),
 }
 """For each emitted file, a function that gives a part of its text, and the passes that make it."""
 

@@ -13,7 +13,7 @@ from archc.compiler import open_module, parse_settings
 from archc.diagnostics import ArchcError, Diagnostics, Source
 from archc.driver.pipelines import check_pipelines, parse_passes
 from archc.passmanager import load_pass, pass_names
-from archc.passmanager.registry import PASSES as FOREIGN
+from archc.passmanager.registry import FOREIGN_NAMES as FOREIGN
 from archc.passmanager.registry import pass_help
 from archc.types.tensor_type import DType
 
