@@ -202,7 +202,7 @@ def _unquoted(
             make_pass(_name(stage), positional, {**named, str(argument): given[0]})
     except AttributeProblem:
         return None
-    return f"leave the quotes out: `{digits}{found['unit']}`"
+    return f"remove the quotes: `{digits}{found['unit']}`"
 
 
 def _name(stage: tree.ChainStep) -> str:
