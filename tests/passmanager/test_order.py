@@ -151,7 +151,7 @@ def test_a_mended_order_is_right_and_is_found_where_there_is_one(passes: list[ar
 
 def test_options_of_passes_that_python_made_are_checked() -> None:
     found = refused([Remembering("a"), Prune(1.5)])
-    assert (found.code, found.message) == ("bad-option", "`sparsity` of `prune` must be from 0 to below 1, and is 1.5")
+    assert (found.code, found.message) == ("bad-option", "`sparsity` of `prune` must be from 0 to below 1, got 1.5")
 
 
 def test_pipelines_of_text_are_checked_when_they_are_read() -> None:

@@ -91,7 +91,7 @@ def test_sizes_that_contradict_the_data_are_refused(passes: str) -> None:
 
 @pytest.mark.parametrize("wrong", [3, ["H=2"], {"H": 2.5}, {"H": True}])
 def test_sizes_of_a_wrong_type_are_a_type_error(wrong: object) -> None:
-    with pytest.raises(TypeError, match="`sizes` takes"):
+    with pytest.raises(TypeError, match="`sizes` expects"):
         archc.compile(NET, sizes=wrong)  # type: ignore[arg-type]
 
 

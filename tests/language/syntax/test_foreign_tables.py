@@ -87,7 +87,7 @@ def is_word(snippet: str) -> bool:
     commands = next(a for a in make_parser()._actions if isinstance(a, argparse._SubParsersAction)).choices
     options = {option for command in commands.values() for option in command._option_string_actions}
     known = {*operator_names(), *language.keywords(), *DType.__members__, *FUNCTIONS, *OPERATOR_ATTRIBUTES}
-    signs = {"->", "//", "#", "{", "}", "self", "train", "eval", "partition", "0..3"}
+    signs = {".", ":", "->", "//", "#", "{", "}", "self", "train", "eval", "partition", "0..3"}
     return snippet in known | signs | options or snippet.removeprefix("archc ") in commands
 
 
