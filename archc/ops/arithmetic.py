@@ -31,7 +31,7 @@ class Binary(Operator, abstract=True):
     neutral: ClassVar[int | None] = None
     """Neutral element of the operation as its second operand, if there is one."""
     commutes: ClassVar[bool] = False
-    """Whether the operator is commutative."""
+    """True for a commutative operator."""
     pointwise = True
 
     scalar: int | float | SymbolicDim | None = attribute(

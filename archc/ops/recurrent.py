@@ -78,7 +78,7 @@ class Recurrent(Operator, abstract=True):
     onnx_gates: ClassVar[tuple[int, ...]] = (0,)
     """Position in PyTorch's order of each gate in ONNX's order."""
     onnx_lengths: ClassVar[bool] = False
-    """Whether ONNX Runtime needs sequence lengths to run the operator on an empty time axis."""
+    """True if ONNX Runtime needs sequence lengths to run the operator on an empty time axis."""
 
     hidden_size: int = attribute(index="h", phrase="hidden features", doc="size of the state")
     num_layers: int = attribute(1, doc="number of stacked layers")
