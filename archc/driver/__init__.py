@@ -1,1 +1,1 @@
-"""Steps of a compilation: binding of weights, pipelines from text, emission of files, and their check."""
+"""Steps of a compilation: bind weights, parse pipelines of passes, emit files, check emitted programs."""

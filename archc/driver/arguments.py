@@ -54,7 +54,7 @@ def check_types(**arguments: Any) -> None:
 
     Raises:
         TypeError: an argument has a wrong type; the message has its name and the accepted types.
-        ValueError: a number is negative that must be at least 0.
+        ValueError: `seed` or `depth` is negative.
     """
     for name, value in arguments.items():
         types, what = _TAKES[name]
@@ -77,12 +77,12 @@ def check_types(**arguments: Any) -> None:
 
 
 def plain_settings(given: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Values of attributes by name; scalars of numpy become Python's numbers."""
+    """Values of attributes by name, with Python numbers for numpy scalars."""
     return {name: _plain(value) for name, value in (given or {}).items()}
 
 
 def _plain(value: Any) -> Any:
-    """The Python number for a numpy scalar, and any other value unchanged; numpy is not imported."""
+    """Convert numpy scalars, also those in lists, to Python numbers, without an import of numpy."""
     if type(value).__module__ == "numpy" and hasattr(value, "dtype") and getattr(value, "shape", None) == ():
         return value.item()
     return [*map(_plain, value)] if isinstance(value, list) else value

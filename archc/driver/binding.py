@@ -1,4 +1,4 @@
-"""Binding of weights to a graph: from a file, or initialized as PyTorch initializes them."""
+"""Binding of weights to a graph: given tensors, or new tensors with PyTorch's initial distributions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def bind_fresh(graph: Graph, seed: int) -> None:
-    """Bind initial weights, each computed when it is read; equal seeds give equal weights."""
+    """Bind initial weights, which are computed when they are read; equal seeds give equal weights."""
     graph.tensors = Weights(_fresh(graph, seed))
 
 
@@ -31,18 +31,18 @@ def bind_given(
     allow_pickle: bool = False,
     renaming: Path | None = None,
 ) -> None:
-    """Bind the tensors of a weights file, or tensors by name; a missing or an extra tensor is an error.
+    """Bind given tensors to the weights of a graph; a missing or a surplus tensor is an error.
 
     Args:
         given: the path of a weights file, or tensors by name.
         seed: seed for tensors that a file may lack, such as the batch counter of batch normalization.
-        diagnostics: collects the warnings, such as a warning of a dtype conversion.
-        allow_pickle: also read pickle files of PyTorch, with `weights_only`.
-        renaming: file of rules that map the names in the weights file to paths of the text; see
+        diagnostics: collects warnings, for example of dtype conversions.
+        allow_pickle: also read PyTorch's pickle files, with `torch.load(weights_only=True)`.
+        renaming: file of rules that map names in the weights file to paths of weights in the graph; see
             `archc.weights.rename`.
 
     Raises:
-        ArchcError: the file cannot be read, or its tensors do not fit.
+        ArchcError: the file cannot be read, or the tensors do not fit the weights of the graph.
     """
     from archc.weights.load import load
     from archc.weights.match import match
@@ -62,14 +62,14 @@ def bind_given(
     fresh = _fresh(graph, seed)
     graph.tensors = Weights({stored: matched.get(stored, fresh[stored]) for stored in expected})
     for weight in graph.weights.values():
-        if isinstance(weight.storage, Masked):  # elements outside the mask may be nonzero in the file
+        if isinstance(weight.storage, Masked):  # the file may have nonzero elements outside the mask
             stored_as = {stored: graph.tensors[stored] for stored in weight.tensors}
             decoded = ComputedTensor(weight.shape, weight.dtype.value, partial(_decoded, weight, stored_as))
             graph.tensors.set(weight.path, decoded)
 
 
 def _check_storages(graph: Graph, given: Mapping[str, LazyTensor]) -> None:
-    """Reject a file of floats for a quantized text, with one error instead of an error for each tensor.
+    """Reject float tensors for weights that the text stores as integers; one error covers all of them.
 
     Raises:
         ArchcError: the file has floats where the text stores integers with a scale (`weights-not-quantized`).
@@ -119,7 +119,7 @@ def _fresh(graph: Graph, seed: int) -> dict[str, LazyTensor]:
 
 
 def _encoded(weight: Weight, dense: LazyTensor) -> Mapping[str, LazyTensor]:
-    """Fresh stored tensors for a weight that the text stores as integers."""
+    """Stored tensors of a new weight whose format is not `Dense`, such as integers and their scale."""
 
     def part(stored: str) -> np.ndarray:
         return weight.storage.encode(weight.path, dense.numpy())[stored]

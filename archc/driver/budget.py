@@ -1,4 +1,4 @@
-"""Budget of a check: the highest cost of a model that is checked by default, and the time limit."""
+"""Budget of a check: the highest cost of a model that is checked by default, and its time limit."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from archc.analysis.cost import NodeCosts, cost
 from archc.ir.graph import Graph
 
 MULTIPLY_ADDS = 20_000_000_000
-"""Limit on the multiply-adds of one run on random inputs; a model above it is not checked by default."""
+"""Limit on the multiply-adds of one run on random inputs; a model above the limit is not checked by default."""
 BYTES = 1_000_000_000
-"""Limit on the bytes of weights and results of one run; a model above it is not checked by default."""
+"""Limit on the bytes of weights and results of one run; a model above the limit is not checked by default."""
 SECONDS = 120.0
 """Time limit of a check in seconds, for a model without multiply-adds."""
 RATE = 100_000_000
-"""Multiply-adds that add one second to the time limit: a hundredth of the throughput of one core."""
+"""Multiply-adds that add one second to the time limit; one core computes about 100 times as many in a second."""
 
 
 def over_budget(graph: Graph) -> str | None:
@@ -36,7 +36,7 @@ def time_limit(graph: Graph) -> float:
 
 
 def check_sizes(graph: Graph) -> Mapping[str, int]:
-    """The symbolic sizes of the random inputs that a check runs on."""
+    """Values of the symbolic sizes, for the random inputs of a check."""
     from archc.interpreter.sample_inputs import sample_sizes
 
     return sample_sizes(graph)

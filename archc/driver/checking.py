@@ -1,4 +1,8 @@
-"""The check: run emitted programs in PyTorch and ONNX Runtime, and compare them with the graph."""
+"""Check of emitted programs: run PyTorch modules and ONNX models, and compare them with the graph.
+
+Errors are relative to the spread of an output: how much the output varies with the inputs.  The function
+`archc.passmanager.comparison.spreads` estimates the spread.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +28,15 @@ if TYPE_CHECKING:
     from archc.driver.compilation import Compilation
 
 LEAST_SHARE = 0.1
-"""Lower bound on the spread in relative errors, as a share of an output's norm, to which rounding is proportional."""
+"""Smallest spread by which an error is divided, relative to the norm of the output.
+
+Rounding errors are proportional to the norm, so division by a smaller spread would exaggerate them.
+"""
 FAINT = 1e-2
-"""Relative spread of an output below which it depends too little on the early layers to check them."""
+"""Spread, relative to the norm of the output, below which an output is faint.
+
+A faint output hardly depends on the early layers, so it does not show whether they are correct.
+"""
 _GRAPH = "graph"
 """Name of the first step, in which PyTorch runs the graph itself, node by node."""
 
@@ -43,7 +53,7 @@ def check_isolated(compiled: Compilation, files: Files, stages: Sequence[Files],
     import torch  # noqa: F401  before the fork, so that it stays loaded for the next check
 
     if ".onnx" in files:
-        import onnxruntime  # noqa: F401  likewise
+        import onnxruntime  # noqa: F401  also before the fork
 
     def work(tell: Callable[[str], None]) -> dict[str, Any]:
         with one_thread():
@@ -76,29 +86,34 @@ def check_agreement(
     folder: Path | None = None,
     tell: Callable[[str], None] = silent,
 ) -> dict[str, Any]:
-    """Run the emitted files on seeded random inputs; the stages one after the other, in this process.
+    """Run the emitted files on seeded random inputs, and compare their outputs with the graph's.
 
-    Errors are relative to the spread of an output, its variation over inputs, since a constant output does not show how
-    it was computed; see `spreads`.  If the spread is small, copies of the files also run with scaled weights; see
-    `archc.driver.weight_scaling`.
+    Errors are relative to the spread of an output.  If an output is faint, copies of the files also run with scaled
+    weights; see `archc.driver.weight_scaling`.
 
     Args:
-        files: what was written, by suffix: `.py`, `.onnx`.
-        stages: the same for each stage of a divided model; the results of one are the inputs of the next.
-        folder: where copies of the files are written; by default a temporary folder.
-        tell: called with each step before it begins.
+        files: paths of the emitted files by suffix: `.py`, `.onnx`.
+        stages: the emitted files of each stage, for a model of several stages.  The stages run one after another in
+            this process.
+        folder: folder for copies of the files; by default a temporary folder.
+        tell: called with the name of each step before the step begins.
 
     Returns:
-        `errors`: the error of each program against the graph; `tolerance`: the largest allowed error; `bound`: the
-        origin of the tolerance; `spread`: the spread of each output, relative to its norm; `faint`: the outputs whose
-        spread is too small, though they depend on inputs and trained weights; `not_finite`: the outputs without a
-        finite element, if any; `scaled`: the same entries with scaled weights, if these were tried, and None if no
-        layer could be scaled; `saturated`: errors of ONNX Runtime on this CPU that are above the tolerance only because
-        its kernels saturate; `undecided`: the share of elements that were not compared, because rounding decides
-        between a number and a NaN or an infinity.
+        The outcome, a dictionary with these entries; the last four exist only if they apply.
+
+        - `errors`: the error of each program.
+        - `tolerance`: the largest allowed error.
+        - `bound`: a phrase that states the origin of the tolerance.
+        - `spread`: the spread of each output, relative to its norm.
+        - `faint`: the faint outputs that depend on both an input and a trainable weight.
+        - `scaled`: the outcome with scaled weights, for faint outputs; None if no layer could be scaled.
+        - `not_finite`: the outputs without a finite element.
+        - `saturated`: errors of ONNX Runtime that exceed the tolerance only because its kernels for this CPU saturate.
+        - `undecided`: for each output, the share of elements that were not compared, because rounding decides whether
+          they are finite.
 
     Raises:
-        ArchcError: an error is above the tolerance, or a program does not run (`check-failed`).
+        ArchcError: an error is above the tolerance, or a program cannot run (`check-failed`).
     """
     if folder is None:
         with TemporaryDirectory(prefix="archc-check-") as temporary:
@@ -110,7 +125,7 @@ def check_agreement(
 def _outcome(
     compiled: Compilation, files: Files, stages: Sequence[Files], folder: Path, tell: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Compare the programs with the graph; if outputs are faint, compare them with scaled weights too."""
+    """Compare the programs with the graph; if an output is faint, compare them again with scaled weights."""
     graph = compiled.graph
     tell(_GRAPH)
     outcome = _compared(compiled, graph, Programs(files, stages), folder, tell)
@@ -134,7 +149,7 @@ def _compared(
     tell: Callable[[str], None],
     alive: bool = False,
 ) -> dict[str, Any]:
-    """Compare the programs with a graph; `alive` if the weights were scaled because of faint outputs."""
+    """Compare the programs with a graph; `alive` means that the weights of both are scaled."""
     calibration, other = (Calibration(compiled.graph, seed=compiled.seed + k) for k in range(2))
     expected = calibration.outputs(graph)
     spread = spreads(expected, other.outputs(graph))
@@ -208,10 +223,10 @@ def _refuse_errors(errors: Mapping[str, float], bound: Bound, where: str) -> Non
 def _trained_outputs(graph: Graph) -> set[str]:
     """Outputs that depend on both an input and a trainable weight.
 
-    For the other outputs, training cannot increase the effect of the inputs.
+    Training cannot increase the effect of the inputs on any other output, so no other output counts as faint.
     """
     trained = {node for node in graph.nodes() if any(graph.weights[path].trainable for path in node.weights.values())}
-    # For each value: does it depend on an input, and on a trainable weight?
+    # For each value: whether it depends on an input, and whether it depends on a trainable weight.
     reached = dict.fromkeys(graph.inputs, (True, False))
     for node in graph.nodes():
         operands = [reached[operand] for operand in node.operands]

@@ -1,4 +1,4 @@
-"""The record of a compilation, which the compiler's steps after the passes read."""
+"""Record of a compilation, for the steps after the passes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Compilation:
     """A model after its passes, with the origin of its data.
 
     Attributes:
-        graph: the graph with its weights bound, unless it was compiled without any.
+        graph: the graph; its weights are bound, unless it was compiled without weights.
         source_name: name of the source file, without folders.
         seed: seed of all random numbers.
         weights: a phrase that states the origin of the weights.

@@ -23,7 +23,7 @@ class Compiled(Compilation):
     """A model after its passes, ready to be written.
 
     Attributes:
-        graph: the graph with its weights bound, unless it was compiled without any.
+        graph: the graph; its weights are bound, unless it was compiled without weights.
         name: name of the model.
         source_name: name of the source file, without folders.
         passes: reports of the passes, in their order.
@@ -69,11 +69,11 @@ class Compiled(Compilation):
         """Write the model into a folder, and return the report; on an error nothing is written.
 
         Args:
-            emit: targets to write, of `TARGETS`, as a list or as `"torch,arch"`.  By default all targets are written;
-                for a model without weights, only the targets that need no weights.
-            check: run the emitted programs, and compare PyTorch and ONNX Runtime with the graph.  With None, a model
-                within the budget of `archc.driver.budget` is checked.  The entry `check` of the report has the outcome,
-                or the reason why nothing was checked.
+            emit: targets to write: a list of names from `TARGETS`, or a string such as `"torch,arch"`.  By default all
+                targets are written; for a model without weights, only the targets that need no weights.
+            check: True to run the emitted programs and compare their outputs with the graph's.  With None, a model is
+                checked if it is within the budget of `archc.driver.budget`.  The entry `check` of the report has the
+                outcome, or the reason why nothing was checked.
             announce: called with the report when all files are ready, before they replace earlier files; if `announce`
                 raises an exception, the folder stays as it was.
 
@@ -98,9 +98,9 @@ class Compiled(Compilation):
             return report
 
     def sources(self) -> dict[str, str]:
-        """Sources by file name: the `.arch` text, the PyTorch module, and the modules of stages.
+        """Sources by file name: the `.arch` text, the PyTorch module, and the sources of stages.
 
-        The modules of stages lack the hash that identifies the compilation, since it depends on the weights file.
+        The sources of stages lack the hash that identifies the compilation, since the hash depends on the weights.
         """
         from archc.driver.emission import torch_source
         from archc.driver.stage_files import stage_sources

@@ -1,4 +1,4 @@
-"""Emission of a compiled model: all files into one staged folder, the report last."""
+"""Emission of a compiled model: write all its files into one output folder, the report last."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ def check_weights(compiled: Compilation, emit: Sequence[str], check: bool | None
 
 
 def needs_weights(compiled: Compilation, what: str, help: str) -> ArchcError:
-    """The error `needs-weights`: the model was compiled without weights, which the result `what` needs."""
+    """Return the error `needs-weights`: `what` needs weights, but the model was compiled without weights."""
     return error("needs-weights", f"{what} needs weights, and `{compiled.name}` was compiled without", help=help)
 
 
 def unchecked_reason(compiled: Compilation, check: bool | None, runnable: bool) -> str | None:
-    """Reason why the emitted programs are not checked, or None if they are.
+    """Reason why the emitted programs are not checked, or None if they are checked.
 
     Args:
-        check: whether to check them; None to check them unless that is too expensive (`archc.driver.budget`).
+        check: whether to check the programs; None to check them unless that is too expensive (`archc.driver.budget`).
         runnable: whether a PyTorch module or an ONNX model is written.
     """
     from archc.driver.budget import over_budget
@@ -64,7 +64,7 @@ def unchecked_reason(compiled: Compilation, check: bool | None, runnable: bool) 
 def write_files(
     compiled: Compilation, out: OutputFolder, emit: Sequence[str], check: bool | None, progress: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Write the weights, if there are any, the targets and `report.json`; returns the report.
+    """Write the targets, the weights (if the model has weights) and `report.json`; return the report.
 
     Args:
         check: as for `Compiled.write`.
@@ -108,7 +108,7 @@ def write_files(
     else:
         from archc.driver.checking import check_isolated, warn_of_outputs
 
-        progress("run what was written")
+        progress("run the emitted programs")
         stages = [stage.files for stage in pipeline.stages]
         report["check"] = check_isolated(compiled, whole, stages, out.scratch())
         warn_of_outputs(report["check"], compiled.diagnostics)
@@ -124,14 +124,14 @@ def report_text(report: Mapping[str, Any]) -> str:
 
 
 def torch_source(compiled: Compilation) -> str:
-    """Source of the PyTorch module of a compiled model, which loads the weights file beside it."""
+    """Source of the PyTorch module of a compiled model; the module loads the weights file in its folder."""
     from archc.codegen.torch import emit
 
     return emit(compiled.graph, source_name=compiled.source_name, weights_name=f"{compiled.name}.safetensors")
 
 
 def make_report(compiled: Compilation) -> dict[str, Any]:
-    """Contents of `report.json`, which do not depend on the time or place of the compilation."""
+    """Entries of `report.json` about the compilation, which do not depend on its time or folder."""
     graph = compiled.graph
     return {
         "archc": __version__,
@@ -155,7 +155,7 @@ def source_title(source: Source) -> str:
 
 
 def file_title(path: Path) -> str:
-    """Name of a file in UTF-8, with replacement characters for other bytes."""
+    """Name of a file without its folder, with replacement characters for bytes that are not UTF-8."""
     return os.fsencode(path.name).decode("utf-8", "replace")
 
 
@@ -170,7 +170,7 @@ def _warning(warning: Diagnostic) -> dict[str, Any]:
 
 
 def _fingerprint(path: Path) -> dict[str, Any]:
-    import hashlib  # loads OpenSSL
+    import hashlib  # imported late, since it loads OpenSSL
 
     with path.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 Inputs = Mapping[str, "torch.Tensor"]
 Files = Mapping[str, Path]
-"""Files of a model or a stage by suffix: `.py`, `.onnx`; the weights are beside them."""
+"""Paths of the emitted files of a model or a stage by suffix (`.py`, `.onnx`); the weights are in the same folder."""
 
 TITLES = {
     "torch": "PyTorch",
@@ -41,7 +41,7 @@ class Programs:
     """The files of a model, and the files of each of its stages.
 
     Attributes:
-        exact: True if ONNX Runtime sums products of 8-bit integers without saturation on every CPU; see `exactly`.
+        exact: True if ONNX Runtime must sum products of 8-bit integers without saturation on every CPU; see `exactly`.
     """
 
     files: Files
@@ -79,11 +79,11 @@ class Programs:
             yield "onnxruntime stages", values
 
     def exactly(self, folder: Path) -> Programs:
-        """Programs with copies of the ONNX models in a folder, which sum products of 8-bit integers exactly.
+        """Copy the ONNX models to a folder; return programs that sum products of 8-bit integers exactly.
 
         Without VNNI instructions, x86 CPUs add two such products in 16 bits with saturation.  A session option avoids
-        the saturation, but fails if nodes share an initializer (ONNX Runtime 1.23).  Nodes of the copies therefore
-        share no initializer.
+        the saturation, but fails if nodes share an initializer (ONNX Runtime 1.23).  In the copies, therefore, no two
+        nodes share an initializer.
         """
         onnx_only = [{".onnx": files[".onnx"]} if ".onnx" in files else {} for files in (self.files, *self.stages)]
         files, *stages = ({suffix: _unshared(path, folder) for suffix, path in each.items()} for each in onnx_only)
@@ -91,25 +91,25 @@ class Programs:
 
 
 def _run_torch(path: Path, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
-    """The outputs of an emitted module with the weights beside it."""
+    """Outputs of an emitted module with the weights in its folder."""
     import torch
 
     try:
         module = load_module(path)
-        # The text may name devices that this machine lacks.
+        # All stages run on the CPU, since the text may name devices that this machine lacks.
         model = module.load(devices=["cpu"] * len(module.DEVICES)) if hasattr(module, "DEVICES") else module.load()
         with torch.no_grad():
             results = model(*inputs)
     except MemoryError:
-        raise  # the command line reports it
+        raise  # the command line reports a lack of memory
     except Exception as failure:
         raise _refusal("torch", "PyTorch cannot run the module", failure) from failure
-    # An output that is a parameter requires gradients in every mode.
+    # An output that is a parameter requires gradients even under `no_grad`, so it is detached.
     return tuple(result.detach() for result in (results if isinstance(results, tuple) else (results,)))
 
 
 def _run_onnx(path: Path, inputs: Inputs, exact: bool) -> dict[str, torch.Tensor]:
-    """The outputs that ONNX Runtime computes, by name."""
+    """Outputs of an ONNX model in ONNX Runtime, by name."""
     from onnxruntime.capi import onnxruntime_pybind11_state as refusals
 
     from archc.codegen import onnx
@@ -150,7 +150,7 @@ def load_module(path: Path) -> ModuleType:
 
 
 def _unshared(path: Path, folder: Path) -> Path:
-    """Copy an ONNX model with a separate initializer for each use, direct or dequantized; return the path."""
+    """Copy an ONNX model to a folder, so that each initializer has only one use; return the path."""
     import onnx
 
     model = onnx.load(path, load_external_data=False)
@@ -176,7 +176,7 @@ def _unshared(path: Path, folder: Path) -> Path:
 
 
 def _part_decoders(graph: onnx.GraphProto, tensors: Collection[str]) -> None:
-    """Insert a separate `DequantizeLinear` for each further use of a dequantized initializer."""
+    """Give each use of a dequantized initializer, except the first use, its own `DequantizeLinear`."""
     import onnx
 
     decoders = {

@@ -18,7 +18,7 @@ Offsets = Mapping[str, tuple[int, int]]
 
 
 def write_weights(graph: Graph, path: Path, metadata: Mapping[str, str] | None = None) -> Offsets:
-    """Write the stored tensors of a graph to a .safetensors file, one at a time, with PyTorch's metadata."""
+    """Write the stored tensors of a graph to a .safetensors file, with the metadata `format: pt`."""
     return write(path, stored_tensors(graph), {"format": "pt", **(metadata or {})})
 
 
@@ -26,11 +26,11 @@ def write_onnx(graph: Graph, path: Path, weights_file: Path, offsets: Offsets) -
     """Write the ONNX model of a graph and check it.
 
     Args:
-        weights_file, offsets: the weights file, and the offsets of its tensors; a model above protobuf's size limit
-            refers to them.
+        weights_file, offsets: the weights file and the offsets of its tensors.  An ONNX model above the size limit of
+            protobuf refers to these tensors instead of containing them.
 
     Raises:
-        ArchcError: ONNX cannot express the graph (`no-onnx-form`), or its checker refuses the model (`onnx-invalid`).
+        ArchcError: ONNX cannot express the graph (`no-onnx-form`), or ONNX refuses the model (`onnx-invalid`).
     """
     from archc.codegen import onnx
 

@@ -12,8 +12,8 @@ def draw(graph: Graph, depth: int = 0, open: Sequence[str] = ()) -> str:
     """Draw a graph as SVG.
 
     Args:
-        depth: levels of blocks whose contents are drawn in place.
-        open: names of blocks whose contents are drawn at every use.
+        depth: number of levels of nested blocks that are drawn with their contents.
+        open: names of blocks that are drawn with their contents at every level.
 
     Raises:
         TypeError: an argument has a wrong type.
@@ -28,7 +28,7 @@ def draw(graph: Graph, depth: int = 0, open: Sequence[str] = ()) -> str:
 
 
 def print_graph(graph: Graph) -> str:
-    """The text of a graph; elaboration of the text gives an equal graph.
+    """The `.arch` text of a graph; `archc.parse` gives an equal graph for this text.
 
     Raises:
         TypeError: `graph` is not a `Graph`.

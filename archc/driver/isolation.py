@@ -1,7 +1,8 @@
 """Run a function in a separate process, so that a crash of native code does not end archc.
 
-The process is a fork: all modules are loaded already, so it starts within some ten milliseconds, and only the result is
-sent back.  If a fork is unsafe (macOS) or impossible (Windows), the function runs in the calling process.
+The separate process is a fork of the calling process.  All modules are loaded already, so it starts within some ten
+milliseconds.  It sends back only the result.  If a fork is unsafe (macOS) or impossible (Windows), the function runs in
+the calling process.
 """
 
 from __future__ import annotations
@@ -50,12 +51,12 @@ class Ended(Exception):
 
     @property
     def killed(self) -> bool:
-        """Return whether it was killed from outside, for instance by a system that is out of memory."""
+        """Return whether the process was killed from outside, for instance by a system that is out of memory."""
         return self.signal is not None and self.signal == getattr(signal, "SIGKILL", None)  # Windows has no SIGKILL
 
 
 def isolated(work: Callable[[Tell], Result], seconds: float) -> Result:
-    """The result of `work` in a separate process; exceptions of `work` are raised here.
+    """Run `work` in a separate process; return its result, or raise its exception.
 
     Args:
         seconds: limit on the wall-clock time, after which the process is killed.
@@ -67,7 +68,7 @@ def isolated(work: Callable[[Tell], Result], seconds: float) -> Result:
         return work(lambda step: None)
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:
-            stream.flush()  # otherwise the child has a second copy of the buffer
+            stream.flush()  # so that the child does not write the buffered text again
     with tempfile.TemporaryFile() as printed, ExitStack() as ends:
         answers, answer = _pipe(ends)
         # Only the parent keeps `lifeline` open: when the parent ends, the child reads the end of the pipe and ends too.
@@ -96,15 +97,16 @@ def isolated(work: Callable[[Tell], Result], seconds: float) -> Result:
 
 
 def _pipe(ends: ExitStack) -> tuple[IO[bytes], IO[bytes]]:
-    """The ends of a pipe, for reading and for writing; `ends` closes them."""
+    """Open a pipe; return its read end and its write end, which the stack `ends` closes."""
     read, write = os.pipe()
     return ends.enter_context(open(read, "rb", 0)), ends.enter_context(open(write, "wb", 0))
 
 
 def _fork() -> int:
     with warnings.catch_warnings():
-        # Python 3.12 warns if other threads run: a lock that one of them holds stays locked in the child.  Libraries
-        # that the child calls release their locks around a fork, and the time limit ends a child that waits for one.
+        # Python 3.12 warns of a fork if other threads run: a lock that another thread holds stays locked in the child.
+        # The libraries that the child calls release their locks before a fork.  If the child waits for another lock,
+        # the time limit ends it.
         warnings.simplefilter("ignore", DeprecationWarning)
         return os.fork()
 
@@ -115,13 +117,13 @@ def _child(work: Callable[[Tell], object], answer: int, alive: int, printed: IO[
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
         _forbid_core_dumps()
-        faulthandler.disable()  # a diagnostic reports a crash, instead of a dump
+        faulthandler.disable()  # no traceback of a crash: archc reports the crash as a diagnostic
         for stream in (1, 2):
             os.dup2(printed.fileno(), stream)
         threading.Thread(target=_end_with_parent, args=(alive,), daemon=True).start()
         try:
             _send(answer, "result", work(lambda step: _send(answer, "step", step)))
-        except BaseException as failure:  # all are sent, since `os._exit` ends the child without a traceback
+        except BaseException as failure:  # every exception is sent, since `os._exit` ends the child without a traceback
             sent = RuntimeError(f"SystemExit: {failure}") if isinstance(failure, SystemExit) else failure
             _send(answer, "failure", (sent, traceback.format_exc()))
     finally:
@@ -143,7 +145,7 @@ def _send(answer: int, kind: str, value: object) -> None:
     try:
         data = pickle.dumps((kind, value))
         pickle.loads(data)
-    except Exception:  # the class of the exception is local, or `__init__` does not take `args`
+    except Exception:  # pickle fails if the class is local, or if `__init__` does not accept `args`
         assert kind == "failure" and isinstance(value, tuple)
         data = pickle.dumps((kind, (RuntimeError(f"{type(value[0]).__name__}: {value[0]}"), value[1])))
     data = _LENGTH.pack(len(data)) + data
@@ -155,7 +157,7 @@ def _result(answers: int, deadline: float, steps: list[str]) -> object:
     """Receive the result of the child, or raise its exception; append the names of its steps to `steps`.
 
     Args:
-        deadline: a time of `time.monotonic`, in seconds.
+        deadline: latest time for the result, as a value of `time.monotonic`.
 
     Raises:
         EOFError: the child ended without a result.

@@ -1,4 +1,4 @@
-"""The PyTorch module of a compiled model in this process, without a file."""
+"""The PyTorch module of a compiled model, created in this process without a file."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def live_module(compiled: Compilation, device: str | torch.device) -> nn.Module:
         ArchcError: the model was compiled without weights (`needs-weights`), or PyTorch cannot express it.
     """
     if compiled.graph.tensors is None:
-        raise needs_weights(compiled, "a module", "compile it with weights; `sources()` gives its text without any")
+        raise needs_weights(compiled, "a module", "compile it with weights, or call `sources()` for its source")
     _check_device(device)
     source = torch_source(compiled)
     emitted = ModuleType(compiled.name)

@@ -29,9 +29,9 @@ class OutputFolder:
             folder.write_text("cnn.py", source)
             with folder.file("cnn.onnx").open("wb") as stream: ...
 
-    `file` returns a path in a hidden folder.  When the block ends without an exception, every written file moves into
-    the folder, which is created if necessary.  Files of other names are kept.  On any exception, `KeyboardInterrupt`
-    included, the folder is left as it was.
+    `file` returns a path in a hidden folder.  When the `with` block ends without an exception, every written file moves
+    into the output folder, which is created if necessary.  Earlier files with other names stay there.  On any
+    exception, `KeyboardInterrupt` included, the output folder is left as it was.
 
     Args:
         keep: files that must not be replaced, such as the inputs of the compilation.
@@ -49,8 +49,8 @@ class OutputFolder:
         self._held: Staging | None = None
 
     def __enter__(self) -> Self:
-        # The hidden folder is in the output folder, or in the nearest existing parent.  A rename works only within one
-        # file system, and the output folder may be the root of a file system.
+        # A rename works only within one file system, and the output folder may be a mount point.  The hidden folder is
+        # therefore inside the output folder or, if that does not exist, inside the nearest existing parent.
         root = self.path.absolute()
         try:
             if "\0" in str(root):
@@ -144,7 +144,7 @@ class OutputFolder:
                 begun.append(name)  # before the rename, since an interrupt may come right after the rename
                 os.replace(new / name, self.path / name)
             _flush(self.path)
-        except BaseException:  # an interrupt, too: restore the earlier files
+        except BaseException:  # any exception, also an interrupt: restore the earlier files
             for name in reversed(begun):
                 if os.path.lexists(old / name):
                     os.replace(old / name, self.path / name)
@@ -161,7 +161,7 @@ class OutputFolder:
             held.discard()
 
     def _not_writable(self, reason: OSError | ValueError, place: Path | None = None) -> ArchcError:
-        """The error for an exception of the system, about `place`, or else about the path in the exception."""
+        """The diagnostic for an exception; it names `place`, or by default the path in the exception."""
         if isinstance(reason, OSError) and reason.errno in DISK_FULL:
             return error("output-disk-full", f"there is no room left for the output in `{self.path}`")
         named = reason.filename if isinstance(reason, OSError) else None
@@ -178,7 +178,7 @@ class OutputFolder:
 
 
 def _keep(existing: Path, backup: Path) -> None:
-    """Link a file that is about to be replaced under a second name; copy it if there are no hard links."""
+    """Back up a file before it is replaced: by a hard link if possible, otherwise by a copy."""
     try:
         os.link(existing, backup, follow_symlinks=False)
     except OSError:
@@ -186,7 +186,7 @@ def _keep(existing: Path, backup: Path) -> None:
 
 
 def _flush(path: Path) -> None:
-    """Flush a file or folder to the disk, before the rename that makes it visible."""
+    """Flush a file or folder to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

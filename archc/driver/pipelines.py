@@ -1,4 +1,4 @@
-"""Pipelines: conversion of the text of a pipeline, from the command line or a file, to passes."""
+"""Pipelines of passes: parse their text, from the command line or an `.arch` file, into passes."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from archc.types.attributes import AttributeProblem
 from archc.types.tensor_type import DType
 
 _QUANTITY = re.compile(r"(?P<number>[0-9]{1,18}(\.[0-9]{1,18})?)(?P<unit>[A-Za-z/]+)")
-DEEPEST_PIPELINES = 64  # of pipelines that contain pipelines
+DEEPEST_PIPELINES = 64  # maximum nesting of pipelines that use pipelines
 _FORM = 'passes are joined by commas, and options go in parentheses: `fold, prune(0.5), quant(scheme = "weight")`'
-MOST_PASSES = 1000  # of one pipeline, including the passes of the pipelines in it
+MOST_PASSES = 1000  # maximum number of passes in one pipeline, including those of the pipelines that it uses
 
 
 def parse_passes(text: str, module: Module | None = None) -> list[Pass]:
-    """Parse a pipeline such as `lowrank(energy=0.95), quant(int8)`, or the name of a pipeline of the file.
+    """Parse a pipeline such as `lowrank(energy=0.95), quant(int8)`, or the name of a pipeline in `module`.
 
     Raises:
         ArchcError: the text is not a pipeline, names an unknown pass or option, or has passes in a wrong order.
@@ -45,7 +45,7 @@ def parse_passes(text: str, module: Module | None = None) -> list[Pass]:
 
 
 def _stages(source: Source, diagnostics: Diagnostics) -> tuple[tree.ChainStep, ...]:
-    """Parse the text of a pipeline; the help of a syntax error shows the form of a pipeline."""
+    """Parse the text of a pipeline; the help of a syntax error shows an example."""
     found = Diagnostics()
     stages = parse_pipeline(source, found)
     for one in found:
@@ -82,7 +82,7 @@ def _is_pipeline(module: Module, stage: tree.ChainStep) -> bool:
 
 
 def _loaded_pass(stage: tree.ChainStep, diagnostics: Diagnostics) -> Pass | None:
-    """The pass of a stage; None, with a diagnostic, if it cannot be loaded or its options are wrong."""
+    """The pass of one step; None, with a diagnostic, if it cannot be loaded or its options are wrong."""
     try:
         return _pass(stage, diagnostics, ())
     except ArchcError as failure:
@@ -139,7 +139,7 @@ def _recursive(name: str) -> tuple[str, str]:
 def _passes(
     stages: Sequence[tree.ChainStep], module: Module | None, diagnostics: Diagnostics, open_pipelines: tuple[str, ...]
 ) -> list[tuple[Pass, Span]]:
-    """The passes of a pipeline, including the passes of pipelines in it, each with its place."""
+    """Passes of a pipeline, including those of the pipelines that it uses, each with its span."""
     passes: list[tuple[Pass, Span]] = []
     pipelines = sorted(module.pipelines) if module is not None else []
     for stage in stages:
@@ -187,7 +187,7 @@ def _pass(stage: tree.ChainStep, diagnostics: Diagnostics, pipelines: Sequence[s
 def _unquoted(
     stage: tree.ChainStep, positional: list[Any], named: dict[str, Any], argument: str | int | None
 ) -> str | None:
-    """Help for a quantity in quotes, as in `memory = "2GB"`; None if the pass rejects the quantity too."""
+    """Help for a quantity in quotes (`memory = "2GB"`); None if the pass also rejects it without quotes."""
     value = positional[argument] if isinstance(argument, int) else named.get(argument or "")
     found = _QUANTITY.fullmatch(value.strip()) if isinstance(value, str) else None
     if found is None or found["unit"] not in UNITS:
@@ -215,7 +215,7 @@ def value_of(node: tree.Expression | tree.SliceExpression, argument: str | int |
     A quantity is converted to its base unit: `2GB` is 2000000000.
 
     Args:
-        argument: the argument that has the value, for the problem.
+        argument: name or position of the argument with this value, for the error.
 
     Raises:
         AttributeProblem: the expression is not a literal.

@@ -1,4 +1,7 @@
-"""Files of a model in stages: the module, weights and ONNX model of each stage, and the program."""
+"""Files of a model of several stages: the files of each stage, and the program that runs the stages.
+
+A stage is a part of a model that runs on its own device; see `archc.ir.stages`.
+"""
 
 from __future__ import annotations
 
@@ -29,10 +32,10 @@ class StageFiles:
 
 @dataclass(frozen=True)
 class PipelineFiles:
-    """Files of all stages.
+    """Files of all stages, and the program that runs the stages.
 
     Attributes:
-        program: the path of the program that runs the stages, if there is one.
+        program: the path of that program; None if PyTorch modules are not written.
     """
 
     stages: Sequence[StageFiles] = ()
@@ -87,7 +90,7 @@ def write_stages(
 
 
 def _pipeline_source(compiled: Compilation, stages: Sequence[ModelStage], compilation: str) -> str:
-    """The source of the program that runs each stage in a process."""
+    """Source of the program that runs each stage in a process of its own."""
     from archc.codegen import pipeline
 
     return pipeline.emit(compiled.graph, stages, source_name=compiled.source_name, compilation=compilation)
@@ -96,7 +99,7 @@ def _pipeline_source(compiled: Compilation, stages: Sequence[ModelStage], compil
 def stage_sources(compiled: Compilation) -> dict[str, str]:
     """Sources of all stages and of the program that runs them, by file name.
 
-    The sources lack the identifier of the compilation, since it depends on the weights.
+    The sources lack the identifier of the compilation, since the identifier depends on the weights.
     """
     stages = stages_of(compiled)
     sources = {f"{stage.name}.py": _stage_source(compiled, stage, "") for stage in stages}

@@ -12,8 +12,8 @@ from pathlib import Path
 
 try:
     import fcntl
-except ImportError:  # Windows, where no folder is removed
-    fcntl = None  # type: ignore[assignment]  # a module elsewhere
+except ImportError:  # Windows, where abandoned folders are not removed
+    fcntl = None  # type: ignore[assignment]  # a module on other systems
 
 PREFIX = ".archc-"
 _NAME = re.compile(re.escape(PREFIX) + r"[a-z0-9_]{8}")
@@ -28,7 +28,7 @@ class Staging:
     """A hidden folder that belongs to this process until `discard`.
 
     The process holds a lock on a file in the folder.  The system releases the lock when the process ends, even if it is
-    killed.  If the lock of a folder is free, the process of the folder has ended.
+    killed.  So a folder with a free lock was left by a process that has ended.
     """
 
     def __init__(self, parent: Path):
@@ -37,7 +37,7 @@ class Staging:
         self._lock = -1
         try:
             self._lock = _locked(self.path)
-        except BaseException:  # an interrupt, too: remove the folder
+        except BaseException:  # any exception, also an interrupt: remove the folder
             self.discard()
             raise
 
@@ -52,12 +52,12 @@ class Staging:
 def _locked(folder: Path) -> int:
     """Lock a folder; return the file descriptor that holds the lock.
 
-    The lock file gets its final name after it is locked.  No process finds the file unlocked while its owner runs.
+    The lock file gets its final name only after it is locked, so that no other process finds it unlocked before.
     """
     early = folder / f"{_LOCK}.new"
     descriptor = os.open(early, os.O_RDWR | os.O_CREAT, 0o600)
     if fcntl is not None:
-        with contextlib.suppress(OSError):  # on a file system without locks, `_free` finds no free folder
+        with contextlib.suppress(OSError):  # a file system without locks, where `_free` is never true
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     os.rename(early, folder / _LOCK)
     return descriptor
@@ -91,7 +91,7 @@ def _free(folder: Path) -> bool:
 
 
 def _is_old(folder: Path) -> bool:
-    """Return whether a folder without a lock was left by a process that was killed."""
+    """Return whether a folder without a lock file is abandoned: it is old, and has only files of archc."""
     try:
         age = time.time() - folder.stat().st_mtime
         return age > _UNLOCKED_AGE_LIMIT and {path.name for path in folder.iterdir()} <= {*_PARTS, f"{_LOCK}.new"}

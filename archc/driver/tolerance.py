@@ -1,9 +1,10 @@
-"""Largest error between correct programs of one graph, and the source of that bound.
+"""Bound on the error between correct programs of one graph.
 
 Kernels add in different orders and round at different places.  Each rounding is at most a unit in the last place of the
 dtype (Higham 2002, "Accuracy and Stability of Numerical Algorithms", chapter 3).  A number near the middle between two
-quantization steps may be quantized to either step.  The effect on the outputs depends on the depth and the operators.
-It is measured: the graph runs with a disturbance of this size in every result.
+quantization steps may be quantized to either step.  The effect of these differences on the outputs depends on the depth
+and the operators of a graph.  The effect is therefore measured: the graph runs with random disturbances of its results,
+which are as large as the rounding errors.
 """
 
 from __future__ import annotations
@@ -22,26 +23,26 @@ if TYPE_CHECKING:
 Tensors = Mapping[str, "torch.Tensor"]
 
 FLOORS = {"f64": 1e-6, "f32": 1e-4, "f16": 4 * 2.0**-10, "bf16": 4 * 2.0**-7}
-"""The relative error that is always allowed, by the coarsest floating-point dtype of a graph.
+"""The relative error that is allowed without a measurement, by the coarsest floating-point dtype of a graph.
 
-An error below it needs no measurement.  Approximations of functions such as `exp` and `erf` differ by about this much.
+Approximations of functions such as `exp` and `erf` differ by about this much.
 """
 UNITS = {"f64": 5 * 2.0**-52, "f32": 5 * 2.0**-23, "f16": 2.0**-10, "bf16": 2.0**-7}
 """The largest relative disturbance of a result, by dtype; the smallest disturbance is half as large.
 
-Sums in f64 and f32 are rounded after each addition, and each kernel adds in its own order.  Sums in f16 and bf16 are
-accumulated in f32 and rounded once.
+The disturbance in f64 and f32 is five units in the last place: sums are rounded after each addition, and each kernel
+adds in its own order.  In f16 and bf16 it is one unit: sums are accumulated in f32 and rounded once.
 """
 FLIPS = 1 / 64
-"""The share of the elements of a quantized tensor that are disturbed by one step; at least one is.
+"""The share of the elements of a quantized tensor that are disturbed by one step; at least one element is.
 
-In measurements, PyTorch and ONNX Runtime differ in at most one element of 1,000 of the first quantized tensor of a
-model.
+The share is larger than in measurements: PyTorch and ONNX Runtime differ in at most one element of 1,000 of the first
+quantized tensor of a model.
 """
 DRAWS = 3
 """The number of disturbed runs from which a bound is computed."""
 MANY_DRAWS = 24
-"""The number of disturbed runs if rounding decides between number and NaN; both must occur."""
+"""The number of disturbed runs if rounding decides whether an element is finite: both cases must occur."""
 MARGIN = 2
 """The ratio of the bound to the largest error of the disturbed runs."""
 
@@ -51,7 +52,7 @@ class Bound:
     """The largest relative error of a correct program.
 
     Attributes:
-        tolerance: the error, relative to the spread of an output.
+        tolerance: the largest error, relative to the spread of an output (`comparison.spreads`).
         origin: a phrase that says how the bound was found.
         undecided: for each output by name, a mask of the elements that are finite in one disturbed run and not in
             another, for instance because rounding decides whether the operand of `log` is negative.  Undecided elements
@@ -72,7 +73,7 @@ def least_bound(graph: Graph) -> Bound:
 def measured_bound(
     graph: Graph, inputs: Tensors, expected: Tensors, shares: Mapping[str, float], draws: int = DRAWS
 ) -> Bound:
-    """The bound that disturbed runs on these inputs give.
+    """Measure the bound with disturbed runs on the given inputs.
 
     Args:
         expected: the undisturbed outputs.
@@ -117,7 +118,7 @@ def _values(graph: Graph) -> list[Value]:
 
 
 def disturbed(graph: Graph, inputs: Tensors, seed: int = 0) -> dict[str, torch.Tensor]:
-    """The outputs with inputs and computed results disturbed by `UNITS` or `FLIPS`, in random directions."""
+    """Outputs of a run with random disturbances of all inputs and computed results (`UNITS`, `FLIPS`)."""
     import torch
 
     from archc.interpreter.evaluate import evaluate_all

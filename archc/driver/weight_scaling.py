@@ -1,10 +1,10 @@
 """Scaled copies of weights, for checks of networks whose initial weights attenuate the input.
 
 PyTorch initializes a layer so that its results are smaller than its operand.  In a deep network the outputs then depend
-on the last biases alone, and two programs agree even if the early layers differ.  The check of such a
-network runs once more, with each layer scaled so that its results have the standard deviation 1.  The method is that of
-Mishkin and Matas (2016, "All you need is a good init"), without the orthogonal matrices.  The scaled weights are never
-part of the output.
+almost only on the last biases, and two programs agree even if their early layers differ.  The check of such a network
+runs once more, with the weights of each layer scaled so that its results have the standard deviation 1.  The method is
+that of Mishkin and Matas (2016, "All you need is a good init"), without the orthogonal matrices.  The scaled weights
+are never part of the output.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 def scaling_factors(graph: Graph, inputs: Mapping[str, torch.Tensor]) -> dict[str, float]:
     """The scaling factor of each weight by path, for affine layers that share no weight.
 
-    If the weight and bias of such a layer are scaled by a factor, the result is scaled by the same factor.  One run of
-    the graph therefore gives all factors.
+    If the weight and bias of such a layer are multiplied by a factor, its result is multiplied by the same factor.  One
+    run of the graph therefore gives all factors.
     """
     from archc.interpreter.evaluate import evaluate_all
 

@@ -1,7 +1,8 @@
-"""Split a graph of tasks into the stages of a pipeline with the smallest bottleneck.
+"""Split a graph of tasks into stages of a pipeline, so that the slowest stage is as fast as possible.
 
-The package does not depend on the graphs of neural networks.  `problem` has the data structures, `solver` the entry
-point.  The method follows Tarnawski et al. 2020, "Efficient Algorithms for Device Placement of DNN Graph Operators".
+The package does not depend on the graphs of neural networks.  The module `problem` has the data structures, and
+`solver` has the entry point.  The method follows Tarnawski et al. 2020, "Efficient Algorithms for Device Placement of
+DNN Graph Operators".
 """
 
 from __future__ import annotations

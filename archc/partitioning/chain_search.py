@@ -1,7 +1,7 @@
 r"""Best chain of downsets in a family, by dynamic programming over pairs of nested downsets.
 
-For each downset D and each state of the devices, let best(D, state) be the smallest bottleneck with which the devices
-that are used in this state run all groups of D:
+A state of the devices says which devices are used (`lower_bounds.DeviceStates`).  For each downset D and each state,
+let best(D, state) be the smallest bottleneck if exactly the used devices run all groups of D:
 
     best(D, state) = min over D' ⊂ D and moves state' → state of max(best(D', state'), load(D \\ D'))
 
@@ -144,7 +144,7 @@ class ChainSearch:
         return np.asarray((self.family.crossing.T @ time).T)
 
     def _transfers(self, start: int, ends: np.ndarray) -> np.ndarray:
-        """Seconds in which a stage receives and sends its tensors [kinds, ends]."""
+        """Transfer time of the stage from the downset `start` to each end, in seconds [kinds, ends]."""
         import numpy as np
 
         sent: np.ndarray = self._cut[:, ends]
@@ -160,7 +160,7 @@ class ChainSearch:
         return sent
 
     def _memory(self, start: int, ends: np.ndarray) -> np.ndarray | None:
-        """Bytes that each stage holds [ends]; None if no device is too small for all tasks together."""
+        """Bytes that each stage needs [ends]; None if every device can hold all tasks together."""
         import numpy as np
 
         if not self.graph.memory_binds:
@@ -188,7 +188,7 @@ class ChainSearch:
 
 
 def cut_bounds(family: DownsetFamily, bound: Bounds) -> np.ndarray:
-    """Lower bound on the bottleneck of splits with each cut, in each state [states, downsets].
+    """For each state and cut, a lower bound on the bottleneck of splits with that cut [states, downsets].
 
     The module `lower_bounds` explains the bound.  Here it is the larger of two bounds: one for the devices before the
     cut, and one for the devices after it, both with the transfers over the cut.
@@ -207,11 +207,11 @@ def cut_bounds(family: DownsetFamily, bound: Bounds) -> np.ndarray:
     known: dict[tuple[bytes, bool], np.ndarray] = {}
 
     def carried(devices: np.ndarray, rate: float, is_before: bool) -> np.ndarray:
-        """Load of the devices on one side of each cut: (weight + transfers) / rate [downsets]."""
+        """Least load of the devices on one side of each cut: (weight + transfers) / rate [downsets]."""
         kinds = devices > 0
         key = kinds.tobytes(), is_before
         if key not in known:
-            # The device with the cheapest transfer may be the device of this side that is next to the cut.
+            # Any device of this side may be next to the cut, so the bound uses the cheapest transfer.
             cheapest = scaled[:, kinds].min(axis=1, initial=np.inf) if kinds.any() else np.zeros(len(scaled))
             sums = (sent if is_before else received).T @ cheapest
             known[key] = (family.weight if is_before else rest) + sums

@@ -1,4 +1,4 @@
-"""Contraction of groups that are in one stage of some best split, or of every split below a limit.
+"""Contraction of groups that share a stage in some best split, or in every split below a limit.
 
 `contract_dominated` generalizes the preprocessing of Tarnawski et al. 2020, who contract a group without work into its
 only neighbour.  `contract_inseparable` is new in this solver, and depends on a limit for the bottleneck.
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
 
 def contract_inseparable(graph: TaskGraph, bounds: Bounds, limit: float) -> tuple[TaskGraph, np.ndarray]:
-    """Contract groups that are in one stage of every split with a bottleneck below the limit.
+    """Contract groups that share a stage in every split with a bottleneck below the limit.
 
     If a group is before a cut, the devices before the cut also run all its ancestors.  If a group is after a cut, the
     devices after the cut also run all its descendants.  A group whose ancestors are too heavy is therefore after the
-    cut, and a group whose descendants are too heavy is before the cut.  Two groups are in one stage if in each state of
+    cut, and a group whose descendants are too heavy is before the cut.  Two groups share a stage if in each state of
     the devices both are before the cut, or both are after it.  In a long graph, only groups near the cuts stay
     undecided.
 
     Returns:
-        The contracted graph, and the number in that graph of each group [groups].
+        The contracted graph, and for each group of `graph` the number of its contracted group [groups].
     """
     import numpy as np
 
@@ -53,8 +53,8 @@ def contract_inseparable(graph: TaskGraph, bounds: Bounds, limit: float) -> tupl
 def _weights(graph: TaskGraph, weights: np.ndarray) -> tuple[list[float], list[float]]:
     """Lower bounds on the weight of each group with its ancestors, and with its descendants.
 
-    The bound is the weight of the heaviest path.  For a group that `_passed` returns as true, all earlier groups are
-    ancestors and all later groups are descendants, so the exact sum of their weights is used.
+    The bound is the weight of the heaviest path.  If `_passed` is true for a group, all earlier groups are ancestors
+    and all later groups are descendants, so the bound is the exact sum of their weights.
     """
     passed = _passed(graph)
     # Both directions use one cumulative sum; the slack covers the rounding error of the sum.
@@ -89,21 +89,23 @@ def _passed(graph: TaskGraph) -> list[bool]:
 
 
 def contract_dominated(graph: TaskGraph) -> TaskGraph:
-    """Contract pairs of groups that are in one stage of some best split, until no pair is left.
+    """Contract pairs of groups that share a stage in some best split, until no pair is left.
 
     Two rules find the pairs.  Each moves one group to another stage, if the transfer that the move saves takes at least
     as long as the work and the transfers that the move adds.  So no load grows:
 
     *Backward rule*: all results of u go to one group v.  Let a split have u in stage A and v in a later stage B, and
-    move u to B.  Stage A no longer computes u nor sends its results X; it sends or relays at most the operands Y of u.
-    Stage B computes u and receives at most Y instead of X.  If tensors are relayed, each stage between A and B relays
-    at most Y instead of X.  The senders of Y are unchanged.  No load grows if work(u) + time(Y) ≤ time(X) on every kind
-    of device.  No edge leads to an earlier stage, since all results of u go to v.
+    move u to B.  Stage A then neither computes u nor sends the results X of u; it sends or relays at most the operands
+    Y of u.  Stage B computes u and receives at most Y instead of X.  If tensors are relayed, each stage between A and B
+    relays at most Y instead of X.  The senders of Y are unchanged.  No load grows if work(u) + time(Y) ≤ time(X) on
+    every kind of device.  No edge leads to an earlier stage, since all results of u go to v.
 
-    *Forward rule*: all operands of v come from one group u, and X are the operands that only v consumes.  By the same
-    argument, v moves to the stage of u if work(v) + time(Z) ≤ time(X) on every kind of device, for the results Z of v.
+    *Forward rule*: all operands of v come from one group u.  Let X be the operands that only v consumes, and Z the
+    results of v.  By the same argument, v moves to the stage of u if work(v) + time(Z) ≤ time(X) on every kind of
+    device.
 
-    Weights that are nodes (no work, one result) and reshapes (no work, equal sizes) are contracted by these rules.
+    These rules contract, for example, nodes of weights (no work, one result) and reshapes (no work, operand and result
+    of equal size).
 
     A move must not exceed the memory of a device: the rules require that each device can hold all tasks, or that the
     moved group holds no memory.  A move may leave a stage empty, so the rules do not hold if every device must be used;

@@ -1,7 +1,7 @@
-"""Enumeration of downsets, and a family of them with the sums that the search needs.
+"""Enumeration of downsets, and a family of downsets with the sums that the search needs.
 
 A downset (order ideal) of the task graph is a set of groups that contains every producer of its members.  A split is a
-chain of downsets.
+chain of downsets.  A cut is the boundary between a downset of the chain and the remaining groups.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ def enumerate_downsets(graph: TaskGraph, bounds: Bounds, limit: float, most: int
     """Enumerate the downsets at which a split with a bottleneck below the limit can have a cut.
 
     The groups are added in topological order.  Each downset is kept without the new group, and also extended by the new
-    group if it contains all predecessors.  The partial downsets are then the downsets of the subgraph of the groups
-    added so far, so their number never exceeds the number of all downsets.
+    group if it contains all predecessors of the group.  The partial downsets are then the downsets of the subgraph of
+    the groups added so far, so their number never exceeds the number of all downsets.
 
     A partial downset is discarded (branch and bound) if every state of the devices (`lower_bounds`) has too little
-    capacity: the weight of the groups in the downset plus the transfers over the cut exceeds the capacity of the
-    devices before the cut, or the weight of the other groups plus these transfers exceeds the capacity of the devices
-    after the cut.
+    capacity.  The capacity of a device is its rate times the limit.  The devices before the cut need capacity for the
+    weight of the downset and for the transfers over the cut.  The devices after the cut need capacity for the weight of
+    the other groups and for these transfers.
 
     Args:
         limit: upper limit of the bottleneck, in seconds.
@@ -37,15 +37,15 @@ def enumerate_downsets(graph: TaskGraph, bounds: Bounds, limit: float, most: int
         deadline: time of `time.monotonic` at which the enumeration stops.
 
     Returns:
-        Members [groups, downsets]; None if there are more than `most`, or after the deadline.
+        Members [groups, downsets]; None if there are more than `most` downsets, or after the deadline.
     """
     import numpy as np
 
     masks = _masks(graph.predecessors)
     paid = _paid(graph, bounds)
     descending = _descendants(graph, bounds.weights)
-    # The capacities before and after a cut have the same sum in every state.  So the state with the least sufficient
-    # capacity before the cut has the largest capacity after it.
+    # The capacities before and after a cut have the same sum in every state.  Of the states with enough capacity before
+    # the cut, only the one with the least such capacity is tested: it has the largest capacity after the cut.
     before = np.unique(bounds.rate_before) * limit * (1 + ROUNDING)
     after = (before[-1] - before) + before[-1] * ROUNDING
 
@@ -90,7 +90,7 @@ def _masks(predecessors: list[list[int]]) -> np.ndarray:
 
 
 def _holds(words: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Return whether all groups of a mask are in a downset [downsets]."""
+    """Return, for each downset, whether all groups of a mask are in it [downsets]."""
     import numpy as np
 
     all_in = np.ones(words.shape[1], dtype=bool)
@@ -100,10 +100,10 @@ def _holds(words: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def _paid(graph: TaskGraph, bounds: Bounds) -> list[list[tuple[np.ndarray, float]]]:
-    """For each group, the tensors that cross the cut if it is outside, with the weights of transfers.
+    """For each group, the tensors that cross the cut if the group is after it, with transfer weights.
 
-    A tensor is listed for each of its consumers, with a mask of its producer and its earlier consumers.  It counts
-    once, for the first consumer that is not in the downset.
+    A tensor is listed for each of its consumers, with a mask of its producer and its earlier consumers.  The tensor
+    counts once: for the first consumer that is not in the downset.
     """
     import numpy as np
 
@@ -129,7 +129,7 @@ def _descendants(graph: TaskGraph, weights: np.ndarray) -> np.ndarray:
         below[group, group] = True
         for after in graph.successors[group]:
             below[group] |= below[after]
-    # Lowered because the sums that it is compared with have another order of additions.
+    # Lowered, since these weights are compared with sums that are added in another order.
     return np.asarray((below @ weights) * (1 - ROUNDING))
 
 
@@ -141,7 +141,7 @@ class DownsetFamily:
         member: whether a group is in a downset [groups, downsets].
         weights: weight of each group, not negative [groups].
         weight: weight of each downset [downsets].  Downsets are sorted by weight and then by size, so that each comes
-            after its subsets: adding a term to a sum in a fixed order never lowers it.
+            after its subsets.  Rounding does not change this: a further term never lowers a sum in a fixed order.
     """
 
     def __init__(self, graph: TaskGraph, member: np.ndarray, weights: np.ndarray):
@@ -169,21 +169,21 @@ class DownsetFamily:
 
     @cached_property
     def work(self) -> np.ndarray:
-        """Seconds of the groups on each kind of device that can run them [kinds, downsets]."""
+        """Seconds of a downset on each kind of device, without the groups in `barred` [kinds, downsets]."""
         import numpy as np
 
         return np.array([_sums(self.member, np.where(np.isfinite(work), work, 0.0)) for work in self.graph.work.T])
 
     @cached_property
     def barred(self) -> np.ndarray:
-        """Number of groups that cannot run on each kind of device [kinds, downsets]."""
+        """Number of a downset's groups that cannot run on each kind of device [kinds, downsets]."""
         import numpy as np
 
         return np.array([_counts(self.member, np.flatnonzero(np.isinf(work)).tolist()) for work in self.graph.work.T])
 
     @cached_property
     def memory(self) -> np.ndarray:
-        """Bytes of memory, without shared memory [downsets]."""
+        """Bytes of each downset, without shared memory [downsets]."""
         return _sums(self.member, self.graph.memory)
 
     @cached_property
@@ -193,7 +193,7 @@ class DownsetFamily:
 
     @cached_property
     def consumed(self) -> np.ndarray:
-        """Number of consumers of each tensor in a downset [tensors, downsets]."""
+        """For each tensor, the number of its consumers that are in a downset [tensors, downsets]."""
         return self._counted(self.graph.consumers)
 
     def _counted(self, sets: list[tuple[int, ...]]) -> np.ndarray:
@@ -215,7 +215,7 @@ class DownsetFamily:
 
     @cached_property
     def crossing(self) -> np.ndarray:
-        """Return whether a tensor is available after a downset and still needed [tensors, downsets]."""
+        """Return whether a tensor is available at a cut and needed after the cut [tensors, downsets]."""
         import numpy as np
 
         there = np.ones_like(self.consumed, dtype=bool)
@@ -244,7 +244,7 @@ def pack(member: np.ndarray) -> np.ndarray:
 
 
 def _sums(member: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Weight of each column, added row by row."""
+    """For each column of `member`, the sum of the weights of its members."""
     import numpy as np
 
     total = np.zeros(member.shape[1])

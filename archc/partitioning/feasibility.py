@@ -13,7 +13,7 @@ def check_feasible(graph: TaskGraph) -> None:
 
     Raises:
         Infeasible: the check fails; `culprit` is the task or the shared memory that fits no device, or None if no
-            single one is the reason.
+            single one of them is the reason.
     """
     problem = graph.problem
     order = problem.order

@@ -1,9 +1,10 @@
 """Heuristic for a good split: the best split along a few topological orders, then a local search.
 
-The prefixes of a topological order are a chain of downsets, so the best split along one order is cheap to find.  In
-a large graph, only some cuts of the order are candidates: first the cheapest cut in each of many intervals of similar
-work, then more cuts near the chosen cuts.  All groups between two candidate cuts are contracted into one, so the cost
-of the search does not grow with the graph.
+The prefixes of a topological order are a chain of downsets, so the best split along one order is cheap to find.  In a
+large graph, only some cuts of the order are candidates.  The order is divided into many intervals of similar work; the
+first candidates are the cheapest cut in each interval and the cuts between intervals.  The search chooses some of these
+cuts, and then tries more cuts near the chosen cuts.  All groups between two candidate cuts are contracted into one, so
+the cost of the search does not grow with the graph.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 WHOLE_ORDERS = 400
 """Number of groups up to which all prefixes of all orders are candidates."""
 STRETCHES = 256
-"""Number of intervals of a large graph; each has one candidate cut."""
+"""Number of intervals into which an order of a large graph is divided."""
 FINE = 32
 """Number of candidate cuts on either side of a chosen cut."""
 NEAR = 96
@@ -114,7 +115,7 @@ def _along(graph: TaskGraph, order: list[int], bound: Bounds, deadline: float) -
 
 
 def _crossing_time(graph: TaskGraph, place: np.ndarray) -> np.ndarray:
-    """Time of all tensors that cross a cut after each position of an order [positions]."""
+    """Transfer time of all tensors that cross the cut after each position of an order [positions]."""
     import numpy as np
 
     steps = np.zeros(len(graph) + 1)

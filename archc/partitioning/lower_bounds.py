@@ -4,11 +4,11 @@ Give each group a weight.  Let the rate of a kind of device be the maximum over 
 kind.  Then the groups in a stage of load L on such a device have a total weight of at most rate · L.  All devices
 together run all groups, so the bottleneck is at least (sum of weights) / (sum of rates).
 
-The same bound holds for the devices before a cut, and for the devices after a cut, with the transfers over the cut
-added.  A device before the cut sends each tensor that crosses the cut, and a device after the cut receives the tensor
-(`chain_search.cut_bounds`).  Weights and rates are a feasible solution of the dual of the linear program for the
-makespan on unrelated machines (Lenstra, Shmoys, Tardos 1990, "Approximation algorithms for scheduling unrelated
-parallel machines").
+A cut divides the stages of a split into the stages before it and the stages after it.  The same bound holds for the
+devices on either side of a cut, with the transfers over the cut added.  A device before the cut sends each tensor that
+crosses the cut, and a device after the cut receives the tensor (`chain_search.cut_bounds`).  Weights and rates are a
+feasible solution of the dual of the linear program for the makespan on unrelated machines (Lenstra, Shmoys, Tardos
+1990, "Approximation algorithms for scheduling unrelated parallel machines").
 """
 
 from __future__ import annotations
@@ -29,12 +29,13 @@ ROUNDING = 1e-9
 
 @dataclass(frozen=True)
 class DeviceStates:
-    """States of a set of devices to which stages are assigned one after the other.
+    """States of a set of devices to which stages are assigned one after another.
 
-    The number of each state is smaller than the numbers of its successors.
+    A state is the number of devices of each kind that have a stage or were skipped.  A state has a smaller number than
+    the states that follow it.
 
     Attributes:
-        states: for each state, the number of used or skipped devices of each kind.
+        states: the states, in the order of their numbers.
         total: the number of devices of each kind.
         moves: for each state, the pairs (kind of the next device, next state).
         final: the states in which a split may end.
@@ -114,7 +115,8 @@ class Bounds:
 def compute_bounds(graph: TaskGraph, devices: DeviceStates) -> Bounds:
     """Compute the best bound over a few choices of the weights.
 
-    The weight of a group is its smallest work over all kinds in one choice, and its work on one kind in the others.
+    In the first choice, the weight of a group is its smallest work over all kinds of devices.  In each other choice, it
+    is the work on one kind.
     """
     import numpy as np
 

@@ -1,10 +1,10 @@
 """Partitioning problem and its solution, with the load and memory of each stage.
 
-A split is a chain of downsets (order ideals) of the task graph: sets that contain every producer of their members.
-A stage is the difference of two successive downsets, so no tensor returns to an earlier stage.  The load of a stage is
-the work of its tasks plus the time of its transfers.  The bottleneck of a split is its largest load.  Tarnawski et al.
-2020, "Efficient Algorithms for Device Placement of DNN Graph Operators", call the bottleneck max-load and such stages
-contiguous.
+A downset (order ideal) of the task graph is a set of tasks that contains every producer of its members.  A split is a
+chain of downsets, each a subset of the next one.  A stage is the difference of two successive downsets, so no tensor
+returns to an earlier stage.  The load of a stage is the work of its tasks plus the time of its transfers.  The
+bottleneck of a split is its largest load.  Tarnawski et al. 2020, "Efficient Algorithms for Device Placement of DNN
+Graph Operators", call the bottleneck max-load and these stages contiguous.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Task:
     Attributes:
         name: name in messages.
         work: seconds on each kind of device; `math.inf` if the task cannot run there.
-        memory: bytes that the task shares with no other task.
+        memory: bytes that the task needs, without `SharedMemory`.
         together: key that is equal for tasks that must share a device; None if the task may be on any device.
     """
 
@@ -37,8 +37,8 @@ class Tensor:
 
     Attributes:
         name: name in messages.
-        producer: the task that computes the tensor, None for an input of the model.
-        consumers: the tasks that need the tensor.
+        producer: number of the task that computes the tensor; None for an input of the model.
+        consumers: numbers of the tasks that need the tensor.
         time: seconds to send or to receive the tensor once, on each kind of device.
         output: whether the tensor is an output of the model.
     """
@@ -82,9 +82,10 @@ class Problem:
         tasks, tensors: the graph, without cycles.
         kinds: the kinds of devices.
         shared: memory that tasks share.
-        relayed: route of the tensors.  False: through the memory of a host.  A stage receives once each tensor that it
-            needs and does not compute, and sends once each tensor that it computes and other stages need.  True: along
-            the chain.  A stage also receives and sends each tensor that it passes on without use.
+        relayed: route of the tensors.  If False, stages exchange tensors through the memory of a host.  A stage
+            receives once each tensor that it needs and does not compute, and sends once each tensor that it computes
+            and that another stage or the host needs.  If True, tensors go from each stage to the next one.  A stage
+            then also receives and sends the tensors that only later stages need.
         all_used: whether every device gets a stage; if False, devices may stay idle.
         first: tasks that must be in the first stage.
         order: the kind of each device along the chain; None if any device may take any stage.
@@ -137,10 +138,11 @@ class PipelineStage:
     Attributes:
         tasks: numbers of the tasks, ascending.
         kind: the kind of device.
-        device: the position in the problem's order; without an order, devices are numbered one kind after another.
+        device: the number of the device: its position in `Problem.order`; without an order, the devices of the first
+            kind have the first numbers, those of the second kind the next numbers, and so on.
         work, received, sent: seconds to compute the tasks, receive tensors and send tensors.
         load: the sum of `work`, `received` and `sent`.
-        memory: bytes that the device holds.
+        memory: bytes that the tasks need, including shared memory.
     """
 
     tasks: tuple[int, ...]
@@ -178,7 +180,7 @@ class Infeasible(Exception):
     """Error for a problem that has no split, or for which none was found.
 
     Attributes:
-        culprit: the task or shared memory that fits no device; None if no single one is the reason.
+        culprit: the task or shared memory that fits no device; None if no single one of them is the reason.
         proven: whether it is proven that no split exists; False if the search was incomplete.
     """
 

@@ -1,9 +1,10 @@
 """Solver: contract the graph, find a good split, and improve it until it is proven optimal.
 
-The exact search enumerates the downsets at which a split better than the best known one can have a cut (`downsets`),
-and finds the best chain of them (`chain_search`).  It first searches for a split with a much smaller bottleneck: that
-search is fast, and if it fails, its limit is a lower bound on the bottleneck.  If the downsets are too many, the best
-known split is returned with that bound.
+`problem` defines downsets, splits and the bottleneck.  A search finds the best split with a bottleneck below a limit:
+it enumerates the downsets that such a split can contain (`downsets`), and finds the best chain of these downsets
+(`chain_search`).  If no such split exists, the limit is a lower bound on the bottleneck.  A search with a low limit is
+fast, so the limit is low at first and then raised up to the best known bottleneck.  If a search has too many downsets,
+the solver returns the best known split and the lower bound.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ MOST_DOWNSETS = 250_000
 MOST_CELLS = 200_000_000
 """Maximum of downsets · (groups + tensors), the size of the search's matrices in bytes."""
 MOST_STAGES = 2_000_000_000
-"""Maximum number of pairs of downsets whose weights permit a stage between them."""
+"""Maximum number of pairs of downsets whose weights (`lower_bounds`) permit a stage between them."""
 PARTS = 0.25, 0.5, 1.0
 """Limits of the searches, as fractions of the way from the lower bound to the best known bottleneck."""
 
@@ -42,7 +43,7 @@ class _Found:
         chain: the best known split, None if none is known.
         lower: lower bound on the bottleneck.
         proven: whether the chain is optimal, or no split exists.
-        upper: bottleneck of the best known split, or an upper bound on every load.
+        upper: bottleneck of the best known split; if no split is known, an upper bound on every load.
     """
 
     graph: TaskGraph
@@ -77,8 +78,8 @@ def _solve(problem: Problem, deadline: float) -> PipelineSplit:
     small = contract_dominated(graph)
     if not problem.all_used or len(small) == len(graph):
         return _split(_search(small, problem.all_used, 0.0, deadline))
-    # Contraction may leave a device without a task.  The best split that may leave devices idle is a lower bound,
-    # and the solution if it uses all devices.
+    # The best split of the contracted graph may leave devices idle.  If it uses all devices, it is the solution.
+    # Otherwise its bottleneck is a lower bound for the search in the graph without this contraction.
     eased = _search(small, False, 0.0, deadline)
     if eased.chain is not None and len(eased.chain.cuts) == sum(device_states(problem, len(small), True).total):
         return _split(eased)

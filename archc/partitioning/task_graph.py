@@ -1,8 +1,9 @@
-"""Task graph in arrays, with tasks contracted into groups that share a stage.
+"""Task graph in arrays; its nodes are groups of tasks that must be in the same stage.
 
-The stage numbers never decrease along an edge.  Two tasks that must share a device therefore share it with every task
-on a path between the two, so each strongly connected component of the contracted graph becomes one group.  Tarnawski et
-al. 2020 contract their colour classes (tasks that must share a device) in the same way.
+Tasks that must share a device form one group.  Stage numbers never decrease along an edge, so every task on a path
+between two tasks of a group must be in the stage of the group.  Such a path is a cycle of the contracted graph.  Each
+strongly connected component is therefore contracted into one group.  Tarnawski et al. 2020 contract their colour
+classes (tasks that must share a device) in the same way.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class TaskGraph:
-    """Groups of tasks in topological order.
+    """Groups of tasks in topological order; brackets show the axes of arrays.
 
     Attributes:
         problem: the problem, with the devices and the route of the tensors.
@@ -29,10 +30,10 @@ class TaskGraph:
         work: seconds [groups, kinds].
         memory: bytes that the group shares with no other group [groups].
         producers: the group that computes each tensor, -1 for an input of the model.
-        consumers: the groups that need each tensor, without its producer, ascending.
+        consumers: for each tensor, the groups that need it, ascending; the group that computes it is left out.
         outputs: whether each tensor is an output of the model.
         time: seconds of one transfer of each tensor [tensors, kinds].
-        shared: bytes of shared memory by the tuple of groups that share it, at least two.
+        shared: bytes of shared memory, by the tuple of the two or more groups that share it.
         first: the group that must be in the first stage, if any.
     """
 
