@@ -1,18 +1,19 @@
 """Copies between two nodes that ONNX Runtime would fuse wrongly.
 
-A copy is a `Max` of one operand: it supports every dtype of these nodes, keeps all values, and matches no fusion.
+A copy is a `Max` of one operand, which supports every dtype of these nodes, keeps all values, and matches no fusion.
 Other no-ops do not prevent a fusion: ONNX Runtime removes `Identity`, `Dropout`, `Cast` and an empty `Pad` before the
 fusions run.  ONNX Runtime 1.31 has these wrong fusions:
 
-- `MatMulScaleFusion` fuses constant factors into a product.  Suppose that a scaled value is scaled again, and that one
-  product uses the first result and another product the second.  Then the fusion removes a node that is still used, and
-  ONNX Runtime refuses the model.  The fusion also rounds factors of f64 to f32.
-- `DoubleQDQPairsRemover` merges two successive quantize/dequantize pairs of different scales, which rounds differently.
+- `MatMulScaleFusion` fuses constant factors into a matrix product.  Let y = 2 · x and z = 3 · y.  If one product uses y
+  and another product uses z, the fusion removes a node that is still used, and ONNX Runtime refuses the model.  The
+  fusion also rounds factors of f64 to f32.
+- `DoubleQDQPairsRemover` merges two successive quantize/dequantize pairs of different scales.  The merged pair rounds
+  differently.
 - Integer kernels for activations support only a scalar scale.  ONNX Runtime selects them for a scale along an axis as
   well, and then refuses the model.
-- `PadFusion` moves the padding of a `Pad` into the pool after it.  A max pool then ignores the zeros, and a pool with
-  as much padding as its window is refused.
-- `WeightBiasQuantization` quantizes a float weight to int8 if the other operand of its product is dequantized.
+- `PadFusion` moves the padding of a `Pad` into the pool after it.  A max pool then ignores the padded zeros, and ONNX
+  Runtime refuses a pool whose padding is as large as its window.
+- `WeightBiasQuantization` rounds a float weight to int8 if the other operand of the weight's product is dequantized.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _PRODUCTS = frozenset(("Conv", "ConvTranspose", "Gemm", "MatMul"))
 _POOLS = frozenset(("AveragePool", "MaxPool"))
 _SCALES = frozenset(("Div", "Mul"))
 _MOVES = frozenset(("Reshape", "Squeeze", "Transpose", "Unsqueeze"))
-"""Operators that ONNX Runtime moves past a factor, fuses into a product, or removes as no-ops."""
+"""Operators that ONNX Runtime moves past a multiplication, fuses into a product, or removes as no-ops."""
 _REMOVED = frozenset(("Cast", "Concat", "Dropout", "Expand", "Flatten", "Identity", "Pad", "Slice"))
 """Operators that ONNX Runtime removes if they have no effect."""
 _NEUTRAL = frozenset(("Add", "Div", "Mul", "Sub"))
@@ -42,7 +43,7 @@ def separate(
     """Insert copies between nodes that must not be fused; return all nodes.
 
     Args:
-        records: the nodes, each after those it uses; changed in place.
+        records: the nodes in topological order; changed in place.
         outputs: the names that are used outside these nodes.
         names: the names in use, to which the names of the copies are added.
     """
@@ -67,13 +68,13 @@ class _Surroundings:
         self._uses.update(outputs)
         self._constants = constants
         self._computed: dict[str, DType | None] = {}
-        """The names that are computed from initializers alone, with the dtype of their first operand."""
+        """For each value that is computed from initializers alone, the dtype of its node's first operand."""
         for record in records:
             if record.inputs and all(self._is_constant(name) for name in record.inputs if name):
                 self._computed.update(dict.fromkeys(record.outputs, self._dtype(record.inputs[0])))
 
     def unsafe(self, record: NodeRecord) -> Iterator[int]:
-        """The positions of the operands of a node that ONNX Runtime must not fuse with it."""
+        """The positions of a node's operands at which a copy must prevent a wrong fusion."""
         if record.op_type == "QuantizeLinear" and self._regrids(record):
             yield 0
         if record.op_type in _PRODUCTS and self._decodes_alone(record):
@@ -88,7 +89,7 @@ class _Surroundings:
             yield position
 
     def _origin(self, op_type: str, name: str) -> NodeRecord | None:
-        """The nearest producer of a type, through nodes that ONNX Runtime may remove or move."""
+        """The nearest producer with an operator; nodes that ONNX Runtime may move or remove are skipped."""
         while name in self._producers:
             made = self._producers[name]
             if made.op_type == op_type:
@@ -100,14 +101,14 @@ class _Surroundings:
         return None
 
     def _passed(self, record: NodeRecord) -> str | None:
-        """The operand whose elements a node passes on, if ONNX Runtime moves or removes the node; else None."""
+        """The operand whose elements a node passes on, if ONNX Runtime may move or remove the node; else None."""
         if record.op_type in _MOVES | _REMOVED:
             return record.inputs[0]
         varying = [name for name in record.inputs if not self._is_constant(name)]
         return varying[0] if record.op_type in _NEUTRAL and len(varying) == 1 else None
 
     def _decodes_alone(self, product: NodeRecord) -> bool:
-        """Return whether only the first operand of a product is dequantized, directly or before moves."""
+        """Return whether the first operand of a product is dequantized, and the second is not."""
         weight = product.inputs[1]
         integer = any(made.op_type == _DECODER for _, made in self._moved(weight))
         return self._origin(_DECODER, product.inputs[0]) is not None and not integer
@@ -120,13 +121,13 @@ class _Surroundings:
         return not self._is_constant(made.inputs[0])
 
     def _regrids(self, quantizer: NodeRecord) -> bool:
-        """Return whether a quantizer has an axis, or another scale than the dequantizer before it."""
+        """Return whether a quantizer has an axis, or other parameters than the dequantizer before it."""
         made = self._origin(_DECODER, quantizer.inputs[0])
         other = made is not None and made.inputs[1:] != quantizer.inputs[1:]
         return other or quantizer.attributes.get("axis") is not None
 
     def _is_scaled_again(self, record: NodeRecord, position: int) -> bool:
-        """Return whether the scaled operand of a node is the result of another scaling, and has other uses."""
+        """Return whether a node scales a value that is the result of another scaling and has other uses."""
         shared = False
         for name, made in self._moved(record.inputs[position]):
             shared |= self._uses[name] > 1
@@ -157,7 +158,7 @@ class _Surroundings:
         return 1 if known == [True, False] and record.op_type == "Mul" else None
 
     def _moved(self, name: str) -> Iterator[tuple[str, NodeRecord]]:
-        """A value, and the values before the nodes that ONNX Runtime moves or removes, with their producers."""
+        """Yield a value and its producer; walk back through producers that ONNX Runtime may move or remove."""
         while name in self._producers:
             made = self._producers[name]
             yield name, made

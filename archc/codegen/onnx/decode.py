@@ -1,10 +1,11 @@
-"""Stored weights in ONNX: an initializer as it is, or integers with the nodes that decode them.
+"""Weights in ONNX: initializers for the stored tensors, and nodes that decode them.
 
-ONNX Runtime treats two spellings of one decoding differently.  It computes a `Cast` and a `Mul` over constants once,
-when it loads the model.  It keeps a `DequantizeLinear` for its integer kernels, which need one on both operands of a
-product.  If only the weight of a layer is stored as integers, a `DequantizeLinear` would run in each inference (a
-linear layer from 1024 to 4096 takes four times as long at batch 1), or ONNX Runtime would fuse it into a kernel that
-also rounds the activations.
+Integers can be decoded in two ways.  ONNX Runtime runs a `Cast` and a `Mul` of constants once, when it loads the model.
+It keeps a `DequantizeLinear` in the model, since its integer kernels need one on both operands of a product.
+
+So a `DequantizeLinear` decodes a weight only if the other operand of the product is also quantized.  With a float
+operand, the `DequantizeLinear` would run in each inference (a linear layer from 1024 to 4096 features would take four
+times as long at batch 1), or ONNX Runtime would fuse it into a kernel that also rounds the operand.
 """
 
 from __future__ import annotations
@@ -76,10 +77,11 @@ class DecodedWeights:
         return self._dequantized[path]
 
     def integer_bias(self, path: str, weight: str, scale: str) -> str | None:
-        """The name of a bias in integers; None if it has no such form (see `rounded_bias`).
+        """The name of a bias as integers; None if the bias has no integer form (see `rounded_bias`).
 
         Args:
-            path: the bias; weight: the weight of its layer; scale: the stored scale of the operand.
+            path, weight: the paths of the bias and of the weight of one layer.
+            scale: the name of the stored scale of the layer's operand.
         """
         key = (path, weight, scale)
         if key not in self._biases:
@@ -101,7 +103,7 @@ class DecodedWeights:
         onnx, path, storage = self.onnx, weight.path, weight.storage
         if isinstance(storage, Dense):
             return onnx.stored(path)[0]
-        if isinstance(storage, Masked):  # a product with a mask would be slower: no kernel skips zeros
+        if isinstance(storage, Masked):  # the masked values are stored, since no kernel skips zeros
             values = partial(onnx.graph.weight_values, path)
             return onnx.initializers.stored(path, ComputedTensor(weight.shape, weight.dtype.value, values))
         if isinstance(storage, LowRankStorage):
@@ -118,7 +120,7 @@ class DecodedWeights:
         return self.cast(product, dtype, weight.dtype)
 
     def _product(self, weight: Weight) -> str:
-        """The product of two factors, which runtimes compute once, when they load the model."""
+        """The name of the product of a low-rank weight's factors, computed once, when the model is loaded."""
         onnx, path, dtype = self.onnx, weight.path, _computed_in(weight)
         left, right = (self.cast(name, weight.dtype, dtype) for name in onnx.stored(path))
         if len(weight.shape) > 2:
@@ -157,25 +159,35 @@ def _computed_in(weight: Weight) -> DType:
 
 
 LARGEST_BIAS_ERROR = 2.0**-20
-"""The largest accepted relative error of a bias for an all-zero row, whose result is the bias alone."""
+"""The largest accepted relative rounding error of a bias whose weight row is all zeros.
+
+The result of such a row is the bias alone, so its rounding error would be that of the result.
+"""
 
 
 class IntegerBias(NamedTuple):
-    """A bias as integers, in the units of the integer sums of products: b ≈ steps · counts."""
+    """A bias as integers: b ≈ steps · counts.
+
+    A step is the product of the two scales, so that the counts can be added to the integer sums of products.
+    """
 
     counts: np.ndarray[Any, Any]
     steps: np.ndarray[Any, Any]
 
 
 def rounded_bias(onnx: OnnxGraph, path: str, weight: Weight, scale: str) -> IntegerBias | None:
-    """A bias in integers, counts = round(b / (s_x s_w)), in int32.
+    """The bias b as int32: counts = round(b / (s_x s_w)), for the scales s of operand x and weight w.
 
-    The result is None in three cases: int32 cannot hold the sum of the products and the bias; a product of the scales
-    is not a normal float32; or the bias of an all-zero row has a relative error above `LARGEST_BIAS_ERROR`, since the
-    scale of such a row is arbitrary.
+    The result is None in three cases:
+
+    - int32 cannot hold the sum of the products and the bias;
+    - the bias is not finite, or a product of the scales is not a normal float32;
+    - a row of the weight is all zeros, and its bias has a relative error above `LARGEST_BIAS_ERROR`.  The scale of such
+      a row is arbitrary, so it may be too coarse for the bias.
 
     Args:
-        path: the bias; scale: the stored scale of the operand.
+        path: the path of the bias.
+        scale: the name of the stored scale of the operand.
     """
     import numpy as np
 
@@ -186,7 +198,8 @@ def rounded_bias(onnx: OnnxGraph, path: str, weight: Weight, scale: str) -> Inte
     if not (np.isfinite(bias).all() and np.isfinite(steps).all() and (steps >= np.finfo(np.float32).tiny).all()):
         return None
     counts = np.rint(bias / steps)
-    # A u8 operand differs from its zero point by at most 255, so a sum of products is at most 255 times the row's sum.
+    # A u8 operand differs from its zero point by at most 255.  So 255 times the sum of a row's absolute values bounds
+    # the sum of products.
     rows = np.abs(tensors[weight.path].numpy().astype(np.int16)).reshape(len(bias), -1).sum(1, dtype=np.int64)
     lost = (rows == 0) & (np.abs(counts * steps - bias) > LARGEST_BIAS_ERROR * np.abs(bias))
     if lost.any() or not (np.abs(counts) + 255 * rows < 2**31).all():

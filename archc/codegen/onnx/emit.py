@@ -58,12 +58,12 @@ def emit(
     offsets: Mapping[str, tuple[int, int]] | None = None,
     large: int = LARGE,
 ) -> onnx.ModelProto:
-    """Write the model of a graph into a file, and return it as written.
+    """Write the model of a graph into a file, and return the model.
 
     Args:
         weights_file: the file with the graph's stored tensors, in the folder of `path`.
         offsets: the offset and length of each tensor in that file, in bytes, as `safetensors.write` returns them.
-        large: the size of the weights, in bytes, from which on the model refers to that file.
+        large: the size of the weights, in bytes, from which on the model refers to `weights_file`.
 
     Raises:
         ArchcError: as `to_model`; nothing is written then.
@@ -97,7 +97,7 @@ OPSET = 21
 """Oldest default operator set in which DequantizeLinear and Cast have all dtypes of archc."""
 
 IR_VERSION = 10
-"""Version of the file format of `OPSET`; a newer version would needlessly exclude older runtimes."""
+"""Version of the ONNX file format that belongs to `OPSET`; a newer one would needlessly exclude older runtimes."""
 
 PRODUCER = "archc"
 
@@ -190,7 +190,7 @@ class _Emitter:
             source = renamed.get(result, result)
             if result not in renamed and spelling.rename(result, name):
                 renamed[result] = source = name
-            # Otherwise the result is an existing value: `dropout` returns its operand.
+            # Otherwise the result is an existing value, as for `dropout`, which returns its operand.
             elif self._values.is_output(value):
                 copies.append((source, name))
                 source = name

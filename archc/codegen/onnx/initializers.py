@@ -14,9 +14,9 @@ from archc.weights.dtype_conversion import name_of_numpy, numpy_dtype, to_little
 from archc.weights.tensor import LazyTensor
 
 Fill = Callable[[TensorProto, LazyTensor], None]
-"""Function that stores elements, or a reference to a file with them, in a message that has name, shape and dtype."""
+"""Function that stores the elements of a tensor, or a reference to a file, in a message with name, shape and dtype."""
 
-_LONGEST_NAME = 24  # characters of a constant that is named after its value
+_LONGEST_NAME = 24  # characters; a constant with a longer text is named after its type
 
 
 def onnx_dtype(dtype: DType) -> int:
@@ -25,7 +25,7 @@ def onnx_dtype(dtype: DType) -> int:
 
 
 def embed(proto: TensorProto, tensor: LazyTensor) -> None:
-    """Put the elements into the model; a `Fill`."""
+    """A `Fill` that stores the elements in the model."""
     proto.raw_data = raw_bytes(tensor.numpy())
 
 
@@ -80,14 +80,14 @@ class Initializers:
         return self._constants[key]
 
     def derived(self, name: str, array: np.ndarray[Any, Any]) -> str:
-        """Add a tensor computed from stored weights, under a unique name; return the name."""
+        """Add a tensor computed from stored weights under an unused name; return the name."""
         dtype = name_of_numpy(array.dtype)
         assert dtype is not None, "numpy arrays of archc's dtypes"
         self._new(name, DType(dtype), array.shape).raw_data = raw_bytes(array)
         return name
 
     def drop(self, name: str) -> None:
-        """Remove an initializer without uses; its name remains in use."""
+        """Remove an initializer that no node uses; its name is not used again."""
         for position, proto in enumerate(self._graph.initializer):
             if proto.name == name:
                 del self._graph.initializer[position]
@@ -102,14 +102,14 @@ class Initializers:
 
 
 def _dtype_of(value: Any) -> DType:
-    if isinstance(value, list) and not value:  # the shape of a scalar
+    if isinstance(value, list) and not value:  # an empty list is the shape of a scalar
         return DType.i64
     kind = np.asarray(value).dtype.kind
     return {"b": DType.bool, "i": DType.i64, "u": DType.i64}.get(kind, DType.f32)
 
 
 class UniqueNames:
-    """The names in use in one namespace.  A duplicate becomes `x_1`, `x_2`, …, each in constant time."""
+    """The names in use in one namespace; duplicates of `x` become `x_1`, `x_2`, …."""
 
     def __init__(self, taken: Iterable[str] = ()):
         self._taken = set(taken)
@@ -127,7 +127,10 @@ class UniqueNames:
 
 
 SMALL = 1024
-"""Maximum bytes of a tensor that is embedded even with external data, so that viewers show scales and biases."""
+"""Maximum size, in bytes, of tensors that are embedded even if larger ones are external data.
+
+So viewers show scales and biases.
+"""
 
 
 def external(location: str, offsets: Mapping[str, tuple[int, int]]) -> Fill:

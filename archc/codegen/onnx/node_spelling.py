@@ -1,7 +1,7 @@
-"""The implementation of `archc.declaration.spelling.OnnxSpelling`, and the ONNX names of values.
+"""The ONNX nodes of one operator, and the ONNX names of values.
 
-A value gets its name when it is first used.  `dequantize` is lazy: its node is added when an operator first needs the
-floats, so an operator with an integer form leaves no dequantization in the model.
+`NodeSpelling` implements `archc.declaration.spelling.OnnxSpelling`, with which an operator adds its nodes.  The node of
+a `dequantize` is added when an operator first uses its floats.  So no node is added if all consumers use the integers.
 """
 
 from __future__ import annotations
@@ -53,10 +53,10 @@ class NodeSpelling:
 
     @property
     def storages(self) -> Mapping[str, Storage]:
-        """The storages of the weights; transposed weights count as dense."""
+        """The storages of the weights; a transposed weight is decoded first, and counts as dense."""
         weights = self._onnx.graph.weights
         stored = {name: weights[path].storage for name, path in self._node.weights.items()}
-        return stored | dict.fromkeys(self._node.transposed, Dense())  # transposed after decoding
+        return stored | dict.fromkeys(self._node.transposed, Dense())
 
     @overload
     def add(self, op_type: str, *inputs: str, outputs: int, domain: str = "", **attributes: Any) -> tuple[str, ...]: ...
@@ -129,7 +129,10 @@ class NodeSpelling:
         ]
 
     def _cast_back(self, name: str, dtype: DType) -> str:
-        """Cast a result to a dtype; undo the cast of an operand or weight that had this dtype before."""
+        """Cast a result to a dtype, and return its name.
+
+        If the result is an operand or weight that was cast from this dtype, return the name before that cast instead.
+        """
         before, have = self._before.get(name, (name, None))
         return before if have is dtype else self.add("Cast", name, to=dtype)
 
@@ -201,7 +204,7 @@ class _LazyMapping(Mapping[str, str]):
 
 
 class ValueNames:
-    """Names of values: the name in the text, else the path of the layer, else the operator's name.
+    """Names of values: the name in the user's text, else the path of the layer, else the operator's name.
 
     Args:
         onnx: the graph under construction.
@@ -212,7 +215,7 @@ class ValueNames:
         self._onnx, self._spell = onnx, spell
         self._names: dict[Value, str] = {}
         self._outputs: dict[Value, str] = {}
-        self._postponed: dict[Value, tuple[Node, list[NodeRecord]]] = {}  # node, and list for its records
+        self._postponed: dict[Value, tuple[Node, list[NodeRecord]]] = {}  # node, and list for its ONNX nodes
 
     def __getitem__(self, value: Value) -> str:
         """The name of a value; if the node that computes it is postponed, add this node first."""

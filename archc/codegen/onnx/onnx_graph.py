@@ -24,7 +24,7 @@ from archc.weights.tensor import Weights
 
 
 class OnnxGraph:
-    """An ONNX graph under construction, to which the emitters of operators, weights and scans add.
+    """An ONNX graph under construction; the emitters of operators, weights and scans add nodes to it.
 
     Args:
         graph: the graph that is emitted; its tensors must be bound.
@@ -33,7 +33,7 @@ class OnnxGraph:
 
     Attributes:
         names: names of values and initializers in use.
-        types: types of values by ONNX name; intermediate values of an operator have none.
+        types: types of values by ONNX name; intermediate values of an operator have no entry.
         records: the list that receives new nodes, of the graph or of the body of a scan.
         domains: domains of the operators used.
     """
@@ -102,7 +102,7 @@ class OnnxGraph:
         info.name = name
         tensor = info.type.tensor_type
         tensor.elem_type = onnx_dtype(type.dtype)
-        tensor.shape.SetInParent()  # without it the rank of a scalar would be unknown
+        tensor.shape.SetInParent()  # without this call, the rank of a scalar would be unknown
         for dim in type.shape:
             if isinstance(dim, int):
                 tensor.shape.dim.add(dim_value=dim)
@@ -110,7 +110,7 @@ class OnnxGraph:
                 tensor.shape.dim.add(dim_param=str(dim))
 
     def write(self, proto: onnx.GraphProto, records: Iterable[NodeRecord]) -> None:
-        """Write nodes into a message: that of the graph, or that of the body of a scan."""
+        """Write nodes into the message of the graph or of the body of a scan."""
         for record in records:
             self.domains.add(record.domain)
             write(proto.node.add(), record)
@@ -118,7 +118,7 @@ class OnnxGraph:
 
 @dataclass(slots=True)
 class NodeRecord:
-    """A node before it is written, whose names may change."""
+    """A node before it is written into the message; its names may still change."""
 
     op_type: str
     inputs: list[str]
@@ -129,7 +129,7 @@ class NodeRecord:
 
 
 def captured(record: NodeRecord) -> set[str]:
-    """The names that the body of a node uses: those from outside, and some of its own."""
+    """The names that the nodes in the body of a scan use, from outside the body and from inside."""
     bodies = [value for value in record.attributes.values() if isinstance(value, onnx.GraphProto)]
     return {name for body in bodies for name in _used(body)}
 
@@ -144,7 +144,7 @@ def _used(body: onnx.GraphProto) -> set[str]:
 
 
 def write(proto: onnx.NodeProto, record: NodeRecord) -> None:
-    """Fill an empty `NodeProto`, without missing optional inputs at the end and attributes that are None."""
+    """Fill an empty `NodeProto`; omit attributes that are None, and absent optional inputs at the end."""
     inputs = record.inputs
     while inputs and not inputs[-1]:
         inputs.pop()
@@ -169,7 +169,7 @@ def _attribute(name: str, value: Any) -> AttributeProto:
     return _scalar_attribute(name, value, type(value).__name__)
 
 
-# `True == 1 == 1.0` would be one key of the cache, so the type is part of the key.
+# `kind` is the type of the value: without it `True`, `1` and `1.0`, which are equal, would share a cache entry.
 @lru_cache(maxsize=4096)
 def _scalar_attribute(name: str, value: Any, kind: str) -> AttributeProto:
     if isinstance(value, DType):

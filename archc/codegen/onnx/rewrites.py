@@ -14,7 +14,7 @@ from archc.codegen.onnx.onnx_graph import NodeRecord, OnnxGraph, captured
 from archc.types.tensor_type import DType
 
 Rewrite = Callable[[DecodedWeights, list[NodeRecord], set[str]], list[NodeRecord]]
-"""A function of the weights, the nodes (each after its producers), and the names that are used outside these nodes."""
+"""A function from weights, nodes in topological order, and names that are used outside these nodes, to new nodes."""
 
 
 def rewritten(
@@ -24,7 +24,7 @@ def rewritten(
 
     Args:
         outputs: the outputs of the graph.
-        body: the nodes are the body of a scan.
+        body: True if the nodes are the body of a scan.
     """
     for rewrite in BODY_REWRITES if body else REWRITES:
         records = rewrite(weights, records, _used_elsewhere(records, outputs))

@@ -24,13 +24,13 @@ def session(model: onnx.ModelProto | Path | str, threads: int = 1, exact: bool =
     """A session on the CPU; a model above 2 GB, or with external data, must be given as a path.
 
     Args:
-        exact: accumulate 8-bit products without saturation on CPUs without VNNI too, which is slower there.
+        exact: accumulate 8-bit products without saturation even on CPUs without VNNI, where this is slower.
     """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = threads
-    options.log_severity_level = 3  # errors; its warnings concern its own optimizations
+    options.log_severity_level = 3  # errors only; the warnings are about ONNX Runtime's own optimizations
     if exact:
         options.add_session_config_entry("session.x64quantprecision", "1")
     source = str(model) if isinstance(model, (Path, str)) else model.SerializeToString(deterministic=True)
@@ -43,14 +43,14 @@ def run(
     threads: int = 1,
     exact: bool = False,
 ) -> dict[str, np.ndarray[Any, Any]]:
-    """The outputs of a model by name; arrays of bf16 have the dtype `ml_dtypes.bfloat16`.  See `session`."""
+    """The outputs of a model by name, in a new `session`; bf16 arrays have the dtype `ml_dtypes.bfloat16`."""
     return run_session(session(model, threads, exact), inputs)
 
 
 def run_tensors(
     model: onnx.ModelProto | Path | str, inputs: Mapping[str, torch.Tensor], threads: int = 1, exact: bool = False
 ) -> dict[str, torch.Tensor]:
-    """The outputs of a model by name, as `run`, for tensors on the CPU."""
+    """The outputs of a model by name, as `run`, with CPU tensors as inputs and outputs."""
     outputs = run(model, {name: from_torch(tensor) for name, tensor in inputs.items()}, threads, exact)
     return {name: to_torch(array) for name, array in outputs.items()}
 
@@ -60,13 +60,13 @@ def run_session(
 ) -> dict[str, np.ndarray[Any, Any]]:
     """The outputs of one run of a session, by name.
 
-    ONNX Runtime does not support numpy arrays of bf16, so tensors pass as `OrtValue`.
+    ONNX Runtime does not support numpy arrays of bf16, so inputs and outputs pass as `OrtValue`.
     """
     names = [output.name for output in ready.get_outputs()]
-    values = {name: _value(array) for name, array in inputs.items()}  # an array must outlive its value
+    values = {name: _value(array) for name, array in inputs.items()}  # an array must outlive its `OrtValue`
     results = ready.run_with_ort_values(names, values)
     borrowed = {value.data_ptr() for value in values.values()}
-    # A result that is an input shares the memory of the caller's array, which the caller may free.
+    # An output that is an input shares the memory of the caller's array.  The caller may free this array, so copy it.
     return {name: _array(value, value.data_ptr() in borrowed) for name, value in zip(names, results, strict=True)}
 
 

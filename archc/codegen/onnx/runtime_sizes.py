@@ -1,6 +1,7 @@
 """Symbolic sizes computed at run time, from the shapes of the inputs by integer arithmetic.
 
-Every size is a vector of one element, since `Shape` returns vectors and `Concat` takes them; `scalar` removes the axis.
+Every size is a vector of one element, since `Shape` returns vectors and `Concat` takes vectors; `scalar` removes the
+axis.
 Sizes depend only on the inputs, so each is computed once for the whole graph.
 """
 
@@ -61,9 +62,9 @@ class RuntimeSizes:
     def reshaped(self, dims: Sequence[Extent], like: Sequence[Extent]) -> tuple[str, bool]:
         """The shape operand of a `Reshape`, and whether its zeros are sizes (`allowzero`).
 
-        Without `allowzero` a 0 keeps the size of the operand, and one -1 is inferred.  ONNX Runtime cannot infer -1 if
-        another size is 0, which a symbolic size may be.  So a shape with other symbolic sizes has a -1 only for a size
-        that the graph cannot compute.
+        Without `allowzero`, a 0 in the shape keeps the operand's size of this axis.  One size may be -1: ONNX Runtime
+        infers this size, unless another size is 0.  A symbolic size may be 0 at run time.  So a shape with several
+        symbolic sizes has a -1 only for a size that the graph cannot compute.
 
         Args:
             dims: the shape of the result; like: the shape of the operand.
@@ -127,7 +128,7 @@ class RuntimeSizes:
             return self._vectors[dim]
         left, right = self.vector(function.left), self.vector(function.right)
         if function.name == "//":
-            # ONNX rounds towards zero, and Python rounds down.  Both agree if the remainder is subtracted first.
+            # ONNX's `Div` rounds towards zero, Python's `//` rounds down.  Without a remainder, nothing is rounded.
             whole = self._node(dim, "Sub", left, self._node(dim, "Mod", left, right))
             result = self._node(dim, "Div", whole, right)
         else:

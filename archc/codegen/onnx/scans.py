@@ -2,8 +2,9 @@
 
 The body captures values from outside, such as weights, by name.
 
-`Scan` runs along the first axis, with a `Transpose` of each sequence before and after it.  For any
-other axis, ONNX Runtime transposes inside `Scan`, which is no faster, and divides by zero if a sequence is empty.
+The `Scan` runs along the first axis of the sequences, the steps.  A `Transpose` of each sequence before and after the
+`Scan` exchanges batch and steps.  A `Scan` along another axis is no faster, since ONNX Runtime transposes inside it,
+and divides by zero if a sequence is empty.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ def _declare_outputs(
     ends: Sequence[tuple[str, TensorType]],
     title: str,
 ) -> None:
-    """Declare the outputs of a body; values from outside, and duplicates, become copies."""
+    """Declare the outputs of a body; copy values from outside the body, and values that are two outputs."""
     made = {name for record in records for name in record.outputs}
     for name, type in ends:
         output = name

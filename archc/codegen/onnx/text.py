@@ -6,7 +6,7 @@
     conv1 = Conv(image, conv1.weight, conv1.bias, strides=[1, 1])
     output logits: f32[N, 10]
 
-The elements of weights are omitted.  Constants are inlined, and the body of a `Scan` follows it.
+The elements of weights are omitted.  Constants are inlined.  The body of a `Scan` follows its line.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def as_text(subject: Graph | onnx.ModelProto) -> str:
 
 
 def _lines(graph: onnx.GraphProto, constants: dict[str, str]) -> Iterator[str]:
-    """The lines of a graph; add its constants to `constants`, which has those of outer graphs."""
+    """The lines of a graph; its constants are added to `constants`, which has the outer graphs' constants."""
     yield from (f"input {_declared(value)}" for value in graph.input)
     for tensor in graph.initializer:
         if tensor.name.startswith("constant/"):
@@ -92,7 +92,7 @@ def _nested(value: Any) -> str:
 
 
 def _number(value: float) -> str:
-    """The shortest text of a number in f32, the dtype of attributes and most constants."""
+    """The shortest text of a number, as f32 if the number is an f32."""
     return str(np.float32(value)) if np.float32(value) == value or value != value else repr(value)
 
 

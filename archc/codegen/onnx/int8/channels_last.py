@@ -1,9 +1,9 @@
 """Flattening in channels-last order, which saves a transposition.
 
 Integer convolutions and pools of ONNX Runtime compute in channels-last layout, and transpose their results for other
-operators.  Before a `Flatten` and a product, the transposition can be saved: flatten in channels-last order, and
-permute the columns of the product's weight.  The sums have the same terms, and sums of integers are exact.  In the
-digit classifier at batch 32 (Emerald Rapids, one thread) the rewrite saves 10 µs of 530.
+operators.  If a `Flatten` and a matrix product follow, the transposition is not needed: flatten in channels-last order,
+and permute the columns of the product's weight.  The results are equal, since sums of integers are exact in any order.
+In the digit classifier at batch 32 (Emerald Rapids, one thread) the rewrite saves 10 µs of 530.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from archc.codegen.onnx.decode import DecodedWeights
 from archc.codegen.onnx.onnx_graph import NodeRecord, OnnxGraph
 
 LARGEST = 1_000_000
-"""Largest weight to rewrite, in elements; beside a larger product the `Transpose` takes little time."""
+"""Largest weight to rewrite, in elements; a product with a larger weight takes much longer than the transposition."""
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,10 @@ class Flattened:
     """A flattening of integers and the product after it.
 
     Attributes:
-        title: the name of the flattening; decoder: the node that dequantizes its operand.
-        weight: the node that decodes the weight of the product; extents: numbers of channels, rows and columns.
+        title: the name of the flattened value.
+        decoder: the node that dequantizes the operand of the flattening.
+        weight: the node that dequantizes the weight of the product.
+        extents: the numbers of channels, rows and columns before the flattening.
     """
 
     title: str
@@ -42,7 +44,7 @@ def flatten_channels_last(
 
     Args:
         weights: receives the weights in their new order.
-        records: the nodes, each after those it uses.
+        records: the nodes in topological order.
         outputs: the names that are used outside these nodes.
     """
     onnx = weights.onnx
@@ -73,7 +75,7 @@ def _reorder(onnx: OnnxGraph, found: Flattened) -> None:
 def _flattened(
     onnx: OnnxGraph, gemm: NodeRecord, producers: dict[str, NodeRecord], uses: Counter[str]
 ) -> Flattened | None:
-    """The flattening before a product, if its operand is quantized by an integer convolution; else None."""
+    """The flattening of an integer convolution's result before a product; None if there is none."""
     weight, decoded = producers.get(gemm.inputs[1]), gemm.inputs[0]
     chain = []
     for op_types in (("DequantizeLinear",), ("QuantizeLinear",), ("Flatten", "Reshape"), ("DequantizeLinear",)):
@@ -109,7 +111,7 @@ def _is_own(onnx: OnnxGraph, weight: NodeRecord, uses: Counter[str]) -> bool:
 
 
 def _is_of_integers(quantizer: NodeRecord, producers: dict[str, NodeRecord]) -> bool:
-    """Return whether the operand of a quantizer is the result of an integer convolution, pooled or not."""
+    """Return whether a quantizer's operand is the result of an integer convolution, pooled or not pooled."""
     record: NodeRecord | None = quantizer
     while record is not None and record.op_type in ("MaxPool", "QuantizeLinear", "Relu"):
         record = producers.get(record.inputs[0])

@@ -1,18 +1,18 @@
 """Rewrites of quantized models that let ONNX Runtime fuse integer kernels, with equal results.
 
 ONNX Runtime finds its integer kernels by patterns: an operator between `DequantizeLinear` and `QuantizeLinear`.  Four
-rewrites produce these patterns.  The first three were measured on a small convolutional network.
+rewrites produce these patterns.  A *move* is an operator that only moves elements, such as `Reshape`.
 
-- Repeated quantization with the same scale and zero point is idempotent.  If a `QuantizeLinear` follows a `Reshape`,
-  another quantize/dequantize pair is inserted before the `Reshape`, so the layer before it has integer results too.
-- `Relu` is idempotent.  ONNX Runtime moves a `QuantizeLinear` from after a `MaxPool` to before it, which gives the pool
-  of a float convolution a slow integer form.  A second `Relu` after the pool prevents that.
-- `Relu` is the maximum with zero.  Without a `QuantizeLinear` after it, ONNX Runtime fuses a `Relu` with the product
-  before it, which then runs in floats and decodes its weight in each run.  It does not fuse a `Max`.
-- Int8 values are dequantized after the operators that only move elements.  ONNX Runtime 1.31 attempts the same rewrite,
-  with a bug: it inserts a `QuantizeLinear` with the `output_dtype` INT8 after the move, converts int8 to uint8, keeps
-  that attribute, and refuses its own graph.  It inserts nothing if the model already dequantizes after the move.  The
-  results are equal: a move creates no values, and dequantization is monotone, which `MaxPool` needs.
+- If a `QuantizeLinear` follows a move, insert another quantize/dequantize pair before the move.  The layer before the
+  move then has integer results.  Quantizing twice with the same scale and zero point has no further effect.
+- If a `QuantizeLinear` follows the `Relu` and the `MaxPool` of a float convolution, insert a second `Relu` after the
+  pool.  Without the second `Relu`, ONNX Runtime would quantize before the pool, which then uses a slow integer kernel.
+- If no `QuantizeLinear` follows a `Relu`, replace the `Relu` by a `Max` with zero.  ONNX Runtime would fuse the `Relu`
+  with the integer product before it into a float product, which would decode its weight in each run.
+- If a move follows a `DequantizeLinear` of int8, exchange the two.  ONNX Runtime 1.31 attempts the same rewrite, with a
+  bug: it inserts a `QuantizeLinear` with the `output_dtype` INT8 after the move, converts int8 to uint8, keeps the
+  attribute, and refuses its own graph.  It inserts nothing if the `DequantizeLinear` already follows the move.
+  `MaxPool` counts as a move: dequantization is monotone, so it commutes with the maximum.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ def make_fusible(
     """Apply the first three rewrites; models without quantization are unchanged.
 
     Args:
-        records: the nodes, each after those it uses; changed in place.
-        outputs: the names of the model's outputs.
-        names: the names in use, to which new ones are added.
+        records: the nodes in topological order; changed in place.
+        outputs: the names that are used outside these nodes.
+        names: the names in use, to which new names are added.
         zero: returns the name of a constant 0 of f32.
-        is_int8: returns whether the zero point of this name is a single int8.
+        is_int8: returns whether the zero point with a given name is a stored int8 scalar.
     """
     # A quantizer with a scale along an axis cannot move past a change of that axis.
     quantizers = [r for r in records if r.op_type == "QuantizeLinear" and r.attributes.get("axis") is None]
@@ -75,7 +75,7 @@ def make_fusible(
 
 
 def _insert(steps: list[tuple[str, list[str]]], target: NodeRecord, names: UniqueNames) -> list[NodeRecord]:
-    """Insert nodes before the first input of a node; each step is an operator with its other inputs."""
+    """Insert nodes before the first input of `target`; a step is an operator and its further inputs."""
     source = target.inputs[0]
     new = []
     for op_type, further in steps:
@@ -88,7 +88,7 @@ def _insert(steps: list[tuple[str, list[str]]], target: NodeRecord, names: Uniqu
 def _first_move(
     quantizer: NodeRecord, producers: dict[str, NodeRecord], uses: Counter[str], moves: Collection[str]
 ) -> NodeRecord | None:
-    """The first move of the chain before a quantizer; no result in the chain has another use."""
+    """The first node in the chain of moves before a quantizer; results in the chain have no other uses."""
     found = None
     name = quantizer.inputs[0]
     while uses[name] == 1 and name in producers and producers[name].op_type in moves:
@@ -116,7 +116,7 @@ def _is_quantized(product: NodeRecord, producers: dict[str, NodeRecord]) -> bool
 
 
 def _is_pooled_in_floats(name: str, producers: dict[str, NodeRecord]) -> bool:
-    """Return whether a value is the result of `Conv`, `Relu`, `MaxPool`, where the weight is a float."""
+    """Return whether a value is the result of a `Conv` with a float weight, a `Relu` and a `MaxPool`."""
     for op_type in ("MaxPool", "Relu", "Conv"):
         record = producers.get(name)
         if record is None or record.op_type != op_type:
@@ -127,7 +127,7 @@ def _is_pooled_in_floats(name: str, producers: dict[str, NodeRecord]) -> bool:
 
 
 INT8_MOVES = frozenset(("Flatten", "MaxPool", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"))
-"""Operators past which ONNX Runtime moves quantize and dequantize nodes, and `Flatten`."""
+"""The operators past which ONNX Runtime moves quantize and dequantize nodes; `Flatten` is added."""
 
 
 def decode_late(
@@ -136,10 +136,10 @@ def decode_late(
     """Move dequantize nodes of int8 from before moves to after them; return all nodes.
 
     Args:
-        records: the nodes, each after those it uses; changed in place.
+        records: the nodes in topological order; changed in place.
         outputs: the names that are used outside these nodes.
-        names: the names in use, to which new ones are added.
-        is_int8: returns whether the zero point of this name is a single int8.
+        names: the names in use, to which new names are added.
+        is_int8: returns whether the zero point with a given name is a stored int8 scalar.
     """
     decoded: dict[str, NodeRecord] = {}
     made: list[NodeRecord] = []

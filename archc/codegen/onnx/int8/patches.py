@@ -1,12 +1,14 @@
-"""Arithmetic of a convolution with a max pool as one product of im2col patches; it adds no ONNX nodes.
+"""A convolution and a max pool as one matrix product of im2col patches: sizes, indices and weights.
 
-The maximum of a convolution over the window of a pool is the maximum of several convolutions, one for each position in
-the window, its *phases*.  All phases use the same patch of the image, with the kernel at different offsets:
+The module `stems` adds the ONNX nodes.
+
+The positions in the window of a pool are its *phases*.  Each phase is a convolution.  All phases use the same patch of
+the image, with the kernel at different offsets.  For a pool of 2×2 and a convolution of stride 1:
 
     y[i, j] = max over p, q < 2 of Σ w[k, l] · x[2i + p + k, 2j + q + l]
             = max over p, q of Σ w'[p, q][k, l] · x[2i + k, 2j + l],  w'[p, q][k, l] = w[k - p, l - q]
 
-So the patches are gathered once, and multiplied with the weights of all phases in one product.
+So the patches are gathered once, and one product multiplies them by the weights of all phases.
 """
 
 from __future__ import annotations
@@ -47,23 +49,23 @@ class Along:
 
     @property
     def step(self) -> int:
-        """Distance between patches."""
+        """Distance between the starts of two adjacent patches."""
         return self.stride * self.pool
 
     @property
     def size(self) -> int:
-        """Size of a patch."""
+        """Size of a patch along this axis."""
         return self.stride * (self.pool - 1) + self.kernel
 
 
 @dataclass(frozen=True)
 class Patches:
-    """The patches of an image [N, C, H, W], and the weights of the phases for them.
+    """The patches of an image [N, C, H, W], and the weights of all phases.
 
     Args:
         channels: number of channels of the image.
         rows, columns: convolution and pool along H and W.
-        multiple: the size of a patch is padded to a multiple of this number, by columns with zero weights.
+        multiple: the divisor of a patch's number of elements; columns with zero weights are added to reach it.
     """
 
     channels: int
@@ -105,7 +107,7 @@ class Patches:
 
     @property
     def padding(self) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Zeros before and after the rows and the columns, so that the padded image contains every patch."""
+        """Numbers of zeros before and after, for rows and columns; the padded image contains every patch."""
         rows, columns = self.rows, self.columns
         height, width = rows.before + rows.extent, columns.before + columns.extent
         below = max(0, (rows.count - 1) * rows.step + self.height - height)

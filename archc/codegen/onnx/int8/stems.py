@@ -1,25 +1,26 @@
-"""The first convolution of an image and its max pool in integers, by im2col.
+"""Integer form of a model's stem, its first convolution and max pool, by im2col.
 
 ONNX Runtime's integer convolution processes four input channels at a time.  With one or three channels it is ten times
-slower than the float kernel, so such convolutions stay in floats (see `archc.ops.conv`).  With a max pool and a
-quantizer after it, an im2col form is faster: gather patches of the image, multiply them with the weights of all phases
-of the pool, and take the maximum over the phases (see `archc.codegen.onnx.int8.patches`).
+slower than the float kernel, so such convolutions stay in floats (see `archc.ops.conv`).  If a max pool and a quantizer
+follow the convolution, an integer form by im2col is faster: gather patches of the image, multiply the patches by the
+weights of all phases of the pool, and take the maximum over the phases (see `archc.codegen.onnx.int8.patches`).
 
     QuantizeLinear ─ patches ─ Conv 1×1 ─ Relu ─ QuantizeLinear ─ MaxPool over the phases
 
-The function is the same: quantization is monotone, so it commutes with the maximum.  The bias is rounded to the
-integers in which products are accumulated, as in every integer layer.
+The maximum can follow the quantization, since quantization is monotone.  The bias is rounded to a multiple of the
+product of the scales, as in every integer layer.
 
 The form was measured on the digit classifier's first convolution at batch 32 (Emerald Rapids, one thread):
 
-- In floats, convolution, pool and quantization take 430 µs of the network's 770; in this form they take 220 µs of 530.
-  At batch 1 the whole network takes 39 µs instead of 37.
-- Patches of 16 and a kernel of 1×1 take 110 µs.  Blocks of 2×2 pixels (`SpaceToDepth`) and a kernel of 2×2 take 170.
-  An integer kernel that is not 1×1 loads each pixel through a pointer.
-- If the samples are the innermost axis, a patch consists of few long copies.  One `Gather` in the usual layout would
-  copy single bytes, and take longer than the convolution.
-- A pool over one axis takes 60 µs; a pool over two axes takes 80 µs, because it loads through pointers, too.  Separate
-  tensors for the phases, joined by `Max`, take 500 µs: ONNX Runtime has no `Max` of bytes, and decodes the tensors.
+- In floats, convolution, pool and quantization take 430 µs of the network's 770 µs.  In this form they take 220 µs of
+  530 µs.  At batch 1 the whole network takes 37 µs in floats, and 39 µs in this form.
+- The convolution of patches of 16 elements by a 1×1 kernel takes 110 µs.  A 2×2 kernel over blocks of 2×2 pixels
+  (`SpaceToDepth`) takes 170 µs: integer kernels other than 1×1 load each pixel through a pointer.
+- The samples of the batch are the innermost axis, so that gathering a patch takes few long copies.  With the batch as
+  the first axis, a `Gather` would copy single bytes, and take longer than the convolution.
+- A pool over one axis takes 60 µs.  A pool over two axes takes 80 µs, because it also loads each pixel through a
+  pointer.  A `Max` over one tensor for each phase takes 500 µs: ONNX Runtime has no `Max` of 8-bit integers, and
+  dequantizes the tensors.
 """
 
 from __future__ import annotations
@@ -38,22 +39,25 @@ from archc.types.storage import Int8, Weight
 from archc.types.tensor_type import DType, TensorType
 
 LANES = 4
-"""Number of terms and of results that an integer kernel of ONNX Runtime processes at a time."""
+"""Number of terms of a sum, and of output channels, that ONNX Runtime's integer kernels process at a time."""
 
 LONGEST_PATCH = 16
-"""Largest patch, in elements, with which the form is faster at every batch size.
+"""Largest patch, in elements, for which the integer form is used.
 
-Measured with networks of two convolutions.  A patch of 36 elements (a kernel of 5, or three channels) makes the
-networks 1.35 times as fast at batch 32, but 0.86 times as fast at batch 1, where gathering the patches has a larger
-share.
+The limit was measured with networks of two convolutions.  With a patch of 36 elements (a kernel of 5, or three
+channels), the integer form makes these networks 1.35 times as fast at batch 32, but 0.86 times as fast at batch 1,
+where gathering the patches takes a larger share of the time.
 """
 
 LEAST_RESULTS = 128
-"""Smallest number of results of all phases; 64 made these networks 1.13 and 0.85 times as fast."""
+"""Smallest number of phases times output channels for which the integer form is used.
+
+With 64, the integer form makes the same networks 1.13 times as fast at batch 32, and 0.85 times as fast at batch 1.
+"""
 
 _OF_CONV = frozenset(("kernel_shape", "pads", "strides"))
 _OF_POOL = frozenset(("kernel_shape", "strides"))
-"""The supported attributes; the emitter omits other attributes if they have their default."""
+"""The supported attributes of the two operators; the emitter omits other attributes if they have their default."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,7 @@ class Stem:
     Attributes:
         image: the quantized operand of the convolution, its scale and its zero point.
         replaced: the convolution, the `Relu` and `MaxPool` after it in any order, and the quantizer.
-        weight, bias: the parameters of the convolution; the bias is in accumulated integers, or None.
+        weight, bias: the parameters of the convolution; the bias as integers, or None without a bias.
     """
 
     image: list[str]
@@ -78,7 +82,7 @@ def pooled_stems(weights: DecodedWeights, records: list[NodeRecord], outputs: Co
 
     Args:
         weights: the weights, to which initializers are added.
-        records: the nodes, each after those it uses.
+        records: the nodes in topological order.
         outputs: the names that are used outside these nodes.
     """
     quantizers = [record for record in records if record.op_type == "QuantizeLinear"]
@@ -174,7 +178,7 @@ def _pays(patches: Patches, out_channels: int) -> bool:
 
 
 def _spelled(weights: DecodedWeights, stem: Stem) -> list[NodeRecord]:
-    """The nodes that replace a stem; the last one has the result name of the quantizer."""
+    """The nodes that replace a stem; the result of the last node has the name of the quantizer's result."""
     conv, quantizer = stem.replaced[0], stem.replaced[-1]
     patches, out = stem.patches, stem.weight.shape[0]
     chain = _Chain(weights, conv.outputs[0])
@@ -231,7 +235,7 @@ class _Chain:
         return self.add("DequantizeLinear", x, scale, zero_point)
 
     def weights(self, stem: Stem) -> list[str]:
-        """The weight of all phases, and their bias if there is one."""
+        """The names of the weight of all phases and, if there is a bias, of the bias of all phases."""
         phases = stem.patches.phases
         tensors = self._onnx.tensors
         kernel, scale = (tensors[name].numpy() for name in stem.weight.tensors)
