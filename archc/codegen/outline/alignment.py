@@ -1,8 +1,9 @@
-"""Groups of block uses with equal structure, one group for each definition.
+"""Groups of block uses with equal structure.
 
+Each group becomes one definition of the outline, such as a class of the emitted PyTorch module.
 Each use gets a `StructureKey`: operators, wiring, and the names of layers and weights relative to the path of the use.
-Uses with equal keys are instances of one definition, so uses are not compared in pairs.  Attributes of a layer may
-differ between instances if they can be arguments.
+Uses with equal keys form a group.  Attributes of a layer may differ within a group if they can be arguments of the
+definition.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ from archc.declaration.base import Operator
 from archc.ir.graph import Graph, Node, Order, Scope, Value
 from archc.types.attributes import attributes
 
-_ANY = object()  # marks any value that can be an argument: `3`, `(1, 7)` or "same"
+_ANY = object()  # replaces every value that can be an argument: `3`, `(1, 7)` or "same"
 
 Distinguish = Callable[[Node], Hashable]
-"""A key of a node; two nodes share a statement only if their keys are equal."""
+"""A function that returns a key of a node; two nodes share a statement only if their keys are equal."""
 
 
 @dataclass(eq=False)
@@ -31,8 +32,9 @@ class UseGroup:
     """Block uses with one definition.
 
     Attributes:
-        uses: all uses; instances: the first use of each path, one for each layer.
-        outputs: positions in `UseStructure.values` of the values with uses outside.
+        uses: all uses.
+        instances: the first use of each layer, by the path of the layer.
+        outputs: positions in `UseStructure.values` of the values that are used outside the block.
         ties: see `BlockDefinition`.
     """
 
@@ -47,17 +49,18 @@ class UseStructure:
     """The structure of a block use.
 
     Attributes:
-        scope: the use of the block; group: the uses with the same structure.
+        scope: the scope of the use.
         items: the nodes and the inner block uses.
         rows: for each item, its name and a key of its structure without operands.
-        inputs: the operands, in the order of the block's inputs, then in the order of first use; a value may occur
-            twice if another use of the block has two different values there.
-        positions: for each input, its position among the block's inputs; None if the text does not declare it.
+        inputs: the values from outside: first the block's inputs in their order, then other values in the order of
+            first use.  A value may occur twice, if another use of the block has two different values in its place.
+        positions: for each input, its position among the block's inputs; None for a value that is no input in the text.
         values: the results of the items, in order.
         ties: ties between weights of layers inside.
-        lengths: the lengths of lists, if they differ between uses of the group; `items`, `rows` and `values` repeat the
-            last elements up to the longest length.
         unresolved: ties to weights outside, as pairs of the path inside the use and the path of the stored weight.
+        group: the uses with the same structure.
+        lengths: the lengths of lists of layers, if they differ between uses of the group.  The last elements of a
+            shorter list are repeated in `items`, `rows` and `values`, up to the longest length.
     """
 
     scope: Scope
@@ -72,7 +75,7 @@ class UseStructure:
     lengths: Mapping[str, int] = field(default_factory=dict)
 
     def stretch(self, stretch: Extension) -> None:
-        """Repeat the last elements of lists, up to the length of the longest use of the group."""
+        """Repeat the last elements of lists, up to the lengths in the longest use of the group."""
         made = {item: item.results if isinstance(item, Node) else item.outputs for item in self.items}
         self.items = [self.items[position] for position in stretch.positions]
         self.rows = [self.rows[position] for position in stretch.positions]
@@ -81,7 +84,7 @@ class UseStructure:
 
     @property
     def outputs(self) -> list[Value]:
-        """The values with uses outside."""
+        """The values that are used outside the block."""
         return [self.values[position] for position in self.group.outputs]
 
     def relative(self, path: str) -> str:
@@ -124,10 +127,11 @@ def align(graph: Graph, order: Mapping[Node, Order], distinguish: Distinguish, s
 
 
 class _Aligner:
-    """Groups block uses level by level.
+    """Groups block uses level by level, inner uses first.
 
     Attributes:
-        apart: the paths of uses to inline, because two uses of one layer differ in structure.
+        apart: the paths of layers to inline, because two uses of the layer differ in structure.
+        resized: the paths of layers that are used with inputs of different sizes.
     """
 
     def __init__(self, graph: Graph, distinguish: Distinguish, resized: set[str]):
@@ -139,7 +143,7 @@ class _Aligner:
         self.resized = resized
 
     def align_level(self, uses: list[BlockUse]) -> None:
-        """Group the uses of one height; the uses inside them have groups already."""
+        """Group the block uses of one level; the block uses inside them have groups already."""
         alike: dict[StructureKey, list[BlockUse]] = defaultdict(list)
         for use in uses:
             structure, form = self._describe(use)
@@ -173,9 +177,9 @@ class _Aligner:
                 self.groups.append(group)
 
     def _join_lengths(self, alike: dict[StructureKey, list[BlockUse]]) -> dict[BlockUse, Extension]:
-        """Join uses that differ only in the lengths of lists.
+        """Join uses that differ only in the lengths of lists of layers; return the extension of each use.
 
-        The longest use is the first of its group.  Returns the extension of each use.
+        The longest use becomes the first of its group.
         """
         blocks: dict[str, list[StructureKey]] = defaultdict(list)
         for form, members in alike.items():
@@ -205,9 +209,10 @@ class _Aligner:
         return StepSequence(form.definition, rows, outputs)
 
     def _join_repeated(self, alike: dict[StructureKey, list[BlockUse]]) -> None:
-        """Join uses with one tensor for two inputs, `(x, x)`, with uses of two tensors, `(x, memory)`.
+        """Join uses with one tensor for two inputs, `block(x, x)`, with uses such as `block(x, memory)`.
 
-        If both inputs are one tensor, the graph does not show which input an operator uses; the other use shows it.
+        In the graph of `block(x, x)`, an operator that uses x could use either input.  The graph of `block(x, memory)`
+        shows which input the operator uses.
         """
         for form, members in list(alike.items()):
             for use in list(members):
@@ -226,7 +231,7 @@ class _Aligner:
                     alike[model].append(use)
 
     def _fits(self, structure: UseStructure, form: StructureKey, other: StructureKey, use: BlockUse) -> bool:
-        """Return whether another use would have this structure if its inputs were the same tensors."""
+        """Return whether `use` would have the given structure if it had the inputs of that structure."""
         model, received = self.structures[use], structure.scope.inputs
         if (form.definition, form.rows, form.ties) != (other.definition, other.rows, other.ties):
             return False
@@ -275,7 +280,7 @@ class _Aligner:
         for parameter, path in item.weights.items():
             if path == f"{item.path}.{parameter}":
                 weights.append((parameter, self.graph.weights[path].storage))
-            else:  # ties of a layer are compared in the block that contains both weights
+            else:  # a layer's ties are in the key of the block that contains both weights
                 weights.append((parameter, path if member is None else None, parameter in item.transposed))
         types = tuple((value.type.dtype, value.type.rank) for value in item.operands)
         op = self._in_own_sizes(item.op, structure.scope)
@@ -283,14 +288,14 @@ class _Aligner:
         return member, (type(item.op), tuple(weights), options, types, len(item.results), self.distinguish(item))
 
     def _in_own_sizes(self, op: Operator, scope: Scope) -> Operator:
-        """The operator with the block's size names, or the model's names for a layer used at several sizes."""
+        """The operator with the block's names of sizes, or the model's if inputs of the block vary in size."""
         if scope.parent is None:
             return op
         return operator_with_block_sizes(op, {} if scope.path in self.resized else block_sizes(scope))
 
 
 def _received(structure: UseStructure) -> list[Value]:
-    """The operands of a use, in the order of the block's inputs, then of first use."""
+    """The values that a use gets from outside: the block's inputs, then others in the order of first use."""
     made = {value for item in structure.items for value in (item.results if isinstance(item, Node) else item.outputs)}
     used = dict.fromkeys(value for item in structure.items for value in _operands(item) if value not in made)
     known = [value for value in dict.fromkeys(structure.scope.inputs) if value in used]

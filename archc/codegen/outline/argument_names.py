@@ -2,9 +2,9 @@
 
 - An argument of a definition takes its name, position and default from the attributes and sizes of the block.
 - An argument may be a multiple of an attribute or size: `4 * channels`, `C // 2`.
-- Sizes in attributes are expressed by the block's own names: `arange(T)` instead of `arange(S)`, if S is the model's
-  name of the size that the block's input binds to T.  Two uses of a block that differ only in sizes then have the same
-  definition.
+- Sizes in attributes have the block's own names.  If a block has the input `x: f32[T]`, and the model applies it to a
+  tensor of size S, the block contains `arange(T)` instead of `arange(S)`.  So two uses of a block that differ only in
+  sizes have the same definition.
 """
 
 from __future__ import annotations
@@ -22,10 +22,13 @@ from archc.types.extent_solver import Extent
 
 
 def parameter_name(definition: BlockDefinition, values: Sequence[object], fallback: str) -> str:
-    """The name of an argument with these values, one for each instance.
+    """The name of an argument, chosen by its values.
 
-    It is the name of an attribute of the block with these values, with a preference for `fallback`.  Otherwise it is
-    the name of a size of the block's inputs with these values, or else `fallback`.
+    The first name that applies is chosen: an attribute of the block that has these values (`fallback`, if possible), a
+    size of the block's inputs that has these values, or `fallback`.
+
+    Args:
+        values: the value of the argument in each instance.
     """
     for known in ([scope.arguments for scope in definition.scopes], [scope.sizes for scope in definition.scopes]):
         for name in sorted(known[0], key=lambda name: name != fallback):
@@ -71,21 +74,21 @@ def instance_with_default(definition: BlockDefinition, name: str, values: Sequen
 
 
 def same_value(value: object, other: object) -> bool:
-    """Return whether two values are equal and of one type; in Python `True == 1 == 1.0`."""
+    """Return whether two values are equal and have the same type, unlike `True == 1 == 1.0`."""
     if isinstance(value, (tuple, list)) and isinstance(other, (tuple, list)):
         return type(value) is type(other) and len(value) == len(other) and all(map(same_value, value, other))
     return type(value) is type(other) and value == other
 
 
-_ENOUGH = 3  # number of different values with which a multiple is no coincidence
+_ENOUGH = 3  # a common factor of this many different values is taken as intended, not as a coincidence
 
 
 class Multiple(NamedTuple):
-    """Values that are the same multiple of an attribute or size in all instances of a definition.
+    """Values that are the same multiple or fraction of an attribute or size in all instances of a block.
 
     Attributes:
         name: the name of the attribute or size; base: its values.
-        factor: the factor, or the negative divisor.
+        factor: the factor; -k if the values are the base divided by k.
     """
 
     name: str
@@ -94,7 +97,7 @@ class Multiple(NamedTuple):
 
 
 def multiple_of(definition: BlockDefinition, values: Sequence[object]) -> Multiple | None:
-    """The attribute or size that the values are a multiple of; None if the relation may be a coincidence."""
+    """The values as a multiple of an attribute or size; None if there is none, or it may be a coincidence."""
     numbers = _positive(values)
     for known in ([scope.arguments for scope in definition.scopes], [scope.sizes for scope in definition.scopes]):
         for name in known[0]:

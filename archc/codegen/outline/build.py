@@ -35,10 +35,10 @@ def outline(
     """The outline of a graph.
 
     Args:
-        distinguish: a key of a node; two nodes with different keys do not share a statement.  If the text that a
-            backend emits for a node depends on more than operator, wiring and names, the key includes the rest.
+        distinguish: returns a key of a node; two nodes with different keys do not share a statement.  If the text that
+            a backend emits for a node depends on more than operator, wiring and names, the key includes the rest.
         self_contained: inline blocks that share a weight with layers outside.
-        mixed_loops: let the iterations of a loop use different definitions of one block, if passes made them differ.
+        mixed_loops: let the iterations of a loop use different definitions of one block, which passes can create.
         order: the preferred execution order of nodes; `Node.order` by default.
     """
     groups = align(graph, order or {}, distinguish, self_contained)
@@ -56,7 +56,7 @@ def outline(
 
 
 class _Builder:
-    """Builds one definition; the definitions inside it exist already."""
+    """Builds one definition; the inner definitions exist already."""
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class _Builder:
         is_model = first.scope is self.graph.scope
         inputs = self.graph.inputs if is_model else first.inputs
         naming = AxisNames((None,) * len(inputs)) if is_model else name_axes(self.group)
-        # If a use has one tensor for two inputs, this tensor has the name of only one input.
+        # A use with one tensor for two inputs has a name for only one of the inputs, so its names are not compared.
         telling = [structure for structure in self.structures if len(set(structure.inputs)) == len(structure.inputs)]
         for number, value in enumerate(inputs):
             name = value.name if is_model else first.scope.names.get(value)
@@ -124,7 +124,7 @@ class _Builder:
         )
 
     def _kind(self, row: int) -> Hashable:
-        """The key of a statement, equal for statements that a loop may join."""
+        """The key of a statement; equal keys allow a loop over the statements."""
         item = self.structures[0].items[row]
         if isinstance(item, Node):
             return self.structures[0].rows[row][1]

@@ -24,7 +24,7 @@ def name_groups(groups: list[UseGroup]) -> dict[UseGroup, str]:
         blocks[_identifier(group.uses[0].scope.definition)].append(group)
     # Names without a suffix first, so that no name with a suffix takes them.
     for name, forms in blocks.items():
-        main = max(forms, key=lambda group: len(group.instances))  # the first of equal ones
+        main = max(forms, key=lambda group: len(group.instances))  # the first, if several have most instances
         forms.remove(main)
         forms.insert(0, main)
         names[main] = _unique(name, taken)
@@ -47,7 +47,7 @@ def _lengthened(name: str, group: UseGroup, main: UseGroup) -> str:
 
 
 def _members(structure: UseStructure) -> list[str]:
-    """First parts of the names of the members, so that lists of different lengths are equal."""
+    """First parts of the members' names: `h` for `h.0`, so that lists of different lengths are equal."""
     paths = (item.scope.path if isinstance(item, UseStructure) else item.path for item in structure.items)
     return [structure.relative(path).partition(".")[0] for path in paths if path is not None]
 
@@ -83,11 +83,11 @@ class AxisNames:
 
 
 def name_axes(group: UseGroup) -> AxisNames:
-    """The axis names of a group's inputs; no names if a use contradicts them, as it may after passes."""
+    """The axis names of a group's inputs; no names if one name has two sizes, which passes can cause."""
     count = len(group.uses[0].inputs)
     axes = tuple(_axes([_written(use, number) for use in group.uses], group.uses, number) for number in range(count))
     nameless = AxisNames((None,) * count)
-    bound: dict[str, dict[str, Extent]] = {}  # by path, since all uses of a layer share its attributes
+    bound: dict[str, dict[str, Extent]] = {}  # by path: a layer has one value of each size for all its uses
     for use in group.uses:
         sizes = bound.setdefault(use.scope.path, {})
         for value, names in zip(use.inputs, axes):

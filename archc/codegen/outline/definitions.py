@@ -85,15 +85,15 @@ class BlockStep:
 class Loop:
     """Statements repeated over lists of members: `for i in 0..12 { x = x -> h[i]: Block }`.
 
-    All iterations have the same operators, wiring and member names, except for the number in the names.  The number of
-    iterations is that of the longest instance; in shorter instances the last iteration repeats.
+    All iterations have the same operators, wiring and member names, except for the number in the names.  The loop has
+    as many iterations as its longest instance.  In a shorter instance, the additional iterations repeat the last one.
 
     Attributes:
         lists: the names of the lists of members (`h`), each with elements up to first + count - 1.
         first: the number of the element that the first iteration uses.
         counts: the number of iterations in each instance of the definition.
         iterations: the statements of each iteration, each with locals of its own.
-        carried: the operands of the first iteration, in order.
+        carried: the initial values of the carried tensors, which each iteration passes to the next one.
         parameters: for each iteration, the locals that hold the carried tensors at its start.
         yields: for each iteration, the locals that it passes to the next iteration.
         results: the locals after the loop, with the values that the last iteration yields.
@@ -125,7 +125,7 @@ class Loop:
 
     @property
     def uniform(self) -> bool:
-        """Return whether all iterations use the same definitions; passes may make them differ."""
+        """Return whether all iterations use the same definitions; passes can make the definitions differ."""
         used = [tuple(s.definition for s in iteration if isinstance(s, BlockStep)) for iteration in self.iterations]
         return all(definitions == used[0] for definitions in used)
 
@@ -135,7 +135,8 @@ class Recurrence:
     """A scan with the statements of one step: `scan x_t in x, h = h0 { ... }`.
 
     Attributes:
-        enter: the operator at the start of a step; its results are a token, the items of the sequences, and the states.
+        enter: the operator at the start of a step; its results are a token (a value that links `enter` and `exit`),
+            the items of the sequences, and the states.
         exit: the operator at the end of a step; its operands are the token, pairs of a state and its next value, and
             the values to stack.
         body: the statements of a step.
@@ -218,7 +219,7 @@ class Recurrence:
 
 Statement = OperatorStep | BlockStep | Loop | Recurrence
 CompoundStatement = (Loop, Recurrence)
-"""The classes of statements with nested statements, in `bodies`."""
+"""The classes of statements with nested statements, which are in the attribute `bodies`."""
 
 
 def operands_of(statement: Statement) -> tuple[Local, ...]:
@@ -290,7 +291,7 @@ class BlockDefinition:
         doc: the comment before the definition in the text.
         inputs, outputs: its tensors.
         sizes: for each named size of the inputs, its value in each instance.
-        output_names: the names of the outputs; None for an output of a block without a name.
+        output_names: the names of the model's outputs; None for each output of a block.
         body: the statements, in order.
         rows: the operators and uses of blocks in the order of execution, before loops are found.
         ties: the tied weights of members and of nested members.  A tie to a weight outside belongs to the innermost

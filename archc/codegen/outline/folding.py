@@ -1,7 +1,7 @@
 """The tree of block uses of a graph, each with its nodes in an order of execution.
 
-A pass may move nodes so that a path leaves a block and returns to it.  Such a block can no longer run as a single step,
-so it is inlined into the block around it.
+A pass may move nodes so that a chain of edges leaves a block and returns to it.  Such a block can no longer run as a
+single step, so it is inlined into the block around it.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ def fold(graph: Graph, order: Mapping[Node, Order], apart: Collection[str]) -> l
 
     Args:
         order: the execution order of some nodes; the other nodes have `Node.order`.
-        apart: the paths of the uses of blocks to inline.
+        apart: the paths of the block uses to inline.
     """
     return _Folding(graph, order, apart).run()
 
 
 def levels(uses: Sequence[BlockUse]) -> Iterator[list[BlockUse]]:
-    """Block uses grouped by height, lowest first; the height is the number of levels nested inside."""
+    """Block uses grouped by height, lowest first; the height is the number of block levels inside a use."""
     heights: dict[BlockUse, int] = {}
     found: dict[int, list[BlockUse]] = defaultdict(list)
     for use in reversed(uses):
@@ -93,7 +93,7 @@ class _Folding:
                 scope = self.parents[scope]
 
     def _known(self, scope: Scope) -> Scope:
-        """Add a scope and its parents to the tree; return the scope, or the root for a scope of another graph."""
+        """Add a scope and its parents to the tree; return the scope."""
         missing: list[Scope] = []
         above: Scope | None = scope
         while above is not None and above not in self.depths:
@@ -105,14 +105,18 @@ class _Folding:
             self.depths[inner] = self.depths[parent] + 1
             self.items[inner] = []
             self.items[parent].append(inner)
+            # The layers of such a scope have no path relative to the parent.
             nowhere = not inner.path.startswith(_prefix(parent)) or inner.path == parent.path
-            if nowhere or inner.path in self.apart:  # its layers have no path relative to the parent
+            if nowhere or inner.path in self.apart:
                 self.inlined.add(inner)
             parent = inner
         return scope if scope in self.depths else self.root
 
     def _place_edges(self) -> None:
-        """Add each edge to the innermost scope with both ends; its value escapes from the scopes with one end."""
+        """Add each edge to the innermost scope with both ends.
+
+        The value of the edge escapes from each scope that contains the producer but not the consumer.
+        """
         for consumer in self.graph.nodes():
             for value in consumer.operands:
                 producer = value.producer
@@ -139,7 +143,7 @@ class _Folding:
         while True:
             inside = [scope]
             items: list[Node | Scope] = []
-            for current in inside:  # the loop adds items
+            for current in inside:  # grows during the loop
                 for item in self.items[current]:
                     if isinstance(item, Scope) and item in self.inlined:
                         inside.append(item)
@@ -177,7 +181,10 @@ def _ordered(
     following: dict[Node | Scope, list[Node | Scope]],
     first: dict[Node | Scope, tuple[Order, int]],
 ) -> list[Node | Scope]:
-    """The items in topological order, then text order, without items on a cycle and their consumers."""
+    """The items in topological order; of several possible items, the first in the text comes first.
+
+    Items on a cycle and their consumers are omitted.
+    """
     missing = dict.fromkeys(items, 0)
     for users in following.values():
         for user in users:

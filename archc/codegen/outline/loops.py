@@ -19,7 +19,7 @@ from archc.codegen.outline.repetition import Repetition, StepSummary, find_repet
 
 SingleStep = OperatorStep | BlockStep
 Lengths = Mapping[str, int]
-"""The lengths of lists in one instance, for lists whose length differs between instances."""
+"""The lengths of lists of layers in one instance, if the length differs between instances."""
 
 
 def find_loops(
@@ -61,7 +61,7 @@ def _reading(step: SingleStep, renamed: dict[Local, Local]) -> SingleStep:
 
 
 def _loop(run: Repetition, body: Sequence[SingleStep], renamed: dict[Local, Local], lengths: Sequence[Lengths]) -> Loop:
-    """The loop of a repetition; its results replace the yields of the last iteration in `renamed`."""
+    """The loop of a repetition; `renamed` maps the yields of the last iteration to the loop's results."""
     iterations = [body[start : start + run.period] for start in range(run.start, run.end, run.period)]
     yields = [tuple(steps[row].results[result] for row, result, _ in run.carried) for steps in iterations]
     first: tuple[Local, ...] = tuple(renamed.get(local) or local for _, _, local in run.carried)
@@ -95,7 +95,7 @@ def _loop(run: Repetition, body: Sequence[SingleStep], renamed: dict[Local, Loca
 
 
 def unroll(definition: BlockDefinition, loops: Collection[Loop]) -> None:
-    """Replace loops by their iterations; their counts must be the same in all instances."""
+    """Replace loops by their iterations; each loop must have the same count in all instances."""
     if not loops:
         return
     for local in (*definition.outputs, *(local for statement in definition.body for local in all_reads(statement))):
@@ -140,8 +140,8 @@ def _resolved(locals_: Sequence[Local], renamed: dict[Local, Local]) -> tuple[Lo
 def find_scans(body: Sequence[Statement], outputs: Collection[Local]) -> tuple[Statement, ...]:
     """Nest the statements of each scan in a `Recurrence`.
 
-    Statements between the ends of a scan may not belong to the scan.  If such a statement has uses after the scan, it
-    moves before the scan.
+    Not every statement between the ends of a scan belongs to the scan.  A statement with uses after the scan moves
+    before the scan.
 
     Args:
         body: the statements of a definition or of a loop.
@@ -174,7 +174,7 @@ def _end(statement: Statement) -> str:
 
 
 def _parted(inside: Sequence[Statement], wanted: set[Local]) -> tuple[list[Statement], list[Statement]]:
-    """The statements with uses outside and their producers, then the other statements."""
+    """Split into the statements that compute `wanted` values or operands for them, and other statements."""
     before: list[Statement] = []
     steps: list[Statement] = []
     for statement in reversed(inside):

@@ -1,11 +1,12 @@
-"""Find repeated statements, `h.0`, `h.1`, …, and compare them between uses of a block.
+"""Find repeated statements (layers `h.0`, `h.1`, …), and compare them between uses of a block.
 
 Iterations have equal operators, wiring and names, except for one number in the names.  This number runs up to the last
-element of the list.  The operands of an iteration are values from before the loop, its own values, or results of the
-previous iteration.
+element of a list of layers (`h`).  The operands of an iteration are values from before the loop, its own values, or
+results of the previous iteration.
 
-Uses of a block that differ only in the number of iterations share one definition.  To find them, each repetition is
-folded to one iteration; uses that are then equal are extended to the length of the longest use (`extensions`).
+Uses of a block that differ only in the number of iterations share one definition.  To find such uses, each repetition
+is folded to one iteration.  Uses that are equal after folding are extended to the length of the longest use
+(`extensions`).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any, NamedTuple
 from archc.codegen.outline.definitions import Tie
 
 _PATIENCE = 4
-"""Number of failed candidates after which a list is skipped; each takes time linear in its length."""
+"""Number of failed candidates after which a list is skipped; each takes time linear in the list's length."""
 
 ValueKey = Any
 """Any hashable identifier of a tensor."""
@@ -50,9 +51,10 @@ class Repetition:
     Attributes:
         start: its first statement; period: number of statements in an iteration; count: number of iterations.
         first: the number in the names of the first iteration.
-        lists: the lists over which the iterations run.
-        carried: the carried tensors, each as its statement, the position of the result, and the initial value.
-        slots: for each carried operand, by statement and position, the number of the carried tensor.
+        lists: the names of the lists of layers over which the iterations run.
+        carried: the numbers of the carried tensors, which each iteration passes to the next one.  A key has the
+            statement that computes the tensor, the position of the result, and the initial value.
+        slots: for each operand that is a carried tensor, by statement and position, the number of the carried tensor.
     """
 
     start: int
@@ -122,7 +124,7 @@ class _Finder:
         return found
 
     def _run_at(self, position: int, free: int) -> Repetition | None:
-        """A repetition with the first element of a list at `position`, which begins at `free` or later."""
+        """A repetition that begins at `free` or later, and whose first iteration contains `position`; or None."""
         name = self.names[position]
         if name is None or self.first[tuple(name)] != position:
             return None
@@ -154,7 +156,10 @@ class _Finder:
     # Names and kinds --------------------------------------------------------------------------------------
 
     def _running(self, start: int, period: int, first: int) -> list[int | None] | None:
-        """The part of each name that numbers the iterations; None if the first two iterations differ."""
+        """For each name of an iteration, the position of the part that numbers the iterations: 1 in `h.0.fc`.
+
+        A name without such a part has None.  The result is None if the first two iterations differ otherwise.
+        """
         running: list[int | None] = []
         for position in range(start, start + period):
             if position + period >= len(self.rows) or self.rows[position].kind != self.rows[position + period].kind:
@@ -277,8 +282,8 @@ class Extension:
 
     Attributes:
         longest: the number of the longest sequence.
-        positions: for each statement of the longest sequence, the position of the corresponding own statement.
-        lengths: the lengths of the lists whose layers repeat.
+        positions: for each statement of the longest sequence, the position of the corresponding statement in this one.
+        lengths: the lengths, in this sequence, of the lists of layers that repeat.
     """
 
     longest: int
@@ -287,7 +292,7 @@ class Extension:
 
 
 def extensions(structures: Sequence[StepSequence]) -> dict[int, Extension]:
-    """Extensions of the sequences that differ from longer ones only in length, by number of the sequence."""
+    """Extensions of the sequences that differ from another one only in length, by number of the sequence."""
     alike: dict[Hashable, list[tuple[int, _Folded]]] = defaultdict(list)
     for number, structure in enumerate(structures):
         folded = _Folded(structure)
@@ -309,8 +314,10 @@ class _Folded:
     """A step sequence with one iteration of each repetition.
 
     Attributes:
-        kept: the positions of its statements; key: equal for equal sequences.
-        patterns: the common properties of the iterations of each repetition, by its start in the folded sequence.
+        kept: the positions of the statements that are kept.
+        key: equal for sequences that are equal after folding.
+        patterns: for each repetition, by its start in the folded sequence, the properties that do not depend on the
+            number of iterations.
     """
 
     def __init__(self, structure: StepSequence):
@@ -326,7 +333,7 @@ class _Folded:
         self.patterns = {starts[run.start]: (run.period, run.first, run.lists, self._slots(run)) for run in self.runs}
 
     def counts_in(self, model: _Folded) -> list[int] | None:
-        """Own iteration counts of the repetitions of a longer sequence; None if the sequences do not match."""
+        """For each repetition of a longer sequence, the iteration count in this one; None without a match."""
         if any(model.patterns.get(start) != pattern for start, pattern in self.patterns.items()):
             return None
         counts = []
@@ -339,7 +346,7 @@ class _Folded:
         return counts
 
     def positions(self, model: _Folded, counts: Sequence[int]) -> tuple[int, ...]:
-        """For each statement of a longer sequence, the position of the corresponding own statement."""
+        """For each statement of a longer sequence, the position of the corresponding statement in this one."""
         found: list[int] = []
         folded = 0
         for start, run, count in zip(model.patterns, model.runs, counts):
