@@ -63,7 +63,7 @@ def compose(graph: Graph, depth: int = 0, opened: Collection[str] = ()) -> Scene
 
 
 class SceneContext:
-    """State shared by the panels of a scene: numbers of marks, stages, and the blocks that need a panel."""
+    """State shared by the panels of a scene: mark numbers, stages, and the blocks that need a panel."""
 
     def __init__(self, graph: Graph, depth: int, opened: frozenset[str]):
         self.graph, self.depth, self.opened = graph, depth, opened
@@ -122,8 +122,8 @@ class PanelBuilder:
         self.book, self.definition, self.panel, self.level, self.is_model = book, definition, panel, level, is_model
         self.loops = list(loops)
         self.places: dict[Local, tuple[str, int]] = {}
-        self.members: dict[str, str] = {}  # the node of a layer
-        self.repeated: dict[str, list[str]] = {}  # all nodes of a layer with several uses
+        self.members: dict[str, str] = {}  # the first node of each layer
+        self.repeated: dict[str, list[str]] = {}  # all nodes of each layer
 
     def draw_definition(self, instances: tuple[int, ...]) -> None:
         """Draw a definition for some of its instances."""
@@ -185,7 +185,7 @@ class PanelBuilder:
         return node
 
     def _show(self, statements: Sequence[Statement], node: SceneNode) -> None:
-        """Record a node as the node of the layers in some statements."""
+        """Record that a node shows the layers in some statements."""
         for name in (name for statement in statements for name in names_in(statement)):
             self.members.setdefault(name, node.key)
             self.repeated.setdefault(name, []).append(node.key)
@@ -278,7 +278,7 @@ class PanelBuilder:
     def _stack(
         self, loop: Loop, peers: Peers, free: Sequence[Local], panel: Panel, core: SceneNode, letter: str, repeat: str
     ) -> None:
-        """Draw a loop over a single node as the node with the number of iterations, without a frame."""
+        """Draw a loop over a single node as this node with the number of iterations, without a frame."""
         numbers = f"[{loop.first}..{loop.first + loop.count}]"
         rows = [replace(row, label=row.label.replace(letter, numbers)) for row in core.rows]
         more = {"inner": core.inner, "entries": core.entries, "exits": core.exits}
@@ -321,7 +321,7 @@ class PanelBuilder:
 def _free(nest: Loop | Recurrence) -> list[Local]:
     """The values from outside that the body of a loop or scan uses directly.
 
-    A carried value or sequence is included only if the body also uses it directly; it is then an operand twice.
+    A carried value or sequence is included only if the body also uses it directly.  It then enters the frame twice.
     """
     made = set(all_results(nest))
     read = [local for statement in nest.bodies[0] for local in all_reads(statement)]
@@ -339,12 +339,12 @@ def _single(definition: BlockDefinition) -> OperatorStep | None:
 
 
 def mark_shared(draft: PanelBuilder) -> None:
-    """Mark nodes that share weights with a common number; call it before chains are folded."""
+    """Give nodes that share a weight a common number; to be called before `fold_chains`."""
     together = [list(dict.fromkeys(keys)) for keys in draft.repeated.values()]
     for tie in draft.definition.ties:
         holders = [_holder(draft.members, path) for path in (tie.source, tie.weight)]
         together.append([holder for holder in holders if holder is not None])
-    groups: dict[str, set[str]] = {}  # for each node, the nodes with shared weights
+    groups: dict[str, set[str]] = {}  # for each node, the nodes that share a weight with it
     for keys in together:
         joined = set(keys).union(*(groups.get(key, ()) for key in keys))
         groups.update((key, joined) for key in joined)

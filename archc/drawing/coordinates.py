@@ -1,9 +1,11 @@
 """Coordinate assignment: the x coordinates of the vertices, the third step of a layered drawing.
 
-A linear program keeps chains and long edges straight, and centers forks and joins over their neighbours, or over the
-longer branch.  Its time grows fast, so with very many dummy vertices rows are swept up and down instead: each vertex
-moves to the weighted mean of its neighbours in the previous row, and vertices that would overlap are pooled (least
-squares under order constraints, by pooling adjacent violators).
+A linear program keeps chains and long edges straight.  It centers a vertex between several neighbours, or aligns it
+with the neighbour on the longest branch.
+
+The time of the linear program grows fast.  So graphs with very many dummy vertices (see `Vertex`) are placed by sweeps
+over the rows, up and down.  In a sweep, each vertex moves to the weighted mean of its neighbours in the previous row.
+Vertices that would overlap move as one pool: pooling adjacent violators solves least squares under order constraints.
 """
 
 from __future__ import annotations
@@ -18,9 +20,9 @@ from archc.drawing.layering import LayeredGraph, LinearProgram, Segment, Vertex
 
 _BETWEEN_BOXES, _BESIDE_LANES = 24.0, 14.0
 _CHAIN, _MIDDLE, _DUMMY_WEIGHT, _SHORT = 8.0, 4.0, 6.0, 0.5
-"""Weights of straight chains, of centered forks, of straight long edges, and of short edges."""
+"""Weights of straight chains, of centered vertices, of straight long edges, and of other straight edges."""
 _STIFF = 1e4
-"""Factor of the weight of long edges in sweeps; least squares would bend them a little in every row."""
+"""Factor of the weight of long edges in sweeps; without it, long edges would bend a little in every row."""
 _MANY_DUMMIES = 2000
 """Number of dummy vertices at which the linear program takes a second; its time grows more than quadratically."""
 
@@ -38,7 +40,7 @@ def assign_coordinates(graph: LayeredGraph, inner: Mapping[str, Geometry]) -> No
 
 
 def _by_linear_program(graph: LayeredGraph, inner: Mapping[str, Geometry]) -> dict[Vertex, float]:
-    """The coordinates of least weighted cost."""
+    """The coordinates with the least total cost."""
     program = LinearProgram()
     place = {vertex: program.variable(cost=1e-4) for vertex in graph.vertices()}
     end = program.variable(cost=0.2)
@@ -89,7 +91,7 @@ def _gap(left: Vertex, right: Vertex) -> float:
 
 
 def _boxes(segments: list[Segment], below: bool) -> list[Segment]:
-    """The segments with a node, not a dummy, at their other end."""
+    """The segments whose end below (or above) is a node, not a dummy."""
     return [segment for segment in segments if (segment.target if below else segment.source).node is not None]
 
 
@@ -99,15 +101,16 @@ def _below(vertex: Vertex) -> list[Vertex]:
 
 
 def _above(vertex: Vertex) -> list[Vertex]:
-    """The nodes above a vertex; for a bar the dummies too."""
+    """The nodes above a vertex; for a bar, also the dummies above it."""
     segments = vertex.above if vertex.node is not None and vertex.node.kind == "bar" else _boxes(vertex.above, False)
     return [segment.source for segment in segments]
 
 
 def _main(others: list[Vertex], heights: Mapping[Vertex, int], graph: LayeredGraph) -> Vertex | None:
-    """The neighbour on the longest branch, if it is unique and not the first or last of three or more.
+    """The neighbour with which a vertex is aligned: that on the longest branch, or None.
 
-    So a trunk remains straight where a short branch leaves it.
+    It is None if several branches are longest, or if the neighbour is the first or last of three or more.  With this
+    alignment, a trunk remains straight at a vertex where a short branch leaves the trunk.
     """
     longest = max(heights[vertex] for vertex in others)
     found = [vertex for vertex in others if heights[vertex] == longest]
@@ -134,7 +137,7 @@ def _outermost(vertices: list[Vertex], graph: LayeredGraph) -> tuple[Vertex, Ver
 
 
 def _weight(segment: Segment) -> float:
-    """The weight of a straight segment."""
+    """The weight with which a segment is kept straight."""
     source, target = segment.source, segment.target
     if source.node is None and target.node is None:
         return _DUMMY_WEIGHT
@@ -171,7 +174,7 @@ _SWEEPS = 4
 """Number of sweeps up and down."""
 
 _Side = tuple[Vertex, float, float]
-"""An attraction of a vertex to one side: the other vertex, the desired offset, and the weight."""
+"""An attraction of a vertex to an adjacent row: the vertex in that row, the desired offset, and the weight."""
 
 
 class Attraction(NamedTuple):
@@ -214,7 +217,7 @@ def swept_positions(
 
 
 def _stronger(before: Sequence[_Side], after: Sequence[_Side]) -> Sequence[_Side]:
-    """Attractions of a vertex in a sweep: to the previous row, or to the next if one of those is stronger."""
+    """The side with the strongest attraction of a vertex; `before`, if both sides are equally strong."""
     strongest = [max((weight for _, _, weight in side), default=0.0) for side in (before, after)]
     return before if strongest[0] >= strongest[1] else after
 
@@ -226,7 +229,7 @@ def _fit(
     places: dict[Vertex, float],
 ) -> None:
     """Move the vertices of a row, in their order, to their desired coordinates."""
-    pools: list[tuple[float, float, int]] = []  # coordinate minus least distances, weight, number of vertices
+    pools: list[tuple[float, float, int]] = []  # (coordinate minus the least distances, weight, number of vertices)
     offset = 0.0
     for vertex in row:
         offset += distances[vertex]

@@ -47,7 +47,7 @@ class Path:
 
 @dataclass(eq=False)
 class Band:
-    """A horizontal band with the nodes of some stages."""
+    """A horizontal band with the nodes of a range of pipeline stages, given by its first and last stage."""
 
     stages: tuple[int, int]
     y: float

@@ -36,7 +36,7 @@ Peers = Sequence[Peer]
 
 
 def iterations(peers: Peers) -> list[list[Peer]]:
-    """For each statement of a loop's body, a peer for each iteration, with the instances that reach it."""
+    """For each statement of a loop's body, a peer for each iteration, with the instances that run it."""
     bodies = []
     for loop, instances in peers:
         assert isinstance(loop, Loop)
@@ -84,7 +84,7 @@ def used_instances(peers: Peers) -> tuple[int, ...]:
 
 
 def result_types(peers: Peers, number: int) -> list[TensorType]:
-    """The types of a numbered result of peers, one for each statement and instance."""
+    """The types of result `number` of peers, one for each statement and instance."""
     return [_result_type(statement, number, instance) for statement, own in peers for instance in own]
 
 
@@ -127,7 +127,7 @@ class StageFinder:
 
     Attributes:
         count: the number of stages.
-        devices: the name in the text of each stage's device.
+        devices: for each stage, the name of its device in the text.
     """
 
     def __init__(self, graph: Graph):

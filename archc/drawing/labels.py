@@ -88,7 +88,10 @@ def _argument(info: Any, nodes: Sequence[Node]) -> str:
 
 
 def value_text(values: Sequence[Any], nodes: Sequence[Node]) -> str:
-    """The value that all instances share; else the name of the block's attribute for it, or the range."""
+    """The text of the values of an attribute in several instances.
+
+    It is the common value; for different values, the block's attribute that has these values, or the range.
+    """
     if all(value == values[0] for value in values):
         return _number(values[0])
     for name in nodes[0].scope.arguments:
@@ -129,7 +132,7 @@ def use_text(name: str, scopes: Sequence[Scope]) -> str:
 
 
 def _left_out(scope: Scope, argument: str) -> bool:
-    """Return whether an argument equals its default, or a default of the outer block that is passed on."""
+    """Return whether an argument is omitted: its value is its default, or a default of the outer block."""
     if argument in scope.defaults:
         return True
     parent = scope.parent
@@ -191,7 +194,7 @@ def layer_row(nodes: Sequence[Node], label: str, weights: Mapping[str, Weight]) 
 
 
 def _is_light(node: Node, weights: Mapping[str, Weight]) -> bool:
-    """Return whether an operator's operands have one producer, and all its weights less than two axes."""
+    """Return whether all operands have one common producer, and all weights have fewer than two axes."""
     producers = {value.producer for value in node.operands}
     return len(producers) == 1 and all(len(weights[path].shape) < 2 for path in node.weights.values())
 

@@ -2,8 +2,8 @@
 
 The method is that of Sugiyama, Tagawa and Toda (1981).  Ranks minimize the total length of the edges, as in Gansner et
 al., "A Technique for Drawing Directed Graphs" (1993).  Barycenters determine the order in each row.  Ranks and
-coordinates are the solutions of linear programs, which scipy solves.  Libraries such as igraph (`layout_sugiyama`)
-place points, not boxes.
+coordinates are the solutions of linear programs, which scipy solves.  No library for layered drawing is used: igraph's
+`layout_sugiyama`, for example, places points, not boxes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Vertex:
         node: the node; None for a dummy.
         rank: the number of its row.
         above, below: the segments to the adjacent rows.
-        x: the coordinate of the center, at which most segments end; a widened bar keeps its x.
+        x: the coordinate of the center, at which most segments end; x does not change if routing widens a bar.
         left, right: the coordinates of the sides.
     """
 
@@ -43,7 +43,7 @@ class Segment:
     """The part of an edge from one row to the next.
 
     Attributes:
-        net: the value of the edge, as source and outlet; segments with the same net may share lines.
+        net: the value of the edge, as source and number of the result; segments with the same net may share lines.
         entry: the number of the frame input at which the segment ends.
     """
 
@@ -137,7 +137,7 @@ def _ranks(panel: Panel, framed: bool) -> dict[str, int]:
 
 
 def band_numbers(panel: Panel) -> dict[str, int]:
-    """The band of each node, numbered from the top: by stage, and never above the band of a producer."""
+    """The number of each node's band, from the top: by stage, but never above the band of a producer."""
     spans = sorted({node.stage for node in panel.nodes}, key=lambda span: (sum(span), span))
     bands = {node.key: spans.index(node.stage) for node in panel.nodes}
     for _ in panel.nodes:
@@ -151,7 +151,7 @@ def band_numbers(panel: Panel) -> dict[str, int]:
 
 
 def _order(rows: list[list[Vertex]]) -> None:
-    """Sort each row for few crossings: several barycenter sweeps, of which the best order is kept."""
+    """Sort each row for few crossings: run several barycenter sweeps, and keep the best order."""
     position: dict[Vertex, int] = {}
 
     def note(row: Sequence[Vertex]) -> None:
@@ -164,7 +164,8 @@ def _order(rows: list[list[Vertex]]) -> None:
         down = sweep % 2 == 0
         for row in rows[1:] if down else rows[-2::-1]:
             keys = {vertex: _barycenter(vertex, down, position) for vertex in row}
-            # A vertex without neighbours in that row keeps its position.  At equal keys, a dummy is right of a box.
+            # A vertex without neighbours in the previous row of the sweep keeps its position.  At equal keys, a dummy
+            # is right of a box.
             row.sort(key=lambda vertex: (keys[vertex], vertex.node is None, position[vertex]))
             note(row)
         crossings = _crossings(rows, position)
@@ -203,8 +204,8 @@ def _crossings(rows: Sequence[Sequence[Vertex]], position: dict[Vertex, int]) ->
 class LinearProgram:
     """A linear program over nonnegative variables, numbered from 0.
 
-    Small costs of the variables reduce the number of optimal solutions.  The solution is the same on every run, but
-    may change with the release of scipy.
+    Callers give variables small costs, so that fewer solutions are optimal.  The solution is the same on every run, but
+    may change with another release of scipy.
     """
 
     def __init__(self) -> None:

@@ -1,7 +1,7 @@
 """The layout of panels, inner ones first, and of a page of panels.
 
 The steps of a panel are layering and ordering (`layering`), x coordinates (`coordinates`), and edge routing
-(`routing`); the heights of rows and tracks give the y coordinates.
+(`routing`).  The y coordinates are sums of the heights of rows, and of the tracks between rows.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _FRAME = 10.0
 _BELOW_HEADER = 8.0
 _BAND_LABEL = 62.0
 _BACK = 10.0
-"""Distance between back edges, and from them to other parts."""
+"""Distance between back edges, and between back edges and other parts."""
 _WIDEST_ALIKE = 300.0
 
 
@@ -233,7 +233,10 @@ def make_page(scene: Scene) -> Page:
 
 
 def _arrange(cards: Sequence[Card]) -> tuple[float, float]:
-    """Place the cards on a page, of the width with the least `_cost` among several; return its size."""
+    """Place the cards on a page, and return the size of the page.
+
+    Several widths of the page are tried; the page with the least `_cost` is chosen.
+    """
     least = max(card.width for card in cards) + 2 * _BETWEEN
     widths = [least + 20 * step for step in range(int(max(0.0, _WIDEST - least) / 20) + 1)]
     best = min(widths, key=lambda width: _cost(_fill(cards, width)))
@@ -241,7 +244,7 @@ def _arrange(cards: Sequence[Card]) -> tuple[float, float]:
 
 
 def _fill(cards: Sequence[Card], limit: float) -> tuple[float, float]:
-    """Place the model, then repeatedly the card with the highest free position; return the size."""
+    """Place the first card, then repeatedly the card with the highest free position; return the page size."""
     ground = [(_BETWEEN, limit, _BETWEEN)]  # intervals of x, each with the y from which it is free
     waiting = list(cards)
     while waiting:
@@ -265,7 +268,7 @@ def _place(ground: Sequence[tuple[float, float, float]], card: Card) -> tuple[fl
 
 
 def _cost(size: tuple[float, float]) -> float:
-    """The cost of a page: its height when scaled to the width of a document."""
+    """The cost of a page: mainly its height, with a penalty if documents must scale the page down."""
     width, height = size
     scale = max(1.0, width / _WIDEST)
     return height / scale * scale**4 + 0.1 * width

@@ -1,7 +1,7 @@
 """Edge routing: ports at the vertices, and tracks between the rows.
 
 Ports are the x coordinates at which segments leave and enter vertices.  A track is the y coordinate of a horizontal
-line; every value that moves sideways between two rows has a separate track.
+line between two rows.  Values whose horizontal lines would overlap have different tracks.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from archc.drawing.layering import LayeredGraph, Segment, Vertex
 _NEAR = 5.0
 """Distance below which two vertical lines look like one."""
 Net = tuple[str, int]
+"""A value, as the key of its source and the number of the result; the lines of one value may overlap."""
 
 
 class Tracks:
@@ -168,7 +169,7 @@ class Ports:
         self.entering[segment] = start if abs(start - x) < _STRAIGHT else x
 
     def _enter_circle(self, vertex: Vertex) -> None:
-        """Enter a circle with at most one line from each side, if its way is free, and other lines from above."""
+        """Enter a circle with at most one line from each side, if the way is free; other lines from above."""
         taken: set[bool] = set()
         for segment in sorted(vertex.above, key=lambda segment: (abs(self.leaving[segment] - vertex.x), segment.net)):
             x = self.leaving[segment]
@@ -196,7 +197,7 @@ class Ports:
 
 
 def _spread(wanted: list[float], low: float, high: float) -> list[float]:
-    """Coordinates near the wanted coordinates, in the same order, within limits, a least distance apart."""
+    """Coordinates near `wanted`, in the same order, between `low` and `high`, a least distance apart."""
     apart = min(_APART, (high - low) / (len(wanted) - 1)) if len(wanted) > 1 else 0.0
     places = [min(max(x, low), high) for x in wanted]
     for number in range(1, len(places)):

@@ -1,7 +1,7 @@
 """The content of a picture before layout: panels of nodes and edges.
 
-A panel shows a definition: the model, or a block that is drawn once for all its uses.  A scan, or a block that is
-expanded in place, is a node with an inner panel.
+A panel shows a definition: the model, or a block that is drawn once for all its uses.  A *frame* is a node with an
+inner panel: a loop, a scan, or a block that is expanded in place.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class BoxRow:
         family: the family of the operator, or `block`; it determines the colour.
         light: True for an operator without matrix weights, which is drawn as a low row.
         storage: the storage of the operator's weights, such as `int8`; empty for dense weights.
-        block: the title of the block's panel.
+        block: the title of the block's panel; empty without such a panel.
     """
 
     text: str
@@ -120,7 +120,7 @@ class Scene:
     """The panels of a picture: the model, and each block that is not expanded in place.
 
     Attributes:
-        devices: the name in the text of each stage's device; empty for a single stage.
+        devices: for each stage, the name of its device in the text; empty for a single stage.
     """
 
     title: str
@@ -161,7 +161,10 @@ def fold_chains(panel: Panel) -> None:
 
 
 def _takes(holder: SceneNode, node: SceneNode) -> bool:
-    """Return whether a node can be a row of another one; the box of a block takes only rows of its shape."""
+    """Return whether a node can become a row of the box `holder`.
+
+    The box of a block only takes operators that do not change the shape.
+    """
     if holder.rows[0].family == "block" and node.shape:
         return False
     light = node.kind == "layer" and not node.repeat and all(row.light for row in node.rows)

@@ -111,16 +111,16 @@ _BLOCKS = ["#e8e3fb", "#dcefe9", "#fde6d8", "#dde9fb", "#fbe1ec", "#eef0d3", "#e
 _BLOCK_LINES = ["#7a68c8", "#3f9579", "#cf7a3c", "#4a80cc", "#c8598a", "#8d9436", "#69768c", "#a85cc0"]
 _STAGES = ["#eaf2fd", "#eaf8ee", "#fdf1e4", "#f4ecfb", "#fdebec", "#eff5e1"]
 STORED = ("#9fc0ef", "#2f66b8")
-"""Fill and line of layers with weights in other storage than dense, such as int8."""
+"""Fill and line colours of layers whose weights are not stored as dense, but as int8, for example."""
 
 
 def family_colours(name: str) -> tuple[str, str]:
-    """Fill and line of a family of operators."""
+    """Fill and line colours of a family of operators."""
     return _FAMILIES.get(name, _PLAIN)
 
 
 def block_colours(number: int) -> tuple[str, str]:
-    """Fill and line of a block, by the number of its panel."""
+    """Fill and line colours of a block, by the number of its panel."""
     return _BLOCKS[number % len(_BLOCKS)], _BLOCK_LINES[number % len(_BLOCKS)]
 
 

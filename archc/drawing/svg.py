@@ -214,7 +214,7 @@ def rounded(points: list[Point]) -> str:
 
 
 def _strip(x: float, y: float, width: float, height: float, ends: tuple[bool, bool]) -> str:
-    """The `d` of a row of a box: a rectangle with the rounded corners of the box."""
+    """The attribute `d` of the path of a row: a rectangle with the rounded corners of its box."""
     top, bottom = (5.0 if end else 0.0 for end in ends)
     arcs = {True: "a5 5 0 0 1 ", False: ""}
     right_top = f"h{_number(width - 2 * top)}{arcs[ends[0]]}{'5 5' if top else ''}"

@@ -1,7 +1,7 @@
 """A scene as Mermaid or DOT, for programs with their own layout.
 
-GitHub and many editors render Mermaid; Graphviz renders DOT.  Inner panels become subgraphs.  Edges to or from a frame
-are connected to the nodes inside the frame.
+GitHub and many editors render Mermaid; Graphviz renders DOT.  A frame, a node with an inner panel, becomes a subgraph.
+The edges of a frame are connected to nodes inside the frame.
 """
 
 from __future__ import annotations
