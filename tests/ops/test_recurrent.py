@@ -183,7 +183,7 @@ def test_a_sequence_of_no_steps_is_refused() -> None:
     with pytest.raises(RuntimeError, match="greater than 0"):
         evaluate(graph, {"x": random(2, 3, 4), "lengths": torch.tensor([3, 0])})
     data = {"x": random(2, 3, 4).numpy(), "lengths": torch.tensor([3, 0]).numpy()}
-    with pytest.raises(ArchcError, match="takes those from 1 to 3"):
+    with pytest.raises(ArchcError, match="accepts integers from 1 to 3"):
         archc.compile(text, calibration=data)
 
 

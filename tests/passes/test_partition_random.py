@@ -6,15 +6,19 @@ import math
 
 import pytest
 import torch
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 import archc
-from archc.analysis.devices import DEFAULT_LINK, Cpu
+from archc.analysis.devices import DEFAULT_LINK, Cpu, StageDevice
 from archc.diagnostics import ArchcError
 from archc.driver.binding import bind_fresh
+from archc.ir.given_sizes import read_sizes
 from archc.ir.graph import Graph
 from archc.ir.stages import Stages
+from archc.partitioning import Infeasible, solve
+from archc.passes._stage_problem import StageProblem
+from archc.passes._stage_refinement import stage_numbers
 from archc.passes.partition import Partition
 from archc.passes.quant import Quant
 from tests.language.random_graphs import random_graph
@@ -32,16 +36,39 @@ def model(seed: int) -> Graph:
     return graph
 
 
-def bottleneck(graph: Graph, step: Partition) -> float:
-    """That of the best split, infinite where the pass says that there is none."""
+def reads_sizes(graph: Graph, step: Partition) -> bool:
+    """Return whether a stage of the relaxed optimum must receive an input only to read a size from it."""
+    devices = [StageDevice("cpu", Cpu())] * (step.stages or 1)
+    limit = math.inf if step.memory is None else step.memory
+    problem = StageProblem(graph, devices, read_sizes(step.sizes or "N=1"), limit, all_used=True)
+    try:
+        split = solve(problem.problem())
+    except Infeasible:
+        return False
+    return problem.add_size_sources(stage_numbers(problem.nodes, split.stages))
+
+
+def decoding(graph: Graph) -> int:
+    """Number of operators that decode integers."""
+    return sum(node.op.decodes for node in graph.nodes())
+
+
+def bounds(graph: Graph, step: Partition) -> tuple[float, float]:
+    """The reported lower bound and bottleneck, both infinite where the pass says that there is no split.
+
+    They differ only if a stage receives an input only to read a size from it, or repeats an operator that decodes: the
+    lower bound leaves out both costs, so the split is not proven optimal.
+    """
+    reading, decoders = reads_sizes(graph, step), decoding(graph)
     try:
         (report,) = run(graph, step)
     except ArchcError as refused:
         assert {one.code for one in refused.diagnostics} <= {"does-not-fit", "too-many-stages"}
-        return math.inf
+        return math.inf, math.inf
     (figures,) = [remark.figures for remark in report.remarks if "bottleneck" in remark.figures]
-    assert figures["lower_bound"] == figures["bottleneck"]
-    return float(figures["bottleneck"])
+    lower, bottleneck = float(figures["lower_bound"]), float(figures["bottleneck"])
+    assert lower == bottleneck or (lower < bottleneck and (reading or decoding(graph) > decoders))
+    return lower, bottleneck
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
@@ -52,11 +79,16 @@ def test_no_split_is_better(seed: int, count: int, memory: int | None, size: int
     limit = math.inf if memory is None else memory * size
     expected = best_bottleneck(graph, count, Cpu(), DEFAULT_LINK, {"N": size}, limit)
     step = Partition(count, memory=None if memory is None else memory * size, sizes=f"N={size}")
-    assert bottleneck(graph, step) == pytest.approx(expected, rel=1e-9)
+    lower, bottleneck = bounds(graph, step)
+    if lower == bottleneck:
+        assert bottleneck == pytest.approx(expected, rel=1e-9)
+    else:
+        assert lower <= expected * (1 + 1e-9) and expected <= bottleneck * (1 + 1e-9)
 
 
 @settings(max_examples=60, deadline=None)
 @given(SEEDS, st.integers(1, 4), st.booleans())
+@example(seed=583919, count=2, quantized=True)  # the second stage repeats a `dequantize`
 def test_the_divided_model_is_the_model(seed: int, count: int, quantized: bool) -> None:
     graph = model(seed)
     if quantized:
@@ -64,7 +96,7 @@ def test_the_divided_model_is_the_model(seed: int, count: int, quantized: bool) 
     expected = outputs(graph, seed=1)
     before = sum(not node.op.decodes for node in graph.nodes())
     assume(len(graph) >= count)
-    assume(math.isfinite(bottleneck(graph, Partition(count))))
+    assume(math.isfinite(bounds(graph, Partition(count))[1]))
     assert Stages(graph).count == count
     actual = outputs(graph, seed=1)
     assert all(torch.equal(actual[name], expected[name]) for name in expected)
