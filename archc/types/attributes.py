@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 class AttributeProblem(Exception):
-    """Error for an argument that does not fit.
+    """Error for a wrong, missing or surplus argument.
 
     Attributes:
         code: code of the diagnostic.
@@ -49,10 +49,11 @@ def attribute(
     Args:
         default: value of an omitted attribute; an attribute without a default is required.
         doc: one line for `archc ops` and the reference page.
-        index: index of the signature whose extent is the attribute's value (`o` for `out_features`).
+        index: index in the operator's signature whose extent the attribute gives, such as `o` for `out_features`.
         phrase: name of that extent in diagnostics, such as "input features".
         keyword: the attribute is given by name only, not by position.
-        element: the attribute is an element of the data, such as a bound, and must be representable in their dtype.
+        element: the attribute is combined with elements of an operand, such as a bound of `clamp`, and must be
+            representable in the dtype of the operand.
     """
     metadata = {"doc": doc, "index": index, "phrase": phrase, "keyword": keyword, "element": element}
     return dataclasses.field(default=default, metadata=metadata)
@@ -123,7 +124,7 @@ def bind(cls: type[T], noun: str, positional: Sequence[Any], named: Mapping[str,
     slots = [info for info in infos if not info.keyword]
     if len(positional) > len(slots):
         takes = f"no {word}" if not slots else f"at most {len(slots)} {word}{'s' if len(slots) != 1 else ''}"
-        # PyTorch accepts `reshape(a, b)` for `reshape((a, b))`.
+        # Users of PyTorch write `reshape(a, b)` for `reshape((a, b))`.
         sequence = slots[-1] if slots and type_text(slots[-1].type).startswith("a tuple") else None
         raise AttributeProblem(
             f"too-many-{word}s",
@@ -154,7 +155,7 @@ def bind(cls: type[T], noun: str, positional: Sequence[Any], named: Mapping[str,
 
 
 def _by_name(infos: Sequence[AttributeInfo]) -> str | None:
-    """Help for too many positional arguments: the attributes given by name; None without such attributes."""
+    """Help that names the attributes that are given by name only; None if there are none."""
     names = ", ".join(f"`{info.name}`" for info in infos if info.keyword)
     return f"give other attributes by name: {names}" if names else None
 
@@ -172,7 +173,7 @@ def _coerced(info: AttributeInfo, noun: str, value: Any, argument: str | int) ->
 
 
 def usage(cls: type, noun: str) -> str:
-    """Return a class with its required attributes as text: `conv2d(out_channels, kernel_size)`."""
+    """Return a call with the names of the required attributes: `conv2d(out_channels, kernel_size)`."""
     required = ", ".join(info.name for info in attributes(cls) if info.required)
     name = noun.strip("`")
     return f"`{name}({required})`" if required else f"`{name}`"
@@ -263,7 +264,7 @@ def convert(value: Any, wanted: Any) -> tuple[bool, Any]:
                 return True, converted
         return False, None
     if origin is Literal:
-        # The parser makes the bare name `int8` the string "int8".
+        # The parser turns the bare name `int8` into the string "int8".
         choices = get_args(wanted)
         return (True, value) if any(value == c and type(value) is type(c) for c in choices) else (False, None)
     if origin is tuple:

@@ -1,13 +1,11 @@
-"""Sizes as expressions of the axes of given tensors.
+"""Rewriting of sizes in terms of the axes of given tensors.
 
 The inputs of a pipeline stage can have an axis of size `(L - 10)//5 + 1`, and no axis of size `L`.  A new symbol `K`
 then names that axis, and the size `2*((L - 10)//5 + 1)` is rewritten as `2*K`.
 
-The symbols and functions in a size are called atoms.  An atom is known if the axes determine it, and otherwise
-    unknown.
-Each named axis gives an equation: a polynomial in unknown atoms equals a polynomial in known symbols.  A size is
-rewritten by polynomial division, which reduces its terms by the leading terms of the equations until it has no
-unknown atoms.
+The symbols and functions in a size are called atoms.  An atom is known if the axes determine its value.  Each named
+axis gives an equation: a polynomial in unknown atoms equals a polynomial in known symbols.  A size is rewritten by
+polynomial division, which reduces its terms by the leading terms of the equations until it has no unknown atoms.
 """
 
 from __future__ import annotations
@@ -45,7 +43,7 @@ class _Equation:
 
     @property
     def single(self) -> bool:
-        """True if the equation determines its leading monomial."""
+        """True if `left` has one term, so that the equation determines the monomial of this term."""
         return self.left == _as_size(self.leading) * self.coefficient
 
 
@@ -67,7 +65,7 @@ class AxisExpressions:
         self._equations: list[_Equation] = []
         self._expressed: dict[SymbolicDim, Size | None] = {}
         self.named: dict[SymbolicDim, SymbolicDim] = {}
-        for dim in sorted(sizes, key=lambda dim: len(str(dim))):  # longer sizes may follow from shorter ones
+        for dim in sorted(sizes, key=lambda dim: len(str(dim))):  # shorter ones first: they may determine longer ones
             if self.express(dim) is None:
                 name = fresh()
                 self._symbols.add(name)
@@ -144,10 +142,10 @@ class AxisExpressions:
         return None
 
     def _multiple_reduced(self, dim: Size, leading: Unknown, coefficient: Size) -> tuple[Size, Size] | None:
-        """Return a multiple of a size in which an equation has eliminated the leading term, and its factor.
+        """Eliminate the leading term of a multiple of a size; return the multiple and its factor, or None.
 
-        For `A` and the equation `2*A + B = S1`, the result is `2*S1 - B`, and the factor is 2.  A symbolic factor is
-        assumed to be at least 1.
+        For the size `A` and the equation `2*A + B = S1`, the multiple is `2*A = S1 - B`, and its factor is 2.  A
+        symbolic factor is assumed to be at least 1.
         """
         for equation in self._equations:
             rest = divide(_as_size(leading), _as_size(equation.leading))

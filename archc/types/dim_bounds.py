@@ -8,14 +8,17 @@ from archc.types.dims import Function, Scaled, Symbol, SymbolicDim, as_linear, s
 
 
 def bounds(dims: Iterable[int | SymbolicDim]) -> tuple[int | None, ...]:
-    """Return the upper bounds of all symbols in sizes, for cache keys: equal sizes may differ in bounds."""
+    """Return the upper bounds of all symbols in sizes, for cache keys.
+
+    `==` ignores bounds, so a key of sizes alone would also match sizes with other bounds.
+    """
     return tuple(own.maximum for dim in dims if not isinstance(dim, int) for own in symbols(dim).values())
 
 
 def largest(dim: int | SymbolicDim) -> int | None:
-    """Return the largest value of a number or of scale · symbol + offset; None for any other size.
+    """Return the largest value of an integer or of a size scale · symbol + offset, or None.
 
-    The result is also None if the symbol has no bound.
+    None means that the size has another form, the scale is negative, or the symbol has no bound.
     """
     if isinstance(dim, int):
         return dim
@@ -28,7 +31,7 @@ def largest(dim: int | SymbolicDim) -> int | None:
 
 
 def never_negative(dim: int | SymbolicDim) -> bool:
-    """Return True if a size is a sum of products of sizes that are 0 or more, without a minus sign."""
+    """Return True if the form of a size shows that it is at least 0, as that of `2*T + 1`."""
     if isinstance(dim, int):
         return dim >= 0
     return all(

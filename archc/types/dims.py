@@ -1,7 +1,7 @@
 """Symbolic sizes: `N`, `T`, `2*D + 1`, `(H - 3) // 2 + 1`.
 
 A known size is an `int`.  A symbolic size is a `SymbolicDim`: a polynomial with integer coefficients in symbols and
-functions of sizes (floor division, remainder, minimum, maximum, products with fractions that are rounded down).
+functions of sizes (floor division, remainder, minimum, maximum, and products with fractions, rounded down).
 
 Polynomials have a canonical form, so `==` decides the equality of polynomials: `N + N == 2 * N`,
 `(N + 1) * 2 == 2 * N + 2`.  Different polynomials may be equal for all values of the symbols (`N // 2 * 2` and
@@ -31,7 +31,7 @@ LARGEST_COEFFICIENT = 2**63 - 1
 
 @frozen_dataclass
 class Symbol:
-    """A size that is known at run time, with an optional upper bound `maximum` (`T <= 1024`)."""
+    """A size that is known only at run time, with an optional upper bound `maximum` (`T <= 1024`)."""
 
     name: str
     maximum: int | None = field(default=None, compare=False)
@@ -190,7 +190,7 @@ def symbols(dim: int | SymbolicDim) -> dict[str, Symbol]:
 
 
 def substitute(dim: int | SymbolicDim, sizes: Mapping[str, int | SymbolicDim]) -> int | SymbolicDim:
-    """Replace the symbols of a size that `sizes` contains."""
+    """Replace those symbols of a size that are keys of `sizes`."""
     if isinstance(dim, int):
         return dim
     total: int | SymbolicDim = 0

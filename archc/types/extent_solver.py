@@ -38,7 +38,10 @@ class Solution:
 
     @property
     def contracted(self) -> tuple[str, ...]:
-        """Contracted indices, such as `i` of `linear`; empty if no two operands share one of them."""
+        """Indices of operands that are in no result, such as `i` of `linear`.
+
+        The tuple is empty if no two operands share such an index, as in a reduction: then nothing is multiplied.
+        """
         kept = {name for pattern in self.signature.results for name in _indices(pattern)}
         places: dict[str, int] = {}
         for pattern in self.signature.operands:
@@ -165,7 +168,7 @@ def _broadcast(pattern: Pattern, number: int, axis: Axis, size: Extent, extents:
 
 
 def _settle(pattern: Pattern, number: int, axis: Axis, size: Extent, extents: dict[str, Extent]) -> bool:
-    """Solve an axis for its only unknown index, or check it; False if more than one index is unknown."""
+    """Solve an axis for its unknown index, or check it if all are known; False if several are unknown."""
     unknown = [f.name for f in axis.factors if isinstance(f, Index) and f.name not in extents]
     if len(unknown) > 1:
         return False

@@ -19,7 +19,7 @@ Terms = tuple[tuple[Monomial[A], int], ...]
 def canonical(terms: Mapping[Monomial[A], int]) -> Terms[A]:
     """Return the canonical form of a sum: higher powers first, the constant last.
 
-    Monomials of one degree are sorted by text.  The text has no bounds: `T` and a bounded `T` are one symbol.
+    Monomials of one degree are sorted by text.
     """
     kept = [(monomial, coefficient) for monomial, coefficient in terms.items() if coefficient]
     return tuple(sorted(kept, key=_rank) if len(kept) > 1 else kept)

@@ -65,7 +65,7 @@ class Axis:
 
     @property
     def index(self) -> Index | None:
-        """The index that the axis consists of; None for any other axis."""
+        """The index that is the whole axis; None if the axis is any other expression."""
         factor = self.factors[0] if len(self.terms) == 1 and len(self.terms[0]) == 1 else None
         return factor if isinstance(factor, Index) else None
 
@@ -211,8 +211,8 @@ def expand(signature: Signature, ranks: Mapping[str, int]) -> Signature:
     """Replace every spread of a signature by single axes, for operands of given ranks.
 
     `*b` becomes `b.0, b.1, …`, numbered from the left.  `~s` becomes `s.0, s.1, …`, numbered by the axes of the
-    broadcast result and aligned from the right.  The operands determine the length of a spread in parameters and
-    results.
+    broadcast result; an operand of lower rank has only the last of these axes.  The operands determine the length of a
+    spread in parameters and results.
 
     Raises:
         RankMismatch: an operand has too few or too many axes, or a spread has different lengths in two operands.
@@ -265,7 +265,7 @@ class RankMismatch(Exception):
 
 
 def broadcasts(signature: Signature) -> frozenset[str]:
-    """Return the names of the broadcasting spreads of an unexpanded signature."""
+    """Return the names of the spreads that broadcast (`~s`) in an unexpanded signature."""
     spreads = (_spread(axis) for pattern in signature.operands for axis in pattern.axes)
     return frozenset(spread.name for spread in spreads if spread is not None and spread.kind == "~")
 

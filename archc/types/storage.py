@@ -31,7 +31,7 @@ class Storage:
     elementwise: ClassVar[bool] = False
     """True if every stored tensor has the shape of the weight, and values are stored without rounding.
 
-    In such a format, a slice of the weight is the same slice of its stored tensors, and new values are stored exactly.
+    A slice of the weight is then the same slice of each stored tensor.
     """
 
     def __init_subclass__(cls, **kwargs: Any):
@@ -134,7 +134,7 @@ class Int8(Storage):
         others = tuple(k for k in range(values.ndim) if k != self.axis)
         largest = np.abs(values).max(axis=others if self.axis is not None else None, initial=0)
         scale = np.maximum(np.asarray(largest / 127, values.dtype), np.asarray(least, values.dtype))
-        # Division by a scale of 0 is undefined.  The scale is also 0 if max|w| / 127 underflows.
+        # The values are divided by the scale, so it must not be 0.  It is also 0 if max|w| / 127 underflows.
         other = scale.max(initial=0)
         scale = np.where(scale > 0, scale, np.asarray(other if other > 0 else 1, values.dtype))
         quantized = np.clip(np.rint(values / self._spread(scale, values.ndim)), -127, 127).astype(np.int8)

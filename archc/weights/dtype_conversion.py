@@ -46,7 +46,7 @@ def is_finite(array: np.ndarray[Any, Any]) -> bool:
 
 
 def to_torch(array: np.ndarray[Any, Any]) -> torch.Tensor:
-    """Convert an array to a tensor, which shares the memory of a writeable array.
+    """Convert an array to a tensor; they share memory if the array is writeable.
 
     PyTorch rejects arrays of `ml_dtypes.bfloat16`, so their bits are reinterpreted.
     """
@@ -61,7 +61,7 @@ def to_torch(array: np.ndarray[Any, Any]) -> torch.Tensor:
 
 
 def from_torch(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
-    """Convert a tensor on any device to an array, which shares its memory if possible."""
+    """Convert a tensor on any device to an array; they share memory if possible."""
     import torch
 
     dense = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
@@ -72,7 +72,7 @@ def from_torch(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
 
 
 def to_little_endian(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Return the little-endian bytes of a contiguous flat array as a `uint8` array, if possible a view."""
+    """Return the little-endian bytes of a contiguous flat array as a `uint8` array; a view if possible."""
     import numpy as np
 
     if sys.byteorder == "big":
@@ -81,7 +81,7 @@ def to_little_endian(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 
 
 def from_little_endian(raw: np.ndarray[Any, Any], name: str) -> np.ndarray[Any, Any]:
-    """Return a flat array of a dtype, if possible a view, from little-endian bytes in a `uint8` array.
+    """Return a flat array of a dtype from little-endian bytes in a `uint8` array; a view if possible.
 
     In a `bool` array, every byte except 0 becomes 1 (true): numpy has undefined behaviour for bytes above 1.
     """

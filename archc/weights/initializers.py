@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-_CHUNK = 1 << 18  # elements of one draw; this limits the memory and does not affect the numbers
+_CHUNK = 1 << 18  # elements of one draw; the chunk size limits the memory and does not affect the numbers
 
 
 def generator(seed: int, path: str) -> np.random.Generator:

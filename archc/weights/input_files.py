@@ -1,4 +1,4 @@
-"""Checks and reading of files that the user names."""
+"""Reading of files that the user names; wrong or unreadable files become diagnostics."""
 
 from __future__ import annotations
 

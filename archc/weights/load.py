@@ -42,13 +42,13 @@ def load(path: Path | str, *, allow_pickle: bool = False) -> dict[str, LazyTenso
     file_size(path)
     with opened(path) as stream:
         head = stream.read(_HEAD)
-    if head[8:9] == b"{":  # before pickles, since a header whose length ends in 0x80 begins like a pickle
+    if head[8:9] == b"{":  # safetensors, tested first: its first byte may be the one of a pickle
         return safetensors.read(path)
     if head.startswith((_ZIP, _EMPTY_ZIP)):
         if not _is_torch_archive(path):
             return {**npz.read(path)}
     elif not head.startswith(_PICKLE):
-        if path.suffix == ".safetensors":  # a damaged file, whose reader reports the damage
+        if path.suffix == ".safetensors":  # a damaged file: the reader reports the damage
             return safetensors.read(path)
         kind = next((kind for magic, kind in _OTHER_FORMATS.items() if head.startswith(magic)), "of an unknown format")
         raise error(

@@ -13,10 +13,10 @@ from archc.weights.tensor import ComputedTensor, LazyTensor
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-_CONVERTIBLE = {"f32": frozenset({"f16", "bf16", "f64"})}  # expected dtypes, and dtypes that are converted to them
-_MOST_OF_A_KIND = 20  # reported mismatches of one code; a wrong file has hundreds
-_MOST_PREFIXES = 20  # tested prefixes; the time for each prefix is proportional to the number of names
-_MOST_SUGGESTIONS = 1000  # names that are compared with each missing name; a comparison takes microseconds
+_CONVERTIBLE = {"f32": frozenset({"f16", "bf16", "f64"})}  # by expected dtype, the dtypes that are converted to it
+_MOST_OF_A_KIND = 20  # limit on the reported mismatches of one code; a wrong file has hundreds
+_MOST_PREFIXES = 20  # limit on the tested prefixes; each test takes time proportional to the number of names
+_MOST_SUGGESTIONS = 1000  # limit on the names that are compared with each missing name
 
 
 def match(
@@ -77,7 +77,7 @@ def match(
 def _match_names(
     expected: Mapping[str, object], given: Mapping[str, object], optional: Container[str], found: Diagnostics
 ) -> None:
-    """Report missing and surplus names; a similar missing and surplus name share one report."""
+    """Report missing and surplus names; a missing name and a similar surplus name share one report."""
     missing = [path for path in expected if path not in given and path not in optional]
     surplus = [path for path in given if path not in expected and path not in optional]
     prefix = _common_prefix(missing, given)

@@ -1,4 +1,4 @@
-"""numpy archives: zip archives of `.npy` files, read by member, without pickles.
+"""numpy archives: zip archives of `.npy` files, read one member at a time, without pickles.
 
 `numpy.lib.format` and NEP 1 define the format.
 """
@@ -71,7 +71,7 @@ class Archive:
 
 _DAMAGED = (
     zipfile.BadZipFile, zlib.error, ValueError, KeyError, NotImplementedError,
-    # numpy parses the header of an array, which is a Python literal, with `ast` and `tokenize`
+    # The header of an array is a Python literal, which numpy parses with `ast` and `tokenize`.
     SyntaxError, tokenize.TokenError, TypeError, MemoryError, RecursionError,
 )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Renaming of weights from other sources, by rules that map their names to the paths of a text.
+"""Renaming of weights from other sources, by rules from names in a file to paths in an `.arch` text.
 
     embeddings.word_embeddings.weight         -> wte.weight
     encoder.layer.{i}.attention.self.query.*  -> h[{i}].attn.q.*     # {i} and * have the same value on both sides
@@ -35,7 +35,7 @@ MOST_IDLE_RULES = 20
 def rename(
     given: Mapping[str, LazyTensor], rules: Sequence[Rule], expected: Shapes, remarks: Diagnostics | None = None
 ) -> dict[str, LazyTensor]:
-    """Return the tensors of a file by the paths of a text.
+    """Rename the tensors of a file; return them by path in the `.arch` text.
 
     Args:
         given: tensors by the names in the file.
@@ -58,7 +58,7 @@ def rename(
 
 
 class _RuleBook:
-    """Index of the rules of a map: patterns without holes in a dictionary, patterns with holes in order."""
+    """Index of rules: patterns without holes (`{i}`, `*`) in a dictionary, patterns with holes in a list."""
 
     def __init__(self, rules: Sequence[Rule]):
         self._exact: dict[str, tuple[int, Rule]] = {}
@@ -67,7 +67,7 @@ class _RuleBook:
             holes = rule.sources[0].holes
             for source in rule.sources:
                 if not source.holes >= holes:
-                    continue  # a match would not give the values of all holes of the rule
+                    continue  # a match would not give the values of all holes of the targets
                 if holes:
                     self._holed.append((source.fixed, number, rule, source))
                 else:
@@ -91,12 +91,12 @@ class _Renaming:
         self.given, self.expected = given, expected
         self.made: dict[str, LazyTensor] = {}
         self.sources: dict[str, str] = {}
-        self.applied: set[int] = set()  # identities of the rules that matched; equal rules have different spans
-        self.used: set[str] = set()  # names of all sources of the applied rules: a concatenation has several
+        self.applied: set[int] = set()  # identities of the rules that matched a name
+        self.used: set[str] = set()  # source names of the applied rules; a rule that concatenates has several
         self.diagnostics = Diagnostics()
 
     def take(self, name: str, book: _RuleBook) -> None:
-        """Apply the rule of a name."""
+        """Apply the first rule that matches a name, or keep the name if there is none."""
         if name in self.used:
             return
         found = book.first(name)
@@ -146,7 +146,7 @@ class _Renaming:
     def _split(self, rule: Rule, name: str, targets: Sequence[str], whole: LazyTensor) -> list[LazyTensor]:
         rows = [self.expected[target][0][:1] for target in targets if target in self.expected]
         sizes = [size for (size,) in (row for row in rows if row)]
-        if len(sizes) != len(targets):  # `match` reports paths that are not in the text
+        if len(sizes) != len(targets):  # a target is not in the text; `match` reports it
             sizes = [whole.shape[0] // len(targets)] * len(targets) if whole.shape else []
         if sum(sizes) != (whole.shape or (0,))[0]:
             shown = " + ".join(map(str, sizes)) or "several"

@@ -1,6 +1,6 @@
 """safetensors files: a strict lazy reader, and a writer that streams tensors.
 
-A file consists of the length of the header in eight bytes, a JSON header, and the bytes of the tensors without gaps
+A file consists of eight bytes with the length of the header, a JSON header, and the bytes of the tensors without gaps
 (https://github.com/huggingface/safetensors, "Format").  This module does not use the library `safetensors`,
 which accepts duplicate names, and reports errors without the name of the tensor.
 """
@@ -29,7 +29,7 @@ _LONGEST_HEADER = 100_000_000  # the limit of the library `safetensors`
 _HIGHEST_RANK = 32  # the limit of numpy 1
 _LARGEST_EXTENT = 2**63 - 1
 _METADATA = "__metadata__"
-_ALIGNMENT = 64  # a cache line; the data begin at a multiple of it, which aligns mapped tensors for vector loads
+_ALIGNMENT = 64  # bytes of a cache line; the data begin at a multiple, so that vector loads are aligned
 
 
 def read(path: Path | str) -> dict[str, LazyTensor]:

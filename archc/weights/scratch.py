@@ -31,7 +31,7 @@ class Scratch:
     """Storage of tensors: the first `held` bytes in memory, the rest in one temporary file.
 
     The file is in the folder `TMPDIR`, by default in `/var/tmp` or the folder of the system for temporary files.  The
-    space of deleted tensors is not reused, so each generation of tensors needs a new `Scratch`.
+    space of deleted tensors is not reused, so each pass uses a new `Scratch`.
     """
 
     def __init__(self, held: int = HELD_BYTES):
@@ -52,7 +52,7 @@ class Scratch:
             return tensor
         with _writing():
             if self._file is None:
-                self._file = tempfile.TemporaryFile(dir=_folder())  # noqa: SIM115  # its tensors close it
+                self._file = tempfile.TemporaryFile(dir=_folder())  # noqa: SIM115  # closed with its last tensor
             offset = self._file.seek(0, os.SEEK_END)
             tensor.write_to(self._file)
             self._file.flush()

@@ -114,7 +114,7 @@ def mapped(stream: IO[bytes], offset: int, shape: tuple[int, ...], dtype: str) -
 
 @dataclass(frozen=True, eq=False, repr=False)
 class FileTensor(LazyTensor):
-    """Row-major, little-endian elements in a file, beginning at byte `offset`, which are memory-mapped.
+    """A memory-mapped tensor in a file: row-major, little-endian elements from byte `offset` on.
 
     Reading raises `ArchcError` (`weights-truncated`) if the file has become too short since its header was read.
     """
@@ -131,7 +131,7 @@ class FileTensor(LazyTensor):
             return mapped(stream, self.offset, self.shape, self.dtype)
 
     def chunks(self) -> Iterator[npt.NDArray[Any]]:
-        # Not mapped: the pages of a mapping count as memory of the process until the kernel drops them.
+        # Read, not mapped: the pages of a mapping count as memory of the process until the kernel drops them.
         import numpy as np
 
         left = self.nbytes
@@ -156,7 +156,7 @@ class FileTensor(LazyTensor):
 class InitializedTensor(LazyTensor):
     """A new weight, drawn from its initializer on demand.
 
-    `seed_key` is the seed and the path of the weight.  The numbers depend only on these, not on other tensors.
+    `seed_key` is the seed and the path of the weight.  The numbers depend only on this key.
     """
 
     shape: tuple[int, ...]

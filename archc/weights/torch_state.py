@@ -104,14 +104,15 @@ def read(path: Path | str) -> dict[str, LazyTensor]:
 
 
 def _unpickle(path: Path) -> object:
-    """Unpickle a file; tensors of zip archives are memory-mapped, those of files of torch < 1.6 are read."""
+    """Unpickle a file: map the tensors of a zip archive, read the tensors of a file of torch < 1.6."""
     import torch
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about the pickle protocol of the file
+        warnings.simplefilter("ignore")  # warnings of the pickle protocol of the file
         if zipfile.is_zipfile(path) and path.suffix != ".safetensors":
             return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        # `torch.load` detects the format of a path by its suffix `.safetensors`, and cannot map a stream.
+        # `torch.load` takes a path with the suffix `.safetensors` for a safetensors file, but accepts any stream.  It
+        # cannot map a stream.
         with path.open("rb") as stream:
             return torch.load(stream, map_location="cpu", weights_only=True)
 
