@@ -1,1 +1,1 @@
-"""Code generation: `outline` recovers blocks and loops; `torch`, `onnx` and `pipeline` write programs."""
+"""Code generation: `outline` recovers the blocks and loops of a graph; the others write programs."""

@@ -1,10 +1,10 @@
-"""Python source of emitted modules: definitions copied from `archc.runtime`, and a check.
+"""Python source of emitted modules: definitions copied from `archc.runtime`, and a syntax check.
 
 `copied` returns definitions of a runtime module as text, with all module-level definitions that they refer to, in the
 order of the file.  It leaves out these lines:
 
-- a statement below a comment `# if: NAME`, unless NAME is a feature of the program or a copied definition.  The
-  feature `whole_file` marks statements that only the runtime module itself has;
+- a statement below a comment `# if: NAME`, unless NAME is a feature of the program or a copied definition;
+- a statement below `# if: whole_file`, which is never copied;
 - blocks `if TYPE_CHECKING:`;
 - the comments `# type: ignore` and `# fmt: skip`.
 """
@@ -21,7 +21,7 @@ from importlib.resources import files
 _CONDITION = re.compile(r"\s*# if: (\w+)\n?")
 _DIRECTIVE = re.compile(r"\s*# (?:type: ignore\[[\w-]+\]|fmt: skip)")
 FEATURES = frozenset({"stages", "channels_last"})
-"""The features of a program that conditions may name: stages, and channels-last convolutions."""
+"""The features of a program that a comment `# if:` may name: stages, and channels-last convolutions."""
 
 
 def compiled(source: str, name: str) -> str:
@@ -72,7 +72,7 @@ def exported(module: str) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class _Definition:
-    """A module-level definition; its lines begin after the statement before it."""
+    """A module-level definition; its lines include the comments and blank lines before it."""
 
     statement: ast.stmt
     start: int

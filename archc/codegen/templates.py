@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 @cache
 def template(package: str, name: str) -> jinja2.Template:
-    """The template of a file in a package; rendering raises an error for a variable without a value.
+    """The jinja2 template in a file of a package.
+
+    Rendering raises an error for a variable without a value.
 
     Raises:
         jinja2.TemplateNotFound: the package has no such file.

@@ -1,4 +1,4 @@
-"""Steps of the loops and scans in a class."""
+"""Translation of the loops and scans of a class into steps (see `archc.codegen.torch.nesting`)."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ class LoopPlanner:
         self.loop_variables: set[str] = set()
 
     def loop(self, loop: Loop, bases: Bases) -> list[Step | Repeat]:
-        """The steps of a loop: a `for` loop, or all iterations if they differ in more than their layers.
+        """Translate a loop to a `for` loop, or unroll it if its iterations differ in more than layers.
 
         Raises:
-            Mismatch: the instances have different iteration counts and no common text.
+            Mismatch: the instances have different numbers of iterations, and the iterations have no common text.
         """
         counts = [loop.counts[k] for k in self.draft.instances]
         if any(count != counts[0] for count in counts):
             self._take_elements(loop, counts)
         elif loop.first and counts[0] == 2:
-            return self._unrolled(loop, bases)  # a loop for two remaining elements would not be shorter
+            return self._unrolled(loop, bases)  # a loop over the last two elements of a list saves no line
         for parameters, entering in zip(loop.parameters, (loop.carried, *loop.yields)):
             for slot, local in enumerate(parameters):
                 if all(row[slot] is own[slot] for row, own in zip(loop.yields, loop.parameters)):
@@ -96,7 +96,7 @@ class LoopPlanner:
             self.draft.members.at(name).length = self.draft.arguments.take(lengths, "depth", name)
 
     def recurrence(self, scan: Recurrence, bases: Bases) -> list[Step | Repeat]:
-        """The loop over the steps of a scan, and the stacking of the values that each step keeps."""
+        """The loop over the steps of a scan, and a `torch.stack` for each value that the steps keep."""
         body = self.body(scan.body, bases)
         read = [(kept, stacked) for kept, stacked in zip(scan.kept, scan.stacked) if stacked.uses]
         lists = tuple(

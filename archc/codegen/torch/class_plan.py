@@ -93,7 +93,7 @@ class ClassPlan:
         inputs: the names of the tensors that `forward` takes.
         base: the base class.
         attributes: the lines of its class attributes.
-        repeats: True if an identical class has the name already; then only that class is written.
+        repeats: True if the class is identical to an earlier one; only the earlier class is written.
     """
 
     name: str
@@ -111,7 +111,7 @@ class ClassPlan:
     repeats: bool = False
 
     def given(self, instances: Sequence[int]) -> tuple[PassedArgument, ...]:
-        """The constructor arguments that instances of the definition pass."""
+        """The arguments of the constructor calls that create these instances of the definition."""
         rows = self.arguments.of([self.position[instance] for instance in instances])
         return tuple(PassedArgument(name, name, values, usual) for name, values, usual in rows)
 
@@ -140,18 +140,18 @@ class ClassDraft:
     """A class under construction, with the state that its statements share.
 
     Args:
-        instances: the instances of the definition that the class serves.
+        instances: the numbers of the instances of the definition that use the class.
 
     Attributes:
         members: the tree of its modules.
         modules: the paths of the modules and of the containers around them.
-        chains: the chains of statements that become one `nn.Sequential`, by their first statement.
+        chains: each chain of statements that becomes an `nn.Sequential`; see `find_chains` for the keys.
         holders: modules for weights of layers in other stages; only the class of the model has such modules.
         own: the parameters that the class registers itself.
         inputs: the names of the tensors that `forward` takes.
         tensor_names: the names that tensors in `forward` may get.
         variables: the names in use in `forward`.
-        renamed: for a local that no line of code produces, the local whose value it has.
+        renamed: maps a local (a tensor of the body) without an emitted line to the local with the same value.
         element_constructors: the constructors of list elements, for lists whose length differs between instances.
     """
 
@@ -192,7 +192,7 @@ class ClassDraft:
         return tuple(types[k] for k in self.instances)
 
     def resolved(self, local: Local) -> Local:
-        """The local whose value a local has, after all renamings."""
+        """Follow `renamed` to the local that an emitted line assigns."""
         while local in self.renamed:
             local = self.renamed[local]
         return local
@@ -247,7 +247,7 @@ class ClassDraft:
         return statement.member is not None and statement.member.name in self.modules
 
     def _module_paths(self, body: Sequence[Statement]) -> Iterator[str]:
-        """Yield the paths of the members that are modules in at least one instance."""
+        """Yield the paths of the modules in a body, including list elements that only some instances have."""
         for statement in body:
             if isinstance(statement, (Loop, Recurrence)):
                 for inner in self.iterations(statement) if isinstance(statement, Loop) else statement.bodies:

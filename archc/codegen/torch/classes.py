@@ -1,4 +1,4 @@
-"""Translation of a definition into one or more classes.
+"""Translation of a definition (the model or a block) into one or more classes.
 
 All instances of a definition share a class where possible.  Each statement is translated for every instance.  If the
 texts of the instances differ only in literals, constructor arguments replace the literals; otherwise the instances are
@@ -32,7 +32,7 @@ from archc.types.storage import Int8
 
 
 def add_classes(definition: BlockDefinition, context: ModuleContext) -> None:
-    """Add the classes of a definition to the context, which has the classes of all inner definitions."""
+    """Add the classes of a definition to the context, which already has those of its inner definitions."""
     groups = [tuple(range(len(definition.scopes)))]
     while groups:
         instances = groups.pop(0)
@@ -99,7 +99,7 @@ class ClassPlanner:
         return outputs
 
     def _reserved(self, name: str) -> bool:
-        """Return whether a variable of `forward` is a size, an argument or a loop variable."""
+        """Return whether a name belongs to a size, an argument, a loop variable or a global."""
         return name in VARIABLES or (name in self.draft.variables and name not in self.draft.tensor_names)
 
     def _base(self) -> tuple[str, tuple[str, ...]]:
@@ -135,7 +135,7 @@ class ClassPlanner:
     def _line(self, line: Line, bases: Bases) -> Step:
         """The step that calls a `Line` of int8 layers with one function."""
         for statement in line.statements:
-            self._statement(statement, bases)  # adds the members
+            self._statement(statement, bases)  # the step is not used; the call adds the members
 
         members = self.draft.members
 
@@ -211,7 +211,7 @@ class ClassPlanner:
         return step
 
     def _target(self, statement: OperatorStep, bases: Bases) -> list[str]:
-        """The arguments of an integer layer that quantizes its result."""
+        """The further arguments in the call of an int8 layer: the quantizer of its result, if any."""
         target = self.context.integer_layers.output_quantizers.get(statement)
         if target is None:
             return []

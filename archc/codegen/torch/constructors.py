@@ -1,7 +1,7 @@
 """Constructor calls and constructor arguments: one text for all instances of a class.
 
-Literals that differ between instances become arguments of the class (`ConstructorArguments`).  The elements of a list
-whose length differs between instances need one text as well:
+Literals that differ between instances become arguments of the class (`ConstructorArguments`).  If the length of a list
+differs between instances, the constructor calls of its elements must have one text:
 `nn.ModuleList(DenseLayer(C=C + 32 * i) for i in range(depth))`.
 """
 
@@ -66,7 +66,8 @@ class ConstructorArguments:
         Args:
             values: the literal in each instance.
             hint: the name of the value in PyTorch or in the operator.
-            layer: the layer of the value; its name is added if `hint` is taken or has another meaning in the block.
+            layer: the path of the layer that uses the value.  The argument is called `<layer>_<hint>` if the name
+                `hint` is taken or has another meaning in the block.
         """
         first = values[0]
         if all(value == first for value in values):
@@ -248,7 +249,7 @@ def element_texts(
         Mismatch: the list of an instance ends before the first element with the common text.
     """
     common = next(k for k in range(len(calls)) if all(call.form == calls[k].form for call in calls[k:]))
-    # If the common text starts one element later, it may not need an argument that is a list of values.
+    # If only the first of these elements has an irregular value, a separate text for it avoids a list of values.
     tails = [_Tail(calls, counts, start, first) for start in (common, common + 1) if start < len(calls)]
     fitting = [tail for tail in tails if tail.start <= min(counts)]
     if not fitting:
@@ -260,7 +261,7 @@ def element_texts(
 
 
 class _Tail:
-    """The elements of a list from element `start` on, which have one text."""
+    """The elements of a list from number `start` on, whose constructor calls have one text."""
 
     def __init__(self, calls: Sequence[ConstructorCall], counts: Sequence[int], start: int, first: int):
         self.calls, self.start, self.first = calls[start:], start, first

@@ -1,7 +1,7 @@
 """Source of a PyTorch module for a graph: ordinary Python that imports torch and nothing of archc.
 
-`outline` folds the graph back into the definitions of its text, and each definition becomes a class.  The template
-only lays out the parts that this module collects.
+`outline` recovers the definitions (model and blocks) of the graph's text, and each definition becomes a class.  The
+template only lays out the parts that this module collects.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def emit(graph: Graph, *, source_name: str, weights_name: str, compilation: str 
 
 
 def _called(graph: Graph, code: str) -> list[TorchHelper]:
-    """The helper functions of operators that the classes call, by name."""
+    """The helper functions of operators that the classes call, sorted by name."""
     helpers = {helper.name: helper for node in graph.nodes() for helper in node.op.torch_helpers}
     return [helpers[name] for name in sorted(helpers) if has_name(code, name, called=True)]
 
@@ -146,8 +146,9 @@ def _classes(graph: Graph, images: tuple[int, ...]) -> tuple[Outline, ModuleCont
 def _distinguish(graph: Graph) -> Callable[[Node], Hashable]:
     """A function that returns the key of a node; nodes that share a statement must have equal keys.
 
-    The key of a node in a shared block consists of its types: all uses of such a block call one module with fixed
-    constructor arguments.  Blocks of different paths can take sizes as constructor arguments, so their key is None.
+    A shared block is one module with several calls, and its constructor arguments are fixed.  So nodes in a shared
+    block may share a statement only if their types are equal: the types are their key.  Other nodes have the key None,
+    since their blocks can take sizes as constructor arguments.
     """
     scopes: dict[str, set[Scope]] = defaultdict(set)
     for node in graph.nodes():

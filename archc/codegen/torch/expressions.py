@@ -1,7 +1,7 @@
 """Expressions of one emitted class, for operators, weights and sizes; all instances share the text.
 
-`forward` reads a symbolic size from the shape of an input.  If no input has the size, it is an argument of `forward`
-after the tensors.  A weight outside the class is such an argument too.
+`forward` reads a symbolic size from the shape of an input.  If no input has the size, `forward` takes the size as an
+argument after the tensors.  A weight outside the class is also an argument of `forward` after the tensors.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class OuterReferences:
         return str(substitute(dim, names))
 
     def _source(self, instance: int) -> dict[SymbolicDim, str]:
-        """The text of each symbolic size of the inputs, and of each symbol that such a size determines."""
+        """The text of each symbolic size of the inputs, and of symbols such as `N` in the size `2*N + 1`."""
         known = self._sources[instance]
         if known is None:
             known = self._sources[instance] = {}
@@ -141,7 +141,7 @@ class OuterReferences:
 
 
 def _solved(dim: SymbolicDim, text: str) -> list[tuple[SymbolicDim, str]]:
-    """The symbol of a linear size such as `2*N + 1` and its text, from the text of the size."""
+    """The symbol in a linear size such as `2*N + 1`, with the text that computes it from the size."""
     part = as_linear(dim)
     if part is None:
         return []
@@ -153,14 +153,14 @@ def _solved(dim: SymbolicDim, text: str) -> list[tuple[SymbolicDim, str]]:
 
 
 Bases = Mapping[str, str]
-"""The loop variables in scope, by the path of the list element that the variable holds."""
+"""Maps the path of a list element, such as `blocks.0`, to the loop variable that holds it."""
 
 
 class ExpressionWriter:
     """Writes the expressions in the statements of one class.
 
     Args:
-        instances: the instances of the definition that the class serves.
+        instances: the numbers of the instances of the definition that use the class.
     """
 
     def __init__(
@@ -178,7 +178,10 @@ class ExpressionWriter:
         self.paths = [definition.scopes[k].path for k in instances]
 
     def access(self, path: str, bases: Bases) -> str:
-        """The expression of the member at a path; a loop variable for the member or its owner is used if any."""
+        """The expression of the member at a path.
+
+        It begins with a loop variable if `bases` has one for the member or for a module around it.
+        """
         for base, variable in bases.items():
             if path == base or path.startswith(f"{base}."):
                 inner = self.members.at(base)
@@ -264,7 +267,7 @@ class ExpressionWriter:
 
 
 def attribute_names(nodes: Sequence[Node]) -> dict[tuple[str, ...], str]:
-    """The names of an operator's attributes; the keys are the literals of an attribute in all instances."""
+    """The names of an operator's attributes; a key has the literals of the attribute in all instances."""
     found: dict[tuple[str, ...], str] = {}
     for info in attributes(type(nodes[0].op)):
         values = [getattr(node.op, info.name) for node in nodes]

@@ -72,7 +72,7 @@ def signature(head: str, parameters: Sequence[str], result: str, indent: int) ->
 
 
 def has_name(code: str, name: str, called: bool = False) -> bool:
-    """Return whether code has a name outside strings and comments; with `called`, whether it calls it."""
+    """Return whether code has a name outside strings and comments; with `called`, only calls count."""
     end = r"\(" if called else r"\b"
     pattern = re.compile(rf"(?<![\w.]){re.escape(name)}{end}")
     lines = (line for line in code.split("\n") if name in line)
@@ -89,7 +89,13 @@ class _Group:
 
 @dataclass(frozen=True, slots=True)
 class _Outline:
-    """Offsets of the outermost brackets, and of commas and blanks before infix operators outside them."""
+    """Places at which a text can be split.
+
+    Attributes:
+        groups: the outermost pairs of brackets.
+        operators: the offsets of blanks before infix operators, outside brackets.
+        commas: the offsets of commas outside brackets.
+    """
 
     groups: tuple[_Group, ...]
     operators: tuple[int, ...]
@@ -208,7 +214,7 @@ def _links(text: str, outline: _Outline) -> list[str]:
 
 
 def _first_too_long(whole: str, text: str, outline: _Outline, before: str) -> _Group:
-    """The first pair of brackets for which the opening bracket of the next pair does not fit on the line."""
+    """The first pair of brackets whose next pair opens beyond the end of the line; else the last pair."""
     groups = outline.groups
     for group, following in pairwise(groups):
         if len(before) + following.opening + 1 > WIDTH:

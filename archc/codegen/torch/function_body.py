@@ -1,7 +1,7 @@
 """Lines of a function body, and the names of its variables.
 
-A value has the name from the user's text.  A value without such a name gets a free common name.  A name is free if no
-later line reads the value that has the name.
+A value has the name from the user's text.  A value without such a name gets a free name from `COMMON`.  A name is free
+if no later line reads the value that has the name.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ class _FunctionBody:
     def _means_another(self, name: str, position: int, until: int) -> bool:
         """Return whether an unnamed tensor with this name could be mistaken for a named tensor of the text.
 
-        `x` is reused freely, except while the text's own `x` is assigned.
+        An unnamed tensor may be called `x` unless the text assigns its own `x` before the last use of the tensor.
         """
         made = self.made.get(name, [])
         if name != COMMON[0]:
@@ -168,7 +168,8 @@ class _FunctionBody:
         invariants = loop.invariants()  # every iteration reads them
         sequences = loop.steps.sequences if loop.steps is not None else ()
         through = [self.called[local] for local in sequences]
-        # The loop header reads the sequences after the lines before the loop have assigned the states and the lists.
+        # The lines before the loop assign the states and lists.  They must not reuse the names of the sequences, which
+        # the loop header reads later.
         self._release((local for local in loop.carried if local not in {*invariants, *sequences}), position)
         slots = []
         for parameter, result, name in zip(loop.parameters, loop.results, entering):

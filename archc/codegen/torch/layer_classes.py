@@ -1,8 +1,8 @@
 """Module of a layer: one of `torch.nn`, or a class that the emitted module defines.
 
 A layer with parameters needs a class if PyTorch has no module for its operator, if it shares a weight with another
-layer, or if a weight is stored encoded.  Such a layer becomes the use of a small definition whose only statement is
-the operator; the emitter then treats it like a block.
+layer, or if a weight is stored encoded (for example as int8).  Such a layer becomes the use of a small definition whose
+only statement is the operator; the emitter then treats the layer like a block.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def spelling(
 
 
 def module_of(node: Node, graph: Graph) -> TorchModule | None:
-    """The module of a node: from `torch.nn`, from `archc.runtime.masked` (masked weight), or `ToStage`.
+    """The module of a node: from `torch.nn`, `archc.runtime.masked` (for a masked weight), or `ToStage`.
 
     None if the operator has no module, if a weight belongs to another layer, or if no module supports the storage of
     a weight.

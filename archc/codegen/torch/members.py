@@ -137,7 +137,7 @@ def _assignment(owner: str, name: str, expression: str) -> list[str]:
 
 
 def _list_of_length(elements: Sequence[str], length: str) -> str:
-    """An `nn.ModuleList` of a given length, in which the last element is repeated."""
+    """An `nn.ModuleList` of a given length; the last element is repeated to fill the list."""
     last = elements[-1]
     alone = list(dropwhile(lambda text: text == last, reversed(elements)))[::-1]
     if has_name(last, INDEX):
@@ -255,7 +255,7 @@ def _chain_of(
 
 
 def _in_line(chain: Chain) -> bool:
-    """Return whether an `nn.Sequential` can have the names of a chain's modules in this order."""
+    """Return whether an `nn.Sequential` can register a chain's modules under their names, in this order."""
     prefix = f"{container(chain)}."
     names = [statement.member.name.removeprefix(prefix) for statement in chain if statement.member is not None]
     if names == [str(number) for number in range(len(names))]:

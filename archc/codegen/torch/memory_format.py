@@ -3,8 +3,8 @@
 oneDNN, the CPU's convolution library, computes in channels-last layout and converts the operands and results of each
 convolution from other layouts.  A convolution of PyTorch returns its result in the layout of its weight, so it suffices
 that `load` converts the weights.  The conversion reduces the time of ResNet-50 to 3/4, and the time of a convolution of
-one channel to 1/3 (`docs/reference/benchmarks.md`, `memory_format`).  It changes neither the state dict, nor values or
-gradients.
+one channel to 1/3 (`docs/reference/benchmarks.md`, `memory_format`).  The conversion changes neither the state
+dict, nor values or gradients.
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ _IMAGE = 4
 def channels_last(graph: Graph) -> bool:
     """Return whether to load the weights of a model in channels-last layout.
 
-    Models with weights of five axes keep the default layout, since `Module.to` converts all weights or none.  Models
-    with stages keep the default layout too, since a stage sends tensors in their memory layout.  A single convolution
-    that is not safe in channels-last layout excludes the whole model: its operand would have the layout of the results
-    of the other convolutions.
+    These models keep the default layout:
+
+    - models with weights of five axes, since `Module.to` converts all weights or none;
+    - models with stages, since a stage sends tensors in their memory layout;
+    - models with a convolution that is not safe in channels-last layout (see `safe`), since other convolutions would
+      pass operands in this layout to that convolution.
     """
     if not safe(graph):
         return False

@@ -35,7 +35,7 @@ def merge(texts: Sequence[str], argument: Callable[[Values, str], str]) -> str:
     Args:
         texts: the expression in each instance.
         argument: returns the replacement for a literal that differs, from its value in each instance and its keyword
-            (or "").
+            (`p` in `Dropout(p=0.5)`, or "").
 
     Raises:
         Mismatch: the texts differ in more than literals.
@@ -108,7 +108,7 @@ def fill_placeholders(text: str, operands: Sequence[str]) -> str:
 
 @lru_cache(maxsize=4096)
 def _holes(text: str) -> tuple[tuple[int, int, int, bool], ...]:
-    """Start, end and number of each placeholder; True if an infix operand in its place needs parentheses."""
+    """Start, end and number of each placeholder, and whether an infix operand there needs parentheses."""
     found = []
     stack: list[tuple[ast.AST, bool]] = [(ast.parse(text, mode="eval").body, False)]
     while stack:

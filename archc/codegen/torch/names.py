@@ -62,9 +62,9 @@ def reserved_member_names() -> frozenset[str]:
 def class_name(model_name: str, doc: str = "") -> str:
     """The class name of a model or block: `CNN` for `cnn`, `LinearRegression` for `linear_regression`.
 
-    A name of at most three letters is an abbreviation, except consonant-vowel-consonant names such as `net`.
-    Capitals are kept.  A class name that emitted modules need for another object gets an ending: `PathModel` for
-    `path`.
+    A name of at most three letters becomes an abbreviation in capitals, except consonant-vowel-consonant names such as
+    `net`.  Capitals of the name are kept.  A class name that emitted modules need for another object gets an ending:
+    `PathModel` for `path`.
 
     Args:
         doc: the comment above the definition; with `ResNet-50` in it, `resnet50` becomes `ResNet50`.
@@ -143,7 +143,7 @@ class PythonNames:
 
 
 def snake_case(name: str) -> str:
-    """`SelfAttention` becomes `self_attention`."""
+    """Convert a class name to snake case: `SelfAttention` becomes `self_attention`."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
 
 

@@ -15,9 +15,9 @@ from archc.codegen.torch.formatting import WIDTH
 from archc.codegen.torch.merge import placeholders
 from archc.declaration.spelling import Infix, call, method
 
-_CALLS = 3  # nested calls
-_LEVELS = 4  # nested calls and infix operators
-_ROOM = WIDTH - len("        features = ")
+_CALLS = 3  # maximum depth of nested calls
+_LEVELS = 4  # maximum depth of nested calls and infix operators
+_ROOM = WIDTH - len("        features = ")  # maximum length of an expression with nested steps
 
 
 @dataclass(eq=False)
@@ -219,9 +219,9 @@ class _Nesting:
             return False
         plain = not inner.step.layer and not isinstance(inner.estimate, Infix)
         if step.layer and inner.has_layer and plain:
-            return False  # a layer after an activation after a layer begins a new line
+            return False  # of two layers with an activation in between, the second begins a new line
         if _repeats(step, inner.results[0]):
-            return False  # the operand would be computed twice, with different dropout
+            return False  # the operand would be computed twice; with dropout, to different values
         return inner.levels < _LEVELS + ends and inner.calls <= _CALLS
 
     def _tree(self, step: Step, nested: Sequence[ExpressionTree]) -> ExpressionTree:

@@ -130,13 +130,13 @@ _PARAMETER = "nn.Parameter("
 
 @dataclass
 class WeightHolder:
-    """A module for the weights of one layer that lives in another stage.
+    """A module with copies of the weights of a layer in another stage.
 
     Attributes:
         path: the path of the layer.
         tensors: the initial value of each stored tensor, by name.
         base: the class of the module.
-        axis: for a weight stored as int8, the axis along which each index has a scale.
+        axis: for a weight stored as int8, the axis along which scales differ.
     """
 
     path: str

@@ -1,8 +1,8 @@
 """Placement of layers on the devices of stages, for a model whose stages all run in one process.
 
-The module of `to_stage` moves a tensor to the device of its stage.  Every layer is placed in the stage of its first
-use.  If a layer in another stage shares its weight, each call copies the weight to that stage's device: it stays one
-parameter.
+The module of the operator `to_stage` moves a tensor to the device of a stage.  Every layer is placed in the stage of
+its first use.  If layers in two stages share a weight, the weight is a parameter of one layer only.  Each call of the
+other layer copies the weight to the device of that layer's stage.
 """
 
 from __future__ import annotations

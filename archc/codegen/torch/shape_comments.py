@@ -1,4 +1,4 @@
-"""Shapes in the comments and docstrings of emitted code, from the types of locals."""
+"""Shapes in the comments and docstrings of emitted code, from the types of tensors (`Local`)."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class ShapeComments:
     """Writes the shapes of tensors in one class, with the names of sizes from the class's text.
 
     Args:
-        definition: the definition, with the scopes of the instances that the class serves.
+        definition: the definition, with the scopes of the instances that use the class.
         types: returns the types of a local in these instances.
 
     Attributes:

@@ -1,14 +1,14 @@
 """Selection of layers that compute in int8.
 
 In the graph, `quantize`, `dequantize` and a layer with an int8 weight follow one another.  The emitted layer takes the
-quantized operand directly: `self.fc1(self.fc1_q(x))`.  The operand may also enter another stage before the layer.  The
-class of the layer is in `archc.runtime.int8`.  Every other layer with an int8 weight decodes the weight and caches the
-decoded weight.
+quantized operand directly: `self.fc1(self.fc1_q(x))`.  The quantized operand may be moved to another stage before the
+layer.  The class of the layer is in `archc.runtime.int8`.  Every other layer with an int8 weight decodes the weight and
+caches the decoded weight.
 
 If the result of a layer is quantized next, the layer's kernel quantizes it:
 `self.conv1(self.conv1_in(image), self.conv2_in, relu=True)`.  A `relu`, pooling or flattening may be between the layer
-and the quantizer.  Consecutive linear layers, with the convolutions before them, form a line, which one function
-calls: see `archc.codegen.torch.int8.lines`.
+and the quantizer.  Consecutive linear layers, with the convolutions before them, form a line: one function calls all of
+them.  See `archc.codegen.torch.int8.lines`.
 
 Operators declare their int8 form in `Operator.torch_integers`.
 """
@@ -47,7 +47,7 @@ class IntegerLayers:
         functions: for other statements, a function from the expressions of operands to the statement's expression.
         quantizers: the statements that quantize.
         output_quantizers: the quantization of a layer's result, for each layer that quantizes its result in its kernel.
-        absorbed: the `quantize` and `relu` statements that these kernels compute; they get no line in the emitted code.
+        absorbed: the `quantize` and `relu` statements that the kernel of a layer computes; they have no emitted line.
         lines: the lines of layers, by their first statement.
     """
 
@@ -76,8 +76,9 @@ class _Search:
     """Search in the statements of definitions.
 
     Attributes:
-        found: the result.
-        excluded: the weights of shared layers that cannot compute on integers in all uses; a module has one form.
+        found: the layers found so far.
+        excluded: the weights of shared layers that cannot compute on integers in every use.  A shared layer is one
+            module, so none of its uses computes on integers.
     """
 
     graph: Graph
@@ -210,7 +211,7 @@ class _Search:
 
     def _takes_integers(self, layer: OperatorStep, decoder: OperatorStep) -> bool:
         """Return whether a layer with a dequantized operand can take the quantized operand instead."""
-        # The operand of a quantizer may be dequantized, too, but a quantizer has several results, and a layer has one.
+        # The reader of a dequantized operand may be another quantizer, which has several results; a layer has one.
         return (
             layer.operands == decoder.results
             and len(layer.results) == 1
@@ -219,7 +220,7 @@ class _Search:
         )
 
     def _round_in_kernel(self, quantize: OperatorStep, makers: dict[Local, OperatorStep]) -> None:
-        """Quantize in the kernel of the producing layer, if the steps before the quantizer accept integers."""
+        """Quantize in the kernel of the producing layer, if the steps up to the quantizer accept integers."""
         between: list[OperatorStep] = []
         local = quantize.operands[0]
         while local.uses == 1 and local in makers:
@@ -289,7 +290,7 @@ def _weights(statement: OperatorStep) -> set[tuple[str, ...]]:
 
 
 def _mixed(uses: Iterable[tuple[set[tuple[str, ...]], bool]]) -> set[tuple[str, ...]]:
-    """The layers with at least one use that cannot compute on integers.
+    """The layers that cannot compute on integers in every use, and those that share a statement with them.
 
     Args:
         uses: for each statement, its layers, and whether the statement can compute on integers.

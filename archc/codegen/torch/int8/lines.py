@@ -1,18 +1,21 @@
 """Lines: sequences of int8 layers that run in one call, such as `fixed_line(x, self.a_in, self.a)`.
 
-In PyTorch, an int8 layer consists of about ten operators of a microsecond each; calling modules and checking weights
-for changes takes as long again.  A line runs its layers without these calls.  Measured at one row:
+In PyTorch, an int8 layer consists of about ten operators of a microsecond each.  Calling the modules and checking the
+weights for changes takes another ten microseconds.  A line runs its layers without these calls and checks.  Measured
+times, for operands of one row:
 
-- a perceptron of width 384: 42 us a layer with modules, 29 us in floating point, 23 us as a line;
-- single layers of width 512 with `tanh` in between: 0.9 times the speed of floating point with modules, 1.2 times with
-  lines;
-- the digit classifier, two convolutions and two linear layers: 210 us an image, 167 us in floating point, 155 us as a
-  line.
+| | int8 modules | floating point | int8 line |
+|---|---|---|---|
+| a layer of a perceptron of width 384 | 42 us | 29 us | 23 us |
+| the digit classifier (two convolutions, two linear layers), for an image | 210 us | 167 us | 155 us |
 
-A line is a quantizer, a layer, optionally a `relu`, the next quantizer and layer and so on, with pooling and
-flattening in between.  A loop can be part of a line if each iteration is a quantizer, a linear layer and optionally a
-`relu`.  A line with convolutions ends in a linear layer.  Other sequences of convolutions are not lines: their last
-convolution quantizes its result in its kernel, which saves more.
+If a `tanh` separates layers of width 512, each layer is a line of its own.  Such a line has 1.2 times the speed of
+floating point; int8 modules have 0.9 times its speed.
+
+A line repeats this sequence: a quantizer, a layer, optionally a `relu`, optionally pooling and flattening.  A loop can
+be part of a line if each iteration is a quantizer, a linear layer and optionally a `relu`.  A line with convolutions
+ends in a linear layer.  Other sequences of convolutions are not lines: to quantize the result in the kernel of the last
+convolution saves more time than a line.
 """
 
 from __future__ import annotations
@@ -29,9 +32,9 @@ class Part:
 
     Attributes:
         statements: the statements of the part, in order.
-        rounding, layer: the names of the members that hold the quantizer and the layer; for a loop, of the members that
-            hold the lists of them.  With dynamic ranges, `rounding` is "".
-        operand, result: the tensors that it takes and returns.
+        rounding, layer: the names of the members that hold the quantizer and the layer.  For a loop, these members are
+            lists.  With dynamic ranges, `rounding` is "".
+        operand, result: the tensors that the part takes and returns.
         count: the number of layers.
         relu: a `relu` follows each layer.
         linear: the layers are linear.
@@ -67,7 +70,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Line:
-    """Parts in sequence: the operand of each is the result of the one before."""
+    """A sequence of parts; the operand of each part is the result of the previous part."""
 
     parts: tuple[Part, ...]
 
@@ -103,7 +106,7 @@ class Line:
         Args:
             operand: the expression of the operand.
             access: returns the expression of the member at a path.
-            elements: returns the iterable over the first elements of a list, from its path and their number.
+            elements: returns the iterable over the first elements of a list, from the list's path and their number.
             move: returns the expression of a statement that only moves elements, from the statement and its operand.
         """
         members = [[part.layer for part in self.parts]]
@@ -203,7 +206,7 @@ class Lines:
     def _chain(
         self, body: Sequence[Statement], position: int, local: Local, wanted: Callable[[OperatorStep], bool]
     ) -> tuple[OperatorStep, ...]:
-        """The statements from a position on that are `wanted`, each the only use of the result before it."""
+        """The wanted statements from a position on; each is the only use of the result before it."""
         found: list[OperatorStep] = []
         for step in body[position:]:
             if not isinstance(step, OperatorStep) or step.operands != (local,) or local.uses != 1 or not wanted(step):
@@ -247,7 +250,10 @@ def _follows(part: Part, parts: Sequence[Part]) -> bool:
 
 
 def _is_flat(parts: Sequence[Part]) -> bool:
-    """Return whether linear layers next to convolutions or moves of elements have one row for each sample."""
+    """Return whether a line has linear layers alone, or all its linear layers have operands of rank 2.
+
+    With convolutions or moves of elements, a linear layer in a line must have one row for each sample.
+    """
     plain = all(part.linear and not (part.before or part.after) for part in parts)
     return plain or all(not part.linear or _operand(part).type.rank == 2 for part in parts)
 
