@@ -1,7 +1,7 @@
 """Layers that compute in int8, and the quantization of their operands.
 
-If a kernel of torch is exact and faster than floating point, it multiplies the
-integers.  Otherwise the same integers are multiplied in floating point.
+A kernel of torch multiplies the integers if it is exact and faster than floating
+point.  Otherwise the integers are multiplied in floating point.
 """
 
 import math
@@ -33,23 +33,27 @@ __all__ = [
 
 
 class Scale:
-    """Scale and zero point of integers q in 0..255: x = size * (q - zero_point)."""
+    """Scale and zero point of integers q in 0..255: x = size * (q - zero_point).
+
+    `fixed` is True for a constant scale of the model.  A constant scale is the same
+    object in all calls, so that it can be part of a cache key.
+    """
 
     def __init__(self, size: float, zero_point: int, fixed: bool):
         self.size, self.zero_point = size, zero_point
-        self.fixed = fixed  # True for a constant of the model, one object in all calls
+        self.fixed = fixed
 
 
 class Quantized:
     """A quantized tensor with its scale.
 
     `held` is either the bytes q or the steps q - zero_point in floating point.  Steps
-    are rounded and clamped only when a layer asks for them.
+    are neither rounded nor clamped before a layer reads them.
     """
 
     def __init__(self, held: Tensor, scale: Scale, relu: bool = False):
         self.held, self.scale = held, scale
-        self.relu = relu  # clamp the steps at zero
+        self.relu = relu  # if True, negative steps become zero
 
     def with_held(self, held: Tensor) -> "Quantized":
         """A tensor with the same scale, and with `held` as its bytes or steps."""
@@ -93,7 +97,7 @@ class Quantized:
 
     # if: stages
     def to(self, device: torch.device) -> "Quantized":
-        """Move to a device, as bytes."""
+        """Move the bytes to a device."""
         return self.with_held(self.integers().to(device))
 
 
@@ -182,7 +186,7 @@ class OnGrid(Grid):
     """The scale of integers that another module quantized."""
 
     def forward(self, q: Tensor) -> Quantized:
-        """Add the scale to bytes q."""
+        """The quantized tensor of bytes q."""
         return Quantized(q, self.grid())
 
 
@@ -190,8 +194,8 @@ class Quantize(Grid):
     """Quantization with a constant scale."""
 
     def forward(self, x: Tensor) -> Quantized:
-        """q = round(x / scale) + zero_point, halves to even, clamped to 0..255."""
-        # To read `self.scale` would take a microsecond, as long as the division.
+        """q = round(x / scale) + zero_point, clamped to 0..255; ties round to even."""
+        # Reading `self.scale` would take a microsecond, as long as the division.
         return Quantized(x / self._buffers["scale"], self.grid())
 
 
@@ -203,10 +207,10 @@ def quantize(x: Tensor) -> Quantized:
 
 def range_of(x: Tensor) -> tuple[float, int]:
     """Scale and zero point that span the range of x and zero."""
-    # Python numbers: tensors of one element would take as long as a small layer.
+    # Python numbers, since an operation on tensors takes as long as a small layer.
     low, high = (end.item() for end in torch.aminmax(x)) if x.numel() else (0.0, 0.0)
     low, high = min(low, 0.0), max(high, 0.0)
-    # Rounded to float32, the dtype of this computation in ONNX Runtime.
+    # Each result is rounded to float32, as ONNX Runtime computes it.
     scale = max(c_float(c_float(high - low).value / 255).value, 1e-30)
     known = math.isfinite(scale)
     return scale, min(round(c_float(-low / scale).value), 255) if known else 0
@@ -235,11 +239,11 @@ class Int8Weight(Keeping):
 class Int8Layer(Int8Weight):
     """A layer that multiplies integers.
 
-    With `to`, the result is quantized at once, optionally after a `relu`.  Integer
-    kernels have a high call overhead: below `least` units of work, or without an exact
-    kernel, the same integers are multiplied in floating point.  Each of the
-    two ways caches a form of the weight; the floating-point form takes four times the
-    bytes.
+    With `to`, the layer also quantizes its result, optionally after a `relu`.  Integer
+    kernels have a high call overhead.  A layer with less work than `least`, or without
+    an exact kernel, multiplies the integers in floating point.  Integer kernels
+    and floating point cache different forms of the weight; the floating-point form
+    takes four times the bytes.
     """
 
     if TYPE_CHECKING:
@@ -254,8 +258,8 @@ class Int8Layer(Int8Weight):
         ) -> Any:
             """The result in units of `unit` from an integer kernel; quantized if `rounded`."""
 
-    least: float  # multiply-accumulates, measured on one core
-    fewest = 1  # minimum of operand elements in `pays`: smaller operands take as long
+    least: float  # minimum MACs for an integer kernel, measured on one core
+    fewest = 1  # `pays` counts smaller operands as this number of elements
 
     def __init__(self, *shape: int, bias: bool, per_channel: bool):
         super().__init__()
@@ -284,22 +288,22 @@ class Int8Layer(Int8Weight):
         return units >= self.least and (EXACT or not x.is_cpu)
 
     def in_floats(self, x: Quantized, unit: Scale) -> Tensor:
-        """The result in units of `unit`, from steps and a weight scaled to match."""
+        """The result in units of `unit`, computed in floating point."""
         numbers, scale = (x.steps(), x.scale) if x.scale.fixed else (x.decoded(), ONES)
         return self.product(numbers, *self.terms(scale, unit))
 
     def terms(self, scale: Scale, unit: Scale) -> tuple[Tensor, Tensor | None]:
-        """The cached weight and bias for steps of `scale` and results in `unit`."""
+        """The cached weight and bias for operands in `scale` and results in `unit`."""
         form = ("floats", scale, unit)
         return self.kept(form, lambda: self.scaled(scale.size / unit.size, unit.size))
 
     def scaled(self, scale: float, unit: float) -> tuple[Tensor, Tensor | None]:
-        """The weight in floating point times `scale`, and the bias over `unit`."""
+        """The decoded weight times `scale`, and the bias divided by `unit`."""
         bias = None if self.bias is None else self.bias / unit
         return self.decode() * scale, bias
 
     def sums(self, scale: Scale, origin: int, unit: Scale) -> tuple[Tensor, ...]:
-        """The weight, and the factor and shift of its products with q - origin."""
+        """Weight, factor and shift in factor * (weight @ (q - origin)) + shift."""
 
         def make() -> tuple[Tensor, ...]:
             rows = self.kept("rows", self.sums_of_rows)
@@ -334,7 +338,7 @@ def adds_exactly() -> bool:
     """
     most = torch.full((64, 64), 127, dtype=torch.int8, device="cpu")
     exact = (torch._int_mm(most, most.t()) == 64 * 127**2).all()
-    if MKLDNN:  # kernels for unsigned bytes may saturate, others not
+    if MKLDNN:  # oneDNN's kernels may saturate even if `_int_mm` does not
         q = torch.full((64, 64), 255, dtype=torch.uint8, device="cpu")
         packed = torch.ops.onednn.qlinear_prepack(most, None)
         ones = torch.ones(64, device="cpu")
@@ -372,7 +376,7 @@ class Int8Linear(Int8Layer):
         work: int
 
     least = 600_000
-    many = 32_000  # number of results above which oneDNN's own operator is faster
+    many = 32_000  # number of results above which oneDNN is faster than `_int_mm`
 
     def __init__(
         self,
@@ -383,7 +387,7 @@ class Int8Linear(Int8Layer):
     ):
         super().__init__(out_features, in_features, bias=bias, per_channel=per_channel)
         self.work = out_features  # MACs for each element of the operand
-        # To read the weight takes as long as the products of six rows.
+        # Reading the weight takes as long as multiplying six rows of an operand.
         self.fewest = 6 * in_features
         # if: Line
         self.line: Line | None = None  # the line that ends in this layer
@@ -439,7 +443,7 @@ class Int8Conv2d(Int8Layer):
 
     least = 4_000_000
     # if: whole_file
-    channels_last = False  # True only for shapes for which oneDNN is correct
+    channels_last = False  # True only if oneDNN is correct for the layer's shapes
 
     def __init__(
         self,
@@ -461,7 +465,7 @@ class Int8Conv2d(Int8Layer):
         super().__init__(*shape, bias=bias, per_channel=per_channel)
         self.groups = groups
         results = out_channels / in_channels / math.prod(self.stride)
-        # MACs for each operand element; a result's overhead counts as 32 MACs.
+        # MACs for each operand element; the overhead of a result counts as 32 MACs.
         self.work = results * (math.prod(shape[1:]) + 32)
 
     def product(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -482,8 +486,8 @@ class Int8Conv2d(Int8Layer):
             return self.in_floats(x, unit)
         q, padding = x.integers(), self.padding
         if x.scale.zero_point and any(padding):
-            # The kernel pads with q = 0, but zero is q = zero_point.  A kernel with the
-            # zero point as argument would convert the whole weight in each call.
+            # The kernel pads with q = 0, but x = 0 is q = zero_point.  With the zero
+            # point as argument, the kernel would convert the weight in each call.
             (h, w), padding = padding, [0, 0]
             q = F.pad(q, (w, w, h, h), value=x.scale.zero_point)
         steps = (self.stride, padding, self.dilation, self.groups)
@@ -496,15 +500,15 @@ class Int8Conv2d(Int8Layer):
         )
 
     def pack(self, steps: tuple, shape: list[int]) -> tuple[Tensor, Tensor, Tensor]:
-        """Weight in oneDNN's layout for images of a shape, scales and zero points."""
-        # Without a shape, each call may have to convert the layout.
+        """Weight in oneDNN's layout for images of `shape`; scales and zero points."""
+        # Without `shape`, each call may have to convert the weight to another layout.
         scales, zeros = self.scales()
         pack = torch.ops.onednn.qconv_prepack
         return pack(self.weight, scales, 1.0, 0, *steps, shape), scales, zeros
 
 
 class Line:
-    """Cached steps of a line of layers, for operands of a single sample."""
+    """Cached steps of layers that run one after the other, for a single sample."""
 
     def __init__(self, modules: list, relu: Any, shape: Any, steps: list[tuple]):
         self.modules, self.relu, self.shape, self.steps = modules, relu, shape, steps
@@ -536,7 +540,7 @@ def line_of(
 
 
 def relus_of(relu: bool | Sequence[bool], layers: list) -> list[bool]:
-    """For each layer, whether a relu follows before the next layer."""
+    """One bool for each layer: True if a relu is between this layer and the next."""
     between = [relu] * (len(layers) - 1) if isinstance(relu, bool) else relu
     return [*between, False]
 
@@ -548,11 +552,11 @@ def fixed_line(
     relu: bool | Sequence[bool] = False,
     moves: Sequence[Callable | None] | None = None,
 ) -> Tensor:
-    """Call layers one after the other, each after a quantization.
+    """Call layers one after the other, each on a quantized operand.
 
-    `relu` tells after which layers a relu follows; `moves` pool and flatten results.  A
-    single sample bypasses the modules and their hooks, since calling them would take as
-    long as small layers do.
+    `relu` tells after which layers a relu follows; `moves` pool and flatten results.
+    For a single sample, the modules and their hooks are not called: the calls would
+    take as long as small layers.
     """
     roundings, layers = [*roundings], [*layers]
     single = x.numel() == x.shape[-1] if moves is None else len(x) == 1
@@ -596,11 +600,12 @@ def fixed_steps(
     """Kernel, weight, factor, shift and operand range of each layer of a line.
 
     A layer computes the operand of the next layer: steps, or q - 128 for an int8
-    kernel.  The list is empty if an int8 kernel is faster for a convolution.
+    kernel.  The list is empty, and the modules are called, if an int8 kernel is faster
+    for a convolution.
     """
     q, pays = roundings[0](x), []
-    # A line with convolutions is a whole network.  If the cache holds its weights,
-    # int8 may not make it faster.
+    # A line with convolutions is a whole network.  If its weights fit in the cache,
+    # int8 kernels may be slower than floating point.
     cached = layers[0].weight.dim() > 2
     cached = cached and sum(layer.weight.numel() for layer in layers) < CACHED
     for layer, to, on, move in zip(layers, [*roundings[1:], None], relus, moves):
@@ -623,7 +628,7 @@ def fixed_steps(
             shift = torch.zeros(len(weight), device="cpu")
         low = 0 if k and relus[k - 1] else -scale.zero_point
         ends = low + offsets[k], 255 - scale.zero_point + offsets[k]
-        first = 0 if k else offsets[0]  # other offsets are in the shift before them
+        first = 0 if k else offsets[0]  # the shift of layer k - 1 includes offset k
         product = F.linear if layer.weight.dim() == 2 else layer.product
         shift = shift + offsets[k + 1]
         steps.append((product, weight, factor, shift, first, *ends, moves[k]))
@@ -635,8 +640,8 @@ def ranged_line(
 ) -> Tensor:
     """Call linear layers one after the other, on operands quantized by their range.
 
-    `relu` tells after which layers a relu follows.  A single row bypasses the modules
-    and their hooks, since calling them would take as long as small layers do.
+    `relu` tells after which layers a relu follows.  For a single row, the modules and
+    their hooks are not called: the calls would take as long as small layers.
     """
     layers = [*layers]
     relus = relus_of(relu, layers)
@@ -648,7 +653,7 @@ def ranged_line(
     y = x if x.dim() == 2 else x.view(1, -1)
     for k, terms in enumerate(line_of(layers, relu, x, lambda: ranged_steps(layers)).steps):  # fmt: skip
         weight, factor, rows, bias = terms
-        if k and relus[k - 1]:  # the range begins at 0, so clamping computes the relu
+        if k and relus[k - 1]:  # zero_point is 0, so clamping computes the relu
             divisor = y.amax().div_(LEVELS)
             scale, zero_point = divisor.item(), 0
             if scale < 1e-30:
@@ -670,7 +675,7 @@ LEVELS = torch.full((), 255.0, device="cpu")  # faster than a Python number
 
 
 def ranged_steps(layers: list) -> list[tuple]:
-    """Weight, factor, row sums and bias of each layer of a line, without the scale."""
+    """Weight, factor, row sums and bias of each layer, for operands of any scale."""
     steps = []
     for layer in layers:
         pays = layer.pays(layer.weight[0])

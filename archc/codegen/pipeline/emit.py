@@ -1,6 +1,7 @@
-"""Emit the program that runs each stage of a model in a process, by `torch.distributed.pipelining`.
+"""Emit the program that runs each stage of a model in its own process.
 
-The program is the same for every model, except for names and the constants at its start.
+The program uses `torch.distributed.pipelining`.  It is the same for every model, except for names and the constants at
+its start.
 """
 
 from __future__ import annotations

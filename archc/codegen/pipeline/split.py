@@ -7,7 +7,8 @@ every stage in between.  A tensor has the same name in all stages, so the output
 next, in the same order.  Sizes are computed from the axes of a stage's own inputs.  The graphs contain no `to_stage`.
 
 The scale and zero point of transferred integers are weights of the quantizing layer, and are not transferred.  The
-receiving stage has copies of these weights, and of the layer with another operator (`Operator.from_first_result`).
+receiving stage has a copy of this layer with these weights.  The operator of the copy takes the integers as its operand
+(`Operator.from_first_result`).
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ class _Splitter:
         count = self.known.count
         return [ModelStage(number, count, self._part(number), self.known.devices[number]) for number in range(count)]
 
-    # What crosses -----------------------------------------------------------------------------------------
+    # Transferred tensors ----------------------------------------------------------------------------------
 
     def _crossing(self) -> list[list[Value]]:
         """For each stage except the last, the tensors that it sends, in the order of their producers."""
@@ -143,7 +144,7 @@ class _Splitter:
         found: dict[Value, Value] = {}
         for maker, op in dict(one for one in makers if one is not None).items():
             if self.known.of_node[maker] < number:
-                # A layer with another use in this stage keeps its name; the recomputation only shares its weights.
+                # If another node of the layer is in this stage, that node has the layer's name; the copy has no name.
                 name = None if maker.path in layers else maker.name
                 layers.add(maker.path)
                 found |= self._copy(maker, name, op, [values[maker.results[0]]], rewriter, scopes)
@@ -207,7 +208,7 @@ class _Splitter:
 
 
 def _made_name(value: Value) -> str:
-    """A name for a result without a name in the text, after its layer or operator."""
+    """A name for a result without a name in the text: the path of its layer, or the name of its operator."""
     node = value.producer
     assert node is not None, "inputs have names"
     name = node.path or node.op.name
