@@ -1,8 +1,8 @@
-"""The command line: one file for each command, and `main`.
+"""The command line: `main`, and one file for each command.
 
-Each command is one file with an `add_parser` and a `run`.  This file runs the command, and reports its outcome by an
-exit status: 0 success, 1 errors in the input, 2 wrong usage, 70 internal error, 130 interrupted, 143 terminated.  With
-ARCHC_DEBUG=1 it prints tracebacks.
+The file of a command has an `add_parser` and a `run`.  `main` runs a command and returns its exit status: 0 success, 1
+errors in the input, 2 wrong usage, 70 internal error, 130 interrupted, 143 terminated.  With the environment variable
+ARCHC_DEBUG=1, an internal error prints a traceback.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from archc.cli.options import Parser, UsageError, VersionAction
 from archc.diagnostics import ArchcError, error
 
 FINE, WRONG_INPUT, WRONG_USAGE, INTERNAL_ERROR, INTERRUPTED = 0, 1, 2, 70, 130
-SIGNALLED = 128  # what a shell adds to the number of the signal that ended a program
-CLOSED_PIPE = 141  # what a shell reports of a program that a closed pipe ended
+SIGNALLED = 128  # SIGNALLED + N is the exit status of a program that signal N ended, as in shells
+CLOSED_PIPE = 141  # exit status of a program that a closed pipe ended, as in shells
 
 _EPILOG = """\
 examples:
@@ -118,8 +118,8 @@ def _run(argv: Sequence[str] | None, arguments: argparse.Namespace) -> int:
 
 
 def _unwind_on_signals() -> None:
-    """Raise an exception on SIGTERM and SIGHUP, so that hidden folders are removed as on ^C."""
+    """Raise an exception on SIGTERM and SIGHUP, so that temporary folders are removed, as on ^C."""
     for name in ("SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)  # Windows has no SIGHUP
-        if number is not None and signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores it
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:  # under `nohup`, SIGHUP is ignored
             signal.signal(number, lambda number, frame: sys.exit(SIGNALLED + number))

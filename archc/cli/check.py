@@ -1,4 +1,7 @@
-"""`archc check`: errors and warnings of texts.  It is fast, since editors run it on every keystroke."""
+"""`archc check`: errors and warnings of .arch files.
+
+It must be fast, since editors run it on every keystroke.
+"""
 
 from __future__ import annotations
 

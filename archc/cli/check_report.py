@@ -1,4 +1,4 @@
-"""Text of the outcome of a check, for `archc compile`."""
+"""Text of the outcome of the check of written programs, for `archc compile`."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from archc.cli.pass_report import error_text
 LOOSE = 5e-2
 """Relative error; a check with a larger tolerance does not show that the programs agree."""
 _SATURATED = """sums of 8-bit products saturate without VNNI instructions:
-      set the session option `session.x64quantprecision` to `1`.  It does not support a layer that is used twice: then
-      quantize by `quant(scheme = "weight")`"""
+      set the session option `session.x64quantprecision` to `1`.  For a model with a layer that is used
+      twice, quantize by `quant(scheme = "weight")` instead"""
 
 
 def text(check: dict[str, Any]) -> str:
-    """Text of the outcome of a check, given the entry `check` of the report."""
+    """Text of the outcome of a check, from the entry `check` of report.json."""
     if "unchecked" in check:
         return f"unchecked: {check['unchecked']}"
     text = f"checked: relative error against the graph: {_errors(check['errors'])} ({_at_most(check)})"

@@ -57,8 +57,8 @@ def add_parser(commands: Any) -> None:
         "--check",
         action=argparse.BooleanOptionalAction,
         default=None,
-        help="run the written programs on random inputs, and fail unless both agree with the graph; "
-        "by default for models of at most 20 billion multiply-adds and 1 GB a run",
+        help="run the written programs on random inputs, and fail unless they agree with the graph; "
+        "default: --check if a run takes at most 20 billion multiply-adds and 1 GB of memory",
     )
     parser.add_argument("--explain", action="store_true", help="print the remarks of every pass on every layer")
     options.add_strict(parser)
@@ -77,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
         compiled = options.compiled(arguments, found, progress)
         if arguments.strict and found.warnings and arguments.explain and not arguments.json and compiled.passes:
             watched.close()
-            print(pass_report.explanation(compiled.passes), end="\n\n")  # warnings refer to it
+            print(pass_report.explanation(compiled.passes), end="\n\n")  # warnings refer to these remarks
         options.hold_to_strict(arguments, found)
 
         def announce(report: dict[str, Any]) -> None:

@@ -73,7 +73,7 @@ def attributes_json(cls: type) -> list[dict[str, Any]]:
 
 
 def default_text(info: AttributeInfo) -> str | None:
-    """A default as text of the language; None if an omitted attribute has a meaning of its own."""
+    """The default as text of the language; None for the default None, which is not shown."""
     return None if info.default is None else value_text(info.default)
 
 

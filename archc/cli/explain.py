@@ -30,7 +30,7 @@ def add_parser(commands: Any) -> None:
         epilog=_EPILOG,
     )
     parser.add_argument("code", metavar="CODE", nargs="?", help="the word in brackets after `error` or `warning`")
-    options.add_json(parser, "the codes, or the explanation of the one,")
+    options.add_json(parser, "the codes, or the explanation of CODE,")
     parser.set_defaults(run=run)
 
 

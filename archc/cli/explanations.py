@@ -22,8 +22,9 @@
 
 The fences up to the first `console` fence are the example: its files, and its commands with their output.  The commands
 may run a Python file of the example first (`$ python make.py`).  The later fences are the correction: the corrected
-files, and the commands if these change.  Some codes have no example and no fences.  Then the last paragraph is the way
-out, and the summary of a warning ends with `(warning)`.  Tests run the example and the correction.
+files, and commands if they differ from those of the example.  Some codes have no example and no fences.  The last
+paragraph is then the way out, and the summary of a warning ends with `(warning)`.  Tests run the example and the
+correction.
 """
 
 from __future__ import annotations
@@ -112,7 +113,7 @@ class Explanation:
         }
 
     def summary_json(self) -> dict[str, Any]:
-        """JSON object of code, severity and title."""
+        """JSON object of code, severity, group and summary."""
         return {"code": self.code, "severity": self.severity, "group": GROUPS[self.group], "summary": self.summary}
 
 

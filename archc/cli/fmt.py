@@ -1,4 +1,4 @@
-"""`archc fmt`: the one canonical layout."""
+"""`archc fmt`: rewrite .arch files in the canonical layout."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ examples:
   archc fmt --check specs/*.arch              for CI: show what would change, and fail if anything would
   archc fmt - < net.arch                      from standard input to standard output, for editors
 
-Comments stay, and the layout of a formatted file is left as it is.  A file with syntax errors is not touched.
+Comments are kept.  Formatting a formatted file changes nothing.  A file with syntax errors is not changed.
 The most frequent line ending of a file, LF or CRLF, is used for all its lines.
 """
 
@@ -26,7 +26,7 @@ def add_parser(commands: Any) -> None:
     """Add the command and its options to the command line."""
     parser = commands.add_parser(
         "fmt",
-        help="lay .arch files out in the one canonical way",
+        help="rewrite .arch files in the canonical layout",
         description="Rewrite .arch files in the canonical layout. A file is replaced as a whole, or not at all.",
         epilog=_EPILOG,
     )
@@ -98,7 +98,7 @@ def _replace(path: Path, text: str) -> None:
     """Replace the contents of a file atomically, and keep its permissions."""
     from archc.driver.output_folder import OutputFolder
 
-    target = path.resolve()  # a link stays a link
+    target = path.resolve()  # a symbolic link is kept, and its target is replaced
     with OutputFolder(target.parent) as folder:
         folder.write_text(target.name, text)
         shutil.copymode(target, folder.file(target.name))

@@ -1,4 +1,7 @@
-"""The groups of coupled channels: the output of `archc passes prune --groups`."""
+"""The groups of coupled channels: the output of `archc passes prune --groups`.
+
+The channels of a group can be removed only together; see `archc.analysis.coupling`.
+"""
 
 from __future__ import annotations
 
@@ -31,10 +34,10 @@ def to_json(coupling: Coupling) -> dict[str, Any]:
 
 
 def text(coupling: Coupling) -> str:
-    """Sections of the table: one for each set of coupled layers, and one for fixed channels."""
+    """Sections of the table: one for each set of coupled layers, and one for layers with fixed channels."""
     sections = []
     for family in coupling.families():
-        layers = ", ".join(family[0].producers) or "no layer of its own"
+        layers = ", ".join(family[0].producers) or "channels that no layer produces"
         rows = [
             [path, f"axis {axis}", _ranges(elements.tolist())] for (path, axis), elements in family[0].slices.items()
         ]
@@ -45,7 +48,7 @@ def text(coupling: Coupling) -> str:
         sections.append(
             output.section("stay as they are", output.columns([list(row) for row in stays.items()], indent=2))
         )
-    return "\n\n".join(sections) or "the model has no channels that a weight makes"
+    return "\n\n".join(sections) or "no weight of the model produces channels"
 
 
 def _stays(coupling: Coupling) -> dict[str, str]:

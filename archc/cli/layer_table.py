@@ -74,7 +74,7 @@ def warn_of_sizes(graph: Graph, sizes: Sizes, diagnostics: Diagnostics) -> None:
 
 
 def to_json(graph: Graph, sizes: Mapping[str, int]) -> dict[str, Any]:
-    """The object of `archc show --json`, without the fields that passes add."""
+    """JSON object of a model: its figures, and its layers."""
     layers = rows(graph, sizes)
     figures = cost(graph, sizes)
     return {

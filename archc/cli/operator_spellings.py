@@ -1,4 +1,4 @@
-"""PyTorch and ONNX spellings of an operator, for its example.
+"""Spellings of an operator: the PyTorch code and the ONNX nodes for its example.
 
 The example does not declare the types of its operands, so a few combinations of types are tried; the first one that
 passes the type check is used.  The spellings come from the operator's own methods, as in the emitters, so `archc ops`

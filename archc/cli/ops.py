@@ -30,9 +30,9 @@ def add_parser(commands: Any) -> None:
         description="List the operators, or describe one.",
         epilog=_EPILOG,
     )
-    parser.add_argument("name", metavar="NAME", nargs="?", help="an operator, as the language names it")
+    parser.add_argument("name", metavar="NAME", nargs="?", help="the name of an operator")
     options.add_load(parser)
-    options.add_json(parser, "the operators, or the one,")
+    options.add_json(parser, "the operators, or the operator NAME,")
     parser.set_defaults(run=run)
 
 

@@ -174,7 +174,7 @@ def add_compilation(parser: argparse.ArgumentParser) -> None:
         "--weights",
         metavar="FILE",
         help="trained weights: .safetensors or .npz; by default PyTorch's initialization from the seed; "
-        "`none` writes texts alone and allocates no weights",
+        "`none` allocates no weights, so that no ONNX model can be written",
     )
     parser.add_argument(
         "--rename",

@@ -14,7 +14,7 @@ from typing import Any, Literal, TextIO
 from archc.diagnostics import ArchcError, Diagnostic, render
 
 Align = Literal["left", "right"]
-_NARROWEST = 16  # characters; a narrower column of text cuts names beyond recognition
+_NARROWEST = 16  # characters of a text column; in a narrower one, names could not be recognized
 
 
 def colourful(stream: TextIO | None) -> bool:
@@ -91,7 +91,8 @@ def table(
     """Format rows below a heading, with totals below a line.
 
     In a narrow terminal, long texts are truncated, and columns that do not fit continue in another table, which repeats
-    the first columns.  A column without a heading follows the one before it.  Outside a terminal no text is truncated.
+    the first columns.  A column without a heading stays beside the previous column.  Outside a terminal, no text is
+    truncated.
     """
     names = [name for name, _ in columns]
     widths = [max(map(len, cells)) for cells in zip(names, *rows, *totals, strict=True)]
@@ -140,7 +141,7 @@ def _line_width(widths: Sequence[int]) -> int:
 
 
 def _narrowed(widths: Sequence[int], texts: Sequence[bool], limit: int) -> list[int]:
-    """Column widths after the widest text columns are narrowed until a line fits; at least `_NARROWEST`.
+    """Column widths, with the widest text columns narrowed to at least `_NARROWEST` until a line fits.
 
     Args:
         texts: True for each column that may be narrowed.
@@ -156,7 +157,10 @@ def _narrowed(widths: Sequence[int], texts: Sequence[bool], limit: int) -> list[
 
 
 def _blocks(names: Sequence[str], aligned: Sequence[Align], widths: Sequence[int], limit: int) -> list[list[int]]:
-    """Column indices of each of several tables that fit; all tables have the leading narrow text columns."""
+    """Split a table into tables that fit in `limit` characters: the column indices of each table.
+
+    Every table begins with the leading text columns, if these are narrow.
+    """
     lead = 1
     while lead < len(names) and aligned[lead] == "left" and _line_width(widths[: lead + 1]) <= limit // 2:
         lead += 1

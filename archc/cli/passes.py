@@ -30,13 +30,13 @@ def add_parser(commands: Any) -> None:
         description="List the passes, or describe one.",
         epilog=_EPILOG,
     )
-    parser.add_argument("name", metavar="NAME", nargs="?", help="a pass, as pipelines name it")
+    parser.add_argument("name", metavar="NAME", nargs="?", help="the name of a pass")
     parser.add_argument(
         "--groups", metavar="FILE", help="print the groups of coupled channels of the model in an .arch file"
     )
     options.add_model(parser)
     options.add_load(parser)
-    options.add_json(parser, "the passes, the one, or the groups,")
+    options.add_json(parser, "the passes, the pass NAME, or the groups,")
     parser.set_defaults(run=run)
 
 

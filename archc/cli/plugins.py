@@ -31,10 +31,10 @@ def _load(path: Path) -> None:
     assert spec is not None, "without a loader there is always a spec"
     module = importlib.util.module_from_spec(spec)
     module.__file__ = str(path)
-    sys.modules[name] = module  # dataclasses resolve annotations through it
+    sys.modules[name] = module  # dataclasses look the module up here to resolve annotations
     try:
         exec(compile(source.text, str(path), "exec"), module.__dict__)
-    except Exception as failure:  # an error in the user's code is reported as such
+    except Exception as failure:  # the user's code may raise any exception
         del sys.modules[name]
         line = _line(failure, str(path))
         raise error(

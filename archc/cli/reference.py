@@ -29,8 +29,8 @@ in `archc/ops/` by `make reference`.
 _DTYPES = """\
 # Dtypes
 
-Look up here which dtypes the operands of an operator may have, and in which it is computed. Each cell is tested against
-a reference in f64, or in i64 (`tests/ops/test_dtypes.py`).
+Look up here which dtypes the operands of an operator may have, and in which dtype the operator is computed. Each cell
+is tested against a reference in f64, or in i64 (`tests/ops/test_dtypes.py`).
 
 | cell | PyTorch | ONNX Runtime on the CPU |
 |---|---|---|

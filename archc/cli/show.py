@@ -72,7 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.sweep is not None:
         return _sweep(arguments, found)
     if arguments.plot is not None:
-        raise options.UsageError("--plot draws what --sweep finds: give both")
+        raise options.UsageError("--plot draws the figures of --sweep: give both options")
     graph, compiled = _graph(arguments, found)
     sizes = compiled.sizes if compiled is not None else choose_sizes(graph, arguments.sizes)
     layer_table.warn_of_sizes(graph, sizes, found)
@@ -101,7 +101,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _sweep(arguments: argparse.Namespace, found: Diagnostics) -> int:
-    """Show what the model costs at each value of an attribute."""
+    """Show the costs of the model at each value of an attribute."""
     from archc.compiler import parse_settings
 
     if options.asks_for_compilation(arguments):
@@ -147,7 +147,7 @@ def _graph(arguments: argparse.Namespace, found: Diagnostics) -> tuple[Graph, Co
 
 
 def _parsed(arguments: argparse.Namespace, found: Diagnostics) -> Graph:
-    """The model as the file has it."""
+    """The graph of the model in the file, before passes."""
     from archc.compiler import parse, parse_settings
 
     text, values = options.text_of(arguments.file), parse_settings(arguments.set)
@@ -155,11 +155,11 @@ def _parsed(arguments: argparse.Namespace, found: Diagnostics) -> Graph:
 
 
 def _machines(arguments: argparse.Namespace) -> Iterator[Devices]:
-    """Devices declared in the file, which is read only if they are needed."""
+    """Yield the devices declared in the file; the file is read only if the caller asks for a device."""
     from archc.compiler import open_module
     from archc.language.elaboration.device_statements import devices_of
 
-    unheard = Diagnostics()  # the elaboration of the model has reported the diagnostics of this file
+    unheard = Diagnostics()  # not shown: `_graph` has already reported the diagnostics of this file
     yield from devices_of(
         open_module(options.text_of(arguments.file), unheard, arguments.allow_absolute_imports), unheard
     ).values()

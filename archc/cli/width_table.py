@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Width:
-    """Channels of a layer's result; `before` or `after` is None if the layer does not exist."""
+    """Channels of a layer's result; `before` or `after` is None if the layer does not exist then."""
 
     layer: str
     before: int | None
@@ -25,7 +25,7 @@ class Width:
 
 
 def compare(before: Graph, after: Graph) -> list[Width]:
-    """Widths of the layers of both graphs, in the order of the first graph; new layers are inserted."""
+    """Widths of the layers of both graphs; a new layer is inserted before the layer that follows it."""
     was, now = _widths(before), _widths(after)
     order = list(was)
     following = len(order)
@@ -55,10 +55,9 @@ def _widths(graph: Graph) -> dict[str, int]:
 
 
 def _width(graph: Graph, node: Node) -> int | None:
-    """The size of the axis of its result that its trainable weights tell; None where no such axis is.
+    """The size of the last constant result axis that shares an index with a trainable weight, or None.
 
-    It is the last one that has an index in common with a weight: the channels of a convolution, the features of a
-    linear layer.
+    For a convolution, this is the number of channels; for a linear layer, the number of features.
     """
     from archc.types.signature import Index
 
