@@ -19,7 +19,7 @@ def plain_axes(rank: int) -> list[Axis]:
 
 
 def axis_number(op: Operator, dim: int, rank: int, attribute: str = "dim") -> int:
-    """Axis number counted from 0; negative numbers count from the end.
+    """Number of an axis, counted from 0, for a `dim` that may count from the end (-1 is the last axis).
 
     Raises:
         OperatorError: the axis does not exist.
@@ -31,7 +31,7 @@ def axis_number(op: Operator, dim: int, rank: int, attribute: str = "dim") -> in
 
 
 def axis_numbers(op: Operator, dims: Sequence[int], rank: int, attribute: str = "dim") -> tuple[int, ...]:
-    """Axis numbers counted from 0, in the given order.
+    """Numbers of several axes, counted from 0, in the order of `dims`; see `axis_number`.
 
     Raises:
         OperatorError: an axis does not exist, or is given twice.

@@ -1,8 +1,8 @@
 """Base class of operators: one frozen dataclass is the complete declaration of an operator.
 
 A subclass declares a signature, its attributes (the dataclass fields), its parameters, and its spelling in PyTorch
-and in ONNX.  The checker, shape inference, cost, the emitters, `archc ops` and the reference page derive from these.
-The subclass overrides a method only where the signature cannot express the rule.  The decorator `operator` makes the
+and in ONNX.  The checker, shape inference, cost, the emitters, `archc ops` and the reference page use this declaration.
+The subclass overrides a method only for a rule that the signature cannot express.  The decorator `operator` makes the
 subclass a frozen dataclass.
 
     @operator
@@ -41,10 +41,10 @@ from archc.types.signature import Pattern, RankMismatch, Signature, parse_signat
 from archc.types.tensor_type import MOST_AXES, DType, TensorType
 
 SizeOf = Callable[[Extent], int]
-"""Function that evaluates a size to a number."""
+"""Function from a size, which may be symbolic, to its value at run time."""
 
 OPERATORS: OperatorTable[type[Operator]] = OperatorTable()
-"""All operators by name; the definition of a subclass registers the subclass, unless it is abstract."""
+"""All operators by name.  The definition of a subclass of `Operator` registers it, unless it is abstract."""
 FORMULAS: dict[FormulaKind, OperatorTable[type[Operator]]] = {
     "binary": OperatorTable(),
     "unary": OperatorTable(),
@@ -55,12 +55,12 @@ FORMULAS: dict[FormulaKind, OperatorTable[type[Operator]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Inference:
-    """Result of the inference of an operator for operands of given types.
+    """Result of type inference for one operator with operands of given types.
 
     Attributes:
         results: types of the results.
         parameters: shape and dtype of each parameter, by name.
-        solution: the solved signature.
+        solution: the signature and the extents of its indices.
     """
 
     results: tuple[TensorType, ...]
@@ -70,38 +70,38 @@ class Inference:
 
 @operator
 class Operator(Notation, Traits):
-    """Base of all operators; an instance is an operator with its attributes."""
+    """Base of all operators; an instance is an operator with values of its attributes."""
 
     signature: ClassVar[str] = ""
     """The signature: the axes of the operands, of the parameters and of the results."""
     parameters: ClassVar[Mapping[str, Parameter]] = {}
     """Operands of the signature that the operator owns: weights and buffers."""
     dtypes: ClassVar[Declared] = ANY
-    """Accepted dtypes of the data operands; see `archc.declaration.dtypes`.
+    """Accepted dtypes of the data operands (the operands that are not parameters); see `archc.declaration.dtypes`.
 
     With a set, all operands share one dtype of the set.  A mapping gives the dtypes of each operand by name; an operand
     that is not in the mapping may be of any dtype.  For operators without operands, a set limits the attribute `dtype`.
     """
     onnx_dtypes: ClassVar[Kernels] = ONNX_MOST
-    """Dtypes in which ONNX Runtime's CPU kernels compute the ONNX form.
+    """Dtypes that ONNX Runtime's CPU kernels support for the ONNX nodes of the operator.
 
     A set limits the first operand; a mapping limits operands by name.  An operand of another dtype is cast to a wider
     dtype, together with the operands that must have the same dtype.  Results are cast back.
     """
     family: ClassVar[str] = ""
-    """The group in `archc ops`; by default the name of the module. Subclasses inherit it."""
+    """The group in `archc ops`; by default the name of the module.  Subclasses inherit the group."""
     torch_name: ClassVar[str] = ""
-    """The PyTorch function (`F.relu`), if the spelling is a call with the attributes as arguments."""
+    """The PyTorch function (`F.relu`), if the operator is one call with the attributes as arguments."""
     torch_helpers: ClassVar[tuple[TorchHelper, ...]] = ()
-    """Functions that PyTorch lacks and that the PyTorch spelling may call."""
+    """Functions that PyTorch lacks and that the PyTorch expression may call."""
     torch_channels_last: ClassVar[bool] = False
-    """PyTorch's CPU kernel computes in `torch.channels_last` and reorders operands in other layouts."""
+    """True if PyTorch's CPU kernel first converts operands of other layouts to `torch.channels_last`."""
     onnx_name: ClassVar[str] = ""
-    """The ONNX operator (`Relu`), if the spelling is one node without attributes."""
+    """The ONNX operator (`Relu`), if one node without attributes computes the operator."""
     example: ClassVar[str] = ""
     """An example for `archc ops`: `x -> conv1: conv2d(32, 3)`."""
     concatenates: ClassVar[bool] = False
-    """The result is the concatenation of the operands; pictures draw the operator as a bar."""
+    """True if the result is the concatenation of the operands; drawings show such an operator as a bar."""
 
     def __init_subclass__(cls, abstract: bool = False, **kwargs: Any):
         super().__init_subclass__(**kwargs)
@@ -118,12 +118,15 @@ class Operator(Notation, Traits):
     def signature_for(self, types: Sequence[TensorType]) -> Signature:
         """Signature for operands of these types.
 
-        Override it if the attributes change the signature (`concat`).
+        Override it if the signature depends on attributes or on the operands, as for `concat`.
         """
         return parse_signature(self.signature)
 
     def extents(self, types: Sequence[TensorType]) -> dict[str, Extent]:
-        """Extents of the indices that attributes declare with `index=`; an attribute that is None gives none."""
+        """Extents that attributes give, by index: `{"o": 128}` for `linear(128)`.
+
+        By default, these are the values of all attributes with `index=`, except None.
+        """
         found = {}
         for info in attributes(type(self)):
             value = getattr(self, info.name)
@@ -132,7 +135,7 @@ class Operator(Notation, Traits):
         return found
 
     def has_parameter(self, name: str) -> bool:
-        """Return whether this instance owns a parameter: `bias = false` removes it (see `Parameter.when`)."""
+        """Return whether this instance has a parameter: `bias = false` removes the bias (`Parameter.when`)."""
         switch = self.parameters[name].when or name
         return getattr(self, switch, True) is not False
 
@@ -156,31 +159,32 @@ class Operator(Notation, Traits):
         """
 
     def function_extent(self, function: str, index: str, extent: Extent, position: int) -> Extent:
-        """Extent of a function axis, such as `conv(h)`.
+        """Extent of a result axis that is a function of an index in the signature, such as `conv(h)`.
 
-        By default, the result of the method with the function's name, called with extent and position.
+        By default, it calls the operator's method with the name of the function: `self.conv(extent, position)`.
+
+        Args:
+            extent: the extent of the index.
+            position: number of the axis among such axes of the results: 1 for `conv(w)` of `conv2d`.
         """
         return getattr(self, function)(extent, position)  # type: ignore[no-any-return]  # the method of a function axis
 
     def operand_range(self, types: Sequence[TensorType], position: int) -> tuple[int, Extent] | None:
-        """Integers that an operand may hold, end exclusive; None if all integers are valid.
+        """Range of valid integers in an operand that holds indices; None if all integers are valid.
 
-        An operand with a range holds indices (the ids of an embedding), so its elements are not elements of the
-        results.
+        The ids of an embedding with 1000 rows have the range (0, 1000): the end is excluded.
         """
         return None
 
     def minimum_sizes(self, types: Sequence[TensorType]) -> Sequence[tuple[Extent, int]]:
-        """Sizes of operands, each with its minimum at run time (`topk`: k).
-
-        The minimum of all other sizes is 1.
-        """
+        """Pairs of a size and its minimum at run time: for `topk`, the size of the axis and `k`."""
         return ()
 
     def result_integers(self, operands: Sequence[range | None], size: SizeOf) -> range | None:
-        """Range of all elements of the result, from the ranges of the operands; None if unknown.
+        """Range that contains all elements of an integer result; None if unknown.
 
         Args:
+            operands: for each operand, the range that contains its elements; None if unknown.
             size: evaluates a size at run time.
         """
         return None
@@ -188,22 +192,24 @@ class Operator(Notation, Traits):
     def operand_integers(
         self, position: int, operands: Sequence[range | None], wanted: range, size: SizeOf
     ) -> range | None:
-        """Range of an operand's elements that keeps the result in a wanted range; None if unknown.
+        """Range for the elements of one operand that keeps the result in the range `wanted`; None if unknown.
 
         Args:
-            operands: ranges of the other operands.
+            position: number of that operand.
+            operands: for each other operand, the range that contains its elements; None if unknown.
+            size: evaluates a size at run time.
         """
         return None
 
     def multiply_adds(self, inference: Inference, types: Sequence[TensorType]) -> Extent:
-        """Multiply-accumulates (MACs) of one run, from the signature.
+        """Number of multiply-accumulates (MACs) of one execution; by default computed from the signature.
 
         Override it if the signature does not show the MACs.
         """
         return inference.solution.multiply_adds
 
     def infer(self, types: Sequence[TensorType]) -> Inference:
-        """Check the operands, and infer results and parameters.
+        """Check the operands, and infer the types of results and parameters.
 
         Raises:
             OperatorError: operands or attributes do not fit.
@@ -219,7 +225,7 @@ class Operator(Notation, Traits):
             raise OperatorError(problem.code, f"`{self.name}`: {problem.message}", help=problem.help) from None
 
     def onnx_types(self, types: Sequence[TensorType]) -> tuple[TensorType, ...]:
-        """Types to which the ONNX form casts its operands; see `onnx_dtypes`.
+        """Types of the operands in ONNX, after the casts that `onnx_dtypes` requires.
 
         Raises:
             OperatorError: ONNX Runtime has no kernel for the dtype or a wider one (`no-onnx-form`).
@@ -234,9 +240,13 @@ class Operator(Notation, Traits):
     # Rewriting ---------------------------------------------------------------------------------------------
 
     def with_extents(self, types: Sequence[TensorType], extents: Mapping[str, Any]) -> Operator:
-        """The operator with new extents of some indices; `types` are the types of the present operands.
+        """The operator with other extents of some indices: `linear(96)` for `linear(128)` if `o` becomes 96.
 
-        By default it sets the attributes that declare these indices.
+        By default, it changes the attributes that declare these indices with `index=`.
+
+        Args:
+            types: types of the operands before the change.
+            extents: the new extents by index.
         """
         infos = [info for info in attributes(type(self)) if getattr(self, info.name) is not None]
         changes = {info.name: extents[info.index] for info in infos if info.index is not None and info.index in extents}
@@ -245,14 +255,14 @@ class Operator(Notation, Traits):
     def with_same_padding(self) -> tuple[Operator, int] | None:
         """The operator with zero padding that keeps the size of every axis, and the padding of each side.
 
-        None if no padding keeps the sizes.  A diagnostic suggests the padding if it resolves a mismatch.
+        None if no padding keeps the sizes.  A diagnostic suggests the padding if it resolves a shape mismatch.
         """
         return None
 
     def simplified(self, types: Sequence[TensorType], uniform: Uniform) -> Operator | int | None:
-        """A simpler form with equal results: an operator on the same operands, or the number of an operand.
+        """A simpler operator on the same operands, or the number of the operand that equals the result.
 
-        None if there is no simpler form.  The simpler form must keep all weights of the operator.
+        None if there is no simpler form.  A simpler operator must keep all weights.
 
         Args:
             uniform: for each operand, the number that all its elements equal, if known.
@@ -260,11 +270,10 @@ class Operator(Notation, Traits):
         return None
 
     def after(self, inner: Operator, types: Sequence[TensorType]) -> Operator | int | None:
-        """Composition with the operator before it, as one operator on the operands of `inner`.
+        """One operator that computes `inner` and then this operator, on the operands of `inner`.
 
-        An int is the number of an operand of `inner` that equals the result.  None if one operator cannot express the
-        composition.  The result of `inner` has no other consumer, and neither operator has weights.  By default `inner`
-        itself, if this operator equals `inner` and is `idempotent`.
+        An int is the number of the operand of `inner` that equals the result.  None if one operator cannot compute
+        both.  Neither operator has weights.  By default, it is `inner` if both operators are equal and `idempotent`.
 
         Args:
             types: the types of the operands of `inner`.
@@ -274,17 +283,16 @@ class Operator(Notation, Traits):
     def from_first_result(self, types: Sequence[TensorType]) -> Operator | None:
         """An operator with the same weights that computes all results from the first one; None if none exists.
 
-        A later stage of a pipeline then receives the first result only, if it has the weights and they are not
-        trained.
+        If a later stage of a pipeline needs the results, it receives only the first one, and computes the others with
+        this operator and a copy of the weights.
         """
         return None
 
     def factors(self, rank: int) -> tuple[Operator, Operator] | None:
         """Two operators in sequence that equal this operator if its weight has the given rank.
 
-        The weight W is a matrix of its first axis by all other axes.  If W = B A, then A is the weight of the first
-        operator and B is the weight of the second, each in its own shape.  The second operator has the bias.  None if
-        there is no such pair.
+        The weight W is a matrix of its first axis by all other axes.  If W = B A, the first operator has the weight A,
+        and the second one has the weight B and the bias; A and B are reshaped.  None if there is no such pair.
         """
         return None
 
@@ -293,8 +301,8 @@ class Operator(Notation, Traits):
     def torch(self, spell: TorchSpelling) -> str:
         """PyTorch expression over `spell.operands` and `spell.weights`.
 
-        The expression has inference semantics, unless `spell.training` is an expression for the mode.  For several
-        results, the expression is a tuple.
+        The expression has inference semantics, unless `spell.training` is given: an expression that is true in
+        training.  For several results, the expression is a tuple.
         """
         assert self.torch_name, f"{type(self).__name__} declares neither `torch_name` nor `torch`"
         options = {info.name: getattr(self, info.name) for info in attributes(type(self))}
@@ -305,8 +313,8 @@ class Operator(Notation, Traits):
     def torch_module(self, spell: TorchSpelling) -> TorchModule | None:
         """Constructor of a `torch.nn` module, for operators with state or different semantics in training.
 
-        None if `torch` is the complete spelling.  The module's parameters have the operator's names, and its call takes
-        the data operands.
+        None if the expression of `torch` needs no module.  The parameters of the module have the names that the
+        operator declares.  A call of the module takes the data operands.
         """
         return None
 
@@ -318,7 +326,7 @@ class Operator(Notation, Traits):
         return True
 
     def torch_integers(self, spell: TorchSpelling) -> TorchModule | str | None:
-        """Spelling with integer kernels, in terms of `archc.runtime.int8`.
+        """Module or expression that computes the operator with the integer kernels of `archc.runtime.int8`.
 
         A layer that multiplies integers returns a module.  An operator that quantizes, or maps quantized values to
         quantized values, returns a module or an expression over `spell.operands`.  None if the operator needs
@@ -327,22 +335,23 @@ class Operator(Notation, Traits):
         return None
 
     def torch_forward(self, weight: str) -> str | None:
-        """The expression that `forward` of its `torch.nn` module returns, for an input `x` and a given weight.
+        """Expression that `forward` returns in a subclass of the operator's `torch.nn` module.
 
-        A subclass of the module uses the expression to apply a masked weight.  None if the operator has no such form.
+        The expression computes the result from the input `x` and from `weight`, an expression that replaces the weight
+        of the module, such as a masked weight.  None if the operator has no such expression.
         """
         return None
 
     def onnx(self, spell: OnnxSpelling) -> str | tuple[str, ...]:
-        """Add the ONNX nodes that compute it, and return the name (or names) of the results."""
+        """Add the ONNX nodes that compute the operator, and return the name of the result, or of each result."""
         assert self.onnx_name, f"{type(self).__name__} declares neither `onnx_name` nor `onnx`"
         return spell.add(self.onnx_name, *spell.operands, *spell.weights.values())
 
 
 @lru_cache(maxsize=65536)
 def _infer(op: Operator, types: tuple[TensorType, ...], limits: tuple[int | None, ...]) -> Inference:
-    # Types and operators compare equal even if the bounds of their sizes differ.  `limits` is therefore part of the
-    # cache key: the bounds of one model must not affect the results of another model.
+    # Types and operators compare equal even if the bounds of their symbolic sizes differ.  `limits` adds these bounds
+    # to the cache key: otherwise the bounds of one model would affect another model.
     signature = op.signature_for(types)
     data = [pattern for pattern in signature.operands if pattern.name not in op.parameters]
     required = sum(1 for pattern in data if not pattern.optional)
@@ -400,9 +409,9 @@ def _sizes_in(value: Any) -> Sequence[SymbolicDim]:
 
 
 def formula_of(op: Operator) -> FormulaKind | None:
-    """Kind of formula that expresses an operator completely; None if the language writes it as a call.
+    """Kind of formula (`a + b`) that expresses an operator; None if the operator is written as a call.
 
-    An operator that merely inherits a symbol is written as a call: the symbol denotes its base class.
+    An operator that only inherits a symbol is written as a call: the symbol denotes its base class.
     """
     kind = op.formula
     return kind if kind is not None and FORMULAS[kind].get(op.symbol) is type(op) and op.sides() is not None else None

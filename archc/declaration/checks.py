@@ -1,4 +1,4 @@
-"""Checks of attributes and operands that several families share; they raise `OperatorError`."""
+"""Checks of attributes and operands that several operator families share; they raise `OperatorError`."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def check_rank(op: Operator, operand: TensorType, least: int, most: int) -> None
 def check_channels(op: Operator, name: str, operand: TensorType) -> None:
     """Check that an attribute is None or the size of axis 1 of the operand."""
     wanted = getattr(op, name)
-    # The signature rejects an operand with too few axes.
+    # The signature, not this check, rejects an operand with fewer than two axes.
     if wanted is not None and operand.rank > 1 and operand.shape[1] != wanted:
         noun = "input channels" if name == "in_channels" else "channels"
         raise OperatorError(

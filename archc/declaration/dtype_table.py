@@ -17,8 +17,8 @@ class DtypeRow:
 
     Attributes:
         operand: the name of the operand; empty if all operands share one dtype.
-        like: the name of another operand; the operand may have the dtype of that one too; empty if there is none.
-        onnx: maps each accepted dtype to the dtype in which ONNX Runtime computes, or to None without a kernel.
+        like: the name of another operand whose dtype is also accepted; empty if there is none.
+        onnx: maps each accepted dtype to the dtype in which ONNX Runtime computes, or to None if it has no kernel.
     """
 
     operand: str
@@ -27,7 +27,7 @@ class DtypeRow:
 
 
 def dtype_rows(cls: type[Operator]) -> list[DtypeRow]:
-    """The rows of an operator; none if each operand may be of any dtype."""
+    """The rows of an operator: one row if all operands share a dtype, else one for each declared operand."""
     declared, known = cls.dtypes, cls.onnx_dtypes
     if isinstance(declared, DTypes):
         kernels = known if isinstance(known, frozenset) else frozenset(DType)

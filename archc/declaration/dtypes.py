@@ -53,18 +53,18 @@ INDICES = DTypes("i64 or i32", dtype_set("i64 i32"), "convert with `cast(i64)`")
 EIGHT_BIT = DTypes("u8 or i8", dtype_set("u8 i8"), "make them with `quantize(u8)`")
 
 Accepted = DTypes | str | tuple[str, DTypes]
-"""Dtypes of one operand: a set, the dtype of a named operand, or both."""
+"""Accepted dtypes of one operand: those of a set, the dtype of the operand with a given name, or either."""
 Declared = DTypes | Mapping[str, Accepted]
-"""Dtypes of all operands: a set, of which they share one dtype, or dtypes for each operand by name."""
+"""Accepted dtypes of all operands: a set from which all operands share one dtype, or dtypes by operand name."""
 Kernels = frozenset[DType] | Mapping[str, frozenset[DType]]
 """Dtypes of ONNX Runtime's kernels: a set for the first operand, or sets for operands by name."""
 
 ONNX_ALL = frozenset(DType)
-"""For kernels that only move elements."""
+"""All dtypes, for kernels that only move elements."""
 ONNX_MOST = ONNX_ALL - {DType.bf16}
 ONNX_FLOATS = dtype_set("f64 f32 f16")
 ONNX_WIDE = dtype_set("f64 f32")
-"""For ONNX forms of several nodes: their intermediate results would be rounded or overflow in f16."""
+"""For operators that become several ONNX nodes: results between these nodes would be rounded or overflow in f16."""
 ONNX_SINGLE = dtype_set("f32 f16")
 ONNX_F32 = dtype_set("f32")
 
@@ -78,11 +78,11 @@ _WIDER = {
     DType.i16: DType.i32,
     DType.i32: DType.i64,
 }
-"""The next wider dtype, which represents every element.  A cast back wraps integers out of range."""
+"""The next wider dtype, which represents all elements.  A cast back wraps integers beyond the narrower range."""
 
 
 class Requirement(NamedTuple):
-    """Dtypes of an operand: the set `own`, or the dtype of operand number `like`."""
+    """Accepted dtypes of an operand: those of the set `own`, and the dtype of operand number `like`."""
 
     own: DTypes | None
     like: int | None
@@ -149,7 +149,7 @@ def check_dtypes(op: Notation, declared: Declared, names: Sequence[str], types: 
 def onnx_types(
     name: str, declared: Declared, kernels: Kernels, names: Sequence[str], types: Sequence[TensorType]
 ) -> tuple[TensorType, ...]:
-    """Types to which the ONNX form casts its operands.
+    """Types of the operands in ONNX, after casts to dtypes that ONNX Runtime's kernels support.
 
     Args:
         name: name of the operator.
@@ -176,24 +176,24 @@ def onnx_types(
 
 
 def onnx_kernels(kernels: Kernels, names: Sequence[str]) -> dict[int, frozenset[DType]]:
-    """Dtypes of the kernels for the operands that `kernels` limits, by position."""
+    """Dtypes that the kernels support, by operand position, for the operands that `kernels` limits."""
     if isinstance(kernels, Mapping):
         return {names.index(name): known for name, known in kernels.items() if name in names}
     return {0: kernels} if names else {}
 
 
 def as_element(number: bool | int | float, dtype: DType) -> bool | int | float:
-    """A number converted to a dtype, so that operators with attributes `2` and `2.0` can compare equal."""
+    """A number as a Python bool, float or int, depending on the dtype: 2 as f32 is 2.0."""
     return bool(number) if dtype is DType.bool else float(number) if dtype.floating else int(number)
 
 
 def as_f32(number: float) -> float:
-    """A number rounded to f32, as ONNX rounds attributes."""
+    """A number rounded to f32, the precision of ONNX attributes."""
     return float(struct.unpack("f", struct.pack("f", number))[0])
 
 
 def wider(dtype: DType, known: frozenset[DType]) -> DType | None:
-    """The dtype itself if known; else the nearest known dtype that represents all its elements, or None."""
+    """The dtype itself if it is in `known`; else the nearest wider dtype in `known`, or None."""
     found: DType | None = dtype
     while found is not None and found not in known:
         found = _WIDER.get(found)

@@ -17,7 +17,7 @@ from archc.types.tensor_type import MOST_AXES, DType, TensorType
 class OperatorError(Misfit):
     """Operands or attributes that do not fit an operator.
 
-    The caller adds the position in the text, and converts the error to a diagnostic.
+    The caller adds the position in the source text, and converts the error to a diagnostic.
 
     Attributes:
         code, help, notes: as in a diagnostic.
@@ -47,10 +47,10 @@ def too_many_axes(count: int) -> OperatorError:
 
 
 def check_representable(op: Notation, dtypes: Iterable[DType]) -> None:
-    """Check that attributes with element values are representable in the dtype of the data.
+    """Check that the dtype of the data can represent numbers in attributes: i8 does not allow `x + 300`.
 
-    A floating-point dtype represents infinity, NaN and, rounded, all numbers up to its largest.  Only attributes that
-    may be floats are checked: a kernel size may exceed the largest i8.
+    In a floating-point dtype, infinity, NaN and all numbers up to the largest one are valid, even if they are rounded.
+    Attributes that must be integers are not checked: a kernel size may exceed the largest i8.
 
     Args:
         dtypes: dtypes of the operands and the results.
@@ -107,7 +107,7 @@ def _check_integer(op: Notation, info: AttributeInfo, value: int | float, dtype:
 
 
 def _attribute_noun(op: Notation, info: AttributeInfo) -> str:
-    """Name of an attribute in a message; users write `x * 2`, not `scalar`."""
+    """Name of an attribute in a message: "the number of `mul`" for `x * 2`, not "`scalar`"."""
     return f"{info.phrase or f'`{info.name}`'} of `{op.name}`"
 
 
@@ -126,7 +126,7 @@ def rank_error(
     """
     operand = next(number for number, pattern in enumerate(data) if pattern.name == mismatch.pattern.name)
     axes = ", ".join(str(axis) for axis in mismatch.pattern.axes)
-    # A spread matches any number of axes, and every other item of the pattern matches one axis.
+    # A spread (`*b`) matches any number of axes, and every other item of the pattern matches one axis.
     fixed = [axis for axis in mismatch.pattern.axes if not str(axis).startswith(("*", "~"))]
     least = "at least " if len(fixed) < len(mismatch.pattern.axes) else ""
     expected = len(fixed) if mismatch.expected is None else mismatch.expected

@@ -10,18 +10,19 @@ from archc.types.tensor_type import DType
 
 
 def quantized_operand(spell: OnnxSpelling) -> QuantizedValue | None:
-    """Quantized form of the first operand, if the weight is stored as integers too; else None."""
+    """Quantized form of the first operand, if both the operand and the weight are integers; else None."""
     return spell.quantized(0) if integer_weight(spell) is not None else None
 
 
 def onnx_product(spell: OnnxSpelling, operand: QuantizedValue, product: Callable[[str], str], spatial: int = 0) -> str:
-    """Add the product of a quantized operand and the weight, with the bias.
+    """Add the ONNX nodes for the product of a quantized operand and the weight, plus the bias.
 
-    A bias that int32 cannot represent is added in floats.  The node `Max` between product and bias prevents ONNX
-    Runtime from fusing the bias into the product, which would round it to int32; see `archc.codegen.onnx.barriers`.
+    A bias that int32 cannot represent is added in floats.  A `Max` of one operand between product and bias then
+    prevents ONNX Runtime from fusing them, because the fusion rounds the bias to int32; see
+    `archc.codegen.onnx.barriers`.
 
     Args:
-        product: adds the node of the product, from the name of the bias (empty without a bias).
+        product: adds the node of the product.  Its argument is the name of the bias; empty without a bias.
         spatial: number of axes after the channel axis.
     """
     bias = spell.integer_bias(operand)
@@ -36,7 +37,8 @@ def onnx_product(spell: OnnxSpelling, operand: QuantizedValue, product: Callable
 def integer_module(function: str, module: TorchModule, spell: TorchSpelling) -> TorchModule | None:
     """The module with integer kernels in place of a floating-point module; None if the kernels do not fit.
 
-    The module takes the same arguments and `per_channel`, which is True if each output channel has its own scale.
+    The module takes the arguments of the floating-point module, and `per_channel`, which is True if each output channel
+    has its own scale.
     """
     storage = integer_weight(spell)
     others = [stored for name, stored in spell.storages.items() if name != "weight"]

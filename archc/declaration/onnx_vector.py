@@ -1,4 +1,4 @@
-"""Vectors of numbers that are known at emission, or computed by nodes of the ONNX model.
+"""Vectors of numbers that are known when the ONNX model is emitted, or that its nodes compute.
 
 A formula is written once for both cases: `OnnxVector` folds known numbers, and adds nodes for numbers that depend on
 symbolic sizes.
@@ -74,17 +74,17 @@ class OnnxVector:
         return OnnxVector(self._spell, self._held.astype(np.float32).astype(np.float64))
 
     def where(self, condition: Condition, otherwise: OnnxVector) -> OnnxVector:
-        """This vector if a condition holds, else another vector, element by element."""
+        """The elements of this vector where a condition is true, and those of `otherwise` elsewhere."""
         if isinstance(condition, bool):
             return self if condition else otherwise
         return OnnxVector(self._spell, self._spell.add("Where", condition, self._name(), otherwise._name()))
 
     def equals(self, other: OnnxVector) -> Condition:
-        """Return whether two numbers are equal."""
+        """The condition that this number equals another."""
         return self._compare("Equal", lambda a, b: a == b, other)
 
     def at_most(self, other: float) -> Condition:
-        """Return whether a number is at most another."""
+        """The condition that this number is at most another."""
         return self._compare("LessOrEqual", lambda a, b: a <= b, known(self._spell, other))
 
     def as_indices(self) -> str:
@@ -94,7 +94,12 @@ class OnnxVector:
         return self._spell.constant(self._held, DType.i64)
 
     def as_weights(self, dtype: DType, trailing: int) -> str:
-        """Name of an ONNX value with the numbers as factors for an axis that has `trailing` axes after it."""
+        """Name of an ONNX value with the numbers as factors along an axis.
+
+        Args:
+            dtype: dtype of the value.
+            trailing: number of axes after that axis.
+        """
         if not isinstance(self._held, str):
             return self._spell.constant(self._held.reshape(-1, *[1] * trailing), dtype)
         cast = self._held if dtype is DType.f64 else self._spell.add("Cast", self._held, to=_SINGLE)
@@ -118,11 +123,11 @@ class OnnxVector:
 
 
 Condition = bool | str
-"""Truth value: known, or the name of a value of the ONNX graph."""
+"""A truth value: a bool if it is known, else the name of a value of the ONNX graph."""
 
 
 def known(spell: OnnxSpelling, number: float) -> OnnxVector:
-    """Vector of a known number."""
+    """A known number as an `OnnxVector`."""
     import numpy as np
 
     return OnnxVector(spell, np.asarray(number, np.float64))

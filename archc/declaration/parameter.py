@@ -20,14 +20,15 @@ InitializerFor = Callable[[Mapping[str, Any]], initializers.Initializer]
 
 @dataclass(frozen=True)
 class Parameter:
-    """An operand that the operator owns.
+    """A weight or buffer: an operand in the signature that the operator owns.
 
     Attributes:
         initializer: the initializer of a fresh parameter.
         trainable: False for a buffer, such as a running mean.
         dtype: the dtype of the parameter; None for the dtype of the data.
-        when: the boolean attribute that enables the parameter; by default the attribute with the parameter's name.
-        optional_in_files: True if a weights file may omit it (a counter that inference does not need).
+        when: the boolean attribute that enables the parameter; by default the attribute with the parameter's name, if
+            it exists.
+        optional_in_files: True if a weights file may omit the parameter (a counter that inference does not need).
     """
 
     initializer: InitializerFor
@@ -38,12 +39,12 @@ class Parameter:
 
 
 def kaiming_uniform(*fan_in: str) -> InitializerFor:
-    """Initializer of PyTorch's linear and convolution weights; the fan-in is the product of the extents."""
+    """Initializer of PyTorch's linear and convolution weights, for a fan-in that is a product of extents."""
     return lambda sizes: initializers.KaimingUniform(fan_in=_product(sizes, fan_in))
 
 
 def uniform_fan_in(*fan_in: str) -> InitializerFor:
-    """Initializer of PyTorch's linear and convolution biases."""
+    """Initializer of PyTorch's linear and convolution biases, for a fan-in that is a product of extents."""
     return lambda sizes: initializers.UniformFanIn(fan_in=_product(sizes, fan_in))
 
 

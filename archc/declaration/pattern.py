@@ -2,7 +2,7 @@
 
 A pattern names the axes of the operand and of the result: `b t (h e) -> b h t e`.  Axes in parentheses form one
 axis, and the first of them varies slowest.  `1` is an axis of size 1.  `*d` is any number of axes, and `(*d)` is the
-axis into which they are merged.  The pattern is the exact signature of the operator.
+axis into which they are merged.  A pattern is parsed to the signature of the operator.
 """
 
 from __future__ import annotations

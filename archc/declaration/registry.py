@@ -3,8 +3,7 @@
     [project.entry-points."archc.operators"]
     swish = "my_package.operators:Swish"
 
-The package is imported when a text uses the operator, or when all operators are listed.  Texts that use archc's own
-operators do not load it.
+The package is imported when a model uses the operator, or when all operators are listed.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ def find_operator(name: str) -> type[Operator] | None:
     """Operator of a name: archc's own, one defined in this process, or an installed one; None if unknown.
 
     Raises:
-        ArchcError: the package that declares it cannot be imported or lacks it (`operator-not-loadable`).
+        ArchcError: the package cannot be imported, or does not define the operator (`operator-not-loadable`).
     """
     known = OPERATORS.get(name)
     if known is not None:
@@ -36,7 +35,7 @@ def find_operator(name: str) -> type[Operator] | None:
 
 
 def operator_names() -> list[str]:
-    """Names of all operators; it imports no package."""
+    """Names of all operators, without importing a package."""
     return sorted({*OPERATORS, *_installed(tuple(sys.path))})
 
 
@@ -52,7 +51,7 @@ def known_operators() -> dict[str, type[Operator]]:
 
 @cache
 def _installed(path: tuple[str, ...]) -> dict[str, EntryPoint]:
-    """Entry points of the packages on `path` by name; the cache depends on `path`, which is `sys.path`."""
+    """Entry points of the packages on `sys.path` by name; `path` is `sys.path` as the key of the cache."""
     from importlib.metadata import entry_points
 
     return {entry.name: entry for entry in entry_points(group=GROUP)}

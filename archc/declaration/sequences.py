@@ -1,10 +1,10 @@
 """Batches of sequences for recurrent layers: packing in PyTorch, and empty batches in ONNX.
 
-PyTorch packs padded sequences of different lengths: a packed batch holds only their valid steps.  It needs the lengths
-on the CPU, which determine the number of sequences in each step.
+PyTorch packs padded sequences of different lengths: a packed batch holds only their valid steps.  PyTorch needs the
+lengths on the CPU, to compute the number of sequences in each step.
 
 ONNX Runtime crashes on `LSTM` and `GRU` with a batch of 0, and on `GRU` with 0 steps if no lengths are given.  So an
-empty batch is reshaped to one sequence of 0 steps, which has no elements either; `Reshape` copies nothing.
+empty batch is reshaped to a batch of one sequence with 0 steps.  Both have no elements, so the `Reshape` is valid.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ def _run_packed(
 ) -> tuple[Tensor, Any]:
     """Run a recurrent layer over padded sequences, each up to its own length.
 
-    x: [N, T, C], lengths: [N] -> [N, T, H], zero after each length; the last states.
+    x: [N, T, C], lengths: [N] -> y: [N, T, H] and the last states.
+    y is zero after the end of each sequence.
     """
     if x.shape[0] == 0:
         return layer(x, first)  # PyTorch cannot pack an empty batch
@@ -38,7 +39,7 @@ def _run_packed(
     y, _ = pad_packed_sequence(packed, batch_first=True, total_length=x.shape[1])
     return y, last''',
 )
-"""Helper for a module such as `nn.LSTM`; it nests its results as the module does."""
+"""Helper for a module such as `nn.LSTM`; its results are nested like those of the module."""
 
 CALL_PACKED = TorchHelper(
     "_call_packed",
@@ -53,7 +54,8 @@ def _call_packed(
 ) -> tuple[Tensor, ...]:
     """Call `torch.lstm` or a similar function on padded sequences, each up to its own length.
 
-    x: [N, T, C], lengths: [N] -> [N, T, H], zero after each length; the last states.
+    x: [N, T, C], lengths: [N] -> y: [N, T, H] and the last states.
+    y is zero after the end of each sequence.
     """
     if x.shape[0] == 0:  # PyTorch cannot pack an empty batch
         state = first if len(first) > 1 else first[0]
@@ -68,12 +70,14 @@ def _call_packed(
     y, _ = pad_packed_sequence(packed, batch_first=True, total_length=x.shape[1])
     return y, *(state.index_select(1, packed.unsorted_indices) for state in last)''',
 )
-"""Helper for a function such as `torch.lstm`; it takes the states as a list, and returns them after the results."""
+"""Helper for a function such as `torch.lstm`; it takes a list of initial states, and returns y and the last states."""
 
 
 @dataclass(frozen=True)
 class OnnxSequences:
-    """Batch and steps of a recurrent operator of ONNX; it adds no node if both are known to be at least 1.
+    """Workarounds for empty batches and empty sequences in a recurrent operator of ONNX.
+
+    They add no nodes if `batch` and `steps` are known to be at least 1.
 
     Attributes:
         batch: the number of sequences.
@@ -115,11 +119,11 @@ class OnnxSequences:
         return self.spell.add("Expand", steps, self.spell.shape((maximum(self.batch, 1),)))
 
     def final_states(self, states: Sequence[str], first: Sequence[str]) -> list[str]:
-        """Last states [n, b, h] of the model, which equal the initial states if there are no steps.
+        """Last states [n, b, h] for the actual batch; they equal the initial states if there are no steps.
 
         Args:
-            states: the results of the operator.
-            first: the initial states of the model; none if they are zeros.
+            states: the last states that the ONNX operator returns.
+            first: the initial states before padding; empty if they are zeros.
         """
         spell = self.spell
         if self.batch_may_be_empty:
@@ -131,7 +135,7 @@ class OnnxSequences:
         return list(states)
 
     def _padded(self, tensor: str, axis: int, rank: int) -> str:
-        """Pad an empty batch, which is the given axis of the tensor, with zeros to one sequence."""
+        """Append zeros along the batch axis, number `axis`, so that an empty batch becomes one sequence."""
         if not self.batch_may_be_empty:
             return tensor
         added = maximum(self.batch, 1) - self.batch

@@ -1,6 +1,6 @@
-"""Interfaces with which an operator writes its PyTorch expression and its ONNX nodes: its spellings.
+"""Interfaces for the spellings of an operator: its PyTorch expression and its ONNX nodes.
 
-Neither library is imported: the PyTorch spelling is text, and a builder of the emitter creates the ONNX nodes.
+This module imports neither PyTorch nor ONNX: the PyTorch spelling is text, and the emitter creates the ONNX nodes.
 """
 
 from __future__ import annotations
@@ -90,8 +90,8 @@ class QuantizedValue(NamedTuple):
 class OnnxSpelling(Protocol):
     """Context of one operator in ONNX, and the graph to which the operator adds nodes.
 
-    Names are made on demand: if an operator uses the integers of a quantized operand instead of `operands[0]`, no node
-    that decodes the operand is added.  The same holds for weights.
+    Nodes that decode a quantized operand or a stored weight are added on demand: when the operator reads the name from
+    `operands` or `weights`.
 
     Attributes:
         operands: names of the data operands.
@@ -128,25 +128,22 @@ class OnnxSpelling(Protocol):
         """
 
     def constant(self, value: Any, dtype: DType | None = None) -> str:
-        """Name of a constant: a number or a (nested) list.
+        """Name of a constant with the given value: a number or a (nested) list.
 
         Integers are i64 and other numbers f32, unless `dtype` is given.
         """
 
     def size(self, dim: int | SymbolicDim) -> str:
-        """Name of an i64 scalar with a size, computed from the inputs' shapes if it is symbolic."""
+        """Name of an i64 scalar with a size; a symbolic size is computed from the shapes of the inputs."""
 
     def shape(self, dims: Sequence[int | SymbolicDim]) -> str:
-        """Name of an i64 vector of sizes, such as `Expand` takes as an operand."""
+        """Name of an i64 vector of sizes, for operands such as the shape of `Expand`."""
 
     def reshape(self, value: str, dims: Sequence[int | SymbolicDim]) -> str:
         """Add a `Reshape` to a shape; symbolic sizes of the shape may be 0 at run time."""
 
     def quantized(self, position: int) -> QuantizedValue | None:
-        """Quantized form of a data operand that `dequantize` made with a single scale.
-
-        None for any other operand.
-        """
+        """Quantized form of a data operand; None unless it is the result of `dequantize` with a single scale."""
 
     def stored(self, name: str) -> tuple[str, ...]:
         """Names of a parameter's stored tensors, in the order of `Storage.tensors`: integers, scale."""
@@ -154,7 +151,8 @@ class OnnxSpelling(Protocol):
     def oriented(self, name: str) -> tuple[str, bool]:
         """Name of a weight's decoded value as stored; True if the parameter is the transpose of this value.
 
-        For operators that accept a matrix or its transpose; `weights[name]` is always the parameter itself.
+        Use it for ONNX operators that accept a matrix or its transpose, such as `Gemm`.  `weights[name]` is always the
+        parameter itself.
         """
 
     def dequantized(self, name: str) -> str:
@@ -166,15 +164,17 @@ class OnnxSpelling(Protocol):
     def integer_bias(self, operand: QuantizedValue) -> str | None:
         """Name of the parameter `bias` as int32, which integer kernels add to the products of the integers.
 
-        The bias is rounded to a multiple of the scale of `operand` times the scale of `weight`.  `operand` must be
-        static, and `weight` stored as int8.  The name is empty if the operator has no bias.  It is None if int32
-        cannot represent the bias.
+        The bias is rounded to a multiple of s · t, with s the scale of `operand` and t the scale of `weight`.
+        `operand` must be static, and `weight` stored as int8.  The name is empty if the operator has no bias.  It is
+        None if int32 cannot represent the bias.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class TorchHelper:
-    """A function that PyTorch lacks and that an operator's text calls; an emitted module defines it once.
+    """A function that PyTorch lacks and that expressions of operators call.
+
+    An emitted module defines the function once.
 
     Attributes:
         name: begins with an underscore, unlike all other names in the module.
@@ -191,7 +191,7 @@ class TorchHelper:
 def call(function: str, *positional: Any, **named: Any) -> str:
     """Text of a call; positional strings are expressions, all other arguments literals.
 
-    A positional argument that is None is omitted; all positional arguments after it must be None too.
+    A positional argument that is None is omitted; all positional arguments after it must also be None.
     """
     texts = []
     for argument in positional:
@@ -219,7 +219,7 @@ def infix(left: str, operator: str, right: str) -> Infix:
         text if getattr(text, "binding", 9) >= tight else atom(text)
         for text, tight in ((left, least), (right, least + 1))
     )
-    # The formatter has no blanks around a power of plain names and numbers.
+    # Like the formatter, write no blanks around a power of plain names and numbers.
     blank = "" if operator == "**" and all(map(_PLAIN.fullmatch, (left_text, right_text))) else " "
     return kind(f"{left_text}{blank}{operator}{blank}{right_text}")
 
@@ -230,7 +230,7 @@ def atom(expression: str) -> str:
 
 
 def as_parameters(weights: Mapping[str, str], transposed: Collection[str]) -> dict[str, str]:
-    """Expressions of a layer's parameters, from those of its weights; `.T` for transposed weights."""
+    """Expressions of parameters, from expressions of the stored weights: `.T` for a transposed weight."""
     return {name: f"{atom(text)}.T" if name in transposed else text for name, text in weights.items()}
 
 
@@ -259,7 +259,7 @@ def literal(value: Any) -> str:
     if isinstance(value, str):
         import json
 
-        # Double quotes, like the formatter; JSON escapes are valid in Python.
+        # JSON has the double quotes that the formatter writes, and its escapes are valid in Python.
         return json.dumps(str(value), ensure_ascii=False)
     if isinstance(value, tuple):
         items = ", ".join(literal(item) for item in value)
@@ -282,7 +282,7 @@ class TorchModule:
         named: the keyword arguments, each with PyTorch's default; an argument that equals its default is omitted.
         use: returns the expression of a call, from the expressions of the module and the operands; None for a plain
             call.
-        unpack: nesting of several results: `{}, ({}, {})`; empty for a plain tuple.
+        unpack: how several results are nested, such as `{}, ({}, {})`; empty for a plain tuple.
     """
 
     function: str

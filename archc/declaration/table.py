@@ -1,8 +1,8 @@
-"""Tables of operators that import a family at the first lookup of one of its operators.
+"""Tables of operators that import a module of `archc.ops` at the first lookup of one of its operators.
 
-A text uses a dozen operators of a hundred and fifty; importing all of them took a quarter of the time of `archc check`.
-The table finds the module of an operator by searching the source files for classes and names, so there is no list
-of operators to maintain.
+A model uses a dozen operators, and importing all of them took a quarter of the time of `archc check`.  The table finds
+the module of an operator by searching the source files for classes and names, so there is no list of operators to
+maintain.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Traits of operators: declarations that passes read, so that no pass has a table of operators.
 
-The default of each trait is conservative: it is correct for every operator.  An operator overrides it in its class.
+Each trait has a default, which an operator overrides in its class.
 """
 
 from __future__ import annotations
@@ -28,44 +28,44 @@ class Traits:
     """
 
     affine_in_weight: ClassVar[bool] = False
-    """The result is linear in the parameter `weight`, plus a `bias` along the channels of the result."""
+    """True if the result is linear in the parameter `weight`, plus a `bias` for each channel of the result."""
     pointwise: ClassVar[bool] = False
-    """Each element of the result depends only on the operand elements at the same position."""
+    """True if each element of the result depends only on the operand elements at the same position."""
     idempotent: ClassVar[bool] = False
-    """A second application does not change the result."""
+    """True if a second application does not change the result."""
     pure: bool = True
-    """Equal operands give equal results; False with random numbers or running statistics."""
+    """True if equal operands give equal results; False with random numbers or running statistics."""
     inference_identity: ClassVar[bool] = False
-    """In inference the result is the operand, as for dropout."""
+    """True if the result in inference is the operand, as for dropout."""
     integer_schemes: ClassVar[tuple[str, ...]] = ()
-    """The schemes of `quant` that do not make it slower: of `static`, `dynamic`, `weight`."""
+    """Those schemes of the pass `quant` (`static`, `dynamic`, `weight`) that do not make the operator slower."""
     integer_result: ClassVar[bool] = False
-    """The integer kernels return integers only, so that the result must be quantized too."""
+    """True if the integer kernels return only integers, so that the result must be quantized like the operand."""
     clips: ClassVar[bool] = False
-    """It only clamps elements to a range; a quantizer can clamp instead."""
+    """True if the operator only clamps elements to a range, which quantization of the result can do, too."""
     is_relu: ClassVar[bool] = False
-    """The result is max(0, x), which kernels fuse at no cost."""
+    """True if the result is max(0, x), which kernels of other operators apply to their results at no cost."""
     commutes_with_rounding: ClassVar[bool] = False
-    """It only selects and moves elements, so quantization before or after it gives the same result."""
+    """True if the operator only selects and moves elements: quantizing before or after it gives the same result."""
     decodes: ClassVar[bool] = False
-    """Its operands encode its result in fewer bytes, so a pipeline sends the operands."""
+    """True if the operands have fewer bytes than the result (`dequantize`); a pipeline then sends the operands."""
     factored_storage: ClassVar[bool] = False
-    """Its weights may be stored as two factors without splitting the layer."""
+    """True if a weight may be stored as two low-rank factors while the layer stays one operator."""
     holds_weight: ClassVar[bool] = False
-    """It has no operands, and its result is its only weight."""
+    """True if the operator has no operands, and returns its only weight."""
     scan_end: ClassVar[Literal["", "enter", "exit"]] = ""
     """`enter` or `exit` if the operator marks the start or the end of a scan; see `archc.ir.scans`."""
     scan_parts: int = 0
     """For `enter`, the number of sequences of the scan; for `exit`, the number of its states."""
     channel_axis: ClassVar[int | None] = 0
-    """The axis of its weights along which int8 storage has a scale for each slice; None for any axis."""
+    """Axis along which an int8 weight may have a scale for each slice; None if any axis is allowed."""
     blocks: ClassVar[tuple[str, ...]] = ()
-    """Indices that `prune` shrinks before the other factors of the same product, such as attention heads."""
+    """Indices that `prune` shrinks instead of the other factors of the same axis: the heads `h` of an axis `h*e`."""
     rigid: ClassVar[tuple[str, ...]] = ()
-    """Indices of which no element can be removed, since every element affects all results (`softmax`).
+    """Indices from which no element can be removed, because every element affects all results (`softmax`).
 
-    Indices that are only summed over in a product are not rigid.  The name of a spread covers all its axes.  An index
-    that only one operand and no result has needs no entry.
+    The name of a spread (`s` of `*s`) covers all its axes.  The summation index of a matrix product is not rigid.  An
+    index that is in one operand and in no result needs no entry: `prune` shrinks it only if it is `ignored`.
     """
 
     def rigid_for(self, types: Sequence[TensorType]) -> tuple[str, ...]:
@@ -73,11 +73,11 @@ class Traits:
         return self.rigid
 
     def ignored(self, types: Sequence[TensorType]) -> tuple[str, ...]:
-        """Indices with elements that affect no result, such as the part that a slice removes."""
+        """Indices of elements that affect no result, such as the part that a slice removes."""
         return ()
 
     def flexible(self, types: Sequence[TensorType]) -> tuple[str, ...]:
-        """Indices with extents that are given by attributes and that `with_extents` can change."""
+        """Indices with an extent that attributes give and `with_extents` can change."""
         infos = attributes(type(self))
         return tuple(info.index for info in infos if info.index is not None and getattr(self, info.name) is not None)
 
@@ -94,9 +94,9 @@ class Traits:
         return None
 
     def enters_stage(self) -> int | None:
-        """The pipeline stage of its result; None if the result stays in the stage of the operand."""
+        """The pipeline stage of the result; None if the result is in the stage of the operand."""
         return None
 
     def names_device(self) -> str | None:
-        """The device that the operator assigns to the stage of its result, if any."""
+        """The device that the operator assigns to the stage of its result; None if it assigns no device."""
         return None

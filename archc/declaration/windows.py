@@ -38,12 +38,12 @@ def check_sizes(op: Operator, rank: int, least: int, *names: str) -> None:
 
 
 def window_span(kernel: int, dilation: int) -> int:
-    """Extent of a dilated window: d(k - 1) + 1."""
+    """Extent of a window with kernel size k and dilation d: d(k - 1) + 1."""
     return dilation * (kernel - 1) + 1
 
 
 def window_count(extent: Extent, span: int, stride: int, padding: int) -> Extent:
-    """Number of windows: ⌊(L + P - span) / s⌋ + 1, with P the total padding of the axis."""
+    """Number of windows: ⌊(L + P - span) / s⌋ + 1, for extent L, stride s and total padding P."""
     return floor_divide(extent + padding - span, stride) + 1
 
 
@@ -54,8 +54,8 @@ def end_padding(span: int, stride: int, padding: int, ceil_mode: bool) -> int:
         padding: the padding before the axis.
 
     In `ceil_mode` PyTorch takes ⌈(L + 2p - span) / s⌉ + 1 windows, but at most ⌈(L + p) / s⌉: it drops a last window
-    that starts at or beyond L + p.  Since ⌈a / s⌉ = ⌊(a + s - 1) / s⌋, the first count is that of a padding of
-    p + s - 1 after the axis, and the second is that of a padding of span - 1.
+    that starts at or beyond L + p.  Because ⌈a / s⌉ = ⌊(a + s - 1) / s⌋, `window_count` gives the first number for a
+    padding of p + s - 1 after the axis, and the second number for a padding of span - 1.
     """
     return min(padding + stride, span) - 1 if ceil_mode else padding
 
