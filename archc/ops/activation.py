@@ -432,7 +432,7 @@ class Threshold(Activation):
         x, dtype = spell.operands[0], spell.types[0].dtype
         replaced = spell.add(
             "LessOrEqual", x, spell.constant(self.threshold, dtype)
-        )  # false for NaN, which is unchanged
+        )  # false for NaN, so NaN is unchanged
         return spell.add("Where", replaced, spell.constant(self.value, dtype), x)
 
 

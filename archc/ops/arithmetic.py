@@ -20,7 +20,7 @@ from archc.types.tensor_type import DType, TensorType
 
 @operator
 class Binary(Operator, abstract=True):
-    """Base of binary operators: a function of two tensors that broadcast from the right, elementwise.
+    """Base of binary operators: elementwise functions of two tensors, which broadcast from the right.
 
     `x * 0.5` and `2 / x` have one operand and the attribute `scalar`; the number has the dtype of the operand.
     """
@@ -29,7 +29,7 @@ class Binary(Operator, abstract=True):
     formula = "binary"
     dtypes = replace(NUMBERS, help="convert with `cast(f32)`, or use `logical_and`, `logical_or`, `where`")
     neutral: ClassVar[int | None] = None
-    """Neutral element of the operation as its second operand, if there is one."""
+    """Second operand that leaves the first unchanged, such as 0 for `a - 0`; None if there is none."""
     commutes: ClassVar[bool] = False
     """True for a commutative operator."""
     pointwise = True
@@ -46,7 +46,7 @@ class Binary(Operator, abstract=True):
 
     def sides(self) -> tuple[Side, Side] | None:
         if self != type(self).from_sides(*self._sides()):
-            return None  # a subclass has more attributes
+            return None  # a formula cannot express further attributes of a subclass
         unwritten = isinstance(self.scalar, float) and not math.isfinite(self.scalar)
         return None if unwritten else self._sides()
 
@@ -57,7 +57,7 @@ class Binary(Operator, abstract=True):
         return parse_signature(self.signature if self.scalar is None else "a[*s] -> y[*s]")
 
     def simplified(self, types: Sequence[TensorType], uniform: Uniform) -> int | None:
-        """Number of the operand that is the result, if the other side is the neutral element; else None."""
+        """Number of the operand that equals the result, if the other side is the neutral element; else None."""
         if self.neutral is None:
             return None
         if self.scalar is not None:
@@ -193,7 +193,7 @@ class Pow(Binary):
 
     An integer tensor requires exponents of at least 0.  Integer results beyond the range of the dtype wrap around, like
     integer products.  If the exponent is a tensor or a size, ONNX Runtime computes in f64: integers beyond 2⁵³ are
-    rounded, and integers beyond the range of the dtype become its minimum.
+    rounded, and integers beyond the range of the dtype become the minimum of the dtype.
     """
 
     symbol = "**"

@@ -26,10 +26,10 @@ _MASKED_SCORE = float("-inf")
 class ScaledDotProductAttention(Operator):
     """Weighted sums of values, with weights from queries and keys: y = softmax(q kᵀ · scale + mask) v.
 
-    Shapes: q[..., t, e], k[..., s, e], v[..., s, f] -> y[..., t, f].  A mask broadcasts to [..., t, s]; a bool mask
-    marks the visible keys, a floating-point mask is added to the scores (-inf hides a key).  `is_causal` masks the keys
-    after i for query i.  If a mask hides all keys from a query, its result is zero.  In training each weight of softmax
-    becomes 0 with probability p = `dropout_p`, and the others are scaled by 1 / (1 - p).
+    Shapes: q[..., t, e], k[..., s, e], v[..., s, f] -> y[..., t, f].  A mask broadcasts to [..., t, s].  A bool mask is
+    true for visible keys; a floating-point mask is added to q kᵀ · scale, so -inf hides a key.  `is_causal` hides all
+    keys j > i from query i.  If a mask hides all keys from a query, the result of the query is zero.  In training, each
+    weight of softmax becomes 0 with probability p = `dropout_p`, and the other weights are scaled by 1 / (1 - p).
     """
 
     signature = "q[*b, t, e], k[*b, s, e], v[*b, s, f], mask[*m]? -> y[*b, t, f]"
@@ -39,7 +39,7 @@ class ScaledDotProductAttention(Operator):
 
     rigid = ("t", "s", "e")
 
-    is_causal: bool = attribute(False, keyword=True, doc="mask the keys after the position of the query")
+    is_causal: bool = attribute(False, keyword=True, doc="hide the keys after the position of each query")
     scale: float | None = attribute(None, keyword=True, doc="factor of the scores, above 0; by default 1/√e")
     dropout_p: float = attribute(0.0, keyword=True, doc="probability that a weight becomes 0 in training")
 
@@ -83,13 +83,13 @@ class ScaledDotProductAttention(Operator):
 
 @operator
 class Attention(Operator):
-    """Multi-head attention, each head on its part of the last axis.
+    """Multi-head attention: `scaled_dot_product_attention` of each head on its part of the last axis.
 
-    Shapes: q[b, t, h·e], k[b, s, h·e], v[b, s, h·f] -> y[b, t, h·f].  With `kv_heads` = g < h keys and values have g
-    heads, each shared by h/g heads of the queries (Ainslie et al. 2023).  A mask broadcasts to [b, h, t, s]; a bool
-    mask marks the visible keys, a floating-point mask is added to the scores (-inf hides a key).  `causal` masks the
-    keys after i for query i.  If a mask hides all keys from a query, its result is zero.  In training each weight of
-    softmax becomes 0 with probability p = `dropout`, and the others are scaled by 1 / (1 - p).
+    Shapes: q[b, t, h·e], k[b, s, h·e], v[b, s, h·f] -> y[b, t, h·f].  With `kv_heads` = g < h, keys and values have g
+    heads, each shared by h/g heads of the queries (Ainslie et al. 2023).  A mask broadcasts to [b, h, t, s].  A bool
+    mask is true for visible keys; a floating-point mask is added to q kᵀ · scale, so -inf hides a key.  `causal` hides
+    all keys j > i from query i.  If a mask hides all keys from a query, the result of the query is zero.  In training,
+    each weight of softmax becomes 0 with probability p = `dropout`, and the other weights are scaled by 1 / (1 - p).
     """
 
     signature = "q[b, t, h*e], k[b, s, h*e], v[b, s, h*f], mask[*m]? -> y[b, t, h*f]"
@@ -101,7 +101,7 @@ class Attention(Operator):
     rigid = ("t", "s", "e")
 
     heads: int = attribute(doc="number of heads of the queries")
-    causal: bool = attribute(False, keyword=True, doc="mask the keys after the position of the query")
+    causal: bool = attribute(False, keyword=True, doc="hide the keys after the position of each query")
     kv_heads: int | None = attribute(None, keyword=True, doc="number of heads of keys and values; by default `heads`")
     scale: float | None = attribute(None, keyword=True, doc="factor of the scores, above 0; by default 1/√e")
     dropout: float = attribute(0.0, keyword=True, doc="probability that a weight becomes 0 in training")
@@ -206,7 +206,7 @@ class Attention(Operator):
 
 
 def _with_mask(text: str, mask: TensorType, leading: Sequence[Axis]) -> Signature:
-    """A signature with a mask that broadcasts from the right to the scores [*leading, t, s]."""
+    """The signature `text` with a mask that broadcasts from the right to the scores [*leading, t, s]."""
     known = parse_signature(text)
     scores = [*leading, plain_axis("t"), plain_axis("s")]
     own = scores[len(scores) - mask.rank :] if mask.rank <= len(scores) else scores
@@ -218,7 +218,7 @@ def _check_mask(op: Operator, types: Sequence[TensorType], causal: bool, leading
     """Check that a mask broadcasts to the scores [*leading, t, s].
 
     Raises:
-        OperatorError: the mask does not broadcast (`shape-mismatch`), or the operator is causal as well.
+        OperatorError: the mask does not broadcast, or the operator has a causal mask already (`bad-attribute`).
     """
     if len(types) != 4:
         return
@@ -239,10 +239,10 @@ def _check_mask(op: Operator, types: Sequence[TensorType], causal: bool, leading
 
 
 def _check_batch_of_masks(op: Operator, mask: TensorType, scores: Sequence[Extent]) -> None:
-    """Check that a mask [b, s] or [b, t, s] does not lack axes after the batch axis.
+    """Reject a mask [b, s] or [b, t, s] that lacks axes of size 1 after the batch axis.
 
     Raises:
-        OperatorError: the mask lacks axes (`shape-mismatch`); the help is code that inserts them.
+        OperatorError: the mask lacks axes (`shape-mismatch`); the help is code that inserts these axes.
     """
 
     def broadcasts(shape: Sequence[Extent]) -> bool:
@@ -284,7 +284,7 @@ def _torch_attention(
 
 
 def _scale(spell: OnnxSpelling, scale: float | None, width: Extent) -> str:
-    """Name of the factor of the scores."""
+    """ONNX name of the factor of the scores: the attribute, or 1/√width by default."""
     dtype = spell.types[0].dtype
     if scale is not None:
         return spell.constant(scale, dtype)
@@ -301,10 +301,11 @@ def _onnx_attention(
     scale: str,
     causal: tuple[Extent, Extent] | None,
 ) -> str:
-    """softmax(q k · scale + mask) v, for transposed keys.
+    """Add the nodes of softmax(q k · scale + mask) v.
 
     Args:
-        causal: t and s, for a causal mask.
+        operands: q, k and v; k is transposed already.
+        causal: the sizes t and s of the causal mask; None without a causal mask.
     """
     query, key, value = operands
     dtype = spell.types[0].dtype
@@ -324,12 +325,12 @@ def _onnx_attention(
 
 
 def _fully_masked(spell: OnnxSpelling, mask: str) -> str:
-    """Mask of the queries that see no key: [..., t, 1].
+    """ONNX name of a bool tensor [..., t, 1] that is true for queries from which the mask hides all keys.
 
-    It is [..., 1, 1] if all queries share a row of the mask.
+    The shape is [..., 1, 1] if the mask has one row for all queries.
     """
     dtype = spell.types[3].dtype
-    last = spell.constant([spell.types[3].rank - 1])  # ONNX Runtime does not reduce an empty axis -1
+    last = spell.constant([spell.types[3].rank - 1])  # ONNX Runtime cannot reduce an axis of size 0 that is given as -1
     if dtype is DType.bool:
         count = spell.add("ReduceSum", spell.add("Cast", mask, to=DType.f32), last, keepdims=1)
         return spell.add("Equal", count, spell.constant(0.0, DType.f32))

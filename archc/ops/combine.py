@@ -85,7 +85,7 @@ class Stack(Operator):
     def onnx(self, spell: OnnxSpelling) -> str:
         axes = spell.constant([self.dim])
         parts = [spell.add("Unsqueeze", operand, axes) for operand in spell.operands]
-        # A negative `dim` counts from the end of the result, and the unsqueezed operands have the rank of the result.
+        # The unsqueezed operands have the rank of the result, so a negative `dim` is valid for both operators.
         return spell.add("Concat", *parts, axis=self.dim)
 
 
@@ -194,8 +194,8 @@ class Split(Splitter):
 class Chunk(Splitter):
     """A number of equal parts of a tensor along an axis.
 
-    If the number does not divide the size of the axis, the last part is smaller, or there are fewer parts.  PyTorch
-    does the same.
+    As in PyTorch, the last part is smaller, or there are fewer parts, if the number does not divide the size of the
+    axis.
     """
 
     example = "q, k, v = x -> chunk(3, dim = 2)"
@@ -223,7 +223,8 @@ class Chunk(Splitter):
             return _equal_parts(self, operand, axis, -(-whole // self.chunks))
         raise OperatorError(
             "shape-mismatch",
-            f"`chunk` cannot split axis {axis} of {operand} into {self.chunks}: it may not divide {whole}",
+            f"`chunk` cannot split axis {axis} of {operand} into {self.chunks} parts:"
+            f" {self.chunks} may not divide {whole}",
             operand=0,
             attribute="chunks",
         )
@@ -271,7 +272,7 @@ def _check_count(op: Operator, count: int, attribute: str) -> None:
 
 
 def _single(spell: TorchSpelling, parts: str) -> str:
-    """PyTorch text of the parts; a single part is taken out of its tuple."""
+    """PyTorch text of the parts; for a single part, the text of this part instead of a tuple."""
     return f"{parts}[0]" if len(spell.results) == 1 else parts
 
 

@@ -27,21 +27,24 @@ from archc.types.extent_solver import Extent
 from archc.types.tensor_type import TensorType
 
 _LONGEST_KERNEL = 16
-"""Longest kernel side that is safe in channels-last layout: a patch size of vision transformers."""
+"""Longest side of a kernel that `safe_channels_last` accepts.  Vision transformers have kernels of this size."""
 _REGISTER = 16
 """Number of 32-bit floats in the widest vector registers (AVX-512)."""
 
 
 @operator
 class BaseConvolution(Operator, abstract=True):
-    """Base of convolutions and transposed convolutions, which declare attributes in PyTorch's order."""
+    """Base of convolutions and transposed convolutions.
+
+    Both kinds declare the attributes themselves, because PyTorch has them in a different order.
+    """
 
     dtypes = FLOATS
     onnx_dtypes = ONNX_SINGLE
     affine_in_weight = True
     integer_schemes: ClassVar[tuple[str, ...]] = ("weight",)
     spatial: ClassVar[tuple[str, ...]] = ()
-    """Indices of the spatial axes; the axes of the kernel have the prefix `k`."""
+    """Indices of the spatial axes (`h`); the indices of the kernel axes have the prefix `k` (`kh`)."""
     module: ClassVar[str] = ""
     """The `torch.nn` module."""
 
@@ -93,10 +96,11 @@ class BaseConvolution(Operator, abstract=True):
     def safe_channels_last(self, types: Sequence[TensorType]) -> bool:
         """Return whether oneDNN's channels-last kernels are known to be correct for these types.
 
-        If the image is one pixel wide and the kernel is tall, the AVX-512 kernels read uninitialized memory.  This was
-        observed for kernels of 24 or more rows and a number of channels that 16 does not divide.  In training, strided
-        kernels of one pixel write out of bounds if the image has fewer channels than a vector register has floats, 8 or
-        16 (github.com/uxlfoundation/oneDNN/issues/6035).  The conditions here also exclude some correct cases.
+        The AVX-512 code reads uninitialized memory if the image is one pixel wide and the convolution kernel is tall.
+        This error was observed for 24 or more kernel rows and a number of channels that 16 does not divide.  In
+        training, a convolution with a kernel of one pixel and a stride above 1 writes out of bounds if the image has
+        fewer channels than a vector register has floats, 8 or 16
+        (github.com/uxlfoundation/oneDNN/issues/6035).  The conditions here also exclude some correct cases.
         """
         if max(self.kernel) > _LONGEST_KERNEL:
             return False
@@ -116,21 +120,21 @@ class BaseConvolution(Operator, abstract=True):
         return TorchModule(self.module, positional, {**self._options(), "bias": (self.bias, True)})
 
     def _options(self) -> dict[str, tuple[Any, Any]]:
-        """Arguments that PyTorch's function and module share, with defaults, in the function's order."""
+        """Keyword arguments of PyTorch's function and module, with defaults, in the order of the function."""
         raise AssertionError(f"{type(self).__name__} implements no `_options`")
 
 
 SHORT_SUM = 32
-"""Products per sum below which ONNX Runtime's integer kernel is slower than its float kernel.
+"""Number of products in a sum below which ONNX Runtime's integer kernel is slower than its float kernel.
 
-The number was measured.  `archc.codegen.onnx.int8.stems` computes some of these convolutions in integers with
-another kernel, if a pool follows.
+The number was measured.  If a pool follows such a short convolution, `archc.codegen.onnx.int8.stems` may compute the
+convolution with another integer kernel.
 """
 
 
 @operator
 class Convolution(BaseConvolution, abstract=True):
-    """Base of convolutions; each rank declares the signature."""
+    """Base of convolutions; a subclass for each number of spatial axes declares the signature."""
 
     out_channels: int = attribute(doc="output channels")
     kernel_size: SpatialSizes = attribute(doc="size of the kernel: one number, or one for each spatial axis")
@@ -164,7 +168,7 @@ class Convolution(BaseConvolution, abstract=True):
         return sizes, sizes
 
     def conv(self, extent: Extent, position: int) -> Extent:
-        """Extent of a spatial axis of the result: ⌊(L + P - d(k - 1) - 1) / s⌋ + 1."""
+        """Extent of a result axis: ⌊(L + P - d(k - 1) - 1) / s⌋ + 1, with P zeros on both sides together."""
         span = window_span(self.kernel[position], self.dilations[position])
         before, after = self.pads
         padding = before[position] + after[position]
@@ -199,7 +203,7 @@ class Convolution(BaseConvolution, abstract=True):
         return onnx_product(spell, operand, lambda bias: spell.add("Conv", *inputs, bias, **options), len(self.spatial))
 
     def factors(self, rank: int) -> tuple[Self, Self] | None:
-        """A convolution with `rank` output channels and a pointwise one after it; None for grouped ones."""
+        """A convolution with `rank` output channels, then a pointwise convolution; None with groups."""
         if self.groups != 1:
             return None
         return replace(self, out_channels=rank, bias=False), type(self)(self.out_channels, 1, bias=self.bias)
@@ -209,9 +213,10 @@ class Convolution(BaseConvolution, abstract=True):
 class Conv1d(Convolution):
     """Convolution over one spatial axis.
 
-    y[n, o, t] = bias[o] + Σ_{i, k} weight[o, i, k] · x[n, i, s·t + d·k - p].
-    The sum over i has all input channels; with groups, only the input channels in the group of o.
-    The size of the result is ⌊(L + 2·padding - dilation·(kernel_size - 1) - 1) / stride⌋ + 1.
+    y[n, o, t] = bias[o] + Σ_{i, k} weight[o, i, k] · x[n, i, s·t + d·k - p],
+    with s = `stride`, d = `dilation` and p = `padding`.  The sum is over all input channels i.  With groups, it is over
+    the input channels of one group: the group that contains the output channel o.
+    For L elements of x along `l`, y has ⌊(L + 2·padding - dilation·(kernel_size - 1) - 1) / stride⌋ + 1 elements.
     """
 
     signature = "x[n, g*i, l], weight[g*o, i, kl], bias[g*o]? -> y[n, g*o, conv(l)]"
@@ -225,8 +230,9 @@ class Conv1d(Convolution):
 class Conv2d(Convolution):
     """Convolution over two spatial axes, height and width.
 
-    y[n, o, t, u] = bias[o] + Σ_{i, k, l} weight[o, i, k, l] · x[n, i, s·t + d·k - p, s·u + d·l - p].
-    The sum over i has all input channels; with groups, only the input channels in the group of o.
+    y[n, o, t, u] = bias[o] + Σ_{i, k, l} weight[o, i, k, l] · x[n, i, s·t + d·k - p, s·u + d·l - p],
+    with s = `stride`, d = `dilation` and p = `padding`.  The sum is over all input channels i.  With groups, it is over
+    the input channels of one group: the group that contains the output channel o.
     `groups = in_channels` is a depthwise convolution.
     (LeCun et al. 1998, "Gradient-Based Learning Applied to Document Recognition".)
     """
@@ -274,7 +280,7 @@ def _terms(spell: OnnxSpelling) -> int:
 
 @operator
 class TransposedConvolution(BaseConvolution, abstract=True):
-    """Base of transposed convolutions; each rank declares the signature."""
+    """Base of transposed convolutions; a subclass for each number of spatial axes declares the signature."""
 
     family = "conv"
     channel_axis = 1
@@ -319,7 +325,7 @@ class TransposedConvolution(BaseConvolution, abstract=True):
         return size
 
     def multiply_adds(self, inference: Inference, types: Sequence[TensorType]) -> Extent:
-        """Product of operand elements, kernel elements and output channels of a group, for any stride."""
+        """Number of operand elements · kernel elements · output channels of a group."""
         sizes = inference.solution.extents
         total: Extent = 1
         for name in ("n", "g", "i", "o", *self.spatial, *(f"k{index}" for index in self.spatial)):
@@ -342,9 +348,9 @@ class TransposedConvolution(BaseConvolution, abstract=True):
     def onnx(self, spell: OnnxSpelling) -> str:
         """Add `ConvTranspose`, also for an `output_padding` of at least the stride.
 
-        PyTorch allows an `output_padding` below the dilation, even if it is not below the stride.  ONNX Runtime rejects
-        it.  In that case, the operand is padded with zeros, which lengthens the result, and a larger padding at the end
-        crops the result to the correct size.
+        PyTorch accepts an `output_padding` below the stride or the dilation, ONNX Runtime only one below the stride.
+        For any other value, zeros are appended to the operand if necessary, so that the result becomes longer.  The
+        padding at the end is then chosen such that the result has the correct size.
         """
         extra, value = self._end_padding, spell.operands[0]
         longer = any(one >= stride for one, stride in zip(extra, self.strides))
@@ -370,12 +376,13 @@ class TransposedConvolution(BaseConvolution, abstract=True):
 class ConvTranspose1d(TransposedConvolution):
     """Transpose of `conv1d` as a linear map: each element of x adds a multiple of the kernel.
 
-    y[n, o, s·t + d·k - p] += weight[i, o, k] · x[n, i, t].  The first axis of the weight has the input channels.
-    The size of the result is (L - 1)·stride - 2·padding + dilation·(kernel_size - 1) + 1 + output_padding.
+    y[n, o, s·t + d·k - p] += weight[i, o, k] · x[n, i, t], with s = `stride`, d = `dilation` and p = `padding`.
+    The first axis of the weight has the input channels.  For L elements of x along `l`, y has
+    (L - 1)·stride - 2·padding + dilation·(kernel_size - 1) + 1 + output_padding elements.
     """
 
     signature = "x[n, g*i, l], weight[g*i, o, kl], bias[g*o]? -> y[n, g*o, transposed(l)]"
-    # PyTorch computes the fan-in from axis 1 of the weight, which has the output channels of a transposed convolution.
+    # PyTorch computes the fan-in of the initial weight from axis 1, which has the output channels here.
     parameters = {"weight": Parameter(kaiming_uniform("o", "kl")), "bias": Parameter(uniform_fan_in("o", "kl"))}
     example = "signal -> up: conv_transpose1d(16, 4, stride = 2, padding = 1)"
     spatial = ("l",)

@@ -59,7 +59,8 @@ class Arange(Operator):
             numbers.insert(0, spell.size(self.start))
         if self.step != 1:
             numbers.append(str(self.step))
-        # PyTorch rejects an `end` beyond the range of the dtype; a cast wraps integers, and floats become infinite.
+        # `torch.arange` rejects an `end` beyond the range of its dtype.  So numbers of narrow dtypes are made as i64
+        # and then cast: integers wrap around, and floats become infinite.
         direct = self.dtype in _COUNTING
         made = call("torch.arange", *numbers, **_tensor_options(self.dtype if direct else DType.i64, DType.i64, spell))
         return made if direct else method(made, "to", Verbatim(literal(self.dtype)))
@@ -257,9 +258,8 @@ class OwnedTensor(Operator, abstract=True):
 class Constant(OwnedTensor):
     """A fixed tensor that is stored with the weights and not trained.
 
-    The pass `simplify` stores the results of constant folding in constants.
-
-    The initial value is zero: load another value from a weights file.
+    The initial value is zero: load another value from a weights file.  The pass `simplify` also stores the results of
+    constant folding in constants.
     """
 
     signature = "value[*d] -> y[*d]"

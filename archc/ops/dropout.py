@@ -95,7 +95,8 @@ class Dropout3d(BaseDropout):
 class AlphaDropout(BaseDropout):
     """`dropout` that keeps mean and variance after `selu`.
 
-    Dropped elements become the negative saturation of `selu`.
+    Dropped elements become the limit of `selu` for x → -∞.  An affine map of all elements then restores mean and
+    variance.
 
     (Klambauer et al. 2017, "Self-Normalizing Neural Networks".)
     """

@@ -28,9 +28,10 @@ _TO_THE_END = 2**63 - 1
 class Slice(Operator):
     """Selected positions of each axis: y = x[:, 0, 1:-1, ::2].
 
-    An integer selects one position and removes the axis; `start:stop:step` selects a range.  `...` selects all axes
-    without another item; without `...`, the axes after the last item are selected whole.  Negative positions count
-    from the end.  A symbolic size is assumed to be at least the number of elements that a slice removes at its ends.
+    An integer selects one position and removes the axis; `start:stop:step` selects a range.  `...` selects all
+    positions of the axes that have no item; without `...`, these are the last axes.  Negative positions count from the
+    end.  A symbolic size is assumed to be at least the number of elements that a slice removes at the two ends of the
+    axis.
     """
 
     signature = "x[*d] -> y[*e]"
@@ -81,7 +82,7 @@ class Slice(Operator):
                 if _step(item) != 1:
                     right.append(Axis(((Apply("steps", Index(f"d{number}")),),)))
                     continue
-                # The axis is a sum of removed and selected parts, so that analyses follow each element exactly.
+                # The signature writes the axis as a sum, so that analyses know which elements are removed.
                 parts = {f"a{number}": start, f"d{number}": length, f"b{number}": rest}
                 present = [name for name, part in parts.items() if part != 0 or name == f"d{number}"]
                 left[number] = Axis(tuple((Index(name),) for name in present))
@@ -114,7 +115,7 @@ class Slice(Operator):
         return Slice(tuple(items))
 
     def function_extent(self, function: str, index: str, extent: Extent, position: int) -> Extent:
-        """Size of a slice with a step; `position` is its number among the slices with a step."""
+        """Size of an axis after a slice with a step; `position` counts only the axes with a step."""
         stepped = [item for item in self.items if isinstance(item, tuple) and _step(item) != 1]
         item = stepped[position]
         return floor_divide(_range(item, extent)[1] + _step(item) - 1, _step(item))  # rounded up
@@ -157,10 +158,10 @@ class Slice(Operator):
 
 
 def _item(value: Any, position: int) -> Item:
-    """Check an item of a text.
+    """The item for a value in the brackets.
 
     Raises:
-        AttributeProblem: the value is not an item.
+        AttributeProblem: the value is not valid in brackets.
     """
 
     def is_size(bound: Any) -> bool:
@@ -223,7 +224,7 @@ def _position(bound: Extent, size: Extent) -> Extent:
 
 
 def _at_most(bound: Extent, size: Extent) -> Extent:
-    """Minimum of a bound and a size; without a `min` if one of them is known to be the smaller one."""
+    """Minimum of a bound and a size; just the bound or the size if it is known to be the minimum."""
     if never_exceeds(bound, size):
         return bound
     if never_exceeds(size, bound):
@@ -236,7 +237,7 @@ def _at_most(bound: Extent, size: Extent) -> Extent:
 
 @operator
 class IndexedByTensor(Operator, abstract=True):
-    """Base of operators whose positions are in a tensor."""
+    """Base of operators with a tensor of positions along an axis."""
 
     dtypes = {"x": ANY, "index": INDICES}
     onnx_dtypes = ONNX_ALL
@@ -290,7 +291,7 @@ class Gather(IndexedByTensor):
         if any(isinstance(surplus, int) and surplus < 0 for surplus, _ in self.minimum_sizes(types)):
             raise OperatorError(
                 "shape-mismatch",
-                f"`gather` expects indices no larger than {types[0]} along all other axes, got {types[1]}",
+                f"`gather` expects indices no larger than {types[0]} along all axes except `dim`, got {types[1]}",
                 operand=1,
             )
 
@@ -312,10 +313,9 @@ def _two_operands() -> Signature:
 
 @operator
 class Scatter(IndexedByTensor):
-    """Elements written to positions of an axis: y[index[i, j], j] = src[i, j] for `dim` 0, else y = x.
+    """Copy of x with elements written to positions of an axis: y[index[i, j], j] = src[i, j] for `dim` 0.
 
-    `scatter` is the inverse of `gather`.  If two elements have the same position, the backend determines which one is
-    written.
+    If two elements of `src` have the same position, the backend determines which one is written.
     """
 
     signature = "x[*a], index[*b], src[*b] -> y[*a]"
@@ -355,7 +355,7 @@ class Scatter(IndexedByTensor):
         return [(size - count, 0) for number, (size, count) in pairs if number != axis]
 
     def multiply_adds(self, inference: Inference, types: Sequence[TensorType]) -> Extent:
-        # Positions and elements have common indices in the signature, like operands of a product; none are multiplied.
+        # In the signature, `index` and `src` have common indices, like operands of a product, but are not multiplied.
         return 0
 
     def torch(self, spell: TorchSpelling) -> str:

@@ -28,9 +28,9 @@ class Matmul(Operator):
 
 
 def _with_empty_axes(spell: OnnxSpelling, position: int) -> str:
-    """An operand whose leading axes of size 1 become empty if the result's axis is empty.
+    """The operand with leading axes of size 1 expanded to size 0 if the axis of the result has size 0.
 
-    ONNX Runtime does not broadcast an axis of size 1 to size 0, except for a single matrix on the right.
+    ONNX Runtime does not broadcast an axis of size 1 to size 0, unless the right operand is a single matrix.
     """
     operand, batch = spell.operands[position], spell.results[0].shape[:-2]
     own = spell.types[position].shape[:-2]

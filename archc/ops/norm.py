@@ -27,9 +27,9 @@ _AFFINE = {"weight": Parameter(ones, when="affine"), "bias": Parameter(zeros, wh
 class BatchNorm(Operator):
     """Normalization of each channel, with scale and shift: y = (x - mean) / √(var + eps) · weight + bias.
 
-    In training, mean and variance are those of the batch over all axes except the channels, and the running statistics
-    follow them: running = (1 - momentum) · running + momentum · batch (with the unbiased variance).  In inference,
-    mean and variance are the running statistics.
+    In inference, mean and variance are the running statistics.  In training, they are computed from the batch, over all
+    axes except the channels.  Each training step updates the running statistics: running = (1 - momentum) · running +
+    momentum · batch, with the unbiased variance of the batch.
     (Ioffe and Szegedy 2015, "Batch Normalization".)
     """
 
@@ -78,7 +78,7 @@ class BatchNorm(Operator):
     def onnx(self, spell: OnnxSpelling) -> str:
         scale, shift = _onnx_affine(spell, [spell.sizes["c"]])
         mean, variance = spell.weights["running_mean"], spell.weights["running_var"]
-        if spell.types[0].dtype is DType.f64:  # the attribute `epsilon` is an f32
+        if spell.types[0].dtype is DType.f64:  # the attribute `epsilon` is an f32: add its rounding error
             variance = spell.add("Add", variance, spell.constant(self.eps - as_f32(self.eps), DType.f64))
         return spell.add("BatchNormalization", *spell.operands, scale, shift, mean, variance, epsilon=self.eps)
 
@@ -198,9 +198,9 @@ class GroupNorm(Operator):
     def onnx(self, spell: OnnxSpelling) -> str:
         """Add `InstanceNormalization` of the groups.
 
-        ONNX Runtime has no kernel for `GroupNormalization`.  It expands it to nodes that take 1.5 to 2 times as long,
-        reject an empty batch, and compute the variance as E[x²] - E[x]², which has no correct digit if the mean is
-        1000 times the standard deviation.
+        ONNX Runtime has no kernel for `GroupNormalization`, and replaces it by several nodes.  These nodes take 1.5 to
+        2 times as long as the nodes here, and reject an empty batch.  They compute the variance as E[x²] - E[x]², which
+        has no correct digit if the mean is 1000 times the standard deviation.
         """
         shape, groups = spell.types[0].shape, self.num_groups
         rows = spell.reshape(spell.operands[0], (shape[0], groups, spell.sizes["c"] * product(shape[2:])))
@@ -216,12 +216,12 @@ class GroupNorm(Operator):
 
 
 def _spatial_rank(operand: TensorType) -> int:
-    """Spatial rank of the PyTorch module: 2 for `BatchNorm2d`, 1 for an operand without spatial axes."""
+    """Number of spatial axes in the name of the PyTorch module: 2 for `BatchNorm2d`; at least 1."""
     return max(1, operand.rank - 2)
 
 
 def _onnx_affine(spell: OnnxSpelling, shape: Sequence[Extent]) -> tuple[str, str]:
-    """Scale and shift, which ONNX requires: ones and zeros if the operator has no weights."""
+    """Names of scale and shift, which ONNX requires: ones and zeros if the operator has no weights."""
     if "weight" in spell.weights:
         return spell.weights["weight"], spell.weights["bias"]
     return _onnx_full(spell, 1.0, shape), _onnx_full(spell, 0.0, shape)
@@ -244,7 +244,7 @@ class LastAxesNorm(Operator, abstract=True):
     normalized_shape: int | tuple[int, ...] | None = attribute(
         None, doc="expected sizes of the normalized axes; by default the last axis, of any size"
     )
-    dims: int | None = attribute(None, keyword=True, doc="number of normalized axes, the last ones")
+    dims: int | None = attribute(None, keyword=True, doc="number of last axes to normalize")
 
     def check(self, types: Sequence[TensorType]) -> None:
         check_positive(self, "dims", "eps")
@@ -310,7 +310,7 @@ class LastAxesNorm(Operator, abstract=True):
 
 @operator
 class LayerNorm(LastAxesNorm):
-    """Normalization of vectors of the last axis (or axes): y = (x - mean) / √(var + eps) · weight + bias.
+    """Normalization along the last axis or axes: y = (x - mean) / √(var + eps) · weight + bias.
 
     (Ba et al. 2016, "Layer Normalization".)
     """
@@ -347,7 +347,7 @@ class LayerNorm(LastAxesNorm):
         return spell.add("LayerNormalization", *spell.operands, scale, *shift, axis=-self._dims, epsilon=self.eps)
 
     def _onnx_exact(self, spell: OnnxSpelling) -> str:
-        """Spell the formula node by node, for f64: `epsilon` of `LayerNormalization` is an f32."""
+        """Add a node for each operation of the formula, for f64: `epsilon` of `LayerNormalization` is an f32."""
         x, axes = spell.operands[0], spell.constant(self._axes)
         deviation = spell.add("Sub", x, spell.add("ReduceMean", x, axes, keepdims=1))
         variance = spell.add("ReduceMean", spell.add("Mul", deviation, deviation), axes, keepdims=1)
@@ -360,9 +360,9 @@ class LayerNorm(LastAxesNorm):
 
 @operator
 class RmsNorm(LastAxesNorm):
-    """Division of each vector by its root mean square: y = x / √(mean(x²) + eps) · weight.
+    """Division by the root mean square along the last axis or axes: y = x / √(mean(x²) + eps) · weight.
 
-    A vector is the last axis, or the last axes.  (Zhang and Sennrich 2019, "Root Mean Square Layer Normalization".)
+    (Zhang and Sennrich 2019, "Root Mean Square Layer Normalization".)
     """
 
     signature = "x[*b, d], weight[d]? -> y[*b, d]"

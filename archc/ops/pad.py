@@ -23,7 +23,7 @@ class Pad(Operator):
     """Elements added at both ends of the last axes; `mode` determines their values.
 
     `padding` has PyTorch's order: start and end of the last axis, then of the axis before it, and so on.  In mode
-    "constant", negative numbers remove elements; other modes reject them.
+    "constant", negative numbers remove elements; other modes reject negative numbers.
     """
 
     signature = "x[*d] -> y[*e]"
@@ -115,12 +115,12 @@ class Pad(Operator):
         return found
 
     def function_extent(self, function: str, index: str, extent: Extent, position: int) -> Extent:
-        """Size of an axis that the signature does not write as a sum; `position` is its number among them."""
+        """Size of an axis that the signature writes as `padded(d)`; `position` counts only these axes."""
         pairs = list(zip(self.padding[0::2], self.padding[1::2]))[::-1]
         return extent + sum([ends for ends in pairs if not self._adds(ends) and ends != (0, 0)][position])
 
     def _adds(self, ends: tuple[int, int]) -> bool:
-        """Return whether the signature writes an axis as a sum: new elements, the axis, new elements."""
+        """Return whether the signature writes an axis as a sum: new elements + the axis + new elements."""
         return self.mode == "constant" and min(ends) >= 0
 
     def simplified(self, types: Sequence[TensorType], uniform: Uniform) -> int | None:

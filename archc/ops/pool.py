@@ -26,7 +26,7 @@ from archc.types.tensor_type import TensorType
 
 @operator
 class Pooling(Operator, abstract=True):
-    """Base of max and average pooling; each rank declares the signature."""
+    """Base of max and average pooling; a subclass for each number of spatial axes declares the signature."""
 
     spatial: ClassVar[tuple[str, ...]] = ()
     """Indices of the spatial axes."""
@@ -68,12 +68,12 @@ class Pooling(Operator, abstract=True):
 
     @property
     def _ends(self) -> tuple[int, ...]:
-        """Padding after each axis; in `ceil_mode` this may exceed the padding before the axis."""
+        """Padding after each axis; in `ceil_mode`, it may be larger than the padding before the axis."""
         sizes = zip(self._spans, self._strides, self._pads)
         return tuple(end_padding(span, stride, padding, self.ceil_mode) for span, stride, padding in sizes)
 
     def pool(self, extent: Extent, position: int) -> Extent:
-        """Extent of a result axis: ⌊(L + 2p - d(k - 1) - 1) / s⌋ + 1, or with ⌈ ⌉ in `ceil_mode`."""
+        """Extent of a result axis: ⌊(L + 2p - d(k - 1) - 1) / s⌋ + 1, with ⌈ ⌉ for ⌊ ⌋ in `ceil_mode`."""
         span, padding = self._spans[position], self._pads[position] + self._ends[position]
         count = window_count(extent, span, self._strides[position], padding)
         check_window(self, count, extent, span, padding, self.spatial[position])
@@ -136,7 +136,8 @@ class AveragePooling(Pooling, abstract=True):
     def onnx(self, spell: OnnxSpelling) -> str:
         """Add `AveragePool`; with `count_include_pad`, zeros of the padding count as elements.
 
-        In `ceil_mode` a window may extend beyond the padding; the positions beyond the padding do not count.
+        In `ceil_mode` a window may extend beyond the padding, and positions beyond the padding do not count.  So a
+        `Pad` node adds the zeros in this mode.
         """
         x, pads, ends = spell.operands[0], self._pads, self._ends
         counted: dict[str, Any] = {}
@@ -222,7 +223,7 @@ class AvgPool3d(AveragePooling):
                     operand=0,
                     attribute="kernel_size",
                     help="PyTorch accepts no axis smaller than the window, even with `padding`: use a smaller"
-                    " `kernel_size`, or `pad` before it",
+                    " `kernel_size`, or `pad` before the pool",
                 )
 
     def minimum_sizes(self, types: Sequence[TensorType]) -> Sequence[tuple[Extent, int]]:
@@ -233,7 +234,8 @@ class AvgPool3d(AveragePooling):
 class AdaptivePooling(Operator, abstract=True):
     """Base of adaptive pooling, whose windows follow from the sizes of operand and result.
 
-    For an axis of size L and m result elements, element t pools the elements from ⌊t·L/m⌋ to ⌈(t + 1)·L/m⌉ - 1.
+    For an operand axis of size L and a result axis of size m, element t of the result pools the operand elements from
+    ⌊t·L/m⌋ to ⌈(t + 1)·L/m⌉ - 1.
     """
 
     family = "pool"
@@ -264,9 +266,9 @@ class AdaptivePooling(Operator, abstract=True):
         return call(f"F.{self.name}", *spell.operands, self.output_size)
 
     def onnx(self, spell: OnnxSpelling) -> str:
-        """Pool with equal windows if the result sizes divide the operand sizes, else axis by axis.
+        """Pool an axis with equal windows if the result size divides its size, else window by window.
 
-        Axes can be pooled one after the other, because the windows are boxes.
+        The axes can be pooled one after the other, because every window is a box.
         """
         x, extents = spell.operands[0], spell.types[0].shape[2:]
         if all(size == 1 for size in self._outputs):

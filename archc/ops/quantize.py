@@ -27,7 +27,7 @@ class Quantize(Operator):
 
     The results are q, scale and zero_point, the operands of `dequantize`.  Scale and zero point are buffers: one of
     each, or one for each position along `axis`.  With `dynamic` there are no buffers: scale and zero point follow from
-    the minimum and maximum of the data, extended to include 0.
+    the range of the data (from its minimum to its maximum, extended to include 0).
     """
 
     signature = "x[*s], scale[], zero_point[] -> q[*s], scale_of[], zero_point_of[]"
@@ -76,7 +76,7 @@ class Quantize(Operator):
         scale, zero_point = spell.weights["scale"], spell.weights["zero_point"]
         low, high = _RANGES[self.dtype]
         divided, divisor = x, self._broadcast(scale, spell)
-        if spell.types[0].dtype in _NARROW:  # rounding the quotient to f16 first may give another integer
+        if spell.types[0].dtype in _NARROW:  # a quotient in f16 may round to another integer
             divided, divisor = method(divided, "float"), method(divisor, "float")
         steps = method(infix(divided, "/", divisor), "round")
         shifted = infix(steps, "+", self._broadcast(zero_point, spell))
@@ -84,7 +84,7 @@ class Quantize(Operator):
         return f"({q}, {scale}, {zero_point})"
 
     def torch_integers(self, spell: TorchSpelling) -> TorchModule | str | None:
-        """Quantizer for integer kernels, which take u8 and a single scale."""
+        """Quantizer for integer kernels, which support only u8 with a single scale."""
         if self.dtype is not DType.u8 or self.axis is not None or spell.types[0].dtype is not DType.f32:
             return None
         return call("quantize", *spell.operands) if self.dynamic else TorchModule("Quantize", {})
@@ -105,8 +105,8 @@ class Quantize(Operator):
 class OnGrid(Operator):
     """Integers that were quantized elsewhere, with their scale and zero point.
 
-    The results are q, scale and zero_point, as those of `quantize`.  A later stage of a pipeline begins with it: the
-    stage receives the integers only, and has scale and zero point among its weights.
+    The results are q, scale and zero_point, as those of `quantize`.  A stage of a pipeline that receives integers
+    begins with `on_grid`: it receives only q, and has scale and zero point among its weights.
     """
 
     signature = "x[*s], scale[], zero_point[] -> q[*s], scale_of[], zero_point_of[]"
@@ -207,7 +207,7 @@ def _signature(
     scales: Sequence[str],
     copies: Sequence[str],
 ) -> Signature:
-    """Signature with equal shapes of operand and result, and scales along `axis` or without axes."""
+    """Signature in which operand and result have equal shapes, and scales have the axis `axis` or none."""
     axes = tuple(plain_axes(types[0].rank if types else 0))
     along = () if op.axis is None or not types else (axes[axis_number(op, op.axis, len(axes), "axis")],)
     return Signature(
@@ -217,7 +217,7 @@ def _signature(
 
 
 def _broadcast(op: Quantize | OnGrid | Dequantize, parameter: str, rank: int) -> str:
-    """A vector along the axis, reshaped to broadcast against the data."""
+    """Expression for a scale or zero point, reshaped so that it broadcasts along the axis."""
     if op.axis is None:
         return parameter
     following = rank - 1 - axis_number(op, op.axis, rank, "axis")

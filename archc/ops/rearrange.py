@@ -20,7 +20,7 @@ from archc.types.tensor_type import TensorType
 
 @operator
 class Rearrangement(Operator, abstract=True):
-    """Base of operators with a `rearrange` pattern; a subclass may override the emitted text."""
+    """Base of `rearrange` and its special cases: operators that a pattern such as `a b -> b a` defines."""
 
     signature = "x[*d] -> y[*e]"
     onnx_dtypes = ONNX_ALL
@@ -57,7 +57,7 @@ class Rearrangement(Operator, abstract=True):
         return 0 if self.in_order(types) and self.infer(types).results[0] == types[0] else None
 
     def after(self, inner: Operator, types: Sequence[TensorType]) -> Operator | int | None:
-        """The operand (0) if `inner` and this operator cancel, or one permutation if both permute axes."""
+        """0 (the operand) if `inner` and this operator cancel; one permutation if both are permutations."""
         if not isinstance(inner, Rearrangement):
             return None
         between = inner.infer(types).results
@@ -90,7 +90,7 @@ class Rearrangement(Operator, abstract=True):
             if not names:
                 text = method(text, "unsqueeze", number)
             elif len(names) > 1:
-                # Merged axes are adjacent, and all axes to their left are merged already.
+                # All axes to the left are merged already, so the first axis to merge has the number `number`.
                 last = not any(moves.merged[number + 1 :])
                 text = method(text, "flatten", number, None if last else number + len(names) - 1)
         return text
@@ -125,7 +125,7 @@ class Rearrangement(Operator, abstract=True):
 class Rearrange(Rearrangement):
     """The same elements with other axes, by a pattern: `b t (h e) -> b h t e`.
 
-    Axes in parentheses form one axis, in which the first one varies slowest.  `1` is an axis of size 1, `*d` matches
+    Axes in parentheses form one axis; the first of them varies slowest.  `1` is an axis of size 1, `*d` matches
     any number of axes, and `(*d)` merges all these axes into one.  If the operand does not determine the size of an
     axis, give the size by name: `h = 12`.
     """
@@ -279,7 +279,7 @@ class Permute(Rearrangement):
 
     example = "x -> permute((0, 2, 3, 1))"
 
-    dims: tuple[int, ...] = attribute(doc="number in the operand of each axis of the result")
+    dims: tuple[int, ...] = attribute(doc="for each axis of the result, its number in the operand")
 
     def pattern_for(self, types: Sequence[TensorType]) -> str:
         numbers = axis_numbers(self, self.dims, types[0].rank, "dims")
@@ -338,7 +338,7 @@ class Squeeze(Rearrangement):
 
     def onnx(self, spell: OnnxSpelling) -> str:
         removed = self._removed(spell.types[0])
-        if not removed:  # without axes `Squeeze` removes all axes of size 1 at run time
+        if not removed:  # `Squeeze` without axes would remove all axes that have size 1 at run time
             return spell.add("Identity", spell.operands[0])
         return spell.add("Squeeze", spell.operands[0], spell.constant(list(removed)))
 

@@ -1,4 +1,4 @@
-"""Recurrent layers: `rnn`, `lstm` and `gru`, of several layers, in one direction or both.
+"""Recurrent operators `rnn`, `lstm` and `gru`, with one or several layers, in one direction or both.
 
 Weights have PyTorch's names (`weight_ih_l0`, `weight_hh_l1_reverse`) and PyTorch's layout: a weight has the rows of all
 gates, concatenated.
@@ -27,7 +27,8 @@ _DIRECTIONS = ("", "_reverse")
 class LayerParameters(Mapping[str, Parameter]):
     """Parameters of any number of layers: `weight_ih_l0`, `weight_ih_l0_reverse`, `weight_ih_l1`, …
 
-    Iteration lists only the parameters of the first layer.  As in PyTorch, all are drawn uniformly within ±1/√h.
+    Iteration lists only the parameters of the first layer.  As in PyTorch, the initial values of all parameters are
+    uniform within ±1/√h, with h the size of the state.
     """
 
     _KINDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
@@ -76,7 +77,7 @@ class Recurrent(Operator, abstract=True):
     states: ClassVar[tuple[str, ...]] = ("h",)
     """Names of the states."""
     onnx_gates: ClassVar[tuple[int, ...]] = (0,)
-    """Position in PyTorch's order of each gate in ONNX's order."""
+    """For each gate in ONNX's order, its position in PyTorch's order."""
     onnx_lengths: ClassVar[bool] = False
     """True if ONNX Runtime needs sequence lengths to run the operator on an empty time axis."""
 
@@ -245,7 +246,11 @@ class Recurrent(Operator, abstract=True):
         return (y, *sequences.final_states(ends, first))
 
     def _needs_lengths(self, sequences: OnnxSequences, first: Sequence[str]) -> bool:
-        """Return whether the ONNX operator needs lengths to run on an empty time axis or zero its states."""
+        """Return whether the ONNX operator needs lengths because the time axis may be empty.
+
+        Without lengths, `GRU` does not run on an empty time axis.  Other operators run,
+        but their last states are not zero.
+        """
         if self.onnx_lengths:
             return sequences.batch_may_be_empty or sequences.steps_may_be_empty
         return sequences.steps_may_be_empty and self.return_state and not first
@@ -259,7 +264,7 @@ class Recurrent(Operator, abstract=True):
         return spell.add("Slice", state, *bounds)
 
     def _onnx_layer(self, spell: OnnxSpelling, x: str, layer: int, lengths: str, states: Sequence[str]) -> list[str]:
-        """Add one layer and return its y and its last states: x[t, b, i] -> y[t, d, b, h], d directions."""
+        """Add one layer and return its y and its last states: x[t, b, i] -> y[t, d, b, h], with d directions."""
         suffixes = [suffix for number, suffix in self._parts() if number == layer]
 
         def stacked(kind: str) -> str:
@@ -361,10 +366,13 @@ class Rnn(Recurrent):
 class Lstm(Recurrent):
     """Long short-term memory: c_t = f ⊙ c_{t-1} + i ⊙ g and y_t = h_t = o ⊙ tanh(c_t).
 
-    The gates i, f, o = σ(W x_t + b + U h_{t-1} + b') and g = tanh(…) have their rows in the order i, f, g, o.
-    (Hochreiter and Schmidhuber 1997; Gers et al. 2000 for the forget gate f.)  Shapes: x[b, t, i], h0[n, b, h],
-    c0[n, b, h] -> y[b, t, h], h[n, b, h], c[n, b, h], with n the number of layers.  With two directions, n and the last
-    axis of y are twice as large.  The last operand may be lengths, as in `rnn`: `(x, lengths)`, `(x, h0, c0, lengths)`.
+    The gates are i, f, o = σ(W x_t + b + U h_{t-1} + b') and g = tanh(W x_t + b + U h_{t-1} + b'), each with its own W,
+    U, b and b'.  A weight has the rows of the gates in the order i, f, g, o.
+    (Hochreiter and Schmidhuber 1997; Gers et al. 2000 for the forget gate f.)
+
+    Shapes: x[b, t, i], h0[n, b, h], c0[n, b, h] -> y[b, t, h], h[n, b, h], c[n, b, h], with n the number of layers.
+    With two directions, n and the last axis of y are twice as large.  The last operand may be lengths, as in `rnn`:
+    `(x, lengths)`, `(x, h0, c0, lengths)`.
     """
 
     gates = 4
@@ -378,10 +386,13 @@ class Lstm(Recurrent):
 class Gru(Recurrent):
     """Gated recurrent units: y_t = h_t = (1 - z) ⊙ n + z ⊙ h_{t-1}.
 
-    The gates r, z = σ(W x_t + b + U h_{t-1} + b') and n = tanh(W x_t + b + r ⊙ (U h_{t-1} + b')) have their rows in the
-    order r, z, n.  (Cho et al. 2014, with the reset gate applied after the product, as in PyTorch and cuDNN.)  Shapes:
-    x[b, t, i], h0[n, b, h] -> y[b, t, h], h[n, b, h], with n the number of layers.  With two directions, n and the last
-    axis of y are twice as large.  The last operand may be lengths, as in `rnn`: `(x, lengths)`, `(x, h0, lengths)`.
+    The gates are r, z = σ(W x_t + b + U h_{t-1} + b') and n = tanh(W x_t + b + r ⊙ (U h_{t-1} + b')), each with its own
+    W, U, b and b'.  A weight has the rows of the gates in the order r, z, n.
+    (Cho et al. 2014, with the reset gate r applied after the product with U, as in PyTorch and cuDNN.)
+
+    Shapes: x[b, t, i], h0[n, b, h] -> y[b, t, h], h[n, b, h], with n the number of layers.  With two directions, n and
+    the last axis of y are twice as large.  The last operand may be lengths, as in `rnn`: `(x, lengths)`,
+    `(x, h0, lengths)`.
     """
 
     gates = 3

@@ -116,7 +116,7 @@ class Mean(Reduction):
         mean, operand = super().onnx(spell), spell.types[0]
         if not any(symbolic(operand.shape[axis]) for axis in self.axes(operand.rank)):
             return mean
-        # ONNX Runtime's mean of no elements is 0.
+        # The mean of no elements is 0 in ONNX Runtime, and NaN in PyTorch.
         empty = spell.add("Equal", spell.add("Size", spell.operands[0]), spell.constant(0))
         return spell.add("Where", empty, spell.constant(float("nan"), operand.dtype), mean)
 
@@ -236,7 +236,8 @@ class Argmax(Reduction):
     def onnx(self, spell: OnnxSpelling) -> str:
         value, dim = spell.operands[0], self.dim
         if dim is not None:
-            axis = axis_number(self, dim, spell.types[0].rank)  # ONNX Runtime cannot reduce an empty axis -1
+            # ONNX Runtime cannot reduce an axis of size 0 that is given as -1.
+            axis = axis_number(self, dim, spell.types[0].rank)
             return spell.add(self.onnx_name, value, axis=axis, keepdims=int(self.keepdim))
         flat = spell.add("Reshape", value, spell.constant([-1]))
         found: str = spell.add(self.onnx_name, flat, axis=0, keepdims=0)

@@ -21,8 +21,9 @@ from archc.types.tensor_type import TensorType
 class Reshape(Operator):
     """The elements in row-major order, in a given shape; a size of -1 is computed from the other sizes.
 
-    If both shapes are products of common factors, the signature relates their axes, as the signature of `rearrange`
-    does.  [2, 3] and [3, 2] have no common factors, so their axes are unrelated.
+    If one shape becomes the other when some axes are split and then neighbouring axes are merged, as in
+    [4, 6] → [2, 2, 6] → [2, 12], the signature relates the axes of both shapes by common indices.  This is impossible
+    for [2, 3] and [3, 2], so their axes have no common indices.
     """
 
     signature = "x[*d] -> y[*e]"
@@ -101,10 +102,11 @@ Names = list[list[str]]
 def common_factors(old: Sequence[Extent], new: Sequence[Extent]) -> tuple[Names, Names, dict[str, Extent]] | None:
     """Axes of two shapes as products of common factors, and the sizes of the factors.
 
-    The shapes have equally many elements.
-
     [4, 6] and [2, 12] are [(a b), c] and [a, (b c)] with a = 2, b = 2, c = 6.  None if there are no such factors, as
-    for [2, 3] and [3, 2], or if symbolic sizes leave them unknown.
+    for [2, 3] and [3, 2], or if symbolic sizes leave the factors unknown.
+
+    Args:
+        old, new: shapes with the same number of elements.
     """
     left: Names = [[] for _ in old]
     right: Names = [[] for _ in new]
@@ -112,7 +114,7 @@ def common_factors(old: Sequence[Extent], new: Sequence[Extent]) -> tuple[Names,
     ours = [(number, size) for number, size in enumerate(old) if size != 1]
     theirs = [(number, size) for number, size in enumerate(new) if size != 1]
     while ours and theirs:
-        # Compare the last factors: the smaller divides the larger, or no common factor exists.
+        # Compare the last remaining sizes: the smaller one divides the larger one, or there are no common factors.
         (i, a), (j, b) = ours.pop(), theirs.pop()
         if a == 0 or b == 0:
             return None
@@ -140,7 +142,7 @@ def _torch_shape(spell: TorchSpelling, shape: Sequence[Extent]) -> list[Any]:
 
 @operator
 class Expand(Operator):
-    """Axes of size 1 repeated to the given sizes; new axes are in front.
+    """Axes of size 1 repeated to the given sizes; additional sizes are new axes in front.
 
     -1 keeps the size of an axis.
     """

@@ -1,9 +1,9 @@
 """Resized images: `upsample`, and shuffles between channels and pixels.
 
 `upsample` selects the same source elements as PyTorch.  PyTorch computes source positions in the dtype of the data (in
-f32 for f16 and bytes), and rounds intermediate results.  If intermediate results were rounded elsewhere, other elements
-would be selected.  A call of `single` marks each place where PyTorch rounds to f32.  The formulas come from
-`aten/src/ATen/native/UpSample.h` and `native/cpu/UpSampleKernel.cpp`.
+f32 for f16 and bytes), and rounds intermediate results.  The ONNX nodes must round the same intermediate results, or
+they would select other elements.  A call of `single` marks each place where PyTorch rounds to f32.  The formulas come
+from `aten/src/ATen/native/UpSample.h` and `native/cpu/UpSampleKernel.cpp`.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ _DEPTH_TO_SPACE = dtype_set("f64 f32 f16 i8 u8")
 class Upsample(Operator):
     """Interpolation of an image (or sequence, or volume) to another size: x[n, c, ...] -> y[n, c, ...].
 
-    Give either `size` or `scale_factor`: one number for all spatial axes, or one for each.  A factor gives the size
-    ⌊size · factor⌋.  By default the outer corners of the corner pixels of operand and result coincide; with
-    `align_corners` the centres of these pixels coincide.  The size may be the size of another tensor:
+    Give either `size` or `scale_factor`: one number for all spatial axes, or one for each.  A factor changes
+    the size L of an axis to ⌊L · factor⌋.  By default the outer edges of operand and result coincide; with
+    `align_corners` the centres of their corner pixels coincide.  The size may be the size of another tensor:
     `upsample((H, W))` in a block that has `input skip: f32[B, C, H, W]`.
     """
 
@@ -140,8 +140,8 @@ class Upsample(Operator):
     def _resize(self, spell: OnnxSpelling, factors: Sequence[float]) -> str:
         """Add `Resize`, for factors that are powers of two.
 
-        For such factors, ONNX Runtime's kernel computes exact positions in f32.  The kernel takes half the time of
-        `resample`.
+        For such factors, ONNX Runtime's kernel computes exact positions in f32.  The kernel takes half the time of the
+        nodes that `resample` adds.
         """
         kind = _MODES[self.mode][0]
         return spell.add(
@@ -241,7 +241,7 @@ class ChannelShuffle(Rearrangement):
 
 
 Tap = tuple[OnnxVector, OnnxVector | None]
-"""Indices of source elements, and the weights of these elements; None if all weights are 1."""
+"""Indices of source elements, and their weights in the sum; None instead of weights if all weights are 1."""
 
 _SINGLE = 1  # TensorProto.FLOAT
 _SMALL = 128
@@ -258,8 +258,8 @@ class Resampling:
         before: size of the axis in the operand.
         after: size of the axis in the result.
         factor: the factor that gave `after`; None if `after` was given.
-        corners: whether the centres of the corner elements are aligned.
-        double: whether PyTorch computes positions in f64.
+        corners: True if the centres of the corner elements are aligned.
+        double: True if PyTorch computes positions in f64.
     """
 
     before: int | SymbolicDim
@@ -275,7 +275,7 @@ class Resampling:
 
     @property
     def may_copy(self) -> bool:
-        """Return whether the size may be unchanged, in which case PyTorch copies elements in some modes."""
+        """Return whether the size may be unchanged at run time.  Linear interpolation then copies elements."""
         if isinstance(self.before, int) and isinstance(self.after, int):
             return self.before == self.after
         return self.factor is None or 1 < self.factor < 2
@@ -294,7 +294,7 @@ class Resampling:
 
 
 class SourcePositions:
-    """Source positions of one axis."""
+    """Positions in the operand from which the elements along one axis of the result are interpolated."""
 
     def __init__(self, spell: OnnxSpelling, axis: Resampling):
         self._spell, self._axis = spell, axis
@@ -303,7 +303,7 @@ class SourcePositions:
         self._indices = counting(spell, axis.after)
 
     def nearest(self, special: Condition) -> list[Tap]:
-        """Taps of nearest-neighbour resampling: one for each element.
+        """Taps of nearest-neighbour resampling: one for each element of the result.
 
         Args:
             special: the condition under which PyTorch uses its kernel for small images.  That kernel copies elements if
@@ -318,7 +318,7 @@ class SourcePositions:
         return [(index, None)]
 
     def linear(self) -> list[Tap]:
-        """Taps of linear interpolation: two for each element."""
+        """Taps of linear interpolation: two for each element of the result."""
         position = self._position().maximum(0)
         index = position.floor().minimum(self._last)
         weight = (position - index).minimum(1)
@@ -330,7 +330,7 @@ class SourcePositions:
         return [(index, weight * -1 + 1), (following, weight)]
 
     def cubic(self) -> list[Tap]:
-        """Taps of cubic interpolation: four for each element."""
+        """Taps of cubic interpolation: four for each element of the result."""
         position = self._position()
         whole = position.floor().minimum(self._last)
         t = (position - whole).maximum(0).minimum(1)
@@ -349,7 +349,7 @@ class SourcePositions:
         axis = self._axis
         if axis.corners:
             steps = (self._after - 1).maximum(1)
-            step = _rounded(self._last / steps, axis.double)  # unused if the only index is 0
+            step = _rounded(self._last / steps, axis.double)  # irrelevant if the result has size 1: its only index is 0
             return _rounded(self._indices * step, axis.double)
         # The expression is rounded once, because compilers emit a fused multiply-add for it.
         return _rounded((self._indices + 0.5) * self._step(axis.double) - 0.5, axis.double)
@@ -393,7 +393,7 @@ def _weighted_sum(spell: OnnxSpelling, x: str, taps: Sequence[Tap], axis: int, t
 
 
 def _is_small_image(spell: OnnxSpelling, axes: Sequence[Resampling]) -> Condition:
-    """Condition under which PyTorch uses its kernel for small images; see `SourcePositions.nearest`."""
+    """Condition under which PyTorch's kernel for small images matters; see `SourcePositions.nearest`."""
     if not layout_matters(axes):
         return False
     height, width = (size(spell, axis.after) for axis in axes)
@@ -408,7 +408,7 @@ def layout_matters(axes: Sequence[Resampling]) -> bool:
 
 
 def special_multiples(axis: Resampling) -> tuple[int, ...]:
-    """Size multiples at which PyTorch's special kernels select other elements than the given factor."""
+    """Multiples of the old size at which PyTorch's kernel for small images ignores the given factor."""
     return tuple(multiple for multiple in (1, 2) if axis.factor is not None and multiple < axis.factor < multiple + 0.5)
 
 

@@ -1,4 +1,4 @@
-"""Begin and end of a `scan`: recurrence over a sequence, with named state.
+"""Begin and end of a `scan`, a recurrence over a sequence with named states.
 
     scan x_t in x, h = h0 {
         h = (x_t -> w_xh: linear(64)) + (h -> w_hh: linear(64, bias = false)) -> tanh
@@ -28,7 +28,8 @@ from archc.types.tensor_type import DType, TensorType
 class ScanEnter(Operator, abstract=True):
     """Begin of a step.
 
-    Results: a mark that is an operand of the `ScanExit`, the element of each sequence, and each state before the step.
+    Results: a mark, which is an operand of the `ScanExit` of the same scan; the element of each sequence in this step;
+    each state before the step.
     Shapes: x[b, t, ...] -> x_t[b, ...] for each sequence, h0[...] -> h[...] for each state.
     """
 
@@ -47,7 +48,7 @@ class ScanEnter(Operator, abstract=True):
         return self.sequences
 
     def arguments(self) -> list[str]:
-        return []  # the language has no text for scan operators
+        return []  # the language has no call for scan operators
 
     def signature_for(self, types: Sequence[TensorType]) -> Signature:
         operands, results = [], ["mark[]"]

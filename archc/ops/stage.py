@@ -1,4 +1,4 @@
-"""Cuts between the stages of a pipeline."""
+"""Boundaries between the stages of a pipeline."""
 
 from __future__ import annotations
 
