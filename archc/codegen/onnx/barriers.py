@@ -6,7 +6,7 @@ fusions run.  ONNX Runtime 1.31 has these wrong fusions:
 
 - `MatMulScaleFusion` fuses constant factors into a matrix product.  Let y = 2 · x and z = 3 · y.  If one product uses y
   and another product uses z, the fusion removes a node that is still used, and ONNX Runtime refuses the model.  The
-  fusion also rounds factors of f64 to f32.
+  fusion also rounds f64 factors to f32.
 - `DoubleQDQPairsRemover` merges two successive quantize/dequantize pairs of different scales.  The merged pair rounds
   differently.
 - Integer kernels for activations support only a scalar scale.  ONNX Runtime selects them for a scale along an axis as
@@ -89,7 +89,7 @@ class _Surroundings:
             yield position
 
     def _origin(self, op_type: str, name: str) -> NodeRecord | None:
-        """The nearest producer with an operator; nodes that ONNX Runtime may move or remove are skipped."""
+        """The nearest `op_type` node before a value, past nodes that ONNX Runtime may move or remove; or None."""
         while name in self._producers:
             made = self._producers[name]
             if made.op_type == op_type:

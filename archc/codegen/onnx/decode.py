@@ -1,7 +1,8 @@
 """Weights in ONNX: initializers for the stored tensors, and nodes that decode them.
 
-Integers can be decoded in two ways.  ONNX Runtime runs a `Cast` and a `Mul` of constants once, when it loads the model.
-It keeps a `DequantizeLinear` in the model, since its integer kernels need one on both operands of a product.
+A `Cast` and a `Mul`, or a `DequantizeLinear`, decode integers.  ONNX Runtime runs a `Cast` and a `Mul` of constants
+once, when it loads the model.  It keeps a `DequantizeLinear` in the model, since its integer kernels need a
+`DequantizeLinear` on both operands of a product.
 
 So a `DequantizeLinear` decodes a weight only if the other operand of the product is also quantized.  With a float
 operand, the `DequantizeLinear` would run in each inference (a linear layer from 1024 to 4096 features would take four
@@ -161,14 +162,15 @@ def _computed_in(weight: Weight) -> DType:
 LARGEST_BIAS_ERROR = 2.0**-20
 """The largest accepted relative rounding error of a bias whose weight row is all zeros.
 
-The result of such a row is the bias alone, so its rounding error would be that of the result.
+The result of such a row is the bias alone, so the error of the bias is the error of the result.
 """
 
 
 class IntegerBias(NamedTuple):
     """A bias as integers: b ≈ steps · counts.
 
-    A step is the product of the two scales, so that the counts can be added to the integer sums of products.
+    A step is the scale of the operand times the scale of the weight, so the counts can be added to the integer sums of
+    products.
     """
 
     counts: np.ndarray[Any, Any]

@@ -1,7 +1,7 @@
 """The ONNX nodes of one operator, and the ONNX names of values.
 
 `NodeSpelling` implements `archc.declaration.spelling.OnnxSpelling`, with which an operator adds its nodes.  The node of
-a `dequantize` is added when an operator first uses its floats.  So no node is added if all consumers use the integers.
+a `dequantize` is added when an operator first uses the floats.  If all consumers use the integers, no node is added.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from archc.types.tensor_type import DType, TensorType
 
 
 class NodeSpelling:
-    """The ONNX names of one node's operands, weights and sizes, and the ONNX nodes that it adds.
+    """The ONNX names of one node's operands, weights and sizes, and the ONNX nodes of its operator.
 
     The operator sees the dtypes in which its ONNX form is computed: operands and weights of other dtypes are cast to
     these dtypes, and results are cast back; see `Operator.onnx_dtypes`.

@@ -1,8 +1,7 @@
 """Symbolic sizes computed at run time, from the shapes of the inputs by integer arithmetic.
 
 Every size is a vector of one element, since `Shape` returns vectors and `Concat` takes vectors; `scalar` removes the
-axis.
-Sizes depend only on the inputs, so each is computed once for the whole graph.
+axis.  Sizes depend only on the inputs, so each is computed once for the whole graph.
 """
 
 from __future__ import annotations
@@ -128,7 +127,7 @@ class RuntimeSizes:
             return self._vectors[dim]
         left, right = self.vector(function.left), self.vector(function.right)
         if function.name == "//":
-            # ONNX's `Div` rounds towards zero, Python's `//` rounds down.  Without a remainder, nothing is rounded.
+            # `Div` rounds towards zero, but `//` rounds down.  Subtract the remainder, so that nothing is rounded.
             whole = self._node(dim, "Sub", left, self._node(dim, "Mod", left, right))
             result = self._node(dim, "Div", whole, right)
         else:

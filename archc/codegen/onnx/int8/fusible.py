@@ -6,13 +6,14 @@ rewrites produce these patterns.  A *move* is an operator that only moves elemen
 - If a `QuantizeLinear` follows a move, insert another quantize/dequantize pair before the move.  The layer before the
   move then has integer results.  Quantizing twice with the same scale and zero point has no further effect.
 - If a `QuantizeLinear` follows the `Relu` and the `MaxPool` of a float convolution, insert a second `Relu` after the
-  pool.  Without the second `Relu`, ONNX Runtime would quantize before the pool, which then uses a slow integer kernel.
+  pool, which changes no value.  Without the second `Relu`, ONNX Runtime would quantize before the pool, and the pool
+  would use a slow integer kernel.
 - If no `QuantizeLinear` follows a `Relu`, replace the `Relu` by a `Max` with zero.  ONNX Runtime would fuse the `Relu`
   with the integer product before it into a float product, which would decode its weight in each run.
-- If a move follows a `DequantizeLinear` of int8, exchange the two.  ONNX Runtime 1.31 attempts the same rewrite, with a
-  bug: it inserts a `QuantizeLinear` with the `output_dtype` INT8 after the move, converts int8 to uint8, keeps the
-  attribute, and refuses its own graph.  It inserts nothing if the `DequantizeLinear` already follows the move.
-  `MaxPool` counts as a move: dequantization is monotone, so it commutes with the maximum.
+- If a move follows a `DequantizeLinear` of int8, exchange the two.  `MaxPool` counts as a move: dequantization is
+  monotone, so it commutes with the maximum.  ONNX Runtime 1.31 attempts the same rewrite, with a bug: it inserts a
+  `QuantizeLinear` with the `output_dtype` INT8 after the move, converts int8 to uint8 without changing this attribute,
+  and refuses its own graph.  It inserts nothing if the `DequantizeLinear` already follows the move.
 """
 
 from __future__ import annotations
@@ -127,7 +128,7 @@ def _is_pooled_in_floats(name: str, producers: dict[str, NodeRecord]) -> bool:
 
 
 INT8_MOVES = frozenset(("Flatten", "MaxPool", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"))
-"""The operators past which ONNX Runtime moves quantize and dequantize nodes; `Flatten` is added."""
+"""The operators past which ONNX Runtime moves quantize and dequantize nodes, and in addition `Flatten`."""
 
 
 def decode_late(

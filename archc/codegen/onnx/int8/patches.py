@@ -65,7 +65,7 @@ class Patches:
     Args:
         channels: number of channels of the image.
         rows, columns: convolution and pool along H and W.
-        multiple: the divisor of a patch's number of elements; columns with zero weights are added to reach it.
+        multiple: a patch gets additional columns, with zero weights, until this number divides its number of elements.
     """
 
     channels: int
