@@ -1,9 +1,8 @@
 """Groups of block uses with equal structure.
 
-Each group becomes one definition of the outline, such as a class of the emitted PyTorch module.
-Each use gets a `StructureKey`: operators, wiring, and the names of layers and weights relative to the path of the use.
-Uses with equal keys form a group.  Attributes of a layer may differ within a group if they can be arguments of the
-definition.
+Each group becomes one definition of the outline, such as a class of the emitted PyTorch module.  Each use gets a
+`StructureKey`: operators, wiring, and the names of layers and weights relative to the path of the use.  Uses with equal
+keys form a group.  Attributes of a layer may differ within a group if they can be arguments of the definition.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ class UseStructure:
         items: the nodes and the inner block uses.
         rows: for each item, its name and a key of its structure without operands.
         inputs: the values from outside: first the block's inputs in their order, then other values in the order of
-            first use.  A value may occur twice, if another use of the block has two different values in its place.
+            first use.  A value occurs twice if it is given for two inputs that have different values in another use.
         positions: for each input, its position among the block's inputs; None for a value that is no input in the text.
         values: the results of the items, in order.
         ties: ties between weights of layers inside.

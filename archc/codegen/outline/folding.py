@@ -23,7 +23,7 @@ class BlockUse:
     """A use of a block that runs as one step, or the whole model.
 
     Attributes:
-        scope: the use of the block.
+        scope: the scope of the use.
         items: the nodes and inner uses, in the order of execution.
         escaping: the values from inside that have uses outside, or are outputs of the model.
     """
@@ -105,7 +105,7 @@ class _Folding:
             self.depths[inner] = self.depths[parent] + 1
             self.items[inner] = []
             self.items[parent].append(inner)
-            # The layers of such a scope have no path relative to the parent.
+            # True if the layers of the scope have no path relative to the parent.
             nowhere = not inner.path.startswith(_prefix(parent)) or inner.path == parent.path
             if nowhere or inner.path in self.apart:
                 self.inlined.add(inner)

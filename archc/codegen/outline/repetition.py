@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from archc.codegen.outline.definitions import Tie
 
 _PATIENCE = 4
-"""Number of failed candidates after which a list is skipped; each takes time linear in the list's length."""
+"""Number of failed candidates after which a list is skipped; a candidate takes time linear in the list's length."""
 
 ValueKey = Any
 """Any hashable identifier of a tensor."""
@@ -158,7 +158,7 @@ class _Finder:
     def _running(self, start: int, period: int, first: int) -> list[int | None] | None:
         """For each name of an iteration, the position of the part that numbers the iterations: 1 in `h.0.fc`.
 
-        A name without such a part has None.  The result is None if the first two iterations differ otherwise.
+        A name without such a part has None.  The result is None if the first two iterations also differ elsewhere.
         """
         running: list[int | None] = []
         for position in range(start, start + period):
