@@ -5,7 +5,8 @@ with the neighbour on the longest branch.
 
 The time of the linear program grows fast.  So graphs with very many dummy vertices (see `Vertex`) are placed by sweeps
 over the rows, up and down.  In a sweep, each vertex moves to the weighted mean of its neighbours in the previous row.
-Vertices that would overlap move as one pool: pooling adjacent violators solves least squares under order constraints.
+Vertices that would overlap move as one pool (the pool-adjacent-violators algorithm for least squares with a fixed
+order).
 """
 
 from __future__ import annotations

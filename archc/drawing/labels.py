@@ -176,7 +176,7 @@ def bracketed(path: str) -> str:
 
 
 def is_symbol(node: Node) -> bool:
-    """Return whether an operator is drawn as a sign in a circle: unnamed, binary, and of two tensors."""
+    """Return whether an operator is drawn as a sign in a circle: it has no name, and combines two tensors."""
     return node.name is None and formula_of(node.op) == "binary" and len(node.operands) == 2
 
 

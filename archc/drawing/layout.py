@@ -30,7 +30,7 @@ def lay_out(panel: Panel, framed: bool = False) -> Geometry:
     """The layout of a panel, with its corner at (0, 0).
 
     Args:
-        framed: the panel is inside a frame.
+        framed: True if the panel is inside a frame.
     """
     inner = {node.key: lay_out(node.inner, framed=True) for node in panel.nodes if node.inner is not None}
     graph = layered_graph(panel, framed)

@@ -111,7 +111,7 @@ _BLOCKS = ["#e8e3fb", "#dcefe9", "#fde6d8", "#dde9fb", "#fbe1ec", "#eef0d3", "#e
 _BLOCK_LINES = ["#7a68c8", "#3f9579", "#cf7a3c", "#4a80cc", "#c8598a", "#8d9436", "#69768c", "#a85cc0"]
 _STAGES = ["#eaf2fd", "#eaf8ee", "#fdf1e4", "#f4ecfb", "#fdebec", "#eff5e1"]
 STORED = ("#9fc0ef", "#2f66b8")
-"""Fill and line colours of layers whose weights are not stored as dense, but as int8, for example."""
+"""Fill and line colours of layers whose weights are stored in a format other than dense, such as int8."""
 
 
 def family_colours(name: str) -> tuple[str, str]:
