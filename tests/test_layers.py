@@ -1,10 +1,7 @@
-"""Structure of the house: imports between rooms and files, the size of rooms, and names that are used once.
+"""Imports between rooms and between files, the number of files in a room, and the uniqueness of class names.
 
-cli ▸ compiler ▸ driver ▸ drawing ▸ language ▸ codegen ▸ passmanager ▸ { ops, interpreter, analysis }
-    ▸ ir ▸ declaration ▸ weights ▸ types ▸ { diagnostics, partitioning, runtime }
-passes ▸ passmanager, ops, interpreter, analysis, ir, declaration, weights, types, partitioning
-
-Every import counts: those for type checkers and those in functions, too.
+A room is a package of archc. `LEVELS` lists the rooms; a room imports rooms of lower levels only. Imports under
+`TYPE_CHECKING` and in functions count, too.
 """
 
 from __future__ import annotations
@@ -23,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 LEVELS = [
     {"__main__"},
     {"cli"},
-    {"__init__"},  # `archc` itself: the names that Python code gets, all loaded when they are used
+    {"__init__"},  # `archc/__init__.py`: imports its public names lazily
     {"compiler"},
     {"driver"},
     {"drawing"},
@@ -38,20 +35,20 @@ LEVELS = [
     {"partitioning", "runtime"},
     {"diagnostics", "garbage_collector", "version"},
 ]
-"""Rooms from the top down; rooms of one level do not import one another."""
+"""Rooms, highest level first. Rooms of the same level do not import one another."""
 
 FLOORS = {
     "language": [{"printing"}, {"elaboration"}, {"syntax"}],
     "codegen": [{"pipeline"}, {"torch", "onnx"}, {"outline"}, {"templates", "python_source", "target"}],
 }
-"""The same within a room that has rooms of its own."""
+"""Levels of the subpackages of a room, highest first."""
 
-FOR_PASSES = {
+IMPORTED_BY_PASSES = {
     *("passes", "passmanager", "ops", "interpreter", "analysis", "ir", "declaration"),
     *("weights", "types", "partitioning", "diagnostics"),
 }
 MOST_FILES = 32
-"""Files in a room; `ops` has a file for each family of operators, and no limit."""
+"""Maximum number of files in a room, except `ops`, which has a file for each family of operators."""
 
 FILES = sorted((ROOT / "archc").rglob("*.py"))
 PASSES = sorted((ROOT / "passes").rglob("*.py"))
@@ -145,7 +142,9 @@ def test_no_imports_form_a_circle() -> None:
 
 @pytest.mark.parametrize("path", PASSES, ids=lambda path: path.name)
 def test_passes_import_only_what_they_may(path: Path) -> None:
-    wrong = [f"line {line} imports {name}" for name, line in imports(path) if name.split(".")[1] not in FOR_PASSES]
+    wrong = [
+        f"line {line} imports {name}" for name, line in imports(path) if name.split(".")[1] not in IMPORTED_BY_PASSES
+    ]
     assert wrong == []
 
 
