@@ -6,6 +6,7 @@ import ast
 import re
 from collections.abc import Iterator
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -41,20 +42,26 @@ def name(path: Path) -> str:
 Documented = ast.Module | ast.ClassDef | ast.FunctionDef
 
 
-def documented(path: Path) -> Iterator[tuple[Documented, str]]:
+def documented(path: Path) -> Iterator[tuple[int, str]]:
+    """Docstrings with their lines: of modules, classes, functions, and of the variables of modules and classes."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, Documented) and (text := ast.get_docstring(node)) is not None:
-            yield node, text
+        if isinstance(node, Documented):
+            if (text := ast.get_docstring(node)) is not None:
+                yield getattr(node, "lineno", 1), text
+            for before, after in pairwise(node.body):
+                match before, after:
+                    case ast.Assign() | ast.AnnAssign(), ast.Expr(ast.Constant(str(text))):
+                        yield after.lineno, text
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=name)
 def test_docstrings_begin_with_a_noun_phrase_or_a_verb(path: Path) -> None:
     wrong = []
-    for node, text in documented(path):
+    for line, text in documented(path):
         first = text.splitlines()[0]
         words = re.findall(r"\w+", first)
         if len(first) > LONGEST_FIRST_LINE or not words or words[0].lower() in NO_FIRST_WORDS:
-            wrong.append((getattr(node, "lineno", 1), first))
+            wrong.append((line, first))
     assert wrong == []
 
 
@@ -116,3 +123,7 @@ def test_the_test_finds_wrong_prose(tmp_path: Path) -> None:
     with pytest.raises(AssertionError):
         test_words_that_are_out_of_use(wrong)
     assert list(undocumented(wrong)) == ["public"]
+    variable = tmp_path / "variable.py"
+    variable.write_text('class A:\n    x = 1\n    """How large it is."""\n')
+    with pytest.raises(AssertionError):
+        test_docstrings_begin_with_a_noun_phrase_or_a_verb(variable)

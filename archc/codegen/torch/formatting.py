@@ -222,9 +222,6 @@ def _first_too_long(whole: str, text: str, outline: _Outline, before: str) -> _G
     return groups[-1]
 
 
-_INDENT = "    "
-
-
 def docstring(paragraphs: Sequence[str], indent: int) -> list[str]:
     """The lines of a docstring; paragraphs are filled, except for lines that begin with a blank."""
     pad = _INDENT * indent
