@@ -1,5 +1,5 @@
-"""Text to graph and back.
+"""The language: source text to graph, and graph to source text.
 
-`parser` (with `scanner`, `grammar.lark` and `builder`) makes the tree of `syntax`; `elaborate` runs it into a graph;
-`printer` writes a graph as text again, and `formatter` lays a person's text out.
+`syntax` parses a text to a syntax tree, and formats a tree as text.  `elaboration` turns a syntax tree into a graph.
+`printing` writes a graph as text.  `std` is the standard library of blocks.
 """

@@ -1,1 +1,1 @@
-"""Syntax tree to graph: definitions are instantiated, statements run, and names get their meaning."""
+"""Elaboration of a syntax tree to a graph: instantiate definitions, run statements and look up names."""

@@ -28,9 +28,9 @@ _NUMBERS = ("no", "one", "two", "three", "four", "five", "six")
 _LONGEST_SEARCH = 200
 """Limit on the nodes that a search for advice visits."""
 _MANY = 16
-"""Smallest second argument that is probably a width, not a kernel size or a number of layers."""
+"""Smallest value of an operator's second argument that is probably a width, not a kernel size or number of layers."""
 _LONG_STRIDE = 3
-"""Smallest third argument that is probably a kernel size, not a stride, if it differs from the second."""
+"""Smallest value of an operator's third argument that is probably a kernel size, not a stride."""
 _LONGEST_CALL = 60
 """Limit on the characters of a call that a help text repeats."""
 _SIGNS = ("+", "-", "*", "/", "%", "<", "<=", "==", "!=")
@@ -44,7 +44,7 @@ _LONGEST_OPERAND = 40
 
 
 def origin_notes(value: Value) -> list[str]:
-    """Note on the nearest upstream tensor that has a name or is the result of a layer; empty if none is."""
+    """At most one note: on the nearest upstream tensor that has a name or is the result of a layer."""
     named: Value | None = value
     while named is not None and named.name is None and (named.producer is None or named.producer.path is None):
         named = _upstream(named)
@@ -96,7 +96,7 @@ def _pad_convolutions(op: Operator, operands: Sequence[Value], problem: Operator
     spatial = next((n.operands[0].type.shape[2:] for n in chain if n.operands[0].type.rank > 2), ())
     paddings = {padding for _, padding in padded.values()}
     only = paddings.pop() if len(paddings) == 1 else None
-    # A convolution with kernel size 2 p + 1 and padding p has a result of the size of its input.
+    # Padding p keeps the size of an axis if the kernel size is 2 p + 1.
     kernel = f" of kernel {2 * only + 1}" if only is not None else ""
     way = f"`padding = {only}`" if only is not None else "padding"
     count = _NUMBERS[len(padded)] if len(padded) < len(_NUMBERS) else str(len(padded))
@@ -106,7 +106,7 @@ def _pad_convolutions(op: Operator, operands: Sequence[Value], problem: Operator
 
 
 def help_for_results(value: Any, wanted: int) -> str | None:
-    """Help for an assignment to `wanted` names of a value with another number of tensors."""
+    """Help for an assignment of a value to `wanted` names, if the value has another number of tensors."""
     if isinstance(value, tuple):
         return f"write {len(value)} names; a name that begins with `_` can be unused" if len(value) > 1 else None
     node = value.producer if isinstance(value, Value) else None
@@ -125,9 +125,9 @@ def help_for_results(value: Any, wanted: int) -> str | None:
 
 
 def input_axis(operator: type[Operator]) -> int | None:
-    """First axis of the first operand that is contracted with the weights; None if there is no such axis.
+    """Axis of the first operand that the weights contract: the last axis for `linear`; None without one.
 
-    The first argument of a PyTorch layer is the size of this axis.
+    In PyTorch, the first argument of the layer is the size of this axis.
     """
     if not operator.signature:
         return None
@@ -219,13 +219,13 @@ def warn_of_input_size(
 
 
 def _positional(op: Operator, arguments: Sequence[tree.Argument]) -> list[AttributeInfo]:
-    """Attributes that a text gives by position."""
+    """Attributes of an operator that its arguments give by position."""
     count = sum(argument.name is None for argument in arguments)
     return [info for info in attributes(type(op)) if not info.keyword][:count]
 
 
 def _named(op: Operator, arguments: Sequence[tree.Argument]) -> dict[str, Any]:
-    """Values of the attributes that a text gives by name."""
+    """Values of the attributes of an operator that its arguments give by name."""
     own = {info.name for info in attributes(type(op))}
     return {argument.name: getattr(op, argument.name) for argument in arguments if argument.name in own}
 
@@ -251,7 +251,8 @@ def _without_first(
     try:
         op.infer(types)
     except OperatorError as problem:
-        return op if problem.code == "operand-count" else None  # elaboration reports the count next
+        # A wrong number of operands is a separate mistake.
+        return op if problem.code == "operand-count" else None
     return op
 
 

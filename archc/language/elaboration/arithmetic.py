@@ -19,7 +19,7 @@ LONGEST_TEXT = 1_000_000
 LONGEST_LIST = 4_000
 """Limit on the items of a list that `+` returns.
 
-A loop that appends to a list copies the list in each iteration.
+A loop that appends to a list copies the list in each iteration, so its time is quadratic in the length of the list.
 """
 MOST_ITEMS = 20_000
 """Limit on the items of a tuple or list, including nested items."""
@@ -118,10 +118,10 @@ def item_count(value: Any) -> int:
 
 
 def check_items(values: Sequence[Any], written: int = 0) -> None:
-    """Check the number of items of a tuple or list of these values.
+    """Check the number of items of a tuple or list of the given values, including nested items.
 
     Args:
-        written: the number of characters of the tuple or list in the text; each character allows one more item.
+        written: the length of the tuple or list in the text; the limit grows by one item for each character.
 
     Raises:
         ArithmeticProblem: the tuple or list has too many items (`number-too-large`).
@@ -169,8 +169,8 @@ def _symbolic(symbol: str, left: Any, right: Any) -> Any:
     if not sizes:
         raise ArithmeticProblem(
             "not-known-yet",
-            f"`{symbol}` needs {describe_kind(left)} and {describe_kind(right)} as numbers,"
-            " and a size is known only when the model runs",
+            f"`{symbol}` does not apply to {describe_kind(left)} and {describe_kind(right)}:"
+            " a size is known only when the model runs",
         )
     if symbol == "**":
         if type(right) is not int or not 0 <= right <= 8:

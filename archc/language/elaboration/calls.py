@@ -124,7 +124,7 @@ def evaluate_callee(
     if isinstance(node, tree.Name):
         value = lookup(instance, node.name)
         is_storage = isinstance(value, type) and issubclass(value, Storage)
-        if value is None or is_storage:  # `dense` names a storage in archc, and a layer in Keras
+        if value is None or is_storage:  # `dense` is a layer in Keras, but a storage in archc
             elaboration.report(
                 instance,
                 "unknown-operator",
@@ -138,7 +138,7 @@ def evaluate_callee(
 
 
 def _called(instance: Instance, name: str, value: Any, fresh: bool) -> Any:
-    """Callee of a step: `value` if the step can call it, otherwise the operator or block of that name.
+    """Callee of a step: `value` if the step can call it, otherwise the operator or block named `name`.
 
     In `dropout(dropout)`, the callee is the operator, although an attribute has the same name.  `linear(3)` is a new
     layer, although a declared layer `linear` may exist.
@@ -247,7 +247,7 @@ def _help_for_operand(item: Any, source: tree.Expression | tree.ChainStep, step:
         is_short = isinstance(source, tree.List) and len(chain) <= LONGEST_CHAIN and "\n" not in chain
         return f"write several tensors as a tuple: `{chain if is_short else '(x, y) -> concat(1)'}`"
     if item is ABSENT:
-        return "put the optional input last in the tuple, or the chain inside `if given(...)`"
+        return "put the optional input last in the tuple, or put the chain inside `if given(...)`"
     if isinstance(item, type | BlockRef):
         return "call an operator that makes a tensor of numbers: `arange(n) -> ...`"
     if isinstance(item, list):
@@ -362,7 +362,7 @@ def _bound(elaboration: Elaboration, instance: Instance, node: tree.Expression) 
             "wrong-type",
             f"an index expects an integer, got {describe_value(value)}",
             node.span,
-            help="write `(mask, x) -> where(other = 0.0)` to keep the shape and set the others to 0"
+            help="write `(mask, x) -> where(other = 0.0)` to keep the shape and set the other elements to 0"
             if is_mask
             else "write `(x, index) -> index_select(1)` with a vector of indices"
             if isinstance(value, Value | list | tuple)

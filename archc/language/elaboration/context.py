@@ -56,7 +56,8 @@ class NamedLayer:
     Attributes:
         callee: the operator or block of the layer.
         span: the place of the layer's name.
-        inner: if the callee is a block, the layers in the block, by path within the block; empty before its first use.
+        inner: if the callee is a block, the layers in the block, by path within the block; empty before the
+            first use of the layer.
         ties: weights of other layers that this layer shares, by parameter of this layer.
     """
 
@@ -68,7 +69,7 @@ class NamedLayer:
 
 @dataclass
 class OpenScan:
-    """A scan during the elaboration of its statements.
+    """A scan whose statements are being elaborated.
 
     Attributes:
         states: the place of each state's name.
@@ -88,7 +89,7 @@ class Instance:
         failed_layers: paths of the layers in failed statements.
         layer_lists: names that are prefixes of layer paths, such as `h` of `h[0]`, with their places.
         name_counts: for each operator or block, by name, the number of the last layer named after it: 2 for `linear_2`.
-        scans: the scans during the elaboration of their statements, innermost last.
+        scans: the scans whose statements are being elaborated, innermost last.
         outputs: the name, value and place of each output; the name is None for an unnamed output.
         use: the place where the block is used; None for a model.
         parent: the instance that uses the block; None for a model.
@@ -144,8 +145,9 @@ class Elaboration:
     """State of building one graph.
 
     Args:
-        budget: limit on steps, which all models of a file share.
-        derivation: note for diagnostics in the text of a base model: where the derived model is defined.
+        budget: counter of steps; all models of a file share one counter.
+        derivation: for a derived model, a note on the place of its derivation; diagnostics in the text of its base have
+            this note.
 
     Attributes:
         parts: number of operators and block instances so far.

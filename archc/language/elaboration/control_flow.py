@@ -106,7 +106,7 @@ def _run_assert(elaboration: Elaboration, instance: Instance, node: tree.Assert)
 
 
 def _run_scan(elaboration: Elaboration, instance: Instance, node: tree.ScanStatement) -> None:
-    """Elaborate a scan: the operator that enters it, its statements once, and the operator that leaves it."""
+    """Elaborate a scan: add a `ScanEnter` node, run the statements once, and add a `ScanExit` node."""
     starts: list[tree.ScanSequence | tree.ScanState] = [*node.sequences, *node.states]
     for part in starts:
         check_name(elaboration, instance, part.name, "a tensor of a step" if part in node.sequences else "a state")

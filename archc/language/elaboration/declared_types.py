@@ -125,7 +125,7 @@ def _new_symbol(elaboration: Elaboration, instance: Instance, value: tree.Expres
             f"nothing is called `{unknown[0].name}` here, nor `{unknown[1].name}`",
             unknown[0].span,
             help=did_you_mean(unknown[0].name, known_names(instance))
-            or "give each new size an axis that is just its name",
+            or "declare each new size alone on an axis, as in `f32[H, W]`",
         )
     for name in unknown:
         _check_name(elaboration, instance, name)
@@ -136,7 +136,10 @@ def _new_symbol(elaboration: Elaboration, instance: Instance, value: tree.Expres
 def _check_linear(
     elaboration: Elaboration, instance: Instance, value: tree.Expression, size: int | SymbolicDim
 ) -> None:
-    """Check that the length k · H + c of an axis determines the new size H: k and k + c are positive."""
+    """Check that the declared length k · H + c of an axis determines the new size H.
+
+    The factor k must be positive, and so must the length k + c for H = 1.
+    """
     part = as_linear(size)
     if part is None or part[1] < 1 or part[1] + part[2] < 1:
         elaboration.report(
@@ -174,7 +177,7 @@ def _is_unbound(instance: Instance, name: str) -> bool:
 def unify(
     elaboration: Elaboration, instance: Instance, statement: tree.Input, received: Value
 ) -> dict[str, int | SymbolicDim]:
-    """Match the declared type of a block's input with its operand, and bind the sizes in the type.
+    """Match the declared type of a block's input with the operand, and bind the sizes in the type.
 
     Returns:
         The bound sizes, by name.

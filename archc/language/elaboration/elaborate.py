@@ -38,7 +38,7 @@ def elaborate(
 
     Args:
         values: attribute values that replace the defaults.
-        budget: counter of steps, which all models of a file share.
+        budget: counter of steps; all models of a file share one counter.
 
     Returns:
         The graph; None if errors were added to `diagnostics`.
@@ -87,7 +87,7 @@ def build_graph(
         return elaboration
     _add_outputs(elaboration, instance)
     elaboration.unused.gather(instance.environment)
-    if not diagnostics.errors:  # a failed statement may not have looked up all its names
+    if not diagnostics.errors:  # after a failed statement, not all uses of names are known
         elaboration.unused.warn(diagnostics)
     return elaboration
 
@@ -121,7 +121,8 @@ def _add_outputs(elaboration: Elaboration, instance: Instance) -> None:
     names = [name or name_of(instance, value) for name, value, _ in instance.outputs]
     received = {value.name for value in elaboration.rewriter.graph.inputs}
     for number, (name, _, _) in enumerate(instance.outputs):
-        if name is None and names[number] in received:  # `x = x -> relu  output x`: names in ONNX are unique
+        # Names in ONNX are unique, so the output of `input x  x = x -> relu  output x` gets another name.
+        if name is None and names[number] in received:
             names[number] = None
     places: dict[str, Span] = {}
     for number, (name, (_, value, span)) in enumerate(zip(names, instance.outputs)):

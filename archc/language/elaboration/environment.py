@@ -59,7 +59,7 @@ class LayerRef:
     """A layer declared with `layer`: all uses share its weights.
 
     Attributes:
-        captured: the bindings, at the declaration, of the names in the arguments, as in a closure.
+        captured: the bindings of the names in the arguments at the time of the declaration, as in a closure.
     """
 
     name: str

@@ -151,7 +151,7 @@ def _check_optional(elaboration: Elaboration, inner: Instance, inputs: Sequence[
 
 
 def _failed_silently(instance: Instance) -> bool:
-    """Return whether outputs are missing because of a mistake that is reported for another use."""
+    """Return whether outputs are missing due to a mistake that is reported for another use of the block."""
     expected = any(isinstance(statement, tree.Output) for statement in instance.definition.body)
     return expected and not instance.outputs
 
@@ -264,8 +264,8 @@ def bind_attributes(
         values: the given values, by name.
         use: the place of the use, or of the model's name.
         defaults: the defaults of a derived model, which replace the defaults in the definition.
-        compiled: the file of the compiled model.  A string in `values` that names an operator or a block, from the
-            command line, is looked up in this file.
+        compiled: the file of the compiled model.  If an attribute from the command line names an operator or a block,
+            the name is looked up in this file.
     """
     names = [attribute.name.name for attribute in instance.definition.attributes]
     complete = True
@@ -291,7 +291,7 @@ def bind_attributes(
 
 def _unknown_attribute(elaboration: Elaboration, instance: Instance, name: str, names: list[str], use: Span) -> None:
     definition = instance.definition
-    with contextlib.suppress(Failed):  # other attributes may be wrong too
+    with contextlib.suppress(Failed):  # to check the other attributes, too
         elaboration.report(
             instance.parent or instance,
             "unknown-attribute",
@@ -345,7 +345,7 @@ def _named_callable(
         elaboration.report(
             instance,
             "unknown-operator",
-            f"`{attribute.name.name}` expects an operator or a block, and `{word}` is none",
+            f"`{attribute.name.name}` expects an operator or a block, and `{word}` is neither",
             attribute.name.span,
             help=did_you_mean(word, [*compiled.blocks, *imported, *operator_names()])
             or "`archc ops` lists the operators",

@@ -1,9 +1,9 @@
 """Limits on the size of a model, and on the steps of its elaboration.
 
 A few lines with nested blocks and nested loops can describe billions of operators.  Before a graph is built, a lower
-bound on its size is computed from the text: each definition is counted once for each set of attribute values.  A loop
-or branch that depends on a value that only elaboration computes, such as the size of an operand, adds as little as
-possible.  The bound therefore does not exceed the true size.
+bound on its size is computed from the text: each definition is counted once for each set of attribute values.  Some
+values are known only during elaboration, such as the size of an operand.  A loop or branch that depends on such a value
+adds as little as possible, so the bound does not exceed the true size.
 
 Elaboration then counts its steps, because growing tuples and sizes of a thousand terms take time too.  A step takes one
 to two microseconds.  The limit on steps has three terms: one is proportional to the lower bound, one is proportional to
@@ -31,7 +31,7 @@ from archc.types import dims
 from archc.types.dims import SymbolicDim
 
 MOST_PARTS = 150_000
-"""Limit on the parts of one model; the length of its text allows additional parts."""
+"""Limit on the parts (operators and block instances) of one model; `allowed_parts` raises it for long texts."""
 MOST_PARTS_TOGETHER = 30_000
 """Limit on the operators, block instances and iterations of all models in one run of `archc check`."""
 MOST_ITERATIONS = 200_000
@@ -236,7 +236,7 @@ class _SizeCounter:
         return NOTHING
 
     def _chains(self, env: _KnownNames, node: Any) -> ModelSize:
-        """Size of the chains in a statement of any other type, including the statements in a scan."""
+        """Size of the chains in a statement of a type that is not in `_statements`, such as a scan."""
         total, waiting = NOTHING, [node]
         while waiting:
             one = waiting.pop()
@@ -282,7 +282,7 @@ def _block(env: _KnownNames, callee: Any) -> tuple[Module, tree.Definition] | No
 
 
 def _forget(env: _KnownNames, body: Iterable[tree.Statement]) -> None:
-    """Set the names that statements of a loop or branch bind with `let` to `UNKNOWN`."""
+    """Set a name to `UNKNOWN` if a `let` in the given body of a loop or branch binds the name."""
     for statement in body:
         if isinstance(statement, tree.Let):
             env.values[statement.name.name] = UNKNOWN
@@ -330,7 +330,7 @@ def _unary(env: _KnownNames, node: tree.UnaryExpression) -> Any:
 
 
 def _binary(env: _KnownNames, node: tree.BinaryExpression) -> Any:
-    row: list[tree.BinaryExpression] = []  # a sum of n terms is a left-leaning tree of depth n
+    row: list[tree.BinaryExpression] = []  # no recursion: a sum of n terms is a left-leaning tree of depth n
     inner: tree.Expression = node
     while isinstance(inner, tree.BinaryExpression):
         row.append(inner)

@@ -265,7 +265,7 @@ def _texts(folder: Path) -> list[str]:
 
 
 def _shown_path(importer: Source, given: str, path: Path) -> str:
-    """Name of an imported file in diagnostics: `std/...`, or a path in the same form as the importer's."""
+    """Name of an imported file in diagnostics: `std/...`, or the importer's folder joined with `given`."""
     if path.parent == STANDARD_LIBRARY:
         return f"std/{path.name}"
     return str(Path(importer.name).parent / given) if not importer.name.startswith("<") else given

@@ -17,7 +17,7 @@ class Module:
     """Contents of one file.
 
     Attributes:
-        definitions: the blocks and models, with the derived models, by name.
+        definitions: the blocks and models, including derived models, by name.
         derived: the defaults of derived models, by name.
         pipelines: the pipelines, by name.
         devices: the `devices` statements, by name.
@@ -62,7 +62,7 @@ class DerivedModel:
     In `Module.definitions`, its definition is a copy of the base's definition with the name of the derived model.
 
     Attributes:
-        home: the file of the model at the start of the chain of derivations.
+        home: the file of the model that starts the chain of derivations and is not derived itself.
         defaults: by attribute, the defaults of all derivations in the chain; later derivations override earlier ones.
     """
 
@@ -104,7 +104,7 @@ class _Deriver:
         self.module.definitions = dict(in_order)
 
     def _chain(self, derivation: tree.Derivation) -> dict[str, tree.Derivation]:
-        """Bases of a derivation by name, up to the first base that is not a pending derivation."""
+        """A derivation and its bases, by name, up to the first base that is not a pending derivation."""
         chain: dict[str, tree.Derivation] = {}
         waiting: tree.Derivation | None = derivation
         while waiting is not None:
@@ -157,7 +157,7 @@ class _Deriver:
             module = module.imports.get(alias, module)
             definition = module.definitions.get(base.name) if alias in self.module.imports else None
         if definition is None:
-            if not self.diagnostics.errors:  # a definition or import with a syntax error may define it
+            if not self.diagnostics.errors:  # a definition or import with an error may define the model
                 imports = self.module.imports.items()
                 imported = [f"{alias}.{name}" for alias, other in imports for name in other.models]
                 known = [*self.module.models, *imported]

@@ -41,7 +41,7 @@ class ConfiguredOperator:
     Attributes:
         op: the operator with its attributes.
         weights: weights of other layers, by parameter.
-        storages: storages of weights in the arguments, by parameter.
+        storages: storages that the arguments give to weights, by parameter.
     """
 
     op: Operator
@@ -160,7 +160,7 @@ def add_node(
         span: the place of the operator.
         arguments: the arguments of the operator, to report a mistake at an argument.
         weights: weights of other layers, by parameter.
-        storages: storages of weights in the arguments, by parameter.
+        storages: storages that the arguments give to weights, by parameter.
 
     Raises:
         Failed: the operands, weights or storages do not fit, which is reported.

@@ -162,7 +162,9 @@ def _weight(elaboration: Elaboration, instance: Instance, node: tree.MemberExpre
             "unknown-parameter",
             f"`{_written(path)}` is a block, and has no parameter `{node.name}` of its own",
             node.span,
-            help=f"its layers have: {inner}" if inner else "its layers are known after its first use",
+            help=f"name a layer of the block before the parameter: {inner}"
+            if inner
+            else "its layers are known after its first use",
         )
     if node.name not in layer.callee.parameters:
         owned = ", ".join(f"`{name}`" for name in layer.callee.parameters)

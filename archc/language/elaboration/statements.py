@@ -104,7 +104,9 @@ def _check_type(
     declared = declare(elaboration, instance, type_node)
     actual: TensorType = values[0].type
     if len(values) != 1:
-        elaboration.report(instance, "result-count", f"{len(values)} outputs have one type", type_node.span)
+        elaboration.report(
+            instance, "result-count", f"{len(values)} outputs are declared with one type", type_node.span
+        )
     if declared != actual:
         elaboration.report(
             instance,

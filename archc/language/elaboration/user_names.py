@@ -35,7 +35,7 @@ _IMPORTED = frozenset({
 LONGEST_NAME = 100
 """Limit on the characters of a name.
 
-The name of a model is a file name, and the path of a layer may join 20 names.
+The name of a model becomes the name of a file, and file systems limit the length of such names.
 """
 LARGEST_INDEX = 1_000_000
 """Limit on the index of a layer in a list."""

@@ -82,7 +82,7 @@ def test_a_weight_of_a_layer_within_a_block() -> None:
     [
         ("h[0].upp.weight", "unknown-layer", "did you mean `h[0].up`?"),
         ("h[1].up.weight", "unknown-layer", "did you mean `h[0].up`?"),
-        ("h[0].weight", "unknown-parameter", "its layers have: `h[0].up`, `h[0].wide`"),
+        ("h[0].weight", "unknown-parameter", "name a layer of the block before the parameter: `h[0].up`, `h[0].wide`"),
         ("h[0].up.scale", "unknown-parameter", "it has `weight`, `bias`"),
     ],
 )
