@@ -74,7 +74,8 @@ class PendingExpression:
 class BodyPrinter:
     """Statements of one printed definition.
 
-    `written` has the statements of the definition in the order of the printed text, the order of elaboration.
+    `written` has the statements of the definition in the order of the printed text.  Elaboration runs them
+    in this order.
     """
 
     def __init__(self, definition: BlockDefinition, is_model: bool, context: PrintContext):
@@ -259,13 +260,13 @@ class BodyPrinter:
         last use of `local`.
 
         Args:
-            besides: names that are not free.
+            besides: further names that are not free.
         """
         for name in _candidates(wanted):
             current = self.locals.get(name)
             if name in besides or name in self.reserved or (current is not None and self.remaining_uses[current]):
                 continue
-            # An output statement binds its name, and a later output statement may still read the tensor.
+            # An output statement binds its name, so this name is not free if a later output statement reads `local`.
             if self.last_readers.get(local, -1) > self.positions.get(name, len(self.definition.outputs)):
                 continue
             return name
@@ -361,7 +362,7 @@ class BodyPrinter:
         for local, name in zip(scan.items, names):
             self._bind(local, name)
         for local, name in zip(scan.states, states):
-            self._bind(local, name, local.uses - 1)  # one use, the end of the scan, has no text
+            self._bind(local, name, local.uses - 1)  # the end of the scan is a use that is not printed
         self.written.append(scan.enter)
         outside, self.body = self.body, []
         for local, name, state in reversed(list(zip(scan.next_states, states, scan.states))):
@@ -392,7 +393,7 @@ class BodyPrinter:
 def _overlap(loop: Loop, position: int) -> bool:
     """Return whether an iteration reads a loop-carried tensor after its new value is computed.
 
-    In this case, both tensors need names.
+    In this case, both the old value and the new value need names.
     """
     old, new = loop.parameters[0][position], loop.yields[0][position]
     made = next(number for number, step in enumerate(loop.iterations[0]) if new in step.results)
@@ -433,7 +434,7 @@ def _candidates(wanted: str | None) -> Iterator[str]:
 def _reads_later(scan: Recurrence, new: Local, old: Local) -> bool:
     """Return whether a scan reads the old value of a state after the new value is computed.
 
-    In this case, both values need names.
+    In this case, both the old value and the new value need names.
     """
     made = next((number for number, step in enumerate(scan.body) if new in step.results), None)
     if made is None:  # the new value is another state, or a value from outside the scan

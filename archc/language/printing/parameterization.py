@@ -58,8 +58,8 @@ class Parameters:
         variable: name of the loop variable.
         sizes: for each size with a name in the types of the inputs, its value in each instance.  None if the inputs are
             printed without types, because the name of a size would hide another name in the body.
-        operators: for each statement with attributes that refer to sizes, its operator with the names of these sizes
-            in the definition.
+        operators: for each statement with attributes that refer to sizes, its operator with these sizes named as in the
+            definition.
     """
 
     values: dict[str, tuple[Any, ...]] = field(default_factory=dict)
@@ -72,7 +72,7 @@ class Parameters:
     operators: dict[OperatorStep, Operator] = field(default_factory=dict)
 
     def operator(self, step: OperatorStep) -> Operator:
-        """Operator of a statement, with the names of sizes in the definition."""
+        """Operator of a statement, with sizes named as in the definition."""
         return self.operators.get(step, step.nodes[0].op)
 
 
@@ -130,7 +130,7 @@ class _Parameterizer:
             given = 0
             for name, rows, _ in self._attributes(steps):
                 if not all(same_value(list(row), list(rows[0])) for row in rows):
-                    # A list that differs between instances becomes an attribute, and each use of the block has a list.
+                    # A list that differs between instances counts as 3 lines: each use of the block has its own list.
                     lists[loop] += 1 if all(same_value(list(row), [row[0]] * len(row)) for row in rows) else 3
                 use = steps[0]
                 given += isinstance(use, BlockStep) and not self._is_default(use, name, rows[0][0])
@@ -185,7 +185,7 @@ class _Parameterizer:
         return handed
 
     def _in_own_sizes(self, value: Any, instance: int) -> Any:
-        """Value of an instance, rewritten with the names of sizes in the definition."""
+        """Value in an instance, with sizes named as in the definition."""
         scope = self.definition.scopes[instance]
         if scope.parent is None:
             return value
@@ -234,7 +234,7 @@ class _Parameterizer:
     def _attributes(self, steps: Sequence[OperatorStep | BlockStep]) -> Iterable[tuple[str, list[Row], list[Row]]]:
         """Attributes of a statement, each with two tables of values by iteration and instance.
 
-        The first table has values with the names of sizes in the definition.  The second has the original values.
+        In the first table, sizes are named as in the definition.  The second table has the original values.
         """
         for name, values in self._values(steps):
             yield name, [[self._in_own_sizes(value, k) for k, value in enumerate(row)] for row in values], values
@@ -314,7 +314,10 @@ class _Parameterizer:
 
 
 def _note_sizes(value: Any, found: dict[str, SymbolicDim]) -> None:
-    """Add the symbols in a value to `found`, by name; the symbols in `found` are without `MODEL_PREFIX`."""
+    """Add the symbols in a value to `found`, by name.
+
+    The keys of `found` keep `MODEL_PREFIX`; the names of its symbols do not.
+    """
     if isinstance(value, SymbolicDim):
         for own in symbols(value).values():
             found.setdefault(own.name, symbol(own.name.removeprefix(MODEL_PREFIX), own.maximum))

@@ -33,7 +33,7 @@ def form(step: Step) -> Form:
 
 @dataclass(frozen=True, eq=False)
 class Column:
-    """One statement of a loop in all iterations, each with its own layer of a list: `l[i]`."""
+    """One statement in all iterations of a loop, where iteration i applies the layer `l[i]` of a list."""
 
     loop: Loop
     steps: tuple[Step, ...]
@@ -162,8 +162,8 @@ class StepPrinter:
         """Callee and arguments of a statement.
 
         Args:
-            stand_in_for: path of a tied weight with a removed owner.  The layer becomes the owner, so the weight is not
-                an argument of the layer.
+            stand_in_for: path of a shared weight whose owner a pass has removed.  The layer becomes the owner, so the
+                weight is not an argument of the layer.
         """
         given = self.parameters.given[step]
         if isinstance(step, BlockStep):
@@ -249,7 +249,7 @@ class StepPrinter:
             self.lists.add(head)
 
     def _named_by_itself(self, step: Step) -> bool:
-        """Return whether elaboration gives a layer the same name without a label, and register the name if so."""
+        """Return whether a layer gets its name in elaboration without a label; if so, register the name."""
         assert step.member is not None
         if isinstance(step, OperatorStep):
             if not step.nodes[0].op.parameters:
@@ -292,7 +292,7 @@ class StepPrinter:
             return
         if owner in self.owners:
             self._declare(self.owners[owner])
-        else:  # a pass removed the owner: declare an unused layer with its path to own the weight
+        else:  # a pass removed the owner: declare an unused layer under the path of the owner
             self._register(owner)
             self._emit_layer(syntax_nodes.parts(owner), *self._call(user, stand_in_for=source))
 

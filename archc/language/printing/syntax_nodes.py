@@ -60,7 +60,10 @@ def index_items(op: Operator) -> tuple[tree.Expression | tree.SliceExpression | 
 def tensor_type(of: TensorType, declared: set[str]) -> tree.TypeExpression:
     """Type of a tensor.
 
-    The first dimension with a symbol has the bound; the name of the symbol is then added to `declared`.
+    Only the first dimension with a symbol has the bound of the symbol.
+
+    Args:
+        declared: names of the symbols of earlier dimensions, to which the names of new symbols are added.
     """
     dims = []
     for dim in of.shape:
@@ -113,7 +116,7 @@ def reference(path: Sequence[Part]) -> tree.Name | tree.MemberExpression | tree.
 
 @lru_cache(maxsize=65536)
 def _parsed(text: str) -> tree.Expression:
-    """Expression that a text parses to."""
+    """Parse a text to an expression."""
     diagnostics = Diagnostics()
     expression = parse_value(Source(text), diagnostics)
     diagnostics.check()

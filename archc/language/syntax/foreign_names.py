@@ -48,7 +48,7 @@ NAMES = {
     "self": "layers need no `self`: the name comes before the operator, `x -> fc: linear(10)`",
     "super": "leave it out; a model has no constructor",
     "isinstance": "leave it out; attributes have one type",
-    "device": "choose the device where the emitted module runs, or with `devices` and the pass `partition`",
+    "device": "choose the device in the code that runs the emitted module, or use `devices` and the pass `partition`",
 }
 """Help for values and functions of values, by their names in other languages."""
 
@@ -63,7 +63,7 @@ ATTRIBUTES = {
     "bias_initializer": "load initial weights from a file with `--weights`; the default is PyTorch's initialization",
     "kernel_regularizer": TRAINING,
     "inplace": "leave it out; tensors are values",
-    "device": "leave it out; choose the device where the emitted module runs",
+    "device": "leave it out; choose the device in the code that runs the emitted module",
     "requires_grad": TRAINING,
     "trainable": TRAINING,
     "name": "write the name before the operator: `x -> fc1: linear(128)`",

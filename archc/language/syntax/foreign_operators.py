@@ -28,7 +28,7 @@ _TRANSFORMER = 'import a block: `import "std/transformer.arch" as tr`, then `x -
 _RANDOM = "write `parameter((8, 8))` for random initial values; at run time, only `x -> dropout(0.1)` is random"
 _CUT = "write `x -> cast(i64) -> cast(f32)`, which truncates the fraction"
 _FLIP = (
-    "write `(x, 8 - 1 - arange(8)) -> index_select(1)`, with the size of the axis for 8: "
+    "write `(x, 8 - 1 - arange(8)) -> index_select(1)`, with the size of the axis in place of 8: "
     "it selects the elements in descending order"
 )
 _ROLL = (
@@ -278,7 +278,7 @@ OPERATORS = {
     "optimizer": TRAINING,
     "backward": TRAINING,
     "no_grad": TRAINING,
-    "cuda": "choose the device where the emitted module runs, or with `devices` and the pass `partition`",
+    "cuda": "choose the device in the code that runs the emitted module, or use `devices` and the pass `partition`",
 }
 """Help for layers and functions of other libraries, by name."""
 

@@ -160,9 +160,9 @@ def comment_end(text: str, start: int) -> int:
 
 
 def foreign_word(text: str) -> str | None:
-    """First word of a statement that is a keyword of another language, or None.
+    """First keyword of another language in a statement, or None.
 
-    After the first word, only keywords of Python count.
+    After the first word of the statement, only keywords of Python count.
     """
     words = _WORD.findall(_STRING.sub("", text))
     return next((word for i, word in enumerate(words) if word in KEYWORDS and (i == 0 or _is_pythons(word))), None)

@@ -39,7 +39,7 @@ class _Formatter:
         self._next = 0  # position of the first comment that may not be placed yet
         self._at = 0  # offset in the source; the nodes and comments before it are written
         self._lines: list[str] = []
-        self._body_opened = 0  # number of lines before the last opened body, which does not begin with a blank line
+        self._body_opened = 0  # number of lines up to the last `{`: no blank line directly follows
 
     def text(self) -> str:
         """Text of the file."""

@@ -144,8 +144,8 @@ def _drive(start: str, source: Source, found: Diagnostics) -> Any:
 
 # Recovery -------------------------------------------------------------------------------------------------
 
-# A terminal for each level, and the level.  A parser state that shifts the terminal is between two elements of the
-# level: statements of a body, lines of a `devices` item, or items of a file.
+# One terminal for each level.  A parser state that shifts `LET` is between two statements of a body.  A state that
+# shifts `LINK` is between two lines of a `devices` item, and a state that shifts `MODEL` between two items of a file.
 _BETWEEN = {"LET": "body", "LINK": "devices", "MODEL": "file"}
 
 
@@ -168,7 +168,8 @@ class _Recovery:
             self._report(syntax_errors.explain(failure))
         comment = comment_start(self._source.text, token.start)
         if comment is not None and token.type != "$END":
-            at_once = comment == token.start  # no token of it was parsed: the statement continues after the comment
+            # If no token of the comment was parsed, the statement continues after the comment.
+            at_once = comment == token.start
             token = self._after_comment(token, comment_end(self._source.text, comment))
             if at_once:
                 return token
@@ -226,8 +227,8 @@ class _Recovery:
                 continue
             if value.type in CLOSERS:
                 unclosed.append(value)
-            elif unclosed and value.type == CLOSERS[unclosed[-1].type]:  # in a head: `model net(classes = 10) {`
-                unclosed.pop()
+            elif unclosed and value.type == CLOSERS[unclosed[-1].type]:
+                unclosed.pop()  # both brackets are in a head: `model net(classes = 10) {`
         return unclosed
 
     def _feed(self, place: Token, *types: str) -> None:
@@ -268,7 +269,10 @@ class _Recovery:
         return token
 
     def _next_statement(self, token: Token, parts: list[Any]) -> Token:
-        """Skip to the next statement, or insert `if true` as a head and skip into the broken one's body."""
+        """Skip to the next statement.
+
+        If the broken statement has a body, insert the head `if true`, and continue in the body.
+        """
         headed = bool(parts) and isinstance(parts[0], Token) and parts[0].type in ("FOR", "SCAN", "IF")
         braces = parentheses = 0
         while token.type != "$END" and token.type not in TOP_LEVEL:

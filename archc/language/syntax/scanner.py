@@ -40,7 +40,7 @@ class Token:
     def first_on_line(self) -> bool:
         """Return whether only white space precedes the token on its line."""
         text, before = self.source.text, self.start - 1
-        while before >= 0 and text[before] in " \t\r":  # backwards: a line may be very long
+        while before >= 0 and text[before] in " \t\r":  # without a copy of the line, which may be very long
             before -= 1
         return before < 0 or text[before] == "\n"
 
@@ -64,7 +64,7 @@ class Scanner:
                 self.keywords[terminal.pattern.value] = terminal.name
             else:
                 punctuation.append((terminal.name, terminal.pattern.value))
-        # Terminals with patterns (names, comments) precede punctuation, and `->` precedes its prefix `-`.
+        # The first alternative that matches wins: patterns precede punctuation, and `->` precedes its prefix `-`.
         punctuation.sort(key=lambda pair: -len(pair[1]))
         patterns += [(name, re.escape(value)) for name, value in punctuation]
         self._types = self.keywords | {value: name for name, value in punctuation}

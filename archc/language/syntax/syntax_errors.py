@@ -1,7 +1,7 @@
 """Diagnostics for syntax errors: the likely mistake, from the parser's state at an unexpected token.
 
-The parser knows the tokens that it accepts there.  The functions here recognize missing brackets, reserved words, code
-in other languages and other common mistakes; the rest are reported as "expected …, found …".
+The parser knows the tokens that it would accept instead.  The functions here recognize missing brackets, reserved
+words, code in other languages and other common mistakes.  Other errors are reported as "expected …, found …".
 """
 
 from __future__ import annotations
@@ -68,7 +68,8 @@ _WORDS = {
     "IN": "`in`",
     "LINK": "`link`",
 }
-# Left out too: `_CONTINUES` after an expression, `_BEGINS` before one.  A missing token that ends it is likelier.
+# The list of expected tokens also leaves out `_CONTINUES` after an expression, and `_BEGINS` before an expression.
+# Nearly any expression can continue or begin with these tokens.
 _CONTINUES = frozenset({"LPAR", "LSQB", "ARROW", "RANGE", "COLON", "EQUAL"})
 _BEGINS = frozenset({"LPAR", "LSQB", "COLON"})
 _BINARY = frozenset(
@@ -257,7 +258,7 @@ def _unmatched(token: Token) -> Diagnostic:
 
 
 def _lone_name(failure: Failure) -> Diagnostic | None:
-    """Diagnostic for a single name in place of a statement, or after one; None for anything else."""
+    """Diagnostic for a single name in place of a statement, or after a statement; None for anything else."""
     if len(failure.parts) != 1 or not isinstance(failure.parts[0], (Token, tree.Name)):
         return None
     token = failure.token
@@ -319,7 +320,7 @@ def _help_for(token: Token, accepted: frozenset[str]) -> str | None:
 
 
 def _hint(failure: Failure) -> str | None:
-    """Help text for the code that an unexpected token resembles; None if no hint applies."""
+    """Help text for the likely mistake at an unexpected token; None if no hint applies."""
     head = failure.parts[0] if failure.parts else None
     kind = head.type if isinstance(head, Token) else None
     return _of_statement(failure, kind) or _of_expression(failure)
@@ -406,7 +407,7 @@ def _wanted(accepted: frozenset[str]) -> str:
         words.append("a string")
     elif "NAME" in accepted and "LET" not in accepted:
         words.append("a name")
-    # The parser may have reduced the expression to a rule with few operators: any of these shows that one has ended.
+    # After an expression, at least one of these is accepted: `+` after a size in a type, `->` after a step of a chain.
     after_expression = bool(accepted & {"PLUS", "OR", "ARROW"})
     for terminal, word in _WORDS.items():
         implied = _CONTINUES if after_expression else _BEGINS if "NUMBER" in accepted else frozenset()

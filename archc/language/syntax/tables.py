@@ -34,7 +34,7 @@ def load_grammar(transformer: Transformer[Any, Any]) -> Lark:
         if tables["fingerprint"] == _fingerprint(grammar):
             data = tables["data"]
             data["parser"]["parser"]["states"] = _numbered(data["parser"]["parser"]["states"])
-            # `Lark.load` does the same after unpickling.  lark has no type annotation for it.
+            # `Lark.load` calls this method after unpickling.  The method has no type annotation in lark.
             load: Callable[..., Lark] = Lark._load_from_dict
             return load(data, _numbered(tables["memo"]), transformer=transformer)
     return _build(grammar, transformer)

@@ -72,7 +72,7 @@ class SliceExpression(SyntaxNode):
 
 @frozen_dataclass
 class Ellipsis(SyntaxNode):
-    """`...` inside an index: a full slice for each axis without another item."""
+    """`...` inside an index: a full slice for each axis that has no other item."""
 
 
 @frozen_dataclass
@@ -282,7 +282,7 @@ class Assign(SyntaxNode):
 
 @frozen_dataclass
 class For(SyntaxNode):
-    """Loop at elaboration: `for i in 0..depth { … }`; the body is in the scope of the loop."""
+    """Loop that elaboration unrolls: `for i in 0..depth { … }`."""
 
     variable: Name
     iterable: Expression
@@ -333,7 +333,7 @@ class Yield(SyntaxNode):
 
 @frozen_dataclass
 class If(SyntaxNode):
-    """Conditional at elaboration: `if … { … } else { … }`.
+    """Conditional that elaboration evaluates: `if … { … } else { … }`.
 
     An `else if` is an `If` as the only statement of `otherwise`.
     """

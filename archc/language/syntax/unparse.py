@@ -80,7 +80,10 @@ def breaks(steps: Sequence[tree.ChainStep], wanted: ChainBreaks) -> set[int]:
 
 
 def has_groups(statement: tree.SyntaxNode) -> bool:
-    """Return whether a statement is a chain of at least two groups, including branches of its source."""
+    """Return whether a statement is a chain of at least two groups, including branches of its source.
+
+    A group begins at each labelled step that is not a norm.
+    """
     if not isinstance(statement, tree.Assign | tree.Output) or not isinstance(statement.value, tree.Chain):
         return False
     source = statement.value.source
@@ -288,7 +291,7 @@ class Unparser:
         pieces = ["("]
         for part in parts:
             key = (id(part), inner)
-            if key not in self._known:  # cached, because it is equal in all styles of the statement
+            if key not in self._known:  # cached: the text of a part is equal in all styles of the statement
                 own = Unparser(inner, self.source, self.comments, _known=self._known)
                 self._known[key] = own.fitted(
                     lambda unparser, part=part: f"{write(unparser, part)},"  # type: ignore[misc]  # a default argument
