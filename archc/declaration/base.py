@@ -283,7 +283,7 @@ class Operator(Notation, Traits):
     def from_first_result(self, types: Sequence[TensorType]) -> Operator | None:
         """An operator with the same weights that computes all results from the first one; None if none exists.
 
-        If a later stage of a pipeline needs the results, it receives only the first one, and computes the others with
+        A later stage of a pipeline that needs the results receives only the first one, and computes the others with
         this operator and a copy of the weights.
         """
         return None
@@ -321,7 +321,7 @@ class Operator(Notation, Traits):
     def safe_channels_last(self, types: Sequence[TensorType]) -> bool:
         """Return whether PyTorch's channels-last CPU kernels are known to be correct for these types.
 
-        Only used for operators with `torch_channels_last` and weights.
+        It is called only for operators with `torch_channels_last` and weights.
         """
         return True
 

@@ -4,9 +4,9 @@
     dtypes = {"condition": BOOL, "input": ANY, "other": "input"}       # `other` has the dtype of `input`
     dtypes = {"q": FLOATS, "k": "q", "v": "q", "mask": ("q", BOOL)}    # a mask may be bool as well
 
-ONNX Runtime's CPU kernels support fewer dtypes than PyTorch's.  `onnx_dtypes` declares the dtypes in which ONNX Runtime
-can compute an operator's ONNX form.  Operands of another dtype are cast to the nearest wider one of these dtypes, and
-results are cast back.
+ONNX Runtime's CPU kernels support fewer dtypes than PyTorch's.  `onnx_dtypes` declares the dtypes that the kernels
+of an operator support.  Operands of another dtype are cast to the nearest wider one of these dtypes, and results are
+cast back.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ _WIDER = {
     DType.i16: DType.i32,
     DType.i32: DType.i64,
 }
-"""The next wider dtype, which represents all elements.  A cast back wraps integers beyond the narrower range."""
+"""The next wider dtype, which represents every element of the narrower one.  A cast back wraps integers."""
 
 
 class Requirement(NamedTuple):

@@ -35,7 +35,7 @@ class OperatorTable(MutableMapping[str, T], Generic[T]):
         """Register a class.
 
         Raises:
-            ValueError: archc itself has an operator of that name or symbol; the meaning of a text must not depend on
+            ValueError: archc itself has an operator of that name or symbol; the meaning of a model must not depend on
                 installed packages.
         """
         if cls.__module__ not in _modules() and key in self and self[key].__module__ in _modules():

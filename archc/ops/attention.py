@@ -40,12 +40,12 @@ class ScaledDotProductAttention(Operator):
     rigid = ("t", "s", "e")
 
     is_causal: bool = attribute(False, keyword=True, doc="hide the keys after the position of each query")
-    scale: float | None = attribute(None, keyword=True, doc="factor of the scores, above 0; by default 1/√e")
+    scale: float | None = attribute(None, keyword=True, doc="factor of q kᵀ, above 0; by default 1/√e")
     dropout_p: float = attribute(0.0, keyword=True, doc="probability that a weight becomes 0 in training")
 
     @property
     def pure(self) -> bool:  # type: ignore[override]  # a class attribute elsewhere
-        """Return whether it has no dropout."""
+        """Return whether the operator has no dropout."""
         return self.dropout_p == 0
 
     def signature_for(self, types: Sequence[TensorType]) -> Signature:
@@ -60,7 +60,8 @@ class ScaledDotProductAttention(Operator):
         _check_mask(self, types, self.is_causal, types[0].shape[:-2])
 
     def multiply_adds(self, inference: Inference, types: Sequence[TensorType]) -> Extent:
-        # The signature is one contraction of all indices, but the two matrix products are computed in sequence.
+        # The signature is one contraction of all indices, but the operator computes two matrix products in sequence.
+        # Their MACs are added.
         q, v = types[0].shape, types[2].shape
         total = q[-2] * v[-2] * (q[-1] + v[-1])
         for size in q[:-2]:
@@ -103,12 +104,12 @@ class Attention(Operator):
     heads: int = attribute(doc="number of heads of the queries")
     causal: bool = attribute(False, keyword=True, doc="hide the keys after the position of each query")
     kv_heads: int | None = attribute(None, keyword=True, doc="number of heads of keys and values; by default `heads`")
-    scale: float | None = attribute(None, keyword=True, doc="factor of the scores, above 0; by default 1/√e")
+    scale: float | None = attribute(None, keyword=True, doc="factor of q kᵀ, above 0; by default 1/√e")
     dropout: float = attribute(0.0, keyword=True, doc="probability that a weight becomes 0 in training")
 
     @property
     def pure(self) -> bool:  # type: ignore[override]  # a class attribute elsewhere
-        """Return whether it has no dropout."""
+        """Return whether the operator has no dropout."""
         return self.dropout == 0
 
     @property
@@ -163,7 +164,8 @@ class Attention(Operator):
         _check_mask(self, types, self.causal, (*types[0].shape[:1], self.heads))
 
     def multiply_adds(self, inference: Inference, types: Sequence[TensorType]) -> Extent:
-        # The signature is one contraction of all indices, but the two matrix products are computed in sequence.
+        # The signature is one contraction of all indices, but the operator computes two matrix products in sequence.
+        # Their MACs are added.
         (b, t, query_width), s = types[0].shape, types[1].shape[1]
         return b * t * s * (query_width + inference.results[0].shape[2])
 

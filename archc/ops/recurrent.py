@@ -248,8 +248,8 @@ class Recurrent(Operator, abstract=True):
     def _needs_lengths(self, sequences: OnnxSequences, first: Sequence[str]) -> bool:
         """Return whether the ONNX operator needs lengths because the time axis may be empty.
 
-        Without lengths, `GRU` does not run on an empty time axis.  Other operators run,
-        but their last states are not zero.
+        Without lengths, `GRU` does not run on an empty time axis.  Other operators run, but
+        their last states are not zero.
         """
         if self.onnx_lengths:
             return sequences.batch_may_be_empty or sequences.steps_may_be_empty

@@ -351,7 +351,7 @@ class SourcePositions:
             steps = (self._after - 1).maximum(1)
             step = _rounded(self._last / steps, axis.double)  # irrelevant if the result has size 1: its only index is 0
             return _rounded(self._indices * step, axis.double)
-        # The expression is rounded once, because compilers emit a fused multiply-add for it.
+        # PyTorch's compiled code rounds this expression once, because it is a fused multiply-add.
         return _rounded((self._indices + 0.5) * self._step(axis.double) - 0.5, axis.double)
 
     def _step(self, double: bool) -> OnnxVector:
@@ -401,7 +401,10 @@ def _is_small_image(spell: OnnxSpelling, axes: Sequence[Resampling]) -> Conditio
 
 
 def layout_matters(axes: Sequence[Resampling]) -> bool:
-    """Return whether nearest-neighbour results depend on the kernel that PyTorch selects."""
+    """Return whether nearest-neighbour results depend on the kernel that PyTorch selects.
+
+    PyTorch selects the kernel by image size and memory layout.
+    """
     if len(axes) != 2:
         return False
     return any(special_multiples(axis) or (axis.double and axis.power_of_two is None) for axis in axes)
