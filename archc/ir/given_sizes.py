@@ -12,8 +12,8 @@ from archc.ir.graph import Graph, Node
 from archc.types.dims import Symbol, evaluate, symbols
 
 SIZES_HELP = (
-    "values of symbolic sizes, for which multiply-adds are counted and passes compare costs; other sizes are taken "
-    "from the calibration data, or assumed with a warning; the batch is one sample"
+    "values of symbolic sizes, at which multiply-adds are counted and passes compare costs; sizes that are not given "
+    "are taken from the calibration data, or assumed with a warning; the default of the batch size is 1"
 )
 """Help text of the option `--sizes` of all commands."""
 
@@ -102,7 +102,7 @@ def check_sizes(graph: Graph, sizes: Mapping[str, int], option: str = "--sizes")
 
 
 def first_empty(graph: Graph, sizes: Mapping[str, int]) -> Node | None:
-    """Return the first node with an empty result for these sizes, or None; missing sizes are 1."""
+    """Return the first node with an empty result tensor at these sizes, or None; missing sizes are 1."""
     for node in graph.nodes():
         if any(evaluate(dim, sizes=sizes) < 1 for value in node.results for dim in value.type.shape):
             return node

@@ -1,7 +1,7 @@
 """The graph of a network: nodes, the values between them, and the weights that nodes own.
 
-The order of nodes is deterministic.  It is the order of the text, except where the data flow requires another order.
-Therefore all emitted files are the same on every run.
+Nodes are in the order of the source text, except where the data flow requires another order.  So the order is
+deterministic, and all emitted files are the same on every run.
 
 This module reads graphs.  Only `archc.ir.rewriter.Rewriter` changes them.
 """
@@ -31,14 +31,15 @@ Order = tuple[int, ...]
 class Scope:
     """An instance of a block, or the model; each node belongs to one scope.
 
-    If a declared layer is a block and has two uses, each use has a scope, and both scopes have the same path.
+    If the text declares a layer that is a block, and uses the layer twice, each use has its own scope.  Both scopes
+    have the same path.
 
     Attributes:
         path: path of the module (`h.0`, `h.0.attn`); empty for the model.
         definition: name of the block or model.
         parent: scope that contains this one; None for the model.
         arguments: values of the block's attributes by name.
-        sizes: values of the sizes with a name, such as `D`, in the types of the block's inputs.
+        sizes: values of the named sizes in the types of the block's inputs, by name, such as `D`.
         doc: comment before the definition.
         inputs: operands of the instance, in the order of the block's inputs; passes may leave some of them unused.
         axes: for each input with a type, the name of each axis's size, or None for an unnamed size.  The entry of an
@@ -184,7 +185,7 @@ class Graph:
         self._nodes: dict[Node, None] = {}
         self._edges: _Edges | None = None
         self._sorted: list[Node] | None = None
-        # True while nodes are appended in ascending order, each after the producers of its operands.
+        # True while `_nodes` needs no sort: nodes were appended in ascending order, and no operands were replaced.
         self._in_order = True
         self._last: Order | None = None
 
@@ -256,10 +257,10 @@ class Graph:
     __hash__ = None  # type: ignore[assignment]  # graphs are mutable
 
     def canonical(self) -> tuple[Any, ...]:
-        """Return a form of the graph that is equal for graphs of the same network.
+        """Return a tuple that is equal for two graphs of the same network.
 
-        For each live node, the form contains the operator, path, operands (as numbers), result types and weights.  The
-        form does not depend on the order of independent nodes, names of intermediate values, spans, or values of
+        For each live node, the tuple contains the operator, path, operands (as numbers), result types and weights.  It
+        does not depend on the order of independent nodes, names of intermediate values, spans, or values of
         weights.
         """
         return canonical_form(self)

@@ -1,7 +1,7 @@
 """The rewriter: all operations that change a graph.
 
-Elaboration builds graphs and passes rewrite graphs with the rewriter.  It keeps operand order, edges, inferred types
-and provenance correct.
+Elaboration, which builds a graph from the parsed text, and passes change graphs only through the rewriter.  The
+rewriter keeps operand order, edges, inferred types and `Node.origin` correct.
 
     rewriter = Rewriter(graph, by="lowrank")
     down = rewriter.add(Linear(rank, bias=False), node.operands, name=f"{node.name}.a", near=node)
@@ -28,12 +28,11 @@ if TYPE_CHECKING:
 
 
 class Rewriter:
-    """Changes of one graph, in place.
+    """Interface that changes one graph in place.
 
     Args:
         graph: graph to change.
-        by: name of the pass that changes the graph, which is added to `Node.origin` of changed nodes; empty in
-            elaboration.
+        by: name of the pass, which is added to `Node.origin` of changed nodes; empty in elaboration.
 
     Attributes:
         not_finite: paths of the stored tensors to which the rewriter wrote a NaN or an infinity.
@@ -233,7 +232,7 @@ class Rewriter:
         self._infer([node])
 
     def move_to_common_scope(self, node: Node, scope: Scope) -> None:
-        """Move an unnamed node to the innermost scope that contains both its own scope and another scope."""
+        """Move an unnamed node to the innermost scope that contains both its own scope and a given scope."""
         if node.name is None:
             around = scope.ancestors()
             node.scope = next(own for own in reversed(node.scope.ancestors()) if own in around)
@@ -241,10 +240,10 @@ class Rewriter:
     def _infer(self, nodes: Sequence[Node]) -> None:
         """Infer the result types of nodes again, and of downstream nodes if their operand types change."""
         stale = set(nodes)
-        if len(nodes) == 1:  # usually no type changes, and the graph need not be sorted
+        if len(nodes) == 1:  # faster: if the types of one node stay, the graph need not be sorted
             stale = set(self.graph.users(nodes[0])) if self._retype(nodes[0]) else set()
         if stale:
-            # The order is topological, so that the operand types of a node are final before its results are inferred.
+            # In topological order, the operand types of a node are final before its results are inferred.
             for node in self.graph.nodes():
                 if node in stale and self._retype(node):
                     stale.update(self.graph.users(node))

@@ -1,8 +1,8 @@
 """Scans of a graph: nodes that are repeated in the steps of a recurrence.
 
-A graph is flat.  A scan has two end nodes: `enter` begins a step, and `exit` ends it.  Nodes that depend on `enter`
-and on which `exit` depends are the body of a step.  Operands of the body that do not depend on `enter` are computed
-once, before the first step.
+A graph is flat.  A scan has two end nodes: `enter` begins a step, and `exit` ends the step.  The body of a step
+consists of the nodes between: they depend on `enter`, and `exit` depends on them.  Operands of the body that do not
+depend on `enter` are computed once, before the first step.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ class Scan:
 
     @property
     def sequences(self) -> tuple[Value, ...]:
-        """Operands of which each step gets one element."""
+        """Operands of `enter` that are sequences; each step gets one element of each sequence."""
         return self.enter.operands[: self.enter.op.scan_parts]
 
     @property
     def first_states(self) -> tuple[Value, ...]:
-        """Operands that are the states of the first step."""
+        """Operands of `enter` that are the states of the first step."""
         return self.enter.operands[self.enter.op.scan_parts :]
 
     @property
@@ -69,11 +69,11 @@ def schedule(graph: Graph) -> list[Node | Scan]:
     """Return the nodes and the scans of a graph in topological order.
 
     Raises:
-        ValueError: a scan has only one end, or a value of its body is used outside of it.
+        ValueError: a scan has only one end, or a value in the body of a scan is used outside the scan.
     """
     nodes = graph.nodes()
     items: list[Node | Scan] = list(nodes)
-    # The ends of inner scans come first, so scans are assembled from the inside out.
+    # An inner scan ends before the outer scan, so inner scans are assembled first.
     for end in [node for node in nodes if node.op.scan_end == "exit"]:
         items = _gathered(items, end)
     for item in items:
@@ -88,7 +88,11 @@ def schedule(graph: Graph) -> list[Node | Scan]:
 
 
 def _gathered(items: list[Node | Scan], end: Node) -> list[Node | Scan]:
-    """Replace the items of one scan by the scan."""
+    """Merge the nodes and inner scans of one scan into a `Scan`, and return the changed items.
+
+    Args:
+        end: the `exit` node of the scan.
+    """
     enter = end.operands[0].producer
     if enter is None or enter.op.scan_end != "enter":
         raise ValueError(f"{end.title} ends a scan without a beginning")
@@ -134,8 +138,8 @@ def repetition_counts(graph: Graph) -> dict[Node, Extent]:
         for item in items:
             if isinstance(item, Scan):
                 inner = times * item.exit.op.infer(item.exit.types).solution.extents["t"]
-                found[item.enter] = inner  # `exit` is executed once for each run of the scan
-                if times != 1:
+                found[item.enter] = inner
+                if times != 1:  # `exit` is executed once for each run of the scan
                     found[item.exit] = times
                 count(item.body, inner)
             elif times != 1:
@@ -156,7 +160,7 @@ def scan_destinations(end: Node, position: int) -> list[Value]:
     states = end.op.scan_parts
     if position > 2 * states:
         return [end.results[position - 1 - states]]
-    if position == 0 or position % 2:  # the reference to `enter`, and states before the step
+    if position == 0 or position % 2:  # 0 is the reference to `enter`; odd positions are states before the step
         return []
     return [end.operands[position - 1], end.results[position // 2 - 1]]
 

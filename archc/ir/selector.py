@@ -5,8 +5,8 @@
 - `**.query` selects every layer `query`, at any depth.
 - `h**up` selects every path that begins with `h` and ends with `up`.
 
-`*` and `?` match characters of one name between dots, so `layers.1.*` does not select layers of `layers.10`.  A
-selector that matches a block selects all layers in the block.
+`*` and `?` do not match a dot, so `h.*.up` does not select `h.0.mlp.up`.  A selector that matches a block selects all
+layers in the block.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class SelectorError(Exception):
 
     Attributes:
         code: code of the diagnostic.
-        help: a way to correct the selector, such as the nearest paths.
+        help: a way to correct the selector, such as a path with a similar name.
     """
 
     def __init__(self, code: str, message: str, help: str):

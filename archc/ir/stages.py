@@ -75,7 +75,7 @@ class Stages:
     def _mixed(self, node: Node, held: list[int]) -> ArchcError:
         last = max(held)
         early = next(value for value, stage in zip(node.operands, held, strict=True) if stage != last)
-        name = f"`{early.name}`" if early.name else "the one of the earlier stage"
+        name = f"`{early.name}`" if early.name else "the operand of the earlier stage"
         return error(
             "mixed-stages",
             f"`{node.op.name}` has operands of the stages {' and '.join(map(str, sorted(set(held))))}",
@@ -88,7 +88,7 @@ class Stages:
         if device is not None and self._devices.setdefault(stage, device) != device:
             raise error(
                 "two-devices",
-                f"stage {stage} has the device `{self._devices[stage]}`, and here `{device}`",
+                f"stage {stage} is on the device `{self._devices[stage]}`, but this operator names `{device}`",
                 node.span,
                 help=f'name one device for a stage: `to_stage({stage}, device = "{self._devices[stage]}")`',
             )

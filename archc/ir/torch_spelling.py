@@ -34,7 +34,7 @@ def node_spelling(
 def required_sizes(node: Node) -> tuple[SymbolicDim, ...]:
     """Return the symbolic sizes in a node's PyTorch spelling: `N` and `T` of `reshape((N, T, 64))`."""
     if node.op.scan_end:
-        return ()  # the length of the scan is that of its operand
+        return ()  # the emitted loop reads the number of steps from the shape of a sequence
     asked: dict[SymbolicDim, None] = {}
 
     def note(dim: SymbolicDim) -> str:
