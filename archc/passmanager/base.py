@@ -16,7 +16,7 @@ from archc.passmanager.calibration import Calibration
 from archc.types.attributes import arguments_text
 
 Preserves = Literal["exact", "rounding", "approximate"]
-"""Guarantee of a pass: equal outputs, outputs equal up to rounding, or outputs with a measured error."""
+"""Guarantee of a pass for the outputs: equal, equal up to rounding, or different with a measured error."""
 
 UNDIVIDED = "one undivided graph"
 """State of a graph that is not divided into stages; used in `Pass.needs` and `Pass.ends`."""
@@ -42,9 +42,9 @@ class Pass(ABC):
     needs: ClassVar[tuple[str, ...]] = (UNDIVIDED,)
     """States of the graph that the pass needs: `UNDIVIDED`, `FLOAT_WEIGHTS`, or another short phrase."""
     ends: ClassVar[tuple[str, ...]] = ()
-    """States that no longer hold after the pass; a pipeline in which a later pass needs one is refused."""
+    """States that no longer hold after the pass.  A pipeline is refused if a later pass needs such a state."""
     effective_with: ClassVar[Mapping[str, tuple[str, tuple[Any, ...]]]] = {}
-    """Options that have an effect only with certain values of another option: its name and the values."""
+    """Options with an effect only for some values of another option, as `{option: (other option, values)}`."""
     example: ClassVar[str] = ""
     """A pipeline with the pass, for `archc passes`."""
 
@@ -68,10 +68,10 @@ class Pass(ABC):
 
 @dataclass(frozen=True, slots=True)
 class Remark:
-    """Remark of a pass on one layer: that it was rewritten, why it was left unchanged, or a note.
+    """Remark of a pass on a layer: the change, the reason for leaving the layer unchanged, or a note.
 
     Attributes:
-        applicable: False for a layer that the pass never rewrites, so that `keep` has no effect on it.
+        applicable: False for a layer that the pass never rewrites; `keep` has no effect on such a layer.
     """
 
     kind: Literal["rewrote", "left", "note"]
@@ -93,7 +93,7 @@ class Context:
         rewriter: the interface through which every change of the graph is made.
         calibration: inputs on which the graph can run.
         devices: the machines declared in the file, by name.
-        sizes: the value of each symbolic size for which costs are counted.
+        sizes: the value of each symbolic size, at which costs are counted.
         diagnostics: collects the warnings; they are always shown.
         remarks: the remarks so far; they are shown with `--explain`.
     """

@@ -29,7 +29,7 @@ _LARGEST_SIZE = 4096
 
 
 class Calibration:
-    """Inputs by name, in batches.
+    """Inputs of a graph by name, divided into batches.
 
     Args:
         graph: the graph that takes the inputs; passes must not change its inputs.
@@ -185,8 +185,8 @@ def read_calibration(graph: Graph, data: str | Path | Mapping[str, np.ndarray]) 
 def warn_of_constant(arrays: Mapping[str, np.ndarray], diagnostics: Diagnostics) -> None:
     """Warn of constant calibration data, which do not represent real inputs.
 
-    Integers and masks may be constant, for instance because all samples have one length.  They are reported only if all
-    inputs are constant.
+    Integers and masks may be constant, for instance because all samples have the same length.  They are reported only
+    if all inputs are constant.
     """
     import numpy as np
 
@@ -217,7 +217,7 @@ def _check_range(graph: Graph, value: Value, array: np.ndarray, sizes: Mapping[s
             "calibration-range",
             f"{where}: `{value.name}` holds integers from {least} to {most},"
             f" but the model accepts integers from {accepted.start} to {accepted.stop - 1}",
-            help="give data of this model, or enlarge it: more rows in the `embedding`, for instance",
+            help="give data of this model, or enlarge the model: more rows in the `embedding`, for instance",
         )
 
 
@@ -229,7 +229,7 @@ def _converted(array: np.ndarray, value: Value, where: str) -> np.ndarray:
     wanted = numpy_dtype(value.type.dtype.value)
     if value.type.dtype.value == "bf16":
         wanted = np.dtype(np.float32)
-    if name_of_numpy(array.dtype) == "bf16":  # its dtype is not a subtype of np.floating
+    if name_of_numpy(array.dtype) == "bf16":  # the dtype of bf16 is not a subtype of np.floating
         array = array.astype(np.float32)
     floats = np.issubdtype(array.dtype, np.floating) and value.type.dtype.floating
     integers = np.issubdtype(array.dtype, np.integer) and value.type.dtype.integral
@@ -243,7 +243,7 @@ def _converted(array: np.ndarray, value: Value, where: str) -> np.ndarray:
         raise error(
             "calibration-not-finite",
             f"{where}: `{value.name}` holds a NaN or an infinity",
-            help="remove the samples with one: no quantization range covers them",
+            help="remove the samples with a NaN or an infinity: no quantization range covers them",
         )
     with np.errstate(over="ignore"):
         converted = np.asarray(array, wanted, order="C")
@@ -290,7 +290,7 @@ def failed_run(graph: Graph, failure: NodeFailure, real: bool) -> ArchcError:
 
 
 def _large_enough(graph: Graph, sizes: Mapping[str, int]) -> dict[str, int]:
-    """One size, increased to the smallest value with which the model runs; empty if no size suffices."""
+    """A size to increase, with the smallest value at which the model runs; empty if no size suffices."""
     needed = size_minimums(graph)
     missing = [(dim, least) for dim, least in needed if evaluate(dim, sizes=sizes) < least]
     for name in sizes if missing else ():

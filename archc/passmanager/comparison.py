@@ -58,6 +58,6 @@ def _relative_error(expected: torch.Tensor, actual: torch.Tensor) -> float:
     finite = expected.isfinite()
     same = (actual == expected) | (actual.isnan() & expected.isnan())
     if not bool((same | (finite & actual.isfinite())).all()):
-        return math.inf  # not NaN: comparisons with NaN are false
+        return math.inf  # not NaN, because a comparison of NaN with a limit is always false
     difference, scale = (float(side[finite].norm()) for side in (actual - expected, expected))
     return difference / scale if scale else difference

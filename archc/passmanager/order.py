@@ -15,7 +15,7 @@ from archc.passmanager.base import Pass
 
 @dataclass(frozen=True)
 class Misplaced:
-    """A pass that comes too late.
+    """A pass that comes too late in a pipeline.
 
     Attributes:
         position: position of the pass in the pipeline.

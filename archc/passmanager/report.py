@@ -18,8 +18,9 @@ class PassReport:
         error: relative error of the outputs, compared with the graph before this pass.
         total_error: relative error of the outputs, compared with the graph before the first pass.
 
-    A relative error is the maximum over the outputs of ‖y' - y‖₂ / ‖y‖₂.  For an integer output, the fraction of
-    elements that differ is used instead.  An error is infinite (null in JSON) if an output is no longer finite.
+    The relative error of an output y that became y' is ‖y' - y‖₂ / ‖y‖₂; for an integer output, it is the fraction of
+    elements that differ.  The report has the largest error of all outputs.  An error is infinite (null in JSON) if an
+    output is no longer finite.
     """
 
     text: str

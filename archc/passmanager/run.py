@@ -46,15 +46,17 @@ def run_passes(
     Args:
         progress: function that is called with the text of each pass before the pass runs.
         devices: machines by name, to which options of passes refer.
-        sizes: the symbolic sizes at which costs are counted; by default those of the calibration data.
+        sizes: values of symbolic sizes, at which costs are counted; by default those of the calibration data.
         diagnostics: collects the warnings.
 
     Raises:
-        ArchcError: options are contradictory or the order is wrong, before any pass runs; or a selector matches
-            nothing, a pass breaks the graph, or weights or outputs become infinite or NaN (`pass-not-finite`).
+        ArchcError: options are contradictory, the order is wrong, a selector matches nothing, a pass breaks the graph,
+            or weights or outputs become infinite or NaN (`pass-not-finite`).  Options and order are checked before any
+            pass runs.
     """
     _admit(passes)
-    if passes:  # only of the first pass: a later one may select layers that an earlier one makes
+    # Earlier passes may insert the layers that a later pass selects, so its selectors are checked when it runs.
+    if passes:
         _check_selectors(graph, passes[0])
     if sizes is None:
         sizes = choose_sizes(graph, {}, calibration.shapes).values
@@ -103,7 +105,9 @@ def _run(graph: Graph, step: Pass, context: Context) -> tuple[Remark, ...]:
 
 
 def _check_selectors(graph: Graph, step: Pass) -> None:
-    """Refuse wrong selectors in `on` and `keep` early: running the model first imports PyTorch.
+    """Refuse wrong selectors in `on` and `keep`.
+
+    The check comes before the first run of the model, which imports PyTorch and would delay the error.
 
     Raises:
         ArchcError: a selector matches nothing, or is too long.
@@ -149,7 +153,8 @@ def _verify(graph: Graph, step: Pass, interface: list[tuple[str, str, TensorType
 PROMISES = {"exact": 1e-5, "rounding": 0.05}
 """Largest accepted error of the outputs, by the guarantee in `Pass.preserves`.
 
-Rounding can change the result of a comparison and every value that depends on that result, but only in few elements.
+Rounding can change the result of a comparison and every value that depends on that result.  The limit for `rounding`
+allows such changes in a few elements.
 """
 
 

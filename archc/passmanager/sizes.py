@@ -37,8 +37,8 @@ def choose_sizes(
 ) -> Sizes:
     """The sizes at which a graph's costs are counted.
 
-    A size is taken from `given`, else from calibration data.  Otherwise it is assumed: the smallest of a few values
-    for which no tensor is empty.  The batch, the first axis of an input, is one sample unless it is given.
+    A size is taken from `given`, else from calibration data.  Otherwise it is assumed: the first of a few candidates
+    (16, 32, …) for which no tensor is empty.  The batch, the first axis of an input, is one sample unless it is given.
 
     Args:
         given: sizes given by the user.
@@ -95,7 +95,7 @@ def larger_sizes(graph: Graph, small: Mapping[str, int], option: str | None = "-
         return f"a tensor is empty at all sizes that were tried, such as {settings_text(sizes)}: change the model"
     if option is None:
         return f"give calibration data of larger sizes, such as {settings_text(sizes)}"
-    return f"give larger ones: `{sizes_option(sizes, option)}`"
+    return f"give larger sizes: `{sizes_option(sizes, option)}`"
 
 
 def warn_of_assumed(sizes: Sizes, diagnostics: Diagnostics) -> None:
