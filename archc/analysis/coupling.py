@@ -1,12 +1,15 @@
 """Coupled channels: groups of elements that pruning can remove only together.
 
-Every shrinkable axis of a tensor and every shrinkable index of a node is a range of elements.  Let `g` be the free
-factor of an axis `g*i`: each element of the axis is linked to the element of `g` at its coordinate.  Each element of an
-axis `p + q` is linked to an element of `p` or of `q`, depending on its offset.  The connected components of these links
-over the whole graph are the groups: attention heads, channels of a residual connection, a row of one weight and the
-column of the next weight.  The links follow from the signatures, so the analysis has no cases for single operators.
+Every shrinkable axis of a tensor and every shrinkable index of a node has elements.  The signature of a node links the
+elements of an axis to the elements of its indices:
 
-`archc.analysis.shrinkable_axes` determines the free factor of each product.  A group with a fixed element is fixed.
+- In an axis `g*i` only one factor can shrink, which `archc.analysis.shrinkable_axes` chooses.  If it is `g`, element k
+  of the axis is linked to element `k // i` of `g`.
+- In an axis `p + q`, the first p elements are linked to the elements of `p`, and the others to the elements of `q`.
+
+The groups are the connected components of these links over the whole graph.  Examples are the channels of an attention
+head, equal channels of two tensors that are added, and a row of one weight with the column of the next weight.  A group
+cannot be removed if one of its elements is fixed.  The analysis has no cases for single operators.
 """
 
 from __future__ import annotations
@@ -32,7 +35,7 @@ class ChannelGroup:
     """Elements that can be removed only together.
 
     Attributes:
-        number: number of the group, used in arguments `removed`.
+        number: number that identifies the group, for example in the argument `removed` of a method.
         slices: the elements of weights in the group, by the path of the weight and the axis.
         index_counts: for each index of a node, the number of its elements in the group.
         producers: names of the layers that produce these channels with their weights.
@@ -66,7 +69,7 @@ class Coupling:
         self.groups = self._gather()
 
     def families(self) -> list[list[ChannelGroup]]:
-        """Return the removable groups in lists of interchangeable groups, which have the same producers."""
+        """Return the removable groups, in one list for each set of layers that produces them."""
         found: dict[tuple[str, ...], list[ChannelGroup]] = {}
         for group in self.groups:
             if group.reason is None:
@@ -90,9 +93,9 @@ class Coupling:
         return extents
 
     def produced_axes(self) -> list[tuple[AxisUse, list[NodeIndex]]]:
-        """Return the result axes whose channels a layer produces, each with the indices of its channels.
+        """Return the axes of results that are channels of a layer, each with its channel indices.
 
-        An index of channels is an index of a weight that no operand has.
+        A channel index is in a weight, but in no operand: `o` in `x[n, i], weight[o, i] -> y[n, o]`.
         """
         uses = self.shrinkable.uses
         of_operands = {index for use in uses if use.is_operand for index in use.indices()}
@@ -123,7 +126,7 @@ class Coupling:
         return _components(self._count, np.concatenate([none, *left]), np.concatenate([none, *right]))
 
     def _links(self, use: AxisUse) -> Iterator[tuple[Numbers, Numbers]]:
-        """Yield elements of an axis with the linked elements of an index, for each term of the axis."""
+        """For each term of an axis (`p` in `p + q`), yield its elements and the linked elements of the index."""
         size = self.shrinkable.size(use.tensor_axis)
         assert isinstance(size, int), "axes of symbolic size are fixed"
         offset = self._first_element(use.tensor_axis, size)
@@ -189,7 +192,7 @@ class Coupling:
 
 
 def _components(count: int, left: Numbers, right: Numbers) -> Numbers:
-    """Return the component of each vertex of an undirected graph; first vertices give the numbering."""
+    """Return each vertex's component in an undirected graph, numbered in the order of first vertices."""
     links = coo_matrix((np.ones(len(left), np.int8), (left, right)), shape=(count, count))
     _, labels = connected_components(links, directed=False)
     _, firsts, inverse = np.unique(labels, return_index=True, return_inverse=True)

@@ -11,7 +11,7 @@ from archc.types.attributes import attribute
 from archc.types.frozen_dataclass import frozen_dataclass
 
 DEFAULT_LINK = 25e9
-"""Bytes per second between two devices without a `link`: the practical rate of PCIe 4.0 x16 (32 GB/s)."""
+"""Bytes per second between two devices without a `link`: the practical rate of PCIe 4.0 x16 (in theory, 32 GB/s)."""
 
 
 @frozen_dataclass
@@ -20,7 +20,7 @@ class Device:
 
     kind: ClassVar[str] = ""
     numbered: ClassVar[bool] = False
-    """True if `index` identifies one device of a machine; several devices may be processes on one CPU."""
+    """True if devices of this kind have an `index`; devices of kind `cpu` are processes, which have none."""
 
     memory: int | None = attribute(None, keyword=True, doc="bytes of memory; unlimited by default")
     speed: float = attribute(0.0, keyword=True, doc="multiply-adds per second")
@@ -41,7 +41,7 @@ class Device:
 class Cpu(Device):
     """A process on a CPU; the defaults are those of a small server.
 
-    They are 100 billion multiply-adds per second and 20 GB per second.
+    The defaults are 100 billion multiply-adds per second and 20 GB per second.
     """
 
     kind: ClassVar[str] = "cpu"
@@ -54,7 +54,7 @@ class Cpu(Device):
 class Cuda(Device):
     """An NVIDIA GPU; the defaults are those of an A100 in f32.
 
-    They are 9.75 trillion multiply-adds per second and 1,555 GB per second, from NVIDIA's data sheet.
+    The defaults are 9.75 trillion multiply-adds per second and 1,555 GB per second, from NVIDIA's data sheet.
     """
 
     kind: ClassVar[str] = "cuda"
@@ -115,7 +115,7 @@ class Devices:
         return len({self.link(one, other) for one, other in pairs}) <= 1
 
     def stage_devices(self) -> tuple[StageDevice, ...]:
-        """Return the devices as a chain in the order of the text, each with its slower link to a neighbour."""
+        """Return the devices as a chain in text order, each with the slower link to a neighbour."""
         names = list(self.members)
         found = []
         for number, name in enumerate(names):

@@ -1,12 +1,15 @@
 """Shrinkable axes of a graph: the axes and indices from which pruning can remove elements.
 
-An index of a node is fixed if the node needs all its elements.  Examples are an index of a softmax, a spatial axis of a
-convolution, and an index whose size an attribute gives and cannot change.  Axes of the model's inputs and outputs are
-fixed.  An axis is fixed if all its indices are fixed; then the indices that other nodes have in this axis are fixed,
-too.  So fixed indices propagate through the graph.  All other indices are free.
+The signature of an operator names the indices of each axis: `x[n, i], weight[o, i] -> y[n, o]` for a linear layer.  An
+index of a node is fixed if the node needs all elements of the index.  Examples are the index of a softmax, a spatial
+index of a convolution, and an index whose size is an attribute that cannot change.  Axes of the model's inputs and
+outputs are fixed.
 
-If an axis is a product with several free factors (heads · width), only one factor may shrink, so that the remaining
-elements are a product again.  `_choose_free_factors` chooses this factor and fixes the others.
+Fixed indices propagate through the graph.  If all indices of an axis are fixed in one node, the axis is fixed.  If an
+axis is fixed, all its indices in all nodes are fixed.  An index that is not fixed is free.
+
+If an axis is a product of several free indices (heads · width), only one of these factors may shrink, so that the
+remaining elements are a product again.  `_choose_free_factors` chooses this factor and fixes the others.
 """
 
 from __future__ import annotations
@@ -33,13 +36,13 @@ NodeIndex = tuple[Hashable, str]
 
 @dataclass(frozen=True, eq=False)
 class AxisUse:
-    """An axis of a tensor as an axis in the signature of a node that uses or produces the tensor.
+    """Pair of a tensor's axis and the corresponding axis in the signature of a node.
 
     Attributes:
-        node: the node.
+        node: the node, which uses or produces the tensor.
         owner: owner of the node's indices; see `NodeIndex`.
         tensor_axis: the axis of the tensor.
-        axis: the axis in the expanded signature.
+        axis: the axis in the signature.
         extents: extents of the node's indices.
         is_result: True if the tensor is a result of the node.
         is_operand: True if the tensor is an operand of the node, not a weight.
@@ -111,7 +114,7 @@ class ShrinkableAxes:
     # Fixing -----------------------------------------------------------------------------------------------
 
     def _fix_axis(self, tensor_axis: TensorAxis, reason: str) -> None:
-        """Fix an axis, and all axes and indices that follow from it."""
+        """Fix an axis, and all axes and indices that are fixed as a consequence."""
         stack: list[TensorAxis | NodeIndex] = [tensor_axis]
         while stack:
             at = stack.pop()
@@ -128,7 +131,7 @@ class ShrinkableAxes:
                         stack.append(use.tensor_axis)
 
     def _fix_index(self, index: NodeIndex, reason: str) -> None:
-        """Fix an index, and all axes and indices that follow from it."""
+        """Fix an index, and all axes and indices that are fixed as a consequence."""
         if index in self.fixed_indices:
             return
         self.fixed_indices[index] = reason
@@ -153,7 +156,7 @@ class ShrinkableAxes:
                     self._fix_axis((path, number), f"`{path}` is stored as {weight.storage}: run `prune` before that")
 
     def _fix_rigid(self, node: Node) -> None:
-        """Fix the indices of which the operator needs all elements, or whose extents its attributes fix."""
+        """Fix the indices that a node needs in full, and those whose extents its attributes determine."""
         uses = self._by_node[node]
         if not uses:
             return
@@ -181,8 +184,9 @@ class ShrinkableAxes:
             for term in use.axis.terms:
                 free = self.free(use, term)
                 if len(free) > 1:
-                    # Preference: a block of the operator; the factor that other nodes choose for this axis; the slowest
-                    # factor that is a whole axis elsewhere, because other factors may be details of a layout.
+                    # Order of preference: a factor that the operator declares as a block; a factor that other nodes
+                    # shrink in this axis; the first factor that is a whole axis elsewhere in this node, since the
+                    # other factors may be details of a layout; the last factor.
                     agreed = self._agreed_factors(use)
                     chosen = next((name for name in node.op.blocks if name in free), None)
                     chosen = chosen or next(
@@ -194,7 +198,10 @@ class ShrinkableAxes:
                             self._fix_index((use.owner, name), f"`{node.title}` removes whole blocks of them")
 
     def _agreed_factors(self, use: AxisUse) -> set[tuple[Extent, Extent]]:
-        """Return the factors that other nodes shrink, among nodes in which the axis is a single product."""
+        """Return the extent and stride of each factor of an axis that another node shrinks.
+
+        Only nodes in which the axis is a single product count.
+        """
         others = [
             other
             for other in self._axis_uses[use.tensor_axis]
@@ -248,19 +255,19 @@ def _patterns(node: Node, signature: Signature) -> Iterator[tuple[Pattern, Tenso
 
 
 def _function_indices(uses: list[AxisUse]) -> list[str]:
-    """Return the arguments of functions: the results of a function do not correspond to elements."""
+    """Return the indices in functions, such as h in `conv(h)`: the axis has no element for each of h."""
     return [factor.index.name for use in uses for factor in use.axis.factors if isinstance(factor, Apply)]
 
 
 def _reduced_indices(uses: list[AxisUse]) -> list[str]:
-    """Return the reduced or indexed indices, which occur in one operand and in no result."""
+    """Return the indices that occur in one operand or weight and in no result: the node reduces them."""
     made = {name for use in uses if use.is_result for _, name in use.indices()}
     taken = Counter(name for use in uses if not use.is_result for _, name in use.indices())
     return [name for name, count in taken.items() if name not in made and count < 2]
 
 
 def _varying_layers(uses: list[AxisUse]) -> set[str | None]:
-    """Return the paths of layers whose uses differ in sizes; one set of attributes may not fit all uses."""
+    """Return the paths of layers whose uses differ in sizes: one attribute value may not fit all uses."""
     owners: dict[str | None, set[Hashable]] = {}
     for use in uses:
         if use.owner is not use.node:

@@ -4,8 +4,8 @@ The time of an operator follows the roofline model (Williams, Waterman, Patterso
 Performance Model for Multicore Architectures"): the maximum of the time of its arithmetic and the time to move its
 operands, weights and results.
 
-Tensors are sent from stage to stage.  Every stage between the producer of a tensor and its last consumer receives and
-sends it once.  The first stage receives the inputs of the model, and the last stage sends its outputs.
+A tensor passes through all stages from its producer to its last consumer.  Each of these stages sends the tensor once
+to the next stage.  The first stage receives the inputs of the model, and the last stage sends the outputs.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def _transfers(graph: Graph, stages: Stages, sizes: Sizes) -> tuple[list[int], l
         if value.producer is not None:
             first = stages.of_node[value.producer]
         elif graph.consumers(value) or value in outputs:
-            first = -1  # the first stage receives it from outside
+            first = -1  # the first stage receives an input from outside
         else:
             continue
         for stage in range(first + 1, last + 1):

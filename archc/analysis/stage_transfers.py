@@ -38,7 +38,7 @@ class StageTransfers:
     """The transferred tensors of a graph.
 
     Attributes:
-        last_stages: last stage that needs each tensor; outputs of the model are needed in the last stage of all.
+        last_stages: last stage that needs each tensor; for an output of the model, the last stage of the pipeline.
         size_sources: inputs that are transferred only because their shapes determine sizes.
     """
 
@@ -92,7 +92,7 @@ def stage_transfers(graph: Graph, stage_of: Mapping[Node, int], required: Requir
 
 
 def recomputation(value: Value) -> tuple[Node, Operator] | None:
-    """Return the producer of a value and the operator that recomputes its results from the first result.
+    """Return a value's producer, and an operator that recomputes all its results from the first one.
 
     Return None for an input of the model, or if `Operator.from_first_result` returns None.
     """
@@ -102,13 +102,16 @@ def recomputation(value: Value) -> tuple[Node, Operator] | None:
 
 
 def transferred_value(value: Value) -> Value:
-    """Return the value that is transferred to a later stage in place of a value; see `recomputation`."""
+    """Return the value that is transferred if a later stage uses a value.
+
+    This is the first result of the producer if `recomputation` returns an operator, otherwise the value itself.
+    """
     found = recomputation(value)
     return value if found is None else found[0].results[0]
 
 
 def values_before_stages(graph: Graph) -> dict[Value, Value]:
-    """Return the original value of each value that enters a stage."""
+    """Return, for each result of `to_stage`, the value before its first transfer."""
     found: dict[Value, Value] = {}
     for node in graph.nodes():
         if node.op.enters_stage() is not None:
