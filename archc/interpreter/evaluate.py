@@ -38,8 +38,8 @@ def evaluate(graph: Graph, inputs: Mapping[str, torch.Tensor]) -> dict[str, torc
 OPERAND_ERRORS = (RuntimeError, IndexError, ValueError)
 """Exceptions that PyTorch raises for operands with wrong values or sizes.
 
-PyTorch raises TypeError for an argument of a wrong type, which is a bug in the operator, and for a size above
-`LARGEST_SIZE`.
+TypeError is not among them: PyTorch raises it for an argument of a wrong type, which is a bug in the operator.  PyTorch
+also raises it for a size above `LARGEST_SIZE`, which `run_node` reports first.
 """
 LARGEST_SIZE = 2**63 - 1
 """Largest size of an axis in PyTorch."""
@@ -186,13 +186,16 @@ def run_node(
 
 
 def _weights(graph: Graph, node: Node) -> dict[str, torch.Tensor]:
-    """Return the decoded weights of a node, uncached, so that memory holds the weights of one node only."""
+    """Return the decoded weights of a node; they are not cached, to save memory."""
     return {path: to_torch(graph.weight_values(path)) for path in node.weights.values()}
 
 
 @lru_cache(maxsize=4096)
 def _function(expression: str, helpers: tuple[TorchHelper, ...] = ()) -> Callable[..., Any]:
-    """Compile an operator's PyTorch spelling, which has user input in literals only, to a function."""
+    """Compile an operator's PyTorch expression to a function.
+
+    `eval` is safe, because user input occurs only in literals of the expression.
+    """
     import torch
     from torch import nn
     from torch.nn import functional
@@ -202,7 +205,7 @@ def _function(expression: str, helpers: tuple[TorchHelper, ...] = ()) -> Callabl
 
 
 def helper_namespace(helpers: Iterable[TorchHelper]) -> dict[str, Any]:
-    """Return a namespace with operators' helper functions and the names that these import."""
+    """Return a namespace with operators' helper functions and the names that the functions import."""
     import torch
     from torch import nn
 

@@ -24,8 +24,8 @@ DATA_MOVEMENT = ("rearrange", "reshape", "index", "combine", "placement")
 def random_inputs(graph: Graph, seed: int = 0, batch: int = BATCH) -> dict[str, np.ndarray]:
     """Draw an array for each input: normal floats, Booleans, and integers that consumers accept.
 
-    Symbolic sizes get values for which no tensor of the graph is empty and every operator has enough elements (`topk`).
-    The size of an input's first axis is `batch`; any other size is the first of several candidates that fits.
+    Symbolic sizes get values for which no tensor of the graph is empty and every operator has enough elements (k for
+    `topk`).  The size of an input's first axis is `batch`; any other size is the first suitable candidate.
 
     Args:
         seed: seed of the random generator.
@@ -80,7 +80,7 @@ def sample_sizes(graph: Graph, batch: int = BATCH, known: Mapping[str, int] | No
 
 
 def _candidates(names: Iterable[str], leading: Collection[str], batch: int) -> Iterator[dict[str, int]]:
-    """Yield candidate sizes: first equal sizes for all symbols except first axes, then all combinations."""
+    """Yield candidate sizes: first one size for all symbols but those of first axes, then all combinations."""
     names = list(names)
     for size in _SIZES:
         yield {name: batch if name in leading else size for name in names}
@@ -89,7 +89,7 @@ def _candidates(names: Iterable[str], leading: Collection[str], batch: int) -> I
 
 
 def size_minimums(graph: Graph) -> list[tuple[SymbolicDim, int]]:
-    """Return symbolic sizes in a graph, each with the minimum that it needs for the graph to run."""
+    """Return symbolic sizes in a graph, each with the smallest value with which the graph can run."""
     dims = {dim for node in graph.nodes() for value in node.results for dim in value.type.shape}
     return [*((dim, 1) for dim in dims if not isinstance(dim, int)), *_needed(graph)]
 
@@ -98,7 +98,7 @@ def symbol_minimums(graph: Graph) -> dict[str, int]:
     """Return the minimum of each symbol that follows from operators with minimum sizes."""
     least: dict[str, int] = {}
     for dim, fewest in _needed(graph):
-        linear = as_linear(dim)  # for a nonlinear size, the minimum is only tested with candidates
+        linear = as_linear(dim)  # a minimum of a nonlinear size gives no minimum of one symbol
         if linear is not None and linear[1] > 0:
             symbol, scale, offset = linear
             least[symbol.name] = max(least.get(symbol.name, 0), -((offset - fewest) // scale))
@@ -116,7 +116,7 @@ def accepted_integers(graph: Graph, value: Value, sizes: Mapping[str, int]) -> r
 
     Operators such as `embedding` limit their indices.  The limits are traced back to the input through operators that
     move elements, and through sums and products with known integers.  For example, if several fields share one table
-    with 1000 rows for each field, an offset such as 2000 is added to the ids of a field.
+    with 1000 rows for each field, a model adds 2000 to the ids of the third field, so these ids must be below 1000.
 
     Args:
         sizes: values of all symbolic sizes; the limits of indices may depend on them.
