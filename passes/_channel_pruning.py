@@ -1,4 +1,4 @@
-"""Removal of whole channels from a graph, by the groups that the operators' signatures couple."""
+"""Removal of whole channels from a graph, in the groups of `archc.analysis.coupling`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from archc.passmanager import Context
 
 Scope = Literal["global", "layer"]
 Wanted = Callable[[str], bool]
-"""Predicate on the path of a layer: whether the layer may lose channels."""
+"""Predicate on the path of a layer: True if the layer may lose channels."""
 
 
 def choose_groups(
@@ -23,8 +23,8 @@ def choose_groups(
     """Choose the groups to remove, the least important first.
 
     Args:
-        sparsity: share of the removable groups of each pool.
-        scope: one pool for the whole model, or one pool for each set of groups that the same layers produce.
+        sparsity: share of the removable groups of a pool that are removed.
+        scope: "global" for one pool of all groups, "layer" for one pool for each set of layers that produce groups.
         multiple: a layer that becomes narrower gets a width that is a multiple of this number.
     """
     norms = _Norms(coupling.graph)
@@ -175,7 +175,7 @@ def align_width(
 
 
 def _axis(coupling: Coupling, family: Sequence[ChannelGroup]) -> tuple[int, int] | None:
-    """Width of the layer that produces a family of groups, and width of one group; None without a layer."""
+    """Width of the layer that produces a family of groups, and width of one group; None if there is no such layer."""
     for use, _ in coupling.produced_axes():
         size = coupling.shrinkable.size(use.tensor_axis)
         if family and use.node.title in family[0].producers and isinstance(size, int):

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     import torch
 
 LARGEST = 65_536
-"""Maximum bytes of a stored value: larger ones would make files grow to save a few microseconds."""
+"""Maximum bytes of a stored value: a larger value would make files grow and save only a few microseconds."""
 
 
 class ConstantFolder:
-    """Evaluator of the constant values of a graph, which replaces them by stored tensors or `full`."""
+    """Evaluation of the constant values of a graph, and their replacement by stored tensors or `full`."""
 
     def __init__(self, graph: Graph):
         self._graph = graph

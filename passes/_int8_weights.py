@@ -20,7 +20,10 @@ from ._layers import Layer
 Array = npt.NDArray[Any]
 
 LARGEST_BIAS = 2.0**30
-"""Largest bias in units of s_x s_w; half of the range of int32 remains for the sum of products."""
+"""Largest bias as a multiple of the operand's scale times the weight's scale.
+
+Half of the range of int32 remains for the sum of products.
+"""
 
 SCALES = 0.1
 """Largest ratio of the bytes of a weight's scales to the bytes of its int8 elements, for `_best_axis`."""
@@ -90,7 +93,7 @@ def store_as_int8(
 def minimum_scales(graph: Graph, layers: Iterable[Layer]) -> dict[str, Array]:
     """Lower bounds on weight scales, by path and output channel, so that int32 can hold the biases.
 
-    Integer kernels add the bias as a multiple of s_x s_w, the scales of operand and weight.
+    Integer kernels add the bias as a multiple of the operand's scale times the weight's scale.
     """
     found: dict[str, Array] = {}
     for layer in layers:

@@ -19,7 +19,7 @@ class Layer:
         weights: paths of the trained parameters of two or more axes, by name: one for
             `linear`, all `weight_ih_*` and `weight_hh_*` for `lstm`, none for `layer_norm`.
         sharing: the other layers that use one of these weights.
-        tied_to: another layer that has a parameter of this layer, or None.
+        tied_to: another layer that shares a parameter of any rank with this layer, or None.
     """
 
     path: str
@@ -83,7 +83,7 @@ class LayerNames:
     def free(self, scope: Scope, wanted: str) -> str:
         """Free name for a new layer of a scope: the wanted name, with a number if another layer has it.
 
-        `fc_in` becomes `fc_in2`, and `h_in.0`, an element of a list, `h_in2.0`.
+        `fc_in` becomes `fc_in2`.  `h_in.0`, an element of a list, becomes `h_in2.0`.
         """
         prefix = f"{scope.path}." if scope.path else ""
         stem, dot, element = wanted.rpartition(".") if wanted.rpartition(".")[2].isdigit() else (wanted, "", "")
@@ -96,9 +96,9 @@ class LayerNames:
 
 
 Work = Callable[[Node], int]
-"""Function that gives the multiply-adds of a node."""
+"""Function that returns the multiply-adds of a node."""
 
 
 def work_at(graph: Graph, sizes: Mapping[str, int]) -> Work:
-    """Multiply-adds of each node in one run at these sizes."""
+    """Function that returns the multiply-adds of a node in one run at these sizes."""
     return NodeCosts(graph, sizes).multiply_adds

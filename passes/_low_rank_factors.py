@@ -36,11 +36,11 @@ class Svd:
     def of(cls, matrix: Array) -> Svd:
         """Decompose a finite matrix, in float64.
 
-        The singular vectors of the smaller side are the eigenvectors of W Wᵀ or WᵀW, which takes a third of the time of
-        a full decomposition (0.5 s for 4096 × 1024 on one core).  Squaring loses half of the digits of the *smallest*
-        singular values.  The loss is about 1e-8 of the largest singular value, which is less than the precision of a
-        float32 weight.  The factors are projections of the matrix itself, so at full rank they reproduce it to all
-        digits.
+        The singular vectors of the smaller side are the eigenvectors of W Wᵀ or WᵀW.  This method takes a third of the
+        time of a full decomposition (0.5 s for 4096 × 1024 on one core).  Squaring loses half of the digits of the
+        *smallest* singular values.  The loss is about 1e-8 of the largest singular value, which is less than the
+        precision of a float32 weight.  The factors are projections of the matrix itself, so at full rank their product
+        equals the matrix to all digits.
         """
         import torch
 
@@ -60,7 +60,7 @@ class Svd:
         return float(np.square(self.values).sum())
 
     def kept(self, rank: int) -> float:
-        """Share of the squared Frobenius norm that rank r keeps; the rest is the squared error."""
+        """Share of the squared Frobenius norm that a rank keeps; the rest is the squared error."""
         return float(np.square(self.values[:rank]).sum()) / self.total if self.total else 1.0
 
     def error(self, rank: int) -> float:
@@ -78,7 +78,8 @@ class Svd:
         """Factors A (r × n) and B (m × r) with W ≈ BA.
 
         Each factor is scaled by the square roots of the singular values, so both have elements of similar magnitude.
-        If one factor were scaled by all singular values, int8 with one scale per row would lose its weak directions.
+        If one factor were scaled by all singular values, int8 with one scale for each row of this factor would lose
+        the directions of small singular values.
         """
         root = np.sqrt(self.values[:rank])
         safe = np.where(root > 0, root, 1)
@@ -90,7 +91,7 @@ Ranks = Callable[[Svd], list[int]]
 
 
 def store_factors(graph: Graph, context: Context, layer: Layer, ranks: Ranks) -> None:
-    """Store each weight of a layer as two factors if these are smaller, and add a remark on each weight.
+    """Store each weight of a layer as two factors if the factors are smaller, and add a remark on each weight.
 
     The layer still computes with the product, so its multiply-adds do not change.
     """

@@ -15,7 +15,7 @@ from archc.types.storage import Masked
 
 Array = npt.NDArray[Any]
 Wanted = Callable[[str], bool]
-"""Predicate on the path of a layer: whether the layer may lose weights."""
+"""Predicate on the path of a layer: True if the layer may lose weights."""
 
 
 def mask_smallest(
@@ -95,7 +95,7 @@ def _layers(graph: Graph) -> dict[str, list[str]]:
 
 
 def _obstacles(graph: Graph, layers: Mapping[str, Sequence[str]], wanted: Wanted) -> dict[str, str | None]:
-    """Weights that are contracted with data, in order, each with the reason to keep it, or None."""
+    """Weights that are contracted with data, each with the reason to leave it unmasked, or None."""
     users: dict[str, list[str]] = {}
     for layer, paths in layers.items():
         for path in paths:
@@ -156,9 +156,9 @@ def _magnitudes(graph: Graph, path: str) -> npt.NDArray[np.uint32]:
 class _SmallestElements:
     """Selection of the elements with the smallest magnitudes in a pool, masked elements excluded.
 
-    The largest selected magnitude is found exactly with one weight in memory at a time: a histogram of the upper half
-    of the bits gives the upper half, and a histogram of the lower half of the elements with that upper half gives the
-    rest (a radix selection).
+    A radix selection finds the largest selected magnitude m exactly, with one weight in memory at a time.  A histogram
+    of the upper 16 bits of all magnitudes gives the upper 16 bits of m.  A second histogram, of the lower 16 bits of
+    the magnitudes with these upper bits, gives the lower 16 bits of m.
     """
 
     def __init__(self, graph: Graph, pool: Sequence[str], count: int):
@@ -174,16 +174,20 @@ class _SmallestElements:
         return (_magnitudes(self._graph, path)[_alive(self._graph, path)] for path in pool)
 
     def _take(self, counts: Array | int) -> int:
-        """Key of the last selected element, given the count of each key; subtract the counts of smaller keys."""
+        """Key of the last selected element, given the count of each key.
+
+        The elements with smaller keys are subtracted from the number of elements that are still to be selected.
+        """
         totals = np.cumsum(counts)
         number = int(np.searchsorted(totals, self._ties))
         self._ties -= int(totals[number - 1]) if number else 0
         return number
 
     def mask(self, context: Context, path: str) -> int:
-        """Mask the selected elements of one weight, equal elements in order, and return their number."""
+        """Mask the selected elements of one weight, and return their number."""
         alive, magnitudes = _alive(self._graph, path), _magnitudes(self._graph, path)
         below = alive & (magnitudes < self._bound)
+        # Several elements may equal the bound; the first ones are masked.
         ties = np.flatnonzero(alive & (magnitudes == self._bound))[: self._ties]
         self._ties -= len(ties)
         below.flat[ties] = True

@@ -30,7 +30,7 @@ class Range:
 
     @classmethod
     def around(cls, low: float, high: float) -> Range:
-        """Smallest range that contains both numbers and 0; NaN if one of them is."""
+        """Smallest range that contains both numbers and 0; an end is NaN if its number is NaN."""
         return cls(min(low, 0.0), max(high, 0.0))  # `min` and `max` return a NaN in the first argument
 
     @property

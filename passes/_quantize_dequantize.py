@@ -18,8 +18,8 @@ from ._observers import Range
 def results_to_quantize(graph: Graph, integer: Iterable[Node]) -> dict[Value, Node]:
     """Results that must be quantized because their kernels return integers, each with its kernel's node.
 
-    If the result of an integer layer reaches the next integer layer through clipping or data movement alone, it is
-    quantized at the operand of that layer.
+    A result is excluded if it reaches the next integer layer through clipping or data movement alone.  In this case the
+    operand of the next layer is quantized instead.
 
     Args:
         integer: the nodes that compute with statically quantized operands.
@@ -71,7 +71,10 @@ def _passed_on(graph: Graph, value: Value) -> Value | None:
 
 
 def _after_clipping(graph: Graph, value: Value) -> Value:
-    """Result of the only consumer of a value if it clips, since kernels clip while they requantize."""
+    """Result of the only consumer of a value if that consumer clips, else the value.
+
+    Kernels clip while they requantize, so the clipped result is the one to quantize.
+    """
     after = _passed_on(graph, value)
     return after if after is not None and after.producer is not None and after.producer.op.clips else value
 

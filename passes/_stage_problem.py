@@ -19,11 +19,11 @@ class StageProblem:
     Attributes:
         nodes: the node of each task.
         places: the devices.
-        size_sources: the inputs that are transferred to later stages because a later stage reads a size from them.
+        size_sources: the inputs that are transferred to a later stage only because it reads a size from their shapes.
 
     Args:
         limit: maximum bytes of a stage, in addition to the limit of its device.
-        all_used: whether every device gets a stage.
+        all_used: True if every device must get a stage.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class StageProblem:
         self._shared = _shared(self.nodes)
         self._costs = DeviceNodeCosts(graph, sizes)
         for item in schedule(graph):
-            if isinstance(item, Scan):  # the state is carried from step to step
+            if isinstance(item, Scan):  # a scan cannot be divided: its state is carried from step to step
                 self.tie(item.nodes)
         for nodes in _sharing_state(self.nodes).values():
             self.tie(nodes)

@@ -1,6 +1,7 @@
-"""Refinement of a split by local search: fewer transfers and cut blocks at the same bottleneck.
+"""Refinement of a split by local search: fewer transfers and fewer divided blocks at the same bottleneck.
 
-The partitioner minimizes only the load of the slowest stage, so the boundaries of the other stages are arbitrary.
+The bottleneck is the load of the slowest stage.  The partitioner minimizes only the bottleneck, so the boundaries of
+the other stages are arbitrary.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ FARTHEST = 64
 def refine_stages(
     problem: Problem, nodes: Sequence[Node], split: PipelineSplit, allowed: Callable[[Mapping[Node, int]], bool]
 ) -> Sequence[PipelineStage]:
-    """Move stage boundaries along the order of the text to reduce transfers, then the depth of cuts.
+    """Move stage boundaries to reduce transfers, and, at equal transfers, the number of divided blocks.
 
     Args:
         nodes: the node of each task.
-        allowed: whether a split, as the stage of each node, is admissible.
+        allowed: predicate that returns True if a split, given as the stage of each node, is admissible.
     """
     kinds, devices = ([getattr(stage, name) for stage in split.stages] for name in ("kind", "device"))
     best = list(split.stages)
@@ -44,7 +45,7 @@ def stage_numbers(nodes: Sequence[Node], stages: Sequence[PipelineStage]) -> dic
 
 
 def _neighbours(problem: Problem, stages: Sequence[PipelineStage], bottleneck: float) -> Iterator[list[list[int]]]:
-    """Splits with one moved boundary; no stage is empty, or has operators that exceed the bottleneck."""
+    """Splits with one moved boundary; no stage is empty, or computes longer than the bottleneck."""
     tasks = [list(stage.tasks) for stage in stages]
     for number in range(len(stages) - 1):
         before, after = tasks[number], tasks[number + 1]
@@ -55,7 +56,7 @@ def _neighbours(problem: Problem, stages: Sequence[PipelineStage], bottleneck: f
 
 
 def _movable(problem: Problem, tasks: Sequence[int], stage: PipelineStage, bottleneck: float) -> Iterator[int]:
-    """Counts of first tasks that fit into a stage, if its operators alone may not exceed the bottleneck."""
+    """Numbers of first tasks that a stage can take before its computation exceeds the bottleneck."""
     work = stage.work
     for count, task in enumerate(tasks[:FARTHEST], 1):
         work += problem.tasks[task].work[stage.kind]
@@ -81,7 +82,7 @@ def _fits(problem: Problem, stages: Sequence[PipelineStage], bottleneck: float) 
 
 
 def _key(problem: Problem, nodes: Sequence[Node], stages: Sequence[PipelineStage]) -> tuple[float, int]:
-    """Sort key of a split: the time of all transfers, then the depth of its cuts in blocks."""
+    """Sort key of a split: the time of all transfers, then the number of divided blocks."""
     transfers = sum(stage.received + stage.sent for stage in stages)
     where = {task: number for number, stage in enumerate(stages) for task in stage.tasks}
     depth = 0

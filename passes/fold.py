@@ -124,7 +124,7 @@ def _weights_obstacle(graph: Graph, layer: Node, owners: Mapping[str, list[Node]
     if layer.transposed:
         return f"`{layer.title}` uses the transposed weight of another layer"
     for path in layer.weights.values():
-        users = owners.get(path, ())  # a bias that this pass has added has no owners
+        users = owners.get(path, ())  # a bias that this pass has added is not in `owners`
         if len(users) > 1:
             other = next((node.title for node in users if node is not layer and node.title != layer.title), None)
             return f"`{layer.title}` is used more than once" if other is None else f"`{other}` shares `{path}`"
@@ -183,8 +183,8 @@ class _Values(Mapping[str, Array]):
 class Channels:
     """Channels of a layer's result or operand (axis 1), with the weight elements of each.
 
-    The signature gives the elements: `y[n, g*o, …]` and `weight[g*i, o, …]` share g and o, so channel g·o of a grouped
-    transposed convolution belongs to elements of two axes of its weight.
+    The signature tells which weight elements belong to a channel.  For example, a grouped transposed convolution has
+    `y[n, g*o, …]` and `weight[g*i, o, …]`.  Both have the indices g and o, which are on different axes of the weight.
     """
 
     def __init__(self, solution: Solution, of: Pattern):
@@ -206,17 +206,17 @@ class Channels:
 
     @property
     def weighted(self) -> bool:
-        """Return whether every channel has separate elements of the weight."""
+        """True if every channel has its own elements of the weight."""
         inner = _names(self._weight)
         return all(isinstance(f, Index) and f.name in inner for f in self.axis.factors) and len(self.axis.terms) == 1
 
     def scaled(self, weight: Array, scale: Array) -> Array:
-        """Multiply the elements of each channel of the weight by the channel's number."""
+        """Multiply the weight elements of each channel by the channel's scale."""
         products: Array = self._split(weight) * self._spread(scale)
         return products.reshape(weight.shape)
 
     def summed(self, weight: Array, numbers: Array, result: Axis) -> Array:
-        """Sum the weights of each channel of `result`, each times the number of its channel in `self`."""
+        """Multiply each weight element by its channel's number; sum the products for each channel of `result`."""
         kept = _factor_names(result)
         products: Array = self._split(weight) * self._spread(numbers)
         others = tuple(place for place, name in enumerate(_names(self._weight)) if name not in kept)

@@ -20,8 +20,9 @@ DEFAULT_ENERGY = 0.85
 ALIGNMENTS = (16, 8)
 """Multiples to which ranks found by energy are rounded up; the second one is tried if the first gives no gain.
 
-These are the lanes of vectors of 512 and 256 bits.  Measured on the second convolution of the digit classifier in int8
-(ONNX Runtime, one core, batch 32): the speed is 1.2 times the original one with rank 32, and 0.9 times with rank 34.
+These are the numbers of f32 lanes in vectors of 512 and 256 bits.  Measured on the second convolution of the digit
+classifier in int8 (ONNX Runtime, one core, batch 32): rank 32 is 1.2 times as fast as the original layer, and rank 34
+is 0.9 times as fast.
 """
 
 # Cost of the second operator in multiply-adds, measured with ONNX Runtime on one core at batch 1 and 32.  Linear layers
@@ -37,7 +38,7 @@ class LowRank(Pass):
     """Factorize a layer's weight W (m × n) into two of low rank, W ≈ BA, and replace the layer by two.
 
     `linear` n → m becomes `linear` n → r without bias, named `fc1.a`, and `linear` r → m, named `fc1.b`.  A convolution
-    becomes a convolution with the same kernel size and r output channels, and a convolution of kernel size 1 (Zhang et
+    becomes a convolution with the same kernel size and r output channels, then a convolution of kernel size 1 (Zhang et
     al. 2015, "Accelerating Very Deep Convolutional Networks", section 3.1, without its use of data).  A and B come from
     the truncated singular value decomposition of W, as a matrix of output channels by all other axes.  BA is the best
     approximation of rank r in the Frobenius norm (Eckart, Young 1936).

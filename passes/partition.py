@@ -117,7 +117,7 @@ class Partition(Pass):
             )
 
     def _sizes(self, graph: Graph, context: Context) -> dict[str, int]:
-        """Values of symbolic sizes, from the options of this pass, or else from the compilation."""
+        """Values of symbolic sizes, from the option `sizes`, or else from the compilation."""
         if self.sizes is None:
             return dict(context.sizes)
         given = read_sizes(self.sizes)
@@ -132,7 +132,7 @@ def _split(stage_problem: StageProblem) -> tuple[Sequence[PipelineStage], float]
         Infeasible: no split fits the devices.
     """
     split = solve(stage_problem.problem())
-    bound = split.lower_bound  # more transfers, of inputs as size sources, can only raise the lower bound
+    bound = split.lower_bound  # remains a lower bound with size sources, since they only add transfers
     while stage_problem.add_size_sources(stage_numbers(stage_problem.nodes, split.stages)):
         split = solve(stage_problem.problem())
     return refine_stages(

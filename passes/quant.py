@@ -21,10 +21,11 @@ Scheme = Literal["static", "dynamic", "weight"]
 LEAST = {"static": 100_000, "dynamic": 250_000, "weight": 0}
 """Multiply-adds per sample below which a linear layer is faster in floats, by scheme.
 
-Measured by `benchmarks.int8_models --widths`, at batch 1.  The models are perceptrons.  In ONNX Runtime, int8 makes
-width 256 slower, and width 384 more than twice as fast.  In PyTorch, width 256 is no faster, width 384 is slightly
-faster, and width 512 is 1.5 times as fast.  PyTorch computes a dynamic range by an extra call for each layer, so
-`dynamic` is faster from width 512 on.
+Measured by `benchmarks.int8_models --widths`, at batch 1.  The models are perceptrons; a layer of width 256 has 65,536
+multiply-adds, one of width 384 has 147,456, and one of width 512 has 262,144.  In ONNX Runtime, int8 makes width 256
+slower, and width 384 more than twice as fast.  In PyTorch, width 256 is no faster, width 384 is slightly faster, and
+width 512 is 1.5 times as fast.  With a dynamic range, PyTorch makes an extra call for each layer, so int8 is faster
+only from width 512 on.
 """
 
 LEAST_INTEGER_RESULT = 65_536
@@ -57,7 +58,8 @@ class Quant(Pass):
 
     - `static`: s and z are constants, computed from the range of x over the calibration data.  This is the fastest
       scheme; the text shows a `quantize` and a `dequantize` before each layer.
-    - `dynamic`: s and z are computed from x in each run.  It needs no calibration data, and follows inputs that vary.
+    - `dynamic`: s and z are computed from x in each run.  The scheme needs no calibration data, and adapts to the range
+      of each input.
     - `weight`: x stays in floats.  The weights take a quarter of the bytes; the latency does not improve.
 
     `observer = "minmax"` uses the whole range of the calibration data; `"percentile"` clips both ends of this range,
@@ -73,9 +75,9 @@ class Quant(Pass):
     - small convolutions, if no other integer layer uses their result;
     - layers whose operand is zero in all calibration data.
 
-    All weights of a recurrent layer become integers.  The scales of a learned tensor are along the axis with the
-    smallest error.  Vectors stay in floats.  A weight also stays in floats if it is shared with a layer that stays in
-    floats.
+    All weight matrices of a recurrent layer become integers.  The scales of a learned tensor are along the axis with
+    the smallest error.  Vectors stay in floats.  A weight also stays in floats if it is shared with a layer that stays
+    in floats.
 
     Kernels of convolutions return integers, so the result of a convolution is requantized as well, unless another
     integer layer quantizes it.  Biases stay in floats.  If int32 cannot hold a bias as a multiple of the operand's
@@ -84,7 +86,7 @@ class Quant(Pass):
     Kernels accumulate exactly on CPUs with VNNI and on GPUs.  On other CPUs, sums of two products saturate at 16
     bits.  An emitted PyTorch module therefore computes in floats on such a CPU.  ONNX Runtime accumulates exactly with
     the session option `session.x64quantprecision` = "1".  The option has no effect at optimization levels below
-    EXTENDED, and with it ONNX Runtime 1.23 refuses models that use an integer layer twice.
+    EXTENDED.  With the option, ONNX Runtime 1.23 refuses models that use an integer layer twice.
 
     Without `least`, linear layers in sequence, with at most a `relu` between, are quantized from 100,000 multiply-adds
     on, and other linear layers from 200,000 on.  In PyTorch at batch size 1, smaller layers are slower in int8 than in
@@ -116,8 +118,8 @@ class Quant(Pass):
     least: int | None = attribute(
         None,
         doc="least multiply-adds per sample of a linear layer whose operand is quantized; default: "
-        f"{LEAST['static']:,} in the scheme `static`, {LEAST_ISOLATED:,} for an isolated layer, {LEAST['dynamic']:,} "
-        "in `dynamic`",
+        f"{LEAST['static']:,} in the scheme `static` ({LEAST_ISOLATED:,} for a layer with no int8 layer next to it), "
+        f"{LEAST['dynamic']:,} in `dynamic`",
         keyword=True,
     )
 
@@ -269,7 +271,7 @@ def _ranges_of(layer: Layer, results: Mapping[Value, Node], ranges: Mapping[Valu
 
 
 def _change_unclear(context: Context, schemes: dict[Layer, Scheme], seen: Mapping[Layer, list[Range]]) -> bool:
-    """Change or remove the scheme of layers without a quantization range; return whether there are any."""
+    """Change or remove the scheme of layers without a quantization range; return True if there are any."""
     unclear = {layer: spans for layer, spans in seen.items() if any(not one.finite or one.empty for one in spans)}
     for layer, spans in unclear.items():
         if all(one.finite for one in spans):

@@ -19,11 +19,12 @@ class Simplify(Pass):
 
     - Constant folding: a value that depends on no input, no weight and no symbolic size becomes `full`, or a `constant`
       among the weights.
-    - Common subexpressions: two operators with equal attributes, operands and weights become one.  Dropout is excluded,
-      since it draws new random numbers each time, and so are operators that update statistics.
-    - Identities: x * 1, x + 0, a cast to the same dtype and a slice of everything are removed.  An operator that undoes
-      the one before it is removed with it (two negations, two transposes), and so is one that repeats it (two relus).
-    - Dead code: operators that no output depends on are removed, states and sequences of a `scan` included.
+    - Common subexpressions: two operators with equal attributes, operands and weights become one.  Two kinds are
+      excluded: dropout, which draws new random numbers each time, and operators that update statistics.
+    - Identities: x * 1, x + 0, a cast to the same dtype and a slice of everything are removed.  Two operators in
+      sequence are removed if they cancel (two negations, two transposes).  The second of two operators is removed if
+      it repeats the first (two relus).
+    - Dead code: operators that no output depends on are removed, and unused states and sequences of a `scan`.
 
     Each operator declares its own simplifications.  The results stay bitwise the same, also in training, with one
     exception: the sign of a zero may change, since x + 0 becomes x.
@@ -58,7 +59,7 @@ def _remove_dead(context: Context) -> None:
 
 
 def _simplify_node(graph: Graph, context: Context, node: Node, folder: ConstantFolder) -> bool:
-    """Simplify a node until no rule applies; return whether it was removed."""
+    """Simplify a node until no rule applies; return True if the node was removed."""
     while True:
         inner = node.operands[0].producer if len(node.operands) == 1 and not node.weights else None
         uniform = [folder.uniform(value) for value in node.operands]
@@ -93,7 +94,7 @@ def _change_operator(context: Context, node: Node, op: Operator, operands: Seque
 
 
 def _merge_common(context: Context, node: Node, seen: dict[tuple[Any, ...], Node]) -> bool:
-    """Replace a node by an earlier one that computes the same value; return whether it was replaced."""
+    """Replace a node by an earlier one that computes the same value; return True if the node was replaced."""
     if not node.op.pure:
         return False
     key = (node.op, node.operands, node.bindings)
@@ -149,7 +150,7 @@ def _drop_unused_results(graph: Graph, context: Context, end: Node) -> None:
 
 
 def _needed(values: Iterable[Value]) -> set[Value]:
-    """Values and all their ancestors."""
+    """The given values, and all values on which they depend."""
     found = set(values)
     stack = list(found)
     while stack:
