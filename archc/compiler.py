@@ -227,11 +227,12 @@ def compile(
     Args:
         text, model, set: as for `parse`.
         passes: a pipeline as text, a pass, or a list of texts and passes.
-        weights: a .safetensors or .npz file (or a PyTorch file, with `allow_pickle`); or arrays or tensors by name,
-            such as a state dict, which are copied.  By default weights are initialized.  With "none" the model has no
-            weights: use it to write the sources of a model that does not fit into memory.
+        weights: a .safetensors or .npz file, or with `allow_pickle` a PyTorch file.  Arrays or tensors by name, such as
+            a state dict, are accepted, too, and copied.  By default weights are initialized.  With "none" the model has
+            no weights: use it to write the sources of a model that does not fit into memory.
         rename: a file that maps the names in `weights` to those of the text.
-        calib: an .npz file, or arrays or tensors by input name, samples along the first axis; by default random inputs.
+        calib: an .npz file, or arrays or tensors by input name, with samples along the first axis.  By default the
+            inputs are random.
         sizes: values of symbolic sizes, as `"H=224,W=224"` or by name; passes compare costs at these sizes.  Sizes that
             are not given are taken from the calibration data, or else assumed, with a warning.
         seed: seed of initial weights and random inputs.

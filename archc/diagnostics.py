@@ -1,8 +1,8 @@
 """Errors and warnings about a text, their collection, and their rendering.
 
-A `Diagnostic` reports a mistake of the user: it has a stable code, the smallest span, notes, and help.
-Diagnostics are collected in a `Diagnostics` sink, so that one run reports several, and rendered
-with the source line and a caret.  `ArchcError` carries them to the caller.
+A `Diagnostic` reports a mistake of the user: it has a stable code, the smallest span of text with the mistake, notes,
+and help.  A `Diagnostics` sink collects diagnostics, so that one run reports several mistakes.  `ArchcError` carries
+the diagnostics to the caller.  `render` shows a diagnostic with the source line and a caret.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Source:
         return line, offset - self._line_starts[line - 1] + 1
 
     def line(self, number: int) -> str:
-        """The text of a line (counted from 1), without its end."""
+        """The text of a line (counted from 1), without the line break."""
         start = self._line_starts[number - 1]
         end = self.text.find("\n", start)
         return self.text[start : end if end >= 0 else len(self.text)].rstrip("\r")
@@ -55,12 +55,12 @@ class Span:
 
     @property
     def line(self) -> int:
-        """The line of its start, counted from 1."""
+        """The line of the start, counted from 1."""
         return self.source.position(self.start)[0]
 
     @property
     def column(self) -> int:
-        """The column of its start, counted from 1 in characters."""
+        """The column of the start, counted from 1 in characters."""
         return self.source.position(self.start)[1]
 
     @property
@@ -79,7 +79,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """A remark below a diagnostic; with a span, it shows that place too."""
+    """A remark below a diagnostic; if the note has a span, that place of the source is shown."""
 
     text: str
     span: Span | None = None
@@ -154,8 +154,7 @@ class Diagnostics:
 
     Attributes:
         most: limit on the errors, and on the warnings.  One more error raises `TooManyMistakes`, so that a phase ends
-            early on a text full of errors.  A single warning says that all
-            further warnings are left out.
+            early on a text full of errors.  Further warnings are left out, and a single warning says so.
     """
 
     found: list[Diagnostic] = field(default_factory=list)
@@ -228,7 +227,7 @@ class Diagnostics:
 
 
 def _more_than(most: int, next: Diagnostic) -> Diagnostic:
-    """The diagnostic that ends a list of `most`, at the place of the first one that is left out."""
+    """The last diagnostic of a full sink; `next` is the first diagnostic that is left out."""
     what = "mistakes" if next.severity == "error" else "warnings"
     message = f"there are more {what} than these {most}"
     return Diagnostic(next.severity, f"too-many-{what}", message, next.span, (), "fix these first")
@@ -280,7 +279,8 @@ def _edit_distance(left: str, right: str, most: int) -> int | None:
     size = len(left)
     if most < 1 or abs(size - len(right)) > most:
         return None
-    # An edit changes at most two pieces (a swap across their border), so `most` edits leave at least one piece intact.
+    # An edit changes at most two of these pieces of `left` (a swap across their border).  So if `right` is at most
+    # `most` edits away, at least one piece is intact and occurs in `right`.
     pieces = 2 * most + 1
     cuts = [size * k // pieces for k in range(pieces + 1)]
     if size > 2 * pieces and all(left[start:end] not in right for start, end in pairwise(cuts)):
@@ -318,7 +318,7 @@ def _notes(notes: Iterable[Note | str]) -> tuple[Note, ...]:
 
 
 _COLORS = {"error": "\033[1;31m", "warning": "\033[1;33m", "note": "\033[1;36m", "bold": "\033[1m"}
-_MAXIMUM_WIDTH = 160  # a longer source line is cut around its caret
+_MAXIMUM_WIDTH = 160  # of a shown source line; a longer line is cut around the caret
 
 
 def render(diagnostic: Diagnostic, color: bool = False) -> str:
