@@ -175,7 +175,7 @@ def align_width(
 
 
 def _axis(coupling: Coupling, family: Sequence[ChannelGroup]) -> tuple[int, int] | None:
-    """Width of the layer that produces a family of groups, and width of one group; None if there is no such layer."""
+    """Width of the layer that produces a family of groups, and width of one group; None for no layer."""
     for use, _ in coupling.produced_axes():
         size = coupling.shrinkable.size(use.tensor_axis)
         if family and use.node.title in family[0].producers and isinstance(size, int):

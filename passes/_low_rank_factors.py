@@ -91,7 +91,7 @@ Ranks = Callable[[Svd], list[int]]
 
 
 def store_factors(graph: Graph, context: Context, layer: Layer, ranks: Ranks) -> None:
-    """Store each weight of a layer as two factors if the factors are smaller, and add a remark on each weight.
+    """Store each weight of a layer as two factors if they are smaller, and add a remark on each weight.
 
     The layer still computes with the product, so its multiply-adds do not change.
     """

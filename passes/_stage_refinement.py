@@ -1,4 +1,4 @@
-"""Refinement of a split by local search: fewer transfers and fewer divided blocks at the same bottleneck.
+"""Refinement of a split by local search: fewer transfers and divided blocks at equal bottleneck.
 
 The bottleneck is the load of the slowest stage.  The partitioner minimizes only the bottleneck, so the boundaries of
 the other stages are arbitrary.

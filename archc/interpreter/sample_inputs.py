@@ -80,7 +80,7 @@ def sample_sizes(graph: Graph, batch: int = BATCH, known: Mapping[str, int] | No
 
 
 def _candidates(names: Iterable[str], leading: Collection[str], batch: int) -> Iterator[dict[str, int]]:
-    """Yield candidate sizes: first one size for all symbols but those of first axes, then all combinations."""
+    """Yield candidate sizes: one size for all symbols but those of first axes, then all combinations."""
     names = list(names)
     for size in _SIZES:
         yield {name: batch if name in leading else size for name in names}
