@@ -28,9 +28,12 @@ _NUMBERS = ("no", "one", "two", "three", "four", "five", "six")
 _LONGEST_SEARCH = 200
 """Limit on the nodes that a search for advice visits."""
 _MANY = 16
-"""Smallest value of an operator's second argument that is probably a width, not a kernel size or number of layers."""
+"""Smallest second argument of an operator that is probably a width.
+
+Smaller numbers may be kernel sizes or numbers of layers.
+"""
 _LONG_STRIDE = 3
-"""Smallest value of an operator's third argument that is probably a kernel size, not a stride."""
+"""Smallest third argument of an operator that is probably a kernel size, not a stride."""
 _LONGEST_CALL = 60
 """Limit on the characters of a call that a help text repeats."""
 _SIGNS = ("+", "-", "*", "/", "%", "<", "<=", "==", "!=")

@@ -89,7 +89,7 @@ def _operands(
     step: tree.ChainStep,
 ) -> tuple[Value, ...]:
     items = value if isinstance(value, tuple) else (value,)
-    while len(items) > 1 and items[-1] is ABSENT:  # optional operands are last, as in signatures
+    while len(items) > 1 and items[-1] is ABSENT:  # optional operands are last: leave them out if absent
         items = items[:-1]
     parts = source.items if isinstance(source, tree.Tuple) and len(source.items) >= len(items) else None
     for number, item in enumerate(items):

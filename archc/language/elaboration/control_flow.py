@@ -65,7 +65,7 @@ def _run_if(elaboration: Elaboration, instance: Instance, node: tree.If) -> None
 
 
 def _bind_absent_inputs(instance: Instance, body: tuple[tree.Statement, ...]) -> None:
-    """Bind the inputs that a skipped branch declares to `ABSENT`."""
+    """Bind each input that is declared in a skipped branch to `ABSENT`."""
     for statement in body:
         if isinstance(statement, tree.If):
             _bind_absent_inputs(instance, (*statement.body, *statement.otherwise))

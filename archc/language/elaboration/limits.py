@@ -5,7 +5,7 @@ bound on its size is computed from the text: each definition is counted once for
 values are known only during elaboration, such as the size of an operand.  A loop or branch that depends on such a value
 adds as little as possible, so the bound does not exceed the true size.
 
-Elaboration then counts its steps, because growing tuples and sizes of a thousand terms take time too.  A step takes one
+Elaboration then counts its steps, because long tuples and sizes of a thousand terms take time, too.  A step takes one
 to two microseconds.  The limit on steps has three terms: one is proportional to the lower bound, one is proportional to
 the length of the text, and the constant `FREE_STEPS` is for steps that the lower bound does not include.
 """
@@ -31,7 +31,10 @@ from archc.types import dims
 from archc.types.dims import SymbolicDim
 
 MOST_PARTS = 150_000
-"""Limit on the parts (operators and block instances) of one model; `allowed_parts` raises it for long texts."""
+"""Limit on the parts of one model: its operators and block instances.
+
+`allowed_parts` raises the limit for long texts.
+"""
 MOST_PARTS_TOGETHER = 30_000
 """Limit on the operators, block instances and iterations of all models in one run of `archc check`."""
 MOST_ITERATIONS = 200_000

@@ -137,7 +137,7 @@ class _Loader:
         return module
 
     def _defined(self, module: Module, derivations: dict[str, tree.Derivation], item: Defined) -> bool:
-        """Return whether another item of the file already has this name; report the duplicate if so."""
+        """Return whether another item of the file already has the name of `item`; report the duplicate if so."""
         name = item.name
         items = (module.definitions, module.pipelines, module.devices, derivations)
         earlier = next((others[name.name].name for others in items if name.name in others), None)

@@ -21,7 +21,7 @@ from archc.types.tensor_type import DType
 
 
 def lookup(instance: Instance, name: str) -> Any | None:
-    """Meaning of a name in an instance, or in its module or the language; None if unknown."""
+    """Meaning of a name in an instance, else in its module, else in the language; None if unknown."""
     value = instance.environment.get(name)
     return lookup_global(instance, name) if value is None else value
 
@@ -29,7 +29,8 @@ def lookup(instance: Instance, name: str) -> Any | None:
 def lookup_global(instance: Instance, name: str) -> Any | None:
     """Block, model, operator, dtype or storage that a name means; None if unknown.
 
-    A block hides an operator of the same name.  A model does not, because no other definition can use a model.
+    A block hides an operator of the same name.  A model hides no operator, because no other definition can use a
+    model.
     """
     definition = instance.module.definitions.get(name)
     own = None if definition is None else BlockRef(definition, instance.module)

@@ -83,7 +83,7 @@ class StepPrinter:
         self.lists: set[str] = set()
         self.counts: dict[str, int] = {}
         self.declared: set[str] = set()
-        self.columns: dict[str, Column] = {}  # longest column of each layer
+        self.columns: dict[str, Column] = {}  # for each layer, the longest column that applies it
         for statement in innermost(definition.body):
             for column in columns_of(statement) if isinstance(statement, Loop) else ():
                 for name in column.names:

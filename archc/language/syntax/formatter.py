@@ -36,7 +36,7 @@ class _Formatter:
         self._comments = file.comments
         self._starts = [comment.span.start for comment in file.comments]
         self._placed = [False] * len(file.comments)
-        self._next = 0  # position of the first comment that may not be placed yet
+        self._next = 0  # all comments before this position are placed
         self._at = 0  # offset in the source; the nodes and comments before it are written
         self._lines: list[str] = []
         self._body_opened = 0  # number of lines up to the last `{`: no blank line directly follows
