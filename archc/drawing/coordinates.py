@@ -21,11 +21,17 @@ from archc.drawing.layering import LayeredGraph, LinearProgram, Segment, Vertex
 
 _BETWEEN_BOXES, _BESIDE_LANES = 24.0, 14.0
 _CHAIN, _MIDDLE, _DUMMY_WEIGHT, _SHORT = 8.0, 4.0, 6.0, 0.5
-"""Weights of straight chains, of centered vertices, of straight long edges, and of other straight edges."""
+"""Weights of straight chains, centered vertices, straight long edges, and other straight edges."""
 _STIFF = 1e4
-"""Factor of the weight of long edges in sweeps; without it, long edges would bend a little in every row."""
+"""Factor of the weight of long edges in sweeps.
+
+Without it, long edges would bend a little in every row.
+"""
 _MANY_DUMMIES = 2000
-"""Number of dummy vertices at which the linear program takes a second; its time grows more than quadratically."""
+"""Number of dummy vertices at which the linear program takes a second.
+
+Its time grows more than quadratically.
+"""
 
 
 def assign_coordinates(graph: LayeredGraph, inner: Mapping[str, Geometry]) -> None:
@@ -175,7 +181,7 @@ _SWEEPS = 4
 """Number of sweeps up and down."""
 
 _Side = tuple[Vertex, float, float]
-"""An attraction of a vertex to an adjacent row: the vertex in that row, the desired offset, and the weight."""
+"""Attraction of a vertex to a vertex of an adjacent row, with the desired offset and the weight."""
 
 
 class Attraction(NamedTuple):

@@ -271,4 +271,4 @@ def _cost(size: tuple[float, float]) -> float:
     """The cost of a page: mainly its height, with a penalty if documents must scale the page down."""
     width, height = size
     scale = max(1.0, width / _WIDEST)
-    return height / scale * scale**4 + 0.1 * width
+    return height * scale**3 + 0.1 * width

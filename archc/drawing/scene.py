@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 Kind = Literal["input", "output", "layer", "symbol", "bar", "frame"]
-"""The look of a node: a rounded end, a box with rows, a circle with a sign, a bar, or a box with an inner panel."""
+"""Look of a node: rounded end, box with rows, circle with a sign, bar, or box with an inner panel."""
 
 
 @dataclass(frozen=True)

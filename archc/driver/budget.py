@@ -8,13 +8,22 @@ from archc.analysis.cost import NodeCosts, cost
 from archc.ir.graph import Graph
 
 MULTIPLY_ADDS = 20_000_000_000
-"""Limit on the multiply-adds of one run on random inputs; a model above the limit is not checked by default."""
+"""Limit on the multiply-adds of one run on random inputs.
+
+A model above the limit is not checked by default.
+"""
 BYTES = 1_000_000_000
-"""Limit on the bytes of weights and results of one run; a model above the limit is not checked by default."""
+"""Limit on the bytes of weights and results of one run.
+
+A model above the limit is not checked by default.
+"""
 SECONDS = 120.0
 """Time limit of a check in seconds, for a model without multiply-adds."""
 RATE = 100_000_000
-"""Multiply-adds that add one second to the time limit; one core computes about 100 times as many in a second."""
+"""Multiply-adds that add one second to the time limit.
+
+One core computes about 100 times as many in a second.
+"""
 
 
 def over_budget(graph: Graph) -> str | None:

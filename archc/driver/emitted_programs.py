@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
 Inputs = Mapping[str, "torch.Tensor"]
 Files = Mapping[str, Path]
-"""Paths of the emitted files of a model or a stage by suffix (`.py`, `.onnx`); the weights are in the same folder."""
+"""Paths of the emitted files of a model or a stage by suffix (`.py`, `.onnx`).
+
+The weights are in the same folder.
+"""
 
 TITLES = {
     "torch": "PyTorch",

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Tensors = Mapping[str, "torch.Tensor"]
 
 FLOORS = {"f64": 1e-6, "f32": 1e-4, "f16": 4 * 2.0**-10, "bf16": 4 * 2.0**-7}
-"""The relative error that is allowed without a measurement, by the coarsest floating-point dtype of a graph.
+"""Relative error allowed without a measurement, by the coarsest floating-point dtype of a graph.
 
 Approximations of functions such as `exp` and `erf` differ by about this much.
 """
@@ -34,7 +34,9 @@ The disturbance in f64 and f32 is five units in the last place: sums are rounded
 adds in its own order.  In f16 and bf16 it is one unit: sums are accumulated in f32 and rounded once.
 """
 FLIPS = 1 / 64
-"""The share of the elements of a quantized tensor that are disturbed by one step; at least one element is.
+"""The share of the elements of a quantized tensor that are disturbed by one step.
+
+At least one element is.
 
 The share is larger than in measurements: PyTorch and ONNX Runtime differ in at most one element of 1,000 of the first
 quantized tensor of a model.
@@ -42,7 +44,7 @@ quantized tensor of a model.
 DRAWS = 3
 """The number of disturbed runs from which a bound is computed."""
 MANY_DRAWS = 24
-"""The number of disturbed runs if rounding decides whether an element is finite: both cases must occur."""
+"""Number of disturbed runs if rounding decides whether an element is finite."""
 MARGIN = 2
 """The ratio of the bound to the largest error of the disturbed runs."""
 

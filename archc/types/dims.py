@@ -142,7 +142,7 @@ class SymbolicDim:
 
 
 _EXACT_DENOMINATOR = 1024
-"""Largest denominator, a power of two, for which products of factors and sizes are exact in 64-bit floats."""
+"""Largest denominator for which products of factors and sizes are exact in 64-bit floats."""
 
 
 def symbol(name: str, maximum: int | None = None) -> SymbolicDim:

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 Shape = tuple[int, ...]
 
 STORAGES: dict[str, type[Storage]] = {}
-"""Storage formats by their names in the language; subclasses of `Storage` are registered automatically."""
+"""Storage formats by their names in the language.
+
+Subclasses of `Storage` are registered automatically.
+"""
 
 
 @frozen_dataclass

@@ -68,7 +68,7 @@ class DType(StrEnum):
 
 
 _SIGNIFICANT_BITS = {DType.f64: (53, 1023), DType.f32: (24, 127), DType.f16: (11, 15), DType.bf16: (8, 127)}
-"""Number of bits of the significand, with the implicit leading bit, and the largest exponent (IEEE 754)."""
+"""Bits of the significand, with the implicit leading bit, and the largest exponent (IEEE 754)."""
 
 _TORCH = {
     "f64": "float64",

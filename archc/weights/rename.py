@@ -29,7 +29,10 @@ Shapes = Mapping[str, tuple[tuple[int, ...], str]]
 
 
 MOST_IDLE_RULES = 20
-"""Maximum number of rules without effect that are reported separately; a map for another model has hundreds."""
+"""Maximum number of rules without effect that are reported separately.
+
+A map for another model has hundreds.
+"""
 
 
 def rename(

@@ -97,7 +97,10 @@ OPSET = 21
 """Oldest default operator set in which DequantizeLinear and Cast have all dtypes of archc."""
 
 IR_VERSION = 10
-"""Version of the ONNX file format that belongs to `OPSET`; a newer one would needlessly exclude older runtimes."""
+"""Version of the ONNX file format that belongs to `OPSET`.
+
+A newer one would needlessly exclude older runtimes.
+"""
 
 PRODUCER = "archc"
 

@@ -14,7 +14,7 @@ from archc.weights.dtype_conversion import name_of_numpy, numpy_dtype, to_little
 from archc.weights.tensor import LazyTensor
 
 Fill = Callable[[TensorProto, LazyTensor], None]
-"""Function that stores the elements of a tensor, or a reference to a file, in a message with name, shape and dtype."""
+"""Function that stores the elements of a tensor, or a reference to a file, in a `TensorProto`."""
 
 _LONGEST_NAME = 24  # characters; a constant with a longer text is named after its type
 

@@ -14,7 +14,7 @@ from archc.codegen.onnx.onnx_graph import NodeRecord, OnnxGraph, captured
 from archc.types.tensor_type import DType
 
 Rewrite = Callable[[DecodedWeights, list[NodeRecord], set[str]], list[NodeRecord]]
-"""A function from weights, nodes in topological order, and names that are used outside these nodes, to new nodes."""
+"""A function from weights, nodes in topological order, and names used outside them, to new nodes."""
 
 
 def rewritten(

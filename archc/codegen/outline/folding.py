@@ -110,7 +110,7 @@ class _Folding:
             if nowhere or inner.path in self.apart:
                 self.inlined.add(inner)
             parent = inner
-        return scope if scope in self.depths else self.root
+        return scope
 
     def _place_edges(self) -> None:
         """Add each edge to the innermost scope with both ends.

@@ -20,12 +20,15 @@ from typing import Any, NamedTuple
 from archc.codegen.outline.definitions import Tie
 
 _PATIENCE = 4
-"""Number of failed candidates after which a list is skipped; a candidate takes time linear in the list's length."""
+"""Number of failed candidates after which a list is skipped.
+
+A candidate takes time linear in the list's length.
+"""
 
 ValueKey = Any
 """Any hashable identifier of a tensor."""
 OperandSource = tuple[int, int, int]
-"""Origin of an operand: number of iterations back, statement in the iteration, and position of the result."""
+"""Origin of an operand: iterations back, statement in the iteration, and position of the result."""
 
 
 class StepSummary(NamedTuple):

@@ -30,10 +30,13 @@ from archc.types.dims import SymbolicDim
 from archc.types.storage import Dense, Masked
 
 TO_STAGE = "ToStage"
-"""The class of modules that move a tensor to the device of a stage; see `archc.codegen.torch.placement`."""
+"""The class of modules that move a tensor to the device of a stage.
+
+See `archc.codegen.torch.placement`.
+"""
 
 MASKED = "Masked"
-"""Prefix of the classes in `archc.runtime.masked`: `MaskedLinear` is `nn.Linear` with a mask on its weight."""
+"""Prefix of the classes in `archc.runtime.masked`, such as `MaskedLinear`."""
 
 
 def spelling(

@@ -17,7 +17,10 @@ from archc.codegen.onnx.decode import DecodedWeights
 from archc.codegen.onnx.onnx_graph import NodeRecord, OnnxGraph
 
 LARGEST = 1_000_000
-"""Largest weight to rewrite, in elements; a product with a larger weight takes much longer than the transposition."""
+"""Largest weight to rewrite, in elements.
+
+A product with a larger weight takes much longer than the transposition.
+"""
 
 
 @dataclass(frozen=True)

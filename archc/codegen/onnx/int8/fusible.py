@@ -128,7 +128,7 @@ def _is_pooled_in_floats(name: str, producers: dict[str, NodeRecord]) -> bool:
 
 
 INT8_MOVES = frozenset(("Flatten", "MaxPool", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"))
-"""The operators past which ONNX Runtime moves quantize and dequantize nodes, and in addition `Flatten`."""
+"""Operators past which ONNX Runtime moves quantize and dequantize nodes, and `Flatten`."""
 
 
 def decode_late(

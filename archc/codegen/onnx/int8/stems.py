@@ -39,7 +39,7 @@ from archc.types.storage import Int8, Weight
 from archc.types.tensor_type import DType, TensorType
 
 LANES = 4
-"""Number of terms of a sum, and of output channels, that ONNX Runtime's integer kernels process at a time."""
+"""Number of terms, and of output channels, that ONNX Runtime's integer kernels process at a time."""
 
 LONGEST_PATCH = 16
 """Largest patch, in elements, for which the integer form is used.
@@ -57,7 +57,10 @@ With 64, the integer form makes the same networks 1.13 times as fast at batch 32
 
 _OF_CONV = frozenset(("kernel_shape", "pads", "strides"))
 _OF_POOL = frozenset(("kernel_shape", "strides"))
-"""The supported attributes of the two operators; the emitter omits other attributes if they have their default."""
+"""The supported attributes of the two operators.
+
+The emitter omits other attributes if they have their default.
+"""
 
 
 @dataclass(frozen=True)
