@@ -44,7 +44,10 @@ SizeOf = Callable[[Extent], int]
 """Function from a size, which may be symbolic, to its value at run time."""
 
 OPERATORS: OperatorTable[type[Operator]] = OperatorTable()
-"""All operators by name.  The definition of a subclass of `Operator` registers it, unless it is abstract."""
+"""All operators by name.
+
+The definition of a subclass of `Operator` registers it, unless it is abstract.
+"""
 FORMULAS: dict[FormulaKind, OperatorTable[type[Operator]]] = {
     "binary": OperatorTable(),
     "unary": OperatorTable(),
@@ -77,7 +80,9 @@ class Operator(Notation, Traits):
     parameters: ClassVar[Mapping[str, Parameter]] = {}
     """Operands of the signature that the operator owns: weights and buffers."""
     dtypes: ClassVar[Declared] = ANY
-    """Accepted dtypes of the data operands (the operands that are not parameters); see `archc.declaration.dtypes`.
+    """Accepted dtypes of the data operands (the operands that are not parameters).
+
+    See `archc.declaration.dtypes`.
 
     With a set, all operands share one dtype of the set.  A mapping gives the dtypes of each operand by name; an operand
     that is not in the mapping may be of any dtype.  For operators without operands, a set limits the attribute `dtype`.

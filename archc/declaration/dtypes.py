@@ -53,9 +53,9 @@ INDICES = DTypes("i64 or i32", dtype_set("i64 i32"), "convert with `cast(i64)`")
 EIGHT_BIT = DTypes("u8 or i8", dtype_set("u8 i8"), "make them with `quantize(u8)`")
 
 Accepted = DTypes | str | tuple[str, DTypes]
-"""Accepted dtypes of one operand: those of a set, the dtype of the operand with a given name, or either."""
+"""Accepted dtypes of one operand: a set, the dtype of the operand with a given name, or either."""
 Declared = DTypes | Mapping[str, Accepted]
-"""Accepted dtypes of all operands: a set from which all operands share one dtype, or dtypes by operand name."""
+"""Accepted dtypes of all operands: a set of which they share one dtype, or dtypes by operand name."""
 Kernels = frozenset[DType] | Mapping[str, frozenset[DType]]
 """Dtypes of ONNX Runtime's kernels: a set for the first operand, or sets for operands by name."""
 
@@ -64,7 +64,7 @@ ONNX_ALL = frozenset(DType)
 ONNX_MOST = ONNX_ALL - {DType.bf16}
 ONNX_FLOATS = dtype_set("f64 f32 f16")
 ONNX_WIDE = dtype_set("f64 f32")
-"""For operators that become several ONNX nodes: results between these nodes would be rounded or overflow in f16."""
+"""For operators that become several ONNX nodes, between which f16 results would round or overflow."""
 ONNX_SINGLE = dtype_set("f32 f16")
 ONNX_F32 = dtype_set("f32")
 
@@ -78,7 +78,10 @@ _WIDER = {
     DType.i16: DType.i32,
     DType.i32: DType.i64,
 }
-"""The next wider dtype, which represents every element of the narrower one.  A cast back wraps integers."""
+"""The next wider dtype, which represents every element of the narrower one.
+
+A cast back wraps integers.
+"""
 
 
 class Requirement(NamedTuple):

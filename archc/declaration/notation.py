@@ -13,7 +13,7 @@ from archc.types.attributes import arguments_text, bind
 from archc.types.dims import SymbolicDim
 
 FormulaKind = Literal["binary", "unary", "index"]
-"""Position of the symbol: between two sides (`a + b`), before its side (`-x`), or after its side (`x[0]`)."""
+"""Position of the symbol: between two operands (`a + b`), before one (`-x`), or after one (`x[0]`)."""
 Side = int | float | SymbolicDim | None
 """A side of a formula: a number or size, or None for a tensor."""
 

@@ -70,7 +70,10 @@ def _call_packed(
     y, _ = pad_packed_sequence(packed, batch_first=True, total_length=x.shape[1])
     return y, *(state.index_select(1, packed.unsorted_indices) for state in last)''',
 )
-"""Helper for a function such as `torch.lstm`; it takes a list of initial states, and returns y and the last states."""
+"""Helper for a function such as `torch.lstm`.
+
+It takes a list of initial states, and returns y and the last states.
+"""
 
 
 @dataclass(frozen=True)

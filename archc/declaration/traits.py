@@ -28,7 +28,7 @@ class Traits:
     """
 
     affine_in_weight: ClassVar[bool] = False
-    """True if the result is linear in the parameter `weight`, plus a `bias` for each channel of the result."""
+    """True if the result is linear in the parameter `weight`, plus a `bias` for each result channel."""
     pointwise: ClassVar[bool] = False
     """True if each element of the result depends only on the operand elements at the same position."""
     idempotent: ClassVar[bool] = False
@@ -38,17 +38,20 @@ class Traits:
     inference_identity: ClassVar[bool] = False
     """True if the result in inference is the operand, as for dropout."""
     integer_schemes: ClassVar[tuple[str, ...]] = ()
-    """Those schemes of the pass `quant` (`static`, `dynamic`, `weight`) that do not make the operator slower."""
+    """Schemes of the pass `quant` (`static`, `dynamic`, `weight`) that do not make the operator slower."""
     integer_result: ClassVar[bool] = False
-    """True if the integer kernels return only integers, so that the result must be quantized like the operand."""
+    """True if the integer kernels return integers, so that the result is quantized like the operand."""
     clips: ClassVar[bool] = False
     """True if the operator only clamps elements to a range, which quantization of the result can do, too."""
     is_relu: ClassVar[bool] = False
     """True if the result is max(0, x), which kernels of other operators apply to their results at no cost."""
     commutes_with_rounding: ClassVar[bool] = False
-    """True if the operator only selects and moves elements: quantizing before or after it gives the same result."""
+    """True if the operator only selects and moves elements, so that it commutes with quantization."""
     decodes: ClassVar[bool] = False
-    """True if the operands have fewer bytes than the result (`dequantize`); a pipeline then sends the operands."""
+    """True if the operands have fewer bytes than the result (`dequantize`).
+
+    A pipeline then sends the operands.
+    """
     factored_storage: ClassVar[bool] = False
     """True if a weight may be stored as two low-rank factors while the layer stays one operator."""
     holds_weight: ClassVar[bool] = False
@@ -60,7 +63,7 @@ class Traits:
     channel_axis: ClassVar[int | None] = 0
     """Axis along which an int8 weight may have a scale for each slice; None if any axis is allowed."""
     blocks: ClassVar[tuple[str, ...]] = ()
-    """Indices that `prune` shrinks instead of the other factors of the same axis: the heads `h` of an axis `h*e`."""
+    """Indices that `prune` shrinks instead of other factors of an axis: the heads `h` of an axis `h*e`."""
     rigid: ClassVar[tuple[str, ...]] = ()
     """Indices from which no element can be removed, because every element affects all results (`softmax`).
 

@@ -27,7 +27,10 @@ from archc.types.extent_solver import Extent
 from archc.types.tensor_type import TensorType
 
 _LONGEST_KERNEL = 16
-"""Longest side of a kernel that `safe_channels_last` accepts.  Vision transformers have kernels of this size."""
+"""Longest side of a kernel that `safe_channels_last` accepts.
+
+Vision transformers have kernels of this size.
+"""
 _REGISTER = 16
 """Number of 32-bit floats in the widest vector registers (AVX-512)."""
 
@@ -125,7 +128,7 @@ class BaseConvolution(Operator, abstract=True):
 
 
 SHORT_SUM = 32
-"""Number of products in a sum below which ONNX Runtime's integer kernel is slower than its float kernel.
+"""Length of sums below which ONNX Runtime's integer kernel is slower than its float kernel.
 
 The number was measured.  If a pool follows such a short convolution, `archc.codegen.onnx.int8.stems` may compute the
 convolution with another integer kernel.

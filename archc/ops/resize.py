@@ -241,7 +241,10 @@ class ChannelShuffle(Rearrangement):
 
 
 Tap = tuple[OnnxVector, OnnxVector | None]
-"""Indices of source elements, and their weights in the sum; None instead of weights if all weights are 1."""
+"""Indices of source elements, and their weights in the sum.
+
+None instead of weights if all weights are 1.
+"""
 
 _SINGLE = 1  # TensorProto.FLOAT
 _SMALL = 128
