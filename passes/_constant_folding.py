@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import torch
 
 LARGEST = 65_536
-"""Maximum bytes of a stored value: a larger value would make files grow and save only a few microseconds."""
+"""Maximum bytes of a stored value; a larger value would enlarge files to save a few microseconds."""
 
 
 class ConstantFolder:

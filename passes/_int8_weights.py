@@ -55,7 +55,7 @@ def _obstacle(graph: Graph, layer: Layer, name: str) -> str | None:
     if not weight.storage.elementwise:
         return f"{title} is stored as {weight.storage} already"
     if name in layer.node.transposed:
-        return f"{title} is the transpose of `{path}`: its scales are along the summed axis"
+        return f"{title} is the transpose of `{path}`: int8 scales of `{path}` are along the summed axis"
     if weight.dtype is not DType.f32:
         return f"{title} is {weight.dtype}, but integer kernels take f32"
     if not np.isfinite(graph.weight_values(path)).all():
@@ -123,7 +123,7 @@ def _operand_scale(graph: Graph, node: Node) -> float | None:
 
 
 def _best_axis(values: np.ndarray) -> int | None:
-    """Axis along which scales give the smallest error, among the short axes; None for a single scale."""
+    """Axis along which scales give the smallest error, within the limit `SCALES`; None for a single scale."""
     axes: list[int | None] = [None]
     axes += [axis for axis, extent in enumerate(values.shape) if extent > 1 and 4 * extent <= SCALES * values.size]
     return min(axes, key=lambda axis: _norm(_round_trip(Int8(axis), values) - values))

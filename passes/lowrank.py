@@ -18,11 +18,11 @@ from ._low_rank_factors import Svd, store_factors
 DEFAULT_ENERGY = 0.85
 
 ALIGNMENTS = (16, 8)
-"""Multiples to which ranks found by energy are rounded up; the second one is tried if the first gives no gain.
+"""Multiples to which ranks found by energy are rounded up.
 
-These are the numbers of f32 lanes in vectors of 512 and 256 bits.  Measured on the second convolution of the digit
-classifier in int8 (ONNX Runtime, one core, batch 32): rank 32 is 1.2 times as fast as the original layer, and rank 34
-is 0.9 times as fast.
+The second multiple is tried if the first gives no gain.  The multiples are the numbers of f32 lanes in vectors of 512
+and 256 bits.  Measured on the second convolution of the digit classifier in int8 (ONNX Runtime, one core, batch 32):
+rank 32 is 1.2 times as fast as the original layer, and rank 34 is 0.9 times as fast.
 """
 
 # Cost of the second operator in multiply-adds, measured with ONNX Runtime on one core at batch 1 and 32.  Linear layers

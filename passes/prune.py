@@ -18,19 +18,19 @@ from ._magnitude_pruning import mask_smallest
 class Prune(Pass):
     """Set the smallest weights to zero permanently, or remove whole channels.
 
-    `scheme = "magnitude"` masks the single weights with the smallest absolute values (Han et al. 2015, "Learning
-    both Weights and Connections for Efficient Neural Networks").  The text says `weight = masked`.  A mask is stored
-    with the weight, so masked elements stay zero in further training.  Weights that are contracted with data are
-    pruned; biases and norms are not.  With `scope = "global"`, one threshold holds for all selected layers; with
-    `"layer"`, each layer loses the same share.  Weights that an earlier `prune` masked count towards the share.  The
-    pass warns if a global threshold removes more than (1 + sparsity) / 2 of the weights of a layer.  Masks do not make
-    PyTorch or ONNX Runtime faster, but the files compress better.
+    `scheme = "magnitude"` masks the single weights with the smallest absolute values (Han et al. 2015, "Learning both
+    Weights and Connections for Efficient Neural Networks").  In the emitted text, the layer has `weight = masked`.  A
+    mask is stored with the weight, so masked elements stay zero in further training.  Weights that are contracted with
+    data are pruned; biases and norms are not.  With `scope = "global"`, one threshold holds for all selected layers;
+    with `"layer"`, each layer loses the same share.  Weights that an earlier `prune` masked count towards the share.
+    The pass warns if a global threshold removes more than (1 + sparsity) / 2 of the weights of a layer.  Masks do not
+    make PyTorch or ONNX Runtime faster, but the files compress better.
 
     `scheme = "channel"` removes whole channels, so that layers become narrower, smaller and faster.  Channels that can
     only be removed together form a group.  Examples are the equal channels of two tensors that are added, the channels
     of an attention head, a channel and its pixels after a flatten, and a row of one weight and the column of the next.
     The groups follow from the index signatures of the operators.  The pruned model computes the same function as the
-    model with the removed channels set to zero at their uses.
+    model in which every use of a removed channel reads zero.
 
     The importance of a group is the L2 norm of all its weights (Li et al. 2017, "Pruning Filters for Efficient
     ConvNets", with the 2-norm).  With `scope = "global"`, the groups of the whole model are ranked together, by their

@@ -29,7 +29,7 @@ only from width 512 on.
 """
 
 LEAST_INTEGER_RESULT = 65_536
-"""`LEAST` for a layer whose kernels return integers: its operand is usually quantized already."""
+"""`LEAST` for a layer whose kernels return integers; its operand is usually quantized already."""
 
 LEAST_ISOLATED = 200_000
 """`LEAST` in the scheme `static` for a linear layer that neither receives integers nor passes them on.
@@ -40,7 +40,9 @@ ONNX Runtime can set `least` accordingly.
 """
 
 LEAST_ISOLATED_CONVOLUTION = 1_000_000
-"""Multiply-adds per sample below which a convolution is faster in floats if no other integer layer uses its result.
+"""Multiply-adds per sample below which an isolated convolution is faster in floats.
+
+A convolution is isolated if no other integer layer uses its result.
 
 Measured with ONNX Runtime on one core: LeNet-5 ran half as fast with int8 convolutions.  It has two
 convolutions, of 120,000 and 240,000 multiply-adds, each followed by a `tanh`.  The convolutions of ResNet-18 have ten

@@ -11,7 +11,10 @@ from archc.types.attributes import attribute
 from archc.types.frozen_dataclass import frozen_dataclass
 
 DEFAULT_LINK = 25e9
-"""Bytes per second between two devices without a `link`: the practical rate of PCIe 4.0 x16 (in theory, 32 GB/s)."""
+"""Bytes per second between two devices without a `link`.
+
+This is the practical rate of PCIe 4.0 x16; the theoretical rate is 32 GB/s.
+"""
 
 
 @frozen_dataclass

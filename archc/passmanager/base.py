@@ -16,7 +16,7 @@ from archc.passmanager.calibration import Calibration
 from archc.types.attributes import arguments_text
 
 Preserves = Literal["exact", "rounding", "approximate"]
-"""Guarantee of a pass for the outputs: equal, equal up to rounding, or different with a measured error."""
+"""Guarantee of a pass for the outputs: equal, equal up to rounding, or with a measured error."""
 
 UNDIVIDED = "one undivided graph"
 """State of a graph that is not divided into stages; used in `Pass.needs` and `Pass.ends`."""
@@ -42,9 +42,9 @@ class Pass(ABC):
     needs: ClassVar[tuple[str, ...]] = (UNDIVIDED,)
     """States of the graph that the pass needs: `UNDIVIDED`, `FLOAT_WEIGHTS`, or another short phrase."""
     ends: ClassVar[tuple[str, ...]] = ()
-    """States that no longer hold after the pass.  A pipeline is refused if a later pass needs such a state."""
+    """States that no longer hold after the pass.  A later pass that needs such a state is refused."""
     effective_with: ClassVar[Mapping[str, tuple[str, tuple[Any, ...]]]] = {}
-    """Options with an effect only for some values of another option, as `{option: (other option, values)}`."""
+    """Options with an effect only for some values of another option: `{option: (other option, values)}`."""
     example: ClassVar[str] = ""
     """A pipeline with the pass, for `archc passes`."""
 
